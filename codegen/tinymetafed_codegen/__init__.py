@@ -1,0 +1,1 @@
+"""Model description in, C++ training kernels out."""
