@@ -1,0 +1,122 @@
+"""Experiment files: what is right is complete, what is wrong is named with its key and a remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.locate import find
+
+SINE = find("examples") / "sine.toml"
+
+
+def refusal(*overrides: str, path: Path = SINE) -> str:
+    with pytest.raises(spec.SpecError) as caught:
+        spec.load(path, overrides)
+    text = str(caught.value)
+    assert "\n" not in text, "one clear error, not a list"
+    return text
+
+
+@pytest.mark.parametrize("path", sorted(find("examples").glob("*.toml")), ids=lambda path: path.stem)
+def test_examples_are_complete_and_survive_being_written(path: Path, tmp_path: Path) -> None:
+    experiment = spec.load(path)
+    copy = tmp_path / "copy.toml"
+    copy.write_text(tomli_w.dumps(spec.dump(experiment)), encoding="utf-8")
+    assert spec.load(copy) == experiment
+
+
+def test_overrides_reach_any_key() -> None:
+    experiment = spec.load(SINE, ["run.rounds=7", "strategy.uplink=f32", "task.adapt=3", "strategy.top_p=12.5"])
+    assert (experiment.run.rounds, experiment.strategy.uplink, experiment.task.adapt) == (7, "f32", 3)
+    assert experiment.strategy.top_p == 12.5
+
+
+@pytest.mark.parametrize(
+    ("override", "named", "remedy"),
+    [
+        ("run.round=3", "'run.round'", "did you mean 'rounds'?"),
+        ("strategy.topp=3", "'strategy.topp'", "did you mean 'top_p'?"),
+        ('model.layers=[{op="dense",unit=3}]', "'model.layers[0].unit'", "did you mean 'units'?"),
+        ('model.layers=[{op="dens",units=3}]', "'model.layers[0].op'", "did you mean 'dense'?"),
+        ('task.kind="sinus"', "'task.kind'", "did you mean 'sine'?"),
+        ("zzz.key=1", "'zzz'", "known here: task, model"),
+        ("model.lokal=true", "'model.lokal'", "did you mean 'local_start'?"),
+    ],
+)
+def test_unknown_keys_name_the_nearest(override: str, named: str, remedy: str) -> None:
+    text = refusal(override)
+    assert str(SINE) in text and named in text and remedy in text
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        'run.rounds="many"',
+        "run.rounds=0",
+        "run.rounds=-3",
+        "run.rounds=1.5",
+        "run.seed=-1",
+        "strategy.top_p=0",
+        "strategy.top_p=101",
+        "strategy.top_p=nan",
+        "strategy.alpha_max=inf",
+        "strategy.global_learning_rate=-0.1",
+        'strategy.uplink="f8"',
+        "model.input=[0]",
+        "model.input=[]",
+        "model.input=[-1]",
+        "model.input=3",
+        "model.input=[100000000]",
+        "model.layers=[]",
+        'model.layers=[{op="dense",units=0}]',
+        'model.layers=[{op="dense",units=99999999}]',
+        'model.layers=[{op="dense",units="4"}]',
+        'model.layers=[{op="conv2d",filters=4,kernel=0}]',
+        'model.loss="mae"',
+        "task.support=0",
+        "evaluation.tasks=0",
+    ],
+)
+def test_values_outside_their_domain_are_named(override: str) -> None:
+    key = override.partition("=")[0]
+    text = refusal(override)
+    assert str(SINE) in text and key in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["strategy.schedule=sgdr"], "needs strategy.restart_rounds"),
+        (["strategy.schedule=sgdr", "strategy.restart_rounds=999"], "not a multiple"),
+        (["strategy.restart_rounds=10"], "only with"),
+        (["strategy.alpha_min=0.9"], "above alpha_max"),
+        (["run.clients=2", "run.devices_per_round=3"], "only run.clients = 2"),
+    ],
+)
+def test_keys_that_contradict_each_other(overrides: list[str], expected: str) -> None:
+    assert expected in refusal(*overrides)
+
+
+@pytest.mark.parametrize("override", ["run.rounds", "rounds=5", "=5", ".rounds=5", "run..rounds=5"])
+def test_malformed_overrides_are_explained(override: str) -> None:
+    assert "--set" in refusal(override)
+
+
+def test_a_missing_file_and_broken_toml_are_named(tmp_path: Path) -> None:
+    assert "no such experiment file" in refusal(path=tmp_path / "none.toml")
+    assert "a folder" in refusal(path=tmp_path)
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[task\nkind = 1", encoding="utf-8")
+    assert "not valid TOML" in refusal(path=broken) and "line 1" in refusal(path=broken)
+    broken.write_bytes(b"\xff\xfe\x00")
+    assert "cannot be read" in refusal(path=broken)
+
+
+def test_an_empty_file_says_what_is_missing(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.toml"
+    empty.write_text("", encoding="utf-8")
+    assert "is missing" in refusal(path=empty)
