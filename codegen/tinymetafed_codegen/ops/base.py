@@ -1,0 +1,66 @@
+"""What every op tells the graph, the planner and its template."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+Shape = tuple[int, ...]
+
+
+class OpError(ValueError):
+    """A layer that does not fit its input; the text names what was expected."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A trainable tensor. ``fan_in`` and ``fan_out`` scale its initial values (Glorot, He); biases start at 0."""
+
+    name: str
+    shape: Shape
+    fan_in: int
+    fan_out: int
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return math.prod(self.shape)
+
+    @property
+    def is_bias(self) -> bool:
+        """Whether it is a bias."""
+        return self.name == "bias"
+
+
+@dataclass(frozen=True)
+class Op:
+    """One layer with its shapes settled; ``relu`` says that its output passes through max(0, x) before it is stored."""
+
+    name: str
+    input_shape: Shape
+    output_shape: Shape
+    parameters: tuple[Parameter, ...] = ()
+    local: bool = False
+    relu: bool = False
+
+    kind: ClassVar[str]
+    template: ClassVar[str] = ""
+    is_view: ClassVar[bool] = False  # no code: its output is its input's memory, read with another shape
+    can_fuse_relu: ClassVar[bool] = False
+    masks_input: ClassVar[bool] = False  # its backward can zero the gradient where its input is 0, which is ReLU's
+
+    def kernel(self) -> str:
+        """The C++ type of its kernels."""
+        return ""
+
+    @property
+    def title(self) -> str:
+        """One line for comments and tables."""
+        part = "" if not self.parameters else (", local" if self.local else ", global")
+        return f"{self.kind}{', ReLU' if self.relu else ''}{part}: {list(self.input_shape)} -> {list(self.output_shape)}"
+
+
+def tile(size: int) -> int:
+    """How many outputs are accumulated side by side: 8 independent sums hide a Cortex-M4F's latencies."""
+    return min(size, 8)

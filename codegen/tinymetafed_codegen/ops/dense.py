@@ -1,0 +1,39 @@
+"""Dense layer: y = x · kernel + bias, kernel [inputs, units]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from ..spec import DenseSpec
+from .base import Op, OpError, Parameter, Shape, tile
+
+
+@dataclass(frozen=True)
+class Dense(Op):
+    """A fully connected layer."""
+
+    kind: ClassVar[str] = "dense"
+    template: ClassVar[str] = "weighted.hpp.j2"
+    can_fuse_relu: ClassVar[bool] = True
+    masks_input: ClassVar[bool] = True
+
+    @classmethod
+    def build(cls, spec: DenseSpec, name: str, input_shape: Shape) -> Self:
+        """Settles the shapes. Raises OpError."""
+        if len(input_shape) != 1:
+            raise OpError(f"dense expects a vector, not {list(input_shape)}; put {{ op = 'flatten' }} before it")
+        inputs, units = input_shape[0], spec.units
+        parameters = (
+            Parameter("kernel", (inputs, units), fan_in=inputs, fan_out=units),
+            Parameter("bias", (units,), fan_in=inputs, fan_out=units),
+        )
+        return cls(name, input_shape, (units,), parameters, spec.local, spec.activation == "relu")
+
+    def kernel(self) -> str:
+        """The C++ type of its kernels."""
+        inputs, units = self.input_shape[0], self.output_shape[0]
+        return (
+            f"kernels::Dense</*inputs=*/{inputs}, /*units=*/{units}, /*relu=*/{str(self.relu).lower()}, "
+            f"/*unit_tile=*/{tile(units)}, /*input_tile=*/{tile(inputs)}>"
+        )

@@ -1,0 +1,22 @@
+"""Flatten: the same memory with another shape; no code."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from .base import Op, Shape
+
+
+@dataclass(frozen=True)
+class Flatten(Op):
+    """[height, width, channels] as one vector, channels fastest."""
+
+    kind: ClassVar[str] = "flatten"
+    is_view: ClassVar[bool] = True
+
+    @classmethod
+    def build(cls, name: str, input_shape: Shape) -> Self:
+        """Any shape."""
+        return cls(name, input_shape, (math.prod(input_shape),))
