@@ -1,0 +1,55 @@
+"""Facts of a board, read from boards/NAME.json: the one definition that codegen, build and launcher share."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from .locate import find
+
+STACK_BYTES = 4096  # reserved when RAM is budgeted: stack, the guard below it, alignment
+
+
+class BoardError(ValueError):
+    """An unknown board or an unusable board file."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """What generated code and its budget need to know of a board."""
+
+    name: str
+    title: str
+    ram_bytes: int
+    flash_bytes: int
+    receive_window: int
+    ticks_per_second: int
+
+
+def names() -> list[str]:
+    """All boards, by name."""
+    return sorted(path.stem for path in find("boards").glob("*.json"))
+
+
+def load(name: str) -> Board:
+    """Reads boards/NAME.json. Raises BoardError naming the file, or the nearest board when there is none."""
+    path: Path = find("boards") / f"{name}.json"
+    if not path.exists():
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names())}"
+        raise BoardError(f"no board '{name}'; {hint}")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        facts = manifest["tinymetafed"]
+        return Board(
+            name=name,
+            title=manifest["name"],
+            ram_bytes=int(facts["ram_bytes"]),
+            flash_bytes=int(facts["flash_bytes"]),
+            receive_window=int(facts["receive_window"]),
+            ticks_per_second=int(facts["ticks_per_second"]),
+        )
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise BoardError(f"{path}: not a usable board file: {error!r}") from None

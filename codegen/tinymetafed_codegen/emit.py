@@ -1,0 +1,250 @@
+"""Renders C++ from templates; the only module that knows jinja2. Output is deterministic and written only where it changed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from . import protocol
+from .graph import BackwardCall, Call, Placed
+from .protocol import Variant
+
+if TYPE_CHECKING:
+    from .generate import Design
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(template: str, **context: Any) -> str:
+    """The text of one template; a name that the context lacks is an error, never an empty string."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(**context)
+
+
+def write_if_changed(path: Path, text: str) -> bool:
+    """Writes ``text`` whole or not at all; leaves an equal file and its time stamp alone. Returns whether it wrote."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace(path, text.encode())
+    return True
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all: whoever opens it sees the former version or this one. Raises OSError."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner reads
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def protocol_header(command: str) -> str:
+    """protocol.hpp, the wire table as C++."""
+    digest = protocol.schema_hash()
+    return render(
+        "protocol.hpp.j2",
+        source="codegen/tinymetafed_codegen/protocol.py",
+        command=command,
+        schema_hash_hex=digest.hex(),
+        schema_hash_bytes=", ".join(f"0x{b:02x}" for b in digest),
+        constants=[{"name": cpp_constant(name), "value": value} for name, value in protocol.CONSTANTS.items()],
+        enums=[_enum(e) for e in protocol.ENUMS],
+        records=[_record(r) for r in protocol.records()],
+    )
+
+
+def board_header(design: Design, command: str) -> str:
+    """board.hpp, the board's facts as C++."""
+    reason = ""
+    if design.receive_window != design.board.receive_window:
+        reason = f"; the board's own {design.board.receive_window} do not hold one streamed sample"
+    return render(
+        "board.hpp.j2",
+        board=design.board,
+        command=command,
+        receive_window=design.receive_window,
+        window_reason=reason,
+    )
+
+
+def model_header(design: Design, command: str) -> str:
+    """model.hpp, the training kernels of one model."""
+    net, arena = design.graph, design.plan
+
+    def place(tensor: Any) -> str:
+        return cpp_constant(tensor.name)
+
+    def parameter_constants(op_name: str) -> dict[str, str]:
+        return {p.parameter.name: _weight_constant(p) for p in net.parameters if p.op.name == op_name}
+
+    def forward(call: Call) -> dict[str, str]:
+        return {
+            "template": call.op.template,
+            "type": cpp_type(call.op.name),
+            "x": place(call.x),
+            "y": place(call.y),
+            **parameter_constants(call.op.name),
+        }
+
+    def backward(call: BackwardCall) -> dict[str, str]:
+        return {
+            "template": call.op.template,
+            "type": cpp_type(call.op.name),
+            "x": place(call.x),
+            "dy": place(call.dy),
+            "dx": place(call.dx) if call.dx is not None else place(call.dy),  # never written without dx
+            "updates": str(call.update).lower(),
+            "has_dx": str(call.dx is not None).lower(),
+            "mask": str(call.mask).lower(),
+            **parameter_constants(call.op.name),
+        }
+
+    return render(
+        "model.hpp.j2",
+        title=" -> ".join(call.op.name for call in net.forward),
+        command=command,
+        model_hash_hex=design.model_hash.hex(),
+        model_hash_bytes=", ".join(f"0x{b:02x}" for b in design.model_hash),
+        input_size=net.input.size,
+        input_shape=list(net.input.shape),
+        output_size=net.output.size,
+        target_size=net.target.size,
+        target_note=net.target.note,
+        class_count=net.output.size if net.loss.class_target else 0,
+        n_global=net.n_global,
+        n_parameters=net.n_parameters,
+        parameters=[
+            {
+                "constant": _weight_constant(p),
+                "offset": p.offset,
+                "shape": list(p.parameter.shape),
+                "part": "local" if p.op.local else "global",
+            }
+            for p in net.parameters
+        ],
+        slots=[
+            {
+                "constant": place(slot.tensor),
+                "offset": slot.offset,
+                "shape": list(slot.tensor.shape),
+                "note": slot.tensor.note,
+                "lifetime": f"from {arena.steps[slot.first]} to {arena.steps[slot.last]}",
+            }
+            for slot in arena.slots
+        ],
+        arena_floats=arena.floats,
+        layers=[{"title": c.op.title, "type": cpp_type(c.op.name), "kernel": c.op.kernel()} for c in net.forward],
+        loss=net.loss,
+        input=place(net.input),
+        output=place(net.output),
+        target=place(net.target),
+        output_gradient=place(net.output_gradient),
+        forward=[forward(call) for call in net.forward],
+        variants=[
+            {"name": v.name.lower(), "doc": _VARIANT_DOC[v], "calls": [backward(call) for call in net.backward[v]]}
+            for v in Variant
+        ],
+        local_starts=[_local_start(design, p) for p in net.parameters if p.op.local],
+    )
+
+
+_VARIANT_DOC = {
+    Variant.LOCAL: "One SGD step of the local part, the global part held: reconstruction.",
+    Variant.GLOBAL: "One SGD step of the global part, the local part held: the update that is shared.",
+    Variant.FULL: "One SGD step of the whole model: fine-tuning.",
+}
+
+
+def cpp_type(name: str) -> str:
+    """``conv2d1`` as ``Conv2d1``."""
+    return name[0].upper() + name[1:]
+
+
+def _weight_constant(placed: Placed) -> str:
+    return cpp_constant(placed.op.name) + placed.parameter.name.capitalize()
+
+
+def _local_start(design: Design, placed: Placed) -> str:
+    model, parameter = design.experiment.model, placed.parameter
+    at = f"p + {_weight_constant(placed)}"
+    scale = f"T({model.local_start_scale!r})"
+    if parameter.is_bias or model.local_start == "zeros":
+        return f"local_start::zeros({at}, {parameter.size});"
+    if model.local_start == "alternating":
+        columns = parameter.shape[-1]
+        return f"local_start::alternating({at}, {parameter.size // columns}, {columns}, {scale});"
+    return f"local_start::random({at}, {parameter.size}, {_weight_constant(placed)}, {scale});"
+
+
+def cpp_constant(name: str) -> str:
+    """``MAX_RICE`` or ``max_rice`` as ``kMaxRice``."""
+    return "k" + "".join(part.capitalize() for part in name.lower().split("_"))
+
+
+def _enum(enum: type[IntEnum]) -> dict[str, Any]:
+    members = [{"name": cpp_constant(m.name), "value": int(m)} for m in enum]
+    return {"name": enum.__name__, "members": members, "nodiscard": enum is protocol.Status}
+
+
+def _record(record: type[protocol.Record]) -> dict[str, Any]:
+    constants = []
+    for request in protocol.REQUESTS:
+        if record is request:
+            constants.append({"name": "kType", "value": request.type_id})
+    if record is protocol.ErrorAnswer:
+        constants.append({"name": "kType", "value": protocol.ERROR_TYPE})
+    kinds = record.kinds()
+    return {
+        "name": record.__name__,
+        "doc": (record.__doc__ or "").strip(),
+        "constants": constants,
+        "fixed_size": record.fixed_size(),
+        "has_tail": "true" if any(isinstance(k, protocol.Rest) for k in kinds.values()) else "false",
+        "fields": [_field(name, kind) for name, kind in kinds.items()],
+    }
+
+
+def _field(name: str, kind: protocol.Kind) -> dict[str, str]:
+    if isinstance(kind, protocol.Scalar):
+        method = kind.cpp.removeprefix("uint").removesuffix("_t")
+        method = "f32" if method == "float" else f"u{method}"
+        return {
+            "declaration": f"{kind.cpp} {name} = 0;",
+            "read": f"{name} = in.{method}();",
+            "write": f"out.{method}({name});",
+        }
+    if isinstance(kind, protocol.FixedBytes):
+        return {
+            "declaration": f"uint8_t {name}[{kind.size}] = {{}};",
+            "read": f"in.bytes({name}, sizeof {name});",
+            "write": f"out.bytes({name}, sizeof {name});",
+        }
+    if isinstance(kind, protocol.Records):
+        return {
+            "declaration": f"{kind.record.__name__} {name}[{kind.count}] = {{}};",
+            "read": f"for (auto& record : {name})\n      if (!record.read(in)) return false;",
+            "write": f"for (const auto& record : {name}) record.write(out);",
+        }
+    return {
+        "declaration": f"const uint8_t* {name} = nullptr;\n  size_t {name}_size = 0;",
+        "read": f"{name}_size = in.left();\n    {name} = in.take({name}_size);",
+        "write": f"out.bytes({name}, {name}_size);",
+    }

@@ -1,0 +1,164 @@
+"""One experiment and one board to a folder of C++ and a manifest: spec, graph, plan, budget, emit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import emit, graph, plan, protocol
+from .boards import STACK_BYTES, Board
+from .spec import Experiment, ModelSpec, SpecError
+
+# Raised whenever the same model would train to other bits: kernels, exp, sin, random numbers, order of sums.
+ARITHMETIC_VERSION = 1
+SOURCES = {"sine": "sine", "omniglot": "streamed"}  # task kind -> firmware/app/source_NAME.cpp
+STREAMED_BYTES_PER_INPUT = {"omniglot": 1}  # grey levels; anything else would travel as float32
+
+# Measured on mps2 at -Os: what a build takes beside its model (see bench kernels for the exact size of one build).
+CORE_FLASH_BYTES = 11_000
+CORE_RAM_BYTES = 700
+FLASH_BYTES_PER_CALL = {"dense": 350, "conv2d": 900, "relu": 60}
+
+
+class BudgetError(SpecError):
+    """A model that does not fit the board; the text is the map of who takes what."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """All that was decided before anything is printed."""
+
+    experiment: Experiment
+    board: Board
+    graph: graph.Graph
+    plan: plan.Plan
+    receive_window: int
+    model_hash: bytes
+    manifest: dict[str, Any]
+
+
+def design(experiment: Experiment, board: Board, source: str) -> Design:
+    """Settles shapes, memory and budget. Raises SpecError, or BudgetError when the board is too small."""
+    net = graph.build(experiment.model, source)
+    arena = plan.plan(net)
+    window = _receive_window(experiment, board, net)
+    digest = model_hash(experiment, net)
+    ram = _ram(net, arena, window)
+    flash = (
+        CORE_FLASH_BYTES
+        + sum(FLASH_BYTES_PER_CALL[call.op.kind] for call in net.forward)
+        + sum(FLASH_BYTES_PER_CALL[call.op.kind] for calls in net.backward.values() for call in calls)
+    )
+    for what, used, available in (("RAM", sum(ram.values()), board.ram_bytes), ("flash", flash, board.flash_bytes)):
+        if used > available:
+            raise BudgetError(_too_large(source, board, what, used, available, ram, net))
+    manifest = {
+        "board": board.name,
+        "source": SOURCES[experiment.task.kind],
+        "model_hash": digest.hex(),
+        "schema_hash": protocol.schema_hash().hex(),
+        "receive_window": window,
+        "input_shape": list(net.input.shape),
+        "output_size": net.output.size,
+        "target_size": net.target.size,
+        "class_target": net.loss.class_target,
+        "n_global": net.n_global,
+        "n_parameters": net.n_parameters,
+        "parameters": [
+            {
+                "name": p.name,
+                "shape": list(p.parameter.shape),
+                "offset": p.offset,
+                "size": p.parameter.size,
+                "fan_in": p.parameter.fan_in,
+                "fan_out": p.parameter.fan_out,
+                "part": "local" if p.op.local else "global",
+            }
+            for p in net.parameters
+        ],
+        "layers": [{"name": call.op.name, "title": call.op.title, "relu": call.op.relu} for call in net.forward],
+        "arena": {
+            "floats": arena.floats,
+            "steps": list(arena.steps),
+            "tensors": [
+                {
+                    "name": s.tensor.name,
+                    "shape": list(s.tensor.shape),
+                    "offset": s.offset,
+                    "size": s.tensor.size,
+                    "first": s.first,
+                    "last": s.last,
+                    "note": s.tensor.note,
+                }
+                for s in arena.slots
+            ],
+        },
+        "ram_bytes": ram,
+        "ram_total": sum(ram.values()),
+        "ram_available": board.ram_bytes,
+        "flash_estimate": flash,
+        "flash_available": board.flash_bytes,
+    }
+    return Design(experiment, board, net, arena, window, digest, manifest)
+
+
+def write(plan_of_record: Design, folder: Path, command: str) -> list[Path]:
+    """Writes protocol.hpp, board.hpp, model.hpp and manifest.json; returns those that changed."""
+    texts = {
+        "protocol.hpp": emit.protocol_header(command),
+        "board.hpp": emit.board_header(plan_of_record, command),
+        "model.hpp": emit.model_header(plan_of_record, command),
+        "manifest.json": json.dumps(plan_of_record.manifest, indent=1) + "\n",
+    }
+    return [folder / name for name, text in texts.items() if emit.write_if_changed(folder / name, text)]
+
+
+def model_hash(experiment: Experiment, net: graph.Graph) -> bytes:
+    """First 8 bytes of SHA-256 over all that the weights' meaning and the trained bits depend on."""
+    model: ModelSpec = experiment.model
+    description = {
+        "arithmetic": ARITHMETIC_VERSION,
+        "input": list(net.input.shape),
+        "layers": [[call.op.title, call.op.kernel()] for call in net.forward],
+        "parameters": [[p.name, list(p.parameter.shape), p.offset, p.op.local] for p in net.parameters],
+        "loss": model.loss,
+        "local_start": [model.local_start, model.local_start_scale],
+        "source": SOURCES[experiment.task.kind],
+    }
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).digest()[:8]
+
+
+def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> int:
+    """Bytes that may be under way to the board: its own fact, or more where one streamed sample needs it."""
+    if SOURCES[experiment.task.kind] != "streamed":
+        return board.receive_window
+    payload = protocol.Sample.fixed_size() + 4 * net.target.size
+    payload += STREAMED_BYTES_PER_INPUT[experiment.task.kind] * net.input.size
+    body = protocol.FRAME_HEADER_BYTES + payload + protocol.FRAME_CRC_BYTES
+    wire = body + body // 254 + 2  # COBS adds a byte per 254 and the frame ends with 0x00
+    return max(board.receive_window, -(-wire // 64) * 64)
+
+
+def _ram(net: graph.Graph, arena: plan.Plan, window: int) -> dict[str, int]:
+    return {
+        "weights": 4 * net.n_parameters,
+        "received weights (for the delta)": 4 * net.n_global,
+        "arena": 4 * arena.floats,
+        "serial receive buffer": window,
+        "message buffer": window,
+        "core": CORE_RAM_BYTES,
+        "stack": STACK_BYTES,
+    }
+
+
+def _too_large(source: str, board: Board, what: str, used: int, available: int, ram: dict[str, int], net: graph.Graph) -> str:
+    lines = [f"{source}: the model needs about {used:,} bytes of {what}, {board.title} ({board.name}) has {available:,}"]
+    lines += [f"  {size:>12,}  {name}" for name, size in sorted(ram.items(), key=lambda item: -item[1])]
+    lines += ["  largest parameters:"]
+    largest = sorted(net.parameters, key=lambda p: -p.parameter.size)[:3]
+    lines += [f"  {4 * p.parameter.size:>12,}  {p.name} {list(p.parameter.shape)}" for p in largest]
+    lines += ["make the largest layers smaller, or choose a larger board"]
+    return "\n".join(lines)

@@ -1,0 +1,33 @@
+"""Finds what travels with the code but is not Python: firmware/, boards/, examples/, platformio.ini."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+@cache
+def root() -> Path:
+    """The checkout's top folder, or the data folder of an installed wheel; neither is ever written to by an installation."""
+    checkout = _PACKAGE.parents[1]
+    if (checkout / "platformio.ini").is_file() and (checkout / "firmware").is_dir():
+        return checkout
+    installed = _PACKAGE / "_data"
+    if installed.is_dir():
+        return installed
+    raise FileNotFoundError(f"neither a checkout ({checkout}) nor an installation ({installed}) holds the firmware sources")
+
+
+def is_checkout() -> bool:
+    """Whether the code runs from a checkout, where builds go into .pio/."""
+    return root() != _PACKAGE / "_data"
+
+
+def find(name: str) -> Path:
+    """A file or folder below the root, for instance ``boards``. Raises FileNotFoundError."""
+    path = root() / name
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: missing from this installation")
+    return path
