@@ -1,0 +1,12 @@
+// CRC-32 as in zlib, Ethernet and PNG: reflected polynomial 0xEDB88320.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tmf {
+
+// CRC of `size` bytes; pass the result of what came before as `so_far` to go on.
+uint32_t crc32(const uint8_t* data, size_t size, uint32_t so_far = 0);
+
+}  // namespace tmf

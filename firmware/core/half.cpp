@@ -1,0 +1,46 @@
+// binary16 conversions, see half.hpp.
+#include "half.hpp"
+
+#include <cstring>
+
+namespace tmf {
+
+Status to_f16(float value, uint16_t& bits) {
+  constexpr uint32_t kInfinity = 0x7F800000;
+  constexpr uint32_t kFirstOverflow = 0x477FF000;  // 65520, halfway to 2^16
+  constexpr uint32_t kSmallestNormal = 0x38800000;  // 2^-14
+  uint32_t magnitude;
+  std::memcpy(&magnitude, &value, sizeof magnitude);
+  const uint32_t sign = magnitude >> 16 & 0x8000;
+  magnitude &= 0x7FFFFFFF;
+  if (magnitude >= kInfinity) return Status::kNotFinite;
+  if (magnitude >= kFirstOverflow) return Status::kOverflow;
+
+  uint32_t shift = 13;
+  if (magnitude >= kSmallestNormal) {
+    magnitude -= (127 - 15) << 23;
+  } else {
+    const uint32_t exponent = magnitude >> 23;
+    shift = exponent < 101 ? 25 : 126 - exponent;  // units of 2^-24; at 25 every mantissa rounds to zero
+    magnitude = (magnitude & 0x7FFFFF) | 0x800000;
+  }
+  const uint32_t odd = magnitude >> shift & 1;
+  bits = static_cast<uint16_t>(sign | (magnitude + (1u << (shift - 1)) - 1 + odd) >> shift);
+  return Status::kOk;
+}
+
+float from_f16(uint16_t bits) {
+  constexpr uint32_t kExponent = 0x7C00;
+  uint32_t wide = static_cast<uint32_t>(bits & 0x7FFF) << 13;
+  float value;
+  if ((bits & kExponent) == kExponent) {
+    wide |= 0x7F800000;
+    std::memcpy(&value, &wide, sizeof value);
+  } else {
+    std::memcpy(&value, &wide, sizeof value);
+    value *= 0x1p112f;  // moves the exponent's bias from 15 to 127; exact, also from a subnormal
+  }
+  return (bits & 0x8000) != 0 ? -value : value;
+}
+
+}  // namespace tmf

@@ -1,0 +1,76 @@
+// exp and sin from + - * and integer moves only: the same bits on every machine, for one number or a vector of lanes.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace tmf {
+
+template <typename To, typename From>
+To bits_of(From from) {
+  static_assert(sizeof(To) == sizeof(From), "a move, not a conversion");
+  To to;
+  std::memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+// Adding this rounds to an integer, ties to even, and leaves that integer in the low bits.
+constexpr float kRounder = 0x1.8p23f;
+
+// e^x; Float is float or a GCC vector of them, Bits the uint32_t of the same shape.
+// To 0.88 ulp, gradual underflow included; 0 from about -104 down, +inf from 88.73 up, NaN for NaN.
+template <typename Float, typename Bits>
+Float exp_lanes(Float x) {
+  const Float lowest = Float{} - 104.0f;
+  const Float highest = Float{} + 89.0f;
+  x = x < lowest ? lowest : x;
+  x = x > highest ? highest : x;
+
+  // x = n ln 2 + r, |r| <= ln 2 / 2; ln 2 in two parts, the first short enough for an exact product.
+  const Float rounded = x * 0x1.715476p+0f + kRounder;
+  const Float n = rounded - kRounder;
+  const Float high = x - n * 0x1.62e4p-1f;
+  const Float low = n * 0x1.7f7d1cp-20f;
+  const Float r = high - low;
+
+  Float tail = r * 0x1.9f076cp-13f + 0x1.6d8e8p-10f;
+  tail = tail * r + 0x1.111274p-7f;
+  tail = tail * r + 0x1.55548cp-5f;
+  tail = tail * r + 0x1.555554p-3f;
+  tail = tail * r + 0.5f;
+  const Float mantissa = ((tail * (r * r) - low) + high) + 1.0f;  // keeps the rounding of r out of the sum
+
+  // 2^n in two factors: each is a normal number even where the result is not.
+  const Bits biased = bits_of<Bits>(rounded) - bits_of<uint32_t>(kRounder) + 2 * 127;
+  const Bits first = biased >> 1;
+  const Bits second = biased - first;
+  return mantissa * bits_of<Float>(first << 23) * bits_of<Float>(second << 23);
+}
+
+// sin x, to 1.8 ulp and 8.2e-8 for |x| <= 16, slowly worse up to about 10^4, meaningless beyond; NaN for NaN, infinity.
+template <typename Float, typename Bits>
+Float sin_lanes(Float x) {
+  // x = n pi/2 + r, |r| <= pi/4; pi/2 in three parts, the first two short enough for exact products.
+  const Float rounded = x * 0x1.45f306p-1f + kRounder;
+  const Float n = rounded - kRounder;
+  const Float r = ((x - n * 0x1.922p+0f) + n * 0x1.2afp-18f) - n * 0x1.0b4612p-34f;
+  const Float square = r * r;
+
+  Float tail = square * 0x1.7c2c4ep-19f - 0x1.a05954p-13f;
+  tail = tail * square + 0x1.111174p-7f;
+  tail = tail * square - 0x1.555556p-3f;
+  const Float sine = tail * (square * r) + r;
+
+  tail = square * 0x1.99e8fap-16f - 0x1.6c0c2ap-10f;
+  tail = tail * square + 0x1.55554ap-5f;
+  const Float cosine = (tail * square - 0.5f) * square + 1.0f;
+
+  const Bits quadrant = bits_of<Bits>(rounded);
+  const Float value = (quadrant & 1) != 0 ? cosine : sine;
+  return bits_of<Float>(bits_of<Bits>(value) ^ (quadrant & 2) << 30);
+}
+
+inline float exp(float x) { return exp_lanes<float, uint32_t>(x); }
+inline float sin(float x) { return sin_lanes<float, uint32_t>(x); }
+
+}  // namespace tmf

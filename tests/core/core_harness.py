@@ -1,0 +1,167 @@
+"""The firmware core under test: compiled once per session, called as a shared library or as a sanitized process."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import subprocess
+from collections.abc import Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tinymetafed_codegen import emit
+from tinymetafed_codegen.protocol import Delta, Dtype, Status
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CORE = REPOSITORY / "firmware" / "core"
+UNITS = ("crc32", "frame", "half", "prng", "delta_codec")
+FLAGS = ("-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-g")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+NEXT = 0xFFFFFFFF  # as a rank: the one after the previous chunk; no answer when there is none
+
+Floats = npt.NDArray[np.float32]
+Operation = IntEnum("Operation", "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN THREEFRY DRAW SELECT DELTA", start=0)
+
+
+def write_protocol_header(folder: Path) -> None:
+    """Renders protocol.hpp into ``folder``."""
+    (folder / "protocol.hpp").write_text(emit.protocol_header("pytest"))
+
+
+def compile_harness(folder: Path, output: str, *flags: str) -> Path:
+    """Builds the harness into ``folder``; raises CalledProcessError with the compiler's words on standard error."""
+    write_protocol_header(folder)
+    sources = [Path(__file__).with_name("harness.cpp"), *(CORE / f"{unit}.cpp" for unit in UNITS)]
+    command = ["g++", *FLAGS, *flags, f"-I{CORE}", f"-I{folder}", *map(str, sources), "-o", str(folder / output)]
+    subprocess.run(command, check=True)
+    return folder / output
+
+
+class Backend(Protocol):
+    """Runs one operation."""
+
+    def call(self, operation: Operation, question: bytes) -> bytes:
+        """The operation's answer."""
+        ...
+
+
+class SharedLibrary:
+    """The core in this process."""
+
+    def __init__(self, path: Path) -> None:
+        self._call = ctypes.CDLL(str(path)).core_call
+        self._call.argtypes = [ctypes.c_uint8, ctypes.c_char_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p)]
+        self._call.restype = ctypes.c_size_t
+
+    def call(self, operation: Operation, question: bytes) -> bytes:
+        """The operation's answer."""
+        answer = ctypes.c_void_p()
+        size = self._call(operation, question, len(question), ctypes.byref(answer))
+        return ctypes.string_at(answer.value or 0, size) if size else b""
+
+
+class SanitizedProcess:
+    """The core under the address and undefined-behaviour sanitizers, which end the process at the first fault."""
+
+    def __init__(self, path: Path) -> None:
+        self._process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def call(self, operation: Operation, question: bytes) -> bytes:
+        """The operation's answer. Raises EOFError when a sanitizer has ended the process."""
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(struct.pack("<BI", operation, len(question)) + question)
+        process.stdin.flush()
+        head = process.stdout.read(4)
+        if len(head) < 4:
+            raise EOFError(f"the core was ended by a sanitizer in {operation.name}; see standard error")
+        return process.stdout.read(int.from_bytes(head, "little"))
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.communicate()
+
+
+class Core:
+    """The core's functions with Python's types."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._call = backend.call
+
+    def crc32(self, first: bytes, second: bytes) -> int:
+        """CRC of both, in two calls."""
+        return int.from_bytes(self._call(Operation.CRC, struct.pack("<I", len(first)) + first + second), "little")
+
+    def frame_encode(self, body: bytes) -> bytes:
+        """The bytes of one frame on the wire."""
+        return self._call(Operation.FRAME_ENCODE, body)
+
+    def frame_decode(self, wire: bytes, capacity: int) -> tuple[list[bytes], int]:
+        """Bodies of the frames, and how many were damaged."""
+        answer = self._call(Operation.FRAME_DECODE, struct.pack("<I", capacity) + wire)
+        frames, at = [], 0
+        while at < len(answer) - 4:
+            size = int.from_bytes(answer[at : at + 4], "little")
+            frames.append(answer[at + 4 : at + 4 + size])
+            at += 4 + size
+        return frames, int.from_bytes(answer[at:], "little")
+
+    def to_half(self, values: Floats) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]:
+        """Statuses and bits."""
+        answer = np.frombuffer(self._call(Operation.TO_HALF, values.tobytes()), dtype=[("status", "u1"), ("bits", "<u2")])
+        return answer["status"], answer["bits"]
+
+    def from_half(self, bits: npt.NDArray[np.uint16]) -> Floats:
+        """Their values."""
+        return np.frombuffer(self._call(Operation.FROM_HALF, bits.tobytes()), dtype="<f4")
+
+    def exp(self, values: Floats) -> Floats:
+        """tmf::exp of each."""
+        return np.frombuffer(self._call(Operation.EXP, values.tobytes()), dtype="<f4")
+
+    def sin(self, values: Floats) -> Floats:
+        """tmf::sin of each."""
+        return np.frombuffer(self._call(Operation.SIN, values.tobytes()), dtype="<f4")
+
+    def threefry(self, key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, int]:
+        """Two words."""
+        first, second = struct.unpack("<2I", self._call(Operation.THREEFRY, struct.pack("<4I", *key, *counter)))
+        return first, second
+
+    def draw(self, seed: int, client: int, round: int, stream: int, indices: Sequence[int]) -> list[tuple[int, int, float]]:
+        """First and second word, and the first's uniform number, for each index."""
+        question = struct.pack(f"<3IB{len(indices)}I", seed, client, round, stream, *indices)
+        return list(struct.iter_unpack("<2If", self._call(Operation.DRAW, question)))
+
+    def select(self, delta: Floats, k: int) -> tuple[int, int, int, float, list[int]]:
+        """Threshold bits, ties, count, largest magnitude and the indices chosen."""
+        answer = self._call(Operation.SELECT, struct.pack("<I", k) + delta.tobytes())
+        threshold, ties, count, largest = struct.unpack_from("<3If", answer)
+        return threshold, ties, count, largest, np.frombuffer(answer, dtype="<u4", offset=16).tolist()
+
+    def delta(self, delta: Floats, k: int, dtype: int, pulls: Sequence[tuple[int, int]]) -> tuple[Status, list[Delta | Status]]:
+        """Outcome of freeze, then of each pull (rank, capacity): its message (round 0) or why there is none."""
+        question = struct.pack("<IBI", k, dtype, len(pulls)) + b"".join(struct.pack("<2I", *pull) for pull in pulls)
+        answer = self._call(Operation.DELTA, question + delta.tobytes())
+        at = 1
+        outcomes: list[Delta | Status] = []
+        while at < len(answer):
+            status = Status(answer[at])
+            at += 1
+            if status != Status.OK:
+                outcomes.append(status)
+                continue
+            size = int.from_bytes(answer[at : at + 4], "little")
+            outcomes.append(Delta.unpack(answer[at + 4 : at + 4 + size]))
+            at += 4 + size
+        return Status(answer[0]), outcomes
+
+    def whole_delta(self, delta: Floats, k: int, dtype: Dtype, capacity: int) -> list[Delta]:
+        """All chunks in sequence, each of up to ``capacity`` data bytes."""
+        status, outcomes = self.delta(delta, k, dtype, [(NEXT, capacity)] * k)
+        assert status == Status.OK
+        return [outcome for outcome in outcomes if isinstance(outcome, Delta)]

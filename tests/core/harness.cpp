@@ -1,0 +1,189 @@
+// The core's functions as one call, bytes in and bytes out: for ctypes, and as a process for the sanitizers (TMF_PROCESS).
+#include <cstdio>
+#include <vector>
+
+#include "delta_codec.hpp"
+#include "frame.hpp"
+#include "half.hpp"
+#include "math.hpp"
+#include "prng.hpp"
+#include "topk.hpp"
+
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+
+// Answers of any length; Writer wants to know its capacity before.
+struct Answer {
+  Bytes bytes;
+
+  void raw(const void* from, size_t size) {
+    const auto* start = static_cast<const uint8_t*>(from);
+    bytes.insert(bytes.end(), start, start + size);
+  }
+  void u8(uint8_t value) { raw(&value, sizeof value); }
+  void u32(uint32_t value) { raw(&value, sizeof value); }
+  void f32(float value) { raw(&value, sizeof value); }
+};
+
+void crc(tmf::Reader& in, Answer& out) {
+  const size_t first = in.u32();  // bytes of the first of two calls
+  const uint32_t so_far = tmf::crc32(in.take(first), first);
+  const size_t rest = in.left();
+  out.u32(tmf::crc32(in.take(rest), rest, so_far));
+}
+
+void frame_encode(tmf::Reader& in, Answer& out) {
+  const size_t size = in.left();
+  Bytes body(size + tmf::protocol::kFrameCrcBytes);
+  in.bytes(body.data(), size);
+  tmf::send_frame(body.data(), size, [&](const uint8_t* from, size_t count) { out.raw(from, count); });
+}
+
+void frame_decode(tmf::Reader& in, Answer& out) {
+  Bytes buffer(in.u32());
+  tmf::FrameDecoder decoder(buffer.data(), buffer.size());
+  while (in.left() > 0) {
+    if (!decoder.push(in.u8())) continue;
+    out.u32(static_cast<uint32_t>(decoder.size()));
+    out.raw(decoder.data(), decoder.size());
+  }
+  out.u32(decoder.damaged());
+}
+
+void to_half(tmf::Reader& in, Answer& out) {
+  while (in.left() > 0) {
+    uint16_t bits = 0;
+    out.u8(static_cast<uint8_t>(tmf::to_f16(in.f32(), bits)));
+    out.raw(&bits, sizeof bits);
+  }
+}
+
+void from_half(tmf::Reader& in, Answer& out) {
+  while (in.left() > 0) out.f32(tmf::from_f16(in.u16()));
+}
+
+template <float (*function)(float)>
+void map(tmf::Reader& in, Answer& out) {
+  while (in.left() > 0) out.f32(function(in.f32()));
+}
+
+void threefry(tmf::Reader& in, Answer& out) {
+  const tmf::Pair key{in.u32(), in.u32()};
+  const tmf::Pair counter{in.u32(), in.u32()};
+  const tmf::Pair words = tmf::threefry(key, counter);
+  out.u32(words.first);
+  out.u32(words.second);
+}
+
+void draw(tmf::Reader& in, Answer& out) {
+  const uint32_t seed = in.u32();
+  const uint32_t client = in.u32();
+  const uint32_t round = in.u32();
+  const auto stream = static_cast<tmf::protocol::Stream>(in.u8());
+  while (in.left() > 0) {
+    const tmf::Pair words = tmf::draw(seed, client, round, stream, in.u32());
+    out.u32(words.first);
+    out.u32(words.second);
+    out.f32(tmf::uniform(words.first));
+  }
+}
+
+std::vector<float> floats(tmf::Reader& in) {
+  std::vector<float> values(in.left() / sizeof(float));
+  for (float& value : values) value = in.f32();
+  return values;
+}
+
+void select(tmf::Reader& in, Answer& out) {
+  const uint32_t k = in.u32();
+  const std::vector<float> delta = floats(in);
+  uint32_t histogram[256];
+  const auto delta_at = [&](uint32_t i) { return delta.at(i); };
+  const auto n = static_cast<uint32_t>(delta.size());
+  const tmf::Selection selection = tmf::select_top(delta_at, n, k, histogram);
+  out.u32(selection.threshold);
+  out.u32(selection.ties);
+  out.u32(selection.count);
+  out.f32(selection.largest);
+  tmf::Cursor cursor{0, 0, selection.ties};
+  float value;
+  while (cursor.rank < selection.count) out.u32(tmf::next_selected(delta_at, n, selection.threshold, cursor, value));
+}
+
+void delta(tmf::Reader& in, Answer& out) {
+  constexpr uint32_t kNext = 0xFFFFFFFF;  // as a rank: the one after the previous chunk; no answer when there is none
+  struct Ask {
+    uint32_t rank;
+    uint32_t capacity;
+  };
+  const uint32_t k = in.u32();
+  const uint8_t dtype = in.u8();
+  std::vector<Ask> asks(in.u32());
+  for (Ask& ask : asks) ask = {in.u32(), in.u32()};
+  const std::vector<float> values = floats(in);
+  const auto delta_at = [&](uint32_t i) { return values.at(i); };
+  uint32_t histogram[256];
+  tmf::DeltaEncoder encoder;
+  out.u8(static_cast<uint8_t>(encoder.freeze(delta_at, static_cast<uint32_t>(values.size()), k, dtype, histogram)));
+  uint32_t next = 0;
+  for (const Ask& ask : asks) {
+    if (ask.rank == kNext && next > 0 && next == encoder.count()) continue;
+    tmf::protocol::Delta message;
+    Bytes data(ask.capacity);
+    const uint32_t rank = ask.rank == kNext ? next : ask.rank;
+    const tmf::Status status = encoder.encode(delta_at, rank, message, data.data(), data.size(), message.data_size);
+    out.u8(static_cast<uint8_t>(status));
+    if (status != tmf::Status::kOk) continue;
+    next = rank + message.count;
+    message.data = data.data();
+    Bytes payload(tmf::protocol::Delta::kFixedSize + message.data_size);
+    tmf::Writer writer(payload.data(), payload.size());
+    message.write(writer);
+    out.u32(static_cast<uint32_t>(payload.size()));
+    out.raw(payload.data(), payload.size());
+  }
+}
+
+using Operation = void (*)(tmf::Reader&, Answer&);
+constexpr Operation kOperations[] = {  // in the order of core_harness.Operation
+    crc, frame_encode, frame_decode, to_half, from_half, map<tmf::exp>, map<tmf::sin>, threefry, draw, select, delta,
+};
+
+Bytes call(uint8_t operation, const uint8_t* data, size_t size) {
+  tmf::Reader in(data, size);
+  Answer out;
+  kOperations[operation](in, out);
+  return out.bytes;
+}
+
+}  // namespace
+
+#ifdef TMF_PROCESS
+
+int main() {
+  uint8_t operation;
+  uint32_t size;
+  while (std::fread(&operation, 1, 1, stdin) == 1 && std::fread(&size, 4, 1, stdin) == 1) {
+    Bytes question(size);
+    if (size > 0 && std::fread(question.data(), size, 1, stdin) != 1) return 1;
+    const Bytes answer = call(operation, question.data(), question.size());
+    size = static_cast<uint32_t>(answer.size());
+    std::fwrite(&size, 4, 1, stdout);
+    std::fwrite(answer.data(), 1, answer.size(), stdout);
+    std::fflush(stdout);
+  }
+  return 0;
+}
+
+#else
+
+// The answer stays valid until the next call.
+extern "C" size_t core_call(uint8_t operation, const uint8_t* data, size_t size, const uint8_t** answer) {
+  static Bytes last;
+  last = call(operation, data, size);
+  *answer = last.data();
+  return last.size();
+}
+
+#endif

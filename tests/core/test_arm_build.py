@@ -1,0 +1,77 @@
+"""The core compiles for the Cortex-M4F without heap, exceptions, RTTI or libm, and stays small."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from core_harness import CORE, UNITS, write_protocol_header
+
+COMPILER = "arm-none-eabi-g++"
+TARGET = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
+FLAGS = (
+    "-std=c++17",
+    *TARGET,
+    "-Os",
+    "-ffp-contract=off",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-fno-exceptions",
+    "-fno-rtti",
+)
+ALLOWED = {"memcpy", "memmove", "memset"}  # all that may be asked of the C library
+USES = """\
+// Instantiates the core's templates as the learner does.
+#include "delta_codec.hpp"
+#include "frame.hpp"
+#include "math.hpp"
+using namespace tmf;
+struct Difference {
+  const float *trained, *frozen;
+  float operator()(uint32_t i) const { return trained[i] - frozen[i]; }
+};
+Status freeze(DeltaEncoder& encoder, Difference delta, uint32_t n, uint32_t k, uint32_t (&histogram)[256]) {
+  return encoder.freeze(delta, n, k, 0, histogram);
+}
+Status encode(DeltaEncoder& encoder, Difference delta, protocol::Delta& header, uint8_t* data, size_t& size) {
+  return encoder.encode(delta, 0, header, data, 512, size);
+}
+void write(const uint8_t* from, size_t size);
+void send(uint8_t* body, size_t size) { send_frame(body, size, write); }
+float both(float x) { return tmf::exp(x) + tmf::sin(x); }
+"""
+pytestmark = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Object files of the core and of what its templates become."""
+    folder = tmp_path_factory.mktemp("arm")
+    write_protocol_header(folder)
+    (folder / "uses.cpp").write_text(USES)
+    made = []
+    for source in [*(CORE / f"{unit}.cpp" for unit in UNITS), folder / "uses.cpp"]:
+        target = folder / f"{source.stem}.o"
+        subprocess.run([COMPILER, *FLAGS, f"-I{CORE}", f"-I{folder}", "-c", source, "-o", target], check=True)
+        made.append(target)
+    return made
+
+
+def test_nothing_is_asked_of_the_library_but_memory_moves(objects: list[Path]) -> None:
+    names: dict[str, set[str]] = {"U": set(), "T": set()}
+    for line in subprocess.run(["arm-none-eabi-nm", *objects], check=True, capture_output=True, text=True).stdout.splitlines():
+        *_, kind, name = line.split() if len(line.split()) > 1 else ["", "", ""]
+        names.setdefault(kind, set()).add(name)
+    foreign = {name for name in names["U"] - names["T"] if not name.startswith("_Z")}
+    assert foreign <= ALLOWED
+    assert not any("Znwj" in name or "exception" in name for name in names["U"])
+
+
+def test_text_stays_within_its_budget(objects: list[Path]) -> None:
+    table = subprocess.run(["arm-none-eabi-size", *objects], check=True, capture_output=True, text=True).stdout
+    sizes = {Path(row.split()[-1]).stem: [int(field) for field in row.split()[:3]] for row in table.splitlines()[1:]}
+    assert all(data == bss == 0 for _, data, bss in sizes.values()), sizes
+    assert sum(text for text, _, _ in sizes.values()) <= 3072, sizes
