@@ -1,0 +1,130 @@
+// Index codings, value formats and chunks of a delta, see delta_codec.hpp.
+#include "delta_codec.hpp"
+
+#include "half.hpp"
+
+namespace tmf::delta {
+
+namespace {
+
+constexpr uint8_t kBitmap = static_cast<uint8_t>(protocol::Coding::kBitmap);
+
+}  // namespace
+
+uint32_t index_bits(uint8_t coding, uint32_t gap) {
+  if (coding == kBitmap) return gap + 1;
+  const uint32_t quotient = gap >> coding;
+  return quotient < kEscape ? quotient + 1 + coding : kEscape + kRawBits;
+}
+
+Planner::Planner(uint32_t (&histogram)[256]) : histogram_(histogram) {
+  for (uint32_t& bin : histogram_) bin = 0;
+}
+
+void Planner::add(uint32_t gap) {
+  bitmap_bits_ += gap + 1;
+  if (gap < 256) {
+    ++histogram_[gap];
+  } else {
+    count(gap, 1);  // at most n / 256 of these
+  }
+}
+
+void Planner::count(uint32_t gap, uint32_t times) {
+  for (uint32_t r = 0; r < kParameters; ++r) rice_bits_[r] += times * index_bits(static_cast<uint8_t>(r), gap);
+}
+
+uint8_t Planner::best() {
+  for (uint32_t gap = 0; gap < 256; ++gap) {
+    if (histogram_[gap] > 0) count(gap, histogram_[gap]);
+  }
+  uint8_t best = 0;
+  for (uint8_t r = 1; r < kParameters; ++r) {
+    if (rice_bits_[r] < rice_bits_[best]) best = r;
+  }
+  return bitmap_bits_ < rice_bits_[best] ? kBitmap : best;
+}
+
+Status Format::set(uint8_t code, float largest) {
+  constexpr float kSmallestNormal = 0x1p-126f;
+  if (magnitude_bits(largest) >= kInfiniteMagnitude) return Status::kNotFinite;
+  dtype = static_cast<protocol::Dtype>(code);
+  scale = 0;
+  switch (dtype) {
+    case protocol::Dtype::kF32:
+      return Status::kOk;
+    case protocol::Dtype::kF16: {
+      uint16_t unused;
+      return to_f16(largest, unused);
+    }
+    case protocol::Dtype::kI8:
+      scale = largest / 127.0f;
+      if (scale < kSmallestNormal) scale = 0;  // too coarse a number to divide by
+      return Status::kOk;
+    default:
+      return Status::kBadValue;
+  }
+}
+
+size_t Format::bytes() const { return dtype == protocol::Dtype::kF32 ? 4 : dtype == protocol::Dtype::kF16 ? 2 : 1; }
+
+Status Format::convert(float value, uint32_t& bits) const {
+  if (dtype == protocol::Dtype::kF16) {
+    uint16_t half = 0;
+    const Status status = to_f16(value, half);
+    bits = half;
+    return status;
+  }
+  if (dtype == protocol::Dtype::kI8) {
+    constexpr float kRounder = 0x1.8p23f;  // adding it rounds to an integer, ties to even, in the low bits
+    value = scale > 0 ? value / scale + kRounder : kRounder;
+  }
+  std::memcpy(&bits, &value, sizeof bits);
+  return Status::kOk;
+}
+
+bool Chunk::fits(uint32_t bits, size_t value_bytes) const {
+  return (bits_ + bits + 7) / 8 + value_bytes <= values_at_;
+}
+
+void Chunk::add(uint8_t coding, uint32_t gap, uint32_t value, size_t value_bytes) {
+  if (coding == kBitmap) {
+    for (; gap >= 32; gap -= 32) put(0, 32);
+    put(1u << gap, gap + 1);
+  } else if (const uint32_t quotient = gap >> coding; quotient < kEscape) {
+    put((1u << quotient) - 1, quotient + 1);
+    put(gap, coding);
+  } else {
+    put((1u << kEscape) - 1, kEscape);
+    put(gap, kRawBits);
+  }
+  for (size_t i = 0; i < value_bytes; ++i) data_[--values_at_] = static_cast<uint8_t>(value >> (8 * i));
+}
+
+size_t Chunk::close() {
+  // Both the entries' order and each value's bytes were written backwards: one reversal puts both right.
+  for (size_t low = values_at_, high = capacity_; low + 1 < high; ++low) {
+    const uint8_t swapped = data_[low];
+    data_[low] = data_[--high];
+    data_[high] = swapped;
+  }
+  const size_t index_bytes = (bits_ + 7) / 8;
+  const size_t value_bytes = capacity_ - values_at_;
+  std::memmove(data_ + index_bytes, data_ + values_at_, value_bytes);
+  return index_bytes + value_bytes;
+}
+
+void Chunk::put(uint32_t bits, uint32_t count) {
+  while (count > 0) {
+    const uint32_t used = bits_ % 8;
+    const uint32_t room = 8 - used;
+    const uint32_t take = count < room ? count : room;
+    const uint32_t written = used == 0 ? 0 : data_[bits_ / 8];
+    data_[bits_ / 8] = static_cast<uint8_t>(written | (bits & ((1u << take) - 1)) << used);
+    bits >>= take;
+    bits_ += take;
+    count -= take;
+  }
+}
+
+}  // namespace tmf::delta
