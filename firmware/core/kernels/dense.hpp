@@ -1,0 +1,75 @@
+// Dense layer: forward, and backward fused with the SGD update; kernel [inputs, units], bias [units].
+#pragma once
+
+#include <cstddef>
+
+namespace tmf::kernels {
+
+// The order of every sum is fixed, so that all machines agree to the bit: y[u] starts at the bias and adds inputs in
+// ascending order; dx[i] starts at 0 and adds units in ascending order. Tiles only run independent sums side by side.
+template <int kInputs, int kUnits, bool kRelu, int kUnitTile, int kInputTile>
+struct Dense {
+  template <typename T>
+  static void forward(const T* x, const T* kernel, const T* bias, T* y) {
+    int u = 0;
+    for (; u + kUnitTile <= kUnits; u += kUnitTile) forward_tile<kUnitTile>(x, kernel + u, bias + u, y + u);
+    if constexpr (kUnits % kUnitTile != 0) forward_tile<kUnits % kUnitTile>(x, kernel + u, bias + u, y + u);
+  }
+
+  // dx is written when kDx, zeroed where x is 0 when kMask; kernel and bias move by -rate * gradient when kUpdate.
+  template <bool kUpdate, bool kDx, bool kMask, typename T>
+  static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
+    int i = 0;
+    for (; i + kInputTile <= kInputs; i += kInputTile)
+      backward_tile<kInputTile, kUpdate, kDx, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);
+    if constexpr (kInputs % kInputTile != 0)
+      backward_tile<kInputs % kInputTile, kUpdate, kDx, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);
+    if constexpr (kUpdate)
+      for (int u = 0; u < kUnits; ++u) bias[u] -= rate * dy[u];
+  }
+
+ private:
+  template <int kTile, typename T>
+  static void forward_tile(const T* x, const T* kernel, const T* bias, T* y) {
+    T sum[kTile];
+#pragma GCC unroll 8
+    for (int t = 0; t < kTile; ++t) sum[t] = bias[t];
+    for (int i = 0; i < kInputs; ++i) {
+      const T xi = x[i];
+#pragma GCC unroll 8
+      for (int t = 0; t < kTile; ++t) sum[t] += xi * kernel[t];
+      kernel += kUnits;
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < kTile; ++t) y[t] = kRelu ? (sum[t] > T(0) ? sum[t] : T(0)) : sum[t];
+  }
+
+  // Walks each weight once: it gives its share of dx with its old value, then moves.
+  template <int kTile, bool kUpdate, bool kDx, bool kMask, typename T>
+  static void backward_tile(const T* x, const T* dy, T* dx, T* kernel, T rate) {
+    T input[kTile];
+    T sum[kTile];
+#pragma GCC unroll 8
+    for (int t = 0; t < kTile; ++t) {
+      input[t] = x[t];
+      sum[t] = T(0);
+    }
+    for (int u = 0; u < kUnits; ++u) {
+      const T gradient = dy[u];
+      const T step = rate * gradient;
+#pragma GCC unroll 8
+      for (int t = 0; t < kTile; ++t) {
+        const T weight = kernel[t * kUnits];
+        if constexpr (kDx) sum[t] += weight * gradient;
+        if constexpr (kUpdate) kernel[t * kUnits] = weight - step * input[t];
+      }
+      ++kernel;
+    }
+    if constexpr (kDx) {
+#pragma GCC unroll 8
+      for (int t = 0; t < kTile; ++t) dx[t] = !kMask || input[t] > T(0) ? sum[t] : T(0);
+    }
+  }
+};
+
+}  // namespace tmf::kernels

@@ -1,0 +1,58 @@
+// One generated model behind C functions, in float as on the boards and in double for finite differences;
+// with STANDALONE, a program that trains weights from standard input, for the sanitizers.
+#include <cmath>
+#include <cstdio>
+#include <vector>
+
+#include "model.hpp"
+
+namespace tmf::kernels {
+template <>
+struct Exponential<double> {
+  static double of(double x) { return std::exp(x); }
+};
+}  // namespace tmf::kernels
+
+namespace {
+
+using namespace tmf::model;
+
+template <typename T>
+void step(int variant, T* p, T* a, T rate, T limit) {
+  if (variant == 0) Model<T>::step_local(p, a, rate, limit);
+  if (variant == 1) Model<T>::step_global(p, a, rate, limit);
+  if (variant == 2) Model<T>::step_full(p, a, rate, limit);
+}
+
+}  // namespace
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+EXPORT void sizes(uint32_t* out) {
+  const uint32_t values[] = {kGlobalCount, kParameterCount, kInputSize, kOutputSize, kTargetSize,
+                             kArenaFloats, kInput,          kTarget,    kOutput};
+  for (size_t i = 0; i < sizeof values / sizeof *values; ++i) out[i] = values[i];
+}
+EXPORT void forward_double(const double* p, double* a) { Model<double>::forward(p, a); }
+EXPORT void forward_float(const float* p, float* a) { Model<float>::forward(p, a); }
+EXPORT void step_double(int variant, double* p, double* a, double rate, double limit) { step(variant, p, a, rate, limit); }
+EXPORT void step_float(int variant, float* p, float* a, float rate, float limit) { step(variant, p, a, rate, limit); }
+EXPORT void start_local_float(float* p) { Model<float>::start_local(p); }
+
+#ifdef STANDALONE
+// Reads weights, rate, limit, then samples (input, target); trains each with all three variants; writes the weights.
+int main() {
+  // Exact sizes on the heap: one float too far is an error.
+  std::vector<float> p(kParameterCount), arena(kArenaFloats), head(2), input(kInputSize), target(kTargetSize);
+  if (std::fread(p.data(), 4, p.size(), stdin) != p.size() || std::fread(head.data(), 4, 2, stdin) != 2) return 2;
+  while (std::fread(input.data(), 4, input.size(), stdin) == input.size()) {
+    if (std::fread(target.data(), 4, target.size(), stdin) != target.size()) return 2;
+    for (int variant = 0; variant < 3; ++variant) {
+      for (size_t i = 0; i < input.size(); ++i) arena[kInput + i] = input[i];
+      for (size_t i = 0; i < target.size(); ++i) arena[kTarget + i] = target[i];
+      step(variant, p.data(), arena.data(), head[0], head[1]);
+    }
+  }
+  std::fwrite(p.data(), 4, p.size(), stdout);
+}
+#endif
