@@ -1,0 +1,24 @@
+// Samples of the client's own sine wave, y = a sin(x + phase), made on the board from its seed.
+#include "math.hpp"
+#include "model.hpp"
+#include "prng.hpp"
+#include "source.hpp"
+
+namespace tmf::source {
+
+static_assert(model::kInputSize == 1 && model::kTargetSize == 1 && model::kClassCount == 0,
+              "a sine sample is one number in and one number out");
+
+bool on_device() { return true; }
+
+void make(const Key& key, float* input, float* target) {
+  const Pair task = draw(key.seed, key.client, 0, protocol::Stream::kClientTask, 0);
+  const float amplitude = 0.1f + 4.9f * uniform(task.first);
+  const float phase = 3.14159274f * uniform(task.second);
+  const auto stream = static_cast<protocol::Stream>(key.set);
+  const float x = -5.0f + 10.0f * uniform(draw(key.seed, key.client, key.draw, stream, key.index).first);
+  input[0] = x;
+  target[0] = amplitude * sin(x + phase);
+}
+
+}  // namespace tmf::source

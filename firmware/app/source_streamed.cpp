@@ -1,0 +1,10 @@
+// No samples of its own: the host streams them, one per message.
+#include "source.hpp"
+
+namespace tmf::source {
+
+bool on_device() { return false; }
+
+void make(const Key&, float*, float*) {}
+
+}  // namespace tmf::source

@@ -1,0 +1,272 @@
+// The round's state machine; every check on a message stands here, before it touches a weight.
+#include "learner.hpp"
+
+#include "half.hpp"
+#include "math.hpp"
+#include "port.hpp"
+#include "source.hpp"
+
+namespace tmf {
+
+using protocol::Dtype;
+using protocol::State;
+using protocol::Variant;
+
+namespace {
+
+constexpr uint32_t kExponent = 0x7F800000;
+
+bool is_finite(float value) { return (bits_of<uint32_t>(value) & kExponent) != kExponent; }
+
+// Bytes of one number, 0 where this type cannot carry weights or inputs.
+size_t weight_width(uint8_t dtype) {
+  switch (static_cast<Dtype>(dtype)) {
+    case Dtype::kF32: return 4;
+    case Dtype::kF16: return 2;
+    case Dtype::kI8: return 1;
+    default: return 0;
+  }
+}
+
+size_t input_width(uint8_t dtype) {
+  switch (static_cast<Dtype>(dtype)) {
+    case Dtype::kF32: return 4;
+    case Dtype::kU8: return 1;
+    default: return 0;
+  }
+}
+
+float read_weight(Reader& in, Dtype dtype, float scale) {
+  switch (dtype) {
+    case Dtype::kF16: return from_f16(in.u16());
+    case Dtype::kI8: return static_cast<float>(static_cast<int8_t>(in.u8())) * scale;
+    default: return in.f32();
+  }
+}
+
+Status read_inputs(Reader& in, uint8_t dtype, float scale, float* inputs) {
+  for (uint32_t i = 0; i < model::kInputSize; ++i) {
+    inputs[i] = static_cast<Dtype>(dtype) == Dtype::kU8 ? static_cast<float>(in.u8()) * scale : in.f32();
+    if (!is_finite(inputs[i])) return Status::kNotFinite;
+  }
+  return in.ok() ? Status::kOk : Status::kBadLength;
+}
+
+Status read_targets(Reader& in, float* targets) {
+  for (uint32_t i = 0; i < model::kTargetSize; ++i) {
+    targets[i] = in.f32();
+    if (!is_finite(targets[i])) return Status::kNotFinite;
+  }
+  if constexpr (model::kClassCount > 0) {
+    if (!(targets[0] >= 0.0f && targets[0] < static_cast<float>(model::kClassCount))) return Status::kBadValue;
+  }
+  return in.ok() ? Status::kOk : Status::kBadLength;
+}
+
+Status check(const protocol::Phase& phase) {
+  if (phase.variant > static_cast<uint8_t>(Variant::kFull)) return Status::kBadValue;
+  if (phase.sample_set > static_cast<uint8_t>(protocol::SampleSet::kTest)) return Status::kBadValue;
+  if (phase.count == 0) return Status::kBadValue;
+  if (!is_finite(phase.learning_rate) || !is_finite(phase.output_clamp)) return Status::kNotFinite;
+  if (phase.learning_rate <= 0.0f || phase.output_clamp < 0.0f) return Status::kBadValue;
+  return Status::kOk;
+}
+
+}  // namespace
+
+Status Learner::configure(const protocol::Configure& message) {
+  if (message.program > static_cast<uint8_t>(protocol::Program::kAdapt)) return Status::kBadValue;
+  if (message.top_k > model::kGlobalCount || weight_width(message.uplink) == 0) return Status::kBadValue;
+  uint64_t steps = 0;
+  for (const protocol::Phase& phase : message.phases) {
+    if (phase.passes == 0) break;
+    if (const Status status = check(phase); status != Status::kOk) return status;
+    steps += static_cast<uint64_t>(phase.count) * phase.passes;
+  }
+  if (steps >= UINT32_MAX) return Status::kBadValue;
+
+  if (!has_session_ || message.session != session_) {
+    session_ = message.session;
+    has_session_ = true;
+    has_round_ = false;
+    state_ = State::kIdle;
+    loaded_ = 0;
+    for (Recipe& recipe : recipes_) recipe.ready = false;
+  }
+  if (state_ == State::kTraining) return Status::kBadState;  // a recipe never changes under a running program
+  Recipe& recipe = recipes_[message.program];
+  for (uint32_t i = 0; i < protocol::kMaxPhases; ++i) recipe.phases[i] = message.phases[i];
+  recipe.top_k = message.top_k;
+  recipe.uplink = message.uplink;
+  recipe.ready = true;
+  return Status::kOk;
+}
+
+Status Learner::load(const protocol::Load& message) {
+  if (!has_session_) return Status::kBadState;
+  const size_t width = weight_width(message.dtype);
+  if (width == 0 || !is_finite(message.scale)) return Status::kBadValue;
+  const size_t count = message.data_size / width;
+  if (count == 0 || message.data_size % width != 0) return Status::kBadLength;
+  if (message.offset >= model::kGlobalCount || count > model::kGlobalCount - message.offset)
+    return refuse(Status::kBadOffset, loaded_);
+  // A late copy of an earlier round's message must not throw away the round in progress.
+  if (has_round_ && message.round < round_) return refuse(Status::kBadRound, round_);
+  const bool begins = !has_round_ || message.round > round_;
+  const uint32_t expected = begins ? 0 : loaded_;
+  if (!begins && (state_ != State::kLoading || message.offset < expected)) return Status::kOk;
+  if (message.offset != expected) return refuse(Status::kBadOffset, expected);
+
+  const Dtype dtype = static_cast<Dtype>(message.dtype);
+  Reader probe(message.data, message.data_size);
+  for (size_t i = 0; i < count; ++i)
+    if (!is_finite(read_weight(probe, dtype, message.scale))) return refuse(Status::kNotFinite, message.offset);
+
+  if (begins) {
+    round_ = message.round;
+    has_round_ = true;
+    state_ = State::kLoading;
+  }
+  Reader in(message.data, message.data_size);
+  for (size_t i = 0; i < count; ++i) parameters_[message.offset + i] = read_weight(in, dtype, message.scale);
+  loaded_ = message.offset + static_cast<uint32_t>(count);
+  if (weights_complete()) {
+    for (uint32_t i = 0; i < model::kGlobalCount; ++i) received_[i] = parameters_[i];
+    model::Model<float>::start_local(parameters_);
+    state_ = State::kLoaded;
+    step_ = 0;
+    ticks_ = 0;
+    fault_ = Status::kOk;
+  }
+  return Status::kOk;
+}
+
+Status Learner::train(const protocol::Train& message) {
+  if (!has_round_ || state_ == State::kLoading) return Status::kBadState;
+  if (message.round != round_) return refuse(Status::kBadRound, round_);
+  if (message.program > static_cast<uint8_t>(protocol::Program::kAdapt)) return Status::kBadValue;
+  if (!recipes_[message.program].ready) return Status::kBadState;
+  if (state_ != State::kLoaded) return Status::kOk;  // asked again: it reports and does not train
+  seed_ = message.seed;
+  client_ = message.client;
+  draw_ = message.draw;
+  recipe_ = &recipes_[message.program];
+  phase_ = 0;
+  phase_end_ = 0;
+  state_ = State::kTraining;
+  enter_phase();
+  return Status::kOk;
+}
+
+Status Learner::sample(const protocol::Sample& message) {
+  if (!has_round_ || source::on_device()) return Status::kBadState;
+  if (message.round != round_) return refuse(Status::kBadRound, round_);
+  if (state_ == State::kIdle || state_ == State::kLoading || state_ == State::kLoaded) return Status::kBadState;
+  if (message.step < step_ || state_ == State::kFailed) return Status::kOk;  // trained already, or never to be
+  if (state_ != State::kTraining || message.step > step_) return refuse(Status::kBadOffset, step_);
+  const size_t width = input_width(message.dtype);
+  if (width == 0 || !is_finite(message.scale)) return Status::kBadValue;
+  if (message.data_size != 4 * model::kTargetSize + width * model::kInputSize) return Status::kBadLength;
+  Reader in(message.data, message.data_size);
+  if (const Status status = read_targets(in, arena_.values + model::kTarget); status != Status::kOk) return status;
+  if (const Status status = read_inputs(in, message.dtype, message.scale, arena_.values + model::kInput);
+      status != Status::kOk)
+    return status;
+  step();
+  return Status::kOk;
+}
+
+bool Learner::work() {
+  if (state_ != State::kTraining || !source::on_device()) return false;
+  const protocol::Phase& phase = recipe_->phases[phase_];
+  const uint32_t index = (step_ - phase_start_) % phase.count;
+  const source::Key key = {seed_, client_, draw_, static_cast<protocol::SampleSet>(phase.sample_set), index};
+  source::make(key, arena_.values + model::kInput, arena_.values + model::kTarget);
+  step();
+  return true;
+}
+
+void Learner::step() {
+  const protocol::Phase& phase = recipe_->phases[phase_];
+  using Model = model::Model<float>;
+  float* const p = parameters_;
+  float* const a = arena_.values;
+  const uint32_t before = port::ticks();
+  switch (static_cast<Variant>(phase.variant)) {
+    case Variant::kLocal: Model::step_local(p, a, phase.learning_rate, phase.output_clamp); break;
+    case Variant::kGlobal: Model::step_global(p, a, phase.learning_rate, phase.output_clamp); break;
+    case Variant::kFull: Model::step_full(p, a, phase.learning_rate, phase.output_clamp); break;
+  }
+  ticks_ += port::ticks() - before;
+  if (++step_ == phase_end_) {
+    ++phase_;
+    enter_phase();
+  }
+}
+
+void Learner::enter_phase() {
+  if (phase_ == protocol::kMaxPhases || recipe_->phases[phase_].passes == 0) {
+    finish();
+    return;
+  }
+  const protocol::Phase& phase = recipe_->phases[phase_];
+  phase_start_ = phase_end_;
+  phase_end_ += static_cast<uint32_t>(phase.count) * phase.passes;
+}
+
+// Freezes the delta; a weight that is not finite never leaves the device.
+void Learner::finish() {
+  fault_ = Status::kOk;
+  for (const float weight : parameters_)
+    if (!is_finite(weight)) fault_ = Status::kNotFinite;
+  if (fault_ == Status::kOk && recipe_->top_k > 0)
+    fault_ = delta_.freeze(change(), model::kGlobalCount, recipe_->top_k, recipe_->uplink, arena_.histogram);
+  state_ = fault_ == Status::kOk ? State::kDone : State::kFailed;
+}
+
+Status Learner::progress(uint32_t round, protocol::Progress& out) {
+  if (!has_round_) return Status::kBadState;
+  if (round != round_) return refuse(Status::kBadRound, round_);
+  out.round = round_;
+  out.state = static_cast<uint8_t>(state_);
+  out.fault = static_cast<uint8_t>(fault_);
+  out.step = step_;
+  out.ticks = ticks_;
+  return Status::kOk;
+}
+
+Status Learner::pull(const protocol::Pull& message, protocol::Delta& header, uint8_t* data, size_t capacity,
+                     size_t& size) {
+  if (!has_round_ || state_ != State::kDone || recipe_->top_k == 0) return Status::kBadState;
+  if (message.round != round_) return refuse(Status::kBadRound, round_);
+  header.round = round_;
+  return delta_.encode(change(), message.rank, header, data, capacity, size);
+}
+
+Status Learner::fetch(const protocol::Fetch& message, Writer& out) {
+  if (!weights_complete()) return Status::kBadState;
+  if (message.offset >= model::kParameterCount) return refuse(Status::kBadOffset, model::kParameterCount);
+  out.u32(message.offset);
+  uint32_t end = message.offset;
+  for (uint32_t i = 0; i < message.count && end < model::kParameterCount && out.left() >= 4; ++i) out.f32(parameters_[end++]);
+  return Status::kOk;
+}
+
+Status Learner::predict(const protocol::Predict& message, Writer& out) {
+  if (!weights_complete() || state_ == State::kLoading) return Status::kBadState;
+  const size_t width = input_width(message.dtype) * model::kInputSize;
+  if (width == 0 || !is_finite(message.scale)) return Status::kBadValue;
+  if (message.data_size == 0 || message.data_size % width != 0) return Status::kBadLength;
+  if (message.data_size / width * (4 * model::kOutputSize) > out.left()) return Status::kTooLarge;
+  Reader in(message.data, message.data_size);
+  while (in.left() > 0) {
+    if (const Status status = read_inputs(in, message.dtype, message.scale, arena_.values + model::kInput);
+        status != Status::kOk)
+      return status;
+    model::Model<float>::forward(parameters_, arena_.values);
+    for (uint32_t i = 0; i < model::kOutputSize; ++i) out.f32(arena_.values[model::kOutput + i]);
+  }
+  return Status::kOk;
+}
+
+}  // namespace tmf

@@ -1,0 +1,97 @@
+// Learning on the device: one round of reconstruct, update and delta, or one adaptation, a sample at a time.
+#pragma once
+
+#include <cstdint>
+
+#include "bytes.hpp"
+#include "delta_codec.hpp"
+#include "model.hpp"
+#include "protocol.hpp"
+
+namespace tmf {
+
+// Passive and idempotent: whoever asks twice gets the same answer, and no sample is ever trained twice.
+//
+//   IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED; a Load of a later round starts again from anywhere.
+class Learner {
+ public:
+  Status configure(const protocol::Configure& message);
+  Status load(const protocol::Load& message);
+  Status train(const protocol::Train& message);
+  Status sample(const protocol::Sample& message);
+  Status progress(uint32_t round, protocol::Progress& out);
+  Status pull(const protocol::Pull& message, protocol::Delta& header, uint8_t* data, size_t capacity, size_t& size);
+  Status fetch(const protocol::Fetch& message, Writer& out);
+  Status predict(const protocol::Predict& message, Writer& out);
+
+  // Trains one sample of the device's own source, if one is due. Returns whether it did.
+  bool work();
+
+  // Whether step `step` of this round has been trained, or the round cannot get there any more.
+  bool reached(uint32_t step) const { return state_ != protocol::State::kTraining || step_ >= step; }
+
+  uint32_t next_offset() const { return loaded_; }
+
+  // What a refused request should have named: the round, offset or step in progress.
+  uint32_t detail() const { return detail_; }
+
+ private:
+  // The change of the global part since it was received.
+  struct Change {
+    const float* now;
+    const float* received;
+    float operator()(uint32_t i) const { return now[i] - received[i]; }
+  };
+
+  struct Recipe {
+    protocol::Phase phases[protocol::kMaxPhases] = {};
+    uint32_t top_k = 0;
+    uint8_t uplink = 0;  // Dtype
+    bool ready = false;
+  };
+
+  Status refuse(Status status, uint32_t detail) {
+    detail_ = detail;
+    return status;
+  }
+  bool weights_complete() const { return loaded_ == model::kGlobalCount; }
+  void enter_phase();
+  void step();
+  void finish();
+  Change change() const { return {parameters_, received_}; }
+
+  Recipe recipes_[2];
+  uint32_t session_ = 0;
+  bool has_session_ = false;
+  bool has_round_ = false;
+
+  protocol::State state_ = protocol::State::kIdle;
+  Status fault_ = Status::kOk;
+  uint32_t detail_ = 0;
+  uint32_t round_ = 0;
+  uint32_t loaded_ = 0;  // global weights received
+  uint32_t seed_ = 0;
+  uint32_t client_ = 0;
+  uint32_t draw_ = 0;
+  const Recipe* recipe_ = nullptr;
+  uint32_t phase_ = 0;
+  uint32_t phase_start_ = 0;  // first step of this phase
+  uint32_t phase_end_ = 0;    // first step after it
+  uint32_t step_ = 0;
+  uint32_t ticks_ = 0;
+  DeltaEncoder delta_;
+
+  float parameters_[model::kParameterCount] = {};
+  float received_[model::kGlobalCount] = {};
+  // The selection's counters live where activations and gradients do: it only runs when no training step does.
+  union Arena {
+    float values[model::kArenaFloats];
+    uint32_t histogram[256];
+  };
+  alignas(16) Arena arena_ = {};
+};
+
+static_assert(model::kArenaFloats >= 256, "the arena holds the selection's histogram");
+static_assert(model::kParameterCount <= protocol::kMaxParameters, "ranks and indices are sized for this many weights");
+
+}  // namespace tmf
