@@ -1,0 +1,23 @@
+"""PlatformIO development platform for boards described by one JSON file and built with the system's compilers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from platformio.platform.base import PlatformBase
+
+
+class TinymetafedPlatform(PlatformBase):  # type: ignore[misc]  # PlatformIO is untyped; it derives the class's name
+    """Adds nothing to PlatformIO's base but the memory sizes, which our boards state once, under "tinymetafed"."""
+
+    def is_embedded(self) -> bool:
+        """False: `upload` starts an emulator or a process, so PlatformIO must not look for a serial port."""
+        return False
+
+    def get_boards(self, id_: str | None = None) -> Any:
+        """One board's configuration, or all of them by name; with `upload.maximum_*` filled in for the size check."""
+        found = super().get_boards(id_)
+        for board in [found] if id_ else found.values():
+            facts = board.get("tinymetafed")
+            board.update("upload", {"maximum_ram_size": facts["ram_bytes"], "maximum_size": facts["flash_bytes"]})
+        return found
