@@ -1,0 +1,75 @@
+"""Frames on a serial line: COBS(type, sequence, payload, CRC-32) ended by 0x00; twin of firmware/core/frame.hpp."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+from cobs import cobs  # type: ignore[import-untyped]
+
+from tinymetafed_codegen.protocol import FRAME_CRC_BYTES, FRAME_HEADER_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One valid frame; ``wire_bytes`` counts its COBS code and its 0x00."""
+
+    type_id: int
+    sequence: int
+    payload: bytes
+    wire_bytes: int
+
+
+def encode(type_id: int, sequence: int, payload: bytes) -> bytes:
+    """The bytes of one frame, its 0x00 included. Raises ValueError when type or sequence is no byte."""
+    body = bytes((type_id, sequence)) + payload
+    coded: bytes = cobs.encode(body + zlib.crc32(body).to_bytes(FRAME_CRC_BYTES, "little"))
+    return coded + b"\0"
+
+
+class Decoder:
+    """Cuts a line's bytes into frames; whatever garbage comes, it is in step again after the next 0x00.
+
+    ``damaged`` counts what was dropped because it was cut, failed its CRC or passed ``limit`` bytes on the wire.
+    """
+
+    def __init__(self, limit: int = 1 << 17) -> None:
+        self.damaged = 0
+        self._limit = limit
+        self._pending = bytearray()
+        self._too_long = False
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that ``data`` completes, in order."""
+        *ended, rest = data.split(b"\0")
+        frames = []
+        for piece in ended:
+            self._append(piece)
+            frame = self._end()
+            if frame is not None:
+                frames.append(frame)
+        self._append(rest)
+        return frames
+
+    def _append(self, piece: bytes) -> None:
+        if len(self._pending) + len(piece) >= self._limit:
+            self._too_long = True
+            self._pending.clear()
+        if not self._too_long:
+            self._pending += piece
+
+    def _end(self) -> Frame | None:
+        wire = bytes(self._pending)
+        self._pending.clear()
+        too_long, self._too_long = self._too_long, False
+        if not wire and not too_long:
+            return None
+        try:
+            body = cobs.decode(wire)
+        except cobs.DecodeError:
+            body = b""
+        content, trailer = body[:-FRAME_CRC_BYTES], body[-FRAME_CRC_BYTES:]
+        if len(content) < FRAME_HEADER_BYTES or zlib.crc32(content) != int.from_bytes(trailer, "little"):
+            self.damaged += 1
+            return None
+        return Frame(content[0], content[1], content[FRAME_HEADER_BYTES:], len(wire) + 1)

@@ -1,0 +1,229 @@
+"""Bytes to and from one serial line, whatever stands behind its URL, with errors that name the port and the remedy."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import stat
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import serial
+from serial.tools import list_ports
+
+DEFAULT_BAUD = 115200
+WRITE_SECONDS = 10.0  # a line that takes no byte for this long is stuck
+_READ_BYTES = 1 << 16
+
+
+class LinkError(Exception):
+    """Anything between the host and a board that keeps them from working together."""
+
+
+class PortError(LinkError):
+    """A serial line that cannot be opened, or that went away. ``url`` is the line's URL."""
+
+    def __init__(self, url: str, text: str) -> None:
+        super().__init__(f"{url}: {text}")
+        self.url = url
+
+
+class Transport(Protocol):
+    """An open line. ``name`` is for messages; ``baud`` is the line's speed in bit/s."""
+
+    name: str
+    baud: int
+
+    def read(self, timeout: float) -> bytes:
+        """Everything that is there as soon as anything is there; b"" after ``timeout`` seconds. Raises PortError."""
+
+    def write(self, data: bytes) -> None:
+        """Hands all of ``data`` to the line. Raises PortError."""
+
+    def close(self) -> None:
+        """Closes the line; again: nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None: ...
+
+
+def open_transport(
+    url: str, baud: int = DEFAULT_BAUD, *, name: str | None = None, dtr: bool = True, rts: bool = True
+) -> Transport:
+    """Opens any URL that ``serial.serial_for_url`` knows: /dev/ttyACM0, COM5, socket://host:port, loop://, /dev/pts/N.
+
+    ``name`` stands for the line in messages. DTR and RTS are set before the line opens. Both on suits all known boards:
+    an Arduino Nano 33 BLE is silent until DTR is on, and ESP32 kits reset when the two differ. Raises PortError.
+    """
+    try:
+        port = serial.serial_for_url(url, do_not_open=True, baudrate=baud, timeout=0, write_timeout=WRITE_SECONDS)
+        port.dtr = dtr
+        port.rts = rts
+        if os.name == "posix":  # elsewhere the operating system lets nobody share a port anyway
+            port.exclusive = True
+        port.open()
+    except (serial.SerialException, OSError, ValueError) as error:
+        raise _open_error(url, error) from error
+    name = name or url
+    # Reading the descriptor ourselves costs two system calls per answer; pyserial's socket:// gives one byte per call.
+    if os.name == "posix" and ("://" not in url or url.startswith("socket://")):
+        return _Descriptor(name, baud, port)
+    return _Generic(name, baud, port)
+
+
+class _Closing:
+    """What both transports share: a name, a pyserial object, and closing it."""
+
+    def __init__(self, name: str, baud: int, port: Any) -> None:
+        self.name = name
+        self.baud = baud
+        self._port = port
+
+    def close(self) -> None:
+        self._port.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class _Descriptor(_Closing):
+    """A POSIX file descriptor that pyserial has opened and set up."""
+
+    def __init__(self, name: str, baud: int, port: Any) -> None:
+        super().__init__(name, baud, port)
+        self._fd: int = port.fileno()
+        os.set_blocking(self._fd, False)
+        connection = getattr(port, "_socket", None)
+        if connection is not None:  # a frame is one write and waits for no other
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def read(self, timeout: float) -> bytes:
+        fd = self._fd
+        try:
+            if not select.select((fd,), (), (), timeout if timeout > 0 else 0)[0]:
+                return b""
+            data = os.read(fd, _READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return b""
+        except (OSError, ValueError) as error:  # ValueError: closed in between, the descriptor is -1
+            raise _vanished(self.name, error) from error
+        if not data:  # readable with nothing to read: hung up
+            raise _vanished(self.name, None)
+        return data
+
+    def write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self._fd, rest) :]
+            except (BlockingIOError, InterruptedError):
+                if not select.select((), (self._fd,), (), WRITE_SECONDS)[1]:
+                    raise _stuck(self.name) from None
+            except (OSError, ValueError) as error:
+                raise _vanished(self.name, error) from error
+
+    def close(self) -> None:
+        self._fd = -1
+        super().close()
+
+
+class _Generic(_Closing):
+    """Any other pyserial object: Windows ports, loop://, rfc2217://, spy://."""
+
+    def read(self, timeout: float) -> bytes:
+        try:
+            self._port.timeout = max(timeout, 0)
+            first: bytes = self._port.read(1)
+            waiting = self._port.in_waiting if first else 0
+            return first + self._port.read(waiting) if waiting else first
+        except (serial.SerialException, OSError) as error:
+            raise _vanished(self.name, error) from error
+
+    def write(self, data: bytes) -> None:
+        try:
+            self._port.write(data)
+        except serial.SerialTimeoutException:
+            raise _stuck(self.name) from None
+        except (serial.SerialException, OSError) as error:
+            raise _vanished(self.name, error) from error
+
+
+def _stuck(url: str) -> PortError:
+    return PortError(url, f"has taken no byte for {WRITE_SECONDS:g} s; reset the board or plug it in again")
+
+
+def _vanished(url: str, error: Exception | None) -> PortError:
+    why = f" ({error})" if error is not None else ""
+    return PortError(url, f"the line went away{why}; check the cable and power, or whether the emulator still runs")
+
+
+def _open_error(url: str, error: Exception) -> PortError:
+    """Says what is wrong with the port and what to do about it."""
+    number = getattr(error, "errno", None)
+    if number is None and isinstance(error.__context__, OSError):  # pyserial hides the cause of a refused connection
+        number = error.__context__.errno
+    if "://" in url:
+        if number == errno.ECONNREFUSED:
+            return PortError(url, "nobody listens there; start the emulator or bridge first, or check host and port number")
+        return PortError(url, f"cannot be opened ({error})")
+    if number == errno.ENOENT or "FileNotFoundError" in str(error):
+        there = ", ".join(sorted(port.device for port in list_ports.comports())) or "none"
+        return PortError(url, f"does not exist; ports that are there: {there}; plug the board in, or give its port")
+    if number in (errno.EBUSY, errno.EAGAIN):
+        who = ", ".join(holders(url))
+        return PortError(
+            url, f"is busy{f', held by {who}' if who else ''}; close the program that uses it, e.g. a serial monitor"
+        )
+    if number in (errno.EACCES, errno.EPERM):
+        return PortError(url, f"permission denied; `sudo usermod -aG {group_of(url)} $USER`, then log in again")
+    if "PermissionError" in str(error):  # Windows says so of a port in use
+        return PortError(url, "is busy; close the program that uses it, e.g. a serial monitor")
+    return PortError(url, f"is no serial port that can be opened ({error})")
+
+
+def group_of(path: str) -> str:
+    """The group that may use a port: Debian's dialout, uucp elsewhere; dialout where the file does not say."""
+    if sys.platform != "win32":
+        import grp
+
+        with suppress(OSError, KeyError):
+            name = grp.getgrgid(os.stat(path).st_gid).gr_name
+            return name if name != "root" else "dialout"
+    return "dialout"
+
+
+def holders(path: str) -> list[str]:
+    """Processes that have ``path`` open, as "NAME (pid N)": those this user may see, none where there is no /proc."""
+    wanted = _device_number(path)
+    if wanted is None:
+        return []
+    found = []
+    give_up = time.monotonic() + 0.5  # an error message is not worth a longer wait
+    for process in Path("/proc").glob("[0-9]*"):
+        if time.monotonic() > give_up:
+            break
+        try:
+            if any(_device_number(entry) == wanted for entry in (process / "fd").iterdir()):
+                found.append(f"{(process / 'comm').read_text().strip()} (pid {process.name})")
+        except OSError:  # gone meanwhile, or somebody else's
+            continue
+    return sorted(found)
+
+
+def _device_number(path: str | Path) -> int | None:
+    """Which character device ``path`` leads to, if any."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_rdev if stat.S_ISCHR(status.st_mode) else None
