@@ -1,0 +1,81 @@
+"""Counter-based random numbers: Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy as
+1, 2, 3", SC'11); twin of firmware/core/prng.hpp, so that a draw is the same on the host and on every board.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinymetafed_codegen.protocol import Stream
+
+Words = npt.NDArray[np.uint32]
+
+MAX_INDEX = 1 << 24
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+_MASK = 0xFFFFFFFF
+_FEW = 8  # up to here Python's integers are faster than NumPy's arrays
+
+
+def _threefry(key: tuple[int, int], x: Any, y: Any) -> tuple[Any, Any]:
+    """The cipher on two Python integers or on two uint32 arrays, for which the masks do nothing."""
+    keys = (key[0], key[1], _PARITY ^ key[0] ^ key[1])
+    x = (x + keys[0]) & _MASK
+    y = (y + keys[1]) & _MASK
+    for group in range(1, 6):
+        for rotation in _ROTATIONS[(group - 1) & 1]:
+            x = (x + y) & _MASK
+            y = ((y << rotation | y >> (32 - rotation)) & _MASK) ^ x
+        x = (x + keys[group % 3]) & _MASK
+        y = (y + ((keys[(group + 1) % 3] + group) & _MASK)) & _MASK
+    return x, y
+
+
+def threefry(key: tuple[int, int], first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[Words, Words]:
+    """Threefry-2x32-20 of counters (first, second), which broadcast; two uint32 arrays of their shape.
+
+    Raises ValueError for a key or counter outside 0..2^32-1.
+    """
+    if not all(0 <= word <= _MASK for word in key):
+        raise ValueError(f"key {key}: expected two integers in 0..2^32-1")
+    a, b = np.broadcast_arrays(*(_words(counter) for counter in (first, second)))
+    if a.size > _FEW:
+        x, y = _threefry(key, a, b)
+    else:
+        pairs = [_threefry(key, c, d) for c, d in zip(a.ravel().tolist(), b.ravel().tolist(), strict=True)]
+        x, y = np.array(pairs, dtype=np.uint32).reshape(-1, 2).T.reshape(2, *a.shape)
+    return x, y
+
+
+def _words(values: npt.ArrayLike) -> Words:
+    array = np.asarray(values)
+    if array.dtype == np.uint32 or not array.size:
+        return array.astype(np.uint32, copy=False)
+    if array.dtype.kind not in "iu" or int(array.min()) < 0 or int(array.max()) > _MASK:
+        raise ValueError(f"counter of {array.dtype}: expected integers in 0..2^32-1")
+    return array.astype(np.uint32, copy=False)
+
+
+def draw(seed: int, client: int, round: int, stream: Stream, indices: npt.ArrayLike) -> tuple[Words, Words]:
+    """Two random words for each index (below 2^24), named by key (seed, client) and counter (round, stream and index).
+
+    Raises ValueError for an index or any other number out of range.
+    """
+    index = _words(indices)
+    if index.size and int(index.max()) >= MAX_INDEX:
+        raise ValueError(f"index {int(index.max())}: one stream has 2^24 draws")
+    return threefry((seed, client), round, index | np.uint32(stream << 24))
+
+
+def uniform(words: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """Numbers in [0, 1) from the words' upper 24 bits; float32 of the same shape."""
+    return (_words(words) >> 8).astype(np.float32) * np.float32(2.0**-24)
+
+
+def permutation(seed: int, client: int, round: int, stream: Stream, n: int) -> npt.NDArray[np.int64]:
+    """0..n-1 in random order: a stable sort by 64-bit draws; int64 of shape (n,)."""
+    high, low = draw(seed, client, round, stream, np.arange(n, dtype=np.uint32))
+    return np.argsort(high.astype(np.uint64) << 32 | low, kind="stable")

@@ -1,0 +1,105 @@
+"""TinyMetaFed: who takes part, what a device is told to do, and how its answer moves the global weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinymetafed_codegen.protocol import MAX_PHASES, Dtype, Phase, SampleSet, Stream, Variant
+from tinymetafed_codegen.spec import Experiment
+
+from . import aggregate, downlink, prng, schedule
+from .delta import Sparse
+from .weights import Floats, global_tensors
+
+_DTYPES = {"f32": Dtype.F32, "f16": Dtype.F16, "i8": Dtype.I8}
+_UNUSED = Phase(0, 0, 1, 0, 1.0, 0.0)
+
+
+class StrategyError(RuntimeError):
+    """An update that cannot be used."""
+
+
+class TinyMetaFed:
+    """Partial local reconstruction and Top-P% communication (Ren et al., arXiv 2307.06822, Algorithm 1)."""
+
+    def __init__(self, experiment: Experiment, manifest: dict[str, Any]) -> None:
+        self.experiment = experiment
+        self.spec = experiment.strategy
+        self.n_global: int = manifest["n_global"]
+        self._tensors = [tensor["size"] for tensor in global_tensors(manifest)]
+
+    @property
+    def top_k(self) -> int:
+        """Entries of the global part that travel up: P percent, at least one."""
+        return max(1, math.floor(self.n_global * self.spec.top_p / 100 + 0.5))
+
+    @property
+    def uplink(self) -> Dtype:
+        """How the delta's values travel."""
+        return _DTYPES[self.spec.uplink]
+
+    def clients(self, round_: int) -> list[int]:
+        """Distinct meta-training clients of a round, drawn from the run's seed alone."""
+        run = self.experiment.run
+        chosen: list[int] = []
+        attempt = 0
+        while len(chosen) < run.devices_per_round:
+            words, _ = prng.draw(run.seed, 0, round_, Stream.CLIENT_CHOICE, np.array([attempt]))
+            client = int(words[0]) * run.clients >> 32
+            if client not in chosen:
+                chosen.append(client)
+            attempt += 1
+        return chosen
+
+    def training(self) -> tuple[Phase, ...]:
+        """A round on the device: reconstruct l on the support set with g held, then update g on the query set with l held."""
+        spec, task = self.spec, self.experiment.task
+        return _program(
+            Phase(
+                Variant.LOCAL,
+                SampleSet.SUPPORT,
+                task.count(SampleSet.SUPPORT),
+                spec.local_passes,
+                spec.local_learning_rate,
+                spec.output_clamp,
+            ),
+            Phase(
+                Variant.GLOBAL,
+                SampleSet.QUERY,
+                task.count(SampleSet.QUERY),
+                spec.global_passes,
+                spec.global_learning_rate,
+                spec.output_clamp,
+            ),
+        )
+
+    def adaptation(self, count: int) -> tuple[Phase, ...]:
+        """A new client's few samples: first the local part alone, then the whole model."""
+        spec, clamp = self.experiment.adaptation, self.spec.output_clamp
+        return _program(
+            Phase(Variant.LOCAL, SampleSet.ADAPT, count, spec.local_passes, spec.local_learning_rate, clamp),
+            Phase(Variant.FULL, SampleSet.ADAPT, count, spec.full_passes, spec.full_learning_rate, clamp),
+        )
+
+    def download(self, weights: Floats) -> list[downlink.Segment]:
+        """The global weights as they travel down."""
+        return downlink.encode(weights, _DTYPES[self.spec.downlink], self._tensors)
+
+    def alpha(self, round_: int) -> np.float32:
+        """The server's learning rate in a round."""
+        return schedule.alpha(self.spec, round_, self.experiment.run.rounds)
+
+    def update(self, weights: Floats, deltas: Sequence[Sparse], round_: int) -> Floats:
+        """g ← g + α · mean(delta), deltas in client order. Raises StrategyError when a weight would stop being finite."""
+        moved = aggregate.move(weights, aggregate.mean(deltas, self.n_global), self.alpha(round_))
+        if not np.isfinite(moved).all():
+            raise StrategyError(f"round {round_}: the update would make a weight infinite; lower strategy.alpha_max")
+        return moved
+
+
+def _program(*phases: Phase) -> tuple[Phase, ...]:
+    return (*phases, *[_UNUSED] * (MAX_PHASES - len(phases)))

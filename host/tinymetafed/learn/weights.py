@@ -1,0 +1,43 @@
+"""The global weights on the server: where they start and what names their bits."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinymetafed_codegen.protocol import Stream
+
+from . import prng
+
+Floats = npt.NDArray[np.float32]
+
+
+def initial(manifest: dict[str, Any], seed: int, init: str) -> Floats:
+    """Global weights float32[n_global] in manifest order: uniform in ±limit, biases 0.
+
+    The limit is √(6 / (fan_in + fan_out)) for "glorot" (Glorot and Bengio 2010), √(6 / fan_in) for "he" (He et al. 2015).
+    """
+    weights = np.zeros(manifest["n_global"], np.float32)
+    for tensor in global_tensors(manifest):
+        if tensor["name"].endswith(".bias"):
+            continue
+        fans = tensor["fan_in"] + (tensor["fan_out"] if init == "glorot" else 0)
+        limit = np.float32(math.sqrt(6 / fans))
+        places = np.arange(tensor["offset"], tensor["offset"] + tensor["size"])
+        words, _ = prng.draw(seed, 0, 0, Stream.INITIAL_WEIGHTS, places)
+        weights[places] = limit * (np.float32(2) * prng.uniform(words) - np.float32(1))
+    return weights
+
+
+def global_tensors(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """The manifest's entries of the shared tensors, in order."""
+    return [p for p in manifest["parameters"] if p["part"] == "global"]
+
+
+def sha256(weights: Floats) -> str:
+    """Names the weights' bits: SHA-256 of float32 little-endian in manifest order."""
+    return hashlib.sha256(weights.astype("<f4").tobytes()).hexdigest()
