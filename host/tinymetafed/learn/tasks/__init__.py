@@ -1,0 +1,98 @@
+"""What clients learn: where their samples come from and how a model is scored on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinymetafed_codegen.protocol import SampleSet
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+Metric = Literal["mse", "accuracy"]
+
+HELD_OUT = 1 << 20  # clients from here on are meta-test clients: nothing of theirs is ever meta-trained on
+
+
+class DataError(Exception):
+    """A data set that cannot be used; the text names the file and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Labelled samples in training order.
+
+    ``inputs`` float32 [count, *input_shape], ``targets`` float32 [count, target_size] (a class: its index).
+    Of byte data, ``levels`` uint8 [count, *input_shape] are the bytes: inputs == levels * float32(scale) exactly.
+    """
+
+    inputs: Floats
+    targets: Floats
+    levels: Bytes | None = None
+    scale: float = 1.0
+
+    @classmethod
+    def from_levels(cls, levels: Bytes, scale: float, targets: Floats) -> Self:
+        """Samples whose inputs are ``levels * float32(scale)``, the device's own arithmetic."""
+        return cls(levels.astype(np.float32) * np.float32(scale), targets, levels, scale)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+class Task(Protocol):
+    """A family of client tasks, each a pure function of (seed, client, round), so any device may run any client."""
+
+    @property
+    def name(self) -> str:
+        """The experiment file's ``task.kind``."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+
+    @property
+    def output_size(self) -> int:
+        """Outputs that the model must have."""
+
+    @property
+    def target_size(self) -> int:
+        """Numbers per target: 1 for a class index."""
+
+    @property
+    def metric(self) -> Metric:
+        """``mse`` (lower is better) or ``accuracy`` (a fraction, higher is better)."""
+
+    @property
+    def on_device(self) -> bool:
+        """Whether the board makes its own samples from the seed; otherwise the host streams them."""
+
+    @property
+    def default_clients(self) -> int:
+        """Meta-training clients where the experiment names no number."""
+
+    def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
+        """A client's first ``count`` samples of one set in one round; support and query never share a sample."""
+
+    def test_samples(self, client: int, round: int) -> Samples:
+        """What the client is scored on; shares nothing with the ADAPT samples of the same round."""
+
+    def score(self, outputs: Floats, test: Samples) -> float:
+        """The metric in float64 over ``outputs`` [count, output_size]; a diverged model scores inf or 0, never well."""
+
+    def describe(self, client: int) -> str:
+        """The client's own task in one line."""
+
+
+def is_held_out(client: int) -> bool:
+    """Whether a client is for meta-testing."""
+    return client >= HELD_OUT
+
+
+def check_outputs(outputs: Floats, test: Samples, output_size: int) -> None:
+    """Raises ValueError unless ``outputs`` has one row of ``output_size`` per test sample."""
+    if outputs.shape != (len(test), output_size):
+        raise ValueError(f"outputs have shape {outputs.shape}, expected ({len(test)}, {output_size})")

@@ -1,0 +1,69 @@
+"""Sine waves: every client has its own amplitude and phase; the board makes its samples itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from tinymetafed_codegen.protocol import SampleSet, Stream
+
+from .. import prng
+from . import Floats, Metric, Samples, check_outputs
+
+TEST_POINTS = 100
+LOWEST_X, X_SPAN = np.float32(-5.0), np.float32(10.0)
+LOWEST_AMPLITUDE, AMPLITUDE_SPAN = np.float32(0.1), np.float32(4.9)
+PHASE_SPAN = np.float32(3.14159274)
+
+
+@dataclass(frozen=True, slots=True)
+class Sine:
+    """y = amplitude * sin(x + phase), amplitude in [0.1, 5], phase in [0, π], x in [-5, 5] (Finn et al. 2017, 5.1).
+
+    The twin of firmware/app/source_sine.cpp: amplitude, phase and x agree bit for bit. The board evaluates the sine in
+    float32 by its own polynomial and the host in float64, so y agrees to float32 rounding only.
+    """
+
+    seed: int
+    name: ClassVar[str] = "sine"
+    input_shape: ClassVar[tuple[int, ...]] = (1,)
+    output_size: ClassVar[int] = 1
+    target_size: ClassVar[int] = 1
+    metric: ClassVar[Metric] = "mse"
+    on_device: ClassVar[bool] = True
+    default_clients: ClassVar[int] = 1_000
+
+    def wave(self, client: int) -> tuple[np.float32, np.float32]:
+        """A client's (amplitude, phase in radians)."""
+        amplitude, phase = prng.draw(self.seed, client, 0, Stream.CLIENT_TASK, np.arange(1))
+        return (
+            LOWEST_AMPLITUDE + AMPLITUDE_SPAN * prng.uniform(amplitude)[0],
+            PHASE_SPAN * prng.uniform(phase)[0],
+        )
+
+    def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
+        """``count`` fresh points of the client's wave, x uniform."""
+        words, _ = prng.draw(self.seed, client, round, Stream(sample_set), np.arange(count))
+        return self._on_wave(client, LOWEST_X + X_SPAN * prng.uniform(words))
+
+    def test_samples(self, client: int, round: int) -> Samples:
+        """An even grid of 100 points over [-5, 5], the same in every round."""
+        return self._on_wave(client, np.linspace(LOWEST_X, LOWEST_X + X_SPAN, TEST_POINTS, dtype=np.float32))
+
+    def score(self, outputs: Floats, test: Samples) -> float:
+        """Mean squared error; inf where the model diverged."""
+        check_outputs(outputs, test, self.output_size)
+        error = float(np.mean((outputs.astype(np.float64) - test.targets) ** 2))
+        return error if np.isfinite(error) else float("inf")
+
+    def describe(self, client: int) -> str:
+        """The wave's formula."""
+        amplitude, phase = self.wave(client)
+        return f"y = {amplitude:.2f} sin(x + {phase:.2f})"
+
+    def _on_wave(self, client: int, x: Floats) -> Samples:
+        amplitude, phase = self.wave(client)
+        y = np.float64(amplitude) * np.sin(x.astype(np.float64) + np.float64(phase))
+        return Samples(x[:, None], y.astype(np.float32)[:, None])

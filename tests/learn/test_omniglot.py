@@ -1,0 +1,270 @@
+"""Omniglot clients: exact images, a split without a leak, disjoint drawers, errors naming archive and remedy."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinymetafed.learn.tasks import HELD_OUT, DataError, Task
+from tinymetafed.learn.tasks.omniglot import ROTATIONS, Omniglot, find_archives, read_characters, shrink
+from tinymetafed_codegen.protocol import SampleSet
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = Path(os.environ.get("TINYMETAFED_TEST_DATA", ROOT.parent / "shared" / "data"))
+SMALL1 = "omniglot_background_small1.zip"
+needs_data = pytest.mark.skipif(
+    not (DATA / SMALL1).is_file(), reason=f"no {SMALL1} in {DATA} (TINYMETAFED_TEST_DATA names another folder)"
+)
+
+
+@pytest.fixture(scope="module")
+def omniglot() -> Omniglot:
+    return Omniglot(DATA, seed=1)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A PNG of black where ``pixels`` is 1."""
+    out = io.BytesIO()
+    Image.fromarray(np.where(pixels, 0, 255).astype(np.uint8)).convert("1").save(out, "PNG")
+    return out.getvalue()
+
+
+def write_archive(path: Path, characters: list[str], drawers: int = 20, shape: tuple[int, int] = (105, 105)) -> Path:
+    """A small archive of Omniglot's layout whose drawings are all different."""
+    generator = np.random.default_rng(0)
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, character in enumerate(characters, 1):
+            for drawer in range(1, drawers + 1):
+                image = png(generator.random(shape) < 0.1)
+                archive.writestr(f"images_background_small1/{character}/{number:04}_{drawer:02}.png", image)
+    return path
+
+
+def characters(n: int) -> list[str]:
+    return [f"Alphabet/character{i:02}" for i in range(1, n + 1)]
+
+
+# Images
+
+
+def test_shrink_is_the_exact_area_average() -> None:
+    ink = np.random.default_rng(3).integers(0, 2, (1, 105, 105)).astype(np.uint8)
+    levels = shrink(ink)[0]
+    step = Fraction(105, 28)
+    for row, column in [(0, 0), (0, 27), (13, 5), (27, 27), (14, 14)]:
+        average = Fraction(0)
+        for y in range(105):
+            height = min(Fraction(y + 1), (row + 1) * step) - max(Fraction(y), row * step)
+            for x in range(105) if height > 0 else ():
+                width = min(Fraction(x + 1), (column + 1) * step) - max(Fraction(x), column * step)
+                average += int(ink[0, y, x]) * height * max(width, Fraction(0)) / step**2
+        assert levels[row, column] == round(average * 255)
+    assert shrink(np.ones((1, 105, 105), np.uint8)).min() == 255
+    assert shrink(np.zeros((1, 105, 105), np.uint8)).max() == 0
+
+
+def test_shrinking_commutes_with_turning() -> None:
+    ink = np.random.default_rng(4).integers(0, 2, (2, 105, 105)).astype(np.uint8)
+    np.testing.assert_array_equal(shrink(np.rot90(ink, 1, (1, 2)).copy()), np.rot90(shrink(ink), 1, (1, 2)))
+
+
+@needs_data
+def test_the_small_archives_hold_242_distinct_characters() -> None:
+    characters = read_characters(find_archives(DATA))
+    assert len(characters.names) == len(set(characters.names)) == 242
+    assert sum(name.startswith(("Greek/", "Latin/")) for name in characters.names) == 50
+    assert characters.levels.shape == (242, 20, 28, 28)
+    ink = characters.levels.mean(axis=(2, 3)) / 255
+    assert ink.min() > 0 and ink.max() < 0.3  # strokes on paper, not paper on strokes
+
+
+@needs_data
+def test_inputs_are_levels_times_scale_exactly(omniglot: Omniglot) -> None:
+    samples = omniglot.samples(0, 0, SampleSet.SUPPORT, 25)
+    assert samples.levels is not None and samples.levels.dtype == np.uint8
+    assert samples.inputs.dtype == np.float32 and samples.inputs.shape == (25, 28, 28, 1)
+    np.testing.assert_array_equal(samples.inputs, samples.levels.astype(np.float32) * np.float32(samples.scale))
+    assert samples.inputs.max() == 1
+
+
+# Split and classes
+
+
+@needs_data
+def test_held_out_characters_are_62_and_never_meta_trained_on(omniglot: Omniglot) -> None:
+    train, test = set(omniglot.train_characters), set(omniglot.test_characters)
+    assert (len(train), len(test)) == (180, 62) and not train & test
+    trained = [omniglot.classes(client) for client in range(500)]
+    tested = [omniglot.classes(HELD_OUT + client) for client in range(100)]
+    assert all(len(set(classes)) == 5 for classes in trained + tested)
+    assert {character for classes in trained for character, _ in classes} == train
+    assert {character for classes in tested for character, _ in classes} <= test
+    assert {turns for classes in trained for _, turns in classes} == set(range(ROTATIONS))
+    assert {turns for classes in tested for _, turns in classes} == {0}
+
+
+@needs_data
+def test_another_seed_is_another_split(omniglot: Omniglot) -> None:
+    other = Omniglot(DATA, seed=2)
+    assert set(other.test_characters) != set(omniglot.test_characters)
+    np.testing.assert_array_equal(Omniglot(DATA, seed=1).test_characters, omniglot.test_characters)
+
+
+@needs_data
+def test_one_archive_splits_in_proportion() -> None:
+    task = Omniglot(DATA / SMALL1, seed=1)
+    assert (len(task.train_characters), len(task.test_characters)) == (101, 35)
+
+
+@needs_data
+def test_a_rotated_class_is_its_character_turned(omniglot: Omniglot) -> None:
+    drawings = read_characters(find_archives(DATA)).levels
+    client = next(c for c in range(100) if any(turns == 3 for _, turns in omniglot.classes(c)))
+    label, (character, _) = next((k, c) for k, c in enumerate(omniglot.classes(client)) if c[1] == 3)
+    image = omniglot.samples(client, 4, SampleSet.SUPPORT, 5).levels
+    assert image is not None
+    assert any(np.array_equal(image[label, :, :, 0], np.rot90(drawing, 3)) for drawing in drawings[character])
+
+
+# Samples
+
+
+def images(samples_levels: np.ndarray | None) -> set[bytes]:
+    assert samples_levels is not None
+    return {image.tobytes() for image in samples_levels}
+
+
+@needs_data
+@pytest.mark.parametrize("client", [0, 17, HELD_OUT, HELD_OUT + 99])
+def test_support_and_query_share_no_drawing_and_all_are_used(omniglot: Omniglot, client: int) -> None:
+    support = images(omniglot.samples(client, 3, SampleSet.SUPPORT, 50).levels)
+    query = images(omniglot.samples(client, 3, SampleSet.QUERY, 50).levels)
+    assert len(support) == len(query) == 50 and not support & query
+
+
+@needs_data
+def test_adaptation_grows_by_prefix_and_leaves_the_test_set_alone(omniglot: Omniglot) -> None:
+    client = HELD_OUT + 5
+    test = omniglot.test_samples(client, 0)
+    largest = omniglot.samples(client, 0, SampleSet.ADAPT, 80)
+    assert len(test) == 20 and len(images(test.levels) | images(largest.levels)) == 100
+    for shots in (1, 2, 4, 8):
+        fewer = omniglot.samples(client, 0, SampleSet.ADAPT, 5 * shots)
+        np.testing.assert_array_equal(fewer.inputs, largest.inputs[: 5 * shots])
+
+
+@needs_data
+def test_classes_go_round_and_draws_repeat_only_for_the_same_round(omniglot: Omniglot) -> None:
+    first = omniglot.samples(2, 8, SampleSet.SUPPORT, 12)
+    assert first.targets[:, 0].tolist() == [0, 1, 2, 3, 4] * 2 + [0, 1]
+    np.testing.assert_array_equal(first.inputs, omniglot.samples(2, 8, SampleSet.SUPPORT, 12).inputs)
+    assert not np.array_equal(first.inputs, omniglot.samples(2, 9, SampleSet.SUPPORT, 12).inputs)
+    with pytest.raises(ValueError, match="at most 16 of each"):
+        omniglot.samples(2, 8, SampleSet.ADAPT, 81)
+
+
+@needs_data
+def test_score_counts_right_rows_and_never_a_diverged_one(omniglot: Omniglot) -> None:
+    test = omniglot.test_samples(HELD_OUT, 0)
+    outputs = np.eye(5, dtype=np.float32)[test.targets[:, 0].astype(int)]
+    assert omniglot.score(outputs, test) == 1
+    outputs[:5] = np.roll(outputs[:5], 1, axis=1)
+    assert omniglot.score(outputs, test) == 0.75
+    outputs[:] = np.nan
+    assert omniglot.score(outputs, test) == 0
+    with pytest.raises(ValueError, match=r"expected \(20, 5\)"):
+        omniglot.score(outputs[:, :4], test)
+
+
+@needs_data
+def test_it_is_a_task_and_names_its_characters(omniglot: Omniglot) -> None:
+    task: Task = omniglot
+    assert task.describe(HELD_OUT).count("/character") == 5 and "turned" not in task.describe(HELD_OUT)
+    assert any("turned 90°" in task.describe(client) for client in range(20))
+
+
+# Errors
+
+
+def test_a_missing_archive_says_where_to_get_it(tmp_path: Path) -> None:
+    message = r"images_background_small1\.zip.*github\.com/brendenlake/omniglot.*--data"
+    with pytest.raises(DataError, match=message) as caught:
+        Omniglot(tmp_path, seed=1)
+    assert str(tmp_path) in str(caught.value)
+    with pytest.raises(DataError, match="absent"):
+        Omniglot(tmp_path / "absent", seed=1)
+
+
+def test_archives_are_found_by_the_originals_names(tmp_path: Path) -> None:
+    small = write_archive(tmp_path / "images_background_small1.zip", characters(20))
+    assert find_archives(tmp_path) == [small] == find_archives(small)
+    whole = write_archive(tmp_path / "images_background.zip", characters(30))
+    assert find_archives(tmp_path) == [whole]  # it contains the small ones
+
+
+def truncated(path: Path) -> None:
+    write_archive(path, characters(20))
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+def corrupted(path: Path) -> None:
+    write_archive(path, characters(20))
+    raw = bytearray(path.read_bytes())
+    raw[1000:1100] = bytes(100)
+    path.write_bytes(raw)
+
+
+def of_another_set(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("recordings/0_jackson_0.wav", b"RIFF")
+
+
+def of_another_size(path: Path) -> None:
+    write_archive(path, characters(20), shape=(28, 28))
+
+
+def of_no_images(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images_background_small1/Greek/character01/0394_01.png", b"not a PNG")
+
+
+def with_lost_drawings(path: Path) -> None:
+    write_archive(path, characters(20), drawers=19)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (truncated, "damaged or not a zip archive"),
+        (corrupted, "damaged or not a zip archive"),
+        (of_another_set, "another data set"),
+        (of_another_size, "28x28 pixels, expected 105x105"),
+        (of_no_images, "0394_01.png is not a readable image"),
+        (with_lost_drawings, "character01 has 19 drawings, expected 20"),
+    ],
+)
+def test_a_bad_archive_is_named_with_its_fault(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
+    path = tmp_path / "images_background_small1.zip"
+    damage(path)
+    with pytest.raises(DataError, match=message) as caught:
+        Omniglot(tmp_path, seed=1)
+    assert str(path) in str(caught.value)
+
+
+def test_too_few_characters_or_drawings_are_refused_before_training(tmp_path: Path) -> None:
+    archive = write_archive(tmp_path / "images_background_small1.zip", characters(12))
+    assert Omniglot(archive, seed=1, ways=3).output_size == 3
+    with pytest.raises(DataError, match=r"12 characters, 3 of them held out.* not enough for 5 ways"):
+        Omniglot(archive, seed=1, ways=5)
+    with pytest.raises(DataError, match="12 support and 9 query"):
+        Omniglot(archive, seed=1, ways=3, support_shots=12, query_shots=9)
+    with pytest.raises(DataError, match="17 samples per class"):
+        Omniglot(archive, seed=1, ways=3, adapt_shots=17)

@@ -1,0 +1,83 @@
+"""Sine clients: published ranges, the board's own arithmetic, independent sets, a score that cannot hide divergence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinymetafed.learn import prng
+from tinymetafed.learn.tasks import HELD_OUT, Task, is_held_out
+from tinymetafed.learn.tasks.sine import Sine
+from tinymetafed_codegen.protocol import SampleSet, Stream
+
+clients = st.integers(0, 2 * HELD_OUT)
+words = st.integers(0, 2**32 - 1)
+
+
+@given(words, clients, st.integers(0, 100_000), st.sampled_from(SampleSet))
+def test_waves_and_points_lie_in_the_published_ranges(seed: int, client: int, round: int, sample_set: SampleSet) -> None:
+    task = Sine(seed)
+    amplitude, phase = task.wave(client)
+    samples = task.samples(client, round, sample_set, 16)
+    assert np.float32(0.1) <= amplitude <= 5 and 0 <= phase <= np.float32(np.pi)
+    assert samples.inputs.dtype == samples.targets.dtype == np.float32
+    assert samples.inputs.shape == samples.targets.shape == (16, 1)
+    assert np.all(np.abs(samples.inputs) <= 5)
+    np.testing.assert_allclose(samples.targets, amplitude * np.sin(samples.inputs + phase), atol=1e-5)
+
+
+def test_amplitude_phase_and_x_are_the_boards_float32_steps_on_the_named_draws() -> None:
+    task, client, round = Sine(seed=7), HELD_OUT + 3, 12
+    u, v = prng.draw(7, client, 0, Stream.CLIENT_TASK, np.array([0]))
+    unit = np.float32(2.0**-24)
+    amplitude = np.float32(0.1) + np.float32(4.9) * (np.float32(u[0] >> 8) * unit)
+    phase = np.float32(3.14159274) * (np.float32(v[0] >> 8) * unit)
+    assert task.wave(client) == (amplitude, phase)
+    samples = task.samples(client, round, SampleSet.QUERY, 5)
+    for i in range(5):
+        u, _ = prng.draw(7, client, round, Stream.QUERY, np.array([i]))
+        assert samples.inputs[i, 0] == np.float32(-5) + np.float32(10) * (np.float32(u[0] >> 8) * unit)
+
+
+def test_ranges_are_filled() -> None:
+    waves = np.array([Sine(1).wave(client) for client in range(2000)])
+    assert waves[:, 0].min() < 0.2 and waves[:, 0].max() > 4.9 and abs(waves[:, 0].mean() - 2.55) < 0.1
+    assert waves[:, 1].min() < 0.05 and waves[:, 1].max() > 3.09 and abs(waves[:, 1].mean() - np.pi / 2) < 0.1
+
+
+def test_sets_and_rounds_differ_and_more_samples_begin_with_fewer() -> None:
+    task = Sine(1)
+    drawn = {
+        task.samples(5, round, sample_set, 8).inputs.tobytes()
+        for round in range(3)
+        for sample_set in (SampleSet.SUPPORT, SampleSet.QUERY, SampleSet.ADAPT)
+    }
+    assert len(drawn) == 9
+    few, many = (task.samples(5, 0, SampleSet.ADAPT, count).inputs for count in (4, 16))
+    np.testing.assert_array_equal(few, many[:4])
+
+
+def test_the_test_grid_is_even_and_fixed() -> None:
+    test = Sine(1).test_samples(HELD_OUT, 0)
+    np.testing.assert_allclose(test.inputs[:, 0], -5 + 10 * np.arange(100) / 99, atol=1e-6)
+    np.testing.assert_array_equal(test.inputs, Sine(2).test_samples(3, 9).inputs)
+
+
+def test_score_is_the_mean_square_and_divergence_is_infinite() -> None:
+    task = Sine(1)
+    test = task.test_samples(0, 0)
+    assert task.score(test.targets, test) == 0
+    assert task.score(test.targets + np.float32(2), test) == pytest.approx(4, rel=1e-6)
+    assert task.score(np.full_like(test.targets, np.nan), test) == float("inf")
+    assert task.score(np.full_like(test.targets, 3e38), test) < float("inf")  # the square is taken in float64
+    with pytest.raises(ValueError, match=r"expected \(100, 1\)"):
+        task.score(test.targets[:, 0], test)
+
+
+def test_it_is_a_task_and_describes_its_wave() -> None:
+    task: Task = Sine(1)
+    amplitude, phase = Sine(1).wave(4)
+    assert task.describe(4) == f"y = {amplitude:.2f} sin(x + {phase:.2f})"
+    assert not is_held_out(HELD_OUT - 1) and is_held_out(HELD_OUT)
