@@ -1,0 +1,152 @@
+"""Builds firmware with PlatformIO: one experiment and one board to a program, in a folder of the experiment's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tinymetafed_codegen.locate import find, is_checkout, root
+
+SHOWN_LINES = 30  # of the build's output, in an error
+
+
+class FirmwareError(Exception):
+    """A firmware that cannot be built; the text ends with the compiler's words or says what to install."""
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """A linked program and the facts it was generated with; ``flash_bytes`` and ``ram_bytes`` without stack."""
+
+    program: Path
+    manifest: dict[str, Any]
+    flash_bytes: int
+    ram_bytes: int
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A program or library that a board needs and this machine lacks."""
+
+    name: str
+    purpose: str
+    package: str  # Debian's
+    to_build: bool  # False: only to run what was built
+
+    @property
+    def remedy(self) -> str:
+        """The command that installs it."""
+        return f"sudo apt install {self.package}"
+
+
+def build_root() -> Path:
+    """Where builds go: $TINYMETAFED_BUILD_DIR, else .pio/experiments of the checkout, else the user's cache folder."""
+    if chosen := os.environ.get("TINYMETAFED_BUILD_DIR"):
+        return Path(chosen).resolve()
+    if is_checkout():
+        return root() / ".pio" / "experiments"
+    cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    return Path(cache) / "tinymetafed"
+
+
+def build(experiment: Path, board: str, *, key: str, quiet: bool = True) -> Firmware:
+    """Generates and compiles what changed since the last build of the same ``key`` and board.
+
+    ``key`` names the build folder: experiments with different keys never overwrite each other, and builds of one key
+    wait for each other. Not ``quiet``: PlatformIO's output goes to standard error as it comes.
+    Raises FirmwareError, for an experiment that does not fit the board too.
+    """
+    if lacking := [tool for tool in missing_tools(board) if tool.to_build]:
+        names = ", ".join(f"{tool.name} ({tool.purpose})" for tool in lacking)
+        packages = " ".join(tool.package for tool in lacking)
+        raise FirmwareError(f"firmware for {board}: missing {names}; on Debian: sudo apt install {packages}")
+    folder = build_root() / key
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "platformio", "run", "--project-dir", str(root()), "--environment", board]
+    environment = os.environ | {
+        "TINYMETAFED_EXPERIMENT": str(experiment.resolve()),
+        "PLATFORMIO_CORE_DIR": str(folder / "core"),
+        "PLATFORMIO_WORKSPACE_DIR": str(folder),
+        "PLATFORMIO_BUILD_DIR": str(folder / "build"),
+        "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no",
+        "PLATFORMIO_DISABLE_UPGRADE_CHECK": "true",
+        "PYTHONDONTWRITEBYTECODE": "1",  # the platform's own Python lies in site-packages, which is not ours to write
+    }
+    with _locked(folder / "lock"):
+        if quiet:
+            done = subprocess.run(
+                [*command, "--silent"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+            )
+        else:
+            done = subprocess.run(command, env=environment, stdout=sys.stderr.fileno(), check=False)
+        output = folder / "build" / board
+        if done.returncode != 0:
+            said = (done.stdout or b"").decode(errors="replace").partition("\n=====")[0]  # then PlatformIO's summary
+            last = said.strip().splitlines()[-SHOWN_LINES:]
+            raise FirmwareError("\n".join([f"firmware for {board} from {experiment}: the build failed", *last]))
+        program = output / "firmware.elf"
+        manifest = json.loads((output / "generated" / "manifest.json").read_text(encoding="utf-8"))
+        return Firmware(program, manifest, *_sizes(program, _facts(board)["toolchain_prefix"]))
+
+
+def missing_tools(board: str) -> list[Missing]:
+    """What building for a board and running it needs and this machine lacks, from the board's JSON."""
+    facts = _facts(board)
+    compiler = shutil.which(f"{facts['toolchain_prefix']}g++")
+    found = []
+    for package, need in facts["debian_packages"].items():
+        if "command" in need:
+            name = need["command"]
+            there = shutil.which(name) is not None
+        else:
+            name = need["library"]
+            there = compiler is not None and _compiler_finds(compiler, name)
+        if not there:
+            is_emulator = facts["emulator"] is not None and name == facts["emulator"][0]
+            found.append(Missing(name, need["for"], package, to_build=not is_emulator))
+    return found
+
+
+def _facts(board: str) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(find(f"boards/{board}.json").read_text(encoding="utf-8"))["tinymetafed"]
+    return facts
+
+
+def _compiler_finds(compiler: str, library: str) -> bool:
+    answer = subprocess.run([compiler, f"-print-file-name={library}"], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() != library  # GCC repeats a name that it does not know
+
+
+def _sizes(program: Path, toolchain_prefix: str) -> tuple[int, int]:
+    """Flash and static RAM in bytes; initialised data counts in both."""
+    command = [f"{toolchain_prefix}size", "--format=berkeley", str(program)]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    text, data, bss = (int(word) for word in table.splitlines()[1].split()[:3])
+    return text + data, data + bss
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds a lock that other processes respect and that the system frees when this one dies."""
+    with path.open("wb") as file:
+        _lock(file)
+        yield
+
+
+def _lock(file: IO[bytes]) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX)
