@@ -1,0 +1,609 @@
+"""A run folder as one self-contained HTML page: what was reached, at what cost, where, and what each figure counts."""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+
+from tinymetafed_codegen.emit import write_if_changed
+
+Json = Mapping[str, Any]
+Point = tuple[float, float]
+Role = Literal["after", "before", "truth", "samples", "final"]  # the page's colours
+
+_TEMPLATES = Path(__file__).parent / "templates"
+MAX_POINTS = 400  # of a curve; more are thinned, the last one kept
+TASK_TITLES = {"sine": "Sine waves", "omniglot": "Omniglot characters"}
+
+
+class ReportError(Exception):
+    """A folder that is not a readable run; the text names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run folder holds. ``result`` is None as long as the run has not finished."""
+
+    name: str
+    experiment_text: str
+    experiment: Json
+    rounds: Sequence[Json]
+    evaluations: Sequence[Json]
+    manifest: Json | None
+    result: Json | None
+
+
+def read(run_dir: Path) -> RunData:
+    """The run in a folder, finished or not. Raises ReportError naming the file that is missing or damaged."""
+    experiment = run_dir / "experiment.toml"
+    if not experiment.is_file():
+        raise ReportError(f"{run_dir}: not a run folder (no experiment.toml); give the folder that --out named")
+    journal = _read_journal(run_dir / "journal.jsonl")
+    text = _read_text(experiment)
+    try:
+        parsed = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ReportError(f"{experiment}: not TOML ({error}); restore the run folder") from error
+    return RunData(
+        name=run_dir.resolve().name,
+        experiment_text=text,
+        experiment=parsed,
+        rounds=[entry for entry in journal if entry.get("kind") == "round"],
+        evaluations=[entry for entry in journal if entry.get("kind") == "evaluation"],
+        manifest=_read_object(run_dir / "manifest.json"),
+        result=_read_object(run_dir / "result.json"),
+    )
+
+
+def write(run_dir: Path) -> Path:
+    """Writes ``report.html`` into the run folder, whole or not at all, and returns its path. Raises ReportError."""
+    path = run_dir / "report.html"
+    write_if_changed(path, render(read(run_dir)))
+    return path
+
+
+def render(run: RunData) -> str:
+    """The page. Raises ReportError where the run lacks a figure that its format promises."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    try:
+        return environment.get_template("report.html.j2").render(_page(run))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ReportError(f"{run.name}: its files are not those of this version's runs: {error!r}") from error
+
+
+# Reading
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReportError(f"{path}: cannot be read: {error}") from error
+
+
+def _parse(path: Path, text: str, line: int = 1) -> dict[str, Any]:
+    try:
+        parsed = json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"{path}, line {line + error.lineno - 1}"
+        raise ReportError(f"{where}: not JSON ({error.msg}); restore the run folder") from error
+    if not isinstance(parsed, dict):
+        raise ReportError(f"{path}, line {line}: expected a JSON object")
+    return parsed
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    return _parse(path, _read_text(path)) if path.is_file() else None
+
+
+def _read_journal(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    whole, _, _torn = _read_text(path).rpartition("\n")  # a run that is being written, or was cut off, ends mid-line
+    return [_parse(path, line, number) for number, line in enumerate(whole.split("\n"), 1) if line.strip()]
+
+
+# Numbers as text
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a metric is written: accuracy in percent, MSE as it is."""
+
+    metric: str
+
+    @property
+    def label(self) -> str:
+        """Axis title."""
+        return "accuracy (%)" if self.metric == "accuracy" else "mean squared error"
+
+    @property
+    def title(self) -> str:
+        """Name in running text."""
+        return "accuracy" if self.metric == "accuracy" else "MSE"
+
+    def value(self, raw: float | None) -> float:
+        """The number to plot; NaN for a diverged model, whose JSON is null or Infinity."""
+        number = math.nan if raw is None else float(raw)
+        return number * 100 if self.metric == "accuracy" else number
+
+    def text(self, raw: float | None) -> str:
+        """The number to print."""
+        number = self.value(raw)
+        if not math.isfinite(number):
+            return "diverged"
+        return f"{number:.1f} %" if self.metric == "accuracy" else f"{number:.3g}" if number < 1000 else f"{number:.1e}"
+
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def _size(number: float) -> str:
+    """Bytes in the unit that reads best."""
+    if number < 10_000:
+        return f"{number:,.0f} bytes"
+    unit, factor = next((u, f) for u, f in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9)) if number < 1000 * f or u == "GB")
+    return f"{number / factor:,.1f} {unit}"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
+
+
+# Charts: everything is decided here, in the units of an SVG; the template prints.
+
+WIDTH, HEIGHT = 440, 270
+LEFT, RIGHT, TOP, BOTTOM = 48, 14, 26, 46
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One direction of a chart: data from ``low`` to ``high`` onto units from ``start`` to ``end``."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def at(self, value: float) -> float:
+        """Where a value lies, clamped to the chart."""
+        low, high = self.low, self.high
+        if self.log:
+            low, high, value = math.log(low), math.log(high), math.log(max(value, low))
+        share = min(max((value - low) / (high - low), 0), 1)
+        return round(self.start + share * (self.end - self.start), 1)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Round numbers within the axis: (unit, label)."""
+        if self.log:
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            digits = (1, 2, 5) if self.high < 500 * self.low else (1,)
+            values = [digit * 10.0**decade for decade in decades for digit in digits]
+        else:
+            step = _round_step((self.high - self.low) / 5)
+            first = math.ceil(self.low / step)
+            values = [i * step for i in range(first, math.floor(self.high / step) + 1)]
+        inside = [value for value in values if self.low <= value <= self.high]
+        return [(self.at(value), f"{value:,.10g}".replace("-", "−")) for value in inside]
+
+
+def _round_step(least: float) -> float:
+    magnitude = 10.0 ** math.floor(math.log10(least))
+    return next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= least * 0.999)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points in data units; ``errors`` are half-widths of 95 % intervals."""
+
+    label: str
+    role: Role
+    points: Sequence[Point]
+    errors: Sequence[float] = ()
+    line: bool = True
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawn chart, in SVG units."""
+
+    summary: str
+    x_label: str
+    y_label: str
+    x_ticks: Sequence[tuple[float, str]]
+    y_ticks: Sequence[tuple[float, str]]
+    lines: Sequence[tuple[Role, str]]
+    dots: Sequence[tuple[Role, float, float]]
+    whiskers: Sequence[tuple[Role, float, float, float]]
+    legend: Sequence[tuple[Role, str, bool]]
+
+
+def _chart(
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    summary: str,
+    x_range: tuple[float, float] | None = None,
+    y_range: tuple[float, float] | None = None,
+    log_y: bool = False,
+    x_ticks: Sequence[tuple[float, str]] | None = None,
+) -> Chart:
+    """Lays out a chart; points that are not finite are left out. ``x_ticks``: (value, label) instead of round ones."""
+    finite = [[(x, y) for x, y in one.points if math.isfinite(x) and math.isfinite(y)] for one in series]
+    xs = [x for points in finite for x, _ in points]
+    ys = [y for points in finite for _, y in points]
+    log_y = log_y and min(ys) > 0 and max(ys) > 8 * min(ys)
+    low, high = y_range or _y_range(ys, log_y)
+    left, right = x_range or (min(xs), max(xs))
+    margin = (right - left) * 0.02 or 1
+    x_axis = Axis(left - margin, right + margin, LEFT, WIDTH - RIGHT)
+    y_axis = Axis(low, high, HEIGHT - BOTTOM, TOP, log_y)
+    lines: list[tuple[Role, str]] = []
+    dots: list[tuple[Role, float, float]] = []
+    whiskers: list[tuple[Role, float, float, float]] = []
+    for one, points in zip(series, finite, strict=True):
+        if one.line and len(points) > 1:
+            path = " ".join(f"{x_axis.at(x)},{y_axis.at(y)}" for x, y in _thinned(points))
+            lines.append((one.role, path))
+        if one.dots or len(points) == 1:
+            dots += [(one.role, x_axis.at(x), y_axis.at(y)) for x, y in points]
+        for (x, y), error in zip(one.points, one.errors, strict=False):
+            if math.isfinite(y) and error:
+                whiskers.append((one.role, x_axis.at(x), y_axis.at(y - error), y_axis.at(y + error)))
+    return Chart(
+        summary=summary,
+        x_label=x_label,
+        y_label=y_label + (", logarithmic" if log_y else ""),
+        x_ticks=[(x_axis.at(x), text) for x, text in x_ticks] if x_ticks else x_axis.ticks(),
+        y_ticks=y_axis.ticks(),
+        lines=lines,
+        dots=dots,
+        whiskers=whiskers,
+        legend=[(one.role, one.label, one.line) for one in series],
+    )
+
+
+def _y_range(ys: Sequence[float], log: bool) -> tuple[float, float]:
+    if log:
+        return min(ys) / 1.3, max(ys) * 1.15
+    low = min(0.0, min(ys) * 1.08)
+    return low, max(ys) * 1.08 if max(ys) > low else low + 1
+
+
+def _thinned(points: Sequence[Point]) -> list[Point]:
+    step = -(-len(points) // MAX_POINTS)
+    return [*points[::step], points[-1]] if step > 1 else list(points)
+
+
+# The page's parts
+
+BEFORE_AND_AFTER: tuple[Role, Role] = ("before", "after")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A headline figure, its name, and the context without which it says nothing."""
+
+    name: str
+    figure: str
+    context: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar whose length is ``share`` (0 to 1) of the longest."""
+
+    label: str
+    value: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Box:
+    """A tensor in the arena map: columns are steps, heights are bytes, in SVG units."""
+
+    label: str
+    title: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def _page(run: RunData) -> dict[str, Any]:
+    result, manifest = run.result, run.manifest
+    scale = Scale("mse" if run.experiment["model"]["loss"] == "mse" else "accuracy")
+    kind = run.experiment["task"]["kind"]
+    return {
+        "name": run.name,
+        "task": TASK_TITLES.get(kind, kind),
+        "finished": result is not None,
+        "diverged": result is not None and not _improves(result["meta_test"], scale),
+        "rounds_done": _count(_rounds_done(run)),
+        "rounds_planned": _count(run.experiment["run"]["rounds"]),
+        "seed": run.experiment["run"]["seed"],
+        "metric": scale.title,
+        "frame": {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
+        "tiles": _tiles(run, scale),
+        "learning": _learning(run, scale),
+        "showcase": _showcase(result["showcase"], scale) if result and result.get("showcase") else None,
+        "spread": _spread(result["meta_test"], scale) if result and result["meta_test"].get("per_task") else None,
+        "traffic": _traffic(run),
+        "devices": _devices(run),
+        "memory": _memory(manifest) if manifest else None,
+        "parameters": _parameters(manifest) if manifest else [],
+        "instructions": _facts(result.get("instructions_per_step") or {}) if result else [],
+        "experiment": run.experiment_text,
+        "provenance": _provenance(run),
+        "test_tasks": _count(result["meta_test"]["n_tasks"]) if result else "",
+    }
+
+
+def _improves(meta_test: Json, scale: Scale) -> bool:
+    """Whether adaptation helps by more than the interval of its mean; a model that diverged before it may."""
+    before, after = scale.value(meta_test["before"]), scale.value(meta_test["after"])
+    interval = scale.value(meta_test.get("after_ci95") or 0)
+    if not math.isfinite(after):
+        return False
+    return after > before + interval if scale.metric == "accuracy" else not after >= before - interval
+
+
+def _rounds_done(run: RunData) -> int:
+    return int(run.result["rounds"]) if run.result else len(run.rounds)
+
+
+def _per_client_round(run: RunData, key: str) -> float:
+    """Mean bytes of one client in one round, over the journal's rounds."""
+    return float(sum(entry[key] for entry in run.rounds) / max(sum(len(entry["clients"]) for entry in run.rounds), 1))
+
+
+def _dense_values(run: RunData) -> float | None:
+    """Bytes of all global weights as float32, framing not counted."""
+    return 4.0 * run.manifest["n_global"] if run.manifest else None
+
+
+def _tiles(run: RunData, scale: Scale) -> list[Tile]:
+    tiles = []
+    if run.result:
+        test = run.result["meta_test"]
+        interval = scale.text(test["after_ci95"]).removesuffix(" %") if test.get("after_ci95") is not None else None
+        after = scale.text(test["after"])
+        if interval:
+            after = after.replace(" %", "") + f" ± {interval}" + (" %" if scale.metric == "accuracy" else "")
+        context = f"{scale.text(test['before'])} before; mean of {_count(test['n_tasks'])} clients never trained on"
+        tiles.append(Tile(_sentence(f"{scale.title} after adaptation"), after, context))
+    elif run.evaluations:
+        last = run.evaluations[-1]
+        context = f"{scale.text(last['before'])} before; after {_count(last['round'])} rounds"
+        tiles.append(Tile(_sentence(f"{scale.title} after adaptation"), scale.text(last["after"]), context))
+    if run.rounds:
+        up, down = (_per_client_round(run, f"bytes_{way}") for way in ("up", "down"))
+        dense = _dense_values(run)
+        share = f"{(up + down) / (2 * dense):.0%} of dense float32 both ways; ".replace("%", " %") if dense else ""
+        samples = _per_client_round(run, "bytes_samples")
+        context = share + (f"streamed samples apart: {_size(samples)}" if samples else "samples are made on the device")
+        tiles.append(Tile("Bytes per client and round", _count(up + down), context))
+    seconds = sum(float(entry["seconds"]) for entry in run.rounds)
+    done, planned = _rounds_done(run), int(run.experiment["run"]["rounds"])
+    context = f"in {_duration(seconds)}" if done >= planned else f"of {_count(planned)}, in {_duration(seconds)}"
+    tiles.append(Tile("Rounds", _count(done), context))
+    if manifest := run.manifest:
+        weights = _count(manifest["n_parameters"])
+        context = f"of {_size(manifest['ram_available'])} on {manifest['board']}; {weights} weights"
+        tiles.append(Tile("Memory on the device", _size(manifest["ram_total"]), context))
+    return tiles
+
+
+def _learning(run: RunData, scale: Scale) -> Chart | None:
+    """The metric over rounds; None where a single evaluation leaves nothing to draw."""
+    series = [
+        Series(
+            f"{role} adaptation",
+            role,
+            [(float(entry["round"]), scale.value(entry[role])) for entry in run.evaluations],
+            dots=len(run.evaluations) <= 40,
+        )
+        for role in BEFORE_AND_AFTER
+    ]
+    if run.result:
+        test = run.result["meta_test"]
+        final = [(float(run.result["rounds"]), scale.value(test["after"]))]
+        errors = [scale.value(test["after_ci95"])] if test.get("after_ci95") is not None else []
+        label = "final meta-test" + (", 95 % interval" if errors else "")
+        series.append(Series(label, "final", final, errors, line=False))
+    if not any(math.isfinite(y) for one in series for _, y in one.points) or len(run.evaluations) < 2:
+        return None
+    return _chart(
+        series,
+        "rounds trained",
+        scale.label,
+        f"{scale.title} of held-out clients over rounds trained",
+        x_range=(0, float(run.experiment["run"]["rounds"])),
+        y_range=(0, 100) if scale.metric == "accuracy" else None,
+        log_y=scale.metric == "mse",
+    )
+
+
+def _showcase(showcase: Json, scale: Scale) -> Chart:
+    """A new client: its curve before and after (regression), or accuracy over samples per class (classification)."""
+    if "d" in showcase:
+        samples = [str(d) for d in showcase["d"]]
+        points = [(float(i), scale.value(accuracy)) for i, accuracy in enumerate(showcase["accuracy"])]
+        errors = [scale.value(half_width) for half_width in showcase["ci95"]]
+        return _chart(
+            [Series("mean, 95 % interval", "after", points, errors, dots=True)],
+            "labelled samples per class",
+            scale.label,
+            f"{scale.title} over labelled samples per class, {_count(showcase['n_tasks'])} new clients",
+            y_range=(0, 100),
+            x_ticks=[(float(i), d) for i, d in enumerate(samples)],
+        )
+    x = [float(value) for value in showcase["x"]]
+
+    def curve(values: Sequence[float | None]) -> list[Point]:
+        return [(at, math.nan if value is None else float(value)) for at, value in zip(x, values, strict=True)]
+
+    shots = list(zip(map(float, showcase["samples_x"]), map(float, showcase["samples_y"]), strict=True))
+    return _chart(
+        [
+            Series("truth", "truth", curve(showcase["truth"])),
+            Series("before", "before", curve(showcase["before"])),
+            Series("after", "after", curve(showcase["after"])),
+            Series(f"its {len(shots)} samples", "samples", shots, line=False, dots=True),
+        ],
+        "x",
+        "y",
+        f"a client never trained on, {showcase['client']}: before and after adaptation, against the truth",
+    )
+
+
+def _spread(meta_test: Json, scale: Scale) -> Chart | None:
+    """Every held-out client, best first: what a mean hides."""
+    series = []
+    for column, role in enumerate(BEFORE_AND_AFTER):
+        values = [scale.value(pair[column]) for pair in meta_test["per_task"]]
+        ordered = sorted((v for v in values if math.isfinite(v)), reverse=scale.metric == "accuracy")
+        points = [(float(rank), value) for rank, value in enumerate(ordered, 1)]
+        series.append(Series(f"{role} adaptation", role, points))
+    if not any(one.points for one in series):
+        return None
+    return _chart(
+        series,
+        "held-out clients, best first",
+        scale.label,
+        f"{scale.title} of every held-out client, sorted",
+        y_range=(0, 100) if scale.metric == "accuracy" else None,
+        log_y=scale.metric == "mse",
+    )
+
+
+def _traffic(run: RunData) -> dict[str, Any] | None:
+    """Mean bytes per client and round by direction, beside the same weights as dense float32."""
+    if not run.rounds:
+        return None
+    amounts = [("weights, to the client", _per_client_round(run, "bytes_down"))]
+    amounts.append(("delta, from the client", _per_client_round(run, "bytes_up")))
+    samples = _per_client_round(run, "bytes_samples")
+    if samples:
+        amounts.append(("samples, to the client", samples))
+    dense = _dense_values(run)
+    longest = max([amount for _, amount in amounts] + [dense or 1])
+    return {
+        "bars": [Bar(label, _count(amount), round(amount / longest, 4)) for label, amount in amounts],
+        "dense": Bar("dense float32, one way", _count(dense), round(dense / longest, 4)) if dense else None,
+        "totals": [
+            (_size(total), name)
+            for name, way in (("to clients", "down"), ("from clients", "up"), ("of samples", "samples"))
+            if (total := sum(entry[f"bytes_{way}"] for entry in run.rounds))
+        ],
+        "retries": _count(sum(entry.get("retries", 0) for entry in run.rounds)),
+    }
+
+
+def _devices(run: RunData) -> list[dict[str, str]]:
+    """What each device is and did; an unfinished run knows its devices by their names only."""
+    if run.result:
+        return [
+            {
+                "url": str(device["url"]),
+                "board": str(device["board"]),
+                "unique_id": str(device["unique_id"]),
+                "window": _count(device["receive_window"]),
+                "rounds": _count(device["rounds"]),
+            }
+            for device in run.result["devices"]
+        ]
+    taken = Counter(str(device) for entry in run.rounds for device in entry["devices"])
+    return [{"url": url, "rounds": _count(n)} for url, n in sorted(taken.items())]
+
+
+MAP_COLUMN, MAP_LEAST_WIDTH, MAP_HEIGHT, MAP_TOP = 82, 900, 330, 34
+
+
+def _memory(manifest: Json) -> dict[str, Any]:
+    """RAM by purpose, and the arena: which tensor holds which bytes during which step of training on a sample."""
+    ram = sorted(manifest["ram_bytes"].items(), key=lambda item: -item[1])
+    available = manifest["ram_available"]
+    arena = manifest["arena"]
+    steps = arena["steps"]
+    width = max(MAP_LEAST_WIDTH, MAP_COLUMN * len(steps))
+    column = width / len(steps)
+    used = max(tensor["offset"] + tensor["size"] for tensor in arena["tensors"])
+    row = (MAP_HEIGHT - MAP_TOP - 2) / used
+    boxes = [
+        Box(
+            label=str(tensor["name"]),
+            title=f"{tensor['name']} {tensor['shape']}, {_count(4 * tensor['size'])} bytes",
+            x=round(tensor["first"] * column + 1, 1),
+            y=round(MAP_TOP + tensor["offset"] * row, 1),
+            width=round((tensor["last"] - tensor["first"] + 1) * column - 2, 1),
+            height=round(tensor["size"] * row, 1),
+        )
+        for tensor in arena["tensors"]
+    ]
+    return {
+        "ram": [Bar(name, _count(size), round(size / ram[0][1], 4)) for name, size in ram],
+        "total": _count(manifest["ram_total"]),
+        "available": _count(available),
+        "share": f"{manifest['ram_total'] / available:.1%}".replace("%", " %"),
+        "flash": _count(manifest["flash_estimate"]),
+        "flash_available": _count(manifest["flash_available"]),
+        "board": str(manifest["board"]),
+        "arena_bytes": _count(4 * arena["floats"]),
+        "arena_used": _count(4 * used),
+        "boxes": boxes,
+        "steps": [(round((i + 0.5) * column, 1), str(step).split()) for i, step in enumerate(steps)],
+        "width": width,
+        "height": MAP_HEIGHT,
+    }
+
+
+def _parameters(manifest: Json) -> list[dict[str, str]]:
+    return [
+        {
+            "name": str(parameter["name"]),
+            "shape": " × ".join(map(str, parameter["shape"])),
+            "size": _count(parameter["size"]),
+            "part": str(parameter["part"]),
+        }
+        for parameter in manifest["parameters"]
+    ]
+
+
+def _facts(facts: Json) -> list[tuple[str, str]]:
+    """Names and values for a table; integers with thousands separators."""
+    return [(str(name), f"{fact:,}" if isinstance(fact, int) else str(fact)) for name, fact in facts.items()]
+
+
+def _provenance(run: RunData) -> list[tuple[str, str]]:
+    facts: list[tuple[str, str]] = []
+    if run.manifest:
+        facts += [("model hash", run.manifest["model_hash"]), ("wire schema hash", run.manifest["schema_hash"])]
+    if run.result:
+        facts = [("SHA-256 of the weights", run.result["weights_sha256"]), *facts, *run.result["versions"].items()]
+    return [(str(name), str(fact)) for name, fact in facts]

@@ -1,0 +1,391 @@
+"""The report: self-contained and escaped, its figures the run's; unfinished, diverged, damaged runs said to be so."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinymetafed import report
+from tinymetafed_codegen import boards, generate, spec
+
+SINE = """
+[task]
+kind = "sine"
+[model]
+input = [1]
+loss = "mse"
+layers = [ { op = "dense", units = 32, activation = "relu" }, { op = "dense", units = 1, local = true } ]
+[run]
+rounds = 40
+seed = 3
+"""
+OMNIGLOT = """
+[task]
+kind = "omniglot"
+[model]
+input = [28, 28, 1]
+loss = "softmax_cross_entropy"
+layers = [ { op = "conv2d", filters = 4, kernel = 3, stride = 2 }, { op = "flatten" },
+  { op = "dense", units = 5, local = true } ]
+[run]
+rounds = 40
+seed = 3
+"""
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+def journal(rounds: int, streamed: int = 0) -> list[dict[str, Any]]:
+    """Two clients a round, an evaluation every ten rounds; MSE falls from 4 (or accuracy rises) to its end value."""
+    entries: list[dict[str, Any]] = []
+    for i in range(rounds + 1):
+        if i % 10 == 0:
+            after = 0.5 + 0.01 * i if streamed else 4 / (1 + i)
+            entries.append(
+                {"kind": "evaluation", "round": i, "before": 0.2 if streamed else 4.5, "after": after, "n_tasks": 50}
+            )
+        if i < rounds:
+            traffic = {"bytes_down": 4000, "bytes_up": 1000, "bytes_samples": streamed}
+            entry = {"kind": "round", "round": i, "alpha": 0.5, "clients": [i, i + 1], "devices": ["native:2/0"] * 2}
+            entries.append({**entry, **traffic, "seconds": 1.875, "update_norm": 1.0, "retries": 1})
+    return entries
+
+
+def write_run(folder: Path, experiment: str, entries: list[dict[str, Any]], result: dict[str, Any] | None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "experiment.toml").write_text(experiment)
+    (folder / "journal.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    parsed = spec.parse(tomllib.loads(experiment), "test")
+    manifest = generate.design(parsed, boards.load("native"), "test").manifest
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    if result is not None:
+        (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+def result(experiment: str, showcase: dict[str, Any], metric: str, before: float, after: float) -> dict[str, Any]:
+    return {
+        "rounds": 40,
+        "weights_sha256": "ab" * 32,
+        "bytes_down": 160_000,
+        "bytes_up": 40_000,
+        "bytes_samples": 0,
+        "seconds": 75.0,
+        "meta_test": {
+            "metric": metric,
+            "before": before,
+            "after": after,
+            "n_tasks": 4,
+            "after_ci95": 0.02,
+            "per_task": [[before, after / 2], [before, after], [before, after], [before, min(after * 1.5, 1)]],
+        },
+        "devices": [{"url": "native:2/0", "board": "native", "unique_id": "00c0ffee", "receive_window": 4096, "rounds": 80}],
+        "versions": {"tinymetafed": "9.8.7"},
+        "seed": 3,
+        "task": tomllib.loads(experiment)["task"]["kind"],
+        "showcase": showcase,
+        "instructions_per_step": {"full": 12345},
+    }
+
+
+def sine_result() -> dict[str, Any]:
+    x = [-5.0, -2.5, 0.0, 2.5, 5.0]
+    curves: dict[str, Any] = {"truth": [1, -2, 0, 2, -1], "before": [0, 0, 0, 0, 0], "after": [1, -2, 0.5, 2, -1]}
+    showcase = {
+        "client": "y = 2.00 sin(x + 1.00)",
+        "x": x,
+        **curves,
+        "samples_x": [-1.0, 3.0],
+        "samples_y": [-0.5, 1.5],
+    }
+    return result(SINE, showcase, "mse", 4.5, 0.25)
+
+
+def omniglot_result() -> dict[str, Any]:
+    showcase = {"d": [0, 1, 8], "accuracy": [0.2, 0.7, 0.92], "ci95": [0.01, 0.02, 0.01], "n_tasks": 100}
+    return result(OMNIGLOT, showcase, "accuracy", 0.2, 0.925)
+
+
+@pytest.fixture
+def sine(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "waves", SINE, journal(40), sine_result())
+
+
+@pytest.fixture
+def omniglot(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "letters", OMNIGLOT, journal(40, streamed=80_000), omniglot_result())
+
+
+class Page(HTMLParser):
+    """Text and tags of a page; fails on tags that do not close."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def lines(self, role: str) -> list[list[tuple[float, float]]]:
+        """Points of the curves in one colour."""
+        points = [str(a["points"]) for tag, a in self.tags if tag == "polyline" and a.get("class") == role]
+        return [[(float(x), float(y)) for x, y in (pair.split(",") for pair in one.split())] for one in points]
+
+
+def page(run_dir: Path) -> Page:
+    return Page(report.write(run_dir).read_text(encoding="utf-8"))
+
+
+# Whole runs
+
+
+def test_a_finished_sine_run_shows_its_figures(sine: Path) -> None:
+    shown = page(sine).text
+    assert "waves" in shown and "40 of 40 rounds, seed 3" in shown and "unfinished" not in shown
+    assert "0.25 ± 0.02 4.5 before; mean of 4 clients" in shown
+    assert "1 min 15 s" in shown
+    assert "00c0ffee" in shown and "4,096" in shown and "12,345" in shown and "9.8.7" in shown and "ab" * 32 in shown
+    assert "A client never trained on, y = 2.00 sin(x + 1.00): before and after" in shown
+    assert 'kind = "sine"' in shown
+
+
+def test_bytes_are_per_client_and_round_beside_the_dense_values(sine: Path) -> None:
+    shown = page(sine).text
+    assert "Bytes per client and round 2,500" in shown  # (4000 + 1000) / 2 clients
+    assert "weights, to the client 2,000 delta, from the client 500 dense float32, one way 256" in shown
+    assert "488 % of dense float32 both ways" in shown  # 64 global weights: 2500 of 2 * 256
+    assert "160.0 kB to clients, 40.0 kB from clients; 40 retries." in shown
+
+
+def test_accuracy_is_in_percent_and_streamed_samples_are_apart(omniglot: Path) -> None:
+    shown = page(omniglot)
+    assert "92.5 ± 2.0 % 20.0 % before" in shown.text
+    assert "streamed samples apart: 40.0 kB" in shown.text and "samples, to the client 40,000" in shown.text
+    assert "Accuracy over labelled samples per class, 100 new clients." in shown.text
+    assert len([a for tag, a in shown.tags if tag == "path" and a.get("class") == "whisker after"]) == 3
+
+
+def test_curves_follow_the_numbers(sine: Path, omniglot: Path) -> None:
+    falling, rising = page(sine).lines("after"), page(omniglot).lines("after")
+    learning = falling[0]
+    assert len(learning) == 5 and [y for _, y in learning] == sorted(y for _, y in learning)  # downwards, in SVG's y
+    assert [y for _, y in rising[0]] == sorted((y for _, y in rising[0]), reverse=True)
+    client = falling[1]
+    truth = page(sine).lines("truth")[0]
+    assert [after == true for after, true in zip(client, truth, strict=True)] == [True, True, False, True, True]
+    for curve in falling + rising:
+        assert all(0 <= x <= report.WIDTH and 0 <= y <= report.HEIGHT for x, y in curve)
+
+
+def test_the_memory_map_comes_from_the_manifest(sine: Path) -> None:
+    shown, manifest = page(sine), json.loads((sine / "manifest.json").read_text())
+    assert f"{manifest['ram_total']:,} of {manifest['ram_available']:,} bytes of RAM on native" in shown.text
+    boxes = [a for tag, a in shown.tags if tag == "rect"]
+    assert len(boxes) == len(manifest["arena"]["tensors"])
+    for parameter in manifest["parameters"]:
+        assert parameter["name"] in shown.text
+
+
+def test_the_page_needs_nothing_from_outside_and_runs_nothing(sine: Path) -> None:
+    html = report.write(sine).read_text(encoding="utf-8")
+    assert not re.search(r"https?:|//|@import|url\(|\bsrc=|\bhref=|<script|\bon\w+=", html)
+
+
+def test_a_long_run_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
+    entries = [{"kind": "evaluation", "round": i, "before": 5.0, "after": 2.0, "n_tasks": 9} for i in range(0, 5000)] + [
+        {"kind": "evaluation", "round": 5000, "before": 5.0, "after": 1.0, "n_tasks": 9}
+    ]
+    (curve,) = page(write_run(tmp_path, SINE.replace("40", "5000"), entries, None)).lines("after")
+    assert len(curve) <= report.MAX_POINTS + 1 and curve[-1][1] > curve[-2][1]
+
+
+# Runs that are not whole
+
+
+def test_an_unfinished_run_says_so_and_shows_what_there_is(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path, SINE, journal(20), None)
+    with (run_dir / "journal.jsonl").open("a") as out:
+        out.write('{"kind": "round", "rou')  # being written
+    shown = page(run_dir)
+    assert "This run is unfinished" in shown.text and "20 of 40 rounds" in shown.text
+    assert "native:2/0 40" in shown.text and "Bytes per client and round 2,500" in shown.text
+    assert len(shown.lines("after")) == 1 and "95 %" not in shown.text
+
+
+def test_a_single_evaluation_is_no_curve(tmp_path: Path) -> None:
+    entries = [entry for entry in journal(40) if entry["kind"] == "round" or entry["round"] == 40]
+    shown = page(write_run(tmp_path, SINE, entries, sine_result()))
+    assert "evaluation.every" in shown.text and "rounds trained" not in shown.text
+
+
+def test_a_run_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path, OMNIGLOT, [], None)
+    assert "0 of 40 rounds" in page(run_dir).text
+    (run_dir / "journal.jsonl").unlink()
+    assert "0 of 40 rounds" in page(run_dir).text
+
+
+def test_no_figures_are_invented_where_optional_ones_lack(tmp_path: Path) -> None:
+    given = sine_result()
+    for key in ("showcase", "instructions_per_step"):
+        del given[key]
+    del given["meta_test"]["after_ci95"], given["meta_test"]["per_task"]
+    run_dir = write_run(tmp_path, SINE, journal(40)[:-1], given)
+    (run_dir / "manifest.json").unlink()
+    shown = page(run_dir).text.partition("Experiment")[0]
+    assert "MSE after adaptation 0.25 4.5 before" in shown and "Provenance" in shown
+    for absent in ("A new client", "Every held-out client", "Memory", "float32", "±", "95 %"):
+        assert absent not in shown.partition("Intervals")[0]
+
+
+@pytest.mark.parametrize("after", [float("inf"), float("nan"), None])
+def test_a_diverged_run_says_so(tmp_path: Path, after: float | None) -> None:
+    entries, given = journal(40), sine_result()
+    given["meta_test"]["after"] = entries[-1]["after"] = after
+    given["meta_test"]["per_task"] = [[4.5, after]] * 4
+    given["showcase"]["after"] = [after] * 5
+    shown = page(write_run(tmp_path, SINE, entries, given))
+    assert "Adaptation does not improve this model." in shown.text and "MSE after adaptation diverged" in shown.text
+    assert len(shown.lines("after")) == 1 and len(shown.lines("after")[0]) == 4  # the finite evaluations before it
+
+
+def test_a_collapsed_run_says_so_and_a_good_one_does_not(tmp_path: Path, sine: Path) -> None:
+    given = omniglot_result()
+    given["meta_test"].update(before=0.2, after=0.21)  # within the interval of ±0.02
+    assert "Adaptation does not improve" in page(write_run(tmp_path, OMNIGLOT, journal(40, 10), given)).text
+    assert "Adaptation does not improve" not in page(sine).text
+
+
+# Text that is not ours
+
+
+def test_all_text_from_outside_is_escaped(tmp_path: Path) -> None:
+    hostile = "</pre><script>alert(1)</script>"
+    given = sine_result()
+    given["devices"][0].update(url=hostile, board=hostile, unique_id=hostile)
+    given["versions"] = {hostile: hostile}
+    given["weights_sha256"] = given["instructions_per_step"]["full"] = hostile
+    given["showcase"]["client"] = hostile
+    run_dir = write_run(tmp_path / "<b>&", f"# {hostile}\n{SINE}", journal(40), given)
+    manifest = json.loads((run_dir / "manifest.json").read_text())
+    manifest["board"] = manifest["parameters"][0]["name"] = hostile
+    manifest["arena"]["tensors"][0]["name"] = manifest["arena"]["steps"][0] = hostile
+    (run_dir / "manifest.json").write_text(json.dumps(manifest))
+    html = report.write(run_dir).read_text(encoding="utf-8")
+    assert "<script" not in html and "<b>&<" not in html and html.count("&lt;/script&gt;") >= 9
+    assert "alert(1)" in Page(html).text
+
+
+# Errors
+
+
+def test_a_folder_that_is_not_a_run_is_named(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(report.ReportError, match="not a run folder") as caught:
+            report.write(folder)
+        assert str(folder) in str(caught.value)
+    assert not (tmp_path / "report.html").exists()
+
+
+def break_line(run_dir: Path) -> None:
+    lines = (run_dir / "journal.jsonl").read_text().splitlines(keepends=True)
+    lines[2] = '{"kind": \n'
+    (run_dir / "journal.jsonl").write_text("".join(lines))
+
+
+def break_result(run_dir: Path) -> None:
+    (run_dir / "result.json").write_text('{"rounds": 40')
+
+
+def list_result(run_dir: Path) -> None:
+    (run_dir / "result.json").write_text("[]")
+
+
+def drop_meta_test(run_dir: Path) -> None:
+    (run_dir / "result.json").write_text(json.dumps({k: v for k, v in sine_result().items() if k != "meta_test"}))
+
+
+def break_experiment(run_dir: Path) -> None:
+    (run_dir / "experiment.toml").write_text("[task")
+
+
+def binary_journal(run_dir: Path) -> None:
+    (run_dir / "journal.jsonl").write_bytes(b"\xff\xfe\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (break_line, r"journal\.jsonl, line 3: not JSON"),
+        (break_result, r"result\.json, line 1: not JSON"),
+        (list_result, r"result\.json, line 1: expected a JSON object"),
+        (drop_meta_test, "meta_test"),
+        (break_experiment, r"experiment\.toml: not TOML"),
+        (binary_journal, r"journal\.jsonl: cannot be read"),
+    ],
+)
+def test_damage_is_named_and_the_old_report_stays(sine: Path, damage: Callable[[Path], None], message: str) -> None:
+    before = report.write(sine).read_bytes()
+    damage(sine)
+    with pytest.raises(report.ReportError, match=message) as caught:
+        report.write(sine)
+    assert "waves" in str(caught.value)
+    assert (sine / "report.html").read_bytes() == before
+    assert {path.name for path in sine.iterdir()} == {
+        "experiment.toml",
+        "manifest.json",
+        "journal.jsonl",
+        "result.json",
+        "report.html",
+    }
+
+
+# Axes
+
+
+@given(st.floats(-100, 100), st.floats(0.1, 1e6))
+def test_linear_ticks_are_round_few_and_in_place(low: float, span: float) -> None:
+    axis = report.Axis(low, low + span, 10, 400)
+    ticks = axis.ticks()
+    assert 2 <= len(ticks) <= 8
+    assert [at for at, _ in ticks] == sorted(at for at, _ in ticks) and ticks[0][0] >= 10 and ticks[-1][0] <= 400
+    for at, label in ticks:
+        number = float(label.replace("−", "-").replace(",", ""))
+        assert axis.at(number) == pytest.approx(at, abs=0.11)
+
+
+@given(st.floats(1e-6, 1e3), st.floats(8, 1e6))
+def test_logarithmic_ticks_stay_readable(low: float, ratio: float) -> None:
+    ticks = report.Axis(low, low * ratio, 224, 26, log=True).ticks()
+    heights = [at for at, _ in ticks]
+    assert len(ticks) >= 2 and all(26 <= at <= 224 for at in heights)
+    assert all(lower - upper >= 12 for lower, upper in pairwise(heights))
