@@ -1,0 +1,361 @@
+"""The command line: arguments in, progress and results out, one clear line for every failure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tinymetafed_codegen import boards, generate, spec
+from tinymetafed_codegen.locate import find
+
+from . import __version__, bench, doctor, firmware, runner, store
+from . import report as report_page
+from .evaluate import Collapsed
+from .learn.delta import DeltaError
+from .learn.strategy import StrategyError
+from .learn.tasks import DataError
+from .link.launch import DeviceUrlError, LaunchError
+from .link.transport import LinkError
+
+FAILED, WRONG_USAGE = 1, 2
+FAILURES = (
+    LinkError,
+    LaunchError,
+    firmware.FirmwareError,
+    DataError,
+    DeltaError,
+    StrategyError,
+    Collapsed,
+    store.StoreError,
+    report_page.ReportError,
+    bench.BenchError,
+    OSError,
+)
+USAGE = (spec.SpecError, boards.BoardError, DeviceUrlError)
+
+app = typer.Typer(
+    name="tinymetafed",
+    help="Federated meta-learning on microcontrollers: boards learn an initialisation together, over serial, "
+    "that a new board adapts to with a few samples.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+bench_app = typer.Typer(help="Measure: exact instructions, bytes and memory.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
+notes = Console(stderr=True)
+
+ExperimentArgument = Annotated[Path, typer.Argument(help="Experiment file, for instance examples/sine.toml.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key: run.rounds=50. May be given several times.")
+]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Folder (or file) with the task's original archives.")]
+DeviceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        "-d",
+        help="Where clients run: native:4, qemu:4, qemu:4@mps2, /dev/ttyACM0, COM5, socket://host:port. "
+        "May be given several times.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
+
+
+def main() -> None:
+    """Runs the command line; every known failure becomes one line on standard error and exit code 1 or 2."""
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        notes.print("[bold]Interrupted.[/] What was trained so far is in the run folder.")
+        sys.exit(130)
+    except Exception as error:
+        sys.exit(_explain(error))
+
+
+def _explain(error: Exception) -> int:
+    usage = getattr(error, "exit_code", None) == WRONG_USAGE and hasattr(error, "format_message")
+    if usage:
+        notes.print(f"[bold red]Error:[/] {error.format_message()}", highlight=False)  # type: ignore[attr-defined]
+        return WRONG_USAGE
+    if isinstance(error, USAGE + FAILURES):
+        notes.print("[bold red]Error:[/]", end=" ")
+        notes.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        return WRONG_USAGE if isinstance(error, USAGE) else FAILED
+    raise error
+
+
+class Watch:
+    """Progress on standard error: a bar where the length is known, a line where it is not."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bar = progress.add_task("starting", total=None, note="")
+
+    def stage(self, text: str, total: int = 0) -> None:
+        """Begins a new bar; the former one stays, complete."""
+        self._progress.remove_task(self._bar)
+        self._bar = self._progress.add_task(text, total=total or None, note="")
+
+    def advance(self) -> None:
+        """One step further."""
+        self._progress.advance(self._bar)
+
+    def note(self, text: str) -> None:
+        """Shows ``text`` beside the bar."""
+        self._progress.update(self._bar, note=text)
+
+
+@contextmanager
+def _watching() -> Iterator[Watch]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=notes, transient=True) as progress:
+        yield Watch(progress)
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    experiment: ExperimentArgument,
+    device: DeviceOption = None,
+    test_device: Annotated[
+        str, typer.Option(help="Where unseen clients adapt in meta-tests; the result does not depend on it.")
+    ] = "native:2",
+    data: DataOption = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to create; default runs/NAME-DATE-TIME.")] = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Meta-train an initialisation on boards, emulators or native processes, then test it on unseen clients.
+
+    tinymetafed train examples/sine.toml --device qemu:4
+    """
+    chosen = spec.load(experiment, set_ or ())
+    folder = out or _new_run(experiment.stem)
+    result = _train(chosen, str(experiment), device or ["native:2"], test_device, data, folder)
+    _finish(result, folder, json_)
+
+
+@app.command()
+def adapt(
+    run: Annotated[Path, typer.Argument(help="Run folder that train wrote.")],
+    device: DeviceOption = None,
+    data: DataOption = None,
+    tasks: Annotated[int, typer.Option(min=1, help="How many unseen clients adapt.")] = 10,
+    first: Annotated[int, typer.Option(min=0, help="The first unseen client's number.")] = 0,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Samples to adapt with (Omniglot: per class); default: the run's own.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Adapt unseen clients from a run's initialisation and show each one before and after.
+
+    tinymetafed adapt runs/sine --device qemu:1 --tasks 3
+    """
+    experiment = store.read_experiment(run)
+    setup = runner.set_up(experiment, str(run / "experiment.toml"), data)
+    weights = store.read_weights(run, setup.manifest)
+    with _watching() as watch:
+        scores = runner.adapt(setup, device or ["native:1"], weights, range(first, first + tasks), samples, watch)
+    if json_:
+        print(json.dumps(scores))
+        return
+    table = Table(title=f"{len(scores['clients'])} unseen clients, {scores['samples']} samples each")
+    for heading in ("client", "task", f"{scores['metric']} before", "after"):
+        table.add_column(heading, justify="left" if heading == "task" else "right")
+    for client in scores["clients"]:
+        table.add_row(str(client["client"]), client["task"], f"{client['before']:.4f}", f"{client['after']:.4f}")
+    table.add_section()
+    table.add_row("mean", "", f"{scores['before']:.4f}", f"{scores['after']:.4f}")
+    Console().print(table)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="Run folder that train wrote.")]) -> None:
+    """Write RUN/report.html: one self-contained page with curves, bytes, devices and the experiment."""
+    print(report_page.write(run))
+
+
+@app.command()
+def codegen(
+    experiment: ExperimentArgument,
+    board: Annotated[str, typer.Option(help="A board of boards/, for instance mps2.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the generated files.")],
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Generate an experiment's C++ and its manifest, and show what it takes of the board.
+
+    tinymetafed codegen examples/sine.toml --board mps2 -o build/sine
+    """
+    design = generate.design(spec.load(experiment, set_ or ()), boards.load(board), str(experiment))
+    changed = generate.write(design, output, " ".join(["tinymetafed codegen", experiment.name, "--board", board]))
+    if json_:
+        print(json.dumps(design.manifest))
+        return
+    manifest = design.manifest
+    table = Table(title=f"{experiment} on {design.board.title}", title_justify="left")
+    table.add_column("RAM")
+    table.add_column("bytes", justify="right")
+    for name, size in manifest["ram_bytes"].items():
+        table.add_row(name, f"{size:,}")
+    table.add_section()
+    table.add_row("together", f"{manifest['ram_total']:,}")
+    table.add_row("available", f"{manifest['ram_available']:,}")
+    table.add_section()
+    table.add_row("flash (estimate)", f"{manifest['flash_estimate']:,}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{manifest['n_global']:,} global and {manifest['n_parameters'] - manifest['n_global']:,} local weights, "
+        f"model {manifest['model_hash']}, {len(changed)} files changed in {output}",
+        highlight=False,
+    )
+
+
+@app.command("doctor")
+def doctor_command(json_: JsonOption = False) -> None:
+    """Check this machine: toolchains, emulators, boards and attached serial devices, and what to install."""
+    findings = doctor.examine()
+    if json_:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings]))
+        return
+    table = Table(show_lines=False)
+    for heading in ("", "what", "found", "what to do"):
+        table.add_column(heading)
+    group = ""
+    for finding in findings:
+        if finding.group != group:
+            group = finding.group
+            table.add_section()
+            table.add_row("", f"[bold]{group}[/]", "", "")
+        mark = "[green]✓[/]" if finding.ok else "[yellow]–[/]"
+        table.add_row(mark, finding.name, finding.detail, "" if finding.ok else finding.remedy)
+    Console().print(table)
+
+
+@bench_app.command("kernels")
+def bench_kernels(
+    experiment: ExperimentArgument,
+    board: Annotated[str, typer.Option(help="An emulated board with an exact instruction counter.")] = "mps2",
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Count the exact instructions of a training step in the emulator, and the firmware's flash and RAM."""
+    with _watching() as watch:
+        figures = bench.kernels(spec.load(experiment, set_ or ()), str(experiment), board, watch)
+    if json_:
+        print(json.dumps(figures))
+        return
+    table = Table(title=f"{experiment} on {board}", title_justify="left")
+    table.add_column("one training step")
+    table.add_column("instructions", justify="right")
+    for variant, count in figures["instructions_per_step"].items():
+        table.add_row(variant, f"{count:,}")
+    table.add_section()
+    table.add_row("flash, bytes", f"{figures['flash_bytes']:,}")
+    table.add_row("static RAM, bytes", f"{figures['ram_bytes']:,}")
+    Console().print(table)
+
+
+@app.command()
+def demo(
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of meta-training.")] = 300,
+    out: Annotated[Path | None, typer.Option(help="Run folder to create; default runs/demo-DATE-TIME.")] = None,
+) -> None:
+    """Four emulated boards meta-train on sine waves over serial, and unseen clients adapt: about half a minute."""
+    experiment = find("examples") / "sine.toml"
+    chosen = spec.load(experiment, [f"run.rounds={rounds}", "evaluation.every=50", "evaluation.every_tasks=20"])
+    emulated = not firmware.missing_tools("mps2")
+    if emulated:
+        notes.print("Four emulated Cortex-M4F boards (QEMU) train over serial; unseen clients adapt in native processes.")
+    else:
+        missing = ", ".join(tool.name for tool in firmware.missing_tools("mps2"))
+        notes.print(
+            f"No emulated boards here ({missing} missing; see `tinymetafed doctor`): "
+            "the same firmware runs as four native processes instead."
+        )
+    folder = out or _new_run("demo")
+    result = _train(chosen, str(experiment), ["qemu:4" if emulated else "native:4"], "native:2", None, folder)
+    if emulated:
+        with _watching() as watch:
+            result["instructions_per_step"] = bench.instructions(chosen, str(experiment), "mps2", watch)
+        store.write_result(folder, result)
+    _finish(result, folder, False)
+
+
+def _train(
+    chosen: spec.Experiment, source: str, urls: Sequence[str], test_url: str, data: Path | None, folder: Path
+) -> dict[str, Any]:
+    setup = runner.set_up(chosen, source, data)
+    with _watching() as watch:
+        result = runner.train(setup, urls, [test_url], folder, watch)
+    return result
+
+
+def _new_run(name: str) -> Path:
+    folder = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    suffix = 1
+    while folder.exists():
+        suffix += 1
+        folder = folder.with_name(f"{folder.name.split('.')[0]}.{suffix}")
+    return folder
+
+
+def _finish(result: dict[str, Any], folder: Path, as_json: bool) -> None:
+    page = report_page.write(folder)
+    if as_json:
+        print(json.dumps(result))
+        return
+    test = result["meta_test"]
+    rounds = max(result["rounds"], 1)
+    dense = result["bytes_up_dense"] / rounds
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    unit = "MSE" if test["metric"] == "mse" else test["metric"]
+    table.add_row(f"meta-test {unit}, {test['n_tasks']} unseen clients", f"{test['before']:.3f} before adaptation")
+    table.add_row("", f"[bold]{test['after']:.3f}[/] ± {test['after_ci95']:.3f} after")
+    table.add_row(
+        "bytes per round on the wire",
+        f"{result['bytes_down'] / rounds:,.0f} down, {result['bytes_up'] / rounds:,.0f} up",
+    )
+    table.add_row("dense float32, values alone", f"{dense:,.0f} down, {dense:,.0f} up")
+    if result["bytes_samples"]:
+        table.add_row("samples streamed per round", f"{result['bytes_samples'] / rounds:,.0f} bytes")
+    if "instructions_per_step" in result:
+        counts = ", ".join(f"{count:,} {variant}" for variant, count in result["instructions_per_step"].items())
+        table.add_row("instructions per training step", counts)
+    table.add_row("time", f"{result['seconds']:.1f} s for {result['rounds']} rounds and the meta-test")
+    table.add_row("weights", f"sha256 {result['weights_sha256'][:16]}…")
+    table.add_row("report", str(page))
+    Console(width=max(100, shutil.get_terminal_size().columns)).print(table, highlight=False)
+
+
+if __name__ == "__main__":
+    main()
