@@ -1,0 +1,26 @@
+# What developers do most; `make` alone lists it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test lint bench
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:  ## Python environment and compilers; does only what is missing
+	@$(PYTHON) scripts/setup.py
+
+demo: setup  ## a small federation of emulated boards learns sine waves
+	$(BIN)/tinymetafed demo
+
+test: setup  ## all tests
+	$(BIN)/pytest
+
+lint: setup  ## style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: setup  ## exact cost of the generated kernels on the emulated Cortex-M4F
+	$(BIN)/tinymetafed bench kernels examples/sine.toml --board mps2

@@ -1,0 +1,88 @@
+"""Makes a checkout ready to work: .venv with the package in it, and the Debian packages that the boards need.
+
+Does only what is missing. Where it may not install packages it names them and the command, and goes on: without QEMU
+everything but the emulated boards still works.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+VERSION = sys.version.split()[0]
+if sys.version_info < (3, 11):  # noqa: UP036  # before importing anything that older versions cannot even read
+    sys.exit("setup: Python 3.11 or newer is needed, this is " + VERSION + "; try `make setup PYTHON=python3.11`")
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / ".venv"
+STAMP = VENV / "setup-done"
+sys.path[:0] = [str(ROOT / "codegen"), str(ROOT / "host")]
+
+
+def main() -> None:
+    """Sets up; exits with a message when Python's side cannot be."""
+    install_packages(missing_packages())
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
+    if STAMP.is_file() and STAMP.read_text(encoding="ascii") == wanted:
+        return
+    if not (VENV / "bin" / "python").exists():
+        say(f"creating {VENV.name} with Python {VERSION}")
+        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+    say("installing tinymetafed and its tools into .venv")
+    pip = [str(VENV / "bin" / "python"), "-m", "pip"]
+    subprocess.run([*pip, "install", "--quiet", "--editable", ".[dev]"], cwd=ROOT, check=True)
+    STAMP.write_text(wanted, encoding="ascii")
+
+
+def missing_packages() -> "list[str]":
+    """Debian packages that this machine lacks, for Python's venv module and for every board."""
+    from tinymetafed.firmware import missing_tools
+    from tinymetafed_codegen import boards
+
+    packages = {tool.package: None for board in boards.names() for tool in missing_tools(board)}
+    try:
+        import ensurepip  # noqa: F401  # Debian ships it apart from Python
+    except ImportError:
+        packages["python3-venv"] = None
+    return list(packages)
+
+
+def install_packages(packages: "list[str]") -> None:
+    """Installs them where this user may without being asked for a password; else says how to."""
+    if not packages:
+        return
+    by_hand = f"run: sudo apt install {' '.join(packages)}"
+    if shutil.which("apt-get") is None:
+        say(f"missing; install what your system has in place of Debian's {' '.join(packages)}")
+        return
+    prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if prefix and not succeeds([*prefix, "true"], quiet=True):
+        say(f"missing; {by_hand}")
+        return
+    say(f"installing {' '.join(packages)}")
+    install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *packages]
+    # A fresh machine has no package lists, an old one stale ones: then, and only then, fetch them and try again.
+    if not succeeds([*prefix, *install], quiet=True):
+        succeeds([*prefix, "apt-get", "update", "--quiet"])
+        if not succeeds([*prefix, *install]):
+            say(f"could not install them; {by_hand}")
+
+
+def succeeds(command: "list[str]", quiet: bool = False) -> bool:
+    """Runs a command; False also when there is no such program."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        return subprocess.run(command, env=environment, capture_output=quiet, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def say(text: str) -> None:
+    """One line about what happens, at once."""
+    print(f"setup: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
