@@ -18,9 +18,9 @@ SOURCES = {"sine": "sine", "omniglot": "streamed"}  # task kind -> firmware/app/
 STREAMED_BYTES_PER_INPUT = {"omniglot": 1}  # grey levels; anything else would travel as float32
 
 # Measured on mps2 at -Os: what a build takes beside its model (see bench kernels for the exact size of one build).
-CORE_FLASH_BYTES = 11_000
-CORE_RAM_BYTES = 700
-FLASH_BYTES_PER_CALL = {"dense": 350, "conv2d": 900, "relu": 60}
+CORE_FLASH_BYTES = 8_300
+CORE_RAM_BYTES = 400
+FLASH_BYTES_PER_CALL = {"dense": 260, "conv2d": 580, "relu": 60}
 
 
 class BudgetError(SpecError):
@@ -148,7 +148,7 @@ def _ram(net: graph.Graph, arena: plan.Plan, window: int) -> dict[str, int]:
         "received weights (for the delta)": 4 * net.n_global,
         "arena": 4 * arena.floats,
         "serial receive buffer": window,
-        "message buffer": window,
+        "request and answer buffers": 2 * window,
         "core": CORE_RAM_BYTES,
         "stack": STACK_BYTES,
     }

@@ -29,7 +29,7 @@ from .learn.tasks.registry import open_task
 from .learn.weights import Floats, initial, sha256
 from .link.launch import Device, launch, parse
 from .link.session import Session, Traffic
-from .store import RunFolder
+from .store import RunFolder, require_free
 
 SHOTS = (1, 2, 4, 8, 16)  # samples per class of the accuracy curve (paper, Table 5)
 SAVE_SECONDS = 2.0  # weights on disk are at most this old
@@ -102,15 +102,16 @@ def train(setup: Setup, urls: Sequence[str], test_urls: Sequence[str], out: Path
     Raises LinkError, FirmwareError, DeltaError, StoreError; Collapsed when the network no longer depends on its input.
     Whatever ends it early, Ctrl-C included, the weights of the last finished round are on disk.
     """
-    experiment, strategy, manifest = setup.experiment, setup.strategy, setup.manifest
+    require_free(out)  # before a minute of building, not after
+    experiment, strategy = setup.experiment, setup.strategy
     every = experiment.evaluation.every
     started = time.monotonic()
-    weights = initial(manifest, experiment.run.seed, experiment.model.init)
+    weights = initial(setup.manifest, experiment.run.seed, experiment.model.init)
     traffic, trained, saved = Traffic(), 0, started
     with (
         running(experiment, setup.source, urls, observer) as devices,
         running(experiment, setup.source, test_urls, observer) as testers,
-        RunFolder.create(out, experiment, manifest) as folder,
+        RunFolder.create(out, experiment, manifest_of(experiment, setup.source, devices[0].board)) as folder,
     ):
         sessions = [device.session for device in devices]
         test_sessions = [device.session for device in testers]
@@ -139,7 +140,7 @@ def train(setup: Setup, urls: Sequence[str], test_urls: Sequence[str], out: Path
                     update_norm=done.change,
                 )
                 if time.monotonic() - saved > SAVE_SECONDS:
-                    folder.save_weights(weights, manifest, trained)
+                    folder.save_weights(weights, trained)
                     saved = time.monotonic()
                 observer.advance()
                 if every and trained % every == 0 and trained < experiment.run.rounds:
@@ -148,7 +149,7 @@ def train(setup: Setup, urls: Sequence[str], test_urls: Sequence[str], out: Path
                     observer.note(f"{check.metric} {np.mean(check.after):.3f}")
                     _refuse_collapse(check, trained, out)
         finally:
-            folder.save_weights(weights, manifest, trained)
+            folder.save_weights(weights, trained)
         observer.stage("meta-test on unseen clients", experiment.evaluation.tasks)
         final = evaluate.meta_test(
             test_sessions, strategy, setup.task, weights, experiment.evaluation.tasks, on_task=observer.advance
@@ -170,7 +171,6 @@ def train(setup: Setup, urls: Sequence[str], test_urls: Sequence[str], out: Path
             "meta_test": final.summary(),
             "devices": [_describe(device, rounds) for device, rounds in zip(devices, served, strict=True)],
             "showcase": showcase(setup, test_sessions, weights, observer),
-            "manifest": manifest,
             "versions": versions(),
         }
         folder.finish(result)

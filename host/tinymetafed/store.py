@@ -24,15 +24,15 @@ class StoreError(Exception):
 class RunFolder:
     """RUN/experiment.toml, manifest.json, journal.jsonl (a line per round), weights.npz, result.json, report.html."""
 
-    def __init__(self, path: Path, journal: IO[str]) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], journal: IO[str]) -> None:
         self.path = path
+        self._manifest = manifest
         self._journal = journal
 
     @classmethod
     def create(cls, path: Path, experiment: Experiment, manifest: dict[str, Any]) -> Self:
         """Starts a run in a folder that must not hold one yet. Raises StoreError."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise StoreError(f"{path}: exists already and is not empty; choose another folder with --out")
+        require_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_if_changed(path / "experiment.toml", tomli_w.dumps(dump(experiment)))
@@ -41,7 +41,7 @@ class RunFolder:
             journal = (path / "journal.jsonl").open("w", encoding="utf-8", buffering=1)
         except OSError as error:
             raise StoreError(f"{path}: cannot be written: {error.strerror}; choose another folder with --out") from None
-        return cls(path, journal)
+        return cls(path, manifest, journal)
 
     def append(self, **entry: Any) -> None:
         """Adds a line to the journal. Raises StoreError when the disk does not take it."""
@@ -50,11 +50,11 @@ class RunFolder:
         except OSError as error:
             raise StoreError(f"{self.path}: the journal cannot be written: {error.strerror}") from None
 
-    def save_weights(self, weights: Floats, manifest: dict[str, Any], rounds: int) -> None:
+    def save_weights(self, weights: Floats, rounds: int) -> None:
         """Replaces weights.npz: one float32 array per global tensor, and the rounds trained. Raises StoreError."""
         arrays = {
             tensor["name"]: weights[tensor["offset"] : tensor["offset"] + tensor["size"]].reshape(tensor["shape"])
-            for tensor in global_tensors(manifest)
+            for tensor in global_tensors(self._manifest)
         }
         buffer = io.BytesIO()
         np.savez(buffer, rounds=np.int64(rounds), **arrays)  # type: ignore[arg-type]
@@ -73,6 +73,12 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def require_free(path: Path) -> None:
+    """Raises StoreError unless a run can be created at ``path``: nothing is there, or an empty folder."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise StoreError(f"{path}: exists already and is not empty; choose another folder with --out")
 
 
 def read_experiment(path: Path) -> Experiment:
