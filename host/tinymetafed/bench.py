@@ -12,7 +12,8 @@ from tinymetafed_codegen.spec import Experiment
 from . import runner
 from .learn import downlink
 from .learn.weights import initial
-from .link.session import Example, Session
+from .link.messages import Example
+from .link.session import Session
 from .runner import Observer
 
 STEPS = 8

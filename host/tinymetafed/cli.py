@@ -25,8 +25,8 @@ from .evaluate import Collapsed
 from .learn.delta import DeltaError
 from .learn.strategy import StrategyError
 from .learn.tasks import DataError
+from .link.errors import LinkError
 from .link.launch import DeviceUrlError, LaunchError
-from .link.transport import LinkError
 
 FAILED, WRONG_USAGE = 1, 2
 FAILURES = (

@@ -11,7 +11,9 @@ from .learn import delta
 from .learn.delta import Sparse
 from .learn.downlink import Segment
 from .learn.tasks import Samples, Task
-from .link.session import Example, Session, Traffic
+from .link.exchange import Traffic
+from .link.messages import Example
+from .link.session import Session
 
 
 @dataclass(frozen=True)

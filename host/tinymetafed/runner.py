@@ -27,8 +27,9 @@ from .learn.strategy import TinyMetaFed
 from .learn.tasks import HELD_OUT, Task
 from .learn.tasks.registry import open_task
 from .learn.weights import Floats, initial, sha256
+from .link.exchange import Traffic
 from .link.launch import Device, launch, parse
-from .link.session import Session, Traffic
+from .link.session import Session
 from .store import RunFolder, require_free
 
 SHOTS = (1, 2, 4, 8, 16)  # samples per class of the accuracy curve (paper, Table 5)

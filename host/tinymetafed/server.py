@@ -17,7 +17,8 @@ from .learn.downlink import Segment
 from .learn.strategy import TinyMetaFed
 from .learn.tasks import Task
 from .learn.weights import Floats
-from .link.session import Session, Traffic
+from .link.exchange import Traffic
+from .link.session import Session
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")

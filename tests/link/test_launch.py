@@ -15,9 +15,8 @@ from fake_device import FakeDevice
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinymetafed.link.errors import DeviceSilent, PortError
 from tinymetafed.link.launch import DeviceSpec, DeviceUrlError, EmulatorMissing, LaunchError, launch, parse
-from tinymetafed.link.session import DeviceSilent
-from tinymetafed.link.transport import PortError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="emulated devices need pseudo-terminals")
 

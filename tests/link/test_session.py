@@ -13,25 +13,27 @@ from fake_device import MODEL_HASH, Fault, boot_banner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tinymetafed.link.frame import encode
-from tinymetafed.link.session import (
-    ELEMENT_BYTES,
+from tinymetafed.link.errors import (
     DeviceGarbled,
     DeviceRefused,
     DeviceSilent,
-    Example,
+    PortError,
     SampleTooLarge,
-    Traffic,
     TrainingFailed,
     WrongFirmware,
-    board_name,
+)
+from tinymetafed.link.exchange import Traffic
+from tinymetafed.link.frame import encode
+from tinymetafed.link.messages import (
+    ELEMENT_BYTES,
+    Example,
     load_chunk,
     payload_capacity,
     predict_batch,
     tail_capacity,
     wire_size,
 )
-from tinymetafed.link.transport import PortError
+from tinymetafed.link.session import board_name
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Dtype, Program, Status
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from serial.tools.list_ports_common import ListPortInfo
 
-from tinymetafed.link.transport import PortError, holders, open_transport
+from tinymetafed.link.errors import PortError
+from tinymetafed.link.transport import holders, open_transport
 
 
 @pytest.fixture

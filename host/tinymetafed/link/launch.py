@@ -23,8 +23,9 @@ from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import HelloAnswer
 
+from .errors import LinkError
 from .session import START_SECONDS, Session, board_name
-from .transport import DEFAULT_BAUD, LinkError, open_transport
+from .transport import DEFAULT_BAUD, open_transport
 
 DEFAULT_BOARDS = {"native": "native", "qemu": "mps2"}
 ICOUNT = ("-icount", "shift=10")  # one instruction = 2^10 ns of virtual time, whatever the host's load

@@ -1,313 +1,43 @@
-"""One board as typed calls: deadlines, retries, uploads with several messages under way, and a count of every byte."""
+"""One board as typed calls: hello, configure, load, train, stream, pull, fetch, predict."""
 
 from __future__ import annotations
 
-import os
 import struct
 import time
-from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Protocol, Self, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.protocol import Dtype, State, Status
+from tinymetafed_codegen.protocol import State, Status
 
-from .frame import Decoder, Frame, encode
-from .transport import LinkError, Transport
+from .errors import DeviceGarbled, SampleTooLarge, TrainingFailed, WrongFirmware
+from .exchange import Exchange, Sent
+from .frame import Frame
+from .messages import (
+    ArrayLike,
+    Example,
+    FloatArray,
+    Segment,
+    checked_length,
+    levels,
+    load_chunk,
+    payload_capacity,
+    predict_batch,
+    tail_capacity,
+)
 
-FloatArray = npt.NDArray[np.float32]
-ArrayLike = npt.NDArray[Any]
-AnswerT = TypeVar("AnswerT", bound=protocol.Record)
-
-DEADLINE_SECONDS = 0.5  # doubled at every retry
-RETRIES = 4
 START_SECONDS = 8.0  # an emulator among fifty others, or a board that waits in its boot loader
 HELLO_SECONDS = 0.06
 REPORT_SECONDS = 0.5  # between two progress answers of a training board
 STALL_SECONDS = 120.0  # no single step takes this long
-NOISE_BYTES = 24  # of what came instead of an answer, for the message
-PATIENCE = 4  # an answer may take this many times as long as the last one of its kind
-MAX_UNDER_WAY = 64  # well below the 256 sequence numbers
-LOAD_BYTES = 1024  # framing costs under 2 % from here on, so larger windows carry two chunks at once
-
-ELEMENT_BYTES = {Dtype.F32: 4, Dtype.F16: 2, Dtype.I8: 1, Dtype.U8: 1}
-_WIRE_TYPES = {"float32": Dtype.F32, "float16": Dtype.F16, "int8": Dtype.I8, "uint8": Dtype.U8}
-_NUMPY_TYPES = {Dtype.F32: "<f4", Dtype.F16: "<f2", Dtype.I8: "i1", Dtype.U8: "u1"}
-
 _SMALLER = "send uint8 levels with a scale, use smaller inputs, or a board with more memory"
 
-_MEANING = {
-    Status.UNKNOWN_TYPE: "it does not know this message",
-    Status.BAD_LENGTH: "the message is too short or too long",
-    Status.BAD_STATE: "it is not in a state in which it can do that",
-    Status.BAD_ROUND: "it is in round {detail}",
-    Status.BAD_OFFSET: "it expects offset, rank or index {detail}",
-    Status.BAD_VALUE: "a field is outside its domain",
-    Status.NOT_FINITE: "a value is NaN or infinite",
-    Status.OVERFLOW: "a value does not fit its wire type",
-    Status.TOO_LARGE: "it has no room for that much",
-}
 
-
-class DeviceSilent(LinkError):
-    """No byte came back."""
-
-
-class DeviceGarbled(LinkError):
-    """Bytes came back that are no answer."""
-
-
-class DeviceRefused(LinkError):
-    """The device said no: ``status`` and ``detail`` (see protocol.Status), and the request's ``message`` type."""
-
-    def __init__(self, name: str, message: type[protocol.Request], status: int, detail: int) -> None:
-        known = status in set(Status)
-        label = Status(status).name if known else f"status {status}"
-        meaning = _MEANING[Status(status)].format(detail=detail) if known and status else f"detail {detail}"
-        super().__init__(f"{name}: refused {message.__name__} ({label}): {meaning}")
-        self.status = status
-        self.detail = detail
-        self.message = message
-
-
-class WrongFirmware(LinkError):
-    """The firmware on the board is not the one this host and experiment need."""
-
-
-class TrainingFailed(LinkError):
-    """Training on the device ended before its last step; ``status`` is the device's reason (protocol.Status)."""
-
-    def __init__(self, text: str, status: int) -> None:
-        super().__init__(text)
-        self.status = status
-
-
-class SampleTooLarge(LinkError):
-    """One sample, or one answer to it, does not fit the device's receive window."""
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """Bytes on the wire with framing, retries and damage; ``samples_*``: those of Sample, Predict and their answers."""
-
-    down: int = 0
-    up: int = 0
-    samples_down: int = 0
-    samples_up: int = 0
-    retries: int = 0
-
-    def __sub__(self, earlier: Traffic) -> Traffic:
-        """What came on top since ``earlier``."""
-        return Traffic(*(getattr(self, f.name) - getattr(earlier, f.name) for f in fields(self)))
-
-    def __add__(self, other: Traffic) -> Traffic:
-        """Both together, e.g. of two boards."""
-        return Traffic(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-
-class Segment(Protocol):
-    """Consecutive weights that share a wire type: first index, Dtype, scale of I8, little-endian bytes."""
-
-    @property
-    def offset(self) -> int: ...  # noqa: D102  # the class says it
-    @property
-    def dtype(self) -> int: ...  # noqa: D102
-    @property
-    def scale(self) -> float: ...  # noqa: D102
-    @property
-    def data(self) -> bytes: ...  # noqa: D102
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One streamed sample: float32 ``targets``; ``inputs`` float32, float16, or int8 and uint8 that count ``scale``."""
-
-    targets: ArrayLike
-    inputs: ArrayLike
-    scale: float = 1.0
-
-
-# --- Message sizes: all arithmetic about what fits where ---
-
-
-def wire_size(payload: int) -> int:
-    """Most bytes that ``payload`` bytes take on the wire: COBS's worst case, and a delimiter at either end."""
-    body = protocol.FRAME_HEADER_BYTES + payload + protocol.FRAME_CRC_BYTES
-    return 1 + body + body // 254 + 1 + 1
-
-
-def payload_capacity(window: int) -> int:
-    """Largest payload whose ``wire_size`` is at most ``window`` (negative: not even an empty one)."""
-    room = window - 3
-    body = room - (room + 1) // 255
-    return body - protocol.FRAME_HEADER_BYTES - protocol.FRAME_CRC_BYTES
-
-
-def tail_capacity(record: type[protocol.Record], window: int) -> int:
-    """Largest tail of ``record`` that fits a receive window of ``window`` bytes."""
-    return payload_capacity(window) - record.fixed_size()
-
-
-def load_chunk(segments: Sequence[Segment], round: int, position: int, window: int) -> tuple[protocol.Load, int]:
-    """The Load from weight ``position`` on, with as many weights of its segment as fit; and the position after it."""
-    index = bisect_right(segments, position, key=lambda segment: segment.offset) - 1
-    segment = segments[index]
-    size = ELEMENT_BYTES[Dtype(segment.dtype)]
-    first = (position - segment.offset) * size
-    if index < 0 or not 0 <= first < len(segment.data):
-        raise ValueError(f"no segment holds weight {position}")
-    share = min(window, max(LOAD_BYTES, window // 2))
-    data = segment.data[first : first + tail_capacity(protocol.Load, share) // size * size]
-    return protocol.Load(round, position, segment.dtype, segment.scale, data), position + len(data) // size
-
-
-def predict_batch(input_bytes: int, output_size: int, window: int) -> int:
-    """Whole inputs per Predict, so that both it and its answer fit ``window``; 0: not even one does."""
-    return min(
-        tail_capacity(protocol.Predict, window) // input_bytes,
-        tail_capacity(protocol.Outputs, window) // (4 * output_size),
-    )
-
-
-# --- The session ---
-
-
-@dataclass(slots=True)
-class _Sent:
-    """A request under way."""
-
-    sequence: int
-    message: protocol.Request
-    frame: bytes
-    after: int  # the position that its answer should report
-    since: float
-
-
-class Session:
-    """One board behind an open line; one thread at a time. All calls raise LinkError's subclasses, naming ``name``."""
-
-    def __init__(
-        self,
-        transport: Transport,
-        *,
-        name: str | None = None,
-        deadline: float = DEADLINE_SECONDS,
-        retries: int = RETRIES,
-    ) -> None:
-        self.name = name if name is not None else transport.name
-        self.deadline = deadline
-        self.retries = retries
-        self.window = protocol.MIN_RECEIVE_WINDOW  # until hello() has asked
-        self.session = int.from_bytes(os.urandom(4), "little")
-        self._round = 0
-        self._transport = transport
-        self._decoder = Decoder()
-        self._frames: deque[Frame] = deque()
-        self._sequence = os.urandom(1)[0]  # a late answer to an earlier program is unlikely to match
-        self._pace: dict[int, float] = {}  # seconds that the last answer to a request type took
-        self._noise = bytearray()  # first bytes since the request that were no valid frame
-        self._down = [0, 0]  # bytes; [1]: of samples
-        self._up = [0, 0]
-        self._retries = 0
-
-    def close(self) -> None:
-        """Closes the line."""
-        self._transport.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def traffic(self) -> Traffic:
-        """All bytes so far; subtract an earlier snapshot to get a round's."""
-        return Traffic(sum(self._down), sum(self._up), self._down[1], self._up[1], self._retries)
-
-    @property
-    def damaged(self) -> int:
-        """Damaged frames received and dropped."""
-        return self._decoder.damaged
-
-    # --- One request ---
-
-    def request(self, message: protocol.Request) -> protocol.Record:
-        """Sends ``message`` until its answer comes. Raises DeviceSilent, DeviceGarbled, DeviceRefused, PortError."""
-        return self._ask(message, message.answer)
-
-    def _ask(self, message: protocol.Request, answer: type[AnswerT]) -> AnswerT:
-        sent = self._prepare(message)
-        self._noise.clear()
-        patience = self._patience(sent)
-        for attempt in range(self.retries + 1):
-            self._send(sent, repeated=attempt > 0)
-            frame = self._receive((sent.sequence,), message.type_id, time.monotonic() + patience * 2**attempt)
-            if frame is not None:
-                return self._open(frame, sent, answer)
-        raise self._no_answer(message, patience * (2 ** (self.retries + 1) - 1), self.retries)
-
-    def _prepare(self, message: protocol.Request, after: int = 0) -> _Sent:
-        self._sequence = (self._sequence + 1) & 0xFF
-        return _Sent(self._sequence, message, encode(message.type_id, self._sequence, message.pack()), after, 0.0)
-
-    def _send(self, sent: _Sent, *, repeated: bool = False) -> None:
-        # A delimiter in front of a repeated frame ends whatever a lost byte has left open on the other side.
-        data = b"\0" + sent.frame if repeated else sent.frame
-        sent.since = time.monotonic()
-        self._transport.write(data)
-        self._down[_is_sample(sent.message.type_id)] += len(data)
-        self._retries += repeated
-
-    def _patience(self, sent: _Sent) -> float:
-        """Seconds to wait for an answer: twice the line's own time for question and answer, and the device's."""
-        on_the_line = 10 * (len(sent.frame) + self.window) / self._transport.baud
-        return max(self.deadline, PATIENCE * self._pace.get(sent.message.type_id, 0.0)) + on_the_line
-
-    def _receive(self, sequences: Collection[int], type_id: int, until: float) -> Frame | None:
-        """The next answer to one of ``sequences``, or None at the time ``until``; anything else is dropped."""
-        answers = (type_id | protocol.ANSWER_BIT, protocol.ERROR_TYPE)
-        while True:
-            while self._frames:
-                frame = self._frames.popleft()
-                if frame.sequence in sequences and frame.type_id in answers:
-                    return frame
-            remaining = until - time.monotonic()
-            if remaining <= 0:
-                return None
-            data = self._transport.read(remaining)
-            self._up[_is_sample(type_id)] += len(data)
-            found = self._decoder.feed(data)
-            self._frames.extend(found)
-            if not found and len(self._noise) < NOISE_BYTES:
-                self._noise += data
-
-    def _open(self, frame: Frame, sent: _Sent, answer: type[AnswerT]) -> AnswerT:
-        """The answer in ``frame``. Raises DeviceRefused or DeviceGarbled."""
-        self._pace[sent.message.type_id] = time.monotonic() - sent.since
-        try:
-            if frame.type_id == protocol.ERROR_TYPE:
-                error = protocol.ErrorAnswer.unpack(frame.payload)
-                raise DeviceRefused(self.name, type(sent.message), error.status, error.detail)
-            return answer.unpack(frame.payload)
-        except protocol.WireError as error:
-            question = type(sent.message).__name__
-            raise DeviceGarbled(f"{self.name}: answered {question} with something else: {error}") from error
-
-    def _no_answer(self, message: protocol.Request, seconds: float, retries: int) -> LinkError:
-        what = f"{type(message).__name__} in {seconds:.1f} s and {retries} {'retry' if retries == 1 else 'retries'}"
-        if not self._noise:
-            return DeviceSilent(f"{self.name}: no answer to {what}; reset the board, check cable and power, try again")
-        return DeviceGarbled(
-            f"{self.name}: no valid answer to {what}, only bytes like {bytes(self._noise[:NOISE_BYTES])!r}; "
-            f"another program is on the board, its speed is not {self._transport.baud} bit/s, or the cable is bad: "
-            "flash this experiment's firmware, then try another cable"
-        )
+class Session(Exchange):
+    """One board behind an open line. Every call may raise DeviceSilent, DeviceGarbled, DeviceRefused or PortError."""
 
     # --- Who is there ---
 
@@ -317,7 +47,7 @@ class Session:
         Raises WrongFirmware when the answer is of another protocol, DeviceSilent or DeviceGarbled when none comes.
         """
         message = protocol.Hello()
-        asked: dict[int, _Sent] = {}
+        asked: dict[int, Sent] = {}
         end = time.monotonic() + start
         self._noise.clear()
         while time.monotonic() < end:
@@ -333,7 +63,7 @@ class Session:
                 return self._welcome(frame, asked[frame.sequence])
         raise self._no_answer(message, start, len(asked) - 1)
 
-    def _welcome(self, frame: Frame, sent: _Sent) -> protocol.HelloAnswer:
+    def _welcome(self, frame: Frame, sent: Sent) -> protocol.HelloAnswer:
         ours = protocol.HelloAnswer
         fixed = struct.calcsize("<H8s")  # protocol version and schema hash never change their place
         if frame.type_id != protocol.ERROR_TYPE and fixed <= len(frame.payload) != ours.fixed_size():
@@ -392,7 +122,7 @@ class Session:
         Raises ValueError when they do not, or hold NaN or infinity.
         """
         parts = [segment for segment in segments if segment.data]
-        total = _checked_length(parts)
+        total = checked_length(parts)
 
         def chunk_at(position: int) -> tuple[protocol.Request, int] | None:
             return load_chunk(parts, round, position, self.window) if position < total else None
@@ -506,7 +236,7 @@ class Session:
 
     def _sample(self, round: int, step: int, example: Example) -> protocol.Sample:
         targets = np.ascontiguousarray(example.targets, dtype="<f4")
-        dtype, data = _levels(example.inputs)
+        dtype, data = levels(example.inputs)
         for what, values in (("target", targets), ("input", example.inputs), ("scale", np.float32(example.scale))):
             if not np.isfinite(values).all():
                 raise ValueError(f"sample {step} of round {round}: its {what} is NaN or infinite; clean the data")
@@ -559,7 +289,7 @@ class Session:
         ``inputs`` travel in their own type (see Example). Raises ValueError naming a sample that is not finite,
         SampleTooLarge when one input does not fit the receive window.
         """
-        dtype, data = _levels(inputs)
+        dtype, data = levels(inputs)
         if len(inputs) == 0:
             return np.zeros((0, output_size), np.float32)
         finite = np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)
@@ -586,111 +316,11 @@ class Session:
             rows.append(answer)
         return np.frombuffer(b"".join(rows), "<f4").astype(np.float32).reshape(len(inputs), output_size)
 
-    # --- Many messages in order ---
-
-    def _in_order(
-        self,
-        message_at: Callable[[int], tuple[protocol.Request, int] | None],
-        answer: type[AnswerT],
-        reached: Callable[[AnswerT], int],
-        start: int = 0,
-    ) -> Iterator[AnswerT]:
-        """Sends messages by position, several at once while the receive window holds them, and yields their answers.
-
-        ``message_at`` gives the message that starts at a position and the position after it, None at the end;
-        ``reached`` reads from an answer how far the device is. The device takes them in order and says where it is,
-        so after a loss we wait for what is still under way and go on from there.
-        """
-        position = following = furthest = start  # acknowledged; to be sent next; ever sent
-        ready: _Sent | None = None
-        under_way: deque[_Sent] = deque()
-        refused: DeviceRefused | None = None
-        failures = 0
-        lost = False
-        self._noise.clear()
-        while True:
-            while not lost and len(under_way) < MAX_UNDER_WAY:
-                if ready is None and (entry := message_at(following)) is not None:
-                    ready = self._prepare(*entry)
-                used = sum(len(other.frame) + 1 for other in under_way)  # + 1: the delimiter in front of a repeat
-                if ready is None or (under_way and used + len(ready.frame) + 1 > self.window):
-                    break
-                self._send(ready, repeated=following < furthest)
-                under_way.append(ready)
-                following = ready.after
-                furthest = max(furthest, following)
-                ready = None
-            if not under_way:
-                return
-            oldest = under_way[0]
-            patience = self._patience(oldest) * 2**failures
-            frame = self._receive([sent.sequence for sent in under_way], oldest.message.type_id, time.monotonic() + patience)
-            before = position
-            if frame is None:
-                under_way.clear()
-            else:
-                while (sent := under_way.popleft()).sequence != frame.sequence:
-                    pass  # an earlier one without an answer: the message or its answer was lost
-                if under_way:
-                    under_way[0].since = time.monotonic()  # the device starts with it now
-                try:
-                    record = self._open(frame, sent, answer)
-                    refused, position = None, reached(record)
-                except DeviceRefused as refusal:
-                    if refusal.status != Status.BAD_OFFSET:
-                        raise
-                    record, refused, position = None, refusal, refusal.detail
-                if position < before:
-                    raise refused or DeviceGarbled(
-                        f"{self.name}: went back from {before} to {position} in {type(sent.message).__name__}; "
-                        "it was reset: start the round again"
-                    )
-                lost = lost or position != sent.after
-                if record is not None:
-                    yield record
-            if position > before:
-                failures = 0
-            if frame is None or (lost and not under_way):
-                if position == before and (failures := failures + 1) > self.retries:
-                    raise refused or self._no_answer(oldest.message, patience, self.retries)
-                lost, ready, following = False, None, position
-
-
-# --- Small readings ---
-
 
 def board_name(hello: protocol.HelloAnswer) -> str:
     """The board's name as text."""
     return hello.board.rstrip(b"\0").decode("ascii", "backslashreplace")
 
 
-def _is_sample(type_id: int) -> bool:
-    return type_id in (protocol.Sample.type_id, protocol.Predict.type_id)
-
-
 def _state(state: int) -> str:
     return State(state).name if state in set(State) else f"state {state}"
-
-
-def _levels(inputs: ArrayLike) -> tuple[Dtype, bytes]:
-    """Wire type and little-endian bytes of ``inputs``. Raises ValueError for a type that does not travel."""
-    dtype = _WIRE_TYPES.get(inputs.dtype.name)
-    if dtype is None:
-        raise ValueError(f"inputs of type {inputs.dtype.name}, expected one of {', '.join(_WIRE_TYPES)}")
-    return dtype, np.ascontiguousarray(inputs, dtype=_NUMPY_TYPES[dtype]).tobytes()
-
-
-def _checked_length(segments: Sequence[Segment]) -> int:
-    """Weights in all ``segments``. Raises ValueError unless they follow each other from 0 on, whole and finite."""
-    position = 0
-    for segment in segments:
-        dtype = Dtype(segment.dtype)
-        if segment.offset != position:
-            raise ValueError(f"a segment of weights starts at {segment.offset}, expected {position}")
-        if len(segment.data) % ELEMENT_BYTES[dtype]:
-            raise ValueError(f"the segment at weight {position} has {len(segment.data)} bytes, not whole {dtype.name} values")
-        values = np.frombuffer(segment.data, _NUMPY_TYPES[dtype])
-        if not (np.isfinite(values).all() and np.isfinite(segment.scale)):
-            raise ValueError(f"weights from {position} on hold NaN or infinity; training has diverged")
-        position += len(values)
-    return position

@@ -17,21 +17,11 @@ from typing import Any, Protocol, Self
 import serial
 from serial.tools import list_ports
 
+from .errors import PortError
+
 DEFAULT_BAUD = 115200
 WRITE_SECONDS = 10.0  # a line that takes no byte for this long is stuck
 _READ_BYTES = 1 << 16
-
-
-class LinkError(Exception):
-    """Anything between the host and a board that keeps them from working together."""
-
-
-class PortError(LinkError):
-    """A serial line that cannot be opened, or that went away. ``url`` is the line's URL."""
-
-    def __init__(self, url: str, text: str) -> None:
-        super().__init__(f"{url}: {text}")
-        self.url = url
 
 
 class Transport(Protocol):

@@ -1,0 +1,107 @@
+"""Weights and samples as messages: what fits where, how values become bytes, and what never leaves the host."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tinymetafed_codegen import protocol
+from tinymetafed_codegen.protocol import Dtype
+
+FloatArray = npt.NDArray[np.float32]
+ArrayLike = npt.NDArray[Any]
+
+LOAD_BYTES = 1024  # framing costs under 2 % from here on, so larger windows carry two chunks at once
+ELEMENT_BYTES = {Dtype.F32: 4, Dtype.F16: 2, Dtype.I8: 1, Dtype.U8: 1}
+_WIRE_TYPES = {"float32": Dtype.F32, "float16": Dtype.F16, "int8": Dtype.I8, "uint8": Dtype.U8}
+_NUMPY_TYPES = {Dtype.F32: "<f4", Dtype.F16: "<f2", Dtype.I8: "i1", Dtype.U8: "u1"}
+
+
+class Segment(Protocol):
+    """Consecutive weights that share a wire type: first index, Dtype, scale of I8, little-endian bytes."""
+
+    @property
+    def offset(self) -> int: ...  # noqa: D102  # the class says it
+    @property
+    def dtype(self) -> int: ...  # noqa: D102
+    @property
+    def scale(self) -> float: ...  # noqa: D102
+    @property
+    def data(self) -> bytes: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One streamed sample: float32 ``targets``; ``inputs`` float32, float16, or int8 and uint8 that count ``scale``."""
+
+    targets: ArrayLike
+    inputs: ArrayLike
+    scale: float = 1.0
+
+
+def wire_size(payload: int) -> int:
+    """Most bytes that ``payload`` bytes take on the wire: COBS's worst case, and a delimiter at either end."""
+    body = protocol.FRAME_HEADER_BYTES + payload + protocol.FRAME_CRC_BYTES
+    return 1 + body + body // 254 + 1 + 1
+
+
+def payload_capacity(window: int) -> int:
+    """Largest payload whose ``wire_size`` is at most ``window`` (negative: not even an empty one)."""
+    room = window - 3
+    body = room - (room + 1) // 255
+    return body - protocol.FRAME_HEADER_BYTES - protocol.FRAME_CRC_BYTES
+
+
+def tail_capacity(record: type[protocol.Record], window: int) -> int:
+    """Largest tail of ``record`` that fits a receive window of ``window`` bytes."""
+    return payload_capacity(window) - record.fixed_size()
+
+
+def load_chunk(segments: Sequence[Segment], round: int, position: int, window: int) -> tuple[protocol.Load, int]:
+    """The Load from weight ``position`` on, with as many weights of its segment as fit; and the position after it."""
+    index = bisect_right(segments, position, key=lambda segment: segment.offset) - 1
+    segment = segments[index]
+    size = ELEMENT_BYTES[Dtype(segment.dtype)]
+    first = (position - segment.offset) * size
+    if index < 0 or not 0 <= first < len(segment.data):
+        raise ValueError(f"no segment holds weight {position}")
+    share = min(window, max(LOAD_BYTES, window // 2))
+    data = segment.data[first : first + tail_capacity(protocol.Load, share) // size * size]
+    return protocol.Load(round, position, segment.dtype, segment.scale, data), position + len(data) // size
+
+
+def predict_batch(input_bytes: int, output_size: int, window: int) -> int:
+    """Whole inputs per Predict, so that both it and its answer fit ``window``; 0: not even one does."""
+    return min(
+        tail_capacity(protocol.Predict, window) // input_bytes,
+        tail_capacity(protocol.Outputs, window) // (4 * output_size),
+    )
+
+
+def levels(inputs: ArrayLike) -> tuple[Dtype, bytes]:
+    """Wire type and little-endian bytes of ``inputs``. Raises ValueError for a type that does not travel."""
+    dtype = _WIRE_TYPES.get(inputs.dtype.name)
+    if dtype is None:
+        raise ValueError(f"inputs of type {inputs.dtype.name}, expected one of {', '.join(_WIRE_TYPES)}")
+    return dtype, np.ascontiguousarray(inputs, dtype=_NUMPY_TYPES[dtype]).tobytes()
+
+
+def checked_length(segments: Sequence[Segment]) -> int:
+    """Weights in all ``segments``. Raises ValueError unless they follow each other from 0 on, whole and finite."""
+    position = 0
+    for segment in segments:
+        dtype = Dtype(segment.dtype)
+        if segment.offset != position:
+            raise ValueError(f"a segment of weights starts at {segment.offset}, expected {position}")
+        if len(segment.data) % ELEMENT_BYTES[dtype]:
+            raise ValueError(f"the segment at weight {position} has {len(segment.data)} bytes, not whole {dtype.name} values")
+        values = np.frombuffer(segment.data, _NUMPY_TYPES[dtype])
+        if not (np.isfinite(values).all() and np.isfinite(segment.scale)):
+            raise ValueError(f"weights from {position} on hold NaN or infinity; training has diverged")
+        position += len(values)
+    return position
