@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import boards, generate, spec
@@ -26,11 +28,12 @@ def main() -> int:
     return 0
 
 
-def run(experiment: Path, board: str, output: Path) -> tuple[generate.Design, list[Path]]:
+def run(experiment: Path, board: str, output: Path, overrides: Sequence[str] = ()) -> tuple[generate.Design, list[Path]]:
     """Generates; returns what was decided and which files changed. Raises SpecError, BoardError, OSError."""
-    settled = generate.design(spec.load(experiment), boards.load(board), str(experiment))
-    command = f"tinymetafed codegen {experiment.name} --board {board}"
-    return settled, generate.write(settled, output, command)
+    settled = generate.design(spec.load(experiment, overrides), boards.load(board), str(experiment))
+    sets = [word for override in overrides for word in ("--set", override)]
+    words = ["tinymetafed", "codegen", experiment.name, "--board", board, *sets, "-o"]
+    return settled, generate.write(settled, output, f"{shlex.join(words)} DIR")
 
 
 if __name__ == "__main__":

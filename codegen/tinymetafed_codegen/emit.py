@@ -217,7 +217,6 @@ def _record(record: type[protocol.Record]) -> dict[str, Any]:
         "doc": (record.__doc__ or "").strip(),
         "constants": constants,
         "fixed_size": record.fixed_size(),
-        "has_tail": "true" if any(isinstance(k, protocol.Rest) for k in kinds.values()) else "false",
         "fields": [_field(name, kind) for name, kind in kinds.items()],
     }
 

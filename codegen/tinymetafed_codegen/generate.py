@@ -41,10 +41,29 @@ class Design:
 
 
 def design(experiment: Experiment, board: Board, source: str) -> Design:
-    """Settles shapes, memory and budget. Raises SpecError, or BudgetError when the board is too small."""
+    """Settles an experiment on a board. Raises SpecError, or BudgetError when the board is too small."""
     net = graph.build(experiment.model, source)
+    wanted = experiment.task.shapes
+    for what, expected, given in (
+        ("model.input", wanted.input, net.input.shape),
+        ("outputs of the last layer", wanted.outputs, net.output.size),
+        ("model.loss", wanted.loss, net.loss.name),
+    ):
+        if expected != given:
+            texts = [str(list(x) if isinstance(x, tuple) else x) for x in (expected, given)]
+            raise SpecError(f"{source}: task '{experiment.task.kind}' needs {what} = {texts[0]}, the model has {texts[1]}")
+    return settle(experiment, board, net, source)
+
+
+def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) -> Design:
+    """Settles memory and budget of a model, whatever its task. Raises SpecError, BudgetError."""
     arena = plan.plan(net)
     window = _receive_window(experiment, board, net)
+    if window > protocol.MAX_RECEIVE_WINDOW:
+        raise SpecError(
+            f"{source}: one sample of model.input = {list(net.input.shape)} or its outputs take {window:,} bytes in one "
+            f"message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; make the input or the last layer smaller"
+        )
     digest = model_hash(experiment, net)
     ram = _ram(net, arena, window)
     flash = (
@@ -132,14 +151,15 @@ def model_hash(experiment: Experiment, net: graph.Graph) -> bytes:
 
 
 def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> int:
-    """Bytes that may be under way to the board: its own fact, or more where one streamed sample needs it."""
-    if SOURCES[experiment.task.kind] != "streamed":
-        return board.receive_window
-    payload = protocol.Sample.fixed_size() + 4 * net.target.size
-    payload += STREAMED_BYTES_PER_INPUT[experiment.task.kind] * net.input.size
-    body = protocol.FRAME_HEADER_BYTES + payload + protocol.FRAME_CRC_BYTES
-    wire = body + body // 254 + 2  # COBS adds a byte per 254 and the frame ends with 0x00
-    return max(board.receive_window, -(-wire // 64) * 64)
+    """Bytes that may be under way to the board: its own fact, or more where one sample or one answer needs it."""
+    per_input = STREAMED_BYTES_PER_INPUT.get(experiment.task.kind, 4)
+    payloads = [
+        protocol.Predict.fixed_size() + per_input * net.input.size,
+        protocol.Outputs.fixed_size() + 4 * net.output.size,
+    ]
+    if SOURCES[experiment.task.kind] == "streamed":
+        payloads.append(protocol.Sample.fixed_size() + 4 * net.target.size + per_input * net.input.size)
+    return max(board.receive_window, -(-protocol.wire_size(max(payloads)) // 64) * 64)
 
 
 def _ram(net: graph.Graph, arena: plan.Plan, window: int) -> dict[str, int]:

@@ -23,8 +23,11 @@ ERROR_TYPE = 0xFF
 FRAME_HEADER_BYTES = 2  # type, sequence
 FRAME_CRC_BYTES = 4
 MIN_RECEIVE_WINDOW = 256  # bytes on the wire that every device can take in one go
+MAX_RECEIVE_WINDOW = 65_535
 MAX_PHASES = 4
 MAX_PARAMETERS = 1 << 20
+RICE_ESCAPE = 24  # a quotient this large is not written in unary: so many ones, then the gap as it is
+RICE_RAW_BITS = 20  # bits of an escaped gap
 
 
 class Status(IntEnum):
@@ -427,9 +430,25 @@ CONSTANTS: dict[str, int] = {
     "FRAME_HEADER_BYTES": FRAME_HEADER_BYTES,
     "FRAME_CRC_BYTES": FRAME_CRC_BYTES,
     "MIN_RECEIVE_WINDOW": MIN_RECEIVE_WINDOW,
+    "MAX_RECEIVE_WINDOW": MAX_RECEIVE_WINDOW,
     "MAX_PHASES": MAX_PHASES,
     "MAX_PARAMETERS": MAX_PARAMETERS,
+    "RICE_ESCAPE": RICE_ESCAPE,
+    "RICE_RAW_BITS": RICE_RAW_BITS,
 }
+
+
+def wire_size(payload: int) -> int:
+    """Most bytes that a message of ``payload`` bytes takes on the wire: COBS's worst case, and a delimiter at either end."""
+    body = FRAME_HEADER_BYTES + payload + FRAME_CRC_BYTES
+    return 1 + body + body // 254 + 1 + 1
+
+
+def payload_capacity(window: int) -> int:
+    """Largest payload whose ``wire_size`` is at most ``window`` (negative: not even an empty one)."""
+    room = window - 3
+    body = room - (room + 1) // 255
+    return body - FRAME_HEADER_BYTES - FRAME_CRC_BYTES
 
 
 def records() -> list[type[Record]]:

@@ -6,14 +6,16 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from .protocol import SampleSet
 
-Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+# Both travel as float32: what is left out here would be 0 or infinite on the device.
+Rate = Annotated[float, Field(ge=1e-9, le=10, allow_inf_nan=False)]
+Clamp = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=65_535)]
 Passes = Annotated[int, Field(ge=1, le=1_000)]
 ValueType = Literal["f32", "f16", "i8"]
@@ -74,6 +76,14 @@ class ModelSpec(_Section):
     local_start_scale: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 
 
+class TaskShapes(NamedTuple):
+    """What a task asks of a model: the shape of its input, its number of outputs, its loss."""
+
+    input: tuple[int, ...]
+    outputs: int
+    loss: str
+
+
 class SineTask(_Section):
     """One sine wave per client, y = a sin(x + phase), sampled on the board from the client's seed."""
 
@@ -81,6 +91,11 @@ class SineTask(_Section):
     support: Count = 16
     query: Count = 16
     adapt: Count = 8
+
+    @property
+    def shapes(self) -> TaskShapes:
+        """One number in, one number out."""
+        return TaskShapes((1,), 1, "mse")
 
     def count(self, sample_set: SampleSet) -> int:
         """Samples of one set."""
@@ -95,6 +110,11 @@ class OmniglotTask(_Section):
     support: Annotated[int, Field(ge=1, le=16)] = 5
     query: Annotated[int, Field(ge=1, le=16)] = 5
     adapt: Annotated[int, Field(ge=1, le=16)] = 8
+
+    @property
+    def shapes(self) -> TaskShapes:
+        """Drawings of 28x28 grey levels, one output per character."""
+        return TaskShapes((28, 28, 1), self.ways, "softmax_cross_entropy")
 
     def count(self, sample_set: SampleSet) -> int:
         """Samples of one set, all classes together."""
@@ -121,7 +141,7 @@ class TinyMetaFedSpec(_Section):
     local_passes: Passes
     global_learning_rate: Rate
     global_passes: Passes
-    output_clamp: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    output_clamp: Clamp
 
 
 class AdaptationSpec(_Section):

@@ -26,7 +26,8 @@ class Reader {
   }
 
   void bytes(uint8_t* to, size_t size) {
-    if (const uint8_t* from = take(size)) std::memcpy(to, from, size);
+    const uint8_t* from = take(size);
+    if (from != nullptr && size > 0) std::memcpy(to, from, size);
   }
 
   // Steps over `size` bytes and returns where they start, or nullptr when fewer are left.
@@ -74,6 +75,7 @@ class Writer {
   }
 
   void bytes(const uint8_t* from, size_t size) {
+    if (size == 0) return;  // `from` may be nullptr then, which memcpy must not see
     if (uint8_t* to = reserve(size)) std::memcpy(to, from, size);
   }
 

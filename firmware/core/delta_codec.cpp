@@ -14,7 +14,7 @@ constexpr uint8_t kBitmap = static_cast<uint8_t>(protocol::Coding::kBitmap);
 uint32_t index_bits(uint8_t coding, uint32_t gap) {
   if (coding == kBitmap) return gap + 1;
   const uint32_t quotient = gap >> coding;
-  return quotient < kEscape ? quotient + 1 + coding : kEscape + kRawBits;
+  return quotient < protocol::kRiceEscape ? quotient + 1 + coding : protocol::kRiceEscape + protocol::kRiceRawBits;
 }
 
 Planner::Planner(uint32_t (&histogram)[256]) : histogram_(histogram) {
@@ -91,12 +91,12 @@ void Chunk::add(uint8_t coding, uint32_t gap, uint32_t value, size_t value_bytes
   if (coding == kBitmap) {
     for (; gap >= 32; gap -= 32) put(0, 32);
     put(1u << gap, gap + 1);
-  } else if (const uint32_t quotient = gap >> coding; quotient < kEscape) {
+  } else if (const uint32_t quotient = gap >> coding; quotient < protocol::kRiceEscape) {
     put((1u << quotient) - 1, quotient + 1);
     put(gap, coding);
   } else {
-    put((1u << kEscape) - 1, kEscape);
-    put(gap, kRawBits);
+    put((1u << protocol::kRiceEscape) - 1, protocol::kRiceEscape);
+    put(gap, protocol::kRiceRawBits);
   }
   for (size_t i = 0; i < value_bytes; ++i) data_[--values_at_] = static_cast<uint8_t>(value >> (8 * i));
 }

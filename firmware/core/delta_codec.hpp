@@ -2,7 +2,7 @@
 //
 // A chunk's index set is a bit string, LSB first, padded with zeros to a byte. A gap is an index minus the lowest one
 // possible (the previous index + 1; Delta.base for a chunk's first entry, which the encoder sets to that entry's index).
-//   Rice parameter r: gap >> r ones, a zero, the r low bits; from kEscape ones on instead kEscape ones and the gap in kRawBits bits.
+//   Rice parameter r: gap >> r ones, a zero, the r low bits; from kRiceEscape ones on instead kRiceEscape ones and the gap in kRiceRawBits bits.
 //   Bitmap: one bit per index from base up to the chunk's last entry, that is, gap zeros and a one.
 // Its values follow: f32, f16, or i8 = round-half-even(delta / scale).
 #pragma once
@@ -17,9 +17,7 @@ namespace tmf {
 
 namespace delta {
 
-constexpr uint32_t kEscape = 24;
-constexpr uint32_t kRawBits = 20;
-static_assert(protocol::kMaxParameters <= 1u << kRawBits, "an escaped gap holds every index");
+static_assert(protocol::kMaxParameters <= 1u << protocol::kRiceRawBits, "an escaped gap holds every index");
 
 // Bits that one gap takes.
 uint32_t index_bits(uint8_t coding, uint32_t gap);

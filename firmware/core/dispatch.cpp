@@ -11,7 +11,7 @@ using namespace protocol;  // NOLINT: this file is the wire table's counterpart
 
 void Dispatcher::receive(const uint8_t* bytes, size_t size) {
   for (size_t i = 0; i < size; ++i) {
-    if (!decoder_.push(bytes[i]) || decoder_.size() < kFrameHeaderBytes) continue;
+    if (!decoder_.push(bytes[i])) continue;
     const uint8_t* frame = decoder_.data();
     handle(frame[0], frame[1], frame + kFrameHeaderBytes, decoder_.size() - kFrameHeaderBytes);
   }
@@ -19,8 +19,9 @@ void Dispatcher::receive(const uint8_t* bytes, size_t size) {
 
 bool Dispatcher::work() {
   const bool trained = learner_.work();
-  if (pending_.active && learner_.reached(pending_.question.step)) {
+  if (pending_.active && learner_.settled(pending_.question.round, pending_.question.step)) {
     pending_.active = false;
+    learner_.clear_detail();
     Writer out(answer_ + kFrameHeaderBytes, kCapacity - kFrameHeaderBytes - kFrameCrcBytes);
     const Status status = answer_progress(pending_.question.round, out);
     send_result(Await::kType, pending_.sequence, status, out.size());
@@ -40,7 +41,9 @@ void Dispatcher::handle(uint8_t type, uint8_t sequence, const uint8_t* payload, 
     return;
   }
   Writer out(answer_ + kFrameHeaderBytes, kCapacity - kFrameHeaderBytes - kFrameCrcBytes);
-  const Status status = answer(type, payload, size, out);
+  learner_.clear_detail();
+  Status status = answer(type, payload, size, out);
+  if (status == Status::kOk && !out.ok()) status = Status::kTooLarge;
   send_result(type, sequence, status, out.size());
 }
 

@@ -72,6 +72,11 @@ Status check(const protocol::Phase& phase) {
   return Status::kOk;
 }
 
+bool equal(const protocol::Phase& a, const protocol::Phase& b) {
+  return a.variant == b.variant && a.sample_set == b.sample_set && a.count == b.count && a.passes == b.passes &&
+         a.learning_rate == b.learning_rate && a.output_clamp == b.output_clamp;
+}
+
 }  // namespace
 
 Status Learner::configure(const protocol::Configure& message) {
@@ -93,8 +98,12 @@ Status Learner::configure(const protocol::Configure& message) {
     loaded_ = 0;
     for (Recipe& recipe : recipes_) recipe.ready = false;
   }
-  if (state_ == State::kTraining) return Status::kBadState;  // a recipe never changes under a running program
   Recipe& recipe = recipes_[message.program];
+  bool unchanged = recipe.ready && recipe.top_k == message.top_k && recipe.uplink == message.uplink;
+  for (uint32_t i = 0; i < protocol::kMaxPhases; ++i)
+    unchanged = unchanged && equal(recipe.phases[i], message.phases[i]);
+  if (unchanged) return Status::kOk;
+  if (state_ == State::kTraining) return Status::kBadState;  // a recipe never changes under a running program
   for (uint32_t i = 0; i < protocol::kMaxPhases; ++i) recipe.phases[i] = message.phases[i];
   recipe.top_k = message.top_k;
   recipe.uplink = message.uplink;
@@ -126,6 +135,10 @@ Status Learner::load(const protocol::Load& message) {
     round_ = message.round;
     has_round_ = true;
     state_ = State::kLoading;
+    step_ = 0;
+    ticks_ = 0;
+    fault_ = Status::kOk;
+    delta_ = DeltaEncoder();  // nobody can pull an earlier round's entries as this one's
   }
   Reader in(message.data, message.data_size);
   for (size_t i = 0; i < count; ++i) parameters_[message.offset + i] = read_weight(in, dtype, message.scale);
@@ -134,9 +147,6 @@ Status Learner::load(const protocol::Load& message) {
     for (uint32_t i = 0; i < model::kGlobalCount; ++i) received_[i] = parameters_[i];
     model::Model<float>::start_local(parameters_);
     state_ = State::kLoaded;
-    step_ = 0;
-    ticks_ = 0;
-    fault_ = Status::kOk;
   }
   return Status::kOk;
 }
@@ -237,8 +247,9 @@ Status Learner::progress(uint32_t round, protocol::Progress& out) {
 
 Status Learner::pull(const protocol::Pull& message, protocol::Delta& header, uint8_t* data, size_t capacity,
                      size_t& size) {
-  if (!has_round_ || state_ != State::kDone || recipe_->top_k == 0) return Status::kBadState;
+  if (!has_round_ || state_ != State::kDone || delta_.count() == 0) return Status::kBadState;
   if (message.round != round_) return refuse(Status::kBadRound, round_);
+  if (message.rank >= delta_.count()) return refuse(Status::kBadOffset, delta_.count());
   header.round = round_;
   return delta_.encode(change(), message.rank, header, data, capacity, size);
 }

@@ -27,13 +27,16 @@ class Learner {
   // Trains one sample of the device's own source, if one is due. Returns whether it did.
   bool work();
 
-  // Whether step `step` of this round has been trained, or the round cannot get there any more.
-  bool reached(uint32_t step) const { return state_ != protocol::State::kTraining || step_ >= step; }
+  // Whether there is nothing to wait for: step `step` of this round is trained, or will never be.
+  bool settled(uint32_t round, uint32_t step) const {
+    return state_ != protocol::State::kTraining || round != round_ || step_ >= step;
+  }
 
   uint32_t next_offset() const { return loaded_; }
 
-  // What a refused request should have named: the round, offset or step in progress.
+  // What the request that was just refused should have named: the round, offset or step in progress; else 0.
   uint32_t detail() const { return detail_; }
+  void clear_detail() { detail_ = 0; }
 
  private:
   // The change of the global part since it was received.

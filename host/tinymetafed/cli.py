@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tinymetafed_codegen import boards, generate, spec
+from tinymetafed_codegen import __main__ as codegen_command
+from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
 
 from . import __version__, bench, doctor, firmware, runner, store
@@ -214,8 +215,7 @@ def codegen(
 
     tinymetafed codegen examples/sine.toml --board mps2 -o build/sine
     """
-    design = generate.design(spec.load(experiment, set_ or ()), boards.load(board), str(experiment))
-    changed = generate.write(design, output, " ".join(["tinymetafed codegen", experiment.name, "--board", board]))
+    design, changed = codegen_command.run(experiment, board, output, set_ or ())
     if json_:
         print(json.dumps(design.manifest))
         return

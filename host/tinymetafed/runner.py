@@ -63,7 +63,7 @@ class Setup:
 def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:
     """Reads data and settles the model. Raises SpecError, DataError."""
     manifest = manifest_of(experiment, source, "native")
-    task = open_task(experiment, data, source)
+    task = open_task(experiment, data)
     return Setup(experiment, source, task, manifest, TinyMetaFed(experiment, manifest))
 
 

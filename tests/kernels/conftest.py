@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinymetafed_codegen import boards, generate, spec
+from tinymetafed_codegen import boards, generate, graph, spec
 from tinymetafed_codegen.locate import find
 
 HERE = Path(__file__).parent
@@ -143,7 +143,8 @@ _compiled: dict[str, Compiled] = {}
 
 def design(model: dict[str, Any]) -> generate.Design:
     raw = {"task": {"kind": "sine"}, "model": model}
-    return generate.design(spec.parse(raw, "test"), boards.load("native"), "test")
+    experiment = spec.parse(raw, "test")
+    return generate.settle(experiment, boards.load("native"), graph.build(experiment.model), "test")
 
 
 def compiled(name: str, tmp: Path) -> Compiled:

@@ -28,14 +28,12 @@ from tinymetafed.link.messages import (
     ELEMENT_BYTES,
     Example,
     load_chunk,
-    payload_capacity,
     predict_batch,
     tail_capacity,
-    wire_size,
 )
 from tinymetafed.link.session import board_name
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.protocol import Dtype, Program, Status
+from tinymetafed_codegen.protocol import Dtype, Program, Status, payload_capacity, wire_size
 
 MANIFEST = {"board": "native", "model_hash": MODEL_HASH.hex()}
 NASTY = [

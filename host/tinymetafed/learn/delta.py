@@ -2,8 +2,8 @@
 
 A chunk's index set is a bit string, LSB first, padded with zeros to a byte. A gap is an index minus the lowest one
 possible: the previous index + 1, or ``Delta.base`` for a chunk's first entry. Rice parameter r: ``gap >> r`` ones, a
-zero, the r low bits; from ESCAPE ones on instead ESCAPE ones and the gap in RAW_BITS bits. Bitmap: one bit per index
-from base up to the chunk's last entry. The values follow.
+zero, the r low bits; from RICE_ESCAPE ones on instead RICE_ESCAPE ones and the gap in RICE_RAW_BITS bits. Bitmap: one
+bit per index from base up to the chunk's last entry. The values follow.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinymetafed_codegen.protocol import MAX_PARAMETERS, Coding, Delta, Dtype
+from tinymetafed_codegen.protocol import MAX_PARAMETERS, RICE_ESCAPE, RICE_RAW_BITS, Coding, Delta, Dtype
 
 Indices = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float32]
 Bits = npt.NDArray[np.uint8]
 
-ESCAPE = 24
-RAW_BITS = 20
 MAX_ENTRIES = 0xFFFF  # of one chunk
 WIRE_TYPES: dict[Dtype, np.dtype[Any]] = {
     Dtype.F32: np.dtype("<f4"),
@@ -60,7 +58,7 @@ def index_bits(coding: int, gaps: Indices) -> Indices:
     if coding == Coding.BITMAP:
         return gaps + 1
     quotients = gaps >> coding
-    return np.where(quotients < ESCAPE, quotients + 1 + coding, ESCAPE + RAW_BITS)
+    return np.where(quotients < RICE_ESCAPE, quotients + 1 + coding, RICE_ESCAPE + RICE_RAW_BITS)
 
 
 def best_coding(gaps: Indices) -> int:
@@ -134,11 +132,11 @@ def _pack_gaps(coding: int, gaps: Indices) -> bytes:
         bits[starts + gaps] = 1
     else:
         quotients = gaps >> coding
-        escaped = quotients >= ESCAPE
-        ones = np.where(escaped, ESCAPE, quotients)
+        escaped = quotients >= RICE_ESCAPE
+        ones = np.where(escaped, RICE_ESCAPE, quotients)
         within = np.arange(int(ones.sum())) - np.repeat(np.cumsum(ones) - ones, ones)
         bits[np.repeat(starts, ones) + within] = 1
-        for some, low_at, width in ((~escaped, starts + ones + 1, coding), (escaped, starts + ones, RAW_BITS)):
+        for some, low_at, width in ((~escaped, starts + ones + 1, coding), (escaped, starts + ones, RICE_RAW_BITS)):
             for bit in range(width):
                 bits[low_at[some] + bit] = gaps[some] >> bit & 1
     return np.packbits(bits, bitorder="little").tobytes()
@@ -214,9 +212,9 @@ def _rice_gaps(bits: Bits, r: int, count: int, where: str) -> tuple[Indices, int
     size = bits.size
     at = np.arange(size)
     next_zero = np.minimum.accumulate(np.where(bits == 0, at, size)[::-1])[::-1]
-    ones = np.minimum(next_zero - at, ESCAPE)
-    escaped = ones == ESCAPE
-    ends = (at + np.where(escaped, ESCAPE + RAW_BITS, ones + 1 + r)).tolist()
+    ones = np.minimum(next_zero - at, RICE_ESCAPE)
+    escaped = ones == RICE_ESCAPE
+    ends = (at + np.where(escaped, RICE_ESCAPE + RICE_RAW_BITS, ones + 1 + r)).tolist()
     starts = []
     end = 0
     for _ in range(count):
@@ -228,9 +226,9 @@ def _rice_gaps(bits: Bits, r: int, count: int, where: str) -> tuple[Indices, int
         raise DeltaError(f"{where}: its index bits end before {count} entries")
     start = np.array(starts)
     raw = escaped[start]
-    padded = np.append(bits, np.zeros(RAW_BITS, dtype=np.uint8)).astype(np.int64)  # so that every window is whole
+    padded = np.append(bits, np.zeros(RICE_RAW_BITS, dtype=np.uint8)).astype(np.int64)  # so that every window is whole
     gaps = np.where(raw, 0, ones[start] << r)
-    for some, low_at, width in ((~raw, start + ones[start] + 1, r), (raw, start + ESCAPE, RAW_BITS)):
+    for some, low_at, width in ((~raw, start + ones[start] + 1, r), (raw, start + RICE_ESCAPE, RICE_RAW_BITS)):
         for bit in range(width):
             gaps[some] += padded[low_at[some] + bit] << bit
     return gaps, end

@@ -44,22 +44,9 @@ class Example:
     scale: float = 1.0
 
 
-def wire_size(payload: int) -> int:
-    """Most bytes that ``payload`` bytes take on the wire: COBS's worst case, and a delimiter at either end."""
-    body = protocol.FRAME_HEADER_BYTES + payload + protocol.FRAME_CRC_BYTES
-    return 1 + body + body // 254 + 1 + 1
-
-
-def payload_capacity(window: int) -> int:
-    """Largest payload whose ``wire_size`` is at most ``window`` (negative: not even an empty one)."""
-    room = window - 3
-    body = room - (room + 1) // 255
-    return body - protocol.FRAME_HEADER_BYTES - protocol.FRAME_CRC_BYTES
-
-
 def tail_capacity(record: type[protocol.Record], window: int) -> int:
     """Largest tail of ``record`` that fits a receive window of ``window`` bytes."""
-    return payload_capacity(window) - record.fixed_size()
+    return protocol.payload_capacity(window) - record.fixed_size()
 
 
 def load_chunk(segments: Sequence[Segment], round: int, position: int, window: int) -> tuple[protocol.Load, int]:

@@ -24,7 +24,6 @@ from .messages import (
     checked_length,
     levels,
     load_chunk,
-    payload_capacity,
     predict_batch,
     tail_capacity,
 )
@@ -71,7 +70,7 @@ class Session(Exchange):
             raise self._wrong_protocol(version, schema, "")
         hello = self._open(frame, sent, ours)
         self.window = hello.receive_window
-        if payload_capacity(self.window) < payload_capacity(protocol.MIN_RECEIVE_WINDOW):
+        if protocol.payload_capacity(self.window) < protocol.payload_capacity(protocol.MIN_RECEIVE_WINDOW):
             raise DeviceGarbled(
                 f"{self.name}: announces a receive window of {self.window} bytes, "
                 f"expected at least {protocol.MIN_RECEIVE_WINDOW}"

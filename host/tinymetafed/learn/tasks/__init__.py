@@ -70,10 +70,6 @@ class Task(Protocol):
     def on_device(self) -> bool:
         """Whether the board makes its own samples from the seed; otherwise the host streams them."""
 
-    @property
-    def default_clients(self) -> int:
-        """Meta-training clients where the experiment names no number."""
-
     def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
         """A client's first ``count`` samples of one set in one round; support and query never share a sample."""
 

@@ -104,7 +104,6 @@ class Omniglot:
     target_size = 1
     metric: Metric = "accuracy"
     on_device = False
-    default_clients = 1_000
 
     def __init__(
         self,

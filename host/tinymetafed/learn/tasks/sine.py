@@ -33,7 +33,6 @@ class Sine:
     target_size: ClassVar[int] = 1
     metric: ClassVar[Metric] = "mse"
     on_device: ClassVar[bool] = True
-    default_clients: ClassVar[int] = 1_000
 
     def wave(self, client: int) -> tuple[np.float32, np.float32]:
         """A client's (amplitude, phase in radians)."""
