@@ -23,17 +23,26 @@ sys.path[:0] = [str(ROOT / "codegen"), str(ROOT / "host")]
 
 def main() -> None:
     """Sets up; exits with a message when Python's side cannot be."""
-    install_packages(missing_packages())
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
-    if STAMP.is_file() and STAMP.read_text(encoding="ascii") == wanted:
+    ready = STAMP.is_file() and STAMP.read_text(encoding="ascii") == wanted
+    # What could not be installed the first time is only named from then on: nobody waits for a dead network twice.
+    install_packages(missing_packages(), try_it=not ready)
+    if ready:
         return
     if not (VENV / "bin" / "python").exists():
         say(f"creating {VENV.name} with Python {VERSION}")
-        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+        run([sys.executable, "-m", "venv", str(VENV)], "could not create .venv; on Debian: sudo apt install python3-venv")
     say("installing tinymetafed and its tools into .venv")
     pip = [str(VENV / "bin" / "python"), "-m", "pip"]
-    subprocess.run([*pip, "install", "--quiet", "--editable", ".[dev]"], cwd=ROOT, check=True)
+    install = [*pip, "install", "--quiet", "--disable-pip-version-check", "--editable", ".[dev]"]
+    run(install, "pip could not install the package; check the network (or your proxy), then `make setup` again")
     STAMP.write_text(wanted, encoding="ascii")
+
+
+def run(command: "list[str]", trouble: str) -> None:
+    """Runs a command in the checkout; exits with ``trouble`` below its own output when it fails."""
+    if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
+        sys.exit(f"setup: {trouble}")
 
 
 def missing_packages() -> "list[str]":
@@ -49,13 +58,16 @@ def missing_packages() -> "list[str]":
     return list(packages)
 
 
-def install_packages(packages: "list[str]") -> None:
+def install_packages(packages: "list[str]", try_it: bool) -> None:
     """Installs them where this user may without being asked for a password; else says how to."""
     if not packages:
         return
     by_hand = f"run: sudo apt install {' '.join(packages)}"
     if shutil.which("apt-get") is None:
         say(f"missing; install what your system has in place of Debian's {' '.join(packages)}")
+        return
+    if not try_it:
+        say(f"still missing; {by_hand}")
         return
     prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
     if prefix and not succeeds([*prefix, "true"], quiet=True):

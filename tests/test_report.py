@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinymetafed import report
+from tinymetafed import charts, report
 from tinymetafed_codegen import boards, generate, spec
 
 SINE = """
@@ -189,7 +189,7 @@ def test_bytes_are_per_client_and_round_beside_the_dense_values(sine: Path) -> N
 def test_accuracy_is_in_percent_and_streamed_samples_are_apart(omniglot: Path) -> None:
     shown = page(omniglot)
     assert "92.5 ± 2.0 % 20.0 % before" in shown.text
-    assert "streamed samples apart: 40.0 kB" in shown.text and "samples, to the client 40,000" in shown.text
+    assert "streamed samples apart: 40.0 kB" in shown.text and "samples, both ways 40,000" in shown.text
     assert "Accuracy over labelled samples per class, 100 new clients." in shown.text
     assert len([a for tag, a in shown.tags if tag == "path" and a.get("class") == "whisker after"]) == 3
 
@@ -225,7 +225,7 @@ def test_a_long_run_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
         {"kind": "evaluation", "round": 5000, "before": 5.0, "after": 1.0, "n_tasks": 9}
     ]
     (curve,) = page(write_run(tmp_path, SINE.replace("40", "5000"), entries, None)).lines("after")
-    assert len(curve) <= report.MAX_POINTS + 1 and curve[-1][1] > curve[-2][1]
+    assert len(curve) <= charts.MAX_POINTS + 1 and curve[-1][1] > curve[-2][1]
 
 
 # Runs that are not whole
@@ -374,7 +374,7 @@ def test_damage_is_named_and_the_old_report_stays(sine: Path, damage: Callable[[
 
 @given(st.floats(-100, 100), st.floats(0.1, 1e6))
 def test_linear_ticks_are_round_few_and_in_place(low: float, span: float) -> None:
-    axis = report.Axis(low, low + span, 10, 400)
+    axis = charts.Axis(low, low + span, 10, 400)
     ticks = axis.ticks()
     assert 2 <= len(ticks) <= 8
     assert [at for at, _ in ticks] == sorted(at for at, _ in ticks) and ticks[0][0] >= 10 and ticks[-1][0] <= 400
@@ -385,7 +385,7 @@ def test_linear_ticks_are_round_few_and_in_place(low: float, span: float) -> Non
 
 @given(st.floats(1e-6, 1e3), st.floats(8, 1e6))
 def test_logarithmic_ticks_stay_readable(low: float, ratio: float) -> None:
-    ticks = report.Axis(low, low * ratio, 224, 26, log=True).ticks()
+    ticks = charts.Axis(low, low * ratio, 224, 26, log=True).ticks()
     heights = [at for at, _ in ticks]
     assert len(ticks) >= 2 and all(26 <= at <= 224 for at in heights)
     assert all(lower - upper >= 12 for lower, upper in pairwise(heights))

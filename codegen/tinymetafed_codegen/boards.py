@@ -17,8 +17,23 @@ class BoardError(ValueError):
 
 
 @dataclass(frozen=True)
+class Requirement:
+    """A Debian package that a board needs here: it brings a command, or a library that the compiler must find."""
+
+    package: str
+    purpose: str
+    command: str | None
+    library: str | None
+
+    @property
+    def name(self) -> str:
+        """What one looks for on the machine."""
+        return self.command or self.library or self.package
+
+
+@dataclass(frozen=True)
 class Board:
-    """What generated code and its budget need to know of a board."""
+    """A board's facts. ``emulator``: the command that runs a firmware here, None where the firmware is the command."""
 
     name: str
     title: str
@@ -26,6 +41,11 @@ class Board:
     flash_bytes: int
     receive_window: int
     ticks_per_second: int
+    toolchain_prefix: str
+    emulator: tuple[str, ...] | None
+    serial: tuple[str, ...]
+    unique_id: tuple[str, ...]
+    requirements: tuple[Requirement, ...]
 
 
 def names() -> list[str]:
@@ -35,11 +55,11 @@ def names() -> list[str]:
 
 def load(name: str) -> Board:
     """Reads boards/NAME.json. Raises BoardError naming the file, or the nearest board when there is none."""
-    path: Path = find("boards") / f"{name}.json"
-    if not path.exists():
+    if name not in names():
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names())}"
         raise BoardError(f"no board '{name}'; {hint}")
+    path: Path = find("boards") / f"{name}.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         facts = manifest["tinymetafed"]
@@ -50,6 +70,14 @@ def load(name: str) -> Board:
             flash_bytes=int(facts["flash_bytes"]),
             receive_window=int(facts["receive_window"]),
             ticks_per_second=int(facts["ticks_per_second"]),
+            toolchain_prefix=facts["toolchain_prefix"],
+            emulator=None if facts["emulator"] is None else tuple(facts["emulator"]),
+            serial=tuple(facts["serial"]),
+            unique_id=tuple(facts["unique_id"]),
+            requirements=tuple(
+                Requirement(package, need["for"], need.get("command"), need.get("library"))
+                for package, need in facts["debian_packages"].items()
+            ),
         )
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise BoardError(f"{path}: not a usable board file: {error!r}") from None

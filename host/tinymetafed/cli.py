@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tinymetafed_codegen import __main__ as codegen_command
@@ -28,8 +29,9 @@ from .learn.strategy import StrategyError
 from .learn.tasks import DataError
 from .link.errors import LinkError
 from .link.launch import DeviceUrlError, LaunchError
+from .runner import Observer
 
-FAILED, WRONG_USAGE = 1, 2
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 FAILURES = (
     LinkError,
     LaunchError,
@@ -68,29 +70,32 @@ DeviceOption = Annotated[
         "--device",
         "-d",
         help="Where clients run: native:4, qemu:4, qemu:4@mps2, /dev/ttyACM0, COM5, socket://host:port. "
-        "May be given several times.",
+        "May be given several times. [default: native:2]",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
 
 
 def main() -> None:
     """Runs the command line; every known failure becomes one line on standard error and exit code 1 or 2."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except typer.Exit as done:
-        sys.exit(done.exit_code)
+        code = done.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        notes.print("[bold]Interrupted.[/] What was trained so far is in the run folder.")
-        sys.exit(130)
+        code = INTERRUPTED
     except Exception as error:
-        sys.exit(_explain(error))
+        code = _explain(error)
+    if code == INTERRUPTED:
+        notes.print("Interrupted.")
+    sys.exit(code or 0)
 
 
 def _explain(error: Exception) -> int:
     usage = getattr(error, "exit_code", None) == WRONG_USAGE and hasattr(error, "format_message")
     if usage:
-        notes.print(f"[bold red]Error:[/] {error.format_message()}", highlight=False)  # type: ignore[attr-defined]
+        if text := error.format_message():  # type: ignore[attr-defined]  # empty when the help was the answer
+            notes.print(f"[bold red]Error:[/] {text} See --help.", highlight=False, soft_wrap=True)
         return WRONG_USAGE
     if isinstance(error, USAGE + FAILURES):
         notes.print("[bold red]Error:[/]", end=" ")
@@ -99,15 +104,15 @@ def _explain(error: Exception) -> int:
     raise error
 
 
-class Watch:
-    """Progress on standard error: a bar where the length is known, a line where it is not."""
+class Bars:
+    """Progress as bars on a terminal."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._bar = progress.add_task("starting", total=None, note="")
+        self._bar = progress.add_task("", total=None, note="")
 
     def stage(self, text: str, total: int = 0) -> None:
-        """Begins a new bar; the former one stays, complete."""
+        """Begins a new bar in place of the former one."""
         self._progress.remove_task(self._bar)
         self._bar = self._progress.add_task(text, total=total or None, note="")
 
@@ -120,18 +125,36 @@ class Watch:
         self._progress.update(self._bar, note=text)
 
 
+class Lines:
+    """Progress as lines, for logs and pipes."""
+
+    def stage(self, text: str, total: int = 0) -> None:
+        """A line for a new part."""
+        notes.print(text + (f" ({total:,})" if total else ""), highlight=False, soft_wrap=True)
+
+    def advance(self) -> None:
+        """Nothing: a log wants no line per step."""
+
+    def note(self, text: str) -> None:
+        """A line for what is worth knowing on the way."""
+        notes.print(f"  {text}", highlight=False, soft_wrap=True)
+
+
 @contextmanager
-def _watching() -> Iterator[Watch]:
+def _watching() -> Iterator[Observer]:
+    if not notes.is_terminal:
+        yield Lines()
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=notes, transient=True) as progress:
-        yield Watch(progress)
+        yield Bars(progress)
 
 
 @app.callback(invoke_without_command=True)
@@ -146,7 +169,8 @@ def train(
     experiment: ExperimentArgument,
     device: DeviceOption = None,
     test_device: Annotated[
-        str, typer.Option(help="Where unseen clients adapt in meta-tests; the result does not depend on it.")
+        str,
+        typer.Option(help="Where unseen clients adapt in meta-tests; the result does not depend on it. native needs g++ here."),
     ] = "native:2",
     data: DataOption = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to create; default runs/NAME-DATE-TIME.")] = None,
@@ -168,8 +192,8 @@ def adapt(
     run: Annotated[Path, typer.Argument(help="Run folder that train wrote.")],
     device: DeviceOption = None,
     data: DataOption = None,
-    tasks: Annotated[int, typer.Option(min=1, help="How many unseen clients adapt.")] = 10,
-    first: Annotated[int, typer.Option(min=0, help="The first unseen client's number.")] = 0,
+    tasks: Annotated[int, typer.Option(min=1, max=100_000, help="How many unseen clients adapt.")] = 10,
+    first: Annotated[int, typer.Option(min=0, max=1 << 30, help="The first unseen client's number.")] = 0,
     samples: Annotated[
         int | None, typer.Option(min=1, help="Samples to adapt with (Omniglot: per class); default: the run's own.")
     ] = None,
@@ -179,21 +203,21 @@ def adapt(
 
     tinymetafed adapt runs/sine --device qemu:1 --tasks 3
     """
-    experiment = store.read_experiment(run)
+    experiment = store.read_experiment(run, [] if samples is None else [f"task.adapt={samples}"])
     setup = runner.set_up(experiment, str(run / "experiment.toml"), data)
     weights = store.read_weights(run, setup.manifest)
     with _watching() as watch:
-        scores = runner.adapt(setup, device or ["native:1"], weights, range(first, first + tasks), samples, watch)
+        scores = runner.adapt(setup, device or ["native:2"], weights, range(first, first + tasks), watch)
     if json_:
         print(json.dumps(scores))
         return
-    table = Table(title=f"{len(scores['clients'])} unseen clients, {scores['samples']} samples each")
+    table = Table(title=f"Unseen clients, each adapted with {scores['samples']} samples")
     for heading in ("client", "task", f"{scores['metric']} before", "after"):
         table.add_column(heading, justify="left" if heading == "task" else "right")
     for client in scores["clients"]:
-        table.add_row(str(client["client"]), client["task"], f"{client['before']:.4f}", f"{client['after']:.4f}")
+        table.add_row(str(client["client"]), client["task"], _score(client["before"]), _score(client["after"]))
     table.add_section()
-    table.add_row("mean", "", f"{scores['before']:.4f}", f"{scores['after']:.4f}")
+    table.add_row("mean", "", _score(scores["before"]), _score(scores["after"]))
     Console().print(table)
 
 
@@ -317,32 +341,49 @@ def _train(
     chosen: spec.Experiment, source: str, urls: Sequence[str], test_url: str, data: Path | None, folder: Path
 ) -> dict[str, Any]:
     setup = runner.set_up(chosen, source, data)
-    with _watching() as watch:
-        result = runner.train(setup, urls, [test_url], folder, watch)
-    return result
+    with store.claimed(folder):
+        try:
+            with _watching() as watch:
+                return runner.train(setup, urls, [test_url], folder, watch)
+        except KeyboardInterrupt:
+            if store.has_weights(folder):
+                notes.print(f"The weights of the finished rounds are in {folder}.", highlight=False, soft_wrap=True)
+            raise
+        except Collapsed:
+            report_page.write(folder)
+            raise
 
 
 def _new_run(name: str) -> Path:
-    folder = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    suffix = 1
-    while folder.exists():
-        suffix += 1
-        folder = folder.with_name(f"{folder.name.split('.')[0]}.{suffix}")
-    return folder
+    """A folder below runs/ that no other run has, though several may start in the same second."""
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for suffix in itertools.count(1):
+        folder = Path("runs") / (stem if suffix == 1 else f"{stem}.{suffix}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("unreachable")
+
+
+def _score(value: float | None) -> str:
+    return "diverged" if value is None else f"{value:.3f}"
 
 
 def _finish(result: dict[str, Any], folder: Path, as_json: bool) -> None:
     page = report_page.write(folder)
     if as_json:
-        print(json.dumps(result))
+        print(json.dumps({**result, "run": str(folder), "report": str(page)}, allow_nan=False))
         return
     test = result["meta_test"]
     rounds = max(result["rounds"], 1)
     dense = result["bytes_up_dense"] / rounds
     table = Table(show_header=False, box=None, padding=(0, 2))
     unit = "MSE" if test["metric"] == "mse" else test["metric"]
-    table.add_row(f"meta-test {unit}, {test['n_tasks']} unseen clients", f"{test['before']:.3f} before adaptation")
-    table.add_row("", f"[bold]{test['after']:.3f}[/] ± {test['after_ci95']:.3f} after")
+    table.add_row(f"meta-test {unit}, {test['n_tasks']} unseen clients", f"{_score(test['before'])} before adaptation")
+    interval = "" if test["after_ci95"] is None else f" ± {test['after_ci95']:.3f}"
+    table.add_row("", f"[bold]{_score(test['after'])}[/]{interval} after")
     table.add_row(
         "bytes per round on the wire",
         f"{result['bytes_down'] / rounds:,.0f} down, {result['bytes_up'] / rounds:,.0f} up",
@@ -355,8 +396,9 @@ def _finish(result: dict[str, Any], folder: Path, as_json: bool) -> None:
         table.add_row("instructions per training step", counts)
     table.add_row("time", f"{result['seconds']:.1f} s for {result['rounds']} rounds and the meta-test")
     table.add_row("weights", f"sha256 {result['weights_sha256'][:16]}…")
-    table.add_row("report", str(page))
-    Console().print(table, highlight=False)
+    console = Console()
+    console.print(table, highlight=False)
+    console.print(f"  report  {page}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,12 @@ def federate(session: Session, task: Task, job: Job, weights: list[Segment], n: 
     token = session.next_round()
     session.load(token, weights)
     progress = run(session, task, job, token)
-    sparse = delta.decode(session.pull(token, k), n=n, k=k, round=token)
+    try:
+        sparse = delta.decode(session.pull(token, k), n=n, k=k, round=token)
+    except delta.DeltaError as error:
+        raise delta.DeltaError(
+            f"{session.name}: its update is not believed: {error}; the weights are as before, reset the board and start again"
+        ) from None
     return ClientResult(job.client, sparse, session.traffic - before, progress)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -11,12 +10,10 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import Any
 
 from serial.tools import list_ports
 
 from tinymetafed_codegen import boards
-from tinymetafed_codegen.locate import find
 
 from . import firmware
 from .link.transport import group_of, holders
@@ -71,19 +68,18 @@ def python() -> list[Finding]:
 
 def programs() -> list[Finding]:
     """Compilers and emulators that the boards' files name."""
-    needs: dict[str, dict[str, Any]] = {}
+    needs: dict[str, boards.Requirement] = {}
     users: dict[str, list[str]] = {}
     for board in boards.names():
-        facts = json.loads(find(f"boards/{board}.json").read_text(encoding="utf-8"))["tinymetafed"]
-        for package, need in facts.get("debian_packages", {}).items():
-            if "command" in need:
-                needs[need["command"]] = {"package": package, **need}
-                users.setdefault(need["command"], []).append(board)
+        for need in boards.load(board).requirements:
+            if need.command is not None:
+                needs[need.command] = need
+                users.setdefault(need.command, []).append(board)
     found = []
     for command, need in sorted(needs.items()):
         path = shutil.which(command)
-        detail = f"{path}, {_version(path)}" if path else f"not installed; for {need['for']}"
-        remedy = f"`sudo apt install {need['package']}`; {_works_without(users[command])}"
+        detail = f"{path}, {_version(path)}" if path else f"not installed; for {need.purpose}"
+        remedy = f"`sudo apt install {need.package}`; {_works_without(users[command])}"
         found.append(Finding("Programs", command, path is not None, detail, "" if path else remedy))
     return found
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from tinymetafed_codegen.protocol import Program, SampleSet
+from tinymetafed_codegen.protocol import Program, SampleSet, Status
 
 from .device import Job, run
 from .learn.strategy import TinyMetaFed
 from .learn.tasks import HELD_OUT, Floats, Samples, Task
 from .learn.weights import Floats as Weights
+from .link.errors import TrainingFailed
 from .link.session import Session
 from .server import side_by_side
 
@@ -44,11 +45,11 @@ class MetaTest:
         """Means, the 95 % confidence half-width of the mean after adaptation, and every task's pair."""
         return {
             "metric": self.metric,
-            "before": float(np.mean(self.before)),
-            "after": float(np.mean(self.after)),
+            "before": mean(self.before),
+            "after": mean(self.after),
             "after_ci95": confidence(self.after),
             "n_tasks": len(self.after),
-            "per_task": [list(pair) for pair in zip(self.before, self.after, strict=True)],
+            "per_task": [[finite(score) for score in pair] for pair in zip(self.before, self.after, strict=True)],
         }
 
 
@@ -62,9 +63,22 @@ class Adapted:
     after: Floats
 
 
-def confidence(scores: Sequence[float]) -> float:
-    """Half-width of the 95 % confidence interval of the mean (normal approximation)."""
-    return 1.96 * float(np.std(scores, ddof=1)) / math.sqrt(len(scores)) if len(scores) > 1 else 0.0
+def finite(score: float) -> float | None:
+    """A score as JSON can hold it: None for a model that diverged."""
+    return score if math.isfinite(score) else None
+
+
+def mean(scores: Sequence[float | None]) -> float | None:
+    """Mean of scores; None as soon as one of them diverged."""
+    known = [score for score in scores if score is not None]
+    return finite(float(np.mean(known))) if len(known) == len(scores) else None
+
+
+def confidence(scores: Sequence[float]) -> float | None:
+    """Half-width of the 95 % confidence interval of the mean (normal approximation); None where there is none."""
+    if len(scores) < 2 or not np.isfinite(scores).all():
+        return None
+    return 1.96 * float(np.std(scores, ddof=1)) / math.sqrt(len(scores))
 
 
 def adapt(session: Session, strategy: TinyMetaFed, task: Task, weights: Weights, client: int, count: int) -> Adapted:
@@ -74,7 +88,13 @@ def adapt(session: Session, strategy: TinyMetaFed, task: Task, weights: Weights,
     session.load(token, strategy.download(weights))
     before = _predict(session, task, test)
     job = Job(Program.ADAPT, strategy.adaptation(count), strategy.experiment.run.seed, client, 0)
-    run(session, task, job, token)
+    try:
+        run(session, task, job, token)
+    except TrainingFailed as failure:
+        if failure.status not in (Status.NOT_FINITE, Status.OVERFLOW):
+            raise
+        # One client that diverges is a result, a bad one: it scores worst and the others go on.
+        return Adapted(client, test, before, np.full_like(before, np.nan))
     return Adapted(client, test, before, _predict(session, task, test))
 
 
@@ -119,6 +139,8 @@ def _predict(session: Session, task: Task, test: Samples) -> Floats:
 
 
 def _is_constant(task: Task, outputs: Floats, test: Samples) -> bool:
+    if not np.isfinite(outputs).all():
+        return True
     if task.metric == "accuracy":
         return bool(np.unique(outputs.argmax(axis=1)).size == 1)
     return bool(np.ptp(outputs, axis=0).max() <= _CONSTANT * max(float(np.ptp(test.targets)), 1e-12))

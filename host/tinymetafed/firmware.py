@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tinymetafed_codegen.locate import find, is_checkout, root
+from tinymetafed_codegen import boards
+from tinymetafed_codegen.locate import is_checkout, root
 
 SHOWN_LINES = 30  # of the build's output, in an error
 
@@ -64,10 +65,7 @@ def build(experiment: Path, board: str, *, key: str, quiet: bool = True) -> Firm
     wait for each other. Not ``quiet``: PlatformIO's output goes to standard error as it comes.
     Raises FirmwareError, for an experiment that does not fit the board too.
     """
-    if lacking := [tool for tool in missing_tools(board) if tool.to_build]:
-        names = ", ".join(f"{tool.name} ({tool.purpose})" for tool in lacking)
-        packages = " ".join(tool.package for tool in lacking)
-        raise FirmwareError(f"firmware for {board}: missing {names}; on Debian: sudo apt install {packages}")
+    require_tools(board)
     folder = build_root() / key
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "platformio", "run", "--project-dir", str(root()), "--environment", board]
@@ -94,30 +92,31 @@ def build(experiment: Path, board: str, *, key: str, quiet: bool = True) -> Firm
             raise FirmwareError("\n".join([f"firmware for {board} from {experiment}: the build failed", *last]))
         program = output / "firmware.elf"
         manifest = json.loads((output / "generated" / "manifest.json").read_text(encoding="utf-8"))
-        return Firmware(program, manifest, *_sizes(program, _facts(board)["toolchain_prefix"]))
+        return Firmware(program, manifest, *_sizes(program, boards.load(board).toolchain_prefix))
+
+
+def require_tools(board: str) -> None:
+    """Raises FirmwareError, naming what to install, when this machine cannot build for the board."""
+    if lacking := [tool for tool in missing_tools(board) if tool.to_build]:
+        names = ", ".join(f"{tool.name} ({tool.purpose})" for tool in lacking)
+        packages = " ".join(tool.package for tool in lacking)
+        raise FirmwareError(f"firmware for {board}: missing {names}; on Debian: sudo apt install {packages}")
 
 
 def missing_tools(board: str) -> list[Missing]:
-    """What building for a board and running it needs and this machine lacks, from the board's JSON."""
-    facts = _facts(board)
-    compiler = shutil.which(f"{facts['toolchain_prefix']}g++")
+    """What building for a board and running it needs and this machine lacks."""
+    facts = boards.load(board)
+    compiler = shutil.which(f"{facts.toolchain_prefix}g++")
     found = []
-    for package, need in facts["debian_packages"].items():
-        if "command" in need:
-            name = need["command"]
-            there = shutil.which(name) is not None
+    for need in facts.requirements:
+        if need.command is not None:
+            there = shutil.which(need.command) is not None
         else:
-            name = need["library"]
-            there = compiler is not None and _compiler_finds(compiler, name)
+            there = compiler is not None and _compiler_finds(compiler, need.name)
         if not there:
-            is_emulator = facts["emulator"] is not None and name == facts["emulator"][0]
-            found.append(Missing(name, need["for"], package, to_build=not is_emulator))
+            is_emulator = facts.emulator is not None and need.name == facts.emulator[0]
+            found.append(Missing(need.name, need.purpose, need.package, to_build=not is_emulator))
     return found
-
-
-def _facts(board: str) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads(find(f"boards/{board}.json").read_text(encoding="utf-8"))["tinymetafed"]
-    return facts
 
 
 def _compiler_finds(compiler: str, library: str) -> bool:

@@ -9,18 +9,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jinja2
 
 from tinymetafed_codegen.emit import write_if_changed
 
+from .charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, Point, Role, Series, chart
+
 Json = Mapping[str, Any]
-Point = tuple[float, float]
-Role = Literal["after", "before", "truth", "samples", "final"]  # the page's colours
 
 _TEMPLATES = Path(__file__).parent / "templates"
-MAX_POINTS = 400  # of a curve; more are thinned, the last one kept
 TASK_TITLES = {"sine": "Sine waves", "omniglot": "Omniglot characters"}
 
 
@@ -173,133 +172,6 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
 
 
-# Charts: everything is decided here, in the units of an SVG; the template prints.
-
-WIDTH, HEIGHT = 440, 270
-LEFT, RIGHT, TOP, BOTTOM = 48, 14, 26, 46
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One direction of a chart: data from ``low`` to ``high`` onto units from ``start`` to ``end``."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False
-
-    def at(self, value: float) -> float:
-        """Where a value lies, clamped to the chart."""
-        low, high = self.low, self.high
-        if self.log:
-            low, high, value = math.log(low), math.log(high), math.log(max(value, low))
-        share = min(max((value - low) / (high - low), 0), 1)
-        return round(self.start + share * (self.end - self.start), 1)
-
-    def ticks(self) -> list[tuple[float, str]]:
-        """Round numbers within the axis: (unit, label)."""
-        if self.log:
-            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            digits = (1, 2, 5) if self.high < 500 * self.low else (1,)
-            values = [digit * 10.0**decade for decade in decades for digit in digits]
-        else:
-            step = _round_step((self.high - self.low) / 5)
-            first = math.ceil(self.low / step)
-            values = [i * step for i in range(first, math.floor(self.high / step) + 1)]
-        inside = [value for value in values if self.low <= value <= self.high]
-        return [(self.at(value), f"{value:,.10g}".replace("-", "−")) for value in inside]
-
-
-def _round_step(least: float) -> float:
-    magnitude = 10.0 ** math.floor(math.log10(least))
-    return next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= least * 0.999)
-
-
-@dataclass(frozen=True)
-class Series:
-    """Points in data units; ``errors`` are half-widths of 95 % intervals."""
-
-    label: str
-    role: Role
-    points: Sequence[Point]
-    errors: Sequence[float] = ()
-    line: bool = True
-    dots: bool = False
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A drawn chart, in SVG units."""
-
-    summary: str
-    x_label: str
-    y_label: str
-    x_ticks: Sequence[tuple[float, str]]
-    y_ticks: Sequence[tuple[float, str]]
-    lines: Sequence[tuple[Role, str]]
-    dots: Sequence[tuple[Role, float, float]]
-    whiskers: Sequence[tuple[Role, float, float, float]]
-    legend: Sequence[tuple[Role, str, bool]]
-
-
-def _chart(
-    series: Sequence[Series],
-    x_label: str,
-    y_label: str,
-    summary: str,
-    x_range: tuple[float, float] | None = None,
-    y_range: tuple[float, float] | None = None,
-    log_y: bool = False,
-    x_ticks: Sequence[tuple[float, str]] | None = None,
-) -> Chart:
-    """Lays out a chart; points that are not finite are left out. ``x_ticks``: (value, label) instead of round ones."""
-    finite = [[(x, y) for x, y in one.points if math.isfinite(x) and math.isfinite(y)] for one in series]
-    xs = [x for points in finite for x, _ in points]
-    ys = [y for points in finite for _, y in points]
-    log_y = log_y and min(ys) > 0 and max(ys) > 8 * min(ys)
-    low, high = y_range or _y_range(ys, log_y)
-    left, right = x_range or (min(xs), max(xs))
-    margin = (right - left) * 0.02 or 1
-    x_axis = Axis(left - margin, right + margin, LEFT, WIDTH - RIGHT)
-    y_axis = Axis(low, high, HEIGHT - BOTTOM, TOP, log_y)
-    lines: list[tuple[Role, str]] = []
-    dots: list[tuple[Role, float, float]] = []
-    whiskers: list[tuple[Role, float, float, float]] = []
-    for one, points in zip(series, finite, strict=True):
-        if one.line and len(points) > 1:
-            path = " ".join(f"{x_axis.at(x)},{y_axis.at(y)}" for x, y in _thinned(points))
-            lines.append((one.role, path))
-        if one.dots or len(points) == 1:
-            dots += [(one.role, x_axis.at(x), y_axis.at(y)) for x, y in points]
-        for (x, y), error in zip(one.points, one.errors, strict=False):
-            if math.isfinite(y) and error:
-                whiskers.append((one.role, x_axis.at(x), y_axis.at(y - error), y_axis.at(y + error)))
-    return Chart(
-        summary=summary,
-        x_label=x_label,
-        y_label=y_label + (", logarithmic" if log_y else ""),
-        x_ticks=[(x_axis.at(x), text) for x, text in x_ticks] if x_ticks else x_axis.ticks(),
-        y_ticks=y_axis.ticks(),
-        lines=lines,
-        dots=dots,
-        whiskers=whiskers,
-        legend=[(one.role, one.label, one.line) for one in series],
-    )
-
-
-def _y_range(ys: Sequence[float], log: bool) -> tuple[float, float]:
-    if log:
-        return min(ys) / 1.3, max(ys) * 1.15
-    low = min(0.0, min(ys) * 1.08)
-    return low, max(ys) * 1.08 if max(ys) > low else low + 1
-
-
-def _thinned(points: Sequence[Point]) -> list[Point]:
-    step = -(-len(points) // MAX_POINTS)
-    return [*points[::step], points[-1]] if step > 1 else list(points)
-
-
 # The page's parts
 
 BEFORE_AND_AFTER: tuple[Role, Role] = ("before", "after")
@@ -438,7 +310,7 @@ def _learning(run: RunData, scale: Scale) -> Chart | None:
         series.append(Series(label, "final", final, errors, line=False))
     if not any(math.isfinite(y) for one in series for _, y in one.points) or len(run.evaluations) < 2:
         return None
-    return _chart(
+    return chart(
         series,
         "rounds trained",
         scale.label,
@@ -455,7 +327,7 @@ def _showcase(showcase: Json, scale: Scale) -> Chart:
         samples = [str(d) for d in showcase["d"]]
         points = [(float(i), scale.value(accuracy)) for i, accuracy in enumerate(showcase["accuracy"])]
         errors = [scale.value(half_width) for half_width in showcase["ci95"]]
-        return _chart(
+        return chart(
             [Series("mean, 95 % interval", "after", points, errors, dots=True)],
             "labelled samples per class",
             scale.label,
@@ -469,7 +341,7 @@ def _showcase(showcase: Json, scale: Scale) -> Chart:
         return [(at, math.nan if value is None else float(value)) for at, value in zip(x, values, strict=True)]
 
     shots = list(zip(map(float, showcase["samples_x"]), map(float, showcase["samples_y"]), strict=True))
-    return _chart(
+    return chart(
         [
             Series("truth", "truth", curve(showcase["truth"])),
             Series("before", "before", curve(showcase["before"])),
@@ -492,7 +364,7 @@ def _spread(meta_test: Json, scale: Scale) -> Chart | None:
         series.append(Series(f"{role} adaptation", role, points))
     if not any(one.points for one in series):
         return None
-    return _chart(
+    return chart(
         series,
         "held-out clients, best first",
         scale.label,
@@ -510,7 +382,7 @@ def _traffic(run: RunData) -> dict[str, Any] | None:
     amounts.append(("delta, from the client", _per_client_round(run, "bytes_up")))
     samples = _per_client_round(run, "bytes_samples")
     if samples:
-        amounts.append(("samples, to the client", samples))
+        amounts.append(("samples, both ways", samples))
     dense = _dense_values(run)
     longest = max([amount for _, amount in amounts] + [dense or 1])
     return {

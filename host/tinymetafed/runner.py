@@ -17,6 +17,7 @@ import tomli_w
 
 from tinymetafed_codegen import boards, generate
 from tinymetafed_codegen.emit import write_if_changed
+from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import PROTOCOL_VERSION, SampleSet
 from tinymetafed_codegen.spec import Experiment, OmniglotTask, dump
 
@@ -28,9 +29,9 @@ from .learn.tasks import HELD_OUT, Task
 from .learn.tasks.registry import open_task
 from .learn.weights import Floats, initial, sha256
 from .link.exchange import Traffic
-from .link.launch import Device, launch, parse
+from .link.launch import Device, DeviceUrlError, launch, parse
 from .link.session import Session
-from .store import RunFolder, require_free
+from .store import RunFolder
 
 SHOTS = (1, 2, 4, 8, 16)  # samples per class of the accuracy curve (paper, Table 5)
 SAVE_SECONDS = 2.0  # weights on disk are at most this old
@@ -74,10 +75,17 @@ def manifest_of(experiment: Experiment, source: str, board: str) -> dict[str, An
 
 def build(experiment: Experiment, source: str, board: str) -> Firmware:
     """Builds the experiment's firmware for a board, in a folder of its model's own. Raises FirmwareError, SpecError."""
-    key = manifest_of(experiment, source, board)["model_hash"]
+    manifest_of(experiment, source, board)  # refuses a model that is too large before anything is compiled
+    settled = settle(experiment, source)
+    return firmware.build(settled, board, key=settled.parent.name)
+
+
+def settle(experiment: Experiment, source: str) -> Path:
+    """Writes the complete experiment where its model's builds go, for PlatformIO to read."""
+    key: str = manifest_of(experiment, source, "native")["model_hash"]
     settled = firmware.build_root() / key / "experiment.toml"
     write_if_changed(settled, tomli_w.dumps(dump(experiment)))
-    return firmware.build(settled, board, key=key)
+    return settled
 
 
 @contextmanager
@@ -86,14 +94,16 @@ def running(
 ) -> Iterator[list[Device]]:
     """Builds firmware where needed, starts or opens the devices and checks what is on them; stops them at the end."""
 
-    def program(board: str) -> Path:
+    specs = parse(urls)
+    programs: dict[str, Path] = {}
+    for board in dict.fromkeys(spec.board for spec in specs if spec.board is not None):
         observer.stage(f"building firmware for {board}")
-        return build(experiment, source, board).program
-
+        programs[board] = build(experiment, source, board).program
     observer.stage(f"starting {', '.join(urls)}")
-    with launch(parse(urls), program, icount=icount) as devices:
+    with launch(specs, programs.__getitem__, icount=icount) as devices:
         for device in devices:
-            device.session.check(device.hello, manifest_of(experiment, source, device.board))
+            remedy = f"TINYMETAFED_EXPERIMENT={settle(experiment, source)} pio run -d {root()} -e {device.board} -t upload"
+            device.session.check(device.hello, manifest_of(experiment, source, device.board), remedy)
         yield devices
 
 
@@ -103,8 +113,9 @@ def train(setup: Setup, urls: Sequence[str], test_urls: Sequence[str], out: Path
     Raises LinkError, FirmwareError, DeltaError, StoreError; Collapsed when the network no longer depends on its input.
     Whatever ends it early, Ctrl-C included, the weights of the last finished round are on disk.
     """
-    require_free(out)  # before a minute of building, not after
     experiment, strategy = setup.experiment, setup.strategy
+    if shared := {spec.url for spec in parse(urls) if spec.kind == "serial"} & set(test_urls):
+        raise DeviceUrlError(f"{', '.join(sorted(shared))}: given both to train and to test on; a port serves one session")
     every = experiment.evaluation.every
     started = time.monotonic()
     weights = initial(setup.manifest, experiment.run.seed, experiment.model.init)
@@ -147,8 +158,8 @@ def train(setup: Setup, urls: Sequence[str], test_urls: Sequence[str], out: Path
                 if every and trained % every == 0 and trained < experiment.run.rounds:
                     check = evaluate.meta_test(test_sessions, strategy, setup.task, weights, experiment.evaluation.every_tasks)
                     _journal(folder, trained, check)
-                    observer.note(f"{check.metric} {np.mean(check.after):.3f}")
-                    _refuse_collapse(check, trained, out)
+                    observer.note(f"after {trained} rounds: {check.metric} {np.mean(check.after):.3f}")
+                    _refuse_collapse(strategy, check, trained, out)
         finally:
             folder.save_weights(weights, trained)
         observer.stage("meta-test on unseen clients", experiment.evaluation.tasks)
@@ -175,18 +186,15 @@ def train(setup: Setup, urls: Sequence[str], test_urls: Sequence[str], out: Path
             "versions": versions(),
         }
         folder.finish(result)
-        _refuse_collapse(final, trained, out)
+        _refuse_collapse(strategy, final, trained, out)
     return result
 
 
-def adapt(
-    setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[int], shots: int | None, observer: Observer
-) -> dict[str, Any]:
+def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[int], observer: Observer) -> dict[str, Any]:
     """Adapts unseen clients one by one and returns each one's scores before and after. Raises LinkError, SpecError."""
-    strategy, task, spec = setup.strategy, setup.task, setup.experiment.task
-    per_class = spec.ways if isinstance(spec, OmniglotTask) else 1
-    count = spec.count(SampleSet.ADAPT) if shots is None else shots * per_class
-    rows = []
+    strategy, task = setup.strategy, setup.task
+    count = setup.experiment.task.count(SampleSet.ADAPT)
+    rows: list[dict[str, Any]] = []
     with running(setup.experiment, setup.source, urls, observer) as devices:
         sessions = [device.session for device in devices]
         evaluate.configure(sessions, strategy, count)
@@ -197,16 +205,16 @@ def adapt(
                 {
                     "client": client,
                     "task": task.describe(HELD_OUT + client),
-                    "before": task.score(shown.before, shown.test),
-                    "after": task.score(shown.after, shown.test),
+                    "before": evaluate.finite(task.score(shown.before, shown.test)),
+                    "after": evaluate.finite(task.score(shown.after, shown.test)),
                 }
             )
             observer.advance()
     return {
         "metric": task.metric,
         "samples": count,
-        "before": float(np.mean([row["before"] for row in rows])),
-        "after": float(np.mean([row["after"] for row in rows])),
+        "before": evaluate.mean([row["before"] for row in rows]),
+        "after": evaluate.mean([row["after"] for row in rows]),
         "clients": rows,
     }
 
@@ -223,7 +231,7 @@ def showcase(setup: Setup, sessions: Sequence[Session], weights: Floats, observe
         scores = [tests[0].before, *(test.after for test in tests)]
         return {
             "d": [0, *SHOTS],
-            "accuracy": [float(np.mean(s)) for s in scores],
+            "accuracy": [evaluate.mean(s) for s in scores],
             "ci95": [evaluate.confidence(s) for s in scores],
             "n_tasks": tasks,
         }
@@ -259,18 +267,22 @@ def _journal(folder: RunFolder, rounds: int, test: MetaTest) -> None:
     folder.append(
         kind="evaluation",
         round=rounds,
-        before=float(np.mean(test.before)),
-        after=float(np.mean(test.after)),
+        before=evaluate.mean(test.before),
+        after=evaluate.mean(test.after),
         n_tasks=len(test.after),
     )
 
 
-def _refuse_collapse(test: MetaTest, rounds: int, out: Path) -> None:
-    if test.collapsed:
-        raise Collapsed(
-            f"{out}: training collapsed: after {rounds} rounds {test.constant} of {len(test.after)} adapted networks give "
-            "the same answer whatever their input; lower strategy.global_learning_rate, or set strategy.output_clamp (1.0)"
-        )
+def _refuse_collapse(strategy: TinyMetaFed, test: MetaTest, rounds: int, out: Path) -> None:
+    if not test.collapsed:
+        return
+    remedy = "lower strategy.global_learning_rate or strategy.alpha_max"
+    if test.metric == "mse" and not 0 < strategy.spec.output_clamp <= 1:
+        remedy = f"set strategy.output_clamp = 1.0, or {remedy}"
+    raise Collapsed(
+        f"{out}: training collapsed: after {rounds} rounds {test.constant} of {len(test.after)} adapted networks give the "
+        f"same answer whatever their input; {remedy}"
+    )
 
 
 def _describe(device: Device, rounds: int) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -39,11 +40,16 @@ class Round:
 
 
 def rounds(strategy: TinyMetaFed, task: Task, sessions: Sequence[Session], weights: Floats) -> Iterator[Round]:
-    """Meta-trains round by round. Which device serves which client never reaches the result. Raises LinkError, DeltaError."""
+    """Meta-trains round by round. Which device serves which client never reaches the result.
+
+    Raises LinkError, DeltaError, StrategyError.
+    """
     experiment = strategy.experiment
     phases = strategy.training()
+    before = _total(sessions)
     for session in sessions:
         session.configure(Program.TRAIN, phases, strategy.top_k, strategy.uplink)
+    traffic = _total(sessions) - before  # counted in the first round, so that a run's sums leave nothing out
     with ThreadPoolExecutor(max_workers=len(sessions)) as pool:
         for index in range(experiment.run.rounds):
             started = time.monotonic()
@@ -67,10 +73,15 @@ def rounds(strategy: TinyMetaFed, task: Task, sessions: Sequence[Session], weigh
                 alpha=float(strategy.alpha(index)),
                 clients=clients,
                 devices=devices,
-                traffic=sum((result.traffic for result in results), Traffic()),
+                traffic=sum((result.traffic for result in results), traffic),
                 seconds=time.monotonic() - started,
                 change=change,
             )
+            traffic = Traffic()
+
+
+def _total(sessions: Sequence[Session]) -> Traffic:
+    return sum((session.traffic for session in sessions), Traffic())
 
 
 def side_by_side(
@@ -85,13 +96,21 @@ def side_by_side(
     for place, session in enumerate(sessions):
         queues.setdefault(id(session), []).append(place)
 
+    stop = threading.Event()
+
     def serve(places: list[int]) -> None:
         for place in places:
+            if stop.is_set():
+                return
             outcomes[place] = work(sessions[place], items[place])
 
     if len(queues) == 1:
         serve(list(range(len(items))))
     else:
-        for future in [pool.submit(serve, places) for places in queues.values()]:
-            future.result()
+        try:
+            for future in as_completed([pool.submit(serve, places) for places in queues.values()]):
+                future.result()
+        except BaseException:  # Ctrl-C too: the others finish what they are at, and no more
+            stop.set()
+            raise
     return outcomes  # type: ignore[return-value]  # every place was filled, or an exception is under way

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -32,13 +34,12 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path, experiment: Experiment, manifest: dict[str, Any]) -> Self:
         """Starts a run in a folder that must not hold one yet. Raises StoreError."""
-        require_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_if_changed(path / "experiment.toml", tomli_w.dumps(dump(experiment)))
             write_if_changed(path / "manifest.json", json.dumps(manifest, indent=1) + "\n")
             # Line by line: a line that is there is whole, and whoever reads sees it at once.
-            journal = (path / "journal.jsonl").open("w", encoding="utf-8", buffering=1)
+            journal = (path / "journal.jsonl").open("x", encoding="utf-8", buffering=1)
         except OSError as error:
             raise StoreError(f"{path}: cannot be written: {error.strerror}; choose another folder with --out") from None
         return cls(path, manifest, journal)
@@ -46,7 +47,7 @@ class RunFolder:
     def append(self, **entry: Any) -> None:
         """Adds a line to the journal. Raises StoreError when the disk does not take it."""
         try:
-            self._journal.write(json.dumps(entry) + "\n")
+            self._journal.write(json.dumps(entry, allow_nan=False) + "\n")
         except OSError as error:
             raise StoreError(f"{self.path}: the journal cannot be written: {error.strerror}") from None
 
@@ -75,21 +76,40 @@ class RunFolder:
         self.close()
 
 
-def require_free(path: Path) -> None:
-    """Raises StoreError unless a run can be created at ``path``: nothing is there, or an empty folder."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise StoreError(f"{path}: exists already and is not empty; choose another folder with --out")
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Makes the folder of a new run before any work is done for it; takes it away again if nothing came of it.
+
+    Raises StoreError when something is there already or the folder cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise StoreError(f"{path}: exists already and is not empty; choose another folder with --out")
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be a run folder: {error.strerror}; choose another with --out") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.rmdir()  # only succeeds when it is empty
 
 
-def read_experiment(path: Path) -> Experiment:
-    """The experiment of a run folder. Raises StoreError."""
+def has_weights(path: Path) -> bool:
+    """Whether a run got far enough to save weights."""
+    return (path / "weights.npz").is_file()
+
+
+def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment of a run folder, with keys overridden as by ``--set``. Raises StoreError, SpecError."""
     file = path / "experiment.toml"
     if not file.is_file():
         raise StoreError(f"{path}: not a run folder (it has no experiment.toml); give the folder that train wrote")
     try:
-        return load(file)
+        experiment = load(file)
     except SpecError as error:
         raise StoreError(f"{error}; the run was made by another version of tinymetafed") from None
+    return load(file, overrides) if overrides else experiment
 
 
 def read_weights(path: Path, manifest: dict[str, Any]) -> Floats:
@@ -119,18 +139,7 @@ def read_weights(path: Path, manifest: dict[str, Any]) -> Floats:
 
 def write_result(path: Path, result: dict[str, Any]) -> None:
     """Replaces result.json of a run folder. Raises StoreError."""
-    _replace(path / "result.json", (json.dumps(result, indent=1) + "\n").encode())
-
-
-def read_result(path: Path) -> dict[str, Any] | None:
-    """result.json of a run folder, or None while the run has not finished. Raises StoreError."""
-    file = path / "result.json"
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError) as error:
-        raise StoreError(f"{file}: damaged: {error}") from None
+    _replace(path / "result.json", (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from conftest import ARM, MODELS, Compiled, compile_with, compiled
+from compiled_model import ARM, MODELS, Compiled, compile_with, compiled
 
 from tinymetafed_codegen.graph import trains
 from tinymetafed_codegen.protocol import Variant

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from fake_device import FakeDevice
+from fake_device import Connect, FakeDevice
 
 from tinymetafed.link.session import Session
 from tinymetafed.link.transport import open_transport
-
-Connect = Callable[..., tuple[FakeDevice, Session]]
 
 
 @pytest.fixture

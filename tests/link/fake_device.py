@@ -11,13 +11,14 @@ import threading
 import time
 import tty
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum, auto
 from typing import Any
 
 import numpy as np
 
 from tinymetafed.link.frame import Decoder, Frame, encode
+from tinymetafed.link.session import Session
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Dtype, State, Status
 
@@ -267,3 +268,6 @@ class FakeDevice(threading.Thread):
 def boot_banner(rng: np.random.Generator, size: int) -> bytes:
     """What an ESP32 prints before our firmware runs, read at the wrong speed."""
     return rng.integers(0, 256, size, dtype=np.uint8).tobytes() + struct.pack("<I", 0)
+
+
+Connect = Callable[..., tuple[FakeDevice, Session]]  # what the fixture `connect` gives

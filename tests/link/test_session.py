@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Connect
-from fake_device import MODEL_HASH, Fault, boot_banner
+from fake_device import MODEL_HASH, Connect, Fault, boot_banner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +34,7 @@ from tinymetafed.link.session import board_name
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Dtype, Program, Status, payload_capacity, wire_size
 
+FLASH = "pio run -e native"
 MANIFEST = {"board": "native", "model_hash": MODEL_HASH.hex()}
 NASTY = [
     Fault.DROP,
@@ -127,7 +127,7 @@ def test_hello(connect: Connect, tcp: bool) -> None:
     assert hello == replace(device.identity, board=hello.board)
     assert board_name(hello) == "native"
     assert session.window == 700
-    session.check(hello, MANIFEST)
+    session.check(hello, MANIFEST, FLASH)
 
 
 def test_hello_through_a_boot_banner_and_lost_frames(connect: Connect) -> None:
@@ -211,7 +211,7 @@ def test_sequence_numbers_wrap(connect: Connect) -> None:
 def test_wrong_firmware_shows_both_sides(connect: Connect, field: str, value: Any, words: list[str]) -> None:
     device, session = connect(greet=False, **{field: value})
     with pytest.raises(WrongFirmware) as caught:
-        session.check(session.hello(), MANIFEST)
+        session.check(session.hello(), MANIFEST, FLASH)
     for word in [device.url, "pio run -e", *words]:
         assert word in str(caught.value)
 

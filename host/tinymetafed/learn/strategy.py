@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinymetafed_codegen.protocol import MAX_PHASES, Dtype, Phase, SampleSet, Stream, Variant
+from tinymetafed_codegen.protocol import Dtype, Phase, SampleSet, Stream, Variant
 from tinymetafed_codegen.spec import Experiment
 
 from . import aggregate, downlink, prng, schedule
@@ -16,7 +16,7 @@ from .delta import Sparse
 from .weights import Floats, global_tensors
 
 _DTYPES = {"f32": Dtype.F32, "f16": Dtype.F16, "i8": Dtype.I8}
-_UNUSED = Phase(0, 0, 1, 0, 1.0, 0.0)
+_REMEDY = "set strategy.output_clamp = 1.0, or lower strategy.global_learning_rate"
 
 
 class StrategyError(RuntimeError):
@@ -58,7 +58,7 @@ class TinyMetaFed:
     def training(self) -> tuple[Phase, ...]:
         """A round on the device: reconstruct l on the support set with g held, then update g on the query set with l held."""
         spec, task = self.spec, self.experiment.task
-        return _program(
+        return (
             Phase(
                 Variant.LOCAL,
                 SampleSet.SUPPORT,
@@ -80,14 +80,17 @@ class TinyMetaFed:
     def adaptation(self, count: int) -> tuple[Phase, ...]:
         """A new client's few samples: first the local part alone, then the whole model."""
         spec, clamp = self.experiment.adaptation, self.spec.output_clamp
-        return _program(
+        return (
             Phase(Variant.LOCAL, SampleSet.ADAPT, count, spec.local_passes, spec.local_learning_rate, clamp),
             Phase(Variant.FULL, SampleSet.ADAPT, count, spec.full_passes, spec.full_learning_rate, clamp),
         )
 
     def download(self, weights: Floats) -> list[downlink.Segment]:
-        """The global weights as they travel down."""
-        return downlink.encode(weights, _DTYPES[self.spec.downlink], self._tensors)
+        """The global weights as they travel down. Raises StrategyError when one is too large to."""
+        try:
+            return downlink.encode(weights, _DTYPES[self.spec.downlink], self._tensors)
+        except ValueError as error:
+            raise StrategyError(f"training diverged: {error}; {_REMEDY}") from None
 
     def alpha(self, round_: int) -> np.float32:
         """The server's learning rate in a round."""
@@ -97,9 +100,5 @@ class TinyMetaFed:
         """g ← g + α · mean(delta), deltas in client order. Raises StrategyError when a weight would stop being finite."""
         moved = aggregate.move(weights, aggregate.mean(deltas, self.n_global), self.alpha(round_))
         if not np.isfinite(moved).all():
-            raise StrategyError(f"round {round_}: the update would make a weight infinite; lower strategy.alpha_max")
+            raise StrategyError(f"training diverged: the update of round {round_} makes a weight infinite; {_REMEDY}")
         return moved
-
-
-def _program(*phases: Phase) -> tuple[Phase, ...]:
-    return (*phases, *[_UNUSED] * (MAX_PHASES - len(phases)))

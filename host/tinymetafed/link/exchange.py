@@ -70,8 +70,6 @@ class Exchange:
         self.deadline = deadline
         self.retries = retries
         self.window = protocol.MIN_RECEIVE_WINDOW  # until hello() has asked
-        self.session = int.from_bytes(os.urandom(4), "little")
-        self._round = 0
         self._transport = transport
         self._decoder = Decoder()
         self._frames: deque[Frame] = deque()
@@ -166,8 +164,10 @@ class Exchange:
             question = type(sent.message).__name__
             raise DeviceGarbled(f"{self.name}: answered {question} with something else: {error}") from error
 
-    def _no_answer(self, message: protocol.Request, seconds: float, retries: int) -> LinkError:
-        what = f"{type(message).__name__} in {seconds:.1f} s and {retries} {'retry' if retries == 1 else 'retries'}"
+    def _no_answer(self, message: protocol.Request, seconds: float, retries: int | None) -> LinkError:
+        what = f"{type(message).__name__} in {seconds:.1f} s"
+        if retries is not None:
+            what += f" and {retries} {'retry' if retries == 1 else 'retries'}"
         if not self._noise:
             return DeviceSilent(f"{self.name}: no answer to {what}; reset the board, check cable and power, try again")
         return DeviceGarbled(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
-import select
 import shutil
 import subprocess
 import tempfile
@@ -17,15 +15,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from tinymetafed_codegen import boards
-from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import HelloAnswer
 
 from .errors import LinkError
 from .session import START_SECONDS, Session, board_name
-from .transport import DEFAULT_BAUD, open_transport
+from .transport import DEFAULT_BAUD, open_transport, ready
 
 DEFAULT_BOARDS = {"native": "native", "qemu": "mps2"}
 ICOUNT = ("-icount", "shift=10")  # one instruction = 2^10 ns of virtual time, whatever the host's load
@@ -99,7 +96,7 @@ def _parse_process(url: str, kind: str, rest: str) -> DeviceSpec:
         near = get_close_matches(board, boards.names(), n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(boards.names())}"
         raise DeviceUrlError(f"device '{url}': no board '{board}'; {hint}")
-    if (kind == "qemu") != (_Board.read(board).emulator is not None):
+    if (kind == "qemu") != (boards.load(board).emulator is not None):
         other = f"qemu:{match[1]}@{board}" if kind == "native" else f"native:{match[1]}"
         hint = other if kind == "native" or board == DEFAULT_BOARDS["native"] else "a serial port"
         raise DeviceUrlError(f"device '{url}': board '{board}' does not run as {kind}; use {hint}")
@@ -139,25 +136,11 @@ def launch(
         yield devices
 
 
-@dataclass(frozen=True)
-class _Board:
-    """How a board's firmware runs on this machine, from boards/NAME.json; no emulator: the firmware is the program."""
-
-    emulator: list[str] | None
-    serial: list[str]
-    unique_id: list[str]
-    packages: dict[str, dict[str, str]]
-
-    @classmethod
-    def read(cls, name: str) -> _Board:
-        facts: dict[str, Any] = json.loads((find("boards") / f"{name}.json").read_text(encoding="utf-8"))["tinymetafed"]
-        return cls(facts["emulator"], facts["serial"], facts["unique_id"], facts["debian_packages"])
-
-    def command(self, program: Path, unique_id: str) -> list[str]:
-        """The command that runs ``program`` as the device with this id, 16 hexadecimal digits."""
-        emulated = [str(program), "--exit-with-stdin"] if self.emulator is None else self.emulator
-        words = [*emulated, *self.serial, *self.unique_id]
-        return [word.replace("{program}", str(program)).replace("{unique_id}", unique_id) for word in words]
+def _command(board: boards.Board, program: Path, unique_id: str) -> list[str]:
+    """The command that runs ``program`` as the device with this id, 16 hexadecimal digits."""
+    started = (str(program), "--exit-with-stdin") if board.emulator is None else board.emulator
+    words = [*started, *board.serial, *board.unique_id]
+    return [word.replace("{program}", str(program)).replace("{unique_id}", unique_id) for word in words]
 
 
 class _Process:
@@ -176,7 +159,7 @@ class _Process:
         assert self.popen.stdout is not None
         said = ""
         while (match := _ANNOUNCEMENT.search(said)) is None or "\n" not in said[match.start() :]:
-            if not select.select([self.popen.stdout], [], [], max(0.0, until - time.monotonic()))[0]:
+            if not ready(self.popen.stdout.fileno(), until - time.monotonic()):
                 raise LaunchError(f"{self.program}: has announced no serial line; it said {said!r}{self.diagnosis()}")
             data = os.read(self.popen.stdout.fileno(), 4096)
             if not data:
@@ -217,11 +200,11 @@ def _start_all(stack: ExitStack, specs: Sequence[DeviceSpec], firmware: Callable
         return []
     if os.name != "posix":
         raise LaunchError("emulated and native devices need pseudo-terminals; use Linux, macOS or WSL, or a board on a port")
-    known = {name: _Board.read(name) for name in dict.fromkeys(wanted)}
+    known = {name: boards.load(name) for name in dict.fromkeys(wanted)}
     for name, board in known.items():
         if board.emulator is not None and shutil.which(board.emulator[0]) is None:
             emulator = board.emulator[0]
-            package = next((p for p, facts in board.packages.items() if facts.get("command") == emulator), emulator)
+            package = next((need.package for need in board.requirements if need.command == emulator), emulator)
             raise EmulatorMissing(
                 f"{emulator}: not installed, board '{name}' runs in it; "
                 f"`sudo apt install {package}`, or use native:{len(wanted)}"
@@ -241,7 +224,7 @@ def _start_all(stack: ExitStack, specs: Sequence[DeviceSpec], firmware: Callable
     stack.callback(stop_all)
     assert watchdog.stdin is not None
     for name in wanted:
-        command = known[name].command(programs[name], f"{next(_process_numbers):016x}")
+        command = _command(known[name], programs[name], f"{next(_process_numbers):016x}")
         try:
             process = _Process([*command, *(ICOUNT if icount else ())])
         except OSError as error:

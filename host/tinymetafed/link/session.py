@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from collections import deque
@@ -14,7 +15,7 @@ from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import State, Status
 
 from .errors import DeviceGarbled, SampleTooLarge, TrainingFailed, WrongFirmware
-from .exchange import Exchange, Sent
+from .exchange import DEADLINE_SECONDS, RETRIES, Exchange, Sent
 from .frame import Frame
 from .messages import (
     ArrayLike,
@@ -27,6 +28,7 @@ from .messages import (
     predict_batch,
     tail_capacity,
 )
+from .transport import Transport
 
 START_SECONDS = 8.0  # an emulator among fifty others, or a board that waits in its boot loader
 HELLO_SECONDS = 0.06
@@ -37,6 +39,13 @@ _SMALLER = "send uint8 levels with a scale, use smaller inputs, or a board with 
 
 class Session(Exchange):
     """One board behind an open line. Every call may raise DeviceSilent, DeviceGarbled, DeviceRefused or PortError."""
+
+    def __init__(
+        self, transport: Transport, *, name: str | None = None, deadline: float = DEADLINE_SECONDS, retries: int = RETRIES
+    ) -> None:
+        super().__init__(transport, name=name, deadline=deadline, retries=retries)
+        self.session = int.from_bytes(os.urandom(4), "little")  # a board still busy for an earlier host forgets that
+        self._round = 0
 
     # --- Who is there ---
 
@@ -60,14 +69,14 @@ class Session(Exchange):
             frame = self._receive(asked, message.type_id, min(end, time.monotonic() + pause))
             if frame is not None:
                 return self._welcome(frame, asked[frame.sequence])
-        raise self._no_answer(message, start, len(asked) - 1)
+        raise self._no_answer(message, start, None)
 
     def _welcome(self, frame: Frame, sent: Sent) -> protocol.HelloAnswer:
         ours = protocol.HelloAnswer
         fixed = struct.calcsize("<H8s")  # protocol version and schema hash never change their place
         if frame.type_id != protocol.ERROR_TYPE and fixed <= len(frame.payload) != ours.fixed_size():
             version, schema = struct.unpack_from("<H8s", frame.payload)
-            raise self._wrong_protocol(version, schema, "")
+            raise WrongFirmware(f"{self._wrong_protocol(version, schema)}; flash the firmware of this version again")
         hello = self._open(frame, sent, ours)
         self.window = hello.receive_window
         if protocol.payload_capacity(self.window) < protocol.payload_capacity(protocol.MIN_RECEIVE_WINDOW):
@@ -77,33 +86,30 @@ class Session(Exchange):
             )
         return hello
 
-    def _wrong_protocol(self, version: int, schema: bytes, board: str) -> WrongFirmware:
-        return WrongFirmware(
+    def _wrong_protocol(self, version: int, schema: bytes) -> str:
+        return (
             f"{self.name}: the firmware speaks protocol {version}, schema {schema.hex()}; this host speaks protocol "
-            f"{protocol.PROTOCOL_VERSION}, schema {protocol.schema_hash().hex()}; {self._flash_again(board)}"
+            f"{protocol.PROTOCOL_VERSION}, schema {protocol.schema_hash().hex()}"
         )
 
-    def _flash_again(self, board: str) -> str:
-        command = f"pio run -e {board or 'BOARD'}"
-        if not self.name.startswith(("/dev/", "COM")):  # a process or a network address: nothing to flash
-            return f"build the firmware of this experiment again: `{command}`"
-        return f"build and flash the firmware of this experiment again: `{command} -t upload --upload-port {self.name}`"
+    def check(self, hello: protocol.HelloAnswer, manifest: Mapping[str, Any], flash: str) -> None:
+        """Raises WrongFirmware unless protocol, board and model are those of this host and ``manifest``.
 
-    def check(self, hello: protocol.HelloAnswer, manifest: Mapping[str, Any]) -> None:
-        """Raises WrongFirmware unless protocol, board and model are those of this host and ``manifest``."""
+        ``flash`` is the command that puts the right firmware on the board, for the message.
+        """
         board = board_name(hello)
         if (hello.protocol_version, hello.schema_hash) != (protocol.PROTOCOL_VERSION, protocol.schema_hash()):
-            raise self._wrong_protocol(hello.protocol_version, hello.schema_hash, board)
-        if board != manifest["board"]:
-            raise WrongFirmware(
-                f"{self.name}: the firmware is of board {board}, the experiment was built for {manifest['board']}; "
-                f"{self._flash_again(str(manifest['board']))}"
-            )
-        if hello.model_hash.hex() != manifest["model_hash"]:
-            raise WrongFirmware(
+            wrong = self._wrong_protocol(hello.protocol_version, hello.schema_hash)
+        elif board != manifest["board"]:
+            wrong = f"{self.name}: the firmware is of board {board}, the experiment was built for {manifest['board']}"
+        elif hello.model_hash.hex() != manifest["model_hash"]:
+            wrong = (
                 f"{self.name}: the firmware holds model {hello.model_hash.hex()}, the experiment has model "
-                f"{manifest['model_hash']}; {self._flash_again(board)}"
+                f"{manifest['model_hash']}"
             )
+        else:
+            return
+        raise WrongFirmware(f"{wrong}; flash this experiment's firmware: {flash}")
 
     # --- A round ---
 

@@ -100,7 +100,7 @@ class _Descriptor(_Closing):
     def read(self, timeout: float) -> bytes:
         fd = self._fd
         try:
-            if not select.select((fd,), (), (), timeout if timeout > 0 else 0)[0]:
+            if not ready(fd, timeout):
                 return b""
             data = os.read(fd, _READ_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -117,7 +117,7 @@ class _Descriptor(_Closing):
             try:
                 rest = rest[os.write(self._fd, rest) :]
             except (BlockingIOError, InterruptedError):
-                if not select.select((), (self._fd,), (), WRITE_SECONDS)[1]:
+                if not ready(self._fd, WRITE_SECONDS, writing=True):
                     raise _stuck(self.name) from None
             except (OSError, ValueError) as error:
                 raise _vanished(self.name, error) from error
@@ -125,6 +125,16 @@ class _Descriptor(_Closing):
     def close(self) -> None:
         self._fd = -1
         super().close()
+
+
+def ready(fd: int, timeout: float, *, writing: bool = False) -> bool:
+    """Whether ``fd`` can be read (or written) within ``timeout`` seconds."""
+    seconds = max(timeout, 0.0)
+    if not sys.platform.startswith("linux"):  # macOS cannot poll terminals
+        return any(select.select(() if writing else (fd,), (fd,) if writing else (), (), seconds))
+    poll = select.poll()  # select() ends at descriptor 1024, a hundred emulated boards do not
+    poll.register(fd, select.POLLOUT if writing else select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 class _Generic(_Closing):

@@ -1,0 +1,135 @@
+"""Charts laid out in the units of an SVG: scales, ticks, curves; everything is decided here, the template prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Point = tuple[float, float]
+Role = Literal["after", "before", "truth", "samples", "final"]  # the page's colours
+MAX_POINTS = 400  # of a curve; more are thinned, the last one kept
+WIDTH, HEIGHT = 440, 270
+LEFT, RIGHT, TOP, BOTTOM = 48, 14, 26, 46
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One direction of a chart: data from ``low`` to ``high`` onto units from ``start`` to ``end``."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def at(self, value: float) -> float:
+        """Where a value lies, clamped to the chart."""
+        low, high = self.low, self.high
+        if self.log:
+            low, high, value = math.log(low), math.log(high), math.log(max(value, low))
+        share = min(max((value - low) / (high - low), 0), 1)
+        return round(self.start + share * (self.end - self.start), 1)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Round numbers within the axis: (unit, label)."""
+        if self.log:
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            digits = (1, 2, 5) if self.high < 500 * self.low else (1,)
+            values = [digit * 10.0**decade for decade in decades for digit in digits]
+        else:
+            step = _round_step((self.high - self.low) / 5)
+            first = math.ceil(self.low / step)
+            values = [i * step for i in range(first, math.floor(self.high / step) + 1)]
+        inside = [value for value in values if self.low <= value <= self.high]
+        return [(self.at(value), f"{value:,.10g}".replace("-", "−")) for value in inside]
+
+
+def _round_step(least: float) -> float:
+    magnitude = 10.0 ** math.floor(math.log10(least))
+    return next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= least * 0.999)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points in data units; ``errors`` are half-widths of 95 % intervals."""
+
+    label: str
+    role: Role
+    points: Sequence[Point]
+    errors: Sequence[float] = ()
+    line: bool = True
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawn chart, in SVG units."""
+
+    summary: str
+    x_label: str
+    y_label: str
+    x_ticks: Sequence[tuple[float, str]]
+    y_ticks: Sequence[tuple[float, str]]
+    lines: Sequence[tuple[Role, str]]
+    dots: Sequence[tuple[Role, float, float]]
+    whiskers: Sequence[tuple[Role, float, float, float]]
+    legend: Sequence[tuple[Role, str, bool]]
+
+
+def chart(
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    summary: str,
+    x_range: tuple[float, float] | None = None,
+    y_range: tuple[float, float] | None = None,
+    log_y: bool = False,
+    x_ticks: Sequence[tuple[float, str]] | None = None,
+) -> Chart:
+    """Lays out a chart; points that are not finite are left out. ``x_ticks``: (value, label) instead of round ones."""
+    finite = [[(x, y) for x, y in one.points if math.isfinite(x) and math.isfinite(y)] for one in series]
+    xs = [x for points in finite for x, _ in points]
+    ys = [y for points in finite for _, y in points]
+    log_y = log_y and min(ys) > 0 and max(ys) > 8 * min(ys)
+    low, high = y_range or _y_range(ys, log_y)
+    left, right = x_range or (min(xs), max(xs))
+    margin = (right - left) * 0.02 or 1
+    x_axis = Axis(left - margin, right + margin, LEFT, WIDTH - RIGHT)
+    y_axis = Axis(low, high, HEIGHT - BOTTOM, TOP, log_y)
+    lines: list[tuple[Role, str]] = []
+    dots: list[tuple[Role, float, float]] = []
+    whiskers: list[tuple[Role, float, float, float]] = []
+    for one, points in zip(series, finite, strict=True):
+        if one.line and len(points) > 1:
+            path = " ".join(f"{x_axis.at(x)},{y_axis.at(y)}" for x, y in _thinned(points))
+            lines.append((one.role, path))
+        if one.dots or len(points) == 1:
+            dots += [(one.role, x_axis.at(x), y_axis.at(y)) for x, y in points]
+        for (x, y), error in zip(one.points, one.errors, strict=False):
+            if math.isfinite(y) and error:
+                whiskers.append((one.role, x_axis.at(x), y_axis.at(y - error), y_axis.at(y + error)))
+    return Chart(
+        summary=summary,
+        x_label=x_label,
+        y_label=y_label + (", logarithmic" if log_y else ""),
+        x_ticks=[(x_axis.at(x), text) for x, text in x_ticks] if x_ticks else x_axis.ticks(),
+        y_ticks=y_axis.ticks(),
+        lines=lines,
+        dots=dots,
+        whiskers=whiskers,
+        legend=[(one.role, one.label, one.line) for one in series],
+    )
+
+
+def _y_range(ys: Sequence[float], log: bool) -> tuple[float, float]:
+    if log:
+        return min(ys) / 1.3, max(ys) * 1.15
+    low = min(0.0, min(ys) * 1.08)
+    return low, max(ys) * 1.08 if max(ys) > low else low + 1
+
+
+def _thinned(points: Sequence[Point]) -> list[Point]:
+    step = -(-len(points) // MAX_POINTS)
+    return [*points[::step], points[-1]] if step > 1 else list(points)
