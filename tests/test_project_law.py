@@ -1,0 +1,239 @@
+"""Project law that no compiler enforces: who includes and imports whom, what device code may use, where things are said."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import jinja2
+import pytest
+from jinja2 import nodes
+
+from tinymetafed_codegen import boards, emit
+
+ROOT = Path(__file__).parents[1]
+CORE = ROOT / "firmware" / "core"
+TEMPLATES = sorted((ROOT / "codegen" / "tinymetafed_codegen" / "templates").iterdir())
+GENERATED = {"protocol.hpp", "board.hpp", "model.hpp"}
+SYSTEM_HEADERS = {"<cstdint>", "<cstddef>", "<cstring>", "<climits>"}
+HEAP_AND_EXCEPTIONS = (
+    r"\bnew\b",
+    r"(?<!= )\bdelete\b",  # a deleted function is no deallocation
+    r"\b(m|c|re)alloc\b",
+    r"\bfree\s*\(",
+    r"\bthrow\b",
+    r"\btry\b",
+    r"\bcatch\b",
+    r"\bdynamic_cast\b",
+    r"\btypeid\b",
+    r"\bstd::(vector|string|map|set|deque|list|function|unique_ptr|shared_ptr|optional|any)\b",
+)
+# What varies from machine to machine and so never reaches a weight.
+FOREIGN_ARITHMETIC = (
+    r"\bdouble\b",
+    r"\bstd::(exp|log|pow|sqrt|sin|cos|tan|tanh|fma|round|rint)",
+    r"__builtin_",
+    r"\b(expf|sinf|tanhf|fmaf)\b",
+)
+TEMPLATE_ARITHMETIC = (
+    nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Pow, nodes.Neg, nodes.Concat, nodes.Filter,
+    nodes.Call, nodes.Assign,
+)  # fmt: skip
+
+
+def cpp_files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / "firmware" / folder).rglob("*.[hc]pp"))
+
+
+def python_files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def named(paths: list[Path]) -> list[object]:
+    """Test parameters that carry the file's path as their name."""
+    return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in paths]
+
+
+def code_of(text: str) -> str:
+    """C++ without comments and literals; what follows a digit is a separator, not a character literal."""
+    pattern = r'"(?:\\.|[^"\\\n])*"|(?<![0-9a-fA-F])\'(?:\\.|[^\'\\\n])+\'|//[^\n]*|/\*.*?\*/'
+    kept = re.sub(r'(?m)^#include "[^"]+"', "", text)
+    return re.sub(pattern, " ", kept, flags=re.DOTALL)
+
+
+def includes(text: str) -> list[str]:
+    return re.findall(r'(?m)^\s*#\s*include\s+(<[^>]+>|"[^"]+")', text)
+
+
+def imported(path: Path) -> set[str]:
+    """Absolute names of the modules that a Python file imports, relative imports resolved."""
+    package = [*path.relative_to(ROOT).with_suffix("").parts[1:-1]]  # without codegen/ or host/
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def importers(folder: str, module: str) -> list[str]:
+    """Files below ``folder`` that import ``module`` or something in it."""
+    return [
+        str(path.relative_to(ROOT))
+        for path in python_files(folder)
+        if any(name == module or name.startswith(f"{module}.") for name in imported(path))
+    ]
+
+
+# Device code
+
+
+@pytest.mark.parametrize("path", named(cpp_files("core")))
+def test_core_includes_only_core_generated_files_and_freestanding_headers(path: Path) -> None:
+    for header in includes(path.read_text(encoding="utf-8")):
+        if header.startswith("<"):
+            assert header in SYSTEM_HEADERS
+        else:
+            name = header.strip('"')
+            assert name in GENERATED or (CORE / name).is_file() or (path.parent / name).is_file(), name
+
+
+@pytest.mark.parametrize("path", named(cpp_files("core")))
+def test_core_knows_no_board(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    ports = {folder.name for folder in (ROOT / "firmware" / "port").iterdir() if folder.is_dir()}
+    for name in ports | set(boards.names()):
+        assert not re.search(rf"\b{name}\b", text, re.IGNORECASE), f"names the board or port {name}"
+    conditions = re.findall(r"(?m)^\s*#\s*(?:if|ifdef|ifndef|elif)\b.*", text)
+    assert conditions == [], "core has one text for every machine; what differs belongs behind port.hpp"
+
+
+@pytest.mark.parametrize("path", named(cpp_files("core", "app", "port")))
+def test_firmware_has_no_heap_and_no_exceptions(path: Path) -> None:
+    code = code_of(path.read_text(encoding="utf-8"))
+    assert [pattern for pattern in HEAP_AND_EXCEPTIONS if re.search(pattern, code)] == []
+
+
+@pytest.mark.parametrize("path", named(cpp_files("core", "app")))
+def test_firmware_computes_in_float32_with_its_own_functions(path: Path) -> None:
+    code = code_of(path.read_text(encoding="utf-8"))
+    assert [pattern for pattern in FOREIGN_ARITHMETIC if re.search(pattern, code)] == []
+
+
+@pytest.mark.parametrize("path", named(cpp_files("port")))
+def test_ports_see_the_contract_and_nothing_else_of_ours(path: Path) -> None:
+    ours = {header.strip('"') for header in includes(path.read_text(encoding="utf-8")) if header.startswith('"')}
+    siblings = {sibling.name for sibling in path.parent.iterdir()}
+    assert ours <= {"port.hpp"} | siblings
+
+
+def test_an_unused_status_is_a_compiler_error() -> None:
+    flags = json.loads((ROOT / "boards" / "platform" / "flags.json").read_text(encoding="utf-8"))
+    assert "-Werror" in flags["common"] and "-Wall" in flags["common"]
+    assert "enum class [[nodiscard]] Status" in emit.protocol_header("a test")
+
+
+# Python
+
+
+def test_codegen_never_imports_the_host() -> None:
+    assert importers("codegen", "tinymetafed") == []
+
+
+def test_learning_and_link_do_not_know_each_other() -> None:
+    assert importers("host/tinymetafed/learn", "tinymetafed.link") == []
+    assert importers("host/tinymetafed/link", "tinymetafed.learn") == []
+
+
+def test_only_emit_renders_cpp() -> None:
+    assert importers("codegen", "jinja2") == ["codegen/tinymetafed_codegen/emit.py"]
+
+
+# Templates
+
+
+@pytest.mark.parametrize("path", named(TEMPLATES))
+def test_templates_substitute_and_decide_nothing(path: Path) -> None:
+    found = decisions(path.read_text(encoding="utf-8"))
+    assert found == [], "compute it in emit.py, before anything is printed"
+
+
+def decisions(template: str) -> list[str]:
+    """Arithmetic, filters, assignments and calls in a template; calling an imported template's macro is none of these."""
+    tree = jinja2.Environment().parse(template)
+    macros = {node.target for node in tree.find_all(nodes.Import)}
+
+    def is_macro(node: nodes.Node) -> bool:
+        if not (isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr)):
+            return False
+        return isinstance(node.node.node, nodes.Name) and node.node.node.name in macros
+
+    found = [node for node in tree.find_all(TEMPLATE_ARITHMETIC) if not is_macro(node)]
+    return [f"line {node.lineno}: {type(node).__name__}" for node in found]
+
+
+# Every file says what it is for
+
+
+@pytest.mark.parametrize("path", named(python_files("codegen", "host", "scripts", "boards", "tests")))
+def test_python_files_open_with_their_purpose(path: Path) -> None:
+    purpose = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    assert is_sentence(purpose), "begin the file with a docstring that says in one sentence what it is for"
+
+
+@pytest.mark.parametrize("path", named(cpp_files("core", "app", "port")))
+def test_cpp_files_open_with_their_purpose(path: Path) -> None:
+    comment = re.match(r"(?://[^\n]*\n)+", path.read_text(encoding="utf-8"))
+    assert comment and is_sentence(re.sub(r"(?m)^// ?", "", comment[0])), "begin the file with a // comment of one sentence"
+
+
+@pytest.mark.parametrize("path", named(TEMPLATES))
+def test_templates_open_with_their_purpose(path: Path) -> None:
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    comment = re.fullmatch(r"// (.*)|\{# (.*) #\}", first)
+    assert comment and is_sentence(comment[1] or comment[2])
+
+
+def is_sentence(text: str) -> bool:
+    """Whether the first paragraph has a few words and comes to an end."""
+    paragraph = text.strip().partition("\n\n")[0].strip()
+    return len(paragraph.split()) >= 3 and re.search(r"[.:;]$", paragraph) is not None
+
+
+# The rules themselves can fail
+
+
+@pytest.mark.parametrize(
+    ("line", "patterns"),
+    [
+        ("auto* p = new float[3];", HEAP_AND_EXCEPTIONS),
+        ("void* p = std::malloc(3);", HEAP_AND_EXCEPTIONS),
+        ("std::vector<float> v;", HEAP_AND_EXCEPTIONS),
+        ("throw 1;", HEAP_AND_EXCEPTIONS),
+        ("y = std::exp(x);", FOREIGN_ARITHMETIC),
+        ("double y = x;", FOREIGN_ARITHMETIC),
+    ],
+)
+def test_the_rules_find_what_they_forbid(line: str, patterns: tuple[str, ...]) -> None:
+    assert any(re.search(pattern, code_of(f"{line}  // a new thing\n")) for pattern in patterns)
+    assert not any(re.search(pattern, code_of(f"// {line}\n")) for pattern in patterns)
+
+
+def test_separators_in_numbers_hide_no_code() -> None:
+    assert "throw" in code_of("constexpr long k = 1'000'000 / 7; throw k; constexpr long j = 2'000;")
+
+
+@pytest.mark.parametrize("text", ["{{ size + 1 }}", "{{ name | upper }}", "{% set k = size %}", "{{ op.shape() }}"])
+def test_decisions_in_a_template_are_found(text: str) -> None:
+    assert decisions(text)
+    assert not decisions("{% import call.template as op %}{{ op.forward(call) }}{{ size }}")
+
+
+def test_relative_imports_are_resolved() -> None:
+    assert "tinymetafed_codegen.spec" in imported(ROOT / "codegen" / "tinymetafed_codegen" / "ops" / "dense.py")
+    assert "tinymetafed.link.session" in imported(ROOT / "host" / "tinymetafed" / "device.py")
