@@ -56,7 +56,8 @@ def instructions(experiment: Experiment, source: str, board: str, observer: Obse
             phase = Phase(variant, SampleSet.SUPPORT, STEPS, 1, experiment.strategy.global_learning_rate, clamp)
             session.configure(Program.ADAPT, (phase,), 0, Dtype.F32)
             ticks = min(_train(session, manifest, weights) for _ in range(REPEATS))
-            counts[variant.name.lower()] = round(ticks / STEPS / per_second * 1e9 / _NANOSECONDS)
+            executed = round(ticks * 1e9 / per_second / _NANOSECONDS)
+            counts[variant.name.lower()] = round(executed / STEPS)
             observer.advance()
     return counts
 

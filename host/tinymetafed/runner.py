@@ -181,6 +181,7 @@ def train(setup: Setup, urls: Sequence[str], test_urls: Sequence[str], out: Path
             "training_seconds": round(training_seconds, 3),
             "start_seconds": round(ready - started, 3),
             "meta_test": final.summary(),
+            "collapsed": final.collapsed,
             "devices": [_describe(device, rounds) for device, rounds in zip(devices, served, strict=True)],
             "showcase": showcase(setup, test_sessions, weights, observer),
             "versions": versions(),

@@ -66,8 +66,9 @@ class RunFolder:
         write_result(self.path, result)
 
     def close(self) -> None:
-        """Closes the journal."""
-        self._journal.close()
+        """Closes the journal; what a full disk did not take, `append` has reported."""
+        with suppress(OSError):
+            self._journal.close()
 
     def __enter__(self) -> Self:
         return self
@@ -130,7 +131,7 @@ def read_weights(path: Path, manifest: dict[str, Any]) -> Floats:
         raise StoreError(f"{file}: missing; the run has not saved any weights yet") from None
     except KeyError as error:
         raise StoreError(f"{file}: has no tensor {error}; the run belongs to another model") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise StoreError(f"{file}: damaged or not a weights file ({error}); train again") from None
     if not np.isfinite(weights).all():
         raise StoreError(f"{file}: holds NaN or infinity at weight {int(np.argmin(np.isfinite(weights)))}; train again")

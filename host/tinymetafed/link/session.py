@@ -32,6 +32,7 @@ from .transport import Transport
 
 START_SECONDS = 8.0  # an emulator among fifty others, or a board that waits in its boot loader
 HELLO_SECONDS = 0.06
+QUIET_SECONDS = 0.1  # without a byte: whatever was still on its way has come
 REPORT_SECONDS = 0.5  # between two progress answers of a training board
 STALL_SECONDS = 120.0  # no single step takes this long
 _SMALLER = "send uint8 levels with a scale, use smaller inputs, or a board with more memory"
@@ -68,7 +69,11 @@ class Session(Exchange):
             pause = HELLO_SECONDS + 10 * 2 * len(sent.frame) / self._transport.baud
             frame = self._receive(asked, message.type_id, min(end, time.monotonic() + pause))
             if frame is not None:
-                return self._welcome(frame, asked[frame.sequence])
+                welcome = self._welcome(frame, asked.pop(frame.sequence))
+                # The other questions are answered too, sooner or later; those bytes are no part of what comes next.
+                while asked and (late := self._receive(asked, message.type_id, time.monotonic() + QUIET_SECONDS)):
+                    del asked[late.sequence]
+                return welcome
         raise self._no_answer(message, start, None)
 
     def _welcome(self, frame: Frame, sent: Sent) -> protocol.HelloAnswer:

@@ -1,0 +1,217 @@
+"""Boards to talk to: native process, the same under sanitizers, and QEMU, each with a sine and a small streamed model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from reference import forward
+from small_runs import Quiet, needs_qemu, sine
+
+from tinymetafed import runner
+from tinymetafed.learn import delta, downlink
+from tinymetafed.learn.strategy import TinyMetaFed
+from tinymetafed.learn.weights import global_tensors
+from tinymetafed.link.errors import DeviceRefused
+from tinymetafed.link.launch import Device, launch, parse
+from tinymetafed.link.session import Session
+from tinymetafed_codegen import boards, generate, graph, protocol, spec
+from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.protocol import Dtype, Program, Status
+from tinymetafed_codegen.spec import Experiment
+
+Floats = npt.NDArray[np.float32]
+
+NATIVE = pytest.param("native:1", marks=pytest.mark.xdist_group("emulator-native"))
+SANITIZED = pytest.param("sanitized", marks=pytest.mark.xdist_group("emulator-sanitized"))
+QEMU = pytest.param("qemu:1", marks=[pytest.mark.xdist_group("emulator-qemu"), needs_qemu])
+DEVICES = [NATIVE, SANITIZED, QEMU]
+
+# Streamed by the host: drawings of three classes through a network small enough to look into.
+STREAMED = spec.parse(
+    {
+        "task": {"kind": "omniglot", "ways": 3, "support": 2, "query": 2, "adapt": 3},
+        "model": {
+            "input": [28, 28, 1],
+            "loss": "softmax_cross_entropy",
+            "layers": [
+                {"op": "conv2d", "filters": 5, "kernel": 3, "stride": 3, "activation": "relu"},
+                {"op": "conv2d", "filters": 9, "kernel": 3, "stride": 2, "padding": "valid", "activation": "relu"},
+                {"op": "flatten"},
+                {"op": "dense", "units": 3, "local": True},
+            ],
+        },
+    },
+    "streamed",
+)
+MODELS: dict[str, Experiment] = {"sine": sine(), "streamed": STREAMED}
+SEED, CLIENT, DRAW = 7, 3, 5
+
+
+@dataclass
+class Board:
+    """A device under test, what it should hold, and the messages that tests send it."""
+
+    device: Device
+    experiment: Experiment
+    manifest: dict[str, Any] = field(repr=False)
+    held: Floats | None = field(default=None, repr=False)  # what a test of many messages expects to find unchanged
+
+    @property
+    def session(self) -> Session:
+        return self.device.session
+
+    @cached_property
+    def strategy(self) -> TinyMetaFed:
+        return TinyMetaFed(self.experiment, self.manifest)
+
+    @cached_property
+    def graph(self) -> graph.Graph:
+        return graph.build(self.experiment.model, "test")
+
+    @property
+    def ended(self) -> bool:
+        return self.device.process is None or self.device.process.poll() is not None
+
+    @property
+    def n_global(self) -> int:
+        return int(self.manifest["n_global"])
+
+    @property
+    def n(self) -> int:
+        return int(self.manifest["n_parameters"])
+
+    @property
+    def streamed(self) -> bool:
+        return self.manifest["source"] == "streamed"
+
+    def forget(self) -> None:
+        """Makes whatever is configured next a new session."""
+        self.session.session = int.from_bytes(os.urandom(4), "little")
+        self.held = None
+
+    def configure(self, top_k: int = 0, uplink: Dtype = Dtype.F32) -> None:
+        """Both programs, as a run configures them; ``top_k`` 0: the strategy's own."""
+        k = top_k or self.strategy.top_k
+        self.session.configure(Program.TRAIN, self.strategy.training(), k, uplink)
+        self.session.configure(Program.ADAPT, self.strategy.adaptation(4), 0, uplink)
+
+    def weights(self, seed: int = 0) -> Floats:
+        """Global weights that a training step does not blow up."""
+        return np.random.default_rng(seed).normal(0, 0.2, self.n_global).astype(np.float32)
+
+    def load(self, round: int, weights: Floats, dtype: Dtype = Dtype.F32) -> Floats:
+        """Loads ``weights``; returns them as the device received them."""
+        segments = downlink.encode(weights, dtype, [tensor["size"] for tensor in global_tensors(self.manifest)])
+        self.session.load(round, segments)
+        return downlink.decode(segments, self.n_global)
+
+    def fetch(self) -> Floats:
+        """All weights, global then local."""
+        return self.session.fetch(0, self.n)
+
+    def steps(self, program: Program) -> int:
+        phases = self.strategy.training() if program == Program.TRAIN else self.strategy.adaptation(4)
+        return sum(phase.count * phase.passes for phase in phases)
+
+    def images(self, count: int, seed: int = 1) -> npt.NDArray[np.uint8]:
+        """Grey levels for the streamed model."""
+        return np.random.default_rng(seed).integers(0, 256, (count, *self.manifest["input_shape"]), dtype=np.uint8)
+
+    def sample(self, round: int, step: int) -> protocol.Sample:
+        """A streamed sample, the same for the same step."""
+        data = np.float32(step % 3).tobytes() + self.images(1, step)[0].tobytes()
+        return protocol.Sample(round, step, Dtype.U8, 1 / 255, data)
+
+    def train(self, round: int, program: Program = Program.TRAIN, steps: int | None = None) -> protocol.Progress:
+        """Runs a program to its end, or a streamed one up to ``steps``."""
+        progress = self.session.train(round, program, SEED, CLIENT, DRAW)
+        if not self.streamed:
+            return self.session.await_done(round, self.steps(program))
+        for step in range(self.steps(program) if steps is None else steps):
+            progress = self.session.request(self.sample(round, step))
+        return progress
+
+    def delta(self, round: int, k: int) -> delta.Sparse:
+        """The delta as the server would read it."""
+        return delta.decode(self.session.pull(round, k), n=self.n_global, k=k, round=round)
+
+    def refusal(self, message: protocol.Request) -> tuple[Status, int]:
+        """Status and detail of the refusal that ``message`` must meet."""
+        with pytest.raises(DeviceRefused) as refused:
+            self.session.request(message)
+        return Status(refused.value.status), refused.value.detail
+
+    def forward(self, weights: Floats, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Outputs of the plain NumPy network in float64, one row per input."""
+        return np.stack([forward(self.graph, weights.astype(np.float64), x.astype(np.float64))[-1].ravel() for x in inputs])
+
+
+class Boards:
+    """Starts each kind of board once per model and keeps it; a board forgets the former test by its session number."""
+
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        self._stack = stack
+        self._folder = folder
+        self._running: dict[tuple[str, str], Board] = {}
+
+    def __call__(self, url: str, model: str) -> Board:
+        running = self._running.get((url, model))
+        if running is None or running.ended:
+            self._running[url, model] = self._start(url, model)
+        return self._running[url, model]
+
+    def _start(self, url: str, model: str) -> Board:
+        experiment = MODELS[model]
+        if url == "sanitized":
+            program = sanitized(experiment, self._folder / model, self._folder / "findings")
+            (device,) = self._stack.enter_context(launch(parse(["native:1"]), lambda board: program))
+        else:
+            (device,) = self._stack.enter_context(runner.running(experiment, model, [url], Quiet()))
+        return Board(device, experiment, runner.manifest_of(experiment, model, device.board))
+
+    def findings(self) -> str:
+        """What the sanitizers have reported since the last call."""
+        file = self._folder / "findings"
+        text = file.read_text(errors="replace") if file.exists() else ""
+        file.unlink(missing_ok=True)
+        return text
+
+
+def sanitized(experiment: Experiment, folder: Path, findings: Path) -> Path:
+    """The native firmware under the address and undefined-behaviour sanitizers, from the sources of the real build.
+
+    A fault ends it; what the sanitizers say goes to the file ``findings``.
+    """
+    start = folder / "start"
+    if start.exists():
+        return start
+    design = generate.design(experiment, boards.load("native"), "test")
+    generate.write(design, folder, "pytest")
+    flags = json.loads(find("boards/platform/flags.json").read_text())
+    firmware = find("firmware")
+    sources: Sequence[Path] = [
+        *sorted((firmware / "core").glob("*.cpp")),
+        *sorted((firmware / "port" / "native").glob("*.cpp")),
+        firmware / "app" / "main.cpp",
+        firmware / "app" / f"source_{design.manifest['source']}.cpp",
+    ]
+    sanitizers = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+    includes = [f"-I{folder}", f"-I{firmware / 'core'}", f"-I{firmware / 'app'}"]
+    program = folder / "firmware"
+    command = ["g++", *flags["common"], *flags["cxx"], *sanitizers, *includes, *map(str, sources), "-o", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    start.write_text(f'#!/bin/sh\nUBSAN_OPTIONS=print_stacktrace=1 exec "{program}" "$@" 2>>"{findings}"\n')
+    start.chmod(0o755)
+    return start

@@ -1,0 +1,123 @@
+"""The promise that results depend on clients and seed alone: not on the kind of device, nor on how many there are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rig import MODELS, SANITIZED, Board, Boards
+from small_runs import DATA, Quiet, needs_data, needs_qemu, omniglot, sine
+
+from tinymetafed import runner
+from tinymetafed_codegen.protocol import Delta, Dtype, Program
+from tinymetafed_codegen.spec import Experiment
+
+QEMU = pytest.param("qemu:1", marks=[pytest.mark.xdist_group("emulator-qemu"), needs_qemu])
+
+
+def script(board: Board) -> tuple[list[np.ndarray], list[Delta]]:
+    """A round, an adaptation and predictions; all that a host could see of the arithmetic."""
+    board.forget()
+    seen: list[np.ndarray] = []
+    chunks: list[Delta] = []
+    for round, downlink, uplink in ((1, Dtype.F32, Dtype.F32), (2, Dtype.F16, Dtype.I8), (3, Dtype.I8, Dtype.F16)):
+        board.configure(board.n_global // 2, uplink)
+        board.load(round, board.weights(round), downlink)
+        board.train(round)
+        seen.append(board.fetch())
+        chunks += board.session.pull(round, board.n_global // 2)
+    board.load(4, board.weights(4))
+    board.train(4, Program.ADAPT)
+    seen.append(board.fetch())
+    outputs = board.manifest["output_size"]
+    if board.streamed:
+        seen.append(board.session.predict(board.images(5), outputs, 1 / 255))
+    else:
+        seen.append(board.session.predict(np.linspace(-5, 5, 50, dtype=np.float32).reshape(-1, 1), outputs))
+    return seen, chunks
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+@pytest.mark.parametrize("url", [QEMU, SANITIZED])
+def test_weights_deltas_and_predictions_are_the_native_processs(boards: Boards, url: str, model: str) -> None:
+    seen, chunks = script(boards("native:1", model))
+    others, other_chunks = script(boards(url, model))
+    for mine, other in zip(seen, others, strict=True):
+        np.testing.assert_array_equal(mine.view(np.uint32), other.view(np.uint32))  # bits, so that -0 is not 0
+    assert chunks == other_chunks
+
+
+def run(experiment: Experiment, url: str, out: Path, data: Path | None = None) -> dict[str, Any]:
+    return runner.train(runner.set_up(experiment, "test", data), [url], ["native:1"], out, Quiet())
+
+
+def journal(folder: Path) -> list[dict[str, Any]]:
+    entries = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    return [entry for entry in entries if entry["kind"] == "round"]
+
+
+@pytest.fixture(scope="module")
+def references() -> dict[int, dict[str, Any]]:
+    """Results on native:1 by devices per round."""
+    return {}
+
+
+FEDERATION = ["run.rounds=6", "evaluation.tasks=3", "evaluation.every=0"]
+
+
+@pytest.mark.xdist_group("emulator-qemu")
+@pytest.mark.parametrize(
+    ("per_round", "url"),
+    [
+        (1, "native:4"),
+        pytest.param(1, "qemu:2", marks=needs_qemu),
+        (3, "native:3"),
+        (3, "native:2"),
+        pytest.param(3, "qemu:2", marks=needs_qemu),
+    ],
+)
+@pytest.mark.usefixtures("built_once")
+def test_a_federation_ends_on_the_same_weights(
+    per_round: int, url: str, references: dict[int, dict[str, Any]], tmp_path: Path
+) -> None:
+    experiment = sine(*FEDERATION, f"run.devices_per_round={per_round}")
+    if per_round not in references:
+        references[per_round] = run(experiment, "native:1", tmp_path / "reference")
+        references[per_round]["journal"] = journal(tmp_path / "reference")
+    expected, found = references[per_round], run(experiment, url, tmp_path / "run")
+    for key in ("weights_sha256", "bytes_up_dense", "meta_test"):
+        assert found[key] == expected[key], key
+    # Each device's first round carries what only comes once: its configuration, and late answers to the greeting.
+    for mine, other in zip(journal(tmp_path / "run")[4:], expected["journal"][4:], strict=True):
+        assert mine["clients"] == other["clients"]
+        if not mine["retries"] + other["retries"]:
+            for key in ("bytes_down", "bytes_up"):  # COBS adds a byte here and there
+                assert mine[key] == pytest.approx(other[key], rel=0.01), key
+    assert sum(device["rounds"] for device in found["devices"]) == 6 * per_round
+    assert all(device["rounds"] > 0 for device in found["devices"])
+
+
+@pytest.mark.xdist_group("emulator-qemu")
+@pytest.mark.usefixtures("built_once")
+def test_another_seed_ends_on_other_weights(tmp_path: Path) -> None:
+    hashes = {
+        run(sine(*FEDERATION, f"run.seed={seed}"), "native:1", tmp_path / str(seed))["weights_sha256"] for seed in (1, 2, 3)
+    }
+    assert len(hashes) == 3
+
+
+@pytest.mark.xdist_group("emulator-qemu")
+@needs_qemu
+@needs_data
+@pytest.mark.usefixtures("built_once")
+def test_handwriting_streamed_into_an_emulated_board_trains_to_the_native_weights(tmp_path: Path) -> None:
+    experiment = omniglot("run.rounds=2", "evaluation.tasks=1", "evaluation.every=0", "evaluation.every_tasks=1")
+    native = run(experiment, "native:1", tmp_path / "native", DATA)
+    emulated = run(experiment, "qemu:1", tmp_path / "qemu", DATA)
+    assert emulated["weights_sha256"] == native["weights_sha256"]
+    assert emulated["meta_test"] == native["meta_test"]
+    samples = 2 * 4 * 25 * 784  # rounds, passes over support and query, samples, pixels
+    assert native["bytes_samples"] > samples and emulated["bytes_samples"] > samples

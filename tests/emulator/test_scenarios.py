@@ -1,0 +1,546 @@
+"""One device, message by message, in every case the protocol names; native, under sanitizers and in QEMU alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import Annotated, Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rig import CLIENT, DEVICES, DRAW, MODELS, SEED, Board
+
+from tinymetafed.learn import delta
+from tinymetafed.link.errors import DeviceRefused, DeviceSilent
+from tinymetafed_codegen import protocol
+from tinymetafed_codegen.protocol import (
+    MAX_PHASES,
+    Await,
+    Configure,
+    Dtype,
+    Fetch,
+    Load,
+    Phase,
+    Predict,
+    Program,
+    Pull,
+    SampleSet,
+    State,
+    Status,
+    Train,
+    Variant,
+    payload_capacity,
+)
+
+pytestmark = pytest.mark.parametrize("url", DEVICES)
+both_models = pytest.mark.parametrize("model", list(MODELS))
+streamed = pytest.mark.parametrize("model", ["streamed"])
+
+STEP = Phase(Variant.GLOBAL, SampleSet.QUERY, 4, 1, 0.01, 0.0)
+NO_STEP = Phase(0, 0, 0, 0, 0.0, 0.0)
+
+
+def program(*phases: Phase) -> tuple[Phase, ...]:
+    return (*phases, *[NO_STEP] * (MAX_PHASES - len(phases)))
+
+
+def f32(*values: float) -> bytes:
+    return np.array(values, "<f4").tobytes()
+
+
+# --- Who is there ---
+
+
+@both_models
+def test_hello_names_board_model_and_window(board: Board, url: str, model: str) -> None:
+    hello = board.session.hello()
+    board.session.check(hello, board.manifest, "")
+    assert hello.board.rstrip(b"\0") == (b"mps2" if url == "qemu:1" else b"native")
+    assert hello.schema_hash == protocol.schema_hash()
+    assert hello.model_hash.hex() == board.manifest["model_hash"]
+    assert hello.unique_id == board.device.hello.unique_id != bytes(8)
+    assert hello.receive_window == board.manifest["receive_window"] >= protocol.MIN_RECEIVE_WINDOW
+    assert hello.ticks_per_second > 0
+
+
+# --- Configure ---
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"program": 2}, Status.BAD_VALUE),
+        ({"top_k": 1121}, Status.BAD_VALUE),
+        ({"uplink": Dtype.U8}, Status.BAD_VALUE),
+        ({"uplink": 9}, Status.BAD_VALUE),
+        ({"phases": program(dataclasses.replace(STEP, variant=3))}, Status.BAD_VALUE),
+        ({"phases": program(dataclasses.replace(STEP, sample_set=4))}, Status.BAD_VALUE),
+        ({"phases": program(dataclasses.replace(STEP, count=0))}, Status.BAD_VALUE),
+        ({"phases": program(dataclasses.replace(STEP, learning_rate=0.0))}, Status.BAD_VALUE),
+        ({"phases": program(dataclasses.replace(STEP, learning_rate=-0.1))}, Status.BAD_VALUE),
+        ({"phases": program(dataclasses.replace(STEP, learning_rate=float("nan")))}, Status.NOT_FINITE),
+        ({"phases": program(dataclasses.replace(STEP, learning_rate=float("inf")))}, Status.NOT_FINITE),
+        ({"phases": program(dataclasses.replace(STEP, output_clamp=-1.0))}, Status.BAD_VALUE),
+        ({"phases": program(dataclasses.replace(STEP, output_clamp=float("nan")))}, Status.NOT_FINITE),
+        ({"phases": program(STEP, dataclasses.replace(STEP, variant=3))}, Status.BAD_VALUE),
+        ({"phases": (dataclasses.replace(STEP, count=65535, passes=65535),) * 4}, Status.BAD_VALUE),
+    ],
+    ids=lambda value: value.name if isinstance(value, Status) else next(iter(value)),
+)
+def test_a_refused_configuration_changes_nothing(board: Board, change: dict[str, Any], status: Status) -> None:
+    board.configure()
+    board.load(1, board.weights())
+    good = Configure(board.session.session, Program.TRAIN, program(STEP), 3, Dtype.F32)
+    board.session.request(good)
+    assert board.refusal(dataclasses.replace(good, **change))[0] == status
+    assert board.refusal(dataclasses.replace(good, session=good.session ^ 1, **change))[0] == status
+    board.session.train(1, Program.TRAIN, SEED, CLIENT, DRAW)
+    assert board.session.await_done(1, STEP.count).step == STEP.count
+    assert sum(chunk.count for chunk in board.session.pull(1, 3)) == 3
+
+
+def test_the_same_configuration_again_changes_nothing(board: Board) -> None:
+    board.configure()
+    board.load(1, board.weights())
+    board.configure()
+    assert board.train(1).state == State.DONE
+
+
+def test_a_new_session_forgets_the_round(board: Board) -> None:
+    board.configure()
+    board.load(9, board.weights())
+    board.train(9)
+    board.forget()
+    assert board.session.request(Await(9, 0)).state == State.DONE  # until it is configured
+    board.session.configure(Program.ADAPT, board.strategy.adaptation(4), 0, Dtype.F32)
+    assert board.refusal(Await(9, 0))[0] == Status.BAD_STATE
+    assert board.refusal(Fetch(0, 1))[0] == Status.BAD_STATE
+    assert board.refusal(Pull(9, 0))[0] == Status.BAD_STATE
+    board.load(1, board.weights(1))  # an earlier round than 9 is no older one now
+    assert board.refusal(Train(1, Program.TRAIN, SEED, CLIENT, DRAW))[0] == Status.BAD_STATE  # its recipe is gone too
+    assert board.session.train(1, Program.ADAPT, SEED, CLIENT, DRAW).state in (State.TRAINING, State.DONE)
+
+
+# --- Load ---
+
+
+@both_models
+@pytest.mark.parametrize("dtype", [Dtype.F32, Dtype.F16, Dtype.I8])
+def test_weights_arrive_as_they_were_encoded(board: Board, model: str, dtype: Dtype) -> None:
+    board.configure()
+    received = board.load(1, board.weights(), dtype)
+    weights = board.fetch()
+    np.testing.assert_array_equal(weights[: board.n_global], received)
+    local = weights[board.n_global :]
+    board.load(2, board.weights(2), dtype)
+    np.testing.assert_array_equal(board.fetch()[board.n_global :], local)  # the same start in every round
+
+
+def test_chunks_go_in_order_and_repeated_ones_do_nothing(board: Board) -> None:
+    board.configure()
+    session, weights = board.session, board.weights()
+    assert board.refusal(Load(1, 8, Dtype.F32, 0.0, weights[8:16].tobytes())) == (Status.BAD_OFFSET, 0)
+    first = Load(1, 0, Dtype.F32, 0.0, weights[:16].tobytes())
+    assert session.request(first).next_offset == 16
+    assert board.refusal(Load(1, 32, Dtype.F32, 0.0, weights[32:40].tobytes())) == (Status.BAD_OFFSET, 16)
+    assert session.request(first).next_offset == 16
+    assert session.request(dataclasses.replace(first, data=f32(*[9.0] * 16))).next_offset == 16
+    assert board.refusal(Fetch(0, 1))[0] == Status.BAD_STATE
+    for at in range(16, board.n_global, 100):
+        chunk = weights[at : at + 100]
+        assert session.request(Load(1, at, Dtype.F32, 0.0, chunk.tobytes())).next_offset == at + len(chunk)
+    np.testing.assert_array_equal(board.fetch()[: board.n_global], weights)
+    assert session.request(dataclasses.replace(first, data=f32(*[9.0] * 16))).next_offset == board.n_global
+    np.testing.assert_array_equal(board.fetch()[: board.n_global], weights)
+
+
+def test_a_repeated_load_after_training_does_not_undo_it(board: Board) -> None:
+    board.configure()
+    board.load(1, board.weights())
+    board.train(1)
+    trained = board.fetch()
+    board.load(1, board.weights())
+    np.testing.assert_array_equal(board.fetch(), trained)
+
+
+@pytest.mark.parametrize(
+    ("load", "status"),
+    [
+        ({"data": f32(1, float("nan"))}, Status.NOT_FINITE),
+        ({"data": f32(float("-inf"))}, Status.NOT_FINITE),
+        ({"dtype": Dtype.F16, "data": b"\x00\x3c\x00\x7e"}, Status.NOT_FINITE),
+        ({"dtype": Dtype.I8, "scale": 3e38, "data": b"\x7f"}, Status.NOT_FINITE),
+        ({"dtype": Dtype.I8, "scale": float("nan")}, Status.BAD_VALUE),
+        ({"dtype": Dtype.U8}, Status.BAD_VALUE),
+        ({"dtype": 77}, Status.BAD_VALUE),
+        ({"data": b""}, Status.BAD_LENGTH),
+        ({"data": b"\0" * 7}, Status.BAD_LENGTH),
+        ({"offset": 1120}, Status.BAD_OFFSET),
+        ({"offset": 0xFFFFFFFF}, Status.BAD_OFFSET),
+        ({"offset": 1119}, Status.BAD_OFFSET),
+        ({"round": 4}, Status.BAD_ROUND),
+        ({"round": 0}, Status.BAD_ROUND),
+    ],
+    ids=str,
+)
+def test_a_refused_load_leaves_weights_and_round_alone(board: Board, load: dict[str, Any], status: Status) -> None:
+    board.configure()
+    board.load(5, board.weights())
+    before = board.fetch()
+    message = dataclasses.replace(Load(6, 0, Dtype.F32, 0.0, f32(1, 2)), **load)
+    refused, detail = board.refusal(message)
+    assert refused == status
+    assert status != Status.BAD_ROUND or detail == 5
+    np.testing.assert_array_equal(board.fetch(), before)
+    assert board.session.request(Await(5, 0)).state == State.LOADED
+
+
+# --- Train and Await ---
+
+
+def test_train_before_its_time(board: Board) -> None:
+    train = Train(1, Program.TRAIN, SEED, CLIENT, DRAW)
+    board.session.configure(Program.TRAIN, board.strategy.training(), 3, Dtype.F32)
+    assert board.refusal(train)[0] == Status.BAD_STATE
+    board.session.request(Load(1, 0, Dtype.F32, 0.0, f32(1, 2)))
+    assert board.refusal(train)[0] == Status.BAD_STATE
+    board.load(2, board.weights())
+    assert board.refusal(train) == (Status.BAD_ROUND, 2)
+    assert board.refusal(dataclasses.replace(train, round=3)) == (Status.BAD_ROUND, 2)
+    assert board.refusal(dataclasses.replace(train, round=2, program=2))[0] == Status.BAD_VALUE
+    assert board.refusal(dataclasses.replace(train, round=2, program=Program.ADAPT))[0] == Status.BAD_STATE
+    assert board.refusal(Pull(2, 0))[0] == Status.BAD_STATE
+
+
+@both_models
+def test_training_repeated_does_not_train_twice(board: Board, model: str) -> None:
+    board.configure()
+    board.load(1, board.weights())
+    loaded = board.fetch()
+    done = board.train(1)
+    assert (done.state, done.step, done.fault) == (State.DONE, board.steps(Program.TRAIN), Status.OK)
+    trained = board.fetch()
+    assert (trained[: board.n_global] != loaded[: board.n_global]).any()
+    assert (trained[board.n_global :] != loaded[board.n_global :]).any()
+    for other in (CLIENT, CLIENT + 1):
+        again = board.session.train(1, Program.TRAIN, SEED, other, DRAW)
+        assert (again.state, again.step) == (State.DONE, done.step)
+    np.testing.assert_array_equal(board.fetch(), trained)
+
+
+def test_the_same_round_again_gives_the_same_weights_and_another_client_others(board: Board) -> None:
+    board.configure()
+    results = []
+    for round, client in ((1, CLIENT), (2, CLIENT), (3, CLIENT + 1)):
+        board.load(round, board.weights())
+        board.session.train(round, Program.TRAIN, SEED, client, DRAW)
+        board.session.await_done(round, board.steps(Program.TRAIN))
+        results.append(board.fetch())
+    np.testing.assert_array_equal(results[0], results[1])
+    assert (results[0] != results[2]).any()
+
+
+def test_await_answers_at_the_step_it_names(board: Board) -> None:
+    board.configure()
+    board.load(1, board.weights())
+    assert board.session.request(Await(1, 0)).state == State.LOADED
+    assert board.session.request(Await(1, 10)).state == State.LOADED  # nothing is trained: it never gets there by waiting
+    board.session.train(1, Program.TRAIN, SEED, CLIENT, DRAW)
+    assert board.session.request(Await(1, 11)).step >= 11
+    done = board.session.request(Await(1, 0xFFFFFFFF))  # beyond the end: answered when training has ended
+    assert (done.state, done.step) == (State.DONE, board.steps(Program.TRAIN))
+    assert board.refusal(Await(2, 0)) == (Status.BAD_ROUND, 1)
+
+
+def test_no_recipe_changes_under_a_running_program(board: Board) -> None:
+    board.session.configure(Program.TRAIN, program(dataclasses.replace(STEP, count=1000, passes=65)), 0, Dtype.F32)
+    board.load(1, board.weights())
+    assert board.session.train(1, Program.TRAIN, SEED, CLIENT, DRAW).state == State.TRAINING
+    with pytest.raises(DeviceRefused, match="BAD_STATE"):
+        board.configure()
+    assert board.refusal(Await(2, 0xFFFFFFFF)) == (Status.BAD_ROUND, 1)  # at once: that round is nothing to wait for
+    board.forget()
+    board.configure()  # a new session ends it
+    assert board.refusal(Await(1, 0))[0] == Status.BAD_STATE
+
+
+def test_training_that_blows_up_says_so_and_sends_no_delta(board: Board) -> None:
+    wild = dataclasses.replace(STEP, count=50, learning_rate=1e30)
+    board.session.configure(Program.TRAIN, program(wild), 3, Dtype.F32)
+    board.load(1, board.weights())
+    board.session.request(Train(1, Program.TRAIN, SEED, CLIENT, DRAW))
+    failed = board.session.request(Await(1, wild.count))
+    assert (failed.state, failed.fault) == (State.FAILED, Status.NOT_FINITE)
+    assert board.refusal(Pull(1, 0))[0] == Status.BAD_STATE
+    board.configure()
+    board.load(2, board.weights())  # the next round heals it
+    assert board.train(2).state == State.DONE
+
+
+def test_a_refusal_says_nothing_of_an_earlier_one(board: Board) -> None:
+    board.configure()
+    board.load(5, board.weights())
+    assert board.refusal(Await(6, 0)) == (Status.BAD_ROUND, 5)
+    assert board.refusal(Pull(5, 0)) == (Status.BAD_STATE, 0)
+
+
+# --- The delta ---
+
+
+@both_models
+@pytest.mark.parametrize("uplink", [Dtype.F32, Dtype.F16, Dtype.I8])
+@pytest.mark.parametrize("share", [1, 50, 100])
+def test_the_delta_is_the_hosts_own_selection(board: Board, model: str, uplink: Dtype, share: int) -> None:
+    k = max(1, board.n_global * share // 100)
+    board.configure(k, uplink)
+    received = board.load(1, board.weights(), Dtype.F16)
+    board.train(1)
+    change = board.fetch()[: board.n_global] - received
+    capacity = board.device.hello.receive_window - 6 - protocol.Delta.fixed_size()
+    chunks = board.session.pull(1, k)
+    assert chunks == delta.encode(change, k, uplink, capacity, round=1)
+    found = delta.decode(chunks, n=board.n_global, k=k, round=1)
+    np.testing.assert_array_equal(found.indices, delta.select_top(change, k))
+    if uplink == Dtype.F32:
+        np.testing.assert_array_equal(found.values, change[found.indices])
+
+
+def test_entries_pulled_in_any_order_are_the_same(board: Board) -> None:
+    board.configure(500, Dtype.F32)
+    board.load(1, board.weights())
+    board.train(1)
+    whole = board.delta(1, 500)
+    ranks = [*range(0, 500, 37), 499, 0, 499]
+    random.Random(4).shuffle(ranks)
+    for rank in ranks:
+        chunk = board.session.request(Pull(1, rank))
+        assert chunk.rank == rank and chunk.count >= 1
+        alone = delta.decode([dataclasses.replace(chunk, rank=0)], n=board.n_global, k=chunk.count, round=1)
+        np.testing.assert_array_equal(alone.indices, whole.indices[rank : rank + chunk.count])
+        np.testing.assert_array_equal(alone.values, whole.values[rank : rank + chunk.count])
+
+
+def test_a_pull_that_cannot_be_answered(board: Board) -> None:
+    board.configure(20, Dtype.F32)
+    board.load(3, board.weights())
+    board.train(3)
+    assert board.refusal(Pull(2, 0)) == (Status.BAD_ROUND, 3)
+    assert board.refusal(Pull(3, 20)) == (Status.BAD_OFFSET, 20)
+    assert board.refusal(Pull(3, 0xFFFFFFFF)) == (Status.BAD_OFFSET, 20)
+
+
+def test_an_adaptation_has_no_delta_whatever_is_configured_after_it(board: Board) -> None:
+    board.configure()
+    # A round before it whose selection would fit, were it taken for this one's: smaller changes, so a lower threshold.
+    board.session.configure(Program.TRAIN, program(dataclasses.replace(STEP, learning_rate=1e-6)), 20, Dtype.F32)
+    board.load(1, board.weights())
+    board.session.train(1, Program.TRAIN, SEED, CLIENT, DRAW)
+    board.session.await_done(1, STEP.count)
+    board.load(2, board.weights(2))
+    board.train(2, Program.ADAPT)
+    assert board.refusal(Pull(2, 0))[0] == Status.BAD_STATE
+    board.session.configure(Program.ADAPT, board.strategy.adaptation(4), 20, Dtype.F32)
+    assert board.refusal(Pull(2, 0))[0] == Status.BAD_STATE  # nothing was selected in this round
+
+
+# --- Fetch and Predict ---
+
+
+def test_fetch_reads_any_part(board: Board) -> None:
+    board.configure()
+    board.load(1, board.weights())
+    whole = board.fetch()
+    np.testing.assert_array_equal(board.session.fetch(1117, 7), whole[1117:1124])
+    beyond = board.session.request(Fetch(board.n - 2, 60))
+    np.testing.assert_array_equal(np.frombuffer(beyond.data, "<f4"), whole[-2:])
+    assert board.session.request(Fetch(0, 0)).data == b""
+    assert board.refusal(Fetch(board.n, 1)) == (Status.BAD_OFFSET, board.n)
+
+
+@both_models
+def test_predictions_are_the_reference_networks_before_and_after_adaptation(board: Board, model: str) -> None:
+    board.configure()
+    board.load(1, board.weights())
+    outputs = board.manifest["output_size"]
+    if board.streamed:
+        levels = board.images(40)
+        inputs, ask = levels * np.float64(1 / 255), lambda: board.session.predict(levels, outputs, 1 / 255)
+    else:
+        points = np.linspace(-5, 5, 600, dtype=np.float32).reshape(-1, 1)  # more than one message
+        inputs, ask = points.astype(np.float64), lambda: board.session.predict(points, outputs)
+    before = ask()
+    np.testing.assert_allclose(before, board.forward(board.fetch(), inputs), rtol=1e-4, atol=1e-5)
+    assert np.ptp(before) > 0
+    assert board.train(1, Program.ADAPT).state == State.DONE
+    after = ask()
+    np.testing.assert_allclose(after, board.forward(board.fetch(), inputs), rtol=1e-4, atol=1e-5)
+    assert (after != before).any()
+    np.testing.assert_array_equal(ask(), after)
+
+
+def test_a_prediction_that_cannot_be_made(board: Board) -> None:
+    board.configure()
+    assert board.refusal(Predict(Dtype.F32, 1.0, f32(1)))[0] == Status.BAD_STATE
+    board.load(1, board.weights())
+    assert board.refusal(Predict(Dtype.F32, 1.0, b""))[0] == Status.BAD_LENGTH
+    assert board.refusal(Predict(Dtype.F32, 1.0, b"\0" * 5))[0] == Status.BAD_LENGTH
+    assert board.refusal(Predict(Dtype.F32, 1.0, f32(1, float("nan"))))[0] == Status.NOT_FINITE
+    assert board.refusal(Predict(Dtype.U8, float("inf"), b"\1"))[0] == Status.BAD_VALUE
+    assert board.refusal(Predict(Dtype.I8, 1.0, b"\1"))[0] == Status.BAD_VALUE
+
+
+# --- Streamed samples ---
+
+
+@streamed
+def test_a_sample_is_trained_once_and_in_order(board: Board, model: str) -> None:
+    board.configure()
+    session = board.session
+    assert board.refusal(board.sample(1, 0))[0] == Status.BAD_STATE
+    board.load(1, board.weights())
+    assert board.refusal(board.sample(1, 0))[0] == Status.BAD_STATE  # not told to train
+    session.train(1, Program.TRAIN, SEED, CLIENT, DRAW)
+    assert board.refusal(board.sample(2, 0)) == (Status.BAD_ROUND, 1)
+    assert board.refusal(board.sample(1, 1)) == (Status.BAD_OFFSET, 0)
+    assert session.request(board.sample(1, 0)).step == 1
+    once = board.fetch()
+    assert session.request(board.sample(1, 0)).step == 1
+    np.testing.assert_array_equal(board.fetch(), once)
+    assert board.refusal(board.sample(1, 5)) == (Status.BAD_OFFSET, 1)
+    assert session.request(board.sample(1, 1)).step == 2
+    assert (board.fetch() != once).any()
+    for step in range(2, board.steps(Program.TRAIN)):
+        progress = session.request(board.sample(1, step))
+    assert progress.state == State.DONE
+    done = board.fetch()
+    assert board.refusal(board.sample(1, board.steps(Program.TRAIN))) == (Status.BAD_OFFSET, board.steps(Program.TRAIN))
+    assert session.request(board.sample(1, 3)).state == State.DONE
+    np.testing.assert_array_equal(board.fetch(), done)
+
+
+@streamed
+def test_a_bad_sample_is_refused_and_not_trained(board: Board, model: str) -> None:
+    board.configure()
+    board.load(1, board.weights())
+    board.session.train(1, Program.TRAIN, SEED, CLIENT, DRAW)
+    before = board.fetch()
+    good = board.sample(1, 0)
+    pixels = good.data[4:]
+    bad: list[tuple[dict[str, Any], Status]] = [
+        ({"data": f32(float("nan")) + pixels}, Status.NOT_FINITE),
+        ({"data": f32(3) + pixels}, Status.BAD_VALUE),  # three classes: 0, 1, 2
+        ({"data": f32(-1) + pixels}, Status.BAD_VALUE),
+        ({"data": f32(1e30) + pixels}, Status.BAD_VALUE),
+        ({"scale": float("inf")}, Status.BAD_VALUE),
+        ({"scale": float("nan")}, Status.BAD_VALUE),
+        ({"scale": 3e38}, Status.NOT_FINITE),
+        ({"dtype": Dtype.F16}, Status.BAD_VALUE),
+        ({"data": good.data[:-1]}, Status.BAD_LENGTH),
+        ({"data": good.data + b"\0"}, Status.BAD_LENGTH),
+        ({"data": b""}, Status.BAD_LENGTH),
+    ]
+    for change, status in bad:
+        assert board.refusal(dataclasses.replace(good, **change))[0] == status, change
+    np.testing.assert_array_equal(board.fetch(), before)
+    assert board.session.request(good).step == 1
+
+
+def test_a_board_with_samples_of_its_own_takes_none(board: Board) -> None:
+    board.configure()
+    board.load(1, board.weights())
+    board.session.train(1, Program.TRAIN, SEED, CLIENT, DRAW)
+    sample = protocol.Sample(1, 0, Dtype.F32, 1.0, f32(0, 0))
+    assert board.refusal(sample)[0] == Status.BAD_STATE
+
+
+# --- Anything else that may come ---
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Anything(protocol.Record):
+    """Whatever is answered."""
+
+    data: Annotated[bytes, protocol.Rest()]
+
+
+def raw(type_id: int, payload: bytes) -> protocol.Request:
+    """A message of any type with any payload."""
+
+    @dataclasses.dataclass(frozen=True, slots=True)
+    class Raw(protocol.Request):
+        data: Annotated[bytes, protocol.Rest()]
+
+    Raw.type_id, Raw.answer = type_id, Anything
+    return Raw(payload)
+
+
+@pytest.mark.parametrize("message", protocol.REQUESTS, ids=lambda message: message.__name__)
+def test_a_message_of_the_wrong_length_is_refused(board: Board, message: type[protocol.Request]) -> None:
+    board.configure()
+    board.load(1, board.weights())
+    size = message.fixed_size()
+    has_tail = any(isinstance(kind, protocol.Rest) for kind in message.kinds().values())
+    lengths = [length for length in (0, 1, size - 1, *(() if has_tail else (size + 1, size + 100))) if length != size]
+    for length in lengths:
+        if length >= 0:
+            assert board.refusal(raw(message.type_id, b"\0" * length))[0] == Status.BAD_LENGTH
+
+
+@pytest.mark.parametrize("type_id", [0, 0x0A, 0x7F, 0x80, 0x81, 0xFE, 0xFF])
+def test_an_unknown_message_is_refused(board: Board, type_id: int) -> None:
+    for payload in (b"", b"\0" * 50):
+        assert board.refusal(raw(type_id, payload))[0] == Status.UNKNOWN_TYPE
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\0\0\0",
+        b"boot: \xff\x13\0\x01",
+        bytes(range(256)) * 20,  # longer than any frame, unterminated
+        b"\xff" * 5000 + b"\0",
+        b"\x02\x01\0",
+        np.random.default_rng(0).bytes(3000),
+    ],
+    ids=["delimiters", "boot banner", "long", "long and ended", "short frame", "random"],
+)
+def test_garbage_between_messages_does_no_harm(board: Board, garbage: bytes) -> None:
+    board.configure()
+    board.load(1, board.weights())
+    before = board.fetch()
+    for _ in range(3):
+        board.session._transport.write(garbage)  # below the session: no call of it sends what is no message
+        np.testing.assert_array_equal(board.session.fetch(0, 40), before[:40])
+    assert board.session.hello() == board.device.hello
+    np.testing.assert_array_equal(board.fetch(), before)
+
+
+LAST_ROUND = 0xFFFFFFFF  # no later one exists that a lucky payload could begin
+
+
+@both_models
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_payload_changes_the_weights_or_stops_the_board(board: Board, model: str, data: st.DataObject) -> None:
+    session = board.session
+    if board.held is None:
+        board.configure()
+        board.load(LAST_ROUND, board.weights())
+        board.train(LAST_ROUND)
+        board.held = board.fetch()
+    message = data.draw(st.sampled_from(protocol.REQUESTS))
+    most = payload_capacity(session.window)
+    size = data.draw(st.sampled_from([0, message.fixed_size(), message.fixed_size() + 4]) | st.integers(0, most))
+    payload = data.draw(st.binary(min_size=size, max_size=size))
+    try:
+        session.request(raw(message.type_id, payload))
+        accepted = True
+    except (DeviceRefused, DeviceSilent):
+        accepted = False
+    assert session.hello() == board.device.hello
+    if accepted and message is Configure and Configure.unpack(payload).session != session.session:
+        board.forget()  # it was a valid message and began a session, which is no fault
+    else:
+        np.testing.assert_array_equal(board.fetch(), board.held)

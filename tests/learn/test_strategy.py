@@ -1,0 +1,112 @@
+"""TinyMetaFed: clients from the seed alone, the programs of the paper, the delta's size, updates that stay finite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_runs import manifest, omniglot, sine
+
+from tinymetafed.learn.delta import Sparse
+from tinymetafed.learn.strategy import StrategyError, TinyMetaFed
+from tinymetafed_codegen.protocol import Dtype, SampleSet, Variant
+
+
+def strategy(*overrides: str, **changes: Any) -> TinyMetaFed:
+    experiment = sine(*overrides)
+    return TinyMetaFed(experiment, manifest(experiment) | changes)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 10**7), st.integers(1, 60), st.integers(0, 40))
+@settings(max_examples=60, deadline=None)
+def test_clients_are_distinct_in_range_and_named_by_seed_and_round(seed: int, round: int, clients: int, spare: int) -> None:
+    taking_part = max(1, clients - spare)
+    keys = (f"run.seed={seed}", f"run.clients={clients}", f"run.devices_per_round={taking_part}")
+    chosen = strategy(*keys).clients(round)
+    assert len(chosen) == len(set(chosen)) == taking_part
+    assert all(0 <= client < clients for client in chosen)
+    assert chosen == strategy(*keys, "run.rounds=7", "strategy.top_p=3", "task.support=4").clients(round)
+
+
+def test_fewer_devices_per_round_get_the_first_of_the_same_clients() -> None:
+    three, one = strategy("run.devices_per_round=3"), strategy()
+    assert all(three.clients(r)[:1] == one.clients(r) for r in range(50))
+
+
+def test_all_clients_take_part_about_equally_often() -> None:
+    few = strategy("run.clients=10")
+    counts = np.bincount([few.clients(r)[0] for r in range(2000)], minlength=10)
+    assert counts.min() > 140 and counts.max() < 260
+    assert [few.clients(r) for r in range(20)] != [strategy("run.clients=10", "run.seed=2").clients(r) for r in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("n", "top_p", "k"),
+    [(1120, 50, 560), (1120, 25, 280), (1120, 100, 1120), (7, 50, 4), (5, 50, 3), (7, 1, 1), (1, 0.001, 1), (1120, 12.5, 140)],
+)
+def test_the_deltas_size_is_rounded_and_at_least_one(n: int, top_p: float, k: int) -> None:
+    assert strategy(f"strategy.top_p={top_p}", n_global=n).top_k == k
+
+
+@given(st.integers(1, 1 << 20), st.floats(1e-6, 100))
+@settings(max_examples=50, deadline=None)
+def test_the_deltas_size_never_passes_the_vectors(n: int, top_p: float) -> None:
+    assert 1 <= strategy(f"strategy.top_p={top_p!r}", n_global=n).top_k <= n
+
+
+def test_training_reconstructs_the_local_part_then_updates_the_global_one() -> None:
+    local, update = strategy().training()
+    assert (local.variant, local.sample_set, local.count, local.passes) == (Variant.LOCAL, SampleSet.SUPPORT, 16, 2)
+    assert (update.variant, update.sample_set, update.count, update.passes) == (Variant.GLOBAL, SampleSet.QUERY, 16, 3)
+    assert (local.learning_rate, update.learning_rate) == (0.03, 0.02)
+    assert local.output_clamp == update.output_clamp == 1.0
+
+
+def test_adaptation_trains_the_local_part_then_the_whole_model() -> None:
+    local, full = strategy().adaptation(5)
+    assert (local.variant, local.sample_set, local.count, local.passes) == (Variant.LOCAL, SampleSet.ADAPT, 5, 16)
+    assert (full.variant, full.sample_set, full.count, full.passes) == (Variant.FULL, SampleSet.ADAPT, 5, 16)
+    assert (local.learning_rate, full.learning_rate) == (0.03, 0.005)
+
+
+def test_omniglot_counts_samples_of_all_classes() -> None:
+    experiment = omniglot()
+    local, update = TinyMetaFed(experiment, manifest(experiment)).training()
+    assert (local.count, update.count) == (25, 25)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("f32", Dtype.F32), ("f16", Dtype.F16), ("i8", Dtype.I8)])
+def test_wire_types_are_the_experiments(name: str, dtype: Dtype) -> None:
+    chosen = strategy(f"strategy.uplink={name}", f"strategy.downlink={name}")
+    assert chosen.uplink == dtype
+    segments = chosen.download(np.ones(chosen.n_global, np.float32))
+    assert {segment.dtype for segment in segments} == {dtype}
+    assert len(segments) == (4 if dtype == Dtype.I8 else 1)  # int8 has a scale per tensor
+
+
+def test_an_update_moves_by_alpha_times_the_mean() -> None:
+    chosen = strategy("run.rounds=4")
+    weights = np.zeros(chosen.n_global, np.float32)
+    deltas = [Sparse(np.array([0, 2]), np.array([1, 4], np.float32)), Sparse(np.array([2]), np.array([2], np.float32))]
+    moved = chosen.update(weights, deltas, 2)
+    assert moved[:4].tolist() == [0.125, 0, 0.75, 0]
+    assert not weights.any()  # the caller's are its own
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_an_update_that_would_be_infinite_is_refused() -> None:
+    chosen = strategy("strategy.alpha_max=1")
+    weights = np.full(chosen.n_global, 3e38, np.float32)
+    with pytest.raises(StrategyError, match=r"diverged.*round 0.*strategy\.global_learning_rate"):
+        chosen.update(weights, [Sparse(np.array([5]), np.array([3e38], np.float32))], 0)
+
+
+def test_weights_that_do_not_fit_their_wire_type_name_the_remedy() -> None:
+    chosen = strategy()  # float16 down
+    weights = np.zeros(chosen.n_global, np.float32)
+    weights[40] = 1e6
+    with pytest.raises(StrategyError, match=r"diverged.*float16.*strategy\.global_learning_rate"):
+        chosen.download(weights)

@@ -1,0 +1,54 @@
+"""Runs small enough for a test: the examples cut short, an observer that says nothing, and what can run on this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tinymetafed import firmware, runner
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.locate import find, root
+from tinymetafed_codegen.spec import Experiment
+
+SINE = find("examples/sine.toml")
+OMNIGLOT = find("examples/omniglot.toml")
+
+DATA = Path(os.environ.get("TINYMETAFED_TEST_DATA", root().parent / "shared" / "data"))
+needs_data = pytest.mark.skipif(
+    not (DATA / "omniglot_background_small1.zip").is_file(),
+    reason=f"no omniglot_background_small1.zip in {DATA} (TINYMETAFED_TEST_DATA names another folder)",
+)
+
+_lacking = ", ".join(tool.name for tool in firmware.missing_tools("mps2"))
+needs_qemu = pytest.mark.skipif(bool(_lacking), reason=f"{_lacking} not installed: no emulated boards here")
+
+
+class Quiet:
+    """An observer that shows nothing."""
+
+    def stage(self, text: str, total: int = 0) -> None:
+        pass
+
+    def advance(self) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def sine(*overrides: str) -> Experiment:
+    """The sine example."""
+    return spec.load(SINE, overrides)
+
+
+def omniglot(*overrides: str) -> Experiment:
+    """The Omniglot example."""
+    return spec.load(OMNIGLOT, overrides)
+
+
+def manifest(experiment: Experiment, board: str = "native") -> dict[str, Any]:
+    """The experiment's manifest."""
+    return runner.manifest_of(experiment, "test", board)
