@@ -22,7 +22,7 @@ bool Dispatcher::work() {
   if (pending_.active && learner_.settled(pending_.question.round, pending_.question.step)) {
     pending_.active = false;
     learner_.clear_detail();
-    Writer out(answer_ + kFrameHeaderBytes, kCapacity - kFrameHeaderBytes - kFrameCrcBytes);
+    Writer out(answer_ + kFrameHeaderBytes, kMostPayload);
     const Status status = answer_progress(pending_.question.round, out);
     send_result(Await::kType, pending_.sequence, status, out.size());
   }
@@ -40,7 +40,7 @@ void Dispatcher::handle(uint8_t type, uint8_t sequence, const uint8_t* payload, 
     }
     return;
   }
-  Writer out(answer_ + kFrameHeaderBytes, kCapacity - kFrameHeaderBytes - kFrameCrcBytes);
+  Writer out(answer_ + kFrameHeaderBytes, kMostPayload);
   learner_.clear_detail();
   Status status = answer(type, payload, size, out);
   if (status == Status::kOk && !out.ok()) status = Status::kTooLarge;

@@ -21,6 +21,8 @@ class Dispatcher {
  private:
   static constexpr size_t kCapacity = board::kReceiveWindow;
   static_assert(kCapacity >= protocol::kMinReceiveWindow, "the smallest window that the protocol works with");
+  // The host's side of the line need not be wider than ours: an answer keeps to the window too.
+  static constexpr size_t kMostPayload = payload_capacity(kCapacity);
   static_assert(kCapacity <= UINT16_MAX, "Hello announces the window in 16 bits");
 
   struct Pending {

@@ -9,6 +9,12 @@
 
 namespace tmf {
 
+// Largest payload whose frame, with a delimiter at either end, takes at most `window` bytes on the wire.
+constexpr size_t payload_capacity(size_t window) {
+  const size_t room = window - 3;  // two delimiters and the first COBS code; one more code for every 254 bytes
+  return room - (room + 1) / 255 - protocol::kFrameHeaderBytes - protocol::kFrameCrcBytes;
+}
+
 // Takes a line's bytes one by one; whatever garbage comes, it is in step again after the next 0x00.
 class FrameDecoder {
  public:

@@ -298,13 +298,26 @@ def test_the_delta_is_the_hosts_own_selection(board: Board, model: str, uplink: 
     received = board.load(1, board.weights(), Dtype.F16)
     board.train(1)
     change = board.fetch()[: board.n_global] - received
-    capacity = board.device.hello.receive_window - 6 - protocol.Delta.fixed_size()
+    capacity = payload_capacity(board.device.hello.receive_window) - protocol.Delta.fixed_size()
     chunks = board.session.pull(1, k)
     assert chunks == delta.encode(change, k, uplink, capacity, round=1)
     found = delta.decode(chunks, n=board.n_global, k=k, round=1)
     np.testing.assert_array_equal(found.indices, delta.select_top(change, k))
     if uplink == Dtype.F32:
         np.testing.assert_array_equal(found.values, change[found.indices])
+
+
+@both_models
+def test_no_answer_is_longer_than_the_window(board: Board, model: str) -> None:
+    session = board.session
+    board.configure(board.n_global, Dtype.F32)
+    board.load(1, board.weights())
+    board.train(1)
+    for message in (Pull(1, 0), Fetch(0, 0xFFFF)):
+        before = session.traffic
+        session.request(message)
+        took = (session.traffic - before).up
+        assert session.window - 8 < took + 1 <= session.window  # + 1: a delimiter in front; and none could hold more
 
 
 def test_entries_pulled_in_any_order_are_the_same(board: Board) -> None:
