@@ -32,6 +32,16 @@ class Requirement:
 
 
 @dataclass(frozen=True)
+class Line:
+    """How a board wants its serial line opened; DTR and RTS are set before that, so that opening it reboots nothing."""
+
+    baud: int = 115200
+    dtr: bool = True  # both on suits most boards: some are silent without DTR, some reset when the two differ
+    rts: bool = True
+    settle_seconds: float = 0.0  # what comes so soon after opening is a boot banner
+
+
+@dataclass(frozen=True)
 class Board:
     """A board's facts. ``emulator``: the command that runs a firmware here, None where the firmware is the command."""
 
@@ -46,6 +56,7 @@ class Board:
     serial: tuple[str, ...]
     unique_id: tuple[str, ...]
     requirements: tuple[Requirement, ...]
+    line: Line
 
 
 def names() -> list[str]:
@@ -78,6 +89,7 @@ def load(name: str) -> Board:
                 Requirement(package, need["for"], need.get("command"), need.get("library"))
                 for package, need in facts["debian_packages"].items()
             ),
+            line=Line(**facts["line"]),
         )
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise BoardError(f"{path}: not a usable board file: {error!r}") from None

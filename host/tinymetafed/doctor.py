@@ -17,15 +17,9 @@ from tinymetafed_codegen import boards
 
 from . import firmware
 from .link.transport import group_of, holders
+from .link.usb import KNOWN_USB
 
 MIN_PYTHON = (3, 11)
-KNOWN_USB = {  # vendor and product id, as the boards' makers and usb.ids give them
-    (0x2341, 0x805A): "Arduino Nano 33 BLE",
-    (0x2341, 0x005A): "Arduino Nano 33 BLE in its boot loader; press reset once to run its firmware",
-    (0x10C4, 0xEA60): "CP2102 bridge, usual on ESP32 boards",
-    (0x1A86, 0x7523): "CH340 bridge, usual on ESP32 boards",
-    (0x303A, 0x1001): "ESP32 with USB of its own",
-}
 
 
 @dataclass(frozen=True)
@@ -107,8 +101,8 @@ def serial_ports() -> list[Finding]:
     for port in sorted(list_ports.comports(), key=lambda port: port.device):
         if port.vid is None or port.pid is None:
             continue  # a line on the mainboard, not a plugged-in board
-        known = KNOWN_USB.get((port.vid, port.pid), port.description)
-        detail = f"{known} ({port.vid:04x}:{port.pid:04x})"
+        known = KNOWN_USB.get((port.vid, port.pid))
+        detail = f"{known.title if known else port.description} ({port.vid:04x}:{port.pid:04x})"
         users = holders(port.device)
         if os.name == "posix" and not os.access(port.device, os.R_OK | os.W_OK):
             remedy = f"`sudo usermod -aG {group_of(port.device)} $USER`, then log in again"

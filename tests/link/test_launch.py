@@ -171,6 +171,33 @@ def test_killed_process_is_named(install: Install) -> None:
 
 
 @pytest.mark.parametrize("kind", ["native", "qemu"])
+def test_a_killed_process_is_started_again_as_the_same_device(install: Install, kind: str) -> None:
+    program = install(kind)
+    seen: list[str] = []
+    with launch(parse([f"{kind}:2"]), lambda board: program, check=lambda device: seen.append(device.url)) as devices:
+        before, unique_id, spent = devices[1].process, devices[1].hello.unique_id, devices[1].traffic
+        assert before is not None
+        before.kill()
+        before.wait()
+        assert devices[1].rejoin(10.0).startswith("restarted as /dev/pts/")
+        after = devices[1].process
+        assert after is not None and after.pid != before.pid and devices[1].hello.unique_id == unique_id
+        assert devices[1].session.fetch(0, 2).tolist() == [0, 0] and devices[1].traffic.down > spent.down
+        assert seen == [f"{kind}#1", f"{kind}#2", f"{kind}#2"]
+    assert after.returncode is not None
+
+
+def test_a_process_that_hangs_is_replaced(install: Install) -> None:
+    program = install("native")
+    with launch(parse(["native:1"]), lambda board: program) as (device,):
+        process = device.process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        assert device.rejoin(0.5).startswith("restarted as")
+        assert process.returncode is not None
+
+
+@pytest.mark.parametrize("kind", ["native", "qemu"])
 def test_no_process_outlives_a_killed_host(install: Install, tmp_path: Path, kind: str) -> None:
     program = install(kind)
     script = tmp_path / "host.py"

@@ -419,7 +419,7 @@ def test_wrong_size_of_an_answer(connect: Connect) -> None:
 
 
 def test_every_byte_is_counted(connect: Connect) -> None:
-    device, session = connect(faults=[Fault.NONE, Fault.DAMAGE, Fault.GARBAGE, Fault.CUT, Fault.DUPLICATE], greet=False)
+    device, session = connect(faults=[Fault.NONE, *[Fault.DAMAGE] * 3, Fault.GARBAGE, Fault.CUT, Fault.DUPLICATE], greet=False)
     session.hello()
     session.load(1, [part(0, np.ones(100))])
     before = session.traffic

@@ -18,6 +18,10 @@ _MEANING = {
 }
 
 
+class LaunchError(Exception):
+    """A device that cannot be started."""
+
+
 class LinkError(Exception):
     """Anything between the host and a board that keeps them from working together."""
 

@@ -18,10 +18,13 @@ from .transport import Transport
 
 AnswerT = TypeVar("AnswerT", bound=protocol.Record)
 
-DEADLINE_SECONDS = 0.5  # doubled at every retry
+DEADLINE_SECONDS = 0.5  # until it is known how fast this device answers; doubled at every retry
+SHORTEST_SECONDS = 0.2  # a busy laptop may be away for this long
+HURRY_SECONDS = 0.02  # a damaged frame has come, probably the answer: nothing is gained by waiting longer
 RETRIES = 4
 NOISE_BYTES = 24  # of what came instead of an answer, for the message
-PATIENCE = 4  # an answer may take this many times as long as the last one of its kind
+PATIENCE = 4  # an answer may take this many times as long as the slowest of its kind of late
+PACE_DECAY = 0.875  # by which the slowest is forgotten with every answer
 MAX_UNDER_WAY = 64  # well below the 256 sequence numbers
 
 
@@ -74,7 +77,7 @@ class Exchange:
         self._decoder = Decoder()
         self._frames: deque[Frame] = deque()
         self._sequence = os.urandom(1)[0]  # a late answer to an earlier program is unlikely to match
-        self._pace: dict[int, float] = {}  # seconds that the last answer to a request type took
+        self._pace: dict[int, float] = {}  # seconds that answers to a request type took at most, of late
         self._noise = bytearray()  # first bytes since the request that were no valid frame
         self._down = [0, 0]  # bytes; [1]: of samples
         self._up = [0, 0]
@@ -89,6 +92,11 @@ class Exchange:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def port(self) -> str:
+        """What the line itself is called, where it has another name than the device."""
+        return self._transport.name
 
     @property
     def traffic(self) -> Traffic:
@@ -112,7 +120,8 @@ class Exchange:
         patience = self._patience(sent)
         for attempt in range(self.retries + 1):
             self._send(sent, repeated=attempt > 0)
-            frame = self._receive((sent.sequence,), message.type_id, time.monotonic() + patience * 2**attempt)
+            until = time.monotonic() + patience * 2**attempt
+            frame = self._receive((sent.sequence,), message.type_id, until, hurry=attempt == 0)
             if frame is not None:
                 return self._open(frame, sent, answer)
         raise self._no_answer(message, patience * (2 ** (self.retries + 1) - 1), self.retries)
@@ -132,11 +141,25 @@ class Exchange:
     def _patience(self, sent: Sent) -> float:
         """Seconds to wait for an answer: twice the line's own time for question and answer, and the device's."""
         on_the_line = 10 * (len(sent.frame) + self.window) / self._transport.baud
-        return max(self.deadline, PATIENCE * self._pace.get(sent.message.type_id, 0.0)) + on_the_line
+        pace = self._pace.get(sent.message.type_id)
+        known = self.deadline if pace is None else max(min(self.deadline, SHORTEST_SECONDS), PATIENCE * pace)
+        return known + on_the_line
 
-    def _receive(self, sequences: Collection[int], type_id: int, until: float) -> Frame | None:
-        """The next answer to one of ``sequences``, or None at the time ``until``; anything else is dropped."""
+    def _receive(
+        self,
+        sequences: Collection[int],
+        type_id: int,
+        until: float,
+        *,
+        hurry: bool = False,
+        on_bytes: Callable[[], None] = lambda: None,
+    ) -> Frame | None:
+        """The next answer to one of ``sequences``, or None at the time ``until``; anything else is dropped.
+
+        ``hurry`` waits next to no longer once a damaged frame has come; ``on_bytes`` is called whenever bytes have.
+        """
         answers = (type_id | protocol.ANSWER_BIT, protocol.ERROR_TYPE)
+        damaged = self._decoder.damaged
         while True:
             while self._frames:
                 frame = self._frames.popleft()
@@ -151,10 +174,14 @@ class Exchange:
             self._frames.extend(found)
             if not found and len(self._noise) < NOISE_BYTES:
                 self._noise += data
+            if hurry and self._decoder.damaged > damaged:
+                until = min(until, time.monotonic() + HURRY_SECONDS)
+            on_bytes()
 
     def _open(self, frame: Frame, sent: Sent, answer: type[AnswerT]) -> AnswerT:
         """The answer in ``frame``. Raises DeviceRefused or DeviceGarbled."""
-        self._pace[sent.message.type_id] = time.monotonic() - sent.since
+        kind, took = sent.message.type_id, time.monotonic() - sent.since
+        self._pace[kind] = max(took, PACE_DECAY * self._pace.get(kind, 0.0))
         try:
             if frame.type_id == protocol.ERROR_TYPE:
                 error = protocol.ErrorAnswer.unpack(frame.payload)
@@ -214,7 +241,9 @@ class Exchange:
                 return
             oldest = under_way[0]
             patience = self._patience(oldest) * 2**failures
-            frame = self._receive([sent.sequence for sent in under_way], oldest.message.type_id, time.monotonic() + patience)
+            until = time.monotonic() + patience
+            sequences = [sent.sequence for sent in under_way]
+            frame = self._receive(sequences, oldest.message.type_id, until, hurry=len(under_way) == 1 and failures == 0)
             before = position
             if frame is None:
                 under_way.clear()

@@ -39,6 +39,22 @@ class Decoder:
         self._pending = bytearray()
         self._too_long = False
 
+    @property
+    def pending(self) -> bytes:
+        """What has come of a frame that has not ended."""
+        return bytes(self._pending)
+
+    def beginning(self, size: int) -> bytes:
+        """The first ``size`` bytes (type, sequence, payload) of the frame that is coming in; unchecked, and maybe fewer."""
+        wire, out, at = self._pending, bytearray(), 0
+        while at < len(wire) and len(out) < size:
+            code = wire[at]
+            out += wire[at + 1 : at + code]
+            if code < 0xFF and at + code < len(wire):
+                out.append(0)
+            at += code
+        return bytes(out[:size])
+
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that ``data`` completes, in order."""
         *ended, rest = data.split(b"\0")

@@ -8,21 +8,26 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from tinymetafed_codegen import boards
-from tinymetafed_codegen.protocol import HelloAnswer
 
-from .errors import LinkError
-from .session import START_SECONDS, Session, board_name
-from .transport import DEFAULT_BAUD, open_transport, ready
+from .device import Device, Way
+from .errors import LaunchError, LinkError
+from .faults import FaultError, FaultPlan, Injector
+from .record import Recorder
+from .session import START_SECONDS, Session
+from .transport import Transport, open_transport, ready
+from .usb import line_of, other_ports
 
 DEFAULT_BOARDS = {"native": "native", "qemu": "mps2"}
 ICOUNT = ("-icount", "shift=10")  # one instruction = 2^10 ns of virtual time, whatever the host's load
@@ -30,13 +35,22 @@ EXTRA_START_SECONDS = 0.2  # per process: they share the host's cores while they
 STOP_SECONDS = 2.0
 
 # Standard input is a pipe from the host. Its end means that the host is gone, however it went, and so must the rest.
-_WATCHDOG = 'trap "" INT TERM HUP; while read -r pid; do pids="$pids $pid"; done; [ -z "$pids" ] || kill -KILL $pids'
+# A process that was replaced is struck off, for its number may be another's by then.
+_WATCHDOG = """
+trap '' INT TERM HUP
+pids=' '
+while read -r change pid; do
+  case $change in
+    start) pids="$pids$pid " ;;
+    stop) pids="${pids%% $pid *} ${pids#* $pid }" ;;
+  esac
+done
+set -- $pids
+[ $# = 0 ] || kill -KILL "$@"
+"""
+_AT_BOARD = re.compile(r"(/.+|COM\d+|\w+://.+)@(\w+)")  # a port, then what is on it
 _ANNOUNCEMENT = re.compile(r"^(?:pty|char device redirected to) (/dev/\S+)", re.MULTILINE)
 _process_numbers = itertools.count(1)  # unique ids, also across several launches
-
-
-class LaunchError(Exception):
-    """A device that cannot be started."""
 
 
 class DeviceUrlError(LaunchError):
@@ -49,27 +63,17 @@ class EmulatorMissing(LaunchError):
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """What one URL asks for: ``count`` processes of ``kind`` that run ``board``, or a serial line (no board yet)."""
+    """What one URL asks for: ``count`` processes of ``kind`` that run ``board``, or a serial line (no board to start)."""
 
     url: str
     kind: str
     board: str | None = None
     count: int = 1
-
-
-@dataclass(frozen=True)
-class Device:
-    """A board that has answered; ``url`` is its port's, or native#1, qemu#2 with the ``process`` that stands in."""
-
-    url: str
-    session: Session
-    hello: HelloAnswer
-    board: str
-    process: subprocess.Popen[bytes] | None = None
+    declared: str | None = None  # the board on a serial line, where the URL names it
 
 
 def parse(urls: Sequence[str]) -> list[DeviceSpec]:
-    """``native:N``, ``qemu:N``, ``qemu:N@BOARD``, or any serial URL. Raises DeviceUrlError."""
+    """``native:N``, ``qemu:N``, ``qemu:N@BOARD``, or any serial URL, PORT or PORT@BOARD. Raises DeviceUrlError."""
     found: list[DeviceSpec] = []
     for url in urls:
         kind, colon, rest = url.partition(":")
@@ -80,22 +84,28 @@ def parse(urls: Sequence[str]) -> list[DeviceSpec]:
             expected = "expected native:N, qemu:N, qemu:N@BOARD or a serial port"
             hint = f"did you mean '{near[0]}:{rest}'?" if near else expected
             raise DeviceUrlError(f"device '{url}': {hint}")
-        elif any(other.url == url for other in found):
-            raise DeviceUrlError(f"device '{url}': given twice; a port serves one session")
         else:
-            found.append(DeviceSpec(url, "serial"))
+            at = _AT_BOARD.fullmatch(url)
+            spec = DeviceSpec(url, "serial") if at is None else DeviceSpec(at[1], "serial", declared=_known_board(url, at[2]))
+            if any(other.url == spec.url for other in found):
+                raise DeviceUrlError(f"device '{url}': given twice; a port serves one session")
+            found.append(spec)
     return found
+
+
+def _known_board(url: str, board: str) -> str:
+    if board in boards.names():
+        return board
+    near = get_close_matches(board, boards.names(), n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(boards.names())}"
+    raise DeviceUrlError(f"device '{url}': no board '{board}'; {hint}")
 
 
 def _parse_process(url: str, kind: str, rest: str) -> DeviceSpec:
     match = re.fullmatch(r"(\d+)(?:@(\w+))?", rest)
     if match is None or int(match[1]) == 0:
         raise DeviceUrlError(f"device '{url}': expected a number of processes from 1 on, for instance {kind}:4")
-    board = match[2] or DEFAULT_BOARDS[kind]
-    if board not in boards.names():
-        near = get_close_matches(board, boards.names(), n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(boards.names())}"
-        raise DeviceUrlError(f"device '{url}': no board '{board}'; {hint}")
+    board = _known_board(url, match[2] or DEFAULT_BOARDS[kind])
     if (kind == "qemu") != (boards.load(board).emulator is not None):
         other = f"qemu:{match[1]}@{board}" if kind == "native" else f"native:{match[1]}"
         hint = other if kind == "native" or board == DEFAULT_BOARDS["native"] else "a serial port"
@@ -109,30 +119,44 @@ def launch(
     firmware: Callable[[str], Path],
     *,
     icount: bool = False,
-    baud: int = DEFAULT_BAUD,
+    faults: FaultPlan | None = None,
+    record: Path | None = None,
+    check: Callable[[Device], None] | None = None,
     start: float = START_SECONDS,
 ) -> Iterator[list[Device]]:
     """Starts and opens all devices and greets them side by side; closes and stops them at the end, whatever happens.
 
     ``firmware`` gives the program for a board's name and is called once per board that runs as a process; ``icount``
-    makes emulators count instructions exactly. Raises LaunchError, EmulatorMissing, and the session's LinkErrors.
+    makes emulators count instructions exactly; ``faults`` are injected between host and devices; ``record`` is the file
+    that every byte is written to; ``check`` runs on each device now and whenever it comes back. Raises LaunchError,
+    EmulatorMissing, the session's LinkErrors, and what ``check`` raises.
     """
     if icount and any(spec.kind != "qemu" for spec in specs):
         raise LaunchError("exact instruction counts need an emulator; use qemu:N")
+    if faults is not None and faults.reboots:
+        for spec in specs:
+            if spec.kind == "serial":
+                raise FaultError(f"{spec.url}: fault 'reboot' restarts processes, and a board on a port is none; leave it out")
     with ExitStack() as stack:
+        recorder = stack.enter_context(Recorder(record)) if record is not None else None
         processes = _start_all(stack, specs, firmware, icount)
         numbered = {kind: itertools.count(1) for kind in DEFAULT_BOARDS}
         patience = start + EXTRA_START_SECONDS * len(processes)
         waiting = iter(processes)
-        lines: list[tuple[str, _Process | None]] = []
+        ports: list[_ProcessPort | _SerialPort] = []
         for spec in specs:
             for _ in range(spec.count):
-                process = None if spec.kind == "serial" else next(waiting)
-                name = spec.url if process is None else f"{spec.kind}#{next(numbered[spec.kind])}"
-                lines.append((name, process))
-        with ThreadPoolExecutor(max_workers=max(1, len(lines))) as pool:
-            futures = [pool.submit(_greet, stack, name, process, baud, patience) for name, process in lines]
+                if spec.kind == "serial":
+                    ports.append(_SerialPort(spec.url, _Wrapping(faults, recorder, len(ports)), spec.declared))
+                else:
+                    name = f"{spec.kind}#{next(numbered[spec.kind])}"
+                    ports.append(_ProcessPort(name, _Wrapping(faults, recorder, len(ports)), next(waiting)))
+        with ThreadPoolExecutor(max_workers=max(1, len(ports))) as pool:
+            futures = [pool.submit(_greet, stack, port, patience) for port in ports]
             devices = [future.result() for future in futures]
+        if check is not None:
+            for device in devices:
+                device.check(check)
         yield devices
 
 
@@ -144,15 +168,33 @@ def _command(board: boards.Board, program: Path, unique_id: str) -> list[str]:
 
 
 class _Process:
-    """A running stand-in for a board, its diagnostics kept in a file."""
+    """A running stand-in for a board, its diagnostics kept in a file; started again it keeps its unique id."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], tell: Callable[[str, int], None]) -> None:
+        """``tell`` hears of each start and stop, with the process's number."""
         self.program = Path(command[0]).name
+        self._command = command
+        self._tell = tell
+        self._start()
+
+    def _start(self) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by stop()
         # Its own session: Ctrl-C is for the host, which then stops everybody in order.
-        self.popen = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True
-        )  # fmt: skip
+        try:
+            self.popen = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True
+            )
+        except OSError as error:
+            self._errors.close()
+            raise LaunchError(f"{self._command[0]}: cannot be started: {error}") from error
+        self._tell("start", self.popen.pid)
+
+    def restart(self) -> None:
+        """Ends it, if it still runs, and starts it anew."""
+        self.popen.kill()
+        self.stop()
+        self._tell("stop", self.popen.pid)
+        self._start()
 
     def line(self, until: float) -> str:
         """The path of the pseudo-terminal that it announces. Raises LaunchError when it ends, or at time ``until``."""
@@ -193,6 +235,101 @@ class _Process:
                 stream.close()
 
 
+class _Wrapping:
+    """What stands between the host and one line: faults, then the recorder, which notes what the host sees."""
+
+    def __init__(self, faults: FaultPlan | None, recorder: Recorder | None, place: int) -> None:
+        self.injector = Injector(faults, place) if faults is not None else None
+        self._recorder = recorder
+
+    def wrap(self, transport: Transport, device: str, reboot: Callable[[], None] | None = None) -> Transport:
+        if self.injector is not None:
+            transport = self.injector.wrap(transport, reboot)
+        return transport if self._recorder is None else self._recorder.wrap(transport, device)
+
+    def arm(self, ready: bool) -> None:
+        if self.injector is not None:
+            self.injector.armed = ready
+
+
+class _ProcessPort:
+    """The pseudo-terminal of a process; both are made anew when the process has ended or does not answer."""
+
+    def __init__(self, name: str, wrapping: _Wrapping, process: _Process) -> None:
+        self.name = name
+        self.arm = wrapping.arm
+        self.injector = wrapping.injector
+        self._wrap = wrapping.wrap
+        self._process = process
+        self._path = ""
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        return self._process.popen
+
+    def open(self, until: float) -> Transport:
+        """Opens the line of a process that was just started."""
+        self._path = self._process.line(until)
+        return self._reopen()
+
+    def ways_back(self) -> Iterator[Way]:
+        if not self._process.ended:
+            yield Way(lambda: f"answers again on {self._path}", self._reopen)
+        yield Way(lambda: f"restarted as {self._path}", self._restart)
+
+    def explain(self, error: LinkError) -> Exception:
+        """A better reason than ``error``, where the process has ended."""
+        if not self._process.ended:
+            return error
+        return LaunchError(f"{self.name}: {self._process.program} ended at its start{self._process.diagnosis()}")
+
+    def _reopen(self) -> Transport:
+        return self._wrap(open_transport(self._path, name=f"{self.name} ({self._path})"), self.name, self._kill)
+
+    def _restart(self) -> Transport:
+        self._process.restart()
+        return self.open(time.monotonic() + START_SECONDS)
+
+    def _kill(self) -> None:
+        self._process.popen.kill()
+
+
+class _SerialPort:
+    """A board's serial line, by the name that the user gave or, when it is gone, any USB port where the board answers."""
+
+    process = None
+
+    def __init__(self, url: str, wrapping: _Wrapping, declared: str | None) -> None:
+        self.name = self._path = url
+        self.arm = wrapping.arm
+        self.injector = wrapping.injector
+        self._wrap = wrapping.wrap
+        self._declared = declared
+
+    def open(self, until: float) -> Transport:
+        """Opens the line as the board on it needs it."""
+        return self._open(self._path)
+
+    def ways_back(self) -> Iterator[Way]:
+        was = self._path
+        for path in dict.fromkeys((was, self.name)):
+            yield Way(partial(self._found, path, was), partial(self._open, path))
+        for path in other_ports(was):
+            yield Way(partial(self._found, path, was), partial(self._open, path), is_its_own=False)
+
+    def explain(self, error: LinkError) -> Exception:
+        """The error itself: nothing more is known of a board."""
+        return error
+
+    def _found(self, path: str, was: str) -> str:
+        self._path = path
+        return "answers again" if path == was else f"is {path} now"
+
+    def _open(self, path: str) -> Transport:
+        name = self.name if path == self.name else f"{self.name} ({path})"
+        return self._wrap(open_transport(path, line=line_of(path, self._declared), name=name), self.name)
+
+
 def _start_all(stack: ExitStack, specs: Sequence[DeviceSpec], firmware: Callable[[str], Path], icount: bool) -> list[_Process]:
     """Starts every process; ``stack`` stops them, and a watchdog does when the host dies without running it."""
     wanted = [spec.board for spec in specs for _ in range(spec.count) if spec.board is not None]
@@ -221,31 +358,35 @@ def _start_all(stack: ExitStack, specs: Sequence[DeviceSpec], firmware: Callable
         for process in processes:
             process.stop()
 
+    lock = threading.Lock()
+
+    def tell(change: str, pid: int) -> None:
+        assert watchdog.stdin is not None
+        with lock:
+            watchdog.stdin.write(f"{change} {pid}\n".encode())
+            watchdog.stdin.flush()
+
     stack.callback(stop_all)
-    assert watchdog.stdin is not None
     for name in wanted:
         command = _command(known[name], programs[name], f"{next(_process_numbers):016x}")
-        try:
-            process = _Process([*command, *(ICOUNT if icount else ())])
-        except OSError as error:
-            raise LaunchError(f"{command[0]}: cannot be started: {error}") from error
-        processes.append(process)
-        watchdog.stdin.write(b"%d\n" % process.popen.pid)
-        watchdog.stdin.flush()
+        processes.append(_Process([*command, *(ICOUNT if icount else ())], tell))
     return processes
 
 
-def _greet(stack: ExitStack, name: str, process: _Process | None, baud: int, patience: float) -> Device:
+def _greet(stack: ExitStack, port: _ProcessPort | _SerialPort, patience: float) -> Device:
     """Opens the line of one device and asks who is there."""
     until = time.monotonic() + patience
-    url = name if process is None else process.line(until)
     try:
-        transport = open_transport(url, baud, name=name if url == name else f"{name} ({url})")
-        stack.callback(transport.close)
-        session = Session(transport, name=name)
-        hello = session.hello(max(0.0, until - time.monotonic()))
+        transport = port.open(until)
+        try:
+            session = Session(transport, name=port.name)
+            hello = session.hello(max(0.0, until - time.monotonic()))
+        except BaseException:
+            transport.close()
+            raise
     except LinkError as error:
-        if process is not None and process.ended:
-            raise LaunchError(f"{name}: {process.program} ended at its start{process.diagnosis()}") from error
-        raise
-    return Device(name, session, hello, board_name(hello), process.popen if process is not None else None)
+        better = port.explain(error)
+        raise better from (error if better is not error else None)
+    device = Device(port.name, session, hello, port)
+    stack.callback(device.close)
+    return device

@@ -16,7 +16,7 @@ from tinymetafed_codegen.protocol import Dtype
 FloatArray = npt.NDArray[np.float32]
 ArrayLike = npt.NDArray[Any]
 
-LOAD_BYTES = 1024  # framing costs under 2 % from here on, so larger windows carry two chunks at once
+LOAD_CHUNKS = 2  # at once in the window: while one is being answered the line carries the other
 ELEMENT_BYTES = {Dtype.F32: 4, Dtype.F16: 2, Dtype.I8: 1, Dtype.U8: 1}
 _WIRE_TYPES = {"float32": Dtype.F32, "float16": Dtype.F16, "int8": Dtype.I8, "uint8": Dtype.U8}
 _NUMPY_TYPES = {Dtype.F32: "<f4", Dtype.F16: "<f2", Dtype.I8: "i1", Dtype.U8: "u1"}
@@ -57,7 +57,7 @@ def load_chunk(segments: Sequence[Segment], round: int, position: int, window: i
     first = (position - segment.offset) * size
     if index < 0 or not 0 <= first < len(segment.data):
         raise ValueError(f"no segment holds weight {position}")
-    share = min(window, max(LOAD_BYTES, window // 2))
+    share = window // LOAD_CHUNKS
     data = segment.data[first : first + tail_capacity(protocol.Load, share) // size * size]
     return protocol.Load(round, position, segment.dtype, segment.scale, data), position + len(data) // size
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.protocol import State, Status
+from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, State, Status
 
 from .errors import DeviceGarbled, SampleTooLarge, TrainingFailed, WrongFirmware
-from .exchange import DEADLINE_SECONDS, RETRIES, Exchange, Sent
+from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Exchange, Sent
 from .frame import Frame
 from .messages import (
     ArrayLike,
@@ -35,6 +35,7 @@ HELLO_SECONDS = 0.06
 QUIET_SECONDS = 0.1  # without a byte: whatever was still on its way has come
 REPORT_SECONDS = 0.5  # between two progress answers of a training board
 STALL_SECONDS = 120.0  # no single step takes this long
+_CHUNK_HEAD = struct.Struct("<IIH")  # Delta.round, rank, count
 _SMALLER = "send uint8 levels with a scale, use smaller inputs, or a board with more memory"
 
 
@@ -47,6 +48,7 @@ class Session(Exchange):
         super().__init__(transport, name=name, deadline=deadline, retries=retries)
         self.session = int.from_bytes(os.urandom(4), "little")  # a board still busy for an earlier host forgets that
         self._round = 0
+        self._training: float | None = None  # seconds that the last program took on the device's own samples
 
     # --- Who is there ---
 
@@ -135,6 +137,8 @@ class Session(Exchange):
         total = checked_length(parts)
 
         def chunk_at(position: int) -> tuple[protocol.Request, int] | None:
+            if position > total:
+                raise DeviceGarbled(f"{self.name}: claims {position} weights, {total} were sent; reset the board")
             return load_chunk(parts, round, position, self.window) if position < total else None
 
         for _ in self._in_order(chunk_at, protocol.LoadAnswer, lambda answer: answer.next_offset):
@@ -158,15 +162,19 @@ class Session(Exchange):
         a short training costs one message; one that is slower than thought is asked where it stands.
         """
         target = total_steps
-        began = moved = time.monotonic()
+        called = began = moved = time.monotonic()
         first: int | None = None
         last = -1
+        # A program that took a few milliseconds so far is not waited for a second when its answer is lost.
+        patience = 2 * REPORT_SECONDS if self._training is None else max(SHORTEST_SECONDS, PATIENCE * self._training)
         while True:
-            progress = self._await(round, target)
+            progress = self._await(round, target, min(patience, 2 * REPORT_SECONDS))
+            patience = 2 * REPORT_SECONDS
             now = time.monotonic()
             if on_progress is not None:
                 on_progress(progress)
             if self._trained(progress).state == State.DONE:
+                self._training = now - called
                 return progress
             if progress.state != State.TRAINING:
                 raise TrainingFailed(
@@ -185,10 +193,10 @@ class Session(Exchange):
             pace = (progress.step - first) / (now - began) if now > began else 0.0
             target = min(total_steps, progress.step + max(1, int(pace * REPORT_SECONDS)))
 
-    def _await(self, round: int, target: int) -> protocol.Progress:
+    def _await(self, round: int, target: int, patience: float) -> protocol.Progress:
         sent = self._prepare(protocol.Await(round, target))
         self._send(sent)
-        frame = self._receive((sent.sequence,), sent.message.type_id, time.monotonic() + 2 * REPORT_SECONDS)
+        frame = self._receive((sent.sequence,), sent.message.type_id, time.monotonic() + patience, hurry=True)
         if frame is not None:
             return self._open(frame, sent, protocol.Progress)
         self._pace.pop(sent.message.type_id, None)  # how long a target took says nothing about an answer at once
@@ -228,6 +236,8 @@ class Session(Exchange):
         def sample_at(step: int) -> tuple[protocol.Request, int] | None:
             while first + len(kept) <= step:
                 example = next(source, None)
+                if example is None and first + len(kept) < step:
+                    raise DeviceGarbled(f"{self.name}: claims {step} samples, {first + len(kept)} were there; reset the board")
                 if example is None:
                     return None
                 kept.append(self._sample(round, first + len(kept), example))
@@ -260,11 +270,17 @@ class Session(Exchange):
         return protocol.Sample(round, step, dtype, example.scale, payload)
 
     def pull(self, round: int, count: int) -> list[protocol.Delta]:
-        """The frozen delta's chunks, in order, until ``count`` entries. Raises DeviceGarbled for a wrong one."""
+        """The frozen delta's chunks, in order, until ``count`` entries. Raises DeviceGarbled for a wrong one.
+
+        How many entries a chunk holds stands at its beginning, so the next one is asked for while it still comes in.
+        """
         chunks: list[protocol.Delta] = []
         rank = 0
+        asked: Sent | None = None
         while rank < count:
-            delta = self._ask(protocol.Pull(round, rank), protocol.Delta)
+            if asked is None or asked.after != rank:
+                asked = self._pull(round, rank)
+            delta, asked = self._chunk(round, rank, count, asked)
             if delta.round != round or delta.rank != rank or not 1 <= delta.count <= count - rank:
                 raise DeviceGarbled(
                     f"{self.name}: asked for entries from {rank} of {count} of round {round}'s delta, "
@@ -273,6 +289,40 @@ class Session(Exchange):
             chunks.append(delta)
             rank += delta.count
         return chunks
+
+    def _pull(self, round: int, rank: int) -> Sent:
+        """Asks for the chunk at ``rank``, without waiting for it."""
+        sent = self._prepare(protocol.Pull(round, rank), rank)
+        self._send(sent)
+        return sent
+
+    def _chunk(self, round: int, rank: int, count: int, asked: Sent) -> tuple[protocol.Delta, Sent | None]:
+        """The chunk that ``asked`` asks for, and the question for the next one if it was seen where that begins."""
+        early: Sent | None = None
+
+        def look_ahead() -> None:
+            nonlocal early
+            if early is None and rank < (following := self._following(asked, rank)) < count:
+                early = self._pull(round, following)
+
+        until = time.monotonic() + self._patience(asked)
+        frame = self._receive((asked.sequence,), protocol.Pull.type_id, until, hurry=True, on_bytes=look_ahead)
+        if frame is None:
+            return self._ask(protocol.Pull(round, rank), protocol.Delta), None
+        delta = self._open(frame, asked, protocol.Delta)
+        if early is not None:
+            early.since = time.monotonic()  # the device starts with it now
+        return delta, early
+
+    def _following(self, asked: Sent, rank: int) -> int:
+        """The rank after the chunk that is coming in, as its unchecked beginning says; 0 when it does not say so yet."""
+        head = self._decoder.beginning(FRAME_HEADER_BYTES + _CHUNK_HEAD.size)
+        if len(head) < FRAME_HEADER_BYTES + _CHUNK_HEAD.size:
+            return 0
+        type_id, sequence = head[:FRAME_HEADER_BYTES]
+        _, first, entries = _CHUNK_HEAD.unpack_from(head, FRAME_HEADER_BYTES)
+        is_answer = type_id == protocol.Pull.type_id | protocol.ANSWER_BIT and sequence == asked.sequence and first == rank
+        return first + entries if is_answer else 0
 
     # --- Reading and using weights ---
 

@@ -17,9 +17,12 @@ from typing import Any, Protocol, Self
 import serial
 from serial.tools import list_ports
 
+from tinymetafed_codegen.boards import Line
+
 from .errors import PortError
 
-DEFAULT_BAUD = 115200
+DEFAULT_BAUD = Line().baud
+BUSY_SECONDS = 1.0  # a modem manager, or we looking for a lost board, may try a port that has just appeared
 WRITE_SECONDS = 10.0  # a line that takes no byte for this long is stuck
 _READ_BYTES = 1 << 16
 
@@ -44,28 +47,52 @@ class Transport(Protocol):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None: ...
 
 
-def open_transport(
-    url: str, baud: int = DEFAULT_BAUD, *, name: str | None = None, dtr: bool = True, rts: bool = True
-) -> Transport:
+def open_transport(url: str, baud: int | None = None, *, name: str | None = None, line: Line | None = None) -> Transport:
     """Opens any URL that ``serial.serial_for_url`` knows: /dev/ttyACM0, COM5, socket://host:port, loop://, /dev/pts/N.
 
-    ``name`` stands for the line in messages. DTR and RTS are set before the line opens. Both on suits all known boards:
-    an Arduino Nano 33 BLE is silent until DTR is on, and ESP32 kits reset when the two differ. Raises PortError.
+    ``line`` is what the board needs: its speed, unless ``baud`` is given, and DTR and RTS, which are set before the line
+    opens so that opening it reboots nothing; what comes within its settle time is discarded. ``name`` stands for the line
+    in messages. Raises PortError.
     """
-    try:
-        port = serial.serial_for_url(url, do_not_open=True, baudrate=baud, timeout=0, write_timeout=WRITE_SECONDS)
-        port.dtr = dtr
-        port.rts = rts
-        if os.name == "posix":  # elsewhere the operating system lets nobody share a port anyway
-            port.exclusive = True
-        port.open()
-    except (serial.SerialException, OSError, ValueError) as error:
-        raise _open_error(url, error) from error
+    line = line or Line()
+    baud = baud or line.baud
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            port = _open(url, baud, line)
+            break
+        except (serial.SerialException, OSError, ValueError) as error:
+            if getattr(error, "errno", None) not in (errno.EBUSY, errno.EAGAIN) or time.monotonic() >= until:
+                raise _open_error(url, error) from error
+            time.sleep(0.05)
     name = name or url
     # Reading the descriptor ourselves costs two system calls per answer; pyserial's socket:// gives one byte per call.
-    if os.name == "posix" and ("://" not in url or url.startswith("socket://")):
-        return _Descriptor(name, baud, port)
-    return _Generic(name, baud, port)
+    is_descriptor = os.name == "posix" and ("://" not in url or url.startswith("socket://"))
+    transport = _Descriptor(name, baud, port) if is_descriptor else _Generic(name, baud, port)
+    if line.settle_seconds:
+        _settle(transport, line.settle_seconds)
+    return transport
+
+
+def _open(url: str, baud: int, line: Line) -> Any:
+    port = serial.serial_for_url(url, do_not_open=True, baudrate=baud, timeout=0, write_timeout=WRITE_SECONDS)
+    port.dtr = line.dtr
+    port.rts = line.rts
+    if os.name == "posix":  # elsewhere the operating system lets nobody share a port anyway
+        port.exclusive = True
+    port.open()
+    return port
+
+
+def _settle(transport: Transport, seconds: float) -> None:
+    """Reads and forgets what comes: a boot banner, or what was on its way to whoever had the port before."""
+    until = time.monotonic() + seconds
+    try:
+        while (left := until - time.monotonic()) > 0:
+            transport.read(left)
+    except BaseException:
+        transport.close()
+        raise
 
 
 class _Closing:
