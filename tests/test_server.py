@@ -1,84 +1,90 @@
-"""Side by side: outcomes in the items' order whichever device was faster, one thread per device, failures passed on."""
+"""The round loop on real firmware: the same weights whatever the line does, and contributions that say what happened."""
 
 from __future__ import annotations
 
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
+from small_runs import SINE, Quiet, manifest, needs_qemu, sine
 
-from tinymetafed.server import side_by_side
+from tinymetafed import runner, server
+from tinymetafed.fleet import Fleet
+from tinymetafed.learn.delta import Sparse
+from tinymetafed.learn.weights import Floats, initial, sha256
+from tinymetafed.link import faults
+from tinymetafed.server import Round, digest
 
-
-class Device:
-    """Stands for a session; counts how many threads are in it at once."""
-
-    def __init__(self, delay: float = 0.0) -> None:
-        self.delay = delay
-        self.served: list[int] = []
-        self.threads: set[int] = set()
-        self.inside = 0
-
-    def work(self, item: int) -> int:
-        self.inside += 1
-        assert self.inside == 1, "a session serves one thread at a time"
-        time.sleep(self.delay)
-        self.served.append(item)
-        self.threads.add(threading.get_ident())
-        self.inside -= 1
-        return item * item
+pytestmark = pytest.mark.usefixtures("built_once")
+ROUNDS = 40
+BAD_CABLE = "flip=0.01,drop=0.003,duplicate=0.005,insert=0.003,truncate=0.003,delay=1ms,disconnect=0.002,reboot=0.005,seed=5"
 
 
-def work(device: Any, item: int) -> int:
-    result: int = device.work(item)
-    return result
+@contextmanager
+def training(
+    url: str, rounds: int, plan: str = "", start: int = 0, weights: Floats | None = None
+) -> Iterator[tuple[Fleet, Iterator[Round]]]:
+    experiment = sine(f"run.rounds={rounds}", "run.devices_per_round=3")
+    setup = runner.set_up(experiment, str(SINE), None)
+    first = initial(setup.manifest, experiment.run.seed, experiment.model.init) if weights is None else weights
+    with runner.running(experiment, str(SINE), [url], Quiet(), faults=faults.parse(plan) if plan else None) as fleet:
+        yield fleet, server.rounds(setup.strategy, setup.task, fleet, first, start)
 
 
-@pytest.mark.parametrize("delays", [[0.0], [0.01, 0.0], [0.01, 0.005, 0.0]])
-def test_outcomes_come_in_the_items_order(delays: list[float]) -> None:
-    devices: list[Any] = [Device(delay) for delay in delays]
-    items = list(range(7))
-    with ThreadPoolExecutor(len(devices)) as pool:
-        outcomes = side_by_side(pool, [devices[i % len(devices)] for i in items], items, work)
-    assert outcomes == [i * i for i in items]
-    for place, device in enumerate(devices):
-        assert device.served == items[place :: len(devices)]
-        assert len(device.threads) == 1
+def weights_of(url: str, rounds: int, plan: str = "") -> str:
+    with training(url, rounds, plan) as (_, done):
+        return sha256([each.weights for each in done][-1])
 
 
-def test_devices_work_at_the_same_time() -> None:
-    meeting = threading.Barrier(3, timeout=5)  # broken unless all three come
-
-    def wait(device: object, item: int) -> int:
-        meeting.wait()
-        return item
-
-    devices: list[Any] = [Device() for _ in range(3)]
-    with ThreadPoolExecutor(3) as pool:
-        assert side_by_side(pool, devices, [0, 1, 2], wait) == [0, 1, 2]
+def test_a_bad_cable_and_reboots_change_no_weight() -> None:
+    with training("native:3", ROUNDS, BAD_CABLE) as (_, done):
+        rounds = list(done)
+    assert sha256(rounds[-1].weights) == weights_of("native:1", ROUNDS)
+    statuses = [part.status for each in rounds for part in each.contributions]
+    assert statuses.count("redone") > 0 and "skipped" not in statuses
+    assert all(part.note for each in rounds for part in each.contributions if part.status == "redone")
+    assert sum(each.traffic.retries for each in rounds) > 0
 
 
-@pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("error", [ValueError("device 1 failed"), KeyboardInterrupt()])
-def test_after_a_failure_the_others_finish_what_they_are_at_and_no_more(count: int, error: BaseException) -> None:
-    devices: list[Any] = [Device(0.02) for _ in range(count)]
-    items = list(range(10 * count))
-    failing = min(1, count - 1)
-
-    def fail(device: Any, item: int) -> int:
-        if item == failing:
-            raise error
-        result: int = device.work(item)
-        return result
-
-    with pytest.raises(type(error)), ThreadPoolExecutor(count) as pool:
-        side_by_side(pool, [devices[i % count] for i in items], items, fail)
-    assert devices[failing].served == []
-    assert all(device.inside == 0 and len(device.served) <= 2 for device in devices)
+@needs_qemu
+def test_emulated_boards_on_a_bad_cable_reach_the_same_weights() -> None:
+    assert weights_of("qemu:2", 8, "flip=0.01,reboot=0.004,delay=1ms,seed=2") == weights_of("native:2", 8)
 
 
-def test_nothing_to_do() -> None:
-    with ThreadPoolExecutor(1) as pool:
-        assert side_by_side(pool, [], [], work) == []
+def test_a_board_killed_between_rounds_is_started_again() -> None:
+    with training("native:2", 12) as (fleet, done):
+        for each in done:
+            if each.index % 4 == 0:
+                process = fleet.devices[each.index // 4 % 2].process
+                assert process is not None
+                process.kill()
+        assert sha256(each.weights) == weights_of("native:1", 12)
+
+
+def test_rounds_go_on_where_they_stopped() -> None:
+    with training("native:2", 10) as (_, done):
+        whole = list(done)
+    with training("native:2", 10, start=6, weights=whole[5].weights) as (_, done):
+        rest = list(done)
+    assert [each.index for each in rest] == [6, 7, 8, 9]
+    assert sha256(rest[-1].weights) == sha256(whole[-1].weights)
+    assert [part.digest for part in rest[0].contributions] == [part.digest for part in whole[6].contributions]
+
+
+def test_a_contribution_says_who_what_and_how_much() -> None:
+    experiment = sine()
+    with training("native:2", 1) as (fleet, done):
+        (only,) = done
+        assert {part.device for part in only.contributions} <= {device.url for device in fleet.devices}
+        assert only.traffic == fleet.traffic - (fleet.traffic - only.traffic) and only.traffic.up > 0
+    assert len({part.client for part in only.contributions}) == 3
+    half = manifest(experiment)["n_global"] // 2
+    assert all((part.status, part.note, part.entries) == ("accepted", "", half) for part in only.contributions)
+
+
+def test_the_digest_is_of_indices_then_values() -> None:
+    update = Sparse(np.array([1, 5], np.int64), np.array([0.5, -2.0], np.float32))
+    content = bytes.fromhex("010000000000000005000000000000000000003f000000c0")
+    assert digest(update) == hashlib.sha256(content).hexdigest()

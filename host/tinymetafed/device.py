@@ -11,18 +11,16 @@ from .learn import delta
 from .learn.delta import Sparse
 from .learn.downlink import Segment
 from .learn.tasks import Samples, Task
-from .link.exchange import Traffic
 from .link.messages import Example
 from .link.session import Session
 
 
 @dataclass(frozen=True)
 class ClientResult:
-    """What a client sent back and what its round cost."""
+    """What a client sent back, and the device's last word on its training."""
 
     client: int
     delta: Sparse
-    traffic: Traffic
     progress: Progress
 
 
@@ -44,7 +42,6 @@ class Job:
 
 def federate(session: Session, task: Task, job: Job, weights: list[Segment], n: int, k: int) -> ClientResult:
     """One meta-training round of one client: returns its Top-P% delta of k entries out of n. Raises LinkError, DeltaError."""
-    before = session.traffic
     token = session.next_round()
     session.load(token, weights)
     progress = run(session, task, job, token)
@@ -52,9 +49,9 @@ def federate(session: Session, task: Task, job: Job, weights: list[Segment], n: 
         sparse = delta.decode(session.pull(token, k), n=n, k=k, round=token)
     except delta.DeltaError as error:
         raise delta.DeltaError(
-            f"{session.name}: its update is not believed: {error}; the weights are as before, reset the board and start again"
+            f"{session.name}: its update is not believed: {error}; the weights are as before, reset the board"
         ) from None
-    return ClientResult(job.client, sparse, session.traffic - before, progress)
+    return ClientResult(job.client, sparse, progress)
 
 
 def run(session: Session, task: Task, job: Job, token: int) -> Progress:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +12,12 @@ import numpy as np
 from tinymetafed_codegen.protocol import Program, SampleSet, Status
 
 from .device import Job, run
+from .fleet import Fleet
 from .learn.strategy import TinyMetaFed
 from .learn.tasks import HELD_OUT, Floats, Samples, Task
 from .learn.weights import Floats as Weights
 from .link.errors import TrainingFailed
 from .link.session import Session
-from .server import side_by_side
 
 _CONSTANT = 1e-3  # outputs that vary by less than this share of the targets' range do not depend on the input
 
@@ -98,14 +97,13 @@ def adapt(session: Session, strategy: TinyMetaFed, task: Task, weights: Weights,
     return Adapted(client, test, before, _predict(session, task, test))
 
 
-def configure(sessions: Sequence[Session], strategy: TinyMetaFed, count: int) -> None:
-    """Makes devices ready to adapt with ``count`` samples."""
-    for session in sessions:
-        session.configure(Program.ADAPT, strategy.adaptation(count), 0, strategy.uplink)
+def configure(fleet: Fleet, strategy: TinyMetaFed, count: int) -> None:
+    """Makes devices ready to adapt with ``count`` samples. Raises LinkError."""
+    fleet.configure(Program.ADAPT, strategy.adaptation(count), 0, strategy.uplink)
 
 
 def meta_test(
-    sessions: Sequence[Session],
+    fleet: Fleet,
     strategy: TinyMetaFed,
     task: Task,
     weights: Weights,
@@ -113,9 +111,12 @@ def meta_test(
     count: int | None = None,
     on_task: Callable[[], None] = lambda: None,
 ) -> MetaTest:
-    """Scores ``tasks`` held-out clients, each adapted with ``count`` samples (default: the task's own number)."""
+    """Scores ``tasks`` held-out clients, each adapted with ``count`` samples (default: the task's own number).
+
+    Raises LinkError.
+    """
     count = strategy.experiment.task.count(SampleSet.ADAPT) if count is None else count
-    configure(sessions, strategy, count)
+    configure(fleet, strategy, count)
 
     def one(session: Session, client: int) -> tuple[float, float, bool]:
         adapted = adapt(session, strategy, task, weights, client, count)
@@ -126,9 +127,8 @@ def meta_test(
             _is_constant(task, adapted.after, adapted.test),
         )
 
-    with ThreadPoolExecutor(max_workers=len(sessions)) as pool:
-        clients = [HELD_OUT + t for t in range(tasks)]
-        scores = side_by_side(pool, [sessions[t % len(sessions)] for t in range(tasks)], clients, one)
+    served = fleet.map([HELD_OUT + t for t in range(tasks)], one)
+    scores = [each.outcome for each in served if each.outcome is not None]
     return MetaTest(task.metric, [s[0] for s in scores], [s[1] for s in scores], sum(s[2] for s in scores))
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import threading
+import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 
 from tinymetafed_codegen.protocol import Program
 
 from .device import ClientResult, Job, federate
+from .fleet import Fleet, Served
+from .learn.delta import Sparse
 from .learn.downlink import Segment
 from .learn.strategy import TinyMetaFed
 from .learn.tasks import Task
@@ -21,8 +21,17 @@ from .learn.weights import Floats
 from .link.exchange import Traffic
 from .link.session import Session
 
-Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one client's round came to: its update as a digest, and who trained it."""
+
+    client: int
+    device: str  # Device.url that served it in the end, "" when skipped
+    status: str  # accepted, redone (accepted after a first attempt was lost) or skipped
+    digest: str  # of the update, see digest(); "" when skipped
+    entries: int
+    note: str  # why it was redone or skipped, one line; "" otherwise
 
 
 @dataclass(frozen=True)
@@ -32,85 +41,68 @@ class Round:
     index: int
     weights: Floats = field(repr=False)
     alpha: float
-    clients: list[int]
-    devices: list[int]
+    contributions: list[Contribution]
     traffic: Traffic
     seconds: float
     change: float  # Euclidean norm of the weights' change, for the journal only
 
 
-def rounds(strategy: TinyMetaFed, task: Task, sessions: Sequence[Session], weights: Floats) -> Iterator[Round]:
-    """Meta-trains round by round. Which device serves which client never reaches the result.
+def rounds(
+    strategy: TinyMetaFed,
+    task: Task,
+    fleet: Fleet,
+    weights: Floats,
+    start: int = 0,
+    pinned: Callable[[int], bytes | None] | None = None,
+) -> Iterator[Round]:
+    """Meta-trains from round ``start`` on, whose ``weights`` [n_global] are given, to the run's end.
 
-    Raises LinkError, DeltaError, StrategyError.
+    Which device serves which client never reaches the result. ``pinned`` gives the unique id of the only board that has a
+    client's data (None: any can); a client whose board is lost is skipped. Raises LinkError, StrategyError.
     """
     experiment = strategy.experiment
     phases = strategy.training()
-    before = _total(sessions)
-    for session in sessions:
-        session.configure(Program.TRAIN, phases, strategy.top_k, strategy.uplink)
-    traffic = _total(sessions) - before  # counted in the first round, so that a run's sums leave nothing out
-    with ThreadPoolExecutor(max_workers=len(sessions)) as pool:
-        for index in range(experiment.run.rounds):
-            started = time.monotonic()
-            clients = strategy.clients(index)
-            devices = [(index * len(clients) + place) % len(sessions) for place in range(len(clients))]
-            download = strategy.download(weights)
+    before = fleet.traffic  # with what configuring takes, so that a run's sums leave nothing out
+    fleet.configure(Program.TRAIN, phases, strategy.top_k, strategy.uplink)
+    for index in range(start, experiment.run.rounds):
+        began = time.monotonic()
+        clients = strategy.clients(index)
+        download = strategy.download(weights)
 
-            def one_client(
-                session: Session, client: int, index: int = index, download: list[Segment] = download
-            ) -> ClientResult:
-                job = Job(Program.TRAIN, phases, experiment.run.seed, client, index)
-                return federate(session, task, job, download, strategy.n_global, strategy.top_k)
+        def one_client(session: Session, client: int, index: int = index, download: list[Segment] = download) -> ClientResult:
+            job = Job(Program.TRAIN, phases, experiment.run.seed, client, index)
+            return federate(session, task, job, download, strategy.n_global, strategy.top_k)
 
-            results = side_by_side(pool, [sessions[d] for d in devices], clients, one_client)
-            moved = strategy.update(weights, [result.delta for result in results], index)
-            change = float(np.linalg.norm(moved.astype(np.float64) - weights))
-            weights = moved
-            yield Round(
-                index=index,
-                weights=weights,
-                alpha=float(strategy.alpha(index)),
-                clients=clients,
-                devices=devices,
-                traffic=sum((result.traffic for result in results), traffic),
-                seconds=time.monotonic() - started,
-                change=change,
-            )
-            traffic = Traffic()
+        served = fleet.map(clients, one_client, pinned=pinned)
+        deltas = [each.outcome.delta for each in served if each.outcome is not None]
+        moved = strategy.update(weights, deltas, index) if deltas else weights
+        change = float(np.linalg.norm(moved.astype(np.float64) - weights))
+        weights = moved
+        yield Round(
+            index=index,
+            weights=weights,
+            alpha=float(strategy.alpha(index)),
+            contributions=[_contribution(client, each) for client, each in zip(clients, served, strict=True)],
+            traffic=fleet.traffic - before,
+            seconds=time.monotonic() - began,
+            change=change,
+        )
+        before = fleet.traffic
 
 
-def _total(sessions: Sequence[Session]) -> Traffic:
-    return sum((session.traffic for session in sessions), Traffic())
+def digest(delta: Sparse) -> str:
+    """SHA-256 of an update: its indices as little-endian int64, then its values as little-endian float32."""
+    content = delta.indices.astype("<i8").tobytes() + delta.values.astype("<f4").tobytes()
+    return hashlib.sha256(content).hexdigest()
 
 
-def side_by_side(
-    pool: ThreadPoolExecutor,
-    sessions: Sequence[Session],
-    items: Sequence[Item],
-    work: Callable[[Session, Item], Outcome],
-) -> list[Outcome]:
-    """``work(session, item)`` for each pair, one thread per distinct session; outcomes in the items' order."""
-    outcomes: list[Outcome | None] = [None] * len(items)
-    queues: dict[int, list[int]] = {}
-    for place, session in enumerate(sessions):
-        queues.setdefault(id(session), []).append(place)
-
-    stop = threading.Event()
-
-    def serve(places: list[int]) -> None:
-        for place in places:
-            if stop.is_set():
-                return
-            outcomes[place] = work(sessions[place], items[place])
-
-    if len(queues) == 1:
-        serve(list(range(len(items))))
-    else:
-        try:
-            for future in as_completed([pool.submit(serve, places) for places in queues.values()]):
-                future.result()
-        except BaseException:  # Ctrl-C too: the others finish what they are at, and no more
-            stop.set()
-            raise
-    return outcomes  # type: ignore[return-value]  # every place was filled, or an exception is under way
+def _contribution(client: int, served: Served[ClientResult]) -> Contribution:
+    delta = served.outcome.delta if served.outcome is not None else None
+    return Contribution(
+        client=client,
+        device=served.device,
+        status=served.status,
+        digest=digest(delta) if delta is not None else "",
+        entries=delta.indices.size if delta is not None else 0,
+        note=served.note,
+    )
