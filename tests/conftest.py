@@ -1,4 +1,4 @@
-"""What tests of several folders share: stand-ins from link/, the NumPy reference from kernels/, one build per model."""
+"""What tests of several folders share: stand-ins from link/ and fuzz/, NumPy reference from kernels/, one build per model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from tinymetafed import runner
 from tinymetafed.firmware import Firmware
 from tinymetafed_codegen.spec import Experiment
 
-sys.path += [str(Path(__file__).parent / folder) for folder in ("link", "kernels")]
+sys.path += [str(Path(__file__).parent / folder) for folder in ("link", "kernels", "fuzz")]
+
+# These open lines by name and look for lost ones: two processes of them would take each other's pseudo-terminals.
+_BY_NAME = ("tests/link/", "tests/test_fleet.py", "tests/test_cli.py", "tests/test_runner.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(_BY_NAME):
+            item.add_marker(pytest.mark.xdist_group("lines"))
+
 
 _built: dict[tuple[str, str], Firmware] = {}
 

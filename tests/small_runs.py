@@ -38,6 +38,9 @@ class Quiet:
     def note(self, text: str) -> None:
         pass
 
+    def event(self, text: str) -> None:
+        pass
+
 
 def sine(*overrides: str) -> Experiment:
     """The sine example."""

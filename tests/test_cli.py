@@ -24,12 +24,13 @@ from fake_device import FakeDevice, Fault
 from small_runs import DATA, OMNIGLOT, SINE, manifest, needs_data, needs_qemu, sine
 
 from tinymetafed import cli, firmware, runner, store
+from tinymetafed.fleet import Fleet
 from tinymetafed.link import launch
 from tinymetafed.link.session import Session
 
 COMMAND = Path(sys.executable).with_name("tinymetafed")
 SHORT = ("--set", "run.rounds=5", "--set", "evaluation.tasks=3", "--set", "evaluation.every=0", "--test-device", "native:1")
-RUN_FILES = {"experiment.toml", "manifest.json", "journal.jsonl", "weights.npz", "result.json", "report.html"}
+RUN_FILES = {"experiment.toml", "run.db", "lock", "weights.npz", "report.html"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,10 +108,13 @@ def the_object(said: Said) -> dict[str, Any]:
             ["tinymetafed train examples/sine.toml", "--device", "native:4", "qemu:4", "/dev/ttyACM0", "--data", "--set"],
         ),
         (["adapt"], ["tinymetafed adapt", "--tasks", "--samples", "--device"]),
+        (["train"], ["--resume", "--fault", "flip=0.01", "--record"]),
         (["report"], ["RUN", "report.html"]),
+        (["export"], ["tinymetafed export", "--output", "FILE.npz", "FILE.h"]),
+        (["monitor"], ["tinymetafed monitor", "--baud", "recording"]),
         (["codegen"], ["tinymetafed codegen examples/sine.toml", "--board", "--output"]),
         (["doctor"], ["Check this machine", "--json"]),
-        (["bench"], ["kernels"]),
+        (["bench"], ["kernels", "wire"]),
         (["bench", "kernels"], ["instructions", "--board"]),
         (["demo"], ["--rounds", "--out"]),
     ],
@@ -146,20 +150,19 @@ def test_a_run_folder_holds_what_happened(finished: tuple[Path, Said]) -> None:
     folder, said = finished
     result = the_object(said)
     assert {path.name for path in folder.iterdir()} == RUN_FILES
-    stored = json.loads((folder / "result.json").read_text())
-    assert stored == {key: result[key] for key in stored}
-    assert set(result) - set(stored) == {"run", "report"}
-    entries = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
-    rounds = [entry for entry in entries if entry["kind"] == "round"]
-    assert [entry["round"] for entry in rounds] == list(range(5))
+    run = store.read_run(folder)
+    assert run.result == {key: value for key, value in result.items() if key not in ("run", "report")}
+    assert [entry["round"] for entry in run.rounds] == list(range(5))
     for key in ("bytes_down", "bytes_up", "bytes_samples"):
-        assert sum(entry[key] for entry in rounds) == result[key]
-    experiment = store.read_experiment(folder)
+        assert sum(entry[key] for entry in run.rounds) == result[key]
+    for entry in run.rounds:
+        (part,) = entry["contributions"]
+        assert part["status"] == "accepted" and part["device"] in ("native#1", "native#2") and len(part["digest"]) == 64
+    experiment = run.experiment()
     assert experiment.run.rounds == 5 and experiment.model == sine().model
+    assert runner.sha256(run.weights) == run.rounds[-1]["weights_sha256"] == result["weights_sha256"]
     with np.load(folder / "weights.npz") as arrays:
-        assert int(arrays["rounds"]) == 5
-    weights = store.read_weights(folder, manifest(experiment))
-    assert runner.sha256(weights) == result["weights_sha256"]
+        assert int(arrays["rounds"]) == 5 and arrays["dense1.bias"].tobytes() == run.weights[32:64].tobytes()
 
 
 def test_a_run_repeated_from_its_own_experiment_file_gives_its_weights(command: Command, finished: tuple[Path, Said]) -> None:
@@ -217,8 +220,8 @@ def test_the_demo_ends_on_its_figures(command: Command, tmp_path: Path) -> None:
     assert said.code == 0
     for words in ("before adaptation", "after", "dense float32", "instructions per training step", "report.html"):
         assert words in said.out
-    assert "qemu#4" in (tmp_path / "demo" / "result.json").read_text()
-    assert "instructions_per_step" in json.loads((tmp_path / "demo" / "result.json").read_text())
+    result = store.read_run(tmp_path / "demo").result
+    assert result is not None and result["devices"][3]["url"] == "qemu#4" and "full" in result["instructions_per_step"]
 
 
 def test_the_demo_without_an_emulator_says_so(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +230,7 @@ def test_the_demo_without_an_emulator_says_so(command: Command, tmp_path: Path, 
     monkeypatch.setattr(firmware, "missing_tools", lambda board: [lacking] if board == "mps2" else genuine(board))
     said = command("demo", "--rounds", 2, "--out", tmp_path / "demo")
     assert said.code == 0 and "qemu-system-arm missing" in said.err
-    assert "native#4" in (tmp_path / "demo" / "result.json").read_text()
+    assert store.read_run(tmp_path / "demo").devices[3]["url"] == "native#4"
 
 
 # --- Interrupted ---
@@ -260,9 +263,10 @@ def test_ctrl_c_leaves_the_last_finished_round_and_no_process(tmp_path: Path, pe
     pipe = subprocess.PIPE
     with subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path) as host:
         end = time.monotonic() + 60
-        journal = folder / "journal.jsonl"
         while (
-            host.poll() is None and time.monotonic() < end and not (journal.exists() and journal.read_text().count("\n") > 50)
+            host.poll() is None
+            and time.monotonic() < end
+            and not ((folder / "run.db").exists() and store.read_run(folder).trained > 50)
         ):
             time.sleep(0.05)
         processes = children(host.pid)
@@ -276,13 +280,78 @@ def test_ctrl_c_leaves_the_last_finished_round_and_no_process(tmp_path: Path, pe
     while any(map(alive, processes)) and time.monotonic() < end:
         time.sleep(0.05)
     assert not any(map(alive, processes))
-    lines = journal.read_text()
-    assert lines.endswith("\n")
+    assert f"continue with: tinymetafed train --resume {folder} --device native:2" in err
+    run = store.read_run(folder)
+    assert run.trained > 50 and run.result is None
+    assert runner.sha256(run.weights) == run.rounds[-1]["weights_sha256"]
     with np.load(folder / "weights.npz") as arrays:
-        trained = int(arrays["rounds"])
-    assert trained - lines.count("\n") in (0, 1)  # interrupted just before its line, a round is finished none the less
-    assert not (folder / "result.json").exists()
-    assert np.isfinite(store.read_weights(folder, manifest(sine()))).all()
+        assert int(arrays["rounds"]) == run.trained
+
+
+# --- Continued ---
+
+
+def test_a_finished_run_says_so_and_gives_its_result_again(
+    command: Command, finished: tuple[Path, Said], run_copy: Path
+) -> None:
+    said = command("train", "--resume", run_copy, "--json")
+    again, result = the_object(said), the_object(finished[1])
+    assert "finished already, with all of its 5 rounds" in said.err
+    assert {**again, "run": "", "report": ""} == {**result, "run": "", "report": ""}
+    assert store.read_run(run_copy).sessions == store.read_run(finished[0]).sessions
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "run.rounds=9"], "leave --set out"),
+        (["--out", "elsewhere"], "leave --out out"),
+        ([], "give an experiment file"),
+    ],
+)
+def test_what_makes_another_run_is_refused(command: Command, run_copy: Path, arguments: list[str], words: str) -> None:
+    said = command("train", *(["--resume", run_copy] if arguments else []), *arguments)
+    assert said.code == 2 and words in said.error
+
+
+def test_another_experiment_is_refused(command: Command, run_copy: Path) -> None:
+    said = command("train", SINE, "--resume", run_copy)  # 3000 rounds, not 5
+    assert said.code == 1 and str(SINE) in said.error and "not the experiment of" in said.error
+    assert command("train", run_copy / "experiment.toml", "--resume", run_copy).code == 0
+
+
+def test_a_run_in_use_is_refused_with_its_process(command: Command, run_copy: Path) -> None:
+    with store.reopen(run_copy):
+        said = command("train", "--resume", run_copy)
+        assert said.code == 1 and f"{run_copy}: process {os.getpid()} is training" in said.error
+        assert command("report", run_copy).code == 0  # whoever only reads is not kept out
+
+
+# --- What goes over the line ---
+
+
+def test_faults_change_no_bit_and_a_recording_is_readable(command: Command, finished: tuple[Path, Said]) -> None:
+    arguments = [
+        *SHORT,
+        "--device",
+        "native:2",
+        "--fault",
+        "flip=0.01",
+        "--fault",
+        "seed=3",
+        "--record",
+        "line.record",
+        "--json",
+    ]
+    result = the_object(command("train", SINE, "--out", "run", *arguments))
+    assert result["weights_sha256"] == the_object(finished[1])["weights_sha256"]
+    said = command("monitor", "line.record")
+    assert said.code == 0 and "Configure" in said.out and "Pull" in said.out
+    assert command("monitor", SINE).code == 1
+
+
+def test_a_fault_that_means_nothing_is_wrong_usage(refused: Callable[..., str]) -> None:
+    assert "did you mean 'flip'?" in refused(2, SINE, "--fault", "flp=0.1")
 
 
 # --- Refusals before anything is written ---
@@ -402,6 +471,7 @@ def test_another_data_set_is_refused(refused: Callable[..., str], tmp_path: Path
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A board that does not answer is given up in a second."""
     monkeypatch.setattr(runner, "launch", functools.partial(launch.launch, start=0.7))
+    monkeypatch.setattr(runner, "Fleet", functools.partial(Fleet, patience=0.3))
     monkeypatch.setattr(launch, "Session", functools.partial(Session, deadline=0.05, retries=2))
 
 
@@ -478,7 +548,7 @@ def test_a_board_that_answers_nothing_or_garbage(
     [
         ({"faults": [Fault.NONE] * 6 + [Fault.GARBAGE_ONLY] * 20}, "no valid answer"),
         ({"faults": [Fault.NONE] * 6 + [Fault.DROP] * 20}, "no answer"),
-        ({"faults": [Fault.NONE] * 6 + [Fault.VANISH]}, "the line went away"),
+        ({"faults": [Fault.NONE] * 6 + [Fault.VANISH]}, "no device is left"),
         ({"steps": 80, "fails_at": 3}, "NOT_FINITE"),
         ({"steps": 80}, "delta chunk at rank 0"),  # this stand-in's deltas are no deltas
     ],
@@ -491,59 +561,49 @@ def test_a_board_that_fails_in_mid_run_leaves_no_finished_run(
     device = fake(**behaviour)
     said = command("train", SINE, *SHORT, "--device", device.url, "--out", "run", "--json")
     assert said.code == 1 and words in said.error
-    assert not Path("run/result.json").exists()
-    with np.load("run/weights.npz") as arrays:
-        assert int(arrays["rounds"]) == 0
+    assert ("tinymetafed train --resume run" in said.err) == (words != "NOT_FINITE")
+    run = store.read_run(Path("run"))
+    assert run.result is None and run.trained == 0
 
 
 # Weights
 
 
-def spoil_nan(file: Path) -> None:
-    with np.load(file) as arrays:
-        tensors = dict(arrays)
-    tensors["dense1.kernel"][0, 3] = np.nan
-    np.savez(file, **tensors)
+def flip(run: Path) -> None:
+    content = bytearray((run / "run.db").read_bytes())
+    content[content.index(b"native#1") + 3] ^= 1
+    (run / "run.db").write_bytes(content)
 
 
-def spoil_cut(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:1000])
+def truncate(run: Path) -> None:
+    (run / "run.db").write_bytes((run / "run.db").read_bytes()[:9000])
 
 
-def spoil_other_model(file: Path) -> None:
-    np.savez(file, **{"rounds": np.int64(1), "dense1.kernel": np.zeros((1, 5), np.float32)})
+def another_version(run: Path) -> None:
+    content = bytearray((run / "run.db").read_bytes())
+    content[63] += 1  # user_version
+    (run / "run.db").write_bytes(content)
 
 
-def spoil_other_tensors(file: Path) -> None:
-    np.savez(file, rounds=np.int64(1))
-
-
-def spoil_text(file: Path) -> None:
-    file.write_text("weights")
-
-
+@pytest.mark.parametrize("verb", [["train", "--resume"], ["adapt"], ["report"], ["export", "-o", "w.npz"]], ids=lambda v: v[0])
 @pytest.mark.parametrize(
     ("spoil", "words"),
-    [
-        (spoil_nan, "NaN or infinity at weight 3"),
-        (spoil_cut, "damaged or not a weights file"),
-        (spoil_other_model, "belongs to another model"),
-        (spoil_other_tensors, "belongs to another model"),
-        (spoil_text, "damaged or not a weights file"),
-        (Path.unlink, "has not saved any weights yet"),
-    ],
-    ids=["nan", "cut", "another model", "other tensors", "text", "missing"],
+    [(flip, "is not what was written; restore"), (truncate, "malformed"), (another_version, "a store of format 2")],
 )
-def test_weights_that_cannot_be_used(command: Command, run_copy: Path, spoil: Callable[[Path], Any], words: str) -> None:
-    spoil(run_copy / "weights.npz")
-    said = command("adapt", run_copy, "--json")
+def test_a_store_that_cannot_be_believed(
+    command: Command, run_copy: Path, verb: list[str], spoil: Callable[[Path], None], words: str
+) -> None:
+    spoil(run_copy)
+    before = {path.name: path.read_bytes() for path in run_copy.iterdir()}
+    said = command(*verb, run_copy)
     assert said.code == 1
-    assert str(run_copy / "weights.npz") in said.error and words in said.error
+    assert str(run_copy / "run.db") in said.error and words in said.error
+    assert {path.name: path.read_bytes() for path in run_copy.iterdir()} == before and not Path("w.npz").exists()
 
 
-@pytest.mark.parametrize("verb", ["adapt", "report"])
-def test_a_folder_that_is_no_run(command: Command, tmp_path: Path, verb: str) -> None:
-    said = command(verb, tmp_path)
+@pytest.mark.parametrize("verb", [["adapt"], ["report"], ["export", "-o", "w.h"], ["train", "--resume"]], ids=lambda v: v[0])
+def test_a_folder_that_is_no_run(command: Command, tmp_path: Path, verb: list[str]) -> None:
+    said = command(*verb, tmp_path)
     assert said.code == 1 and str(tmp_path) in said.error and "run folder" in said.error
 
 
@@ -569,8 +629,10 @@ def test_a_run_that_fails_is_not_a_finished_one(command: Command, overrides: lis
     said = command("train", SINE, "--device", "native:1", "--test-device", "native:1", "--out", "run", "--json", *settings)
     assert said.code == 1
     assert [word for word in words if word not in said.error] == []
-    if Path("run/result.json").exists():  # trained to its end, but to nothing: then the report says so
+    if store.read_run(Path("run")).result is not None:  # trained to its end, but to nothing: then the report says so
         assert 'class="banner"' in Path("run/report.html").read_text()
+        again = command("train", "--resume", "run", "--json")
+        assert again.code == 1 and "collapsed" in again.error
 
 
 def test_a_collapse_is_noticed_on_the_way(command: Command) -> None:
@@ -578,7 +640,10 @@ def test_a_collapse_is_noticed_on_the_way(command: Command) -> None:
     settings = [word for key in keys for word in ("--set", key)]
     said = command("train", SINE, "--device", "native:1", "--test-device", "native:1", "--out", "run", "--json", *settings)
     assert said.code == 1 and "training collapsed: after 50 rounds" in said.error
-    assert not Path("run/result.json").exists()
+    assert store.read_run(Path("run")).result is None
+    again = command("train", "--resume", "run", "--json")
+    assert again.code == 1 and "training collapsed: after 50 rounds" in again.error
+    assert store.read_run(Path("run")).trained == 50
 
 
 @pytest.fixture
@@ -590,9 +655,9 @@ def little_room() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_is_named_and_leaves_no_finished_run(command: Command, request: pytest.FixtureRequest) -> None:
+def test_a_full_disk_is_named_and_leaves_no_run(command: Command, request: pytest.FixtureRequest) -> None:
     runner.build(sine(), "test", "native")  # not what this is about
     request.getfixturevalue("little_room")
     said = command("train", SINE, *SHORT, "--device", "native:1", "--out", "run", "--json")
-    assert said.code == 1 and "run/weights.npz" in said.error and "cannot be written" in said.error
-    assert {path.name for path in Path("run").iterdir()} == {"experiment.toml", "manifest.json", "journal.jsonl"}
+    assert said.code == 1 and "run/run.db" in said.error and "cannot be written" in said.error
+    assert not Path("run/run.db").exists()

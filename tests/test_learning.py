@@ -13,15 +13,14 @@ from tinymetafed.learn.weights import initial
 @pytest.mark.usefixtures("built_once")
 def test_sine_at_p50_learns_in_a_thousand_rounds() -> None:
     trained, untrained = [], []
-    with runner.running(sine(), str(SINE), ["native:1"], Quiet()) as devices:
-        sessions = [device.session for device in devices]
+    with runner.running(sine(), str(SINE), ["native:1"], Quiet()) as fleet:
         for seed in (1, 2, 3, 4, 5):
             setup = runner.set_up(sine(f"run.seed={seed}", "run.rounds=1000"), str(SINE), None)
             first = weights = initial(setup.manifest, seed, setup.experiment.model.init)
-            for done in server.rounds(setup.strategy, setup.task, sessions, weights):
+            for done in server.rounds(setup.strategy, setup.task, fleet, weights):
                 weights = done.weights
-            untrained.append(np.mean(evaluate.meta_test(sessions, setup.strategy, setup.task, first, 200).after))
-            trained.append(np.mean(evaluate.meta_test(sessions, setup.strategy, setup.task, weights, 200).after))
+            untrained.append(np.mean(evaluate.meta_test(fleet, setup.strategy, setup.task, first, 200).after))
+            trained.append(np.mean(evaluate.meta_test(fleet, setup.strategy, setup.task, weights, 200).after))
     assert np.mean(trained) <= 0.65
     assert np.mean(untrained) >= 3.5
 
@@ -32,11 +31,10 @@ def test_omniglot_learns_in_three_hundred_rounds() -> None:
     # A schedule that falls to 0 in a fifth of the usual rounds has to start higher.
     setup = runner.set_up(omniglot("run.rounds=300", "strategy.alpha_max=1.0"), str(OMNIGLOT), DATA)
     first = weights = initial(setup.manifest, 1, setup.experiment.model.init)
-    with runner.running(setup.experiment, str(OMNIGLOT), ["native:1"], Quiet()) as devices:
-        sessions = [device.session for device in devices]
-        for done in server.rounds(setup.strategy, setup.task, sessions, weights):
+    with runner.running(setup.experiment, str(OMNIGLOT), ["native:1"], Quiet()) as fleet:
+        for done in server.rounds(setup.strategy, setup.task, fleet, weights):
             weights = done.weights
-        before = np.mean(evaluate.meta_test(sessions, setup.strategy, setup.task, first, 50).after)
-        after = np.mean(evaluate.meta_test(sessions, setup.strategy, setup.task, weights, 50).after)
+        before = np.mean(evaluate.meta_test(fleet, setup.strategy, setup.task, first, 50).after)
+        after = np.mean(evaluate.meta_test(fleet, setup.strategy, setup.task, weights, 50).after)
     assert after >= 0.86
     assert after >= before + 0.08

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
+import sqlite3
 import tomllib
-from collections.abc import Callable
+from contextlib import closing
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinymetafed import charts, report
+from tinymetafed import charts, report, store
+from tinymetafed.learn.weights import sha256
+from tinymetafed.store import StoreError
 from tinymetafed_codegen import boards, generate, spec
 
 SINE = """
@@ -54,21 +57,48 @@ def journal(rounds: int, streamed: int = 0) -> list[dict[str, Any]]:
                 {"kind": "evaluation", "round": i, "before": 0.2 if streamed else 4.5, "after": after, "n_tasks": 50}
             )
         if i < rounds:
+            parts = [contribution(client) for client in (i, i + 1)]
+            entry = {"kind": "round", "round": i, "alpha": 0.5, "contributions": parts, "devices": []}
             traffic = {"bytes_down": 4000, "bytes_up": 1000, "bytes_samples": streamed}
-            entry = {"kind": "round", "round": i, "alpha": 0.5, "clients": [i, i + 1], "devices": ["native:2/0"] * 2}
             entries.append({**entry, **traffic, "seconds": 1.875, "update_norm": 1.0, "retries": 1})
     return entries
 
 
-def write_run(folder: Path, experiment: str, entries: list[dict[str, Any]], result: dict[str, Any] | None) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "experiment.toml").write_text(experiment)
-    (folder / "journal.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+def contribution(client: int, status: str = "accepted", note: str = "") -> dict[str, Any]:
+    device = "" if status == "skipped" else "native#1"
+    return {"client": client, "device": device, "status": status, "digest": "ab" * 32, "entries": 3, "note": note}
+
+
+DEVICE = {"url": "native#1", "board": "native", "unique_id": "00c0ffee", "receive_window": 4096}
+
+
+def session(after: int, **other: Any) -> dict[str, Any]:
+    return {"kind": "session", "round": after, "devices": [{**DEVICE, **other}], "start_seconds": 1.0, "versions": {}}
+
+
+def manifest(experiment: str) -> dict[str, Any]:
     parsed = spec.parse(tomllib.loads(experiment), "test")
-    manifest = generate.design(parsed, boards.load("native"), "test").manifest
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    if result is not None:
-        (folder / "result.json").write_text(json.dumps(result))
+    return generate.design(parsed, boards.load("native"), "test").manifest
+
+
+def write_run(
+    folder: Path, experiment: str, entries: list[dict[str, Any]], result: dict[str, Any] | None, header: Any = None
+) -> Path:
+    """A run folder that says what is given, as its store keeps it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = np.zeros(3, np.float32)
+    run = {"experiment": experiment, "manifest": header or manifest(experiment), "weights_sha256": sha256(weights)}
+    (folder / "run.db").unlink(missing_ok=True)
+    with closing(sqlite3.connect(folder / "run.db", isolation_level=None)) as database:
+        database.executescript(store._SCHEMA)
+        writer = store.RunStore(folder, database)
+        writer.append("run", run, weights)
+        for entry in [session(0), *entries]:
+            content = {key: value for key, value in entry.items() if key != "kind"}
+            is_round = entry["kind"] == "round"
+            writer.append(entry["kind"], {**content, "weights_sha256": sha256(weights)}, weights if is_round else None)
+        if result is not None:
+            writer.append("result", result)
     return folder
 
 
@@ -88,7 +118,7 @@ def result(experiment: str, showcase: dict[str, Any], metric: str, before: float
             "after_ci95": 0.02,
             "per_task": [[before, after / 2], [before, after], [before, after], [before, min(after * 1.5, 1)]],
         },
-        "devices": [{"url": "native:2/0", "board": "native", "unique_id": "00c0ffee", "receive_window": 4096, "rounds": 80}],
+        "devices": [{**DEVICE, "rounds": 80}],
         "versions": {"tinymetafed": "9.8.7"},
         "seed": 3,
         "task": tomllib.loads(experiment)["task"]["kind"],
@@ -207,11 +237,11 @@ def test_curves_follow_the_numbers(sine: Path, omniglot: Path) -> None:
 
 
 def test_the_memory_map_comes_from_the_manifest(sine: Path) -> None:
-    shown, manifest = page(sine), json.loads((sine / "manifest.json").read_text())
-    assert f"{manifest['ram_total']:,} of {manifest['ram_available']:,} bytes of RAM on native" in shown.text
+    shown, facts = page(sine), manifest(SINE)
+    assert f"{facts['ram_total']:,} of {facts['ram_available']:,} bytes of RAM on native" in shown.text
     boxes = [a for tag, a in shown.tags if tag == "rect"]
-    assert len(boxes) == len(manifest["arena"]["tensors"])
-    for parameter in manifest["parameters"]:
+    assert len(boxes) == len(facts["arena"]["tensors"])
+    for parameter in facts["parameters"]:
         assert parameter["name"] in shown.text
 
 
@@ -232,12 +262,9 @@ def test_a_long_run_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_run_says_so_and_shows_what_there_is(tmp_path: Path) -> None:
-    run_dir = write_run(tmp_path, SINE, journal(20), None)
-    with (run_dir / "journal.jsonl").open("a") as out:
-        out.write('{"kind": "round", "rou')  # being written
-    shown = page(run_dir)
+    shown = page(write_run(tmp_path, SINE, journal(20), None))
     assert "This run is unfinished" in shown.text and "20 of 40 rounds" in shown.text
-    assert "native:2/0 40" in shown.text and "Bytes per client and round 2,500" in shown.text
+    assert "native#1 native 00c0ffee 4,096 40" in shown.text and "Bytes per client and round 2,500" in shown.text
     assert len(shown.lines("after")) == 1 and "95 %" not in shown.text
 
 
@@ -248,10 +275,30 @@ def test_a_single_evaluation_is_no_curve(tmp_path: Path) -> None:
 
 
 def test_a_run_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
-    run_dir = write_run(tmp_path, OMNIGLOT, [], None)
-    assert "0 of 40 rounds" in page(run_dir).text
-    (run_dir / "journal.jsonl").unlink()
-    assert "0 of 40 rounds" in page(run_dir).text
+    assert "0 of 40 rounds" in page(write_run(tmp_path, OMNIGLOT, [], None)).text
+
+
+def test_what_did_not_go_straight_through_is_listed(tmp_path: Path, sine: Path) -> None:
+    entries = journal(40)
+    rounds = [entry for entry in entries if entry["kind"] == "round"]
+    rounds[7]["contributions"][1] = contribution(8, "redone", "native#2: the line went away")
+    rounds[9]["contributions"][0] = contribution(9, "skipped", "its board 00c0ffee is not among the devices")
+    entries.insert(entries.index(rounds[20]), session(20, url="native#2"))
+    shown = page(write_run(tmp_path, SINE, entries, None)).text
+    assert "Continued 1 times, 1 contributions redone after a first attempt was lost, 1 skipped." in shown
+    assert "7 client 8 redone: native#2: the line went away 9 client 9 skipped: its board 00c0ffee" in shown
+    assert "20 the run was continued" in shown
+    assert "native#1 native 00c0ffee 4,096 79 native#2 native 00c0ffee 4,096 0" in shown
+    assert "Interruptions" not in page(sine).text
+
+
+def test_a_long_list_of_interruptions_is_cut(tmp_path: Path) -> None:
+    entries = journal(40)
+    for entry in entries:
+        if entry["kind"] == "round":
+            entry["contributions"][:] = [contribution(3, "redone", "a reset")] * 2
+    shown = page(write_run(tmp_path, SINE, entries, None)).text
+    assert shown.count("client 3 redone: a reset") == report.MAX_EVENTS and "And 40 more." in shown
 
 
 def test_no_figures_are_invented_where_optional_ones_lack(tmp_path: Path) -> None:
@@ -259,20 +306,17 @@ def test_no_figures_are_invented_where_optional_ones_lack(tmp_path: Path) -> Non
     for key in ("showcase", "instructions_per_step"):
         del given[key]
     del given["meta_test"]["after_ci95"], given["meta_test"]["per_task"]
-    run_dir = write_run(tmp_path, SINE, journal(40)[:-1], given)
-    (run_dir / "manifest.json").unlink()
-    shown = page(run_dir).text.partition("Experiment")[0]
+    shown = page(write_run(tmp_path, SINE, journal(40)[:-1], given)).text.partition("Experiment")[0]
     assert "MSE after adaptation 0.25 4.5 before" in shown and "Provenance" in shown
-    for absent in ("A new client", "Every held-out client", "Memory", "float32", "±", "95 %"):
+    for absent in ("A new client", "Every held-out client", "Interruptions", "±", "95 %"):
         assert absent not in shown.partition("Intervals")[0]
 
 
-@pytest.mark.parametrize("after", [float("inf"), float("nan"), None])
-def test_a_diverged_run_says_so(tmp_path: Path, after: float | None) -> None:
+def test_a_diverged_run_says_so(tmp_path: Path) -> None:
     entries, given = journal(40), sine_result()
-    given["meta_test"]["after"] = entries[-1]["after"] = after
-    given["meta_test"]["per_task"] = [[4.5, after]] * 4
-    given["showcase"]["after"] = [after] * 5
+    given["meta_test"]["after"] = entries[-1]["after"] = None
+    given["meta_test"]["per_task"] = [[4.5, None]] * 4
+    given["showcase"]["after"] = [None] * 5
     shown = page(write_run(tmp_path, SINE, entries, given))
     assert "Adaptation does not improve this model." in shown.text and "MSE after adaptation diverged" in shown.text
     assert len(shown.lines("after")) == 1 and len(shown.lines("after")[0]) == 4  # the finite evaluations before it
@@ -290,16 +334,15 @@ def test_a_collapsed_run_says_so_and_a_good_one_does_not(tmp_path: Path, sine: P
 
 def test_all_text_from_outside_is_escaped(tmp_path: Path) -> None:
     hostile = "</pre><script>alert(1)</script>"
-    given = sine_result()
-    given["devices"][0].update(url=hostile, board=hostile, unique_id=hostile)
+    given, entries, header = sine_result(), journal(40), manifest(SINE)
+    entries.insert(0, session(0, board=hostile, unique_id=hostile))
+    entries[2]["contributions"][0] = contribution(0, "redone", hostile)
     given["versions"] = {hostile: hostile}
     given["weights_sha256"] = given["instructions_per_step"]["full"] = hostile
     given["showcase"]["client"] = hostile
-    run_dir = write_run(tmp_path / "<b>&", f"# {hostile}\n{SINE}", journal(40), given)
-    manifest = json.loads((run_dir / "manifest.json").read_text())
-    manifest["board"] = manifest["parameters"][0]["name"] = hostile
-    manifest["arena"]["tensors"][0]["name"] = manifest["arena"]["steps"][0] = hostile
-    (run_dir / "manifest.json").write_text(json.dumps(manifest))
+    header["board"] = header["parameters"][0]["name"] = hostile
+    header["arena"]["tensors"][0]["name"] = header["arena"]["steps"][0] = hostile
+    run_dir = write_run(tmp_path / "<b>&", f"# {hostile}\n{SINE}", entries, given, header)
     html = report.write(run_dir).read_text(encoding="utf-8")
     assert "<script" not in html and "<b>&<" not in html and html.count("&lt;/script&gt;") >= 9
     assert "alert(1)" in Page(html).text
@@ -310,63 +353,28 @@ def test_all_text_from_outside_is_escaped(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_a_run_is_named(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(report.ReportError, match="not a run folder") as caught:
+        with pytest.raises(StoreError, match="not a run folder") as caught:
             report.write(folder)
         assert str(folder) in str(caught.value)
     assert not (tmp_path / "report.html").exists()
 
 
-def break_line(run_dir: Path) -> None:
-    lines = (run_dir / "journal.jsonl").read_text().splitlines(keepends=True)
-    lines[2] = '{"kind": \n'
-    (run_dir / "journal.jsonl").write_text("".join(lines))
-
-
-def break_result(run_dir: Path) -> None:
-    (run_dir / "result.json").write_text('{"rounds": 40')
-
-
-def list_result(run_dir: Path) -> None:
-    (run_dir / "result.json").write_text("[]")
-
-
-def drop_meta_test(run_dir: Path) -> None:
-    (run_dir / "result.json").write_text(json.dumps({k: v for k, v in sine_result().items() if k != "meta_test"}))
-
-
-def break_experiment(run_dir: Path) -> None:
-    (run_dir / "experiment.toml").write_text("[task")
-
-
-def binary_journal(run_dir: Path) -> None:
-    (run_dir / "journal.jsonl").write_bytes(b"\xff\xfe\n")
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (break_line, r"journal\.jsonl, line 3: not JSON"),
-        (break_result, r"result\.json, line 1: not JSON"),
-        (list_result, r"result\.json, line 1: expected a JSON object"),
-        (drop_meta_test, "meta_test"),
-        (break_experiment, r"experiment\.toml: not TOML"),
-        (binary_journal, r"journal\.jsonl: cannot be read"),
-    ],
-)
-def test_damage_is_named_and_the_old_report_stays(sine: Path, damage: Callable[[Path], None], message: str) -> None:
+def test_damage_is_named_and_the_old_report_stays(sine: Path) -> None:
     before = report.write(sine).read_bytes()
-    damage(sine)
-    with pytest.raises(report.ReportError, match=message) as caught:
+    content = (sine / "run.db").read_bytes()
+    (sine / "run.db").write_bytes(content.replace(b"ab" * 32, b"ac" * 32, 1))
+    with pytest.raises(StoreError, match="not what was written") as caught:
         report.write(sine)
-    assert "waves" in str(caught.value)
+    assert str(sine / "run.db") in str(caught.value)
     assert (sine / "report.html").read_bytes() == before
-    assert {path.name for path in sine.iterdir()} == {
-        "experiment.toml",
-        "manifest.json",
-        "journal.jsonl",
-        "result.json",
-        "report.html",
-    }
+    assert {path.name for path in sine.iterdir()} == {"run.db", "report.html"}
+
+
+def test_a_figure_that_lacks_is_named(tmp_path: Path) -> None:
+    given = {key: value for key, value in sine_result().items() if key != "meta_test"}
+    with pytest.raises(report.ReportError, match=r"waves.*meta_test"):
+        report.write(write_run(tmp_path / "waves", SINE, journal(40), given))
+    assert not (tmp_path / "waves" / "report.html").exists()
 
 
 # Axes

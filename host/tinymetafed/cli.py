@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,13 +23,16 @@ from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
 
 from . import __version__, bench, doctor, firmware, runner, store
+from . import export as weights_file
 from . import report as report_page
 from .evaluate import Collapsed
 from .learn.delta import DeltaError
 from .learn.strategy import StrategyError
 from .learn.tasks import DataError
-from .link.errors import LinkError
-from .link.launch import DeviceUrlError, LaunchError
+from .link import faults, monitor
+from .link.errors import LaunchError, LinkError, TrainingFailed
+from .link.launch import DeviceUrlError
+from .link.transport import DEFAULT_BAUD
 from .runner import Observer
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -45,7 +49,13 @@ FAILURES = (
     bench.BenchError,
     OSError,
 )
-USAGE = (spec.SpecError, boards.BoardError, DeviceUrlError)
+
+
+class UsageError(Exception):
+    """Arguments that do not go together."""
+
+
+USAGE = (UsageError, spec.SpecError, boards.BoardError, DeviceUrlError, faults.FaultError, weights_file.ExportError)
 
 app = typer.Typer(
     name="tinymetafed",
@@ -124,6 +134,10 @@ class Bars:
         """Shows ``text`` beside the bar."""
         self._progress.update(self._bar, note=text)
 
+    def event(self, text: str) -> None:
+        """A line above the bar, to stay."""
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
 
 class Lines:
     """Progress as lines, for logs and pipes."""
@@ -137,7 +151,11 @@ class Lines:
 
     def note(self, text: str) -> None:
         """A line for what is worth knowing on the way."""
-        notes.print(f"  {text}", highlight=False, soft_wrap=True)
+        notes.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def event(self, text: str) -> None:
+        """A line like any other."""
+        self.note(text)
 
 
 @contextmanager
@@ -166,25 +184,73 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def train(
-    experiment: ExperimentArgument,
+    experiment: Annotated[
+        Path | None, typer.Argument(help="Experiment file, for instance examples/sine.toml; --resume needs none.")
+    ] = None,
     device: DeviceOption = None,
     test_device: Annotated[
-        str,
-        typer.Option(help="Where unseen clients adapt in meta-tests; the result does not depend on it. native needs g++ here."),
-    ] = "native:2",
+        str | None,
+        typer.Option(
+            help="Where unseen clients adapt in meta-tests; the result does not depend on it. native needs g++ here. "
+            "[default: native:2]"
+        ),
+    ] = None,
     data: DataOption = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to create; default runs/NAME-DATE-TIME.")] = None,
     set_: SetOption = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Run folder to continue after its last finished round; ends with the same weights.")
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="Disturb the lines to the training devices: flip=0.01,delay=20ms. May be given several times."),
+    ] = None,
+    record: Annotated[Path | None, typer.Option(help="File that keeps every byte on those lines, for `monitor`.")] = None,
     json_: JsonOption = False,
 ) -> None:
     """Meta-train an initialisation on boards, emulators or native processes, then test it on unseen clients.
 
     tinymetafed train examples/sine.toml --device qemu:4
     """
-    chosen = spec.load(experiment, set_ or ())
-    folder = out or _new_run(experiment.stem)
-    result = _train(chosen, str(experiment), device or ["native:2"], test_device, data, folder)
+    disturbance = faults.parse(",".join(fault)) if fault else None
+    if resume is None:
+        if experiment is None:
+            raise UsageError("give an experiment file, for instance examples/sine.toml, or --resume RUN; see --help")
+        chosen = spec.load(experiment, set_ or ())
+        setup = runner.set_up(chosen, str(experiment), data)
+        folder = out or _new_run(experiment.stem)
+        urls, test_urls = device or ["native:2"], [test_device or "native:2"]
+        with store.claimed(folder), _resumable(folder, device, test_device), _watching() as watch:
+            result = runner.train(setup, urls, test_urls, folder, watch, faults=disturbance, record=record)
+    else:
+        folder = resume
+        _refuse_with_resume(set_, out)
+        run = store.read_run(folder)
+        if experiment is not None and spec.load(experiment) != run.experiment():
+            raise store.StoreError(
+                f"{experiment}: not the experiment of {folder}, which cannot change on the way; leave it out to continue that "
+                "run, or leave --resume out to begin another"
+            )
+        if run.result is not None:
+            notes.print(f"{folder}: finished already, with all of its {run.trained} rounds.", highlight=False, soft_wrap=True)
+        with _resumable(folder, device, test_device, data), _watching() as watch:
+            result = runner.resume(
+                folder,
+                watch,
+                urls=device or (),
+                test_urls=[test_device] if test_device else (),
+                data=data,
+                faults=disturbance,
+                record=record,
+            )
     _finish(result, folder, json_)
+
+
+def _refuse_with_resume(set_: Sequence[str] | None, out: Path | None) -> None:
+    """What would make another run of the one that is to be continued."""
+    given = "--set" if set_ else "--out" if out else None
+    if given is not None:
+        raise UsageError(f"--resume continues a run as it was begun, in its own folder; leave {given} out")
 
 
 @app.command()
@@ -203,11 +269,12 @@ def adapt(
 
     tinymetafed adapt runs/sine --device qemu:1 --tasks 3
     """
-    experiment = store.read_experiment(run, [] if samples is None else [f"task.adapt={samples}"])
-    setup = runner.set_up(experiment, str(run / "experiment.toml"), data)
-    weights = store.read_weights(run, setup.manifest)
+    trained = store.read_run(run)
+    experiment = trained.experiment() if samples is None else trained.experiment(adapt=samples)
+    setup = runner.set_up(experiment, str(run / "experiment.toml"), data or trained.data)
+    runner.same_model(setup, trained)
     with _watching() as watch:
-        scores = runner.adapt(setup, device or ["native:2"], weights, range(first, first + tasks), watch)
+        scores = runner.adapt(setup, device or ["native:2"], trained.weights, range(first, first + tasks), watch)
     if json_:
         print(json.dumps(scores))
         return
@@ -225,6 +292,33 @@ def adapt(
 def report(run: Annotated[Path, typer.Argument(help="Run folder that train wrote.")]) -> None:
     """Write RUN/report.html: one self-contained page with curves, bytes, devices and the experiment."""
     print(report_page.write(run))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder that train wrote, also while it is being written.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="FILE.npz (NumPy) or FILE.h (C header).")],
+) -> None:
+    """Write the weights of a run's latest round to a file for other programs.
+
+    tinymetafed export runs/sine -o weights.h
+    """
+    trained = store.read_run(run)
+    weights_file.write(trained, output)
+    notes.print(f"{output}: the weights after {trained.trained} rounds", highlight=False, soft_wrap=True)
+
+
+@app.command("monitor")
+def monitor_command(
+    source: Annotated[str, typer.Argument(help="A serial line to listen on, or a file that train --record wrote.")],
+    baud: Annotated[int, typer.Option(min=1, help="Speed of the line.")] = DEFAULT_BAUD,
+) -> None:
+    """Show every message on a line, one per line of text, live or from a recording.
+
+    tinymetafed monitor run.record
+    """
+    for line in monitor.lines(source, baud):
+        print(line, flush=True)
 
 
 @app.command()
@@ -308,6 +402,59 @@ def bench_kernels(
     Console().print(table)
 
 
+@bench_app.command("wire")
+def bench_wire(
+    experiment: Annotated[
+        Path | None, typer.Argument(help="Experiment file; default: a presence detector of the paper's size.")
+    ] = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Measure what a serial line at 115200 baud carries, and estimate what a round takes on it with a 64 MHz board."""
+    chosen = None if experiment is None else spec.load(experiment, set_ or ())
+    if chosen is None and set_:
+        raise UsageError("--set overrides keys of an experiment file; give one, for instance examples/sine.toml")
+    with _watching() as watch:
+        figures = bench.wire(chosen, "" if experiment is None else str(experiment), watch)
+    if json_:
+        print(json.dumps(figures))
+        return
+    console = Console()
+    for title, headings, rows in (
+        (
+            f"Bulk transfers at {figures['baud']:,} baud",
+            ("receive window, bytes", "of the line, down", "up"),
+            [(f"{each['window']:,}", f"{each['down']:.1%}", f"{each['up']:.1%}") for each in figures["bulk"]],
+        ),
+        (
+            "Framing",
+            ("chunk, bytes", "adds"),
+            [(f"{each['chunk']:,}", f"{each['share']:.2%}") for each in figures["framing"]],
+        ),
+        (
+            f"One round: {figures['source']}",
+            ("wire types", "bytes down", "bytes up", "seconds on the wire", "with training (estimate)"),
+            [
+                (
+                    each["types"],
+                    f"{each['bytes_down']:,}",
+                    f"{each['bytes_up']:,}",
+                    f"{each['wire_seconds']:.3f}",
+                    f"{each['seconds']:.3f}",
+                )
+                for each in figures["rounds"]
+            ],
+        ),
+    ):
+        table = Table(title=title, title_justify="left")
+        for heading in headings:
+            table.add_column(heading, justify="left" if heading == "wire types" else "right")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    console.print(f"  Estimate: {figures['estimate']}", highlight=False)
+
+
 @app.command()
 def demo(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of meta-training.")] = 350,
@@ -329,29 +476,31 @@ def demo(
             "the same firmware runs as four native processes instead."
         )
     folder = out or _new_run("demo")
-    result = _train(chosen, str(experiment), ["qemu:4" if emulated else "native:4"], "native:2", None, folder)
-    if emulated:
-        with _watching() as watch:
-            result["instructions_per_step"] = bench.instructions(chosen, str(experiment), "mps2", watch)
-        store.write_result(folder, result)
+    setup = runner.set_up(chosen, str(experiment), None)
+    with store.claimed(folder), _resumable(folder), _watching() as watch:
+        facts = {"instructions_per_step": bench.instructions(chosen, str(experiment), "mps2", watch)} if emulated else {}
+        result = runner.train(setup, ["qemu:4" if emulated else "native:4"], ["native:2"], folder, watch, facts=facts)
     _finish(result, folder, False)
 
 
-def _train(
-    chosen: spec.Experiment, source: str, urls: Sequence[str], test_url: str, data: Path | None, folder: Path
-) -> dict[str, Any]:
-    setup = runner.set_up(chosen, source, data)
-    with store.claimed(folder):
-        try:
-            with _watching() as watch:
-                return runner.train(setup, urls, [test_url], folder, watch)
-        except KeyboardInterrupt:
-            if store.has_weights(folder):
-                notes.print(f"The weights of the finished rounds are in {folder}.", highlight=False, soft_wrap=True)
-            raise
-        except Collapsed:
-            report_page.write(folder)
-            raise
+@contextmanager
+def _resumable(
+    folder: Path, devices: Sequence[str] | None = None, test_device: str | None = None, data: Path | None = None
+) -> Iterator[None]:
+    """Says how to continue a run that was interrupted, or whose devices went away; a collapsed one gets its page."""
+    try:
+        yield
+    except (KeyboardInterrupt, LinkError, LaunchError) as end:
+        if (folder / "run.db").is_file() and not isinstance(end, TrainingFailed):  # which would fail again
+            words = ["tinymetafed", "train", "--resume", str(folder)]
+            words += [word for url in devices or () for word in ("--device", url)]
+            words += ["--test-device", test_device] if test_device else []
+            words += ["--data", str(data)] if data else []
+            notes.print(f"The finished rounds are kept; continue with: {shlex.join(words)}", highlight=False, soft_wrap=True)
+        raise
+    except Collapsed:
+        report_page.write(folder)
+        raise
 
 
 def _new_run(name: str) -> Path:
@@ -394,6 +543,10 @@ def _finish(result: dict[str, Any], folder: Path, as_json: bool) -> None:
     if "instructions_per_step" in result:
         counts = ", ".join(f"{count:,} {variant}" for variant, count in result["instructions_per_step"].items())
         table.add_row("instructions per training step", counts)
+    if result["redone"] or result["skipped"]:
+        table.add_row(
+            "contributions", f"{result['redone']:,} redone after a first attempt was lost, {result['skipped']:,} skipped"
+        )
     table.add_row("time", f"{result['seconds']:.1f} s for {result['rounds']} rounds and the meta-test")
     table.add_row("weights", f"sha256 {result['weights_sha256'][:16]}…")
     console = Console()

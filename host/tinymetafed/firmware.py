@@ -7,14 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import is_checkout, root
+
+from .lock import locked
 
 SHOWN_LINES = 30  # of the build's output, in an error
 
@@ -78,7 +78,7 @@ def build(experiment: Path, board: str, *, key: str, quiet: bool = True) -> Firm
         "PLATFORMIO_DISABLE_UPGRADE_CHECK": "true",
         "PYTHONDONTWRITEBYTECODE": "1",  # the platform's own Python lies in site-packages, which is not ours to write
     }
-    with _locked(folder / "lock"):
+    with locked(folder / "lock"):
         if quiet:
             done = subprocess.run(
                 [*command, "--silent"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
@@ -130,22 +130,3 @@ def _sizes(program: Path, toolchain_prefix: str) -> tuple[int, int]:
     table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     text, data, bss = (int(word) for word in table.splitlines()[1].split()[:3])
     return text + data, data + bss
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds a lock that other processes respect and that the system frees when this one dies."""
-    with path.open("wb") as file:
-        _lock(file)
-        yield
-
-
-def _lock(file: IO[bytes]) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX)

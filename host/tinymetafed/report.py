@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,56 +14,21 @@ import jinja2
 from tinymetafed_codegen.emit import write_if_changed
 
 from .charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, Point, Role, Series, chart
-
-Json = Mapping[str, Any]
+from .store import Json, RunData, read_run
 
 _TEMPLATES = Path(__file__).parent / "templates"
+MAX_EVENTS = 40  # interruptions listed one by one
 TASK_TITLES = {"sine": "Sine waves", "omniglot": "Omniglot characters"}
 
 
 class ReportError(Exception):
-    """A folder that is not a readable run; the text names the file and what to do."""
-
-
-@dataclass(frozen=True)
-class RunData:
-    """What a run folder holds. ``result`` is None as long as the run has not finished."""
-
-    name: str
-    experiment_text: str
-    experiment: Json
-    rounds: Sequence[Json]
-    evaluations: Sequence[Json]
-    manifest: Json | None
-    result: Json | None
-
-
-def read(run_dir: Path) -> RunData:
-    """The run in a folder, finished or not. Raises ReportError naming the file that is missing or damaged."""
-    experiment = run_dir / "experiment.toml"
-    if not experiment.is_file():
-        raise ReportError(f"{run_dir}: not a run folder (no experiment.toml); give the folder that --out named")
-    journal = _read_journal(run_dir / "journal.jsonl")
-    text = _read_text(experiment)
-    try:
-        parsed = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ReportError(f"{experiment}: not TOML ({error}); restore the run folder") from error
-    return RunData(
-        name=run_dir.resolve().name,
-        experiment_text=text,
-        experiment=parsed,
-        rounds=[entry for entry in journal if entry.get("kind") == "round"],
-        evaluations=[entry for entry in journal if entry.get("kind") == "evaluation"],
-        manifest=_read_object(run_dir / "manifest.json"),
-        result=_read_object(run_dir / "result.json"),
-    )
+    """A run that lacks a figure which the page shows; the text names it."""
 
 
 def write(run_dir: Path) -> Path:
-    """Writes ``report.html`` into the run folder, whole or not at all, and returns its path. Raises ReportError."""
+    """Writes ``report.html`` into the run folder, whole or not at all, and returns its path. Raises StoreError, ReportError."""
     path = run_dir / "report.html"
-    write_if_changed(path, render(read(run_dir)))
+    write_if_changed(path, render(read_run(run_dir)))
     return path
 
 
@@ -82,38 +45,6 @@ def render(run: RunData) -> str:
         return environment.get_template("report.html.j2").render(_page(run))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ReportError(f"{run.name}: its files are not those of this version's runs: {error!r}") from error
-
-
-# Reading
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReportError(f"{path}: cannot be read: {error}") from error
-
-
-def _parse(path: Path, text: str, line: int = 1) -> dict[str, Any]:
-    try:
-        parsed = json.loads(text)
-    except json.JSONDecodeError as error:
-        where = f"{path}, line {line + error.lineno - 1}"
-        raise ReportError(f"{where}: not JSON ({error.msg}); restore the run folder") from error
-    if not isinstance(parsed, dict):
-        raise ReportError(f"{path}, line {line}: expected a JSON object")
-    return parsed
-
-
-def _read_object(path: Path) -> dict[str, Any] | None:
-    return _parse(path, _read_text(path)) if path.is_file() else None
-
-
-def _read_journal(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    whole, _, _torn = _read_text(path).rpartition("\n")  # a run that is being written, or was cut off, ends mid-line
-    return [_parse(path, line, number) for number, line in enumerate(whole.split("\n"), 1) if line.strip()]
 
 
 # Numbers as text
@@ -209,16 +140,17 @@ class Box:
 
 def _page(run: RunData) -> dict[str, Any]:
     result, manifest = run.result, run.manifest
-    scale = Scale("mse" if run.experiment["model"]["loss"] == "mse" else "accuracy")
-    kind = run.experiment["task"]["kind"]
+    settings = run.settings
+    scale = Scale("mse" if settings["model"]["loss"] == "mse" else "accuracy")
+    kind = settings["task"]["kind"]
     return {
         "name": run.name,
         "task": TASK_TITLES.get(kind, kind),
         "finished": result is not None,
         "diverged": result is not None and not _improves(result["meta_test"], scale),
-        "rounds_done": _count(_rounds_done(run)),
-        "rounds_planned": _count(run.experiment["run"]["rounds"]),
-        "seed": run.experiment["run"]["seed"],
+        "rounds_done": _count(run.trained),
+        "rounds_planned": _count(settings["run"]["rounds"]),
+        "seed": settings["run"]["seed"],
         "metric": scale.title,
         "frame": {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
         "tiles": _tiles(run, scale),
@@ -227,10 +159,11 @@ def _page(run: RunData) -> dict[str, Any]:
         "spread": _spread(result["meta_test"], scale) if result and result["meta_test"].get("per_task") else None,
         "traffic": _traffic(run),
         "devices": _devices(run),
-        "memory": _memory(manifest) if manifest else None,
-        "parameters": _parameters(manifest) if manifest else [],
+        "memory": _memory(manifest),
+        "parameters": _parameters(manifest),
         "instructions": _facts(result.get("instructions_per_step") or {}) if result else [],
         "experiment": run.experiment_text,
+        "interruptions": _interruptions(run),
         "provenance": _provenance(run),
         "test_tasks": _count(result["meta_test"]["n_tasks"]) if result else "",
     }
@@ -245,18 +178,14 @@ def _improves(meta_test: Json, scale: Scale) -> bool:
     return after > before + interval if scale.metric == "accuracy" else not after >= before - interval
 
 
-def _rounds_done(run: RunData) -> int:
-    return int(run.result["rounds"]) if run.result else len(run.rounds)
-
-
 def _per_client_round(run: RunData, key: str) -> float:
     """Mean bytes of one client in one round, over the journal's rounds."""
-    return float(sum(entry[key] for entry in run.rounds) / max(sum(len(entry["clients"]) for entry in run.rounds), 1))
+    return float(sum(entry[key] for entry in run.rounds) / max(sum(len(entry["contributions"]) for entry in run.rounds), 1))
 
 
-def _dense_values(run: RunData) -> float | None:
+def _dense_values(run: RunData) -> float:
     """Bytes of all global weights as float32, framing not counted."""
-    return 4.0 * run.manifest["n_global"] if run.manifest else None
+    return 4.0 * float(run.manifest["n_global"])
 
 
 def _tiles(run: RunData, scale: Scale) -> list[Tile]:
@@ -276,18 +205,18 @@ def _tiles(run: RunData, scale: Scale) -> list[Tile]:
     if run.rounds:
         up, down = (_per_client_round(run, f"bytes_{way}") for way in ("up", "down"))
         dense = _dense_values(run)
-        share = f"{(up + down) / (2 * dense):.0%} of dense float32 both ways; ".replace("%", " %") if dense else ""
+        share = f"{(up + down) / (2 * dense):.0%} of dense float32 both ways; ".replace("%", " %")
         samples = _per_client_round(run, "bytes_samples")
         context = share + (f"streamed samples apart: {_size(samples)}" if samples else "samples are made on the device")
         tiles.append(Tile("Bytes per client and round", _count(up + down), context))
     seconds = sum(float(entry["seconds"]) for entry in run.rounds)
-    done, planned = _rounds_done(run), int(run.experiment["run"]["rounds"])
+    done, planned = run.trained, int(run.settings["run"]["rounds"])
     context = f"in {_duration(seconds)}" if done >= planned else f"of {_count(planned)}, in {_duration(seconds)}"
     tiles.append(Tile("Rounds", _count(done), context))
-    if manifest := run.manifest:
-        weights = _count(manifest["n_parameters"])
-        context = f"of {_size(manifest['ram_available'])} on {manifest['board']}; {weights} weights"
-        tiles.append(Tile("Memory on the device", _size(manifest["ram_total"]), context))
+    manifest = run.manifest
+    weights = _count(manifest["n_parameters"])
+    context = f"of {_size(manifest['ram_available'])} on {manifest['board']}; {weights} weights"
+    tiles.append(Tile("Memory on the device", _size(manifest["ram_total"]), context))
     return tiles
 
 
@@ -315,7 +244,7 @@ def _learning(run: RunData, scale: Scale) -> Chart | None:
         "rounds trained",
         scale.label,
         f"{scale.title} of held-out clients over rounds trained",
-        x_range=(0, float(run.experiment["run"]["rounds"])),
+        x_range=(0, float(run.settings["run"]["rounds"])),
         y_range=(0, 100) if scale.metric == "accuracy" else None,
         log_y=scale.metric == "mse",
     )
@@ -384,10 +313,10 @@ def _traffic(run: RunData) -> dict[str, Any] | None:
     if samples:
         amounts.append(("samples, both ways", samples))
     dense = _dense_values(run)
-    longest = max([amount for _, amount in amounts] + [dense or 1])
+    longest = max([amount for _, amount in amounts] + [dense])
     return {
         "bars": [Bar(label, _count(amount), round(amount / longest, 4)) for label, amount in amounts],
-        "dense": Bar("dense float32, one way", _count(dense), round(dense / longest, 4)) if dense else None,
+        "dense": Bar("dense float32, one way", _count(dense), round(dense / longest, 4)),
         "totals": [
             (_size(total), name)
             for name, way in (("to clients", "down"), ("from clients", "up"), ("of samples", "samples"))
@@ -398,20 +327,39 @@ def _traffic(run: RunData) -> dict[str, Any] | None:
 
 
 def _devices(run: RunData) -> list[dict[str, str]]:
-    """What each device is and did; an unfinished run knows its devices by their names only."""
-    if run.result:
-        return [
-            {
-                "url": str(device["url"]),
-                "board": str(device["board"]),
-                "unique_id": str(device["unique_id"]),
-                "window": _count(device["receive_window"]),
-                "rounds": _count(device["rounds"]),
-            }
-            for device in run.result["devices"]
-        ]
-    taken = Counter(str(device) for entry in run.rounds for device in entry["devices"])
-    return [{"url": url, "rounds": _count(n)} for url, n in sorted(taken.items())]
+    """What each device is and did."""
+    return [
+        {
+            "url": str(device["url"]),
+            "board": str(device["board"]),
+            "unique_id": str(device["unique_id"]),
+            "window": _count(device["receive_window"]),
+            "rounds": _count(device["rounds"]),
+        }
+        for device in run.devices
+    ]
+
+
+def _interruptions(run: RunData) -> dict[str, Any] | None:
+    """What did not go straight through: sessions after the first, and contributions redone or skipped."""
+    resumed = [(session["round"], "the run was continued") for session in run.sessions[1:]]
+    troubled = [
+        (entry["round"], f"client {part['client']} {part['status']}: {part['note']}")
+        for entry in run.rounds
+        for part in entry["contributions"]
+        if part["status"] != "accepted"
+    ]
+    events = sorted(resumed + troubled, key=lambda event: event[0])
+    if not events:
+        return None
+    statuses = Counter(part["status"] for entry in run.rounds for part in entry["contributions"])
+    return {
+        "continued": _count(len(resumed)),
+        "redone": _count(statuses["redone"]),
+        "skipped": _count(statuses["skipped"]),
+        "events": [(_count(at), text) for at, text in events[:MAX_EVENTS]],
+        "left_out": _count(len(events) - MAX_EVENTS) if len(events) > MAX_EVENTS else "",
+    }
 
 
 MAP_COLUMN, MAP_LEAST_WIDTH, MAP_HEIGHT, MAP_TOP = 82, 900, 330, 34
@@ -473,9 +421,7 @@ def _facts(facts: Json) -> list[tuple[str, str]]:
 
 
 def _provenance(run: RunData) -> list[tuple[str, str]]:
-    facts: list[tuple[str, str]] = []
-    if run.manifest:
-        facts += [("model hash", run.manifest["model_hash"]), ("wire schema hash", run.manifest["schema_hash"])]
+    facts = [("model hash", run.manifest["model_hash"]), ("wire schema hash", run.manifest["schema_hash"])]
     if run.result:
         facts = [("SHA-256 of the weights", run.result["weights_sha256"]), *facts, *run.result["versions"].items()]
     return [(str(name), str(fact)) for name, fact in facts]

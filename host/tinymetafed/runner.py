@@ -5,9 +5,10 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,20 +22,22 @@ from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import PROTOCOL_VERSION, SampleSet
 from tinymetafed_codegen.spec import Experiment, OmniglotTask, dump
 
-from . import evaluate, firmware, server
-from .evaluate import Collapsed, MetaTest
+from . import evaluate, export, firmware, server, store
+from .evaluate import Collapsed
 from .firmware import Firmware
+from .fleet import Fleet
 from .learn.strategy import TinyMetaFed
 from .learn.tasks import HELD_OUT, Task
 from .learn.tasks.registry import open_task
 from .learn.weights import Floats, initial, sha256
-from .link.exchange import Traffic
-from .link.launch import Device, DeviceUrlError, launch, parse
+from .link.device import Device
+from .link.faults import FaultPlan
+from .link.launch import DeviceUrlError, launch, parse
 from .link.session import Session
-from .store import RunFolder
+from .server import Round
+from .store import Json, RunData, RunStore, StoreError
 
 SHOTS = (1, 2, 4, 8, 16)  # samples per class of the accuracy curve (paper, Table 5)
-SAVE_SECONDS = 2.0  # weights on disk are at most this old
 
 
 class Observer(Protocol):
@@ -49,6 +52,9 @@ class Observer(Protocol):
     def note(self, text: str) -> None:
         """Something to show beside the progress, for instance the latest score."""
 
+    def event(self, text: str) -> None:
+        """Something that went wrong and was dealt with; comes from any thread and stays readable."""
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -59,13 +65,14 @@ class Setup:
     task: Task
     manifest: dict[str, Any]
     strategy: TinyMetaFed
+    data: Path | None
 
 
 def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:
     """Reads data and settles the model. Raises SpecError, DataError."""
     manifest = manifest_of(experiment, source, "native")
     task = open_task(experiment, data)
-    return Setup(experiment, source, task, manifest, TinyMetaFed(experiment, manifest))
+    return Setup(experiment, source, task, manifest, TinyMetaFed(experiment, manifest), data and data.resolve())
 
 
 def manifest_of(experiment: Experiment, source: str, board: str) -> dict[str, Any]:
@@ -90,9 +97,21 @@ def settle(experiment: Experiment, source: str) -> Path:
 
 @contextmanager
 def running(
-    experiment: Experiment, source: str, urls: Sequence[str], observer: Observer, *, icount: bool = False
-) -> Iterator[list[Device]]:
+    experiment: Experiment,
+    source: str,
+    urls: Sequence[str],
+    observer: Observer,
+    *,
+    icount: bool = False,
+    faults: FaultPlan | None = None,
+    record: Path | None = None,
+) -> Iterator[Fleet]:
     """Builds firmware where needed, starts or opens the devices and checks what is on them; stops them at the end."""
+
+    def check(device: Device) -> None:
+        manifest = manifest_of(experiment, source, device.board)
+        remedy = f"TINYMETAFED_EXPERIMENT={settle(experiment, source)} pio run -d {root()} -e {device.board} -t upload"
+        device.session.check(device.hello, manifest, remedy)
 
     specs = parse(urls)
     programs: dict[str, Path] = {}
@@ -100,117 +119,263 @@ def running(
         observer.stage(f"building firmware for {board}")
         programs[board] = build(experiment, source, board).program
     observer.stage(f"starting {', '.join(urls)}")
-    with launch(specs, programs.__getitem__, icount=icount) as devices:
-        for device in devices:
-            remedy = f"TINYMETAFED_EXPERIMENT={settle(experiment, source)} pio run -d {root()} -e {device.board} -t upload"
-            device.session.check(device.hello, manifest_of(experiment, source, device.board), remedy)
-        yield devices
+    with launch(specs, programs.__getitem__, icount=icount, faults=faults, record=record, check=check) as devices:
+        yield Fleet(devices, on_event=observer.event)
 
 
-def train(setup: Setup, urls: Sequence[str], test_urls: Sequence[str], out: Path, observer: Observer) -> dict[str, Any]:
-    """Runs an experiment into the folder ``out`` and returns its result.
+@dataclass(frozen=True)
+class Site:
+    """Where a session of a run takes place: URLs to train and to test on, and what is done to the training lines."""
+
+    urls: Sequence[str]
+    test_urls: Sequence[str]
+    faults: FaultPlan | None = None
+    record: Path | None = None
+
+
+def train(
+    setup: Setup,
+    urls: Sequence[str],
+    test_urls: Sequence[str],
+    out: Path,
+    observer: Observer,
+    *,
+    faults: FaultPlan | None = None,
+    record: Path | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Runs an experiment into the folder ``out`` and returns its result, ``facts`` added to it as they are.
 
     Raises LinkError, FirmwareError, DeltaError, StoreError; Collapsed when the network no longer depends on its input.
-    Whatever ends it early, Ctrl-C included, the weights of the last finished round are on disk.
+    Whatever ends it early, every finished round is in the store, and ``resume`` continues after it.
     """
-    experiment, strategy = setup.experiment, setup.strategy
-    if shared := {spec.url for spec in parse(urls) if spec.kind == "serial"} & set(test_urls):
-        raise DeviceUrlError(f"{', '.join(sorted(shared))}: given both to train and to test on; a port serves one session")
-    every = experiment.evaluation.every
-    started = time.monotonic()
+    experiment, site = setup.experiment, Site(urls, test_urls, faults, record)
     weights = initial(setup.manifest, experiment.run.seed, experiment.model.init)
-    traffic, trained, saved = Traffic(), 0, started
-    with (
-        running(experiment, setup.source, urls, observer) as devices,
-        running(experiment, setup.source, test_urls, observer) as testers,
-        RunFolder.create(out, experiment, manifest_of(experiment, setup.source, devices[0].board)) as folder,
-    ):
-        sessions = [device.session for device in devices]
-        test_sessions = [device.session for device in testers]
-        served = [0] * len(devices)
-        ready = time.monotonic()
-        training_seconds = 0.0
-        try:
-            observer.stage("meta-training", experiment.run.rounds)
-            for done in server.rounds(strategy, setup.task, sessions, weights):
-                weights, trained = done.weights, done.index + 1
-                traffic += done.traffic
-                training_seconds += done.seconds
-                for place in done.devices:
-                    served[place] += 1
-                folder.append(
-                    kind="round",
-                    round=done.index,
-                    alpha=done.alpha,
-                    clients=done.clients,
-                    devices=[devices[place].url for place in done.devices],
-                    bytes_down=done.traffic.down - done.traffic.samples_down,
-                    bytes_up=done.traffic.up - done.traffic.samples_up,
-                    bytes_samples=done.traffic.samples_down + done.traffic.samples_up,
-                    retries=done.traffic.retries,
-                    seconds=round(done.seconds, 6),
-                    update_norm=done.change,
-                )
-                if time.monotonic() - saved > SAVE_SECONDS:
-                    folder.save_weights(weights, trained)
-                    saved = time.monotonic()
-                observer.advance()
-                if every and trained % every == 0 and trained < experiment.run.rounds:
-                    check = evaluate.meta_test(test_sessions, strategy, setup.task, weights, experiment.evaluation.every_tasks)
-                    _journal(folder, trained, check)
-                    observer.note(f"after {trained} rounds: {check.metric} {np.mean(check.after):.3f}")
-                    _refuse_collapse(strategy, check, trained, out)
-        finally:
-            folder.save_weights(weights, trained)
-        observer.stage("meta-test on unseen clients", experiment.evaluation.tasks)
-        final = evaluate.meta_test(
-            test_sessions, strategy, setup.task, weights, experiment.evaluation.tasks, on_task=observer.advance
+    asked = {"devices": list(urls), "test_devices": list(test_urls), "data": None if setup.data is None else str(setup.data)}
+    started = time.monotonic()
+    with _fleets(setup, site, observer) as (fleet, testers):
+        manifest = manifest_of(experiment, setup.source, fleet.devices[0].board)
+        with store.create(out, experiment, manifest, weights, {**asked, "facts": dict(facts or {})}) as run:
+            return _Training(setup, run, fleet, testers, observer).complete(time.monotonic() - started)
+
+
+def resume(
+    path: Path,
+    observer: Observer,
+    *,
+    urls: Sequence[str] = (),
+    test_urls: Sequence[str] = (),
+    data: Path | None = None,
+    faults: FaultPlan | None = None,
+    record: Path | None = None,
+) -> dict[str, Any]:
+    """Continues a run after its last finished round, on the devices that it began with unless ``urls`` names others.
+
+    Returns the result of the whole run. Raises as ``train``.
+    """
+    started = time.monotonic()
+    with store.reopen(path) as run:
+        past = run.read()
+        if past.evaluations:
+            _refuse_collapse(past.experiment(), path, past.evaluations[-1])
+        if past.result is not None:
+            return dict(past.result)
+        if run.warning:
+            observer.event(run.warning)
+        asked = past.run["asked"]
+        site = Site(urls or asked["devices"], test_urls or asked["test_devices"], faults, record)
+        setup = set_up(past.experiment(), str(path / "experiment.toml"), data or past.data)
+        same_model(setup, past)
+        with _fleets(setup, site, observer) as (fleet, testers):
+            return _Training(setup, run, fleet, testers, observer).complete(time.monotonic() - started)
+
+
+def same_model(setup: Setup, run: RunData) -> None:
+    """Raises StoreError when this version makes another model of a run's experiment than its weights belong to."""
+    if setup.manifest["model_hash"] != run.manifest["model_hash"]:
+        raise StoreError(
+            f"{run.path / 'run.db'}: holds weights of model {run.manifest['model_hash']}, this version makes its experiment "
+            f"into model {setup.manifest['model_hash']}; use tinymetafed {run.run['tinymetafed']}"
         )
-        _journal(folder, trained, final)
-        result = {
-            "task": setup.task.name,
-            "rounds": trained,
-            "seed": experiment.run.seed,
-            "weights_sha256": sha256(weights),
-            "bytes_down": traffic.down - traffic.samples_down,
-            "bytes_up": traffic.up - traffic.samples_up,
-            "bytes_up_dense": 4 * strategy.n_global * trained * experiment.run.devices_per_round,
-            "bytes_samples": traffic.samples_down + traffic.samples_up,
-            "retries": traffic.retries,
-            "seconds": round(time.monotonic() - ready, 3),
-            "training_seconds": round(training_seconds, 3),
-            "start_seconds": round(ready - started, 3),
-            "meta_test": final.summary(),
-            "collapsed": final.collapsed,
-            "devices": [_describe(device, rounds) for device, rounds in zip(devices, served, strict=True)],
-            "showcase": showcase(setup, test_sessions, weights, observer),
-            "versions": versions(),
+
+
+@contextmanager
+def _fleets(setup: Setup, site: Site, observer: Observer) -> Iterator[tuple[Fleet, Fleet]]:
+    """The devices to train on and those to test on."""
+    if shared := {spec.url for spec in parse(site.urls) if spec.kind == "serial"} & set(site.test_urls):
+        raise DeviceUrlError(f"{', '.join(sorted(shared))}: given both to train and to test on; a port serves one session")
+    with (
+        running(setup.experiment, setup.source, site.urls, observer, faults=site.faults, record=site.record) as fleet,
+        running(setup.experiment, setup.source, site.test_urls, observer) as testers,
+    ):
+        yield fleet, testers
+
+
+class _Training:
+    """What is left of a run: it asks the store what has been done, does the rest, and writes down each step as it ends."""
+
+    def __init__(self, setup: Setup, run: RunStore, fleet: Fleet, testers: Fleet, observer: Observer) -> None:
+        self._setup, self._strategy, self._plan = setup, setup.strategy, setup.experiment
+        self._run, self._fleet, self._testers, self._observer = run, fleet, testers, observer
+        self._known = [_describe(device) for device in fleet.devices]
+
+    def complete(self, start_seconds: float) -> dict[str, Any]:
+        """Goes through to the run's end and returns its result; whatever happens, weights.npz is that of the last round."""
+        try:
+            past = self._run.read()
+            session = {"round": past.trained, "devices": self._known.copy(), "versions": versions()}
+            self._run.append("session", {**session, "start_seconds": start_seconds})
+            self._train(past)
+            self._test()
+        except BaseException:
+            with suppress(StoreError):  # the disk may be full, and that is being said already
+                self._export()
+            raise
+        self._export()
+        run = self._run.read()
+        result = _result(self._setup, run)
+        self._run.append("result", result)
+        _refuse_collapse(self._plan, self._run.path, run.evaluations[-1])
+        return result
+
+    def _train(self, past: RunData) -> None:
+        rounds = self._plan.run.rounds
+        self._observer.stage("meta-training", rounds - past.trained)
+        if self._due(past.trained) and past.trained not in {entry["round"] for entry in past.evaluations}:
+            self._evaluate(past.weights, past.trained)
+        if past.trained == rounds:
+            return
+        for done in server.rounds(self._strategy, self._setup.task, self._fleet, past.weights, start=past.trained):
+            self._write(done)
+            self._observer.advance()
+            if self._due(done.index + 1):
+                self._evaluate(done.weights, done.index + 1)
+
+    def _write(self, done: Round) -> None:
+        """Commits a round."""
+        devices = [_describe(device) for device in self._fleet.devices]
+        joined = [device for device in devices if device not in self._known]
+        self._known += joined
+        entry = {
+            "round": done.index,
+            "alpha": done.alpha,
+            "contributions": [asdict(contribution) for contribution in done.contributions],
+            "devices": joined,  # the session's entry has those that were there from the start
+            "bytes_down": done.traffic.down - done.traffic.samples_down,
+            "bytes_up": done.traffic.up - done.traffic.samples_up,
+            "bytes_samples": done.traffic.samples_down + done.traffic.samples_up,
+            "retries": done.traffic.retries,
+            "seconds": round(done.seconds, 6),
+            "update_norm": done.change,
+            "weights_sha256": sha256(done.weights),
         }
-        folder.finish(result)
-        _refuse_collapse(strategy, final, trained, out)
-    return result
+        self._run.append("round", entry, done.weights)
+
+    def _due(self, trained: int) -> bool:
+        """Whether held-out clients are tried after this many rounds, on the way."""
+        every = self._plan.evaluation.every
+        return bool(every) and 0 < trained < self._plan.run.rounds and trained % every == 0
+
+    def _evaluate(self, weights: Floats, trained: int) -> None:
+        """Tries a few held-out clients on the way. Raises Collapsed."""
+        entry = self._meta_test(weights, trained, self._plan.evaluation.every_tasks)
+        del entry["per_task"]
+        self._run.append("evaluation", entry)
+        after = "diverged" if entry["after"] is None else f"{entry['after']:.3f}"
+        self._observer.note(f"after {trained} rounds: {entry['metric']} {after}")
+        _refuse_collapse(self._plan, self._run.path, entry)
+
+    def _test(self) -> None:
+        """The final meta-test and the report's showcase, as far as they are missing."""
+        run = self._run.read()
+        if not run.evaluations or "per_task" not in run.evaluations[-1]:
+            tasks = self._plan.evaluation.tasks
+            self._observer.stage("meta-test on unseen clients", tasks)
+            self._run.append("evaluation", self._meta_test(run.weights, run.trained, tasks, self._observer.advance))
+        if run.showcase is None:
+            started = time.monotonic()
+            shown = showcase(self._setup, self._testers, run.weights, self._observer)
+            self._run.append("showcase", {"drawn": shown, "seconds": time.monotonic() - started})
+
+    def _meta_test(
+        self, weights: Floats, trained: int, tasks: int, on_task: Callable[[], None] = lambda: None
+    ) -> dict[str, Any]:
+        started = time.monotonic()
+        test = evaluate.meta_test(self._testers, self._strategy, self._setup.task, weights, tasks, on_task=on_task)
+        judged = {"round": trained, "constant": test.constant, "collapsed": test.collapsed}
+        return {**test.summary(), **judged, "seconds": time.monotonic() - started}
+
+    def _export(self) -> None:
+        export.write(self._run.read(), self._run.path / "weights.npz")
+
+
+def _refuse_collapse(experiment: Experiment, path: Path, evaluation: Json) -> None:
+    if not evaluation["collapsed"]:
+        return
+    remedy = "lower strategy.global_learning_rate or strategy.alpha_max"
+    if evaluation["metric"] == "mse" and not 0 < experiment.strategy.output_clamp <= 1:
+        remedy = f"set strategy.output_clamp = 1.0, or {remedy}"
+    raise Collapsed(
+        f"{path}: training collapsed: after {evaluation['round']} rounds {evaluation['constant']} of "
+        f"{evaluation['n_tasks']} adapted networks give the same answer whatever their input; {remedy}"
+    )
+
+
+def _result(setup: Setup, run: RunData) -> dict[str, Any]:
+    """The whole run in figures, all of its sessions together."""
+
+    def total(key: str) -> Any:
+        return sum(entry[key] for entry in run.rounds)
+
+    final, drawn = run.evaluations[-1], run.showcase
+    assert drawn is not None  # written before the result is asked for
+    statuses = Counter(part["status"] for entry in run.rounds for part in entry["contributions"])
+    testing = sum(entry["seconds"] for entry in [*run.evaluations, drawn])
+    return {
+        "task": setup.task.name,
+        "rounds": run.trained,
+        "seed": setup.experiment.run.seed,
+        "weights_sha256": sha256(run.weights),
+        "bytes_down": total("bytes_down"),
+        "bytes_up": total("bytes_up"),
+        "bytes_up_dense": 4 * setup.strategy.n_global * (statuses.total() - statuses["skipped"]),
+        "bytes_samples": total("bytes_samples"),
+        "retries": total("retries"),
+        "redone": statuses["redone"],
+        "skipped": statuses["skipped"],
+        "sessions": len(run.sessions),
+        "seconds": round(total("seconds") + testing, 3),
+        "training_seconds": round(total("seconds"), 3),
+        "start_seconds": round(sum(session["start_seconds"] for session in run.sessions), 3),
+        "meta_test": {key: final[key] for key in ("metric", "before", "after", "after_ci95", "n_tasks", "per_task")},
+        "collapsed": final["collapsed"],
+        "devices": run.devices,
+        "showcase": drawn["drawn"],
+        "versions": run.sessions[-1]["versions"],
+        **run.run["asked"]["facts"],
+    }
 
 
 def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[int], observer: Observer) -> dict[str, Any]:
     """Adapts unseen clients one by one and returns each one's scores before and after. Raises LinkError, SpecError."""
     strategy, task = setup.strategy, setup.task
     count = setup.experiment.task.count(SampleSet.ADAPT)
-    rows: list[dict[str, Any]] = []
-    with running(setup.experiment, setup.source, urls, observer) as devices:
-        sessions = [device.session for device in devices]
-        evaluate.configure(sessions, strategy, count)
+    with running(setup.experiment, setup.source, urls, observer) as fleet:
+        evaluate.configure(fleet, strategy, count)
         observer.stage("adapting unseen clients", len(clients))
-        for place, client in enumerate(clients):
-            shown = evaluate.adapt(sessions[place % len(sessions)], strategy, task, weights, HELD_OUT + client, count)
-            rows.append(
-                {
-                    "client": client,
-                    "task": task.describe(HELD_OUT + client),
-                    "before": evaluate.finite(task.score(shown.before, shown.test)),
-                    "after": evaluate.finite(task.score(shown.after, shown.test)),
-                }
-            )
+
+        def one(session: Session, client: int) -> dict[str, Any]:
+            shown = evaluate.adapt(session, strategy, task, weights, HELD_OUT + client, count)
             observer.advance()
+            return {
+                "client": client,
+                "task": task.describe(HELD_OUT + client),
+                "before": evaluate.finite(task.score(shown.before, shown.test)),
+                "after": evaluate.finite(task.score(shown.after, shown.test)),
+            }
+
+        # An unseen client lives on no board, so that none is skipped.
+        rows = [served.outcome for served in fleet.map(clients, one) if served.outcome is not None]
     return {
         "metric": task.metric,
         "samples": count,
@@ -220,14 +385,14 @@ def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[
     }
 
 
-def showcase(setup: Setup, sessions: Sequence[Session], weights: Floats, observer: Observer) -> dict[str, Any]:
+def showcase(setup: Setup, fleet: Fleet, weights: Floats, observer: Observer) -> dict[str, Any]:
     """What the report draws of new clients: the first one's curves, or accuracy over the samples it adapts with."""
     strategy, task, spec = setup.strategy, setup.task, setup.experiment.task
     if isinstance(spec, OmniglotTask):
         tasks = setup.experiment.evaluation.every_tasks
         observer.stage("accuracy over samples per class", len(SHOTS) * tasks)
         tests = [
-            evaluate.meta_test(sessions, strategy, task, weights, tasks, shots * spec.ways, observer.advance) for shots in SHOTS
+            evaluate.meta_test(fleet, strategy, task, weights, tasks, shots * spec.ways, observer.advance) for shots in SHOTS
         ]
         scores = [tests[0].before, *(test.after for test in tests)]
         return {
@@ -237,8 +402,10 @@ def showcase(setup: Setup, sessions: Sequence[Session], weights: Floats, observe
             "n_tasks": tasks,
         }
     count = spec.count(SampleSet.ADAPT)
-    evaluate.configure(sessions[:1], strategy, count)
-    shown = evaluate.adapt(sessions[0], strategy, task, weights, HELD_OUT, count)
+    evaluate.configure(fleet, strategy, count)
+    (served,) = fleet.map([HELD_OUT], lambda session, client: evaluate.adapt(session, strategy, task, weights, client, count))
+    shown = served.outcome
+    assert shown is not None  # only a client that lives on a board can be skipped
     samples = task.samples(HELD_OUT, 0, SampleSet.ADAPT, count)
     return {
         "client": task.describe(HELD_OUT),
@@ -264,33 +431,10 @@ def versions() -> dict[str, str]:
     }
 
 
-def _journal(folder: RunFolder, rounds: int, test: MetaTest) -> None:
-    folder.append(
-        kind="evaluation",
-        round=rounds,
-        before=evaluate.mean(test.before),
-        after=evaluate.mean(test.after),
-        n_tasks=len(test.after),
-    )
-
-
-def _refuse_collapse(strategy: TinyMetaFed, test: MetaTest, rounds: int, out: Path) -> None:
-    if not test.collapsed:
-        return
-    remedy = "lower strategy.global_learning_rate or strategy.alpha_max"
-    if test.metric == "mse" and not 0 < strategy.spec.output_clamp <= 1:
-        remedy = f"set strategy.output_clamp = 1.0, or {remedy}"
-    raise Collapsed(
-        f"{out}: training collapsed: after {rounds} rounds {test.constant} of {len(test.after)} adapted networks give the "
-        f"same answer whatever their input; {remedy}"
-    )
-
-
-def _describe(device: Device, rounds: int) -> dict[str, Any]:
+def _describe(device: Device) -> dict[str, Any]:
     return {
         "url": device.url,
         "board": device.board,
         "unique_id": device.hello.unique_id.hex(),
         "receive_window": device.hello.receive_window,
-        "rounds": rounds,
     }

@@ -1,80 +1,267 @@
-"""The run folder: what a run was asked, what happened in it and what came out; no file in it is ever half-written."""
+"""The run store: all that a run is and did in one SQLite file, a transaction per round, sealed so that no bit flips unseen.
+
+RUN/run.db holds a journal, in which every entry carries a hash over itself and all before it, and the latest weights, whose
+SHA-256 the last round's entry names. One process writes it, any number read it meanwhile.
+"""
 
 from __future__ import annotations
 
-import io
+import hashlib
 import json
-import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import sqlite3
+import struct
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Literal, get_args
 
 import numpy as np
 import tomli_w
 
-from tinymetafed_codegen.emit import replace, write_if_changed
-from tinymetafed_codegen.spec import Experiment, SpecError, dump, load
+from tinymetafed_codegen.emit import write_if_changed
+from tinymetafed_codegen.generate import ARITHMETIC_VERSION
+from tinymetafed_codegen.spec import Experiment, SpecError, dump, parse
 
-from .learn.weights import Floats, global_tensors
+from . import __version__
+from .learn.weights import Floats, sha256
+from .lock import LockedError, locked
+
+Json = Mapping[str, Any]
+Kind = Literal["run", "session", "round", "evaluation", "showcase", "result"]
+
+FORMAT = 1  # raised when this file would misread what a former version wrote
+APPLICATION = 0x544D4631  # "TMF1" in the file's header
+BUSY_SECONDS = 1.0
+
+_SCHEMA = f"""
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {FORMAT};
+BEGIN;
+CREATE TABLE journal (
+  number INTEGER PRIMARY KEY,  -- 0, 1, 2, ...
+  kind TEXT NOT NULL,          -- run, session, round, evaluation, showcase, result
+  content TEXT NOT NULL,       -- canonical JSON
+  chain TEXT NOT NULL          -- SHA-256 over the former entry's chain, kind and content
+) STRICT;
+CREATE TABLE weights (
+  only INTEGER PRIMARY KEY CHECK (only = 0),
+  round INTEGER NOT NULL,      -- rounds trained
+  float32 BLOB NOT NULL        -- little-endian, in manifest order
+) STRICT;
+CREATE VIEW rounds AS SELECT
+  json_extract(content, '$.round') AS round, json_extract(content, '$.alpha') AS alpha,
+  json_extract(content, '$.weights_sha256') AS weights_sha256, json_extract(content, '$.bytes_down') AS bytes_down,
+  json_extract(content, '$.bytes_up') AS bytes_up, json_extract(content, '$.seconds') AS seconds
+  FROM journal WHERE kind = 'round';
+CREATE VIEW contributions AS SELECT
+  json_extract(content, '$.round') AS round, json_extract(value, '$.client') AS client,
+  json_extract(value, '$.device') AS device, json_extract(value, '$.status') AS status,
+  json_extract(value, '$.digest') AS digest, json_extract(value, '$.note') AS note
+  FROM journal, json_each(content, '$.contributions') WHERE kind = 'round';
+COMMIT;
+"""
 
 
 class StoreError(Exception):
-    """A run folder that cannot be written or read; the text names the path and what to do."""
+    """A run that cannot be written or read; the text names the file, what is wrong and what to do."""
 
 
-class RunFolder:
-    """RUN/experiment.toml, manifest.json, journal.jsonl (a line per round), weights.npz, result.json, report.html."""
+@dataclass(frozen=True)
+class RunData:
+    """What a store holds at one moment; its lists are in the order in which things happened.
 
-    def __init__(self, path: Path, manifest: dict[str, Any], journal: IO[str]) -> None:
+    ``run`` is what the run was begun with, ``weights`` float32[n_global] is what ``len(rounds)`` rounds made of them, and
+    ``result`` is None as long as the run has not finished.
+    """
+
+    path: Path
+    run: Json
+    sessions: list[Json]
+    rounds: list[Json]
+    evaluations: list[Json]
+    showcase: Json | None
+    result: Json | None
+    weights: Floats = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+    @property
+    def trained(self) -> int:
+        """Rounds trained."""
+        return len(self.rounds)
+
+    @property
+    def experiment_text(self) -> str:
+        """The complete experiment, TOML."""
+        return str(self.run["experiment"])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The experiment as plain values, whichever version wrote it."""
+        return tomllib.loads(self.experiment_text)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The model's facts on the first device's board."""
+        return dict(self.run["manifest"])
+
+    @property
+    def data(self) -> Path | None:
+        """Where the task's original data were when the run began."""
+        asked = self.run["asked"]["data"]
+        return None if asked is None else Path(asked)
+
+    @property
+    def devices(self) -> list[Json]:
+        """Every device of every session, with the client rounds that it served; its URL and id tell it from others."""
+        known: dict[tuple[str, str], Json] = {}
+        there: dict[str, tuple[str, str]] = {}  # which device a URL means at this point of the run
+        served: Counter[tuple[str, str]] = Counter()
+        for entry in sorted([*self.sessions, *self.rounds], key=lambda entry: (entry["round"], "contributions" in entry)):
+            for device in entry["devices"]:
+                there[device["url"]] = (device["url"], device["unique_id"])
+                known.setdefault(there[device["url"]], device)
+            served.update(there[part["device"]] for part in entry.get("contributions", []) if part["device"])
+        return [{**device, "rounds": served[key]} for key, device in known.items()]
+
+    def experiment(self, **task: Any) -> Experiment:
+        """The run's experiment, with keys of its task replaced. Raises StoreError, and SpecError for what was replaced."""
+        raw = self.settings
+        try:
+            experiment = parse(raw, str(self.path))
+        except SpecError as error:
+            raise StoreError(f"{error}; the run was made by tinymetafed {self.run['tinymetafed']}, use that") from None
+        return parse({**raw, "task": {**raw["task"], **task}}, str(self.path)) if task else experiment
+
+
+class RunStore:
+    """A run being written; ``append`` is the only way anything enters it."""
+
+    def __init__(self, path: Path, database: sqlite3.Connection, warning: str = "") -> None:
         self.path = path
-        self._manifest = manifest
-        self._journal = journal
+        self.warning = warning  # one line about what SQLite had to leave out, "" otherwise
+        self._database = database
+        self._number, self._chain = 0, ""
 
-    @classmethod
-    def create(cls, path: Path, experiment: Experiment, manifest: dict[str, Any]) -> Self:
-        """Starts a run in a folder that must not hold one yet. Raises StoreError."""
+    def append(self, kind: Kind, content: Json, weights: Floats | None = None) -> None:
+        """Adds an entry, with a round's the weights after it, as one transaction. Raises StoreError; then nothing is added."""
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        chain = _seal(self._chain, kind, text)
+        with _named(self.path, f"cannot be written: {{}}; make room there, then: tinymetafed train --resume {self.path}"):
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                self._database.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (self._number, kind, text, chain))
+                if weights is not None:
+                    trained = content["round"] + 1 if kind == "round" else 0
+                    row = (0, trained, weights.astype("<f4").tobytes())
+                    self._database.execute("INSERT OR REPLACE INTO weights VALUES (?, ?, ?)", row)
+                self._database.execute("COMMIT")
+            finally:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+        self._number, self._chain = self._number + 1, chain
+
+    def read(self) -> RunData:
+        """All that was written, verified. Raises StoreError."""
+        with _named(self.path, "damaged: {}; " + _RESTORE):
+            data, self._number, self._chain = _read(self._database, self.path)
+        return data
+
+
+_RESTORE = "restore the run folder from a copy, or train again"
+
+
+@contextmanager
+def create(path: Path, experiment: Experiment, manifest: Json, weights: Floats, asked: Json) -> Iterator[RunStore]:
+    """Begins a run in a folder that must not hold one yet; other aggregators are kept out until the end.
+
+    ``weights`` are the initial ones, ``asked`` is what a resumed run does unless told otherwise. Raises StoreError.
+    """
+    text = tomli_w.dumps(dump(experiment))
+    header = {
+        "format": FORMAT,
+        "arithmetic": ARITHMETIC_VERSION,
+        "tinymetafed": __version__,
+        "seed": experiment.run.seed,
+        "experiment": text,
+        "manifest": manifest,
+        "asked": asked,
+        "weights_sha256": sha256(weights),
+    }
+    with ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            write_if_changed(path / "experiment.toml", tomli_w.dumps(dump(experiment)))
-            write_if_changed(path / "manifest.json", json.dumps(manifest, indent=1) + "\n")
-            # Line by line: a line that is there is whole, and whoever reads sees it at once.
-            journal = (path / "journal.jsonl").open("x", encoding="utf-8", buffering=1)
+            stack.enter_context(_alone(path))
+            if (path / "run.db").exists():
+                raise StoreError(f"{path}: holds a run already; choose another folder with --out")
+            write_if_changed(path / "experiment.toml", text)
+            begun = path / "run.db.new"  # a store is there whole or not at all
+            begun.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"{path}: cannot be written: {error.strerror}; choose another folder with --out") from None
-        return cls(path, manifest, journal)
+        with (
+            _named(path, "cannot be written: {}; remove the folder, make room, start again"),
+            closing(sqlite3.connect(begun, isolation_level=None)) as database,
+        ):
+            database.executescript(_SCHEMA)
+            RunStore(path, database).append("run", header, weights)
+        begun.replace(path / "run.db")
+        store, _ = stack.enter_context(_writing(path))
+        yield store
 
-    def append(self, **entry: Any) -> None:
-        """Adds a line to the journal. Raises StoreError when the disk does not take it."""
-        try:
-            self._journal.write(json.dumps(entry, allow_nan=False) + "\n")
-        except OSError as error:
-            raise StoreError(f"{self.path}: the journal cannot be written: {error.strerror}") from None
 
-    def save_weights(self, weights: Floats, rounds: int) -> None:
-        """Replaces weights.npz: one float32 array per global tensor, and the rounds trained. Raises StoreError."""
-        arrays = {
-            tensor["name"]: weights[tensor["offset"] : tensor["offset"] + tensor["size"]].reshape(tensor["shape"])
-            for tensor in global_tensors(self._manifest)
-        }
-        buffer = io.BytesIO()
-        np.savez(buffer, rounds=np.int64(rounds), **arrays)  # type: ignore[arg-type]
-        _replace(self.path / "weights.npz", buffer.getvalue())
+@contextmanager
+def reopen(path: Path) -> Iterator[RunStore]:
+    """Opens a run to continue it, once all of it is verified; other aggregators are kept out until the end.
 
-    def finish(self, result: dict[str, Any]) -> None:
-        """Writes result.json, which makes the run a finished one. Raises StoreError."""
-        write_result(self.path, result)
+    Raises StoreError for a folder that is no run or is being written, and for a store that is damaged, of another version,
+    or of another experiment than the experiment.toml beside it.
+    """
+    _find(path)
+    with _alone(path):
+        torn = lost_commits(path)
+        with _writing(path) as (store, run):
+            _check(run)
+            if torn:
+                store.warning = (
+                    f"{path / 'run.db-wal'}: its end is not what was written (a power failure, or a flipped bit); "
+                    f"what came after {run.trained} rounds is done again"
+                )
+            yield store
 
-    def close(self) -> None:
-        """Closes the journal; what a full disk did not take, `append` has reported."""
-        with suppress(OSError):
-            self._journal.close()
 
-    def __enter__(self) -> Self:
-        return self
+def _check(run: RunData) -> None:
+    """Whether this version can continue the run, with the experiment that lies beside it."""
+    file = run.path / "experiment.toml"
+    if not file.exists():
+        write_if_changed(file, run.experiment_text)
+    elif file.read_bytes() != run.experiment_text.encode():
+        raise StoreError(
+            f"{file}: not the experiment that this run was begun with; delete the file to continue the run as it was "
+            "begun, or train the new experiment into a folder of its own"
+        )
+    if run.run["arithmetic"] != ARITHMETIC_VERSION:
+        raise StoreError(
+            f"{run.path / 'run.db'}: trained with arithmetic {run.run['arithmetic']}, this version has {ARITHMETIC_VERSION}; "
+            f"continue it with tinymetafed {run.run['tinymetafed']}"
+        )
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+
+def read_run(path: Path) -> RunData:
+    """The run in a folder as it is at this moment, also while it is written. Raises StoreError."""
+    file = _find(path)
+    with (
+        _named(path, "cannot be read: {}; " + _RESTORE),
+        closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)) as database,
+    ):
+        database.execute("BEGIN")  # one snapshot for all that is read
+        return _read(database, path)[0]
 
 
 @contextmanager
@@ -96,55 +283,146 @@ def claimed(path: Path) -> Iterator[None]:
             path.rmdir()  # only succeeds when it is empty
 
 
-def has_weights(path: Path) -> bool:
-    """Whether a run got far enough to save weights."""
-    return (path / "weights.npz").is_file()
+def lost_commits(path: Path) -> bool:
+    """Whether the write-ahead log has commits behind a frame that is not what was written: SQLite stops reading there.
+
+    A power failure leaves such a log, and so does a flipped bit. Called before the store is opened, which forgets them.
+    (Format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log)
+    """
+    try:
+        log = (path / "run.db-wal").read_bytes()
+    except OSError:
+        return False
+    if len(log) < 32:
+        return False
+    magic, _, page = struct.unpack_from(">3I", log)
+    order = ">" if magic & 1 else "<"
+    sums = _checksum(log[:24], (0, 0), order)
+    if sums != struct.unpack_from(">2I", log, 24):
+        return len(log) > 32
+    salts, whole = log[16:24], True
+    for at in range(32, len(log) - page - 23, 24 + page):
+        frame = log[at : at + 24 + page]
+        if frame[8:16] != salts:
+            continue  # from before the log was begun anew
+        sums = _checksum(frame[24:], _checksum(frame[:8], sums, order), order)
+        whole = whole and sums == struct.unpack_from(">2I", frame, 16)
+        if not whole and frame[4:8] != bytes(4):
+            return True
+    return False
 
 
-def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment of a run folder, with keys overridden as by ``--set``. Raises StoreError, SpecError."""
-    file = path / "experiment.toml"
+def _checksum(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:
+    first, second = sums
+    words = struct.unpack(f"{order}{len(data) // 4}I", data)
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        first = (first + even + second) & 0xFFFFFFFF
+        second = (second + odd + first) & 0xFFFFFFFF
+    return first, second
+
+
+def _find(path: Path) -> Path:
+    file = path / "run.db"
     if not file.is_file():
-        raise StoreError(f"{path}: not a run folder (it has no experiment.toml); give the folder that train wrote")
+        raise StoreError(f"{path}: not a run folder (it has no run.db); give the folder that train wrote")
+    return file
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path / "lock", wait=False))
+        except LockedError as taken:
+            raise StoreError(
+                f"{path}: process {taken.holder or '(starting)'} is training into this folder; wait for its end, or stop it"
+            ) from None
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be written: {error.strerror}") from None
+        yield
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[tuple[RunStore, RunData]]:
+    with _named(path, "cannot be opened: {}; " + _RESTORE):
+        database = sqlite3.connect(path / "run.db", timeout=BUSY_SECONDS, isolation_level=None)
+    with closing(database):
+        with _named(path, "damaged: {}; " + _RESTORE):
+            store = RunStore(path, database)
+            run = store.read()  # before anything is written to it
+            if database.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+                raise StoreError(f"{path}: SQLite can keep no write-ahead log there (a network folder?); use a local one")
+            database.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield store, run
+        finally:
+            # A run that nobody writes is a single file again; a reader, or a full disk, keeps its log.
+            with suppress(sqlite3.Error):
+                database.execute("PRAGMA journal_mode = DELETE")
+
+
+def _recognise(database: sqlite3.Connection, path: Path) -> None:
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION:
+        raise StoreError(f"{path / 'run.db'}: not a run store, or its first bytes are damaged; {_RESTORE}")
+    if version != FORMAT:
+        raise StoreError(f"{path / 'run.db'}: a store of format {version}, this version of tinymetafed knows format {FORMAT}")
+
+
+def _read(database: sqlite3.Connection, path: Path) -> tuple[RunData, int, str]:
+    """The run, the number of its entries and the last one's chain. Raises StoreError for what was not written so."""
+
+    def damaged(what: str) -> StoreError:
+        return StoreError(f"{path / 'run.db'}: damaged: {what}; {_RESTORE}")
+
+    _recognise(database, path)
+    database.text_factory = lambda raw: raw.decode(errors="replace")  # text that is none does not fit its seal
+    database.execute("PRAGMA cell_size_check = ON")
+    (finding,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if finding != "ok":
+        raise damaged(finding.removeprefix("*** in database main ***\n"))
+    chain, number = "", 0
+    found: dict[str, list[Json]] = {kind: [] for kind in get_args(Kind)}
+    for at, kind, content, seal in database.execute("SELECT number, kind, content, chain FROM journal ORDER BY number"):
+        chain = _seal(chain, kind, content)
+        if at != number or seal != chain:
+            raise damaged(f"entry {number} of its journal ({kind}) is not what was written")
+        found[kind].append(json.loads(content))
+        number += 1
+    if not found["run"]:
+        raise damaged("its journal is empty")
+    trained = len(found["round"])
+    if [entry["round"] for entry in found["round"]] != list(range(trained)):
+        raise damaged("its rounds do not follow one another")
+    row = database.execute("SELECT round, float32 FROM weights").fetchone()
+    named = (found["round"] or found["run"])[-1]["weights_sha256"]
+    if row is None or row[0] != trained or not isinstance(row[1], bytes) or hashlib.sha256(row[1]).hexdigest() != named:
+        raise damaged(f"the weights are not those of its {trained} rounds")
+    return (
+        RunData(
+            path=path,
+            run=found["run"][0],
+            sessions=found["session"],
+            rounds=found["round"],
+            evaluations=found["evaluation"],
+            showcase=found["showcase"][-1] if found["showcase"] else None,
+            result=found["result"][-1] if found["result"] else None,
+            weights=np.frombuffer(row[1], "<f4").astype(np.float32),
+        ),
+        number,
+        chain,
+    )
+
+
+def _seal(chain: str, kind: str, content: str) -> str:
+    return hashlib.sha256(f"{chain}\n{kind}\n{content}".encode()).hexdigest()
+
+
+@contextmanager
+def _named(path: Path, text: str) -> Iterator[None]:
+    """SQLite's errors as StoreErrors that name the file."""
     try:
-        experiment = load(file)
-    except SpecError as error:
-        raise StoreError(f"{error}; the run was made by another version of tinymetafed") from None
-    return load(file, overrides) if overrides else experiment
-
-
-def read_weights(path: Path, manifest: dict[str, Any]) -> Floats:
-    """The global weights float32[n_global] of a run folder. Raises StoreError when they are not this model's."""
-    file = path / "weights.npz"
-    weights = np.zeros(manifest["n_global"], np.float32)
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            for tensor in global_tensors(manifest):
-                array = arrays[tensor["name"]]
-                if list(array.shape) != tensor["shape"] or array.dtype != np.float32:
-                    raise StoreError(
-                        f"{file}: {tensor['name']} is {array.dtype}{list(array.shape)}, the experiment's model has "
-                        f"float32{tensor['shape']}; the run belongs to another model"
-                    )
-                weights[tensor["offset"] : tensor["offset"] + tensor["size"]] = array.ravel()
-    except FileNotFoundError:
-        raise StoreError(f"{file}: missing; the run has not saved any weights yet") from None
-    except KeyError as error:
-        raise StoreError(f"{file}: has no tensor {error}; the run belongs to another model") from None
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise StoreError(f"{file}: damaged or not a weights file ({error}); train again") from None
-    if not np.isfinite(weights).all():
-        raise StoreError(f"{file}: holds NaN or infinity at weight {int(np.argmin(np.isfinite(weights)))}; train again")
-    return weights
-
-
-def write_result(path: Path, result: dict[str, Any]) -> None:
-    """Replaces result.json of a run folder. Raises StoreError."""
-    _replace(path / "result.json", (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    try:
-        replace(path, content)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror}; the former version is untouched") from None
+        yield
+    except (sqlite3.Error, UnicodeError, OverflowError, MemoryError) as error:
+        raise StoreError(f"{path / 'run.db'}: {text.format(error)}") from None

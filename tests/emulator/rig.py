@@ -177,7 +177,7 @@ class Boards:
             program = sanitized(experiment, self._folder / model, self._folder / "findings")
             (device,) = self._stack.enter_context(launch(parse(["native:1"]), lambda board: program))
         else:
-            (device,) = self._stack.enter_context(runner.running(experiment, model, [url], Quiet()))
+            (device,) = self._stack.enter_context(runner.running(experiment, model, [url], Quiet())).devices
         return Board(device, experiment, runner.manifest_of(experiment, model, device.board))
 
     def findings(self) -> str:

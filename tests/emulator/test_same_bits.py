@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from rig import MODELS, SANITIZED, Board, Boards
 from small_runs import DATA, Quiet, needs_data, needs_qemu, omniglot, sine
 
 from tinymetafed import runner
+from tinymetafed.store import read_run
 from tinymetafed_codegen.protocol import Delta, Dtype, Program
 from tinymetafed_codegen.spec import Experiment
 
@@ -54,11 +54,6 @@ def run(experiment: Experiment, url: str, out: Path, data: Path | None = None) -
     return runner.train(runner.set_up(experiment, "test", data), [url], ["native:1"], out, Quiet())
 
 
-def journal(folder: Path) -> list[dict[str, Any]]:
-    entries = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
-    return [entry for entry in entries if entry["kind"] == "round"]
-
-
 @pytest.fixture(scope="module")
 def references() -> dict[int, dict[str, Any]]:
     """Results on native:1 by devices per round."""
@@ -86,13 +81,14 @@ def test_a_federation_ends_on_the_same_weights(
     experiment = sine(*FEDERATION, f"run.devices_per_round={per_round}")
     if per_round not in references:
         references[per_round] = run(experiment, "native:1", tmp_path / "reference")
-        references[per_round]["journal"] = journal(tmp_path / "reference")
+        references[per_round]["journal"] = read_run(tmp_path / "reference").rounds
     expected, found = references[per_round], run(experiment, url, tmp_path / "run")
     for key in ("weights_sha256", "bytes_up_dense", "meta_test"):
         assert found[key] == expected[key], key
     # Each device's first round carries what only comes once: its configuration, and late answers to the greeting.
-    for mine, other in zip(journal(tmp_path / "run")[4:], expected["journal"][4:], strict=True):
-        assert mine["clients"] == other["clients"]
+    for mine, other in zip(read_run(tmp_path / "run").rounds[4:], expected["journal"][4:], strict=True):
+        for key in ("client", "digest"):
+            assert [part[key] for part in mine["contributions"]] == [part[key] for part in other["contributions"]]
         if not mine["retries"] + other["retries"]:
             for key in ("bytes_down", "bytes_up"):  # COBS adds a byte here and there
                 assert mine[key] == pytest.approx(other[key], rel=0.01), key
