@@ -311,7 +311,7 @@ def frame_fault(match: re.Match[str]) -> str:
     "command",
     [
         "tinymetafed trian examples/sine.toml",
-        "tinymetafed train",
+        "tinymetafed adapt",
         "tinymetafed train examples/sine.toml --devices native:4",
         "tinymetafed adapt runs/x --tasks many",
         "tinymetafed bench nothing",

@@ -1,0 +1,765 @@
+// Fuzz harness: the whole firmware core behind a line in memory, with the protocol's numbered invariants asserted after
+// every frame (docs/protocol.md).
+//
+// An input starts at one of several stored states of the device (or names the frame decoder or the delta codec, which
+// then work in heap buffers of their exact size) and goes on with operations: raw bytes, whole frames, damaged frames,
+// training steps. libFuzzer calls LLVMFuzzerTestOneInput; with STANDALONE, main() makes the inputs from a seed.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "delta_codec.hpp"
+#include "dispatch.hpp"
+#include "inputs.hpp"
+#include "port.hpp"
+#include "reference.hpp"
+#include "source.hpp"
+
+using namespace tmf;
+using namespace tmf::protocol;
+using namespace fuzz;
+
+// --- What the harness sees of the device's inside ---
+
+// An explicit instantiation may name private members; this one makes the friend function that hands them out.
+template <typename Tag, auto member>
+struct Reveal {
+  friend auto reveal(Tag) { return member; }
+};
+#define REVEAL(Class, member)               \
+  struct Class##_##member {                 \
+    friend auto reveal(Class##_##member);   \
+  };                                        \
+  template struct Reveal<Class##_##member, &Class::member>;
+REVEAL(Dispatcher, learner_)
+REVEAL(Learner, has_session_)
+REVEAL(Learner, session_)
+REVEAL(Learner, has_round_)
+REVEAL(Learner, round_)
+REVEAL(Learner, state_)
+REVEAL(Learner, fault_)
+REVEAL(Learner, step_)
+REVEAL(Learner, loaded_)
+REVEAL(Learner, detail_)
+REVEAL(Learner, recipe_)
+REVEAL(Learner, delta_)
+REVEAL(Learner, parameters_)
+REVEAL(Learner, received_)
+REVEAL(Learner, arena_)
+#undef REVEAL
+
+namespace {
+
+static_assert(std::is_trivially_copyable_v<Dispatcher>, "states are stored and restored as bytes, at the same address");
+alignas(Dispatcher) uint8_t device_bytes[sizeof(Dispatcher)];
+Dispatcher& device() { return *reinterpret_cast<Dispatcher*>(device_bytes); }
+Learner& learner() { return device().*reveal(Dispatcher_learner_{}); }
+
+Bytes answered;  // what the device has written since it was last looked at
+uint32_t now = 0;
+
+// All of the learner but its scratch memory; `detail_` is only what the last refusal said.
+struct Kept {
+  alignas(Learner) uint8_t bytes[sizeof(Learner)];
+  size_t size;
+
+  void take() {
+    const Learner& from = learner();
+    size = static_cast<size_t>(reinterpret_cast<const uint8_t*>(&(from.*reveal(Learner_arena_{}))) -
+                               reinterpret_cast<const uint8_t*>(&from));
+    std::memcpy(bytes, &from, size);
+  }
+  const Learner& view() const { return *reinterpret_cast<const Learner*>(bytes); }
+  bool unchanged() {
+    Learner& after = learner();
+    const_cast<Learner&>(view()).*reveal(Learner_detail_{}) = after.*reveal(Learner_detail_{});
+    return std::memcmp(bytes, &after, size) == 0;
+  }
+  template <typename Tag>
+  bool same(Tag) {
+    const auto& mine = view().*reveal(Tag{});
+    return std::memcmp(&mine, &(learner().*reveal(Tag{})), sizeof mine) == 0;
+  }
+  template <typename Tag>
+  auto was(Tag) {
+    return view().*reveal(Tag{});
+  }
+};
+Kept before;
+
+template <typename Tag>
+auto is(Tag) {
+  return learner().*reveal(Tag{});
+}
+
+// --- What a device said about one round's delta, by rank ---
+
+std::vector<Entry> frozen;
+std::vector<bool> pulled;
+
+void forget_frozen() {
+  frozen.assign(kGlobal, Entry{});
+  pulled.assign(kGlobal, false);
+}
+
+// --- Statistics of a run: a fuzzer that reaches nothing finds nothing ---
+
+struct Reached {
+  uint64_t accepted[10];
+  uint64_t status[16];
+  uint64_t state[8];
+  uint64_t fault[16];
+  uint64_t damaged;
+  uint64_t steps;
+  uint64_t entries;
+  uint64_t codec;
+  uint64_t decoder;
+} reached;
+
+// --- One piece of line at a time ---
+
+struct Reply {
+  bool present = false;
+  Bytes body;
+};
+
+// The one answer since the last look, or none.
+Reply reply() {
+  Reply found;
+  if (answered.empty()) return found;
+  check(answered.back() == 0 && std::count(answered.begin(), answered.end(), 0) == 1, "I10",
+        "a question has more than one answer, or half a one");
+  check(answered.size() <= kWindow, "I6", "an answer is longer than the receive window");
+  found.body = unframed(answered.data(), answered.size() - 1, kWindow);
+  check(!found.body.empty(), "I6", "an answer is no valid frame");
+  found.present = true;
+  answered.clear();
+  return found;
+}
+
+template <typename Message>
+bool parsed(const Bytes& body, Message& message) {
+  return parse(body.data() + kFrameHeaderBytes, body.size() - kFrameHeaderBytes, message);
+}
+
+void check_progress(const Bytes& answer) {
+  Progress progress;
+  check(parsed(answer, progress), "I10", "a Progress of the wrong length");
+  check(progress.round == is(Learner_round_{}) && progress.step == is(Learner_step_{}) &&
+            progress.state == static_cast<uint8_t>(is(Learner_state_{})),
+        "I10", "Progress is not where the device stands");
+}
+
+uint32_t program_steps() {
+  uint32_t steps = 0;
+  for (const Phase& phase : is(Learner_recipe_{})->phases) {
+    if (phase.passes == 0) break;
+    steps += static_cast<uint32_t>(phase.count) * phase.passes;
+  }
+  return steps;
+}
+
+// What holds after anything whatever.
+void check_always() {
+  const State state = is(Learner_state_{});
+  ++reached.state[static_cast<int>(state)];
+  check(is(Learner_loaded_{}) <= kGlobal, "I1", "more weights were loaded than there are");
+  if (is(Learner_has_session_{}) == before.was(Learner_has_session_{}) &&
+      is(Learner_session_{}) == before.was(Learner_session_{}) && before.was(Learner_has_round_{})) {
+    check(is(Learner_has_round_{}) && is(Learner_round_{}) >= before.was(Learner_round_{}), "I8",
+          "a round number went back within a session");
+    if (is(Learner_round_{}) == before.was(Learner_round_{})) {
+      check(is(Learner_step_{}) >= before.was(Learner_step_{}), "I3", "steps went back within a round");
+      check(state >= before.was(Learner_state_{}), "I8", "a state went back within a round");
+    }
+  }
+  if (!is(Learner_has_round_{})) return;
+  if (state == State::kFailed && before.was(Learner_state_{}) != State::kFailed)
+    ++reached.fault[static_cast<int>(is(Learner_fault_{}))];
+  if (state == State::kTraining) check(is(Learner_step_{}) < program_steps(), "I3", "a finished program still trains");
+  if (state == State::kDone && before.was(Learner_state_{}) != State::kDone) {  // later the recipe may be another
+    check(is(Learner_step_{}) == program_steps(), "I3", "more or fewer steps than the program has");
+    check(is(Learner_delta_{}).count() == is(Learner_recipe_{})->top_k, "I7", "the delta is not this round's");
+  }
+  const bool weights_new = !before.same(Learner_parameters_{}) || state != before.was(Learner_state_{});
+  if (weights_new && (state == State::kLoaded || state == State::kDone)) {
+    const auto& weights = learner().*reveal(Learner_parameters_{});
+    for (const float weight : weights) check(is_finite(weight), "I5", "a weight is not finite");
+  }
+}
+
+void check_loaded(const Load& load, const LoadAnswer& answer) {
+  check(answer.next_offset == is(Learner_loaded_{}), "I10", "LoadAnswer is not where the device stands");
+  if (before.same(Learner_parameters_{}) && before.same(Learner_loaded_{}) && before.same(Learner_round_{})) return;
+  const bool begins = !before.was(Learner_has_round_{}) || load.round > before.was(Learner_round_{});
+  check(is(Learner_round_{}) == load.round, "I4", "a Load of another round wrote weights");
+  check(begins ? load.offset == 0
+               : before.was(Learner_state_{}) == State::kLoading && load.offset == before.was(Learner_loaded_{}),
+        "I4", "a Load out of order wrote weights");
+  const size_t width = value_size(load.dtype);
+  const size_t count = load.data_size / width;
+  const auto& weights = learner().*reveal(Learner_parameters_{});
+  const auto& earlier = before.view().*reveal(Learner_parameters_{});
+  Reader in(load.data, load.data_size);
+  for (uint32_t i = 0; i < kGlobal; ++i) {
+    const bool written = i >= load.offset && i < load.offset + count;
+    const float expected = !written          ? earlier[i]
+                           : load.dtype == 0 ? in.f32()
+                           : load.dtype == 1 ? from_f16(in.u16())
+                                             : static_cast<float>(static_cast<int8_t>(in.u8())) * load.scale;
+    check(bits_of<uint32_t>(weights[i]) == bits_of<uint32_t>(expected), "I4", "a weight is not the one that was sent");
+    check(!written || is_finite(weights[i]), "I5", "a Load wrote a weight that is not finite");
+  }
+  forget_frozen();
+}
+
+void check_pulled(const Pull& pull, const Bytes& answer) {
+  Delta delta;
+  check(parsed(answer, delta), "I10", "a Delta of the wrong length");
+  check(delta.round == pull.round && delta.round == is(Learner_round_{}) && delta.rank == pull.rank, "I7",
+        "a Delta of another round or rank");
+  const uint32_t k = is(Learner_delta_{}).count();
+  check(delta.count <= k - delta.rank, "I9", "more entries than were selected");
+  const auto& weights = learner().*reveal(Learner_parameters_{});
+  const auto& received = learner().*reveal(Learner_received_{});
+  uint32_t rank = delta.rank;
+  for (const Entry& entry : decoded(delta, kGlobal)) {
+    const float change = weights[entry.index] - received[entry.index];
+    check(travelled(change, delta, entry.bits), "I7", "a value is not the frozen delta's");
+    if (pulled[rank]) {
+      check(frozen[rank].index == entry.index && frozen[rank].bits == entry.bits, "I7", "a rank pulled again differs");
+    }
+    if (rank > 0 && pulled[rank - 1])
+      check(frozen[rank - 1].index < entry.index, "I9", "indices do not increase over chunks");
+    if (rank + 1 < k && pulled[rank + 1])
+      check(frozen[rank + 1].index > entry.index, "I9", "indices do not increase over chunks");
+    frozen[rank] = entry;
+    pulled[rank] = true;
+    ++rank;
+    ++reached.entries;
+  }
+}
+
+void check_accepted(const Bytes& question, const Bytes& answer) {
+  const uint8_t type = question[0];
+  if (type != Configure::kType && type != Load::kType && type != Train::kType && type != Sample::kType &&
+      type != Pull::kType)
+    check(before.unchanged(), "I4", "a message that only reads has changed the device");
+  if (type != Load::kType && type != Sample::kType)
+    check(before.same(Learner_parameters_{}) && before.same(Learner_received_{}), "I4",
+          "a message that neither loads nor trains has changed a weight");
+  switch (type) {
+    case Hello::kType: {
+      HelloAnswer hello;
+      check(parsed(answer, hello) && hello.receive_window == kWindow, "I10", "a wrong HelloAnswer");
+      break;
+    }
+    case Configure::kType: {
+      check(answer.size() == kFrameHeaderBytes, "I10", "a wrong ConfigureAnswer");
+      if (!before.same(Learner_session_{}) || !before.was(Learner_has_session_{})) forget_frozen();
+      break;
+    }
+    case Load::kType: {
+      Load load;
+      LoadAnswer loaded;
+      check(parsed(question, load) && parsed(answer, loaded), "I10", "a wrong LoadAnswer");
+      check_loaded(load, loaded);
+      break;
+    }
+    case Train::kType: {
+      check_progress(answer);
+      if (before.was(Learner_state_{}) != State::kLoaded)
+        check(before.unchanged(), "I3", "Train again has changed the device");
+      else
+        check(is(Learner_step_{}) == 0, "I3", "Train has trained by itself");
+      break;
+    }
+    case Sample::kType: {
+      Sample sample;
+      check(parsed(question, sample), "I10", "a Sample that was none");
+      check_progress(answer);
+      if (before.unchanged()) break;
+      check(before.was(Learner_state_{}) == State::kTraining && sample.round == is(Learner_round_{}) &&
+                sample.step == before.was(Learner_step_{}) && is(Learner_step_{}) == sample.step + 1,
+            "I3", "a Sample out of order was trained, or trained more than once");
+      ++reached.steps;
+      break;
+    }
+    case Pull::kType: {
+      Pull pull;
+      check(parsed(question, pull), "I10", "a Pull that was none");
+      check(before.same(Learner_state_{}) && before.same(Learner_step_{}) && before.same(Learner_round_{}), "I7",
+            "a Pull has changed the round");
+      check_pulled(pull, answer);
+      break;
+    }
+    case Fetch::kType: {
+      Fetch fetch;
+      Weights weights;
+      check(parsed(question, fetch) && parsed(answer, weights), "I10", "wrong Weights");
+      check(weights.offset == fetch.offset && weights.data_size % 4 == 0 && weights.data_size / 4 <= fetch.count, "I10",
+            "Weights that were not asked for");
+      Reader in(weights.data, weights.data_size);
+      for (uint32_t i = weights.offset; in.left() > 0; ++i) {
+        check(i < kParameters, "I1", "more weights than there are");
+        check(in.u32() == bits_of<uint32_t>((learner().*reveal(Learner_parameters_{}))[i]), "I10", "wrong weights");
+      }
+      break;
+    }
+    case Predict::kType: {
+      const size_t payload = answer.size() - kFrameHeaderBytes;
+      check(payload > 0 && payload % (4 * model::kOutputSize) == 0, "I10", "wrong Outputs");
+      break;
+    }
+    default: violated("I10", "a message that does not exist was accepted");
+  }
+  ++reached.accepted[type];
+}
+
+void check_answer(const Bytes& question, const Bytes& answer) {
+  check(answer[1] == question[1], "I10", "an answer has another sequence than its question");
+  if (answer[0] == kErrorType) {
+    ErrorAnswer error;
+    check(parsed(answer, error), "I10", "a wrong ErrorAnswer");
+    check(error.status > 0 && error.status <= static_cast<uint8_t>(Status::kTooLarge), "I10", "an unknown status");
+    ++reached.status[error.status];
+    check(before.unchanged(), "I4", "a refused message has changed the device");
+    return;
+  }
+  check(answer[0] == (question[0] | kAnswerBit), "I10", "an answer of another type than its question");
+  ++reached.status[0];
+  check_accepted(question, answer);
+}
+
+// An Await is answered later; its question is kept until then.
+Bytes awaited;
+
+// Feeds bytes with at most one 0x00, which is their last. Returns the answer, if any.
+Reply feed_piece(const uint8_t* bytes, size_t size, Bytes& line) {
+  before.take();
+  line.insert(line.end(), bytes, bytes + size);
+  const bool ends = size > 0 && bytes[size - 1] == 0;
+  const Bytes question = ends ? unframed(line.data(), line.size() - 1, kWindow) : Bytes{};
+  if (ends) line.clear();
+  device().receive(bytes, size);
+  Reply answer = reply();
+  if (question.empty()) {
+    check(!answer.present && before.unchanged(), "I2", "bytes that are no frame were answered, or changed the device");
+    reached.damaged += ends && size > 1;
+    return answer;
+  }
+  if (question[0] == Await::kType && question.size() == kFrameHeaderBytes + Await::kFixedSize) {
+    check(!answer.present && before.unchanged(), "I10", "an Await was not put off to the next step");
+    awaited = question;
+    return answer;
+  }
+  check(answer.present, "I10", "a valid frame has no answer");
+  check_answer(question, answer.body);
+  check_always();
+  return answer;
+}
+
+void work() {
+  before.take();
+  const bool trained = device().work();
+  const bool was_training = before.was(Learner_state_{}) == State::kTraining && before.was(Learner_has_round_{});
+  check(trained == (was_training && source::on_device()), "I3", "work() trained when it had nothing to train, or did not");
+  if (trained) {
+    check(is(Learner_step_{}) == before.was(Learner_step_{}) + 1, "I3", "one step was not one step");
+    check(before.same(Learner_round_{}) && before.same(Learner_received_{}) && before.same(Learner_loaded_{}), "I4",
+          "a training step has changed more than the weights");
+    ++reached.steps;
+  } else {
+    check(before.unchanged(), "I4", "work() without work has changed the device");
+  }
+  const Reply answer = reply();
+  if (answer.present) {
+    check(!awaited.empty(), "I10", "the device speaks without being asked");
+    check(answer.body[1] == awaited[1], "I10", "an answer has another sequence than its Await");
+    if (answer.body[0] == kErrorType) {
+      ErrorAnswer error;
+      check(parsed(answer.body, error), "I10", "a wrong ErrorAnswer");
+      ++reached.status[error.status];
+    } else {
+      Await await{};
+      check(answer.body[0] == (Await::kType | kAnswerBit) && parsed(awaited, await), "I10", "a wrong answer to Await");
+      check_progress(answer.body);
+      check(is(Learner_step_{}) >= await.step || is(Learner_state_{}) != State::kTraining, "I10", "Await was answered early");
+      ++reached.accepted[Await::kType];
+    }
+    awaited.clear();
+  }
+  check_always();
+}
+
+// --- Operations ---
+
+void feed(const Bytes& wire, Bytes& line, Reply* last = nullptr) {
+  size_t start = 0;
+  for (size_t i = 0; i < wire.size(); ++i) {
+    if (wire[i] != 0 && i + 1 < wire.size()) continue;
+    Reply answer = feed_piece(wire.data() + start, i + 1 - start, line);
+    if (last != nullptr && answer.present) *last = answer;
+    start = i + 1;
+  }
+}
+
+void run(const Operation& operation, Bytes& line) {
+  const Bytes data(operation.data, operation.data + operation.size);
+  switch (operation.kind) {
+    case kRaw: feed(data, line); break;
+    case kFrame: feed(framed(data), line); break;
+    case kDamaged: {
+      // The last three bytes say where and which bits.
+      if (data.size() < 4) break;
+      Bytes wire = framed(Bytes(data.begin(), data.end() - 3));
+      const size_t at = data[data.size() - 3] | static_cast<size_t>(data[data.size() - 2]) << 8;
+      wire[at % wire.size()] ^= data.back();
+      feed(wire, line);
+      break;
+    }
+    case kTwice: {
+      const Bytes wire = framed(data);
+      feed({0}, line);  // ends what the last operation has left open
+      Reply first;
+      Reply second;
+      feed(wire, line, &first);
+      if (!first.present) break;
+      Kept settled;
+      settled.take();
+      feed(wire, line, &second);
+      // Ticks of a step just trained are in both answers; nothing is trained between them.
+      check(second.present && first.body == second.body, "I11", "asked twice, the device gave two answers");
+      if (first.body[0] != (Pull::kType | kAnswerBit))  // whose cursor moves
+        check(settled.unchanged(), "I11", "asked twice, the device has changed twice");
+      break;
+    }
+    default:
+      for (int i = 0; i < (data.empty() ? 1 : data[0] % 32); ++i) work();
+  }
+}
+
+// --- The frame decoder and the delta codec on their own, in heap buffers of their exact size ---
+
+void run_decoder(Reader& in) {
+  const size_t capacity = in.u8() + size_t{6};
+  uint8_t* const buffer = static_cast<uint8_t*>(std::malloc(capacity));
+  FrameDecoder decoder(buffer, capacity);
+  Bytes line;
+  Operation operation;
+  while (next_operation(in, operation)) {
+    Bytes data(operation.data, operation.data + operation.size);
+    if (operation.kind != kRaw && !data.empty()) data = framed(data);
+    for (const uint8_t byte : data) {
+      const bool found = decoder.push(byte);
+      line.push_back(byte);
+      if (byte != 0) {
+        check(!found, "I2", "a frame before its end");
+        continue;
+      }
+      const Bytes expected = unframed(line.data(), line.size() - 1, capacity);
+      check(found == !expected.empty(), "I2", "a damaged frame was accepted, or a good one dropped");
+      if (found)
+        check(Bytes(decoder.data(), decoder.data() + decoder.size()) == expected, "I2", "a frame has other bytes");
+      line.clear();
+    }
+  }
+  std::free(buffer);
+  ++reached.decoder;
+}
+
+void run_codec(Reader& in) {
+  const uint32_t n = 1 + in.u16() % 700;
+  const uint32_t k = in.u16() % (n + 1);
+  const uint8_t dtype = in.u8() % 4;
+  const size_t capacity = 1 + in.u16() % 300;
+  const uint8_t sparsity = in.u8();
+  std::vector<float> values(n, 0.0f);
+  uint32_t mixed = 1;
+  for (float& value : values) {
+    mixed = mixed * 1664525 + 1013904223;
+    if ((mixed >> 24) < sparsity) continue;
+    value = in.left() >= 4 ? in.f32() : static_cast<float>(static_cast<int32_t>(mixed)) * 0x1p-40f;
+  }
+  const auto at = [&](uint32_t i) { return values[i]; };
+  bool finite = true;
+  for (const float value : values) finite = finite && is_finite(value);
+  uint32_t histogram[256];
+  DeltaEncoder encoder;
+  const Status status = encoder.freeze(at, n, k, dtype, histogram);
+  ++reached.codec;
+  check(status != Status::kOk || finite, "I5", "a delta with a value that is not finite was frozen");
+  if (status != Status::kOk) {
+    check(encoder.count() == 0, "I5", "a refused delta can be pulled");
+    return;
+  }
+  check(encoder.count() == k, "I9", "another number of entries than asked for");
+
+  std::vector<uint32_t> order(n);
+  for (uint32_t i = 0; i < n; ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(),
+                   [&](uint32_t a, uint32_t b) { return magnitude_bits(values[a]) > magnitude_bits(values[b]); });
+  order.resize(k);
+  std::sort(order.begin(), order.end());
+
+  uint8_t* const buffer = static_cast<uint8_t*>(std::malloc(capacity));
+  for (uint32_t rank = 0, turn = 0; rank < k && turn < 64; ++turn) {
+    Delta header{};
+    size_t size = 0;
+    const Status outcome = encoder.encode(at, rank, header, buffer, capacity, size);
+    if (outcome == Status::kTooLarge) {
+      check(capacity < 1 + 3 + value_size(dtype), "I9", "an entry that fits was refused");
+      break;
+    }
+    check(outcome == Status::kOk && header.rank == rank && size <= capacity, "I9", "a chunk was refused or too long");
+    header.data = buffer;
+    header.data_size = size;
+    uint32_t at_rank = rank;
+    for (const Entry& entry : decoded(header, n)) {
+      check(at_rank < k && order[at_rank] == entry.index, "I9", "not the k largest, lowest indices first");
+      check(travelled(values[entry.index], header, entry.bits), "I7", "a value is not the delta's");
+      ++at_rank;
+    }
+    rank = (turn % 5 == 3 && rank > 0) ? rank / 2 : at_rank;  // sometimes back again
+  }
+  std::free(buffer);
+}
+
+// --- Stored states ---
+
+Bytes states[kStates];
+
+template <typename Message>
+void say(const Message& message) {
+  Bytes line;
+  feed(framed(body_of(message, 9)), line);
+}
+
+void keep(int state) { states[state].assign(device_bytes, device_bytes + sizeof device_bytes); }
+
+void load_all(uint32_t round = kRound) {
+  Bytes data;
+  for (uint32_t at = 0; at < kGlobal; at += static_cast<uint32_t>(data.size())) say(weights_from(round, at, data));
+}
+
+void train_steps(uint32_t first, uint32_t steps, uint32_t round = kRound) {
+  for (uint32_t step = first; step < first + steps; ++step) {
+    if (source::on_device()) {
+      work();
+      continue;
+    }
+    const Bytes data = sample_data();
+    say(Sample{round, step, static_cast<uint8_t>(Dtype::kU8), 1.0f / 255, data.data(), data.size()});
+  }
+}
+
+void make_states() {
+  forget_frozen();
+  new (device_bytes) Dispatcher();
+  keep(0);
+  for (const Dtype uplink : {Dtype::kF32, Dtype::kF16, Dtype::kI8}) {
+    std::memcpy(device_bytes, states[0].data(), sizeof device_bytes);
+    say(configuration(Program::kTrain, uplink));
+    say(configuration(Program::kAdapt, uplink));
+    if (uplink == Dtype::kF32) {
+      keep(1);
+      load_all(kRound - 1);
+      say(Train{kRound - 1, static_cast<uint8_t>(Program::kTrain), 1, 2, 3});
+      train_steps(0, kSteps, kRound - 1);
+      Bytes data;
+      say(weights_from(kRound, 0, data));
+      keep(2);
+    }
+    load_all();
+    if (uplink == Dtype::kF32) keep(3);
+    say(Train{kRound, static_cast<uint8_t>(Program::kTrain), 1, 2, 3});
+    if (uplink == Dtype::kF32) keep(4);
+    train_steps(0, 7);
+    if (uplink == Dtype::kF16) keep(5);
+    train_steps(7, 1);
+    check(is(Learner_state_{}) == State::kDone && is(Learner_step_{}) == kSteps, "I3", "the stored states are not reached");
+    keep(6 + static_cast<int>(uplink));
+  }
+  // One step before its end, training that leaves no finite weights, and a delta that float16 does not hold.
+  for (const float rate : {1e30f, 1e6f}) {
+    std::memcpy(device_bytes, states[0].data(), sizeof device_bytes);
+    Configure wild = configuration(Program::kTrain, Dtype::kF16);
+    wild.phases[0] = {static_cast<uint8_t>(Variant::kGlobal), 1, 4, 2, rate, 1.0f};
+    wild.phases[1].passes = 0;
+    say(wild);
+    load_all();
+    say(Train{kRound, static_cast<uint8_t>(Program::kTrain), 1, 2, 3});
+    train_steps(0, 7);
+    keep(rate > 1e10f ? 9 : 10);
+  }
+}
+
+}  // namespace
+
+// --- The board contract, in memory ---
+
+namespace tmf::port {
+void init(int, char**) {}
+size_t read(uint8_t*, size_t) { return 0; }
+void write(const uint8_t* from, size_t size) { answered.insert(answered.end(), from, from + size); }
+void wait() {}
+uint32_t ticks() { return now += 7; }
+void unique_id(uint8_t (&id)[8]) { std::memcpy(id, "fuzzfuzz", 8); }
+}  // namespace tmf::port
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (states[0].empty()) make_states();
+  Reader in(data, size);
+  const uint8_t start = in.u8() % 16;
+  if (start == kCodec) {
+    run_codec(in);
+    return 0;
+  }
+  if (start == kDecoder) {
+    run_decoder(in);
+    return 0;
+  }
+  const Bytes& state = states[start % kStates];
+  std::memcpy(device_bytes, state.data(), state.size());
+  answered.clear();
+  awaited.clear();
+  forget_frozen();
+  Bytes line;
+  Operation operation;
+  while (next_operation(in, operation)) run(operation, line);
+  return 0;
+}
+
+#ifndef STANDALONE
+
+extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t most);
+
+// Half of the time a well-meant message is appended, or a new input made; libFuzzer's own mutations do the rest.
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t most, unsigned int seed) {
+  Random random(seed);
+  if (random.once_in(2)) return LLVMFuzzerMutate(data, size, most);
+  Bytes input(data, data + size);
+  if (size == 0 || data[0] % 16 >= kCodec || random.once_in(4)) {
+    input = generated(random);
+  } else {
+    Host host(random, data[0] % 16 % kStates);
+    append_operation(input, random, host);
+  }
+  input.resize(std::min(input.size(), most));
+  std::copy(input.begin(), input.end(), data);
+  return input.size();
+}
+
+#else
+
+#include <sanitizer/common_interface_defs.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+
+namespace {
+
+constexpr char kUsage[] =
+    "usage: fuzz [--seed N] [--first N] [--executions N] [--finding FILE] [--write DIR] [INPUT ...]\n"
+    "  INPUT         inputs to run before any other, e.g. the corpus\n"
+    "  --executions  inputs to make from the seed and run (default 0)\n"
+    "  --first       number of the first of them: each depends on the seed and its own number only\n"
+    "  --finding     where the input that violates an invariant is written (default: finding.bin)\n"
+    "  --write       writes the inputs made there instead of running them\n";
+
+Bytes current;
+std::string finding = "finding.bin";
+std::string current_name;
+
+void save(const std::string& path) {
+  std::ofstream file(path, std::ios::binary);
+  file.write(reinterpret_cast<const char*>(current.data()), static_cast<std::streamsize>(current.size()));
+}
+
+// Whatever ends the program, a sanitizer or abort(), leaves the input behind.
+void leave_finding() {
+  save(finding);
+  std::fprintf(stderr, "input: %s, written to %s\n", current_name.c_str(), finding.c_str());
+}
+
+uint64_t number_after(int argc, char** argv, int& i) {
+  if (++i == argc) std::exit((std::fputs(kUsage, stderr), 2));
+  return std::strtoull(argv[i], nullptr, 10);
+}
+
+void report(uint64_t executions) {
+  std::printf("executions %llu\n", static_cast<unsigned long long>(executions));
+  const auto list = [](const char* name, const uint64_t* counts, size_t size) {
+    std::printf("%s", name);
+    for (size_t i = 0; i < size; ++i) std::printf(" %llu", static_cast<unsigned long long>(counts[i]));
+    std::printf("\n");
+  };
+  list("accepted", reached.accepted, 10);
+  list("status", reached.status, 10);
+  list("state", reached.state, 6);
+  list("fault", reached.fault, 10);
+  list("damaged", &reached.damaged, 1);
+  list("steps", &reached.steps, 1);
+  list("entries", &reached.entries, 1);
+  list("codec", &reached.codec, 1);
+  list("decoder", &reached.decoder, 1);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  uint64_t seed = 1;
+  uint64_t first = 0;
+  uint64_t executions = 0;
+  std::string folder;
+  std::vector<std::string> inputs;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument == "--seed") {
+      seed = number_after(argc, argv, i);
+    } else if (argument == "--first") {
+      first = number_after(argc, argv, i);
+    } else if (argument == "--executions") {
+      executions = number_after(argc, argv, i);
+    } else if (argument == "--finding" && i + 1 < argc) {
+      finding = argv[++i];
+    } else if (argument == "--write" && i + 1 < argc) {
+      folder = argv[++i];
+    } else if (argument[0] == '-') {
+      std::fputs(kUsage, stderr);
+      return 2;
+    } else {
+      inputs.push_back(argument);
+    }
+  }
+  __sanitizer_set_death_callback(leave_finding);
+  std::signal(SIGABRT, [](int) { leave_finding(); });
+  for (const std::string& name : inputs) {
+    std::ifstream file(name, std::ios::binary);
+    if (!file) {
+      std::fprintf(stderr, "fuzz: cannot read %s\n", name.c_str());
+      return 2;
+    }
+    current.assign(std::istreambuf_iterator<char>(file), {});
+    current_name = name;
+    LLVMFuzzerTestOneInput(current.data(), current.size());
+  }
+  for (uint64_t i = first; i < first + executions; ++i) {
+    Random random(Random(seed).next() + i);
+    current = generated(random);
+    if (!folder.empty()) {
+      save(folder + "/" + std::to_string(i));
+      continue;
+    }
+    current_name = "--seed " + std::to_string(seed) + " --first " + std::to_string(i) + " --executions 1";
+    LLVMFuzzerTestOneInput(current.data(), current.size());
+  }
+  report(inputs.size() + executions);
+}
+
+#endif

@@ -1,0 +1,104 @@
+"""Builds and runs the fuzz harness: firmware core, one model and a line in memory, under address and undefined sanitizers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tinymetafed_codegen import boards, generate, graph, spec
+from tinymetafed_codegen.locate import find
+
+HARNESS = Path(__file__).with_name("fuzz.cpp")
+CORPUS = Path(__file__).with_name("corpus")
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+# Samples come from the host, one per message; small, so that most executions are spent on messages, not on sums.
+STREAMED: dict[str, Any] = {
+    "task": {"kind": "omniglot", "ways": 3},
+    "model": {
+        "input": [5, 4, 1],
+        "loss": "softmax_cross_entropy",
+        "layers": [
+            {"op": "conv2d", "filters": 5, "kernel": 3, "stride": 2, "activation": "relu"},
+            {"op": "flatten"},
+            {"op": "dense", "units": 9, "activation": "relu"},
+            {"op": "dense", "units": 3, "local": True},
+        ],
+    },
+}
+WINDOWS = {"sine": 1024, "streamed": 256}  # the smallest one cuts everything into many messages
+
+
+def build(model: str, folder: Path, replaced: Mapping[str, Path] | None = None) -> Path:
+    """The stand-alone harness of ``sine`` or ``streamed``, in ``folder``, where objects are kept for the next build.
+
+    ``replaced`` gives other sources for some units, by file name. Raises AssertionError with the compiler's words.
+    """
+    units = [HARNESS, *generate_sources(model, folder)]
+    objects = []
+    for unit in units:
+        given = (replaced or {}).get(unit.name)
+        target = (given.parent if given else folder) / f"{unit.stem}.o"
+        if given or not target.exists():
+            _run(["g++", "-DSTANDALONE", *_flags(folder), "-c", str(given or unit), "-o", str(target)])
+        objects.append(str(target))
+    program = (next(iter(replaced.values())).parent if replaced else folder) / "fuzz"
+    _run(["g++", *SANITIZERS, *objects, "-o", str(program)])
+    return program
+
+
+def build_libfuzzer(model: str, folder: Path) -> Path:
+    """The same for clang's coverage-guided fuzzer."""
+    units = [str(HARNESS), *map(str, generate_sources(model, folder))]
+    program = folder / "libfuzzer"
+    _run(["clang++", "-fsanitize=fuzzer", *_flags(folder), *units, "-o", str(program)])
+    return program
+
+
+def generate_sources(model: str, folder: Path) -> list[Path]:
+    """Writes protocol.hpp, board.hpp and model.hpp; returns the core's and the sample source's units to compile with them."""
+    experiment = spec.load(find("examples/sine.toml")) if model == "sine" else spec.parse(STREAMED, "fuzz")
+    board = dataclasses.replace(boards.load("native"), receive_window=WINDOWS[model])
+    design = generate.settle(experiment, board, graph.build(experiment.model, "fuzz"), "fuzz")
+    generate.write(design, folder, "fuzz")
+    firmware = find("firmware")
+    return [*sorted((firmware / "core").glob("*.cpp")), firmware / "app" / f"source_{design.manifest['source']}.cpp"]
+
+
+def compiler_flags() -> list[str]:
+    """Those of every firmware build."""
+    flags = json.loads(find("boards/platform/flags.json").read_text())
+    return [*flags["common"], *flags["cxx"]]
+
+
+def _flags(folder: Path) -> list[str]:
+    return [*compiler_flags(), "-O2", *SANITIZERS, f"-I{folder}", f"-I{find('firmware') / 'core'}"]
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def run(program: Path, *inputs: Path, executions: int = 0, seed: int = 1) -> tuple[str, dict[str, list[int]]]:
+    """What the harness found ("" is nothing) after ``inputs`` and ``executions`` made from ``seed``, and what it reached."""
+    numbers = ["--seed", str(seed), "--executions", str(executions), "--finding", str(program.with_name("finding.bin"))]
+    done = subprocess.run([program, *numbers, *inputs], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return done.stderr or f"exit {done.returncode}", {}
+    return "", {name: [int(count) for count in counts] for name, *counts in map(str.split, done.stdout.splitlines())}
+
+
+if __name__ == "__main__":
+    import argparse
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", choices=list(WINDOWS))
+    parser.add_argument("folder", type=Path, help="where to build")
+    parser.add_argument("--libfuzzer", action="store_true")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    print((build_libfuzzer if arguments.libfuzzer else build)(arguments.model, arguments.folder))

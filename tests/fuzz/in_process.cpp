@@ -1,0 +1,51 @@
+// The whole firmware core as a shared library: bytes in, bytes out, and training only when it is told to go on.
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "dispatch.hpp"
+#include "port.hpp"
+
+namespace {
+
+struct Device {
+  tmf::Dispatcher dispatcher;
+  std::vector<uint8_t> sent;
+};
+
+Device* talking = nullptr;
+uint32_t now = 0;
+
+}  // namespace
+
+namespace tmf::port {
+void init(int, char**) {}
+size_t read(uint8_t*, size_t) { return 0; }
+void write(const uint8_t* from, size_t size) { talking->sent.insert(talking->sent.end(), from, from + size); }
+void wait() {}
+uint32_t ticks() { return now += 7; }
+void unique_id(uint8_t (&id)[8]) { std::memcpy(id, "in-proc.", 8); }
+}  // namespace tmf::port
+
+extern "C" {
+Device* device_new() { return new Device(); }
+void device_delete(Device* device) { delete device; }
+
+void device_receive(Device* device, const uint8_t* bytes, size_t size) {
+  talking = device;
+  device->dispatcher.receive(bytes, size);
+}
+
+// Trains at most one step, or answers an Await. Returns whether it trained.
+bool device_work(Device* device) {
+  talking = device;
+  return device->dispatcher.work();
+}
+
+// What the device has sent since the last call: its size, then its bytes.
+size_t device_sent(Device* device) { return device->sent.size(); }
+void device_take(Device* device, uint8_t* to) {
+  std::memcpy(to, device->sent.data(), device->sent.size());
+  device->sent.clear();
+}
+}

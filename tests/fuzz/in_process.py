@@ -1,0 +1,168 @@
+"""The firmware core in this process: a device that answers bytes with bytes, and a line to it on which anything may happen."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import subprocess
+from collections import deque
+from enum import Enum, auto
+from pathlib import Path
+from typing import Self
+
+import fuzzer
+
+from tinymetafed.link.frame import Decoder, Frame, encode
+from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.protocol import ANSWER_BIT, Request
+
+SOURCE = Path(__file__).with_name("in_process.cpp")
+STEPS_PER_READ = 3  # trained between two looks at the line, so that questions arrive amid training
+
+
+def build(model: str, folder: Path) -> Path:
+    """The library of ``sine`` or ``streamed``; raises AssertionError with the compiler's words."""
+    folder.mkdir(parents=True, exist_ok=True)
+    units = [SOURCE, *fuzzer.generate_sources(model, folder)]
+    library = folder / "device.so"
+    includes = [f"-I{folder}", f"-I{find('firmware') / 'core'}"]
+    command = ["g++", *fuzzer.compiler_flags(), "-O2", "-shared", "-fPIC", *includes, *map(str, units), "-o", str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return library
+
+
+class Device:
+    """One device; several of one library live side by side."""
+
+    def __init__(self, library: Path) -> None:
+        self._core = ctypes.CDLL(str(library))
+        self._core.device_new.restype = ctypes.c_void_p
+        self._core.device_sent.restype = ctypes.c_size_t
+        self._core.device_work.restype = ctypes.c_bool
+        self._device: ctypes.c_void_p | None = None
+        self.steps = 0  # trained on samples of its own, since it was made
+        self.reset()
+
+    def reset(self) -> None:
+        """As if the reset button had been pressed: all is forgotten."""
+        self.close()
+        self._device = ctypes.c_void_p(self._core.device_new())
+
+    def close(self) -> None:
+        """Frees the device."""
+        if self._device is not None:
+            self._core.device_delete(self._device)
+            self._device = None
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the line."""
+        self._core.device_receive(self._device, data, ctypes.c_size_t(len(data)))
+
+    def work(self) -> bool:
+        """Trains a step if one is due, and answers an Await whose moment has come. Returns whether it trained."""
+        trained = bool(self._core.device_work(self._device))
+        self.steps += trained
+        return trained
+
+    def sent(self) -> bytes:
+        """What it has sent since the last call."""
+        buffer = ctypes.create_string_buffer(self._core.device_sent(self._device))
+        self._core.device_take(self._device, buffer)
+        return buffer.raw
+
+    def ask(self, message: Request) -> Frame:
+        """The answer to one message over a line without faults, after all training that is due."""
+        self.receive(encode(message.type_id, 1, message.pack()))
+        while self.work():
+            pass
+        (frame,) = Decoder().feed(self.sent())
+        assert frame.type_id == message.type_id | ANSWER_BIT, frame
+        return frame
+
+
+class Fault(Enum):
+    """What happens to one frame on its way."""
+
+    DROP = auto()
+    FLIP = auto()  # one bit
+    CUT = auto()  # its end is lost, the 0x00 too, so that the next frame perishes with it
+    TWICE = auto()
+    NOISE = auto()  # bytes that are no frame come first
+    STALL = auto()  # nothing moves for a while: deadlines pass, repeats pile up, then all arrives in order
+
+
+LONGEST_RUN, REST = 2, 6  # frames with a fault in a row, and how many then pass: retries come through in the end
+
+
+class Line:
+    """A transport to a device in this process; frames suffer ``faults`` at ``rate`` in either direction, from ``seed``."""
+
+    name = "in-process"
+    baud = 1_000_000_000
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.faults: tuple[Fault, ...] = ()
+        self.rate = 0.0
+        self.happened = 0
+        self._random = random.Random(0)
+        self._down: deque[bytes] = deque()
+        self._up: deque[bytes] = deque()
+        self._rest = b""  # of an answer that has not ended
+        self._stalled = 0  # reads
+        self._run = 0
+
+    def seed(self, seed: int) -> None:
+        """Makes what happens from here on repeatable."""
+        self._random.seed(seed)
+
+    def write(self, data: bytes) -> None:
+        for piece in data.split(b"\0")[:-1]:
+            self._down.append(self._suffer(piece + b"\0"))
+
+    def read(self, timeout: float) -> bytes:
+        if self._stalled > 0:
+            self._stalled -= 1
+            return b""
+        while self._down:
+            self.device.receive(self._down.popleft())
+        for _ in range(STEPS_PER_READ):
+            self.device.work()
+        *frames, self._rest = (self._rest + self.device.sent()).split(b"\0")
+        self._up.extend(self._suffer(frame + b"\0") for frame in frames)
+        arrived = b"".join(self._up)
+        self._up.clear()
+        return arrived
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _suffer(self, frame: bytes) -> bytes:
+        if len(frame) == 1:  # the delimiter in front of a repeat
+            return frame
+        if self._run < 0 or not self.faults or self._random.random() >= self.rate:
+            self._run = min(self._run + 1, 0)
+            return frame
+        self._run = self._run + 1 if self._run + 1 < LONGEST_RUN else -REST
+        self.happened += 1
+        fault = self._random.choice(self.faults)
+        if fault == Fault.DROP:
+            return b""
+        if fault == Fault.FLIP:
+            at = self._random.randrange(len(frame))
+            return frame[:at] + bytes([frame[at] ^ 1 << self._random.randrange(8)]) + frame[at + 1 :]
+        if fault == Fault.CUT:
+            return frame[: self._random.randrange(len(frame))]
+        if fault == Fault.TWICE:
+            return frame + frame
+        if fault == Fault.NOISE:
+            return self._random.randbytes(self._random.randrange(1, 40)) + frame
+        self._stalled = self._random.randrange(1, 400)
+        return frame

@@ -1,0 +1,313 @@
+// Inputs of the harness: how they are written, and how they are made from a seed by a host that mostly means well.
+//
+// The first byte names a stored state (or the codec, or the decoder); operations follow: kind u8, size u16, and that
+// many bytes.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+
+#include "board.hpp"
+#include "model.hpp"
+#include "reference.hpp"
+#include "source.hpp"
+
+namespace fuzz {
+
+constexpr size_t kWindow = board::kReceiveWindow;
+constexpr uint32_t kGlobal = model::kGlobalCount;
+constexpr uint32_t kParameters = model::kParameterCount;
+
+enum Kind : uint8_t { kRaw, kFrame, kDamaged, kTwice, kWork, kKinds };
+constexpr uint8_t kStates = 11;
+constexpr uint8_t kCodec = 14;
+constexpr uint8_t kDecoder = 15;
+
+struct Operation {
+  Kind kind;
+  const uint8_t* data;
+  size_t size;
+};
+
+inline bool next_operation(Reader& in, Operation& operation) {
+  if (in.left() < 3) return false;
+  operation.kind = static_cast<Kind>(in.u8() % kKinds);
+  const size_t size = in.u16();
+  operation.size = std::min(size, in.left());
+  operation.data = in.take(operation.size);
+  return true;
+}
+
+template <typename Message>
+inline Bytes body_of(const Message& message, uint8_t sequence) {
+  Bytes body(Message::kFixedSize + 2 * kWindow + 2 * kGlobal + 64);
+  Writer out(body.data(), body.size());
+  out.u8(Message::kType);
+  out.u8(sequence);
+  message.write(out);
+  body.resize(out.size());
+  return body;
+}
+
+constexpr uint32_t kSession = 77;
+constexpr uint32_t kRound = 5;
+constexpr uint32_t kSteps = 3 * 2 + 2 * 1;  // of the program TRAIN that the stored states have
+
+inline Configure configuration(Program program, Dtype uplink) {
+  Configure message{};
+  message.session = kSession;
+  message.program = static_cast<uint8_t>(program);
+  const bool trains = program == Program::kTrain;
+  message.phases[0] = {static_cast<uint8_t>(Variant::kLocal), 0, 3, 2, 0.01f, 0.0f};
+  message.phases[1] = {static_cast<uint8_t>(trains ? Variant::kGlobal : Variant::kFull), 1, 2, 1, 0.01f, 1.0f};
+  message.top_k = trains ? kGlobal / 2 + 1 : 0;
+  message.uplink = static_cast<uint8_t>(uplink);
+  return message;
+}
+
+// Global weights from `offset` on as int8, nearly as many as a Load holds.
+inline Load weights_from(uint32_t round, uint32_t offset, Bytes& data) {
+  const uint32_t most = static_cast<uint32_t>(kWindow - 8 - kWindow / 254 - Load::kFixedSize - 6);
+  data.resize(std::min(most, kGlobal - offset));
+  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<uint8_t>((offset + i) * 37 + 11);
+  return {round, offset, static_cast<uint8_t>(Dtype::kI8), 0.004f, data.data(), data.size()};
+}
+
+inline Bytes sample_data() {
+  Bytes data(4 * model::kTargetSize + model::kInputSize);
+  for (size_t i = 4 * model::kTargetSize; i < data.size(); ++i) data[i] = static_cast<uint8_t>(i * 29);
+  return data;
+}
+
+// SplitMix64 (Steele et al., 2014).
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed) {}
+  uint64_t next() {
+    uint64_t z = state_ += 0x9E3779B97F4A7C15;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
+    z = (z ^ z >> 27) * 0x94D049BB133111EB;
+    return z ^ z >> 31;
+  }
+  uint32_t below(uint32_t limit) { return static_cast<uint32_t>((next() >> 32) * limit >> 32); }
+  bool once_in(uint32_t times) { return below(times) == 0; }
+  template <typename Value>
+  Value of(std::initializer_list<Value> values) {
+    return values.begin()[below(static_cast<uint32_t>(values.size()))];
+  }
+
+ private:
+  uint64_t state_;
+};
+
+// A host that means well most of the time: it keeps count of where the device should be, and now and then says otherwise.
+class Host {
+ public:
+  Host(Random& random, uint8_t state) : random_(random) {
+    if (state == 0) session_ = random_.once_in(2) ? kSession : 1;
+    if (state >= 3) offset_ = kGlobal;
+    if (state == 2) offset_ = std::min<uint32_t>(kGlobal, static_cast<uint32_t>(weights_from(0, 0, scratch_).data_size));
+    if (state >= 6) step_ = kSteps;
+    if (state == 5 || state >= 9) step_ = 7;
+  }
+
+  Bytes message() {
+    switch (source::on_device() ? random_.below(32) : random_.below(40)) {
+      case 0: return body_of(Hello{}, sequence());
+      case 1: case 2: case 3: return body_of(configure(), sequence());
+      case 4: case 5: case 6: case 7: case 8: case 9: return load();
+      case 10: case 11: case 12:
+        step_ = 0;
+        return body_of(Train{round(), one_of_two(), number(), number(), number()}, sequence());
+      case 13: case 14: case 15: case 16: case 17: return sample();
+      case 18: case 19: case 20:
+        return body_of(Await{round(), random_.of<uint32_t>({0, 1, step_, step_ + 1, kSteps, 0xFFFFFFFF})}, sequence());
+      case 21: case 22: case 23: case 24:
+        return body_of(Pull{round(), random_.once_in(8) ? number() : random_.below(kGlobal / 2 + 2)}, sequence());
+      case 25: case 26: {
+        const uint32_t at = random_.once_in(8) ? number() : random_.below(kParameters + 2);
+        return body_of(Fetch{at, static_cast<uint16_t>(random_.once_in(3) ? number() : random_.below(40))}, sequence());
+      }
+      case 27: case 28: case 29: return predict();
+      case 30: case 31: {
+        Bytes any = bytes(2 + random_.below(60));
+        any[0] = static_cast<uint8_t>(random_.once_in(2) ? random_.below(12) : any[0]);
+        return any;
+      }
+      default: return sample();
+    }
+  }
+
+  Bytes sample() {
+    Bytes data = sample_data();
+    Sample message{round(), random_.once_in(10) ? number() : step_++, static_cast<uint8_t>(Dtype::kU8), 1.0f / 255, nullptr, 0};
+    if (model::kClassCount == 0 || random_.once_in(2)) {
+      const uint32_t target = bits_of<uint32_t>(random_.once_in(2) ? 1.0f : real());
+      std::memcpy(data.data(), &target, sizeof target);
+    }
+    if (random_.once_in(15)) message.scale = real();
+    if (random_.once_in(15)) message.dtype = static_cast<uint8_t>(random_.below(5));
+    if (random_.once_in(15)) data.resize(random_.below(static_cast<uint32_t>(data.size()) + 9));
+    message.data = data.data();
+    message.data_size = data.size();
+    return body_of(message, sequence());
+  }
+
+ private:
+  uint8_t sequence() { return static_cast<uint8_t>(random_.next()); }
+  uint8_t one_of_two() { return static_cast<uint8_t>(random_.once_in(20) ? random_.next() : random_.below(2)); }
+  uint32_t number() {
+    return random_.of<uint32_t>({0, 1, 2, kGlobal, kParameters, 1u << 31, 0xFFFFFFFF, static_cast<uint32_t>(random_.next())});
+  }
+  uint32_t round() {
+    if (!random_.once_in(12)) return round_;
+    return random_.of<uint32_t>({round_ + 1, round_ - 1, 0, 0xFFFFFFFF, number()});
+  }
+  float real() {
+    if (!random_.once_in(40)) return static_cast<float>(static_cast<int32_t>(random_.next())) * 0x1p-33f;
+    return bits_of<float>(random_.of<uint32_t>({0, 0x80000000, 1, 0x3F800000, 0x7F800000, 0xFF800000, 0x7FC00000, 0x7F7FFFFF,
+                                                0x477FEFFF, 0x477FF000, static_cast<uint32_t>(random_.next())}));
+  }
+  Bytes bytes(size_t size) {
+    Bytes made(size);
+    for (uint8_t& byte : made) byte = static_cast<uint8_t>(random_.once_in(4) ? 0 : random_.next());
+    return made;
+  }
+
+  Configure configure() {
+    const bool again = random_.once_in(2);
+    Configure message = configuration(static_cast<Program>(one_of_two()), random_.of({Dtype::kF32, Dtype::kF16, Dtype::kI8}));
+    if (random_.once_in(10)) session_ = number();
+    message.session = session_;
+    if (again) return message;
+    for (Phase& phase : message.phases) {
+      phase.variant = static_cast<uint8_t>(random_.below(random_.once_in(20) ? 256 : 3));
+      phase.sample_set = static_cast<uint8_t>(random_.below(random_.once_in(20) ? 256 : 4));
+      phase.count = static_cast<uint16_t>(random_.once_in(20) ? random_.next() : random_.below(4) + 1);
+      phase.passes = static_cast<uint16_t>(random_.once_in(20) ? random_.next() : random_.below(3));
+      phase.learning_rate = random_.once_in(20) ? real() : random_.of({0.01f, 0.1f, 1e20f});
+      phase.output_clamp = random_.once_in(20) ? real() : random_.of({0.0f, 1.0f});
+    }
+    message.top_k = random_.once_in(10) ? number() : random_.below(kGlobal + 1);
+    if (random_.once_in(20)) message.uplink = static_cast<uint8_t>(random_.next());
+    return message;
+  }
+
+  Bytes load() {
+    if (random_.once_in(3)) {
+      ++round_;
+      offset_ = 0;
+    }
+    const uint32_t offset = random_.once_in(12) ? number() : offset_;
+    Load message = weights_from(round(), std::min(offset, kGlobal - 1), scratch_);
+    message.offset = offset;
+    if (random_.once_in(2)) {
+      message.dtype = static_cast<uint8_t>(random_.once_in(20) ? random_.next() : random_.below(3));
+      if (message.dtype == 0) {
+        for (size_t i = 0; i + 4 <= scratch_.size(); i += 4) {
+          const uint32_t word = bits_of<uint32_t>(random_.once_in(50) ? real() : 0.25f);
+          std::memcpy(scratch_.data() + i, &word, 4);
+        }
+      }
+    }
+    if (random_.once_in(20)) message.scale = real();
+    if (random_.once_in(3)) message.data_size = random_.below(static_cast<uint32_t>(message.data_size) + 1);
+    if (message.dtype < 3 && !random_.once_in(10)) message.data_size -= message.data_size % value_size(message.dtype);
+    if (message.dtype < 3) {
+      const uint32_t count = static_cast<uint32_t>(message.data_size / value_size(message.dtype));
+      offset_ = std::min<uint32_t>(kGlobal, offset + count);
+    }
+    return body_of(message, sequence());
+  }
+
+  Bytes predict() {
+    const bool levels = random_.once_in(2);
+    Bytes data;
+    const uint32_t inputs = (1 + random_.below(3)) * model::kInputSize;
+    for (uint32_t i = 0; i < inputs; ++i) {
+      const uint32_t word = bits_of<uint32_t>(real());
+      for (int byte = 0; byte < (levels ? 1 : 4); ++byte) data.push_back(static_cast<uint8_t>(word >> (8 * byte)));
+    }
+    const size_t most = kWindow - 8 - kWindow / 254 - Predict::kFixedSize - 6;
+    if (data.size() > most) data.resize(most);
+    if (random_.once_in(15)) data.resize(random_.below(static_cast<uint32_t>(data.size()) + 1));
+    const Dtype dtype = random_.once_in(15) ? static_cast<Dtype>(random_.next()) : levels ? Dtype::kU8 : Dtype::kF32;
+    const uint8_t number = sequence();
+    const float scale = random_.once_in(15) ? real() : 0.01f;
+    return body_of(Predict{static_cast<uint8_t>(dtype), scale, data.data(), data.size()}, number);
+  }
+
+  Random& random_;
+  uint32_t session_ = kSession;
+  uint32_t round_ = kRound;
+  uint32_t offset_ = 0;
+  uint32_t step_ = 0;
+  Bytes scratch_;
+};
+
+inline void append(Bytes& input, Kind kind, const Bytes& data) {
+  input.push_back(kind);
+  input.push_back(static_cast<uint8_t>(data.size()));
+  input.push_back(static_cast<uint8_t>(data.size() >> 8));
+  input.insert(input.end(), data.begin(), data.end());
+}
+
+inline Bytes random_bytes(Random& random, size_t size) {
+  Bytes made(size);
+  for (uint8_t& byte : made) byte = static_cast<uint8_t>(random.next());
+  return made;
+}
+
+inline void append_operation(Bytes& input, Random& random, Host& host) {
+  switch (random.below(16)) {
+    case 0: append(input, kRaw, random_bytes(random, random.below(40))); break;
+    case 1: append(input, kRaw, {0}); break;
+    case 2: case 3: {
+      Bytes damaged = host.message();
+      for (int i = 0; i < 3; ++i) damaged.push_back(static_cast<uint8_t>(random.next()));
+      append(input, kDamaged, damaged);
+      break;
+    }
+    case 4: case 5: {
+      Bytes cut = framed(host.message());
+      cut.resize(random.below(static_cast<uint32_t>(cut.size()) + 1));
+      append(input, kRaw, cut);
+      break;
+    }
+    case 6: case 7:
+      append(input, kWork, {static_cast<uint8_t>(random.below(16))});
+      for (uint32_t i = source::on_device() ? 0 : random.below(6); i > 0; --i) append(input, kFrame, host.sample());
+      break;
+    case 8: case 9: case 10: append(input, kTwice, host.message()); break;
+    default: append(input, kFrame, host.message());
+  }
+}
+
+inline Bytes generated(Random& random) {
+  const uint32_t target = random.below(16);
+  if (target == 0) {
+    Bytes input = random_bytes(random, 8 + random.below(3) * 100);
+    input[0] = kCodec;
+    if (random.once_in(2)) input.resize(9);  // values of moderate size
+    return input;
+  }
+  if (target == 1) {
+    Bytes input = {kDecoder, static_cast<uint8_t>(random.once_in(2) ? 0 : random.next())};
+    for (uint32_t i = random.below(6); i > 0; --i)
+      append(input, random.of({kRaw, kFrame}), random_bytes(random, random.below(300)));
+    return input;
+  }
+  const uint8_t state = static_cast<uint8_t>(random.below(kStates));
+  Bytes input = {state};
+  Host host(random, state);
+  for (uint32_t i = 1 + random.below(8); i > 0; --i) append_operation(input, random, host);
+  if (random.once_in(8)) {
+    for (uint32_t i = 1 + random.below(4); i > 0; --i)
+      input[random.below(static_cast<uint32_t>(input.size()))] = static_cast<uint8_t>(random.next());
+  }
+  return input;
+}
+
+}  // namespace fuzz

@@ -1,0 +1,149 @@
+// Frames and deltas decoded a second time, on purpose by other code than the firmware's, and what to do when they differ.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "bytes.hpp"
+#include "half.hpp"
+#include "math.hpp"
+#include "protocol.hpp"
+#include "topk.hpp"
+
+namespace fuzz {
+
+using namespace tmf;
+using namespace tmf::protocol;
+
+using Bytes = std::vector<uint8_t>;
+
+[[noreturn]] inline void violated(const char* invariant, const char* what) {
+  std::fprintf(stderr, "%s violated: %s\n", invariant, what);
+  std::abort();
+}
+
+inline void check(bool holds, const char* invariant, const char* what) {
+  if (!holds) violated(invariant, what);
+}
+
+inline bool is_finite(float value) { return magnitude_bits(value) < kInfiniteMagnitude; }
+
+inline uint32_t reference_crc(const uint8_t* data, size_t size) {
+  static const auto table = [] {
+    std::vector<uint32_t> made(256);
+    for (uint32_t i = 0; i < 256; ++i) {
+      uint32_t crc = i;
+      for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ ((crc & 1) != 0 ? 0xEDB88320 : 0);
+      made[i] = crc;
+    }
+    return made;
+  }();
+  uint32_t crc = 0xFFFFFFFF;
+  for (size_t i = 0; i < size; ++i) crc = crc >> 8 ^ table[(crc ^ data[i]) & 0xFF];
+  return ~crc;
+}
+
+inline Bytes framed(const Bytes& body) {
+  Bytes checked = body;
+  const uint32_t crc = reference_crc(body.data(), body.size());
+  for (int i = 0; i < 4; ++i) checked.push_back(static_cast<uint8_t>(crc >> (8 * i)));
+  Bytes wire;
+  size_t code_at = 0;
+  wire.push_back(1);
+  for (size_t i = 0; i < checked.size(); ++i) {
+    if (wire[code_at] == 0xFF) {
+      code_at = wire.size();
+      wire.push_back(1);
+    }
+    if (checked[i] == 0) {
+      code_at = wire.size();
+      wire.push_back(1);
+    } else {
+      wire.push_back(checked[i]);
+      ++wire[code_at];
+    }
+  }
+  wire.push_back(0);
+  return wire;
+}
+
+// The body (without CRC) of one frame that lacks its 0x00; empty when it is none, or longer than `capacity` with its CRC.
+inline Bytes unframed(const uint8_t* wire, size_t size, size_t capacity) {
+  Bytes body;
+  for (size_t at = 0; at < size;) {
+    const size_t code = wire[at];
+    if (at + code > size) return {};
+    body.insert(body.end(), wire + at + 1, wire + at + code);
+    at += code;
+    if (code != 0xFF && at < size) body.push_back(0);
+  }
+  if (body.size() > capacity || body.size() < 6) return {};
+  const size_t content = body.size() - 4;
+  uint32_t crc = 0;
+  for (size_t i = 0; i < 4; ++i) crc |= static_cast<uint32_t>(body[content + i]) << (8 * i);
+  if (crc != reference_crc(body.data(), content)) return {};
+  body.resize(content);
+  return body;
+}
+
+struct Entry {
+  uint32_t index;
+  uint32_t bits;  // of the value, as it travels
+};
+
+inline size_t value_size(uint8_t dtype) { return dtype == 0 ? 4 : dtype == 1 ? 2 : 1; }
+
+inline std::vector<Entry> decoded(const Delta& delta, uint32_t n) {
+  check(delta.dtype <= 2 && (delta.coding <= 20 || delta.coding == 255), "I9", "a chunk's dtype or coding is none");
+  check(delta.count > 0, "I9", "a chunk is empty");
+  const size_t value_bytes = value_size(delta.dtype) * delta.count;
+  check(delta.data_size > value_bytes, "I9", "a chunk is shorter than its count says");
+  const size_t index_bits = 8 * (delta.data_size - value_bytes);
+  size_t at = 0;
+  const auto bit = [&] {
+    check(at < index_bits, "I9", "a chunk's index bits end too early");
+    const uint32_t value = delta.data[at / 8] >> (at % 8) & 1;
+    ++at;
+    return value;
+  };
+  const auto bits = [&](uint32_t count) {
+    uint32_t value = 0;
+    for (uint32_t i = 0; i < count; ++i) value |= bit() << i;
+    return value;
+  };
+  std::vector<Entry> entries(delta.count);
+  uint64_t lowest = delta.base;
+  for (Entry& entry : entries) {
+    uint32_t gap = 0;
+    if (delta.coding == 255) {
+      while (bit() == 0) ++gap;
+    } else {
+      uint32_t quotient = 0;
+      while (quotient < kRiceEscape && bit() == 1) ++quotient;
+      gap = quotient == kRiceEscape ? bits(kRiceRawBits) : quotient << delta.coding | bits(delta.coding);
+    }
+    check(lowest + gap < n, "I9", "an index is beyond the weights");
+    entry.index = static_cast<uint32_t>(lowest + gap);
+    lowest = entry.index + 1;
+  }
+  check((at + 7) / 8 * 8 == index_bits, "I9", "a chunk has bytes that mean nothing");
+  while (at < index_bits) check(bit() == 0, "I9", "padding is not zero");
+  Reader in(delta.data + index_bits / 8, value_bytes);
+  for (Entry& entry : entries) entry.bits = delta.dtype == 0 ? in.u32() : delta.dtype == 1 ? in.u16() : in.u8();
+  return entries;
+}
+
+// Whether a value that travelled is the one that stood in the delta.
+inline bool travelled(float value, const Delta& delta, uint32_t bits) {
+  if (delta.dtype == 0) return bits_of<uint32_t>(value) == bits;
+  if (delta.dtype == 1) {
+    uint16_t half = 0;
+    return to_f16(value, half) == Status::kOk && half == bits;
+  }
+  const float back = static_cast<float>(static_cast<int8_t>(bits)) * delta.scale;
+  return magnitude_bits(value - back) <= magnitude_bits(0.501f * delta.scale + 0x1p-126f * 127);
+}
+
+}  // namespace fuzz

@@ -1,0 +1,150 @@
+"""A million inputs to the firmware core under sanitizers violate no invariant of docs/protocol.md; planted faults are found."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import fuzzer
+import pytest
+
+from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.protocol import REQUESTS, State, Status
+
+# One group per model: each is compiled once, and two workers share the million.
+MODELS = [pytest.param(model, marks=pytest.mark.xdist_group(f"fuzz-{model}")) for model in fuzzer.WINDOWS]
+EXECUTIONS = {"sine": 500_000, "streamed": 500_000}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz")
+
+
+def built(model: str, folder: Path) -> Path:
+    (folder / model).mkdir(exist_ok=True)
+    program = folder / model / "fuzz"
+    return program if program.exists() else fuzzer.build(model, folder / model)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_corpus_has_no_finding(model: str, folder: Path) -> None:
+    finding, reached = fuzzer.run(built(model, folder), *sorted(fuzzer.CORPUS.iterdir()))
+    assert finding == ""
+    assert all(reached["accepted"][request.type_id] for request in REQUESTS if request.__name__ != "Sample")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_half_a_million_inputs_have_no_finding(model: str, folder: Path) -> None:
+    finding, reached = fuzzer.run(built(model, folder), executions=EXECUTIONS[model])
+    assert finding == ""
+    assert reached["executions"] == [EXECUTIONS[model]]
+    # A fuzzer that reaches nothing finds nothing: every message accepted, every state, status and fault met.
+    for request in REQUESTS:
+        if request.__name__ != "Sample" or model == "streamed":
+            assert reached["accepted"][request.type_id] > 1000, request.__name__
+    assert all(reached["state"][state] > 1000 for state in State)
+    met = {status for status in Status if reached["status"][status] > 0}
+    assert met >= set(Status) - {Status.OVERFLOW, Status.TOO_LARGE}
+    assert reached["fault"][Status.NOT_FINITE] > 0 and reached["fault"][Status.OVERFLOW] > 0
+    for name in ("damaged", "steps", "entries", "codec", "decoder"):
+        assert reached[name][0] > 10_000, name
+
+
+def test_the_corpus_is_small() -> None:
+    files = list(fuzzer.CORPUS.iterdir())
+    assert 10 <= len(files) <= 60
+    assert sum(file.stat().st_size for file in files) < 50_000
+
+
+def libfuzzer_is_there(tmp_path: Path) -> bool:
+    if shutil.which("clang++") is None:
+        return False
+    empty = tmp_path / "empty.cpp"
+    empty.write_text('extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }\n')
+    command = ["clang++", "-fsanitize=fuzzer", str(empty), "-o", str(tmp_path / "empty")]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.xdist_group("fuzz-sine")
+def test_libfuzzer_has_no_finding(folder: Path, tmp_path: Path) -> None:
+    if not libfuzzer_is_there(tmp_path):
+        pytest.skip("no clang++ with libFuzzer here (Debian: clang libclang-rt-14-dev)")
+    (folder / "sine").mkdir(exist_ok=True)
+    program = fuzzer.build_libfuzzer("sine", folder / "sine")
+    grown = tmp_path / "grown"
+    grown.mkdir()
+    command = [str(program), "-runs=20000", "-seed=1", f"-artifact_prefix={tmp_path}/", str(grown), str(fuzzer.CORPUS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A fault put into one unit of the core, and what must be said of it."""
+
+    what: str
+    model: str
+    unit: str
+    right: str
+    wrong: str
+    finding: str
+
+
+PLANTED = [
+    Planted(
+        "a late Load of an earlier round is taken",
+        "sine",
+        "learner.cpp",
+        "if (has_round_ && message.round < round_) return refuse(Status::kBadRound, round_);",
+        "",
+        "I4",
+    ),
+    Planted("a repeated Sample is trained", "streamed", "learner.cpp", "message.step < step_ || ", "", "I3"),
+    Planted(
+        "a repeated Train starts again", "sine", "learner.cpp", "if (state_ != State::kLoaded) return Status::kOk;", "", "I"
+    ),
+    Planted(
+        "NaN is loaded",
+        "sine",
+        "learner.cpp",
+        "if (!is_finite(read_weight(probe, dtype, message.scale)))",
+        "if (read_weight(probe, dtype, message.scale) == 12345.0f)",
+        "I5",
+    ),
+    Planted("a delta outlives its round", "sine", "learner.cpp", "delta_ = DeltaEncoder();", "", "I7"),
+    Planted(
+        "a recipe changes while it runs",
+        "sine",
+        "learner.cpp",
+        "if (state_ == State::kTraining) return",
+        "if (false) return",
+        "I",
+    ),
+    Planted("Fetch reads beyond the weights", "sine", "learner.cpp", "end < model::kParameterCount && ", "", ""),
+    Planted("an answer is as long as its buffer", "sine", "dispatch.cpp", "kMostPayload", "kCapacity - 6", "I6"),
+    Planted("a damaged frame passes", "sine", "frame.cpp", "return trailer.u32() ==", "return trailer.u32() != 1 +", "I2"),
+    Planted("a frame is one byte too long", "sine", "frame.cpp", "filled_ < capacity_", "filled_ <= capacity_", "overflow"),
+    Planted(
+        "a value is rounded down", "sine", "delta_codec.cpp", "value / scale + kRounder", "value / scale - 1 + kRounder", "I7"
+    ),
+]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_planted_faults_are_found(model: str, folder: Path) -> None:
+    built(model, folder)
+    missed = []
+    for number, fault in enumerate(fault for fault in PLANTED if fault.model == model):
+        text = (find("firmware") / "core" / fault.unit).read_text()
+        assert fault.right in text, fault.what
+        changed = folder / model / str(number) / fault.unit
+        changed.parent.mkdir()
+        changed.write_text(text.replace(fault.right, fault.wrong))
+        program = fuzzer.build(model, folder / model, {fault.unit: changed})
+        finding, _ = fuzzer.run(program, executions=60_000)
+        if fault.finding not in finding or not finding:
+            missed.append((fault.what, finding[:300]))
+    assert missed == []
