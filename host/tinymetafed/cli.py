@@ -15,7 +15,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tinymetafed_codegen import __main__ as codegen_command
@@ -33,7 +32,7 @@ from .link import faults, monitor
 from .link.errors import LaunchError, LinkError, TrainingFailed
 from .link.launch import DeviceUrlError
 from .link.transport import DEFAULT_BAUD
-from .runner import Observer
+from .progress import notes, watching
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 FAILURES = (
@@ -67,7 +66,6 @@ app = typer.Typer(
 )
 bench_app = typer.Typer(help="Measure: exact instructions, bytes and memory.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
-notes = Console(stderr=True)
 
 ExperimentArgument = Annotated[Path, typer.Argument(help="Experiment file, for instance examples/sine.toml.")]
 SetOption = Annotated[
@@ -112,67 +110,6 @@ def _explain(error: Exception) -> int:
         notes.print(str(error), markup=False, highlight=False, soft_wrap=True)
         return WRONG_USAGE if isinstance(error, USAGE) else FAILED
     raise error
-
-
-class Bars:
-    """Progress as bars on a terminal."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._bar = progress.add_task("", total=None, note="")
-
-    def stage(self, text: str, total: int = 0) -> None:
-        """Begins a new bar in place of the former one."""
-        self._progress.remove_task(self._bar)
-        self._bar = self._progress.add_task(text, total=total or None, note="")
-
-    def advance(self) -> None:
-        """One step further."""
-        self._progress.advance(self._bar)
-
-    def note(self, text: str) -> None:
-        """Shows ``text`` beside the bar."""
-        self._progress.update(self._bar, note=text)
-
-    def event(self, text: str) -> None:
-        """A line above the bar, to stay."""
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-class Lines:
-    """Progress as lines, for logs and pipes."""
-
-    def stage(self, text: str, total: int = 0) -> None:
-        """A line for a new part."""
-        notes.print(text + (f" ({total:,})" if total else ""), highlight=False, soft_wrap=True)
-
-    def advance(self) -> None:
-        """Nothing: a log wants no line per step."""
-
-    def note(self, text: str) -> None:
-        """A line for what is worth knowing on the way."""
-        notes.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
-
-    def event(self, text: str) -> None:
-        """A line like any other."""
-        self.note(text)
-
-
-@contextmanager
-def _watching() -> Iterator[Observer]:
-    if not notes.is_terminal:
-        yield Lines()
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=notes, transient=True) as progress:
-        yield Bars(progress)
 
 
 @app.callback(invoke_without_command=True)
@@ -220,7 +157,7 @@ def train(
         setup = runner.set_up(chosen, str(experiment), data)
         folder = out or _new_run(experiment.stem)
         urls, test_urls = device or ["native:2"], [test_device or "native:2"]
-        with store.claimed(folder), _resumable(folder, device, test_device), _watching() as watch:
+        with store.claimed(folder), _resumable(folder, device, test_device), watching() as watch:
             result = runner.train(setup, urls, test_urls, folder, watch, faults=disturbance, record=record)
     else:
         folder = resume
@@ -233,7 +170,7 @@ def train(
             )
         if run.result is not None:
             notes.print(f"{folder}: finished already, with all of its {run.trained} rounds.", highlight=False, soft_wrap=True)
-        with _resumable(folder, device, test_device, data), _watching() as watch:
+        with _resumable(folder, device, test_device, data), watching() as watch:
             result = runner.resume(
                 folder,
                 watch,
@@ -273,7 +210,7 @@ def adapt(
     experiment = trained.experiment() if samples is None else trained.experiment(adapt=samples)
     setup = runner.set_up(experiment, str(run / "experiment.toml"), data or trained.data)
     runner.same_model(setup, trained)
-    with _watching() as watch:
+    with watching() as watch:
         scores = runner.adapt(setup, device or ["native:2"], trained.weights, range(first, first + tasks), watch)
     if json_:
         print(json.dumps(scores))
@@ -386,7 +323,7 @@ def bench_kernels(
     json_: JsonOption = False,
 ) -> None:
     """Count the exact instructions of a training step in the emulator, and the firmware's flash and RAM."""
-    with _watching() as watch:
+    with watching() as watch:
         figures = bench.kernels(spec.load(experiment, set_ or ()), str(experiment), board, watch)
     if json_:
         print(json.dumps(figures))
@@ -414,7 +351,7 @@ def bench_wire(
     chosen = None if experiment is None else spec.load(experiment, set_ or ())
     if chosen is None and set_:
         raise UsageError("--set overrides keys of an experiment file; give one, for instance examples/sine.toml")
-    with _watching() as watch:
+    with watching() as watch:
         figures = bench.wire(chosen, "" if experiment is None else str(experiment), watch)
     if json_:
         print(json.dumps(figures))
@@ -477,7 +414,7 @@ def demo(
         )
     folder = out or _new_run("demo")
     setup = runner.set_up(chosen, str(experiment), None)
-    with store.claimed(folder), _resumable(folder), _watching() as watch:
+    with store.claimed(folder), _resumable(folder), watching() as watch:
         facts = {"instructions_per_step": bench.instructions(chosen, str(experiment), "mps2", watch)} if emulated else {}
         result = runner.train(setup, ["qemu:4" if emulated else "native:4"], ["native:2"], folder, watch, facts=facts)
     _finish(result, folder, False)
@@ -541,7 +478,7 @@ def _finish(result: dict[str, Any], folder: Path, as_json: bool) -> None:
     if result["bytes_samples"]:
         table.add_row("samples streamed per round", f"{result['bytes_samples'] / rounds:,.0f} bytes")
     if "instructions_per_step" in result:
-        counts = ", ".join(f"{count:,} {variant}" for variant, count in result["instructions_per_step"].items())
+        counts = ", ".join(f"{result['instructions_per_step'][v]:,} {v}" for v in ("local", "global", "full"))
         table.add_row("instructions per training step", counts)
     if result["redone"] or result["skipped"]:
         table.add_row(
