@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from tinymetafed.firmware import Firmware
 from tinymetafed_codegen.spec import Experiment
 
 sys.path += [str(Path(__file__).parent / folder) for folder in ("link", "kernels", "fuzz")]
+
+# Whoever starts the tests in the background may have Ctrl-C ignored, and what they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # These open lines by name and look for lost ones: two processes of them would take each other's pseudo-terminals.
 _BY_NAME = ("tests/link/", "tests/test_fleet.py", "tests/test_cli.py", "tests/test_runner.py")
