@@ -1,0 +1,97 @@
+"""The command line: arguments in, progress and results out, one clear line for every failure."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tinymetafed_codegen import boards, spec
+
+from .. import __version__, bench, firmware, store
+from .. import export as weights_file
+from .. import report as report_page
+from ..evaluate import Collapsed
+from ..learn.delta import DeltaError
+from ..learn.strategy import StrategyError
+from ..learn.tasks import DataError
+from ..link import faults
+from ..link.errors import LaunchError, LinkError
+from ..link.launch import DeviceUrlError
+from ..progress import notes
+from . import artifacts, measure, training
+from .options import UsageError
+
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+FAILURES = (
+    LinkError,
+    LaunchError,
+    firmware.FirmwareError,
+    DataError,
+    DeltaError,
+    StrategyError,
+    Collapsed,
+    store.StoreError,
+    report_page.ReportError,
+    bench.BenchError,
+    OSError,
+)
+
+USAGE = (UsageError, spec.SpecError, boards.BoardError, DeviceUrlError, faults.FaultError, weights_file.ExportError)
+
+app = typer.Typer(
+    name="tinymetafed",
+    help="Federated meta-learning on microcontrollers: boards learn an initialisation together, over serial, "
+    "that a new board adapts to with a few samples.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(training.train)
+app.command()(training.adapt)
+app.command()(artifacts.report)
+app.command()(artifacts.export)
+app.command("monitor")(artifacts.listen)
+app.command()(artifacts.codegen)
+app.command("doctor")(artifacts.examine)
+app.command()(training.demo)
+bench_app = typer.Typer(help="Measure: exact instructions, bytes and memory.", no_args_is_help=True)
+bench_app.command()(measure.kernels)
+bench_app.command()(measure.wire)
+app.add_typer(bench_app, name="bench")
+
+
+def main() -> None:
+    """Runs the command line; every known failure becomes one line on standard error and exit code 1 or 2."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.Exit as done:
+        code = done.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except Exception as error:
+        code = _explain(error)
+    if code == INTERRUPTED:
+        notes.print("Interrupted.")
+    sys.exit(code or 0)
+
+
+def _explain(error: Exception) -> int:
+    usage = getattr(error, "exit_code", None) == WRONG_USAGE and hasattr(error, "format_message")
+    if usage:
+        if text := error.format_message():  # type: ignore[attr-defined]  # empty when the help was the answer
+            notes.print(f"[bold red]Error:[/] {text} See --help.", highlight=False, soft_wrap=True)
+        return WRONG_USAGE
+    if isinstance(error, USAGE + FAILURES):
+        notes.print("[bold red]Error:[/]", end=" ")
+        notes.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        return WRONG_USAGE if isinstance(error, USAGE) else FAILED
+    raise error
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit

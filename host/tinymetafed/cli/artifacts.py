@@ -1,0 +1,107 @@
+"""Commands about what a run, an experiment, a line or this machine holds: report, export, monitor, codegen, doctor."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tinymetafed_codegen import __main__ as codegen_command
+
+from .. import doctor, store
+from .. import export as weights_file
+from .. import report as report_page
+from ..link import monitor
+from ..link.transport import DEFAULT_BAUD
+from ..progress import notes
+from .options import ExperimentArgument, JsonOption, SetOption
+
+
+def report(run: Annotated[Path, typer.Argument(help="Run folder that train wrote.")]) -> None:
+    """Write RUN/report.html: one self-contained page with curves, bytes, devices and the experiment."""
+    print(report_page.write(run))
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder that train wrote, also while it is being written.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="FILE.npz (NumPy) or FILE.h (C header).")],
+) -> None:
+    """Write the weights of a run's latest round to a file for other programs.
+
+    tinymetafed export runs/sine -o weights.h
+    """
+    trained = store.read_run(run)
+    weights_file.write(trained, output)
+    notes.print(f"{output}: the weights after {trained.trained} rounds", highlight=False, soft_wrap=True)
+
+
+def listen(
+    source: Annotated[str, typer.Argument(help="A serial line to listen on, or a file that train --record wrote.")],
+    baud: Annotated[int, typer.Option(min=1, help="Speed of the line.")] = DEFAULT_BAUD,
+) -> None:
+    """Show every message on a line, one per line of text, live or from a recording.
+
+    tinymetafed monitor run.record
+    """
+    for line in monitor.lines(source, baud):
+        print(line, flush=True)
+
+
+def codegen(
+    experiment: ExperimentArgument,
+    board: Annotated[str, typer.Option(help="A board of boards/, for instance mps2.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the generated files.")],
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Generate an experiment's C++ and its manifest, and show what it takes of the board.
+
+    tinymetafed codegen examples/sine.toml --board mps2 -o build/sine
+    """
+    design, changed = codegen_command.run(experiment, board, output, set_ or ())
+    if json_:
+        print(json.dumps(design.manifest))
+        return
+    manifest = design.manifest
+    table = Table(title=f"{experiment} on {design.board.title}", title_justify="left")
+    table.add_column("RAM")
+    table.add_column("bytes", justify="right")
+    for name, size in manifest["ram_bytes"].items():
+        table.add_row(name, f"{size:,}")
+    table.add_section()
+    table.add_row("together", f"{manifest['ram_total']:,}")
+    table.add_row("available", f"{manifest['ram_available']:,}")
+    table.add_section()
+    table.add_row("flash (estimate)", f"{manifest['flash_estimate']:,}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{manifest['n_global']:,} global and {manifest['n_parameters'] - manifest['n_global']:,} local weights, "
+        f"model {manifest['model_hash']}, {len(changed)} files changed in {output}",
+        highlight=False,
+    )
+
+
+def examine(json_: JsonOption = False) -> None:
+    """Check this machine: toolchains, emulators, boards and attached serial devices, and what to install."""
+    findings = doctor.examine()
+    if json_:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings]))
+        return
+    table = Table(show_lines=False)
+    for heading in ("", "what", "found", "what to do"):
+        table.add_column(heading)
+    group = ""
+    for finding in findings:
+        if finding.group != group:
+            group = finding.group
+            table.add_section()
+            table.add_row("", f"[bold]{group}[/]", "", "")
+        mark = "[green]✓[/]" if finding.ok else "[yellow]–[/]"
+        table.add_row(mark, finding.name, finding.detail, "" if finding.ok else finding.remedy)
+    Console().print(table)

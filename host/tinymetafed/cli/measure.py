@@ -1,0 +1,92 @@
+"""Commands that measure: bench kernels, bench wire."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tinymetafed_codegen import spec
+
+from .. import bench
+from ..progress import watching
+from .options import ExperimentArgument, JsonOption, SetOption, UsageError
+
+
+def kernels(
+    experiment: ExperimentArgument,
+    board: Annotated[str, typer.Option(help="An emulated board with an exact instruction counter.")] = "mps2",
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Count the exact instructions of a training step in the emulator, and the firmware's flash and RAM."""
+    with watching() as watch:
+        figures = bench.kernels(spec.load(experiment, set_ or ()), str(experiment), board, watch)
+    if json_:
+        print(json.dumps(figures))
+        return
+    table = Table(title=f"{experiment} on {board}", title_justify="left")
+    table.add_column("one training step")
+    table.add_column("instructions", justify="right")
+    for variant, count in figures["instructions_per_step"].items():
+        table.add_row(variant, f"{count:,}")
+    table.add_section()
+    table.add_row("flash, bytes", f"{figures['flash_bytes']:,}")
+    table.add_row("static RAM, bytes", f"{figures['ram_bytes']:,}")
+    Console().print(table)
+
+
+def wire(
+    experiment: Annotated[
+        Path | None, typer.Argument(help="Experiment file; default: a presence detector of the paper's size.")
+    ] = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Measure what a serial line at 115200 baud carries, and estimate what a round takes on it with a 64 MHz board."""
+    chosen = None if experiment is None else spec.load(experiment, set_ or ())
+    if chosen is None and set_:
+        raise UsageError("--set overrides keys of an experiment file; give one, for instance examples/sine.toml")
+    with watching() as watch:
+        figures = bench.wire(chosen, "" if experiment is None else str(experiment), watch)
+    if json_:
+        print(json.dumps(figures))
+        return
+    console = Console()
+    for title, headings, rows in (
+        (
+            f"Bulk transfers at {figures['baud']:,} baud",
+            ("receive window, bytes", "of the line, down", "up"),
+            [(f"{each['window']:,}", f"{each['down']:.1%}", f"{each['up']:.1%}") for each in figures["bulk"]],
+        ),
+        (
+            "Framing",
+            ("chunk, bytes", "adds"),
+            [(f"{each['chunk']:,}", f"{each['share']:.2%}") for each in figures["framing"]],
+        ),
+        (
+            f"One round: {figures['source']}",
+            ("wire types", "bytes down", "bytes up", "seconds on the wire", "with training (estimate)"),
+            [
+                (
+                    each["types"],
+                    f"{each['bytes_down']:,}",
+                    f"{each['bytes_up']:,}",
+                    f"{each['wire_seconds']:.3f}",
+                    f"{each['seconds']:.3f}",
+                )
+                for each in figures["rounds"]
+            ],
+        ),
+    ):
+        table = Table(title=title, title_justify="left")
+        for heading in headings:
+            table.add_column(heading, justify="left" if heading == "wire types" else "right")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    console.print(f"  Estimate: {figures['estimate']}", highlight=False)

@@ -1,0 +1,29 @@
+"""What the commands share: arguments and options that mean the same everywhere, and the error for wrong ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class UsageError(Exception):
+    """Arguments that do not go together."""
+
+
+ExperimentArgument = Annotated[Path, typer.Argument(help="Experiment file, for instance examples/sine.toml.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key: run.rounds=50. May be given several times.")
+]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Folder (or file) with the task's original archives.")]
+DeviceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        "-d",
+        help="Where clients run: native:4, qemu:4, qemu:4@mps2, /dev/ttyACM0, COM5, socket://host:port. "
+        "May be given several times. [default: native:2]",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]

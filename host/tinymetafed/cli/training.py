@@ -1,0 +1,229 @@
+"""Commands that train and adapt: train, adapt, demo."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.locate import find
+
+from .. import bench, firmware, runner, store
+from .. import report as report_page
+from ..evaluate import Collapsed
+from ..link import faults
+from ..link.errors import LaunchError, LinkError, TrainingFailed
+from ..progress import notes, watching
+from .options import DataOption, DeviceOption, JsonOption, SetOption, UsageError
+
+
+def train(
+    experiment: Annotated[
+        Path | None, typer.Argument(help="Experiment file, for instance examples/sine.toml; --resume needs none.")
+    ] = None,
+    device: DeviceOption = None,
+    test_device: Annotated[
+        str | None,
+        typer.Option(
+            help="Where unseen clients adapt in meta-tests; the result does not depend on it. native needs g++ here. "
+            "[default: native:2]"
+        ),
+    ] = None,
+    data: DataOption = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to create; default runs/NAME-DATE-TIME.")] = None,
+    set_: SetOption = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Run folder to continue after its last finished round; ends with the same weights.")
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="Disturb the lines to the training devices: flip=0.01,delay=20ms. May be given several times."),
+    ] = None,
+    record: Annotated[Path | None, typer.Option(help="File that keeps every byte on those lines, for `monitor`.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Meta-train an initialisation on boards, emulators or native processes, then test it on unseen clients.
+
+    tinymetafed train examples/sine.toml --device qemu:4
+    """
+    disturbance = faults.parse(",".join(fault)) if fault else None
+    if resume is None:
+        if experiment is None:
+            raise UsageError("give an experiment file, for instance examples/sine.toml, or --resume RUN; see --help")
+        chosen = spec.load(experiment, set_ or ())
+        setup = runner.set_up(chosen, str(experiment), data)
+        folder = out or _new_run(experiment.stem)
+        urls, test_urls = device or ["native:2"], [test_device or "native:2"]
+        with store.claimed(folder), _resumable(folder, device, test_device), watching() as watch:
+            result = runner.train(setup, urls, test_urls, folder, watch, faults=disturbance, record=record)
+    else:
+        folder = resume
+        _refuse_with_resume(set_, out)
+        run = store.read_run(folder)
+        if experiment is not None and spec.load(experiment) != run.experiment():
+            raise store.StoreError(
+                f"{experiment}: not the experiment of {folder}, which cannot change on the way; leave it out to continue that "
+                "run, or leave --resume out to begin another"
+            )
+        if run.result is not None:
+            notes.print(f"{folder}: finished already, with all of its {run.trained} rounds.", highlight=False, soft_wrap=True)
+        with _resumable(folder, device, test_device, data), watching() as watch:
+            result = runner.resume(
+                folder,
+                watch,
+                urls=device or (),
+                test_urls=[test_device] if test_device else (),
+                data=data,
+                faults=disturbance,
+                record=record,
+            )
+    _finish(result, folder, json_)
+
+
+def _refuse_with_resume(set_: Sequence[str] | None, out: Path | None) -> None:
+    """What would make another run of the one that is to be continued."""
+    given = "--set" if set_ else "--out" if out else None
+    if given is not None:
+        raise UsageError(f"--resume continues a run as it was begun, in its own folder; leave {given} out")
+
+
+def adapt(
+    run: Annotated[Path, typer.Argument(help="Run folder that train wrote.")],
+    device: DeviceOption = None,
+    data: DataOption = None,
+    tasks: Annotated[int, typer.Option(min=1, max=100_000, help="How many unseen clients adapt.")] = 10,
+    first: Annotated[int, typer.Option(min=0, max=1 << 30, help="The first unseen client's number.")] = 0,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Samples to adapt with (Omniglot: per class); default: the run's own.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Adapt unseen clients from a run's initialisation and show each one before and after.
+
+    tinymetafed adapt runs/sine --device qemu:1 --tasks 3
+    """
+    trained = store.read_run(run)
+    experiment = trained.experiment() if samples is None else trained.experiment(adapt=samples)
+    setup = runner.set_up(experiment, str(run / "experiment.toml"), data or trained.data)
+    runner.same_model(setup, trained)
+    with watching() as watch:
+        scores = runner.adapt(setup, device or ["native:2"], trained.weights, range(first, first + tasks), watch)
+    if json_:
+        print(json.dumps(scores))
+        return
+    table = Table(title=f"Unseen clients, each adapted with {scores['samples']} samples")
+    for heading in ("client", "task", f"{scores['metric']} before", "after"):
+        table.add_column(heading, justify="left" if heading == "task" else "right")
+    for client in scores["clients"]:
+        table.add_row(str(client["client"]), client["task"], _score(client["before"]), _score(client["after"]))
+    table.add_section()
+    table.add_row("mean", "", _score(scores["before"]), _score(scores["after"]))
+    Console().print(table)
+
+
+def demo(
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of meta-training.")] = 350,
+    out: Annotated[Path | None, typer.Option(help="Run folder to create; default runs/demo-DATE-TIME.")] = None,
+) -> None:
+    """Four emulated boards meta-train on sine waves over serial, and unseen clients adapt: well under a minute."""
+    # A run this short has to take larger server steps than the 3000 rounds that examples/sine.toml is tuned for.
+    experiment = find("examples") / "sine.toml"
+    chosen = spec.load(
+        experiment, [f"run.rounds={rounds}", "strategy.alpha_max=0.8", "evaluation.every=50", "evaluation.every_tasks=50"]
+    )
+    emulated = not firmware.missing_tools("mps2")
+    if emulated:
+        notes.print("Four emulated Cortex-M4F boards (QEMU) train over serial; unseen clients adapt in native processes.")
+    else:
+        missing = ", ".join(tool.name for tool in firmware.missing_tools("mps2"))
+        notes.print(
+            f"No emulated boards here ({missing} missing; see `tinymetafed doctor`): "
+            "the same firmware runs as four native processes instead."
+        )
+    folder = out or _new_run("demo")
+    setup = runner.set_up(chosen, str(experiment), None)
+    with store.claimed(folder), _resumable(folder), watching() as watch:
+        facts = {"instructions_per_step": bench.instructions(chosen, str(experiment), "mps2", watch)} if emulated else {}
+        result = runner.train(setup, ["qemu:4" if emulated else "native:4"], ["native:2"], folder, watch, facts=facts)
+    _finish(result, folder, False)
+
+
+@contextmanager
+def _resumable(
+    folder: Path, devices: Sequence[str] | None = None, test_device: str | None = None, data: Path | None = None
+) -> Iterator[None]:
+    """Says how to continue a run that was interrupted, or whose devices went away; a collapsed one gets its page."""
+    try:
+        yield
+    except (KeyboardInterrupt, LinkError, LaunchError) as end:
+        if (folder / "run.db").is_file() and not isinstance(end, TrainingFailed):  # which would fail again
+            words = ["tinymetafed", "train", "--resume", str(folder)]
+            words += [word for url in devices or () for word in ("--device", url)]
+            words += ["--test-device", test_device] if test_device else []
+            words += ["--data", str(data)] if data else []
+            notes.print(f"The finished rounds are kept; continue with: {shlex.join(words)}", highlight=False, soft_wrap=True)
+        raise
+    except Collapsed:
+        report_page.write(folder)
+        raise
+
+
+def _new_run(name: str) -> Path:
+    """A folder below runs/ that no other run has, though several may start in the same second."""
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for suffix in itertools.count(1):
+        folder = Path("runs") / (stem if suffix == 1 else f"{stem}.{suffix}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("unreachable")
+
+
+def _score(value: float | None) -> str:
+    return "diverged" if value is None else f"{value:.3f}"
+
+
+def _finish(result: dict[str, Any], folder: Path, as_json: bool) -> None:
+    page = report_page.write(folder)
+    if as_json:
+        print(json.dumps({**result, "run": str(folder), "report": str(page)}, allow_nan=False))
+        return
+    test = result["meta_test"]
+    rounds = max(result["rounds"], 1)
+    dense = result["bytes_up_dense"] / rounds
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    unit = "MSE" if test["metric"] == "mse" else test["metric"]
+    table.add_row(f"meta-test {unit}, {test['n_tasks']} unseen clients", f"{_score(test['before'])} before adaptation")
+    interval = "" if test["after_ci95"] is None else f" ± {test['after_ci95']:.3f}"
+    table.add_row("", f"[bold]{_score(test['after'])}[/]{interval} after")
+    table.add_row(
+        "bytes per round on the wire",
+        f"{result['bytes_down'] / rounds:,.0f} down, {result['bytes_up'] / rounds:,.0f} up",
+    )
+    table.add_row("dense float32, values alone", f"{dense:,.0f} down, {dense:,.0f} up")
+    if result["bytes_samples"]:
+        table.add_row("samples streamed per round", f"{result['bytes_samples'] / rounds:,.0f} bytes")
+    if "instructions_per_step" in result:
+        counts = ", ".join(f"{result['instructions_per_step'][v]:,} {v}" for v in ("local", "global", "full"))
+        table.add_row("instructions per training step", counts)
+    if result["redone"] or result["skipped"]:
+        table.add_row(
+            "contributions", f"{result['redone']:,} redone after a first attempt was lost, {result['skipped']:,} skipped"
+        )
+    table.add_row("time", f"{result['seconds']:.1f} s for {result['rounds']} rounds and the meta-test")
+    table.add_row("weights", f"sha256 {result['weights_sha256'][:16]}…")
+    console = Console()
+    console.print(table, highlight=False)
+    console.print(f"  report  {page}", highlight=False, soft_wrap=True)
