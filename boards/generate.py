@@ -1,6 +1,7 @@
 """PlatformIO pre-build script: generates the experiment's C++ for the board and picks the sources to build.
 
-The experiment is TINYMETAFED_EXPERIMENT (an absolute path) or platformio.ini's custom_experiment.
+The experiment is TINYMETAFED_EXPERIMENT (an absolute path) or platformio.ini's custom_experiment. TINYMETAFED_OPTIMIZATION
+and TINYMETAFED_KERNELS, for bench kernels, replace the board's optimization level and the kernels of firmware/core.
 """
 
 import importlib.util
@@ -26,6 +27,8 @@ if subprocess.run([*codegen, *arguments], env=environment, check=False).returnco
     env.Exit(1)  # codegen has said why
 
 source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["source"]
-env.Append(CPPPATH=[str(generated), *(str(Path("$PROJECT_SRC_DIR") / part) for part in ("core", "app"))])
+# Other kernels than core's, by the name of their folder in bench/: headers that are found before those of the same name.
+kernels = [f"bench/{name}"] if (name := os.environ.get("TINYMETAFED_KERNELS")) else []
+env.Append(CPPPATH=[str(generated), *(str(Path("$PROJECT_SRC_DIR") / part) for part in (*kernels, "core", "app"))])
 ports = [f"+<port/{port}/*>" for port in board.get("tinymetafed.ports")]
 env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *ports, "+<app/main.cpp>", f"+<app/source_{source}.cpp>"])

@@ -32,6 +32,15 @@ class Requirement:
 
 
 @dataclass(frozen=True)
+class Chip:
+    """The chip on a board, or the one that an emulated board stands for: its processor core and clock."""
+
+    chip: str
+    core: str
+    clock_hz: int
+
+
+@dataclass(frozen=True)
 class Line:
     """How a board wants its serial line opened; DTR and RTS are set before that, so that opening it reboots nothing."""
 
@@ -51,6 +60,7 @@ class Board:
     flash_bytes: int
     receive_window: int
     ticks_per_second: int
+    stands_for: Chip | None
     toolchain_prefix: str
     emulator: tuple[str, ...] | None
     serial: tuple[str, ...]
@@ -81,6 +91,7 @@ def load(name: str) -> Board:
             flash_bytes=int(facts["flash_bytes"]),
             receive_window=int(facts["receive_window"]),
             ticks_per_second=int(facts["ticks_per_second"]),
+            stands_for=Chip(**facts["stands_for"]) if "stands_for" in facts else None,
             toolchain_prefix=facts["toolchain_prefix"],
             emulator=None if facts["emulator"] is None else tuple(facts["emulator"]),
             serial=tuple(facts["serial"]),

@@ -1,6 +1,7 @@
 """SCons build of one of our boards: its JSON names toolchain, machine and emulator; flags.json holds what all share."""
 
 import json
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -9,7 +10,8 @@ from SCons.Script import AlwaysBuild, Default, DefaultEnvironment
 
 env = DefaultEnvironment()
 board = env.BoardConfig()
-facts = board.get("tinymetafed")
+facts = dict(board.get("tinymetafed"))
+facts["optimization"] = os.environ.get("TINYMETAFED_OPTIMIZATION") or facts["optimization"]
 platform = Path(env.PioPlatform().get_dir())
 boards = Path(board.manifest_path).parent
 flags = json.loads((platform / "flags.json").read_text(encoding="utf-8"))
@@ -23,7 +25,6 @@ env.Depends(program, env.Value(json.dumps(facts)))
 if linker_script:
     env.Depends(program, linker_script)
 Default(program)
-
 
 
 def check_budget(target, source, env):
