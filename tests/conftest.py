@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("lines"))
 
 
-_built: dict[tuple[str, str], Firmware] = {}
+_built: dict[tuple[object, ...], Firmware] = {}
 
 
 @pytest.fixture
@@ -35,10 +35,10 @@ def built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each model and board is built once in this process: asking PlatformIO again whether all is new takes seconds."""
     build = runner.build
 
-    def remembered(experiment: Experiment, source: str, board: str) -> Firmware:
-        key = (runner.manifest_of(experiment, source, board)["model_hash"], board)
+    def remembered(experiment: Experiment, source: str, board: str, **chosen: str | None) -> Firmware:
+        key = (runner.manifest_of(experiment, source, board)["model_hash"], board, *chosen.items())
         if key not in _built:
-            _built[key] = build(experiment, source, board)
+            _built[key] = build(experiment, source, board, **chosen)
         return _built[key]
 
     monkeypatch.setattr(runner, "build", remembered)

@@ -115,7 +115,7 @@ def the_object(said: Said) -> dict[str, Any]:
         (["codegen"], ["tinymetafed codegen examples/sine.toml", "--board", "--output"]),
         (["doctor"], ["Check this machine", "--json"]),
         (["bench"], ["kernels", "wire"]),
-        (["bench", "kernels"], ["instructions", "--board"]),
+        (["bench", "kernels"], ["instructions", "cycles", "--board", "--optimization"]),
         (["demo"], ["--rounds", "--out"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0].isalpha() else "",
@@ -211,6 +211,7 @@ def test_bench_counts_instructions_exactly(command: Command) -> None:
     counts = figures[0]["instructions_per_step"]
     assert set(counts) == {"local", "global", "full"} and 1_000 < counts["local"] < counts["global"] <= counts["full"] < 100_000
     assert 0 < figures[0]["ram_bytes"] < 262_144
+    assert counts["full"] < figures[0]["textbook"]["instructions_per_step"]["full"] and "silicon" in figures[0]["estimate"]
 
 
 @needs_qemu

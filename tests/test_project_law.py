@@ -113,13 +113,13 @@ def test_core_knows_no_board(path: Path) -> None:
     assert conditions == [], "core has one text for every machine; what differs belongs behind port.hpp"
 
 
-@pytest.mark.parametrize("path", named(cpp_files("core", "app", "port")))
+@pytest.mark.parametrize("path", named(cpp_files("core", "app", "port", "bench")))
 def test_firmware_has_no_heap_and_no_exceptions(path: Path) -> None:
     code = code_of(path.read_text(encoding="utf-8"))
     assert [pattern for pattern in HEAP_AND_EXCEPTIONS if re.search(pattern, code)] == []
 
 
-@pytest.mark.parametrize("path", named(cpp_files("core", "app")))
+@pytest.mark.parametrize("path", named(cpp_files("core", "app", "bench")))
 def test_firmware_computes_in_float32_with_its_own_functions(path: Path) -> None:
     code = code_of(path.read_text(encoding="utf-8"))
     assert [pattern for pattern in FOREIGN_ARITHMETIC if re.search(pattern, code)] == []
@@ -187,7 +187,7 @@ def test_python_files_open_with_their_purpose(path: Path) -> None:
     assert is_sentence(purpose), "begin the file with a docstring that says in one sentence what it is for"
 
 
-@pytest.mark.parametrize("path", named(cpp_files("core", "app", "port")))
+@pytest.mark.parametrize("path", named(cpp_files("core", "app", "port", "bench")))
 def test_cpp_files_open_with_their_purpose(path: Path) -> None:
     comment = re.match(r"(?://[^\n]*\n)+", path.read_text(encoding="utf-8"))
     assert comment and is_sentence(re.sub(r"(?m)^// ?", "", comment[0])), "begin the file with a // comment of one sentence"

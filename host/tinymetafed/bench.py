@@ -1,4 +1,4 @@
-"""Measurements: exact instruction counts from the emulator, memory from the linked firmware, time on a real line's pace."""
+"""Measurements of the serial line: what it carries, and what a round takes on it at a real line's pace."""
 
 from __future__ import annotations
 
@@ -14,86 +14,26 @@ import numpy as np
 
 from tinymetafed_codegen import boards, generate, graph, protocol, spec
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.protocol import Dtype, Phase, Program, SampleSet, Variant
+from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.spec import Experiment
 
-from . import runner
 from .firmware import require_tools
-from .learn import delta, downlink
+from .kernel_cost import BenchError, executed, made_up
+from .learn import delta
 from .learn.strategy import TinyMetaFed
 from .learn.weights import initial
 from .link.exchange import Traffic
 from .link.faults import paced
 from .link.frame import encode
 from .link.launch import DEFAULT_BOARDS, DeviceSpec, launch
-from .link.messages import Example
-from .link.session import Session
 from .runner import Observer
-
-STEPS = 8
-REPEATS = 3  # the smallest count is the one that nothing came in between
-QUIET_SECONDS = 0.3
-_NANOSECONDS = 1024  # of virtual time per instruction at -icount shift=10
-
 
 BAUD = 115200
 TURN_AROUND_SECONDS = 0.016  # the default latency timer of a USB bridge
-CLOCK_HZ = 64_000_000  # of the Arduino Nano 33 BLE
+BOARD = "mps2"  # whose training steps are counted, and the clock of whose chip they are taken to run at
 WINDOWS = (256, 512, 1024, 2048)
 BULK_ENTRIES = 16_384  # float32 weights down, and so many delta entries up, to see the steady state
 WIRE_TYPES = {"i8 up, f16 down": ("i8", "f16"), "i8 both ways": ("i8", "i8"), "f32 both ways": ("f32", "f32")}
-
-
-class BenchError(Exception):
-    """Something that cannot be measured here."""
-
-
-def kernels(experiment: Experiment, source: str, board: str, observer: Observer) -> dict[str, Any]:
-    """Instructions per training step of each variant, and the firmware's flash and static RAM in bytes."""
-    counts = instructions(experiment, source, board, observer)
-    built = runner.build(experiment, source, board)
-    return {
-        "board": board,
-        "instructions_per_step": counts,
-        "flash_bytes": built.flash_bytes,
-        "ram_bytes": built.ram_bytes,
-    }
-
-
-def instructions(experiment: Experiment, source: str, board: str, observer: Observer) -> dict[str, int]:
-    """Exact instructions of one training step (forward, backward and update of one sample), mean of 8, by variant.
-
-    Counted by the board's timer in an emulator that advances it by a fixed time per instruction, so the figure depends
-    neither on the host nor on its load; on a ReLU's mask it does by a few instructions.
-    """
-    if board == "native":
-        raise BenchError("board 'native' has no instruction counter; choose an emulated board such as mps2")
-    manifest = runner.manifest_of(experiment, source, board)
-    weights = downlink.encode(initial(manifest, experiment.run.seed, experiment.model.init), Dtype.F32, [manifest["n_global"]])
-    counts: dict[str, int] = {}
-    with runner.running(experiment, source, [f"qemu:1@{board}"], observer, icount=True) as fleet:
-        session, per_second = fleet.devices[0].session, fleet.devices[0].hello.ticks_per_second
-        observer.stage("counting instructions", len(Variant))
-        for variant in Variant:
-            clamp = experiment.strategy.output_clamp
-            phase = Phase(variant, SampleSet.SUPPORT, STEPS, 1, experiment.strategy.global_learning_rate, clamp)
-            session.configure(Program.ADAPT, (phase,), 0, Dtype.F32)
-            ticks = min(_train(session, manifest, weights) for _ in range(REPEATS))
-            executed = round(ticks * 1e9 / per_second / _NANOSECONDS)
-            counts[variant.name.lower()] = round(executed / STEPS)
-            observer.advance()
-    return counts
-
-
-def _train(session: Session, manifest: dict[str, Any], weights: list[downlink.Segment]) -> int:
-    """Ticks of STEPS training steps, on the board's own samples or on grey levels made up here."""
-    token = session.next_round()
-    session.load(token, weights)
-    session.train(token, Program.ADAPT, 1, 0, 0)
-    if manifest["source"] != "streamed":
-        time.sleep(QUIET_SECONDS)  # a question that arrives in the middle of a step adds its interrupts to it
-        return session.await_done(token, STEPS).ticks
-    return session.stream(token, _made_up(manifest, STEPS)).ticks
 
 
 def presence() -> Experiment:
@@ -138,8 +78,10 @@ def wire(experiment: Experiment | None, source: str, observer: Observer) -> dict
     Raises BenchError, LinkError.
     """
     chosen = presence() if experiment is None else experiment
-    for board in ("native", "mps2"):
+    for board in ("native", BOARD):
         require_tools(board)
+    chip = boards.load(BOARD).stands_for
+    assert chip is not None
     with tempfile.TemporaryDirectory(prefix="tinymetafed-bench-") as folder:
         bulk = _bulk_model()
         observer.stage("filling the line", len(WINDOWS))
@@ -156,8 +98,7 @@ def wire(experiment: Experiment | None, source: str, observer: Observer) -> dict
             )
             observer.advance()
         observer.stage("rounds on the line", len(WIRE_TYPES))
-        counted = _one_round(chosen, "mps2", None, Path(folder) / "mps2")
-        instructions = round(counted.ticks * 1e9 / boards.load("mps2").ticks_per_second / _NANOSECONDS)
+        instructions = executed(_one_round(chosen, BOARD, None, Path(folder) / BOARD).ticks, boards.load(BOARD))
         rounds = []
         for label, (uplink, down) in WIRE_TYPES.items():
             strategy = chosen.strategy.model_copy(update={"uplink": uplink, "downlink": down})
@@ -170,7 +111,7 @@ def wire(experiment: Experiment | None, source: str, observer: Observer) -> dict
                     "bytes_down": timed.traffic.down - timed.traffic.samples_down,
                     "bytes_up": timed.traffic.up - timed.traffic.samples_up,
                     "wire_seconds": round(on_wire, 4),
-                    "seconds": round(on_wire + instructions / CLOCK_HZ, 4),
+                    "seconds": round(on_wire + instructions / chip.clock_hz, 4),
                 }
             )
             observer.advance()
@@ -182,8 +123,9 @@ def wire(experiment: Experiment | None, source: str, observer: Observer) -> dict
         "framing": [{"chunk": size, "share": round(framing(size), 4)} for size in WINDOWS],
         "rounds": rounds,
         "training_instructions": instructions,
-        "clock_hz": CLOCK_HZ,
-        "estimate": "training steps' instructions at 64 MHz, one per cycle, plus the time on the paced line; not from a board",
+        "clock_hz": chip.clock_hz,
+        "estimate": f"training steps' instructions at {chip.clock_hz / 1e6:g} MHz, one per cycle, plus the time on the paced "
+        "line; not from a board",
     }
 
 
@@ -223,7 +165,7 @@ def _one_round(experiment: Experiment, board: str, window: int | None, folder: P
         control = 2 * (time.monotonic() - loaded)  # Train, and once more the same for Await
         steps = sum(phase.count * phase.passes for phase in strategy.training())
         if manifest["source"] == "streamed":
-            progress = session.stream(token, _made_up(manifest, steps))
+            progress = session.stream(token, made_up(manifest, steps))
         else:
             progress = session.await_done(token, steps)
         trained, at_trained = time.monotonic(), session.traffic
@@ -232,13 +174,6 @@ def _one_round(experiment: Experiment, board: str, window: int | None, folder: P
         delta.decode(chunks, n=strategy.n_global, k=strategy.top_k, round=token)
         down, up = (at_loaded - before).down, (after - at_trained).up
         return _Timed(loaded - start, control, done - trained, down, up, after - before, progress.ticks)
-
-
-def _made_up(manifest: dict[str, Any], count: int) -> list[Example]:
-    """Grey levels that look random, and targets to match."""
-    size = int(np.prod(manifest["input_shape"]))
-    levels = (np.arange(count * size, dtype=np.uint32) * 2_654_435_761 >> 24).astype(np.uint8).reshape(count, size)
-    return [Example(np.full(manifest["target_size"], row[0] / 255, np.float32), row, 1 / 255) for row in levels]
 
 
 def _program(experiment: Experiment, board: str, window: int | None, folder: Path) -> tuple[Path, dict[str, Any]]:

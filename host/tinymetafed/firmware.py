@@ -58,19 +58,30 @@ def build_root() -> Path:
     return Path(cache) / "tinymetafed"
 
 
-def build(experiment: Path, board: str, *, key: str, quiet: bool = True) -> Firmware:
+def build(
+    experiment: Path,
+    board: str,
+    *,
+    key: str,
+    quiet: bool = True,
+    optimization: str | None = None,
+    kernels: str | None = None,
+) -> Firmware:
     """Generates and compiles what changed since the last build of the same ``key`` and board.
 
     ``key`` names the build folder: experiments with different keys never overwrite each other, and builds of one key
-    wait for each other. Not ``quiet``: PlatformIO's output goes to standard error as it comes.
+    wait for each other. Not ``quiet``: PlatformIO's output goes to standard error as it comes. ``optimization`` in place
+    of the board's own, ``kernels`` from that folder of firmware/bench in place of the core's: in build folders of their own.
     Raises FirmwareError, for an experiment that does not fit the board too.
     """
     require_tools(board)
-    folder = build_root() / key
+    folder = build_root() / "-".join([key, *(word.lstrip("-") for word in (optimization, kernels) if word)])
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "platformio", "run", "--project-dir", str(root()), "--environment", board]
     environment = os.environ | {
         "TINYMETAFED_EXPERIMENT": str(experiment.resolve()),
+        "TINYMETAFED_OPTIMIZATION": optimization or "",
+        "TINYMETAFED_KERNELS": kernels or "",
         "PLATFORMIO_CORE_DIR": str(folder / "core"),
         "PLATFORMIO_WORKSPACE_DIR": str(folder),
         "PLATFORMIO_BUILD_DIR": str(folder / "build"),

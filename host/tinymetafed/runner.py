@@ -80,11 +80,13 @@ def manifest_of(experiment: Experiment, source: str, board: str) -> dict[str, An
     return generate.design(experiment, boards.load(board), source).manifest
 
 
-def build(experiment: Experiment, source: str, board: str) -> Firmware:
+def build(
+    experiment: Experiment, source: str, board: str, *, optimization: str | None = None, kernels: str | None = None
+) -> Firmware:
     """Builds the experiment's firmware for a board, in a folder of its model's own. Raises FirmwareError, SpecError."""
     manifest_of(experiment, source, board)  # refuses a model that is too large before anything is compiled
     settled = settle(experiment, source)
-    return firmware.build(settled, board, key=settled.parent.name)
+    return firmware.build(settled, board, key=settled.parent.name, optimization=optimization, kernels=kernels)
 
 
 def settle(experiment: Experiment, source: str) -> Path:

@@ -138,7 +138,7 @@ class Compiled:
         return arena[self.at_out : self.at_out + self.n_out].copy()
 
 
-_compiled: dict[str, Compiled] = {}
+_compiled: dict[tuple[str, str], Compiled] = {}
 
 
 def design(model: dict[str, Any]) -> generate.Design:
@@ -147,15 +147,17 @@ def design(model: dict[str, Any]) -> generate.Design:
     return generate.settle(experiment, boards.load("native"), graph.build(experiment.model), "test")
 
 
-def compiled(name: str, tmp: Path) -> Compiled:
-    if name not in _compiled:
+def compiled(name: str, tmp: Path, kernels: str = "") -> Compiled:
+    """A model's library; ``kernels`` from that folder of firmware/bench in place of the core's."""
+    if (name, kernels) not in _compiled:
         settled = design(MODELS[name])
-        folder = tmp / name.replace(" ", "-")
+        folder = tmp / f"{name} {kernels}".strip().replace(" ", "-")
         generate.write(settled, folder, "test")
         library = folder / "model.so"
-        compile_with(["g++", "-O2", "-shared", "-fPIC"], folder, library)
-        _compiled[name] = Compiled(settled, folder, ctypes.CDLL(str(library)))
-    return _compiled[name]
+        first = [f"-I{find('firmware') / 'bench' / kernels}"] if kernels else []
+        compile_with(["g++", "-O2", "-shared", "-fPIC", *first], folder, library)
+        _compiled[name, kernels] = Compiled(settled, folder, ctypes.CDLL(str(library)))
+    return _compiled[name, kernels]
 
 
 def compile_with(compiler: list[str], folder: Path, output: Path | None) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from tinymetafed_codegen import boards, spec
 
-from .. import __version__, bench, firmware, store
+from .. import __version__, firmware, kernel_cost, store
 from .. import export as weights_file
 from .. import report as report_page
 from ..evaluate import Collapsed
@@ -34,7 +34,7 @@ FAILURES = (
     Collapsed,
     store.StoreError,
     report_page.ReportError,
-    bench.BenchError,
+    kernel_cost.BenchError,
     OSError,
 )
 

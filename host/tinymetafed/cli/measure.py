@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,32 +13,50 @@ from rich.table import Table
 
 from tinymetafed_codegen import spec
 
-from .. import bench
+from .. import bench, kernel_cost
 from ..progress import watching
 from .options import ExperimentArgument, JsonOption, SetOption, UsageError
+
+
+class Optimization(StrEnum):
+    """Levels to try beside the board's own."""
+
+    SIZE = "-Os"
+    TWO = "-O2"
+    THREE = "-O3"
 
 
 def kernels(
     experiment: ExperimentArgument,
     board: Annotated[str, typer.Option(help="An emulated board with an exact instruction counter.")] = "mps2",
+    optimization: Annotated[Optimization | None, typer.Option(help="Compile so; default: as the board's file says.")] = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Count the exact instructions of a training step in the emulator, and the firmware's flash and RAM."""
+    """Count the exact instructions of a training step in the emulator and estimate its cycles, beside textbook kernels."""
+    level = None if optimization is None else optimization.value
     with watching() as watch:
-        figures = bench.kernels(spec.load(experiment, set_ or ()), str(experiment), board, watch)
+        figures = kernel_cost.kernels(spec.load(experiment, set_ or ()), str(experiment), board, watch, level)
     if json_:
         print(json.dumps(figures))
         return
-    table = Table(title=f"{experiment} on {board}", title_justify="left")
+    columns = [("generated", figures)] + ([("textbook", figures["textbook"])] if "textbook" in figures else [])
+    table = Table(title=f"{experiment} on {board}{'' if level is None else f', {level}'}", title_justify="left")
     table.add_column("one training step")
-    table.add_column("instructions", justify="right")
-    for variant, count in figures["instructions_per_step"].items():
-        table.add_row(variant, f"{count:,}")
+    for name, _ in columns:
+        table.add_column(name, justify="right")
+    for variant in figures["instructions_per_step"]:
+        table.add_row(f"{variant}, instructions", *(f"{each['instructions_per_step'][variant]:,}" for _, each in columns))
+        if "cycles_low" in figures:
+            for title, key in (("cycles, about", "cycles"), ("µs, about", "us")):
+                ranges = (f"{each[f'{key}_low'][variant]:,.0f} – {each[f'{key}_high'][variant]:,.0f}" for _, each in columns)
+                table.add_row(f"  {title}", *ranges)
     table.add_section()
-    table.add_row("flash, bytes", f"{figures['flash_bytes']:,}")
-    table.add_row("static RAM, bytes", f"{figures['ram_bytes']:,}")
-    Console().print(table)
+    table.add_row("flash, bytes", *(f"{each['flash_bytes']:,}" for _, each in columns))
+    table.add_row("static RAM, bytes", *(f"{each['ram_bytes']:,}" for _, each in columns))
+    console = Console()
+    console.print(table)
+    console.print(f"  {figures['estimate'][0].upper()}{figures['estimate'][1:]}.", highlight=False, soft_wrap=True)
 
 
 def wire(

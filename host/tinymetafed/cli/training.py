@@ -18,7 +18,7 @@ from rich.table import Table
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.locate import find
 
-from .. import bench, firmware, runner, store
+from .. import firmware, kernel_cost, runner, store
 from .. import report as report_page
 from ..evaluate import Collapsed
 from ..link import faults
@@ -153,7 +153,7 @@ def demo(
     folder = out or _new_run("demo")
     setup = runner.set_up(chosen, str(experiment), None)
     with store.claimed(folder), _resumable(folder), watching() as watch:
-        facts = {"instructions_per_step": bench.instructions(chosen, str(experiment), "mps2", watch)} if emulated else {}
+        facts = {"instructions_per_step": kernel_cost.instructions(chosen, str(experiment), "mps2", watch)} if emulated else {}
         result = runner.train(setup, ["qemu:4" if emulated else "native:4"], ["native:2"], folder, watch, facts=facts)
     _finish(result, folder, False)
 

@@ -1,0 +1,195 @@
+"""What a training step costs: exact instructions from a board's emulator, estimated cycles, beside textbook kernels."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinymetafed_codegen import boards, graph
+from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.protocol import Dtype, Phase, Program, SampleSet, Variant
+from tinymetafed_codegen.spec import Experiment
+
+from . import cycles, runner
+from .cycles import executions
+from .cycles.executions import Uncountable
+from .firmware import Firmware
+from .learn import downlink
+from .learn.weights import Floats, initial
+from .link.launch import DeviceSpec, launch
+from .link.messages import Example
+from .link.session import Session
+from .runner import Observer
+
+STEPS = 8
+REPEATS = 3  # the smallest count is the one that nothing came in between
+QUIET_SECONDS = 0.3
+TOLERANCE = 1  # instructions per step: the timer, a thousand times as fine, is only rounded
+TEXTBOOK = "textbook"  # in firmware/bench; ops that need no kernel of their own there are the same in both
+TEXTBOOK_OPS = {"dense", "conv2d", "relu"}
+_NANOSECONDS = 1024  # of virtual time per instruction at -icount shift=10
+_MARK = "_ZN3tmf4port5ticksEv"  # tmf::port::ticks(), which the learner calls right before and after a training step
+
+
+class BenchError(Exception):
+    """Something that cannot be measured here."""
+
+
+@dataclass(frozen=True)
+class Counter:
+    """What makes an emulator count single instructions, and the model of the core that says what they take."""
+
+    plugin: Path
+    cost: cycles.Model
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One training step, mean of 8, by variant; cycles as (low, high), None where they cannot be estimated."""
+
+    instructions: dict[str, int]
+    cycles: dict[str, tuple[int, int]] | None
+    weights: Floats  # after the 8 steps of the last variant
+
+
+def kernels(
+    experiment: Experiment, source: str, board: str, observer: Observer, optimization: str | None = None
+) -> dict[str, Any]:
+    """Cost of a training step of each variant, beside the same with textbook kernels; flash and static RAM in bytes.
+
+    ``optimization`` replaces the board's own. Cycles are an estimate by the model of the core that the board has or
+    stands for, time is theirs at its clock; both are absent where they cannot be had, and ``estimate`` says why.
+    Raises BenchError, FirmwareError, SpecError, LinkError.
+    """
+    facts = _counting_board(board)
+    observer.stage(f"building firmware for {board}")
+    ours = runner.build(experiment, source, board, optimization=optimization)
+    counter, estimate = _counter(facts)
+    cost = measure(experiment, facts, ours, observer, counter)
+    figures: dict[str, Any] = {"board": board, "optimization": optimization, **_figures(cost, ours, facts)}
+    lacking = {call.op.kind for call in graph.build(experiment.model, source).forward} - TEXTBOOK_OPS
+    if lacking:
+        observer.event(f"no textbook version of {', '.join(sorted(lacking))} to compare with")
+    else:
+        observer.stage(f"building firmware for {board} with textbook kernels")
+        theirs = runner.build(experiment, source, board, optimization=optimization, kernels=TEXTBOOK)
+        plain = measure(experiment, facts, theirs, observer, counter)
+        difference = float(np.abs(plain.weights - cost.weights).max())
+        figures[TEXTBOOK] = {**_figures(plain, theirs, facts), "weights_differ_by": difference}
+    return {**figures, "clock_hz": None if facts.stands_for is None else facts.stands_for.clock_hz, "estimate": estimate}
+
+
+def instructions(experiment: Experiment, source: str, board: str, observer: Observer) -> dict[str, int]:
+    """Exact instructions of one training step by variant, without cycles."""
+    facts = _counting_board(board)
+    observer.stage(f"building firmware for {board}")
+    return measure(experiment, facts, runner.build(experiment, source, board), observer).instructions
+
+
+def measure(experiment: Experiment, board: Board, built: Firmware, observer: Observer, counter: Counter | None = None) -> Cost:
+    """Runs training steps (forward, backward and update of one sample) of every variant in the board's emulator.
+
+    Instructions are counted by the board's timer, which the emulator advances by a fixed time per instruction, so the
+    figure depends neither on the host nor on its load; on a ReLU's mask it does by a few instructions. Raises BenchError
+    when ``counter`` has not counted the same.
+    """
+    manifest, strategy = built.manifest, experiment.strategy
+    start = initial(manifest, experiment.run.seed, experiment.model.init)
+    weights = downlink.encode(start, Dtype.F32, [manifest["n_global"]])
+    spec = DeviceSpec(f"qemu:1@{board.name}", "qemu", board.name)
+    counts: dict[str, int] = {}
+    estimates: dict[str, tuple[int, int]] = {}
+    with tempfile.TemporaryDirectory(prefix="tinymetafed-bench-") as folder:
+        out = Path(folder) / "executions"
+        listing, options = None, []
+        if counter is not None:
+            listing = executions.disassemble(built.program, board.toolchain_prefix)
+            options = executions.options(counter.plugin, listing, _MARK, out)
+        observer.stage(f"training steps on {spec.url}", len(Variant) * REPEATS)
+        with launch([spec], lambda name: built.program, icount=True, options=options) as (device,):
+            for variant in Variant:
+                rate, clamp = strategy.global_learning_rate, strategy.output_clamp
+                phase = Phase(variant, SampleSet.SUPPORT, STEPS, 1, rate, clamp)
+                device.session.configure(Program.ADAPT, (phase,), 0, Dtype.F32)
+                ticks = []
+                for _ in range(REPEATS):
+                    ticks.append(_train(device.session, manifest, weights))
+                    observer.advance()
+                counts[variant.name.lower()] = round(executed(min(ticks), board) / STEPS)
+                if counter is not None and listing is not None:
+                    steps = executions.read(out)[-REPEATS * STEPS :]
+                    first = int(np.argmin(ticks)) * STEPS
+                    counted = executions.add(steps[first : first + STEPS])
+                    _compare(counts[variant.name.lower()], sum(each.executed for each in counted.values()) / STEPS)
+                    low, high = counter.cost(listing.instructions, counted)
+                    estimates[variant.name.lower()] = (round(low / STEPS), round(high / STEPS))
+            trained = device.session.fetch(0, manifest["n_parameters"])
+    return Cost(counts, estimates if counter is not None else None, trained)
+
+
+def executed(ticks: int, board: Board) -> int:
+    """Instructions in so many ticks of an emulated board's timer."""
+    return round(ticks * 1e9 / board.ticks_per_second / _NANOSECONDS)
+
+
+def made_up(manifest: dict[str, Any], count: int) -> list[Example]:
+    """Grey levels that look random, and targets to match."""
+    size = int(np.prod(manifest["input_shape"]))
+    levels = (np.arange(count * size, dtype=np.uint32) * 2_654_435_761 >> 24).astype(np.uint8).reshape(count, size)
+    return [Example(np.full(manifest["target_size"], row[0] / 255, np.float32), row, 1 / 255) for row in levels]
+
+
+def _compare(by_timer: int, by_plugin: float) -> None:
+    if abs(by_timer - by_plugin) > TOLERANCE:
+        raise BenchError(
+            f"a training step takes {by_timer:,} instructions by the timer, {by_plugin:,.1f} by the plugin's count"
+        )
+
+
+def _counting_board(board: str) -> Board:
+    facts = boards.load(board)
+    if facts.emulator is None:
+        raise BenchError(f"board '{board}' has no instruction counter; choose an emulated board such as mps2")
+    return facts
+
+
+def _counter(board: Board) -> tuple[Counter | None, str]:
+    """What counts cycles on a board's emulator, None where nothing does; and what to say of the figures."""
+    chip = board.stands_for
+    if chip is None or chip.core not in cycles.MODELS or board.emulator is None:
+        return None, f"no cycles: there is no cost model for the core of board '{board.name}'"
+    try:
+        plugin = executions.plugin(board.emulator[0])
+    except Uncountable as reason:
+        return None, f"no cycles: {reason}"
+    return Counter(plugin, cycles.MODELS[chip.core]), (
+        f"cycles are estimated from a {chip.core}'s manual and time from a {chip.chip}'s {chip.clock_hz / 1e6:g} MHz, "
+        "without flash wait states; never checked on silicon"
+    )
+
+
+def _figures(cost: Cost, built: Firmware, board: Board) -> dict[str, Any]:
+    found: dict[str, Any] = {"instructions_per_step": cost.instructions}
+    if cost.cycles is not None and board.stands_for is not None:
+        for i, end in enumerate(("low", "high")):
+            found[f"cycles_{end}"] = {variant: both[i] for variant, both in cost.cycles.items()}
+        for i, end in enumerate(("low", "high")):
+            clock = board.stands_for.clock_hz
+            found[f"us_{end}"] = {variant: round(both[i] * 1e6 / clock, 1) for variant, both in cost.cycles.items()}
+    return {**found, "flash_bytes": built.flash_bytes, "ram_bytes": built.ram_bytes}
+
+
+def _train(session: Session, manifest: dict[str, Any], weights: list[downlink.Segment]) -> int:
+    """Ticks of STEPS training steps, on the board's own samples or on grey levels made up here."""
+    token = session.next_round()
+    session.load(token, weights)
+    session.train(token, Program.ADAPT, 1, 0, 0)
+    if manifest["source"] != "streamed":
+        time.sleep(QUIET_SECONDS)  # a question that arrives in the middle of a step adds its interrupts to it
+        return session.await_done(token, STEPS).ticks
+    return session.stream(token, made_up(manifest, STEPS)).ticks

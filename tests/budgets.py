@@ -1,0 +1,66 @@
+"""The budget that the kernels are held to: what each example's training step takes on mps2, measured and written down.
+
+`python tests/budgets.py` measures again and replaces budgets.toml.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from small_runs import Quiet
+
+from tinymetafed import kernel_cost, runner
+from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.locate import find
+
+BOARD = "mps2"
+MODELS = ("sine", "omniglot", "bench-conv")
+FILE = Path(__file__).with_name("budgets.toml")
+UPDATE = ".venv/bin/python tests/budgets.py"
+TOLERANCE = 0.02
+_HEAD = f"# What training takes on {BOARD}, by example, to within 2 %. Written by `{UPDATE}`; do not edit.\n\n"
+
+
+def compiler() -> str:
+    """The compiler whose code the figures are of."""
+    command = [f"{boards.load(BOARD).toolchain_prefix}g++", "-dumpfullversion"]
+    return f"{command[0]} {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}"
+
+
+def written() -> dict[str, Any]:
+    """budgets.toml."""
+    return tomllib.loads(FILE.read_text(encoding="utf-8"))
+
+
+def measured(model: str) -> dict[str, int]:
+    """Instructions of a step of each variant, bytes of flash of the firmware and of RAM for weights and arena."""
+    path = find(f"examples/{model}.toml")
+    experiment = spec.load(path, ())
+    built = runner.build(experiment, str(path), BOARD)
+    cost = kernel_cost.measure(experiment, boards.load(BOARD), built, Quiet())
+    manifest = built.manifest
+    return {
+        **{f"{variant}_instructions": count for variant, count in cost.instructions.items()},
+        "flash_bytes": built.flash_bytes,
+        "weights_and_arena_bytes": 4 * (manifest["n_parameters"] + manifest["arena"]["floats"]),
+    }
+
+
+def beyond(model: str, allowed: dict[str, int], found: dict[str, int]) -> list[str]:
+    """A line for each figure that has moved by more than the tolerance, up or down."""
+    lines = []
+    for name in sorted({*allowed, *found}):
+        old, new = allowed.get(name, 0), found.get(name, 0)
+        if abs(new - old) > TOLERANCE * old:
+            change = f"{new / old - 1:+.1%}" if old else "new"
+            lines.append(f"{model}: {name.replace('_', ' ')} {old:,} -> {new:,} ({change})")
+    return lines
+
+
+if __name__ == "__main__":
+    figures = {"compiler": compiler(), **{model: measured(model) for model in MODELS}}
+    FILE.write_text(_HEAD + tomli_w.dumps(figures), encoding="utf-8")

@@ -1,0 +1,30 @@
+"""The textbook kernels that bench compares with train the same networks to the same weights, but for rounding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from compiled_model import MODELS, compiled
+from test_kernels import example
+
+from tinymetafed_codegen.protocol import Variant
+
+pytestmark = pytest.mark.xdist_group("kernels")
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_trains_to_the_same_weights(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder: Path = tmp_path_factory.getbasetemp()
+    ours, theirs = compiled(name, folder), compiled(name, folder, kernels="textbook")
+    assert ours.library is not theirs.library
+    start = example(ours, 3)[0].astype(np.float32)
+    for variant in Variant:
+        weights, plain = start.copy(), start.copy()
+        for step in range(4):
+            _, x, target = example(ours, 100 + step)
+            for model, trained in ((ours, weights), (theirs, plain)):
+                model.run(trained, x.astype(np.float32), target.astype(np.float32), variant, 0.01, 0.25)
+        np.testing.assert_allclose(plain, weights, rtol=1e-5, atol=1e-5)
+        assert variant is Variant.LOCAL or (weights != start).any(), "nothing was trained"

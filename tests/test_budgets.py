@@ -1,0 +1,28 @@
+"""Holds the kernels to their budget: nobody makes a training step or its memory 2 % larger, or smaller, unawares."""
+
+from __future__ import annotations
+
+import budgets
+import pytest
+from small_runs import needs_qemu
+
+
+@needs_qemu
+@pytest.mark.xdist_group("emulator-qemu")
+@pytest.mark.parametrize("model", budgets.MODELS)
+def test_keeps_to_the_budget(model: str, built_once: None) -> None:
+    allowed = budgets.written()
+    if allowed["compiler"] != budgets.compiler():
+        pytest.skip(f"the budget is of {allowed['compiler']}, this is {budgets.compiler()}")
+    moved = budgets.beyond(model, allowed[model], budgets.measured(model))
+    assert not moved, "\n".join([*moved, f"where this is meant, `{budgets.UPDATE}` writes the new figures down"])
+
+
+def test_more_and_less_than_two_percent_are_noticed() -> None:
+    allowed = {"full_instructions": 1_000, "flash_bytes": 1_000}
+    assert budgets.beyond("m", allowed, {"full_instructions": 1_020, "flash_bytes": 980}) == []
+    assert budgets.beyond("m", allowed, {"full_instructions": 1_021, "flash_bytes": 979}) == [
+        "m: flash bytes 1,000 -> 979 (-2.1%)",
+        "m: full instructions 1,000 -> 1,021 (+2.1%)",
+    ]
+    assert budgets.beyond("m", {}, {"flash_bytes": 7}) == ["m: flash bytes 0 -> 7 (new)"]

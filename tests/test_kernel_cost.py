@@ -1,0 +1,105 @@
+"""Cost of a training step: the plugin's count is the timer's, textbook kernels learn the same, and what is missing is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_runs import Quiet, needs_qemu
+
+from tinymetafed import kernel_cost, runner
+from tinymetafed.cycles import executions
+from tinymetafed.cycles.executions import Uncountable
+from tinymetafed.kernel_cost import BenchError
+from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.locate import find
+
+pytestmark = [needs_qemu, pytest.mark.xdist_group("emulator-qemu"), pytest.mark.usefixtures("built_once")]
+
+# Most that a textbook's kernels may take at -O2, so that what they are compared with is no straw man.
+TEXTBOOK_LIMIT = {"sine": 27_500, "bench-conv": 4_000_000}
+
+
+class Told(Quiet):
+    """An observer that keeps what went wrong."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def event(self, text: str) -> None:
+        self.events.append(text)
+
+
+@pytest.mark.parametrize("model", sorted(TEXTBOOK_LIMIT))
+def test_both_kernels_train_alike_and_are_counted(model: str) -> None:
+    path = find(f"examples/{model}.toml")
+    figures = kernel_cost.kernels(spec.load(path, ()), str(path), "mps2", Quiet(), "-O2")
+    plain = figures["textbook"]
+    assert plain["weights_differ_by"] <= 1e-5
+    assert figures["instructions_per_step"]["full"] < plain["instructions_per_step"]["full"] <= TEXTBOOK_LIMIT[model]
+    for each in (figures, plain):
+        for variant, instructions in each["instructions_per_step"].items():
+            low, high = each["cycles_low"][variant], each["cycles_high"][variant]
+            assert instructions <= low <= high <= 4 * instructions
+            assert each["us_low"][variant] == pytest.approx(low / 64, abs=0.1)  # the nRF52840's 64 MHz
+    assert "never checked on silicon" in figures["estimate"]
+
+
+def test_a_plugin_that_counts_otherwise_than_the_timer_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = executions.read
+
+    def one_lost(out: Path) -> list[dict[int, executions.Execution]]:
+        return [{address: each for address, each in step.items() if address != max(step)} for step in read(out)]
+
+    monkeypatch.setattr(executions, "read", one_lost)
+    path = find("examples/sine.toml")
+    with pytest.raises(BenchError, match=r"instructions by the timer, .* by the plugin"):
+        kernel_cost.kernels(spec.load(path, ()), str(path), "mps2", Quiet())
+
+
+def test_without_a_compiler_for_the_plugin_instructions_are_counted_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(emulator: str) -> Path:
+        raise Uncountable("no C compiler")
+
+    monkeypatch.setattr(executions, "plugin", fail)
+    path = find("examples/sine.toml")
+    figures = kernel_cost.kernels(spec.load(path, ()), str(path), "mps2", Quiet())
+    assert figures["estimate"] == "no cycles: no C compiler"
+    assert "cycles_low" not in figures and "us_low" not in figures["textbook"]
+    assert figures["instructions_per_step"]["full"] > 1_000
+
+
+def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(Uncountable, match="none-such-objdump is not installed"):
+        executions.disassemble(tmp_path / "firmware.elf", "none-such-")
+    monkeypatch.setenv("TINYMETAFED_BUILD_DIR", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Uncountable, match="no C compiler"):
+        executions.plugin("qemu-system-arm")
+
+
+def test_an_emulator_that_refuses_the_plugin_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stub = tmp_path / "emulator"
+    stub.write_text("#!/bin/sh\necho 'plugins are not built in' >&2\nexit 1\n")
+    stub.chmod(0o755)
+    monkeypatch.setenv("TINYMETAFED_BUILD_DIR", str(tmp_path))
+    with pytest.raises(Uncountable, match="plugins are not built in"):
+        executions.plugin(str(stub))
+
+
+def test_a_board_without_a_counter_is_refused() -> None:
+    path = find("examples/sine.toml")
+    with pytest.raises(BenchError, match="'native' has no instruction counter"):
+        kernel_cost.kernels(spec.load(path, ()), str(path), "native", Quiet())
+
+
+def test_the_chip_that_a_board_stands_for() -> None:
+    chip = boards.load("mps2").stands_for
+    assert chip == boards.Chip("nRF52840", "cortex-m4", 64_000_000)
+    assert boards.load("native").stands_for is None
+
+
+def test_another_optimization_is_another_program() -> None:
+    path = find("examples/sine.toml")
+    size, speed = (runner.build(spec.load(path, ()), str(path), "mps2", optimization=level) for level in (None, "-O2"))
+    assert size.program != speed.program and size.flash_bytes < speed.flash_bytes
