@@ -10,11 +10,12 @@ from typing import Any
 
 from . import emit, graph, plan, protocol
 from .boards import STACK_BYTES, Board
-from .spec import Experiment, ModelSpec, SpecError
+from .spec import Experiment, FolderTask, ModelSpec, SpecError, TaskShapes
 
 # Raised whenever the same model would train to other bits: kernels, exp, sin, random numbers, order of sums.
 ARITHMETIC_VERSION = 1
-SOURCES = {"sine": "sine", "omniglot": "streamed"}  # task kind -> firmware/app/source_NAME.cpp
+SOURCES = {"sine": "sine", "omniglot": "streamed", "folder": "streamed"}  # task kind -> firmware/app/source_NAME.cpp
+CPP_SUFFIXES = (".cpp", ".cc", ".cxx")
 STREAMED_BYTES_PER_INPUT = {"omniglot": 1}  # grey levels; anything else would travel as float32
 
 # Measured on mps2 at -Os: what a build takes beside its model (see bench kernels for the exact size of one build).
@@ -44,11 +45,9 @@ def design(experiment: Experiment, board: Board, source: str) -> Design:
     """Settles an experiment on a board. Raises SpecError, or BudgetError when the board is too small."""
     net = graph.build(experiment.model, source)
     wanted = experiment.task.shapes
-    for what, expected, given in (
-        ("model.input", wanted.input, net.input.shape),
-        ("outputs of the last layer", wanted.outputs, net.output.size),
-        ("model.loss", wanted.loss, net.loss.name),
-    ):
+    has = TaskShapes(net.input.shape, net.output.size, net.loss.name)
+    whats = ("model.input", "outputs of the last layer", "model.loss")
+    for what, expected, given in zip(whats, wanted or has, has, strict=True):
         if expected != given:
             texts = [str(list(x) if isinstance(x, tuple) else x) for x in (expected, given)]
             raise SpecError(f"{source}: task '{experiment.task.kind}' needs {what} = {texts[0]}, the model has {texts[1]}")
@@ -76,7 +75,7 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
             raise BudgetError(_too_large(source, board, what, used, available, ram, net))
     manifest = {
         "board": board.name,
-        "source": SOURCES[experiment.task.kind],
+        "source": str(own) if (own := own_source(experiment)) else SOURCES[experiment.task.kind],
         "model_hash": digest.hex(),
         "schema_hash": protocol.schema_hash().hex(),
         "receive_window": window,
@@ -145,9 +144,27 @@ def model_hash(experiment: Experiment, net: graph.Graph) -> bytes:
         "parameters": [[p.name, list(p.parameter.shape), p.offset, p.op.local] for p in net.parameters],
         "loss": model.loss,
         "local_start": [model.local_start, model.local_start_scale],
-        "source": SOURCES[experiment.task.kind],
+        "source": _digest(own) if (own := own_source(experiment)) else SOURCES[experiment.task.kind],
     }
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).digest()[:8]
+
+
+def own_source(experiment: Experiment) -> Path | None:
+    """The user's C++ file that makes the samples on the board, in place of firmware/app/source_NAME.cpp."""
+    task = experiment.task
+    return Path(task.source) if isinstance(task, FolderTask) and task.source is not None else None
+
+
+def _digest(own: Path) -> str:
+    """SHA-256 of the user's sample source. Raises SpecError for what cannot be one."""
+    remedy = "task.source names a C++ file that defines tmf::source::on_device() and make(), see firmware/core/source.hpp"
+    try:
+        content = own.read_bytes()
+    except OSError as error:
+        raise SpecError(f"{own}: cannot be read ({error.strerror}); {remedy}") from None
+    if own.suffix not in CPP_SUFFIXES or not all(name in content for name in (b"on_device", b"make")) or b"\0" in content:
+        raise SpecError(f"{own}: not a sample source in C++ ({', '.join(CPP_SUFFIXES)}); {remedy}")
+    return hashlib.sha256(content).hexdigest()
 
 
 def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> int:
@@ -157,7 +174,7 @@ def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> i
         protocol.Predict.fixed_size() + per_input * net.input.size,
         protocol.Outputs.fixed_size() + 4 * net.output.size,
     ]
-    if SOURCES[experiment.task.kind] == "streamed":
+    if SOURCES[experiment.task.kind] == "streamed" and not own_source(experiment):
         payloads.append(protocol.Sample.fixed_size() + 4 * net.target.size + per_input * net.input.size)
     return max(board.receive_window, -(-protocol.wire_size(max(payloads)) // 64) * 64)
 
