@@ -26,11 +26,6 @@ if subprocess.run([*codegen, *arguments], env=environment, check=False).returnco
     env.Exit(1)  # codegen has said why
 
 source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["source"]
-own = Path(source)  # of the user, by its absolute path; otherwise the NAME of firmware/app/source_NAME.cpp
 env.Append(CPPPATH=[str(generated), *(str(Path("$PROJECT_SRC_DIR") / part) for part in ("core", "app"))])
 ports = [f"+<port/{port}/*>" for port in board.get("tinymetafed.ports")]
-env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *ports, "+<app/main.cpp>"])
-if own.is_absolute():
-    env.BuildSources(str(Path("$BUILD_DIR") / "own"), str(own.parent), ["-<*>", f"+<{own.name}>"])
-else:
-    env.Append(SRC_FILTER=[f"+<app/source_{source}.cpp>"])
+env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *ports, "+<app/main.cpp>", f"+<app/source_{source}.cpp>"])

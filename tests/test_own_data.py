@@ -147,7 +147,7 @@ def test_boards_train_on_what_an_own_source_makes_and_unseen_clients_adapt_with_
     assert run.result is not None
     assert run.result["bytes_samples"] == 0 and run.result["meta_test"]["after"] > 0.95
     assert {part["client"] for entry in run.rounds for part in entry["contributions"]} == set(range(9))
-    assert run.manifest["source"] == str(tmp_path / "source.cpp")
+    assert run.manifest["source"] == "own" and str(tmp_path / "source.cpp") in run.experiment_text
     again = train(file, tmp_path / "again", *own, url="native:1")
     assert again.weights.tobytes() == run.weights.tobytes()
     setup = runner.set_up(run.experiment(), "run", None)
@@ -173,6 +173,13 @@ def test_the_model_is_of_its_source(file: Path) -> None:
     assert model("task.source=moved.cpp") == first
     (file.parent / "moved.cpp").write_text(SOURCE + "// new\n")
     assert model("task.source=moved.cpp") != first
+
+
+def test_a_changed_header_of_the_source_is_compiled_again(file: Path) -> None:
+    experiment = load(file, "task.source=source.cpp")
+    first = runner.build(experiment, "test", "native").program.read_bytes()
+    (file.parent / "shared" / "header.hpp").write_text("#pragma once\nconstexpr float kHigh = 1.5f;\n")
+    assert runner.build(experiment, "test", "native").program.read_bytes() != first
 
 
 def test_a_source_that_does_not_compile_is_shown_with_the_compilers_words(file: Path) -> None:

@@ -75,7 +75,7 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
             raise BudgetError(_too_large(source, board, what, used, available, ram, net))
     manifest = {
         "board": board.name,
-        "source": str(own) if (own := own_source(experiment)) else SOURCES[experiment.task.kind],
+        "source": "own" if own_source(experiment) else SOURCES[experiment.task.kind],
         "model_hash": digest.hex(),
         "schema_hash": protocol.schema_hash().hex(),
         "receive_window": window,
@@ -124,13 +124,15 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
 
 
 def write(plan_of_record: Design, folder: Path, command: str) -> list[Path]:
-    """Writes protocol.hpp, board.hpp, model.hpp and manifest.json; returns those that changed."""
+    """Writes protocol.hpp, board.hpp, model.hpp, manifest.json and, for an own source, own_source.hpp; returns what changed."""
     texts = {
         "protocol.hpp": emit.protocol_header(command),
         "board.hpp": emit.board_header(plan_of_record, command),
         "model.hpp": emit.model_header(plan_of_record, command),
         "manifest.json": json.dumps(plan_of_record.manifest, indent=1) + "\n",
     }
+    if own := own_source(plan_of_record.experiment):
+        texts["own_source.hpp"] = emit.own_source_header(own.as_posix(), source_digest(own), command)
     return [folder / name for name, text in texts.items() if emit.write_if_changed(folder / name, text)]
 
 
@@ -144,19 +146,19 @@ def model_hash(experiment: Experiment, net: graph.Graph) -> bytes:
         "parameters": [[p.name, list(p.parameter.shape), p.offset, p.op.local] for p in net.parameters],
         "loss": model.loss,
         "local_start": [model.local_start, model.local_start_scale],
-        "source": _digest(own) if (own := own_source(experiment)) else SOURCES[experiment.task.kind],
+        "source": source_digest(own) if (own := own_source(experiment)) else SOURCES[experiment.task.kind],
     }
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).digest()[:8]
 
 
 def own_source(experiment: Experiment) -> Path | None:
-    """The user's C++ file that makes the samples on the board, in place of firmware/app/source_NAME.cpp."""
+    """The user's C++ file that makes the samples on the board, which firmware/app/source_own.cpp includes."""
     task = experiment.task
     return Path(task.source) if isinstance(task, FolderTask) and task.source is not None else None
 
 
-def _digest(own: Path) -> str:
-    """SHA-256 of the user's sample source. Raises SpecError for what cannot be one."""
+def source_digest(own: Path) -> str:
+    """Hexadecimal SHA-256 of the user's sample source. Raises SpecError for what cannot be one."""
     remedy = "task.source names a C++ file that defines tmf::source::on_device() and make(), see firmware/core/source.hpp"
     try:
         content = own.read_bytes()
