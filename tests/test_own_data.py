@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from small_runs import Quiet
 from tinymetafed import report, runner, store
 from tinymetafed.firmware import FirmwareError
 from tinymetafed.learn.tasks import HELD_OUT, DataError
+from tinymetafed.link import launch
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import Experiment, SpecError
@@ -139,6 +141,8 @@ def test_a_regression_shows_predicted_against_true(file: Path, tmp_path: Path) -
 
 # Own source
 
+BOARDS = ("task.source=source.cpp", "task.client_per_board=true")
+
 
 @pytest.mark.usefixtures("built_once")
 def test_boards_train_on_what_an_own_source_makes_and_unseen_clients_adapt_with_their_files(file: Path, tmp_path: Path) -> None:
@@ -156,11 +160,45 @@ def test_boards_train_on_what_an_own_source_makes_and_unseen_clients_adapt_with_
 
 @pytest.mark.usefixtures("built_once")
 def test_each_board_is_a_client_of_its_own(file: Path, tmp_path: Path) -> None:
-    run = train(file, tmp_path / "run", "task.source=source.cpp", "task.client_per_board=true", "run.rounds=30", url="native:3")
+    run = train(file, tmp_path / "run", *BOARDS, "run.rounds=30", url="native:3")
     by_id = {device["url"]: device["unique_id"] for device in run.devices}
     served = {(part["client"], by_id[part["device"]]) for entry in run.rounds for part in entry["contributions"]}
     assert sorted(served) == list(enumerate(sorted(by_id.values())))
     assert len(served) == 3
+
+
+@pytest.mark.usefixtures("built_once")
+def test_a_client_whose_board_is_gone_is_skipped_and_nobody_takes_its_place(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner._Training, "_test", interrupt)
+    monkeypatch.setattr(launch, "_process_numbers", itertools.count(1))
+    with pytest.raises(KeyboardInterrupt):
+        train(file, tmp_path / "run", *BOARDS, "run.rounds=20", url="native:3")
+    whole = store.read_run(tmp_path / "run").rounds
+    genuine = runner._Training._write
+
+    def until_round_10(self: runner._Training, done: runner.Round) -> None:
+        genuine(self, done)
+        if done.index == 9:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runner._Training, "_write", until_round_10)
+        patch.setattr(launch, "_process_numbers", itertools.count(1))
+        train(file, tmp_path / "less", *BOARDS, "run.rounds=20", url="native:3")
+    monkeypatch.setattr(launch, "_process_numbers", itertools.count(1))  # the same ids again, as in a new process
+    with pytest.raises(KeyboardInterrupt):
+        runner.resume(tmp_path / "less", Quiet(), urls=["native:2"])
+    for there, entry in zip(whole, store.read_run(tmp_path / "less").rounds, strict=True):
+        (before,), (part,) = there["contributions"], entry["contributions"]
+        gone = entry["round"] >= 10 and part["client"] == 2
+        assert part["client"] == before["client"] and part["status"] == ("skipped" if gone else "accepted")
+    assert {entry["contributions"][0]["client"] for entry in whole[10:]} == {0, 1, 2}
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_the_model_is_of_its_source(file: Path) -> None:

@@ -316,6 +316,13 @@ def test_fewer_classes_than_units_are_refused(tmp_path: Path) -> None:
         task_of(write(tmp_path / "data", a=rows, b=rows))
 
 
+def test_a_client_of_one_class_may_train_but_not_test(data: Path) -> None:
+    write(data, bob=[f"{i},0,tilt" for i in range(18)])
+    assert len(task_of(data, held_out=["carol"]).samples(1, 0, SampleSet.QUERY, 6)) == 6
+    with pytest.raises(DataError, match=r"bob\.csv: all rows are of class 'tilt'.*hold out another file"):
+        task_of(data, held_out=["bob"])
+
+
 def test_too_few_rows_of_a_regression_are_refused(tmp_path: Path) -> None:
     rows = [f"{i},0,{i},{i}" for i in range(11)]
     with pytest.raises(DataError, match=r"[ab]\.csv: 11 row\(s\), but task\.support = 6 and task\.query = 6 need 12; add rows"):

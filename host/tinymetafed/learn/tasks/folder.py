@@ -327,6 +327,11 @@ def _check_rows(table: _Table, index: dict[str, int] | None, spec: FolderTask, i
     keys = ["adapt"] if is_unseen else ["support", "query"]
     drawn = spec.adapt if is_unseen else spec.support + spec.query
     groups = Counter("" if index is None else label for label in (table.labels or [""] * len(table.inputs)))
+    if is_unseen and index is not None and len(groups) == 1:
+        raise DataError(
+            f"{table.file}: all rows are of class '{table.labels[0]}', which tells nothing about a held-out client; add "
+            "rows of others, or hold out another file"
+        )
     # One row of each class at least must be left to test on.
     needed = -(-drawn // len(groups)) + (1 if is_unseen else 0)
     for label, rows in groups.items():
