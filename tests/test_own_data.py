@@ -255,6 +255,19 @@ def test_too_few_clients_for_a_round_are_refused_before_anything_is_built(file: 
         runner.set_up(load(file, "run.devices_per_round=3"), "test", None)
 
 
+def test_a_run_is_not_continued_on_other_data(file: Path, tmp_path: Path) -> None:
+    experiment = load(file)
+    setup = runner.set_up(experiment, "test", None)
+    asked = {"devices": ["native:1"], "test_devices": ["native:1"], "data": None, "facts": {}}
+    asked["data_sha256"] = setup.task.data_sha256
+    with store.create(tmp_path / "run", experiment, setup.manifest, np.zeros(48, np.float32), asked):
+        pass
+    carol = tmp_path / "data" / "carol.csv"
+    carol.write_text(carol.read_text().replace("class0", "class1", 1))
+    with pytest.raises(store.StoreError, match=r"run\.db: this run's data have changed since it was begun; restore them"):
+        runner.resume(tmp_path / "run", Quiet())
+
+
 def test_data_that_moved_are_found_where_one_says(file: Path, tmp_path: Path) -> None:
     experiment = load(file)
     (tmp_path / "data").rename(tmp_path / "moved")

@@ -152,6 +152,7 @@ def train(
     experiment, site = setup.experiment, Site(urls, test_urls, faults, record)
     weights = initial(setup.manifest, experiment.run.seed, experiment.model.init)
     asked = {"devices": list(urls), "test_devices": list(test_urls), "data": None if setup.data is None else str(setup.data)}
+    asked["data_sha256"] = setup.task.data_sha256
     started = time.monotonic()
     with _fleets(setup, site, observer) as (fleet, testers):
         manifest = manifest_of(experiment, setup.source, fleet.devices[0].board)
@@ -186,6 +187,7 @@ def resume(
         site = Site(urls or asked["devices"], test_urls or asked["test_devices"], faults, record)
         setup = set_up(past.experiment(), str(path / "experiment.toml"), data or past.data)
         same_model(setup, past)
+        _same_data(setup, past)
         with _fleets(setup, site, observer) as (fleet, testers):
             return _Training(setup, run, fleet, testers, observer).complete(time.monotonic() - started)
 
@@ -198,6 +200,14 @@ def same_model(setup: Setup, run: RunData) -> None:
         raise StoreError(
             f"{run.path / 'run.db'}: holds weights of model {run.manifest['model_hash']}, this version makes its experiment "
             f"into model {setup.manifest['model_hash']}; {remedy}tinymetafed {run.run['tinymetafed']}"
+        )
+
+
+def _same_data(setup: Setup, run: RunData) -> None:
+    if setup.task.data_sha256 != run.run["asked"]["data_sha256"]:
+        raise StoreError(
+            f"{run.path / 'run.db'}: this run's data have changed since it was begun; restore them (or name them with --data) "
+            "to continue it, or train a new run on them"
         )
 
 

@@ -74,6 +74,10 @@ class Task(Protocol):
     def unseen_clients(self) -> int:
         """Held-out clients with data of their own; ever more of them in a meta-test are new draws of the same data."""
 
+    @property
+    def data_sha256(self) -> str:
+        """Of data that the user may change, hexadecimal; empty where they are always the same."""
+
     def on_device(self, sample_set: SampleSet) -> bool:
         """Whether the board makes a set's samples itself; otherwise the host streams them."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import hashlib
 import io
 import math
 import zipfile
@@ -75,6 +76,16 @@ class Folder:
     def unseen_clients(self) -> int:
         """Files that are held out."""
         return len(self.unseen)
+
+    @property
+    def data_sha256(self) -> str:
+        """Over names and rows of all clients, those that train first."""
+        digest = hashlib.sha256()
+        for client in (*self.trained, *self.unseen):
+            digest.update(
+                f"{client.name} {client.inputs.shape}\n".encode() + client.inputs.tobytes() + client.targets.tobytes()
+            )
+        return digest.hexdigest()
 
     def on_device(self, sample_set: SampleSet) -> bool:
         """Only what an own source makes to train on; unseen clients adapt with the rows of their files."""

@@ -105,6 +105,7 @@ class Omniglot:
     target_size = 1
     metric: Metric = "accuracy"
     unseen_clients = HELD_OUT
+    data_sha256 = ""
 
     def __init__(
         self,

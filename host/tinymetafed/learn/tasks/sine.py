@@ -35,6 +35,7 @@ class Sine:
     target_size: ClassVar[int] = 1
     metric: ClassVar[Metric] = "mse"
     unseen_clients: ClassVar[int] = HELD_OUT
+    data_sha256: ClassVar[str] = ""
 
     def on_device(self, sample_set: SampleSet) -> bool:
         """Always."""
