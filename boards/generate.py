@@ -12,14 +12,14 @@ from pathlib import Path
 Import("env")  # SCons puts it, and `env`, into this script's namespace
 
 project = Path(env.subst("$PROJECT_DIR"))
+root = Path(env.subst("$PROJECT_SRC_DIR")).parent
 generated = Path(env.subst("$BUILD_DIR")) / "generated"
 experiment = os.environ.get("TINYMETAFED_EXPERIMENT") or project / env.GetProjectOption("custom_experiment")
 board = env.BoardConfig()
-port = board.get("tinymetafed.port")
 
 environment = dict(os.environ)
 if importlib.util.find_spec("tinymetafed_codegen") is None:
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(project / "codegen"), os.environ.get("PYTHONPATH")]))
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root / "codegen"), os.environ.get("PYTHONPATH")]))
 codegen = [env.subst("$PYTHONEXE"), "-m", "tinymetafed_codegen"]
 arguments = [str(experiment), "--board", board.id, "-o", str(generated)]
 if subprocess.run([*codegen, *arguments], env=environment, check=False).returncode != 0:
@@ -27,4 +27,5 @@ if subprocess.run([*codegen, *arguments], env=environment, check=False).returnco
 
 source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["source"]
 env.Append(CPPPATH=[str(generated), *(str(Path("$PROJECT_SRC_DIR") / part) for part in ("core", "app"))])
-env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", f"+<port/{port}/*>", "+<app/main.cpp>", f"+<app/source_{source}.cpp>"])
+ports = [f"+<port/{port}/*>" for port in board.get("tinymetafed.ports")]
+env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *ports, "+<app/main.cpp>", f"+<app/source_{source}.cpp>"])

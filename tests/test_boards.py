@@ -76,7 +76,8 @@ def test_a_board_is_described_completely(board: str) -> None:
     known = facts(board)
     assert known["receive_window"] >= MIN_RECEIVE_WINDOW
     assert len(board) < 16  # HelloAnswer.board holds it
-    assert (find("firmware/port") / known["port"]).is_dir()
+    assert all((find("firmware/port") / port).is_dir() for port in known["ports"])
+    assert (find("boards/platform/builder") / f"{known['toolchain']}.py").is_file()
     assert known["linker_script"] is None or (find("boards") / known["linker_script"]).is_file()
     assert any("{unique_id}" in word for word in known["unique_id"])
     assert known["emulator"] is None or "{program}" in known["emulator"]
@@ -134,7 +135,7 @@ platform = symlink://{find("boards")}/platform
 platform_packages = tool-scons@symlink://{find("boards")}/tool-scons
 board = {board}
 build_flags = -I{find("firmware/core")}
-build_src_filter = -<*> +<main.cpp> +<port/{facts(board)["port"]}/*>
+build_src_filter = -<*> +<main.cpp> {" ".join(f"+<port/{port}/*>" for port in facts(board)["ports"])}
 """)
     built = subprocess.run(
         [sys.executable, "-m", "platformio", "run", "-d", str(project)], capture_output=True, text=True, check=False

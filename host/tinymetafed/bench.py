@@ -252,7 +252,8 @@ def _program(experiment: Experiment, board: str, window: int | None, folder: Pat
         raw = json.loads((find("boards") / f"{board}.json").read_text(encoding="utf-8"))["tinymetafed"]
         flags = json.loads((find("boards") / "platform" / "flags.json").read_text(encoding="utf-8"))
         core = find("firmware")
-        sources = [*sorted((core / "core").glob("*.cpp")), *sorted((core / "port" / raw["port"]).glob("*.cpp"))]
+        ports = [path for port in raw["ports"] for path in sorted((core / "port" / port).glob("*.cpp"))]
+        sources = [*sorted((core / "core").glob("*.cpp")), *ports]
         sources += [core / "app" / "main.cpp", core / "app" / f"source_{design.manifest['source']}.cpp"]
         command = [f"{raw['toolchain_prefix']}g++", raw["optimization"], *flags["common"], *flags["cxx"]]
         command += [*raw["machine_flags"], *(f"-I{path}" for path in (folder, core / "core", core / "app"))]

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import subprocess
 from pathlib import Path
 
 from SCons.Script import AlwaysBuild, Default, DefaultEnvironment
@@ -9,44 +10,13 @@ from SCons.Script import AlwaysBuild, Default, DefaultEnvironment
 env = DefaultEnvironment()
 board = env.BoardConfig()
 facts = board.get("tinymetafed")
-flags = json.loads((Path(env.PioPlatform().get_dir()) / "flags.json").read_text(encoding="utf-8"))
-prefix = facts["toolchain_prefix"]
+platform = Path(env.PioPlatform().get_dir())
+boards = Path(board.manifest_path).parent
+flags = json.loads((platform / "flags.json").read_text(encoding="utf-8"))
 
-env.Replace(
-    AR=f"{prefix}gcc-ar",
-    AS=f"{prefix}as",
-    CC=f"{prefix}gcc",
-    CXX=f"{prefix}g++",
-    RANLIB=f"{prefix}gcc-ranlib",
-    SIZETOOL=f"{prefix}size",
-    SIZEPRINTCMD="$SIZETOOL -A -d $SOURCES",
-    PROGNAME="firmware",
-    PROGSUFFIX=".elf",
-)
-env.Append(
-    CCFLAGS=[facts["optimization"], *flags["common"], *facts["machine_flags"]],
-    CXXFLAGS=flags["cxx"],
-    LINKFLAGS=[
-        facts["optimization"],
-        *facts["machine_flags"],
-        *flags["link"],
-        *facts["link_flags"],
-        "-Wl,-Map,${TARGET.base}.map",
-    ],
-)
-
-linker_script = None
-if facts["linker_script"]:
-    linker_script = env.File(str(Path(board.manifest_path).parent / facts["linker_script"]))
-    # The script's memory sizes come from the board's JSON; symbols must be defined before the script is read.
-    env.Append(
-        LINKFLAGS=[
-            f"-Wl,--defsym=board_ram_bytes={facts['ram_bytes']}",
-            f"-Wl,--defsym=board_flash_bytes={facts['flash_bytes']}",
-            "-T",
-            linker_script,
-        ]
-    )
+env.Replace(PROGNAME="firmware", PROGSUFFIX=".elf")
+linker_script = env.File(str(boards / facts["linker_script"])) if facts["linker_script"] else None
+env.SConscript(str(platform / "builder" / f"{facts['toolchain']}.py"), exports=["env", "facts", "flags", "linker_script"])
 
 program = env.BuildProgram()
 env.Depends(program, env.Value(json.dumps(facts)))
@@ -54,9 +24,27 @@ if linker_script:
     env.Depends(program, linker_script)
 Default(program)
 
-env.AddPlatformTarget("size", program, env.VerboseAction("$SIZEPRINTCMD", "Sections of $SOURCE"), "Program size")
 
-command = [part.format(program=env.subst("$PROGPATH")) for part in facts["emulator"] or ["{program}"]]
-env.Replace(UPLOADCMD=shlex.join([*command, *facts["serial"]]))
+
+def check_budget(target, source, env):
+    """Says what the linked program takes of the board; fails when it is more than the board has."""
+    manifest = json.loads((Path(env.subst("$BUILD_DIR")) / "generated" / "manifest.json").read_text(encoding="utf-8"))
+    sizes = subprocess.check_output([env.subst("$SIZETOOL"), "--format=berkeley", str(source[0])], text=True)
+    text, data, bss = map(int, sizes.splitlines()[1].split()[:3])
+    stack = manifest["ram_bytes"]["stack"]
+    uses = {
+        "flash": (text + data, facts["flash_bytes"], ""),
+        "RAM": (data + bss + stack, facts["ram_bytes"], f": {data + bss:,} static, {stack:,} kept for the stack"),
+    }
+    for memory, (used, available, parts) in uses.items():
+        print(f"{memory:5} {used:>9,} of {available:,} bytes ({used / available:.1%}){parts}")
+    return int(any(used > available for used, available, _ in uses.values()))
+
+
+size = env.VerboseAction(check_budget, "Budget of $SOURCE")
+env.AddPlatformTarget("size", program, size, "Check what it takes of the board's memory")
+
+emulator = [part.format(program=env.subst("$PROGPATH"), boards=boards) for part in facts["emulator"] or ["{program}"]]
+env.Replace(UPLOADCMD=shlex.join([*emulator, *facts["serial"]]))
 upload = env.AddPlatformTarget("upload", program, env.VerboseAction("$UPLOADCMD", "$UPLOADCMD"), "Run on a pty")
 AlwaysBuild(upload)

@@ -4,37 +4,21 @@
 #include <cstring>
 
 #include "registers.hpp"
+#include "ring.hpp"
 
 namespace tmf::port {
 namespace {
 
 using namespace mps2;
+using cortex_m::InterruptsOff;
 
-// Shared with the interrupt handler; everybody else touches it with interrupts off.
-struct Ring {
-  uint8_t bytes[board::kReceiveWindow];
-  size_t first;
-  size_t count;
-};
-Ring ring;
-
-struct InterruptsOff {
-  InterruptsOff() { asm volatile("cpsid i" ::: "memory"); }
-  ~InterruptsOff() { asm volatile("cpsie i" ::: "memory"); }
-  InterruptsOff(const InterruptsOff&) = delete;
-  InterruptsOff& operator=(const InterruptsOff&) = delete;
-};
+Ring<board::kReceiveWindow> ring;  // shared with the interrupt handler; everybody else touches it with interrupts off
 
 // Moves bytes from the UART to the ring. What finds no room stays in the UART, which stops the sender.
 void fill_ring() {
   // Cleared before the data is read: a byte that arrives meanwhile raises the interrupt again. The other order strands it.
   uart0().interrupts = kUartReceiveInterrupt;
-  while (ring.count < board::kReceiveWindow && (uart0().state & kUartReceiveFull) != 0) {
-    size_t end = ring.first + ring.count;
-    if (end >= board::kReceiveWindow) end -= board::kReceiveWindow;
-    ring.bytes[end] = static_cast<uint8_t>(uart0().data);
-    ++ring.count;
-  }
+  while (!ring.full() && (uart0().state & kUartReceiveFull) != 0) ring.push(static_cast<uint8_t>(uart0().data));
 }
 
 }  // namespace
@@ -49,17 +33,12 @@ void init(int, char**) {
   uart0().control = kUartTransmitEnable | kUartReceiveEnable | kUartReceiveInterruptEnable;
   // QEMU looks at its serial line again when DATA is read, not when the receiver is enabled: saves up to a second.
   static_cast<void>(uart0().data);
-  interrupt_enable() = 1u << kUart0ReceiveInterruptNumber;
+  cortex_m::interrupt_enable() = 1u << kUart0ReceiveInterruptNumber;
 }
 
 size_t read(uint8_t* to, size_t capacity) {
   const InterruptsOff guard;
-  size_t size = 0;
-  while (size < capacity && ring.count > 0) {
-    to[size++] = ring.bytes[ring.first];
-    if (++ring.first == board::kReceiveWindow) ring.first = 0;
-    --ring.count;
-  }
+  const size_t size = ring.pop(to, capacity);
   fill_ring();  // a byte that a full ring left in the UART raises no further interrupt
   return size;
 }
@@ -73,9 +52,8 @@ void write(const uint8_t* from, size_t size) {
 }
 
 void wait() {
-  // With interrupts off, one that comes after the check still ends WFI: no wake-up is lost in between.
   const InterruptsOff guard;
-  if (ring.count == 0) asm volatile("wfi" ::: "memory");
+  if (ring.empty()) cortex_m::sleep();
 }
 
 uint32_t ticks() { return 0xFFFFFFFF - timer0().value; }

@@ -1,0 +1,95 @@
+// MPS2 at its start and at a fault: walls around the memory that it claims, and semihosting to say what went wrong.
+#include "registers.hpp"
+
+extern "C" {
+// From boards/mps2.ld; only their addresses mean something.
+extern uint32_t stack_guard;
+extern uint8_t board_ram_start, board_ram_bytes, board_flash_start, board_flash_bytes;
+
+void uart0_receive_handler();
+}
+
+namespace tmf::mps2 {
+namespace {
+
+using cortex_m::address_of;
+using cortex_m::faults;
+using cortex_m::mpu;
+
+constexpr uint32_t kStackGuardBytes = 1024;  // the emulator's smallest page: finer protection slows it down
+
+enum class Access : uint32_t { kNone = 0u << 24, kReadWrite = 3u << 24, kReadOnly = 6u << 24 };
+constexpr uint32_t kNeverExecute = 1u << 28;
+
+struct ProtectedRegion {
+  uint32_t start;
+  uint32_t bytes;  // a power of two, `start` a multiple of it
+  uint32_t attributes;
+};
+
+// Semihosting: the emulator (or a debugger) does `operation` for us; without one this locks up the core, which is as loud.
+void semihost(uint32_t operation, uint32_t argument) {
+  register uint32_t r0 asm("r0") = operation;
+  register uint32_t r1 asm("r1") = argument;
+  asm volatile("bkpt 0xAB" : "+r"(r0) : "r"(r1) : "memory");
+}
+constexpr uint32_t kSemihostWriteText = 0x04;
+constexpr uint32_t kSemihostExit = 0x18;
+constexpr uint32_t kExitedOnError = 0x20023;
+
+void print(const char* text) { semihost(kSemihostWriteText, address_of(text)); }
+
+void print_hex(const char* name, uint32_t value) {
+  char digits[] = "00000000";
+  for (int i = 7; i >= 0; --i, value >>= 4) digits[i] = "0123456789abcdef"[value & 15];
+  print(name);
+  print(digits);
+}
+
+}  // namespace
+}  // namespace tmf::mps2
+
+namespace tmf::cortex_m {
+
+// QEMU's board has 4 MB where this one claims less: without walls an overrun would pass unseen. Later regions win.
+void start_chip() {
+  using namespace mps2;
+  const ProtectedRegion regions[] = {
+      {0x00000000, 0x20000000, static_cast<uint32_t>(Access::kNone) | kNeverExecute},
+      {address_of(&board_flash_start), address_of(&board_flash_bytes), static_cast<uint32_t>(Access::kReadOnly)},
+      {0x20000000, 0x20000000, static_cast<uint32_t>(Access::kNone) | kNeverExecute},
+      {address_of(&board_ram_start), address_of(&board_ram_bytes), static_cast<uint32_t>(Access::kReadWrite) | kNeverExecute},
+      {address_of(&stack_guard), kStackGuardBytes, static_cast<uint32_t>(Access::kNone) | kNeverExecute},
+      {kUniqueIdAddress, 1024, static_cast<uint32_t>(Access::kReadOnly) | kNeverExecute},
+  };
+  uint32_t number = 0;
+  for (const ProtectedRegion& region : regions) {
+    const uint32_t log2_bytes = 31u - static_cast<uint32_t>(__builtin_clz(region.bytes));
+    mpu().number = number++;
+    mpu().base = region.start;
+    mpu().attributes = region.attributes | (log2_bytes - 1) << 1 | 1u;
+  }
+  // Peripherals keep the default map. Every fault ends in the hard fault's handler, which runs unprotected.
+  mpu().control = kMpuEnable | kMpuKeepDefaultMap;
+  asm volatile("dsb\n isb" ::: "memory");
+}
+
+extern "C" [[noreturn]] void chip_fault(const uint32_t* frame) {
+  using namespace mps2;
+  const uint32_t status = faults().status;
+  const bool stack_overflow = (status & kFaultsWhileStacking) != 0;
+  print(stack_overflow ? "mps2: firmware stopped: stack overflow" : "mps2: firmware stopped: fault");
+  print_hex(", CFSR 0x", status);
+  if ((status & kFaultsMemoryAddressValid) != 0) print_hex(", address 0x", faults().memory_address);
+  if ((status & kFaultsBusAddressValid) != 0) print_hex(", address 0x", faults().bus_address);
+  if (!stack_overflow) print_hex(", pc 0x", frame[6]);
+  print("\n");
+  semihost(kSemihostExit, kExitedOnError);
+  for (;;) sleep();
+}
+
+}  // namespace tmf::cortex_m
+
+[[gnu::section(".vectors.interrupts"), gnu::used]] void (*const interrupt_vectors[])() = {
+    uart0_receive_handler,  // interrupt 0
+};
