@@ -31,4 +31,5 @@ source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["
 kernels = [f"bench/{name}"] if (name := os.environ.get("TINYMETAFED_KERNELS")) else []
 env.Append(CPPPATH=[str(generated), *(str(Path("$PROJECT_SRC_DIR") / part) for part in (*kernels, "core", "app"))])
 ports = [f"+<port/{port}/*>" for port in board.get("tinymetafed.ports")]
-env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *ports, "+<app/main.cpp>", f"+<app/source_{source}.cpp>"])
+program = [] if "test" in env.GetBuildType() else ["+<app/main.cpp>"]  # unit tests bring a main() of their own
+env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *ports, *program, f"+<app/source_{source}.cpp>"])

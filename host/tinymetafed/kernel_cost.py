@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .cycles import executions
 from .cycles.executions import Uncountable
 from .firmware import Firmware
 from .learn import downlink
+from .learn.strategy import TinyMetaFed
 from .learn.weights import Floats, initial
 from .link.launch import DeviceSpec, launch
 from .link.messages import Example
@@ -100,7 +102,7 @@ def measure(experiment: Experiment, board: Board, built: Firmware, observer: Obs
     """
     manifest, strategy = built.manifest, experiment.strategy
     start = initial(manifest, experiment.run.seed, experiment.model.init)
-    weights = downlink.encode(start, Dtype.F32, [manifest["n_global"]])
+    weights = TinyMetaFed(experiment, manifest).download(start)
     spec = DeviceSpec(f"qemu:1@{board.name}", "qemu", board.name)
     counts: dict[str, int] = {}
     estimates: dict[str, tuple[int, int]] = {}
@@ -192,4 +194,6 @@ def _train(session: Session, manifest: dict[str, Any], weights: list[downlink.Se
     if manifest["source"] != "streamed":
         time.sleep(QUIET_SECONDS)  # a question that arrives in the middle of a step adds its interrupts to it
         return session.await_done(token, STEPS).ticks
-    return session.stream(token, made_up(manifest, STEPS)).ticks
+    ticks = [0]  # after each sample, for all of a large model's may be more than the counter holds
+    session.stream(token, made_up(manifest, STEPS), lambda progress: ticks.append(progress.ticks))
+    return sum((after - before) % (1 << 32) for before, after in pairwise(ticks))
