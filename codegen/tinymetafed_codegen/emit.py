@@ -145,6 +145,8 @@ def model_header(design: Design, command: str) -> str:
             }
             for p in net.parameters
         ],
+        global_ends=", ".join(str(p.offset + p.parameter.size) for p in net.parameters if not p.op.local),
+        downlink=cpp_constant(design.downlink.name),
         slots=[
             {
                 "constant": place(slot.tensor),

@@ -36,6 +36,7 @@ class Design:
     board: Board
     graph: graph.Graph
     plan: plan.Plan
+    downlink: protocol.Dtype
     receive_window: int
     model_hash: bytes
     manifest: dict[str, Any]
@@ -63,8 +64,9 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
             f"{source}: one sample of model.input = {list(net.input.shape)} or its outputs take {window:,} bytes in one "
             f"message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; make the input or the last layer smaller"
         )
+    downlink = protocol.Dtype[experiment.strategy.downlink.upper()]
     digest = model_hash(experiment, net)
-    ram = _ram(net, arena, window)
+    ram = _ram(net, arena, downlink, window)
     flash = (
         CORE_FLASH_BYTES
         + sum(FLASH_BYTES_PER_CALL[call.op.kind] for call in net.forward)
@@ -79,6 +81,7 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
         "model_hash": digest.hex(),
         "schema_hash": protocol.schema_hash().hex(),
         "receive_window": window,
+        "downlink": downlink.name,
         "input_shape": list(net.input.shape),
         "output_size": net.output.size,
         "target_size": net.target.size,
@@ -120,7 +123,7 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
         "flash_estimate": flash,
         "flash_available": board.flash_bytes,
     }
-    return Design(experiment, board, net, arena, window, digest, manifest)
+    return Design(experiment, board, net, arena, downlink, window, digest, manifest)
 
 
 def write(plan_of_record: Design, folder: Path, command: str) -> list[Path]:
@@ -146,6 +149,7 @@ def model_hash(experiment: Experiment, net: graph.Graph) -> bytes:
         "parameters": [[p.name, list(p.parameter.shape), p.offset, p.op.local] for p in net.parameters],
         "loss": model.loss,
         "local_start": [model.local_start, model.local_start_scale],
+        "downlink": experiment.strategy.downlink,
         "source": source_digest(own) if (own := own_source(experiment)) else SOURCES[experiment.task.kind],
     }
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).digest()[:8]
@@ -181,10 +185,11 @@ def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> i
     return max(board.receive_window, -(-protocol.wire_size(max(payloads)) // 64) * 64)
 
 
-def _ram(net: graph.Graph, arena: plan.Plan, window: int) -> dict[str, int]:
+def _ram(net: graph.Graph, arena: plan.Plan, downlink: protocol.Dtype, window: int) -> dict[str, int]:
+    scales = 4 * sum(not p.op.local for p in net.parameters) if downlink == protocol.Dtype.I8 else 0
     return {
         "weights": 4 * net.n_parameters,
-        "received weights (for the delta)": 4 * net.n_global,
+        "received weights (for the delta)": downlink.width * net.n_global + scales,
         "arena": 4 * arena.floats,
         "serial receive buffer": window,
         "request and answer buffers": 2 * window,

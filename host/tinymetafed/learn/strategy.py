@@ -15,7 +15,6 @@ from . import aggregate, downlink, prng, schedule
 from .delta import Sparse
 from .weights import Floats, global_tensors
 
-_DTYPES = {"f32": Dtype.F32, "f16": Dtype.F16, "i8": Dtype.I8}
 _REMEDY = "set strategy.output_clamp = 1.0, or lower strategy.global_learning_rate"
 
 
@@ -40,7 +39,7 @@ class TinyMetaFed:
     @property
     def uplink(self) -> Dtype:
         """How the delta's values travel."""
-        return _DTYPES[self.spec.uplink]
+        return Dtype[self.spec.uplink.upper()]
 
     def clients(self, round_: int, of: int) -> list[int]:
         """Distinct meta-training clients of a round out of ``of``, drawn from the run's seed alone.
@@ -93,7 +92,7 @@ class TinyMetaFed:
     def download(self, weights: Floats) -> list[downlink.Segment]:
         """The global weights as they travel down. Raises StrategyError when one is too large to."""
         try:
-            return downlink.encode(weights, _DTYPES[self.spec.downlink], self._tensors)
+            return downlink.encode(weights, Dtype[self.spec.downlink.upper()], self._tensors)
         except ValueError as error:
             raise StrategyError(f"training diverged: {error}; {_REMEDY}") from None
 
