@@ -93,7 +93,7 @@ def _train(session: Session, manifest: dict[str, Any], weights: list[downlink.Se
     if manifest["source"] != "streamed":
         time.sleep(QUIET_SECONDS)  # a question that arrives in the middle of a step adds its interrupts to it
         return session.await_done(token, STEPS).ticks
-    return session.stream(token, _made_up(manifest, STEPS)).ticks
+    return session.stream(token, made_up(manifest, STEPS)).ticks
 
 
 def presence() -> Experiment:
@@ -206,7 +206,7 @@ def _bulk_model() -> Experiment:
 
 def _one_round(experiment: Experiment, board: str, window: int | None, folder: Path) -> _Timed:
     """One round on one device that announces ``window`` (None: the board's own), paced unless it is emulated."""
-    program, manifest = _program(experiment, board, window, folder)
+    program, manifest = compiled(experiment, board, window, folder)
     strategy = TinyMetaFed(experiment, manifest)
     weights = initial(manifest, 1, experiment.model.init)
     kind = next(kind for kind, name in DEFAULT_BOARDS.items() if name == board)
@@ -223,7 +223,7 @@ def _one_round(experiment: Experiment, board: str, window: int | None, folder: P
         control = 2 * (time.monotonic() - loaded)  # Train, and once more the same for Await
         steps = sum(phase.count * phase.passes for phase in strategy.training())
         if manifest["source"] == "streamed":
-            progress = session.stream(token, _made_up(manifest, steps))
+            progress = session.stream(token, made_up(manifest, steps))
         else:
             progress = session.await_done(token, steps)
         trained, at_trained = time.monotonic(), session.traffic
@@ -234,14 +234,14 @@ def _one_round(experiment: Experiment, board: str, window: int | None, folder: P
         return _Timed(loaded - start, control, done - trained, down, up, after - before, progress.ticks)
 
 
-def _made_up(manifest: dict[str, Any], count: int) -> list[Example]:
+def made_up(manifest: dict[str, Any], count: int) -> list[Example]:
     """Grey levels that look random, and targets to match."""
     size = int(np.prod(manifest["input_shape"]))
     levels = (np.arange(count * size, dtype=np.uint32) * 2_654_435_761 >> 24).astype(np.uint8).reshape(count, size)
     return [Example(np.full(manifest["target_size"], row[0] / 255, np.float32), row, 1 / 255) for row in levels]
 
 
-def _program(experiment: Experiment, board: str, window: int | None, folder: Path) -> tuple[Path, dict[str, Any]]:
+def compiled(experiment: Experiment, board: str, window: int | None, folder: Path) -> tuple[Path, dict[str, Any]]:
     """The firmware of any model, whatever its task, with any receive window, by one call of the compiler."""
     facts = boards.load(board)
     chosen = facts if window is None else replace(facts, receive_window=window)
