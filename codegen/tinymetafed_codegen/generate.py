@@ -10,11 +10,12 @@ from typing import Any
 
 from . import emit, graph, plan, protocol
 from .boards import STACK_BYTES, Board
-from .spec import Experiment, ModelSpec, SpecError
+from .spec import Experiment, FolderTask, ModelSpec, SpecError, TaskShapes
 
 # Raised whenever the same model would train to other bits: kernels, exp, sin, random numbers, order of sums.
 ARITHMETIC_VERSION = 1
-SOURCES = {"sine": "sine", "omniglot": "streamed"}  # task kind -> firmware/app/source_NAME.cpp
+SOURCES = {"sine": "sine", "omniglot": "streamed", "folder": "streamed"}  # task kind -> firmware/app/source_NAME.cpp
+CPP_SUFFIXES = (".cpp", ".cc", ".cxx")
 STREAMED_BYTES_PER_INPUT = {"omniglot": 1}  # grey levels; anything else would travel as float32
 
 # Measured on mps2 at -Os, rounded up: what a build takes beside its model (see bench memory for one build's own figures).
@@ -45,11 +46,9 @@ def design(experiment: Experiment, board: Board, source: str) -> Design:
     """Settles an experiment on a board. Raises SpecError, or BudgetError when the board is too small."""
     net = graph.build(experiment.model, source)
     wanted = experiment.task.shapes
-    for what, expected, given in (
-        ("model.input", wanted.input, net.input.shape),
-        ("outputs of the last layer", wanted.outputs, net.output.size),
-        ("model.loss", wanted.loss, net.loss.name),
-    ):
+    has = TaskShapes(net.input.shape, net.output.size, net.loss.name)
+    whats = ("model.input", "outputs of the last layer", "model.loss")
+    for what, expected, given in zip(whats, wanted or has, has, strict=True):
         if expected != given:
             texts = [str(list(x) if isinstance(x, tuple) else x) for x in (expected, given)]
             raise SpecError(f"{source}: task '{experiment.task.kind}' needs {what} = {texts[0]}, the model has {texts[1]}")
@@ -78,7 +77,7 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
             raise BudgetError(_too_large(source, board, what, used, available, ram, net))
     manifest = {
         "board": board.name,
-        "source": SOURCES[experiment.task.kind],
+        "source": "own" if own_source(experiment) else SOURCES[experiment.task.kind],
         "model_hash": digest.hex(),
         "schema_hash": protocol.schema_hash().hex(),
         "receive_window": window,
@@ -128,13 +127,15 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
 
 
 def write(plan_of_record: Design, folder: Path, command: str) -> list[Path]:
-    """Writes protocol.hpp, board.hpp, model.hpp and manifest.json; returns those that changed."""
+    """Writes protocol.hpp, board.hpp, model.hpp, manifest.json and, for an own source, own_source.hpp; returns what changed."""
     texts = {
         "protocol.hpp": emit.protocol_header(command),
         "board.hpp": emit.board_header(plan_of_record, command),
         "model.hpp": emit.model_header(plan_of_record, command),
         "manifest.json": json.dumps(plan_of_record.manifest, indent=1) + "\n",
     }
+    if own := own_source(plan_of_record.experiment):
+        texts["own_source.hpp"] = emit.own_source_header(own.as_posix(), source_digest(own), command)
     return [folder / name for name, text in texts.items() if emit.write_if_changed(folder / name, text)]
 
 
@@ -149,9 +150,27 @@ def model_hash(experiment: Experiment, net: graph.Graph) -> bytes:
         "loss": model.loss,
         "local_start": [model.local_start, model.local_start_scale],
         "downlink": experiment.strategy.downlink,
-        "source": SOURCES[experiment.task.kind],
+        "source": source_digest(own) if (own := own_source(experiment)) else SOURCES[experiment.task.kind],
     }
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).digest()[:8]
+
+
+def own_source(experiment: Experiment) -> Path | None:
+    """The user's C++ file that makes the samples on the board, which firmware/app/source_own.cpp includes."""
+    task = experiment.task
+    return Path(task.source) if isinstance(task, FolderTask) and task.source is not None else None
+
+
+def source_digest(own: Path) -> str:
+    """Hexadecimal SHA-256 of the user's sample source. Raises SpecError for what cannot be one."""
+    remedy = "task.source names a C++ file that defines tmf::source::on_device() and make(), see firmware/core/source.hpp"
+    try:
+        content = own.read_bytes()
+    except OSError as error:
+        raise SpecError(f"{own}: cannot be read ({error.strerror}); {remedy}") from None
+    if own.suffix not in CPP_SUFFIXES or not all(name in content for name in (b"on_device", b"make")) or b"\0" in content:
+        raise SpecError(f"{own}: not a sample source in C++ ({', '.join(CPP_SUFFIXES)}); {remedy}")
+    return hashlib.sha256(content).hexdigest()
 
 
 def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> int:
@@ -161,7 +180,7 @@ def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> i
         protocol.Predict.fixed_size() + per_input * net.input.size,
         protocol.Outputs.fixed_size() + 4 * net.output.size,
     ]
-    if SOURCES[experiment.task.kind] == "streamed":
+    if SOURCES[experiment.task.kind] == "streamed" and not own_source(experiment):
         payloads.append(protocol.Sample.fixed_size() + 4 * net.target.size + per_input * net.input.size)
     return max(board.receive_window, -(-protocol.wire_size(max(payloads)) // 64) * 64)
 

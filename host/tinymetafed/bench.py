@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +94,15 @@ def _train(session: Session, manifest: dict[str, Any], weights: list[downlink.Se
     if manifest["source"] != "streamed":
         time.sleep(QUIET_SECONDS)  # a question that arrives in the middle of a step adds its interrupts to it
         return session.await_done(token, STEPS).ticks
-    return session.stream(token, made_up(manifest, STEPS)).ticks
+    ticks = [0]  # after each sample, for all of a large model's may be more than the counter holds
+    session.stream(token, made_up(manifest, STEPS), lambda progress: ticks.append(progress.ticks))
+    return sum((after - before) % (1 << 32) for before, after in pairwise(ticks))
 
 
 def presence() -> Experiment:
     """8-32-64-32-1 with its first two layers global and P = 50: the presence detector of the TinyMetaFed paper."""
     raw = {
-        "task": {"kind": "omniglot"},  # a task whose samples are streamed: the firmware then takes any model
+        "task": {"kind": "folder", "path": "."},  # whose samples are streamed and may have any shape; none is read here
         "model": {
             "input": [8],
             "loss": "mse",
@@ -206,7 +209,7 @@ def _bulk_model() -> Experiment:
 
 def _one_round(experiment: Experiment, board: str, window: int | None, folder: Path) -> _Timed:
     """One round on one device that announces ``window`` (None: the board's own), paced unless it is emulated."""
-    program, manifest = compiled(experiment, board, window, folder)
+    program, manifest = _program(experiment, board, window, folder)
     strategy = TinyMetaFed(experiment, manifest)
     weights = initial(manifest, 1, experiment.model.init)
     kind = next(kind for kind, name in DEFAULT_BOARDS.items() if name == board)
@@ -241,7 +244,7 @@ def made_up(manifest: dict[str, Any], count: int) -> list[Example]:
     return [Example(np.full(manifest["target_size"], row[0] / 255, np.float32), row, 1 / 255) for row in levels]
 
 
-def compiled(experiment: Experiment, board: str, window: int | None, folder: Path) -> tuple[Path, dict[str, Any]]:
+def _program(experiment: Experiment, board: str, window: int | None, folder: Path) -> tuple[Path, dict[str, Any]]:
     """The firmware of any model, whatever its task, with any receive window, by one call of the compiler."""
     facts = boards.load(board)
     chosen = facts if window is None else replace(facts, receive_window=window)

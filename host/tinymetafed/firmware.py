@@ -92,7 +92,7 @@ def build(experiment: Path, board: str, *, key: str, quiet: bool = True) -> Firm
             raise FirmwareError("\n".join([f"firmware for {board} from {experiment}: the build failed", *last]))
         program = output / "firmware.elf"
         manifest = json.loads((output / "generated" / "manifest.json").read_text(encoding="utf-8"))
-        return Firmware(program, manifest, *sizes(program, boards.load(board).toolchain_prefix))
+        return Firmware(program, manifest, *_sizes(program, boards.load(board).toolchain_prefix))
 
 
 def require_tools(board: str) -> None:
@@ -124,8 +124,8 @@ def _compiler_finds(compiler: str, library: str) -> bool:
     return answer.stdout.strip() != library  # GCC repeats a name that it does not know
 
 
-def sizes(program: Path, toolchain_prefix: str) -> tuple[int, int]:
-    """Flash and static RAM of a linked program in bytes; initialised data counts in both."""
+def _sizes(program: Path, toolchain_prefix: str) -> tuple[int, int]:
+    """Flash and static RAM in bytes; initialised data counts in both."""
     command = [f"{toolchain_prefix}size", "--format=berkeley", str(program)]
     table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     text, data, bss = (int(word) for word in table.splitlines()[1].split()[:3])

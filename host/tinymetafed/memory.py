@@ -82,26 +82,20 @@ def _in_qemu(board: str) -> bool:
 
 
 def _measure(name: str, experiment: Experiment, board: boards.Board) -> dict[str, int]:
-    with tempfile.TemporaryDirectory(prefix="tinymetafed-bench-") as made:
-        folder = Path(made)
-        if experiment == bench.presence():
-            program, manifest = bench.compiled(experiment, board.name, None, folder)
-        else:
-            built = runner.build(experiment, name, board.name)
-            program, manifest = built.program, built.manifest
-        flash, static = firmware.sizes(program, board.toolchain_prefix)
-        start, end = _stack(program, board)
-        device = DeviceSpec(f"qemu:1@{board.name}", "qemu", board.name)
-        at = folder / "monitor"
+    built = runner.build(experiment, name, board.name)
+    start, end = _stack(built.program, board)
+    device = DeviceSpec(f"qemu:1@{board.name}", "qemu", board.name)
+    with tempfile.TemporaryDirectory(prefix="tinymetafed-bench-") as folder:
+        at = Path(folder) / "monitor"
         options = ["-qmp", f"unix:{at},server=on,wait=off"]
         with (
-            launch([device], lambda _: program, options=options) as (running,),
+            launch([device], lambda _: built.program, options=options) as (running,),
             _Monitor(at) as monitor,
             _interrupted(running.session),
         ):
             monitor.slow_down()
             stack, quiet = 0, 0
-            for _ in _rounds(running.session, experiment, manifest):
+            for _ in _rounds(running.session, experiment, built.manifest):
                 touched = np.flatnonzero(monitor.words(start, end - start) != PAINT)
                 if not touched.size or touched[0] == 0:
                     raise BenchError(f"board '{board.name}': its start-up does not paint the stack with 0x{PAINT:08X}")
@@ -110,10 +104,10 @@ def _measure(name: str, experiment: Experiment, board: boards.Board) -> dict[str
                 if quiet == QUIET_ROUNDS:
                     break
     return {
-        "flash": flash,
-        "static": static,
+        "flash": built.flash_bytes,
+        "static": built.ram_bytes,
         "stack": stack,
-        "ram": static + stack,
+        "ram": built.ram_bytes + stack,
         "flash_available": board.flash_bytes,
         "ram_available": board.ram_bytes,
     }

@@ -41,14 +41,19 @@ class TinyMetaFed:
         """How the delta's values travel."""
         return Dtype[self.spec.uplink.upper()]
 
-    def clients(self, round_: int) -> list[int]:
-        """Distinct meta-training clients of a round, drawn from the run's seed alone."""
+    def clients(self, round_: int, of: int) -> list[int]:
+        """Distinct meta-training clients of a round out of ``of``, drawn from the run's seed alone.
+
+        Raises StrategyError when there are fewer than ``run.devices_per_round``.
+        """
         run = self.experiment.run
+        if of < run.devices_per_round:
+            raise StrategyError(f"run.devices_per_round = {run.devices_per_round}, but there are only {of} client(s)")
         chosen: list[int] = []
         attempt = 0
         while len(chosen) < run.devices_per_round:
             words, _ = prng.draw(run.seed, 0, round_, Stream.CLIENT_CHOICE, np.array([attempt]))
-            client = int(words[0]) * run.clients >> 32
+            client = int(words[0]) * of >> 32
             if client not in chosen:
                 chosen.append(client)
             attempt += 1
