@@ -33,20 +33,29 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Line:
-    """How a board wants its serial line opened; DTR and RTS are set before that, so that opening it reboots nothing."""
+    """How a board wants its serial line opened; DTR and RTS are set before that, so that opening it reboots nothing.
+
+    Both on suits most boards. Some are silent without DTR. Others, as most ESP32 kits, reset when the two differ: POSIX
+    systems raise both at once when a port opens, and whoever then lowers them one after the other makes them differ.
+    """
 
     baud: int = 115200
-    dtr: bool = True  # both on suits most boards: some are silent without DTR, some reset when the two differ
+    dtr: bool = True
     rts: bool = True
     settle_seconds: float = 0.0  # what comes so soon after opening is a boot banner
 
 
 @dataclass(frozen=True)
 class Board:
-    """A board's facts. ``emulator``: the command that runs a firmware here, None where the firmware is the command."""
+    """A board's facts.
+
+    A ``real`` board is flashed; any other one is started here, by its ``emulator`` or, where that is None, as a process.
+    ``usb`` is what has which USB vendor and product id: the board in its different states, or the bridges it comes with.
+    """
 
     name: str
     title: str
+    real: bool
     ram_bytes: int
     flash_bytes: int
     receive_window: int
@@ -57,6 +66,7 @@ class Board:
     unique_id: tuple[str, ...]
     requirements: tuple[Requirement, ...]
     line: Line
+    usb: dict[tuple[int, int], str]
 
 
 def names() -> list[str]:
@@ -77,19 +87,26 @@ def load(name: str) -> Board:
         return Board(
             name=name,
             title=manifest["name"],
+            real=facts.get("real", False),
             ram_bytes=int(facts["ram_bytes"]),
             flash_bytes=int(facts["flash_bytes"]),
             receive_window=int(facts["receive_window"]),
             ticks_per_second=int(facts["ticks_per_second"]),
-            toolchain_prefix=facts["toolchain_prefix"],
-            emulator=None if facts["emulator"] is None else tuple(facts["emulator"]),
-            serial=tuple(facts["serial"]),
-            unique_id=tuple(facts["unique_id"]),
+            toolchain_prefix=facts.get("toolchain_prefix", ""),
+            emulator=tuple(facts["emulator"]) if facts.get("emulator") else None,
+            serial=tuple(facts.get("serial", ())),
+            unique_id=tuple(facts.get("unique_id", ())),
             requirements=tuple(
                 Requirement(package, need["for"], need.get("command"), need.get("library"))
-                for package, need in facts["debian_packages"].items()
+                for package, need in facts.get("debian_packages", {}).items()
             ),
             line=Line(**facts["line"]),
+            usb={
+                (int(vendor, 16), int(product, 16)): title
+                for (vendor, product), title in zip(
+                    manifest["build"].get("hwids", ()), facts.get("usb", ()), strict=True
+                )  # PlatformIO looks for the ids there
+            },
         )
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise BoardError(f"{path}: not a usable board file: {error!r}") from None
