@@ -92,13 +92,13 @@ def load(name: str) -> Board:
             flash_bytes=int(facts["flash_bytes"]),
             receive_window=int(facts["receive_window"]),
             ticks_per_second=int(facts["ticks_per_second"]),
-            toolchain_prefix=facts.get("toolchain_prefix", ""),
-            emulator=tuple(facts["emulator"]) if facts.get("emulator") else None,
-            serial=tuple(facts.get("serial", ())),
-            unique_id=tuple(facts.get("unique_id", ())),
+            toolchain_prefix=facts["toolchain_prefix"],
+            emulator=None if facts["emulator"] is None else tuple(facts["emulator"]),
+            serial=tuple(facts["serial"]),
+            unique_id=tuple(facts["unique_id"]),
             requirements=tuple(
                 Requirement(package, need["for"], need.get("command"), need.get("library"))
-                for package, need in facts.get("debian_packages", {}).items()
+                for package, need in facts["debian_packages"].items()
             ),
             line=Line(**facts["line"]),
             usb={
