@@ -84,6 +84,13 @@ def test_a_board_is_described_completely(board: str) -> None:
     assert all(("command" in need) != ("library" in need) and need["for"] for need in known["debian_packages"].values())
 
 
+@pytest.mark.parametrize("board", boards.names())
+def test_every_fact_is_explained(board: str) -> None:
+    table = (find("boards").parent / "docs" / "boards.md").read_text(encoding="utf-8").partition("### The facts")[2]
+    explained = {name for row in re.findall(r"(?m)^\| (`[^|]*) \|", table) for name in re.findall(r"`(\w+)`", row)}
+    assert set(facts(board)) <= explained
+
+
 def test_all_boards_take_the_same_window_so_that_byte_counts_agree() -> None:
     assert len({facts(board)["receive_window"] for board in boards.names()}) == 1
 
