@@ -50,7 +50,7 @@ class Board:
     """A board's facts.
 
     A ``real`` board is flashed; any other one is started here, by its ``emulator`` or, where that is None, as a process.
-    ``usb`` is what has which USB vendor and product id: the board in its different states, or the bridges it comes with.
+    ``usb`` names what has a USB vendor and product id: the board in its different states, or a bridge that it comes with.
     """
 
     name: str
