@@ -69,7 +69,7 @@ def instructions(experiment: Experiment, source: str, board: str, observer: Obse
     if board == "native":
         raise BenchError("board 'native' has no instruction counter; choose an emulated board such as mps2")
     manifest = runner.manifest_of(experiment, source, board)
-    weights = downlink.encode(initial(manifest, experiment.run.seed, experiment.model.init), Dtype.F32, [manifest["n_global"]])
+    weights = TinyMetaFed(experiment, manifest).download(initial(manifest, experiment.run.seed, experiment.model.init))
     counts: dict[str, int] = {}
     with runner.running(experiment, source, [f"qemu:1@{board}"], observer, icount=True) as fleet:
         session, per_second = fleet.devices[0].session, fleet.devices[0].hello.ticks_per_second

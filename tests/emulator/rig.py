@@ -1,4 +1,4 @@
-"""Boards to talk to: native process, the same under sanitizers, and QEMU, each with a sine and a small streamed model."""
+"""Boards to talk to: native process, the same under sanitizers, and QEMU, with models whose weights travel in every way."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from small_runs import Quiet, needs_qemu, sine
 from tinymetafed import runner
 from tinymetafed.learn import delta, downlink
 from tinymetafed.learn.strategy import TinyMetaFed
-from tinymetafed.learn.weights import global_tensors
 from tinymetafed.link.errors import DeviceRefused
 from tinymetafed.link.launch import Device, launch, parse
 from tinymetafed.link.session import Session
@@ -51,10 +50,16 @@ STREAMED = spec.parse(
                 {"op": "dense", "units": 3, "local": True},
             ],
         },
+        "strategy": {"downlink": "i8"},
     },
     "streamed",
 )
-MODELS: dict[str, Experiment] = {"sine": sine(), "streamed": STREAMED}
+# A firmware takes weights in the one dtype of its experiment: one model for each.
+MODELS: dict[str, Experiment] = {
+    "sine": sine("strategy.downlink=f32"),
+    "sine-f16": sine("strategy.downlink=f16"),
+    "streamed": STREAMED,
+}
 SEED, CLIENT, DRAW = 7, 3, 5
 
 
@@ -110,9 +115,9 @@ class Board:
         """Global weights that a training step does not blow up."""
         return np.random.default_rng(seed).normal(0, 0.2, self.n_global).astype(np.float32)
 
-    def load(self, round: int, weights: Floats, dtype: Dtype = Dtype.F32) -> Floats:
-        """Loads ``weights``; returns them as the device received them."""
-        segments = downlink.encode(weights, dtype, [tensor["size"] for tensor in global_tensors(self.manifest)])
+    def load(self, round: int, weights: Floats) -> Floats:
+        """Loads ``weights`` as the experiment has them travel; returns them as the device received them."""
+        segments = self.strategy.download(weights)
         self.session.load(round, segments)
         return downlink.decode(segments, self.n_global)
 

@@ -23,9 +23,9 @@ def script(board: Board) -> tuple[list[np.ndarray], list[Delta]]:
     board.forget()
     seen: list[np.ndarray] = []
     chunks: list[Delta] = []
-    for round, downlink, uplink in ((1, Dtype.F32, Dtype.F32), (2, Dtype.F16, Dtype.I8), (3, Dtype.I8, Dtype.F16)):
+    for round, uplink in enumerate((Dtype.F32, Dtype.F16, Dtype.I8), start=1):
         board.configure(board.n_global // 2, uplink)
-        board.load(round, board.weights(round), downlink)
+        board.load(round, board.weights(round))
         board.train(round)
         seen.append(board.fetch())
         chunks += board.session.pull(round, board.n_global // 2)
