@@ -165,14 +165,15 @@ def test_a_whole_window_that_comes_during_a_training_step_is_not_lost(program: t
     board, firmware = program
     strategy = TinyMetaFed(EXPERIMENT, manifest := runner.manifest_of(EXPERIMENT, "test", board))
     weights = np.random.default_rng(1).normal(0, 0.2, strategy.n_global).astype(np.float32)
-    parts = downlink.encode(weights, Dtype.F32, [tensor["size"] for tensor in global_tensors(manifest)])
+    parts = downlink.encode(weights, Dtype.F16, [tensor["size"] for tensor in global_tensors(manifest)])
+    arrived = downlink.decode(parts, strategy.n_global)
     with running(firmware, "5000") as (_, path), open_transport(path) as transport:
         session = Session(transport, deadline=2.0)
         session.hello(5.0)
         session.configure(Program.TRAIN, strategy.training(), strategy.top_k, Dtype.F32)
         for round in range(1, 4):
             session.load(round, parts)
-            np.testing.assert_array_equal(session.fetch(0, weights.size), weights)
+            np.testing.assert_array_equal(session.fetch(0, arrived.size), arrived)
             session.train(round, Program.TRAIN, 1, 1, round)
         assert session.traffic.retries == 0
 
