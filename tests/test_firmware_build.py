@@ -23,7 +23,7 @@ def build_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(params=boards.names())
+@pytest.fixture(params=[name for name in boards.names() if not boards.load(name).real])
 def board(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     if lacking := [tool for tool in firmware.missing_tools(name) if tool.to_build]:
@@ -105,3 +105,8 @@ def test_a_missing_toolchain_is_named_with_its_package(
     assert {tool.name for tool in firmware.missing_tools("mps2")} >= {"arm-none-eabi-g++", "qemu-system-arm"}
     with pytest.raises(firmware.FirmwareError, match=r"arm-none-eabi-g\+\+.*apt install gcc-arm-none-eabi"):
         firmware.build(SINE, "mps2", key="k")
+
+
+def test_a_real_board_is_flashed_and_not_started(build_folder: Path) -> None:
+    with pytest.raises(firmware.FirmwareError, match=r"firmware for nano33ble: .*`pio run -e nano33ble -t upload`"):
+        firmware.build(SINE, "nano33ble", key="k")

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import IO
 
 from tinymetafed_codegen import boards
+from tinymetafed_codegen.protocol import HelloAnswer
 
 from .device import Device, Way
-from .errors import LaunchError, LinkError
+from .errors import LaunchError, LinkError, WrongFirmware
 from .faults import FaultError, FaultPlan, Injector
 from .record import Recorder
-from .session import START_SECONDS, Session
+from .session import START_SECONDS, Session, board_name
 from .transport import Transport, open_transport, ready
 from .usb import line_of, other_ports
 
@@ -106,6 +107,8 @@ def _parse_process(url: str, kind: str, rest: str) -> DeviceSpec:
     if match is None or int(match[1]) == 0:
         raise DeviceUrlError(f"device '{url}': expected a number of processes from 1 on, for instance {kind}:4")
     board = _known_board(url, match[2] or DEFAULT_BOARDS[kind])
+    if boards.load(board).real:
+        raise DeviceUrlError(f"device '{url}': board '{board}' is a real one; connect it and give its port: PORT@{board}")
     if (kind == "qemu") != (boards.load(board).emulator is not None):
         other = f"qemu:{match[1]}@{board}" if kind == "native" else f"native:{match[1]}"
         hint = other if kind == "native" or board == DEFAULT_BOARDS["native"] else "a serial port"
@@ -273,6 +276,9 @@ class _ProcessPort:
         self._path = self._process.line(until)
         return self._reopen()
 
+    def confirm(self, hello: HelloAnswer) -> None:
+        """Believes it: the process runs what was built for its board."""
+
     def ways_back(self) -> Iterator[Way]:
         if not self._process.ended:
             yield Way(lambda: f"answers again on {self._path}", self._reopen)
@@ -310,6 +316,14 @@ class _SerialPort:
     def open(self, until: float) -> Transport:
         """Opens the line as the board on it needs it."""
         return self._open(self._path)
+
+    def confirm(self, hello: HelloAnswer) -> None:
+        """Raises WrongFirmware when the URL names another board than the one that has answered."""
+        if self._declared not in (None, board_name(hello)):
+            raise WrongFirmware(
+                f"{self.name}@{self._declared}: a {board_name(hello)} has answered; give {self.name}@{board_name(hello)}, or "
+                f"the port of the {self._declared}"
+            )
 
     def ways_back(self) -> Iterator[Way]:
         was = self._path
@@ -384,6 +398,7 @@ def _greet(stack: ExitStack, port: _ProcessPort | _SerialPort, patience: float) 
         try:
             session = Session(transport, name=port.name)
             hello = session.hello(max(0.0, until - time.monotonic()))
+            port.confirm(hello)
         except BaseException:
             transport.close()
             raise
