@@ -120,7 +120,7 @@ def serial_ports() -> list[Finding]:
 
 def _works_without(lost: list[str]) -> str:
     others = [board for board in boards.names() if board not in lost]
-    return f"without it no {', '.join(lost)}" + (f", {', '.join(others)} is not affected" if others else "")
+    return f"without it no {', '.join(lost)}" + (f"; not affected: {', '.join(others)}" if others else "")
 
 
 def _version(path: str) -> str:
