@@ -31,6 +31,7 @@ BOARDS = boards.names()
 UNIQUE_ID = "0123456789abcdef"
 OUTSIDE = {  # of emulated boards: the null pointer, the first address past the flash and past the RAM that they claim
     "mps2": (0x00000000, 0x00100000, 0x20040000),
+    "rv32": (0x00000000, 0x80400000, 0x80564000),
     "esp32isa": (0x00000000, 0x00800000, 0x00C50000),
 }
 

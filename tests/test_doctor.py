@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from serial.tools.list_ports_common import ListPortInfo
 
 from tinymetafed import doctor
 from tinymetafed.doctor import Finding
-from tinymetafed_codegen import boards
 
 
 def port(device: str, vid: int | None, pid: int | None) -> ListPortInfo:
@@ -46,11 +46,10 @@ def test_missing_programs_name_package_and_what_works_without(tmp_path: Path, mo
     assert not any(finding.ok for finding in found.values())
     assert found["qemu-system-arm"].detail == "not installed; for running the firmware without a board"
     assert "sudo apt install qemu-system-arm" in found["qemu-system-arm"].remedy
-    others = ", ".join(name for name in boards.names() if name != "mps2")
-    assert f"without it no mps2; not affected: {others}" in found["qemu-system-arm"].remedy
-    runnable = {finding.name: finding for finding in doctor.runnable_boards()}
-    assert "does not build here, missing" in runnable["native"].detail
-    assert "g++" in runnable["native"].remedy
+    assert re.search("without it no mps2; .*native.* not affected", found["qemu-system-arm"].remedy)
+    boards = {finding.name: finding for finding in doctor.runnable_boards()}
+    assert "does not build here, missing" in boards["native"].detail
+    assert "g++" in boards["native"].remedy
 
 
 def test_emulator_alone_missing_still_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,9 +59,9 @@ def test_emulator_alone_missing_still_builds(tmp_path: Path, monkeypatch: pytest
     for tool in ("arm-none-eabi-g++", "g++"):
         (tmp_path / tool).symlink_to(shutil.which(tool) or compiler)
     monkeypatch.setenv("PATH", str(tmp_path))
-    runnable = {finding.name: finding for finding in doctor.runnable_boards()}
-    assert runnable["native"].ok
-    assert runnable["mps2"].detail.endswith("builds, does not run here, missing qemu-system-arm")
+    boards = {finding.name: finding for finding in doctor.runnable_boards()}
+    assert boards["native"].ok
+    assert boards["mps2"].detail.endswith("builds, does not run here, missing qemu-system-arm")
 
 
 def test_a_program_that_does_not_start_is_found_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ class BoardError(ValueError):
 
 @dataclass(frozen=True)
 class Requirement:
-    """A Debian package that a board needs here: it brings a command, a library that GCC must find, or a file (a pattern)."""
+    """A Debian package that a board needs here: it brings a command, a library that GCC must find, or a file."""
 
     package: str
     purpose: str

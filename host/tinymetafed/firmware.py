@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +112,7 @@ def missing_tools(board: str) -> list[Missing]:
         if need.command is not None:
             there = shutil.which(need.command) is not None
         elif need.file is not None:
-            there = bool(glob(need.file))
+            there = Path(need.file).is_file()
         else:
             there = compiler is not None and _compiler_finds(compiler, need.name)
         if not there:

@@ -5,18 +5,14 @@ another Xtensa core; they link and list, which is the same for all. Where this L
 it was to choose between two float constants, which it cannot: in the source, let one of the two be computed.
 """
 
-from pathlib import Path
-
 from SCons.Script import Action
 
-Import("env", "facts", "flags", "linker_script")
+Import("env", "boards", "facts", "flags", "linker_script")
 
 prefix = facts["toolchain_prefix"]
 features = [part for name in facts["target_features"] for part in ("-Xclang", "-target-feature", "-Xclang", f"+{name}")]
-# Headers that Debian packages for another architecture; what firmware uses of them is the same on all.
-newlib = Path("/usr/include/newlib")
-folders = [*sorted(newlib.glob("c++/*"), reverse=True), *newlib.glob("c++/*/arm-none-eabi"), newlib]
-headers = [f"-isystem{folder}" for folder in folders]
+# There is no library at all: C++ headers are ours, and C headers those that Debian packages for another architecture.
+headers = [f"-isystem{folder}" for folder in (boards / facts["cxx_headers"], facts["c_headers"])]
 # ld takes them without a compiler driver in front.
 link_flags = [word for flag in [*flags["link"], *facts["link_flags"]] for word in flag.removeprefix("-Wl,").split(",")]
 

@@ -1,4 +1,4 @@
-// What the compiler asks of a C library and of its own: memory moves, 64-bit products, float division rounded as IEEE 754 says.
+// What firmware and compiler ask of libraries: memory and strings, 64-bit products, float division rounded as IEEE 754 says.
 #include <cstddef>
 #include <cstdint>
 
@@ -95,6 +95,21 @@ extern "C" {
   }
   for (; size > 0; --size) *target++ = byte;
   return to;
+}
+
+[[clang::no_builtin]] int memcmp(const void* left, const void* right, size_t size) {
+  auto* a = static_cast<const uint8_t*>(left);
+  auto* b = static_cast<const uint8_t*>(right);
+  for (; size > 0; --size, ++a, ++b) {
+    if (*a != *b) return *a - *b;
+  }
+  return 0;
+}
+
+[[clang::no_builtin]] size_t strlen(const char* text) {
+  size_t size = 0;
+  while (text[size] != '\0') ++size;
+  return size;
 }
 
 // In steps of eight bits, for the core divides 32 by 32.
