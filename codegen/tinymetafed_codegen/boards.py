@@ -20,18 +20,17 @@ class BoardError(ValueError):
 
 @dataclass(frozen=True)
 class Requirement:
-    """A Debian package that a board needs here: it brings a command, a library that GCC must find, or a file."""
+    """A Debian package that a board needs here: it brings a command, or a library that the compiler must find."""
 
     package: str
     purpose: str
     command: str | None
     library: str | None
-    file: str | None
 
     @property
     def name(self) -> str:
         """What one looks for on the machine."""
-        return self.command or self.library or self.file or self.package
+        return self.command or self.library or self.package
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def load(name: str) -> Board:
             serial=tuple(facts["serial"]),
             unique_id=tuple(facts["unique_id"]),
             requirements=tuple(
-                Requirement(package, need["for"], need.get("command"), need.get("library"), need.get("file"))
+                Requirement(package, need["for"], need.get("command"), need.get("library"))
                 for package, need in facts["debian_packages"].items()
             ),
             line=Line(**facts["line"]),

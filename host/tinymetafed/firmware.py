@@ -35,7 +35,7 @@ class Firmware:
 
 @dataclass(frozen=True)
 class Missing:
-    """A program, library or file that a board needs and this machine lacks."""
+    """A program or library that a board needs and this machine lacks."""
 
     name: str
     purpose: str
@@ -113,8 +113,6 @@ def missing_tools(board: str) -> list[Missing]:
     for need in facts.requirements:
         if need.command is not None:
             there = shutil.which(need.command) is not None
-        elif need.file is not None:
-            there = Path(need.file).is_file()
         else:
             there = compiler is not None and _compiler_finds(compiler, need.name)
         if not there:

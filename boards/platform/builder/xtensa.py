@@ -11,8 +11,7 @@ Import("env", "boards", "facts", "flags", "linker_script")
 
 prefix = facts["toolchain_prefix"]
 features = [part for name in facts["target_features"] for part in ("-Xclang", "-target-feature", "-Xclang", f"+{name}")]
-# There is no library at all: C++ headers are ours, and C headers those that Debian packages for another architecture.
-headers = [f"-isystem{folder}" for folder in (boards / facts["cxx_headers"], facts["c_headers"])]
+headers = ["-isystem", str(boards / facts["freestanding_headers"])]  # there is no library at all
 # ld takes them without a compiler driver in front.
 link_flags = [word for flag in [*flags["link"], *facts["link_flags"]] for word in flag.removeprefix("-Wl,").split(",")]
 
@@ -32,8 +31,8 @@ env.Replace(
     LINKCOM="$LINK -o $TARGET $LINKFLAGS $SOURCES $_LIBDIRFLAGS $_LIBFLAGS",
 )
 env.Append(
-    CCFLAGS=[facts["optimization"], *flags["common"], *facts["machine_flags"], *features, *headers],
-    CXXFLAGS=flags["cxx"],
+    CCFLAGS=[facts["optimization"], *flags["common"], *facts["machine_flags"], *features],
+    CXXFLAGS=[*flags["cxx"], *headers],
     LINKFLAGS=[
         *link_flags,
         *(f"--defsym=board_{memory}_bytes={facts[f'{memory}_bytes']}" for memory in ("ram", "flash")),
