@@ -117,7 +117,7 @@ def the_object(said: Said) -> dict[str, Any]:
         (["doctor"], ["Check this machine", "--json"]),
         (["bench"], ["kernels", "memory", "wire"]),
         (["bench", "kernels"], ["instructions", "--board"]),
-        (["bench", "memory"], ["stack", "EXPERIMENTS", "--board"]),
+        (["bench", "memory"], ["stack", "--board", "--json"]),
         (["demo"], ["--rounds", "--out"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0].isalpha() else "",
