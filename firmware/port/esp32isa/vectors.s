@@ -101,9 +101,11 @@ reset_handler:
 // The end of every fault, from whatever state the core was in.
   .align 4
 fault:
+  rsr a0, excvaddr
+  wsr a0, excsave2  // kept from what reading memory does to it: the core may look up a page
   begin_anew 0x4002F  // the same, all interrupts masked
   rsr a10, exccause
-  rsr a11, excvaddr
+  rsr a11, excsave2
   rsr a12, epc1
   movi a2, report_fault
   callx8 a2
