@@ -497,7 +497,9 @@ def fake() -> Iterator[Callable[..., FakeDevice]]:
     started: list[FakeDevice] = []
 
     def start(**faults: Any) -> FakeDevice:
-        identity = {"weights": 1120, "window": 1024, "model_hash": bytes.fromhex(manifest(sine())["model_hash"])}
+        about = manifest(sine())
+        hello = {"window": 1024, "model_hash": bytes.fromhex(about["model_hash"])}
+        identity = {"weights": about["n_global"], "downlink": Dtype[about["downlink"]], **hello}
         started.append(FakeDevice(**{**identity, **faults}))
         return started[-1]
 
