@@ -12,7 +12,7 @@ from tinymetafed import runner
 from tinymetafed.firmware import Firmware
 from tinymetafed_codegen.spec import Experiment
 
-sys.path += [str(Path(__file__).parent / folder) for folder in ("link", "kernels", "fuzz")]
+sys.path += [str(Path(__file__).parent / folder) for folder in ("link", "kernels", "fuzz", "nrf52840")]
 
 # Whoever starts the tests in the background may have Ctrl-C ignored, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
