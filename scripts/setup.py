@@ -50,7 +50,8 @@ def missing_packages() -> "list[str]":
     from tinymetafed.firmware import missing_tools
     from tinymetafed_codegen import boards
 
-    packages = {tool.package: None for board in boards.names() for tool in missing_tools(board)}
+    missing = (tool.package for board in boards.names() for tool in missing_tools(board))
+    packages = {package: None for package in missing if package is not None}
     try:
         import ensurepip  # noqa: F401  # Debian ships it apart from Python
     except ImportError:

@@ -22,7 +22,7 @@ from tinymetafed_codegen.protocol import Delta, Dtype, Hello, Program, Status
 
 pytest.importorskip("unicorn", reason="unicorn is not installed: `pip install -e .[dev]`")
 if lacking := [tool for tool in missing_tools("nrf52840") if tool.to_build]:
-    pytest.skip(f"{lacking[0].name} is not installed: {lacking[0].remedy}", allow_module_level=True)
+    pytest.skip(f"{lacking[0].name} is not installed: {boards.remedy(lacking)}", allow_module_level=True)
 
 from chip import Chip, ChipError, Wire
 
