@@ -1,7 +1,7 @@
 """An nRF52840 small enough to read: Unicorn executes the firmware, and what the port uses of the chip is written down here.
 
-UARTE0 and TIMER0 follow Nordic's product specification; whatever else the firmware touches ends the test. Time is counted in
-instructions, one per cycle, and a byte takes on the line what it takes at 115200 baud. An interrupt's handler runs as a
+UARTE0 and TIMER0 follow Nordic's product specification; whatever else the firmware touches ends the test. A second UARTE0 has
+the ways of Renode's, read from its source. Time is counted in instructions, one per cycle. An interrupt's handler runs as a
 subroutine between two instructions, with the stack frame that the core would have pushed.
 """
 
@@ -52,6 +52,9 @@ class ChipError(AssertionError):
 
 class Uarte:
     """UARTE0: every transfer is a DMA; one that is full raises its event and waits to be started again."""
+
+    quantum = 1  # bytes arrive at multiples of this
+    cycles_per_byte = CYCLES_PER_BYTE
 
     def __init__(self, chip: Chip) -> None:
         self._chip = chip
@@ -113,7 +116,7 @@ class Uarte:
 
     def _buffer(self, offset: int) -> tuple[int, int]:
         address, size = self._registers[offset], self._registers[offset + 4]
-        if not (RAM <= address and address + size <= RAM + RAM_BYTES and 0 < size < 1 << 16):
+        if not (size > 0 and RAM <= address <= RAM + RAM_BYTES - size):
             raise ChipError(f"DMA of {size} bytes at 0x{address:08x}, which is not RAM")
         return address, size
 
@@ -140,7 +143,34 @@ class Uarte:
             raise ChipError("starts to transmit twice")
         address, size = self._buffer(0x544)
         self._chip.sent += self._chip.core.mem_read(address, size)
-        self.transmitting_until = self._chip.now + size * CYCLES_PER_BYTE
+        self.transmitting_until = self._chip.now + size * self.cycles_per_byte
+
+
+class RenodeUarte(Uarte):
+    """UARTE0 as Renode has it: bytes arrive all at once and wait for as long as it takes, but not always where they should."""
+
+    quantum = CYCLES_PER_SECOND // 1000
+    cycles_per_byte = 0
+
+    def arrive(self, byte: int) -> None:
+        if self._listening:
+            self._fifo.append(byte)
+            self._move()
+
+    def _start_receive(self) -> None:
+        self._next, size = self._buffer(0x534)
+        self._end = self._next + size
+        self._listening = True
+        if self._fifo:
+            self._move()
+
+    def _move(self) -> None:
+        if self._events[RECEIVED]:
+            return
+        # One byte whether or not the DMA was started again; past the buffer's end it raises no event.
+        self._chip.core.mem_write(self._next, bytes([self._fifo.popleft()]))
+        self._next += 1
+        self._events[RECEIVED] = self._next == self._end
 
 
 class Timer:
@@ -172,7 +202,9 @@ class Timer:
 class Chip:
     """The chip with a program in its flash; bytes put on the wire with ``receive`` arrive while it runs."""
 
-    def __init__(self, program: Path, unique_id: int) -> None:
+    def __init__(self, program: Path, unique_id: int, uarte: type[Uarte] = Uarte) -> None:
+        self._make_uarte = uarte
+        self._amid_handler: tuple[int, bytes] | None = None
         self.core = core = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
         core.ctl_set_cpu_model(arm.UC_CPU_ARM_CORTEX_M4)
         core.mem_map(FLASH, FLASH_BYTES, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
@@ -199,7 +231,7 @@ class Chip:
             self.core.reg_write(register, 0)
         self.core.reg_write(arm.UC_ARM_REG_SP, stack)
         self.core.reg_write(arm.UC_ARM_REG_PC, start | THUMB)
-        self.uarte = Uarte(self)
+        self.uarte = self._make_uarte(self)
         self._timer = Timer(self)
         self._enabled_interrupts = 0
         self._asleep = self._reset_wanted = False
@@ -207,8 +239,14 @@ class Chip:
     def receive(self, data: bytes) -> None:
         """The other side begins to send ``data``."""
         if not self.wire:
-            self._next_arrival = self.now + CYCLES_PER_BYTE
+            quantum = self.uarte.quantum
+            self._next_arrival = (self.now + self.uarte.cycles_per_byte) // quantum * quantum + quantum
         self.wire.extend(data)
+
+    def receive_amid_handler(self, first: int, instructions: int, rest: bytes) -> None:
+        """``rest`` arrives when the handler of the byte ``first`` has executed so many instructions."""
+        self._amid_handler = instructions, rest
+        self.receive(bytes([first]))
 
     @property
     def idle(self) -> bool:
@@ -262,7 +300,7 @@ class Chip:
         self.uarte.advance(self.now)
         while self.wire and self.now >= self._next_arrival:
             self.uarte.arrive(self.wire.popleft())
-            self._next_arrival += CYCLES_PER_BYTE
+            self._next_arrival += self.uarte.cycles_per_byte
 
     def _execute(self, count: int, stop_at: int) -> None:
         before = self.now
@@ -282,6 +320,12 @@ class Chip:
     def _handle_interrupt(self) -> None:
         self._enter(UARTE_VECTOR)
         self.core.reg_write(arm.UC_ARM_REG_LR, RETURN | THUMB)
+        if self._amid_handler is not None:
+            instructions, data = self._amid_handler
+            self._amid_handler = None
+            self._execute(instructions, stop_at=RETURN)
+            for byte in data:
+                self.uarte.arrive(byte)
         until = self.now + 1000  # a handler that takes longer is wrong
         while self.core.reg_read(arm.UC_ARM_REG_PC) != RETURN:
             if self.now >= until:
