@@ -265,8 +265,8 @@ class Chip:
                 self._handle_interrupt()
         if self._asleep:
             return
-        # A pending interrupt that is masked is taken soon after it is unmasked.
-        self._execute(16 if self._interrupted else min(SLICE, self._cycles_to_arrival()), stop_at=RETURN)
+        # A pending interrupt that is masked is taken as soon as it is unmasked.
+        self._execute(1 if self._interrupted else min(SLICE, self._cycles_to_arrival()), stop_at=RETURN)
 
     def crash(self) -> None:
         """Lets the program go astray."""

@@ -109,7 +109,7 @@ def test_bytes_may_arrive_at_any_instruction_of_the_handler(chip: Chip, session:
     rest = HELLO[1:] + 3 * HELLO
     amid = len(rest) if isinstance(chip.uarte, RenodeUarte) else 1  # it brings bytes in bursts
     spoilt = []
-    for instructions in range(1, 80):  # the handler has fewer
+    for instructions in range(1, 60):  # the handler has fewer
         chip.receive_amid_handler(HELLO[0], instructions, rest[:amid])
         chip.receive(rest[amid:])
         if answers(chip) != 4:
