@@ -167,12 +167,7 @@ def running(board: str, program: Path) -> Iterator[Running]:
                 data = os.read(process.stdout.fileno(), 4096)
                 assert data, "ended at its start"
                 said += data.decode()
-            with serial.Serial(path, timeout=0.1) as line:
-                while not line.read(1):
-                    line.write(b"?")  # an nRF52840 that still starts hears nothing
-                while line.read(100):
-                    pass
-                line.timeout = 20
+            with serial.Serial(path, timeout=20) as line:
                 yield Running(process, line, path)
         finally:
             process.kill()
