@@ -31,7 +31,7 @@ SEED, CLIENT, DRAW = 7, 3, 5
 HELLO = encode(Hello.type_id, 0, Hello().pack())
 WINDOW = boards.load("nrf52840").receive_window
 
-pytestmark = pytest.mark.usefixtures("built_once")
+pytestmark = [pytest.mark.usefixtures("built_once"), pytest.mark.xdist_group("nrf52840")]
 
 
 @pytest.fixture(params=[Uarte, RenodeUarte], ids=["silicon", "Renode"])
