@@ -28,5 +28,11 @@ if subprocess.run([*codegen, *arguments], env=environment, check=False).returnco
 source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["source"]
 env.Append(CPPPATH=[str(generated), *(str(Path("$PROJECT_SRC_DIR") / part) for part in ("core", "app"))])
 ports = [f"+<port/{port}/*>" for port in board.get("tinymetafed.ports")]
-program = [] if "test" in env.GetBuildType() else ["+<app/main.cpp>"]  # unit tests bring a main() of their own
+main = board.get("tinymetafed.main", "main")
+program = [] if "test" in env.GetBuildType() else [f"+<app/{main}.cpp>"]  # unit tests bring a main() of their own
 env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *ports, *program, f"+<app/source_{source}.cpp>"])
+if board.get("tinymetafed.real", False):
+    # What our own builder gives every file, a vendor's builder gets for our sources alone. Warnings are no errors here: a
+    # compiler version that nobody has tried must not keep a board from being flashed.
+    flags = json.loads((root / "boards" / "platform" / "flags.json").read_text(encoding="utf-8"))
+    env.Append(SRC_BUILD_FLAGS=[flag for flag in [*flags["common"], *flags["cxx"]] if flag != "-Werror"])

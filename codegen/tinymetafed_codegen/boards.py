@@ -11,7 +11,9 @@ from typing import Any
 
 from .locate import find
 
-STACK_BYTES = 4096  # reserved when RAM is budgeted: stack, the guard below it, alignment
+# Reserved when RAM is budgeted: at least 2,048 of stack, the guard below it, alignment. Of the stack, learning takes up to
+# 756 on mps2 (bench memory); the rest is for sample sources.
+STACK_BYTES = 4096
 
 
 class BoardError(ValueError):
@@ -43,20 +45,29 @@ def remedy(needs: Sequence[Requirement]) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """How a board wants its serial line opened; DTR and RTS are set before that, so that opening it reboots nothing."""
+    """How a board wants its serial line opened; DTR and RTS are set before that, so that opening it reboots nothing.
+
+    Both on suits most boards. Some are silent without DTR. Others, as most ESP32 kits, reset when the two differ: POSIX
+    systems raise both at once when a port opens, and whoever then lowers them one after the other makes them differ.
+    """
 
     baud: int = 115200
-    dtr: bool = True  # both on suits most boards: some are silent without DTR, some reset when the two differ
+    dtr: bool = True
     rts: bool = True
     settle_seconds: float = 0.0  # what comes so soon after opening is a boot banner
 
 
 @dataclass(frozen=True)
 class Board:
-    """A board's facts. ``emulator``: the command that runs a firmware here, None where the firmware is the command."""
+    """A board's facts.
+
+    A ``real`` board is flashed; any other one is started here, by its ``emulator`` or, where that is None, as a process.
+    ``usb`` names what has a USB vendor and product id: the board in its different states, or a bridge that it comes with.
+    """
 
     name: str
     title: str
+    real: bool
     ram_bytes: int
     flash_bytes: int
     receive_window: int
@@ -67,6 +78,7 @@ class Board:
     unique_id: tuple[str, ...]
     requirements: tuple[Requirement, ...]
     line: Line
+    usb: dict[tuple[int, int], str]
 
     @property
     def kind(self) -> str:
@@ -92,6 +104,7 @@ def load(name: str) -> Board:
         return Board(
             name=name,
             title=manifest["name"],
+            real=facts.get("real", False),
             ram_bytes=int(facts["ram_bytes"]),
             flash_bytes=int(facts["flash_bytes"]),
             receive_window=int(facts["receive_window"]),
@@ -102,6 +115,12 @@ def load(name: str) -> Board:
             unique_id=tuple(facts["unique_id"]),
             requirements=tuple(_requirements(facts)),
             line=Line(**facts["line"]),
+            usb={
+                (int(vendor, 16), int(product, 16)): title
+                for (vendor, product), title in zip(
+                    manifest["build"].get("hwids", ()), facts.get("usb", ()), strict=True
+                )  # PlatformIO looks for the ids there
+            },
         )
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise BoardError(f"{path}: not a usable board file: {error!r}") from None

@@ -81,7 +81,9 @@ def build(experiment: Path, board: str, *, key: str, quiet: bool = True) -> Firm
 
 
 def require_tools(board: str) -> None:
-    """Raises FirmwareError, naming what to install, when this machine cannot build for the board."""
+    """Raises FirmwareError, naming what to install, when this machine cannot build for the board and start it."""
+    if boards.load(board).real:
+        raise FirmwareError(f"firmware for {board}: a real board is flashed; `pio run -e {board} -t upload` builds for it")
     if lacking := [tool for tool in missing_tools(board) if tool.to_build]:
         names = ", ".join(f"{tool.name} ({tool.purpose})" for tool in lacking)
         raise FirmwareError(f"firmware for {board}: missing {names}; {boards.remedy(lacking)}")

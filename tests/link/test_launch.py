@@ -118,6 +118,8 @@ def test_parse() -> None:
         ("qemu:3@native", "use native:3"),
         ("qemu:3@nrf52840", "use renode:3"),
         ("renode:1@mps2", "use qemu:1"),
+        ("native:1@nano33ble", "connect it and give its port: PORT@nano33ble"),
+        ("qemu:1@esp32dev", "connect it and give its port: PORT@esp32dev"),
         ("natve:4", "did you mean 'native:4'?"),
         ("bochs:4", "expected native:N, qemu:N"),
         ("", "expected native:N"),

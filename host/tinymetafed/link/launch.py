@@ -21,12 +21,13 @@ from typing import IO
 
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.protocol import HelloAnswer
 
 from .device import Device, Way
-from .errors import LaunchError, LinkError
+from .errors import LaunchError, LinkError, WrongFirmware
 from .faults import FaultError, FaultPlan, Injector
 from .record import Recorder
-from .session import START_SECONDS, Session
+from .session import START_SECONDS, Session, board_name
 from .transport import Transport, open_transport, ready
 from .usb import line_of, other_ports
 
@@ -110,6 +111,8 @@ def _parse_process(url: str, kind: str, rest: str) -> DeviceSpec:
     if match is None or int(match[1]) == 0:
         raise DeviceUrlError(f"device '{url}': expected a number of processes from 1 on, for instance {kind}:4")
     board = _known_board(url, match[2] or DEFAULT_BOARDS[kind])
+    if boards.load(board).real:
+        raise DeviceUrlError(f"device '{url}': board '{board}' is a real one; connect it and give its port: PORT@{board}")
     right = boards.load(board).kind
     if kind != right:
         hint = f"{right}:{match[1]}" if board == DEFAULT_BOARDS[right] else f"{right}:{match[1]}@{board}"
@@ -123,6 +126,7 @@ def launch(
     firmware: Callable[[str], Path],
     *,
     icount: bool = False,
+    options: Sequence[str] = (),
     faults: FaultPlan | None = None,
     record: Path | None = None,
     check: Callable[[Device], None] | None = None,
@@ -131,9 +135,9 @@ def launch(
     """Starts and opens all devices and greets them side by side; closes and stops them at the end, whatever happens.
 
     ``firmware`` gives the program for a board's name and is called once per board that runs as a process; ``icount``
-    makes emulators count instructions exactly; ``faults`` are injected between host and devices; ``record`` is the file
-    that every byte is written to; ``check`` runs on each device now and whenever it comes back. Raises LaunchError,
-    EmulatorMissing, the session's LinkErrors, and what ``check`` raises.
+    makes emulators count instructions exactly, ``options`` are further ones of theirs; ``faults`` are injected between
+    host and devices; ``record`` is the file that every byte is written to; ``check`` runs on each device now and
+    whenever it comes back. Raises LaunchError, EmulatorMissing, the session's LinkErrors, and what ``check`` raises.
     """
     if icount and any(spec.kind != "qemu" for spec in specs):
         raise LaunchError("exact instruction counts need QEMU; use qemu:N")
@@ -143,7 +147,7 @@ def launch(
                 raise FaultError(f"{spec.url}: fault 'reboot' restarts processes, and a board on a port is none; leave it out")
     with ExitStack() as stack:
         recorder = stack.enter_context(Recorder(record)) if record is not None else None
-        processes = _start_all(stack, specs, firmware, icount)
+        processes = _start_all(stack, specs, firmware, (*(ICOUNT if icount else ()), *options))
         numbered = {kind: itertools.count(1) for kind in DEFAULT_BOARDS}
         patience = start + EXTRA_START_SECONDS * len(processes)
         waiting = iter(processes)
@@ -288,6 +292,9 @@ class _ProcessPort:
         self._path = self._process.line(until)
         return self._reopen()
 
+    def confirm(self, hello: HelloAnswer) -> None:
+        """Believes it: the process runs what was built for its board."""
+
     def ways_back(self) -> Iterator[Way]:
         if not self._process.ended:
             yield Way(lambda: f"answers again on {self._path}", self._reopen)
@@ -326,6 +333,14 @@ class _SerialPort:
         """Opens the line as the board on it needs it."""
         return self._open(self._path)
 
+    def confirm(self, hello: HelloAnswer) -> None:
+        """Raises WrongFirmware when the URL names another board than the one that has answered."""
+        if self._declared not in (None, board_name(hello)):
+            raise WrongFirmware(
+                f"{self.name}@{self._declared}: a {board_name(hello)} has answered; give {self.name}@{board_name(hello)}, or "
+                f"the port of the {self._declared}"
+            )
+
     def ways_back(self) -> Iterator[Way]:
         was = self._path
         for path in dict.fromkeys((was, self.name)):
@@ -346,7 +361,9 @@ class _SerialPort:
         return self._wrap(open_transport(path, line=line_of(path, self._declared), name=name), self.name)
 
 
-def _start_all(stack: ExitStack, specs: Sequence[DeviceSpec], firmware: Callable[[str], Path], icount: bool) -> list[_Process]:
+def _start_all(
+    stack: ExitStack, specs: Sequence[DeviceSpec], firmware: Callable[[str], Path], options: Sequence[str]
+) -> list[_Process]:
     """Starts every process; ``stack`` stops them, and a watchdog does when the host dies without running it."""
     wanted = [spec.board for spec in specs for _ in range(spec.count) if spec.board is not None]
     if not wanted:
@@ -386,7 +403,7 @@ def _start_all(stack: ExitStack, specs: Sequence[DeviceSpec], firmware: Callable
     for name in wanted:
         unique_id = f"{next(_process_numbers):016x}"
         words = command(known[name], programs[name], unique_id, lines / unique_id)
-        processes.append(_Process([*words, *(ICOUNT if icount else ())], tell))
+        processes.append(_Process([*words, *options], tell))
     return processes
 
 
@@ -398,6 +415,7 @@ def _greet(stack: ExitStack, port: _ProcessPort | _SerialPort, patience: float) 
         try:
             session = Session(transport, name=port.name)
             hello = session.hello(max(0.0, until - time.monotonic()))
+            port.confirm(hello)
         except BaseException:
             transport.close()
             raise
