@@ -77,8 +77,7 @@ def memory(chosen: Sequence[tuple[str, Experiment]], on: Sequence[str], observer
 
 
 def _in_qemu(board: str) -> bool:
-    emulator = boards.load(board).emulator
-    return emulator is not None and emulator[0].startswith("qemu-")
+    return boards.load(board).kind == "qemu"
 
 
 def _measure(name: str, experiment: Experiment, board: boards.Board) -> dict[str, int]:
