@@ -50,7 +50,10 @@ def missing_packages() -> "dict[str, list[str]]":
     from tinymetafed.firmware import missing_tools
     from tinymetafed_codegen import boards
 
-    found = {f"board {board}": list(dict.fromkeys(tool.package for tool in missing_tools(board))) for board in boards.names()}
+    found = {
+        f"board {board}": list(dict.fromkeys(tool.package for tool in missing_tools(board) if tool.package is not None))
+        for board in boards.names()
+    }
     try:
         import ensurepip  # noqa: F401  # Debian ships it apart from Python
     except ImportError:

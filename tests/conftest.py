@@ -12,7 +12,7 @@ from tinymetafed import runner
 from tinymetafed.firmware import Firmware
 from tinymetafed_codegen.spec import Experiment
 
-sys.path += [str(Path(__file__).parent / folder) for folder in ("link", "kernels", "fuzz")]
+sys.path += [str(Path(__file__).parent / folder) for folder in ("link", "kernels", "fuzz", "nrf52840")]
 
 collect_ignore = ["firmware"]  # unit tests in C++, which `pio test` runs
 

@@ -27,6 +27,7 @@ from tinymetafed import cli, firmware, runner, store
 from tinymetafed.fleet import Fleet
 from tinymetafed.link import launch
 from tinymetafed.link.session import Session
+from tinymetafed_codegen import boards
 
 COMMAND = Path(sys.executable).with_name("tinymetafed")
 SHORT = ("--set", "run.rounds=5", "--set", "evaluation.tasks=3", "--set", "evaluation.every=0", "--test-device", "native:1")
@@ -241,7 +242,7 @@ def test_the_demo_ends_on_its_figures(command: Command, tmp_path: Path) -> None:
 
 
 def test_the_demo_without_an_emulator_says_so(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lacking = firmware.Missing("qemu-system-arm", "running", "qemu-system-arm", to_build=False)
+    lacking = boards.Requirement("qemu-system-arm", True, "running", "qemu-system-arm", None, to_build=False)
     genuine = firmware.missing_tools
     monkeypatch.setattr(firmware, "missing_tools", lambda board: [lacking] if board == "mps2" else genuine(board))
     said = command("demo", "--rounds", 2, "--out", tmp_path / "demo")

@@ -47,6 +47,7 @@ def test_missing_programs_name_package_and_what_works_without(tmp_path: Path, mo
     assert found["qemu-system-arm"].detail == "not installed; for running the firmware without a board"
     assert "sudo apt install qemu-system-arm" in found["qemu-system-arm"].remedy
     assert re.search("without it no mps2; .*native.* not affected", found["qemu-system-arm"].remedy)
+    assert "put `renode` on the PATH, from https://github.com/renode/renode/releases; without" in found["renode"].remedy
     boards = {finding.name: finding for finding in doctor.all_boards()}
     assert "does not build here, missing" in boards["native"].detail
     assert "g++" in boards["native"].remedy

@@ -27,7 +27,7 @@ def build_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def board(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     if lacking := [tool for tool in firmware.missing_tools(name) if tool.to_build]:
-        pytest.skip(f"{lacking[0].name} is not installed: {lacking[0].remedy}")
+        pytest.skip(f"{lacking[0].name} is not installed: {boards.remedy(lacking)}")
     return name
 
 

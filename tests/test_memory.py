@@ -59,7 +59,7 @@ def test_a_board_that_does_not_run_in_qemu_is_refused() -> None:
 
 
 def test_without_any_emulator_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    lacking = firmware.Missing("qemu-system-arm", "running", "qemu-system-arm", to_build=False)
+    lacking = boards.Requirement("qemu-system-arm", True, "running", "qemu-system-arm", None, to_build=False)
     monkeypatch.setattr(firmware, "missing_tools", lambda board: [lacking])
     with pytest.raises(bench.BenchError, match="sudo apt install qemu-system-arm"):
         memory.emulated_boards()

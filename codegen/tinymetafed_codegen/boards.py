@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .locate import find
 
@@ -20,17 +22,25 @@ class BoardError(ValueError):
 
 @dataclass(frozen=True)
 class Requirement:
-    """A Debian package that a board needs here: it brings a command, or a library that the compiler must find."""
+    """What a board needs here: a command, or a library that the compiler must find.
 
-    package: str
+    It comes in a Debian ``package``, or ``download`` is the page that has it. Not ``to_build``: only to run what was built.
+    """
+
+    name: str
+    is_command: bool
     purpose: str
-    command: str | None
-    library: str | None
+    package: str | None
+    download: str | None
+    to_build: bool
 
-    @property
-    def name(self) -> str:
-        """What one looks for on the machine."""
-        return self.command or self.library or self.package
+
+def remedy(needs: Sequence[Requirement]) -> str:
+    """What brings them all here, for a message."""
+    packages = " ".join(dict.fromkeys(need.package for need in needs if need.package is not None))
+    steps = [f"`sudo apt install {packages}`"] if packages else []
+    steps += [f"put `{need.name}` on the PATH, from {need.download}" for need in needs if need.download is not None]
+    return "; ".join(steps)
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,11 @@ class Board:
     line: Line
     usb: dict[tuple[int, int], str]
 
+    @property
+    def kind(self) -> str:
+        """What device URLs call a process that runs this board: ``native``, or its emulator: ``qemu``, ``renode``."""
+        return "native" if self.emulator is None else self.emulator[0].partition("-")[0]
+
 
 def names() -> list[str]:
     """All boards, by name."""
@@ -98,10 +113,7 @@ def load(name: str) -> Board:
             emulator=None if facts["emulator"] is None else tuple(facts["emulator"]),
             serial=tuple(facts["serial"]),
             unique_id=tuple(facts["unique_id"]),
-            requirements=tuple(
-                Requirement(package, need["for"], need.get("command"), need.get("library"))
-                for package, need in facts["debian_packages"].items()
-            ),
+            requirements=tuple(_requirements(facts)),
             line=Line(**facts["line"]),
             usb={
                 (int(vendor, 16), int(product, 16)): title
@@ -112,3 +124,12 @@ def load(name: str) -> Board:
         )
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise BoardError(f"{path}: not a usable board file: {error!r}") from None
+
+
+def _requirements(facts: dict[str, Any]) -> Iterator[Requirement]:
+    emulator = facts["emulator"][0] if facts["emulator"] else None
+    for source in ("debian_packages", "downloads"):
+        for origin, need in facts.get(source, {}).items():
+            package, download = (origin, None) if source == "debian_packages" else (None, origin)
+            name = need["command"] if "command" in need else need["library"]
+            yield Requirement(name, "command" in need, need["for"], package, download, to_build=name != emulator)

@@ -67,8 +67,8 @@ def instructions(experiment: Experiment, source: str, board: str, observer: Obse
     Counted by the board's timer in an emulator that advances it by a fixed time per instruction, so the figure depends
     neither on the host nor on its load; on a ReLU's mask it does by a few instructions.
     """
-    if board == "native":
-        raise BenchError("board 'native' has no instruction counter; choose an emulated board such as mps2")
+    if boards.load(board).kind != "qemu":
+        raise BenchError(f"board '{board}' has no instruction counter; choose one that runs in QEMU, such as mps2")
     manifest = runner.manifest_of(experiment, source, board)
     weights = TinyMetaFed(experiment, manifest).download(initial(manifest, experiment.run.seed, experiment.model.init))
     counts: dict[str, int] = {}

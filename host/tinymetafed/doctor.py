@@ -66,14 +66,14 @@ def programs() -> list[Finding]:
     users: dict[str, list[str]] = {}
     for board in boards.names():
         for need in boards.load(board).requirements:
-            if need.command is not None:
-                needs[need.command] = need
-                users.setdefault(need.command, []).append(board)
+            if need.is_command:
+                needs[need.name] = need
+                users.setdefault(need.name, []).append(board)
     found = []
     for command, need in sorted(needs.items()):
         path = shutil.which(command)
         detail = f"{path}, {_version(path)}" if path else f"not installed; for {need.purpose}"
-        remedy = f"`sudo apt install {need.package}`; {_works_without(users[command])}"
+        remedy = f"{boards.remedy([need])}; {_works_without(users[command])}"
         found.append(Finding("Programs", command, path is not None, detail, "" if path else remedy))
     return found
 
@@ -88,9 +88,8 @@ def all_boards() -> list[Finding]:
         if not missing:
             found.append(Finding("Boards", board, True, title))
             continue
-        packages = " ".join(dict.fromkeys(tool.package for tool in missing))
         builds = "builds, does not run here" if not any(tool.to_build for tool in missing) else "does not build here"
-        remedy = f"`sudo apt install {packages}`; {_works_without([board])}"
+        remedy = f"{boards.remedy(missing)}; {_works_without([board])}"
         detail = f"{title}; {builds}, missing {', '.join(tool.name for tool in missing)}"
         found.append(Finding("Boards", board, False, detail, remedy))
     return found

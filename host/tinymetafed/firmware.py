@@ -33,21 +33,6 @@ class Firmware:
     ram_bytes: int
 
 
-@dataclass(frozen=True)
-class Missing:
-    """A program or library that a board needs and this machine lacks."""
-
-    name: str
-    purpose: str
-    package: str  # Debian's
-    to_build: bool  # False: only to run what was built
-
-    @property
-    def remedy(self) -> str:
-        """The command that installs it."""
-        return f"sudo apt install {self.package}"
-
-
 def build_root() -> Path:
     """Where builds go: $TINYMETAFED_BUILD_DIR, else .pio/experiments of the checkout, else the user's cache folder."""
     if chosen := os.environ.get("TINYMETAFED_BUILD_DIR"):
@@ -101,23 +86,21 @@ def require_tools(board: str) -> None:
         raise FirmwareError(f"firmware for {board}: a real board is flashed; `pio run -e {board} -t upload` builds for it")
     if lacking := [tool for tool in missing_tools(board) if tool.to_build]:
         names = ", ".join(f"{tool.name} ({tool.purpose})" for tool in lacking)
-        packages = " ".join(tool.package for tool in lacking)
-        raise FirmwareError(f"firmware for {board}: missing {names}; on Debian: sudo apt install {packages}")
+        raise FirmwareError(f"firmware for {board}: missing {names}; {boards.remedy(lacking)}")
 
 
-def missing_tools(board: str) -> list[Missing]:
+def missing_tools(board: str) -> list[boards.Requirement]:
     """What building for a board and running it needs and this machine lacks."""
     facts = boards.load(board)
     compiler = shutil.which(f"{facts.toolchain_prefix}g++")
     found = []
     for need in facts.requirements:
-        if need.command is not None:
-            there = shutil.which(need.command) is not None
+        if need.is_command:
+            there = shutil.which(need.name) is not None
         else:
             there = compiler is not None and _compiler_finds(compiler, need.name)
         if not there:
-            is_emulator = facts.emulator is not None and need.name == facts.emulator[0]
-            found.append(Missing(need.name, need.purpose, need.package, to_build=not is_emulator))
+            found.append(need)
     return found
 
 

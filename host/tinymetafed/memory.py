@@ -50,8 +50,8 @@ def emulated_boards() -> list[str]:
     all_of_them = [name for name in boards.names() if _in_qemu(name)]
     ready = [name for name in all_of_them if not firmware.missing_tools(name)]
     if not ready:
-        lacking = " or ".join(" ".join(tool.package for tool in firmware.missing_tools(name)) for name in all_of_them)
-        raise BenchError(f"no emulated board can be built and run here; on Debian: sudo apt install {lacking}")
+        remedies = " or ".join(boards.remedy(firmware.missing_tools(name)) for name in all_of_them)
+        raise BenchError(f"no emulated board can be built and run here; {remedies}")
     return ready
 
 
@@ -77,8 +77,7 @@ def memory(chosen: Sequence[tuple[str, Experiment]], on: Sequence[str], observer
 
 
 def _in_qemu(board: str) -> bool:
-    emulator = boards.load(board).emulator
-    return emulator is not None and emulator[0].startswith("qemu-")
+    return boards.load(board).kind == "qemu"
 
 
 def _measure(name: str, experiment: Experiment, board: boards.Board) -> dict[str, int]:
