@@ -29,7 +29,8 @@ source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["
 env.Append(CPPPATH=[str(generated), *(str(Path("$PROJECT_SRC_DIR") / part) for part in ("core", "app"))])
 ports = [f"+<port/{port}/*>" for port in board.get("tinymetafed.ports")]
 main = board.get("tinymetafed.main", "main")
-env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *ports, f"+<app/{main}.cpp>", f"+<app/source_{source}.cpp>"])
+program = [] if "test" in env.GetBuildType() else [f"+<app/{main}.cpp>"]  # unit tests bring a main() of their own
+env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *ports, *program, f"+<app/source_{source}.cpp>"])
 if board.get("tinymetafed.real", False):
     # What our own builder gives every file, a vendor's builder gets for our sources alone. Warnings are no errors here: a
     # compiler version that nobody has tried must not keep a board from being flashed.

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rig import MODELS, SANITIZED, Board, Boards
+from rig import ALL, MODELS, Board, Boards, present
 from small_runs import DATA, Quiet, needs_data, needs_qemu, omniglot, sine
 
 from tinymetafed import runner
 from tinymetafed.store import read_run
 from tinymetafed_codegen.protocol import Delta, Dtype, Program
 from tinymetafed_codegen.spec import Experiment
-
-QEMU = pytest.param("qemu:1", marks=[pytest.mark.xdist_group("emulator-qemu"), needs_qemu])
 
 
 def script(board: Board) -> tuple[list[np.ndarray], list[Delta]]:
@@ -41,7 +39,7 @@ def script(board: Board) -> tuple[list[np.ndarray], list[Delta]]:
 
 
 @pytest.mark.parametrize("model", list(MODELS))
-@pytest.mark.parametrize("url", [QEMU, SANITIZED])
+@pytest.mark.parametrize("url", present(ALL[1:]))
 def test_weights_deltas_and_predictions_are_the_native_processs(boards: Boards, url: str, model: str) -> None:
     seen, chunks = script(boards("native:1", model))
     others, other_chunks = script(boards(url, model))
