@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_device import FakeDevice, Fault
-from small_runs import DATA, OMNIGLOT, SINE, manifest, needs_data, needs_qemu, sine
+from small_runs import DATA, OMNIGLOT, SINE, manifest, needs_board, needs_data, needs_qemu, sine
 
 from tinymetafed import cli, firmware, runner, store
 from tinymetafed.fleet import Fleet
@@ -115,8 +115,9 @@ def the_object(said: Said) -> dict[str, Any]:
         (["monitor"], ["tinymetafed monitor", "--baud", "recording"]),
         (["codegen"], ["tinymetafed codegen examples/sine.toml", "--board", "--output"]),
         (["doctor"], ["Check this machine", "--json"]),
-        (["bench"], ["kernels", "wire"]),
+        (["bench"], ["kernels", "memory", "wire"]),
         (["bench", "kernels"], ["instructions", "--board"]),
+        (["bench", "memory"], ["stack", "--board", "--json"]),
         (["demo"], ["--rounds", "--out"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0].isalpha() else "",
@@ -212,13 +213,19 @@ def test_doctor_prints_json_and_nothing_else(command: Command) -> None:
     assert {"name", "ok", "remedy"} <= set(json.loads(said.out)[0])
 
 
-@needs_qemu
+@pytest.mark.parametrize(
+    ("board", "fewest", "most"),
+    [
+        pytest.param("mps2", 1_000, 100_000, marks=needs_board("mps2")),
+        pytest.param("rv32", 100_000, 1_000_000, marks=needs_board("rv32")),  # floating point in software
+    ],
+)
 @pytest.mark.xdist_group("emulator-qemu")
-def test_bench_counts_instructions_exactly(command: Command) -> None:
-    figures = [the_object(command("bench", "kernels", SINE, "--json")) for _ in range(2)]
+def test_bench_counts_instructions_exactly(command: Command, board: str, fewest: int, most: int) -> None:
+    figures = [the_object(command("bench", "kernels", SINE, "--board", board, "--json")) for _ in range(2)]
     assert figures[0] == figures[1]
     counts = figures[0]["instructions_per_step"]
-    assert set(counts) == {"local", "global", "full"} and 1_000 < counts["local"] < counts["global"] <= counts["full"] < 100_000
+    assert set(counts) == {"local", "global", "full"} and fewest < counts["local"] < counts["global"] <= counts["full"] < most
     assert 0 < figures[0]["ram_bytes"] < 262_144
 
 

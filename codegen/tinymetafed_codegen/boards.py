@@ -9,7 +9,9 @@ from pathlib import Path
 
 from .locate import find
 
-STACK_BYTES = 4096  # reserved when RAM is budgeted: stack, the guard below it, alignment
+# Reserved when RAM is budgeted: at least 2,048 of stack, the guard below it, alignment. Of the stack, learning takes up to
+# 756 on mps2 (bench memory); the rest is for sample sources.
+STACK_BYTES = 4096
 
 
 class BoardError(ValueError):

@@ -95,14 +95,14 @@ def _train(session: Session, manifest: dict[str, Any], weights: list[downlink.Se
         time.sleep(QUIET_SECONDS)  # a question that arrives in the middle of a step adds its interrupts to it
         return session.await_done(token, STEPS).ticks
     ticks = [0]  # after each sample, for all of a large model's may be more than the counter holds
-    session.stream(token, _made_up(manifest, STEPS), lambda progress: ticks.append(progress.ticks))
+    session.stream(token, made_up(manifest, STEPS), lambda progress: ticks.append(progress.ticks))
     return sum((after - before) % (1 << 32) for before, after in pairwise(ticks))
 
 
 def presence() -> Experiment:
     """8-32-64-32-1 with its first two layers global and P = 50: the presence detector of the TinyMetaFed paper."""
     raw = {
-        "task": {"kind": "omniglot"},  # a task whose samples are streamed: the firmware then takes any model
+        "task": {"kind": "folder", "path": "."},  # whose samples are streamed and may have any shape; none is read here
         "model": {
             "input": [8],
             "loss": "mse",
@@ -226,7 +226,7 @@ def _one_round(experiment: Experiment, board: str, window: int | None, folder: P
         control = 2 * (time.monotonic() - loaded)  # Train, and once more the same for Await
         steps = sum(phase.count * phase.passes for phase in strategy.training())
         if manifest["source"] == "streamed":
-            progress = session.stream(token, _made_up(manifest, steps))
+            progress = session.stream(token, made_up(manifest, steps))
         else:
             progress = session.await_done(token, steps)
         trained, at_trained = time.monotonic(), session.traffic
@@ -237,7 +237,7 @@ def _one_round(experiment: Experiment, board: str, window: int | None, folder: P
         return _Timed(loaded - start, control, done - trained, down, up, after - before, progress.ticks)
 
 
-def _made_up(manifest: dict[str, Any], count: int) -> list[Example]:
+def made_up(manifest: dict[str, Any], count: int) -> list[Example]:
     """Grey levels that look random, and targets to match."""
     size = int(np.prod(manifest["input_shape"]))
     levels = (np.arange(count * size, dtype=np.uint32) * 2_654_435_761 >> 24).astype(np.uint8).reshape(count, size)

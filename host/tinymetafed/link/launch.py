@@ -122,6 +122,7 @@ def launch(
     firmware: Callable[[str], Path],
     *,
     icount: bool = False,
+    options: Sequence[str] = (),
     faults: FaultPlan | None = None,
     record: Path | None = None,
     check: Callable[[Device], None] | None = None,
@@ -130,9 +131,9 @@ def launch(
     """Starts and opens all devices and greets them side by side; closes and stops them at the end, whatever happens.
 
     ``firmware`` gives the program for a board's name and is called once per board that runs as a process; ``icount``
-    makes emulators count instructions exactly; ``faults`` are injected between host and devices; ``record`` is the file
-    that every byte is written to; ``check`` runs on each device now and whenever it comes back. Raises LaunchError,
-    EmulatorMissing, the session's LinkErrors, and what ``check`` raises.
+    makes emulators count instructions exactly, ``options`` are further ones of theirs; ``faults`` are injected between
+    host and devices; ``record`` is the file that every byte is written to; ``check`` runs on each device now and
+    whenever it comes back. Raises LaunchError, EmulatorMissing, the session's LinkErrors, and what ``check`` raises.
     """
     if icount and any(spec.kind != "qemu" for spec in specs):
         raise LaunchError("exact instruction counts need an emulator; use qemu:N")
@@ -142,7 +143,7 @@ def launch(
                 raise FaultError(f"{spec.url}: fault 'reboot' restarts processes, and a board on a port is none; leave it out")
     with ExitStack() as stack:
         recorder = stack.enter_context(Recorder(record)) if record is not None else None
-        processes = _start_all(stack, specs, firmware, icount)
+        processes = _start_all(stack, specs, firmware, (*(ICOUNT if icount else ()), *options))
         numbered = {kind: itertools.count(1) for kind in DEFAULT_BOARDS}
         patience = start + EXTRA_START_SECONDS * len(processes)
         waiting = iter(processes)
@@ -344,7 +345,9 @@ class _SerialPort:
         return self._wrap(open_transport(path, line=line_of(path, self._declared), name=name), self.name)
 
 
-def _start_all(stack: ExitStack, specs: Sequence[DeviceSpec], firmware: Callable[[str], Path], icount: bool) -> list[_Process]:
+def _start_all(
+    stack: ExitStack, specs: Sequence[DeviceSpec], firmware: Callable[[str], Path], options: Sequence[str]
+) -> list[_Process]:
     """Starts every process; ``stack`` stops them, and a watchdog does when the host dies without running it."""
     wanted = [spec.board for spec in specs for _ in range(spec.count) if spec.board is not None]
     if not wanted:
@@ -383,7 +386,7 @@ def _start_all(stack: ExitStack, specs: Sequence[DeviceSpec], firmware: Callable
     stack.callback(stop_all)
     for name in wanted:
         command = _command(known[name], programs[name], f"{next(_process_numbers):016x}")
-        processes.append(_Process([*command, *(ICOUNT if icount else ())], tell))
+        processes.append(_Process([*command, *options], tell))
     return processes
 
 
