@@ -28,6 +28,7 @@ from tinymetafed.fleet import Fleet
 from tinymetafed.link import launch
 from tinymetafed.link.session import Session
 from tinymetafed_codegen import boards
+from tinymetafed_codegen.protocol import Dtype
 
 COMMAND = Path(sys.executable).with_name("tinymetafed")
 SHORT = ("--set", "run.rounds=5", "--set", "evaluation.tasks=3", "--set", "evaluation.every=0", "--test-device", "native:1")
