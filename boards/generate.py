@@ -1,6 +1,7 @@
 """PlatformIO pre-build script: generates the experiment's C++ for the board and picks the sources to build.
 
-The experiment is TINYMETAFED_EXPERIMENT (an absolute path) or platformio.ini's custom_experiment.
+The experiment is TINYMETAFED_EXPERIMENT (an absolute path) or platformio.ini's custom_experiment. TINYMETAFED_RECEIVE_WINDOW
+replaces the board's own, in bytes.
 """
 
 import importlib.util
@@ -22,6 +23,8 @@ if importlib.util.find_spec("tinymetafed_codegen") is None:
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root / "codegen"), os.environ.get("PYTHONPATH")]))
 codegen = [env.subst("$PYTHONEXE"), "-m", "tinymetafed_codegen"]
 arguments = [str(experiment), "--board", board.id, "-o", str(generated)]
+if window := os.environ.get("TINYMETAFED_RECEIVE_WINDOW"):
+    arguments += ["--receive-window", window]
 if subprocess.run([*codegen, *arguments], env=environment, check=False).returncode != 0:
     env.Exit(1)  # codegen has said why
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinymetafed_codegen import boards, generate, graph, protocol, spec
-from tinymetafed_codegen.locate import find
+from tinymetafed_codegen import boards, protocol, spec
 from tinymetafed_codegen.protocol import Dtype, Phase, Program, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 
@@ -143,40 +138,37 @@ def wire(experiment: Experiment | None, source: str, observer: Observer) -> dict
     chosen = presence() if experiment is None else experiment
     for board in ("native", "mps2"):
         require_tools(board)
-    with tempfile.TemporaryDirectory(prefix="tinymetafed-bench-") as folder:
-        bulk = _bulk_model()
-        observer.stage("filling the line", len(WINDOWS))
-        shares = []
-        for window in WINDOWS:
-            timed = _one_round(bulk, "native", window, Path(folder) / str(window))
-            capacity = BAUD / 10
-            shares.append(
-                {
-                    "window": window,
-                    "down": round(timed.load_bytes / capacity / timed.load, 3),
-                    "up": round(timed.pull_bytes / capacity / timed.pull, 3),
-                }
-            )
-            observer.advance()
-        observer.stage("rounds on the line", len(WIRE_TYPES))
-        counted = _one_round(chosen, "mps2", None, Path(folder) / "mps2")
-        instructions = round(counted.ticks * 1e9 / boards.load("mps2").ticks_per_second / _NANOSECONDS)
-        rounds = []
-        for label, (uplink, down) in WIRE_TYPES.items():
-            strategy = chosen.strategy.model_copy(update={"uplink": uplink, "downlink": down})
-            typed = chosen.model_copy(update={"strategy": strategy})
-            timed = _one_round(typed, "native", None, Path(folder) / "native")
-            on_wire = timed.load + timed.control + timed.pull
-            rounds.append(
-                {
-                    "types": label,
-                    "bytes_down": timed.traffic.down - timed.traffic.samples_down,
-                    "bytes_up": timed.traffic.up - timed.traffic.samples_up,
-                    "wire_seconds": round(on_wire, 4),
-                    "seconds": round(on_wire + instructions / CLOCK_HZ, 4),
-                }
-            )
-            observer.advance()
+    bulk = _bulk_model()
+    observer.stage("filling the line", len(WINDOWS))
+    shares = []
+    for window in WINDOWS:
+        timed = _one_round(bulk, "native", window)
+        capacity = BAUD / 10
+        shares.append(
+            {
+                "window": window,
+                "down": round(timed.load_bytes / capacity / timed.load, 3),
+                "up": round(timed.pull_bytes / capacity / timed.pull, 3),
+            }
+        )
+        observer.advance()
+    observer.stage("rounds on the line", len(WIRE_TYPES))
+    instructions = round(_one_round(chosen, "mps2").ticks * 1e9 / boards.load("mps2").ticks_per_second / _NANOSECONDS)
+    rounds = []
+    for label, (uplink, down) in WIRE_TYPES.items():
+        strategy = chosen.strategy.model_copy(update={"uplink": uplink, "downlink": down})
+        timed = _one_round(chosen.model_copy(update={"strategy": strategy}), "native")
+        on_wire = timed.load + timed.control + timed.pull
+        rounds.append(
+            {
+                "types": label,
+                "bytes_down": timed.traffic.down - timed.traffic.samples_down,
+                "bytes_up": timed.traffic.up - timed.traffic.samples_up,
+                "wire_seconds": round(on_wire, 4),
+                "seconds": round(on_wire + instructions / CLOCK_HZ, 4),
+            }
+        )
+        observer.advance()
     return {
         "source": source if experiment is not None else "8-32-64-32-1, first two layers global, P = 50",
         "baud": BAUD,
@@ -200,22 +192,23 @@ def _bulk_model() -> Experiment:
     """One large global layer and hardly any training: what takes time is the line."""
     layers = [{"op": "dense", "units": 128}, {"op": "dense", "units": 1, "local": True}]
     raw = {
-        "task": {"kind": "omniglot", "ways": 2, "support": 1, "query": 1},
+        "task": {"kind": "folder", "path": ".", "support": 2, "query": 2},
         "model": {"input": [BULK_ENTRIES // 128 - 1], "loss": "mse", "layers": layers},
         "strategy": {"top_p": 50, "local_passes": 1, "global_passes": 1, "uplink": "f16", "downlink": "f16"},
     }
     return spec.parse(raw, "bulk")
 
 
-def _one_round(experiment: Experiment, board: str, window: int | None, folder: Path) -> _Timed:
+def _one_round(experiment: Experiment, board: str, window: int | None = None) -> _Timed:
     """One round on one device that announces ``window`` (None: the board's own), paced unless it is emulated."""
-    program, manifest = _program(experiment, board, window, folder)
+    built = runner.build(experiment, "bench", board, window)
+    manifest = built.manifest
     strategy = TinyMetaFed(experiment, manifest)
     weights = initial(manifest, 1, experiment.model.init)
     kind = next(kind for kind, name in DEFAULT_BOARDS.items() if name == board)
     icount = kind == "qemu"
     faults = None if icount else paced(BAUD, TURN_AROUND_SECONDS)
-    with launch([DeviceSpec(f"{kind}:1", kind, board)], lambda name: program, icount=icount, faults=faults) as (device,):
+    with launch([DeviceSpec(f"{kind}:1", kind, board)], lambda name: built.program, icount=icount, faults=faults) as (device,):
         session = device.session
         session.configure(Program.TRAIN, strategy.training(), strategy.top_k, strategy.uplink)
         token = session.next_round()
@@ -242,29 +235,3 @@ def made_up(manifest: dict[str, Any], count: int) -> list[Example]:
     size = int(np.prod(manifest["input_shape"]))
     levels = (np.arange(count * size, dtype=np.uint32) * 2_654_435_761 >> 24).astype(np.uint8).reshape(count, size)
     return [Example(np.full(manifest["target_size"], row[0] / 255, np.float32), row, 1 / 255) for row in levels]
-
-
-def _program(experiment: Experiment, board: str, window: int | None, folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The firmware of any model, whatever its task, with any receive window, by one call of the compiler."""
-    facts = boards.load(board)
-    chosen = facts if window is None else replace(facts, receive_window=window)
-    design = generate.settle(experiment, chosen, graph.build(experiment.model, "bench"), "bench")
-    generate.write(design, folder, "tinymetafed bench wire")
-    program = folder / "firmware.elf"
-    if not program.exists():
-        raw = json.loads((find("boards") / f"{board}.json").read_text(encoding="utf-8"))["tinymetafed"]
-        flags = json.loads((find("boards") / "platform" / "flags.json").read_text(encoding="utf-8"))
-        core = find("firmware")
-        ports = [path for port in raw["ports"] for path in sorted((core / "port" / port).glob("*.cpp"))]
-        sources = [*sorted((core / "core").glob("*.cpp")), *ports]
-        sources += [core / "app" / "main.cpp", core / "app" / f"source_{design.manifest['source']}.cpp"]
-        command = [f"{raw['toolchain_prefix']}g++", raw["optimization"], *flags["common"], *flags["cxx"]]
-        command += [*raw["machine_flags"], *(f"-I{path}" for path in (folder, core / "core", core / "app"))]
-        command += [*map(str, sources), *flags["link"], *raw["link_flags"], "-o", str(program)]
-        if raw["linker_script"]:
-            command += [f"-Wl,--defsym=board_{what}_bytes={raw[f'{what}_bytes']}" for what in ("ram", "flash")]
-            command += ["-T", str(find("boards") / raw["linker_script"])]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise BenchError(f"firmware for {board}: the compiler says: {done.stderr.strip()[-2000:]}")
-    return program, design.manifest

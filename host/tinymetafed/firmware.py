@@ -43,11 +43,12 @@ def build_root() -> Path:
     return Path(cache) / "tinymetafed"
 
 
-def build(experiment: Path, board: str, *, key: str, quiet: bool = True) -> Firmware:
+def build(experiment: Path, board: str, *, key: str, quiet: bool = True, receive_window: int | None = None) -> Firmware:
     """Generates and compiles what changed since the last build of the same ``key`` and board.
 
     ``key`` names the build folder: experiments with different keys never overwrite each other, and builds of one key
-    wait for each other. Not ``quiet``: PlatformIO's output goes to standard error as it comes.
+    wait for each other. Not ``quiet``: PlatformIO's output goes to standard error as it comes. ``receive_window``: bytes, in
+    place of the board's own.
     Raises FirmwareError, for an experiment that does not fit the board too.
     """
     require_tools(board)
@@ -56,6 +57,7 @@ def build(experiment: Path, board: str, *, key: str, quiet: bool = True) -> Firm
     command = [sys.executable, "-m", "platformio", "run", "--project-dir", str(root()), "--environment", board]
     environment = os.environ | {
         "TINYMETAFED_EXPERIMENT": str(experiment.resolve()),
+        "TINYMETAFED_RECEIVE_WINDOW": "" if receive_window is None else str(receive_window),
         "PLATFORMIO_CORE_DIR": str(folder / "core"),
         "PLATFORMIO_WORKSPACE_DIR": str(folder),
         "PLATFORMIO_BUILD_DIR": str(folder / "build"),

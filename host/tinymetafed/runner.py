@@ -80,11 +80,15 @@ def manifest_of(experiment: Experiment, source: str, board: str) -> dict[str, An
     return generate.design(experiment, boards.load(board), source).manifest
 
 
-def build(experiment: Experiment, source: str, board: str) -> Firmware:
-    """Builds the experiment's firmware for a board, in a folder of its model's own. Raises FirmwareError, SpecError."""
+def build(experiment: Experiment, source: str, board: str, receive_window: int | None = None) -> Firmware:
+    """Builds the experiment's firmware for a board, in a folder of its model's own; for a window other than the board's, too.
+
+    Raises FirmwareError, SpecError.
+    """
     manifest_of(experiment, source, board)  # refuses a model that is too large before anything is compiled
     settled = settle(experiment, source)
-    return firmware.build(settled, board, key=settled.parent.name)
+    key = settled.parent.name if receive_window is None else f"{settled.parent.name}-{receive_window}"
+    return firmware.build(settled, board, key=key, receive_window=receive_window)
 
 
 def settle(experiment: Experiment, source: str) -> Path:
