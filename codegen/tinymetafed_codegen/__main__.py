@@ -20,9 +20,7 @@ def main() -> int:
     parser.add_argument("experiment", type=Path, help="experiment file, for instance examples/sine.toml")
     parser.add_argument("--board", required=True, help="a board of boards/, for instance mps2")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the generated files")
-    parser.add_argument(
-        "--receive-window", type=int, help="bytes that may be under way to it, in place of its own figure"
-    )
+    parser.add_argument("--receive-window", type=int, help="bytes that may be under way to it, in place of its own figure")
     arguments = parser.parse_args()
     try:
         run(arguments.experiment, arguments.board, arguments.output, receive_window=arguments.receive_window)

@@ -97,7 +97,8 @@ def _train(session: Session, manifest: dict[str, Any], weights: list[downlink.Se
 def presence() -> Experiment:
     """8-32-64-32-1 with its first two layers global and P = 50: the presence detector of the TinyMetaFed paper."""
     raw = {
-        "task": {"kind": "folder", "path": "."},  # whose samples are streamed and may have any shape; none is read here
+        # Samples that are streamed and may have any shape; none is read here.
+        "task": {"kind": "folder", "path": ".", "support": 25, "query": 25},
         "model": {
             "input": [8],
             "loss": "mse",
@@ -190,10 +191,11 @@ def framing(chunk: int) -> float:
 
 def _bulk_model() -> Experiment:
     """One large global layer and hardly any training: what takes time is the line."""
-    layers = [{"op": "dense", "units": 128}, {"op": "dense", "units": 1, "local": True}]
+    inputs = 15  # a sample that fits into the smallest window
+    layers = [{"op": "dense", "units": BULK_ENTRIES // (inputs + 1)}, {"op": "dense", "units": 1, "local": True}]
     raw = {
         "task": {"kind": "folder", "path": ".", "support": 2, "query": 2},
-        "model": {"input": [BULK_ENTRIES // 128 - 1], "loss": "mse", "layers": layers},
+        "model": {"input": [inputs], "loss": "mse", "layers": layers},
         "strategy": {"top_p": 50, "local_passes": 1, "global_passes": 1, "uplink": "f16", "downlink": "f16"},
     }
     return spec.parse(raw, "bulk")
