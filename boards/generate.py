@@ -1,7 +1,7 @@
 """PlatformIO pre-build script: generates the experiment's C++ for the board and picks the sources to build.
 
-The experiment is TINYMETAFED_EXPERIMENT (an absolute path) or platformio.ini's custom_experiment. TINYMETAFED_OPTIMIZATION
-and TINYMETAFED_KERNELS, for bench kernels, replace the board's optimization level and the kernels of firmware/core.
+The experiment is TINYMETAFED_EXPERIMENT (an absolute path) or platformio.ini's custom_experiment. For measurements,
+TINYMETAFED_OPTIMIZATION, TINYMETAFED_KERNELS and TINYMETAFED_RECEIVE_WINDOW replace what the board and firmware/core say.
 """
 
 import importlib.util
@@ -23,6 +23,8 @@ if importlib.util.find_spec("tinymetafed_codegen") is None:
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root / "codegen"), os.environ.get("PYTHONPATH")]))
 codegen = [env.subst("$PYTHONEXE"), "-m", "tinymetafed_codegen"]
 arguments = [str(experiment), "--board", board.id, "-o", str(generated)]
+if window := os.environ.get("TINYMETAFED_RECEIVE_WINDOW"):
+    arguments += ["--receive-window", window]
 if subprocess.run([*codegen, *arguments], env=environment, check=False).returncode != 0:
     env.Exit(1)  # codegen has said why
 
@@ -31,5 +33,11 @@ source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["
 kernels = [f"bench/{name}"] if (name := os.environ.get("TINYMETAFED_KERNELS")) else []
 env.Append(CPPPATH=[str(generated), *(str(Path("$PROJECT_SRC_DIR") / part) for part in (*kernels, "core", "app"))])
 ports = [f"+<port/{port}/*>" for port in board.get("tinymetafed.ports")]
-program = [] if "test" in env.GetBuildType() else ["+<app/main.cpp>"]  # unit tests bring a main() of their own
+main = board.get("tinymetafed.main", "main")
+program = [] if "test" in env.GetBuildType() else [f"+<app/{main}.cpp>"]  # unit tests bring a main() of their own
 env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *ports, *program, f"+<app/source_{source}.cpp>"])
+if board.get("tinymetafed.real", False):
+    # What our own builder gives every file, a vendor's builder gets for our sources alone. Warnings are no errors here: a
+    # compiler version that nobody has tried must not keep a board from being flashed.
+    flags = json.loads((root / "boards" / "platform" / "flags.json").read_text(encoding="utf-8"))
+    env.Append(SRC_BUILD_FLAGS=[flag for flag in [*flags["common"], *flags["cxx"]] if flag != "-Werror"])

@@ -45,41 +45,50 @@ def run(command: "list[str]", trouble: str) -> None:
         sys.exit(f"setup: {trouble}")
 
 
-def missing_packages() -> "list[str]":
-    """Debian packages that this machine lacks, for Python's venv module and for every board."""
+def missing_packages() -> "dict[str, list[str]]":
+    """Debian packages that this machine lacks, by what lacks them: Python's venv module, and every board."""
     from tinymetafed.firmware import missing_tools
     from tinymetafed_codegen import boards
 
-    packages = {tool.package: None for board in boards.names() for tool in missing_tools(board)}
+    found = {
+        f"board {board}": list(dict.fromkeys(tool.package for tool in missing_tools(board) if tool.package is not None))
+        for board in boards.names()
+    }
     try:
         import ensurepip  # noqa: F401  # Debian ships it apart from Python
     except ImportError:
-        packages["python3-venv"] = None
-    return list(packages)
+        found["Python's venv"] = ["python3-venv"]
+    return {what: packages for what, packages in found.items() if packages}
 
 
-def install_packages(packages: "list[str]", try_it: bool) -> None:
-    """Installs them where this user may without being asked for a password; else says how to."""
-    if not packages:
+def install_packages(missing: "dict[str, list[str]]", try_it: bool) -> None:
+    """Installs them where this user may without being asked for a password; else says how to.
+
+    Each board's by themselves: apt-get installs nothing at all when one of several packages is unknown to the system.
+    """
+    if not missing:
         return
-    by_hand = f"run: sudo apt install {' '.join(packages)}"
-    if shutil.which("apt-get") is None:
-        say(f"missing; install what your system has in place of Debian's {' '.join(packages)}")
-        return
-    if not try_it:
-        say(f"still missing; {by_hand}")
-        return
+    by_hand = {what: f"sudo apt install {' '.join(packages)}" for what, packages in missing.items()}
     prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if prefix and not succeeds([*prefix, "true"], quiet=True):
-        say(f"missing; {by_hand}")
-        return
-    say(f"installing {' '.join(packages)}")
-    install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *packages]
-    # A fresh machine has no package lists, an old one stale ones: then, and only then, fetch them and try again.
-    if not succeeds([*prefix, *install], quiet=True):
-        succeeds([*prefix, "apt-get", "update", "--quiet"])
-        if not succeeds([*prefix, *install]):
-            say(f"could not install them; {by_hand}")
+    if shutil.which("apt-get") is None:
+        for what, packages in missing.items():
+            say(f"{what}: missing; install what your system has in place of Debian's {' '.join(packages)}")
+    elif not try_it or (prefix and not succeeds([*prefix, "true"], quiet=True)):
+        for what, command in by_hand.items():
+            say(f"{what}: {'missing' if try_it else 'still missing'}; run: {command}")
+    else:
+        install = [*prefix, "apt-get", "install", "--yes", "--quiet", "--no-install-recommends"]
+        refused = {}
+        for what, packages in missing.items():
+            say(f"{what}: installing {' '.join(packages)}")
+            if not succeeds([*install, *packages], quiet=True):
+                refused[what] = packages
+        # A fresh machine has no package lists, an old one stale ones: then, and only then, fetch them and try again.
+        if refused:
+            succeeds([*prefix, "apt-get", "update", "--quiet"])
+        for what, packages in refused.items():
+            if not succeeds([*install, *packages]):
+                say(f"{what}: left out, could not install what it needs; to see why, run: {by_hand[what]}")
 
 
 def succeeds(command: "list[str]", quiet: bool = False) -> bool:

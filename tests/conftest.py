@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tinymetafed import runner
-from tinymetafed.firmware import Firmware
+from tinymetafed import firmware, runner
+from tinymetafed.firmware import Deviation, Firmware
 from tinymetafed_codegen.spec import Experiment
 
-sys.path += [str(Path(__file__).parent / folder) for folder in ("link", "kernels", "fuzz")]
+sys.path += [str(Path(__file__).parent / folder) for folder in ("link", "kernels", "fuzz", "nrf52840")]
 
 collect_ignore = ["firmware"]  # unit tests in C++, which `pio test` runs
 
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("lines"))
 
 
-_built: dict[tuple[object, ...], Firmware] = {}
+_built: dict[tuple[str, str, Deviation], Firmware] = {}
 
 
 @pytest.fixture
@@ -37,10 +37,12 @@ def built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each model and board is built once in this process: asking PlatformIO again whether all is new takes seconds."""
     build = runner.build
 
-    def remembered(experiment: Experiment, source: str, board: str, **chosen: str | None) -> Firmware:
-        key = (runner.manifest_of(experiment, source, board)["model_hash"], board, *chosen.items())
+    def remembered(
+        experiment: Experiment, source: str, board: str, deviation: Deviation = firmware.AS_THE_BOARD_SAYS
+    ) -> Firmware:
+        key = (runner.manifest_of(experiment, source, board)["model_hash"], board, deviation)
         if key not in _built:
-            _built[key] = build(experiment, source, board, **chosen)
+            _built[key] = build(experiment, source, board, deviation)
         return _built[key]
 
     monkeypatch.setattr(runner, "build", remembered)

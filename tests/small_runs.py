@@ -22,8 +22,14 @@ needs_data = pytest.mark.skipif(
     reason=f"no omniglot_background_small1.zip in {DATA} (TINYMETAFED_TEST_DATA names another folder)",
 )
 
-_lacking = ", ".join(tool.name for tool in firmware.missing_tools("mps2"))
-needs_qemu = pytest.mark.skipif(bool(_lacking), reason=f"{_lacking} not installed: no emulated boards here")
+
+def needs_board(board: str) -> pytest.MarkDecorator:
+    """Skips a test where firmware for ``board`` cannot be built and run."""
+    lacking = ", ".join(tool.name for tool in firmware.missing_tools(board))
+    return pytest.mark.skipif(bool(lacking), reason=f"{lacking} not installed: no emulated {board} here")
+
+
+needs_qemu = needs_board("mps2")
 
 
 class Quiet:

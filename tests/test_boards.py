@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -17,19 +18,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import serial
 
 from tinymetafed.firmware import missing_tools
+from tinymetafed.link.launch import announced, command
 from tinymetafed_codegen import boards, emit
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import MIN_RECEIVE_WINDOW
 
-BOARDS = boards.names()
+BOARDS = [name for name in boards.names() if not boards.load(name).real]  # tests/arduino is about the real ones
 UNIQUE_ID = "0123456789abcdef"
 OUTSIDE = {  # of emulated boards: the null pointer, the first address past the flash and past the RAM that they claim
     "mps2": (0x00000000, 0x00100000, 0x20040000),
     "rv32": (0x00000000, 0x80400000, 0x80564000),
+    "esp32isa": (0x00000000, 0x00800000, 0x00C50000),
 }
 
 # Echoes what it receives; the bytes from 0xF0 on are orders.
@@ -48,6 +52,9 @@ uint8_t next() {
   while (tmf::port::read(&byte, 1) == 0) tmf::port::wait();
   return byte;
 }
+void read_all(void* to, size_t size) {
+  for (auto* byte = static_cast<uint8_t*>(to); size > 0; --size) *byte++ = next();
+}
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -61,9 +68,23 @@ int main(int argc, char** argv) {
       case 0xF1: { const uint32_t now = port::ticks(); port::write(reinterpret_cast<const uint8_t*>(&now), 4); break; }
       case 0xF2: overflow_stack(1); break;
       case 0xF3: {
-        uintptr_t address = 0;
-        for (int shift = 0; shift < 32; shift += 8) address |= static_cast<uintptr_t>(next()) << shift;
+        uint32_t address;
+        read_all(&address, sizeof address);
         touch(address);
+        break;
+      }
+      case 0xF4: {
+        float values[2];
+        read_all(values, sizeof values);
+        const float quotient = values[0] / values[1];
+        port::write(reinterpret_cast<const uint8_t*>(&quotient), sizeof quotient);
+        break;
+      }
+      case 0xF5: {
+        uint64_t values[2];
+        read_all(values, sizeof values);
+        const uint64_t product = values[0] * values[1];
+        port::write(reinterpret_cast<const uint8_t*>(&product), sizeof product);
         break;
       }
       default:
@@ -89,12 +110,20 @@ def test_a_board_is_described_completely(board: str) -> None:
     assert (find("boards/platform/builder") / f"{known['toolchain']}.py").is_file()
     assert known["linker_script"] is None or (find("boards") / known["linker_script"]).is_file()
     assert any("{unique_id}" in word for word in known["unique_id"])
-    assert known["emulator"] is None or "{program}" in known["emulator"]
-    assert all(("command" in need) != ("library" in need) and need["for"] for need in known["debian_packages"].values())
+    assert known["emulator"] is None or any("{program}" in word for word in known["emulator"])
+    needs = [*known["debian_packages"].values(), *known.get("downloads", {}).values()]
+    assert all(("command" in need) != ("library" in need) and need["for"] for need in needs)
+
+
+@pytest.mark.parametrize("board", boards.names())
+def test_every_fact_is_explained(board: str) -> None:
+    table = (find("boards").parent / "docs" / "boards.md").read_text(encoding="utf-8").partition("### The facts")[2]
+    explained = {name for row in re.findall(r"(?m)^\| (`[^|]*) \|", table) for name in re.findall(r"`(\w+)`", row)}
+    assert set(facts(board)) <= explained
 
 
 def test_all_boards_take_the_same_window_so_that_byte_counts_agree() -> None:
-    assert len({facts(board)["receive_window"] for board in BOARDS}) == 1
+    assert len({facts(board)["receive_window"] for board in boards.names()}) == 1
 
 
 def test_every_build_keeps_the_arithmetic_exact() -> None:
@@ -126,7 +155,7 @@ def echo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """A board's name and an echo program on its port, built by our platform from an empty core directory."""
     board: str = request.param
     if lacking := missing_tools(board):
-        pytest.skip(f"{lacking[0].name} is not installed: {lacking[0].remedy}")
+        pytest.skip(f"{lacking[0].name} is not installed: {boards.remedy(lacking)}")
     project = tmp_path_factory.mktemp(board)
     shutil.copytree(find("firmware/port"), project / "src" / "port")
     (project / "src" / "main.cpp").write_text(ECHO)
@@ -155,18 +184,19 @@ build_src_filter = -<*> +<main.cpp> {" ".join(f"+<port/{port}/*>" for port in fa
 
 @contextmanager
 def running(board: str, program: Path) -> Iterator[Running]:
-    known = facts(board)
-    words = [*(known["emulator"] or ["{program}", "--exit-with-stdin"]), *known["serial"], *known["unique_id"]]
-    command = [word.replace("{program}", str(program)).replace("{unique_id}", UNIQUE_ID) for word in words]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+    words = command(boards.load(board), program, UNIQUE_ID, program.with_name("line"))
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         try:
             assert process.stdout is not None
-            assert select.select([process.stdout], [], [], 10)[0], "announces no line"
-            announced = re.search(r"/dev/\S+", process.stdout.readline().decode())
-            assert announced
-            with serial.Serial(announced[0], timeout=20) as line:
-                yield Running(process, line, announced[0])
+            said = ""
+            while (path := announced(said)) is None:
+                assert select.select([process.stdout], [], [], 10)[0], "announces no line"
+                data = os.read(process.stdout.fileno(), 4096)
+                assert data, "ended at its start"
+                said += data.decode()
+            with serial.Serial(path, timeout=20) as line:
+                yield Running(process, line, path)
         finally:
             process.kill()
 
@@ -190,6 +220,8 @@ def test_the_line_survives_the_host_closing_it(echo: tuple[str, Path]) -> None:
 
 
 def test_an_idle_device_takes_no_processor_time(echo: tuple[str, Path]) -> None:
+    if boards.load(echo[0]).kind == "renode":
+        pytest.skip("Renode's virtual clock goes on while its board sleeps")
     with running(*echo) as device:
         assert device.ask(b"awake", 5) == b"awake"
         before = device.cpu_seconds()
@@ -214,6 +246,33 @@ def test_ticks_count_at_the_declared_rate(echo: tuple[str, Path]) -> None:
         ended, last = time.monotonic(), int.from_bytes(device.ask(b"\xf1", 4), "little")
         rate = ((last - first) & 0xFFFFFFFF) / (ended - began)
         assert rate == pytest.approx(facts(echo[0])["ticks_per_second"], rel=0.2)
+
+
+def test_division_rounds_as_ieee_754_says(echo: tuple[str, Path]) -> None:
+    smallest, largest = np.finfo(np.float32).smallest_normal, np.finfo(np.float32).max
+    near_one = np.nextafter(np.float32(1), np.array([0, 2], np.float32))
+    special = np.array([0, 1e-45, smallest / 2, smallest, largest, np.inf, 1, *near_one], np.float32)
+    drawn = np.random.default_rng(1).integers(0, 2**32, (2, 1000), np.uint32).view(np.float32)
+    close = np.float32(1) + np.random.default_rng(2).random((2, 300), np.float32)
+    tiny = (close[0] * np.float32(2.0**-100), close[1] * np.float32(2.0**40))  # quotients that are subnormal
+    pairs = [*itertools.product([*special, *-special], repeat=2)]
+    pairs += [pair for drawing in (drawn, close, tiny) for pair in zip(*drawing, strict=True)]
+    top, bottom = (np.array(side, np.float32) for side in zip(*pairs, strict=True))
+    with np.errstate(all="ignore"):
+        expected = top / bottom
+    with running(*echo) as device:
+        orders = (b"\xf4" + a.tobytes() + b.tobytes() for a, b in zip(top, bottom, strict=True))
+        got = np.frombuffer(b"".join(device.ask(order, 4) for order in orders), np.float32)
+    same = (got.view(np.uint32) == expected.view(np.uint32)) | (np.isnan(got) & np.isnan(expected))
+    assert [(top[i], bottom[i], got[i], expected[i]) for i in np.flatnonzero(~same)] == []
+
+
+def test_64_bit_products_are_exact(echo: tuple[str, Path]) -> None:
+    drawn = [tuple(map(int, pair)) for pair in np.random.default_rng(3).integers(0, 2**64, (100, 2), np.uint64)]
+    with running(*echo) as device:
+        for a, b in [*itertools.product([0, 1, 0xFFFF, 0x10000, 2**32 - 1, 2**32, 2**64 - 1], repeat=2), *drawn]:
+            order = b"\xf5" + a.to_bytes(8, "little") + b.to_bytes(8, "little")
+            assert int.from_bytes(device.ask(order, 8), "little") == a * b % 2**64, (a, b)
 
 
 @pytest.mark.parametrize("echo", list(OUTSIDE), indirect=True)

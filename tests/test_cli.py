@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_device import FakeDevice, Fault
-from small_runs import DATA, OMNIGLOT, SINE, manifest, needs_data, needs_qemu, sine
+from small_runs import DATA, OMNIGLOT, SINE, manifest, needs_board, needs_data, needs_qemu, sine
 
 from tinymetafed import cli, firmware, runner, store
 from tinymetafed.fleet import Fleet
 from tinymetafed.link import launch
 from tinymetafed.link.session import Session
+from tinymetafed_codegen import boards
+from tinymetafed_codegen.protocol import Dtype
 
 COMMAND = Path(sys.executable).with_name("tinymetafed")
 SHORT = ("--set", "run.rounds=5", "--set", "evaluation.tasks=3", "--set", "evaluation.every=0", "--test-device", "native:1")
@@ -115,8 +117,9 @@ def the_object(said: Said) -> dict[str, Any]:
         (["monitor"], ["tinymetafed monitor", "--baud", "recording"]),
         (["codegen"], ["tinymetafed codegen examples/sine.toml", "--board", "--output"]),
         (["doctor"], ["Check this machine", "--json"]),
-        (["bench"], ["kernels", "wire"]),
+        (["bench"], ["kernels", "memory", "wire"]),
         (["bench", "kernels"], ["instructions", "cycles", "--board", "--optimization"]),
+        (["bench", "memory"], ["stack", "--board", "--json"]),
         (["demo"], ["--rounds", "--out"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0].isalpha() else "",
@@ -212,15 +215,22 @@ def test_doctor_prints_json_and_nothing_else(command: Command) -> None:
     assert {"name", "ok", "remedy"} <= set(json.loads(said.out)[0])
 
 
-@needs_qemu
+@pytest.mark.parametrize(
+    ("board", "fewest", "most", "estimate"),
+    [
+        pytest.param("mps2", 1_000, 100_000, "never checked on silicon", marks=needs_board("mps2")),
+        # Floating point in software.
+        pytest.param("rv32", 100_000, 1_000_000, "no cycles", marks=needs_board("rv32")),
+    ],
+)
 @pytest.mark.xdist_group("emulator-qemu")
-def test_bench_counts_instructions_exactly(command: Command) -> None:
-    figures = [the_object(command("bench", "kernels", SINE, "--json")) for _ in range(2)]
+def test_bench_counts_instructions_exactly(command: Command, board: str, fewest: int, most: int, estimate: str) -> None:
+    figures = [the_object(command("bench", "kernels", SINE, "--board", board, "--json")) for _ in range(2)]
     assert figures[0] == figures[1]
     counts = figures[0]["instructions_per_step"]
-    assert set(counts) == {"local", "global", "full"} and 1_000 < counts["local"] < counts["global"] <= counts["full"] < 100_000
+    assert set(counts) == {"local", "global", "full"} and fewest < counts["local"] < counts["global"] <= counts["full"] < most
     assert 0 < figures[0]["ram_bytes"] < 262_144
-    assert counts["full"] < figures[0]["textbook"]["instructions_per_step"]["full"] and "silicon" in figures[0]["estimate"]
+    assert counts["full"] < figures[0]["textbook"]["instructions_per_step"]["full"] and estimate in figures[0]["estimate"]
 
 
 @needs_qemu
@@ -235,7 +245,7 @@ def test_the_demo_ends_on_its_figures(command: Command, tmp_path: Path) -> None:
 
 
 def test_the_demo_without_an_emulator_says_so(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lacking = firmware.Missing("qemu-system-arm", "running", "qemu-system-arm", to_build=False)
+    lacking = boards.Requirement("qemu-system-arm", True, "running", "qemu-system-arm", None, to_build=False)
     genuine = firmware.missing_tools
     monkeypatch.setattr(firmware, "missing_tools", lambda board: [lacking] if board == "mps2" else genuine(board))
     said = command("demo", "--rounds", 2, "--out", tmp_path / "demo")
@@ -491,7 +501,9 @@ def fake() -> Iterator[Callable[..., FakeDevice]]:
     started: list[FakeDevice] = []
 
     def start(**faults: Any) -> FakeDevice:
-        identity = {"weights": 1120, "window": 1024, "model_hash": bytes.fromhex(manifest(sine())["model_hash"])}
+        about = manifest(sine())
+        hello = {"window": 1024, "model_hash": bytes.fromhex(about["model_hash"])}
+        identity = {"weights": about["n_global"], "downlink": Dtype[about["downlink"]], **hello}
         started.append(FakeDevice(**{**identity, **faults}))
         return started[-1]
 

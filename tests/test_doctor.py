@@ -47,7 +47,8 @@ def test_missing_programs_name_package_and_what_works_without(tmp_path: Path, mo
     assert found["qemu-system-arm"].detail == "not installed; for running the firmware without a board"
     assert "sudo apt install qemu-system-arm" in found["qemu-system-arm"].remedy
     assert re.search("without it no mps2; .*native.* not affected", found["qemu-system-arm"].remedy)
-    boards = {finding.name: finding for finding in doctor.runnable_boards()}
+    assert "put `renode` on the PATH, from https://github.com/renode/renode/releases; without" in found["renode"].remedy
+    boards = {finding.name: finding for finding in doctor.all_boards()}
     assert "does not build here, missing" in boards["native"].detail
     assert "g++" in boards["native"].remedy
 
@@ -59,9 +60,16 @@ def test_emulator_alone_missing_still_builds(tmp_path: Path, monkeypatch: pytest
     for tool in ("arm-none-eabi-g++", "g++"):
         (tmp_path / tool).symlink_to(shutil.which(tool) or compiler)
     monkeypatch.setenv("PATH", str(tmp_path))
-    boards = {finding.name: finding for finding in doctor.runnable_boards()}
-    assert boards["native"].ok
+    boards = {finding.name: finding for finding in doctor.all_boards()}
+    assert boards["native"].ok and boards["native"].detail.endswith("runs as a process")
     assert boards["mps2"].detail.endswith("builds, does not run here, missing qemu-system-arm")
+
+
+@pytest.mark.parametrize("board", ["nano33ble", "esp32dev"])
+def test_a_real_board_brings_its_toolchain(board: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (finding,) = [finding for finding in doctor.all_boards() if finding.name == board]
+    assert finding.ok and f"downloads its toolchain at the first `pio run -e {board} -t upload`" in finding.detail
 
 
 def test_a_program_that_does_not_start_is_found_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +94,7 @@ def test_known_boards_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tinymetafed.doctor.os.access", lambda path, mode: True)
     ports = [port("/dev/none2", 1, 2), port("/dev/ttyS0", None, None), port("/dev/none1", 0x2341, 0x805A)]
     assert show(monkeypatch, *ports) == [
-        Finding("Serial ports", "/dev/none1", True, "Arduino Nano 33 BLE (2341:805a)"),
+        Finding("Serial ports", "/dev/none1", True, "Arduino Nano 33 BLE: nano33ble (2341:805a)"),
         Finding("Serial ports", "/dev/none2", True, "some adapter (0001:0002)"),
     ]
 

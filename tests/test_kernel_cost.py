@@ -10,6 +10,7 @@ from small_runs import Quiet, needs_qemu
 from tinymetafed import kernel_cost, runner
 from tinymetafed.cycles import executions
 from tinymetafed.cycles.executions import Uncountable
+from tinymetafed.firmware import Deviation
 from tinymetafed.kernel_cost import BenchError
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
@@ -101,5 +102,5 @@ def test_the_chip_that_a_board_stands_for() -> None:
 
 def test_another_optimization_is_another_program() -> None:
     path = find("examples/sine.toml")
-    size, speed = (runner.build(spec.load(path, ()), str(path), "mps2", optimization=level) for level in (None, "-O2"))
+    size, speed = (runner.build(spec.load(path, ()), str(path), "mps2", Deviation(level)) for level in (None, "-O2"))
     assert size.program != speed.program and size.flash_bytes < speed.flash_bytes

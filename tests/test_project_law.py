@@ -16,6 +16,7 @@ from tinymetafed_codegen import boards, emit
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "firmware" / "core"
 TEMPLATES = sorted((ROOT / "codegen" / "tinymetafed_codegen" / "templates").iterdir())
+ASSEMBLY = sorted((ROOT / "firmware").rglob("*.s"))
 GENERATED = {"protocol.hpp", "board.hpp", "model.hpp"}
 SYSTEM_HEADERS = {"<cstdint>", "<cstddef>", "<cstring>", "<climits>"}
 HEAP_AND_EXCEPTIONS = (
@@ -187,8 +188,8 @@ def test_python_files_open_with_their_purpose(path: Path) -> None:
     assert is_sentence(purpose), "begin the file with a docstring that says in one sentence what it is for"
 
 
-@pytest.mark.parametrize("path", named(cpp_files("core", "app", "port", "bench")))
-def test_cpp_files_open_with_their_purpose(path: Path) -> None:
+@pytest.mark.parametrize("path", named([*cpp_files("core", "app", "port", "bench"), *ASSEMBLY]))
+def test_cpp_and_assembly_files_open_with_their_purpose(path: Path) -> None:
     comment = re.match(r"(?://[^\n]*\n)+", path.read_text(encoding="utf-8"))
     assert comment and is_sentence(re.sub(r"(?m)^// ?", "", comment[0])), "begin the file with a // comment of one sentence"
 

@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from . import boards, generate, spec
@@ -19,18 +20,23 @@ def main() -> int:
     parser.add_argument("experiment", type=Path, help="experiment file, for instance examples/sine.toml")
     parser.add_argument("--board", required=True, help="a board of boards/, for instance mps2")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the generated files")
+    parser.add_argument("--receive-window", type=int, help="bytes that may be under way to it, in place of its own figure")
     arguments = parser.parse_args()
     try:
-        run(arguments.experiment, arguments.board, arguments.output)
+        run(arguments.experiment, arguments.board, arguments.output, receive_window=arguments.receive_window)
     except (spec.SpecError, boards.BoardError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def run(experiment: Path, board: str, output: Path, overrides: Sequence[str] = ()) -> tuple[generate.Design, list[Path]]:
+def run(
+    experiment: Path, board: str, output: Path, overrides: Sequence[str] = (), receive_window: int | None = None
+) -> tuple[generate.Design, list[Path]]:
     """Generates; returns what was decided and which files changed. Raises SpecError, BoardError, OSError."""
-    settled = generate.design(spec.load(experiment, overrides), boards.load(board), str(experiment))
+    facts = boards.load(board)
+    facts = facts if receive_window is None else replace(facts, receive_window=receive_window)
+    settled = generate.design(spec.load(experiment, overrides), facts, str(experiment))
     sets = [word for override in overrides for word in ("--set", override)]
     words = ["tinymetafed", "codegen", experiment.name, "--board", board, *sets, "-o"]
     return settled, generate.write(settled, output, f"{shlex.join(words)} DIR")

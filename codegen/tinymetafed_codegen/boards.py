@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .locate import find
 
-STACK_BYTES = 4096  # reserved when RAM is budgeted: stack, the guard below it, alignment
+# Reserved when RAM is budgeted: at least 2,048 of stack, the guard below it, alignment. Of the stack, learning takes up to
+# 756 on mps2 (bench memory); the rest is for sample sources.
+STACK_BYTES = 4096
 
 
 class BoardError(ValueError):
@@ -18,17 +22,25 @@ class BoardError(ValueError):
 
 @dataclass(frozen=True)
 class Requirement:
-    """A Debian package that a board needs here: it brings a command, or a library that the compiler must find."""
+    """What a board needs here: a command, or a library that the compiler must find.
 
-    package: str
+    It comes in a Debian ``package``, or ``download`` is the page that has it. Not ``to_build``: only to run what was built.
+    """
+
+    name: str
+    is_command: bool
     purpose: str
-    command: str | None
-    library: str | None
+    package: str | None
+    download: str | None
+    to_build: bool
 
-    @property
-    def name(self) -> str:
-        """What one looks for on the machine."""
-        return self.command or self.library or self.package
+
+def remedy(needs: Sequence[Requirement]) -> str:
+    """What brings them all here, for a message."""
+    packages = " ".join(dict.fromkeys(need.package for need in needs if need.package is not None))
+    steps = [f"`sudo apt install {packages}`"] if packages else []
+    steps += [f"put `{need.name}` on the PATH, from {need.download}" for need in needs if need.download is not None]
+    return "; ".join(steps)
 
 
 @dataclass(frozen=True)
@@ -42,20 +54,29 @@ class Chip:
 
 @dataclass(frozen=True)
 class Line:
-    """How a board wants its serial line opened; DTR and RTS are set before that, so that opening it reboots nothing."""
+    """How a board wants its serial line opened; DTR and RTS are set before that, so that opening it reboots nothing.
+
+    Both on suits most boards. Some are silent without DTR. Others, as most ESP32 kits, reset when the two differ: POSIX
+    systems raise both at once when a port opens, and whoever then lowers them one after the other makes them differ.
+    """
 
     baud: int = 115200
-    dtr: bool = True  # both on suits most boards: some are silent without DTR, some reset when the two differ
+    dtr: bool = True
     rts: bool = True
     settle_seconds: float = 0.0  # what comes so soon after opening is a boot banner
 
 
 @dataclass(frozen=True)
 class Board:
-    """A board's facts. ``emulator``: the command that runs a firmware here, None where the firmware is the command."""
+    """A board's facts.
+
+    A ``real`` board is flashed; any other one is started here, by its ``emulator`` or, where that is None, as a process.
+    ``usb`` names what has a USB vendor and product id: the board in its different states, or a bridge that it comes with.
+    """
 
     name: str
     title: str
+    real: bool
     ram_bytes: int
     flash_bytes: int
     receive_window: int
@@ -67,6 +88,12 @@ class Board:
     unique_id: tuple[str, ...]
     requirements: tuple[Requirement, ...]
     line: Line
+    usb: dict[tuple[int, int], str]
+
+    @property
+    def kind(self) -> str:
+        """What device URLs call a process that runs this board: ``native``, or its emulator: ``qemu``, ``renode``."""
+        return "native" if self.emulator is None else self.emulator[0].partition("-")[0]
 
 
 def names() -> list[str]:
@@ -87,6 +114,7 @@ def load(name: str) -> Board:
         return Board(
             name=name,
             title=manifest["name"],
+            real=facts.get("real", False),
             ram_bytes=int(facts["ram_bytes"]),
             flash_bytes=int(facts["flash_bytes"]),
             receive_window=int(facts["receive_window"]),
@@ -96,11 +124,23 @@ def load(name: str) -> Board:
             emulator=None if facts["emulator"] is None else tuple(facts["emulator"]),
             serial=tuple(facts["serial"]),
             unique_id=tuple(facts["unique_id"]),
-            requirements=tuple(
-                Requirement(package, need["for"], need.get("command"), need.get("library"))
-                for package, need in facts["debian_packages"].items()
-            ),
+            requirements=tuple(_requirements(facts)),
             line=Line(**facts["line"]),
+            usb={
+                (int(vendor, 16), int(product, 16)): title
+                for (vendor, product), title in zip(
+                    manifest["build"].get("hwids", ()), facts.get("usb", ()), strict=True
+                )  # PlatformIO looks for the ids there
+            },
         )
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise BoardError(f"{path}: not a usable board file: {error!r}") from None
+
+
+def _requirements(facts: dict[str, Any]) -> Iterator[Requirement]:
+    emulator = facts["emulator"][0] if facts["emulator"] else None
+    for source in ("debian_packages", "downloads"):
+        for origin, need in facts.get(source, {}).items():
+            package, download = (origin, None) if source == "debian_packages" else (None, origin)
+            name = need["command"] if "command" in need else need["library"]
+            yield Requirement(name, "command" in need, need["for"], package, download, to_build=name != emulator)

@@ -1,6 +1,5 @@
-// The firmware: listen, answer, train between messages, sleep when there is nothing to do.
-#include "dispatch.hpp"
-#include "port.hpp"
+// The firmware where the start-up code is ours, or the operating system's.
+#include "turn.hpp"
 
 namespace {
 
@@ -11,10 +10,5 @@ tmf::Dispatcher dispatcher;
 
 int main(int argc, char** argv) {
   tmf::port::init(argc, argv);
-  uint8_t bytes[64];
-  for (;;) {
-    const size_t received = tmf::port::read(bytes, sizeof bytes);
-    dispatcher.receive(bytes, received);
-    if (!dispatcher.work() && received == 0) tmf::port::wait();
-  }
+  for (;;) tmf::turn(dispatcher);
 }

@@ -11,8 +11,10 @@ namespace tmf::local_start {
 // +scale and -scale like a chessboard over [rows, columns].
 template <typename T>
 void alternating(T* weights, uint32_t rows, uint32_t columns, T scale) {
-  for (uint32_t row = 0; row < rows; ++row)
-    for (uint32_t column = 0; column < columns; ++column) *weights++ = ((row + column) & 1) != 0 ? -scale : scale;
+  for (uint32_t row = 0; row < rows; ++row, scale = -scale) {
+    T value = scale;
+    for (uint32_t column = 0; column < columns; ++column, value = -value) *weights++ = value;
+  }
 }
 
 // Uniform in [-scale, scale); `first` is the tensor's place in the weight vector, so that no two tensors are alike.

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "board.hpp"  // generated: kBoardName, kReceiveWindow, kTicksPerSecond
+#include "board.hpp"  // generated: kBoardName, kReceiveWindow, kTicksPerSecond, kBaud
 
 namespace tmf::port {
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import tempfile
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tinymetafed_codegen import boards, generate, graph, protocol, spec
-from tinymetafed_codegen.locate import find
+from tinymetafed_codegen import boards, protocol, spec
 from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.spec import Experiment
 
-from .firmware import require_tools
-from .kernel_cost import BenchError, executed, made_up
+from . import runner
+from .firmware import Deviation, require_tools
+from .kernel_cost import executed, made_up
 from .learn import delta
 from .learn.strategy import TinyMetaFed
 from .learn.weights import initial
@@ -39,7 +35,8 @@ WIRE_TYPES = {"i8 up, f16 down": ("i8", "f16"), "i8 both ways": ("i8", "i8"), "f
 def presence() -> Experiment:
     """8-32-64-32-1 with its first two layers global and P = 50: the presence detector of the TinyMetaFed paper."""
     raw = {
-        "task": {"kind": "omniglot"},  # a task whose samples are streamed: the firmware then takes any model
+        # Samples that are streamed and may have any shape; none is read here.
+        "task": {"kind": "folder", "path": ".", "support": 25, "query": 25},
         "model": {
             "input": [8],
             "loss": "mse",
@@ -82,39 +79,37 @@ def wire(experiment: Experiment | None, source: str, observer: Observer) -> dict
         require_tools(board)
     chip = boards.load(BOARD).stands_for
     assert chip is not None
-    with tempfile.TemporaryDirectory(prefix="tinymetafed-bench-") as folder:
-        bulk = _bulk_model()
-        observer.stage("filling the line", len(WINDOWS))
-        shares = []
-        for window in WINDOWS:
-            timed = _one_round(bulk, "native", window, Path(folder) / str(window))
-            capacity = BAUD / 10
-            shares.append(
-                {
-                    "window": window,
-                    "down": round(timed.load_bytes / capacity / timed.load, 3),
-                    "up": round(timed.pull_bytes / capacity / timed.pull, 3),
-                }
-            )
-            observer.advance()
-        observer.stage("rounds on the line", len(WIRE_TYPES))
-        instructions = executed(_one_round(chosen, BOARD, None, Path(folder) / BOARD).ticks, boards.load(BOARD))
-        rounds = []
-        for label, (uplink, down) in WIRE_TYPES.items():
-            strategy = chosen.strategy.model_copy(update={"uplink": uplink, "downlink": down})
-            typed = chosen.model_copy(update={"strategy": strategy})
-            timed = _one_round(typed, "native", None, Path(folder) / "native")
-            on_wire = timed.load + timed.control + timed.pull
-            rounds.append(
-                {
-                    "types": label,
-                    "bytes_down": timed.traffic.down - timed.traffic.samples_down,
-                    "bytes_up": timed.traffic.up - timed.traffic.samples_up,
-                    "wire_seconds": round(on_wire, 4),
-                    "seconds": round(on_wire + instructions / chip.clock_hz, 4),
-                }
-            )
-            observer.advance()
+    bulk = _bulk_model()
+    observer.stage("filling the line", len(WINDOWS))
+    shares = []
+    for window in WINDOWS:
+        timed = _one_round(bulk, "native", window)
+        capacity = BAUD / 10
+        shares.append(
+            {
+                "window": window,
+                "down": round(timed.load_bytes / capacity / timed.load, 3),
+                "up": round(timed.pull_bytes / capacity / timed.pull, 3),
+            }
+        )
+        observer.advance()
+    observer.stage("rounds on the line", len(WIRE_TYPES))
+    instructions = executed(_one_round(chosen, BOARD).ticks, boards.load(BOARD))
+    rounds = []
+    for label, (uplink, down) in WIRE_TYPES.items():
+        strategy = chosen.strategy.model_copy(update={"uplink": uplink, "downlink": down})
+        timed = _one_round(chosen.model_copy(update={"strategy": strategy}), "native")
+        on_wire = timed.load + timed.control + timed.pull
+        rounds.append(
+            {
+                "types": label,
+                "bytes_down": timed.traffic.down - timed.traffic.samples_down,
+                "bytes_up": timed.traffic.up - timed.traffic.samples_up,
+                "wire_seconds": round(on_wire, 4),
+                "seconds": round(on_wire + instructions / chip.clock_hz, 4),
+            }
+        )
+        observer.advance()
     return {
         "source": source if experiment is not None else "8-32-64-32-1, first two layers global, P = 50",
         "baud": BAUD,
@@ -137,24 +132,26 @@ def framing(chunk: int) -> float:
 
 def _bulk_model() -> Experiment:
     """One large global layer and hardly any training: what takes time is the line."""
-    layers = [{"op": "dense", "units": 128}, {"op": "dense", "units": 1, "local": True}]
+    inputs = 15  # a sample that fits into the smallest window
+    layers = [{"op": "dense", "units": BULK_ENTRIES // (inputs + 1)}, {"op": "dense", "units": 1, "local": True}]
     raw = {
-        "task": {"kind": "omniglot", "ways": 2, "support": 1, "query": 1},
-        "model": {"input": [BULK_ENTRIES // 128 - 1], "loss": "mse", "layers": layers},
+        "task": {"kind": "folder", "path": ".", "support": 2, "query": 2},
+        "model": {"input": [inputs], "loss": "mse", "layers": layers},
         "strategy": {"top_p": 50, "local_passes": 1, "global_passes": 1, "uplink": "f16", "downlink": "f16"},
     }
     return spec.parse(raw, "bulk")
 
 
-def _one_round(experiment: Experiment, board: str, window: int | None, folder: Path) -> _Timed:
+def _one_round(experiment: Experiment, board: str, window: int | None = None) -> _Timed:
     """One round on one device that announces ``window`` (None: the board's own), paced unless it is emulated."""
-    program, manifest = _program(experiment, board, window, folder)
+    built = runner.build(experiment, "bench", board, Deviation(receive_window=window))
+    manifest = built.manifest
     strategy = TinyMetaFed(experiment, manifest)
     weights = initial(manifest, 1, experiment.model.init)
     kind = next(kind for kind, name in DEFAULT_BOARDS.items() if name == board)
     icount = kind == "qemu"
     faults = None if icount else paced(BAUD, TURN_AROUND_SECONDS)
-    with launch([DeviceSpec(f"{kind}:1", kind, board)], lambda name: program, icount=icount, faults=faults) as (device,):
+    with launch([DeviceSpec(f"{kind}:1", kind, board)], lambda name: built.program, icount=icount, faults=faults) as (device,):
         session = device.session
         session.configure(Program.TRAIN, strategy.training(), strategy.top_k, strategy.uplink)
         token = session.next_round()
@@ -174,29 +171,3 @@ def _one_round(experiment: Experiment, board: str, window: int | None, folder: P
         delta.decode(chunks, n=strategy.n_global, k=strategy.top_k, round=token)
         down, up = (at_loaded - before).down, (after - at_trained).up
         return _Timed(loaded - start, control, done - trained, down, up, after - before, progress.ticks)
-
-
-def _program(experiment: Experiment, board: str, window: int | None, folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The firmware of any model, whatever its task, with any receive window, by one call of the compiler."""
-    facts = boards.load(board)
-    chosen = facts if window is None else replace(facts, receive_window=window)
-    design = generate.settle(experiment, chosen, graph.build(experiment.model, "bench"), "bench")
-    generate.write(design, folder, "tinymetafed bench wire")
-    program = folder / "firmware.elf"
-    if not program.exists():
-        raw = json.loads((find("boards") / f"{board}.json").read_text(encoding="utf-8"))["tinymetafed"]
-        flags = json.loads((find("boards") / "platform" / "flags.json").read_text(encoding="utf-8"))
-        core = find("firmware")
-        ports = [path for port in raw["ports"] for path in sorted((core / "port" / port).glob("*.cpp"))]
-        sources = [*sorted((core / "core").glob("*.cpp")), *ports]
-        sources += [core / "app" / "main.cpp", core / "app" / f"source_{design.manifest['source']}.cpp"]
-        command = [f"{raw['toolchain_prefix']}g++", raw["optimization"], *flags["common"], *flags["cxx"]]
-        command += [*raw["machine_flags"], *(f"-I{path}" for path in (folder, core / "core", core / "app"))]
-        command += [*map(str, sources), *flags["link"], *raw["link_flags"], "-o", str(program)]
-        if raw["linker_script"]:
-            command += [f"-Wl,--defsym=board_{what}_bytes={raw[f'{what}_bytes']}" for what in ("ram", "flash")]
-            command += ["-T", str(find("boards") / raw["linker_script"])]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise BenchError(f"firmware for {board}: the compiler says: {done.stderr.strip()[-2000:]}")
-    return program, design.manifest

@@ -17,7 +17,7 @@ from tinymetafed_codegen import boards
 
 from . import firmware
 from .link.transport import group_of, holders
-from .link.usb import KNOWN_USB
+from .link.usb import known_usb
 
 MIN_PYTHON = (3, 11)
 
@@ -35,7 +35,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Everything, group by group: Python, programs, boards, serial ports. Looks only; installs and opens nothing."""
-    return [*python(), *programs(), *runnable_boards(), *serial_ports()]
+    return [*python(), *programs(), *all_boards(), *serial_ports()]
 
 
 def python() -> list[Finding]:
@@ -66,31 +66,31 @@ def programs() -> list[Finding]:
     users: dict[str, list[str]] = {}
     for board in boards.names():
         for need in boards.load(board).requirements:
-            if need.command is not None:
-                needs[need.command] = need
-                users.setdefault(need.command, []).append(board)
+            if need.is_command:
+                needs[need.name] = need
+                users.setdefault(need.name, []).append(board)
     found = []
     for command, need in sorted(needs.items()):
         path = shutil.which(command)
         detail = f"{path}, {_version(path)}" if path else f"not installed; for {need.purpose}"
-        remedy = f"`sudo apt install {need.package}`; {_works_without(users[command])}"
+        remedy = f"{boards.remedy([need])}; {_works_without(users[command])}"
         found.append(Finding("Programs", command, path is not None, detail, "" if path else remedy))
     return found
 
 
-def runnable_boards() -> list[Finding]:
-    """Each board of this installation: whether its firmware can be built here and, emulated, run."""
+def all_boards() -> list[Finding]:
+    """Each board of this installation: whether its firmware can be built here and, where it is no real board, run."""
     found = []
     for board in boards.names():
-        title = boards.load(board).title
+        facts = boards.load(board)
+        title = f"{facts.title}: {_how_it_runs(facts)}"
         missing = firmware.missing_tools(board)
         if not missing:
             found.append(Finding("Boards", board, True, title))
             continue
-        packages = " ".join(dict.fromkeys(tool.package for tool in missing))
         builds = "builds, does not run here" if not any(tool.to_build for tool in missing) else "does not build here"
-        remedy = f"`sudo apt install {packages}`; {_works_without([board])}"
-        detail = f"{title}: {builds}, missing {', '.join(tool.name for tool in missing)}"
+        remedy = f"{boards.remedy(missing)}; {_works_without([board])}"
+        detail = f"{title}; {builds}, missing {', '.join(tool.name for tool in missing)}"
         found.append(Finding("Boards", board, False, detail, remedy))
     return found
 
@@ -101,8 +101,8 @@ def serial_ports() -> list[Finding]:
     for port in sorted(list_ports.comports(), key=lambda port: port.device):
         if port.vid is None or port.pid is None:
             continue  # a line on the mainboard, not a plugged-in board
-        known = KNOWN_USB.get((port.vid, port.pid))
-        detail = f"{known.title if known else port.description} ({port.vid:04x}:{port.pid:04x})"
+        known = known_usb().get((port.vid, port.pid))
+        detail = f"{f'{known.title}: {known.board}' if known else port.description} ({port.vid:04x}:{port.pid:04x})"
         users = holders(port.device)
         if os.name == "posix" and not os.access(port.device, os.R_OK | os.W_OK):
             remedy = f"`sudo usermod -aG {group_of(port.device)} $USER`, then log in again"
@@ -118,8 +118,14 @@ def serial_ports() -> list[Finding]:
     return found
 
 
+def _how_it_runs(board: boards.Board) -> str:
+    if board.real:
+        return f"real; PlatformIO downloads its toolchain at the first `pio run -e {board.name} -t upload`"
+    return "runs as a process" if board.emulator is None else f"runs in {board.emulator[0]}"
+
+
 def _works_without(lost: list[str]) -> str:
-    others = [board for board in boards.names() if board not in lost]
+    others = [board for board in boards.names() if board not in lost and not boards.load(board).real]
     verb = "is" if len(others) == 1 else "are"
     return f"without it no {', '.join(lost)}" + (f"; {', '.join(others)} {verb} not affected" if others else "")
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +33,6 @@ class Firmware:
     ram_bytes: int
 
 
-@dataclass(frozen=True)
-class Missing:
-    """A program or library that a board needs and this machine lacks."""
-
-    name: str
-    purpose: str
-    package: str  # Debian's
-    to_build: bool  # False: only to run what was built
-
-    @property
-    def remedy(self) -> str:
-        """The command that installs it."""
-        return f"sudo apt install {self.package}"
-
-
 def build_root() -> Path:
     """Where builds go: $TINYMETAFED_BUILD_DIR, else .pio/experiments of the checkout, else the user's cache folder."""
     if chosen := os.environ.get("TINYMETAFED_BUILD_DIR"):
@@ -58,37 +43,50 @@ def build_root() -> Path:
     return Path(cache) / "tinymetafed"
 
 
-def build(
-    experiment: Path,
-    board: str,
-    *,
-    key: str,
-    quiet: bool = True,
-    optimization: str | None = None,
-    kernels: str | None = None,
-) -> Firmware:
-    """Generates and compiles what changed since the last build of the same ``key`` and board.
+@dataclass(frozen=True)
+class Deviation:
+    """What a measurement builds otherwise than the board's file says; boards/generate.py and the builder read it."""
+
+    optimization: str | None = None  # for instance -O2
+    kernels: str | None = None  # a folder of firmware/bench, in place of the core's
+    receive_window: int | None = None  # bytes
+
+    def environment(self) -> dict[str, str]:
+        """The variables that tell the build."""
+        return {f"TINYMETAFED_{name.upper()}": "" if value is None else str(value) for name, value in asdict(self).items()}
+
+    def folder(self, key: str) -> str:
+        """A build folder of its own."""
+        return "-".join([key, *(str(value).lstrip("-") for value in asdict(self).values() if value is not None)])
+
+
+AS_THE_BOARD_SAYS = Deviation()
+
+
+def build(experiment: Path, board: str, *, key: str, quiet: bool = True, deviation: Deviation = AS_THE_BOARD_SAYS) -> Firmware:
+    """Generates and compiles what changed since the last build of the same ``key``, ``deviation`` and board.
 
     ``key`` names the build folder: experiments with different keys never overwrite each other, and builds of one key
-    wait for each other. Not ``quiet``: PlatformIO's output goes to standard error as it comes. ``optimization`` in place
-    of the board's own, ``kernels`` from that folder of firmware/bench in place of the core's: in build folders of their own.
+    wait for each other. Not ``quiet``: PlatformIO's output goes to standard error as it comes.
     Raises FirmwareError, for an experiment that does not fit the board too.
     """
     require_tools(board)
-    folder = build_root() / "-".join([key, *(word.lstrip("-") for word in (optimization, kernels) if word)])
+    folder = build_root() / deviation.folder(key)
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "platformio", "run", "--project-dir", str(root()), "--environment", board]
-    environment = os.environ | {
-        "TINYMETAFED_EXPERIMENT": str(experiment.resolve()),
-        "TINYMETAFED_OPTIMIZATION": optimization or "",
-        "TINYMETAFED_KERNELS": kernels or "",
-        "PLATFORMIO_CORE_DIR": str(folder / "core"),
-        "PLATFORMIO_WORKSPACE_DIR": str(folder),
-        "PLATFORMIO_BUILD_DIR": str(folder / "build"),
-        "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no",
-        "PLATFORMIO_DISABLE_UPGRADE_CHECK": "true",
-        "PYTHONDONTWRITEBYTECODE": "1",  # the platform's own Python lies in site-packages, which is not ours to write
-    }
+    environment = (
+        os.environ
+        | deviation.environment()
+        | {
+            "TINYMETAFED_EXPERIMENT": str(experiment.resolve()),
+            "PLATFORMIO_CORE_DIR": str(folder / "core"),
+            "PLATFORMIO_WORKSPACE_DIR": str(folder),
+            "PLATFORMIO_BUILD_DIR": str(folder / "build"),
+            "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no",
+            "PLATFORMIO_DISABLE_UPGRADE_CHECK": "true",
+            "PYTHONDONTWRITEBYTECODE": "1",  # the platform's own Python lies in site-packages, which is not ours to write
+        }
+    )
     with locked(folder / "lock"):
         if quiet:
             done = subprocess.run(
@@ -107,26 +105,26 @@ def build(
 
 
 def require_tools(board: str) -> None:
-    """Raises FirmwareError, naming what to install, when this machine cannot build for the board."""
+    """Raises FirmwareError, naming what to install, when this machine cannot build for the board and start it."""
+    if boards.load(board).real:
+        raise FirmwareError(f"firmware for {board}: a real board is flashed; `pio run -e {board} -t upload` builds for it")
     if lacking := [tool for tool in missing_tools(board) if tool.to_build]:
         names = ", ".join(f"{tool.name} ({tool.purpose})" for tool in lacking)
-        packages = " ".join(tool.package for tool in lacking)
-        raise FirmwareError(f"firmware for {board}: missing {names}; on Debian: sudo apt install {packages}")
+        raise FirmwareError(f"firmware for {board}: missing {names}; {boards.remedy(lacking)}")
 
 
-def missing_tools(board: str) -> list[Missing]:
+def missing_tools(board: str) -> list[boards.Requirement]:
     """What building for a board and running it needs and this machine lacks."""
     facts = boards.load(board)
     compiler = shutil.which(f"{facts.toolchain_prefix}g++")
     found = []
     for need in facts.requirements:
-        if need.command is not None:
-            there = shutil.which(need.command) is not None
+        if need.is_command:
+            there = shutil.which(need.name) is not None
         else:
             there = compiler is not None and _compiler_finds(compiler, need.name)
         if not there:
-            is_emulator = facts.emulator is not None and need.name == facts.emulator[0]
-            found.append(Missing(need.name, need.purpose, need.package, to_build=not is_emulator))
+            found.append(need)
     return found
 
 

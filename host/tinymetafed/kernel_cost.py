@@ -19,7 +19,7 @@ from tinymetafed_codegen.spec import Experiment
 from . import cycles, runner
 from .cycles import executions
 from .cycles.executions import Uncountable
-from .firmware import Firmware
+from .firmware import Deviation, Firmware
 from .learn import downlink
 from .learn.strategy import TinyMetaFed
 from .learn.weights import Floats, initial
@@ -70,7 +70,7 @@ def kernels(
     """
     facts = _counting_board(board)
     observer.stage(f"building firmware for {board}")
-    ours = runner.build(experiment, source, board, optimization=optimization)
+    ours = runner.build(experiment, source, board, Deviation(optimization))
     counter, estimate = _counter(facts)
     cost = measure(experiment, facts, ours, observer, counter)
     figures: dict[str, Any] = {"board": board, "optimization": optimization, **_figures(cost, ours, facts)}
@@ -79,7 +79,7 @@ def kernels(
         observer.event(f"no textbook version of {', '.join(sorted(lacking))} to compare with")
     else:
         observer.stage(f"building firmware for {board} with textbook kernels")
-        theirs = runner.build(experiment, source, board, optimization=optimization, kernels=TEXTBOOK)
+        theirs = runner.build(experiment, source, board, Deviation(optimization, TEXTBOOK))
         plain = measure(experiment, facts, theirs, observer, counter)
         difference = float(np.abs(plain.weights - cost.weights).max())
         figures[TEXTBOOK] = {**_figures(plain, theirs, facts), "weights_differ_by": difference}
@@ -155,8 +155,8 @@ def _compare(by_timer: int, by_plugin: float) -> None:
 
 def _counting_board(board: str) -> Board:
     facts = boards.load(board)
-    if facts.emulator is None:
-        raise BenchError(f"board '{board}' has no instruction counter; choose an emulated board such as mps2")
+    if facts.kind != "qemu":
+        raise BenchError(f"board '{board}' has no instruction counter; choose one that runs in QEMU, such as mps2")
     return facts
 
 

@@ -24,7 +24,7 @@ from tinymetafed_codegen.spec import Experiment, FolderTask, OmniglotTask, dump
 
 from . import evaluate, export, firmware, server, store
 from .evaluate import Collapsed
-from .firmware import Firmware
+from .firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
 from .fleet import Fleet
 from .learn.strategy import TinyMetaFed
 from .learn.tasks import HELD_OUT, Task
@@ -80,13 +80,11 @@ def manifest_of(experiment: Experiment, source: str, board: str) -> dict[str, An
     return generate.design(experiment, boards.load(board), source).manifest
 
 
-def build(
-    experiment: Experiment, source: str, board: str, *, optimization: str | None = None, kernels: str | None = None
-) -> Firmware:
+def build(experiment: Experiment, source: str, board: str, deviation: Deviation = AS_THE_BOARD_SAYS) -> Firmware:
     """Builds the experiment's firmware for a board, in a folder of its model's own. Raises FirmwareError, SpecError."""
     manifest_of(experiment, source, board)  # refuses a model that is too large before anything is compiled
     settled = settle(experiment, source)
-    return firmware.build(settled, board, key=settled.parent.name, optimization=optimization, kernels=kernels)
+    return firmware.build(settled, board, key=settled.parent.name, deviation=deviation)
 
 
 def settle(experiment: Experiment, source: str) -> Path:
@@ -198,7 +196,7 @@ def same_model(setup: Setup, run: RunData) -> None:
     """Raises StoreError when this version makes another model of a run's experiment than its weights belong to."""
     if setup.manifest["model_hash"] != run.manifest["model_hash"]:
         own = generate.own_source(setup.experiment)
-        remedy = f"{own} as it was then, or use " if own else "use "
+        remedy = f"restore {own} as it was then, or use " if own else "use "
         raise StoreError(
             f"{run.path / 'run.db'}: holds weights of model {run.manifest['model_hash']}, this version makes its experiment "
             f"into model {setup.manifest['model_hash']}; {remedy}tinymetafed {run.run['tinymetafed']}"

@@ -22,7 +22,7 @@ from platformio.test.runners.base import TestRunnerBase
 
 START_SECONDS = 20.0  # until the line is announced
 SILENCE_SECONDS = 60.0  # for one test
-_ANNOUNCEMENT = re.compile(r"(?:pty|char device redirected to) (/dev/\S+)")
+_ANNOUNCEMENT = re.compile(r"\b(?:pty|char device redirected to)\s+(/\S+).*\n")
 
 
 class CustomTestRunner(TestRunnerBase):  # type: ignore[misc]  # PlatformIO is untyped; it asks for this name
@@ -45,25 +45,27 @@ class CustomTestRunner(TestRunnerBase):  # type: ignore[misc]  # PlatformIO is u
             raise UnitTestSuiteError(
                 f"{self.board}: unit tests run on emulated boards and as host processes, not on this board"
             )
-        packages = {need.get("command"): package for package, need in self.facts["debian_packages"].items()}
+        remedies = {
+            need.get("command"): f"{how}{origin}"
+            for how, origins in (("on Debian: sudo apt install ", "debian_packages"), ("download it from ", "downloads"))
+            for origin, need in self.facts.get(origins, {}).items()
+        }
         for program in (f"{self.facts['toolchain_prefix']}g++", *(self.facts["emulator"] or [])[:1]):
-            if program in packages and shutil.which(program) is None:
-                raise UnitTestSuiteError(
-                    f"{self.board}: {program} is not installed; on Debian: sudo apt install {packages[program]}"
-                )
+            if program in remedies and shutil.which(program) is None:
+                raise UnitTestSuiteError(f"{self.board}: {program} is not installed; {remedies[program]}")
 
     def stage_testing(self) -> None:
         """Starts the firmware and turns what it says into test cases. Raises UnitTestSuiteError when it falls silent."""
         if self.options.without_testing:
             return
         build_dir = Path(self.project_config.get("platformio", "build_dir"))
-        program = build_dir / self.test_suite.env_name / "firmware.elf"
+        build = build_dir / self.test_suite.env_name
+        boards = self.project_config.get("platformio", "boards_dir")
+        meant = {"program": build / "firmware.elf", "boards": Path(boards).resolve(), "line": build / "line"}
         command = [*(self.facts["emulator"] or ["{program}", "--exit-with-stdin"]), *self.facts["serial"]]
         pipe = subprocess.PIPE
         with tempfile.TemporaryFile() as errors:
-            process = subprocess.Popen(
-                [word.replace("{program}", str(program)) for word in command], stdin=pipe, stdout=pipe, stderr=errors
-            )
+            process = subprocess.Popen([word.format(**meant) for word in command], stdin=pipe, stdout=pipe, stderr=errors)
             try:
                 with serial.Serial(_line_of(process), timeout=0.1) as line:
                     self._read(_lines(line, process))
@@ -105,7 +107,7 @@ def _line_of(process: subprocess.Popen[bytes]) -> str:
     """The pseudo-terminal that the process announces."""
     assert process.stdout is not None
     until, said = time.monotonic() + START_SECONDS, ""
-    while (match := _ANNOUNCEMENT.search(said)) is None or "\n" not in said[match.start() :]:
+    while (match := _ANNOUNCEMENT.search(said)) is None:
         if not select.select([process.stdout], [], [], max(0.0, until - time.monotonic()))[0]:
             raise UnitTestSuiteError(f"has announced no serial line in {START_SECONDS:g} s; it said {said!r}")
         data = os.read(process.stdout.fileno(), 4096)

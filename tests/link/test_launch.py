@@ -24,36 +24,51 @@ HERE = Path(__file__).parent
 Install = Callable[..., Path]
 
 STAND_IN = """#!{python}
-import os, sys, time
+import os, re, sys, time
 sys.path[:0] = {path!r}
 from fake_device import FakeDevice
 {first}
 sys.stderr.write("arguments: " + " ".join(sys.argv[1:]))
-identity = [word for word in sys.argv if "data=0x" in word or len(word) == 16][-1][-100:]
-digits = identity.split("data=0x")[-1][:16]
+digits = [found[1] for word in sys.argv if (found := re.search("(?:0x|^)([0-9a-f]{{16}})(?:,|$)", word))][-1]
 device = FakeDevice(board={board!r}, unique_id=bytes.fromhex(digits), silent={silent})
-print({announcement!r} + device.url + {ending!r}, flush=True)
+{announce}
 if {reads_stdin}:
     sys.stdin.read()
 else:
     time.sleep(600)
 """
 
+# By kind: the program, its board, and how it tells where the line is. Renode puts it where it is told to.
+STAND_INS = {
+    "native": ("firmware", "native", "print('pty', device.url, flush=True)"),
+    "qemu": ("qemu-system-arm", "mps2", "print('char device redirected to', device.url, '(label serial0)', flush=True)"),
+    "renode": (
+        "renode",
+        "nrf52840",
+        """
+line = [word for word in sys.argv if word.startswith("$line=")][0].split('"')[1]
+if os.path.lexists(line):
+    os.remove(line)
+os.symlink(device.url, line)
+print("(monitor) $line=" + line + "; include board.resc\\r\\npty\\r\\n" + line + "\\r", flush=True)
+""",
+    ),
+}
+
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """``install(kind)`` puts a stand-in for the native program or for qemu-system-arm in place and gives its path."""
+    """``install(kind)`` puts a stand-in for the native program, qemu-system-arm or renode in place and gives its path."""
 
     def write(kind: str, *, first: str = "", silent: bool = False) -> Path:
-        qemu = kind == "qemu"
-        program = tmp_path / ("qemu-system-arm" if qemu else "firmware")
+        name, board, announce = STAND_INS[kind]
+        program = tmp_path / name
         text = STAND_IN.format(
             python=sys.executable,
             path=[str(HERE), *sys.path],
-            board=b"mps2" if qemu else b"native",
-            announcement="char device redirected to " if qemu else "pty ",
-            ending=" (label serial0)" if qemu else "",
-            reads_stdin=not qemu,
+            board=board.encode(),
+            announce=announce,
+            reads_stdin=kind != "qemu",
             first=first,
             silent=silent,
         )
@@ -77,10 +92,12 @@ def alive(pid: int) -> bool:
 
 
 def test_parse() -> None:
-    assert parse(["native:8", "qemu:4", "qemu:2@mps2", "/dev/ttyACM0", "COM5", "socket://[::1]:9", "loop://"]) == [
+    urls = ["native:8", "qemu:4", "qemu:2@mps2", "renode:3", "/dev/ttyACM0", "COM5", "socket://[::1]:9", "loop://"]
+    assert parse(urls) == [
         DeviceSpec("native:8", "native", "native", 8),
         DeviceSpec("qemu:4", "qemu", "mps2", 4),
         DeviceSpec("qemu:2@mps2", "qemu", "mps2", 2),
+        DeviceSpec("renode:3", "renode", "nrf52840", 3),
         DeviceSpec("/dev/ttyACM0", "serial"),
         DeviceSpec("COM5", "serial"),
         DeviceSpec("socket://[::1]:9", "serial"),
@@ -97,8 +114,12 @@ def test_parse() -> None:
         ("qemu", "from 1 on"),
         ("qemu:x", "from 1 on"),
         ("qemu:4@mps3", "did you mean 'mps2'?"),
-        ("native:1@mps2", "use qemu:1@mps2"),
+        ("native:1@mps2", "use qemu:1"),
         ("qemu:3@native", "use native:3"),
+        ("qemu:3@nrf52840", "use renode:3"),
+        ("renode:1@mps2", "use qemu:1"),
+        ("native:1@nano33ble", "connect it and give its port: PORT@nano33ble"),
+        ("qemu:1@esp32dev", "connect it and give its port: PORT@esp32dev"),
         ("natve:4", "did you mean 'native:4'?"),
         ("bochs:4", "expected native:N, qemu:N"),
         ("", "expected native:N"),
@@ -130,6 +151,7 @@ def test_parse_of_anything_is_a_device_or_an_error(url: str) -> None:
 def test_launch_greets_all_kinds_and_stops_them(install: Install) -> None:
     native = install("native")
     install("qemu")
+    install("renode")
     asked: list[str] = []
 
     def firmware(board: str) -> Path:
@@ -138,13 +160,13 @@ def test_launch_greets_all_kinds_and_stops_them(install: Install) -> None:
 
     port = FakeDevice(board=b"nano33ble", unique_id=b"realport")
     try:
-        with launch(parse(["native:2", "qemu:1", "native:1", port.url]), firmware) as devices:
-            assert [device.url for device in devices] == ["native#1", "native#2", "qemu#1", "native#3", port.url]
-            assert [device.board for device in devices] == ["native", "native", "mps2", "native", "nano33ble"]
-            assert len({device.hello.unique_id for device in devices}) == 5
-            assert asked == ["native", "mps2"]
-            processes = [device.process for device in devices[:4] if device.process is not None]
-            assert all(process.poll() is None for process in processes) and len(processes) == 4
+        with launch(parse(["native:2", "qemu:1", "native:1", "renode:1", port.url]), firmware) as devices:
+            assert [device.url for device in devices] == ["native#1", "native#2", "qemu#1", "native#3", "renode#1", port.url]
+            assert [device.board for device in devices] == ["native", "native", "mps2", "native", "nrf52840", "nano33ble"]
+            assert len({device.hello.unique_id for device in devices}) == 6
+            assert asked == ["native", "mps2", "nrf52840"]
+            processes = [device.process for device in devices[:5] if device.process is not None]
+            assert all(process.poll() is None for process in processes) and len(processes) == 5
             assert devices[0].session.fetch(0, 2).tolist() == [0, 0]
     finally:
         port.close()
@@ -170,7 +192,7 @@ def test_killed_process_is_named(install: Install) -> None:
         devices[0].session.fetch(0, 1)
 
 
-@pytest.mark.parametrize("kind", ["native", "qemu"])
+@pytest.mark.parametrize("kind", list(STAND_INS))
 def test_a_killed_process_is_started_again_as_the_same_device(install: Install, kind: str) -> None:
     program = install(kind)
     seen: list[str] = []
@@ -197,7 +219,7 @@ def test_a_process_that_hangs_is_replaced(install: Install) -> None:
         assert process.returncode is not None
 
 
-@pytest.mark.parametrize("kind", ["native", "qemu"])
+@pytest.mark.parametrize("kind", list(STAND_INS))
 def test_no_process_outlives_a_killed_host(install: Install, tmp_path: Path, kind: str) -> None:
     program = install(kind)
     script = tmp_path / "host.py"
@@ -246,13 +268,20 @@ def test_missing_emulator_names_the_package(tmp_path: Path, monkeypatch: pytest.
         launch(parse(["qemu:4"]), Path).__enter__()
 
 
+def test_a_missing_emulator_without_a_package_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    where = r"renode: not installed, board 'nrf52840'.*put `renode` on the PATH, from https://github.com/renode/renode/releases"
+    with pytest.raises(EmulatorMissing, match=where + ", or use native:4"):
+        launch(parse(["renode:4"]), Path).__enter__()
+
+
 def test_missing_program(tmp_path: Path) -> None:
     with pytest.raises(LaunchError, match="cannot be started"):
         launch(parse(["native:1"]), lambda board: tmp_path / "none").__enter__()
 
 
 def test_exact_counts_need_an_emulator(install: Install) -> None:
-    with pytest.raises(LaunchError, match="need an emulator"):
+    with pytest.raises(LaunchError, match="need QEMU"):
         launch(parse(["native:1"]), Path, icount=True).__enter__()
     install("qemu", first="assert sys.argv[-2:] == ['-icount', 'shift=10']")
     with launch(parse(["qemu:1"]), Path, icount=True) as devices:

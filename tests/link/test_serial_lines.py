@@ -115,7 +115,7 @@ def test_a_board_that_is_silent_without_dtr(plug: Plug, monkeypatch: pytest.Monk
 def test_opening_and_reopening_reboots_nothing(plug: Plug, monkeypatch: pytest.MonkeyPatch) -> None:
     _, shim = plug(resets=True)
     seen = watch_lines(monkeypatch, shim)
-    for line in {each.line for each in usb.KNOWN_USB.values()} | {Line()}:
+    for line in {each.line for each in usb.known_usb().values()} | {Line()}:
         for _ in range(2):
             open_transport(shim.url, line=line).close()
     assert shim.boots == 0 and len(seen) >= 4
@@ -140,6 +140,17 @@ def test_a_port_with_its_board_in_the_url() -> None:
         parse(["/dev/ttyACM0@mps3"])
     with pytest.raises(DeviceUrlError, match="given twice"):
         parse(["/dev/ttyACM0", "/dev/ttyACM0@mps2"])
+
+
+def test_the_board_that_the_url_names_must_be_the_one_that_answers(plug: Plug) -> None:
+    _, shim = plug({"board": b"nano33ble"})
+    with launch(parse([f"{shim.url}@nano33ble"]), Path) as (found,):
+        assert found.board == "nano33ble"
+    with (
+        pytest.raises(WrongFirmware, match=rf"^{shim.url}@esp32dev: a nano33ble has answered; give {shim.url}@nano33ble"),
+        launch(parse([f"{shim.url}@esp32dev"]), Path),
+    ):
+        pass
 
 
 # --- Coming back ---

@@ -22,10 +22,9 @@ env.Append(
         "-Wl,-Map,${TARGET.base}.map",
     ],
 )
-if facts.get("cxx_headers"):
-    # The compiler comes without a C++ library: the few headers that firmware needs are ours, and there is none to link.
-    env.Append(CXXFLAGS=["-isystem", str(boards / facts["cxx_headers"])])
-    env.Replace(LINK="$CC")
+if facts.get("freestanding_headers"):
+    # The compiler comes without C and C++ libraries: the few headers that firmware needs are ours, the functions the port's.
+    env.Append(CXXFLAGS=["-isystem", str(boards / facts["freestanding_headers"])], LIBS=["gcc"])
 if linker_script:
     # The script's memory sizes come from the board's JSON; symbols must be defined before the script is read.
     sizes = [f"-Wl,--defsym=board_{memory}_bytes={facts[f'{memory}_bytes']}" for memory in ("ram", "flash")]

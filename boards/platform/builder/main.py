@@ -47,7 +47,8 @@ def check_budget(target, source, env):
 size = env.VerboseAction(check_budget, "Budget of $SOURCE")
 env.AddPlatformTarget("size", program, size, "Check what it takes of the board's memory")
 
-emulator = [part.format(program=env.subst("$PROGPATH"), boards=boards) for part in facts["emulator"] or ["{program}"]]
-env.Replace(UPLOADCMD=shlex.join([*emulator, *facts["serial"]]))
+meant = {"program": env.subst("$PROGPATH"), "boards": boards, "line": Path(env.subst("$BUILD_DIR")) / "line"}
+run = [part.format(**meant) for part in [*(facts["emulator"] or ["{program}"]), *facts["serial"]]]
+env.Replace(UPLOADCMD=shlex.join(run).replace("$", "$$"))  # what SCons reads as a variable is the emulator's own
 upload = env.AddPlatformTarget("upload", program, env.VerboseAction("$UPLOADCMD", "$UPLOADCMD"), "Run on a pty")
 AlwaysBuild(upload)

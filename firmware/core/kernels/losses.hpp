@@ -47,7 +47,10 @@ struct SoftmaxCrossEntropy {
       sum += dy[i];
     }
     const int wanted = static_cast<int>(target[0]);
-    for (int i = 0; i < kOutputs; ++i) dy[i] = clamp(dy[i] / sum - (i == wanted ? T(1) : T(0)), limit);
+    for (int i = 0; i < kOutputs; ++i) {
+      const T probability = dy[i] / sum;
+      dy[i] = clamp(i == wanted ? probability - T(1) : probability, limit);
+    }
   }
 };
 

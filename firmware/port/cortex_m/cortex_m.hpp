@@ -17,6 +17,13 @@ struct Mpu {
 };
 constexpr uint32_t kMpuEnable = 1u << 0;
 constexpr uint32_t kMpuKeepDefaultMap = 1u << 2;
+constexpr uint32_t kMpuNeverExecute = 1u << 28;
+enum class Access : uint32_t {
+  kNone = 0u << 24 | kMpuNeverExecute,
+  kReadWrite = 3u << 24 | kMpuNeverExecute,
+  kReadOnly = 6u << 24 | kMpuNeverExecute,
+  kCode = 6u << 24,
+};
 
 // System control block, the part about faults.
 struct Faults {
@@ -34,6 +41,8 @@ inline Mpu& mpu() { return *reinterpret_cast<Mpu*>(0xE000ED90); }
 inline Faults& faults() { return *reinterpret_cast<Faults*>(0xE000ED28); }
 inline Register& coprocessor_access() { return *reinterpret_cast<Register*>(0xE000ED88); }
 inline Register& interrupt_enable() { return *reinterpret_cast<Register*>(0xE000E100); }  // interrupts 0 to 31
+inline Register& reset_control() { return *reinterpret_cast<Register*>(0xE000ED0C); }     // AIRCR
+constexpr uint32_t kResetSystem = 0x05FAu << 16 | 1u << 2;                                // the key, and what it unlocks
 
 inline uint32_t address_of(const void* symbol) { return reinterpret_cast<uint32_t>(symbol); }
 
@@ -43,6 +52,29 @@ struct InterruptsOff {
   InterruptsOff(const InterruptsOff&) = delete;
   InterruptsOff& operator=(const InterruptsOff&) = delete;
 };
+
+// Memory holds what was written before this line.
+inline void finish_writes() { asm volatile("dsb" ::: "memory"); }
+
+inline void reset() {
+  finish_writes();
+  reset_control() = kResetSystem;
+}
+
+// Rules for `bytes` from `start` on, once enable_protection() has been called: a power of two, and `start` a multiple of it.
+// Where regions overlap the one with the higher number counts.
+inline void protect(uint32_t number, uint32_t start, uint32_t bytes, Access access) {
+  const uint32_t log2_bytes = 31u - static_cast<uint32_t>(__builtin_clz(bytes));
+  mpu().number = number;
+  mpu().base = start;
+  mpu().attributes = static_cast<uint32_t>(access) | (log2_bytes - 1) << 1 | 1u;
+}
+
+// What no region covers keeps the default map. Every fault ends in the hard fault's handler, which runs unprotected.
+inline void enable_protection() {
+  mpu().control = kMpuEnable | kMpuKeepDefaultMap;
+  asm volatile("dsb\n isb" ::: "memory");
+}
 
 // Sleeps until an interrupt is pending; with interrupts off, one that comes before is not lost.
 inline void sleep() { asm volatile("wfi" ::: "memory"); }

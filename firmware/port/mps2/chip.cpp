@@ -2,9 +2,9 @@
 #include "registers.hpp"
 
 extern "C" {
-// From boards/mps2.ld; only their addresses mean something.
+// From boards/cortex_m.ld; only their addresses mean something.
 extern uint32_t stack_guard;
-extern uint8_t board_ram_start, board_ram_bytes, board_flash_start, board_flash_bytes;
+extern uint8_t board_ram_start, board_ram_bytes, board_flash_start, board_flash_bytes, stack_guard_bytes;
 
 void uart0_receive_handler();
 }
@@ -14,18 +14,6 @@ namespace {
 
 using cortex_m::address_of;
 using cortex_m::faults;
-using cortex_m::mpu;
-
-constexpr uint32_t kStackGuardBytes = 1024;  // the emulator's smallest page: finer protection slows it down
-
-enum class Access : uint32_t { kNone = 0u << 24, kReadWrite = 3u << 24, kReadOnly = 6u << 24 };
-constexpr uint32_t kNeverExecute = 1u << 28;
-
-struct ProtectedRegion {
-  uint32_t start;
-  uint32_t bytes;  // a power of two, `start` a multiple of it
-  uint32_t attributes;
-};
 
 // Semihosting: the emulator (or a debugger) does `operation` for us; without one this locks up the core, which is as loud.
 void semihost(uint32_t operation, uint32_t argument) {
@@ -51,27 +39,16 @@ void print_hex(const char* name, uint32_t value) {
 
 namespace tmf::cortex_m {
 
-// QEMU's board has 4 MB where this one claims less: without walls an overrun would pass unseen. Later regions win.
+// QEMU's board has 4 MB where this one claims less: without walls an overrun would pass unseen.
 void start_chip() {
   using namespace mps2;
-  const ProtectedRegion regions[] = {
-      {0x00000000, 0x20000000, static_cast<uint32_t>(Access::kNone) | kNeverExecute},
-      {address_of(&board_flash_start), address_of(&board_flash_bytes), static_cast<uint32_t>(Access::kReadOnly)},
-      {0x20000000, 0x20000000, static_cast<uint32_t>(Access::kNone) | kNeverExecute},
-      {address_of(&board_ram_start), address_of(&board_ram_bytes), static_cast<uint32_t>(Access::kReadWrite) | kNeverExecute},
-      {address_of(&stack_guard), kStackGuardBytes, static_cast<uint32_t>(Access::kNone) | kNeverExecute},
-      {kUniqueIdAddress, 1024, static_cast<uint32_t>(Access::kReadOnly) | kNeverExecute},
-  };
-  uint32_t number = 0;
-  for (const ProtectedRegion& region : regions) {
-    const uint32_t log2_bytes = 31u - static_cast<uint32_t>(__builtin_clz(region.bytes));
-    mpu().number = number++;
-    mpu().base = region.start;
-    mpu().attributes = region.attributes | (log2_bytes - 1) << 1 | 1u;
-  }
-  // Peripherals keep the default map. Every fault ends in the hard fault's handler, which runs unprotected.
-  mpu().control = kMpuEnable | kMpuKeepDefaultMap;
-  asm volatile("dsb\n isb" ::: "memory");
+  protect(0, 0x00000000, 0x20000000, Access::kNone);
+  protect(1, address_of(&board_flash_start), address_of(&board_flash_bytes), Access::kCode);
+  protect(2, 0x20000000, 0x20000000, Access::kNone);
+  protect(3, address_of(&board_ram_start), address_of(&board_ram_bytes), Access::kReadWrite);
+  protect(4, address_of(&stack_guard), address_of(&stack_guard_bytes), Access::kNone);
+  protect(5, kUniqueIdAddress, 1024, Access::kReadOnly);
+  enable_protection();
 }
 
 extern "C" [[noreturn]] void chip_fault(const uint32_t* frame) {

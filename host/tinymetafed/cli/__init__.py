@@ -68,6 +68,7 @@ app.command("doctor")(artifacts.examine)
 app.command()(training.demo)
 bench_app = typer.Typer(help="Measure: exact instructions, bytes and memory.", no_args_is_help=True)
 bench_app.command()(measure.kernels)
+bench_app.command()(measure.memory)
 bench_app.command()(measure.wire)
 app.add_typer(bench_app, name="bench")
 

@@ -1,4 +1,4 @@
-"""Commands that measure: bench kernels, bench wire."""
+"""Commands that measure: bench kernels, bench memory, bench wire."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from tinymetafed_codegen import spec
 
 from .. import bench, kernel_cost
+from .. import memory as footprint
 from ..progress import watching
 from .options import ExperimentArgument, JsonOption, SetOption, UsageError
 
@@ -57,6 +58,35 @@ def kernels(
     console = Console()
     console.print(table)
     console.print(f"  {figures['estimate'][0].upper()}{figures['estimate'][1:]}.", highlight=False, soft_wrap=True)
+
+
+def memory(
+    experiments: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Experiment files; default: the examples and a presence detector of the paper's size."),
+    ] = None,
+    board: Annotated[
+        list[str] | None,
+        typer.Option(help="An emulated board. May be given several times. [default: all that run on this machine]"),
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Measure what a firmware takes of a board: flash, static RAM, and how deep its stack gets in whole rounds."""
+    chosen = footprint.models(experiments or [])
+    with watching() as watch:
+        figures = footprint.memory(chosen, board or footprint.emulated_boards(), watch)
+    if json_:
+        print(json.dumps(figures))
+        return
+    table = Table(title="Bytes; RAM is static RAM and deepest stack together", title_justify="left")
+    for heading in ("model", "board"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("flash", "of", "static RAM", "stack", "RAM", "of"):
+        table.add_column(heading, justify="right")
+    for each in figures:
+        columns = ("flash", "flash_available", "static", "stack", "ram", "ram_available")
+        table.add_row(each["model"], each["board"], *(f"{each[column]:,}" for column in columns))
+    Console().print(table)
 
 
 def wire(

@@ -25,7 +25,7 @@ DeviceOption = Annotated[
     typer.Option(
         "--device",
         "-d",
-        help="Where clients run: native:4, qemu:4, qemu:4@mps2, /dev/ttyACM0, COM5, socket://host:port. "
+        help="Where clients run: native:4, qemu:4, renode:4, /dev/ttyACM0, COM5, socket://host:port. "
         "May be given several times. [default: native:2]",
     ),
 ]

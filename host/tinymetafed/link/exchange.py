@@ -108,6 +108,11 @@ class Exchange:
         """Damaged frames received and dropped."""
         return self._decoder.damaged
 
+    def delimit(self) -> None:
+        """Sends a lone 0x00: it ends whatever noise is in the device's decoder, and means nothing else."""
+        self._transport.write(b"\0")
+        self._down[0] += 1
+
     # --- One request ---
 
     def request(self, message: protocol.Request) -> protocol.Record:

@@ -20,16 +20,18 @@ from pathlib import Path
 from typing import IO
 
 from tinymetafed_codegen import boards
+from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.protocol import HelloAnswer
 
 from .device import Device, Way
-from .errors import LaunchError, LinkError
+from .errors import LaunchError, LinkError, WrongFirmware
 from .faults import FaultError, FaultPlan, Injector
 from .record import Recorder
-from .session import START_SECONDS, Session
+from .session import START_SECONDS, Session, board_name
 from .transport import Transport, open_transport, ready
 from .usb import line_of, other_ports
 
-DEFAULT_BOARDS = {"native": "native", "qemu": "mps2"}
+DEFAULT_BOARDS = {"native": "native", "qemu": "mps2", "renode": "nrf52840"}
 ICOUNT = ("-icount", "shift=10")  # one instruction = 2^10 ns of virtual time, whatever the host's load
 EXTRA_START_SECONDS = 0.2  # per process: they share the host's cores while they boot
 STOP_SECONDS = 2.0
@@ -49,7 +51,7 @@ set -- $pids
 [ $# = 0 ] || kill -KILL "$@"
 """
 _AT_BOARD = re.compile(r"(/.+|COM\d+|\w+://.+)@(\w+)")  # a port, then what is on it
-_ANNOUNCEMENT = re.compile(r"^(?:pty|char device redirected to) (/dev/\S+)", re.MULTILINE)
+_ANNOUNCEMENT = re.compile(r"\b(?:pty|char device redirected to)\s+(/\S+).*\n")
 _process_numbers = itertools.count(1)  # unique ids, also across several launches
 
 
@@ -73,7 +75,10 @@ class DeviceSpec:
 
 
 def parse(urls: Sequence[str]) -> list[DeviceSpec]:
-    """``native:N``, ``qemu:N``, ``qemu:N@BOARD``, or any serial URL, PORT or PORT@BOARD. Raises DeviceUrlError."""
+    """``native:N``, ``qemu:N``, ``renode:N``, each with ``@BOARD``, or any serial URL, PORT or PORT@BOARD.
+
+    Raises DeviceUrlError.
+    """
     found: list[DeviceSpec] = []
     for url in urls:
         kind, colon, rest = url.partition(":")
@@ -81,7 +86,7 @@ def parse(urls: Sequence[str]) -> list[DeviceSpec]:
             found.append(_parse_process(url, kind, rest))
         elif not url or (colon and re.fullmatch(r"\w+", kind) and re.fullmatch(r"-?\d+(@.*)?", rest)):
             near = get_close_matches(kind, DEFAULT_BOARDS, n=1)
-            expected = "expected native:N, qemu:N, qemu:N@BOARD or a serial port"
+            expected = "expected native:N, qemu:N, qemu:N@BOARD, renode:N or a serial port"
             hint = f"did you mean '{near[0]}:{rest}'?" if near else expected
             raise DeviceUrlError(f"device '{url}': {hint}")
         else:
@@ -106,9 +111,11 @@ def _parse_process(url: str, kind: str, rest: str) -> DeviceSpec:
     if match is None or int(match[1]) == 0:
         raise DeviceUrlError(f"device '{url}': expected a number of processes from 1 on, for instance {kind}:4")
     board = _known_board(url, match[2] or DEFAULT_BOARDS[kind])
-    if (kind == "qemu") != (boards.load(board).emulator is not None):
-        other = f"qemu:{match[1]}@{board}" if kind == "native" else f"native:{match[1]}"
-        hint = other if kind == "native" or board == DEFAULT_BOARDS["native"] else "a serial port"
+    if boards.load(board).real:
+        raise DeviceUrlError(f"device '{url}': board '{board}' is a real one; connect it and give its port: PORT@{board}")
+    right = boards.load(board).kind
+    if kind != right:
+        hint = f"{right}:{match[1]}" if board == DEFAULT_BOARDS[right] else f"{right}:{match[1]}@{board}"
         raise DeviceUrlError(f"device '{url}': board '{board}' does not run as {kind}; use {hint}")
     return DeviceSpec(url, kind, board, int(match[1]))
 
@@ -129,11 +136,11 @@ def launch(
 
     ``firmware`` gives the program for a board's name and is called once per board that runs as a process; ``icount``
     makes emulators count instructions exactly, ``options`` are further ones of theirs; ``faults`` are injected between
-    host and devices; ``record`` is the file that every byte is written to; ``check`` runs on each device now and whenever
-    it comes back. Raises LaunchError, EmulatorMissing, the session's LinkErrors, and what ``check`` raises.
+    host and devices; ``record`` is the file that every byte is written to; ``check`` runs on each device now and
+    whenever it comes back. Raises LaunchError, EmulatorMissing, the session's LinkErrors, and what ``check`` raises.
     """
     if icount and any(spec.kind != "qemu" for spec in specs):
-        raise LaunchError("exact instruction counts need an emulator; use qemu:N")
+        raise LaunchError("exact instruction counts need QEMU; use qemu:N")
     if faults is not None and faults.reboots:
         for spec in specs:
             if spec.kind == "serial":
@@ -161,11 +168,23 @@ def launch(
         yield devices
 
 
-def _command(board: boards.Board, program: Path, unique_id: str) -> list[str]:
-    """The command that runs ``program`` as the device with this id, 16 hexadecimal digits."""
+def command(board: boards.Board, program: Path, unique_id: str, line: Path) -> list[str]:
+    """The command that runs ``program`` as the device with this id, 16 hexadecimal digits.
+
+    It makes a serial line and announces its path, which is ``line`` where the emulator wants to be told one.
+    """
     started = (str(program), "--exit-with-stdin") if board.emulator is None else board.emulator
-    words = [*started, *board.serial, *board.unique_id]
-    return [word.replace("{program}", str(program)).replace("{unique_id}", unique_id) for word in words]
+    meant = {"{program}": program, "{boards}": find("boards"), "{unique_id}": unique_id, "{line}": line}
+    words = [*started, *board.unique_id, *board.serial]
+    for placeholder, value in meant.items():
+        words = [word.replace(placeholder, str(value)) for word in words]
+    return words
+
+
+def announced(said: str) -> str | None:
+    """The path of the serial line, once a process has said it on its standard output."""
+    match = _ANNOUNCEMENT.search(said)
+    return None if match is None else os.path.realpath(match[1])
 
 
 class _Process:
@@ -201,14 +220,14 @@ class _Process:
         """The path of the pseudo-terminal that it announces. Raises LaunchError when it ends, or at time ``until``."""
         assert self.popen.stdout is not None
         said = ""
-        while (match := _ANNOUNCEMENT.search(said)) is None or "\n" not in said[match.start() :]:
+        while (path := announced(said)) is None:
             if not ready(self.popen.stdout.fileno(), until - time.monotonic()):
                 raise LaunchError(f"{self.program}: has announced no serial line; it said {said!r}{self.diagnosis()}")
             data = os.read(self.popen.stdout.fileno(), 4096)
             if not data:
                 raise LaunchError(f"{self.program}: ended at its start{self.diagnosis()}")
             said += data.decode(errors="replace")
-        return match[1]
+        return path
 
     def diagnosis(self) -> str:
         """How it ended and the last it said, for an error's text."""
@@ -273,6 +292,9 @@ class _ProcessPort:
         self._path = self._process.line(until)
         return self._reopen()
 
+    def confirm(self, hello: HelloAnswer) -> None:
+        """Believes it: the process runs what was built for its board."""
+
     def ways_back(self) -> Iterator[Way]:
         if not self._process.ended:
             yield Way(lambda: f"answers again on {self._path}", self._reopen)
@@ -311,6 +333,14 @@ class _SerialPort:
         """Opens the line as the board on it needs it."""
         return self._open(self._path)
 
+    def confirm(self, hello: HelloAnswer) -> None:
+        """Raises WrongFirmware when the URL names another board than the one that has answered."""
+        if self._declared not in (None, board_name(hello)):
+            raise WrongFirmware(
+                f"{self.name}@{self._declared}: a {board_name(hello)} has answered; give {self.name}@{board_name(hello)}, or "
+                f"the port of the {self._declared}"
+            )
+
     def ways_back(self) -> Iterator[Way]:
         was = self._path
         for path in dict.fromkeys((was, self.name)):
@@ -343,11 +373,10 @@ def _start_all(
     known = {name: boards.load(name) for name in dict.fromkeys(wanted)}
     for name, board in known.items():
         if board.emulator is not None and shutil.which(board.emulator[0]) is None:
-            emulator = board.emulator[0]
-            package = next((need.package for need in board.requirements if need.command == emulator), emulator)
+            needs = [need for need in board.requirements if not need.to_build]
             raise EmulatorMissing(
-                f"{emulator}: not installed, board '{name}' runs in it; "
-                f"`sudo apt install {package}`, or use native:{len(wanted)}"
+                f"{board.emulator[0]}: not installed, board '{name}' runs in it; "
+                f"{boards.remedy(needs)}, or use native:{len(wanted)}"
             )
     programs = {name: firmware(name) for name in known}
     watchdog = subprocess.Popen(["/bin/sh", "-c", _WATCHDOG], stdin=subprocess.PIPE, start_new_session=True)
@@ -369,10 +398,12 @@ def _start_all(
             watchdog.stdin.write(f"{change} {pid}\n".encode())
             watchdog.stdin.flush()
 
+    lines = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tinymetafed-")))
     stack.callback(stop_all)
     for name in wanted:
-        command = _command(known[name], programs[name], f"{next(_process_numbers):016x}")
-        processes.append(_Process([*command, *options], tell))
+        unique_id = f"{next(_process_numbers):016x}"
+        words = command(known[name], programs[name], unique_id, lines / unique_id)
+        processes.append(_Process([*words, *options], tell))
     return processes
 
 
@@ -384,6 +415,7 @@ def _greet(stack: ExitStack, port: _ProcessPort | _SerialPort, patience: float) 
         try:
             session = Session(transport, name=port.name)
             hello = session.hello(max(0.0, until - time.monotonic()))
+            port.confirm(hello)
         except BaseException:
             transport.close()
             raise

@@ -64,8 +64,7 @@ class Session(Exchange):
         while time.monotonic() < end:
             # Each has its own sequence and any answer counts: the first may wait in a board that is still booting.
             sent = self._prepare(message)
-            self._transport.write(b"\0")  # ends whatever noise the opening of the line has left in the decoder
-            self._down[0] += 1
+            self.delimit()  # the opening of the line may have left noise
             self._send(sent)
             asked[sent.sequence] = sent
             pause = HELLO_SECONDS + 10 * 2 * len(sent.frame) / self._transport.baud

@@ -15,6 +15,7 @@ Bytes = NDArray[np.uint8]
 Metric = Literal["mse", "accuracy"]
 
 HELD_OUT = 1 << 20  # clients from here on are meta-test clients: nothing of theirs is ever meta-trained on
+ANY_NUMBER = (1 << 32) - HELD_OUT  # of unseen clients, where each number is one with data of its own
 
 
 class DataError(Exception):
@@ -72,7 +73,7 @@ class Task(Protocol):
 
     @property
     def unseen_clients(self) -> int:
-        """Held-out clients with data of their own; ever more of them in a meta-test are new draws of the same data."""
+        """Held-out clients with data of their own; numbers beyond are new draws of the same data."""
 
     @property
     def data_sha256(self) -> str:

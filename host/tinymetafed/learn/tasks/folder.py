@@ -175,7 +175,7 @@ def find_files(path: Path) -> dict[str, Path]:
     return files
 
 
-def _held_out(path: Path, files: Sequence[str] | dict[str, Path], spec: FolderTask, seed: int) -> set[str]:
+def _held_out(path: Path, files: dict[str, Path], spec: FolderTask, seed: int) -> set[str]:
     """Names of the clients for the meta-test; with an own source no file is trained on, so all may be."""
     names = list(files)
     if spec.held_out is not None:

@@ -1,0 +1,28 @@
+// The part of QEMU's lx60 board that this port uses: the UART, and where the unique id stands.
+#pragma once
+
+#include <cstdint>
+
+namespace tmf::esp32isa {
+
+using Register = volatile uint32_t;
+
+// 16550 UART without its FIFOs: one byte of buffer in each direction, so that nothing is lost by switching them on.
+struct Uart {
+  Register data;
+  Register interrupt_enable;
+  Register fifo_control;
+  Register line_control;
+  Register modem_control;
+  Register line_status;
+};
+constexpr uint32_t kUartReceiveInterruptEnable = 1u << 0;  // in interrupt_enable
+constexpr uint32_t kUartTransmitEmpty = 1u << 5;           // in line_status
+
+inline Uart& uart() { return *reinterpret_cast<Uart*>(0xFD050020); }  // also in vectors.s
+constexpr uint32_t kUartInterrupt = 1u << 0;
+
+// Not the board's: eight bytes beyond its RAM that the emulator's loader fills, where silicon would have a factory-set number.
+constexpr uint32_t kUniqueIdAddress = 0x00D00000;
+
+}  // namespace tmf::esp32isa

@@ -1,0 +1,156 @@
+// An Arduino core on a POSIX host for both stand-in headers: its serial line is a pseudo-terminal, and main() runs the sketch.
+//
+// Receives as the real cores do. Nano 33 BLE: 256 bytes, what comes beyond waits with the sender; while the host has closed the
+// port (SIGUSR1, until SIGUSR2) it takes nothing to send. ESP32: as many bytes as the sketch has asked for, and what comes
+// beyond is lost. SIGTERM ends it with the exit code 0, or 3 when bytes were lost. `core MICROSECONDS` makes every look at the
+// clock, and so every training step, take that long: a board is slower than its host.
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <Arduino.h>
+
+namespace {
+
+int line = -1;
+unsigned char buffer[4096];
+size_t first = 0, count = 0;
+size_t capacity = 256;
+bool holds_sender_back = false;
+useconds_t slowness = 0;
+volatile sig_atomic_t lost = 0;
+volatile sig_atomic_t closed = 0;
+pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+void fail(const char* what) {
+  perror(what);
+  exit(1);
+}
+
+// What the interrupt handler is on a board.
+void* receive(void*) {
+  for (;;) {
+    unsigned char byte;
+    if (read(line, &byte, 1) != 1) fail("cannot read the line");
+    for (;;) {
+      pthread_mutex_lock(&lock);
+      const bool full = count == capacity;
+      if (!full) buffer[(first + count++) % sizeof buffer] = byte;
+      if (full && !holds_sender_back) lost = 1;
+      pthread_mutex_unlock(&lock);
+      if (!full || !holds_sender_back) break;
+      usleep(100);
+    }
+  }
+}
+
+void begin(bool flow_control) {
+  holds_sender_back = flow_control;
+  pthread_t thread;
+  if (pthread_create(&thread, nullptr, receive, nullptr) != 0) fail("cannot start a thread");
+}
+
+int available() {
+  pthread_mutex_lock(&lock);
+  const int now = static_cast<int>(count);
+  pthread_mutex_unlock(&lock);
+  return now;
+}
+
+int take() {
+  pthread_mutex_lock(&lock);
+  int byte = -1;
+  if (count > 0) {
+    byte = buffer[first];
+    first = (first + 1) % sizeof buffer;
+    --count;
+  }
+  pthread_mutex_unlock(&lock);
+  return byte;
+}
+
+size_t put(const uint8_t* from, size_t size) {
+  if (closed && holds_sender_back) return 0;
+  const ssize_t sent = write(line, from, size);
+  return sent < 0 ? 0 : static_cast<size_t>(sent);
+}
+
+void handle(int signal) {
+  if (signal == SIGTERM) _exit(lost ? 3 : 0);
+  closed = signal == SIGUSR1;
+}
+
+}  // namespace
+
+unsigned long micros() {
+  if (slowness > 0) usleep(slowness);
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<unsigned long>(now.tv_sec) * 1000000 + static_cast<unsigned long>(now.tv_nsec / 1000);
+}
+
+size_t Print::write(const uint8_t* from, size_t size) { return put(from, size); }
+
+#ifdef Serial  // the Nano 33 BLE's is a macro
+
+#include <nrf.h>
+
+NRF_FICR_Type factory_information = {{0x67452301, 0xEFCDAB89}};
+arduino::UART _UART_USB_;
+
+void delay(unsigned long ms) { usleep(static_cast<useconds_t>(ms * 1000)); }
+
+namespace arduino {
+void UART::begin(unsigned long) { ::begin(true); }
+void UART::begin(unsigned long, uint16_t) { ::begin(true); }
+int UART::available() { return ::available(); }
+int UART::peek() { return -1; }
+int UART::read() { return ::take(); }
+size_t UART::write(uint8_t c) { return put(&c, 1); }
+size_t UART::write(const uint8_t* from, size_t size) { return put(from, size); }
+UART::operator bool() { return true; }
+}  // namespace arduino
+
+#else
+
+HardwareSerial Serial;
+EspClass ESP;
+
+void delay(uint32_t ms) { usleep(ms * 1000); }
+
+void HardwareSerial::begin(unsigned long, uint32_t, int8_t, int8_t, bool, unsigned long, uint8_t) { ::begin(false); }
+int HardwareSerial::available() { return ::available(); }
+int HardwareSerial::peek() { return -1; }
+int HardwareSerial::read() { return ::take(); }
+size_t HardwareSerial::read(uint8_t*, size_t) { return 0; }
+size_t HardwareSerial::write(uint8_t c) { return put(&c, 1); }
+size_t HardwareSerial::write(const uint8_t* from, size_t size) { return put(from, size); }
+HardwareSerial::operator bool() const { return true; }
+size_t HardwareSerial::setRxBufferSize(size_t size) { return capacity = size; }
+uint64_t EspClass::getEfuseMac() { return 0x0000665544332211; }
+
+#endif
+
+int main(int argc, char** argv) {
+  if (argc > 1) slowness = static_cast<useconds_t>(atoi(argv[1]));
+  signal(SIGTERM, handle);
+  signal(SIGUSR1, handle);
+  signal(SIGUSR2, handle);
+  line = posix_openpt(O_RDWR | O_NOCTTY);
+  if (line < 0 || grantpt(line) < 0 || unlockpt(line) < 0) fail("cannot open a pseudo-terminal");
+  const int host_side = open(ptsname(line), O_RDWR | O_NOCTTY);  // kept open: the line survives the host's closing it
+  termios mode;
+  if (host_side < 0 || tcgetattr(host_side, &mode) < 0) fail("cannot open the pseudo-terminal's host side");
+  cfmakeraw(&mode);
+  if (tcsetattr(host_side, TCSANOW, &mode) < 0) fail("cannot make the pseudo-terminal raw");
+  setup();
+  printf("pty %s\n", ptsname(line));
+  fflush(stdout);
+  for (;;) loop();
+}

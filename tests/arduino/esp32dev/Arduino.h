@@ -1,0 +1,51 @@
+// Stand-in for the Arduino.h of arduino-esp32 2.0: what our port uses of it, declared as it is there.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define SERIAL_8N1 0x800001c
+
+extern "C" {
+unsigned long micros();
+void delay(uint32_t);
+}
+
+void setup(void);
+void loop(void);
+
+class Print {
+ public:
+  virtual size_t write(uint8_t) = 0;
+  virtual size_t write(const uint8_t* buffer, size_t size);
+};
+
+class Stream : public Print {
+ public:
+  virtual int available() = 0;
+  virtual int read() = 0;
+  virtual int peek() = 0;
+};
+
+class HardwareSerial : public Stream {
+ public:
+  void begin(unsigned long baud, uint32_t config = SERIAL_8N1, int8_t rxPin = -1, int8_t txPin = -1, bool invert = false,
+             unsigned long timeout_ms = 20000UL, uint8_t rxfifo_full_thrhd = 112);
+  int available(void);
+  int peek(void);
+  int read(void);
+  size_t read(uint8_t* buffer, size_t size);
+  size_t write(uint8_t);
+  size_t write(const uint8_t* buffer, size_t size);
+  operator bool() const;
+  size_t setRxBufferSize(size_t new_size);
+};
+
+extern HardwareSerial Serial;
+
+class EspClass {
+ public:
+  uint64_t getEfuseMac();
+};
+
+extern EspClass ESP;

@@ -1,0 +1,54 @@
+// Stand-in for the Arduino.h of ArduinoCore-mbed 4.5.0: what our port uses of it, declared as it is there.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+extern "C" {
+unsigned long micros(void);
+void delay(unsigned long);
+void setup(void);
+void loop(void);
+}
+
+namespace arduino {
+
+class Print {
+ public:
+  virtual size_t write(uint8_t) = 0;
+  virtual size_t write(const uint8_t* buffer, size_t size);
+};
+
+class Stream : public Print {
+ public:
+  virtual int available() = 0;
+  virtual int read() = 0;
+  virtual int peek() = 0;
+};
+
+class HardwareSerial : public Stream {
+ public:
+  virtual void begin(unsigned long) = 0;
+  virtual void begin(unsigned long baudrate, uint16_t config) = 0;
+  virtual operator bool() = 0;
+};
+
+class UART : public HardwareSerial {
+ public:
+  void begin(unsigned long);
+  void begin(unsigned long baudrate, uint16_t config);
+  int available(void);
+  int peek(void);
+  int read(void);
+  size_t write(uint8_t c);
+  size_t write(const uint8_t*, size_t);
+  using Print::write;
+  operator bool();
+};
+
+}  // namespace arduino
+
+using namespace arduino;
+
+extern arduino::UART _UART_USB_;
+#define Serial _UART_USB_

@@ -1,0 +1,203 @@
+"""Real boards without their vendors' packages: the sources compile for both chips, and the Arduino port trains on a host."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_runs import Quiet, sine
+
+from tinymetafed import runner
+from tinymetafed.learn import downlink
+from tinymetafed.learn.strategy import TinyMetaFed
+from tinymetafed.learn.weights import global_tensors
+from tinymetafed.link.errors import LinkError
+from tinymetafed.link.session import Session
+from tinymetafed.link.transport import open_transport
+from tinymetafed_codegen import boards, generate
+from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.protocol import Dtype, Program
+
+HERE = Path(__file__).parent
+REAL = [name for name in boards.names() if boards.load(name).real]
+EXPERIMENT = sine("run.rounds=6", "evaluation.tasks=3", "evaluation.every=0")
+UNIQUE_IDS = {"nano33ble": "0123456789abcdef", "esp32dev": "1122334455660000"}  # those of core.cpp, in memory order
+# What GCC 8, the ESP32's compiler, lacks although it is no newer language: the library's headers are law for themselves.
+NEWER_THAN_GCC_8 = r"\b(bit_cast|is_constant_evaluated|__builtin_convertvector|__builtin_bit_cast|assume_aligned|from_chars)\b"
+
+
+def facts(board: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads(find(f"boards/{board}.json").read_text())["tinymetafed"]
+    return found
+
+
+def sources(board: str, folder: Path) -> tuple[list[Path], list[str]]:
+    """The board's sources, after generating into ``folder``, and the compiler's arguments that PlatformIO would add."""
+    design = generate.design(EXPERIMENT, boards.load(board), "test")
+    generate.write(design, folder, "pytest")
+    firmware, known = find("firmware"), json.loads(find(f"boards/{board}.json").read_text())["tinymetafed"]
+    files = [*sorted((firmware / "core").glob("*.cpp"))]
+    files += [path for port in known["ports"] for path in sorted((firmware / "port" / port).glob("*.cpp"))]
+    files += [firmware / "app" / f"{known['main']}.cpp", firmware / "app" / f"source_{design.manifest['source']}.cpp"]
+    flags = json.loads(find("boards/platform/flags.json").read_text())
+    includes = [f"-I{path}" for path in (folder, firmware / "core", firmware / "app", HERE / board)]
+    return files, [*flags["common"], *flags["cxx"], *includes]
+
+
+@pytest.mark.parametrize("board", REAL)
+def test_a_real_board_is_described_completely(board: str) -> None:
+    manifest = json.loads(find(f"boards/{board}.json").read_text())
+    known = boards.load(board)
+    assert known.usb and known.emulator is None and not known.requirements
+    assert set(manifest["platforms"]).isdisjoint({"tinymetafed"}) and "arduino" in manifest["frameworks"]
+    assert known.ram_bytes < manifest["upload"]["maximum_ram_size"], "the Arduino core takes its part"
+    assert known.flash_bytes < manifest["upload"]["maximum_size"]
+    assert (HERE / board / "Arduino.h").is_file() and board in UNIQUE_IDS
+    environments = find("boards/environments.ini").read_text()
+    assert re.search(rf"\[env:{board}\]\nextends = flashed\nplatform = \w+@\d+\.\d+\.\d+\n", environments), "an exact pin"
+
+
+def test_real_boards_are_built_only_when_asked_for() -> None:
+    chosen = re.search(r"(?m)^default_envs = (.*)$", find("platformio.ini").read_text())
+    assert chosen and not set(REAL) & set(re.split(r"[,\s]+", chosen[1]))
+
+
+def test_the_sources_compile_for_the_cortex_m4f(tmp_path: Path) -> None:
+    if shutil.which("arm-none-eabi-g++") is None:
+        pytest.skip("arm-none-eabi-g++ is not installed")
+    files, arguments = sources("nano33ble", tmp_path)
+    machine = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=softfp", "-mfpu=fpv4-sp-d16"]
+    check_syntax(["arm-none-eabi-g++", *machine], files, arguments)
+
+
+def test_the_sources_compile_for_xtensa(tmp_path: Path) -> None:
+    clang = next((path for version in range(30, 16, -1) if (path := shutil.which(f"clang++-{version}"))), None)
+    if clang is None or shutil.which("arm-none-eabi-g++") is None:
+        pytest.skip("no clang with Xtensa, or no arm-none-eabi-g++, whose C++ headers serve any 32-bit target")
+    said = subprocess.run(
+        ["arm-none-eabi-g++", "-E", "-v", "-x", "c++", "/dev/null"], capture_output=True, text=True, check=True
+    )
+    listed = [Path(line.strip()).resolve() for line in said.stderr.splitlines() if line.startswith(" /")]
+    library = [path for path in listed if path.is_dir() and "gcc" not in path.parts]  # GCC's own headers are no use to clang
+    headers = ["-nostdlibinc", *(word for path in library for word in ("-isystem", str(path)))]
+    files, arguments = sources("esp32dev", tmp_path)
+    check_syntax([clang, "--target=xtensa", *headers], files, arguments)
+
+
+def check_syntax(compiler: list[str], files: list[Path], arguments: list[str]) -> None:
+    """Every warning counts; so does every extension and whatever is newer than C++17."""
+    command = [*compiler, "-fsyntax-only", *arguments, "-pedantic-errors", *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("folder", ["core", "app", "port/arduino", *(f"port/{board}" for board in REAL)])
+def test_the_language_is_that_of_gcc_8(folder: str) -> None:
+    files = [path for path in sorted((find("firmware") / folder).rglob("*")) if path.suffix in (".hpp", ".cpp")]
+    assert files and [path.name for path in files if re.search(NEWER_THAN_GCC_8, path.read_text())] == []
+
+
+# The port at work, on an Arduino core whose serial line is a pseudo-terminal
+
+
+@pytest.fixture(scope="module", params=REAL)
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A real board's name and its firmware as a host process."""
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed")
+    folder = tmp_path_factory.mktemp(request.param)
+    files, arguments = sources(request.param, folder)
+    command = ["g++", "-O2", *arguments, *map(str, files), str(HERE / "core.cpp"), "-pthread", "-o", str(folder / "firmware")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return request.param, folder / "firmware"
+
+
+@contextmanager
+def running(program: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process and its line's path; at the end it must have lost no byte."""
+    with subprocess.Popen([program, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process, process.stdout.readline().removeprefix("pty ").strip()
+        finally:
+            process.terminate()
+            ended = process.wait(10)
+    assert ended == 0, "bytes were lost"
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """SHA-256 of the weights that the native process ends with."""
+    return train("native:1", tmp_path_factory.mktemp("reference") / "run")
+
+
+def train(url: str, out: Path) -> str:
+    done = runner.train(runner.set_up(EXPERIMENT, "test", None), [url], ["native:1"], out, Quiet())
+    return str(done["weights_sha256"])
+
+
+def test_the_arduino_port_trains_to_the_same_weights(program: tuple[str, Path], reference: str, tmp_path: Path) -> None:
+    board, firmware = program
+    with running(firmware) as (_, path):
+        assert train(f"{path}@{board}", tmp_path / "run") == reference
+
+
+def test_it_answers_as_its_board(program: tuple[str, Path]) -> None:
+    board, firmware = program
+    with running(firmware) as (_, path), open_transport(path) as transport:
+        hello = Session(transport).hello(5.0)
+        assert hello.board.rstrip(b"\0").decode() == board
+        assert hello.unique_id.hex() == UNIQUE_IDS[board]
+        assert hello.receive_window == facts(board)["receive_window"]
+
+
+def test_a_whole_window_that_comes_during_a_training_step_is_not_lost(program: tuple[str, Path]) -> None:
+    board, firmware = program
+    strategy = TinyMetaFed(EXPERIMENT, manifest := runner.manifest_of(EXPERIMENT, "test", board))
+    weights = np.random.default_rng(1).normal(0, 0.2, strategy.n_global).astype(np.float32)
+    parts = downlink.encode(weights, Dtype.F16, [tensor["size"] for tensor in global_tensors(manifest)])
+    arrived = downlink.decode(parts, strategy.n_global)
+    with running(firmware, "5000") as (_, path), open_transport(path) as transport:
+        session = Session(transport, deadline=2.0)
+        session.hello(5.0)
+        session.configure(Program.TRAIN, strategy.training(), strategy.top_k, Dtype.F32)
+        for round in range(1, 4):
+            session.load(round, parts)
+            np.testing.assert_array_equal(session.fetch(0, arrived.size), arrived)
+            session.train(round, Program.TRAIN, 1, 1, round)
+        assert session.traffic.retries == 0
+
+
+def test_it_sleeps_while_nobody_asks(program: tuple[str, Path]) -> None:
+    with running(program[1]) as (process, path), open_transport(path) as transport:
+        Session(transport).hello(5.0)
+        before = cpu_seconds(process.pid)
+        time.sleep(1)
+        assert cpu_seconds(process.pid) - before < 0.1
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return int(fields[0]) / 1e9
+
+
+@pytest.mark.parametrize("program", ["nano33ble"], indirect=True)
+def test_answers_to_a_closed_port_hold_nothing_up(program: tuple[str, Path]) -> None:
+    with running(program[1]) as (process, path), open_transport(path) as transport:
+        session = Session(transport, deadline=0.1, retries=1)
+        session.hello(5.0)
+        process.send_signal(signal.SIGUSR1)
+        with pytest.raises(LinkError, match="no answer"):
+            session.fetch(0, 1)
+        process.send_signal(signal.SIGUSR2)
+        session.hello(5.0)

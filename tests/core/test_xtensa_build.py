@@ -1,0 +1,39 @@
+"""The firmware for ESP32's instruction set: hardware float, and no instruction that rounds a product and a sum only once."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tinymetafed import firmware
+from tinymetafed_codegen.locate import find
+
+DISASSEMBLER = ("llvm-objdump-22", "--disassemble", "--section=.text", "--no-show-raw-insn", "--mcpu=esp32")
+FUSED = {"madd.s", "msub.s", "maddn.s"}
+LACKING = [tool for tool in firmware.missing_tools("esp32isa") if tool.to_build]
+pytestmark = pytest.mark.skipif(bool(LACKING), reason=f"not installed: {', '.join(tool.name for tool in LACKING)}")
+
+
+def mnemonics(program: Path) -> Counter[str]:
+    """How often each instruction occurs."""
+    listing = subprocess.run([*DISASSEMBLER, program], check=True, capture_output=True, text=True).stdout
+    return Counter(re.findall(r"(?m)^ *[0-9a-f]+: *\t([a-z0-9_.]+)", listing))
+
+
+@pytest.mark.parametrize("experiment", ["sine", "omniglot"])
+def test_products_and_sums_are_rounded_apart(experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYMETAFED_BUILD_DIR", str(tmp_path))
+    found = mnemonics(firmware.build(find(f"examples/{experiment}.toml"), "esp32isa", key="k").program)
+    assert found["mul.s"] > 10 and found["add.s"] > 10 and found["entry"] > 10
+    assert not FUSED & set(found)
+
+
+def test_fused_instructions_would_be_found(tmp_path: Path) -> None:
+    source, target = tmp_path / "fused.s", tmp_path / "fused.o"
+    source.write_text("madd.s f0, f1, f2\nmsub.s f0, f1, f2\n")
+    subprocess.run(["llvm-mc-22", "-triple=xtensa", "-mcpu=esp32", "-filetype=obj", source, "-o", target], check=True)
+    assert mnemonics(target) == {"madd.s": 1, "msub.s": 1}

@@ -1,0 +1,166 @@
+"""The nRF52840's own firmware, run instruction by instruction on a model of what the port uses of the chip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from small_runs import Quiet, sine
+
+from tinymetafed import runner
+from tinymetafed.firmware import missing_tools
+from tinymetafed.learn import downlink
+from tinymetafed.learn.strategy import TinyMetaFed
+from tinymetafed.learn.weights import global_tensors
+from tinymetafed.link.errors import DeviceRefused
+from tinymetafed.link.frame import Decoder, encode
+from tinymetafed.link.session import Session
+from tinymetafed_codegen import boards
+from tinymetafed_codegen.protocol import Delta, Dtype, Hello, Program, Status
+
+pytest.importorskip("unicorn", reason="unicorn is not installed: `pip install -e .[dev]`")
+if lacking := [tool for tool in missing_tools("nrf52840") if tool.to_build]:
+    pytest.skip(f"{lacking[0].name} is not installed: {boards.remedy(lacking)}", allow_module_level=True)
+
+from chip import Chip, ChipError, RenodeUarte, Uarte, Wire
+
+UNIQUE_ID = 0x0123456789ABCDEF
+SEED, CLIENT, DRAW = 7, 3, 5
+HELLO = encode(Hello.type_id, 0, Hello().pack())
+WINDOW = boards.load("nrf52840").receive_window
+
+pytestmark = [pytest.mark.usefixtures("built_once"), pytest.mark.xdist_group("nrf52840")]
+
+
+@pytest.fixture(params=[Uarte, RenodeUarte], ids=["silicon", "Renode"])
+def chip(request: pytest.FixtureRequest) -> Chip:
+    return Chip(runner.build(sine(), "test", "nrf52840").program, UNIQUE_ID, request.param)
+
+
+on_silicon = pytest.mark.parametrize("chip", [pytest.param(Uarte, id="silicon")], indirect=True)
+
+
+@pytest.fixture
+def session(chip: Chip) -> Iterator[Session]:
+    with Session(Wire(chip), deadline=10.0) as session:
+        session.hello()
+        yield session
+
+
+def a_round(session: Session, manifest: dict[str, Any], number: int) -> tuple[np.ndarray, list[Delta]]:
+    """Weights and delta after one round of the sine example."""
+    strategy = TinyMetaFed(sine(), manifest)
+    n_global, k = manifest["n_global"], strategy.top_k
+    weights = np.random.default_rng(number).normal(0, 0.2, n_global).astype(np.float32)
+    session.configure(Program.TRAIN, strategy.training(), k, Dtype.I8)
+    session.load(number, downlink.encode(weights, Dtype.F16, [tensor["size"] for tensor in global_tensors(manifest)]))
+    session.train(number, Program.TRAIN, SEED, CLIENT, DRAW)
+    session.await_done(number, sum(phase.count * phase.passes for phase in strategy.training()))
+    return session.fetch(0, manifest["n_parameters"]), session.pull(number, k)
+
+
+def test_it_says_who_it_is(chip: Chip) -> None:
+    with Session(Wire(chip), deadline=10.0) as session:
+        hello = session.hello()
+    assert hello.board.rstrip(b"\0") == b"nrf52840"
+    assert hello.unique_id == UNIQUE_ID.to_bytes(8, "big")
+    assert (hello.receive_window, hello.ticks_per_second) == (WINDOW, 16_000_000)
+
+
+def test_rounds_end_on_the_bits_of_the_native_process(chip: Chip, session: Session) -> None:
+    experiment = sine()
+    manifest = runner.manifest_of(experiment, "test", "nrf52840")
+    with runner.running(experiment, "test", ["native:1"], Quiet()) as fleet:
+        native = fleet.devices[0].session
+        for number in (1, 2):
+            weights, delta = a_round(session, manifest, number)
+            expected, expected_delta = a_round(native, manifest, number)
+            np.testing.assert_array_equal(weights.view(np.uint32), expected.view(np.uint32))
+            assert delta == expected_delta
+    assert chip.uarte.overruns == 0, "one interrupt per byte is in time for 115200 baud"
+
+
+def answers(chip: Chip) -> int:
+    """Lets the chip run until it sleeps; how many valid frames it has sent."""
+    while not chip.idle:
+        chip.run()
+    frames = Decoder().feed(bytes(chip.sent))
+    chip.sent.clear()
+    return len(frames)
+
+
+def test_bytes_that_find_no_room_wait_or_are_lost_and_the_next_ones_are_not(chip: Chip, session: Session) -> None:
+    asked = 2 * WINDOW // len(HELLO)
+    chip.receive(HELLO * asked)
+    chip.busy()
+    if isinstance(chip.uarte, RenodeUarte):
+        assert answers(chip) == asked
+    else:
+        assert chip.uarte.overruns > 0
+        assert answers(chip) >= WINDOW // len(HELLO)
+    chip.receive(b"\0" + HELLO)
+    assert answers(chip) == 1
+
+
+def test_bytes_may_arrive_at_any_instruction_of_the_handler(chip: Chip, session: Session) -> None:
+    rest = HELLO[1:] + 3 * HELLO
+    amid = len(rest) if isinstance(chip.uarte, RenodeUarte) else 1  # it brings bytes in bursts
+    spoilt = []
+    for instructions in range(1, 60):  # the handler has fewer
+        chip.receive_amid_handler(HELLO[0], instructions, rest[:amid])
+        chip.receive(rest[amid:])
+        if answers(chip) != 4:
+            spoilt.append(instructions)
+        chip.receive(b"\0" + HELLO)
+        assert answers(chip) == 1
+    if isinstance(chip.uarte, RenodeUarte):
+        # Between the two writes that take a byte others are put past the buffer's end, which must cost these bytes only.
+        assert 0 < len(spoilt) < 4
+    else:
+        assert spoilt == []
+    test_rounds_end_on_the_bits_of_the_native_process(chip, session)
+
+
+def test_after_a_fault_it_starts_anew_as_the_same_device(chip: Chip, session: Session) -> None:
+    manifest = runner.manifest_of(sine(), "test", "nrf52840")
+    weights, _ = a_round(session, manifest, 1)
+    chip.crash()
+    assert session.hello().unique_id == UNIQUE_ID.to_bytes(8, "big")
+    assert chip.resets == 1
+    with pytest.raises(DeviceRefused) as refused:
+        session.pull(1, 1)
+    assert refused.value.status == Status.BAD_STATE
+    again, _ = a_round(session, manifest, 1)
+    np.testing.assert_array_equal(again, weights)
+
+
+@on_silicon
+def test_time_passes_as_the_line_carries_bytes(chip: Chip, session: Session) -> None:
+    before, traffic = chip.now, session.traffic
+    session.hello()
+    spent = session.traffic - traffic
+    seconds = (chip.now - before) / 64_000_000
+    assert seconds >= (spent.down + spent.up) * 10 / 115_200 * 0.99
+
+
+@on_silicon
+@pytest.mark.parametrize(
+    ("offset", "value", "words"),
+    [
+        (0x200, 1 << 5, "writes 32 to UARTE0 [+] 0x200"),  # shortcuts, which Renode does not have
+        (0x000, 1, "starts to receive twice"),
+    ],
+)
+def test_the_model_stops_at_what_the_port_must_not_do(
+    chip: Chip, session: Session, offset: int, value: int, words: str
+) -> None:
+    with pytest.raises(ChipError, match=words):
+        chip.uarte.write(offset, value)
+
+
+def test_a_dma_from_flash_is_refused(chip: Chip, session: Session) -> None:
+    chip.uarte.write(0x544, 0x100)
+    with pytest.raises(ChipError, match="not RAM"):
+        chip.uarte.write(0x008, 1)

@@ -1,0 +1,40 @@
+"""Renode's own test runner on the robot files here; the scenarios that every board runs are in tests/emulator."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from small_runs import sine
+
+from tinymetafed import runner
+from tinymetafed.firmware import missing_tools
+from tinymetafed.link.frame import encode
+from tinymetafed_codegen import boards
+from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.protocol import Hello
+
+RENODE_TEST = shutil.which("renode-test")
+lacking = missing_tools("nrf52840")
+
+pytestmark = [
+    pytest.mark.xdist_group("emulator-renode"),
+    pytest.mark.skipif(bool(lacking), reason=f"no nRF52840 in Renode here: {boards.remedy(lacking)}"),
+    pytest.mark.skipif(RENODE_TEST is None, reason="renode-test, which comes with Renode, is not on the PATH"),
+]
+
+
+@pytest.mark.usefixtures("built_once")
+@pytest.mark.parametrize("robot", sorted(Path(__file__).parent.glob("*.robot")), ids=lambda path: path.stem)
+def test_robot(robot: Path, tmp_path: Path) -> None:
+    variables = {
+        "PROGRAM": runner.build(sine(), "test", "nrf52840").program,
+        "FOLDER": find("boards/renode"),
+        "HELLO": ",".join(f"0x{byte:02x}" for byte in encode(Hello.type_id, 1, Hello().pack())),
+    }
+    given = [word for name, value in variables.items() for word in ("--variable", f"{name}:{value}")]
+    command = [RENODE_TEST, str(robot), *given, "--results-dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

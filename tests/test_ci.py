@@ -1,0 +1,68 @@
+"""The public workflow: it is YAML that GitHub can read, and its commands, paths and environments are there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_docs import ROOT, command_fault, split_commands
+
+from tinymetafed_codegen import boards
+
+yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: `make setup` brings it")
+
+WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
+SYSTEM = {"apt-get", "curl", "echo", "mkdir", "pip", "sha256sum", "tar"}
+
+
+@pytest.fixture(scope="module")
+def jobs() -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
+    return dict(read["jobs"])
+
+
+def commands(job: dict[str, Any]) -> list[str]:
+    return [command for step in job["steps"] for line in step.get("run", "").splitlines() for command in split_commands(line)]
+
+
+def test_every_step_does_something(jobs: dict[str, Any]) -> None:
+    assert set(jobs) == {"test", "renode", "boards"}
+    for job in jobs.values():
+        assert all(("run" in step) != ("uses" in step) for step in job["steps"])
+        assert all(re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in job["steps"] if "uses" in step)
+
+
+@pytest.mark.parametrize("job", ["test", "renode", "boards"])
+def test_commands_exist(jobs: dict[str, Any], job: str) -> None:
+    found = commands(jobs[job])
+    assert found and [fault for command in found if (fault := command_fault(command))] == []
+    for command in found:
+        program = shlex.split(command)[0]
+        if program.startswith(".venv/"):
+            assert found.index("make setup") < found.index(command)
+        elif program.startswith("."):
+            assert os.access(ROOT / program, os.X_OK), command
+        else:
+            assert program in SYSTEM | {"make", "pio"}, command
+
+
+def test_every_real_board_is_built(jobs: dict[str, Any]) -> None:
+    real = {name for name in boards.names() if boards.load(name).real}
+    for command in (command for command in commands(jobs["boards"]) if command.startswith("pio ")):
+        assert set(re.findall(r"-e (\w+)", command)) == real
+
+
+def test_the_experiments_that_are_built_are_there(jobs: dict[str, Any]) -> None:
+    pattern = jobs["boards"]["env"]["TINYMETAFED_EXPERIMENT"]
+    for name in jobs["boards"]["strategy"]["matrix"]["experiment"]:
+        path = pattern.replace("${{ github.workspace }}", str(ROOT)).replace("${{ matrix.experiment }}", name)
+        assert Path(path).is_file()
+
+
+def test_what_keys_the_cache_is_there() -> None:
+    (files,) = re.findall(r"hashFiles\(([^)]*)\)", WORKFLOW.read_text(encoding="utf-8"))
+    assert all((ROOT / name).is_file() for name in re.findall(r"'([^']+)'", files))

@@ -1,0 +1,67 @@
+"""`make setup`: a package that the system does not know costs its own board and nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tinymetafed_codegen.locate import root
+
+# Writes down what it is asked for; refuses whatever it does not know, as a whole, as apt-get does.
+APT_GET = """#!/bin/sh
+echo "$*" >> {log}
+case "$*" in *unknown-package*) exit 100 ;; esac
+"""
+
+
+@pytest.fixture
+def setup() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("setup", root() / "scripts" / "setup.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The log of an apt-get that stands in for the real one."""
+    log = tmp_path / "asked"
+    log.touch()
+    program = tmp_path / "apt-get"
+    program.write_text(APT_GET.format(log=log))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    return log
+
+
+def test_an_unknown_package_leaves_out_its_own_board_only(
+    setup: ModuleType, asked: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setup.install_packages({"board new": ["known", "unknown-package"], "board old": ["compiler", "emulator"]}, try_it=True)
+    words = [line.split() for line in asked.read_text().splitlines()]
+    assert [line[-2:] for line in words if line[0] == "install"] == [
+        ["known", "unknown-package"],
+        ["compiler", "emulator"],
+        ["known", "unknown-package"],  # once more, with fresh package lists
+    ]
+    assert [line[0] for line in words] == ["install", "install", "update", "install"]
+    left_out = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    assert len(left_out) == 1 and "board new" in left_out[0] and "sudo apt install known unknown-package" in left_out[0]
+
+
+def test_what_can_be_installed_needs_no_new_package_lists(setup: ModuleType, asked: Path) -> None:
+    setup.install_packages({"board old": ["compiler", "emulator"]}, try_it=True)
+    assert [line.split()[0] for line in asked.read_text().splitlines()] == ["install"]
+
+
+def test_the_second_time_packages_are_only_named(setup: ModuleType, asked: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    setup.install_packages({"board new": ["a", "b"], "board old": ["c"]}, try_it=False)
+    assert asked.read_text() == ""
+    said = capsys.readouterr().out
+    assert "board new: still missing; run: sudo apt install a b\n" in said
+    assert "board old: still missing; run: sudo apt install c\n" in said

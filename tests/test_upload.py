@@ -1,0 +1,96 @@
+"""The look at the port before an upload: what is no such board is refused, with the ports that are there."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from serial.tools.list_ports_common import ListPortInfo
+
+from tinymetafed_codegen.locate import find
+
+Upload = Callable[..., int]
+
+
+def port(device: str, vid: int | None, pid: int | None, description: str) -> ListPortInfo:
+    info = ListPortInfo(device, skip_link_detection=True)
+    info.vid, info.pid, info.description = vid, pid, description
+    return info
+
+
+NANO = port("/dev/ttyACM0", 0x2341, 0x805A, "Nano 33 BLE")
+OTHER_NANO = port("/dev/ttyACM1", 0x2341, 0x005A, "Nano in its boot loader")
+BRIDGE = port("/dev/ttyUSB0", 0x10C4, 0xEA60, "CP2102")
+MAINBOARD = port("/dev/ttyS0", None, None, "n/a")
+
+
+@pytest.fixture
+def upload(monkeypatch: pytest.MonkeyPatch) -> Upload:
+    """``upload(*ports, given=…)`` gives the status of the action that the script puts before an upload to a Nano."""
+
+    def run(*ports: ListPortInfo, given: str = "", protocol: str = "sam-ba") -> int:
+        actions: list[Callable[..., int | None]] = []
+        facts: dict[str, Any] = {"upload.protocol": "sam-ba", "build.hwids": [["0x2341", "0x005a"], ["0x2341", "0x805a"]]}
+        board = SimpleNamespace(id="nano33ble", manifest_path="boards/nano33ble.json", get=facts.__getitem__)
+        env = SimpleNamespace(
+            BoardConfig=lambda: board,
+            subst={"$UPLOAD_PROTOCOL": protocol, "$UPLOAD_PORT": given}.__getitem__,
+            VerboseAction=lambda action, text: action,
+            AddPreAction=lambda target, action: actions.append(action),
+        )
+        monkeypatch.setattr("serial.tools.list_ports.comports", lambda: list(ports))
+        runpy.run_path(str(find("boards/upload.py")), {"Import": lambda name: None, "env": env})
+        (action,) = actions
+        return action([], [], env) or 0
+
+    return run
+
+
+def test_the_only_board_is_found(upload: Upload) -> None:
+    assert upload(MAINBOARD, NANO, BRIDGE) == 0
+
+
+@pytest.mark.parametrize("given", ["/dev/ttyACM0", "/dev/ttyACM*"])
+def test_the_given_board_is_taken(upload: Upload, given: str) -> None:
+    assert upload(NANO, BRIDGE, given=given) == 0
+
+
+def test_a_port_with_something_else_is_refused(upload: Upload, capsys: pytest.CaptureFixture[str]) -> None:
+    assert upload(NANO, BRIDGE, given="/dev/ttyUSB0") == 1
+    assert capsys.readouterr().out == (
+        "Error: /dev/ttyUSB0: CP2102 (10c4:ea60) is no nano33ble; looks like one: /dev/ttyACM0; "
+        "if it is a board all the same, add its ids to hwids in nano33ble.json\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ports", "given", "words"),
+    [
+        (
+            [MAINBOARD, BRIDGE],
+            "",
+            "no nano33ble is attached; none of the ports looks like one; there are: /dev/ttyS0 (n/a",
+        ),
+        ([], "", "there are: none; plug it in"),
+        ([NANO], "/dev/ttyACM7", "/dev/ttyACM7: no such port; looks like one: /dev/ttyACM0"),
+        ([MAINBOARD], "/dev/ttyS0", "/dev/ttyS0: n/a (no USB ids) is no nano33ble"),
+        (
+            [NANO, OTHER_NANO],
+            "",
+            "ports look like nano33ble: /dev/ttyACM0, /dev/ttyACM1; choose one with --upload-port",
+        ),
+        ([NANO, BRIDGE], "/dev/ttyUSB*", "no nano33ble is attached"),
+    ],
+)
+def test_refusals_say_what_is_there(
+    upload: Upload, capsys: pytest.CaptureFixture[str], ports: list[ListPortInfo], given: str, words: str
+) -> None:
+    assert upload(*ports, given=given) == 1
+    assert words in capsys.readouterr().out
+
+
+def test_another_way_to_the_chip_is_the_users_own(upload: Upload) -> None:
+    assert upload(protocol="jlink") == 0
