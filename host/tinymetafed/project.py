@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
@@ -18,7 +19,6 @@ _TEMPLATES = Path(__file__).parent / "templates" / "project"
 _FILES = {
     "experiment.toml.j2": "experiment.toml",
     "source.cpp.j2": "source.cpp",
-    "platformio.ini.j2": "platformio.ini",
     "README.md.j2": "README.md",
     "gitignore.j2": ".gitignore",  # without its dot in the package, where it would hide files of ours
 }
@@ -66,17 +66,9 @@ def create(folder: Path, board: str) -> None:
 def files(name: str, board: str, installation: Path) -> dict[str, str]:
     """A project's files by path, for an installation of ours with firmware/ and boards/. Raises BoardError."""
     boards.load(board)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
     facts = {
         "name": name,
         "board": board,
-        "boards": ", ".join(boards.names()),
-        "root": installation.as_posix(),
         "features": len(FEATURES),
         "classes": len(GESTURES),
         "held_out": HELD_OUT,
@@ -86,8 +78,27 @@ def files(name: str, board: str, installation: Path) -> dict[str, str]:
         "offset": _cpp(OFFSET),
         "noise": _cpp(NOISE),
     }
-    texts = {file: environment.get_template(template).render(facts) for template, file in _FILES.items()}
+    texts = {file: _render(template, facts) for template, file in _FILES.items()}
+    texts["platformio.ini"] = platformio_ini(board, installation, ".pio/core")
     return texts | {f"data/{client}.csv": recording(i) for i, client in enumerate(CLIENTS)}
+
+
+def platformio_ini(board: str, installation: Path, core_dir: str) -> str:
+    """What makes a folder with an experiment.toml one that PlatformIO builds; ``core_dir`` is where it keeps its packages."""
+    root = installation.as_posix()
+    return _render(
+        "platformio.ini.j2", {"boards": ", ".join(boards.names()), "board": board, "root": root, "core_dir": core_dir}
+    )
+
+
+def _render(template: str, facts: Mapping[str, object]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(facts)
 
 
 def recording(person: int) -> str:

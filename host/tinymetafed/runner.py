@@ -22,7 +22,7 @@ from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import PROTOCOL_VERSION, SampleSet
 from tinymetafed_codegen.spec import Experiment, FolderTask, OmniglotTask, dump
 
-from . import evaluate, export, firmware, server, store
+from . import evaluate, export, firmware, project, server, store
 from .evaluate import Collapsed
 from .firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
 from .fleet import Fleet
@@ -88,11 +88,13 @@ def build(experiment: Experiment, source: str, board: str, deviation: Deviation 
 
 
 def settle(experiment: Experiment, source: str) -> Path:
-    """Writes the complete experiment where its model's builds go, for PlatformIO to read."""
+    """Writes the complete experiment where its model's builds go, and beside it what lets PlatformIO flash it by hand."""
     key: str = manifest_of(experiment, source, "native")["model_hash"]
-    settled = firmware.build_root() / key / "experiment.toml"
-    write_if_changed(settled, tomli_w.dumps(dump(experiment)))
-    return settled
+    folder = firmware.build_root() / key
+    write_if_changed(folder / "experiment.toml", tomli_w.dumps(dump(experiment)))
+    packages = (firmware.build_root() / "core").as_posix()  # one for all: a real board's compiler is large
+    write_if_changed(folder / "platformio.ini", project.platformio_ini("native", root(), packages))
+    return folder / "experiment.toml"
 
 
 @contextmanager
@@ -110,7 +112,7 @@ def running(
 
     def check(device: Device) -> None:
         manifest = manifest_of(experiment, source, device.board)
-        remedy = f"TINYMETAFED_EXPERIMENT={settle(experiment, source)} pio run -d {root()} -e {device.board} -t upload"
+        remedy = f"pio run -d {settle(experiment, source).parent} -e {device.board} -t upload"
         device.session.check(device.hello, manifest, remedy)
 
     specs = parse(urls)
