@@ -10,14 +10,13 @@ import pytest
 from small_runs import sine
 
 from tinymetafed import runner
-from tinymetafed.firmware import missing_tools
 from tinymetafed.link.frame import encode
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Hello
 
 RENODE_TEST = shutil.which("renode-test")
-lacking = missing_tools("nrf52840")
+lacking = boards.missing_tools("nrf52840")
 
 pytestmark = [
     pytest.mark.xdist_group("emulator-renode"),
