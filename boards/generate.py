@@ -26,7 +26,10 @@ if importlib.util.find_spec("tinymetafed_codegen") is None:
     sys.path.append(str(root / "codegen"))
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root / "codegen"), os.environ.get("PYTHONPATH")]))
 if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
-    sys.stderr.write(f"Error: {sys.executable} has no Python 3.11 with Jinja2; `make setup` brings both, with .venv/bin/pio\n")
+    needed = "code generation needs Python 3.11 and Jinja2 there"
+    sys.stderr.write(
+        f"Error: PlatformIO runs in {sys.executable}; {needed}: use the pio that `make setup` puts into .venv/bin\n"
+    )
     env.Exit(1)
 
 from tinymetafed_codegen import boards  # noqa: E402  # where the lines above have found it
