@@ -22,9 +22,9 @@ experiment = os.environ.get("TINYMETAFED_EXPERIMENT") or project / env.GetProjec
 board = env.BoardConfig()
 
 environment = dict(os.environ)
-if importlib.util.find_spec("tinymetafed_codegen") is None:
-    sys.path.append(str(root / "codegen"))
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root / "codegen"), os.environ.get("PYTHONPATH")]))
+if (root / "codegen").is_dir():  # of a checkout; else it is installed beside the firmware
+    sys.path.insert(0, str(root / "codegen"))
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [sys.path[0], os.environ.get("PYTHONPATH")]))
 if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
     needed = "code generation needs Python 3.11 and Jinja2 there"
     sys.stderr.write(
@@ -32,7 +32,7 @@ if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
     )
     env.Exit(1)
 
-from tinymetafed_codegen import boards  # noqa: E402  # where the lines above have found it
+from tinymetafed_codegen import boards  # noqa: E402  # needs the lines above
 
 runs = "upload" in COMMAND_LINE_TARGETS or "test" in env.GetBuildType()
 if lacking := [tool for tool in boards.missing_tools(board.id) if tool.to_build or runs]:
