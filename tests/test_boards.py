@@ -124,6 +124,16 @@ def test_all_boards_take_the_same_window_so_that_byte_counts_agree() -> None:
     assert len({facts(board)["receive_window"] for board in boards.names()}) == 1
 
 
+def test_linker_scripts_keep_the_stack_that_codegen_reckons_with() -> None:
+    fixed = {
+        script.name: re.findall(r"stack_end = stack_start \+ (\d+);", script.read_text())
+        for script in find("boards").glob("*.ld")
+    }
+    assert {name: sizes for name, sizes in fixed.items() if sizes} == {
+        name: [str(boards.STACK_BYTES)] for name in ("esp32isa.ld", "rv32.ld")
+    }
+
+
 def test_every_build_keeps_the_arithmetic_exact() -> None:
     flags = json.loads(find("boards/platform/flags.json").read_text())
     given = [*flags["common"], *flags["cxx"], *(flag for board in BOARDS for flag in facts(board)["machine_flags"])]
