@@ -8,7 +8,10 @@ import importlib.util
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
+
+from SCons.Script import COMMAND_LINE_TARGETS
 
 Import("env")  # SCons puts it, and `env`, into this script's namespace
 
@@ -19,8 +22,23 @@ experiment = os.environ.get("TINYMETAFED_EXPERIMENT") or project / env.GetProjec
 board = env.BoardConfig()
 
 environment = dict(os.environ)
-if importlib.util.find_spec("tinymetafed_codegen") is None:
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root / "codegen"), os.environ.get("PYTHONPATH")]))
+if (root / "codegen").is_dir():  # of a checkout; else it is installed beside the firmware
+    sys.path.insert(0, str(root / "codegen"))
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [sys.path[0], os.environ.get("PYTHONPATH")]))
+if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
+    needed = "code generation needs Python 3.11 and Jinja2 there"
+    sys.stderr.write(
+        f"Error: PlatformIO runs in {sys.executable}; {needed}: use the pio that `make setup` puts into .venv/bin\n"
+    )
+    env.Exit(1)
+
+from tinymetafed_codegen import boards  # noqa: E402  # needs the lines above
+
+runs = "upload" in COMMAND_LINE_TARGETS or "test" in env.GetBuildType()
+if lacking := [tool for tool in boards.missing_tools(board.id) if tool.to_build or runs]:
+    sys.stderr.write(f"Error: {board.id}: {boards.shortage(lacking)}\n")
+    env.Exit(1)
+
 codegen = [env.subst("$PYTHONEXE"), "-m", "tinymetafed_codegen"]
 arguments = [str(experiment), "--board", board.id, "-o", str(generated)]
 if window := os.environ.get("TINYMETAFED_RECEIVE_WINDOW"):

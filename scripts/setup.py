@@ -18,7 +18,7 @@ if sys.version_info < (3, 11):  # noqa: UP036  # before importing anything that 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 STAMP = VENV / "setup-done"
-sys.path[:0] = [str(ROOT / "codegen"), str(ROOT / "host")]
+sys.path.insert(0, str(ROOT / "codegen"))
 
 
 def main() -> None:
@@ -47,11 +47,10 @@ def run(command: "list[str]", trouble: str) -> None:
 
 def missing_packages() -> "dict[str, list[str]]":
     """Debian packages that this machine lacks, by what lacks them: Python's venv module, and every board."""
-    from tinymetafed.firmware import missing_tools
     from tinymetafed_codegen import boards
 
     found = {
-        f"board {board}": list(dict.fromkeys(tool.package for tool in missing_tools(board) if tool.package is not None))
+        f"board {board}": list(dict.fromkeys(tool.package for tool in boards.missing_tools(board) if tool.package is not None))
         for board in boards.names()
     }
     try:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tinymetafed import firmware, runner
-from tinymetafed_codegen import spec
+from tinymetafed import runner
+from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find, root
 from tinymetafed_codegen.spec import Experiment
 
@@ -25,7 +25,7 @@ needs_data = pytest.mark.skipif(
 
 def needs_board(board: str) -> pytest.MarkDecorator:
     """Skips a test where firmware for ``board`` cannot be built and run."""
-    lacking = ", ".join(tool.name for tool in firmware.missing_tools(board))
+    lacking = ", ".join(tool.name for tool in boards.missing_tools(board))
     return pytest.mark.skipif(bool(lacking), reason=f"{lacking} not installed: no emulated {board} here")
 
 

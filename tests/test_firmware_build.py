@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ def build_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(params=[name for name in boards.names() if not boards.load(name).real])
 def board(request: pytest.FixtureRequest) -> str:
     name: str = request.param
-    if lacking := [tool for tool in firmware.missing_tools(name) if tool.to_build]:
+    if lacking := [tool for tool in boards.missing_tools(name) if tool.to_build]:
         pytest.skip(f"{lacking[0].name} is not installed: {boards.remedy(lacking)}")
     return name
 
@@ -102,9 +103,24 @@ def test_a_missing_toolchain_is_named_with_its_package(
     build_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert {tool.name for tool in firmware.missing_tools("mps2")} >= {"arm-none-eabi-g++", "qemu-system-arm"}
+    assert {tool.name for tool in boards.missing_tools("mps2")} >= {"arm-none-eabi-g++", "qemu-system-arm"}
     with pytest.raises(firmware.FirmwareError, match=r"arm-none-eabi-g\+\+.*apt install gcc-arm-none-eabi"):
         firmware.build(SINE, "mps2", key="k")
+
+
+@pytest.mark.parametrize("target", [[], ["-t", "upload"]])
+def test_pio_run_says_what_is_missing_before_it_compiles(target: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "platformio", "run", "--project-dir", str(root()), "--environment", "mps2", *target]
+    own = {f"PLATFORMIO_{name}_DIR": str(tmp_path / name.lower()) for name in ("CORE", "WORKSPACE")}
+    done = subprocess.run(
+        command, env=os.environ | own | {"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode != 0
+    first, *summary = done.stderr.splitlines()
+    assert re.fullmatch(r"Error: mps2: missing arm-none-eabi-g\+\+ .*; `sudo apt install gcc-arm-none-eabi .*`", first)
+    assert not any("not found" in line or "Traceback" in line for line in summary)
+    assert ("qemu-system-arm" in done.stderr) == bool(target)  # what only runs it is not asked for to build it
+    assert "Compiling" not in done.stdout
 
 
 def test_a_real_board_is_flashed_and_not_started(build_folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from small_runs import Quiet, needs_qemu
 
-from tinymetafed import cli, firmware, memory
+from tinymetafed import cli, memory
 from tinymetafed.kernel_cost import BenchError
 from tinymetafed_codegen import boards, generate, graph
 from tinymetafed_codegen.spec import Experiment
@@ -61,7 +61,7 @@ def test_a_board_that_does_not_run_in_qemu_is_refused() -> None:
 
 def test_without_any_emulator_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     lacking = boards.Requirement("qemu-system-arm", True, "running", "qemu-system-arm", None, to_build=False)
-    monkeypatch.setattr(firmware, "missing_tools", lambda board: [lacking])
+    monkeypatch.setattr(boards, "missing_tools", lambda board: [lacking])
     with pytest.raises(BenchError, match="sudo apt install qemu-system-arm"):
         memory.emulated_boards()
 

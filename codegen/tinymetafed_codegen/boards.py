@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,11 @@ def remedy(needs: Sequence[Requirement]) -> str:
     steps = [f"`sudo apt install {packages}`"] if packages else []
     steps += [f"put `{need.name}` on the PATH, from {need.download}" for need in needs if need.download is not None]
     return "; ".join(steps)
+
+
+def shortage(needs: Sequence[Requirement]) -> str:
+    """That they are missing, what each is for and what brings it here, for a message."""
+    return f"missing {', '.join(f'{need.name} ({need.purpose})' for need in needs)}; {remedy(needs)}"
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,26 @@ def load(name: str) -> Board:
         )
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise BoardError(f"{path}: not a usable board file: {error!r}") from None
+
+
+def missing_tools(name: str) -> list[Requirement]:
+    """What building for a board and running it needs and this machine lacks. Raises BoardError."""
+    board = load(name)
+    compiler = shutil.which(f"{board.toolchain_prefix}g++")
+    found = []
+    for need in board.requirements:
+        if need.is_command:
+            there = shutil.which(need.name) is not None
+        else:
+            there = compiler is not None and _compiler_finds(compiler, need.name)
+        if not there:
+            found.append(need)
+    return found
+
+
+def _compiler_finds(compiler: str, library: str) -> bool:
+    answer = subprocess.run([compiler, f"-print-file-name={library}"], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() != library  # GCC repeats a name that it does not know
 
 
 def _requirements(facts: dict[str, Any]) -> Iterator[Requirement]:

@@ -15,7 +15,6 @@ from serial.tools import list_ports
 
 from tinymetafed_codegen import boards
 
-from . import firmware
 from .link.transport import group_of, holders
 from .link.usb import known_usb
 
@@ -84,7 +83,7 @@ def all_boards() -> list[Finding]:
     for board in boards.names():
         facts = boards.load(board)
         title = f"{facts.title}: {_how_it_runs(facts)}"
-        missing = firmware.missing_tools(board)
+        missing = boards.missing_tools(board)
         if not missing:
             found.append(Finding("Boards", board, True, title))
             continue

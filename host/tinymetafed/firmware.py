@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -108,29 +107,8 @@ def require_tools(board: str) -> None:
     """Raises FirmwareError, naming what to install, when this machine cannot build for the board and start it."""
     if boards.load(board).real:
         raise FirmwareError(f"firmware for {board}: a real board is flashed; `pio run -e {board} -t upload` builds for it")
-    if lacking := [tool for tool in missing_tools(board) if tool.to_build]:
-        names = ", ".join(f"{tool.name} ({tool.purpose})" for tool in lacking)
-        raise FirmwareError(f"firmware for {board}: missing {names}; {boards.remedy(lacking)}")
-
-
-def missing_tools(board: str) -> list[boards.Requirement]:
-    """What building for a board and running it needs and this machine lacks."""
-    facts = boards.load(board)
-    compiler = shutil.which(f"{facts.toolchain_prefix}g++")
-    found = []
-    for need in facts.requirements:
-        if need.is_command:
-            there = shutil.which(need.name) is not None
-        else:
-            there = compiler is not None and _compiler_finds(compiler, need.name)
-        if not there:
-            found.append(need)
-    return found
-
-
-def _compiler_finds(compiler: str, library: str) -> bool:
-    answer = subprocess.run([compiler, f"-print-file-name={library}"], capture_output=True, text=True, check=False)
-    return answer.stdout.strip() != library  # GCC repeats a name that it does not know
+    if lacking := [tool for tool in boards.missing_tools(board) if tool.to_build]:
+        raise FirmwareError(f"firmware for {board}: {boards.shortage(lacking)}")
 
 
 def _sizes(program: Path, toolchain_prefix: str) -> tuple[int, int]:

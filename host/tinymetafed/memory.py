@@ -48,9 +48,9 @@ def models(experiments: Sequence[Path]) -> list[tuple[str, Experiment]]:
 def emulated_boards() -> list[str]:
     """Boards that can be built and run in QEMU on this machine. Raises BenchError, saying what to install, for none."""
     all_of_them = [name for name in boards.names() if _in_qemu(name)]
-    ready = [name for name in all_of_them if not firmware.missing_tools(name)]
+    ready = [name for name in all_of_them if not boards.missing_tools(name)]
     if not ready:
-        remedies = " or ".join(boards.remedy(firmware.missing_tools(name)) for name in all_of_them)
+        remedies = " or ".join(boards.remedy(boards.missing_tools(name)) for name in all_of_them)
         raise BenchError(f"no emulated board can be built and run here; {remedies}")
     return ready
 

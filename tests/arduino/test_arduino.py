@@ -168,7 +168,7 @@ def test_a_whole_window_that_comes_during_a_training_step_is_not_lost(program: t
     parts = downlink.encode(weights, Dtype.F16, [tensor["size"] for tensor in global_tensors(manifest)])
     arrived = downlink.decode(parts, strategy.n_global)
     with running(firmware, "5000") as (_, path), open_transport(path) as transport:
-        session = Session(transport, deadline=2.0)
+        session = Session(transport, deadline=20.0)  # nothing is asked again because the machine is busy
         session.hello(5.0)
         session.configure(Program.TRAIN, strategy.training(), strategy.top_k, Dtype.F32)
         for round in range(1, 4):

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from tinymetafed import firmware
+from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import find
 
 DISASSEMBLER = ("llvm-objdump-22", "--disassemble", "--section=.text", "--no-show-raw-insn", "--mcpu=esp32")
 FUSED = {"madd.s", "msub.s", "maddn.s"}
-LACKING = [tool for tool in firmware.missing_tools("esp32isa") if tool.to_build]
+LACKING = [tool for tool in boards.missing_tools("esp32isa") if tool.to_build]
 pytestmark = pytest.mark.skipif(bool(LACKING), reason=f"not installed: {', '.join(tool.name for tool in LACKING)}")
 
 

@@ -19,7 +19,6 @@ from reference import forward
 from small_runs import Quiet, sine
 
 from tinymetafed import runner
-from tinymetafed.firmware import missing_tools
 from tinymetafed.learn import delta, downlink
 from tinymetafed.learn.strategy import TinyMetaFed
 from tinymetafed.link.errors import DeviceRefused
@@ -73,7 +72,7 @@ def board_of(url: str) -> str:
 def absent(url: str) -> str:
     """Why the device at ``url`` cannot run here; "" when it can."""
     try:
-        lacking = missing_tools(board_of(url))
+        lacking = boards.missing_tools(board_of(url))
     except DeviceUrlError as error:
         return str(error)
     return f"{url}: {', '.join(tool.name for tool in lacking)} not installed" if lacking else ""

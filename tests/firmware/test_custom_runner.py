@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import select
-import shutil
 import subprocess
 import tempfile
 import time
@@ -40,19 +39,11 @@ class CustomTestRunner(TestRunnerBase):  # type: ignore[misc]  # PlatformIO is u
         return found
 
     def setup(self) -> None:
-        """Says what is missing before anything is built."""
+        """Refuses a real board before anything is built for it."""
         if self.platform.is_embedded():
             raise UnitTestSuiteError(
                 f"{self.board}: unit tests run on emulated boards and as host processes, not on this board"
             )
-        remedies = {
-            need.get("command"): f"{how}{origin}"
-            for how, origins in (("on Debian: sudo apt install ", "debian_packages"), ("download it from ", "downloads"))
-            for origin, need in self.facts.get(origins, {}).items()
-        }
-        for program in (f"{self.facts['toolchain_prefix']}g++", *(self.facts["emulator"] or [])[:1]):
-            if program in remedies and shutil.which(program) is None:
-                raise UnitTestSuiteError(f"{self.board}: {program} is not installed; {remedies[program]}")
 
     def stage_testing(self) -> None:
         """Starts the firmware and turns what it says into test cases. Raises UnitTestSuiteError when it falls silent."""

@@ -121,6 +121,8 @@ def test_parse() -> None:
         ("native:1@nano33ble", "connect it and give its port: PORT@nano33ble"),
         ("qemu:1@esp32dev", "connect it and give its port: PORT@esp32dev"),
         ("natve:4", "did you mean 'native:4'?"),
+        ("mps2", "that is a board; give qemu:1@mps2"),
+        ("nano33ble", "that is a board; give PORT@nano33ble"),
         ("bochs:4", "expected native:N, qemu:N"),
         ("", "expected native:N"),
     ],

@@ -10,7 +10,6 @@ import pytest
 from small_runs import Quiet, sine
 
 from tinymetafed import runner
-from tinymetafed.firmware import missing_tools
 from tinymetafed.learn import downlink
 from tinymetafed.learn.strategy import TinyMetaFed
 from tinymetafed.learn.weights import global_tensors
@@ -21,7 +20,7 @@ from tinymetafed_codegen import boards
 from tinymetafed_codegen.protocol import Delta, Dtype, Hello, Program, Status
 
 pytest.importorskip("unicorn", reason="unicorn is not installed: `pip install -e .[dev]`")
-if lacking := [tool for tool in missing_tools("nrf52840") if tool.to_build]:
+if lacking := [tool for tool in boards.missing_tools("nrf52840") if tool.to_build]:
     pytest.skip(f"{lacking[0].name} is not installed: {boards.remedy(lacking)}", allow_module_level=True)
 
 from chip import Chip, ChipError, RenodeUarte, Uarte, Wire

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from small_runs import sine
 
 from tinymetafed import runner
-from tinymetafed.firmware import missing_tools
 from tinymetafed.link.frame import encode
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Hello
 
 RENODE_TEST = shutil.which("renode-test")
-lacking = missing_tools("nrf52840")
+lacking = boards.missing_tools("nrf52840")
 
 pytestmark = [
     pytest.mark.xdist_group("emulator-renode"),
     pytest.mark.skipif(bool(lacking), reason=f"no nRF52840 in Renode here: {boards.remedy(lacking)}"),
     pytest.mark.skipif(RENODE_TEST is None, reason="renode-test, which comes with Renode, is not on the PATH"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("robot") is None,
+        reason="Robot Framework is not installed: pip install -r tests/requirements.txt of Renode's folder",
+    ),
 ]
 
 
@@ -36,5 +42,6 @@ def test_robot(robot: Path, tmp_path: Path) -> None:
     }
     given = [word for name, value in variables.items() for word in ("--variable", f"{name}:{value}")]
     command = [RENODE_TEST, str(robot), *given, "--results-dir", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # it runs the first python3 there
+    done = subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

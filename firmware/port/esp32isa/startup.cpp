@@ -1,22 +1,16 @@
 // From reset to main(), and from a fault to the end: walls around the memory that the board has, static data, painted stack.
 #include <cstdint>
 
+#include "../bare_metal/startup.hpp"
 #include "registers.hpp"
-
-int main(int argc, char** argv);
 
 extern "C" {
 // From boards/esp32isa.ld; only their addresses mean something.
-extern uint32_t data_load, data_start, data_end, bss_start, bss_end, stack_start;
 extern uint8_t board_flash_start, board_flash_bytes, board_ram_start, board_ram_bytes;
-extern void (*init_array_start[])();
-extern void (*init_array_end[])();
 }
 
 namespace tmf::esp32isa {
 namespace {
-
-constexpr uint32_t kStackPaint = 0xC5C5C5C5;  // what is still painted has never been stack
 
 uint32_t address_of(const void* symbol) { return reinterpret_cast<uint32_t>(symbol); }
 
@@ -63,14 +57,9 @@ void raise_walls() {
 }  // namespace
 
 extern "C" [[noreturn]] void start() {
-  const uint32_t* from = &data_load;
-  for (uint32_t* to = &data_start; to != &data_end;) *to++ = *from++;
-  for (uint32_t* to = &bss_start; to != &bss_end;) *to++ = 0;
-  auto* stack_in_use = static_cast<uint32_t*>(__builtin_frame_address(0)) - 16;
-  for (uint32_t* to = &stack_start; to < stack_in_use;) *to++ = kStackPaint;
+  bare_metal::prepare_memory();
   raise_walls();
-  for (auto constructor = init_array_start; constructor != init_array_end; ++constructor) (*constructor)();
-  main(0, nullptr);
+  bare_metal::run();
   for (;;) asm volatile("waiti 15");
 }
 

@@ -1,6 +1,8 @@
 // MPS2 at its start and at a fault: walls around the memory that it claims, and semihosting to say what went wrong.
 #include "registers.hpp"
 
+#include "../bare_metal/semihosting.hpp"
+
 extern "C" {
 // From boards/cortex_m.ld; only their addresses mean something.
 extern uint32_t stack_guard;
@@ -9,33 +11,12 @@ extern uint8_t board_ram_start, board_ram_bytes, board_flash_start, board_flash_
 void uart0_receive_handler();
 }
 
-namespace tmf::mps2 {
-namespace {
-
-using cortex_m::address_of;
-using cortex_m::faults;
-
-// Semihosting: the emulator (or a debugger) does `operation` for us; without one this locks up the core, which is as loud.
-void semihost(uint32_t operation, uint32_t argument) {
+// Without emulator or debugger this locks up the core, which is as loud.
+void tmf::bare_metal::semihost(uint32_t operation, uint32_t argument) {
   register uint32_t r0 asm("r0") = operation;
   register uint32_t r1 asm("r1") = argument;
   asm volatile("bkpt 0xAB" : "+r"(r0) : "r"(r1) : "memory");
 }
-constexpr uint32_t kSemihostWriteText = 0x04;
-constexpr uint32_t kSemihostExit = 0x18;
-constexpr uint32_t kExitedOnError = 0x20023;
-
-void print(const char* text) { semihost(kSemihostWriteText, address_of(text)); }
-
-void print_hex(const char* name, uint32_t value) {
-  char digits[] = "00000000";
-  for (int i = 7; i >= 0; --i, value >>= 4) digits[i] = "0123456789abcdef"[value & 15];
-  print(name);
-  print(digits);
-}
-
-}  // namespace
-}  // namespace tmf::mps2
 
 namespace tmf::cortex_m {
 
@@ -52,7 +33,7 @@ void start_chip() {
 }
 
 extern "C" [[noreturn]] void chip_fault(const uint32_t* frame) {
-  using namespace mps2;
+  using namespace bare_metal;
   const uint32_t status = faults().status;
   const bool stack_overflow = (status & kFaultsWhileStacking) != 0;
   print(stack_overflow ? "mps2: firmware stopped: stack overflow" : "mps2: firmware stopped: fault");
@@ -61,7 +42,7 @@ extern "C" [[noreturn]] void chip_fault(const uint32_t* frame) {
   if ((status & kFaultsBusAddressValid) != 0) print_hex(", address 0x", faults().bus_address);
   if (!stack_overflow) print_hex(", pc 0x", frame[6]);
   print("\n");
-  semihost(kSemihostExit, kExitedOnError);
+  exit_on_error();
   for (;;) sleep();
 }
 

@@ -2,16 +2,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../bare_metal/semihosting.hpp"
+#include "../bare_metal/startup.hpp"
 #include "registers.hpp"
-
-int main(int argc, char** argv);
 
 extern "C" {
 // From boards/rv32.ld; only their addresses mean something.
 extern uint8_t board_flash_start, board_flash_bytes, board_ram_start, board_ram_bytes, stack_guard_bytes;
-extern uint32_t data_load, data_start, data_end, bss_start, bss_end, stack_start, stack_end;
-extern void (*init_array_start[])();
-extern void (*init_array_end[])();
 
 [[noreturn, gnu::used]] void start();
 [[noreturn, gnu::used]] void fault(uint32_t cause, uint32_t address, uint32_t pc);
@@ -53,8 +50,6 @@ void external_interrupt_handler();
 namespace tmf::rv32 {
 namespace {
 
-constexpr uint32_t kStackPaint = 0xC5C5C5C5;  // what is still painted has never been stack
-
 uint32_t address_of(const void* symbol) { return reinterpret_cast<uint32_t>(symbol); }
 
 enum Access : uint32_t { kNone = 0, kRead = 1, kWrite = 2, kExecute = 4 };
@@ -84,8 +79,10 @@ void wall_in() {
   protect_up_to<8>(0, kNone);
 }
 
-// Semihosting: the emulator (or a debugger) does `operation` for us.
-void semihost(uint32_t operation, uint32_t argument) {
+}  // namespace
+}  // namespace tmf::rv32
+
+void tmf::bare_metal::semihost(uint32_t operation, uint32_t argument) {
   register uint32_t a0 asm("a0") = operation;
   register uint32_t a1 asm("a1") = argument;
   asm volatile(
@@ -100,37 +97,18 @@ void semihost(uint32_t operation, uint32_t argument) {
       : "r"(a1)
       : "memory");
 }
-constexpr uint32_t kSemihostWriteText = 0x04;
-constexpr uint32_t kSemihostExit = 0x18;
-constexpr uint32_t kExitedOnError = 0x20023;
-
-void print(const char* text) { semihost(kSemihostWriteText, address_of(text)); }
-
-void print_hex(const char* name, uint32_t value) {
-  char digits[] = "00000000";
-  for (int i = 7; i >= 0; --i, value >>= 4) digits[i] = "0123456789abcdef"[value & 15];
-  print(name);
-  print(digits);
-}
-
-}  // namespace
-}  // namespace tmf::rv32
 
 void start() {
   using namespace tmf::rv32;
-  const uint32_t* from = &data_load;
-  for (uint32_t* to = &data_start; to != &data_end;) *to++ = *from++;
-  for (uint32_t* to = &bss_start; to != &bss_end;) *to++ = 0;
-  auto* stack_in_use = static_cast<uint32_t*>(__builtin_frame_address(0)) - 16;
-  for (uint32_t* to = &stack_start; to < stack_in_use;) *to++ = kStackPaint;
+  tmf::bare_metal::prepare_memory();
   wall_in();
-  for (auto constructor = init_array_start; constructor != init_array_end; ++constructor) (*constructor)();
-  main(0, nullptr);
+  tmf::bare_metal::run();
   for (;;) sleep();
 }
 
 void fault(uint32_t cause, uint32_t address, uint32_t pc) {
   using namespace tmf::rv32;
+  using namespace tmf::bare_metal;
   const uint32_t stack_guard = address_of(&stack_start) - address_of(&stack_guard_bytes);
   const bool stack_overflow = address - stack_guard < address_of(&stack_guard_bytes);
   print(stack_overflow ? "rv32: firmware stopped: stack overflow" : "rv32: firmware stopped: fault");
@@ -138,6 +116,6 @@ void fault(uint32_t cause, uint32_t address, uint32_t pc) {
   print_hex(", address 0x", address);
   print_hex(", pc 0x", pc);
   print("\n");
-  semihost(kSemihostExit, kExitedOnError);
+  exit_on_error();
   for (;;) sleep();
 }

@@ -15,10 +15,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tinymetafed_codegen import spec
+from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
 
-from .. import firmware, kernel_cost, runner, store
+from .. import kernel_cost, runner, store
 from .. import report as report_page
 from ..evaluate import Collapsed
 from ..link import faults
@@ -141,11 +141,11 @@ def demo(
     chosen = spec.load(
         experiment, [f"run.rounds={rounds}", "strategy.alpha_max=0.8", "evaluation.every=50", "evaluation.every_tasks=50"]
     )
-    emulated = not firmware.missing_tools("mps2")
+    emulated = not boards.missing_tools("mps2")
     if emulated:
         notes.print("Four emulated Cortex-M4F boards (QEMU) train over serial; unseen clients adapt in native processes.")
     else:
-        missing = ", ".join(tool.name for tool in firmware.missing_tools("mps2"))
+        missing = ", ".join(tool.name for tool in boards.missing_tools("mps2"))
         notes.print(
             f"No emulated boards here ({missing} missing; see `tinymetafed doctor`): "
             "the same firmware runs as four native processes instead."

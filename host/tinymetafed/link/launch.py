@@ -89,6 +89,10 @@ def parse(urls: Sequence[str]) -> list[DeviceSpec]:
             expected = "expected native:N, qemu:N, qemu:N@BOARD, renode:N or a serial port"
             hint = f"did you mean '{near[0]}:{rest}'?" if near else expected
             raise DeviceUrlError(f"device '{url}': {hint}")
+        elif url in boards.names():
+            known = boards.load(url)
+            hint = f"PORT@{url}, with the port that it is on" if known.real else f"{known.kind}:1@{url}"
+            raise DeviceUrlError(f"device '{url}': that is a board; give {hint}")
         else:
             at = _AT_BOARD.fullmatch(url)
             spec = DeviceSpec(url, "serial") if at is None else DeviceSpec(at[1], "serial", declared=_known_board(url, at[2]))

@@ -1,0 +1,33 @@
+// What start-up code of our own does on every chip once it has a stack: static data, the stack's paint, constructors, main().
+#pragma once
+
+#include <cstdint>
+
+int main(int argc, char** argv);
+
+extern "C" {
+// From the board's linker script; only their addresses mean something.
+extern uint32_t data_load, data_start, data_end, bss_start, bss_end, stack_start;
+extern void (*init_array_start[])();
+extern void (*init_array_end[])();
+}
+
+namespace tmf::bare_metal {
+
+constexpr uint32_t kStackPaint = 0xC5C5C5C5;  // what is still painted has never been stack; `bench memory` looks for it
+
+// Part of its caller, so that the stack in use ends just below that one's frame.
+[[gnu::always_inline]] inline void prepare_memory() {
+  const uint32_t* from = &data_load;
+  for (uint32_t* to = &data_start; to != &data_end;) *to++ = *from++;
+  for (uint32_t* to = &bss_start; to != &bss_end;) *to++ = 0;
+  auto* stack_in_use = static_cast<uint32_t*>(__builtin_frame_address(0)) - 16;
+  for (uint32_t* to = &stack_start; to < stack_in_use;) *to++ = kStackPaint;
+}
+
+inline void run() {
+  for (auto constructor = init_array_start; constructor != init_array_end; ++constructor) (*constructor)();
+  main(0, nullptr);
+}
+
+}  // namespace tmf::bare_metal
