@@ -32,7 +32,7 @@ from .learn.tasks.registry import open_task
 from .learn.weights import Floats, initial, sha256
 from .link.device import Device
 from .link.faults import FaultPlan
-from .link.launch import DeviceUrlError, launch, parse
+from .link.launch import DeviceUrlError, launch, parse, require
 from .link.session import Session
 from .server import Round
 from .store import Json, RunData, RunStore, StoreError
@@ -116,6 +116,7 @@ def running(
         device.session.check(device.hello, manifest, remedy)
 
     specs = parse(urls)
+    require(specs)
     programs: dict[str, Path] = {}
     for board in dict.fromkeys(spec.board for spec in specs if spec.board is not None):
         observer.stage(f"building firmware for {board}")
@@ -216,6 +217,7 @@ def _same_data(setup: Setup, run: RunData) -> None:
 @contextmanager
 def _fleets(setup: Setup, site: Site, observer: Observer) -> Iterator[tuple[Fleet, Fleet]]:
     """The devices to train on and those to test on."""
+    require([*parse(site.urls), *parse(site.test_urls)])
     if shared := {spec.url for spec in parse(site.urls) if spec.kind == "serial"} & set(site.test_urls):
         raise DeviceUrlError(f"{', '.join(sorted(shared))}: given both to train and to test on; a port serves one session")
     with (

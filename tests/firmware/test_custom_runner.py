@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shutil
 import subprocess
 import tempfile
 import time
@@ -45,9 +46,24 @@ class CustomTestRunner(TestRunnerBase):  # type: ignore[misc]  # PlatformIO is u
                 f"{self.board}: unit tests run on emulated boards and as host processes, not on this board"
             )
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether this machine has the board's emulator, or the board needs none."""
+        return self.facts["emulator"] is None or shutil.which(self.facts["emulator"][0]) is not None
+
+    def stage_building(self) -> None:
+        """Builds what can be run; without its emulator a board is skipped, and says so."""
+        if self.runs_here:
+            super().stage_building()
+        else:
+            message = f"{self.facts['emulator'][0]} is not installed; see `tinymetafed doctor`"
+            case = TestCase(self.board, TestStatus.SKIPPED, message=message)
+            self.test_suite.add_case(case)
+            click.echo(case.humanize())
+
     def stage_testing(self) -> None:
         """Starts the firmware and turns what it says into test cases. Raises UnitTestSuiteError when it falls silent."""
-        if self.options.without_testing:
+        if self.options.without_testing or not self.runs_here:
             return
         build_dir = Path(self.project_config.get("platformio", "build_dir"))
         build = build_dir / self.test_suite.env_name

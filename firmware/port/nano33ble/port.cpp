@@ -3,8 +3,6 @@
 
 #include <nrf.h>
 
-#include <cstring>
-
 #include "../arduino/arduino.hpp"
 
 namespace tmf::port {
@@ -12,9 +10,10 @@ namespace tmf::port {
 // Serial is USB: what the core's 256 bytes cannot take stays with the host until they can, so any window is safe.
 void init(int, char**) { Serial.begin(board::kBaud); }
 
+// Most significant byte first, as the bare-metal port of this chip has it: one board, one id.
 void unique_id(uint8_t (&id)[8]) {
-  const uint32_t words[2] = {NRF_FICR->DEVICEID[0], NRF_FICR->DEVICEID[1]};
-  std::memcpy(id, words, sizeof id);
+  const uint64_t number = static_cast<uint64_t>(NRF_FICR->DEVICEID[1]) << 32 | NRF_FICR->DEVICEID[0];
+  for (int i = 0; i < 8; ++i) id[i] = static_cast<uint8_t>(number >> (56 - 8 * i));
 }
 
 }  // namespace tmf::port

@@ -85,6 +85,7 @@ void write(const uint8_t* from, size_t size) {
     uarte0().start_transmit = kTrigger;
     while (uarte0().transmitted == kNoEvent) {
     }
+    asm volatile("" ::: "memory");  // the next part is not copied over this one before it has left
     from += part;
     size -= part;
   }

@@ -35,6 +35,7 @@ DEFAULT_BOARDS = {"native": "native", "qemu": "mps2", "renode": "nrf52840"}
 ICOUNT = ("-icount", "shift=10")  # one instruction = 2^10 ns of virtual time, whatever the host's load
 EXTRA_START_SECONDS = 0.2  # per process: they share the host's cores while they boot
 STOP_SECONDS = 2.0
+FILES_PER_PROCESS = 5  # pipes, diagnostics, the line, and what the host has open besides
 
 # Standard input is a pipe from the host. Its end means that the host is gone, however it went, and so must the rest.
 # A process that was replaced is struck off, for its number may be another's by then.
@@ -365,6 +366,31 @@ class _SerialPort:
         return self._wrap(open_transport(path, line=line_of(path, self._declared), name=name), self.name)
 
 
+def require(specs: Sequence[DeviceSpec]) -> None:
+    """Raises LaunchError, or EmulatorMissing, when this machine cannot start the devices; before anything is built for them."""
+    wanted = [spec.board for spec in specs for _ in range(spec.count) if spec.board is not None]
+    if not wanted:
+        return
+    if os.name != "posix":
+        raise LaunchError("emulated and native devices need pseudo-terminals; use Linux, macOS or WSL, or a board on a port")
+    for name in dict.fromkeys(wanted):
+        board = boards.load(name)
+        if board.emulator is not None and shutil.which(board.emulator[0]) is None:
+            needs = [need for need in board.requirements if not need.to_build]
+            raise EmulatorMissing(
+                f"{board.emulator[0]}: not installed, board '{name}' runs in it; "
+                f"{boards.remedy(needs)}, or use native:{len(wanted)}"
+            )
+    import resource  # POSIX has it
+
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if len(wanted) * FILES_PER_PROCESS > allowed:
+        raise LaunchError(
+            f"{len(wanted):,} devices keep {len(wanted) * FILES_PER_PROCESS:,} files open, this shell allows {allowed:,}; ask for "
+            "fewer, or raise it with `ulimit -n`"
+        )
+
+
 def _start_all(
     stack: ExitStack, specs: Sequence[DeviceSpec], firmware: Callable[[str], Path], options: Sequence[str]
 ) -> list[_Process]:
@@ -372,16 +398,8 @@ def _start_all(
     wanted = [spec.board for spec in specs for _ in range(spec.count) if spec.board is not None]
     if not wanted:
         return []
-    if os.name != "posix":
-        raise LaunchError("emulated and native devices need pseudo-terminals; use Linux, macOS or WSL, or a board on a port")
+    require(specs)
     known = {name: boards.load(name) for name in dict.fromkeys(wanted)}
-    for name, board in known.items():
-        if board.emulator is not None and shutil.which(board.emulator[0]) is None:
-            needs = [need for need in board.requirements if not need.to_build]
-            raise EmulatorMissing(
-                f"{board.emulator[0]}: not installed, board '{name}' runs in it; "
-                f"{boards.remedy(needs)}, or use native:{len(wanted)}"
-            )
     programs = {name: firmware(name) for name in known}
     watchdog = subprocess.Popen(["/bin/sh", "-c", _WATCHDOG], stdin=subprocess.PIPE, start_new_session=True)
     processes: list[_Process] = []

@@ -55,6 +55,8 @@ def lines(source: str, baud: int = DEFAULT_BAUD) -> Iterator[str]:
     """
     if Path(source).is_file():
         yield from _of_recording(Path(source))
+    elif Path(source).suffix and "://" not in source and not source.startswith("/dev/"):
+        raise RecordingError(f"{source}: no such recording; give a file that `train --record` wrote, or a port")
     else:
         yield from _of_port(source, baud)
 

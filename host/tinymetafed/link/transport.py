@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import select
 import socket
 import stat
@@ -202,6 +203,8 @@ def _open_error(url: str, error: Exception) -> PortError:
     if "://" in url:
         if number == errno.ECONNREFUSED:
             return PortError(url, "nobody listens there; start the emulator or bridge first, or check host and port number")
+        if url.startswith("socket://") and not re.fullmatch(r"socket://[^/:]+:\d+(/.*)?", url):
+            return PortError(url, "names no port; give socket://HOST:PORT")
         return PortError(url, f"cannot be opened ({error})")
     if number == errno.ENOENT or "FileNotFoundError" in str(error):
         there = ", ".join(sorted(port.device for port in list_ports.comports())) or "none"
