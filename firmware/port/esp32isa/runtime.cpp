@@ -1,14 +1,7 @@
-// What firmware and compiler ask of libraries: memory and strings, 64-bit products, float division rounded as IEEE 754 says.
-#include <cstddef>
+// What the compiler asks of its library: 64-bit products, float division rounded as IEEE 754 says.
 #include <cstdint>
 
 namespace {
-
-using Word [[gnu::may_alias]] = uint32_t;
-
-bool aligned(const void* a, const void* b) {
-  return ((reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b)) % sizeof(Word)) == 0;
-}
 
 uint32_t bits_of(float value) {
   uint32_t bits;
@@ -59,58 +52,6 @@ uint32_t pack(uint32_t significand, int exponent) {
 }  // namespace
 
 extern "C" {
-
-// The attribute keeps the compiler from making calls of themselves out of these loops.
-
-[[clang::no_builtin]] void* memcpy(void* to, const void* from, size_t size) {
-  auto* target = static_cast<uint8_t*>(to);
-  auto* source = static_cast<const uint8_t*>(from);
-  if (aligned(to, from)) {
-    for (; size >= sizeof(Word); size -= sizeof(Word), target += sizeof(Word), source += sizeof(Word)) {
-      *reinterpret_cast<Word*>(target) = *reinterpret_cast<const Word*>(source);
-    }
-  }
-  for (; size > 0; --size) *target++ = *source++;
-  return to;
-}
-
-[[clang::no_builtin]] void* memmove(void* to, const void* from, size_t size) {
-  auto* target = static_cast<uint8_t*>(to);
-  auto* source = static_cast<const uint8_t*>(from);
-  if (target <= source || target >= source + size) return memcpy(to, from, size);
-  while (size > 0) {
-    --size;
-    target[size] = source[size];
-  }
-  return to;
-}
-
-[[clang::no_builtin]] void* memset(void* to, int value, size_t size) {
-  auto* target = static_cast<uint8_t*>(to);
-  const auto byte = static_cast<uint8_t>(value);
-  if (aligned(to, to)) {
-    for (; size >= sizeof(Word); size -= sizeof(Word), target += sizeof(Word)) {
-      *reinterpret_cast<Word*>(target) = byte * 0x01010101u;
-    }
-  }
-  for (; size > 0; --size) *target++ = byte;
-  return to;
-}
-
-[[clang::no_builtin]] int memcmp(const void* left, const void* right, size_t size) {
-  auto* a = static_cast<const uint8_t*>(left);
-  auto* b = static_cast<const uint8_t*>(right);
-  for (; size > 0; --size, ++a, ++b) {
-    if (*a != *b) return *a - *b;
-  }
-  return 0;
-}
-
-[[clang::no_builtin]] size_t strlen(const char* text) {
-  size_t size = 0;
-  while (text[size] != '\0') ++size;
-  return size;
-}
 
 // In steps of eight bits, for the core divides 32 by 32.
 float __divsf3(float a, float b) {
