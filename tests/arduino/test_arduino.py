@@ -30,7 +30,7 @@ from tinymetafed_codegen.protocol import Dtype, Program
 HERE = Path(__file__).parent
 REAL = [name for name in boards.names() if boards.load(name).real]
 EXPERIMENT = sine("run.rounds=6", "evaluation.tasks=3", "evaluation.every=0")
-UNIQUE_IDS = {"nano33ble": "0123456789abcdef", "esp32dev": "1122334455660000"}  # those of core.cpp, in memory order
+UNIQUE_IDS = {"nano33ble": "efcdab8967452301", "esp32dev": "1122334455660000"}  # those of core.cpp
 # What GCC 8, the ESP32's compiler, lacks although it is no newer language: the library's headers are law for themselves.
 NEWER_THAN_GCC_8 = r"\b(bit_cast|is_constant_evaluated|__builtin_convertvector|__builtin_bit_cast|assume_aligned|from_chars)\b"
 

@@ -71,7 +71,12 @@ def memory(
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Measure what a firmware takes of a board: flash, static RAM, and how deep its stack gets in whole rounds."""
+    """Measure what a firmware takes of a board: flash, static RAM, and how deep its stack gets in whole rounds.
+
+    Each model takes some seconds on each board, one as large as Omniglot's a minute:
+
+    tinymetafed bench memory examples/sine.toml --board mps2
+    """
     chosen = footprint.models(experiments or [])
     with watching() as watch:
         figures = footprint.memory(chosen, board or footprint.emulated_boards(), watch)

@@ -229,3 +229,17 @@ def _finish(result: dict[str, Any], folder: Path, as_json: bool) -> None:
     console = Console()
     console.print(table, highlight=False)
     console.print(f"  report  {page}", highlight=False, soft_wrap=True)
+    if _is_worse(test):
+        console.print(
+            "  [yellow]Adaptation made it worse: the rounds were too few for this schedule.[/] Set run.rounds higher, or, "
+            "for a short run, strategy.alpha_max.",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _is_worse(test: dict[str, Any]) -> bool:
+    """Whether unseen clients did better before they adapted."""
+    if test["before"] is None or test["after"] is None:
+        return False
+    return bool(test["after"] > test["before"] if test["metric"] == "mse" else test["after"] < test["before"])

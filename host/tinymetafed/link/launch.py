@@ -114,7 +114,7 @@ def _known_board(url: str, board: str) -> str:
 def _parse_process(url: str, kind: str, rest: str) -> DeviceSpec:
     match = re.fullmatch(r"(\d+)(?:@(\w+))?", rest)
     if match is None or int(match[1]) == 0:
-        raise DeviceUrlError(f"device '{url}': expected a number of processes from 1 on, for instance {kind}:4")
+        raise DeviceUrlError(f"device '{url}': expected a number of devices from 1 on, for instance {kind}:4")
     board = _known_board(url, match[2] or DEFAULT_BOARDS[kind])
     if boards.load(board).real:
         raise DeviceUrlError(f"device '{url}': board '{board}' is a real one; connect it and give its port: PORT@{board}")
@@ -386,8 +386,8 @@ def require(specs: Sequence[DeviceSpec]) -> None:
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if len(wanted) * FILES_PER_PROCESS > allowed:
         raise LaunchError(
-            f"{len(wanted):,} devices keep {len(wanted) * FILES_PER_PROCESS:,} files open, this shell allows {allowed:,}; ask for "
-            "fewer, or raise it with `ulimit -n`"
+            f"{len(wanted):,} devices keep {len(wanted) * FILES_PER_PROCESS:,} files open, this shell allows {allowed:,}; "
+            "ask for fewer, or raise it with `ulimit -n`"
         )
 
 
