@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import emit, graph, plan, protocol
+from . import emit, graph, plan, protocol, weights
 from .boards import STACK_BYTES, Board
+from .ops import LOSSES, Sgd
 from .spec import Experiment, ModelSpec, SpecError
 
 # Raised whenever the same model would train to other bits: kernels, exp, sin, random numbers, order of sums.
@@ -20,7 +21,23 @@ STREAMED_BYTES_PER_INPUT = {"omniglot": 1}  # grey levels; anything else would t
 # Measured on mps2 at -Os: what a build takes beside its model (see bench kernels for the exact size of one build).
 CORE_FLASH_BYTES = 8_600
 CORE_RAM_BYTES = 400
-FLASH_BYTES_PER_CALL = {"dense": 260, "conv2d": 580, "relu": 60}
+FLASH_BYTES_PER_CALL = {
+    "dense": 260,
+    "conv2d": 580,
+    "conv1d": 580,
+    "depthwise_conv2d": 580,
+    "max_pool": 400,
+    "avg_pool": 400,
+    "global_avg_pool": 400,
+    "add": 60,
+    "relu": 60,
+    "relu6": 60,
+    "leaky_relu": 60,
+    "sigmoid": 300,
+    "tanh": 400,
+    "softmax": 400,
+    "clip_norm": 200,
+}
 
 
 class BudgetError(SpecError):
@@ -37,6 +54,7 @@ class Design:
     plan: plan.Plan
     receive_window: int
     model_hash: bytes
+    weights: dict[str, weights.Floats]  # arrays of model.weights, by LAYER.kernel and LAYER.bias
     manifest: dict[str, Any]
 
 
@@ -44,14 +62,15 @@ def design(experiment: Experiment, board: Board, source: str) -> Design:
     """Settles an experiment on a board. Raises SpecError, or BudgetError when the board is too small."""
     net = graph.build(experiment.model, source)
     wanted = experiment.task.shapes
-    for what, expected, given in (
-        ("model.input", wanted.input, net.input.shape),
-        ("outputs of the last layer", wanted.outputs, net.output.size),
-        ("model.loss", wanted.loss, net.loss.name),
+    targets = LOSSES[wanted.loss].targets
+    losses = [name for name, loss in LOSSES.items() if loss.targets == targets]
+    for what, fits, expected, given in (
+        ("model.input", net.input.shape == wanted.input, list(wanted.input), list(net.input.shape)),
+        ("outputs of the last layer", net.output.size == wanted.outputs, wanted.outputs, net.output.size),
+        ("model.loss", net.loss.name in losses, " or ".join(losses), net.loss.name),
     ):
-        if expected != given:
-            texts = [str(list(x) if isinstance(x, tuple) else x) for x in (expected, given)]
-            raise SpecError(f"{source}: task '{experiment.task.kind}' needs {what} = {texts[0]}, the model has {texts[1]}")
+        if not fits:
+            raise SpecError(f"{source}: task '{experiment.task.kind}' needs {what} = {expected}, the model has {given}")
     return settle(experiment, board, net, source)
 
 
@@ -64,12 +83,14 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
             f"{source}: one sample of model.input = {list(net.input.shape)} or its outputs take {window:,} bytes in one "
             f"message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; make the input or the last layer smaller"
         )
-    digest = model_hash(experiment, net)
+    given = _given_weights(experiment.model, net, source)
+    digest = model_hash(experiment, net, given)
     ram = _ram(net, arena, window)
     flash = (
         CORE_FLASH_BYTES
         + sum(FLASH_BYTES_PER_CALL[call.op.kind] for call in net.forward)
         + sum(FLASH_BYTES_PER_CALL[call.op.kind] for calls in net.backward.values() for call in calls)
+        + sum(4 * parameter.size for _, parameter in net.frozen)
     )
     for what, used, available in (("RAM", sum(ram.values()), board.ram_bytes), ("flash", flash, board.flash_bytes)):
         if used > available:
@@ -94,10 +115,12 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
                 "size": p.parameter.size,
                 "fan_in": p.parameter.fan_in,
                 "fan_out": p.parameter.fan_out,
-                "part": "local" if p.op.local else "global",
+                "part": p.op.part,
             }
             for p in net.parameters
         ],
+        "frozen": [{"name": f"{op.name}.{p.name}", "shape": list(p.shape), "size": p.size} for op, p in net.frozen],
+        "weights": experiment.model.weights,
         "layers": [{"name": call.op.name, "title": call.op.title, "relu": call.op.relu} for call in net.forward],
         "arena": {
             "floats": arena.floats,
@@ -121,24 +144,26 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
         "flash_estimate": flash,
         "flash_available": board.flash_bytes,
     }
-    return Design(experiment, board, net, arena, window, digest, manifest)
+    return Design(experiment, board, net, arena, window, digest, given, manifest)
 
 
 def write(plan_of_record: Design, folder: Path, command: str) -> list[Path]:
-    """Writes protocol.hpp, board.hpp, model.hpp and manifest.json; returns those that changed."""
+    """Writes protocol.hpp, board.hpp, model.hpp, frozen.hpp where it is needed, manifest.json; returns what changed."""
     texts = {
         "protocol.hpp": emit.protocol_header(command),
         "board.hpp": emit.board_header(plan_of_record, command),
         "model.hpp": emit.model_header(plan_of_record, command),
         "manifest.json": json.dumps(plan_of_record.manifest, indent=1) + "\n",
     }
+    if plan_of_record.graph.frozen:
+        texts["frozen.hpp"] = emit.frozen_header(plan_of_record, command)
     return [folder / name for name, text in texts.items() if emit.write_if_changed(folder / name, text)]
 
 
-def model_hash(experiment: Experiment, net: graph.Graph) -> bytes:
+def model_hash(experiment: Experiment, net: graph.Graph, given: dict[str, weights.Floats]) -> bytes:
     """First 8 bytes of SHA-256 over all that the weights' meaning and the trained bits depend on."""
     model: ModelSpec = experiment.model
-    description = {
+    description: dict[str, Any] = {
         "arithmetic": ARITHMETIC_VERSION,
         "input": list(net.input.shape),
         "layers": [[call.op.title, call.op.kernel()] for call in net.forward],
@@ -147,7 +172,29 @@ def model_hash(experiment: Experiment, net: graph.Graph) -> bytes:
         "local_start": [model.local_start, model.local_start_scale],
         "source": SOURCES[experiment.task.kind],
     }
+    # Only what a model has, so that what others may have leaves its name alone.
+    if net.sgd != Sgd(0, 0) or model.clip_norm:
+        description["update"] = [net.sgd.formula, model.clip_norm]
+    if model.loss == "huber":
+        description["loss"] = [model.loss, model.huber_delta]
+    if net.frozen:
+        arrays = [given[f"{op.name}.{parameter.name}"] for op, parameter in net.frozen]
+        description["frozen"] = hashlib.sha256(b"".join(a.astype("<f4").tobytes() for a in arrays)).hexdigest()
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).digest()[:8]
+
+
+def _given_weights(model: ModelSpec, net: graph.Graph, source: str) -> dict[str, weights.Floats]:
+    """The arrays of model.weights, those of all frozen layers among them. Raises SpecError."""
+    frozen = {f"{op.name}.{parameter.name}": parameter.shape for op, parameter in net.frozen}
+    if model.weights is None:
+        if frozen:
+            raise SpecError(f"{source}: model.weights is missing, the npz file to take the frozen {', '.join(frozen)} from")
+        return {}
+    given = weights.read(model.weights, frozen | {p.name: p.parameter.shape for p in net.parameters}, source)
+    for name, shape in frozen.items():
+        if name not in given:
+            raise SpecError(f"{source}: model.weights = {model.weights}: '{name}' of shape {list(shape)}, frozen, is missing")
+    return given
 
 
 def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> int:
@@ -165,6 +212,7 @@ def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> i
 def _ram(net: graph.Graph, arena: plan.Plan, window: int) -> dict[str, int]:
     return {
         "weights": 4 * net.n_parameters,
+        **({"velocities (momentum)": 4 * net.n_parameters} if net.sgd.momentum else {}),
         "received weights (for the delta)": 4 * net.n_global,
         "arena": 4 * arena.floats,
         "serial receive buffer": window,

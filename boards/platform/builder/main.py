@@ -25,7 +25,6 @@ if linker_script:
 Default(program)
 
 
-
 def check_budget(target, source, env):
     """Says what the linked program takes of the board; fails when it is more than the board has."""
     manifest = json.loads((Path(env.subst("$BUILD_DIR")) / "generated" / "manifest.json").read_text(encoding="utf-8"))
