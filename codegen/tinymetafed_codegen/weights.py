@@ -26,7 +26,7 @@ def read(path: str, shapes: Mapping[str, tuple[int, ...]], source: str) -> dict[
             found: dict[str, Any] = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise SpecError(f"{where}: no such file") from None
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise SpecError(f"{where}: not an npz file of numbers: {error}") from None
     arrays: dict[str, Floats] = {}
     for name, array in found.items():

@@ -24,7 +24,9 @@ SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 NEXT = 0xFFFFFFFF  # as a rank: the one after the previous chunk; no answer when there is none
 
 Floats = npt.NDArray[np.float32]
-Operation = IntEnum("Operation", "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN THREEFRY DRAW SELECT DELTA", start=0)
+Operation = IntEnum(
+    "Operation", "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN TANH SQRT THREEFRY DRAW SELECT DELTA", start=0
+)
 
 
 def write_protocol_header(folder: Path) -> None:
@@ -126,6 +128,14 @@ class Core:
     def sin(self, values: Floats) -> Floats:
         """tmf::sin of each."""
         return np.frombuffer(self._call(Operation.SIN, values.tobytes()), dtype="<f4")
+
+    def tanh(self, values: Floats) -> Floats:
+        """tmf::tanh of each."""
+        return np.frombuffer(self._call(Operation.TANH, values.tobytes()), dtype="<f4")
+
+    def sqrt(self, values: Floats) -> Floats:
+        """tmf::sqrt of each."""
+        return np.frombuffer(self._call(Operation.SQRT, values.tobytes()), dtype="<f4")
 
     def threefry(self, key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, int]:
         """Two words."""

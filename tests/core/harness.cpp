@@ -147,7 +147,8 @@ void delta(tmf::Reader& in, Answer& out) {
 
 using Operation = void (*)(tmf::Reader&, Answer&);
 constexpr Operation kOperations[] = {  // in the order of core_harness.Operation
-    crc, frame_encode, frame_decode, to_half, from_half, map<tmf::exp>, map<tmf::sin>, threefry, draw, select, delta,
+    crc, frame_encode, frame_decode, to_half, from_half, map<tmf::exp>, map<tmf::sin>, map<tmf::tanh>,
+    map<tmf::sqrt>, threefry, draw, select, delta,
 };
 
 Bytes call(uint8_t operation, const uint8_t* data, size_t size) {

@@ -16,10 +16,11 @@ from compiled_model import ARM, MODELS, Compiled, compile_with, compiled
 from tinymetafed_codegen.graph import trains
 from tinymetafed_codegen.protocol import Variant
 
-pytestmark = pytest.mark.xdist_group("kernels")
+# What is compiled for a model serves all its tests.
+EACH_MODEL = [pytest.param(name, marks=pytest.mark.xdist_group(f"kernels {name}")) for name in sorted(MODELS)]
 
 
-@pytest.fixture(params=sorted(MODELS), scope="module")
+@pytest.fixture(params=EACH_MODEL, scope="module")
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     return compiled(request.param, tmp_path_factory.getbasetemp())
 
