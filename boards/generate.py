@@ -28,4 +28,5 @@ if subprocess.run([*codegen, *arguments], env=environment, check=False).returnco
 source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["source"]
 env.Append(CPPPATH=[str(generated), *(str(Path("$PROJECT_SRC_DIR") / part) for part in ("core", "app"))])
 ports = [f"+<port/{port}/*>" for port in board.get("tinymetafed.ports")]
-env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *ports, "+<app/main.cpp>", f"+<app/source_{source}.cpp>"])
+program = [] if "test" in env.GetBuildType() else ["+<app/main.cpp>"]  # unit tests bring a main() of their own
+env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *ports, *program, f"+<app/source_{source}.cpp>"])

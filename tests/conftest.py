@@ -14,6 +14,8 @@ from tinymetafed_codegen.spec import Experiment
 
 sys.path += [str(Path(__file__).parent / folder) for folder in ("link", "kernels", "fuzz")]
 
+collect_ignore = ["firmware"]  # unit tests in C++, which `pio test` runs
+
 # Whoever starts the tests in the background may have Ctrl-C ignored, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

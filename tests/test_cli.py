@@ -102,7 +102,8 @@ def the_object(said: Said) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["train", "adapt", "report", "codegen", "doctor", "bench", "demo"]),
+        ([], ["new", "train", "adapt", "report", "codegen", "doctor", "bench", "demo"]),
+        (["new"], ["tinymetafed new gestures", "DIR", "--board"]),
         (
             ["train"],
             ["tinymetafed train examples/sine.toml", "--device", "native:4", "qemu:4", "/dev/ttyACM0", "--data", "--set"],
@@ -129,6 +130,14 @@ def test_help_teaches(command: Command, arguments: list[str], words: list[str]) 
 
 def test_version(command: Command) -> None:
     assert command("--version").out.strip() == runner.versions()["tinymetafed"]
+
+
+def test_new_says_what_comes_next_and_touches_nothing_that_is_there(command: Command) -> None:
+    said = command("new", "my gestures")
+    assert said.code == 0 and "cd 'my gestures'" in said.out and "tinymetafed train experiment.toml" in said.out
+    assert "my gestures: there is something already" in command("new", "my gestures").error
+    assert "did you mean 'native'?" in command("new", "other", "--board", "natve").error
+    assert [path.name for path in Path().iterdir()] == ["my gestures"]
 
 
 # --- What a run leaves ---

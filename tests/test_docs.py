@@ -250,7 +250,7 @@ def make_targets() -> set[str]:
 
 def pio_fault(arguments: list[str]) -> str:
     project = configparser.ConfigParser()
-    project.read(ROOT / "platformio.ini", encoding="utf-8")
+    project.read([ROOT / "platformio.ini", ROOT / "boards" / "environments.ini"], encoding="utf-8")
     chosen = [after for option, after in pairwise(arguments) if option in ("-e", "--environment")]
     wrong = [name for name in chosen if f"env:{name}" not in project]
     return f"no environment {wrong[0]}" if wrong else ""

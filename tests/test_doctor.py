@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def test_missing_programs_name_package_and_what_works_without(tmp_path: Path, mo
     assert not any(finding.ok for finding in found.values())
     assert found["qemu-system-arm"].detail == "not installed; for running the firmware without a board"
     assert "sudo apt install qemu-system-arm" in found["qemu-system-arm"].remedy
-    assert "without it no mps2, native is not affected" in found["qemu-system-arm"].remedy
+    assert re.search("without it no mps2; .*native.* not affected", found["qemu-system-arm"].remedy)
     boards = {finding.name: finding for finding in doctor.runnable_boards()}
     assert "does not build here, missing" in boards["native"].detail
     assert "g++" in boards["native"].remedy

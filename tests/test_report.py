@@ -44,6 +44,18 @@ layers = [ { op = "conv2d", filters = 4, kernel = 3, stride = 2 }, { op = "flatt
 rounds = 40
 seed = 3
 """
+FOLDER = """
+[task]
+kind = "folder"
+path = "/data"
+[model]
+input = [3]
+loss = "mse"
+layers = [ { op = "dense", units = 8, activation = "relu" }, { op = "dense", units = 2, local = true } ]
+[run]
+rounds = 40
+seed = 3
+"""
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
@@ -115,6 +127,7 @@ def result(experiment: str, showcase: dict[str, Any], metric: str, before: float
             "before": before,
             "after": after,
             "n_tasks": 4,
+            "n_clients": 4,
             "after_ci95": 0.02,
             "per_task": [[before, after / 2], [before, after], [before, after], [before, min(after * 1.5, 1)]],
         },
@@ -141,7 +154,8 @@ def sine_result() -> dict[str, Any]:
 
 
 def omniglot_result() -> dict[str, Any]:
-    showcase = {"d": [0, 1, 8], "accuracy": [0.2, 0.7, 0.92], "ci95": [0.01, 0.02, 0.01], "n_tasks": 100}
+    curve = {"d": [0, 1, 8], "accuracy": [0.2, 0.7, 0.92], "ci95": [0.01, 0.02, 0.01]}
+    showcase = {"samples": "labelled samples per class", **curve, "n_tasks": 100, "n_clients": 100}
     return result(OMNIGLOT, showcase, "accuracy", 0.2, 0.925)
 
 
@@ -206,6 +220,20 @@ def test_a_finished_sine_run_shows_its_figures(sine: Path) -> None:
     assert "00c0ffee" in shown and "4,096" in shown and "12,345" in shown and "9.8.7" in shown and "ab" * 32 in shown
     assert "A client never trained on, y = 2.00 sin(x + 1.00): before and after" in shown
     assert 'kind = "sine"' in shown
+
+
+def test_few_files_are_many_splits_and_predictions_stand_against_the_truth(tmp_path: Path) -> None:
+    drawn = {"client": "carol, split 1", "true": [0.0, 1.0, 2.0], "before": [0.5, 0.5, None], "after": [0.0, 1.0, 2.0]}
+    said = result(FOLDER, drawn, "mse", 4.5, 0.25)
+    said["meta_test"]["n_clients"] = 1
+    shown = page(write_run(tmp_path / "own", FOLDER, journal(40), said))
+    assert "mean of 4 splits of 1 client never trained on" in shown.text and "Your own data" in shown.text
+    assert "A client never trained on, carol, split 1: predicted against true values" in shown.text
+    chart = report._showcase(drawn, report.Scale("mse"))
+    dots = {role: [(x, y) for of, x, y in chart.dots if of == role] for role in ("before", "after")}
+    assert len(dots["before"]) == 2 and len(dots["after"]) == 3
+    diagonal = [tuple(map(float, point.split(","))) for point in chart.lines[0][1].split()]
+    assert diagonal == [dots["after"][0], dots["after"][2]]  # what is predicted right lies on it
 
 
 def test_bytes_are_per_client_and_round_beside_the_dense_values(sine: Path) -> None:

@@ -86,6 +86,11 @@ def board_header(design: Design, command: str) -> str:
     )
 
 
+def own_source_header(path: str, sha256: str, command: str) -> str:
+    """own_source.hpp, which lets firmware/app/source_own.cpp find the user's file."""
+    return render("own_source.hpp.j2", path=path, sha256=sha256, command=command)
+
+
 def model_header(design: Design, command: str) -> str:
     """model.hpp, the training kernels of one model."""
     net, arena = design.graph, design.plan
@@ -154,6 +159,8 @@ def model_header(design: Design, command: str) -> str:
             }
             for p in net.parameters
         ],
+        global_ends=", ".join(str(p.offset + p.parameter.size) for p in net.parameters if not p.op.local),
+        downlink=cpp_constant(design.downlink.name),
         slots=[
             {
                 "constant": place(slot.tensor),

@@ -11,11 +11,12 @@ from typing import Any
 from . import emit, graph, plan, protocol, weights
 from .boards import STACK_BYTES, Board
 from .ops import LOSSES, Sgd
-from .spec import Experiment, ModelSpec, SpecError
+from .spec import Experiment, FolderTask, ModelSpec, SpecError
 
 # Raised whenever the same model would train to other bits: kernels, exp, sin, random numbers, order of sums.
 ARITHMETIC_VERSION = 1
-SOURCES = {"sine": "sine", "omniglot": "streamed"}  # task kind -> firmware/app/source_NAME.cpp
+SOURCES = {"sine": "sine", "omniglot": "streamed", "folder": "streamed"}  # task kind -> firmware/app/source_NAME.cpp
+CPP_SUFFIXES = (".cpp", ".cc", ".cxx")
 STREAMED_BYTES_PER_INPUT = {"omniglot": 1}  # grey levels; anything else would travel as float32
 
 # Measured on mps2 at -Os: what a build takes beside its model (see bench kernels for the exact size of one build).
@@ -53,6 +54,7 @@ class Design:
     board: Board
     graph: graph.Graph
     plan: plan.Plan
+    downlink: protocol.Dtype
     receive_window: int
     model_hash: bytes
     weights: dict[str, weights.Floats]  # arrays of model.weights, by LAYER.kernel and LAYER.bias
@@ -63,15 +65,15 @@ def design(experiment: Experiment, board: Board, source: str) -> Design:
     """Settles an experiment on a board. Raises SpecError, or BudgetError when the board is too small."""
     net = graph.build(experiment.model, source)
     wanted = experiment.task.shapes
-    targets = LOSSES[wanted.loss].targets
-    losses = [name for name, loss in LOSSES.items() if loss.targets == targets]
-    for what, fits, expected, given in (
-        ("model.input", net.input.shape == wanted.input, list(wanted.input), list(net.input.shape)),
-        ("outputs of the last layer", net.output.size == wanted.outputs, wanted.outputs, net.output.size),
-        ("model.loss", net.loss.name in losses, " or ".join(losses), net.loss.name),
-    ):
-        if not fits:
-            raise SpecError(f"{source}: task '{experiment.task.kind}' needs {what} = {expected}, the model has {given}")
+    if wanted is not None:
+        losses = [name for name, loss in LOSSES.items() if loss.targets == LOSSES[wanted.loss].targets]
+        for what, fits, expected, given in (
+            ("model.input", net.input.shape == wanted.input, list(wanted.input), list(net.input.shape)),
+            ("outputs of the last layer", net.output.size == wanted.outputs, wanted.outputs, net.output.size),
+            ("model.loss", net.loss.name in losses, " or ".join(losses), net.loss.name),
+        ):
+            if not fits:
+                raise SpecError(f"{source}: task '{experiment.task.kind}' needs {what} = {expected}, the model has {given}")
     return settle(experiment, board, net, source)
 
 
@@ -84,19 +86,21 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
             f"{source}: one sample of model.input = {list(net.input.shape)} or its outputs take {window:,} bytes in one "
             f"message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; make the input or the last layer smaller"
         )
+    downlink = protocol.Dtype[experiment.strategy.downlink.upper()]
     given = _given_weights(experiment.model, net, source)
     digest = model_hash(experiment, net, given)
-    ram = _ram(net, arena, window)
+    ram = _ram(net, arena, downlink, window)
     flash = CORE_FLASH_BYTES + _kernel_flash(net) + sum(4 * parameter.size for _, parameter in net.frozen)
     for what, used, available in (("RAM", sum(ram.values()), board.ram_bytes), ("flash", flash, board.flash_bytes)):
         if used > available:
             raise BudgetError(_too_large(source, board, what, used, available, ram, net))
     manifest = {
         "board": board.name,
-        "source": SOURCES[experiment.task.kind],
+        "source": "own" if own_source(experiment) else SOURCES[experiment.task.kind],
         "model_hash": digest.hex(),
         "schema_hash": protocol.schema_hash().hex(),
         "receive_window": window,
+        "downlink": downlink.name,
         "input_shape": list(net.input.shape),
         "output_size": net.output.size,
         "target_size": net.target.size,
@@ -140,11 +144,14 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
         "flash_estimate": flash,
         "flash_available": board.flash_bytes,
     }
-    return Design(experiment, board, net, arena, window, digest, given, manifest)
+    return Design(experiment, board, net, arena, downlink, window, digest, given, manifest)
 
 
 def write(plan_of_record: Design, folder: Path, command: str) -> list[Path]:
-    """Writes protocol.hpp, board.hpp, model.hpp, frozen.hpp where it is needed, manifest.json; returns what changed."""
+    """Writes protocol.hpp, board.hpp, model.hpp, manifest.json and, where needed, frozen.hpp and own_source.hpp.
+
+    Returns those that changed.
+    """
     texts = {
         "protocol.hpp": emit.protocol_header(command),
         "board.hpp": emit.board_header(plan_of_record, command),
@@ -153,6 +160,8 @@ def write(plan_of_record: Design, folder: Path, command: str) -> list[Path]:
     }
     if plan_of_record.graph.frozen:
         texts["frozen.hpp"] = emit.frozen_header(plan_of_record, command)
+    if own := own_source(plan_of_record.experiment):
+        texts["own_source.hpp"] = emit.own_source_header(own.as_posix(), source_digest(own), command)
     return [folder / name for name, text in texts.items() if emit.write_if_changed(folder / name, text)]
 
 
@@ -166,7 +175,8 @@ def model_hash(experiment: Experiment, net: graph.Graph, given: dict[str, weight
         "parameters": [[p.name, list(p.parameter.shape), p.offset, p.op.local] for p in net.parameters],
         "loss": model.loss,
         "local_start": [model.local_start, model.local_start_scale],
-        "source": SOURCES[experiment.task.kind],
+        "downlink": experiment.strategy.downlink,
+        "source": source_digest(own) if (own := own_source(experiment)) else SOURCES[experiment.task.kind],
     }
     # Only what a model has, so that what others may have leaves its name alone.
     if net.sgd != Sgd(0, 0) or model.clip_norm:
@@ -193,6 +203,24 @@ def _given_weights(model: ModelSpec, net: graph.Graph, source: str) -> dict[str,
     return given
 
 
+def own_source(experiment: Experiment) -> Path | None:
+    """The user's C++ file that makes the samples on the board, which firmware/app/source_own.cpp includes."""
+    task = experiment.task
+    return Path(task.source) if isinstance(task, FolderTask) and task.source is not None else None
+
+
+def source_digest(own: Path) -> str:
+    """Hexadecimal SHA-256 of the user's sample source. Raises SpecError for what cannot be one."""
+    remedy = "task.source names a C++ file that defines tmf::source::on_device() and make(), see firmware/core/source.hpp"
+    try:
+        content = own.read_bytes()
+    except OSError as error:
+        raise SpecError(f"{own}: cannot be read ({error.strerror}); {remedy}") from None
+    if own.suffix not in CPP_SUFFIXES or not all(name in content for name in (b"on_device", b"make")) or b"\0" in content:
+        raise SpecError(f"{own}: not a sample source in C++ ({', '.join(CPP_SUFFIXES)}); {remedy}")
+    return hashlib.sha256(content).hexdigest()
+
+
 def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> int:
     """Bytes that may be under way to the board: its own fact, or more where one sample or one answer needs it."""
     per_input = STREAMED_BYTES_PER_INPUT.get(experiment.task.kind, 4)
@@ -200,7 +228,7 @@ def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> i
         protocol.Predict.fixed_size() + per_input * net.input.size,
         protocol.Outputs.fixed_size() + 4 * net.output.size,
     ]
-    if SOURCES[experiment.task.kind] == "streamed":
+    if SOURCES[experiment.task.kind] == "streamed" and not own_source(experiment):
         payloads.append(protocol.Sample.fixed_size() + 4 * net.target.size + per_input * net.input.size)
     return max(board.receive_window, -(-protocol.wire_size(max(payloads)) // 64) * 64)
 
@@ -216,11 +244,12 @@ def _kernel_flash(net: graph.Graph) -> int:
     return sum(FLASH_BYTES_PER_KERNEL[kind][backward] for kind, _, backward, *_ in kernels)
 
 
-def _ram(net: graph.Graph, arena: plan.Plan, window: int) -> dict[str, int]:
+def _ram(net: graph.Graph, arena: plan.Plan, downlink: protocol.Dtype, window: int) -> dict[str, int]:
+    scales = 4 * sum(not p.op.local for p in net.parameters) if downlink == protocol.Dtype.I8 else 0
     return {
         "weights": 4 * net.n_parameters,
         **({"velocities (momentum)": 4 * net.n_parameters} if net.sgd.momentum else {}),
-        "received weights (for the delta)": 4 * net.n_global,
+        "received weights (for the delta)": downlink.width * net.n_global + scales,
         "arena": 4 * arena.floats,
         "serial receive buffer": window,
         "request and answer buffers": 2 * window,

@@ -53,6 +53,11 @@ class Dtype(IntEnum):
     I8 = 2
     U8 = 3
 
+    @property
+    def width(self) -> int:
+        """Bytes of one number."""
+        return int(self.name[1:]) // 8
+
 
 class Program(IntEnum):
     """What a device runs when told to train: a meta-training round or the adaptation of a new client."""

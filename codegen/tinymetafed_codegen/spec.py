@@ -243,7 +243,7 @@ class SineTask(_Section):
     adapt: Count = 8
 
     @property
-    def shapes(self) -> TaskShapes:
+    def shapes(self) -> TaskShapes | None:
         """One number in, one number out."""
         return TaskShapes((1,), 1, "mse")
 
@@ -262,7 +262,7 @@ class OmniglotTask(_Section):
     adapt: Annotated[int, Field(ge=1, le=16)] = 8
 
     @property
-    def shapes(self) -> TaskShapes:
+    def shapes(self) -> TaskShapes | None:
         """Drawings of 28x28 grey levels, one output per character."""
         return TaskShapes((28, 28, 1), self.ways, "softmax_cross_entropy")
 
@@ -272,7 +272,37 @@ class OmniglotTask(_Section):
         return self.ways * shots[sample_set]
 
 
-TaskSpec = Annotated[SineTask | OmniglotTask, Field(discriminator="kind")]
+class FolderTask(_Section):
+    """The user's own data, a file per client, streamed by the host; or trained on where a C++ ``source`` makes them.
+
+    ``path`` and ``source`` are relative to the experiment file until it is loaded, absolute from then on.
+    """
+
+    kind: Literal["folder"]
+    path: Annotated[str, Field(min_length=1)]
+    support: Count = 8
+    query: Count = 8
+    adapt: Count = 8
+    held_out: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
+    source: Annotated[str, Field(min_length=1)] | None = None
+    client_per_board: bool = False
+
+    @property
+    def shapes(self) -> TaskShapes | None:
+        """None: the data are read as the model wants them."""
+        return None
+
+    @property
+    def counts_clients(self) -> bool:
+        """Whether the clients are there to be counted, files or boards; otherwise ``run.clients`` says how many."""
+        return self.source is None or self.client_per_board
+
+    def count(self, sample_set: SampleSet) -> int:
+        """Samples of one set, all classes together."""
+        return {SampleSet.SUPPORT: self.support, SampleSet.QUERY: self.query, SampleSet.ADAPT: self.adapt}[sample_set]
+
+
+TaskSpec = Annotated[SineTask | OmniglotTask | FolderTask, Field(discriminator="kind")]
 
 
 class TinyMetaFedSpec(_Section):
@@ -308,7 +338,7 @@ class RunSpec(_Section):
 
     rounds: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 1
-    clients: Annotated[int, Field(ge=1, le=1 << 20)] = 1_000
+    clients: Annotated[int, Field(ge=1, le=1 << 20)] | None = None  # None: the task's files or boards are counted
     devices_per_round: Annotated[int, Field(ge=1, le=1_024)] = 1
 
 
@@ -330,6 +360,17 @@ class Experiment(_Section):
     run: RunSpec
     evaluation: EvaluationSpec
 
+    @property
+    def streamed(self) -> Experiment:
+        """The experiment whose firmware has all samples streamed, where a source of the user's makes those to train on."""
+        if not isinstance(self.task, FolderTask) or self.task.source is None:
+            return self
+        task = self.task.model_copy(update={"source": None, "client_per_board": False})
+        return self.model_copy(update={"task": task, "run": self.run.model_copy(update={"clients": None})})
+
+
+CLIENTS = 1_000  # data owners where nobody can count them
+FOLDER_EVALUATION = {"tasks": 40, "every": 0, "every_tasks": 20}  # few files, each split anew for every test
 
 # What works, measured with mse and softmax_cross_entropy; a file states only what differs.
 _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -393,13 +434,22 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     model = raw.get("model")
     if isinstance(model, dict) and isinstance(model.get("weights"), str):
         model["weights"] = str((path.parent / model["weights"]).resolve())  # the experiment may be written elsewhere
+    task = raw.get("task")
+    if isinstance(task, dict) and task.get("kind") == "folder":
+        for key in ("path", "source"):
+            if isinstance(task.get(key), str):
+                task[key] = str((path.parent / task[key]).resolve()) if task[key] else ""
     return parse(raw, str(path))
 
 
 def parse(raw: dict[str, Any], source: str) -> Experiment:
     """Validates a decoded experiment; ``source`` names it in errors. Raises SpecError."""
     loss = raw["model"].get("loss") if isinstance(raw.get("model"), dict) else None
+    task = raw.get("task")
+    is_folder = isinstance(task, dict) and task.get("kind") == "folder"
     for section, defaults in _DEFAULTS.get(loss if isinstance(loss, str) else "", {}).items():
+        if is_folder and section == "evaluation":
+            defaults = FOLDER_EVALUATION
         given = raw.get(section, {})
         if isinstance(given, dict):
             raw = {**raw, section: {**defaults, **given}}
@@ -411,6 +461,8 @@ def parse(raw: dict[str, Any], source: str) -> Experiment:
         # One mistake brings others in its wake (a mistyped key is unknown here and missing there): name the cause only.
         first = min(error.errors(), key=lambda e: _CAUSES_FIRST.get(e["type"], 1))
         raise SpecError(f"{source}: {_explain(first)}") from None
+    if experiment.run.clients is None and not _counts_clients(experiment):
+        experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"clients": CLIENTS})})
     _check(experiment, source)
     return experiment
 
@@ -418,6 +470,10 @@ def parse(raw: dict[str, Any], source: str) -> Experiment:
 def dump(experiment: Experiment) -> dict[str, Any]:
     """The complete experiment as plain values that TOML can hold."""
     return experiment.model_dump(mode="json", exclude_none=True, by_alias=True)
+
+
+def _counts_clients(experiment: Experiment) -> bool:
+    return isinstance(experiment.task, FolderTask) and experiment.task.counts_clients
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
@@ -452,7 +508,14 @@ def _check(experiment: Experiment, source: str) -> None:
             )
     elif strategy.restart_rounds is not None:
         raise SpecError(f"{source}: strategy.restart_rounds has a meaning only with strategy.schedule = 'sgdr'")
-    if run.devices_per_round > run.clients:
+    if _counts_clients(experiment) and run.clients is not None:
+        raise SpecError(
+            f"{source}: run.clients = {run.clients}, but task 'folder' counts its clients: files that are not held out, or "
+            "boards with task.client_per_board; leave run.clients out"
+        )
+    if isinstance(task, FolderTask) and task.client_per_board and task.source is None:
+        raise SpecError(f"{source}: task.client_per_board = true needs task.source, the C++ file that reads a board's own data")
+    if run.clients is not None and run.devices_per_round > run.clients:
         raise SpecError(
             f"{source}: run.devices_per_round = {run.devices_per_round} but there are only run.clients = {run.clients}"
         )
@@ -476,7 +539,7 @@ _TAGS: dict[str, type[BaseModel]] = {
     "add": AddSpec,
     **ACTIVATIONS,
 }
-_TASKS: dict[str, type[BaseModel]] = {"sine": SineTask, "omniglot": OmniglotTask}
+_TASKS: dict[str, type[BaseModel]] = {"sine": SineTask, "omniglot": OmniglotTask, "folder": FolderTask}
 _SECTIONS: dict[str, type[BaseModel]] = {
     "model": ModelSpec,
     "strategy": TinyMetaFedSpec,

@@ -1,7 +1,5 @@
-// binary16 conversions, see half.hpp.
+// Rounding to binary16, see half.hpp.
 #include "half.hpp"
-
-#include <cstring>
 
 namespace tmf {
 
@@ -9,8 +7,7 @@ Status to_f16(float value, uint16_t& bits) {
   constexpr uint32_t kInfinity = 0x7F800000;
   constexpr uint32_t kFirstOverflow = 0x477FF000;  // 65520, halfway to 2^16
   constexpr uint32_t kSmallestNormal = 0x38800000;  // 2^-14
-  uint32_t magnitude;
-  std::memcpy(&magnitude, &value, sizeof magnitude);
+  uint32_t magnitude = bits_of<uint32_t>(value);
   const uint32_t sign = magnitude >> 16 & 0x8000;
   magnitude &= 0x7FFFFFFF;
   if (magnitude >= kInfinity) return Status::kNotFinite;
@@ -27,20 +24,6 @@ Status to_f16(float value, uint16_t& bits) {
   const uint32_t odd = magnitude >> shift & 1;
   bits = static_cast<uint16_t>(sign | (magnitude + (1u << (shift - 1)) - 1 + odd) >> shift);
   return Status::kOk;
-}
-
-float from_f16(uint16_t bits) {
-  constexpr uint32_t kExponent = 0x7C00;
-  uint32_t wide = static_cast<uint32_t>(bits & 0x7FFF) << 13;
-  float value;
-  if ((bits & kExponent) == kExponent) {
-    wide |= 0x7F800000;
-    std::memcpy(&value, &wide, sizeof value);
-  } else {
-    std::memcpy(&value, &wide, sizeof value);
-    value *= 0x1p112f;  // moves the exponent's bias from 15 to 127; exact, also from a subnormal
-  }
-  return (bits & 0x8000) != 0 ? -value : value;
 }
 
 }  // namespace tmf

@@ -1,7 +1,6 @@
 // The round's state machine; every check on a message stands here, before it touches a weight.
 #include "learner.hpp"
 
-#include "half.hpp"
 #include "math.hpp"
 #include "port.hpp"
 #include "source.hpp"
@@ -14,33 +13,12 @@ using protocol::Variant;
 
 namespace {
 
-constexpr uint32_t kExponent = 0x7F800000;
-
-bool is_finite(float value) { return (bits_of<uint32_t>(value) & kExponent) != kExponent; }
-
-// Bytes of one number, 0 where this type cannot carry weights or inputs.
-size_t weight_width(uint8_t dtype) {
-  switch (static_cast<Dtype>(dtype)) {
-    case Dtype::kF32: return 4;
-    case Dtype::kF16: return 2;
-    case Dtype::kI8: return 1;
-    default: return 0;
-  }
-}
-
+// Bytes of one number, 0 where this type cannot carry inputs.
 size_t input_width(uint8_t dtype) {
   switch (static_cast<Dtype>(dtype)) {
     case Dtype::kF32: return 4;
     case Dtype::kU8: return 1;
     default: return 0;
-  }
-}
-
-float read_weight(Reader& in, Dtype dtype, float scale) {
-  switch (dtype) {
-    case Dtype::kF16: return from_f16(in.u16());
-    case Dtype::kI8: return static_cast<float>(static_cast<int8_t>(in.u8())) * scale;
-    default: return in.f32();
   }
 }
 
@@ -81,7 +59,7 @@ bool equal(const protocol::Phase& a, const protocol::Phase& b) {
 
 Status Learner::configure(const protocol::Configure& message) {
   if (message.program > static_cast<uint8_t>(protocol::Program::kAdapt)) return Status::kBadValue;
-  if (message.top_k > model::kGlobalCount || weight_width(message.uplink) == 0) return Status::kBadValue;
+  if (message.top_k > model::kGlobalCount || message.uplink > static_cast<uint8_t>(Dtype::kI8)) return Status::kBadValue;
   uint64_t steps = 0;
   for (const protocol::Phase& phase : message.phases) {
     if (phase.passes == 0) break;
@@ -113,10 +91,9 @@ Status Learner::configure(const protocol::Configure& message) {
 
 Status Learner::load(const protocol::Load& message) {
   if (!has_session_) return Status::kBadState;
-  const size_t width = weight_width(message.dtype);
-  if (width == 0 || !is_finite(message.scale)) return Status::kBadValue;
-  const size_t count = message.data_size / width;
-  if (count == 0 || message.data_size % width != 0) return Status::kBadLength;
+  if (message.dtype != static_cast<uint8_t>(model::kDownlink) || !is_finite(message.scale)) return Status::kBadValue;
+  const size_t count = message.data_size / Downlink::kWidth;
+  if (count == 0 || message.data_size % Downlink::kWidth != 0) return Status::kBadLength;
   if (message.offset >= model::kGlobalCount || count > model::kGlobalCount - message.offset)
     return refuse(Status::kBadOffset, loaded_);
   // A late copy of an earlier round's message must not throw away the round in progress.
@@ -125,11 +102,7 @@ Status Learner::load(const protocol::Load& message) {
   const uint32_t expected = begins ? 0 : loaded_;
   if (!begins && (state_ != State::kLoading || message.offset < expected)) return Status::kOk;
   if (message.offset != expected) return refuse(Status::kBadOffset, expected);
-
-  const Dtype dtype = static_cast<Dtype>(message.dtype);
-  Reader probe(message.data, message.data_size);
-  for (size_t i = 0; i < count; ++i)
-    if (!is_finite(read_weight(probe, dtype, message.scale))) return refuse(Status::kNotFinite, message.offset);
+  if (const Status status = received_.check(message); status != Status::kOk) return refuse(status, message.offset);
 
   if (begins) {
     round_ = message.round;
@@ -140,11 +113,9 @@ Status Learner::load(const protocol::Load& message) {
     fault_ = Status::kOk;
     delta_ = DeltaEncoder();  // nobody can pull an earlier round's entries as this one's
   }
-  Reader in(message.data, message.data_size);
-  for (size_t i = 0; i < count; ++i) parameters_[message.offset + i] = read_weight(in, dtype, message.scale);
+  received_.take(message, parameters_);
   loaded_ = message.offset + static_cast<uint32_t>(count);
   if (weights_complete()) {
-    for (uint32_t i = 0; i < model::kGlobalCount; ++i) received_[i] = parameters_[i];
     model::Model<float>::start_local(parameters_);
     state_ = State::kLoaded;
   }

@@ -7,6 +7,7 @@
 #include "delta_codec.hpp"
 #include "model.hpp"
 #include "protocol.hpp"
+#include "received.hpp"
 
 namespace tmf {
 
@@ -39,10 +40,12 @@ class Learner {
   void clear_detail() { detail_ = 0; }
 
  private:
+  using Downlink = Received<model::kDownlink, model::kGlobalEnds>;
+
   // The change of the global part since it was received.
   struct Change {
     const float* now;
-    const float* received;
+    const Downlink& received;
     float operator()(uint32_t i) const { return now[i] - received[i]; }
   };
 
@@ -85,7 +88,7 @@ class Learner {
   DeltaEncoder delta_;
 
   float parameters_[model::kStateCount] = {};
-  float received_[model::kGlobalCount] = {};
+  Downlink received_;
   // The selection's counters live where activations and gradients do: it only runs when no training step does.
   union Arena {
     float values[model::kArenaFloats];

@@ -1,4 +1,4 @@
-// exp, sin, tanh and square root from + - * / and integer moves only: the same bits on every machine, for one number or a vector of lanes.
+// Bits of numbers; exp, sin, tanh, sqrt from + - * / and integer moves only: the same bits everywhere, for one number or many lanes.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,11 @@ To bits_of(From from) {
   To to;
   std::memcpy(&to, &from, sizeof to);
   return to;
+}
+
+inline bool is_finite(float value) {
+  constexpr uint32_t kExponent = 0x7F800000;
+  return (bits_of<uint32_t>(value) & kExponent) != kExponent;
 }
 
 // Adding this rounds to an integer, ties to even, and leaves that integer in the low bits.

@@ -1,4 +1,5 @@
-// What the learner asks of a sample source; firmware/app/source_NAME.cpp implements it, and the experiment's task picks which.
+// What the learner asks of a sample source; firmware/app/source_NAME.cpp implements it, and the experiment's task picks which,
+// or a file of the user's does, which task.source names.
 #pragma once
 
 #include <cstdint>

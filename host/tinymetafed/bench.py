@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def instructions(experiment: Experiment, source: str, board: str, observer: Obse
     if board == "native":
         raise BenchError("board 'native' has no instruction counter; choose an emulated board such as mps2")
     manifest = runner.manifest_of(experiment, source, board)
-    weights = downlink.encode(initial(manifest, experiment.run.seed, experiment.model.init), Dtype.F32, [manifest["n_global"]])
+    weights = TinyMetaFed(experiment, manifest).download(initial(manifest, experiment.run.seed, experiment.model.init))
     counts: dict[str, int] = {}
     with runner.running(experiment, source, [f"qemu:1@{board}"], observer, icount=True) as fleet:
         session, per_second = fleet.devices[0].session, fleet.devices[0].hello.ticks_per_second
@@ -93,7 +94,9 @@ def _train(session: Session, manifest: dict[str, Any], weights: list[downlink.Se
     if manifest["source"] != "streamed":
         time.sleep(QUIET_SECONDS)  # a question that arrives in the middle of a step adds its interrupts to it
         return session.await_done(token, STEPS).ticks
-    return session.stream(token, _made_up(manifest, STEPS)).ticks
+    ticks = [0]  # after each sample, for all of a large model's may be more than the counter holds
+    session.stream(token, _made_up(manifest, STEPS), lambda progress: ticks.append(progress.ticks))
+    return sum((after - before) % (1 << 32) for before, after in pairwise(ticks))
 
 
 def presence() -> Experiment:

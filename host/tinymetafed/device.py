@@ -57,7 +57,7 @@ def federate(session: Session, task: Task, job: Job, weights: list[Segment], n: 
 def run(session: Session, task: Task, job: Job, token: int) -> Progress:
     """Runs a program to its end on the weights that are loaded under ``token``. Raises LinkError."""
     session.train(token, job.program, job.seed, job.client, job.draw)
-    if task.on_device:
+    if task.on_device(SampleSet(job.phases[0].sample_set)):
         return session.await_done(token, job.steps)
     return session.stream(token, _stream(task, job))
 

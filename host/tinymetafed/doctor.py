@@ -120,7 +120,8 @@ def serial_ports() -> list[Finding]:
 
 def _works_without(lost: list[str]) -> str:
     others = [board for board in boards.names() if board not in lost]
-    return f"without it no {', '.join(lost)}" + (f", {', '.join(others)} is not affected" if others else "")
+    verb = "is" if len(others) == 1 else "are"
+    return f"without it no {', '.join(lost)}" + (f"; {', '.join(others)} {verb} not affected" if others else "")
 
 
 def _version(path: str) -> str:

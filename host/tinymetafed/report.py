@@ -18,7 +18,7 @@ from .store import Json, RunData, read_run
 
 _TEMPLATES = Path(__file__).parent / "templates"
 MAX_EVENTS = 40  # interruptions listed one by one
-TASK_TITLES = {"sine": "Sine waves", "omniglot": "Omniglot characters"}
+TASK_TITLES = {"sine": "Sine waves", "omniglot": "Omniglot characters", "folder": "Your own data"}
 
 
 class ReportError(Exception):
@@ -165,8 +165,15 @@ def _page(run: RunData) -> dict[str, Any]:
         "experiment": run.experiment_text,
         "interruptions": _interruptions(run),
         "provenance": _provenance(run),
-        "test_tasks": _count(result["meta_test"]["n_tasks"]) if result else "",
+        "tested": _tested(result["meta_test"]) if result else "",
     }
+
+
+def _tested(meta_test: Json, kind: str = "") -> str:
+    """Who was tested: clients, or several splits of the data of fewer."""
+    tasks, clients = meta_test["n_tasks"], meta_test["n_clients"]
+    who = f"{_count(clients)} {kind}client{'' if clients == 1 else 's'}"
+    return who if tasks == clients else f"{_count(tasks)} splits of {who}"
 
 
 def _improves(meta_test: Json, scale: Scale) -> bool:
@@ -196,7 +203,7 @@ def _tiles(run: RunData, scale: Scale) -> list[Tile]:
         after = scale.text(test["after"])
         if interval:
             after = after.replace(" %", "") + f" ± {interval}" + (" %" if scale.metric == "accuracy" else "")
-        context = f"{scale.text(test['before'])} before; mean of {_count(test['n_tasks'])} clients never trained on"
+        context = f"{scale.text(test['before'])} before; mean of {_tested(test)} never trained on"
         tiles.append(Tile(_sentence(f"{scale.title} after adaptation"), after, context))
     elif run.evaluations:
         last = run.evaluations[-1]
@@ -251,19 +258,27 @@ def _learning(run: RunData, scale: Scale) -> Chart | None:
 
 
 def _showcase(showcase: Json, scale: Scale) -> Chart:
-    """A new client: its curve before and after (regression), or accuracy over samples per class (classification)."""
+    """New clients: accuracy over samples (classification), or one's predictions before and after (regression)."""
     if "d" in showcase:
         samples = [str(d) for d in showcase["d"]]
         points = [(float(i), scale.value(accuracy)) for i, accuracy in enumerate(showcase["accuracy"])]
         errors = [scale.value(half_width) for half_width in showcase["ci95"]]
         return chart(
             [Series("mean, 95 % interval", "after", points, errors, dots=True)],
-            "labelled samples per class",
+            showcase["samples"],
             scale.label,
-            f"{scale.title} over labelled samples per class, {_count(showcase['n_tasks'])} new clients",
+            f"{scale.title} over {showcase['samples']}, {_tested(showcase, 'new ')}",
             y_range=(0, 100),
             x_ticks=[(float(i), d) for i, d in enumerate(samples)],
         )
+    if "true" in showcase:
+        true = [float(value) for value in showcase["true"]]
+        series = [Series("perfect", "truth", [(end, end) for end in (min(true), max(true))])]
+        for role in BEFORE_AND_AFTER:
+            points = [(at, math.nan if y is None else float(y)) for at, y in zip(true, showcase[role], strict=True)]
+            series.append(Series(role, role, points, line=False, dots=True))
+        summary = f"a client never trained on, {showcase['client']}: predicted against true values, before and after adaptation"
+        return chart(series, "true", "predicted", summary)
     x = [float(value) for value in showcase["x"]]
 
     def curve(values: Sequence[float | None]) -> list[Point]:

@@ -20,7 +20,7 @@ from tinymetafed_codegen import boards, generate
 from tinymetafed_codegen.emit import write_if_changed
 from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import PROTOCOL_VERSION, SampleSet
-from tinymetafed_codegen.spec import Experiment, OmniglotTask, dump
+from tinymetafed_codegen.spec import Experiment, FolderTask, OmniglotTask, dump
 
 from . import evaluate, export, firmware, server, store
 from .evaluate import Collapsed
@@ -37,7 +37,7 @@ from .link.session import Session
 from .server import Round
 from .store import Json, RunData, RunStore, StoreError
 
-SHOTS = (1, 2, 4, 8, 16)  # samples per class of the accuracy curve (paper, Table 5)
+SHOTS = (1, 2, 4, 8, 16)  # samples per class of Omniglot's accuracy curve (paper, Table 5)
 
 
 class Observer(Protocol):
@@ -152,6 +152,7 @@ def train(
     experiment, site = setup.experiment, Site(urls, test_urls, faults, record)
     weights = initial(setup.manifest, experiment.run.seed, experiment.model.init)
     asked = {"devices": list(urls), "test_devices": list(test_urls), "data": None if setup.data is None else str(setup.data)}
+    asked["data_sha256"] = setup.task.data_sha256
     started = time.monotonic()
     with _fleets(setup, site, observer) as (fleet, testers):
         manifest = manifest_of(experiment, setup.source, fleet.devices[0].board)
@@ -186,6 +187,7 @@ def resume(
         site = Site(urls or asked["devices"], test_urls or asked["test_devices"], faults, record)
         setup = set_up(past.experiment(), str(path / "experiment.toml"), data or past.data)
         same_model(setup, past)
+        _same_data(setup, past)
         with _fleets(setup, site, observer) as (fleet, testers):
             return _Training(setup, run, fleet, testers, observer).complete(time.monotonic() - started)
 
@@ -193,9 +195,19 @@ def resume(
 def same_model(setup: Setup, run: RunData) -> None:
     """Raises StoreError when this version makes another model of a run's experiment than its weights belong to."""
     if setup.manifest["model_hash"] != run.manifest["model_hash"]:
+        own = generate.own_source(setup.experiment)
+        remedy = f"{own} as it was then, or use " if own else "use "
         raise StoreError(
             f"{run.path / 'run.db'}: holds weights of model {run.manifest['model_hash']}, this version makes its experiment "
-            f"into model {setup.manifest['model_hash']}; use tinymetafed {run.run['tinymetafed']}"
+            f"into model {setup.manifest['model_hash']}; {remedy}tinymetafed {run.run['tinymetafed']}"
+        )
+
+
+def _same_data(setup: Setup, run: RunData) -> None:
+    if setup.task.data_sha256 != run.run["asked"]["data_sha256"]:
+        raise StoreError(
+            f"{run.path / 'run.db'}: this run's data have changed since it was begun; restore them (or name them with --data) "
+            "to continue it, or train a new run on them"
         )
 
 
@@ -206,7 +218,7 @@ def _fleets(setup: Setup, site: Site, observer: Observer) -> Iterator[tuple[Flee
         raise DeviceUrlError(f"{', '.join(sorted(shared))}: given both to train and to test on; a port serves one session")
     with (
         running(setup.experiment, setup.source, site.urls, observer, faults=site.faults, record=site.record) as fleet,
-        running(setup.experiment, setup.source, site.test_urls, observer) as testers,
+        running(setup.experiment.streamed, setup.source, site.test_urls, observer) as testers,
     ):
         yield fleet, testers
 
@@ -245,11 +257,20 @@ class _Training:
             self._evaluate(past.weights, past.trained)
         if past.trained == rounds:
             return
-        for done in server.rounds(self._strategy, self._setup.task, self._fleet, past.weights, start=past.trained):
+        boards = self._boards(past)
+        for done in server.rounds(self._strategy, self._setup.task, self._fleet, past.weights, past.trained, boards):
             self._write(done)
             self._observer.advance()
             if self._due(done.index + 1):
                 self._evaluate(done.weights, done.index + 1)
+
+    def _boards(self, past: RunData) -> list[bytes] | None:
+        """Unique ids of the boards that are the clients, those of the run's first session; None where any serves any."""
+        task = self._plan.task
+        if not (isinstance(task, FolderTask) and task.client_per_board):
+            return None
+        first = past.sessions[0]["devices"] if past.sessions else self._known
+        return sorted(bytes.fromhex(device["unique_id"]) for device in first)
 
     def _write(self, done: Round) -> None:
         """Commits a round."""
@@ -302,7 +323,8 @@ class _Training:
     ) -> dict[str, Any]:
         started = time.monotonic()
         test = evaluate.meta_test(self._testers, self._strategy, self._setup.task, weights, tasks, on_task=on_task)
-        judged = {"round": trained, "constant": test.constant, "collapsed": test.collapsed}
+        clients = min(tasks, self._setup.task.unseen_clients)
+        judged = {"round": trained, "n_clients": clients, "constant": test.constant, "collapsed": test.collapsed}
         return {**test.summary(), **judged, "seconds": time.monotonic() - started}
 
     def _export(self) -> None:
@@ -319,6 +341,9 @@ def _refuse_collapse(experiment: Experiment, path: Path, evaluation: Json) -> No
         f"{path}: training collapsed: after {evaluation['round']} rounds {evaluation['constant']} of "
         f"{evaluation['n_tasks']} adapted networks give the same answer whatever their input; {remedy}"
     )
+
+
+_SCORES = ("metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task")
 
 
 def _result(setup: Setup, run: RunData) -> dict[str, Any]:
@@ -347,7 +372,7 @@ def _result(setup: Setup, run: RunData) -> dict[str, Any]:
         "seconds": round(total("seconds") + testing, 3),
         "training_seconds": round(total("seconds"), 3),
         "start_seconds": round(sum(session["start_seconds"] for session in run.sessions), 3),
-        "meta_test": {key: final[key] for key in ("metric", "before", "after", "after_ci95", "n_tasks", "per_task")},
+        "meta_test": {key: final[key] for key in _SCORES},
         "collapsed": final["collapsed"],
         "devices": run.devices,
         "showcase": drawn["drawn"],
@@ -360,7 +385,7 @@ def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[
     """Adapts unseen clients one by one and returns each one's scores before and after. Raises LinkError, SpecError."""
     strategy, task = setup.strategy, setup.task
     count = setup.experiment.task.count(SampleSet.ADAPT)
-    with running(setup.experiment, setup.source, urls, observer) as fleet:
+    with running(setup.experiment.streamed, setup.source, urls, observer) as fleet:
         evaluate.configure(fleet, strategy, count)
         observer.stage("adapting unseen clients", len(clients))
 
@@ -386,26 +411,32 @@ def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[
 
 
 def showcase(setup: Setup, fleet: Fleet, weights: Floats, observer: Observer) -> dict[str, Any]:
-    """What the report draws of new clients: the first one's curves, or accuracy over the samples it adapts with."""
+    """What the report draws of new clients: accuracy over the samples they adapt with, or the first one's predictions."""
     strategy, task, spec = setup.strategy, setup.task, setup.experiment.task
-    if isinstance(spec, OmniglotTask):
+    if task.metric == "accuracy":
         tasks = setup.experiment.evaluation.every_tasks
-        observer.stage("accuracy over samples per class", len(SHOTS) * tasks)
-        tests = [
-            evaluate.meta_test(fleet, strategy, task, weights, tasks, shots * spec.ways, observer.advance) for shots in SHOTS
-        ]
+        per_class = isinstance(spec, OmniglotTask)
+        shots = SHOTS if per_class else [s for s in (1 << i for i in range(16)) if s < spec.adapt] + [spec.adapt]
+        observer.stage("accuracy over samples", len(shots) * tasks)
+        counts = [s * task.output_size if per_class else s for s in shots]
+        tests = [evaluate.meta_test(fleet, strategy, task, weights, tasks, n, observer.advance) for n in counts]
         scores = [tests[0].before, *(test.after for test in tests)]
         return {
-            "d": [0, *SHOTS],
+            "samples": "labelled samples per class" if per_class else "labelled samples",
+            "d": [0, *shots],
             "accuracy": [evaluate.mean(s) for s in scores],
             "ci95": [evaluate.confidence(s) for s in scores],
             "n_tasks": tasks,
+            "n_clients": min(tasks, task.unseen_clients),
         }
     count = spec.count(SampleSet.ADAPT)
     evaluate.configure(fleet, strategy, count)
     (served,) = fleet.map([HELD_OUT], lambda session, client: evaluate.adapt(session, strategy, task, weights, client, count))
     shown = served.outcome
     assert shown is not None  # only a client that lives on a board can be skipped
+    if task.name != "sine":
+        truth, before, after = (values.ravel().tolist() for values in (shown.test.targets, shown.before, shown.after))
+        return {"client": task.describe(HELD_OUT), "true": truth, "before": before, "after": after}
     samples = task.samples(HELD_OUT, 0, SampleSet.ADAPT, count)
     return {
         "client": task.describe(HELD_OUT),

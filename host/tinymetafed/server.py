@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,12 +53,12 @@ def rounds(
     fleet: Fleet,
     weights: Floats,
     start: int = 0,
-    pinned: Callable[[int], bytes | None] | None = None,
+    boards: Sequence[bytes] | None = None,
 ) -> Iterator[Round]:
     """Meta-trains from round ``start`` on, whose ``weights`` [n_global] are given, to the run's end.
 
-    Which device serves which client never reaches the result. ``pinned`` gives the unique id of the only board that has a
-    client's data (None: any can); a client whose board is lost is skipped. Raises LinkError, StrategyError.
+    Which device serves which client never reaches the result. ``boards``: unique ids of the boards that are the clients, for
+    only they have their data; one that is lost is skipped. None: any board serves any client. Raises LinkError, StrategyError.
     """
     experiment = strategy.experiment
     phases = strategy.training()
@@ -66,14 +66,14 @@ def rounds(
     fleet.configure(Program.TRAIN, phases, strategy.top_k, strategy.uplink)
     for index in range(start, experiment.run.rounds):
         began = time.monotonic()
-        clients = strategy.clients(index)
+        clients = strategy.clients(index, task.clients if boards is None else len(boards))
         download = strategy.download(weights)
 
         def one_client(session: Session, client: int, index: int = index, download: list[Segment] = download) -> ClientResult:
             job = Job(Program.TRAIN, phases, experiment.run.seed, client, index)
             return federate(session, task, job, download, strategy.n_global, strategy.top_k)
 
-        served = fleet.map(clients, one_client, pinned=pinned)
+        served = fleet.map(clients, one_client, pinned=None if boards is None else boards.__getitem__)
         deltas = [each.outcome.delta for each in served if each.outcome is not None]
         moved = strategy.update(weights, deltas, index) if deltas else weights
         change = float(np.linalg.norm(moved.astype(np.float64) - weights))

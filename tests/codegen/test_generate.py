@@ -39,6 +39,7 @@ def test_the_model_hash_follows_what_the_bits_depend_on() -> None:
     assert settled("run.rounds=5", "strategy.top_p=3", "task.support=4").model_hash == base
     assert settled(board="native").model_hash == base
     assert settled("model.local_start_scale=0.2").model_hash != base
+    assert len({settled(f"strategy.downlink={dtype}").model_hash for dtype in ("f32", "f16", "i8")}) == 3
     assert settled('model.layers=[{op="dense",units=33},{op="dense",units=1,local=true}]').model_hash != base
 
 
@@ -51,6 +52,16 @@ def test_the_manifest_describes_every_weight_once(tmp_path: Path) -> None:
     assert manifest["n_global"] == 1120
     assert manifest["schema_hash"] == protocol.schema_hash().hex()
     assert manifest["ram_total"] == sum(manifest["ram_bytes"].values()) < manifest["ram_available"]
+
+
+def test_received_weights_take_the_memory_of_the_downlink() -> None:
+    def received(downlink: str) -> int:
+        ram: dict[str, int] = settled(f"strategy.downlink={downlink}").manifest["ram_bytes"]
+        return ram["received weights (for the delta)"]
+
+    assert received("f32") == 4 * 1120
+    assert received("f16") == 2 * 1120
+    assert received("i8") == 1120 + 4 * 4  # dense1 and dense2 have four tensors, each with a scale
 
 
 def test_a_model_larger_than_the_board_is_refused_with_the_map() -> None:

@@ -135,3 +135,56 @@ def test_an_empty_file_says_what_is_missing(tmp_path: Path) -> None:
     empty = tmp_path / "empty.toml"
     empty.write_text("", encoding="utf-8")
     assert "is missing" in refusal(path=empty)
+
+
+# The user's own data
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """An experiment on a folder."""
+    path = tmp_path / "experiment.toml"
+    path.write_text(
+        '[task]\nkind = "folder"\npath = "data"\n'
+        '[model]\ninput = [4]\nloss = "softmax_cross_entropy"\nlayers = [{ op = "dense", units = 3, local = true }]\n',
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_paths_are_relative_to_the_experiment_file_and_then_absolute(own: Path, tmp_path: Path) -> None:
+    experiment = spec.load(own, ["task.source=../s.cpp"])
+    assert isinstance(experiment.task, spec.FolderTask)
+    assert (experiment.task.path, experiment.task.source) == (str(tmp_path / "data"), str(tmp_path.parent / "s.cpp"))
+    copy = tmp_path / "elsewhere" / "copy.toml"
+    copy.parent.mkdir()
+    copy.write_text(tomli_w.dumps(spec.dump(experiment)), encoding="utf-8")
+    assert spec.load(copy) == experiment
+
+
+def test_a_folder_counts_its_clients(own: Path) -> None:
+    assert spec.load(own).run.clients is None and "clients" not in spec.dump(spec.load(own))["run"]
+    assert "run.clients = 7, but task 'folder' counts its clients" in refusal("run.clients=7", path=own)
+    assert spec.load(own, ["task.source=s.cpp"]).run.clients == spec.CLIENTS
+    assert spec.load(own, ["task.source=s.cpp", "run.clients=7"]).run.clients == 7
+    boards = ["task.source=s.cpp", "task.client_per_board=true"]
+    assert spec.load(own, boards).run.clients is None
+    assert "counts its clients" in refusal(*boards, "run.clients=7", path=own)
+    assert "needs task.source" in refusal("task.client_per_board=true", path=own)
+
+
+def test_unseen_clients_have_the_same_experiment_with_streamed_samples(own: Path) -> None:
+    streamed = spec.load(own).streamed
+    assert streamed == spec.load(own)
+    assert spec.load(own, ["task.source=s.cpp"]).streamed == streamed
+    assert spec.load(own, ["task.source=s.cpp", "task.client_per_board=true"]).streamed == streamed
+    sine = spec.load(SINE)
+    assert sine.streamed is sine
+
+
+def test_folder_keys_are_named_when_they_are_wrong(own: Path) -> None:
+    assert "'task.path' = ''" in refusal("task.path=''", path=own)
+    assert "'task.held_out' = []" in refusal("task.held_out=[]", path=own)
+    assert "unknown key 'task.suport'; did you mean 'support'?" in refusal("task.suport=3", path=own)
+    for key in ("source", "client_per_board"):
+        assert f"unknown key 'task.{key}'" in refusal(f"task.{key}=true")

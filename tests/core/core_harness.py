@@ -24,9 +24,9 @@ SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 NEXT = 0xFFFFFFFF  # as a rank: the one after the previous chunk; no answer when there is none
 
 Floats = npt.NDArray[np.float32]
-Operation = IntEnum(
-    "Operation", "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN TANH SQRT THREEFRY DRAW SELECT DELTA", start=0
-)
+TENSORS = (7, 1, 32)  # sizes of the tensors that the harness receives
+_OPERATIONS = "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN TANH SQRT THREEFRY DRAW SELECT DELTA"
+Operation = IntEnum("Operation", f"{_OPERATIONS} RECEIVED_F32 RECEIVED_F16 RECEIVED_I8", start=0)
 
 
 def write_protocol_header(folder: Path) -> None:
@@ -169,6 +169,13 @@ class Core:
             outcomes.append(Delta.unpack(answer[at + 4 : at + 4 + size]))
             at += 4 + size
         return Status(answer[0]), outcomes
+
+    def received(self, dtype: Dtype, loads: Sequence[tuple[int, float, bytes]]) -> tuple[list[Status], Floats, Floats]:
+        """Outcome of each Load (offset, scale, data); then the weights (40,) as written to the device's, and as kept."""
+        question = b"".join(struct.pack("<IfI", offset, scale, len(data)) + data for offset, scale, data in loads)
+        answer = self._call(Operation[f"RECEIVED_{dtype.name}"], question)
+        written, kept = np.frombuffer(answer[len(loads) :], dtype="<f4").reshape(2, -1)
+        return [Status(code) for code in answer[: len(loads)]], written, kept
 
     def whole_delta(self, delta: Floats, k: int, dtype: Dtype, capacity: int) -> list[Delta]:
         """All chunks in sequence, each of up to ``capacity`` data bytes."""

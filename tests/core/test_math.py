@@ -1,4 +1,4 @@
-"""The core's exp, sin, tanh and square root against double precision, and their bits against those recorded for every machine."""
+"""The core's exp, sin, tanh and sqrt against double precision, and their bits against those recorded for every machine."""
 
 from __future__ import annotations
 

@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from rig import Board, Boards
+from rig import ALL, QUICK, Board, Boards, present
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "board" in metafunc.fixturenames:
+        metafunc.parametrize("url", present(ALL if metafunc.definition.get_closest_marker("essential") else QUICK))
 
 
 @pytest.fixture(scope="session")

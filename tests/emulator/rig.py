@@ -1,4 +1,4 @@
-"""Boards to talk to: native process, the same under sanitizers, and QEMU, each with a sine and a small streamed model."""
+"""Boards to talk to: native process, the same under sanitizers, emulators; with models whose weights travel in every way."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from reference import forward
-from small_runs import Quiet, needs_qemu, sine
+from small_runs import Quiet, sine
 
 from tinymetafed import runner
+from tinymetafed.firmware import missing_tools
 from tinymetafed.learn import delta, downlink
 from tinymetafed.learn.strategy import TinyMetaFed
-from tinymetafed.learn.weights import global_tensors
 from tinymetafed.link.errors import DeviceRefused
-from tinymetafed.link.launch import Device, launch, parse
+from tinymetafed.link.launch import Device, DeviceUrlError, launch, parse
 from tinymetafed.link.session import Session
 from tinymetafed_codegen import boards, generate, graph, protocol, spec
 from tinymetafed_codegen.locate import find
@@ -32,10 +32,10 @@ from tinymetafed_codegen.spec import Experiment
 
 Floats = npt.NDArray[np.float32]
 
-NATIVE = pytest.param("native:1", marks=pytest.mark.xdist_group("emulator-native"))
-SANITIZED = pytest.param("sanitized", marks=pytest.mark.xdist_group("emulator-sanitized"))
-QEMU = pytest.param("qemu:1", marks=[pytest.mark.xdist_group("emulator-qemu"), needs_qemu])
-DEVICES = [NATIVE, SANITIZED, QEMU]
+# One line per kind of device. Every scenario runs on those that are quick, the essential ones on all that this
+# machine can run.
+QUICK = ["native:1", "sanitized", "qemu:1"]
+ALL = [*QUICK, "qemu:1@rv32", "qemu:1@esp32isa", "renode:1"]
 
 # Streamed by the host: drawings of three classes through a network small enough to look into.
 STREAMED = spec.parse(
@@ -51,11 +51,42 @@ STREAMED = spec.parse(
                 {"op": "dense", "units": 3, "local": True},
             ],
         },
+        "strategy": {"downlink": "i8"},
     },
     "streamed",
 )
-MODELS: dict[str, Experiment] = {"sine": sine(), "streamed": STREAMED}
+# A firmware takes weights in the one dtype of its experiment: one model for each.
+MODELS: dict[str, Experiment] = {
+    "sine": sine("strategy.downlink=f32"),
+    "sine-f16": sine("strategy.downlink=f16"),
+    "streamed": STREAMED,
+}
 SEED, CLIENT, DRAW = 7, 3, 5
+
+
+def board_of(url: str) -> str:
+    """The name of the board behind a device's URL. Raises DeviceUrlError."""
+    return "native" if url == "sanitized" else str(parse([url])[0].board)
+
+
+@cache
+def absent(url: str) -> str:
+    """Why the device at ``url`` cannot run here; "" when it can."""
+    try:
+        lacking = missing_tools(board_of(url))
+    except DeviceUrlError as error:
+        return str(error)
+    return f"{url}: {', '.join(tool.name for tool in lacking)} not installed" if lacking else ""
+
+
+def devices(urls: Sequence[str]) -> list[Any]:
+    """A parameter per device; one process runs all tests of a device, so that it is started once."""
+    return [pytest.param(url, marks=pytest.mark.xdist_group(f"emulator-{url.replace('@', '-')}")) for url in urls]
+
+
+def present(urls: Sequence[str]) -> list[Any]:
+    """Parameters for the devices that can run here; one test of all of them says which cannot."""
+    return devices([url for url in urls if not absent(url)])
 
 
 @dataclass
@@ -110,9 +141,9 @@ class Board:
         """Global weights that a training step does not blow up."""
         return np.random.default_rng(seed).normal(0, 0.2, self.n_global).astype(np.float32)
 
-    def load(self, round: int, weights: Floats, dtype: Dtype = Dtype.F32) -> Floats:
-        """Loads ``weights``; returns them as the device received them."""
-        segments = downlink.encode(weights, dtype, [tensor["size"] for tensor in global_tensors(self.manifest)])
+    def load(self, round: int, weights: Floats) -> Floats:
+        """Loads ``weights`` as the experiment has them travel; returns them as the device received them."""
+        segments = self.strategy.download(weights)
         self.session.load(round, segments)
         return downlink.decode(segments, self.n_global)
 
@@ -172,13 +203,15 @@ class Boards:
         return self._running[url, model]
 
     def _start(self, url: str, model: str) -> Board:
+        if reason := absent(url):
+            pytest.skip(reason)
         experiment = MODELS[model]
         if url == "sanitized":
             program = sanitized(experiment, self._folder / model, self._folder / "findings")
             (device,) = self._stack.enter_context(launch(parse(["native:1"]), lambda board: program))
         else:
             (device,) = self._stack.enter_context(runner.running(experiment, model, [url], Quiet())).devices
-        return Board(device, experiment, runner.manifest_of(experiment, model, device.board))
+        return Board(device, experiment, runner.manifest_of(experiment, model, board_of(url)))
 
     def findings(self) -> str:
         """What the sanitizers have reported since the last call."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rig import MODELS, SANITIZED, Board, Boards
+from rig import ALL, MODELS, Board, Boards, present
 from small_runs import DATA, Quiet, needs_data, needs_qemu, omniglot, sine
 
 from tinymetafed import runner
@@ -15,17 +15,15 @@ from tinymetafed.store import read_run
 from tinymetafed_codegen.protocol import Delta, Dtype, Program
 from tinymetafed_codegen.spec import Experiment
 
-QEMU = pytest.param("qemu:1", marks=[pytest.mark.xdist_group("emulator-qemu"), needs_qemu])
-
 
 def script(board: Board) -> tuple[list[np.ndarray], list[Delta]]:
     """A round, an adaptation and predictions; all that a host could see of the arithmetic."""
     board.forget()
     seen: list[np.ndarray] = []
     chunks: list[Delta] = []
-    for round, downlink, uplink in ((1, Dtype.F32, Dtype.F32), (2, Dtype.F16, Dtype.I8), (3, Dtype.I8, Dtype.F16)):
+    for round, uplink in enumerate((Dtype.F32, Dtype.F16, Dtype.I8), start=1):
         board.configure(board.n_global // 2, uplink)
-        board.load(round, board.weights(round), downlink)
+        board.load(round, board.weights(round))
         board.train(round)
         seen.append(board.fetch())
         chunks += board.session.pull(round, board.n_global // 2)
@@ -41,7 +39,7 @@ def script(board: Board) -> tuple[list[np.ndarray], list[Delta]]:
 
 
 @pytest.mark.parametrize("model", list(MODELS))
-@pytest.mark.parametrize("url", [QEMU, SANITIZED])
+@pytest.mark.parametrize("url", present(ALL[1:]))
 def test_weights_deltas_and_predictions_are_the_native_processs(boards: Boards, url: str, model: str) -> None:
     seen, chunks = script(boards("native:1", model))
     others, other_chunks = script(boards(url, model))

@@ -200,19 +200,27 @@ void check_loaded(const Load& load, const LoadAnswer& answer) {
   check(begins ? load.offset == 0
                : before.was(Learner_state_{}) == State::kLoading && load.offset == before.was(Learner_loaded_{}),
         "I4", "a Load out of order wrote weights");
-  const size_t width = value_size(load.dtype);
-  const size_t count = load.data_size / width;
+  check(load.dtype == static_cast<uint8_t>(model::kDownlink), "I4", "a Load of another dtype wrote weights");
+  const uint32_t end = load.offset + static_cast<uint32_t>(load.data_size / kWidth);
+  check(end <= end_of_load(load.offset), "I4", "a Load crossed the end of a tensor with a scale of its own");
   const auto& weights = learner().*reveal(Learner_parameters_{});
+  const auto& received = learner().*reveal(Learner_received_{});
   const auto& earlier = before.view().*reveal(Learner_parameters_{});
+  const auto& earlier_received = before.view().*reveal(Learner_received_{});
   Reader in(load.data, load.data_size);
   for (uint32_t i = 0; i < kGlobal; ++i) {
-    const bool written = i >= load.offset && i < load.offset + count;
-    const float expected = !written          ? earlier[i]
-                           : load.dtype == 0 ? in.f32()
-                           : load.dtype == 1 ? from_f16(in.u16())
-                                             : static_cast<float>(static_cast<int8_t>(in.u8())) * load.scale;
-    check(bits_of<uint32_t>(weights[i]) == bits_of<uint32_t>(expected), "I4", "a weight is not the one that was sent");
-    check(!written || is_finite(weights[i]), "I5", "a Load wrote a weight that is not finite");
+    const bool written = i >= load.offset && i < end;
+    const float sent = !written      ? 0.0f
+                       : kWidth == 4 ? in.f32()
+                       : kWidth == 2 ? from_f16(in.u16())
+                                     : static_cast<float>(static_cast<int8_t>(in.u8())) * load.scale;
+    check(!written || is_finite(sent), "I5", "a Load wrote a weight that is not finite");
+    check(bits_of<uint32_t>(weights[i]) == bits_of<uint32_t>(written ? sent : earlier[i]), "I4",
+          "a weight is not the one that was sent");
+    // Of a new round, what lies behind is still to come.
+    if (i < end)
+      check(bits_of<uint32_t>(received[i]) == bits_of<uint32_t>(written ? sent : earlier_received[i]), "I4",
+            "a received weight is not the one that was sent");
   }
   forget_frozen();
 }
@@ -543,7 +551,7 @@ void keep(int state) { states[state].assign(device_bytes, device_bytes + sizeof 
 
 void load_all(uint32_t round = kRound) {
   Bytes data;
-  for (uint32_t at = 0; at < kGlobal; at += static_cast<uint32_t>(data.size())) say(weights_from(round, at, data));
+  for (uint32_t at = 0; at < kGlobal; at += static_cast<uint32_t>(data.size() / kWidth)) say(weights_from(round, at, data));
 }
 
 void train_steps(uint32_t first, uint32_t steps, uint32_t round = kRound) {

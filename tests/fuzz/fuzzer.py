@@ -18,6 +18,7 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno
 # Samples come from the host, one per message; small, so that most executions are spent on messages, not on sums.
 STREAMED: dict[str, Any] = {
     "task": {"kind": "omniglot", "ways": 3},
+    "strategy": {"downlink": "i8"},  # a scale for each tensor; the sine model has float16, without
     "model": {
         "input": [5, 4, 1],
         "loss": "softmax_cross_entropy",

@@ -67,12 +67,29 @@ inline Configure configuration(Program program, Dtype uplink) {
   return message;
 }
 
-// Global weights from `offset` on as int8, nearly as many as a Load holds.
+constexpr size_t kWidth = value_size(static_cast<uint8_t>(model::kDownlink));  // bytes of a weight on its way down
+constexpr bool kScaled = model::kDownlink == Dtype::kI8;
+constexpr float kScale = 0.004f;
+
+// Where one Load that starts at `offset` has to end: int8 has a scale per tensor.
+inline uint32_t end_of_load(uint32_t offset) {
+  return kScaled ? *std::upper_bound(std::begin(model::kGlobalEnds), std::end(model::kGlobalEnds), offset) : kGlobal;
+}
+
+// Global weights from `offset` on in the model's dtype, nearly as many as a Load holds.
 inline Load weights_from(uint32_t round, uint32_t offset, Bytes& data) {
-  const uint32_t most = static_cast<uint32_t>(kWindow - 8 - kWindow / 254 - Load::kFixedSize - 6);
-  data.resize(std::min(most, kGlobal - offset));
-  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<uint8_t>((offset + i) * 37 + 11);
-  return {round, offset, static_cast<uint8_t>(Dtype::kI8), 0.004f, data.data(), data.size()};
+  const uint32_t most = static_cast<uint32_t>((kWindow - 8 - kWindow / 254 - Load::kFixedSize - 6) / kWidth);
+  const uint32_t count = std::min(most, end_of_load(offset) - offset);
+  data.resize(count * kWidth);
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint8_t level = static_cast<uint8_t>((offset + i) * 37 + 11);
+    const float value = static_cast<float>(static_cast<int8_t>(level)) * kScale;
+    uint16_t half = 0;
+    check(to_f16(value, half) == Status::kOk, "I4", "a moderate number does not fit float16");
+    const uint32_t bits = kScaled ? level : kWidth == 2 ? half : bits_of<uint32_t>(value);
+    for (size_t byte = 0; byte < kWidth; ++byte) data[i * kWidth + byte] = static_cast<uint8_t>(bits >> (8 * byte));
+  }
+  return {round, offset, static_cast<uint8_t>(model::kDownlink), kScale, data.data(), data.size()};
 }
 
 inline Bytes sample_data() {
@@ -108,7 +125,7 @@ class Host {
   Host(Random& random, uint8_t state) : random_(random) {
     if (state == 0) session_ = random_.once_in(2) ? kSession : 1;
     if (state >= 3) offset_ = kGlobal;
-    if (state == 2) offset_ = std::min<uint32_t>(kGlobal, static_cast<uint32_t>(weights_from(0, 0, scratch_).data_size));
+    if (state == 2) offset_ = static_cast<uint32_t>(weights_from(0, 0, scratch_).data_size / kWidth);
     if (state >= 6) step_ = kSteps;
     if (state == 5 || state >= 9) step_ = 7;
   }
@@ -203,22 +220,19 @@ class Host {
     const uint32_t offset = random_.once_in(12) ? number() : offset_;
     Load message = weights_from(round(), std::min(offset, kGlobal - 1), scratch_);
     message.offset = offset;
-    if (random_.once_in(2)) {
-      message.dtype = static_cast<uint8_t>(random_.once_in(20) ? random_.next() : random_.below(3));
-      if (message.dtype == 0) {
-        for (size_t i = 0; i + 4 <= scratch_.size(); i += 4) {
-          const uint32_t word = bits_of<uint32_t>(random_.once_in(50) ? real() : 0.25f);
-          std::memcpy(scratch_.data() + i, &word, 4);
-        }
-      }
+    if (random_.once_in(20)) message.dtype = static_cast<uint8_t>(random_.once_in(2) ? random_.next() : random_.below(4));
+    if (random_.once_in(4)) {
+      for (uint8_t& byte : scratch_) byte = static_cast<uint8_t>(random_.once_in(50) ? random_.next() : byte);
     }
     if (random_.once_in(20)) message.scale = real();
     if (random_.once_in(3)) message.data_size = random_.below(static_cast<uint32_t>(message.data_size) + 1);
-    if (message.dtype < 3 && !random_.once_in(10)) message.data_size -= message.data_size % value_size(message.dtype);
-    if (message.dtype < 3) {
-      const uint32_t count = static_cast<uint32_t>(message.data_size / value_size(message.dtype));
-      offset_ = std::min<uint32_t>(kGlobal, offset + count);
+    if (!random_.once_in(10)) message.data_size -= message.data_size % kWidth;
+    if (random_.once_in(20)) {  // across a tensor's end
+      scratch_.resize(scratch_.size() + random_.below(9) * kWidth, 1);
+      message.data = scratch_.data();
+      message.data_size = scratch_.size();
     }
+    offset_ = std::min<uint32_t>(kGlobal, offset + static_cast<uint32_t>(message.data_size / kWidth));
     return body_of(message, sequence());
   }
 

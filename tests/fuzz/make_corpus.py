@@ -36,7 +36,7 @@ def written_by_hand() -> dict[str, bytes]:
     predict = Predict(Dtype.U8, 0.01, bytes(20))  # whole inputs of both models
     reads = ask(Hello()) + ask(Fetch(0, 9)) + ask(predict) + ask(Await(ROUND, 0)) + operation(WORK, b"\1")
     return {
-        "every-read": done + reads + ask(Pull(ROUND, 0)) + ask(Load(ROUND, 0, Dtype.F32, 0.0, bytes(40))),
+        "every-read": done + reads + ask(Pull(ROUND, 0)) + ask(Load(ROUND, 0, Dtype.I8, 0.0, bytes(40))),
         "answer-longer-than-the-window": done + ask(Pull(ROUND, 0)),
     }
 

@@ -28,8 +28,6 @@ inline void check(bool holds, const char* invariant, const char* what) {
   if (!holds) violated(invariant, what);
 }
 
-inline bool is_finite(float value) { return magnitude_bits(value) < kInfiniteMagnitude; }
-
 inline uint32_t reference_crc(const uint8_t* data, size_t size) {
   static const auto table = [] {
     std::vector<uint32_t> made(256);
@@ -93,7 +91,7 @@ struct Entry {
   uint32_t bits;  // of the value, as it travels
 };
 
-inline size_t value_size(uint8_t dtype) { return dtype == 0 ? 4 : dtype == 1 ? 2 : 1; }
+constexpr size_t value_size(uint8_t dtype) { return dtype == 0 ? 4 : dtype == 1 ? 2 : 1; }
 
 inline std::vector<Entry> decoded(const Delta& delta, uint32_t n) {
   check(delta.dtype <= 2 && (delta.coding <= 20 || delta.coding == 255), "I9", "a chunk's dtype or coding is none");

@@ -110,9 +110,17 @@ PLANTED = [
         "NaN is loaded",
         "sine",
         "learner.cpp",
-        "if (!is_finite(read_weight(probe, dtype, message.scale)))",
-        "if (read_weight(probe, dtype, message.scale) == 12345.0f)",
+        "if (const Status status = received_.check(message); status != Status::kOk) return refuse(status, message.offset);",
+        "",
         "I5",
+    ),
+    Planted(
+        "a tensor's scale changes under way",
+        "streamed",
+        "learner.cpp",
+        "if (const Status status = received_.check(message); status != Status::kOk) return refuse(status, message.offset);",
+        "",
+        "I4",
     ),
     Planted("a delta outlives its round", "sine", "learner.cpp", "delta_ = DeltaEncoder();", "", "I7"),
     Planted(
@@ -126,7 +134,7 @@ PLANTED = [
     Planted("Fetch reads beyond the weights", "sine", "learner.cpp", "end < model::kParameterCount && ", "", ""),
     Planted("an answer is as long as its buffer", "sine", "dispatch.cpp", "kMostPayload", "kCapacity - 6", "I6"),
     Planted("a damaged frame passes", "sine", "frame.cpp", "return trailer.u32() ==", "return trailer.u32() != 1 +", "I2"),
-    Planted("a frame is one byte too long", "sine", "frame.cpp", "filled_ < capacity_", "filled_ <= capacity_", "overflow"),
+    Planted("a frame is one byte too long", "sine", "frame.cpp", "filled_ < capacity_", "filled_ <= capacity_", ""),
     Planted(
         "a value is rounded down", "sine", "delta_codec.cpp", "value / scale + kRounder", "value / scale - 1 + kRounder", "I7"
     ),

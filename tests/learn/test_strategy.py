@@ -25,22 +25,27 @@ def strategy(*overrides: str, **changes: Any) -> TinyMetaFed:
 def test_clients_are_distinct_in_range_and_named_by_seed_and_round(seed: int, round: int, clients: int, spare: int) -> None:
     taking_part = max(1, clients - spare)
     keys = (f"run.seed={seed}", f"run.clients={clients}", f"run.devices_per_round={taking_part}")
-    chosen = strategy(*keys).clients(round)
+    chosen = strategy(*keys).clients(round, clients)
     assert len(chosen) == len(set(chosen)) == taking_part
     assert all(0 <= client < clients for client in chosen)
-    assert chosen == strategy(*keys, "run.rounds=7", "strategy.top_p=3", "task.support=4").clients(round)
+    assert chosen == strategy(*keys, "run.rounds=7", "strategy.top_p=3", "task.support=4").clients(round, clients)
 
 
 def test_fewer_devices_per_round_get_the_first_of_the_same_clients() -> None:
     three, one = strategy("run.devices_per_round=3"), strategy()
-    assert all(three.clients(r)[:1] == one.clients(r) for r in range(50))
+    assert all(three.clients(r, 1000)[:1] == one.clients(r, 1000) for r in range(50))
 
 
 def test_all_clients_take_part_about_equally_often() -> None:
-    few = strategy("run.clients=10")
-    counts = np.bincount([few.clients(r)[0] for r in range(2000)], minlength=10)
+    few = strategy()
+    counts = np.bincount([few.clients(r, 10)[0] for r in range(2000)], minlength=10)
     assert counts.min() > 140 and counts.max() < 260
-    assert [few.clients(r) for r in range(20)] != [strategy("run.clients=10", "run.seed=2").clients(r) for r in range(20)]
+    assert [few.clients(r, 10) for r in range(20)] != [strategy("run.seed=2").clients(r, 10) for r in range(20)]
+
+
+def test_too_few_clients_for_a_round_are_refused() -> None:
+    with pytest.raises(StrategyError, match=r"run.devices_per_round = 3, but there are only 2"):
+        strategy("run.devices_per_round=3").clients(0, 2)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ class FakeDevice(threading.Thread):
         steps: int = 0,
         pace: float = 1e9,
         fails_at: int | None = None,
+        downlink: Dtype = Dtype.F32,
         **hello: Any,
     ) -> None:
         super().__init__(daemon=True)
@@ -74,6 +75,7 @@ class FakeDevice(threading.Thread):
         self.steps = steps  # of one program; streamed when a Sample comes
         self.pace = pace
         self.fails_at = fails_at
+        self.downlink = downlink
         self.identity = protocol.HelloAnswer(
             protocol.PROTOCOL_VERSION, protocol.schema_hash(), MODEL_HASH, b"native", b"\0" * 7 + b"\1", window, 1000
         )
@@ -235,6 +237,8 @@ class FakeDevice(threading.Thread):
         return protocol.Outputs(np.stack([sums, 2 * sums], axis=1).astype(np.float32).tobytes())
 
     def _load(self, message: protocol.Load) -> protocol.Record:
+        if message.dtype != self.downlink:
+            return protocol.ErrorAnswer(Status.BAD_VALUE, message.offset)
         if message.round != self._round:
             if message.offset != 0:
                 return protocol.ErrorAnswer(Status.BAD_OFFSET, 0)

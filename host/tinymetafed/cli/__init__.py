@@ -20,7 +20,8 @@ from ..link import faults
 from ..link.errors import LaunchError, LinkError
 from ..link.launch import DeviceUrlError
 from ..progress import notes
-from . import artifacts, measure, training
+from ..project import ProjectError
+from . import artifacts, measure, project, training
 from .options import UsageError
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -38,7 +39,15 @@ FAILURES = (
     OSError,
 )
 
-USAGE = (UsageError, spec.SpecError, boards.BoardError, DeviceUrlError, faults.FaultError, weights_file.ExportError)
+USAGE = (
+    UsageError,
+    spec.SpecError,
+    boards.BoardError,
+    DeviceUrlError,
+    faults.FaultError,
+    weights_file.ExportError,
+    ProjectError,
+)
 
 app = typer.Typer(
     name="tinymetafed",
@@ -48,6 +57,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(project.new)
 app.command()(training.train)
 app.command()(training.adapt)
 app.command()(artifacts.report)

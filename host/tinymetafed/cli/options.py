@@ -16,7 +16,10 @@ ExperimentArgument = Annotated[Path, typer.Argument(help="Experiment file, for i
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override a key: run.rounds=50. May be given several times.")
 ]
-DataOption = Annotated[Path | None, typer.Option("--data", help="Folder (or file) with the task's original archives.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="Where the task's data are: Omniglot's archives, or another folder than task.path."),
+]
 DeviceOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -205,7 +205,9 @@ def _finish(result: dict[str, Any], folder: Path, as_json: bool) -> None:
     dense = result["bytes_up_dense"] / rounds
     table = Table(show_header=False, box=None, padding=(0, 2))
     unit = "MSE" if test["metric"] == "mse" else test["metric"]
-    table.add_row(f"meta-test {unit}, {test['n_tasks']} unseen clients", f"{_score(test['before'])} before adaptation")
+    clients = f"{test['n_clients']:,} unseen client{'' if test['n_clients'] == 1 else 's'}"
+    splits = "" if test["n_tasks"] == test["n_clients"] else f"{test['n_tasks']} splits of "
+    table.add_row(f"meta-test {unit}, {splits}{clients}", f"{_score(test['before'])} before adaptation")
     interval = "" if test["after_ci95"] is None else f" ± {test['after_ci95']:.3f}"
     table.add_row("", f"[bold]{_score(test['after'])}[/]{interval} after")
     table.add_row(

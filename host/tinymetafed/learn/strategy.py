@@ -15,7 +15,6 @@ from . import aggregate, downlink, prng, schedule
 from .delta import Sparse
 from .weights import Floats, global_tensors
 
-_DTYPES = {"f32": Dtype.F32, "f16": Dtype.F16, "i8": Dtype.I8}
 _REMEDY = "set strategy.output_clamp = 1.0, or lower strategy.global_learning_rate"
 
 
@@ -40,16 +39,21 @@ class TinyMetaFed:
     @property
     def uplink(self) -> Dtype:
         """How the delta's values travel."""
-        return _DTYPES[self.spec.uplink]
+        return Dtype[self.spec.uplink.upper()]
 
-    def clients(self, round_: int) -> list[int]:
-        """Distinct meta-training clients of a round, drawn from the run's seed alone."""
+    def clients(self, round_: int, of: int) -> list[int]:
+        """Distinct meta-training clients of a round out of ``of``, drawn from the run's seed alone.
+
+        Raises StrategyError when there are fewer than ``run.devices_per_round``.
+        """
         run = self.experiment.run
+        if of < run.devices_per_round:
+            raise StrategyError(f"run.devices_per_round = {run.devices_per_round}, but there are only {of} client(s)")
         chosen: list[int] = []
         attempt = 0
         while len(chosen) < run.devices_per_round:
             words, _ = prng.draw(run.seed, 0, round_, Stream.CLIENT_CHOICE, np.array([attempt]))
-            client = int(words[0]) * run.clients >> 32
+            client = int(words[0]) * of >> 32
             if client not in chosen:
                 chosen.append(client)
             attempt += 1
@@ -88,7 +92,7 @@ class TinyMetaFed:
     def download(self, weights: Floats) -> list[downlink.Segment]:
         """The global weights as they travel down. Raises StrategyError when one is too large to."""
         try:
-            return downlink.encode(weights, _DTYPES[self.spec.downlink], self._tensors)
+            return downlink.encode(weights, Dtype[self.spec.downlink.upper()], self._tensors)
         except ValueError as error:
             raise StrategyError(f"training diverged: {error}; {_REMEDY}") from None
 

@@ -17,7 +17,6 @@ FloatArray = npt.NDArray[np.float32]
 ArrayLike = npt.NDArray[Any]
 
 LOAD_CHUNKS = 2  # at once in the window: while one is being answered the line carries the other
-ELEMENT_BYTES = {Dtype.F32: 4, Dtype.F16: 2, Dtype.I8: 1, Dtype.U8: 1}
 _WIRE_TYPES = {"float32": Dtype.F32, "float16": Dtype.F16, "int8": Dtype.I8, "uint8": Dtype.U8}
 _NUMPY_TYPES = {Dtype.F32: "<f4", Dtype.F16: "<f2", Dtype.I8: "i1", Dtype.U8: "u1"}
 
@@ -53,7 +52,7 @@ def load_chunk(segments: Sequence[Segment], round: int, position: int, window: i
     """The Load from weight ``position`` on, with as many weights of its segment as fit; and the position after it."""
     index = bisect_right(segments, position, key=lambda segment: segment.offset) - 1
     segment = segments[index]
-    size = ELEMENT_BYTES[Dtype(segment.dtype)]
+    size = Dtype(segment.dtype).width
     first = (position - segment.offset) * size
     if index < 0 or not 0 <= first < len(segment.data):
         raise ValueError(f"no segment holds weight {position}")
@@ -85,7 +84,7 @@ def checked_length(segments: Sequence[Segment]) -> int:
         dtype = Dtype(segment.dtype)
         if segment.offset != position:
             raise ValueError(f"a segment of weights starts at {segment.offset}, expected {position}")
-        if len(segment.data) % ELEMENT_BYTES[dtype]:
+        if len(segment.data) % dtype.width:
             raise ValueError(f"the segment at weight {position} has {len(segment.data)} bytes, not whole {dtype.name} values")
         values = np.frombuffer(segment.data, _NUMPY_TYPES[dtype])
         if not (np.isfinite(values).all() and np.isfinite(segment.scale)):

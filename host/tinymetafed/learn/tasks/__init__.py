@@ -67,8 +67,19 @@ class Task(Protocol):
         """``mse`` (lower is better) or ``accuracy`` (a fraction, higher is better)."""
 
     @property
-    def on_device(self) -> bool:
-        """Whether the board makes its own samples from the seed; otherwise the host streams them."""
+    def clients(self) -> int:
+        """Clients to meta-train on, numbered from 0; 0 where every board is one."""
+
+    @property
+    def unseen_clients(self) -> int:
+        """Held-out clients with data of their own; ever more of them in a meta-test are new draws of the same data."""
+
+    @property
+    def data_sha256(self) -> str:
+        """Of data that the user may change, hexadecimal; empty where they are always the same."""
+
+    def on_device(self, sample_set: SampleSet) -> bool:
+        """Whether the board makes a set's samples itself; otherwise the host streams them."""
 
     def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
         """A client's first ``count`` samples of one set in one round; support and query never share a sample."""
@@ -88,7 +99,20 @@ def is_held_out(client: int) -> bool:
     return client >= HELD_OUT
 
 
-def check_outputs(outputs: Floats, test: Samples, output_size: int) -> None:
-    """Raises ValueError unless ``outputs`` has one row of ``output_size`` per test sample."""
+def accuracy(outputs: Floats, test: Samples, classes: int) -> float:
+    """Fraction of rows whose largest output is the target; a row with NaN or infinity counts as wrong."""
+    _check_outputs(outputs, test, classes)
+    right = (outputs.argmax(axis=1) == test.targets[:, 0]) & np.isfinite(outputs).all(axis=1)
+    return float(np.mean(right, dtype=np.float64))
+
+
+def mean_squared_error(outputs: Floats, test: Samples) -> float:
+    """Over all outputs; inf where the model diverged."""
+    _check_outputs(outputs, test, test.targets.shape[1])
+    error = float(np.mean((outputs.astype(np.float64) - test.targets) ** 2))
+    return error if np.isfinite(error) else float("inf")
+
+
+def _check_outputs(outputs: Floats, test: Samples, output_size: int) -> None:
     if outputs.shape != (len(test), output_size):
         raise ValueError(f"outputs have shape {outputs.shape}, expected ({len(test)}, {output_size})")

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from tinymetafed_codegen.protocol import SampleSet, Stream
+from tinymetafed_codegen.spec import CLIENTS
 
 from .. import prng
-from . import Bytes, DataError, Floats, Metric, Samples, check_outputs, is_held_out
+from . import HELD_OUT, Bytes, DataError, Floats, Metric, Samples, accuracy, is_held_out
 
 DRAWERS = 20
 TEST_DRAWERS = 4  # kept back from adaptation, the same ones however many samples adapt
@@ -103,7 +104,8 @@ class Omniglot:
     input_shape = (SIDE, SIDE, 1)
     target_size = 1
     metric: Metric = "accuracy"
-    on_device = False
+    unseen_clients = HELD_OUT
+    data_sha256 = ""
 
     def __init__(
         self,
@@ -113,6 +115,7 @@ class Omniglot:
         support_shots: int = 5,
         query_shots: int = 5,
         adapt_shots: int = 8,
+        clients: int = CLIENTS,
     ) -> None:
         """Reads the archives at ``path``: a folder, an archive or several. Raises DataError if they do not suffice."""
         if support_shots + query_shots > DRAWERS:
@@ -129,6 +132,7 @@ class Omniglot:
         archives = [archive for one in paths for archive in find_archives(one)]
         self._characters = read_characters(archives)
         self.seed = seed
+        self.clients = clients
         self.output_size = ways
         n = len(self._characters.names)
         n_test = round(n * HELD_OUT_SHARE)
@@ -140,6 +144,10 @@ class Omniglot:
         order = prng.permutation(seed, 0, 0, Stream.DATA_SPLIT, n)
         self.test_characters = np.sort(order[:n_test])
         self.train_characters = np.sort(order[n_test:])
+
+    def on_device(self, sample_set: SampleSet) -> bool:
+        """Never."""
+        return False
 
     def classes(self, client: int) -> list[tuple[int, int]]:
         """The client's classes as (character, quarter turns), in the order of their targets."""
@@ -169,10 +177,8 @@ class Omniglot:
         return self._interleaved(client, drawers, self.output_size * TEST_DRAWERS)
 
     def score(self, outputs: Floats, test: Samples) -> float:
-        """Fraction whose largest output is the target; a row with NaN or infinity counts as wrong."""
-        check_outputs(outputs, test, self.output_size)
-        right = (outputs.argmax(axis=1) == test.targets[:, 0]) & np.isfinite(outputs).all(axis=1)
-        return float(np.mean(right, dtype=np.float64))
+        """The fraction that is told right."""
+        return accuracy(outputs, test, self.output_size)
 
     def describe(self, client: int) -> str:
         """The characters and how far each is turned."""

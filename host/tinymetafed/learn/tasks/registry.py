@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tinymetafed_codegen.spec import Experiment, OmniglotTask, SineTask
+from tinymetafed_codegen import graph
+from tinymetafed_codegen.spec import CLIENTS, Experiment, FolderTask, SineTask, TaskShapes
 
 from . import DataError, Task
+from .folder import read_folder
 from .omniglot import Omniglot
 from .sine import Sine
 
 
 def open_task(experiment: Experiment, data: Path | None) -> Task:
-    """Reads the task's data. Raises DataError naming what is missing or damaged."""
-    spec, seed = experiment.task, experiment.run.seed
+    """Reads the task's data; ``data`` is where they are if not where the experiment says. Raises DataError, SpecError."""
+    spec, run = experiment.task, experiment.run
     if isinstance(spec, SineTask):
-        return Sine(seed)
-    assert isinstance(spec, OmniglotTask)
+        return Sine(run.seed, run.clients or CLIENTS)
+    if isinstance(spec, FolderTask):
+        net = graph.build(experiment.model, "model")
+        shapes = TaskShapes(net.input.shape, net.output.size, net.loss.name)
+        task = read_folder(data or Path(spec.path), spec, shapes, run.seed, run.clients)
+        if 0 < task.clients < run.devices_per_round:
+            raise DataError(
+                f"{data or spec.path}: {task.clients} client(s) to train on, too few for run.devices_per_round = "
+                f"{run.devices_per_round}"
+            )
+        return task
     if data is None:
         raise DataError("task 'omniglot' reads the original archives: name their folder with --data PATH")
-    return Omniglot(data, seed, spec.ways, spec.support, spec.query, spec.adapt)
+    return Omniglot(data, run.seed, spec.ways, spec.support, spec.query, spec.adapt, run.clients or CLIENTS)

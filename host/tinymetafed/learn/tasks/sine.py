@@ -8,9 +8,10 @@ from typing import ClassVar
 import numpy as np
 
 from tinymetafed_codegen.protocol import SampleSet, Stream
+from tinymetafed_codegen.spec import CLIENTS
 
 from .. import prng
-from . import Floats, Metric, Samples, check_outputs
+from . import HELD_OUT, Floats, Metric, Samples, mean_squared_error
 
 TEST_POINTS = 100
 LOWEST_X, X_SPAN = np.float32(-5.0), np.float32(10.0)
@@ -27,12 +28,18 @@ class Sine:
     """
 
     seed: int
+    clients: int = CLIENTS
     name: ClassVar[str] = "sine"
     input_shape: ClassVar[tuple[int, ...]] = (1,)
     output_size: ClassVar[int] = 1
     target_size: ClassVar[int] = 1
     metric: ClassVar[Metric] = "mse"
-    on_device: ClassVar[bool] = True
+    unseen_clients: ClassVar[int] = HELD_OUT
+    data_sha256: ClassVar[str] = ""
+
+    def on_device(self, sample_set: SampleSet) -> bool:
+        """Always."""
+        return True
 
     def wave(self, client: int) -> tuple[np.float32, np.float32]:
         """A client's (amplitude, phase in radians)."""
@@ -52,10 +59,8 @@ class Sine:
         return self._on_wave(client, np.linspace(LOWEST_X, LOWEST_X + X_SPAN, TEST_POINTS, dtype=np.float32))
 
     def score(self, outputs: Floats, test: Samples) -> float:
-        """Mean squared error; inf where the model diverged."""
-        check_outputs(outputs, test, self.output_size)
-        error = float(np.mean((outputs.astype(np.float64) - test.targets) ** 2))
-        return error if np.isfinite(error) else float("inf")
+        """Mean squared error."""
+        return mean_squared_error(outputs, test)
 
     def describe(self, client: int) -> str:
         """The wave's formula."""

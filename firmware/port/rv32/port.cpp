@@ -1,0 +1,75 @@
+// The board contract on RV32 (QEMU's virt): NS16550 received by interrupt, the machine timer as the tick counter.
+#include "port.hpp"
+
+#include <cstring>
+
+#include "registers.hpp"
+#include "ring.hpp"
+
+namespace tmf::port {
+namespace {
+
+using namespace rv32;
+
+Ring<board::kReceiveWindow> ring;  // shared with the interrupt handler; everybody else touches it with interrupts off
+
+// Moves bytes from the UART to the ring. What finds no room stays in the UART, which stops the sender.
+void fill_ring() {
+  while (!ring.full() && (uart().line_status & kUartReceived) != 0) ring.push(uart().data);
+  // The UART asks until it is empty: when the ring has no room it must not, or nothing else would ever run.
+  uart().interrupt_enable = ring.full() ? 0 : kUartReceiveInterrupt;
+}
+
+}  // namespace
+
+extern "C" [[gnu::interrupt("machine")]] void external_interrupt_handler() {
+  const uint32_t number = interrupt_claim();
+  fill_ring();
+  interrupt_claim() = number;
+}
+
+void init(int, char**) {
+  uart().line_control = kUart8Bits | kUartDivisorOpen;
+  uart().data = 1;  // the fastest rate makes the shortest pause that ends a burst
+  uart().interrupt_enable = 0;
+  uart().line_control = kUart8Bits;
+  // Switching the FIFOs on clears them: off the line meanwhile, and what has come already is kept.
+  uart().modem_control = kUartLoopBack;
+  if ((uart().line_status & kUartReceived) != 0) ring.push(uart().data);
+  uart().fifo_control = kUartFifosEnableAndClear | kUartInterruptFrom8Bytes;
+  uart().modem_control = 0;
+  // QEMU looks at its serial line again when data is read, not when the FIFOs are cleared: saves up to a second.
+  static_cast<void>(uart().data);
+  uart().interrupt_enable = kUartReceiveInterrupt;
+  interrupt_priority(kUartInterruptNumber) = 1;
+  interrupt_enable() = 1u << kUartInterruptNumber;
+  interrupt_threshold() = 0;
+  asm volatile("csrs mie, %0" ::"r"(kMachineExternalInterruptEnable));
+  asm volatile("csrsi mstatus, %0" ::"i"(kMachineInterruptEnable) : "memory");
+}
+
+size_t read(uint8_t* to, size_t capacity) {
+  const InterruptsOff guard;
+  const size_t size = ring.pop(to, capacity);
+  fill_ring();
+  return size;
+}
+
+void write(const uint8_t* from, size_t size) {
+  for (size_t i = 0; i < size; ++i) {
+    while ((uart().line_status & kUartTransmitterHasRoom) == 0) {
+    }
+    uart().data = from[i];
+  }
+}
+
+void wait() {
+  const InterruptsOff guard;
+  if (ring.empty()) sleep();
+}
+
+uint32_t ticks() { return machine_time(); }
+
+void unique_id(uint8_t (&id)[8]) { std::memcpy(id, reinterpret_cast<const void*>(kUniqueIdAddress), sizeof id); }
+
+}  // namespace tmf::port

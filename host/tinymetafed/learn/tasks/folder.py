@@ -1,0 +1,353 @@
+"""The user's own data: every CSV or NPZ file of a folder is a client, and the host streams its rows."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import io
+import math
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinymetafed_codegen.protocol import SampleSet, Stream
+from tinymetafed_codegen.spec import FolderTask, TaskShapes
+
+from .. import prng
+from . import HELD_OUT, DataError, Floats, Metric, Samples, accuracy, is_held_out, mean_squared_error
+
+TEST_ROWS = 100  # at most, of those that a client does not adapt with
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A file's rows: ``inputs`` float32 [rows, *input_shape], ``targets`` float32 [rows, target_size]."""
+
+    name: str
+    inputs: Floats
+    targets: Floats
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Clients with rows of their own; meta-training client i is the i-th file by name that is not held out.
+
+    Held-out client t is the (t modulo files)-th held-out file, its rows split anew for every t. Rows are shuffled for every
+    client and round. Classes take turns in what is drawn, 0, 1, …, and a class whose rows are used up drops out.
+    """
+
+    seed: int
+    shapes: TaskShapes
+    spec: FolderTask
+    trained: Sequence[Client]  # none where the boards make their own samples
+    unseen: Sequence[Client]
+    clients: int
+    name: ClassVar[str] = "folder"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """That of the model."""
+        return self.shapes.input
+
+    @property
+    def output_size(self) -> int:
+        """The model's outputs: classes, or target columns."""
+        return self.shapes.outputs
+
+    @property
+    def target_size(self) -> int:
+        """1 for a class, else the target columns."""
+        return 1 if self.metric == "accuracy" else self.shapes.outputs
+
+    @property
+    def metric(self) -> Metric:
+        """By the model's loss."""
+        return "mse" if self.shapes.loss == "mse" else "accuracy"
+
+    @property
+    def unseen_clients(self) -> int:
+        """Files that are held out."""
+        return len(self.unseen)
+
+    @property
+    def data_sha256(self) -> str:
+        """Over names and rows of all clients, those that train first."""
+        digest = hashlib.sha256()
+        for client in (*self.trained, *self.unseen):
+            digest.update(
+                f"{client.name} {client.inputs.shape}\n".encode() + client.inputs.tobytes() + client.targets.tobytes()
+            )
+        return digest.hexdigest()
+
+    def on_device(self, sample_set: SampleSet) -> bool:
+        """Only what an own source makes to train on; unseen clients adapt with the rows of their files."""
+        return self.spec.source is not None and sample_set in (SampleSet.SUPPORT, SampleSet.QUERY)
+
+    def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
+        """Rows of the round's order: support its first, query the next; ADAPT the first of an order of its own.
+
+        Raises ValueError for more samples than the experiment's set has, and for TEST, which ``test_samples`` gives.
+        """
+        if sample_set is SampleSet.TEST or count > self.spec.count(sample_set):
+            raise ValueError(f"{count} {sample_set.name} samples; the experiment sets aside fewer")
+        if sample_set is SampleSet.ADAPT:
+            return self._rows(client, round, Stream.ADAPT, 0, count)
+        return self._rows(client, round, Stream.SUPPORT, 0 if sample_set is SampleSet.SUPPORT else self.spec.support, count)
+
+    def test_samples(self, client: int, round: int) -> Samples:
+        """Up to 100 rows that follow those to adapt with, however many of these are used."""
+        return self._rows(client, round, Stream.ADAPT, self.spec.adapt, TEST_ROWS)
+
+    def score(self, outputs: Floats, test: Samples) -> float:
+        """The metric; a diverged model scores worst."""
+        return accuracy(outputs, test, self.output_size) if self.metric == "accuracy" else mean_squared_error(outputs, test)
+
+    def describe(self, client: int) -> str:
+        """The file's name without its ending and, of a held-out client, which split of its rows."""
+        split = f", split {(client - HELD_OUT) // len(self.unseen) + 1}" if is_held_out(client) else ""
+        return self._client(client).name + split
+
+    def _client(self, client: int) -> Client:
+        return self.unseen[(client - HELD_OUT) % len(self.unseen)] if is_held_out(client) else self.trained[client]
+
+    def _rows(self, client: int, round: int, stream: Stream, start: int, count: int) -> Samples:
+        own = self._client(client)
+        order = prng.permutation(self.seed, client, round, stream, len(own.inputs))
+        if self.metric == "accuracy":
+            classes = own.targets[order, 0]
+            turn = np.zeros(len(order), np.int64)
+            for each in np.unique(classes):
+                turn[classes == each] = np.arange(np.count_nonzero(classes == each))
+            order = order[np.lexsort((classes, turn))]
+        chosen = order[start : start + count]
+        return Samples(own.inputs[chosen], own.targets[chosen])
+
+
+def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes, seed: int, clients: int | None) -> Folder:
+    """Reads and checks every file of a folder, for a model of ``shapes``; ``clients``: how many an own source makes.
+
+    Raises DataError naming file, row and column of what cannot be used, and what to do.
+    """
+    files = find_files(path)
+    held_out = _held_out(path, files, spec, seed)
+    tables = [_READERS[file.suffix.lower()](file, shapes) for file in files.values()]
+    index = None if shapes.loss == "mse" else _classes(path, tables, shapes.outputs)
+    trained: list[Client] = []
+    unseen: list[Client] = []
+    for table in tables:
+        name = table.file.stem
+        is_unseen = name in held_out
+        if spec.source is not None and not is_unseen:
+            continue
+        _check_rows(table, index, spec, is_unseen)
+        targets = table.targets if index is None else np.array([[index[label]] for label in table.labels], np.float32)
+        (unseen if is_unseen else trained).append(Client(name, table.inputs.reshape(-1, *shapes.input), targets))
+    return Folder(seed, shapes, spec, trained, unseen, len(trained) if spec.source is None else clients or 0)
+
+
+def find_files(path: Path) -> dict[str, Path]:
+    """The folder's data files by client, sorted by name; other files are left alone.
+
+    Raises DataError when the folder or its files are missing, or two files would be one client.
+    """
+    if not path.is_dir():
+        what = "a file, not a folder" if path.exists() else "no such folder"
+        raise DataError(f"{path}: {what}; task.path names a folder with one CSV or NPZ file per client")
+    files: dict[str, Path] = {}
+    for file in sorted(path.iterdir()):
+        if file.suffix.lower() not in _READERS or file.name.startswith(".") or not file.is_file():
+            continue
+        if file.stem in files:
+            raise DataError(
+                f"{path}: {files[file.stem].name} and {file.name} would be one client; rename or remove one of them"
+            )
+        files[file.stem] = file
+    if not files:
+        raise DataError(f"{path}: no CSV or NPZ file in this folder; a client is one file NAME.csv or NAME.npz")
+    return files
+
+
+def _held_out(path: Path, files: Sequence[str] | dict[str, Path], spec: FolderTask, seed: int) -> set[str]:
+    """Names of the clients for the meta-test; with an own source no file is trained on, so all may be."""
+    names = list(files)
+    if spec.held_out is not None:
+        for name in spec.held_out:
+            if name not in files:
+                near = difflib.get_close_matches(name, names, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names)}"
+                raise DataError(f"{path}: task.held_out names '{name}', which is no file here; {hint}")
+        chosen = set(spec.held_out)
+    elif spec.source is not None:
+        chosen = set(names)
+    else:
+        count = max(1, math.floor(len(names) / 4 + 0.5))
+        chosen = {names[i] for i in prng.permutation(seed, 0, 0, Stream.DATA_SPLIT, len(names))[:count]}
+    if spec.source is None and len(chosen) == len(names):
+        raise DataError(
+            f"{path}: all clients are held out ({', '.join(names)}), none is left to train on; add files, or name fewer in "
+            "task.held_out"
+        )
+    return chosen
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A file as read: ``inputs`` float32 [rows, features], and ``targets`` float32 [rows, outputs] or a label per row."""
+
+    file: Path
+    inputs: Floats
+    targets: Floats
+    labels: Sequence[str]
+    place: Callable[[int], str]  # of a row's label, in words
+
+
+def _read_csv(file: Path, shapes: TaskShapes) -> _Table:
+    features, n_targets = math.prod(shapes.input), 0 if _is_classes(shapes) else shapes.outputs
+    numbers = features + n_targets
+    width = numbers + (1 if _is_classes(shapes) else 0)
+    try:
+        reader = csv.reader(io.StringIO(file.read_text(encoding="utf-8-sig"), newline=""), strict=True)
+        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: cannot be read as CSV in UTF-8 ({error})") from None
+    header: list[str] = []
+    if rows and len(rows[0][1]) == width and not any(_number(cell) is not None for cell in rows[0][1][:numbers]):
+        header = rows.pop(0)[1]
+    if not rows:
+        raise DataError(f"{file}: no rows; expected one per sample, {_columns(shapes)}")
+
+    def place(line: int, column: int) -> str:
+        return f"{file}: row {line}, column {column + 1}" + (f" ('{header[column]}')" if column < len(header) else "")
+
+    values = np.empty((len(rows), numbers))
+    for i, (line, cells) in enumerate(rows):
+        if len(cells) != width:
+            hint = "" if len(cells) > 1 else "; columns are separated by commas"
+            raise DataError(f"{file}: row {line} has {len(cells)} columns, expected {width}: {_columns(shapes)}{hint}")
+        for column, cell in enumerate(cells[:numbers]):
+            number = _number(cell)
+            if number is None or not _fits(number):
+                what = f"'{cell}' is" if cell else "is empty,"
+                raise DataError(f"{place(line, column)} {what} not a finite number; correct it or remove the row")
+            values[i, column] = number
+        if numbers < width and cells[-1].lower() in ("", "nan"):
+            raise DataError(f"{place(line, numbers)} has no label; add it or remove the row")
+    floats = values.astype(np.float32)
+    labels = [cells[-1] for _, cells in rows] if numbers < width else []
+    return _Table(file, floats[:, :features], floats[:, features:], labels, lambda i: place(rows[i][0], numbers))
+
+
+def _read_npz(file: Path, shapes: TaskShapes) -> _Table:
+    if not zipfile.is_zipfile(file):
+        raise DataError(f"{file}: damaged, or not an NPZ file; write it with numpy.savez(file, x=x, y=y)")
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            if missing := {"x", "y"} - set(arrays.files):
+                raise DataError(
+                    f"{file}: no array {' and '.join(sorted(missing))}, only {', '.join(arrays.files) or 'nothing'}; "
+                    "write it with numpy.savez(file, x=x, y=y)"
+                )
+            x, y = arrays["x"], arrays["y"]
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(f"{file}: damaged, or arrays of objects ({error}); write it with numpy.savez(file, x=x, y=y)") from None
+    n = len(x) if x.ndim else 0
+    if not n or x.shape[1:] != shapes.input:
+        raise DataError(f"{file}: x has shape {list(x.shape)}, expected [rows, {str(list(shapes.input))[1:]} as in model.input")
+    wanted = [(n,), (n, 1)] if _is_classes(shapes) or shapes.outputs == 1 else [(n, shapes.outputs)]
+    if y.shape not in wanted:
+        raise DataError(f"{file}: y has shape {list(y.shape)}, expected {' or '.join(str(list(shape)) for shape in wanted)}")
+    inputs = _finite(file, "x", x).reshape(n, -1)
+    if not _is_classes(shapes):
+        return _Table(file, inputs, _finite(file, "y", y).reshape(n, -1), [], lambda i: f"{file}: y[{i}]")
+    labels = [str(label).strip() for label in y.reshape(n).tolist()]
+    for i, label in enumerate(labels):
+        if label.lower() in ("", "nan") or y.dtype.kind not in "iufUb":
+            raise DataError(f"{file}: y[{i}] = {label!r} is not a label; expected a class, a whole number or a name (str)")
+    return _Table(file, inputs, np.empty((n, 0), np.float32), labels, lambda i: f"{file}: y[{i}]")
+
+
+_READERS = {".csv": _read_csv, ".npz": _read_npz}
+
+
+def _finite(file: Path, name: str, array: NDArray[np.generic]) -> Floats:
+    if array.dtype.kind not in "iufb":
+        raise DataError(f"{file}: {name} is of type {array.dtype}, expected numbers")
+    with np.errstate(over="ignore"):
+        floats = array.astype(np.float32)
+    for at in np.argwhere(~np.isfinite(floats))[:1]:
+        index = ", ".join(str(i) for i in at)
+        raise DataError(f"{file}: {name}[{index}] = {array[tuple(at)]} is not a finite number; correct it or leave its row out")
+    return floats
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _fits(number: float) -> bool:
+    """Whether it is finite as float32 too."""
+    return abs(number) <= float(np.finfo(np.float32).max)
+
+
+def _is_classes(shapes: TaskShapes) -> bool:
+    return shapes.loss != "mse"
+
+
+def _columns(shapes: TaskShapes) -> str:
+    last = "a label" if _is_classes(shapes) else f"{shapes.outputs} target(s), one per unit of the last layer"
+    return f"{math.prod(shapes.input)} features (model.input = {list(shapes.input)}), then {last}"
+
+
+def _classes(path: Path, tables: Sequence[_Table], outputs: int) -> dict[str, int]:
+    """Every label's class: whole numbers are themselves, names count in sorted order over all files."""
+    counts = Counter(label for table in tables for label in table.labels)
+    numbers = {label: _number(label) for label in counts}
+    whole = {label: int(number) for label, number in numbers.items() if number is not None and number.is_integer()}
+    index = whole if len(whole) == len(counts) else {label: i for i, label in enumerate(sorted(counts))}
+    for table in tables:
+        for i, label in enumerate(table.labels):
+            if index is whole and not 0 <= whole[label] < outputs:
+                raise DataError(
+                    f"{table.place(i)}: class {label}, but the model's last layer has {outputs} units, for classes 0 to "
+                    f"{outputs - 1}"
+                )
+    n = max(index.values()) + 1
+    if n != outputs:
+        rarest = min(counts, key=lambda label: counts[label])
+        where = next(t.place(i) for t in tables for i, label in enumerate(t.labels) if label == rarest)
+        raise DataError(
+            f"{path}: {n} classes ({', '.join(sorted(counts))}), but the model's last layer has {outputs} units; make it {n} "
+            f"units, or correct the labels (the rarest, '{rarest}', is in {where})"
+        )
+    return index
+
+
+def _check_rows(table: _Table, index: dict[str, int] | None, spec: FolderTask, is_unseen: bool) -> None:
+    """Raises DataError unless the rows, those of each class too, suffice for what is drawn at once."""
+    keys = ["adapt"] if is_unseen else ["support", "query"]
+    drawn = spec.adapt if is_unseen else spec.support + spec.query
+    groups = Counter("" if index is None else label for label in (table.labels or [""] * len(table.inputs)))
+    if is_unseen and index is not None and len(groups) == 1:
+        raise DataError(
+            f"{table.file}: all rows are of class '{table.labels[0]}', which tells nothing about a held-out client; add "
+            "rows of others, or hold out another file"
+        )
+    # One row of each class at least must be left to test on.
+    needed = -(-drawn // len(groups)) + (1 if is_unseen else 0)
+    for label, rows in groups.items():
+        if rows < needed:
+            asked = " and ".join(f"task.{key} = {getattr(spec, key)}" for key in keys)
+            what = f"{rows} row(s)" + (f" of class '{label}'" if label else "")
+            why = f"{asked}{', and one to test,' if is_unseen else ''} need {needed}"
+            raise DataError(f"{table.file}: {what}, but {why}{' of each class' if label else ''}; add rows or lower {keys[-1]}")

@@ -1,0 +1,54 @@
+"""Many boards of different kinds on one machine: they end on one board's weights, and cost nothing while they wait."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from rig import absent
+from small_runs import Quiet, sine
+
+from tinymetafed import runner
+
+pytestmark = [pytest.mark.xdist_group("emulator-many"), pytest.mark.usefixtures("built_once")]
+EMULATED = ("qemu:{}@mps2", "qemu:{}@rv32", "qemu:{}@esp32isa")
+IDLE_SHARE = 0.01  # of one core, for ten boards and the host
+
+
+def mixed(count: int, *kinds: str) -> list[str]:
+    """URLs of ``count`` devices, as many of each kind that can run here as of any other, or one more."""
+    here = [kind for kind in kinds if not absent(kind.format(1))]
+    if not here:
+        pytest.skip(absent(kinds[0].format(1)))
+    shares = [count // len(here) + (place < count % len(here)) for place in range(len(here))]
+    return [kind.format(share) for kind, share in zip(here, shares, strict=True)]
+
+
+def test_fifty_boards_of_mixed_kinds_end_on_the_weights_of_one(tmp_path: Path) -> None:
+    setup = runner.set_up(sine("run.rounds=2", "run.devices_per_round=50", "evaluation.tasks=2"), "test", None)
+    urls = mixed(50, "native:{}", *EMULATED)
+    many = runner.train(setup, urls, ["native:1"], tmp_path / "many", Quiet())
+    one = runner.train(setup, ["native:1"], ["native:1"], tmp_path / "one", Quiet())
+    assert many["weights_sha256"] == one["weights_sha256"]
+    assert len(many["devices"]) == 50 and sum(device["rounds"] for device in many["devices"]) == 2 * 50
+    assert len({device["board"] for device in many["devices"] if device["rounds"]}) == len(urls)  # every kind took part
+
+
+def test_ten_idle_boards_cost_next_to_nothing() -> None:
+    seconds = 5.0
+    with runner.running(sine(), "test", mixed(10, *EMULATED), Quiet()) as fleet:
+        processes = [device.process.pid for device in fleet.devices if device.process is not None]
+        assert len(processes) == 10
+        time.sleep(0.5)  # what the greeting has stirred up settles
+        before, host = sum(map(cpu_seconds, processes)), time.process_time()
+        time.sleep(seconds)
+        used = sum(map(cpu_seconds, processes)) - before + time.process_time() - host
+        assert used <= IDLE_SHARE * seconds
+
+
+def cpu_seconds(pid: int) -> float:
+    """Time that a process has had on any core."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,92 @@
+"""A board that reboots between any two messages of a round joins it again, and the other boards do not notice."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from rig import present
+from small_runs import Quiet, sine
+
+from tinymetafed import runner
+from tinymetafed.device import ClientResult, Job, federate
+from tinymetafed.fleet import Fleet
+from tinymetafed.learn.weights import initial
+from tinymetafed.link.session import Session
+from tinymetafed.link.transport import Transport
+from tinymetafed_codegen.protocol import Program
+
+MOST_MESSAGES = 50  # of one client's round: far more than there are
+
+
+class RebootAt:
+    """A line whose board is switched off around message ``place``, counted from 0; from then on nobody is there."""
+
+    def __init__(self, inner: Transport, process: subprocess.Popen[bytes], place: int, *, before: bool) -> None:
+        self.name, self.baud = inner.name, inner.baud
+        self.messages = 0
+        self.off = False
+        self._inner, self._process, self._place, self._before = inner, process, place, before
+
+    def read(self, timeout: float) -> bytes:
+        return self._inner.read(timeout)
+
+    def write(self, data: bytes) -> None:
+        for frame in filter(None, data.split(b"\0")):
+            hit = self.messages == self._place
+            if hit and self._before:
+                self._switch_off()
+            self._inner.write(b"\0" + frame + b"\0")
+            if hit and not self._before:
+                self._switch_off()
+            self.messages += 1
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _switch_off(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self.off = True
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before a message", "after a message"])
+@pytest.mark.parametrize("url", present(["native:2", "qemu:2"]))
+@pytest.mark.usefixtures("built_once")
+def test_a_board_that_reboots_at_any_message_joins_again(url: str, before: bool) -> None:
+    experiment = sine("strategy.uplink=f32")  # deltas in several messages
+    setup = runner.set_up(experiment, "test", None)
+    strategy, task = setup.strategy, setup.task
+    download = strategy.download(initial(setup.manifest, 1, experiment.model.init))
+    phases = strategy.training()
+    with runner.running(experiment, "test", [url], Quiet()) as fleet:
+        rebooting, other = fleet.devices
+        homes = {10: rebooting.hello.unique_id, 11: other.hello.unique_id}
+
+        def one_client(session: Session, client: int) -> ClientResult:
+            job = Job(Program.TRAIN, phases, 1, client, 0)
+            return federate(session, task, job, download, strategy.n_global, strategy.top_k)
+
+        def one_round(fleet: Fleet) -> dict[int, tuple[str, list[int], bytes]]:
+            served = fleet.map(list(homes), one_client, pinned=homes.__getitem__)
+            found = {}
+            for client, each in zip(homes, served, strict=True):
+                assert each.outcome is not None
+                found[client] = (each.status, each.outcome.delta.indices.tolist(), each.outcome.delta.values.tobytes())
+            return found
+
+        fleet.configure(Program.TRAIN, phases, strategy.top_k, strategy.uplink)
+        undisturbed = one_round(fleet)
+        at_ease = other.session, other.process
+        for place in range(MOST_MESSAGES):
+            process = rebooting.process
+            assert process is not None
+            line = RebootAt(rebooting.session._transport, process, place, before=before)
+            rebooting.session._transport = line  # below the session: nothing of it knows
+            found = one_round(fleet)
+            if not line.off:
+                break
+            assert rebooting.process is not process and rebooting.hello.unique_id == homes[10]
+            assert found == {10: ("redone", *undisturbed[10][1:]), 11: undisturbed[11]}
+        assert line.messages == place > 8  # every one of them was tried: Loads, Train, Await, Pulls
+        assert (other.session, other.process) == at_ease and other.traffic.retries == 0

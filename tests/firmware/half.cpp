@@ -1,0 +1,43 @@
+// float16 at its edges, and every one of its values there and back.
+#include "half.hpp"
+
+#include "check.hpp"
+#include "math.hpp"
+
+namespace tmf {
+
+TEST("to_f16 rounds to nearest, ties to even") {
+  struct Case {
+    float value;
+    uint16_t bits;
+  };
+  constexpr Case kCases[] = {
+      {1.0f, 0x3C00},          {-2.0f, 0xC000},         {65504.0f, 0x7BFF},      {0x1p-24f, 0x0001},
+      {0x1.002p+0f, 0x3C00},   {0x1.006p+0f, 0x3C02},   {0x1.002002p+0f, 0x3C01}, {0x1p-25f, 0x0000},
+      {0x1.000002p-25f, 0x0001}, {0x1.ff8p-15f, 0x03FF}, {0x1.ffcp-15f, 0x0400}, {-0.0f, 0x8000},
+  };
+  for (const Case& each : kCases) {
+    uint16_t bits = 0;
+    CHECK(to_f16(each.value, bits) == Status::kOk);
+    CHECK(bits == each.bits);
+  }
+}
+
+TEST("to_f16 refuses what float16 cannot hold") {
+  uint16_t bits;
+  CHECK(to_f16(65520.0f, bits) == Status::kOverflow);
+  CHECK(to_f16(-1e30f, bits) == Status::kOverflow);
+  CHECK(to_f16(bits_of<float>(0x7F800000u), bits) == Status::kNotFinite);
+  CHECK(to_f16(bits_of<float>(0x7FC00000u), bits) == Status::kNotFinite);
+}
+
+TEST("every finite float16 comes back from float32") {
+  for (uint32_t half = 0; half < 0x10000; ++half) {
+    if ((half & 0x7C00) == 0x7C00) continue;  // infinity, NaN
+    uint16_t bits = 0;
+    CHECK(to_f16(from_f16(static_cast<uint16_t>(half)), bits) == Status::kOk);
+    CHECK(bits == half);
+  }
+}
+
+}  // namespace tmf

@@ -1,0 +1,132 @@
+"""PlatformIO's runner of the firmware's unit tests: starts a process or emulator as the board's JSON says, reads its lines."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+import serial
+from platformio.test.exception import UnitTestSuiteError
+from platformio.test.result import TestCase, TestCaseSource, TestStatus
+from platformio.test.runners.base import TestRunnerBase
+
+START_SECONDS = 20.0  # until the line is announced
+SILENCE_SECONDS = 60.0  # for one test
+_ANNOUNCEMENT = re.compile(r"(?:pty|char device redirected to) (/dev/\S+)")
+
+
+class CustomTestRunner(TestRunnerBase):  # type: ignore[misc]  # PlatformIO is untyped; it asks for this name
+    """Runs all tests of one environment; each becomes one of PlatformIO's test cases."""
+
+    @property
+    def board(self) -> str:
+        """The environment's board."""
+        return str(self.project_config.get(f"env:{self.test_suite.env_name}", "board"))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the board's JSON says under "tinymetafed"."""
+        found: dict[str, Any] = self.platform.board_config(self.board).get("tinymetafed")
+        return found
+
+    def setup(self) -> None:
+        """Says what is missing before anything is built."""
+        if self.platform.is_embedded():
+            raise UnitTestSuiteError(
+                f"{self.board}: unit tests run on emulated boards and as host processes, not on this board"
+            )
+        packages = {need.get("command"): package for package, need in self.facts["debian_packages"].items()}
+        for program in (f"{self.facts['toolchain_prefix']}g++", *(self.facts["emulator"] or [])[:1]):
+            if program in packages and shutil.which(program) is None:
+                raise UnitTestSuiteError(
+                    f"{self.board}: {program} is not installed; on Debian: sudo apt install {packages[program]}"
+                )
+
+    def stage_testing(self) -> None:
+        """Starts the firmware and turns what it says into test cases. Raises UnitTestSuiteError when it falls silent."""
+        if self.options.without_testing:
+            return
+        build_dir = Path(self.project_config.get("platformio", "build_dir"))
+        program = build_dir / self.test_suite.env_name / "firmware.elf"
+        command = [*(self.facts["emulator"] or ["{program}", "--exit-with-stdin"]), *self.facts["serial"]]
+        pipe = subprocess.PIPE
+        with tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(
+                [word.replace("{program}", str(program)) for word in command], stdin=pipe, stdout=pipe, stderr=errors
+            )
+            try:
+                with serial.Serial(_line_of(process), timeout=0.1) as line:
+                    self._read(_lines(line, process))
+            except UnitTestSuiteError as error:
+                after = f" after '{self.test_suite.cases[-1].name}'" if self.test_suite.cases else ""
+                errors.seek(0)
+                said = errors.read().decode(errors="replace").strip()
+                raise UnitTestSuiteError(f"{self.board}: {error}{after}" + (f": {said}" if said else "")) from None
+            finally:
+                process.kill()
+                process.communicate()
+
+    def _read(self, lines: Iterator[str]) -> None:
+        """Takes lines up to the last, which says how many tests there were."""
+        began = time.monotonic()
+        for line in lines:
+            verdict, *words = line.split("\t")
+            if verdict == "END":
+                if int(words[0]) != len(self.test_suite.cases):
+                    raise UnitTestSuiteError(f"{words[0]} tests ran, {len(self.test_suite.cases)} were heard of")
+                return
+            if verdict not in ("PASSED", "FAILED"):
+                raise UnitTestSuiteError(f"expected a test's verdict, got {line!r}")
+            place, title, *message = words
+            file, _, number = place.rpartition(":")
+            case = TestCase(
+                title,
+                TestStatus[verdict],
+                message=message[0] if message else None,
+                source=TestCaseSource(file, int(number)),
+                duration=time.monotonic() - began,
+            )
+            began = time.monotonic()
+            self.test_suite.add_case(case)
+            click.echo(case.humanize())
+
+
+def _line_of(process: subprocess.Popen[bytes]) -> str:
+    """The pseudo-terminal that the process announces."""
+    assert process.stdout is not None
+    until, said = time.monotonic() + START_SECONDS, ""
+    while (match := _ANNOUNCEMENT.search(said)) is None or "\n" not in said[match.start() :]:
+        if not select.select([process.stdout], [], [], max(0.0, until - time.monotonic()))[0]:
+            raise UnitTestSuiteError(f"has announced no serial line in {START_SECONDS:g} s; it said {said!r}")
+        data = os.read(process.stdout.fileno(), 4096)
+        if not data:
+            raise UnitTestSuiteError(f"ended at its start, exit code {process.wait()}")
+        said += data.decode(errors="replace")
+    return match[1]
+
+
+def _lines(line: serial.Serial, process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """The firmware's lines; it is sent a byte for each."""
+    line.write(b"\n")
+    pending, until = b"", time.monotonic() + SILENCE_SECONDS
+    while time.monotonic() < until:
+        with suppress(OSError):  # SerialException is one: the line has gone with the process
+            pending += line.read(line.in_waiting or 1)
+        *whole, pending = pending.split(b"\n")
+        for text in whole:
+            yield text.decode(errors="replace").strip()
+            line.write(b"\n")
+            until = time.monotonic() + SILENCE_SECONDS
+        if not whole and process.poll() is not None:
+            raise UnitTestSuiteError(f"the firmware stopped, exit code {process.returncode},")
+    raise UnitTestSuiteError(f"the firmware has said nothing for {SILENCE_SECONDS:g} s")

@@ -1,0 +1,277 @@
+"""Training on the user's own data: streamed from files or made by an own source on the board, to the report and back again."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_runs import Quiet
+
+from tinymetafed import report, runner, store
+from tinymetafed.firmware import FirmwareError
+from tinymetafed.learn.tasks import HELD_OUT, DataError
+from tinymetafed.link import launch
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.protocol import SampleSet
+from tinymetafed_codegen.spec import Experiment, SpecError
+
+EXPERIMENT = """
+[task]
+kind = "folder"
+path = "data"
+held_out = ["carol"]
+adapt = 6
+[model]
+input = [3]
+loss = "softmax_cross_entropy"
+layers = [ { op = "dense", units = 12, activation = "relu" }, { op = "dense", units = 3, local = true } ]
+[run]
+rounds = 150
+[evaluation]
+tasks = 12
+every_tasks = 6
+"""
+# Class k: input k is near 1, the others near 0.
+SOURCE = """
+#include "model.hpp"
+#include "prng.hpp"
+#include "shared/header.hpp"
+#include "source.hpp"
+
+namespace tmf::source {
+
+bool on_device() { return true; }
+
+void make(const Key& key, float* input, float* target) {
+  const uint32_t label = key.index % model::kClassCount;
+  for (uint32_t i = 0; i < model::kInputSize; ++i) {
+    const uint32_t index = model::kInputSize * key.index + i;
+    const uint32_t word = draw(key.seed, key.client, key.draw, static_cast<protocol::Stream>(key.set), index).first;
+    input[i] = (i == label ? kHigh : 0.0f) + 0.2f * uniform(word);
+  }
+  target[0] = static_cast<float>(label);
+}
+
+}  // namespace tmf::source
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """An experiment on three clients who label the same three clusters."""
+    (tmp_path / "data").mkdir()
+    for client in range(3):
+        generator = np.random.default_rng(client)
+        labels = np.arange(36) % 3
+        inputs = np.eye(3)[labels] + 0.2 * generator.random((36, 3))
+        lines = [
+            ",".join([*(f"{value:.4f}" for value in row), f"class{label}"]) for row, label in zip(inputs, labels, strict=True)
+        ]
+        (tmp_path / "data" / f"{('alice', 'bob', 'carol')[client]}.csv").write_text("\n".join(lines))
+    path = tmp_path / "experiment.toml"
+    path.write_text(EXPERIMENT)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "header.hpp").write_text("#pragma once\nconstexpr float kHigh = 1.0f;\n")
+    (tmp_path / "source.cpp").write_text(SOURCE)
+    return path
+
+
+def load(file: Path, *overrides: str) -> Experiment:
+    return spec.load(file, overrides)
+
+
+def train(file: Path, out: Path, *overrides: str, url: str = "native:2") -> store.RunData:
+    runner.train(runner.set_up(load(file, *overrides), str(file), None), [url], ["native:2"], out, Quiet())
+    return store.read_run(out)
+
+
+@pytest.mark.usefixtures("built_once")
+def test_a_folder_is_trained_on_whichever_devices_there_are(file: Path, tmp_path: Path) -> None:
+    run = train(file, tmp_path / "run", "run.devices_per_round=2")
+    assert run.result is not None
+    test = run.result["meta_test"]
+    assert test["after"] > 0.95 and test["before"] < 0.8 and (test["n_tasks"], test["n_clients"]) == (12, 1)
+    assert {part["client"] for entry in run.rounds for part in entry["contributions"]} == {0, 1}
+    assert run.result["bytes_samples"] > 0
+    again = train(file, tmp_path / "again", "run.devices_per_round=2", url="native:1")
+    assert again.weights.tobytes() == run.weights.tobytes()
+    page = report.write(run.path).read_text()
+    assert "Your own data" in page and "12 splits of 1 client" in page and "labelled samples" in page
+    assert run.result["showcase"]["d"] == [0, 1, 2, 4, 6] and run.result["showcase"]["accuracy"][-1] > 0.95
+    setup = runner.set_up(run.experiment(), "run", run.data)
+    rows = runner.adapt(setup, ["native:1"], run.weights, range(3), Quiet())["clients"]
+    assert [row["task"] for row in rows] == ["carol, split 1", "carol, split 2", "carol, split 3"]
+    assert [(row["before"], row["after"]) for row in rows] == [tuple(pair) for pair in test["per_task"][:3]]
+
+
+@pytest.mark.usefixtures("built_once")
+def test_an_interrupted_run_on_a_folder_goes_on(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train(file, tmp_path / "whole", "run.rounds=40")
+    genuine = runner._Training._write
+
+    def until_round_15(self: runner._Training, done: runner.Round) -> None:
+        genuine(self, done)
+        if done.index == 14:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runner._Training, "_write", until_round_15)
+        train(file, tmp_path / "run", "run.rounds=40")
+    runner.resume(tmp_path / "run", Quiet())
+    assert store.read_run(tmp_path / "run").weights.tobytes() == whole.weights.tobytes()
+
+
+@pytest.mark.usefixtures("built_once")
+def test_a_regression_shows_predicted_against_true(file: Path, tmp_path: Path) -> None:
+    for path in (tmp_path / "data").glob("*.csv"):
+        x = np.random.default_rng(len(path.stem)).random((40, 3)).astype(np.float32)
+        path.unlink()
+        np.savez(path.with_suffix(".npz"), x=x, y=np.stack([x[:, 0] - x[:, 1], x[:, 2]], axis=1))
+    file.write_text(EXPERIMENT.replace("softmax_cross_entropy", "mse").replace("units = 3", "units = 2"))
+    run = train(file, tmp_path / "run")
+    assert run.result is not None
+    assert run.result["meta_test"]["metric"] == "mse"
+    assert run.result["meta_test"]["after"] < run.result["meta_test"]["before"] / 2
+    drawn = run.result["showcase"]
+    assert len(drawn["true"]) == len(drawn["before"]) == len(drawn["after"]) == 2 * 34
+    assert "predicted against true values" in report.write(run.path).read_text()
+
+
+# Own source
+
+BOARDS = ("task.source=source.cpp", "task.client_per_board=true")
+
+
+@pytest.mark.usefixtures("built_once")
+def test_boards_train_on_what_an_own_source_makes_and_unseen_clients_adapt_with_their_files(file: Path, tmp_path: Path) -> None:
+    own = ("task.source=source.cpp", "run.clients=9")
+    run = train(file, tmp_path / "run", *own)
+    assert run.result is not None
+    assert run.result["bytes_samples"] == 0 and run.result["meta_test"]["after"] > 0.95
+    assert {part["client"] for entry in run.rounds for part in entry["contributions"]} == set(range(9))
+    assert run.manifest["source"] == "own" and str(tmp_path / "source.cpp") in run.experiment_text
+    again = train(file, tmp_path / "again", *own, url="native:1")
+    assert again.weights.tobytes() == run.weights.tobytes()
+    setup = runner.set_up(run.experiment(), "run", None)
+    assert len(runner.adapt(setup, ["native:1"], run.weights, range(2), Quiet())["clients"]) == 2
+
+
+@pytest.mark.usefixtures("built_once")
+def test_each_board_is_a_client_of_its_own(file: Path, tmp_path: Path) -> None:
+    run = train(file, tmp_path / "run", *BOARDS, "run.rounds=30", url="native:3")
+    by_id = {device["url"]: device["unique_id"] for device in run.devices}
+    served = {(part["client"], by_id[part["device"]]) for entry in run.rounds for part in entry["contributions"]}
+    assert sorted(served) == list(enumerate(sorted(by_id.values())))
+    assert len(served) == 3
+
+
+@pytest.mark.usefixtures("built_once")
+def test_a_client_whose_board_is_gone_is_skipped_and_nobody_takes_its_place(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner._Training, "_test", interrupt)
+    monkeypatch.setattr(launch, "_process_numbers", itertools.count(1))
+    with pytest.raises(KeyboardInterrupt):
+        train(file, tmp_path / "run", *BOARDS, "run.rounds=20", url="native:3")
+    whole = store.read_run(tmp_path / "run").rounds
+    genuine = runner._Training._write
+
+    def until_round_10(self: runner._Training, done: runner.Round) -> None:
+        genuine(self, done)
+        if done.index == 9:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runner._Training, "_write", until_round_10)
+        patch.setattr(launch, "_process_numbers", itertools.count(1))
+        train(file, tmp_path / "less", *BOARDS, "run.rounds=20", url="native:3")
+    monkeypatch.setattr(launch, "_process_numbers", itertools.count(1))  # the same ids again, as in a new process
+    with pytest.raises(KeyboardInterrupt):
+        runner.resume(tmp_path / "less", Quiet(), urls=["native:2"])
+    for there, entry in zip(whole, store.read_run(tmp_path / "less").rounds, strict=True):
+        (before,), (part,) = there["contributions"], entry["contributions"]
+        gone = entry["round"] >= 10 and part["client"] == 2
+        assert part["client"] == before["client"] and part["status"] == ("skipped" if gone else "accepted")
+    assert {entry["contributions"][0]["client"] for entry in whole[10:]} == {0, 1, 2}
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_model_is_of_its_source(file: Path) -> None:
+    def model(*overrides: str) -> str:
+        return str(runner.manifest_of(load(file, *overrides), "test", "native")["model_hash"])
+
+    first = model("task.source=source.cpp")
+    assert first != model()
+    (file.parent / "moved.cpp").write_text(SOURCE)
+    assert model("task.source=moved.cpp") == first
+    (file.parent / "moved.cpp").write_text(SOURCE + "// new\n")
+    assert model("task.source=moved.cpp") != first
+
+
+def test_a_changed_header_of_the_source_is_compiled_again(file: Path) -> None:
+    experiment = load(file, "task.source=source.cpp")
+    first = runner.build(experiment, "test", "native").program.read_bytes()
+    (file.parent / "shared" / "header.hpp").write_text("#pragma once\nconstexpr float kHigh = 1.5f;\n")
+    assert runner.build(experiment, "test", "native").program.read_bytes() != first
+
+
+def test_a_source_that_does_not_compile_is_shown_with_the_compilers_words(file: Path) -> None:
+    (file.parent / "source.cpp").write_text(SOURCE.replace("kHigh", "kLow"))
+    with pytest.raises(FirmwareError, match=r"source\.cpp:\d+:\d+: error: .kLow. was not declared"):
+        runner.build(load(file, "task.source=source.cpp"), "test", "native")
+
+
+def test_what_is_no_source_is_refused(file: Path) -> None:
+    (file.parent / "binary.cpp").write_bytes(SOURCE.encode() + b"\0\1")
+    (file.parent / "other.cpp").write_text("int main() {}\n")
+    for name, message in (
+        ("absent.cpp", r"absent\.cpp: cannot be read \(No such file"),
+        ("data", r"data: cannot be read"),
+        ("experiment.toml", r"experiment\.toml: not a sample source in C\+\+"),
+        ("binary.cpp", r"binary\.cpp: not a sample source"),
+        ("other.cpp", r"other\.cpp: not a sample source .* defines tmf::source::on_device\(\) and make\(\)"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            runner.manifest_of(load(file, f"task.source={name}"), "test", "native")
+
+
+def test_a_source_changed_since_the_run_is_named(file: Path, tmp_path: Path) -> None:
+    experiment = load(file, "task.source=source.cpp")
+    setup = runner.set_up(experiment, "test", None)
+    with store.create(tmp_path / "run", experiment, setup.manifest, np.zeros(48, np.float32), {"facts": {}}):
+        pass
+    (tmp_path / "source.cpp").write_text(SOURCE + "// new\n")
+    with pytest.raises(store.StoreError, match=r"source\.cpp as it was then"):
+        runner.same_model(runner.set_up(experiment, "test", None), store.read_run(tmp_path / "run"))
+
+
+def test_too_few_clients_for_a_round_are_refused_before_anything_is_built(file: Path) -> None:
+    with pytest.raises(DataError, match=r"2 client\(s\) to train on, too few for run\.devices_per_round = 3"):
+        runner.set_up(load(file, "run.devices_per_round=3"), "test", None)
+
+
+def test_a_run_is_not_continued_on_other_data(file: Path, tmp_path: Path) -> None:
+    experiment = load(file)
+    setup = runner.set_up(experiment, "test", None)
+    asked = {"devices": ["native:1"], "test_devices": ["native:1"], "data": None, "facts": {}}
+    asked["data_sha256"] = setup.task.data_sha256
+    with store.create(tmp_path / "run", experiment, setup.manifest, np.zeros(48, np.float32), asked):
+        pass
+    carol = tmp_path / "data" / "carol.csv"
+    carol.write_text(carol.read_text().replace("class0", "class1", 1))
+    with pytest.raises(store.StoreError, match=r"run\.db: this run's data have changed since it was begun; restore them"):
+        runner.resume(tmp_path / "run", Quiet())
+
+
+def test_data_that_moved_are_found_where_one_says(file: Path, tmp_path: Path) -> None:
+    experiment = load(file)
+    (tmp_path / "data").rename(tmp_path / "moved")
+    with pytest.raises(DataError, match=r"data: no such folder"):
+        runner.set_up(experiment, "test", None)
+    task = runner.set_up(experiment, "test", tmp_path / "moved").task
+    assert len(task.samples(HELD_OUT, 0, SampleSet.ADAPT, 6)) == 6
