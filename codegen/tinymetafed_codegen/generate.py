@@ -11,7 +11,7 @@ from typing import Any
 from . import emit, graph, plan, protocol, weights
 from .boards import STACK_BYTES, Board
 from .ops import LOSSES, Sgd
-from .spec import Experiment, FolderTask, ModelSpec, SpecError
+from .spec import Experiment, FolderTask, ModelSpec, SpecError, TaskShapes
 
 # Raised whenever the same model would train to other bits: kernels, exp, sin, random numbers, order of sums.
 ARITHMETIC_VERSION = 1
@@ -65,15 +65,18 @@ def design(experiment: Experiment, board: Board, source: str) -> Design:
     """Settles an experiment on a board. Raises SpecError, or BudgetError when the board is too small."""
     net = graph.build(experiment.model, source)
     wanted = experiment.task.shapes
-    if wanted is not None:
-        losses = [name for name, loss in LOSSES.items() if loss.targets == LOSSES[wanted.loss].targets]
-        for what, fits, expected, given in (
-            ("model.input", net.input.shape == wanted.input, list(wanted.input), list(net.input.shape)),
-            ("outputs of the last layer", net.output.size == wanted.outputs, wanted.outputs, net.output.size),
-            ("model.loss", net.loss.name in losses, " or ".join(losses), net.loss.name),
-        ):
-            if not fits:
-                raise SpecError(f"{source}: task '{experiment.task.kind}' needs {what} = {expected}, the model has {given}")
+    has = TaskShapes(net.input.shape, net.output.size, net.loss.name)
+    needs = wanted or has
+    # A folder takes any model, but no task has labels to score yet.
+    targets = {LOSSES[wanted.loss].targets} if wanted else {"values", "class"}
+    losses = [name for name, loss in LOSSES.items() if loss.targets in targets]
+    for what, fits, expected, given in (
+        ("model.input", has.input == needs.input, list(needs.input), list(has.input)),
+        ("outputs of the last layer", has.outputs == needs.outputs, needs.outputs, has.outputs),
+        ("model.loss", has.loss in losses, " or ".join(losses), has.loss),
+    ):
+        if not fits:
+            raise SpecError(f"{source}: task '{experiment.task.kind}' needs {what} = {expected}, the model has {given}")
     return settle(experiment, board, net, source)
 
 
