@@ -76,7 +76,7 @@ def test_a_model_larger_than_the_board_is_refused_with_the_map() -> None:
 
 def test_a_task_accepts_every_loss_of_its_kind_of_targets() -> None:
     assert settled("model.loss=huber").graph.loss.name == "huber"
-    with pytest.raises(spec.SpecError, match="task 'sine' needs model.loss = mse or mae or huber, the model has binary"):
+    with pytest.raises(spec.SpecError, match=r"task 'sine' needs model.loss = mse or mae or huber, the model has binary"):
         settled("model.loss=binary_crossentropy")
 
 

@@ -29,6 +29,19 @@ def test_examples_are_complete_and_survive_being_written(path: Path, tmp_path: P
     assert spec.load(copy) == experiment
 
 
+def test_every_kind_of_layer_survives_being_written(tmp_path: Path) -> None:
+    layers = (
+        '[{op="conv2d",filters=2,kernel=[3,1],name="a",frozen=true},{op="depthwise_conv2d",kernel=3,stride=[1,2]},'
+        '{op="separable_conv2d",filters=2,kernel=3,activation="leaky_relu"},{op="add",with="a"},{op="max_pool"},'
+        '{op="avg_pool",size=3,stride=1},{op="leaky_relu",slope=0.5},{op="global_avg_pool"},{op="dense",units=1}]'
+    )
+    experiment = spec.load(SINE, [f"model.layers={layers}", "model.momentum=0.5", "model.weights=w.npz"])
+    assert experiment.model.weights == str((SINE.parent / "w.npz").resolve())
+    copy = tmp_path / "copy.toml"
+    copy.write_text(tomli_w.dumps(spec.dump(experiment)), encoding="utf-8")
+    assert spec.load(copy) == experiment
+
+
 def test_overrides_reach_any_key() -> None:
     experiment = spec.load(SINE, ["run.rounds=7", "strategy.uplink=f32", "task.adapt=3", "strategy.top_p=12.5"])
     assert (experiment.run.rounds, experiment.strategy.uplink, experiment.task.adapt) == (7, "f32", 3)
