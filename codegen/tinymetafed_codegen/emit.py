@@ -12,6 +12,7 @@ import jinja2
 
 from . import protocol
 from .graph import BackwardCall, Call, Placed
+from .ops import Op, Parameter
 from .protocol import Variant
 
 if TYPE_CHECKING:
@@ -97,35 +98,46 @@ def model_header(design: Design, command: str) -> str:
     def place(tensor: Any) -> str:
         return cpp_constant(tensor.name)
 
-    def parameter_constants(op_name: str) -> dict[str, str]:
-        return {p.parameter.name: _weight_constant(p) for p in net.parameters if p.op.name == op_name}
+    def parameters(op: Op) -> dict[str, str]:
+        at = "" if op.frozen else "p + "
+        return {parameter.name: f"{at}{weight_constant(op, parameter)}" for parameter in op.parameters}
 
     def forward(call: Call) -> dict[str, str]:
         return {
             "template": call.op.template,
-            "type": cpp_type(call.op.name),
+            "direction": "forward",
+            "type": cpp_type(call.op.name) or call.op.kernel(),
             "x": place(call.x),
+            "other": "" if call.other is None else place(call.other),
             "y": place(call.y),
-            **parameter_constants(call.op.name),
+            **parameters(call.op),
         }
 
     def backward(call: BackwardCall) -> dict[str, str]:
         return {
             "template": call.op.template,
-            "type": cpp_type(call.op.name),
+            "direction": "backward",
+            "type": cpp_type(call.op.name) or call.op.kernel(),
             "x": place(call.x),
+            "y": place(call.y),
             "dy": place(call.dy),
             "dx": place(call.dx) if call.dx is not None else place(call.dy),  # never written without dx
-            "updates": str(call.update).lower(),
+            "rule": "Update" if call.update else "kernels::Hold",
             "has_dx": str(call.dx is not None).lower(),
             "mask": str(call.mask).lower(),
-            **parameter_constants(call.op.name),
+            **parameters(call.op),
         }
 
+    def step(call: Call | BackwardCall) -> dict[str, str]:
+        return forward(call) if isinstance(call, Call) else backward(call)
+
+    calls = [*net.forward, *(call for variant in Variant for call in net.backward[variant])]
     return render(
         "model.hpp.j2",
         title=" -> ".join(call.op.name for call in net.forward),
         command=command,
+        headers=sorted({"losses.hpp", net.sgd.header, *(call.op.header for call in calls)}),
+        frozen=bool(net.frozen),
         model_hash_hex=design.model_hash.hex(),
         model_hash_bytes=", ".join(f"0x{b:02x}" for b in design.model_hash),
         input_size=net.input.size,
@@ -136,12 +148,14 @@ def model_header(design: Design, command: str) -> str:
         class_count=net.output.size if net.loss.class_target else 0,
         n_global=net.n_global,
         n_parameters=net.n_parameters,
+        n_state=net.n_state,
+        state_note="a velocity behind every weight" if net.sgd.momentum else "the weights alone",
         parameters=[
             {
-                "constant": _weight_constant(p),
+                "constant": weight_constant(p.op, p.parameter),
                 "offset": p.offset,
                 "shape": list(p.parameter.shape),
-                "part": "local" if p.op.local else "global",
+                "part": p.op.part,
             }
             for p in net.parameters
         ],
@@ -159,18 +173,32 @@ def model_header(design: Design, command: str) -> str:
         ],
         arena_floats=arena.floats,
         layers=[{"title": c.op.title, "type": cpp_type(c.op.name), "kernel": c.op.kernel()} for c in net.forward],
-        loss=net.loss,
+        update=net.sgd.kernel(),
+        update_formula=net.sgd.formula,
+        loss=net.loss.kernel(net.output.size, design.experiment.model),
+        loss_formula=net.loss.formula,
         input=place(net.input),
         output=place(net.output),
         target=place(net.target),
         output_gradient=place(net.output_gradient),
         forward=[forward(call) for call in net.forward],
         variants=[
-            {"name": v.name.lower(), "doc": _VARIANT_DOC[v], "calls": [backward(call) for call in net.backward[v]]}
-            for v in Variant
+            {"name": v.name.lower(), "doc": _VARIANT_DOC[v], "calls": [step(call) for call in net.backward[v]]} for v in Variant
         ],
         local_starts=[_local_start(design, p) for p in net.parameters if p.op.local],
     )
+
+
+def frozen_header(design: Design, command: str) -> str:
+    """frozen.hpp, the weights of frozen layers as C++."""
+
+    def tensor(op: Op, parameter: Parameter) -> dict[str, Any]:
+        # The shortest decimal that reads back as the same float32.
+        numbers = [f"{float(str(value))!r}f" for value in design.weights[f"{op.name}.{parameter.name}"].ravel()]
+        lines = [", ".join(numbers[i : i + 8]) + "," for i in range(0, len(numbers), 8)]
+        return {"constant": weight_constant(op, parameter), "shape": list(parameter.shape), "lines": lines}
+
+    return render("frozen.hpp.j2", command=command, tensors=[tensor(*each) for each in design.graph.frozen])
 
 
 _VARIANT_DOC = {
@@ -181,24 +209,25 @@ _VARIANT_DOC = {
 
 
 def cpp_type(name: str) -> str:
-    """``conv2d1`` as ``Conv2d1``."""
-    return name[0].upper() + name[1:]
+    """``stem_conv2d1`` as ``StemConv2d1``."""
+    return "".join(part.capitalize() for part in name.split("_"))
 
 
-def _weight_constant(placed: Placed) -> str:
-    return cpp_constant(placed.op.name) + placed.parameter.name.capitalize()
+def weight_constant(op: Op, parameter: Parameter) -> str:
+    """``kernel`` of ``conv2d1`` as ``kConv2d1Kernel``."""
+    return cpp_constant(f"{op.name}_{parameter.name}")
 
 
 def _local_start(design: Design, placed: Placed) -> str:
     model, parameter = design.experiment.model, placed.parameter
-    at = f"p + {_weight_constant(placed)}"
-    scale = f"T({model.local_start_scale!r})"
+    constant = weight_constant(placed.op, parameter)
+    scale = f"{model.local_start_scale!r}f"
     if parameter.is_bias or model.local_start == "zeros":
-        return f"local_start::zeros({at}, {parameter.size});"
+        return f"local_start::zeros(p + {constant}, {parameter.size});"
     if model.local_start == "alternating":
         columns = parameter.shape[-1]
-        return f"local_start::alternating({at}, {parameter.size // columns}, {columns}, {scale});"
-    return f"local_start::random({at}, {parameter.size}, {_weight_constant(placed)}, {scale});"
+        return f"local_start::alternating(p + {constant}, {parameter.size // columns}, {columns}, {scale});"
+    return f"local_start::random(p + {constant}, {parameter.size}, {constant}, {scale});"
 
 
 def cpp_constant(name: str) -> str:

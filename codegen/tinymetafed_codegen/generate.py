@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import emit, graph, plan, protocol
+from . import emit, graph, plan, protocol, weights
 from .boards import STACK_BYTES, Board
+from .ops import LOSSES, Sgd
 from .spec import Experiment, FolderTask, ModelSpec, SpecError, TaskShapes
 
 # Raised whenever the same model would train to other bits: kernels, exp, sin, random numbers, order of sums.
@@ -19,9 +20,26 @@ CPP_SUFFIXES = (".cpp", ".cc", ".cxx")
 STREAMED_BYTES_PER_INPUT = {"omniglot": 1}  # grey levels; anything else would travel as float32
 
 # Measured on mps2 at -Os, rounded up: what a build takes beside its model (see bench memory for one build's own figures).
-CORE_FLASH_BYTES = 8_700
+CORE_FLASH_BYTES = 8_500
 CORE_RAM_BYTES = 320
-FLASH_BYTES_PER_CALL = {"dense": 260, "conv2d": 580, "relu": 60}
+# Of one kernel forward and backward at most: with sizes that its tiles do not divide, which takes a second copy of them.
+FLASH_BYTES_PER_KERNEL = {
+    "dense": (160, 780),
+    "conv2d": (600, 820),
+    "conv1d": (600, 820),
+    "depthwise_conv2d": (300, 900),
+    "max_pool": (240, 340),
+    "avg_pool": (240, 340),
+    "global_avg_pool": (240, 340),
+    "add": (60, 0),
+    "relu": (60, 60),
+    "relu6": (60, 60),
+    "leaky_relu": (60, 60),
+    "sigmoid": (100, 60),
+    "tanh": (120, 60),
+    "softmax": (160, 100),
+    "clip_norm": (120, 0),
+}
 
 
 class BudgetError(SpecError):
@@ -39,6 +57,7 @@ class Design:
     downlink: protocol.Dtype
     receive_window: int
     model_hash: bytes
+    weights: dict[str, weights.Floats]  # arrays of model.weights, by LAYER.kernel and LAYER.bias
     manifest: dict[str, Any]
 
 
@@ -47,11 +66,17 @@ def design(experiment: Experiment, board: Board, source: str) -> Design:
     net = graph.build(experiment.model, source)
     wanted = experiment.task.shapes
     has = TaskShapes(net.input.shape, net.output.size, net.loss.name)
-    whats = ("model.input", "outputs of the last layer", "model.loss")
-    for what, expected, given in zip(whats, wanted or has, has, strict=True):
-        if expected != given:
-            texts = [str(list(x) if isinstance(x, tuple) else x) for x in (expected, given)]
-            raise SpecError(f"{source}: task '{experiment.task.kind}' needs {what} = {texts[0]}, the model has {texts[1]}")
+    needs = wanted or has
+    # A folder takes any model, but no task has labels to score yet.
+    targets = {LOSSES[wanted.loss].targets} if wanted else {"values", "class"}
+    losses = [name for name, loss in LOSSES.items() if loss.targets in targets]
+    for what, fits, expected, given in (
+        ("model.input", has.input == needs.input, list(needs.input), list(has.input)),
+        ("outputs of the last layer", has.outputs == needs.outputs, needs.outputs, has.outputs),
+        ("model.loss", has.loss in losses, " or ".join(losses), has.loss),
+    ):
+        if not fits:
+            raise SpecError(f"{source}: task '{experiment.task.kind}' needs {what} = {expected}, the model has {given}")
     return settle(experiment, board, net, source)
 
 
@@ -65,13 +90,10 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
             f"message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; make the input or the last layer smaller"
         )
     downlink = protocol.Dtype[experiment.strategy.downlink.upper()]
-    digest = model_hash(experiment, net)
+    given = _given_weights(experiment.model, net, source)
+    digest = model_hash(experiment, net, given)
     ram = _ram(net, arena, downlink, window)
-    flash = (
-        CORE_FLASH_BYTES
-        + sum(FLASH_BYTES_PER_CALL[call.op.kind] for call in net.forward)
-        + sum(FLASH_BYTES_PER_CALL[call.op.kind] for calls in net.backward.values() for call in calls)
-    )
+    flash = CORE_FLASH_BYTES + _kernel_flash(net) + sum(4 * parameter.size for _, parameter in net.frozen)
     for what, used, available in (("RAM", sum(ram.values()), board.ram_bytes), ("flash", flash, board.flash_bytes)):
         if used > available:
             raise BudgetError(_too_large(source, board, what, used, available, ram, net))
@@ -96,10 +118,12 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
                 "size": p.parameter.size,
                 "fan_in": p.parameter.fan_in,
                 "fan_out": p.parameter.fan_out,
-                "part": "local" if p.op.local else "global",
+                "part": p.op.part,
             }
             for p in net.parameters
         ],
+        "frozen": [{"name": f"{op.name}.{p.name}", "shape": list(p.shape), "size": p.size} for op, p in net.frozen],
+        "weights": experiment.model.weights,
         "layers": [{"name": call.op.name, "title": call.op.title, "relu": call.op.relu} for call in net.forward],
         "arena": {
             "floats": arena.floats,
@@ -123,26 +147,31 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
         "flash_estimate": flash,
         "flash_available": board.flash_bytes,
     }
-    return Design(experiment, board, net, arena, downlink, window, digest, manifest)
+    return Design(experiment, board, net, arena, downlink, window, digest, given, manifest)
 
 
 def write(plan_of_record: Design, folder: Path, command: str) -> list[Path]:
-    """Writes protocol.hpp, board.hpp, model.hpp, manifest.json and, for an own source, own_source.hpp; returns what changed."""
+    """Writes protocol.hpp, board.hpp, model.hpp, manifest.json and, where needed, frozen.hpp and own_source.hpp.
+
+    Returns those that changed.
+    """
     texts = {
         "protocol.hpp": emit.protocol_header(command),
         "board.hpp": emit.board_header(plan_of_record, command),
         "model.hpp": emit.model_header(plan_of_record, command),
         "manifest.json": json.dumps(plan_of_record.manifest, indent=1) + "\n",
     }
+    if plan_of_record.graph.frozen:
+        texts["frozen.hpp"] = emit.frozen_header(plan_of_record, command)
     if own := own_source(plan_of_record.experiment):
         texts["own_source.hpp"] = emit.own_source_header(own.as_posix(), source_digest(own), command)
     return [folder / name for name, text in texts.items() if emit.write_if_changed(folder / name, text)]
 
 
-def model_hash(experiment: Experiment, net: graph.Graph) -> bytes:
+def model_hash(experiment: Experiment, net: graph.Graph, given: dict[str, weights.Floats]) -> bytes:
     """First 8 bytes of SHA-256 over all that the weights' meaning and the trained bits depend on."""
     model: ModelSpec = experiment.model
-    description = {
+    description: dict[str, Any] = {
         "arithmetic": ARITHMETIC_VERSION,
         "input": list(net.input.shape),
         "layers": [[call.op.title, call.op.kernel()] for call in net.forward],
@@ -152,7 +181,29 @@ def model_hash(experiment: Experiment, net: graph.Graph) -> bytes:
         "downlink": experiment.strategy.downlink,
         "source": source_digest(own) if (own := own_source(experiment)) else SOURCES[experiment.task.kind],
     }
+    # Only what a model has, so that what others may have leaves its name alone.
+    if net.sgd != Sgd(0, 0) or model.clip_norm:
+        description["update"] = [net.sgd.formula, model.clip_norm]
+    if model.loss == "huber":
+        description["loss"] = [model.loss, model.huber_delta]
+    if net.frozen:
+        arrays = [given[f"{op.name}.{parameter.name}"] for op, parameter in net.frozen]
+        description["frozen"] = hashlib.sha256(b"".join(a.astype("<f4").tobytes() for a in arrays)).hexdigest()
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).digest()[:8]
+
+
+def _given_weights(model: ModelSpec, net: graph.Graph, source: str) -> dict[str, weights.Floats]:
+    """The arrays of model.weights, those of all frozen layers among them. Raises SpecError."""
+    frozen = {f"{op.name}.{parameter.name}": parameter.shape for op, parameter in net.frozen}
+    if model.weights is None:
+        if frozen:
+            raise SpecError(f"{source}: model.weights is missing, the npz file to take the frozen {', '.join(frozen)} from")
+        return {}
+    given = weights.read(model.weights, frozen | {p.name: p.parameter.shape for p in net.parameters}, source)
+    for name, shape in frozen.items():
+        if name not in given:
+            raise SpecError(f"{source}: model.weights = {model.weights}: '{name}' of shape {list(shape)}, frozen, is missing")
+    return given
 
 
 def own_source(experiment: Experiment) -> Path | None:
@@ -185,10 +236,22 @@ def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> i
     return max(board.receive_window, -(-protocol.wire_size(max(payloads)) // 64) * 64)
 
 
+def _kernel_flash(net: graph.Graph) -> int:
+    """Bytes of all kernels; calls that differ only in their places share one."""
+    kernels: set[tuple[str, str, int, *tuple[bool, ...]]] = set()
+    for call in (*net.forward, *(call for calls in net.backward.values() for call in calls)):
+        if isinstance(call, graph.Call):
+            kernels.add((call.op.kind, call.op.kernel(), 0))
+        else:
+            kernels.add((call.op.kind, call.op.kernel(), 1, call.update, call.dx is None, call.mask))
+    return sum(FLASH_BYTES_PER_KERNEL[kind][backward] for kind, _, backward, *_ in kernels)
+
+
 def _ram(net: graph.Graph, arena: plan.Plan, downlink: protocol.Dtype, window: int) -> dict[str, int]:
     scales = 4 * sum(not p.op.local for p in net.parameters) if downlink == protocol.Dtype.I8 else 0
     return {
         "weights": 4 * net.n_parameters,
+        **({"velocities (momentum)": 4 * net.n_parameters} if net.sgd.momentum else {}),
         "received weights (for the delta)": downlink.width * net.n_global + scales,
         "arena": 4 * arena.floats,
         "serial receive buffer": window,

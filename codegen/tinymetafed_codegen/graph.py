@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 from . import ops
-from .ops import LOSSES, Loss, Op, OpError, Parameter, Shape
+from .ops import LOSSES, Add, ClipNorm, Loss, Op, OpError, Parameter, Relu, Sgd, Shape
 from .protocol import MAX_PARAMETERS, Variant
-from .spec import ModelSpec, SpecError
+from .spec import AddSpec, ModelSpec, SpecError
+
+RESERVED_NAMES = {"loss", "model", "t", "update"}  # types of the generated code that a layer's would hide
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,27 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Call:
-    """One op run forward: ``x`` in, ``y`` out."""
+    """One op run forward: ``x`` in, for an add the ``other`` in too, ``y`` out."""
 
     op: Op
     x: Tensor
     y: Tensor
+    other: Tensor | None = None
+
+    @property
+    def reads(self) -> tuple[Tensor, ...]:
+        """What it needs."""
+        return (self.x,) if self.other is None else (self.x, self.other)
+
+    @property
+    def writes(self) -> Tensor:
+        """What it makes."""
+        return self.y
+
+    @property
+    def reusable(self) -> tuple[Tensor, ...]:
+        """Of what it reads, the tensors whose place its result may take."""
+        return self.reads if self.op.in_place else ()
 
 
 @dataclass(frozen=True)
@@ -41,10 +60,27 @@ class BackwardCall:
 
     op: Op
     x: Tensor
+    y: Tensor
     dy: Tensor
     dx: Tensor | None
     update: bool
     mask: bool  # x came out of a ReLU: its derivative is folded into the store of dx
+
+    @property
+    def reads(self) -> tuple[Tensor, ...]:
+        """What it needs."""
+        kept = self.op.backward_reads(self.mask)
+        return (*((self.x,) if "x" in kept else ()), *((self.y,) if "y" in kept else ()), self.dy)
+
+    @property
+    def writes(self) -> Tensor | None:
+        """What it makes."""
+        return self.dx
+
+    @property
+    def reusable(self) -> tuple[Tensor, ...]:
+        """Of what it reads, the tensors whose place its result may take."""
+        return (self.dy,) if self.op.in_place else ()
 
 
 @dataclass(frozen=True)
@@ -71,8 +107,19 @@ class Graph:
     target: Tensor
     loss: Loss
     forward: tuple[Call, ...]
-    backward: dict[Variant, tuple[BackwardCall, ...]]
+    backward: dict[Variant, tuple[Call | BackwardCall, ...]]
     parameters: tuple[Placed, ...]
+    sgd: Sgd
+
+    @property
+    def frozen(self) -> list[tuple[Op, Parameter]]:
+        """The tensors of the frozen layers, which are no part of the weight vector."""
+        return [(call.op, parameter) for call in self.forward if call.op.frozen for parameter in call.op.parameters]
+
+    @property
+    def n_state(self) -> int:
+        """Floats of all weights and, with momentum, of a velocity for each."""
+        return self.n_parameters * (2 if self.sgd.momentum else 1)
 
     @property
     def n_global(self) -> int:
@@ -92,7 +139,7 @@ class Graph:
 
 def build(model: ModelSpec, source: str = "model") -> Graph:
     """Settles shapes, fuses ReLU and lists the calls of each variant. Raises SpecError naming the layer at fault."""
-    layers = _fuse_relu(_layers(model, source))
+    layers, outputs = _layers(model, source)
     parameters = _place(layers)
     n_global = sum(p.parameter.size for p in parameters if not p.op.local)
     if not parameters:
@@ -103,63 +150,75 @@ def build(model: ModelSpec, source: str = "model") -> Graph:
     if total > MAX_PARAMETERS:
         raise SpecError(f"{source}: {total} weights, more than the {MAX_PARAMETERS} that a device can address")
 
-    current = Tensor("x0", tuple(model.input), "input")
-    first = current
+    current = first = Tensor("x0", tuple(model.input), "input")
     forward: list[Call] = []
-    rectified = {current.name: False}
+    made: dict[str, Tensor] = {}  # by op
     for i, op in enumerate(layers, start=1):
         if op.is_view:
             # A view keeps its tensor's name, and so its memory.
-            viewed = Tensor(current.name, op.output_shape, current.note)
-            rectified[viewed.name] = rectified[current.name]
-            current = viewed
-            continue
-        y = Tensor(f"x{i}", op.output_shape, f"output of {op.name}")
-        forward.append(Call(op, current, y))
-        rectified[y.name] = op.relu
-        current = y
+            current = Tensor(current.name, op.output_shape, current.note)
+        else:
+            y = Tensor(f"x{i}", op.output_shape, f"output of {op.name}")
+            forward.append(Call(op, current, y, made[outputs[op.other]] if isinstance(op, Add) else None))
+            current = y
+        made[op.name] = current
     if len(current.shape) != 1:
         raise SpecError(f"{source}: the last layer gives {list(current.shape)}, a loss needs a vector; add a flatten layer")
-    if forward[-1].op.relu or forward[-1].op.kind == "relu":
+    last, loss = forward[-1].op, LOSSES[model.loss]
+    if last.relu or last.kind in ("relu", "relu6"):
         raise SpecError(f"{source}: the last layer ends in a ReLU, under which a network that outputs 0 never trains again")
-    loss = LOSSES[model.loss]
+    if last.kind == loss.takes_logits_of:
+        raise SpecError(f"{source}: {model.loss} applies the {last.kind} itself; leave it out of the last layer")
     if loss.class_target and current.size < 2:
         raise SpecError(f"{source}: {model.loss} needs at least 2 outputs, the last layer has {current.size}")
-    target = Tensor("target", (loss.target_size(current.size),), "class index" if loss.class_target else "wanted output")
-    gradient = _gradient(current)
-    backward = {variant: _backward(forward, gradient, rectified, variant) for variant in Variant}
-    return Graph(first, current, gradient, target, loss, tuple(forward), backward, parameters)
+    note = {"values": "wanted output", "labels": "0 or 1 per output", "class": "class index"}[loss.targets]
+    target = Tensor("target", (loss.target_size(current.size),), note)
+    gradient = Tensor(f"d{current.name}", current.shape, f"gradient of {current.name}")
+    backward = {variant: _backward(forward, current, gradient, variant, model.clip_norm) for variant in Variant}
+    sgd = Sgd(model.momentum, model.weight_decay)
+    return Graph(first, current, gradient, target, loss, tuple(forward), backward, parameters, sgd)
 
 
 def trains(op: Op, variant: Variant) -> bool:
     """Whether this variant of the training step updates the op's parameters."""
-    if not op.parameters:
+    if not op.parameters or op.frozen:
         return False
     return variant is Variant.FULL or op.local == (variant is Variant.LOCAL)
 
 
-def _layers(model: ModelSpec, source: str) -> list[Op]:
+def _layers(model: ModelSpec, source: str) -> tuple[list[Op], dict[str, str]]:
+    """The ops in order, a ReLU layer right after one with weights folded into it; and by layer the name of its last op."""
     layers: list[Op] = []
     shape: Shape = tuple(model.input)
+    shapes: dict[str, Shape] = {}
+    outputs: dict[str, str] = {}
+    wanted = {layer.with_ for layer in model.layers if isinstance(layer, AddSpec)}
+    lowest_training: int | None = None
     for i, layer in enumerate(model.layers):
+        at, name = f"{source}: model.layers[{i}]", layer.name or f"{layer.op}{i + 1}"
         try:
-            op = ops.build(layer, f"{layer.op}{i + 1}", shape)
+            made = ops.build(layer, name, shape, shapes)
         except OpError as error:
-            raise SpecError(f"{source}: model.layers[{i}]: {error}") from None
-        layers.append(op)
-        shape = op.output_shape
-    return layers
-
-
-def _fuse_relu(layers: list[Op]) -> list[Op]:
-    """Folds a ReLU layer into the dense or conv2d right before it."""
-    fused: list[Op] = []
-    for op in layers:
-        if op.kind == "relu" and fused and fused[-1].can_fuse_relu:
-            fused[-1] = dataclasses.replace(fused[-1], relu=True)
+            raise SpecError(f"{at}: {error}") from None
+        if clash := {name, *(op.name for op in made)} & {*RESERVED_NAMES, *shapes, *(op.name for op in layers)}:
+            raise SpecError(f"{at}: the name '{min(clash)}' is taken; give this layer another 'name'")
+        if made[0].parameters:
+            if made[0].frozen and made[0].local:
+                raise SpecError(f"{at}: 'frozen' and 'local' exclude each other: what is frozen is the same on all devices")
+            if made[0].frozen and lowest_training is not None:
+                raise SpecError(
+                    f"{at}: frozen above model.layers[{lowest_training}], which trains; only the first layers can be frozen"
+                )
+            if not made[0].frozen and lowest_training is None:
+                lowest_training = i
+        kept = {outputs.get(other) for other in wanted}  # ops whose output, as it is, an add will read
+        if made[0].kind == "relu" and layers and layers[-1].can_fuse_relu and layers[-1].name not in kept:
+            layers[-1] = dataclasses.replace(layers[-1], relu=True)
         else:
-            fused.append(op)
-    return fused
+            layers += made
+        shape = made[-1].output_shape
+        shapes[name], outputs[name] = shape, layers[-1].name
+    return layers, outputs
 
 
 def _place(layers: list[Op]) -> tuple[Placed, ...]:
@@ -168,28 +227,59 @@ def _place(layers: list[Op]) -> tuple[Placed, ...]:
     for local in (False, True):
         for op in layers:
             for parameter in op.parameters:
-                if op.local == local:
+                if op.local == local and not op.frozen:
                     placed.append(Placed(op, parameter, offset))
                     offset += parameter.size
     return tuple(placed)
 
 
-def _gradient(tensor: Tensor) -> Tensor:
-    return Tensor("d" + tensor.name, tensor.shape, f"gradient of {tensor.name}")
+def _backward(
+    forward: list[Call], output: Tensor, gradient: Tensor, variant: Variant, clip_norm: float
+) -> tuple[Call | BackwardCall, ...]:
+    """From the loss down to the lowest op that trains in this variant, and no further.
 
+    A tensor that several layers read receives a gradient from each; they are added from the highest layer to the lowest.
+    """
+    needed: set[str] = set()  # tensors below which something trains
+    readers = Counter(tensor.name for call in forward for tensor in call.reads)
+    relu = {call.y.name for call in forward if call.op.relu}
+    for call in forward:
+        if trains(call.op, variant) or any(tensor.name in needed for tensor in call.reads):
+            needed.add(call.y.name)
+    calls: list[Call | BackwardCall] = []
+    received: dict[str, list[tuple[str, Tensor]]] = {output.name: [("loss", gradient)]}  # from which op, and what
+    masked: set[str] = set()  # outputs of a fused ReLU whose one reader applies its derivative
 
-def _backward(forward: list[Call], gradient: Tensor, rectified: dict[str, bool], variant: Variant) -> tuple[BackwardCall, ...]:
-    """From the loss down to the lowest op that trains in this variant, and no further."""
-    training = [i for i, call in enumerate(forward) if trains(call.op, variant)]
-    if not training:
-        return ()
-    calls: list[BackwardCall] = []
-    dy = gradient
-    for i in range(len(forward) - 1, training[0] - 1, -1):
-        call = forward[i]
-        dx = _gradient(call.x) if i > training[0] else None
-        mask = dx is not None and call.op.masks_input and rectified[call.x.name]
-        calls.append(BackwardCall(call.op, call.x, dy, dx, trains(call.op, variant), mask))
-        if dx is not None:
-            dy = dx
+    for call in reversed(forward):
+        op, y = call.op, call.y
+        if y.name not in needed:
+            continue
+        (_, dy), *more = received[y.name]
+        for k, (sender, part) in enumerate(more, start=2):
+            total = Tensor(f"d{y.name}_sum{k}", y.shape, f"gradient of {y.name}, {sender}'s part added")
+            calls.append(Call(Add("", y.shape, y.shape), dy, total, part))
+            dy = total
+        if op.relu and y.name not in masked:
+            rectified = Tensor(f"d{y.name}_rectified", y.shape, f"gradient of {y.name} before its ReLU")
+            calls.append(BackwardCall(Relu("", y.shape, y.shape), y, y, dy, rectified, update=False, mask=False))
+            dy = rectified
+        update = trains(op, variant)
+        if update and clip_norm > 0:
+            clipped = Tensor(f"d{y.name}_clipped", y.shape, f"gradient of {y.name}, clipped")
+            calls.append(Call(ClipNorm("", y.shape, y.shape, limit=clip_norm), dy, clipped))
+            dy = clipped
+        if isinstance(op, Add):
+            for tensor in call.reads:
+                received.setdefault(tensor.name, []).append((op.name, dy))
+            continue
+        x = call.x
+        dx: Tensor | None = None
+        if x.name in needed:
+            alone = readers[x.name] == 1
+            dx = Tensor(f"d{x.name}" if alone else f"d{x.name}_from_{op.name}", x.shape, f"gradient of {x.name}")
+            received.setdefault(x.name, []).append((op.name, dx))
+            if alone and op.masks_input and x.name in relu:
+                masked.add(x.name)
+        if update or dx is not None:
+            calls.append(BackwardCall(op, x, y, dy, dx, update, x.name in masked))
     return tuple(calls)

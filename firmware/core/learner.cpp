@@ -132,6 +132,7 @@ Status Learner::train(const protocol::Train& message) {
   client_ = message.client;
   draw_ = message.draw;
   recipe_ = &recipes_[message.program];
+  for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) parameters_[i] = 0.0f;  // velocities
   phase_ = 0;
   phase_end_ = 0;
   state_ = State::kTraining;

@@ -87,7 +87,7 @@ class Learner {
   uint32_t ticks_ = 0;
   DeltaEncoder delta_;
 
-  float parameters_[model::kParameterCount] = {};
+  float parameters_[model::kStateCount] = {};
   Downlink received_;
   // The selection's counters live where activations and gradients do: it only runs when no training step does.
   union Arena {

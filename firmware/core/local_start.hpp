@@ -1,4 +1,4 @@
-// Where local weights start at every reconstruction: a fixed value, the same on every device and never sent.
+// Where local weights start at every reconstruction: a fixed value, the same on every device, in every lane, and never sent.
 #pragma once
 
 #include <cstdint>
@@ -8,27 +8,29 @@
 
 namespace tmf::local_start {
 
+// T may be a vector, one client per lane; minus T{} makes any number one, to the bit.
+
 // +scale and -scale like a chessboard over [rows, columns].
 template <typename T>
-void alternating(T* weights, uint32_t rows, uint32_t columns, T scale) {
+void alternating(T* weights, uint32_t rows, uint32_t columns, float scale) {
   for (uint32_t row = 0; row < rows; ++row, scale = -scale) {
-    T value = scale;
-    for (uint32_t column = 0; column < columns; ++column, value = -value) *weights++ = value;
+    float value = scale;
+    for (uint32_t column = 0; column < columns; ++column, value = -value) *weights++ = value - T{};
   }
 }
 
 // Uniform in [-scale, scale); `first` is the tensor's place in the weight vector, so that no two tensors are alike.
 template <typename T>
-void random(T* weights, uint32_t count, uint32_t first, T scale) {
+void random(T* weights, uint32_t count, uint32_t first, float scale) {
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t word = draw(0, 0, 0, protocol::Stream::kLocalStart, first + i).first;
-    weights[i] = scale * (T(2) * T(uniform(word)) - T(1));
+    weights[i] = scale * (2.0f * uniform(word) - 1.0f) - T{};
   }
 }
 
 template <typename T>
 void zeros(T* weights, uint32_t count) {
-  for (uint32_t i = 0; i < count; ++i) weights[i] = T(0);
+  for (uint32_t i = 0; i < count; ++i) weights[i] = T{};
 }
 
 }  // namespace tmf::local_start

@@ -1,4 +1,4 @@
-// Bits of numbers; exp and sin from + - * and integer moves only: the same bits on every machine, for one number or many lanes.
+// Bits of numbers; exp, sin, tanh, sqrt from + - * / and integer moves only: the same bits everywhere, for one number or many lanes.
 #pragma once
 
 #include <cstdint>
@@ -75,7 +75,34 @@ Float sin_lanes(Float x) {
   return bits_of<Float>(bits_of<Bits>(value) ^ (quadrant & 2) << 30);
 }
 
+// tanh x, to 1.7 ulp; NaN for NaN.
+template <typename Float, typename Bits>
+Float tanh_lanes(Float x) {
+  const Float square = x * x;
+  Float tail = square * -0x1.65667cp-8f + 0x1.4e71fap-6f;
+  tail = tail * square - 0x1.b7ab46p-5f;
+  tail = tail * square + 0x1.1102dcp-3f;
+  tail = tail * square - 0x1.55552p-2f;
+  const Float near = tail * (square * x) + x;
+
+  const Float magnitude = x < Float{} ? -x : x;
+  const Float far = 1.0f - 2.0f / (exp_lanes<Float, Bits>(magnitude + magnitude) + 1.0f);
+  const Float bent = x < Float{} ? -far : far;
+  return magnitude < Float{} + 0.625f ? near : bent;
+}
+
+// Square root of x >= 0, to 1 ulp, +inf for +inf; subnormal numbers count as 0. Newton's method from halved exponent bits.
+template <typename Float, typename Bits>
+Float sqrt_lanes(Float x) {
+  Float root = bits_of<Float>((bits_of<Bits>(x) >> 1) + 0x1fbd1df5u);
+  for (int i = 0; i < 3; ++i) root = 0.5f * (root + x / root);
+  root = x > Float{} + 0x1.fffffep127f ? x : root;
+  return x < Float{} + 0x1p-126f ? Float{} : root;
+}
+
 inline float exp(float x) { return exp_lanes<float, uint32_t>(x); }
 inline float sin(float x) { return sin_lanes<float, uint32_t>(x); }
+inline float tanh(float x) { return tanh_lanes<float, uint32_t>(x); }
+inline float sqrt(float x) { return sqrt_lanes<float, uint32_t>(x); }
 
 }  // namespace tmf

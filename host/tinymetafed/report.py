@@ -141,7 +141,7 @@ class Box:
 def _page(run: RunData) -> dict[str, Any]:
     result, manifest = run.result, run.manifest
     settings = run.settings
-    scale = Scale("mse" if settings["model"]["loss"] == "mse" else "accuracy")
+    scale = Scale("accuracy" if settings["model"]["loss"] == "softmax_cross_entropy" else "mse")
     kind = settings["task"]["kind"]
     return {
         "name": run.name,

@@ -74,6 +74,25 @@ def test_a_model_larger_than_the_board_is_refused_with_the_map() -> None:
     assert settled(wide, board="native").manifest["n_parameters"] > 180_000
 
 
+def test_a_task_accepts_every_loss_of_its_kind_of_targets() -> None:
+    assert settled("model.loss=huber").graph.loss.name == "huber"
+    with pytest.raises(spec.SpecError, match=r"task 'sine' needs model.loss = mse or mae or huber, the model has binary"):
+        settled("model.loss=binary_crossentropy")
+
+
+def test_the_model_hash_follows_what_an_update_and_a_loss_are_told() -> None:
+    seen = {settled(*options).model_hash for options in (
+        [], ["model.momentum=0.5"], ["model.weight_decay=0.5"], ["model.clip_norm=0.5"], ["model.loss=huber"],
+        ["model.loss=huber", "model.huber_delta=2.0"],
+    )}  # fmt: skip
+    assert len(seen) == 6
+
+
+def test_momentum_is_accounted_for_in_memory() -> None:
+    plain, moved = settled().manifest, settled("model.momentum=0.5").manifest
+    assert moved["ram_total"] - plain["ram_total"] == 4 * plain["n_parameters"]
+
+
 def test_a_streamed_sample_always_fits_the_receive_window() -> None:
     design = generate.design(spec.load(find("examples") / "omniglot.toml"), boards.load("mps2"), "omniglot.toml")
     frame = 2 + protocol.Sample.fixed_size() + 4 + 28 * 28 + 4

@@ -1,14 +1,15 @@
-"""Graph and plan: shapes, fused ReLU, backward only as deep as needed, and an arena in which nothing collides."""
+"""Graph and plan: shapes, fused ReLU, forks, backward only as deep as needed, and an arena in which nothing collides."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinymetafed_codegen import graph, plan, spec
+from tinymetafed_codegen import graph, ops, plan, spec
 from tinymetafed_codegen.protocol import Variant
 
 
@@ -41,7 +42,7 @@ def test_convolution_shapes_are_those_of_keras(size: int, kernel: int, stride: i
     layer = {"op": "conv2d", "filters": 2, "kernel": kernel, "stride": stride, "padding": padding}
     op: Any = graph.build(model([layer, {"op": "flatten"}, dense(1)], [size, size, 1])).forward[0].op
     assert op.output_shape == (out, out, 2)
-    assert (op.pad_top, op.pad_left) == (pad, pad)
+    assert (op.rows.pad, op.columns.pad) == (pad, pad)
 
 
 def test_relu_melts_into_the_layer_before_it() -> None:
@@ -79,11 +80,31 @@ def test_backward_stops_at_the_lowest_layer_that_trains() -> None:
         ([{"op": "flatten"}], [2, 2, 1], "mse", "nothing to train"),
         ([dense(3)], [2, 2, 1], "mse", "layers[0]: dense expects a vector"),
         ([conv()], [4], "mse", "layers[0]: conv2d expects [height, width, channels]"),
-        ([conv(kernel=5, padding="valid"), {"op": "flatten"}, dense(1)], [4, 4, 1], "mse", "does not fit into 4x4"),
+        ([conv(kernel=5, padding="valid"), {"op": "flatten"}, dense(1)], [4, 4, 1], "mse", "a window of 5 does not fit into 4"),
         ([conv()], [4, 4, 1], "mse", "add a flatten layer"),
         ([dense(1)], [1], "softmax_cross_entropy", "at least 2 outputs"),
         ([dense(2, activation="relu")], [1], "mse", "ends in a ReLU"),
         ([dense(60_000), dense(60_000)], [60_000], "mse", "more than the 1048576"),
+        ([{"op": "conv1d", "filters": 2, "kernel": 3}], [4], "mse", "layers[0]: conv1d expects [length, channels]"),
+        ([{"op": "depthwise_conv2d", "kernel": 3}], [4, 4], "mse", "depthwise_conv2d expects [height, width, channels]"),
+        ([{"op": "separable_conv2d", "filters": 1, "kernel": 3}], [4], "mse", "layers[0]: depthwise_conv2d expects"),
+        ([{"op": "max_pool"}], [4], "mse", "layers[0]: max_pool expects [height, width, channels], not [4]"),
+        ([{"op": "avg_pool", "size": 5}], [4, 4, 1], "mse", "a window of 5 does not fit into 4"),
+        ([{"op": "global_avg_pool"}], [4], "mse", "global_avg_pool expects [height, width, channels] or [length, channels]"),
+        ([dense(3, name="a"), dense(3), {"op": "add", "with": "b"}], [1], "mse", "layers[2]: with = 'b': no layer"),
+        ([dense(3, name="stem"), {"op": "add", "with": "stm"}], [1], "mse", "did you mean 'stem'?"),
+        ([{"op": "add", "with": "dense2"}, dense(1)], [1], "mse", "there are: none"),
+        ([dense(3), dense(2), {"op": "add", "with": "dense1"}], [1], "mse", "two equal shapes, not [2] and [3] of 'dense1'"),
+        ([dense(3, name="a"), dense(3, name="a")], [1], "mse", "layers[1]: the name 'a' is taken"),
+        ([dense(3, name="dense2"), dense(3)], [1], "mse", "layers[1]: the name 'dense2' is taken"),
+        ([dense(3, name="loss")], [1], "mse", "layers[0]: the name 'loss' is taken"),
+        ([dense(3, activation="relu6")], [1], "mse", "ends in a ReLU"),
+        ([dense(3, activation="softmax")], [1], "softmax_cross_entropy", "applies the softmax itself"),
+        ([dense(3), {"op": "softmax"}], [1], "softmax_cross_entropy", "applies the softmax itself"),
+        ([dense(1, activation="sigmoid")], [1], "binary_crossentropy", "applies the sigmoid itself"),
+        ([dense(3), dense(3, frozen=True)], [1], "mse", "layers[1]: frozen above model.layers[0], which trains"),
+        ([dense(3, frozen=True, local=True), dense(1)], [1], "mse", "layers[0]: 'frozen' and 'local' exclude each other"),
+        ([dense(3, frozen=True), dense(1, frozen=True)], [1], "mse", "nothing to train"),
     ],
 )
 def test_models_that_cannot_work_are_named(layers: list[dict[str, Any]], input_: list[int], loss: str, expected: str) -> None:
@@ -92,29 +113,158 @@ def test_models_that_cannot_work_are_named(layers: list[dict[str, Any]], input_:
     assert expected in str(caught.value)
 
 
-layer_lists = st.lists(
-    st.one_of(
-        st.builds(dense, st.integers(1, 40), activation=st.sampled_from(["relu", None]), local=st.booleans()),
-        st.just({"op": "relu"}),
-    ),
-    min_size=1,
-    max_size=6,
+@pytest.mark.parametrize(
+    ("layer", "shape", "out"),
+    [
+        (conv(kernel=[3, 1], stride=[1, 2], padding="valid"), [5, 4, 2], (3, 2, 4)),
+        ({"op": "depthwise_conv2d", "kernel": 5, "stride": 2}, [2, 7, 3], (1, 4, 3)),
+        ({"op": "separable_conv2d", "filters": 9, "kernel": 3, "stride": 2}, [5, 6, 2], (3, 3, 9)),
+        ({"op": "conv1d", "filters": 2, "kernel": 4, "stride": 3}, [10, 1], (4, 2)),
+        ({"op": "conv1d", "filters": 2, "kernel": 4, "stride": 3, "padding": "valid"}, [10, 1], (3, 2)),
+        ({"op": "max_pool"}, [5, 4, 3], (2, 2, 3)),
+        ({"op": "max_pool", "size": 3, "stride": 2, "padding": "same"}, [5, 1, 3], (3, 1, 3)),
+        ({"op": "avg_pool", "size": [1, 4]}, [5, 4, 3], (5, 1, 3)),
+        ({"op": "global_avg_pool"}, [5, 4, 3], (3,)),
+        ({"op": "global_avg_pool"}, [5, 3], (3,)),
+        ({"op": "softmax"}, [5, 3], (5, 3)),
+    ],
+)
+def test_shapes_are_those_of_keras(layer: dict[str, Any], shape: list[int], out: tuple[int, ...]) -> None:
+    net = graph.build(model([layer, {"op": "flatten"}, dense(1)], shape))
+    assert [call.y.shape for call in net.forward][-2] == out
+
+
+def test_a_relu_stays_by_itself_where_an_add_reads_what_is_below_it() -> None:
+    layers = [dense(4, name="a"), {"op": "relu", "name": "b"}, dense(4), {"op": "add", "with": "a"}, dense(1)]
+    net = graph.build(model(layers, [3]))
+    assert [(call.op.kind, call.op.relu) for call in net.forward[:2]] == [("dense", False), ("relu", False)]
+    layers[3] = {"op": "add", "with": "b"}  # now it melts, and its name leads to the layer before it
+    net = graph.build(model(layers, [3]))
+    assert net.forward[0].op.relu and net.forward[2].other == net.forward[0].y
+
+
+def test_what_several_layers_read_receives_the_highest_ones_gradient_first() -> None:
+    layers = [dense(4, name="a"), dense(4, name="b"), {"op": "add", "with": "a"}, {"op": "add", "with": "a"}, dense(1)]
+    net = graph.build(model(layers, [3]))
+    sums = [call for call in net.backward[Variant.FULL] if isinstance(call, graph.Call)]
+    assert [(call.x.name, call.other and call.other.name) for call in sums] == [
+        ("dx4", "dx4"),  # both adds pass on what they receive
+        ("dx1_sum2", "dx1_from_b"),
+    ]
+
+
+def test_frozen_layers_are_no_weights_and_nothing_goes_back_to_them() -> None:
+    layers = [dense(9, frozen=True, name="a"), dense(9, frozen=True, activation="tanh"), dense(5), dense(1, local=True)]
+    net = graph.build(model(layers, [3]))
+    assert [p.name for p in net.parameters] == ["dense3.kernel", "dense3.bias", "dense4.kernel", "dense4.bias"]
+    assert [f"{op.name}.{p.name}" for op, p in net.frozen] == ["a.kernel", "a.bias", "dense2.kernel", "dense2.bias"]
+    for calls in net.backward.values():
+        assert {call.op.name for call in calls} <= {"dense3", "dense4"}
+    slots = {slot.tensor.name: slot for slot in plan.plan(net).slots}
+    assert slots["x2"].last == slots["x3"].first, "the frozen part's activations outlive their use"
+
+
+def test_what_works_in_place_takes_no_memory() -> None:
+    wide = dense(1000, activation="tanh")
+    slots = {slot.tensor.name: slot for slot in plan.plan(graph.build(model([wide, dense(1)], [1]))).slots}
+    assert slots["x1"].offset == slots["x2"].offset and slots["dx1"].offset == slots["dx2"].offset
+    kept = graph.build(model([{**wide, "name": "a"}, {"op": "sigmoid"}, {"op": "add", "with": "a"}, dense(1)], [1]))
+    slots = {slot.tensor.name: slot for slot in plan.plan(kept).slots}
+    assert slots["x2"].offset != slots["x3"].offset, "the sigmoid overwrites what the add reads"
+
+
+def executed(net: graph.Graph, made: plan.Plan, calls: Sequence[graph.Call | graph.BackwardCall], memory: list[str]) -> None:
+    """Runs calls with names for values: whoever reads must find what was written for him."""
+
+    def read(tensor: graph.Tensor) -> None:
+        at = made.offset(tensor)
+        assert set(memory[at : at + tensor.size]) == {tensor.name}, f"{tensor.name} is overwritten before its last reader"
+
+    def write(tensor: graph.Tensor) -> None:
+        at = made.offset(tensor)
+        memory[at : at + tensor.size] = [tensor.name] * tensor.size
+
+    def apart(tensor: graph.Tensor, other: graph.Tensor) -> bool:
+        at, from_ = made.offset(tensor), made.offset(other)
+        return at + tensor.size <= from_ or from_ + other.size <= at
+
+    for call in calls:
+        for tensor in call.reads:
+            read(tensor)
+        if call.writes is not None:
+            for tensor in call.reads:
+                in_place = tensor in call.reusable and made.offset(tensor) == made.offset(call.writes)
+                assert in_place or apart(tensor, call.writes), f"{call.op.kind} reads and writes one place"
+            write(call.writes)
+
+
+POINTWISE = ["relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softmax"]
+image_layers = st.one_of(
+    st.builds(conv, stride=st.integers(1, 2), activation=st.sampled_from([*POINTWISE, None]), local=st.booleans()),
+    st.just({"op": "depthwise_conv2d", "kernel": 3, "activation": "relu"}),
+    st.just({"op": "separable_conv2d", "filters": 4, "kernel": 3}),
+    st.builds(lambda op: {"op": op, "padding": "same"}, st.sampled_from(["max_pool", "avg_pool"])),
+    st.sampled_from([{"op": op} for op in POINTWISE]),
+)
+vector_layers = st.one_of(
+    st.builds(dense, st.sampled_from([3, 3, 17]), activation=st.sampled_from([*POINTWISE, None]), local=st.booleans()),
+    st.sampled_from([{"op": op} for op in POINTWISE]),
 )
 
 
-@settings(max_examples=100, deadline=None)
-@given(layers=layer_lists, size=st.integers(1, 300), image=st.booleans(), stride=st.integers(1, 3))
-def test_live_tensors_never_share_memory(layers: list[dict[str, Any]], size: int, image: bool, stride: int) -> None:
-    front = [conv(stride=stride, activation="relu"), conv(), {"op": "flatten"}] if image else []
-    net = graph.build(model([*front, *layers, dense(2)], [size % 12 + 1, size % 7 + 1, 2] if image else [size]))
+@st.composite
+def networks(draw: st.DrawFn) -> graph.Graph:
+    """Layers with forks wherever two shapes agree, some frozen below."""
+    layers: list[dict[str, Any]] = []
+    input_ = [draw(st.integers(1, 9)), draw(st.integers(1, 9)), draw(st.integers(1, 4))]
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def append(layer: dict[str, Any]) -> None:
+        name = f"n{len(layers)}"
+        layers.append({**layer, "name": name})
+        parsed = model(layers, input_).layers[-1]
+        shape = list(shapes.values())[-1] if shapes else tuple(input_)
+        shapes[name] = ops.build(parsed, name, shape, shapes)[-1].output_shape
+
+    for options, most in ((image_layers, 4), (vector_layers, 5)):
+        for _ in range(draw(st.integers(0, most))):
+            append(draw(options))
+            last = list(shapes.values())[-1]
+            if draw(st.booleans()):
+                append({"op": "add", "with": draw(st.sampled_from([name for name, shape in shapes.items() if shape == last]))})
+        if options is image_layers:
+            append({"op": "flatten"})
+    for layer in layers[: draw(st.integers(0, 3))]:
+        if layer["op"] in ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d"):
+            layer |= {"frozen": True, "local": False}
+    spec_ = model([*layers, dense(2)], input_)
+    return graph.build(spec_.model_copy(update={"clip_norm": draw(st.sampled_from([0.0, 1.0]))}))
+
+
+@settings(max_examples=150, deadline=None)
+@given(net=networks())
+def test_every_reader_finds_what_was_written_for_it(net: graph.Graph) -> None:
     made = plan.plan(net)
-    names = {slot.tensor.name for slot in made.slots}
-    for calls in net.backward.values():
-        for call in calls:
-            assert {t.name for t in (call.x, call.dy, call.dx) if t is not None} <= names
-    for i, one in enumerate(made.slots):
-        assert one.offset >= 0 and one.end <= made.floats and one.offset % plan.ALIGNMENT == 0
-        for other in made.slots[i + 1 :]:
-            if one.first <= other.last and other.first <= one.last:
-                assert one.end <= other.offset or other.end <= one.offset, f"{one} and {other} collide"
+    for slot in made.slots:
+        assert slot.offset >= 0 and slot.end <= made.floats and slot.offset % plan.ALIGNMENT == 0
     assert made.floats >= plan.HISTOGRAM_WORDS
+    for variant in Variant:
+        memory = [""] * made.floats
+        for tensor in (net.input, net.target):
+            at = made.offset(tensor)
+            memory[at : at + tensor.size] = [tensor.name] * tensor.size
+        executed(net, made, net.forward, memory)
+        loss = graph.Call(ops.Op("loss", (), ()), net.output, net.output_gradient, net.target)
+        executed(net, made, [loss, *net.backward[variant]], memory)
+
+
+@settings(max_examples=50, deadline=None)
+@given(net=networks())
+def test_live_tensors_never_share_memory(net: graph.Graph) -> None:
+    slots = plan.plan(net).slots
+    for i, one in enumerate(slots):
+        for other in slots[i + 1 :]:
+            apart = one.end <= other.offset or other.end <= one.offset
+            handed_over = one.offset == other.offset and (one.last == other.first or other.last == one.first)
+            alive_together = one.first <= other.last and other.first <= one.last
+            assert apart or handed_over or not alive_together, f"{one} and {other} collide"

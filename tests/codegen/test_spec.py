@@ -29,6 +29,19 @@ def test_examples_are_complete_and_survive_being_written(path: Path, tmp_path: P
     assert spec.load(copy) == experiment
 
 
+def test_every_kind_of_layer_survives_being_written(tmp_path: Path) -> None:
+    layers = (
+        '[{op="conv2d",filters=2,kernel=[3,1],name="a",frozen=true},{op="depthwise_conv2d",kernel=3,stride=[1,2]},'
+        '{op="separable_conv2d",filters=2,kernel=3,activation="leaky_relu"},{op="add",with="a"},{op="max_pool"},'
+        '{op="avg_pool",size=3,stride=1},{op="leaky_relu",slope=0.5},{op="global_avg_pool"},{op="dense",units=1}]'
+    )
+    experiment = spec.load(SINE, [f"model.layers={layers}", "model.momentum=0.5", "model.weights=w.npz"])
+    assert experiment.model.weights == str((SINE.parent / "w.npz").resolve())
+    copy = tmp_path / "copy.toml"
+    copy.write_text(tomli_w.dumps(spec.dump(experiment)), encoding="utf-8")
+    assert spec.load(copy) == experiment
+
+
 def test_overrides_reach_any_key() -> None:
     experiment = spec.load(SINE, ["run.rounds=7", "strategy.uplink=f32", "task.adapt=3", "strategy.top_p=12.5"])
     assert (experiment.run.rounds, experiment.strategy.uplink, experiment.task.adapt) == (7, "f32", 3)
@@ -42,6 +55,11 @@ def test_overrides_reach_any_key() -> None:
         ("strategy.topp=3", "'strategy.topp'", "did you mean 'top_p'?"),
         ('model.layers=[{op="dense",unit=3}]', "'model.layers[0].unit'", "did you mean 'units'?"),
         ('model.layers=[{op="dens",units=3}]', "'model.layers[0].op'", "did you mean 'dense'?"),
+        ('model.layers=[{op="add",wiht="a"}]', "'model.layers[0].wiht'", "did you mean 'with'?"),
+        ('model.layers=[{op="max_pool",sizes=2}]', "'model.layers[0].sizes'", "did you mean 'size'?"),
+        ('model.layers=[{op="maxpool"}]', "'model.layers[0].op'", "did you mean 'max_pool'?"),
+        ('model.layers=[{op="dense",units=3,forzen=true}]', "'model.layers[0].forzen'", "did you mean 'frozen'?"),
+        ("model.momentun=0.9", "'model.momentun'", "did you mean 'momentum'?"),
         ('task.kind="sinus"', "'task.kind'", "did you mean 'sine'?"),
         ("zzz.key=1", "'zzz'", "known here: task, model"),
         ("model.lokal=true", "'model.lokal'", "did you mean 'local_start'?"),
@@ -76,7 +94,17 @@ def test_unknown_keys_name_the_nearest(override: str, named: str, remedy: str) -
         'model.layers=[{op="dense",units=99999999}]',
         'model.layers=[{op="dense",units="4"}]',
         'model.layers=[{op="conv2d",filters=4,kernel=0}]',
-        'model.loss="mae"',
+        'model.loss="mea"',
+        'model.layers=[{op="dense",units=4,activation="rellu"}]',
+        'model.layers=[{op="dense",units=4,name="Upper"}]',
+        'model.layers=[{op="dense",units=4,name="a_1"}]',
+        'model.layers=[{op="conv2d",filters=4,kernel=[3,3,3]}]',
+        'model.layers=[{op="max_pool",size=0}]',
+        'model.layers=[{op="leaky_relu",slope=0.0}]',
+        "model.momentum=1.0",
+        "model.weight_decay=-0.1",
+        "model.clip_norm=nan",
+        "model.huber_delta=0",
         "task.support=0",
         "evaluation.tasks=0",
     ],

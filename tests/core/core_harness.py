@@ -25,7 +25,7 @@ NEXT = 0xFFFFFFFF  # as a rank: the one after the previous chunk; no answer when
 
 Floats = npt.NDArray[np.float32]
 TENSORS = (7, 1, 32)  # sizes of the tensors that the harness receives
-_OPERATIONS = "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN THREEFRY DRAW SELECT DELTA"
+_OPERATIONS = "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN TANH SQRT THREEFRY DRAW SELECT DELTA"
 Operation = IntEnum("Operation", f"{_OPERATIONS} RECEIVED_F32 RECEIVED_F16 RECEIVED_I8", start=0)
 
 
@@ -128,6 +128,14 @@ class Core:
     def sin(self, values: Floats) -> Floats:
         """tmf::sin of each."""
         return np.frombuffer(self._call(Operation.SIN, values.tobytes()), dtype="<f4")
+
+    def tanh(self, values: Floats) -> Floats:
+        """tmf::tanh of each."""
+        return np.frombuffer(self._call(Operation.TANH, values.tobytes()), dtype="<f4")
+
+    def sqrt(self, values: Floats) -> Floats:
+        """tmf::sqrt of each."""
+        return np.frombuffer(self._call(Operation.SQRT, values.tobytes()), dtype="<f4")
 
     def threefry(self, key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, int]:
         """Two words."""

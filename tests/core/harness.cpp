@@ -169,7 +169,8 @@ void received(tmf::Reader& in, Answer& out) {
 
 using Operation = void (*)(tmf::Reader&, Answer&);
 constexpr Operation kOperations[] = {  // in the order of core_harness.Operation
-    crc, frame_encode, frame_decode, to_half, from_half, map<tmf::exp>, map<tmf::sin>, threefry, draw, select, delta,
+    crc, frame_encode, frame_decode, to_half, from_half, map<tmf::exp>, map<tmf::sin>, map<tmf::tanh>,
+    map<tmf::sqrt>, threefry, draw, select, delta,
     received<tmf::protocol::Dtype::kF32>, received<tmf::protocol::Dtype::kF16>, received<tmf::protocol::Dtype::kI8>,
 };
 

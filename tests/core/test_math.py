@@ -1,4 +1,4 @@
-"""The core's exp and sin against double precision, and their bits against those recorded for every machine."""
+"""The core's exp, sin, tanh and sqrt against double precision, and their bits against those recorded for every machine."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def test_exp_at_the_extremes(core: Core, x: float, want: float) -> None:
 
 def test_nan_stays_nan(core: Core) -> None:
     nan = np.array([np.nan], dtype=np.float32)
-    assert np.isnan(core.exp(nan)).all() and np.isnan(core.sin(nan)).all()
+    for function in (core.exp, core.sin, core.tanh, core.sqrt):
+        assert np.isnan(function(nan)).all()
 
 
 def test_sin_is_within_1_8_ulp_and_8e_8(core: Core) -> None:
@@ -62,9 +63,24 @@ def test_sin_is_odd(core: Core) -> None:
     assert np.array_equal(core.sin(-x).view(np.uint32), (-core.sin(x)).view(np.uint32))
 
 
+def test_tanh_is_within_1_7_ulp_and_odd(core: Core) -> None:
+    x = between(-10, 10)
+    assert ulps(core.tanh(x), np.tanh(x.astype(np.float64))).max() < 1.7
+    assert np.array_equal(core.tanh(-x), -core.tanh(x))
+    assert list(core.tanh(np.array([0, 20, -20, np.inf, -np.inf], np.float32))) == [0, 1, -1, 1, -1]
+
+
+def test_sqrt_is_within_1_ulp(core: Core) -> None:
+    x = np.concatenate([np.logspace(-37.9, 38.5, 20_001), np.linspace(0.25, 4, 20_001)]).astype(np.float32)
+    assert ulps(core.sqrt(x), np.sqrt(x.astype(np.float64))).max() < 1
+    assert list(core.sqrt(np.array([0, 1e-39, 1, 4, np.inf], np.float32))) == [0, 0, 1, 2, np.inf]
+
+
 def test_bits_are_those_of_every_machine(core: Core) -> None:
     # Recorded on x86-64 and equal on a Cortex-M4F; a change here changes every trained weight.
     steps = np.arange(-208 * 64, 178 * 64, dtype=np.float32) * np.float32(1 / 128)
     angles = np.arange(-(1 << 13), 1 << 13, dtype=np.float32) * np.float32(1 / 512)
     digest = hashlib.sha256(core.exp(steps).tobytes() + core.sin(angles).tobytes()).hexdigest()
     assert digest[:16] == "773acee29c7bb89d"
+    digest = hashlib.sha256(core.tanh(angles).tobytes() + core.sqrt(np.abs(angles)).tobytes()).hexdigest()
+    assert digest[:16] == "96e626df462b8d96"

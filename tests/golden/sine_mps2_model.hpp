@@ -5,10 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/conv2d.hpp"
 #include "kernels/dense.hpp"
 #include "kernels/losses.hpp"
-#include "kernels/relu.hpp"
+#include "kernels/sgd.hpp"
 #include "local_start.hpp"
 #include "protocol.hpp"
 
@@ -24,6 +23,7 @@ constexpr uint32_t kClassCount = 0;  // a target is a class index below this; 0:
 // Weights: the global part first, then the local part that never leaves the device.
 constexpr uint32_t kGlobalCount = 1120;
 constexpr uint32_t kParameterCount = 1153;
+constexpr uint32_t kStateCount = 1153;  // the weights alone
 constexpr uint32_t kDense1Kernel = 0;  // [1, 32], global
 constexpr uint32_t kDense1Bias = 32;  // [32], global
 constexpr uint32_t kDense2Kernel = 64;  // [32, 32], global
@@ -56,8 +56,10 @@ using Dense2 = kernels::Dense</*inputs=*/32, /*units=*/32, /*relu=*/true, /*unit
 using Dense3 = kernels::Dense</*inputs=*/32, /*units=*/1, /*relu=*/false, /*unit_tile=*/1, /*input_tile=*/8>;
 // mean of (y - target)^2; dy = 2 (y - target) / outputs
 using Loss = kernels::Mse<1>;
+// w <- w - rate gradient
+using Update = kernels::Sgd<>;
 
-// T is float on every device. `p` are the weights, `a` is the arena.
+// T is float on every device. `p` are the weights, kStateCount floats in all, `a` is the arena.
 template <typename T>
 struct Model {
   // Runs the sample at a + kX0; leaves the outputs at a + kX3.
@@ -71,7 +73,7 @@ struct Model {
   static void step_local(T* p, T* a, T rate, T limit) {
     forward(p, a);
     Loss::gradient(a + kX3, a + kTarget, limit, a + kDx3);
-    Dense3::template backward</*update=*/true, /*dx=*/false, /*mask=*/false>(
+    Dense3::template backward</*update=*/Update, /*dx=*/false, /*mask=*/false>(
         a + kX2, a + kDx3, a + kDx3, p + kDense3Kernel, p + kDense3Bias, rate);
   }
 
@@ -79,11 +81,11 @@ struct Model {
   static void step_global(T* p, T* a, T rate, T limit) {
     forward(p, a);
     Loss::gradient(a + kX3, a + kTarget, limit, a + kDx3);
-    Dense3::template backward</*update=*/false, /*dx=*/true, /*mask=*/true>(
+    Dense3::template backward</*update=*/kernels::Hold, /*dx=*/true, /*mask=*/true>(
         a + kX2, a + kDx3, a + kDx2, p + kDense3Kernel, p + kDense3Bias, rate);
-    Dense2::template backward</*update=*/true, /*dx=*/true, /*mask=*/true>(
+    Dense2::template backward</*update=*/Update, /*dx=*/true, /*mask=*/true>(
         a + kX1, a + kDx2, a + kDx1, p + kDense2Kernel, p + kDense2Bias, rate);
-    Dense1::template backward</*update=*/true, /*dx=*/false, /*mask=*/false>(
+    Dense1::template backward</*update=*/Update, /*dx=*/false, /*mask=*/false>(
         a + kX0, a + kDx1, a + kDx1, p + kDense1Kernel, p + kDense1Bias, rate);
   }
 
@@ -91,17 +93,17 @@ struct Model {
   static void step_full(T* p, T* a, T rate, T limit) {
     forward(p, a);
     Loss::gradient(a + kX3, a + kTarget, limit, a + kDx3);
-    Dense3::template backward</*update=*/true, /*dx=*/true, /*mask=*/true>(
+    Dense3::template backward</*update=*/Update, /*dx=*/true, /*mask=*/true>(
         a + kX2, a + kDx3, a + kDx2, p + kDense3Kernel, p + kDense3Bias, rate);
-    Dense2::template backward</*update=*/true, /*dx=*/true, /*mask=*/true>(
+    Dense2::template backward</*update=*/Update, /*dx=*/true, /*mask=*/true>(
         a + kX1, a + kDx2, a + kDx1, p + kDense2Kernel, p + kDense2Bias, rate);
-    Dense1::template backward</*update=*/true, /*dx=*/false, /*mask=*/false>(
+    Dense1::template backward</*update=*/Update, /*dx=*/false, /*mask=*/false>(
         a + kX0, a + kDx1, a + kDx1, p + kDense1Kernel, p + kDense1Bias, rate);
   }
 
   // Puts the local part where every reconstruction starts.
   static void start_local(T* p) {
-    local_start::alternating(p + kDense3Kernel, 32, 1, T(0.35));
+    local_start::alternating(p + kDense3Kernel, 32, 1, 0.35f);
     local_start::zeros(p + kDense3Bias, 1);
   }
 };

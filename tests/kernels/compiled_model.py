@@ -30,6 +30,13 @@ def dense(units: int, **more: Any) -> dict[str, Any]:
     return {"op": "dense", "units": units, **more}
 
 
+def depthwise(kernel: Any, **more: Any) -> dict[str, Any]:
+    return {"op": "depthwise_conv2d", "kernel": kernel, **more}
+
+
+FLATTEN = {"op": "flatten"}
+ANY = {"kind": "folder", "path": "."}  # the task that takes any model; no data are read here
+
 # Awkward on purpose: single elements, strides, sizes that no tile divides, kernels larger than the image.
 MODELS: dict[str, dict[str, Any]] = {
     "dense 1x1": {"input": [1], "loss": "mse", "layers": [dense(1)]},
@@ -88,6 +95,187 @@ MODELS: dict[str, dict[str, Any]] = {
             dense(5, local=True),
         ],
     },
+    "conv oblong": {
+        "input": [7, 4, 2],
+        "loss": "softmax_cross_entropy",
+        "layers": [
+            conv(3, [1, 3], stride=[3, 1], activation="leaky_relu"),
+            conv(9, [4, 2], stride=[1, 2]),
+            FLATTEN,
+            dense(2, local=True),
+        ],
+    },
+    "depthwise": {
+        "input": [8, 9, 3],
+        "loss": "softmax_cross_entropy",
+        "layers": [
+            conv(11, 2, stride=2),
+            depthwise(3, stride=2, activation="relu"),
+            depthwise([2, 3], padding="valid", activation="tanh", local=True),
+            FLATTEN,
+            dense(3),
+        ],
+    },
+    "separable": {
+        "input": [4, 5, 2],
+        "loss": "mse",
+        "layers": [
+            {"op": "separable_conv2d", "filters": 9, "kernel": 3, "activation": "relu"},
+            {"op": "separable_conv2d", "filters": 3, "kernel": 5, "stride": 2, "local": True},
+            {"op": "global_avg_pool"},
+            dense(1),
+        ],
+    },
+    "conv1d": {
+        "input": [11, 3],
+        "loss": "mse",
+        "layers": [
+            {"op": "conv1d", "filters": 10, "kernel": 4, "stride": 2, "activation": "relu"},
+            {"op": "conv1d", "filters": 5, "kernel": 3, "padding": "valid", "activation": "sigmoid", "local": True},
+            {"op": "global_avg_pool"},
+            dense(2),
+        ],
+    },
+    "max pool": {
+        "input": [7, 6, 2],
+        "loss": "softmax_cross_entropy",
+        "layers": [
+            conv(11, 3, activation="relu"),
+            {"op": "max_pool", "size": 3, "stride": 2},
+            {"op": "max_pool", "size": [2, 1], "stride": [1, 2], "padding": "same"},
+            conv(3, 2),
+            {"op": "max_pool", "size": [3, 1]},
+            FLATTEN,
+            dense(4, local=True),
+        ],
+    },
+    "avg pool": {
+        "input": [7, 6, 2],
+        "loss": "mse",
+        "layers": [
+            conv(11, 3, activation="relu"),
+            {"op": "avg_pool", "size": [7, 3]},
+            conv(3, 2, padding="same"),
+            {"op": "avg_pool", "size": 3, "stride": 1, "padding": "same"},
+            FLATTEN,
+            dense(2, local=True),
+        ],
+    },
+    "pools of touching windows": {
+        "input": [8, 8, 1],
+        "loss": "mse",
+        "layers": [
+            conv(3, 3, activation="relu"),
+            {"op": "max_pool"},
+            conv(9, 1, activation="relu"),
+            {"op": "avg_pool"},
+            {"op": "global_avg_pool"},
+            dense(1),
+        ],
+    },
+    "every activation": {
+        "input": [5],
+        "loss": "huber",
+        "huber_delta": 0.5,
+        "layers": [
+            dense(7, activation="relu6"),
+            dense(6, activation="leaky_relu"),
+            dense(5, activation="sigmoid"),
+            dense(6, activation="tanh"),
+            {"op": "leaky_relu", "slope": 0.01},
+            dense(4, activation="softmax"),
+            {"op": "tanh"},
+            dense(3, activation="sigmoid", local=True),
+        ],
+    },
+    "activations of images": {
+        "input": [3, 2, 2],
+        "loss": "mae",
+        "layers": [
+            conv(3, 2, activation="softmax"),
+            conv(3, 2, activation="relu6"),
+            {"op": "sigmoid"},
+            {"op": "relu"},
+            {"op": "global_avg_pool"},
+            dense(2),
+        ],
+    },
+    "residual": {
+        "input": [4, 3, 2],
+        "loss": "softmax_cross_entropy",
+        "layers": [
+            conv(9, 3, activation="relu", name="stem"),
+            conv(9, 3, activation="relu", local=True),
+            conv(9, 1),
+            {"op": "add", "with": "stem"},
+            {"op": "relu", "name": "block"},
+            depthwise(3, activation="relu"),
+            {"op": "add", "with": "block"},
+            {"op": "add", "with": "stem"},
+            {"op": "global_avg_pool"},
+            dense(3),
+        ],
+    },
+    "residual of vectors": {
+        "input": [3],
+        "loss": "binary_crossentropy",
+        "layers": [
+            dense(5, name="first"),
+            {"op": "relu"},
+            dense(5, activation="tanh", name="second"),
+            {"op": "add", "with": "first"},
+            {"op": "add", "with": "add4"},
+            {"op": "sigmoid"},
+            {"op": "add", "with": "second"},
+            dense(1, local=True),
+        ],
+    },
+    "binary labels": {"input": [4], "loss": "binary_crossentropy", "layers": [dense(7, activation="tanh"), dense(3)]},
+    "momentum": {
+        "input": [5, 4, 2],
+        "loss": "softmax_cross_entropy",
+        "momentum": 0.875,
+        "layers": [conv(3, 3, stride=2, activation="relu"), FLATTEN, dense(9, activation="relu"), dense(3, local=True)],
+    },
+    "weight decay": {
+        "input": [5, 4, 2],
+        "loss": "mse",
+        "weight_decay": 0.0625,
+        "layers": [depthwise(3, activation="relu"), FLATTEN, dense(3, local=True)],
+    },
+    "momentum, decay and clipped norm": {
+        "input": [4, 4, 1],
+        "loss": "mse",
+        "momentum": 0.5,
+        "weight_decay": 0.03125,
+        "clip_norm": 0.25,
+        "layers": [
+            conv(5, 2, activation="relu", name="low"),
+            conv(5, 2, activation="relu"),
+            {"op": "add", "with": "low"},
+            FLATTEN,
+            dense(4, activation="relu", local=True),
+            dense(2),
+        ],
+    },
+    "frozen": {
+        "input": [6, 5, 2],
+        "loss": "softmax_cross_entropy",
+        "layers": [
+            conv(9, 3, activation="relu", frozen=True, name="stem"),
+            depthwise(3, activation="relu6", frozen=True),
+            {"op": "add", "with": "stem"},
+            {"op": "max_pool"},
+            conv(5, 1, activation="tanh"),
+            FLATTEN,
+            dense(3, local=True),
+        ],
+    },
+    "frozen dense": {
+        "input": [5],
+        "loss": "mse",
+        "layers": [relu_dense(9, frozen=True), dense(7, activation="tanh", frozen=True), dense(3), dense(2, local=True)],
+    },
 }
 
 
@@ -100,11 +288,12 @@ class Compiled:
     library: ctypes.CDLL
 
     def __post_init__(self) -> None:
-        sizes = (ctypes.c_uint32 * 9)()
+        sizes = (ctypes.c_uint32 * 10)()
         self.library.sizes(sizes)
         (
             self.n_global,
             self.n,
+            self.n_state,
             self.n_in,
             self.n_out,
             self.n_target,
@@ -141,17 +330,23 @@ class Compiled:
 _compiled: dict[tuple[str, str], Compiled] = {}
 
 
-def design(model: dict[str, Any]) -> generate.Design:
-    raw = {"task": {"kind": "sine"}, "model": model}
-    experiment = spec.parse(raw, "test")
-    return generate.settle(experiment, boards.load("native"), graph.build(experiment.model), "test")
+def design(model: dict[str, Any], folder: Path) -> generate.Design:
+    """Settles a model; its frozen layers, if any, get random weights in a file in ``folder``."""
+    experiment = spec.parse({"task": ANY, "model": model}, "test")
+    net = graph.build(experiment.model)
+    if net.frozen:
+        folder.mkdir(parents=True, exist_ok=True)
+        random = np.random.default_rng(1)
+        np.savez(folder / "frozen.npz", **{f"{op.name}.{p.name}": random.normal(0, 0.5, p.shape) for op, p in net.frozen})
+        experiment = spec.parse({"task": ANY, "model": {**model, "weights": str(folder / "frozen.npz")}}, "test")
+    return generate.settle(experiment, boards.load("native"), net, "test")
 
 
 def compiled(name: str, tmp: Path, kernels: str = "") -> Compiled:
     """A model's library; ``kernels`` from that folder of firmware/bench in place of the core's."""
     if (name, kernels) not in _compiled:
-        settled = design(MODELS[name])
         folder = tmp / f"{name} {kernels}".strip().replace(" ", "-")
+        settled = design(MODELS[name], folder)
         generate.write(settled, folder, "test")
         library = folder / "model.so"
         first = [f"-I{find('firmware') / 'bench' / kernels}"] if kernels else []
@@ -160,9 +355,9 @@ def compiled(name: str, tmp: Path, kernels: str = "") -> Compiled:
     return _compiled[name, kernels]
 
 
-def compile_with(compiler: list[str], folder: Path, output: Path | None) -> None:
+def compile_with(compiler: list[str], folder: Path, output: Path | None, harness: str = "harness.cpp") -> None:
     core = find("firmware") / "core"
-    sources = [str(HERE / "harness.cpp"), str(core / "prng.cpp")]
+    sources = [str(HERE / harness), str(core / "prng.cpp")]
     target = ["-fsyntax-only"] if output is None else ["-o", str(output)]
     command = [*compiler, *FLAGS, f"-I{folder}", f"-I{core}", *sources, *target]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

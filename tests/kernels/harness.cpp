@@ -8,8 +8,10 @@
 
 namespace tmf::kernels {
 template <>
-struct Exponential<double> {
-  static double of(double x) { return std::exp(x); }
+struct Elementary<double> {
+  static double exp(double x) { return std::exp(x); }
+  static double tanh(double x) { return std::tanh(x); }
+  static double sqrt(double x) { return std::sqrt(x); }
 };
 }  // namespace tmf::kernels
 
@@ -29,8 +31,8 @@ void step(int variant, T* p, T* a, T rate, T limit) {
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 EXPORT void sizes(uint32_t* out) {
-  const uint32_t values[] = {kGlobalCount, kParameterCount, kInputSize, kOutputSize, kTargetSize,
-                             kArenaFloats, kInput,          kTarget,    kOutput};
+  const uint32_t values[] = {kGlobalCount, kParameterCount, kStateCount, kInputSize, kOutputSize,
+                             kTargetSize,  kArenaFloats,    kInput,      kTarget,    kOutput};
   for (size_t i = 0; i < sizeof values / sizeof *values; ++i) out[i] = values[i];
 }
 EXPORT void forward_double(const double* p, double* a) { Model<double>::forward(p, a); }
@@ -43,7 +45,7 @@ EXPORT void start_local_float(float* p) { Model<float>::start_local(p); }
 // Reads weights, rate, limit, then samples (input, target); trains each with all three variants; writes the weights.
 int main() {
   // Exact sizes on the heap: one float too far is an error.
-  std::vector<float> p(kParameterCount), arena(kArenaFloats), head(2), input(kInputSize), target(kTargetSize);
+  std::vector<float> p(kStateCount), arena(kArenaFloats), head(2), input(kInputSize), target(kTargetSize);
   if (std::fread(p.data(), 4, p.size(), stdin) != p.size() || std::fread(head.data(), 4, 2, stdin) != 2) return 2;
   while (std::fread(input.data(), 4, input.size(), stdin) == input.size()) {
     if (std::fread(target.data(), 4, target.size(), stdin) != target.size()) return 2;

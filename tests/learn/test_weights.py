@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,3 +56,14 @@ def test_the_hash_names_bits_not_values() -> None:
     zero = np.zeros(3, np.float32)
     assert sha256(zero) != sha256(-zero)
     assert sha256(zero) == sha256(zero.astype(">f4"))
+
+
+def test_what_a_file_holds_is_where_training_starts(tmp_path: Path) -> None:
+    given = np.arange(32, dtype=np.float32)
+    np.savez(tmp_path / "start.npz", **{"dense2.bias": given, "dense3.bias": np.ones(1)})  # dense3 is local: never loaded
+    path = tmp_path / "start.npz"
+    weights = initial(manifest(sine(f"model.weights={path}")), 1, "glorot")
+    expected = initial(SINE, 1, "glorot")
+    bias = next(tensor for tensor in SINE["parameters"] if tensor["name"] == "dense2.bias")
+    expected[bias["offset"] : bias["offset"] + 32] = given
+    assert np.array_equal(weights, expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ class OpError(ValueError):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A trainable tensor. ``fan_in`` and ``fan_out`` scale its initial values (Glorot, He); biases start at 0."""
+    """A tensor of weights. ``fan_in`` and ``fan_out`` scale its initial values (Glorot, He); biases start at 0."""
 
     name: str
     shape: Shape
@@ -42,25 +43,42 @@ class Op:
     output_shape: Shape
     parameters: tuple[Parameter, ...] = ()
     local: bool = False
+    frozen: bool = False
     relu: bool = False
 
     kind: ClassVar[str]
+    header: ClassVar[str] = ""  # in firmware/core/kernels
     template: ClassVar[str] = ""
     is_view: ClassVar[bool] = False  # no code: its output is its input's memory, read with another shape
     can_fuse_relu: ClassVar[bool] = False
     masks_input: ClassVar[bool] = False  # its backward can zero the gradient where its input is 0, which is ReLU's
+    in_place: ClassVar[bool] = False  # what it reads and what it writes may be one place, forward and backward
 
     def kernel(self) -> str:
         """The C++ type of its kernels."""
         return ""
 
+    def backward_reads(self, mask: bool) -> str:
+        """What of the forward pass its backward needs: "x", "y" or "xy"; ``mask`` folds the ReLU below it."""
+        return "x"
+
     @property
     def title(self) -> str:
         """One line for comments and tables."""
-        part = "" if not self.parameters else (", local" if self.local else ", global")
+        part = "" if not self.parameters else f", {self.part}"
         return f"{self.kind}{', ReLU' if self.relu else ''}{part}: {list(self.input_shape)} -> {list(self.output_shape)}"
+
+    @property
+    def part(self) -> str:
+        """What becomes of its parameters."""
+        return "frozen" if self.frozen else "local" if self.local else "global"
 
 
 def tile(size: int) -> int:
     """How many outputs are accumulated side by side: 8 independent sums hide a Cortex-M4F's latencies."""
     return min(size, 8)
+
+
+def float_bits(value: float) -> str:
+    """A float as C++17 takes it for a template argument: the bits, with the number beside them."""
+    return f"{struct.unpack('<I', struct.pack('<f', value))[0]:#010x} /* {value!r} */"

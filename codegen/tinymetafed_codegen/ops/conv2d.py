@@ -1,4 +1,4 @@
-"""2-D convolution over [height, width, channels], kernel [k, k, channels, filters], as Keras lays them out."""
+"""2-D convolution over [height, width, channels], kernel [rows, columns, channels, filters], as Keras lays them out."""
 
 from __future__ import annotations
 
@@ -7,65 +7,50 @@ from typing import ClassVar, Self
 
 from ..spec import Conv2dSpec
 from .base import Op, OpError, Parameter, Shape, tile
+from .window import SINGLE, Axis
 
 
 @dataclass(frozen=True)
 class Conv2d(Op):
-    """A square convolution; ``pad_top`` and ``pad_left`` are the zeros that 'same' puts before the first row and column."""
+    """A convolution with a window of its own along either axis."""
 
-    size: int = 1
-    stride: int = 1
-    pad_top: int = 0
-    pad_left: int = 0
+    rows: Axis = SINGLE
+    columns: Axis = SINGLE
 
     kind: ClassVar[str] = "conv2d"
+    header: ClassVar[str] = "conv2d.hpp"
     template: ClassVar[str] = "weighted.hpp.j2"
     can_fuse_relu: ClassVar[bool] = True
     masks_input: ClassVar[bool] = True
 
     @classmethod
     def build(cls, spec: Conv2dSpec, name: str, input_shape: Shape) -> Self:
-        """Settles the shapes; 'same' pads as Keras does (more after than before). Raises OpError."""
+        """Settles the shapes. Raises OpError."""
         if len(input_shape) != 3:
             raise OpError(f"conv2d expects [height, width, channels], not {list(input_shape)}")
-        height, width, channels = input_shape
-        k, stride = spec.kernel, spec.stride
-        if spec.padding == "valid" and (k > height or k > width):
-            raise OpError(f"a kernel of {k}x{k} does not fit into {height}x{width} without padding; use padding = 'same'")
-        spans, pads = [], []
-        for extent in (height, width):
-            if spec.padding == "same":
-                out = -(-extent // stride)
-                pads.append(max((out - 1) * stride + k - extent, 0) // 2)
-            else:
-                out = (extent - k) // stride + 1
-                pads.append(0)
-            spans.append(out)
-        fan_in, fan_out = k * k * channels, k * k * spec.filters
+        rows, columns = (Axis.build(*axis, spec.padding) for axis in zip(input_shape, spec.kernel, spec.stride, strict=False))
+        pixels, channels = spec.kernel[0] * spec.kernel[1], input_shape[2]
+        fan_in, fan_out = pixels * channels, pixels * spec.filters
         parameters = (
-            Parameter("kernel", (k, k, channels, spec.filters), fan_in, fan_out),
+            Parameter("kernel", (*spec.kernel, channels, spec.filters), fan_in, fan_out),
             Parameter("bias", (spec.filters,), fan_in, fan_out),
         )
         return cls(
             name,
             input_shape,
-            (spans[0], spans[1], spec.filters),
+            (rows.outputs, columns.outputs, spec.filters),
             parameters,
             spec.local,
+            spec.frozen,
             spec.activation == "relu",
-            size=k,
-            stride=stride,
-            pad_top=pads[0],
-            pad_left=pads[1],
+            rows,
+            columns,
         )
 
     def kernel(self) -> str:
         """The C++ type of its kernels."""
-        height, width, channels = self.input_shape
-        out_height, out_width, filters = self.output_shape
+        channels, filters = self.input_shape[-1], self.output_shape[-1]
         return (
-            f"kernels::Conv2d</*height=*/{height}, /*width=*/{width}, /*channels=*/{channels}, "
-            f"/*out_height=*/{out_height}, /*out_width=*/{out_width}, /*filters=*/{filters}, /*size=*/{self.size}, "
-            f"/*stride=*/{self.stride}, /*pad_top=*/{self.pad_top}, /*pad_left=*/{self.pad_left}, "
+            f"kernels::Conv2d<{self.rows.cpp()}, {self.columns.cpp()}, /*channels=*/{channels}, /*filters=*/{filters}, "
             f"/*relu=*/{str(self.relu).lower()}, /*filter_tile=*/{tile(filters)}, /*channel_tile=*/{tile(channels)}>"
         )

@@ -14,6 +14,7 @@ class Dense(Op):
     """A fully connected layer."""
 
     kind: ClassVar[str] = "dense"
+    header: ClassVar[str] = "dense.hpp"
     template: ClassVar[str] = "weighted.hpp.j2"
     can_fuse_relu: ClassVar[bool] = True
     masks_input: ClassVar[bool] = True
@@ -28,7 +29,7 @@ class Dense(Op):
             Parameter("kernel", (inputs, units), fan_in=inputs, fan_out=units),
             Parameter("bias", (units,), fan_in=inputs, fan_out=units),
         )
-        return cls(name, input_shape, (units,), parameters, spec.local, spec.activation == "relu")
+        return cls(name, input_shape, (units,), parameters, spec.local, spec.frozen, spec.activation == "relu")
 
     def kernel(self) -> str:
         """The C++ type of its kernels."""

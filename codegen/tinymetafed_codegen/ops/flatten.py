@@ -6,17 +6,18 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from ..spec import FlattenSpec
 from .base import Op, Shape
 
 
 @dataclass(frozen=True)
 class Flatten(Op):
-    """[height, width, channels] as one vector, channels fastest."""
+    """Any tensor as one vector, channels fastest."""
 
     kind: ClassVar[str] = "flatten"
     is_view: ClassVar[bool] = True
 
     @classmethod
-    def build(cls, name: str, input_shape: Shape) -> Self:
+    def build(cls, spec: FlattenSpec, name: str, input_shape: Shape) -> Self:
         """Any shape."""
         return cls(name, input_shape, (math.prod(input_shape),))

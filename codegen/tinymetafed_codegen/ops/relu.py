@@ -1,26 +1,17 @@
-"""ReLU as a layer of its own; after dense or conv2d it is fused into their store and disappears."""
+"""ReLU as a layer of its own; right after a layer with weights it is fused into its store and disappears."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from .base import Op, Shape
+from .elementwise import Elementwise
 
 
 @dataclass(frozen=True)
-class Relu(Op):
-    """max(0, x), element by element."""
+class Relu(Elementwise):
+    """max(0, x)."""
 
     kind: ClassVar[str] = "relu"
-    template: ClassVar[str] = "elementwise.hpp.j2"
-
-    @classmethod
-    def build(cls, name: str, input_shape: Shape) -> Self:
-        """Any shape."""
-        return cls(name, input_shape, input_shape)
-
-    def kernel(self) -> str:
-        """The C++ type of its kernels."""
-        return f"kernels::Relu</*size=*/{math.prod(self.input_shape)}>"
+    header: ClassVar[str] = "relu.hpp"
+    function: ClassVar[str] = "Relu"

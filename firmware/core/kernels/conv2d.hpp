@@ -1,20 +1,22 @@
 // 2-D convolution over [height, width, channels]: forward, gathered input gradient, and an update that never stores a gradient.
 #pragma once
 
-#include <cstddef>
+#include "axis.hpp"
+#include "bias.hpp"
+#include "relu.hpp"
 
 namespace tmf::kernels {
 
-// kernel [size, size, channels, filters], bias [filters]. Fixed orders of summation: y adds kernel rows, columns, then
-// channels to the bias; dx adds kernel rows, columns, then filters to 0; each weight's gradient adds output pixels, row
-// by row, to 0. Pixels outside the image are left out, which equals adding zeros.
-template <int kHeight, int kWidth, int kChannels, int kOutHeight, int kOutWidth, int kFilters, int kSize, int kStride,
-          int kPadTop, int kPadLeft, bool kRelu, int kFilterTile, int kChannelTile>
+// kernel [rows, columns, channels, filters], bias [filters]; a sequence is an image of one row. Fixed orders of summation:
+// y adds kernel rows, columns, then channels to the bias; dx adds kernel rows, columns, then filters to 0; each weight's
+// gradient adds output pixels, row by row, to 0. Pixels outside the image are left out, which equals adding zeros.
+template <typename Rows, typename Columns, int kChannels, int kFilters, bool kRelu, int kFilterTile, int kChannelTile>
 struct Conv2d {
-  template <typename T>
-  static void forward(const T* x, const T* kernel, const T* bias, T* y) {
-    for (int row = 0; row < kOutHeight; ++row) {
-      for (int column = 0; column < kOutWidth; ++column, y += kFilters) {
+  // W is T, or float where T is a vector and the weights, being frozen, are the same for all lanes.
+  template <typename T, typename W>
+  static void forward(const T* x, const W* kernel, const W* bias, T* y) {
+    for (int row = 0; row < Rows::kOut; ++row) {
+      for (int column = 0; column < Columns::kOut; ++column, y += kFilters) {
         int f = 0;
         for (; f + kFilterTile <= kFilters; f += kFilterTile)
           forward_tile<kFilterTile>(x, kernel + f, bias + f, y + f, row, column);
@@ -24,31 +26,29 @@ struct Conv2d {
     }
   }
 
-  // dx is written when kDx, zeroed where x is 0 when kMask; kernel and bias move by -rate * gradient when kUpdate.
-  template <bool kUpdate, bool kDx, bool kMask, typename T>
+  // dx is written when kDx, zeroed where x is 0 when kMask; Update moves kernel and bias, or holds them.
+  template <typename Update, bool kDx, bool kMask, typename T>
   static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
     // dx needs the weights as they were in the forward pass, so it is complete before any of them moves.
     if constexpr (kDx) input_gradient<kMask>(x, dy, dx, kernel);
-    if constexpr (kUpdate) update(x, dy, kernel, bias, rate);
+    if constexpr (Update::kMoves) {
+      update<Update>(x, dy, kernel, rate);
+      move_bias<kFilterTile, Update, Rows::kOut * Columns::kOut, kFilters>(dy, bias, rate);
+    }
   }
 
  private:
-  static constexpr int max(int a, int b) { return a > b ? a : b; }
-  static constexpr int min(int a, int b) { return a < b ? a : b; }
-  static constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
-
-  template <int kTile, typename T>
-  static void forward_tile(const T* x, const T* kernel, const T* bias, T* y, int row, int column) {
-    const int top = row * kStride - kPadTop;
-    const int left = column * kStride - kPadLeft;
-    const int first_row = max(0, -top), last_row = min(kSize, kHeight - top);
-    const int first_column = max(0, -left), last_column = min(kSize, kWidth - left);
+  template <int kTile, typename T, typename W>
+  static void forward_tile(const T* x, const W* kernel, const W* bias, T* y, int row, int column) {
+    const int top = Rows::start(row), left = Columns::start(column);
+    const int last_row = Rows::last(row);
+    const int first_column = Columns::first(column), last_column = Columns::last(column);
     T sum[kTile];
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) sum[t] = bias[t];
-    for (int r = first_row; r < last_row; ++r) {
-      const T* pixel = x + ((top + r) * kWidth + left + first_column) * kChannels;
-      const T* weight = kernel + (r * kSize + first_column) * kChannels * kFilters;
+    for (int t = 0; t < kTile; ++t) sum[t] = bias[t] - T{};  // any number as T, to the bit: + would lose a -0
+    for (int r = Rows::first(row); r < last_row; ++r) {
+      const T* pixel = x + ((top + r) * Columns::kIn + left + first_column) * kChannels;
+      const W* weight = kernel + (r * Columns::kKernel + first_column) * kChannels * kFilters;
       // A kernel row's columns and channels are contiguous in both x and kernel: one loop walks them.
       for (int n = (last_column - first_column) * kChannels; n > 0; --n) {
         const T value = *pixel++;
@@ -58,13 +58,13 @@ struct Conv2d {
       }
     }
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) y[t] = kRelu ? (sum[t] > T(0) ? sum[t] : T(0)) : sum[t];
+    for (int t = 0; t < kTile; ++t) y[t] = rectified<kRelu>(sum[t]);
   }
 
   template <bool kMask, typename T>
   static void input_gradient(const T* x, const T* dy, T* dx, const T* kernel) {
-    for (int row = 0; row < kHeight; ++row) {
-      for (int column = 0; column < kWidth; ++column, x += kChannels, dx += kChannels) {
+    for (int row = 0; row < Rows::kIn; ++row) {
+      for (int column = 0; column < Columns::kIn; ++column, x += kChannels, dx += kChannels) {
         int c = 0;
         for (; c + kChannelTile <= kChannels; c += kChannelTile)
           gradient_tile<kChannelTile, kMask>(x + c, dy, dx + c, kernel + c * kFilters, row, column);
@@ -79,15 +79,15 @@ struct Conv2d {
   static void gradient_tile(const T* x, const T* dy, T* dx, const T* kernel, int row, int column) {
     T sum[kTile];
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) sum[t] = T(0);
-    for (int r = (row + kPadTop) % kStride; r < kSize; r += kStride) {
-      const int out_row = (row + kPadTop - r) / kStride;
-      if (row + kPadTop < r || out_row >= kOutHeight) continue;
-      for (int c = (column + kPadLeft) % kStride; c < kSize; c += kStride) {
-        const int out_column = (column + kPadLeft - c) / kStride;
-        if (column + kPadLeft < c || out_column >= kOutWidth) continue;
-        const T* gradient = dy + (out_row * kOutWidth + out_column) * kFilters;
-        const T* weight = kernel + (r * kSize + c) * kChannels * kFilters;
+    for (int t = 0; t < kTile; ++t) sum[t] = T{};
+    for (int r = Rows::first_element(row); r < Rows::kKernel; r += Rows::kStride) {
+      const unsigned out_row = Rows::out(row, r);
+      if (out_row >= Rows::kOut) continue;
+      for (int c = Columns::first_element(column); c < Columns::kKernel; c += Columns::kStride) {
+        const unsigned out_column = Columns::out(column, c);
+        if (out_column >= Columns::kOut) continue;
+        const T* gradient = dy + (out_row * Columns::kOut + out_column) * kFilters;
+        const T* weight = kernel + (r * Columns::kKernel + c) * kChannels * kFilters;
         for (int f = 0; f < kFilters; ++f) {
           const T value = *gradient++;
 #pragma GCC unroll 8
@@ -97,67 +97,48 @@ struct Conv2d {
       }
     }
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) dx[t] = !kMask || x[t] > T(0) ? sum[t] : T(0);
+    for (int t = 0; t < kTile; ++t) dx[t] = masked<kMask>(sum[t], x[t]);
   }
 
-  template <typename T>
-  static void update(const T* x, const T* dy, T* kernel, T* bias, T rate) {
-    for (int r = 0; r < kSize; ++r) {
-      // Output rows and columns whose input pixel lies inside the image for this kernel element.
-      const int first_row = ceil_div(max(0, kPadTop - r), kStride);
-      const int last_row = min(kOutHeight, ceil_div(max(0, kHeight + kPadTop - r), kStride));
-      for (int c = 0; c < kSize; ++c) {
-        const int first_column = ceil_div(max(0, kPadLeft - c), kStride);
-        const int last_column = min(kOutWidth, ceil_div(max(0, kWidth + kPadLeft - c), kStride));
+  template <typename Update, typename T>
+  static void update(const T* x, const T* dy, T* kernel, T rate) {
+    for (int r = 0; r < Rows::kKernel; ++r) {
+      const int first_row = Rows::first_out(r), rows = Rows::last_out(r) - first_row;
+      for (int c = 0; c < Columns::kKernel; ++c) {
+        const int first_column = Columns::first_out(c), columns = Columns::last_out(c) - first_column;
+        const int at = (Rows::start(first_row) + r) * Columns::kIn + Columns::start(first_column) + c;
+        const int from = (first_row * Columns::kOut + first_column) * kFilters;
         for (int channel = 0; channel < kChannels; ++channel, kernel += kFilters) {
-          const int start = ((first_row * kStride + r - kPadTop) * kWidth + first_column * kStride + c - kPadLeft) * kChannels + channel;
-          const int rows = last_row - first_row, columns = last_column - first_column;
-          const int from = (first_row * kOutWidth + first_column) * kFilters;
+          const int start = at * kChannels + channel;
           int f = 0;
           for (; f + kFilterTile <= kFilters; f += kFilterTile)
-            update_tile<kFilterTile>(x, start, dy + f, from, rows, columns, kernel + f, rate);
+            update_tile<kFilterTile, Update>(x, start, dy + f, from, rows, columns, kernel + f, rate);
           if constexpr (kFilters % kFilterTile != 0)
-            update_tile<kFilters % kFilterTile>(x, start, dy + f, from, rows, columns, kernel + f, rate);
+            update_tile<kFilters % kFilterTile, Update>(x, start, dy + f, from, rows, columns, kernel + f, rate);
         }
       }
     }
-    int f = 0;
-    for (; f + kFilterTile <= kFilters; f += kFilterTile) bias_tile<kFilterTile>(dy + f, bias + f, rate);
-    if constexpr (kFilters % kFilterTile != 0) bias_tile<kFilters % kFilterTile>(dy + f, bias + f, rate);
   }
 
   // One kernel element's gradient for kTile filters, summed in registers and applied at once.
-  template <int kTile, typename T>
+  template <int kTile, typename Update, typename T>
   static void update_tile(const T* x, int start, const T* dy, int from, int rows, int columns, T* kernel, T rate) {
     T sum[kTile];
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) sum[t] = T(0);
+    for (int t = 0; t < kTile; ++t) sum[t] = T{};
     for (int row = 0; row < rows; ++row) {
-      const T* pixel = x + start + row * kStride * kWidth * kChannels;
-      const T* gradient = dy + from + row * kOutWidth * kFilters;
+      const T* pixel = x + start + row * Rows::kStride * Columns::kIn * kChannels;
+      const T* gradient = dy + from + row * Columns::kOut * kFilters;
       for (int n = columns; n > 0; --n) {
         const T value = *pixel;
 #pragma GCC unroll 8
         for (int t = 0; t < kTile; ++t) sum[t] += value * gradient[t];
-        pixel += kStride * kChannels;
+        pixel += Columns::kStride * kChannels;
         gradient += kFilters;
       }
     }
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) kernel[t] -= rate * sum[t];
-  }
-
-  template <int kTile, typename T>
-  static void bias_tile(const T* dy, T* bias, T rate) {
-    T sum[kTile];
-#pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) sum[t] = T(0);
-    for (int n = kOutHeight * kOutWidth; n > 0; --n, dy += kFilters) {
-#pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t) sum[t] += dy[t];
-    }
-#pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) bias[t] -= rate * sum[t];
+    for (int t = 0; t < kTile; ++t) Update::move(kernel + t, kernel[t], rate * sum[t], rate);
   }
 };
 

@@ -1,7 +1,7 @@
 // Dense layer: forward, and backward fused with the SGD update; kernel [inputs, units], bias [units].
 #pragma once
 
-#include <cstddef>
+#include "relu.hpp"
 
 namespace tmf::kernels {
 
@@ -9,31 +9,35 @@ namespace tmf::kernels {
 // ascending order; dx[i] starts at 0 and adds units in ascending order. Tiles only run independent sums side by side.
 template <int kInputs, int kUnits, bool kRelu, int kUnitTile, int kInputTile>
 struct Dense {
-  template <typename T>
-  static void forward(const T* x, const T* kernel, const T* bias, T* y) {
+  // W is T, or float where T is a vector and the weights, being frozen, are the same for all lanes.
+  template <typename T, typename W>
+  static void forward(const T* x, const W* kernel, const W* bias, T* y) {
     int u = 0;
     for (; u + kUnitTile <= kUnits; u += kUnitTile) forward_tile<kUnitTile>(x, kernel + u, bias + u, y + u);
     if constexpr (kUnits % kUnitTile != 0) forward_tile<kUnits % kUnitTile>(x, kernel + u, bias + u, y + u);
   }
 
-  // dx is written when kDx, zeroed where x is 0 when kMask; kernel and bias move by -rate * gradient when kUpdate.
-  template <bool kUpdate, bool kDx, bool kMask, typename T>
+  // dx is written when kDx, zeroed where x is 0 when kMask; Update moves kernel and bias, or holds them.
+  template <typename Update, bool kDx, bool kMask, typename T>
   static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
     int i = 0;
     for (; i + kInputTile <= kInputs; i += kInputTile)
-      backward_tile<kInputTile, kUpdate, kDx, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);
+      backward_tile<kInputTile, Update, kDx, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);
     if constexpr (kInputs % kInputTile != 0)
-      backward_tile<kInputs % kInputTile, kUpdate, kDx, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);
-    if constexpr (kUpdate)
-      for (int u = 0; u < kUnits; ++u) bias[u] -= rate * dy[u];
+      backward_tile<kInputs % kInputTile, Update, kDx, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);
+    if constexpr (Update::kMoves) {
+      int u = 0;
+      for (; u + kUnitTile <= kUnits; u += kUnitTile) bias_tile<kUnitTile, Update>(dy + u, bias + u, rate);
+      if constexpr (kUnits % kUnitTile != 0) bias_tile<kUnits % kUnitTile, Update>(dy + u, bias + u, rate);
+    }
   }
 
  private:
-  template <int kTile, typename T>
-  static void forward_tile(const T* x, const T* kernel, const T* bias, T* y) {
+  template <int kTile, typename T, typename W>
+  static void forward_tile(const T* x, const W* kernel, const W* bias, T* y) {
     T sum[kTile];
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) sum[t] = bias[t];
+    for (int t = 0; t < kTile; ++t) sum[t] = bias[t] - T{};  // any number as T, to the bit: + would lose a -0
     for (int i = 0; i < kInputs; ++i) {
       const T xi = x[i];
 #pragma GCC unroll 8
@@ -41,18 +45,18 @@ struct Dense {
       kernel += kUnits;
     }
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) y[t] = kRelu ? (sum[t] > T(0) ? sum[t] : T(0)) : sum[t];
+    for (int t = 0; t < kTile; ++t) y[t] = rectified<kRelu>(sum[t]);
   }
 
   // Walks each weight once: it gives its share of dx with its old value, then moves.
-  template <int kTile, bool kUpdate, bool kDx, bool kMask, typename T>
+  template <int kTile, typename Update, bool kDx, bool kMask, typename T>
   static void backward_tile(const T* x, const T* dy, T* dx, T* kernel, T rate) {
     T input[kTile];
     T sum[kTile];
 #pragma GCC unroll 8
     for (int t = 0; t < kTile; ++t) {
       input[t] = x[t];
-      sum[t] = T(0);
+      sum[t] = T{};
     }
     for (int u = 0; u < kUnits; ++u) {
       const T gradient = dy[u];
@@ -61,14 +65,20 @@ struct Dense {
       for (int t = 0; t < kTile; ++t) {
         const T weight = kernel[t * kUnits];
         if constexpr (kDx) sum[t] += weight * gradient;
-        if constexpr (kUpdate) kernel[t * kUnits] = weight - step * input[t];
+        if constexpr (Update::kMoves) Update::move(kernel + t * kUnits, weight, step * input[t], rate);
       }
       ++kernel;
     }
     if constexpr (kDx) {
 #pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t) dx[t] = !kMask || input[t] > T(0) ? sum[t] : T(0);
+      for (int t = 0; t < kTile; ++t) dx[t] = masked<kMask>(sum[t], input[t]);
     }
+  }
+
+  template <int kTile, typename Update, typename T>
+  static void bias_tile(const T* dy, T* bias, T rate) {
+#pragma GCC unroll 8
+    for (int t = 0; t < kTile; ++t) Update::move(bias + t, bias[t], rate * dy[t], rate);
   }
 };
 

@@ -1,27 +1,18 @@
 // Losses: the derivative at the network's output, clamped where asked; a device never needs the loss itself.
 #pragma once
 
-#include "math.hpp"
+#include <cstdint>
+
+#include "elementary.hpp"
 
 namespace tmf::kernels {
 
-// The project's own exp, so that softmax gives the same bits everywhere; tests add one for double.
-template <typename T>
-struct Exponential;
-
-template <>
-struct Exponential<float> {
-  static float of(float x) { return tmf::exp(x); }
-};
-
 // Keeps |d| <= limit; a limit of 0 means none.
 template <typename T>
-T clamp(T d, T limit) {
-  if (limit > T(0)) {
-    if (d > limit) return limit;
-    if (d < -limit) return -limit;
-  }
-  return d;
+T clamp(const T& d, const T& limit) {
+  const T bound = limit > T{} ? limit : T{} + bits_of<float>(0x7F800000u);  // infinity
+  const T below = d > bound ? bound : d;
+  return below < -bound ? -bound : below;
 }
 
 // Mean of squared errors over the outputs.
@@ -29,27 +20,59 @@ template <int kOutputs>
 struct Mse {
   template <typename T>
   static void gradient(const T* y, const T* target, T limit, T* dy) {
-    for (int i = 0; i < kOutputs; ++i) dy[i] = clamp(T(2) * (y[i] - target[i]) / T(kOutputs), limit);
+    for (int i = 0; i < kOutputs; ++i) dy[i] = clamp(2.0f * (y[i] - target[i]) / static_cast<float>(kOutputs), limit);
   }
 };
 
-// -log softmax(y)[target[0]], target[0] being a class index below kOutputs.
+// Mean of absolute errors over the outputs; no gradient where there is no error.
+template <int kOutputs>
+struct Mae {
+  template <typename T>
+  static void gradient(const T* y, const T* target, T limit, T* dy) {
+    const T share = (T{} + 1.0f) / static_cast<float>(kOutputs);
+    for (int i = 0; i < kOutputs; ++i) {
+      const T below = y[i] < target[i] ? -share : T{};
+      dy[i] = clamp(y[i] > target[i] ? share : below, limit);
+    }
+  }
+};
+
+// Mean over the outputs of half the squared error, linear where the error exceeds delta; kDelta are the bits of a float.
+template <int kOutputs, uint32_t kDelta>
+struct Huber {
+  template <typename T>
+  static void gradient(const T* y, const T* target, T limit, T* dy) {
+    const T delta = T{} + bits_of<float>(kDelta);
+    for (int i = 0; i < kOutputs; ++i)
+      dy[i] = clamp(clamp(T(y[i] - target[i]), delta) / static_cast<float>(kOutputs), limit);
+  }
+};
+
+// Mean over the outputs of -log of the probability sigmoid(y) or 1 - sigmoid(y) that goes with the target, 1 or 0.
+template <int kOutputs>
+struct BinaryCrossEntropy {
+  template <typename T>
+  static void gradient(const T* y, const T* target, T limit, T* dy) {
+    for (int i = 0; i < kOutputs; ++i)
+      dy[i] = clamp((logistic(y[i]) - target[i]) / static_cast<float>(kOutputs), limit);
+  }
+};
+
+// -log softmax(y)[target[0]], target[0] being a class index below kOutputs; the sum adds outputs in ascending order to 0.
 template <int kOutputs>
 struct SoftmaxCrossEntropy {
   template <typename T>
   static void gradient(const T* y, const T* target, T limit, T* dy) {
     T largest = y[0];
-    for (int i = 1; i < kOutputs; ++i)
-      if (y[i] > largest) largest = y[i];
-    T sum = T(0);
+    for (int i = 1; i < kOutputs; ++i) largest = y[i] > largest ? y[i] : largest;
+    T sum = T{};
     for (int i = 0; i < kOutputs; ++i) {
-      dy[i] = Exponential<T>::of(y[i] - largest);
+      dy[i] = Elementary<T>::exp(y[i] - largest);
       sum += dy[i];
     }
-    const int wanted = static_cast<int>(target[0]);
     for (int i = 0; i < kOutputs; ++i) {
       const T probability = dy[i] / sum;
-      dy[i] = clamp(i == wanted ? probability - T(1) : probability, limit);
+      dy[i] = clamp(target[0] == T{} + static_cast<float>(i) ? probability - (T{} + 1.0f) : probability, limit);
     }
   }
 };

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinymetafed_codegen.protocol import Stream
+from tinymetafed_codegen.weights import read
 
 from . import prng
 
@@ -20,9 +21,15 @@ def initial(manifest: dict[str, Any], seed: int, init: str) -> Floats:
     """Global weights float32[n_global] in manifest order: uniform in ±limit, biases 0.
 
     The limit is √(6 / (fan_in + fan_out)) for "glorot" (Glorot and Bengio 2010), √(6 / fan_in) for "he" (He et al. 2015).
+    What the experiment's ``model.weights`` holds is taken from there. Raises SpecError if that file has changed for the worse.
     """
     weights = np.zeros(manifest["n_global"], np.float32)
+    shapes = {tensor["name"]: tuple(tensor["shape"]) for tensor in [*manifest["parameters"], *manifest["frozen"]]}
+    given = read(manifest["weights"], shapes, "manifest") if manifest["weights"] else {}
     for tensor in global_tensors(manifest):
+        if tensor["name"] in given:
+            weights[tensor["offset"] : tensor["offset"] + tensor["size"]] = given[tensor["name"]].ravel()
+            continue
         if tensor["name"].endswith(".bias"):
             continue
         fans = tensor["fan_in"] + (tensor["fan_out"] if init == "glorot" else 0)

@@ -70,7 +70,7 @@ class Folder:
     @property
     def metric(self) -> Metric:
         """By the model's loss."""
-        return "mse" if self.shapes.loss == "mse" else "accuracy"
+        return "accuracy" if _is_classes(self.shapes) else "mse"
 
     @property
     def unseen_clients(self) -> int:
@@ -139,7 +139,7 @@ def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes, seed: int, cli
     files = find_files(path)
     held_out = _held_out(path, files, spec, seed)
     tables = [_READERS[file.suffix.lower()](file, shapes) for file in files.values()]
-    index = None if shapes.loss == "mse" else _classes(path, tables, shapes.outputs)
+    index = _classes(path, tables, shapes.outputs) if _is_classes(shapes) else None
     trained: list[Client] = []
     unseen: list[Client] = []
     for table in tables:
@@ -301,7 +301,7 @@ def _fits(number: float) -> bool:
 
 
 def _is_classes(shapes: TaskShapes) -> bool:
-    return shapes.loss != "mse"
+    return shapes.loss == "softmax_cross_entropy"
 
 
 def _columns(shapes: TaskShapes) -> str:

@@ -1,0 +1,40 @@
+"""Add: the sum of the layer below and of a named one further down, a residual connection."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from ..spec import AddSpec
+from .base import Op, OpError, Shape
+
+
+@dataclass(frozen=True)
+class Add(Op):
+    """x + the output of layer ``other``; backward, both receive dy as it is."""
+
+    other: str = ""
+
+    kind: ClassVar[str] = "add"
+    header: ClassVar[str] = "add.hpp"
+    template: ClassVar[str] = "add.hpp.j2"
+    in_place: ClassVar[bool] = True
+
+    @classmethod
+    def build(cls, spec: AddSpec, name: str, input_shape: Shape, below: Mapping[str, Shape]) -> Self:
+        """``below``: output shapes of the layers before this one, by name. Raises OpError."""
+        other = below.get(spec.with_)
+        if other is None:
+            near = difflib.get_close_matches(spec.with_, below, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(below) or 'none'}"
+            raise OpError(f"with = '{spec.with_}': no layer above this line has that name; {hint}")
+        if other != input_shape:
+            raise OpError(f"add expects two equal shapes, not {list(input_shape)} and {list(other)} of '{spec.with_}'")
+        return cls(name, input_shape, input_shape, other=spec.with_)
+
+    def kernel(self) -> str:
+        """The C++ type of its kernels."""
+        return f"kernels::Add</*size=*/{math.prod(self.input_shape)}>"

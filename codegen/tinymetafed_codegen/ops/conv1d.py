@@ -1,0 +1,34 @@
+"""1-D convolution over [length, channels], kernel [size, channels, filters]: a 2-D one over an image of one row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from ..spec import Conv1dSpec
+from .base import OpError, Parameter, Shape
+from .conv2d import Conv2d
+from .window import SINGLE, Axis
+
+
+@dataclass(frozen=True)
+class Conv1d(Conv2d):
+    """A convolution along a sequence."""
+
+    kind: ClassVar[str] = "conv1d"
+
+    @classmethod
+    def build(cls, spec: Conv1dSpec, name: str, input_shape: Shape) -> Self:  # type: ignore[override]
+        """Settles the shapes. Raises OpError."""
+        if len(input_shape) != 2:
+            raise OpError(f"conv1d expects [length, channels], not {list(input_shape)}")
+        length, channels = input_shape
+        columns = Axis.build(length, spec.kernel, spec.stride, spec.padding)
+        fan_in, fan_out = spec.kernel * channels, spec.kernel * spec.filters
+        parameters = (
+            Parameter("kernel", (spec.kernel, channels, spec.filters), fan_in, fan_out),
+            Parameter("bias", (spec.filters,), fan_in, fan_out),
+        )
+        relu = spec.activation == "relu"
+        shape = (columns.outputs, spec.filters)
+        return cls(name, input_shape, shape, parameters, spec.local, spec.frozen, relu, SINGLE, columns)

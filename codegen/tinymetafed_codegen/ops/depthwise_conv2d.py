@@ -1,0 +1,47 @@
+"""Depthwise 2-D convolution: a kernel [rows, columns, channels, 1] per channel, as Keras lays it out for one per channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from ..spec import DepthwiseConv2dSpec
+from .base import Op, OpError, Parameter, Shape, tile
+from .window import SINGLE, Axis
+
+
+@dataclass(frozen=True)
+class DepthwiseConv2d(Op):
+    """A convolution that mixes no channels: as many go out as come in."""
+
+    rows: Axis = SINGLE
+    columns: Axis = SINGLE
+
+    kind: ClassVar[str] = "depthwise_conv2d"
+    header: ClassVar[str] = "depthwise_conv2d.hpp"
+    template: ClassVar[str] = "weighted.hpp.j2"
+    can_fuse_relu: ClassVar[bool] = True
+    masks_input: ClassVar[bool] = True
+
+    @classmethod
+    def build(cls, spec: DepthwiseConv2dSpec, name: str, input_shape: Shape) -> Self:
+        """Settles the shapes. Raises OpError."""
+        if len(input_shape) != 3:
+            raise OpError(f"{spec.op} expects [height, width, channels], not {list(input_shape)}")
+        rows, columns = (Axis.build(*axis, spec.padding) for axis in zip(input_shape, spec.kernel, spec.stride, strict=False))
+        pixels, channels = spec.kernel[0] * spec.kernel[1], input_shape[2]
+        parameters = (
+            Parameter("kernel", (*spec.kernel, channels, 1), fan_in=pixels, fan_out=pixels),
+            Parameter("bias", (channels,), fan_in=pixels, fan_out=pixels),
+        )
+        shape = (rows.outputs, columns.outputs, channels)
+        relu = spec.activation == "relu"
+        return cls(name, input_shape, shape, parameters, spec.local, spec.frozen, relu, rows, columns)
+
+    def kernel(self) -> str:
+        """The C++ type of its kernels."""
+        channels = self.input_shape[2]
+        return (
+            f"kernels::DepthwiseConv2d<{self.rows.cpp()}, {self.columns.cpp()}, /*channels=*/{channels}, "
+            f"/*relu=*/{str(self.relu).lower()}, /*tile=*/{tile(channels)}>"
+        )

@@ -1,0 +1,27 @@
+"""Global average pooling: the mean of all pixels, channel by channel; one window as large as the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from ..spec import GlobalAvgPoolSpec
+from .avg_pool import AvgPool
+from .base import OpError, Shape
+from .window import SINGLE, Axis
+
+
+@dataclass(frozen=True)
+class GlobalAvgPool(AvgPool):
+    """[height, width, channels] or [length, channels] to a vector of channels."""
+
+    kind: ClassVar[str] = "global_avg_pool"
+
+    @classmethod
+    def build(cls, spec: GlobalAvgPoolSpec, name: str, input_shape: Shape) -> Self:  # type: ignore[override]
+        """Settles the shapes. Raises OpError."""
+        if len(input_shape) not in (2, 3):
+            raise OpError(f"{cls.kind} expects [height, width, channels] or [length, channels], not {list(input_shape)}")
+        whole = [Axis.build(extent, extent, extent, "valid") for extent in input_shape[:-1]]
+        rows, columns = (SINGLE, *whole)[-2:]
+        return cls(name, input_shape, input_shape[-1:], rows=rows, columns=columns)

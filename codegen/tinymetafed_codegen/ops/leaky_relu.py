@@ -1,0 +1,31 @@
+"""Leaky ReLU as a layer or an activation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from ..spec import LeakyReluSpec
+from .base import Shape, float_bits
+from .elementwise import Elementwise
+
+
+@dataclass(frozen=True)
+class LeakyRelu(Elementwise):
+    """x where it is positive, slope x elsewhere."""
+
+    slope: float = 1.0
+
+    kind: ClassVar[str] = "leaky_relu"
+    header: ClassVar[str] = "leaky_relu.hpp"
+    function: ClassVar[str] = "LeakyRelu"
+
+    @classmethod
+    def build(cls, spec: LeakyReluSpec, name: str, input_shape: Shape) -> Self:
+        """Any shape."""
+        return cls(name, input_shape, input_shape, slope=spec.slope)
+
+    def kernel(self) -> str:
+        """The C++ type of its kernels."""
+        return f"kernels::LeakyRelu</*size=*/{math.prod(self.input_shape)}, /*slope=*/{float_bits(self.slope)}>"

@@ -1,0 +1,17 @@
+"""ReLU6 as a layer or an activation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .elementwise import Elementwise
+
+
+@dataclass(frozen=True)
+class Relu6(Elementwise):
+    """min(max(0, x), 6)."""
+
+    kind: ClassVar[str] = "relu6"
+    header: ClassVar[str] = "relu6.hpp"
+    function: ClassVar[str] = "Relu6"

@@ -1,0 +1,17 @@
+"""Sigmoid as a layer or an activation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .elementwise import Elementwise
+
+
+@dataclass(frozen=True)
+class Sigmoid(Elementwise):
+    """1 / (1 + e^-x)."""
+
+    kind: ClassVar[str] = "sigmoid"
+    header: ClassVar[str] = "sigmoid.hpp"
+    function: ClassVar[str] = "Sigmoid"

@@ -1,0 +1,23 @@
+"""Softmax as a layer: over the last axis, as in Keras."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .elementwise import Elementwise
+
+
+@dataclass(frozen=True)
+class Softmax(Elementwise):
+    """e^x over the sum of e^x along the last axis; no element by itself, but as little is kept and asked as for those."""
+
+    kind: ClassVar[str] = "softmax"
+    header: ClassVar[str] = "softmax.hpp"
+    function: ClassVar[str] = "Softmax"
+
+    def kernel(self) -> str:
+        """The C++ type of its kernels."""
+        *pixels, channels = self.input_shape
+        return f"kernels::Softmax</*pixels=*/{math.prod(pixels)}, /*channels=*/{channels}>"

@@ -1,0 +1,17 @@
+"""Hyperbolic tangent as a layer or an activation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .elementwise import Elementwise
+
+
+@dataclass(frozen=True)
+class Tanh(Elementwise):
+    """tanh x."""
+
+    kind: ClassVar[str] = "tanh"
+    header: ClassVar[str] = "tanh.hpp"
+    function: ClassVar[str] = "Tanh"

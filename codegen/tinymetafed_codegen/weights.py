@@ -1,0 +1,45 @@
+"""Weights from an npz file: what frozen layers hold and where meta-training starts, every array checked."""
+
+from __future__ import annotations
+
+import difflib
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .spec import SpecError
+
+Floats = npt.NDArray[np.float32]
+
+
+def read(path: str, shapes: Mapping[str, tuple[int, ...]], source: str) -> dict[str, Floats]:
+    """The arrays of an npz file as float32, by name; ``shapes`` are those of all that the model has.
+
+    Raises SpecError naming file and array where one is unknown, has another shape, or is not finite.
+    """
+    where = f"{source}: model.weights = {path}"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found: dict[str, Any] = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise SpecError(f"{where}: no such file") from None
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise SpecError(f"{where}: not an npz file of numbers: {error}") from None
+    arrays: dict[str, Floats] = {}
+    for name, array in found.items():
+        if name not in shapes:
+            near = difflib.get_close_matches(name, shapes, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(shapes)}"
+            raise SpecError(f"{where}: the model has no '{name}'; {hint}")
+        if array.dtype.kind not in "fiu":
+            raise SpecError(f"{where}: '{name}' holds {array.dtype}, expected numbers")
+        if array.shape != shapes[name]:
+            raise SpecError(f"{where}: '{name}' has the shape {list(array.shape)}, expected {list(shapes[name])}")
+        with np.errstate(over="ignore"):
+            arrays[name] = array.astype(np.float32)
+        if not np.isfinite(arrays[name]).all():
+            raise SpecError(f"{where}: '{name}' holds a NaN or a number beyond float32")
+    return arrays

@@ -1,0 +1,27 @@
+// The bias of a convolution: its gradient is the sum of dy over the output pixels, in ascending order from 0.
+#pragma once
+
+namespace tmf::kernels {
+
+template <int kTile, typename Update, int kPixels, int kFilters, typename T>
+void move_bias_tile(const T* dy, T* bias, T rate) {
+  T sum[kTile];
+#pragma GCC unroll 8
+  for (int t = 0; t < kTile; ++t) sum[t] = T{};
+  for (int n = kPixels; n > 0; --n, dy += kFilters) {
+#pragma GCC unroll 8
+    for (int t = 0; t < kTile; ++t) sum[t] += dy[t];
+  }
+#pragma GCC unroll 8
+  for (int t = 0; t < kTile; ++t) Update::move(bias + t, bias[t], rate * sum[t], rate);
+}
+
+template <int kTile, typename Update, int kPixels, int kFilters, typename T>
+void move_bias(const T* dy, T* bias, T rate) {
+  int f = 0;
+  for (; f + kTile <= kFilters; f += kTile) move_bias_tile<kTile, Update, kPixels, kFilters>(dy + f, bias + f, rate);
+  if constexpr (kFilters % kTile != 0)
+    move_bias_tile<kFilters % kTile, Update, kPixels, kFilters>(dy + f, bias + f, rate);
+}
+
+}  // namespace tmf::kernels

@@ -1,0 +1,32 @@
+// One generated model over GCC vectors, a client per lane, weights and arena as [i][lane]: as a simulator runs it.
+#include "model.hpp"
+
+typedef float Floats __attribute__((vector_size(4 * LANES)));
+typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
+
+namespace tmf::kernels {
+template <>
+struct Elementary<Floats> {
+  static Floats exp(Floats x) { return exp_lanes<Floats, Bits>(x); }
+  static Floats tanh(Floats x) { return tanh_lanes<Floats, Bits>(x); }
+  static Floats sqrt(Floats x) { return sqrt_lanes<Floats, Bits>(x); }
+};
+}  // namespace tmf::kernels
+
+using Model = tmf::model::Model<Floats>;
+
+extern "C" void start_local(void* weights) { Model::start_local(static_cast<Floats*>(weights)); }
+
+extern "C" void forward(const void* weights, void* arena) {
+  Model::forward(static_cast<const Floats*>(weights), static_cast<Floats*>(arena));
+}
+
+extern "C" void step(int variant, void* weights, void* arena, const float* rates, float limit) {
+  Floats rate;
+  __builtin_memcpy(&rate, rates, sizeof rate);
+  auto* p = static_cast<Floats*>(weights);
+  auto* a = static_cast<Floats*>(arena);
+  if (variant == 0) Model::step_local(p, a, rate, Floats{} + limit);
+  if (variant == 1) Model::step_global(p, a, rate, Floats{} + limit);
+  if (variant == 2) Model::step_full(p, a, rate, Floats{} + limit);
+}

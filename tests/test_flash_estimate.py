@@ -1,0 +1,19 @@
+"""The estimate that refuses a model before it is compiled is never below what the linked firmware takes of the flash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from compiled_model import MODELS, design
+from small_runs import needs_qemu
+
+from tinymetafed import runner
+
+
+@needs_qemu
+@pytest.mark.xdist_group("emulator-qemu")
+@pytest.mark.parametrize("name", ["dense local first", "conv stride 2 same", "depthwise", "max pool", "momentum", "frozen"])
+def test_the_estimate_holds_for_awkward_sizes(name: str, tmp_path: Path) -> None:
+    built = runner.build(design(MODELS[name], tmp_path).experiment, name, "mps2")
+    assert built.flash_bytes <= built.manifest["flash_estimate"] <= 1.4 * built.flash_bytes
