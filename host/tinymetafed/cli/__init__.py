@@ -59,6 +59,7 @@ app = typer.Typer(
 )
 app.command()(project.new)
 app.command()(training.train)
+app.command()(training.simulate)
 app.command()(training.adapt)
 app.command()(artifacts.report)
 app.command()(artifacts.export)
