@@ -179,17 +179,22 @@ class Group {
  private:
   uint32_t client(uint32_t lane) const { return first_ + (lane < size_ ? lane : size_ - 1); }
 
-  // Every step reads its input anew, for kernels may work in its place.
+  // Every step reads its input anew, for kernels may work in its place. Lane by lane in blocks that stay in the fastest cache.
   template <typename Source>
   void set_input(const Source& source, uint32_t rows, uint32_t row) {
-    T* const input = desk_.arena + model::kInput;
-    for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
-      const size_t at = (size_t{client(lane)} * rows + row) * model::kInputSize;
-      if (source.levels != nullptr) {
-        for (uint32_t i = 0; i < model::kInputSize; ++i)
-          put(input + i, lane, static_cast<float>(source.levels[at + i]) * source.scale);
-      } else {
-        for (uint32_t i = 0; i < model::kInputSize; ++i) put(input + i, lane, source.inputs[at + i]);
+    constexpr uint32_t kBlock = 64;
+    for (uint32_t start = 0; start < model::kInputSize; start += kBlock) {
+      const uint32_t count = model::kInputSize - start < kBlock ? model::kInputSize - start : kBlock;
+      T* const place = desk_.arena + model::kInput + start;
+      for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
+        const size_t at = (size_t{client(lane)} * rows + row) * model::kInputSize + start;
+        if (source.levels != nullptr) {
+          const uint8_t* const from = source.levels + at;
+          for (uint32_t i = 0; i < count; ++i) put(place + i, lane, static_cast<float>(from[i]) * source.scale);
+        } else {
+          const float* const from = source.inputs + at;
+          for (uint32_t i = 0; i < count; ++i) put(place + i, lane, from[i]);
+        }
       }
     }
   }
