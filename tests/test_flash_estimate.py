@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from compiled_model import MODELS, design
+from small_runs import needs_qemu
 
-from tinymetafed import bench
-from tinymetafed_codegen.spec import OmniglotTask
+from tinymetafed import runner
 
 
-@pytest.mark.skipif(shutil.which("arm-none-eabi-g++") is None, reason="arm-none-eabi-g++ is not installed")
+@needs_qemu
+@pytest.mark.xdist_group("emulator-qemu")
 @pytest.mark.parametrize("name", ["dense local first", "conv stride 2 same", "depthwise", "max pool", "momentum", "frozen"])
 def test_the_estimate_holds_for_awkward_sizes(name: str, tmp_path: Path) -> None:
-    streamed = design(MODELS[name], tmp_path).experiment.model_copy(update={"task": OmniglotTask(kind="omniglot")})
-    program, manifest = bench._program(streamed, "mps2", None, tmp_path / "build")
-    table = subprocess.run(["arm-none-eabi-size", program], check=True, capture_output=True, text=True).stdout
-    text, data, *_ = (int(field) for field in table.splitlines()[1].split()[:3])
-    assert text + data <= manifest["flash_estimate"] <= 1.4 * (text + data)
+    built = runner.build(design(MODELS[name], tmp_path).experiment, name, "mps2")
+    assert built.flash_bytes <= built.manifest["flash_estimate"] <= 1.4 * built.flash_bytes

@@ -32,8 +32,8 @@ STEPS = 8
 REPEATS = 3  # the smallest count is the one that nothing came in between
 QUIET_SECONDS = 0.3
 TOLERANCE = 1  # instructions per step: the timer, a thousand times as fine, is only rounded
-TEXTBOOK = "textbook"  # in firmware/bench; ops that need no kernel of their own there are the same in both
-TEXTBOOK_OPS = {"dense", "conv2d", "relu"}
+TEXTBOOK = "textbook"  # in firmware/bench; ops that are plain loops here too need no kernel of their own there
+TEXTBOOK_OPS = {"dense", "conv2d", "conv1d", "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softmax", "add"}
 _NANOSECONDS = 1024  # of virtual time per instruction at -icount shift=10
 _MARK = "_ZN3tmf4port5ticksEv"  # tmf::port::ticks(), which the learner calls right before and after a training step
 
