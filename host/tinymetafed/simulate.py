@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -71,33 +72,41 @@ def build(experiment: Experiment, source: str, unit: Unit, kernels: str | None =
 
     ``kernels``: those of that folder of firmware/bench in place of the core's. Raises FirmwareError, SpecError.
     """
-    require_tools(BOARD)
     design = generate.design(experiment, boards.load(BOARD), source)
     tree = root() / "firmware"
     task_source = tree / "app" / f"source_{design.manifest['source']}.cpp"
     folder = build_root() / str(design.manifest["model_hash"]) / "simulation"
     generated = folder / "generated"
     flags = json.loads((root() / "boards" / "platform" / "flags.json").read_text(encoding="utf-8"))
-    command = ["g++", *flags["common"], *flags["cxx"], "-O2", *unit.flags, f"-DTMF_LANES={unit.lanes}"]
-    # Vectors stay within this library, so how they would be passed to another does not matter.
-    command += ["-Wno-psabi", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"]
     replaced = [tree / "bench" / kernels] if kernels else []
-    command += [f"-I{path}" for path in [generated, *replaced, tree / "core"]]
-    core = [tree / "core" / f"{name}.cpp" for name in ("crc32", "delta_codec", "half", "prng")]
+    include = [f"-I{path}" for path in [generated, *replaced, tree / "core"]]
+    command = ["g++", *flags["common"], *flags["cxx"], *include, "-O2", *unit.flags, f"-DTMF_LANES={unit.lanes}"]
+    # No vector leaves this library, so how one would be passed to another does not matter.
+    command += ["-Wno-psabi", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"]
+    core = [tree / "core" / f"{name}.cpp" for name in ("delta_codec", "half", "prng")]
     command += [str(path) for path in [tree / "sim" / "simulate.cpp", *core, task_source]]
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):
         generate.write(design, generated, "tinymetafed simulate")
+        files = [file for part in (tree / "core", tree / "sim", *replaced) for file in sorted(part.rglob("*.[hc]pp"))]
+        files += [*sorted(generated.glob("*.hpp")), task_source, *_included_by(generate.own_source(experiment), include)]
         digest = hashlib.sha256(json.dumps(command).encode())
-        for part in (generated, tree / "core", tree / "sim", tree / "app", *replaced):
-            for file in sorted(part.rglob("*.[hc]pp")):
-                digest.update(file.read_bytes())
+        for file in files:
+            digest.update(file.read_bytes())
         library = folder / f"{unit.name}-{digest.hexdigest()[:16]}.so"
         if not library.exists():
             begun = library.with_suffix(".new")
             _run([*command, "-o", str(begun)], f"the simulation of {source}")
             begun.replace(library)
     return library
+
+
+def _included_by(own: Path | None, include: Sequence[str]) -> list[Path]:
+    """A user's sample source and all files that it includes."""
+    if own is None:
+        return []
+    rule = _run(["g++", "-std=gnu++17", *include, "-M", str(own)], str(own))
+    return [Path(name) for name in shlex.split(rule.partition(":")[2].replace("\\\n", " "))]
 
 
 def _run(command: Sequence[str], what: str) -> str:
