@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from small_runs import DATA, OMNIGLOT, SINE, Quiet, needs_data, omniglot, sine
 
-from tinymetafed import runner, simulate, simulation_cost, store
+from tinymetafed import runner, simulate, simulation_cost, simulator, store
 from tinymetafed.firmware import FirmwareError
 from tinymetafed.learn import downlink
 from tinymetafed.learn.delta import Sparse
 from tinymetafed.learn.tasks import Samples
 from tinymetafed.learn.weights import initial
 from tinymetafed.link.errors import TrainingFailed
-from tinymetafed.simulate import Batch, Simulator
+from tinymetafed.simulator import Batch, Simulator
 from tinymetafed.store import RunData, StoreError, read_run
 from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.spec import Experiment, SpecError, parse
@@ -76,16 +76,16 @@ def test_omniglot_is_the_same_on_devices(tmp_path: Path) -> None:
 # --- Lanes and threads ---
 
 
-def round_of(experiment: Experiment, simulator: Simulator, clients: int) -> tuple[list[Sparse | Status], Any, Any]:
+def round_of(experiment: Experiment, simulation: Simulator, clients: int) -> tuple[list[Sparse | Status], Any, Any]:
     """The updates of some clients, and their outputs before and after training."""
     strategy = runner.set_up(experiment, str(SINE), None).strategy
-    weights = initial(simulator.manifest, 3, experiment.model.init)
+    weights = initial(simulation.manifest, 3, experiment.model.init)
     received = downlink.decode(strategy.download(weights), strategy.n_global)
     phases = strategy.training()
-    samples = [simulator.samples(3, range(clients), 5, SampleSet(phase.sample_set), phase.count) for phase in phases]
-    updates, _ = simulator.federate(received, phases, samples, strategy.top_k, strategy.uplink, streamed=False)
-    test = simulator.samples(3, range(clients), 0, SampleSet.ADAPT, 7)
-    faults, before, after = simulator.adapt(received, phases, samples, test)
+    samples = [simulation.samples(3, range(clients), 5, SampleSet(phase.sample_set), phase.count) for phase in phases]
+    updates, _ = simulation.federate(received, phases, samples, strategy.top_k, strategy.uplink, streamed=False)
+    test = simulation.samples(3, range(clients), 0, SampleSet.ADAPT, 7)
+    faults, before, after = simulation.adapt(received, phases, samples, test)
     assert set(faults) == {Status.OK} and (before != after).any()
     return updates, before, after
 
@@ -100,34 +100,34 @@ def equal(one: tuple[list[Sparse | Status], Any, Any], other: tuple[list[Sparse 
 
 def test_every_vector_unit_gives_the_bits_of_the_scalar_one() -> None:
     clients = 19  # fills no unit's last group
-    reference = round_of(sine(), simulate.open_simulator(sine(), str(SINE), 1, "scalar"), clients)
-    for unit in simulate.units():
+    reference = round_of(sine(), simulator.open_simulator(sine(), str(SINE), 1, "scalar"), clients)
+    for unit in simulator.units():
         if unit != "scalar":
-            equal(reference, round_of(sine(), simulate.open_simulator(sine(), str(SINE), 1, unit), clients))
+            equal(reference, round_of(sine(), simulator.open_simulator(sine(), str(SINE), 1, unit), clients))
 
 
 def test_threads_change_no_bit() -> None:
-    equal(*(round_of(sine(), simulate.open_simulator(sine(), str(SINE), threads), 37) for threads in (1, 3)))
+    equal(*(round_of(sine(), simulator.open_simulator(sine(), str(SINE), threads), 37) for threads in (1, 3)))
 
 
 def test_a_client_alone_is_one_among_many() -> None:
-    simulator = simulate.open_simulator(sine(), str(SINE), 1)
-    (alone,), before, after = round_of(sine(), simulator, 1)
-    many = round_of(sine(), simulator, 8)
+    simulation = simulator.open_simulator(sine(), str(SINE), 1)
+    (alone,), before, after = round_of(sine(), simulation, 1)
+    many = round_of(sine(), simulation, 8)
     first = many[0][0]
     assert isinstance(alone, Sparse) and isinstance(first, Sparse) and alone.values.tobytes() == first.values.tobytes()
     assert before[0].tobytes() == many[1][0].tobytes() and after[0].tobytes() == many[2][0].tobytes()
 
 
 def test_one_clients_nan_stays_in_its_lane() -> None:
-    simulator = simulate.open_simulator(sine(), str(SINE), 1)
+    simulation = simulator.open_simulator(sine(), str(SINE), 1)
     strategy = runner.set_up(sine(), str(SINE), None).strategy
-    received = downlink.decode(strategy.download(initial(simulator.manifest, 1, "glorot")), strategy.n_global)
+    received = downlink.decode(strategy.download(initial(simulation.manifest, 1, "glorot")), strategy.n_global)
     phases = strategy.training()
-    samples = [simulator.samples(1, range(5), 0, SampleSet(phase.sample_set), phase.count) for phase in phases]
-    whole, _ = simulator.federate(received, phases, samples, strategy.top_k, strategy.uplink, streamed=False)
+    samples = [simulation.samples(1, range(5), 0, SampleSet(phase.sample_set), phase.count) for phase in phases]
+    whole, _ = simulation.federate(received, phases, samples, strategy.top_k, strategy.uplink, streamed=False)
     samples[0].targets[2, 3] = np.nan
-    spoilt, _ = simulator.federate(received, phases, samples, strategy.top_k, strategy.uplink, streamed=False)
+    spoilt, _ = simulation.federate(received, phases, samples, strategy.top_k, strategy.uplink, streamed=False)
     assert spoilt[2] == Status.NOT_FINITE
     for i in (0, 1, 3, 4):
         one, other = whole[i], spoilt[i]
@@ -205,10 +205,10 @@ def test_training_that_diverges_fails_as_on_a_device(tmp_path: Path) -> None:
 
 
 def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    simulate.units.cache_clear()
+    simulator.units.cache_clear()
     monkeypatch.setenv("PATH", "")
     with pytest.raises(FirmwareError, match=r"missing g\+\+.*apt"):
-        simulate.open_simulator(sine(), str(SINE), 1)
+        simulator.open_simulator(sine(), str(SINE), 1)
 
 
 def test_boards_that_are_clients_cannot_be_simulated(tmp_path: Path) -> None:
@@ -216,10 +216,10 @@ def test_boards_that_are_clients_cannot_be_simulated(tmp_path: Path) -> None:
     task = {"kind": "folder", "path": str(tmp_path), "source": str(tmp_path / "source.cpp"), "client_per_board": True}
     model = {"input": [1], "loss": "mse", "layers": [{"op": "dense", "units": 1}]}
     with pytest.raises(SpecError, match=r"task\.client_per_board = true.*--set run\.clients=N"):
-        simulate.open_simulator(parse({"task": task, "model": model}, "test"), "test", 1)
+        simulator.open_simulator(parse({"task": task, "model": model}, "test"), "test", 1)
 
 
 def test_the_benchmark_measures_lanes_one_client_and_textbook_kernels() -> None:
     figures = simulation_cost.simulation(sine(), str(SINE), None, 1, Quiet())
-    assert figures["lanes"] == simulate.units()[figures["isa"]].lanes and figures["threads"] == 1
+    assert figures["lanes"] == simulator.units()[figures["isa"]].lanes and figures["threads"] == 1
     assert 0 < figures["us_per_client_step"] < figures["single_us"] < figures["textbook_us"]

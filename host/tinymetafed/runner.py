@@ -36,7 +36,8 @@ from .link.device import Device
 from .link.faults import FaultPlan
 from .link.launch import DeviceUrlError, launch, parse
 from .server import Round
-from .simulate import SimulatedClients, open_simulator
+from .simulate import SimulatedClients
+from .simulator import open_simulator
 from .store import Json, RunData, RunStore, StoreError
 
 TEST_URL = "native:2"  # where unseen clients adapt unless somebody says otherwise

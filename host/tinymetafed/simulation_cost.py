@@ -17,7 +17,7 @@ from .learn import downlink
 from .learn.strategy import TinyMetaFed
 from .learn.weights import initial
 from .runner import Observer
-from .simulate import BOARD, Batch, Simulator, Unit, build, units
+from .simulator import BOARD, Batch, Simulator, Unit, build, units
 
 REPEATS = 50  # the fastest counts: whatever else the machine does only makes it slower
 SECONDS = 0.002  # that one of them takes at least: less than a busy machine lets a process run at a time

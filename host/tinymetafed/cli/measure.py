@@ -14,7 +14,7 @@ from rich.table import Table
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.locate import find
 
-from .. import bench, kernel_cost, simulate, simulation_cost
+from .. import bench, kernel_cost, simulation_cost, simulator
 from .. import memory as footprint
 from ..progress import watching
 from .options import ExperimentArgument, JsonOption, SetOption, ThreadsOption, UsageError
@@ -101,8 +101,8 @@ def simulation(
 ) -> None:
     """Measure how fast the simulation trains on this machine, beside textbook kernels."""
     file = experiment or find("examples") / "sine.toml"
-    if unit is not None and unit not in simulate.units():
-        raise UsageError(f"--unit {unit}: this machine has {', '.join(simulate.units())}")
+    if unit is not None and unit not in simulator.units():
+        raise UsageError(f"--unit {unit}: this machine has {', '.join(simulator.units())}")
     with watching() as watch:
         figures = simulation_cost.simulation(spec.load(file, set_ or ()), str(file), unit, threads or 1, watch)
     if json_:
