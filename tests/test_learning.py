@@ -7,6 +7,7 @@ import pytest
 from small_runs import DATA, OMNIGLOT, SINE, Quiet, needs_data, omniglot, sine
 
 from tinymetafed import evaluate, runner, server
+from tinymetafed.device import DeviceClients
 from tinymetafed.learn.weights import initial
 
 
@@ -16,11 +17,12 @@ def test_sine_at_p50_learns_in_a_thousand_rounds() -> None:
     with runner.running(sine(), str(SINE), ["native:1"], Quiet()) as fleet:
         for seed in (1, 2, 3, 4, 5):
             setup = runner.set_up(sine(f"run.seed={seed}", "run.rounds=1000"), str(SINE), None)
+            clients = DeviceClients(fleet, setup.strategy, setup.task)
             first = weights = initial(setup.manifest, seed, setup.experiment.model.init)
-            for done in server.rounds(setup.strategy, setup.task, fleet, weights):
+            for done in server.rounds(setup.strategy, setup.task, clients, weights):
                 weights = done.weights
-            untrained.append(np.mean(evaluate.meta_test(fleet, setup.strategy, setup.task, first, 200).after))
-            trained.append(np.mean(evaluate.meta_test(fleet, setup.strategy, setup.task, weights, 200).after))
+            untrained.append(np.mean(evaluate.meta_test(clients, setup.strategy, setup.task, first, 200).after))
+            trained.append(np.mean(evaluate.meta_test(clients, setup.strategy, setup.task, weights, 200).after))
     assert np.mean(trained) <= 0.65
     assert np.mean(untrained) >= 3.5
 
@@ -32,9 +34,10 @@ def test_omniglot_learns_in_three_hundred_rounds() -> None:
     setup = runner.set_up(omniglot("run.rounds=300", "strategy.alpha_max=1.0"), str(OMNIGLOT), DATA)
     first = weights = initial(setup.manifest, 1, setup.experiment.model.init)
     with runner.running(setup.experiment, str(OMNIGLOT), ["native:1"], Quiet()) as fleet:
-        for done in server.rounds(setup.strategy, setup.task, fleet, weights):
+        clients = DeviceClients(fleet, setup.strategy, setup.task)
+        for done in server.rounds(setup.strategy, setup.task, clients, weights):
             weights = done.weights
-        before = np.mean(evaluate.meta_test(fleet, setup.strategy, setup.task, first, 50).after)
-        after = np.mean(evaluate.meta_test(fleet, setup.strategy, setup.task, weights, 50).after)
+        before = np.mean(evaluate.meta_test(clients, setup.strategy, setup.task, first, 50).after)
+        after = np.mean(evaluate.meta_test(clients, setup.strategy, setup.task, weights, 50).after)
     assert after >= 0.86
     assert after >= before + 0.08

@@ -87,6 +87,20 @@ def train(file: Path, out: Path, *overrides: str, url: str = "native:2") -> stor
     return store.read_run(out)
 
 
+def simulate(file: Path, out: Path, *overrides: str) -> store.RunData:
+    runner.simulate(runner.set_up(load(file, *overrides), str(file), None), 2, out, Quiet())
+    return store.read_run(out)
+
+
+def same_in_simulation(run: store.RunData, simulated: store.RunData) -> None:
+    assert simulated.weights.tobytes() == run.weights.tobytes()
+    assert run.result is not None and simulated.result is not None
+    for key in ("meta_test", "showcase"):
+        assert simulated.result[key] == run.result[key]
+    for key in ("bytes_down", "bytes_up", "bytes_samples"):
+        assert simulated.result[key] == pytest.approx(run.result[key], rel=0.01)
+
+
 @pytest.mark.usefixtures("built_once")
 def test_a_folder_is_trained_on_whichever_devices_there_are(file: Path, tmp_path: Path) -> None:
     run = train(file, tmp_path / "run", "run.devices_per_round=2")
@@ -97,6 +111,7 @@ def test_a_folder_is_trained_on_whichever_devices_there_are(file: Path, tmp_path
     assert run.result["bytes_samples"] > 0
     again = train(file, tmp_path / "again", "run.devices_per_round=2", url="native:1")
     assert again.weights.tobytes() == run.weights.tobytes()
+    same_in_simulation(run, simulate(file, tmp_path / "simulated", "run.devices_per_round=2"))
     page = report.write(run.path).read_text()
     assert "Your own data" in page and "12 splits of 1 client" in page and "labelled samples" in page
     assert run.result["showcase"]["d"] == [0, 1, 2, 4, 6] and run.result["showcase"]["accuracy"][-1] > 0.95
@@ -154,6 +169,7 @@ def test_boards_train_on_what_an_own_source_makes_and_unseen_clients_adapt_with_
     assert run.manifest["source"] == "own" and str(tmp_path / "source.cpp") in run.experiment_text
     again = train(file, tmp_path / "again", *own, url="native:1")
     assert again.weights.tobytes() == run.weights.tobytes()
+    same_in_simulation(run, simulate(file, tmp_path / "simulated", *own))
     setup = runner.set_up(run.experiment(), "run", None)
     assert len(runner.adapt(setup, ["native:1"], run.weights, range(2), Quiet())["clients"]) == 2
 
@@ -218,6 +234,14 @@ def test_a_changed_header_of_the_source_is_compiled_again(file: Path) -> None:
     first = runner.build(experiment, "test", "native").program.read_bytes()
     (file.parent / "shared" / "header.hpp").write_text("#pragma once\nconstexpr float kHigh = 1.5f;\n")
     assert runner.build(experiment, "test", "native").program.read_bytes() != first
+
+
+def test_a_simulation_too_is_compiled_again_for_a_changed_header(file: Path, tmp_path: Path) -> None:
+    own = ("task.source=source.cpp", "run.clients=9", "run.rounds=3", "evaluation.tasks=2")
+    first = simulate(file, tmp_path / "first", *own)
+    header = tmp_path / "shared" / "header.hpp"
+    header.write_text(header.read_text().replace("1.0f", "0.5f"))
+    assert simulate(file, tmp_path / "second", *own).weights.tobytes() != first.weights.tobytes()
 
 
 def test_a_source_that_does_not_compile_is_shown_with_the_compilers_words(file: Path) -> None:

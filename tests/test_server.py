@@ -11,6 +11,7 @@ import pytest
 from small_runs import SINE, Quiet, manifest, needs_qemu, sine
 
 from tinymetafed import runner, server
+from tinymetafed.device import DeviceClients
 from tinymetafed.fleet import Fleet
 from tinymetafed.learn.delta import Sparse
 from tinymetafed.learn.weights import Floats, initial, sha256
@@ -30,7 +31,8 @@ def training(
     setup = runner.set_up(experiment, str(SINE), None)
     first = initial(setup.manifest, experiment.run.seed, experiment.model.init) if weights is None else weights
     with runner.running(experiment, str(SINE), [url], Quiet(), faults=faults.parse(plan) if plan else None) as fleet:
-        yield fleet, server.rounds(setup.strategy, setup.task, fleet, first, start)
+        clients = DeviceClients(fleet, setup.strategy, setup.task)
+        yield fleet, server.rounds(setup.strategy, setup.task, clients, first, start)
 
 
 def weights_of(url: str, rounds: int, plan: str = "") -> str:

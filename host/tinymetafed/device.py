@@ -1,16 +1,26 @@
-"""One client's part on one device: weights down, training, and what comes back."""
+"""Clients on devices: weights down, training, and what comes back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from tinymetafed_codegen.protocol import Phase, Program, Progress, SampleSet
+import numpy as np
 
+from tinymetafed_codegen.protocol import Phase, Program, Progress, SampleSet, Status
+
+from .clients import Adapted
+from .fleet import Fleet, Served
 from .learn import delta
 from .learn.delta import Sparse
 from .learn.downlink import Segment
+from .learn.strategy import TinyMetaFed
 from .learn.tasks import Samples, Task
+from .learn.weights import Floats
+from .link.device import Device
+from .link.errors import TrainingFailed
+from .link.exchange import Traffic
 from .link.messages import Example
 from .link.session import Session
 
@@ -40,6 +50,55 @@ class Job:
         return sum(phase.count * phase.passes for phase in self.phases)
 
 
+class DeviceClients:
+    """The clients of an experiment (clients.Clients), each served by whichever device of a fleet is free."""
+
+    def __init__(self, fleet: Fleet, strategy: TinyMetaFed, task: Task) -> None:
+        self.fleet = fleet
+        self._strategy = strategy
+        self._task = task
+
+    @property
+    def traffic(self) -> Traffic:
+        """All bytes so far, also of sessions that were lost."""
+        return self.fleet.traffic
+
+    @property
+    def devices(self) -> list[dict[str, Any]]:
+        """Every device, also those that are away at the moment."""
+        return [_describe(device) for device in self.fleet.devices]
+
+    def train(
+        self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
+    ) -> list[Served[Sparse]]:
+        """One meta-training round of each client; one whose board is lost is skipped. Raises LinkError, StrategyError."""
+        strategy, phases = self._strategy, self._strategy.training()
+        self.fleet.configure(Program.TRAIN, phases, strategy.top_k, strategy.uplink)
+        download = strategy.download(weights)
+
+        def one(session: Session, client: int) -> Sparse:
+            job = Job(Program.TRAIN, phases, strategy.experiment.run.seed, client, round_)
+            return federate(session, self._task, job, download, strategy.n_global, strategy.top_k).delta
+
+        return self.fleet.map(clients, one, pinned=None if boards is None else boards.__getitem__)
+
+    def adapt(
+        self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None] = lambda: None
+    ) -> list[Adapted]:
+        """Lets each client adapt with its first ``count`` samples. Raises LinkError, StrategyError."""
+        strategy, phases = self._strategy, self._strategy.adaptation(count)
+        self.fleet.configure(Program.ADAPT, phases, 0, strategy.uplink)
+        download = strategy.download(weights)
+
+        def one(session: Session, client: int) -> Adapted:
+            adapted = adapt(session, self._task, Job(Program.ADAPT, phases, strategy.experiment.run.seed, client, 0), download)
+            on_client()
+            return adapted
+
+        # An unseen client lives on no board, so that none is skipped.
+        return [served.outcome for served in self.fleet.map(clients, one) if served.outcome is not None]
+
+
 def federate(session: Session, task: Task, job: Job, weights: list[Segment], n: int, k: int) -> ClientResult:
     """One meta-training round of one client: returns its Top-P% delta of k entries out of n. Raises LinkError, DeltaError."""
     token = session.next_round()
@@ -52,6 +111,22 @@ def federate(session: Session, task: Task, job: Job, weights: list[Segment], n: 
             f"{session.name}: its update is not believed: {error}; the weights are as before, reset the board"
         ) from None
     return ClientResult(job.client, sparse, progress)
+
+
+def adapt(session: Session, task: Task, job: Job, weights: list[Segment]) -> Adapted:
+    """One client's answers on its test samples before and after a program. Raises LinkError."""
+    test = task.test_samples(job.client, job.draw)
+    token = session.next_round()
+    session.load(token, weights)
+    before = _predict(session, task, test)
+    try:
+        run(session, task, job, token)
+    except TrainingFailed as failure:
+        if failure.status not in (Status.NOT_FINITE, Status.OVERFLOW):
+            raise
+        # One client that diverges is a result, a bad one: it scores worst and the others go on.
+        return Adapted(job.client, test, before, np.full_like(before, np.nan))
+    return Adapted(job.client, test, before, _predict(session, task, test))
 
 
 def run(session: Session, task: Task, job: Job, token: int) -> Progress:
@@ -78,3 +153,18 @@ def examples(samples: Samples) -> Iterator[Example]:
     scale = samples.scale if samples.levels is not None else 1.0
     for target, values in zip(samples.targets, inputs, strict=True):
         yield Example(target, values, scale)
+
+
+def _predict(session: Session, task: Task, test: Samples) -> Floats:
+    if test.levels is not None:
+        return session.predict(test.levels, task.output_size, test.scale)
+    return session.predict(test.inputs, task.output_size)
+
+
+def _describe(device: Device) -> dict[str, Any]:
+    return {
+        "url": device.url,
+        "board": device.board,
+        "unique_id": device.hello.unique_id.hex(),
+        "receive_window": device.hello.receive_window,
+    }

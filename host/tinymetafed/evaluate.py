@@ -9,15 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from tinymetafed_codegen.protocol import Program, SampleSet, Status
+from tinymetafed_codegen.protocol import SampleSet
 
-from .device import Job, run
-from .fleet import Fleet
+from .clients import Clients
 from .learn.strategy import TinyMetaFed
 from .learn.tasks import HELD_OUT, Floats, Samples, Task
 from .learn.weights import Floats as Weights
-from .link.errors import TrainingFailed
-from .link.session import Session
 
 _CONSTANT = 1e-3  # outputs that vary by less than this share of the targets' range do not depend on the input
 
@@ -52,16 +49,6 @@ class MetaTest:
         }
 
 
-@dataclass(frozen=True)
-class Adapted:
-    """One client's adaptation: outputs on its test samples before and after."""
-
-    client: int
-    test: Samples
-    before: Floats
-    after: Floats
-
-
 def finite(score: float) -> float | None:
     """A score as JSON can hold it: None for a model that diverged."""
     return score if math.isfinite(score) else None
@@ -80,30 +67,8 @@ def confidence(scores: Sequence[float]) -> float | None:
     return 1.96 * float(np.std(scores, ddof=1)) / math.sqrt(len(scores))
 
 
-def adapt(session: Session, strategy: TinyMetaFed, task: Task, weights: Weights, client: int, count: int) -> Adapted:
-    """Adapts one client on one device with its first ``count`` samples; the program must be configured. Raises LinkError."""
-    test = task.test_samples(client, 0)
-    token = session.next_round()
-    session.load(token, strategy.download(weights))
-    before = _predict(session, task, test)
-    job = Job(Program.ADAPT, strategy.adaptation(count), strategy.experiment.run.seed, client, 0)
-    try:
-        run(session, task, job, token)
-    except TrainingFailed as failure:
-        if failure.status not in (Status.NOT_FINITE, Status.OVERFLOW):
-            raise
-        # One client that diverges is a result, a bad one: it scores worst and the others go on.
-        return Adapted(client, test, before, np.full_like(before, np.nan))
-    return Adapted(client, test, before, _predict(session, task, test))
-
-
-def configure(fleet: Fleet, strategy: TinyMetaFed, count: int) -> None:
-    """Makes devices ready to adapt with ``count`` samples. Raises LinkError."""
-    fleet.configure(Program.ADAPT, strategy.adaptation(count), 0, strategy.uplink)
-
-
 def meta_test(
-    fleet: Fleet,
+    clients: Clients,
     strategy: TinyMetaFed,
     task: Task,
     weights: Weights,
@@ -116,26 +81,13 @@ def meta_test(
     Raises LinkError.
     """
     count = strategy.experiment.task.count(SampleSet.ADAPT) if count is None else count
-    configure(fleet, strategy, count)
-
-    def one(session: Session, client: int) -> tuple[float, float, bool]:
-        adapted = adapt(session, strategy, task, weights, client, count)
-        on_task()
-        return (
-            task.score(adapted.before, adapted.test),
-            task.score(adapted.after, adapted.test),
-            _is_constant(task, adapted.after, adapted.test),
-        )
-
-    served = fleet.map([HELD_OUT + t for t in range(tasks)], one)
-    scores = [each.outcome for each in served if each.outcome is not None]
-    return MetaTest(task.metric, [s[0] for s in scores], [s[1] for s in scores], sum(s[2] for s in scores))
-
-
-def _predict(session: Session, task: Task, test: Samples) -> Floats:
-    if test.levels is not None:
-        return session.predict(test.levels, task.output_size, test.scale)
-    return session.predict(test.inputs, task.output_size)
+    adapted = clients.adapt(weights, [HELD_OUT + t for t in range(tasks)], count, on_task)
+    return MetaTest(
+        task.metric,
+        [task.score(each.before, each.test) for each in adapted],
+        [task.score(each.after, each.test) for each in adapted],
+        sum(_is_constant(task, each.after, each.test) for each in adapted),
+    )
 
 
 def _is_constant(task: Task, outputs: Floats, test: Samples) -> bool:

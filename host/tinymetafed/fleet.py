@@ -153,8 +153,11 @@ class Fleet:
         return sum((device.traffic for device in self.devices), Traffic())
 
     def configure(self, program: Program, phases: Sequence[Phase], top_k: int, uplink: int) -> None:
-        """Sets a program on every device, and later on each one that comes back. Raises LinkError."""
-        self._programs[program] = (tuple(phases), top_k, uplink)
+        """Sets a program on every device, unless it is set, and later on each one that comes back. Raises LinkError."""
+        wanted = (tuple(phases), top_k, uplink)
+        if self._programs.get(program) == wanted:
+            return
+        self._programs[program] = wanted
         for member in self._members:
             if not member.up:
                 continue

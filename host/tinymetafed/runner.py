@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,8 @@ from tinymetafed_codegen.protocol import PROTOCOL_VERSION, SampleSet
 from tinymetafed_codegen.spec import Experiment, FolderTask, OmniglotTask, dump
 
 from . import evaluate, export, firmware, project, server, store
+from .clients import Clients
+from .device import DeviceClients
 from .evaluate import Collapsed
 from .firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
 from .fleet import Fleet
@@ -33,10 +35,12 @@ from .learn.weights import Floats, initial, sha256
 from .link.device import Device
 from .link.faults import FaultPlan
 from .link.launch import DeviceUrlError, launch, parse, require
-from .link.session import Session
 from .server import Round
+from .simulate import SimulatedClients
+from .simulator import open_simulator
 from .store import Json, RunData, RunStore, StoreError
 
+TEST_URL = "native:2"  # where unseen clients adapt unless somebody says otherwise
 SHOTS = (1, 2, 4, 8, 16)  # samples per class of Omniglot's accuracy curve (paper, Table 5)
 
 
@@ -126,14 +130,49 @@ def running(
         yield Fleet(devices, on_event=observer.event)
 
 
+class Site(Protocol):
+    """Where a session of a run takes place."""
+
+    def open(self, setup: Setup, observer: Observer) -> AbstractContextManager[tuple[Clients, Clients]]:
+        """The clients to train and those to test on, ready to work. Raises LinkError, FirmwareError, SpecError."""
+
+
 @dataclass(frozen=True)
-class Site:
-    """Where a session of a run takes place: URLs to train and to test on, and what is done to the training lines."""
+class OnDevices:
+    """URLs to train and to test on, and what is done to the training lines."""
 
     urls: Sequence[str]
     test_urls: Sequence[str]
     faults: FaultPlan | None = None
     record: Path | None = None
+
+    @contextmanager
+    def open(self, setup: Setup, observer: Observer) -> Iterator[tuple[Clients, Clients]]:
+        """Builds, starts and checks the devices; stops them at the end."""
+        require([*parse(self.urls), *parse(self.test_urls)])
+        if shared := {spec.url for spec in parse(self.urls) if spec.kind == "serial"} & set(self.test_urls):
+            raise DeviceUrlError(f"{', '.join(sorted(shared))}: given both to train and to test on; a port serves one session")
+        strategy, task = setup.strategy, setup.task
+        with (
+            running(setup.experiment, setup.source, self.urls, observer, faults=self.faults, record=self.record) as fleet,
+            running(setup.experiment.streamed, setup.source, self.test_urls, observer) as testers,
+        ):
+            yield DeviceClients(fleet, strategy, task), DeviceClients(testers, strategy, task)
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """This process, on so many threads."""
+
+    threads: int
+
+    @contextmanager
+    def open(self, setup: Setup, observer: Observer) -> Iterator[tuple[Clients, Clients]]:
+        """Compiles the kernels, unless that has been done."""
+        observer.stage("compiling the simulation")
+        simulator = open_simulator(setup.experiment, setup.source, self.threads)
+        clients = SimulatedClients(simulator, setup.strategy, setup.task)
+        yield clients, clients
 
 
 def train(
@@ -152,15 +191,13 @@ def train(
     Raises LinkError, FirmwareError, DeltaError, StoreError; Collapsed when the network no longer depends on its input.
     Whatever ends it early, every finished round is in the store, and ``resume`` continues after it.
     """
-    experiment, site = setup.experiment, Site(urls, test_urls, faults, record)
-    weights = initial(setup.manifest, experiment.run.seed, experiment.model.init)
-    asked = {"devices": list(urls), "test_devices": list(test_urls), "data": None if setup.data is None else str(setup.data)}
-    asked["data_sha256"] = setup.task.data_sha256
-    started = time.monotonic()
-    with _fleets(setup, site, observer) as (fleet, testers):
-        manifest = manifest_of(experiment, setup.source, fleet.devices[0].board)
-        with store.create(out, experiment, manifest, weights, {**asked, "facts": dict(facts or {})}) as run:
-            return _Training(setup, run, fleet, testers, observer).complete(time.monotonic() - started)
+    asked = {"devices": list(urls), "test_devices": list(test_urls), "facts": dict(facts or {})}
+    return _begin(setup, OnDevices(urls, test_urls, faults, record), asked, out, observer)
+
+
+def simulate(setup: Setup, threads: int, out: Path, observer: Observer) -> dict[str, Any]:
+    """As ``train``, with all clients in this process."""
+    return _begin(setup, Simulated(threads), {"devices": [], "test_devices": [TEST_URL], "facts": {}}, out, observer)
 
 
 def resume(
@@ -177,6 +214,35 @@ def resume(
 
     Returns the result of the whole run. Raises as ``train``.
     """
+
+    def site(asked: Json) -> Site:
+        if not urls and not asked["devices"]:
+            raise StoreError(
+                f"{path}: this run was begun as a simulation; continue it with tinymetafed simulate --resume {path}, or say "
+                "with --device where its clients are now"
+            )
+        return OnDevices(urls or asked["devices"], test_urls or asked["test_devices"], faults, record)
+
+    return _continue(path, site, data, observer)
+
+
+def resume_simulated(path: Path, threads: int, observer: Observer, *, data: Path | None = None) -> dict[str, Any]:
+    """Continues any run after its last finished round, with all clients in this process. Raises as ``train``."""
+    return _continue(path, lambda asked: Simulated(threads), data, observer)
+
+
+def _begin(setup: Setup, site: Site, asked: dict[str, Any], out: Path, observer: Observer) -> dict[str, Any]:
+    experiment = setup.experiment
+    weights = initial(setup.manifest, experiment.run.seed, experiment.model.init)
+    asked |= {"data": None if setup.data is None else str(setup.data), "data_sha256": setup.task.data_sha256}
+    started = time.monotonic()
+    with site.open(setup, observer) as (trainers, testers):
+        manifest = manifest_of(experiment, setup.source, trainers.devices[0]["board"])
+        with store.create(out, experiment, manifest, weights, asked) as run:
+            return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
+
+
+def _continue(path: Path, site: Callable[[Json], Site], data: Path | None, observer: Observer) -> dict[str, Any]:
     started = time.monotonic()
     with store.reopen(path) as run:
         past = run.read()
@@ -186,13 +252,11 @@ def resume(
             return dict(past.result)
         if run.warning:
             observer.event(run.warning)
-        asked = past.run["asked"]
-        site = Site(urls or asked["devices"], test_urls or asked["test_devices"], faults, record)
         setup = set_up(past.experiment(), str(path / "experiment.toml"), data or past.data)
         same_model(setup, past)
         _same_data(setup, past)
-        with _fleets(setup, site, observer) as (fleet, testers):
-            return _Training(setup, run, fleet, testers, observer).complete(time.monotonic() - started)
+        with site(past.run["asked"]).open(setup, observer) as (trainers, testers):
+            return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
 
 
 def same_model(setup: Setup, run: RunData) -> None:
@@ -214,26 +278,13 @@ def _same_data(setup: Setup, run: RunData) -> None:
         )
 
 
-@contextmanager
-def _fleets(setup: Setup, site: Site, observer: Observer) -> Iterator[tuple[Fleet, Fleet]]:
-    """The devices to train on and those to test on."""
-    require([*parse(site.urls), *parse(site.test_urls)])
-    if shared := {spec.url for spec in parse(site.urls) if spec.kind == "serial"} & set(site.test_urls):
-        raise DeviceUrlError(f"{', '.join(sorted(shared))}: given both to train and to test on; a port serves one session")
-    with (
-        running(setup.experiment, setup.source, site.urls, observer, faults=site.faults, record=site.record) as fleet,
-        running(setup.experiment.streamed, setup.source, site.test_urls, observer) as testers,
-    ):
-        yield fleet, testers
-
-
 class _Training:
     """What is left of a run: it asks the store what has been done, does the rest, and writes down each step as it ends."""
 
-    def __init__(self, setup: Setup, run: RunStore, fleet: Fleet, testers: Fleet, observer: Observer) -> None:
+    def __init__(self, setup: Setup, run: RunStore, trainers: Clients, testers: Clients, observer: Observer) -> None:
         self._setup, self._strategy, self._plan = setup, setup.strategy, setup.experiment
-        self._run, self._fleet, self._testers, self._observer = run, fleet, testers, observer
-        self._known = [_describe(device) for device in fleet.devices]
+        self._run, self._trainers, self._testers, self._observer = run, trainers, testers, observer
+        self._known = trainers.devices
 
     def complete(self, start_seconds: float) -> dict[str, Any]:
         """Goes through to the run's end and returns its result; whatever happens, weights.npz is that of the last round."""
@@ -262,7 +313,7 @@ class _Training:
         if past.trained == rounds:
             return
         boards = self._boards(past)
-        for done in server.rounds(self._strategy, self._setup.task, self._fleet, past.weights, past.trained, boards):
+        for done in server.rounds(self._strategy, self._setup.task, self._trainers, past.weights, past.trained, boards):
             self._write(done)
             self._observer.advance()
             if self._due(done.index + 1):
@@ -278,8 +329,7 @@ class _Training:
 
     def _write(self, done: Round) -> None:
         """Commits a round."""
-        devices = [_describe(device) for device in self._fleet.devices]
-        joined = [device for device in devices if device not in self._known]
+        joined = [device for device in self._trainers.devices if device not in self._known]
         self._known += joined
         entry = {
             "round": done.index,
@@ -390,21 +440,18 @@ def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[
     strategy, task = setup.strategy, setup.task
     count = setup.experiment.task.count(SampleSet.ADAPT)
     with running(setup.experiment.streamed, setup.source, urls, observer) as fleet:
-        evaluate.configure(fleet, strategy, count)
         observer.stage("adapting unseen clients", len(clients))
-
-        def one(session: Session, client: int) -> dict[str, Any]:
-            shown = evaluate.adapt(session, strategy, task, weights, HELD_OUT + client, count)
-            observer.advance()
-            return {
-                "client": client,
-                "task": task.describe(HELD_OUT + client),
-                "before": evaluate.finite(task.score(shown.before, shown.test)),
-                "after": evaluate.finite(task.score(shown.after, shown.test)),
-            }
-
-        # An unseen client lives on no board, so that none is skipped.
-        rows = [served.outcome for served in fleet.map(clients, one) if served.outcome is not None]
+        unseen = [HELD_OUT + client for client in clients]
+        adapted = DeviceClients(fleet, strategy, task).adapt(weights, unseen, count, observer.advance)
+    rows: list[dict[str, Any]] = [
+        {
+            "client": each.client - HELD_OUT,
+            "task": task.describe(each.client),
+            "before": evaluate.finite(task.score(each.before, each.test)),
+            "after": evaluate.finite(task.score(each.after, each.test)),
+        }
+        for each in adapted
+    ]
     return {
         "metric": task.metric,
         "samples": count,
@@ -414,7 +461,7 @@ def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[
     }
 
 
-def showcase(setup: Setup, fleet: Fleet, weights: Floats, observer: Observer) -> dict[str, Any]:
+def showcase(setup: Setup, clients: Clients, weights: Floats, observer: Observer) -> dict[str, Any]:
     """What the report draws of new clients: accuracy over the samples they adapt with, or the first one's predictions."""
     strategy, task, spec = setup.strategy, setup.task, setup.experiment.task
     if task.metric == "accuracy":
@@ -423,7 +470,7 @@ def showcase(setup: Setup, fleet: Fleet, weights: Floats, observer: Observer) ->
         shots = SHOTS if per_class else [s for s in (1 << i for i in range(16)) if s < spec.adapt] + [spec.adapt]
         observer.stage("accuracy over samples", len(shots) * tasks)
         counts = [s * task.output_size if per_class else s for s in shots]
-        tests = [evaluate.meta_test(fleet, strategy, task, weights, tasks, n, observer.advance) for n in counts]
+        tests = [evaluate.meta_test(clients, strategy, task, weights, tasks, n, observer.advance) for n in counts]
         scores = [tests[0].before, *(test.after for test in tests)]
         return {
             "samples": "labelled samples per class" if per_class else "labelled samples",
@@ -434,10 +481,7 @@ def showcase(setup: Setup, fleet: Fleet, weights: Floats, observer: Observer) ->
             "n_clients": min(tasks, task.unseen_clients),
         }
     count = spec.count(SampleSet.ADAPT)
-    evaluate.configure(fleet, strategy, count)
-    (served,) = fleet.map([HELD_OUT], lambda session, client: evaluate.adapt(session, strategy, task, weights, client, count))
-    shown = served.outcome
-    assert shown is not None  # only a client that lives on a board can be skipped
+    (shown,) = clients.adapt(weights, [HELD_OUT], count)
     if task.name != "sine":
         truth, before, after = (values.ravel().tolist() for values in (shown.test.targets, shown.before, shown.after))
         return {"client": task.describe(HELD_OUT), "true": truth, "before": before, "after": after}
@@ -463,13 +507,4 @@ def versions() -> dict[str, str]:
         "pyserial": version("pyserial"),
         "platformio": version("platformio"),
         "system": platform.platform(),
-    }
-
-
-def _describe(device: Device) -> dict[str, Any]:
-    return {
-        "url": device.url,
-        "board": device.board,
-        "unique_id": device.hello.unique_id.hex(),
-        "receive_window": device.hello.receive_window,
     }

@@ -9,17 +9,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tinymetafed_codegen.protocol import Program
-
-from .device import ClientResult, Job, federate
-from .fleet import Fleet, Served
+from .clients import Clients
+from .fleet import Served
 from .learn.delta import Sparse
-from .learn.downlink import Segment
 from .learn.strategy import TinyMetaFed
 from .learn.tasks import Task
 from .learn.weights import Floats
 from .link.exchange import Traffic
-from .link.session import Session
 
 
 @dataclass(frozen=True)
@@ -50,31 +46,23 @@ class Round:
 def rounds(
     strategy: TinyMetaFed,
     task: Task,
-    fleet: Fleet,
+    clients: Clients,
     weights: Floats,
     start: int = 0,
     boards: Sequence[bytes] | None = None,
 ) -> Iterator[Round]:
     """Meta-trains from round ``start`` on, whose ``weights`` [n_global] are given, to the run's end.
 
-    Which device serves which client never reaches the result. ``boards``: unique ids of the boards that are the clients, for
+    Where the clients are never reaches the result. ``boards``: unique ids of the boards that are the clients, for
     only they have their data; one that is lost is skipped. None: any board serves any client. Raises LinkError, StrategyError.
     """
-    experiment = strategy.experiment
-    phases = strategy.training()
-    before = fleet.traffic  # with what configuring takes, so that a run's sums leave nothing out
-    fleet.configure(Program.TRAIN, phases, strategy.top_k, strategy.uplink)
-    for index in range(start, experiment.run.rounds):
+    end = strategy.experiment.run.rounds
+    before = clients.traffic  # with what configuring takes, so that a run's sums leave nothing out
+    for index in range(start, end):
         began = time.monotonic()
-        clients = strategy.clients(index, task.clients if boards is None else len(boards))
-        download = strategy.download(weights)
-
-        def one_client(session: Session, client: int, index: int = index, download: list[Segment] = download) -> ClientResult:
-            job = Job(Program.TRAIN, phases, experiment.run.seed, client, index)
-            return federate(session, task, job, download, strategy.n_global, strategy.top_k)
-
-        served = fleet.map(clients, one_client, pinned=None if boards is None else boards.__getitem__)
-        deltas = [each.outcome.delta for each in served if each.outcome is not None]
+        chosen = strategy.clients(index, task.clients if boards is None else len(boards))
+        served = clients.train(weights, chosen, index, boards)
+        deltas = [each.outcome for each in served if each.outcome is not None]
         moved = strategy.update(weights, deltas, index) if deltas else weights
         change = float(np.linalg.norm(moved.astype(np.float64) - weights))
         weights = moved
@@ -82,12 +70,12 @@ def rounds(
             index=index,
             weights=weights,
             alpha=float(strategy.alpha(index)),
-            contributions=[_contribution(client, each) for client, each in zip(clients, served, strict=True)],
-            traffic=fleet.traffic - before,
+            contributions=[_contribution(client, each) for client, each in zip(chosen, served, strict=True)],
+            traffic=clients.traffic - before,
             seconds=time.monotonic() - began,
             change=change,
         )
-        before = fleet.traffic
+        before = clients.traffic
 
 
 def digest(delta: Sparse) -> str:
@@ -96,8 +84,8 @@ def digest(delta: Sparse) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _contribution(client: int, served: Served[ClientResult]) -> Contribution:
-    delta = served.outcome.delta if served.outcome is not None else None
+def _contribution(client: int, served: Served[Sparse]) -> Contribution:
+    delta = served.outcome
     return Contribution(
         client=client,
         device=served.device,

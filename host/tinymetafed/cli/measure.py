@@ -1,4 +1,4 @@
-"""Commands that measure: bench kernels, bench memory, bench wire."""
+"""Commands that measure: bench kernels, bench memory, bench simulation, bench wire."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from tinymetafed_codegen import spec
+from tinymetafed_codegen.locate import find
 
-from .. import bench, kernel_cost
+from .. import bench, kernel_cost, simulation_cost, simulator
 from .. import memory as footprint
 from ..progress import watching
-from .options import ExperimentArgument, JsonOption, SetOption, UsageError
+from .options import ExperimentArgument, JsonOption, SetOption, ThreadsOption, UsageError
 
 
 class Optimization(StrEnum):
@@ -92,6 +93,38 @@ def memory(
         columns = ("flash", "flash_available", "static", "stack", "ram", "ram_available")
         table.add_row(each["model"], each["board"], *(f"{each[column]:,}" for column in columns))
     Console().print(table)
+
+
+def simulation(
+    experiment: Annotated[Path | None, typer.Argument(help="Experiment file; default: examples/sine.toml.")] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="A vector unit of this machine, or scalar; default: the one that simulate uses.")
+    ] = None,
+    threads: ThreadsOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Measure how fast the simulation trains on this machine, beside textbook kernels."""
+    file = experiment or find("examples") / "sine.toml"
+    if unit is not None and unit not in simulator.units():
+        raise UsageError(f"--unit {unit}: this machine has {', '.join(simulator.units())}")
+    with watching() as watch:
+        figures = simulation_cost.simulation(spec.load(file, set_ or ()), str(file), unit, threads or 1, watch)
+    if json_:
+        print(json.dumps(figures))
+        return
+    table = Table(title=f"{file}: one training step of one client", title_justify="left")
+    table.add_column("kernels")
+    table.add_column("µs", justify="right")
+    where = f"{figures['isa']}, {figures['lanes']} clients at once, {figures['threads']} thread(s)"
+    table.add_row(f"generated, {where}", f"{figures['us_per_client_step']:.3f}")
+    table.add_row("generated, one client after the other, 1 thread", f"{figures['single_us']:.3f}")
+    if figures["textbook_us"] is not None:
+        table.add_row("textbook, one client after the other, 1 thread", f"{figures['textbook_us']:.3f}")
+    console = Console()
+    console.print(table)
+    if figures["ratio"] is not None:
+        console.print(f"  {figures['ratio']:.1f} times as fast as textbook kernels.", highlight=False)
 
 
 def wire(

@@ -30,3 +30,9 @@ DeviceOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=1024, help="Threads to simulate on; the result does not depend on it. [default: all; to measure 1]"
+    ),
+]

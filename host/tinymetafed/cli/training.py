@@ -1,9 +1,10 @@
-"""Commands that train and adapt: train, adapt, demo."""
+"""Commands that train and adapt: train, simulate, adapt, demo."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
 import shlex
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from ..evaluate import Collapsed
 from ..link import faults
 from ..link.errors import LaunchError, LinkError, TrainingFailed
 from ..progress import notes, watching
-from .options import DataOption, DeviceOption, JsonOption, SetOption, UsageError
+from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption, UsageError
 
 
 def train(
@@ -63,20 +64,13 @@ def train(
         chosen = spec.load(experiment, set_ or ())
         setup = runner.set_up(chosen, str(experiment), data)
         folder = out or _new_run(experiment.stem)
-        urls, test_urls = device or ["native:2"], [test_device or "native:2"]
+        urls, test_urls = device or ["native:2"], [test_device or runner.TEST_URL]
         with store.claimed(folder), _resumable(folder, device, test_device), watching() as watch:
             result = runner.train(setup, urls, test_urls, folder, watch, faults=disturbance, record=record)
     else:
         folder = resume
         _refuse_with_resume(set_, out)
-        run = store.read_run(folder)
-        if experiment is not None and spec.load(experiment) != run.experiment():
-            raise store.StoreError(
-                f"{experiment}: not the experiment of {folder}, which cannot change on the way; leave it out to continue that "
-                "run, or leave --resume out to begin another"
-            )
-        if run.result is not None:
-            notes.print(f"{folder}: finished already, with all of its {run.trained} rounds.", highlight=False, soft_wrap=True)
+        _same_experiment(experiment, folder)
         with _resumable(folder, device, test_device, data), watching() as watch:
             result = runner.resume(
                 folder,
@@ -88,6 +82,53 @@ def train(
                 record=record,
             )
     _finish(result, folder, json_)
+
+
+def simulate(
+    experiment: Annotated[
+        Path | None, typer.Argument(help="Experiment file, for instance examples/sine.toml; --resume needs none.")
+    ] = None,
+    data: DataOption = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to create; default runs/NAME-DATE-TIME.")] = None,
+    set_: SetOption = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Run folder, also of train, to continue after its last finished round; ends with the same weights."),
+    ] = None,
+    threads: ThreadsOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Meta-train in this process, many clients at once, without devices: the same run folder and the very weights of train.
+
+    tinymetafed simulate examples/sine.toml --set run.devices_per_round=16
+    """
+    count = threads or len(os.sched_getaffinity(0))
+    if resume is None:
+        if experiment is None:
+            raise UsageError("give an experiment file, for instance examples/sine.toml, or --resume RUN; see --help")
+        setup = runner.set_up(spec.load(experiment, set_ or ()), str(experiment), data)
+        folder = out or _new_run(experiment.stem)
+        with store.claimed(folder), _resumable(folder, command="simulate"), watching() as watch:
+            result = runner.simulate(setup, count, folder, watch)
+    else:
+        folder = resume
+        _refuse_with_resume(set_, out)
+        _same_experiment(experiment, folder)
+        with _resumable(folder, data=data, command="simulate"), watching() as watch:
+            result = runner.resume_simulated(folder, count, watch, data=data)
+    _finish(result, folder, json_)
+
+
+def _same_experiment(experiment: Path | None, folder: Path) -> None:
+    """Checks what is said beside --resume; says so where there is nothing left to do."""
+    run = store.read_run(folder)
+    if experiment is not None and spec.load(experiment) != run.experiment():
+        raise store.StoreError(
+            f"{experiment}: not the experiment of {folder}, which cannot change on the way; leave it out to continue that "
+            "run, or leave --resume out to begin another"
+        )
+    if run.result is not None:
+        notes.print(f"{folder}: finished already, with all of its {run.trained} rounds.", highlight=False, soft_wrap=True)
 
 
 def _refuse_with_resume(set_: Sequence[str] | None, out: Path | None) -> None:
@@ -160,14 +201,18 @@ def demo(
 
 @contextmanager
 def _resumable(
-    folder: Path, devices: Sequence[str] | None = None, test_device: str | None = None, data: Path | None = None
+    folder: Path,
+    devices: Sequence[str] | None = None,
+    test_device: str | None = None,
+    data: Path | None = None,
+    command: str = "train",
 ) -> Iterator[None]:
     """Says how to continue a run that was interrupted, or whose devices went away; a collapsed one gets its page."""
     try:
         yield
     except (KeyboardInterrupt, LinkError, LaunchError) as end:
         if (folder / "run.db").is_file() and not isinstance(end, TrainingFailed):  # which would fail again
-            words = ["tinymetafed", "train", "--resume", str(folder)]
+            words = ["tinymetafed", command, "--resume", str(folder)]
             words += [word for url in devices or () for word in ("--device", url)]
             words += ["--test-device", test_device] if test_device else []
             words += ["--data", str(data)] if data else []

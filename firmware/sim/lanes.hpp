@@ -1,0 +1,51 @@
+// The scalar types that the simulator runs the kernels over: float, and a vector with a client per lane.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/elementary.hpp"
+
+namespace tmf::sim {
+
+// As wide as the machine's unit: a wider type works too, many times slower.
+constexpr uint32_t kLanes = TMF_LANES;
+
+#if TMF_LANES > 1
+typedef float Floats __attribute__((vector_size(4 * TMF_LANES)));
+typedef uint32_t Bits __attribute__((vector_size(4 * TMF_LANES)));
+#else
+using Floats = float;  // no vector unit
+#endif
+
+template <typename T>
+constexpr uint32_t kWidth = sizeof(T) / sizeof(float);
+
+// Numbers of one lane, kWidth<T> floats apart.
+template <typename T>
+float get(const T* place, uint32_t lane) {
+  float value;
+  std::memcpy(&value, reinterpret_cast<const char*>(place) + sizeof(float) * lane, sizeof value);
+  return value;
+}
+
+template <typename T>
+void put(T* place, uint32_t lane, float value) {
+  std::memcpy(reinterpret_cast<char*>(place) + sizeof(float) * lane, &value, sizeof value);
+}
+
+}  // namespace tmf::sim
+
+#if TMF_LANES > 1
+namespace tmf::kernels {
+
+template <>
+struct Elementary<sim::Floats> {
+  using Floats = sim::Floats;
+  static Floats exp(Floats x) { return exp_lanes<Floats, sim::Bits>(x); }
+  static Floats tanh(Floats x) { return tanh_lanes<Floats, sim::Bits>(x); }
+  static Floats sqrt(Floats x) { return sqrt_lanes<Floats, sim::Bits>(x); }
+};
+
+}  // namespace tmf::kernels
+#endif

@@ -1,0 +1,347 @@
+// Many clients in one process: what Learner does for one, over a vector with a client per lane, groups of lanes over threads.
+#include <atomic>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "board.hpp"
+#include "delta_codec.hpp"
+#include "frame.hpp"
+#include "half.hpp"
+#include "lanes.hpp"
+#include "model.hpp"
+#include "source.hpp"
+
+namespace tmf::sim {
+
+using protocol::Dtype;
+
+// --- What host/tinymetafed/simulate.py passes, field by field ---
+
+// Consecutive steps of one kind, with the samples of all clients in client order.
+struct Phase {
+  const uint8_t* levels;  // [clients][count][kInputSize] bytes that count `scale`, or nullptr where there are
+  const float* inputs;    // numbers of the same shape
+  const float* targets;   // [clients][count][kTargetSize]
+  float scale;
+  float learning_rate;
+  float output_clamp;
+  uint32_t variant;
+  uint32_t count;
+  uint32_t passes;
+};
+
+struct Work {
+  const float* received;  // [kGlobalCount], as a device holds them
+  const Phase* phases;
+  uint32_t phase_count;
+  uint32_t clients;
+  uint32_t threads;
+  uint32_t lanes;    // kLanes, or 1 to run one client after the other
+  uint8_t* faults;   // [clients], Status of each one's training
+};
+
+// A round's updates, and what they would take on the wire.
+struct Updates {
+  uint32_t top_k;
+  uint32_t uplink;  // Dtype
+  int64_t* indices;      // [clients][top_k]
+  float* values;         // [clients][top_k], as the host reads them
+  uint32_t* chunks;      // [clients], messages
+  uint32_t* chunk_bytes;   // [clients], all of them with their framing
+  uint32_t* sample_bytes;  // [clients], of its samples as messages; nullptr where they do not travel
+};
+
+// Test inputs of all clients, rows each, and the outputs before and after training.
+struct Test {
+  const uint8_t* levels;  // [clients][rows][kInputSize], or nullptr
+  const float* inputs;
+  float scale;
+  uint32_t rows;
+  float* before;  // [clients][rows][kOutputSize]
+  float* after;
+};
+
+// A chunk's entries as the host reads them, see delta_codec.hpp.
+void read_chunk(const protocol::Delta& header, const uint8_t* data, size_t size, int64_t* indices, float* values) {
+  const Dtype dtype = static_cast<Dtype>(header.dtype);
+  const size_t width = dtype == Dtype::kF32 ? 4 : dtype == Dtype::kF16 ? 2 : 1;
+  size_t at = 0;  // in bits
+  const auto bit = [&] { return data[at / 8] >> (at % 8) & 1u; };
+  const auto bits = [&](uint32_t count) {
+    uint32_t value = 0;
+    for (uint32_t i = 0; i < count; ++i, ++at) value |= bit() << i;
+    return value;
+  };
+  int64_t next = header.base;
+  Reader wire(data + size - header.count * width, header.count * width);
+  for (uint32_t i = 0; i < header.count; ++i) {
+    const bool is_bitmap = header.coding == static_cast<uint8_t>(protocol::Coding::kBitmap);
+    const uint32_t most = is_bitmap ? UINT32_MAX : protocol::kRiceEscape;
+    uint32_t run = 0;  // of zeros, or of Rice's ones
+    while (run < most && bit() != (is_bitmap ? 1u : 0u)) ++run, ++at;
+    const bool is_escaped = run == most;
+    if (!is_escaped) ++at;
+    next += is_bitmap ? run : is_escaped ? bits(protocol::kRiceRawBits) : run << header.coding | bits(header.coding);
+    indices[i] = next++;
+    switch (dtype) {
+      case Dtype::kF16: values[i] = from_f16(wire.u16()); break;
+      case Dtype::kI8: values[i] = static_cast<float>(static_cast<int8_t>(wire.u8())) * header.scale; break;
+      default: values[i] = wire.f32(); break;
+    }
+  }
+}
+
+// What a message of this type to payload takes on the wire: COBS, CRC and delimiter; the CRC counted as if it held no zero.
+uint32_t wire_bytes(const uint8_t* body, size_t size) {
+  constexpr uint32_t kLongestRun = 254;
+  uint32_t codes = 1, run = 0;
+  for (size_t i = 0; i < size; ++i) {
+    run = body[i] == 0 ? 0 : run + 1;
+    if (run == kLongestRun) ++codes, run = 0;
+  }
+  codes += run + protocol::kFrameCrcBytes > kLongestRun;
+  return static_cast<uint32_t>(size + protocol::kFrameCrcBytes) + codes + 1;
+}
+
+// What one thread works on.
+template <typename T>
+struct Desk {
+  alignas(64) T weights[model::kStateCount];  // [i][lane]
+  alignas(64) T arena[model::kArenaFloats];
+  float change[model::kGlobalCount];  // of one client
+};
+
+// Clients first, first + 1, ... in the lanes of T; lanes beyond the last client repeat it, and nobody reads them.
+template <typename T>
+class Group {
+ public:
+  using Model = model::Model<T>;
+
+  Group(const Work& work, uint32_t first, Desk<T>& desk)
+      : work_(work), first_(first), size_(work.clients - first < kWidth<T> ? work.clients - first : kWidth<T>), desk_(desk) {}
+
+  void load() {
+    for (uint32_t i = 0; i < model::kGlobalCount; ++i) desk_.weights[i] = work_.received[i] - T{};  // any number, to the bit
+    Model::start_local(desk_.weights);
+    for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) desk_.weights[i] = T{};  // velocities
+  }
+
+  void train() {
+    for (uint32_t n = 0; n < work_.phase_count; ++n) {
+      const Phase& phase = work_.phases[n];
+      const T rate = phase.learning_rate - T{}, clamp = phase.output_clamp - T{};
+      for (uint32_t step = 0; step < phase.count * phase.passes; ++step) {
+        const uint32_t row = step % phase.count;
+        set_input(phase, phase.count, row);
+        for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
+          const float* target = phase.targets + (size_t{client(lane)} * phase.count + row) * model::kTargetSize;
+          for (uint32_t i = 0; i < model::kTargetSize; ++i) put(desk_.arena + model::kTarget + i, lane, target[i]);
+        }
+        switch (static_cast<protocol::Variant>(phase.variant)) {
+          case protocol::Variant::kLocal: Model::step_local(desk_.weights, desk_.arena, rate, clamp); break;
+          case protocol::Variant::kGlobal: Model::step_global(desk_.weights, desk_.arena, rate, clamp); break;
+          case protocol::Variant::kFull: Model::step_full(desk_.weights, desk_.arena, rate, clamp); break;
+        }
+      }
+    }
+    for (uint32_t lane = 0; lane < size_; ++lane) {
+      Status fault = Status::kOk;
+      for (const T& weight : desk_.weights)
+        if (!is_finite(get(&weight, lane))) fault = Status::kNotFinite;
+      work_.faults[first_ + lane] = static_cast<uint8_t>(fault);
+    }
+  }
+
+  void predict(const Test& test, float* outputs) {
+    for (uint32_t row = 0; row < test.rows; ++row) {
+      set_input(test, test.rows, row);
+      Model::forward(desk_.weights, desk_.arena);
+      for (uint32_t lane = 0; lane < size_; ++lane) {
+        float* output = outputs + (size_t{first_ + lane} * test.rows + row) * model::kOutputSize;
+        for (uint32_t i = 0; i < model::kOutputSize; ++i) output[i] = get(desk_.arena + model::kOutput + i, lane);
+      }
+    }
+  }
+
+  // The delta of every client: selected, rounded and framed by the firmware's own code.
+  void send(const Updates& updates) {
+    for (uint32_t lane = 0; lane < size_; ++lane) {
+      uint8_t& fault = work_.faults[first_ + lane];
+      if (fault != static_cast<uint8_t>(Status::kOk)) continue;
+      for (uint32_t i = 0; i < model::kGlobalCount; ++i)
+        desk_.change[i] = get(desk_.weights + i, lane) - work_.received[i];
+      fault = static_cast<uint8_t>(send_one(updates, first_ + lane));
+      if (updates.sample_bytes != nullptr) updates.sample_bytes[first_ + lane] = streamed_bytes(first_ + lane);
+    }
+  }
+
+ private:
+  uint32_t client(uint32_t lane) const { return first_ + (lane < size_ ? lane : size_ - 1); }
+
+  // Every step reads its input anew, for kernels may work in its place. Lane by lane in blocks that stay in the fastest cache.
+  template <typename Source>
+  void set_input(const Source& source, uint32_t rows, uint32_t row) {
+    constexpr uint32_t kBlock = 64;
+    for (uint32_t start = 0; start < model::kInputSize; start += kBlock) {
+      const uint32_t count = model::kInputSize - start < kBlock ? model::kInputSize - start : kBlock;
+      T* const place = desk_.arena + model::kInput + start;
+      for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
+        const size_t at = (size_t{client(lane)} * rows + row) * model::kInputSize + start;
+        if (source.levels != nullptr) {
+          const uint8_t* const from = source.levels + at;
+          for (uint32_t i = 0; i < count; ++i) put(place + i, lane, static_cast<float>(from[i]) * source.scale);
+        } else {
+          const float* const from = source.inputs + at;
+          for (uint32_t i = 0; i < count; ++i) put(place + i, lane, from[i]);
+        }
+      }
+    }
+  }
+
+  Status send_one(const Updates& updates, uint32_t client) {
+    const auto change = [this](uint32_t i) { return desk_.change[i]; };
+    uint32_t histogram[256];
+    DeltaEncoder encoder;
+    const Status frozen =
+        encoder.freeze(change, model::kGlobalCount, updates.top_k, static_cast<uint8_t>(updates.uplink), histogram);
+    if (frozen != Status::kOk) return frozen;
+    uint8_t frame[board::kReceiveWindow];
+    uint8_t* const data = frame + protocol::kFrameHeaderBytes + protocol::Delta::kFixedSize;
+    const size_t capacity = payload_capacity(board::kReceiveWindow) - protocol::Delta::kFixedSize;
+    const size_t first = size_t{client} * updates.top_k;
+    uint32_t rank = 0;
+    while (rank < updates.top_k) {
+      protocol::Delta header;
+      size_t size = 0;
+      const Status encoded = encoder.encode(change, rank, header, data, capacity, size);
+      if (encoded != Status::kOk) return encoded;
+      read_chunk(header, data, size, updates.indices + first + rank, updates.values + first + rank);
+      rank += header.count;
+      Writer head(frame + protocol::kFrameHeaderBytes, protocol::Delta::kFixedSize);
+      header.write(head);
+      frame[0] = frame[1] = 1;  // some type and sequence
+      ++updates.chunks[client];
+      updates.chunk_bytes[client] += wire_bytes(frame, static_cast<size_t>(data - frame) + size);
+    }
+    return Status::kOk;
+  }
+
+  // A client's samples as messages, each as often as it is trained.
+  uint32_t streamed_bytes(uint32_t client) const {
+    constexpr size_t kHead = protocol::kFrameHeaderBytes + protocol::Sample::kFixedSize;
+    uint8_t frame[kHead + sizeof(float) * (model::kTargetSize + model::kInputSize)];
+    uint32_t bytes = 0;
+    for (uint32_t n = 0; n < work_.phase_count; ++n) {
+      const Phase& phase = work_.phases[n];
+      const size_t width = phase.levels != nullptr ? 1 : sizeof(float);
+      for (uint32_t row = 0; row < phase.count; ++row) {
+        const size_t sample = size_t{client} * phase.count + row;
+        const void* const input = phase.levels != nullptr ? static_cast<const void*>(phase.levels + sample * model::kInputSize)
+                                                          : phase.inputs + sample * model::kInputSize;
+        Writer out(frame + protocol::kFrameHeaderBytes, sizeof frame - protocol::kFrameHeaderBytes);
+        protocol::Sample header;
+        header.round = header.step = row;
+        header.dtype = static_cast<uint8_t>(phase.levels != nullptr ? Dtype::kU8 : Dtype::kF32);
+        header.scale = phase.scale;
+        header.write(out);
+        for (uint32_t i = 0; i < model::kTargetSize; ++i) out.f32(phase.targets[sample * model::kTargetSize + i]);
+        out.bytes(static_cast<const uint8_t*>(input), width * model::kInputSize);
+        frame[0] = frame[1] = 1;
+        bytes += phase.passes * wire_bytes(frame, protocol::kFrameHeaderBytes + out.size());
+      }
+    }
+    return bytes;
+  }
+
+  const Work& work_;
+  const uint32_t first_;
+  const uint32_t size_;
+  Desk<T>& desk_;
+};
+
+// Both kinds of desk, made when first used.
+struct Worker {
+  std::unique_ptr<Desk<Floats>> lanes;
+  std::unique_ptr<Desk<float>> single;
+
+  template <typename T>
+  Desk<T>& desk() {
+    auto& place = own<T>();
+    if (place == nullptr) place.reset(new Desk<T>);
+    return *place;
+  }
+
+ private:
+  template <typename T>
+  std::unique_ptr<Desk<T>>& own() {
+    if constexpr (kWidth<T> == 1 && kLanes > 1) return single;
+    else return lanes;
+  }
+};
+
+std::vector<Worker> workers;  // kept from call to call: a desk may be megabytes, which the system would clear each time
+
+template <typename T, typename Part>
+void run_groups(const Work& work, const Part& part) {
+  const uint32_t groups = (work.clients + kWidth<T> - 1) / kWidth<T>;
+  const uint32_t threads = work.threads < groups ? work.threads : groups;
+  if (workers.size() < threads) workers.resize(threads);
+  std::atomic<uint32_t> next{0};
+  const auto serve = [&](Worker& worker) {
+    for (uint32_t group; (group = next++) < groups;) {
+      Group<T> clients(work, group * kWidth<T>, worker.template desk<T>());
+      part(clients);
+    }
+  };
+  std::vector<std::thread> others;
+  for (uint32_t i = 1; i < threads; ++i) others.emplace_back(serve, std::ref(workers[i]));
+  if (threads > 0) serve(workers[0]);
+  for (std::thread& other : others) other.join();
+}
+
+template <typename Part>
+void run(const Work& work, const Part& part) {
+  if (work.lanes > 1) {
+    run_groups<Floats>(work, part);
+  } else {
+    run_groups<float>(work, part);
+  }
+}
+
+}  // namespace tmf::sim
+
+// --- The library's functions; one thread at a time calls them ---
+
+#define TMF_EXPORT extern "C" __attribute__((visibility("default")))
+
+using namespace tmf;  // NOLINT: the library's face
+
+TMF_EXPORT bool on_device() { return source::on_device(); }
+
+// Samples that a board makes itself: [count][kInputSize] and [count][kTargetSize].
+TMF_EXPORT void make_samples(uint32_t seed, uint32_t client, uint32_t draw, uint32_t set, uint32_t count, float* inputs,
+                             float* targets) {
+  for (uint32_t i = 0; i < count; ++i)
+    source::make({seed, client, draw, static_cast<protocol::SampleSet>(set), i}, inputs + i * model::kInputSize,
+                 targets + i * model::kTargetSize);
+}
+
+// One round of every client: train, and send the update.
+TMF_EXPORT void federate(const sim::Work& work, const sim::Updates& updates) {
+  sim::run(work, [&](auto& group) {
+    group.load();
+    group.train();
+    group.send(updates);
+  });
+}
+
+// Every client's outputs, its training, and its outputs after it.
+TMF_EXPORT void adapt(const sim::Work& work, const sim::Test& test) {
+  sim::run(work, [&](auto& group) {
+    group.load();
+    group.predict(test, test.before);
+    group.train();
+    group.predict(test, test.after);
+  });
+}

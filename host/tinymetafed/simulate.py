@@ -1,0 +1,127 @@
+"""Simulated clients: what devices would do and send, done in this process by the same source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from tinymetafed_codegen import protocol
+from tinymetafed_codegen.protocol import Phase, SampleSet, Status
+
+from .clients import Adapted
+from .fleet import Served
+from .learn import downlink
+from .learn.delta import Sparse
+from .learn.downlink import Segment
+from .learn.strategy import TinyMetaFed
+from .learn.tasks import Floats, Task
+from .link.errors import TrainingFailed
+from .link.exchange import Traffic
+from .link.frame import encode
+from .link.messages import load_chunk
+from .simulator import BOARD, Batch, Simulator, Wire
+
+URL = "simulation"  # in the journal, where a device's name stands
+
+
+class SimulatedClients:
+    """The clients of an experiment (clients.Clients), all of them here; bytes are those that a device's line would carry."""
+
+    def __init__(self, simulator: Simulator, strategy: TinyMetaFed, task: Task) -> None:
+        self._simulator = simulator
+        self._strategy = strategy
+        self._task = task
+        self._window: int = simulator.manifest["receive_window"]
+        self._seed = strategy.experiment.run.seed
+        self._streams = not task.on_device(SampleSet.SUPPORT)
+        self.traffic = Traffic()
+
+    @property
+    def devices(self) -> list[dict[str, Any]]:
+        """The simulation stands for all."""
+        return [{"url": URL, "board": BOARD, "unique_id": "", "receive_window": self._window}]
+
+    def train(
+        self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
+    ) -> list[Served[Sparse]]:
+        """One meta-training round of each client. Raises TrainingFailed, StrategyError."""
+        strategy, phases = self._strategy, self._strategy.training()
+        download = strategy.download(weights)
+        received = downlink.decode(download, strategy.n_global)
+        samples = self._samples(clients, round_, phases)
+        outcomes, wire = self._simulator.federate(
+            received, phases, samples, strategy.top_k, strategy.uplink, streamed=self._streams
+        )
+        served = []
+        for client, outcome in zip(clients, outcomes, strict=True):
+            if isinstance(outcome, Status):
+                raise TrainingFailed(
+                    f"client {client}: training failed in round {round_}: {outcome.name}; a learning rate that is too high is "
+                    "the usual cause", outcome
+                )  # fmt: skip
+            served.append(Served(outcome, URL, False, ""))
+        self._count(len(clients), phases, download, wire)
+        return served
+
+    def adapt(
+        self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None] = lambda: None
+    ) -> list[Adapted]:
+        """Lets each client adapt with its first ``count`` samples. Raises StrategyError."""
+        strategy, phases = self._strategy, self._strategy.adaptation(count)
+        received = downlink.decode(strategy.download(weights), strategy.n_global)
+        adapted = []
+        size = self._simulator.threads * self._simulator.lanes
+        for group in (clients[i : i + size] for i in range(0, len(clients), size)):
+            tests = [self._task.test_samples(client, 0) for client in group]
+            samples = self._samples(group, 0, phases)
+            faults, before, after = self._simulator.adapt(received, phases, samples, Batch.of(tests))
+            for i, (client, fault, test) in enumerate(zip(group, faults, tests, strict=True)):
+                if fault != Status.OK:
+                    after[i] = np.nan
+                adapted.append(Adapted(client, test, before[i, : len(test)], after[i, : len(test)]))
+                on_client()
+        return adapted
+
+    def _samples(self, clients: Sequence[int], draw: int, phases: Sequence[Phase]) -> list[Batch]:
+        """What each phase trains, phases of one set sharing theirs."""
+        batches: dict[SampleSet, Batch] = {}
+        for phase in phases:
+            chosen = SampleSet(phase.sample_set)
+            if chosen in batches:
+                continue
+            if self._task.on_device(chosen):
+                batches[chosen] = self._simulator.samples(self._seed, clients, draw, chosen, phase.count)
+            else:
+                batches[chosen] = Batch.of([self._task.samples(client, draw, chosen, phase.count) for client in clients])
+        return [batches[SampleSet(phase.sample_set)] for phase in phases]
+
+    def _count(self, clients: int, phases: Sequence[Phase], download: Sequence[Segment], wire: Wire) -> None:
+        """Adds what a round's messages take on a line that loses nothing, each sent once."""
+        loads = [len(encode(load.type_id, 1, load.pack())) for load in _loads(download, self._window)]
+        progress = _bytes(protocol.Progress)
+        down = clients * (sum(loads) + _bytes(protocol.Train)) + wire.chunks * _bytes(protocol.Pull)
+        up = clients * (len(loads) * _bytes(protocol.LoadAnswer) + progress) + wire.chunk_bytes
+        samples_up = 0
+        if self._streams:
+            samples_up = clients * progress * sum(phase.count * phase.passes for phase in phases)
+        else:
+            down += clients * _bytes(protocol.Await)
+            up += clients * progress
+        self.traffic += Traffic(down + wire.sample_bytes, up + samples_up, wire.sample_bytes, samples_up)
+
+
+def _loads(download: Sequence[Segment], window: int) -> Iterator[protocol.Load]:
+    """The weights as the messages that bring them."""
+    position, end = 0, sum(len(segment.data) // segment.dtype.width for segment in download)
+    while position < end:
+        load, position = load_chunk(download, 1, position, window)
+        yield load
+
+
+@cache
+def _bytes(message: type[protocol.Record]) -> int:
+    """What a message of fixed size takes on the wire; COBS adds the same to any content so short."""
+    return len(encode(1, 1, bytes(message.fixed_size())))
