@@ -14,7 +14,17 @@ from tinymetafed_codegen import boards, generate, graph, spec
 from tinymetafed_codegen.locate import find
 
 HERE = Path(__file__).parent
-FLAGS = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-fno-exceptions", "-fno-rtti"]
+# Hidden, or all libraries of a process would share the frozen weights of the first that has a layer of that name.
+FLAGS = [
+    "-fvisibility=hidden",
+    "-std=c++17",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-ffp-contract=off",
+    "-fno-exceptions",
+    "-fno-rtti",
+]
 ARM = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-Os"]
 
 

@@ -1,7 +1,8 @@
-"""Networks to experiments, without TensorFlow: what is folded, frozen, local, named; what is refused; the lack of TensorFlow."""
+"""Networks to experiments, without TensorFlow: what is folded, frozen, local and named, and what is refused."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def folding(where: str) -> Network:
         layers = [affine(None), affine(None, 2), first, affine(None), affine(None, 2), layer("flatten", None)]
         layers += [dense(None, 2 * 3 * 2, 3), dense(None, 3, 2)]
         shape = (4, 4, 2)
-    for below, above in zip(layers, layers[1:], strict=False):
+    for below, above in itertools.pairwise(layers):
         above.inputs = [below]
     return network(shape, *layers)
 

@@ -1,4 +1,4 @@
-"""Keras files, SavedModels and TensorFlow Lite files of every op: the same outputs in the generated kernels, and refusals by name."""
+"""Keras files, SavedModels and TensorFlow Lite files of every op: the same outputs in our kernels, and refusals by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from imported import outputs, write
-from with_tensorflow import HERE, agree, needs_tensorflow
+from with_tensorflow import agree, needs_tensorflow
 
 from tinymetafed import cli
 from tinymetafed.models import experiment
@@ -20,10 +20,11 @@ from tinymetafed_codegen import spec
 pytestmark = needs_tensorflow
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def keras() -> Any:
-    assert HERE
-    return importlib.import_module("keras")
+    module = importlib.import_module("keras")
+    module.utils.clear_session()  # names are numbered from the start
+    return module
 
 
 def randomise(model: Any) -> Any:
@@ -187,15 +188,39 @@ def not_a_number(keras: Any) -> Any:
 
 
 REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "lstm": (lambda k: sequential(k, (5, 3), k.layers.LSTM(4, name="memory")), "layer 1, 'memory' (LSTM): LSTM is not supported; known"),
-    "near": (lambda k: sequential(k, (8, 8, 1), k.layers.Conv2DTranspose(2, 3)), "Conv2DTranspose is not supported; the nearest one is Conv2D"),
-    "padding layer": (lambda k: sequential(k, (8, 8, 1), k.layers.ZeroPadding2D()), "leave it out and give the layer behind it padding='same'"),
-    "activation": (lambda k: sequential(k, (3,), k.layers.Dense(2, activation="gelu")), "activation 'gelu' is not supported; the nearest"),
-    "dilation": (lambda k: sequential(k, (8, 8, 1), k.layers.Conv2D(2, 3, dilation_rate=2)), "dilation_rate = (2, 2), expected 1"),
+    "lstm": (
+        lambda k: sequential(k, (5, 3), k.layers.LSTM(4, name="memory")),
+        "layer 1, 'memory' (LSTM): LSTM is not supported; known",
+    ),
+    "near": (
+        lambda k: sequential(k, (8, 8, 1), k.layers.Conv2DTranspose(2, 3)),
+        "Conv2DTranspose is not supported; the nearest one is Conv2D",
+    ),
+    "padding layer": (
+        lambda k: sequential(k, (8, 8, 1), k.layers.ZeroPadding2D()),
+        "leave it out and give the layer behind it padding='same'",
+    ),
+    "activation": (
+        lambda k: sequential(k, (3,), k.layers.Dense(2, activation="gelu")),
+        "activation 'gelu' is not supported; the nearest",
+    ),
+    "dilation": (
+        lambda k: sequential(k, (8, 8, 1), k.layers.Conv2D(2, 3, dilation_rate=2)),
+        "dilation_rate = (2, 2), expected 1",
+    ),
     "groups": (lambda k: sequential(k, (8, 8, 4), k.layers.Conv2D(4, 3, groups=2)), "groups = 2, expected 1"),
-    "multiplier": (lambda k: sequential(k, (8, 8, 4), k.layers.DepthwiseConv2D(3, depth_multiplier=2)), "depth_multiplier = 2, expected 1"),
-    "causal": (lambda k: sequential(k, (8, 4), k.layers.Conv1D(2, 3, padding="causal")), "padding = 'causal'; build it with 'same'"),
-    "channels first": (lambda k: sequential(k, (4, 8, 8), k.layers.Conv2D(2, 3, data_format="channels_first")), "build it with 'channels_last'"),
+    "multiplier": (
+        lambda k: sequential(k, (8, 8, 4), k.layers.DepthwiseConv2D(3, depth_multiplier=2)),
+        "depth_multiplier = 2, expected 1",
+    ),
+    "causal": (
+        lambda k: sequential(k, (8, 4), k.layers.Conv1D(2, 3, padding="causal")),
+        "padding = 'causal'; build it with 'same'",
+    ),
+    "channels first": (
+        lambda k: sequential(k, (4, 8, 8), k.layers.Conv2D(2, 3, data_format="channels_first")),
+        "build it with 'channels_last'",
+    ),
     "dynamic": (lambda k: sequential(k, (None, None, 1), k.layers.Conv2D(2, 3, name="c")), "'c': input shape [None, None, 1]"),
     "unbuilt": (lambda k: k.Sequential([k.layers.Dense(2)]), "no input shape"),
     "two inputs": (two_inputs, "2 inputs, expected one"),
@@ -204,12 +229,21 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "not a number": (not_a_number, "layer 1, 'bad' (Dense): its weights hold a NaN"),
     "relu": (lambda k: sequential(k, (3,), k.layers.ReLU(threshold=0.5)), "threshold = 0.5, expected 0"),
     "largest": (lambda k: sequential(k, (3,), k.layers.Dense(3), k.layers.ReLU(max_value=5)), "max_value = 5"),
-    "axis": (lambda k: sequential(k, (4, 4, 2), k.layers.Conv2D(2, 3), k.layers.BatchNormalization(axis=1)), "axis = 1; build it with axis=-1"),
-    "lonely": (lambda k: sequential(k, (3,), k.layers.BatchNormalization(name="bn"), k.layers.Dense(1)), "layer 1, 'bn' (BatchNormalization): can only"),
+    "axis": (
+        lambda k: sequential(k, (4, 4, 2), k.layers.Conv2D(2, 3), k.layers.BatchNormalization(axis=1)),
+        "axis = 1; build it with axis=-1",
+    ),
+    "lonely": (
+        lambda k: sequential(k, (3,), k.layers.BatchNormalization(name="bn"), k.layers.Dense(1)),
+        "layer 1, 'bn' (BatchNormalization): can only",
+    ),
     "dense on pixels": (lambda k: sequential(k, (4, 4, 2), k.layers.Dense(3, name="d")), "layer 1, 'd' (Dense): dense expects"),
     "reshape": (lambda k: sequential(k, (4, 4, 2), k.layers.Conv2D(2, 1), k.layers.Reshape((2, 8, 2))), "to [2, 8, 2]; only"),
-    "concatenation": (lambda k: sequential(k, (3,), k.layers.Dense(3), k.layers.LayerNormalization()), "BatchNormalization behind"),
-}  # fmt: skip
+    "concatenation": (
+        lambda k: sequential(k, (3,), k.layers.Dense(3), k.layers.LayerNormalization()),
+        "BatchNormalization behind",
+    ),
+}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -260,7 +294,7 @@ def test_quantised_files_are_refused(keras: Any, tmp_path: Path, prepare: Callab
     [
         (lambda k: sequential(k, (5, 5, 1), k.layers.Conv2D(2, 3), k.layers.UpSampling2D()), "is not supported; known are"),
         (
-            lambda k: sequential(k, (5, 5, 1), k.layers.ZeroPadding2D(), k.layers.Conv2D(2, 3)),
+            lambda k: sequential(k, (5, 5, 1), k.layers.ZeroPadding2D(2), k.layers.Conv2D(2, 3)),
             "(PAD): PAD is not supported; leave it",
         ),
         (lambda k: sequential(k, (None, 8, 1), k.layers.Conv2D(2, 3)), "of shape [-1, 8, 1], but sizes must be known"),

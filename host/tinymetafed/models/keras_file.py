@@ -18,6 +18,7 @@ _ACTIVATIONS = ("relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softmax")
 _NEAREST = {
     "ELU": "the nearest one is LeakyReLU",
     "PReLU": "the nearest one is LeakyReLU, with a fixed slope",
+    "Conv2DTranspose": "the nearest one is Conv2D",
     "ZeroPadding2D": "leave it out and give the layer behind it padding='same'",
     "ZeroPadding1D": "leave it out and give the layer behind it padding='same'",
     "MaxPooling1D": "the nearest one is a Conv1D with strides, or MaxPooling2D over images of one row",

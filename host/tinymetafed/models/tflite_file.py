@@ -54,7 +54,9 @@ def read(file: Path, name: str | None = None) -> Network:
     try:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
         if len(model.subgraphs) != 1:
-            raise ModelFileError(f"{name}: {len(model.subgraphs)} subgraphs, expected one: a network without conditions and loops")
+            raise ModelFileError(
+                f"{name}: {len(model.subgraphs)} subgraphs, expected one: a network without conditions and loops"
+            )
         return _Reader(schema, model, name).network
     except ModelFileError:
         raise
@@ -125,12 +127,12 @@ class _Reader:
         where = f"{self.file}: operator {position}, '{title}' ({kind})"
         if kind in _SHAPE_ARITHMETIC and self.tensors[output].type != _FLOAT32:
             return
+        if kind not in (*_OPERATORS, *_VIEWS):
+            raise unsupported(where, kind, {**_OPERATORS, **dict.fromkeys(_VIEWS)}, _NEAREST)
         for each in (*operator.inputs[:2], output):
             is_axes = kind in (*_VIEWS, "MEAN") and each == operator.inputs[1]
             if each >= 0 and not is_axes and self.tensors[each].type != _FLOAT32:
                 raise ModelFileError(f"{where}: not float32; convert the model again without converter.optimizations")
-        if kind not in (*_OPERATORS, *_VIEWS):
-            raise unsupported(where, kind, {**_OPERATORS, **dict.fromkeys(_VIEWS)}, _NEAREST)
         inputs = [int(each) for each in operator.inputs if int(each) in self.made]
         if not inputs:
             raise ModelFileError(f"{where}: reads nothing that comes from the model's input; convert the model again")
