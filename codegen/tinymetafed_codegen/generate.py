@@ -91,7 +91,7 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
             f"message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; make the input or the last layer smaller"
         )
     downlink = protocol.Dtype[experiment.strategy.downlink.upper()]
-    given = _given_weights(experiment.model, net, source)
+    given = given_weights(experiment.model, net, source)
     digest = model_hash(experiment, net, given)
     ram = _ram(net, arena, downlink, window)
     flash = CORE_FLASH_BYTES + _kernel_flash(net) + sum(4 * parameter.size for _, parameter in net.frozen)
@@ -193,7 +193,7 @@ def model_hash(experiment: Experiment, net: graph.Graph, given: dict[str, weight
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).digest()[:8]
 
 
-def _given_weights(model: ModelSpec, net: graph.Graph, source: str) -> dict[str, weights.Floats]:
+def given_weights(model: ModelSpec, net: graph.Graph, source: str) -> dict[str, weights.Floats]:
     """The arrays of model.weights, those of all frozen layers among them. Raises SpecError."""
     frozen = {f"{op.name}.{parameter.name}": parameter.shape for op, parameter in net.frozen}
     if model.weights is None:

@@ -1,16 +1,20 @@
-"""The weights of a run as a file for other programs: NumPy's .npz, or a C header."""
+"""The weights of a run as a file for other programs: NumPy's .npz, a C header, or the whole network for TensorFlow."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from tinymetafed_codegen import generate, graph
 from tinymetafed_codegen.emit import replace
+from tinymetafed_codegen.spec import parse
 
-from .learn.weights import Floats, global_tensors
+from .learn.weights import Floats, global_tensors, local_start
+from .models import keras_model
 from .store import RunData, StoreError
 
 _PER_LINE = 8
@@ -23,11 +27,14 @@ class ExportError(Exception):
 def write(run: RunData, file: Path) -> None:
     """Writes the weights after the latest round, whole or not at all; the file's suffix chooses the format.
 
-    Raises ExportError for a suffix other than .npz and .h, StoreError when the file cannot be written.
+    Raises ExportError for a suffix that is none of ours, or frozen weights that are others now; ModelFileError without
+    TensorFlow where it is needed; StoreError when the file cannot be written.
     """
-    formats: dict[str, Callable[[RunData], bytes]] = {".npz": npz, ".h": header}
+    formats: dict[str, Callable[[RunData], bytes]] = {".npz": npz, ".h": header, ".keras": keras, ".tflite": tflite}
     if file.suffix not in formats:
-        raise ExportError(f"{file}: unknown format '{file.suffix}'; expected FILE.npz (NumPy) or FILE.h (C header)")
+        raise ExportError(
+            f"{file}: unknown format '{file.suffix}'; expected FILE.npz (NumPy), FILE.h (C header), FILE.keras or FILE.tflite"
+        )
     content = formats[file.suffix](run)
     try:
         replace(file, content)
@@ -58,6 +65,31 @@ def header(run: RunData) -> bytes:
         lines += ["  " + ", ".join(texts[at : at + _PER_LINE]) + "," for at in range(0, len(texts), _PER_LINE)]
         lines.append("};")
     return "\n".join([*lines, "", f"#endif  // {guard}", ""]).encode()
+
+
+def keras(run: RunData) -> bytes:
+    """The network as a Keras file: global weights as trained, local ones where every device starts them."""
+    return keras_model.keras_file(_network(run, batch=None))
+
+
+def tflite(run: RunData) -> bytes:
+    """The same network for TensorFlow Lite, one sample at a time."""
+    return keras_model.tflite_file(_network(run, batch=1))
+
+
+def _network(run: RunData, batch: int | None) -> Any:
+    """The keras.Model of a run."""
+    experiment = parse(run.settings, run.name)
+    net = graph.build(experiment.model, run.name)
+    arrays = _tensors(run) | local_start(run.manifest, experiment.model.local_start, experiment.model.local_start_scale)
+    if net.frozen:  # what the run does not keep itself
+        given = generate.given_weights(experiment.model, net, run.name)
+        if generate.model_hash(experiment, net, given).hex() != run.manifest["model_hash"]:
+            raise ExportError(
+                f"{experiment.model.weights}: other frozen weights than the run was trained with; put back the file that it had"
+            )
+        arrays |= {name: given[name] for name in (f"{op.name}.{parameter.name}" for op, parameter in net.frozen)}
+    return keras_model.build(net, arrays, batch)
 
 
 def _tensors(run: RunData) -> dict[str, Floats]:

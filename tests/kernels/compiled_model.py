@@ -14,7 +14,17 @@ from tinymetafed_codegen import boards, generate, graph, spec
 from tinymetafed_codegen.locate import find
 
 HERE = Path(__file__).parent
-FLAGS = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-fno-exceptions", "-fno-rtti"]
+# Hidden, or all libraries of a process would share the frozen weights of the first that has a layer of that name.
+FLAGS = [
+    "-fvisibility=hidden",
+    "-std=c++17",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-ffp-contract=off",
+    "-fno-exceptions",
+    "-fno-rtti",
+]
 ARM = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-Os"]
 
 
@@ -346,13 +356,16 @@ def compiled(name: str, tmp: Path, kernels: str = "") -> Compiled:
     """A model's library; ``kernels`` from that folder of firmware/bench in place of the core's."""
     if (name, kernels) not in _compiled:
         folder = tmp / f"{name} {kernels}".strip().replace(" ", "-")
-        settled = design(MODELS[name], folder)
-        generate.write(settled, folder, "test")
-        library = folder / "model.so"
         first = [f"-I{find('firmware') / 'bench' / kernels}"] if kernels else []
-        compile_with(["g++", "-O2", "-shared", "-fPIC", *first], folder, library)
-        _compiled[name, kernels] = Compiled(settled, folder, ctypes.CDLL(str(library)))
+        _compiled[name, kernels] = library(design(MODELS[name], folder), folder, first)
     return _compiled[name, kernels]
+
+
+def library(settled: generate.Design, folder: Path, first: list[str] | None = None) -> Compiled:
+    """A settled model's library; ``first``: options before all others."""
+    generate.write(settled, folder, "test")
+    compile_with(["g++", "-O2", "-shared", "-fPIC", *(first or [])], folder, folder / "model.so")
+    return Compiled(settled, folder, ctypes.CDLL(str(folder / "model.so")))
 
 
 def compile_with(compiler: list[str], folder: Path, output: Path | None, harness: str = "harness.cpp") -> None:

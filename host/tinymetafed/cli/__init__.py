@@ -19,6 +19,7 @@ from ..learn.tasks import DataError
 from ..link import faults
 from ..link.errors import LaunchError, LinkError
 from ..link.launch import DeviceUrlError
+from ..models.network import ModelFileError
 from ..progress import notes
 from ..project import ProjectError
 from . import artifacts, measure, project, training
@@ -47,6 +48,7 @@ USAGE = (
     faults.FaultError,
     weights_file.ExportError,
     ProjectError,
+    ModelFileError,
 )
 
 app = typer.Typer(
@@ -58,6 +60,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(project.new)
+app.command("import")(project.import_)
 app.command()(training.train)
 app.command()(training.simulate)
 app.command()(training.adapt)

@@ -29,9 +29,13 @@ def report(run: Annotated[Path, typer.Argument(help="Run folder that train wrote
 
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder that train wrote, also while it is being written.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="FILE.npz (NumPy) or FILE.h (C header).")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="FILE.npz (NumPy), FILE.h (C header), FILE.keras or FILE.tflite.")
+    ],
 ) -> None:
-    """Write the weights of a run's latest round to a file for other programs.
+    """Write the weights of a run's latest round to a file for other programs; for TensorFlow, the whole network.
+
+    In .keras and .tflite files the local part stands where every device starts it, and outputs are logits with a loss on them.
 
     tinymetafed export runs/sine -o weights.h
     """

@@ -1,14 +1,23 @@
-"""The command that begins a project of the user's own: new."""
+"""Commands that begin an experiment of the user's own: new, import."""
 
 from __future__ import annotations
 
 import shlex
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tinymetafed_codegen.generate import SOURCES
+from tinymetafed_codegen.ops import LOSSES
+
 from .. import project
+from ..models import experiment
+from ..progress import notes
+
+TaskKind = StrEnum("TaskKind", list(SOURCES))  # type: ignore[misc]
+LossName = StrEnum("LossName", list(LOSSES))  # type: ignore[misc]
 
 
 def new(
@@ -23,3 +32,32 @@ def new(
     print(f"{folder}: experiment.toml, data/, source.cpp, platformio.ini; README.md says what they are. Next:")
     print(f"  cd {shlex.quote(str(folder))}")
     print("  tinymetafed train experiment.toml --device native:2")
+
+
+def import_(
+    model: Annotated[Path, typer.Argument(help="FILE.keras, FILE.h5, a float FILE.tflite, or a SavedModel's folder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Experiment to write; its weights go beside it, as .npz.")],
+    task: Annotated[TaskKind, typer.Option(help="The task that the experiment names.")] = TaskKind("folder"),  # noqa: B008
+    loss: Annotated[LossName | None, typer.Option(help="Loss; by default the one that the file tells.")] = None,
+    freeze: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|LAYER",
+            help="Layers with weights to freeze: how many of the first, or the name of the last of them. "
+            "[default: the first ones that are not trainable in the file]",
+        ),
+    ] = None,
+    local: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER", help="A local layer; may be given several times. [default: the last that trains]"),
+    ] = None,
+) -> None:
+    """Begin an experiment from a trained model: a TOML file to edit and, beside it, the weights.
+
+    tinymetafed import net.keras -o experiment.toml --freeze 3
+    """
+    network = experiment.read(model)
+    for note in experiment.write(network, output, task, loss, freeze, local or ()):
+        notes.print(note, markup=False, highlight=False, soft_wrap=True)
+    print(f"{output}, {output.with_suffix('.npz').name}: written. Next:")
+    print(f"  tinymetafed codegen {shlex.quote(str(output))} --board nano33ble -o build/{output.stem}")

@@ -40,6 +40,25 @@ def initial(manifest: dict[str, Any], seed: int, init: str) -> Floats:
     return weights
 
 
+def local_start(manifest: dict[str, Any], kind: str, scale: float) -> dict[str, Floats]:
+    """Where every reconstruction starts, by tensor: the local ones in their shapes; twin of firmware/core/local_start.hpp."""
+    start: dict[str, Floats] = {}
+    for tensor in manifest["parameters"]:
+        if tensor["part"] != "local":
+            continue
+        values = np.zeros(tensor["size"], np.float32)
+        if kind != "zeros" and not tensor["name"].endswith(".bias"):
+            places = np.arange(tensor["size"])
+            if kind == "alternating":
+                rows, columns = np.divmod(places, tensor["shape"][-1])
+                values[:] = np.where((rows + columns) % 2, -np.float32(scale), np.float32(scale))
+            else:
+                words, _ = prng.draw(0, 0, 0, Stream.LOCAL_START, tensor["offset"] + places)
+                values[:] = np.float32(scale) * (np.float32(2) * prng.uniform(words) - np.float32(1))
+        start[tensor["name"]] = values.reshape(tensor["shape"])
+    return start
+
+
 def global_tensors(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     """The manifest's entries of the shared tensors, in order."""
     return [p for p in manifest["parameters"] if p["part"] == "global"]
