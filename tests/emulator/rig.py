@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from reference import forward
+import reference
 from small_runs import Quiet, sine
 
 from tinymetafed import runner
@@ -60,6 +60,36 @@ MODELS: dict[str, Experiment] = {
     "sine-f16": sine("strategy.downlink=f16"),
     "streamed": STREAMED,
 }
+# Every kind of layer and every option of the optimizer, for the bits alone.
+EVERY_OP = spec.parse(
+    {
+        "task": {"kind": "omniglot", "ways": 3, "support": 2, "query": 2, "adapt": 3},
+        "model": {
+            "input": [28, 28, 1],
+            "loss": "softmax_cross_entropy",
+            "momentum": 0.5,
+            "weight_decay": 0.001,
+            "clip_norm": 1.0,
+            "layers": [
+                {"op": "avg_pool", "size": 2},
+                {"op": "conv2d", "filters": 5, "kernel": 3, "stride": 2, "activation": "relu"},
+                {"op": "depthwise_conv2d", "kernel": 3, "name": "fork", "activation": "relu6"},
+                {"op": "separable_conv2d", "filters": 5, "kernel": 3, "activation": "tanh"},
+                {"op": "add", "with": "fork"},
+                {"op": "max_pool", "size": 2},
+                {"op": "conv2d", "filters": 6, "kernel": 2},
+                {"op": "leaky_relu", "slope": 0.1},
+                {"op": "global_avg_pool"},
+                {"op": "dense", "units": 7, "activation": "sigmoid"},
+                {"op": "dense", "units": 6},
+                {"op": "softmax"},
+                {"op": "dense", "units": 3, "local": True},
+            ],
+        },
+    },
+    "every op",
+)
+BITS: dict[str, Experiment] = {**MODELS, "every-op": EVERY_OP}
 SEED, CLIENT, DRAW = 7, 3, 5
 
 
@@ -184,7 +214,8 @@ class Board:
 
     def forward(self, weights: Floats, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Outputs of the plain NumPy network in float64, one row per input."""
-        return np.stack([forward(self.graph, weights.astype(np.float64), x.astype(np.float64))[-1].ravel() for x in inputs])
+        wide = weights.astype(np.float64)
+        return np.stack([reference.run(self.graph, wide, {}, x.astype(np.float64))[0].ravel() for x in inputs])
 
 
 class Boards:
@@ -204,7 +235,7 @@ class Boards:
     def _start(self, url: str, model: str) -> Board:
         if reason := absent(url):
             pytest.skip(reason)
-        experiment = MODELS[model]
+        experiment = BITS[model]
         if url == "sanitized":
             program = sanitized(experiment, self._folder / model, self._folder / "findings")
             (device,) = self._stack.enter_context(launch(parse(["native:1"]), lambda board: program))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rig import ALL, MODELS, Board, Boards, present
+from rig import ALL, BITS, Board, Boards, present
 from small_runs import DATA, Quiet, needs_data, needs_qemu, omniglot, sine
 
 from tinymetafed import runner
@@ -38,7 +38,7 @@ def script(board: Board) -> tuple[list[np.ndarray], list[Delta]]:
     return seen, chunks
 
 
-@pytest.mark.parametrize("model", list(MODELS))
+@pytest.mark.parametrize("model", list(BITS))
 @pytest.mark.parametrize("url", present(ALL[1:]))
 def test_weights_deltas_and_predictions_are_the_native_processs(boards: Boards, url: str, model: str) -> None:
     seen, chunks = script(boards("native:1", model))
