@@ -115,7 +115,7 @@ def the_object(said: Said) -> dict[str, Any]:
         (["report"], ["RUN", "report.html"]),
         (["export"], ["tinymetafed export", "--output", "FILE.npz", "FILE.h"]),
         (["monitor"], ["tinymetafed monitor", "--baud", "recording"]),
-        (["codegen"], ["tinymetafed codegen examples/sine.toml", "--board", "--output"]),
+        (["codegen"], ["tinymetafed codegen examples/sine.toml", "--board", "--output", "--explain"]),
         (["doctor"], ["Check this machine", "--json"]),
         (["bench"], ["kernels", "memory", "wire"]),
         (["bench", "kernels"], ["instructions", "cycles", "--board", "--optimization"]),
@@ -201,6 +201,17 @@ def test_adapt_shows_unseen_clients_before_and_after(command: Command, finished:
     assert [client["client"] for client in one["clients"]] == [2] and one["samples"] == 5
     table = command("adapt", finished[0], "--tasks", 1)
     assert "sin(x" in table.out and "mean" in table.out
+
+
+def test_codegen_draws_the_arena_over_time(command: Command, tmp_path: Path) -> None:
+    said = command("codegen", SINE, "--board", "mps2", "-o", tmp_path / "out", "--explain")
+    arena = manifest(sine())["arena"]
+    rows = [line for line in said.out.splitlines() if "█" in line]
+    assert said.code == 0 and len(rows) == len(arena["tensors"])
+    for row in rows:
+        tensor = next(each for each in arena["tensors"] if f" {each['name']} " in row)
+        assert row.count("█") == tensor["last"] - tensor["first"] + 1
+        assert row.count("█") + row.count("·") == len(arena["steps"])
 
 
 def test_codegen_prints_its_manifest(command: Command, tmp_path: Path) -> None:

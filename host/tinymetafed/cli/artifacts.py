@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -61,11 +61,12 @@ def codegen(
     board: Annotated[str, typer.Option(help="A board of boards/, for instance mps2.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the generated files.")],
     set_: SetOption = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Draw which tensor holds which bytes, and when.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Generate an experiment's C++ and its manifest, and show what it takes of the board.
 
-    tinymetafed codegen examples/sine.toml --board mps2 -o build/sine
+    tinymetafed codegen examples/sine.toml --board mps2 -o build/sine --explain
     """
     design, changed = codegen_command.run(experiment, board, output, set_ or ())
     if json_:
@@ -84,11 +85,33 @@ def codegen(
     table.add_row("flash (estimate)", f"{manifest['flash_estimate']:,}")
     console = Console()
     console.print(table)
+    if explain:
+        drawing, steps = _arena_over_time(manifest["arena"])
+        console.print(drawing)
+        console.print(steps, highlight=False)
     console.print(
         f"{manifest['n_global']:,} global and {manifest['n_parameters'] - manifest['n_global']:,} local weights, "
         f"model {manifest['model_hash']}, {len(changed)} files changed in {output}",
         highlight=False,
     )
+
+
+def _arena_over_time(arena: dict[str, Any]) -> tuple[Table, str]:
+    """A row per tensor with its bytes and its life, a mark per step of training on one sample; and what the steps are."""
+    steps, tensors = arena["steps"], arena["tensors"]
+    held = [4 * sum(each["size"] for each in tensors if each["first"] <= at <= each["last"]) for at in range(len(steps))]
+    most = max(range(len(steps)), key=held.__getitem__)
+    table = Table(title=f"The arena, {4 * arena['floats']:,} bytes, while it trains on one sample", title_justify="left")
+    table.add_column("tensor")
+    table.add_column("shape")
+    table.add_column("bytes", justify="right")
+    table.add_column("alive, step by step", no_wrap=True)
+    for each in sorted(tensors, key=lambda tensor: (tensor["first"], tensor["offset"])):
+        first, end = 4 * each["offset"], 4 * (each["offset"] + each["size"])
+        life = "".join("█" if each["first"] <= at <= each["last"] else "·" for at in range(len(steps)))
+        table.add_row(each["name"], "×".join(map(str, each["shape"])), f"{first:,} to {end - 1:,}", life)
+    listed = ", ".join(f"{at + 1} {step}" for at, step in enumerate(steps))
+    return table, f"Steps: {listed}. Most is held in step {most + 1}, {steps[most]}: {held[most]:,} bytes."
 
 
 def examine(json_: JsonOption = False) -> None:
