@@ -50,11 +50,9 @@ def test_a_plugin_that_counts_otherwise_than_the_timer_is_noticed(monkeypatch: p
     read = executions.read
 
     def one_lost(out: Path) -> list[dict[int, executions.Execution]]:
-        kept = []
-        for step in read(out):
-            busiest = max(step, key=lambda address: step[address].executed)
-            kept.append({address: each for address, each in step.items() if address != busiest})
-        return kept
+        steps = read(out)
+        most = [max(step, key=lambda address: step[address].executed) for step in steps]
+        return [{at: each for at, each in step.items() if at != lost} for step, lost in zip(steps, most, strict=True)]
 
     monkeypatch.setattr(executions, "read", one_lost)
     path = find("examples/sine.toml")
