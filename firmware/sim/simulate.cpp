@@ -317,14 +317,13 @@ void run(const Work& work, const Part& part) {
 
 using namespace tmf;  // NOLINT: the library's face
 
-TMF_EXPORT bool on_device() { return source::on_device(); }
-
-// Samples that a board makes itself: [count][kInputSize] and [count][kTargetSize].
-TMF_EXPORT void make_samples(uint32_t seed, uint32_t client, uint32_t draw, uint32_t set, uint32_t count, float* inputs,
-                             float* targets) {
-  for (uint32_t i = 0; i < count; ++i)
-    source::make({seed, client, draw, static_cast<protocol::SampleSet>(set), i}, inputs + i * model::kInputSize,
-                 targets + i * model::kTargetSize);
+// Samples that boards make themselves: [clients][count][kInputSize] and [clients][count][kTargetSize]. On one thread, for a
+// user's source may not expect another.
+TMF_EXPORT void make_samples(const uint32_t* clients, uint32_t client_count, uint32_t seed, uint32_t draw, uint32_t set,
+                             uint32_t count, float* inputs, float* targets) {
+  for (uint32_t n = 0; n < client_count; ++n)
+    for (uint32_t i = 0; i < count; ++i, inputs += model::kInputSize, targets += model::kTargetSize)
+      source::make({seed, clients[n], draw, static_cast<protocol::SampleSet>(set), i}, inputs, targets);
 }
 
 // One round of every client: train, and send the update.

@@ -102,7 +102,7 @@ def simulate(
 
     tinymetafed simulate examples/sine.toml --set run.devices_per_round=16
     """
-    count = threads or len(os.sched_getaffinity(0))
+    count = threads or os.cpu_count() or 1
     if resume is None:
         if experiment is None:
             raise UsageError("give an experiment file, for instance examples/sine.toml, or --resume RUN; see --help")
