@@ -16,13 +16,13 @@ namespace tmf::sim {
 
 using protocol::Dtype;
 
-// --- What host/tinymetafed/simulate.py passes, field by field ---
+// --- What host/tinymetafed/simulator.py passes, field by field ---
 
 // Consecutive steps of one kind, with the samples of all clients in client order.
 struct Phase {
-  const uint8_t* levels;  // [clients][count][kInputSize] bytes that count `scale`, or nullptr where there are
-  const float* inputs;    // numbers of the same shape
-  const float* targets;   // [clients][count][kTargetSize]
+  const uint8_t* levels;  // [clients][count][kInputSize], bytes that count `scale`, or nullptr where they are floats:
+  const float* inputs;
+  const float* targets;  // [clients][count][kTargetSize]
   float scale;
   float learning_rate;
   float output_clamp;
@@ -37,17 +37,17 @@ struct Work {
   uint32_t phase_count;
   uint32_t clients;
   uint32_t threads;
-  uint32_t lanes;    // kLanes, or 1 to run one client after the other
-  uint8_t* faults;   // [clients], Status of each one's training
+  uint32_t lanes;   // kLanes, or 1 to run one client after the other
+  uint8_t* faults;  // [clients], Status of each one's training
 };
 
 // A round's updates, and what they would take on the wire.
 struct Updates {
   uint32_t top_k;
-  uint32_t uplink;  // Dtype
-  int64_t* indices;      // [clients][top_k]
-  float* values;         // [clients][top_k], as the host reads them
-  uint32_t* chunks;      // [clients], messages
+  uint32_t uplink;         // Dtype
+  int64_t* indices;        // [clients][top_k]
+  float* values;           // [clients][top_k], as the host reads them
+  uint32_t* chunks;        // [clients], messages
   uint32_t* chunk_bytes;   // [clients], all of them with their framing
   uint32_t* sample_bytes;  // [clients], of its samples as messages; nullptr where they do not travel
 };
@@ -92,7 +92,7 @@ void read_chunk(const protocol::Delta& header, const uint8_t* data, size_t size,
   }
 }
 
-// What a message of this type to payload takes on the wire: COBS, CRC and delimiter; the CRC counted as if it held no zero.
+// What a message, given from type to payload, takes on the wire with COBS, CRC and delimiter; the CRC as if it held no zero.
 uint32_t wire_bytes(const uint8_t* body, size_t size) {
   constexpr uint32_t kLongestRun = 254;
   uint32_t codes = 1, run = 0;

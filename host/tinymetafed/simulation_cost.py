@@ -19,7 +19,7 @@ from .learn.weights import initial
 from .runner import Observer
 from .simulator import BOARD, Batch, Simulator, Unit, build, units
 
-REPEATS = 50  # the fastest counts: whatever else the machine does only makes it slower
+REPEATS = 100  # the fastest counts: whatever else the machine does only makes it slower
 SECONDS = 0.002  # that one of them takes at least: less than a busy machine lets a process run at a time
 
 
@@ -33,45 +33,62 @@ def simulation(experiment: Experiment, source: str, unit: str | None, threads: i
     chosen = units()[unit] if unit else next(iter(units().values()))
     manifest = runner.manifest_of(experiment, source, BOARD)
     library = build(experiment, source, chosen)
-    lanes = _measure(experiment, Simulator(library, manifest, chosen.lanes, threads))
-    single = _measure(experiment, Simulator(library, manifest, 1, 1))
-    textbook = None
+    trials = {"lanes": _Trial(experiment, Simulator(library, manifest, chosen.lanes, threads))}
+    trials["single"] = _Trial(experiment, Simulator(library, manifest, 1, 1))
     lacking = {call.op.kind for call in graph.build(experiment.model, source).forward} - TEXTBOOK_OPS
     if lacking:
         observer.event(f"no textbook version of {', '.join(sorted(lacking))} to compare with")
     else:
         observer.stage("compiling textbook kernels")
         plain = build(experiment, source, Unit(chosen.name, 1, chosen.flags), TEXTBOOK)
-        textbook = _measure(experiment, Simulator(plain, manifest, 1, 1))
+        trials[TEXTBOOK] = _Trial(experiment, Simulator(plain, manifest, 1, 1))
+    observer.stage("training steps", REPEATS)
+    for _ in range(REPEATS):
+        for trial in trials.values():  # in turn, so that what else the machine does disturbs all alike
+            trial.once()
+        observer.advance()
+    best = {name: trial.best for name, trial in trials.items()}
+    textbook = best.get(TEXTBOOK)
     return {
-        "us_per_client_step": round(lanes, 4),
+        "us_per_client_step": round(best["lanes"], 4),
         "lanes": chosen.lanes,
         "isa": chosen.name,
         "threads": threads,
-        "single_us": round(single, 4),
+        "single_us": round(best["single"], 4),
         "textbook_us": None if textbook is None else round(textbook, 4),
-        "ratio": None if textbook is None else round(textbook / lanes, 2),
+        "ratio": None if textbook is None else round(textbook / best["lanes"], 2),
     }
 
 
-def _measure(experiment: Experiment, simulator: Simulator) -> float:
-    """Wall-clock microseconds per client-step."""
-    strategy = TinyMetaFed(experiment, simulator.manifest)
-    start = initial(simulator.manifest, experiment.run.seed, experiment.model.init)
-    received = downlink.decode(strategy.download(start), strategy.n_global)
-    phases = strategy.training()
-    steps = sum(phase.count * phase.passes for phase in phases)
-    clients, best = simulator.lanes * simulator.threads, 0.0
-    while best < SECONDS:
-        clients *= 2
-        samples = [_samples(simulator, clients, phase.count) for phase in phases]
-        tests = Batch(np.empty((clients, 0), np.float32), np.empty((clients, 0), np.float32), 1.0)
-        best = float("inf")
-        for _ in range(REPEATS):
-            began = time.perf_counter()
-            simulator.adapt(received, phases, samples, tests)
-            best = min(best, time.perf_counter() - began)
-    return best * 1e6 / (clients * steps)
+class _Trial:
+    """Rounds of as many clients as take a while; ``best``: wall-clock microseconds per client-step of the fastest so far."""
+
+    def __init__(self, experiment: Experiment, simulator: Simulator) -> None:
+        strategy = TinyMetaFed(experiment, simulator.manifest)
+        start = initial(simulator.manifest, experiment.run.seed, experiment.model.init)
+        self._received = downlink.decode(strategy.download(start), strategy.n_global)
+        self._phases = strategy.training()
+        self._simulator = simulator
+        self._clients = simulator.lanes * simulator.threads
+        self._prepare()
+        while self.once() < SECONDS:
+            self._clients *= 2
+            self._prepare()
+
+    def _prepare(self) -> None:
+        self._samples = [_samples(self._simulator, self._clients, phase.count) for phase in self._phases]
+        nothing = np.empty((self._clients, 0), np.float32)
+        self._tests = Batch(nothing, nothing, 1.0)
+        self.best = float("inf")
+
+    def once(self) -> float:
+        """Seconds that one round took."""
+        began = time.perf_counter()
+        self._simulator.adapt(self._received, self._phases, self._samples, self._tests)
+        took = time.perf_counter() - began
+        steps = self._clients * sum(phase.count * phase.passes for phase in self._phases)
+        self.best = min(self.best, took * 1e6 / steps)
+        return took
 
 
 def _samples(simulator: Simulator, clients: int, count: int) -> Batch:
