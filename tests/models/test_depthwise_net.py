@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from small_runs import Quiet, needs_qemu
 from with_tensorflow import needs_tensorflow
 
 from tinymetafed import runner, store
+from tinymetafed.evaluate import Collapsed
 from tinymetafed_codegen import boards, generate, spec
 
 pytestmark = [*needs_tensorflow, needs_qemu]
@@ -53,7 +55,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> spec.Experiment:
         labels = np.tile(np.arange(CLASSES), 2)
         drawings = strokes[labels] + random.normal(0, 0.1, (len(labels), 28, 28, 1))
         np.savez(folder / "data" / f"{client}.npz", x=drawings.astype(np.float32), y=labels)
-    # As short as a round can be: an emulated board takes a second for a sample.
+    # As short as a round can be, for the emulated board.
     once = [
         f"{key}=1" for key in ("run.rounds", "evaluation.tasks", *(f"strategy.{each}_passes" for each in ("local", "global")))
     ]
@@ -81,7 +83,8 @@ def test_a_round_on_the_emulated_board_ends_on_the_weights_of_the_native_one(
     for url in ("qemu:1", "native:1"):
         out = tmp_path / url.partition(":")[0]
         setup = runner.set_up(experiment, "test", None)
-        runner.train(setup, [url], [url], out, Quiet())
+        with suppress(Collapsed):  # what so few steps make of random weights, after the round is stored
+            runner.train(setup, [url], ["native:1"], out, Quiet())
         run = store.read_run(out)
         ended.append(run.rounds[-1]["weights_sha256"])
         assert run.rounds[0]["contributions"][0]["status"] == "accepted" and run.rounds[0]["update_norm"] > 0
