@@ -47,7 +47,7 @@ def test_codegen_estimates_no_less_than_is_measured_and_little_more(figures: dic
         found, settled = figures[name], _settled(experiment, board)
         static = settled["ram_total"] - settled["ram_bytes"]["stack"]
         assert found["static"] <= static <= 1.05 * found["static"], name
-        assert found["flash"] <= settled["flash_estimate"] <= 1.05 * found["flash"], name
+        assert found["flash"] <= settled["flash_estimate"] <= 1.15 * found["flash"], name
 
 
 def _settled(experiment: Experiment, board: boards.Board) -> dict[str, Any]:

@@ -81,6 +81,7 @@ class Board:
     flash_bytes: int
     receive_window: int
     ticks_per_second: int
+    float_registers: int
     stands_for: Chip | None
     toolchain_prefix: str
     emulator: tuple[str, ...] | None
@@ -119,6 +120,7 @@ def load(name: str) -> Board:
             flash_bytes=int(facts["flash_bytes"]),
             receive_window=int(facts["receive_window"]),
             ticks_per_second=int(facts["ticks_per_second"]),
+            float_registers=int(facts["float_registers"]),
             stands_for=Chip(**facts["stands_for"]) if "stands_for" in facts else None,
             toolchain_prefix=facts["toolchain_prefix"],
             emulator=None if facts["emulator"] is None else tuple(facts["emulator"]),

@@ -131,12 +131,10 @@ def model_header(design: Design, command: str) -> str:
     def step(call: Call | BackwardCall) -> dict[str, str]:
         return forward(call) if isinstance(call, Call) else backward(call)
 
-    calls = [*net.forward, *(call for variant in Variant for call in net.backward[variant])]
     return render(
         "model.hpp.j2",
         title=" -> ".join(call.op.name for call in net.forward),
         command=command,
-        headers=sorted({"losses.hpp", net.sgd.header, *(call.op.header for call in calls)}),
         frozen=bool(net.frozen),
         model_hash_hex=design.model_hash.hex(),
         model_hash_bytes=", ".join(f"0x{b:02x}" for b in design.model_hash),

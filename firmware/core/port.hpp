@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "board.hpp"  // generated: kBoardName, kReceiveWindow, kTicksPerSecond, kBaud
+#include "board.hpp"  // generated: kBoardName, kReceiveWindow, kTicksPerSecond, kFloatRegisters, kBaud
 
 namespace tmf::port {
 

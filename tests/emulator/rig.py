@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from reference import forward
+from reference import run
 from small_runs import Quiet, sine
 
 from tinymetafed import runner
@@ -185,7 +185,7 @@ class Board:
 
     def forward(self, weights: Floats, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Outputs of the plain NumPy network in float64, one row per input."""
-        return np.stack([forward(self.graph, weights.astype(np.float64), x.astype(np.float64))[-1].ravel() for x in inputs])
+        return np.stack([run(self.graph, weights.astype(np.float64), {}, x.astype(np.float64))[0].ravel() for x in inputs])
 
 
 class Boards:

@@ -5,9 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/dense.hpp"
-#include "kernels/losses.hpp"
-#include "kernels/sgd.hpp"
+#include "kernels.hpp"
 #include "local_start.hpp"
 #include "protocol.hpp"
 

@@ -19,7 +19,6 @@ class Add(Op):
     other: str = ""
 
     kind: ClassVar[str] = "add"
-    header: ClassVar[str] = "add.hpp"
     template: ClassVar[str] = "add.hpp.j2"
     in_place: ClassVar[bool] = True
 

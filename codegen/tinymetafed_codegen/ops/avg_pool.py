@@ -18,7 +18,6 @@ class AvgPool(Op):
     columns: Axis = SINGLE
 
     kind: ClassVar[str] = "avg_pool"
-    header: ClassVar[str] = "avg_pool.hpp"
     template: ClassVar[str] = "avg_pool.hpp.j2"
     masks_input: ClassVar[bool] = True
 

@@ -47,7 +47,6 @@ class Op:
     relu: bool = False
 
     kind: ClassVar[str]
-    header: ClassVar[str] = ""  # in firmware/core/kernels
     template: ClassVar[str] = ""
     is_view: ClassVar[bool] = False  # no code: its output is its input's memory, read with another shape
     can_fuse_relu: ClassVar[bool] = False

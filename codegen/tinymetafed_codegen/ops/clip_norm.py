@@ -16,7 +16,6 @@ class ClipNorm(Op):
     limit: float = 0.0
 
     kind: ClassVar[str] = "clip_norm"
-    header: ClassVar[str] = "clip_norm.hpp"
     template: ClassVar[str] = "elementwise.hpp.j2"
     in_place: ClassVar[bool] = True
 

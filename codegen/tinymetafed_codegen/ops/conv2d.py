@@ -18,7 +18,6 @@ class Conv2d(Op):
     columns: Axis = SINGLE
 
     kind: ClassVar[str] = "conv2d"
-    header: ClassVar[str] = "conv2d.hpp"
     template: ClassVar[str] = "weighted.hpp.j2"
     can_fuse_relu: ClassVar[bool] = True
     masks_input: ClassVar[bool] = True

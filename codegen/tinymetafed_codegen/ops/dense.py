@@ -14,7 +14,6 @@ class Dense(Op):
     """A fully connected layer."""
 
     kind: ClassVar[str] = "dense"
-    header: ClassVar[str] = "dense.hpp"
     template: ClassVar[str] = "weighted.hpp.j2"
     can_fuse_relu: ClassVar[bool] = True
     masks_input: ClassVar[bool] = True

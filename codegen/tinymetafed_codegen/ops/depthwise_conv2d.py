@@ -18,7 +18,6 @@ class DepthwiseConv2d(Op):
     columns: Axis = SINGLE
 
     kind: ClassVar[str] = "depthwise_conv2d"
-    header: ClassVar[str] = "depthwise_conv2d.hpp"
     template: ClassVar[str] = "weighted.hpp.j2"
     can_fuse_relu: ClassVar[bool] = True
     masks_input: ClassVar[bool] = True

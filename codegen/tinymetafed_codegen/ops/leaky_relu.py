@@ -18,7 +18,6 @@ class LeakyRelu(Elementwise):
     slope: float = 1.0
 
     kind: ClassVar[str] = "leaky_relu"
-    header: ClassVar[str] = "leaky_relu.hpp"
     function: ClassVar[str] = "LeakyRelu"
 
     @classmethod

@@ -18,7 +18,6 @@ class MaxPool(Op):
     columns: Axis = SINGLE
 
     kind: ClassVar[str] = "max_pool"
-    header: ClassVar[str] = "max_pool.hpp"
     template: ClassVar[str] = "max_pool.hpp.j2"
     masks_input: ClassVar[bool] = True
 

@@ -13,5 +13,4 @@ class Relu(Elementwise):
     """max(0, x)."""
 
     kind: ClassVar[str] = "relu"
-    header: ClassVar[str] = "relu.hpp"
     function: ClassVar[str] = "Relu"

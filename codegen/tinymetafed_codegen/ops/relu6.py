@@ -13,5 +13,4 @@ class Relu6(Elementwise):
     """min(max(0, x), 6)."""
 
     kind: ClassVar[str] = "relu6"
-    header: ClassVar[str] = "relu6.hpp"
     function: ClassVar[str] = "Relu6"

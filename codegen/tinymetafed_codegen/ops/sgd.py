@@ -14,8 +14,6 @@ class Sgd:
     momentum: float
     weight_decay: float
 
-    header = "sgd.hpp"
-
     def kernel(self) -> str:
         """The C++ type that backward kernels take as their Update."""
         if not self.momentum and not self.weight_decay:

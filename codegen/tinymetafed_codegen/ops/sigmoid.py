@@ -13,5 +13,4 @@ class Sigmoid(Elementwise):
     """1 / (1 + e^-x)."""
 
     kind: ClassVar[str] = "sigmoid"
-    header: ClassVar[str] = "sigmoid.hpp"
     function: ClassVar[str] = "Sigmoid"

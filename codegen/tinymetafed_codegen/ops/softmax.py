@@ -14,7 +14,6 @@ class Softmax(Elementwise):
     """e^x over the sum of e^x along the last axis; no element by itself, but as little is kept and asked as for those."""
 
     kind: ClassVar[str] = "softmax"
-    header: ClassVar[str] = "softmax.hpp"
     function: ClassVar[str] = "Softmax"
 
     def kernel(self) -> str:

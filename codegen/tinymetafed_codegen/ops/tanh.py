@@ -13,5 +13,4 @@ class Tanh(Elementwise):
     """tanh x."""
 
     kind: ClassVar[str] = "tanh"
-    header: ClassVar[str] = "tanh.hpp"
     function: ClassVar[str] = "Tanh"

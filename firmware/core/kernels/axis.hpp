@@ -21,9 +21,21 @@ struct Axis {
   static constexpr int first_out(int element) { return ceil_div(max(0, kBefore - element), kStride); }
   static constexpr int last_out(int element) { return min(kOut, ceil_div(max(0, kIn + kBefore - element), kStride)); }
 
-  // Every kStride-th element from here on lies on this input for output `out`, if there is one: before the first wraps around.
-  static constexpr int first_element(int in) { return static_cast<int>(static_cast<unsigned>(in + kBefore) % kStride); }
-  static constexpr unsigned out(int in, int element) { return static_cast<unsigned>(in + kBefore - element) / kStride; }
+  // The elements through which an input reaches an output, every kStride-th of [first_element, last_element), and which one.
+  static constexpr int first_element(int in) { return max((in + kBefore) % kStride, in + kBefore - (kOut - 1) * kStride); }
+  static constexpr int last_element(int in) { return min(kKernel, in + kBefore + 1); }
+  static constexpr int out(int in, int element) {
+    return static_cast<int>(static_cast<unsigned>(in + kBefore - element) / kStride);
+  }
+
+  // Whether an output, or an input, and the next that may share kernel elements with it have all of them in common.
+  static constexpr bool outputs_alike(int out) {
+    return out + 1 < kOut && first(out) == first(out + 1) && last(out) == last(out + 1);
+  }
+  static constexpr bool inputs_alike(int in) {
+    const int next = in + kStride;
+    return next < kIn && first_element(in) == first_element(next) && last_element(in) == last_element(next);
+  }
 
  private:
   static constexpr int max(int a, int b) { return a > b ? a : b; }

@@ -3,6 +3,7 @@
 
 #include "axis.hpp"
 #include "bias.hpp"
+#include "pairs.hpp"
 #include "relu.hpp"
 
 namespace tmf::kernels {
@@ -15,15 +16,12 @@ struct Conv2d {
   // W is T, or float where T is a vector and the weights, being frozen, are the same for all lanes.
   template <typename T, typename W>
   static void forward(const T* x, const W* kernel, const W* bias, T* y) {
-    for (int row = 0; row < Rows::kOut; ++row) {
-      for (int column = 0; column < Columns::kOut; ++column, y += kFilters) {
-        int f = 0;
-        for (; f + kFilterTile <= kFilters; f += kFilterTile)
-          forward_tile<kFilterTile>(x, kernel + f, bias + f, y + f, row, column);
-        if constexpr (kFilters % kFilterTile != 0)
-          forward_tile<kFilters % kFilterTile>(x, kernel + f, bias + f, y + f, row, column);
-      }
-    }
+    for_each_pair<Outputs<Rows>, Outputs<Columns>>([=](const Pair& at) {
+      if (at.lone())
+        forward_pixels<1>(x, kernel, bias, y, at);
+      else
+        forward_pixels<2>(x, kernel, bias, y, at);
+    });
   }
 
   // dx is written when kDx, zeroed where x is 0 when kMask; Update moves kernel and bias, or holds them.
@@ -38,66 +36,119 @@ struct Conv2d {
   }
 
  private:
-  template <int kTile, typename T, typename W>
-  static void forward_tile(const T* x, const W* kernel, const W* bias, T* y, int row, int column) {
-    const int top = Rows::start(row), left = Columns::start(column);
-    const int last_row = Rows::last(row);
-    const int first_column = Columns::first(column), last_column = Columns::last(column);
-    T sum[kTile];
+  // Tiles of kSums: two pixels by filters, two by channels; for the update up to 4 channels by filters.
+  static constexpr int kForwardTile = at_most(kFilterTile, kSums / 2);
+  static constexpr int kGradientTile = at_most(kChannelTile, kSums / 2);
+  static constexpr int kUpdateChannels = at_most(kChannels, 4);
+  static constexpr int kUpdateFilters = at_most(kFilterTile, kSums / (kUpdateChannels == 3 ? 4 : kUpdateChannels));
+
+  // From one pixel to another, in values.
+  static constexpr int inputs_apart(int down, int right) { return (down * Columns::kIn + right) * kChannels; }
+  static constexpr int outputs_apart(int down, int right) { return (down * Columns::kOut + right) * kFilters; }
+
+  template <int kPixels, typename T, typename W>
+  static void forward_pixels(const T* x, const W* kernel, const W* bias, T* y, const Pair& at) {
+    y += outputs_apart(at.row, at.column);
+    int f = 0;
+    for (; f + kForwardTile <= kFilters; f += kForwardTile)
+      forward_tile<kPixels, kForwardTile>(x, kernel + f, bias + f, y + f, at);
+    if constexpr (kFilters % kForwardTile != 0)
+      forward_tile<kPixels, kFilters % kForwardTile>(x, kernel + f, bias + f, y + f, at);
+  }
+
+  template <int kPixels, int kTile, typename T, typename W>
+  static void forward_tile(const T* x, const W* kernel, const W* bias, T* y, const Pair& at) {
+    const int top = Rows::start(at.row), left = Columns::start(at.column);
+    const int last_row = Rows::last(at.row);
+    const int first_column = Columns::first(at.column), last_column = Columns::last(at.column);
+    const int next_x = inputs_apart(at.down * Rows::kStride, at.right * Columns::kStride);
+    const int next_y = outputs_apart(at.down, at.right);
+    T sum[kPixels][kTile];
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) sum[t] = bias[t] - T{};  // any number as T, to the bit: + would lose a -0
-    for (int r = Rows::first(row); r < last_row; ++r) {
-      const T* pixel = x + ((top + r) * Columns::kIn + left + first_column) * kChannels;
+    for (int t = 0; t < kTile; ++t) {
+#pragma GCC unroll 2
+      for (int p = 0; p < kPixels; ++p) sum[p][t] = bias[t] - T{};  // any number as T, to the bit: + would lose a -0
+    }
+    for (int r = Rows::first(at.row); r < last_row; ++r) {
+      const T* pixel = x + inputs_apart(top + r, left + first_column);
       const W* weight = kernel + (r * Columns::kKernel + first_column) * kChannels * kFilters;
       // A kernel row's columns and channels are contiguous in both x and kernel: one loop walks them.
       for (int n = (last_column - first_column) * kChannels; n > 0; --n) {
-        const T value = *pixel++;
+        T value[kPixels];
+#pragma GCC unroll 2
+        for (int p = 0; p < kPixels; ++p) value[p] = pixel[p * next_x];
+        ++pixel;
 #pragma GCC unroll 8
-        for (int t = 0; t < kTile; ++t) sum[t] += value * weight[t];
+        for (int t = 0; t < kTile; ++t) {
+#pragma GCC unroll 2
+          for (int p = 0; p < kPixels; ++p) sum[p][t] += value[p] * weight[t];
+        }
         weight += kFilters;
       }
     }
+#pragma GCC unroll 2
+    for (int p = 0; p < kPixels; ++p, y += next_y) {
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) y[t] = rectified<kRelu>(sum[t]);
+      for (int t = 0; t < kTile; ++t) y[t] = rectified<kRelu>(sum[p][t]);
+    }
   }
 
   template <bool kMask, typename T>
   static void input_gradient(const T* x, const T* dy, T* dx, const T* kernel) {
-    for (int row = 0; row < Rows::kIn; ++row) {
-      for (int column = 0; column < Columns::kIn; ++column, x += kChannels, dx += kChannels) {
-        int c = 0;
-        for (; c + kChannelTile <= kChannels; c += kChannelTile)
-          gradient_tile<kChannelTile, kMask>(x + c, dy, dx + c, kernel + c * kFilters, row, column);
-        if constexpr (kChannels % kChannelTile != 0)
-          gradient_tile<kChannels % kChannelTile, kMask>(x + c, dy, dx + c, kernel + c * kFilters, row, column);
-      }
-    }
+    for_each_pair<Inputs<Rows>, Inputs<Columns>>([=](const Pair& at) {
+      if (at.lone())
+        gradient_pixels<1, kMask>(x, dy, dx, kernel, at);
+      else
+        gradient_pixels<2, kMask>(x, dy, dx, kernel, at);
+    });
   }
 
-  // Gathers what every output pixel that saw this input pixel sends back.
-  template <int kTile, bool kMask, typename T>
-  static void gradient_tile(const T* x, const T* dy, T* dx, const T* kernel, int row, int column) {
-    T sum[kTile];
+  template <int kPixels, bool kMask, typename T>
+  static void gradient_pixels(const T* x, const T* dy, T* dx, const T* kernel, const Pair& at) {
+    const int pixel = inputs_apart(at.row, at.column);
+    int c = 0;
+    for (; c + kGradientTile <= kChannels; c += kGradientTile)
+      gradient_tile<kPixels, kGradientTile, kMask>(x + pixel + c, dy, dx + pixel + c, kernel + c * kFilters, at);
+    if constexpr (kChannels % kGradientTile != 0)
+      gradient_tile<kPixels, kChannels % kGradientTile, kMask>(x + pixel + c, dy, dx + pixel + c, kernel + c * kFilters, at);
+  }
+
+  // Gathers what every output pixel that saw these input pixels sends back.
+  template <int kPixels, int kTile, bool kMask, typename T>
+  static void gradient_tile(const T* x, const T* dy, T* dx, const T* kernel, const Pair& at) {
+    const int last_row = Rows::last_element(at.row), last_column = Columns::last_element(at.column);
+    // A stride between inputs is one step between outputs.
+    const int next_y = outputs_apart(at.down / Rows::kStride, at.right / Columns::kStride);
+    const int next_x = inputs_apart(at.down, at.right);
+    T sum[kPixels][kTile];
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) sum[t] = T{};
-    for (int r = Rows::first_element(row); r < Rows::kKernel; r += Rows::kStride) {
-      const unsigned out_row = Rows::out(row, r);
-      if (out_row >= Rows::kOut) continue;
-      for (int c = Columns::first_element(column); c < Columns::kKernel; c += Columns::kStride) {
-        const unsigned out_column = Columns::out(column, c);
-        if (out_column >= Columns::kOut) continue;
-        const T* gradient = dy + (out_row * Columns::kOut + out_column) * kFilters;
+    for (int t = 0; t < kTile; ++t) {
+#pragma GCC unroll 2
+      for (int p = 0; p < kPixels; ++p) sum[p][t] = T{};
+    }
+    for (int r = Rows::first_element(at.row); r < last_row; r += Rows::kStride) {
+      for (int c = Columns::first_element(at.column); c < last_column; c += Columns::kStride) {
+        const T* gradient = dy + outputs_apart(Rows::out(at.row, r), Columns::out(at.column, c));
         const T* weight = kernel + (r * Columns::kKernel + c) * kChannels * kFilters;
         for (int f = 0; f < kFilters; ++f) {
-          const T value = *gradient++;
+          T value[kPixels];
+#pragma GCC unroll 2
+          for (int p = 0; p < kPixels; ++p) value[p] = gradient[p * next_y];
+          ++gradient;
 #pragma GCC unroll 8
-          for (int t = 0; t < kTile; ++t) sum[t] += weight[t * kFilters] * value;
+          for (int t = 0; t < kTile; ++t) {
+#pragma GCC unroll 2
+            for (int p = 0; p < kPixels; ++p) sum[p][t] += weight[t * kFilters] * value[p];
+          }
           ++weight;
         }
       }
     }
+#pragma GCC unroll 2
+    for (int p = 0; p < kPixels; ++p, x += next_x, dx += next_x) {
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) dx[t] = masked<kMask>(sum[t], x[t]);
+      for (int t = 0; t < kTile; ++t) dx[t] = masked<kMask>(sum[p][t], x[t]);
+    }
   }
 
   template <typename Update, typename T>
@@ -106,39 +157,56 @@ struct Conv2d {
       const int first_row = Rows::first_out(r), rows = Rows::last_out(r) - first_row;
       for (int c = 0; c < Columns::kKernel; ++c) {
         const int first_column = Columns::first_out(c), columns = Columns::last_out(c) - first_column;
-        const int at = (Rows::start(first_row) + r) * Columns::kIn + Columns::start(first_column) + c;
+        const int at = ((Rows::start(first_row) + r) * Columns::kIn + Columns::start(first_column) + c) * kChannels;
         const int from = (first_row * Columns::kOut + first_column) * kFilters;
-        for (int channel = 0; channel < kChannels; ++channel, kernel += kFilters) {
-          const int start = at * kChannels + channel;
-          int f = 0;
-          for (; f + kFilterTile <= kFilters; f += kFilterTile)
-            update_tile<kFilterTile, Update>(x, start, dy + f, from, rows, columns, kernel + f, rate);
-          if constexpr (kFilters % kFilterTile != 0)
-            update_tile<kFilters % kFilterTile, Update>(x, start, dy + f, from, rows, columns, kernel + f, rate);
+        int channel = 0;
+        for (; channel + kUpdateChannels <= kChannels; channel += kUpdateChannels, kernel += kUpdateChannels * kFilters)
+          update_channels<kUpdateChannels, Update>(x + at + channel, dy + from, rows, columns, kernel, rate);
+        if constexpr (kChannels % kUpdateChannels != 0) {
+          update_channels<kChannels % kUpdateChannels, Update>(x + at + channel, dy + from, rows, columns, kernel, rate);
+          kernel += kChannels % kUpdateChannels * kFilters;
         }
       }
     }
   }
 
-  // One kernel element's gradient for kTile filters, summed in registers and applied at once.
-  template <int kTile, typename Update, typename T>
-  static void update_tile(const T* x, int start, const T* dy, int from, int rows, int columns, T* kernel, T rate) {
-    T sum[kTile];
+  template <int kCount, typename Update, typename T>
+  static void update_channels(const T* x, const T* dy, int rows, int columns, T* kernel, T rate) {
+    int f = 0;
+    for (; f + kUpdateFilters <= kFilters; f += kUpdateFilters)
+      update_tile<kCount, kUpdateFilters, Update>(x, dy + f, rows, columns, kernel + f, rate);
+    if constexpr (kFilters % kUpdateFilters != 0)
+      update_tile<kCount, kFilters % kUpdateFilters, Update>(x, dy + f, rows, columns, kernel + f, rate);
+  }
+
+  // The gradient of one kernel element's kCount channels and kTile filters, summed in registers and applied at once.
+  template <int kCount, int kTile, typename Update, typename T>
+  static void update_tile(const T* x, const T* dy, int rows, int columns, T* kernel, T rate) {
+    T sum[kCount][kTile];
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) sum[t] = T{};
+    for (int c = 0; c < kCount; ++c) {
+#pragma GCC unroll 8
+      for (int t = 0; t < kTile; ++t) sum[c][t] = T{};
+    }
     for (int row = 0; row < rows; ++row) {
-      const T* pixel = x + start + row * Rows::kStride * Columns::kIn * kChannels;
-      const T* gradient = dy + from + row * Columns::kOut * kFilters;
+      const T* pixel = x + row * Rows::kStride * Columns::kIn * kChannels;
+      const T* gradient = dy + row * Columns::kOut * kFilters;
       for (int n = columns; n > 0; --n) {
-        const T value = *pixel;
 #pragma GCC unroll 8
-        for (int t = 0; t < kTile; ++t) sum[t] += value * gradient[t];
+        for (int t = 0; t < kTile; ++t) {
+#pragma GCC unroll 8
+          for (int c = 0; c < kCount; ++c) sum[c][t] += pixel[c] * gradient[t];
+        }
         pixel += Columns::kStride * kChannels;
         gradient += kFilters;
       }
     }
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) Update::move(kernel + t, kernel[t], rate * sum[t], rate);
+    for (int c = 0; c < kCount; ++c) {
+#pragma GCC unroll 8
+      for (int t = 0; t < kTile; ++t, ++kernel) Update::move(kernel, *kernel, rate * sum[c][t], rate);
+      kernel += kFilters - kTile;
+    }
   }
 };
 

@@ -38,6 +38,7 @@ struct Dense {
     T sum[kTile];
 #pragma GCC unroll 8
     for (int t = 0; t < kTile; ++t) sum[t] = bias[t] - T{};  // any number as T, to the bit: + would lose a -0
+#pragma GCC unroll 4
     for (int i = 0; i < kInputs; ++i) {
       const T xi = x[i];
 #pragma GCC unroll 8

@@ -76,12 +76,10 @@ struct DepthwiseConv2d {
     T sum[kWidth];
 #pragma GCC unroll 8
     for (int t = 0; t < kWidth; ++t) sum[t] = T{};
-    for (int r = Rows::first_element(row); r < Rows::kKernel; r += Rows::kStride) {
-      const unsigned out_row = Rows::out(row, r);
-      if (out_row >= Rows::kOut) continue;
-      for (int c = Columns::first_element(column); c < Columns::kKernel; c += Columns::kStride) {
-        const unsigned out_column = Columns::out(column, c);
-        if (out_column >= Columns::kOut) continue;
+    for (int r = Rows::first_element(row); r < Rows::last_element(row); r += Rows::kStride) {
+      const int out_row = Rows::out(row, r);
+      for (int c = Columns::first_element(column); c < Columns::last_element(column); c += Columns::kStride) {
+        const int out_column = Columns::out(column, c);
         const T* gradient = dy + (out_row * Columns::kOut + out_column) * kChannels;
         const T* weight = kernel + (r * Columns::kKernel + c) * kChannels;
 #pragma GCC unroll 8
