@@ -7,7 +7,7 @@ from typing import Any
 
 from small_runs import manifest, omniglot
 
-from tinymetafed import bench
+from tinymetafed import kernel_cost
 from tinymetafed_codegen.protocol import Progress, State
 
 
@@ -31,4 +31,4 @@ class Slow:
 
 
 def test_a_counter_of_ticks_that_wraps_loses_none() -> None:
-    assert bench._train(Slow(), manifest(omniglot()), []) == bench.STEPS * Slow.step  # type: ignore[arg-type]
+    assert kernel_cost._train(Slow(), manifest(omniglot()), []) == kernel_cost.STEPS * Slow.step  # type: ignore[arg-type]

@@ -30,13 +30,13 @@ def commands(job: dict[str, Any]) -> list[str]:
 
 
 def test_every_step_does_something(jobs: dict[str, Any]) -> None:
-    assert set(jobs) == {"test", "renode", "boards"}
+    assert set(jobs) == {"test", "models", "renode", "boards"}
     for job in jobs.values():
         assert all(("run" in step) != ("uses" in step) for step in job["steps"])
         assert all(re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in job["steps"] if "uses" in step)
 
 
-@pytest.mark.parametrize("job", ["test", "renode", "boards"])
+@pytest.mark.parametrize("job", ["test", "models", "renode", "boards"])
 def test_commands_exist(jobs: dict[str, Any], job: str) -> None:
     found = commands(jobs[job])
     assert found and [fault for command in found if (fault := command_fault(command))] == []

@@ -14,17 +14,7 @@ from tinymetafed_codegen import boards, generate, graph, spec
 from tinymetafed_codegen.locate import find
 
 HERE = Path(__file__).parent
-# Hidden, or all libraries of a process would share the frozen weights of the first that has a layer of that name.
-FLAGS = [
-    "-fvisibility=hidden",
-    "-std=c++17",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-    "-ffp-contract=off",
-    "-fno-exceptions",
-    "-fno-rtti",
-]
+FLAGS = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-fno-exceptions", "-fno-rtti"]
 ARM = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-Os"]
 
 
@@ -364,7 +354,8 @@ def compiled(name: str, tmp: Path, kernels: str = "") -> Compiled:
 def library(settled: generate.Design, folder: Path, first: list[str] | None = None) -> Compiled:
     """A settled model's library; ``first``: options before all others."""
     generate.write(settled, folder, "test")
-    compile_with(["g++", "-O2", "-shared", "-fPIC", *(first or [])], folder, folder / "model.so")
+    # Hidden, or all libraries of a process would share the frozen weights of the first that has a layer of that name.
+    compile_with(["g++", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", *(first or [])], folder, folder / "model.so")
     return Compiled(settled, folder, ctypes.CDLL(str(folder / "model.so")))
 
 

@@ -62,6 +62,7 @@ class Network:
 def require(module: str, what: str) -> Any:
     """A module that comes with TensorFlow. Raises ModelFileError naming the extra where there is none."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, by the first import
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # or it announces each time that its sums have another order
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
         return importlib.import_module(module)
