@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -15,6 +16,10 @@ from tinymetafed_codegen.spec import Experiment
 sys.path += [str(Path(__file__).parent / folder) for folder in ("link", "kernels", "fuzz", "nrf52840")]
 
 collect_ignore = ["firmware"]  # unit tests in C++, which `pio test` runs
+
+# PlatformIO notes what it is asked in a folder of the checkout, which two processes of these tests would make at once.
+os.environ |= {"PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no", "PLATFORMIO_DISABLE_UPGRADE_CHECK": "true"}
+(Path(__file__).parents[1] / ".pio" / "core").mkdir(parents=True, exist_ok=True)
 
 # Whoever starts the tests in the background may have Ctrl-C ignored, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -81,7 +81,7 @@ def test_what_fails_is_shown_with_its_place_and_what_stops_with_its_last_words(
     assert boards.load(board).emulator is None or "firmware stopped: fault" in said
 
 
-def test_a_missing_program_is_named_with_its_package(folder: Path, tmp_path: Path) -> None:
-    code, said, _ = pio_test("mps2", folder, PATH=str(tmp_path))
-    assert code != 0
-    assert re.search(r"Error: mps2: missing arm-none-eabi-g\+\+ .*`sudo apt install gcc-arm-none-eabi .*qemu-system-arm`", said)
+def test_a_board_without_its_emulator_is_skipped_by_name(folder: Path, tmp_path: Path) -> None:
+    code, said, cases = pio_test("mps2", folder, PATH=str(tmp_path))
+    assert code == 0 and [case["status"] for case in cases] == ["SKIPPED"], said
+    assert "qemu-system-arm is not installed" in said

@@ -30,8 +30,8 @@ from .lock import locked
 
 BOARD = "native"  # whose receive window the bytes are counted for
 
-# Vector unit -> (what a compiler for it defines, lanes of float32, flags), best first: on the one machine measured (Zen 4)
-# 16 lanes are hardly faster than 8, and it takes twice the clients to fill them.
+# Vector unit -> (what a compiler for it defines, lanes of float32, flags), best first: where
+# it was measured, 16 lanes are hardly faster than 8, and it takes twice the clients to fill them.
 _UNITS = {
     "avx2": ("__AVX2__", 8, ("-mavx2",)),
     "avx512": ("__AVX512VL__", 16, ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl")),
