@@ -176,7 +176,7 @@ def demo(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of meta-training.")] = 350,
     out: Annotated[Path | None, typer.Option(help="Run folder to create; default runs/demo-DATE-TIME.")] = None,
 ) -> None:
-    """Four emulated boards meta-train on sine waves over serial, and unseen clients adapt: well under a minute."""
+    """Four emulated boards meta-train on sine waves over serial, and unseen clients adapt: about a minute."""
     # A run this short has to take larger server steps than the 3000 rounds that examples/sine.toml is tuned for.
     experiment = find("examples") / "sine.toml"
     chosen = spec.load(
