@@ -17,16 +17,12 @@ uint32_t index_bits(uint8_t coding, uint32_t gap) {
   return quotient < protocol::kRiceEscape ? quotient + 1 + coding : protocol::kRiceEscape + protocol::kRiceRawBits;
 }
 
-Planner::Planner(uint32_t (&histogram)[256]) : histogram_(histogram) {
-  for (uint32_t& bin : histogram_) bin = 0;
-}
-
 void Planner::add(uint32_t gap) {
   bitmap_bits_ += gap + 1;
-  if (gap < 256) {
+  if (gap < bins_) {
     ++histogram_[gap];
   } else {
-    count(gap, 1);  // at most n / 256 of these
+    count(gap, 1);  // at most n / bins_ of these
   }
 }
 
@@ -35,7 +31,7 @@ void Planner::count(uint32_t gap, uint32_t times) {
 }
 
 uint8_t Planner::best() {
-  for (uint32_t gap = 0; gap < 256; ++gap) {
+  for (uint32_t gap = 0; gap < bins_; ++gap) {
     if (histogram_[gap] > 0) count(gap, histogram_[gap]);
   }
   uint8_t best = 0;

@@ -201,7 +201,7 @@ class Group {
 
   Status send_one(const Updates& updates, uint32_t client) {
     const auto change = [this](uint32_t i) { return desk_.change[i]; };
-    uint32_t histogram[256];
+    uint32_t histogram[model::kHistogramBins];
     DeltaEncoder encoder;
     const Status frozen =
         encoder.freeze(change, model::kGlobalCount, updates.top_k, static_cast<uint8_t>(updates.uplink), histogram);

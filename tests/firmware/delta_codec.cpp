@@ -12,7 +12,7 @@ constexpr uint32_t kMost = 400;
 float values[kMost];
 float decoded[kMost];
 uint8_t data[700];
-uint32_t histogram[256];
+uint32_t histogram[128];
 
 float delta_at(uint32_t i) { return values[i]; }
 
