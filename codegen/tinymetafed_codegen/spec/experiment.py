@@ -1,0 +1,162 @@
+"""Experiment TOML in, frozen and complete experiment out; every mistake is named with its key and a remedy."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import Field
+
+from .defaults import CLIENTS, DEFAULTS, FOLDER_EVALUATION
+from .mistakes import CAUSES_FIRST, explain
+from .model import ModelSpec
+from .section import Section, SpecError
+from .strategy import AdaptationSpec, TinyMetaFedSpec
+from .task import FolderTask, OmniglotTask, TaskSpec
+
+
+class RunSpec(Section):
+    """How long, with whom, from which seed."""
+
+    rounds: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 1
+    clients: Annotated[int, Field(ge=1, le=1 << 20)] | None = None  # None: the task's files or boards are counted
+    devices_per_round: Annotated[int, Field(ge=1, le=1_024)] = 1
+
+
+class EvaluationSpec(Section):
+    """Meta-test on clients that never took part: how many at the end, and how many on the way, how often."""
+
+    tasks: Annotated[int, Field(ge=1, le=100_000)]
+    every: Annotated[int, Field(ge=0)]
+    every_tasks: Annotated[int, Field(ge=1, le=100_000)]
+
+
+class Experiment(Section):
+    """All that determines a run's result, with nothing left to default."""
+
+    task: TaskSpec
+    model: ModelSpec
+    strategy: TinyMetaFedSpec
+    adaptation: AdaptationSpec
+    run: RunSpec
+    evaluation: EvaluationSpec
+
+    @property
+    def streamed(self) -> Experiment:
+        """The experiment whose firmware has all samples streamed, where a source of the user's makes those to train on."""
+        if not isinstance(self.task, FolderTask) or self.task.source is None:
+            return self
+        task = self.task.model_copy(update={"source": None, "client_per_board": False})
+        return self.model_copy(update={"task": task, "run": self.run.model_copy(update={"clients": None})})
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Reads an experiment file; ``overrides`` are ``section.key=value`` as in ``--set``. Raises SpecError."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(f"{path}: no such experiment file; examples/sine.toml is one to start from") from None
+    except IsADirectoryError:
+        raise SpecError(f"{path}: a folder, not an experiment file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{path}: not valid TOML: {error}") from None
+    for override in overrides:
+        _apply(raw, override)
+    model = raw.get("model")
+    if isinstance(model, dict) and isinstance(model.get("weights"), str):
+        model["weights"] = str((path.parent / model["weights"]).resolve())  # the experiment may be written elsewhere
+    task = raw.get("task")
+    if isinstance(task, dict) and task.get("kind") == "folder":
+        for key in ("path", "source"):
+            if isinstance(task.get(key), str):
+                task[key] = str((path.parent / task[key]).resolve()) if task[key] else ""
+    return parse(raw, str(path))
+
+
+def parse(raw: dict[str, Any], source: str) -> Experiment:
+    """Validates a decoded experiment; ``source`` names it in errors. Raises SpecError."""
+    loss = raw["model"].get("loss") if isinstance(raw.get("model"), dict) else None
+    task = raw.get("task")
+    is_folder = isinstance(task, dict) and task.get("kind") == "folder"
+    for section, defaults in DEFAULTS.get(loss if isinstance(loss, str) else "", {}).items():
+        if is_folder and section == "evaluation":
+            defaults = FOLDER_EVALUATION
+        given = raw.get(section, {})
+        if isinstance(given, dict):
+            raw = {**raw, section: {**defaults, **given}}
+    if loss in DEFAULTS:
+        raw = {**raw, "run": raw.get("run", {})}
+    try:
+        experiment = Experiment.model_validate(raw)
+    except pydantic.ValidationError as error:
+        # One mistake brings others in its wake (a mistyped key is unknown here and missing there): name the cause only.
+        first = min(error.errors(), key=lambda e: CAUSES_FIRST.get(e["type"], 1))
+        raise SpecError(f"{source}: {explain(first, Experiment)}") from None
+    if experiment.run.clients is None and not _counts_clients(experiment):
+        experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"clients": CLIENTS})})
+    _check(experiment, source)
+    return experiment
+
+
+def dump(experiment: Experiment) -> dict[str, Any]:
+    """The complete experiment as plain values that TOML can hold."""
+    return experiment.model_dump(mode="json", exclude_none=True, by_alias=True)
+
+
+def _counts_clients(experiment: Experiment) -> bool:
+    return isinstance(experiment.task, FolderTask) and experiment.task.counts_clients
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or len(path) < 2 or not all(path):
+        raise SpecError(f"--set {override}: expected SECTION.KEY=VALUE, for instance run.rounds=50")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    section: Any = raw
+    for part in path[:-1]:
+        section = section.setdefault(part, {})
+        if not isinstance(section, dict):
+            raise SpecError(f"--set {override}: {part} is not a section")
+    section[path[-1]] = value
+
+
+def _check(experiment: Experiment, source: str) -> None:
+    """What spans several keys."""
+    task, strategy, run = experiment.task, experiment.strategy, experiment.run
+    if strategy.alpha_min > strategy.alpha_max:
+        raise SpecError(f"{source}: strategy.alpha_min = {strategy.alpha_min} is above alpha_max = {strategy.alpha_max}")
+    if strategy.schedule == "sgdr":
+        if strategy.restart_rounds is None:
+            raise SpecError(f"{source}: strategy.schedule = 'sgdr' needs strategy.restart_rounds, the rounds of a cycle")
+        if run.rounds % strategy.restart_rounds:
+            raise SpecError(
+                f"{source}: run.rounds = {run.rounds} is not a multiple of strategy.restart_rounds = "
+                f"{strategy.restart_rounds}; a run that stops in mid-cycle ends on a large learning rate"
+            )
+    elif strategy.restart_rounds is not None:
+        raise SpecError(f"{source}: strategy.restart_rounds has a meaning only with strategy.schedule = 'sgdr'")
+    if _counts_clients(experiment) and run.clients is not None:
+        raise SpecError(
+            f"{source}: run.clients = {run.clients}, but task 'folder' counts its clients: files that are not held out, or "
+            "boards with task.client_per_board; leave run.clients out"
+        )
+    if isinstance(task, FolderTask) and task.client_per_board and task.source is None:
+        raise SpecError(f"{source}: task.client_per_board = true needs task.source, the C++ file that reads a board's own data")
+    if run.clients is not None and run.devices_per_round > run.clients:
+        raise SpecError(
+            f"{source}: run.devices_per_round = {run.devices_per_round} but there are only run.clients = {run.clients}"
+        )
+    if isinstance(task, OmniglotTask) and task.support + task.query > 20:
+        raise SpecError(
+            f"{source}: task.support + task.query = {task.support + task.query}, but each character has 20 drawings"
+        )
