@@ -4,6 +4,7 @@
 // possible (the previous index + 1; Delta.base for a chunk's first entry, which the encoder sets to that entry's index).
 //   Rice parameter r: gap >> r ones, a zero, the r low bits; from kRiceEscape ones on instead kRiceEscape ones and the gap in kRiceRawBits bits.
 //   Bitmap: one bit per index from base up to the chunk's last entry, that is, gap zeros and a one.
+//   Run: no bits, for every gap is 0; a delta of all weights, for instance.
 // Its values follow: f32, f16, or i8 = round-half-even(delta / scale).
 #pragma once
 
@@ -41,7 +42,8 @@ class Planner {
   uint32_t* const histogram_;
   const uint32_t bins_;
   uint32_t rice_bits_[kParameters] = {};
-  uint32_t bitmap_bits_ = 0;
+  uint32_t entries_ = 0;
+  uint32_t gaps_ = 0;  // their sum
 };
 
 // How values travel.

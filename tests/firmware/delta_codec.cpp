@@ -44,6 +44,7 @@ struct BitReader {
 
 uint32_t read_gap(BitReader& bits, uint8_t coding) {
   uint32_t gap = 0;
+  if (coding == static_cast<uint8_t>(protocol::Coding::kRun)) return gap;
   if (coding == static_cast<uint8_t>(protocol::Coding::kBitmap)) {
     while (bits.next() == 0) ++gap;
     return gap;
