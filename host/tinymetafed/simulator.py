@@ -209,6 +209,7 @@ class Simulator:
         self.threads = threads
         self._input_size = math.prod(manifest["input_shape"])
         self._library = ctypes.CDLL(str(library))
+        self._library.make_samples.argtypes = [_POINTER, *[_U32] * 5, _POINTER, _POINTER]
         self._library.make_samples.restype = self._library.federate.restype = self._library.adapt.restype = None
 
     def samples(self, seed: int, clients: Sequence[int], draw: int, sample_set: SampleSet, count: int) -> Batch:
@@ -216,9 +217,8 @@ class Simulator:
         numbers = np.array(clients, np.uint32)
         inputs = np.empty((len(clients), count, self._input_size), np.float32)
         targets = np.empty((len(clients), count, self.manifest["target_size"]), np.float32)
-        key = [_U32(word) for word in (len(clients), seed, draw, sample_set, count)]
-        places = [_POINTER(array.ctypes.data) for array in (numbers, inputs, targets)]
-        self._library.make_samples(places[0], *key, *places[1:])
+        key = (len(clients), seed, draw, sample_set, count)
+        self._library.make_samples(numbers.ctypes.data, *key, inputs.ctypes.data, targets.ctypes.data)
         return Batch(inputs, targets, 1.0)
 
     def federate(
