@@ -247,7 +247,9 @@ def test_boards_that_are_clients_cannot_be_simulated(tmp_path: Path) -> None:
         simulator.open_simulator(parse({"task": task, "model": model}, "test"), "test", 1)
 
 
-def test_the_benchmark_measures_lanes_one_client_and_textbook_kernels() -> None:
-    figures = simulation_cost.simulation(sine(), str(SINE), None, 1, Quiet())
-    assert figures["lanes"] == simulator.units()[figures["isa"]].lanes and figures["threads"] == 1
-    assert 0 < figures["us_per_client_step"] < figures["single_us"] < figures["textbook_us"]
+def test_the_benchmark_measures_lanes_threads_one_client_and_textbook_kernels() -> None:
+    figures = simulation_cost.simulation(sine(), str(SINE), None, 2, Quiet())
+    assert figures["lanes"] == simulator.units()[figures["isa"]].lanes and figures["threads"] == 2
+    assert 0 < figures["one_thread_us"] < figures["single_us"] < figures["textbook_us"]
+    assert figures["speedup"] == pytest.approx(figures["one_thread_us"] / figures["us_per_client_step"], rel=0.02)
+    assert 1 < figures["speedup_idle"] < 3
