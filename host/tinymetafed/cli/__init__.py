@@ -9,7 +9,7 @@ import typer
 
 from tinymetafed_codegen import boards, spec
 
-from .. import __version__, firmware, kernel_cost, store
+from .. import __version__, bench, firmware, store
 from .. import export as weights_file
 from .. import report as report_page
 from ..evaluate import Collapsed
@@ -36,7 +36,7 @@ FAILURES = (
     Collapsed,
     store.StoreError,
     report_page.ReportError,
-    kernel_cost.BenchError,
+    bench.BenchError,
     OSError,
 )
 
@@ -44,6 +44,7 @@ USAGE = (
     UsageError,
     spec.SpecError,
     boards.BoardError,
+    bench.BoardCannotMeasure,
     DeviceUrlError,
     faults.FaultError,
     weights_file.ExportError,

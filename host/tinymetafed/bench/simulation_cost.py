@@ -11,13 +11,14 @@ from tinymetafed_codegen import graph
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import Experiment
 
-from . import runner
-from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS, made_up
-from .learn import downlink
-from .learn.strategies import open_strategy
-from .learn.weights import initial
-from .runner import Observer
-from .simulator import BOARD, Batch, Simulator, Unit, build, units
+from .. import runner
+from ..learn import downlink
+from ..learn.strategies import open_strategy
+from ..learn.weights import initial
+from ..runner import Observer
+from ..simulator import BOARD, Batch, Simulator, Unit, build, units
+from . import made_up
+from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS
 
 REPEATS = 100  # the fastest counts: whatever else the machine does only makes it slower
 SECONDS = 0.002  # that one of them takes at least: less than a busy machine lets a process run at a time
