@@ -20,7 +20,7 @@ from .model import (
 )
 from .section import SpecError
 from .strategy import AdaptationSpec, TinyMetaFedSpec
-from .task import FolderTask, OmniglotTask, SineTask, TaskShapes, TaskSpec
+from .task import FolderTask, KeywordsTask, OmniglotTask, SineTask, TaskShapes, TaskSpec
 
 __all__ = [
     "ACTIVATIONS",
@@ -37,6 +37,7 @@ __all__ = [
     "FlattenSpec",
     "FolderTask",
     "GlobalAvgPoolSpec",
+    "KeywordsTask",
     "LayerSpec",
     "LeakyReluSpec",
     "MaxPoolSpec",
