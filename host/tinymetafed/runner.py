@@ -20,7 +20,7 @@ from tinymetafed_codegen import boards, generate
 from tinymetafed_codegen.emit import write_if_changed
 from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import PROTOCOL_VERSION, SampleSet
-from tinymetafed_codegen.spec import Experiment, FolderTask, OmniglotTask, dump
+from tinymetafed_codegen.spec import Experiment, FolderTask, dump
 
 from . import evaluate, export, firmware, project, server, store
 from .clients import Clients
@@ -41,7 +41,7 @@ from .simulator import open_simulator
 from .store import Json, RunData, RunStore, StoreError
 
 TEST_URL = "native:2"  # where unseen clients adapt unless somebody says otherwise
-SHOTS = (1, 2, 4, 8, 16)  # samples per class of Omniglot's accuracy curve (paper, Table 5)
+SHOTS = (1, 2, 4, 8, 16)  # samples of the accuracy curve, per class where a task counts so (paper, Table 5)
 
 
 class Observer(Protocol):
@@ -478,14 +478,14 @@ def showcase(setup: Setup, clients: Clients, weights: Floats, observer: Observer
     strategy, task, spec = setup.strategy, setup.task, setup.experiment.task
     if task.metric == "accuracy":
         tasks = setup.experiment.evaluation.every_tasks
-        per_class = isinstance(spec, OmniglotTask)
-        shots = SHOTS if per_class else [s for s in (1 << i for i in range(16)) if s < spec.adapt] + [spec.adapt]
+        unit = task.output_size if task.per_class else 1
+        shots = sorted({spec.adapt, *(d for d in SHOTS if d * unit <= task.adapt_limit)})
         observer.stage("accuracy over samples", len(shots) * tasks)
-        counts = [s * task.output_size if per_class else s for s in shots]
+        counts = [d * unit for d in shots]
         tests = [evaluate.meta_test(clients, strategy, task, weights, tasks, n, observer.advance) for n in counts]
         scores = [tests[0].before, *(test.after for test in tests)]
         return {
-            "samples": "labelled samples per class" if per_class else "labelled samples",
+            "samples": "labelled samples per class" if task.per_class else "labelled samples",
             "d": [0, *shots],
             "accuracy": [evaluate.mean(s) for s in scores],
             "ci95": [evaluate.confidence(s) for s in scores],

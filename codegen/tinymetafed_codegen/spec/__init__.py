@@ -29,7 +29,7 @@ from .strategy import (
     TinyOlSpec,
     TinyReptileSpec,
 )
-from .task import FolderTask, OmniglotTask, SineTask, TaskShapes, TaskSpec
+from .task import FolderTask, KeywordsTask, OmniglotTask, SineTask, TaskShapes, TaskSpec
 
 __all__ = [
     "ACTIVATIONS",
@@ -47,6 +47,7 @@ __all__ = [
     "FlattenSpec",
     "FolderTask",
     "GlobalAvgPoolSpec",
+    "KeywordsTask",
     "LayerSpec",
     "LeakyReluSpec",
     "MaxPoolSpec",
