@@ -41,7 +41,7 @@ def execute(sweep: Sweep, out: Path, jobs: int, data: Path | None, observer: Obs
     Whatever ends it early, the same call goes on. Raises SweepError for a folder of another sweep and for a run that
     failed, DataError, FirmwareError.
     """
-    with _claimed(sweep, out):
+    with _claimed(sweep, out, observer):
         missing = [run for run in sweep.runs if not is_done(run, out)]
         if not missing:
             return {}
@@ -64,29 +64,36 @@ def is_done(run: Run, out: Path) -> bool:
 
 
 @contextmanager
-def _claimed(sweep: Sweep, out: Path) -> Iterator[None]:
+def _claimed(sweep: Sweep, out: Path, observer: Observer) -> Iterator[None]:
     """Keeps other processes and other sweeps out of the folder."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with locked(out / "lock", wait=False):
-            _same(sweep, out / "sweep.json")
+            _same(sweep, out / "sweep.json", observer)
             yield
     except LockedError as taken:
         raise SweepError(f"{out}: process {taken.holder} is running a sweep in this folder; wait for its end") from None
 
 
-def _same(sweep: Sweep, file: Path) -> None:
+def _same(sweep: Sweep, file: Path, observer: Observer) -> None:
+    """Whether the folder's runs are of this sweep as it is; variants and seeds may have been added to it or left out."""
     ours = sweep.settings
     if file.exists():
         try:
             theirs = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise SweepError(f"{file}: damaged: {error}; restore it, or choose another folder with -o") from None
-        if (difference := _difference(theirs, ours)) is not None:
+            common = {name: cell for name, cell in theirs["cells"].items() if name in ours["cells"]}
+            then = {"arithmetic": theirs["arithmetic"], "cells": common}
+            shape = (list(theirs["cells"]), theirs["seeds"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SweepError(f"{file}: damaged: {error!r}; restore it, or choose another folder with -o") from None
+        now = {"arithmetic": ours["arithmetic"], "cells": {name: ours["cells"][name] for name in common}}
+        if (difference := _difference(then, now)) is not None:
             raise SweepError(
                 f"{file.parent}: holds runs of {sweep.path} as it was before: {difference}; choose another folder with -o, "
                 "or restore the file"
             )
+        if shape != (list(ours["cells"]), ours["seeds"]):
+            observer.event(f"{sweep.path} has other variants or seeds than before; what they share is not run again")
     elif any(path.name != "lock" for path in file.parent.iterdir()):
         raise SweepError(f"{file.parent}: exists already and holds no sweep; choose another folder with -o")
     write_if_changed(file, json.dumps(ours, indent=1) + "\n")
