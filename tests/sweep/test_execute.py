@@ -95,9 +95,7 @@ def test_another_sweep_and_another_process_are_kept_out(file: Path, tmp_path: Pa
     out = tmp_path / "out"
     sweep.execute(sweep.load(file), out, 2, None, Quiet())
     file.write_text(SWEEP.replace("120", "6"))
-    with pytest.raises(
-        SweepError, match=r"tried\.toml as it was before: cells: long\.run\.rounds was 5 and is 6; choose another"
-    ):
+    with pytest.raises(SweepError, match=r"long/seed-1: begun when 'long' was another .*: run\.rounds was 5 and is 6; remove"):
         sweep.execute(sweep.load(file), out, 2, None, Quiet())
     file.write_text(SWEEP.replace("120", "5").replace("[1, 2]", "[2, 3]"))  # what it shares is kept
     before = (out / "runs" / "short" / "seed-2" / "run.db").stat().st_mtime_ns

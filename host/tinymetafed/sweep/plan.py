@@ -14,8 +14,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
-from tinymetafed_codegen.generate import ARITHMETIC_VERSION
-from tinymetafed_codegen.spec import Experiment, SpecError, dump
+from tinymetafed_codegen.spec import Experiment, SpecError
 from tinymetafed_codegen.spec import load as load_experiment
 from tinymetafed_codegen.spec.mistakes import CAUSES_FIRST, explain
 from tinymetafed_codegen.spec.section import Section
@@ -108,16 +107,6 @@ class Sweep:
             short = {"run": run.model_copy(update={"rounds": rounds})}
             cells.append(replace(cell, experiment=cell.experiment.model_copy(update=short)))
         return Sweep(self.path, self.seeds[:1], tuple(cells))
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What a folder of finished runs must have been begun with to be continued; JSON can hold it."""
-        cells = {}
-        for cell in self.cells:
-            experiment = dump(cell.experiment)
-            del experiment["run"]["seed"]
-            cells[cell.name] = {"model_hash": cell.manifest["model_hash"], **experiment}
-        return {"arithmetic": ARITHMETIC_VERSION, "seeds": list(self.seeds), "cells": cells}
 
 
 def load(path: Path) -> Sweep:
