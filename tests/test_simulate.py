@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from small_runs import DATA, OMNIGLOT, SINE, Quiet, needs_data, omniglot, sine
 
-from tinymetafed import runner, simulate, simulation_cost, simulator, store
+from tinymetafed import runner, simulate, simulator, store
+from tinymetafed.bench import simulation_cost
 from tinymetafed.firmware import FirmwareError
 from tinymetafed.learn import downlink
 from tinymetafed.learn.delta import Sparse

@@ -15,9 +15,14 @@ from .spec import Experiment, FolderTask, ModelSpec, SpecError, TaskShapes
 
 # Raised whenever the same model would train to other bits: kernels, exp, sin, random numbers, order of sums.
 ARITHMETIC_VERSION = 1
-SOURCES = {"sine": "sine", "omniglot": "streamed", "folder": "streamed"}  # task kind -> firmware/app/source_NAME.cpp
+SOURCES = {
+    "sine": "sine",
+    "omniglot": "streamed",
+    "keywords": "streamed",
+    "folder": "streamed",
+}  # task kind -> firmware/app/source_NAME.cpp
 CPP_SUFFIXES = (".cpp", ".cc", ".cxx")
-STREAMED_BYTES_PER_INPUT = {"omniglot": 1}  # grey levels; anything else would travel as float32
+STREAMED_BYTES_PER_INPUT = {"omniglot": 1, "keywords": 1}  # grey levels; anything else would travel as float32
 
 # Fitted to builds for mps2 at -Os, rounded up: what a build takes beside its model (bench memory has a build's own figures).
 CORE_FLASH_BYTES = 8_300
@@ -64,7 +69,7 @@ class Design:
 
 def design(experiment: Experiment, board: Board, source: str) -> Design:
     """Settles an experiment on a board. Raises SpecError, or BudgetError when the board is too small."""
-    net = graph.build(experiment.model, source)
+    net = graph.build(experiment.model, source, partial=experiment.strategy.partial)
     wanted = experiment.task.shapes
     has = TaskShapes(net.input.shape, net.output.size, net.loss.name)
     needs = wanted or has

@@ -20,7 +20,7 @@ from tinymetafed_codegen import boards, generate
 from tinymetafed_codegen.emit import write_if_changed
 from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import PROTOCOL_VERSION, SampleSet
-from tinymetafed_codegen.spec import Experiment, FolderTask, OmniglotTask, dump
+from tinymetafed_codegen.spec import Experiment, FolderTask, dump
 
 from . import evaluate, export, firmware, project, server, store
 from .clients import Clients
@@ -28,7 +28,7 @@ from .device import DeviceClients
 from .evaluate import Collapsed
 from .firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
 from .fleet import Fleet
-from .learn.strategy import TinyMetaFed
+from .learn.strategies import Strategy, open_strategy
 from .learn.tasks import HELD_OUT, Task
 from .learn.tasks.registry import open_task
 from .learn.weights import Floats, initial, sha256
@@ -41,7 +41,7 @@ from .simulator import open_simulator
 from .store import Json, RunData, RunStore, StoreError
 
 TEST_URL = "native:2"  # where unseen clients adapt unless somebody says otherwise
-SHOTS = (1, 2, 4, 8, 16)  # samples per class of Omniglot's accuracy curve (paper, Table 5)
+SHOTS = (1, 2, 4, 8, 16)  # samples of the accuracy curve, per class where a task counts so (paper, Table 5)
 
 
 class Observer(Protocol):
@@ -68,7 +68,7 @@ class Setup:
     source: str
     task: Task
     manifest: dict[str, Any]
-    strategy: TinyMetaFed
+    strategy: Strategy
     data: Path | None
 
 
@@ -76,7 +76,7 @@ def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:
     """Reads data and settles the model. Raises SpecError, DataError."""
     manifest = manifest_of(experiment, source, "native")
     task = open_task(experiment, data)
-    return Setup(experiment, source, task, manifest, TinyMetaFed(experiment, manifest), data and data.resolve())
+    return Setup(experiment, source, task, manifest, open_strategy(experiment, manifest), data and data.resolve())
 
 
 def manifest_of(experiment: Experiment, source: str, board: str) -> dict[str, Any]:
@@ -478,14 +478,14 @@ def showcase(setup: Setup, clients: Clients, weights: Floats, observer: Observer
     strategy, task, spec = setup.strategy, setup.task, setup.experiment.task
     if task.metric == "accuracy":
         tasks = setup.experiment.evaluation.every_tasks
-        per_class = isinstance(spec, OmniglotTask)
-        shots = SHOTS if per_class else [s for s in (1 << i for i in range(16)) if s < spec.adapt] + [spec.adapt]
+        unit = task.output_size if task.per_class else 1
+        shots = sorted({spec.adapt, *(d for d in SHOTS if d * unit <= task.adapt_limit)})
         observer.stage("accuracy over samples", len(shots) * tasks)
-        counts = [s * task.output_size if per_class else s for s in shots]
+        counts = [d * unit for d in shots]
         tests = [evaluate.meta_test(clients, strategy, task, weights, tasks, n, observer.advance) for n in counts]
         scores = [tests[0].before, *(test.after for test in tests)]
         return {
-            "samples": "labelled samples per class" if per_class else "labelled samples",
+            "samples": "labelled samples per class" if task.per_class else "labelled samples",
             "d": [0, *shots],
             "accuracy": [evaluate.mean(s) for s in scores],
             "ci95": [evaluate.confidence(s) for s in scores],

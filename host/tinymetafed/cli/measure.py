@@ -14,8 +14,10 @@ from rich.table import Table
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.locate import find
 
-from .. import bench, kernel_cost, simulation_cost, simulator
-from .. import memory as footprint
+from .. import simulator
+from ..bench import kernel_cost, simulation_cost
+from ..bench import memory as footprint
+from ..bench import wire as line
 from ..progress import watching
 from .options import ExperimentArgument, JsonOption, SetOption, ThreadsOption, UsageError
 
@@ -56,6 +58,7 @@ def kernels(
     table.add_section()
     table.add_row("flash, bytes", *(f"{each['flash_bytes']:,}" for _, each in columns))
     table.add_row("static RAM, bytes", *(f"{each['ram_bytes']:,}" for _, each in columns))
+    table.add_row("deepest stack, bytes", *(f"{each['stack_bytes']:,}" for _, each in columns))
     console = Console()
     console.print(table)
     console.print(f"  {figures['estimate'][0].upper()}{figures['estimate'][1:]}.", highlight=False, soft_wrap=True)
@@ -148,7 +151,7 @@ def wire(
     if chosen is None and set_:
         raise UsageError("--set overrides keys of an experiment file; give one, for instance examples/sine.toml")
     with watching() as watch:
-        figures = bench.wire(chosen, "" if experiment is None else str(experiment), watch)
+        figures = line.wire(chosen, "" if experiment is None else str(experiment), watch)
     if json_:
         print(json.dumps(figures))
         return

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_runs import OMNIGLOT, SINE, omniglot, sine
 
-from tinymetafed import jax_round, simulation_cost
+from tinymetafed.bench import jax_round, simulation_cost
 from tinymetafed.learn.delta import Sparse
 from tinymetafed.learn.weights import global_tensors
 from tinymetafed.simulator import open_simulator

@@ -11,13 +11,14 @@ from tinymetafed_codegen import graph
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import Experiment
 
-from . import jax_round, runner
-from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS, made_up
-from .learn import downlink
-from .learn.strategy import TinyMetaFed
-from .learn.weights import Floats, global_tensors, initial, local_start
-from .runner import Observer
-from .simulator import BOARD, Batch, Simulator, Unit, build, units
+from .. import runner
+from ..learn import downlink
+from ..learn.strategies import open_strategy
+from ..learn.weights import Floats, global_tensors, initial, local_start
+from ..runner import Observer
+from ..simulator import BOARD, Batch, Simulator, Unit, build, units
+from . import jax_round, made_up
+from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS
 
 REPEATS = 100  # the fastest counts: whatever else the machine does only makes it slower
 SECONDS = 0.002  # that one of them takes at least: less than a busy machine lets a process run at a time
@@ -96,7 +97,7 @@ class Trial:
     """
 
     def __init__(self, experiment: Experiment, simulator: Simulator, clients: int | None = None) -> None:
-        strategy = TinyMetaFed(experiment, simulator.manifest)
+        strategy = open_strategy(experiment, simulator.manifest)
         start = initial(simulator.manifest, experiment.run.seed, experiment.model.init)
         self.received = downlink.decode(strategy.download(start), strategy.n_global)
         self.phases = strategy.training()

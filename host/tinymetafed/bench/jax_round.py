@@ -12,8 +12,8 @@ from tinymetafed_codegen import graph
 from tinymetafed_codegen.ops import Op
 from tinymetafed_codegen.protocol import Phase, Variant
 
-from .learn.tasks import Floats
-from .simulator import Batch
+from ..learn.tasks import Floats
+from ..simulator import Batch
 
 Tensors = Mapping[str, Any]  # by the manifest's names
 
