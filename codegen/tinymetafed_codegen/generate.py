@@ -69,7 +69,7 @@ class Design:
 
 def design(experiment: Experiment, board: Board, source: str) -> Design:
     """Settles an experiment on a board. Raises SpecError, or BudgetError when the board is too small."""
-    net = graph.build(experiment.model, source)
+    net = graph.build(experiment.model, source, partial=experiment.strategy.partial)
     wanted = experiment.task.shapes
     has = TaskShapes(net.input.shape, net.output.size, net.loss.name)
     needs = wanted or has

@@ -137,9 +137,14 @@ class Graph:
         return self.n_global + self.n_local
 
 
-def build(model: ModelSpec, source: str = "model") -> Graph:
-    """Settles shapes, fuses ReLU and lists the calls of each variant. Raises SpecError naming the layer at fault."""
+def build(model: ModelSpec, source: str = "model", *, partial: bool = True) -> Graph:
+    """Settles shapes, fuses ReLU and lists the calls of each variant. Raises SpecError naming the layer at fault.
+
+    Unless the strategy is ``partial``, layers that are ``local`` are shared like the others.
+    """
     layers, outputs = _layers(model, source)
+    if not partial:
+        layers = [dataclasses.replace(op, local=False) for op in layers]
     parameters = _place(layers)
     n_global = sum(p.parameter.size for p in parameters if not p.op.local)
     if not parameters:

@@ -21,7 +21,7 @@ from .cycles import executions
 from .cycles.executions import Uncountable
 from .firmware import Deviation, Firmware
 from .learn import downlink
-from .learn.strategy import TinyMetaFed
+from .learn.strategies import open_strategy
 from .learn.weights import Floats, initial
 from .link.launch import DeviceSpec, launch
 from .link.messages import Example
@@ -102,7 +102,7 @@ def measure(experiment: Experiment, board: Board, built: Firmware, observer: Obs
     """
     manifest, strategy = built.manifest, experiment.strategy
     start = initial(manifest, experiment.run.seed, experiment.model.init)
-    weights = TinyMetaFed(experiment, manifest).download(start)
+    weights = open_strategy(experiment, manifest).download(start)
     spec = DeviceSpec(f"qemu:1@{board.name}", "qemu", board.name)
     counts: dict[str, int] = {}
     estimates: dict[str, tuple[int, int]] = {}

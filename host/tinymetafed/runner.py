@@ -28,7 +28,7 @@ from .device import DeviceClients
 from .evaluate import Collapsed
 from .firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
 from .fleet import Fleet
-from .learn.strategy import TinyMetaFed
+from .learn.strategies import Strategy, open_strategy
 from .learn.tasks import HELD_OUT, Task
 from .learn.tasks.registry import open_task
 from .learn.weights import Floats, initial, sha256
@@ -68,7 +68,7 @@ class Setup:
     source: str
     task: Task
     manifest: dict[str, Any]
-    strategy: TinyMetaFed
+    strategy: Strategy
     data: Path | None
 
 
@@ -76,7 +76,7 @@ def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:
     """Reads data and settles the model. Raises SpecError, DataError."""
     manifest = manifest_of(experiment, source, "native")
     task = open_task(experiment, data)
-    return Setup(experiment, source, task, manifest, TinyMetaFed(experiment, manifest), data and data.resolve())
+    return Setup(experiment, source, task, manifest, open_strategy(experiment, manifest), data and data.resolve())
 
 
 def manifest_of(experiment: Experiment, source: str, board: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from .fleet import Served
 from .learn import downlink
 from .learn.delta import Sparse
 from .learn.downlink import Segment
-from .learn.strategy import TinyMetaFed
+from .learn.strategies import Strategy
 from .learn.tasks import Floats, Task
 from .link.errors import TrainingFailed
 from .link.exchange import Traffic
@@ -30,7 +30,7 @@ URL = "simulation"  # in the journal, where a device's name stands
 class SimulatedClients:
     """The clients of an experiment (clients.Clients), all of them here; bytes are those that a device's line would carry."""
 
-    def __init__(self, simulator: Simulator, strategy: TinyMetaFed, task: Task) -> None:
+    def __init__(self, simulator: Simulator, strategy: Strategy, task: Task) -> None:
         self._simulator = simulator
         self._strategy = strategy
         self._task = task

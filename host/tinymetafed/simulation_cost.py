@@ -14,7 +14,7 @@ from tinymetafed_codegen.spec import Experiment
 from . import runner
 from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS, made_up
 from .learn import downlink
-from .learn.strategy import TinyMetaFed
+from .learn.strategies import open_strategy
 from .learn.weights import initial
 from .runner import Observer
 from .simulator import BOARD, Batch, Simulator, Unit, build, units
@@ -64,7 +64,7 @@ class _Trial:
     """Rounds of as many clients as take a while; ``best``: wall-clock microseconds per client-step of the fastest so far."""
 
     def __init__(self, experiment: Experiment, simulator: Simulator) -> None:
-        strategy = TinyMetaFed(experiment, simulator.manifest)
+        strategy = open_strategy(experiment, simulator.manifest)
         start = initial(simulator.manifest, experiment.run.seed, experiment.model.init)
         self._received = downlink.decode(strategy.download(start), strategy.n_global)
         self._phases = strategy.training()

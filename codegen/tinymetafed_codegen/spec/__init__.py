@@ -19,7 +19,16 @@ from .model import (
     SeparableConv2dSpec,
 )
 from .section import SpecError
-from .strategy import AdaptationSpec, TinyMetaFedSpec
+from .strategy import (
+    AdaptationSpec,
+    FedAvgSpec,
+    OwnStrategySpec,
+    ReptileSpec,
+    SharingSpec,
+    TinyMetaFedSpec,
+    TinyOlSpec,
+    TinyReptileSpec,
+)
 from .task import FolderTask, KeywordsTask, OmniglotTask, SineTask, TaskShapes, TaskSpec
 
 __all__ = [
@@ -34,6 +43,7 @@ __all__ = [
     "DepthwiseConv2dSpec",
     "EvaluationSpec",
     "Experiment",
+    "FedAvgSpec",
     "FlattenSpec",
     "FolderTask",
     "GlobalAvgPoolSpec",
@@ -43,13 +53,18 @@ __all__ = [
     "MaxPoolSpec",
     "ModelSpec",
     "OmniglotTask",
+    "OwnStrategySpec",
+    "ReptileSpec",
     "RunSpec",
     "SeparableConv2dSpec",
+    "SharingSpec",
     "SineTask",
     "SpecError",
     "TaskShapes",
     "TaskSpec",
     "TinyMetaFedSpec",
+    "TinyOlSpec",
+    "TinyReptileSpec",
     "dump",
     "load",
     "parse",

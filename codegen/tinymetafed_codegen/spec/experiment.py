@@ -10,18 +10,18 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
-from .defaults import CLIENTS, DEFAULTS, FOLDER_EVALUATION
+from .defaults import CLIENTS, defaults
 from .mistakes import CAUSES_FIRST, explain
 from .model import ModelSpec
 from .section import Section, SpecError
-from .strategy import AdaptationSpec, TinyMetaFedSpec
-from .task import FolderTask, OmniglotTask, TaskSpec
+from .strategy import OWN, AdaptationSpec, StrategySpec, TinyOlSpec
+from .task import FolderTask, KeywordsTask, OmniglotTask, TaskSpec
 
 
 class RunSpec(Section):
     """How long, with whom, from which seed."""
 
-    rounds: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000
+    rounds: Annotated[int, Field(ge=0, le=10_000_000)] = 1_000  # 0: the initialisation is tested as it is
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 1
     clients: Annotated[int, Field(ge=1, le=1 << 20)] | None = None  # None: the task's files or boards are counted
     devices_per_round: Annotated[int, Field(ge=1, le=1_024)] = 1
@@ -40,7 +40,7 @@ class Experiment(Section):
 
     task: TaskSpec
     model: ModelSpec
-    strategy: TinyMetaFedSpec
+    strategy: StrategySpec
     adaptation: AdaptationSpec
     run: RunSpec
     evaluation: EvaluationSpec
@@ -71,6 +71,11 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     model = raw.get("model")
     if isinstance(model, dict) and isinstance(model.get("weights"), str):
         model["weights"] = str((path.parent / model["weights"]).resolve())  # the experiment may be written elsewhere
+    strategy = raw.get("strategy")
+    if isinstance(strategy, dict) and OWN in str(strategy.get("kind")):
+        module, _, name = str(strategy["kind"]).rpartition(OWN)
+        if (file := (path.parent / module).with_suffix(".py")).exists():
+            strategy["kind"] = f"{file.resolve()}{OWN}{name}"
     task = raw.get("task")
     if isinstance(task, dict) and task.get("kind") == "folder":
         for key in ("path", "source"):
@@ -81,17 +86,10 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
 def parse(raw: dict[str, Any], source: str) -> Experiment:
     """Validates a decoded experiment; ``source`` names it in errors. Raises SpecError."""
-    loss = raw["model"].get("loss") if isinstance(raw.get("model"), dict) else None
-    task = raw.get("task")
-    is_folder = isinstance(task, dict) and task.get("kind") == "folder"
-    for section, defaults in DEFAULTS.get(loss if isinstance(loss, str) else "", {}).items():
-        if is_folder and section == "evaluation":
-            defaults = FOLDER_EVALUATION
+    for section, values in defaults(*(_key(raw, *key) for key in _DECIDING)).items():
         given = raw.get(section, {})
         if isinstance(given, dict):
-            raw = {**raw, section: {**defaults, **given}}
-    if loss in DEFAULTS:
-        raw = {**raw, "run": raw.get("run", {})}
+            raw = {**raw, section: {**values, **given}}
     try:
         experiment = Experiment.model_validate(raw)
     except pydantic.ValidationError as error:
@@ -100,8 +98,18 @@ def parse(raw: dict[str, Any], source: str) -> Experiment:
         raise SpecError(f"{source}: {explain(first, Experiment)}") from None
     if experiment.run.clients is None and not _counts_clients(experiment):
         experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"clients": CLIENTS})})
+    if isinstance(experiment.strategy, TinyOlSpec):
+        experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"rounds": 0})})
     _check(experiment, source)
     return experiment
+
+
+_DECIDING = (("model", "loss", ""), ("strategy", "kind", "tinymetafed"), ("task", "kind", ""))  # what defaults depend on
+
+
+def _key(raw: dict[str, Any], section: str, key: str, default: str) -> str:
+    found = raw.get(section)
+    return str(found.get(key, default)) if isinstance(found, dict) else default
 
 
 def dump(experiment: Experiment) -> dict[str, Any]:
@@ -143,6 +151,13 @@ def _check(experiment: Experiment, source: str) -> None:
                 f"{source}: run.rounds = {run.rounds} is not a multiple of strategy.restart_rounds = "
                 f"{strategy.restart_rounds}; a run that stops in mid-cycle ends on a large learning rate"
             )
+        lowest = strategy.alpha_max - strategy.alpha_min - (run.rounds // strategy.restart_rounds - 1) * strategy.restart_decay
+        if lowest < 0:
+            raise SpecError(
+                f"{source}: strategy.restart_decay = {strategy.restart_decay} takes the schedule below alpha_min = "
+                f"{strategy.alpha_min} before the last of {run.rounds // strategy.restart_rounds} cycles; "
+                f"(alpha_max - alpha_min) / (cycles - 1) is the most it can be"
+            )
     elif strategy.restart_rounds is not None:
         raise SpecError(f"{source}: strategy.restart_rounds has a meaning only with strategy.schedule = 'sgdr'")
     if _counts_clients(experiment) and run.clients is not None:
@@ -155,6 +170,10 @@ def _check(experiment: Experiment, source: str) -> None:
     if run.clients is not None and run.devices_per_round > run.clients:
         raise SpecError(
             f"{source}: run.devices_per_round = {run.devices_per_round} but there are only run.clients = {run.clients}"
+        )
+    if isinstance(task, KeywordsTask) and task.held_out is not None and task.split == "word":
+        raise SpecError(
+            f"{source}: task.held_out names speakers, but task.split = 'word' holds out words; leave one of them out"
         )
     if isinstance(task, OmniglotTask) and task.support + task.query > 20:
         raise SpecError(

@@ -23,7 +23,7 @@ def explain(error: Any, sections: type[BaseModel]) -> str:
     if kind == "missing":
         return f"'{key}' is missing"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        discriminator = str(error["ctx"]["discriminator"]).strip("'")
+        discriminator = str(error["ctx"]["discriminator"]).strip("'()")
         expected = error["ctx"].get("expected_tags", "").replace("'", "") or "one of the known kinds"
         given = error["ctx"].get("tag")
         near = difflib.get_close_matches(str(given), expected.split(", "), n=1)
@@ -50,6 +50,8 @@ def _walk(location: tuple[Any, ...], sections: type[BaseModel]) -> tuple[str, li
 
 
 def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
+    if tag := getattr(model, "tag", None):
+        return (tag,)
     return next((get_args(model.model_fields[name].annotation) for name in _DISCRIMINATORS if name in model.model_fields), ())
 
 

@@ -14,7 +14,7 @@ from .. import export as weights_file
 from .. import report as report_page
 from ..evaluate import Collapsed
 from ..learn.delta import DeltaError
-from ..learn.strategy import StrategyError
+from ..learn.strategies import StrategyError
 from ..learn.tasks import DataError
 from ..link import faults
 from ..link.errors import LaunchError, LinkError
