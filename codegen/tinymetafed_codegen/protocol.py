@@ -98,6 +98,7 @@ class Coding(IntEnum):
     """How a delta chunk writes its index set; smaller values are Rice parameters."""
 
     MAX_RICE = 20
+    RUN = 254  # no bits: the indices follow each other
     BITMAP = 255
 
 

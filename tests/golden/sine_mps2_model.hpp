@@ -44,7 +44,8 @@ constexpr uint32_t kX0 = 96;  // [1], input; from sample to backward dense1
 constexpr uint32_t kDx3 = 100;  // [1], gradient of x3; from loss to backward dense3
 constexpr uint32_t kInput = kX0;
 constexpr uint32_t kOutput = kX3;
-constexpr uint32_t kArenaFloats = 256;
+constexpr uint32_t kArenaFloats = 128;
+constexpr uint32_t kHistogramBins = 128;  // of the Top-P% selection, in the arena between training steps
 
 // dense, ReLU, global: [1] -> [32]
 using Dense1 = kernels::Dense</*inputs=*/1, /*units=*/32, /*relu=*/true, /*unit_tile=*/8, /*input_tile=*/1>;

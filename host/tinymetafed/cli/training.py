@@ -19,8 +19,9 @@ from rich.table import Table
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
 
-from .. import kernel_cost, runner, store
 from .. import report as report_page
+from .. import runner, store
+from ..bench import kernel_cost
 from ..evaluate import Collapsed
 from ..link import faults
 from ..link.errors import LaunchError, LinkError, TrainingFailed

@@ -58,15 +58,13 @@ class Strategy(ABC):
         run = self.experiment.run
         if of < run.devices_per_round:
             raise StrategyError(f"run.devices_per_round = {run.devices_per_round}, but there are only {of} client(s)")
-        chosen: list[int] = []
-        attempt = 0
-        while len(chosen) < run.devices_per_round:
-            words, _ = prng.draw(run.seed, 0, round_, Stream.CLIENT_CHOICE, np.array([attempt]))
-            client = int(words[0]) * of >> 32
-            if client not in chosen:
-                chosen.append(client)
-            attempt += 1
-        return chosen
+        chosen: dict[int, None] = {}  # in the order of their draws
+        attempts = 0
+        while lacking := run.devices_per_round - len(chosen):
+            words, _ = prng.draw(run.seed, 0, round_, Stream.CLIENT_CHOICE, np.arange(attempts, attempts + lacking))
+            attempts += lacking
+            chosen.update((word * of >> 32, None) for word in words.tolist())
+        return list(chosen)
 
     def adaptation(self, count: int) -> tuple[Phase, ...]:
         """A new client's few samples: first the layers that stay local alone, then the whole model."""

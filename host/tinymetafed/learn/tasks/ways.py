@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ class Ways(ABC):
     def _orders(self, client: int, round: int, stream: Stream, pools: Sequence[Bytes]) -> list[Indices]:
         """A shuffle of each pool, all from one draw."""
         ends = np.cumsum([len(pool) for pool in pools])
-        order = prng.permutation(self.seed, client, round, stream, int(ends[-1]))
+        order = shuffle(self.seed, client, round, stream, int(ends[-1]))
         return [
             order[(order >= end - len(pool)) & (order < end)] - (end - len(pool)) for end, pool in zip(ends, pools, strict=True)
         ]
@@ -82,3 +83,9 @@ class Ways(ABC):
         levels = np.stack(chosen, axis=1).reshape(-1, *chosen[0].shape[1:])[:count]
         targets = np.arange(count, dtype=np.float32) % self.output_size
         return Samples.from_levels(levels, SCALE, targets[:, None])
+
+
+@lru_cache(maxsize=1024)  # support and query share theirs, and a client's classes are the same in every round
+def shuffle(seed: int, client: int, round: int, stream: Stream, n: int) -> Indices:
+    """0..n-1 in random order (prng.permutation), int64 [n]."""
+    return prng.permutation(seed, client, round, stream, n)
