@@ -18,7 +18,7 @@ from tinymetafed_codegen.spec import CLIENTS, OmniglotTask
 from .. import prng
 from . import Bytes, DataError, is_held_out
 from .archives import Archive, downloaded, files, sha256_of
-from .ways import Ways
+from .ways import Ways, shuffle
 
 DRAWERS = 20
 SIDE, ORIGINAL_SIDE = 28, 105
@@ -131,7 +131,7 @@ class Omniglot(Ways):
         held_out = is_held_out(client)
         characters = self.test_characters if held_out else self.train_characters
         rotations = 1 if held_out else ROTATIONS
-        order = prng.permutation(self.seed, client, 0, Stream.CLIENT_TASK, len(characters) * rotations)
+        order = shuffle(self.seed, client, 0, Stream.CLIENT_TASK, len(characters) * rotations)
         return [(int(characters[c // rotations]), int(c % rotations)) for c in order[: self.output_size]]
 
     def pools(self, client: int) -> Sequence[Bytes]:
