@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint bench
+.PHONY: help setup demo test lint bench paper
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,3 +24,8 @@ lint: setup  ## style and types
 
 bench: setup  ## exact cost of the generated kernels on the emulated Cortex-M4F
 	$(BIN)/tinymetafed bench kernels examples/sine.toml --board mps2
+
+DATA ?=
+
+paper: setup  ## docs/paper.md: the papers' tables measured again; DATA=FOLDER has the data sets
+	$(BIN)/tinymetafed paper -o docs $(if $(DATA),--data $(DATA))
