@@ -111,6 +111,7 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
         "class_target": net.loss.class_target,
         "n_global": net.n_global,
         "n_parameters": net.n_parameters,
+        "layer_ends": net.layer_ends,
         "parameters": [
             {
                 "name": p.name,
