@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-from collections.abc import Sequence
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from tinymetafed_codegen.protocol import Stream
 from tinymetafed_codegen.spec import CLIENTS, OmniglotTask
@@ -18,7 +18,7 @@ from tinymetafed_codegen.spec import CLIENTS, OmniglotTask
 from .. import prng
 from . import Bytes, DataError, is_held_out
 from .archives import Archive, downloaded, files, sha256_of
-from .ways import Ways
+from .ways import Ways, permutation
 
 DRAWERS = 20
 SIDE, ORIGINAL_SIDE = 28, 105
@@ -41,6 +41,8 @@ SMALL_SETS = (
     ),
 )
 WHOLE_SET = Archive("images_background.zip", _FILES + "images_background.zip")  # what it holds is checked, its digest not
+LINE_BYTES = 1 + -(-ORIGINAL_SIDE // 8)  # of a PNG: the row's filter, then a bit per pixel
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 IMAGE_PATH = re.compile(r"images_background[^/]*/(?P<character>[^/]+/character\d+)/\d+_(?P<drawer>\d+)\.png")
 
 
@@ -84,8 +86,9 @@ def read_characters(archives: Sequence[Path]) -> Characters:
         for character, drawn in _read_archive(archive).items():
             drawings.setdefault(character, drawn)
     names = tuple(sorted(drawings))
-    ink = np.stack([drawings[name][drawer] for name in names for drawer in range(1, DRAWERS + 1)])
-    return Characters(names, shrink(ink).reshape(len(names), DRAWERS, SIDE, SIDE))
+    # A character at a time: all of the drawings as float32 would be hundreds of megabytes.
+    levels = [shrink(np.stack([drawings[name][drawer] for drawer in range(1, DRAWERS + 1)])) for name in names]
+    return Characters(names, np.stack(levels))
 
 
 def shrink(ink: Bytes) -> Bytes:
@@ -131,7 +134,7 @@ class Omniglot(Ways):
         held_out = is_held_out(client)
         characters = self.test_characters if held_out else self.train_characters
         rotations = 1 if held_out else ROTATIONS
-        order = prng.permutation(self.seed, client, 0, Stream.CLIENT_TASK, len(characters) * rotations)
+        order = permutation(self.seed, client, 0, Stream.CLIENT_TASK, len(characters) * rotations)
         return [(int(characters[c // rotations]), int(c % rotations)) for c in order[: self.output_size]]
 
     def pools(self, client: int) -> Sequence[Bytes]:
@@ -161,14 +164,29 @@ def _read_archive(archive: Path) -> dict[str, dict[int, Bytes]]:
 
 
 def _ink(archive: Path, entry: str, png: bytes) -> Bytes:
+    """A drawing's ink (0 or 1) [105, 105], from a PNG as Omniglot's are: one bit per pixel, its rows unfiltered."""
     try:
-        with Image.open(io.BytesIO(png)) as image:
-            paper = np.asarray(image.convert("L")) > 127
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        chunks = list(_chunks(png))
+        width, height, bits, *kind = struct.unpack(">IIBBBBB", chunks[0][1])
+        rows = np.frombuffer(zlib.decompress(b"".join(data for name, data in chunks if name == b"IDAT")), np.uint8)
+    except (struct.error, zlib.error, ValueError) as error:
         raise DataError(f"{archive}: {entry} is not a readable image ({error})") from error
-    if paper.shape != (ORIGINAL_SIDE, ORIGINAL_SIDE):
+    lines = rows.reshape(ORIGINAL_SIDE, -1) if rows.size == ORIGINAL_SIDE * LINE_BYTES else None
+    if (width, height, bits) != (ORIGINAL_SIDE, ORIGINAL_SIDE, 1) or any(kind) or lines is None or lines[:, 0].any():
         raise DataError(
-            f"{archive}: {entry} is {paper.shape[1]}x{paper.shape[0]} pixels, "
-            f"expected {ORIGINAL_SIDE}x{ORIGINAL_SIDE}; Omniglot's original archives are at {SOURCE}"
+            f"{archive}: {entry} is {width}x{height} pixels of {bits} bits, expected {ORIGINAL_SIDE}x{ORIGINAL_SIDE} of 1 bit, "
+            f"grey and unfiltered; Omniglot's original archives are at {SOURCE}"
         )
-    return (~paper).astype(np.uint8)  # Omniglot draws in black
+    paper: Bytes = np.unpackbits(lines[:, 1:], axis=1, count=ORIGINAL_SIDE)
+    return 1 - paper  # Omniglot draws in black
+
+
+def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """A PNG's chunks as (name, data); the archive's own checksums have vouched for them."""
+    if not png.startswith(PNG_SIGNATURE):
+        raise ValueError("no PNG")
+    at = len(PNG_SIGNATURE)
+    while at < len(png):
+        length, name = struct.unpack_from(">I4s", png, at)
+        yield name, png[at + 8 : at + 8 + length]
+        at += 12 + length
