@@ -15,7 +15,7 @@ from .fleet import Fleet, Served
 from .learn import delta
 from .learn.delta import Sparse
 from .learn.downlink import Segment
-from .learn.strategy import TinyMetaFed
+from .learn.strategies import Strategy
 from .learn.tasks import Samples, Task
 from .learn.weights import Floats
 from .link.device import Device
@@ -53,7 +53,7 @@ class Job:
 class DeviceClients:
     """The clients of an experiment (clients.Clients), each served by whichever device of a fleet is free."""
 
-    def __init__(self, fleet: Fleet, strategy: TinyMetaFed, task: Task) -> None:
+    def __init__(self, fleet: Fleet, strategy: Strategy, task: Task) -> None:
         self.fleet = fleet
         self._strategy = strategy
         self._task = task
@@ -119,6 +119,8 @@ def adapt(session: Session, task: Task, job: Job, weights: list[Segment]) -> Ada
     token = session.next_round()
     session.load(token, weights)
     before = _predict(session, task, test)
+    if not job.phases:
+        return Adapted(job.client, test, before, before)
     try:
         run(session, task, job, token)
     except TrainingFailed as failure:

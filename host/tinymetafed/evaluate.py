@@ -12,7 +12,7 @@ import numpy as np
 from tinymetafed_codegen.protocol import SampleSet
 
 from .clients import Clients
-from .learn.strategy import TinyMetaFed
+from .learn.strategies import Strategy
 from .learn.tasks import HELD_OUT, Floats, Samples, Task
 from .learn.weights import Floats as Weights
 
@@ -69,7 +69,7 @@ def confidence(scores: Sequence[float]) -> float | None:
 
 def meta_test(
     clients: Clients,
-    strategy: TinyMetaFed,
+    strategy: Strategy,
     task: Task,
     weights: Weights,
     tasks: int,

@@ -80,7 +80,7 @@ def tflite(run: RunData) -> bytes:
 def _network(run: RunData, batch: int | None) -> Any:
     """The keras.Model of a run."""
     experiment = parse(run.settings, run.name)
-    net = graph.build(experiment.model, run.name)
+    net = graph.build(experiment.model, run.name, partial=experiment.strategy.partial)
     arrays = _tensors(run) | local_start(run.manifest, experiment.model.local_start, experiment.model.local_start_scale)
     if net.frozen:  # what the run does not keep itself
         given = generate.given_weights(experiment.model, net, run.name)

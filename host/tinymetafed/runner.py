@@ -8,10 +8,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import tomli_w
@@ -20,7 +20,7 @@ from tinymetafed_codegen import boards, generate
 from tinymetafed_codegen.emit import write_if_changed
 from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import PROTOCOL_VERSION, SampleSet
-from tinymetafed_codegen.spec import Experiment, FolderTask, OmniglotTask, dump
+from tinymetafed_codegen.spec import Experiment, FolderTask, dump
 
 from . import evaluate, export, firmware, project, server, store
 from .clients import Clients
@@ -28,7 +28,7 @@ from .device import DeviceClients
 from .evaluate import Collapsed
 from .firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
 from .fleet import Fleet
-from .learn.strategy import TinyMetaFed
+from .learn.strategies import Strategy, open_strategy
 from .learn.tasks import HELD_OUT, Task
 from .learn.tasks.registry import open_task
 from .learn.weights import Floats, initial, sha256
@@ -41,7 +41,7 @@ from .simulator import open_simulator
 from .store import Json, RunData, RunStore, StoreError
 
 TEST_URL = "native:2"  # where unseen clients adapt unless somebody says otherwise
-SHOTS = (1, 2, 4, 8, 16)  # samples per class of Omniglot's accuracy curve (paper, Table 5)
+SHOTS = (1, 2, 4, 8, 16)  # samples of the accuracy curve, per class where a task counts so (paper, Table 5)
 
 
 class Observer(Protocol):
@@ -68,7 +68,7 @@ class Setup:
     source: str
     task: Task
     manifest: dict[str, Any]
-    strategy: TinyMetaFed
+    strategy: Strategy
     data: Path | None
 
 
@@ -76,7 +76,7 @@ def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:
     """Reads data and settles the model. Raises SpecError, DataError."""
     manifest = manifest_of(experiment, source, "native")
     task = open_task(experiment, data)
-    return Setup(experiment, source, task, manifest, TinyMetaFed(experiment, manifest), data and data.resolve())
+    return Setup(experiment, source, task, manifest, open_strategy(experiment, manifest), data and data.resolve())
 
 
 def manifest_of(experiment: Experiment, source: str, board: str) -> dict[str, Any]:
@@ -131,7 +131,13 @@ def running(
 
 
 class Site(Protocol):
-    """Where a session of a run takes place."""
+    """Where a session of a run takes place.
+
+    ``hold_seconds``: how long finished rounds may wait for others to be written with (store.RunStore).
+    """
+
+    @property
+    def hold_seconds(self) -> float: ...  # noqa: D102  # the class says it
 
     def open(self, setup: Setup, observer: Observer) -> AbstractContextManager[tuple[Clients, Clients]]:
         """The clients to train and those to test on, ready to work. Raises LinkError, FirmwareError, SpecError."""
@@ -141,6 +147,7 @@ class Site(Protocol):
 class OnDevices:
     """URLs to train and to test on, and what is done to the training lines."""
 
+    hold_seconds: ClassVar[float] = 0.0  # what a board has trained on may exist nowhere else
     urls: Sequence[str]
     test_urls: Sequence[str]
     faults: FaultPlan | None = None
@@ -164,6 +171,7 @@ class OnDevices:
 class Simulated:
     """This process, on so many threads."""
 
+    hold_seconds: ClassVar[float] = 0.25  # done again in less
     threads: int
 
     @contextmanager
@@ -239,6 +247,7 @@ def _begin(setup: Setup, site: Site, asked: dict[str, Any], out: Path, observer:
     with site.open(setup, observer) as (trainers, testers):
         manifest = manifest_of(experiment, setup.source, trainers.devices[0]["board"])
         with store.create(out, experiment, manifest, weights, asked) as run:
+            run.hold_seconds = site.hold_seconds
             return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
 
 
@@ -255,7 +264,9 @@ def _continue(path: Path, site: Callable[[Json], Site], data: Path | None, obser
         setup = set_up(past.experiment(), str(path / "experiment.toml"), data or past.data)
         same_model(setup, past)
         _same_data(setup, past)
-        with site(past.run["asked"]).open(setup, observer) as (trainers, testers):
+        place = site(past.run["asked"])
+        with place.open(setup, observer) as (trainers, testers):
+            run.hold_seconds = place.hold_seconds
             return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
 
 
@@ -298,8 +309,7 @@ class _Training:
             with suppress(StoreError):  # the disk may be full, and that is being said already
                 self._export()
             raise
-        self._export()
-        run = self._run.read()
+        run = self._export()
         result = _result(self._setup, run)
         self._run.append("result", result)
         _refuse_collapse(self._plan, self._run.path, run.evaluations[-1])
@@ -334,7 +344,7 @@ class _Training:
         entry = {
             "round": done.index,
             "alpha": done.alpha,
-            "contributions": [asdict(contribution) for contribution in done.contributions],
+            "contributions": [vars(contribution) for contribution in done.contributions],
             "devices": joined,  # the session's entry has those that were there from the start
             "bytes_down": done.traffic.down - done.traffic.samples_down,
             "bytes_up": done.traffic.up - done.traffic.samples_up,
@@ -381,8 +391,10 @@ class _Training:
         judged = {"round": trained, "n_clients": clients, "constant": test.constant, "collapsed": test.collapsed}
         return {**test.summary(), **judged, "seconds": time.monotonic() - started}
 
-    def _export(self) -> None:
-        export.write(self._run.read(), self._run.path / "weights.npz")
+    def _export(self) -> RunData:
+        run = self._run.read()
+        export.write(run, run.path / "weights.npz")
+        return run
 
 
 def _refuse_collapse(experiment: Experiment, path: Path, evaluation: Json) -> None:
@@ -466,14 +478,14 @@ def showcase(setup: Setup, clients: Clients, weights: Floats, observer: Observer
     strategy, task, spec = setup.strategy, setup.task, setup.experiment.task
     if task.metric == "accuracy":
         tasks = setup.experiment.evaluation.every_tasks
-        per_class = isinstance(spec, OmniglotTask)
-        shots = SHOTS if per_class else [s for s in (1 << i for i in range(16)) if s < spec.adapt] + [spec.adapt]
+        unit = task.output_size if task.per_class else 1
+        shots = sorted({spec.adapt, *(d for d in SHOTS if d * unit <= task.adapt_limit)})
         observer.stage("accuracy over samples", len(shots) * tasks)
-        counts = [s * task.output_size if per_class else s for s in shots]
+        counts = [d * unit for d in shots]
         tests = [evaluate.meta_test(clients, strategy, task, weights, tasks, n, observer.advance) for n in counts]
         scores = [tests[0].before, *(test.after for test in tests)]
         return {
-            "samples": "labelled samples per class" if per_class else "labelled samples",
+            "samples": "labelled samples per class" if task.per_class else "labelled samples",
             "d": [0, *shots],
             "accuracy": [evaluate.mean(s) for s in scores],
             "ci95": [evaluate.confidence(s) for s in scores],

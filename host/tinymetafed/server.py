@@ -12,7 +12,7 @@ import numpy as np
 from .clients import Clients
 from .fleet import Served
 from .learn.delta import Sparse
-from .learn.strategy import TinyMetaFed
+from .learn.strategies import Strategy
 from .learn.tasks import Task
 from .learn.weights import Floats
 from .link.exchange import Traffic
@@ -44,7 +44,7 @@ class Round:
 
 
 def rounds(
-    strategy: TinyMetaFed,
+    strategy: Strategy,
     task: Task,
     clients: Clients,
     weights: Floats,

@@ -18,7 +18,7 @@ from small_runs import Quiet, sine
 
 from tinymetafed import runner
 from tinymetafed.learn import downlink
-from tinymetafed.learn.strategy import TinyMetaFed
+from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.weights import global_tensors
 from tinymetafed.link.errors import LinkError
 from tinymetafed.link.session import Session
@@ -168,7 +168,7 @@ def test_it_answers_as_its_board(program: tuple[str, Path]) -> None:
 
 def test_a_whole_window_that_comes_during_a_training_step_is_not_lost(program: tuple[str, Path]) -> None:
     board, firmware = program
-    strategy = TinyMetaFed(EXPERIMENT, manifest := runner.manifest_of(EXPERIMENT, "test", board))
+    strategy = open_strategy(EXPERIMENT, manifest := runner.manifest_of(EXPERIMENT, "test", board))
     weights = np.random.default_rng(1).normal(0, 0.2, strategy.n_global).astype(np.float32)
     parts = downlink.encode(weights, Dtype.F16, [tensor["size"] for tensor in global_tensors(manifest)])
     arrived = downlink.decode(parts, strategy.n_global)

@@ -74,7 +74,6 @@ def test_unknown_keys_name_the_nearest(override: str, named: str, remedy: str) -
     "override",
     [
         'run.rounds="many"',
-        "run.rounds=0",
         "run.rounds=-3",
         "run.rounds=1.5",
         "run.seed=-1",
@@ -201,3 +200,9 @@ def test_folder_keys_are_named_when_they_are_wrong(own: Path) -> None:
     assert "unknown key 'task.suport'; did you mean 'support'?" in refusal("task.suport=3", path=own)
     for key in ("source", "client_per_board"):
         assert f"unknown key 'task.{key}'" in refusal(f"task.{key}=true")
+
+
+def test_a_schedule_that_would_go_negative_is_refused() -> None:
+    sgdr = ('strategy.schedule="sgdr"', "strategy.restart_rounds=1000", "run.rounds=3000")
+    assert "strategy.restart_decay = 0.3 takes the schedule below" in refusal(*sgdr, "strategy.restart_decay=0.3")
+    spec.load(SINE, [*sgdr, "strategy.restart_decay=0.25"])

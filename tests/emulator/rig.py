@@ -20,7 +20,7 @@ from small_runs import Quiet, sine
 
 from tinymetafed import runner
 from tinymetafed.learn import delta, downlink
-from tinymetafed.learn.strategy import TinyMetaFed
+from tinymetafed.learn.strategies import Strategy, open_strategy
 from tinymetafed.link.errors import DeviceRefused
 from tinymetafed.link.launch import Device, DeviceUrlError, launch, parse
 from tinymetafed.link.session import Session
@@ -132,8 +132,8 @@ class Board:
         return self.device.session
 
     @cached_property
-    def strategy(self) -> TinyMetaFed:
-        return TinyMetaFed(self.experiment, self.manifest)
+    def strategy(self) -> Strategy:
+        return open_strategy(self.experiment, self.manifest)
 
     @cached_property
     def graph(self) -> graph.Graph:

@@ -71,3 +71,10 @@ def test_alpha_stays_between_its_limits_and_on_the_grid(
     assert value.dtype == np.float32
     assert float(value) / GRID == round(float(value) / GRID)
     assert round(low / GRID) * GRID <= value <= round(max(high, 1e-9) / GRID) * GRID
+
+
+def test_constant_stays_and_cosine_falls_slowly_first() -> None:
+    assert {float(alpha(strategy(schedule="constant"), r, 8)) for r in range(8)} == {0.5}
+    falling = [float(alpha(strategy(schedule="cosine", alpha_min=0.25), r, 8)) for r in range(9)]
+    assert falling[0] == 0.5 and falling[4] == 0.375 and falling[8] == 0.25
+    assert falling[0] - falling[1] < falling[3] - falling[4]

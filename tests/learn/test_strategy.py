@@ -1,7 +1,8 @@
-"""TinyMetaFed: clients from the seed alone, the programs of the paper, the delta's size, updates that stay finite."""
+"""Strategies: clients from the seed alone, the programs of the paper, the delta's size, updates that stay finite."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from small_runs import manifest, omniglot, sine
 
 from tinymetafed.learn.delta import Sparse
-from tinymetafed.learn.strategy import StrategyError, TinyMetaFed
+from tinymetafed.learn.strategies import StrategyError, TinyMetaFed, open_strategy
 from tinymetafed_codegen.protocol import Dtype, SampleSet, Variant
+from tinymetafed_codegen.spec import SpecError, load
 
 
 def strategy(*overrides: str, **changes: Any) -> TinyMetaFed:
@@ -115,3 +117,81 @@ def test_weights_that_do_not_fit_their_wire_type_name_the_remedy() -> None:
     weights[40] = 1e6
     with pytest.raises(StrategyError, match=r"diverged.*float16.*strategy\.global_learning_rate"):
         chosen.download(weights)
+
+
+OWN = """
+import numpy as np
+from tinymetafed.learn.strategies import TinyMetaFed
+
+class Half(TinyMetaFed):
+    def update(self, weights, deltas, round_):
+        return weights + np.float32(self.spec.options["share"]) * (super().update(weights, deltas, round_) - weights)
+"""
+
+
+def test_a_users_own_strategy_is_a_class_in_a_file_beside_the_experiment(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / "own.toml").write_text(Path("examples/sine.toml").read_text())
+    experiment = load(tmp_path / "own.toml", ["strategy.kind=mine:Half", "strategy.options.share=0.5", "run.rounds=4"])
+    own = open_strategy(experiment, manifest(experiment))
+    deltas = [Sparse(np.array([2]), np.array([4], np.float32))]
+    assert own.update(np.zeros(own.n_global, np.float32), deltas, 2)[2] == 0.5  # half of alpha = 0.25 of 4
+    assert own.top_k == own.n_global // 2 and own.training() == strategy().training()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("nowhere:Half", r"nowhere cannot be loaded: ModuleNotFoundError"),
+        ("mine:Third", r"has no class Third derived from"),
+        ("mine:np", r"has no class np derived from"),
+        ("mine:Empty", r"Empty lacks training\(\)"),
+    ],
+)
+def test_a_class_that_is_no_strategy_is_refused(kind: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        OWN + "\nfrom tinymetafed.learn.strategies import Strategy\nclass Empty(Strategy): pass\n"
+    )
+    (tmp_path / "own.toml").write_text(Path("examples/sine.toml").read_text())
+    experiment = load(tmp_path / "own.toml", [f"strategy.kind={kind}"])
+    with pytest.raises(SpecError, match=message):
+        open_strategy(experiment, manifest(experiment))
+
+
+@pytest.mark.parametrize("kind", ["tinyreptile", "reptile", "fedavg"])
+def test_strategies_that_share_all_send_the_local_layers_too(kind: str) -> None:
+    experiment = sine(f"strategy.kind={kind}", "strategy.top_p=100")
+    chosen = open_strategy(experiment, manifest(experiment))
+    assert chosen.n_global == chosen.top_k == 1153
+    assert [(phase.variant, phase.sample_set) for phase in chosen.training()] == [
+        (Variant.FULL, SampleSet.SUPPORT),
+        (Variant.FULL, SampleSet.QUERY),
+    ]
+    assert [phase.variant for phase in chosen.adaptation(8)] == [Variant.FULL]
+    assert chosen.alpha(0) == (1.0 if kind == "fedavg" else 0.5)
+
+
+def test_fedsgd_asks_for_one_gradient_of_all_samples_and_takes_the_mean_as_it_is() -> None:
+    experiment = sine("strategy.kind=fedsgd", "strategy.top_p=100")
+    chosen = open_strategy(experiment, manifest(experiment))
+    assert chosen.n_global == chosen.top_k == 1153 and experiment.run.devices_per_round == 5
+    assert [(phase.variant, phase.sample_set, phase.count, phase.passes) for phase in chosen.training()] == [
+        (Variant.GRADIENT, SampleSet.SUPPORT, 16, 1),
+        (Variant.GRADIENT, SampleSet.QUERY, 16, 1),
+    ]
+    assert [phase.variant for phase in chosen.adaptation(8)] == [Variant.FULL]
+    assert (chosen.uplink, chosen.spec.downlink, chosen.alpha(0), chosen.alpha(2999)) == (Dtype.F32, "f32", 1, 1)
+    with pytest.raises(SpecError, match=r"'strategy\.global_passes' = 2: input should be 1"):
+        sine("strategy.kind=fedsgd", "strategy.global_passes=2")
+
+
+def test_only_strategies_of_a_gradient_have_steps_for_one() -> None:
+    with pytest.raises(StrategyError, match=r"'tinymetafed' .*GRADIENT"):
+        strategy().phase(Variant.GRADIENT, SampleSet.SUPPORT, 1, 0.1)
+
+
+def test_tinyol_takes_no_rounds_and_trains_what_is_local() -> None:
+    experiment = sine("strategy.kind=tinyol")
+    chosen = open_strategy(experiment, manifest(experiment))
+    assert experiment.run.rounds == 0 and chosen.training() == ()
+    assert [(phase.variant, phase.passes) for phase in chosen.adaptation(8)] == [(Variant.LOCAL, 1)]

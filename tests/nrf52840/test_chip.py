@@ -11,7 +11,7 @@ from small_runs import Quiet, sine
 
 from tinymetafed import runner
 from tinymetafed.learn import downlink
-from tinymetafed.learn.strategy import TinyMetaFed
+from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.weights import global_tensors
 from tinymetafed.link.errors import DeviceRefused
 from tinymetafed.link.frame import Decoder, encode
@@ -50,7 +50,7 @@ def session(chip: Chip) -> Iterator[Session]:
 
 def a_round(session: Session, manifest: dict[str, Any], number: int) -> tuple[np.ndarray, list[Delta]]:
     """Weights and delta after one round of the sine example."""
-    strategy = TinyMetaFed(sine(), manifest)
+    strategy = open_strategy(sine(), manifest)
     n_global, k = manifest["n_global"], strategy.top_k
     weights = np.random.default_rng(number).normal(0, 0.2, n_global).astype(np.float32)
     session.configure(Program.TRAIN, strategy.training(), k, Dtype.I8)

@@ -20,7 +20,7 @@ from tinymetafed_codegen.protocol import Phase, Program, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 
 from ..firmware import Firmware
-from ..learn.strategy import TinyMetaFed
+from ..learn.strategies import open_strategy
 from ..learn.weights import initial
 from ..link.launch import DeviceSpec, launch
 from ..link.session import Session
@@ -75,10 +75,10 @@ def _stack(program: Path, board: Board) -> tuple[int, int]:
 
 def _rounds(session: Session, experiment: Experiment, manifest: dict[str, Any]) -> Iterator[None]:
     """Rounds without end, each with an adaptation and predictions: weights down, all kinds of training step, delta up."""
-    strategy = TinyMetaFed(experiment, manifest)
+    strategy = open_strategy(experiment, manifest)
     weights = strategy.download(initial(manifest, experiment.run.seed, experiment.model.init))
     streamed = manifest["source"] == "streamed"
-    rate, clamp = experiment.strategy.local_learning_rate, experiment.strategy.output_clamp
+    rate, clamp = experiment.strategy.global_learning_rate, experiment.strategy.output_clamp
     for program, variants in PROGRAMS.items():
         phases = [Phase(variant, SampleSet.SUPPORT, STEPS, 1, rate, clamp) for variant in variants]
         session.configure(program, phases, strategy.top_k if program == Program.TRAIN else 0, strategy.uplink)

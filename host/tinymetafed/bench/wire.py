@@ -15,7 +15,7 @@ from tinymetafed_codegen.spec import Experiment
 from .. import runner
 from ..firmware import Deviation, require_tools
 from ..learn import delta
-from ..learn.strategy import TinyMetaFed
+from ..learn.strategies import open_strategy
 from ..learn.weights import initial
 from ..link.exchange import Traffic
 from ..link.faults import paced
@@ -147,7 +147,7 @@ def _one_round(experiment: Experiment, board: str, window: int | None = None) ->
     """One round on one device that announces ``window`` (None: the board's own), paced unless it is emulated."""
     built = runner.build(experiment, "bench", board, Deviation(receive_window=window))
     manifest = built.manifest
-    strategy = TinyMetaFed(experiment, manifest)
+    strategy = open_strategy(experiment, manifest)
     weights = initial(manifest, 1, experiment.model.init)
     kind = next(kind for kind, name in DEFAULT_BOARDS.items() if name == board)
     icount = kind == "qemu"

@@ -14,7 +14,7 @@ from .. import export as weights_file
 from .. import report as report_page
 from ..evaluate import Collapsed
 from ..learn.delta import DeltaError
-from ..learn.strategy import StrategyError
+from ..learn.strategies import StrategyError
 from ..learn.tasks import DataError
 from ..link import faults
 from ..link.errors import LaunchError, LinkError
@@ -22,7 +22,8 @@ from ..link.launch import DeviceUrlError
 from ..models.network import ModelFileError
 from ..progress import notes
 from ..project import ProjectError
-from . import artifacts, measure, project, training
+from ..sweep import SweepError
+from . import artifacts, measure, project, sweeping, training
 from .options import UsageError
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -50,6 +51,7 @@ USAGE = (
     weights_file.ExportError,
     ProjectError,
     ModelFileError,
+    SweepError,
 )
 
 app = typer.Typer(
@@ -64,6 +66,7 @@ app.command()(project.new)
 app.command("import")(project.import_)
 app.command()(training.train)
 app.command()(training.simulate)
+app.command()(sweeping.sweep)
 app.command()(training.adapt)
 app.command()(artifacts.report)
 app.command()(artifacts.export)

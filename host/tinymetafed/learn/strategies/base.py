@@ -1,8 +1,9 @@
-"""TinyMetaFed: who takes part, what a device is told to do, and how its answer moves the global weights."""
+"""A strategy: who takes part, what a device is told to do, and how its answer moves the global weights."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,9 @@ import numpy as np
 from tinymetafed_codegen.protocol import Dtype, Phase, SampleSet, Stream, Variant
 from tinymetafed_codegen.spec import Experiment
 
-from . import aggregate, downlink, prng, schedule
-from .delta import Sparse
-from .weights import Floats, global_tensors
+from .. import aggregate, downlink, prng, schedule
+from ..delta import Sparse
+from ..weights import Floats, global_tensors
 
 _REMEDY = "set strategy.output_clamp = 1.0, or lower strategy.global_learning_rate"
 
@@ -22,14 +23,22 @@ class StrategyError(RuntimeError):
     """An update that cannot be used."""
 
 
-class TinyMetaFed:
-    """Partial local reconstruction and Top-P% communication (Ren et al., arXiv 2307.06822, Algorithm 1)."""
+class Strategy(ABC):
+    """What a round asks of its devices and makes of their answers; what differs between methods is ``training``.
+
+    Nothing is kept between rounds: every answer is a function of the experiment and the arguments, so that a run that was
+    interrupted goes on to the same weights.
+    """
 
     def __init__(self, experiment: Experiment, manifest: dict[str, Any]) -> None:
         self.experiment = experiment
         self.spec = experiment.strategy
         self.n_global: int = manifest["n_global"]
         self._tensors = [tensor["size"] for tensor in global_tensors(manifest)]
+
+    @abstractmethod
+    def training(self) -> tuple[Phase, ...]:
+        """What a device trains in a round, at most MAX_PHASES phases."""
 
     @property
     def top_k(self) -> int:
@@ -49,45 +58,32 @@ class TinyMetaFed:
         run = self.experiment.run
         if of < run.devices_per_round:
             raise StrategyError(f"run.devices_per_round = {run.devices_per_round}, but there are only {of} client(s)")
-        chosen: list[int] = []
-        attempt = 0
-        while len(chosen) < run.devices_per_round:
-            words, _ = prng.draw(run.seed, 0, round_, Stream.CLIENT_CHOICE, np.array([attempt]))
-            client = int(words[0]) * of >> 32
-            if client not in chosen:
-                chosen.append(client)
-            attempt += 1
-        return chosen
-
-    def training(self) -> tuple[Phase, ...]:
-        """A round on the device: reconstruct l on the support set with g held, then update g on the query set with l held."""
-        spec, task = self.spec, self.experiment.task
-        return (
-            Phase(
-                Variant.LOCAL,
-                SampleSet.SUPPORT,
-                task.count(SampleSet.SUPPORT),
-                spec.local_passes,
-                spec.local_learning_rate,
-                spec.output_clamp,
-            ),
-            Phase(
-                Variant.GLOBAL,
-                SampleSet.QUERY,
-                task.count(SampleSet.QUERY),
-                spec.global_passes,
-                spec.global_learning_rate,
-                spec.output_clamp,
-            ),
-        )
+        chosen: dict[int, None] = {}  # in the order of their draws
+        attempts = 0
+        while lacking := run.devices_per_round - len(chosen):
+            words, _ = prng.draw(run.seed, 0, round_, Stream.CLIENT_CHOICE, np.arange(attempts, attempts + lacking))
+            attempts += lacking
+            chosen.update((word * of >> 32, None) for word in words.tolist())
+        return list(chosen)
 
     def adaptation(self, count: int) -> tuple[Phase, ...]:
-        """A new client's few samples: first the local part alone, then the whole model."""
-        spec, clamp = self.experiment.adaptation, self.spec.output_clamp
-        return (
-            Phase(Variant.LOCAL, SampleSet.ADAPT, count, spec.local_passes, spec.local_learning_rate, clamp),
-            Phase(Variant.FULL, SampleSet.ADAPT, count, spec.full_passes, spec.full_learning_rate, clamp),
+        """A new client's few samples: first the layers that stay local alone, then the whole model."""
+        spec = self.experiment.adaptation
+        phases = (
+            self.phase(Variant.LOCAL, SampleSet.ADAPT, spec.local_passes, spec.local_learning_rate, count),
+            self.phase(Variant.FULL, SampleSet.ADAPT, spec.full_passes, spec.full_learning_rate, count),
         )
+        return tuple(phase for phase in phases if phase.passes and phase.count)
+
+    def phase(self, variant: Variant, samples: SampleSet, passes: int, rate: float, count: int | None = None) -> Phase:
+        """Online SGD over ``count`` samples of a set (default: the task's number), its output errors clamped as asked.
+
+        Raises StrategyError for a variant that the firmware of this strategy lacks.
+        """
+        if variant is Variant.GRADIENT and not self.spec.gradient:
+            raise StrategyError(f"firmware for strategy '{self.spec.kind}' has no GRADIENT steps, 'fedsgd' alone has")
+        size = self.experiment.task.count(samples) if count is None else count
+        return Phase(variant, samples, size, passes, rate, self.spec.output_clamp)
 
     def download(self, weights: Floats) -> list[downlink.Segment]:
         """The global weights as they travel down. Raises StrategyError when one is too large to."""

@@ -1,0 +1,73 @@
+"""Experiment TOML in, frozen and complete experiment out; a module for each section."""
+
+from .defaults import CLIENTS
+from .experiment import EvaluationSpec, Experiment, RunSpec, dump, load, parse
+from .model import (
+    ACTIVATIONS,
+    AddSpec,
+    AvgPoolSpec,
+    Conv1dSpec,
+    Conv2dSpec,
+    DenseSpec,
+    DepthwiseConv2dSpec,
+    FlattenSpec,
+    GlobalAvgPoolSpec,
+    LayerSpec,
+    LeakyReluSpec,
+    MaxPoolSpec,
+    ModelSpec,
+    SeparableConv2dSpec,
+)
+from .section import SpecError
+from .strategy import (
+    AdaptationSpec,
+    FedAvgSpec,
+    FedSgdSpec,
+    OwnStrategySpec,
+    ReptileSpec,
+    SharingSpec,
+    TinyMetaFedSpec,
+    TinyOlSpec,
+    TinyReptileSpec,
+)
+from .task import FolderTask, KeywordsTask, OmniglotTask, SineTask, TaskShapes, TaskSpec
+
+__all__ = [
+    "ACTIVATIONS",
+    "CLIENTS",
+    "AdaptationSpec",
+    "AddSpec",
+    "AvgPoolSpec",
+    "Conv1dSpec",
+    "Conv2dSpec",
+    "DenseSpec",
+    "DepthwiseConv2dSpec",
+    "EvaluationSpec",
+    "Experiment",
+    "FedAvgSpec",
+    "FedSgdSpec",
+    "FlattenSpec",
+    "FolderTask",
+    "GlobalAvgPoolSpec",
+    "KeywordsTask",
+    "LayerSpec",
+    "LeakyReluSpec",
+    "MaxPoolSpec",
+    "ModelSpec",
+    "OmniglotTask",
+    "OwnStrategySpec",
+    "ReptileSpec",
+    "RunSpec",
+    "SeparableConv2dSpec",
+    "SharingSpec",
+    "SineTask",
+    "SpecError",
+    "TaskShapes",
+    "TaskSpec",
+    "TinyMetaFedSpec",
+    "TinyOlSpec",
+    "TinyReptileSpec",
+    "dump",
+    "load",
+    "parse",
+]

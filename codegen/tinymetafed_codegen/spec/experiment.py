@@ -1,0 +1,192 @@
+"""Experiment TOML in, frozen and complete experiment out; every mistake is named with its key and a remedy."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import Field
+
+from .defaults import CLIENTS, defaults
+from .mistakes import CAUSES_FIRST, explain
+from .model import ModelSpec
+from .section import Section, SpecError
+from .strategy import OWN, AdaptationSpec, StrategySpec, TinyOlSpec
+from .task import FolderTask, OmniglotTask, TaskSpec
+
+
+class RunSpec(Section):
+    """How long, with whom, from which seed."""
+
+    rounds: Annotated[int, Field(ge=0, le=10_000_000)] = 1_000  # 0: the initialisation is tested as it is
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 1
+    clients: Annotated[int, Field(ge=1, le=1 << 20)] | None = None  # None: the task's files or boards are counted
+    devices_per_round: Annotated[int, Field(ge=1, le=1_024)] = 1
+
+
+class EvaluationSpec(Section):
+    """Meta-test on clients that never took part: how many at the end, and how many on the way, how often."""
+
+    tasks: Annotated[int, Field(ge=1, le=100_000)]
+    every: Annotated[int, Field(ge=0)]
+    every_tasks: Annotated[int, Field(ge=1, le=100_000)]
+
+
+class Experiment(Section):
+    """All that determines a run's result, with nothing left to default."""
+
+    task: TaskSpec
+    model: ModelSpec
+    strategy: StrategySpec
+    adaptation: AdaptationSpec
+    run: RunSpec
+    evaluation: EvaluationSpec
+
+    @property
+    def streamed(self) -> Experiment:
+        """The experiment whose firmware has all samples streamed, where a source of the user's makes those to train on."""
+        if not isinstance(self.task, FolderTask) or self.task.source is None:
+            return self
+        task = self.task.model_copy(update={"source": None, "client_per_board": False})
+        return self.model_copy(update={"task": task, "run": self.run.model_copy(update={"clients": None})})
+
+
+def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> Experiment:
+    """Reads an experiment file; ``overrides`` are ``section.key=value`` as in ``--set``, ``settings`` the same decoded.
+
+    A key may go into a list by number: ``model.layers.2.local``. Raises SpecError.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(f"{path}: no such experiment file; examples/sine.toml is one to start from") from None
+    except IsADirectoryError:
+        raise SpecError(f"{path}: a folder, not an experiment file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{path}: not valid TOML: {error}") from None
+    for override in overrides:
+        _put(raw, *_decode(override), f"--set {override}")
+    for key, value in (settings or {}).items():
+        _put(raw, key.split("."), value, key)
+    model = raw.get("model")
+    if isinstance(model, dict) and isinstance(model.get("weights"), str):
+        model["weights"] = str((path.parent / model["weights"]).resolve())  # the experiment may be written elsewhere
+    strategy = raw.get("strategy")
+    if isinstance(strategy, dict) and OWN in str(strategy.get("kind")):
+        module, _, name = str(strategy["kind"]).rpartition(OWN)
+        if (file := (path.parent / module).with_suffix(".py")).exists():
+            strategy["kind"] = f"{file.resolve()}{OWN}{name}"
+    task = raw.get("task")
+    if isinstance(task, dict) and task.get("kind") == "folder":
+        for key in ("path", "source"):
+            if isinstance(task.get(key), str):
+                task[key] = str((path.parent / task[key]).resolve()) if task[key] else ""
+    return parse(raw, str(path))
+
+
+def parse(raw: dict[str, Any], source: str) -> Experiment:
+    """Validates a decoded experiment; ``source`` names it in errors. Raises SpecError."""
+    for section, values in defaults(*(_key(raw, *key) for key in _DECIDING)).items():
+        given = raw.get(section, {})
+        if isinstance(given, dict):
+            raw = {**raw, section: {**values, **given}}
+    try:
+        experiment = Experiment.model_validate(raw)
+    except pydantic.ValidationError as error:
+        # One mistake brings others in its wake (a mistyped key is unknown here and missing there): name the cause only.
+        first = min(error.errors(), key=lambda e: CAUSES_FIRST.get(e["type"], 1))
+        raise SpecError(f"{source}: {explain(first, Experiment)}") from None
+    if experiment.run.clients is None and not _counts_clients(experiment):
+        experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"clients": CLIENTS})})
+    if isinstance(experiment.strategy, TinyOlSpec):
+        experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"rounds": 0})})
+    _check(experiment, source)
+    return experiment
+
+
+_DECIDING = (("model", "loss", ""), ("strategy", "kind", "tinymetafed"), ("task", "kind", ""))  # what defaults depend on
+
+
+def _key(raw: dict[str, Any], section: str, key: str, default: str) -> str:
+    found = raw.get(section)
+    return str(found.get(key, default)) if isinstance(found, dict) else default
+
+
+def dump(experiment: Experiment) -> dict[str, Any]:
+    """The complete experiment as plain values that TOML can hold."""
+    return experiment.model_dump(mode="json", exclude_none=True, by_alias=True)
+
+
+def _counts_clients(experiment: Experiment) -> bool:
+    return isinstance(experiment.task, FolderTask) and experiment.task.counts_clients
+
+
+def _decode(override: str) -> tuple[list[str], Any]:
+    key, equals, text = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or len(path) < 2 or not all(path):
+        raise SpecError(f"--set {override}: expected SECTION.KEY=VALUE, for instance run.rounds=50")
+    try:
+        return path, tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return path, text.strip()
+
+
+def _put(raw: dict[str, Any], path: Sequence[str], value: Any, source: str) -> None:
+    section: Any = raw
+    for part in path[:-1]:
+        if isinstance(section, list):
+            if not part.isdigit() or int(part) >= len(section):
+                raise SpecError(f"{source}: {part} is none of the numbers 0 to {len(section) - 1}")
+            section = section[int(part)]
+        else:
+            section = section.setdefault(part, {})
+        if not isinstance(section, dict | list):
+            raise SpecError(f"{source}: {part} is not a section")
+    if isinstance(section, list):
+        raise SpecError(f"{source}: {path[-2]} is a list; a key of one of its entries is expected")
+    section[path[-1]] = value
+
+
+def _check(experiment: Experiment, source: str) -> None:
+    """What spans several keys."""
+    task, strategy, run = experiment.task, experiment.strategy, experiment.run
+    if strategy.alpha_min > strategy.alpha_max:
+        raise SpecError(f"{source}: strategy.alpha_min = {strategy.alpha_min} is above alpha_max = {strategy.alpha_max}")
+    if strategy.schedule == "sgdr":
+        if strategy.restart_rounds is None:
+            raise SpecError(f"{source}: strategy.schedule = 'sgdr' needs strategy.restart_rounds, the rounds of a cycle")
+        if run.rounds % strategy.restart_rounds:
+            raise SpecError(
+                f"{source}: run.rounds = {run.rounds} is not a multiple of strategy.restart_rounds = "
+                f"{strategy.restart_rounds}; a run that stops in mid-cycle ends on a large learning rate"
+            )
+        lowest = strategy.alpha_max - strategy.alpha_min - (run.rounds // strategy.restart_rounds - 1) * strategy.restart_decay
+        if lowest < 0:
+            raise SpecError(
+                f"{source}: strategy.restart_decay = {strategy.restart_decay} takes the schedule below alpha_min = "
+                f"{strategy.alpha_min} before the last of {run.rounds // strategy.restart_rounds} cycles; "
+                f"(alpha_max - alpha_min) / (cycles - 1) is the most it can be"
+            )
+    elif strategy.restart_rounds is not None:
+        raise SpecError(f"{source}: strategy.restart_rounds has a meaning only with strategy.schedule = 'sgdr'")
+    if _counts_clients(experiment) and run.clients is not None:
+        raise SpecError(
+            f"{source}: run.clients = {run.clients}, but task 'folder' counts its clients: files that are not held out, or "
+            "boards with task.client_per_board; leave run.clients out"
+        )
+    if isinstance(task, FolderTask) and task.client_per_board and task.source is None:
+        raise SpecError(f"{source}: task.client_per_board = true needs task.source, the C++ file that reads a board's own data")
+    if run.clients is not None and run.devices_per_round > run.clients:
+        raise SpecError(
+            f"{source}: run.devices_per_round = {run.devices_per_round} but there are only run.clients = {run.clients}"
+        )
+    if isinstance(task, OmniglotTask) and task.support + task.query > 20:
+        raise SpecError(
+            f"{source}: task.support + task.query = {task.support + task.query}, but each character has 20 drawings"
+        )

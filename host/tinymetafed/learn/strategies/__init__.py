@@ -1,0 +1,63 @@
+"""How clients learn together: a class per method, and from an experiment's ``strategy.kind`` to its object."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tinymetafed_codegen.spec import Experiment, OwnStrategySpec, SpecError
+
+from .base import Strategy, StrategyError
+from .fedsgd import FedSgd
+from .reptile import FedAvg, Reptile, TinyReptile
+from .tinymetafed import TinyMetaFed
+from .tinyol import TinyOl
+
+__all__ = ["FedAvg", "FedSgd", "Reptile", "Strategy", "StrategyError", "TinyMetaFed", "TinyOl", "TinyReptile", "open_strategy"]
+
+_KINDS: dict[str, type[Strategy]] = {
+    "tinymetafed": TinyMetaFed,
+    "tinyreptile": TinyReptile,
+    "reptile": Reptile,
+    "fedavg": FedAvg,
+    "fedsgd": FedSgd,
+    "tinyol": TinyOl,
+}
+
+
+def open_strategy(experiment: Experiment, manifest: dict[str, Any]) -> Strategy:
+    """The experiment's strategy for a model of this manifest. Raises SpecError for a user's class that is none."""
+    spec = experiment.strategy
+    kind = _own(spec.kind) if isinstance(spec, OwnStrategySpec) else _KINDS[spec.kind]
+    return kind(experiment, manifest)
+
+
+def _own(kind: str) -> type[Strategy]:
+    """``FILE.py:CLASS`` or ``module:CLASS``."""
+    name, _, class_name = kind.rpartition(":")
+    try:
+        found = getattr(_module(name), class_name, None)
+    except Exception as error:  # whatever a user's module raises when it is read
+        raise SpecError(f"strategy.kind = '{kind}': {name} cannot be loaded: {type(error).__name__}: {error}") from None
+    if not isinstance(found, type) or not issubclass(found, Strategy):
+        raise SpecError(
+            f"strategy.kind = '{kind}': {name} has no class {class_name} derived from tinymetafed.learn.strategies.Strategy"
+        )
+    if missing := sorted(found.__abstractmethods__):
+        raise SpecError(f"strategy.kind = '{kind}': {class_name} lacks {', '.join(missing)}()")
+    return found
+
+
+def _module(name: str) -> ModuleType:
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    spec = importlib.util.spec_from_file_location(Path(name).stem, name)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
