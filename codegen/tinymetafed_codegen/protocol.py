@@ -67,11 +67,15 @@ class Program(IntEnum):
 
 
 class Variant(IntEnum):
-    """Which parameters one SGD step updates (paper, Algorithm 1: reconstruct l, update g, fine-tune both)."""
+    """Which parameters one SGD step updates (paper, Algorithm 1: reconstruct l, update g, fine-tune both).
+
+    A GRADIENT step leaves all as they are; the program ends with one step along the mean of its gradients.
+    """
 
     LOCAL = 0
     GLOBAL = 1
     FULL = 2
+    GRADIENT = 3
 
 
 class SampleSet(IntEnum):

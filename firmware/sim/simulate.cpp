@@ -11,6 +11,7 @@
 #include "lanes.hpp"
 #include "model.hpp"
 #include "source.hpp"
+#include "step.hpp"
 
 namespace tmf::sim {
 
@@ -128,7 +129,7 @@ class Group {
   void load() {
     for (uint32_t i = 0; i < model::kGlobalCount; ++i) desk_.weights[i] = work_.received[i] - T{};  // any number, to the bit
     Model::start_local(desk_.weights);
-    for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) desk_.weights[i] = T{};  // velocities
+    for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) desk_.weights[i] = T{};  // velocities, or gradients
   }
 
   void train() {
@@ -142,13 +143,10 @@ class Group {
           const float* target = phase.targets + (size_t{client(lane)} * phase.count + row) * model::kTargetSize;
           for (uint32_t i = 0; i < model::kTargetSize; ++i) put(desk_.arena + model::kTarget + i, lane, target[i]);
         }
-        switch (static_cast<protocol::Variant>(phase.variant)) {
-          case protocol::Variant::kLocal: Model::step_local(desk_.weights, desk_.arena, rate, clamp); break;
-          case protocol::Variant::kGlobal: Model::step_global(desk_.weights, desk_.arena, rate, clamp); break;
-          case protocol::Variant::kFull: Model::step_full(desk_.weights, desk_.arena, rate, clamp); break;
-        }
+        train_step(static_cast<protocol::Variant>(phase.variant), desk_.weights, desk_.arena, rate, clamp);
       }
     }
+    descend(desk_.weights, work_.phases, work_.phase_count);
     for (uint32_t lane = 0; lane < size_; ++lane) {
       Status fault = Status::kOk;
       for (const T& weight : desk_.weights)

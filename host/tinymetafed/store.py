@@ -36,6 +36,7 @@ Kind = Literal["run", "session", "round", "evaluation", "showcase", "result"]
 FORMAT = 1  # raised when this file would misread what a former version wrote
 APPLICATION = 0x544D4631  # "TMF1" in the file's header
 BUSY_SECONDS = 1.0
+READ_AT_ONCE = 1000  # entries; what is parsed together shares its keys, which would else be most of the memory
 
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION};
@@ -417,12 +418,15 @@ def _read(database: sqlite3.Connection, path: Path) -> tuple[RunData, int, str]:
         raise damaged(finding.removeprefix("*** in database main ***\n"))
     chain, number = "", 0
     found: dict[str, list[Json]] = {kind: [] for kind in get_args(Kind)}
-    for at, kind, content, seal in database.execute("SELECT number, kind, content, chain FROM journal ORDER BY number"):
-        chain = _seal(chain, kind, content)
-        if at != number or seal != chain:
-            raise damaged(f"entry {number} of its journal ({kind}) is not what was written")
-        found[kind].append(json.loads(content))
-        number += 1
+    entries = database.execute("SELECT number, kind, content, chain FROM journal ORDER BY number")
+    while part := entries.fetchmany(READ_AT_ONCE):
+        for at, kind, content, seal in part:
+            chain = _seal(chain, kind, content)
+            if at != number or seal != chain:
+                raise damaged(f"entry {number} of its journal ({kind}) is not what was written")
+            number += 1
+        for (_, kind, _, _), entry in zip(part, json.loads(f"[{','.join(row[2] for row in part)}]"), strict=True):
+            found[kind].append(entry)
     if not found["run"]:
         raise damaged("its journal is empty")
     trained = len(found["round"])

@@ -28,6 +28,7 @@ constexpr uint32_t kDense2Kernel = 64;  // [32, 32], global
 constexpr uint32_t kDense2Bias = 1088;  // [32], global
 constexpr uint32_t kDense3Kernel = 1120;  // [32, 1], local
 constexpr uint32_t kDense3Bias = 1152;  // [1], local
+constexpr bool kSumsGradients = false;  // whether there is a step_gradient
 inline constexpr uint32_t kGlobalEnds[] = { 32, 64, 1088, 1120 };  // where each global tensor ends
 
 // How the global weights travel down, and are kept to take the delta from.

@@ -22,6 +22,7 @@ from .section import SpecError
 from .strategy import (
     AdaptationSpec,
     FedAvgSpec,
+    FedSgdSpec,
     OwnStrategySpec,
     ReptileSpec,
     SharingSpec,
@@ -44,6 +45,7 @@ __all__ = [
     "EvaluationSpec",
     "Experiment",
     "FedAvgSpec",
+    "FedSgdSpec",
     "FlattenSpec",
     "FolderTask",
     "GlobalAvgPoolSpec",

@@ -32,6 +32,7 @@ STEPS = 8
 REPEATS = 3  # of which the smallest count is the one that nothing came in between
 QUIET_SECONDS = 0.3
 TOLERANCE = 1  # instructions per step: the timer, a thousand times as fine, is only rounded
+VARIANTS = (Variant.LOCAL, Variant.GLOBAL, Variant.FULL)  # a gradient takes what a full step does
 TEXTBOOK = "textbook"  # in firmware/bench; ops that are plain loops here too need no kernel of their own there
 TEXTBOOK_OPS = {"dense", "conv2d", "conv1d", "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softmax", "add"}
 _NANOSECONDS = 1024  # of virtual time per instruction at -icount shift=10
@@ -110,9 +111,9 @@ def measure(experiment: Experiment, board: Board, built: Firmware, observer: Obs
         if counter is not None:
             listing = executions.disassemble(built.program, board.toolchain_prefix)
             options = executions.options(counter.plugin, listing, _MARK, out)
-        observer.stage(f"training steps on {spec.url}", len(Variant) * REPEATS)
+        observer.stage(f"training steps on {spec.url}", len(VARIANTS) * REPEATS)
         with launch([spec], lambda name: built.program, icount=True, options=options) as (device,):
-            for variant in Variant:
+            for variant in VARIANTS:
                 rate, clamp = strategy.global_learning_rate, strategy.output_clamp
                 phase = Phase(variant, SampleSet.SUPPORT, STEPS, 1, rate, clamp)
                 device.session.configure(Program.ADAPT, (phase,), 0, Dtype.F32)

@@ -126,6 +126,8 @@ def simulation(
     table.add_row("generated, one client after the other, 1 thread", f"{figures['single_us']:.3f}")
     if figures["textbook_us"] is not None:
         table.add_row("textbook, one client after the other, 1 thread", f"{figures['textbook_us']:.3f}")
+    if figures["jax_us"] is not None:
+        table.add_row("JAX, all clients in one vmap, its own threads", f"{figures['jax_us']:.3f}")
     console = Console()
     console.print(table)
     if figures["speedup"] is not None:

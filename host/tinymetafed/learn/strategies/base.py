@@ -76,7 +76,12 @@ class Strategy(ABC):
         return tuple(phase for phase in phases if phase.passes and phase.count)
 
     def phase(self, variant: Variant, samples: SampleSet, passes: int, rate: float, count: int | None = None) -> Phase:
-        """Online SGD over ``count`` samples of a set (default: the task's number), its output errors clamped as asked."""
+        """Online SGD over ``count`` samples of a set (default: the task's number), its output errors clamped as asked.
+
+        Raises StrategyError for a variant that the firmware of this strategy lacks.
+        """
+        if variant is Variant.GRADIENT and not self.spec.gradient:
+            raise StrategyError(f"firmware for strategy '{self.spec.kind}' has no GRADIENT steps, 'fedsgd' alone has")
         size = self.experiment.task.count(samples) if count is None else count
         return Phase(variant, samples, size, passes, rate, self.spec.output_clamp)
 

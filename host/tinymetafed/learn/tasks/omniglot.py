@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
-import struct
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from tinymetafed_codegen.protocol import Stream
 from tinymetafed_codegen.spec import CLIENTS, OmniglotTask
@@ -41,8 +41,6 @@ SMALL_SETS = (
     ),
 )
 WHOLE_SET = Archive("images_background.zip", _FILES + "images_background.zip")  # what it holds is checked, its digest not
-LINE_BYTES = 1 + -(-ORIGINAL_SIDE // 8)  # of a PNG: the row's filter, then a bit per pixel
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 IMAGE_PATH = re.compile(r"images_background[^/]*/(?P<character>[^/]+/character\d+)/\d+_(?P<drawer>\d+)\.png")
 
 
@@ -86,9 +84,8 @@ def read_characters(archives: Sequence[Path]) -> Characters:
         for character, drawn in _read_archive(archive).items():
             drawings.setdefault(character, drawn)
     names = tuple(sorted(drawings))
-    # A character at a time: all of the drawings as float32 would be hundreds of megabytes.
-    levels = [shrink(np.stack([drawings[name][drawer] for drawer in range(1, DRAWERS + 1)])) for name in names]
-    return Characters(names, np.stack(levels))
+    ink = np.stack([drawings[name][drawer] for name in names for drawer in range(1, DRAWERS + 1)])
+    return Characters(names, shrink(ink).reshape(len(names), DRAWERS, SIDE, SIDE))
 
 
 def shrink(ink: Bytes) -> Bytes:
@@ -117,8 +114,6 @@ class Omniglot(Ways):
         archives = find_archives(data)
         self._characters = read_characters(archives)
         self.data_sha256 = hashlib.sha256(" ".join(map(sha256_of, archives)).encode()).hexdigest()
-        turned = [np.rot90(self._characters.levels, turns, (2, 3)) for turns in range(ROTATIONS)]
-        self._turned = np.stack(turned)[..., None]
         super().__init__(seed, spec.ways, clients, DRAWERS)
         n = len(self._characters.names)
         n_test = round(n * HELD_OUT_SHARE)
@@ -141,7 +136,7 @@ class Omniglot(Ways):
 
     def pools(self, client: int) -> Sequence[Bytes]:
         """All drawings of each of the client's characters, turned."""
-        return [self._turned[turns, c] for c, turns in self.classes(client)]
+        return [np.rot90(self._characters.levels[c], turns, (1, 2))[..., None] for c, turns in self.classes(client)]
 
     def describe(self, client: int) -> str:
         """The characters and how far each is turned."""
@@ -166,29 +161,14 @@ def _read_archive(archive: Path) -> dict[str, dict[int, Bytes]]:
 
 
 def _ink(archive: Path, entry: str, png: bytes) -> Bytes:
-    """A drawing's ink (0 or 1) [105, 105], from a PNG as Omniglot's are: one bit per pixel, its rows unfiltered."""
     try:
-        chunks = list(_chunks(png))
-        width, height, bits, *kind = struct.unpack(">IIBBBBB", chunks[0][1])
-        rows = np.frombuffer(zlib.decompress(b"".join(data for name, data in chunks if name == b"IDAT")), np.uint8)
-    except (struct.error, zlib.error, ValueError) as error:
+        with Image.open(io.BytesIO(png)) as image:
+            paper = np.asarray(image.convert("L")) > 127
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise DataError(f"{archive}: {entry} is not a readable image ({error})") from error
-    lines = rows.reshape(ORIGINAL_SIDE, -1) if rows.size == ORIGINAL_SIDE * LINE_BYTES else None
-    if (width, height, bits) != (ORIGINAL_SIDE, ORIGINAL_SIDE, 1) or any(kind) or lines is None or lines[:, 0].any():
+    if paper.shape != (ORIGINAL_SIDE, ORIGINAL_SIDE):
         raise DataError(
-            f"{archive}: {entry} is {width}x{height} pixels of {bits} bits, expected {ORIGINAL_SIDE}x{ORIGINAL_SIDE} of 1 bit, "
-            f"grey and unfiltered; Omniglot's original archives are at {SOURCE}"
+            f"{archive}: {entry} is {paper.shape[1]}x{paper.shape[0]} pixels, "
+            f"expected {ORIGINAL_SIDE}x{ORIGINAL_SIDE}; Omniglot's original archives are at {SOURCE}"
         )
-    paper: Bytes = np.unpackbits(lines[:, 1:], axis=1, count=ORIGINAL_SIDE)
-    return 1 - paper  # Omniglot draws in black
-
-
-def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """A PNG's chunks as (name, data); the archive's own checksums have vouched for them."""
-    if not png.startswith(PNG_SIGNATURE):
-        raise ValueError("no PNG")
-    at = len(PNG_SIGNATURE)
-    while at < len(png):
-        length, name = struct.unpack_from(">I4s", png, at)
-        yield name, png[at + 8 : at + 8 + length]
-        at += 12 + length
+    return (~paper).astype(np.uint8)  # Omniglot draws in black
