@@ -20,6 +20,7 @@ SOURCES = {
     "sine": "sine",
     "omniglot": "streamed",
     "keywords": "streamed",
+    "presence": "streamed",
     "folder": "streamed",
 }  # task kind -> firmware/app/source_NAME.cpp
 CPP_SUFFIXES = (".cpp", ".cc", ".cxx")
