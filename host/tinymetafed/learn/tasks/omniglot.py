@@ -106,6 +106,7 @@ class Omniglot:
     metric: Metric = "accuracy"
     unseen_clients = ANY_NUMBER
     data_sha256 = ""
+    per_class = True
 
     def __init__(
         self,
@@ -134,6 +135,7 @@ class Omniglot:
         self.seed = seed
         self.clients = clients
         self.output_size = ways
+        self.adapt_limit = ways * (DRAWERS - TEST_DRAWERS)
         n = len(self._characters.names)
         n_test = round(n * HELD_OUT_SHARE)
         if not 2 <= ways <= n_test:
