@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from small_runs import DATA, OMNIGLOT, SINE, Quiet, needs_data, omniglot, sine
@@ -25,6 +27,13 @@ def test_sine_at_p50_learns_in_a_thousand_rounds() -> None:
             trained.append(np.mean(evaluate.meta_test(clients, setup.strategy, setup.task, weights, 200).after))
     assert np.mean(trained) <= 0.65
     assert np.mean(untrained) >= 3.5
+
+
+@pytest.mark.usefixtures("built_once")
+def test_one_gradient_per_device_learns_far_less(tmp_path: Path) -> None:
+    setup = runner.set_up(sine("strategy.kind=fedsgd", "strategy.top_p=100", "run.rounds=1000"), str(SINE), None)
+    scores = runner.simulate(setup, 1, tmp_path / "run", Quiet())["meta_test"]
+    assert 1.5 <= scores["after"] <= 3.5
 
 
 @needs_data

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from small_runs import DATA, OMNIGLOT, SINE, Quiet, needs_data, omniglot, sine
 
-from tinymetafed import runner, simulate, simulation_cost, simulator, store
+from tinymetafed import runner, simulate, simulator, store
+from tinymetafed.bench import simulation_cost
 from tinymetafed.firmware import FirmwareError
 from tinymetafed.learn import downlink
 from tinymetafed.learn.delta import Sparse
@@ -204,8 +205,36 @@ def test_training_that_diverges_fails_as_on_a_device(tmp_path: Path) -> None:
     assert simulated.value.status == on_device.value.status
 
 
+@pytest.mark.parametrize(
+    ("machine", "facts", "expected"),
+    [
+        ("x86_64", "flags\t\t: fpu sse sse2 avx avx2 avx512f avx512dq avx512bw avx512vl", ["avx2", "avx512", "sse2", "scalar"]),
+        ("x86_64", "flags\t\t: fpu sse sse2 avx avx2 avx512f", ["avx2", "sse2", "scalar"]),
+        ("x86_64", None, ["sse2", "scalar"]),
+        ("aarch64", "Features\t: fp asimd crc32", ["neon", "scalar"]),
+        ("riscv64", "isa\t\t: rv64imafdc", ["scalar"]),
+    ],
+)
+def test_the_processor_at_hand_says_which_vector_units_there_are(
+    machine: str, facts: str | None, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if facts is not None:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{facts}\nbugs\t\t:\n")
+    monkeypatch.setattr(simulator, "CPU_FACTS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(simulator.platform, "machine", lambda: machine)
+    assert list(simulator.units()) == expected
+
+
+def test_a_processor_without_a_vector_unit_trains_one_client_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = round_of(sine(), simulator.open_simulator(sine(), str(SINE), 1), 3)
+    monkeypatch.setattr(simulator, "_ALWAYS", {})
+    monkeypatch.setattr(simulator, "CPU_FACTS", Path("/nowhere"))
+    simulation = simulator.open_simulator(sine(), str(SINE), 1)
+    assert simulation.lanes == 1
+    equal(reference, round_of(sine(), simulation, 3))
+
+
 def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    simulator.units.cache_clear()
     monkeypatch.setenv("PATH", "")
     with pytest.raises(FirmwareError, match=r"missing g\+\+.*apt"):
         simulator.open_simulator(sine(), str(SINE), 1)
@@ -219,7 +248,9 @@ def test_boards_that_are_clients_cannot_be_simulated(tmp_path: Path) -> None:
         simulator.open_simulator(parse({"task": task, "model": model}, "test"), "test", 1)
 
 
-def test_the_benchmark_measures_lanes_one_client_and_textbook_kernels() -> None:
-    figures = simulation_cost.simulation(sine(), str(SINE), None, 1, Quiet())
-    assert figures["lanes"] == simulator.units()[figures["isa"]].lanes and figures["threads"] == 1
-    assert 0 < figures["us_per_client_step"] < figures["single_us"] < figures["textbook_us"]
+def test_the_benchmark_measures_lanes_threads_one_client_and_textbook_kernels() -> None:
+    figures = simulation_cost.simulation(sine(), str(SINE), None, 2, Quiet())
+    assert figures["lanes"] == simulator.units()[figures["isa"]].lanes and figures["threads"] == 2
+    assert 0 < figures["one_thread_us"] < figures["single_us"] < figures["textbook_us"]
+    assert figures["speedup"] == pytest.approx(figures["one_thread_us"] / figures["us_per_client_step"], rel=0.02)
+    assert 1 < figures["speedup_idle"] < 3

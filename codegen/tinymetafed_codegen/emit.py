@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from . import protocol
-from .graph import BackwardCall, Call, Placed
+from .graph import BackwardCall, Call, Graph, Placed
 from .ops import Op, Parameter
+from .plan import HISTOGRAM_BINS
 from .protocol import Variant
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def model_header(design: Design, command: str) -> str:
             **parameters(call.op),
         }
 
-    def backward(call: BackwardCall) -> dict[str, str]:
+    def backward(call: BackwardCall, update: str) -> dict[str, str]:
         return {
             "template": call.op.template,
             "direction": "backward",
@@ -122,14 +123,15 @@ def model_header(design: Design, command: str) -> str:
             "y": place(call.y),
             "dy": place(call.dy),
             "dx": place(call.dx) if call.dx is not None else place(call.dy),  # never written without dx
-            "rule": "Update" if call.update else "kernels::Hold",
+            "rule": update if call.update else "kernels::Hold",
             "has_dx": str(call.dx is not None).lower(),
             "mask": str(call.mask).lower(),
             **parameters(call.op),
         }
 
-    def step(call: Call | BackwardCall) -> dict[str, str]:
-        return forward(call) if isinstance(call, Call) else backward(call)
+    def step(variant: Variant) -> list[dict[str, str]]:
+        update = net.sgd.accumulating_kernel() if variant is Variant.GRADIENT else "Update"
+        return [forward(call) if isinstance(call, Call) else backward(call, update) for call in net.backward[variant]]
 
     return render(
         "model.hpp.j2",
@@ -147,7 +149,8 @@ def model_header(design: Design, command: str) -> str:
         n_global=net.n_global,
         n_parameters=net.n_parameters,
         n_state=net.n_state,
-        state_note="a velocity behind every weight" if net.sgd.momentum else "the weights alone",
+        state_note=_state_note(net),
+        sums_gradients=str(net.sums_gradients).lower(),
         parameters=[
             {
                 "constant": weight_constant(p.op, p.parameter),
@@ -170,6 +173,7 @@ def model_header(design: Design, command: str) -> str:
             for slot in arena.slots
         ],
         arena_floats=arena.floats,
+        histogram_bins=HISTOGRAM_BINS,
         layers=[{"title": c.op.title, "type": cpp_type(c.op.name), "kernel": c.op.kernel()} for c in net.forward],
         update=net.sgd.kernel(),
         update_formula=net.sgd.formula,
@@ -180,9 +184,7 @@ def model_header(design: Design, command: str) -> str:
         target=place(net.target),
         output_gradient=place(net.output_gradient),
         forward=[forward(call) for call in net.forward],
-        variants=[
-            {"name": v.name.lower(), "doc": _VARIANT_DOC[v], "calls": [step(call) for call in net.backward[v]]} for v in Variant
-        ],
+        variants=[{"name": v.name.lower(), "doc": _VARIANT_DOC[v], "calls": step(v)} for v in net.backward],
         local_starts=[_local_start(design, p) for p in net.parameters if p.op.local],
     )
 
@@ -203,7 +205,13 @@ _VARIANT_DOC = {
     Variant.LOCAL: "One SGD step of the local part, the global part held: reconstruction.",
     Variant.GLOBAL: "One SGD step of the global part, the local part held: the update that is shared.",
     Variant.FULL: "One SGD step of the whole model: fine-tuning.",
+    Variant.GRADIENT: "One gradient of the whole model, added to the sum behind the weights, which stay.",
 }
+
+
+def _state_note(net: Graph) -> str:
+    behind = ["a velocity"] * bool(net.sgd.momentum) + ["a sum of gradients"] * net.sums_gradients
+    return f"{' or '.join(behind)} behind every weight" if behind else "the weights alone"
 
 
 def cpp_type(name: str) -> str:

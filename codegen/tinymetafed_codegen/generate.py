@@ -11,13 +11,19 @@ from typing import Any
 from . import emit, graph, plan, protocol, weights
 from .boards import STACK_BYTES, Board
 from .ops import LOSSES, Sgd
+from .protocol import Variant
 from .spec import Experiment, FolderTask, ModelSpec, SpecError, TaskShapes
 
 # Raised whenever the same model would train to other bits: kernels, exp, sin, random numbers, order of sums.
 ARITHMETIC_VERSION = 1
-SOURCES = {"sine": "sine", "omniglot": "streamed", "folder": "streamed"}  # task kind -> firmware/app/source_NAME.cpp
+SOURCES = {
+    "sine": "sine",
+    "omniglot": "streamed",
+    "keywords": "streamed",
+    "folder": "streamed",
+}  # task kind -> firmware/app/source_NAME.cpp
 CPP_SUFFIXES = (".cpp", ".cc", ".cxx")
-STREAMED_BYTES_PER_INPUT = {"omniglot": 1}  # grey levels; anything else would travel as float32
+STREAMED_BYTES_PER_INPUT = {"omniglot": 1, "keywords": 1}  # grey levels; anything else would travel as float32
 
 # Fitted to builds for mps2 at -Os, rounded up: what a build takes beside its model (bench memory has a build's own figures).
 CORE_FLASH_BYTES = 8_300
@@ -64,7 +70,8 @@ class Design:
 
 def design(experiment: Experiment, board: Board, source: str) -> Design:
     """Settles an experiment on a board. Raises SpecError, or BudgetError when the board is too small."""
-    net = graph.build(experiment.model, source, partial=experiment.strategy.partial)
+    strategy = experiment.strategy
+    net = graph.build(experiment.model, source, partial=strategy.partial, gradient=strategy.gradient)
     wanted = experiment.task.shapes
     has = TaskShapes(net.input.shape, net.output.size, net.loss.name)
     needs = wanted or has
@@ -185,6 +192,8 @@ def model_hash(experiment: Experiment, net: graph.Graph, given: dict[str, weight
     # Only what a model has, so that what others may have leaves its name alone.
     if net.sgd != Sgd(0, 0) or model.clip_norm:
         description["update"] = [net.sgd.formula, model.clip_norm]
+    if net.sums_gradients:
+        description["sums_gradients"] = True
     if model.loss == "huber":
         description["loss"] = [model.loss, model.huber_delta]
     if net.frozen:
@@ -240,7 +249,8 @@ def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> i
 def _kernel_flash(net: graph.Graph) -> int:
     """Bytes of all kernels; calls that differ only in their places share one."""
     kernels: set[tuple[str, str, int, int, *tuple[bool, ...]]] = set()
-    for call in (*net.forward, *(call for calls in net.backward.values() for call in calls)):
+    backward = [(call, variant is Variant.GRADIENT) for variant, calls in net.backward.items() for call in calls]
+    for call, sums in [*((call, False) for call in net.forward), *backward]:
         op = call.op
         inputs, outputs = (shape[-1] if op.kind in TILED else 0 for shape in (op.input_shape, op.output_shape))
         if isinstance(call, graph.Call):
@@ -251,7 +261,7 @@ def _kernel_flash(net: graph.Graph) -> int:
         if call.dx is not None:
             kernels.add((op.kind, op.kernel(), 1, inputs, call.mask, *variant))
         if call.update:
-            kernels.add((op.kind, op.kernel(), 2, inputs if fused else outputs, *variant))
+            kernels.add((op.kind, op.kernel(), 2, inputs if fused else outputs, sums, *variant))
     return sum(_unrolled(kind, size, FLASH_BYTES_PER_KERNEL[kind][part]) for kind, _, part, size, *_ in kernels)
 
 
@@ -264,7 +274,7 @@ def _ram(net: graph.Graph, arena: plan.Plan, downlink: protocol.Dtype, window: i
     scales = 4 * sum(not p.op.local for p in net.parameters) if downlink == protocol.Dtype.I8 else 0
     return {
         "weights": 4 * net.n_parameters,
-        **({"velocities (momentum)": 4 * net.n_parameters} if net.sgd.momentum else {}),
+        **({_behind(net): 4 * (net.n_state - net.n_parameters)} if net.n_state > net.n_parameters else {}),
         "received weights (for the delta)": downlink.width * net.n_global + scales,
         "arena": 4 * arena.floats,
         "serial receive buffer": window,
@@ -272,6 +282,10 @@ def _ram(net: graph.Graph, arena: plan.Plan, downlink: protocol.Dtype, window: i
         "core": CORE_RAM_BYTES,
         "stack": STACK_BYTES,
     }
+
+
+def _behind(net: graph.Graph) -> str:
+    return " or ".join(["velocities (momentum)"] * bool(net.sgd.momentum) + ["gradients (fedsgd)"] * net.sums_gradients)
 
 
 def _too_large(source: str, board: Board, what: str, used: int, available: int, ram: dict[str, int], net: graph.Graph) -> str:

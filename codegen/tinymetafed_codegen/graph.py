@@ -117,9 +117,14 @@ class Graph:
         return [(call.op, parameter) for call in self.forward if call.op.frozen for parameter in call.op.parameters]
 
     @property
+    def sums_gradients(self) -> bool:
+        """Whether a device can return one gradient of fixed weights."""
+        return Variant.GRADIENT in self.backward
+
+    @property
     def n_state(self) -> int:
-        """Floats of all weights and, with momentum, of a velocity for each."""
-        return self.n_parameters * (2 if self.sgd.momentum else 1)
+        """Floats of all weights and behind each, where there is momentum or a sum of gradients, of the one or the other."""
+        return self.n_parameters * (2 if self.sgd.momentum or self.sums_gradients else 1)
 
     @property
     def n_global(self) -> int:
@@ -137,10 +142,11 @@ class Graph:
         return self.n_global + self.n_local
 
 
-def build(model: ModelSpec, source: str = "model", *, partial: bool = True) -> Graph:
+def build(model: ModelSpec, source: str = "model", *, partial: bool = True, gradient: bool = False) -> Graph:
     """Settles shapes, fuses ReLU and lists the calls of each variant. Raises SpecError naming the layer at fault.
 
-    Unless the strategy is ``partial``, layers that are ``local`` are shared like the others.
+    Unless the strategy is ``partial``, layers that are ``local`` are shared like the others. Variant.GRADIENT is there when
+    it asks devices for a ``gradient``.
     """
     layers, outputs = _layers(model, source)
     if not partial:
@@ -178,17 +184,18 @@ def build(model: ModelSpec, source: str = "model", *, partial: bool = True) -> G
         raise SpecError(f"{source}: {model.loss} needs at least 2 outputs, the last layer has {current.size}")
     note = {"values": "wanted output", "labels": "0 or 1 per output", "class": "class index"}[loss.targets]
     target = Tensor("target", (loss.target_size(current.size),), note)
-    gradient = Tensor(f"d{current.name}", current.shape, f"gradient of {current.name}")
-    backward = {variant: _backward(forward, current, gradient, variant, model.clip_norm) for variant in Variant}
+    d_output = Tensor(f"d{current.name}", current.shape, f"gradient of {current.name}")
+    variants = [variant for variant in Variant if variant is not Variant.GRADIENT or gradient]
+    backward = {variant: _backward(forward, current, d_output, variant, model.clip_norm) for variant in variants}
     sgd = Sgd(model.momentum, model.weight_decay)
-    return Graph(first, current, gradient, target, loss, tuple(forward), backward, parameters, sgd)
+    return Graph(first, current, d_output, target, loss, tuple(forward), backward, parameters, sgd)
 
 
 def trains(op: Op, variant: Variant) -> bool:
     """Whether this variant of the training step updates the op's parameters."""
     if not op.parameters or op.frozen:
         return False
-    return variant is Variant.FULL or op.local == (variant is Variant.LOCAL)
+    return variant in (Variant.FULL, Variant.GRADIENT) or op.local == (variant is Variant.LOCAL)
 
 
 def _layers(model: ModelSpec, source: str) -> tuple[list[Op], dict[str, str]]:

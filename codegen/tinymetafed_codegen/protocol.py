@@ -67,11 +67,15 @@ class Program(IntEnum):
 
 
 class Variant(IntEnum):
-    """Which parameters one SGD step updates (paper, Algorithm 1: reconstruct l, update g, fine-tune both)."""
+    """Which parameters one SGD step updates (paper, Algorithm 1: reconstruct l, update g, fine-tune both).
+
+    A GRADIENT step leaves all as they are; the program ends with one step along the mean of its gradients.
+    """
 
     LOCAL = 0
     GLOBAL = 1
     FULL = 2
+    GRADIENT = 3
 
 
 class SampleSet(IntEnum):
@@ -98,6 +102,7 @@ class Coding(IntEnum):
     """How a delta chunk writes its index set; smaller values are Rice parameters."""
 
     MAX_RICE = 20
+    RUN = 254  # no bits: the indices follow each other
     BITMAP = 255
 
 

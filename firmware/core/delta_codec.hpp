@@ -4,6 +4,7 @@
 // possible (the previous index + 1; Delta.base for a chunk's first entry, which the encoder sets to that entry's index).
 //   Rice parameter r: gap >> r ones, a zero, the r low bits; from kRiceEscape ones on instead kRiceEscape ones and the gap in kRiceRawBits bits.
 //   Bitmap: one bit per index from base up to the chunk's last entry, that is, gap zeros and a one.
+//   Run: no bits, for every gap is 0; a delta of all weights, for instance.
 // Its values follow: f32, f16, or i8 = round-half-even(delta / scale).
 #pragma once
 
@@ -26,7 +27,10 @@ uint32_t index_bits(uint8_t coding, uint32_t gap);
 class Planner {
  public:
   // `histogram` is scratch until `best` is called.
-  explicit Planner(uint32_t (&histogram)[256]);
+  template <uint32_t kBins>
+  explicit Planner(uint32_t (&histogram)[kBins]) : histogram_(histogram), bins_(kBins) {
+    for (uint32_t& bin : histogram) bin = 0;
+  }
   void add(uint32_t gap);
   uint8_t best();
 
@@ -35,9 +39,11 @@ class Planner {
 
   void count(uint32_t gap, uint32_t times);
 
-  uint32_t (&histogram_)[256];
+  uint32_t* const histogram_;
+  const uint32_t bins_;
   uint32_t rice_bits_[kParameters] = {};
-  uint32_t bitmap_bits_ = 0;
+  uint32_t entries_ = 0;
+  uint32_t gaps_ = 0;  // their sum
 };
 
 // How values travel.
@@ -74,10 +80,10 @@ class Chunk {
 // `delta_at(i)` is entry i of the delta, i < n; it must give the same values from `freeze` until the last `encode`.
 class DeltaEncoder {
  public:
-  // Selects the k largest entries and how they travel: five scans. `histogram` is scratch for this call only.
+  // Selects the k largest entries and how they travel: a scan more than `select_top`. `histogram` is scratch for this call only.
   // kBadValue: k > n or no dtype of a delta; kTooLarge: n > kMaxParameters; kNotFinite; kOverflow: beyond float16.
-  template <typename DeltaAt>
-  Status freeze(DeltaAt delta_at, uint32_t n, uint32_t k, uint8_t dtype, uint32_t (&histogram)[256]) {
+  template <typename DeltaAt, uint32_t kBins>
+  Status freeze(DeltaAt delta_at, uint32_t n, uint32_t k, uint8_t dtype, uint32_t (&histogram)[kBins]) {
     selection_ = Selection{};
     cursor_ = Cursor{};
     if (n > protocol::kMaxParameters) return Status::kTooLarge;

@@ -4,12 +4,12 @@
 #include "math.hpp"
 #include "port.hpp"
 #include "source.hpp"
+#include "step.hpp"
 
 namespace tmf {
 
 using protocol::Dtype;
 using protocol::State;
-using protocol::Variant;
 
 namespace {
 
@@ -42,7 +42,7 @@ Status read_targets(Reader& in, float* targets) {
 }
 
 Status check(const protocol::Phase& phase) {
-  if (phase.variant > static_cast<uint8_t>(Variant::kFull)) return Status::kBadValue;
+  if (!has_variant(phase.variant)) return Status::kBadValue;
   if (phase.sample_set > static_cast<uint8_t>(protocol::SampleSet::kTest)) return Status::kBadValue;
   if (phase.count == 0) return Status::kBadValue;
   if (!is_finite(phase.learning_rate) || !is_finite(phase.output_clamp)) return Status::kNotFinite;
@@ -132,7 +132,7 @@ Status Learner::train(const protocol::Train& message) {
   client_ = message.client;
   draw_ = message.draw;
   recipe_ = &recipes_[message.program];
-  for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) parameters_[i] = 0.0f;  // velocities
+  for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) parameters_[i] = 0.0f;  // velocities, or gradients
   phase_ = 0;
   phase_end_ = 0;
   state_ = State::kTraining;
@@ -170,15 +170,9 @@ bool Learner::work() {
 
 void Learner::step() {
   const protocol::Phase& phase = recipe_->phases[phase_];
-  using Model = model::Model<float>;
-  float* const p = parameters_;
-  float* const a = arena_.values;
   const uint32_t before = port::ticks();
-  switch (static_cast<Variant>(phase.variant)) {
-    case Variant::kLocal: Model::step_local(p, a, phase.learning_rate, phase.output_clamp); break;
-    case Variant::kGlobal: Model::step_global(p, a, phase.learning_rate, phase.output_clamp); break;
-    case Variant::kFull: Model::step_full(p, a, phase.learning_rate, phase.output_clamp); break;
-  }
+  train_step(static_cast<protocol::Variant>(phase.variant), parameters_, arena_.values, phase.learning_rate,
+             phase.output_clamp);
   ticks_ += port::ticks() - before;
   if (++step_ == phase_end_) {
     ++phase_;
@@ -188,6 +182,7 @@ void Learner::step() {
 
 void Learner::enter_phase() {
   if (phase_ == protocol::kMaxPhases || recipe_->phases[phase_].passes == 0) {
+    descend(parameters_, recipe_->phases, protocol::kMaxPhases);
     finish();
     return;
   }

@@ -92,12 +92,12 @@ class Learner {
   // The selection's counters live where activations and gradients do: it only runs when no training step does.
   union Arena {
     float values[model::kArenaFloats];
-    uint32_t histogram[256];
+    uint32_t histogram[model::kHistogramBins];
   };
   alignas(16) Arena arena_ = {};
 };
 
-static_assert(model::kArenaFloats >= 256, "the arena holds the selection's histogram");
+static_assert(model::kArenaFloats >= model::kHistogramBins, "the arena holds the selection's histogram");
 static_assert(model::kParameterCount <= protocol::kMaxParameters, "ranks and indices are sized for this many weights");
 
 }  // namespace tmf

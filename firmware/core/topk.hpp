@@ -23,30 +23,41 @@ struct Selection {
   float largest = 0;  // of all magnitudes; NaN or infinite when any entry is
 };
 
-// Radix selection on the 31 bits of the magnitude: four scans of `delta_at(0..n-1)`, eight bits each. k is at most n.
-template <typename DeltaAt>
-Selection select_top(DeltaAt delta_at, uint32_t n, uint32_t k, uint32_t (&histogram)[256]) {
+constexpr int kMagnitudeBits = 31;
+
+constexpr int log2(uint32_t power_of_two) {
+  int log = 0;
+  for (; power_of_two > 1; power_of_two /= 2) ++log;
+  return log;
+}
+
+// Radix selection on the bits of the magnitude: a scan of `delta_at(0..n-1)` for each digit, which has a bin for each of
+// its values. k is at most n.
+template <typename DeltaAt, uint32_t kBins>
+Selection select_top(DeltaAt delta_at, uint32_t n, uint32_t k, uint32_t (&histogram)[kBins]) {
+  static_assert(kBins > 1 && (kBins & (kBins - 1)) == 0, "a digit is a number of bits");
+  constexpr int kDigitBits = log2(kBins);
+  constexpr int kScans = (kMagnitudeBits + kDigitBits - 1) / kDigitBits;
   Selection selection;
   selection.count = k < n ? k : n;
   uint32_t prefix = 0;
   uint32_t wanted = selection.count;
   uint32_t largest = 0;
-  for (int shift = 24; shift >= 0; shift -= 8) {
+  for (int shift = (kScans - 1) * kDigitBits; shift >= 0; shift -= kDigitBits) {
     for (uint32_t& bin : histogram) bin = 0;
-    const uint32_t known = shift == 24 ? 0 : 0xFFFFFFFFu << (shift + 8);
+    const uint32_t known = shift + kDigitBits >= kMagnitudeBits ? 0 : 0xFFFFFFFFu << (shift + kDigitBits);
     for (uint32_t i = 0; i < n; ++i) {
-      const uint32_t digits = magnitude_bits(delta_at(i)) << 1;  // the first digit is the exponent
-      if (digits > largest) largest = digits;
-      if ((digits & known) == prefix) ++histogram[digits >> shift & 0xFF];
+      const uint32_t magnitude = magnitude_bits(delta_at(i));
+      if (magnitude > largest) largest = magnitude;
+      if ((magnitude & known) == prefix) ++histogram[magnitude >> shift & (kBins - 1)];
     }
-    uint32_t digit = 255;
+    uint32_t digit = kBins - 1;
     for (; digit > 0 && histogram[digit] < wanted; --digit) wanted -= histogram[digit];
     prefix |= digit << shift;
   }
-  largest >>= 1;
   std::memcpy(&selection.largest, &largest, sizeof largest);
   if (selection.count > 0) {
-    selection.threshold = prefix >> 1;
+    selection.threshold = prefix;
     selection.ties = wanted;
   }
   return selection;

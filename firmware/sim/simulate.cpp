@@ -11,6 +11,7 @@
 #include "lanes.hpp"
 #include "model.hpp"
 #include "source.hpp"
+#include "step.hpp"
 
 namespace tmf::sim {
 
@@ -75,14 +76,18 @@ void read_chunk(const protocol::Delta& header, const uint8_t* data, size_t size,
   };
   int64_t next = header.base;
   Reader wire(data + size - header.count * width, header.count * width);
-  for (uint32_t i = 0; i < header.count; ++i) {
+  const auto gap = [&] {
+    if (header.coding == static_cast<uint8_t>(protocol::Coding::kRun)) return 0u;
     const bool is_bitmap = header.coding == static_cast<uint8_t>(protocol::Coding::kBitmap);
     const uint32_t most = is_bitmap ? UINT32_MAX : protocol::kRiceEscape;
     uint32_t run = 0;  // of zeros, or of Rice's ones
     while (run < most && bit() != (is_bitmap ? 1u : 0u)) ++run, ++at;
-    const bool is_escaped = run == most;
-    if (!is_escaped) ++at;
-    next += is_bitmap ? run : is_escaped ? bits(protocol::kRiceRawBits) : run << header.coding | bits(header.coding);
+    if (run == most) return bits(protocol::kRiceRawBits);
+    ++at;
+    return is_bitmap ? run : run << header.coding | bits(header.coding);
+  };
+  for (uint32_t i = 0; i < header.count; ++i) {
+    next += gap();
     indices[i] = next++;
     switch (dtype) {
       case Dtype::kF16: values[i] = from_f16(wire.u16()); break;
@@ -124,7 +129,7 @@ class Group {
   void load() {
     for (uint32_t i = 0; i < model::kGlobalCount; ++i) desk_.weights[i] = work_.received[i] - T{};  // any number, to the bit
     Model::start_local(desk_.weights);
-    for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) desk_.weights[i] = T{};  // velocities
+    for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) desk_.weights[i] = T{};  // velocities, or gradients
   }
 
   void train() {
@@ -138,13 +143,10 @@ class Group {
           const float* target = phase.targets + (size_t{client(lane)} * phase.count + row) * model::kTargetSize;
           for (uint32_t i = 0; i < model::kTargetSize; ++i) put(desk_.arena + model::kTarget + i, lane, target[i]);
         }
-        switch (static_cast<protocol::Variant>(phase.variant)) {
-          case protocol::Variant::kLocal: Model::step_local(desk_.weights, desk_.arena, rate, clamp); break;
-          case protocol::Variant::kGlobal: Model::step_global(desk_.weights, desk_.arena, rate, clamp); break;
-          case protocol::Variant::kFull: Model::step_full(desk_.weights, desk_.arena, rate, clamp); break;
-        }
+        train_step(static_cast<protocol::Variant>(phase.variant), desk_.weights, desk_.arena, rate, clamp);
       }
     }
+    descend(desk_.weights, work_.phases, work_.phase_count);
     for (uint32_t lane = 0; lane < size_; ++lane) {
       Status fault = Status::kOk;
       for (const T& weight : desk_.weights)
@@ -201,7 +203,7 @@ class Group {
 
   Status send_one(const Updates& updates, uint32_t client) {
     const auto change = [this](uint32_t i) { return desk_.change[i]; };
-    uint32_t histogram[256];
+    uint32_t histogram[model::kHistogramBins];
     DeltaEncoder encoder;
     const Status frozen =
         encoder.freeze(change, model::kGlobalCount, updates.top_k, static_cast<uint8_t>(updates.uplink), histogram);

@@ -18,7 +18,12 @@ from .store import Json, RunData, read_run
 
 _TEMPLATES = Path(__file__).parent / "templates"
 MAX_EVENTS = 40  # interruptions listed one by one
-TASK_TITLES = {"sine": "Sine waves", "omniglot": "Omniglot characters", "folder": "Your own data"}
+TASK_TITLES = {
+    "sine": "Sine waves",
+    "omniglot": "Omniglot characters",
+    "keywords": "Spoken words",
+    "folder": "Your own data",
+}
 
 
 class ReportError(Exception):

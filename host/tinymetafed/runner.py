@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import tomli_w
 
@@ -125,7 +125,13 @@ def running(
 
 
 class Site(Protocol):
-    """Where a session of a run takes place."""
+    """Where a session of a run takes place.
+
+    ``hold_seconds``: how long finished rounds may wait for others to be written with (store.RunStore).
+    """
+
+    @property
+    def hold_seconds(self) -> float: ...  # noqa: D102  # the class says it
 
     def open(self, setup: Setup, observer: Observer) -> AbstractContextManager[tuple[Clients, Clients]]:
         """The clients to train and those to test on, ready to work. Raises LinkError, FirmwareError, SpecError."""
@@ -135,6 +141,7 @@ class Site(Protocol):
 class OnDevices:
     """URLs to train and to test on, and what is done to the training lines."""
 
+    hold_seconds: ClassVar[float] = 0.0  # what a board has trained on may exist nowhere else
     urls: Sequence[str]
     test_urls: Sequence[str]
     faults: FaultPlan | None = None
@@ -158,6 +165,7 @@ class OnDevices:
 class Simulated:
     """This process, on so many threads."""
 
+    hold_seconds: ClassVar[float] = 0.25  # done again in less
     threads: int
 
     @contextmanager
@@ -233,6 +241,7 @@ def _begin(setup: Setup, site: Site, asked: dict[str, Any], out: Path, observer:
     with site.open(setup, observer) as (trainers, testers):
         manifest = manifest_of(experiment, setup.source, trainers.devices[0]["board"])
         with store.create(out, experiment, manifest, weights, asked) as run:
+            run.hold_seconds = site.hold_seconds
             return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
 
 
@@ -249,7 +258,9 @@ def _continue(path: Path, site: Callable[[Json], Site], data: Path | None, obser
         setup = set_up(past.experiment(), str(path / "experiment.toml"), data or past.data)
         same_model(setup, past)
         _same_data(setup, past)
-        with site(past.run["asked"]).open(setup, observer) as (trainers, testers):
+        place = site(past.run["asked"])
+        with place.open(setup, observer) as (trainers, testers):
+            run.hold_seconds = place.hold_seconds
             return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
 
 
@@ -294,8 +305,7 @@ class _Training:
             with suppress(StoreError):  # the disk may be full, and that is being said already
                 self._export()
             raise
-        self._export()
-        run = self._run.read()
+        run = self._export()
         result = results.result(self._strategy, self._setup.task, run)
         self._run.append("result", result)
         _refuse_collapse(self._plan, self._run.path, run.evaluations[-1])
@@ -330,7 +340,7 @@ class _Training:
         entry: dict[str, Any] = {
             "round": done.index,
             "alpha": done.alpha,
-            "contributions": [asdict(contribution) for contribution in done.contributions],
+            "contributions": [vars(contribution) for contribution in done.contributions],
             "devices": joined,  # the session's entry has those that were there from the start
             "bytes_down": done.traffic.down - done.traffic.samples_down,
             "bytes_up": done.traffic.up - done.traffic.samples_up,
@@ -384,8 +394,10 @@ class _Training:
         judged = {"round": trained, **self._bytes, "n_clients": clients, "constant": test.constant, "collapsed": test.collapsed}
         return {**test.summary(), **judged, "seconds": time.monotonic() - started}
 
-    def _export(self) -> None:
-        export.write(self._run.read(), self._run.path / "weights.npz")
+    def _export(self) -> RunData:
+        run = self._run.read()
+        export.write(run, run.path / "weights.npz")
+        return run
 
 
 def _refuse_collapse(experiment: Experiment, path: Path, evaluation: Json) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import struct
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -21,9 +22,10 @@ from .learn.tasks import Floats, Task
 from .link.errors import TrainingFailed
 from .link.exchange import Traffic
 from .link.frame import encode
-from .link.messages import load_chunk
+from .link.messages import load_bytes
 from .simulator import BOARD, Batch, Simulator, Wire
 
+_LONGEST_RUN = 254  # without a zero, under one COBS code
 URL = "simulation"  # in the journal, where a device's name stands
 
 
@@ -100,10 +102,10 @@ class SimulatedClients:
 
     def _count(self, clients: int, phases: Sequence[Phase], download: Sequence[Segment], wire: Wire) -> None:
         """Adds what a round's messages take on a line that loses nothing, each sent once."""
-        loads = [len(encode(load.type_id, 1, load.pack())) for load in _loads(download, self._window)]
+        loads, bytes_of_loads = _loads(download, self._window)
         progress = _bytes(protocol.Progress)
-        down = clients * (sum(loads) + _bytes(protocol.Train)) + wire.chunks * _bytes(protocol.Pull)
-        up = clients * (len(loads) * _bytes(protocol.LoadAnswer) + progress) + wire.chunk_bytes
+        down = clients * (bytes_of_loads + _bytes(protocol.Train)) + wire.chunks * _bytes(protocol.Pull)
+        up = clients * (loads * _bytes(protocol.LoadAnswer) + progress) + wire.chunk_bytes
         samples_up = 0
         if self._streams:
             samples_up = clients * progress * sum(phase.count * phase.passes for phase in phases)
@@ -113,15 +115,23 @@ class SimulatedClients:
         self.traffic += Traffic(down + wire.sample_bytes, up + samples_up, wire.sample_bytes, samples_up)
 
 
-def _loads(download: Sequence[Segment], window: int) -> Iterator[protocol.Load]:
-    """The weights as the messages that bring them."""
-    position, end = 0, sum(len(segment.data) // segment.dtype.width for segment in download)
-    while position < end:
-        load, position = load_chunk(download, 1, position, window)
-        yield load
+def _loads(download: Sequence[Segment], window: int) -> tuple[int, int]:
+    """The messages that bring the weights: how many, and their bytes on the line; CRCs as if they held no zero."""
+    count = size = 0
+    for segment in download:
+        # COBS takes a byte more for every 254 bytes in a row without a zero, among the data, the fields before and the CRC
+        # after them; not for the frame's last 254.
+        before, after = struct.pack("<Bf", segment.dtype, segment.scale), b"\1" * (protocol.FRAME_CRC_BYTES - 1)
+        step = load_bytes(segment.dtype.width, window)
+        for at in range(0, len(segment.data), step):
+            data = segment.data[at : at + step]
+            count += 1
+            size += _bytes(protocol.Load) + len(data)
+            size += sum(len(run) // _LONGEST_RUN for run in (before + data + after).split(b"\0"))
+    return count, size
 
 
 @cache
 def _bytes(message: type[protocol.Record]) -> int:
-    """What a message of fixed size takes on the wire; COBS adds the same to any content so short."""
+    """What a message takes on the wire without its tail; COBS adds the same to any content so short."""
     return len(encode(1, 1, bytes(message.fixed_size())))

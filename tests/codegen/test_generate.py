@@ -39,6 +39,7 @@ def test_the_model_hash_follows_what_the_bits_depend_on() -> None:
     assert settled("run.rounds=5", "strategy.top_p=3", "task.support=4").model_hash == base
     assert settled(board="native").model_hash == base
     assert settled("model.local_start_scale=0.2").model_hash != base
+    assert settled("strategy.kind=fedsgd").model_hash != settled("strategy.kind=fedavg").model_hash
     assert len({settled(f"strategy.downlink={dtype}").model_hash for dtype in ("f32", "f16", "i8")}) == 3
     assert settled('model.layers=[{op="dense",units=33},{op="dense",units=1,local=true}]').model_hash != base
 

@@ -25,7 +25,7 @@ NEXT = 0xFFFFFFFF  # as a rank: the one after the previous chunk; no answer when
 
 Floats = npt.NDArray[np.float32]
 TENSORS = (7, 1, 32)  # sizes of the tensors that the harness receives
-_OPERATIONS = "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN TANH SQRT THREEFRY DRAW SELECT DELTA"
+_OPERATIONS = "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN TANH SQRT THREEFRY DRAW SELECT SELECT_BY_BIT DELTA"
 Operation = IntEnum("Operation", f"{_OPERATIONS} RECEIVED_F32 RECEIVED_F16 RECEIVED_I8", start=0)
 
 
@@ -148,8 +148,10 @@ class Core:
         return list(struct.iter_unpack("<2If", self._call(Operation.DRAW, question)))
 
     def select(self, delta: Floats, k: int) -> tuple[int, int, int, float, list[int]]:
-        """Threshold bits, ties, count, largest magnitude and the indices chosen."""
-        answer = self._call(Operation.SELECT, struct.pack("<I", k) + delta.tobytes())
+        """Threshold bits, ties, count, largest magnitude and the indices chosen, with as few bins as with many."""
+        question = struct.pack("<I", k) + delta.tobytes()
+        answer = self._call(Operation.SELECT, question)
+        assert answer == self._call(Operation.SELECT_BY_BIT, question)
         threshold, ties, count, largest = struct.unpack_from("<3If", answer)
         return threshold, ties, count, largest, np.frombuffer(answer, dtype="<u4", offset=16).tolist()
 

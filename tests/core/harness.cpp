@@ -96,10 +96,11 @@ std::vector<float> floats(tmf::Reader& in) {
   return values;
 }
 
+template <uint32_t kBins>
 void select(tmf::Reader& in, Answer& out) {
   const uint32_t k = in.u32();
   const std::vector<float> delta = floats(in);
-  uint32_t histogram[256];
+  uint32_t histogram[kBins];
   const auto delta_at = [&](uint32_t i) { return delta.at(i); };
   const auto n = static_cast<uint32_t>(delta.size());
   const tmf::Selection selection = tmf::select_top(delta_at, n, k, histogram);
@@ -124,7 +125,7 @@ void delta(tmf::Reader& in, Answer& out) {
   for (Ask& ask : asks) ask = {in.u32(), in.u32()};
   const std::vector<float> values = floats(in);
   const auto delta_at = [&](uint32_t i) { return values.at(i); };
-  uint32_t histogram[256];
+  uint32_t histogram[128];
   tmf::DeltaEncoder encoder;
   out.u8(static_cast<uint8_t>(encoder.freeze(delta_at, static_cast<uint32_t>(values.size()), k, dtype, histogram)));
   uint32_t next = 0;
@@ -170,7 +171,7 @@ void received(tmf::Reader& in, Answer& out) {
 using Operation = void (*)(tmf::Reader&, Answer&);
 constexpr Operation kOperations[] = {  // in the order of core_harness.Operation
     crc, frame_encode, frame_decode, to_half, from_half, map<tmf::exp>, map<tmf::sin>, map<tmf::tanh>,
-    map<tmf::sqrt>, threefry, draw, select, delta,
+    map<tmf::sqrt>, threefry, draw, select<128>, select<2>, delta,
     received<tmf::protocol::Dtype::kF32>, received<tmf::protocol::Dtype::kF16>, received<tmf::protocol::Dtype::kI8>,
 };
 

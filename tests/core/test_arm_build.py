@@ -33,7 +33,7 @@ struct Difference {
   const float *trained, *frozen;
   float operator()(uint32_t i) const { return trained[i] - frozen[i]; }
 };
-Status freeze(DeltaEncoder& encoder, Difference delta, uint32_t n, uint32_t k, uint32_t (&histogram)[256]) {
+Status freeze(DeltaEncoder& encoder, Difference delta, uint32_t n, uint32_t k, uint32_t (&histogram)[128]) {
   return encoder.freeze(delta, n, k, 0, histogram);
 }
 Status encode(DeltaEncoder& encoder, Difference delta, protocol::Delta& header, uint8_t* data, size_t& size) {

@@ -90,6 +90,16 @@ def test_gaps_up_to_the_largest_are_escaped(core: Core, far: int) -> None:
     assert np.array_equal(codec.dense(codec.decode(messages, n=delta.size, k=1025, round=0), delta.size) != 0, delta != 0)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "k"), [(5000, 5000), (5000, 1), (1, 1)])
+def test_a_run_takes_no_index_bits(core: Core, n: int, k: int, dtype: Dtype) -> None:
+    delta = np.random.default_rng(n).standard_normal(n).astype(np.float32)
+    messages = core.whole_delta(delta, k, dtype, 999)
+    assert messages == codec.encode(delta, k, dtype, 999, round=0)
+    assert {message.coding for message in messages} == {int(Coding.RUN)}
+    assert sum(len(message.data) for message in messages) == k * dtype.width
+
+
 @pytest.mark.parametrize(("gap", "coding"), [(23, 0), (24, Coding.BITMAP), (42, Coding.BITMAP), (43, 0)])
 def test_bitmap_wins_only_where_escapes_cost_more(core: Core, gap: int, coding: int) -> None:
     # Rice 0 writes gap + 1 bits too, but for an escape 44.
@@ -124,7 +134,7 @@ def test_freeze_refuses_and_then_has_nothing_to_pull(
 
 def test_pulls_that_cannot_be_answered(core: Core) -> None:
     delta = np.arange(1, 101, dtype=np.float32)
-    _, outcomes = core.delta(delta, 10, Dtype.F32, [(10, 100), (NEXT, 4), (11, 100), (9, 100), (0, 0), (9, 5)])
+    _, outcomes = core.delta(delta, 10, Dtype.F32, [(10, 100), (NEXT, 3), (11, 100), (9, 100), (0, 0), (9, 4)])
     assert outcomes[:3] == [Status.BAD_OFFSET, Status.TOO_LARGE, Status.BAD_OFFSET]
     assert isinstance(outcomes[3], Delta) and outcomes[3].base == 99
     assert outcomes[4] == Status.TOO_LARGE

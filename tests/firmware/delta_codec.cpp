@@ -12,7 +12,7 @@ constexpr uint32_t kMost = 400;
 float values[kMost];
 float decoded[kMost];
 uint8_t data[700];
-uint32_t histogram[256];
+uint32_t histogram[128];
 
 float delta_at(uint32_t i) { return values[i]; }
 
@@ -44,6 +44,7 @@ struct BitReader {
 
 uint32_t read_gap(BitReader& bits, uint8_t coding) {
   uint32_t gap = 0;
+  if (coding == static_cast<uint8_t>(protocol::Coding::kRun)) return gap;
   if (coding == static_cast<uint8_t>(protocol::Coding::kBitmap)) {
     while (bits.next() == 0) ++gap;
     return gap;

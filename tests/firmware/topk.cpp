@@ -8,7 +8,7 @@ namespace {
 
 constexpr uint32_t kCount = 8;
 constexpr float kDelta[kCount] = {0.5f, -3.0f, 0.0f, 2.0f, -2.0f, 2.0f, 1e-30f, -0.25f};
-uint32_t histogram[256];
+uint32_t histogram[128];
 
 float delta_at(uint32_t i) { return kDelta[i]; }
 

@@ -496,7 +496,7 @@ void run_codec(Reader& in) {
   const auto at = [&](uint32_t i) { return values[i]; };
   bool finite = true;
   for (const float value : values) finite = finite && is_finite(value);
-  uint32_t histogram[256];
+  uint32_t histogram[128];
   DeltaEncoder encoder;
   const Status status = encoder.freeze(at, n, k, dtype, histogram);
   ++reached.codec;

@@ -279,6 +279,10 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
+# Models of whose weights a device returns one gradient, the others take steps only.
+GRADIENTS = ["dense odd", "conv valid", "momentum, decay and clipped norm", "frozen"]
+
+
 @dataclass
 class Compiled:
     """A model's library and what the generator decided about it."""
@@ -330,10 +334,10 @@ class Compiled:
 _compiled: dict[tuple[str, str], Compiled] = {}
 
 
-def design(model: dict[str, Any], folder: Path) -> generate.Design:
+def design(model: dict[str, Any], folder: Path, *, gradient: bool = False) -> generate.Design:
     """Settles a model; its frozen layers, if any, get random weights in a file in ``folder``."""
     experiment = spec.parse({"task": ANY, "model": model}, "test")
-    net = graph.build(experiment.model)
+    net = graph.build(experiment.model, gradient=gradient)
     if net.frozen:
         folder.mkdir(parents=True, exist_ok=True)
         random = np.random.default_rng(1)
@@ -347,7 +351,7 @@ def compiled(name: str, tmp: Path, kernels: str = "") -> Compiled:
     if (name, kernels) not in _compiled:
         folder = tmp / f"{name} {kernels}".strip().replace(" ", "-")
         first = [f"-I{find('firmware') / 'bench' / kernels}"] if kernels else []
-        _compiled[name, kernels] = library(design(MODELS[name], folder), folder, first)
+        _compiled[name, kernels] = library(design(MODELS[name], folder, gradient=name in GRADIENTS), folder, first)
     return _compiled[name, kernels]
 
 

@@ -24,6 +24,9 @@ void step(int variant, T* p, T* a, T rate, T limit) {
   if (variant == 0) Model<T>::step_local(p, a, rate, limit);
   if (variant == 1) Model<T>::step_global(p, a, rate, limit);
   if (variant == 2) Model<T>::step_full(p, a, rate, limit);
+  if constexpr (kSumsGradients) {
+    if (variant == 3) Model<T>::step_gradient(p, a, rate, limit);
+  }
 }
 
 }  // namespace
@@ -42,14 +45,14 @@ EXPORT void step_float(int variant, float* p, float* a, float rate, float limit)
 EXPORT void start_local_float(float* p) { Model<float>::start_local(p); }
 
 #ifdef STANDALONE
-// Reads weights, rate, limit, then samples (input, target); trains each with all three variants; writes the weights.
+// Reads weights, rate, limit, then samples (input, target); trains each with all variants; writes the weights.
 int main() {
   // Exact sizes on the heap: one float too far is an error.
   std::vector<float> p(kStateCount), arena(kArenaFloats), head(2), input(kInputSize), target(kTargetSize);
   if (std::fread(p.data(), 4, p.size(), stdin) != p.size() || std::fread(head.data(), 4, 2, stdin) != 2) return 2;
   while (std::fread(input.data(), 4, input.size(), stdin) == input.size()) {
     if (std::fread(target.data(), 4, target.size(), stdin) != target.size()) return 2;
-    for (int variant = 0; variant < 3; ++variant) {
+    for (int variant = 0; variant < (kSumsGradients ? 4 : 3); ++variant) {
       for (size_t i = 0; i < input.size(); ++i) arena[kInput + i] = input[i];
       for (size_t i = 0; i < target.size(); ++i) arena[kTarget + i] = target[i];
       step(variant, p.data(), arena.data(), head[0], head[1]);

@@ -15,6 +15,11 @@ struct Elementary<Floats> {
 
 using Model = tmf::model::Model<Floats>;
 
+template <typename T>
+void sum_gradient(T* p, T* a, T rate, T limit) {
+  if constexpr (tmf::model::kSumsGradients) tmf::model::Model<T>::step_gradient(p, a, rate, limit);
+}
+
 extern "C" void start_local(void* weights) { Model::start_local(static_cast<Floats*>(weights)); }
 
 extern "C" void forward(const void* weights, void* arena) {
@@ -29,4 +34,5 @@ extern "C" void step(int variant, void* weights, void* arena, const float* rates
   if (variant == 0) Model::step_local(p, a, rate, Floats{} + limit);
   if (variant == 1) Model::step_global(p, a, rate, Floats{} + limit);
   if (variant == 2) Model::step_full(p, a, rate, Floats{} + limit);
+  if (variant == 3) sum_gradient(p, a, rate, Floats{} + limit);
 }

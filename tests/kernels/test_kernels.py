@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from compiled_model import ARM, MODELS, Compiled, compile_with, compiled
+from compiled_model import ARM, GRADIENTS, MODELS, Compiled, compile_with, compiled
 
 from tinymetafed_codegen.graph import trains
 from tinymetafed_codegen.protocol import Variant
@@ -53,7 +53,10 @@ def test_forward_agrees_with_numpy(model: Compiled) -> None:
         np.testing.assert_allclose(model.run(weights.copy(), x), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("variant", list(Variant))
+STEPS = (Variant.LOCAL, Variant.GLOBAL, Variant.FULL)
+
+
+@pytest.mark.parametrize("variant", STEPS)
 def test_gradients_agree_with_finite_differences(model: Compiled, variant: Variant) -> None:
     settled, asked = model.design.graph, model.design.experiment.model
     if asked.clip_norm:
@@ -76,7 +79,7 @@ def test_gradients_agree_with_finite_differences(model: Compiled, variant: Varia
         assert np.abs(numeric).max() > 1e-3, "this example would not notice a wrong gradient"
 
 
-@pytest.mark.parametrize("variant", list(Variant))
+@pytest.mark.parametrize("variant", STEPS)
 @pytest.mark.parametrize("limit", [0.0, 0.25])
 def test_ten_steps_agree_with_numpy(model: Compiled, variant: Variant, limit: float) -> None:
     settled, asked = model.design.graph, model.design.experiment.model
@@ -101,6 +104,24 @@ def test_ten_steps_agree_with_numpy(model: Compiled, variant: Variant, limit: fl
     assert (single[: model.n][~mask] == start[~mask]).all(), "a weight moved that does not train here"
 
 
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group(f"kernels {name}")) for name in GRADIENTS])
+@pytest.mark.parametrize("limit", [0.0, 0.25])
+def test_gradients_are_summed_and_weights_stay(name: str, limit: float, tmp_path_factory: pytest.TempPathFactory) -> None:
+    model = compiled(name, tmp_path_factory.getbasetemp())
+    settled, asked = model.design.graph, model.design.experiment.model
+    start, rate, total = example(model, 3)[0].astype(np.float32), 0.01, np.zeros(model.n)
+    single, weights = start.copy(), start[: model.n].astype(float)
+    for step in range(10):
+        _, x, target = (array.astype(np.float32) for array in example(model, 100 + step))
+        model.run(single, x, target, Variant.GRADIENT, rate, limit)
+        total += rate * asked.weight_decay * weights + rate * reference.gradients(
+            settled, asked, model.design.weights, weights, x.astype(float), target.astype(float), limit, Variant.GRADIENT
+        )
+    assert single[: model.n].tobytes() == start[: model.n].tobytes()
+    np.testing.assert_allclose(single[model.n :], total, rtol=2e-5, atol=2e-6)
+    assert np.abs(total).max() > 1e-3, "this example would not notice a sum that is none"
+
+
 def test_clamp_binds(model: Compiled) -> None:
     weights, x, target = example(model, 5)
     free, held = weights.copy(), weights.copy()
@@ -118,7 +139,7 @@ def test_sanitized_build_gives_the_same_bits(model: Compiled, tmp_path: Path) ->
     for step in range(4):
         _, x, target = example(model, 200 + step)
         fed += [x.astype("<f4").tobytes(), target.astype("<f4").tobytes()]
-        for variant in Variant:
+        for variant in model.design.graph.backward:
             model.run(weights, x.astype(np.float32), target.astype(np.float32), variant, np.float32(0.05), 1.0)
     done = subprocess.run([program], input=b"".join(fed), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
@@ -143,7 +164,7 @@ def test_each_lane_of_a_vector_trains_to_the_scalar_bits(model: Compiled, lanes:
     arena = aligned(model.arena, lanes)
     for step in range(3):
         samples = [example(model, 400 + step * lanes + lane)[1:] for lane in range(lanes)]
-        for variant in Variant:
+        for variant in model.design.graph.backward:
             arena[:] = np.nan
             for lane, (x, target) in enumerate(samples):
                 arena[model.at_in : model.at_in + model.n_in, lane] = x

@@ -171,6 +171,25 @@ def test_strategies_that_share_all_send_the_local_layers_too(kind: str) -> None:
     assert chosen.alpha(0) == (1.0 if kind == "fedavg" else 0.5)
 
 
+def test_fedsgd_asks_for_one_gradient_of_all_samples_and_takes_the_mean_as_it_is() -> None:
+    experiment = sine("strategy.kind=fedsgd", "strategy.top_p=100")
+    chosen = open_strategy(experiment, manifest(experiment))
+    assert chosen.n_global == chosen.top_k == 1153 and experiment.run.devices_per_round == 5
+    assert [(phase.variant, phase.sample_set, phase.count, phase.passes) for phase in chosen.training()] == [
+        (Variant.GRADIENT, SampleSet.SUPPORT, 16, 1),
+        (Variant.GRADIENT, SampleSet.QUERY, 16, 1),
+    ]
+    assert [phase.variant for phase in chosen.adaptation(8)] == [Variant.FULL]
+    assert (chosen.uplink, chosen.spec.downlink, chosen.alpha(0), chosen.alpha(2999)) == (Dtype.F32, "f32", 1, 1)
+    with pytest.raises(SpecError, match=r"'strategy\.global_passes' = 2: input should be 1"):
+        sine("strategy.kind=fedsgd", "strategy.global_passes=2")
+
+
+def test_only_strategies_of_a_gradient_have_steps_for_one() -> None:
+    with pytest.raises(StrategyError, match=r"'tinymetafed' .*GRADIENT"):
+        strategy().phase(Variant.GRADIENT, SampleSet.SUPPORT, 1, 0.1)
+
+
 def test_tinyol_takes_no_rounds_and_trains_what_is_local() -> None:
     experiment = sine("strategy.kind=tinyol")
     chosen = open_strategy(experiment, manifest(experiment))

@@ -22,6 +22,11 @@ class Sgd:
         velocity = "kParameterCount" if self.momentum else "0"
         return f"kernels::Sgd</*weight_decay=*/{decay}, /*momentum=*/{momentum}, /*velocity=*/{velocity}>"
 
+    def accumulating_kernel(self) -> str:
+        """The C++ type that takes its place where gradients are summed up and weights stay."""
+        decay = f"/*weight_decay=*/{float_bits(self.weight_decay) if self.weight_decay else '0'}"
+        return f"kernels::Accumulate<{decay}, /*sum=*/kParameterCount>"
+
     @property
     def formula(self) -> str:
         """One line for comments."""

@@ -22,6 +22,7 @@ from .section import SpecError
 from .strategy import (
     AdaptationSpec,
     FedAvgSpec,
+    FedSgdSpec,
     OwnStrategySpec,
     ReptileSpec,
     SharingSpec,
@@ -29,7 +30,7 @@ from .strategy import (
     TinyOlSpec,
     TinyReptileSpec,
 )
-from .task import FolderTask, OmniglotTask, SineTask, TaskShapes, TaskSpec
+from .task import FolderTask, KeywordsTask, OmniglotTask, SineTask, TaskShapes, TaskSpec
 
 __all__ = [
     "ACTIVATIONS",
@@ -44,9 +45,11 @@ __all__ = [
     "EvaluationSpec",
     "Experiment",
     "FedAvgSpec",
+    "FedSgdSpec",
     "FlattenSpec",
     "FolderTask",
     "GlobalAvgPoolSpec",
+    "KeywordsTask",
     "LayerSpec",
     "LeakyReluSpec",
     "MaxPoolSpec",

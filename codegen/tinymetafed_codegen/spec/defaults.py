@@ -71,6 +71,18 @@ _STRATEGIES: dict[str, dict[str, _Sections]] = {
             "adaptation": _WHOLE["softmax_cross_entropy"],
         },
     },
+    "fedsgd": {
+        "mse": {
+            "strategy": {"global_passes": 1, "global_learning_rate": 0.3},
+            "run": {"devices_per_round": 5},
+            "adaptation": _WHOLE["mse"],
+        },
+        "softmax_cross_entropy": {
+            "strategy": {"global_passes": 1, "global_learning_rate": 0.1},
+            "run": {"devices_per_round": 5},
+            "adaptation": _WHOLE["softmax_cross_entropy"],
+        },
+    },
     "tinyol": {loss: {"adaptation": {"local_passes": 1, "full_passes": 0}} for loss in ("mse", "softmax_cross_entropy")},
 }
 _STRATEGIES["fedavg"] = _STRATEGIES["reptile"]

@@ -15,6 +15,7 @@ class SharingSpec(Section):
     """What all strategies have: what travels, how the server's learning rate α falls, how a device trains what is shared."""
 
     partial: ClassVar[bool] = False  # whether layers that are ``local`` stay on their device
+    gradient: ClassVar[bool] = False  # whether a device returns one gradient of the weights that it received
     top_p: Annotated[float, Field(gt=0, le=100)] = 100
     uplink: ValueType = "f32"
     downlink: ValueType = "f32"
@@ -60,6 +61,16 @@ class FedAvgSpec(SharingSpec):
     alpha_max: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
+class FedSgdSpec(SharingSpec):
+    """One gradient of each device's data, and a step along their mean (arXiv 1602.05629)."""
+
+    gradient: ClassVar[bool] = True
+    kind: Literal["fedsgd"]
+    schedule: Literal["constant", "linear", "cosine", "sgdr"] = "constant"
+    alpha_max: Annotated[float, Field(gt=0, le=1)] = 1.0
+    global_passes: Literal[1] = 1  # of the same weights, more would give the same gradient
+
+
 class TinyOlSpec(SharingSpec):
     """No server and no rounds: a device trains its last layers online (arXiv 2103.08295)."""
 
@@ -92,6 +103,7 @@ StrategySpec = Annotated[
     | Annotated[TinyReptileSpec, Tag("tinyreptile")]
     | Annotated[ReptileSpec, Tag("reptile")]
     | Annotated[FedAvgSpec, Tag("fedavg")]
+    | Annotated[FedSgdSpec, Tag("fedsgd")]
     | Annotated[TinyOlSpec, Tag("tinyol")]
     | Annotated[OwnStrategySpec, Tag(OwnStrategySpec.tag)],
     Discriminator(kind),

@@ -31,4 +31,16 @@ struct Sgd {
   }
 };
 
+// s <- s + (rate gradient + rate weight_decay w), the sum s standing kSum places behind its weight w, which stays.
+template <uint32_t kWeightDecay, uint32_t kSum>
+struct Accumulate {
+  static constexpr bool kMoves = true;
+
+  template <typename T>
+  static void move(T* place, const T& weight, T change, const T& rate) {
+    if constexpr (kWeightDecay != 0) change = change + rate * bits_of<float>(kWeightDecay) * weight;
+    place[kSum] += change;
+  }
+};
+
 }  // namespace tmf::kernels

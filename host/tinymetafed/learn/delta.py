@@ -3,7 +3,7 @@
 A chunk's index set is a bit string, LSB first, padded with zeros to a byte. A gap is an index minus the lowest one
 possible: the previous index + 1, or ``Delta.base`` for a chunk's first entry. Rice parameter r: ``gap >> r`` ones, a
 zero, the r low bits; from RICE_ESCAPE ones on instead RICE_ESCAPE ones and the gap in RICE_RAW_BITS bits. Bitmap: one
-bit per index from base up to the chunk's last entry. The values follow.
+bit per index from base up to the chunk's last entry. Run: no bits, for every gap is 0. The values follow.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ def select_top(delta: Values, k: int) -> Indices:
 
 def index_bits(coding: int, gaps: Indices) -> Indices:
     """Bits that each gap takes."""
+    if coding == Coding.RUN:
+        return np.zeros_like(gaps)
     if coding == Coding.BITMAP:
         return gaps + 1
     quotients = gaps >> coding
@@ -63,6 +65,8 @@ def index_bits(coding: int, gaps: Indices) -> Indices:
 
 def best_coding(gaps: Indices) -> int:
     """The coding that takes the fewest bits; of equals the lowest Rice parameter, the bitmap last."""
+    if not gaps.any():
+        return int(Coding.RUN)
     codings = [*range(Coding.MAX_RICE + 1), int(Coding.BITMAP)]
     best: int = min(codings, key=lambda coding: int(index_bits(coding, gaps).sum()))
     return best
@@ -130,7 +134,7 @@ def _pack_gaps(coding: int, gaps: Indices) -> bytes:
     bits = np.zeros(int(lengths.sum()), dtype=np.uint8)
     if coding == Coding.BITMAP:
         bits[starts + gaps] = 1
-    else:
+    elif coding != Coding.RUN:
         quotients = gaps >> coding
         escaped = quotients >= RICE_ESCAPE
         ones = np.where(escaped, RICE_ESCAPE, quotients)
@@ -180,7 +184,7 @@ def _decode_chunk(chunk: Delta, where: str) -> tuple[Indices, Values]:
     except (KeyError, ValueError):
         raise DeltaError(f"{where}: dtype {chunk.dtype}, expected F32, F16 or I8") from None
     index_bytes = len(chunk.data) - chunk.count * wire_type.itemsize
-    if index_bytes < 1:
+    if index_bytes < 0:
         raise DeltaError(f"{where}: {len(chunk.data)} bytes are too few for {chunk.count} entries")
     if not np.isfinite(chunk.scale) or chunk.scale < 0:
         raise DeltaError(f"{where}: scale {chunk.scale}, expected a finite number, not negative")
@@ -192,7 +196,9 @@ def _decode_chunk(chunk: Delta, where: str) -> tuple[Indices, Values]:
         raise DeltaError(f"{where}: value {int(np.flatnonzero(~np.isfinite(values))[0])} is not finite")
 
     bits = np.unpackbits(np.frombuffer(chunk.data, dtype=np.uint8, count=index_bytes), bitorder="little")
-    if chunk.coding == Coding.BITMAP:
+    if chunk.coding == Coding.RUN:
+        offsets, end = np.arange(chunk.count), 0
+    elif chunk.coding == Coding.BITMAP:
         offsets = np.flatnonzero(bits)
         if offsets.size != chunk.count:
             raise DeltaError(f"{where}: {offsets.size} bits set for {chunk.count} entries")

@@ -12,17 +12,19 @@ from typing import Any
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec, SpecError
 
 from .base import Strategy, StrategyError
+from .fedsgd import FedSgd
 from .reptile import FedAvg, Reptile, TinyReptile
 from .tinymetafed import TinyMetaFed
 from .tinyol import TinyOl
 
-__all__ = ["FedAvg", "Reptile", "Strategy", "StrategyError", "TinyMetaFed", "TinyOl", "TinyReptile", "open_strategy"]
+__all__ = ["FedAvg", "FedSgd", "Reptile", "Strategy", "StrategyError", "TinyMetaFed", "TinyOl", "TinyReptile", "open_strategy"]
 
 _KINDS: dict[str, type[Strategy]] = {
     "tinymetafed": TinyMetaFed,
     "tinyreptile": TinyReptile,
     "reptile": Reptile,
     "fedavg": FedAvg,
+    "fedsgd": FedSgd,
     "tinyol": TinyOl,
 }
 

@@ -58,15 +58,13 @@ class Strategy(ABC):
         run = self.experiment.run
         if of < run.devices_per_round:
             raise StrategyError(f"run.devices_per_round = {run.devices_per_round}, but there are only {of} client(s)")
-        chosen: list[int] = []
-        attempt = 0
-        while len(chosen) < run.devices_per_round:
-            words, _ = prng.draw(run.seed, 0, round_, Stream.CLIENT_CHOICE, np.array([attempt]))
-            client = int(words[0]) * of >> 32
-            if client not in chosen:
-                chosen.append(client)
-            attempt += 1
-        return chosen
+        chosen: dict[int, None] = {}  # in the order of their draws
+        attempts = 0
+        while lacking := run.devices_per_round - len(chosen):
+            words, _ = prng.draw(run.seed, 0, round_, Stream.CLIENT_CHOICE, np.arange(attempts, attempts + lacking))
+            attempts += lacking
+            chosen.update((word * of >> 32, None) for word in words.tolist())
+        return list(chosen)
 
     def adaptation(self, count: int) -> tuple[Phase, ...]:
         """A new client's few samples: first the layers that stay local alone, then the whole model."""
@@ -78,7 +76,12 @@ class Strategy(ABC):
         return tuple(phase for phase in phases if phase.passes and phase.count)
 
     def phase(self, variant: Variant, samples: SampleSet, passes: int, rate: float, count: int | None = None) -> Phase:
-        """Online SGD over ``count`` samples of a set (default: the task's number), its output errors clamped as asked."""
+        """Online SGD over ``count`` samples of a set (default: the task's number), its output errors clamped as asked.
+
+        Raises StrategyError for a variant that the firmware of this strategy lacks.
+        """
+        if variant is Variant.GRADIENT and not self.spec.gradient:
+            raise StrategyError(f"firmware for strategy '{self.spec.kind}' has no GRADIENT steps, 'fedsgd' alone has")
         size = self.experiment.task.count(samples) if count is None else count
         return Phase(variant, samples, size, passes, rate, self.spec.output_clamp)
 

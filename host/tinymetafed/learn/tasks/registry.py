@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from tinymetafed_codegen import graph
-from tinymetafed_codegen.spec import CLIENTS, Experiment, FolderTask, SineTask, TaskShapes
+from tinymetafed_codegen.spec import CLIENTS, Experiment, FolderTask, KeywordsTask, SineTask, TaskShapes
 
 from . import DataError, Task
 from .folder import read_folder
+from .keywords import Keywords
 from .omniglot import Omniglot
 from .sine import Sine
 
@@ -28,6 +29,6 @@ def open_task(experiment: Experiment, data: Path | None) -> Task:
                 f"{run.devices_per_round}"
             )
         return task
-    if data is None:
-        raise DataError("task 'omniglot' reads the original archives: name their folder with --data PATH")
-    return Omniglot(data, run.seed, spec.ways, spec.support, spec.query, spec.adapt, run.clients or CLIENTS)
+    if isinstance(spec, KeywordsTask):
+        return Keywords(spec, data, run.seed, run.clients or CLIENTS)
+    return Omniglot(spec, data, run.seed, run.clients or CLIENTS)

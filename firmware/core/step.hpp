@@ -1,0 +1,44 @@
+// A training step by its variant, and what ends a program of gradients: the same on a device and in a simulation's lane.
+#pragma once
+
+#include <cstdint>
+
+#include "model.hpp"
+#include "protocol.hpp"
+
+namespace tmf {
+
+// Whether this firmware has steps of this variant.
+constexpr bool has_variant(uint8_t variant) {
+  return variant <= static_cast<uint8_t>(model::kSumsGradients ? protocol::Variant::kGradient : protocol::Variant::kFull);
+}
+
+// Trains weights `p` on the sample in the arena `a`. T is float, or a vector with a client per lane.
+template <typename T>
+void train_step(protocol::Variant variant, T* p, T* a, T rate, T clamp) {
+  using Model = model::Model<T>;
+  switch (variant) {
+    case protocol::Variant::kLocal: Model::step_local(p, a, rate, clamp); break;
+    case protocol::Variant::kGlobal: Model::step_global(p, a, rate, clamp); break;
+    case protocol::Variant::kFull: Model::step_full(p, a, rate, clamp); break;
+    case protocol::Variant::kGradient:
+      if constexpr (model::kSumsGradients) Model::step_gradient(p, a, rate, clamp);
+      break;
+  }
+}
+
+// After the last of `count` phases: one step along the mean of what their GRADIENT steps have summed up.
+template <typename T, typename Phase>
+void descend(T* p, const Phase* phases, uint32_t count) {
+  if constexpr (model::kSumsGradients) {
+    uint32_t gradients = 0;
+    for (uint32_t i = 0; i < count && phases[i].passes > 0; ++i)
+      if (phases[i].variant == static_cast<uint8_t>(protocol::Variant::kGradient))
+        gradients += static_cast<uint32_t>(phases[i].count) * phases[i].passes;
+    if (gradients == 0) return;
+    const T number = static_cast<float>(gradients) - T{};
+    for (uint32_t i = 0; i < model::kParameterCount; ++i) p[i] = p[i] - p[model::kParameterCount + i] / number;
+  }
+}
+
+}  // namespace tmf
