@@ -12,6 +12,7 @@ import numpy as np
 
 from tinymetafed_codegen.protocol import PROTOCOL_VERSION
 
+from . import estimate
 from .evaluate import MetaTest
 from .learn.strategies import Strategy
 from .learn.tasks import Task
@@ -30,6 +31,7 @@ def result(strategy: Strategy, task: Task, run: RunData) -> dict[str, Any]:
     final, drawn = run.evaluations[-1], run.showcase
     assert drawn is not None  # written before the result is asked for
     statuses = Counter(part["status"] for entry in run.rounds for part in entry["contributions"])
+    per_client = (total("bytes_down") + total("bytes_up")) / max(statuses.total(), 1)
     testing = sum(entry["seconds"] for entry in [*run.evaluations, drawn])
     return {
         "task": task.name,
@@ -50,6 +52,7 @@ def result(strategy: Strategy, task: Task, run: RunData) -> dict[str, Any]:
         "meta_test": {**{key: final[key] for key in _SCORES}, "spread": MetaTest.of(final).spread(task)},
         "d_curve": drawn["d_curve"],
         "example": drawn["example"],
+        "estimate": estimate.of_round(strategy, per_client) if run.rounds else None,
         "collapsed": final["collapsed"],
         "devices": run.devices,
         "versions": run.sessions[-1]["versions"],
