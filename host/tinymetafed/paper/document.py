@@ -75,13 +75,11 @@ def write(out: Path, runs: Path, jobs: int, data: Path | None, quick: bool, obse
         loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     pictures = out / "paper"
-    drawn: list[str] = []
     omniglot = [row for row in cases["omniglot"].rows.values() if row.bytes_up and row.after.mean is not None]
     if omniglot:
-        courses = [row for name in _COURSES if (row := cases["omniglot"].rows.get(name)) is not None and row.runs]
+        courses = [row for name in _COURSES if (row := cases["omniglot"].rows.get(name)) is not None]
         write_if_changed(pictures / "pareto.svg", plots.pareto(omniglot, templates))
         write_if_changed(pictures / "convergence.svg", plots.convergence(courses, templates))
-        drawn = [row.cell.name for row in omniglot]
     text = templates.get_template("paper.md.j2").render(
         quick=QUICK if quick else 0,
         ablations=[_ablation(case, cases[case.key]) for case in USE_CASES],
@@ -92,8 +90,7 @@ def write(out: Path, runs: Path, jobs: int, data: Path | None, quick: bool, obse
         unmeasured=unmeasured,
         power={"microamperes": hardware.MICROAMPERES_PER_MHZ, "volts": hardware.VOLTS},
         pareto=[(i + 1, *_price(row, cases["omniglot"].rows.get(BASE))) for i, row in enumerate(omniglot)],
-        drawn=drawn,
-        sine=None if sine.missing else table.markdown(list(sine.rows.values())),
+        sine=f"Not run: {sine.missing}" if sine.missing else table.markdown(list(sine.rows.values())),
         findings=_findings(cases, sine, rounds),
     )
     write_if_changed(out / "paper.md", text)
@@ -183,7 +180,9 @@ def _shots(cases: Mapping[str, Measured]) -> list[tuple[str, str, list[str]]]:
             row = cases[case.key].rows.get(name)
             if row is not None and row.runs:
                 curves = [curve(run.result) for run in row.runs.values() if run.result is not None]
-                cells = [mean([one.get(d) for one in curves]) if all(d in one for one in curves) else None for d in SHOTS]
+                cells = [
+                    mean([one.get(d) for one in curves]) if curves and all(d in one for one in curves) else None for d in SHOTS
+                ]
                 lines.append((case.title, f"{name}, here", [f"{100 * v:.1f}" if v is not None else "–" for v in cells]))
     return lines
 
