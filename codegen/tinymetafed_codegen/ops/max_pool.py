@@ -36,6 +36,11 @@ class MaxPool(Op):
         channels = self.input_shape[2]
         return f"kernels::MaxPool<{self.rows.cpp()}, {self.columns.cpp()}, /*channels=*/{channels}, /*tile=*/{tile(channels)}>"
 
+    @property
+    def writes_dx_over_x(self) -> bool:
+        """A pixel is read just before its gradient is written, where each lies under one window."""
+        return self.rows.is_tiled and self.columns.is_tiled
+
     def backward_reads(self, mask: bool) -> str:
         """Input and output, to find where each largest value was."""
         return "xy"
