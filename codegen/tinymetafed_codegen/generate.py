@@ -29,6 +29,7 @@ STREAMED_BYTES_PER_INPUT = {"omniglot": 1, "keywords": 1}  # grey levels; anythi
 # Fitted to builds for mps2 at -Os, rounded up: what a build takes beside its model (bench memory has a build's own figures).
 CORE_FLASH_BYTES = 8_300
 CORE_RAM_BYTES = 320
+SELECTION_RAM_BYTES = 12  # of a layer: where it ends, its threshold and ties
 # Of one kernel: forward, input gradient, and update where there are weights; of those in TILED with 8 sums side by side.
 FLASH_BYTES_PER_KERNEL = {
     "dense": (320, 490, 790),
@@ -281,7 +282,7 @@ def _ram(net: graph.Graph, arena: plan.Plan, downlink: protocol.Dtype, window: i
         "arena": 4 * arena.floats,
         "serial receive buffer": window,
         "request and answer buffers": 2 * window,
-        "core": CORE_RAM_BYTES,
+        "core": CORE_RAM_BYTES + SELECTION_RAM_BYTES * len(net.layer_ends),
         "stack": STACK_BYTES,
     }
 
