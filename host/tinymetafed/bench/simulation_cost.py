@@ -37,9 +37,7 @@ def simulation(experiment: Experiment, source: str, unit: str | None, threads: i
     chosen = units()[unit] if unit else next(iter(units().values()))
     manifest = runner.manifest_of(experiment, source, BOARD)
     if not open_strategy(experiment, manifest).training():
-        raise BenchError(
-            f"{source}: clients of strategy.kind = {experiment.strategy.kind!r} train in no round; nothing to measure"
-        )
+        raise BenchError(f"{source}: with strategy.kind = {experiment.strategy.kind!r} no client trains in a round")
     library = build(experiment, source, chosen)
     trials = {"lanes": Trial(experiment, Simulator(library, manifest, chosen.lanes, 1))}
     trials["single"] = Trial(experiment, Simulator(library, manifest, 1, 1))
