@@ -13,7 +13,7 @@ from tinymetafed_codegen.protocol import SampleSet
 
 from .clients import Clients
 from .learn.strategies import Strategy
-from .learn.tasks import HELD_OUT, Floats, Samples, Task
+from .learn.tasks import HELD_OUT, Floats, Samples, Task, predicted
 from .learn.weights import Floats as Weights
 
 _CONSTANT = 1e-3  # outputs that vary by less than this share of the targets' range do not depend on the input
@@ -94,5 +94,5 @@ def _is_constant(task: Task, outputs: Floats, test: Samples) -> bool:
     if not np.isfinite(outputs).all():
         return True
     if task.metric == "accuracy":
-        return bool(np.unique(outputs.argmax(axis=1)).size == 1)
+        return bool(np.unique(predicted(outputs)).size == 1)
     return bool(np.ptp(outputs, axis=0).max() <= _CONSTANT * max(float(np.ptp(test.targets)), 1e-12))
