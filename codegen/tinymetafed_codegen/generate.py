@@ -77,8 +77,10 @@ def design(experiment: Experiment, board: Board, source: str) -> Design:
     wanted = experiment.task.shapes
     has = TaskShapes(net.input.shape, net.output.size, net.loss.name)
     needs = wanted or has
-    # A folder takes any model, but no task has labels to score yet.
-    targets = {LOSSES[wanted.loss].targets} if wanted else {"values", "class"}
+    # A folder takes any model; its last column is one label.
+    targets = {LOSSES[wanted.loss].targets} if wanted else {loss.targets for loss in LOSSES.values()}
+    if not wanted and has.outputs != 1:
+        targets -= {"labels"}
     losses = [name for name, loss in LOSSES.items() if loss.targets in targets]
     for what, fits, expected, given in (
         ("model.input", has.input == needs.input, list(needs.input), list(has.input)),

@@ -145,7 +145,7 @@ def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes, seed: int, cli
     files = find_files(path)
     held_out = _held_out(path, files, spec, seed)
     tables = [_READERS[file.suffix.lower()](file, shapes) for file in files.values()]
-    index = _classes(path, tables, shapes.outputs) if _is_classes(shapes) else None
+    index = _classes(path, tables, shapes) if _is_classes(shapes) else None
     trained: list[Client] = []
     unseen: list[Client] = []
     for table in tables:
@@ -307,7 +307,7 @@ def _fits(number: float) -> bool:
 
 
 def _is_classes(shapes: TaskShapes) -> bool:
-    return shapes.loss == "softmax_cross_entropy"
+    return shapes.loss in ("softmax_cross_entropy", "binary_crossentropy")
 
 
 def _columns(shapes: TaskShapes) -> str:
@@ -315,26 +315,27 @@ def _columns(shapes: TaskShapes) -> str:
     return f"{math.prod(shapes.input)} features (model.input = {list(shapes.input)}), then {last}"
 
 
-def _classes(path: Path, tables: Sequence[_Table], outputs: int) -> dict[str, int]:
+def _classes(path: Path, tables: Sequence[_Table], shapes: TaskShapes) -> dict[str, int]:
     """Every label's class: whole numbers are themselves, names count in sorted order over all files."""
+    is_binary = shapes.loss == "binary_crossentropy"
+    expected = 2 if is_binary else shapes.outputs
+    model = "loss binary_crossentropy is for 2" if is_binary else f"last layer has {expected} units"
     counts = Counter(label for table in tables for label in table.labels)
     numbers = {label: _number(label) for label in counts}
     whole = {label: int(number) for label, number in numbers.items() if number is not None and number.is_integer()}
     index = whole if len(whole) == len(counts) else {label: i for i, label in enumerate(sorted(counts))}
     for table in tables:
         for i, label in enumerate(table.labels):
-            if index is whole and not 0 <= whole[label] < outputs:
-                raise DataError(
-                    f"{table.place(i)}: class {label}, but the model's last layer has {outputs} units, for classes 0 to "
-                    f"{outputs - 1}"
-                )
+            if index is whole and not 0 <= whole[label] < expected:
+                raise DataError(f"{table.place(i)}: class {label}, but the model's {model}, for classes 0 to {expected - 1}")
     n = max(index.values()) + 1
-    if n != outputs:
+    if n != expected:
         rarest = min(counts, key=lambda label: counts[label])
         where = next(t.place(i) for t in tables for i, label in enumerate(t.labels) if label == rarest)
+        remedy = 'add rows of the other one, or take loss = "softmax_cross_entropy"' if is_binary else f"make it {n} units"
         raise DataError(
-            f"{path}: {n} classes ({', '.join(sorted(counts))}), but the model's last layer has {outputs} units; make it {n} "
-            f"units, or correct the labels (the rarest, '{rarest}', is in {where})"
+            f"{path}: {n} classes ({', '.join(sorted(counts))}), but the model's {model}; {remedy}, or correct the labels "
+            f"(the rarest, '{rarest}', is in {where})"
         )
     return index
 
