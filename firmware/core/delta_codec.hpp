@@ -49,6 +49,8 @@ struct Format {
   Status set(uint8_t code, float largest);
   size_t bytes() const;
   Status convert(float value, uint32_t& bits) const;
+  // The number that whoever receives a value's bits takes it for.
+  float received(uint32_t bits) const;
 };
 
 // One chunk being filled: index bits grow up from its start, values down from its end.
@@ -145,6 +147,20 @@ class DeltaEncoder {
     header.scale = format_.scale;
     size = chunk.close();
     return Status::kOk;
+  }
+
+  // Calls rest(i, value - as it was sent) for every i in order, with 0 sent of what was not selected. `rest` may change what
+  // delta_at gives up to i.
+  template <typename DeltaAt, typename Rest>
+  void unsent(DeltaAt delta_at, Rest rest) const {
+    Cursor cursor{0, 0, selection_.ties};
+    for (uint32_t i = 0; i < n_; ++i) {
+      float value = 0;
+      const uint32_t index = next_selected(delta_at, n_, selection_.threshold, cursor, value);
+      for (; i < index; ++i) rest(i, delta_at(i));
+      uint32_t bits;
+      if (index < n_ && format_.convert(value, bits) == Status::kOk) rest(index, value - format_.received(bits));
+    }
   }
 
  private:

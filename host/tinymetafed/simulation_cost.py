@@ -17,7 +17,7 @@ from .learn import downlink
 from .learn.strategies import open_strategy
 from .learn.weights import initial
 from .runner import Observer
-from .simulator import BOARD, Batch, Simulator, Unit, build, units
+from .simulator import BOARD, Batch, Simulator, Unit, Whose, build, units
 
 REPEATS = 100  # the fastest counts: whatever else the machine does only makes it slower
 SECONDS = 0.002  # that one of them takes at least: less than a busy machine lets a process run at a time
@@ -84,7 +84,8 @@ class _Trial:
     def once(self) -> float:
         """Seconds that one round took."""
         began = time.perf_counter()
-        self._simulator.adapt(self._received, self._phases, self._samples, self._tests)
+        whose = Whose(1, range(self._clients), 0)
+        self._simulator.adapt(self._received, self._phases, self._samples, whose, self._tests)
         took = time.perf_counter() - began
         steps = self._clients * sum(phase.count * phase.passes for phase in self._phases)
         self.best = min(self.best, took * 1e6 / steps)

@@ -135,6 +135,10 @@ class _Work(ctypes.Structure):
         ("threads", _U32),
         ("lanes", _U32),
         ("faults", _POINTER),
+        ("names", _POINTER),
+        ("seed", _U32),
+        ("draw", _U32),
+        ("locals", _POINTER),
     )
 
 
@@ -144,6 +148,7 @@ class _Updates(ctypes.Structure):
         ("uplink", _U32),
         ("indices", _POINTER),
         ("values", _POINTER),
+        ("owed", _POINTER),
         ("chunks", _POINTER),
         ("chunk_bytes", _POINTER),
         ("sample_bytes", _POINTER),
@@ -200,6 +205,21 @@ class Wire:
     sample_bytes: int
 
 
+@dataclass(frozen=True)
+class Whose:
+    """Clients in training: ``seed``, each one's number and ``draw`` as in Train.
+
+    What they keep from round to round, where the model has it, before a round and, written by ``federate``, after it:
+    ``locals``, the local part, float32 [clients, n_local]; ``owed``, what was not sent, float32 [clients, n_global].
+    """
+
+    seed: int
+    clients: Sequence[int]
+    draw: int
+    locals: Floats | None = None
+    owed: Floats | None = None
+
+
 class Simulator:
     """A compiled experiment; one thread at a time calls its methods."""
 
@@ -222,29 +242,38 @@ class Simulator:
         return Batch(inputs, targets, 1.0)
 
     def federate(
-        self, received: Floats, phases: Sequence[Phase], samples: Sequence[Batch], top_k: int, uplink: int, *, streamed: bool
+        self,
+        received: Floats,
+        phases: Sequence[Phase],
+        samples: Sequence[Batch],
+        whose: Whose,
+        top_k: int,
+        uplink: int,
+        *,
+        streamed: bool,
     ) -> tuple[list[Sparse | Status], Wire]:
         """Every client's update, or why there is none; ``streamed``: count the samples' bytes too."""
-        n = len(samples[0].inputs)
+        n = len(whose.clients)
         indices, values = np.empty((n, top_k), np.int64), np.empty((n, top_k), np.float32)
         counts = np.zeros((3, n), np.uint32)
         places = [counts[i].ctypes.data for i in range(3 if streamed else 2)]
-        updates = _Updates(top_k, uplink, indices.ctypes.data, values.ctypes.data, *places)
-        faults = self._call(self._library.federate, received, phases, samples, n, updates)
+        owed = None if whose.owed is None else whose.owed.ctypes.data
+        updates = _Updates(top_k, uplink, indices.ctypes.data, values.ctypes.data, owed, *places)
+        faults = self._call(self._library.federate, received, phases, samples, whose, updates)
         outcomes: list[Sparse | Status] = [
             Sparse(indices[i], values[i]) if fault == Status.OK else fault for i, fault in enumerate(faults)
         ]
         return outcomes, Wire(*(int(total) for total in counts.sum(axis=1)))
 
     def adapt(
-        self, received: Floats, phases: Sequence[Phase], samples: Sequence[Batch], test: Batch
+        self, received: Floats, phases: Sequence[Phase], samples: Sequence[Batch], whose: Whose, test: Batch
     ) -> tuple[list[Status], Floats, Floats]:
         """What became of every client's training, and outputs [clients, count, output_size] before and after it."""
         n, rows = test.inputs.shape[:2]
         before = np.zeros((n, rows, self.manifest["output_size"]), np.float32)
         after = np.zeros_like(before)
         argument = _Test(*test.pointers, test.scale, rows, before.ctypes.data, after.ctypes.data)
-        faults = self._call(self._library.adapt, received, phases, samples, n, argument)
+        faults = self._call(self._library.adapt, received, phases, samples, whose, argument)
         return faults, before, after
 
     def _call(
@@ -253,7 +282,7 @@ class Simulator:
         received: Floats,
         phases: Sequence[Phase],
         samples: Sequence[Batch],
-        clients: int,
+        whose: Whose,
         argument: ctypes.Structure,
     ) -> list[Status]:
         steps = (_Phase * len(phases))()
@@ -262,10 +291,21 @@ class Simulator:
             place.targets, place.scale = batch.targets.ctypes.data, batch.scale
             place.learning_rate, place.output_clamp = phase.learning_rate, phase.output_clamp
             place.variant, place.count, place.passes = phase.variant, phase.count, phase.passes
-        faults = np.zeros(clients, np.uint8)
-        lanes = self.lanes if clients > 1 else 1
+        names = np.array(whose.clients, np.uint32)
+        faults = np.zeros(names.size, np.uint8)
+        lanes = self.lanes if names.size > 1 else 1
         work = _Work(
-            received.ctypes.data, ctypes.addressof(steps), len(phases), clients, self.threads, lanes, faults.ctypes.data
+            received.ctypes.data,
+            ctypes.addressof(steps),
+            len(phases),
+            names.size,
+            self.threads,
+            lanes,
+            faults.ctypes.data,
+            names.ctypes.data,
+            whose.seed,
+            whose.draw,
+            None if whose.locals is None else whose.locals.ctypes.data,
         )
         function(ctypes.byref(work), ctypes.byref(argument))
         return [Status(fault) for fault in faults.tolist()]
