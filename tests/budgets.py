@@ -13,7 +13,8 @@ from typing import Any
 import tomli_w
 from small_runs import Quiet
 
-from tinymetafed import kernel_cost, runner
+from tinymetafed import runner
+from tinymetafed.bench import kernel_cost
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
 

@@ -6,6 +6,9 @@ import budgets
 import pytest
 from small_runs import needs_qemu
 
+from tinymetafed_codegen import boards, generate, spec
+from tinymetafed_codegen.locate import find
+
 
 @needs_qemu
 @pytest.mark.xdist_group("emulator-qemu")
@@ -16,6 +19,13 @@ def test_keeps_to_the_budget(model: str, built_once: None) -> None:
         pytest.skip(f"the budget is of {allowed['compiler']}, this is {budgets.compiler()}")
     moved = budgets.beyond(model, allowed[model], budgets.measured(model))
     assert not moved, "\n".join([*moved, f"where this is meant, `{budgets.UPDATE}` writes the new figures down"])
+
+
+@pytest.mark.parametrize(("model", "most"), [("sine", 5_200), ("bench-conv", 40_000)])
+def test_weights_and_arena_stay_small(model: str, most: int) -> None:
+    path = find(f"examples/{model}.toml")
+    manifest = generate.design(spec.load(path, ()), boards.load(budgets.BOARD), str(path)).manifest
+    assert 4 * (manifest["n_parameters"] + manifest["arena"]["floats"]) <= most
 
 
 def test_more_and_less_than_two_percent_are_noticed() -> None:

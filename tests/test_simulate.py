@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 from small_runs import DATA, OMNIGLOT, SINE, Quiet, needs_data, omniglot, sine
 
-from tinymetafed import runner, simulate, simulation_cost, simulator, store
+from tinymetafed import runner, simulate, simulator, store
+from tinymetafed.bench import simulation_cost
 from tinymetafed.firmware import FirmwareError
 from tinymetafed.learn import downlink
 from tinymetafed.learn.delta import Sparse
 from tinymetafed.learn.tasks import Samples
 from tinymetafed.learn.weights import initial
 from tinymetafed.link.errors import TrainingFailed
-from tinymetafed.simulator import Batch, Simulator, Whose
+from tinymetafed.simulator import Batch, Simulator, Upload, Whose
 from tinymetafed.store import RunData, StoreError, read_run
 from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.spec import Experiment, SpecError, parse
@@ -50,7 +51,7 @@ def same(devices: RunData, simulated: RunData) -> None:
     assert simulated.weights.tobytes() == devices.weights.tobytes()
     ours, theirs = simulated.result, devices.result
     assert ours is not None and theirs is not None and ours.keys() == theirs.keys()
-    for key in ("meta_test", "showcase", "bytes_up_dense", "collapsed", "rounds", "seed"):
+    for key in ("meta_test", "d_curve", "example", "bytes_up_dense", "collapsed", "rounds", "seed"):
         assert ours[key] == theirs[key], key
     for key in ("bytes_down", "bytes_up", "bytes_samples"):
         assert ours[key] == pytest.approx(theirs[key], rel=0.01), key
@@ -65,6 +66,14 @@ def same(devices: RunData, simulated: RunData) -> None:
 def test_sine_is_the_same_on_devices(uplink: str, down: str, url: str, clients: int, tmp_path: Path) -> None:
     experiment = sine(*SHORT, f"strategy.uplink={uplink}", f"strategy.downlink={down}", f"run.devices_per_round={clients}")
     same(*both(runner.set_up(experiment, str(SINE), None), tmp_path, url))
+
+
+@pytest.mark.parametrize("selection", ["global", "layer", "random"])
+@pytest.mark.parametrize("uplink", ["f32", "f16", "i8"])
+def test_every_selection_is_the_same_on_devices(selection: str, uplink: str, tmp_path: Path) -> None:
+    chosen = (f"strategy.selection={selection}", f"strategy.uplink={uplink}")
+    experiment = sine(*chosen, "run.rounds=2", "run.devices_per_round=3", "evaluation.every=0", "evaluation.tasks=2")
+    same(*both(runner.set_up(experiment, str(SINE), None), tmp_path, "native:1"))
 
 
 @needs_data
@@ -83,8 +92,8 @@ def round_of(experiment: Experiment, simulation: Simulator, clients: int) -> tup
     received = downlink.decode(strategy.download(weights), strategy.n_global)
     phases = strategy.training()
     samples = [simulation.samples(3, range(clients), 5, SampleSet(phase.sample_set), phase.count) for phase in phases]
-    whose = Whose(3, range(clients), 5)
-    updates, _ = simulation.federate(received, phases, samples, whose, strategy.top_k, strategy.uplink, streamed=False)
+    whose, upload = Whose(3, range(clients), 5), Upload(strategy.top_k, strategy.uplink, strategy.selection)
+    updates, _ = simulation.federate(received, phases, samples, whose, upload, streamed=False)
     test = simulation.samples(3, range(clients), 0, SampleSet.ADAPT, 7)
     faults, before, after = simulation.adapt(received, phases, samples, Whose(3, range(clients), 0), test)
     assert set(faults) == {Status.OK} and (before != after).any()
@@ -126,10 +135,10 @@ def test_one_clients_nan_stays_in_its_lane() -> None:
     received = downlink.decode(strategy.download(initial(simulation.manifest, 1, "glorot")), strategy.n_global)
     phases = strategy.training()
     samples = [simulation.samples(1, range(5), 0, SampleSet(phase.sample_set), phase.count) for phase in phases]
-    whose = Whose(1, range(5), 0)
-    whole, _ = simulation.federate(received, phases, samples, whose, strategy.top_k, strategy.uplink, streamed=False)
+    whose, upload = Whose(1, range(5), 0), Upload(strategy.top_k, strategy.uplink, strategy.selection)
+    whole, _ = simulation.federate(received, phases, samples, whose, upload, streamed=False)
     samples[0].targets[2, 3] = np.nan
-    spoilt, _ = simulation.federate(received, phases, samples, whose, strategy.top_k, strategy.uplink, streamed=False)
+    spoilt, _ = simulation.federate(received, phases, samples, whose, upload, streamed=False)
     assert spoilt[2] == Status.NOT_FINITE
     for i in (0, 1, 3, 4):
         one, other = whole[i], spoilt[i]
@@ -206,8 +215,36 @@ def test_training_that_diverges_fails_as_on_a_device(tmp_path: Path) -> None:
     assert simulated.value.status == on_device.value.status
 
 
+@pytest.mark.parametrize(
+    ("machine", "facts", "expected"),
+    [
+        ("x86_64", "flags\t\t: fpu sse sse2 avx avx2 avx512f avx512dq avx512bw avx512vl", ["avx2", "avx512", "sse2", "scalar"]),
+        ("x86_64", "flags\t\t: fpu sse sse2 avx avx2 avx512f", ["avx2", "sse2", "scalar"]),
+        ("x86_64", None, ["sse2", "scalar"]),
+        ("aarch64", "Features\t: fp asimd crc32", ["neon", "scalar"]),
+        ("riscv64", "isa\t\t: rv64imafdc", ["scalar"]),
+    ],
+)
+def test_the_processor_at_hand_says_which_vector_units_there_are(
+    machine: str, facts: str | None, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if facts is not None:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{facts}\nbugs\t\t:\n")
+    monkeypatch.setattr(simulator, "CPU_FACTS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(simulator.platform, "machine", lambda: machine)
+    assert list(simulator.units()) == expected
+
+
+def test_a_processor_without_a_vector_unit_trains_one_client_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = round_of(sine(), simulator.open_simulator(sine(), str(SINE), 1), 3)
+    monkeypatch.setattr(simulator, "_ALWAYS", {})
+    monkeypatch.setattr(simulator, "CPU_FACTS", Path("/nowhere"))
+    simulation = simulator.open_simulator(sine(), str(SINE), 1)
+    assert simulation.lanes == 1
+    equal(reference, round_of(sine(), simulation, 3))
+
+
 def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    simulator.units.cache_clear()
     monkeypatch.setenv("PATH", "")
     with pytest.raises(FirmwareError, match=r"missing g\+\+.*apt"):
         simulator.open_simulator(sine(), str(SINE), 1)
@@ -221,7 +258,9 @@ def test_boards_that_are_clients_cannot_be_simulated(tmp_path: Path) -> None:
         simulator.open_simulator(parse({"task": task, "model": model}, "test"), "test", 1)
 
 
-def test_the_benchmark_measures_lanes_one_client_and_textbook_kernels() -> None:
-    figures = simulation_cost.simulation(sine(), str(SINE), None, 1, Quiet())
-    assert figures["lanes"] == simulator.units()[figures["isa"]].lanes and figures["threads"] == 1
-    assert 0 < figures["us_per_client_step"] < figures["single_us"] < figures["textbook_us"]
+def test_the_benchmark_measures_lanes_threads_one_client_and_textbook_kernels() -> None:
+    figures = simulation_cost.simulation(sine(), str(SINE), None, 2, Quiet())
+    assert figures["lanes"] == simulator.units()[figures["isa"]].lanes and figures["threads"] == 2
+    assert 0 < figures["one_thread_us"] < figures["single_us"] < figures["textbook_us"]
+    assert figures["speedup"] == pytest.approx(figures["one_thread_us"] / figures["us_per_client_step"], rel=0.02)
+    assert 1 < figures["speedup_idle"] < 3

@@ -13,6 +13,7 @@ import jinja2
 from . import protocol
 from .graph import BackwardCall, Call, Graph, Placed
 from .ops import Op, Parameter
+from .plan import HISTOGRAM_BINS
 from .protocol import Variant
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ def model_header(design: Design, command: str) -> str:
             for p in net.parameters
         ],
         global_ends=", ".join(str(p.offset + p.parameter.size) for p in net.parameters if not p.op.local),
+        layer_ends=", ".join(map(str, net.layer_ends)),
         downlink=cpp_constant(design.downlink.name),
         slots=[
             {
@@ -176,6 +178,7 @@ def model_header(design: Design, command: str) -> str:
             for slot in arena.slots
         ],
         arena_floats=arena.floats,
+        histogram_bins=HISTOGRAM_BINS,
         layers=[{"title": c.op.title, "type": cpp_type(c.op.name), "kernel": c.op.kernel()} for c in net.forward],
         update=net.sgd.kernel(),
         update_formula=net.sgd.formula,

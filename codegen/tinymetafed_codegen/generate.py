@@ -16,9 +16,15 @@ from .spec import Experiment, FolderTask, ModelSpec, SpecError, TaskShapes
 
 # Raised whenever the same model would train to other bits: kernels, exp, sin, random numbers, order of sums.
 ARITHMETIC_VERSION = 1
-SOURCES = {"sine": "sine", "omniglot": "streamed", "folder": "streamed"}  # task kind -> firmware/app/source_NAME.cpp
+SOURCES = {
+    "sine": "sine",
+    "omniglot": "streamed",
+    "keywords": "streamed",
+    "presence": "streamed",
+    "folder": "streamed",
+}  # task kind -> firmware/app/source_NAME.cpp
 CPP_SUFFIXES = (".cpp", ".cc", ".cxx")
-STREAMED_BYTES_PER_INPUT = {"omniglot": 1}  # grey levels; anything else would travel as float32
+STREAMED_BYTES_PER_INPUT = {"omniglot": 1, "keywords": 1}  # grey levels; anything else would travel as float32
 
 # Fitted to builds for mps2 at -Os, rounded up: what a build takes beside its model (bench memory has a build's own figures).
 CORE_FLASH_BYTES = 8_300
@@ -26,8 +32,8 @@ CORE_RAM_BYTES = 320
 # Of one kernel: forward, input gradient, and update where there are weights; of those in TILED with 8 sums side by side.
 FLASH_BYTES_PER_KERNEL = {
     "dense": (320, 490, 790),
-    "conv2d": (1_560, 1_560, 1_230),
-    "conv1d": (1_560, 1_560, 1_230),
+    "conv2d": (1_700, 1_700, 1_300),
+    "conv1d": (1_700, 1_700, 1_300),
     "depthwise_conv2d": (520, 800, 540),
     "max_pool": (400, 400),
     "avg_pool": (340, 500),
@@ -120,6 +126,7 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
         "n_parameters": net.n_parameters,
         "keeps_local": _keeps_local(experiment, net),
         "error_feedback": experiment.strategy.error_feedback,
+        "layer_ends": net.layer_ends,
         "parameters": [
             {
                 "name": p.name,

@@ -1,7 +1,8 @@
-"""Finds what travels with the code but is not Python: firmware/, boards/, examples/, platformio.ini."""
+"""Finds what travels with the code but is not Python (firmware/, boards/, examples/), and where an installation may write."""
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -31,3 +32,9 @@ def find(name: str) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{path}: missing from this installation")
     return path
+
+
+def user_cache() -> Path:
+    """The user's folder for what can be made or downloaded again; it need not be there yet."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    return Path(cache) / "tinymetafed"

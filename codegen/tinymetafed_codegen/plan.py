@@ -8,7 +8,7 @@ from .graph import BackwardCall, Call, Graph, Tensor
 from .protocol import Variant
 
 ALIGNMENT = 4  # floats: 16 bytes, so that a vector load never straddles
-HISTOGRAM_WORDS = 256  # counters of the Top-P% selection, which runs between training steps
+HISTOGRAM_BINS = 128  # counters of the Top-P% selection, which runs between training steps; a power of two
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def plan(graph: Graph) -> Plan:
             shared[taken.name].append(lives[some.writes.name])
     places = list({id(place): place for place in shared.values()}.values())
     slots = _place(places)
-    floats = max([HISTOGRAM_WORDS, *(slot.end for slot in slots)])
+    floats = max([HISTOGRAM_BINS, *(slot.end for slot in slots)])
     return Plan(tuple(sorted(slots, key=lambda slot: (slot.offset, slot.first))), tuple(steps), _align(floats))
 
 

@@ -7,26 +7,25 @@ namespace tmf::delta {
 
 namespace {
 
+constexpr uint8_t kRun = static_cast<uint8_t>(protocol::Coding::kRun);
 constexpr uint8_t kBitmap = static_cast<uint8_t>(protocol::Coding::kBitmap);
 
 }  // namespace
 
 uint32_t index_bits(uint8_t coding, uint32_t gap) {
+  if (coding == kRun) return 0;
   if (coding == kBitmap) return gap + 1;
   const uint32_t quotient = gap >> coding;
   return quotient < protocol::kRiceEscape ? quotient + 1 + coding : protocol::kRiceEscape + protocol::kRiceRawBits;
 }
 
-Planner::Planner(uint32_t (&histogram)[256]) : histogram_(histogram) {
-  for (uint32_t& bin : histogram_) bin = 0;
-}
-
 void Planner::add(uint32_t gap) {
-  bitmap_bits_ += gap + 1;
-  if (gap < 256) {
+  ++entries_;
+  gaps_ += gap;
+  if (gap < bins_) {
     ++histogram_[gap];
   } else {
-    count(gap, 1);  // at most n / 256 of these
+    count(gap, 1);  // at most n / bins_ of these
   }
 }
 
@@ -35,19 +34,21 @@ void Planner::count(uint32_t gap, uint32_t times) {
 }
 
 uint8_t Planner::best() {
-  for (uint32_t gap = 0; gap < 256; ++gap) {
+  if (gaps_ == 0) return kRun;
+  for (uint32_t gap = 0; gap < bins_; ++gap) {
     if (histogram_[gap] > 0) count(gap, histogram_[gap]);
   }
   uint8_t best = 0;
   for (uint8_t r = 1; r < kParameters; ++r) {
     if (rice_bits_[r] < rice_bits_[best]) best = r;
   }
-  return bitmap_bits_ < rice_bits_[best] ? kBitmap : best;
+  return gaps_ + entries_ < rice_bits_[best] ? kBitmap : best;
 }
 
-Status Format::set(uint8_t code, float largest) {
+Status Format::set(uint8_t code, uint32_t magnitude) {
   constexpr float kSmallestNormal = 0x1p-126f;
-  if (magnitude_bits(largest) >= kInfiniteMagnitude) return Status::kNotFinite;
+  if (magnitude >= kInfiniteMagnitude) return Status::kNotFinite;
+  const float largest = bits_of<float>(magnitude);
   dtype = static_cast<protocol::Dtype>(code);
   scale = 0;
   switch (dtype) {
@@ -94,7 +95,9 @@ bool Chunk::fits(uint32_t bits, size_t value_bytes) const {
 }
 
 void Chunk::add(uint8_t coding, uint32_t gap, uint32_t value, size_t value_bytes) {
-  if (coding == kBitmap) {
+  if (coding == kRun) {
+    // Its place among the values says it all.
+  } else if (coding == kBitmap) {
     for (; gap >= 32; gap -= 32) put(0, 32);
     put(1u << gap, gap + 1);
   } else if (const uint32_t quotient = gap >> coding; quotient < protocol::kRiceEscape) {

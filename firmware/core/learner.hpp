@@ -43,7 +43,10 @@ class Learner {
   void clear_detail() { detail_ = 0; }
 
  private:
+  static constexpr uint32_t kLayers = sizeof model::kLayerEnds / sizeof model::kLayerEnds[0];
+
   using Downlink = Received<model::kDownlink, model::kGlobalEnds>;
+  using Encoder = DeltaEncoder<kLayers>;
 
   // The change of the global part since it was received, with what is still owed of earlier ones.
   struct Change {
@@ -57,6 +60,7 @@ class Learner {
     protocol::Phase phases[protocol::kMaxPhases] = {};
     uint32_t top_k = 0;
     uint8_t uplink = 0;  // Dtype
+    protocol::Selection selection = protocol::Selection::kGlobal;
     bool ready = false;
   };
 
@@ -90,7 +94,7 @@ class Learner {
   uint32_t phase_end_ = 0;    // first step after it
   uint32_t step_ = 0;
   uint32_t ticks_ = 0;
-  DeltaEncoder delta_;
+  Encoder delta_;
 
   float parameters_[model::kStateCount] = {};
   Downlink received_;
@@ -99,12 +103,12 @@ class Learner {
   // The selection's counters live where activations and gradients do: it only runs when no training step does.
   union Arena {
     float values[model::kArenaFloats];
-    uint32_t histogram[256];
+    uint32_t histogram[model::kHistogramBins];
   };
   alignas(16) Arena arena_ = {};
 };
 
-static_assert(model::kArenaFloats >= 256, "the arena holds the selection's histogram");
+static_assert(model::kArenaFloats >= model::kHistogramBins, "the arena holds the selection's histogram");
 static_assert(model::kParameterCount <= protocol::kMaxParameters, "ranks and indices are sized for this many weights");
 
 }  // namespace tmf

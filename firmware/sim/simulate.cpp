@@ -52,6 +52,7 @@ constexpr uint32_t kLocalCount = model::kParameterCount - model::kGlobalCount;
 struct Updates {
   uint32_t top_k;
   uint32_t uplink;         // Dtype
+  uint32_t selection;      // Selection
   int64_t* indices;        // [clients][top_k]
   float* values;           // [clients][top_k], as the host reads them
   float* owed;             // [clients][kGlobalCount], each one's residual before, and after it; or nullptr
@@ -83,14 +84,18 @@ void read_chunk(const protocol::Delta& header, const uint8_t* data, size_t size,
   };
   int64_t next = header.base;
   Reader wire(data + size - header.count * width, header.count * width);
-  for (uint32_t i = 0; i < header.count; ++i) {
+  const auto gap = [&] {
+    if (header.coding == static_cast<uint8_t>(protocol::Coding::kRun)) return 0u;
     const bool is_bitmap = header.coding == static_cast<uint8_t>(protocol::Coding::kBitmap);
     const uint32_t most = is_bitmap ? UINT32_MAX : protocol::kRiceEscape;
     uint32_t run = 0;  // of zeros, or of Rice's ones
     while (run < most && bit() != (is_bitmap ? 1u : 0u)) ++run, ++at;
-    const bool is_escaped = run == most;
-    if (!is_escaped) ++at;
-    next += is_bitmap ? run : is_escaped ? bits(protocol::kRiceRawBits) : run << header.coding | bits(header.coding);
+    if (run == most) return bits(protocol::kRiceRawBits);
+    ++at;
+    return is_bitmap ? run : run << header.coding | bits(header.coding);
+  };
+  for (uint32_t i = 0; i < header.count; ++i) {
+    next += gap();
     indices[i] = next++;
     switch (dtype) {
       case Dtype::kF16: values[i] = from_f16(wire.u16()); break;
@@ -229,10 +234,12 @@ class Group {
 
   Status send_one(const Updates& updates, uint32_t client) {
     const auto change = [this](uint32_t i) { return desk_.change[i]; };
-    uint32_t histogram[256];
-    DeltaEncoder encoder;
+    uint32_t histogram[model::kHistogramBins];
+    DeltaEncoder<sizeof model::kLayerEnds / sizeof model::kLayerEnds[0]> encoder;
+    const Choice choice = {static_cast<protocol::Selection>(updates.selection), work_.seed, work_.names[client],
+                           work_.draw};
     const Status frozen =
-        encoder.freeze(change, model::kGlobalCount, updates.top_k, static_cast<uint8_t>(updates.uplink), histogram);
+        encoder.freeze(change, model::kLayerEnds, updates.top_k, choice, static_cast<uint8_t>(updates.uplink), histogram);
     if (frozen != Status::kOk) return frozen;
     uint8_t frame[board::kReceiveWindow];
     uint8_t* const data = frame + protocol::kFrameHeaderBytes + protocol::Delta::kFixedSize;

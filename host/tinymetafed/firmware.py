@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tinymetafed_codegen import boards
-from tinymetafed_codegen.locate import is_checkout, root
+from tinymetafed_codegen.locate import is_checkout, root, user_cache
 
 from .lock import locked
 
@@ -38,8 +38,7 @@ def build_root() -> Path:
         return Path(chosen).resolve()
     if is_checkout():
         return root() / ".pio" / "experiments"
-    cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
-    return Path(cache) / "tinymetafed"
+    return user_cache()
 
 
 @dataclass(frozen=True)

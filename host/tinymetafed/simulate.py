@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import struct
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -22,9 +23,10 @@ from .learn.weights import local_start
 from .link.errors import TrainingFailed
 from .link.exchange import Traffic
 from .link.frame import encode
-from .link.messages import load_chunk
-from .simulator import BOARD, Batch, Simulator, Whose, Wire
+from .link.messages import load_bytes
+from .simulator import BOARD, Batch, Simulator, Upload, Whose, Wire
 
+_LONGEST_RUN = 254  # without a zero, under one COBS code
 URL = "simulation"  # in the journal, where a device's name stands
 
 
@@ -59,9 +61,8 @@ class SimulatedClients:
         received = downlink.decode(download, strategy.n_global)
         samples = self._samples(clients, round_, phases)
         whose = Whose(self._seed, clients, round_, self._kept_locals(clients), self._kept_owed(clients))
-        outcomes, wire = self._simulator.federate(
-            received, phases, samples, whose, strategy.top_k, strategy.uplink, streamed=self._streams
-        )
+        upload = Upload(strategy.top_k, strategy.uplink, strategy.selection)
+        outcomes, wire = self._simulator.federate(received, phases, samples, whose, upload, streamed=self._streams)
         served = []
         for client, outcome in zip(clients, outcomes, strict=True):
             if isinstance(outcome, Status):
@@ -125,10 +126,10 @@ class SimulatedClients:
 
     def _count(self, clients: int, phases: Sequence[Phase], download: Sequence[Segment], wire: Wire) -> None:
         """Adds what a round's messages take on a line that loses nothing, each sent once."""
-        loads = [len(encode(load.type_id, 1, load.pack())) for load in _loads(download, self._window)]
+        loads, bytes_of_loads = _loads(download, self._window)
         progress = _bytes(protocol.Progress)
-        down = clients * (sum(loads) + _bytes(protocol.Train)) + wire.chunks * _bytes(protocol.Pull)
-        up = clients * (len(loads) * _bytes(protocol.LoadAnswer) + progress) + wire.chunk_bytes
+        down = clients * (bytes_of_loads + _bytes(protocol.Train)) + wire.chunks * _bytes(protocol.Pull)
+        up = clients * (loads * _bytes(protocol.LoadAnswer) + progress) + wire.chunk_bytes
         samples_up = 0
         if self._streams:
             samples_up = clients * progress * sum(phase.count * phase.passes for phase in phases)
@@ -138,15 +139,23 @@ class SimulatedClients:
         self.traffic += Traffic(down + wire.sample_bytes, up + samples_up, wire.sample_bytes, samples_up)
 
 
-def _loads(download: Sequence[Segment], window: int) -> Iterator[protocol.Load]:
-    """The weights as the messages that bring them."""
-    position, end = 0, sum(len(segment.data) // segment.dtype.width for segment in download)
-    while position < end:
-        load, position = load_chunk(download, 1, position, window)
-        yield load
+def _loads(download: Sequence[Segment], window: int) -> tuple[int, int]:
+    """The messages that bring the weights: how many, and their bytes on the line; CRCs as if they held no zero."""
+    count = size = 0
+    for segment in download:
+        # COBS takes a byte more for every 254 bytes in a row without a zero, among the data, the fields before and the CRC
+        # after them; not for the frame's last 254.
+        before, after = struct.pack("<Bf", segment.dtype, segment.scale), b"\1" * (protocol.FRAME_CRC_BYTES - 1)
+        step = load_bytes(segment.dtype.width, window)
+        for at in range(0, len(segment.data), step):
+            data = segment.data[at : at + step]
+            count += 1
+            size += _bytes(protocol.Load) + len(data)
+            size += sum(len(run) // _LONGEST_RUN for run in (before + data + after).split(b"\0"))
+    return count, size
 
 
 @cache
 def _bytes(message: type[protocol.Record]) -> int:
-    """What a message of fixed size takes on the wire; COBS adds the same to any content so short."""
+    """What a message takes on the wire without its tail; COBS adds the same to any content so short."""
     return len(encode(1, 1, bytes(message.fixed_size())))

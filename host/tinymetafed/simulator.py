@@ -6,12 +6,12 @@ import ctypes
 import hashlib
 import json
 import math
-import os
+import platform
+import re
 import shlex
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tinymetafed_codegen import boards, generate
 from tinymetafed_codegen.locate import root
-from tinymetafed_codegen.protocol import Phase, SampleSet, Status
+from tinymetafed_codegen.protocol import Phase, SampleSet, Selection, Status
 from tinymetafed_codegen.spec import Experiment, FolderTask, SpecError
 
 from .firmware import SHOWN_LINES, FirmwareError, build_root, require_tools
@@ -30,15 +30,21 @@ from .lock import locked
 
 BOARD = "native"  # whose receive window the bytes are counted for
 
-# Vector unit -> (what a compiler for it defines, lanes of float32, flags), best first: where
+# Vector unit -> (what a processor that has it says it can do, lanes of float32, the compiler's flags), best first: where
 # it was measured, 16 lanes are hardly faster than 8, and it takes twice the clients to fill them.
 _UNITS = {
-    "avx2": ("__AVX2__", 8, ("-mavx2",)),
-    "avx512": ("__AVX512VL__", 16, ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl")),
-    "sse2": ("__SSE2__", 4, ()),
-    "neon": ("__ARM_NEON", 4, ()),
-    "scalar": ("", 1, ()),
+    "avx2": ({"avx2"}, 8, ("-mavx2",)),
+    "avx512": (
+        {"avx512f", "avx512dq", "avx512bw", "avx512vl"},
+        16,
+        ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl"),
+    ),
+    "sse2": ({"sse2"}, 4, ()),
+    "neon": ({"asimd"}, 4, ()),
+    "scalar": (set(), 1, ()),
 }
+CPU_FACTS = Path("/proc/cpuinfo")
+_ALWAYS = {"x86_64": {"sse2"}, "AMD64": {"sse2"}, "aarch64": {"asimd"}, "arm64": {"asimd"}}  # by machine, on any system
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,15 @@ class Unit:
     flags: tuple[str, ...]
 
 
-@cache
 def units() -> dict[str, Unit]:
-    """This machine's vector units by name, the best first; "scalar" is always there. Raises FirmwareError."""
-    require_tools(BOARD)
-    has = _run(["g++", "-march=native", "-dM", "-E", "-x", "c++", os.devnull], "this machine's vector unit")
-    return {name: Unit(name, lanes, flags) for name, (macro, lanes, flags) in _UNITS.items() if f"#define {macro}" in has}
+    """The vector units of the processor that this runs on, by name, the best first; "scalar" is always there."""
+    try:
+        facts = CPU_FACTS.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        facts = ""  # not Linux: what every processor of its kind has
+    said = re.search(r"^(?:flags|Features)\s*:(.*)", facts, re.MULTILINE)
+    has = {*(said[1].split() if said else ()), *_ALWAYS.get(platform.machine(), ())}
+    return {name: Unit(name, lanes, flags) for name, (needs, lanes, flags) in _UNITS.items() if needs <= has}
 
 
 def build(experiment: Experiment, source: str, unit: Unit, kernels: str | None = None) -> Path:
@@ -63,6 +72,7 @@ def build(experiment: Experiment, source: str, unit: Unit, kernels: str | None =
 
     ``kernels``: those of that folder of firmware/bench in place of the core's. Raises FirmwareError, SpecError.
     """
+    require_tools(BOARD)
     design = generate.design(experiment, boards.load(BOARD), source)
     tree = root() / "firmware"
     task_source = tree / "app" / f"source_{design.manifest['source']}.cpp"
@@ -81,7 +91,8 @@ def build(experiment: Experiment, source: str, unit: Unit, kernels: str | None =
         generate.write(design, generated, "tinymetafed simulate")
         files = [file for part in (tree / "core", tree / "sim", *replaced) for file in sorted(part.rglob("*.[hc]pp"))]
         files += [*sorted(generated.glob("*.hpp")), task_source, *_included_by(generate.own_source(experiment), include)]
-        digest = hashlib.sha256(json.dumps(command).encode())
+        # Machines may share the folder: each finds what was built for its kind and its vector unit.
+        digest = hashlib.sha256(json.dumps([platform.machine(), *command]).encode())
         for file in files:
             digest.update(file.read_bytes())
         library = folder / f"{unit.name}-{digest.hexdigest()[:16]}.so"
@@ -146,6 +157,7 @@ class _Updates(ctypes.Structure):
     _fields_ = (
         ("top_k", _U32),
         ("uplink", _U32),
+        ("selection", _U32),
         ("indices", _POINTER),
         ("values", _POINTER),
         ("owed", _POINTER),
@@ -220,6 +232,15 @@ class Whose:
     owed: Floats | None = None
 
 
+@dataclass(frozen=True)
+class Upload:
+    """Which entries of each client's update travel, how many, as which Dtype."""
+
+    top_k: int
+    uplink: int
+    selection: Selection
+
+
 class Simulator:
     """A compiled experiment; one thread at a time calls its methods."""
 
@@ -229,6 +250,7 @@ class Simulator:
         self.threads = threads
         self._input_size = math.prod(manifest["input_shape"])
         self._library = ctypes.CDLL(str(library))
+        self._library.make_samples.argtypes = [_POINTER, *[_U32] * 5, _POINTER, _POINTER]
         self._library.make_samples.restype = self._library.federate.restype = self._library.adapt.restype = None
 
     def samples(self, seed: int, clients: Sequence[int], draw: int, sample_set: SampleSet, count: int) -> Batch:
@@ -236,9 +258,8 @@ class Simulator:
         numbers = np.array(clients, np.uint32)
         inputs = np.empty((len(clients), count, self._input_size), np.float32)
         targets = np.empty((len(clients), count, self.manifest["target_size"]), np.float32)
-        key = [_U32(word) for word in (len(clients), seed, draw, sample_set, count)]
-        places = [_POINTER(array.ctypes.data) for array in (numbers, inputs, targets)]
-        self._library.make_samples(places[0], *key, *places[1:])
+        key = (len(clients), seed, draw, sample_set, count)
+        self._library.make_samples(numbers.ctypes.data, *key, inputs.ctypes.data, targets.ctypes.data)
         return Batch(inputs, targets, 1.0)
 
     def federate(
@@ -247,18 +268,18 @@ class Simulator:
         phases: Sequence[Phase],
         samples: Sequence[Batch],
         whose: Whose,
-        top_k: int,
-        uplink: int,
+        upload: Upload,
         *,
         streamed: bool,
     ) -> tuple[list[Sparse | Status], Wire]:
         """Every client's update, or why there is none; ``streamed``: count the samples' bytes too."""
-        n = len(whose.clients)
+        n, top_k = len(whose.clients), upload.top_k
         indices, values = np.empty((n, top_k), np.int64), np.empty((n, top_k), np.float32)
         counts = np.zeros((3, n), np.uint32)
         places = [counts[i].ctypes.data for i in range(3 if streamed else 2)]
         owed = None if whose.owed is None else whose.owed.ctypes.data
-        updates = _Updates(top_k, uplink, indices.ctypes.data, values.ctypes.data, owed, *places)
+        found = (indices.ctypes.data, values.ctypes.data, owed)
+        updates = _Updates(top_k, upload.uplink, upload.selection, *found, *places)
         faults = self._call(self._library.federate, received, phases, samples, whose, updates)
         outcomes: list[Sparse | Status] = [
             Sparse(indices[i], values[i]) if fault == Status.OK else fault for i, fault in enumerate(faults)

@@ -1,4 +1,4 @@
-"""The run store: all that a run is and did in one SQLite file, a transaction per round, sealed so that no bit flips unseen.
+"""The run store: all that a run is and did in one SQLite file, in transactions of whole rounds, sealed: no bit flips unseen.
 
 RUN/run.db holds a journal, in which every entry carries a hash over itself and all before it, and the latest weights, whose
 SHA-256 the last round's entry names. One process writes it, any number read it meanwhile.
@@ -10,9 +10,10 @@ import hashlib
 import json
 import sqlite3
 import struct
+import time
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ Kind = Literal["run", "session", "round", "evaluation", "showcase", "result"]
 FORMAT = 1  # raised when this file would misread what a former version wrote
 APPLICATION = 0x544D4631  # "TMF1" in the file's header
 BUSY_SECONDS = 1.0
+READ_AT_ONCE = 1000  # entries; what is parsed together shares its keys, which would else be most of the memory
 
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION};
@@ -141,37 +143,68 @@ class RunData:
 
 
 class RunStore:
-    """A run being written; ``append`` is the only way anything enters it."""
+    """A run being written; ``append`` is the only way anything enters it.
+
+    Rounds that end within ``hold_seconds`` share a transaction, which anything else, ``read`` and the end of the run complete
+    as well: so much of the work, never more, is done again after a crash. 0: each round is one by itself.
+    """
 
     def __init__(self, path: Path, database: sqlite3.Connection, warning: str = "") -> None:
         self.path = path
         self.warning = warning  # one line about what SQLite had to leave out, "" otherwise
+        self.hold_seconds = 0.0
         self._database = database
         self._number, self._chain = 0, ""
+        self._committed = self._number, self._chain
+        self._weights: tuple[int, bytes] | None = None  # rounds trained and what they made, to be written with the next commit
+        self._since = 0.0
 
     def append(self, kind: Kind, content: Json, weights: Floats | None = None) -> None:
-        """Adds an entry, with a round's the weights after it, as one transaction. Raises StoreError; then nothing is added."""
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        """Adds an entry, with a round's the weights after it. Raises StoreError, and takes all since the last commit back."""
+        text = _canonical(content)
         chain = _seal(self._chain, kind, text)
-        with _named(self.path, f"cannot be written: {{}}; make room there, then: tinymetafed train --resume {self.path}"):
-            try:
+        with self._all_or_nothing():
+            if not self._database.in_transaction:
                 self._database.execute("BEGIN IMMEDIATE")
-                self._database.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (self._number, kind, text, chain))
-                if weights is not None:
-                    trained = content["round"] + 1 if kind == "round" else 0
-                    row = (0, trained, weights.astype("<f4").tobytes())
-                    self._database.execute("INSERT OR REPLACE INTO weights VALUES (?, ?, ?)", row)
-                self._database.execute("COMMIT")
-            finally:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-        self._number, self._chain = self._number + 1, chain
+                self._since = time.monotonic()
+            self._database.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (self._number, kind, text, chain))
+            self._number, self._chain = self._number + 1, chain
+            if weights is not None:
+                self._weights = (content["round"] + 1 if kind == "round" else 0, weights.astype("<f4").tobytes())
+            if kind != "round" or time.monotonic() - self._since >= self.hold_seconds:
+                self._commit()
+
+    def commit(self) -> None:
+        """Completes the transaction, if one is open. Raises StoreError; then nothing is added since the last one."""
+        if self._database.in_transaction:
+            with self._all_or_nothing():
+                self._commit()
 
     def read(self) -> RunData:
         """All that was written, verified. Raises StoreError."""
+        self.commit()
         with _named(self.path, "damaged: {}; " + _RESTORE):
             data, self._number, self._chain = _read(self._database, self.path)
+        self._committed = self._number, self._chain
         return data
+
+    def _commit(self) -> None:
+        if self._weights is not None:
+            self._database.execute("INSERT OR REPLACE INTO weights VALUES (0, ?, ?)", self._weights)
+        self._database.execute("COMMIT")
+        self._committed, self._weights = (self._number, self._chain), None
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Takes all back to the last commit when anything goes wrong."""
+        try:
+            with _named(self.path, f"cannot be written: {{}}; make room there, then: tinymetafed train --resume {self.path}"):
+                yield
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            (self._number, self._chain), self._weights = self._committed, None
+            raise
 
 
 _RESTORE = "restore the run folder from a copy, or train again"
@@ -212,8 +245,7 @@ def create(path: Path, experiment: Experiment, manifest: Json, weights: Floats, 
             database.executescript(_SCHEMA)
             RunStore(path, database).append("run", header, weights)
         begun.replace(path / "run.db")
-        store, _ = stack.enter_context(_writing(path))
-        yield store
+        yield stack.enter_context(_writing(path))
 
 
 @contextmanager
@@ -226,13 +258,16 @@ def reopen(path: Path) -> Iterator[RunStore]:
     _find(path)
     with _alone(path):
         torn = lost_commits(path)
-        with _writing(path) as (store, run):
+
+        def check(store: RunStore, run: RunData) -> None:
             _check(run)
             if torn:
                 store.warning = (
                     f"{path / 'run.db-wal'}: its end is not what was written (a power failure, or a flipped bit); "
                     f"what came after {run.trained} rounds is done again"
                 )
+
+        with _writing(path, check) as store:
             yield store
 
 
@@ -343,21 +378,22 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[tuple[RunStore, RunData]]:
+def _writing(path: Path, check: Callable[[RunStore, RunData], None] = lambda store, run: None) -> Iterator[RunStore]:
     with _named(path, "cannot be opened: {}; " + _RESTORE):
         database = sqlite3.connect(path / "run.db", timeout=BUSY_SECONDS, isolation_level=None)
     with closing(database):
         with _named(path, "damaged: {}; " + _RESTORE):
             store = RunStore(path, database)
-            run = store.read()  # before anything is written to it
+            check(store, store.read())  # before anything is written to it
             if database.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
                 raise StoreError(f"{path}: SQLite can keep no write-ahead log there (a network folder?); use a local one")
             database.execute("PRAGMA synchronous = NORMAL")
         try:
-            yield store, run
+            yield store
         finally:
             # A run that nobody writes is a single file again; a reader, or a full disk, keeps its log.
-            with suppress(sqlite3.Error):
+            with suppress(sqlite3.Error, StoreError):
+                store.commit()
                 database.execute("PRAGMA journal_mode = DELETE")
 
 
@@ -384,12 +420,15 @@ def _read(database: sqlite3.Connection, path: Path) -> tuple[RunData, int, str]:
         raise damaged(finding.removeprefix("*** in database main ***\n"))
     chain, number = "", 0
     found: dict[str, list[Json]] = {kind: [] for kind in get_args(Kind)}
-    for at, kind, content, seal in database.execute("SELECT number, kind, content, chain FROM journal ORDER BY number"):
-        chain = _seal(chain, kind, content)
-        if at != number or seal != chain:
-            raise damaged(f"entry {number} of its journal ({kind}) is not what was written")
-        found[kind].append(json.loads(content))
-        number += 1
+    entries = database.execute("SELECT number, kind, content, chain FROM journal ORDER BY number")
+    while part := entries.fetchmany(READ_AT_ONCE):
+        for at, kind, content, seal in part:
+            chain = _seal(chain, kind, content)
+            if at != number or seal != chain:
+                raise damaged(f"entry {number} of its journal ({kind}) is not what was written")
+            number += 1
+        for (_, kind, _, _), entry in zip(part, json.loads(f"[{','.join(row[2] for row in part)}]"), strict=True):
+            found[kind].append(entry)
     if not found["run"]:
         raise damaged("its journal is empty")
     trained = len(found["round"])
@@ -413,6 +452,9 @@ def _read(database: sqlite3.Connection, path: Path) -> tuple[RunData, int, str]:
         number,
         chain,
     )
+
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def _seal(chain: str, kind: str, content: str) -> str:

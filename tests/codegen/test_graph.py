@@ -248,7 +248,7 @@ def test_every_reader_finds_what_was_written_for_it(net: graph.Graph) -> None:
     made = plan.plan(net)
     for slot in made.slots:
         assert slot.offset >= 0 and slot.end <= made.floats and slot.offset % plan.ALIGNMENT == 0
-    assert made.floats >= plan.HISTOGRAM_WORDS
+    assert made.floats >= plan.HISTOGRAM_BINS
     for calls in net.backward.values():
         memory = [""] * made.floats
         for tensor in (net.input, net.target):

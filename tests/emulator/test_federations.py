@@ -29,6 +29,7 @@ SHORT = (
     "evaluation.every_tasks=1",
 )
 TYPES = ("f32", "f16", "i8")
+SELECTIONS = ("global", "layer", "random")
 KEEPING = ("strategy.error_feedback=true", "model.local_start=kept", "strategy.top_p=10")
 CLIPPED = ("model.clip_norm=0.01", "strategy.output_clamp=0.25", "strategy.uplink=i8", "strategy.top_p=30")
 GRADIENT = ("strategy.kind=fedsgd", "model.momentum=0.5", "model.weight_decay=0.01", *CLIPPED)
@@ -40,8 +41,9 @@ CASES: dict[str, tuple[str, ...]] = {
     **{f"{up} up, i8 down, redrawn starts": (f"strategy.uplink={up}", *REDRAWN) for up in TYPES},
     **{kind: (f"strategy.kind={kind}", *CLIPPED) for kind in ("tinyreptile", "reptile", "fedavg")},
     "fedsgd": GRADIENT,
-    "error feedback and kept starts": KEEPING,
-    "the same, f16 up": (*KEEPING, "strategy.uplink=f16"),
+    **{f"selection by {kind}": (f"strategy.selection={kind}", "strategy.top_p=20") for kind in SELECTIONS},
+    **{f"error feedback and kept starts, {kind}": (*KEEPING, f"strategy.selection={kind}") for kind in SELECTIONS},
+    "error feedback and kept starts, f16 up": (*KEEPING, "strategy.uplink=f16"),
 }
 
 
@@ -77,6 +79,6 @@ def test_boards_end_on_the_simulations_weights(case: str, tmp_path: Path) -> Non
 
 
 @needs_qemu
-@pytest.mark.parametrize("case", ["i8 up, f16 down", "reptile", "fedsgd", "error feedback and kept starts"])
+@pytest.mark.parametrize("case", ["i8 up, f16 down", "reptile", "fedsgd", "error feedback and kept starts, layer"])
 def test_four_emulated_boards_end_on_the_simulations_weights(case: str, tmp_path: Path) -> None:
     same("qemu:4", 4, CASES[case], tmp_path)

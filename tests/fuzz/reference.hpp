@@ -94,10 +94,10 @@ struct Entry {
 constexpr size_t value_size(uint8_t dtype) { return dtype == 0 ? 4 : dtype == 1 ? 2 : 1; }
 
 inline std::vector<Entry> decoded(const Delta& delta, uint32_t n) {
-  check(delta.dtype <= 2 && (delta.coding <= 20 || delta.coding == 255), "I9", "a chunk's dtype or coding is none");
+  check(delta.dtype <= 2 && (delta.coding <= 20 || delta.coding >= 254), "I9", "a chunk's dtype or coding is none");
   check(delta.count > 0, "I9", "a chunk is empty");
   const size_t value_bytes = value_size(delta.dtype) * delta.count;
-  check(delta.data_size > value_bytes, "I9", "a chunk is shorter than its count says");
+  check(delta.data_size >= value_bytes, "I9", "a chunk is shorter than its count says");
   const size_t index_bits = 8 * (delta.data_size - value_bytes);
   size_t at = 0;
   const auto bit = [&] {
@@ -115,7 +115,9 @@ inline std::vector<Entry> decoded(const Delta& delta, uint32_t n) {
   uint64_t lowest = delta.base;
   for (Entry& entry : entries) {
     uint32_t gap = 0;
-    if (delta.coding == 255) {
+    if (delta.coding == 254) {
+      gap = 0;
+    } else if (delta.coding == 255) {
       while (bit() == 0) ++gap;
     } else {
       uint32_t quotient = 0;

@@ -29,6 +29,7 @@ constexpr uint32_t kDense2Bias = 1088;  // [32], global
 constexpr uint32_t kDense3Kernel = 1120;  // [32, 1], local
 constexpr uint32_t kDense3Bias = 1152;  // [1], local
 inline constexpr uint32_t kGlobalEnds[] = { 32, 64, 1088, 1120 };  // where each global tensor ends
+inline constexpr uint32_t kLayerEnds[] = { 64, 1120 };  // where each global layer ends, its kernel and bias together
 
 // How the global weights travel down, and are kept to take the delta from.
 constexpr protocol::Dtype kDownlink = protocol::Dtype::kF16;
@@ -50,7 +51,8 @@ constexpr uint32_t kX0 = 96;  // [1], input; from sample to backward dense1
 constexpr uint32_t kDx3 = 100;  // [1], gradient of x3; from loss to backward dense3
 constexpr uint32_t kInput = kX0;
 constexpr uint32_t kOutput = kX3;
-constexpr uint32_t kArenaFloats = 256;
+constexpr uint32_t kArenaFloats = 128;
+constexpr uint32_t kHistogramBins = 128;  // of the Top-P% selection, in the arena between training steps
 
 // dense, ReLU, global: [1] -> [32]
 using Dense1 = kernels::Dense</*inputs=*/1, /*units=*/32, /*relu=*/true, /*unit_tile=*/8, /*input_tile=*/1>;

@@ -76,9 +76,22 @@ def test_every_coding_of_any_set_is_read_back(seed: int, n: int, share: float, c
     k = max(1, round(share * n))
     indices = np.sort(rng.permutation(n)[:k])
     gaps = np.diff(indices, prepend=indices[0] - 1) - 1
-    code = int(Coding.BITMAP) if coding < 0 else coding
+    code = int(Coding.RUN if not gaps.any() else Coding.BITMAP) if coding < 0 else coding
     message = Delta(0, 0, k, int(indices[0]), code, Dtype.I8, 1.0, codec._pack_gaps(code, gaps) + bytes(k))
     assert np.array_equal(codec.decode([message], n=n, k=k, round=0).indices, indices)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "k"), [(N, N), (N, 1), (1, 1)])
+def test_indices_that_follow_each_other_take_no_bits(n: int, k: int, dtype: Dtype) -> None:
+    messages = codec.encode(sample(n=n), k, dtype, 400, round=ROUND)
+    assert {message.coding for message in messages} == {int(Coding.RUN)}
+    assert sum(len(message.data) for message in messages) == k * dtype.width
+    sparse = codec.decode(messages, n=n, k=k, round=ROUND)
+    assert np.array_equal(sparse.indices, codec.select_top(sample(n=n), k))
+    longer = dataclasses.replace(messages[0], data=b"\0" + messages[0].data)
+    with pytest.raises(codec.DeltaError, match="bits are used"):
+        codec.decode([longer, *messages[1:]], n=n, k=k, round=ROUND)
 
 
 MUTATIONS: list[tuple[str, dict[str, Any]]] = [
@@ -87,7 +100,8 @@ MUTATIONS: list[tuple[str, dict[str, Any]]] = [
     ("entries", {"count": 0}),
     ("entries", {"count": K + 1}),
     ("unknown coding", {"coding": 21}),
-    ("unknown coding", {"coding": 254}),
+    ("unknown coding", {"coding": 253}),
+    ("bits are used", {"coding": int(Coding.RUN)}),
     ("bits set", {"coding": int(Coding.BITMAP)}),
     ("dtype", {"dtype": int(Dtype.U8)}),
     ("dtype", {"dtype": 77}),
@@ -196,11 +210,12 @@ def test_garbage_is_refused_or_keeps_the_promises(data: bytes, coding: int, dtyp
     ("values", "k", "dtype", "capacity", "fault"),
     [
         ([1.0, np.nan], 1, Dtype.F32, 100, "entry 1 is not finite"),
-        ([np.inf, 0.0], 0, Dtype.I8, 100, "entry 0 is not finite"),
+        ([0.0, 0.0, np.inf], 1, Dtype.I8, 100, "entry 2 is not finite"),
         ([0.0, 1e5], 1, Dtype.F16, 100, "float16"),
         ([1.0, 2.0], 3, Dtype.F32, 100, "k = 3"),
         ([1.0, 2.0], 1, Dtype.U8, 100, "dtype"),
-        ([1.0, 2.0], 1, Dtype.F32, 4, "one entry takes 5 bytes"),
+        ([1.0, 2.0], 1, Dtype.F32, 3, "one entry takes 4 bytes"),
+        ([1.0, 0.0, 2.0], 2, Dtype.F32, 4, "one entry takes 5 bytes"),
     ],
 )
 def test_what_cannot_be_sent_is_refused(values: list[float], k: int, dtype: Dtype, capacity: int, fault: str) -> None:

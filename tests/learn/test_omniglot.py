@@ -16,6 +16,7 @@ from PIL import Image
 from tinymetafed.learn.tasks import HELD_OUT, DataError, Task
 from tinymetafed.learn.tasks.omniglot import ROTATIONS, Omniglot, find_archives, read_characters, shrink
 from tinymetafed_codegen.protocol import SampleSet
+from tinymetafed_codegen.spec import OmniglotTask
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("TINYMETAFED_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -25,9 +26,13 @@ needs_data = pytest.mark.skipif(
 )
 
 
+def task_of(data: Path, seed: int = 1, **keys: int) -> Omniglot:
+    return Omniglot(OmniglotTask(kind="omniglot", **keys), data, seed)
+
+
 @pytest.fixture(scope="module")
 def omniglot() -> Omniglot:
-    return Omniglot(DATA, seed=1)
+    return task_of(DATA)
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -113,14 +118,14 @@ def test_held_out_characters_are_62_and_never_meta_trained_on(omniglot: Omniglot
 
 @needs_data
 def test_another_seed_is_another_split(omniglot: Omniglot) -> None:
-    other = Omniglot(DATA, seed=2)
+    other = task_of(DATA, seed=2)
     assert set(other.test_characters) != set(omniglot.test_characters)
-    np.testing.assert_array_equal(Omniglot(DATA, seed=1).test_characters, omniglot.test_characters)
+    np.testing.assert_array_equal(task_of(DATA).test_characters, omniglot.test_characters)
 
 
 @needs_data
 def test_one_archive_splits_in_proportion() -> None:
-    task = Omniglot(DATA / SMALL1, seed=1)
+    task = task_of(DATA / SMALL1)
     assert (len(task.train_characters), len(task.test_characters)) == (101, 35)
 
 
@@ -195,17 +200,18 @@ def test_it_is_a_task_and_names_its_characters(omniglot: Omniglot) -> None:
 
 
 def test_a_missing_archive_says_where_to_get_it(tmp_path: Path) -> None:
-    message = r"images_background_small1\.zip.*github\.com/brendenlake/omniglot.*--data"
-    with pytest.raises(DataError, match=message) as caught:
-        Omniglot(tmp_path, seed=1)
+    with pytest.raises(DataError, match=r"githubusercontent\.com/brendenlake/omniglot.*small1\.zip.*--data") as caught:
+        task_of(tmp_path)
     assert str(tmp_path) in str(caught.value)
     with pytest.raises(DataError, match="absent"):
-        Omniglot(tmp_path / "absent", seed=1)
+        task_of(tmp_path / "absent")
 
 
-def test_archives_are_found_by_the_originals_names(tmp_path: Path) -> None:
-    small = write_archive(tmp_path / "images_background_small1.zip", characters(20))
-    assert find_archives(tmp_path) == [small] == find_archives(small)
+def test_an_archive_of_another_version_is_taken_only_where_it_is_named_itself(tmp_path: Path) -> None:
+    other = write_archive(tmp_path / "images_background_small1.zip", characters(20))
+    with pytest.raises(DataError, match=r"small1\.zip: damaged, or another version than https://.*SHA-256.*f38eb80f.*--data"):
+        task_of(tmp_path)
+    assert len(task_of(other).train_characters) == 15
     whole = write_archive(tmp_path / "images_background.zip", characters(30))
     assert find_archives(tmp_path) == [whole]  # it contains the small ones
 
@@ -243,8 +249,8 @@ def with_lost_drawings(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (truncated, "damaged or not a zip archive"),
-        (corrupted, "damaged or not a zip archive"),
+        (truncated, "damaged or not a zip or tar archive"),
+        (corrupted, "damaged or not a zip or tar archive"),
         (of_another_set, "another data set"),
         (of_another_size, "28x28 pixels, expected 105x105"),
         (of_no_images, "0394_01.png is not a readable image"),
@@ -255,16 +261,12 @@ def test_a_bad_archive_is_named_with_its_fault(tmp_path: Path, damage: Callable[
     path = tmp_path / "images_background_small1.zip"
     damage(path)
     with pytest.raises(DataError, match=message) as caught:
-        Omniglot(tmp_path, seed=1)
+        task_of(path)
     assert str(path) in str(caught.value)
 
 
-def test_too_few_characters_or_drawings_are_refused_before_training(tmp_path: Path) -> None:
+def test_too_few_characters_are_refused_before_training(tmp_path: Path) -> None:
     archive = write_archive(tmp_path / "images_background_small1.zip", characters(12))
-    assert Omniglot(archive, seed=1, ways=3).output_size == 3
+    assert task_of(archive, ways=3).output_size == 3
     with pytest.raises(DataError, match=r"12 characters, 3 of them held out.* not enough for 5 ways"):
-        Omniglot(archive, seed=1, ways=5)
-    with pytest.raises(DataError, match="12 support and 9 query"):
-        Omniglot(archive, seed=1, ways=3, support_shots=12, query_shots=9)
-    with pytest.raises(DataError, match="17 samples per class"):
-        Omniglot(archive, seed=1, ways=3, adapt_shots=17)
+        task_of(archive, ways=5)

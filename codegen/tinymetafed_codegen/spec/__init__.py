@@ -30,7 +30,7 @@ from .strategy import (
     TinyOlSpec,
     TinyReptileSpec,
 )
-from .task import FolderTask, OmniglotTask, SineTask, TaskShapes, TaskSpec
+from .task import FolderTask, KeywordsTask, OmniglotTask, PresenceTask, SineTask, TaskShapes, TaskSpec
 
 __all__ = [
     "ACTIVATIONS",
@@ -49,12 +49,14 @@ __all__ = [
     "FlattenSpec",
     "FolderTask",
     "GlobalAvgPoolSpec",
+    "KeywordsTask",
     "LayerSpec",
     "LeakyReluSpec",
     "MaxPoolSpec",
     "ModelSpec",
     "OmniglotTask",
     "OwnStrategySpec",
+    "PresenceTask",
     "ReptileSpec",
     "RunSpec",
     "SeparableConv2dSpec",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from .mistakes import CAUSES_FIRST, explain
 from .model import ModelSpec
 from .section import Section, SpecError
 from .strategy import OWN, AdaptationSpec, StrategySpec, TinyOlSpec
-from .task import FolderTask, OmniglotTask, TaskSpec
+from .task import FolderTask, KeywordsTask, OmniglotTask, TaskSpec
 
 
 class RunSpec(Section):
@@ -54,8 +54,11 @@ class Experiment(Section):
         return self.model_copy(update={"task": task, "run": self.run.model_copy(update={"clients": None})})
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Reads an experiment file; ``overrides`` are ``section.key=value`` as in ``--set``. Raises SpecError."""
+def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> Experiment:
+    """Reads an experiment file; ``overrides`` are ``section.key=value`` as in ``--set``, ``settings`` the same decoded.
+
+    A key may go into a list by number: ``model.layers.2.local``. Raises SpecError.
+    """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -67,7 +70,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{path}: not valid TOML: {error}") from None
     for override in overrides:
-        _apply(raw, override)
+        _put(raw, *_decode(override), f"--set {override}")
+    for key, value in (settings or {}).items():
+        _put(raw, key.split("."), value, key)
     model = raw.get("model")
     if isinstance(model, dict) and isinstance(model.get("weights"), str):
         model["weights"] = str((path.parent / model["weights"]).resolve())  # the experiment may be written elsewhere
@@ -121,20 +126,30 @@ def _counts_clients(experiment: Experiment) -> bool:
     return isinstance(experiment.task, FolderTask) and experiment.task.counts_clients
 
 
-def _apply(raw: dict[str, Any], override: str) -> None:
+def _decode(override: str) -> tuple[list[str], Any]:
     key, equals, text = override.partition("=")
     path = key.strip().split(".")
     if not equals or len(path) < 2 or not all(path):
         raise SpecError(f"--set {override}: expected SECTION.KEY=VALUE, for instance run.rounds=50")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        return path, tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text.strip()
+        return path, text.strip()
+
+
+def _put(raw: dict[str, Any], path: Sequence[str], value: Any, source: str) -> None:
     section: Any = raw
     for part in path[:-1]:
-        section = section.setdefault(part, {})
-        if not isinstance(section, dict):
-            raise SpecError(f"--set {override}: {part} is not a section")
+        if isinstance(section, list):
+            if not part.isdigit() or int(part) >= len(section):
+                raise SpecError(f"{source}: {part} is none of the numbers 0 to {len(section) - 1}")
+            section = section[int(part)]
+        else:
+            section = section.setdefault(part, {})
+        if not isinstance(section, dict | list):
+            raise SpecError(f"{source}: {part} is not a section")
+    if isinstance(section, list):
+        raise SpecError(f"{source}: {path[-2]} is a list; a key of one of its entries is expected")
     section[path[-1]] = value
 
 
@@ -170,6 +185,10 @@ def _check(experiment: Experiment, source: str) -> None:
     if run.clients is not None and run.devices_per_round > run.clients:
         raise SpecError(
             f"{source}: run.devices_per_round = {run.devices_per_round} but there are only run.clients = {run.clients}"
+        )
+    if isinstance(task, KeywordsTask) and task.held_out is not None and task.split == "word":
+        raise SpecError(
+            f"{source}: task.held_out names speakers, but task.split = 'word' holds out words; leave one of them out"
         )
     if isinstance(task, OmniglotTask) and task.support + task.query > 20:
         raise SpecError(

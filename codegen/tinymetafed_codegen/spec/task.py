@@ -56,6 +56,50 @@ class OmniglotTask(Section):
         return self.ways * shots[sample_set]
 
 
+class KeywordsTask(Section):
+    """``ways`` random spoken words per client, streamed by the host; support, query and adapt count per word.
+
+    ``split``: what held-out clients are unseen in; ``held_out``: their speakers, otherwise chosen by ``run.seed``.
+    """
+
+    kind: Literal["keywords"]
+    corpus: Literal["fsdd", "speech_commands"] = "fsdd"
+    ways: Annotated[int, Field(ge=2, le=35)] = 4
+    support: Annotated[int, Field(ge=1, le=64)] = 5
+    query: Annotated[int, Field(ge=1, le=64)] = 5
+    adapt: Annotated[int, Field(ge=1, le=64)] = 8
+    split: Literal["speaker", "word", "both"] = "speaker"
+    held_out: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
+
+    @property
+    def shapes(self) -> TaskShapes | None:
+        """Spectrograms of 32 mel bands and 20 frames, one output per word."""
+        return TaskShapes((32, 20, 1), self.ways, "softmax_cross_entropy")
+
+    def count(self, sample_set: SampleSet) -> int:
+        """Samples of one set, all classes together."""
+        shots = {SampleSet.SUPPORT: self.support, SampleSet.QUERY: self.query, SampleSet.ADAPT: self.adapt}
+        return self.ways * shots[sample_set]
+
+
+class PresenceTask(Section):
+    """One room per client, occupied or not, made up from the client's seed and streamed by the host; counts are per class."""
+
+    kind: Literal["presence"]
+    support: Annotated[int, Field(ge=1, le=1_000)] = 8
+    query: Annotated[int, Field(ge=1, le=1_000)] = 8
+    adapt: Annotated[int, Field(ge=1, le=1_000)] = 8
+
+    @property
+    def shapes(self) -> TaskShapes | None:
+        """Four sensors and their changes, one output for an empty room and one for an occupied one."""
+        return TaskShapes((8,), 2, "softmax_cross_entropy")
+
+    def count(self, sample_set: SampleSet) -> int:
+        """Samples of one set, both classes together."""
+        return 2 * {SampleSet.SUPPORT: self.support, SampleSet.QUERY: self.query, SampleSet.ADAPT: self.adapt}[sample_set]
+
+
 class FolderTask(Section):
     """The user's own data, a file per client, streamed by the host; or trained on where a C++ ``source`` makes them.
 
@@ -86,4 +130,4 @@ class FolderTask(Section):
         return {SampleSet.SUPPORT: self.support, SampleSet.QUERY: self.query, SampleSet.ADAPT: self.adapt}[sample_set]
 
 
-TaskSpec = Annotated[SineTask | OmniglotTask | FolderTask, Field(discriminator="kind")]
+TaskSpec = Annotated[SineTask | OmniglotTask | KeywordsTask | PresenceTask | FolderTask, Field(discriminator="kind")]

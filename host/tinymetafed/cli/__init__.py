@@ -9,7 +9,7 @@ import typer
 
 from tinymetafed_codegen import boards, spec
 
-from .. import __version__, firmware, kernel_cost, store
+from .. import __version__, bench, firmware, store
 from .. import export as weights_file
 from .. import report as report_page
 from ..evaluate import Collapsed
@@ -22,7 +22,8 @@ from ..link.launch import DeviceUrlError
 from ..models.network import ModelFileError
 from ..progress import notes
 from ..project import ProjectError
-from . import artifacts, measure, project, training
+from ..sweep import SweepError
+from . import artifacts, measure, project, sweeping, training
 from .options import UsageError
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -36,7 +37,7 @@ FAILURES = (
     Collapsed,
     store.StoreError,
     report_page.ReportError,
-    kernel_cost.BenchError,
+    bench.BenchError,
     OSError,
 )
 
@@ -44,11 +45,13 @@ USAGE = (
     UsageError,
     spec.SpecError,
     boards.BoardError,
+    bench.BoardCannotMeasure,
     DeviceUrlError,
     faults.FaultError,
     weights_file.ExportError,
     ProjectError,
     ModelFileError,
+    SweepError,
 )
 
 app = typer.Typer(
@@ -63,6 +66,7 @@ app.command()(project.new)
 app.command("import")(project.import_)
 app.command()(training.train)
 app.command()(training.simulate)
+app.command()(sweeping.sweep)
 app.command()(training.adapt)
 app.command()(artifacts.report)
 app.command()(artifacts.export)

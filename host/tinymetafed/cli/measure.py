@@ -14,8 +14,10 @@ from rich.table import Table
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.locate import find
 
-from .. import bench, kernel_cost, simulation_cost, simulator
-from .. import memory as footprint
+from .. import simulator
+from ..bench import kernel_cost, simulation_cost
+from ..bench import memory as footprint
+from ..bench import wire as line
 from ..progress import watching
 from .options import ExperimentArgument, JsonOption, SetOption, ThreadsOption, UsageError
 
@@ -56,6 +58,7 @@ def kernels(
     table.add_section()
     table.add_row("flash, bytes", *(f"{each['flash_bytes']:,}" for _, each in columns))
     table.add_row("static RAM, bytes", *(f"{each['ram_bytes']:,}" for _, each in columns))
+    table.add_row("deepest stack, bytes", *(f"{each['stack_bytes']:,}" for _, each in columns))
     console = Console()
     console.print(table)
     console.print(f"  {figures['estimate'][0].upper()}{figures['estimate'][1:]}.", highlight=False, soft_wrap=True)
@@ -116,13 +119,22 @@ def simulation(
     table = Table(title=f"{file}: one training step of one client", title_justify="left")
     table.add_column("kernels")
     table.add_column("µs", justify="right")
-    where = f"{figures['isa']}, {figures['lanes']} clients at once, {figures['threads']} thread(s)"
-    table.add_row(f"generated, {where}", f"{figures['us_per_client_step']:.3f}")
+    where = f"generated, {figures['isa']}, {figures['lanes']} clients at once"
+    if figures["threads"] > 1:
+        table.add_row(f"{where}, {figures['threads']} threads", f"{figures['us_per_client_step']:.3f}")
+    table.add_row(f"{where}, 1 thread", f"{figures['one_thread_us']:.3f}")
     table.add_row("generated, one client after the other, 1 thread", f"{figures['single_us']:.3f}")
     if figures["textbook_us"] is not None:
         table.add_row("textbook, one client after the other, 1 thread", f"{figures['textbook_us']:.3f}")
+    if figures["jax_us"] is not None:
+        table.add_row("JAX, all clients in one vmap, its own threads", f"{figures['jax_us']:.3f}")
     console = Console()
     console.print(table)
+    if figures["speedup"] is not None:
+        idle = f"by the processor time they took, {figures['speedup_idle']:.2f} on a machine with nothing else to do"
+        console.print(
+            f"  {figures['threads']} threads are {figures['speedup']:.2f} times as fast as one; {idle}.", highlight=False
+        )
     if figures["ratio"] is not None:
         console.print(f"  {figures['ratio']:.1f} times as fast as textbook kernels.", highlight=False)
 
@@ -139,7 +151,7 @@ def wire(
     if chosen is None and set_:
         raise UsageError("--set overrides keys of an experiment file; give one, for instance examples/sine.toml")
     with watching() as watch:
-        figures = bench.wire(chosen, "" if experiment is None else str(experiment), watch)
+        figures = line.wire(chosen, "" if experiment is None else str(experiment), watch)
     if json_:
         print(json.dumps(figures))
         return

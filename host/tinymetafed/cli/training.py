@@ -19,8 +19,9 @@ from rich.table import Table
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
 
-from .. import kernel_cost, runner, store
 from .. import report as report_page
+from .. import runner, store
+from ..bench import kernel_cost
 from ..evaluate import Collapsed
 from ..link import faults
 from ..link.errors import LaunchError, LinkError, TrainingFailed
@@ -145,7 +146,8 @@ def adapt(
     tasks: Annotated[int, typer.Option(min=1, max=100_000, help="How many unseen clients adapt.")] = 10,
     first: Annotated[int, typer.Option(min=0, max=1 << 30, help="The first unseen client's number.")] = 0,
     samples: Annotated[
-        int | None, typer.Option(min=1, help="Samples to adapt with (Omniglot: per class); default: the run's own.")
+        int | None,
+        typer.Option(min=1, help="Samples to adapt with (per class where the task counts so); default: the run's own."),
     ] = None,
     json_: JsonOption = False,
 ) -> None:

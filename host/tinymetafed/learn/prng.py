@@ -41,12 +41,12 @@ def threefry(key: tuple[int, int], first: npt.ArrayLike, second: npt.ArrayLike) 
     """
     if not all(0 <= word <= _MASK for word in key):
         raise ValueError(f"key {key}: expected two integers in 0..2^32-1")
-    a, b = np.broadcast_arrays(*(_words(counter) for counter in (first, second)))
-    if a.size > _FEW:
-        x, y = _threefry(key, a, b)
-    else:
-        pairs = [_threefry(key, c, d) for c, d in zip(a.ravel().tolist(), b.ravel().tolist(), strict=True)]
-        x, y = np.array(pairs, dtype=np.uint32).reshape(-1, 2).T.reshape(2, *a.shape)
+    a, b = _words(first), _words(second)
+    counters = np.broadcast(a, b)
+    if counters.size > _FEW:
+        return _threefry(key, *np.broadcast_arrays(a, b))
+    pairs = [_threefry(key, int(c), int(d)) for c, d in counters]
+    x, y = np.array(pairs, dtype=np.uint32).reshape(-1, 2).T.reshape(2, *counters.shape)
     return x, y
 
 

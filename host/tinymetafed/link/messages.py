@@ -56,9 +56,13 @@ def load_chunk(segments: Sequence[Segment], round: int, position: int, window: i
     first = (position - segment.offset) * size
     if index < 0 or not 0 <= first < len(segment.data):
         raise ValueError(f"no segment holds weight {position}")
-    share = window // LOAD_CHUNKS
-    data = segment.data[first : first + tail_capacity(protocol.Load, share) // size * size]
+    data = segment.data[first : first + load_bytes(size, window)]
     return protocol.Load(round, position, segment.dtype, segment.scale, data), position + len(data) // size
+
+
+def load_bytes(width: int, window: int) -> int:
+    """Bytes of weights, ``width`` each, that one Load brings."""
+    return tail_capacity(protocol.Load, window // LOAD_CHUNKS) // width * width
 
 
 def predict_batch(input_bytes: int, output_size: int, window: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinymetafed_codegen.protocol import Dtype, Phase, SampleSet, Stream, Variant
+from tinymetafed_codegen.protocol import Dtype, Phase, SampleSet, Selection, Stream, Variant
 from tinymetafed_codegen.spec import Experiment
 
 from .. import aggregate, downlink, prng, schedule
@@ -39,6 +39,7 @@ class Strategy(ABC):
             *(["model.local_start = 'kept'"] if manifest["keeps_local"] else []),
             *(["strategy.error_feedback"] if manifest["error_feedback"] else []),
         ]
+        self._least = len(manifest["layer_ends"]) if self.selection == Selection.LAYER else 1
         self._tensors = [tensor["size"] for tensor in global_tensors(manifest)]
 
     @abstractmethod
@@ -47,8 +48,13 @@ class Strategy(ABC):
 
     @property
     def top_k(self) -> int:
-        """Entries of the global part that travel up: P percent, at least one."""
-        return max(1, math.floor(self.n_global * self.spec.top_p / 100 + 0.5))
+        """Entries of the global part that travel up: P percent, at least one, or one of each layer that has its share."""
+        return max(self._least, math.floor(self.n_global * self.spec.top_p / 100 + 0.5))
+
+    @property
+    def selection(self) -> Selection:
+        """Which entries travel up."""
+        return Selection[self.spec.selection.upper()]
 
     @property
     def uplink(self) -> Dtype:
@@ -63,15 +69,13 @@ class Strategy(ABC):
         run = self.experiment.run
         if of < run.devices_per_round:
             raise StrategyError(f"run.devices_per_round = {run.devices_per_round}, but there are only {of} client(s)")
-        chosen: list[int] = []
-        attempt = 0
-        while len(chosen) < run.devices_per_round:
-            words, _ = prng.draw(run.seed, 0, round_, Stream.CLIENT_CHOICE, np.array([attempt]))
-            client = int(words[0]) * of >> 32
-            if client not in chosen:
-                chosen.append(client)
-            attempt += 1
-        return chosen
+        chosen: dict[int, None] = {}  # in the order of their draws
+        attempts = 0
+        while lacking := run.devices_per_round - len(chosen):
+            words, _ = prng.draw(run.seed, 0, round_, Stream.CLIENT_CHOICE, np.arange(attempts, attempts + lacking))
+            attempts += lacking
+            chosen.update((word * of >> 32, None) for word in words.tolist())
+        return list(chosen)
 
     def adaptation(self, count: int) -> tuple[Phase, ...]:
         """A new client's few samples: first the layers that stay local alone, then the whole model."""

@@ -15,6 +15,7 @@ Bytes = NDArray[np.uint8]
 Metric = Literal["mse", "accuracy"]
 
 HELD_OUT = 1 << 20  # clients from here on are meta-test clients: nothing of theirs is ever meta-trained on
+UNLIMITED = 1 << 16  # samples, where each is a new draw; more than a device can be asked to train
 ANY_NUMBER = (1 << 32) - HELD_OUT  # of unseen clients, where each number is one with data of its own
 
 
@@ -78,6 +79,14 @@ class Task(Protocol):
     @property
     def data_sha256(self) -> str:
         """Of data that the user may change, hexadecimal; empty where they are always the same."""
+
+    @property
+    def per_class(self) -> bool:
+        """Whether the experiment counts support, query and adapt by class; otherwise all samples together."""
+
+    @property
+    def adapt_limit(self) -> int:
+        """ADAPT samples that every unseen client has, at most; its test samples stay the same up to there."""
 
     def on_device(self, sample_set: SampleSet) -> bool:
         """Whether the board makes a set's samples itself; otherwise the host streams them."""

@@ -51,6 +51,7 @@ class Folder:
     unseen: Sequence[Client]
     clients: int
     name: ClassVar[str] = "folder"
+    per_class: ClassVar[bool] = False
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -86,6 +87,11 @@ class Folder:
                 f"{client.name} {client.inputs.shape}\n".encode() + client.inputs.tobytes() + client.targets.tobytes()
             )
         return digest.hexdigest()
+
+    @property
+    def adapt_limit(self) -> int:
+        """As the experiment says: other rows are for the test."""
+        return self.spec.adapt
 
     def on_device(self, sample_set: SampleSet) -> bool:
         """Only what an own source makes to train on; unseen clients adapt with the rows of their files."""

@@ -2,44 +2,46 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from tinymetafed_codegen.protocol import SampleSet, Stream
-from tinymetafed_codegen.spec import CLIENTS
+from tinymetafed_codegen.protocol import Stream
+from tinymetafed_codegen.spec import CLIENTS, OmniglotTask
 
 from .. import prng
-from . import ANY_NUMBER, Bytes, DataError, Floats, Metric, Samples, accuracy, is_held_out
+from . import Bytes, DataError, is_held_out
+from .archives import Archive, downloaded, files, sha256_of
+from .ways import Ways, shuffle
 
 DRAWERS = 20
-TEST_DRAWERS = 4  # kept back from adaptation, the same ones however many samples adapt
 SIDE, ORIGINAL_SIDE = 28, 105
-SCALE = 1 / 255
 ROTATIONS = 4  # quarter turns that make extra classes, in meta-training only
 HELD_OUT_SHARE = 62 / 242  # of the characters
 SOURCE = "https://github.com/brendenlake/omniglot"
-ARCHIVES = (  # a whole set by itself, or the two halves of the small one
-    ("images_background.zip",),
-    (
+_FILES = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
+SMALL_SETS = (
+    Archive(
         "images_background_small1.zip",
+        _FILES + "images_background_small1.zip",
+        "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4",
+        ("omniglot_background_small1.zip",),
+    ),
+    Archive(
         "images_background_small2.zip",
-        "omniglot_background_small1.zip",
-        "omniglot_background_small2.zip",
+        _FILES + "images_background_small2.zip",
+        "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f",
+        ("omniglot_background_small2.zip",),
     ),
 )
+WHOLE_SET = Archive("images_background.zip", _FILES + "images_background.zip")  # what it holds is checked, its digest not
 IMAGE_PATH = re.compile(r"images_background[^/]*/(?P<character>[^/]+/character\d+)/\d+_(?P<drawer>\d+)\.png")
-
-
-Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +52,26 @@ class Characters:
     levels: Bytes
 
 
-def find_archives(path: Path) -> list[Path]:
-    """The Omniglot archives at ``path``: itself where it is a file, those inside where it is a folder.
+def find_archives(data: Path | None) -> list[Path]:
+    """The archives at ``data``: itself where it is a file, those inside where it is a folder; None: downloaded once.
 
-    Raises DataError with the address to get them where there are none.
+    Raises DataError where there are none, or where a folder's are another version than Omniglot's authors publish.
     """
-    if path.is_file():
-        return [path]
-    for names in ARCHIVES:
-        found = [path / name for name in names if (path / name).is_file()]
-        if found:
-            return found
-    raise DataError(
-        f"{path}: no Omniglot archive here. Get python/images_background_small1.zip and "
-        f"python/images_background_small2.zip from {SOURCE}, put both into this folder unopened, "
-        "or give the folder they are in with --data"
-    )
+    if data is None:
+        return [downloaded(archive) for archive in SMALL_SETS]
+    if data.is_file():
+        return [data]
+    if whole := WHOLE_SET.within(data):
+        return [whole]
+    found = {archive: path for archive in SMALL_SETS if (path := archive.within(data))}
+    if not found:
+        raise DataError(
+            f"{data}: no Omniglot archive here. Get {' and '.join(archive.url for archive in SMALL_SETS)}, put both into this "
+            "folder unopened, or give the folder they are in with --data"
+        )
+    for archive, path in found.items():
+        archive.require(path)
+    return list(found.values())
 
 
 def read_characters(archives: Sequence[Path]) -> Characters:
@@ -91,128 +97,59 @@ def shrink(ink: Bytes) -> Bytes:
     return ((covered * 34 + 15) // 30).astype(np.uint8)  # round(covered * 255 / 225); a tie cannot happen
 
 
-class Omniglot:
+class Omniglot(Ways):
     """N-way classification of characters, each client with its own ``ways`` classes (Santoro et al. 2016).
 
     Characters are split by ``seed``: about a quarter (62 of the small sets' 242) only for held-out clients, unrotated;
     the others for meta-training, where each of four rotations is a class. Within a round, support and query are by
-    different people, and so are adaptation and test. Samples go round the classes: 0, 1, …, ways - 1, 0, 1, …
-    Shots are samples per class; they are checked here, before anything is trained.
+    different people, and so are adaptation and test.
     """
 
     name = "omniglot"
     input_shape = (SIDE, SIDE, 1)
-    target_size = 1
-    metric: Metric = "accuracy"
-    unseen_clients = ANY_NUMBER
-    data_sha256 = ""
+    test_shots = 4
 
-    def __init__(
-        self,
-        path: Path | Sequence[Path],
-        seed: int,
-        ways: int = 5,
-        support_shots: int = 5,
-        query_shots: int = 5,
-        adapt_shots: int = 8,
-        clients: int = CLIENTS,
-    ) -> None:
-        """Reads the archives at ``path``: a folder, an archive or several. Raises DataError if they do not suffice."""
-        if support_shots + query_shots > DRAWERS:
-            raise DataError(
-                f"task: {support_shots} support and {query_shots} query samples per class, but Omniglot has {DRAWERS} "
-                "drawings of a character: ask for fewer"
-            )
-        if adapt_shots > DRAWERS - TEST_DRAWERS:
-            raise DataError(
-                f"task: {adapt_shots} samples per class to adapt with, but of Omniglot's {DRAWERS} drawings of a "
-                f"character {TEST_DRAWERS} are for testing: ask for {DRAWERS - TEST_DRAWERS} or fewer"
-            )
-        paths = [path] if isinstance(path, Path) else list(path)
-        archives = [archive for one in paths for archive in find_archives(one)]
+    def __init__(self, spec: OmniglotTask, data: Path | None, seed: int, clients: int = CLIENTS) -> None:
+        """Reads the archives at ``data``: a folder or an archive. Raises DataError if they do not suffice."""
+        archives = find_archives(data)
         self._characters = read_characters(archives)
-        self.seed = seed
-        self.clients = clients
-        self.output_size = ways
+        self.data_sha256 = hashlib.sha256(" ".join(map(sha256_of, archives)).encode()).hexdigest()
+        super().__init__(seed, spec.ways, clients, DRAWERS)
         n = len(self._characters.names)
         n_test = round(n * HELD_OUT_SHARE)
-        if not 2 <= ways <= n_test:
+        if spec.ways > n_test:
             raise DataError(
                 f"{', '.join(map(str, archives))}: {n} characters, {n_test} of them held out for meta-testing, are not "
-                f"enough for {ways} ways: add archives from {SOURCE} or ask for 2 to {n_test} ways"
+                f"enough for {spec.ways} ways: add archives from {SOURCE} or ask for {n_test} ways or fewer"
             )
         order = prng.permutation(seed, 0, 0, Stream.DATA_SPLIT, n)
         self.test_characters = np.sort(order[:n_test])
         self.train_characters = np.sort(order[n_test:])
-
-    def on_device(self, sample_set: SampleSet) -> bool:
-        """Never."""
-        return False
 
     def classes(self, client: int) -> list[tuple[int, int]]:
         """The client's classes as (character, quarter turns), in the order of their targets."""
         held_out = is_held_out(client)
         characters = self.test_characters if held_out else self.train_characters
         rotations = 1 if held_out else ROTATIONS
-        order = prng.permutation(self.seed, client, 0, Stream.CLIENT_TASK, len(characters) * rotations)
+        order = shuffle(self.seed, client, 0, Stream.CLIENT_TASK, len(characters) * rotations)
         return [(int(characters[c // rotations]), int(c % rotations)) for c in order[: self.output_size]]
 
-    def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
-        """Support from the first drawers of the round's order, query from its last; ADAPT from an order of its own.
-
-        Raises ValueError for more samples than a set has, and for TEST, which ``test_samples`` gives.
-        """
-        shots = -(-count // self.output_size)
-        limit = DRAWERS - TEST_DRAWERS if sample_set is SampleSet.ADAPT else DRAWERS
-        if shots > limit or sample_set is SampleSet.TEST:
-            raise ValueError(f"{count} {sample_set.name} samples of {self.output_size} classes; at most {limit} of each")
-        stream = Stream.ADAPT if sample_set is SampleSet.ADAPT else Stream.SUPPORT
-        drawers = self._drawers(client, round, stream)
-        drawers = drawers[:, ::-1] if sample_set is SampleSet.QUERY else drawers
-        return self._interleaved(client, drawers[:, :shots], count)
-
-    def test_samples(self, client: int, round: int) -> Samples:
-        """The last four drawers of the adaptation's order, every class: the same for any number of ADAPT samples."""
-        drawers = self._drawers(client, round, Stream.ADAPT)[:, -TEST_DRAWERS:]
-        return self._interleaved(client, drawers, self.output_size * TEST_DRAWERS)
-
-    def score(self, outputs: Floats, test: Samples) -> float:
-        """The fraction that is told right."""
-        return accuracy(outputs, test, self.output_size)
+    def pools(self, client: int) -> Sequence[Bytes]:
+        """All drawings of each of the client's characters, turned."""
+        return [np.rot90(self._characters.levels[c], turns, (1, 2))[..., None] for c, turns in self.classes(client)]
 
     def describe(self, client: int) -> str:
         """The characters and how far each is turned."""
         names = self._characters.names
         return ", ".join(names[c] + (f" turned {90 * turns}°" if turns else "") for c, turns in self.classes(client))
 
-    def _drawers(self, client: int, round: int, stream: Stream) -> Indices:
-        """A shuffle of the drawers for each class, int [ways, 20]."""
-        order = prng.permutation(self.seed, client, round, stream, self.output_size * DRAWERS)
-        return np.stack([order[order // DRAWERS == k] % DRAWERS for k in range(self.output_size)])
-
-    def _interleaved(self, client: int, drawers: Indices, count: int) -> Samples:
-        levels = self._characters.levels
-        images = [np.rot90(levels[c, drawers[k]], turns, (1, 2)) for k, (c, turns) in enumerate(self.classes(client))]
-        round_the_ways = np.stack(images, axis=1).reshape(-1, *self.input_shape)[:count]
-        targets = np.arange(count, dtype=np.float32) % self.output_size
-        return Samples.from_levels(round_the_ways, SCALE, targets[:, None])
-
 
 def _read_archive(archive: Path) -> dict[str, dict[int, Bytes]]:
     """Ink (0 or 1) [105, 105] by character and drawer (1 to 20)."""
     drawings: dict[str, dict[int, Bytes]] = {}
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            for entry in opened.namelist():
-                if match := IMAGE_PATH.fullmatch(entry):
-                    drawn = drawings.setdefault(match["character"], {})
-                    drawn[int(match["drawer"])] = _ink(archive, entry, opened.read(entry))
-    except FileNotFoundError:
-        raise DataError(f"{archive}: no such file; Omniglot's archives are at {SOURCE}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{archive}: damaged or not a zip archive ({error}); get it again from {SOURCE}") from error
-    except OSError as error:
-        raise DataError(f"{archive}: cannot be read ({error})") from error
+    for entry, content in files(archive, SOURCE):
+        if match := IMAGE_PATH.fullmatch(entry):
+            drawings.setdefault(match["character"], {})[int(match["drawer"])] = _ink(archive, entry, content)
     if not drawings:
         raise DataError(
             f"{archive}: another data set; Omniglot's has images_background*/ALPHABET/characterNN/NNNN_DD.png (see {SOURCE})"

@@ -11,7 +11,7 @@ from tinymetafed_codegen.protocol import SampleSet, Stream
 from tinymetafed_codegen.spec import CLIENTS
 
 from .. import prng
-from . import ANY_NUMBER, Floats, Metric, Samples, mean_squared_error
+from . import ANY_NUMBER, UNLIMITED, Floats, Metric, Samples, mean_squared_error
 
 TEST_POINTS = 100
 LOWEST_X, X_SPAN = np.float32(-5.0), np.float32(10.0)
@@ -36,6 +36,8 @@ class Sine:
     metric: ClassVar[Metric] = "mse"
     unseen_clients: ClassVar[int] = ANY_NUMBER
     data_sha256: ClassVar[str] = ""
+    per_class: ClassVar[bool] = False
+    adapt_limit: ClassVar[int] = UNLIMITED
 
     def on_device(self, sample_set: SampleSet) -> bool:
         """Always."""

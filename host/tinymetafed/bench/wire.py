@@ -12,17 +12,18 @@ from tinymetafed_codegen import boards, protocol, spec
 from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.spec import Experiment
 
-from . import runner
-from .firmware import Deviation, require_tools
-from .kernel_cost import executed, made_up
-from .learn import delta
-from .learn.strategies import open_strategy
-from .learn.weights import initial
-from .link.exchange import Traffic
-from .link.faults import paced
-from .link.frame import encode
-from .link.launch import DEFAULT_BOARDS, DeviceSpec, launch
-from .runner import Observer
+from .. import runner
+from ..firmware import Deviation, require_tools
+from ..learn import delta
+from ..learn.strategies import open_strategy
+from ..learn.weights import initial
+from ..link.exchange import Traffic
+from ..link.faults import paced
+from ..link.frame import encode
+from ..link.launch import DEFAULT_BOARDS, DeviceSpec, launch
+from ..runner import Observer
+from . import made_up
+from .kernel_cost import executed
 
 BAUD = 115200
 TURN_AROUND_SECONDS = 0.016  # the default latency timer of a USB bridge
@@ -153,7 +154,7 @@ def _one_round(experiment: Experiment, board: str, window: int | None = None) ->
     faults = None if icount else paced(BAUD, TURN_AROUND_SECONDS)
     with launch([DeviceSpec(f"{kind}:1", kind, board)], lambda name: built.program, icount=icount, faults=faults) as (device,):
         session = device.session
-        session.configure(Program.TRAIN, strategy.training(), strategy.top_k, strategy.uplink)
+        session.configure(Program.TRAIN, strategy.training(), strategy.top_k, strategy.uplink, strategy.selection)
         token = session.next_round()
         start, before = time.monotonic(), session.traffic
         session.load(token, strategy.download(weights))

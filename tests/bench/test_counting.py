@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from small_runs import manifest, omniglot
 
-from tinymetafed import kernel_cost
+from tinymetafed.bench import kernel_cost
 from tinymetafed_codegen.protocol import Progress, State
 
 
@@ -25,10 +24,9 @@ class Slow:
     def train(self, *_: Any) -> None:
         pass
 
-    def stream(self, round: int, samples: list[Any], on_progress: Callable[[Progress], None]) -> None:
-        for count in range(1, len(samples) + 1):
-            on_progress(Progress(round, State.TRAINING, 0, count, count * self.step % (1 << 32)))
+    def sample(self, round: int, step: int, *_: Any) -> Progress:
+        return Progress(round, State.TRAINING, 0, step + 1, (step + 1) * self.step % (1 << 32))
 
 
 def test_a_counter_of_ticks_that_wraps_loses_none() -> None:
-    assert kernel_cost._train(Slow(), manifest(omniglot()), []) == kernel_cost.STEPS * Slow.step  # type: ignore[arg-type]
+    assert kernel_cost._train(Slow(), manifest(omniglot()), []) == [Slow.step] * kernel_cost.STEPS  # type: ignore[arg-type]

@@ -11,25 +11,25 @@ from typing import Any
 
 import numpy as np
 
-from tinymetafed_codegen import boards, graph
+from tinymetafed_codegen import graph
 from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.protocol import Dtype, Phase, Program, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 
-from . import cycles, runner
-from .cycles import executions
-from .cycles.executions import Uncountable
-from .firmware import Deviation, Firmware
-from .learn import downlink
-from .learn.strategies import open_strategy
-from .learn.weights import Floats, initial
-from .link.launch import DeviceSpec, launch
-from .link.messages import Example
-from .link.session import Session
-from .runner import Observer
+from .. import cycles, runner
+from ..cycles import executions
+from ..cycles.executions import Uncountable
+from ..firmware import Deviation, Firmware
+from ..learn import downlink
+from ..learn.strategies import open_strategy
+from ..learn.weights import Floats, initial
+from ..link.launch import DeviceSpec, launch
+from ..link.session import Session
+from ..runner import Observer
+from . import BenchError, in_qemu, made_up, stack
 
 STEPS = 8
-REPEATS = 3  # the smallest count is the one that nothing came in between
+REPEATS = 3  # of which the smallest count is the one that nothing came in between
 QUIET_SECONDS = 0.3
 TOLERANCE = 1  # instructions per step: the timer, a thousand times as fine, is only rounded
 VARIANTS = (Variant.LOCAL, Variant.GLOBAL, Variant.FULL)  # a gradient takes what a full step does
@@ -37,10 +37,6 @@ TEXTBOOK = "textbook"  # in firmware/bench; ops that are plain loops here too ne
 TEXTBOOK_OPS = {"dense", "conv2d", "conv1d", "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softmax", "add"}
 _NANOSECONDS = 1024  # of virtual time per instruction at -icount shift=10
 _MARK = "_ZN3tmf4port5ticksEv"  # tmf::port::ticks(), which the learner calls right before and after a training step
-
-
-class BenchError(Exception):
-    """Something that cannot be measured here."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +59,19 @@ class Cost:
 def kernels(
     experiment: Experiment, source: str, board: str, observer: Observer, optimization: str | None = None
 ) -> dict[str, Any]:
-    """Cost of a training step of each variant, beside the same with textbook kernels; flash and static RAM in bytes.
+    """Cost of a training step of each variant, beside the same with textbook kernels; flash, static RAM and stack in bytes.
 
     ``optimization`` replaces the board's own. Cycles are an estimate by the model of the core that the board has or
     stands for, time is theirs at its clock; both are absent where they cannot be had, and ``estimate`` says why.
-    Raises BenchError, FirmwareError, SpecError, LinkError.
+    Raises BoardError, BenchError, FirmwareError, SpecError, LinkError.
     """
-    facts = _counting_board(board)
+    facts = in_qemu(board)
     observer.stage(f"building firmware for {board}")
     ours = runner.build(experiment, source, board, Deviation(optimization))
     counter, estimate = _counter(facts)
     cost = measure(experiment, facts, ours, observer, counter)
-    figures: dict[str, Any] = {"board": board, "optimization": optimization, **_figures(cost, ours, facts)}
+    taken = _figures(experiment, cost, ours, facts, observer)
+    figures: dict[str, Any] = {"board": board, "optimization": optimization, **taken}
     lacking = {call.op.kind for call in graph.build(experiment.model, source).forward} - TEXTBOOK_OPS
     if lacking:
         observer.event(f"no textbook version of {', '.join(sorted(lacking))} to compare with")
@@ -83,13 +80,14 @@ def kernels(
         theirs = runner.build(experiment, source, board, Deviation(optimization, TEXTBOOK))
         plain = measure(experiment, facts, theirs, observer, counter)
         difference = float(np.abs(plain.weights - cost.weights).max())
-        figures[TEXTBOOK] = {**_figures(plain, theirs, facts), "weights_differ_by": difference}
+        taken = _figures(experiment, plain, theirs, facts, observer)
+        figures[TEXTBOOK] = {**taken, "weights_differ_by": difference}
     return {**figures, "clock_hz": None if facts.stands_for is None else facts.stands_for.clock_hz, "estimate": estimate}
 
 
 def instructions(experiment: Experiment, source: str, board: str, observer: Observer) -> dict[str, int]:
     """Exact instructions of one training step by variant, without cycles."""
-    facts = _counting_board(board)
+    facts = in_qemu(board)
     observer.stage(f"building firmware for {board}")
     return measure(experiment, facts, runner.build(experiment, source, board), observer).instructions
 
@@ -119,15 +117,17 @@ def measure(experiment: Experiment, board: Board, built: Firmware, observer: Obs
                 rate, clamp = strategy.global_learning_rate, strategy.output_clamp
                 phase = Phase(variant, SampleSet.SUPPORT, STEPS, 1, rate, clamp)
                 device.session.configure(Program.ADAPT, (phase,), 0, Dtype.F32)
-                ticks = []
+                repeats = []
                 for _ in range(REPEATS):
-                    ticks.append(_train(device.session, manifest, weights))
+                    repeats.append(_train(device.session, manifest, weights))
                     observer.advance()
-                counts[variant.name.lower()] = round(executed(min(ticks), board) / STEPS)
+                ticks = np.array(repeats)  # [repeats, stretches]
+                counts[variant.name.lower()] = round(executed(int(ticks.min(axis=0).sum()), board) / STEPS)
                 if counter is not None and listing is not None:
                     steps = executions.read(out)[-REPEATS * STEPS :]
-                    first = int(np.argmin(ticks)) * STEPS
-                    counted = executions.add(steps[first : first + STEPS])
+                    length = STEPS // ticks.shape[1]
+                    begins = [int(best) * STEPS + i * length for i, best in enumerate(ticks.argmin(axis=0))]
+                    counted = executions.add(step for begin in begins for step in steps[begin : begin + length])
                     _compare(counts[variant.name.lower()], sum(each.executed for each in counted.values()) / STEPS)
                     low, high = counter.cost(listing.instructions, counted)
                     estimates[variant.name.lower()] = (round(low / STEPS), round(high / STEPS))
@@ -140,25 +140,11 @@ def executed(ticks: int, board: Board) -> int:
     return round(ticks * 1e9 / board.ticks_per_second / _NANOSECONDS)
 
 
-def made_up(manifest: dict[str, Any], count: int) -> list[Example]:
-    """Grey levels that look random, and targets to match."""
-    size = int(np.prod(manifest["input_shape"]))
-    levels = (np.arange(count * size, dtype=np.uint32) * 2_654_435_761 >> 24).astype(np.uint8).reshape(count, size)
-    return [Example(np.full(manifest["target_size"], row[0] / 255, np.float32), row, 1 / 255) for row in levels]
-
-
 def _compare(by_timer: int, by_plugin: float) -> None:
     if abs(by_timer - by_plugin) > TOLERANCE:
         raise BenchError(
             f"a training step takes {by_timer:,} instructions by the timer, {by_plugin:,.1f} by the plugin's count"
         )
-
-
-def _counting_board(board: str) -> Board:
-    facts = boards.load(board)
-    if facts.kind != "qemu":
-        raise BenchError(f"board '{board}' has no instruction counter; choose one that runs in QEMU, such as mps2")
-    return facts
 
 
 def _counter(board: Board) -> tuple[Counter | None, str]:
@@ -176,7 +162,7 @@ def _counter(board: Board) -> tuple[Counter | None, str]:
     )
 
 
-def _figures(cost: Cost, built: Firmware, board: Board) -> dict[str, Any]:
+def _figures(experiment: Experiment, cost: Cost, built: Firmware, board: Board, observer: Observer) -> dict[str, Any]:
     found: dict[str, Any] = {"instructions_per_step": cost.instructions}
     if cost.cycles is not None and board.stands_for is not None:
         for i, end in enumerate(("low", "high")):
@@ -184,17 +170,22 @@ def _figures(cost: Cost, built: Firmware, board: Board) -> dict[str, Any]:
         for i, end in enumerate(("low", "high")):
             clock = board.stands_for.clock_hz
             found[f"us_{end}"] = {variant: round(both[i] * 1e6 / clock, 1) for variant, both in cost.cycles.items()}
-    return {**found, "flash_bytes": built.flash_bytes, "ram_bytes": built.ram_bytes}
+    observer.stage(f"stack on {board.name}")
+    depth = stack.deepest(experiment, built, board)
+    return {**found, "flash_bytes": built.flash_bytes, "ram_bytes": built.ram_bytes, "stack_bytes": depth}
 
 
-def _train(session: Session, manifest: dict[str, Any], weights: list[downlink.Segment]) -> int:
-    """Ticks of STEPS training steps, on the board's own samples or on grey levels made up here."""
+def _train(session: Session, manifest: dict[str, Any], weights: list[downlink.Segment]) -> list[int]:
+    """Ticks of STEPS training steps: all together on the board's own samples, one by one on grey levels made up here."""
     token = session.next_round()
     session.load(token, weights)
     session.train(token, Program.ADAPT, 1, 0, 0)
     if manifest["source"] != "streamed":
         time.sleep(QUIET_SECONDS)  # a question that arrives in the middle of a step adds its interrupts to it
-        return session.await_done(token, STEPS).ticks
-    ticks = [0]  # after each sample, for all of a large model's may be more than the counter holds
-    session.stream(token, made_up(manifest, STEPS), lambda progress: ticks.append(progress.ticks))
-    return sum((after - before) % (1 << 32) for before, after in pairwise(ticks))
+        return [session.await_done(token, STEPS).ticks]
+    # One at a time, for what comes in or goes out during a step adds its interrupts to it; and counted one by one, for all
+    # of a large model's may be more ticks than the counter holds.
+    ticks = [0]
+    for step, sample in enumerate(made_up(manifest, STEPS)):
+        ticks.append(session.sample(token, step, sample.targets, sample.inputs, sample.scale).ticks)
+    return [(after - before) % (1 << 32) for before, after in pairwise(ticks)]

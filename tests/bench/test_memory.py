@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from small_runs import Quiet, needs_qemu
 
-from tinymetafed import cli, memory
-from tinymetafed.kernel_cost import BenchError
+from tinymetafed import cli
+from tinymetafed.bench import BenchError, BoardCannotMeasure, memory, stack
 from tinymetafed_codegen import boards, generate, graph
 from tinymetafed_codegen.spec import Experiment
 
@@ -55,7 +55,7 @@ def _settled(experiment: Experiment, board: boards.Board) -> dict[str, Any]:
 
 
 def test_a_board_that_does_not_run_in_qemu_is_refused() -> None:
-    with pytest.raises(BenchError, match=r"'native' does not run in QEMU.*mps2"):
+    with pytest.raises(BoardCannotMeasure, match=r"'native' does not run in QEMU.*mps2"):
         memory.memory(memory.models([]), ["native"], Quiet())
 
 
@@ -69,7 +69,7 @@ def test_without_any_emulator_it_says_what_to_install(monkeypatch: pytest.Monkey
 @needs_qemu
 @pytest.mark.xdist_group("emulator-qemu")
 def test_a_stack_that_is_not_painted_is_no_measure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "PAINT", 0xC5C5C5C6)
+    monkeypatch.setattr(stack, "PAINT", 0xC5C5C5C6)
     with pytest.raises(BenchError, match="'mps2': its start-up does not paint the stack with 0xC5C5C5C6"):
         memory.memory(memory.models([])[:1], ["mps2"], Quiet())
 

@@ -1,0 +1,38 @@
+"""Measurements, what they have in common: which boards count and can be looked into, made-up samples, how they fail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinymetafed_codegen import boards
+from tinymetafed_codegen.boards import Board
+
+from ..link.messages import Example
+
+
+class BenchError(Exception):
+    """Something that cannot be measured here."""
+
+
+class BoardCannotMeasure(BenchError):
+    """A board that was asked for and does not run in QEMU; the text names those that do."""
+
+
+def in_qemu(board: str) -> Board:
+    """The facts of a board that runs in QEMU. Raises BoardError, BoardCannotMeasure."""
+    facts = boards.load(board)
+    if facts.kind != "qemu":
+        hint = ", ".join(name for name in boards.names() if boards.load(name).kind == "qemu")
+        raise BoardCannotMeasure(
+            f"board '{board}' does not run in QEMU, where instructions are counted and the stack is read; choose one of {hint}"
+        )
+    return facts
+
+
+def made_up(manifest: dict[str, Any], count: int) -> list[Example]:
+    """Grey levels that look random, and targets to match."""
+    size = int(np.prod(manifest["input_shape"]))
+    levels = (np.arange(count * size, dtype=np.uint32) * 2_654_435_761 >> 24).astype(np.uint8).reshape(count, size)
+    return [Example(np.full(manifest["target_size"], row[0] / 255, np.float32), row, 1 / 255) for row in levels]

@@ -1,0 +1,149 @@
+"""How fast the simulation trains on this machine, beside textbook kernels compiled for it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from tinymetafed_codegen import graph
+from tinymetafed_codegen.protocol import SampleSet
+from tinymetafed_codegen.spec import Experiment
+
+from .. import runner
+from ..learn import downlink
+from ..learn.strategies import open_strategy
+from ..learn.weights import Floats, global_tensors, initial, local_start
+from ..runner import Observer
+from ..simulator import BOARD, Batch, Simulator, Unit, Whose, build, units
+from . import jax_round, made_up
+from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS
+
+REPEATS = 100  # the fastest counts: whatever else the machine does only makes it slower
+SECONDS = 0.002  # that one of them takes at least: less than a busy machine lets a process run at a time
+
+
+def simulation(experiment: Experiment, source: str, unit: str | None, threads: int, observer: Observer) -> dict[str, Any]:
+    """Microseconds per client and training step of a round, its samples put into the lanes, all lanes and threads full.
+
+    ``unit`` names a vector unit of this machine (None: the one that simulations use). ``one_thread_us``: the same on one
+    thread, ``speedup`` of the threads over it as the clock saw it, ``speedup_idle`` as the processor time of all threads
+    together has it, of which a busy machine takes nothing away; None for one thread. ``single_us``: one client after the
+    other, ``textbook_us``: with textbook kernels, ``jax_us``: a round vmapped and compiled by JAX; None where they lack an op
+    or are not installed. Raises FirmwareError, SpecError.
+    """
+    observer.stage("compiling the simulation")
+    chosen = units()[unit] if unit else next(iter(units().values()))
+    manifest = runner.manifest_of(experiment, source, BOARD)
+    library = build(experiment, source, chosen)
+    trials = {"lanes": Trial(experiment, Simulator(library, manifest, chosen.lanes, 1))}
+    trials["single"] = Trial(experiment, Simulator(library, manifest, 1, 1))
+    if threads > 1:
+        trials["threads"] = Trial(experiment, Simulator(library, manifest, chosen.lanes, threads), trials["lanes"].clients)
+    lacking = {call.op.kind for call in graph.build(experiment.model, source).forward} - TEXTBOOK_OPS
+    if lacking:
+        observer.event(f"no textbook version of {', '.join(sorted(lacking))} to compare with")
+    else:
+        observer.stage("compiling textbook kernels")
+        plain = build(experiment, source, Unit(chosen.name, 1, chosen.flags), TEXTBOOK)
+        trials[TEXTBOOK] = Trial(experiment, Simulator(plain, manifest, 1, 1))
+    observer.stage("training steps", REPEATS)
+    for _ in range(REPEATS):
+        for trial in trials.values():  # in turn, so that what else the machine does disturbs all alike
+            trial.once()
+        observer.advance()
+    jax_us = _jax_us(experiment, source, trials["lanes"], observer)
+    one, all_ = trials["lanes"], trials.get("threads", trials["lanes"])
+    textbook = trials[TEXTBOOK].best if TEXTBOOK in trials else None
+    return {
+        "us_per_client_step": round(all_.best, 4),
+        "lanes": chosen.lanes,
+        "isa": chosen.name,
+        "threads": threads,
+        "one_thread_us": round(one.best, 4),
+        "speedup": round(one.best / all_.best, 2) if threads > 1 else None,
+        "speedup_idle": round(threads * one.best_cpu / all_.best_cpu, 2) if threads > 1 else None,
+        "single_us": round(trials["single"].best, 4),
+        "textbook_us": None if textbook is None else round(textbook, 4),
+        "ratio": None if textbook is None else round(textbook / all_.best, 2),
+        "jax_us": None if jax_us is None else round(jax_us, 4),
+    }
+
+
+def _jax_us(experiment: Experiment, source: str, trial: Trial, observer: Observer) -> float | None:
+    """The clients of a trial in JAX, on the threads that it takes by itself; None where that is not to be had."""
+    observer.stage("compiling JAX's round")
+    try:
+        net = graph.build(experiment.model, source)
+        train = jax_round.compile_round(net, trial.start(), trial.phases, trial.samples)
+    except jax_round.JaxError as error:
+        observer.event(str(error))
+        return None
+    observer.stage("JAX's rounds", REPEATS)
+    best = float("inf")
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        train()
+        best = min(best, time.perf_counter() - began)
+        observer.advance()
+    return best * 1e6 / trial.steps
+
+
+class Trial:
+    """Rounds of ``clients`` for each thread, as many as take a while unless given.
+
+    ``best``: microseconds per client-step of the fastest round so far; ``best_cpu``: of processor time, all threads together.
+    """
+
+    def __init__(self, experiment: Experiment, simulator: Simulator, clients: int | None = None) -> None:
+        strategy = open_strategy(experiment, simulator.manifest)
+        start = initial(simulator.manifest, experiment.run.seed, experiment.model.init)
+        self.received = downlink.decode(strategy.download(start), strategy.n_global)
+        self.phases = strategy.training()
+        self.simulator = simulator
+        self._model = experiment.model
+        self.clients = clients or simulator.lanes
+        self._prepare()
+        while clients is None and self.once() < SECONDS:
+            self.clients *= 2
+            self._prepare()
+
+    def _prepare(self) -> None:
+        clients = self.clients * self.simulator.threads
+        self.whose = Whose(1, range(clients), 0)
+        self.steps = clients * sum(phase.count * phase.passes for phase in self.phases)
+        self.samples = [_samples(self.simulator, clients, phase.count) for phase in self.phases]
+        nothing = np.empty((clients, 0), np.float32)
+        self._tests = Batch(nothing, nothing, 1.0)
+        self.best = self.best_cpu = float("inf")
+
+    def start(self) -> dict[str, Floats]:
+        """The weights that every client begins with, by tensor, in their shapes."""
+        manifest, model = self.simulator.manifest, self._model
+        start = local_start(manifest, model.local_start, model.local_start_scale)
+        for tensor in global_tensors(manifest):
+            values = self.received[tensor["offset"] : tensor["offset"] + tensor["size"]]
+            start[tensor["name"]] = values.reshape(tensor["shape"])
+        return start
+
+    def once(self) -> float:
+        """Seconds that one round took."""
+        began, worked = time.perf_counter(), time.process_time()
+        self.simulator.adapt(self.received, self.phases, self.samples, self.whose, self._tests)
+        took, work = time.perf_counter() - began, time.process_time() - worked
+        self.best = min(self.best, took * 1e6 / self.steps)
+        self.best_cpu = min(self.best_cpu, work * 1e6 / self.steps)
+        return took
+
+
+def _samples(simulator: Simulator, clients: int, count: int) -> Batch:
+    """Samples as the device has them: its own, or grey levels made up here."""
+    if simulator.manifest["source"] != "streamed":
+        return simulator.samples(1, range(clients), 0, SampleSet.SUPPORT, count)
+    rows = made_up(simulator.manifest, count)
+    inputs = np.stack([row.inputs for row in rows]) >> 3  # dark enough for any model to stay finite
+    targets = np.stack([row.targets for row in rows])
+    if simulator.manifest["class_target"]:
+        targets = np.arange(count, dtype=np.float32)[:, None] % simulator.manifest["output_size"]
+    return Batch(np.repeat(inputs[None], clients, 0), np.repeat(targets[None], clients, 0), rows[0].scale)

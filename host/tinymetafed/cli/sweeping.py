@@ -1,0 +1,67 @@
+"""Commands that run many simulations: sweep."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tinymetafed_codegen.emit import write_if_changed
+
+from .. import sweep as sweeps
+from ..progress import notes, watching
+from ..sweep import Row, table
+from .options import DataOption, JsonOption
+
+JobsOption = Annotated[int | None, typer.Option(min=1, max=1024, help="Runs at a time. [default: one per core]")]
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(help="Sweep file, for instance examples/sweeps/sine.toml.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder of its runs and tables. [default: runs/sweep-NAME]")
+    ] = None,
+    jobs: JobsOption = None,
+    data: DataOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Simulate an experiment over options and seeds on all cores, into one table; interrupted, the same command goes on.
+
+    tinymetafed sweep examples/sweeps/sine.toml
+    """
+    planned = sweeps.load(file)
+    folder = out or Path("runs") / f"sweep-{file.stem}"
+    diverged: dict[Path, str] = {}
+    try:
+        with watching() as watch:
+            diverged = sweeps.execute(planned, folder, jobs or os.cpu_count() or 1, data, watch)
+    except KeyboardInterrupt:
+        notes.print("What is finished is kept; the same command goes on.")
+        raise
+    finally:
+        if (folder / "runs").is_dir():
+            rows = sweeps.rows(planned, folder, diverged)
+            write_if_changed(folder / "table.csv", table.csv_text(rows))
+            write_if_changed(folder / "table.md", f"# {file.stem}\n\n{table.markdown(rows)}")
+    if json_:
+        print(json.dumps({"sweep": str(file), "folder": str(folder), "cells": [row.as_json() for row in rows]}))
+        return
+    _show(file.stem, rows)
+    Console().print(f"  {folder / 'table.md'}, {folder / 'table.csv'}", highlight=False, soft_wrap=True)
+
+
+def _show(title: str, rows: list[Row]) -> None:
+    shown = Table(title=f"{title}: {rows[0].metric} of unseen clients, bytes of a round on the wire", title_justify="left")
+    for heading in table.HEADINGS:
+        shown.add_column(heading, justify="right" if heading else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*table.cells(row))
+    console = Console()
+    console.print(shown)
+    for note in table.notes(rows):
+        console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,218 @@
+"""Spoken words as small spectrograms: the corpora's archives read, log-mel features computed once and kept in a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import wave
+import zipfile
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from tinymetafed_codegen.locate import user_cache
+
+from . import Bytes, DataError
+from .archives import Archive, downloaded, files, sha256_of
+
+BANDS, FRAMES = 32, 20  # of a spectrogram
+LOWEST_HZ = 60.0
+WINDOW_SECONDS, HOP_SECONDS = 0.032, 0.008
+RANGE_DB = 60.0  # below the loudest point of a recording; what is quieter is level 0
+SILENCE = 1e-3  # of the loudest frame's power: what is quieter before and after a word does not belong to it
+# Names the features in the cache: raise the last number when they are computed otherwise.
+RECIPE = f"{BANDS}x{FRAMES} {LOWEST_HZ} Hz {WINDOW_SECONDS}/{HOP_SECONDS} s {RANGE_DB} dB {SILENCE} 1"
+
+Waveform = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A data set of recorded words, and how to tell it from others.
+
+    ``path``: of a recording in the archive, with its word and speaker; ``layout`` the same in words. ``personal``: every
+    speaker says every word so often that one speaker can be a client. ``fault``: what tells another version apart, or "".
+    """
+
+    title: str
+    archive: Archive
+    layout: str
+    path: re.Pattern[str]
+    personal: bool
+    fault: Callable[[Recordings], str]
+
+
+def _fsdd_fault(found: Recordings) -> str:
+    known = "" if found.sha256 == FSDD_SHA256 else f"{len(found.levels)} recordings whose digest is {found.sha256}"
+    return known and f"{known}; version 1.0.10 has 3,000 of {FSDD_SHA256}"
+
+
+def _speech_commands_fault(found: Recordings) -> str:
+    words = set(found.words)
+    missing, unknown = (", ".join(sorted(some)) for some in (SPEECH_COMMANDS - words, words - SPEECH_COMMANDS))
+    return " and ".join(f"it {verb} {some}" for verb, some in (("lacks", missing), ("has also", unknown)) if some)
+
+
+# Of the recordings themselves: GitHub may pack a release's archive anew.
+FSDD_SHA256 = "faa529d78e35489b48f6b4f6502cea219732185b6c3b5af2a886b26df6f503fa"
+SPEECH_COMMANDS = {
+    *("backward", "bed", "bird", "cat", "dog", "down", "eight", "five", "follow", "forward", "four", "go", "happy", "house"),
+    *("learn", "left", "marvin", "nine", "no", "off", "on", "one", "right", "seven", "sheila", "six", "stop", "three", "tree"),
+    *("two", "up", "visual", "wow", "yes", "zero"),
+}
+CORPORA = {
+    "fsdd": Corpus(
+        "Free Spoken Digit Dataset",
+        Archive(
+            "free-spoken-digit-dataset-1.0.10.zip",
+            "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip",
+            aliases=("fsdd_recordings.zip", "v1.0.10.zip"),
+        ),
+        "DIGIT_SPEAKER_INDEX.wav",
+        re.compile(r"(?:.*/)?(?P<word>\d)_(?P<speaker>[^_/]+)_\d+\.wav"),
+        True,
+        _fsdd_fault,
+    ),
+    "speech_commands": Corpus(
+        "Speech Commands",
+        Archive("speech_commands_v0.02.tar.gz", "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"),
+        "WORD/SPEAKER_nohash_INDEX.wav",
+        re.compile(r"(?:.*/)?(?P<word>[a-z]+)/(?P<speaker>[0-9a-f]+)_nohash_\d+\.wav"),
+        False,
+        _speech_commands_fault,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """``levels`` uint8 [n, 32, 20], of the word ``words[word[i]]`` said by ``speakers[speaker[i]]``; names are sorted.
+
+    ``sha256``: over names and contents of the recordings, however they were packed.
+    """
+
+    levels: Bytes
+    word: Indices
+    speaker: Indices
+    words: tuple[str, ...]
+    speakers: tuple[str, ...]
+    sha256: str
+
+
+def read_recordings(corpus: Corpus, data: Path | None) -> Recordings:
+    """All recordings of a corpus from ``data``, its archive or a folder with it; None: downloaded once.
+
+    Raises DataError where the archive is missing, damaged or another one; a version that is not known is taken only
+    where ``data`` names the file itself.
+    """
+    path = data or downloaded(corpus.archive)
+    if path.is_dir():
+        path = corpus.archive.within(path) or _absent(corpus, path)
+    recordings = _recordings(corpus, path)
+    if path != data and (fault := corpus.fault(recordings)):
+        raise DataError(
+            f"{path}: another version of the {corpus.title}: {fault}; get {corpus.archive.url}, or name this very file with "
+            "--data to use it all the same"
+        )
+    return recordings
+
+
+def _absent(corpus: Corpus, folder: Path) -> NoReturn:
+    raise DataError(
+        f"{folder}: no {corpus.archive.name} here; get it from {corpus.archive.url}, put it into this folder unopened, or give "
+        "its own path with --data"
+    )
+
+
+def _recordings(corpus: Corpus, path: Path) -> Recordings:
+    """From the cache, which is made of the archive where it is missing or damaged."""
+    key = hashlib.sha256(f"{RECIPE} {sha256_of(path)}".encode()).hexdigest()
+    kept = user_cache() / "features" / f"{corpus.archive.name}-{key[:16]}.npz"
+    with suppress(OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile), np.load(kept) as arrays:
+        names = {name: tuple(arrays[name].tolist()) for name in ("words", "speakers")}
+        return Recordings(arrays["levels"], arrays["word"], arrays["speaker"], **names, sha256=str(arrays["sha256"]))
+    made = _read(corpus, path)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=kept.parent, suffix=".new", delete=False) as file:
+        np.savez(file, **vars(made))
+    Path(file.name).replace(kept)  # whole or not at all, whoever else is doing the same
+    return made
+
+
+def _read(corpus: Corpus, path: Path) -> Recordings:
+    found: dict[tuple[str, str, str], tuple[str, Bytes]] = {}
+    for name, content in files(path, corpus.archive.url):
+        if match := corpus.path.fullmatch(name):
+            key = match["word"], match["speaker"], Path(name).name
+            found[key] = hashlib.sha256(content).hexdigest(), log_mel(*_sound(path, name, content))
+    if not found:
+        raise DataError(f"{path}: another data set; the {corpus.title} has {corpus.layout} (see {corpus.archive.url})")
+    words, speakers = (tuple(sorted({key[i] for key in found})) for i in (0, 1))
+    keys = sorted(found)
+    return Recordings(
+        np.stack([found[key][1] for key in keys]),
+        np.array([words.index(word) for word, _, _ in keys]),
+        np.array([speakers.index(speaker) for _, speaker, _ in keys]),
+        words,
+        speakers,
+        hashlib.sha256("".join(f"{'/'.join(key)} {found[key][0]}\n" for key in keys).encode()).hexdigest(),
+    )
+
+
+def _sound(path: Path, name: str, content: bytes) -> tuple[Waveform, int]:
+    """Samples between -1 and 1 and their rate in Hz."""
+    try:
+        with wave.open(io.BytesIO(content)) as file:
+            layout, rate, data = (
+                (file.getnchannels(), file.getsampwidth()),
+                file.getframerate(),
+                file.readframes(file.getnframes()),
+            )
+    except (wave.Error, EOFError) as error:
+        raise DataError(f"{path}: {name} is not a readable WAV file ({error})") from None
+    if layout != (1, 2) or len(data) < 2:
+        raise DataError(f"{path}: {name} has {layout[0]} channel(s) of {8 * layout[1]} bits, expected 16-bit mono with sound")
+    return np.frombuffer(data[: len(data) // 2 * 2], "<i2") / 32768, rate
+
+
+def log_mel(sound: Waveform, rate: int) -> Bytes:
+    """A word's spectrogram, uint8 [32, 20]: bands over the mel scale up to half the ``rate``, low ones first; levels in dB.
+
+    The word alone, without the silence around it, is stretched to 20 frames, its loudest point is 255 and 60 dB less is 0.
+    """
+    window, hop = round(WINDOW_SECONDS * rate), round(HOP_SECONDS * rate)
+    framed = sliding_window_view(np.pad(sound, (window // 2, window // 2 + hop)), window)[::hop]
+    power = np.abs(np.fft.rfft(framed * np.hanning(window))) ** 2
+    # Not by BLAS: its threads take longer than the sums, and its order of summation is the machine's.
+    mel = np.einsum("fk,bk->fb", power, mel_filters(rate, window)) + np.finfo(np.float32).tiny
+    loudness = mel.sum(axis=1)
+    heard = np.flatnonzero(loudness > SILENCE * loudness.max())
+    decibels = 10 * np.log10(mel[heard[0] : heard[-1] + 1])
+    # Each new frame is the mean of the old ones that it covers, in parts of a frame.
+    stretched = np.repeat(decibels, FRAMES, axis=0).reshape(FRAMES, len(decibels), BANDS).mean(axis=1).T
+    levels: Bytes = np.rint(255 * np.clip((stretched - stretched.max()) / RANGE_DB + 1, 0, 1)).astype(np.uint8)
+    return levels
+
+
+@cache
+def mel_filters(rate: int, window: int) -> NDArray[np.float64]:
+    """Triangles over a window's spectrum, [32, window // 2 + 1], evenly spaced on O'Shaughnessy's mel scale."""
+
+    def mel(hertz: Any) -> Waveform:
+        return np.asarray(2595 * np.log10(1 + np.asarray(hertz) / 700))
+
+    edges = np.linspace(mel(LOWEST_HZ), mel(rate / 2), BANDS + 2)[:, None]
+    at = mel(np.fft.rfftfreq(window, 1 / rate))
+    rising, falling = (at - edges[:-2]) / (edges[1:-1] - edges[:-2]), (edges[2:] - at) / (edges[2:] - edges[1:-1])
+    return np.asarray(np.maximum(0, np.minimum(rising, falling)))

@@ -1,0 +1,39 @@
+"""JAX's round is the same training: its weights are ours, up to the order of sums."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_runs import OMNIGLOT, SINE, omniglot, sine
+
+from tinymetafed.bench import jax_round, simulation_cost
+from tinymetafed.learn.delta import Sparse
+from tinymetafed.learn.weights import global_tensors
+from tinymetafed.simulator import Upload, open_simulator
+from tinymetafed_codegen import graph
+from tinymetafed_codegen.protocol import Dtype, Selection
+from tinymetafed_codegen.spec import Experiment
+
+
+@pytest.mark.usefixtures("built_once")
+@pytest.mark.parametrize(("experiment", "source"), [(sine(), str(SINE)), (omniglot(), str(OMNIGLOT))], ids=["sine", "omniglot"])
+def test_jax_trains_to_the_same_weights(experiment: Experiment, source: str) -> None:
+    pytest.importorskip("jax", reason="JAX is not installed")
+    trial = simulation_cost.Trial(experiment, open_simulator(experiment, source, 1))
+    start = trial.start()
+    trained = jax_round.compile_round(graph.build(experiment.model), start, trial.phases, trial.samples)()
+    n = len(trial.received)
+    upload = Upload(n, Dtype.F32, Selection.GLOBAL)
+    updates, _ = trial.simulator.federate(trial.received, trial.phases, trial.samples, trial.whose, upload, streamed=False)
+    for client, update in enumerate(updates):
+        assert isinstance(update, Sparse)
+        for tensor in global_tensors(trial.simulator.manifest):
+            ours = update.values[tensor["offset"] : tensor["offset"] + tensor["size"]]
+            theirs = np.asarray(trained[tensor["name"]][client]) - start[tensor["name"]]
+            np.testing.assert_allclose(ours, theirs.ravel(), atol=2e-5)
+
+
+def test_what_jax_does_not_train_is_said() -> None:
+    experiment = sine("model.layers=[{op='dense',units=4,activation='tanh'},{op='dense',units=1,local=true}]")
+    with pytest.raises(jax_round.JaxError, match=r"not installed|no JAX version of tanh"):
+        jax_round.compile_round(graph.build(experiment.model), {}, (), ())
