@@ -16,7 +16,7 @@ from ..learn import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, global_tensors, initial, local_start
 from ..runner import Observer
-from ..simulator import BOARD, Batch, Simulator, Unit, build, units
+from ..simulator import BOARD, Batch, Simulator, Unit, Whose, build, units
 from . import BenchError, jax_round, made_up
 from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS
 
@@ -113,6 +113,7 @@ class Trial:
 
     def _prepare(self) -> None:
         clients = self.clients * self.simulator.threads
+        self.whose = Whose(1, range(clients), 0)
         self.steps = clients * sum(phase.count * phase.passes for phase in self.phases)
         self.samples = [_samples(self.simulator, clients, phase.count) for phase in self.phases]
         nothing = np.empty((clients, 0), np.float32)
@@ -131,7 +132,7 @@ class Trial:
     def once(self) -> float:
         """Seconds that one round took."""
         began, worked = time.perf_counter(), time.process_time()
-        self.simulator.adapt(self.received, self.phases, self.samples, self._tests)
+        self.simulator.adapt(self.received, self.phases, self.samples, self.whose, self._tests)
         took, work = time.perf_counter() - began, time.process_time() - worked
         self.best = min(self.best, took * 1e6 / self.steps)
         self.best_cpu = min(self.best_cpu, work * 1e6 / self.steps)
