@@ -22,8 +22,8 @@ lint: setup  ## style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: setup  ## exact cost of the generated kernels on the emulated Cortex-M4F
-	$(BIN)/tinymetafed bench kernels examples/sine.toml --board mps2
+bench: setup  ## measures all that docs/costs.md tells, and writes it; takes many minutes
+	$(BIN)/tinymetafed bench all -o docs
 
 DATA ?=
 
