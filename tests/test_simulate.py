@@ -22,7 +22,7 @@ from tinymetafed.learn.delta import Sparse
 from tinymetafed.learn.tasks import Samples
 from tinymetafed.learn.weights import initial
 from tinymetafed.link.errors import TrainingFailed
-from tinymetafed.simulator import Batch, Simulator
+from tinymetafed.simulator import Batch, Simulator, Upload
 from tinymetafed.store import RunData, StoreError, read_run
 from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.spec import Experiment, SpecError, parse
@@ -68,6 +68,14 @@ def test_sine_is_the_same_on_devices(uplink: str, down: str, url: str, clients: 
     same(*both(runner.set_up(experiment, str(SINE), None), tmp_path, url))
 
 
+@pytest.mark.parametrize("selection", ["global", "layer", "random"])
+@pytest.mark.parametrize("uplink", ["f32", "f16", "i8"])
+def test_every_selection_is_the_same_on_devices(selection: str, uplink: str, tmp_path: Path) -> None:
+    chosen = (f"strategy.selection={selection}", f"strategy.uplink={uplink}")
+    experiment = sine(*chosen, "run.rounds=2", "run.devices_per_round=3", "evaluation.every=0", "evaluation.tasks=2")
+    same(*both(runner.set_up(experiment, str(SINE), None), tmp_path, "native:1"))
+
+
 @needs_data
 def test_omniglot_is_the_same_on_devices(tmp_path: Path) -> None:
     experiment = omniglot(*SHORT, "run.rounds=3", "evaluation.every=0", "run.devices_per_round=2", "evaluation.tasks=3")
@@ -84,7 +92,8 @@ def round_of(experiment: Experiment, simulation: Simulator, clients: int) -> tup
     received = downlink.decode(strategy.download(weights), strategy.n_global)
     phases = strategy.training()
     samples = [simulation.samples(3, range(clients), 5, SampleSet(phase.sample_set), phase.count) for phase in phases]
-    updates, _ = simulation.federate(received, phases, samples, strategy.top_k, strategy.uplink, streamed=False)
+    upload = Upload(strategy.top_k, strategy.uplink, strategy.selection, 3, range(clients), 5)
+    updates, _ = simulation.federate(received, phases, samples, upload, streamed=False)
     test = simulation.samples(3, range(clients), 0, SampleSet.ADAPT, 7)
     faults, before, after = simulation.adapt(received, phases, samples, test)
     assert set(faults) == {Status.OK} and (before != after).any()
@@ -126,9 +135,10 @@ def test_one_clients_nan_stays_in_its_lane() -> None:
     received = downlink.decode(strategy.download(initial(simulation.manifest, 1, "glorot")), strategy.n_global)
     phases = strategy.training()
     samples = [simulation.samples(1, range(5), 0, SampleSet(phase.sample_set), phase.count) for phase in phases]
-    whole, _ = simulation.federate(received, phases, samples, strategy.top_k, strategy.uplink, streamed=False)
+    upload = Upload(strategy.top_k, strategy.uplink, strategy.selection, 1, range(5), 0)
+    whole, _ = simulation.federate(received, phases, samples, upload, streamed=False)
     samples[0].targets[2, 3] = np.nan
-    spoilt, _ = simulation.federate(received, phases, samples, strategy.top_k, strategy.uplink, streamed=False)
+    spoilt, _ = simulation.federate(received, phases, samples, upload, streamed=False)
     assert spoilt[2] == Status.NOT_FINITE
     for i in (0, 1, 3, 4):
         one, other = whole[i], spoilt[i]

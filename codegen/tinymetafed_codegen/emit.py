@@ -161,6 +161,7 @@ def model_header(design: Design, command: str) -> str:
             for p in net.parameters
         ],
         global_ends=", ".join(str(p.offset + p.parameter.size) for p in net.parameters if not p.op.local),
+        layer_ends=", ".join(map(str, net.layer_ends)),
         downlink=cpp_constant(design.downlink.name),
         slots=[
             {

@@ -132,6 +132,11 @@ class Graph:
         return sum(p.parameter.size for p in self.parameters if not p.op.local)
 
     @property
+    def layer_ends(self) -> list[int]:
+        """Where each shared layer ends in the weight vector, its kernel and bias together."""
+        return list({p.op.name: p.offset + p.parameter.size for p in self.parameters if not p.op.local}.values())
+
+    @property
     def n_local(self) -> int:
         """Weights that never leave a device."""
         return sum(p.parameter.size for p in self.parameters if p.op.local)

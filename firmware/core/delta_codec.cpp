@@ -45,9 +45,10 @@ uint8_t Planner::best() {
   return gaps_ + entries_ < rice_bits_[best] ? kBitmap : best;
 }
 
-Status Format::set(uint8_t code, float largest) {
+Status Format::set(uint8_t code, uint32_t magnitude) {
   constexpr float kSmallestNormal = 0x1p-126f;
-  if (magnitude_bits(largest) >= kInfiniteMagnitude) return Status::kNotFinite;
+  if (magnitude >= kInfiniteMagnitude) return Status::kNotFinite;
+  const float largest = bits_of<float>(magnitude);
   dtype = static_cast<protocol::Dtype>(code);
   scale = 0;
   switch (dtype) {

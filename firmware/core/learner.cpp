@@ -9,6 +9,7 @@
 namespace tmf {
 
 using protocol::Dtype;
+using protocol::Selection;
 using protocol::State;
 
 namespace {
@@ -60,6 +61,9 @@ bool equal(const protocol::Phase& a, const protocol::Phase& b) {
 Status Learner::configure(const protocol::Configure& message) {
   if (message.program > static_cast<uint8_t>(protocol::Program::kAdapt)) return Status::kBadValue;
   if (message.top_k > model::kGlobalCount || message.uplink > static_cast<uint8_t>(Dtype::kI8)) return Status::kBadValue;
+  if (message.selection > static_cast<uint8_t>(Selection::kRandom)) return Status::kBadValue;
+  const Selection selection = static_cast<Selection>(message.selection);
+  if (selection == Selection::kLayer && message.top_k > 0 && message.top_k < kLayers) return Status::kBadValue;
   uint64_t steps = 0;
   for (const protocol::Phase& phase : message.phases) {
     if (phase.passes == 0) break;
@@ -77,7 +81,8 @@ Status Learner::configure(const protocol::Configure& message) {
     for (Recipe& recipe : recipes_) recipe.ready = false;
   }
   Recipe& recipe = recipes_[message.program];
-  bool unchanged = recipe.ready && recipe.top_k == message.top_k && recipe.uplink == message.uplink;
+  bool unchanged = recipe.ready && recipe.top_k == message.top_k && recipe.uplink == message.uplink &&
+                   recipe.selection == selection;
   for (uint32_t i = 0; i < protocol::kMaxPhases; ++i)
     unchanged = unchanged && equal(recipe.phases[i], message.phases[i]);
   if (unchanged) return Status::kOk;
@@ -85,6 +90,7 @@ Status Learner::configure(const protocol::Configure& message) {
   for (uint32_t i = 0; i < protocol::kMaxPhases; ++i) recipe.phases[i] = message.phases[i];
   recipe.top_k = message.top_k;
   recipe.uplink = message.uplink;
+  recipe.selection = selection;
   recipe.ready = true;
   return Status::kOk;
 }
@@ -111,7 +117,7 @@ Status Learner::load(const protocol::Load& message) {
     step_ = 0;
     ticks_ = 0;
     fault_ = Status::kOk;
-    delta_ = DeltaEncoder();  // nobody can pull an earlier round's entries as this one's
+    delta_ = Encoder();  // nobody can pull an earlier round's entries as this one's
   }
   received_.take(message, parameters_);
   loaded_ = message.offset + static_cast<uint32_t>(count);
@@ -196,8 +202,10 @@ void Learner::finish() {
   fault_ = Status::kOk;
   for (const float weight : parameters_)
     if (!is_finite(weight)) fault_ = Status::kNotFinite;
-  if (fault_ == Status::kOk && recipe_->top_k > 0)
-    fault_ = delta_.freeze(change(), model::kGlobalCount, recipe_->top_k, recipe_->uplink, arena_.histogram);
+  if (fault_ == Status::kOk && recipe_->top_k > 0) {
+    const Choice choice = {recipe_->selection, seed_, client_, draw_};
+    fault_ = delta_.freeze(change(), model::kLayerEnds, recipe_->top_k, choice, recipe_->uplink, arena_.histogram);
+  }
   state_ = fault_ == Status::kOk ? State::kDone : State::kFailed;
 }
 

@@ -40,7 +40,10 @@ class Learner {
   void clear_detail() { detail_ = 0; }
 
  private:
+  static constexpr uint32_t kLayers = sizeof model::kLayerEnds / sizeof model::kLayerEnds[0];
+
   using Downlink = Received<model::kDownlink, model::kGlobalEnds>;
+  using Encoder = DeltaEncoder<kLayers>;
 
   // The change of the global part since it was received.
   struct Change {
@@ -53,6 +56,7 @@ class Learner {
     protocol::Phase phases[protocol::kMaxPhases] = {};
     uint32_t top_k = 0;
     uint8_t uplink = 0;  // Dtype
+    protocol::Selection selection = protocol::Selection::kGlobal;
     bool ready = false;
   };
 
@@ -85,7 +89,7 @@ class Learner {
   uint32_t phase_end_ = 0;    // first step after it
   uint32_t step_ = 0;
   uint32_t ticks_ = 0;
-  DeltaEncoder delta_;
+  Encoder delta_;
 
   float parameters_[model::kStateCount] = {};
   Downlink received_;

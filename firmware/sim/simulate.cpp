@@ -46,6 +46,10 @@ struct Work {
 struct Updates {
   uint32_t top_k;
   uint32_t uplink;         // Dtype
+  uint32_t selection;      // Selection
+  uint32_t seed;
+  uint32_t draw;
+  const uint32_t* clients;  // [clients], their numbers
   int64_t* indices;        // [clients][top_k]
   float* values;           // [clients][top_k], as the host reads them
   uint32_t* chunks;        // [clients], messages
@@ -204,9 +208,11 @@ class Group {
   Status send_one(const Updates& updates, uint32_t client) {
     const auto change = [this](uint32_t i) { return desk_.change[i]; };
     uint32_t histogram[model::kHistogramBins];
-    DeltaEncoder encoder;
+    DeltaEncoder<sizeof model::kLayerEnds / sizeof model::kLayerEnds[0]> encoder;
+    const Choice choice = {static_cast<protocol::Selection>(updates.selection), updates.seed, updates.clients[client],
+                           updates.draw};
     const Status frozen =
-        encoder.freeze(change, model::kGlobalCount, updates.top_k, static_cast<uint8_t>(updates.uplink), histogram);
+        encoder.freeze(change, model::kLayerEnds, updates.top_k, choice, static_cast<uint8_t>(updates.uplink), histogram);
     if (frozen != Status::kOk) return frozen;
     uint8_t frame[board::kReceiveWindow];
     uint8_t* const data = frame + protocol::kFrameHeaderBytes + protocol::Delta::kFixedSize;

@@ -23,7 +23,7 @@ from .link.errors import TrainingFailed
 from .link.exchange import Traffic
 from .link.frame import encode
 from .link.messages import load_bytes
-from .simulator import BOARD, Batch, Simulator, Wire
+from .simulator import BOARD, Batch, Simulator, Upload, Wire
 
 _LONGEST_RUN = 254  # without a zero, under one COBS code
 URL = "simulation"  # in the journal, where a device's name stands
@@ -54,9 +54,8 @@ class SimulatedClients:
         download = strategy.download(weights)
         received = downlink.decode(download, strategy.n_global)
         samples = self._samples(clients, round_, phases)
-        outcomes, wire = self._simulator.federate(
-            received, phases, samples, strategy.top_k, strategy.uplink, streamed=self._streams
-        )
+        upload = Upload(strategy.top_k, strategy.uplink, strategy.selection, self._seed, clients, round_)
+        outcomes, wire = self._simulator.federate(received, phases, samples, upload, streamed=self._streams)
         served = []
         for client, outcome in zip(clients, outcomes, strict=True):
             if isinstance(outcome, Status):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tinymetafed_codegen import boards, generate
 from tinymetafed_codegen.locate import root
-from tinymetafed_codegen.protocol import Phase, SampleSet, Status
+from tinymetafed_codegen.protocol import Phase, SampleSet, Selection, Status
 from tinymetafed_codegen.spec import Experiment, FolderTask, SpecError
 
 from .firmware import SHOWN_LINES, FirmwareError, build_root, require_tools
@@ -153,6 +153,10 @@ class _Updates(ctypes.Structure):
     _fields_ = (
         ("top_k", _U32),
         ("uplink", _U32),
+        ("selection", _U32),
+        ("seed", _U32),
+        ("draw", _U32),
+        ("clients", _POINTER),
         ("indices", _POINTER),
         ("values", _POINTER),
         ("chunks", _POINTER),
@@ -211,6 +215,18 @@ class Wire:
     sample_bytes: int
 
 
+@dataclass(frozen=True)
+class Upload:
+    """Which entries of each client's update travel, how many, as which Dtype; seed, clients and draw as in Train."""
+
+    top_k: int
+    uplink: int
+    selection: Selection
+    seed: int
+    clients: Sequence[int]
+    draw: int
+
+
 class Simulator:
     """A compiled experiment; one thread at a time calls its methods."""
 
@@ -233,14 +249,16 @@ class Simulator:
         return Batch(inputs, targets, 1.0)
 
     def federate(
-        self, received: Floats, phases: Sequence[Phase], samples: Sequence[Batch], top_k: int, uplink: int, *, streamed: bool
+        self, received: Floats, phases: Sequence[Phase], samples: Sequence[Batch], upload: Upload, *, streamed: bool
     ) -> tuple[list[Sparse | Status], Wire]:
         """Every client's update, or why there is none; ``streamed``: count the samples' bytes too."""
-        n = len(samples[0].inputs)
+        n, top_k = len(samples[0].inputs), upload.top_k
+        numbers = np.array(upload.clients, np.uint32)
         indices, values = np.empty((n, top_k), np.int64), np.empty((n, top_k), np.float32)
         counts = np.zeros((3, n), np.uint32)
         places = [counts[i].ctypes.data for i in range(3 if streamed else 2)]
-        updates = _Updates(top_k, uplink, indices.ctypes.data, values.ctypes.data, *places)
+        key = (upload.selection, upload.seed, upload.draw, numbers.ctypes.data)
+        updates = _Updates(top_k, upload.uplink, *key, indices.ctypes.data, values.ctypes.data, *places)
         faults = self._call(self._library.federate, received, phases, samples, n, updates)
         outcomes: list[Sparse | Status] = [
             Sparse(indices[i], values[i]) if fault == Status.OK else fault for i, fault in enumerate(faults)

@@ -26,7 +26,7 @@ from tinymetafed.link.launch import Device, DeviceUrlError, launch, parse
 from tinymetafed.link.session import Session
 from tinymetafed_codegen import boards, generate, graph, protocol, spec
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.protocol import Dtype, Program, Status
+from tinymetafed_codegen.protocol import Dtype, Program, Selection, Status
 from tinymetafed_codegen.spec import Experiment
 
 Floats = npt.NDArray[np.float32]
@@ -160,10 +160,10 @@ class Board:
         self.session.session = int.from_bytes(os.urandom(4), "little")
         self.held = None
 
-    def configure(self, top_k: int = 0, uplink: Dtype = Dtype.F32) -> None:
+    def configure(self, top_k: int = 0, uplink: Dtype = Dtype.F32, selection: Selection = Selection.GLOBAL) -> None:
         """Both programs, as a run configures them; ``top_k`` 0: the strategy's own."""
         k = top_k or self.strategy.top_k
-        self.session.configure(Program.TRAIN, self.strategy.training(), k, uplink)
+        self.session.configure(Program.TRAIN, self.strategy.training(), k, uplink, selection)
         self.session.configure(Program.ADAPT, self.strategy.adaptation(4), 0, uplink)
 
     def weights(self, seed: int = 0) -> Floats:

@@ -122,7 +122,7 @@ PLANTED = [
         "",
         "I4",
     ),
-    Planted("a delta outlives its round", "sine", "learner.cpp", "delta_ = DeltaEncoder();", "", "I7"),
+    Planted("a delta outlives its round", "sine", "learner.cpp", "delta_ = Encoder();", "", "I7"),
     Planted(
         "a recipe changes while it runs",
         "sine",

@@ -30,6 +30,7 @@ constexpr uint32_t kDense3Kernel = 1120;  // [32, 1], local
 constexpr uint32_t kDense3Bias = 1152;  // [1], local
 constexpr bool kSumsGradients = false;  // whether there is a step_gradient
 inline constexpr uint32_t kGlobalEnds[] = { 32, 64, 1088, 1120 };  // where each global tensor ends
+inline constexpr uint32_t kLayerEnds[] = { 64, 1120 };  // where each global layer ends, its kernel and bias together
 
 // How the global weights travel down, and are kept to take the delta from.
 constexpr protocol::Dtype kDownlink = protocol::Dtype::kF16;

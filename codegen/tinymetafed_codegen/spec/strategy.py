@@ -17,6 +17,7 @@ class SharingSpec(Section):
     partial: ClassVar[bool] = False  # whether layers that are ``local`` stay on their device
     gradient: ClassVar[bool] = False  # whether a device returns one gradient of the weights that it received
     top_p: Annotated[float, Field(gt=0, le=100)] = 100
+    selection: Literal["global", "layer", "random"] = "global"
     uplink: ValueType = "f32"
     downlink: ValueType = "f32"
     schedule: Literal["constant", "linear", "cosine", "sgdr"] = "linear"

@@ -12,6 +12,7 @@ TASK_TITLES = {
     "sine": "Sine waves",
     "omniglot": "Omniglot characters",
     "keywords": "Spoken words",
+    "presence": "Presence in rooms",
     "folder": "Your own data",
 }
 
