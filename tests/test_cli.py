@@ -143,6 +143,19 @@ def test_new_says_what_comes_next_and_touches_nothing_that_is_there(command: Com
     assert [path.name for path in Path().iterdir()] == ["my gestures"]
 
 
+def test_where_no_folder_can_be_nothing_is_written(command: Command) -> None:
+    Path("taken").write_text("a file")
+    for refused, name in (
+        (command("new", "taken/gestures"), "taken/gestures: cannot be made: Not a directory"),
+        (command("new", "missing/gestures"), "missing/gestures: cannot be made: No such file or directory"),
+        (command("codegen", SINE, "--board", "mps2", "-o", "taken"), "--output taken: cannot be a folder of generated files"),
+        (command("bench", "all", "-o", "missing"), "--output missing: no such folder"),
+        (command("bench", "memory", "--board", "native"), "board 'native' does not run in QEMU"),
+    ):
+        assert (refused.code, refused.out) == (cli.WRONG_USAGE, "") and name in refused.error and "Errno" not in refused.error
+    assert [path.name for path in Path().iterdir()] == ["taken"]
+
+
 # --- What a run leaves ---
 
 

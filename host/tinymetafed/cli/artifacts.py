@@ -19,7 +19,7 @@ from .. import report as report_page
 from ..link import monitor
 from ..link.transport import DEFAULT_BAUD
 from ..progress import notes
-from .options import ExperimentArgument, JsonOption, SetOption
+from .options import ExperimentArgument, JsonOption, SetOption, UsageError
 
 
 def report(
@@ -83,7 +83,12 @@ def codegen(
 
     tinymetafed codegen examples/sine.toml --board mps2 -o build/sine --explain
     """
-    design, changed = codegen_command.run(experiment, board, output, set_ or ())
+    try:
+        design, changed = codegen_command.run(experiment, board, output, set_ or ())
+    except OSError as error:
+        raise UsageError(
+            f"--output {output}: cannot be a folder of generated files: {error.strerror}; name one that you may write to"
+        ) from None
     if json_:
         print(json.dumps(design.manifest))
         return
