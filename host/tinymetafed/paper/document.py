@@ -189,7 +189,7 @@ def _shots(cases: Mapping[str, Measured]) -> list[tuple[str, str, list[str]]]:
 
 def curve(result: Mapping[str, Any]) -> dict[int, float]:
     """A run's accuracy by samples per class."""
-    return dict(zip(result["showcase"]["d"], result["showcase"]["accuracy"], strict=True))
+    return dict(zip(result["d_curve"]["d"], result["d_curve"]["mean"], strict=True))
 
 
 def _price(row: Row, base: Row | None) -> tuple[str, str, str, str]:
