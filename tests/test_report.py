@@ -114,7 +114,9 @@ def write_run(
     return folder
 
 
-def result(experiment: str, showcase: dict[str, Any], metric: str, before: float, after: float) -> dict[str, Any]:
+def result(experiment: str, example: dict[str, Any] | None, metric: str, before: float, after: float) -> dict[str, Any]:
+    curve = {"d": [0, 1, 8], "mean": [before, (before + after) / 2, after], "ci95": [0.01, 0.02, 0.01]}
+    samples = "labelled samples per class" if metric == "accuracy" else "labelled samples"
     return {
         "rounds": 40,
         "weights_sha256": "ab" * 32,
@@ -135,7 +137,8 @@ def result(experiment: str, showcase: dict[str, Any], metric: str, before: float
         "versions": {"tinymetafed": "9.8.7"},
         "seed": 3,
         "task": tomllib.loads(experiment)["task"]["kind"],
-        "showcase": showcase,
+        "d_curve": {"metric": metric, "samples": samples, **curve, "n_tasks": 100, "n_clients": 100},
+        "example": example,
         "instructions_per_step": {"full": 12345},
     }
 
@@ -143,20 +146,18 @@ def result(experiment: str, showcase: dict[str, Any], metric: str, before: float
 def sine_result() -> dict[str, Any]:
     x = [-5.0, -2.5, 0.0, 2.5, 5.0]
     curves: dict[str, Any] = {"truth": [1, -2, 0, 2, -1], "before": [0, 0, 0, 0, 0], "after": [1, -2, 0.5, 2, -1]}
-    showcase = {
+    example = {
         "client": "y = 2.00 sin(x + 1.00)",
         "x": x,
         **curves,
         "samples_x": [-1.0, 3.0],
         "samples_y": [-0.5, 1.5],
     }
-    return result(SINE, showcase, "mse", 4.5, 0.25)
+    return result(SINE, example, "mse", 4.5, 0.25)
 
 
 def omniglot_result() -> dict[str, Any]:
-    curve = {"d": [0, 1, 8], "accuracy": [0.2, 0.7, 0.92], "ci95": [0.01, 0.02, 0.01]}
-    showcase = {"samples": "labelled samples per class", **curve, "n_tasks": 100, "n_clients": 100}
-    return result(OMNIGLOT, showcase, "accuracy", 0.2, 0.925)
+    return result(OMNIGLOT, None, "accuracy", 0.2, 0.925)
 
 
 @pytest.fixture
@@ -229,7 +230,7 @@ def test_few_files_are_many_splits_and_predictions_stand_against_the_truth(tmp_p
     shown = page(write_run(tmp_path / "own", FOLDER, journal(40), said))
     assert "mean of 4 splits of 1 client never trained on" in shown.text and "Your own data" in shown.text
     assert "A client never trained on, carol, split 1: predicted against true values" in shown.text
-    chart = report._showcase(drawn, report.Scale("mse"))
+    chart = report._example(drawn)
     dots = {role: [(x, y) for of, x, y in chart.dots if of == role] for role in ("before", "after")}
     assert len(dots["before"]) == 2 and len(dots["after"]) == 3
     diagonal = [tuple(map(float, point.split(","))) for point in chart.lines[0][1].split()]
@@ -257,7 +258,7 @@ def test_curves_follow_the_numbers(sine: Path, omniglot: Path) -> None:
     learning = falling[0]
     assert len(learning) == 5 and [y for _, y in learning] == sorted(y for _, y in learning)  # downwards, in SVG's y
     assert [y for _, y in rising[0]] == sorted((y for _, y in rising[0]), reverse=True)
-    client = falling[1]
+    client = falling[2]
     truth = page(sine).lines("truth")[0]
     assert [after == true for after, true in zip(client, truth, strict=True)] == [True, True, False, True, True]
     for curve in falling + rising:
@@ -331,8 +332,9 @@ def test_a_long_list_of_interruptions_is_cut(tmp_path: Path) -> None:
 
 def test_no_figures_are_invented_where_optional_ones_lack(tmp_path: Path) -> None:
     given = sine_result()
-    for key in ("showcase", "instructions_per_step"):
-        del given[key]
+    del given["instructions_per_step"]
+    given["example"] = None
+    given["d_curve"]["ci95"] = [None] * 3
     del given["meta_test"]["after_ci95"], given["meta_test"]["per_task"]
     shown = page(write_run(tmp_path, SINE, journal(40)[:-1], given)).text.partition("Experiment")[0]
     assert "MSE after adaptation 0.25 4.5 before" in shown and "Provenance" in shown
@@ -344,7 +346,8 @@ def test_a_diverged_run_says_so(tmp_path: Path) -> None:
     entries, given = journal(40), sine_result()
     given["meta_test"]["after"] = entries[-1]["after"] = None
     given["meta_test"]["per_task"] = [[4.5, None]] * 4
-    given["showcase"]["after"] = [None] * 5
+    given["example"]["after"] = [None] * 5
+    given["d_curve"]["mean"] = [None] * 3
     shown = page(write_run(tmp_path, SINE, entries, given))
     assert "Adaptation does not improve this model." in shown.text and "MSE after adaptation diverged" in shown.text
     assert len(shown.lines("after")) == 1 and len(shown.lines("after")[0]) == 4  # the finite evaluations before it
@@ -367,7 +370,7 @@ def test_all_text_from_outside_is_escaped(tmp_path: Path) -> None:
     entries[2]["contributions"][0] = contribution(0, "redone", hostile)
     given["versions"] = {hostile: hostile}
     given["weights_sha256"] = given["instructions_per_step"]["full"] = hostile
-    given["showcase"]["client"] = hostile
+    given["example"]["client"] = hostile
     header["board"] = header["parameters"][0]["name"] = hostile
     header["arena"]["tensors"][0]["name"] = header["arena"]["steps"][0] = hostile
     run_dir = write_run(tmp_path / "<b>&", f"# {hostile}\n{SINE}", entries, given, header)

@@ -51,7 +51,7 @@ def same(devices: RunData, simulated: RunData) -> None:
     assert simulated.weights.tobytes() == devices.weights.tobytes()
     ours, theirs = simulated.result, devices.result
     assert ours is not None and theirs is not None and ours.keys() == theirs.keys()
-    for key in ("meta_test", "showcase", "bytes_up_dense", "collapsed", "rounds", "seed"):
+    for key in ("meta_test", "d_curve", "example", "bytes_up_dense", "collapsed", "rounds", "seed"):
         assert ours[key] == theirs[key], key
     for key in ("bytes_down", "bytes_up", "bytes_samples"):
         assert ours[key] == pytest.approx(theirs[key], rel=0.01), key

@@ -108,7 +108,7 @@ def chart(
         if one.dots or len(points) == 1:
             dots += [(one.role, x_axis.at(x), y_axis.at(y)) for x, y in points]
         for (x, y), error in zip(one.points, one.errors, strict=False):
-            if math.isfinite(y) and error:
+            if math.isfinite(y) and math.isfinite(error) and error:
                 whiskers.append((one.role, x_axis.at(x), y_axis.at(y - error), y_axis.at(y + error)))
     return Chart(
         summary=summary,

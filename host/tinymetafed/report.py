@@ -22,6 +22,7 @@ TASK_TITLES = {
     "sine": "Sine waves",
     "omniglot": "Omniglot characters",
     "keywords": "Spoken words",
+    "presence": "Presence in rooms",
     "folder": "Your own data",
 }
 
@@ -160,7 +161,8 @@ def _page(run: RunData) -> dict[str, Any]:
         "frame": {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
         "tiles": _tiles(run, scale),
         "learning": _learning(run, scale),
-        "showcase": _showcase(result["showcase"], scale) if result and result.get("showcase") else None,
+        "d_curve": _d_curve(result["d_curve"], scale) if result else None,
+        "example": _example(result["example"]) if result and result["example"] else None,
         "spread": _spread(result["meta_test"], scale) if result and result["meta_test"].get("per_task") else None,
         "traffic": _traffic(run),
         "devices": _devices(run),
@@ -262,20 +264,26 @@ def _learning(run: RunData, scale: Scale) -> Chart | None:
     )
 
 
-def _showcase(showcase: Json, scale: Scale) -> Chart:
-    """New clients: accuracy over samples (classification), or one's predictions before and after (regression)."""
-    if "d" in showcase:
-        samples = [str(d) for d in showcase["d"]]
-        points = [(float(i), scale.value(accuracy)) for i, accuracy in enumerate(showcase["accuracy"])]
-        errors = [scale.value(half_width) for half_width in showcase["ci95"]]
-        return chart(
-            [Series("mean, 95 % interval", "after", points, errors, dots=True)],
-            showcase["samples"],
-            scale.label,
-            f"{scale.title} over {showcase['samples']}, {_tested(showcase, 'new ')}",
-            y_range=(0, 100),
-            x_ticks=[(float(i), d) for i, d in enumerate(samples)],
-        )
+def _d_curve(curve: Json, scale: Scale) -> Chart | None:
+    """The metric of new clients over the samples that each adapts with; None where all models diverged."""
+    points = [(float(i), scale.value(mean)) for i, mean in enumerate(curve["mean"])]
+    if not any(math.isfinite(y) for _, y in points):
+        return None
+    errors = [scale.value(half_width) for half_width in curve["ci95"]]
+    known = any(math.isfinite(error) for error in errors)
+    return chart(
+        [Series("mean, 95 % interval" if known else "mean", "after", points, errors, dots=True)],
+        curve["samples"],
+        scale.label,
+        f"{scale.title} over {curve['samples']}, {_tested(curve, 'new ')}",
+        y_range=(0, 100) if scale.metric == "accuracy" else None,
+        log_y=scale.metric == "mse",
+        x_ticks=[(float(i), str(d)) for i, d in enumerate(curve["d"])],
+    )
+
+
+def _example(showcase: Json) -> Chart:
+    """One new client's predictions before and after, over its input or against the truth."""
     if "true" in showcase:
         true = [float(value) for value in showcase["true"]]
         series = [Series("perfect", "truth", [(end, end) for end in (min(true), max(true))])]

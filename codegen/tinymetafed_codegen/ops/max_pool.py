@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from ..spec import MaxPoolSpec
-from .base import Op, OpError, Shape, tile
-from .window import SINGLE, Axis
+from .pool import Pool
 
 
 @dataclass(frozen=True)
-class MaxPool(Op):
-    """The largest value of each window, channel by channel."""
-
-    rows: Axis = SINGLE
-    columns: Axis = SINGLE
+class MaxPool(Pool):
+    """The largest value of each window."""
 
     kind: ClassVar[str] = "max_pool"
     template: ClassVar[str] = "max_pool.hpp.j2"
-    masks_input: ClassVar[bool] = True
-
-    @classmethod
-    def build(cls, spec: MaxPoolSpec, name: str, input_shape: Shape) -> Self:
-        """Settles the shapes. Raises OpError."""
-        if len(input_shape) != 3:
-            raise OpError(f"{cls.kind} expects [height, width, channels], not {list(input_shape)}")
-        stride = spec.stride or spec.size
-        rows, columns = (Axis.build(*axis, spec.padding) for axis in zip(input_shape, spec.size, stride, strict=False))
-        shape = (rows.outputs, columns.outputs, input_shape[2])
-        return cls(name, input_shape, shape, rows=rows, columns=columns)
-
-    def kernel(self) -> str:
-        """The C++ type of its kernels."""
-        channels = self.input_shape[2]
-        return f"kernels::MaxPool<{self.rows.cpp()}, {self.columns.cpp()}, /*channels=*/{channels}, /*tile=*/{tile(channels)}>"
+    cpp: ClassVar[str] = "MaxPool"
 
     @property
     def writes_dx_over_x(self) -> bool:

@@ -36,6 +36,11 @@ struct Axis {
     const int next = in + kStride;
     return next < kIn && first_element(in) == first_element(next) && last_element(in) == last_element(next);
   }
+  // Whether a kernel element and the next lie on inputs for the same outputs.
+  static constexpr bool elements_alike(int element) {
+    const int next = element + 1;
+    return next < kKernel && first_out(element) == first_out(next) && last_out(element) == last_out(next);
+  }
 
  private:
   static constexpr int max(int a, int b) { return a > b ? a : b; }

@@ -16,8 +16,10 @@ struct Conv2d {
   // W is T, or float where T is a vector and the weights, being frozen, are the same for all lanes.
   template <typename T, typename W>
   static void forward(const T* x, const W* kernel, const W* bias, T* y) {
-    for_each_pair<Outputs<Rows>, Outputs<Columns>>([=](const Pair& at) {
-      if (at.lone())
+    using Walk = Pairs<Outputs<Rows>, Outputs<Columns>>;
+    constexpr bool kHasLone = Walk::has_lone();
+    Walk::for_each([=](const Pair& at) {
+      if (kHasLone && at.lone())
         forward_pixels<1>(x, kernel, bias, y, at);
       else
         forward_pixels<2>(x, kernel, bias, y, at);
@@ -40,7 +42,7 @@ struct Conv2d {
   static constexpr int kForwardTile = at_most(kFilterTile, kSums / 2);
   static constexpr int kGradientTile = at_most(kChannelTile, kSums / 2);
   static constexpr int kUpdateChannels = at_most(kChannels, 4);
-  static constexpr int kUpdateFilters = at_most(kFilterTile, kSums / (kUpdateChannels == 3 ? 4 : kUpdateChannels));
+  static constexpr int kUpdateFilters = at_most(kFilterTile, kSums / (kUpdateChannels == 3 ? 4 : at_least(kUpdateChannels, 2)));
 
   // From one pixel to another, in values.
   static constexpr int inputs_apart(int down, int right) { return (down * Columns::kIn + right) * kChannels; }
@@ -63,6 +65,7 @@ struct Conv2d {
     const int first_column = Columns::first(at.column), last_column = Columns::last(at.column);
     const int next_x = inputs_apart(at.down * Rows::kStride, at.right * Columns::kStride);
     const int next_y = outputs_apart(at.down, at.right);
+    constexpr int kUnroll = kPixels == 2 && kChannels % 2 == 0 ? 2 : 1;  // loads side by side take fewer cycles
     T sum[kPixels][kTile];
 #pragma GCC unroll 8
     for (int t = 0; t < kTile; ++t) {
@@ -73,17 +76,20 @@ struct Conv2d {
       const T* pixel = x + inputs_apart(top + r, left + first_column);
       const W* weight = kernel + (r * Columns::kKernel + first_column) * kChannels * kFilters;
       // A kernel row's columns and channels are contiguous in both x and kernel: one loop walks them.
-      for (int n = (last_column - first_column) * kChannels; n > 0; --n) {
-        T value[kPixels];
+      for (int n = (last_column - first_column) * kChannels; n > 0; n -= kUnroll) {
 #pragma GCC unroll 2
-        for (int p = 0; p < kPixels; ++p) value[p] = pixel[p * next_x];
-        ++pixel;
+        for (int u = 0; u < kUnroll; ++u) {
+          T value[kPixels];
+#pragma GCC unroll 2
+          for (int p = 0; p < kPixels; ++p) value[p] = pixel[p * next_x];
+          ++pixel;
 #pragma GCC unroll 8
-        for (int t = 0; t < kTile; ++t) {
+          for (int t = 0; t < kTile; ++t) {
 #pragma GCC unroll 2
-          for (int p = 0; p < kPixels; ++p) sum[p][t] += value[p] * weight[t];
+            for (int p = 0; p < kPixels; ++p) sum[p][t] += value[p] * weight[t];
+          }
+          weight += kFilters;
         }
-        weight += kFilters;
       }
     }
 #pragma GCC unroll 2
@@ -95,8 +101,10 @@ struct Conv2d {
 
   template <bool kMask, typename T>
   static void input_gradient(const T* x, const T* dy, T* dx, const T* kernel) {
-    for_each_pair<Inputs<Rows>, Inputs<Columns>>([=](const Pair& at) {
-      if (at.lone())
+    using Walk = Pairs<Inputs<Rows>, Inputs<Columns>>;
+    constexpr bool kHasLone = Walk::has_lone();
+    Walk::for_each([=](const Pair& at) {
+      if (kHasLone && at.lone())
         gradient_pixels<1, kMask>(x, dy, dx, kernel, at);
       else
         gradient_pixels<2, kMask>(x, dy, dx, kernel, at);
@@ -120,6 +128,7 @@ struct Conv2d {
     // A stride between inputs is one step between outputs.
     const int next_y = outputs_apart(at.down / Rows::kStride, at.right / Columns::kStride);
     const int next_x = inputs_apart(at.down, at.right);
+    constexpr int kUnroll = kPixels == 2 && kFilters % 2 == 0 ? 2 : 1;
     T sum[kPixels][kTile];
 #pragma GCC unroll 8
     for (int t = 0; t < kTile; ++t) {
@@ -130,17 +139,20 @@ struct Conv2d {
       for (int c = Columns::first_element(at.column); c < last_column; c += Columns::kStride) {
         const T* gradient = dy + outputs_apart(Rows::out(at.row, r), Columns::out(at.column, c));
         const T* weight = kernel + (r * Columns::kKernel + c) * kChannels * kFilters;
-        for (int f = 0; f < kFilters; ++f) {
-          T value[kPixels];
+        for (int f = 0; f < kFilters; f += kUnroll) {
 #pragma GCC unroll 2
-          for (int p = 0; p < kPixels; ++p) value[p] = gradient[p * next_y];
-          ++gradient;
+          for (int u = 0; u < kUnroll; ++u) {
+            T value[kPixels];
+#pragma GCC unroll 2
+            for (int p = 0; p < kPixels; ++p) value[p] = gradient[p * next_y];
+            ++gradient;
 #pragma GCC unroll 8
-          for (int t = 0; t < kTile; ++t) {
+            for (int t = 0; t < kTile; ++t) {
 #pragma GCC unroll 2
-            for (int p = 0; p < kPixels; ++p) sum[p][t] += weight[t * kFilters] * value[p];
+              for (int p = 0; p < kPixels; ++p) sum[p][t] += weight[t * kFilters] * value[p];
+            }
+            ++weight;
           }
-          ++weight;
         }
       }
     }
@@ -159,6 +171,14 @@ struct Conv2d {
         const int first_column = Columns::first_out(c), columns = Columns::last_out(c) - first_column;
         const int at = ((Rows::start(first_row) + r) * Columns::kIn + Columns::start(first_column) + c) * kChannels;
         const int from = (first_row * Columns::kOut + first_column) * kFilters;
+        if constexpr (kChannels == 1) {  // two columns of a kernel then lie, and work, as two channels of one
+          if (Columns::elements_alike(c)) {
+            update_channels<2, Update>(x + at, dy + from, rows, columns, kernel, rate);
+            kernel += 2 * kFilters;
+            ++c;
+            continue;
+          }
+        }
         int channel = 0;
         for (; channel + kUpdateChannels <= kChannels; channel += kUpdateChannels, kernel += kUpdateChannels * kFilters)
           update_channels<kUpdateChannels, Update>(x + at + channel, dy + from, rows, columns, kernel, rate);

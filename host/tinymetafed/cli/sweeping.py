@@ -24,7 +24,7 @@ JobsOption = Annotated[int | None, typer.Option(min=1, max=1024, help="Runs at a
 def sweep(
     file: Annotated[Path, typer.Argument(help="Sweep file, for instance examples/sweeps/sine.toml.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder of its runs and tables. [default: runs/FILE's name]")
+        Path | None, typer.Option("-o", "--out", help="Folder of its runs and tables. [default: runs/sweep-NAME]")
     ] = None,
     jobs: JobsOption = None,
     data: DataOption = None,
@@ -44,7 +44,7 @@ def sweep(
         notes.print("What is finished is kept; the same command goes on.")
         raise
     finally:
-        if (folder / "sweep.json").exists():
+        if (folder / "runs").is_dir():
             rows = sweeps.rows(planned, folder, diverged)
             write_if_changed(folder / "table.csv", table.csv_text(rows))
             write_if_changed(folder / "table.md", f"# {file.stem}\n\n{table.markdown(rows)}")

@@ -1,0 +1,37 @@
+"""What pools share: a window over [height, width, channels] that keeps channels apart and has no weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from ..spec import AvgPoolSpec, MaxPoolSpec
+from .base import Op, OpError, Shape, tile
+from .window import SINGLE, Axis
+
+
+@dataclass(frozen=True)
+class Pool(Op):
+    """One value of each window, channel by channel; pixels outside the image do not count."""
+
+    rows: Axis = SINGLE
+    columns: Axis = SINGLE
+
+    masks_input: ClassVar[bool] = True
+    cpp: ClassVar[str]  # the C++ template of its kernels
+
+    @classmethod
+    def build(cls, spec: AvgPoolSpec | MaxPoolSpec, name: str, input_shape: Shape) -> Self:
+        """Settles the shapes. Raises OpError."""
+        if len(input_shape) != 3:
+            raise OpError(f"{cls.kind} expects [height, width, channels], not {list(input_shape)}")
+        stride = spec.stride or spec.size
+        rows, columns = (Axis.build(*axis, spec.padding) for axis in zip(input_shape, spec.size, stride, strict=False))
+        shape = (rows.outputs, columns.outputs, input_shape[2])
+        return cls(name, input_shape, shape, rows=rows, columns=columns)
+
+    def kernel(self) -> str:
+        """The C++ type of its kernels."""
+        channels = self.input_shape[-1]
+        axes = f"{self.rows.cpp()}, {self.columns.cpp()}"
+        return f"kernels::{self.cpp}<{axes}, /*channels=*/{channels}, /*tile=*/{tile(channels)}>"
