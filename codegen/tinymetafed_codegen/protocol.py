@@ -124,7 +124,7 @@ class Stream(IntEnum):
     CLIENT_TASK = 4  # what a client's task is (sine: amplitude and phase)
     CLIENT_CHOICE = 5  # who takes part in a round
     INITIAL_WEIGHTS = 6
-    LOCAL_START = 7  # the fixed start of local weights at every reconstruction
+    LOCAL_START = 7  # where local weights start at a reconstruction
     DATA_SPLIT = 8  # what is meta-trained on and what is held out
     SELECTION = 9  # which entries of a delta travel, where that is random
 

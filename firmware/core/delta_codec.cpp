@@ -84,6 +84,12 @@ Status Format::convert(float value, uint32_t& bits) const {
   return Status::kOk;
 }
 
+float Format::received(uint32_t bits) const {
+  if (dtype == protocol::Dtype::kF16) return from_f16(static_cast<uint16_t>(bits));
+  if (dtype == protocol::Dtype::kI8) return static_cast<float>(static_cast<int8_t>(bits)) * scale;
+  return bits_of<float>(bits);
+}
+
 bool Chunk::fits(uint32_t bits, size_t value_bytes) const {
   return (bits_ + bits + 7) / 8 + value_bytes <= values_at_;
 }

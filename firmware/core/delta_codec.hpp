@@ -55,6 +55,8 @@ struct Format {
   Status set(uint8_t code, uint32_t magnitude);
   size_t bytes() const;
   Status convert(float value, uint32_t& bits) const;
+  // The number that whoever receives a value's bits takes it for.
+  float received(uint32_t bits) const;
 };
 
 // One chunk being filled: index bits grow up from its start, values down from its end.
@@ -160,6 +162,22 @@ class DeltaEncoder {
     header.scale = format_.scale;
     size = chunk.close();
     return Status::kOk;
+  }
+
+  // Calls rest(i, value - as it was sent) for every i in order, with 0 sent of what was not selected. `rest` may change what
+  // delta_at gives up to i.
+  template <typename DeltaAt, typename Rest>
+  void unsent(DeltaAt delta_at, Rest rest) const {
+    const auto priority_at = [&](uint32_t i) { return choice_.priority(delta_at, i); };
+    Cursor cursor = start();
+    for (uint32_t i = 0; i < n_; ++i) {
+      const uint32_t index = next_selected(priority_at, parts_, n_, cursor);
+      for (; i < index; ++i) rest(i, delta_at(i));
+      if (index == n_) return;
+      const float value = delta_at(index);
+      uint32_t bits = 0;
+      if (format_.convert(value, bits) == Status::kOk) rest(index, value - format_.received(bits));
+    }
   }
 
  private:

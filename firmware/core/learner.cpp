@@ -38,6 +38,7 @@ Status read_targets(Reader& in, float* targets) {
   }
   if constexpr (model::kClassCount > 0) {
     if (!(targets[0] >= 0.0f && targets[0] < static_cast<float>(model::kClassCount))) return Status::kBadValue;
+    if (static_cast<float>(static_cast<uint32_t>(targets[0])) != targets[0]) return Status::kBadValue;  // half a class
   }
   return in.ok() ? Status::kOk : Status::kBadLength;
 }
@@ -78,6 +79,8 @@ Status Learner::configure(const protocol::Configure& message) {
     has_round_ = false;
     state_ = State::kIdle;
     loaded_ = 0;
+    kept_local_.forget();
+    residual_.forget();
     for (Recipe& recipe : recipes_) recipe.ready = false;
   }
   Recipe& recipe = recipes_[message.program];
@@ -111,6 +114,7 @@ Status Learner::load(const protocol::Load& message) {
   if (const Status status = received_.check(message); status != Status::kOk) return refuse(status, message.offset);
 
   if (begins) {
+    settle();
     round_ = message.round;
     has_round_ = true;
     state_ = State::kLoading;
@@ -128,6 +132,13 @@ Status Learner::load(const protocol::Load& message) {
   return Status::kOk;
 }
 
+// What the round that ends here leaves for its client's next one; a delta that was frozen counts as received.
+void Learner::settle() {
+  if (!has_round_ || state_ != State::kDone || delta_.count() == 0) return;
+  kept_local_.keep(parameters_, client_);
+  residual_.keep(delta_, change());
+}
+
 Status Learner::train(const protocol::Train& message) {
   if (!has_round_ || state_ == State::kLoading) return Status::kBadState;
   if (message.round != round_) return refuse(Status::kBadRound, round_);
@@ -139,6 +150,8 @@ Status Learner::train(const protocol::Train& message) {
   draw_ = message.draw;
   recipe_ = &recipes_[message.program];
   for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) parameters_[i] = 0.0f;  // velocities, or gradients
+  redraw_local(parameters_, {seed_, client_, draw_});
+  kept_local_.restore(parameters_, client_);
   phase_ = 0;
   phase_end_ = 0;
   state_ = State::kTraining;

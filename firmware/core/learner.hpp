@@ -5,14 +5,17 @@
 
 #include "bytes.hpp"
 #include "delta_codec.hpp"
+#include "kept_local.hpp"
 #include "model.hpp"
 #include "protocol.hpp"
 #include "received.hpp"
+#include "residual.hpp"
 
 namespace tmf {
 
 // Passive and idempotent: whoever asks twice gets the same answer, and no sample is ever trained twice.
 //
+// What it keeps from one round to the next, if anything, it keeps for a session.
 //   IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED; a Load of a later round starts again from anywhere.
 class Learner {
  public:
@@ -45,11 +48,12 @@ class Learner {
   using Downlink = Received<model::kDownlink, model::kGlobalEnds>;
   using Encoder = DeltaEncoder<kLayers>;
 
-  // The change of the global part since it was received.
+  // The change of the global part since it was received, with what is still owed of earlier ones.
   struct Change {
     const float* now;
     const Downlink& received;
-    float operator()(uint32_t i) const { return now[i] - received[i]; }
+    const Residual<model::kFeedsBack>& residual;
+    float operator()(uint32_t i) const { return residual.with(i, now[i] - received[i]); }
   };
 
   struct Recipe {
@@ -65,10 +69,11 @@ class Learner {
     return status;
   }
   bool weights_complete() const { return loaded_ == model::kGlobalCount; }
+  void settle();
   void enter_phase();
   void step();
   void finish();
-  Change change() const { return {parameters_, received_}; }
+  Change change() const { return {parameters_, received_, residual_}; }
 
   Recipe recipes_[2];
   uint32_t session_ = 0;
@@ -93,6 +98,8 @@ class Learner {
 
   float parameters_[model::kStateCount] = {};
   Downlink received_;
+  KeptLocal<model::kKeepsLocal> kept_local_;
+  Residual<model::kFeedsBack> residual_;
   // The selection's counters live where activations and gradients do: it only runs when no training step does.
   union Arena {
     float values[model::kArenaFloats];

@@ -15,7 +15,7 @@ from tinymetafed_codegen import boards, generate
 from tinymetafed_codegen.emit import write_if_changed
 from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import SampleSet
-from tinymetafed_codegen.spec import Experiment, FolderTask, dump
+from tinymetafed_codegen.spec import Experiment, FolderTask, SpecError, dump
 
 from . import evaluate, export, firmware, project, results, server, store
 from .clients import Clients
@@ -149,7 +149,8 @@ class OnDevices:
 
     @contextmanager
     def open(self, setup: Setup, observer: Observer) -> Iterator[tuple[Clients, Clients]]:
-        """Builds, starts and checks the devices; stops them at the end."""
+        """Builds, starts and checks the devices; stops them at the end. Raises SpecError for another number than it takes."""
+        _a_board_for_each_client(setup, sum(spec.count for spec in parse(self.urls)))
         require([*parse(self.urls), *parse(self.test_urls)])
         if shared := {spec.url for spec in parse(self.urls) if spec.kind == "serial"} & set(self.test_urls):
             raise DeviceUrlError(f"{', '.join(sorted(shared))}: given both to train and to test on; a port serves one session")
@@ -258,17 +259,37 @@ def _continue(path: Path, site: Callable[[Json], Site], data: Path | None, obser
         setup = set_up(past.experiment(), str(path / "experiment.toml"), data or past.data)
         same_model(setup, past)
         _same_data(setup, past)
+        if setup.strategy.kept and 0 < past.trained < setup.experiment.run.rounds:
+            observer.event(
+                f"{path}: what clients keep between rounds ({', '.join(setup.strategy.kept)}) was forgotten when the run "
+                f"stopped after {past.trained} rounds; they go on with nothing kept"
+            )
         place = site(past.run["asked"])
         with place.open(setup, observer) as (trainers, testers):
             run.hold_seconds = place.hold_seconds
             return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
 
 
+def _boards_are_clients(experiment: Experiment) -> bool:
+    return isinstance(experiment.task, FolderTask) and experiment.task.client_per_board
+
+
+def _a_board_for_each_client(setup: Setup, boards: int) -> None:
+    """Raises SpecError where clients live on boards and there is not one for each."""
+    clients = setup.task.clients
+    if setup.strategy.kept and not _boards_are_clients(setup.experiment) and clients != boards:
+        raise SpecError(
+            f"{setup.source}: {' and '.join(setup.strategy.kept)} keeps something on a client's own board, but "
+            f"run.clients = {clients} and there are {boards} boards; set run.clients = {boards}, give --device for {clients}, "
+            "or simulate"
+        )
+
+
 def same_model(setup: Setup, run: RunData) -> None:
     """Raises StoreError when this version makes another model of a run's experiment than its weights belong to."""
     if setup.manifest["model_hash"] != run.manifest["model_hash"]:
-        own = generate.own_source(setup.experiment)
-        remedy = f"restore {own} as it was then, or use " if own else "use "
+        files = [str(file) for file in (generate.own_source(setup.experiment), setup.experiment.model.weights) if file]
+        remedy = f"restore {' and '.join(files)} as it was then, or use " if files else "use "
         raise StoreError(
             f"{run.path / 'run.db'}: holds weights of model {run.manifest['model_hash']}, this version makes its experiment "
             f"into model {setup.manifest['model_hash']}; {remedy}tinymetafed {run.run['tinymetafed']}"
@@ -326,12 +347,17 @@ class _Training:
                 self._evaluate(done.weights, done.index + 1)
 
     def _boards(self, past: RunData) -> list[bytes] | None:
-        """Unique ids of the boards that are the clients, those of the run's first session; None where any serves any."""
-        task = self._plan.task
-        if not (isinstance(task, FolderTask) and task.client_per_board):
+        """Unique ids of the boards that clients live on; None where any serves any, as in a simulation.
+
+        Boards that are the clients are those of the run's first session; what others keep is forgotten with a session.
+        """
+        if _boards_are_clients(self._plan):
+            devices = past.sessions[0]["devices"] if past.sessions else self._known
+        elif self._strategy.kept:
+            devices = self._known
+        else:
             return None
-        first = past.sessions[0]["devices"] if past.sessions else self._known
-        return sorted(bytes.fromhex(device["unique_id"]) for device in first)
+        return sorted(bytes.fromhex(device["unique_id"]) for device in devices if device["unique_id"]) or None
 
     def _write(self, done: Round) -> None:
         """Commits a round."""

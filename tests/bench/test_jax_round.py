@@ -23,8 +23,8 @@ def test_jax_trains_to_the_same_weights(experiment: Experiment, source: str) -> 
     start = trial.start()
     trained = jax_round.compile_round(graph.build(experiment.model), start, trial.phases, trial.samples)()
     n = len(trial.received)
-    upload = Upload(n, Dtype.F32, Selection.GLOBAL, 0, range(len(trial.samples[0].inputs)), 0)
-    updates, _ = trial.simulator.federate(trial.received, trial.phases, trial.samples, upload, streamed=False)
+    upload = Upload(n, Dtype.F32, Selection.GLOBAL)
+    updates, _ = trial.simulator.federate(trial.received, trial.phases, trial.samples, trial.whose, upload, streamed=False)
     for client, update in enumerate(updates):
         assert isinstance(update, Sparse)
         for tensor in global_tensors(trial.simulator.manifest):

@@ -67,6 +67,7 @@ EVERY_OP = spec.parse(
         "model": {
             "input": [28, 28, 1],
             "loss": "softmax_cross_entropy",
+            "local_start": "redrawn",
             "momentum": 0.5,
             "weight_decay": 0.001,
             "clip_norm": 1.0,
@@ -86,10 +87,15 @@ EVERY_OP = spec.parse(
                 {"op": "dense", "units": 3, "local": True},
             ],
         },
+        "strategy": {"error_feedback": True},
     },
     "every op",
 )
 BITS: dict[str, Experiment] = {**MODELS, "every-op": EVERY_OP}
+# Something kept from one round to the next.
+KEEPING: dict[str, Experiment] = {
+    "keeping": sine("strategy.downlink=f32", "strategy.error_feedback=true", "model.local_start=kept")
+}
 SEED, CLIENT, DRAW = 7, 3, 5
 
 
@@ -234,7 +240,7 @@ class Boards:
     def _start(self, url: str, model: str) -> Board:
         if reason := absent(url):
             pytest.skip(reason)
-        experiment = BITS[model]
+        experiment = (BITS | KEEPING)[model]
         if url == "sanitized":
             program = sanitized(experiment, self._folder / model, self._folder / "findings")
             (device,) = self._stack.enter_context(launch(parse(["native:1"]), lambda board: program))

@@ -49,6 +49,8 @@ REVEAL(Learner, recipe_)
 REVEAL(Learner, delta_)
 REVEAL(Learner, parameters_)
 REVEAL(Learner, received_)
+REVEAL(Learner, kept_local_)
+REVEAL(Learner, residual_)
 REVEAL(Learner, arena_)
 #undef REVEAL
 
@@ -83,6 +85,10 @@ struct Kept {
   bool same(Tag) {
     const auto& mine = view().*reveal(Tag{});
     return std::memcmp(&mine, &(learner().*reveal(Tag{})), sizeof mine) == 0;
+  }
+  bool same_globals() {  // Train puts the local part where the round starts
+    const auto& mine = view().*reveal(Learner_parameters_{});
+    return std::memcmp(&mine, &(learner().*reveal(Learner_parameters_{})), sizeof(float) * kGlobal) == 0;
   }
   template <typename Tag>
   auto was(Tag) {
@@ -177,6 +183,12 @@ void check_always() {
       check(state >= before.was(Learner_state_{}), "I8", "a state went back within a round");
     }
   }
+  if (!before.same(Learner_kept_local_{}) || !before.same(Learner_residual_{})) {
+    const bool forgot = !before.same(Learner_session_{}) || !before.was(Learner_has_session_{});
+    const bool settled = before.was(Learner_state_{}) == State::kDone && before.was(Learner_delta_{}).count() > 0 &&
+                         state != State::kDone && is(Learner_round_{}) != before.was(Learner_round_{});
+    check(forgot || settled, "I12", "what is kept for the next round changed in this one");
+  }
   if (!is(Learner_has_round_{})) return;
   if (state == State::kFailed && before.was(Learner_state_{}) != State::kFailed)
     ++reached.fault[static_cast<int>(is(Learner_fault_{}))];
@@ -234,9 +246,10 @@ void check_pulled(const Pull& pull, const Bytes& answer) {
   check(delta.count <= k - delta.rank, "I9", "more entries than were selected");
   const auto& weights = learner().*reveal(Learner_parameters_{});
   const auto& received = learner().*reveal(Learner_received_{});
+  const auto& residual = learner().*reveal(Learner_residual_{});
   uint32_t rank = delta.rank;
   for (const Entry& entry : decoded(delta, kGlobal)) {
-    const float change = weights[entry.index] - received[entry.index];
+    const float change = residual.with(entry.index, weights[entry.index] - received[entry.index]);
     check(travelled(change, delta, entry.bits), "I7", "a value is not the frozen delta's");
     if (pulled[rank]) {
       check(frozen[rank].index == entry.index && frozen[rank].bits == entry.bits, "I7", "a rank pulled again differs");
@@ -258,8 +271,9 @@ void check_accepted(const Bytes& question, const Bytes& answer) {
       type != Pull::kType)
     check(before.unchanged(), "I4", "a message that only reads has changed the device");
   if (type != Load::kType && type != Sample::kType)
-    check(before.same(Learner_parameters_{}) && before.same(Learner_received_{}), "I4",
-          "a message that neither loads nor trains has changed a weight");
+    check(before.same(Learner_received_{}) &&
+              (type == Train::kType ? before.same_globals() : before.same(Learner_parameters_{})),
+          "I4", "a message that neither loads nor trains has changed a weight");
   switch (type) {
     case Hello::kType: {
       HelloAnswer hello;

@@ -26,7 +26,7 @@ class StrategyError(RuntimeError):
 class Strategy(ABC):
     """What a round asks of its devices and makes of their answers; what differs between methods is ``training``.
 
-    Nothing is kept between rounds: every answer is a function of the experiment and the arguments, so that a run that was
+    Nothing is kept here between rounds: every answer is a function of the experiment and the arguments, so that a run that was
     interrupted goes on to the same weights.
     """
 
@@ -34,6 +34,11 @@ class Strategy(ABC):
         self.experiment = experiment
         self.spec = experiment.strategy
         self.n_global: int = manifest["n_global"]
+        # What devices keep from one round of a client to its next, as the key that asks for it; none: any device serves any.
+        self.kept: list[str] = [
+            *(["model.local_start = 'kept'"] if manifest["keeps_local"] else []),
+            *(["strategy.error_feedback"] if manifest["error_feedback"] else []),
+        ]
         self._least = len(manifest["layer_ends"]) if self.selection == Selection.LAYER else 1
         self._tensors = [tensor["size"] for tensor in global_tensors(manifest)]
 
