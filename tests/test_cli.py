@@ -117,7 +117,7 @@ def the_object(said: Said) -> dict[str, Any]:
         (["monitor"], ["tinymetafed monitor", "--baud", "recording"]),
         (["codegen"], ["tinymetafed codegen examples/sine.toml", "--board", "--output", "--explain"]),
         (["doctor"], ["Check this machine", "--json"]),
-        (["bench"], ["kernels", "memory", "wire"]),
+        (["bench"], ["kernels", "memory", "simulation", "wire", "all"]),
         (["bench", "kernels"], ["instructions", "cycles", "--board", "--optimization"]),
         (["bench", "memory"], ["stack", "--board", "--json"]),
         (["demo"], ["--rounds", "--out"]),
