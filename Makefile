@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint bench
+.PHONY: help setup demo test lint bench paper
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,3 +24,8 @@ lint: setup  ## style and types
 
 bench: setup  ## measures all that docs/costs.md tells, and writes it; takes many minutes
 	$(BIN)/tinymetafed bench all -o docs
+
+DATA ?=
+
+paper: setup  ## docs/paper.md: the papers' tables measured again; DATA=FOLDER has the data sets
+	$(BIN)/tinymetafed paper -o docs $(if $(DATA),--data $(DATA))

@@ -23,7 +23,7 @@ import pytest
 from fake_device import FakeDevice, Fault
 from small_runs import DATA, OMNIGLOT, SINE, manifest, needs_board, needs_data, needs_qemu, sine
 
-from tinymetafed import cli, runner, store
+from tinymetafed import cli, results, runner, store
 from tinymetafed.fleet import Fleet
 from tinymetafed.link import launch
 from tinymetafed.link.session import Session
@@ -112,7 +112,7 @@ def the_object(said: Said) -> dict[str, Any]:
         ),
         (["adapt"], ["tinymetafed adapt", "--tasks", "--samples", "--device"]),
         (["train"], ["--resume", "--fault", "flip=0.01", "--record"]),
-        (["report"], ["RUN", "report.html"]),
+        (["report"], ["RUN...", "report.html", "comparison.html"]),
         (["export"], ["tinymetafed export", "--output", "FILE.npz", "FILE.h"]),
         (["monitor"], ["tinymetafed monitor", "--baud", "recording"]),
         (["codegen"], ["tinymetafed codegen examples/sine.toml", "--board", "--output", "--explain"]),
@@ -132,7 +132,7 @@ def test_help_teaches(command: Command, arguments: list[str], words: list[str]) 
 
 
 def test_version(command: Command) -> None:
-    assert command("--version").out.strip() == runner.versions()["tinymetafed"]
+    assert command("--version").out.strip() == results.versions()["tinymetafed"]
 
 
 def test_new_says_what_comes_next_and_touches_nothing_that_is_there(command: Command) -> None:
@@ -201,6 +201,19 @@ def test_report_writes_the_page_of_a_run(command: Command, run_copy: Path) -> No
     said = command("report", run_copy)
     assert said.code == 0 and said.out.strip() == str(run_copy / "report.html")
     assert (run_copy / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
+
+
+def test_report_of_several_runs_names_what_it_leaves_out(
+    command: Command, run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    twin = shutil.copytree(run_copy, tmp_path / "twin")
+    said = command("report", run_copy, twin, tmp_path / "absent")
+    assert said.code == 0 and said.out.strip() == "comparison.html"
+    assert f"left out: {tmp_path / 'absent'}: not a run folder" in said.err
+    assert "not a run folder" in Path("comparison.html").read_text()
+    said = command("report", run_copy, tmp_path / "absent", "-o", "other.html")
+    assert said.code == 1 and "two are needed" in said.err and not Path("other.html").exists()
 
 
 def test_adapt_shows_unseen_clients_before_and_after(command: Command, finished: tuple[Path, Said]) -> None:
@@ -487,11 +500,18 @@ def test_a_device_that_means_nothing_is_wrong_usage(refused: Callable[..., str],
 # Data
 
 
-def test_omniglot_needs_its_data(refused: Callable[..., str], tmp_path: Path) -> None:
-    assert "--data PATH" in refused(1, OMNIGLOT)
+def test_omniglot_needs_its_data(
+    refused: Callable[..., str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pooch", reason="pooch is not installed: nothing can be downloaded")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # no network
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    text = refused(1, OMNIGLOT)
+    assert "small1.zip: cannot be downloaded" in text and f"put it into {cache / 'tinymetafed' / 'data'}" in text
     missing = tmp_path / "nowhere"
     text = refused(1, OMNIGLOT, "--data", missing)
-    assert str(missing) in text and "https://github.com/brendenlake/omniglot" in text
+    assert str(missing) in text and "brendenlake/omniglot" in text
 
 
 @needs_data
@@ -499,7 +519,7 @@ def test_a_truncated_archive_is_refused(refused: Callable[..., str], tmp_path: P
     cut = tmp_path / "omniglot_background_small1.zip"
     cut.write_bytes((DATA / cut.name).read_bytes()[:500_000])
     text = refused(1, OMNIGLOT, "--data", tmp_path)
-    assert str(cut) in text and "get it again" in text
+    assert str(cut) in text and "damaged, or another version" in text
 
 
 def test_another_data_set_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def simulate(file: Path, out: Path, *overrides: str) -> store.RunData:
 def same_in_simulation(run: store.RunData, simulated: store.RunData) -> None:
     assert simulated.weights.tobytes() == run.weights.tobytes()
     assert run.result is not None and simulated.result is not None
-    for key in ("meta_test", "showcase"):
+    for key in ("meta_test", "d_curve", "example"):
         assert simulated.result[key] == run.result[key]
     for key in ("bytes_down", "bytes_up", "bytes_samples"):
         assert simulated.result[key] == pytest.approx(run.result[key], rel=0.01)
@@ -114,7 +114,9 @@ def test_a_folder_is_trained_on_whichever_devices_there_are(file: Path, tmp_path
     same_in_simulation(run, simulate(file, tmp_path / "simulated", "run.devices_per_round=2"))
     page = report.write(run.path).read_text()
     assert "Your own data" in page and "12 splits of 1 client" in page and "labelled samples" in page
-    assert run.result["showcase"]["d"] == [0, 1, 2, 4, 6] and run.result["showcase"]["accuracy"][-1] > 0.95
+    curve = run.result["d_curve"]
+    assert curve["d"] == [0, 1, 2, 4, 6] and (curve["n_tasks"], curve["n_clients"]) == (12, 1)
+    assert (curve["mean"][0], curve["mean"][-1]) == (test["before"], test["after"])
     setup = runner.set_up(run.experiment(), "run", run.data)
     rows = runner.adapt(setup, ["native:1"], run.weights, range(3), Quiet())["clients"]
     assert [row["task"] for row in rows] == ["carol, split 1", "carol, split 2", "carol, split 3"]
@@ -164,7 +166,8 @@ def test_a_regression_shows_predicted_against_true(file: Path, tmp_path: Path) -
     assert run.result is not None
     assert run.result["meta_test"]["metric"] == "mse"
     assert run.result["meta_test"]["after"] < run.result["meta_test"]["before"] / 2
-    drawn = run.result["showcase"]
+    assert run.result["d_curve"]["d"] == [0, 1, 2, 4, 6]
+    drawn = run.result["example"]
     assert len(drawn["true"]) == len(drawn["before"]) == len(drawn["after"]) == 2 * 34
     assert "predicted against true values" in report.write(run.path).read_text()
 

@@ -14,6 +14,8 @@ from tinymetafed import runner, server
 from tinymetafed.device import DeviceClients
 from tinymetafed.fleet import Fleet
 from tinymetafed.learn.delta import Sparse
+from tinymetafed.learn.strategies import Strategy, StrategyError
+from tinymetafed.learn.tasks import HELD_OUT
 from tinymetafed.learn.weights import Floats, initial, sha256
 from tinymetafed.link import faults
 from tinymetafed.server import Round, digest
@@ -84,6 +86,14 @@ def test_a_contribution_says_who_what_and_how_much() -> None:
     assert len({part.client for part in only.contributions}) == 3
     half = manifest(experiment)["n_global"] // 2
     assert all((part.status, part.note, part.entries) == ("accepted", "", half) for part in only.contributions)
+
+
+def test_a_strategy_cannot_train_on_who_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    with training("native:1", 3) as (_, done):
+        monkeypatch.setattr(Strategy, "clients", lambda self, round_, of: [0, 1, HELD_OUT if round_ else 2])
+        next(done)
+        with pytest.raises(StrategyError, match=f"round 1: the strategy chose client {HELD_OUT}, but .* 0 to 999; held-out"):
+            next(done)
 
 
 def test_the_digest_is_of_indices_then_values() -> None:

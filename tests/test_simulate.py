@@ -22,7 +22,7 @@ from tinymetafed.learn.delta import Sparse
 from tinymetafed.learn.tasks import Samples
 from tinymetafed.learn.weights import initial
 from tinymetafed.link.errors import TrainingFailed
-from tinymetafed.simulator import Batch, Simulator
+from tinymetafed.simulator import Batch, Simulator, Upload, Whose
 from tinymetafed.store import RunData, StoreError, read_run
 from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.spec import Experiment, SpecError, parse
@@ -51,7 +51,7 @@ def same(devices: RunData, simulated: RunData) -> None:
     assert simulated.weights.tobytes() == devices.weights.tobytes()
     ours, theirs = simulated.result, devices.result
     assert ours is not None and theirs is not None and ours.keys() == theirs.keys()
-    for key in ("meta_test", "showcase", "bytes_up_dense", "collapsed", "rounds", "seed"):
+    for key in ("meta_test", "d_curve", "example", "bytes_up_dense", "collapsed", "rounds", "seed"):
         assert ours[key] == theirs[key], key
     for key in ("bytes_down", "bytes_up", "bytes_samples"):
         assert ours[key] == pytest.approx(theirs[key], rel=0.01), key
@@ -66,6 +66,14 @@ def same(devices: RunData, simulated: RunData) -> None:
 def test_sine_is_the_same_on_devices(uplink: str, down: str, url: str, clients: int, tmp_path: Path) -> None:
     experiment = sine(*SHORT, f"strategy.uplink={uplink}", f"strategy.downlink={down}", f"run.devices_per_round={clients}")
     same(*both(runner.set_up(experiment, str(SINE), None), tmp_path, url))
+
+
+@pytest.mark.parametrize("selection", ["global", "layer", "random"])
+@pytest.mark.parametrize("uplink", ["f32", "f16", "i8"])
+def test_every_selection_is_the_same_on_devices(selection: str, uplink: str, tmp_path: Path) -> None:
+    chosen = (f"strategy.selection={selection}", f"strategy.uplink={uplink}")
+    experiment = sine(*chosen, "run.rounds=2", "run.devices_per_round=3", "evaluation.every=0", "evaluation.tasks=2")
+    same(*both(runner.set_up(experiment, str(SINE), None), tmp_path, "native:1"))
 
 
 @needs_data
@@ -84,9 +92,10 @@ def round_of(experiment: Experiment, simulation: Simulator, clients: int) -> tup
     received = downlink.decode(strategy.download(weights), strategy.n_global)
     phases = strategy.training()
     samples = [simulation.samples(3, range(clients), 5, SampleSet(phase.sample_set), phase.count) for phase in phases]
-    updates, _ = simulation.federate(received, phases, samples, strategy.top_k, strategy.uplink, streamed=False)
+    whose, upload = Whose(3, range(clients), 5), Upload(strategy.top_k, strategy.uplink, strategy.selection)
+    updates, _ = simulation.federate(received, phases, samples, whose, upload, streamed=False)
     test = simulation.samples(3, range(clients), 0, SampleSet.ADAPT, 7)
-    faults, before, after = simulation.adapt(received, phases, samples, test)
+    faults, before, after = simulation.adapt(received, phases, samples, Whose(3, range(clients), 0), test)
     assert set(faults) == {Status.OK} and (before != after).any()
     return updates, before, after
 
@@ -126,9 +135,10 @@ def test_one_clients_nan_stays_in_its_lane() -> None:
     received = downlink.decode(strategy.download(initial(simulation.manifest, 1, "glorot")), strategy.n_global)
     phases = strategy.training()
     samples = [simulation.samples(1, range(5), 0, SampleSet(phase.sample_set), phase.count) for phase in phases]
-    whole, _ = simulation.federate(received, phases, samples, strategy.top_k, strategy.uplink, streamed=False)
+    whose, upload = Whose(1, range(5), 0), Upload(strategy.top_k, strategy.uplink, strategy.selection)
+    whole, _ = simulation.federate(received, phases, samples, whose, upload, streamed=False)
     samples[0].targets[2, 3] = np.nan
-    spoilt, _ = simulation.federate(received, phases, samples, strategy.top_k, strategy.uplink, streamed=False)
+    spoilt, _ = simulation.federate(received, phases, samples, whose, upload, streamed=False)
     assert spoilt[2] == Status.NOT_FINITE
     for i in (0, 1, 3, 4):
         one, other = whole[i], spoilt[i]

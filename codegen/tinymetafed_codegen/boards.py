@@ -74,6 +74,16 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Estimates:
+    """What time and energy of a real board are estimated from; docs/boards.md says where it is from. Pairs are (low, high)."""
+
+    clock_hz: int
+    cycles_per_mac: tuple[float, float]  # of a training step's multiply-accumulates, all that goes with them included
+    volts: float
+    milliamperes: tuple[float, float]  # of the chip while its processor runs
+
+
+@dataclass(frozen=True)
 class Board:
     """A board's facts.
 
@@ -91,6 +101,7 @@ class Board:
     ticks_per_second: int
     float_registers: int
     stands_for: Chip | None
+    estimates: Estimates | None
     toolchain_prefix: str
     optimization: str | None
     emulator: tuple[str, ...] | None
@@ -131,6 +142,7 @@ def load(name: str) -> Board:
             ticks_per_second=int(facts["ticks_per_second"]),
             float_registers=int(facts["float_registers"]),
             stands_for=Chip(**facts["stands_for"]) if "stands_for" in facts else None,
+            estimates=_estimates(manifest),
             toolchain_prefix=facts["toolchain_prefix"],
             optimization=facts.get("optimization"),
             emulator=None if facts["emulator"] is None else tuple(facts["emulator"]),
@@ -147,6 +159,14 @@ def load(name: str) -> Board:
         )
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise BoardError(f"{path}: not a usable board file: {error!r}") from None
+
+
+def _estimates(manifest: dict[str, Any]) -> Estimates | None:
+    facts = manifest["tinymetafed"].get("estimates")
+    if facts is None:
+        return None
+    cycles, current = ((float(pair[0]), float(pair[1])) for pair in (facts["cycles_per_mac"], facts["milliamperes"]))
+    return Estimates(int(manifest["build"]["f_cpu"].rstrip("L")), cycles, float(facts["volts"]), current)
 
 
 def missing_tools(name: str) -> list[Requirement]:

@@ -95,6 +95,7 @@ def own_source_header(path: str, sha256: str, command: str) -> str:
 def model_header(design: Design, command: str) -> str:
     """model.hpp, the training kernels of one model."""
     net, arena = design.graph, design.plan
+    redraws_local = design.experiment.model.local_start == "redrawn" and net.n_local > 0
 
     def place(tensor: Any) -> str:
         return cpp_constant(tensor.name)
@@ -151,6 +152,9 @@ def model_header(design: Design, command: str) -> str:
         n_state=net.n_state,
         state_note=_state_note(net),
         sums_gradients=str(net.sums_gradients).lower(),
+        redraws_local=str(redraws_local).lower(),
+        keeps_local=str(design.keeps_local).lower(),
+        feeds_back=str(design.experiment.strategy.error_feedback).lower(),
         parameters=[
             {
                 "constant": weight_constant(p.op, p.parameter),
@@ -161,6 +165,7 @@ def model_header(design: Design, command: str) -> str:
             for p in net.parameters
         ],
         global_ends=", ".join(str(p.offset + p.parameter.size) for p in net.parameters if not p.op.local),
+        layer_ends=", ".join(map(str, net.layer_ends)),
         downlink=cpp_constant(design.downlink.name),
         slots=[
             {
@@ -186,6 +191,7 @@ def model_header(design: Design, command: str) -> str:
         forward=[forward(call) for call in net.forward],
         variants=[{"name": v.name.lower(), "doc": _VARIANT_DOC[v], "calls": step(v)} for v in net.backward],
         local_starts=[_local_start(design, p) for p in net.parameters if p.op.local],
+        local_redraws=[_local_start(design, p, ", key") for p in net.parameters if p.op.local] if redraws_local else [],
     )
 
 
@@ -224,7 +230,8 @@ def weight_constant(op: Op, parameter: Parameter) -> str:
     return cpp_constant(f"{op.name}_{parameter.name}")
 
 
-def _local_start(design: Design, placed: Placed) -> str:
+def _local_start(design: Design, placed: Placed, key: str = "") -> str:
+    """The call that fills one local tensor; ``key`` names the draw of random numbers, otherwise they are everybody's."""
     model, parameter = design.experiment.model, placed.parameter
     constant = weight_constant(placed.op, parameter)
     scale = f"{model.local_start_scale!r}f"
@@ -233,7 +240,7 @@ def _local_start(design: Design, placed: Placed) -> str:
     if model.local_start == "alternating":
         columns = parameter.shape[-1]
         return f"local_start::alternating(p + {constant}, {parameter.size // columns}, {columns}, {scale});"
-    return f"local_start::random(p + {constant}, {parameter.size}, {constant}, {scale});"
+    return f"local_start::random(p + {constant}, {parameter.size}, {constant}, {scale}{key});"
 
 
 def cpp_constant(name: str) -> str:

@@ -20,6 +20,7 @@ SOURCES = {
     "sine": "sine",
     "omniglot": "streamed",
     "keywords": "streamed",
+    "presence": "streamed",
     "folder": "streamed",
 }  # task kind -> firmware/app/source_NAME.cpp
 CPP_SUFFIXES = (".cpp", ".cc", ".cxx")
@@ -28,6 +29,7 @@ STREAMED_BYTES_PER_INPUT = {"omniglot": 1, "keywords": 1}  # grey levels; anythi
 # Fitted to builds for mps2 at -Os, rounded up: what a build takes beside its model (bench memory has a build's own figures).
 CORE_FLASH_BYTES = 8_300
 CORE_RAM_BYTES = 320
+SELECTION_RAM_BYTES = 12  # of a layer: where it ends, its threshold and ties
 # Of one kernel: forward, input gradient, and update where there are weights; of those in TILED with 8 sums side by side.
 FLASH_BYTES_PER_KERNEL = {
     "dense": (320, 490, 790),
@@ -67,6 +69,11 @@ class Design:
     weights: dict[str, weights.Floats]  # arrays of model.weights, by LAYER.kernel and LAYER.bias
     manifest: dict[str, Any]
 
+    @property
+    def keeps_local(self) -> bool:
+        """Whether the local part goes on from its client's last round."""
+        return _keeps_local(self.experiment, self.graph)
+
 
 def design(experiment: Experiment, board: Board, source: str) -> Design:
     """Settles an experiment on a board. Raises SpecError, or BudgetError when the board is too small."""
@@ -102,7 +109,7 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
     downlink = protocol.Dtype[experiment.strategy.downlink.upper()]
     given = given_weights(experiment.model, net, source)
     digest = model_hash(experiment, net, given)
-    ram = _ram(net, arena, downlink, window)
+    ram = _ram(experiment, net, arena, downlink, window)
     flash = CORE_FLASH_BYTES + _kernel_flash(net) + sum(4 * parameter.size for _, parameter in net.frozen)
     for what, used, available in (("RAM", sum(ram.values()), board.ram_bytes), ("flash", flash, board.flash_bytes)):
         if used > available:
@@ -120,6 +127,9 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
         "class_target": net.loss.class_target,
         "n_global": net.n_global,
         "n_parameters": net.n_parameters,
+        "keeps_local": _keeps_local(experiment, net),
+        "error_feedback": experiment.strategy.error_feedback,
+        "layer_ends": net.layer_ends,
         "parameters": [
             {
                 "name": p.name,
@@ -194,8 +204,10 @@ def model_hash(experiment: Experiment, net: graph.Graph, given: dict[str, weight
     # Only what a model has, so that what others may have leaves its name alone.
     if net.sgd != Sgd(0, 0) or model.clip_norm:
         description["update"] = [net.sgd.formula, model.clip_norm]
-    if net.sums_gradients:
+    if experiment.strategy.gradient:
         description["sums_gradients"] = True
+    if experiment.strategy.error_feedback:
+        description["error_feedback"] = True
     if model.loss == "huber":
         description["loss"] = [model.loss, model.huber_delta]
     if net.frozen:
@@ -272,16 +284,22 @@ def _unrolled(kind: str, size: int, flash: int) -> int:
     return flash * (8 + (size if size <= 8 else 8 + size % 8)) // 16 if kind in TILED else flash
 
 
-def _ram(net: graph.Graph, arena: plan.Plan, downlink: protocol.Dtype, window: int) -> dict[str, int]:
+def _keeps_local(experiment: Experiment, net: graph.Graph) -> bool:
+    return experiment.model.local_start == "kept" and net.n_local > 0
+
+
+def _ram(experiment: Experiment, net: graph.Graph, arena: plan.Plan, downlink: protocol.Dtype, window: int) -> dict[str, int]:
     scales = 4 * sum(not p.op.local for p in net.parameters) if downlink == protocol.Dtype.I8 else 0
     return {
         "weights": 4 * net.n_parameters,
         **({_behind(net): 4 * (net.n_state - net.n_parameters)} if net.n_state > net.n_parameters else {}),
         "received weights (for the delta)": downlink.width * net.n_global + scales,
+        **({"changes not sent yet (error feedback)": 4 * net.n_global} if experiment.strategy.error_feedback else {}),
+        **({"local weights of the last round (kept)": 4 * net.n_local} if _keeps_local(experiment, net) else {}),
         "arena": 4 * arena.floats,
         "serial receive buffer": window,
         "request and answer buffers": 2 * window,
-        "core": CORE_RAM_BYTES,
+        "core": CORE_RAM_BYTES + SELECTION_RAM_BYTES * len(net.layer_ends),
         "stack": STACK_BYTES,
     }
 

@@ -80,7 +80,9 @@ class BackwardCall:
     @property
     def reusable(self) -> tuple[Tensor, ...]:
         """Of what it reads, the tensors whose place its result may take."""
-        return (self.dy,) if self.op.in_place else ()
+        if self.op.in_place:
+            return (self.dy,)
+        return (self.x,) if self.op.writes_dx_over_x else ()
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,11 @@ class Graph:
     def n_global(self) -> int:
         """Weights that are shared."""
         return sum(p.parameter.size for p in self.parameters if not p.op.local)
+
+    @property
+    def layer_ends(self) -> list[int]:
+        """Where each shared layer ends in the weight vector, its kernel and bias together."""
+        return list({p.op.name: p.offset + p.parameter.size for p in self.parameters if not p.op.local}.values())
 
     @property
     def n_local(self) -> int:

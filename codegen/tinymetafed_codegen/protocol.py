@@ -106,6 +106,14 @@ class Coding(IntEnum):
     BITMAP = 255
 
 
+class Selection(IntEnum):
+    """Which entries of a delta travel."""
+
+    GLOBAL = 0  # the largest of all
+    LAYER = 1  # of each layer its share, the largest
+    RANDOM = 2  # any: those with the highest draws of ``Stream.SELECTION``
+
+
 class Stream(IntEnum):
     """Domains of the counter-based generator, so that no two uses ever share a draw."""
 
@@ -116,8 +124,9 @@ class Stream(IntEnum):
     CLIENT_TASK = 4  # what a client's task is (sine: amplitude and phase)
     CLIENT_CHOICE = 5  # who takes part in a round
     INITIAL_WEIGHTS = 6
-    LOCAL_START = 7  # the fixed start of local weights at every reconstruction
+    LOCAL_START = 7  # where local weights start at a reconstruction
     DATA_SPLIT = 8  # what is meta-trained on and what is held out
+    SELECTION = 9  # which entries of a delta travel, where that is random
 
 
 @dataclass(frozen=True)
@@ -294,6 +303,7 @@ class Configure(Request):
     phases: Annotated[tuple[Phase, ...], Records(Phase, MAX_PHASES)]
     top_k: U32  # entries of the delta; 0: the program makes none
     uplink: U8  # Dtype of the delta's values
+    selection: U8  # Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,7 +442,7 @@ class ErrorAnswer(Record):
 
 
 REQUESTS: tuple[type[Request], ...] = (Hello, Configure, Load, Train, Sample, Await, Pull, Fetch, Predict)
-ENUMS: tuple[type[IntEnum], ...] = (Status, Dtype, Program, Variant, SampleSet, State, Coding, Stream)
+ENUMS: tuple[type[IntEnum], ...] = (Status, Dtype, Program, Variant, SampleSet, State, Coding, Selection, Stream)
 CONSTANTS: dict[str, int] = {
     "PROTOCOL_VERSION": PROTOCOL_VERSION,
     "ANSWER_BIT": ANSWER_BIT,

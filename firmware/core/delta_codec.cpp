@@ -45,9 +45,10 @@ uint8_t Planner::best() {
   return gaps_ + entries_ < rice_bits_[best] ? kBitmap : best;
 }
 
-Status Format::set(uint8_t code, float largest) {
+Status Format::set(uint8_t code, uint32_t magnitude) {
   constexpr float kSmallestNormal = 0x1p-126f;
-  if (magnitude_bits(largest) >= kInfiniteMagnitude) return Status::kNotFinite;
+  if (magnitude >= kInfiniteMagnitude) return Status::kNotFinite;
+  const float largest = bits_of<float>(magnitude);
   dtype = static_cast<protocol::Dtype>(code);
   scale = 0;
   switch (dtype) {
@@ -81,6 +82,12 @@ Status Format::convert(float value, uint32_t& bits) const {
   }
   std::memcpy(&bits, &value, sizeof bits);
   return Status::kOk;
+}
+
+float Format::received(uint32_t bits) const {
+  if (dtype == protocol::Dtype::kF16) return from_f16(static_cast<uint16_t>(bits));
+  if (dtype == protocol::Dtype::kI8) return static_cast<float>(static_cast<int8_t>(bits)) * scale;
+  return bits_of<float>(bits);
 }
 
 bool Chunk::fits(uint32_t bits, size_t value_bytes) const {

@@ -51,10 +51,12 @@ struct Format {
   protocol::Dtype dtype = protocol::Dtype::kF32;
   float scale = 0;  // of i8; 0 when all values round to zero
 
-  // For values up to `largest` in magnitude. kNotFinite, kOverflow, or kBadValue for a dtype that no delta has.
-  Status set(uint8_t code, float largest);
+  // For values of up to this many magnitude_bits. kNotFinite, kOverflow, or kBadValue for a dtype that no delta has.
+  Status set(uint8_t code, uint32_t magnitude);
   size_t bytes() const;
   Status convert(float value, uint32_t& bits) const;
+  // The number that whoever receives a value's bits takes it for.
+  float received(uint32_t bits) const;
 };
 
 // One chunk being filled: index bits grow up from its start, values down from its end.
@@ -77,40 +79,49 @@ class Chunk {
 
 }  // namespace delta
 
-// `delta_at(i)` is entry i of the delta, i < n; it must give the same values from `freeze` until the last `encode`.
+// `delta_at(i)` is entry i of the delta; it must give the same values from `freeze` until the last `encode`.
+template <uint32_t kLayers>
 class DeltaEncoder {
  public:
-  // Selects the k largest entries and how they travel: a scan more than `select_top`. `histogram` is scratch for this call only.
-  // kBadValue: k > n or no dtype of a delta; kTooLarge: n > kMaxParameters; kNotFinite; kOverflow: beyond float16.
+  // Selects k entries, of all or of each layer its share, and how they travel: a scan more than `select_top`. `histogram` is
+  // scratch for this call only. kBadValue: k above n, fewer than one for each layer that has its share, or no dtype of a
+  // delta; kTooLarge: n > kMaxParameters; kNotFinite; kOverflow: beyond float16.
   template <typename DeltaAt, uint32_t kBins>
-  Status freeze(DeltaAt delta_at, uint32_t n, uint32_t k, uint8_t dtype, uint32_t (&histogram)[kBins]) {
-    selection_ = Selection{};
-    cursor_ = Cursor{};
-    if (n > protocol::kMaxParameters) return Status::kTooLarge;
-    if (k > n) return Status::kBadValue;
-    const Selection selection = select_top(delta_at, n, k, histogram);
-    const Status status = format_.set(dtype, selection.largest);
-    if (status != Status::kOk) return status;
+  Status freeze(DeltaAt delta_at, const uint32_t (&layer_ends)[kLayers], uint32_t k, const Choice& choice, uint8_t dtype,
+                uint32_t (&histogram)[kBins]) {
+    count_ = 0;
+    n_ = layer_ends[kLayers - 1];
+    choice_ = choice;
+    const uint32_t parts = choice.selection == protocol::Selection::kLayer ? kLayers : 1;
+    if (n_ > protocol::kMaxParameters) return Status::kTooLarge;
+    if (k < parts || k > n_) return Status::kBadValue;
+    const auto priority_at = [&](uint32_t i) { return choice_.priority(delta_at, i); };
+    Dealer dealer(k, n_, parts);
+    for (uint32_t part = 0, begin = 0; part < parts; begin = parts_[part++].end) {
+      const uint32_t end = parts == 1 ? n_ : layer_ends[part];
+      parts_[part] = select_top(priority_at, begin, end, dealer.next(end - begin), histogram);
+    }
 
     delta::Planner planner(histogram);
-    Cursor cursor{0, 0, selection.ties};
-    float value;
-    uint32_t index = next_selected(delta_at, n, selection.threshold, cursor, value);
-    planner.add(0);
-    while (cursor.rank < selection.count) {
-      const uint32_t lowest = index + 1;
-      index = next_selected(delta_at, n, selection.threshold, cursor, value);
-      planner.add(index - lowest);
+    Cursor cursor = start();
+    uint32_t largest = 0;
+    for (uint32_t lowest = 0; cursor.rank < k; lowest = cursor.index) {
+      const bool is_first = cursor.rank == 0;
+      const uint32_t index = next_selected(priority_at, parts_, n_, cursor);
+      const uint32_t magnitude = magnitude_bits(delta_at(index));
+      if (magnitude > largest) largest = magnitude;
+      planner.add(is_first ? 0 : index - lowest);
     }
+    const Status status = format_.set(dtype, largest);
+    if (status != Status::kOk) return status;
     coding_ = planner.best();
-    n_ = n;
-    selection_ = selection;
-    rewind();
+    count_ = k;
+    cursor_ = start();
     return Status::kOk;
   }
 
   // Entries that `encode` can give; 0 before `freeze` has succeeded.
-  uint32_t count() const { return selection_.count; }
+  uint32_t count() const { return count_; }
 
   // Fills `data` with as many entries from `rank` on as fit, and all of `header` but its round and data.
   // In sequence every entry is scanned once; a lower rank than the last starts over. kBadOffset: no such rank;
@@ -118,24 +129,24 @@ class DeltaEncoder {
   template <typename DeltaAt>
   Status encode(DeltaAt delta_at, uint32_t rank, protocol::Delta& header, uint8_t* data, size_t capacity, size_t& size) {
     constexpr uint32_t kMostEntries = 0xFFFF;
-    if (rank >= selection_.count) return Status::kBadOffset;
-    if (rank < cursor_.rank) rewind();
+    if (rank >= count_) return Status::kBadOffset;
+    if (rank < cursor_.rank) cursor_ = start();
+    const auto priority_at = [&](uint32_t i) { return choice_.priority(delta_at, i); };
 
     delta::Chunk chunk(data, capacity);
     const size_t value_bytes = format_.bytes();
     uint32_t lowest = 0;
     uint32_t count = 0;
-    while (count < kMostEntries && cursor_.rank < selection_.count) {
+    while (count < kMostEntries && cursor_.rank < count_) {
       Cursor after = cursor_;
-      float value;
-      const uint32_t index = next_selected(delta_at, n_, selection_.threshold, after, value);
+      const uint32_t index = next_selected(priority_at, parts_, n_, after);
       if (index == n_) return Status::kBadState;
       if (after.rank > rank) {
         if (count == 0) header.base = lowest = index;
         const uint32_t gap = index - lowest;
         if (!chunk.fits(delta::index_bits(coding_, gap), value_bytes)) break;
         uint32_t bits;
-        const Status status = format_.convert(value, bits);
+        const Status status = format_.convert(delta_at(index), bits);
         if (status != Status::kOk) return status;
         chunk.add(coding_, gap, bits, value_bytes);
         lowest = index + 1;
@@ -153,11 +164,29 @@ class DeltaEncoder {
     return Status::kOk;
   }
 
+  // Calls rest(i, value - as it was sent) for every i in order, with 0 sent of what was not selected. `rest` may change what
+  // delta_at gives up to i.
+  template <typename DeltaAt, typename Rest>
+  void unsent(DeltaAt delta_at, Rest rest) const {
+    const auto priority_at = [&](uint32_t i) { return choice_.priority(delta_at, i); };
+    Cursor cursor = start();
+    for (uint32_t i = 0; i < n_; ++i) {
+      const uint32_t index = next_selected(priority_at, parts_, n_, cursor);
+      for (; i < index; ++i) rest(i, delta_at(i));
+      if (index == n_) return;
+      const float value = delta_at(index);
+      uint32_t bits = 0;
+      if (format_.convert(value, bits) == Status::kOk) rest(index, value - format_.received(bits));
+    }
+  }
+
  private:
-  void rewind() { cursor_ = Cursor{0, 0, selection_.ties}; }
+  Cursor start() const { return {0, 0, 0, parts_[0].ties}; }
 
   uint32_t n_ = 0;
-  Selection selection_;
+  uint32_t count_ = 0;
+  Choice choice_;
+  Part parts_[kLayers];
   delta::Format format_;
   Cursor cursor_;
   uint8_t coding_ = 0;

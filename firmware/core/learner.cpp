@@ -9,6 +9,7 @@
 namespace tmf {
 
 using protocol::Dtype;
+using protocol::Selection;
 using protocol::State;
 
 namespace {
@@ -61,6 +62,9 @@ bool equal(const protocol::Phase& a, const protocol::Phase& b) {
 Status Learner::configure(const protocol::Configure& message) {
   if (message.program > static_cast<uint8_t>(protocol::Program::kAdapt)) return Status::kBadValue;
   if (message.top_k > model::kGlobalCount || message.uplink > static_cast<uint8_t>(Dtype::kI8)) return Status::kBadValue;
+  if (message.selection > static_cast<uint8_t>(Selection::kRandom)) return Status::kBadValue;
+  const Selection selection = static_cast<Selection>(message.selection);
+  if (selection == Selection::kLayer && message.top_k > 0 && message.top_k < kLayers) return Status::kBadValue;
   uint64_t steps = 0;
   for (const protocol::Phase& phase : message.phases) {
     if (phase.passes == 0) break;
@@ -75,10 +79,13 @@ Status Learner::configure(const protocol::Configure& message) {
     has_round_ = false;
     state_ = State::kIdle;
     loaded_ = 0;
+    kept_local_.forget();
+    residual_.forget();
     for (Recipe& recipe : recipes_) recipe.ready = false;
   }
   Recipe& recipe = recipes_[message.program];
-  bool unchanged = recipe.ready && recipe.top_k == message.top_k && recipe.uplink == message.uplink;
+  bool unchanged = recipe.ready && recipe.top_k == message.top_k && recipe.uplink == message.uplink &&
+                   recipe.selection == selection;
   for (uint32_t i = 0; i < protocol::kMaxPhases; ++i)
     unchanged = unchanged && equal(recipe.phases[i], message.phases[i]);
   if (unchanged) return Status::kOk;
@@ -86,6 +93,7 @@ Status Learner::configure(const protocol::Configure& message) {
   for (uint32_t i = 0; i < protocol::kMaxPhases; ++i) recipe.phases[i] = message.phases[i];
   recipe.top_k = message.top_k;
   recipe.uplink = message.uplink;
+  recipe.selection = selection;
   recipe.ready = true;
   return Status::kOk;
 }
@@ -106,13 +114,14 @@ Status Learner::load(const protocol::Load& message) {
   if (const Status status = received_.check(message); status != Status::kOk) return refuse(status, message.offset);
 
   if (begins) {
+    settle();
     round_ = message.round;
     has_round_ = true;
     state_ = State::kLoading;
     step_ = 0;
     ticks_ = 0;
     fault_ = Status::kOk;
-    delta_ = DeltaEncoder();  // nobody can pull an earlier round's entries as this one's
+    delta_ = Encoder();  // nobody can pull an earlier round's entries as this one's
   }
   received_.take(message, parameters_);
   loaded_ = message.offset + static_cast<uint32_t>(count);
@@ -121,6 +130,13 @@ Status Learner::load(const protocol::Load& message) {
     state_ = State::kLoaded;
   }
   return Status::kOk;
+}
+
+// What the round that ends here leaves for its client's next one; a delta that was frozen counts as received.
+void Learner::settle() {
+  if (!has_round_ || state_ != State::kDone || delta_.count() == 0) return;
+  kept_local_.keep(parameters_, client_);
+  residual_.keep(delta_, change());
 }
 
 Status Learner::train(const protocol::Train& message) {
@@ -134,6 +150,8 @@ Status Learner::train(const protocol::Train& message) {
   draw_ = message.draw;
   recipe_ = &recipes_[message.program];
   for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) parameters_[i] = 0.0f;  // velocities, or gradients
+  redraw_local(parameters_, {seed_, client_, draw_});
+  kept_local_.restore(parameters_, client_);
   phase_ = 0;
   phase_end_ = 0;
   state_ = State::kTraining;
@@ -197,8 +215,10 @@ void Learner::finish() {
   fault_ = Status::kOk;
   for (const float weight : parameters_)
     if (!is_finite(weight)) fault_ = Status::kNotFinite;
-  if (fault_ == Status::kOk && recipe_->top_k > 0)
-    fault_ = delta_.freeze(change(), model::kGlobalCount, recipe_->top_k, recipe_->uplink, arena_.histogram);
+  if (fault_ == Status::kOk && recipe_->top_k > 0) {
+    const Choice choice = {recipe_->selection, seed_, client_, draw_};
+    fault_ = delta_.freeze(change(), model::kLayerEnds, recipe_->top_k, choice, recipe_->uplink, arena_.histogram);
+  }
   state_ = fault_ == Status::kOk ? State::kDone : State::kFailed;
 }
 

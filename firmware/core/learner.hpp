@@ -5,14 +5,17 @@
 
 #include "bytes.hpp"
 #include "delta_codec.hpp"
+#include "kept_local.hpp"
 #include "model.hpp"
 #include "protocol.hpp"
 #include "received.hpp"
+#include "residual.hpp"
 
 namespace tmf {
 
 // Passive and idempotent: whoever asks twice gets the same answer, and no sample is ever trained twice.
 //
+// What it keeps from one round to the next, if anything, it keeps for a session.
 //   IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED; a Load of a later round starts again from anywhere.
 class Learner {
  public:
@@ -40,19 +43,24 @@ class Learner {
   void clear_detail() { detail_ = 0; }
 
  private:
-  using Downlink = Received<model::kDownlink, model::kGlobalEnds>;
+  static constexpr uint32_t kLayers = sizeof model::kLayerEnds / sizeof model::kLayerEnds[0];
 
-  // The change of the global part since it was received.
+  using Downlink = Received<model::kDownlink, model::kGlobalEnds>;
+  using Encoder = DeltaEncoder<kLayers>;
+
+  // The change of the global part since it was received, with what is still owed of earlier ones.
   struct Change {
     const float* now;
     const Downlink& received;
-    float operator()(uint32_t i) const { return now[i] - received[i]; }
+    const Residual<model::kFeedsBack>& residual;
+    float operator()(uint32_t i) const { return residual.with(i, now[i] - received[i]); }
   };
 
   struct Recipe {
     protocol::Phase phases[protocol::kMaxPhases] = {};
     uint32_t top_k = 0;
     uint8_t uplink = 0;  // Dtype
+    protocol::Selection selection = protocol::Selection::kGlobal;
     bool ready = false;
   };
 
@@ -61,10 +69,11 @@ class Learner {
     return status;
   }
   bool weights_complete() const { return loaded_ == model::kGlobalCount; }
+  void settle();
   void enter_phase();
   void step();
   void finish();
-  Change change() const { return {parameters_, received_}; }
+  Change change() const { return {parameters_, received_, residual_}; }
 
   Recipe recipes_[2];
   uint32_t session_ = 0;
@@ -85,10 +94,12 @@ class Learner {
   uint32_t phase_end_ = 0;    // first step after it
   uint32_t step_ = 0;
   uint32_t ticks_ = 0;
-  DeltaEncoder delta_;
+  Encoder delta_;
 
   float parameters_[model::kStateCount] = {};
   Downlink received_;
+  KeptLocal<model::kKeepsLocal> kept_local_;
+  Residual<model::kFeedsBack> residual_;
   // The selection's counters live where activations and gradients do: it only runs when no training step does.
   union Arena {
     float values[model::kArenaFloats];

@@ -1,4 +1,4 @@
-// Where local weights start at every reconstruction: a fixed value, the same on every device, in every lane, and never sent.
+// Where local weights start at a reconstruction: a fixed value or a draw, the same on every device, in every lane, and never sent.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,13 @@
 #include "protocol.hpp"
 
 namespace tmf::local_start {
+
+// Whose draw: a client's for its samples `draw`, as in Train; all 0 is everybody's.
+struct Key {
+  uint32_t seed = 0;
+  uint32_t client = 0;
+  uint32_t draw = 0;
+};
 
 // T may be a vector, one client per lane; minus T{} makes any number one, to the bit.
 
@@ -21,9 +28,9 @@ void alternating(T* weights, uint32_t rows, uint32_t columns, float scale) {
 
 // Uniform in [-scale, scale); `first` is the tensor's place in the weight vector, so that no two tensors are alike.
 template <typename T>
-void random(T* weights, uint32_t count, uint32_t first, float scale) {
+void random(T* weights, uint32_t count, uint32_t first, float scale, const Key& key = {}) {
   for (uint32_t i = 0; i < count; ++i) {
-    const uint32_t word = draw(0, 0, 0, protocol::Stream::kLocalStart, first + i).first;
+    const uint32_t word = draw(key.seed, key.client, key.draw, protocol::Stream::kLocalStart, first + i).first;
     weights[i] = scale * (2.0f * uniform(word) - 1.0f) - T{};
   }
 }

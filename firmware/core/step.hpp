@@ -1,8 +1,9 @@
-// A training step by its variant, and what ends a program of gradients: the same on a device and in a simulation's lane.
+// What a program of training steps begins, goes on and ends with: the same on a device and in a simulation's lane.
 #pragma once
 
 #include <cstdint>
 
+#include "local_start.hpp"
 #include "model.hpp"
 #include "protocol.hpp"
 
@@ -11,6 +12,16 @@ namespace tmf {
 // Whether this firmware has steps of this variant.
 constexpr bool has_variant(uint8_t variant) {
   return variant <= static_cast<uint8_t>(model::kSumsGradients ? protocol::Variant::kGradient : protocol::Variant::kFull);
+}
+
+// Before the first step: puts the local part where this client's draw has it start, if every one starts elsewhere.
+template <typename T>
+void redraw_local(T* p, const local_start::Key& key) {
+  if constexpr (model::kRedrawsLocal) {
+    model::Model<T>::redraw_local(p, key);
+  } else {
+    static_cast<void>(p), static_cast<void>(key);
+  }
 }
 
 // Trains weights `p` on the sample in the arena `a`. T is float, or a vector with a client per lane.

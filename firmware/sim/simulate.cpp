@@ -40,14 +40,22 @@ struct Work {
   uint32_t threads;
   uint32_t lanes;   // kLanes, or 1 to run one client after the other
   uint8_t* faults;  // [clients], Status of each one's training
+  const uint32_t* names;  // [clients]; with seed and draw as in Train
+  uint32_t seed;
+  uint32_t draw;
+  float* locals;  // [clients][kLocalCount], where each one's local part starts, and ends once its update is sent; or nullptr
 };
+
+constexpr uint32_t kLocalCount = model::kParameterCount - model::kGlobalCount;
 
 // A round's updates, and what they would take on the wire.
 struct Updates {
   uint32_t top_k;
   uint32_t uplink;         // Dtype
+  uint32_t selection;      // Selection
   int64_t* indices;        // [clients][top_k]
   float* values;           // [clients][top_k], as the host reads them
+  float* owed;             // [clients][kGlobalCount], each one's residual before, and after it; or nullptr
   uint32_t* chunks;        // [clients], messages
   uint32_t* chunk_bytes;   // [clients], all of them with their framing
   uint32_t* sample_bytes;  // [clients], of its samples as messages; nullptr where they do not travel
@@ -115,6 +123,7 @@ struct Desk {
   alignas(64) T weights[model::kStateCount];  // [i][lane]
   alignas(64) T arena[model::kArenaFloats];
   float change[model::kGlobalCount];  // of one client
+  float one[model::kParameterCount];  // weights of one client
 };
 
 // Clients first, first + 1, ... in the lanes of T; lanes beyond the last client repeat it, and nobody reads them.
@@ -132,7 +141,20 @@ class Group {
     for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) desk_.weights[i] = T{};  // velocities, or gradients
   }
 
+  // Local parts that do not start where all do.
+  void start_locals() {
+    for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
+      const float* start = work_.locals + size_t{client(lane)} * kLocalCount;
+      if constexpr (model::kRedrawsLocal) {
+        redraw_local(desk_.one, {work_.seed, work_.names[client(lane)], work_.draw});
+        start = desk_.one + model::kGlobalCount;
+      }
+      for (uint32_t i = 0; i != kLocalCount; ++i) put(desk_.weights + model::kGlobalCount + i, lane, start[i]);
+    }
+  }
+
   void train() {
+    if (model::kRedrawsLocal || work_.locals != nullptr) start_locals();
     for (uint32_t n = 0; n < work_.phase_count; ++n) {
       const Phase& phase = work_.phases[n];
       const T rate = phase.learning_rate - T{}, clamp = phase.output_clamp - T{};
@@ -171,15 +193,24 @@ class Group {
     for (uint32_t lane = 0; lane < size_; ++lane) {
       uint8_t& fault = work_.faults[first_ + lane];
       if (fault != static_cast<uint8_t>(Status::kOk)) continue;
-      for (uint32_t i = 0; i < model::kGlobalCount; ++i)
-        desk_.change[i] = get(desk_.weights + i, lane) - work_.received[i];
+      const float* const owed = updates.owed == nullptr ? nullptr : updates.owed + size_t{first_ + lane} * model::kGlobalCount;
+      for (uint32_t i = 0; i < model::kGlobalCount; ++i) {
+        const float change = get(desk_.weights + i, lane) - work_.received[i];
+        desk_.change[i] = owed == nullptr ? change : change + owed[i];
+      }
       fault = static_cast<uint8_t>(send_one(updates, first_ + lane));
+      if (fault == static_cast<uint8_t>(Status::kOk) && work_.locals != nullptr) keep_local(lane);
       if (updates.sample_bytes != nullptr) updates.sample_bytes[first_ + lane] = streamed_bytes(first_ + lane);
     }
   }
 
  private:
   uint32_t client(uint32_t lane) const { return first_ + (lane < size_ ? lane : size_ - 1); }
+
+  void keep_local(uint32_t lane) {
+    float* const end = work_.locals + size_t{first_ + lane} * kLocalCount;
+    for (uint32_t i = 0; i != kLocalCount; ++i) end[i] = get(desk_.weights + model::kGlobalCount + i, lane);
+  }
 
   // Every step reads its input anew, for kernels may work in its place. Lane by lane in blocks that stay in the fastest cache.
   template <typename Source>
@@ -204,9 +235,11 @@ class Group {
   Status send_one(const Updates& updates, uint32_t client) {
     const auto change = [this](uint32_t i) { return desk_.change[i]; };
     uint32_t histogram[model::kHistogramBins];
-    DeltaEncoder encoder;
+    DeltaEncoder<sizeof model::kLayerEnds / sizeof model::kLayerEnds[0]> encoder;
+    const Choice choice = {static_cast<protocol::Selection>(updates.selection), work_.seed, work_.names[client],
+                           work_.draw};
     const Status frozen =
-        encoder.freeze(change, model::kGlobalCount, updates.top_k, static_cast<uint8_t>(updates.uplink), histogram);
+        encoder.freeze(change, model::kLayerEnds, updates.top_k, choice, static_cast<uint8_t>(updates.uplink), histogram);
     if (frozen != Status::kOk) return frozen;
     uint8_t frame[board::kReceiveWindow];
     uint8_t* const data = frame + protocol::kFrameHeaderBytes + protocol::Delta::kFixedSize;
@@ -225,6 +258,10 @@ class Group {
       frame[0] = frame[1] = 1;  // some type and sequence
       ++updates.chunks[client];
       updates.chunk_bytes[client] += wire_bytes(frame, static_cast<size_t>(data - frame) + size);
+    }
+    if (updates.owed != nullptr) {
+      float* const owed = updates.owed + size_t{client} * model::kGlobalCount;
+      encoder.unsent(change, [owed](uint32_t i, float rest) { owed[i] = rest; });
     }
     return Status::kOk;
   }

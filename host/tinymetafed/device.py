@@ -73,7 +73,7 @@ class DeviceClients:
     ) -> list[Served[Sparse]]:
         """One meta-training round of each client; one whose board is lost is skipped. Raises LinkError, StrategyError."""
         strategy, phases = self._strategy, self._strategy.training()
-        self.fleet.configure(Program.TRAIN, phases, strategy.top_k, strategy.uplink)
+        self.fleet.configure(Program.TRAIN, phases, strategy.top_k, strategy.uplink, strategy.selection)
         download = strategy.download(weights)
 
         def one(session: Session, client: int) -> Sparse:
@@ -87,7 +87,7 @@ class DeviceClients:
     ) -> list[Adapted]:
         """Lets each client adapt with its first ``count`` samples. Raises LinkError, StrategyError."""
         strategy, phases = self._strategy, self._strategy.adaptation(count)
-        self.fleet.configure(Program.ADAPT, phases, 0, strategy.uplink)
+        self.fleet.configure(Program.ADAPT, phases, 0, strategy.uplink, strategy.selection)
         download = strategy.download(weights)
 
         def one(session: Session, client: int) -> Adapted:

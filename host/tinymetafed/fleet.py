@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Generic, TypeVar
 
-from tinymetafed_codegen.protocol import Phase, Program, Status
+from tinymetafed_codegen.protocol import Phase, Program, Selection, Status
 
 from .learn.delta import DeltaError
 from .link.device import Device
@@ -133,7 +133,7 @@ class Fleet:
         self.patience = patience
         self._members = [_Member(device) for device in devices]
         self._turn = 0
-        self._programs: dict[Program, tuple[tuple[Phase, ...], int, int]] = {}
+        self._programs: dict[Program, tuple[tuple[Phase, ...], int, int, int]] = {}
         seen: dict[bytes, Device] = {}
         for device in devices:
             if (other := seen.setdefault(device.hello.unique_id, device)) is not device:
@@ -152,9 +152,11 @@ class Fleet:
         """All bytes so far, also of sessions that were lost."""
         return sum((device.traffic for device in self.devices), Traffic())
 
-    def configure(self, program: Program, phases: Sequence[Phase], top_k: int, uplink: int) -> None:
+    def configure(
+        self, program: Program, phases: Sequence[Phase], top_k: int, uplink: int, selection: int = Selection.GLOBAL
+    ) -> None:
         """Sets a program on every device, unless it is set, and later on each one that comes back. Raises LinkError."""
-        wanted = (tuple(phases), top_k, uplink)
+        wanted = (tuple(phases), top_k, uplink, selection)
         if self._programs.get(program) == wanted:
             return
         self._programs[program] = wanted
@@ -328,8 +330,7 @@ class Fleet:
         return False
 
     def _tell(self, session: Session, program: Program) -> None:
-        phases, top_k, uplink = self._programs[program]
-        session.configure(program, phases, top_k, uplink)
+        session.configure(program, *self._programs[program])
 
     def _expect_one(self) -> None:
         if not any(member.up for member in self._members):

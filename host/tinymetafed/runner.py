@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
 import tomli_w
 
 from tinymetafed_codegen import boards, generate
 from tinymetafed_codegen.emit import write_if_changed
 from tinymetafed_codegen.locate import root
-from tinymetafed_codegen.protocol import PROTOCOL_VERSION, SampleSet
-from tinymetafed_codegen.spec import Experiment, FolderTask, dump
+from tinymetafed_codegen.protocol import SampleSet
+from tinymetafed_codegen.spec import Experiment, FolderTask, SpecError, dump
 
-from . import evaluate, export, firmware, project, server, store
+from . import evaluate, export, firmware, project, results, server, store
 from .clients import Clients
 from .device import DeviceClients
-from .evaluate import Collapsed
+from .evaluate import Collapsed, MetaTest
 from .firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
 from .fleet import Fleet
 from .learn.strategies import Strategy, open_strategy
@@ -41,7 +36,6 @@ from .simulator import open_simulator
 from .store import Json, RunData, RunStore, StoreError
 
 TEST_URL = "native:2"  # where unseen clients adapt unless somebody says otherwise
-SHOTS = (1, 2, 4, 8, 16)  # samples of the accuracy curve, per class where a task counts so (paper, Table 5)
 
 
 class Observer(Protocol):
@@ -155,7 +149,8 @@ class OnDevices:
 
     @contextmanager
     def open(self, setup: Setup, observer: Observer) -> Iterator[tuple[Clients, Clients]]:
-        """Builds, starts and checks the devices; stops them at the end."""
+        """Builds, starts and checks the devices; stops them at the end. Raises SpecError for another number than it takes."""
+        _a_board_for_each_client(setup, sum(spec.count for spec in parse(self.urls)))
         require([*parse(self.urls), *parse(self.test_urls)])
         if shared := {spec.url for spec in parse(self.urls) if spec.kind == "serial"} & set(self.test_urls):
             raise DeviceUrlError(f"{', '.join(sorted(shared))}: given both to train and to test on; a port serves one session")
@@ -264,10 +259,30 @@ def _continue(path: Path, site: Callable[[Json], Site], data: Path | None, obser
         setup = set_up(past.experiment(), str(path / "experiment.toml"), data or past.data)
         same_model(setup, past)
         _same_data(setup, past)
+        if setup.strategy.kept and 0 < past.trained < setup.experiment.run.rounds:
+            observer.event(
+                f"{path}: what clients keep between rounds ({', '.join(setup.strategy.kept)}) was forgotten when the run "
+                f"stopped after {past.trained} rounds; they go on with nothing kept"
+            )
         place = site(past.run["asked"])
         with place.open(setup, observer) as (trainers, testers):
             run.hold_seconds = place.hold_seconds
             return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
+
+
+def _boards_are_clients(experiment: Experiment) -> bool:
+    return isinstance(experiment.task, FolderTask) and experiment.task.client_per_board
+
+
+def _a_board_for_each_client(setup: Setup, boards: int) -> None:
+    """Raises SpecError where clients live on boards and there is not one for each."""
+    clients = setup.task.clients
+    if setup.strategy.kept and not _boards_are_clients(setup.experiment) and clients != boards:
+        raise SpecError(
+            f"{setup.source}: {' and '.join(setup.strategy.kept)} keeps something on a client's own board, but "
+            f"run.clients = {clients} and there are {boards} boards; set run.clients = {boards}, give --device for {clients}, "
+            "or simulate"
+        )
 
 
 def same_model(setup: Setup, run: RunData) -> None:
@@ -296,12 +311,14 @@ class _Training:
         self._setup, self._strategy, self._plan = setup, setup.strategy, setup.experiment
         self._run, self._trainers, self._testers, self._observer = run, trainers, testers, observer
         self._known = trainers.devices
+        self._bytes = {"bytes_down": 0, "bytes_up": 0}  # of all rounds so far, for curves over what was sent
 
     def complete(self, start_seconds: float) -> dict[str, Any]:
         """Goes through to the run's end and returns its result; whatever happens, weights.npz is that of the last round."""
         try:
             past = self._run.read()
-            session = {"round": past.trained, "devices": self._known.copy(), "versions": versions()}
+            self._bytes = {key: sum(entry[key] for entry in past.rounds) for key in self._bytes}
+            session = {"round": past.trained, "devices": self._known.copy(), "versions": results.versions()}
             self._run.append("session", {**session, "start_seconds": start_seconds})
             self._train(past)
             self._test()
@@ -310,7 +327,7 @@ class _Training:
                 self._export()
             raise
         run = self._export()
-        result = _result(self._setup, run)
+        result = results.result(self._strategy, self._setup.task, run)
         self._run.append("result", result)
         _refuse_collapse(self._plan, self._run.path, run.evaluations[-1])
         return result
@@ -330,18 +347,23 @@ class _Training:
                 self._evaluate(done.weights, done.index + 1)
 
     def _boards(self, past: RunData) -> list[bytes] | None:
-        """Unique ids of the boards that are the clients, those of the run's first session; None where any serves any."""
-        task = self._plan.task
-        if not (isinstance(task, FolderTask) and task.client_per_board):
+        """Unique ids of the boards that clients live on; None where any serves any, as in a simulation.
+
+        Boards that are the clients are those of the run's first session; what others keep is forgotten with a session.
+        """
+        if _boards_are_clients(self._plan):
+            devices = past.sessions[0]["devices"] if past.sessions else self._known
+        elif self._strategy.kept:
+            devices = self._known
+        else:
             return None
-        first = past.sessions[0]["devices"] if past.sessions else self._known
-        return sorted(bytes.fromhex(device["unique_id"]) for device in first)
+        return sorted(bytes.fromhex(device["unique_id"]) for device in devices if device["unique_id"]) or None
 
     def _write(self, done: Round) -> None:
         """Commits a round."""
         joined = [device for device in self._trainers.devices if device not in self._known]
         self._known += joined
-        entry = {
+        entry: dict[str, Any] = {
             "round": done.index,
             "alpha": done.alpha,
             "contributions": [vars(contribution) for contribution in done.contributions],
@@ -355,6 +377,8 @@ class _Training:
             "weights_sha256": sha256(done.weights),
         }
         self._run.append("round", entry, done.weights)
+        self._bytes["bytes_down"] += entry["bytes_down"]
+        self._bytes["bytes_up"] += entry["bytes_up"]
 
     def _due(self, trained: int) -> bool:
         """Whether held-out clients are tried after this many rounds, on the way."""
@@ -371,16 +395,21 @@ class _Training:
         _refuse_collapse(self._plan, self._run.path, entry)
 
     def _test(self) -> None:
-        """The final meta-test and the report's showcase, as far as they are missing."""
-        run = self._run.read()
-        if not run.evaluations or "per_task" not in run.evaluations[-1]:
+        """The final meta-test, its curve over numbers of samples and an example, as far as they are missing."""
+        run, setup = self._run.read(), self._setup
+        last = run.evaluations[-1] if run.evaluations else {}
+        if "per_task" not in last:
             tasks = self._plan.evaluation.tasks
             self._observer.stage("meta-test on unseen clients", tasks)
-            self._run.append("evaluation", self._meta_test(run.weights, run.trained, tasks, self._observer.advance))
+            last = self._meta_test(run.weights, run.trained, tasks, self._observer.advance)
+            self._run.append("evaluation", last)
         if run.showcase is None:
-            started = time.monotonic()
-            shown = showcase(self._setup, self._testers, run.weights, self._observer)
-            self._run.append("showcase", {"drawn": shown, "seconds": time.monotonic() - started})
+            started, asked = time.monotonic(), (self._testers, self._strategy, setup.task, run.weights)
+            final = MetaTest.of(last)
+            tried = evaluate.shots(setup.task, setup.experiment.task.count(SampleSet.ADAPT))
+            self._observer.stage("meta-test with fewer and more samples", (len(tried) - 1) * len(final.after))
+            shown = {"d_curve": evaluate.d_curve(*asked, final, self._observer.advance), "example": evaluate.example(*asked)}
+            self._run.append("showcase", {**shown, "seconds": time.monotonic() - started})
 
     def _meta_test(
         self, weights: Floats, trained: int, tasks: int, on_task: Callable[[], None] = lambda: None
@@ -388,7 +417,7 @@ class _Training:
         started = time.monotonic()
         test = evaluate.meta_test(self._testers, self._strategy, self._setup.task, weights, tasks, on_task=on_task)
         clients = min(tasks, self._setup.task.unseen_clients)
-        judged = {"round": trained, "n_clients": clients, "constant": test.constant, "collapsed": test.collapsed}
+        judged = {"round": trained, **self._bytes, "n_clients": clients, "constant": test.constant, "collapsed": test.collapsed}
         return {**test.summary(), **judged, "seconds": time.monotonic() - started}
 
     def _export(self) -> RunData:
@@ -407,44 +436,6 @@ def _refuse_collapse(experiment: Experiment, path: Path, evaluation: Json) -> No
         f"{path}: training collapsed: after {evaluation['round']} rounds {evaluation['constant']} of "
         f"{evaluation['n_tasks']} adapted networks give the same answer whatever their input; {remedy}"
     )
-
-
-_SCORES = ("metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task")
-
-
-def _result(setup: Setup, run: RunData) -> dict[str, Any]:
-    """The whole run in figures, all of its sessions together."""
-
-    def total(key: str) -> Any:
-        return sum(entry[key] for entry in run.rounds)
-
-    final, drawn = run.evaluations[-1], run.showcase
-    assert drawn is not None  # written before the result is asked for
-    statuses = Counter(part["status"] for entry in run.rounds for part in entry["contributions"])
-    testing = sum(entry["seconds"] for entry in [*run.evaluations, drawn])
-    return {
-        "task": setup.task.name,
-        "rounds": run.trained,
-        "seed": setup.experiment.run.seed,
-        "weights_sha256": sha256(run.weights),
-        "bytes_down": total("bytes_down"),
-        "bytes_up": total("bytes_up"),
-        "bytes_up_dense": 4 * setup.strategy.n_global * (statuses.total() - statuses["skipped"]),
-        "bytes_samples": total("bytes_samples"),
-        "retries": total("retries"),
-        "redone": statuses["redone"],
-        "skipped": statuses["skipped"],
-        "sessions": len(run.sessions),
-        "seconds": round(total("seconds") + testing, 3),
-        "training_seconds": round(total("seconds"), 3),
-        "start_seconds": round(sum(session["start_seconds"] for session in run.sessions), 3),
-        "meta_test": {key: final[key] for key in _SCORES},
-        "collapsed": final["collapsed"],
-        "devices": run.devices,
-        "showcase": drawn["drawn"],
-        "versions": run.sessions[-1]["versions"],
-        **run.run["asked"]["facts"],
-    }
 
 
 def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[int], observer: Observer) -> dict[str, Any]:
@@ -470,53 +461,4 @@ def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[
         "before": evaluate.mean([row["before"] for row in rows]),
         "after": evaluate.mean([row["after"] for row in rows]),
         "clients": rows,
-    }
-
-
-def showcase(setup: Setup, clients: Clients, weights: Floats, observer: Observer) -> dict[str, Any]:
-    """What the report draws of new clients: accuracy over the samples they adapt with, or the first one's predictions."""
-    strategy, task, spec = setup.strategy, setup.task, setup.experiment.task
-    if task.metric == "accuracy":
-        tasks = setup.experiment.evaluation.every_tasks
-        unit = task.output_size if task.per_class else 1
-        shots = sorted({spec.adapt, *(d for d in SHOTS if d * unit <= task.adapt_limit)})
-        observer.stage("accuracy over samples", len(shots) * tasks)
-        counts = [d * unit for d in shots]
-        tests = [evaluate.meta_test(clients, strategy, task, weights, tasks, n, observer.advance) for n in counts]
-        scores = [tests[0].before, *(test.after for test in tests)]
-        return {
-            "samples": "labelled samples per class" if task.per_class else "labelled samples",
-            "d": [0, *shots],
-            "accuracy": [evaluate.mean(s) for s in scores],
-            "ci95": [evaluate.confidence(s) for s in scores],
-            "n_tasks": tasks,
-            "n_clients": min(tasks, task.unseen_clients),
-        }
-    count = spec.count(SampleSet.ADAPT)
-    (shown,) = clients.adapt(weights, [HELD_OUT], count)
-    if task.name != "sine":
-        truth, before, after = (values.ravel().tolist() for values in (shown.test.targets, shown.before, shown.after))
-        return {"client": task.describe(HELD_OUT), "true": truth, "before": before, "after": after}
-    samples = task.samples(HELD_OUT, 0, SampleSet.ADAPT, count)
-    return {
-        "client": task.describe(HELD_OUT),
-        "x": shown.test.inputs[:, 0].tolist(),
-        "truth": shown.test.targets[:, 0].tolist(),
-        "before": shown.before[:, 0].tolist(),
-        "after": shown.after[:, 0].tolist(),
-        "samples_x": samples.inputs[:, 0].tolist(),
-        "samples_y": samples.targets[:, 0].tolist(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """What this result was made with."""
-    return {
-        "tinymetafed": version("tinymetafed"),
-        "protocol": str(PROTOCOL_VERSION),
-        "python": sys.version.split()[0],
-        "numpy": np.__version__,
-        "pyserial": version("pyserial"),
-        "platformio": version("platformio"),
-        "system": platform.platform(),
     }

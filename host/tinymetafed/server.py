@@ -12,7 +12,7 @@ import numpy as np
 from .clients import Clients
 from .fleet import Served
 from .learn.delta import Sparse
-from .learn.strategies import Strategy
+from .learn.strategies import Strategy, StrategyError
 from .learn.tasks import Task
 from .learn.weights import Floats
 from .link.exchange import Traffic
@@ -61,6 +61,7 @@ def rounds(
     for index in range(start, end):
         began = time.monotonic()
         chosen = strategy.clients(index, task.clients if boards is None else len(boards))
+        _check(chosen, task.clients if boards is None else len(boards), index)
         served = clients.train(weights, chosen, index, boards)
         deltas = [each.outcome for each in served if each.outcome is not None]
         moved = strategy.update(weights, deltas, index) if deltas else weights
@@ -76,6 +77,15 @@ def rounds(
             change=change,
         )
         before = clients.traffic
+
+
+def _check(chosen: Sequence[int], of: int, round_: int) -> None:
+    """A strategy may be a user's own: what it asks for must not reach the clients that are kept for the test."""
+    if wrong := [client for client in chosen if not 0 <= client < of]:
+        raise StrategyError(
+            f"round {round_}: the strategy chose client {wrong[0]}, but those to train on are 0 to {of - 1}; held-out clients "
+            "are never trained on"
+        )
 
 
 def digest(delta: Sparse) -> str:

@@ -19,11 +19,12 @@ from .learn.delta import Sparse
 from .learn.downlink import Segment
 from .learn.strategies import Strategy
 from .learn.tasks import Floats, Task
+from .learn.weights import local_start
 from .link.errors import TrainingFailed
 from .link.exchange import Traffic
 from .link.frame import encode
 from .link.messages import load_bytes
-from .simulator import BOARD, Batch, Simulator, Wire
+from .simulator import BOARD, Batch, Simulator, Upload, Whose, Wire
 
 _LONGEST_RUN = 254  # without a zero, under one COBS code
 URL = "simulation"  # in the journal, where a device's name stands
@@ -38,7 +39,13 @@ class SimulatedClients:
         self._task = task
         self._window: int = simulator.manifest["receive_window"]
         self._seed = strategy.experiment.run.seed
+        self._phases = strategy.training()
         self._streams = not task.on_device(SampleSet.SUPPORT)
+        self._locals: dict[int, Floats] = {}  # by client, flat
+        self._owed: dict[int, Floats] = {}  # by client
+        model = strategy.experiment.model
+        starts = local_start(simulator.manifest, model.local_start, model.local_start_scale)
+        self._local_start = np.concatenate([tensor.ravel() for tensor in starts.values()] or [np.zeros(0, np.float32)])
         self.traffic = Traffic()
 
     @property
@@ -50,13 +57,13 @@ class SimulatedClients:
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:
         """One meta-training round of each client. Raises TrainingFailed, StrategyError."""
-        strategy, phases = self._strategy, self._strategy.training()
+        strategy, phases = self._strategy, self._phases
         download = strategy.download(weights)
         received = downlink.decode(download, strategy.n_global)
         samples = self._samples(clients, round_, phases)
-        outcomes, wire = self._simulator.federate(
-            received, phases, samples, strategy.top_k, strategy.uplink, streamed=self._streams
-        )
+        whose = Whose(self._seed, clients, round_, self._kept_locals(clients), self._kept_owed(clients))
+        upload = Upload(strategy.top_k, strategy.uplink, strategy.selection)
+        outcomes, wire = self._simulator.federate(received, phases, samples, whose, upload, streamed=self._streams)
         served = []
         for client, outcome in zip(clients, outcomes, strict=True):
             if isinstance(outcome, Status):
@@ -65,6 +72,10 @@ class SimulatedClients:
                     "the usual cause", outcome
                 )  # fmt: skip
             served.append(Served(outcome, URL, False, ""))
+        if whose.locals is not None:
+            self._locals.update(zip(clients, whose.locals, strict=True))
+        if whose.owed is not None:
+            self._owed.update(zip(clients, whose.owed, strict=True))
         self._count(len(clients), phases, download, wire)
         return served
 
@@ -79,13 +90,27 @@ class SimulatedClients:
         for group in (clients[i : i + size] for i in range(0, len(clients), size)):
             tests = [self._task.test_samples(client, 0) for client in group]
             samples = self._samples(group, 0, phases)
-            faults, before, after = self._simulator.adapt(received, phases, samples, Batch.of(tests))
+            whose = Whose(self._seed, group, 0)
+            faults, before, after = self._simulator.adapt(received, phases, samples, whose, Batch.of(tests))
             for i, (client, fault, test) in enumerate(zip(group, faults, tests, strict=True)):
                 if fault != Status.OK:
                     after[i] = np.nan
                 adapted.append(Adapted(client, test, before[i, : len(test)], after[i, : len(test)]))
                 on_client()
         return adapted
+
+    def _kept_locals(self, clients: Sequence[int]) -> Floats | None:
+        """The local parts that the clients' last rounds ended with, where the model goes on from them."""
+        if not self._simulator.manifest["keeps_local"]:
+            return None
+        return np.stack([self._locals.get(client, self._local_start) for client in clients])
+
+    def _kept_owed(self, clients: Sequence[int]) -> Floats | None:
+        """What the clients have not sent, where the model feeds it back."""
+        if not self._simulator.manifest["error_feedback"]:
+            return None
+        nothing = np.zeros(self._strategy.n_global, np.float32)
+        return np.stack([self._owed.get(client, nothing) for client in clients])
 
     def _samples(self, clients: Sequence[int], draw: int, phases: Sequence[Phase]) -> list[Batch]:
         """What each phase trains, phases of one set sharing theirs."""

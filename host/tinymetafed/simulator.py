@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tinymetafed_codegen import boards, generate
 from tinymetafed_codegen.locate import root
-from tinymetafed_codegen.protocol import Phase, SampleSet, Status
+from tinymetafed_codegen.protocol import Phase, SampleSet, Selection, Status
 from tinymetafed_codegen.spec import Experiment, FolderTask, SpecError
 
 from .firmware import SHOWN_LINES, FirmwareError, build_root, require_tools
@@ -146,6 +146,10 @@ class _Work(ctypes.Structure):
         ("threads", _U32),
         ("lanes", _U32),
         ("faults", _POINTER),
+        ("names", _POINTER),
+        ("seed", _U32),
+        ("draw", _U32),
+        ("locals", _POINTER),
     )
 
 
@@ -153,8 +157,10 @@ class _Updates(ctypes.Structure):
     _fields_ = (
         ("top_k", _U32),
         ("uplink", _U32),
+        ("selection", _U32),
         ("indices", _POINTER),
         ("values", _POINTER),
+        ("owed", _POINTER),
         ("chunks", _POINTER),
         ("chunk_bytes", _POINTER),
         ("sample_bytes", _POINTER),
@@ -211,6 +217,30 @@ class Wire:
     sample_bytes: int
 
 
+@dataclass(frozen=True)
+class Whose:
+    """Clients in training: ``seed``, each one's number and ``draw`` as in Train.
+
+    What they keep from round to round, where the model has it, before a round and, written by ``federate``, after it:
+    ``locals``, the local part, float32 [clients, n_local]; ``owed``, what was not sent, float32 [clients, n_global].
+    """
+
+    seed: int
+    clients: Sequence[int]
+    draw: int
+    locals: Floats | None = None
+    owed: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Which entries of each client's update travel, how many, as which Dtype."""
+
+    top_k: int
+    uplink: int
+    selection: Selection
+
+
 class Simulator:
     """A compiled experiment; one thread at a time calls its methods."""
 
@@ -233,29 +263,38 @@ class Simulator:
         return Batch(inputs, targets, 1.0)
 
     def federate(
-        self, received: Floats, phases: Sequence[Phase], samples: Sequence[Batch], top_k: int, uplink: int, *, streamed: bool
+        self,
+        received: Floats,
+        phases: Sequence[Phase],
+        samples: Sequence[Batch],
+        whose: Whose,
+        upload: Upload,
+        *,
+        streamed: bool,
     ) -> tuple[list[Sparse | Status], Wire]:
         """Every client's update, or why there is none; ``streamed``: count the samples' bytes too."""
-        n = len(samples[0].inputs)
+        n, top_k = len(whose.clients), upload.top_k
         indices, values = np.empty((n, top_k), np.int64), np.empty((n, top_k), np.float32)
         counts = np.zeros((3, n), np.uint32)
         places = [counts[i].ctypes.data for i in range(3 if streamed else 2)]
-        updates = _Updates(top_k, uplink, indices.ctypes.data, values.ctypes.data, *places)
-        faults = self._call(self._library.federate, received, phases, samples, n, updates)
+        owed = None if whose.owed is None else whose.owed.ctypes.data
+        found = (indices.ctypes.data, values.ctypes.data, owed)
+        updates = _Updates(top_k, upload.uplink, upload.selection, *found, *places)
+        faults = self._call(self._library.federate, received, phases, samples, whose, updates)
         outcomes: list[Sparse | Status] = [
             Sparse(indices[i], values[i]) if fault == Status.OK else fault for i, fault in enumerate(faults)
         ]
         return outcomes, Wire(*(int(total) for total in counts.sum(axis=1)))
 
     def adapt(
-        self, received: Floats, phases: Sequence[Phase], samples: Sequence[Batch], test: Batch
+        self, received: Floats, phases: Sequence[Phase], samples: Sequence[Batch], whose: Whose, test: Batch
     ) -> tuple[list[Status], Floats, Floats]:
         """What became of every client's training, and outputs [clients, count, output_size] before and after it."""
         n, rows = test.inputs.shape[:2]
         before = np.zeros((n, rows, self.manifest["output_size"]), np.float32)
         after = np.zeros_like(before)
         argument = _Test(*test.pointers, test.scale, rows, before.ctypes.data, after.ctypes.data)
-        faults = self._call(self._library.adapt, received, phases, samples, n, argument)
+        faults = self._call(self._library.adapt, received, phases, samples, whose, argument)
         return faults, before, after
 
     def _call(
@@ -264,7 +303,7 @@ class Simulator:
         received: Floats,
         phases: Sequence[Phase],
         samples: Sequence[Batch],
-        clients: int,
+        whose: Whose,
         argument: ctypes.Structure,
     ) -> list[Status]:
         steps = (_Phase * len(phases))()
@@ -273,10 +312,21 @@ class Simulator:
             place.targets, place.scale = batch.targets.ctypes.data, batch.scale
             place.learning_rate, place.output_clamp = phase.learning_rate, phase.output_clamp
             place.variant, place.count, place.passes = phase.variant, phase.count, phase.passes
-        faults = np.zeros(clients, np.uint8)
-        lanes = self.lanes if clients > 1 else 1
+        names = np.array(whose.clients, np.uint32)
+        faults = np.zeros(names.size, np.uint8)
+        lanes = self.lanes if names.size > 1 else 1
         work = _Work(
-            received.ctypes.data, ctypes.addressof(steps), len(phases), clients, self.threads, lanes, faults.ctypes.data
+            received.ctypes.data,
+            ctypes.addressof(steps),
+            len(phases),
+            names.size,
+            self.threads,
+            lanes,
+            faults.ctypes.data,
+            names.ctypes.data,
+            whose.seed,
+            whose.draw,
+            None if whose.locals is None else whose.locals.ctypes.data,
         )
         function(ctypes.byref(work), ctypes.byref(argument))
         return [Status(fault) for fault in faults.tolist()]

@@ -13,7 +13,7 @@ import struct
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -245,8 +245,7 @@ def create(path: Path, experiment: Experiment, manifest: Json, weights: Floats, 
             database.executescript(_SCHEMA)
             RunStore(path, database).append("run", header, weights)
         begun.replace(path / "run.db")
-        store, _ = stack.enter_context(_writing(path))
-        yield store
+        yield stack.enter_context(_writing(path))
 
 
 @contextmanager
@@ -259,13 +258,16 @@ def reopen(path: Path) -> Iterator[RunStore]:
     _find(path)
     with _alone(path):
         torn = lost_commits(path)
-        with _writing(path) as (store, run):
+
+        def check(store: RunStore, run: RunData) -> None:
             _check(run)
             if torn:
                 store.warning = (
                     f"{path / 'run.db-wal'}: its end is not what was written (a power failure, or a flipped bit); "
                     f"what came after {run.trained} rounds is done again"
                 )
+
+        with _writing(path, check) as store:
             yield store
 
 
@@ -376,18 +378,18 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[tuple[RunStore, RunData]]:
+def _writing(path: Path, check: Callable[[RunStore, RunData], None] = lambda store, run: None) -> Iterator[RunStore]:
     with _named(path, "cannot be opened: {}; " + _RESTORE):
         database = sqlite3.connect(path / "run.db", timeout=BUSY_SECONDS, isolation_level=None)
     with closing(database):
         with _named(path, "damaged: {}; " + _RESTORE):
             store = RunStore(path, database)
-            run = store.read()  # before anything is written to it
+            check(store, store.read())  # before anything is written to it
             if database.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
                 raise StoreError(f"{path}: SQLite can keep no write-ahead log there (a network folder?); use a local one")
             database.execute("PRAGMA synchronous = NORMAL")
         try:
-            yield store, run
+            yield store
         finally:
             # A run that nobody writes is a single file again; a reader, or a full disk, keeps its log.
             with suppress(sqlite3.Error, StoreError):

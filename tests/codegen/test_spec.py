@@ -9,6 +9,7 @@ import tomli_w
 
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.protocol import SampleSet
 
 SINE = find("examples") / "sine.toml"
 
@@ -126,6 +127,12 @@ def test_values_outside_their_domain_are_named(override: str) -> None:
 )
 def test_keys_that_contradict_each_other(overrides: list[str], expected: str) -> None:
     assert expected in refusal(*overrides)
+
+
+def test_words_and_speakers_are_not_held_out_together() -> None:
+    digits = find("examples") / "digits.toml"
+    assert "leave one of them out" in refusal("task.split=word", 'task.held_out=["theo"]', path=digits)
+    assert spec.load(digits, ["task.split=both", 'task.held_out=["theo"]']).task.count(SampleSet.ADAPT) == 32
 
 
 @pytest.mark.parametrize("override", ["run.rounds", "rounds=5", "=5", ".rounds=5", "run..rounds=5"])

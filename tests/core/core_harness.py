@@ -8,13 +8,13 @@ import subprocess
 from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from tinymetafed_codegen import emit
-from tinymetafed_codegen.protocol import Delta, Dtype, Status
+from tinymetafed_codegen.protocol import Delta, Dtype, Selection, Status
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CORE = REPOSITORY / "firmware" / "core"
@@ -25,7 +25,9 @@ NEXT = 0xFFFFFFFF  # as a rank: the one after the previous chunk; no answer when
 
 Floats = npt.NDArray[np.float32]
 TENSORS = (7, 1, 32)  # sizes of the tensors that the harness receives
-_OPERATIONS = "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN TANH SQRT THREEFRY DRAW SELECT SELECT_BY_BIT DELTA"
+_OPERATIONS = (
+    "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN TANH SQRT THREEFRY DRAW SELECT SELECT_BY_BIT DELTA DELTA_OF_3"
+)
 Operation = IntEnum("Operation", f"{_OPERATIONS} RECEIVED_F32 RECEIVED_F16 RECEIVED_I8", start=0)
 
 
@@ -147,18 +149,32 @@ class Core:
         question = struct.pack(f"<3IB{len(indices)}I", seed, client, round, stream, *indices)
         return list(struct.iter_unpack("<2If", self._call(Operation.DRAW, question)))
 
-    def select(self, delta: Floats, k: int) -> tuple[int, int, int, float, list[int]]:
-        """Threshold bits, ties, count, largest magnitude and the indices chosen, with as few bins as with many."""
+    def select(self, delta: Floats, k: int) -> tuple[int, int, list[int]]:
+        """Threshold bits, ties and the indices chosen, with as few bins as with many."""
         question = struct.pack("<I", k) + delta.tobytes()
         answer = self._call(Operation.SELECT, question)
         assert answer == self._call(Operation.SELECT_BY_BIT, question)
-        threshold, ties, count, largest = struct.unpack_from("<3If", answer)
-        return threshold, ties, count, largest, np.frombuffer(answer, dtype="<u4", offset=16).tolist()
+        threshold, ties, *indices = np.frombuffer(answer, dtype="<u4").tolist()
+        return threshold, ties, indices
 
-    def delta(self, delta: Floats, k: int, dtype: int, pulls: Sequence[tuple[int, int]]) -> tuple[Status, list[Delta | Status]]:
-        """Outcome of freeze, then of each pull (rank, capacity): its message (round 0) or why there is none."""
-        question = struct.pack("<IBI", k, dtype, len(pulls)) + b"".join(struct.pack("<2I", *pull) for pull in pulls)
-        answer = self._call(Operation.DELTA, question + delta.tobytes())
+    def delta(
+        self,
+        delta: Floats,
+        k: int,
+        dtype: int,
+        pulls: Sequence[tuple[int, int]],
+        selection: Selection = Selection.GLOBAL,
+        key: tuple[int, int, int] = (0, 0, 0),
+        layer_ends: Sequence[int] = (),
+    ) -> tuple[Status, list[Delta | Status]]:
+        """Outcome of freeze, then of each pull (rank, capacity): its message (round 0) or why there is none.
+
+        ``key`` is seed, client and draw; ``layer_ends`` are three, or none for a single layer.
+        """
+        ends = layer_ends or (delta.size,)
+        question = struct.pack(f"<IBB3I{len(ends)}II", k, dtype, selection, *key, *ends, len(pulls))
+        question += b"".join(struct.pack("<2I", *pull) for pull in pulls)
+        answer = self._call(Operation.DELTA_OF_3 if layer_ends else Operation.DELTA, question + delta.tobytes())
         at = 1
         outcomes: list[Delta | Status] = []
         while at < len(answer):
@@ -179,8 +195,8 @@ class Core:
         written, kept = np.frombuffer(answer[len(loads) :], dtype="<f4").reshape(2, -1)
         return [Status(code) for code in answer[: len(loads)]], written, kept
 
-    def whole_delta(self, delta: Floats, k: int, dtype: Dtype, capacity: int) -> list[Delta]:
-        """All chunks in sequence, each of up to ``capacity`` data bytes."""
-        status, outcomes = self.delta(delta, k, dtype, [(NEXT, capacity)] * k)
+    def whole_delta(self, delta: Floats, k: int, dtype: Dtype, capacity: int, **choice: Any) -> list[Delta]:
+        """All chunks in sequence, each of up to ``capacity`` data bytes; ``choice``: further arguments of ``delta``."""
+        status, outcomes = self.delta(delta, k, dtype, [(NEXT, capacity)] * k, **choice)
         assert status == Status.OK
         return [outcome for outcome in outcomes if isinstance(outcome, Delta)]

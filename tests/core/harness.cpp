@@ -101,18 +101,16 @@ void select(tmf::Reader& in, Answer& out) {
   const uint32_t k = in.u32();
   const std::vector<float> delta = floats(in);
   uint32_t histogram[kBins];
-  const auto delta_at = [&](uint32_t i) { return delta.at(i); };
   const auto n = static_cast<uint32_t>(delta.size());
-  const tmf::Selection selection = tmf::select_top(delta_at, n, k, histogram);
-  out.u32(selection.threshold);
-  out.u32(selection.ties);
-  out.u32(selection.count);
-  out.f32(selection.largest);
-  tmf::Cursor cursor{0, 0, selection.ties};
-  float value;
-  while (cursor.rank < selection.count) out.u32(tmf::next_selected(delta_at, n, selection.threshold, cursor, value));
+  const auto priority_at = [&](uint32_t i) { return tmf::magnitude_bits(delta.at(i)); };
+  const tmf::Part part = tmf::select_top(priority_at, 0, n, k, histogram);
+  out.u32(part.threshold);
+  out.u32(part.ties);
+  tmf::Cursor cursor{0, 0, 0, part.ties};
+  while (cursor.rank < k) out.u32(tmf::next_selected(priority_at, &part, n, cursor));
 }
 
+template <uint32_t kLayers>
 void delta(tmf::Reader& in, Answer& out) {
   constexpr uint32_t kNext = 0xFFFFFFFF;  // as a rank: the one after the previous chunk; no answer when there is none
   struct Ask {
@@ -121,13 +119,17 @@ void delta(tmf::Reader& in, Answer& out) {
   };
   const uint32_t k = in.u32();
   const uint8_t dtype = in.u8();
+  const auto selection = static_cast<tmf::protocol::Selection>(in.u8());
+  const tmf::Choice choice{selection, in.u32(), in.u32(), in.u32()};
+  uint32_t ends[kLayers];
+  for (uint32_t& end : ends) end = in.u32();
   std::vector<Ask> asks(in.u32());
   for (Ask& ask : asks) ask = {in.u32(), in.u32()};
   const std::vector<float> values = floats(in);
   const auto delta_at = [&](uint32_t i) { return values.at(i); };
   uint32_t histogram[128];
-  tmf::DeltaEncoder encoder;
-  out.u8(static_cast<uint8_t>(encoder.freeze(delta_at, static_cast<uint32_t>(values.size()), k, dtype, histogram)));
+  tmf::DeltaEncoder<kLayers> encoder;
+  out.u8(static_cast<uint8_t>(encoder.freeze(delta_at, ends, k, choice, dtype, histogram)));
   uint32_t next = 0;
   for (const Ask& ask : asks) {
     if (ask.rank == kNext && next > 0 && next == encoder.count()) continue;
@@ -171,7 +173,7 @@ void received(tmf::Reader& in, Answer& out) {
 using Operation = void (*)(tmf::Reader&, Answer&);
 constexpr Operation kOperations[] = {  // in the order of core_harness.Operation
     crc, frame_encode, frame_decode, to_half, from_half, map<tmf::exp>, map<tmf::sin>, map<tmf::tanh>,
-    map<tmf::sqrt>, threefry, draw, select<128>, select<2>, delta,
+    map<tmf::sqrt>, threefry, draw, select<128>, select<2>, delta<1>, delta<3>,
     received<tmf::protocol::Dtype::kF32>, received<tmf::protocol::Dtype::kF16>, received<tmf::protocol::Dtype::kI8>,
 };
 

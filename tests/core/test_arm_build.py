@@ -33,10 +33,12 @@ struct Difference {
   const float *trained, *frozen;
   float operator()(uint32_t i) const { return trained[i] - frozen[i]; }
 };
-Status freeze(DeltaEncoder& encoder, Difference delta, uint32_t n, uint32_t k, uint32_t (&histogram)[128]) {
-  return encoder.freeze(delta, n, k, 0, histogram);
+using Encoder = DeltaEncoder<2>;
+Status freeze(Encoder& encoder, Difference delta, const uint32_t (&ends)[2], uint32_t k, const Choice& choice,
+              uint32_t (&histogram)[128]) {
+  return encoder.freeze(delta, ends, k, choice, 0, histogram);
 }
-Status encode(DeltaEncoder& encoder, Difference delta, protocol::Delta& header, uint8_t* data, size_t& size) {
+Status encode(Encoder& encoder, Difference delta, protocol::Delta& header, uint8_t* data, size_t& size) {
   return encoder.encode(delta, 0, header, data, 512, size);
 }
 void write(const uint8_t* from, size_t size);

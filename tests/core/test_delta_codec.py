@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinymetafed.learn import delta as codec
-from tinymetafed_codegen.protocol import MAX_PARAMETERS, Coding, Delta, Dtype, Status
+from tinymetafed_codegen.protocol import MAX_PARAMETERS, Coding, Delta, Dtype, Selection, Status
 
 Floats = npt.NDArray[np.float32]
 DTYPES = (Dtype.F32, Dtype.F16, Dtype.I8)
@@ -72,6 +75,52 @@ def test_pulls_of_any_rank_in_any_order(core: Core, case: tuple[Floats, int], dt
     assert again == [chain[i] for i in order]
 
 
+@settings(max_examples=60, deadline=None)
+@given(case=deltas(), dtype=st.sampled_from(DTYPES), capacity=st.integers(SMALLEST, 400), data=st.data())
+def test_host_and_device_deal_out_to_layers_alike(
+    core: Core, case: tuple[Floats, int], dtype: Dtype, capacity: int, data: st.DataObject
+) -> None:
+    delta, k = case
+    delta = np.resize(delta, max(3, delta.size))
+    first = data.draw(st.integers(1, delta.size - 2))
+    ends = (first, data.draw(st.integers(first + 1, delta.size - 1)), delta.size)
+    k = max(3, k)
+    messages = core.whole_delta(delta, k, dtype, capacity, selection=Selection.LAYER, layer_ends=ends)
+    select = partial(codec.select_by_layer, layer_ends=ends)
+    assert messages == codec.encode(delta, k, dtype, capacity, round=0, select=select)
+    indices = codec.decode(messages, n=delta.size, k=k, round=0).indices
+    for start, end in pairwise((0, *ends)):
+        share = np.count_nonzero((indices >= start) & (indices < end))
+        even = (k - 3) * (end - start - 1) / max(1, delta.size - 3)  # beside the one that each layer has
+        assert share >= 1 and abs(share - 1 - even) < 1
+        of_layer = indices[(indices >= start) & (indices < end)]
+        assert np.array_equal(of_layer, start + codec.select_top(delta[start:end], share))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    case=deltas(),
+    dtype=st.sampled_from(DTYPES),
+    capacity=st.integers(SMALLEST, 400),
+    key=st.tuples(*[st.integers(0, 2**32 - 1)] * 3),
+)
+def test_host_and_device_draw_the_same_entries(
+    core: Core, case: tuple[Floats, int], dtype: Dtype, capacity: int, key: tuple[int, int, int]
+) -> None:
+    delta, k = case
+    seed, client, draw = key
+    messages = core.whole_delta(delta, k, dtype, capacity, selection=Selection.RANDOM, key=key)
+    select = partial(codec.select_random, seed=seed, client=client, draw=draw)
+    assert messages == codec.encode(delta, k, dtype, capacity, round=0, select=select)
+    assert np.array_equal(codec.decode(messages, n=delta.size, k=k, round=0).indices, select(np.zeros_like(delta), k))
+
+
+def test_every_layer_has_an_entry_to_send(core: Core) -> None:
+    delta = np.arange(1, 10, dtype=np.float32)
+    for k, status in ((2, Status.BAD_VALUE), (3, Status.OK)):
+        assert core.delta(delta, k, Dtype.F32, [], Selection.LAYER, layer_ends=(1, 8, 9))[0] == status
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_large_delta(core: Core, dtype: Dtype) -> None:
     delta = np.random.default_rng(2).standard_normal(1 << 17).astype(np.float32)
@@ -113,7 +162,8 @@ def test_bitmap_wins_only_where_escapes_cost_more(core: Core, gap: int, coding: 
     ("delta", "k", "dtype", "status"),
     [
         ([1.0, np.nan], 1, Dtype.F32, Status.NOT_FINITE),
-        ([np.nan, 1.0], 0, Dtype.I8, Status.NOT_FINITE),
+        ([np.nan, 1.0], 1, Dtype.I8, Status.NOT_FINITE),
+        ([1.0, 2.0], 0, Dtype.I8, Status.BAD_VALUE),
         ([1.0, -np.inf], 1, Dtype.F16, Status.NOT_FINITE),
         ([0.0, -65520.0], 1, Dtype.F16, Status.OVERFLOW),
         ([0.0, 65519.0], 1, Dtype.F16, Status.OK),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from core_harness import TENSORS, Core
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinymetafed.learn import downlink
@@ -16,6 +16,7 @@ DTYPES = (Dtype.F32, Dtype.F16, Dtype.I8)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@settings(deadline=None)
 @given(weights=st.lists(st.floats(-60000, 60000, width=32), min_size=N, max_size=N), chunk=st.integers(1, N), data=st.data())
 def test_weights_are_kept_as_they_came(core: Core, dtype: Dtype, weights: list[float], chunk: int, data: st.DataObject) -> None:
     segments = downlink.encode(np.array(weights, np.float32), dtype, TENSORS)

@@ -18,14 +18,11 @@ few_values = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 1e-38, 2.0, 3
 def check(core: Core, delta: Floats, k: int) -> None:
     magnitude = np.abs(delta)
     order = np.argsort(-magnitude, kind="stable")[:k]  # ties keep their order: lower index first
-    threshold, ties, count, largest, indices = core.select(delta, k)
+    threshold, ties, indices = core.select(delta, k)
     assert indices == sorted(order.tolist())
-    assert count == k
-    assert largest == magnitude.max()
-    if k > 0:
-        kth = magnitude[order[-1]]
-        assert threshold == kth.view(np.uint32)
-        assert ties == k - np.count_nonzero(magnitude > kth)
+    kth = magnitude[order[-1]]
+    assert threshold == kth.view(np.uint32)
+    assert ties == k - np.count_nonzero(magnitude > kth)
 
 
 @settings(deadline=None)
@@ -34,7 +31,7 @@ def check(core: Core, delta: Floats, k: int) -> None:
 @example(values=[-2.5] * 9, data=None)
 def test_any_numbers_with_ties(core: Core, values: list[float], data: st.DataObject | None) -> None:
     delta = np.array(values, dtype=np.float32)
-    for k in range(len(values) + 1) if data is None else [data.draw(st.integers(0, len(values)))]:
+    for k in range(1, len(values) + 1) if data is None else [data.draw(st.integers(1, len(values)))]:
         check(core, delta, k)
 
 
@@ -43,16 +40,6 @@ def test_one_all_and_many(core: Core, n: int) -> None:
     rng = np.random.default_rng(n)
     delta = (rng.standard_normal(n) * 0.01).astype(np.float32)
     coarse = np.round(delta, 2)
-    for k in {1, n // 100, n // 4, n // 2, n - 1, n}:
+    for k in {1, n // 100, n // 4, n // 2, n - 1, n} - {0}:
         check(core, delta, k)
         check(core, coarse, k)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_largest_betrays_what_is_not_finite(core: Core, bad: float) -> None:
-    _, _, _, largest, _ = core.select(np.array([0.5, bad, -1.0], dtype=np.float32), 2)
-    assert not np.isfinite(largest)
-
-
-def test_more_than_there_are_is_all(core: Core) -> None:
-    assert core.select(np.array([1, 2, 3], dtype=np.float32), 9)[2:] == (3, 3.0, [0, 1, 2])

@@ -26,7 +26,7 @@ from tinymetafed.link.launch import Device, DeviceUrlError, launch, parse
 from tinymetafed.link.session import Session
 from tinymetafed_codegen import boards, generate, graph, protocol, spec
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.protocol import Dtype, Program, Status
+from tinymetafed_codegen.protocol import Dtype, Program, Selection, Status
 from tinymetafed_codegen.spec import Experiment
 
 Floats = npt.NDArray[np.float32]
@@ -67,6 +67,7 @@ EVERY_OP = spec.parse(
         "model": {
             "input": [28, 28, 1],
             "loss": "softmax_cross_entropy",
+            "local_start": "redrawn",
             "momentum": 0.5,
             "weight_decay": 0.001,
             "clip_norm": 1.0,
@@ -86,10 +87,15 @@ EVERY_OP = spec.parse(
                 {"op": "dense", "units": 3, "local": True},
             ],
         },
+        "strategy": {"error_feedback": True},
     },
     "every op",
 )
 BITS: dict[str, Experiment] = {**MODELS, "every-op": EVERY_OP}
+# Something kept from one round to the next.
+KEEPING: dict[str, Experiment] = {
+    "keeping": sine("strategy.downlink=f32", "strategy.error_feedback=true", "model.local_start=kept")
+}
 SEED, CLIENT, DRAW = 7, 3, 5
 
 
@@ -160,10 +166,10 @@ class Board:
         self.session.session = int.from_bytes(os.urandom(4), "little")
         self.held = None
 
-    def configure(self, top_k: int = 0, uplink: Dtype = Dtype.F32) -> None:
+    def configure(self, top_k: int = 0, uplink: Dtype = Dtype.F32, selection: Selection = Selection.GLOBAL) -> None:
         """Both programs, as a run configures them; ``top_k`` 0: the strategy's own."""
         k = top_k or self.strategy.top_k
-        self.session.configure(Program.TRAIN, self.strategy.training(), k, uplink)
+        self.session.configure(Program.TRAIN, self.strategy.training(), k, uplink, selection)
         self.session.configure(Program.ADAPT, self.strategy.adaptation(4), 0, uplink)
 
     def weights(self, seed: int = 0) -> Floats:
@@ -234,7 +240,7 @@ class Boards:
     def _start(self, url: str, model: str) -> Board:
         if reason := absent(url):
             pytest.skip(reason)
-        experiment = BITS[model]
+        experiment = (BITS | KEEPING)[model]
         if url == "sanitized":
             program = sanitized(experiment, self._folder / model, self._folder / "findings")
             (device,) = self._stack.enter_context(launch(parse(["native:1"]), lambda board: program))

@@ -12,7 +12,7 @@ from small_runs import DATA, Quiet, needs_data, needs_qemu, omniglot, sine
 
 from tinymetafed import runner
 from tinymetafed.store import read_run
-from tinymetafed_codegen.protocol import Delta, Dtype, Program
+from tinymetafed_codegen.protocol import Delta, Dtype, Program, Selection
 from tinymetafed_codegen.spec import Experiment
 
 
@@ -21,8 +21,8 @@ def script(board: Board) -> tuple[list[np.ndarray], list[Delta]]:
     board.forget()
     seen: list[np.ndarray] = []
     chunks: list[Delta] = []
-    for round, uplink in enumerate((Dtype.F32, Dtype.F16, Dtype.I8), start=1):
-        board.configure(board.n_global // 2, uplink)
+    for round, (selection, uplink) in enumerate(zip(Selection, (Dtype.F32, Dtype.F16, Dtype.I8), strict=True), start=1):
+        board.configure(board.n_global // 2, uplink, selection)
         board.load(round, board.weights(round))
         board.train(round)
         seen.append(board.fetch())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from tinymetafed_codegen.protocol import (
     Program,
     Pull,
     SampleSet,
+    Selection,
     State,
     Status,
     Train,
@@ -81,6 +83,8 @@ def test_hello_names_model_and_window(board: Board, model: str) -> None:
         ({"top_k": 1121}, Status.BAD_VALUE),
         ({"uplink": Dtype.U8}, Status.BAD_VALUE),
         ({"uplink": 9}, Status.BAD_VALUE),
+        ({"selection": 3}, Status.BAD_VALUE),
+        ({"top_k": 1, "selection": Selection.LAYER}, Status.BAD_VALUE),
         ({"phases": program(dataclasses.replace(STEP, variant=3))}, Status.BAD_VALUE),
         ({"phases": program(dataclasses.replace(STEP, sample_set=4))}, Status.BAD_VALUE),
         ({"phases": program(dataclasses.replace(STEP, count=0))}, Status.BAD_VALUE),
@@ -98,7 +102,7 @@ def test_hello_names_model_and_window(board: Board, model: str) -> None:
 def test_a_refused_configuration_changes_nothing(board: Board, change: dict[str, Any], status: Status) -> None:
     board.configure()
     board.load(1, board.weights())
-    good = Configure(board.session.session, Program.TRAIN, program(STEP), 3, Dtype.F32)
+    good = Configure(board.session.session, Program.TRAIN, program(STEP), 3, Dtype.F32, Selection.GLOBAL)
     board.session.request(good)
     assert board.refusal(dataclasses.replace(good, **change))[0] == status
     assert board.refusal(dataclasses.replace(good, session=good.session ^ 1, **change))[0] == status
@@ -331,18 +335,27 @@ def test_a_refusal_says_nothing_of_an_earlier_one(board: Board) -> None:
 
 @all_downlinks
 @pytest.mark.parametrize("uplink", [Dtype.F32, Dtype.F16, Dtype.I8])
-@pytest.mark.parametrize("share", [1, 50, 100])
-def test_the_delta_is_the_hosts_own_selection(board: Board, model: str, uplink: Dtype, share: int) -> None:
+@pytest.mark.parametrize(
+    ("share", "selection"), [(1, Selection.GLOBAL), (100, Selection.GLOBAL), *((50, selection) for selection in Selection)]
+)
+def test_the_delta_is_the_hosts_own_selection(
+    board: Board, model: str, uplink: Dtype, share: int, selection: Selection
+) -> None:
     k = max(1, board.n_global * share // 100)
-    board.configure(k, uplink)
+    board.configure(k, uplink, selection)
     received = board.load(1, board.weights())
     board.train(1)
     change = board.fetch()[: board.n_global] - received
     capacity = payload_capacity(board.device.hello.receive_window) - protocol.Delta.fixed_size()
     chunks = board.session.pull(1, k)
-    assert chunks == delta.encode(change, k, uplink, capacity, round=1)
+    select = {
+        Selection.GLOBAL: delta.select_top,
+        Selection.LAYER: partial(delta.select_by_layer, layer_ends=board.manifest["layer_ends"]),
+        Selection.RANDOM: partial(delta.select_random, seed=SEED, client=CLIENT, draw=DRAW),
+    }[selection]
+    assert chunks == delta.encode(change, k, uplink, capacity, round=1, select=select)
     found = delta.decode(chunks, n=board.n_global, k=k, round=1)
-    np.testing.assert_array_equal(found.indices, delta.select_top(change, k))
+    np.testing.assert_array_equal(found.indices, select(change, k))
     if uplink == Dtype.F32:
         np.testing.assert_array_equal(found.values, change[found.indices])
 

@@ -66,8 +66,9 @@ float read_value(const uint8_t* from, const protocol::Delta& header) {
 // Encodes the k largest of `n` in chunks of `capacity` bytes and reads them into `decoded`; false where anything is amiss.
 bool round_trip(uint32_t n, uint32_t k, protocol::Dtype dtype, size_t capacity) {
   for (float& value : decoded) value = 0.0f;
-  DeltaEncoder encoder;
-  if (encoder.freeze(delta_at, n, k, static_cast<uint8_t>(dtype), histogram) != Status::kOk) return false;
+  DeltaEncoder<1> encoder;
+  const uint32_t ends[] = {n};
+  if (encoder.freeze(delta_at, ends, k, Choice(), static_cast<uint8_t>(dtype), histogram) != Status::kOk) return false;
   const size_t value_bytes = dtype == protocol::Dtype::kF32 ? 4 : dtype == protocol::Dtype::kF16 ? 2 : 1;
   uint32_t rank = 0;
   while (rank < k) {
@@ -89,7 +90,10 @@ bool round_trip(uint32_t n, uint32_t k, protocol::Dtype dtype, size_t capacity) 
   return rank == k;
 }
 
-float largest(uint32_t n) { return select_top(delta_at, n, 1, histogram).largest; }
+uint32_t priority_at(uint32_t i) { return magnitude_bits(values[i]); }
+
+// Magnitude of the k-th largest of all values.
+uint32_t threshold(uint32_t k) { return select_top(priority_at, 0, kMost, k, histogram).threshold; }
 
 }  // namespace
 
@@ -110,13 +114,13 @@ TEST("of a sparse delta what was selected comes back and nothing else") {
   for (uint32_t k : kSelected) {
     make(kMost, 200);
     CHECK(round_trip(kMost, k, protocol::Dtype::kF32, 64));
-    const uint32_t threshold = select_top(delta_at, kMost, k, histogram).threshold;
+    const uint32_t least = threshold(k);
     uint32_t found = 0;
     for (uint32_t i = 0; i < kMost; ++i) {
       if (decoded[i] == 0.0f) {
-        CHECK(magnitude_bits(values[i]) <= threshold);
+        CHECK(magnitude_bits(values[i]) <= least);
       } else {
-        CHECK(decoded[i] == values[i] && magnitude_bits(values[i]) >= threshold);
+        CHECK(decoded[i] == values[i] && magnitude_bits(values[i]) >= least);
         ++found;
       }
     }
@@ -127,7 +131,7 @@ TEST("of a sparse delta what was selected comes back and nothing else") {
 TEST("int8 values are off by half a step at most") {
   make(kMost, 256);
   CHECK(round_trip(kMost, kMost, protocol::Dtype::kI8, 80));
-  const float step = largest(kMost) / 127.0f;
+  const float step = bits_of<float>(threshold(1)) / 127.0f;
   for (uint32_t i = 0; i < kMost; ++i) {
     const float error = decoded[i] - values[i];
     CHECK((error < 0 ? -error : error) <= step * 0.501f);
@@ -146,9 +150,10 @@ TEST("float16 values are the nearest float16") {
 
 TEST("a delta that cannot travel is refused") {
   make(kMost, 256);
-  DeltaEncoder encoder;
+  DeltaEncoder<1> encoder;
+  const uint32_t ends[] = {kMost};
   const auto freeze = [&](uint32_t k, protocol::Dtype dtype) {
-    return encoder.freeze(delta_at, kMost, k, static_cast<uint8_t>(dtype), histogram);
+    return encoder.freeze(delta_at, ends, k, Choice(), static_cast<uint8_t>(dtype), histogram);
   };
   CHECK(freeze(kMost + 1, protocol::Dtype::kF32) == Status::kBadValue);
   values[200] = 1e6f;

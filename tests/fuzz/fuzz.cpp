@@ -49,6 +49,8 @@ REVEAL(Learner, recipe_)
 REVEAL(Learner, delta_)
 REVEAL(Learner, parameters_)
 REVEAL(Learner, received_)
+REVEAL(Learner, kept_local_)
+REVEAL(Learner, residual_)
 REVEAL(Learner, arena_)
 #undef REVEAL
 
@@ -83,6 +85,10 @@ struct Kept {
   bool same(Tag) {
     const auto& mine = view().*reveal(Tag{});
     return std::memcmp(&mine, &(learner().*reveal(Tag{})), sizeof mine) == 0;
+  }
+  bool same_globals() {  // Train puts the local part where the round starts
+    const auto& mine = view().*reveal(Learner_parameters_{});
+    return std::memcmp(&mine, &(learner().*reveal(Learner_parameters_{})), sizeof(float) * kGlobal) == 0;
   }
   template <typename Tag>
   auto was(Tag) {
@@ -177,6 +183,12 @@ void check_always() {
       check(state >= before.was(Learner_state_{}), "I8", "a state went back within a round");
     }
   }
+  if (!before.same(Learner_kept_local_{}) || !before.same(Learner_residual_{})) {
+    const bool forgot = !before.same(Learner_session_{}) || !before.was(Learner_has_session_{});
+    const bool settled = before.was(Learner_state_{}) == State::kDone && before.was(Learner_delta_{}).count() > 0 &&
+                         state != State::kDone && is(Learner_round_{}) != before.was(Learner_round_{});
+    check(forgot || settled, "I12", "what is kept for the next round changed in this one");
+  }
   if (!is(Learner_has_round_{})) return;
   if (state == State::kFailed && before.was(Learner_state_{}) != State::kFailed)
     ++reached.fault[static_cast<int>(is(Learner_fault_{}))];
@@ -234,9 +246,10 @@ void check_pulled(const Pull& pull, const Bytes& answer) {
   check(delta.count <= k - delta.rank, "I9", "more entries than were selected");
   const auto& weights = learner().*reveal(Learner_parameters_{});
   const auto& received = learner().*reveal(Learner_received_{});
+  const auto& residual = learner().*reveal(Learner_residual_{});
   uint32_t rank = delta.rank;
   for (const Entry& entry : decoded(delta, kGlobal)) {
-    const float change = weights[entry.index] - received[entry.index];
+    const float change = residual.with(entry.index, weights[entry.index] - received[entry.index]);
     check(travelled(change, delta, entry.bits), "I7", "a value is not the frozen delta's");
     if (pulled[rank]) {
       check(frozen[rank].index == entry.index && frozen[rank].bits == entry.bits, "I7", "a rank pulled again differs");
@@ -258,8 +271,9 @@ void check_accepted(const Bytes& question, const Bytes& answer) {
       type != Pull::kType)
     check(before.unchanged(), "I4", "a message that only reads has changed the device");
   if (type != Load::kType && type != Sample::kType)
-    check(before.same(Learner_parameters_{}) && before.same(Learner_received_{}), "I4",
-          "a message that neither loads nor trains has changed a weight");
+    check(before.same(Learner_received_{}) &&
+              (type == Train::kType ? before.same_globals() : before.same(Learner_parameters_{})),
+          "I4", "a message that neither loads nor trains has changed a weight");
   switch (type) {
     case Hello::kType: {
       HelloAnswer hello;
@@ -480,10 +494,40 @@ void run_decoder(Reader& in) {
   ++reached.decoder;
 }
 
+// The k entries that should travel, found by sorting.
+std::vector<uint32_t> reference_selection(const std::vector<float>& values, uint32_t k, const Choice& choice,
+                                          const uint32_t (&layer_ends)[3]) {
+  const auto n = static_cast<uint32_t>(values.size());
+  std::vector<uint32_t> ends(std::begin(layer_ends), std::end(layer_ends));
+  if (choice.selection != Selection::kLayer) ends = {n};
+  const auto parts = static_cast<uint32_t>(ends.size());
+  std::vector<uint32_t> priorities(n);
+  for (uint32_t i = 0; i < n; ++i)
+    priorities[i] = choice.selection == Selection::kRandom
+                        ? threefry({choice.seed, choice.client}, {choice.draw, 9u << 24 | i}).first / 2
+                        : magnitude_bits(values[i]);
+  std::vector<uint32_t> selected;
+  for (uint32_t part = 0, begin = 0; part < parts; begin = ends[part++]) {
+    std::vector<uint32_t> order(ends[part] - begin);
+    for (uint32_t i = 0; i < order.size(); ++i) order[i] = begin + i;
+    std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return priorities[a] > priorities[b]; });
+    const auto dealt = [&](uint64_t parts_before, uint64_t end) {
+      return n == parts ? 0 : (k - parts) * (end - parts_before) / (n - parts);
+    };
+    order.resize(1 + dealt(part + 1, ends[part]) - dealt(part, begin));
+    selected.insert(selected.end(), order.begin(), order.end());
+  }
+  std::sort(selected.begin(), selected.end());
+  return selected;
+}
+
 void run_codec(Reader& in) {
-  const uint32_t n = 1 + in.u16() % 700;
-  const uint32_t k = in.u16() % (n + 1);
+  const uint32_t n = 3 + in.u16() % 700;
+  const uint32_t k = 1 + in.u16() % n;
   const uint8_t dtype = in.u8() % 4;
+  const Choice choice = {static_cast<Selection>(in.u8() % 3), in.u32(), in.u32(), in.u32()};
+  const uint32_t first = 1 + in.u16() % (n - 2);
+  const uint32_t layer_ends[] = {first, first + 1 + in.u16() % (n - 1 - first), n};
   const size_t capacity = 1 + in.u16() % 300;
   const uint8_t sparsity = in.u8();
   std::vector<float> values(n, 0.0f);
@@ -494,25 +538,18 @@ void run_codec(Reader& in) {
     value = in.left() >= 4 ? in.f32() : static_cast<float>(static_cast<int32_t>(mixed)) * 0x1p-40f;
   }
   const auto at = [&](uint32_t i) { return values[i]; };
-  bool finite = true;
-  for (const float value : values) finite = finite && is_finite(value);
   uint32_t histogram[128];
-  DeltaEncoder encoder;
-  const Status status = encoder.freeze(at, n, k, dtype, histogram);
+  DeltaEncoder<3> encoder;
+  const Status status = encoder.freeze(at, layer_ends, k, choice, dtype, histogram);
   ++reached.codec;
-  check(status != Status::kOk || finite, "I5", "a delta with a value that is not finite was frozen");
   if (status != Status::kOk) {
     check(encoder.count() == 0, "I5", "a refused delta can be pulled");
     return;
   }
   check(encoder.count() == k, "I9", "another number of entries than asked for");
 
-  std::vector<uint32_t> order(n);
-  for (uint32_t i = 0; i < n; ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(),
-                   [&](uint32_t a, uint32_t b) { return magnitude_bits(values[a]) > magnitude_bits(values[b]); });
-  order.resize(k);
-  std::sort(order.begin(), order.end());
+  const std::vector<uint32_t> order = reference_selection(values, k, choice, layer_ends);
+  for (const uint32_t i : order) check(is_finite(values[i]), "I5", "a delta with a value that is not finite was frozen");
 
   uint8_t* const buffer = static_cast<uint8_t*>(std::malloc(capacity));
   for (uint32_t rank = 0, turn = 0; rank < k && turn < 64; ++turn) {
@@ -528,7 +565,7 @@ void run_codec(Reader& in) {
     header.data_size = size;
     uint32_t at_rank = rank;
     for (const Entry& entry : decoded(header, n)) {
-      check(at_rank < k && order[at_rank] == entry.index, "I9", "not the k largest, lowest indices first");
+      check(at_rank < k && order[at_rank] == entry.index, "I9", "not the entries of the highest priority, lowest indices first");
       check(travelled(values[entry.index], header, entry.bits), "I7", "a value is not the delta's");
       ++at_rank;
     }

@@ -18,9 +18,11 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno
 # Samples come from the host, one per message; small, so that most executions are spent on messages, not on sums.
 STREAMED: dict[str, Any] = {
     "task": {"kind": "omniglot", "ways": 3},
-    "strategy": {"downlink": "i8"},  # a scale for each tensor; the sine model has float16, without
+    # A scale for each tensor, and something kept from round to round; the sine model has float16, and keeps nothing.
+    "strategy": {"downlink": "i8", "error_feedback": True},
     "model": {
         "input": [5, 4, 1],
+        "local_start": "kept",
         "loss": "softmax_cross_entropy",
         "layers": [
             {"op": "conv2d", "filters": 5, "kernel": 3, "stride": 2, "activation": "relu"},

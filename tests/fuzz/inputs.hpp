@@ -64,6 +64,7 @@ inline Configure configuration(Program program, Dtype uplink) {
   message.phases[1] = {static_cast<uint8_t>(trains ? Variant::kGlobal : Variant::kFull), 1, 2, 1, 0.01f, 1.0f};
   message.top_k = trains ? kGlobal / 2 + 1 : 0;
   message.uplink = static_cast<uint8_t>(uplink);
+  message.selection = message.uplink;  // with each Dtype another Selection
   return message;
 }
 
@@ -209,6 +210,7 @@ class Host {
     }
     message.top_k = random_.once_in(10) ? number() : random_.below(kGlobal + 1);
     if (random_.once_in(20)) message.uplink = static_cast<uint8_t>(random_.next());
+    message.selection = static_cast<uint8_t>(random_.below(random_.once_in(20) ? 256 : 3));
     return message;
   }
 

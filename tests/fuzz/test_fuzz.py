@@ -122,7 +122,15 @@ PLANTED = [
         "",
         "I4",
     ),
-    Planted("a delta outlives its round", "sine", "learner.cpp", "delta_ = DeltaEncoder();", "", "I7"),
+    Planted("a delta outlives its round", "sine", "learner.cpp", "delta_ = Encoder();", "", "I7"),
+    Planted(
+        "a round that was cut short is kept",
+        "streamed",
+        "learner.cpp",
+        "if (!has_round_ || state_ != State::kDone || delta_.count() == 0) return;",
+        "",
+        "I12",
+    ),
     Planted(
         "a recipe changes while it runs",
         "sine",

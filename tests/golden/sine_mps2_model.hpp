@@ -28,11 +28,17 @@ constexpr uint32_t kDense2Kernel = 64;  // [32, 32], global
 constexpr uint32_t kDense2Bias = 1088;  // [32], global
 constexpr uint32_t kDense3Kernel = 1120;  // [32, 1], local
 constexpr uint32_t kDense3Bias = 1152;  // [1], local
-constexpr bool kSumsGradients = false;  // whether there is a step_gradient
 inline constexpr uint32_t kGlobalEnds[] = { 32, 64, 1088, 1120 };  // where each global tensor ends
+inline constexpr uint32_t kLayerEnds[] = { 64, 1120 };  // where each global layer ends, its kernel and bias together
 
 // How the global weights travel down, and are kept to take the delta from.
 constexpr protocol::Dtype kDownlink = protocol::Dtype::kF16;
+
+// What else than SGD steps from the weights that it received this model's firmware does.
+constexpr bool kSumsGradients = false;  // one gradient of fixed weights: step_gradient
+constexpr bool kRedrawsLocal = false;  // the local part starts anew for every client and draw: redraw_local
+constexpr bool kKeepsLocal = false;  // the local part goes on from its client's last round
+constexpr bool kFeedsBack = false;  // what was not sent is added to the next change
 
 // The arena, in floats; tensors that share a place are never alive at once.
 constexpr uint32_t kX1 = 0;  // [32], output of dense1; from forward dense1 to backward dense2

@@ -302,6 +302,14 @@ def test_bad_input_is_named(data: Path, change: Callable[[Path], object], messag
         task_of(data, held_out=["carol"])
 
 
+def test_columns_in_another_order_are_named(data: Path) -> None:
+    write(data, alice=["x,y,label", *csv_rows(1)], carol=["y,x,label", *csv_rows(3)])
+    with pytest.raises(DataError, match=r"carol\.csv: column 1 is 'y', but 'x' in alice\.csv; give all files the same columns"):
+        task_of(data, held_out=["carol"])
+    write(data, carol=["x,y,label", *csv_rows(3)])
+    assert task_of(data, held_out=["carol"]).clients == 2
+
+
 @pytest.mark.parametrize("keep", [0, 30, -30, -200])
 def test_a_damaged_npz_is_named(data: Path, keep: int) -> None:
     saved(x=X, y=Y)(data)

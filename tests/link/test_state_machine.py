@@ -115,7 +115,9 @@ class Federation(RuleBasedStateMachine):
                 self.session.configure(program, PHASES, k, uplink)
             return
         self.session.configure(program, PHASES, k, uplink)
-        self.twin.ask(protocol.Configure(self.session.session, program, (*PHASES, END, END), k, uplink))
+        self.twin.ask(
+            protocol.Configure(self.session.session, program, (*PHASES, END, END), k, uplink, protocol.Selection.GLOBAL)
+        )
         believed.recipes[program] = (k, uplink)
 
     @rule(session=SEEDS)

@@ -30,7 +30,7 @@ from .strategy import (
     TinyOlSpec,
     TinyReptileSpec,
 )
-from .task import FolderTask, KeywordsTask, OmniglotTask, SineTask, TaskShapes, TaskSpec
+from .task import FolderTask, KeywordsTask, OmniglotTask, PresenceTask, SineTask, TaskShapes, TaskSpec
 
 __all__ = [
     "ACTIVATIONS",
@@ -56,6 +56,7 @@ __all__ = [
     "ModelSpec",
     "OmniglotTask",
     "OwnStrategySpec",
+    "PresenceTask",
     "ReptileSpec",
     "RunSpec",
     "SeparableConv2dSpec",

@@ -15,7 +15,7 @@ from .mistakes import CAUSES_FIRST, explain
 from .model import ModelSpec
 from .section import Section, SpecError
 from .strategy import OWN, AdaptationSpec, StrategySpec, TinyOlSpec
-from .task import FolderTask, OmniglotTask, TaskSpec
+from .task import FolderTask, KeywordsTask, OmniglotTask, TaskSpec
 
 
 class RunSpec(Section):
@@ -185,6 +185,10 @@ def _check(experiment: Experiment, source: str) -> None:
     if run.clients is not None and run.devices_per_round > run.clients:
         raise SpecError(
             f"{source}: run.devices_per_round = {run.devices_per_round} but there are only run.clients = {run.clients}"
+        )
+    if isinstance(task, KeywordsTask) and task.held_out is not None and task.split == "word":
+        raise SpecError(
+            f"{source}: task.held_out names speakers, but task.split = 'word' holds out words; leave one of them out"
         )
     if isinstance(task, OmniglotTask) and task.support + task.query > 20:
         raise SpecError(

@@ -188,7 +188,9 @@ class ModelSpec(Section):
     """Layers from input to output, their loss and how they learn.
 
     ``weights``: an npz file of arrays LAYER.kernel and LAYER.bias, for the frozen layers and for where meta-training starts;
-    ``init`` draws what it lacks. Local layers start anew from ``local_start`` at every reconstruction.
+    ``init`` draws what it lacks. At every reconstruction local layers start from ``local_start``: a fixed pattern, fixed random
+    numbers or zeros; random numbers ``redrawn`` for every client and round; or as the client's last round left them (``kept``,
+    the first time as ``random``).
     ``momentum``, ``weight_decay`` and ``clip_norm`` (the norm of each layer's output gradient) are off at 0: plain SGD.
     """
 
@@ -201,5 +203,5 @@ class ModelSpec(Section):
     clip_norm: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     weights: str | None = None
     init: Literal["glorot", "he"]
-    local_start: Literal["alternating", "random", "zeros"]
+    local_start: Literal["alternating", "random", "zeros", "redrawn", "kept"]
     local_start_scale: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]

@@ -12,13 +12,18 @@ OWN = ":"  # a kind with one names a class in a user's file
 
 
 class SharingSpec(Section):
-    """What all strategies have: what travels, how the server's learning rate α falls, how a device trains what is shared."""
+    """What all strategies have: what travels, how the server's learning rate α falls, how a device trains what is shared.
+
+    ``error_feedback``: what a device has not sent is added to its next change (Seide et al. 2014).
+    """
 
     partial: ClassVar[bool] = False  # whether layers that are ``local`` stay on their device
     gradient: ClassVar[bool] = False  # whether a device returns one gradient of the weights that it received
     top_p: Annotated[float, Field(gt=0, le=100)] = 100
+    selection: Literal["global", "layer", "random"] = "global"
     uplink: ValueType = "f32"
     downlink: ValueType = "f32"
+    error_feedback: bool = False
     schedule: Literal["constant", "linear", "cosine", "sgdr"] = "linear"
     alpha_max: Annotated[float, Field(gt=0, le=1)] = 0.5
     alpha_min: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -82,6 +82,24 @@ class KeywordsTask(Section):
         return self.ways * shots[sample_set]
 
 
+class PresenceTask(Section):
+    """One room per client, occupied or not, made up from the client's seed and streamed by the host; counts are per class."""
+
+    kind: Literal["presence"]
+    support: Annotated[int, Field(ge=1, le=1_000)] = 8
+    query: Annotated[int, Field(ge=1, le=1_000)] = 8
+    adapt: Annotated[int, Field(ge=1, le=1_000)] = 8
+
+    @property
+    def shapes(self) -> TaskShapes | None:
+        """Four sensors and their changes, one output for an empty room and one for an occupied one."""
+        return TaskShapes((8,), 2, "softmax_cross_entropy")
+
+    def count(self, sample_set: SampleSet) -> int:
+        """Samples of one set, both classes together."""
+        return 2 * {SampleSet.SUPPORT: self.support, SampleSet.QUERY: self.query, SampleSet.ADAPT: self.adapt}[sample_set]
+
+
 class FolderTask(Section):
     """The user's own data, a file per client, streamed by the host; or trained on where a C++ ``source`` makes them.
 
@@ -112,4 +130,4 @@ class FolderTask(Section):
         return {SampleSet.SUPPORT: self.support, SampleSet.QUERY: self.query, SampleSet.ADAPT: self.adapt}[sample_set]
 
 
-TaskSpec = Annotated[SineTask | OmniglotTask | KeywordsTask | FolderTask, Field(discriminator="kind")]
+TaskSpec = Annotated[SineTask | OmniglotTask | KeywordsTask | PresenceTask | FolderTask, Field(discriminator="kind")]

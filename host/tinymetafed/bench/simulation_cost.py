@@ -16,8 +16,8 @@ from ..learn import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, global_tensors, initial, local_start
 from ..runner import Observer
-from ..simulator import BOARD, Batch, Simulator, Unit, build, units
-from . import jax_round, made_up
+from ..simulator import BOARD, Batch, Simulator, Unit, Whose, build, units
+from . import BenchError, jax_round, made_up
 from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS
 
 REPEATS = 100  # the fastest counts: whatever else the machine does only makes it slower
@@ -31,11 +31,13 @@ def simulation(experiment: Experiment, source: str, unit: str | None, threads: i
     thread, ``speedup`` of the threads over it as the clock saw it, ``speedup_idle`` as the processor time of all threads
     together has it, of which a busy machine takes nothing away; None for one thread. ``single_us``: one client after the
     other, ``textbook_us``: with textbook kernels, ``jax_us``: a round vmapped and compiled by JAX; None where they lack an op
-    or are not installed. Raises FirmwareError, SpecError.
+    or are not installed. Raises FirmwareError, SpecError, BenchError.
     """
     observer.stage("compiling the simulation")
     chosen = units()[unit] if unit else next(iter(units().values()))
     manifest = runner.manifest_of(experiment, source, BOARD)
+    if not open_strategy(experiment, manifest).training():
+        raise BenchError(f"{source}: with strategy.kind = {experiment.strategy.kind!r} no client trains in a round")
     library = build(experiment, source, chosen)
     trials = {"lanes": Trial(experiment, Simulator(library, manifest, chosen.lanes, 1))}
     trials["single"] = Trial(experiment, Simulator(library, manifest, 1, 1))
@@ -111,6 +113,7 @@ class Trial:
 
     def _prepare(self) -> None:
         clients = self.clients * self.simulator.threads
+        self.whose = Whose(1, range(clients), 0)
         self.steps = clients * sum(phase.count * phase.passes for phase in self.phases)
         self.samples = [_samples(self.simulator, clients, phase.count) for phase in self.phases]
         nothing = np.empty((clients, 0), np.float32)
@@ -129,7 +132,7 @@ class Trial:
     def once(self) -> float:
         """Seconds that one round took."""
         began, worked = time.perf_counter(), time.process_time()
-        self.simulator.adapt(self.received, self.phases, self.samples, self._tests)
+        self.simulator.adapt(self.received, self.phases, self.samples, self.whose, self._tests)
         took, work = time.perf_counter() - began, time.process_time() - worked
         self.best = min(self.best, took * 1e6 / self.steps)
         self.best_cpu = min(self.best_cpu, work * 1e6 / self.steps)

@@ -81,7 +81,8 @@ def _rounds(session: Session, experiment: Experiment, manifest: dict[str, Any]) 
     rate, clamp = experiment.strategy.global_learning_rate, experiment.strategy.output_clamp
     for program, variants in PROGRAMS.items():
         phases = [Phase(variant, SampleSet.SUPPORT, STEPS, 1, rate, clamp) for variant in variants]
-        session.configure(program, phases, strategy.top_k if program == Program.TRAIN else 0, strategy.uplink)
+        k = strategy.top_k if program == Program.TRAIN else 0
+        session.configure(program, phases, k, strategy.uplink, strategy.selection)
     samples = made_up(manifest, 2 * STEPS)
     while True:
         for program in PROGRAMS:

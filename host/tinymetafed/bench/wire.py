@@ -154,7 +154,7 @@ def _one_round(experiment: Experiment, board: str, window: int | None = None) ->
     faults = None if icount else paced(BAUD, TURN_AROUND_SECONDS)
     with launch([DeviceSpec(f"{kind}:1", kind, board)], lambda name: built.program, icount=icount, faults=faults) as (device,):
         session = device.session
-        session.configure(Program.TRAIN, strategy.training(), strategy.top_k, strategy.uplink)
+        session.configure(Program.TRAIN, strategy.training(), strategy.top_k, strategy.uplink, strategy.selection)
         token = session.next_round()
         start, before = time.monotonic(), session.traffic
         session.load(token, strategy.download(weights))

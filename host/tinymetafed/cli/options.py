@@ -18,7 +18,11 @@ SetOption = Annotated[
 ]
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", help="Where the task's data are: Omniglot's archives, or another folder than task.path."),
+    typer.Option(
+        "--data",
+        help="Where the task's data are: an archive of Omniglot or of speech, a folder with them, or another folder than "
+        "task.path. [default: downloaded once]",
+    ),
 ]
 DeviceOption = Annotated[
     list[str] | None,

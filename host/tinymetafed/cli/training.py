@@ -146,7 +146,8 @@ def adapt(
     tasks: Annotated[int, typer.Option(min=1, max=100_000, help="How many unseen clients adapt.")] = 10,
     first: Annotated[int, typer.Option(min=0, max=1 << 30, help="The first unseen client's number.")] = 0,
     samples: Annotated[
-        int | None, typer.Option(min=1, help="Samples to adapt with (Omniglot: per class); default: the run's own.")
+        int | None,
+        typer.Option(min=1, help="Samples to adapt with (per class where the task counts so); default: the run's own."),
     ] = None,
     json_: JsonOption = False,
 ) -> None:

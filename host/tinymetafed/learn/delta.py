@@ -1,4 +1,4 @@
-"""The delta on its way up: Top-P selection and the chunk codec; twin of firmware/core/delta_codec.hpp, bit for bit.
+"""The delta on its way up: its selection and the chunk codec; twin of firmware/core/delta_codec.hpp, bit for bit.
 
 A chunk's index set is a bit string, LSB first, padded with zeros to a byte. A gap is an index minus the lowest one
 possible: the previous index + 1, or ``Delta.base`` for a chunk's first entry. Rice parameter r: ``gap >> r`` ones, a
@@ -8,14 +8,16 @@ bit per index from base up to the chunk's last entry. Run: no bits, for every ga
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tinymetafed_codegen.protocol import MAX_PARAMETERS, RICE_ESCAPE, RICE_RAW_BITS, Coding, Delta, Dtype
+from tinymetafed_codegen.protocol import MAX_PARAMETERS, RICE_ESCAPE, RICE_RAW_BITS, Coding, Delta, Dtype, Stream
+
+from . import prng
 
 Indices = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float32]
@@ -44,13 +46,35 @@ class Sparse:
 
 def select_top(delta: Values, k: int) -> Indices:
     """Indices of the k entries of ``delta`` (n,) largest in magnitude, ties to the lower index; increasing, (k,)."""
-    magnitude = np.abs(delta)
+    return _highest(np.ascontiguousarray(delta, np.float32).view(np.uint32) & np.uint32(0x7FFFFFFF), k)
+
+
+def _highest(priorities: prng.Words, k: int) -> Indices:
     if k == 0:
         return np.empty(0, dtype=np.int64)
-    threshold = np.partition(magnitude, delta.size - k)[delta.size - k]
-    chosen = magnitude > threshold
-    chosen[np.flatnonzero(magnitude == threshold)[: k - np.count_nonzero(chosen)]] = True
+    threshold = np.partition(priorities, priorities.size - k)[priorities.size - k]
+    chosen = priorities > threshold
+    chosen[np.flatnonzero(priorities == threshold)[: k - np.count_nonzero(chosen)]] = True
     return np.flatnonzero(chosen)
+
+
+def select_by_layer(delta: Values, k: int, layer_ends: Sequence[int]) -> Indices:
+    """Of each layer its share of k entries, the largest: one, and of the others as evenly as the weights lie; (k,)."""
+    ends = np.array(layer_ends, dtype=np.int64)
+    layers = np.arange(1, ends.size + 1)
+    further = ends - layers  # entries of all layers up to each, beside the first of each layer
+    dealt = layers + (k - ends.size) * further // max(1, further[-1])
+    shares = np.diff(dealt, prepend=0)
+    starts = [0, *layer_ends[:-1]]
+    return np.concatenate(
+        [start + select_top(delta[start:end], share) for start, end, share in zip(starts, layer_ends, shares, strict=True)]
+    )
+
+
+def select_random(delta: Values, k: int, seed: int, client: int, draw: int) -> Indices:
+    """Indices of k entries of ``delta`` (n,), drawn by seed, client and draw alone; increasing, (k,)."""
+    words, _ = prng.draw(seed, client, draw, Stream.SELECTION, np.arange(delta.size))
+    return _highest(words >> np.uint32(1), k)
 
 
 def index_bits(coding: int, gaps: Indices) -> Indices:
@@ -72,21 +96,28 @@ def best_coding(gaps: Indices) -> int:
     return best
 
 
-def encode(delta: Values, k: int, dtype: Dtype, capacity: int, *, round: int) -> list[Delta]:
-    """The k largest entries of ``delta`` (n,) as messages of up to ``capacity`` data bytes, as a device answers them.
+def encode(
+    delta: Values,
+    k: int,
+    dtype: Dtype,
+    capacity: int,
+    *,
+    round: int,
+    select: Callable[[Values, int], Indices] = select_top,
+) -> list[Delta]:
+    """The k entries of ``delta`` (n,) that ``select`` chooses, as a device answers them: up to ``capacity`` data bytes each.
 
-    Raises DeltaError for k beyond n, n beyond MAX_PARAMETERS, values not finite or beyond float16, another dtype
+    Raises DeltaError for k beyond n, n beyond MAX_PARAMETERS, chosen values not finite or beyond float16, another dtype
     than F32, F16, I8, or a capacity that does not hold one entry.
     """
     if not 0 <= k <= delta.size <= MAX_PARAMETERS:
         raise DeltaError(f"k = {k} of n = {delta.size}: expected k <= n <= {MAX_PARAMETERS}")
     if dtype not in WIRE_TYPES:
         raise DeltaError(f"dtype {dtype!r}: a delta travels as F32, F16 or I8")
-    scale, wire = _to_wire(delta, dtype)
     if k == 0:
         return []
-    indices = select_top(delta, k)
-    wire = wire[indices]
+    indices = select(delta, k)
+    scale, wire = _to_wire(delta, indices, dtype)
     gaps = np.diff(indices, prepend=indices[0] - 1) - 1
     coding = best_coding(gaps)
 
@@ -108,15 +139,16 @@ def encode(delta: Values, k: int, dtype: Dtype, capacity: int, *, round: int) ->
     return messages
 
 
-def _to_wire(delta: Values, dtype: Dtype) -> tuple[float, npt.NDArray[Any]]:
-    if not np.isfinite(delta).all():
-        raise DeltaError(f"delta: entry {int(np.flatnonzero(~np.isfinite(delta))[0])} is not finite")
+def _to_wire(delta: Values, indices: Indices, dtype: Dtype) -> tuple[float, npt.NDArray[Any]]:
+    values = delta[indices]
+    if not np.isfinite(values).all():
+        raise DeltaError(f"delta: entry {int(indices[~np.isfinite(values)][0])} is not finite")
     if dtype == Dtype.I8:
-        return quantise(delta)
+        return quantise(values)
     with np.errstate(over="ignore"):
-        wire = delta.astype(WIRE_TYPES[dtype])
+        wire = values.astype(WIRE_TYPES[dtype])
     if not np.isfinite(wire).all():
-        raise DeltaError(f"delta: {float(np.abs(delta).max())!r} does not fit float16, which ends at 65504")
+        raise DeltaError(f"delta: {float(np.abs(values).max())!r} does not fit float16, which ends at 65504")
     return 0.0, wire
 
 

@@ -41,7 +41,10 @@ def initial(manifest: dict[str, Any], seed: int, init: str) -> Floats:
 
 
 def local_start(manifest: dict[str, Any], kind: str, scale: float) -> dict[str, Floats]:
-    """Where every reconstruction starts, by tensor: the local ones in their shapes; twin of firmware/core/local_start.hpp."""
+    """Where a reconstruction starts, by tensor: the local ones in their shapes; twin of firmware/core/local_start.hpp.
+
+    Of starts that differ between clients or rounds, the one before the first round.
+    """
     start: dict[str, Floats] = {}
     for tensor in manifest["parameters"]:
         if tensor["part"] != "local":

@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.protocol import Dtype, ErrorAnswer, Program, Record, State, Status, WireError
+from tinymetafed_codegen.protocol import Dtype, ErrorAnswer, Program, Record, Selection, State, Status, WireError
 
 from .frame import Decoder, Frame
 from .record import UP, RecordingError, events, is_recording
@@ -17,7 +17,15 @@ from .transport import DEFAULT_BAUD, open_transport
 
 SHOWN_BYTES = 8  # of a field or of a damaged frame
 _POLL_SECONDS = 0.5
-_NAMES = {"status": Status, "fault": Status, "state": State, "dtype": Dtype, "uplink": Dtype, "program": Program}
+_NAMES = {
+    "status": Status,
+    "fault": Status,
+    "state": State,
+    "dtype": Dtype,
+    "uplink": Dtype,
+    "selection": Selection,
+    "program": Program,
+}
 _REQUESTS = {each.type_id: each for each in protocol.REQUESTS}
 _ANSWERS = {type_id | protocol.ANSWER_BIT: each.answer for type_id, each in _REQUESTS.items()}
 

@@ -119,13 +119,20 @@ class Session(Exchange):
 
     # --- A round ---
 
-    def configure(self, program: int, phases: Sequence[protocol.Phase], top_k: int, uplink: int) -> None:
-        """Sets ``program``: up to MAX_PHASES phases, the delta's entries (0: none) and the Dtype of its values."""
+    def configure(
+        self,
+        program: int,
+        phases: Sequence[protocol.Phase],
+        top_k: int,
+        uplink: int,
+        selection: int = protocol.Selection.GLOBAL,
+    ) -> None:
+        """Sets ``program``: up to MAX_PHASES phases, the delta's entries (0: none), its values' Dtype, and their Selection."""
         if len(phases) > protocol.MAX_PHASES:
             raise ValueError(f"{len(phases)} phases in one program, the device holds {protocol.MAX_PHASES}")
         end = protocol.Phase(0, 0, 0, 0, 0.0, 0.0)
         filled = (*phases, *[end] * (protocol.MAX_PHASES - len(phases)))
-        self._ask(protocol.Configure(self.session, program, filled, top_k, uplink), protocol.ConfigureAnswer)
+        self._ask(protocol.Configure(self.session, program, filled, top_k, uplink, selection), protocol.ConfigureAnswer)
 
     def load(self, round: int, segments: Iterable[Segment]) -> None:
         """Writes the global weights: ``segments`` follow each other from weight 0 on without a gap.

@@ -15,9 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
-from tinymetafed_codegen.emit import write_if_changed
+from tinymetafed_codegen.generate import ARITHMETIC_VERSION
 from tinymetafed_codegen.spec import dump
 
 from .. import runner
@@ -41,7 +39,7 @@ def execute(sweep: Sweep, out: Path, jobs: int, data: Path | None, observer: Obs
     Whatever ends it early, the same call goes on. Raises SweepError for a folder of another sweep and for a run that
     failed, DataError, FirmwareError.
     """
-    with _claimed(sweep, out):
+    with _claimed(out):
         missing = [run for run in sweep.runs if not is_done(run, out)]
         if not missing:
             return {}
@@ -53,50 +51,40 @@ def execute(sweep: Sweep, out: Path, jobs: int, data: Path | None, observer: Obs
 
 
 def is_done(run: Run, out: Path) -> bool:
-    """Whether a run has come to its end, good or bad. Raises SweepError where its folder holds another experiment."""
+    """Whether a run has come to its end, good or bad. Raises SweepError where its folder holds another experiment's."""
     folder = out / run.folder
     if not (folder / "run.db").exists():
         return False
     stored = read_run(folder)
-    if stored.experiment_text != tomli_w.dumps(dump(run.experiment)):
-        raise SweepError(f"{folder}: another experiment than '{run.name}'; remove that folder, or choose another with -o")
+    then = {**dump(stored.experiment()), "arithmetic": stored.run["arithmetic"], "model": stored.manifest["model_hash"]}
+    now = {**dump(run.experiment), "arithmetic": ARITHMETIC_VERSION, "model": run.cell.manifest["model_hash"]}
+    if (difference := _difference(then, now)) is not None:
+        raise SweepError(
+            f"{folder}: begun when '{run.cell.name}' was another experiment or made by another version: {difference}; remove "
+            "that folder to run it again, or choose another for all with -o"
+        )
     return stored.result is not None or any(entry["collapsed"] for entry in stored.evaluations)
 
 
 @contextmanager
-def _claimed(sweep: Sweep, out: Path) -> Iterator[None]:
-    """Keeps other processes and other sweeps out of the folder."""
+def _claimed(out: Path) -> Iterator[None]:
+    """Keeps other processes out of the folder, and what is no sweep's."""
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if not (out / "runs").is_dir() and any(path.name != "lock" for path in out.iterdir()):
+            raise SweepError(f"{out}: exists already and holds no sweep; choose another folder with -o")
         with locked(out / "lock", wait=False):
-            _same(sweep, out / "sweep.json")
+            (out / "runs").mkdir(exist_ok=True)
             yield
     except LockedError as taken:
         raise SweepError(f"{out}: process {taken.holder} is running a sweep in this folder; wait for its end") from None
-
-
-def _same(sweep: Sweep, file: Path) -> None:
-    ours = sweep.settings
-    if file.exists():
-        try:
-            theirs = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise SweepError(f"{file}: damaged: {error}; restore it, or choose another folder with -o") from None
-        if (difference := _difference(theirs, ours)) is not None:
-            raise SweepError(
-                f"{file.parent}: holds runs of {sweep.path} as it was before: {difference}; choose another folder with -o, "
-                "or restore the file"
-            )
-    elif any(path.name != "lock" for path in file.parent.iterdir()):
-        raise SweepError(f"{file.parent}: exists already and holds no sweep; choose another folder with -o")
-    write_if_changed(file, json.dumps(ours, indent=1) + "\n")
 
 
 def _difference(then: Any, now: Any, key: str = "") -> str | None:
     """The first value that is not the same, in words."""
     if isinstance(then, dict) and isinstance(now, dict):
         for name in [*then, *(name for name in now if name not in then)]:
-            path = f"{key}: {name}" if key == "cells" else f"{key}.{name}" if key else name
+            path = f"{key}.{name}" if key else name
             if name not in now or name not in then:
                 return f"{path} is {'gone' if name in then else 'new'}"
             if (found := _difference(then[name], now[name], path)) is not None:

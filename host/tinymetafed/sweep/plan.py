@@ -7,15 +7,14 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
 from pydantic import Field
 
-from tinymetafed_codegen.generate import ARITHMETIC_VERSION
-from tinymetafed_codegen.spec import Experiment, SpecError, dump
+from tinymetafed_codegen.spec import Experiment, SpecError
 from tinymetafed_codegen.spec import load as load_experiment
 from tinymetafed_codegen.spec.mistakes import CAUSES_FIRST, explain
 from tinymetafed_codegen.spec.section import Section
@@ -31,7 +30,7 @@ class SweepError(Exception):
 
 
 class _VariantSpec(Section):
-    name: Annotated[str, Field(min_length=1)]
+    name: str
     set: dict[str, Any] = Field(default_factory=dict)
     experiment: str | None = None
 
@@ -99,22 +98,19 @@ class Sweep:
         """All of them, in the table's order."""
         return [Run(cell, seed) for cell in self.cells for seed in self.seeds]
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What a folder of finished runs must have been begun with to be continued; JSON can hold it."""
-        cells = {}
+    def shortened(self, divisor: int) -> Sweep:
+        """The first seed alone, and rounds divided: to see that all works."""
+        cells = []
         for cell in self.cells:
-            experiment = dump(cell.experiment)
-            del experiment["run"]["seed"]
-            cells[cell.name] = {"model_hash": cell.manifest["model_hash"], **experiment}
-        return {"arithmetic": ARITHMETIC_VERSION, "seeds": list(self.seeds), "cells": cells}
+            run = cell.experiment.run
+            rounds = min(run.rounds, max(run.rounds // divisor, 1))
+            short = {"run": run.model_copy(update={"rounds": rounds})}
+            cells.append(replace(cell, experiment=cell.experiment.model_copy(update=short)))
+        return Sweep(self.path, self.seeds[:1], tuple(cells))
 
 
-def load(path: Path, settings: Mapping[str, Any] | None = None, seeds: int | None = None) -> Sweep:
-    """Reads a sweep file and checks every cell of it.
-
-    ``settings`` go over those of each cell; ``seeds``: only so many of the first. Raises SweepError.
-    """
+def load(path: Path) -> Sweep:
+    """Reads a sweep file and checks every cell of it. Raises SweepError."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         file = _SweepSpec.model_validate(raw)
@@ -129,12 +125,12 @@ def load(path: Path, settings: Mapping[str, Any] | None = None, seeds: int | Non
         raise SweepError(f"{path}: {explain(first, _SweepSpec)}") from None
     if len(set(file.seeds)) < len(file.seeds):
         raise SweepError(f"{path}: seeds = {file.seeds} names one twice; each counts once")
-    cells = [_cell(path, file, name, over | dict(settings or {}), base) for name, over, base in _chosen(path, file)]
+    cells = [_cell(path, file, name, over, base) for name, over, base in _chosen(path, file)]
     taken: dict[str, str] = {}
     for cell in cells:
         if (other := taken.setdefault(cell.folder, cell.name)) is not cell.name:
             raise SweepError(f"{path}: '{other}' and '{cell.name}' would share the folder {cell.folder}; rename one")
-    return Sweep(path, tuple(file.seeds[:seeds]), tuple(cells))
+    return Sweep(path, tuple(file.seeds), tuple(cells))
 
 
 def _chosen(path: Path, file: _SweepSpec) -> Iterator[tuple[str, dict[str, Any], str | None]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinymetafed_codegen.protocol import Dtype, Phase, SampleSet, Stream, Variant
+from tinymetafed_codegen.protocol import Dtype, Phase, SampleSet, Selection, Stream, Variant
 from tinymetafed_codegen.spec import Experiment
 
 from .. import aggregate, downlink, prng, schedule
@@ -26,7 +26,7 @@ class StrategyError(RuntimeError):
 class Strategy(ABC):
     """What a round asks of its devices and makes of their answers; what differs between methods is ``training``.
 
-    Nothing is kept between rounds: every answer is a function of the experiment and the arguments, so that a run that was
+    Nothing is kept here between rounds: every answer is a function of the experiment and the arguments, so that a run that was
     interrupted goes on to the same weights.
     """
 
@@ -34,6 +34,12 @@ class Strategy(ABC):
         self.experiment = experiment
         self.spec = experiment.strategy
         self.n_global: int = manifest["n_global"]
+        # What devices keep from one round of a client to its next, as the key that asks for it; none: any device serves any.
+        self.kept: list[str] = [
+            *(["model.local_start = 'kept'"] if manifest["keeps_local"] else []),
+            *(["strategy.error_feedback"] if manifest["error_feedback"] else []),
+        ]
+        self._least = len(manifest["layer_ends"]) if self.selection == Selection.LAYER else 1
         self._tensors = [tensor["size"] for tensor in global_tensors(manifest)]
 
     @abstractmethod
@@ -42,8 +48,13 @@ class Strategy(ABC):
 
     @property
     def top_k(self) -> int:
-        """Entries of the global part that travel up: P percent, at least one."""
-        return max(1, math.floor(self.n_global * self.spec.top_p / 100 + 0.5))
+        """Entries of the global part that travel up: P percent, at least one, or one of each layer that has its share."""
+        return max(self._least, math.floor(self.n_global * self.spec.top_p / 100 + 0.5))
+
+    @property
+    def selection(self) -> Selection:
+        """Which entries travel up."""
+        return Selection[self.spec.selection.upper()]
 
     @property
     def uplink(self) -> Dtype:

@@ -145,6 +145,7 @@ def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes, seed: int, cli
     files = find_files(path)
     held_out = _held_out(path, files, spec, seed)
     tables = [_READERS[file.suffix.lower()](file, shapes) for file in files.values()]
+    _check_headers(tables)
     index = _classes(path, tables, shapes) if _is_classes(shapes) else None
     trained: list[Client] = []
     unseen: list[Client] = []
@@ -213,6 +214,7 @@ class _Table:
     targets: Floats
     labels: Sequence[str]
     place: Callable[[int], str]  # of a row's label, in words
+    header: Sequence[str] = ()  # the columns' names, where the file says them
 
 
 def _read_csv(file: Path, shapes: TaskShapes) -> _Table:
@@ -248,7 +250,7 @@ def _read_csv(file: Path, shapes: TaskShapes) -> _Table:
             raise DataError(f"{place(line, numbers)} has no label; add it or remove the row")
     floats = values.astype(np.float32)
     labels = [cells[-1] for _, cells in rows] if numbers < width else []
-    return _Table(file, floats[:, :features], floats[:, features:], labels, lambda i: place(rows[i][0], numbers))
+    return _Table(file, floats[:, :features], floats[:, features:], labels, lambda i: place(rows[i][0], numbers), header)
 
 
 def _read_npz(file: Path, shapes: TaskShapes) -> _Table:
@@ -338,6 +340,18 @@ def _classes(path: Path, tables: Sequence[_Table], shapes: TaskShapes) -> dict[s
             f"(the rarest, '{rarest}', is in {where})"
         )
     return index
+
+
+def _check_headers(tables: Sequence[_Table]) -> None:
+    """Raises DataError where files say that their columns are others, or in another order."""
+    named = [table for table in tables if table.header]
+    for table in named[1:]:
+        for column, (name, first) in enumerate(zip(table.header, named[0].header, strict=True)):
+            if name != first:
+                raise DataError(
+                    f"{table.file}: column {column + 1} is '{name}', but '{first}' in {named[0].file.name}; give all files the "
+                    "same columns in the same order"
+                )
 
 
 def _check_rows(table: _Table, index: dict[str, int] | None, spec: FolderTask, is_unseen: bool) -> None:

@@ -18,7 +18,7 @@ from tinymetafed_codegen.spec import CLIENTS, OmniglotTask
 from .. import prng
 from . import Bytes, DataError, is_held_out
 from .archives import Archive, downloaded, files, sha256_of
-from .ways import Ways
+from .ways import Ways, shuffle
 
 DRAWERS = 20
 SIDE, ORIGINAL_SIDE = 28, 105
@@ -84,8 +84,9 @@ def read_characters(archives: Sequence[Path]) -> Characters:
         for character, drawn in _read_archive(archive).items():
             drawings.setdefault(character, drawn)
     names = tuple(sorted(drawings))
-    ink = np.stack([drawings[name][drawer] for name in names for drawer in range(1, DRAWERS + 1)])
-    return Characters(names, shrink(ink).reshape(len(names), DRAWERS, SIDE, SIDE))
+    # A character at a time: all of the drawings as float32 would be hundreds of megabytes.
+    levels = [shrink(np.stack([drawings[name][drawer] for drawer in range(1, DRAWERS + 1)])) for name in names]
+    return Characters(names, np.stack(levels))
 
 
 def shrink(ink: Bytes) -> Bytes:
@@ -131,7 +132,7 @@ class Omniglot(Ways):
         held_out = is_held_out(client)
         characters = self.test_characters if held_out else self.train_characters
         rotations = 1 if held_out else ROTATIONS
-        order = prng.permutation(self.seed, client, 0, Stream.CLIENT_TASK, len(characters) * rotations)
+        order = shuffle(self.seed, client, 0, Stream.CLIENT_TASK, len(characters) * rotations)
         return [(int(characters[c // rotations]), int(c % rotations)) for c in order[: self.output_size]]
 
     def pools(self, client: int) -> Sequence[Bytes]:

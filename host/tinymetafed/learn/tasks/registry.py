@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tinymetafed_codegen import graph
-from tinymetafed_codegen.spec import CLIENTS, Experiment, FolderTask, KeywordsTask, SineTask, TaskShapes
+from tinymetafed_codegen.spec import CLIENTS, Experiment, FolderTask, KeywordsTask, PresenceTask, SineTask, TaskShapes
 
 from . import DataError, Task
 from .folder import read_folder
 from .keywords import Keywords
 from .omniglot import Omniglot
+from .presence import Presence
 from .sine import Sine
 
 
@@ -19,6 +20,8 @@ def open_task(experiment: Experiment, data: Path | None) -> Task:
     spec, run = experiment.task, experiment.run
     if isinstance(spec, SineTask):
         return Sine(run.seed, run.clients or CLIENTS)
+    if isinstance(spec, PresenceTask):
+        return Presence(run.seed, run.clients or CLIENTS)
     if isinstance(spec, FolderTask):
         net = graph.build(experiment.model, "model")
         shapes = TaskShapes(net.input.shape, net.output.size, net.loss.name)

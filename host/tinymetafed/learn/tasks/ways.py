@@ -72,7 +72,7 @@ class Ways(ABC):
     def _orders(self, client: int, round: int, stream: Stream, pools: Sequence[Bytes]) -> list[Indices]:
         """A shuffle of each pool, all from one draw."""
         ends = np.cumsum([len(pool) for pool in pools])
-        order = _permutation(self.seed, client, round, stream, int(ends[-1]))
+        order = shuffle(self.seed, client, round, stream, int(ends[-1]))
         return [
             order[(order >= end - len(pool)) & (order < end)] - (end - len(pool)) for end, pool in zip(ends, pools, strict=True)
         ]
@@ -85,6 +85,7 @@ class Ways(ABC):
         return Samples.from_levels(levels, SCALE, targets[:, None])
 
 
-@lru_cache(maxsize=1024)  # support and query share theirs, and held-out clients are tested again and again
-def _permutation(seed: int, client: int, round: int, stream: Stream, n: int) -> Indices:
+@lru_cache(maxsize=1024)  # support and query share theirs, and a client's classes are the same in every round
+def shuffle(seed: int, client: int, round: int, stream: Stream, n: int) -> Indices:
+    """0..n-1 in random order (prng.permutation), int64 [n]."""
     return prng.permutation(seed, client, round, stream, n)

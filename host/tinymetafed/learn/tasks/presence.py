@@ -1,0 +1,190 @@
+"""Presence: every client is a room whose sensors tell whether somebody is in it; rooms are made up, and no two are alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinymetafed_codegen.protocol import SampleSet, Stream
+from tinymetafed_codegen.spec import CLIENTS
+
+from .. import prng
+from . import ANY_NUMBER, UNLIMITED, Floats, Metric, Samples, accuracy
+
+SENSORS = ("CO2", "light", "temperature", "motion")
+TEST_MOMENTS = 100
+OUTDOOR_PPM = 420.0
+DRAWS = 32  # of random numbers for a moment, at most
+EXHALED_PPM_M3 = 18_000.0  # per person and hour: 18 litres of CO2, in ppm of a cubic metre
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What tells rooms apart, in m³, air changes per hour, people, lux, °C, ppm."""
+
+    volume: float
+    air_changes: float
+    people: float
+    middle_of_use: float  # hour of the day around which it is used: a bedroom's is at night
+    daylight: float  # through its windows at noon
+    blinds: float  # share of daylight that people there shut out
+    lamp: float
+    lamp_when_used: float  # probabilities that it is on
+    lamp_when_empty: float
+    warmth: float  # where the heating is set to
+    warming: float  # while people are in it, by their heater, or below 0 by their air conditioning
+    motion_when_used: float  # share of minutes in which the sensor sees some: little of people asleep,
+    motion_when_empty: float  # much of a corridor behind a glass door
+    co2_offset: float
+    co2_drift: float  # over the months that a room is observed, as temperature_drift
+    light_gain: float
+    temperature_offset: float
+    temperature_drift: float
+
+
+# Each is drawn evenly from lowest to highest; wide enough that no one sensor means the same everywhere.
+RANGES = {
+    "volume": (30, 300),
+    "air_changes": (0.5, 6),
+    "people": (1, 4),
+    "middle_of_use": (0, 24),
+    "daylight": (20, 600),
+    "blinds": (0, 0.9),
+    "lamp": (60, 400),
+    "lamp_when_used": (0, 1),
+    "lamp_when_empty": (0, 1),
+    "warmth": (18, 24),
+    "warming": (-3, 3),
+    "motion_when_used": (0.05, 0.9),
+    "motion_when_empty": (0.05, 0.9),
+    "co2_offset": (-200, 500),
+    "co2_drift": (-150, 150),
+    "light_gain": (0.4, 1.6),
+    "temperature_offset": (-2, 2),
+    "temperature_drift": (-1, 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Not occupied (0) or occupied (1), in turn, from 8 features of a moment: what the four SENSORS say, and how much
+    that changed in ten minutes.
+
+    A moment is some time after people came or left, so that CO2 and temperature are on their way to where they settle.
+    Rooms differ in size, ventilation, hours of use, windows, lamps and in their sensors' offsets, which drift.
+    """
+
+    seed: int
+    clients: int = CLIENTS
+    name: ClassVar[str] = "presence"
+    input_shape: ClassVar[tuple[int, ...]] = (2 * len(SENSORS),)
+    output_size: ClassVar[int] = 2
+    target_size: ClassVar[int] = 1
+    metric: ClassVar[Metric] = "accuracy"
+    per_class: ClassVar[bool] = True
+    unseen_clients: ClassVar[int] = ANY_NUMBER
+    adapt_limit: ClassVar[int] = UNLIMITED
+    data_sha256: ClassVar[str] = ""
+
+    def on_device(self, sample_set: SampleSet) -> bool:
+        """Never."""
+        return False
+
+    def room(self, client: int) -> Room:
+        """A client's room."""
+        words, _ = prng.draw(self.seed, client, 0, Stream.CLIENT_TASK, np.arange(len(RANGES)))
+        shares = prng.uniform(words).tolist()
+        ranges = zip(RANGES.items(), shares, strict=True)
+        return Room(**{name: low + (high - low) * share for (name, (low, high)), share in ranges})
+
+    def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
+        """``count`` fresh moments of the client's room."""
+        occupied = np.arange(count) % 2
+        inputs = _measured(self.room(client), occupied, _Draws(self.seed, client, round, Stream(sample_set), count))
+        return Samples(inputs, occupied.astype(np.float32)[:, None])
+
+    def test_samples(self, client: int, round: int) -> Samples:
+        """100 moments of their own."""
+        return self.samples(client, round, SampleSet.TEST, TEST_MOMENTS)
+
+    def score(self, outputs: Floats, test: Samples) -> float:
+        """The fraction that is told right."""
+        return accuracy(outputs, test, self.output_size)
+
+    def describe(self, client: int) -> str:
+        """The room in a few figures."""
+        room = self.room(client)
+        return (
+            f"{room.volume:.0f} m³, {room.air_changes:.1f} air changes per hour, {room.people:.0f} people, "
+            f"used around {room.middle_of_use:.0f}:00"
+        )
+
+
+class _Draws:
+    """Random numbers for ``count`` moments; every call gives others."""
+
+    def __init__(self, seed: int, client: int, round: int, stream: Stream, count: int) -> None:
+        calls, moments = np.arange(DRAWS), DRAWS * np.arange(count)
+        words = prng.draw(seed, client, round, stream, moments + calls[:, None])
+        first, second = (prng.uniform(word).astype(np.float64) for word in words)
+        self._pairs = zip(first, second, strict=True)
+
+    def uniform(self) -> Numbers:
+        """In [0, 1), one per moment."""
+        first: Numbers = next(self._pairs)[0]
+        return first
+
+    def noise(self) -> Numbers:
+        """Around 0 with the standard deviation 1, within ±2.45: the sum of two uniform numbers."""
+        first, second = next(self._pairs)
+        return np.asarray((first + second - 1) * np.sqrt(6))
+
+
+def _measured(room: Room, occupied: NDArray[np.int64], draws: _Draws) -> Floats:
+    """What a room's sensors report at moments of which ``occupied`` says whether people are there, float32 [moments, 8]."""
+    used = occupied == 1
+    since = 3 * draws.uniform() ** 2  # hours since somebody came or the last one left
+    just_now = since < 1 / 6  # the ten minutes of the changes
+    people = room.people * (0.5 + draws.uniform())
+    drift = draws.uniform()
+
+    # Mixed air: CO2 goes exponentially towards where sources and ventilation are even.
+    settled = people * EXHALED_PPM_M3 / (room.volume * room.air_changes)
+    settled = 2500 * settled / (2500 + settled)  # they open a window
+    before = 0.6 * settled * draws.uniform() ** 2
+    left = np.exp(-room.air_changes * since)
+    co2 = np.where(used, settled + (before - settled) * left, settled * left)
+    co2_change = np.where(used, settled - before, -settled) * left * (1 - np.exp(-room.air_changes / 6))
+    co2 += OUTDOOR_PPM + room.co2_offset + room.co2_drift * drift + 25 * draws.noise()
+
+    hour = room.middle_of_use + np.where(used, 0, 12) + 4 * draws.noise()
+    sun = np.maximum(0, np.cos((hour - 13) * np.pi / 12)) * (0.3 + 0.7 * draws.uniform())  # 1 in a cloudless early afternoon
+    daylight = room.daylight * sun * np.where(used, 1 - room.blinds * draws.uniform(), 1)
+    lamp = room.lamp * (draws.uniform() < np.where(used, room.lamp_when_used, room.lamp_when_empty))
+    switched = np.where(used, lamp, -room.lamp * room.lamp_when_used)
+    light = room.light_gain * (daylight + lamp) + 5 * draws.noise()
+
+    warm_up = np.exp(-since / 1.5)
+    warmed = room.warming * np.where(used, 1 - warm_up, warm_up)
+    temperature = room.warmth + 2 * sun + warmed + room.temperature_offset + room.temperature_drift * drift
+
+    motion = np.where(used, room.motion_when_used, room.motion_when_empty)
+    begun = np.where(just_now, np.where(used, motion, -motion), 0)
+
+    # Scaled to about -1 to 1.
+    features = (
+        (co2 - 800) / 400,
+        light / 300 - 1,
+        (temperature + 0.4 * draws.noise() - 22) / 3,
+        2 * np.clip(motion + 0.15 * draws.noise(), 0, 1) - 1,
+        (co2_change + 35 * draws.noise()) / 60,
+        (room.light_gain * np.where(just_now, switched, 0) + 15 * draws.noise()) / 100,
+        4 * (np.where(used, warm_up, -warm_up) * room.warming * 0.1 + 0.1 * draws.noise()),
+        np.clip(begun + 0.25 * draws.noise(), -1, 1),
+    )
+    return np.stack(features, axis=1).astype(np.float32)

@@ -1,0 +1,84 @@
+"""Boards and simulation end on the same weights, whatever the strategy and however the weights travel."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import DATA, OMNIGLOT, Quiet, needs_data, needs_qemu, omniglot
+
+from tinymetafed import runner
+from tinymetafed.learn.tasks import omniglot as drawings
+from tinymetafed.store import read_run
+
+pytestmark = [needs_data, pytest.mark.xdist_group("federations"), pytest.mark.usefixtures("built_once")]
+
+READ_CHARACTERS = drawings.read_characters
+# Two rounds of two boards each, of two characters in two drawings, through a network with a local layer.
+SHORT = (
+    "task.ways=2",
+    "task.support=1",
+    "task.query=1",
+    "task.adapt=1",
+    'model.layers=[{op="conv2d",filters=4,kernel=3,stride=4,activation="relu"},{op="flatten"},{op="dense",units=2,local=true}]',
+    "run.rounds=2",
+    "run.devices_per_round=2",
+    "evaluation.tasks=1",
+    "evaluation.every_tasks=1",
+)
+TYPES = ("f32", "f16", "i8")
+SELECTIONS = ("global", "layer", "random")
+KEEPING = ("strategy.error_feedback=true", "model.local_start=kept", "strategy.top_p=10")
+CLIPPED = ("model.clip_norm=0.01", "strategy.output_clamp=0.25", "strategy.uplink=i8", "strategy.top_p=30")
+GRADIENT = ("strategy.kind=fedsgd", "model.momentum=0.5", "model.weight_decay=0.01", *CLIPPED)
+REDRAWN = ("strategy.downlink=i8", "model.local_start=redrawn", "strategy.schedule=cosine")
+
+CASES: dict[str, tuple[str, ...]] = {
+    **{f"{up} up, f16 down": (f"strategy.uplink={up}",) for up in TYPES},
+    **{f"{up} up, f32 down": (f"strategy.uplink={up}", "strategy.downlink=f32") for up in TYPES},
+    **{f"{up} up, i8 down, redrawn starts": (f"strategy.uplink={up}", *REDRAWN) for up in TYPES},
+    **{kind: (f"strategy.kind={kind}", *CLIPPED) for kind in ("tinyreptile", "reptile", "fedavg")},
+    "fedsgd": GRADIENT,
+    **{f"selection by {kind}": (f"strategy.selection={kind}", "strategy.top_p=20") for kind in SELECTIONS},
+    **{f"error feedback and kept starts, {kind}": (*KEEPING, f"strategy.selection={kind}") for kind in SELECTIONS},
+    "error feedback and kept starts, f16 up": (*KEEPING, "strategy.uplink=f16"),
+}
+
+
+@pytest.fixture(autouse=True)
+def drawings_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawings, "read_characters", lambda archives: read(tuple(archives)))
+
+
+@cache
+def read(archives: tuple[Path, ...]) -> Any:
+    return READ_CHARACTERS(archives)
+
+
+def same(url: str, clients: int, keys: tuple[str, ...], folder: Path) -> None:
+    experiment = omniglot(*SHORT, f"run.clients={clients}", *keys)
+    setup = runner.set_up(experiment, str(OMNIGLOT), DATA)
+    simulated = runner.simulate(setup, 1, folder / "simulated", Quiet())
+    federated = runner.train(setup, [url], ["native:1"], folder / "devices", Quiet())
+    assert federated["weights_sha256"] == simulated["weights_sha256"]
+    assert federated["meta_test"] == simulated["meta_test"]
+    assert digests(folder / "devices") == digests(folder / "simulated")
+
+
+def digests(run: Path) -> list[Any]:
+    rounds = read_run(run).rounds
+    assert len({entry["weights_sha256"] for entry in rounds}) == 2, "a round that moved no weight shows nothing"
+    return [[(part["client"], part["digest"]) for part in entry["contributions"]] for entry in rounds]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_boards_end_on_the_simulations_weights(case: str, tmp_path: Path) -> None:
+    same("native:2", 2, CASES[case], tmp_path)
+
+
+@needs_qemu
+@pytest.mark.parametrize("case", ["i8 up, f16 down", "reptile", "fedsgd", "error feedback and kept starts, layer"])
+def test_four_emulated_boards_end_on_the_simulations_weights(case: str, tmp_path: Path) -> None:
+    same("qemu:4", 4, CASES[case], tmp_path)
