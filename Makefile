@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint bench
+.PHONY: help setup demo test lint bench paper
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,5 +22,10 @@ lint: setup  ## style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: setup  ## exact cost of the generated kernels on the emulated Cortex-M4F
-	$(BIN)/tinymetafed bench kernels examples/sine.toml --board mps2
+bench: setup  ## measures all that docs/costs.md tells, and writes it; takes many minutes
+	$(BIN)/tinymetafed bench all -o docs
+
+DATA ?=
+
+paper: setup  ## docs/paper.md: the papers' tables measured again; DATA=FOLDER has the data sets
+	$(BIN)/tinymetafed paper -o docs $(if $(DATA),--data $(DATA))

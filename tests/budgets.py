@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from small_runs import Quiet
 
 from tinymetafed import runner
 from tinymetafed.bench import kernel_cost
+from tinymetafed.bench.costs import compiler
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
 
@@ -24,12 +24,6 @@ FILE = Path(__file__).with_name("budgets.toml")
 UPDATE = ".venv/bin/python tests/budgets.py"
 TOLERANCE = 0.02
 _HEAD = f"# What training takes on {BOARD}, by example, to within 2 %. Written by `{UPDATE}`; do not edit.\n\n"
-
-
-def compiler() -> str:
-    """The compiler whose code the figures are of."""
-    command = [f"{boards.load(BOARD).toolchain_prefix}g++", "-dumpfullversion"]
-    return f"{command[0]} {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}"
 
 
 def written() -> dict[str, Any]:
@@ -63,5 +57,5 @@ def beyond(model: str, allowed: dict[str, int], found: dict[str, int]) -> list[s
 
 
 if __name__ == "__main__":
-    figures = {"compiler": compiler(), **{model: measured(model) for model in MODELS}}
+    figures = {"compiler": compiler(BOARD), **{model: measured(model) for model in MODELS}}
     FILE.write_text(_HEAD + tomli_w.dumps(figures), encoding="utf-8")

@@ -23,7 +23,7 @@ import pytest
 from fake_device import FakeDevice, Fault
 from small_runs import DATA, OMNIGLOT, SINE, manifest, needs_board, needs_data, needs_qemu, sine
 
-from tinymetafed import cli, runner, store
+from tinymetafed import cli, results, runner, store
 from tinymetafed.fleet import Fleet
 from tinymetafed.link import launch
 from tinymetafed.link.session import Session
@@ -112,7 +112,7 @@ def the_object(said: Said) -> dict[str, Any]:
         ),
         (["adapt"], ["tinymetafed adapt", "--tasks", "--samples", "--device"]),
         (["train"], ["--resume", "--fault", "flip=0.01", "--record"]),
-        (["report"], ["RUN", "report.html"]),
+        (["report"], ["RUN...", "report.html", "comparison.html"]),
         (["export"], ["tinymetafed export", "--output", "FILE.npz", "FILE.h"]),
         (["monitor"], ["tinymetafed monitor", "--baud", "recording"]),
         (["codegen"], ["tinymetafed codegen examples/sine.toml", "--board", "--output", "--explain"]),
@@ -132,7 +132,7 @@ def test_help_teaches(command: Command, arguments: list[str], words: list[str]) 
 
 
 def test_version(command: Command) -> None:
-    assert command("--version").out.strip() == runner.versions()["tinymetafed"]
+    assert command("--version").out.strip() == results.versions()["tinymetafed"]
 
 
 def test_new_says_what_comes_next_and_touches_nothing_that_is_there(command: Command) -> None:
@@ -141,6 +141,19 @@ def test_new_says_what_comes_next_and_touches_nothing_that_is_there(command: Com
     assert "my gestures: there is something already" in command("new", "my gestures").error
     assert "did you mean 'native'?" in command("new", "other", "--board", "natve").error
     assert [path.name for path in Path().iterdir()] == ["my gestures"]
+
+
+def test_where_no_folder_can_be_nothing_is_written(command: Command) -> None:
+    Path("taken").write_text("a file")
+    for refused, name in (
+        (command("new", "taken/gestures"), "taken/gestures: cannot be made: Not a directory"),
+        (command("new", "missing/gestures"), "missing/gestures: cannot be made: No such file or directory"),
+        (command("codegen", SINE, "--board", "mps2", "-o", "taken"), "--output taken: cannot be a folder of generated files"),
+        (command("bench", "all", "-o", "missing"), "--output missing: no such folder"),
+        (command("bench", "memory", "--board", "native"), "board 'native' does not run in QEMU"),
+    ):
+        assert (refused.code, refused.out) == (cli.WRONG_USAGE, "") and name in refused.error and "Errno" not in refused.error
+    assert [path.name for path in Path().iterdir()] == ["taken"]
 
 
 # --- What a run leaves ---
@@ -188,6 +201,19 @@ def test_report_writes_the_page_of_a_run(command: Command, run_copy: Path) -> No
     said = command("report", run_copy)
     assert said.code == 0 and said.out.strip() == str(run_copy / "report.html")
     assert (run_copy / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
+
+
+def test_report_of_several_runs_names_what_it_leaves_out(
+    command: Command, run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    twin = shutil.copytree(run_copy, tmp_path / "twin")
+    said = command("report", run_copy, twin, tmp_path / "absent")
+    assert said.code == 0 and said.out.strip() == "comparison.html"
+    assert f"left out: {tmp_path / 'absent'}: not a run folder" in said.err
+    assert "not a run folder" in Path("comparison.html").read_text()
+    said = command("report", run_copy, tmp_path / "absent", "-o", "other.html")
+    assert said.code == 1 and "two are needed" in said.err and not Path("other.html").exists()
 
 
 def test_adapt_shows_unseen_clients_before_and_after(command: Command, finished: tuple[Path, Said]) -> None:

@@ -10,7 +10,13 @@ from small_runs import DATA, OMNIGLOT, SINE, Quiet, needs_data, omniglot, sine
 
 from tinymetafed import evaluate, runner, server
 from tinymetafed.device import DeviceClients
-from tinymetafed.learn.weights import initial
+from tinymetafed.learn.weights import Floats, initial
+from tinymetafed.simulate import SimulatedClients
+from tinymetafed.simulator import open_simulator
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.locate import find
+
+DIGITS, PRESENCE = (find(f"examples/{name}.toml") for name in ("digits", "presence"))
 
 
 @pytest.mark.usefixtures("built_once")
@@ -50,3 +56,35 @@ def test_omniglot_learns_in_three_hundred_rounds() -> None:
         after = np.mean(evaluate.meta_test(clients, setup.strategy, setup.task, weights, 50).after)
     assert after >= 0.86
     assert after >= before + 0.08
+
+
+@pytest.mark.usefixtures("built_once")
+@pytest.mark.skipif(not (DATA / "fsdd_recordings.zip").is_file(), reason=f"no fsdd_recordings.zip in {DATA}")
+def test_digits_of_unseen_speakers_are_told_apart_after_two_hundred_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    setup = runner.set_up(spec.load(DIGITS, ["run.rounds=200"]), str(DIGITS), DATA)
+    clients = SimulatedClients(open_simulator(setup.experiment, str(DIGITS), 2), setup.strategy, setup.task)
+    first = weights = initial(setup.manifest, 1, setup.experiment.model.init)
+    for done in server.rounds(setup.strategy, setup.task, clients, weights):
+        weights = done.weights
+
+    def accuracy(weights: Floats, shots: int) -> float:
+        test = evaluate.meta_test(clients, setup.strategy, setup.task, weights, 50, shots * setup.task.output_size)
+        return float(np.mean(test.after))
+
+    assert accuracy(weights, 8) >= 0.94
+    assert accuracy(weights, 1) >= max(0.8, accuracy(first, 1) + 0.1)
+
+
+@pytest.mark.usefixtures("built_once")
+def test_presence_in_unseen_rooms_is_learned_in_three_hundred_rounds() -> None:
+    setup = runner.set_up(spec.load(PRESENCE, ["run.rounds=300"]), str(PRESENCE), None)
+    clients = SimulatedClients(open_simulator(setup.experiment, str(PRESENCE), 2), setup.strategy, setup.task)
+    weights = initial(setup.manifest, 1, setup.experiment.model.init)
+    for done in server.rounds(setup.strategy, setup.task, clients, weights):
+        weights = done.weights
+    test = evaluate.meta_test(clients, setup.strategy, setup.task, weights, 100)
+    assert np.mean(test.before) <= 0.7
+    assert np.mean(test.after) >= 0.84

@@ -124,6 +124,21 @@ def test_a_folder_is_trained_on_whichever_devices_there_are(file: Path, tmp_path
 
 
 @pytest.mark.usefixtures("built_once")
+def test_two_classes_are_learned_with_one_output(file: Path, tmp_path: Path) -> None:
+    for path in (file.parent / "data").iterdir():
+        path.write_text(path.read_text().replace("class2", "class1"))
+    model = 'model.loss="binary_crossentropy"'
+    file.write_text(EXPERIMENT.replace("units = 3", "units = 1"))
+    run = simulate(file, tmp_path / "run", model)
+    assert run.result is not None
+    test = run.result["meta_test"]
+    assert test["metric"] == "accuracy" and test["after"] > 0.9  # 2 of 3 rows are of one class
+    file.write_text(EXPERIMENT)
+    with pytest.raises(SpecError, match=r"model.loss = mse or mae or huber or softmax_cross_entropy, .* binary_crossentropy"):
+        simulate(file, tmp_path / "three outputs", model)
+
+
+@pytest.mark.usefixtures("built_once")
 def test_an_interrupted_run_on_a_folder_goes_on(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train(file, tmp_path / "whole", "run.rounds=40")
     genuine = runner._Training._write

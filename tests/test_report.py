@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from tinymetafed import charts, report, store
 from tinymetafed.learn.weights import sha256
+from tinymetafed.report import comparison
+from tinymetafed.report import run as run_page
 from tinymetafed.store import StoreError
 from tinymetafed_codegen import boards, generate, spec
 
@@ -56,7 +58,7 @@ layers = [ { op = "dense", units = 8, activation = "relu" }, { op = "dense", uni
 rounds = 40
 seed = 3
 """
-VOID = {"meta", "br", "hr", "img", "link", "input"}
+VOID = {"wbr", "meta", "br", "hr", "img", "link", "input"}
 
 
 def journal(rounds: int, streamed: int = 0) -> list[dict[str, Any]]:
@@ -65,15 +67,19 @@ def journal(rounds: int, streamed: int = 0) -> list[dict[str, Any]]:
     for i in range(rounds + 1):
         if i % 10 == 0:
             after = 0.5 + 0.01 * i if streamed else 4 / (1 + i)
-            entries.append(
-                {"kind": "evaluation", "round": i, "before": 0.2 if streamed else 4.5, "after": after, "n_tasks": 50}
-            )
+            tried = {"round": i, "before": 0.2 if streamed else 4.5, "after": after, "n_tasks": 50}
+            entries.append({"kind": "evaluation", **tried, "bytes_down": 4000 * i, "bytes_up": 1000 * i})
         if i < rounds:
             parts = [contribution(client) for client in (i, i + 1)]
             entry = {"kind": "round", "round": i, "alpha": 0.5, "contributions": parts, "devices": []}
             traffic = {"bytes_down": 4000, "bytes_up": 1000, "bytes_samples": streamed}
             entries.append({**entry, **traffic, "seconds": 1.875, "update_norm": 1.0, "retries": 1})
     return entries
+
+
+def evaluation(round_: int, after: float) -> dict[str, Any]:
+    sent = {"bytes_down": 4000 * round_, "bytes_up": 1000 * round_}
+    return {"kind": "evaluation", "round": round_, "before": 5.0, "after": after, "n_tasks": 9, **sent}
 
 
 def contribution(client: int, status: str = "accepted", note: str = "") -> dict[str, Any]:
@@ -132,6 +138,23 @@ def result(experiment: str, example: dict[str, Any] | None, metric: str, before:
             "n_clients": 4,
             "after_ci95": 0.02,
             "per_task": [[before, after / 2], [before, after], [before, after], [before, min(after * 1.5, 1)]],
+            "spread": {
+                "percentiles": {"10": after / 2, "50": after, "90": after * 1.5},
+                "best": {"client": 17, "task": "an easy one", "before": before, "after": after / 2},
+                "worst": {"client": 4, "task": "a hard one", "before": before, "after": None},
+            },
+        },
+        "estimate": {
+            "basis": "counted, never from a board",
+            "boards": {
+                "nano": {
+                    "title": "Nano",
+                    "wire_seconds": 0.25,
+                    "training_seconds": [0.01, 0.02],
+                    "seconds": [0.26, 0.27],
+                    "joules": [0.0012, 0.0034],
+                }
+            },
         },
         "devices": [{**DEVICE, "rounds": 80}],
         "versions": {"tinymetafed": "9.8.7"},
@@ -230,7 +253,7 @@ def test_few_files_are_many_splits_and_predictions_stand_against_the_truth(tmp_p
     shown = page(write_run(tmp_path / "own", FOLDER, journal(40), said))
     assert "mean of 4 splits of 1 client never trained on" in shown.text and "Your own data" in shown.text
     assert "A client never trained on, carol, split 1: predicted against true values" in shown.text
-    chart = report._example(drawn)
+    chart = run_page._example(drawn)
     dots = {role: [(x, y) for of, x, y in chart.dots if of == role] for role in ("before", "after")}
     assert len(dots["before"]) == 2 and len(dots["after"]) == 3
     diagonal = [tuple(map(float, point.split(","))) for point in chart.lines[0][1].split()]
@@ -253,16 +276,23 @@ def test_accuracy_is_in_percent_and_streamed_samples_are_apart(omniglot: Path) -
     assert len([a for tag, a in shown.tags if tag == "path" and a.get("class") == "whisker after"]) == 3
 
 
+def test_best_worst_and_a_board_are_named(sine: Path) -> None:
+    shown = page(sine).text
+    assert "10 % are at 0.125 or below, 50 % are at 0.25 or below, 90 % are at 0.375 or below." in shown
+    assert "best 17 an easy one 4.5 0.125" in shown and "worst 4 a hard one 4.5 diverged" in shown
+    assert "Counted, never from a board." in shown and "Nano 0.25 s 0.01 to 0.02 s 0.26 to 0.27 s 1.2 to 3.4 mJ" in shown
+
+
 def test_curves_follow_the_numbers(sine: Path, omniglot: Path) -> None:
     falling, rising = page(sine).lines("after"), page(omniglot).lines("after")
     learning = falling[0]
     assert len(learning) == 5 and [y for _, y in learning] == sorted(y for _, y in learning)  # downwards, in SVG's y
     assert [y for _, y in rising[0]] == sorted((y for _, y in rising[0]), reverse=True)
-    client = falling[2]
+    client = falling[3]
     truth = page(sine).lines("truth")[0]
     assert [after == true for after, true in zip(client, truth, strict=True)] == [True, True, False, True, True]
     for curve in falling + rising:
-        assert all(0 <= x <= report.WIDTH and 0 <= y <= report.HEIGHT for x, y in curve)
+        assert all(0 <= x <= charts.WIDTH and 0 <= y <= charts.HEIGHT for x, y in curve)
 
 
 def test_the_memory_map_comes_from_the_manifest(sine: Path) -> None:
@@ -280,10 +310,8 @@ def test_the_page_needs_nothing_from_outside_and_runs_nothing(sine: Path) -> Non
 
 
 def test_a_long_run_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
-    entries = [{"kind": "evaluation", "round": i, "before": 5.0, "after": 2.0, "n_tasks": 9} for i in range(0, 5000)] + [
-        {"kind": "evaluation", "round": 5000, "before": 5.0, "after": 1.0, "n_tasks": 9}
-    ]
-    (curve,) = page(write_run(tmp_path, SINE.replace("40", "5000"), entries, None)).lines("after")
+    entries = [evaluation(i, 2.0) for i in range(0, 5000)] + [evaluation(5000, 1.0)]
+    curve, _ = page(write_run(tmp_path, SINE.replace("40", "5000"), entries, None)).lines("after")
     assert len(curve) <= charts.MAX_POINTS + 1 and curve[-1][1] > curve[-2][1]
 
 
@@ -294,7 +322,7 @@ def test_an_unfinished_run_says_so_and_shows_what_there_is(tmp_path: Path) -> No
     shown = page(write_run(tmp_path, SINE, journal(20), None))
     assert "This run is unfinished" in shown.text and "20 of 40 rounds" in shown.text
     assert "native#1 native 00c0ffee 4,096 40" in shown.text and "Bytes per client and round 2,500" in shown.text
-    assert len(shown.lines("after")) == 1 and "95 %" not in shown.text
+    assert len(shown.lines("after")) == 2 and "95 %" not in shown.text
 
 
 def test_a_single_evaluation_is_no_curve(tmp_path: Path) -> None:
@@ -327,7 +355,7 @@ def test_a_long_list_of_interruptions_is_cut(tmp_path: Path) -> None:
         if entry["kind"] == "round":
             entry["contributions"][:] = [contribution(3, "redone", "a reset")] * 2
     shown = page(write_run(tmp_path, SINE, entries, None)).text
-    assert shown.count("client 3 redone: a reset") == report.MAX_EVENTS and "And 40 more." in shown
+    assert shown.count("client 3 redone: a reset") == run_page.MAX_EVENTS and "And 40 more." in shown
 
 
 def test_no_figures_are_invented_where_optional_ones_lack(tmp_path: Path) -> None:
@@ -335,7 +363,9 @@ def test_no_figures_are_invented_where_optional_ones_lack(tmp_path: Path) -> Non
     del given["instructions_per_step"]
     given["example"] = None
     given["d_curve"]["ci95"] = [None] * 3
-    del given["meta_test"]["after_ci95"], given["meta_test"]["per_task"]
+    given["estimate"] = None
+    for key in ("after_ci95", "per_task", "spread"):
+        del given["meta_test"][key]
     shown = page(write_run(tmp_path, SINE, journal(40)[:-1], given)).text.partition("Experiment")[0]
     assert "MSE after adaptation 0.25 4.5 before" in shown and "Provenance" in shown
     for absent in ("A new client", "Every held-out client", "Interruptions", "±", "95 %"):
@@ -350,7 +380,7 @@ def test_a_diverged_run_says_so(tmp_path: Path) -> None:
     given["d_curve"]["mean"] = [None] * 3
     shown = page(write_run(tmp_path, SINE, entries, given))
     assert "Adaptation does not improve this model." in shown.text and "MSE after adaptation diverged" in shown.text
-    assert len(shown.lines("after")) == 1 and len(shown.lines("after")[0]) == 4  # the finite evaluations before it
+    assert [len(curve) for curve in shown.lines("after")] == [4, 4]  # the finite evaluations before it
 
 
 def test_a_collapsed_run_says_so_and_a_good_one_does_not(tmp_path: Path, sine: Path) -> None:
@@ -358,6 +388,86 @@ def test_a_collapsed_run_says_so_and_a_good_one_does_not(tmp_path: Path, sine: P
     given["meta_test"].update(before=0.2, after=0.21)  # within the interval of ±0.02
     assert "Adaptation does not improve" in page(write_run(tmp_path, OMNIGLOT, journal(40, 10), given)).text
     assert "Adaptation does not improve" not in page(sine).text
+
+
+# Several runs
+
+
+def costly(folder: Path, experiment: str = SINE, **figures: Any) -> Path:
+    """A run like ``sine`` that sent ten times as much and does better."""
+    entries = journal(40)
+    for entry in entries:
+        for key in ("bytes_down", "bytes_up"):
+            entry[key] *= 10
+    given = sine_result()
+    given["meta_test"] |= {"after": 0.125, **figures}
+    return write_run(folder, experiment, entries, given)
+
+
+SECOND = SINE.replace("seed = 3", "seed = 4").replace("[run]", "[strategy]\ntop_p = 100\n[run]")
+
+
+def test_a_comparison_shows_the_journals_figures_and_what_differs(sine: Path, tmp_path: Path) -> None:
+    other = costly(tmp_path / "costly", SECOND)
+    assert report.compare([sine, other], tmp_path / "page.html") == []
+    shown = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "2 runs: Sine waves" in shown.text and "Left out" not in shown.text
+    heads = "MSE before after bytes down bytes up wire, first = 1 values only run. seed strategy. top_ p"
+    # 2 clients a round, each receiving 64 global weights and sending 3; 97 weights in all
+    values = f"{2 * (64 + 3) / (2 * 97):.2f}"
+    assert f"run {heads} waves 4.5 0.25 ± 0.02 4,000 1,000 1.00 {values} 3 –" in shown.text
+    assert f"costly 4.5 0.125 ± 0.02 40,000 10,000 10.00 {values} 4 100" in shown.text
+    assert "labelled samples run 0 1 8 waves 4.5 ± 0.01 2.38 ± 0.02 0.25 ± 0.01 costly" in shown.text
+    assert "waves down 4,000 up 1,000 costly down 40,000 up 10,000" in shown.text
+    assert "The arena of waves, costly" in shown.text and "waves, Nano 0.25 s" in shown.text
+    assert "MB on the wire, both ways, logarithmic" in shown.text
+    cheap, dear = shown.lines("run1"), shown.lines("run2")
+    assert [len(curve) for curve in cheap] == [5, 4, 3] == [len(curve) for curve in dear]  # nothing was sent before round 0
+    assert cheap[0] == dear[0]  # the same scores over rounds; over bytes the costly ones lie further right
+    assert all(b[0] > a[0] and b[1] == a[1] for a, b in zip(cheap[1], dear[1], strict=True))
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?:|//|@import|url\(|\bsrc=|\bhref=|<script|\bon\w+=", html)
+
+
+def test_bytes_of_one_magnitude_have_a_linear_axis(sine: Path, tmp_path: Path) -> None:
+    report.compare([sine, write_run(tmp_path / "twin", SINE, journal(40), sine_result())], tmp_path / "page.html")
+    shown = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "kB on the wire, both ways" in shown.text and "both ways, logarithmic" not in shown.text
+    assert [len(curve) for curve in shown.lines("run1")] == [5, 5, 3]
+
+
+def test_runs_that_are_not_whole_are_named_and_left_out(sine: Path, tmp_path: Path) -> None:
+    going = write_run(tmp_path / "going", SINE, journal(20), None)
+    damaged = costly(tmp_path / "damaged")
+    content = (damaged / "run.db").read_bytes()
+    (damaged / "run.db").write_bytes(content.replace(b"ab" * 32, b"ac" * 32, 1))
+    left_out = report.compare([going, sine, damaged, costly(tmp_path / "costly")], tmp_path / "page.html")
+    assert left_out[0] == f"{going}: not finished, 20 of 40 rounds so far" and len(left_out) == 2
+    assert str(damaged) in left_out[1] and "damaged" in left_out[1]
+    shown = Page((tmp_path / "page.html").read_text(encoding="utf-8")).text
+    assert "2 runs" in shown and all(line in shown for line in left_out)
+    assert shown.count("damaged") == left_out[1].count("damaged")
+    with pytest.raises(report.ReportError, match=r"1 of 2 runs can be compared, two are needed; .*going: not finished"):
+        report.compare([sine, going], tmp_path / "other.html")
+    assert not (tmp_path / "other.html").exists()
+
+
+def test_what_cannot_be_compared_is_refused(sine: Path, omniglot: Path, tmp_path: Path) -> None:
+    with pytest.raises(report.ReportError, match=r"different tasks or metrics.*waves: sine, mse.*letters: omniglot, accuracy"):
+        report.compare([sine, omniglot], tmp_path / "page.html")
+    with pytest.raises(report.ReportError, match="given twice"):
+        report.compare([sine, sine.parent / "." / sine.name], tmp_path / "page.html")
+    old = costly(tmp_path / "old")
+    given = sine_result()
+    del given["d_curve"]
+    with pytest.raises(report.ReportError, match=r"old: its files are not those of this version's runs: KeyError\('d_curve'\)"):
+        report.compare([sine, write_run(old, SINE, journal(40), given)], tmp_path / "page.html")
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abcd"), st.integers(0, 2)), min_size=1, max_size=4))
+def test_keys_differ_when_any_run_has_another_value_or_none(sections: list[dict[str, int]]) -> None:
+    found = comparison.differing([{"run": section, "model": {"layers": [{"op": "dense"}]}} for section in sections])
+    assert set(found) == {f"run.{key}" for key in "abcd" if len({section.get(key) for section in sections}) > 1}
 
 
 # Text that is not ours

@@ -273,6 +273,12 @@ def test_another_model_is_not_continued(trained: Path, monkeypatch: pytest.Monke
     with pytest.raises(StoreError, match=r"run\.db: holds weights of model [0-9a-f]{16}, this version .* 0000000000000000"):
         runner.resume(trained, Quiet())
     assert len((trained / "run.db").read_bytes()) == len(before) and read_run(trained).result is None
+    run = read_run(trained)
+    setup = runner.set_up(run.experiment(), "test", None)
+    model = setup.experiment.model.model_copy(update={"weights": "start.npz"})
+    imported = dataclasses.replace(setup, experiment=setup.experiment.model_copy(update={"model": model}))
+    with pytest.raises(StoreError, match=r"restore start\.npz as it was then, or use tinymetafed \d"):
+        runner.same_model(imported, run)
 
 
 def test_a_missing_evaluation_on_the_way_is_made_up_for(clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

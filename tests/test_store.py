@@ -114,6 +114,37 @@ def test_a_run_is_reopened_where_it_was_left(folder: Path, tmp_path: Path) -> No
     assert same(read_run(tmp_path / "parts"), read_run(tmp_path / "whole"))
 
 
+def test_held_rounds_share_a_transaction_that_anything_else_completes(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with begun(folder) as run:
+        run.hold_seconds = 1e6
+        for round_ in range(3):
+            commit(run, round_)
+        assert read_run(folder).trained == 0
+        run.append("evaluation", {"round": 3, "before": 4.5, "after": None})
+        assert read_run(folder).trained == 3
+        commit(run, 3)
+        assert run.read().trained == read_run(folder).trained == 4
+        commit(run, 4)
+    assert read_run(folder).trained == 5
+
+
+def test_a_fault_takes_held_rounds_back_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with begun(tmp_path / "run") as run:
+        commit(run, 0)
+        run.hold_seconds = 1e6
+        for round_ in (1, 2):
+            commit(run, round_)
+        with monkeypatch.context() as patched:
+            patched.setattr(store.time, "monotonic", lambda: 1 / 0)
+            with pytest.raises(ZeroDivisionError):  # an interruption, wherever it comes
+                commit(run, 3)
+        assert run.read().trained == 1
+        commit(run, 1)
+    run_now = read_run(tmp_path / "run")
+    assert run_now.trained == 2 and run_now.weights.tobytes() == after(1).tobytes()
+
+
 def test_a_run_that_nobody_writes_is_one_file(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"experiment.toml", "run.db", "lock"}
     alone = folder.parent / "alone"

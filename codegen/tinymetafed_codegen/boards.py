@@ -88,7 +88,8 @@ class Board:
     """A board's facts.
 
     A ``real`` board is flashed; any other one is started here, by its ``emulator`` or, where that is None, as a process.
-    ``usb`` names what has a USB vendor and product id: the board in its different states, or a bridge that it comes with.
+    ``optimization`` is the compiler's level, None where the vendor's package chooses it. ``usb`` names what has a USB vendor
+    and product id: the board in its different states, or a bridge that it comes with.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Board:
     stands_for: Chip | None
     estimates: Estimates | None
     toolchain_prefix: str
+    optimization: str | None
     emulator: tuple[str, ...] | None
     serial: tuple[str, ...]
     unique_id: tuple[str, ...]
@@ -142,6 +144,7 @@ def load(name: str) -> Board:
             stands_for=Chip(**facts["stands_for"]) if "stands_for" in facts else None,
             estimates=_estimates(manifest),
             toolchain_prefix=facts["toolchain_prefix"],
+            optimization=facts.get("optimization"),
             emulator=None if facts["emulator"] is None else tuple(facts["emulator"]),
             serial=tuple(facts["serial"]),
             unique_id=tuple(facts["unique_id"]),

@@ -29,6 +29,7 @@ STREAMED_BYTES_PER_INPUT = {"omniglot": 1, "keywords": 1}  # grey levels; anythi
 # Fitted to builds for mps2 at -Os, rounded up: what a build takes beside its model (bench memory has a build's own figures).
 CORE_FLASH_BYTES = 8_300
 CORE_RAM_BYTES = 320
+SELECTION_RAM_BYTES = 12  # of a layer: where it ends, its threshold and ties
 # Of one kernel: forward, input gradient, and update where there are weights; of those in TILED with 8 sums side by side.
 FLASH_BYTES_PER_KERNEL = {
     "dense": (320, 490, 790),
@@ -81,8 +82,10 @@ def design(experiment: Experiment, board: Board, source: str) -> Design:
     wanted = experiment.task.shapes
     has = TaskShapes(net.input.shape, net.output.size, net.loss.name)
     needs = wanted or has
-    # A folder takes any model, but no task has labels to score yet.
-    targets = {LOSSES[wanted.loss].targets} if wanted else {"values", "class"}
+    # A folder takes any model; its last column is one label.
+    targets = {LOSSES[wanted.loss].targets} if wanted else {loss.targets for loss in LOSSES.values()}
+    if not wanted and has.outputs != 1:
+        targets -= {"labels"}
     losses = [name for name, loss in LOSSES.items() if loss.targets in targets]
     for what, fits, expected, given in (
         ("model.input", has.input == needs.input, list(needs.input), list(has.input)),
@@ -296,7 +299,7 @@ def _ram(experiment: Experiment, net: graph.Graph, arena: plan.Plan, downlink: p
         "arena": 4 * arena.floats,
         "serial receive buffer": window,
         "request and answer buffers": 2 * window,
-        "core": CORE_RAM_BYTES,
+        "core": CORE_RAM_BYTES + SELECTION_RAM_BYTES * len(net.layer_ends),
         "stack": STACK_BYTES,
     }
 

@@ -80,7 +80,9 @@ class BackwardCall:
     @property
     def reusable(self) -> tuple[Tensor, ...]:
         """Of what it reads, the tensors whose place its result may take."""
-        return (self.dy,) if self.op.in_place else ()
+        if self.op.in_place:
+            return (self.dy,)
+        return (self.x,) if self.op.writes_dx_over_x else ()
 
 
 @dataclass(frozen=True)

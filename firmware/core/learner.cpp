@@ -38,6 +38,7 @@ Status read_targets(Reader& in, float* targets) {
   }
   if constexpr (model::kClassCount > 0) {
     if (!(targets[0] >= 0.0f && targets[0] < static_cast<float>(model::kClassCount))) return Status::kBadValue;
+    if (static_cast<float>(static_cast<uint32_t>(targets[0])) != targets[0]) return Status::kBadValue;  // half a class
   }
   return in.ok() ? Status::kOk : Status::kBadLength;
 }

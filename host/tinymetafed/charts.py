@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 Point = tuple[float, float]
-Role = Literal["after", "before", "truth", "samples", "final"]  # the page's colours
+Role = str  # the page's colours: after, before, truth, samples, final; run1 to run8 where runs are compared
 MAX_POINTS = 400  # of a curve; more are thinned, the last one kept
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, TOP, BOTTOM = 48, 14, 26, 46
+FRAME = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM}
+WIDE = 8  # a range is drawn logarithmically when it is that many times its smallest value
 
 
 @dataclass(frozen=True)
@@ -87,16 +88,24 @@ def chart(
     y_range: tuple[float, float] | None = None,
     log_y: bool = False,
     x_ticks: Sequence[tuple[float, str]] | None = None,
+    log_x: bool = False,
 ) -> Chart:
-    """Lays out a chart; points that are not finite are left out. ``x_ticks``: (value, label) instead of round ones."""
-    finite = [[(x, y) for x, y in one.points if math.isfinite(x) and math.isfinite(y)] for one in series]
+    """Lays out a chart; points that are not finite are left out, on a logarithmic x axis those at 0 too.
+
+    ``x_ticks``: (value, label) instead of round ones. ``log_y``: where values are positive and range far enough.
+    """
+    finite = [
+        [(x, y) for x, y in one.points if math.isfinite(x) and math.isfinite(y) and (x > 0 or not log_x)] for one in series
+    ]
     xs = [x for points in finite for x, _ in points]
     ys = [y for points in finite for _, y in points]
-    log_y = log_y and min(ys) > 0 and max(ys) > 8 * min(ys)
+    log_y = log_y and min(ys) > 0 and max(ys) > WIDE * min(ys)
     low, high = y_range or _y_range(ys, log_y)
     left, right = x_range or (min(xs), max(xs))
     margin = (right - left) * 0.02 or 1
     x_axis = Axis(left - margin, right + margin, LEFT, WIDTH - RIGHT)
+    if log_x:
+        x_axis = Axis(left / 1.05, right * 1.05, LEFT, WIDTH - RIGHT, log=True)
     y_axis = Axis(low, high, HEIGHT - BOTTOM, TOP, log_y)
     lines: list[tuple[Role, str]] = []
     dots: list[tuple[Role, float, float]] = []
@@ -112,7 +121,7 @@ def chart(
                 whiskers.append((one.role, x_axis.at(x), y_axis.at(y - error), y_axis.at(y + error)))
     return Chart(
         summary=summary,
-        x_label=x_label,
+        x_label=x_label + (", logarithmic" if log_x else ""),
         y_label=y_label + (", logarithmic" if log_y else ""),
         x_ticks=[(x_axis.at(x), text) for x, text in x_ticks] if x_ticks else x_axis.ticks(),
         y_ticks=y_axis.ticks(),

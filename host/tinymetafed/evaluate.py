@@ -13,7 +13,7 @@ from tinymetafed_codegen.protocol import SampleSet
 
 from .clients import Clients
 from .learn.strategies import Strategy
-from .learn.tasks import HELD_OUT, Floats, Samples, Task, is_held_out
+from .learn.tasks import HELD_OUT, Floats, Samples, Task, is_held_out, predicted
 from .learn.weights import Floats as Weights
 
 SHOTS = (1, 2, 4, 8, 16)  # samples that adapt, per class where the task counts so (paper, Table 5)
@@ -176,5 +176,5 @@ def _is_constant(task: Task, outputs: Floats, test: Samples) -> bool:
     if not np.isfinite(outputs).all():
         return True
     if task.metric == "accuracy":
-        return bool(np.unique(outputs.argmax(axis=1)).size == 1)
+        return bool(np.unique(predicted(outputs)).size == 1)
     return bool(np.ptp(outputs, axis=0).max() <= _CONSTANT * max(float(np.ptp(test.targets)), 1e-12))

@@ -44,13 +44,16 @@ class ProjectError(Exception):
 def create(folder: Path, board: str) -> None:
     """Writes a project into a new or empty folder, whole or not at all.
 
-    Raises ProjectError when there is something in the folder already, BoardError, OSError.
+    Raises ProjectError when there is something in the folder already or it cannot be made, BoardError, OSError.
     """
     contents = files(folder.resolve().name, board, root())
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ProjectError(f"{folder}: there is something already; name a new folder, or an empty one")
     is_new = not folder.exists()
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ProjectError(f"{folder}: cannot be made: {error.strerror}; name one in a folder that you may write to") from None
     try:
         for name, text in contents.items():
             (folder / name).parent.mkdir(exist_ok=True)

@@ -288,8 +288,8 @@ def _a_board_for_each_client(setup: Setup, boards: int) -> None:
 def same_model(setup: Setup, run: RunData) -> None:
     """Raises StoreError when this version makes another model of a run's experiment than its weights belong to."""
     if setup.manifest["model_hash"] != run.manifest["model_hash"]:
-        own = generate.own_source(setup.experiment)
-        remedy = f"restore {own} as it was then, or use " if own else "use "
+        files = [str(file) for file in (generate.own_source(setup.experiment), setup.experiment.model.weights) if file]
+        remedy = f"restore {' and '.join(files)} as it was then, or use " if files else "use "
         raise StoreError(
             f"{run.path / 'run.db'}: holds weights of model {run.manifest['model_hash']}, this version makes its experiment "
             f"into model {setup.manifest['model_hash']}; {remedy}tinymetafed {run.run['tinymetafed']}"

@@ -39,6 +39,7 @@ class SimulatedClients:
         self._task = task
         self._window: int = simulator.manifest["receive_window"]
         self._seed = strategy.experiment.run.seed
+        self._phases = strategy.training()
         self._streams = not task.on_device(SampleSet.SUPPORT)
         self._locals: dict[int, Floats] = {}  # by client, flat
         self._owed: dict[int, Floats] = {}  # by client
@@ -56,7 +57,7 @@ class SimulatedClients:
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:
         """One meta-training round of each client. Raises TrainingFailed, StrategyError."""
-        strategy, phases = self._strategy, self._strategy.training()
+        strategy, phases = self._strategy, self._phases
         download = strategy.download(weights)
         received = downlink.decode(download, strategy.n_global)
         samples = self._samples(clients, round_, phases)

@@ -173,6 +173,17 @@ def test_what_works_in_place_takes_no_memory() -> None:
     assert slots["x2"].offset != slots["x3"].offset, "the sigmoid overwrites what the add reads"
 
 
+@pytest.mark.parametrize(("size", "in_place"), [({"size": 2}, True), ({"size": 3}, False), ({"size": 2, "stride": 1}, False)])
+@pytest.mark.parametrize("kind", ["max_pool", "avg_pool"])
+def test_gradients_take_the_place_of_pixels_that_each_lie_under_one_window(
+    kind: str, size: dict[str, int], in_place: bool
+) -> None:
+    net = graph.build(model([conv(activation="relu"), {"op": kind, **size}, {"op": "flatten"}, dense(2)], [8, 8, 1]))
+    made = plan.plan(net)
+    slots = {slot.tensor.name: slot.offset for slot in made.slots}
+    assert (slots["x1"] == slots["dx1"]) == in_place
+
+
 def executed(net: graph.Graph, made: plan.Plan, calls: Sequence[graph.Call | graph.BackwardCall], memory: list[str]) -> None:
     """Runs calls with names for values: whoever reads must find what was written for him."""
 

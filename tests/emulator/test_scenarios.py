@@ -526,6 +526,7 @@ def test_a_bad_sample_is_refused_and_not_trained(board: Board, model: str) -> No
         ({"data": f32(float("nan")) + pixels}, Status.NOT_FINITE),
         ({"data": f32(3) + pixels}, Status.BAD_VALUE),  # three classes: 0, 1, 2
         ({"data": f32(-1) + pixels}, Status.BAD_VALUE),
+        ({"data": f32(0.5) + pixels}, Status.BAD_VALUE),  # between two of them
         ({"data": f32(1e30) + pixels}, Status.BAD_VALUE),
         ({"scale": float("inf")}, Status.BAD_VALUE),
         ({"scale": float("nan")}, Status.BAD_VALUE),

@@ -71,6 +71,23 @@ def test_csv_may_have_a_header_spaces_blank_lines_a_mark_and_whole_number_classe
     assert np.array_equal(task.trained[0].targets, task.unseen[0].targets)
 
 
+def test_binary_labels_are_two_classes_for_one_output(data: Path) -> None:
+    binary = TaskShapes((2,), 1, "binary_crossentropy")
+    with pytest.raises(DataError, match=r"3 classes \(shake, tilt, wave\), but the model's loss binary_crossentropy is for 2"):
+        task_of(data, binary)
+    numbers = write(data.parent / "numbers", a=[f"{i},0,{i % 2}" for i in range(20)], b=[f"{i},1,{i % 2}" for i in range(20)])
+    task = task_of(numbers, binary, held_out=["a"])
+    assert (task.metric, task.target_size, task.output_size) == ("accuracy", 1, 1)
+    test = task.test_samples(HELD_OUT, 0)
+    assert set(test.targets[:, 0]) == {0.0, 1.0}
+    logits = test.targets - 0.5  # a logit above 0 is more than an even chance
+    assert task.score(logits, test) == 1 and task.score(-logits, test) == 0
+    assert task.score(logits - 1, test) == np.mean(test.targets == 0)
+    (numbers / "b.csv").write_text("\n".join(f"{i},1,{i % 2 + 1}" for i in range(20)))
+    with pytest.raises(DataError, match=r"b\.csv: row 2, column 3: class 2, .* is for 2, for classes 0 to 1"):
+        task_of(numbers, binary)
+
+
 def test_npz_and_csv_of_the_same_rows_are_the_same_client(data: Path) -> None:
     read = task_of(data, held_out=["carol"]).trained[0]
     for labels in (np.array(NAMES)[np.arange(18) % 3], np.arange(18) % 3):
@@ -283,6 +300,14 @@ def test_bad_input_is_named(data: Path, change: Callable[[Path], object], messag
     change(data)
     with pytest.raises(DataError, match=message):
         task_of(data, held_out=["carol"])
+
+
+def test_columns_in_another_order_are_named(data: Path) -> None:
+    write(data, alice=["x,y,label", *csv_rows(1)], carol=["y,x,label", *csv_rows(3)])
+    with pytest.raises(DataError, match=r"carol\.csv: column 1 is 'y', but 'x' in alice\.csv; give all files the same columns"):
+        task_of(data, held_out=["carol"])
+    write(data, carol=["x,y,label", *csv_rows(3)])
+    assert task_of(data, held_out=["carol"]).clients == 2
 
 
 @pytest.mark.parametrize("keep", [0, 30, -30, -200])

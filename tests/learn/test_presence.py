@@ -38,10 +38,9 @@ def test_rooms_fill_their_ranges_and_people_breathe() -> None:
     for name, (low, high) in RANGES.items():
         values = np.array([getattr(room, name) for room in rooms])
         assert low <= values.min() and values.max() <= high and np.ptp(values) > 0.95 * (high - low)
-    for client in range(20):
-        samples = task.samples(client, 0, SampleSet.SUPPORT, 1000)
-        change, used = samples.inputs[:, CO2_CHANGE], samples.targets[:, 0] == 1
-        assert change[used].mean() > 0 > change[~used].mean()
+    many = [task.samples(client, 0, SampleSet.SUPPORT, 100) for client in range(50)]
+    change = np.concatenate([samples.inputs[:, CO2_CHANGE] for samples in many]).reshape(-1, 2).mean(axis=0)
+    assert change[0] < -0.1 and change[1] > 0.1  # it falls without people, and rises with them
     assert "people, used around" in task.describe(HELD_OUT)
 
 

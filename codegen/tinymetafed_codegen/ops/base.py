@@ -62,6 +62,11 @@ class Op:
         return "x"
 
     @property
+    def writes_dx_over_x(self) -> bool:
+        """Whether what its backward writes may take the place of the x that it reads."""
+        return False
+
+    @property
     def title(self) -> str:
         """One line for comments and tables."""
         part = "" if not self.parameters else f", {self.part}"

@@ -17,7 +17,7 @@ struct MaxPool {
     });
   }
 
-  // dx is zeroed where y is 0 when kMask: x came out of a ReLU.
+  // dx is zeroed where y is 0 when kMask: x came out of a ReLU. Where windows touch and leave nothing out, dx may be x.
   template <bool kMask, typename T>
   static void backward(const T* x, const T* y, const T* dy, T* dx) {
     All::clear(dx);

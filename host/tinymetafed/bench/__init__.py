@@ -32,7 +32,10 @@ def in_qemu(board: str) -> Board:
 
 
 def made_up(manifest: dict[str, Any], count: int) -> list[Example]:
-    """Grey levels that look random, and targets to match."""
+    """Grey levels that look random, and targets to match: classes where the model's targets are."""
     size = int(np.prod(manifest["input_shape"]))
     levels = (np.arange(count * size, dtype=np.uint32) * 2_654_435_761 >> 24).astype(np.uint8).reshape(count, size)
-    return [Example(np.full(manifest["target_size"], row[0] / 255, np.float32), row, 1 / 255) for row in levels]
+    classes = manifest["output_size"] if manifest["class_target"] else 0
+    first = levels[:, 0] % classes if classes else levels[:, 0] / 255
+    targets = np.repeat(first[:, None], manifest["target_size"], axis=1).astype(np.float32)
+    return [Example(wanted, row, 1 / 255) for wanted, row in zip(targets, levels, strict=True)]

@@ -37,6 +37,7 @@ def compile_round(net: graph.Graph, start: Tensors, phases: Sequence[Phase], sam
     except ImportError:
         raise JaxError("JAX is not installed; pip install jax to compare with it") from None
     others = {call.op.kind for call in net.forward} - _OPS | {net.loss.name} - _LOSSES
+    others |= {f"{Variant(phase.variant).name} steps" for phase in phases if phase.variant not in _MOVED}
     if net.frozen or net.sgd.momentum or net.sgd.weight_decay:
         others |= {"frozen layers, momentum or weight decay"}
     if others:

@@ -17,7 +17,7 @@ from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, global_tensors, initial, local_start
 from ..runner import Observer
 from ..simulator import BOARD, Batch, Simulator, Unit, Whose, build, units
-from . import jax_round, made_up
+from . import BenchError, jax_round, made_up
 from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS
 
 REPEATS = 100  # the fastest counts: whatever else the machine does only makes it slower
@@ -31,11 +31,13 @@ def simulation(experiment: Experiment, source: str, unit: str | None, threads: i
     thread, ``speedup`` of the threads over it as the clock saw it, ``speedup_idle`` as the processor time of all threads
     together has it, of which a busy machine takes nothing away; None for one thread. ``single_us``: one client after the
     other, ``textbook_us``: with textbook kernels, ``jax_us``: a round vmapped and compiled by JAX; None where they lack an op
-    or are not installed. Raises FirmwareError, SpecError.
+    or are not installed. Raises FirmwareError, SpecError, BenchError.
     """
     observer.stage("compiling the simulation")
     chosen = units()[unit] if unit else next(iter(units().values()))
     manifest = runner.manifest_of(experiment, source, BOARD)
+    if not open_strategy(experiment, manifest).training():
+        raise BenchError(f"{source}: with strategy.kind = {experiment.strategy.kind!r} no client trains in a round")
     library = build(experiment, source, chosen)
     trials = {"lanes": Trial(experiment, Simulator(library, manifest, chosen.lanes, 1))}
     trials["single"] = Trial(experiment, Simulator(library, manifest, 1, 1))

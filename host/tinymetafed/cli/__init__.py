@@ -67,6 +67,7 @@ app.command("import")(project.import_)
 app.command()(training.train)
 app.command()(training.simulate)
 app.command()(sweeping.sweep)
+app.command()(sweeping.paper)
 app.command()(training.adapt)
 app.command()(artifacts.report)
 app.command()(artifacts.export)
@@ -79,6 +80,7 @@ bench_app.command()(measure.kernels)
 bench_app.command()(measure.memory)
 bench_app.command()(measure.simulation)
 bench_app.command()(measure.wire)
+bench_app.command("all")(measure.all_)
 app.add_typer(bench_app, name="bench")
 
 
@@ -105,9 +107,16 @@ def _explain(error: Exception) -> int:
         return WRONG_USAGE
     if isinstance(error, USAGE + FAILURES):
         notes.print("[bold red]Error:[/]", end=" ")
-        notes.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        notes.print(_text(error), markup=False, highlight=False, soft_wrap=True)
         return WRONG_USAGE if isinstance(error, USAGE) else FAILED
     raise error
+
+
+def _text(error: Exception) -> str:
+    """What an error says; the system's own begin with the file, not with a number."""
+    if isinstance(error, OSError) and type(error).__str__ is OSError.__str__ and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 @app.callback(invoke_without_command=True)

@@ -19,12 +19,27 @@ from .. import report as report_page
 from ..link import monitor
 from ..link.transport import DEFAULT_BAUD
 from ..progress import notes
-from .options import ExperimentArgument, JsonOption, SetOption
+from .options import ExperimentArgument, JsonOption, SetOption, UsageError
 
 
-def report(run: Annotated[Path, typer.Argument(help="Run folder that train wrote.")]) -> None:
-    """Write RUN/report.html: one self-contained page with curves, bytes, devices and the experiment."""
-    print(report_page.write(run))
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders that train or simulate wrote.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The page to write; default RUN/report.html, of several runs comparison.html."),
+    ] = None,
+) -> None:
+    """Write one self-contained page: of a run in full, or of several finished runs of one task beside one another.
+
+    tinymetafed report runs/p10 runs/p25 runs/p100 -o ablation.html
+    """
+    if len(runs) == 1:
+        print(report_page.write(runs[0], output))
+        return
+    page = output or Path("comparison.html")
+    for line in report_page.compare(runs, page):
+        notes.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)
+    print(page)
 
 
 def export(
@@ -68,7 +83,12 @@ def codegen(
 
     tinymetafed codegen examples/sine.toml --board mps2 -o build/sine --explain
     """
-    design, changed = codegen_command.run(experiment, board, output, set_ or ())
+    try:
+        design, changed = codegen_command.run(experiment, board, output, set_ or ())
+    except OSError as error:
+        raise UsageError(
+            f"--output {output}: cannot be a folder of generated files: {error.strerror}; name one that you may write to"
+        ) from None
     if json_:
         print(json.dumps(design.manifest))
         return

@@ -1,4 +1,4 @@
-"""Commands that measure: bench kernels, bench memory, bench simulation, bench wire."""
+"""Commands that measure: bench kernels, bench memory, bench simulation, bench wire, bench all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinymetafed_codegen import spec
 from tinymetafed_codegen.locate import find
 
 from .. import simulator
-from ..bench import kernel_cost, simulation_cost
+from ..bench import costs, kernel_cost, simulation_cost
 from ..bench import memory as footprint
 from ..bench import wire as line
 from ..progress import watching
@@ -189,3 +189,20 @@ def wire(
             table.add_row(*row)
         console.print(table)
     console.print(f"  Estimate: {figures['estimate']}", highlight=False)
+
+
+def all_(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write costs.md and costs.svg into.")] = Path("."),
+    board: Annotated[str, typer.Option(help="An emulated board with an exact instruction counter.")] = "mps2",
+    json_: JsonOption = False,
+) -> None:
+    """Measure everything on the project's own nets and write it down as a document with a picture; takes many minutes."""
+    if not output.is_dir():
+        raise UsageError(f"--output {output}: no such folder; make it, or name another one")
+    with watching() as watch:
+        figures = costs.measure(board, watch)
+    written = costs.write(figures, output)
+    if json_:
+        print(json.dumps(figures))
+        return
+    Console().print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)

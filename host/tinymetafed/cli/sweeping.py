@@ -1,4 +1,4 @@
-"""Commands that run many simulations: sweep."""
+"""Commands that run many simulations: sweep, paper."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from tinymetafed_codegen.emit import write_if_changed
 
+from .. import paper as documents
 from .. import sweep as sweeps
 from ..progress import notes, watching
 from ..sweep import Row, table
@@ -56,12 +58,35 @@ def sweep(
 
 
 def _show(title: str, rows: list[Row]) -> None:
-    shown = Table(title=f"{title}: {rows[0].metric} of unseen clients, bytes of a round on the wire", title_justify="left")
-    for heading in table.HEADINGS:
-        shown.add_column(heading, justify="right" if heading else "left", overflow="fold")
+    shown = Table(title=f"{title}: {table.legend(rows)}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    each = table.HEADINGS.index("each seed")  # below the name: there are few columns on a screen
+    for number, heading in enumerate(table.HEADINGS):
+        if number != each:
+            shown.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
     for row in rows:
-        shown.add_row(*table.cells(row))
+        name, *texts = table.cells(row)
+        shown.add_row(f"{name}\n  [dim]{texts.pop(each - 1)}[/]", *texts)
     console = Console()
     console.print(shown)
     for note in table.notes(rows):
         console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def paper(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for paper.md and its plots.")] = Path("docs"),
+    runs: Annotated[Path, typer.Option(help="Folder of the runs; what is finished there is not run again.")] = Path(
+        "runs/paper"
+    ),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One seed and a tenth of the rounds, and the document says so.")
+    ] = False,
+    jobs: JobsOption = None,
+    data: DataOption = None,
+) -> None:
+    """Measure the papers' tables again and write them, with ours beside and what does not reproduce, as paper.md.
+
+    tinymetafed paper -o docs --data PATH
+    """
+    with watching() as watch:
+        page = documents.write(out, runs, jobs or os.cpu_count() or 1, data, quick, watch)
+    print(page)

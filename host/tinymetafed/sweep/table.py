@@ -152,7 +152,7 @@ def cells(row: Row) -> list[str]:
 
 def score(value: float | None, metric: str) -> str:
     """Accuracy in percent, an error as it is."""
-    return "–" if value is None else f"{100 * value:.1f} %" if metric == "accuracy" else f"{value:.3f}"
+    return "–" if value is None else f"{100 * value:.1f}" if metric == "accuracy" else f"{value:.3f}"
 
 
 def notes(table: Sequence[Row]) -> list[str]:
@@ -162,10 +162,16 @@ def notes(table: Sequence[Row]) -> list[str]:
     return ([f"Not complete: {', '.join(unfinished)}."] if unfinished else []) + found
 
 
+def legend(table: Sequence[Row]) -> str:
+    """What the figures are."""
+    what = {"accuracy": "accuracy in percent", "mse": "mean squared error"}[table[0].metric]
+    return f"{what[0].upper()}{what[1:]} of unseen clients; bytes of a round on the wire, framing included, samples apart"
+
+
 def markdown(table: Sequence[Row]) -> str:
     """The table, and below it its notes."""
     lines = [_line(HEADINGS), "|---|" + "---:|" * (len(HEADINGS) - 1), *(_line(cells(row)) for row in table)]
-    lines += ["", "Bytes are those of a round on the wire, framing included, samples apart.", *(f"- {n}" for n in notes(table))]
+    lines += ["", f"{legend(table)}.", *(f"- {note}" for note in notes(table))]
     return "\n".join(lines) + "\n"
 
 

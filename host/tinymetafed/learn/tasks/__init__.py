@@ -109,10 +109,18 @@ def is_held_out(client: int) -> bool:
     return client >= HELD_OUT
 
 
-def accuracy(outputs: Floats, test: Samples, classes: int) -> float:
-    """Fraction of rows whose largest output is the target; a row with NaN or infinity counts as wrong."""
-    _check_outputs(outputs, test, classes)
-    right = (outputs.argmax(axis=1) == test.targets[:, 0]) & np.isfinite(outputs).all(axis=1)
+def predicted(outputs: Floats) -> NDArray[np.int64]:
+    """Classes [count] by the largest of each row's logits; a lone one's sigmoid tells 1 from 0, being above a half or not."""
+    if outputs.shape[1] == 1:
+        return (outputs[:, 0] > 0).astype(np.int64)
+    largest: NDArray[np.int64] = outputs.argmax(axis=1)
+    return largest
+
+
+def accuracy(outputs: Floats, test: Samples, output_size: int) -> float:
+    """Fraction of rows whose predicted class is the target; a row with NaN or infinity counts as wrong."""
+    _check_outputs(outputs, test, output_size)
+    right = (predicted(outputs) == test.targets[:, 0]) & np.isfinite(outputs).all(axis=1)
     return float(np.mean(right, dtype=np.float64))
 
 

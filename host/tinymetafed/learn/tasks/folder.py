@@ -145,7 +145,8 @@ def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes, seed: int, cli
     files = find_files(path)
     held_out = _held_out(path, files, spec, seed)
     tables = [_READERS[file.suffix.lower()](file, shapes) for file in files.values()]
-    index = _classes(path, tables, shapes.outputs) if _is_classes(shapes) else None
+    _check_headers(tables)
+    index = _classes(path, tables, shapes) if _is_classes(shapes) else None
     trained: list[Client] = []
     unseen: list[Client] = []
     for table in tables:
@@ -213,6 +214,7 @@ class _Table:
     targets: Floats
     labels: Sequence[str]
     place: Callable[[int], str]  # of a row's label, in words
+    header: Sequence[str] = ()  # the columns' names, where the file says them
 
 
 def _read_csv(file: Path, shapes: TaskShapes) -> _Table:
@@ -248,7 +250,7 @@ def _read_csv(file: Path, shapes: TaskShapes) -> _Table:
             raise DataError(f"{place(line, numbers)} has no label; add it or remove the row")
     floats = values.astype(np.float32)
     labels = [cells[-1] for _, cells in rows] if numbers < width else []
-    return _Table(file, floats[:, :features], floats[:, features:], labels, lambda i: place(rows[i][0], numbers))
+    return _Table(file, floats[:, :features], floats[:, features:], labels, lambda i: place(rows[i][0], numbers), header)
 
 
 def _read_npz(file: Path, shapes: TaskShapes) -> _Table:
@@ -307,7 +309,7 @@ def _fits(number: float) -> bool:
 
 
 def _is_classes(shapes: TaskShapes) -> bool:
-    return shapes.loss == "softmax_cross_entropy"
+    return shapes.loss in ("softmax_cross_entropy", "binary_crossentropy")
 
 
 def _columns(shapes: TaskShapes) -> str:
@@ -315,28 +317,41 @@ def _columns(shapes: TaskShapes) -> str:
     return f"{math.prod(shapes.input)} features (model.input = {list(shapes.input)}), then {last}"
 
 
-def _classes(path: Path, tables: Sequence[_Table], outputs: int) -> dict[str, int]:
+def _classes(path: Path, tables: Sequence[_Table], shapes: TaskShapes) -> dict[str, int]:
     """Every label's class: whole numbers are themselves, names count in sorted order over all files."""
+    is_binary = shapes.loss == "binary_crossentropy"
+    expected = 2 if is_binary else shapes.outputs
+    model = "loss binary_crossentropy is for 2" if is_binary else f"last layer has {expected} units"
     counts = Counter(label for table in tables for label in table.labels)
     numbers = {label: _number(label) for label in counts}
     whole = {label: int(number) for label, number in numbers.items() if number is not None and number.is_integer()}
     index = whole if len(whole) == len(counts) else {label: i for i, label in enumerate(sorted(counts))}
     for table in tables:
         for i, label in enumerate(table.labels):
-            if index is whole and not 0 <= whole[label] < outputs:
-                raise DataError(
-                    f"{table.place(i)}: class {label}, but the model's last layer has {outputs} units, for classes 0 to "
-                    f"{outputs - 1}"
-                )
+            if index is whole and not 0 <= whole[label] < expected:
+                raise DataError(f"{table.place(i)}: class {label}, but the model's {model}, for classes 0 to {expected - 1}")
     n = max(index.values()) + 1
-    if n != outputs:
+    if n != expected:
         rarest = min(counts, key=lambda label: counts[label])
         where = next(t.place(i) for t in tables for i, label in enumerate(t.labels) if label == rarest)
+        remedy = 'add rows of the other one, or take loss = "softmax_cross_entropy"' if is_binary else f"make it {n} units"
         raise DataError(
-            f"{path}: {n} classes ({', '.join(sorted(counts))}), but the model's last layer has {outputs} units; make it {n} "
-            f"units, or correct the labels (the rarest, '{rarest}', is in {where})"
+            f"{path}: {n} classes ({', '.join(sorted(counts))}), but the model's {model}; {remedy}, or correct the labels "
+            f"(the rarest, '{rarest}', is in {where})"
         )
     return index
+
+
+def _check_headers(tables: Sequence[_Table]) -> None:
+    """Raises DataError where files say that their columns are others, or in another order."""
+    named = [table for table in tables if table.header]
+    for table in named[1:]:
+        for column, (name, first) in enumerate(zip(table.header, named[0].header, strict=True)):
+            if name != first:
+                raise DataError(
+                    f"{table.file}: column {column + 1} is '{name}', but '{first}' in {named[0].file.name}; give all files the "
+                    "same columns in the same order"
+                )
 
 
 def _check_rows(table: _Table, index: dict[str, int] | None, spec: FolderTask, is_unseen: bool) -> None:
