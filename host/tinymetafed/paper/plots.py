@@ -24,7 +24,7 @@ def pareto(rows: Sequence[Row], templates: jinja2.Environment) -> str:
     ):
         points = [(math.log10(_bytes(row)), _percent(row)) for row in chosen]
         errors = [100 * (row.after.ci95 or 0) for row in chosen]
-        series.append((Series(label, role, points, errors, line=False, dots=True), chosen))  # type: ignore[arg-type]
+        series.append((Series(label, role, points, errors, line=False, dots=True), chosen))
     lows = [y - e for one, _ in series for (_, y), e in zip(one.points, one.errors, strict=True)]
     highs = [y + e for one, _ in series for (_, y), e in zip(one.points, one.errors, strict=True)]
     drawn = chart(
@@ -43,10 +43,7 @@ def pareto(rows: Sequence[Row], templates: jinja2.Environment) -> str:
 def convergence(rows: Sequence[Row], templates: jinja2.Environment) -> str:
     """Accuracy on the way against the bytes sent until then, mean over seeds."""
     roles = ("before", "truth", "after", "samples")
-    series = [
-        Series(row.cell.name, role, _course(row), dots=True)  # type: ignore[arg-type]
-        for role, row in zip(roles, rows, strict=False)
-    ]
+    series = [Series(row.cell.name, role, _course(row), dots=True) for role, row in zip(roles, rows, strict=False)]
     ys = [y for one in series for _, y in one.points]
     drawn = chart(
         series,
