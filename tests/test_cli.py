@@ -446,7 +446,7 @@ def test_a_folder_in_use_is_refused_and_untouched(command: Command, run_copy: Pa
         ("run.rounds=-1", "run.rounds", "greater than or equal to 0"),
         ("run.rounds=99999999999", "run.rounds", "less than or equal"),
         ("strategy.top_p=0", "strategy.top_p", "greater than 0"),
-        ("model.input=[0]", "model.input", "greater than or equal to 0"),
+        ("model.input=[0]", "model.input", "greater than or equal to 1"),
         ('model.layers=[{op="dense",units=99999999}]', "units", "less than or equal"),
         ('model.layers=[{op="dense",units=1,local=true}]', "every layer is local", "leave 'local' out"),
         ('model.layers=[{op="relu"}]', "nothing to train", "add a dense or conv2d layer"),
