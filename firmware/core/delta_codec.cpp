@@ -1,8 +1,6 @@
 // Index codings, value formats and chunks of a delta, see delta_codec.hpp.
 #include "delta_codec.hpp"
 
-#include "half.hpp"
-
 namespace tmf::delta {
 
 namespace {
@@ -82,12 +80,6 @@ Status Format::convert(float value, uint32_t& bits) const {
   }
   std::memcpy(&bits, &value, sizeof bits);
   return Status::kOk;
-}
-
-float Format::received(uint32_t bits) const {
-  if (dtype == protocol::Dtype::kF16) return from_f16(static_cast<uint16_t>(bits));
-  if (dtype == protocol::Dtype::kI8) return static_cast<float>(static_cast<int8_t>(bits)) * scale;
-  return bits_of<float>(bits);
 }
 
 bool Chunk::fits(uint32_t bits, size_t value_bytes) const {

@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "half.hpp"
+#include "math.hpp"
 #include "protocol.hpp"
 #include "topk.hpp"
 
@@ -56,7 +58,11 @@ struct Format {
   size_t bytes() const;
   Status convert(float value, uint32_t& bits) const;
   // The number that whoever receives a value's bits takes it for.
-  float received(uint32_t bits) const;
+  float received(uint32_t bits) const {
+    if (dtype == protocol::Dtype::kF16) return from_f16(static_cast<uint16_t>(bits));
+    if (dtype == protocol::Dtype::kI8) return static_cast<float>(static_cast<int8_t>(bits)) * scale;
+    return bits_of<float>(bits);
+  }
 };
 
 // One chunk being filled: index bits grow up from its start, values down from its end.

@@ -13,6 +13,8 @@ from small_runs import manifest, omniglot, sine
 
 from tinymetafed.learn.delta import Sparse
 from tinymetafed.learn.strategies import StrategyError, TinyMetaFed, open_strategy
+from tinymetafed_codegen import graph
+from tinymetafed_codegen.ops import ClipNorm
 from tinymetafed_codegen.protocol import Dtype, SampleSet, Variant
 from tinymetafed_codegen.spec import SpecError, load
 
@@ -188,6 +190,20 @@ def test_fedsgd_asks_for_one_gradient_of_all_samples_and_takes_the_mean_as_it_is
 def test_only_strategies_of_a_gradient_have_steps_for_one() -> None:
     with pytest.raises(StrategyError, match=r"'tinymetafed' .*GRADIENT"):
         strategy().phase(Variant.GRADIENT, SampleSet.SUPPORT, 1, 0.1)
+
+
+@pytest.mark.parametrize("kind", ["tinymetafed", "tinyreptile", "reptile", "fedavg", "fedsgd", "tinyol"])
+def test_every_strategy_clamps_and_clips(kind: str) -> None:
+    experiment = sine(f"strategy.kind={kind}", "strategy.output_clamp=0.25", "model.clip_norm=0.5")
+    chosen = open_strategy(experiment, manifest(experiment))
+    phases = (*chosen.training(), *chosen.adaptation(8))
+    assert phases and all(phase.output_clamp == 0.25 for phase in phases)
+    net = graph.build(experiment.model, partial=experiment.strategy.partial, gradient=experiment.strategy.gradient)
+    for variant in {Variant(phase.variant) for phase in phases}:
+        clipped = {call.y.name for call in net.backward[variant] if isinstance(call.op, ClipNorm)}
+        assert clipped == {
+            call.dy.name for call in net.backward[variant] if isinstance(call, graph.BackwardCall) and call.update
+        }
 
 
 def test_tinyol_takes_no_rounds_and_trains_what_is_local() -> None:

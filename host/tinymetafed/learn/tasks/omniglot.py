@@ -84,8 +84,9 @@ def read_characters(archives: Sequence[Path]) -> Characters:
         for character, drawn in _read_archive(archive).items():
             drawings.setdefault(character, drawn)
     names = tuple(sorted(drawings))
-    ink = np.stack([drawings[name][drawer] for name in names for drawer in range(1, DRAWERS + 1)])
-    return Characters(names, shrink(ink).reshape(len(names), DRAWERS, SIDE, SIDE))
+    # A character at a time: all of the drawings as float32 would be hundreds of megabytes.
+    levels = [shrink(np.stack([drawings[name][drawer] for drawer in range(1, DRAWERS + 1)])) for name in names]
+    return Characters(names, np.stack(levels))
 
 
 def shrink(ink: Bytes) -> Bytes:

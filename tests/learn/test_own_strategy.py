@@ -1,0 +1,36 @@
+"""The strategy of one's own that docs/strategies.md shows works as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from small_runs import SINE, Quiet, manifest
+
+from tinymetafed import runner
+from tinymetafed.learn.delta import Sparse
+from tinymetafed.learn.strategies import open_strategy
+from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.spec import load
+
+DOCUMENT = find("docs/strategies.md").read_text(encoding="utf-8")
+
+
+def block(language: str) -> str:
+    (found,) = re.findall(rf"(?ms)^```{language}\n(.*?)^```$", DOCUMENT)
+    return str(found)
+
+
+def test_the_shown_strategy_takes_the_median(tmp_path: Path) -> None:
+    (tmp_path / "median.py").write_text(block("python"))
+    head = SINE.read_text().partition("[strategy]")[0]
+    (tmp_path / "experiment.toml").write_text(head + block("toml"))
+    experiment = load(tmp_path / "experiment.toml", ["run.rounds=2", "evaluation.tasks=1"])
+    chosen = open_strategy(experiment, manifest(experiment))
+    assert experiment.run.devices_per_round == 5 and chosen.top_k == chosen.n_global
+    deltas = [Sparse(np.array([7]), np.array([value], np.float32)) for value in (1.0, -3.0, 1000.0)]
+    moved = chosen.update(np.zeros(chosen.n_global, np.float32), deltas, 0)
+    assert moved.dtype == np.float32 and moved[7] == 0.25 and np.count_nonzero(moved) == 1  # share and α: 0.5 each
+    result = runner.simulate(runner.set_up(experiment, "own", None), 1, tmp_path / "run", Quiet())
+    assert result["rounds"] == 2 and len(re.findall(r"(?m)^.*\S.*$", block("python"))) <= 20
