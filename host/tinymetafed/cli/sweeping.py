@@ -59,7 +59,7 @@ def sweep(
 
 def _show(title: str, rows: list[Row]) -> None:
     shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown.add_column("", min_width=24, overflow="fold")
+    shown.add_column("", min_width=14, overflow="fold")
     for heading in ("seeds", "after", "SD", "95 % CI", "down", "up", "samples", "cost"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
