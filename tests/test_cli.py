@@ -117,7 +117,7 @@ def the_object(said: Said) -> dict[str, Any]:
         (["monitor"], ["tinymetafed monitor", "--baud", "recording"]),
         (["codegen"], ["tinymetafed codegen examples/sine.toml", "--board", "--output", "--explain"]),
         (["doctor"], ["Check this machine", "--json"]),
-        (["bench"], ["kernels", "memory", "wire"]),
+        (["bench"], ["kernels", "memory", "simulation", "wire", "all"]),
         (["bench", "kernels"], ["instructions", "cycles", "--board", "--optimization"]),
         (["bench", "memory"], ["stack", "--board", "--json"]),
         (["demo"], ["--rounds", "--out"]),
@@ -443,7 +443,7 @@ def test_a_folder_in_use_is_refused_and_untouched(command: Command, run_copy: Pa
     [
         ("run.rouns=3", "run.rouns", "did you mean 'rounds'?"),
         ("run.rounds=ten", "run.rounds", "integer"),
-        ("run.rounds=0", "run.rounds", "greater than or equal to 1"),
+        ("run.rounds=-1", "run.rounds", "greater than or equal to 0"),
         ("run.rounds=99999999999", "run.rounds", "less than or equal"),
         ("strategy.top_p=0", "strategy.top_p", "greater than 0"),
         ("model.input=[0]", "model.input", "greater than or equal to 1"),

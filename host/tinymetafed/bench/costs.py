@@ -132,15 +132,14 @@ def _figure(figures: Mapping[str, Any], key: str) -> int:
 
 
 def _rows(name: str, levels: Mapping[str, Mapping[str, Any]], own: str) -> list[dict[str, Any]]:
-    """A net's row of the tables for the board's own flags, -O2 and the level with the fewest instructions."""
+    """A net's rows of the tables: the board's own flags, -O2 and the level with the fewest instructions."""
     best = min(levels, key=lambda level: _figure(levels[level], "instructions_per_step"))
-    titles = {"board": own, "-O2": "-O2", "best": best}
     return [
         {
             "net": name,
-            "level": {"board": f"{level}, the board's own", "best": f"{level}, the best"}.get(which, level),
+            "level": level + (", the board's own" if level == own else "") + (", the best" if level == best else ""),
             "ours": {key: _figure(levels[level], key) for key in (*MEASURES, "cycles_high")},
             "theirs": {key: _figure(levels[level][TEXTBOOK], key) for key in (*MEASURES, "cycles_high")},
         }
-        for which, level in titles.items()
+        for level in dict.fromkeys((own, "-O2", best))
     ]

@@ -52,7 +52,7 @@ def page(runs: Sequence[RunData], left_out: Sequence[str]) -> dict[str, Any]:
     return {
         "count": count(len(runs)),
         "task": TASK_TITLES.get(task, task),
-        "metric": scale.title,
+        "metric": sentence(scale.title),
         "better": "higher" if of == "accuracy" else "lower",
         "frame": FRAME,
         "left_out": list(left_out),
@@ -195,7 +195,10 @@ def _chart(
         for i, (name, points, half_widths) in enumerate(zip(names, curves, errors, strict=True))
     ]
     summary = f"{scale.title} {heading.lower()}: {', '.join(names)}"
-    y_range = (0.0, 100.0) if scale.metric == "accuracy" else None
+    y_range = None
+    if scale.metric == "accuracy":  # what lies between runs would drown in a range from 0
+        lowest = min(y for points in curves for _, y in points if math.isfinite(y))
+        y_range = (10.0 * min(math.floor(lowest / 10), 9), 100.0)
     drawn = chart(
         series, x_label, scale.label, summary, y_range=y_range, log_y=scale.metric == "mse", x_ticks=ticks, log_x=log_x
     )

@@ -204,32 +204,32 @@ def _d_curve(curve: Json, scale: Scale) -> Chart | None:
     )
 
 
-def _example(showcase: Json) -> Chart:
+def _example(example: Json) -> Chart:
     """One new client's predictions before and after, over its input or against the truth."""
-    if "true" in showcase:
-        true = [float(value) for value in showcase["true"]]
+    if "true" in example:
+        true = [float(value) for value in example["true"]]
         series = [Series("perfect", "truth", [(end, end) for end in (min(true), max(true))])]
         for role in BEFORE_AND_AFTER:
-            points = [(at, math.nan if y is None else float(y)) for at, y in zip(true, showcase[role], strict=True)]
+            points = [(at, math.nan if y is None else float(y)) for at, y in zip(true, example[role], strict=True)]
             series.append(Series(role, role, points, line=False, dots=True))
-        summary = f"a client never trained on, {showcase['client']}: predicted against true values, before and after adaptation"
+        summary = f"a client never trained on, {example['client']}: predicted against true values, before and after adaptation"
         return chart(series, "true", "predicted", summary)
-    x = [float(value) for value in showcase["x"]]
+    x = [float(value) for value in example["x"]]
 
     def curve(values: Sequence[float | None]) -> list[Point]:
         return [(at, math.nan if value is None else float(value)) for at, value in zip(x, values, strict=True)]
 
-    shots = list(zip(map(float, showcase["samples_x"]), map(float, showcase["samples_y"]), strict=True))
+    shots = list(zip(map(float, example["samples_x"]), map(float, example["samples_y"]), strict=True))
     return chart(
         [
-            Series("truth", "truth", curve(showcase["truth"])),
-            Series("before", "before", curve(showcase["before"])),
-            Series("after", "after", curve(showcase["after"])),
+            Series("truth", "truth", curve(example["truth"])),
+            Series("before", "before", curve(example["before"])),
+            Series("after", "after", curve(example["after"])),
             Series(f"its {len(shots)} samples", "samples", shots, line=False, dots=True),
         ],
         "x",
         "y",
-        f"a client never trained on, {showcase['client']}: before and after adaptation, against the truth",
+        f"a client never trained on, {example['client']}: before and after adaptation, against the truth",
     )
 
 

@@ -1,0 +1,80 @@
+"""docs/costs.md: its exact figures are the budget's, and what is written is what was measured."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import budgets
+
+from tinymetafed.bench import costs
+from tinymetafed_codegen.locate import root
+
+
+def rows(document: str, heading: str) -> list[list[str]]:
+    """The cells of the table whose first line begins with ``heading``."""
+    lines = document[document.index(heading) :].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_documents_exact_figures_are_the_budgets() -> None:
+    document = (root() / "docs" / costs.DOCUMENT).read_text(encoding="utf-8")
+    allowed = budgets.written()
+    assert allowed["compiler"] in document
+    told = {
+        net: {"full_instructions": int(instructions.replace(",", "")), "flash_bytes": int(flash.replace(",", ""))}
+        for net, level, instructions, _, _, flash, *_ in rows(document, "| net | compiled at | instructions")
+        if "the board's own" in level
+    }
+    assert set(told) == {*budgets.MODELS, "presence"}
+    moved = [
+        line for net in budgets.MODELS for line in budgets.beyond(net, {key: allowed[net][key] for key in told[net]}, told[net])
+    ]
+    assert not moved, "\n".join([*moved, "`make bench` writes docs/costs.md again"])
+    assert (root() / "docs" / costs.PICTURE).is_file()
+
+
+def step(instructions: int, level: int) -> dict[str, Any]:
+    """Figures of a training step; at other levels other ones."""
+    by_variant = {
+        "instructions_per_step": instructions - level,
+        "cycles_low": 2 * instructions,
+        "cycles_high": 3 * instructions,
+    }
+    variants = {key: {"local": 1, "global": 2, "full": value} for key, value in by_variant.items()}
+    return {**variants, "flash_bytes": 10_000 + level, "ram_bytes": 5_000, "stack_bytes": 600}
+
+
+def test_what_was_measured_is_told_and_drawn(tmp_path: Path) -> None:
+    levels = {
+        level: {**step(1_000, i), "textbook": step(4_000, i), "estimate": "cycles are a guess"}
+        for i, level in enumerate(("-Os", "-O2", "-O3"))
+    }
+    simulated = {"isa": "avx2", "lanes": 8, "single_us": 6.0, "us_per_client_step": 1.5, "ratio": 12.0}
+    wire = {
+        "source": "a net", "baud": 115200, "turn_around_seconds": 0.016, "estimate": "no board",
+        "rounds": [{"types": "i8 both ways", "bytes_down": 1_234, "bytes_up": 567, "wire_seconds": 0.5, "seconds": 0.75}],
+        "bulk": [{"window": 256, "down": 0.9, "up": 0.8}], "framing": [{"chunk": 256, "share": 0.04}],
+    }  # fmt: skip
+    figures = {
+        "board": "mps2", "own": "-Os", "compiler": "gcc 1", "kernels": {"n": levels},
+        "simulation": {"n": simulated}, "wire": wire,
+    }  # fmt: skip
+    document, picture = costs.write(figures, tmp_path)
+    text = document.read_text(encoding="utf-8")
+    table = rows(text, "| net | compiled at | instructions")
+    assert [row[1:5] for row in table] == [
+        ["-Os, the board's own", "1,000", "4,000", "4.00"],
+        ["-O2", "999", "3,999", "4.00"],
+        ["-O3, the best", "998", "3,998", "4.01"],
+    ]
+    assert rows(text, "| net | vector unit") == [["n", "avx2", "8", "4.0", "12.0"]]
+    assert rows(text, "| wire types") == [["i8 both ways", "1,234", "567", "0.50", "0.75"]]
+    assert "cycles are a guess" in text and "with gcc 1" in text
+    bars = costs.bars({"n": levels["-Os"]})
+    assert [(bar.kind, bar.width, bar.figure) for bar in bars[:2]] == [
+        ("generated", costs.BAR / 4, "1,000"),
+        ("textbook", costs.BAR, "4,000"),
+    ]
+    assert len(ET.parse(picture).getroot().findall(".//{*}rect[@class]")) == len(bars) == 2 * len(costs.MEASURES)
