@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import statistics
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,3 +36,10 @@ def test_the_shown_strategy_takes_the_median(tmp_path: Path) -> None:
     assert moved.dtype == np.float32 and moved[7] == 0.25 and np.count_nonzero(moved) == 1  # share and α: 0.5 each
     result = runner.simulate(runner.set_up(experiment, "own", None), 1, tmp_path / "run", Quiet())
     assert result["rounds"] == 2 and len(re.findall(r"(?m)^.*\S.*$", block("python"))) <= 20
+
+
+def test_a_strategys_file_hides_no_module_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "statistics.py").write_text(block("python"))
+    experiment = load(SINE, [f"strategy.kind={tmp_path / 'statistics.py'}:Median"])
+    assert type(open_strategy(experiment, manifest(experiment))).__name__ == "Median"
+    assert sys.modules["statistics"] is statistics

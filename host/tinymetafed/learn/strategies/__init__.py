@@ -55,9 +55,9 @@ def _own(kind: str) -> type[Strategy]:
 def _module(name: str) -> ModuleType:
     if not name.endswith(".py"):
         return importlib.import_module(name)
-    spec = importlib.util.spec_from_file_location(Path(name).stem, name)
+    spec = importlib.util.spec_from_file_location(f"{__name__}.own.{Path(name).stem}", name)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look their module up; its own name could be that of one in use
     spec.loader.exec_module(module)
     return module
