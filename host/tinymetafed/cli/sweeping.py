@@ -47,7 +47,7 @@ def sweep(
         notes.print("What is finished is kept; the same command goes on.")
         raise
     finally:
-        if (folder / "runs").is_dir():
+        if sweeps.is_sweep(folder):
             rows = sweeps.rows(planned, folder, diverged)
             write_if_changed(folder / "table.csv", table.csv_text(rows))
             write_if_changed(folder / "table.md", f"# {file.stem}\n\n{table.markdown(rows)}")
