@@ -65,6 +65,7 @@ def rounds(
         served = clients.train(weights, chosen, index, boards)
         deltas = [each.outcome for each in served if each.outcome is not None]
         moved = strategy.update(weights, deltas, index) if deltas else weights
+        _check_update(moved, weights.size, index)
         change = float(np.linalg.norm(moved.astype(np.float64) - weights))
         weights = moved
         yield Round(
@@ -86,6 +87,17 @@ def _check(chosen: Sequence[int], of: int, round_: int) -> None:
             f"round {round_}: the strategy chose client {wrong[0]}, but those to train on are 0 to {of - 1}; held-out clients "
             "are never trained on"
         )
+
+
+def _check_update(moved: object, size: int, round_: int) -> None:
+    """A user's own strategy may give anything: with float64 a run that is continued would end with other weights."""
+    if not isinstance(moved, np.ndarray) or moved.dtype != np.float32 or moved.shape != (size,):
+        given = f"{moved.dtype} {list(moved.shape)}" if isinstance(moved, np.ndarray) else type(moved).__name__
+        raise StrategyError(
+            f"round {round_}: the strategy's update gave {given}; expected the global weights, float32 [{size}]"
+        )
+    if not np.isfinite(moved).all():
+        raise StrategyError(f"round {round_}: the strategy's update gave a weight that is not finite; lower its step")
 
 
 def digest(delta: Sparse) -> str:
