@@ -90,13 +90,18 @@ def test_its_runs_are_those_of_simulate(file: Path, tmp_path: Path) -> None:
     )
 
 
-def test_another_sweep_and_another_process_are_kept_out(file: Path, tmp_path: Path) -> None:
+def test_another_sweep_and_another_process_are_kept_out(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(SWEEP.replace("120", "5"))
     out = tmp_path / "out"
     sweep.execute(sweep.load(file), out, 2, None, Quiet())
     file.write_text(SWEEP.replace("120", "6"))
     with pytest.raises(SweepFailed, match=r"long/seed-1: begun when 'long' was another .*: run\.rounds was 5 and is 6; remove"):
         sweep.execute(sweep.load(file), out, 2, None, Quiet())
+    file.write_text(SWEEP.replace("120", "5"))
+    with monkeypatch.context() as later:
+        later.setattr(sys.modules["tinymetafed.sweep.execute"], "__version__", "9.9")
+        with pytest.raises(SweepFailed, match=r'tinymetafed was ".*" and is "9\.9"; remove'):
+            sweep.execute(sweep.load(file), out, 2, None, Quiet())
     file.write_text(SWEEP.replace("120", "5").replace("[1, 2]", "[2, 3]"))  # what it shares is kept
     before = (out / "runs" / "short" / "seed-2" / "run.db").stat().st_mtime_ns
     sweep.execute(sweep.load(file), out, 2, None, Quiet())

@@ -18,7 +18,7 @@ from typing import Any
 from tinymetafed_codegen.generate import ARITHMETIC_VERSION
 from tinymetafed_codegen.spec import dump
 
-from .. import runner
+from .. import __version__, runner
 from ..evaluate import Collapsed
 from ..learn.strategies import StrategyError
 from ..learn.tasks import DataError
@@ -65,8 +65,10 @@ def is_done(run: Run, out: Path) -> bool:
     if not (folder / "run.db").exists():
         return False
     stored = read_run(folder)
-    then = {**dump(stored.experiment()), "arithmetic": stored.run["arithmetic"], "model": stored.manifest["model_hash"]}
-    now = {**dump(run.experiment), "arithmetic": ARITHMETIC_VERSION, "model": run.cell.manifest["model_hash"]}
+    # Another release may count other bytes for the same weights.
+    then = {**dump(stored.experiment()), **{key: stored.run[key] for key in ("arithmetic", "tinymetafed")}}
+    now = {**dump(run.experiment), "arithmetic": ARITHMETIC_VERSION, "tinymetafed": __version__}
+    then["model"], now["model"] = stored.manifest["model_hash"], run.cell.manifest["model_hash"]
     if (difference := _difference(then, now)) is not None:
         raise SweepFailed(
             f"{folder}: begun when '{run.cell.name}' was another experiment or made by another version: {difference}; remove "
