@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tinymetafed_codegen.protocol import MAX_PHASES
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec, SpecError
 
 from .base import Strategy, StrategyError
@@ -32,8 +33,26 @@ _KINDS: dict[str, type[Strategy]] = {
 def open_strategy(experiment: Experiment, manifest: dict[str, Any]) -> Strategy:
     """The experiment's strategy for a model of this manifest. Raises SpecError for a user's class that is none."""
     spec = experiment.strategy
-    kind = _own(spec.kind) if isinstance(spec, OwnStrategySpec) else _KINDS[spec.kind]
-    return kind(experiment, manifest)
+    if not isinstance(spec, OwnStrategySpec):
+        return _KINDS[spec.kind](experiment, manifest)
+    own = _own(spec.kind)(experiment, manifest)
+    _check(own)
+    return own
+
+
+def _check(own: Strategy) -> None:
+    """A simulation would run any phases; devices end a program at one without passes, and hold no more than MAX_PHASES."""
+    kind, least = own.spec.kind, 1 if own.experiment.run.rounds else 0
+    try:
+        phases = own.training()
+    except StrategyError as error:
+        raise SpecError(f"strategy.kind = '{kind}': {error}") from None
+    if not least <= len(phases) <= MAX_PHASES or not all(phase.passes and phase.count for phase in phases):
+        raise SpecError(
+            f"strategy.kind = '{kind}': training() asks for {len(phases)} phases, of (samples, passes) "
+            f"{[(phase.count, phase.passes) for phase in phases]}; expected {least} to {MAX_PHASES}, each of at least one "
+            "sample and one pass"
+        )
 
 
 def _own(kind: str) -> type[Strategy]:
@@ -55,7 +74,7 @@ def _own(kind: str) -> type[Strategy]:
 def _module(name: str) -> ModuleType:
     if not name.endswith(".py"):
         return importlib.import_module(name)
-    spec = importlib.util.spec_from_file_location(Path(name).stem, name)
+    spec = importlib.util.spec_from_file_location(f"{__name__}.own.{Path(name).stem}", name)  # hides no other
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
