@@ -96,6 +96,13 @@ def test_a_strategy_cannot_train_on_who_is_held_out(monkeypatch: pytest.MonkeyPa
             next(done)
 
 
+def test_a_strategy_cannot_choose_a_client_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    with training("native:1", 3) as (_, done):
+        monkeypatch.setattr(Strategy, "clients", lambda self, round_, of: [4, 7, 4])
+        with pytest.raises(StrategyError, match=r"round 0: the strategy chose clients \[4, 7, 4\], of which each .* once"):
+            next(done)
+
+
 def test_the_digest_is_of_indices_then_values() -> None:
     update = Sparse(np.array([1, 5], np.int64), np.array([0.5, -2.0], np.float32))
     content = bytes.fromhex("010000000000000005000000000000000000003f000000c0")
