@@ -103,6 +103,13 @@ def test_a_strategy_cannot_choose_a_client_twice(monkeypatch: pytest.MonkeyPatch
             next(done)
 
 
+def test_a_strategy_cannot_give_weights_that_the_store_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    with training("native:1", 3) as (_, done):
+        monkeypatch.setattr(Strategy, "update", lambda self, weights, deltas, round_: weights.astype(np.float64))
+        with pytest.raises(StrategyError, match=r"round 0: the strategy's update gave float64 .*, expected float32 .*1120"):
+            next(done)
+
+
 def test_the_digest_is_of_indices_then_values() -> None:
     update = Sparse(np.array([1, 5], np.int64), np.array([0.5, -2.0], np.float32))
     content = bytes.fromhex("010000000000000005000000000000000000003f000000c0")

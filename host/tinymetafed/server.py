@@ -67,6 +67,11 @@ def rounds(
         served = clients.train(weights, chosen, index, boards)
         deltas = [each.outcome for each in served if each.outcome is not None]
         moved = strategy.update(weights, deltas, index) if deltas else weights
+        if moved.dtype != np.float32 or moved.shape != weights.shape:  # what the store holds: a run continued goes on from that
+            raise StrategyError(
+                f"round {index}: the strategy's update gave {moved.dtype} {list(moved.shape)}, expected float32 "
+                f"{list(weights.shape)}; compute in float32, or end with .astype(numpy.float32)"
+            )
         change = float(np.linalg.norm(moved.astype(np.float64) - weights))
         weights = moved
         yield Round(
