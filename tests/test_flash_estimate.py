@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from compiled_model import MODELS, design
-from small_runs import needs_qemu
+from small_runs import needs_qemu, sine
 
 from tinymetafed import runner
+from tinymetafed_codegen.boards import STACK_BYTES
 
 
 @needs_qemu
@@ -17,3 +18,13 @@ from tinymetafed import runner
 def test_the_estimate_holds_for_awkward_sizes(name: str, tmp_path: Path) -> None:
     built = runner.build(design(MODELS[name], tmp_path).experiment, name, "mps2")
     assert built.flash_bytes <= built.manifest["flash_estimate"] <= 1.4 * built.flash_bytes
+
+
+@needs_qemu
+@pytest.mark.xdist_group("emulator-qemu")
+def test_the_estimate_holds_for_what_is_kept_and_summed_up() -> None:
+    keeping = ("strategy.error_feedback=true", "model.local_start=kept")
+    for keys in (keeping, ("strategy.kind=fedsgd", *keeping)):
+        built = runner.build(sine(*keys), "sine", "mps2")
+        assert built.flash_bytes <= built.manifest["flash_estimate"] <= 1.2 * built.flash_bytes
+        assert built.ram_bytes <= built.manifest["ram_total"] - STACK_BYTES

@@ -28,8 +28,9 @@ STREAMED_BYTES_PER_INPUT = {"omniglot": 1, "keywords": 1}  # grey levels; anythi
 
 # Fitted to builds for mps2 at -Os, rounded up: what a build takes beside its model (bench memory has a build's own figures).
 CORE_FLASH_BYTES = 8_300
-CORE_RAM_BYTES = 320
+CORE_RAM_BYTES = 332  # the padding before an aligned arena among them
 SELECTION_RAM_BYTES = 12  # of a layer: where it ends, its threshold and ties
+FEEDBACK_FLASH_BYTES = 600  # of error feedback
 # Of one kernel: forward, input gradient, and update where there are weights; of those in TILED with 8 sums side by side.
 FLASH_BYTES_PER_KERNEL = {
     "dense": (320, 490, 790),
@@ -110,7 +111,12 @@ def settle(experiment: Experiment, board: Board, net: graph.Graph, source: str) 
     given = given_weights(experiment.model, net, source)
     digest = model_hash(experiment, net, given)
     ram = _ram(experiment, net, arena, downlink, window)
-    flash = CORE_FLASH_BYTES + _kernel_flash(net) + sum(4 * parameter.size for _, parameter in net.frozen)
+    flash = (
+        CORE_FLASH_BYTES
+        + FEEDBACK_FLASH_BYTES * experiment.strategy.error_feedback
+        + _kernel_flash(net)
+        + sum(4 * parameter.size for _, parameter in net.frozen)
+    )
     for what, used, available in (("RAM", sum(ram.values()), board.ram_bytes), ("flash", flash, board.flash_bytes)):
         if used > available:
             raise BudgetError(_too_large(source, board, what, used, available, ram, net))
@@ -295,7 +301,7 @@ def _ram(experiment: Experiment, net: graph.Graph, arena: plan.Plan, downlink: p
         **({_behind(net): 4 * (net.n_state - net.n_parameters)} if net.n_state > net.n_parameters else {}),
         "received weights (for the delta)": downlink.width * net.n_global + scales,
         **({"changes not sent yet (error feedback)": 4 * net.n_global} if experiment.strategy.error_feedback else {}),
-        **({"local weights of the last round (kept)": 4 * net.n_local} if _keeps_local(experiment, net) else {}),
+        **({"local weights of the last round (kept)": 4 * net.n_local + 8} if _keeps_local(experiment, net) else {}),
         "arena": 4 * arena.floats,
         "serial receive buffer": window,
         "request and answer buffers": 2 * window,

@@ -58,15 +58,15 @@ def sweep(
 
 
 def _show(title: str, rows: list[Row]) -> None:
-    shown = Table(title=f"{title}: {table.legend(rows)}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    each = table.HEADINGS.index("each seed")  # below the name: there are few columns on a screen
-    for number, heading in enumerate(table.HEADINGS):
-        if number != each:
-            shown.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown.add_column("", min_width=14, overflow="fold")
+    for heading in ("seeds", "after", "SD", "95 % CI", "down", "up", "samples", "cost"):
+        shown.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        name, *texts = table.cells(row)
-        shown.add_row(f"{name}\n  [dim]{texts.pop(each - 1)}[/]", *texts)
+        name, seeds, before, after, sd, interval, each, *rest = table.cells(row)
+        shown.add_row(f"{name}\n  [dim]before {before}; {each}[/]", seeds, after, sd, interval, *rest)
     console = Console()
+    console.print(f"{title}: {table.legend(rows)}; cost counts values alone", highlight=False)
     console.print(shown)
     for note in table.notes(rows):
         console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
