@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +20,18 @@ from .reptile import FedAvg, Reptile, TinyReptile
 from .tinymetafed import TinyMetaFed
 from .tinyol import TinyOl
 
-__all__ = ["FedAvg", "FedSgd", "Reptile", "Strategy", "StrategyError", "TinyMetaFed", "TinyOl", "TinyReptile", "open_strategy"]
+__all__ = [
+    "FedAvg",
+    "FedSgd",
+    "Reptile",
+    "Strategy",
+    "StrategyError",
+    "TinyMetaFed",
+    "TinyOl",
+    "TinyReptile",
+    "code_sha256",
+    "open_strategy",
+]
 
 _KINDS: dict[str, type[Strategy]] = {
     "tinymetafed": TinyMetaFed,
@@ -38,6 +51,14 @@ def open_strategy(experiment: Experiment, manifest: dict[str, Any]) -> Strategy:
     own = _own(spec.kind)(experiment, manifest)
     _check(own)
     return own
+
+
+def code_sha256(experiment: Experiment) -> str:
+    """Of the file of a user's own strategy, hexadecimal; empty for ours. Raises SpecError."""
+    spec = experiment.strategy
+    if not isinstance(spec, OwnStrategySpec):
+        return ""
+    return hashlib.sha256(Path(inspect.getfile(_own(spec.kind))).read_bytes()).hexdigest()
 
 
 def _check(own: Strategy) -> None:
