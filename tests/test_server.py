@@ -96,12 +96,19 @@ def test_a_strategy_cannot_train_on_who_is_held_out(monkeypatch: pytest.MonkeyPa
             next(done)
 
 
+def test_a_strategy_cannot_choose_a_client_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    with training("native:1", 3) as (_, done):
+        monkeypatch.setattr(Strategy, "clients", lambda self, round_, of: [4, 7, 4])
+        with pytest.raises(StrategyError, match=r"round 0: the strategy chose clients \[4, 7, 4\], of which each .* once"):
+            next(done)
+
+
 @pytest.mark.parametrize(
     ("moved", "said"),
     [
-        (None, r"gave NoneType; expected the global weights, float32 \[1120\]"),
-        (np.zeros(1120), r"gave float64 \[1120\]; expected"),
-        (np.zeros(1119, np.float32), r"gave float32 \[1119\]; expected"),
+        (None, r"gave NoneType, expected float32 \[1120\]; compute in"),
+        (np.zeros(1120), r"gave float64 \[1120\], expected"),
+        (np.zeros(1119, np.float32), r"gave float32 \[1119\], expected"),
         (np.full(1120, np.nan, np.float32), "a weight that is not finite"),
     ],
 )

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from small_runs import SINE, Quiet, manifest
 
 from tinymetafed import runner
 from tinymetafed.learn.delta import Sparse
 from tinymetafed.learn.strategies import open_strategy
+from tinymetafed.store import StoreError
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import load
 
@@ -43,3 +45,23 @@ def test_a_strategys_file_hides_no_module_of_its_name(tmp_path: Path) -> None:
     experiment = load(SINE, [f"strategy.kind={tmp_path / 'statistics.py'}:Median"])
     assert type(open_strategy(experiment, manifest(experiment))).__name__ == "Median"
     assert sys.modules["statistics"] is statistics
+
+
+class Impatient(Quiet):
+    """Interrupts after the first step."""
+
+    def advance(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_run_is_not_continued_with_other_code(tmp_path: Path) -> None:
+    (tmp_path / "median.py").write_text(block("python"))
+    (tmp_path / "experiment.toml").write_text(SINE.read_text().partition("[strategy]")[0] + block("toml"))
+    experiment = load(tmp_path / "experiment.toml", ["run.rounds=4", "evaluation.tasks=1"])
+    with pytest.raises(KeyboardInterrupt):
+        runner.simulate(runner.set_up(experiment, "own", None), 1, tmp_path / "run", Impatient())
+    (tmp_path / "median.py").write_text(block("python").replace("np.median", "np.mean"))
+    with pytest.raises(StoreError, match=r"median\.py:Median' has changed since"):
+        runner.resume_simulated(tmp_path / "run", 1, Quiet())
+    (tmp_path / "median.py").write_text(block("python"))
+    assert runner.resume_simulated(tmp_path / "run", 1, Quiet())["rounds"] == 4

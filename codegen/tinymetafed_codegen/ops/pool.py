@@ -35,3 +35,8 @@ class Pool(Op):
         channels = self.input_shape[-1]
         axes = f"{self.rows.cpp()}, {self.columns.cpp()}"
         return f"kernels::{self.cpp}<{axes}, /*channels=*/{channels}, /*tile=*/{tile(channels)}>"
+
+    @property
+    def writes_dx_over_x(self) -> bool:
+        """A pixel is read just before its gradient is written, where each lies under one window."""
+        return self.rows.is_tiled and self.columns.is_tiled
