@@ -155,6 +155,7 @@ def _all(queue: list[Run], out: Path, jobs: int, data: Path | None, observer: Ob
                 if kind == "diverged":
                     diverged[run.folder] = text
                     observer.event(f"{run.name}: {text}")
+                observer.note(f"finished: {run.name}")
                 observer.advance()
     finally:
         for process, answers, _ in running.values():
