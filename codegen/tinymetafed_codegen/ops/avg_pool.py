@@ -16,11 +16,6 @@ class AvgPool(Pool):
     template: ClassVar[str] = "avg_pool.hpp.j2"
     cpp: ClassVar[str] = "AvgPool"
 
-    @property
-    def writes_dx_over_x(self) -> bool:
-        """A pixel is read just before its gradient is written, where each lies under one window."""
-        return self.rows.is_tiled and self.columns.is_tiled
-
-    def backward_reads(self, mask: bool) -> str:
-        """Nothing, but for the sign of x where a ReLU is folded into it."""
-        return "x" if mask else ""
+    def kept_numbers(self, mask: bool) -> int:
+        """Those of the signs of x where a ReLU is folded into it."""
+        return self.numbers_of_bits if mask else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -29,6 +30,16 @@ class Pool(Op):
         rows, columns = (Axis.build(*axis, spec.padding) for axis in zip(input_shape, spec.size, stride, strict=False))
         shape = (rows.outputs, columns.outputs, input_shape[2])
         return cls(name, input_shape, shape, rows=rows, columns=columns)
+
+    @property
+    def numbers_of_bits(self) -> int:
+        """Numbers, 32 bits each, that hold a bit of each pixel of each window."""
+        pixels = min(self.rows.size, self.rows.length) * min(self.columns.size, self.columns.length)
+        return -(-math.prod(self.output_shape) * pixels // 32)
+
+    def backward_reads(self) -> str:
+        """Nothing but bits."""
+        return ""
 
     def kernel(self) -> str:
         """The C++ type of its kernels."""
