@@ -161,6 +161,12 @@ def test_a_board_that_comes_back_in_time_keeps_its_clients() -> None:
     assert [each.status for each in served] == ["redone", "accepted"] and served[0].device == "home"
 
 
+def test_a_board_that_lied_once_still_serves_the_client_that_lives_on_it() -> None:
+    home, other = Stand("home", [DeltaError("home: its update is not believed: NaN")]), Stand("other")
+    served = fleet(home, other).map([0, 1], work, pinned={0: b"home", 1: None}.__getitem__)
+    assert [each.status for each in served] == ["redone", "accepted"] and served[0].device == "home"
+
+
 def test_a_device_that_lies_twice_is_dropped() -> None:
     events: list[str] = []
     liar = Stand("liar", [DeltaError("liar: its update is not believed: NaN")] * 9, delay=0.01)

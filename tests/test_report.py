@@ -20,6 +20,7 @@ from tinymetafed import charts, report, store
 from tinymetafed.learn.weights import sha256
 from tinymetafed.report import comparison
 from tinymetafed.report import run as run_page
+from tinymetafed.report.wording import metric
 from tinymetafed.store import StoreError
 from tinymetafed_codegen import boards, generate, spec
 
@@ -275,6 +276,13 @@ def test_accuracy_is_in_percent_and_streamed_samples_are_apart(omniglot: Path) -
     assert "streamed samples apart: 40.0 kB" in shown.text and "samples, both ways 40,000" in shown.text
     assert "Accuracy over labelled samples per class, 100 new clients." in shown.text
     assert len([a for tag, a in shown.tags if tag == "path" and a.get("class") == "whisker after"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("loss", "scored"), [("mse", "mse"), ("softmax_cross_entropy", "accuracy"), ("binary_crossentropy", "accuracy")]
+)
+def test_pages_score_a_loss_as_its_task_does(loss: str, scored: str) -> None:
+    assert metric({"model": {"loss": loss}}) == scored
 
 
 def test_best_worst_and_a_board_are_named(sine: Path) -> None:

@@ -96,6 +96,28 @@ def test_a_strategy_cannot_train_on_who_is_held_out(monkeypatch: pytest.MonkeyPa
             next(done)
 
 
+def test_a_strategy_cannot_choose_a_client_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    with training("native:1", 3) as (_, done):
+        monkeypatch.setattr(Strategy, "clients", lambda self, round_, of: [4, 7, 4])
+        with pytest.raises(StrategyError, match=r"round 0: the strategy chose clients \[4, 7, 4\], of which each .* once"):
+            next(done)
+
+
+@pytest.mark.parametrize(
+    ("moved", "said"),
+    [
+        (None, r"gave NoneType, expected float32 \[1120\]; compute in"),
+        (np.zeros(1120), r"gave float64 \[1120\], expected"),
+        (np.zeros(1119, np.float32), r"gave float32 \[1119\], expected"),
+        (np.full(1120, np.nan, np.float32), "a weight that is not finite"),
+    ],
+)
+def test_an_update_that_is_no_weights_is_refused(moved: object, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Strategy, "update", lambda *_: moved)
+    with training("native:1", 1) as (_, done), pytest.raises(StrategyError, match=said):
+        next(done)
+
+
 def test_the_digest_is_of_indices_then_values() -> None:
     update = Sparse(np.array([1, 5], np.int64), np.array([0.5, -2.0], np.float32))
     content = bytes.fromhex("010000000000000005000000000000000000003f000000c0")

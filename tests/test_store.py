@@ -129,6 +129,17 @@ def test_held_rounds_share_a_transaction_that_anything_else_completes(tmp_path: 
     assert read_run(folder).trained == 5
 
 
+def test_no_more_finished_work_is_held_than_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(store.time, "monotonic", lambda: now)
+    with begun(tmp_path / "run") as run:
+        run.hold_seconds = 0.25
+        for round_, (seconds, kept) in enumerate([(10.0, 1), (0.125, 1), (0.0625, 1), (0.125, 4), (0.125, 4), (60.0, 6)]):
+            now += seconds
+            commit(run, round_)
+            assert read_run(tmp_path / "run").trained == kept
+
+
 def test_a_fault_takes_held_rounds_back_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with begun(tmp_path / "run") as run:
         commit(run, 0)

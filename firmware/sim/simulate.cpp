@@ -144,10 +144,11 @@ class Group {
   // Local parts that do not start where all do.
   void start_locals() {
     for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
-      const float* start = work_.locals + size_t{client(lane)} * kLocalCount;
+      const float* start = desk_.one + model::kGlobalCount;
       if constexpr (model::kRedrawsLocal) {
         redraw_local(desk_.one, {work_.seed, work_.names[client(lane)], work_.draw});
-        start = desk_.one + model::kGlobalCount;
+      } else {
+        start = work_.locals + size_t{client(lane)} * kLocalCount;
       }
       for (uint32_t i = 0; i != kLocalCount; ++i) put(desk_.weights + model::kGlobalCount + i, lane, start[i]);
     }

@@ -39,7 +39,7 @@ class Clients(Protocol):
     ) -> list[Served[Sparse]]:
         """One meta-training round of each client from ``weights`` [n_global]; updates in the clients' order.
 
-        ``boards``: unique ids of the boards that are the clients, None where any device serves any client.
+        ``boards``: unique ids of the boards that the clients live on, None where any device serves any client.
         Raises LinkError, DeltaError, StrategyError.
         """
 

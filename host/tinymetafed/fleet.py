@@ -90,7 +90,7 @@ class _Job(Generic[Item, Outcome]):
     home: bytes | None  # the unique id of the only board that can do it
     served: Served[Outcome] | None = None
     note: str = ""  # why an attempt was lost
-    avoid: _Member | None = None  # it lied about this item: rather another device
+    avoid: _Member | None = None  # it lied about this item: rather another device, where one can do it
 
 
 @dataclass(eq=False)
@@ -270,7 +270,8 @@ class Fleet:
             while not queue.over():
                 others = any(other.up for other in self._members if other is not member)
                 for job in queue.waiting:
-                    if job.home in (None, member.unique_id) and not (job.avoid is member and others):
+                    avoids = job.avoid is member and job.home is None and others
+                    if job.home in (None, member.unique_id) and not avoids:
                         queue.waiting.remove(job)
                         queue.under_way += 1
                         return job

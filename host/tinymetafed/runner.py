@@ -23,7 +23,7 @@ from .device import DeviceClients
 from .evaluate import Collapsed, MetaTest
 from .firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
 from .fleet import Fleet
-from .learn.strategies import Strategy, open_strategy
+from .learn.strategies import Strategy, code_sha256, open_strategy
 from .learn.tasks import HELD_OUT, Task
 from .learn.tasks.registry import open_task
 from .learn.weights import Floats, initial, sha256
@@ -238,6 +238,7 @@ def _begin(setup: Setup, site: Site, asked: dict[str, Any], out: Path, observer:
     experiment = setup.experiment
     weights = initial(setup.manifest, experiment.run.seed, experiment.model.init)
     asked |= {"data": None if setup.data is None else str(setup.data), "data_sha256": setup.task.data_sha256}
+    asked |= {"strategy_sha256": code_sha256(experiment)}
     started = time.monotonic()
     with site.open(setup, observer) as (trainers, testers):
         manifest = manifest_of(experiment, setup.source, trainers.devices[0]["board"])
@@ -259,6 +260,7 @@ def _continue(path: Path, site: Callable[[Json], Site], data: Path | None, obser
         setup = set_up(past.experiment(), str(path / "experiment.toml"), data or past.data)
         same_model(setup, past)
         _same_data(setup, past)
+        _same_strategy(setup, past)
         if setup.strategy.kept and 0 < past.trained < setup.experiment.run.rounds:
             observer.event(
                 f"{path}: what clients keep between rounds ({', '.join(setup.strategy.kept)}) was forgotten when the run "
@@ -293,6 +295,14 @@ def same_model(setup: Setup, run: RunData) -> None:
         raise StoreError(
             f"{run.path / 'run.db'}: holds weights of model {run.manifest['model_hash']}, this version makes its experiment "
             f"into model {setup.manifest['model_hash']}; {remedy}tinymetafed {run.run['tinymetafed']}"
+        )
+
+
+def _same_strategy(setup: Setup, run: RunData) -> None:
+    if code_sha256(setup.experiment) != run.run["asked"]["strategy_sha256"]:
+        raise StoreError(
+            f"{run.path / 'run.db'}: the file of strategy.kind = '{setup.experiment.strategy.kind}' has changed since this run "
+            "was begun; restore it to continue the run, or train a new one with it"
         )
 
 

@@ -53,18 +53,21 @@ def rounds(
 ) -> Iterator[Round]:
     """Meta-trains from round ``start`` on, whose ``weights`` [n_global] are given, to the run's end.
 
-    Where the clients are never reaches the result. ``boards``: unique ids of the boards that are the clients, for
-    only they have their data; one that is lost is skipped. None: any board serves any client. Raises LinkError, StrategyError.
+    Where the clients are never reaches the result. ``boards``: unique ids of the boards that the clients live on, in their
+    order, for only there is their data or what they keep; one that is lost is skipped. None: any board serves any client.
+    Raises LinkError, StrategyError.
     """
     end = strategy.experiment.run.rounds
+    of = task.clients if boards is None else len(boards)
     before = clients.traffic  # with what configuring takes, so that a run's sums leave nothing out
     for index in range(start, end):
         began = time.monotonic()
-        chosen = strategy.clients(index, task.clients if boards is None else len(boards))
-        _check(chosen, task.clients if boards is None else len(boards), index)
+        chosen = strategy.clients(index, of)
+        _check(chosen, of, index)
         served = clients.train(weights, chosen, index, boards)
         deltas = [each.outcome for each in served if each.outcome is not None]
         moved = strategy.update(weights, deltas, index) if deltas else weights
+        _check_update(moved, weights.size, index)
         change = float(np.linalg.norm(moved.astype(np.float64) - weights))
         weights = moved
         yield Round(
@@ -86,6 +89,20 @@ def _check(chosen: Sequence[int], of: int, round_: int) -> None:
             f"round {round_}: the strategy chose client {wrong[0]}, but those to train on are 0 to {of - 1}; held-out clients "
             "are never trained on"
         )
+    if len(set(chosen)) < len(chosen):  # what it keeps would go from one time to the next on a board only
+        raise StrategyError(f"round {round_}: the strategy chose clients {list(chosen)}, of which each may take part once")
+
+
+def _check_update(moved: object, size: int, round_: int) -> None:
+    """Of a user's own strategy: what the store cannot hold as it is, a continued run would not go on from."""
+    if not isinstance(moved, np.ndarray) or moved.dtype != np.float32 or moved.shape != (size,):
+        given = f"{moved.dtype} {list(moved.shape)}" if isinstance(moved, np.ndarray) else type(moved).__name__
+        raise StrategyError(
+            f"round {round_}: the strategy's update gave {given}, expected float32 [{size}]; compute in float32, or end with "
+            ".astype(numpy.float32)"
+        )
+    if not np.isfinite(moved).all():
+        raise StrategyError(f"round {round_}: the strategy's update gave a weight that is not finite; lower its step")
 
 
 def digest(delta: Sparse) -> str:

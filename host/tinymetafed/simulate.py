@@ -73,9 +73,9 @@ class SimulatedClients:
                 )  # fmt: skip
             served.append(Served(outcome, URL, False, ""))
         if whose.locals is not None:
-            self._locals.update(zip(clients, whose.locals, strict=True))
+            self._locals.update((client, row.copy()) for client, row in zip(clients, whose.locals, strict=True))
         if whose.owed is not None:
-            self._owed.update(zip(clients, whose.owed, strict=True))
+            self._owed.update((client, row.copy()) for client, row in zip(clients, whose.owed, strict=True))
         self._count(len(clients), phases, download, wire)
         return served
 

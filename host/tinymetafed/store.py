@@ -145,8 +145,8 @@ class RunData:
 class RunStore:
     """A run being written; ``append`` is the only way anything enters it.
 
-    Rounds that end within ``hold_seconds`` share a transaction, which anything else, ``read`` and the end of the run complete
-    as well: so much of the work, never more, is done again after a crash. 0: each round is one by itself.
+    Rounds that end within ``hold_seconds`` of the last commit share a transaction, which anything else, ``read`` and the end
+    of the run complete as well: no more than so much finished work is done again after a crash. 0: each round is one by itself.
     """
 
     def __init__(self, path: Path, database: sqlite3.Connection, warning: str = "") -> None:
@@ -157,7 +157,7 @@ class RunStore:
         self._number, self._chain = 0, ""
         self._committed = self._number, self._chain
         self._weights: tuple[int, bytes] | None = None  # rounds trained and what they made, to be written with the next commit
-        self._since = 0.0
+        self._since = time.monotonic()  # of the last commit: what is held has been worked on from then on
 
     def append(self, kind: Kind, content: Json, weights: Floats | None = None) -> None:
         """Adds an entry, with a round's the weights after it. Raises StoreError, and takes all since the last commit back."""
@@ -166,7 +166,6 @@ class RunStore:
         with self._all_or_nothing():
             if not self._database.in_transaction:
                 self._database.execute("BEGIN IMMEDIATE")
-                self._since = time.monotonic()
             self._database.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (self._number, kind, text, chain))
             self._number, self._chain = self._number + 1, chain
             if weights is not None:
@@ -189,6 +188,7 @@ class RunStore:
         return data
 
     def _commit(self) -> None:
+        self._since = time.monotonic()
         if self._weights is not None:
             self._database.execute("INSERT OR REPLACE INTO weights VALUES (0, ?, ?)", self._weights)
         self._database.execute("COMMIT")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import statistics
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from small_runs import SINE, Quiet, manifest
 
 from tinymetafed import runner
 from tinymetafed.learn.delta import Sparse
 from tinymetafed.learn.strategies import open_strategy
+from tinymetafed.store import StoreError
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import load
 
@@ -34,3 +38,30 @@ def test_the_shown_strategy_takes_the_median(tmp_path: Path) -> None:
     assert moved.dtype == np.float32 and moved[7] == 0.25 and np.count_nonzero(moved) == 1  # share and α: 0.5 each
     result = runner.simulate(runner.set_up(experiment, "own", None), 1, tmp_path / "run", Quiet())
     assert result["rounds"] == 2 and len(re.findall(r"(?m)^.*\S.*$", block("python"))) <= 20
+
+
+def test_a_strategys_file_hides_no_module_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "statistics.py").write_text(block("python"))
+    experiment = load(SINE, [f"strategy.kind={tmp_path / 'statistics.py'}:Median"])
+    assert type(open_strategy(experiment, manifest(experiment))).__name__ == "Median"
+    assert sys.modules["statistics"] is statistics
+
+
+class Impatient(Quiet):
+    """Interrupts after the first step."""
+
+    def advance(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_run_is_not_continued_with_other_code(tmp_path: Path) -> None:
+    (tmp_path / "median.py").write_text(block("python"))
+    (tmp_path / "experiment.toml").write_text(SINE.read_text().partition("[strategy]")[0] + block("toml"))
+    experiment = load(tmp_path / "experiment.toml", ["run.rounds=4", "evaluation.tasks=1"])
+    with pytest.raises(KeyboardInterrupt):
+        runner.simulate(runner.set_up(experiment, "own", None), 1, tmp_path / "run", Impatient())
+    (tmp_path / "median.py").write_text(block("python").replace("np.median", "np.mean"))
+    with pytest.raises(StoreError, match=r"median\.py:Median' has changed since"):
+        runner.resume_simulated(tmp_path / "run", 1, Quiet())
+    (tmp_path / "median.py").write_text(block("python"))
+    assert runner.resume_simulated(tmp_path / "run", 1, Quiet())["rounds"] == 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,34 @@ def test_a_users_own_strategy_is_a_class_in_a_file_beside_the_experiment(tmp_pat
     deltas = [Sparse(np.array([2]), np.array([4], np.float32))]
     assert own.update(np.zeros(own.n_global, np.float32), deltas, 2)[2] == 0.5  # half of alpha = 0.25 of 4
     assert own.top_k == own.n_global // 2 and own.training() == strategy().training()
+
+
+def test_a_users_file_hides_no_other_module(tmp_path: Path) -> None:
+    (tmp_path / "statistics.py").write_text(OWN)
+    (tmp_path / "own.toml").write_text(Path("examples/sine.toml").read_text())
+    experiment = load(tmp_path / "own.toml", ["strategy.kind=statistics:Half"])
+    assert type(open_strategy(experiment, manifest(experiment))).__name__ == "Half"
+    assert sys.modules["statistics"] is statistics
+
+
+@pytest.mark.parametrize(
+    ("phases", "message"),
+    [
+        ("()", r"asks for 0 phases.*expected 1 to 4"),
+        ("super().training() * 3", r"asks for 6 phases.*expected 1 to 4"),
+        ("(self.phase(Variant.FULL, SampleSet.QUERY, 0, 0.1), *super().training())", r"\(16, 0\), .*one pass"),
+        ("(self.phase(Variant.GRADIENT, SampleSet.QUERY, 1, 0.1),)", r"has no GRADIENT steps"),
+    ],
+)
+def test_a_program_that_boards_and_simulation_would_run_differently_is_refused(
+    phases: str, message: str, tmp_path: Path
+) -> None:
+    program = f"    def training(self):\n        return {phases}\n"
+    (tmp_path / "mine.py").write_text("from tinymetafed_codegen.protocol import SampleSet, Variant" + OWN + program)
+    (tmp_path / "own.toml").write_text(Path("examples/sine.toml").read_text())
+    experiment = load(tmp_path / "own.toml", ["strategy.kind=mine:Half"])
+    with pytest.raises(SpecError, match=message):
+        open_strategy(experiment, manifest(experiment))
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def test_the_documents_figures_come_from_the_rows(tmp_path: Path, monkeypatch: p
         "| TinyMetaFed i8 up, f16 down, here | 5,000 | 700 | 0.60 | 1,000,000 | 1,100,000 – 1,280,000 | 0.020 | 0.62 |" in text
     )
     assert "TinyMetaFed P25 i8/f16, here | 20 + 20 + 20 | 20.0 | 60.0 | 70.0 | 80.0 | 90.0 | 95.1 |" in text
+    assert 'has a constant α of 0.2 instead, "+ schedule" the linear one from 0.5 to 0.' in text
     for name in ("pareto", "convergence"):
         ElementTree.parse(tmp_path / "paper" / f"{name}.svg")
 

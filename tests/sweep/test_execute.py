@@ -17,7 +17,7 @@ from small_runs import SINE, Quiet
 
 from tinymetafed import runner, sweep
 from tinymetafed.store import StoreError, read_run
-from tinymetafed.sweep import SweepError
+from tinymetafed.sweep import SweepFailed
 
 SWEEP = f"""
 experiment = "{SINE}"
@@ -90,20 +90,32 @@ def test_its_runs_are_those_of_simulate(file: Path, tmp_path: Path) -> None:
     )
 
 
-def test_another_sweep_and_another_process_are_kept_out(file: Path, tmp_path: Path) -> None:
+def test_another_sweep_and_another_process_are_kept_out(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(SWEEP.replace("120", "5"))
     out = tmp_path / "out"
     sweep.execute(sweep.load(file), out, 2, None, Quiet())
     file.write_text(SWEEP.replace("120", "6"))
-    with pytest.raises(SweepError, match=r"long/seed-1: begun when 'long' was another .*: run\.rounds was 5 and is 6; remove"):
+    with pytest.raises(SweepFailed, match=r"long/seed-1: begun when 'long' was another .*: run\.rounds was 5 and is 6; remove"):
         sweep.execute(sweep.load(file), out, 2, None, Quiet())
+    file.write_text(SWEEP.replace("120", "5"))
+    with monkeypatch.context() as later:
+        later.setattr(sys.modules["tinymetafed.sweep.execute"], "__version__", "9.9")
+        with pytest.raises(SweepFailed, match=r'tinymetafed was ".*" and is "9\.9"; remove'):
+            sweep.execute(sweep.load(file), out, 2, None, Quiet())
     file.write_text(SWEEP.replace("120", "5").replace("[1, 2]", "[2, 3]"))  # what it shares is kept
     before = (out / "runs" / "short" / "seed-2" / "run.db").stat().st_mtime_ns
     sweep.execute(sweep.load(file), out, 2, None, Quiet())
     assert (out / "runs" / "short" / "seed-2" / "run.db").stat().st_mtime_ns == before
     assert all(row.whole for row in sweep.rows(sweep.load(file), out))
-    with pytest.raises(SweepError, match="exists already and holds no sweep"):
-        sweep.execute(sweep.load(file), tmp_path, 2, None, Quiet())
+    project = tmp_path / "project"  # has runs, and a run has a lock
+    (project / "runs" / "one").mkdir(parents=True)
+    (project / "runs" / "one" / "lock").touch()
+    for folder in (project, project / "runs" / "one"):
+        (folder / "experiment.toml").touch()
+        there = sorted(project.rglob("*"))
+        refused = subprocess.run(command(file, folder), capture_output=True, text=True)
+        assert refused.returncode == 1 and "exists already and holds no sweep" in refused.stderr
+        assert sorted(project.rglob("*")) == there
 
 
 def test_what_diverges_or_collapses_is_named_and_the_others_go_on(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class Op:
         return "x"
 
     def kept_numbers(self, mask: bool) -> int:
-        """Numbers of the arena in which its forward keeps, as bits, what its backward needs; ``mask`` folds the ReLU below it."""
+        """Numbers of the arena in which its forward keeps, as bits, what its backward needs; ``mask`` folds a ReLU below."""
         return 0
 
     @property

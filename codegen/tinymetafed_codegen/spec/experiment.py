@@ -79,7 +79,7 @@ def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, Any] 
     strategy = raw.get("strategy")
     if isinstance(strategy, dict) and OWN in str(strategy.get("kind")):
         module, _, name = str(strategy["kind"]).rpartition(OWN)
-        if (file := (path.parent / module).with_suffix(".py")).exists():
+        if (file := path.parent / f"{module.removesuffix('.py')}.py").exists():
             strategy["kind"] = f"{file.resolve()}{OWN}{name}"
     task = raw.get("task")
     if isinstance(task, dict) and task.get("kind") == "folder":

@@ -31,7 +31,6 @@ QUIET_ROUNDS = 6  # in a row that reach no deeper: interrupts come when they com
 INTERRUPT_SECONDS = 0.0002
 STEPS = 1  # of each phase
 FETCHED = 500  # weights: more than one answer of them
-PROGRAMS = {Program.TRAIN: (Variant.LOCAL, Variant.GLOBAL), Program.ADAPT: (Variant.LOCAL, Variant.FULL)}
 _MONITOR_SECONDS = 10.0
 
 
@@ -79,13 +78,15 @@ def _rounds(session: Session, experiment: Experiment, manifest: dict[str, Any]) 
     weights = strategy.download(initial(manifest, experiment.run.seed, experiment.model.init))
     streamed = manifest["source"] == "streamed"
     rate, clamp = experiment.strategy.global_learning_rate, experiment.strategy.output_clamp
-    for program, variants in PROGRAMS.items():
+    training = (Variant.GRADIENT,) * 2 if experiment.strategy.gradient else (Variant.LOCAL, Variant.GLOBAL)
+    programs = {Program.TRAIN: training, Program.ADAPT: (Variant.LOCAL, Variant.FULL)}
+    for program, variants in programs.items():
         phases = [Phase(variant, SampleSet.SUPPORT, STEPS, 1, rate, clamp) for variant in variants]
         k = strategy.top_k if program == Program.TRAIN else 0
         session.configure(program, phases, k, strategy.uplink, strategy.selection)
     samples = made_up(manifest, 2 * STEPS)
     while True:
-        for program in PROGRAMS:
+        for program in programs:
             token = session.next_round()
             session.load(token, weights)
             session.train(token, program, 1, 0, 0)

@@ -22,7 +22,7 @@ from ..link.launch import DeviceUrlError
 from ..models.network import ModelFileError
 from ..progress import notes
 from ..project import ProjectError
-from ..sweep import SweepError
+from ..sweep import SweepError, SweepFailed
 from . import artifacts, measure, project, sweeping, training
 from .options import UsageError
 
@@ -38,6 +38,7 @@ FAILURES = (
     store.StoreError,
     report_page.ReportError,
     bench.BenchError,
+    SweepFailed,
     OSError,
 )
 

@@ -71,7 +71,7 @@ def memory(
     ] = None,
     board: Annotated[
         list[str] | None,
-        typer.Option(help="An emulated board. May be given several times. [default: all that run on this machine]"),
+        typer.Option(help="An emulated board. May be given several times.", show_default="all that run on this machine"),
     ] = None,
     json_: JsonOption = False,
 ) -> None:

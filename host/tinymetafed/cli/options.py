@@ -21,7 +21,8 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         help="Where the task's data are: an archive of Omniglot or of speech, a folder with them, or another folder than "
-        "task.path. [default: downloaded once]",
+        "task.path.",
+        show_default="downloaded once",
     ),
 ]
 DeviceOption = Annotated[
@@ -30,13 +31,17 @@ DeviceOption = Annotated[
         "--device",
         "-d",
         help="Where clients run: native:4, qemu:4, renode:4, /dev/ttyACM0, COM5, socket://host:port. "
-        "May be given several times. [default: native:2]",
+        "May be given several times.",
+        show_default="native:2",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
 ThreadsOption = Annotated[
     int | None,
     typer.Option(
-        min=1, max=1024, help="Threads to simulate on; the result does not depend on it. [default: all; to measure 1]"
+        min=1,
+        max=1024,
+        help="Threads to simulate on; the result does not depend on it.",
+        show_default="all; to measure 1",
     ),
 ]

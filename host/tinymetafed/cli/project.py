@@ -43,13 +43,13 @@ def import_(
         str | None,
         typer.Option(
             metavar="N|LAYER",
-            help="Layers with weights to freeze: how many of the first, or the name of the last of them. "
-            "[default: the first ones that are not trainable in the file]",
+            help="Layers with weights to freeze: how many of the first, or the name of the last of them.",
+            show_default="the first ones that are not trainable in the file",
         ),
     ] = None,
     local: Annotated[
         list[str] | None,
-        typer.Option(metavar="LAYER", help="A local layer; may be given several times. [default: the last that trains]"),
+        typer.Option(metavar="LAYER", help="A local layer; may be given several times.", show_default="the last that trains"),
     ] = None,
 ) -> None:
     """Begin an experiment from a trained model: a TOML file to edit and, beside it, the weights.

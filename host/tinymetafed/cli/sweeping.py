@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tinymetafed_codegen.emit import write_if_changed
@@ -20,13 +21,13 @@ from ..progress import notes, watching
 from ..sweep import Row, table
 from .options import DataOption, JsonOption
 
-JobsOption = Annotated[int | None, typer.Option(min=1, max=1024, help="Runs at a time. [default: one per core]")]
+JobsOption = Annotated[int | None, typer.Option(min=1, max=1024, help="Runs at a time.", show_default="one per core")]
 
 
 def sweep(
     file: Annotated[Path, typer.Argument(help="Sweep file, for instance examples/sweeps/sine.toml.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder of its runs and tables. [default: runs/sweep-NAME]")
+        Path | None, typer.Option("-o", "--out", help="Folder of its runs and tables.", show_default="runs/sweep-NAME")
     ] = None,
     jobs: JobsOption = None,
     data: DataOption = None,
@@ -46,7 +47,7 @@ def sweep(
         notes.print("What is finished is kept; the same command goes on.")
         raise
     finally:
-        if (folder / "runs").is_dir():
+        if sweeps.is_sweep(folder):
             rows = sweeps.rows(planned, folder, diverged)
             write_if_changed(folder / "table.csv", table.csv_text(rows))
             write_if_changed(folder / "table.md", f"# {file.stem}\n\n{table.markdown(rows)}")
@@ -59,12 +60,12 @@ def sweep(
 
 def _show(title: str, rows: list[Row]) -> None:
     shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown.add_column("", min_width=24, overflow="fold")
+    shown.add_column("", min_width=14, overflow="fold")
     for heading in ("seeds", "after", "SD", "95 % CI", "down", "up", "samples", "cost"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         name, seeds, before, after, sd, interval, each, *rest = table.cells(row)
-        shown.add_row(f"{name}\n  [dim]before {before}; {each}[/]", seeds, after, sd, interval, *rest)
+        shown.add_row(f"{escape(name)}\n  [dim]before {before}; {each}[/]", seeds, after, sd, interval, *rest)
     console = Console()
     console.print(f"{title}: {table.legend(rows)}; cost counts values alone", highlight=False)
     console.print(shown)

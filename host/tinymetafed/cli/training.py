@@ -37,8 +37,8 @@ def train(
     test_device: Annotated[
         str | None,
         typer.Option(
-            help="Where unseen clients adapt in meta-tests; the result does not depend on it. native needs g++ here. "
-            "[default: native:2]"
+            help="Where unseen clients adapt in meta-tests; the result does not depend on it. native needs g++ here.",
+            show_default="native:2",
         ),
     ] = None,
     data: DataOption = None,

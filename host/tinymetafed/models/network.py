@@ -67,7 +67,7 @@ def require(module: str, what: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ModelFileError(f"{what} needs TensorFlow ({error}); pip install 'tinymetafed[tensorflow]'") from None
+        raise ModelFileError(f"{what} needs TensorFlow ({error}); pip install 'tensorflow>=2.16,<3'") from None
 
 
 def finite(values: Any, where: str) -> Array:

@@ -11,6 +11,7 @@ import jinja2
 
 from tinymetafed_codegen.emit import write_if_changed
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.spec.section import Section
 
 from .. import sweep
 from ..bench import BenchError
@@ -77,12 +78,14 @@ def write(out: Path, runs: Path, jobs: int, data: Path | None, quick: bool, obse
     pictures = out / "paper"
     omniglot = [row for row in cases["omniglot"].rows.values() if row.bytes_up and row.after.mean is not None]
     if omniglot:
-        courses = [row for name in _COURSES if (row := cases["omniglot"].rows.get(name)) is not None]
+        courses = [row for name in _COURSES for row in omniglot if row.cell.name == name]
         write_if_changed(pictures / "pareto.svg", plots.pareto(omniglot, templates))
         write_if_changed(pictures / "convergence.svg", plots.convergence(courses, templates))
     text = templates.get_template("paper.md.j2").render(
         quick=QUICK if quick else 0,
         ablations=[_ablation(case, cases[case.key]) for case in USE_CASES],
+        constant=_rate(cases["omniglot"], _ABLATION[1]),
+        schedule=_rate(cases["omniglot"], _ABLATION[2]),
         shots=_shots(cases),
         columns=SHOTS,
         published_rounds=NANO_33_BLE,
@@ -126,6 +129,11 @@ def _ablation(case: UseCase, measured: Measured) -> dict[str, Any]:
         "notes": table.notes(list(rows.values())),
         "about": "" if default is None else _about(measured, default),
     }
+
+
+def _rate(measured: Measured, name: str) -> Section:
+    """Where a variant says how the server's rate α goes; the same for every use case."""
+    return next(cell.experiment.strategy for cell in measured.sweep.cells if cell.name == name)
 
 
 def _about(measured: Measured, row: Row) -> str:

@@ -55,7 +55,7 @@ class Scale:
 
 def metric(settings: Json) -> str:
     """What an experiment's runs are scored by."""
-    return "accuracy" if settings["model"]["loss"] == "softmax_cross_entropy" else "mse"
+    return "accuracy" if settings["model"]["loss"] in ("softmax_cross_entropy", "binary_crossentropy") else "mse"
 
 
 def count(number: float) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from tinymetafed_codegen.generate import ARITHMETIC_VERSION
 from tinymetafed_codegen.spec import dump
 
-from .. import runner
+from .. import __version__, runner
 from ..evaluate import Collapsed
 from ..learn.strategies import StrategyError
 from ..learn.tasks import DataError
@@ -28,15 +28,19 @@ from ..lock import LockedError, locked
 from ..runner import Observer
 from ..simulator import open_simulator
 from ..store import read_run
-from .plan import Run, Sweep, SweepError
+from .plan import Run, Sweep
 
 _STOPPED = 3  # exit code of a run whose sweep has ended
+
+
+class SweepFailed(Exception):
+    """A sweep that cannot go on in its folder, or one of whose runs failed; the text names folder or run, and remedy."""
 
 
 def execute(sweep: Sweep, out: Path, jobs: int, data: Path | None, observer: Observer) -> dict[Path, str]:
     """Runs what is missing in the folder ``out``, ``jobs`` at a time; returns why runs diverged, by their folders.
 
-    Whatever ends it early, the same call goes on. Raises SweepError for a folder of another sweep and for a run that
+    Whatever ends it early, the same call goes on. Raises SweepFailed for a folder of another sweep and for a run that
     failed, DataError, FirmwareError.
     """
     with _claimed(out):
@@ -50,16 +54,23 @@ def execute(sweep: Sweep, out: Path, jobs: int, data: Path | None, observer: Obs
         return _all(queue, out, jobs, data, observer)
 
 
+def is_sweep(out: Path) -> bool:
+    """Whether a folder is that of a sweep: a project's has ``runs`` too, and a run's has a ``lock``."""
+    return (out / "runs").is_dir() and (out / "lock").is_file()
+
+
 def is_done(run: Run, out: Path) -> bool:
-    """Whether a run has come to its end, good or bad. Raises SweepError where its folder holds another experiment's."""
+    """Whether a run has come to its end, good or bad. Raises SweepFailed where its folder holds another experiment's."""
     folder = out / run.folder
     if not (folder / "run.db").exists():
         return False
     stored = read_run(folder)
-    then = {**dump(stored.experiment()), "arithmetic": stored.run["arithmetic"], "model": stored.manifest["model_hash"]}
-    now = {**dump(run.experiment), "arithmetic": ARITHMETIC_VERSION, "model": run.cell.manifest["model_hash"]}
+    # Another release may count other bytes for the same weights.
+    then = {**dump(stored.experiment()), **{key: stored.run[key] for key in ("arithmetic", "tinymetafed")}}
+    now = {**dump(run.experiment), "arithmetic": ARITHMETIC_VERSION, "tinymetafed": __version__}
+    then["model"], now["model"] = stored.manifest["model_hash"], run.cell.manifest["model_hash"]
     if (difference := _difference(then, now)) is not None:
-        raise SweepError(
+        raise SweepFailed(
             f"{folder}: begun when '{run.cell.name}' was another experiment or made by another version: {difference}; remove "
             "that folder to run it again, or choose another for all with -o"
         )
@@ -71,13 +82,15 @@ def _claimed(out: Path) -> Iterator[None]:
     """Keeps other processes out of the folder, and what is no sweep's."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if not (out / "runs").is_dir() and any(path.name != "lock" for path in out.iterdir()):
-            raise SweepError(f"{out}: exists already and holds no sweep; choose another folder with -o")
+        if not is_sweep(out) and any(path.name != "lock" for path in out.iterdir()):
+            raise SweepFailed(f"{out}: exists already and holds no sweep; choose another folder with -o")
         with locked(out / "lock", wait=False):
             (out / "runs").mkdir(exist_ok=True)
             yield
     except LockedError as taken:
-        raise SweepError(f"{out}: process {taken.holder} is running a sweep in this folder; wait for its end") from None
+        raise SweepFailed(
+            f"{out}: process {taken.holder or '(starting)'} is running a sweep in this folder; wait for its end"
+        ) from None
 
 
 def _difference(then: Any, now: Any, key: str = "") -> str | None:
@@ -116,7 +129,7 @@ def _compile(runs: Sequence[Run], jobs: int, data: Path | None, observer: Observ
 
 
 def _all(queue: list[Run], out: Path, jobs: int, data: Path | None, observer: Observer) -> dict[Path, str]:
-    """Runs the queue from its front. Raises SweepError after the first failure, the others stopped."""
+    """Runs the queue from its front. Raises SweepFailed after the first failure, the others stopped."""
     # A process forked from one that has everything imported starts at once, and shares no threads with this one.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context: Any = multiprocessing.get_context(method)
@@ -138,7 +151,7 @@ def _all(queue: list[Run], out: Path, jobs: int, data: Path | None, observer: Ob
                 process.join()
                 kind, text = _answer(answers, process)
                 if kind == "failed":
-                    raise SweepError(f"{run.name}: {text}\nThe same command continues with what is finished.")
+                    raise SweepFailed(f"{run.name}: {text}\nThe same command continues with what is finished.")
                 if kind == "diverged":
                     diverged[run.folder] = text
                     observer.event(f"{run.name}: {text}")

@@ -26,7 +26,7 @@ SEED = "run.seed"
 
 
 class SweepError(Exception):
-    """A sweep that cannot be run as it is written, or not be continued; the text names file, variant or folder, and remedy."""
+    """A sweep file that cannot be run as it is written; the text names file, variant or key, and remedy."""
 
 
 class _VariantSpec(Section):

@@ -88,7 +88,7 @@ class Row:
 
 
 def rows(sweep: Sweep, out: Path, diverged: Mapping[Path, str] | None = None) -> list[Row]:
-    """The table as the folder has it at this moment, also of a sweep that is not finished. Raises StoreError, SweepError."""
+    """The table as the folder has it at this moment, also of a sweep that is not finished. Raises StoreError, SweepFailed."""
     return [_row(cell, [Run(cell, seed) for seed in sweep.seeds], out, diverged or {}) for cell in sweep.cells]
 
 

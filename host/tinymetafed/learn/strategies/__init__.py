@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tinymetafed_codegen.protocol import MAX_PHASES
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec, SpecError
 
 from .base import Strategy, StrategyError
@@ -17,7 +20,18 @@ from .reptile import FedAvg, Reptile, TinyReptile
 from .tinymetafed import TinyMetaFed
 from .tinyol import TinyOl
 
-__all__ = ["FedAvg", "FedSgd", "Reptile", "Strategy", "StrategyError", "TinyMetaFed", "TinyOl", "TinyReptile", "open_strategy"]
+__all__ = [
+    "FedAvg",
+    "FedSgd",
+    "Reptile",
+    "Strategy",
+    "StrategyError",
+    "TinyMetaFed",
+    "TinyOl",
+    "TinyReptile",
+    "code_sha256",
+    "open_strategy",
+]
 
 _KINDS: dict[str, type[Strategy]] = {
     "tinymetafed": TinyMetaFed,
@@ -32,8 +46,34 @@ _KINDS: dict[str, type[Strategy]] = {
 def open_strategy(experiment: Experiment, manifest: dict[str, Any]) -> Strategy:
     """The experiment's strategy for a model of this manifest. Raises SpecError for a user's class that is none."""
     spec = experiment.strategy
-    kind = _own(spec.kind) if isinstance(spec, OwnStrategySpec) else _KINDS[spec.kind]
-    return kind(experiment, manifest)
+    if not isinstance(spec, OwnStrategySpec):
+        return _KINDS[spec.kind](experiment, manifest)
+    own = _own(spec.kind)(experiment, manifest)
+    _check(own)
+    return own
+
+
+def code_sha256(experiment: Experiment) -> str:
+    """Of the file of a user's own strategy, hexadecimal; empty for ours. Raises SpecError."""
+    spec = experiment.strategy
+    if not isinstance(spec, OwnStrategySpec):
+        return ""
+    return hashlib.sha256(Path(inspect.getfile(_own(spec.kind))).read_bytes()).hexdigest()
+
+
+def _check(own: Strategy) -> None:
+    """A simulation would run any phases; devices end a program at one without passes, and hold no more than MAX_PHASES."""
+    kind, least = own.spec.kind, 1 if own.experiment.run.rounds else 0
+    try:
+        phases = own.training()
+    except StrategyError as error:
+        raise SpecError(f"strategy.kind = '{kind}': {error}") from None
+    if not least <= len(phases) <= MAX_PHASES or not all(phase.passes and phase.count for phase in phases):
+        raise SpecError(
+            f"strategy.kind = '{kind}': training() asks for {len(phases)} phases, of (samples, passes) "
+            f"{[(phase.count, phase.passes) for phase in phases]}; expected {least} to {MAX_PHASES}, each of at least one "
+            "sample and one pass"
+        )
 
 
 def _own(kind: str) -> type[Strategy]:
@@ -55,7 +95,7 @@ def _own(kind: str) -> type[Strategy]:
 def _module(name: str) -> ModuleType:
     if not name.endswith(".py"):
         return importlib.import_module(name)
-    spec = importlib.util.spec_from_file_location(Path(name).stem, name)
+    spec = importlib.util.spec_from_file_location(f"{__name__}.own.{Path(name).stem}", name)  # hides no other
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up

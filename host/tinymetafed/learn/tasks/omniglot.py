@@ -102,8 +102,8 @@ class Omniglot(Ways):
     """N-way classification of characters, each client with its own ``ways`` classes (Santoro et al. 2016).
 
     Characters are split by ``seed``: about a quarter (62 of the small sets' 242) only for held-out clients, unrotated;
-    the others for meta-training, where each of four rotations is a class. Within a round, support and query are by
-    different people, and so are adaptation and test.
+    the others for meta-training, where each of four rotations is a class. Within a round, a character's support and
+    query are by different people, and so are its adaptation and test.
     """
 
     name = "omniglot"
