@@ -9,33 +9,44 @@ import pytest
 from small_runs import DATA, OMNIGLOT, SINE, Quiet, needs_data, omniglot, sine
 
 from tinymetafed import evaluate, runner, server
-from tinymetafed.device import DeviceClients
 from tinymetafed.learn.weights import Floats, initial
 from tinymetafed.simulate import SimulatedClients
 from tinymetafed.simulator import open_simulator
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.spec import Experiment
 
 DIGITS, PRESENCE = (find(f"examples/{name}.toml") for name in ("digits", "presence"))
 
 
-@pytest.mark.usefixtures("built_once")
+class Trained:
+    """An experiment simulated to its end: the bits of devices, as other tests show, in a fraction of their time."""
+
+    def __init__(self, experiment: Experiment, source: Path, data: Path | None = None) -> None:
+        self._setup = runner.set_up(experiment, str(source), data)
+        self._clients = SimulatedClients(open_simulator(experiment, str(source), 2), self._setup.strategy, self._setup.task)
+        self.first = self.last = initial(self._setup.manifest, experiment.run.seed, experiment.model.init)
+        for done in server.rounds(self._setup.strategy, self._setup.task, self._clients, self.first):
+            self.last = done.weights
+
+    def after(self, weights: Floats, tasks: int, count: int | None = None) -> float:
+        """Mean score of unseen clients that adapted from these weights."""
+        return float(np.mean(self._test(weights, tasks, count).after))
+
+    def before(self, weights: Floats, tasks: int) -> float:
+        """The same without adaptation."""
+        return float(np.mean(self._test(weights, tasks).before))
+
+    def _test(self, weights: Floats, tasks: int, count: int | None = None) -> evaluate.MetaTest:
+        return evaluate.meta_test(self._clients, self._setup.strategy, self._setup.task, weights, tasks, count)
+
+
 def test_sine_at_p50_learns_in_a_thousand_rounds() -> None:
-    trained, untrained = [], []
-    with runner.running(sine(), str(SINE), ["native:1"], Quiet()) as fleet:
-        for seed in (1, 2, 3, 4, 5):
-            setup = runner.set_up(sine(f"run.seed={seed}", "run.rounds=1000"), str(SINE), None)
-            clients = DeviceClients(fleet, setup.strategy, setup.task)
-            first = weights = initial(setup.manifest, seed, setup.experiment.model.init)
-            for done in server.rounds(setup.strategy, setup.task, clients, weights):
-                weights = done.weights
-            untrained.append(np.mean(evaluate.meta_test(clients, setup.strategy, setup.task, first, 200).after))
-            trained.append(np.mean(evaluate.meta_test(clients, setup.strategy, setup.task, weights, 200).after))
-    assert np.mean(trained) <= 0.65
-    assert np.mean(untrained) >= 3.5
+    runs = [Trained(sine(f"run.seed={seed}", "run.rounds=1000"), SINE) for seed in (1, 2, 3, 4, 5)]
+    assert np.mean([run.after(run.last, 200) for run in runs]) <= 0.65
+    assert np.mean([run.after(run.first, 200) for run in runs]) >= 3.5
 
 
-@pytest.mark.usefixtures("built_once")
 def test_one_gradient_per_device_learns_far_less(tmp_path: Path) -> None:
     setup = runner.set_up(sine("strategy.kind=fedsgd", "strategy.top_p=100", "run.rounds=1000"), str(SINE), None)
     scores = runner.simulate(setup, 1, tmp_path / "run", Quiet())["meta_test"]
@@ -43,48 +54,23 @@ def test_one_gradient_per_device_learns_far_less(tmp_path: Path) -> None:
 
 
 @needs_data
-@pytest.mark.usefixtures("built_once")
 def test_omniglot_learns_in_three_hundred_rounds() -> None:
     # A schedule that falls to 0 in a fifth of the usual rounds has to start higher.
-    setup = runner.set_up(omniglot("run.rounds=300", "strategy.alpha_max=1.0"), str(OMNIGLOT), DATA)
-    first = weights = initial(setup.manifest, 1, setup.experiment.model.init)
-    with runner.running(setup.experiment, str(OMNIGLOT), ["native:1"], Quiet()) as fleet:
-        clients = DeviceClients(fleet, setup.strategy, setup.task)
-        for done in server.rounds(setup.strategy, setup.task, clients, weights):
-            weights = done.weights
-        before = np.mean(evaluate.meta_test(clients, setup.strategy, setup.task, first, 50).after)
-        after = np.mean(evaluate.meta_test(clients, setup.strategy, setup.task, weights, 50).after)
-    assert after >= 0.86
-    assert after >= before + 0.08
+    run = Trained(omniglot("run.rounds=300", "strategy.alpha_max=1.0"), OMNIGLOT, DATA)
+    assert run.after(run.last, 50) >= max(0.86, run.after(run.first, 50) + 0.08)
 
 
-@pytest.mark.usefixtures("built_once")
 @pytest.mark.skipif(not (DATA / "fsdd_recordings.zip").is_file(), reason=f"no fsdd_recordings.zip in {DATA}")
 def test_digits_of_unseen_speakers_are_told_apart_after_two_hundred_rounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    setup = runner.set_up(spec.load(DIGITS, ["run.rounds=200"]), str(DIGITS), DATA)
-    clients = SimulatedClients(open_simulator(setup.experiment, str(DIGITS), 2), setup.strategy, setup.task)
-    first = weights = initial(setup.manifest, 1, setup.experiment.model.init)
-    for done in server.rounds(setup.strategy, setup.task, clients, weights):
-        weights = done.weights
-
-    def accuracy(weights: Floats, shots: int) -> float:
-        test = evaluate.meta_test(clients, setup.strategy, setup.task, weights, 50, shots * setup.task.output_size)
-        return float(np.mean(test.after))
-
-    assert accuracy(weights, 8) >= 0.94
-    assert accuracy(weights, 1) >= max(0.8, accuracy(first, 1) + 0.1)
+    run = Trained(spec.load(DIGITS, ["run.rounds=200"]), DIGITS, DATA)
+    assert run.after(run.last, 50, 8 * 4) >= 0.94
+    assert run.after(run.last, 50, 1 * 4) >= max(0.8, run.after(run.first, 50, 1 * 4) + 0.1)
 
 
-@pytest.mark.usefixtures("built_once")
 def test_presence_in_unseen_rooms_is_learned_in_three_hundred_rounds() -> None:
-    setup = runner.set_up(spec.load(PRESENCE, ["run.rounds=300"]), str(PRESENCE), None)
-    clients = SimulatedClients(open_simulator(setup.experiment, str(PRESENCE), 2), setup.strategy, setup.task)
-    weights = initial(setup.manifest, 1, setup.experiment.model.init)
-    for done in server.rounds(setup.strategy, setup.task, clients, weights):
-        weights = done.weights
-    test = evaluate.meta_test(clients, setup.strategy, setup.task, weights, 100)
-    assert np.mean(test.before) <= 0.7
-    assert np.mean(test.after) >= 0.84
+    run = Trained(spec.load(PRESENCE, ["run.rounds=300"]), PRESENCE)
+    assert run.before(run.last, 100) <= 0.7
+    assert run.after(run.last, 100) >= 0.84

@@ -17,6 +17,8 @@ from tinymetafed_codegen import spec
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import Experiment, SpecError
 
+# Models that differ in a header alone are built in one folder, by one process at a time.
+pytestmark = pytest.mark.xdist_group("own-data")
 EXPERIMENT = """
 [task]
 kind = "folder"

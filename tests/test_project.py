@@ -139,7 +139,7 @@ def test_a_failure_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_missing_parent_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="absent/p"):
+    with pytest.raises(project.ProjectError, match=r"absent/p: cannot be made: No such file"):
         project.create(tmp_path / "absent" / "p", "native")
 
 

@@ -27,7 +27,7 @@ from tinymetafed.store import RunData, StoreError, read_run
 
 pytestmark = pytest.mark.xdist_group("runner")  # one clean run serves all
 
-KILLS = int(os.environ.get("TINYMETAFED_KILLS", "6"))
+KILLS = int(os.environ.get("TINYMETAFED_KILLS", "4"))
 SETTINGS = [
     "run.rounds=150",
     "run.devices_per_round=2",

@@ -1,4 +1,4 @@
-"""A million inputs to the firmware core under sanitizers violate no invariant of docs/protocol.md; planted faults are found."""
+"""Random inputs to the firmware core under sanitizers violate no invariant of docs/protocol.md; planted faults are found."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import REQUESTS, State, Status
 
-# One group per model: each is compiled once, and two workers share the million.
+# One group per model: each is compiled once, and two workers share the work.
 MODELS = [pytest.param(model, marks=pytest.mark.xdist_group(f"fuzz-{model}")) for model in fuzzer.WINDOWS]
-EXECUTIONS = {"sine": 500_000, "streamed": 500_000}
+EXECUTIONS = 200_000  # of each model
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +37,20 @@ def test_the_corpus_has_no_finding(model: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_half_a_million_inputs_have_no_finding(model: str, folder: Path) -> None:
-    finding, reached = fuzzer.run(built(model, folder), executions=EXECUTIONS[model])
+def test_random_inputs_have_no_finding(model: str, folder: Path) -> None:
+    finding, reached = fuzzer.run(built(model, folder), executions=EXECUTIONS)
     assert finding == ""
-    assert reached["executions"] == [EXECUTIONS[model]]
+    assert reached["executions"] == [EXECUTIONS]
     # A fuzzer that reaches nothing finds nothing: every message accepted, every state, status and fault met.
     for request in REQUESTS:
         if request.__name__ != "Sample" or model == "streamed":
-            assert reached["accepted"][request.type_id] > 1000, request.__name__
-    assert all(reached["state"][state] > 1000 for state in State)
+            assert reached["accepted"][request.type_id] > 400, request.__name__
+    assert all(reached["state"][state] > 400 for state in State)
     met = {status for status in Status if reached["status"][status] > 0}
     assert met >= set(Status) - {Status.OVERFLOW, Status.TOO_LARGE}
     assert reached["fault"][Status.NOT_FINITE] > 0 and reached["fault"][Status.OVERFLOW] > 0
     for name in ("damaged", "steps", "entries", "codec", "decoder"):
-        assert reached[name][0] > 10_000, name
+        assert reached[name][0] > 4_000, name
 
 
 def test_the_corpus_is_small() -> None:
