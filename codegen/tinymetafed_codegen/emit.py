@@ -112,6 +112,8 @@ def model_header(design: Design, command: str) -> str:
             "x": place(call.x),
             "other": "" if call.other is None else place(call.other),
             "y": place(call.y),
+            "bits": "" if call.bits is None else place(call.bits),
+            "mask": str(call.mask).lower(),
             **parameters(call.op),
         }
 
@@ -123,6 +125,7 @@ def model_header(design: Design, command: str) -> str:
             "x": place(call.x),
             "y": place(call.y),
             "dy": place(call.dy),
+            "bits": "" if call.bits is None else place(call.bits),
             "dx": place(call.dx) if call.dx is not None else place(call.dy),  # never written without dx
             "rule": update if call.update else "kernels::Hold",
             "has_dx": str(call.dx is not None).lower(),

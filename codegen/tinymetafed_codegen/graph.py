@@ -31,12 +31,14 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Call:
-    """One op run forward: ``x`` in, for an add the ``other`` in too, ``y`` out."""
+    """One op run forward: ``x`` in, for an add the ``other`` in too, ``y`` out, and the ``bits`` that its backward needs."""
 
     op: Op
     x: Tensor
     y: Tensor
     other: Tensor | None = None
+    bits: Tensor | None = None
+    mask: bool = False  # x came out of a ReLU: the bits hold its derivative too
 
     @property
     def reads(self) -> tuple[Tensor, ...]:
@@ -44,9 +46,9 @@ class Call:
         return (self.x,) if self.other is None else (self.x, self.other)
 
     @property
-    def writes(self) -> Tensor:
-        """What it makes."""
-        return self.y
+    def writes(self) -> tuple[Tensor, ...]:
+        """What it makes, its result first."""
+        return (self.y,) if self.bits is None else (self.y, self.bits)
 
     @property
     def reusable(self) -> tuple[Tensor, ...]:
@@ -65,24 +67,24 @@ class BackwardCall:
     dx: Tensor | None
     update: bool
     mask: bool  # x came out of a ReLU: its derivative is folded into the store of dx
+    bits: Tensor | None = None  # what its forward kept for it
 
     @property
     def reads(self) -> tuple[Tensor, ...]:
         """What it needs."""
-        kept = self.op.backward_reads(self.mask)
-        return (*((self.x,) if "x" in kept else ()), *((self.y,) if "y" in kept else ()), self.dy)
+        kept = self.op.backward_reads()
+        bits = () if self.bits is None else (self.bits,)
+        return (*((self.x,) if "x" in kept else ()), *((self.y,) if "y" in kept else ()), *bits, self.dy)
 
     @property
-    def writes(self) -> Tensor | None:
+    def writes(self) -> tuple[Tensor, ...]:
         """What it makes."""
-        return self.dx
+        return () if self.dx is None else (self.dx,)
 
     @property
     def reusable(self) -> tuple[Tensor, ...]:
         """Of what it reads, the tensors whose place its result may take."""
-        if self.op.in_place:
-            return (self.dy,)
-        return (self.x,) if self.op.writes_dx_over_x else ()
+        return (self.dy,) if self.op.in_place else ()
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,11 @@ def build(model: ModelSpec, source: str = "model", *, partial: bool = True, grad
     d_output = Tensor(f"d{current.name}", current.shape, f"gradient of {current.name}")
     variants = [variant for variant in Variant if variant is not Variant.GRADIENT or gradient]
     backward = {variant: _backward(forward, current, d_output, variant, model.clip_norm) for variant in variants}
+    kept = {call.op.name: call for call in backward[Variant.FULL] if isinstance(call, BackwardCall) and call.bits is not None}
+    forward = [
+        dataclasses.replace(call, bits=kept[call.op.name].bits, mask=kept[call.op.name].mask) if call.op.name in kept else call
+        for call in forward
+    ]
     sgd = Sgd(model.momentum, model.weight_decay)
     return Graph(first, current, d_output, target, loss, tuple(forward), backward, parameters, sgd)
 
@@ -300,5 +307,8 @@ def _backward(
             if alone and op.masks_input and x.name in relu:
                 masked.add(x.name)
         if update or dx is not None:
-            calls.append(BackwardCall(op, x, y, dy, dx, update, x.name in masked))
+            mask = x.name in masked
+            numbers = op.kept_numbers(mask)
+            bits = Tensor(f"{y.name}_bits", (numbers,), f"bits for the way back through {op.name}") if numbers else None
+            calls.append(BackwardCall(op, x, y, dy, dx, update, mask, bits))
     return tuple(calls)

@@ -61,7 +61,7 @@ def plan(graph: Graph) -> Plan:
     for call in graph.forward:
         steps.append(f"forward {call.op.name}")
         made.append((len(steps) - 1, call))
-        for tensor in (*call.reads, call.y):
+        for tensor in (*call.reads, *call.writes):
             use(tensor)
     steps.append("loss")
     for tensor in (graph.output, graph.target, graph.output_gradient):
@@ -69,15 +69,16 @@ def plan(graph: Graph) -> Plan:
     for back in graph.backward[Variant.FULL]:
         steps.append(f"backward {back.op.name}" if back.op.name else back.op.kind)
         made.append((len(steps) - 1, back))
-        for tensor in (*back.reads, *([back.writes] if back.writes is not None else [])):
+        for tensor in (*back.reads, *back.writes):
             use(tensor)
 
     shared: dict[str, list[_Life]] = {name: [life] for name, life in lives.items()}  # by tensor: all in its place
     for step, some in made:
         taken = next((t for t in some.reusable if lives[t.name].last == step), None)
-        if taken is not None and some.writes is not None:
-            shared[some.writes.name] = shared[taken.name]
-            shared[taken.name].append(lives[some.writes.name])
+        if taken is not None and some.writes:
+            result = some.writes[0]
+            shared[result.name] = shared[taken.name]
+            shared[taken.name].append(lives[result.name])
     places = list({id(place): place for place in shared.values()}.values())
     slots = _place(places)
     floats = max([HISTOGRAM_BINS, *(slot.end for slot in slots)])

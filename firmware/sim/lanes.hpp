@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/bits.hpp"
 #include "kernels/elementary.hpp"
 
 namespace tmf::sim {
@@ -45,6 +46,11 @@ struct Elementary<sim::Floats> {
   static Floats exp(Floats x) { return exp_lanes<Floats, sim::Bits>(x); }
   static Floats tanh(Floats x) { return tanh_lanes<Floats, sim::Bits>(x); }
   static Floats sqrt(Floats x) { return sqrt_lanes<Floats, sim::Bits>(x); }
+};
+
+template <>
+struct WordOf<sim::Floats> {
+  using Type = sim::Bits;
 };
 
 }  // namespace tmf::kernels

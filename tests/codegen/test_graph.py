@@ -173,15 +173,29 @@ def test_what_works_in_place_takes_no_memory() -> None:
     assert slots["x2"].offset != slots["x3"].offset, "the sigmoid overwrites what the add reads"
 
 
-@pytest.mark.parametrize(("size", "in_place"), [({"size": 2}, True), ({"size": 3}, False), ({"size": 2, "stride": 1}, False)])
+@pytest.mark.parametrize(
+    ("pools", "most"),  # bytes; with the images themselves it was 53,344 and 64,128
+    [({"size": 2}, 41_552), ({"size": 3, "stride": 2}, 40_576)],
+)
 @pytest.mark.parametrize("kind", ["max_pool", "avg_pool"])
-def test_gradients_take_the_place_of_pixels_that_each_lie_under_one_window(
-    kind: str, size: dict[str, int], in_place: bool
-) -> None:
-    net = graph.build(model([conv(activation="relu"), {"op": kind, **size}, {"op": "flatten"}, dense(2)], [8, 8, 1]))
-    made = plan.plan(net)
-    slots = {slot.tensor.name: slot.offset for slot in made.slots}
-    assert (slots["x1"] == slots["dx1"]) == in_place
+def test_images_under_pools_are_not_kept(kind: str, pools: dict[str, int], most: int) -> None:
+    pool = {"op": kind, **pools}
+    layers = [conv(filters=8, activation="relu"), pool, conv(filters=16, activation="relu"), pool, {"op": "flatten"}, dense(5)]
+    made = plan.plan(graph.build(model(layers, [28, 28, 1])))
+    slots = {slot.tensor.name: slot for slot in made.slots}
+    assert 4 * made.floats <= most
+    for image, pooled in (("x1", "x2"), ("x3", "x4")):
+        assert slots[image].last == slots[pooled].first, "the image outlives the pool's way forward"
+        assert 8 * slots[f"{pooled}_bits"].tensor.size <= slots[image].tensor.size * (2 if "stride" in pools else 1)
+
+
+def test_pools_keep_no_bits_where_nothing_needs_them() -> None:
+    rest = [{"op": "flatten"}, dense(5)]
+    for below in (conv(frozen=True, activation="relu"), {"op": "tanh"}):  # nothing there trains
+        net = graph.build(model([below, {"op": "max_pool"}, *rest], [8, 8, 1]))
+        assert all(call.bits is None for call in net.forward)
+    net = graph.build(model([conv(activation="tanh"), {"op": "avg_pool"}, *rest], [8, 8, 1]))
+    assert all(call.bits is None for call in net.forward), "a mean's gradient depends on nothing"
 
 
 def executed(net: graph.Graph, made: plan.Plan, calls: Sequence[graph.Call | graph.BackwardCall], memory: list[str]) -> None:
@@ -202,11 +216,11 @@ def executed(net: graph.Graph, made: plan.Plan, calls: Sequence[graph.Call | gra
     for call in calls:
         for tensor in call.reads:
             read(tensor)
-        if call.writes is not None:
+        for written in call.writes:
             for tensor in call.reads:
-                in_place = tensor in call.reusable and made.offset(tensor) == made.offset(call.writes)
-                assert in_place or apart(tensor, call.writes), f"{call.op.kind} reads and writes one place"
-            write(call.writes)
+                in_place = tensor in call.reusable and made.offset(tensor) == made.offset(written)
+                assert in_place or apart(tensor, written), f"{call.op.kind} reads and writes one place"
+            write(written)
 
 
 POINTWISE = ["relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softmax"]

@@ -80,6 +80,7 @@ EVERY_OP = spec.parse(
                 {"op": "max_pool", "size": 2},
                 {"op": "conv2d", "filters": 6, "kernel": 2},
                 {"op": "leaky_relu", "slope": 0.1},
+                {"op": "conv2d", "filters": 9, "kernel": 1, "activation": "relu"},
                 {"op": "global_avg_pool"},
                 {"op": "dense", "units": 7, "activation": "sigmoid"},
                 {"op": "dense", "units": 6},

@@ -13,6 +13,10 @@ struct Elementary<double> {
   static double tanh(double x) { return std::tanh(x); }
   static double sqrt(double x) { return std::sqrt(x); }
 };
+template <>
+struct WordOf<double> {
+  using Type = uint32_t;
+};
 }  // namespace tmf::kernels
 
 namespace {

@@ -11,6 +11,10 @@ struct Elementary<Floats> {
   static Floats tanh(Floats x) { return tanh_lanes<Floats, Bits>(x); }
   static Floats sqrt(Floats x) { return sqrt_lanes<Floats, Bits>(x); }
 };
+template <>
+struct WordOf<Floats> {
+  using Type = Bits;
+};
 }  // namespace tmf::kernels
 
 using Model = tmf::model::Model<Floats>;

@@ -16,6 +16,6 @@ class AvgPool(Pool):
     template: ClassVar[str] = "avg_pool.hpp.j2"
     cpp: ClassVar[str] = "AvgPool"
 
-    def backward_reads(self, mask: bool) -> str:
-        """Nothing, but for the sign of x where a ReLU is folded into it."""
-        return "x" if mask else ""
+    def kept_numbers(self, mask: bool) -> int:
+        """Those of the signs of x where a ReLU is folded into it."""
+        return self.numbers_of_bits if mask else 0

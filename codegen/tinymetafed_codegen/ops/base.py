@@ -57,14 +57,13 @@ class Op:
         """The C++ type of its kernels."""
         return ""
 
-    def backward_reads(self, mask: bool) -> str:
-        """What of the forward pass its backward needs: "x", "y" or "xy"; ``mask`` folds the ReLU below it."""
+    def backward_reads(self) -> str:
+        """What of the forward pass its backward needs: "x", "y" or ""."""
         return "x"
 
-    @property
-    def writes_dx_over_x(self) -> bool:
-        """Whether what its backward writes may take the place of the x that it reads."""
-        return False
+    def kept_numbers(self, mask: bool) -> int:
+        """Numbers of the arena in which its forward keeps, as bits, what its backward needs; ``mask`` folds a ReLU below."""
+        return 0
 
     @property
     def title(self) -> str:

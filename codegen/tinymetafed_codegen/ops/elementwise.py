@@ -26,6 +26,6 @@ class Elementwise(Op):
         """The C++ type of its kernels."""
         return f"kernels::{self.function}</*size=*/{math.prod(self.input_shape)}>"
 
-    def backward_reads(self, mask: bool) -> str:
+    def backward_reads(self) -> str:
         """The output, from which each of these derivatives follows: x need not be kept."""
         return "y"

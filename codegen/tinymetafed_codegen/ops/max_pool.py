@@ -16,6 +16,6 @@ class MaxPool(Pool):
     template: ClassVar[str] = "max_pool.hpp.j2"
     cpp: ClassVar[str] = "MaxPool"
 
-    def backward_reads(self, mask: bool) -> str:
-        """Input and output, to find where each largest value was."""
-        return "xy"
+    def kept_numbers(self, mask: bool) -> int:
+        """Those of where each largest value was."""
+        return self.numbers_of_bits

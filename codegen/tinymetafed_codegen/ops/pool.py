@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -30,13 +31,18 @@ class Pool(Op):
         shape = (rows.outputs, columns.outputs, input_shape[2])
         return cls(name, input_shape, shape, rows=rows, columns=columns)
 
+    @property
+    def numbers_of_bits(self) -> int:
+        """Numbers, 32 bits each, that hold a bit of each pixel of each window."""
+        pixels = min(self.rows.size, self.rows.length) * min(self.columns.size, self.columns.length)
+        return -(-math.prod(self.output_shape) * pixels // 32)
+
+    def backward_reads(self) -> str:
+        """Nothing but bits."""
+        return ""
+
     def kernel(self) -> str:
         """The C++ type of its kernels."""
         channels = self.input_shape[-1]
         axes = f"{self.rows.cpp()}, {self.columns.cpp()}"
         return f"kernels::{self.cpp}<{axes}, /*channels=*/{channels}, /*tile=*/{tile(channels)}>"
-
-    @property
-    def writes_dx_over_x(self) -> bool:
-        """A pixel is read just before its gradient is written, where each lies under one window."""
-        return self.rows.is_tiled and self.columns.is_tiled

@@ -28,11 +28,6 @@ class Axis:
             raise OpError(f"a window of {size} does not fit into {length} without padding; use padding = 'same'")
         return cls(length, (length - size) // stride + 1, size, stride, 0)
 
-    @property
-    def is_tiled(self) -> bool:
-        """Whether each input lies under exactly one window."""
-        return self.pad == 0 and self.stride == self.size and self.outputs * self.stride == self.length
-
     def cpp(self) -> str:
         """Its C++ type."""
         return (

@@ -1,7 +1,7 @@
 // Max pooling over [height, width, channels]: the largest value of each window, channels side by side.
 #pragma once
 
-#include "relu.hpp"
+#include "bits.hpp"
 #include "windows.hpp"
 
 namespace tmf::kernels {
@@ -17,12 +17,23 @@ struct MaxPool {
     });
   }
 
-  // dx is zeroed where y is 0 when kMask: x came out of a ReLU. Where windows touch and leave nothing out, dx may be x.
+  // Keeps in bits to which pixels gradients go: to none where y is 0 when kMask, as x came out of a ReLU.
   template <bool kMask, typename T>
-  static void backward(const T* x, const T* y, const T* dy, T* dx) {
+  static void forward(const T* x, T* y, T* bits) {
+    BitWriter<T> kept(bits);
+    All::for_each([=, &kept](auto width, int row, int column, int c, int output) {
+      forward_tile<width.kWidth>(x + c, y + output, row, column);
+      keep_tile<width.kWidth, kMask>(x + c, y + output, kept, row, column);
+    });
+    kept.finish();
+  }
+
+  template <typename T>
+  static void backward(const T* bits, const T* dy, T* dx) {
     All::clear(dx);
-    All::for_each([=](auto width, int row, int column, int c, int output) {
-      backward_tile<width.kWidth, kMask>(x + c, y + output, dy + output, dx + c, row, column);
+    BitReader<T> kept(bits);
+    All::for_each([=, &kept](auto width, int row, int column, int c, int output) {
+      backward_tile<width.kWidth>(kept, dy + output, dx + c, row, column);
     });
   }
 
@@ -49,24 +60,37 @@ struct MaxPool {
   }
 
   template <int kWidth, bool kMask, typename T>
-  static void backward_tile(const T* x, const T* y, const T* dy, T* dx, int row, int column) {
+  static void keep_tile(const T* x, const T* y, BitWriter<T>& kept, int row, int column) {
     const Window at(row, column);
     T largest[kWidth];
-    T unsent[kWidth];
 #pragma GCC unroll 8
-    for (int t = 0; t < kWidth; ++t) {
-      largest[t] = y[t];
-      unsent[t] = masked<kMask>(dy[t], largest[t]);
+    for (int t = 0; t < kWidth; ++t) largest[t] = y[t];
+    Word<T> unsent = answers<kWidth, T>([&](int t) {
+      if constexpr (kMask) return largest[t] > T{};
+      else return true;
+    });
+    for (int r = at.first_row; r < at.last_row; ++r) {
+      const T* pixel = x + at.begin(r);
+      for (int n = at.columns(); n > 0; --n, pixel += kChannels) {
+        const Word<T> sent = unsent & answers<kWidth, T>([&](int t) { return pixel[t] == largest[t]; });
+        unsent ^= sent;
+        kept.put(sent, kWidth);
+      }
     }
+  }
+
+  template <int kWidth, typename T>
+  static void backward_tile(BitReader<T>& kept, const T* dy, T* dx, int row, int column) {
+    const Window at(row, column);
+    T gradient[kWidth];
+#pragma GCC unroll 8
+    for (int t = 0; t < kWidth; ++t) gradient[t] = dy[t];
     for (int r = at.first_row; r < at.last_row; ++r) {
       int pixel = at.begin(r);
       for (int n = at.columns(); n > 0; --n, pixel += kChannels) {
+        const Word<T> sent = kept.take(kWidth);
 #pragma GCC unroll 8
-        for (int t = 0; t < kWidth; ++t) {
-          const T sent = x[pixel + t] == largest[t] ? unsent[t] : T{};
-          unsent[t] = x[pixel + t] == largest[t] ? T{} : unsent[t];
-          All::send(dx[pixel + t], sent);
-        }
+        for (int t = 0; t < kWidth; ++t) All::send(dx[pixel + t], where(sent, t, gradient[t]));
       }
     }
   }
