@@ -26,7 +26,20 @@ def build(model: str, folder: Path) -> Path:
     units = [SOURCE, *fuzzer.generate_sources(model, folder)]
     library = folder / "device.so"
     includes = [f"-I{folder}", f"-I{find('firmware') / 'core'}"]
-    command = ["g++", *fuzzer.compiler_flags(), "-O2", "-shared", "-fPIC", *includes, *map(str, units), "-o", str(library)]
+    # Otherwise the tables of the first model loaded would serve all later ones of this process.
+    own_tables = "-fno-gnu-unique"
+    command = [
+        "g++",
+        *fuzzer.compiler_flags(),
+        "-O2",
+        own_tables,
+        "-shared",
+        "-fPIC",
+        *includes,
+        *map(str, units),
+        "-o",
+        str(library),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return library

@@ -28,8 +28,8 @@ from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Dtype, Phase, Program, SampleSet, State, Status, Variant
 
 PHASES = (
-    Phase(Variant.LOCAL, SampleSet.SUPPORT, 3, 2, 0.0009765625, 0.0),
-    Phase(Variant.GLOBAL, SampleSet.QUERY, 4, 1, 0.0009765625, 1.0),
+    Phase(Variant.LOCAL, SampleSet.SUPPORT, 3, 2, 0.015625, 0.0),
+    Phase(Variant.GLOBAL, SampleSet.QUERY, 4, 1, 0.015625, 1.0),
 )
 STEPS = 10
 END = Phase(0, 0, 0, 0, 0.0, 0.0)
