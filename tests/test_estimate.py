@@ -55,4 +55,4 @@ def test_a_round_is_line_and_training() -> None:
     assert nano["wire_seconds"] == pytest.approx(0.2)  # 2304 bytes of ten bits at 115200 baud
     assert nano["training_seconds"] == pytest.approx([70_400 * cycles / 64e6 for cycles in (2.8, 4.8)])
     assert nano["seconds"] == pytest.approx([0.2 + seconds for seconds in nano["training_seconds"]])
-    assert nano["joules"] == pytest.approx([seconds * 3.0 * 0.0033 for seconds in nano["seconds"]])
+    assert nano["joules"] == pytest.approx([seconds * 3.0 * 0.003328 for seconds in nano["seconds"]])

@@ -422,10 +422,9 @@ def test_a_comparison_shows_the_journals_figures_and_what_differs(sine: Path, tm
     shown = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "2 runs: Sine waves" in shown.text and "Left out" not in shown.text
     heads = "MSE before after bytes down bytes up wire, first = 1 values only run. seed strategy. top_ p"
-    # 2 clients a round, each receiving 64 global weights and sending 3; 97 weights in all
-    values = f"{2 * (64 + 3) / (2 * 97):.2f}"
-    assert f"run {heads} waves 4.5 0.25 ± 0.02 4,000 1,000 1.00 {values} 3 –" in shown.text
-    assert f"costly 4.5 0.125 ± 0.02 40,000 10,000 10.00 {values} 4 100" in shown.text
+    quarter, whole = (f"{64 / 97 * (1 + share) / 2:.2f}" for share in (0.25, 1.0))  # 64 of 97 weights are global
+    assert f"run {heads} waves 4.5 0.25 ± 0.02 4,000 1,000 1.00 {quarter} 3 –" in shown.text
+    assert f"costly 4.5 0.125 ± 0.02 40,000 10,000 10.00 {whole} 4 100" in shown.text
     assert "labelled samples run 0 1 8 waves 4.5 ± 0.01 2.38 ± 0.02 0.25 ± 0.01 costly" in shown.text
     assert "waves down 4,000 up 1,000 costly down 40,000 up 10,000" in shown.text
     assert "The arena of waves, costly" in shown.text and "waves, Nano 0.25 s" in shown.text

@@ -8,7 +8,8 @@ import pytest
 from small_runs import SINE
 
 from tinymetafed import sweep
-from tinymetafed.sweep.table import Spread, values_only_cost
+from tinymetafed.results import values_only_cost
+from tinymetafed.sweep.table import Spread
 
 
 def test_few_seeds_have_students_interval() -> None:
@@ -33,7 +34,8 @@ def test_few_seeds_have_students_interval() -> None:
 def test_the_papers_cost_counts_values_alone(change: str, cost: float, tmp_path: Path) -> None:
     file = tmp_path / "tried.toml"
     file.write_text(f'experiment = "{SINE}"\nseeds = [1]\n[[variant]]\nname = "one"\nset = {{ {change} }}\n')
-    assert values_only_cost(sweep.load(file).cells[0]) == pytest.approx(cost)
+    (cell,) = sweep.load(file).cells
+    assert values_only_cost(cell.experiment, cell.manifest) == pytest.approx(cost)
 
 
 def test_the_example_sweeps_are_whole() -> None:

@@ -91,7 +91,7 @@ def write(out: Path, runs: Path, jobs: int, data: Path | None, quick: bool, obse
         published_rounds=NANO_33_BLE,
         rounds=rounds,
         unmeasured=unmeasured,
-        power={"microamperes": hardware.MICROAMPERES_PER_MHZ, "volts": hardware.VOLTS},
+        power=dict(zip(("volts", "milliamperes"), hardware.supply(), strict=True)),
         pareto=[(i + 1, *_price(row, cases["omniglot"].rows.get(BASE))) for i, row in enumerate(omniglot)],
         sine=f"Not run: {sine.missing}" if sine.missing else table.markdown(list(sine.rows.values())),
         findings=_findings(cases, sine, rounds),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..charts import FRAME, WIDE, Chart, Role, Series, chart
+from ..results import values_only_cost
 from ..store import Json, RunData
 from .memory import Bar, memory
 from .run import estimates, wire_bytes
@@ -127,18 +128,8 @@ def _row(run: RunData, number: int, name: str, keys: Sequence[str], scale: Scale
         down=count(_per_round(run, "bytes_down")),
         up=count(_per_round(run, "bytes_up")),
         share=f"{total / reference:.2f}" if reference else ABSENT,
-        values=f"{values_cost(run):.2f}" if run.rounds else ABSENT,
+        values=f"{values_only_cost(run.experiment(), run.manifest):.2f}" if run.rounds else ABSENT,
     )
-
-
-def values_cost(run: RunData) -> float:
-    """The papers' measure of a round: how many values travel, of all that a dense round of the whole model moves both ways.
-
-    Neither their types nor indices and framing count; each client of a round does.
-    """
-    parts = [part for entry in run.rounds for part in entry["contributions"]]
-    moved = run.manifest["n_global"] * len(parts) + sum(part["entries"] for part in parts)
-    return float(moved / (2 * run.manifest["n_parameters"] * run.trained))
 
 
 def _charts(runs: Sequence[RunData], names: Sequence[str], scale: Scale) -> list[tuple[str, str, Chart] | None]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..results import values_only_cost
 from ..store import RunData, read_run
 from .execute import is_done
 from .plan import Cell, Run, Sweep
@@ -115,19 +116,10 @@ def _row(cell: Cell, runs: Sequence[Run], out: Path, diverged: Mapping[Path, str
         bytes_down=per_round("bytes_down"),
         bytes_up=per_round("bytes_up"),
         bytes_samples=per_round("bytes_samples"),
-        cost=values_only_cost(cell),
+        cost=values_only_cost(cell.experiment, cell.manifest),
         runs=done,
         troubles=troubles,
     )
-
-
-def values_only_cost(cell: Cell) -> float:
-    """The papers' cost of a round, f (1 + P) / 2 with f the global share of the weights, times devices; 0 without rounds."""
-    experiment, manifest = cell.experiment, cell.manifest
-    if experiment.run.rounds == 0:
-        return 0.0
-    shared = manifest["n_global"] / manifest["n_parameters"]
-    return float(experiment.run.devices_per_round * shared * (1 + experiment.strategy.top_p / 100) / 2)
 
 
 # As text
