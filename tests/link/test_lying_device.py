@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_device import FakeDevice
+from clocks import FakeClock
+from fake_device import FakeBoard, FakeLine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,6 @@ from tinymetafed.link.errors import DeviceGarbled, LinkError, TrainingFailed
 from tinymetafed.link.frame import Frame
 from tinymetafed.link.messages import Example
 from tinymetafed.link.session import Session
-from tinymetafed.link.transport import open_transport
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Coding, Delta, Dtype, LoadAnswer, Outputs, Program, Progress, State, Status, Weights
 
@@ -27,7 +27,7 @@ HONEST = delta.encode(VALUES, K, Dtype.F32, 90, round=ROUND)
 Lie = Callable[[protocol.Record], protocol.Record]
 
 
-class Liar(FakeDevice):
+class Liar(FakeBoard):
     """Has an honest delta, and passes every answer of the type ``about`` through ``lie`` first."""
 
     def __init__(self, about: type[protocol.Record], lie: Lie, **fake: Any) -> None:
@@ -51,8 +51,9 @@ class Talk:
     """A session with a liar, closed at the end."""
 
     def __init__(self, about: type[protocol.Record], lie: Lie, **fake: Any) -> None:
-        self.device = Liar(about, lie, **fake)
-        self.session = Session(open_transport(self.device.url, baud=4_000_000), deadline=0.2, retries=2)
+        clock = FakeClock()
+        self.device = Liar(about, lie, clock=clock, **fake)
+        self.session = Session(FakeLine(self.device, clock), deadline=0.2, retries=2, clock=clock)
         self.session.window = self.device.window
 
     def __enter__(self) -> Talk:
@@ -60,7 +61,6 @@ class Talk:
 
     def __exit__(self, *_: object) -> None:
         self.session.close()
-        self.device.close()
 
     def delta(self) -> delta.Sparse:
         """As the server gets it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,13 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis import Phase as Phases
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from in_process import Device, Fault, Line
 
 from tinymetafed.learn import delta, downlink
-from tinymetafed.link import session as session_module
 from tinymetafed.link.errors import DeviceRefused, LinkError
 from tinymetafed.link.messages import Example
 from tinymetafed.link.session import Session
@@ -71,7 +69,7 @@ class Federation(RuleBasedStateMachine):
         super().__init__()
         self.device, self.twin = Device(self.library), Device(self.library)
         self.line = Line(self.device)
-        self.session = Session(self.line, deadline=0.0005, retries=10)
+        self.session = Session(self.line, deadline=0.05, retries=10, clock=self.line.clock)
         self.session.window = fuzzer.WINDOWS[self.model]
         self.believed = Believed()
         self.n_global, self.n = int(self.manifest["n_global"]), int(self.manifest["n_parameters"])
@@ -278,17 +276,6 @@ class Federation(RuleBasedStateMachine):
         self.configure(Program.TRAIN, 40, Dtype.F32)
 
 
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What is lost on this line need not be waited for like on a real one."""
-    for name, seconds in (("HELLO_SECONDS", 0.002), ("QUIET_SECONDS", 0.005), ("REPORT_SECONDS", 0.002)):
-        monkeypatch.setattr(session_module, name, seconds)
-    if hasattr(session_module, "SHORTEST_SECONDS"):
-        monkeypatch.setattr(session_module, "SHORTEST_SECONDS", 0.002)
-    yield
-
-
-@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("model", list(fuzzer.WINDOWS))
 def test_a_session_over_a_bad_line_ends_like_one_over_a_good_line(model: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp(model)
@@ -303,7 +290,6 @@ def test_a_session_over_a_bad_line_ends_like_one_over_a_good_line(model: str, tm
         deadline=None,
         suppress_health_check=list(HealthCheck),
         database=None,
-        phases=[Phases.generate],  # what depends on deadlines does not shrink
     )
     run_state_machine_as_test(machine, settings=relaxed)
     assert machine.faults > 300 and machine.rounds > 3
