@@ -21,8 +21,8 @@ from .learn.weights import Floats
 from .link.device import Device
 from .link.errors import TrainingFailed
 from .link.exchange import Traffic
-from .link.messages import Example
 from .link.session import Session
+from .wire.messages import Example
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from .learn.tasks import Floats, Task
 from .learn.weights import local_start
 from .link.errors import TrainingFailed
 from .link.exchange import Traffic
-from .link.frame import encode
-from .link.messages import load_bytes
 from .simulator import BOARD, Batch, Simulator, Upload, Whose, Wire
+from .wire.frame import encode
+from .wire.messages import load_bytes
 
 _LONGEST_RUN = 254  # without a zero, under one COBS code
 URL = "simulation"  # in the journal, where a device's name stands

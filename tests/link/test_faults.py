@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from tinymetafed.link.errors import PortError
 from tinymetafed.link.faults import FaultError, FaultPlan, FaultyTransport, Injector, Rates, paced, parse
-from tinymetafed.link.frame import Decoder, encode
 from tinymetafed.link.launch import launch
 from tinymetafed.link.launch import parse as parse_urls
 from tinymetafed.link.session import Session
 from tinymetafed.link.transport import open_transport
+from tinymetafed.wire.frame import Decoder, encode
 
 
 class Line:

@@ -9,7 +9,7 @@ from cobs import cobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinymetafed.link.frame import Decoder, Frame, encode
+from tinymetafed.wire.frame import Decoder, Frame, encode
 
 bodies = st.tuples(st.integers(0, 255), st.integers(0, 255), st.binary(max_size=600))
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from tinymetafed.learn import delta
 from tinymetafed.link.errors import DeviceGarbled, LinkError, TrainingFailed
-from tinymetafed.link.frame import Frame
-from tinymetafed.link.messages import Example
 from tinymetafed.link.session import Session
 from tinymetafed.link.transport import open_transport
+from tinymetafed.wire.frame import Frame
+from tinymetafed.wire.messages import Example
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Coding, Delta, Dtype, LoadAnswer, Outputs, Program, Progress, State, Status, Weights
 

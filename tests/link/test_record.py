@@ -11,10 +11,10 @@ from fake_device import FakeDevice, Fault
 
 from tinymetafed.link import monitor
 from tinymetafed.link.errors import PortError
-from tinymetafed.link.frame import Decoder, encode
 from tinymetafed.link.record import DOWN, UP, Recorder, RecordingError, events, replay
 from tinymetafed.link.session import Session
 from tinymetafed.link.transport import open_transport
+from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Program
 

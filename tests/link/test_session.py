@@ -22,14 +22,9 @@ from tinymetafed.link.errors import (
     WrongFirmware,
 )
 from tinymetafed.link.exchange import Traffic
-from tinymetafed.link.frame import encode
-from tinymetafed.link.messages import (
-    Example,
-    load_chunk,
-    predict_batch,
-    tail_capacity,
-)
 from tinymetafed.link.session import board_name
+from tinymetafed.wire.frame import encode
+from tinymetafed.wire.messages import Example, load_chunk, predict_batch, tail_capacity
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Dtype, Program, Status, payload_capacity, wire_size
 

@@ -22,8 +22,8 @@ from in_process import Device, Fault, Line
 from tinymetafed.learn import delta, downlink
 from tinymetafed.link import session as session_module
 from tinymetafed.link.errors import DeviceRefused, LinkError
-from tinymetafed.link.messages import Example
 from tinymetafed.link.session import Session
+from tinymetafed.wire.messages import Example
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Dtype, Phase, Program, SampleSet, State, Status, Variant
 

@@ -14,8 +14,8 @@ from tinymetafed.learn import downlink
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.weights import global_tensors
 from tinymetafed.link.errors import DeviceRefused
-from tinymetafed.link.frame import Decoder, encode
 from tinymetafed.link.session import Session
+from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.protocol import Delta, Dtype, Hello, Program, Status
 

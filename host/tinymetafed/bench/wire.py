@@ -19,9 +19,9 @@ from ..learn.strategies import open_strategy
 from ..learn.weights import initial
 from ..link.exchange import Traffic
 from ..link.faults import paced
-from ..link.frame import encode
 from ..link.launch import DEFAULT_BOARDS, DeviceSpec, launch
 from ..runner import Observer
+from ..wire.frame import encode
 from . import made_up
 from .kernel_cost import executed
 

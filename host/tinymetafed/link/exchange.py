@@ -12,8 +12,8 @@ from typing import Self, TypeVar
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Status
 
+from ..wire.frame import Decoder, Frame, encode
 from .errors import DeviceGarbled, DeviceRefused, DeviceSilent, LinkError
-from .frame import Decoder, Frame, encode
 from .transport import Transport
 
 AnswerT = TypeVar("AnswerT", bound=protocol.Record)

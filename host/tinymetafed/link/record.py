@@ -14,8 +14,8 @@ from typing import IO, Any, Self
 
 from tinymetafed_codegen import protocol
 
+from ..wire.frame import Decoder, encode
 from .errors import LinkError, PortError
-from .frame import Decoder, encode
 from .transport import DEFAULT_BAUD, Transport
 
 _FORMAT = {"recording": "tinymetafed", "version": 1}

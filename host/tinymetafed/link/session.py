@@ -14,10 +14,8 @@ import numpy as np
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, State, Status
 
-from .errors import DeviceGarbled, SampleTooLarge, TrainingFailed, WrongFirmware
-from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Exchange, Sent
-from .frame import Frame
-from .messages import (
+from ..wire.frame import Frame
+from ..wire.messages import (
     ArrayLike,
     Example,
     FloatArray,
@@ -28,6 +26,8 @@ from .messages import (
     predict_batch,
     tail_capacity,
 )
+from .errors import DeviceGarbled, SampleTooLarge, TrainingFailed, WrongFirmware
+from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Exchange, Sent
 from .transport import Transport
 
 START_SECONDS = 8.0  # an emulator among fifty others, or a board that waits in its boot loader
