@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tinymetafed.fleet import MAX_FAILURES, Fleet, FleetError
-from tinymetafed.learn.delta import DeltaError
+from tinymetafed.learn.codecs.delta import DeltaError
 from tinymetafed.link.errors import DeviceRefused, DeviceSilent, PortError, TrainingFailed, WrongFirmware
 from tinymetafed.link.exchange import Traffic
 from tinymetafed_codegen.protocol import Load, Program, Status

@@ -13,7 +13,7 @@ from small_runs import SINE, Quiet, manifest, needs_qemu, sine
 from tinymetafed import runner, server
 from tinymetafed.device import DeviceClients
 from tinymetafed.fleet import Fleet
-from tinymetafed.learn.delta import Sparse
+from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import Strategy, StrategyError
 from tinymetafed.learn.tasks import HELD_OUT
 from tinymetafed.learn.weights import Floats, initial, sha256

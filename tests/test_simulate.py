@@ -17,8 +17,8 @@ from small_runs import DATA, OMNIGLOT, SINE, Quiet, needs_data, omniglot, sine
 from tinymetafed import runner, simulate, simulator, store
 from tinymetafed.bench import simulation_cost
 from tinymetafed.firmware import FirmwareError
-from tinymetafed.learn import downlink
-from tinymetafed.learn.delta import Sparse
+from tinymetafed.learn.codecs import downlink
+from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.tasks import Samples
 from tinymetafed.learn.weights import initial
 from tinymetafed.link.errors import TrainingFailed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .fleet import Served
-from .learn.delta import Sparse
+from .learn.codecs.delta import Sparse
 from .learn.tasks import Samples
 from .learn.weights import Floats
 from .link.exchange import Traffic

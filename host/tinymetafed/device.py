@@ -12,9 +12,9 @@ from tinymetafed_codegen.protocol import Phase, Program, Progress, SampleSet, St
 
 from .clients import Adapted
 from .fleet import Fleet, Served
-from .learn import delta
-from .learn.delta import Sparse
-from .learn.downlink import Segment
+from .learn.codecs import delta
+from .learn.codecs.delta import Sparse
+from .learn.codecs.downlink import Segment
 from .learn.strategies import Strategy
 from .learn.tasks import Samples, Task
 from .learn.weights import Floats

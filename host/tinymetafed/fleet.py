@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from tinymetafed_codegen.protocol import Phase, Program, Selection, Status
 
-from .learn.delta import DeltaError
+from .learn.codecs.delta import DeltaError
 from .link.device import Device
 from .link.errors import DeviceRefused, LaunchError, LinkError, SampleTooLarge, TrainingFailed, WrongFirmware
 from .link.exchange import Traffic

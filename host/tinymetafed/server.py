@@ -11,7 +11,7 @@ import numpy as np
 
 from .clients import Clients
 from .fleet import Served
-from .learn.delta import Sparse
+from .learn.codecs.delta import Sparse
 from .learn.strategies import Strategy, StrategyError
 from .learn.tasks import Task
 from .learn.weights import Floats

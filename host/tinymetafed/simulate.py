@@ -14,9 +14,9 @@ from tinymetafed_codegen.protocol import Phase, SampleSet, Status
 
 from .clients import Adapted
 from .fleet import Served
-from .learn import downlink
-from .learn.delta import Sparse
-from .learn.downlink import Segment
+from .learn.codecs import downlink
+from .learn.codecs.delta import Sparse
+from .learn.codecs.downlink import Segment
 from .learn.strategies import Strategy
 from .learn.tasks import Floats, Task
 from .learn.weights import local_start

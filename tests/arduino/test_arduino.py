@@ -17,7 +17,7 @@ import pytest
 from small_runs import Quiet, sine
 
 from tinymetafed import runner
-from tinymetafed.learn import downlink
+from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.weights import global_tensors
 from tinymetafed.link.errors import LinkError

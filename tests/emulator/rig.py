@@ -19,7 +19,7 @@ from reference import run
 from small_runs import Quiet, sine
 
 from tinymetafed import runner
-from tinymetafed.learn import delta, downlink
+from tinymetafed.learn.codecs import delta, downlink
 from tinymetafed.learn.strategies import Strategy, open_strategy
 from tinymetafed.link.errors import DeviceRefused
 from tinymetafed.link.launch import Device, DeviceUrlError, launch, parse

@@ -12,7 +12,7 @@ import pytest
 from small_runs import SINE, Quiet, manifest
 
 from tinymetafed import runner
-from tinymetafed.learn.delta import Sparse
+from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.store import StoreError
 from tinymetafed_codegen.locate import find

@@ -12,7 +12,7 @@ from fake_device import FakeDevice
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tinymetafed.learn import delta
+from tinymetafed.learn.codecs import delta
 from tinymetafed.link.errors import DeviceGarbled, LinkError, TrainingFailed
 from tinymetafed.link.session import Session
 from tinymetafed.link.transport import open_transport

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from in_process import Device, Fault, Line
 
-from tinymetafed.learn import delta, downlink
+from tinymetafed.learn.codecs import delta, downlink
 from tinymetafed.link import session as session_module
 from tinymetafed.link.errors import DeviceRefused, LinkError
 from tinymetafed.link.session import Session

@@ -20,7 +20,7 @@ from .. import cycles, runner
 from ..cycles import executions
 from ..cycles.executions import Uncountable
 from ..firmware import Deviation, Firmware
-from ..learn import downlink
+from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, initial
 from ..link.launch import DeviceSpec, launch

@@ -12,7 +12,7 @@ from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import Experiment
 
 from .. import runner
-from ..learn import downlink
+from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, global_tensors, initial, local_start
 from ..runner import Observer

@@ -14,7 +14,7 @@ from tinymetafed_codegen.spec import Experiment
 
 from .. import runner
 from ..firmware import Deviation, require_tools
-from ..learn import delta
+from ..learn.codecs import delta
 from ..learn.strategies import open_strategy
 from ..learn.weights import initial
 from ..link.exchange import Traffic

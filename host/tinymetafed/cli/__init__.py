@@ -13,7 +13,7 @@ from .. import __version__, bench, firmware, store
 from .. import export as weights_file
 from .. import report as report_page
 from ..evaluate import Collapsed
-from ..learn.delta import DeltaError
+from ..learn.codecs.delta import DeltaError
 from ..learn.strategies import StrategyError
 from ..learn.tasks import DataError
 from ..link import faults

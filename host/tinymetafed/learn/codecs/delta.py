@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from tinymetafed_codegen.protocol import MAX_PARAMETERS, RICE_ESCAPE, RICE_RAW_BITS, Coding, Delta, Dtype, Stream
 
-from . import prng
+from .. import prng
 
 Indices = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float32]

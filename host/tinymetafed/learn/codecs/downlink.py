@@ -9,8 +9,9 @@ from itertools import accumulate, pairwise
 import numpy as np
 import numpy.typing as npt
 
-from tinymetafed.learn.delta import WIRE_TYPES, quantise
 from tinymetafed_codegen.protocol import Dtype
+
+from .delta import WIRE_TYPES, quantise
 
 Weights = npt.NDArray[np.float32]
 
