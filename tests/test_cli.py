@@ -24,8 +24,8 @@ from fake_device import FakeDevice, Fault
 from small_runs import DATA, OMNIGLOT, SINE, manifest, needs_board, needs_data, needs_qemu, sine
 
 from tinymetafed import cli, results, runner, store
-from tinymetafed.fleet import Fleet
-from tinymetafed.link import launch
+from tinymetafed.devices import launch
+from tinymetafed.devices.fleet import Fleet
 from tinymetafed.link.session import Session
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.protocol import Dtype

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tinymetafed.fleet import MAX_FAILURES, Fleet, FleetError
+from tinymetafed.devices.fleet import MAX_FAILURES, Fleet, FleetError
 from tinymetafed.learn.codecs.delta import DeltaError
 from tinymetafed.link.errors import DeviceRefused, DeviceSilent, PortError, TrainingFailed, WrongFirmware
 from tinymetafed.link.exchange import Traffic

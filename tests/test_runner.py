@@ -41,7 +41,7 @@ COMMAND = """
 import sys
 from pathlib import Path
 from tinymetafed import cli, runner
-from tinymetafed.firmware import Firmware
+from tinymetafed.devices.firmware import Firmware
 firmware = Firmware(Path(sys.argv[1]), {}, 0, 0)
 runner.build = lambda experiment, source, board: firmware
 sys.argv = ["tinymetafed", *sys.argv[2:]]

@@ -11,8 +11,8 @@ import pytest
 from small_runs import SINE, Quiet, manifest, needs_qemu, sine
 
 from tinymetafed import runner, server
-from tinymetafed.device import DeviceClients
-from tinymetafed.fleet import Fleet
+from tinymetafed.devices.device_clients import DeviceClients
+from tinymetafed.devices.fleet import Fleet
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import Strategy, StrategyError
 from tinymetafed.learn.tasks import HELD_OUT

@@ -16,7 +16,7 @@ from small_runs import DATA, OMNIGLOT, SINE, Quiet, needs_data, omniglot, sine
 
 from tinymetafed import runner, simulate, simulator, store
 from tinymetafed.bench import simulation_cost
-from tinymetafed.firmware import FirmwareError
+from tinymetafed.devices.firmware import FirmwareError
 from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.tasks import Samples

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .fleet import Served
+from .devices.fleet import Served
 from .learn.codecs.delta import Sparse
 from .learn.tasks import Samples
 from .learn.weights import Floats

@@ -17,19 +17,20 @@ from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import Experiment, FolderTask, SpecError, dump
 
-from . import evaluate, export, firmware, project, results, server, store
+from . import evaluate, export, project, results, server, store
 from .clients import Clients
-from .device import DeviceClients
+from .devices import firmware
+from .devices.device import Device
+from .devices.device_clients import DeviceClients
+from .devices.firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
+from .devices.fleet import Fleet
+from .devices.launch import DeviceUrlError, launch, parse, require
 from .evaluate import Collapsed, MetaTest
-from .firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
-from .fleet import Fleet
 from .learn.strategies import Strategy, code_sha256, open_strategy
 from .learn.tasks import HELD_OUT, Task
 from .learn.tasks.registry import open_task
 from .learn.weights import Floats, initial, sha256
-from .link.device import Device
 from .link.faults import FaultPlan
-from .link.launch import DeviceUrlError, launch, parse, require
 from .server import Round
 from .simulate import SimulatedClients
 from .simulator import open_simulator

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .clients import Clients
-from .fleet import Served
+from .devices.fleet import Served
 from .learn.codecs.delta import Sparse
 from .learn.strategies import Strategy, StrategyError
 from .learn.tasks import Task

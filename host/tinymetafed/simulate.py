@@ -13,7 +13,7 @@ from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Phase, SampleSet, Status
 
 from .clients import Adapted
-from .fleet import Served
+from .devices.fleet import Served
 from .learn.codecs import downlink
 from .learn.codecs.delta import Sparse
 from .learn.codecs.downlink import Segment

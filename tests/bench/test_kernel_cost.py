@@ -11,7 +11,7 @@ from tinymetafed import runner
 from tinymetafed.bench import BenchError, kernel_cost, stack, wire
 from tinymetafed.cycles import executions
 from tinymetafed.cycles.executions import Uncountable
-from tinymetafed.firmware import Deviation
+from tinymetafed.devices.firmware import Deviation
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
 

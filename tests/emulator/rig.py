@@ -19,10 +19,10 @@ from reference import run
 from small_runs import Quiet, sine
 
 from tinymetafed import runner
+from tinymetafed.devices.launch import Device, DeviceUrlError, launch, parse
 from tinymetafed.learn.codecs import delta, downlink
 from tinymetafed.learn.strategies import Strategy, open_strategy
 from tinymetafed.link.errors import DeviceRefused
-from tinymetafed.link.launch import Device, DeviceUrlError, launch, parse
 from tinymetafed.link.session import Session
 from tinymetafed_codegen import boards, generate, graph, protocol, spec
 from tinymetafed_codegen.locate import find

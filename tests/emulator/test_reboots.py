@@ -9,8 +9,8 @@ from rig import present
 from small_runs import Quiet, sine
 
 from tinymetafed import runner
-from tinymetafed.device import ClientResult, Job, federate
-from tinymetafed.fleet import Fleet
+from tinymetafed.devices.device_clients import ClientResult, Job, federate
+from tinymetafed.devices.fleet import Fleet
 from tinymetafed.learn.weights import initial
 from tinymetafed.link.session import Session
 from tinymetafed.link.transport import Transport

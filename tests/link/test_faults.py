@@ -11,10 +11,10 @@ from fake_device import FakeDevice
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinymetafed.devices.launch import launch
+from tinymetafed.devices.launch import parse as parse_urls
 from tinymetafed.link.errors import PortError
 from tinymetafed.link.faults import FaultError, FaultPlan, FaultyTransport, Injector, Rates, paced, parse
-from tinymetafed.link.launch import launch
-from tinymetafed.link.launch import parse as parse_urls
 from tinymetafed.link.session import Session
 from tinymetafed.link.transport import open_transport
 from tinymetafed.wire.frame import Decoder, encode

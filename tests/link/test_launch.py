@@ -15,8 +15,8 @@ from fake_device import FakeDevice
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinymetafed.devices.launch import DeviceSpec, DeviceUrlError, EmulatorMissing, LaunchError, launch, parse
 from tinymetafed.link.errors import DeviceSilent, PortError
-from tinymetafed.link.launch import DeviceSpec, DeviceUrlError, EmulatorMissing, LaunchError, launch, parse
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="emulated devices need pseudo-terminals")
 
@@ -228,7 +228,7 @@ def test_no_process_outlives_a_killed_host(install: Install, tmp_path: Path, kin
     script.write_text(
         f"import sys; sys.path[:0] = {sys.path!r}\n"
         "import pathlib, time\n"
-        "from tinymetafed.link.launch import launch, parse\n"
+        "from tinymetafed.devices.launch import launch, parse\n"
         f"with launch(parse(['{kind}:2']), lambda board: pathlib.Path({str(program)!r})) as devices:\n"
         "    print(*[device.process.pid for device in devices], flush=True)\n"
         "    time.sleep(600)\n"

@@ -14,10 +14,10 @@ from fake_device import FakeDevice, boot_banner
 from serial.tools.list_ports_common import ListPortInfo
 from serial_shim import SerialShim, watch_lines
 
-from tinymetafed.link import usb
-from tinymetafed.link.device import Device
+from tinymetafed.devices import usb
+from tinymetafed.devices.device import Device
+from tinymetafed.devices.launch import DeviceSpec, DeviceUrlError, launch, parse
 from tinymetafed.link.errors import LinkError, WrongFirmware
-from tinymetafed.link.launch import DeviceSpec, DeviceUrlError, launch, parse
 from tinymetafed.link.session import Session
 from tinymetafed.link.transport import open_transport
 from tinymetafed_codegen.boards import Line
@@ -126,7 +126,7 @@ def test_opening_and_reopening_reboots_nothing(plug: Plug, monkeypatch: pytest.M
 def test_the_board_behind_a_port_says_how_to_open_it(monkeypatch: pytest.MonkeyPatch) -> None:
     there = ListPortInfo("/dev/ttyUSB7", skip_link_detection=True)
     there.vid, there.pid = 0x1A86, 0x7523
-    monkeypatch.setattr("tinymetafed.link.usb.list_ports.comports", lambda: [there])
+    monkeypatch.setattr("tinymetafed.devices.usb.list_ports.comports", lambda: [there])
     assert usb.line_of("/dev/ttyUSB7").settle_seconds > 0
     assert usb.line_of("/dev/ttyUSB8") == usb.line_of("socket://x:1") == Line()
     assert usb.line_of("/dev/ttyUSB7", "mps2") == Line()  # what the user says counts more
@@ -159,7 +159,7 @@ def test_the_board_that_the_url_names_must_be_the_one_that_answers(plug: Plug) -
 def test_a_port_that_comes_back_under_another_name(plug: Plug, monkeypatch: pytest.MonkeyPatch) -> None:
     device, shim = plug({"unique_id": b"board--1"})
     _, other = plug({"unique_id": b"board--2"})
-    monkeypatch.setattr("tinymetafed.link.launch.other_ports", lambda path: [other.url, shim.url])
+    monkeypatch.setattr("tinymetafed.devices.launch.other_ports", lambda path: [other.url, shim.url])
     with launch(parse([shim.url]), Path) as (found,):
         name, spent = shim.url, found.traffic
         shim.unplug()

@@ -19,11 +19,11 @@ from tinymetafed_codegen.spec import Experiment
 from .. import cycles, runner
 from ..cycles import executions
 from ..cycles.executions import Uncountable
-from ..firmware import Deviation, Firmware
+from ..devices.firmware import Deviation, Firmware
+from ..devices.launch import DeviceSpec, launch
 from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, initial
-from ..link.launch import DeviceSpec, launch
 from ..link.session import Session
 from ..runner import Observer
 from . import BenchError, in_qemu, made_up, stack

@@ -10,7 +10,8 @@ from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
-from .. import firmware, runner
+from .. import runner
+from ..devices import firmware
 from ..runner import Observer
 from . import BenchError, in_qemu, stack, wire
 

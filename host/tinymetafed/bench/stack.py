@@ -19,10 +19,10 @@ from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.protocol import Phase, Program, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 
-from ..firmware import Firmware
+from ..devices.firmware import Firmware
+from ..devices.launch import DeviceSpec, launch
 from ..learn.strategies import open_strategy
 from ..learn.weights import initial
-from ..link.launch import DeviceSpec, launch
 from ..link.session import Session
 from . import BenchError, made_up
 

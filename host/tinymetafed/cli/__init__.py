@@ -9,16 +9,17 @@ import typer
 
 from tinymetafed_codegen import boards, spec
 
-from .. import __version__, bench, firmware, store
+from .. import __version__, bench, store
 from .. import export as weights_file
 from .. import report as report_page
+from ..devices import firmware
+from ..devices.launch import DeviceUrlError
 from ..evaluate import Collapsed
 from ..learn.codecs.delta import DeltaError
 from ..learn.strategies import StrategyError
 from ..learn.tasks import DataError
 from ..link import faults
 from ..link.errors import LaunchError, LinkError
-from ..link.launch import DeviceUrlError
 from ..models.network import ModelFileError
 from ..progress import notes
 from ..project import ProjectError

@@ -13,7 +13,7 @@ from typing import Any
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import is_checkout, root, user_cache
 
-from .lock import locked
+from ..lock import locked
 
 SHOWN_LINES = 30  # of the build's output, in an error
 

@@ -10,19 +10,19 @@ import numpy as np
 
 from tinymetafed_codegen.protocol import Phase, Program, Progress, SampleSet, Status
 
-from .clients import Adapted
+from ..clients import Adapted
+from ..learn.codecs import delta
+from ..learn.codecs.delta import Sparse
+from ..learn.codecs.downlink import Segment
+from ..learn.strategies import Strategy
+from ..learn.tasks import Samples, Task
+from ..learn.weights import Floats
+from ..link.errors import TrainingFailed
+from ..link.exchange import Traffic
+from ..link.session import Session
+from ..wire.messages import Example
+from .device import Device
 from .fleet import Fleet, Served
-from .learn.codecs import delta
-from .learn.codecs.delta import Sparse
-from .learn.codecs.downlink import Segment
-from .learn.strategies import Strategy
-from .learn.tasks import Samples, Task
-from .learn.weights import Floats
-from .link.device import Device
-from .link.errors import TrainingFailed
-from .link.exchange import Traffic
-from .link.session import Session
-from .wire.messages import Example
 
 
 @dataclass(frozen=True)
