@@ -26,7 +26,7 @@ from small_runs import DATA, OMNIGLOT, SINE, manifest, needs_board, needs_data, 
 from tinymetafed import cli, results, runner, store
 from tinymetafed.devices import launch
 from tinymetafed.devices.fleet import Fleet
-from tinymetafed.link.session import Session
+from tinymetafed.devices.link.session import Session
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.protocol import Dtype
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tinymetafed.devices.fleet import MAX_FAILURES, Fleet, FleetError
+from tinymetafed.devices.link.errors import DeviceRefused, DeviceSilent, PortError, TrainingFailed, WrongFirmware
+from tinymetafed.devices.link.exchange import Traffic
 from tinymetafed.learn.codecs.delta import DeltaError
-from tinymetafed.link.errors import DeviceRefused, DeviceSilent, PortError, TrainingFailed, WrongFirmware
-from tinymetafed.link.exchange import Traffic
 from tinymetafed_codegen.protocol import Load, Program, Status
 
 

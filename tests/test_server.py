@@ -13,11 +13,11 @@ from small_runs import SINE, Quiet, manifest, needs_qemu, sine
 from tinymetafed import runner, server
 from tinymetafed.devices.device_clients import DeviceClients
 from tinymetafed.devices.fleet import Fleet
+from tinymetafed.devices.link import faults
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import Strategy, StrategyError
 from tinymetafed.learn.tasks import HELD_OUT
 from tinymetafed.learn.weights import Floats, initial, sha256
-from tinymetafed.link import faults
 from tinymetafed.server import Round, digest
 
 pytestmark = pytest.mark.usefixtures("built_once")

@@ -17,11 +17,11 @@ from small_runs import DATA, OMNIGLOT, SINE, Quiet, needs_data, omniglot, sine
 from tinymetafed import runner, simulate, simulator, store
 from tinymetafed.bench import simulation_cost
 from tinymetafed.devices.firmware import FirmwareError
+from tinymetafed.devices.link.errors import TrainingFailed
 from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.tasks import Samples
 from tinymetafed.learn.weights import initial
-from tinymetafed.link.errors import TrainingFailed
 from tinymetafed.simulator import Batch, Simulator, Upload, Whose
 from tinymetafed.store import RunData, StoreError, read_run
 from tinymetafed_codegen.protocol import SampleSet, Status

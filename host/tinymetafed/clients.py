@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .devices.fleet import Served
+from .devices.link.exchange import Traffic
 from .learn.codecs.delta import Sparse
 from .learn.tasks import Samples
 from .learn.weights import Floats
-from .link.exchange import Traffic
 
 
 @dataclass(frozen=True)

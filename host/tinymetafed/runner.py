@@ -25,12 +25,12 @@ from .devices.device_clients import DeviceClients
 from .devices.firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
 from .devices.fleet import Fleet
 from .devices.launch import DeviceUrlError, launch, parse, require
+from .devices.link.faults import FaultPlan
 from .evaluate import Collapsed, MetaTest
 from .learn.strategies import Strategy, code_sha256, open_strategy
 from .learn.tasks import HELD_OUT, Task
 from .learn.tasks.registry import open_task
 from .learn.weights import Floats, initial, sha256
-from .link.faults import FaultPlan
 from .server import Round
 from .simulate import SimulatedClients
 from .simulator import open_simulator

@@ -11,11 +11,11 @@ import numpy as np
 
 from .clients import Clients
 from .devices.fleet import Served
+from .devices.link.exchange import Traffic
 from .learn.codecs.delta import Sparse
 from .learn.strategies import Strategy, StrategyError
 from .learn.tasks import Task
 from .learn.weights import Floats
-from .link.exchange import Traffic
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from tinymetafed_codegen.protocol import Phase, SampleSet, Status
 
 from .clients import Adapted
 from .devices.fleet import Served
+from .devices.link.errors import TrainingFailed
+from .devices.link.exchange import Traffic
 from .learn.codecs import downlink
 from .learn.codecs.delta import Sparse
 from .learn.codecs.downlink import Segment
 from .learn.strategies import Strategy
 from .learn.tasks import Floats, Task
 from .learn.weights import local_start
-from .link.errors import TrainingFailed
-from .link.exchange import Traffic
 from .simulator import BOARD, Batch, Simulator, Upload, Whose, Wire
 from .wire.frame import encode
 from .wire.messages import load_bytes

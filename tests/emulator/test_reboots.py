@@ -11,9 +11,9 @@ from small_runs import Quiet, sine
 from tinymetafed import runner
 from tinymetafed.devices.device_clients import ClientResult, Job, federate
 from tinymetafed.devices.fleet import Fleet
+from tinymetafed.devices.link.session import Session
+from tinymetafed.devices.link.transport import Transport
 from tinymetafed.learn.weights import initial
-from tinymetafed.link.session import Session
-from tinymetafed.link.transport import Transport
 from tinymetafed_codegen.protocol import Program
 
 MOST_MESSAGES = 50  # of one client's round: far more than there are

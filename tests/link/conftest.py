@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from fake_device import Connect, FakeDevice
 
-from tinymetafed.link.session import Session
-from tinymetafed.link.transport import open_transport
+from tinymetafed.devices.link.session import Session
+from tinymetafed.devices.link.transport import open_transport
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tinymetafed.link.session import Session
+from tinymetafed.devices.link.session import Session
 from tinymetafed.wire.frame import Decoder, Frame, encode
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Dtype, State, Status

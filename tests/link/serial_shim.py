@@ -12,8 +12,8 @@ from collections import deque
 import pytest
 import serial
 
-from tinymetafed.link.errors import LinkError
-from tinymetafed.link.transport import open_transport
+from tinymetafed.devices.link.errors import LinkError
+from tinymetafed.devices.link.transport import open_transport
 
 CHUNK = 4096
 

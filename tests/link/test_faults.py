@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tinymetafed.devices.launch import launch
 from tinymetafed.devices.launch import parse as parse_urls
-from tinymetafed.link.errors import PortError
-from tinymetafed.link.faults import FaultError, FaultPlan, FaultyTransport, Injector, Rates, paced, parse
-from tinymetafed.link.session import Session
-from tinymetafed.link.transport import open_transport
+from tinymetafed.devices.link.errors import PortError
+from tinymetafed.devices.link.faults import FaultError, FaultPlan, FaultyTransport, Injector, Rates, paced, parse
+from tinymetafed.devices.link.session import Session
+from tinymetafed.devices.link.transport import open_transport
 from tinymetafed.wire.frame import Decoder, encode
 
 

@@ -12,10 +12,10 @@ from fake_device import FakeDevice
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tinymetafed.devices.link.errors import DeviceGarbled, LinkError, TrainingFailed
+from tinymetafed.devices.link.session import Session
+from tinymetafed.devices.link.transport import open_transport
 from tinymetafed.learn.codecs import delta
-from tinymetafed.link.errors import DeviceGarbled, LinkError, TrainingFailed
-from tinymetafed.link.session import Session
-from tinymetafed.link.transport import open_transport
 from tinymetafed.wire.frame import Frame
 from tinymetafed.wire.messages import Example
 from tinymetafed_codegen import protocol

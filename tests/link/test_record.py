@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from fake_device import FakeDevice, Fault
 
-from tinymetafed.link import monitor
-from tinymetafed.link.errors import PortError
-from tinymetafed.link.record import DOWN, UP, Recorder, RecordingError, events, replay
-from tinymetafed.link.session import Session
-from tinymetafed.link.transport import open_transport
+from tinymetafed.devices.link import monitor
+from tinymetafed.devices.link.errors import PortError
+from tinymetafed.devices.link.record import DOWN, UP, Recorder, RecordingError, events, replay
+from tinymetafed.devices.link.session import Session
+from tinymetafed.devices.link.transport import open_transport
 from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Program

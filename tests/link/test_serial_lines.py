@@ -17,9 +17,9 @@ from serial_shim import SerialShim, watch_lines
 from tinymetafed.devices import usb
 from tinymetafed.devices.device import Device
 from tinymetafed.devices.launch import DeviceSpec, DeviceUrlError, launch, parse
-from tinymetafed.link.errors import LinkError, WrongFirmware
-from tinymetafed.link.session import Session
-from tinymetafed.link.transport import open_transport
+from tinymetafed.devices.link.errors import LinkError, WrongFirmware
+from tinymetafed.devices.link.session import Session
+from tinymetafed.devices.link.transport import open_transport
 from tinymetafed_codegen.boards import Line
 from tinymetafed_codegen.protocol import Dtype
 

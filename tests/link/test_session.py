@@ -12,7 +12,7 @@ from fake_device import MODEL_HASH, Connect, Fault, boot_banner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tinymetafed.link.errors import (
+from tinymetafed.devices.link.errors import (
     DeviceGarbled,
     DeviceRefused,
     DeviceSilent,
@@ -21,8 +21,8 @@ from tinymetafed.link.errors import (
     TrainingFailed,
     WrongFirmware,
 )
-from tinymetafed.link.exchange import Traffic
-from tinymetafed.link.session import board_name
+from tinymetafed.devices.link.exchange import Traffic
+from tinymetafed.devices.link.session import board_name
 from tinymetafed.wire.frame import encode
 from tinymetafed.wire.messages import Example, load_chunk, predict_batch, tail_capacity
 from tinymetafed_codegen import protocol

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from in_process import Device, Fault, Line
 
+from tinymetafed.devices.link import session as session_module
+from tinymetafed.devices.link.errors import DeviceRefused, LinkError
+from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.codecs import delta, downlink
-from tinymetafed.link import session as session_module
-from tinymetafed.link.errors import DeviceRefused, LinkError
-from tinymetafed.link.session import Session
 from tinymetafed.wire.messages import Example
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Dtype, Phase, Program, SampleSet, State, Status, Variant

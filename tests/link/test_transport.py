@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from serial.tools.list_ports_common import ListPortInfo
 
-from tinymetafed.link.errors import PortError
-from tinymetafed.link.transport import holders, open_transport
+from tinymetafed.devices.link.errors import PortError
+from tinymetafed.devices.link.transport import holders, open_transport
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_large_write_waits_for_the_reader(pty: tuple[int, str]) -> None:
 
 def test_missing_port_lists_those_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     there = [ListPortInfo("/dev/ttyUSB7", skip_link_detection=True)]
-    monkeypatch.setattr("tinymetafed.link.transport.list_ports.comports", lambda: there)
+    monkeypatch.setattr("tinymetafed.devices.link.transport.list_ports.comports", lambda: there)
     with pytest.raises(PortError, match=r"^/dev/tty-none: does not exist; .*/dev/ttyUSB7") as caught:
         open_transport("/dev/tty-none")
     assert caught.value.url == "/dev/tty-none"

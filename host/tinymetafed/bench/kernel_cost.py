@@ -21,10 +21,10 @@ from ..cycles import executions
 from ..cycles.executions import Uncountable
 from ..devices.firmware import Deviation, Firmware
 from ..devices.launch import DeviceSpec, launch
+from ..devices.link.session import Session
 from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, initial
-from ..link.session import Session
 from ..runner import Observer
 from . import BenchError, in_qemu, made_up, stack
 

@@ -21,9 +21,9 @@ from tinymetafed_codegen.spec import Experiment
 
 from ..devices.firmware import Firmware
 from ..devices.launch import DeviceSpec, launch
+from ..devices.link.session import Session
 from ..learn.strategies import open_strategy
 from ..learn.weights import initial
-from ..link.session import Session
 from . import BenchError, made_up
 
 PAINT = 0xC5C5C5C5  # what a board's start-up fills its stack with, from the symbol stack_start up

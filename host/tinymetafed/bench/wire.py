@@ -15,11 +15,11 @@ from tinymetafed_codegen.spec import Experiment
 from .. import runner
 from ..devices.firmware import Deviation, require_tools
 from ..devices.launch import DEFAULT_BOARDS, DeviceSpec, launch
+from ..devices.link.exchange import Traffic
+from ..devices.link.faults import paced
 from ..learn.codecs import delta
 from ..learn.strategies import open_strategy
 from ..learn.weights import initial
-from ..link.exchange import Traffic
-from ..link.faults import paced
 from ..runner import Observer
 from ..wire.frame import encode
 from . import made_up

@@ -14,12 +14,12 @@ from .. import export as weights_file
 from .. import report as report_page
 from ..devices import firmware
 from ..devices.launch import DeviceUrlError
+from ..devices.link import faults
+from ..devices.link.errors import LaunchError, LinkError
 from ..evaluate import Collapsed
 from ..learn.codecs.delta import DeltaError
 from ..learn.strategies import StrategyError
 from ..learn.tasks import DataError
-from ..link import faults
-from ..link.errors import LaunchError, LinkError
 from ..models.network import ModelFileError
 from ..progress import notes
 from ..project import ProjectError

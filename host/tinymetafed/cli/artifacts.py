@@ -16,8 +16,8 @@ from tinymetafed_codegen import __main__ as codegen_command
 from .. import doctor, store
 from .. import export as weights_file
 from .. import report as report_page
-from ..link import monitor
-from ..link.transport import DEFAULT_BAUD
+from ..devices.link import monitor
+from ..devices.link.transport import DEFAULT_BAUD
 from ..progress import notes
 from .options import ExperimentArgument, JsonOption, SetOption, UsageError
 

@@ -22,9 +22,9 @@ from tinymetafed_codegen.locate import find
 from .. import report as report_page
 from .. import runner, store
 from ..bench import kernel_cost
+from ..devices.link import faults
+from ..devices.link.errors import LaunchError, LinkError, TrainingFailed
 from ..evaluate import Collapsed
-from ..link import faults
-from ..link.errors import LaunchError, LinkError, TrainingFailed
 from ..progress import notes, watching
 from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption, UsageError
 

@@ -9,10 +9,10 @@ from typing import Protocol
 
 from tinymetafed_codegen.protocol import HelloAnswer
 
-from ..link.errors import LaunchError, LinkError, PortError, WrongFirmware
-from ..link.exchange import Traffic
-from ..link.session import Session, board_name
-from ..link.transport import Transport
+from .link.errors import LaunchError, LinkError, PortError, WrongFirmware
+from .link.exchange import Traffic
+from .link.session import Session, board_name
+from .link.transport import Transport
 
 REJOIN_HELLO_SECONDS = 2.0  # for one try at one port; a board that boots for longer is found at the next try
 REJOIN_PAUSE_SECONDS = 0.05

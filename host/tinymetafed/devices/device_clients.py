@@ -17,12 +17,12 @@ from ..learn.codecs.downlink import Segment
 from ..learn.strategies import Strategy
 from ..learn.tasks import Samples, Task
 from ..learn.weights import Floats
-from ..link.errors import TrainingFailed
-from ..link.exchange import Traffic
-from ..link.session import Session
 from ..wire.messages import Example
 from .device import Device
 from .fleet import Fleet, Served
+from .link.errors import TrainingFailed
+from .link.exchange import Traffic
+from .link.session import Session
 
 
 @dataclass(frozen=True)

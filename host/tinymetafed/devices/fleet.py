@@ -13,10 +13,10 @@ from typing import Generic, TypeVar
 from tinymetafed_codegen.protocol import Phase, Program, Selection, Status
 
 from ..learn.codecs.delta import DeltaError
-from ..link.errors import DeviceRefused, LaunchError, LinkError, SampleTooLarge, TrainingFailed, WrongFirmware
-from ..link.exchange import Traffic
-from ..link.session import Session
 from .device import Device
+from .link.errors import DeviceRefused, LaunchError, LinkError, SampleTooLarge, TrainingFailed, WrongFirmware
+from .link.exchange import Traffic
+from .link.session import Session
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")

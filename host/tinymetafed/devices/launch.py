@@ -23,12 +23,12 @@ from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import HelloAnswer
 
-from ..link.errors import LaunchError, LinkError, WrongFirmware
-from ..link.faults import FaultError, FaultPlan, Injector
-from ..link.record import Recorder
-from ..link.session import START_SECONDS, Session, board_name
-from ..link.transport import Transport, open_transport, ready
 from .device import Device, Way
+from .link.errors import LaunchError, LinkError, WrongFirmware
+from .link.faults import FaultError, FaultPlan, Injector
+from .link.record import Recorder
+from .link.session import START_SECONDS, Session, board_name
+from .link.transport import Transport, open_transport, ready
 from .usb import line_of, other_ports
 
 DEFAULT_BOARDS = {"native": "native", "qemu": "mps2", "renode": "nrf52840"}

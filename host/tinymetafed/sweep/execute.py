@@ -19,11 +19,11 @@ from tinymetafed_codegen.generate import ARITHMETIC_VERSION
 from tinymetafed_codegen.spec import dump
 
 from .. import __version__, runner
+from ..devices.link.errors import TrainingFailed
 from ..evaluate import Collapsed
 from ..learn.strategies import StrategyError
 from ..learn.tasks import DataError
 from ..learn.tasks.registry import open_task
-from ..link.errors import TrainingFailed
 from ..lock import LockedError, locked
 from ..runner import Observer
 from ..simulator import open_simulator

@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Status
 
-from ..wire.frame import Decoder, Frame, encode
+from ...wire.frame import Decoder, Frame, encode
 from .errors import DeviceGarbled, DeviceRefused, DeviceSilent, LinkError
 from .transport import Transport
 

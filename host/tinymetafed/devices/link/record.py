@@ -14,7 +14,7 @@ from typing import IO, Any, Self
 
 from tinymetafed_codegen import protocol
 
-from ..wire.frame import Decoder, encode
+from ...wire.frame import Decoder, encode
 from .errors import LinkError, PortError
 from .transport import DEFAULT_BAUD, Transport
 

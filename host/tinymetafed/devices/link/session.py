@@ -14,8 +14,8 @@ import numpy as np
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, State, Status
 
-from ..wire.frame import Frame
-from ..wire.messages import (
+from ...wire.frame import Frame
+from ...wire.messages import (
     ArrayLike,
     Example,
     FloatArray,

@@ -11,7 +11,7 @@ from pathlib import Path
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Dtype, ErrorAnswer, Program, Record, Selection, State, Status, WireError
 
-from ..wire.frame import Decoder, Frame
+from ...wire.frame import Decoder, Frame
 from .record import UP, RecordingError, events, is_recording
 from .transport import DEFAULT_BAUD, open_transport
 
