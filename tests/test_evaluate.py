@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from small_runs import manifest, sine
 
-from tinymetafed.clients import Adapted
-from tinymetafed.evaluate import MetaTest, _is_constant, confidence, d_curve, mean, shots
+from tinymetafed.federation.clients import Adapted
+from tinymetafed.federation.meta_test import MetaTest, _is_constant, confidence, d_curve, mean, shots
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.tasks import HELD_OUT, Floats, Samples
 from tinymetafed.learn.tasks.sine import Sine

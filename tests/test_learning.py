@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from small_runs import DATA, OMNIGLOT, SINE, Quiet, needs_data, omniglot, sine
 
-from tinymetafed import evaluate, runner, server
+from tinymetafed import runner
+from tinymetafed.federation import meta_test as evaluate
+from tinymetafed.federation import rounds as server
 from tinymetafed.learn.weights import Floats, initial
 from tinymetafed.simulate import SimulatedClients
 from tinymetafed.simulator import open_simulator

@@ -14,7 +14,7 @@ from tinymetafed_codegen.protocol import PROTOCOL_VERSION
 from tinymetafed_codegen.spec import Experiment
 
 from . import estimate
-from .evaluate import MetaTest
+from .federation.meta_test import MetaTest
 from .learn.strategies import Strategy
 from .learn.tasks import Task
 from .learn.weights import sha256

@@ -17,8 +17,7 @@ from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import Experiment, FolderTask, SpecError, dump
 
-from . import evaluate, export, project, results, server, store
-from .clients import Clients
+from . import export, project, results, store
 from .devices import firmware
 from .devices.device import Device
 from .devices.device_clients import DeviceClients
@@ -26,12 +25,15 @@ from .devices.firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
 from .devices.fleet import Fleet
 from .devices.launch import DeviceUrlError, launch, parse, require
 from .devices.link.faults import FaultPlan
-from .evaluate import Collapsed, MetaTest
+from .federation import meta_test as evaluate
+from .federation import rounds as server
+from .federation.clients import Clients
+from .federation.meta_test import Collapsed, MetaTest
+from .federation.rounds import Round
 from .learn.strategies import Strategy, code_sha256, open_strategy
 from .learn.tasks import HELD_OUT, Task
 from .learn.tasks.registry import open_task
 from .learn.weights import Floats, initial, sha256
-from .server import Round
 from .simulate import SimulatedClients
 from .simulator import open_simulator
 from .store import Json, RunData, RunStore, StoreError

@@ -12,10 +12,10 @@ import numpy as np
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Phase, SampleSet, Status
 
-from .clients import Adapted
 from .devices.fleet import Served
 from .devices.link.errors import TrainingFailed
 from .devices.link.exchange import Traffic
+from .federation.clients import Adapted
 from .learn.codecs import downlink
 from .learn.codecs.delta import Sparse
 from .learn.codecs.downlink import Segment

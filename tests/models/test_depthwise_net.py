@@ -14,7 +14,7 @@ from small_runs import Quiet, needs_qemu
 from with_tensorflow import needs_tensorflow
 
 from tinymetafed import runner, store
-from tinymetafed.evaluate import Collapsed
+from tinymetafed.federation.meta_test import Collapsed
 from tinymetafed_codegen import boards, generate, spec
 
 pytestmark = [*needs_tensorflow, needs_qemu]

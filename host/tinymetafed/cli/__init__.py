@@ -16,7 +16,7 @@ from ..devices import firmware
 from ..devices.launch import DeviceUrlError
 from ..devices.link import faults
 from ..devices.link.errors import LaunchError, LinkError
-from ..evaluate import Collapsed
+from ..federation.meta_test import Collapsed
 from ..learn.codecs.delta import DeltaError
 from ..learn.strategies import StrategyError
 from ..learn.tasks import DataError

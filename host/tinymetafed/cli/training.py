@@ -24,7 +24,7 @@ from .. import runner, store
 from ..bench import kernel_cost
 from ..devices.link import faults
 from ..devices.link.errors import LaunchError, LinkError, TrainingFailed
-from ..evaluate import Collapsed
+from ..federation.meta_test import Collapsed
 from ..progress import notes, watching
 from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption, UsageError
 

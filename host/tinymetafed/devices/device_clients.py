@@ -10,7 +10,7 @@ import numpy as np
 
 from tinymetafed_codegen.protocol import Phase, Program, Progress, SampleSet, Status
 
-from ..clients import Adapted
+from ..federation.clients import Adapted
 from ..learn.codecs import delta
 from ..learn.codecs.delta import Sparse
 from ..learn.codecs.downlink import Segment

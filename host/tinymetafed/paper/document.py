@@ -15,7 +15,7 @@ from tinymetafed_codegen.spec.section import Section
 
 from .. import sweep
 from ..bench import BenchError
-from ..evaluate import mean
+from ..federation.meta_test import mean
 from ..learn.tasks import DataError
 from ..runner import Observer
 from ..sweep import Row, Sweep, table

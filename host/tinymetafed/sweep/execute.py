@@ -20,7 +20,7 @@ from tinymetafed_codegen.spec import dump
 
 from .. import __version__, runner
 from ..devices.link.errors import TrainingFailed
-from ..evaluate import Collapsed
+from ..federation.meta_test import Collapsed
 from ..learn.strategies import StrategyError
 from ..learn.tasks import DataError
 from ..learn.tasks.registry import open_task

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .devices.fleet import Served
-from .devices.link.exchange import Traffic
-from .learn.codecs.delta import Sparse
-from .learn.tasks import Samples
-from .learn.weights import Floats
+from ..devices.fleet import Served
+from ..devices.link.exchange import Traffic
+from ..learn.codecs.delta import Sparse
+from ..learn.tasks import Samples
+from ..learn.weights import Floats
 
 
 @dataclass(frozen=True)

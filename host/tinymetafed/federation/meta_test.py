@@ -11,10 +11,10 @@ import numpy as np
 
 from tinymetafed_codegen.protocol import SampleSet
 
+from ..learn.strategies import Strategy
+from ..learn.tasks import HELD_OUT, Floats, Samples, Task, is_held_out, predicted
+from ..learn.weights import Floats as Weights
 from .clients import Clients
-from .learn.strategies import Strategy
-from .learn.tasks import HELD_OUT, Floats, Samples, Task, is_held_out, predicted
-from .learn.weights import Floats as Weights
 
 SHOTS = (1, 2, 4, 8, 16)  # samples that adapt, per class where the task counts so (paper, Table 5)
 VALUE_SHOTS = (*SHOTS, 32)  # of all classes or values together
