@@ -12,8 +12,8 @@ from tinymetafed import runner
 from tinymetafed.federation import meta_test as evaluate
 from tinymetafed.federation import rounds as server
 from tinymetafed.learn.weights import Floats, initial
-from tinymetafed.simulate import SimulatedClients
-from tinymetafed.simulator import open_simulator
+from tinymetafed.simulation.kernels import open_simulator
+from tinymetafed.simulation.simulated_clients import SimulatedClients
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment

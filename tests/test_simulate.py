@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from small_runs import DATA, OMNIGLOT, SINE, Quiet, needs_data, omniglot, sine
 
-from tinymetafed import runner, simulate, simulator, store
+from tinymetafed import runner, store
 from tinymetafed.bench import simulation_cost
 from tinymetafed.devices.firmware import FirmwareError
 from tinymetafed.devices.link.errors import TrainingFailed
@@ -22,7 +22,9 @@ from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.tasks import Samples
 from tinymetafed.learn.weights import initial
-from tinymetafed.simulator import Batch, Simulator, Upload, Whose
+from tinymetafed.simulation import kernels as simulator
+from tinymetafed.simulation import simulated_clients as simulate
+from tinymetafed.simulation.kernels import Batch, Simulator, Upload, Whose
 from tinymetafed.store import RunData, StoreError, read_run
 from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.spec import Experiment, SpecError, parse

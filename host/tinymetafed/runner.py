@@ -34,8 +34,8 @@ from .learn.strategies import Strategy, code_sha256, open_strategy
 from .learn.tasks import HELD_OUT, Task
 from .learn.tasks.registry import open_task
 from .learn.weights import Floats, initial, sha256
-from .simulate import SimulatedClients
-from .simulator import open_simulator
+from .simulation.kernels import open_simulator
+from .simulation.simulated_clients import SimulatedClients
 from .store import Json, RunData, RunStore, StoreError
 
 TEST_URL = "native:2"  # where unseen clients adapt unless somebody says otherwise

@@ -16,7 +16,7 @@ from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, global_tensors, initial, local_start
 from ..runner import Observer
-from ..simulator import BOARD, Batch, Simulator, Unit, Whose, build, units
+from ..simulation.kernels import BOARD, Batch, Simulator, Unit, Whose, build, units
 from . import BenchError, jax_round, made_up
 from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS
 

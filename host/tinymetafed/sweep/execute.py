@@ -26,7 +26,7 @@ from ..learn.tasks import DataError
 from ..learn.tasks.registry import open_task
 from ..lock import LockedError, locked
 from ..runner import Observer
-from ..simulator import open_simulator
+from ..simulation.kernels import open_simulator
 from ..store import read_run
 from .plan import Run, Sweep
 

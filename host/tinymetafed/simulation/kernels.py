@@ -23,10 +23,10 @@ from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import Phase, SampleSet, Selection, Status
 from tinymetafed_codegen.spec import Experiment, FolderTask, SpecError
 
-from .devices.firmware import SHOWN_LINES, FirmwareError, build_root, require_tools
-from .learn.codecs.delta import Sparse
-from .learn.tasks import Floats, Samples
-from .lock import locked
+from ..devices.firmware import SHOWN_LINES, FirmwareError, build_root, require_tools
+from ..learn.codecs.delta import Sparse
+from ..learn.tasks import Floats, Samples
+from ..lock import locked
 
 BOARD = "native"  # whose receive window the bytes are counted for
 

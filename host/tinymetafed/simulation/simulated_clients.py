@@ -12,19 +12,19 @@ import numpy as np
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Phase, SampleSet, Status
 
-from .devices.fleet import Served
-from .devices.link.errors import TrainingFailed
-from .devices.link.exchange import Traffic
-from .federation.clients import Adapted
-from .learn.codecs import downlink
-from .learn.codecs.delta import Sparse
-from .learn.codecs.downlink import Segment
-from .learn.strategies import Strategy
-from .learn.tasks import Floats, Task
-from .learn.weights import local_start
-from .simulator import BOARD, Batch, Simulator, Upload, Whose, Wire
-from .wire.frame import encode
-from .wire.messages import load_bytes
+from ..devices.fleet import Served
+from ..devices.link.errors import TrainingFailed
+from ..devices.link.exchange import Traffic
+from ..federation.clients import Adapted
+from ..learn.codecs import downlink
+from ..learn.codecs.delta import Sparse
+from ..learn.codecs.downlink import Segment
+from ..learn.strategies import Strategy
+from ..learn.tasks import Floats, Task
+from ..learn.weights import local_start
+from ..wire.frame import encode
+from ..wire.messages import load_bytes
+from .kernels import BOARD, Batch, Simulator, Upload, Whose, Wire
 
 _LONGEST_RUN = 254  # without a zero, under one COBS code
 URL = "simulation"  # in the journal, where a device's name stands
