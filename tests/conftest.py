@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tinymetafed import runner
 from tinymetafed.devices import firmware
 from tinymetafed.devices.firmware import Deviation, Firmware
+from tinymetafed.runs import runner
 from tinymetafed_codegen.spec import Experiment
 
 sys.path += [str(Path(__file__).parent / folder) for folder in ("link", "kernels", "fuzz", "nrf52840")]

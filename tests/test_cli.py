@@ -23,10 +23,11 @@ import pytest
 from fake_device import FakeDevice, Fault
 from small_runs import DATA, OMNIGLOT, SINE, manifest, needs_board, needs_data, needs_qemu, sine
 
-from tinymetafed import cli, results, runner, store
+from tinymetafed import cli
 from tinymetafed.devices import launch
 from tinymetafed.devices.fleet import Fleet
 from tinymetafed.devices.link.session import Session
+from tinymetafed.runs import results, runner, store
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.protocol import Dtype
 

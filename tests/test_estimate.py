@@ -6,8 +6,8 @@ import budgets
 import pytest
 from small_runs import manifest, sine
 
-from tinymetafed import estimate
 from tinymetafed.learn.strategies import open_strategy
+from tinymetafed.runs import estimate
 from tinymetafed_codegen import boards, graph, spec
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Variant

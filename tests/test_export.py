@@ -15,11 +15,12 @@ from compiled_model import Compiled, library
 from small_runs import manifest, sine
 from with_tensorflow import agree, needs_tensorflow
 
-from tinymetafed import cli, export, store
-from tinymetafed.export import ExportError
+from tinymetafed import cli
 from tinymetafed.learn.weights import Floats, initial, local_start, sha256
 from tinymetafed.models.network import ModelFileError
-from tinymetafed.store import RunData, StoreError, read_run
+from tinymetafed.runs import export, store
+from tinymetafed.runs.export import ExportError
+from tinymetafed.runs.store import RunData, StoreError, read_run
 from tinymetafed_codegen import boards, generate
 
 EXPERIMENT = sine()

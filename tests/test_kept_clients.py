@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_runs import SINE, Quiet, sine
 
-from tinymetafed import runner
+from tinymetafed.runs import runner
 from tinymetafed_codegen.spec import SpecError
 
 KEEPING = ("strategy.error_feedback=true", "model.local_start=kept", "evaluation.tasks=1")

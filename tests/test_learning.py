@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from small_runs import DATA, OMNIGLOT, SINE, Quiet, needs_data, omniglot, sine
 
-from tinymetafed import runner
 from tinymetafed.federation import meta_test as evaluate
 from tinymetafed.federation import rounds as server
 from tinymetafed.learn.weights import Floats, initial
+from tinymetafed.runs import runner
 from tinymetafed.simulation.kernels import open_simulator
 from tinymetafed.simulation.simulated_clients import SimulatedClients
 from tinymetafed_codegen import spec

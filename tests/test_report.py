@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinymetafed import charts, report, store
 from tinymetafed.learn.weights import sha256
-from tinymetafed.report import comparison
-from tinymetafed.report import run as run_page
-from tinymetafed.report.wording import metric
-from tinymetafed.store import StoreError
+from tinymetafed.runs import charts, report, store
+from tinymetafed.runs.report import comparison
+from tinymetafed.runs.report import run as run_page
+from tinymetafed.runs.report.wording import metric
+from tinymetafed.runs.store import StoreError
 from tinymetafed_codegen import boards, generate, spec
 
 SINE = """

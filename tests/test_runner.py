@@ -21,11 +21,11 @@ import numpy as np
 import pytest
 from small_runs import SINE, Quiet, sine
 
-from tinymetafed import runner, store
 from tinymetafed.federation import meta_test as evaluate
 from tinymetafed.federation import rounds as server
 from tinymetafed.federation.meta_test import MetaTest
-from tinymetafed.store import RunData, StoreError, read_run
+from tinymetafed.runs import runner, store
+from tinymetafed.runs.store import RunData, StoreError, read_run
 
 pytestmark = pytest.mark.xdist_group("runner")  # one clean run serves all
 

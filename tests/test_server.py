@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from small_runs import SINE, Quiet, manifest, needs_qemu, sine
 
-from tinymetafed import runner
 from tinymetafed.devices.device_clients import DeviceClients
 from tinymetafed.devices.fleet import Fleet
 from tinymetafed.devices.link import faults
@@ -20,6 +19,7 @@ from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import Strategy, StrategyError
 from tinymetafed.learn.tasks import HELD_OUT
 from tinymetafed.learn.weights import Floats, initial, sha256
+from tinymetafed.runs import runner
 
 pytestmark = pytest.mark.usefixtures("built_once")
 ROUNDS = 40

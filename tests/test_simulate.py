@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from small_runs import DATA, OMNIGLOT, SINE, Quiet, needs_data, omniglot, sine
 
-from tinymetafed import runner, store
 from tinymetafed.bench import simulation_cost
 from tinymetafed.devices.firmware import FirmwareError
 from tinymetafed.devices.link.errors import TrainingFailed
@@ -22,10 +21,11 @@ from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.tasks import Samples
 from tinymetafed.learn.weights import initial
+from tinymetafed.runs import runner, store
+from tinymetafed.runs.store import RunData, StoreError, read_run
 from tinymetafed.simulation import kernels as simulator
 from tinymetafed.simulation import simulated_clients as simulate
 from tinymetafed.simulation.kernels import Batch, Simulator, Upload, Whose
-from tinymetafed.store import RunData, StoreError, read_run
 from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.spec import Experiment, SpecError, parse
 

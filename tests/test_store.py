@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 from small_runs import manifest, sine
 
-from tinymetafed import store
 from tinymetafed.learn.weights import Floats, initial, sha256
-from tinymetafed.store import RunData, RunStore, StoreError, claimed, read_run
+from tinymetafed.runs import store
+from tinymetafed.runs.store import RunData, RunStore, StoreError, claimed, read_run
 from tinymetafed_codegen import generate
 
 EXPERIMENT = sine("run.rounds=9")

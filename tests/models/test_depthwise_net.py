@@ -13,8 +13,8 @@ from imported import write
 from small_runs import Quiet, needs_qemu
 from with_tensorflow import needs_tensorflow
 
-from tinymetafed import runner, store
 from tinymetafed.federation.meta_test import Collapsed
+from tinymetafed.runs import runner, store
 from tinymetafed_codegen import boards, generate, spec
 
 pytestmark = [*needs_tensorflow, needs_qemu]

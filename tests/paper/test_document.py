@@ -15,7 +15,7 @@ from tinymetafed.paper import document, hardware, plots
 from tinymetafed.paper.document import Measured, paired, verdict
 from tinymetafed.paper.hardware import Estimate
 from tinymetafed.paper.published import ABLATION, FINE_TUNING, NANO_33_BLE, SHOTS, Step
-from tinymetafed.store import RunData
+from tinymetafed.runs.store import RunData
 from tinymetafed.sweep import Row
 from tinymetafed.sweep.table import Spread
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from small_runs import sine
 
-from tinymetafed import runner
+from tinymetafed.runs import runner
 from tinymetafed.wire.frame import encode
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import find

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from small_runs import SINE, Quiet
 
-from tinymetafed import runner, sweep
-from tinymetafed.store import StoreError, read_run
+from tinymetafed import sweep
+from tinymetafed.runs import runner
+from tinymetafed.runs.store import StoreError, read_run
 from tinymetafed.sweep import SweepFailed
 
 SWEEP = f"""

@@ -8,7 +8,7 @@ import pytest
 from small_runs import SINE
 
 from tinymetafed import sweep
-from tinymetafed.results import values_only_cost
+from tinymetafed.runs.results import values_only_cost
 from tinymetafed.sweep.table import Spread
 
 

@@ -16,7 +16,7 @@ from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
 from .. import __version__
-from ..runner import Observer
+from ..runs.runner import Observer
 from . import in_qemu, kernel_cost, simulation_cost, wire
 from .kernel_cost import TEXTBOOK
 

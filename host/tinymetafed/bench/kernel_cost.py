@@ -16,7 +16,7 @@ from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.protocol import Dtype, Phase, Program, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 
-from .. import cycles, runner
+from .. import cycles
 from ..cycles import executions
 from ..cycles.executions import Uncountable
 from ..devices.firmware import Deviation, Firmware
@@ -25,7 +25,8 @@ from ..devices.link.session import Session
 from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, initial
-from ..runner import Observer
+from ..runs import runner
+from ..runs.runner import Observer
 from . import BenchError, in_qemu, made_up, stack
 
 STEPS = 8

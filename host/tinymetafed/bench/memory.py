@@ -10,9 +10,9 @@ from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
-from .. import runner
 from ..devices import firmware
-from ..runner import Observer
+from ..runs import runner
+from ..runs.runner import Observer
 from . import BenchError, in_qemu, stack, wire
 
 

@@ -12,7 +12,6 @@ from tinymetafed_codegen import boards, protocol, spec
 from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.spec import Experiment
 
-from .. import runner
 from ..devices.firmware import Deviation, require_tools
 from ..devices.launch import DEFAULT_BOARDS, DeviceSpec, launch
 from ..devices.link.exchange import Traffic
@@ -20,7 +19,8 @@ from ..devices.link.faults import paced
 from ..learn.codecs import delta
 from ..learn.strategies import open_strategy
 from ..learn.weights import initial
-from ..runner import Observer
+from ..runs import runner
+from ..runs.runner import Observer
 from ..wire.frame import encode
 from . import made_up
 from .kernel_cost import executed

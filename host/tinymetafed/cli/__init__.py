@@ -9,9 +9,7 @@ import typer
 
 from tinymetafed_codegen import boards, spec
 
-from .. import __version__, bench, store
-from .. import export as weights_file
-from .. import report as report_page
+from .. import __version__, bench
 from ..devices import firmware
 from ..devices.launch import DeviceUrlError
 from ..devices.link import faults
@@ -23,6 +21,9 @@ from ..learn.tasks import DataError
 from ..models.network import ModelFileError
 from ..progress import notes
 from ..project import ProjectError
+from ..runs import export as weights_file
+from ..runs import report as report_page
+from ..runs import store
 from ..sweep import SweepError, SweepFailed
 from . import artifacts, measure, project, sweeping, training
 from .options import UsageError

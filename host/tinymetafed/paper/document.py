@@ -17,7 +17,7 @@ from .. import sweep
 from ..bench import BenchError
 from ..federation.meta_test import mean
 from ..learn.tasks import DataError
-from ..runner import Observer
+from ..runs.runner import Observer
 from ..sweep import Row, Sweep, table
 from ..sweep.table import Spread
 from . import hardware, plots

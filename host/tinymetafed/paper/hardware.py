@@ -9,7 +9,7 @@ from tinymetafed_codegen.protocol import Variant
 
 from ..bench import BenchError, kernel_cost, wire
 from ..learn.strategies import open_strategy
-from ..runner import Observer, manifest_of
+from ..runs.runner import Observer, manifest_of
 from .published import NANO_33_BLE
 
 CHIP = "nano33ble"  # whose supply current, a fact of the board, is taken

@@ -20,7 +20,7 @@ from tinymetafed_codegen.spec.mistakes import CAUSES_FIRST, explain
 from tinymetafed_codegen.spec.section import Section
 
 from ..learn.strategies import open_strategy
-from ..runner import manifest_of
+from ..runs.runner import manifest_of
 
 SEED = "run.seed"
 

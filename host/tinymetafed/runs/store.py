@@ -26,9 +26,9 @@ from tinymetafed_codegen.emit import write_if_changed
 from tinymetafed_codegen.generate import ARITHMETIC_VERSION
 from tinymetafed_codegen.spec import Experiment, SpecError, dump, parse
 
-from . import __version__
-from .learn.weights import Floats, sha256
-from .lock import LockedError, locked
+from .. import __version__
+from ..learn.weights import Floats, sha256
+from ..lock import LockedError, locked
 
 Json = Mapping[str, Any]
 Kind = Literal["run", "session", "round", "evaluation", "showcase", "result"]

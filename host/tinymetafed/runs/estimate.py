@@ -10,7 +10,7 @@ from tinymetafed_codegen.graph import BackwardCall, Call, Graph
 from tinymetafed_codegen.ops import Op
 from tinymetafed_codegen.protocol import Variant
 
-from .learn.strategies import Strategy
+from ..learn.strategies import Strategy
 
 BITS_PER_BYTE = 10  # on a serial line, with start and stop bit
 BASIS = (

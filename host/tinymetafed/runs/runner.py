@@ -17,25 +17,26 @@ from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import Experiment, FolderTask, SpecError, dump
 
-from . import export, project, results, store
-from .devices import firmware
-from .devices.device import Device
-from .devices.device_clients import DeviceClients
-from .devices.firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
-from .devices.fleet import Fleet
-from .devices.launch import DeviceUrlError, launch, parse, require
-from .devices.link.faults import FaultPlan
-from .federation import meta_test as evaluate
-from .federation import rounds as server
-from .federation.clients import Clients
-from .federation.meta_test import Collapsed, MetaTest
-from .federation.rounds import Round
-from .learn.strategies import Strategy, code_sha256, open_strategy
-from .learn.tasks import HELD_OUT, Task
-from .learn.tasks.registry import open_task
-from .learn.weights import Floats, initial, sha256
-from .simulation.kernels import open_simulator
-from .simulation.simulated_clients import SimulatedClients
+from . import export, results, store
+from .. import project
+from ..devices import firmware
+from ..devices.device import Device
+from ..devices.device_clients import DeviceClients
+from ..devices.firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
+from ..devices.fleet import Fleet
+from ..devices.launch import DeviceUrlError, launch, parse, require
+from ..devices.link.faults import FaultPlan
+from ..federation import meta_test as evaluate
+from ..federation import rounds as server
+from ..federation.clients import Clients
+from ..federation.meta_test import Collapsed, MetaTest
+from ..federation.rounds import Round
+from ..learn.strategies import Strategy, code_sha256, open_strategy
+from ..learn.tasks import HELD_OUT, Task
+from ..learn.tasks.registry import open_task
+from ..learn.weights import Floats, initial, sha256
+from ..simulation.kernels import open_simulator
+from ..simulation.simulated_clients import SimulatedClients
 from .store import Json, RunData, RunStore, StoreError
 
 TEST_URL = "native:2"  # where unseen clients adapt unless somebody says otherwise

@@ -14,10 +14,10 @@ from tinymetafed_codegen.protocol import PROTOCOL_VERSION
 from tinymetafed_codegen.spec import Experiment
 
 from . import estimate
-from .federation.meta_test import MetaTest
-from .learn.strategies import Strategy
-from .learn.tasks import Task
-from .learn.weights import sha256
+from ..federation.meta_test import MetaTest
+from ..learn.strategies import Strategy
+from ..learn.tasks import Task
+from ..learn.weights import sha256
 from .store import RunData
 
 _SCORES = ("metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task")

@@ -13,8 +13,8 @@ from tinymetafed_codegen import generate, graph
 from tinymetafed_codegen.emit import replace
 from tinymetafed_codegen.spec import parse
 
-from .learn.weights import Floats, global_tensors, local_start
-from .models import keras_model
+from ..learn.weights import Floats, global_tensors, local_start
+from . import keras_model
 from .store import RunData, StoreError
 
 _PER_LINE = 8
