@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from serial.tools.list_ports_common import ListPortInfo
 
-from tinymetafed import doctor
-from tinymetafed.doctor import Finding
+from tinymetafed.projects import doctor
+from tinymetafed.projects.doctor import Finding
 
 
 def port(device: str, vid: int | None, pid: int | None) -> ListPortInfo:
@@ -22,7 +22,7 @@ def port(device: str, vid: int | None, pid: int | None) -> ListPortInfo:
 
 
 def show(monkeypatch: pytest.MonkeyPatch, *ports: ListPortInfo) -> list[Finding]:
-    monkeypatch.setattr("tinymetafed.doctor.list_ports.comports", lambda: list(ports))
+    monkeypatch.setattr("tinymetafed.projects.doctor.list_ports.comports", lambda: list(ports))
     return doctor.serial_ports()
 
 
@@ -91,7 +91,7 @@ def test_packages_come_from_the_projects_metadata(monkeypatch: pytest.MonkeyPatc
 
 
 def test_known_boards_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tinymetafed.doctor.os.access", lambda path, mode: True)
+    monkeypatch.setattr("tinymetafed.projects.doctor.os.access", lambda path, mode: True)
     ports = [port("/dev/none2", 1, 2), port("/dev/ttyS0", None, None), port("/dev/none1", 0x2341, 0x805A)]
     assert show(monkeypatch, *ports) == [
         Finding("Serial ports", "/dev/none1", True, "Arduino Nano 33 BLE: nano33ble (2341:805a)"),
@@ -100,7 +100,7 @@ def test_known_boards_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_port_without_permission(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tinymetafed.doctor.os.access", lambda path, mode: False)  # root may open anything
+    monkeypatch.setattr("tinymetafed.projects.doctor.os.access", lambda path, mode: False)  # root may open anything
     (finding,) = show(monkeypatch, port("/dev/ttyUSB0", 0x10C4, 0xEA60))
     assert not finding.ok and "CP2102" in finding.detail and "permission denied" in finding.detail
     assert "usermod -aG dialout" in finding.remedy

@@ -16,8 +16,8 @@ import pytest
 from small_runs import Quiet
 from test_docs import command_fault, commands, read
 
-from tinymetafed import project
 from tinymetafed.learn.tasks.folder import Folder
+from tinymetafed.projects import new as project
 from tinymetafed.runs import runner
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import root

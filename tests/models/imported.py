@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from compiled_model import library
 
-from tinymetafed.models import experiment
+from tinymetafed.projects.importing import experiment
 from tinymetafed_codegen import boards, generate, graph, spec
 
 

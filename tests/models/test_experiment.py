@@ -12,8 +12,8 @@ import pytest
 from imported import outputs
 
 from tinymetafed import cli
-from tinymetafed.models import experiment
-from tinymetafed.models.network import AFFINE, Layer, ModelFileError, Network
+from tinymetafed.projects.importing import experiment
+from tinymetafed.projects.importing.network import AFFINE, Layer, ModelFileError, Network
 from tinymetafed_codegen import spec
 
 RANDOM = np.random.default_rng(1)

@@ -13,8 +13,8 @@ from imported import outputs, write
 from with_tensorflow import agree, needs_tensorflow
 
 from tinymetafed import cli
-from tinymetafed.models import experiment
-from tinymetafed.models.network import ModelFileError
+from tinymetafed.projects.importing import experiment
+from tinymetafed.projects.importing.network import ModelFileError
 from tinymetafed_codegen import spec
 
 pytestmark = needs_tensorflow

@@ -18,9 +18,9 @@ from ..federation.meta_test import Collapsed
 from ..learn.codecs.delta import DeltaError
 from ..learn.strategies import StrategyError
 from ..learn.tasks import DataError
-from ..models.network import ModelFileError
 from ..progress import notes
-from ..project import ProjectError
+from ..projects.importing.network import ModelFileError
+from ..projects.new import ProjectError
 from ..runs import export as weights_file
 from ..runs import report as report_page
 from ..runs import store

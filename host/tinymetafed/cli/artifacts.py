@@ -13,10 +13,10 @@ from rich.table import Table
 
 from tinymetafed_codegen import __main__ as codegen_command
 
-from .. import doctor
 from ..devices.link import monitor
 from ..devices.link.transport import DEFAULT_BAUD
 from ..progress import notes
+from ..projects import doctor
 from ..runs import export as weights_file
 from ..runs import report as report_page
 from ..runs import store

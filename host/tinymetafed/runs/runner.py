@@ -18,7 +18,7 @@ from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import Experiment, FolderTask, SpecError, dump
 
 from . import export, results, store
-from .. import project
+from ..projects import new as project
 from ..devices import firmware
 from ..devices.device import Device
 from ..devices.device_clients import DeviceClients

@@ -13,7 +13,7 @@ from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import Stream
 
-from .learn import prng
+from ..learn import prng
 
 _TEMPLATES = Path(__file__).parent / "templates" / "project"
 _FILES = {

@@ -15,8 +15,8 @@ from serial.tools import list_ports
 
 from tinymetafed_codegen import boards
 
-from .devices.link.transport import group_of, holders
-from .devices.usb import known_usb
+from ..devices.link.transport import group_of, holders
+from ..devices.usb import known_usb
 
 MIN_PYTHON = (3, 11)
 
