@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from small_runs import SINE, Quiet
 
-from tinymetafed import paper, sweep
 from tinymetafed.bench import BenchError
-from tinymetafed.paper import document, hardware, plots
-from tinymetafed.paper.document import Measured, paired, verdict
-from tinymetafed.paper.hardware import Estimate
-from tinymetafed.paper.published import ABLATION, FINE_TUNING, NANO_33_BLE, SHOTS, Step
+from tinymetafed.experiments import paper, sweep
+from tinymetafed.experiments.paper import document, hardware, plots
+from tinymetafed.experiments.paper.document import Measured, paired, verdict
+from tinymetafed.experiments.paper.hardware import Estimate
+from tinymetafed.experiments.paper.published import ABLATION, FINE_TUNING, NANO_33_BLE, SHOTS, Step
+from tinymetafed.experiments.sweep import Row
+from tinymetafed.experiments.sweep.table import Spread
 from tinymetafed.runs.store import RunData
-from tinymetafed.sweep import Row
-from tinymetafed.sweep.table import Spread
 
 SWEEP = SINE.parent / "sweeps" / "omniglot.toml"
 CURVE = {"d_curve": {"d": [0, 1, 2, 4, 8, 16], "mean": [0.2, 0.6, 0.7, 0.8, 0.9, 0.951], "n_tasks": 20}}

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from small_runs import SINE, Quiet
 
-from tinymetafed import sweep
+from tinymetafed.experiments import sweep
+from tinymetafed.experiments.sweep import SweepFailed
 from tinymetafed.runs import runner
 from tinymetafed.runs.store import StoreError, read_run
-from tinymetafed.sweep import SweepFailed
 
 SWEEP = f"""
 experiment = "{SINE}"
@@ -100,7 +100,7 @@ def test_another_sweep_and_another_process_are_kept_out(file: Path, tmp_path: Pa
         sweep.execute(sweep.load(file), out, 2, None, Quiet())
     file.write_text(SWEEP.replace("120", "5"))
     with monkeypatch.context() as later:
-        later.setattr(sys.modules["tinymetafed.sweep.execute"], "__version__", "9.9")
+        later.setattr(sys.modules["tinymetafed.experiments.sweep.execute"], "__version__", "9.9")
         with pytest.raises(SweepFailed, match=r'tinymetafed was ".*" and is "9\.9"; remove'):
             sweep.execute(sweep.load(file), out, 2, None, Quiet())
     file.write_text(SWEEP.replace("120", "5").replace("[1, 2]", "[2, 3]"))  # what it shares is kept

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from small_runs import SINE
 
-from tinymetafed import sweep
+from tinymetafed.experiments import sweep
+from tinymetafed.experiments.sweep.table import Spread
 from tinymetafed.runs.results import values_only_cost
-from tinymetafed.sweep.table import Spread
 
 
 def test_few_seeds_have_students_interval() -> None:

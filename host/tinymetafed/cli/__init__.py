@@ -14,6 +14,7 @@ from ..devices import firmware
 from ..devices.launch import DeviceUrlError
 from ..devices.link import faults
 from ..devices.link.errors import LaunchError, LinkError
+from ..experiments.sweep import SweepError, SweepFailed
 from ..federation.meta_test import Collapsed
 from ..learn.codecs.delta import DeltaError
 from ..learn.strategies import StrategyError
@@ -24,7 +25,6 @@ from ..projects.new import ProjectError
 from ..runs import export as weights_file
 from ..runs import report as report_page
 from ..runs import store
-from ..sweep import SweepError, SweepFailed
 from . import artifacts, measure, project, sweeping, training
 from .options import UsageError
 

@@ -19,8 +19,8 @@ from tinymetafed_codegen.spec import load as load_experiment
 from tinymetafed_codegen.spec.mistakes import CAUSES_FIRST, explain
 from tinymetafed_codegen.spec.section import Section
 
-from ..learn.strategies import open_strategy
-from ..runs.runner import manifest_of
+from ...learn.strategies import open_strategy
+from ...runs.runner import manifest_of
 
 SEED = "run.seed"
 

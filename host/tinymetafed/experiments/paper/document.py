@@ -13,11 +13,11 @@ from tinymetafed_codegen.emit import write_if_changed
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec.section import Section
 
+from ...bench import BenchError
+from ...federation.meta_test import mean
+from ...learn.tasks import DataError
+from ...runs.runner import Observer
 from .. import sweep
-from ..bench import BenchError
-from ..federation.meta_test import mean
-from ..learn.tasks import DataError
-from ..runs.runner import Observer
 from ..sweep import Row, Sweep, table
 from ..sweep.table import Spread
 from . import hardware, plots

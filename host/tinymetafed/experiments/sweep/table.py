@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..runs.results import values_only_cost
-from ..runs.store import RunData, read_run
+from ...runs.results import values_only_cost
+from ...runs.store import RunData, read_run
 from .execute import is_done
 from .plan import Cell, Run, Sweep
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.protocol import Variant
 
-from ..bench import BenchError, kernel_cost, wire
-from ..learn.strategies import open_strategy
-from ..runs.runner import Observer, manifest_of
+from ...bench import BenchError, kernel_cost, wire
+from ...learn.strategies import open_strategy
+from ...runs.runner import Observer, manifest_of
 from .published import NANO_33_BLE
 
 CHIP = "nano33ble"  # whose supply current, a fact of the board, is taken

@@ -18,17 +18,17 @@ from typing import Any
 from tinymetafed_codegen.generate import ARITHMETIC_VERSION
 from tinymetafed_codegen.spec import dump
 
-from .. import __version__
-from ..devices.link.errors import TrainingFailed
-from ..federation.meta_test import Collapsed
-from ..learn.strategies import StrategyError
-from ..learn.tasks import DataError
-from ..learn.tasks.registry import open_task
-from ..lock import LockedError, locked
-from ..runs import runner
-from ..runs.runner import Observer
-from ..runs.store import read_run
-from ..simulation.kernels import open_simulator
+from ... import __version__
+from ...devices.link.errors import TrainingFailed
+from ...federation.meta_test import Collapsed
+from ...learn.strategies import StrategyError
+from ...learn.tasks import DataError
+from ...learn.tasks.registry import open_task
+from ...lock import LockedError, locked
+from ...runs import runner
+from ...runs.runner import Observer
+from ...runs.store import read_run
+from ...simulation.kernels import open_simulator
 from .plan import Run, Sweep
 
 _STOPPED = 3  # exit code of a run whose sweep has ended

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jinja2
 import numpy as np
 
-from ..runs.charts import BOTTOM, HEIGHT, LEFT, RIGHT, WIDTH, Chart, Series, chart
+from ...runs.charts import BOTTOM, HEIGHT, LEFT, RIGHT, WIDTH, Chart, Series, chart
 from ..sweep import Row
 
 _LEGEND_LINE = 14
