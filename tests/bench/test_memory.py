@@ -10,7 +10,8 @@ import pytest
 from small_runs import Quiet, needs_qemu
 
 from tinymetafed import cli
-from tinymetafed.bench import BenchError, BoardCannotMeasure, memory, stack
+from tinymetafed.bench import BenchError, BoardCannotMeasure, stack
+from tinymetafed.bench import footprint as memory
 from tinymetafed_codegen import boards, generate, graph
 from tinymetafed_codegen.spec import Experiment
 

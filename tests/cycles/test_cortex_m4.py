@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from tinymetafed.cycles import cortex_m4
-from tinymetafed.cycles.executions import Execution, Instruction
+from tinymetafed.bench.cycles import cortex_m4
+from tinymetafed.bench.cycles.executions import Execution, Instruction
 
 
 def cost(*lines: str, ran: int = 1, jumped: dict[int, int] | None = None) -> tuple[int, int]:

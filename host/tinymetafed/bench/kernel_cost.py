@@ -16,9 +16,6 @@ from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.protocol import Dtype, Phase, Program, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 
-from .. import cycles
-from ..cycles import executions
-from ..cycles.executions import Uncountable
 from ..devices.firmware import Deviation, Firmware
 from ..devices.launch import DeviceSpec, launch
 from ..devices.link.session import Session
@@ -27,7 +24,9 @@ from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, initial
 from ..runs import runner
 from ..runs.runner import Observer
-from . import BenchError, in_qemu, made_up, stack
+from . import BenchError, cycles, in_qemu, made_up, stack
+from .cycles import executions
+from .cycles.executions import Uncountable
 
 STEPS = 8
 REPEATS = 3  # of which the smallest count is the one that nothing came in between

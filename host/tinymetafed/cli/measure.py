@@ -15,7 +15,7 @@ from tinymetafed_codegen import spec
 from tinymetafed_codegen.locate import find
 
 from ..bench import costs, kernel_cost, simulation_cost
-from ..bench import memory as footprint
+from ..bench import footprint as footprint
 from ..bench import wire as line
 from ..progress import watching
 from ..simulation import kernels as simulator
