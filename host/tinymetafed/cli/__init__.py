@@ -19,7 +19,6 @@ from ..federation.meta_test import Collapsed
 from ..learn.codecs.delta import DeltaError
 from ..learn.strategies import StrategyError
 from ..learn.tasks import DataError
-from ..progress import notes
 from ..projects.importing.network import ModelFileError
 from ..projects.new import ProjectError
 from ..runs import export as weights_file
@@ -27,6 +26,7 @@ from ..runs import report as report_page
 from ..runs import store
 from . import artifacts, measure, project, sweeping, training
 from .options import UsageError
+from .progress import notes
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 FAILURES = (

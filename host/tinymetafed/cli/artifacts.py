@@ -15,12 +15,12 @@ from tinymetafed_codegen import __main__ as codegen_command
 
 from ..devices.link import monitor
 from ..devices.link.transport import DEFAULT_BAUD
-from ..progress import notes
 from ..projects import doctor
 from ..runs import export as weights_file
 from ..runs import report as report_page
 from ..runs import store
 from .options import ExperimentArgument, JsonOption, SetOption, UsageError
+from .progress import notes
 
 
 def report(

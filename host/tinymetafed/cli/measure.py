@@ -17,9 +17,9 @@ from tinymetafed_codegen.locate import find
 from ..bench import costs, kernel_cost, simulation_cost
 from ..bench import footprint as footprint
 from ..bench import wire as line
-from ..progress import watching
 from ..simulation import kernels as simulator
 from .options import ExperimentArgument, JsonOption, SetOption, ThreadsOption, UsageError
+from .progress import watching
 
 
 class Optimization(StrEnum):

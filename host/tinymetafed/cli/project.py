@@ -12,9 +12,9 @@ import typer
 from tinymetafed_codegen.generate import SOURCES
 from tinymetafed_codegen.ops import LOSSES
 
-from ..progress import notes
 from ..projects import new as project
 from ..projects.importing import experiment
+from .progress import notes
 
 TaskKind = StrEnum("TaskKind", list(SOURCES))  # type: ignore[misc]
 LossName = StrEnum("LossName", list(LOSSES))  # type: ignore[misc]

@@ -23,10 +23,10 @@ from ..bench import kernel_cost
 from ..devices.link import faults
 from ..devices.link.errors import LaunchError, LinkError, TrainingFailed
 from ..federation.meta_test import Collapsed
-from ..progress import notes, watching
 from ..runs import report as report_page
 from ..runs import runner, store
 from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption, UsageError
+from .progress import notes, watching
 
 
 def train(
