@@ -17,10 +17,10 @@ from with_tensorflow import agree, needs_tensorflow
 
 from tinymetafed import cli
 from tinymetafed.learn.weights import Floats, initial, local_start, sha256
-from tinymetafed.projects.importing.network import ModelFileError
 from tinymetafed.runs import export, store
 from tinymetafed.runs.export import ExportError
 from tinymetafed.runs.store import RunData, StoreError, read_run
+from tinymetafed.runs.tensorflow import ModelFileError
 from tinymetafed_codegen import boards, generate
 
 EXPERIMENT = sine()

@@ -13,7 +13,8 @@ from imported import outputs
 
 from tinymetafed import cli
 from tinymetafed.projects.importing import experiment
-from tinymetafed.projects.importing.network import AFFINE, Layer, ModelFileError, Network
+from tinymetafed.projects.importing.network import AFFINE, Layer, Network
+from tinymetafed.runs.tensorflow import ModelFileError
 from tinymetafed_codegen import spec
 
 RANDOM = np.random.default_rng(1)

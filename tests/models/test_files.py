@@ -14,7 +14,7 @@ from with_tensorflow import agree, needs_tensorflow
 
 from tinymetafed import cli
 from tinymetafed.projects.importing import experiment
-from tinymetafed.projects.importing.network import ModelFileError
+from tinymetafed.runs.tensorflow import ModelFileError
 from tinymetafed_codegen import spec
 
 pytestmark = needs_tensorflow

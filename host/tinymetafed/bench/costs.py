@@ -25,7 +25,7 @@ LEVELS = ("-O2", "-O3")  # beside the board's own
 SIMULATED = ("sine", "bench-conv")
 STEP = "full"  # the variant that trains every weight
 DOCUMENT, PICTURE = "costs.md", "costs.svg"
-_TEMPLATES = Path(__file__).parents[1] / "templates"
+_TEMPLATES = Path(__file__).parent / "templates"
 
 MEASURES = {  # of the picture, by their keys in what `bench kernels` gives
     "instructions_per_step": "instructions",

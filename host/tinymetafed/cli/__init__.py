@@ -19,11 +19,11 @@ from ..federation.meta_test import Collapsed
 from ..learn.codecs.delta import DeltaError
 from ..learn.strategies import StrategyError
 from ..learn.tasks import DataError
-from ..projects.importing.network import ModelFileError
 from ..projects.new import ProjectError
 from ..runs import export as weights_file
 from ..runs import report as report_page
 from ..runs import store
+from ..runs.tensorflow import ModelFileError
 from . import artifacts, measure, project, sweeping, training
 from .options import UsageError
 from .progress import notes

@@ -15,7 +15,7 @@ from tinymetafed_codegen.protocol import Stream
 
 from ..learn import prng
 
-_TEMPLATES = Path(__file__).parent / "templates" / "project"
+_TEMPLATES = Path(__file__).parent / "templates"
 _FILES = {
     "experiment.toml.j2": "experiment.toml",
     "source.cpp.j2": "source.cpp",

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tinymetafed_codegen.graph import Graph
 from tinymetafed_codegen.ops import Op
 
-from ..projects.importing.network import require
+from .tensorflow import require
 
 
 def build(net: Graph, arrays: Mapping[str, npt.NDArray[Any]], batch: int | None = None, dtype: str = "float32") -> Any:

@@ -26,7 +26,7 @@ from .published import ABLATION, FINE_TUNING, NANO_33_BLE, SHOTS, Step
 
 QUICK = 10  # rounds are divided by it
 _MARGIN = 1.0  # points of accuracy that count as the same
-_TEMPLATES = Path(__file__).parents[1] / "templates"
+_TEMPLATES = Path(__file__).parent / "templates"
 
 BASE = "TinyReptile f32"
 _ABLATION = (BASE, "TinyMetaFed P100 f32, constant rate", "TinyMetaFed P100 f32", "TinyMetaFed P75 f32", "TinyMetaFed P50 f32")

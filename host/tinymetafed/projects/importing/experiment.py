@@ -15,7 +15,8 @@ from tinymetafed_codegen import graph, spec
 from tinymetafed_codegen.emit import replace
 from tinymetafed_codegen.ops import LOSSES
 
-from .network import AFFINE, WEIGHTED, Array, Layer, ModelFileError, Network
+from ...runs.tensorflow import ModelFileError
+from .network import AFFINE, WEIGHTED, Array, Layer, Network
 
 _INLINE = {"relu": {}, "relu6": {}, "leaky_relu": {"slope": 0.2}, "sigmoid": {}, "tanh": {}, "softmax": {}}
 _LOSS_OF = {"softmax": "softmax_cross_entropy", "sigmoid": "binary_crossentropy"}

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .network import AFFINE, Layer, ModelFileError, Network, extents, finite, require, unsupported
+from ...runs.tensorflow import ModelFileError, require
+from .network import AFFINE, Layer, Network, extents, finite, unsupported
 
 _IGNORED = (
     "Dropout", "SpatialDropout1D", "SpatialDropout2D", "AlphaDropout", "GaussianDropout", "GaussianNoise",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,15 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...runs.tensorflow import ModelFileError
+
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
 
 WEIGHTED = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d")
 AFFINE = "affine"  # y = scale x + offset, per channel: no op of ours, so that a layer with weights must take it in
-
-
-class ModelFileError(Exception):
-    """A model file that cannot be read or is no network of ours; the text names file, layer and remedy."""
 
 
 @dataclass(eq=False)
@@ -57,17 +53,6 @@ class Network:
     def readers(self, layer: Layer | None) -> list[Layer]:
         """The layers that read ``layer``."""
         return [each for each in self.layers if layer in each.inputs]
-
-
-def require(module: str, what: str) -> Any:
-    """A module that comes with TensorFlow. Raises ModelFileError naming the extra where there is none."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, by the first import
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # or it announces each time that its sums have another order
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ModelFileError(f"{what} needs TensorFlow ({error}); pip install 'tensorflow>=2.16,<3'") from None
 
 
 def finite(values: Any, where: str) -> Array:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .network import AFFINE, WEIGHTED, Array, Layer, ModelFileError, Network, Shape, extents, finite, require, unsupported
+from ...runs.tensorflow import ModelFileError, require
+from .network import AFFINE, WEIGHTED, Array, Layer, Network, Shape, extents, finite, unsupported
 
 _FILE_IDENTIFIER = b"TFL3"  # at byte 4
 _FLOAT32 = 0

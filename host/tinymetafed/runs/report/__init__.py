@@ -13,7 +13,7 @@ from tinymetafed_codegen.emit import write_if_changed
 from ..store import RunData, StoreError, read_run
 from . import comparison, run
 
-_TEMPLATES = Path(__file__).parents[1] / "templates" / "report"
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 class ReportError(Exception):

@@ -11,7 +11,7 @@ from typing import Any
 from ..charts import FRAME, WIDE, Chart, Role, Series, chart
 from ..results import values_only_cost
 from ..store import Json, RunData
-from .memory import Bar, memory
+from .arena import Bar, memory
 from .run import estimates, wire_bytes
 from .wording import TASK_TITLES, Scale, byte_unit, count, metric, sentence, tested
 

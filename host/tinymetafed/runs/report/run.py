@@ -10,7 +10,7 @@ from typing import Any
 
 from ..charts import FRAME, Chart, Point, Role, Series, chart
 from ..store import Json, RunData
-from .memory import Bar, memory, parameters
+from .arena import Bar, memory, parameters
 from .wording import TASK_TITLES, Scale, byte_unit, count, duration, metric, sentence, size, span, tested
 
 MAX_EVENTS = 40  # interruptions listed one by one
