@@ -367,7 +367,7 @@ def killed(tmp_path: Path) -> tuple[Path, int]:
 
 
 def killed_run(folder: Path, rounds: int) -> tuple[Path, int]:
-    command = [sys.executable, "-c", WRITER, str(folder), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", WRITER, str(folder), str(Path(__file__).parents[1])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         for line in writer.stdout:
