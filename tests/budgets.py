@@ -12,9 +12,9 @@ from typing import Any
 import tomli_w
 from small_runs import Quiet
 
-from tinymetafed import runner
 from tinymetafed.bench import kernel_cost
 from tinymetafed.bench.costs import compiler
+from tinymetafed.runs import runner
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
 

@@ -1,4 +1,4 @@
-"""What tests of several folders share: stand-ins from link/ and fuzz/, NumPy reference from kernels/, one build per model."""
+"""What tests of several folders share: stand-ins from devices/ and fuzz/, NumPy reference from kernels/, one build per model."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tinymetafed import firmware, runner
-from tinymetafed.firmware import Deviation, Firmware
+from tinymetafed.devices import firmware
+from tinymetafed.devices.firmware import Deviation, Firmware
+from tinymetafed.runs import runner
 from tinymetafed_codegen.spec import Experiment
 
-sys.path += [str(Path(__file__).parent / folder) for folder in ("link", "kernels", "fuzz", "nrf52840")]
+sys.path += [str(Path(__file__).parent / folder) for folder in ("devices", "kernels", "fuzz", "nrf52840")]
 
 collect_ignore = ["firmware"]  # unit tests in C++, which `pio test` runs
 
@@ -25,7 +26,7 @@ os.environ |= {"PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no", "PLATFORMIO_DISABLE_
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # These open lines by name and look for lost ones: two processes of them would take each other's pseudo-terminals.
-_BY_NAME = ("tests/link/", "tests/test_fleet.py", "tests/test_cli.py", "tests/test_runner.py")
+_BY_NAME = ("tests/devices/", "tests/cli/test_cli.py", "tests/runs/test_runner.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tinymetafed import runner
+from tinymetafed.runs import runner
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find, root
 from tinymetafed_codegen.spec import Experiment

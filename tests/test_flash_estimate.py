@@ -8,7 +8,7 @@ import pytest
 from compiled_model import MODELS, design
 from small_runs import needs_qemu, sine
 
-from tinymetafed import runner
+from tinymetafed.runs import runner
 from tinymetafed_codegen.boards import STACK_BYTES
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from small_runs import Quiet
 
-from tinymetafed import report, runner, store
-from tinymetafed.firmware import FirmwareError
+from tinymetafed.devices import launch
+from tinymetafed.devices.firmware import FirmwareError
 from tinymetafed.learn.tasks import HELD_OUT, DataError
-from tinymetafed.link import launch
+from tinymetafed.runs import report, runner, store
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import Experiment, SpecError

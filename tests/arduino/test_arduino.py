@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from small_runs import Quiet, sine
 
-from tinymetafed import runner
-from tinymetafed.learn import downlink
+from tinymetafed.devices.link.errors import LinkError
+from tinymetafed.devices.link.session import Session
+from tinymetafed.devices.link.transport import open_transport
+from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.weights import global_tensors
-from tinymetafed.link.errors import LinkError
-from tinymetafed.link.session import Session
-from tinymetafed.link.transport import open_transport
+from tinymetafed.runs import runner
 from tinymetafed_codegen import boards, generate
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Dtype, Program

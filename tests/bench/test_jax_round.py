@@ -7,9 +7,9 @@ import pytest
 from small_runs import OMNIGLOT, SINE, omniglot, sine
 
 from tinymetafed.bench import jax_round, simulation_cost
-from tinymetafed.learn.delta import Sparse
+from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.weights import global_tensors
-from tinymetafed.simulator import Upload, open_simulator
+from tinymetafed.simulation.kernels import Upload, open_simulator
 from tinymetafed_codegen import graph
 from tinymetafed_codegen.protocol import Dtype, Selection
 from tinymetafed_codegen.spec import Experiment

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from small_runs import Quiet, needs_qemu
 
-from tinymetafed import runner
 from tinymetafed.bench import BenchError, kernel_cost, stack, wire
-from tinymetafed.cycles import executions
-from tinymetafed.cycles.executions import Uncountable
-from tinymetafed.firmware import Deviation
+from tinymetafed.bench.cycles import executions
+from tinymetafed.bench.cycles.executions import Uncountable
+from tinymetafed.devices.firmware import Deviation
+from tinymetafed.runs import runner
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
 

@@ -18,12 +18,12 @@ import pytest
 from reference import run
 from small_runs import Quiet, sine
 
-from tinymetafed import runner
-from tinymetafed.learn import delta, downlink
+from tinymetafed.devices.launch import Device, DeviceUrlError, launch, parse
+from tinymetafed.devices.link.errors import DeviceRefused
+from tinymetafed.devices.link.session import Session
+from tinymetafed.learn.codecs import delta, downlink
 from tinymetafed.learn.strategies import Strategy, open_strategy
-from tinymetafed.link.errors import DeviceRefused
-from tinymetafed.link.launch import Device, DeviceUrlError, launch, parse
-from tinymetafed.link.session import Session
+from tinymetafed.runs import runner
 from tinymetafed_codegen import boards, generate, graph, protocol, spec
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Dtype, Program, Selection, Status

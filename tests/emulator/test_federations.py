@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from small_runs import DATA, OMNIGLOT, Quiet, needs_data, needs_qemu, omniglot
 
-from tinymetafed import runner
 from tinymetafed.learn.tasks import omniglot as drawings
-from tinymetafed.store import read_run
+from tinymetafed.runs import runner
+from tinymetafed.runs.store import read_run
 
 pytestmark = [needs_data, pytest.mark.xdist_group("federations"), pytest.mark.usefixtures("built_once")]
 

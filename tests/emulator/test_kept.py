@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from rig import CLIENT, QUICK, SEED, Board, Boards, devices
 
-from tinymetafed.learn import delta, prng, weights
+from tinymetafed.learn import prng, weights
+from tinymetafed.learn.codecs import delta
 from tinymetafed_codegen.protocol import Dtype, Program, Stream
 
 CAPACITY = 991  # bytes of a chunk's data; how a delta is cut into chunks changes nothing of it

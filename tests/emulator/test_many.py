@@ -12,7 +12,8 @@ import pytest
 from rig import absent
 from small_runs import Quiet, sine
 
-from tinymetafed import device, runner
+from tinymetafed.devices import device_clients as device
+from tinymetafed.runs import runner
 
 pytestmark = [pytest.mark.xdist_group("emulator-many"), pytest.mark.usefixtures("built_once")]
 EMULATED = ("qemu:{}@mps2", "qemu:{}@rv32", "qemu:{}@esp32isa")

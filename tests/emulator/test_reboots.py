@@ -8,12 +8,12 @@ import pytest
 from rig import present
 from small_runs import Quiet, sine
 
-from tinymetafed import runner
-from tinymetafed.device import ClientResult, Job, federate
-from tinymetafed.fleet import Fleet
+from tinymetafed.devices.device_clients import ClientResult, Job, federate
+from tinymetafed.devices.fleet import Fleet
+from tinymetafed.devices.link.session import Session
+from tinymetafed.devices.link.transport import Transport
 from tinymetafed.learn.weights import initial
-from tinymetafed.link.session import Session
-from tinymetafed.link.transport import Transport
+from tinymetafed.runs import runner
 from tinymetafed_codegen.protocol import Program
 
 MOST_MESSAGES = 50  # of one client's round: far more than there are

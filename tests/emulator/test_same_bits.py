@@ -10,8 +10,8 @@ import pytest
 from rig import ALL, BITS, Board, Boards, present
 from small_runs import DATA, Quiet, needs_data, needs_qemu, omniglot, sine
 
-from tinymetafed import runner
-from tinymetafed.store import read_run
+from tinymetafed.runs import runner
+from tinymetafed.runs.store import read_run
 from tinymetafed_codegen.protocol import Delta, Dtype, Program, Selection
 from tinymetafed_codegen.spec import Experiment
 

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rig import ALL, CLIENT, DRAW, MODELS, SEED, Board, Boards, board_of, devices
 
-from tinymetafed.learn import delta
-from tinymetafed.link.errors import DeviceRefused, DeviceSilent
+from tinymetafed.devices.link.errors import DeviceRefused, DeviceSilent
+from tinymetafed.learn.codecs import delta
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import (
     MAX_PHASES,

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from small_runs import SINE, Quiet, manifest
 
-from tinymetafed import runner
-from tinymetafed.learn.delta import Sparse
+from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import open_strategy
-from tinymetafed.store import StoreError
+from tinymetafed.runs import runner
+from tinymetafed.runs.store import StoreError
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import load
 

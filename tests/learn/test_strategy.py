@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import manifest, omniglot, sine
 
-from tinymetafed.learn.delta import Sparse
+from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import StrategyError, TinyMetaFed, open_strategy
 from tinymetafed_codegen import graph
 from tinymetafed_codegen.ops import ClipNorm

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from small_runs import Quiet, sine
 
-from tinymetafed import runner
-from tinymetafed.learn import downlink
+from tinymetafed.devices.link.errors import DeviceRefused
+from tinymetafed.devices.link.session import Session
+from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.weights import global_tensors
-from tinymetafed.link.errors import DeviceRefused
-from tinymetafed.link.frame import Decoder, encode
-from tinymetafed.link.session import Session
+from tinymetafed.runs import runner
+from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.protocol import Delta, Dtype, Hello, Program, Status
 

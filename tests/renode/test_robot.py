@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from small_runs import sine
 
-from tinymetafed import runner
-from tinymetafed.link.frame import encode
+from tinymetafed.runs import runner
+from tinymetafed.wire.frame import encode
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Hello

@@ -9,7 +9,7 @@ import numpy as np
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.boards import Board
 
-from ..link.messages import Example
+from ..wire.messages import Example
 
 
 class BenchError(Exception):

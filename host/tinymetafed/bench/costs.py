@@ -16,7 +16,7 @@ from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
 from .. import __version__
-from ..runner import Observer
+from ..runs.runner import Observer
 from . import in_qemu, kernel_cost, simulation_cost, wire
 from .kernel_cost import TEXTBOOK
 
@@ -25,7 +25,7 @@ LEVELS = ("-O2", "-O3")  # beside the board's own
 SIMULATED = ("sine", "bench-conv")
 STEP = "full"  # the variant that trains every weight
 DOCUMENT, PICTURE = "costs.md", "costs.svg"
-_TEMPLATES = Path(__file__).parents[1] / "templates"
+_TEMPLATES = Path(__file__).parent / "templates"
 
 MEASURES = {  # of the picture, by their keys in what `bench kernels` gives
     "instructions_per_step": "instructions",

@@ -16,17 +16,17 @@ from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.protocol import Dtype, Phase, Program, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 
-from .. import cycles, runner
-from ..cycles import executions
-from ..cycles.executions import Uncountable
-from ..firmware import Deviation, Firmware
-from ..learn import downlink
+from ..devices.firmware import Deviation, Firmware
+from ..devices.launch import DeviceSpec, launch
+from ..devices.link.session import Session
+from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, initial
-from ..link.launch import DeviceSpec, launch
-from ..link.session import Session
-from ..runner import Observer
-from . import BenchError, in_qemu, made_up, stack
+from ..runs import runner
+from ..runs.runner import Observer
+from . import BenchError, cycles, in_qemu, made_up, stack
+from .cycles import executions
+from .cycles.executions import Uncountable
 
 STEPS = 8
 REPEATS = 3  # of which the smallest count is the one that nothing came in between

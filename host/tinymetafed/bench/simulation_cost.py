@@ -11,12 +11,12 @@ from tinymetafed_codegen import graph
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import Experiment
 
-from .. import runner
-from ..learn import downlink
+from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, global_tensors, initial, local_start
-from ..runner import Observer
-from ..simulator import BOARD, Batch, Simulator, Unit, Whose, build, units
+from ..runs import runner
+from ..runs.runner import Observer
+from ..simulation.kernels import BOARD, Batch, Simulator, Unit, Whose, build, units
 from . import BenchError, jax_round, made_up
 from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS
 

@@ -19,11 +19,11 @@ from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.protocol import Phase, Program, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 
-from ..firmware import Firmware
+from ..devices.firmware import Firmware
+from ..devices.launch import DeviceSpec, launch
+from ..devices.link.session import Session
 from ..learn.strategies import open_strategy
 from ..learn.weights import initial
-from ..link.launch import DeviceSpec, launch
-from ..link.session import Session
 from . import BenchError, made_up
 
 PAINT = 0xC5C5C5C5  # what a board's start-up fills its stack with, from the symbol stack_start up

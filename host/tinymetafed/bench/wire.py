@@ -12,16 +12,16 @@ from tinymetafed_codegen import boards, protocol, spec
 from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.spec import Experiment
 
-from .. import runner
-from ..firmware import Deviation, require_tools
-from ..learn import delta
+from ..devices.firmware import Deviation, require_tools
+from ..devices.launch import DEFAULT_BOARDS, DeviceSpec, launch
+from ..devices.link.exchange import Traffic
+from ..devices.link.faults import paced
+from ..learn.codecs import delta
 from ..learn.strategies import open_strategy
 from ..learn.weights import initial
-from ..link.exchange import Traffic
-from ..link.faults import paced
-from ..link.frame import encode
-from ..link.launch import DEFAULT_BOARDS, DeviceSpec, launch
-from ..runner import Observer
+from ..runs import runner
+from ..runs.runner import Observer
+from ..wire.frame import encode
 from . import made_up
 from .kernel_cost import executed
 

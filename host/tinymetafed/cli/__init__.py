@@ -9,22 +9,24 @@ import typer
 
 from tinymetafed_codegen import boards, spec
 
-from .. import __version__, bench, firmware, store
-from .. import export as weights_file
-from .. import report as report_page
-from ..evaluate import Collapsed
-from ..learn.delta import DeltaError
+from .. import __version__, bench
+from ..devices import firmware
+from ..devices.launch import DeviceUrlError
+from ..devices.link import faults
+from ..devices.link.errors import LaunchError, LinkError
+from ..experiments.sweep import SweepError, SweepFailed
+from ..federation.meta_test import Collapsed
+from ..learn.codecs.delta import DeltaError
 from ..learn.strategies import StrategyError
 from ..learn.tasks import DataError
-from ..link import faults
-from ..link.errors import LaunchError, LinkError
-from ..link.launch import DeviceUrlError
-from ..models.network import ModelFileError
-from ..progress import notes
-from ..project import ProjectError
-from ..sweep import SweepError, SweepFailed
+from ..projects.new import ProjectError
+from ..runs import export as weights_file
+from ..runs import report as report_page
+from ..runs import store
+from ..runs.tensorflow import ModelFileError
 from . import artifacts, measure, project, sweeping, training
 from .options import UsageError
+from .progress import notes
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 FAILURES = (

@@ -13,13 +13,14 @@ from rich.table import Table
 
 from tinymetafed_codegen import __main__ as codegen_command
 
-from .. import doctor, store
-from .. import export as weights_file
-from .. import report as report_page
-from ..link import monitor
-from ..link.transport import DEFAULT_BAUD
-from ..progress import notes
+from ..devices.link import monitor
+from ..devices.link.transport import DEFAULT_BAUD
+from ..projects import doctor
+from ..runs import export as weights_file
+from ..runs import report as report_page
+from ..runs import store
 from .options import ExperimentArgument, JsonOption, SetOption, UsageError
+from .progress import notes
 
 
 def report(

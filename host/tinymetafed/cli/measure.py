@@ -14,12 +14,12 @@ from rich.table import Table
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.locate import find
 
-from .. import simulator
 from ..bench import costs, kernel_cost, simulation_cost
-from ..bench import memory as footprint
+from ..bench import footprint as footprint
 from ..bench import wire as line
-from ..progress import watching
+from ..simulation import kernels as simulator
 from .options import ExperimentArgument, JsonOption, SetOption, ThreadsOption, UsageError
+from .progress import watching
 
 
 class Optimization(StrEnum):

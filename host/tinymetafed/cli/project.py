@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
 from tinymetafed_codegen.generate import SOURCES
+
 from tinymetafed_codegen.ops import LOSSES
 
-from .. import project
-from ..models import experiment
-from ..progress import notes
+from ..projects import new as project
+from ..projects.importing import experiment
+from .progress import notes
 
 TaskKind = StrEnum("TaskKind", list(SOURCES))  # type: ignore[misc]
 LossName = StrEnum("LossName", list(LOSSES))  # type: ignore[misc]

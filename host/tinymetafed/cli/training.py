@@ -19,14 +19,14 @@ from rich.table import Table
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
 
-from .. import report as report_page
-from .. import runner, store
 from ..bench import kernel_cost
-from ..evaluate import Collapsed
-from ..link import faults
-from ..link.errors import LaunchError, LinkError, TrainingFailed
-from ..progress import notes, watching
+from ..devices.link import faults
+from ..devices.link.errors import LaunchError, LinkError, TrainingFailed
+from ..federation.meta_test import Collapsed
+from ..runs import report as report_page
+from ..runs import runner, store
 from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption, UsageError
+from .progress import notes, watching
 
 
 def train(

@@ -12,8 +12,9 @@ import numpy as np
 from tinymetafed_codegen.protocol import Dtype, Phase, SampleSet, Selection, Stream, Variant
 from tinymetafed_codegen.spec import Experiment
 
-from .. import aggregate, downlink, prng, schedule
-from ..delta import Sparse
+from .. import aggregate, prng, schedule
+from ..codecs import downlink
+from ..codecs.delta import Sparse
 from ..weights import Floats, global_tensors
 
 _REMEDY = "set strategy.output_clamp = 1.0, or lower strategy.global_learning_rate"

@@ -1,0 +1,66 @@
+"""What a firmware takes of a board: flash and static RAM of the linked program, and the stack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.spec import Experiment
+
+from ..devices import firmware
+from ..runs import runner
+from ..runs.runner import Observer
+from . import BenchError, in_qemu, stack, wire
+
+
+def models(experiments: Sequence[Path]) -> list[tuple[str, Experiment]]:
+    """The ``experiments`` by name; without any the examples and the paper's presence detector. Raises SpecError."""
+    if experiments:
+        return [(str(path), spec.load(path)) for path in experiments]
+    examples = [f"examples/{name}.toml" for name in ("sine", "omniglot")]
+    return [*((name, spec.load(find(name))) for name in examples), ("presence detector", wire.presence())]
+
+
+def emulated_boards() -> list[str]:
+    """Boards that can be built and run in QEMU on this machine. Raises BenchError, saying what to install, for none."""
+    all_of_them = [name for name in boards.names() if boards.load(name).kind == "qemu"]
+    ready = [name for name in all_of_them if not boards.missing_tools(name)]
+    if not ready:
+        remedies = " or ".join(boards.remedy(boards.missing_tools(name)) for name in all_of_them)
+        raise BenchError(f"no emulated board can be built and run here; {remedies}")
+    return ready
+
+
+def memory(chosen: Sequence[tuple[str, Experiment]], on: Sequence[str], observer: Observer) -> list[dict[str, Any]]:
+    """Bytes that each model takes of each board: ``flash``, ``static`` RAM, deepest ``stack``, ``ram`` together.
+
+    ``flash_available`` and ``ram_available`` are the board's. The stack's depth is that of whole rounds and adaptations
+    with all kinds of training step, interrupts included. Raises BoardError, BenchError, FirmwareError, SpecError, LinkError.
+    """
+    for board in on:
+        in_qemu(board)
+        firmware.require_tools(board)
+    observer.stage("measuring memory", len(chosen) * len(on))
+    measured = []
+    for name, experiment in chosen:
+        for board in on:
+            observer.note(f"{name} on {board}")
+            measured.append({"model": name, "board": board, **_measure(name, experiment, boards.load(board))})
+            observer.advance()
+    return measured
+
+
+def _measure(name: str, experiment: Experiment, board: boards.Board) -> dict[str, int]:
+    built = runner.build(experiment, name, board.name)
+    depth = stack.deepest(experiment, built, board)
+    return {
+        "flash": built.flash_bytes,
+        "static": built.ram_bytes,
+        "stack": depth,
+        "ram": built.ram_bytes + depth,
+        "flash_available": board.flash_bytes,
+        "ram_available": board.ram_bytes,
+    }

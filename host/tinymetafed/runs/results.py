@@ -1,0 +1,85 @@
+"""The whole of a run in figures: what it reached, what it took on the wire and in time, and with what it was made."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections import Counter
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from tinymetafed_codegen.protocol import PROTOCOL_VERSION
+from tinymetafed_codegen.spec import Experiment
+
+from . import estimate
+from ..federation.meta_test import MetaTest
+from ..learn.strategies import Strategy
+from ..learn.tasks import Task
+from ..learn.weights import sha256
+from .store import RunData
+
+_SCORES = ("metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task")
+
+
+def values_only_cost(experiment: Experiment, manifest: dict[str, Any]) -> float:
+    """The papers' cost of a round, f (1 + P) / 2 with f the global share of the weights, times devices; 0 without rounds.
+
+    Neither value types nor indices and framing count; a dense round of the whole network with one device is 1.
+    """
+    if experiment.run.rounds == 0:
+        return 0.0
+    shared = manifest["n_global"] / manifest["n_parameters"]
+    return float(experiment.run.devices_per_round * shared * (1 + experiment.strategy.top_p / 100) / 2)
+
+
+def result(strategy: Strategy, task: Task, run: RunData) -> dict[str, Any]:
+    """The figures of a run that has been trained and tested, all of its sessions together."""
+
+    def total(key: str) -> Any:
+        return sum(entry[key] for entry in run.rounds)
+
+    final, drawn = run.evaluations[-1], run.showcase
+    assert drawn is not None  # written before the result is asked for
+    statuses = Counter(part["status"] for entry in run.rounds for part in entry["contributions"])
+    per_client = (total("bytes_down") + total("bytes_up")) / max(statuses.total(), 1)
+    testing = sum(entry["seconds"] for entry in [*run.evaluations, drawn])
+    return {
+        "task": task.name,
+        "rounds": run.trained,
+        "seed": strategy.experiment.run.seed,
+        "weights_sha256": sha256(run.weights),
+        "bytes_down": total("bytes_down"),
+        "bytes_up": total("bytes_up"),
+        "bytes_up_dense": 4 * strategy.n_global * (statuses.total() - statuses["skipped"]),
+        "bytes_samples": total("bytes_samples"),
+        "retries": total("retries"),
+        "redone": statuses["redone"],
+        "skipped": statuses["skipped"],
+        "sessions": len(run.sessions),
+        "seconds": round(total("seconds") + testing, 3),
+        "training_seconds": round(total("seconds"), 3),
+        "start_seconds": round(sum(session["start_seconds"] for session in run.sessions), 3),
+        "meta_test": {**{key: final[key] for key in _SCORES}, "spread": MetaTest.of(final).spread(task)},
+        "d_curve": drawn["d_curve"],
+        "example": drawn["example"],
+        "estimate": estimate.of_round(strategy, per_client) if run.rounds else None,
+        "collapsed": final["collapsed"],
+        "devices": run.devices,
+        "versions": run.sessions[-1]["versions"],
+        **run.run["asked"]["facts"],
+    }
+
+
+def versions() -> dict[str, str]:
+    """What this result was made with."""
+    return {
+        "tinymetafed": version("tinymetafed"),
+        "protocol": str(PROTOCOL_VERSION),
+        "python": sys.version.split()[0],
+        "numpy": np.__version__,
+        "pyserial": version("pyserial"),
+        "platformio": version("platformio"),
+        "system": platform.platform(),
+    }
