@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -13,8 +14,17 @@ WINDOW_SECONDS = 0.5  # of processor time that the competitor is given
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time that all threads of a process have had."""
+    """Processor time that the threads of a process have had, to the nanosecond."""
     return sum(int(tasks.read_text().split()[0]) for tasks in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+
+
+def used_seconds(pid: int) -> float:
+    """Processor time that a process has had, its threads that have ended included; counted in hundredths of a second."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has ended
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def share(pids: Iterable[int]) -> float:

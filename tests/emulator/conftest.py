@@ -26,7 +26,7 @@ def board(request: pytest.FixtureRequest, boards: Boards, url: str) -> Iterator[
     """The board at ``url`` with the test's ``model`` (default: sine), in a new session."""
     model = request.getfixturevalue("model") if "model" in request.fixturenames else "sine"
     found = boards(url, model)
-    found.session.deadline = 0.1
+    found.session.deadline, found.session.retries = 0.1, 9  # soon again, but given up only after a minute and a half
     found.forget()
     yield found
     findings = boards.findings()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from clocks import HUNG_SECONDS
 from rig import ALL, BITS, Board, Boards, present
 from small_runs import DATA, Quiet, needs_data, needs_qemu, omniglot, sine
 
+from tinymetafed.devices import device_clients
+from tinymetafed.devices.link.session import Session
 from tinymetafed.runs import runner
 from tinymetafed.runs.store import read_run
 from tinymetafed_codegen.protocol import Delta, Dtype, Program, Selection
@@ -48,6 +52,21 @@ def test_weights_deltas_and_predictions_are_the_native_processs(boards: Boards, 
     assert chunks == other_chunks
 
 
+def every_board_serves(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No board takes its second client before each has taken its first, however the machine shares its time."""
+    first = threading.Barrier(count, timeout=HUNG_SECONDS)
+    seen: set[str] = set()
+    federate = device_clients.federate
+
+    def wait_for_all(session: Session, *job: Any) -> Any:
+        if session.name not in seen:
+            seen.add(session.name)
+            first.wait()
+        return federate(session, *job)
+
+    monkeypatch.setattr(device_clients, "federate", wait_for_all)
+
+
 def run(experiment: Experiment, url: str, out: Path, data: Path | None = None) -> dict[str, Any]:
     return runner.train(runner.set_up(experiment, "test", data), [url], ["native:1"], out, Quiet())
 
@@ -74,12 +93,14 @@ FEDERATION = ["run.rounds=6", "evaluation.tasks=3", "evaluation.every=0"]
 )
 @pytest.mark.usefixtures("built_once")
 def test_a_federation_ends_on_the_same_weights(
-    per_round: int, url: str, references: dict[int, dict[str, Any]], tmp_path: Path
+    per_round: int, url: str, references: dict[int, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = sine(*FEDERATION, f"run.devices_per_round={per_round}")
     if per_round not in references:
         references[per_round] = run(experiment, "native:1", tmp_path / "reference")
         references[per_round]["journal"] = read_run(tmp_path / "reference").rounds
+    if per_round > 1:
+        every_board_serves(int(url[-1]), monkeypatch)
     expected, found = references[per_round], run(experiment, url, tmp_path / "run")
     for key in ("weights_sha256", "bytes_up_dense", "meta_test"):
         assert found[key] == expected[key], key
