@@ -1,4 +1,4 @@
-"""What tests of several folders share: stand-ins from devices/ and fuzz/, NumPy reference from kernels/, one build per model."""
+"""What tests of several folders share: stand-ins from devices/ and fuzz/, the reference from kernels/, one build per model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tinymetafed.devices import firmware
 from tinymetafed.devices.firmware import Deviation, Firmware
-from tinymetafed.runs import runner
+from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen.spec import Experiment
 
 sys.path += [str(Path(__file__).parent / folder) for folder in ("devices", "kernels", "fuzz", "nrf52840")]
@@ -46,7 +46,7 @@ def built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def remembered(
         experiment: Experiment, source: str, board: str, deviation: Deviation = firmware.AS_THE_BOARD_SAYS
     ) -> Firmware:
-        key = (runner.manifest_of(experiment, source, board)["model_hash"], board, deviation)
+        key = (design_of(experiment, source, board).manifest["model_hash"], board, deviation)
         if key not in _built:
             _built[key] = build(experiment, source, board, deviation)
         return _built[key]

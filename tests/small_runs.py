@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tinymetafed.runs import runner
+from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find, root
 from tinymetafed_codegen.spec import Experiment
@@ -60,4 +60,4 @@ def omniglot(*overrides: str) -> Experiment:
 
 def manifest(experiment: Experiment, board: str = "native") -> dict[str, Any]:
     """The experiment's manifest."""
-    return runner.manifest_of(experiment, "test", board)
+    return design_of(experiment, "test", board).manifest

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tinymetafed.devices.fleet import MAX_FAILURES, Fleet, FleetError
-from tinymetafed.devices.link.errors import DeviceRefused, DeviceSilent, PortError, TrainingFailed, WrongFirmware
-from tinymetafed.devices.link.exchange import Traffic
+from tinymetafed.devices.link.errors import DeviceRefused, DeviceSilent, PortError, WrongFirmware
+from tinymetafed.federation.clients import Traffic, TrainingFailed
 from tinymetafed.learn.codecs.delta import DeltaError
 from tinymetafed_codegen.protocol import Load, Program, Status
 

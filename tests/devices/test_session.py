@@ -12,17 +12,9 @@ from fake_device import MODEL_HASH, Connect, Fault, boot_banner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tinymetafed.devices.link.errors import (
-    DeviceGarbled,
-    DeviceRefused,
-    DeviceSilent,
-    PortError,
-    SampleTooLarge,
-    TrainingFailed,
-    WrongFirmware,
-)
-from tinymetafed.devices.link.exchange import Traffic
+from tinymetafed.devices.link.errors import DeviceGarbled, DeviceRefused, DeviceSilent, PortError, SampleTooLarge, WrongFirmware
 from tinymetafed.devices.link.session import board_name
+from tinymetafed.federation.clients import Traffic, TrainingFailed
 from tinymetafed.wire.frame import encode
 from tinymetafed.wire.messages import Example, load_chunk, predict_batch, tail_capacity
 from tinymetafed_codegen import protocol

@@ -13,13 +13,15 @@ from small_runs import SINE, Quiet, manifest, needs_qemu, sine
 from tinymetafed.devices.device_clients import DeviceClients
 from tinymetafed.devices.fleet import Fleet
 from tinymetafed.devices.link import faults
+from tinymetafed.devices.running import running
 from tinymetafed.federation import rounds as server
 from tinymetafed.federation.rounds import Round, digest
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import Strategy, StrategyError
 from tinymetafed.learn.tasks import HELD_OUT
 from tinymetafed.learn.weights import Floats, initial, sha256
-from tinymetafed.runs import runner
+from tinymetafed.runs import training
+from tinymetafed.runs.setup import design_of, set_up
 
 pytestmark = pytest.mark.usefixtures("built_once")
 ROUNDS = 40
@@ -31,9 +33,9 @@ def training(
     url: str, rounds: int, plan: str = "", start: int = 0, weights: Floats | None = None
 ) -> Iterator[tuple[Fleet, Iterator[Round]]]:
     experiment = sine(f"run.rounds={rounds}", "run.devices_per_round=3")
-    setup = runner.set_up(experiment, str(SINE), None)
+    setup = set_up(experiment, str(SINE), None)
     first = initial(setup.manifest, experiment.run.seed, experiment.model.init) if weights is None else weights
-    with runner.running(experiment, str(SINE), [url], Quiet(), faults=faults.parse(plan) if plan else None) as fleet:
+    with running(design_of(experiment, str(SINE)), [url], Quiet(), faults=faults.parse(plan) if plan else None) as fleet:
         clients = DeviceClients(fleet, setup.strategy, setup.task)
         yield fleet, server.rounds(setup.strategy, setup.task, clients, first, start)
 
@@ -85,7 +87,7 @@ def test_a_contribution_says_who_what_and_how_much() -> None:
         assert {part.device for part in only.contributions} <= {device.url for device in fleet.devices}
         assert only.traffic == fleet.traffic - (fleet.traffic - only.traffic) and only.traffic.up > 0
     assert len({part.client for part in only.contributions}) == 3
-    half = manifest(experiment)["n_global"] // 2
+    half = manifest(experiment).n_global // 2
     assert all((part.status, part.note, part.entries) == ("accepted", "", half) for part in only.contributions)
 
 

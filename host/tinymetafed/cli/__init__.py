@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.toolchain import BuildError
 
 from .. import __version__, bench
-from ..devices import firmware
 from ..devices.launch import DeviceUrlError
 from ..devices.link import faults
 from ..devices.link.errors import LaunchError, LinkError
@@ -32,7 +32,7 @@ FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 FAILURES = (
     LinkError,
     LaunchError,
-    firmware.FirmwareError,
+    BuildError,
     DataError,
     DeltaError,
     StrategyError,

@@ -59,13 +59,5 @@ class WrongFirmware(LinkError):
     """The firmware on the board is not the one this host and experiment need."""
 
 
-class TrainingFailed(LinkError):
-    """Training on the device ended before its last step; ``status`` is the device's reason (protocol.Status)."""
-
-    def __init__(self, text: str, status: int) -> None:
-        super().__init__(text)
-        self.status = status
-
-
 class SampleTooLarge(LinkError):
     """One sample, or one answer to it, does not fit the device's receive window."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from tinymetafed_codegen.emit import write_if_changed
+from tinymetafed_codegen.files import write_if_changed
 
 from ..store import RunData, StoreError, read_run
 from . import comparison, run
