@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
 from ..bench import kernel_cost
@@ -27,7 +28,7 @@ from ..federation.meta_test import Collapsed
 from ..runs import report as report_page
 from ..runs import store, training
 from ..runs.setup import set_up
-from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption, UsageError
+from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption
 from .progress import notes, watching
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen import graph
 from tinymetafed_codegen.design import given_weights
 from tinymetafed_codegen.files import replace
@@ -22,7 +23,7 @@ from .store import RunData, StoreError
 _PER_LINE = 8
 
 
-class ExportError(Exception):
+class ExportError(UsageError):
     """A file that cannot be exported to; wrong usage."""
 
 

@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import tomli_w
 
+from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.files import write_if_changed
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 from tinymetafed_codegen.manifest import ManifestError, ModelManifest
@@ -68,7 +69,7 @@ COMMIT;
 """
 
 
-class StoreError(Exception):
+class StoreError(Error):
     """A run that cannot be written or read; the text names the file, what is wrong and what to do."""
 
 
