@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import boards, generate, spec
+from . import boards, emit, spec
+from .design import Design, design
 
 
 def main() -> int:
@@ -32,14 +33,14 @@ def main() -> int:
 
 def run(
     experiment: Path, board: str, output: Path, overrides: Sequence[str] = (), receive_window: int | None = None
-) -> tuple[generate.Design, list[Path]]:
+) -> tuple[Design, list[Path]]:
     """Generates; returns what was decided and which files changed. Raises SpecError, BoardError, OSError."""
     facts = boards.load(board)
     facts = facts if receive_window is None else replace(facts, receive_window=receive_window)
-    settled = generate.design(spec.load(experiment, overrides), facts, str(experiment))
+    designed = design(spec.load(experiment, overrides), facts, str(experiment))
     sets = [word for override in overrides for word in ("--set", override)]
     words = ["tinymetafed", "codegen", experiment.name, "--board", board, *sets, "-o"]
-    return settled, generate.write(settled, output, f"{shlex.join(words)} DIR")
+    return designed, emit.write(designed, output, f"{shlex.join(words)} DIR")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from small_runs import Quiet, needs_qemu
 from tinymetafed import cli
 from tinymetafed.bench import BenchError, BoardCannotMeasure, stack
 from tinymetafed.bench import footprint as memory
-from tinymetafed_codegen import boards, generate, graph
+from tinymetafed_codegen import boards, graph
+from tinymetafed_codegen.design import design_graph
 from tinymetafed_codegen.spec import Experiment
 
 KB = 1024
@@ -46,13 +47,13 @@ def test_codegen_estimates_no_less_than_is_measured_and_little_more(figures: dic
     board = boards.load("mps2")
     for name, experiment in MEASURED:
         found, settled = figures[name], _settled(experiment, board)
-        static = settled["ram_total"] - settled["ram_bytes"]["stack"]
+        static = settled.memory.ram_total - settled["ram_bytes"]["stack"]
         assert found["static"] <= static <= 1.05 * found["static"], name
-        assert found["flash"] <= settled["flash_estimate"] <= 1.15 * found["flash"], name
+        assert found["flash"] <= settled.memory.flash <= 1.15 * found["flash"], name
 
 
 def _settled(experiment: Experiment, board: boards.Board) -> dict[str, Any]:
-    return generate.settle(experiment, board, graph.build(experiment.model, "test"), "test").manifest
+    return design_graph(experiment, board, graph.build(experiment.model, "test"), "test").manifest
 
 
 def test_a_board_that_does_not_run_in_qemu_is_refused() -> None:

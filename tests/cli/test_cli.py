@@ -24,9 +24,11 @@ from fake_device import FakeBoard, FakeLine, Fault
 from small_runs import DATA, OMNIGLOT, SINE, manifest, needs_board, needs_data, needs_qemu, sine
 
 from tinymetafed import cli
-from tinymetafed.devices import launch
+from tinymetafed.devices import launch, running
 from tinymetafed.devices.fleet import Fleet
-from tinymetafed.runs import results, runner, store
+from tinymetafed.devices.running import build_firmware
+from tinymetafed.runs import results, store, training
+from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.protocol import Dtype
 
@@ -187,7 +189,7 @@ def test_a_run_folder_holds_what_happened(finished: tuple[Path, Said]) -> None:
         assert part["status"] == "accepted" and part["device"] in ("native#1", "native#2") and len(part["digest"]) == 64
     experiment = run.experiment()
     assert experiment.run.rounds == 5 and experiment.model == sine().model
-    assert runner.sha256(run.weights) == run.rounds[-1]["weights_sha256"] == result["weights_sha256"]
+    assert training.sha256(run.weights) == run.rounds[-1]["weights_sha256"] == result["weights_sha256"]
     with np.load(folder / "weights.npz") as arrays:
         assert int(arrays["rounds"]) == 5 and arrays["dense1.bias"].tobytes() == run.weights[32:64].tobytes()
 
@@ -233,13 +235,13 @@ def test_adapt_shows_unseen_clients_before_and_after(command: Command, finished:
 
 def test_codegen_draws_the_arena_over_time(command: Command, tmp_path: Path) -> None:
     said = command("codegen", SINE, "--board", "mps2", "-o", tmp_path / "out", "--explain")
-    arena = manifest(sine())["arena"]
+    arena = manifest(sine()).arena
     rows = [line for line in said.out.splitlines() if "█" in line]
-    assert said.code == 0 and len(rows) == len(arena["tensors"])
+    assert said.code == 0 and len(rows) == len(arena.tensors)
     for row in rows:
-        tensor = next(each for each in arena["tensors"] if f" {each['name']} " in row)
-        assert row.count("█") == tensor["last"] - tensor["first"] + 1
-        assert row.count("█") + row.count("·") == len(arena["steps"])
+        tensor = next(each for each in arena.tensors if f" {each['name']} " in row)
+        assert row.count("█") == tensor.last - tensor.first + 1
+        assert row.count("█") + row.count("·") == len(arena.steps)
 
 
 def test_codegen_prints_its_manifest(command: Command, tmp_path: Path) -> None:
@@ -337,7 +339,7 @@ def test_ctrl_c_leaves_the_last_finished_round_and_no_process(tmp_path: Path, pe
     assert f"continue with: tinymetafed train --resume {folder} --device native:2" in err
     run = store.read_run(folder)
     assert run.trained > 50 and run.result is None
-    assert runner.sha256(run.weights) == run.rounds[-1]["weights_sha256"]
+    assert training.sha256(run.weights) == run.rounds[-1]["weights_sha256"]
     with np.load(folder / "weights.npz") as arrays:
         assert int(arrays["rounds"]) == run.trained
 
@@ -533,13 +535,13 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeBoard]:
     """``fake(…)`` is a board that claims to hold the sine example's firmware; it is waited for by a fake clock."""
     clock = FakeClock()
     open_line = launch.open_transport
-    monkeypatch.setattr(runner, "launch", functools.partial(launch.launch, clock=clock))
-    monkeypatch.setattr(runner, "Fleet", functools.partial(Fleet, clock=clock))
+    monkeypatch.setattr(running, "launch", functools.partial(launch.launch, clock=clock))
+    monkeypatch.setattr(running, "Fleet", functools.partial(Fleet, clock=clock))
 
     def start(**faults: Any) -> FakeBoard:
         about = manifest(sine())
-        hello = {"window": 1024, "model_hash": bytes.fromhex(about["model_hash"])}
-        identity = {"weights": about["n_global"], "downlink": Dtype[about["downlink"]], **hello}
+        hello = {"window": 1024, "model_hash": bytes.fromhex(about.model_hash)}
+        identity = {"weights": about.n_global, "downlink": Dtype[about.downlink], **hello}
         board = FakeBoard(clock=clock, **{**identity, **faults})
         line = FakeLine(board, clock)
         monkeypatch.setattr(
@@ -567,7 +569,9 @@ def test_a_busy_port(refused: Callable[..., str]) -> None:
 
 
 def test_firmware_of_another_model(refused: Callable[..., str], built_once: None) -> None:
-    other = runner.build(sine('model.layers=[{op="dense",units=3,activation="relu"},{op="dense",units=1}]'), "other", "native")
+    other = build_firmware(
+        design_of(sine('model.layers=[{op="dense",units=3,activation="relu"},{op="dense",units=1}]'), "other"), "native"
+    )
     with subprocess.Popen([other.program, "--pty"], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -576,7 +580,7 @@ def test_firmware_of_another_model(refused: Callable[..., str], built_once: None
         finally:
             process.kill()
     assert port in text and "flash" in text
-    assert other.manifest["model_hash"] in text and manifest(sine())["model_hash"] in text
+    assert other.manifest.model_hash in text and manifest(sine()).model_hash in text
 
 
 def test_firmware_of_another_schema(refused: Callable[..., str], fake: Callable[..., FakeBoard]) -> None:
@@ -714,7 +718,7 @@ def little_room() -> Iterator[None]:
 
 
 def test_a_full_disk_is_named_and_leaves_no_run(command: Command, request: pytest.FixtureRequest) -> None:
-    runner.build(sine(), "test", "native")  # not what this is about
+    build_firmware(design_of(sine(), "test"), "native")  # not what this is about
     request.getfixturevalue("little_room")
     said = command("train", SINE, *SHORT, "--device", "native:1", "--out", "run", "--json")
     assert said.code == 1 and "run/run.db" in said.error and "cannot be written" in said.error

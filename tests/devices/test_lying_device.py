@@ -13,8 +13,9 @@ from fake_device import FakeBoard, FakeLine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tinymetafed.devices.link.errors import DeviceGarbled, LinkError, TrainingFailed
+from tinymetafed.devices.link.errors import DeviceGarbled, LinkError
 from tinymetafed.devices.link.session import Session
+from tinymetafed.federation.clients import TrainingFailed
 from tinymetafed.learn.codecs import delta
 from tinymetafed.wire.frame import Frame
 from tinymetafed.wire.messages import Example

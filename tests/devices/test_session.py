@@ -12,18 +12,10 @@ from fake_device import MODEL_HASH, Connect, FakeDevice, Fault, boot_banner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tinymetafed.devices.link.errors import (
-    DeviceGarbled,
-    DeviceRefused,
-    DeviceSilent,
-    PortError,
-    SampleTooLarge,
-    TrainingFailed,
-    WrongFirmware,
-)
-from tinymetafed.devices.link.exchange import Traffic
+from tinymetafed.devices.link.errors import DeviceGarbled, DeviceRefused, DeviceSilent, PortError, SampleTooLarge, WrongFirmware
 from tinymetafed.devices.link.session import Session, board_name
 from tinymetafed.devices.link.transport import open_transport
+from tinymetafed.federation.clients import Traffic, TrainingFailed
 from tinymetafed.wire.frame import encode
 from tinymetafed.wire.messages import Example, load_chunk, predict_batch, tail_capacity
 from tinymetafed_codegen import protocol

@@ -72,9 +72,9 @@ class Federation(RuleBasedStateMachine):
         self.session = Session(self.line, deadline=0.05, retries=10, clock=self.line.clock)
         self.session.window = fuzzer.WINDOWS[self.model]
         self.believed = Believed()
-        self.n_global, self.n = int(self.manifest["n_global"]), int(self.manifest["n_parameters"])
+        self.n_global, self.n = int(self.manifest.n_global), int(self.manifest.n_parameters)
         self.streamed = self.model == "streamed"
-        self.downlink = Dtype[self.manifest["downlink"]]
+        self.downlink = Dtype[self.manifest.downlink]
 
     def teardown(self) -> None:
         self.line.faults = ()
@@ -100,7 +100,7 @@ class Federation(RuleBasedStateMachine):
     @rule()
     def greet(self) -> None:
         hello = self.session.hello()
-        assert hello.model_hash.hex() == self.manifest["model_hash"]
+        assert hello.model_hash.hex() == self.manifest.model_hash
         assert self.session.window == fuzzer.WINDOWS[self.model]
 
     # --- A round ---
@@ -141,7 +141,7 @@ class Federation(RuleBasedStateMachine):
             self.load_the_rest()
 
     def encoded(self, weights: npt.NDArray[np.float32]) -> list[downlink.Segment]:
-        sizes = [tensor["size"] for tensor in self.manifest["parameters"] if tensor["part"] == "global"]
+        sizes = [tensor.size for tensor in self.manifest.parameters if tensor.part == "global"]
         return downlink.encode(weights, self.downlink, sizes)
 
     @precondition(lambda self: self.believed.state >= State.LOADING)
@@ -208,9 +208,7 @@ class Federation(RuleBasedStateMachine):
         self.done(end)
 
     def example(self, step: int) -> Example:
-        inputs = np.random.default_rng(step + 100 * self.believed.round).integers(
-            0, 256, self.manifest["input_shape"], np.uint8
-        )
+        inputs = np.random.default_rng(step + 100 * self.believed.round).integers(0, 256, self.manifest.input_shape, np.uint8)
         return Example(np.array([step % 3], np.float32), inputs, SCALE)
 
     # --- What came out ---
@@ -239,9 +237,9 @@ class Federation(RuleBasedStateMachine):
     @precondition(lambda self: self.believed.state >= State.LOADED)
     @rule(count=st.integers(1, 8))
     def predictions_are_the_twins(self, count: int) -> None:
-        inputs = np.random.default_rng(count).integers(0, 256, (count, *self.manifest["input_shape"]), np.uint8)
+        inputs = np.random.default_rng(count).integers(0, 256, (count, *self.manifest.input_shape), np.uint8)
         expected = [self.twin.ask(protocol.Predict(Dtype.U8, SCALE, one.tobytes())).payload for one in inputs]
-        assert self.session.predict(inputs, self.manifest["output_size"], SCALE).tobytes() == b"".join(expected)
+        assert self.session.predict(inputs, self.manifest.output_size, SCALE).tobytes() == b"".join(expected)
 
     # --- What must not pass ---
 
@@ -265,7 +263,7 @@ class Federation(RuleBasedStateMachine):
             "stream": lambda: session.stream(round, [self.example(0)]),
             "pull": lambda: session.pull(round, 1),
             "fetch": lambda: session.fetch(0, 1),
-            "predict": lambda: session.predict(np.zeros((1, *self.manifest["input_shape"]), np.uint8), 1),
+            "predict": lambda: session.predict(np.zeros((1, *self.manifest.input_shape), np.uint8), 1),
         }
         for device in (self.device, self.twin):
             device.reset()

@@ -11,7 +11,8 @@ from small_runs import DATA, OMNIGLOT, SINE, Quiet, needs_data, omniglot, sine
 from tinymetafed.federation import meta_test as evaluate
 from tinymetafed.federation import rounds as server
 from tinymetafed.learn.weights import Floats, initial
-from tinymetafed.runs import runner
+from tinymetafed.runs import training
+from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed.simulation.kernels import open_simulator
 from tinymetafed.simulation.simulated_clients import SimulatedClients
 from tinymetafed_codegen import spec
@@ -25,9 +26,11 @@ class Trained:
     """An experiment simulated to its end: the bits of devices, as other tests show, in a fraction of their time."""
 
     def __init__(self, experiment: Experiment, source: Path, data: Path | None = None) -> None:
-        self._setup = runner.set_up(experiment, str(source), data)
-        self._clients = SimulatedClients(open_simulator(experiment, str(source), 2), self._setup.strategy, self._setup.task)
-        self.first = self.last = initial(self._setup.manifest, experiment.run.seed, experiment.model.init)
+        self._setup = set_up(experiment, str(source), data)
+        self._clients = SimulatedClients(
+            open_simulator(design_of(experiment, str(source)), 2), self._setup.strategy, self._setup.task
+        )
+        self.first = self.last = initial(self._setup.design.manifest, experiment.run.seed, experiment.model.init)
         for done in server.rounds(self._setup.strategy, self._setup.task, self._clients, self.first):
             self.last = done.weights
 
@@ -50,8 +53,8 @@ def test_sine_at_p50_learns_in_a_thousand_rounds() -> None:
 
 
 def test_one_gradient_per_device_learns_far_less(tmp_path: Path) -> None:
-    setup = runner.set_up(sine("strategy.kind=fedsgd", "strategy.top_p=100", "run.rounds=1000"), str(SINE), None)
-    scores = runner.simulate(setup, 1, tmp_path / "run", Quiet())["meta_test"]
+    setup = set_up(sine("strategy.kind=fedsgd", "strategy.top_p=100", "run.rounds=1000"), str(SINE), None)
+    scores = training.simulate(setup, 1, tmp_path / "run", Quiet())["meta_test"]
     assert 1.5 <= scores["after"] <= 3.5
 
 

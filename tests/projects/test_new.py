@@ -18,7 +18,8 @@ from test_docs import command_fault, commands, read
 
 from tinymetafed.learn.tasks.folder import Folder
 from tinymetafed.projects import new as project
-from tinymetafed.runs import runner
+from tinymetafed.runs import training
+from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import root
 
@@ -40,8 +41,8 @@ def uncomment_source(folder: Path) -> None:
 
 def train(folder: Path) -> dict[str, Any]:
     file = folder / "experiment.toml"
-    setup = runner.set_up(spec.load(file, SHORT), str(file), None)
-    return runner.train(setup, ["native:2"], ["native:2"], folder / "run", Quiet())
+    setup = set_up(spec.load(file, SHORT), str(file), None)
+    return training.train(setup, ["native:2"], ["native:2"], folder / "run", Quiet())
 
 
 def test_the_same_project_every_time(gestures: Path) -> None:
@@ -59,7 +60,7 @@ def test_the_same_project_every_time(gestures: Path) -> None:
 
 def test_its_experiment_fits_its_data(gestures: Path) -> None:
     experiment = spec.load(gestures / "experiment.toml")
-    task = runner.set_up(experiment, "test", None).task
+    task = set_up(experiment, "test", None).task
     assert isinstance(task, Folder)
     assert [client.name for client in (*task.trained, *task.unseen)] == ["alice", "bob", "carol"]
     means = [client.inputs.mean(axis=0) for client in (*task.trained, *task.unseen)]
@@ -92,8 +93,8 @@ def test_platformio_builds_it_into_its_own_folder(gestures: Path, own: bool) -> 
     before = snapshot(root() / "boards") | snapshot(root() / "firmware")
     pio(gestures, sys.executable, os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"})
     program = (gestures / ".pio" / "build" / "native" / "firmware.elf").read_bytes()
-    manifest = runner.manifest_of(spec.load(gestures / "experiment.toml"), "test", "native")
-    assert bytes.fromhex(manifest["model_hash"]) in program
+    manifest = design_of(spec.load(gestures / "experiment.toml"), "test", "native").manifest
+    assert bytes.fromhex(manifest.model_hash) in program
     assert snapshot(root() / "boards") | snapshot(root() / "firmware") == before
 
 

@@ -15,13 +15,14 @@ from compiled_model import Compiled, library
 from small_runs import manifest, sine
 from with_tensorflow import agree, needs_tensorflow
 
+from tinymetafed_codegen.design import design
 from tinymetafed import cli
 from tinymetafed.learn.weights import Floats, initial, local_start, sha256
 from tinymetafed.runs import export, store
 from tinymetafed.runs.export import ExportError
 from tinymetafed.runs.store import RunData, StoreError, read_run
 from tinymetafed.runs.tensorflow import ModelFileError
-from tinymetafed_codegen import boards, generate
+from tinymetafed_codegen import boards, emit
 
 EXPERIMENT = sine()
 MANIFEST = manifest(EXPERIMENT)
@@ -55,7 +56,7 @@ def test_npz_holds_every_tensor_in_its_shape(run: RunData, tmp_path: Path) -> No
 def test_a_header_compiles_to_the_same_bits(run: RunData, tmp_path: Path, language: str) -> None:
     export.write(run, tmp_path / "w.h")
     text = (tmp_path / "w.h").read_text()
-    assert MANIFEST["model_hash"] in text and "tinymetafed export" in text and "after 1 rounds" in text and "[32, 32]" in text
+    assert MANIFEST.model_hash in text and "tinymetafed export" in text and "after 1 rounds" in text and "[32, 32]" in text
     body = f'#include "{tmp_path}/w.h"\n' + ('extern "C" ' if language == "c++" else "")
     body += "const float* get(int i) { return i ? dense2_kernel : dense1_kernel; }\n"
     command = ["gcc", "-Wall", "-Wno-unused-const-variable", "-Werror", "-shared", "-fPIC", "-x", language, "-"]
@@ -77,12 +78,12 @@ def finished(folder: Path, *overrides: str) -> tuple[RunData, Compiled]:
     random = np.random.default_rng(3)
     np.savez(folder / "start.npz", **{"stem.kernel": random.normal(0, 1, (1, 9)), "stem.bias": random.normal(0, 1, 9)})
     experiment = sine(FROZEN, f"model.weights={folder / 'start.npz'}", *overrides)
-    design = generate.design(experiment, boards.load("native"), "test")
-    weights = random.normal(0, 0.5, design.graph.n_global).astype(np.float32)
+    made = design(experiment, boards.load("native"), "test")
+    weights = random.normal(0, 0.5, made.graph.n_global).astype(np.float32)
     asked = {"devices": [], "test_devices": [], "data": None, "facts": {}}
-    with store.create(folder / "run", experiment, design.manifest, np.zeros_like(weights), asked) as writer:
+    with store.create(folder / "run", experiment, made.manifest, np.zeros_like(weights), asked) as writer:
         writer.append("round", {"round": 0, "contributions": [], "weights_sha256": sha256(weights)}, weights)
-    return read_run(folder / "run"), library(design, folder)
+    return read_run(folder / "run"), library(made, folder)
 
 
 def started(run: RunData, model: Compiled) -> Floats:

@@ -16,13 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinymetafed_codegen.design import design
 from tinymetafed.learn.weights import sha256
 from tinymetafed.runs import charts, report, store
 from tinymetafed.runs.report import comparison
 from tinymetafed.runs.report import run as run_page
 from tinymetafed.runs.report.wording import metric
 from tinymetafed.runs.store import StoreError
-from tinymetafed_codegen import boards, generate, spec
+from tinymetafed_codegen import boards, emit, spec
 
 SINE = """
 [task]
@@ -97,7 +98,7 @@ def session(after: int, **other: Any) -> dict[str, Any]:
 
 def manifest(experiment: str) -> dict[str, Any]:
     parsed = spec.parse(tomllib.loads(experiment), "test")
-    return generate.design(parsed, boards.load("native"), "test").manifest
+    return design(parsed, boards.load("native"), "test").manifest
 
 
 def write_run(
@@ -306,11 +307,11 @@ def test_curves_follow_the_numbers(sine: Path, omniglot: Path) -> None:
 
 def test_the_memory_map_comes_from_the_manifest(sine: Path) -> None:
     shown, facts = page(sine), manifest(SINE)
-    assert f"{facts['ram_total']:,} of {facts['ram_available']:,} bytes of RAM on native" in shown.text
+    assert f"{facts.memory.ram_total:,} of {facts.memory.ram_available:,} bytes of RAM on native" in shown.text
     boxes = [a for tag, a in shown.tags if tag == "rect"]
-    assert len(boxes) == len(facts["arena"]["tensors"])
-    for parameter in facts["parameters"]:
-        assert parameter["name"] in shown.text
+    assert len(boxes) == len(facts.arena.tensors)
+    for parameter in facts.parameters:
+        assert parameter.name in shown.text
 
 
 def test_the_page_needs_nothing_from_outside_and_runs_nothing(sine: Path) -> None:

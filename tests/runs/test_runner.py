@@ -22,11 +22,16 @@ from clocks import HUNG_SECONDS, wait_until
 from processor import used_seconds
 from small_runs import SINE, Quiet, sine
 
+from tinymetafed.devices import running
+from tinymetafed.devices.firmware import Firmware
+from tinymetafed.devices.running import build_firmware
 from tinymetafed.federation import meta_test as evaluate
 from tinymetafed.federation import rounds as server
 from tinymetafed.federation.meta_test import MetaTest
-from tinymetafed.runs import runner, store
+from tinymetafed.runs import store, training
+from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed.runs.store import RunData, StoreError, read_run
+from tinymetafed_codegen import hash
 
 pytestmark = pytest.mark.xdist_group("runner")  # one clean run serves all
 
@@ -43,10 +48,11 @@ SETTINGS = [
 COMMAND = """
 import sys
 from pathlib import Path
-from tinymetafed import cli, runner
+from tinymetafed import cli
+from tinymetafed.devices import running
 from tinymetafed.devices.firmware import Firmware
-firmware = Firmware(Path(sys.argv[1]), {}, 0, 0)
-runner.build = lambda experiment, source, board: firmware
+firmware = Firmware(Path(sys.argv[1]), None, 0, 0)
+running.build_firmware = lambda design, board: firmware
 sys.argv = ["tinymetafed", *sys.argv[2:]]
 cli.main()
 """
@@ -110,7 +116,7 @@ def scores(entry: store.Json) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Clean:
     folder = tmp_path_factory.mktemp("clean") / "run"
-    begun = Clean(runner.build(sine(), "test", "native").program, None, 0)  # type: ignore[arg-type]  # until it has run
+    begun = Clean(build_firmware(design_of(sine(), "test"), "native").program, None, 0)  # type: ignore[arg-type]  # until it has run
     with begun.begin(folder) as process:
         until_it_starts_devices(process)
         used = [used_seconds(process.pid)]
@@ -221,8 +227,8 @@ def test_a_full_disk_stops_a_run_with_a_clear_word_and_loses_nothing(clean: Clea
 @pytest.fixture
 def trained(clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run stopped in its last evaluation, with all of its rounds."""
-    monkeypatch.setattr(runner, "build", lambda experiment, source, board: dataclasses.replace(FIRMWARE, program=clean.program))
-    setup = runner.set_up(sine(*SETTINGS), "test", None)
+    monkeypatch.setattr(running, "build_firmware", lambda design, board: dataclasses.replace(FIRMWARE, program=clean.program))
+    setup = set_up(sine(*SETTINGS), "test", None)
     genuine = evaluate.meta_test
 
     def stop_at_the_last(*arguments: Any, **named: Any) -> MetaTest:
@@ -232,11 +238,11 @@ def trained(clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(evaluate, "meta_test", stop_at_the_last)
-        runner.train(setup, ["native:2"], ["native:1"], tmp_path / "run", Quiet())
+        training.train(setup, ["native:2"], ["native:1"], tmp_path / "run", Quiet())
     return tmp_path / "run"
 
 
-FIRMWARE = runner.Firmware(Path(), {}, 0, 0)
+FIRMWARE = Firmware(Path(), design_of(sine(), "test").manifest, 0, 0)
 
 
 def no_more_rounds(*_: Any, **__: Any) -> Iterator[server.Round]:
@@ -252,17 +258,17 @@ def test_a_run_interrupted_in_its_test_redoes_only_that(clean: Clean, trained: P
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(evaluate, "example", interrupted)
-        runner.resume(trained, Quiet())
+        training.resume(trained, Quiet())
     assert [entry["round"] for entry in read_run(trained).evaluations] == [50, 100, 150]
-    result = runner.resume(trained, Quiet())
+    result = training.resume(trained, Quiet())
     assert [entry["round"] for entry in read_run(trained).evaluations] == [50, 100, 150]
     assert result["sessions"] == 3
     clean.compare(trained)
-    assert runner.resume(trained, Quiet()) == read_run(trained).result
+    assert training.resume(trained, Quiet()) == read_run(trained).result
 
 
 def test_a_run_goes_on_where_and_how_it_is_told_to(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = runner.resume(trained, Quiet(), urls=["native:1"], test_urls=["native:1"])
+    result = training.resume(trained, Quiet(), urls=["native:1"], test_urls=["native:1"])
     assert read_run(trained).sessions[-1]["devices"][0]["url"] == "native#1"
     assert result["sessions"] == 2 and result["redone"] == result["skipped"] == 0
 
@@ -272,37 +278,37 @@ def test_a_torn_log_is_said(trained: Path, monkeypatch: pytest.MonkeyPatch) -> N
     watch = Quiet()
     monkeypatch.setattr(watch, "event", said.append)
     monkeypatch.setattr(store, "lost_commits", lambda path: True)
-    runner.resume(trained, watch)
+    training.resume(trained, watch)
     assert len(said) == 1 and "run.db-wal" in said[0] and "what came after 150 rounds is done again" in said[0]
 
 
 def test_another_model_is_not_continued(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    genuine = runner.manifest_of
-    monkeypatch.setattr(runner, "manifest_of", lambda *arguments: {**genuine(*arguments), "model_hash": "00" * 8})
+    monkeypatch.setattr(hash, "model_hash", lambda *_: bytes(8))
     before = (trained / "run.db").read_bytes()
     with pytest.raises(StoreError, match=r"run\.db: holds weights of model [0-9a-f]{16}, this version .* 0000000000000000"):
-        runner.resume(trained, Quiet())
+        training.resume(trained, Quiet())
     assert len((trained / "run.db").read_bytes()) == len(before) and read_run(trained).result is None
     run = read_run(trained)
-    setup = runner.set_up(run.experiment(), "test", None)
+    setup = set_up(run.experiment(), "test", None)
     model = setup.experiment.model.model_copy(update={"weights": "start.npz"})
-    imported = dataclasses.replace(setup, experiment=setup.experiment.model_copy(update={"model": model}))
+    changed = dataclasses.replace(setup.design, experiment=setup.experiment.model_copy(update={"model": model}))
+    imported = dataclasses.replace(setup, design=changed)
     with pytest.raises(StoreError, match=r"restore start\.npz as it was then, or use tinymetafed \d"):
-        runner.same_model(imported, run)
+        training.same_model(imported, run)
 
 
 def test_a_missing_evaluation_on_the_way_is_made_up_for(clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "build", lambda experiment, source, board: dataclasses.replace(FIRMWARE, program=clean.program))
-    setup = runner.set_up(sine(*SETTINGS), "test", None)
+    monkeypatch.setattr(running, "build_firmware", lambda design, board: dataclasses.replace(FIRMWARE, program=clean.program))
+    setup = set_up(sine(*SETTINGS), "test", None)
 
     def interrupted(*_: Any, **__: Any) -> MetaTest:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(evaluate, "meta_test", interrupted)
-        runner.train(setup, ["native:2"], ["native:1"], tmp_path / "run", Quiet())
+        training.train(setup, ["native:2"], ["native:1"], tmp_path / "run", Quiet())
     run = read_run(tmp_path / "run")
     assert run.trained == 50 and run.evaluations == []
     assert (tmp_path / "run" / "weights.npz").exists()
-    runner.resume(tmp_path / "run", Quiet())
+    training.resume(tmp_path / "run", Quiet())
     clean.compare(tmp_path / "run")

@@ -15,28 +15,29 @@ from clocks import wait_until
 from small_runs import DATA, OMNIGLOT, SINE, Quiet, halting, needs_data, omniglot, sine
 
 from tinymetafed.bench import simulation_cost
-from tinymetafed.devices.firmware import FirmwareError
-from tinymetafed.devices.link.errors import TrainingFailed
+from tinymetafed.federation.clients import TrainingFailed
 from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.tasks import Samples
 from tinymetafed.learn.weights import initial
-from tinymetafed.runs import runner, store
+from tinymetafed.runs import store, training
+from tinymetafed.runs.setup import Setup, design_of, set_up
 from tinymetafed.runs.store import RunData, StoreError, read_run
 from tinymetafed.simulation import kernels as simulator
 from tinymetafed.simulation import simulated_clients as simulate
 from tinymetafed.simulation.kernels import Batch, Simulator, Upload, Whose
 from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.spec import Experiment, SpecError, parse
+from tinymetafed_codegen.toolchain import BuildError
 
 pytestmark = pytest.mark.usefixtures("built_once")
 SHORT = ("run.rounds=12", "evaluation.every=6", "evaluation.every_tasks=3", "evaluation.tasks=11")
 
 
-def both(setup: runner.Setup, folder: Path, url: str) -> tuple[RunData, RunData]:
+def both(setup: Setup, folder: Path, url: str) -> tuple[RunData, RunData]:
     """The same experiment on devices and simulated."""
-    runner.train(setup, [url], ["native:1"], folder / "devices", Quiet())
-    runner.simulate(setup, 2, folder / "simulated", Quiet())
+    training.train(setup, [url], ["native:1"], folder / "devices", Quiet())
+    training.simulate(setup, 2, folder / "simulated", Quiet())
     return read_run(folder / "devices"), read_run(folder / "simulated")
 
 
@@ -67,7 +68,7 @@ def same(devices: RunData, simulated: RunData) -> None:
 )
 def test_sine_is_the_same_on_devices(uplink: str, down: str, url: str, clients: int, tmp_path: Path) -> None:
     experiment = sine(*SHORT, f"strategy.uplink={uplink}", f"strategy.downlink={down}", f"run.devices_per_round={clients}")
-    same(*both(runner.set_up(experiment, str(SINE), None), tmp_path, url))
+    same(*both(set_up(experiment, str(SINE), None), tmp_path, url))
 
 
 @pytest.mark.parametrize("selection", ["global", "layer", "random"])
@@ -75,13 +76,13 @@ def test_sine_is_the_same_on_devices(uplink: str, down: str, url: str, clients: 
 def test_every_selection_is_the_same_on_devices(selection: str, uplink: str, tmp_path: Path) -> None:
     chosen = (f"strategy.selection={selection}", f"strategy.uplink={uplink}")
     experiment = sine(*chosen, "run.rounds=2", "run.devices_per_round=3", "evaluation.every=0", "evaluation.tasks=2")
-    same(*both(runner.set_up(experiment, str(SINE), None), tmp_path, "native:1"))
+    same(*both(set_up(experiment, str(SINE), None), tmp_path, "native:1"))
 
 
 @needs_data
 def test_omniglot_is_the_same_on_devices(tmp_path: Path) -> None:
     experiment = omniglot(*SHORT, "run.rounds=3", "evaluation.every=0", "run.devices_per_round=2", "evaluation.tasks=3")
-    same(*both(runner.set_up(experiment, str(OMNIGLOT), DATA), tmp_path, "native:2"))
+    same(*both(set_up(experiment, str(OMNIGLOT), DATA), tmp_path, "native:2"))
 
 
 # --- Lanes and threads ---
@@ -89,7 +90,7 @@ def test_omniglot_is_the_same_on_devices(tmp_path: Path) -> None:
 
 def round_of(experiment: Experiment, simulation: Simulator, clients: int) -> tuple[list[Sparse | Status], Any, Any]:
     """The updates of some clients, and their outputs before and after training."""
-    strategy = runner.set_up(experiment, str(SINE), None).strategy
+    strategy = set_up(experiment, str(SINE), None).strategy
     weights = initial(simulation.manifest, 3, experiment.model.init)
     received = downlink.decode(strategy.download(weights), strategy.n_global)
     phases = strategy.training()
@@ -112,18 +113,18 @@ def equal(one: tuple[list[Sparse | Status], Any, Any], other: tuple[list[Sparse 
 
 def test_every_vector_unit_gives_the_bits_of_the_scalar_one() -> None:
     clients = 19  # fills no unit's last group
-    reference = round_of(sine(), simulator.open_simulator(sine(), str(SINE), 1, "scalar"), clients)
+    reference = round_of(sine(), simulator.open_simulator(design_of(sine(), str(SINE)), 1, "scalar"), clients)
     for unit in simulator.units():
         if unit != "scalar":
-            equal(reference, round_of(sine(), simulator.open_simulator(sine(), str(SINE), 1, unit), clients))
+            equal(reference, round_of(sine(), simulator.open_simulator(design_of(sine(), str(SINE)), 1, unit), clients))
 
 
 def test_threads_change_no_bit() -> None:
-    equal(*(round_of(sine(), simulator.open_simulator(sine(), str(SINE), threads), 37) for threads in (1, 3)))
+    equal(*(round_of(sine(), simulator.open_simulator(design_of(sine(), str(SINE)), threads), 37) for threads in (1, 3)))
 
 
 def test_a_client_alone_is_one_among_many() -> None:
-    simulation = simulator.open_simulator(sine(), str(SINE), 1)
+    simulation = simulator.open_simulator(design_of(sine(), str(SINE)), 1)
     (alone,), before, after = round_of(sine(), simulation, 1)
     many = round_of(sine(), simulation, 8)
     first = many[0][0]
@@ -132,8 +133,8 @@ def test_a_client_alone_is_one_among_many() -> None:
 
 
 def test_one_clients_nan_stays_in_its_lane() -> None:
-    simulation = simulator.open_simulator(sine(), str(SINE), 1)
-    strategy = runner.set_up(sine(), str(SINE), None).strategy
+    simulation = simulator.open_simulator(design_of(sine(), str(SINE)), 1)
+    strategy = set_up(sine(), str(SINE), None).strategy
     received = downlink.decode(strategy.download(initial(simulation.manifest, 1, "glorot")), strategy.n_global)
     phases = strategy.training()
     samples = [simulation.samples(1, range(5), 0, SampleSet(phase.sample_set), phase.count) for phase in phases]
@@ -173,46 +174,46 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert read_run(killed).trained == 21
     go.touch()
     with pytest.raises(StoreError, match=r"begun as a simulation; continue it with tinymetafed simulate --resume"):
-        runner.resume(killed, Quiet())
+        training.resume(killed, Quiet())
     finished = subprocess.run(command("simulate", "--resume", killed, "--json"), capture_output=True, text=True, check=True)
     whole = tmp_path / "whole"
-    runner.simulate(runner.set_up(store.read_run(killed).experiment(), str(SINE), None), 1, whole, Quiet())
+    training.simulate(set_up(store.read_run(killed).experiment(), str(SINE), None), 1, whole, Quiet())
     assert json.loads(finished.stdout)["sessions"] == 2
     same(read_run(whole), read_run(killed))
 
 
 def test_a_run_may_move_from_devices_into_the_simulation_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    setup = runner.set_up(sine(*SHORT), str(SINE), None)
+    setup = set_up(sine(*SHORT), str(SINE), None)
     devices, _ = both(setup, tmp_path, "native:1")
-    genuine = runner._Training._write
+    genuine = training._Training._write
 
     def stop_at(last: int) -> None:
-        def write(self: runner._Training, done: runner.Round) -> None:
+        def write(self: training._Training, done: training.Round) -> None:
             genuine(self, done)
             if done.index == last:
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(runner._Training, "_write", write)
+        monkeypatch.setattr(training._Training, "_write", write)
 
     moved = tmp_path / "moved"
     stop_at(3)
     with pytest.raises(KeyboardInterrupt):
-        runner.train(setup, ["native:1"], ["native:1"], moved, Quiet())
+        training.train(setup, ["native:1"], ["native:1"], moved, Quiet())
     stop_at(8)
     with pytest.raises(KeyboardInterrupt):
-        runner.resume_simulated(moved, 1, Quiet())
-    runner.resume(moved, Quiet(), urls=["native:1"])
+        training.resume_simulated(moved, 1, Quiet())
+    training.resume(moved, Quiet(), urls=["native:1"])
     same(devices, read_run(moved))
     assert [device["rounds"] for device in read_run(moved).devices if device["url"] == simulate.URL] == [5]
 
 
 def test_training_that_diverges_fails_as_on_a_device(tmp_path: Path) -> None:
     experiment = sine("strategy.output_clamp=0", "strategy.global_learning_rate=10", "run.devices_per_round=2")
-    setup = runner.set_up(experiment, str(SINE), None)
+    setup = set_up(experiment, str(SINE), None)
     with pytest.raises(TrainingFailed, match=r"client \d+: training failed in round 0: NOT_FINITE") as simulated:
-        runner.simulate(setup, 1, tmp_path / "simulated", Quiet())
+        training.simulate(setup, 1, tmp_path / "simulated", Quiet())
     with pytest.raises(TrainingFailed) as on_device:
-        runner.train(setup, ["native:1"], ["native:1"], tmp_path / "devices", Quiet())
+        training.train(setup, ["native:1"], ["native:1"], tmp_path / "devices", Quiet())
     assert simulated.value.status == on_device.value.status
 
 
@@ -237,18 +238,18 @@ def test_the_processor_at_hand_says_which_vector_units_there_are(
 
 
 def test_a_processor_without_a_vector_unit_trains_one_client_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    reference = round_of(sine(), simulator.open_simulator(sine(), str(SINE), 1), 3)
+    reference = round_of(sine(), simulator.open_simulator(design_of(sine(), str(SINE)), 1), 3)
     monkeypatch.setattr(simulator, "_ALWAYS", {})
     monkeypatch.setattr(simulator, "CPU_FACTS", Path("/nowhere"))
-    simulation = simulator.open_simulator(sine(), str(SINE), 1)
+    simulation = simulator.open_simulator(design_of(sine(), str(SINE)), 1)
     assert simulation.lanes == 1
     equal(reference, round_of(sine(), simulation, 3))
 
 
 def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(FirmwareError, match=r"missing g\+\+.*apt"):
-        simulator.open_simulator(sine(), str(SINE), 1)
+    with pytest.raises(BuildError, match=r"missing g\+\+.*apt"):
+        simulator.open_simulator(design_of(sine(), str(SINE)), 1)
 
 
 def test_boards_that_are_clients_cannot_be_simulated(tmp_path: Path) -> None:
@@ -256,7 +257,7 @@ def test_boards_that_are_clients_cannot_be_simulated(tmp_path: Path) -> None:
     task = {"kind": "folder", "path": str(tmp_path), "source": str(tmp_path / "source.cpp"), "client_per_board": True}
     model = {"input": [1], "loss": "mse", "layers": [{"op": "dense", "units": 1}]}
     with pytest.raises(SpecError, match=r"task\.client_per_board = true.*--set run\.clients=N"):
-        simulator.open_simulator(parse({"task": task, "model": model}, "test"), "test", 1)
+        simulator.open_simulator(design_of(parse({"task": task, "model": model}, "test"), "test"), 1)
 
 
 def test_the_benchmark_measures_lanes_threads_one_client_and_textbook_kernels() -> None:

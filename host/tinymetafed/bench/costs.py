@@ -11,12 +11,12 @@ from typing import Any
 import jinja2
 
 from tinymetafed_codegen import boards, spec
-from tinymetafed_codegen.emit import write_if_changed
+from tinymetafed_codegen.files import write_if_changed
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
 from .. import __version__
-from ..runs.runner import Observer
+from ..federation.observer import Observer
 from . import in_qemu, kernel_cost, simulation_cost, wire
 from .kernel_cost import TEXTBOOK
 
@@ -63,7 +63,7 @@ def compiler(board: str) -> str:
 def measure(board: str, observer: Observer) -> dict[str, Any]:
     """Every net's training step on a board at its own flags, -O2 and -O3, the simulation of two nets, and the wire.
 
-    ``kernels``: by net, by level, what ``bench kernels`` gives. Raises BoardError, BenchError, FirmwareError, SpecError,
+    ``kernels``: by net, by level, what ``bench kernels`` gives. Raises BoardError, BenchError, BuildError, SpecError,
     LinkError.
     """
     own = in_qemu(board).optimization or ""

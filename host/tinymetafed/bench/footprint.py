@@ -9,10 +9,11 @@ from typing import Any
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
+from tinymetafed_codegen.toolchain import require_tools
 
-from ..devices import firmware
-from ..runs import runner
-from ..runs.runner import Observer
+from ..devices.running import build_firmware
+from ..federation.observer import Observer
+from ..runs.setup import design_of
 from . import BenchError, in_qemu, stack, wire
 
 
@@ -38,11 +39,11 @@ def memory(chosen: Sequence[tuple[str, Experiment]], on: Sequence[str], observer
     """Bytes that each model takes of each board: ``flash``, ``static`` RAM, deepest ``stack``, ``ram`` together.
 
     ``flash_available`` and ``ram_available`` are the board's. The stack's depth is that of whole rounds and adaptations
-    with all kinds of training step, interrupts included. Raises BoardError, BenchError, FirmwareError, SpecError, LinkError.
+    with all kinds of training step, interrupts included. Raises BoardError, BenchError, BuildError, SpecError, LinkError.
     """
     for board in on:
         in_qemu(board)
-        firmware.require_tools(board)
+        require_tools(board)
     observer.stage("measuring memory", len(chosen) * len(on))
     measured = []
     for name, experiment in chosen:
@@ -54,7 +55,7 @@ def memory(chosen: Sequence[tuple[str, Experiment]], on: Sequence[str], observer
 
 
 def _measure(name: str, experiment: Experiment, board: boards.Board) -> dict[str, int]:
-    built = runner.build(experiment, name, board.name)
+    built = build_firmware(design_of(experiment, name), board.name)
     depth = stack.deepest(experiment, built, board)
     return {
         "flash": built.flash_bytes,

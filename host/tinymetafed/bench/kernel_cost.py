@@ -11,19 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from tinymetafed_codegen import graph
 from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Dtype, Phase, Program, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 
 from ..devices.firmware import Deviation, Firmware
 from ..devices.launch import DeviceSpec, launch
 from ..devices.link.session import Session
+from ..devices.running import build_firmware
+from ..federation.observer import Observer
 from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, initial
-from ..runs import runner
-from ..runs.runner import Observer
+from ..runs.setup import design_of
 from . import BenchError, cycles, in_qemu, made_up, stack
 from .cycles import executions
 from .cycles.executions import Uncountable
@@ -63,21 +64,22 @@ def kernels(
 
     ``optimization`` replaces the board's own. Cycles are an estimate by the model of the core that the board has or
     stands for, time is theirs at its clock; both are absent where they cannot be had, and ``estimate`` says why.
-    Raises BoardError, BenchError, FirmwareError, SpecError, LinkError.
+    Raises BoardError, BenchError, BuildError, SpecError, LinkError.
     """
     facts = in_qemu(board)
     observer.stage(f"building firmware for {board}")
-    ours = runner.build(experiment, source, board, Deviation(optimization))
+    designed = design_of(experiment, source)
+    ours = build_firmware(designed, board, Deviation(optimization))
     counter, estimate = _counter(facts)
     cost = measure(experiment, facts, ours, observer, counter)
     taken = _figures(experiment, cost, ours, facts, observer)
     figures: dict[str, Any] = {"board": board, "optimization": optimization, **taken}
-    lacking = {call.op.kind for call in graph.build(experiment.model, source).forward} - TEXTBOOK_OPS
+    lacking = {call.op.kind for call in designed.graph.forward} - TEXTBOOK_OPS
     if lacking:
         observer.event(f"no textbook version of {', '.join(sorted(lacking))} to compare with")
     else:
         observer.stage(f"building firmware for {board} with textbook kernels")
-        theirs = runner.build(experiment, source, board, Deviation(optimization, TEXTBOOK))
+        theirs = build_firmware(designed, board, Deviation(optimization, TEXTBOOK))
         plain = measure(experiment, facts, theirs, observer, counter)
         difference = float(np.abs(plain.weights - cost.weights).max())
         taken = _figures(experiment, plain, theirs, facts, observer)
@@ -89,7 +91,7 @@ def instructions(experiment: Experiment, source: str, board: str, observer: Obse
     """Exact instructions of one training step by variant, without cycles."""
     facts = in_qemu(board)
     observer.stage(f"building firmware for {board}")
-    return measure(experiment, facts, runner.build(experiment, source, board), observer).instructions
+    return measure(experiment, facts, build_firmware(design_of(experiment, source), board), observer).instructions
 
 
 def measure(experiment: Experiment, board: Board, built: Firmware, observer: Observer, counter: Counter | None = None) -> Cost:
@@ -131,7 +133,7 @@ def measure(experiment: Experiment, board: Board, built: Firmware, observer: Obs
                     _compare(counts[variant.name.lower()], sum(each.executed for each in counted.values()) / STEPS)
                     low, high = counter.cost(listing.instructions, counted)
                     estimates[variant.name.lower()] = (round(low / STEPS), round(high / STEPS))
-            trained = device.session.fetch(0, manifest["n_parameters"])
+            trained = device.session.fetch(0, manifest.n_parameters)
     return Cost(counts, estimates if counter is not None else None, trained)
 
 
@@ -175,12 +177,12 @@ def _figures(experiment: Experiment, cost: Cost, built: Firmware, board: Board, 
     return {**found, "flash_bytes": built.flash_bytes, "ram_bytes": built.ram_bytes, "stack_bytes": depth}
 
 
-def _train(session: Session, manifest: dict[str, Any], weights: list[downlink.Segment]) -> list[int]:
+def _train(session: Session, manifest: ModelManifest, weights: list[downlink.Segment]) -> list[int]:
     """Ticks of STEPS training steps: all together on the board's own samples, one by one on grey levels made up here."""
     token = session.next_round()
     session.load(token, weights)
     session.train(token, Program.ADAPT, 1, 0, 0)
-    if manifest["source"] != "streamed":
+    if not manifest.streamed:
         time.sleep(QUIET_SECONDS)  # a question that arrives in the middle of a step adds its interrupts to it
         return [session.await_done(token, STEPS).ticks]
     # One at a time, for what comes in or goes out during a step adds its interrupts to it; and counted one by one, for all

@@ -11,11 +11,11 @@ from tinymetafed_codegen import graph
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import Experiment
 
+from ..federation.observer import Observer
 from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
-from ..learn.weights import Floats, global_tensors, initial, local_start
-from ..runs import runner
-from ..runs.runner import Observer
+from ..learn.weights import Floats, initial, local_start
+from ..runs.setup import design_of
 from ..simulation.kernels import BOARD, Batch, Simulator, Unit, Whose, build, units
 from . import BenchError, jax_round, made_up
 from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS
@@ -31,24 +31,25 @@ def simulation(experiment: Experiment, source: str, unit: str | None, threads: i
     thread, ``speedup`` of the threads over it as the clock saw it, ``speedup_idle`` as the processor time of all threads
     together has it, of which a busy machine takes nothing away; None for one thread. ``single_us``: one client after the
     other, ``textbook_us``: with textbook kernels, ``jax_us``: a round vmapped and compiled by JAX; None where they lack an op
-    or are not installed. Raises FirmwareError, SpecError, BenchError.
+    or are not installed. Raises BuildError, SpecError, BenchError.
     """
     observer.stage("compiling the simulation")
     chosen = units()[unit] if unit else next(iter(units().values()))
-    manifest = runner.manifest_of(experiment, source, BOARD)
+    designed = design_of(experiment, source, BOARD)
+    manifest = designed.manifest
     if not open_strategy(experiment, manifest).training():
         raise BenchError(f"{source}: with strategy.kind = {experiment.strategy.kind!r} no client trains in a round")
-    library = build(experiment, source, chosen)
+    library = build(designed, chosen)
     trials = {"lanes": Trial(experiment, Simulator(library, manifest, chosen.lanes, 1))}
     trials["single"] = Trial(experiment, Simulator(library, manifest, 1, 1))
     if threads > 1:
         trials["threads"] = Trial(experiment, Simulator(library, manifest, chosen.lanes, threads), trials["lanes"].clients)
-    lacking = {call.op.kind for call in graph.build(experiment.model, source).forward} - TEXTBOOK_OPS
+    lacking = {call.op.kind for call in designed.graph.forward} - TEXTBOOK_OPS
     if lacking:
         observer.event(f"no textbook version of {', '.join(sorted(lacking))} to compare with")
     else:
         observer.stage("compiling textbook kernels")
-        plain = build(experiment, source, Unit(chosen.name, 1, chosen.flags), TEXTBOOK)
+        plain = build(designed, Unit(chosen.name, 1, chosen.flags), TEXTBOOK)
         trials[TEXTBOOK] = Trial(experiment, Simulator(plain, manifest, 1, 1))
     observer.stage("training steps", REPEATS)
     for _ in range(REPEATS):
@@ -124,9 +125,8 @@ class Trial:
         """The weights that every client begins with, by tensor, in their shapes."""
         manifest, model = self.simulator.manifest, self._model
         start = local_start(manifest, model.local_start, model.local_start_scale)
-        for tensor in global_tensors(manifest):
-            values = self.received[tensor["offset"] : tensor["offset"] + tensor["size"]]
-            start[tensor["name"]] = values.reshape(tensor["shape"])
+        for tensor in manifest.global_tensors:
+            start[tensor.name] = self.received[tensor.place].reshape(tensor.shape)
         return start
 
     def once(self) -> float:
@@ -141,11 +141,11 @@ class Trial:
 
 def _samples(simulator: Simulator, clients: int, count: int) -> Batch:
     """Samples as the device has them: its own, or grey levels made up here."""
-    if simulator.manifest["source"] != "streamed":
+    if not simulator.manifest.streamed:
         return simulator.samples(1, range(clients), 0, SampleSet.SUPPORT, count)
     rows = made_up(simulator.manifest, count)
     inputs = np.stack([row.inputs for row in rows]) >> 3  # dark enough for any model to stay finite
     targets = np.stack([row.targets for row in rows])
-    if simulator.manifest["class_target"]:
-        targets = np.arange(count, dtype=np.float32)[:, None] % simulator.manifest["output_size"]
+    if simulator.manifest.class_target:
+        targets = np.arange(count, dtype=np.float32)[:, None] % simulator.manifest.output_size
     return Batch(np.repeat(inputs[None], clients, 0), np.repeat(targets[None], clients, 0), rows[0].scale)

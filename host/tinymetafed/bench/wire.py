@@ -11,16 +11,18 @@ import numpy as np
 from tinymetafed_codegen import boards, protocol, spec
 from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.spec import Experiment
+from tinymetafed_codegen.toolchain import require_tools
 
-from ..devices.firmware import Deviation, require_tools
+from ..devices.firmware import Deviation
 from ..devices.launch import DEFAULT_BOARDS, DeviceSpec, launch
-from ..devices.link.exchange import Traffic
 from ..devices.link.faults import paced
+from ..devices.running import build_firmware
+from ..federation.clients import Traffic
+from ..federation.observer import Observer
 from ..learn.codecs import delta
 from ..learn.strategies import open_strategy
 from ..learn.weights import initial
-from ..runs import runner
-from ..runs.runner import Observer
+from ..runs.setup import design_of
 from ..wire.frame import encode
 from . import made_up
 from .kernel_cost import executed
@@ -145,7 +147,7 @@ def _bulk_model() -> Experiment:
 
 def _one_round(experiment: Experiment, board: str, window: int | None = None) -> _Timed:
     """One round on one device that announces ``window`` (None: the board's own), paced unless it is emulated."""
-    built = runner.build(experiment, "bench", board, Deviation(receive_window=window))
+    built = build_firmware(design_of(experiment, "bench"), board, Deviation(receive_window=window))
     manifest = built.manifest
     strategy = open_strategy(experiment, manifest)
     weights = initial(manifest, 1, experiment.model.init)
@@ -162,10 +164,8 @@ def _one_round(experiment: Experiment, board: str, window: int | None = None) ->
         session.train(token, Program.TRAIN, 1, 0, 0)
         control = 2 * (time.monotonic() - loaded)  # Train, and once more the same for Await
         steps = sum(phase.count * phase.passes for phase in strategy.training())
-        if manifest["source"] == "streamed":
-            progress = session.stream(token, made_up(manifest, steps))
-        else:
-            progress = session.await_done(token, steps)
+        streamed = manifest.streamed
+        progress = session.stream(token, made_up(manifest, steps)) if streamed else session.await_done(token, steps)
         trained, at_trained = time.monotonic(), session.traffic
         chunks = session.pull(token, strategy.top_k)
         done, after = time.monotonic(), session.traffic

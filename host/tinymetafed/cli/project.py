@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tinymetafed_codegen.generate import SOURCES
 
 from tinymetafed_codegen.ops import LOSSES
+from tinymetafed_codegen.spec import TASKS
 
 from ..projects import new as project
 from ..projects.importing import experiment
 from .progress import notes
 
-TaskKind = StrEnum("TaskKind", list(SOURCES))  # type: ignore[misc]
+TaskKind = StrEnum("TaskKind", list(TASKS))  # type: ignore[misc]
 LossName = StrEnum("LossName", list(LOSSES))  # type: ignore[misc]
 
 

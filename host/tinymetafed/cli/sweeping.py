@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tinymetafed_codegen.emit import write_if_changed
+from tinymetafed_codegen.files import write_if_changed
 
 from ..experiments import paper as documents
 from ..experiments import sweep as sweeps

@@ -17,15 +17,18 @@ from rich.console import Console
 from rich.table import Table
 
 from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
 from ..bench import kernel_cost
 from ..devices.link import faults
-from ..devices.link.errors import LaunchError, LinkError, TrainingFailed
+from ..devices.link.errors import LaunchError, LinkError
+from ..federation.clients import TrainingFailed
 from ..federation.meta_test import Collapsed
 from ..runs import report as report_page
-from ..runs import runner, store
-from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption, UsageError
+from ..runs import store, training
+from ..runs.setup import set_up
+from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption
 from .progress import notes, watching
 
 
@@ -63,17 +66,17 @@ def train(
         if experiment is None:
             raise UsageError("give an experiment file, for instance examples/sine.toml, or --resume RUN; see --help")
         chosen = spec.load(experiment, set_ or ())
-        setup = runner.set_up(chosen, str(experiment), data)
+        setup = set_up(chosen, str(experiment), data)
         folder = out or _new_run(experiment.stem)
-        urls, test_urls = device or ["native:2"], [test_device or runner.TEST_URL]
+        urls, test_urls = device or ["native:2"], [test_device or training.TEST_URL]
         with store.claimed(folder), _resumable(folder, device, test_device), watching() as watch:
-            result = runner.train(setup, urls, test_urls, folder, watch, faults=disturbance, record=record)
+            result = training.train(setup, urls, test_urls, folder, watch, faults=disturbance, record=record)
     else:
         folder = resume
         _refuse_with_resume(set_, out)
         _same_experiment(experiment, folder)
         with _resumable(folder, device, test_device, data), watching() as watch:
-            result = runner.resume(
+            result = training.resume(
                 folder,
                 watch,
                 urls=device or (),
@@ -107,16 +110,16 @@ def simulate(
     if resume is None:
         if experiment is None:
             raise UsageError("give an experiment file, for instance examples/sine.toml, or --resume RUN; see --help")
-        setup = runner.set_up(spec.load(experiment, set_ or ()), str(experiment), data)
+        setup = set_up(spec.load(experiment, set_ or ()), str(experiment), data)
         folder = out or _new_run(experiment.stem)
         with store.claimed(folder), _resumable(folder, command="simulate"), watching() as watch:
-            result = runner.simulate(setup, count, folder, watch)
+            result = training.simulate(setup, count, folder, watch)
     else:
         folder = resume
         _refuse_with_resume(set_, out)
         _same_experiment(experiment, folder)
         with _resumable(folder, data=data, command="simulate"), watching() as watch:
-            result = runner.resume_simulated(folder, count, watch, data=data)
+            result = training.resume_simulated(folder, count, watch, data=data)
     _finish(result, folder, json_)
 
 
@@ -157,10 +160,10 @@ def adapt(
     """
     trained = store.read_run(run)
     experiment = trained.experiment() if samples is None else trained.experiment(adapt=samples)
-    setup = runner.set_up(experiment, str(run / "experiment.toml"), data or trained.data)
-    runner.same_model(setup, trained)
+    setup = set_up(experiment, str(run / "experiment.toml"), data or trained.data)
+    training.same_model(setup, trained)
     with watching() as watch:
-        scores = runner.adapt(setup, device or ["native:2"], trained.weights, range(first, first + tasks), watch)
+        scores = training.adapt(setup, device or ["native:2"], trained.weights, range(first, first + tasks), watch)
     if json_:
         print(json.dumps(scores))
         return
@@ -194,10 +197,10 @@ def demo(
             "the same firmware runs as four native processes instead."
         )
     folder = out or _new_run("demo")
-    setup = runner.set_up(chosen, str(experiment), None)
+    setup = set_up(chosen, str(experiment), None)
     with store.claimed(folder), _resumable(folder), watching() as watch:
         facts = {"instructions_per_step": kernel_cost.instructions(chosen, str(experiment), "mps2", watch)} if emulated else {}
-        result = runner.train(setup, ["qemu:4" if emulated else "native:4"], ["native:2"], folder, watch, facts=facts)
+        result = training.train(setup, ["qemu:4" if emulated else "native:4"], ["native:2"], folder, watch, facts=facts)
     _finish(result, folder, False)
 
 

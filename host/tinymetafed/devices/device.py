@@ -8,8 +8,8 @@ from typing import Protocol
 
 from tinymetafed_codegen.protocol import HelloAnswer
 
+from ..federation.clients import Traffic
 from .link.errors import LaunchError, LinkError, PortError, WrongFirmware
-from .link.exchange import Traffic
 from .link.session import Session, board_name
 from .link.transport import Transport
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from tinymetafed_codegen.protocol import Phase, Program, Progress, SampleSet, Status
 
-from ..federation.clients import Adapted
+from ..federation.clients import Adapted, DeviceFacts, Served, Traffic, TrainingFailed
 from ..learn.codecs import delta
 from ..learn.codecs.delta import Sparse
 from ..learn.codecs.downlink import Segment
@@ -19,9 +18,7 @@ from ..learn.tasks import Samples, Task
 from ..learn.weights import Floats
 from ..wire.messages import Example
 from .device import Device
-from .fleet import Fleet, Served
-from .link.errors import TrainingFailed
-from .link.exchange import Traffic
+from .fleet import Fleet
 from .link.session import Session
 
 
@@ -64,7 +61,7 @@ class DeviceClients:
         return self.fleet.traffic
 
     @property
-    def devices(self) -> list[dict[str, Any]]:
+    def devices(self) -> list[DeviceFacts]:
         """Every device, also those that are away at the moment."""
         return [_describe(device) for device in self.fleet.devices]
 
@@ -163,10 +160,6 @@ def _predict(session: Session, task: Task, test: Samples) -> Floats:
     return session.predict(test.inputs, task.output_size)
 
 
-def _describe(device: Device) -> dict[str, Any]:
-    return {
-        "url": device.url,
-        "board": device.board,
-        "unique_id": device.hello.unique_id.hex(),
-        "receive_window": device.hello.receive_window,
-    }
+def _describe(device: Device) -> DeviceFacts:
+    hello = device.hello
+    return DeviceFacts(device.url, device.board, hello.unique_id.hex(), hello.receive_window)

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from tinymetafed_codegen import boards
-from tinymetafed_codegen.locate import is_checkout, root, user_cache
-
-from ..lock import locked
-
-SHOWN_LINES = 30  # of the build's output, in an error
-
-
-class FirmwareError(Exception):
-    """A firmware that cannot be built; the text ends with the compiler's words or says what to install."""
+from tinymetafed_codegen.files import locked
+from tinymetafed_codegen.locate import root
+from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.toolchain import SHOWN_LINES, BuildError, build_root, require_tools
 
 
 @dataclass(frozen=True)
@@ -27,18 +20,9 @@ class Firmware:
     """A linked program and the facts it was generated with; ``flash_bytes`` and ``ram_bytes`` without stack."""
 
     program: Path
-    manifest: dict[str, Any]
+    manifest: ModelManifest
     flash_bytes: int
     ram_bytes: int
-
-
-def build_root() -> Path:
-    """Where builds go: $TINYMETAFED_BUILD_DIR, else .pio/experiments of the checkout, else the user's cache folder."""
-    if chosen := os.environ.get("TINYMETAFED_BUILD_DIR"):
-        return Path(chosen).resolve()
-    if is_checkout():
-        return root() / ".pio" / "experiments"
-    return user_cache()
 
 
 @dataclass(frozen=True)
@@ -66,7 +50,7 @@ def build(experiment: Path, board: str, *, key: str, quiet: bool = True, deviati
 
     ``key`` names the build folder: experiments with different keys never overwrite each other, and builds of one key
     wait for each other. Not ``quiet``: PlatformIO's output goes to standard error as it comes.
-    Raises FirmwareError, for an experiment that does not fit the board too.
+    Raises BuildError, for an experiment that does not fit the board too.
     """
     require_tools(board)
     folder = build_root() / deviation.folder(key)
@@ -96,18 +80,11 @@ def build(experiment: Path, board: str, *, key: str, quiet: bool = True, deviati
         if done.returncode != 0:
             said = (done.stdout or b"").decode(errors="replace").partition("\n=====")[0]  # then PlatformIO's summary
             last = said.strip().splitlines()[-SHOWN_LINES:]
-            raise FirmwareError("\n".join([f"firmware for {board} from {experiment}: the build failed", *last]))
+            raise BuildError("\n".join([f"firmware for {board} from {experiment}: the build failed", *last]))
         program = output / "firmware.elf"
-        manifest = json.loads((output / "generated" / "manifest.json").read_text(encoding="utf-8"))
+        file = output / "generated" / "manifest.json"
+        manifest = ModelManifest.from_json(file.read_text(encoding="utf-8"), str(file))
         return Firmware(program, manifest, *_sizes(program, boards.load(board).toolchain_prefix))
-
-
-def require_tools(board: str) -> None:
-    """Raises FirmwareError, naming what to install, when this machine cannot build for the board and start it."""
-    if boards.load(board).real:
-        raise FirmwareError(f"firmware for {board}: a real board is flashed; `pio run -e {board} -t upload` builds for it")
-    if lacking := [tool for tool in boards.missing_tools(board) if tool.to_build]:
-        raise FirmwareError(f"firmware for {board}: {boards.shortage(lacking)}")
 
 
 def _sizes(program: Path, toolchain_prefix: str) -> tuple[int, int]:

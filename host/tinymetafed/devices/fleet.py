@@ -11,11 +11,11 @@ from typing import Generic, TypeVar
 
 from tinymetafed_codegen.protocol import Phase, Program, Selection, Status
 
+from ..federation.clients import Served, Traffic, TrainingFailed
 from ..learn.codecs.delta import DeltaError
 from .device import Device
 from .link.clock import SYSTEM_CLOCK, Clock
-from .link.errors import DeviceRefused, LaunchError, LinkError, SampleTooLarge, TrainingFailed, WrongFirmware
-from .link.exchange import Traffic
+from .link.errors import DeviceRefused, LaunchError, LinkError, SampleTooLarge, WrongFirmware
 from .link.session import Session
 
 Item = TypeVar("Item")
@@ -32,21 +32,6 @@ _FORGOT = (Status.BAD_STATE, Status.BAD_ROUND, Status.BAD_OFFSET)
 
 class FleetError(LinkError):
     """Devices that cannot work together, or of which none is left."""
-
-
-@dataclass(frozen=True)
-class Served(Generic[Outcome]):
-    """What became of one item: its outcome and the device that gave it, or, skipped, neither and why."""
-
-    outcome: Outcome | None
-    device: str  # Device.url, "" when skipped
-    redone: bool
-    note: str  # why it was redone or skipped, one line
-
-    @property
-    def status(self) -> str:
-        """Accepted, redone (accepted after a first attempt was lost), or skipped."""
-        return "skipped" if not self.device else "redone" if self.redone else "accepted"
 
 
 class _Presence(Enum):
@@ -240,7 +225,7 @@ class Fleet:
                 lost: Exception | None = None
                 try:
                     outcome = work(member.device.session, job.item)
-                except (LinkError, DeltaError) as error:
+                except (LinkError, TrainingFailed, DeltaError) as error:
                     if not _may_pass(error):
                         raise
                     lost = error

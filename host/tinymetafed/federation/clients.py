@@ -3,14 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, fields
+from typing import Generic, Protocol, TypeVar
 
-from ..devices.fleet import Served
-from ..devices.link.exchange import Traffic
+from tinymetafed_codegen.errors import Error
+
 from ..learn.codecs.delta import Sparse
 from ..learn.tasks import Samples
 from ..learn.weights import Floats
+
+Outcome = TypeVar("Outcome")
+
+
+class TrainingFailed(Error):
+    """A client's training ended before its last step; ``status`` is the reason (protocol.Status)."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes on the wire with framing, retries and damage; ``samples_*``: those of Sample, Predict and their answers."""
+
+    down: int = 0
+    up: int = 0
+    samples_down: int = 0
+    samples_up: int = 0
+    retries: int = 0
+
+    def __sub__(self, earlier: Traffic) -> Traffic:
+        """What came on top since ``earlier``."""
+        return Traffic(*(getattr(self, f.name) - getattr(earlier, f.name) for f in fields(self)))
+
+    def __add__(self, other: Traffic) -> Traffic:
+        """Both together, for instance of two boards."""
+        return Traffic(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class Served(Generic[Outcome]):
+    """What became of one piece of work: its outcome and the device that gave it; or, skipped, neither, and why."""
+
+    outcome: Outcome | None
+    device: str  # its URL, "" when skipped
+    redone: bool
+    note: str  # why it was redone or skipped, one line
+
+    @property
+    def status(self) -> str:
+        """Accepted, redone (accepted after a first attempt was lost), or skipped."""
+        return "skipped" if not self.device else "redone" if self.redone else "accepted"
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """Where clients are: a device's URL, its board, its unique id in hexadecimal ("" without one), its receive window."""
+
+    url: str
+    board: str
+    unique_id: str
+    receive_window: int
 
 
 @dataclass(frozen=True)
@@ -24,15 +78,15 @@ class Adapted:
 
 
 class Clients(Protocol):
-    """The clients of one experiment: on devices (device.DeviceClients) or simulated (simulate.SimulatedClients)."""
+    """The clients of one experiment, on devices or simulated."""
 
     @property
     def traffic(self) -> Traffic:
         """All bytes so far."""
 
     @property
-    def devices(self) -> list[dict[str, Any]]:
-        """Where the clients are, for the journal: url, board, unique_id and receive_window of each device."""
+    def devices(self) -> list[DeviceFacts]:
+        """Where the clients are, for the journal."""
 
     def train(
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
@@ -40,7 +94,7 @@ class Clients(Protocol):
         """One meta-training round of each client from ``weights`` [n_global]; updates in the clients' order.
 
         ``boards``: unique ids of the boards that the clients live on, None where any device serves any client.
-        Raises LinkError, DeltaError, StrategyError.
+        Raises LinkError, DeltaError, StrategyError, TrainingFailed.
         """
 
     def adapt(

@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..devices.fleet import Served
-from ..devices.link.exchange import Traffic
 from ..learn.codecs.delta import Sparse
 from ..learn.strategies import Strategy, StrategyError
 from ..learn.tasks import Task
 from ..learn.weights import Floats
-from .clients import Clients
+from .clients import Clients, Served, Traffic
 
 
 @dataclass(frozen=True)

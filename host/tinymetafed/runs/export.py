@@ -9,18 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from tinymetafed_codegen import generate, graph
-from tinymetafed_codegen.emit import replace
+from tinymetafed_codegen.errors import UsageError
+from tinymetafed_codegen import graph
+from tinymetafed_codegen.design import given_weights
+from tinymetafed_codegen.files import replace
+from tinymetafed_codegen.hash import model_hash
 from tinymetafed_codegen.spec import parse
 
-from ..learn.weights import Floats, global_tensors, local_start
+from ..learn.weights import Floats, local_start
 from . import keras_model
 from .store import RunData, StoreError
 
 _PER_LINE = 8
 
 
-class ExportError(Exception):
+class ExportError(UsageError):
     """A file that cannot be exported to; wrong usage."""
 
 
@@ -53,7 +56,7 @@ def header(run: RunData) -> bytes:
     """One float array per global tensor, row by row, with enough digits to give the same bits back."""
     guard = "TINYMETAFED_WEIGHTS_H"
     lines = [
-        f"// Global weights after {run.trained} rounds, model {run.manifest['model_hash']};",
+        f"// Global weights after {run.trained} rounds, model {run.manifest.model_hash};",
         f"// written by: tinymetafed export {run.name} (tinymetafed {run.run['tinymetafed']}).",
         f"#ifndef {guard}",
         f"#define {guard}",
@@ -83,8 +86,8 @@ def _network(run: RunData, batch: int | None) -> Any:
     net = graph.build(experiment.model, run.name, partial=experiment.strategy.partial)
     arrays = _tensors(run) | local_start(run.manifest, experiment.model.local_start, experiment.model.local_start_scale)
     if net.frozen:  # what the run does not keep itself
-        given = generate.given_weights(experiment.model, net, run.name)
-        if generate.model_hash(experiment, net, given).hex() != run.manifest["model_hash"]:
+        given = given_weights(experiment, net, run.name)
+        if model_hash(experiment, net, given).hex() != run.manifest.model_hash:
             raise ExportError(
                 f"{experiment.model.weights}: other frozen weights than the run was trained with; put back the file that it had"
             )
@@ -94,7 +97,4 @@ def _network(run: RunData, batch: int | None) -> Any:
 
 def _tensors(run: RunData) -> dict[str, Floats]:
     """The global tensors by name, each in its shape."""
-    return {
-        tensor["name"]: run.weights[tensor["offset"] : tensor["offset"] + tensor["size"]].reshape(tensor["shape"])
-        for tensor in global_tensors(run.manifest)
-    }
+    return {tensor.name: run.weights[tensor.place].reshape(tensor.shape) for tensor in run.manifest.global_tensors}

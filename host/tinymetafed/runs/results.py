@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import PROTOCOL_VERSION
 from tinymetafed_codegen.spec import Experiment
 
@@ -23,14 +24,14 @@ from .store import RunData
 _SCORES = ("metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task")
 
 
-def values_only_cost(experiment: Experiment, manifest: dict[str, Any]) -> float:
+def values_only_cost(experiment: Experiment, manifest: ModelManifest) -> float:
     """The papers' cost of a round, f (1 + P) / 2 with f the global share of the weights, times devices; 0 without rounds.
 
     Neither value types nor indices and framing count; a dense round of the whole network with one device is 1.
     """
     if experiment.run.rounds == 0:
         return 0.0
-    shared = manifest["n_global"] / manifest["n_parameters"]
+    shared = manifest.n_global / manifest.n_parameters
     return float(experiment.run.devices_per_round * shared * (1 + experiment.strategy.top_p / 100) / 2)
 
 

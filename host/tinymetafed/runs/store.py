@@ -22,13 +22,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 import tomli_w
 
-from tinymetafed_codegen.emit import write_if_changed
-from tinymetafed_codegen.generate import ARITHMETIC_VERSION
+from tinymetafed_codegen.errors import Error
+from tinymetafed_codegen.files import write_if_changed
+from tinymetafed_codegen.hash import ARITHMETIC_VERSION
+from tinymetafed_codegen.manifest import ManifestError, ModelManifest
 from tinymetafed_codegen.spec import Experiment, SpecError, dump, parse
 
 from .. import __version__
 from ..learn.weights import Floats, sha256
-from ..lock import LockedError, locked
+from tinymetafed_codegen.files import LockedError, locked
 
 Json = Mapping[str, Any]
 Kind = Literal["run", "session", "round", "evaluation", "showcase", "result"]
@@ -67,7 +69,7 @@ COMMIT;
 """
 
 
-class StoreError(Exception):
+class StoreError(Error):
     """A run that cannot be written or read; the text names the file, what is wrong and what to do."""
 
 
@@ -109,9 +111,12 @@ class RunData:
         return tomllib.loads(self.experiment_text)
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        """The model's facts on the first device's board."""
-        return dict(self.run["manifest"])
+    def manifest(self) -> ModelManifest:
+        """The model's facts on the first device's board. Raises StoreError."""
+        try:
+            return ModelManifest.from_json(json.dumps(self.run["manifest"]), str(self.path / "run.db"))
+        except ManifestError as error:
+            raise StoreError(f"{error}; the run was made by tinymetafed {self.run['tinymetafed']}, use that") from None
 
     @property
     def data(self) -> Path | None:
@@ -211,7 +216,7 @@ _RESTORE = "restore the run folder from a copy, or train again"
 
 
 @contextmanager
-def create(path: Path, experiment: Experiment, manifest: Json, weights: Floats, asked: Json) -> Iterator[RunStore]:
+def create(path: Path, experiment: Experiment, manifest: ModelManifest, weights: Floats, asked: Json) -> Iterator[RunStore]:
     """Begins a run in a folder that must not hold one yet; other aggregators are kept out until the end.
 
     ``weights`` are the initial ones, ``asked`` is what a resumed run does unless told otherwise. Raises StoreError.
@@ -223,7 +228,7 @@ def create(path: Path, experiment: Experiment, manifest: Json, weights: Floats, 
         "tinymetafed": __version__,
         "seed": experiment.run.seed,
         "experiment": text,
-        "manifest": manifest,
+        "manifest": json.loads(manifest.to_json()),
         "asked": asked,
         "weights_sha256": sha256(weights),
     }

@@ -18,15 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymetafed_codegen import boards, generate
+from tinymetafed_codegen import boards, emit
+from tinymetafed_codegen.design import Design
+from tinymetafed_codegen.files import locked
 from tinymetafed_codegen.locate import root
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Phase, SampleSet, Selection, Status
-from tinymetafed_codegen.spec import Experiment, FolderTask, SpecError
+from tinymetafed_codegen.sample_source import own_source
+from tinymetafed_codegen.spec import SpecError
+from tinymetafed_codegen.toolchain import SHOWN_LINES, BuildError, build_root, require_tools
 
-from ..devices.firmware import SHOWN_LINES, FirmwareError, build_root, require_tools
 from ..learn.codecs.delta import Sparse
 from ..learn.tasks import Floats, Samples
-from ..lock import locked
 
 BOARD = "native"  # whose receive window the bytes are counted for
 
@@ -67,16 +70,15 @@ def units() -> dict[str, Unit]:
     return {name: Unit(name, lanes, flags) for name, (needs, lanes, flags) in _UNITS.items() if needs <= has}
 
 
-def build(experiment: Experiment, source: str, unit: Unit, kernels: str | None = None) -> Path:
-    """Compiles the experiment's kernels into a shared library, unless that has been done with the same sources and flags.
+def build(design: Design, unit: Unit, kernels: str | None = None) -> Path:
+    """Compiles a design's kernels into a shared library, unless that has been done with the same sources and flags.
 
-    ``kernels``: those of that folder of firmware/bench in place of the core's. Raises FirmwareError, SpecError.
+    ``kernels``: those of that folder of firmware/bench in place of the core's. Raises BuildError, SpecError.
     """
     require_tools(BOARD)
-    design = generate.design(experiment, boards.load(BOARD), source)
     tree = root() / "firmware"
-    task_source = tree / "app" / f"source_{design.manifest['source']}.cpp"
-    folder = build_root() / str(design.manifest["model_hash"]) / "simulation"
+    task_source = tree / "app" / f"source_{design.manifest.sample_source}.cpp"
+    folder = build_root() / design.manifest.model_hash / "simulation"
     generated = folder / "generated"
     flags = json.loads((root() / "boards" / "platform" / "flags.json").read_text(encoding="utf-8"))
     replaced = [tree / "bench" / kernels] if kernels else []
@@ -88,9 +90,9 @@ def build(experiment: Experiment, source: str, unit: Unit, kernels: str | None =
     command += [str(path) for path in [tree / "sim" / "simulate.cpp", *core, task_source]]
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):
-        generate.write(design, generated, "tinymetafed simulate")
+        emit.write(design, generated, "tinymetafed simulate")
         files = [file for part in (tree / "core", tree / "sim", *replaced) for file in sorted(part.rglob("*.[hc]pp"))]
-        files += [*sorted(generated.glob("*.hpp")), task_source, *_included_by(generate.own_source(experiment), include)]
+        files += [*sorted(generated.glob("*.hpp")), task_source, *_included_by(own_source(design.experiment), include)]
         # Machines may share the folder: each finds what was built for its kind and its vector unit.
         digest = hashlib.sha256(json.dumps([platform.machine(), *command]).encode())
         for file in files:
@@ -98,7 +100,7 @@ def build(experiment: Experiment, source: str, unit: Unit, kernels: str | None =
         library = folder / f"{unit.name}-{digest.hexdigest()[:16]}.so"
         if not library.exists():
             begun = library.with_suffix(".new")
-            _run([*command, "-o", str(begun)], f"the simulation of {source}")
+            _run([*command, "-o", str(begun)], f"the simulation of {design.source}")
             begun.replace(library)
     return library
 
@@ -114,7 +116,7 @@ def _included_by(own: Path | None, include: Sequence[str]) -> list[Path]:
 def _run(command: Sequence[str], what: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise FirmwareError("\n".join([f"{what}: the compiler failed", *done.stderr.strip().splitlines()[-SHOWN_LINES:]]))
+        raise BuildError("\n".join([f"{what}: the compiler failed", *done.stderr.strip().splitlines()[-SHOWN_LINES:]]))
     return done.stdout
 
 
@@ -244,11 +246,11 @@ class Upload:
 class Simulator:
     """A compiled experiment; one thread at a time calls its methods."""
 
-    def __init__(self, library: Path, manifest: dict[str, Any], lanes: int, threads: int) -> None:
+    def __init__(self, library: Path, manifest: ModelManifest, lanes: int, threads: int) -> None:
         self.manifest = manifest
         self.lanes = lanes
         self.threads = threads
-        self._input_size = math.prod(manifest["input_shape"])
+        self._input_size = math.prod(manifest.input_shape)
         self._library = ctypes.CDLL(str(library))
         self._library.make_samples.argtypes = [_POINTER, *[_U32] * 5, _POINTER, _POINTER]
         self._library.make_samples.restype = self._library.federate.restype = self._library.adapt.restype = None
@@ -257,7 +259,7 @@ class Simulator:
         """What the boards of ``clients`` would make themselves."""
         numbers = np.array(clients, np.uint32)
         inputs = np.empty((len(clients), count, self._input_size), np.float32)
-        targets = np.empty((len(clients), count, self.manifest["target_size"]), np.float32)
+        targets = np.empty((len(clients), count, self.manifest.target_size), np.float32)
         key = (len(clients), seed, draw, sample_set, count)
         self._library.make_samples(numbers.ctypes.data, *key, inputs.ctypes.data, targets.ctypes.data)
         return Batch(inputs, targets, 1.0)
@@ -291,7 +293,7 @@ class Simulator:
     ) -> tuple[list[Status], Floats, Floats]:
         """What became of every client's training, and outputs [clients, count, output_size] before and after it."""
         n, rows = test.inputs.shape[:2]
-        before = np.zeros((n, rows, self.manifest["output_size"]), np.float32)
+        before = np.zeros((n, rows, self.manifest.output_size), np.float32)
         after = np.zeros_like(before)
         argument = _Test(*test.pointers, test.scale, rows, before.ctypes.data, after.ctypes.data)
         faults = self._call(self._library.adapt, received, phases, samples, whose, argument)
@@ -332,13 +334,13 @@ class Simulator:
         return [Status(fault) for fault in faults.tolist()]
 
 
-def open_simulator(experiment: Experiment, source: str, threads: int, unit: str | None = None) -> Simulator:
-    """Builds an experiment's kernels for a vector unit of this machine (None: the best). Raises FirmwareError, SpecError."""
-    if isinstance(experiment.task, FolderTask) and experiment.task.client_per_board:
+def open_simulator(design: Design, threads: int, unit: str | None = None) -> Simulator:
+    """Builds a design's kernels for a vector unit of this machine (None: the best). Raises BuildError, SpecError."""
+    if design.experiment.task.boards_are_clients:
         raise SpecError(
-            f"{source}: task.client_per_board = true makes every board a client, and a simulation has none; simulate it with "
-            "--set task.client_per_board=false --set run.clients=N"
+            f"{design.source}: task.client_per_board = true makes every board a client, and a simulation has none; simulate it "
+            "with --set task.client_per_board=false --set run.clients=N"
         )
     chosen = units()[unit] if unit else next(iter(units().values()))
-    manifest = generate.design(experiment, boards.load(BOARD), source).manifest
-    return Simulator(build(experiment, source, chosen), manifest, chosen.lanes, threads)
+    here = design.on(boards.load(BOARD))
+    return Simulator(build(here, chosen), here.manifest, chosen.lanes, threads)

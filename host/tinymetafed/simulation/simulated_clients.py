@@ -5,17 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
 
 import numpy as np
 
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Phase, SampleSet, Status
 
-from ..devices.fleet import Served
-from ..devices.link.errors import TrainingFailed
-from ..devices.link.exchange import Traffic
-from ..federation.clients import Adapted
+from ..federation.clients import Adapted, DeviceFacts, Served, Traffic, TrainingFailed
 from ..learn.codecs import downlink
 from ..learn.codecs.delta import Sparse
 from ..learn.codecs.downlink import Segment
@@ -37,7 +33,7 @@ class SimulatedClients:
         self._simulator = simulator
         self._strategy = strategy
         self._task = task
-        self._window: int = simulator.manifest["receive_window"]
+        self._window: int = simulator.manifest.receive_window
         self._seed = strategy.experiment.run.seed
         self._phases = strategy.training()
         self._streams = not task.on_device(SampleSet.SUPPORT)
@@ -49,9 +45,9 @@ class SimulatedClients:
         self.traffic = Traffic()
 
     @property
-    def devices(self) -> list[dict[str, Any]]:
+    def devices(self) -> list[DeviceFacts]:
         """The simulation stands for all."""
-        return [{"url": URL, "board": BOARD, "unique_id": "", "receive_window": self._window}]
+        return [DeviceFacts(URL, BOARD, "", self._window)]
 
     def train(
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
@@ -101,13 +97,13 @@ class SimulatedClients:
 
     def _kept_locals(self, clients: Sequence[int]) -> Floats | None:
         """The local parts that the clients' last rounds ended with, where the model goes on from them."""
-        if not self._simulator.manifest["keeps_local"]:
+        if not self._simulator.manifest.keeps_local:
             return None
         return np.stack([self._locals.get(client, self._local_start) for client in clients])
 
     def _kept_owed(self, clients: Sequence[int]) -> Floats | None:
         """What the clients have not sent, where the model feeds it back."""
-        if not self._simulator.manifest["error_feedback"]:
+        if not self._simulator.manifest.error_feedback:
             return None
         nothing = np.zeros(self._strategy.n_global, np.float32)
         return np.stack([self._owed.get(client, nothing) for client in clients])

@@ -17,9 +17,10 @@ from small_runs import SINE, Quiet, halting
 
 from tinymetafed.experiments import sweep
 from tinymetafed.experiments.sweep import SweepFailed
-from tinymetafed.lock import LockedError, locked
-from tinymetafed.runs import runner
+from tinymetafed.runs import training
+from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import StoreError, read_run
+from tinymetafed_codegen.files import LockedError, locked
 
 SWEEP = f"""
 experiment = "{SINE}"
@@ -93,7 +94,7 @@ def test_its_runs_are_those_of_simulate(file: Path, tmp_path: Path) -> None:
     planned = sweep.load(file)
     assert sweep.execute(planned, tmp_path / "out", 2, None, Quiet()) == {}
     run = planned.runs[1]
-    runner.simulate(runner.set_up(run.experiment, str(SINE), None), 1, tmp_path / "alone", Quiet())
+    training.simulate(set_up(run.experiment, str(SINE), None), 1, tmp_path / "alone", Quiet())
     alone, swept = read_run(tmp_path / "alone").result, read_run(tmp_path / "out" / run.folder).result
     assert alone is not None and swept is not None
     assert swept["weights_sha256"] == alone["weights_sha256"] and swept["meta_test"] == alone["meta_test"]

@@ -43,7 +43,7 @@ def test_cells_are_variants_times_grid(tmp_path: Path) -> None:
     assert len(chosen.cells) == 8 and len(chosen.runs) == 16 and len({run.folder for run in chosen.runs}) == 16
     last = chosen.runs[-1].experiment
     assert (last.strategy.top_p, last.strategy.uplink, last.run.rounds, last.run.seed) == (25, "f16", 7, 2)
-    assert chosen.cells[-1].manifest["n_global"] < chosen.cells[0].manifest["n_global"]
+    assert chosen.cells[-1].manifest.n_global < chosen.cells[0].manifest.n_global
 
 
 def test_experiments_are_found_beside_the_file_and_a_variant_may_have_its_own(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ import numpy as np
 from compiled_model import library
 
 from tinymetafed.projects.importing import experiment
-from tinymetafed_codegen import boards, generate, graph, spec
+from tinymetafed_codegen import boards, graph, spec
+from tinymetafed_codegen.design import design_graph
 
 
 def outputs(folder: Path, inputs: Any) -> Any:
     """What the model of FOLDER/experiment.toml gives for each of the inputs, local layers as imported."""
     loaded = spec.load(folder / "experiment.toml")
-    settled = generate.settle(loaded, boards.load("native"), graph.build(loaded.model), "test")
+    settled = design_graph(loaded, boards.load("native"), graph.build(loaded.model), "test")
     model = library(settled, folder)
     weights = np.zeros(model.n_state, np.float32)
     for placed in settled.graph.parameters:

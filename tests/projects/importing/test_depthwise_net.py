@@ -13,9 +13,12 @@ from imported import write
 from small_runs import Quiet, needs_qemu
 from with_tensorflow import needs_tensorflow
 
+from tinymetafed.devices.running import build_firmware
 from tinymetafed.federation.meta_test import Collapsed
-from tinymetafed.runs import runner, store
-from tinymetafed_codegen import boards, generate, spec
+from tinymetafed.runs import store, training
+from tinymetafed.runs.setup import design_of, set_up
+from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.design import design
 
 pytestmark = [*needs_tensorflow, needs_qemu]
 CLASSES = 5
@@ -66,11 +69,11 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> spec.Experiment:
 
 def test_most_weights_are_in_flash_and_the_rest_fits(experiment: spec.Experiment) -> None:
     for board in ("mps2", "nano33ble"):
-        manifest = generate.design(experiment, boards.load(board), "test").manifest
-        frozen = sum(tensor["size"] for tensor in manifest["frozen"])
-        assert manifest["n_parameters"] >= 20_000 and 95_000 < frozen + manifest["n_parameters"] < 110_000
-        assert manifest["ram_total"] < 256 * 1024 and 4 * frozen < manifest["flash_estimate"] < 1024 * 1024
-        assert [tensor["name"] for tensor in manifest["parameters"] if tensor["part"] == "local"] == [
+        manifest = design(experiment, boards.load(board), "test").manifest
+        frozen = sum(tensor.size for tensor in manifest.frozen)
+        assert manifest.n_parameters >= 20_000 and 95_000 < frozen + manifest.n_parameters < 110_000
+        assert manifest.memory.ram_total < 256 * 1024 and 4 * frozen < manifest.memory.flash < 1024 * 1024
+        assert [tensor.name for tensor in manifest.parameters if tensor.part == "local"] == [
             "dense2.kernel",
             "dense2.bias",
         ]
@@ -82,9 +85,9 @@ def test_a_round_on_the_emulated_board_ends_on_the_weights_of_the_native_one(
     ended = []
     for url in ("qemu:1", "native:1"):
         out = tmp_path / url.partition(":")[0]
-        setup = runner.set_up(experiment, "test", None)
+        setup = set_up(experiment, "test", None)
         with suppress(Collapsed):  # what so few steps make of random weights, after the round is stored
-            runner.train(setup, [url], ["native:1"], out, Quiet())
+            training.train(setup, [url], ["native:1"], out, Quiet())
         run = store.read_run(out)
         ended.append(run.rounds[-1]["weights_sha256"])
         assert run.rounds[0]["contributions"][0]["status"] == "accepted" and run.rounds[0]["update_norm"] > 0
@@ -92,7 +95,7 @@ def test_a_round_on_the_emulated_board_ends_on_the_weights_of_the_native_one(
 
 
 def test_codegen_estimates_no_less_than_is_linked(experiment: spec.Experiment) -> None:
-    built = runner.build(experiment, "test", "mps2")
+    built = build_firmware(design_of(experiment, "test"), "mps2")
     manifest = built.manifest
-    assert built.ram_bytes <= manifest["ram_total"] - manifest["ram_bytes"]["stack"] <= 1.05 * built.ram_bytes
-    assert built.flash_bytes <= manifest["flash_estimate"] <= 1.05 * built.flash_bytes
+    assert built.ram_bytes <= manifest.memory.ram_total - manifest.memory.stack <= 1.05 * built.ram_bytes
+    assert built.flash_bytes <= manifest.memory.flash <= 1.05 * built.flash_bytes

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from imported import outputs
-from tinymetafed.runs.tensorflow import ModelFileError
 
 from tinymetafed import cli
 from tinymetafed.projects.importing import experiment
 from tinymetafed.projects.importing.network import AFFINE, Layer, Network
+from tinymetafed.runs.tensorflow import ModelFileError
 from tinymetafed_codegen import spec
 
 RANDOM = np.random.default_rng(1)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from imported import outputs, write
-from tinymetafed.runs.tensorflow import ModelFileError
 from with_tensorflow import agree, needs_tensorflow
 
 from tinymetafed import cli
 from tinymetafed.projects.importing import experiment
+from tinymetafed.runs.tensorflow import ModelFileError
 from tinymetafed_codegen import spec
 
 pytestmark = needs_tensorflow

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ...devices.firmware import build_root
+from tinymetafed_codegen.toolchain import build_root
 
 _SOURCE = Path(__file__).with_name("executions.c")
 _INSTRUCTION = re.compile(r"\s*([0-9a-f]+):\t(\S+)\t?([^;@<]*)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tinymetafed_codegen import protocol
+from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.protocol import Status
 
 _MEANING = {
@@ -18,11 +19,11 @@ _MEANING = {
 }
 
 
-class LaunchError(Exception):
+class LaunchError(Error):
     """A device that cannot be started."""
 
 
-class LinkError(Exception):
+class LinkError(Error):
     """Anything between the host and a board that keeps them from working together."""
 
 
@@ -57,14 +58,6 @@ class DeviceRefused(LinkError):
 
 class WrongFirmware(LinkError):
     """The firmware on the board is not the one this host and experiment need."""
-
-
-class TrainingFailed(LinkError):
-    """Training on the device ended before its last step; ``status`` is the device's reason (protocol.Status)."""
-
-    def __init__(self, text: str, status: int) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 class SampleTooLarge(LinkError):

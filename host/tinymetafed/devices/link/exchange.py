@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Status
 
+from ...federation.clients import Traffic
 from ...wire.frame import Decoder, Frame, encode
 from .clock import SYSTEM_CLOCK, Clock
 from .errors import DeviceGarbled, DeviceRefused, DeviceSilent, LinkError
@@ -26,25 +27,6 @@ NOISE_BYTES = 24  # of what came instead of an answer, for the message
 PATIENCE = 4  # an answer may take this many times as long as the slowest of its kind of late
 PACE_DECAY = 0.875  # by which the slowest is forgotten with every answer
 MAX_UNDER_WAY = 64  # well below the 256 sequence numbers
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """Bytes on the wire with framing, retries and damage; ``samples_*``: those of Sample, Predict and their answers."""
-
-    down: int = 0
-    up: int = 0
-    samples_down: int = 0
-    samples_up: int = 0
-    retries: int = 0
-
-    def __sub__(self, earlier: Traffic) -> Traffic:
-        """What came on top since ``earlier``."""
-        return Traffic(*(getattr(self, f.name) - getattr(earlier, f.name) for f in fields(self)))
-
-    def __add__(self, other: Traffic) -> Traffic:
-        """Both together, e.g. of two boards."""
-        return Traffic(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
 @dataclass(slots=True)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from tinymetafed_codegen import protocol
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, State, Status
 
+from ...federation.clients import TrainingFailed
 from ...wire.frame import Frame
 from ...wire.messages import (
     ArrayLike,
@@ -26,7 +27,7 @@ from ...wire.messages import (
     tail_capacity,
 )
 from .clock import SYSTEM_CLOCK, Clock
-from .errors import DeviceGarbled, SampleTooLarge, TrainingFailed, WrongFirmware
+from .errors import DeviceGarbled, SampleTooLarge, WrongFirmware
 from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Exchange, Sent
 from .transport import Transport
 
@@ -104,7 +105,7 @@ class Session(Exchange):
             f"{protocol.PROTOCOL_VERSION}, schema {protocol.schema_hash().hex()}"
         )
 
-    def check(self, hello: protocol.HelloAnswer, manifest: Mapping[str, Any], flash: str) -> None:
+    def check(self, hello: protocol.HelloAnswer, manifest: ModelManifest, flash: str) -> None:
         """Raises WrongFirmware unless protocol, board and model are those of this host and ``manifest``.
 
         ``flash`` is the command that puts the right firmware on the board, for the message.
@@ -112,12 +113,12 @@ class Session(Exchange):
         board = board_name(hello)
         if (hello.protocol_version, hello.schema_hash) != (protocol.PROTOCOL_VERSION, protocol.schema_hash()):
             wrong = self._wrong_protocol(hello.protocol_version, hello.schema_hash)
-        elif board != manifest["board"]:
-            wrong = f"{self.name}: the firmware is of board {board}, the experiment was built for {manifest['board']}"
-        elif hello.model_hash.hex() != manifest["model_hash"]:
+        elif board != manifest.board:
+            wrong = f"{self.name}: the firmware is of board {board}, the experiment was built for {manifest.board}"
+        elif hello.model_hash.hex() != manifest.model_hash:
             wrong = (
                 f"{self.name}: the firmware holds model {hello.model_hash.hex()}, the experiment has model "
-                f"{manifest['model_hash']}"
+                f"{manifest.model_hash}"
             )
         else:
             return

@@ -9,14 +9,14 @@ from typing import Any
 
 import jinja2
 
-from tinymetafed_codegen.emit import write_if_changed
+from tinymetafed_codegen.files import write_if_changed
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec.section import Section
 
 from ...bench import BenchError
 from ...federation.meta_test import mean
+from ...federation.observer import Observer
 from ...learn.tasks import DataError
-from ...runs.runner import Observer
 from .. import sweep
 from ..sweep import Row, Sweep, table
 from ..sweep.table import Spread
@@ -137,7 +137,7 @@ def _rate(measured: Measured, name: str) -> Section:
 
 
 def _about(measured: Measured, row: Row) -> str:
-    weights, shared = row.cell.manifest["n_parameters"], row.cell.manifest["n_global"]
+    weights, shared = row.cell.manifest.n_parameters, row.cell.manifest.n_global
     experiment = row.cell.experiment
     return (
         f"{weights:,} weights, of which {shared:,} are global ({shared / weights:.0%}); {experiment.run.rounds} rounds; "
@@ -247,7 +247,7 @@ def _findings(cases: Mapping[str, Measured], sine: Measured, rounds: Sequence[Es
         )
         dense, total = _total(base), _total(three_quarters)
         if total is not None and dense:
-            local = 1 - whole.cell.manifest["n_global"] / whole.cell.manifest["n_parameters"]
+            local = 1 - whole.cell.manifest.n_global / whole.cell.manifest.n_parameters
             found.append(
                 f"{title}, cost: the papers' {steps[2].cost:.2f} at P = 100 means that {1 - steps[2].cost:.0%} of the weights "
                 f"are local; here {local:.0%} are, and the same formula gives {whole.cost:.2f}. P = 75 in float32 costs "
@@ -256,7 +256,7 @@ def _findings(cases: Mapping[str, Measured], sine: Measured, rounds: Sequence[Es
             )
     row, whole_net = sine.rows.get("TinyMetaFed P100 f32"), sine.rows.get(BASE)
     if row is not None and whole_net is not None and row.after.mean is not None and whole_net.after.mean is not None:
-        local = 1 - row.cell.manifest["n_global"] / row.cell.manifest["n_parameters"]
+        local = 1 - row.cell.manifest.n_global / row.cell.manifest.n_parameters
         found.append(
             f"Sine waves: partial reconstruction keeps {local:.1%} of the weights at home, and the error is "
             f"{row.after.mean:.3f} against TinyReptile's {whole_net.after.mean:.3f}."

@@ -8,8 +8,9 @@ from tinymetafed_codegen import boards
 from tinymetafed_codegen.protocol import Variant
 
 from ...bench import BenchError, kernel_cost, wire
+from ...federation.observer import Observer
 from ...learn.strategies import open_strategy
-from ...runs.runner import Observer, manifest_of
+from ...runs.setup import design_of
 from .published import NANO_33_BLE
 
 CHIP = "nano33ble"  # whose supply current, a fact of the board, is taken
@@ -66,7 +67,7 @@ def measure(observer: Observer) -> list[Estimate]:
     steps = kernel_cost.kernels(experiment, "presence", wire.BOARD, observer)
     if "cycles_low" not in steps:
         raise BenchError(steps["estimate"])
-    phases = open_strategy(experiment, manifest_of(experiment, "presence", wire.BOARD)).training()
+    phases = open_strategy(experiment, design_of(experiment, "presence", wire.BOARD).manifest).training()
     work = {Variant(phase.variant).name.lower(): phase.count * phase.passes for phase in phases}
 
     def whole(per_step: dict[str, int]) -> int:

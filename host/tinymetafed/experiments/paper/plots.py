@@ -16,7 +16,7 @@ _LEGEND_LINE = 14
 
 def pareto(rows: Sequence[Row], templates: jinja2.Environment) -> str:
     """Accuracy against a round's bytes; a point per row, numbered in their order from 1, with its 95 % interval over seeds."""
-    partial = [row for row in rows if row.cell.manifest["n_global"] < row.cell.manifest["n_parameters"]]
+    partial = [row for row in rows if row.cell.manifest.n_global < row.cell.manifest.n_parameters]
     series = []
     for label, role, chosen in (
         ("TinyMetaFed", "after", partial),

@@ -15,19 +15,20 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from tinymetafed_codegen.generate import ARITHMETIC_VERSION
-
+from tinymetafed_codegen.errors import Error
+from tinymetafed_codegen.files import LockedError, locked
+from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 from tinymetafed_codegen.spec import dump
 
 from ... import __version__
-from ...devices.link.errors import TrainingFailed
+from ...federation.clients import TrainingFailed
 from ...federation.meta_test import Collapsed
+from ...federation.observer import Observer
 from ...learn.strategies import StrategyError
 from ...learn.tasks import DataError
 from ...learn.tasks.registry import open_task
-from ...lock import LockedError, locked
-from ...runs import runner
-from ...runs.runner import Observer
+from ...runs import training
+from ...runs.setup import set_up
 from ...runs.store import read_run
 from ...simulation.kernels import open_simulator
 from .plan import Run, Sweep
@@ -35,7 +36,7 @@ from .plan import Run, Sweep
 _STOPPED = 3  # exit code of a run whose sweep has ended
 
 
-class SweepFailed(Exception):
+class SweepFailed(Error):
     """A sweep that cannot go on in its folder, or one of whose runs failed; the text names folder or run, and remedy."""
 
 
@@ -43,7 +44,7 @@ def execute(sweep: Sweep, out: Path, jobs: int, data: Path | None, observer: Obs
     """Runs what is missing in the folder ``out``, ``jobs`` at a time; returns why runs diverged, by their folders.
 
     Whatever ends it early, the same call goes on. Raises SweepFailed for a folder of another sweep and for a run that
-    failed, DataError, FirmwareError.
+    failed, DataError, BuildError.
     """
     with _claimed(out):
         missing = [run for run in sweep.runs if not is_done(run, out)]
@@ -70,7 +71,7 @@ def is_done(run: Run, out: Path) -> bool:
     # Another release may count other bytes for the same weights.
     then = {**dump(stored.experiment()), **{key: stored.run[key] for key in ("arithmetic", "tinymetafed")}}
     now = {**dump(run.experiment), "arithmetic": ARITHMETIC_VERSION, "tinymetafed": __version__}
-    then["model"], now["model"] = stored.manifest["model_hash"], run.cell.manifest["model_hash"]
+    then["model"], now["model"] = stored.manifest.model_hash, run.cell.manifest.model_hash
     if (difference := _difference(then, now)) is not None:
         raise SweepFailed(
             f"{folder}: begun when '{run.cell.name}' was another experiment or made by another version: {difference}; remove "
@@ -111,13 +112,13 @@ def _difference(then: Any, now: Any, key: str = "") -> str | None:
 def _work(run: Run) -> float:
     """Grows, with a minus, with a run's training steps."""
     experiment = run.experiment
-    weights: int = run.cell.manifest["n_parameters"]
+    weights: int = run.cell.manifest.n_parameters
     return -weights * experiment.run.rounds * experiment.run.devices_per_round * experiment.strategy.global_passes
 
 
 def _compile(runs: Sequence[Run], jobs: int, data: Path | None, observer: Observer) -> None:
     """Each model's kernels once, and each task's data looked at, before a run needs either."""
-    models = {run.cell.manifest["model_hash"]: run for run in runs}
+    models = {run.cell.manifest.model_hash: run for run in runs}
     tasks = {json.dumps(dump(run.experiment)["task"], sort_keys=True): run for run in runs}
     for run in tasks.values():
         try:
@@ -126,7 +127,7 @@ def _compile(runs: Sequence[Run], jobs: int, data: Path | None, observer: Observ
             raise DataError(f"'{run.cell.name}': {error}") from None
     observer.stage("compiling simulations", len(models))
     with ThreadPoolExecutor(jobs) as pool:
-        for _ in pool.map(lambda run: open_simulator(run.experiment, str(run.cell.source), 1), models.values()):
+        for _ in pool.map(lambda run: open_simulator(run.cell.design, 1), models.values()):
             observer.advance()
 
 
@@ -198,9 +199,9 @@ def _simulate(run: Run, folder: Path, data: Path | None, answer: Connection) -> 
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     try:
         if (folder / "run.db").exists():
-            runner.resume_simulated(folder, 1, _Quiet(), data=data)
+            training.resume_simulated(folder, 1, _Quiet(), data=data)
         else:
-            runner.simulate(runner.set_up(run.experiment, str(run.cell.source), data), 1, folder, _Quiet())
+            training.simulate(set_up(run.experiment, str(run.cell.source), data), 1, folder, _Quiet())
     except Collapsed:
         answer.send(("done", ""))  # the store has it
     except (TrainingFailed, StrategyError) as error:

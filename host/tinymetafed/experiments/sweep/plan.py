@@ -14,18 +14,21 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
+from tinymetafed_codegen.design import Design
+from tinymetafed_codegen.errors import UsageError
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment, SpecError
 from tinymetafed_codegen.spec import load as load_experiment
 from tinymetafed_codegen.spec.mistakes import CAUSES_FIRST, explain
 from tinymetafed_codegen.spec.section import Section
 
 from ...learn.strategies import open_strategy
-from ...runs.runner import manifest_of
+from ...runs.setup import design_of
 
 SEED = "run.seed"
 
 
-class SweepError(Exception):
+class SweepError(UsageError):
     """A sweep file that cannot be run as it is written; the text names file, variant or key, and remedy."""
 
 
@@ -44,16 +47,22 @@ class _SweepSpec(Section):
 
 @dataclass(frozen=True)
 class Cell:
-    """One choice of options: its experiment file, what it changes there, and the facts of the model that this makes.
-
-    ``experiment`` has the sweep's first seed.
-    """
+    """One choice of options: its experiment file, what it changes there, and the design that this makes."""
 
     name: str
     source: Path
     settings: Mapping[str, Any]
-    experiment: Experiment
-    manifest: dict[str, Any] = field(repr=False)
+    design: Design = field(repr=False)
+
+    @property
+    def experiment(self) -> Experiment:
+        """The complete experiment, with the sweep's first seed."""
+        return self.design.experiment
+
+    @property
+    def manifest(self) -> ModelManifest:
+        """The facts of its model."""
+        return self.design.manifest
 
     @property
     def folder(self) -> str:
@@ -105,7 +114,7 @@ class Sweep:
             run = cell.experiment.run
             rounds = min(run.rounds, max(run.rounds // divisor, 1))
             short = {"run": run.model_copy(update={"rounds": rounds})}
-            cells.append(replace(cell, experiment=cell.experiment.model_copy(update=short)))
+            cells.append(replace(cell, design=replace(cell.design, experiment=cell.experiment.model_copy(update=short))))
         return Sweep(self.path, self.seeds[:1], tuple(cells))
 
 
@@ -158,11 +167,11 @@ def _cell(path: Path, file: _SweepSpec, name: str, settings: dict[str, Any], exp
     source = path.parent / chosen
     try:
         loaded = load_experiment(source, settings=settings | {SEED: file.seeds[0]})
-        manifest = manifest_of(loaded, str(source), "native")
-        open_strategy(loaded, manifest)  # a user's class may be missing
+        designed = design_of(loaded, str(source))
+        open_strategy(loaded, designed.manifest)  # a user's class may be missing
     except SpecError as error:
         raise SweepError(f"{path}: '{name}': {error}") from None
-    return Cell(name, source, settings, loaded, manifest)
+    return Cell(name, source, settings, designed)
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

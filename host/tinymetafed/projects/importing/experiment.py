@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinymetafed_codegen import graph, spec
-from tinymetafed_codegen.emit import replace
+from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.ops import LOSSES
 
 from ...runs.tensorflow import ModelFileError

@@ -8,7 +8,8 @@ from typing import Any
 
 import jinja2
 
-from tinymetafed_codegen.emit import write_if_changed
+from tinymetafed_codegen.errors import Error
+from tinymetafed_codegen.files import write_if_changed
 
 from ..store import RunData, StoreError, read_run
 from . import comparison, run
@@ -16,7 +17,7 @@ from . import comparison, run
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-class ReportError(Exception):
+class ReportError(Error):
     """Runs that lack a figure which the page shows, or that cannot stand beside one another; the text names them."""
 
 

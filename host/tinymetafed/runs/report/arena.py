@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..store import Json
+from tinymetafed_codegen.manifest import ModelManifest
+
 from .wording import count
 
 MAP_COLUMN, MAP_LEAST_WIDTH, MAP_HEIGHT, MAP_TOP = 82, 900, 330, 34
@@ -32,52 +33,52 @@ class Box:
     height: float
 
 
-def memory(manifest: Json) -> dict[str, Any]:
+def memory(manifest: ModelManifest) -> dict[str, Any]:
     """RAM by purpose, and the arena: which tensor holds which bytes during which step of training on a sample."""
-    ram = sorted(manifest["ram_bytes"].items(), key=lambda item: -item[1])
-    available = manifest["ram_available"]
-    arena = manifest["arena"]
-    steps = arena["steps"]
+    ram = sorted(manifest.memory.ram, key=lambda use: -use.size)
+    available = manifest.memory.ram_available
+    arena = manifest.arena
+    steps = arena.steps
     width = max(MAP_LEAST_WIDTH, MAP_COLUMN * len(steps))
     column = width / len(steps)
-    used = max(tensor["offset"] + tensor["size"] for tensor in arena["tensors"])
+    used = max(tensor.offset + tensor.size for tensor in arena.tensors)
     row = (MAP_HEIGHT - MAP_TOP - 2) / used
     boxes = [
         Box(
-            label=str(tensor["name"]),
-            title=f"{tensor['name']} {tensor['shape']}, {count(4 * tensor['size'])} bytes",
-            x=round(tensor["first"] * column + 1, 1),
-            y=round(MAP_TOP + tensor["offset"] * row, 1),
-            width=round((tensor["last"] - tensor["first"] + 1) * column - 2, 1),
-            height=round(tensor["size"] * row, 1),
+            label=tensor.name,
+            title=f"{tensor.name} {list(tensor.shape)}, {count(4 * tensor.size)} bytes",
+            x=round(tensor.first * column + 1, 1),
+            y=round(MAP_TOP + tensor.offset * row, 1),
+            width=round((tensor.last - tensor.first + 1) * column - 2, 1),
+            height=round(tensor.size * row, 1),
         )
-        for tensor in arena["tensors"]
+        for tensor in arena.tensors
     ]
     return {
-        "ram": [Bar(name, count(size), round(size / ram[0][1], 4)) for name, size in ram],
-        "total": count(manifest["ram_total"]),
+        "ram": [Bar(use.purpose, count(use.size), round(use.size / ram[0].size, 4)) for use in ram],
+        "total": count(manifest.memory.ram_total),
         "available": count(available),
-        "share": f"{manifest['ram_total'] / available:.1%}".replace("%", " %"),
-        "flash": count(manifest["flash_estimate"]),
-        "flash_available": count(manifest["flash_available"]),
-        "board": str(manifest["board"]),
-        "arena_bytes": count(4 * arena["floats"]),
+        "share": f"{manifest.memory.ram_total / available:.1%}".replace("%", " %"),
+        "flash": count(manifest.memory.flash),
+        "flash_available": count(manifest.memory.flash_available),
+        "board": manifest.board,
+        "arena_bytes": count(4 * arena.floats),
         "arena_used": count(4 * used),
         "boxes": boxes,
-        "steps": [(round((i + 0.5) * column, 1), str(step).split()) for i, step in enumerate(steps)],
+        "steps": [(round((i + 0.5) * column, 1), step.split()) for i, step in enumerate(steps)],
         "width": width,
         "height": MAP_HEIGHT,
     }
 
 
-def parameters(manifest: Json) -> list[dict[str, str]]:
+def parameters(manifest: ModelManifest) -> list[dict[str, str]]:
     """The model's tensors of weights, as text."""
     return [
         {
-            "name": str(parameter["name"]),
-            "shape": " × ".join(map(str, parameter["shape"])),
-            "size": count(parameter["size"]),
-            "part": str(parameter["part"]),
+            "name": parameter.name,
+            "shape": " × ".join(map(str, parameter.shape)),
+            "size": count(parameter.size),
+            "part": parameter.part,
         }
-        for parameter in manifest["parameters"]
+        for parameter in manifest.parameters
     ]

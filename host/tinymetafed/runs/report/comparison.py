@@ -13,7 +13,7 @@ from ..results import values_only_cost
 from ..store import Json, RunData
 from .arena import Bar, memory
 from .run import estimates, wire_bytes
-from .wording import TASK_TITLES, Scale, byte_unit, count, metric, sentence, tested
+from .wording import Scale, byte_unit, count, metric, sentence, tested, title
 
 COLOURS = 8  # of curves; more runs take them again
 ABSENT = "–"
@@ -52,7 +52,7 @@ def page(runs: Sequence[RunData], left_out: Sequence[str]) -> dict[str, Any]:
     keys = differing([run.settings for run in runs])
     return {
         "count": count(len(runs)),
-        "task": TASK_TITLES.get(task, task),
+        "task": title(task),
         "metric": sentence(scale.title),
         "better": "higher" if of == "accuracy" else "lower",
         "frame": FRAME,

@@ -11,7 +11,7 @@ from typing import Any
 from ..charts import FRAME, Chart, Point, Role, Series, chart
 from ..store import Json, RunData
 from .arena import Bar, memory, parameters
-from .wording import TASK_TITLES, Scale, byte_unit, count, duration, metric, sentence, size, span, tested
+from .wording import Scale, byte_unit, count, duration, metric, sentence, size, span, tested, title
 
 MAX_EVENTS = 40  # interruptions listed one by one
 BEFORE_AND_AFTER: tuple[Role, Role] = ("before", "after")
@@ -34,7 +34,7 @@ def page(run: RunData) -> dict[str, Any]:
     kind = settings["task"]["kind"]
     return {
         "name": run.name,
-        "task": TASK_TITLES.get(kind, kind),
+        "task": title(kind),
         "finished": result is not None,
         "diverged": result is not None and not _improves(result["meta_test"], scale),
         "rounds_done": count(run.trained),
@@ -79,7 +79,7 @@ def _per_client_round(run: RunData, key: str) -> float:
 
 def _dense_values(run: RunData) -> float:
     """Bytes of all global weights as float32, framing not counted."""
-    return 4.0 * float(run.manifest["n_global"])
+    return 4.0 * float(run.manifest.n_global)
 
 
 def _tiles(run: RunData, scale: Scale) -> list[Tile]:
@@ -105,9 +105,9 @@ def _tiles(run: RunData, scale: Scale) -> list[Tile]:
     context = f"in {duration(seconds)}" if done >= planned else f"of {count(planned)}, in {duration(seconds)}"
     tiles.append(Tile("Rounds", count(done), context))
     manifest = run.manifest
-    weights = count(manifest["n_parameters"])
-    context = f"of {size(manifest['ram_available'])} on {manifest['board']}; {weights} weights"
-    tiles.append(Tile("Memory on the device", size(manifest["ram_total"]), context))
+    weights = count(manifest.n_parameters)
+    context = f"of {size(manifest.memory.ram_available)} on {manifest.board}; {weights} weights"
+    tiles.append(Tile("Memory on the device", size(manifest.memory.ram_total), context))
     return tiles
 
 
@@ -318,7 +318,7 @@ def _facts(facts: Json) -> list[tuple[str, str]]:
 
 
 def _provenance(run: RunData) -> list[tuple[str, str]]:
-    facts = [("model hash", run.manifest["model_hash"]), ("wire schema hash", run.manifest["schema_hash"])]
+    facts = [("model hash", run.manifest.model_hash), ("wire schema hash", run.manifest.schema_hash)]
     if run.result:
         facts = [("SHA-256 of the weights", run.result["weights_sha256"]), *facts, *run.result["versions"].items()]
     return [(str(name), str(fact)) for name, fact in facts]

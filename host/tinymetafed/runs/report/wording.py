@@ -6,15 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tinymetafed_codegen.spec import TASKS
+
 from ..store import Json
 
-TASK_TITLES = {
-    "sine": "Sine waves",
-    "omniglot": "Omniglot characters",
-    "keywords": "Spoken words",
-    "presence": "Presence in rooms",
-    "folder": "Your own data",
-}
+def title(kind: str) -> str:
+    """What a page calls a task, which may be one that this version does not know."""
+    return TASKS[kind].title if kind in TASKS else kind
 
 
 @dataclass(frozen=True)

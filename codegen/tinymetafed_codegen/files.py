@@ -1,15 +1,40 @@
-"""Locks between processes: a file that one of them holds, and that the system frees when that one dies, however it dies."""
+"""Files that are there whole or not at all, and locks between processes that work in one folder."""
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 _BYTE = 1 << 20  # the byte that Windows locks, beyond the holder's number, which others read
+
+
+def write_if_changed(path: Path, text: str) -> bool:
+    """Writes ``text`` whole or not at all; leaves an equal file and its time stamp alone. Returns whether it wrote."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace(path, text.encode())
+    return True
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all: whoever opens it sees the former version or this one. Raises OSError."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner reads
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 class LockedError(Exception):

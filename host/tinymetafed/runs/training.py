@@ -1,185 +1,37 @@
-"""A whole run: firmware built, devices started, rounds trained, unseen clients tested, everything written down."""
+"""A whole run: rounds trained, unseen clients tested, everything written down; begun here, and continued after any end."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
-import tomli_w
-
-from tinymetafed_codegen import boards, generate
-from tinymetafed_codegen.emit import write_if_changed
-from tinymetafed_codegen.locate import root
+from tinymetafed_codegen import boards
+from tinymetafed_codegen.design import design
 from tinymetafed_codegen.protocol import SampleSet
-from tinymetafed_codegen.spec import Experiment, FolderTask, SpecError, dump
+from tinymetafed_codegen.sample_source import own_source
+from tinymetafed_codegen.spec import Experiment
 
-from . import export, results, store
-from ..projects import new as project
-from ..devices import firmware
-from ..devices.device import Device
 from ..devices.device_clients import DeviceClients
-from ..devices.firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
-from ..devices.fleet import Fleet
-from ..devices.launch import DeviceUrlError, launch, parse, require
 from ..devices.link.faults import FaultPlan
-from ..federation import meta_test as evaluate
-from ..federation import rounds as server
+from ..devices.running import running
+from ..federation import meta_test, rounds
 from ..federation.clients import Clients
 from ..federation.meta_test import Collapsed, MetaTest
+from ..federation.observer import Observer
 from ..federation.rounds import Round
-from ..learn.strategies import Strategy, code_sha256, open_strategy
-from ..learn.tasks import HELD_OUT, Task
-from ..learn.tasks.registry import open_task
+from ..learn.strategies import code_sha256
+from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, initial, sha256
-from ..simulation.kernels import open_simulator
-from ..simulation.simulated_clients import SimulatedClients
+from . import export, results, store
+from .setup import Setup, set_up
+from .sites import InSimulation, OnDevices, Site
 from .store import Json, RunData, RunStore, StoreError
 
 TEST_URL = "native:2"  # where unseen clients adapt unless somebody says otherwise
-
-
-class Observer(Protocol):
-    """Who watches a run; the command line draws progress from this."""
-
-    def stage(self, text: str, total: int = 0) -> None:
-        """A new part of the run begins; ``total`` steps long, 0 when that is not known."""
-
-    def advance(self) -> None:
-        """One step of the current part is done."""
-
-    def note(self, text: str) -> None:
-        """Something to show beside the progress, for instance the latest score."""
-
-    def event(self, text: str) -> None:
-        """Something that went wrong and was dealt with; comes from any thread and stays readable."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """An experiment made ready: its task's data, its strategy, its manifest on the native board."""
-
-    experiment: Experiment
-    source: str
-    task: Task
-    manifest: dict[str, Any]
-    strategy: Strategy
-    data: Path | None
-
-
-def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:
-    """Reads data and settles the model. Raises SpecError, DataError."""
-    manifest = manifest_of(experiment, source, "native")
-    task = open_task(experiment, data)
-    return Setup(experiment, source, task, manifest, open_strategy(experiment, manifest), data and data.resolve())
-
-
-def manifest_of(experiment: Experiment, source: str, board: str) -> dict[str, Any]:
-    """The experiment's manifest on a board. Raises SpecError, BoardError."""
-    return generate.design(experiment, boards.load(board), source).manifest
-
-
-def build(experiment: Experiment, source: str, board: str, deviation: Deviation = AS_THE_BOARD_SAYS) -> Firmware:
-    """Builds the experiment's firmware for a board, in a folder of its model's own. Raises FirmwareError, SpecError."""
-    manifest_of(experiment, source, board)  # refuses a model that is too large before anything is compiled
-    settled = settle(experiment, source)
-    return firmware.build(settled, board, key=settled.parent.name, deviation=deviation)
-
-
-def settle(experiment: Experiment, source: str) -> Path:
-    """Writes the complete experiment where its model's builds go, and beside it what lets PlatformIO flash it by hand."""
-    key: str = manifest_of(experiment, source, "native")["model_hash"]
-    folder = firmware.build_root() / key
-    write_if_changed(folder / "experiment.toml", tomli_w.dumps(dump(experiment)))
-    packages = (firmware.build_root() / "core").as_posix()  # one for all: a real board's compiler is large
-    write_if_changed(folder / "platformio.ini", project.platformio_ini("native", root(), packages))
-    return folder / "experiment.toml"
-
-
-@contextmanager
-def running(
-    experiment: Experiment,
-    source: str,
-    urls: Sequence[str],
-    observer: Observer,
-    *,
-    icount: bool = False,
-    faults: FaultPlan | None = None,
-    record: Path | None = None,
-) -> Iterator[Fleet]:
-    """Builds firmware where needed, starts or opens the devices and checks what is on them; stops them at the end."""
-
-    def check(device: Device) -> None:
-        manifest = manifest_of(experiment, source, device.board)
-        remedy = f"pio run -d {settle(experiment, source).parent} -e {device.board} -t upload"
-        device.session.check(device.hello, manifest, remedy)
-
-    specs = parse(urls)
-    require(specs)
-    programs: dict[str, Path] = {}
-    for board in dict.fromkeys(spec.board for spec in specs if spec.board is not None):
-        observer.stage(f"building firmware for {board}")
-        programs[board] = build(experiment, source, board).program
-    observer.stage(f"starting {', '.join(urls)}")
-    with launch(specs, programs.__getitem__, icount=icount, faults=faults, record=record, check=check) as devices:
-        yield Fleet(devices, on_event=observer.event)
-
-
-class Site(Protocol):
-    """Where a session of a run takes place.
-
-    ``hold_seconds``: how long finished rounds may wait for others to be written with (store.RunStore).
-    """
-
-    @property
-    def hold_seconds(self) -> float: ...  # noqa: D102  # the class says it
-
-    def open(self, setup: Setup, observer: Observer) -> AbstractContextManager[tuple[Clients, Clients]]:
-        """The clients to train and those to test on, ready to work. Raises LinkError, FirmwareError, SpecError."""
-
-
-@dataclass(frozen=True)
-class OnDevices:
-    """URLs to train and to test on, and what is done to the training lines."""
-
-    hold_seconds: ClassVar[float] = 0.0  # what a board has trained on may exist nowhere else
-    urls: Sequence[str]
-    test_urls: Sequence[str]
-    faults: FaultPlan | None = None
-    record: Path | None = None
-
-    @contextmanager
-    def open(self, setup: Setup, observer: Observer) -> Iterator[tuple[Clients, Clients]]:
-        """Builds, starts and checks the devices; stops them at the end. Raises SpecError for another number than it takes."""
-        _a_board_for_each_client(setup, sum(spec.count for spec in parse(self.urls)))
-        require([*parse(self.urls), *parse(self.test_urls)])
-        if shared := {spec.url for spec in parse(self.urls) if spec.kind == "serial"} & set(self.test_urls):
-            raise DeviceUrlError(f"{', '.join(sorted(shared))}: given both to train and to test on; a port serves one session")
-        strategy, task = setup.strategy, setup.task
-        with (
-            running(setup.experiment, setup.source, self.urls, observer, faults=self.faults, record=self.record) as fleet,
-            running(setup.experiment.streamed, setup.source, self.test_urls, observer) as testers,
-        ):
-            yield DeviceClients(fleet, strategy, task), DeviceClients(testers, strategy, task)
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """This process, on so many threads."""
-
-    hold_seconds: ClassVar[float] = 0.25  # done again in less
-    threads: int
-
-    @contextmanager
-    def open(self, setup: Setup, observer: Observer) -> Iterator[tuple[Clients, Clients]]:
-        """Compiles the kernels, unless that has been done."""
-        observer.stage("compiling the simulation")
-        simulator = open_simulator(setup.experiment, setup.source, self.threads)
-        clients = SimulatedClients(simulator, setup.strategy, setup.task)
-        yield clients, clients
 
 
 def train(
@@ -195,7 +47,7 @@ def train(
 ) -> dict[str, Any]:
     """Runs an experiment into the folder ``out`` and returns its result, ``facts`` added to it as they are.
 
-    Raises LinkError, FirmwareError, DeltaError, StoreError; Collapsed when the network no longer depends on its input.
+    Raises LinkError, BuildError, DeltaError, StoreError; Collapsed when the network no longer depends on its input.
     Whatever ends it early, every finished round is in the store, and ``resume`` continues after it.
     """
     asked = {"devices": list(urls), "test_devices": list(test_urls), "facts": dict(facts or {})}
@@ -204,7 +56,7 @@ def train(
 
 def simulate(setup: Setup, threads: int, out: Path, observer: Observer) -> dict[str, Any]:
     """As ``train``, with all clients in this process."""
-    return _begin(setup, Simulated(threads), {"devices": [], "test_devices": [TEST_URL], "facts": {}}, out, observer)
+    return _begin(setup, InSimulation(threads), {"devices": [], "test_devices": [TEST_URL], "facts": {}}, out, observer)
 
 
 def resume(
@@ -235,17 +87,17 @@ def resume(
 
 def resume_simulated(path: Path, threads: int, observer: Observer, *, data: Path | None = None) -> dict[str, Any]:
     """Continues any run after its last finished round, with all clients in this process. Raises as ``train``."""
-    return _continue(path, lambda asked: Simulated(threads), data, observer)
+    return _continue(path, lambda asked: InSimulation(threads), data, observer)
 
 
 def _begin(setup: Setup, site: Site, asked: dict[str, Any], out: Path, observer: Observer) -> dict[str, Any]:
     experiment = setup.experiment
-    weights = initial(setup.manifest, experiment.run.seed, experiment.model.init)
+    weights = initial(setup.design.manifest, experiment.run.seed, experiment.model.init)
     asked |= {"data": None if setup.data is None else str(setup.data), "data_sha256": setup.task.data_sha256}
     asked |= {"strategy_sha256": code_sha256(experiment)}
     started = time.monotonic()
     with site.open(setup, observer) as (trainers, testers):
-        manifest = manifest_of(experiment, setup.source, trainers.devices[0]["board"])
+        manifest = setup.design.on(boards.load(trainers.devices[0].board)).manifest
         with store.create(out, experiment, manifest, weights, asked) as run:
             run.hold_seconds = site.hold_seconds
             return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
@@ -276,29 +128,14 @@ def _continue(path: Path, site: Callable[[Json], Site], data: Path | None, obser
             return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
 
 
-def _boards_are_clients(experiment: Experiment) -> bool:
-    return isinstance(experiment.task, FolderTask) and experiment.task.client_per_board
-
-
-def _a_board_for_each_client(setup: Setup, boards: int) -> None:
-    """Raises SpecError where clients live on boards and there is not one for each."""
-    clients = setup.task.clients
-    if setup.strategy.kept and not _boards_are_clients(setup.experiment) and clients != boards:
-        raise SpecError(
-            f"{setup.source}: {' and '.join(setup.strategy.kept)} keeps something on a client's own board, but "
-            f"run.clients = {clients} and there are {boards} boards; set run.clients = {boards}, give --device for {clients}, "
-            "or simulate"
-        )
-
-
 def same_model(setup: Setup, run: RunData) -> None:
     """Raises StoreError when this version makes another model of a run's experiment than its weights belong to."""
-    if setup.manifest["model_hash"] != run.manifest["model_hash"]:
-        files = [str(file) for file in (generate.own_source(setup.experiment), setup.experiment.model.weights) if file]
+    if setup.design.manifest.model_hash != run.manifest.model_hash:
+        files = [str(file) for file in (own_source(setup.experiment), setup.experiment.model.weights) if file]
         remedy = f"restore {' and '.join(files)} as it was then, or use " if files else "use "
         raise StoreError(
-            f"{run.path / 'run.db'}: holds weights of model {run.manifest['model_hash']}, this version makes its experiment "
-            f"into model {setup.manifest['model_hash']}; {remedy}tinymetafed {run.run['tinymetafed']}"
+            f"{run.path / 'run.db'}: holds weights of model {run.manifest.model_hash}, this version makes its experiment "
+            f"into model {setup.design.manifest.model_hash}; {remedy}tinymetafed {run.run['tinymetafed']}"
         )
 
 
@@ -332,7 +169,7 @@ class _Training:
         try:
             past = self._run.read()
             self._bytes = {key: sum(entry[key] for entry in past.rounds) for key in self._bytes}
-            session = {"round": past.trained, "devices": self._known.copy(), "versions": results.versions()}
+            session = {"round": past.trained, "devices": [asdict(device) for device in self._known], "versions": results.versions()}
             self._run.append("session", {**session, "start_seconds": start_seconds})
             self._train(past)
             self._test()
@@ -347,14 +184,14 @@ class _Training:
         return result
 
     def _train(self, past: RunData) -> None:
-        rounds = self._plan.run.rounds
-        self._observer.stage("meta-training", rounds - past.trained)
+        total = self._plan.run.rounds
+        self._observer.stage("meta-training", total - past.trained)
         if self._due(past.trained) and past.trained not in {entry["round"] for entry in past.evaluations}:
             self._evaluate(past.weights, past.trained)
-        if past.trained == rounds:
+        if past.trained == total:
             return
         boards = self._boards(past)
-        for done in server.rounds(self._strategy, self._setup.task, self._trainers, past.weights, past.trained, boards):
+        for done in rounds.rounds(self._strategy, self._setup.task, self._trainers, past.weights, past.trained, boards):
             self._write(done)
             self._observer.advance()
             if self._due(done.index + 1):
@@ -365,13 +202,17 @@ class _Training:
 
         Boards that are the clients are those of the run's first session; what others keep is forgotten with a session.
         """
-        if _boards_are_clients(self._plan):
-            devices = past.sessions[0]["devices"] if past.sessions else self._known
+        if self._plan.task.boards_are_clients:
+            ids = [device["unique_id"] for device in past.sessions[0]["devices"]] if past.sessions else self._unique_ids
         elif self._strategy.kept:
-            devices = self._known
+            ids = self._unique_ids
         else:
             return None
-        return sorted(bytes.fromhex(device["unique_id"]) for device in devices if device["unique_id"]) or None
+        return sorted(bytes.fromhex(each) for each in ids if each) or None
+
+    @property
+    def _unique_ids(self) -> list[str]:
+        return [device.unique_id for device in self._known]
 
     def _write(self, done: Round) -> None:
         """Commits a round."""
@@ -381,7 +222,7 @@ class _Training:
             "round": done.index,
             "alpha": done.alpha,
             "contributions": [vars(contribution) for contribution in done.contributions],
-            "devices": joined,  # the session's entry has those that were there from the start
+            "devices": [asdict(device) for device in joined],  # the session's entry has those that were there from the start
             "bytes_down": done.traffic.down - done.traffic.samples_down,
             "bytes_up": done.traffic.up - done.traffic.samples_up,
             "bytes_samples": done.traffic.samples_down + done.traffic.samples_up,
@@ -420,16 +261,16 @@ class _Training:
         if run.showcase is None:
             started, asked = time.monotonic(), (self._testers, self._strategy, setup.task, run.weights)
             final = MetaTest.of(last)
-            tried = evaluate.shots(setup.task, setup.experiment.task.count(SampleSet.ADAPT))
+            tried = meta_test.shots(setup.task, setup.experiment.task.count(SampleSet.ADAPT))
             self._observer.stage("meta-test with fewer and more samples", (len(tried) - 1) * len(final.after))
-            shown = {"d_curve": evaluate.d_curve(*asked, final, self._observer.advance), "example": evaluate.example(*asked)}
+            shown = {"d_curve": meta_test.d_curve(*asked, final, self._observer.advance), "example": meta_test.example(*asked)}
             self._run.append("showcase", {**shown, "seconds": time.monotonic() - started})
 
     def _meta_test(
         self, weights: Floats, trained: int, tasks: int, on_task: Callable[[], None] = lambda: None
     ) -> dict[str, Any]:
         started = time.monotonic()
-        test = evaluate.meta_test(self._testers, self._strategy, self._setup.task, weights, tasks, on_task=on_task)
+        test = meta_test.meta_test(self._testers, self._strategy, self._setup.task, weights, tasks, on_task=on_task)
         clients = min(tasks, self._setup.task.unseen_clients)
         judged = {"round": trained, **self._bytes, "n_clients": clients, "constant": test.constant, "collapsed": test.collapsed}
         return {**test.summary(), **judged, "seconds": time.monotonic() - started}
@@ -456,7 +297,7 @@ def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[
     """Adapts unseen clients one by one and returns each one's scores before and after. Raises LinkError, SpecError."""
     strategy, task = setup.strategy, setup.task
     count = setup.experiment.task.count(SampleSet.ADAPT)
-    with running(setup.experiment.streamed, setup.source, urls, observer) as fleet:
+    with running(design(setup.experiment.streamed, setup.design.board, setup.source), urls, observer) as fleet:
         observer.stage("adapting unseen clients", len(clients))
         unseen = [HELD_OUT + client for client in clients]
         adapted = DeviceClients(fleet, strategy, task).adapt(weights, unseen, count, observer.advance)
@@ -464,15 +305,15 @@ def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[
         {
             "client": each.client - HELD_OUT,
             "task": task.describe(each.client),
-            "before": evaluate.finite(task.score(each.before, each.test)),
-            "after": evaluate.finite(task.score(each.after, each.test)),
+            "before": meta_test.finite(task.score(each.before, each.test)),
+            "after": meta_test.finite(task.score(each.after, each.test)),
         }
         for each in adapted
     ]
     return {
         "metric": task.metric,
         "samples": count,
-        "before": evaluate.mean([row["before"] for row in rows]),
-        "after": evaluate.mean([row["after"] for row in rows]),
+        "before": meta_test.mean([row["before"] for row in rows]),
+        "after": meta_test.mean([row["after"] for row in rows]),
         "clients": rows,
     }
