@@ -25,7 +25,7 @@ from small_runs import manifest, sine
 from tinymetafed.learn.weights import Floats, initial, sha256
 from tinymetafed.runs import store
 from tinymetafed.runs.store import RunData, RunStore, StoreError, claimed, read_run
-from tinymetafed_codegen import generate
+from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 
 EXPERIMENT = sine("run.rounds=9")
 MANIFEST = manifest(EXPERIMENT)
@@ -259,7 +259,7 @@ def reopen_or_refuse(folder: Path) -> str:
 
 
 def test_another_arithmetic_is_not_continued(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "ARITHMETIC_VERSION", generate.ARITHMETIC_VERSION + 1)
+    monkeypatch.setattr(store, "ARITHMETIC_VERSION", ARITHMETIC_VERSION + 1)
     assert "run.db: trained with arithmetic" in reopen_or_refuse(folder)
     assert read_run(folder).trained == 9  # what it holds can still be read
 
@@ -351,7 +351,7 @@ def test_a_round_is_never_committed_twice(tmp_path: Path) -> None:
 
 WRITER = """
 import sys, pathlib
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 from test_store import begun, commit
 with begun(pathlib.Path(sys.argv[1])) as run:
     for round_ in range(100_000):
@@ -367,7 +367,7 @@ def killed(tmp_path: Path) -> tuple[Path, int]:
 
 
 def killed_run(folder: Path, rounds: int) -> tuple[Path, int]:
-    command = [sys.executable, "-c", WRITER, str(folder), str(Path(__file__).parents[1])]
+    command = [sys.executable, "-c", WRITER, str(folder), *map(str, Path(__file__).parents[:2])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         for line in writer.stdout:
