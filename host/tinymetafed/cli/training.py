@@ -20,6 +20,7 @@ from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
+from ..api.progress import notes, watching
 from ..bench import kernel_cost
 from ..devices.link import faults
 from ..devices.link.errors import LaunchError, LinkError
@@ -29,7 +30,6 @@ from ..runs import report as report_page
 from ..runs import store, training
 from ..runs.setup import set_up
 from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption
-from .progress import notes, watching
 
 
 def train(
