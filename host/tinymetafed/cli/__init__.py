@@ -22,7 +22,7 @@ from ..learn.tasks import DataError
 from ..projects.new import ProjectError
 from ..runs import export as weights_file
 from ..runs import report as report_page
-from ..runs import store
+from ..runs.run_data import StoreError
 from ..runs.tensorflow import ModelFileError
 from . import artifacts, measure, project, sweeping, training
 from .options import UsageError
@@ -37,7 +37,7 @@ FAILURES = (
     DeltaError,
     StrategyError,
     Collapsed,
-    store.StoreError,
+    StoreError,
     report_page.ReportError,
     bench.BenchError,
     SweepFailed,
