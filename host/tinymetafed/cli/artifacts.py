@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tinymetafed_codegen import __main__ as codegen_command
+from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ArenaMap
 
 from ..devices.link import monitor
@@ -20,7 +21,7 @@ from ..projects import doctor
 from ..runs import export as weights_file
 from ..runs import report as report_page
 from ..runs import store
-from .options import ExperimentArgument, JsonOption, SetOption, UsageError
+from .options import ExperimentArgument, JsonOption, SetOption
 from .progress import notes
 
 

@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from tinymetafed_codegen import spec
+from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
 from ..bench import costs, kernel_cost, simulation_cost
 from ..bench import footprint as footprint
 from ..bench import wire as line
 from ..simulation import kernels as simulator
-from .options import ExperimentArgument, JsonOption, SetOption, ThreadsOption, UsageError
+from .options import ExperimentArgument, JsonOption, SetOption, ThreadsOption
 from .progress import watching
 
 

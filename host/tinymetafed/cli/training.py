@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
 from ..bench import kernel_cost
@@ -31,7 +32,7 @@ from ..runs import store, training
 from ..runs.journal import RunResult
 from ..runs.run_data import StoreError
 from ..runs.setup import set_up
-from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption, UsageError
+from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption
 from .progress import notes, watching
 
 

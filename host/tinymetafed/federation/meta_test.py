@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 
+from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.protocol import SampleSet
 
 from ..learn.strategies import Strategy
@@ -23,7 +24,7 @@ PERCENTILES = (10, 25, 50, 75, 90)
 _CONSTANT = 1e-3  # outputs that vary by less than this share of the targets' range do not depend on the input
 
 
-class Collapsed(RuntimeError):
+class Collapsed(Error):
     """Training ended in a network that answers the same whatever it is shown."""
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from tinymetafed_codegen import graph
 from tinymetafed_codegen.design import given_weights
+from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.hash import model_hash
 
@@ -21,7 +22,7 @@ from .run_data import RunData, StoreError
 _PER_LINE = 8
 
 
-class ExportError(Exception):
+class ExportError(UsageError):
     """A file that cannot be exported to; wrong usage."""
 
 

@@ -6,8 +6,10 @@ import importlib
 import os
 from typing import Any
 
+from tinymetafed_codegen.errors import UsageError
 
-class ModelFileError(Exception):
+
+class ModelFileError(UsageError):
     """A model file that cannot be read or is no network of ours; the text names file, layer and remedy."""
 
 

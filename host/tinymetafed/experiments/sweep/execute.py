@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.files import LockedError, locked
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 from tinymetafed_codegen.spec import dump
@@ -35,7 +36,7 @@ from .plan import Run, Sweep
 _STOPPED = 3  # exit code of a run whose sweep has ended
 
 
-class SweepFailed(Exception):
+class SweepFailed(Error):
     """A sweep that cannot go on in its folder, or one of whose runs failed; the text names folder or run, and remedy."""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jinja2
 
+from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.files import write_if_changed
 
 from ..run_data import RunData, StoreError
@@ -18,7 +19,7 @@ from .run import RunPage
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-class ReportError(Exception):
+class ReportError(Error):
     """Runs that cannot stand beside one another; the text names them."""
 
 
