@@ -69,15 +69,15 @@ def is_done(run: Run, out: Path) -> bool:
         return False
     stored = read_run(folder)
     # Another release may count other bytes for the same weights.
-    then = {**dump(stored.experiment()), **{key: stored.run[key] for key in ("arithmetic", "tinymetafed")}}
-    now = {**dump(run.experiment), "arithmetic": ARITHMETIC_VERSION, "tinymetafed": __version__}
+    then = dump(stored.experiment()) | {"arithmetic": stored.header.arithmetic, "tinymetafed": stored.header.tinymetafed}
+    now = dump(run.experiment) | {"arithmetic": ARITHMETIC_VERSION, "tinymetafed": __version__}
     then["model"], now["model"] = stored.manifest.model_hash, run.cell.manifest.model_hash
     if (difference := _difference(then, now)) is not None:
         raise SweepFailed(
             f"{folder}: begun when '{run.cell.name}' was another experiment or made by another version: {difference}; remove "
             "that folder to run it again, or choose another for all with -o"
         )
-    return stored.result is not None or any(entry["collapsed"] for entry in stored.evaluations)
+    return stored.result is not None or any(entry.collapsed for entry in stored.evaluations)
 
 
 @contextmanager
