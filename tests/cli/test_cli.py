@@ -557,7 +557,7 @@ def test_a_port_that_does_not_exist(refused: Callable[..., str]) -> None:
     assert "/dev/ttyNOPE9" in text and "does not exist" in text and "plug the board in" in text
 
 
-def test_a_busy_port(refused: Callable[..., str]) -> None:
+def test_a_busy_port(refused: Callable[..., str], fake: Callable[..., FakeBoard]) -> None:
     far, near = os.openpty()
     try:
         fcntl.flock(near, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -338,6 +338,7 @@ class _ProcessPort:
 
     def _kill(self) -> None:
         self._process.popen.kill()
+        self._process.popen.wait()  # so that nobody looks for it on its old line, which may be another's by then
 
 
 class _SerialPort:

@@ -23,7 +23,8 @@ from .clock import SYSTEM_CLOCK, Clock
 from .errors import PortError
 
 DEFAULT_BAUD = Line().baud
-BUSY_SECONDS = 1.0  # a modem manager, or we looking for a lost board, may try a port that has just appeared
+# A modem manager, or we looking for a lost board, may try a port that has just appeared; ours takes REJOIN_HELLO_SECONDS.
+BUSY_SECONDS = 3.0
 WRITE_SECONDS = 10.0  # a line that takes no byte for this long is stuck
 _READ_BYTES = 1 << 16
 
