@@ -11,6 +11,7 @@ from clocks import SlowClock
 from fake_device import MODEL_HASH, Connect, FakeDevice, Fault, boot_banner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_runs import manifest, sine
 
 from tinymetafed.devices.link.errors import DeviceGarbled, DeviceRefused, DeviceSilent, PortError, SampleTooLarge, WrongFirmware
 from tinymetafed.devices.link.session import Session, board_name
@@ -22,7 +23,7 @@ from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Dtype, Program, Status, payload_capacity, wire_size
 
 FLASH = "pio run -e native"
-MANIFEST = {"board": "native", "model_hash": MODEL_HASH.hex()}
+MANIFEST = replace(manifest(sine()), model_hash=MODEL_HASH.hex())
 NASTY = [
     Fault.DROP,
     Fault.LOSE_ANSWER,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.codecs import delta, downlink
 from tinymetafed.wire.messages import Example
 from tinymetafed_codegen import protocol
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Dtype, Phase, Program, SampleSet, State, Status, Variant
 
 PHASES = (
@@ -61,7 +61,7 @@ class Federation(RuleBasedStateMachine):
 
     model: ClassVar[str]
     library: ClassVar[Path]
-    manifest: ClassVar[dict[str, Any]]
+    manifest: ClassVar[ModelManifest]
     faults: ClassVar[int] = 0  # that happened in all examples
     rounds: ClassVar[int] = 0  # that were trained to their end
 
@@ -141,7 +141,7 @@ class Federation(RuleBasedStateMachine):
             self.load_the_rest()
 
     def encoded(self, weights: npt.NDArray[np.float32]) -> list[downlink.Segment]:
-        sizes = [tensor.size for tensor in self.manifest.parameters if tensor.part == "global"]
+        sizes = [tensor.size for tensor in self.manifest.global_tensors]
         return downlink.encode(weights, self.downlink, sizes)
 
     @precondition(lambda self: self.believed.state >= State.LOADING)
@@ -278,7 +278,7 @@ class Federation(RuleBasedStateMachine):
 def test_a_session_over_a_bad_line_ends_like_one_over_a_good_line(model: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp(model)
     library = in_process.build(model, folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = ModelManifest.from_json((folder / "manifest.json").read_text(), model)
     machine: type[Federation] = type(
         f"Federation_{model}", (Federation,), {"model": model, "library": library, "manifest": manifest}
     )
