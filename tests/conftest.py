@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import signal
@@ -9,8 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from clocks import HUNG_SECONDS, SlowClock
 
-from tinymetafed.devices import firmware
+from tinymetafed.devices import firmware, launch, running
 from tinymetafed.devices.firmware import Deviation, Firmware
 from tinymetafed_codegen.files import locked
 
@@ -59,3 +61,12 @@ def built_once(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
         return found
 
     monkeypatch.setattr(firmware, "build", remembered)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No device is asked again, nor given up, because the machine is slow; for tests on lines that lose nothing."""
+    clock = SlowClock()
+    monkeypatch.setattr(running, "launch", functools.partial(running.launch, clock=clock))
+    monkeypatch.setattr(running, "Fleet", functools.partial(running.Fleet, clock=clock))
+    monkeypatch.setattr(launch._SerialPort, "start", HUNG_SECONDS)

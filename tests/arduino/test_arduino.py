@@ -29,6 +29,7 @@ from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Dtype, Program
 
+pytestmark = pytest.mark.usefixtures("patient")
 HERE = Path(__file__).parent
 REAL = [name for name in boards.names() if boards.load(name).real]
 EXPERIMENT = sine("run.rounds=6", "evaluation.tasks=3", "evaluation.every=0")

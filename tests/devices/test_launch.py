@@ -171,7 +171,7 @@ def test_launch_greets_all_kinds_and_stops_them(install: Install) -> None:
 
     port = FakeDevice(board=b"nano33ble", unique_id=b"realport")
     try:
-        with launch(parse(["native:2", "qemu:1", "native:1", "renode:1", port.url]), firmware) as devices:
+        with launch(parse(["native:2", "qemu:1", "native:1", "renode:1", port.url]), firmware, start=HUNG_SECONDS) as devices:
             assert [device.url for device in devices] == ["native#1", "native#2", "qemu#1", "native#3", "renode#1", port.url]
             assert [device.board for device in devices] == ["native", "native", "mps2", "native", "nrf52840", "nano33ble"]
             assert len({device.hello.unique_id for device in devices}) == 6

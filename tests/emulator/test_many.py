@@ -17,7 +17,7 @@ from tinymetafed.devices.running import running
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import design_of, set_up
 
-pytestmark = [pytest.mark.xdist_group("emulator-many"), pytest.mark.usefixtures("built_once")]
+pytestmark = [pytest.mark.xdist_group("emulator-many"), pytest.mark.usefixtures("built_once", "patient")]
 EMULATED = ("qemu:{}@mps2", "qemu:{}@rv32", "qemu:{}@esp32isa")
 IDLE_SHARE = 0.01  # of what a process is given that never rests, for ten boards and the host
 

@@ -92,7 +92,7 @@ FEDERATION = ["run.rounds=6", "evaluation.tasks=3", "evaluation.every=0"]
         pytest.param(3, "qemu:2", marks=needs_qemu),
     ],
 )
-@pytest.mark.usefixtures("built_once")
+@pytest.mark.usefixtures("built_once", "patient")
 def test_a_federation_ends_on_the_same_weights(
     per_round: int, url: str, references: dict[int, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +117,7 @@ def test_a_federation_ends_on_the_same_weights(
 
 
 @pytest.mark.xdist_group("emulator-qemu")
-@pytest.mark.usefixtures("built_once")
+@pytest.mark.usefixtures("built_once", "patient")
 def test_another_seed_ends_on_other_weights(tmp_path: Path) -> None:
     hashes = {
         run(sine(*FEDERATION, f"run.seed={seed}"), "native:1", tmp_path / str(seed))["weights_sha256"] for seed in (1, 2, 3)
@@ -128,7 +128,7 @@ def test_another_seed_ends_on_other_weights(tmp_path: Path) -> None:
 @pytest.mark.xdist_group("emulator-qemu")
 @needs_qemu
 @needs_data
-@pytest.mark.usefixtures("built_once")
+@pytest.mark.usefixtures("built_once", "patient")
 def test_handwriting_streamed_into_an_emulated_board_trains_to_the_native_weights(tmp_path: Path) -> None:
     experiment = omniglot("run.rounds=2", "evaluation.tasks=1", "evaluation.every=0", "evaluation.every_tasks=1")
     native = run(experiment, "native:1", tmp_path / "native", DATA)

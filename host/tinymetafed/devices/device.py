@@ -121,7 +121,7 @@ class Device:
             self._clock.sleep(REJOIN_PAUSE_SECONDS)
 
     def _try(self, way: Way, seconds: float) -> None:
-        session = Session(way.open_line(), name=self.url, clock=self._clock)
+        session = Session(way.open_line(), name=self.url, retries=self.session.retries, clock=self._clock)
         try:
             hello = session.hello(seconds)
             if hello.unique_id != self.hello.unique_id:

@@ -26,6 +26,7 @@ from tinymetafed_codegen.protocol import HelloAnswer
 from .device import Device, Way
 from .link.clock import SYSTEM_CLOCK, Clock
 from .link.errors import LaunchError, LinkError, PortError, WrongFirmware
+from .link.exchange import RETRIES
 from .link.faults import FaultError, FaultPlan, Injector
 from .link.record import Recorder
 from .link.session import START_SECONDS, Session, board_name
@@ -36,6 +37,7 @@ DEFAULT_BOARDS = {"native": "native", "qemu": "mps2", "renode": "nrf52840"}
 ICOUNT = ("-icount", "shift=10")  # one instruction = 2^10 ns of virtual time, whatever the host's load
 # Until a process that runs has answered. One that ends is noticed at once; one that still runs is on a busy machine.
 PROCESS_START_SECONDS = 60.0
+PROCESS_RETRIES = 6  # a process that runs and does not answer has more likely not been given a core than lost a frame
 STOP_SECONDS = 2.0
 _POLL_SECONDS = 0.1  # between two looks at the clock while a process says nothing
 FILES_PER_PROCESS = 5  # pipes, diagnostics, the line, and what the host has open besides
@@ -297,6 +299,7 @@ class _ProcessPort:
     """The pseudo-terminal of a process; both are made anew when the process has ended or does not answer."""
 
     start = PROCESS_START_SECONDS
+    retries = PROCESS_RETRIES
 
     def __init__(self, name: str, wrapping: _Wrapping, process: _Process) -> None:
         self.name = name
@@ -346,6 +349,7 @@ class _SerialPort:
 
     process = None
     start = START_SECONDS
+    retries = RETRIES
 
     def __init__(self, url: str, wrapping: _Wrapping, declared: str | None) -> None:
         self.name = self._path = url
@@ -456,7 +460,7 @@ def _greet(stack: ExitStack, port: _ProcessPort | _SerialPort, start: float | No
     try:
         transport = port.open(until)
         try:
-            session = Session(transport, name=port.name, clock=clock)
+            session = Session(transport, name=port.name, retries=port.retries, clock=clock)
             hello = session.hello(max(0.0, until - clock.monotonic()))
             port.confirm(hello)
         except BaseException:
