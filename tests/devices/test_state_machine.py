@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -278,7 +279,7 @@ class Federation(RuleBasedStateMachine):
 def test_a_session_over_a_bad_line_ends_like_one_over_a_good_line(model: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp(model)
     library = in_process.build(model, folder)
-    manifest = ModelManifest.from_json((folder / "manifest.json").read_text(), model)
+    manifest = ModelManifest.of_json(json.loads((folder / "manifest.json").read_text()), model)
     machine: type[Federation] = type(
         f"Federation_{model}", (Federation,), {"model": model, "library": library, "manifest": manifest}
     )
