@@ -12,7 +12,7 @@ namespace tmf::source {
 struct Key {
   uint32_t seed;
   uint32_t client;
-  uint32_t draw;
+  uint32_t round;
   protocol::SampleSet set;
   uint32_t index;
 };

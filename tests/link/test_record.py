@@ -131,9 +131,9 @@ def test_unknown_and_malformed_messages_are_shown() -> None:
 
 
 def test_a_live_line(recording: tuple[Path, FakeDevice]) -> None:
-    device = FakeDevice(noise=encode(protocol.ERROR_TYPE, 9, protocol.ErrorAnswer(4, 7).pack()))
+    device = FakeDevice(noise=encode(protocol.ERROR_TYPE, 9, protocol.ErrorAnswer(protocol.Status.BAD_TOKEN, 7).pack()))
     try:
         line = next(monitor.lines(device.url))
-        assert "< #9" in line and "ErrorAnswer" in line and "status=BAD_ROUND detail=7" in line
+        assert "< #9" in line and "ErrorAnswer" in line and "status=BAD_TOKEN detail=7" in line
     finally:
         device.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinymetafed_codegen.protocol import Dtype, Phase, SampleSet, Selection, Stream, Variant
+from tinymetafed_codegen.protocol import Dtype, Phase, Recipe, SampleSet, Selection, Stream, Variant
 from tinymetafed_codegen.spec import Experiment
 
 from .. import aggregate, downlink, prng, schedule
@@ -45,6 +45,14 @@ class Strategy(ABC):
     @abstractmethod
     def training(self) -> tuple[Phase, ...]:
         """What a device trains in a round, at most MAX_PHASES phases."""
+
+    def training_recipe(self) -> Recipe:
+        """What a device trains in a round, and which entries of its delta travel in which form."""
+        return Recipe(self.training(), self.top_k, self.uplink, self.selection)
+
+    def adaptation_recipe(self, count: int) -> Recipe:
+        """What a new client trains on its first ``count`` samples; nothing travels."""
+        return Recipe(self.adaptation(count), 0, self.uplink, self.selection)
 
     @property
     def top_k(self) -> int:
