@@ -602,9 +602,7 @@ class HelloAnswer(Record):
 
     protocol_version: Annotated[U16, "`PROTOCOL_VERSION`; this field and the next never change their place"]
     schema_hash: Annotated[Bytes8, "of the whole wire table; the host refuses a device with another"]
-    model_hash: Annotated[
-        Bytes8, "of model, downlink and arithmetic; the host refuses another than its experiment's"
-    ]
+    model_hash: Annotated[Bytes8, "of model, downlink and arithmetic; the host refuses another than its experiment's"]
     board: Annotated[Bytes16, "name, ASCII, zero-padded"]
     unique_id: Annotated[Bytes8, "names this very device, also after a reset"]
     receive_window: Annotated[U16, Bounds(least=MIN_RECEIVE_WINDOW), "bytes on the wire that may be under way to it"]

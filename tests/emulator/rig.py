@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -188,7 +188,8 @@ class Board:
         return self.session.fetch(0, self.n)
 
     def steps(self, program: Program) -> int:
-        return sum(phase.steps for phase in (self.strategy.training() if program == Program.TRAIN else self.strategy.adaptation(4)))
+        strategy = self.strategy
+        return (strategy.training_recipe() if program == Program.TRAIN else strategy.adaptation_recipe(4)).steps
 
     def images(self, count: int, seed: int = 1) -> npt.NDArray[np.uint8]:
         """Grey levels for the streamed model."""

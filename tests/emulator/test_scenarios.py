@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import random
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rig import ALL, CLIENT, ROUND, MODELS, SEED, Board, Boards, board_of, devices, raw
+from rig import ALL, CLIENT, MODELS, ROUND, SEED, Board, Boards, board_of, devices, raw
 
 from tinymetafed.learn import delta
 from tinymetafed.link.errors import DeviceRefused, DeviceSilent
@@ -89,7 +89,15 @@ def test_hello_names_model_and_window(board: Board, model: str) -> None:
         ({"phases": (dataclasses.replace(STEP, learning_rate=float("inf")),)}, Status.NOT_FINITE),
         ({"phases": (dataclasses.replace(STEP, output_clamp=-1.0),)}, Status.BAD_VALUE),
         ({"phases": (dataclasses.replace(STEP, output_clamp=float("nan")),)}, Status.NOT_FINITE),
-        ({"phases": (STEP, dataclasses.replace(STEP, variant=3),)}, Status.BAD_VALUE),
+        (
+            {
+                "phases": (
+                    STEP,
+                    dataclasses.replace(STEP, variant=3),
+                )
+            },
+            Status.BAD_VALUE,
+        ),
         ({"phases": (dataclasses.replace(STEP, count=65535, passes=65535),) * 4}, Status.BAD_VALUE),
     ],
     ids=lambda value: value.name if isinstance(value, Status) else next(iter(value)),

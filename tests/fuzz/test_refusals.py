@@ -84,7 +84,9 @@ def test_a_refused_message_says_nothing_of_an_earlier_one(
     assert refusal(device, 0x55, b"x") == ErrorAnswer(Status.UNKNOWN_TYPE, 0)
 
 
-@pytest.mark.parametrize("message", [message for message in protocol.REQUESTS if message.fixed_size()], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "message", [message for message in protocol.REQUESTS if message.fixed_size()], ids=lambda m: m.__name__
+)
 def test_a_value_outside_a_fields_domain_is_refused_whatever_the_state(device: Device, message: type[Request]) -> None:
     """The checks of the wire table, as C++: each field with a domain, one at a time, in the device's own words."""
     for where, payload, status in outside(message):

@@ -189,7 +189,11 @@ def test_a_device_that_claims_samples_it_was_not_sent_is_refused(claimed: int) -
 @pytest.mark.parametrize(
     ("lie", "error", "words"),
     [
-        (changed(state=State.FAILED, fault=99), DeviceGarbled, r"answered Train with .*Progress\.fault = 99: expected one of OK,"),
+        (
+            changed(state=State.FAILED, fault=99),
+            DeviceGarbled,
+            r"answered Train with .*Progress\.fault = 99: expected one of OK,",
+        ),
         (changed(state=77), DeviceGarbled, r"answered Train with .*Progress\.state = 77: expected one of IDLE, LOADING,"),
         (changed(state=State.FAILED, fault=Status.OK), TrainingFailed, "training failed at step 0: OK"),
     ],

@@ -31,7 +31,17 @@ from tinymetafed.link.messages import (
 )
 from tinymetafed.link.session import board_name
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.protocol import Dtype, Program, Recipe, SampleSet, Selection, Status, Variant, payload_capacity, wire_size
+from tinymetafed_codegen.protocol import (
+    Dtype,
+    Program,
+    Recipe,
+    SampleSet,
+    Selection,
+    Status,
+    Variant,
+    payload_capacity,
+    wire_size,
+)
 
 FLASH = "pio run -e native"
 MANIFEST = {"board": "native", "model_hash": MODEL_HASH.hex()}
@@ -170,7 +180,9 @@ def test_endless_noise_does_not_outlast_the_deadline(connect: Connect) -> None:
 
 def test_refusal_is_readable(connect: Connect) -> None:
     device, session = connect()
-    with pytest.raises(DeviceRefused, match=rf"^{device.url}: refused Await \(BAD_TOKEN\): another cycle is in progress, its token is 0") as caught:
+    with pytest.raises(
+        DeviceRefused, match=rf"^{device.url}: refused Await \(BAD_TOKEN\): another cycle is in progress, its token is 0"
+    ) as caught:
         session.request(protocol.Await(5, 0))
     assert (caught.value.status, caught.value.detail, caught.value.message) == (Status.BAD_TOKEN, 0, protocol.Await)
 
