@@ -232,9 +232,8 @@ class FakeDevice(threading.Thread):
             return protocol.Weights(message.offset, part.tobytes())
         assert isinstance(message, protocol.Predict)
         # Inputs of 4 numbers; two outputs each: their sum and twice that.
-        sums = np.frombuffer(message.data, message.dtype.layout).reshape(-1, 4).astype(np.float32).sum(axis=1) * np.float32(
-            message.scale
-        )
+        inputs = np.frombuffer(message.data, message.dtype.layout).reshape(-1, 4).astype(np.float32)
+        sums = inputs.sum(axis=1) * np.float32(message.scale)
         return protocol.Outputs(np.stack([sums, 2 * sums], axis=1).astype(np.float32).tobytes())
 
     def _load(self, message: protocol.Load) -> protocol.Record:
