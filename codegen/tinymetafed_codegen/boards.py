@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .errors import UsageError
 from .locate import find
 
 # Reserved when RAM is budgeted: at least 2,048 of stack, the guard below it, alignment. Of the stack, learning takes up to
@@ -18,7 +19,7 @@ from .locate import find
 STACK_BYTES = 4096
 
 
-class BoardError(ValueError):
+class BoardError(UsageError):
     """An unknown board or an unusable board file."""
 
 

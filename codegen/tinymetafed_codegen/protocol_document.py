@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from . import protocol
-from .emit import write_if_changed
+from .files import write_if_changed
 from .locate import find
 from .protocol import Bounds, Code, Kind, Named, Number, Record
 

@@ -30,11 +30,12 @@ from .strategy import (
     TinyOlSpec,
     TinyReptileSpec,
 )
-from .task import FolderTask, KeywordsTask, OmniglotTask, PresenceTask, SineTask, TaskShapes, TaskSpec
+from .task import TASKS, FolderTask, KeywordsTask, OmniglotTask, PresenceTask, SineTask, TaskBase, TaskShapes, TaskSpec
 
 __all__ = [
     "ACTIVATIONS",
     "CLIENTS",
+    "TASKS",
     "AdaptationSpec",
     "AddSpec",
     "AvgPoolSpec",
@@ -63,6 +64,7 @@ __all__ = [
     "SharingSpec",
     "SineTask",
     "SpecError",
+    "TaskBase",
     "TaskShapes",
     "TaskSpec",
     "TinyMetaFedSpec",

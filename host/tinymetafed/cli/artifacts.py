@@ -5,21 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from tinymetafed_codegen import __main__ as codegen_command
+from tinymetafed_codegen.manifest import ArenaMap
 
-from .. import doctor, store
-from .. import export as weights_file
-from .. import report as report_page
-from ..link import monitor
-from ..link.transport import DEFAULT_BAUD
-from ..progress import notes
-from .options import ExperimentArgument, JsonOption, SetOption, UsageError
+from ..api import experiments as api
+from ..api.progress import notes
+from ..devices.link import monitor
+from ..devices.link.transport import DEFAULT_BAUD
+from ..projects import doctor
+from ..runs import export as weights_file
+from ..runs import report as report_page
+from ..runs import store
+from .options import ExperimentArgument, JsonOption, SetOption
 
 
 def report(
@@ -83,53 +85,48 @@ def codegen(
 
     tinymetafed codegen examples/sine.toml --board mps2 -o build/sine --explain
     """
-    try:
-        design, changed = codegen_command.run(experiment, board, output, set_ or ())
-    except OSError as error:
-        raise UsageError(
-            f"--output {output}: cannot be a folder of generated files: {error.strerror}; name one that you may write to"
-        ) from None
+    made = api.codegen(api.load(experiment, set_ or ()), board, output)
     if json_:
-        print(json.dumps(design.manifest))
+        print(made.manifest.to_json())
         return
-    manifest = design.manifest
-    table = Table(title=f"{experiment} on {design.board.title}", title_justify="left")
+    manifest = made.manifest
+    table = Table(title=f"{experiment} on {made.design.board.title}", title_justify="left")
     table.add_column("RAM")
     table.add_column("bytes", justify="right")
-    for name, size in manifest["ram_bytes"].items():
-        table.add_row(name, f"{size:,}")
+    for use in manifest.memory.ram:
+        table.add_row(use.purpose, f"{use.size:,}")
     table.add_section()
-    table.add_row("together", f"{manifest['ram_total']:,}")
-    table.add_row("available", f"{manifest['ram_available']:,}")
+    table.add_row("together", f"{manifest.memory.ram_total:,}")
+    table.add_row("available", f"{manifest.memory.ram_available:,}")
     table.add_section()
-    table.add_row("flash (estimate)", f"{manifest['flash_estimate']:,}")
+    table.add_row("flash (estimate)", f"{manifest.memory.flash:,}")
     console = Console()
     console.print(table)
     if explain:
-        drawing, steps = _arena_over_time(manifest["arena"])
+        drawing, steps = _arena_over_time(manifest.arena)
         console.print(drawing)
         console.print(steps, highlight=False)
     console.print(
-        f"{manifest['n_global']:,} global and {manifest['n_parameters'] - manifest['n_global']:,} local weights, "
-        f"model {manifest['model_hash']}, {len(changed)} files changed in {output}",
+        f"{manifest.n_global:,} global and {manifest.n_local:,} local weights, "
+        f"model {manifest.model_hash}, {len(made.changed)} files changed in {output}",
         highlight=False,
     )
 
 
-def _arena_over_time(arena: dict[str, Any]) -> tuple[Table, str]:
+def _arena_over_time(arena: ArenaMap) -> tuple[Table, str]:
     """A row per tensor with its bytes and its life, a mark per step of training on one sample; and what the steps are."""
-    steps, tensors = arena["steps"], arena["tensors"]
-    held = [4 * sum(each["size"] for each in tensors if each["first"] <= at <= each["last"]) for at in range(len(steps))]
+    steps, tensors = arena.steps, arena.tensors
+    held = [4 * sum(each.size for each in tensors if each.first <= at <= each.last) for at in range(len(steps))]
     most = max(range(len(steps)), key=held.__getitem__)
-    table = Table(title=f"The arena, {4 * arena['floats']:,} bytes, while it trains on one sample", title_justify="left")
+    table = Table(title=f"The arena, {4 * arena.floats:,} bytes, while it trains on one sample", title_justify="left")
     table.add_column("tensor")
     table.add_column("shape")
     table.add_column("bytes", justify="right")
     table.add_column("alive, step by step", no_wrap=True)
-    for each in sorted(tensors, key=lambda tensor: (tensor["first"], tensor["offset"])):
-        first, end = 4 * each["offset"], 4 * (each["offset"] + each["size"])
-        life = "".join("█" if each["first"] <= at <= each["last"] else "·" for at in range(len(steps)))
-        table.add_row(each["name"], "×".join(map(str, each["shape"])), f"{first:,} to {end - 1:,}", life)
+    for each in sorted(tensors, key=lambda tensor: (tensor.first, tensor.offset)):
+        first, end = 4 * each.offset, 4 * (each.offset + each.size)
+        life = "".join("█" if each.first <= at <= each.last else "·" for at in range(len(steps)))
+        table.add_row(each.name, "×".join(map(str, each.shape)), f"{first:,} to {end - 1:,}", life)
     listed = ", ".join(f"{at + 1} {step}" for at, step in enumerate(steps))
     return table, f"Steps: {listed}. Most is held in step {most + 1}, {steps[most]}: {held[most]:,} bytes."
 

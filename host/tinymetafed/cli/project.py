@@ -9,14 +9,14 @@ from typing import Annotated
 
 import typer
 
-from tinymetafed_codegen.generate import SOURCES
 from tinymetafed_codegen.ops import LOSSES
+from tinymetafed_codegen.spec import TASKS
 
-from .. import project
-from ..models import experiment
-from ..progress import notes
+from ..api.progress import notes
+from ..projects import new as project
+from ..projects.importing import experiment
 
-TaskKind = StrEnum("TaskKind", list(SOURCES))  # type: ignore[misc]
+TaskKind = StrEnum("TaskKind", list(TASKS))  # type: ignore[misc]
 LossName = StrEnum("LossName", list(LOSSES))  # type: ignore[misc]
 
 

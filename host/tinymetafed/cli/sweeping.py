@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tinymetafed_codegen.emit import write_if_changed
+from tinymetafed_codegen.files import write_if_changed
 
-from .. import paper as documents
-from .. import sweep as sweeps
-from ..progress import notes, watching
-from ..sweep import Row, table
+from ..api.progress import notes, watching
+from ..experiments import paper as documents
+from ..experiments import sweep as sweeps
+from ..experiments.sweep import Row, table
 from .options import DataOption, JsonOption
 
 JobsOption = Annotated[int | None, typer.Option(min=1, max=1024, help="Runs at a time.", show_default="one per core")]

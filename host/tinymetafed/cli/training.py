@@ -9,24 +9,31 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
-from .. import report as report_page
-from .. import runner, store
+from ..api.progress import notes, watching
 from ..bench import kernel_cost
-from ..evaluate import Collapsed
-from ..link import faults
-from ..link.errors import LaunchError, LinkError, TrainingFailed
-from ..progress import notes, watching
-from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption, UsageError
+from ..devices.link import faults
+from ..devices.link.errors import LaunchError, LinkError
+from ..federation.clients import TrainingFailed
+from ..federation.meta_test import Collapsed
+from ..federation.result import Score, Scores
+from ..runs import report as report_page
+from ..runs import store, training
+from ..runs.journal import RunResult
+from ..runs.run_data import StoreError
+from ..runs.setup import set_up
+from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption
 
 
 def train(
@@ -63,17 +70,17 @@ def train(
         if experiment is None:
             raise UsageError("give an experiment file, for instance examples/sine.toml, or --resume RUN; see --help")
         chosen = spec.load(experiment, set_ or ())
-        setup = runner.set_up(chosen, str(experiment), data)
+        setup = set_up(chosen, str(experiment), data)
         folder = out or _new_run(experiment.stem)
-        urls, test_urls = device or ["native:2"], [test_device or runner.TEST_URL]
+        urls, test_urls = device or ["native:2"], [test_device or training.TEST_URL]
         with store.claimed(folder), _resumable(folder, device, test_device), watching() as watch:
-            result = runner.train(setup, urls, test_urls, folder, watch, faults=disturbance, record=record)
+            result = training.train(setup, urls, test_urls, folder, watch, faults=disturbance, record=record)
     else:
         folder = resume
         _refuse_with_resume(set_, out)
         _same_experiment(experiment, folder)
         with _resumable(folder, device, test_device, data), watching() as watch:
-            result = runner.resume(
+            result = training.resume(
                 folder,
                 watch,
                 urls=device or (),
@@ -107,16 +114,16 @@ def simulate(
     if resume is None:
         if experiment is None:
             raise UsageError("give an experiment file, for instance examples/sine.toml, or --resume RUN; see --help")
-        setup = runner.set_up(spec.load(experiment, set_ or ()), str(experiment), data)
+        setup = set_up(spec.load(experiment, set_ or ()), str(experiment), data)
         folder = out or _new_run(experiment.stem)
         with store.claimed(folder), _resumable(folder, command="simulate"), watching() as watch:
-            result = runner.simulate(setup, count, folder, watch)
+            result = training.simulate(setup, count, folder, watch)
     else:
         folder = resume
         _refuse_with_resume(set_, out)
         _same_experiment(experiment, folder)
         with _resumable(folder, data=data, command="simulate"), watching() as watch:
-            result = runner.resume_simulated(folder, count, watch, data=data)
+            result = training.resume_simulated(folder, count, watch, data=data)
     _finish(result, folder, json_)
 
 
@@ -124,7 +131,7 @@ def _same_experiment(experiment: Path | None, folder: Path) -> None:
     """Checks what is said beside --resume; says so where there is nothing left to do."""
     run = store.read_run(folder)
     if experiment is not None and spec.load(experiment) != run.experiment():
-        raise store.StoreError(
+        raise StoreError(
             f"{experiment}: not the experiment of {folder}, which cannot change on the way; leave it out to continue that "
             "run, or leave --resume out to begin another"
         )
@@ -156,21 +163,21 @@ def adapt(
     tinymetafed adapt runs/sine --device qemu:1 --tasks 3
     """
     trained = store.read_run(run)
-    experiment = trained.experiment() if samples is None else trained.experiment(adapt=samples)
-    setup = runner.set_up(experiment, str(run / "experiment.toml"), data or trained.data)
-    runner.same_model(setup, trained)
+    experiment = trained.experiment(adapt=samples)
+    setup = set_up(experiment, str(run / "experiment.toml"), data or trained.data)
+    training.same_model(setup, trained)
     with watching() as watch:
-        scores = runner.adapt(setup, device or ["native:2"], trained.weights, range(first, first + tasks), watch)
+        adapted = training.adapt(setup, device or ["native:2"], trained.weights, range(first, first + tasks), watch)
     if json_:
-        print(json.dumps(scores))
+        print(json.dumps(asdict(adapted)))
         return
-    table = Table(title=f"Unseen clients, each adapted with {scores['samples']} samples")
-    for heading in ("client", "task", f"{scores['metric']} before", "after"):
+    table = Table(title=f"Unseen clients, each adapted with {adapted.samples} samples")
+    for heading in ("client", "task", f"{adapted.metric} before", "after"):
         table.add_column(heading, justify="left" if heading == "task" else "right")
-    for client in scores["clients"]:
-        table.add_row(str(client["client"]), client["task"], _score(client["before"]), _score(client["after"]))
+    for client in adapted.clients:
+        table.add_row(str(client.client), client.task, _score(client.before), _score(client.after))
     table.add_section()
-    table.add_row("mean", "", _score(scores["before"]), _score(scores["after"]))
+    table.add_row("mean", "", _score(adapted.before), _score(adapted.after))
     Console().print(table)
 
 
@@ -194,10 +201,11 @@ def demo(
             "the same firmware runs as four native processes instead."
         )
     folder = out or _new_run("demo")
-    setup = runner.set_up(chosen, str(experiment), None)
+    setup = set_up(chosen, str(experiment), None)
     with store.claimed(folder), _resumable(folder), watching() as watch:
-        facts = {"instructions_per_step": kernel_cost.instructions(chosen, str(experiment), "mps2", watch)} if emulated else {}
-        result = runner.train(setup, ["qemu:4" if emulated else "native:4"], ["native:2"], folder, watch, facts=facts)
+        counted = kernel_cost.instructions(chosen, str(experiment), "mps2", watch) if emulated else None
+        urls = ["qemu:4" if emulated else "native:4"]
+        result = training.train(setup, urls, ["native:2"], folder, watch, instructions_per_step=counted)
     _finish(result, folder, False)
 
 
@@ -238,41 +246,39 @@ def _new_run(name: str) -> Path:
     raise AssertionError("unreachable")
 
 
-def _score(value: float | None) -> str:
+def _score(value: Score) -> str:
     return "diverged" if value is None else f"{value:.3f}"
 
 
-def _finish(result: dict[str, Any], folder: Path, as_json: bool) -> None:
+def _finish(result: RunResult, folder: Path, as_json: bool) -> None:
     page = report_page.write(folder)
     if as_json:
-        print(json.dumps({**result, "run": str(folder), "report": str(page)}, allow_nan=False))
+        print(json.dumps({**result.as_json(), "run": str(folder), "report": str(page)}, allow_nan=False))
         return
-    test = result["meta_test"]
-    rounds = max(result["rounds"], 1)
-    dense = result["bytes_up_dense"] / rounds
+    test = result.meta_test
+    rounds = max(result.rounds, 1)
+    dense = result.bytes_up_dense / rounds
     table = Table(show_header=False, box=None, padding=(0, 2))
-    unit = "MSE" if test["metric"] == "mse" else test["metric"]
-    clients = f"{test['n_clients']:,} unseen client{'' if test['n_clients'] == 1 else 's'}"
-    splits = "" if test["n_tasks"] == test["n_clients"] else f"{test['n_tasks']} splits of "
-    table.add_row(f"meta-test {unit}, {splits}{clients}", f"{_score(test['before'])} before adaptation")
-    interval = "" if test["after_ci95"] is None else f" ± {test['after_ci95']:.3f}"
-    table.add_row("", f"[bold]{_score(test['after'])}[/]{interval} after")
+    unit = "MSE" if test.metric == "mse" else test.metric
+    clients = f"{test.n_clients:,} unseen client{'' if test.n_clients == 1 else 's'}"
+    splits = "" if test.n_tasks == test.n_clients else f"{test.n_tasks} splits of "
+    table.add_row(f"meta-test {unit}, {splits}{clients}", f"{_score(test.before)} before adaptation")
+    interval = "" if test.after_ci95 is None else f" ± {test.after_ci95:.3f}"
+    table.add_row("", f"[bold]{_score(test.after)}[/]{interval} after")
     table.add_row(
         "bytes per round on the wire",
-        f"{result['bytes_down'] / rounds:,.0f} down, {result['bytes_up'] / rounds:,.0f} up",
+        f"{result.bytes_down / rounds:,.0f} down, {result.bytes_up / rounds:,.0f} up",
     )
     table.add_row("dense float32, values alone", f"{dense:,.0f} down, {dense:,.0f} up")
-    if result["bytes_samples"]:
-        table.add_row("samples streamed per round", f"{result['bytes_samples'] / rounds:,.0f} bytes")
-    if "instructions_per_step" in result:
-        counts = ", ".join(f"{result['instructions_per_step'][v]:,} {v}" for v in ("local", "global", "full"))
+    if result.bytes_samples:
+        table.add_row("samples streamed per round", f"{result.bytes_samples / rounds:,.0f} bytes")
+    if result.instructions_per_step is not None:
+        counts = ", ".join(f"{result.instructions_per_step[v]:,} {v}" for v in ("local", "global", "full"))
         table.add_row("instructions per training step", counts)
-    if result["redone"] or result["skipped"]:
-        table.add_row(
-            "contributions", f"{result['redone']:,} redone after a first attempt was lost, {result['skipped']:,} skipped"
-        )
-    table.add_row("time", f"{result['seconds']:.1f} s for {result['rounds']} rounds and the meta-test")
-    table.add_row("weights", f"sha256 {result['weights_sha256'][:16]}…")
+    if result.redone or result.skipped:
+        table.add_row("contributions", f"{result.redone:,} redone after a first attempt was lost, {result.skipped:,} skipped")
+    table.add_row("time", f"{result.seconds:.1f} s for {result.rounds} rounds and the meta-test")
+    table.add_row("weights", f"sha256 {result.weights_sha256[:16]}…")
     console = Console()
     console.print(table, highlight=False)
     console.print(f"  report  {page}", highlight=False, soft_wrap=True)
@@ -285,8 +291,8 @@ def _finish(result: dict[str, Any], folder: Path, as_json: bool) -> None:
         )
 
 
-def _is_worse(test: dict[str, Any]) -> bool:
+def _is_worse(test: Scores) -> bool:
     """Whether unseen clients did better before they adapted."""
-    if test["before"] is None or test["after"] is None:
+    if test.before is None or test.after is None:
         return False
-    return bool(test["after"] > test["before"] if test["metric"] == "mse" else test["after"] < test["before"])
+    return test.after > test.before if test.metric == "mse" else test.after < test.before

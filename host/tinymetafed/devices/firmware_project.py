@@ -1,0 +1,45 @@
+"""A folder that PlatformIO builds an experiment's firmware in: its platformio.ini, and the experiment beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+import tomli_w
+
+from tinymetafed_codegen import boards
+from tinymetafed_codegen.design import Design
+from tinymetafed_codegen.files import write_if_changed
+from tinymetafed_codegen.locate import root
+from tinymetafed_codegen.spec import dump
+from tinymetafed_codegen.toolchain import build_root
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def platformio_ini(board: str, installation: Path, core_dir: str) -> str:
+    """The text of a platformio.ini beside an experiment.toml.
+
+    Args:
+        board: The board that a plain `pio run` builds for.
+        installation: The folder with our firmware/ and boards/.
+        core_dir: Where PlatformIO keeps its packages.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    return environment.get_template("platformio.ini.j2").render(
+        boards=", ".join(boards.names()), board=board, root=installation.as_posix(), core_dir=core_dir
+    )
+
+
+def write_project(design: Design) -> Path:
+    """Writes the complete experiment where its model's builds go, and beside it what lets PlatformIO flash it by hand.
+
+    Returns the experiment file. Its folder is named after the model's hash, so that no two models share one.
+    """
+    folder = build_root() / design.manifest.model_hash
+    write_if_changed(folder / "experiment.toml", tomli_w.dumps(dump(design.experiment)))
+    packages = (build_root() / "core").as_posix()  # one for all: a real board's compiler is large
+    write_if_changed(folder / "platformio.ini", platformio_ini("native", root(), packages))
+    return folder / "experiment.toml"
