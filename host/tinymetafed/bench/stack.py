@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -83,8 +84,8 @@ def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -
     programs = {Program.TRAIN: training, Program.ADAPT: (Variant.LOCAL, Variant.FULL)}
     for program, variants in programs.items():
         phases = tuple(Phase(variant, SampleSet.SUPPORT, STEPS, 1, rate, clamp) for variant in variants)
-        k = strategy.top_k if program == Program.TRAIN else 0
-        session.configure(program, Recipe(phases, k, strategy.uplink, strategy.selection))
+        sent = strategy.training_recipe() if program == Program.TRAIN else Recipe(())
+        session.configure(program, replace(sent, phases=phases))
     samples = made_up(manifest, 2 * STEPS)
     while True:
         for program in programs:

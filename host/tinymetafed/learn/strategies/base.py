@@ -54,7 +54,7 @@ class Strategy(ABC):
 
     def adaptation_recipe(self, count: int) -> Recipe:
         """What a new client trains on its first ``count`` samples; nothing travels."""
-        return Recipe(self.adaptation(count), 0, self.uplink, self.selection)
+        return Recipe(self.adaptation(count))
 
     @property
     def top_k(self) -> int:
