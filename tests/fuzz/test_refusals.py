@@ -9,7 +9,7 @@ import in_process
 import pytest
 from in_process import Device
 
-from tinymetafed.link.frame import Decoder, encode
+from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import (
     Await,

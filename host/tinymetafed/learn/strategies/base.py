@@ -50,11 +50,11 @@ class Strategy(ABC):
 
     def training_recipe(self) -> Recipe:
         """What a device trains in a round, and which entries of its delta travel in which form."""
-        return Recipe(self.training(), self.top_k, self.uplink, self.selection)
+        return Recipe(tuple(self.training()), self.top_k, self.uplink, self.selection)
 
     def adaptation_recipe(self, count: int) -> Recipe:
         """What a new client trains on its first ``count`` samples; nothing travels."""
-        return Recipe(self.adaptation(count))
+        return Recipe(tuple(self.adaptation(count)))
 
     @property
     def top_k(self) -> int:
