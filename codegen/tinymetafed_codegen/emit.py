@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from . import protocol, sample_source
+from . import protocol_cpp, sample_source
 from .design import Design
 from .files import write_if_changed
 from .graph import BackwardCall, Call, Graph, Placed
 from .ops import Op, Parameter
 from .plan import HISTOGRAM_BINS
 from .protocol import Variant
+from .protocol_cpp import cpp_constant
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -53,17 +53,7 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
 
 def protocol_header(command: str) -> str:
     """protocol.hpp, the wire table as C++."""
-    digest = protocol.schema_hash()
-    return render(
-        "protocol.hpp.j2",
-        source="codegen/tinymetafed_codegen/protocol.py",
-        command=command,
-        schema_hash_hex=digest.hex(),
-        schema_hash_bytes=", ".join(f"0x{b:02x}" for b in digest),
-        constants=[{"name": cpp_constant(name), "value": value} for name, value in protocol.CONSTANTS.items()],
-        enums=[_enum(e) for e in protocol.ENUMS],
-        records=[_record(r) for r in protocol.records()],
-    )
+    return render("protocol.hpp.j2", command=command, **protocol_cpp.parts())
 
 
 def board_header(design: Design, command: str) -> str:
@@ -237,58 +227,3 @@ def _local_start(design: Design, placed: Placed, key: str = "") -> str:
         columns = parameter.shape[-1]
         return f"local_start::alternating(p + {constant}, {parameter.size // columns}, {columns}, {scale});"
     return f"local_start::random(p + {constant}, {parameter.size}, {constant}, {scale}{key});"
-
-
-def cpp_constant(name: str) -> str:
-    """``MAX_RICE`` or ``max_rice`` as ``kMaxRice``."""
-    return "k" + "".join(part.capitalize() for part in name.lower().split("_"))
-
-
-def _enum(enum: type[IntEnum]) -> dict[str, Any]:
-    members = [{"name": cpp_constant(m.name), "value": int(m)} for m in enum]
-    return {"name": enum.__name__, "members": members, "nodiscard": enum is protocol.Status}
-
-
-def _record(record: type[protocol.Record]) -> dict[str, Any]:
-    constants = []
-    for request in protocol.REQUESTS:
-        if record is request:
-            constants.append({"name": "kType", "value": request.type_id})
-    if record is protocol.ErrorAnswer:
-        constants.append({"name": "kType", "value": protocol.ERROR_TYPE})
-    kinds = record.kinds()
-    return {
-        "name": record.__name__,
-        "doc": (record.__doc__ or "").strip(),
-        "constants": constants,
-        "fixed_size": record.fixed_size(),
-        "fields": [_field(name, kind) for name, kind in kinds.items()],
-    }
-
-
-def _field(name: str, kind: protocol.Kind) -> dict[str, str]:
-    if isinstance(kind, protocol.Scalar):
-        method = kind.cpp.removeprefix("uint").removesuffix("_t")
-        method = "f32" if method == "float" else f"u{method}"
-        return {
-            "declaration": f"{kind.cpp} {name} = 0;",
-            "read": f"{name} = in.{method}();",
-            "write": f"out.{method}({name});",
-        }
-    if isinstance(kind, protocol.FixedBytes):
-        return {
-            "declaration": f"uint8_t {name}[{kind.size}] = {{}};",
-            "read": f"in.bytes({name}, sizeof {name});",
-            "write": f"out.bytes({name}, sizeof {name});",
-        }
-    if isinstance(kind, protocol.Records):
-        return {
-            "declaration": f"{kind.record.__name__} {name}[{kind.count}] = {{}};",
-            "read": f"for (auto& record : {name})\n      if (!record.read(in)) return false;",
-            "write": f"for (const auto& record : {name}) record.write(out);",
-        }
-    return {
-        "declaration": f"const uint8_t* {name} = nullptr;\n  size_t {name}_size = 0;",
-        "read": f"{name}_size = in.left();\n    {name} = in.take({name}_size);",
-        "write": f"out.bytes({name}, {name}_size);",
-    }

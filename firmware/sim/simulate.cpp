@@ -19,30 +19,25 @@ using protocol::Dtype;
 
 // --- What host/tinymetafed/simulation/kernels.py passes, field by field ---
 
-// Consecutive steps of one kind, with the samples of all clients in client order.
-struct Phase {
+// What one phase trains on: the samples of all clients in client order.
+struct Samples {
   const uint8_t* levels;  // [clients][count][kInputSize], bytes that count `scale`, or nullptr where they are floats:
   const float* inputs;
   const float* targets;  // [clients][count][kTargetSize]
   float scale;
-  float learning_rate;
-  float output_clamp;
-  uint32_t variant;
-  uint32_t count;
-  uint32_t passes;
 };
 
 struct Work {
   const float* received;  // [kGlobalCount], as a device holds them
-  const Phase* phases;
-  uint32_t phase_count;
+  const uint8_t* recipe;   // protocol::Recipe as it travels
+  const Samples* samples;  // of each of its phases
   uint32_t clients;
   uint32_t threads;
   uint32_t lanes;   // kLanes, or 1 to run one client after the other
   uint8_t* faults;  // [clients], Status of each one's training
-  const uint32_t* names;  // [clients]; with seed and draw as in Train
+  const uint32_t* names;  // [clients]; with seed and round as in Train
   uint32_t seed;
-  uint32_t draw;
+  uint32_t round;
   float* locals;  // [clients][kLocalCount], where each one's local part starts, and ends once its update is sent; or nullptr
 };
 
@@ -50,9 +45,6 @@ constexpr uint32_t kLocalCount = model::kParameterCount - model::kGlobalCount;
 
 // A round's updates, and what they would take on the wire.
 struct Updates {
-  uint32_t top_k;
-  uint32_t uplink;         // Dtype
-  uint32_t selection;      // Selection
   int64_t* indices;        // [clients][top_k]
   float* values;           // [clients][top_k], as the host reads them
   float* owed;             // [clients][kGlobalCount], each one's residual before, and after it; or nullptr
@@ -73,8 +65,7 @@ struct Test {
 
 // A chunk's entries as the host reads them, see delta_codec.hpp.
 void read_chunk(const protocol::Delta& header, const uint8_t* data, size_t size, int64_t* indices, float* values) {
-  const Dtype dtype = static_cast<Dtype>(header.dtype);
-  const size_t width = dtype == Dtype::kF32 ? 4 : dtype == Dtype::kF16 ? 2 : 1;
+  const size_t width = protocol::width(header.dtype);
   size_t at = 0;  // in bits
   const auto bit = [&] { return data[at / 8] >> (at % 8) & 1u; };
   const auto bits = [&](uint32_t count) {
@@ -85,19 +76,20 @@ void read_chunk(const protocol::Delta& header, const uint8_t* data, size_t size,
   int64_t next = header.base;
   Reader wire(data + size - header.count * width, header.count * width);
   const auto gap = [&] {
-    if (header.coding == static_cast<uint8_t>(protocol::Coding::kRun)) return 0u;
-    const bool is_bitmap = header.coding == static_cast<uint8_t>(protocol::Coding::kBitmap);
+    if (header.coding == protocol::Coding::kRun) return 0u;
+    const bool is_bitmap = header.coding == protocol::Coding::kBitmap;
+    const uint32_t parameter = static_cast<uint32_t>(header.coding);  // of the Rice codings
     const uint32_t most = is_bitmap ? UINT32_MAX : protocol::kRiceEscape;
     uint32_t run = 0;  // of zeros, or of Rice's ones
     while (run < most && bit() != (is_bitmap ? 1u : 0u)) ++run, ++at;
     if (run == most) return bits(protocol::kRiceRawBits);
     ++at;
-    return is_bitmap ? run : run << header.coding | bits(header.coding);
+    return is_bitmap ? run : run << parameter | bits(parameter);
   };
   for (uint32_t i = 0; i < header.count; ++i) {
     next += gap();
     indices[i] = next++;
-    switch (dtype) {
+    switch (header.dtype) {
       case Dtype::kF16: values[i] = from_f16(wire.u16()); break;
       case Dtype::kI8: values[i] = static_cast<float>(static_cast<int8_t>(wire.u8())) * header.scale; break;
       default: values[i] = wire.f32(); break;
@@ -132,8 +124,11 @@ class Group {
  public:
   using Model = model::Model<T>;
 
-  Group(const Work& work, uint32_t first, Desk<T>& desk)
-      : work_(work), first_(first), size_(work.clients - first < kWidth<T> ? work.clients - first : kWidth<T>), desk_(desk) {}
+  Group(const Work& work, const protocol::Recipe& recipe, uint32_t first, Desk<T>& desk)
+      : work_(work),
+        recipe_(recipe),
+        first_(first), size_(work.clients - first < kWidth<T> ? work.clients - first : kWidth<T>),
+        desk_(desk) {}
 
   void load() {
     for (uint32_t i = 0; i < model::kGlobalCount; ++i) desk_.weights[i] = work_.received[i] - T{};  // any number, to the bit
@@ -146,7 +141,7 @@ class Group {
     for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
       const float* start = desk_.one + model::kGlobalCount;
       if constexpr (model::kRedrawsLocal) {
-        redraw_local(desk_.one, {work_.seed, work_.names[client(lane)], work_.draw});
+        redraw_local(desk_.one, {work_.seed, work_.names[client(lane)], work_.round});
       } else {
         start = work_.locals + size_t{client(lane)} * kLocalCount;
       }
@@ -156,20 +151,21 @@ class Group {
 
   void train() {
     if (model::kRedrawsLocal || work_.locals != nullptr) start_locals();
-    for (uint32_t n = 0; n < work_.phase_count; ++n) {
-      const Phase& phase = work_.phases[n];
+    for (uint32_t n = 0; n < phase_count(); ++n) {
+      const protocol::Phase& phase = recipe_.phases[n];
+      const Samples& samples = work_.samples[n];
       const T rate = phase.learning_rate - T{}, clamp = phase.output_clamp - T{};
-      for (uint32_t step = 0; step < phase.count * phase.passes; ++step) {
+      for (uint32_t step = 0; step < uint32_t{phase.count} * phase.passes; ++step) {
         const uint32_t row = step % phase.count;
-        set_input(phase, phase.count, row);
+        set_input(samples, phase.count, row);
         for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
-          const float* target = phase.targets + (size_t{client(lane)} * phase.count + row) * model::kTargetSize;
+          const float* target = samples.targets + (size_t{client(lane)} * phase.count + row) * model::kTargetSize;
           for (uint32_t i = 0; i < model::kTargetSize; ++i) put(desk_.arena + model::kTarget + i, lane, target[i]);
         }
-        train_step(static_cast<protocol::Variant>(phase.variant), desk_.weights, desk_.arena, rate, clamp);
+        train_step(phase.variant, desk_.weights, desk_.arena, rate, clamp);
       }
     }
-    descend(desk_.weights, work_.phases, work_.phase_count);
+    descend(desk_.weights, recipe_.phases, protocol::kMaxPhases);
     for (uint32_t lane = 0; lane < size_; ++lane) {
       Status fault = Status::kOk;
       for (const T& weight : desk_.weights)
@@ -206,6 +202,12 @@ class Group {
   }
 
  private:
+  uint32_t phase_count() const {
+    uint32_t count = 0;
+    while (count < protocol::kMaxPhases && recipe_.phases[count].passes > 0) ++count;
+    return count;
+  }
+
   uint32_t client(uint32_t lane) const { return first_ + (lane < size_ ? lane : size_ - 1); }
 
   void keep_local(uint32_t lane) {
@@ -237,17 +239,15 @@ class Group {
     const auto change = [this](uint32_t i) { return desk_.change[i]; };
     uint32_t histogram[model::kHistogramBins];
     DeltaEncoder<sizeof model::kLayerEnds / sizeof model::kLayerEnds[0]> encoder;
-    const Choice choice = {static_cast<protocol::Selection>(updates.selection), work_.seed, work_.names[client],
-                           work_.draw};
-    const Status frozen =
-        encoder.freeze(change, model::kLayerEnds, updates.top_k, choice, static_cast<uint8_t>(updates.uplink), histogram);
+    const Key key = {work_.seed, work_.names[client], work_.round};
+    const Status frozen = encoder.freeze(change, model::kLayerEnds, recipe_, key, histogram);
     if (frozen != Status::kOk) return frozen;
     uint8_t frame[board::kReceiveWindow];
     uint8_t* const data = frame + protocol::kFrameHeaderBytes + protocol::Delta::kFixedSize;
     const size_t capacity = payload_capacity(board::kReceiveWindow) - protocol::Delta::kFixedSize;
-    const size_t first = size_t{client} * updates.top_k;
+    const size_t first = size_t{client} * recipe_.top_k;
     uint32_t rank = 0;
-    while (rank < updates.top_k) {
+    while (rank < recipe_.top_k) {
       protocol::Delta header;
       size_t size = 0;
       const Status encoded = encoder.encode(change, rank, header, data, capacity, size);
@@ -255,7 +255,7 @@ class Group {
       read_chunk(header, data, size, updates.indices + first + rank, updates.values + first + rank);
       rank += header.count;
       Writer head(frame + protocol::kFrameHeaderBytes, protocol::Delta::kFixedSize);
-      header.write(head);
+      header.write_head(head);
       frame[0] = frame[1] = 1;  // some type and sequence
       ++updates.chunks[client];
       updates.chunk_bytes[client] += wire_bytes(frame, static_cast<size_t>(data - frame) + size);
@@ -272,21 +272,22 @@ class Group {
     constexpr size_t kHead = protocol::kFrameHeaderBytes + protocol::Sample::kFixedSize;
     uint8_t frame[kHead + sizeof(float) * (model::kTargetSize + model::kInputSize)];
     uint32_t bytes = 0;
-    for (uint32_t n = 0; n < work_.phase_count; ++n) {
-      const Phase& phase = work_.phases[n];
-      const size_t width = phase.levels != nullptr ? 1 : sizeof(float);
+    for (uint32_t n = 0; n < phase_count(); ++n) {
+      const protocol::Phase& phase = recipe_.phases[n];
+      const Samples& samples = work_.samples[n];
+      const Dtype dtype = samples.levels != nullptr ? Dtype::kU8 : Dtype::kF32;
       for (uint32_t row = 0; row < phase.count; ++row) {
         const size_t sample = size_t{client} * phase.count + row;
-        const void* const input = phase.levels != nullptr ? static_cast<const void*>(phase.levels + sample * model::kInputSize)
-                                                          : phase.inputs + sample * model::kInputSize;
+        const void* const input = dtype == Dtype::kU8 ? static_cast<const void*>(samples.levels + sample * model::kInputSize)
+                                                      : samples.inputs + sample * model::kInputSize;
         Writer out(frame + protocol::kFrameHeaderBytes, sizeof frame - protocol::kFrameHeaderBytes);
         protocol::Sample header;
-        header.round = header.step = row;
-        header.dtype = static_cast<uint8_t>(phase.levels != nullptr ? Dtype::kU8 : Dtype::kF32);
-        header.scale = phase.scale;
-        header.write(out);
-        for (uint32_t i = 0; i < model::kTargetSize; ++i) out.f32(phase.targets[sample * model::kTargetSize + i]);
-        out.bytes(static_cast<const uint8_t*>(input), width * model::kInputSize);
+        header.token = header.step = row;
+        header.dtype = dtype;
+        header.scale = samples.scale;
+        header.write_head(out);
+        for (uint32_t i = 0; i < model::kTargetSize; ++i) out.f32(samples.targets[sample * model::kTargetSize + i]);
+        out.bytes(static_cast<const uint8_t*>(input), protocol::width(dtype) * model::kInputSize);
         frame[0] = frame[1] = 1;
         bytes += phase.passes * wire_bytes(frame, protocol::kFrameHeaderBytes + out.size());
       }
@@ -295,6 +296,7 @@ class Group {
   }
 
   const Work& work_;
+  const protocol::Recipe& recipe_;
   const uint32_t first_;
   const uint32_t size_;
   Desk<T>& desk_;
@@ -324,13 +326,16 @@ std::vector<Worker> workers;  // kept from call to call: a desk may be megabytes
 
 template <typename T, typename Part>
 void run_groups(const Work& work, const Part& part) {
+  protocol::Recipe recipe;
+  Reader in(work.recipe, protocol::Recipe::kFixedSize);
+  recipe.read(in);
   const uint32_t groups = (work.clients + kWidth<T> - 1) / kWidth<T>;
   const uint32_t threads = work.threads < groups ? work.threads : groups;
   if (workers.size() < threads) workers.resize(threads);
   std::atomic<uint32_t> next{0};
   const auto serve = [&](Worker& worker) {
     for (uint32_t group; (group = next++) < groups;) {
-      Group<T> clients(work, group * kWidth<T>, worker.template desk<T>());
+      Group<T> clients(work, recipe, group * kWidth<T>, worker.template desk<T>());
       part(clients);
     }
   };
@@ -359,11 +364,11 @@ using namespace tmf;  // NOLINT: the library's face
 
 // Samples that boards make themselves: [clients][count][kInputSize] and [clients][count][kTargetSize]. On one thread, for a
 // user's source may not expect another.
-TMF_EXPORT void make_samples(const uint32_t* clients, uint32_t client_count, uint32_t seed, uint32_t draw, uint32_t set,
+TMF_EXPORT void make_samples(const uint32_t* clients, uint32_t client_count, uint32_t seed, uint32_t round, uint32_t set,
                              uint32_t count, float* inputs, float* targets) {
   for (uint32_t n = 0; n < client_count; ++n)
     for (uint32_t i = 0; i < count; ++i, inputs += model::kInputSize, targets += model::kTargetSize)
-      source::make({seed, clients[n], draw, static_cast<protocol::SampleSet>(set), i}, inputs, targets);
+      source::make({seed, clients[n], round, static_cast<protocol::SampleSet>(set), i}, inputs, targets);
 }
 
 // One round of every client: train, and send the update.

@@ -27,7 +27,7 @@ from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed_codegen import boards, emit
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.protocol import Dtype, Program
+from tinymetafed_codegen.protocol import Dtype, Program, Recipe
 
 pytestmark = pytest.mark.usefixtures("patient")
 HERE = Path(__file__).parent
@@ -178,11 +178,11 @@ def test_a_whole_window_that_comes_during_a_training_step_is_not_lost(program: t
     with running(firmware, "5000") as (_, path), open_transport(path) as transport:
         session = Session(transport, clock=SlowClock())  # nothing is asked again because the machine is busy
         session.hello()
-        session.configure(Program.TRAIN, strategy.training(), strategy.top_k, Dtype.F32)
-        for round in range(1, 4):
-            session.load(round, parts)
+        session.configure(Program.TRAIN, Recipe(strategy.training(), strategy.top_k))
+        for token in range(1, 4):
+            session.load(token, parts)
             np.testing.assert_array_equal(session.fetch(0, arrived.size), arrived)
-            session.train(round, Program.TRAIN, 1, 1, round)
+            session.train(token, Program.TRAIN, 1, 1, token)
         assert session.traffic.retries == 0
 
 

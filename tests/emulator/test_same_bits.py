@@ -26,12 +26,12 @@ def script(board: Board) -> tuple[list[np.ndarray], list[Delta]]:
     board.forget()
     seen: list[np.ndarray] = []
     chunks: list[Delta] = []
-    for round, (selection, uplink) in enumerate(zip(Selection, (Dtype.F32, Dtype.F16, Dtype.I8), strict=True), start=1):
+    for token, (selection, uplink) in enumerate(zip(Selection, (Dtype.F32, Dtype.F16, Dtype.I8), strict=True), start=1):
         board.configure(board.n_global // 2, uplink, selection)
-        board.load(round, board.weights(round))
-        board.train(round)
+        board.load(token, board.weights(token))
+        board.train(token)
         seen.append(board.fetch())
-        chunks += board.session.pull(round, board.n_global // 2)
+        chunks += board.session.pull(token, board.n_global // 2)
     board.load(4, board.weights(4))
     board.train(4, Program.ADAPT)
     seen.append(board.fetch())

@@ -25,7 +25,7 @@ from tinymetafed.runs.setup import Setup, design_of, set_up
 from tinymetafed.runs.store import RunData, StoreError, read_run
 from tinymetafed.simulation import kernels as simulator
 from tinymetafed.simulation import simulated_clients as simulate
-from tinymetafed.simulation.kernels import Batch, Simulator, Upload, Whose
+from tinymetafed.simulation.kernels import Batch, Simulator, Whose
 from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.spec import Experiment, SpecError, parse
 from tinymetafed_codegen.toolchain import BuildError
@@ -93,12 +93,11 @@ def round_of(experiment: Experiment, simulation: Simulator, clients: int) -> tup
     strategy = set_up(experiment, str(SINE), None).strategy
     weights = initial(simulation.manifest, 3, experiment.model.init)
     received = downlink.decode(strategy.download(weights), strategy.n_global)
-    phases = strategy.training()
-    samples = [simulation.samples(3, range(clients), 5, SampleSet(phase.sample_set), phase.count) for phase in phases]
-    whose, upload = Whose(3, range(clients), 5), Upload(strategy.top_k, strategy.uplink, strategy.selection)
-    updates, _ = simulation.federate(received, phases, samples, whose, upload, streamed=False)
+    recipe = strategy.training_recipe()
+    samples = [simulation.samples(3, range(clients), 5, phase.sample_set, phase.count) for phase in recipe.phases]
+    updates, _ = simulation.federate(received, recipe, samples, Whose(3, range(clients), 5), streamed=False)
     test = simulation.samples(3, range(clients), 0, SampleSet.ADAPT, 7)
-    faults, before, after = simulation.adapt(received, phases, samples, Whose(3, range(clients), 0), test)
+    faults, before, after = simulation.adapt(received, recipe, samples, Whose(3, range(clients), 0), test)
     assert set(faults) == {Status.OK} and (before != after).any()
     return updates, before, after
 
@@ -136,12 +135,11 @@ def test_one_clients_nan_stays_in_its_lane() -> None:
     simulation = simulator.open_simulator(design_of(sine(), str(SINE)), 1)
     strategy = set_up(sine(), str(SINE), None).strategy
     received = downlink.decode(strategy.download(initial(simulation.manifest, 1, "glorot")), strategy.n_global)
-    phases = strategy.training()
-    samples = [simulation.samples(1, range(5), 0, SampleSet(phase.sample_set), phase.count) for phase in phases]
-    whose, upload = Whose(1, range(5), 0), Upload(strategy.top_k, strategy.uplink, strategy.selection)
-    whole, _ = simulation.federate(received, phases, samples, whose, upload, streamed=False)
+    recipe, whose = strategy.training_recipe(), Whose(1, range(5), 0)
+    samples = [simulation.samples(1, range(5), 0, phase.sample_set, phase.count) for phase in recipe.phases]
+    whole, _ = simulation.federate(received, recipe, samples, whose, streamed=False)
     samples[0].targets[2, 3] = np.nan
-    spoilt, _ = simulation.federate(received, phases, samples, whose, upload, streamed=False)
+    spoilt, _ = simulation.federate(received, recipe, samples, whose, streamed=False)
     assert spoilt[2] == Status.NOT_FINITE
     for i in (0, 1, 3, 4):
         one, other = whole[i], spoilt[i]

@@ -23,7 +23,7 @@ from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.files import locked
 from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.protocol import Phase, SampleSet, Selection, Status
+from tinymetafed_codegen.protocol import Recipe, SampleSet, Status
 from tinymetafed_codegen.sample_source import own_source
 from tinymetafed_codegen.spec import SpecError
 from tinymetafed_codegen.toolchain import SHOWN_LINES, BuildError, build_root, require_tools
@@ -125,41 +125,33 @@ def _run(command: Sequence[str], what: str) -> str:
 _U32, _F32, _POINTER = ctypes.c_uint32, ctypes.c_float, ctypes.c_void_p
 
 
-class _Phase(ctypes.Structure):
+class _Samples(ctypes.Structure):
     _fields_ = (
         ("levels", _POINTER),
         ("inputs", _POINTER),
         ("targets", _POINTER),
         ("scale", _F32),
-        ("learning_rate", _F32),
-        ("output_clamp", _F32),
-        ("variant", _U32),
-        ("count", _U32),
-        ("passes", _U32),
     )
 
 
 class _Work(ctypes.Structure):
     _fields_ = (
         ("received", _POINTER),
-        ("phases", _POINTER),
-        ("phase_count", _U32),
+        ("recipe", ctypes.c_char_p),
+        ("samples", _POINTER),
         ("clients", _U32),
         ("threads", _U32),
         ("lanes", _U32),
         ("faults", _POINTER),
         ("names", _POINTER),
         ("seed", _U32),
-        ("draw", _U32),
+        ("round", _U32),
         ("locals", _POINTER),
     )
 
 
 class _Updates(ctypes.Structure):
     _fields_ = (
-        ("top_k", _U32),
-        ("uplink", _U32),
-        ("selection", _U32),
         ("indices", _POINTER),
         ("values", _POINTER),
         ("owed", _POINTER),
@@ -221,7 +213,7 @@ class Wire:
 
 @dataclass(frozen=True)
 class Whose:
-    """Clients in training: ``seed``, each one's number and ``draw`` as in Train.
+    """Clients in training: ``seed``, each one's number and ``round`` as in Train.
 
     What they keep from round to round, where the model has it, before a round and, written by ``federate``, after it:
     ``locals``, the local part, float32 [clients, n_local]; ``owed``, what was not sent, float32 [clients, n_global].
@@ -229,18 +221,9 @@ class Whose:
 
     seed: int
     clients: Sequence[int]
-    draw: int
+    round: int
     locals: Floats | None = None
     owed: Floats | None = None
-
-
-@dataclass(frozen=True)
-class Upload:
-    """Which entries of each client's update travel, how many, as which Dtype."""
-
-    top_k: int
-    uplink: int
-    selection: Selection
 
 
 class Simulator:
@@ -255,79 +238,76 @@ class Simulator:
         self._library.make_samples.argtypes = [_POINTER, *[_U32] * 5, _POINTER, _POINTER]
         self._library.make_samples.restype = self._library.federate.restype = self._library.adapt.restype = None
 
-    def samples(self, seed: int, clients: Sequence[int], draw: int, sample_set: SampleSet, count: int) -> Batch:
+    def samples(self, seed: int, clients: Sequence[int], round: int, sample_set: SampleSet, count: int) -> Batch:
         """What the boards of ``clients`` would make themselves."""
         numbers = np.array(clients, np.uint32)
         inputs = np.empty((len(clients), count, self._input_size), np.float32)
         targets = np.empty((len(clients), count, self.manifest.target_size), np.float32)
-        key = (len(clients), seed, draw, sample_set, count)
+        key = (len(clients), seed, round, sample_set, count)
         self._library.make_samples(numbers.ctypes.data, *key, inputs.ctypes.data, targets.ctypes.data)
         return Batch(inputs, targets, 1.0)
 
     def federate(
         self,
         received: Floats,
-        phases: Sequence[Phase],
+        recipe: Recipe,
         samples: Sequence[Batch],
         whose: Whose,
-        upload: Upload,
         *,
         streamed: bool,
     ) -> tuple[list[Sparse | Status], Wire]:
-        """Every client's update, or why there is none; ``streamed``: count the samples' bytes too."""
-        n, top_k = len(whose.clients), upload.top_k
+        """Every client's update, or why there is none; ``samples``: of each phase; ``streamed``: count their bytes too."""
+        n, top_k = len(whose.clients), recipe.top_k
         indices, values = np.empty((n, top_k), np.int64), np.empty((n, top_k), np.float32)
         counts = np.zeros((3, n), np.uint32)
         places = [counts[i].ctypes.data for i in range(3 if streamed else 2)]
         owed = None if whose.owed is None else whose.owed.ctypes.data
         found = (indices.ctypes.data, values.ctypes.data, owed)
-        updates = _Updates(top_k, upload.uplink, upload.selection, *found, *places)
-        faults = self._call(self._library.federate, received, phases, samples, whose, updates)
+        updates = _Updates(*found, *places)
+        faults = self._call(self._library.federate, received, recipe, samples, whose, updates)
         outcomes: list[Sparse | Status] = [
             Sparse(indices[i], values[i]) if fault == Status.OK else fault for i, fault in enumerate(faults)
         ]
         return outcomes, Wire(*(int(total) for total in counts.sum(axis=1)))
 
     def adapt(
-        self, received: Floats, phases: Sequence[Phase], samples: Sequence[Batch], whose: Whose, test: Batch
+        self, received: Floats, recipe: Recipe, samples: Sequence[Batch], whose: Whose, test: Batch
     ) -> tuple[list[Status], Floats, Floats]:
         """What became of every client's training, and outputs [clients, count, output_size] before and after it."""
         n, rows = test.inputs.shape[:2]
         before = np.zeros((n, rows, self.manifest.output_size), np.float32)
         after = np.zeros_like(before)
         argument = _Test(*test.pointers, test.scale, rows, before.ctypes.data, after.ctypes.data)
-        faults = self._call(self._library.adapt, received, phases, samples, whose, argument)
+        faults = self._call(self._library.adapt, received, recipe, samples, whose, argument)
         return faults, before, after
 
     def _call(
         self,
         function: Callable[..., None],
         received: Floats,
-        phases: Sequence[Phase],
+        recipe: Recipe,
         samples: Sequence[Batch],
         whose: Whose,
         argument: ctypes.Structure,
     ) -> list[Status]:
-        steps = (_Phase * len(phases))()
-        for place, phase, batch in zip(steps, phases, samples, strict=True):
+        places = (_Samples * len(recipe.phases))()
+        for place, batch in zip(places, samples, strict=True):
             place.levels, place.inputs = batch.pointers
             place.targets, place.scale = batch.targets.ctypes.data, batch.scale
-            place.learning_rate, place.output_clamp = phase.learning_rate, phase.output_clamp
-            place.variant, place.count, place.passes = phase.variant, phase.count, phase.passes
         names = np.array(whose.clients, np.uint32)
         faults = np.zeros(names.size, np.uint8)
         lanes = self.lanes if names.size > 1 else 1
         work = _Work(
             received.ctypes.data,
-            ctypes.addressof(steps),
-            len(phases),
+            recipe.pack(),
+            ctypes.addressof(places),
             names.size,
             self.threads,
             lanes,
             faults.ctypes.data,
             names.ctypes.data,
             whose.seed,
-            whose.draw,
+            whose.round,
             None if whose.locals is None else whose.locals.ctypes.data,
         )
         function(ctypes.byref(work), ctypes.byref(argument))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.protocol import Phase, SampleSet, Status
+from tinymetafed_codegen.protocol import Phase, Recipe, SampleSet, Status
 
 from ..federation.clients import Adapted, DeviceFacts, Served, Traffic, TrainingFailed
 from ..learn.codecs import downlink
@@ -20,7 +19,7 @@ from ..learn.tasks import Floats, Task
 from ..learn.weights import local_start
 from ..wire.frame import encode
 from ..wire.messages import load_bytes
-from .kernels import BOARD, Batch, Simulator, Upload, Whose, Wire
+from .kernels import BOARD, Batch, Simulator, Whose, Wire
 
 _LONGEST_RUN = 254  # without a zero, under one COBS code
 URL = "simulation"  # in the journal, where a device's name stands
@@ -35,7 +34,7 @@ class SimulatedClients:
         self._task = task
         self._window: int = simulator.manifest.receive_window
         self._seed = strategy.experiment.run.seed
-        self._phases = strategy.training()
+        self._recipe = strategy.training_recipe()
         self._streams = not task.on_device(SampleSet.SUPPORT)
         self._locals: dict[int, Floats] = {}  # by client, flat
         self._owed: dict[int, Floats] = {}  # by client
@@ -53,13 +52,12 @@ class SimulatedClients:
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:
         """One meta-training round of each client. Raises TrainingFailed, StrategyError."""
-        strategy, phases = self._strategy, self._phases
+        strategy, recipe = self._strategy, self._recipe
         download = strategy.download(weights)
         received = downlink.decode(download, strategy.n_global)
-        samples = self._samples(clients, round_, phases)
+        samples = self._samples(clients, round_, recipe.phases)
         whose = Whose(self._seed, clients, round_, self._kept_locals(clients), self._kept_owed(clients))
-        upload = Upload(strategy.top_k, strategy.uplink, strategy.selection)
-        outcomes, wire = self._simulator.federate(received, phases, samples, whose, upload, streamed=self._streams)
+        outcomes, wire = self._simulator.federate(received, recipe, samples, whose, streamed=self._streams)
         served = []
         for client, outcome in zip(clients, outcomes, strict=True):
             if isinstance(outcome, Status):
@@ -72,22 +70,22 @@ class SimulatedClients:
             self._locals.update((client, row.copy()) for client, row in zip(clients, whose.locals, strict=True))
         if whose.owed is not None:
             self._owed.update((client, row.copy()) for client, row in zip(clients, whose.owed, strict=True))
-        self._count(len(clients), phases, download, wire)
+        self._count(len(clients), recipe, download, wire)
         return served
 
     def adapt(
         self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None] = lambda: None
     ) -> list[Adapted]:
         """Lets each client adapt with its first ``count`` samples. Raises StrategyError."""
-        strategy, phases = self._strategy, self._strategy.adaptation(count)
+        strategy, recipe = self._strategy, self._strategy.adaptation_recipe(count)
         received = downlink.decode(strategy.download(weights), strategy.n_global)
         adapted = []
         size = self._simulator.threads * self._simulator.lanes
         for group in (clients[i : i + size] for i in range(0, len(clients), size)):
             tests = [self._task.test_samples(client, 0) for client in group]
-            samples = self._samples(group, 0, phases)
+            samples = self._samples(group, 0, recipe.phases)
             whose = Whose(self._seed, group, 0)
-            faults, before, after = self._simulator.adapt(received, phases, samples, whose, Batch.of(tests))
+            faults, before, after = self._simulator.adapt(received, recipe, samples, whose, Batch.of(tests))
             for i, (client, fault, test) in enumerate(zip(group, faults, tests, strict=True)):
                 if fault != Status.OK:
                     after[i] = np.nan
@@ -108,20 +106,20 @@ class SimulatedClients:
         nothing = np.zeros(self._strategy.n_global, np.float32)
         return np.stack([self._owed.get(client, nothing) for client in clients])
 
-    def _samples(self, clients: Sequence[int], draw: int, phases: Sequence[Phase]) -> list[Batch]:
+    def _samples(self, clients: Sequence[int], round_: int, phases: Sequence[Phase]) -> list[Batch]:
         """What each phase trains, phases of one set sharing theirs."""
         batches: dict[SampleSet, Batch] = {}
         for phase in phases:
-            chosen = SampleSet(phase.sample_set)
+            chosen = phase.sample_set
             if chosen in batches:
                 continue
             if self._task.on_device(chosen):
-                batches[chosen] = self._simulator.samples(self._seed, clients, draw, chosen, phase.count)
+                batches[chosen] = self._simulator.samples(self._seed, clients, round_, chosen, phase.count)
             else:
-                batches[chosen] = Batch.of([self._task.samples(client, draw, chosen, phase.count) for client in clients])
-        return [batches[SampleSet(phase.sample_set)] for phase in phases]
+                batches[chosen] = Batch.of([self._task.samples(client, round_, chosen, phase.count) for client in clients])
+        return [batches[phase.sample_set] for phase in phases]
 
-    def _count(self, clients: int, phases: Sequence[Phase], download: Sequence[Segment], wire: Wire) -> None:
+    def _count(self, clients: int, recipe: Recipe, download: Sequence[Segment], wire: Wire) -> None:
         """Adds what a round's messages take on a line that loses nothing, each sent once."""
         loads, bytes_of_loads = _loads(download, self._window)
         progress = _bytes(protocol.Progress)
@@ -129,7 +127,7 @@ class SimulatedClients:
         up = clients * (loads * _bytes(protocol.LoadAnswer) + progress) + wire.chunk_bytes
         samples_up = 0
         if self._streams:
-            samples_up = clients * progress * sum(phase.count * phase.passes for phase in phases)
+            samples_up = clients * progress * recipe.steps
         else:
             down += clients * _bytes(protocol.Await)
             up += clients * progress
@@ -142,7 +140,8 @@ def _loads(download: Sequence[Segment], window: int) -> tuple[int, int]:
     for segment in download:
         # COBS takes a byte more for every 254 bytes in a row without a zero, among the data, the fields before and the CRC
         # after them; not for the frame's last 254.
-        before, after = struct.pack("<Bf", segment.dtype, segment.scale), b"\1" * (protocol.FRAME_CRC_BYTES - 1)
+        head = protocol.Load(0, 0, segment.dtype, segment.scale, b"").pack()
+        before, after = head[protocol.Load.place("dtype") :], b"\1" * (protocol.FRAME_CRC_BYTES - 1)
         step = load_bytes(segment.dtype.width, window)
         for at in range(0, len(segment.data), step):
             data = segment.data[at : at + step]
