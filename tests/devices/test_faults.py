@@ -28,6 +28,7 @@ from tinymetafed.devices.link.faults import (
 )
 from tinymetafed.devices.link.session import Session
 from tinymetafed.wire.frame import Decoder, encode
+from tinymetafed_codegen.protocol import Dtype
 
 
 class Line:
@@ -285,4 +286,4 @@ def test_weights_fill_a_paced_line(window: int, least: float) -> None:
 class Part:
     """2,500 weights."""
 
-    offset, dtype, scale, data = 0, 0, 0.0, np.arange(2500, dtype="<f4").tobytes()
+    offset, dtype, scale, data = 0, Dtype.F32, 0.0, np.arange(2500, dtype="<f4").tobytes()
