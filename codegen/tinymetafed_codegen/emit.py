@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from . import protocol, sample_source
+from . import protocol, sample_source, simulation_abi
 from .design import Design
 from .files import write_if_changed
 from .graph import BackwardCall, Call, Graph, Placed
@@ -62,6 +63,26 @@ def protocol_header(command: str) -> str:
         constants=[{"name": cpp_constant(name), "value": value} for name, value in protocol.CONSTANTS.items()],
         enums=[_enum(e) for e in protocol.ENUMS],
         records=[_record(r) for r in protocol.records()],
+    )
+
+
+def simulation_abi_header(command: str) -> str:
+    """simulation_abi.hpp, what the host hands the compiled simulation as C++."""
+    return render(
+        "simulation_abi.hpp.j2",
+        source="codegen/tinymetafed_codegen/simulation_abi.py",
+        command=command,
+        hash=f"0x{simulation_abi.abi_hash():016x}",
+        hash_symbol=simulation_abi.HASH_SYMBOL,
+        structs=[_abi_struct(struct) for struct in simulation_abi.STRUCTS],
+        functions=[
+            {
+                "name": function.name,
+                "doc": function.doc,
+                "parameters": ", ".join(f"const tmf::sim::{struct.__name__}&" for struct in function.arguments),
+            }
+            for function in simulation_abi.FUNCTIONS
+        ],
     )
 
 
@@ -241,6 +262,15 @@ def _local_start(design: Design, placed: Placed, key: str = "") -> str:
 def cpp_constant(name: str) -> str:
     """``MAX_RICE`` or ``max_rice`` as ``kMaxRice``."""
     return "k" + "".join(part.capitalize() for part in name.lower().split("_"))
+
+
+def _abi_struct(struct: type[simulation_abi.Struct]) -> dict[str, Any]:
+    layout = struct.c_type()
+    fields = [
+        {"name": field.name, "type": field.kind.cpp, "doc": field.doc, "offset": getattr(layout, field.name).offset}
+        for field in struct.fields()
+    ]
+    return {"name": struct.__name__, "doc": struct.__doc__, "size": ctypes.sizeof(layout), "fields": fields}
 
 
 def _enum(enum: type[IntEnum]) -> dict[str, Any]:

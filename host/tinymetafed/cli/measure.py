@@ -17,7 +17,7 @@ from tinymetafed_codegen.locate import find
 from ..bench import costs, kernel_cost, simulation_cost
 from ..bench import footprint as footprint
 from ..bench import wire as line
-from ..simulation import kernels as simulator
+from ..simulation.vector_units import vector_units
 from .options import ExperimentArgument, JsonOption, SetOption, ThreadsOption, UsageError
 from .progress import watching
 
@@ -109,8 +109,8 @@ def simulation(
 ) -> None:
     """Measure how fast the simulation trains on this machine, beside textbook kernels."""
     file = experiment or find("examples") / "sine.toml"
-    if unit is not None and unit not in simulator.units():
-        raise UsageError(f"--unit {unit}: this machine has {', '.join(simulator.units())}")
+    if unit is not None and unit not in vector_units():
+        raise UsageError(f"--unit {unit}: this machine has {', '.join(vector_units())}")
     with watching() as watch:
         figures = simulation_cost.simulation(spec.load(file, set_ or ()), str(file), unit, threads or 1, watch)
     if json_:
