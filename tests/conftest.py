@@ -11,8 +11,6 @@ import pytest
 
 from tinymetafed.devices import firmware
 from tinymetafed.devices.firmware import Deviation, Firmware
-from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen.spec import Experiment
 
 sys.path += [str(Path(__file__).parent / folder) for folder in ("devices", "kernels", "fuzz", "nrf52840")]
 
@@ -41,14 +39,12 @@ _built: dict[tuple[str, str, Deviation], Firmware] = {}
 @pytest.fixture
 def built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each model and board is built once in this process: asking PlatformIO again whether all is new takes seconds."""
-    build = runner.build
+    build = firmware.build
 
-    def remembered(
-        experiment: Experiment, source: str, board: str, deviation: Deviation = firmware.AS_THE_BOARD_SAYS
-    ) -> Firmware:
-        key = (design_of(experiment, source, board).manifest["model_hash"], board, deviation)
-        if key not in _built:
-            _built[key] = build(experiment, source, board, deviation)
-        return _built[key]
+    def remembered(experiment: Path, board: str, *, key: str, deviation: Deviation = firmware.AS_THE_BOARD_SAYS) -> Firmware:
+        asked = (key, board, deviation)
+        if asked not in _built:
+            _built[asked] = build(experiment, board, key=key, deviation=deviation)
+        return _built[asked]
 
-    monkeypatch.setattr(runner, "build", remembered)
+    monkeypatch.setattr(firmware, "build", remembered)

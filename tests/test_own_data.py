@@ -241,7 +241,7 @@ def interrupt(*_: object) -> None:
 
 def test_the_model_is_of_its_source(file: Path) -> None:
     def model(*overrides: str) -> str:
-        return str(design_of(load(file, *overrides), "test", "native").manifest["model_hash"])
+        return design_of(load(file, *overrides), "test", "native").manifest.model_hash
 
     first = model("task.source=source.cpp")
     assert first != model()
@@ -283,13 +283,13 @@ def test_what_is_no_source_is_refused(file: Path) -> None:
         ("other.cpp", r"other\.cpp: not a sample source .* defines tmf::source::on_device\(\) and make\(\)"),
     ):
         with pytest.raises(SpecError, match=message):
-            design_of(load(file, f"task.source={name}"), "test", "native").manifest
+            design_of(load(file, f"task.source={name}"), "test", "native")
 
 
 def test_a_source_changed_since_the_run_is_named(file: Path, tmp_path: Path) -> None:
     experiment = load(file, "task.source=source.cpp")
     setup = set_up(experiment, "test", None)
-    with store.create(tmp_path / "run", experiment, setup.manifest, np.zeros(48, np.float32), {"facts": {}}):
+    with store.create(tmp_path / "run", experiment, setup.design.manifest, np.zeros(48, np.float32), {"facts": {}}):
         pass
     (tmp_path / "source.cpp").write_text(SOURCE + "// new\n")
     with pytest.raises(store.StoreError, match=r"source\.cpp as it was then"):
@@ -306,7 +306,7 @@ def test_a_run_is_not_continued_on_other_data(file: Path, tmp_path: Path) -> Non
     setup = set_up(experiment, "test", None)
     asked = {"devices": ["native:1"], "test_devices": ["native:1"], "data": None, "facts": {}}
     asked["data_sha256"] = setup.task.data_sha256
-    with store.create(tmp_path / "run", experiment, setup.manifest, np.zeros(48, np.float32), asked):
+    with store.create(tmp_path / "run", experiment, setup.design.manifest, np.zeros(48, np.float32), asked):
         pass
     carol = tmp_path / "data" / "carol.csv"
     carol.write_text(carol.read_text().replace("class0", "class1", 1))

@@ -19,7 +19,6 @@ from small_runs import Quiet, sine
 from tinymetafed.devices.link.errors import LinkError
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import open_transport
-from tinymetafed.devices.running import running
 from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.runs import training
@@ -44,12 +43,12 @@ def facts(board: str) -> dict[str, object]:
 
 def sources(board: str, folder: Path) -> tuple[list[Path], list[str]]:
     """The board's sources, after generating into ``folder``, and the compiler's arguments that PlatformIO would add."""
-    design = design(EXPERIMENT, boards.load(board), "test")
-    emit.write(design, folder, "pytest")
+    made = design(EXPERIMENT, boards.load(board), "test")
+    emit.write(made, folder, "pytest")
     firmware, known = find("firmware"), json.loads(find(f"boards/{board}.json").read_text())["tinymetafed"]
     files = [*sorted((firmware / "core").glob("*.cpp"))]
     files += [path for port in known["ports"] for path in sorted((firmware / "port" / port).glob("*.cpp"))]
-    files += [firmware / "app" / f"{known['main']}.cpp", firmware / "app" / f"source_{design.manifest.sample_source}.cpp"]
+    files += [firmware / "app" / f"{known['main']}.cpp", firmware / "app" / f"source_{made.manifest.sample_source}.cpp"]
     flags = json.loads(find("boards/platform/flags.json").read_text())
     includes = [f"-I{path}" for path in (folder, firmware / "core", firmware / "app", HERE / board)]
     return files, [*flags["common"], *flags["cxx"], *includes]

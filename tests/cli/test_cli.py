@@ -24,7 +24,7 @@ from fake_device import FakeDevice, Fault
 from small_runs import DATA, OMNIGLOT, SINE, manifest, needs_board, needs_data, needs_qemu, sine
 
 from tinymetafed import cli
-from tinymetafed.devices import launch
+from tinymetafed.devices import launch, running
 from tinymetafed.devices.fleet import Fleet
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.running import build_firmware
@@ -543,8 +543,8 @@ def test_another_data_set_is_refused(refused: Callable[..., str], tmp_path: Path
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A board that does not answer is given up in a second."""
-    monkeypatch.setattr(runner, "launch", functools.partial(launch.launch, start=0.7))
-    monkeypatch.setattr(runner, "Fleet", functools.partial(Fleet, patience=0.3))
+    monkeypatch.setattr(running, "launch", functools.partial(launch.launch, start=0.7))
+    monkeypatch.setattr(running, "Fleet", functools.partial(Fleet, patience=0.3))
     monkeypatch.setattr(launch, "Session", functools.partial(Session, deadline=0.05, retries=2))
 
 

@@ -24,7 +24,7 @@ GOOD: dict[str, Any] = {
 }
 
 
-def design(folder: Path, *, drop: str = "", **changed: Any) -> Design:
+def designed(folder: Path, *, drop: str = "", **changed: Any) -> Design:
     """The sine example with a frozen layer, its file in ``folder``, beside the experiment."""
     np.savez(folder / "start.npz", **{name: array for name, array in (GOOD | changed).items() if name != drop})
     experiment = folder / "experiment.toml"
@@ -34,7 +34,7 @@ def design(folder: Path, *, drop: str = "", **changed: Any) -> Design:
 
 
 def test_frozen_weights_are_constants_in_a_header_of_their_own(tmp_path: Path) -> None:
-    made = design(tmp_path)
+    made = designed(tmp_path)
     written = emit.write(made, tmp_path / "out", "test")
     assert tmp_path / "out" / "frozen.hpp" in written
     text = (tmp_path / "out" / "frozen.hpp").read_text()
@@ -46,15 +46,15 @@ def test_frozen_weights_are_constants_in_a_header_of_their_own(tmp_path: Path) -
 
 
 def test_the_file_is_found_beside_the_experiment_even_from_its_copy(tmp_path: Path) -> None:
-    made = design(tmp_path)
+    made = designed(tmp_path)
     assert made.experiment.model.weights == str(tmp_path / "start.npz")
     assert spec.parse(spec.dump(made.experiment), "copy") == made.experiment
 
 
 def test_the_model_hash_follows_the_frozen_weights_alone(tmp_path: Path) -> None:
-    base = design(tmp_path).model_hash
-    assert design(tmp_path, **{"dense2.bias": np.array([7.0, 7.0])}).model_hash == base
-    assert design(tmp_path, **{"stem.bias": np.array([1, 2, 4])}).model_hash != base
+    base = designed(tmp_path).model_hash
+    assert designed(tmp_path, **{"dense2.bias": np.array([7.0, 7.0])}).model_hash == base
+    assert designed(tmp_path, **{"stem.bias": np.array([1, 2, 4])}).model_hash != base
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_model_hash_follows_the_frozen_weights_alone(tmp_path: Path) -> None
 )
 def test_flaws_are_named_with_file_and_array(tmp_path: Path, changed: dict[str, Any], expected: str) -> None:
     with pytest.raises(spec.SpecError) as caught:
-        design(tmp_path, **changed)
+        designed(tmp_path, **changed)
     assert expected in str(caught.value) and "start.npz" in str(caught.value) and "experiment.toml" in str(caught.value)
 
 

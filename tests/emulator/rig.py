@@ -267,15 +267,15 @@ def sanitized(experiment: Experiment, folder: Path, findings: Path) -> Path:
     start = folder / "start"
     if start.exists():
         return start
-    design = design(experiment, boards.load("native"), "test")
-    emit.write(design, folder, "pytest")
+    made = design(experiment, boards.load("native"), "test")
+    emit.write(made, folder, "pytest")
     flags = json.loads(find("boards/platform/flags.json").read_text())
     firmware = find("firmware")
     sources: Sequence[Path] = [
         *sorted((firmware / "core").glob("*.cpp")),
         *sorted((firmware / "port" / "native").glob("*.cpp")),
         firmware / "app" / "main.cpp",
-        firmware / "app" / f"source_{design.manifest.sample_source}.cpp",
+        firmware / "app" / f"source_{made.manifest.sample_source}.cpp",
     ]
     sanitizers = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
     includes = [f"-I{folder}", f"-I{firmware / 'core'}", f"-I{firmware / 'app'}"]

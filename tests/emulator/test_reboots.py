@@ -58,7 +58,7 @@ def test_a_board_that_reboots_at_any_message_joins_again(url: str, before: bool)
     experiment = sine("strategy.uplink=f32")  # deltas in several messages
     setup = set_up(experiment, "test", None)
     strategy, task = setup.strategy, setup.task
-    download = strategy.download(initial(setup.manifest, 1, experiment.model.init))
+    download = strategy.download(initial(setup.design.manifest, 1, experiment.model.init))
     phases = strategy.training()
     with running(design_of(experiment, "test"), [url], Quiet()) as fleet:
         rebooting, other = fleet.devices

@@ -30,7 +30,7 @@ class Trained:
         self._clients = SimulatedClients(
             open_simulator(design_of(experiment, str(source)), 2), self._setup.strategy, self._setup.task
         )
-        self.first = self.last = initial(self._setup.manifest, experiment.run.seed, experiment.model.init)
+        self.first = self.last = initial(self._setup.design.manifest, experiment.run.seed, experiment.model.init)
         for done in server.rounds(self._setup.strategy, self._setup.task, self._clients, self.first):
             self.last = done.weights
 

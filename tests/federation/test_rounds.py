@@ -20,7 +20,6 @@ from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import Strategy, StrategyError
 from tinymetafed.learn.tasks import HELD_OUT
 from tinymetafed.learn.weights import Floats, initial, sha256
-from tinymetafed.runs import training
 from tinymetafed.runs.setup import design_of, set_up
 
 pytestmark = pytest.mark.usefixtures("built_once")
@@ -29,24 +28,24 @@ BAD_CABLE = "flip=0.01,drop=0.003,duplicate=0.005,insert=0.003,truncate=0.003,de
 
 
 @contextmanager
-def training(
+def federation(
     url: str, rounds: int, plan: str = "", start: int = 0, weights: Floats | None = None
 ) -> Iterator[tuple[Fleet, Iterator[Round]]]:
     experiment = sine(f"run.rounds={rounds}", "run.devices_per_round=3")
     setup = set_up(experiment, str(SINE), None)
-    first = initial(setup.manifest, experiment.run.seed, experiment.model.init) if weights is None else weights
+    first = initial(setup.design.manifest, experiment.run.seed, experiment.model.init) if weights is None else weights
     with running(design_of(experiment, str(SINE)), [url], Quiet(), faults=faults.parse(plan) if plan else None) as fleet:
         clients = DeviceClients(fleet, setup.strategy, setup.task)
         yield fleet, server.rounds(setup.strategy, setup.task, clients, first, start)
 
 
 def weights_of(url: str, rounds: int, plan: str = "") -> str:
-    with training(url, rounds, plan) as (_, done):
+    with federation(url, rounds, plan) as (_, done):
         return sha256([each.weights for each in done][-1])
 
 
 def test_a_bad_cable_and_reboots_change_no_weight() -> None:
-    with training("native:3", ROUNDS, BAD_CABLE) as (_, done):
+    with federation("native:3", ROUNDS, BAD_CABLE) as (_, done):
         rounds = list(done)
     assert sha256(rounds[-1].weights) == weights_of("native:1", ROUNDS)
     statuses = [part.status for each in rounds for part in each.contributions]
@@ -61,7 +60,7 @@ def test_emulated_boards_on_a_bad_cable_reach_the_same_weights() -> None:
 
 
 def test_a_board_killed_between_rounds_is_started_again() -> None:
-    with training("native:2", 12) as (fleet, done):
+    with federation("native:2", 12) as (fleet, done):
         for each in done:
             if each.index % 4 == 0:
                 process = fleet.devices[each.index // 4 % 2].process
@@ -71,9 +70,9 @@ def test_a_board_killed_between_rounds_is_started_again() -> None:
 
 
 def test_rounds_go_on_where_they_stopped() -> None:
-    with training("native:2", 10) as (_, done):
+    with federation("native:2", 10) as (_, done):
         whole = list(done)
-    with training("native:2", 10, start=6, weights=whole[5].weights) as (_, done):
+    with federation("native:2", 10, start=6, weights=whole[5].weights) as (_, done):
         rest = list(done)
     assert [each.index for each in rest] == [6, 7, 8, 9]
     assert sha256(rest[-1].weights) == sha256(whole[-1].weights)
@@ -82,7 +81,7 @@ def test_rounds_go_on_where_they_stopped() -> None:
 
 def test_a_contribution_says_who_what_and_how_much() -> None:
     experiment = sine()
-    with training("native:2", 1) as (fleet, done):
+    with federation("native:2", 1) as (fleet, done):
         (only,) = done
         assert {part.device for part in only.contributions} <= {device.url for device in fleet.devices}
         assert only.traffic == fleet.traffic - (fleet.traffic - only.traffic) and only.traffic.up > 0
@@ -92,7 +91,7 @@ def test_a_contribution_says_who_what_and_how_much() -> None:
 
 
 def test_a_strategy_cannot_train_on_who_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    with training("native:1", 3) as (_, done):
+    with federation("native:1", 3) as (_, done):
         monkeypatch.setattr(Strategy, "clients", lambda self, round_, of: [0, 1, HELD_OUT if round_ else 2])
         next(done)
         with pytest.raises(StrategyError, match=f"round 1: the strategy chose client {HELD_OUT}, but .* 0 to 999; held-out"):
@@ -100,7 +99,7 @@ def test_a_strategy_cannot_train_on_who_is_held_out(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_strategy_cannot_choose_a_client_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    with training("native:1", 3) as (_, done):
+    with federation("native:1", 3) as (_, done):
         monkeypatch.setattr(Strategy, "clients", lambda self, round_, of: [4, 7, 4])
         with pytest.raises(StrategyError, match=r"round 0: the strategy chose clients \[4, 7, 4\], of which each .* once"):
             next(done)
@@ -117,7 +116,7 @@ def test_a_strategy_cannot_choose_a_client_twice(monkeypatch: pytest.MonkeyPatch
 )
 def test_an_update_that_is_no_weights_is_refused(moved: object, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Strategy, "update", lambda *_: moved)
-    with training("native:1", 1) as (_, done), pytest.raises(StrategyError, match=said):
+    with federation("native:1", 1) as (_, done), pytest.raises(StrategyError, match=said):
         next(done)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from tinymetafed_codegen.spec import SpecError, load
 
 def strategy(*overrides: str, **changes: Any) -> TinyMetaFed:
     experiment = sine(*overrides)
-    return TinyMetaFed(experiment, manifest(experiment) | changes)
+    return TinyMetaFed(experiment, dataclasses.replace(manifest(experiment), **changes))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 10**7), st.integers(1, 60), st.integers(0, 40))

@@ -10,6 +10,7 @@ import pytest
 from small_runs import manifest, omniglot, sine
 
 from tinymetafed.learn.weights import initial, sha256
+from tinymetafed_codegen.manifest import ModelManifest
 
 SINE = manifest(sine())
 OMNIGLOT = manifest(omniglot())
@@ -17,9 +18,9 @@ OMNIGLOT = manifest(omniglot())
 
 @pytest.mark.parametrize("init", ["glorot", "he"])
 @pytest.mark.parametrize("model", [SINE, OMNIGLOT], ids=["sine", "omniglot"])
-def test_kernels_fill_their_limits_evenly_and_biases_are_zero(model: dict, init: str) -> None:
+def test_kernels_fill_their_limits_evenly_and_biases_are_zero(model: ModelManifest, init: str) -> None:
     weights = initial(model, 3, init)
-    assert weights.shape == (model["n_global"],) and weights.dtype == np.float32
+    assert weights.shape == (model.n_global,) and weights.dtype == np.float32
     for tensor in model.global_tensors:
         part = weights[tensor.offset : tensor.offset + tensor.size]
         if tensor.name.endswith(".bias"):

@@ -78,12 +78,12 @@ def finished(folder: Path, *overrides: str) -> tuple[RunData, Compiled]:
     random = np.random.default_rng(3)
     np.savez(folder / "start.npz", **{"stem.kernel": random.normal(0, 1, (1, 9)), "stem.bias": random.normal(0, 1, 9)})
     experiment = sine(FROZEN, f"model.weights={folder / 'start.npz'}", *overrides)
-    design = design(experiment, boards.load("native"), "test")
-    weights = random.normal(0, 0.5, design.graph.n_global).astype(np.float32)
+    made = design(experiment, boards.load("native"), "test")
+    weights = random.normal(0, 0.5, made.graph.n_global).astype(np.float32)
     asked = {"devices": [], "test_devices": [], "data": None, "facts": {}}
-    with store.create(folder / "run", experiment, design.manifest, np.zeros_like(weights), asked) as writer:
+    with store.create(folder / "run", experiment, made.manifest, np.zeros_like(weights), asked) as writer:
         writer.append("round", {"round": 0, "contributions": [], "weights_sha256": sha256(weights)}, weights)
-    return read_run(folder / "run"), library(design, folder)
+    return read_run(folder / "run"), library(made, folder)
 
 
 def started(run: RunData, model: Compiled) -> Floats:

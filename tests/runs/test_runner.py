@@ -25,6 +25,9 @@ from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs import training
+from tinymetafed.devices import running
+from tinymetafed.devices.firmware import Firmware
+from tinymetafed_codegen import hash
 from tinymetafed.federation import meta_test as evaluate
 from tinymetafed.federation import rounds as server
 from tinymetafed.federation.meta_test import MetaTest
@@ -46,10 +49,11 @@ SETTINGS = [
 COMMAND = """
 import sys
 from pathlib import Path
-from tinymetafed import cli, runner
+from tinymetafed import cli
+from tinymetafed.devices import running
 from tinymetafed.devices.firmware import Firmware
-firmware = Firmware(Path(sys.argv[1]), {}, 0, 0)
-runner.build = lambda experiment, source, board: firmware
+firmware = Firmware(Path(sys.argv[1]), None, 0, 0)
+running.build_firmware = lambda design, board: firmware
 sys.argv = ["tinymetafed", *sys.argv[2:]]
 cli.main()
 """
@@ -217,7 +221,7 @@ def test_a_full_disk_stops_a_run_with_a_clear_word_and_loses_nothing(clean: Clea
 @pytest.fixture
 def trained(clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run stopped in its last evaluation, with all of its rounds."""
-    monkeypatch.setattr(runner, "build", lambda experiment, source, board: dataclasses.replace(FIRMWARE, program=clean.program))
+    monkeypatch.setattr(running, "build_firmware", lambda design, board: dataclasses.replace(FIRMWARE, program=clean.program))
     setup = set_up(sine(*SETTINGS), "test", None)
     genuine = evaluate.meta_test
 
@@ -232,7 +236,7 @@ def trained(clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path / "run"
 
 
-FIRMWARE = runner.Firmware(Path(), {}, 0, 0)
+FIRMWARE = Firmware(Path(), design_of(sine(), "test").manifest, 0, 0)
 
 
 def no_more_rounds(*_: Any, **__: Any) -> Iterator[server.Round]:
@@ -273,8 +277,7 @@ def test_a_torn_log_is_said(trained: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_another_model_is_not_continued(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    genuine = runner.manifest_of
-    monkeypatch.setattr(runner, "manifest_of", lambda *arguments: {**genuine(*arguments), "model_hash": "00" * 8})
+    monkeypatch.setattr(hash, "model_hash", lambda *_: bytes(8))
     before = (trained / "run.db").read_bytes()
     with pytest.raises(StoreError, match=r"run\.db: holds weights of model [0-9a-f]{16}, this version .* 0000000000000000"):
         training.resume(trained, Quiet())
@@ -282,13 +285,14 @@ def test_another_model_is_not_continued(trained: Path, monkeypatch: pytest.Monke
     run = read_run(trained)
     setup = set_up(run.experiment(), "test", None)
     model = setup.experiment.model.model_copy(update={"weights": "start.npz"})
-    imported = dataclasses.replace(setup, experiment=setup.experiment.model_copy(update={"model": model}))
+    changed = dataclasses.replace(setup.design, experiment=setup.experiment.model_copy(update={"model": model}))
+    imported = dataclasses.replace(setup, design=changed)
     with pytest.raises(StoreError, match=r"restore start\.npz as it was then, or use tinymetafed \d"):
         training.same_model(imported, run)
 
 
 def test_a_missing_evaluation_on_the_way_is_made_up_for(clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "build", lambda experiment, source, board: dataclasses.replace(FIRMWARE, program=clean.program))
+    monkeypatch.setattr(running, "build_firmware", lambda design, board: dataclasses.replace(FIRMWARE, program=clean.program))
     setup = set_up(sine(*SETTINGS), "test", None)
 
     def interrupted(*_: Any, **__: Any) -> MetaTest:

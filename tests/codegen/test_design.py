@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from tinymetafed_codegen import boards, emit, protocol, spec
 from tinymetafed_codegen.budget import BudgetError
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.manifest import ModelManifest
 
 SINE = find("examples") / "sine.toml"
 GOLDEN = Path(__file__).parents[1] / "golden" / "sine_mps2_model.hpp"
@@ -48,19 +48,20 @@ def test_the_model_hash_follows_what_the_bits_depend_on() -> None:
 
 def test_the_manifest_describes_every_weight_once(tmp_path: Path) -> None:
     emit.write(settled(), tmp_path, "test")
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest = ModelManifest.from_json((tmp_path / "manifest.json").read_text(), "manifest.json")
+    assert manifest == settled().manifest
     ends = [tensor.offset + tensor.size for tensor in manifest.parameters]
     assert [tensor.offset for tensor in manifest.parameters] == [0, *ends[:-1]]
     assert ends[-1] == manifest.n_parameters == 1153
     assert manifest.n_global == 1120
     assert manifest.schema_hash == protocol.schema_hash().hex()
-    assert manifest.memory.ram_total == sum(manifest["ram_bytes"].values()) < manifest.memory.ram_available
+    assert manifest.memory.ram_total == sum(use.size for use in manifest.memory.ram) < manifest.memory.ram_available
 
 
 def test_received_weights_take_the_memory_of_the_downlink() -> None:
     def received(downlink: str) -> int:
-        ram: dict[str, int] = settled(f"strategy.downlink={downlink}").manifest["ram_bytes"]
-        return ram["received weights (for the delta)"]
+        ram = settled(f"strategy.downlink={downlink}").manifest.memory.ram
+        return next(use.size for use in ram if use.purpose == "received weights (for the delta)")
 
     assert received("f32") == 4 * 1120
     assert received("f16") == 2 * 1120
@@ -93,13 +94,13 @@ def test_the_model_hash_follows_what_an_update_and_a_loss_are_told() -> None:
 
 def test_momentum_is_accounted_for_in_memory() -> None:
     plain, moved = settled().manifest, settled("model.momentum=0.5").manifest
-    assert moved["ram_total"] - plain["ram_total"] == 4 * plain["n_parameters"]
+    assert moved.memory.ram_total - plain.memory.ram_total == 4 * plain.n_parameters
 
 
 def test_a_streamed_sample_always_fits_the_receive_window() -> None:
-    design = design(spec.load(find("examples") / "omniglot.toml"), boards.load("mps2"), "omniglot.toml")
+    made = design(spec.load(find("examples") / "omniglot.toml"), boards.load("mps2"), "omniglot.toml")
     frame = 2 + protocol.Sample.fixed_size() + 4 + 28 * 28 + 4
-    assert design.receive_window >= frame + -(-frame // 254) + 1
+    assert made.manifest.receive_window >= frame + -(-frame // 254) + 1
 
 
 def test_an_unknown_board_names_the_nearest() -> None:
