@@ -85,6 +85,18 @@ def test_omniglot_is_the_same_on_devices(tmp_path: Path) -> None:
     same(*both(set_up(experiment, str(OMNIGLOT), DATA), tmp_path, "native:2"))
 
 
+def test_phases_that_train_different_numbers_of_one_set_are_the_same_on_devices(tmp_path: Path) -> None:
+    (tmp_path / "uneven.py").write_text(
+        "from tinymetafed.learn.strategies.tinymetafed import TinyMetaFed\n"
+        "from tinymetafed_codegen.protocol import SampleSet, Variant\n\n\n"
+        "class Uneven(TinyMetaFed):\n"
+        "    def training(self):\n"
+        "        return tuple(self.phase(Variant.GLOBAL, SampleSet.QUERY, 1, 0.01, count) for count in (3, 11, 5))\n"
+    )
+    own = (f"strategy.kind={tmp_path / 'uneven.py'}:Uneven", "run.devices_per_round=2", *SHORT)
+    same(*both(set_up(sine(*own), str(SINE), None), tmp_path, "native:1"))
+
+
 # --- Lanes and threads ---
 
 

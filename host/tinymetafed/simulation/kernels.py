@@ -140,10 +140,9 @@ class Kernels:
     ) -> abi.Training:
         numbers = np.array(clients.numbers, np.uint32)
         for phase, batch in zip(phases, samples, strict=True):
-            if batch.inputs.shape[:2] != (numbers.size, phase.count):  # the library would read other memory
-                raise ValueError(
-                    f"samples {batch.inputs.shape[:2]} of a phase of {numbers.size} clients and {phase.count} samples"
-                )
+            given, needed = batch.inputs.shape[:2], (numbers.size, phase.count)
+            if given != needed:  # the library would read other memory
+                raise ValueError(f"a phase needs samples of {needed} (clients, count), the batch has {given}")
         steps = [
             abi.TrainingPhase(
                 batch.arguments(), phase.learning_rate, phase.output_clamp, phase.variant, phase.count, phase.passes
