@@ -9,26 +9,31 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
+from ..api.progress import notes, watching
 from ..bench import kernel_cost
 from ..devices.link import faults
 from ..devices.link.errors import LaunchError, LinkError
 from ..federation.clients import TrainingFailed
 from ..federation.meta_test import Collapsed
+from ..federation.result import Score, Scores
 from ..runs import report as report_page
 from ..runs import store, training
+from ..runs.journal import RunResult
+from ..runs.run_data import StoreError
 from ..runs.setup import set_up
-from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption, UsageError
-from .progress import notes, watching
+from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption
 
 
 def train(
@@ -126,7 +131,7 @@ def _same_experiment(experiment: Path | None, folder: Path) -> None:
     """Checks what is said beside --resume; says so where there is nothing left to do."""
     run = store.read_run(folder)
     if experiment is not None and spec.load(experiment) != run.experiment():
-        raise store.StoreError(
+        raise StoreError(
             f"{experiment}: not the experiment of {folder}, which cannot change on the way; leave it out to continue that "
             "run, or leave --resume out to begin another"
         )
@@ -158,21 +163,21 @@ def adapt(
     tinymetafed adapt runs/sine --device qemu:1 --tasks 3
     """
     trained = store.read_run(run)
-    experiment = trained.experiment() if samples is None else trained.experiment(adapt=samples)
+    experiment = trained.experiment(adapt=samples)
     setup = set_up(experiment, str(run / "experiment.toml"), data or trained.data)
     training.same_model(setup, trained)
     with watching() as watch:
-        scores = training.adapt(setup, device or ["native:2"], trained.weights, range(first, first + tasks), watch)
+        adapted = training.adapt(setup, device or ["native:2"], trained.weights, range(first, first + tasks), watch)
     if json_:
-        print(json.dumps(scores))
+        print(json.dumps(asdict(adapted)))
         return
-    table = Table(title=f"Unseen clients, each adapted with {scores['samples']} samples")
-    for heading in ("client", "task", f"{scores['metric']} before", "after"):
+    table = Table(title=f"Unseen clients, each adapted with {adapted.samples} samples")
+    for heading in ("client", "task", f"{adapted.metric} before", "after"):
         table.add_column(heading, justify="left" if heading == "task" else "right")
-    for client in scores["clients"]:
-        table.add_row(str(client["client"]), client["task"], _score(client["before"]), _score(client["after"]))
+    for client in adapted.clients:
+        table.add_row(str(client.client), client.task, _score(client.before), _score(client.after))
     table.add_section()
-    table.add_row("mean", "", _score(scores["before"]), _score(scores["after"]))
+    table.add_row("mean", "", _score(adapted.before), _score(adapted.after))
     Console().print(table)
 
 
@@ -198,8 +203,9 @@ def demo(
     folder = out or _new_run("demo")
     setup = set_up(chosen, str(experiment), None)
     with store.claimed(folder), _resumable(folder), watching() as watch:
-        facts = {"instructions_per_step": kernel_cost.instructions(chosen, str(experiment), "mps2", watch)} if emulated else {}
-        result = training.train(setup, ["qemu:4" if emulated else "native:4"], ["native:2"], folder, watch, facts=facts)
+        counted = kernel_cost.instructions(chosen, str(experiment), "mps2", watch) if emulated else None
+        urls = ["qemu:4" if emulated else "native:4"]
+        result = training.train(setup, urls, ["native:2"], folder, watch, instructions_per_step=counted)
     _finish(result, folder, False)
 
 
@@ -240,41 +246,39 @@ def _new_run(name: str) -> Path:
     raise AssertionError("unreachable")
 
 
-def _score(value: float | None) -> str:
+def _score(value: Score) -> str:
     return "diverged" if value is None else f"{value:.3f}"
 
 
-def _finish(result: dict[str, Any], folder: Path, as_json: bool) -> None:
+def _finish(result: RunResult, folder: Path, as_json: bool) -> None:
     page = report_page.write(folder)
     if as_json:
-        print(json.dumps({**result, "run": str(folder), "report": str(page)}, allow_nan=False))
+        print(json.dumps({**result.as_json(), "run": str(folder), "report": str(page)}, allow_nan=False))
         return
-    test = result["meta_test"]
-    rounds = max(result["rounds"], 1)
-    dense = result["bytes_up_dense"] / rounds
+    test = result.meta_test
+    rounds = max(result.rounds, 1)
+    dense = result.bytes_up_dense / rounds
     table = Table(show_header=False, box=None, padding=(0, 2))
-    unit = "MSE" if test["metric"] == "mse" else test["metric"]
-    clients = f"{test['n_clients']:,} unseen client{'' if test['n_clients'] == 1 else 's'}"
-    splits = "" if test["n_tasks"] == test["n_clients"] else f"{test['n_tasks']} splits of "
-    table.add_row(f"meta-test {unit}, {splits}{clients}", f"{_score(test['before'])} before adaptation")
-    interval = "" if test["after_ci95"] is None else f" ± {test['after_ci95']:.3f}"
-    table.add_row("", f"[bold]{_score(test['after'])}[/]{interval} after")
+    unit = "MSE" if test.metric == "mse" else test.metric
+    clients = f"{test.n_clients:,} unseen client{'' if test.n_clients == 1 else 's'}"
+    splits = "" if test.n_tasks == test.n_clients else f"{test.n_tasks} splits of "
+    table.add_row(f"meta-test {unit}, {splits}{clients}", f"{_score(test.before)} before adaptation")
+    interval = "" if test.after_ci95 is None else f" ± {test.after_ci95:.3f}"
+    table.add_row("", f"[bold]{_score(test.after)}[/]{interval} after")
     table.add_row(
         "bytes per round on the wire",
-        f"{result['bytes_down'] / rounds:,.0f} down, {result['bytes_up'] / rounds:,.0f} up",
+        f"{result.bytes_down / rounds:,.0f} down, {result.bytes_up / rounds:,.0f} up",
     )
     table.add_row("dense float32, values alone", f"{dense:,.0f} down, {dense:,.0f} up")
-    if result["bytes_samples"]:
-        table.add_row("samples streamed per round", f"{result['bytes_samples'] / rounds:,.0f} bytes")
-    if "instructions_per_step" in result:
-        counts = ", ".join(f"{result['instructions_per_step'][v]:,} {v}" for v in ("local", "global", "full"))
+    if result.bytes_samples:
+        table.add_row("samples streamed per round", f"{result.bytes_samples / rounds:,.0f} bytes")
+    if result.instructions_per_step is not None:
+        counts = ", ".join(f"{result.instructions_per_step[v]:,} {v}" for v in ("local", "global", "full"))
         table.add_row("instructions per training step", counts)
-    if result["redone"] or result["skipped"]:
-        table.add_row(
-            "contributions", f"{result['redone']:,} redone after a first attempt was lost, {result['skipped']:,} skipped"
-        )
-    table.add_row("time", f"{result['seconds']:.1f} s for {result['rounds']} rounds and the meta-test")
-    table.add_row("weights", f"sha256 {result['weights_sha256'][:16]}…")
+    if result.redone or result.skipped:
+        table.add_row("contributions", f"{result.redone:,} redone after a first attempt was lost, {result.skipped:,} skipped")
+    table.add_row("time", f"{result.seconds:.1f} s for {result.rounds} rounds and the meta-test")
+    table.add_row("weights", f"sha256 {result.weights_sha256[:16]}…")
     console = Console()
     console.print(table, highlight=False)
     console.print(f"  report  {page}", highlight=False, soft_wrap=True)
@@ -287,8 +291,8 @@ def _finish(result: dict[str, Any], folder: Path, as_json: bool) -> None:
         )
 
 
-def _is_worse(test: dict[str, Any]) -> bool:
+def _is_worse(test: Scores) -> bool:
     """Whether unseen clients did better before they adapted."""
-    if test["before"] is None or test["after"] is None:
+    if test.before is None or test.after is None:
         return False
-    return bool(test["after"] > test["before"] if test["metric"] == "mse" else test["after"] < test["before"])
+    return test.after > test.before if test.metric == "mse" else test.after < test.before

@@ -11,18 +11,18 @@ import numpy as np
 
 from tinymetafed_codegen import graph
 from tinymetafed_codegen.design import given_weights
+from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.hash import model_hash
-from tinymetafed_codegen.spec import parse
 
 from ..learn.weights import Floats, local_start
 from . import keras_model
-from .store import RunData, StoreError
+from .run_data import RunData, StoreError
 
 _PER_LINE = 8
 
 
-class ExportError(Exception):
+class ExportError(UsageError):
     """A file that cannot be exported to; wrong usage."""
 
 
@@ -56,7 +56,7 @@ def header(run: RunData) -> bytes:
     guard = "TINYMETAFED_WEIGHTS_H"
     lines = [
         f"// Global weights after {run.trained} rounds, model {run.manifest.model_hash};",
-        f"// written by: tinymetafed export {run.name} (tinymetafed {run.run['tinymetafed']}).",
+        f"// written by: tinymetafed export {run.name} (tinymetafed {run.header.tinymetafed}).",
         f"#ifndef {guard}",
         f"#define {guard}",
     ]
@@ -81,7 +81,7 @@ def tflite(run: RunData) -> bytes:
 
 def _network(run: RunData, batch: int | None) -> Any:
     """The keras.Model of a run."""
-    experiment = parse(run.settings, run.name)
+    experiment = run.experiment()
     net = graph.build(experiment.model, run.name, partial=experiment.strategy.partial)
     arrays = _tensors(run) | local_start(run.manifest, experiment.model.local_start, experiment.model.local_start_scale)
     if net.frozen:  # what the run does not keep itself

@@ -18,7 +18,7 @@ BOARD = "native"  # whose manifest stands for the model before it is known where
 
 @dataclass(frozen=True)
 class Setup:
-    """An experiment with all that its rounds need, made once per run. ``data``: where its data are, None for the usual place."""
+    """An experiment with all that its rounds need, made once per run. ``data``: where its data are, None: the usual place."""
 
     design: Design
     task: Task

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from typing import Any
+
 from tinymetafed_codegen.errors import UsageError
 
 
