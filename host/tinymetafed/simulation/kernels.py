@@ -26,7 +26,7 @@ from .vector_units import choose
 
 
 @dataclass(frozen=True)
-class WireCost:
+class SentMessages:
     """What a round's updates and streamed samples take on a line: messages of updates, their bytes, those of samples.
 
     Bytes include the framing.
@@ -89,7 +89,7 @@ class Kernels:
         upload: Upload,
         *,
         streamed: bool,
-    ) -> tuple[list[Sparse | Status], WireCost]:
+    ) -> tuple[list[Sparse | Status], SentMessages]:
         """Every client's update, or the status that says why there is none.
 
         Args:
@@ -110,7 +110,7 @@ class Kernels:
             Sparse(indices[i], values[i]) if status == Status.OK else Status(status)
             for i, status in enumerate(training.statuses.tolist())
         ]
-        return outcomes, WireCost(int(messages.sum()), int(message_bytes.sum()), int(sample_bytes.sum()))
+        return outcomes, SentMessages(int(messages.sum()), int(message_bytes.sum()), int(sample_bytes.sum()))
 
     def adapt(
         self,

@@ -22,7 +22,7 @@ from ..wire.frame import encode
 from ..wire.messages import load_bytes
 from .batches import Batch
 from .compilation import BOARD
-from .kernels import Kernels, TrainingClients, Upload, WireCost
+from .kernels import Kernels, SentMessages, TrainingClients, Upload
 
 _LONGEST_RUN = 254  # without a zero, under one COBS code
 URL = "simulation"  # in the journal, where a device's name stands
@@ -63,7 +63,7 @@ class SimulatedClients:
             self._seed, clients, round_, self._kept_local_weights(clients), self._kept_residuals(clients)
         )
         upload = Upload(strategy.top_k, strategy.uplink, strategy.selection)
-        outcomes, cost = self._kernels.train_round(received, phases, samples, taking_part, upload, streamed=self._streams)
+        outcomes, sent = self._kernels.train_round(received, phases, samples, taking_part, upload, streamed=self._streams)
         served = []
         for client, outcome in zip(clients, outcomes, strict=True):
             if isinstance(outcome, Status):
@@ -76,7 +76,7 @@ class SimulatedClients:
             self._local_weights.update((client, row.copy()) for client, row in zip(clients, local_weights, strict=True))
         if (residuals := taking_part.residuals) is not None:
             self._residuals.update((client, row.copy()) for client, row in zip(clients, residuals, strict=True))
-        self._count(len(clients), phases, download, cost)
+        self._count(len(clients), phases, download, sent)
         return served
 
     def adapt(
@@ -126,19 +126,19 @@ class SimulatedClients:
             batches[chosen, phase.count] = made
         return [batches[SampleSet(phase.sample_set), phase.count] for phase in phases]
 
-    def _count(self, clients: int, phases: Sequence[Phase], download: Sequence[Segment], cost: WireCost) -> None:
+    def _count(self, clients: int, phases: Sequence[Phase], download: Sequence[Segment], sent: SentMessages) -> None:
         """Adds what a round's messages take on a line that loses nothing, each sent once."""
         loads, bytes_of_loads = _loads(download, self._window)
         progress = _bytes(protocol.Progress)
-        down = clients * (bytes_of_loads + _bytes(protocol.Train)) + cost.messages * _bytes(protocol.Pull)
-        up = clients * (loads * _bytes(protocol.LoadAnswer) + progress) + cost.message_bytes
+        down = clients * (bytes_of_loads + _bytes(protocol.Train)) + sent.messages * _bytes(protocol.Pull)
+        up = clients * (loads * _bytes(protocol.LoadAnswer) + progress) + sent.message_bytes
         samples_up = 0
         if self._streams:
             samples_up = clients * progress * sum(phase.count * phase.passes for phase in phases)
         else:
             down += clients * _bytes(protocol.Await)
             up += clients * progress
-        self.traffic += Traffic(down + cost.sample_bytes, up + samples_up, cost.sample_bytes, samples_up)
+        self.traffic += Traffic(down + sent.sample_bytes, up + samples_up, sent.sample_bytes, samples_up)
 
 
 def _loads(download: Sequence[Segment], window: int) -> tuple[int, int]:
