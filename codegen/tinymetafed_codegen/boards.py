@@ -89,8 +89,9 @@ class Board:
     """A board's facts.
 
     A ``real`` board is flashed; any other one is started here, by its ``emulator`` or, where that is None, as a process.
-    ``optimization`` is the compiler's level, None where the vendor's package chooses it. ``usb`` names what has a USB vendor
-    and product id: the board in its different states, or a bridge that it comes with.
+    ``machine_flags`` are the compiler's for the processor, none where the vendor's package has them all; what every board
+    shares is in boards/platform/flags.json. ``optimization`` is the compiler's level, None where the vendor's package chooses
+    it. ``usb`` names what has a USB vendor and product id: the board in its different states, or a bridge that it comes with.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Board:
     stands_for: Chip | None
     estimates: Estimates | None
     toolchain_prefix: str
+    machine_flags: tuple[str, ...]
     optimization: str | None
     emulator: tuple[str, ...] | None
     serial: tuple[str, ...]
@@ -145,6 +147,7 @@ def load(name: str) -> Board:
             stands_for=Chip(**facts["stands_for"]) if "stands_for" in facts else None,
             estimates=_estimates(manifest),
             toolchain_prefix=facts["toolchain_prefix"],
+            machine_flags=tuple(facts.get("machine_flags", ())),
             optimization=facts.get("optimization"),
             emulator=None if facts["emulator"] is None else tuple(facts["emulator"]),
             serial=tuple(facts["serial"]),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from . import protocol_cpp, sample_source
+from . import protocol_cpp, sample_source, simulation_abi
 from .design import Design
 from .files import write_if_changed
 from .graph import BackwardCall, Call, Graph, Placed
@@ -54,6 +55,26 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
 def protocol_header(command: str) -> str:
     """protocol.hpp, the wire table as C++."""
     return render("protocol.hpp.j2", command=command, **protocol_cpp.parts())
+
+
+def simulation_abi_header(command: str) -> str:
+    """simulation_abi.hpp, what the host hands the compiled simulation as C++."""
+    return render(
+        "simulation_abi.hpp.j2",
+        source="codegen/tinymetafed_codegen/simulation_abi.py",
+        command=command,
+        hash=f"0x{simulation_abi.abi_hash():016x}",
+        hash_symbol=simulation_abi.HASH_SYMBOL,
+        structs=[_abi_struct(struct) for struct in simulation_abi.STRUCTS],
+        functions=[
+            {
+                "name": function.name,
+                "doc": function.doc,
+                "parameters": ", ".join(f"const tmf::sim::{struct.__name__}&" for struct in function.arguments),
+            }
+            for function in simulation_abi.FUNCTIONS
+        ],
+    )
 
 
 def board_header(design: Design, command: str) -> str:
@@ -227,3 +248,12 @@ def _local_start(design: Design, placed: Placed, key: str = "") -> str:
         columns = parameter.shape[-1]
         return f"local_start::alternating(p + {constant}, {parameter.size // columns}, {columns}, {scale});"
     return f"local_start::random(p + {constant}, {parameter.size}, {constant}, {scale}{key});"
+
+
+def _abi_struct(struct: type[simulation_abi.Struct]) -> dict[str, Any]:
+    layout = struct.c_type()
+    fields = [
+        {"name": field.name, "type": field.kind.cpp, "doc": field.doc, "offset": getattr(layout, field.name).offset}
+        for field in struct.fields()
+    ]
+    return {"name": struct.__name__, "doc": struct.__doc__, "size": ctypes.sizeof(layout), "fields": fields}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinymetafed.learn.tasks import HELD_OUT, DataError, Task
-from tinymetafed.learn.tasks.folder import TEST_ROWS, Folder, read_folder
+from tinymetafed.learn.tasks.folder import TEST_ROWS, Folder
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import FolderTask, TaskShapes
 
@@ -23,7 +23,7 @@ NAMES = ("shake", "tilt", "wave")
 
 def task_of(path: Path, shapes: TaskShapes = CLASSES, seed: int = 1, clients: int | None = None, **keys: Any) -> Folder:
     spec = FolderTask(kind="folder", path=str(path), **{"support": 6, "query": 6, "adapt": 5, **keys})
-    return read_folder(path, spec, shapes, seed, clients)
+    return Folder.read(path, spec, shapes, seed, clients)
 
 
 def csv_rows(client: int, rows: int = 18) -> list[str]:

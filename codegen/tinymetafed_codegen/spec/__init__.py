@@ -2,6 +2,7 @@
 
 from .defaults import CLIENTS
 from .experiment import EvaluationSpec, Experiment, RunSpec, dump, load, parse
+from .loss import TARGETS, LossName, Targets, is_classification, target_size
 from .model import (
     ACTIVATIONS,
     AddSpec,
@@ -35,6 +36,7 @@ from .task import TASKS, FolderTask, KeywordsTask, OmniglotTask, PresenceTask, S
 __all__ = [
     "ACTIVATIONS",
     "CLIENTS",
+    "TARGETS",
     "TASKS",
     "AdaptationSpec",
     "AddSpec",
@@ -53,6 +55,7 @@ __all__ = [
     "KeywordsTask",
     "LayerSpec",
     "LeakyReluSpec",
+    "LossName",
     "MaxPoolSpec",
     "ModelSpec",
     "OmniglotTask",
@@ -64,6 +67,7 @@ __all__ = [
     "SharingSpec",
     "SineTask",
     "SpecError",
+    "Targets",
     "TaskBase",
     "TaskShapes",
     "TaskSpec",
@@ -71,6 +75,8 @@ __all__ = [
     "TinyOlSpec",
     "TinyReptileSpec",
     "dump",
+    "is_classification",
     "load",
     "parse",
+    "target_size",
 ]

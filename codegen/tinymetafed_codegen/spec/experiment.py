@@ -15,7 +15,7 @@ from .mistakes import CAUSES_FIRST, explain
 from .model import ModelSpec
 from .section import Section, SpecError
 from .strategy import OWN, AdaptationSpec, StrategySpec, TinyOlSpec
-from .task import TaskSpec
+from .task import TASKS, TaskSpec
 
 
 class RunSpec(Section):
@@ -81,8 +81,8 @@ def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, Any] 
         if (file := path.parent / f"{module.removesuffix('.py')}.py").exists():
             strategy["kind"] = f"{file.resolve()}{OWN}{name}"
     task = raw.get("task")
-    if isinstance(task, dict) and task.get("kind") == "folder":
-        for key in ("path", "source"):
+    if isinstance(task, dict) and (chosen := TASKS.get(str(task.get("kind")))):
+        for key in chosen.path_keys:
             if isinstance(task.get(key), str):
                 task[key] = str((path.parent / task[key]).resolve()) if task[key] else ""
     return parse(raw, str(path))

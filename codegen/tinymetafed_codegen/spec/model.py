@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from .loss import LossName
 from .section import Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(_[a-z][a-z0-9]*)*$", max_length=40)]
@@ -196,7 +197,7 @@ class ModelSpec(Section):
 
     input: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(min_length=1, max_length=3, strict=False)]
     layers: Annotated[tuple[LayerSpec, ...], Field(min_length=1, max_length=64, strict=False)]
-    loss: Literal["mse", "mae", "huber", "binary_crossentropy", "softmax_cross_entropy"]
+    loss: LossName
     huber_delta: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0

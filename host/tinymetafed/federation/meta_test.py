@@ -12,8 +12,9 @@ import numpy as np
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.protocol import SampleSet
 
+from ..learn.metric import Metric, predicted
 from ..learn.strategies import Strategy
-from ..learn.tasks import HELD_OUT, Floats, Samples, Task, is_held_out, predicted
+from ..learn.tasks import HELD_OUT, Floats, Samples, Task, is_held_out
 from ..learn.weights import Floats as Weights
 from .clients import Clients
 from .result import ClientScore, ClientSpread, CurveExample, DCurve, Evaluation, Example, ScatterExample, Score
@@ -35,7 +36,7 @@ class MetaTest:
     ``constant``: how many adapted networks ignore their input. ``n_clients``: how many clients the tasks belong to.
     """
 
-    metric: str
+    metric: Metric
     before: list[float]
     after: list[float]
     constant: int
@@ -68,7 +69,7 @@ class MetaTest:
     @classmethod
     def of(cls, evaluation: Evaluation) -> Self:
         """What gave an ``evaluation`` that has its tasks."""
-        worst = math.inf if evaluation.metric == "mse" else 0.0
+        worst = evaluation.metric.worst
         before, after = ([worst if s is None else s for s in column] for column in zip(*evaluation.per_task, strict=True))
         return cls(evaluation.metric, before, after, evaluation.constant, evaluation.n_clients)
 
@@ -77,7 +78,7 @@ class MetaTest:
         ordered = sorted(range(len(self.after)), key=lambda t: (self.after[t], t))
         nearest = [ordered[max(math.ceil(p / 100 * len(ordered)), 1) - 1] for p in PERCENTILES]
         best, worst = ordered[0], ordered[-1]
-        if self.metric == "accuracy":
+        if self.metric.higher_is_better:
             best, worst = worst, best
         return ClientSpread(
             percentiles={str(p): finite(self.after[t]) for p, t in zip(PERCENTILES, nearest, strict=True)},
@@ -135,8 +136,9 @@ def meta_test(
 
 def shots(task: Task, own: int) -> list[int]:
     """Numbers of samples to try beside none: those of the papers' table as far as clients have them, and the ``own`` one."""
-    unit = task.output_size if task.per_class else 1
-    return sorted({own // unit, *(d for d in (SHOTS if task.per_class else VALUE_SHOTS) if d * unit <= task.adapt_limit)})
+    unit = task.spec.classes
+    tried = SHOTS if unit > 1 else VALUE_SHOTS
+    return sorted({own // unit, *(d for d in tried if d * unit <= task.adapt_limit)})
 
 
 def d_curve(
@@ -147,7 +149,7 @@ def d_curve(
     Raises LinkError.
     """
     own = strategy.experiment.task.count(SampleSet.ADAPT)
-    unit = task.output_size if task.per_class else 1
+    unit = task.spec.classes
     tried, scores = shots(task, own), [final.before]
     for d in tried:
         known = d * unit == own
@@ -155,7 +157,7 @@ def d_curve(
         scores.append(test.after)
     return DCurve(
         metric=task.metric,
-        samples="labelled samples per class" if task.per_class else "labelled samples",
+        samples="labelled samples per class" if unit > 1 else "labelled samples",
         d=(0, *tried),
         mean=tuple(mean(each) for each in scores),
         ci95=tuple(confidence(each) for each in scores),
@@ -166,7 +168,7 @@ def d_curve(
 
 def example(clients: Clients, strategy: Strategy, task: Task, weights: Weights) -> Example | None:
     """Where values are learned, the first unseen client's predictions before and after beside the truth. Raises LinkError."""
-    if task.metric == "accuracy":
+    if task.shapes.is_classification:
         return None
     count = strategy.experiment.task.count(SampleSet.ADAPT)
     (shown,) = clients.adapt(weights, [HELD_OUT], count)
@@ -186,6 +188,6 @@ def _row(values: Floats) -> tuple[Score, ...]:
 def _is_constant(task: Task, outputs: Floats, test: Samples) -> bool:
     if not np.isfinite(outputs).all():
         return True
-    if task.metric == "accuracy":
+    if task.shapes.is_classification:
         return bool(np.unique(predicted(outputs)).size == 1)
     return bool(np.ptp(outputs, axis=0).max() <= _CONSTANT * max(float(np.ptp(test.targets)), 1e-12))

@@ -30,7 +30,7 @@ from ...learn.tasks.registry import open_task
 from ...runs import training
 from ...runs.setup import set_up
 from ...runs.store import read_run
-from ...simulation.kernels import open_simulator
+from ...simulation.kernels import open_kernels
 from .plan import Run, Sweep
 
 _STOPPED = 3  # exit code of a run whose sweep has ended
@@ -127,7 +127,7 @@ def _compile(runs: Sequence[Run], jobs: int, data: Path | None, observer: Observ
             raise DataError(f"'{run.cell.name}': {error}") from None
     observer.stage("compiling simulations", len(models))
     with ThreadPoolExecutor(jobs) as pool:
-        for _ in pool.map(lambda run: open_simulator(run.cell.design, 1), models.values()):
+        for _ in pool.map(lambda run: open_kernels(run.cell.design, 1), models.values()):
             observer.advance()
 
 

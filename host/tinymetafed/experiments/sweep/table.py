@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ...learn.metric import Metric
 from ...runs.results import values_only_cost
 from ...runs.run_data import RunData
 from ...runs.store import read_run
@@ -54,7 +55,7 @@ class Row:
     """
 
     cell: Cell
-    metric: str
+    metric: Metric
     seeds: int
     scores: Mapping[int, float]
     before: Spread
@@ -101,7 +102,6 @@ def _row(cell: Cell, runs: Sequence[Run], out: Path, diverged: Mapping[Path, str
     troubles = [f"seed {seed} collapsed after {final.round} rounds" for seed, final in finals.items() if final.collapsed]
     troubles += [f"seed {seed} diverged" for seed in finals.keys() - scores.keys() if not finals[seed].collapsed]
     troubles += [f"seed {run.seed} diverged: {diverged[run.folder]}" for run in runs if run.folder in diverged]
-    loss = cell.experiment.model.loss
     trained = [entry for run in done.values() for entry in run.rounds]
 
     def per_round(total: int) -> float | None:
@@ -109,7 +109,7 @@ def _row(cell: Cell, runs: Sequence[Run], out: Path, diverged: Mapping[Path, str
 
     return Row(
         cell=cell,
-        metric=next((final.metric for final in finals.values()), "accuracy" if "entropy" in loss else "mse"),
+        metric=Metric.of(cell.experiment.model.loss),
         seeds=len(runs),
         scores=scores,
         before=Spread.of([final.before for final in finals.values() if final.before is not None]),
@@ -143,9 +143,9 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def score(value: float | None, metric: str) -> str:
+def score(value: float | None, metric: Metric) -> str:
     """Accuracy in percent, an error as it is."""
-    return "–" if value is None else f"{100 * value:.1f}" if metric == "accuracy" else f"{value:.3f}"
+    return "–" if value is None else f"{100 * value:.1f}" if metric == Metric.ACCURACY else f"{value:.3f}"
 
 
 def notes(table: Sequence[Row]) -> list[str]:
@@ -157,7 +157,7 @@ def notes(table: Sequence[Row]) -> list[str]:
 
 def legend(table: Sequence[Row]) -> str:
     """What the figures are."""
-    what = {"accuracy": "accuracy in percent", "mse": "mean squared error"}[table[0].metric]
+    what = {Metric.ACCURACY: "accuracy in percent", Metric.MSE: "mean squared error"}[table[0].metric]
     return f"{what[0].upper()}{what[1:]} of unseen clients; bytes of a round on the wire, framing included, samples apart"
 
 
