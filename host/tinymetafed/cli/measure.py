@@ -16,11 +16,11 @@ from tinymetafed_codegen import spec
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
+from ..api.progress import watching
 from ..bench import costs, footprint, kernel_cost, simulation_cost
 from ..bench import wire as line
 from ..simulation import kernels as simulator
 from .options import ExperimentArgument, JsonOption, SetOption, ThreadsOption
-from .progress import watching
 
 
 class Optimization(StrEnum):
