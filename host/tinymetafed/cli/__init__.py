@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
-from tinymetafed_codegen.errors import Error, UsageError
+import tinymetafed as tmf
 
-from .. import __version__
-from ..api.progress import notes
 from . import artifacts, measure, project, sweeping, training
+from .output import notes
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -66,10 +65,10 @@ def _explain(error: Exception) -> int:
         if text := error.format_message():  # type: ignore[attr-defined]  # empty when the help was the answer
             notes.print(f"[bold red]Error:[/] {text} See --help.", highlight=False, soft_wrap=True)
         return WRONG_USAGE
-    if isinstance(error, Error | OSError):
+    if isinstance(error, tmf.Error | OSError):
         notes.print("[bold red]Error:[/]", end=" ")
         notes.print(_text(error), markup=False, highlight=False, soft_wrap=True)
-        return WRONG_USAGE if isinstance(error, UsageError) else FAILED
+        return WRONG_USAGE if isinstance(error, tmf.UsageError) else FAILED
     raise error
 
 
@@ -83,5 +82,5 @@ def _text(error: Exception) -> str:
 @app.callback(invoke_without_command=True)
 def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
-        print(__version__)
+        print(tmf.__version__)
         raise typer.Exit
