@@ -103,9 +103,9 @@ def same_in_simulation(run: RunData, simulated: RunData) -> None:
     assert simulated.weights.tobytes() == run.weights.tobytes()
     assert run.result is not None and simulated.result is not None
     for key in ("meta_test", "d_curve", "example"):
-        assert simulated.result[key] == run.result[key]
+        assert getattr(simulated.result, key) == getattr(run.result, key)
     for key in ("bytes_down", "bytes_up", "bytes_samples"):
-        assert simulated.result[key] == pytest.approx(run.result[key], rel=0.01)
+        assert getattr(simulated.result, key) == pytest.approx(getattr(run.result, key), rel=0.01)
 
 
 @pytest.mark.usefixtures("built_once")
