@@ -133,6 +133,19 @@ def test_help_teaches(command: Command, arguments: list[str], words: list[str]) 
     assert [word for word in words if word not in text] == []
 
 
+def test_it_is_a_module_too(tmp_path: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        module = [sys.executable, "-m", "tinymetafed", *words]
+        return subprocess.run(module, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    shown = run("--help")
+    assert shown.returncode == 0 and "Usage: tinymetafed [OPTIONS] COMMAND" in shown.stdout
+    assert run("--version").stdout.strip() == results.versions()["tinymetafed"]
+    assert "Usage: tinymetafed bench" in run("bench", "--help").stdout
+    wrong = run("simulate", "nowhere.toml")
+    assert wrong.returncode == 2 and "nowhere.toml: no such experiment file" in wrong.stderr
+
+
 def test_version(command: Command) -> None:
     assert command("--version").out.strip() == results.versions()["tinymetafed"]
 
