@@ -17,7 +17,7 @@ FloatArray = npt.NDArray[np.float32]
 ArrayLike = npt.NDArray[Any]
 
 LOAD_CHUNKS = 2  # at once in the window: while one is being answered the line carries the other
-_WIRE_TYPES = {"float32": Dtype.F32, "float16": Dtype.F16, "int8": Dtype.I8, "uint8": Dtype.U8}
+_SAMPLE_TYPES = {"float32": Dtype.F32, "uint8": Dtype.U8}  # what a device takes samples in
 _NUMPY_TYPES = {Dtype.F32: "<f4", Dtype.F16: "<f2", Dtype.I8: "i1", Dtype.U8: "u1"}
 
 
@@ -36,7 +36,7 @@ class Segment(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One streamed sample: float32 ``targets``; ``inputs`` float32, float16, or int8 and uint8 that count ``scale``."""
+    """One streamed sample: float32 ``targets``; ``inputs`` float32, or uint8 that count ``scale``."""
 
     targets: ArrayLike
     inputs: ArrayLike
@@ -74,10 +74,13 @@ def predict_batch(input_bytes: int, output_size: int, window: int) -> int:
 
 
 def levels(inputs: ArrayLike) -> tuple[Dtype, bytes]:
-    """Wire type and little-endian bytes of ``inputs``. Raises ValueError for a type that does not travel."""
-    dtype = _WIRE_TYPES.get(inputs.dtype.name)
+    """Wire type and little-endian bytes of a sample's ``inputs``. Raises ValueError for a type that no device takes."""
+    dtype = _SAMPLE_TYPES.get(inputs.dtype.name)
     if dtype is None:
-        raise ValueError(f"inputs of type {inputs.dtype.name}, expected one of {', '.join(_WIRE_TYPES)}")
+        raise ValueError(
+            f"inputs of type {inputs.dtype.name}, expected float32, or uint8 with a scale; convert them, for instance with "
+            ".astype(numpy.float32)"
+        )
     return dtype, np.ascontiguousarray(inputs, dtype=_NUMPY_TYPES[dtype]).tobytes()
 
 
