@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from tinymetafed import firmware, runner
 from tinymetafed.firmware import Deviation, Firmware
+from tinymetafed_codegen import boards
+from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
 sys.path += [str(Path(__file__).parent / folder) for folder in ("link", "kernels", "fuzz", "nrf52840")]
@@ -51,3 +54,12 @@ def built_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return _built[key]
 
     monkeypatch.setattr(runner, "build", remembered)
+
+
+@pytest.fixture
+def own_boards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A copy of boards/ to spoil; everything in this process reads boards from there."""
+    folder = tmp_path / "boards"
+    shutil.copytree(find("boards"), folder)
+    monkeypatch.setattr(boards, "find", lambda name: folder if name == "boards" else find(name))
+    return folder

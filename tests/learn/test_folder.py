@@ -265,7 +265,10 @@ BAD_X = np.where(X == 7, np.inf, X)
         (replaced(5, "1,,tilt"), r"bob\.csv: row 5, column 2 is empty, not a finite number"),
         (replaced(1, "1,O,tilt"), r"bob\.csv: row 1, column 2 'O' is not a finite number"),
         *(
-            (replaced(5, f"1,{cell},tilt"), rf"bob\.csv: row 5, column 2 '{re.escape(cell)}' is not a finite number, written like")
+            (
+                replaced(5, f"1,{cell},tilt"),
+                rf"bob\.csv: row 5, column 2 '{re.escape(cell)}' is not a finite number, written like",
+            )
             for cell in ("1_000", "٣", "１", "1٣", "0x10", "1 0", "infinity", "Inf", "1e", "1.e+", "--1", ".", "1.2.3", "1e1_0")
         ),
         (replaced(1, "1_0,٣,tilt"), r"bob\.csv: row 1, column 1 '1_0' is not a finite number"),  # no header either

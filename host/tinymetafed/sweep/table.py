@@ -17,6 +17,7 @@ from ..store import RunData, read_run
 from .execute import is_done
 from .plan import Cell, Run, Sweep
 
+
 @dataclass(frozen=True)
 class Spread:
     """Scores of several seeds: mean, standard deviation, half-width of the mean's 95 % interval; None where there is none."""
