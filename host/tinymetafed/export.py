@@ -11,7 +11,6 @@ import numpy as np
 
 from tinymetafed_codegen import generate, graph
 from tinymetafed_codegen.emit import replace
-from tinymetafed_codegen.spec import parse
 
 from .learn.weights import Floats, global_tensors, local_start
 from .models import keras_model
@@ -79,7 +78,7 @@ def tflite(run: RunData) -> bytes:
 
 def _network(run: RunData, batch: int | None) -> Any:
     """The keras.Model of a run."""
-    experiment = parse(run.settings, run.name)
+    experiment = run.experiment()
     net = graph.build(experiment.model, run.name, partial=experiment.strategy.partial)
     arrays = _tensors(run) | local_start(run.manifest, experiment.model.local_start, experiment.model.local_start_scale)
     if net.frozen:  # what the run does not keep itself

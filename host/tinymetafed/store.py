@@ -25,7 +25,7 @@ import tomli_w
 
 from tinymetafed_codegen.emit import write_if_changed
 from tinymetafed_codegen.generate import ARITHMETIC_VERSION
-from tinymetafed_codegen.spec import Experiment, SpecError, dump, parse
+from tinymetafed_codegen.spec import Experiment, SpecError, anchor, anchored, dump, parse, portable, relative
 
 from . import __version__
 from .learn.weights import Floats, sha256
@@ -106,8 +106,13 @@ class RunData:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The experiment as plain values, whichever version wrote it."""
-        return tomllib.loads(self.experiment_text)
+        """The experiment as plain values, whichever version wrote it; paths are absolute."""
+        return anchored(tomllib.loads(self.experiment_text), *self._folders)
+
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        """What its paths may be relative to: where it lies now, together with its files or without them."""
+        return (self.path.resolve(), Path(self.run.get("folder", self.path)))
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -116,9 +121,9 @@ class RunData:
 
     @property
     def data(self) -> Path | None:
-        """Where the task's original data were when the run began."""
+        """Where the task's data are that the run began with instead of those that its experiment names."""
         asked = self.run["asked"]["data"]
-        return None if asked is None else Path(asked)
+        return None if asked is None else anchor(asked, *self._folders)
 
     @property
     def devices(self) -> list[Json]:
@@ -217,7 +222,10 @@ def create(path: Path, experiment: Experiment, manifest: Json, weights: Floats, 
 
     ``weights`` are the initial ones, ``asked`` is what a resumed run does unless told otherwise. Raises StoreError.
     """
-    text = tomli_w.dumps(dump(experiment))
+    complete = dump(experiment)
+    written = portable(complete, path)
+    text = tomli_w.dumps(written)
+    data = None if asked["data"] is None else relative(Path(asked["data"]), path)
     header = {
         "format": FORMAT,
         "arithmetic": ARITHMETIC_VERSION,
@@ -225,9 +233,11 @@ def create(path: Path, experiment: Experiment, manifest: Json, weights: Floats, 
         "seed": experiment.run.seed,
         "experiment": text,
         "manifest": manifest,
-        "asked": asked,
+        "asked": {**asked, "data": data},
         "weights_sha256": sha256(weights),
     }
+    if written != complete or data != asked["data"]:
+        header["folder"] = str(path.resolve())  # what paths were relative to when they were written
     with ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from .model import (
     ModelSpec,
     SeparableConv2dSpec,
 )
+from .paths import anchor, anchored, portable, relative
 from .section import SpecError
 from .strategy import (
     AdaptationSpec,
@@ -68,7 +69,11 @@ __all__ = [
     "TinyMetaFedSpec",
     "TinyOlSpec",
     "TinyReptileSpec",
+    "anchor",
+    "anchored",
     "dump",
     "load",
     "parse",
+    "portable",
+    "relative",
 ]
