@@ -10,7 +10,6 @@ import jinja2
 import numpy as np
 
 from tinymetafed_codegen import boards
-from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import Stream
 
 from .learn import prng
@@ -21,6 +20,11 @@ _FILES = {
     "source.cpp.j2": "source.cpp",
     "README.md.j2": "README.md",
     "gitignore.j2": ".gitignore",  # without its dot in the package, where it would hide files of ours
+}
+_PLATFORMIO_FILES = {
+    "platformio.ini.j2": "platformio.ini",
+    "platform/platform.json": "platform/platform.json",
+    "platform/platform.py.j2": "platform/platform.py",
 }
 
 # A made-up motion sensor: tilt about three axes and swing along them, of an average person.
@@ -46,7 +50,7 @@ def create(folder: Path, board: str) -> None:
 
     Raises ProjectError when there is something in the folder already or it cannot be made, BoardError, OSError.
     """
-    contents = files(folder.resolve().name, board, root())
+    contents = files(folder.resolve().name, board)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ProjectError(f"{folder}: there is something already; name a new folder, or an empty one")
     is_new = not folder.exists()
@@ -66,8 +70,8 @@ def create(folder: Path, board: str) -> None:
         raise
 
 
-def files(name: str, board: str, installation: Path) -> dict[str, str]:
-    """A project's files by path, for an installation of ours with firmware/ and boards/. Raises BoardError."""
+def files(name: str, board: str) -> dict[str, str]:
+    """A project's files by path, the same on every machine. Raises BoardError."""
     boards.load(board)
     facts = {
         "name": name,
@@ -82,17 +86,24 @@ def files(name: str, board: str, installation: Path) -> dict[str, str]:
         "noise": _cpp(NOISE),
     }
     texts = {file: _render(template, facts) for template, file in _FILES.items()}
-    texts["platformio.ini"] = platformio_ini(board, installation, ".pio/core")
+    texts |= platformio_files(board, ".pio/core")
     return texts | {f"data/{client}.csv": recording(i) for i, client in enumerate(CLIENTS)}
 
 
-def platformio_ini(board: str, installation: Path, core_dir: str) -> str:
-    """What makes a folder with an experiment.toml one that PlatformIO builds; ``core_dir`` is where it keeps its packages."""
-    root = installation.as_posix()
-    return _render(
-        "platformio.ini.j2",
-        {"boards": ", ".join(board.name for board in boards.usable()), "board": board, "root": root, "core_dir": core_dir},
-    )
+def platformio_files(board: str, core_dir: str) -> dict[str, str]:
+    """What makes a folder with an experiment.toml one that PlatformIO builds, by path.
+
+    Args:
+        board: what `pio run` builds for unless told otherwise.
+        core_dir: where PlatformIO keeps its packages, relative to the folder.
+    """
+    facts = {
+        "boards": [known.name for known in boards.usable()],
+        "board": board,
+        "core_dir": core_dir,
+        "installation": ".pio/tinymetafed.ini",
+    }
+    return {name: _render(template, facts) for template, name in _PLATFORMIO_FILES.items()}
 
 
 def _render(template: str, facts: Mapping[str, object]) -> str:

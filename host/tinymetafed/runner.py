@@ -13,7 +13,6 @@ import tomli_w
 
 from tinymetafed_codegen import boards, generate
 from tinymetafed_codegen.emit import write_if_changed
-from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import Experiment, FolderTask, SpecError, dump
 
@@ -91,7 +90,8 @@ def settle(experiment: Experiment, source: str) -> Path:
     folder = firmware.build_root() / key
     write_if_changed(folder / "experiment.toml", tomli_w.dumps(dump(experiment)))
     packages = (firmware.build_root() / "core").as_posix()  # one for all: a real board's compiler is large
-    write_if_changed(folder / "platformio.ini", project.platformio_ini("native", root(), packages))
+    for name, text in project.platformio_files("native", packages).items():
+        write_if_changed(folder / name, text)
     return folder / "experiment.toml"
 
 

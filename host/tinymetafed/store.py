@@ -225,7 +225,8 @@ def create(path: Path, experiment: Experiment, manifest: Json, weights: Floats, 
     complete = dump(experiment)
     written = portable(complete, path)
     text = tomli_w.dumps(written)
-    data = None if asked["data"] is None else relative(Path(asked["data"]), path)
+    if asked.get("data") is not None:
+        asked = {**asked, "data": relative(Path(asked["data"]), path)}
     header = {
         "format": FORMAT,
         "arithmetic": ARITHMETIC_VERSION,
@@ -233,10 +234,10 @@ def create(path: Path, experiment: Experiment, manifest: Json, weights: Floats, 
         "seed": experiment.run.seed,
         "experiment": text,
         "manifest": manifest,
-        "asked": {**asked, "data": data},
+        "asked": asked,
         "weights_sha256": sha256(weights),
     }
-    if written != complete or data != asked["data"]:
+    if written != complete or asked.get("data") is not None:
         header["folder"] = str(path.resolve())  # what paths were relative to when they were written
     with ExitStack() as stack:
         try:
