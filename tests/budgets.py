@@ -12,9 +12,10 @@ from typing import Any
 import tomli_w
 from small_runs import Quiet
 
-from tinymetafed import runner
 from tinymetafed.bench import kernel_cost
 from tinymetafed.bench.costs import compiler
+from tinymetafed.devices.running import build_firmware
+from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
 
@@ -35,13 +36,13 @@ def measured(model: str) -> dict[str, int]:
     """Instructions of a step of each variant, bytes of flash of the firmware and of RAM for weights and arena."""
     path = find(f"examples/{model}.toml")
     experiment = spec.load(path, ())
-    built = runner.build(experiment, str(path), BOARD)
+    built = build_firmware(design_of(experiment, str(path)), BOARD)
     cost = kernel_cost.measure(experiment, boards.load(BOARD), built, Quiet())
     manifest = built.manifest
     return {
         **{f"{variant}_instructions": count for variant, count in cost.instructions.items()},
         "flash_bytes": built.flash_bytes,
-        "weights_and_arena_bytes": 4 * (manifest["n_parameters"] + manifest["arena"]["floats"]),
+        "weights_and_arena_bytes": 4 * (manifest.n_parameters + manifest.arena.floats),
     }
 
 

@@ -1,4 +1,4 @@
-"""What tests of several folders share: stand-ins from link/ and fuzz/, NumPy reference from kernels/, one build per model."""
+"""What tests of several folders share: stand-ins from devices/ and fuzz/, the reference from kernels/, one build per model."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tinymetafed import firmware, runner
-from tinymetafed.firmware import Deviation, Firmware
+from tinymetafed.devices import firmware
+from tinymetafed.devices.firmware import Deviation, Firmware
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.spec import Experiment
 
-sys.path += [str(Path(__file__).parent / folder) for folder in ("link", "kernels", "fuzz", "nrf52840")]
+sys.path += [str(Path(__file__).parent / folder) for folder in ("devices", "kernels", "fuzz", "nrf52840")]
 
 collect_ignore = ["firmware"]  # unit tests in C++, which `pio test` runs
 
@@ -28,7 +27,7 @@ os.environ |= {"PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no", "PLATFORMIO_DISABLE_
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # These open lines by name and look for lost ones: two processes of them would take each other's pseudo-terminals.
-_BY_NAME = ("tests/link/", "tests/test_fleet.py", "tests/test_cli.py", "tests/test_runner.py")
+_BY_NAME = ("tests/devices/", "tests/cli/test_cli.py", "tests/runs/test_runner.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,17 +42,15 @@ _built: dict[tuple[str, str, Deviation], Firmware] = {}
 @pytest.fixture
 def built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each model and board is built once in this process: asking PlatformIO again whether all is new takes seconds."""
-    build = runner.build
+    build = firmware.build
 
-    def remembered(
-        experiment: Experiment, source: str, board: str, deviation: Deviation = firmware.AS_THE_BOARD_SAYS
-    ) -> Firmware:
-        key = (runner.manifest_of(experiment, source, board)["model_hash"], board, deviation)
-        if key not in _built:
-            _built[key] = build(experiment, source, board, deviation)
-        return _built[key]
+    def remembered(experiment: Path, board: str, *, key: str, deviation: Deviation = firmware.AS_THE_BOARD_SAYS) -> Firmware:
+        asked = (key, board, deviation)
+        if asked not in _built:
+            _built[asked] = build(experiment, board, key=key, deviation=deviation)
+        return _built[asked]
 
-    monkeypatch.setattr(runner, "build", remembered)
+    monkeypatch.setattr(firmware, "build", remembered)
 
 
 @pytest.fixture

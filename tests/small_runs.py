@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tinymetafed import runner
+from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find, root
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment
 
 SINE = find("examples/sine.toml")
@@ -58,6 +58,6 @@ def omniglot(*overrides: str) -> Experiment:
     return spec.load(OMNIGLOT, overrides)
 
 
-def manifest(experiment: Experiment, board: str = "native") -> dict[str, Any]:
+def manifest(experiment: Experiment, board: str = "native") -> ModelManifest:
     """The experiment's manifest."""
-    return runner.manifest_of(experiment, "test", board)
+    return design_of(experiment, "test", board).manifest

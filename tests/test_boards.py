@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import serial
 
-from tinymetafed.link.launch import announced, command
+from tinymetafed.devices.launch import announced, command
 from tinymetafed_codegen import boards, emit
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import MIN_RECEIVE_WINDOW

@@ -6,7 +6,8 @@ import budgets
 import pytest
 from small_runs import needs_qemu
 
-from tinymetafed_codegen import boards, generate, spec
+from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
 
 
@@ -24,8 +25,8 @@ def test_keeps_to_the_budget(model: str, built_once: None) -> None:
 @pytest.mark.parametrize(("model", "most"), [("sine", 5_200), ("bench-conv", 40_000)])
 def test_weights_and_arena_stay_small(model: str, most: int) -> None:
     path = find(f"examples/{model}.toml")
-    manifest = generate.design(spec.load(path, ()), boards.load(budgets.BOARD), str(path)).manifest
-    assert 4 * (manifest["n_parameters"] + manifest["arena"]["floats"]) <= most
+    manifest = design(spec.load(path, ()), boards.load(budgets.BOARD), str(path)).manifest
+    assert 4 * (manifest.n_parameters + manifest.arena.floats) <= most
 
 
 def test_more_and_less_than_two_percent_are_noticed() -> None:

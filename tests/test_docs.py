@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from tinymetafed.cli import app
-from tinymetafed.link.frame import Decoder
+from tinymetafed.wire.frame import Decoder
 from tinymetafed_codegen import protocol
 
 ROOT = Path(__file__).parents[1]

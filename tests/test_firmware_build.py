@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tinymetafed import firmware
+from tinymetafed.devices import firmware
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import find, root
 
@@ -39,7 +39,7 @@ def test_builds_without_a_network_and_then_only_what_changed(
         monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")  # nobody listens there
     built = firmware.build(SINE, board, key="k")
     assert built.program.is_relative_to(build_folder)
-    assert built.manifest["board"] == board
+    assert built.manifest.board == board
     assert built.flash_bytes > 0 and 0 < built.ram_bytes < boards.load(board).ram_bytes
     objects = {path: path.stat().st_mtime_ns for path in build_folder.rglob("*.o")}
     linked = built.program.stat().st_mtime_ns
@@ -54,7 +54,7 @@ def test_a_changed_generated_file_is_compiled_again(board: str, build_folder: Pa
     before = firmware.build(experiment, board, key="k")
     experiment.write_text(SINE.read_text().replace("units = 32", "units = 16"))
     after = firmware.build(experiment, board, key="k")
-    assert after.manifest["model_hash"] != before.manifest["model_hash"]
+    assert after.manifest.model_hash != before.manifest.model_hash
     assert after.ram_bytes < before.ram_bytes
 
 
@@ -95,7 +95,7 @@ def test_the_sources_are_never_written(build_folder: Path) -> None:
 def test_an_experiment_that_cannot_be_built_says_why(build_folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.toml"
     broken.write_text(SINE.read_text().replace("units = 32", "unitz = 32"))
-    with pytest.raises(firmware.FirmwareError, match="unitz"):
+    with pytest.raises(firmware.BuildError, match="unitz"):
         firmware.build(broken, "native", key="k")
 
 
@@ -104,7 +104,7 @@ def test_a_missing_toolchain_is_named_with_its_package(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert {tool.name for tool in boards.missing_tools("mps2")} >= {"arm-none-eabi-g++", "qemu-system-arm"}
-    with pytest.raises(firmware.FirmwareError, match=r"arm-none-eabi-g\+\+.*apt install gcc-arm-none-eabi"):
+    with pytest.raises(firmware.BuildError, match=r"arm-none-eabi-g\+\+.*apt install gcc-arm-none-eabi"):
         firmware.build(SINE, "mps2", key="k")
 
 
@@ -124,5 +124,5 @@ def test_pio_run_says_what_is_missing_before_it_compiles(target: list[str], tmp_
 
 
 def test_a_real_board_is_flashed_and_not_started(build_folder: Path) -> None:
-    with pytest.raises(firmware.FirmwareError, match=r"firmware for nano33ble: .*`pio run -e nano33ble -t upload`"):
+    with pytest.raises(firmware.BuildError, match=r"firmware for nano33ble: .*`pio run -e nano33ble -t upload`"):
         firmware.build(SINE, "nano33ble", key="k")

@@ -8,7 +8,8 @@ import pytest
 from compiled_model import MODELS, design
 from small_runs import needs_qemu, sine
 
-from tinymetafed import runner
+from tinymetafed.devices.running import build_firmware
+from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen.boards import STACK_BYTES
 
 
@@ -16,8 +17,8 @@ from tinymetafed_codegen.boards import STACK_BYTES
 @pytest.mark.xdist_group("emulator-qemu")
 @pytest.mark.parametrize("name", ["dense local first", "conv stride 2 same", "depthwise", "max pool", "momentum", "frozen"])
 def test_the_estimate_holds_for_awkward_sizes(name: str, tmp_path: Path) -> None:
-    built = runner.build(design(MODELS[name], tmp_path).experiment, name, "mps2")
-    assert built.flash_bytes <= built.manifest["flash_estimate"] <= 1.4 * built.flash_bytes
+    built = build_firmware(design_of(design(MODELS[name], tmp_path).experiment, name), "mps2")
+    assert built.flash_bytes <= built.manifest.memory.flash <= 1.4 * built.flash_bytes
 
 
 @needs_qemu
@@ -25,6 +26,6 @@ def test_the_estimate_holds_for_awkward_sizes(name: str, tmp_path: Path) -> None
 def test_the_estimate_holds_for_what_is_kept_and_summed_up() -> None:
     keeping = ("strategy.error_feedback=true", "model.local_start=kept")
     for keys in (keeping, ("strategy.kind=fedsgd", *keeping)):
-        built = runner.build(sine(*keys), "sine", "mps2")
-        assert built.flash_bytes <= built.manifest["flash_estimate"] <= 1.2 * built.flash_bytes
-        assert built.ram_bytes <= built.manifest["ram_total"] - STACK_BYTES
+        built = build_firmware(design_of(sine(*keys), "sine"), "mps2")
+        assert built.flash_bytes <= built.manifest.memory.flash <= 1.2 * built.flash_bytes
+        assert built.ram_bytes <= built.manifest.memory.ram_total - STACK_BYTES

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from small_runs import Quiet
 
-from tinymetafed import report, runner, store
-from tinymetafed.firmware import FirmwareError
+from tinymetafed.devices import launch
+from tinymetafed.devices.running import build_firmware
 from tinymetafed.learn.tasks import HELD_OUT, DataError
-from tinymetafed.link import launch
+from tinymetafed.runs import report, store, training
+from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import Experiment, SpecError
+from tinymetafed_codegen.toolchain import BuildError
 
 # Models that differ in a header alone are built in one folder, by one process at a time.
 pytestmark = pytest.mark.xdist_group("own-data")
@@ -85,12 +87,12 @@ def load(file: Path, *overrides: str) -> Experiment:
 
 
 def train(file: Path, out: Path, *overrides: str, url: str = "native:2") -> store.RunData:
-    runner.train(runner.set_up(load(file, *overrides), str(file), None), [url], ["native:2"], out, Quiet())
+    training.train(set_up(load(file, *overrides), str(file), None), [url], ["native:2"], out, Quiet())
     return store.read_run(out)
 
 
 def simulate(file: Path, out: Path, *overrides: str) -> store.RunData:
-    runner.simulate(runner.set_up(load(file, *overrides), str(file), None), 2, out, Quiet())
+    training.simulate(set_up(load(file, *overrides), str(file), None), 2, out, Quiet())
     return store.read_run(out)
 
 
@@ -119,8 +121,8 @@ def test_a_folder_is_trained_on_whichever_devices_there_are(file: Path, tmp_path
     curve = run.result["d_curve"]
     assert curve["d"] == [0, 1, 2, 4, 6] and (curve["n_tasks"], curve["n_clients"]) == (12, 1)
     assert (curve["mean"][0], curve["mean"][-1]) == (test["before"], test["after"])
-    setup = runner.set_up(run.experiment(), "run", run.data)
-    rows = runner.adapt(setup, ["native:1"], run.weights, range(3), Quiet())["clients"]
+    setup = set_up(run.experiment(), "run", run.data)
+    rows = training.adapt(setup, ["native:1"], run.weights, range(3), Quiet())["clients"]
     assert [row["task"] for row in rows] == ["carol, split 1", "carol, split 2", "carol, split 3"]
     assert [(row["before"], row["after"]) for row in rows] == [tuple(pair) for pair in test["per_task"][:3]]
 
@@ -143,17 +145,17 @@ def test_two_classes_are_learned_with_one_output(file: Path, tmp_path: Path) -> 
 @pytest.mark.usefixtures("built_once")
 def test_an_interrupted_run_on_a_folder_goes_on(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train(file, tmp_path / "whole", "run.rounds=40")
-    genuine = runner._Training._write
+    genuine = training._Training._write
 
-    def until_round_15(self: runner._Training, done: runner.Round) -> None:
+    def until_round_15(self: training._Training, done: training.Round) -> None:
         genuine(self, done)
         if done.index == 14:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(runner._Training, "_write", until_round_15)
+        patch.setattr(training._Training, "_write", until_round_15)
         train(file, tmp_path / "run", "run.rounds=40")
-    runner.resume(tmp_path / "run", Quiet())
+    training.resume(tmp_path / "run", Quiet())
     assert store.read_run(tmp_path / "run").weights.tobytes() == whole.weights.tobytes()
 
 
@@ -186,12 +188,12 @@ def test_boards_train_on_what_an_own_source_makes_and_unseen_clients_adapt_with_
     assert run.result is not None
     assert run.result["bytes_samples"] == 0 and run.result["meta_test"]["after"] > 0.95
     assert {part["client"] for entry in run.rounds for part in entry["contributions"]} == set(range(9))
-    assert run.manifest["source"] == "own" and 'source = "../source.cpp"' in run.experiment_text
+    assert run.manifest.sample_source == "own" and 'source = "../source.cpp"' in run.header.experiment
     again = train(file, tmp_path / "again", *own, url="native:1")
     assert again.weights.tobytes() == run.weights.tobytes()
     same_in_simulation(run, simulate(file, tmp_path / "simulated", *own))
-    setup = runner.set_up(run.experiment(), "run", None)
-    assert len(runner.adapt(setup, ["native:1"], run.weights, range(2), Quiet())["clients"]) == 2
+    setup = set_up(run.experiment(), "run", None)
+    assert len(training.adapt(setup, ["native:1"], run.weights, range(2), Quiet())["clients"]) == 2
 
 
 @pytest.mark.usefixtures("built_once")
@@ -207,25 +209,25 @@ def test_each_board_is_a_client_of_its_own(file: Path, tmp_path: Path) -> None:
 def test_a_client_whose_board_is_gone_is_skipped_and_nobody_takes_its_place(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner._Training, "_test", interrupt)
+    monkeypatch.setattr(training._Training, "_test", interrupt)
     monkeypatch.setattr(launch, "_process_numbers", itertools.count(1))
     with pytest.raises(KeyboardInterrupt):
         train(file, tmp_path / "run", *BOARDS, "run.rounds=20", url="native:3")
     whole = store.read_run(tmp_path / "run").rounds
-    genuine = runner._Training._write
+    genuine = training._Training._write
 
-    def until_round_10(self: runner._Training, done: runner.Round) -> None:
+    def until_round_10(self: training._Training, done: training.Round) -> None:
         genuine(self, done)
         if done.index == 9:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(runner._Training, "_write", until_round_10)
+        patch.setattr(training._Training, "_write", until_round_10)
         patch.setattr(launch, "_process_numbers", itertools.count(1))
         train(file, tmp_path / "less", *BOARDS, "run.rounds=20", url="native:3")
     monkeypatch.setattr(launch, "_process_numbers", itertools.count(1))  # the same ids again, as in a new process
     with pytest.raises(KeyboardInterrupt):
-        runner.resume(tmp_path / "less", Quiet(), urls=["native:2"])
+        training.resume(tmp_path / "less", Quiet(), urls=["native:2"])
     for there, entry in zip(whole, store.read_run(tmp_path / "less").rounds, strict=True):
         (before,), (part,) = there["contributions"], entry["contributions"]
         gone = entry["round"] >= 10 and part["client"] == 2
@@ -239,7 +241,7 @@ def interrupt(*_: object) -> None:
 
 def test_the_model_is_of_its_source(file: Path) -> None:
     def model(*overrides: str) -> str:
-        return str(runner.manifest_of(load(file, *overrides), "test", "native")["model_hash"])
+        return design_of(load(file, *overrides), "test", "native").manifest.model_hash
 
     first = model("task.source=source.cpp")
     assert first != model()
@@ -251,9 +253,9 @@ def test_the_model_is_of_its_source(file: Path) -> None:
 
 def test_a_changed_header_of_the_source_is_compiled_again(file: Path) -> None:
     experiment = load(file, "task.source=source.cpp")
-    first = runner.build(experiment, "test", "native").program.read_bytes()
+    first = build_firmware(design_of(experiment, "test"), "native").program.read_bytes()
     (file.parent / "shared" / "header.hpp").write_text("#pragma once\nconstexpr float kHigh = 1.5f;\n")
-    assert runner.build(experiment, "test", "native").program.read_bytes() != first
+    assert build_firmware(design_of(experiment, "test"), "native").program.read_bytes() != first
 
 
 def test_a_simulation_too_is_compiled_again_for_a_changed_header(file: Path, tmp_path: Path) -> None:
@@ -266,8 +268,8 @@ def test_a_simulation_too_is_compiled_again_for_a_changed_header(file: Path, tmp
 
 def test_a_source_that_does_not_compile_is_shown_with_the_compilers_words(file: Path) -> None:
     (file.parent / "source.cpp").write_text(SOURCE.replace("kHigh", "kLow"))
-    with pytest.raises(FirmwareError, match=r"source\.cpp:\d+:\d+: error: .kLow. was not declared"):
-        runner.build(load(file, "task.source=source.cpp"), "test", "native")
+    with pytest.raises(BuildError, match=r"source\.cpp:\d+:\d+: error: .kLow. was not declared"):
+        build_firmware(design_of(load(file, "task.source=source.cpp"), "test"), "native")
 
 
 def test_what_is_no_source_is_refused(file: Path) -> None:
@@ -281,41 +283,41 @@ def test_what_is_no_source_is_refused(file: Path) -> None:
         ("other.cpp", r"other\.cpp: not a sample source .* defines tmf::source::on_device\(\) and make\(\)"),
     ):
         with pytest.raises(SpecError, match=message):
-            runner.manifest_of(load(file, f"task.source={name}"), "test", "native")
+            design_of(load(file, f"task.source={name}"), "test", "native")
 
 
 def test_a_source_changed_since_the_run_is_named(file: Path, tmp_path: Path) -> None:
     experiment = load(file, "task.source=source.cpp")
-    setup = runner.set_up(experiment, "test", None)
-    with store.create(tmp_path / "run", experiment, setup.manifest, np.zeros(48, np.float32), {"facts": {}}):
+    setup = set_up(experiment, "test", None)
+    with store.create(tmp_path / "run", experiment, setup.design.manifest, np.zeros(48, np.float32), {"facts": {}}):
         pass
     (tmp_path / "source.cpp").write_text(SOURCE + "// new\n")
     with pytest.raises(store.StoreError, match=r"source\.cpp as it was then"):
-        runner.same_model(runner.set_up(experiment, "test", None), store.read_run(tmp_path / "run"))
+        training.same_model(set_up(experiment, "test", None), store.read_run(tmp_path / "run"))
 
 
 def test_too_few_clients_for_a_round_are_refused_before_anything_is_built(file: Path) -> None:
     with pytest.raises(DataError, match=r"2 client\(s\) to train on, too few for run\.devices_per_round = 3"):
-        runner.set_up(load(file, "run.devices_per_round=3"), "test", None)
+        set_up(load(file, "run.devices_per_round=3"), "test", None)
 
 
 def test_a_run_is_not_continued_on_other_data(file: Path, tmp_path: Path) -> None:
     experiment = load(file)
-    setup = runner.set_up(experiment, "test", None)
+    setup = set_up(experiment, "test", None)
     asked = {"devices": ["native:1"], "test_devices": ["native:1"], "data": None, "facts": {}}
     asked["data_sha256"] = setup.task.data_sha256
-    with store.create(tmp_path / "run", experiment, setup.manifest, np.zeros(48, np.float32), asked):
+    with store.create(tmp_path / "run", experiment, setup.design.manifest, np.zeros(48, np.float32), asked):
         pass
     carol = tmp_path / "data" / "carol.csv"
     carol.write_text(carol.read_text().replace("class0", "class1", 1))
     with pytest.raises(store.StoreError, match=r"run\.db: this run's data have changed since it was begun; restore them"):
-        runner.resume(tmp_path / "run", Quiet())
+        training.resume(tmp_path / "run", Quiet())
 
 
 def test_data_that_moved_are_found_where_one_says(file: Path, tmp_path: Path) -> None:
     experiment = load(file)
     (tmp_path / "data").rename(tmp_path / "moved")
     with pytest.raises(DataError, match=r"data: no such folder"):
-        runner.set_up(experiment, "test", None)
-    task = runner.set_up(experiment, "test", tmp_path / "moved").task
+        set_up(experiment, "test", None)
+    task = set_up(experiment, "test", tmp_path / "moved").task
     assert len(task.samples(HELD_OUT, 0, SampleSet.ADAPT, 6)) == 6

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .errors import UsageError
 from .locate import find
 
 # Reserved when RAM is budgeted: at least 2,048 of stack, the guard below it, alignment. Of the stack, learning takes up to
@@ -21,7 +22,7 @@ MAX_NAME = 15  # characters of a board's name: 16 bytes on the wire, the last on
 ENVIRONMENTS = "environments.ini"  # in boards/, for PlatformIO
 
 
-class BoardError(ValueError):
+class BoardError(UsageError):
     """An unknown board or an unusable board file."""
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 
-from . import protocol
+from . import protocol, sample_source
+from .design import Design
+from .files import write_if_changed
 from .graph import BackwardCall, Call, Graph, Placed
 from .ops import Op, Parameter
 from .plan import HISTOGRAM_BINS
 from .protocol import Variant
-
-if TYPE_CHECKING:
-    from .generate import Design
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -34,28 +31,23 @@ def render(template: str, **context: Any) -> str:
     return environment.get_template(template).render(**context)
 
 
-def write_if_changed(path: Path, text: str) -> bool:
-    """Writes ``text`` whole or not at all; leaves an equal file and its time stamp alone. Returns whether it wrote."""
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, text.encode())
-    return True
+def write(design: Design, folder: Path, command: str) -> list[Path]:
+    """Writes the C++ headers and manifest.json of a design, and returns the files that changed.
 
-
-def replace(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: whoever opens it sees the former version or this one. Raises OSError."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner reads
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    protocol.hpp, board.hpp, model.hpp; with frozen layers frozen.hpp, with the user's own sample source own_source.hpp.
+    ``command`` stands in the files as what made them. Raises OSError.
+    """
+    texts = {
+        "protocol.hpp": protocol_header(command),
+        "board.hpp": board_header(design, command),
+        "model.hpp": model_header(design, command),
+        "manifest.json": design.manifest.to_json() + "\n",
+    }
+    if design.graph.frozen:
+        texts["frozen.hpp"] = frozen_header(design, command)
+    if own := sample_source.own_source(design.experiment):
+        texts["own_source.hpp"] = own_source_header(own.as_posix(), sample_source.digest(own), command)
+    return [folder / name for name, text in texts.items() if write_if_changed(folder / name, text)]
 
 
 def protocol_header(command: str) -> str:
@@ -76,13 +68,13 @@ def protocol_header(command: str) -> str:
 def board_header(design: Design, command: str) -> str:
     """board.hpp, the board's facts as C++."""
     reason = ""
-    if design.receive_window != design.board.receive_window:
+    if design.manifest.receive_window != design.board.receive_window:
         reason = f"; the board's own {design.board.receive_window} do not hold one streamed sample"
     return render(
         "board.hpp.j2",
         board=design.board,
         command=command,
-        receive_window=design.receive_window,
+        receive_window=design.manifest.receive_window,
         window_reason=reason,
     )
 
@@ -156,7 +148,7 @@ def model_header(design: Design, command: str) -> str:
         state_note=_state_note(net),
         sums_gradients=str(net.sums_gradients).lower(),
         redraws_local=str(redraws_local).lower(),
-        keeps_local=str(design.keeps_local).lower(),
+        keeps_local=str(design.manifest.keeps_local).lower(),
         feeds_back=str(design.experiment.strategy.error_feedback).lower(),
         parameters=[
             {
@@ -169,7 +161,7 @@ def model_header(design: Design, command: str) -> str:
         ],
         global_ends=", ".join(str(p.offset + p.parameter.size) for p in net.parameters if not p.op.local),
         layer_ends=", ".join(map(str, net.layer_ends)),
-        downlink=cpp_constant(design.downlink.name),
+        downlink=cpp_constant(design.manifest.downlink),
         slots=[
             {
                 "constant": place(slot.tensor),

@@ -17,7 +17,7 @@ namespace tmf::sim {
 
 using protocol::Dtype;
 
-// --- What host/tinymetafed/simulator.py passes, field by field ---
+// --- What host/tinymetafed/simulation/kernels.py passes, field by field ---
 
 // Consecutive steps of one kind, with the samples of all clients in client order.
 struct Phase {

@@ -16,14 +16,15 @@ import numpy as np
 import pytest
 from small_runs import Quiet, sine
 
-from tinymetafed import runner
-from tinymetafed.learn import downlink
+from tinymetafed.devices.link.errors import LinkError
+from tinymetafed.devices.link.session import Session
+from tinymetafed.devices.link.transport import open_transport
+from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.strategies import open_strategy
-from tinymetafed.learn.weights import global_tensors
-from tinymetafed.link.errors import LinkError
-from tinymetafed.link.session import Session
-from tinymetafed.link.transport import open_transport
-from tinymetafed_codegen import boards, generate
+from tinymetafed.runs import training
+from tinymetafed.runs.setup import design_of, set_up
+from tinymetafed_codegen import boards, emit
+from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Dtype, Program
 
@@ -42,12 +43,12 @@ def facts(board: str) -> dict[str, object]:
 
 def sources(board: str, folder: Path) -> tuple[list[Path], list[str]]:
     """The board's sources, after generating into ``folder``, and the compiler's arguments that PlatformIO would add."""
-    design = generate.design(EXPERIMENT, boards.load(board), "test")
-    generate.write(design, folder, "pytest")
+    made = design(EXPERIMENT, boards.load(board), "test")
+    emit.write(made, folder, "pytest")
     firmware, known = find("firmware"), json.loads(find(f"boards/{board}.json").read_text())["tinymetafed"]
     files = [*sorted((firmware / "core").glob("*.cpp"))]
     files += [path for port in known["ports"] for path in sorted((firmware / "port" / port).glob("*.cpp"))]
-    files += [firmware / "app" / f"{known['main']}.cpp", firmware / "app" / f"source_{design.manifest['source']}.cpp"]
+    files += [firmware / "app" / f"{known['main']}.cpp", firmware / "app" / f"source_{made.manifest.sample_source}.cpp"]
     flags = json.loads(find("boards/platform/flags.json").read_text())
     includes = [f"-I{path}" for path in (folder, firmware / "core", firmware / "app", HERE / board)]
     return files, [*flags["common"], *flags["cxx"], *includes]
@@ -147,7 +148,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def train(url: str, out: Path) -> str:
-    done = runner.train(runner.set_up(EXPERIMENT, "test", None), [url], ["native:1"], out, Quiet())
+    done = training.train(set_up(EXPERIMENT, "test", None), [url], ["native:1"], out, Quiet())
     return str(done["weights_sha256"])
 
 
@@ -168,9 +169,9 @@ def test_it_answers_as_its_board(program: tuple[str, Path]) -> None:
 
 def test_a_whole_window_that_comes_during_a_training_step_is_not_lost(program: tuple[str, Path]) -> None:
     board, firmware = program
-    strategy = open_strategy(EXPERIMENT, manifest := runner.manifest_of(EXPERIMENT, "test", board))
+    strategy = open_strategy(EXPERIMENT, manifest := design_of(EXPERIMENT, "test", board).manifest)
     weights = np.random.default_rng(1).normal(0, 0.2, strategy.n_global).astype(np.float32)
-    parts = downlink.encode(weights, Dtype.F16, [tensor["size"] for tensor in global_tensors(manifest)])
+    parts = downlink.encode(weights, Dtype.F16, [tensor.size for tensor in manifest.global_tensors])
     arrived = downlink.decode(parts, strategy.n_global)
     with running(firmware, "5000") as (_, path), open_transport(path) as transport:
         session = Session(transport, deadline=20.0)  # nothing is asked again because the machine is busy

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from small_runs import Quiet, needs_qemu
 
-from tinymetafed import runner
 from tinymetafed.bench import BenchError, kernel_cost, stack, wire
-from tinymetafed.cycles import executions
-from tinymetafed.cycles.executions import Uncountable
-from tinymetafed.firmware import Deviation
+from tinymetafed.bench.cycles import executions
+from tinymetafed.bench.cycles.executions import Uncountable
+from tinymetafed.devices.firmware import Deviation
+from tinymetafed.devices.running import build_firmware
+from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
 
@@ -54,7 +55,7 @@ def test_both_kernels_train_alike_and_are_counted(model: str) -> None:
 
 
 def test_streamed_samples_disturb_no_step_that_is_counted() -> None:
-    built = runner.build(wire.presence(), "presence", "mps2")
+    built = build_firmware(design_of(wire.presence(), "presence"), "mps2")
     counts = [kernel_cost.measure(wire.presence(), boards.load("mps2"), built, Quiet()).instructions for _ in range(2)]
     assert counts[0] == counts[1]
 
@@ -119,5 +120,7 @@ def test_the_chip_that_a_board_stands_for() -> None:
 
 def test_another_optimization_is_another_program() -> None:
     path = find("examples/sine.toml")
-    size, speed = (runner.build(spec.load(path, ()), str(path), "mps2", Deviation(level)) for level in (None, "-O2"))
+    size, speed = (
+        build_firmware(design_of(spec.load(path, ()), str(path)), "mps2", Deviation(level)) for level in (None, "-O2")
+    )
     assert size.program != speed.program and size.flash_bytes < speed.flash_bytes

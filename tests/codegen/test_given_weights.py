@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinymetafed_codegen import boards, generate, spec
+from tinymetafed_codegen import boards, emit, spec
+from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find
 
 LAYERS = (
@@ -23,37 +24,37 @@ GOOD: dict[str, Any] = {
 }
 
 
-def design(folder: Path, *, drop: str = "", **changed: Any) -> generate.Design:
+def designed(folder: Path, *, drop: str = "", **changed: Any) -> Design:
     """The sine example with a frozen layer, its file in ``folder``, beside the experiment."""
     np.savez(folder / "start.npz", **{name: array for name, array in (GOOD | changed).items() if name != drop})
     experiment = folder / "experiment.toml"
     experiment.write_text(SINE.read_text())
     loaded = spec.load(experiment, [LAYERS, "model.weights=start.npz"])
-    return generate.design(loaded, boards.load("mps2"), "experiment.toml")
+    return design(loaded, boards.load("mps2"), "experiment.toml")
 
 
 def test_frozen_weights_are_constants_in_a_header_of_their_own(tmp_path: Path) -> None:
-    made = design(tmp_path)
-    written = generate.write(made, tmp_path / "out", "test")
+    made = designed(tmp_path)
+    written = emit.write(made, tmp_path / "out", "test")
     assert tmp_path / "out" / "frozen.hpp" in written
     text = (tmp_path / "out" / "frozen.hpp").read_text()
     assert "// [1, 3]\ninline constexpr float kStemKernel[] = {\n    0.1f, -0.0f, 3e-38f,\n};" in text
     model = (tmp_path / "out" / "model.hpp").read_text()
     assert "Stem::forward(a + kX0, kStemKernel, kStemBias, a + kX1);" in model and "Stem::template backward" not in model
-    assert [p["name"] for p in made.manifest["parameters"]][:2] == ["dense2.kernel", "dense2.bias"]
-    assert made.manifest["n_parameters"] == 3 * 2 + 2 + 2 + 1
+    assert [p.name for p in made.manifest.parameters][:2] == ["dense2.kernel", "dense2.bias"]
+    assert made.manifest.n_parameters == 3 * 2 + 2 + 2 + 1
 
 
 def test_the_file_is_found_beside_the_experiment_even_from_its_copy(tmp_path: Path) -> None:
-    made = design(tmp_path)
+    made = designed(tmp_path)
     assert made.experiment.model.weights == str(tmp_path / "start.npz")
     assert spec.parse(spec.dump(made.experiment), "copy") == made.experiment
 
 
 def test_the_model_hash_follows_the_frozen_weights_alone(tmp_path: Path) -> None:
-    base = design(tmp_path).model_hash
-    assert design(tmp_path, **{"dense2.bias": np.array([7.0, 7.0])}).model_hash == base
-    assert design(tmp_path, **{"stem.bias": np.array([1, 2, 4])}).model_hash != base
+    base = designed(tmp_path).model_hash
+    assert designed(tmp_path, **{"dense2.bias": np.array([7.0, 7.0])}).model_hash == base
+    assert designed(tmp_path, **{"stem.bias": np.array([1, 2, 4])}).model_hash != base
 
 
 @pytest.mark.parametrize(
@@ -70,14 +71,14 @@ def test_the_model_hash_follows_the_frozen_weights_alone(tmp_path: Path) -> None
 )
 def test_flaws_are_named_with_file_and_array(tmp_path: Path, changed: dict[str, Any], expected: str) -> None:
     with pytest.raises(spec.SpecError) as caught:
-        design(tmp_path, **changed)
+        designed(tmp_path, **changed)
     assert expected in str(caught.value) and "start.npz" in str(caught.value) and "experiment.toml" in str(caught.value)
 
 
 def test_files_that_are_missing_or_something_else_are_named(tmp_path: Path) -> None:
     def refusal(*overrides: str) -> str:
         with pytest.raises(spec.SpecError) as caught:
-            generate.design(spec.load(SINE, [LAYERS, *overrides]), boards.load("mps2"), "sine.toml")
+            design(spec.load(SINE, [LAYERS, *overrides]), boards.load("mps2"), "sine.toml")
         return str(caught.value)
 
     assert "model.weights is missing" in refusal() and "stem.kernel, stem.bias" in refusal()

@@ -11,7 +11,7 @@ from core_harness import Core
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinymetafed.link import frame
+from tinymetafed.wire import frame
 
 # Zeros and runs around COBS's block length are where an encoder goes wrong.
 runs = st.lists(st.one_of(st.binary(max_size=40), st.builds(lambda n: b"\x01" * n, st.integers(250, 258)), st.just(b"\0")))

@@ -12,7 +12,7 @@ from core_harness import NEXT, Core
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinymetafed.learn import delta as codec
+from tinymetafed.learn.codecs import delta as codec
 from tinymetafed_codegen.protocol import MAX_PARAMETERS, Coding, Delta, Dtype, Selection, Status
 
 Floats = npt.NDArray[np.float32]

@@ -8,7 +8,7 @@ from core_harness import TENSORS, Core
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinymetafed.learn import downlink
+from tinymetafed.learn.codecs import downlink
 from tinymetafed_codegen.protocol import Dtype, Status
 
 N = sum(TENSORS)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tinymetafed import firmware
+from tinymetafed.devices import firmware
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import find
 

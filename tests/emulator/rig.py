@@ -18,13 +18,15 @@ import pytest
 from reference import run
 from small_runs import Quiet, sine
 
-from tinymetafed import runner
-from tinymetafed.learn import delta, downlink
+from tinymetafed.devices.launch import Device, DeviceUrlError, launch, parse
+from tinymetafed.devices.link.errors import DeviceRefused
+from tinymetafed.devices.link.session import Session
+from tinymetafed.devices.running import running
+from tinymetafed.learn.codecs import delta, downlink
 from tinymetafed.learn.strategies import Strategy, open_strategy
-from tinymetafed.link.errors import DeviceRefused
-from tinymetafed.link.launch import Device, DeviceUrlError, launch, parse
-from tinymetafed.link.session import Session
-from tinymetafed_codegen import boards, generate, graph, protocol, spec
+from tinymetafed.runs.setup import design_of
+from tinymetafed_codegen import boards, emit, graph, protocol, spec
+from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Dtype, Program, Selection, Status
 from tinymetafed_codegen.spec import Experiment
@@ -152,15 +154,15 @@ class Board:
 
     @property
     def n_global(self) -> int:
-        return int(self.manifest["n_global"])
+        return int(self.manifest.n_global)
 
     @property
     def n(self) -> int:
-        return int(self.manifest["n_parameters"])
+        return int(self.manifest.n_parameters)
 
     @property
     def streamed(self) -> bool:
-        return self.manifest["source"] == "streamed"
+        return self.manifest.sample_source == "streamed"
 
     def forget(self) -> None:
         """Makes whatever is configured next a new session."""
@@ -193,7 +195,7 @@ class Board:
 
     def images(self, count: int, seed: int = 1) -> npt.NDArray[np.uint8]:
         """Grey levels for the streamed model."""
-        return np.random.default_rng(seed).integers(0, 256, (count, *self.manifest["input_shape"]), dtype=np.uint8)
+        return np.random.default_rng(seed).integers(0, 256, (count, *self.manifest.input_shape), dtype=np.uint8)
 
     def sample(self, round: int, step: int) -> protocol.Sample:
         """A streamed sample, the same for the same step."""
@@ -246,8 +248,8 @@ class Boards:
             program = sanitized(experiment, self._folder / model, self._folder / "findings")
             (device,) = self._stack.enter_context(launch(parse(["native:1"]), lambda board: program))
         else:
-            (device,) = self._stack.enter_context(runner.running(experiment, model, [url], Quiet())).devices
-        return Board(device, experiment, runner.manifest_of(experiment, model, board_of(url)))
+            (device,) = self._stack.enter_context(running(design_of(experiment, model), [url], Quiet())).devices
+        return Board(device, experiment, design_of(experiment, model, board_of(url)).manifest)
 
     def findings(self) -> str:
         """What the sanitizers have reported since the last call."""
@@ -265,15 +267,15 @@ def sanitized(experiment: Experiment, folder: Path, findings: Path) -> Path:
     start = folder / "start"
     if start.exists():
         return start
-    design = generate.design(experiment, boards.load("native"), "test")
-    generate.write(design, folder, "pytest")
+    made = design(experiment, boards.load("native"), "test")
+    emit.write(made, folder, "pytest")
     flags = json.loads(find("boards/platform/flags.json").read_text())
     firmware = find("firmware")
     sources: Sequence[Path] = [
         *sorted((firmware / "core").glob("*.cpp")),
         *sorted((firmware / "port" / "native").glob("*.cpp")),
         firmware / "app" / "main.cpp",
-        firmware / "app" / f"source_{design.manifest['source']}.cpp",
+        firmware / "app" / f"source_{made.manifest.sample_source}.cpp",
     ]
     sanitizers = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
     includes = [f"-I{folder}", f"-I{firmware / 'core'}", f"-I{firmware / 'app'}"]

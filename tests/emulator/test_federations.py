@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from small_runs import DATA, OMNIGLOT, Quiet, needs_data, needs_qemu, omniglot
 
-from tinymetafed import runner
 from tinymetafed.learn.tasks import omniglot as drawings
-from tinymetafed.store import read_run
+from tinymetafed.runs import training
+from tinymetafed.runs.setup import set_up
+from tinymetafed.runs.store import read_run
 
 pytestmark = [needs_data, pytest.mark.xdist_group("federations"), pytest.mark.usefixtures("built_once")]
 
@@ -59,9 +60,9 @@ def read(archives: tuple[Path, ...]) -> Any:
 
 def same(url: str, clients: int, keys: tuple[str, ...], folder: Path) -> None:
     experiment = omniglot(*SHORT, f"run.clients={clients}", *keys)
-    setup = runner.set_up(experiment, str(OMNIGLOT), DATA)
-    simulated = runner.simulate(setup, 1, folder / "simulated", Quiet())
-    federated = runner.train(setup, [url], ["native:1"], folder / "devices", Quiet())
+    setup = set_up(experiment, str(OMNIGLOT), DATA)
+    simulated = training.simulate(setup, 1, folder / "simulated", Quiet())
+    federated = training.train(setup, [url], ["native:1"], folder / "devices", Quiet())
     assert federated["weights_sha256"] == simulated["weights_sha256"]
     assert federated["meta_test"] == simulated["meta_test"]
     assert digests(folder / "devices") == digests(folder / "simulated")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from rig import CLIENT, QUICK, SEED, Board, Boards, devices
 
-from tinymetafed.learn import delta, prng, weights
+from tinymetafed.learn import prng, weights
+from tinymetafed.learn.codecs import delta
 from tinymetafed_codegen.protocol import Dtype, Program, Stream
 
 CAPACITY = 991  # bytes of a chunk's data; how a delta is cut into chunks changes nothing of it
@@ -78,11 +79,11 @@ def test_the_local_part_is_redrawn_for_every_client_and_draw(boards: Boards, url
     board = boards(url, "every-op")
     board.forget()
     board.session.configure(Program.TRAIN, (), board.strategy.top_k, Dtype.F32)
-    kernel = next(tensor for tensor in board.manifest["parameters"] if tensor["part"] == "local")
-    places = kernel["offset"] + np.arange(kernel["size"])
+    kernel = next(tensor for tensor in board.manifest.parameters if tensor.part == "local")
+    places = kernel.offset + np.arange(kernel.size)
     for round, (client, draw) in enumerate([(3, 5), (3, 6), (4, 5), (3, 5)], start=1):
         words, _ = prng.draw(SEED, client, draw, Stream.LOCAL_START, places)
         drawn = np.float32(board.experiment.model.local_start_scale) * (np.float32(2) * prng.uniform(words) - np.float32(1))
         local = empty_round(board, round, client, draw)
-        np.testing.assert_array_equal(local[: kernel["size"]], drawn)
-        assert not local[kernel["size"] :].any()  # its bias
+        np.testing.assert_array_equal(local[: kernel.size], drawn)
+        assert not local[kernel.size :].any()  # its bias

@@ -12,7 +12,10 @@ import pytest
 from rig import absent
 from small_runs import Quiet, sine
 
-from tinymetafed import device, runner
+from tinymetafed.devices import device_clients as device
+from tinymetafed.devices.running import running
+from tinymetafed.runs import training
+from tinymetafed.runs.setup import design_of, set_up
 
 pytestmark = [pytest.mark.xdist_group("emulator-many"), pytest.mark.usefixtures("built_once")]
 EMULATED = ("qemu:{}@mps2", "qemu:{}@rv32", "qemu:{}@esp32isa")
@@ -31,7 +34,7 @@ def mixed(count: int, *kinds: str) -> list[str]:
 
 
 def test_fifty_boards_of_mixed_kinds_end_on_the_weights_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    setup = runner.set_up(sine("run.rounds=2", "run.devices_per_round=50", "evaluation.tasks=2"), "test", None)
+    setup = set_up(sine("run.rounds=2", "run.devices_per_round=50", "evaluation.tasks=2"), "test", None)
     urls = mixed(50, "native:{}", *EMULATED)
     everybody = threading.Barrier(50, timeout=TOGETHER_SECONDS)  # fast boards would take the slow ones' clients
 
@@ -42,8 +45,8 @@ def test_fifty_boards_of_mixed_kinds_end_on_the_weights_of_one(tmp_path: Path, m
     with monkeypatch.context() as patch:
         federate = device.federate
         patch.setattr(device, "federate", together)
-        many = runner.train(setup, urls, ["native:1"], tmp_path / "many", Quiet())
-    one = runner.train(setup, ["native:1"], ["native:1"], tmp_path / "one", Quiet())
+        many = training.train(setup, urls, ["native:1"], tmp_path / "many", Quiet())
+    one = training.train(setup, ["native:1"], ["native:1"], tmp_path / "one", Quiet())
     assert many["weights_sha256"] == one["weights_sha256"]
     assert [board["rounds"] for board in many["devices"]] == [2] * 50
     assert len({board["board"] for board in many["devices"]}) == len(urls)
@@ -57,7 +60,7 @@ def test_ten_idle_boards_cost_next_to_nothing() -> None:
         time.sleep(seconds)
         return sum(map(cpu_seconds, processes)) + time.process_time() - before
 
-    with runner.running(sine(), "test", mixed(10, *EMULATED), Quiet()) as fleet:
+    with running(design_of(sine(), "test"), mixed(10, *EMULATED), Quiet()) as fleet:
         processes = [device.process.pid for device in fleet.devices if device.process is not None]
         assert len(processes) == 10
         time.sleep(0.5)

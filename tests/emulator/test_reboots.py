@@ -8,12 +8,13 @@ import pytest
 from rig import present
 from small_runs import Quiet, sine
 
-from tinymetafed import runner
-from tinymetafed.device import ClientResult, Job, federate
-from tinymetafed.fleet import Fleet
+from tinymetafed.devices.device_clients import ClientResult, Job, federate
+from tinymetafed.devices.fleet import Fleet
+from tinymetafed.devices.link.session import Session
+from tinymetafed.devices.link.transport import Transport
+from tinymetafed.devices.running import running
 from tinymetafed.learn.weights import initial
-from tinymetafed.link.session import Session
-from tinymetafed.link.transport import Transport
+from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed_codegen.protocol import Program
 
 MOST_MESSAGES = 50  # of one client's round: far more than there are
@@ -55,11 +56,11 @@ class RebootAt:
 @pytest.mark.usefixtures("built_once")
 def test_a_board_that_reboots_at_any_message_joins_again(url: str, before: bool) -> None:
     experiment = sine("strategy.uplink=f32")  # deltas in several messages
-    setup = runner.set_up(experiment, "test", None)
+    setup = set_up(experiment, "test", None)
     strategy, task = setup.strategy, setup.task
-    download = strategy.download(initial(setup.manifest, 1, experiment.model.init))
+    download = strategy.download(initial(setup.design.manifest, 1, experiment.model.init))
     phases = strategy.training()
-    with runner.running(experiment, "test", [url], Quiet()) as fleet:
+    with running(design_of(experiment, "test"), [url], Quiet()) as fleet:
         rebooting, other = fleet.devices
         homes = {10: rebooting.hello.unique_id, 11: other.hello.unique_id}
 

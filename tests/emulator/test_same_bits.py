@@ -10,8 +10,9 @@ import pytest
 from rig import ALL, BITS, Board, Boards, present
 from small_runs import DATA, Quiet, needs_data, needs_qemu, omniglot, sine
 
-from tinymetafed import runner
-from tinymetafed.store import read_run
+from tinymetafed.runs import training
+from tinymetafed.runs.setup import set_up
+from tinymetafed.runs.store import read_run
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.protocol import Delta, Dtype, Program, Selection
 from tinymetafed_codegen.spec import Experiment
@@ -31,7 +32,7 @@ def script(board: Board) -> tuple[list[np.ndarray], list[Delta]]:
     board.load(4, board.weights(4))
     board.train(4, Program.ADAPT)
     seen.append(board.fetch())
-    outputs = board.manifest["output_size"]
+    outputs = board.manifest.output_size
     if board.streamed:
         seen.append(board.session.predict(board.images(5), outputs, 1 / 255))
     else:
@@ -50,7 +51,7 @@ def test_weights_deltas_and_predictions_are_the_native_processs(boards: Boards, 
 
 
 def run(experiment: Experiment, url: str, out: Path, data: Path | None = None) -> dict[str, Any]:
-    return runner.train(runner.set_up(experiment, "test", data), [url], ["native:1"], out, Quiet())
+    return training.train(set_up(experiment, "test", data), [url], ["native:1"], out, Quiet())
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rig import ALL, CLIENT, DRAW, MODELS, SEED, Board, Boards, board_of, devices
 
-from tinymetafed.learn import delta
-from tinymetafed.link.errors import DeviceRefused, DeviceSilent
+from tinymetafed.devices.link.errors import DeviceRefused, DeviceSilent
+from tinymetafed.learn.codecs import delta
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import (
     MAX_PHASES,
@@ -67,9 +67,9 @@ def test_hello_names_model_and_window(board: Board, model: str) -> None:
     hello = board.session.hello()
     board.session.check(hello, board.manifest, "")
     assert hello.schema_hash == protocol.schema_hash()
-    assert hello.model_hash.hex() == board.manifest["model_hash"]
+    assert hello.model_hash.hex() == board.manifest.model_hash
     assert hello.unique_id == board.device.hello.unique_id != bytes(8)
-    assert hello.receive_window == board.manifest["receive_window"] >= protocol.MIN_RECEIVE_WINDOW
+    assert hello.receive_window == board.manifest.receive_window >= protocol.MIN_RECEIVE_WINDOW
     assert hello.ticks_per_second > 0
 
 
@@ -225,7 +225,7 @@ def test_int8_keeps_to_one_tensor_and_its_scale(board: Board, model: str) -> Non
     board.configure()
     board.load(5, board.weights())
     before = board.fetch()
-    first, second, *_ = [tensor["size"] for tensor in board.manifest["parameters"]]
+    first, second, *_ = [tensor.size for tensor in board.manifest.parameters]
     whole = Load(6, 0, Dtype.I8, 0.5, bytes(range(1, first + 1)))
     assert board.refusal(dataclasses.replace(whole, data=whole.data + b"\1"))[0] == Status.BAD_LENGTH
     assert board.refusal(dataclasses.replace(whole, scale=3e38))[0] == Status.NOT_FINITE
@@ -350,7 +350,7 @@ def test_the_delta_is_the_hosts_own_selection(
     chunks = board.session.pull(1, k)
     select = {
         Selection.GLOBAL: delta.select_top,
-        Selection.LAYER: partial(delta.select_by_layer, layer_ends=board.manifest["layer_ends"]),
+        Selection.LAYER: partial(delta.select_by_layer, layer_ends=board.manifest.layer_ends),
         Selection.RANDOM: partial(delta.select_random, seed=SEED, client=CLIENT, draw=DRAW),
     }[selection]
     assert chunks == delta.encode(change, k, uplink, capacity, round=1, select=select)
@@ -456,7 +456,7 @@ def test_fetch_reads_any_part(board: Board) -> None:
 def test_predictions_are_the_reference_networks_before_and_after_adaptation(board: Board, model: str) -> None:
     board.configure()
     board.load(1, board.weights())
-    outputs = board.manifest["output_size"]
+    outputs = board.manifest.output_size
     if board.streamed:
         levels = board.images(40)
         inputs, ask = levels * np.float64(1 / 255), lambda: board.session.predict(levels, outputs, 1 / 255)

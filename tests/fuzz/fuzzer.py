@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tinymetafed_codegen import boards, generate, graph, spec
+from tinymetafed_codegen import boards, emit, graph, spec
+from tinymetafed_codegen.design import design_graph
 from tinymetafed_codegen.locate import find
 
 HARNESS = Path(__file__).with_name("fuzz.cpp")
@@ -65,10 +66,10 @@ def generate_sources(model: str, folder: Path) -> list[Path]:
     """Writes protocol.hpp, board.hpp and model.hpp; returns the core's and the sample source's units to compile with them."""
     experiment = spec.load(find("examples/sine.toml")) if model == "sine" else spec.parse(STREAMED, "fuzz")
     board = dataclasses.replace(boards.load("native"), receive_window=WINDOWS[model])
-    design = generate.settle(experiment, board, graph.build(experiment.model, "fuzz"), "fuzz")
-    generate.write(design, folder, "fuzz")
+    design = design_graph(experiment, board, graph.build(experiment.model, "fuzz"), "fuzz")
+    emit.write(design, folder, "fuzz")
     firmware = find("firmware")
-    return [*sorted((firmware / "core").glob("*.cpp")), firmware / "app" / f"source_{design.manifest['source']}.cpp"]
+    return [*sorted((firmware / "core").glob("*.cpp")), firmware / "app" / f"source_{design.manifest.sample_source}.cpp"]
 
 
 def compiler_flags() -> list[str]:

@@ -12,7 +12,7 @@ from typing import Self
 
 import fuzzer
 
-from tinymetafed.link.frame import Decoder, Frame, encode
+from tinymetafed.wire.frame import Decoder, Frame, encode
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import ANSWER_BIT, Request
 

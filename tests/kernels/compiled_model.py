@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tinymetafed_codegen import boards, generate, graph, spec
+from tinymetafed_codegen import boards, emit, graph, spec
+from tinymetafed_codegen.design import Design, design_graph
 from tinymetafed_codegen.locate import find
 
 HERE = Path(__file__).parent
@@ -287,7 +288,7 @@ GRADIENTS = ["dense odd", "conv valid", "momentum, decay and clipped norm", "fro
 class Compiled:
     """A model's library and what the generator decided about it."""
 
-    design: generate.Design
+    design: Design
     folder: Path
     library: ctypes.CDLL
 
@@ -334,7 +335,7 @@ class Compiled:
 _compiled: dict[tuple[str, str], Compiled] = {}
 
 
-def design(model: dict[str, Any], folder: Path, *, gradient: bool = False) -> generate.Design:
+def design(model: dict[str, Any], folder: Path, *, gradient: bool = False) -> Design:
     """Settles a model; its frozen layers, if any, get random weights in a file in ``folder``."""
     experiment = spec.parse({"task": ANY, "model": model}, "test")
     net = graph.build(experiment.model, gradient=gradient)
@@ -343,7 +344,7 @@ def design(model: dict[str, Any], folder: Path, *, gradient: bool = False) -> ge
         random = np.random.default_rng(1)
         np.savez(folder / "frozen.npz", **{f"{op.name}.{p.name}": random.normal(0, 0.5, p.shape) for op, p in net.frozen})
         experiment = spec.parse({"task": ANY, "model": {**model, "weights": str(folder / "frozen.npz")}}, "test")
-    return generate.settle(experiment, boards.load("native"), net, "test")
+    return design_graph(experiment, boards.load("native"), net, "test")
 
 
 def compiled(name: str, tmp: Path, kernels: str = "") -> Compiled:
@@ -355,9 +356,9 @@ def compiled(name: str, tmp: Path, kernels: str = "") -> Compiled:
     return _compiled[name, kernels]
 
 
-def library(settled: generate.Design, folder: Path, first: list[str] | None = None) -> Compiled:
+def library(settled: Design, folder: Path, first: list[str] | None = None) -> Compiled:
     """A settled model's library; ``first``: options before all others."""
-    generate.write(settled, folder, "test")
+    emit.write(settled, folder, "test")
     # Hidden, or all libraries of a process would share the frozen weights of the first that has a layer of that name.
     compile_with(["g++", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", *(first or [])], folder, folder / "model.so")
     return Compiled(settled, folder, ctypes.CDLL(str(folder / "model.so")))

@@ -12,7 +12,7 @@ from compiled_model import MODELS, Compiled, compiled
 from test_kernels import example, trained
 from with_tensorflow import agree, needs_tensorflow
 
-from tinymetafed.models import keras_model
+from tinymetafed.runs import keras_model
 from tinymetafed_codegen.protocol import Variant
 
 pytestmark = needs_tensorflow

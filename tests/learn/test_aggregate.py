@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tinymetafed.learn.aggregate import mean, move
-from tinymetafed.learn.delta import Sparse
+from tinymetafed.learn.codecs.delta import Sparse
 
 N = 6
 numbers = st.floats(-1e3, 1e3, width=32)

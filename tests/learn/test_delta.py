@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinymetafed.learn import delta as codec
-from tinymetafed.learn import downlink
+from tinymetafed.learn.codecs import delta as codec
+from tinymetafed.learn.codecs import downlink
 from tinymetafed_codegen.protocol import Coding, Delta, Dtype
 
 DTYPES = (Dtype.F32, Dtype.F16, Dtype.I8)

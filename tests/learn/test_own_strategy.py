@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from small_runs import SINE, Quiet, manifest
 
-from tinymetafed import runner
-from tinymetafed.learn.delta import Sparse
+from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import open_strategy
-from tinymetafed.store import StoreError
+from tinymetafed.runs import training
+from tinymetafed.runs.setup import set_up
+from tinymetafed.runs.store import StoreError
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import load
 
@@ -36,7 +37,7 @@ def test_the_shown_strategy_takes_the_median(tmp_path: Path) -> None:
     deltas = [Sparse(np.array([7]), np.array([value], np.float32)) for value in (1.0, -3.0, 1000.0)]
     moved = chosen.update(np.zeros(chosen.n_global, np.float32), deltas, 0)
     assert moved.dtype == np.float32 and moved[7] == 0.25 and np.count_nonzero(moved) == 1  # share and α: 0.5 each
-    result = runner.simulate(runner.set_up(experiment, "own", None), 1, tmp_path / "run", Quiet())
+    result = training.simulate(set_up(experiment, "own", None), 1, tmp_path / "run", Quiet())
     assert result["rounds"] == 2 and len(re.findall(r"(?m)^.*\S.*$", block("python"))) <= 20
 
 
@@ -59,9 +60,9 @@ def test_a_run_is_not_continued_with_other_code(tmp_path: Path) -> None:
     (tmp_path / "experiment.toml").write_text(SINE.read_text().partition("[strategy]")[0] + block("toml"))
     experiment = load(tmp_path / "experiment.toml", ["run.rounds=4", "evaluation.tasks=1"])
     with pytest.raises(KeyboardInterrupt):
-        runner.simulate(runner.set_up(experiment, "own", None), 1, tmp_path / "run", Impatient())
+        training.simulate(set_up(experiment, "own", None), 1, tmp_path / "run", Impatient())
     (tmp_path / "median.py").write_text(block("python").replace("np.median", "np.mean"))
     with pytest.raises(StoreError, match=r"median\.py:Median' has changed since"):
-        runner.resume_simulated(tmp_path / "run", 1, Quiet())
+        training.resume_simulated(tmp_path / "run", 1, Quiet())
     (tmp_path / "median.py").write_text(block("python"))
-    assert runner.resume_simulated(tmp_path / "run", 1, Quiet())["rounds"] == 4
+    assert training.resume_simulated(tmp_path / "run", 1, Quiet())["rounds"] == 4

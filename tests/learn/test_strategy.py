@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import manifest, omniglot, sine
 
-from tinymetafed.learn.delta import Sparse
+from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import StrategyError, TinyMetaFed, open_strategy
 from tinymetafed_codegen import graph
 from tinymetafed_codegen.ops import ClipNorm
@@ -23,7 +24,7 @@ from tinymetafed_codegen.spec import SpecError, load
 
 def strategy(*overrides: str, **changes: Any) -> TinyMetaFed:
     experiment = sine(*overrides)
-    return TinyMetaFed(experiment, manifest(experiment) | changes)
+    return TinyMetaFed(experiment, dataclasses.replace(manifest(experiment), **changes))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 10**7), st.integers(1, 60), st.integers(0, 40))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from small_runs import manifest, omniglot, sine
 
-from tinymetafed.learn.weights import global_tensors, initial, sha256
+from tinymetafed.learn.weights import initial, sha256
+from tinymetafed_codegen.manifest import ModelManifest
 
 SINE = manifest(sine())
 OMNIGLOT = manifest(omniglot())
@@ -17,16 +18,16 @@ OMNIGLOT = manifest(omniglot())
 
 @pytest.mark.parametrize("init", ["glorot", "he"])
 @pytest.mark.parametrize("model", [SINE, OMNIGLOT], ids=["sine", "omniglot"])
-def test_kernels_fill_their_limits_evenly_and_biases_are_zero(model: dict, init: str) -> None:
+def test_kernels_fill_their_limits_evenly_and_biases_are_zero(model: ModelManifest, init: str) -> None:
     weights = initial(model, 3, init)
-    assert weights.shape == (model["n_global"],) and weights.dtype == np.float32
-    for tensor in global_tensors(model):
-        part = weights[tensor["offset"] : tensor["offset"] + tensor["size"]]
-        if tensor["name"].endswith(".bias"):
+    assert weights.shape == (model.n_global,) and weights.dtype == np.float32
+    for tensor in model.global_tensors:
+        part = weights[tensor.offset : tensor.offset + tensor.size]
+        if tensor.name.endswith(".bias"):
             assert not part.any()
             continue
-        fan_in = math.prod(tensor["shape"][:-1])
-        fan_out = tensor["shape"][-1] * math.prod(tensor["shape"][:-2])
+        fan_in = math.prod(tensor.shape[:-1])
+        fan_out = tensor.shape[-1] * math.prod(tensor.shape[:-2])
         limit = math.sqrt(6 / (fan_in + fan_out)) if init == "glorot" else math.sqrt(6 / fan_in)
         assert np.abs(part).max() <= np.float32(limit)
         assert np.abs(part).max() > 0.8 * limit
@@ -36,9 +37,9 @@ def test_kernels_fill_their_limits_evenly_and_biases_are_zero(model: dict, init:
 
 
 def test_only_the_global_part_is_the_servers() -> None:
-    names = [tensor["name"] for tensor in global_tensors(OMNIGLOT)]
+    names = [tensor.name for tensor in OMNIGLOT.global_tensors]
     assert names == [f"conv2d{i}.{part}" for i in (1, 2, 3) for part in ("kernel", "bias")]
-    assert sum(tensor["size"] for tensor in global_tensors(OMNIGLOT)) == OMNIGLOT["n_global"] < OMNIGLOT["n_parameters"]
+    assert sum(tensor.size for tensor in OMNIGLOT.global_tensors) == OMNIGLOT.n_global < OMNIGLOT.n_parameters
 
 
 def test_the_seed_decides() -> None:
@@ -64,6 +65,6 @@ def test_what_a_file_holds_is_where_training_starts(tmp_path: Path) -> None:
     path = tmp_path / "start.npz"
     weights = initial(manifest(sine(f"model.weights={path}")), 1, "glorot")
     expected = initial(SINE, 1, "glorot")
-    bias = next(tensor for tensor in SINE["parameters"] if tensor["name"] == "dense2.bias")
-    expected[bias["offset"] : bias["offset"] + 32] = given
+    bias = next(tensor for tensor in SINE.parameters if tensor.name == "dense2.bias")
+    expected[bias.offset : bias.offset + 32] = given
     assert np.array_equal(weights, expected)

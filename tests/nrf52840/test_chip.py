@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from small_runs import Quiet, sine
 
-from tinymetafed import runner
-from tinymetafed.learn import downlink
+from tinymetafed.devices.link.errors import DeviceRefused
+from tinymetafed.devices.link.session import Session
+from tinymetafed.devices.running import build_firmware, running
+from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.strategies import open_strategy
-from tinymetafed.learn.weights import global_tensors
-from tinymetafed.link.errors import DeviceRefused
-from tinymetafed.link.frame import Decoder, encode
-from tinymetafed.link.session import Session
+from tinymetafed.runs.setup import design_of
+from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.protocol import Delta, Dtype, Hello, Program, Status
 
@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.usefixtures("built_once"), pytest.mark.xdist_group("nr
 
 @pytest.fixture(params=[Uarte, RenodeUarte], ids=["silicon", "Renode"])
 def chip(request: pytest.FixtureRequest) -> Chip:
-    return Chip(runner.build(sine(), "test", "nrf52840").program, UNIQUE_ID, request.param)
+    return Chip(build_firmware(design_of(sine(), "test"), "nrf52840").program, UNIQUE_ID, request.param)
 
 
 on_silicon = pytest.mark.parametrize("chip", [pytest.param(Uarte, id="silicon")], indirect=True)
@@ -51,13 +51,13 @@ def session(chip: Chip) -> Iterator[Session]:
 def a_round(session: Session, manifest: dict[str, Any], number: int) -> tuple[np.ndarray, list[Delta]]:
     """Weights and delta after one round of the sine example."""
     strategy = open_strategy(sine(), manifest)
-    n_global, k = manifest["n_global"], strategy.top_k
+    n_global, k = manifest.n_global, strategy.top_k
     weights = np.random.default_rng(number).normal(0, 0.2, n_global).astype(np.float32)
     session.configure(Program.TRAIN, strategy.training(), k, Dtype.I8)
-    session.load(number, downlink.encode(weights, Dtype.F16, [tensor["size"] for tensor in global_tensors(manifest)]))
+    session.load(number, downlink.encode(weights, Dtype.F16, [tensor.size for tensor in manifest.global_tensors]))
     session.train(number, Program.TRAIN, SEED, CLIENT, DRAW)
     session.await_done(number, sum(phase.count * phase.passes for phase in strategy.training()))
-    return session.fetch(0, manifest["n_parameters"]), session.pull(number, k)
+    return session.fetch(0, manifest.n_parameters), session.pull(number, k)
 
 
 def test_it_says_who_it_is(chip: Chip) -> None:
@@ -70,8 +70,8 @@ def test_it_says_who_it_is(chip: Chip) -> None:
 
 def test_rounds_end_on_the_bits_of_the_native_process(chip: Chip, session: Session) -> None:
     experiment = sine()
-    manifest = runner.manifest_of(experiment, "test", "nrf52840")
-    with runner.running(experiment, "test", ["native:1"], Quiet()) as fleet:
+    manifest = design_of(experiment, "test", "nrf52840").manifest
+    with running(design_of(experiment, "test"), ["native:1"], Quiet()) as fleet:
         native = fleet.devices[0].session
         for number in (1, 2):
             weights, delta = a_round(session, manifest, number)
@@ -123,7 +123,7 @@ def test_bytes_may_arrive_at_any_instruction_of_the_handler(chip: Chip, session:
 
 
 def test_after_a_fault_it_starts_anew_as_the_same_device(chip: Chip, session: Session) -> None:
-    manifest = runner.manifest_of(sine(), "test", "nrf52840")
+    manifest = design_of(sine(), "test", "nrf52840").manifest
     weights, _ = a_round(session, manifest, 1)
     chip.crash()
     assert session.hello().unique_id == UNIQUE_ID.to_bytes(8, "big")

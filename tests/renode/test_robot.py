@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from small_runs import sine
 
-from tinymetafed import runner
-from tinymetafed.link.frame import encode
+from tinymetafed.devices.running import build_firmware
+from tinymetafed.runs.setup import design_of
+from tinymetafed.wire.frame import encode
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Hello
@@ -36,7 +37,7 @@ pytestmark = [
 @pytest.mark.parametrize("robot", sorted(Path(__file__).parent.glob("*.robot")), ids=lambda path: path.stem)
 def test_robot(robot: Path, tmp_path: Path) -> None:
     variables = {
-        "PROGRAM": runner.build(sine(), "test", "nrf52840").program,
+        "PROGRAM": build_firmware(design_of(sine(), "test"), "nrf52840").program,
         "FOLDER": find("boards/renode"),
         "HELLO": ",".join(f"0x{byte:02x}" for byte in encode(Hello.type_id, 1, Hello().pack())),
     }

@@ -19,6 +19,7 @@ class Add(Op):
     other: str = ""
 
     kind: ClassVar[str] = "add"
+    flash_bytes: ClassVar[tuple[int, ...]] = (60,)
     template: ClassVar[str] = "add.hpp.j2"
     in_place: ClassVar[bool] = True
 

@@ -13,6 +13,8 @@ class AvgPool(Pool):
     """The mean of each window's pixels."""
 
     kind: ClassVar[str] = "avg_pool"
+    flash_bytes: ClassVar[tuple[int, ...]] = (640, 500)
+    tiled: ClassVar[bool] = True
     template: ClassVar[str] = "avg_pool.hpp.j2"
     cpp: ClassVar[str] = "AvgPool"
 

@@ -16,6 +16,7 @@ class ClipNorm(Op):
     limit: float = 0.0
 
     kind: ClassVar[str] = "clip_norm"
+    flash_bytes: ClassVar[tuple[int, ...]] = (200,)
     template: ClassVar[str] = "elementwise.hpp.j2"
     in_place: ClassVar[bool] = True
 

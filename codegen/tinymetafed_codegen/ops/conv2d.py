@@ -18,6 +18,8 @@ class Conv2d(Op):
     columns: Axis = SINGLE
 
     kind: ClassVar[str] = "conv2d"
+    flash_bytes: ClassVar[tuple[int, ...]] = (1_700, 1_700, 1_300)
+    tiled: ClassVar[bool] = True
     template: ClassVar[str] = "weighted.hpp.j2"
     can_fuse_relu: ClassVar[bool] = True
     masks_input: ClassVar[bool] = True

@@ -14,6 +14,9 @@ class Dense(Op):
     """A fully connected layer."""
 
     kind: ClassVar[str] = "dense"
+    flash_bytes: ClassVar[tuple[int, ...]] = (320, 490, 790)
+    tiled: ClassVar[bool] = True
+    fuses_backward: ClassVar[bool] = True
     template: ClassVar[str] = "weighted.hpp.j2"
     can_fuse_relu: ClassVar[bool] = True
     masks_input: ClassVar[bool] = True

@@ -18,6 +18,8 @@ class DepthwiseConv2d(Op):
     columns: Axis = SINGLE
 
     kind: ClassVar[str] = "depthwise_conv2d"
+    flash_bytes: ClassVar[tuple[int, ...]] = (520, 800, 540)
+    tiled: ClassVar[bool] = True
     template: ClassVar[str] = "weighted.hpp.j2"
     can_fuse_relu: ClassVar[bool] = True
     masks_input: ClassVar[bool] = True

@@ -16,6 +16,8 @@ class GlobalAvgPool(AvgPool):
     """[height, width, channels] or [length, channels] to a vector of channels."""
 
     kind: ClassVar[str] = "global_avg_pool"
+    flash_bytes: ClassVar[tuple[int, ...]] = (640, 500)
+    tiled: ClassVar[bool] = True
 
     @classmethod
     def build(cls, spec: GlobalAvgPoolSpec, name: str, input_shape: Shape) -> Self:  # type: ignore[override]

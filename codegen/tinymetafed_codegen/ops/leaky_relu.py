@@ -18,6 +18,7 @@ class LeakyRelu(Elementwise):
     slope: float = 1.0
 
     kind: ClassVar[str] = "leaky_relu"
+    flash_bytes: ClassVar[tuple[int, ...]] = (60, 60)
     function: ClassVar[str] = "LeakyRelu"
 
     @classmethod

@@ -13,6 +13,8 @@ class MaxPool(Pool):
     """The largest value of each window."""
 
     kind: ClassVar[str] = "max_pool"
+    flash_bytes: ClassVar[tuple[int, ...]] = (850, 400)
+    tiled: ClassVar[bool] = True
     template: ClassVar[str] = "max_pool.hpp.j2"
     cpp: ClassVar[str] = "MaxPool"
 

@@ -13,4 +13,5 @@ class Relu(Elementwise):
     """max(0, x)."""
 
     kind: ClassVar[str] = "relu"
+    flash_bytes: ClassVar[tuple[int, ...]] = (60, 60)
     function: ClassVar[str] = "Relu"

@@ -13,4 +13,5 @@ class Relu6(Elementwise):
     """min(max(0, x), 6)."""
 
     kind: ClassVar[str] = "relu6"
+    flash_bytes: ClassVar[tuple[int, ...]] = (60, 60)
     function: ClassVar[str] = "Relu6"

@@ -13,4 +13,5 @@ class Sigmoid(Elementwise):
     """1 / (1 + e^-x)."""
 
     kind: ClassVar[str] = "sigmoid"
+    flash_bytes: ClassVar[tuple[int, ...]] = (120, 60)
     function: ClassVar[str] = "Sigmoid"

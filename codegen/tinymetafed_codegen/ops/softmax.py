@@ -14,6 +14,7 @@ class Softmax(Elementwise):
     """e^x over the sum of e^x along the last axis; no element by itself, but as little is kept and asked as for those."""
 
     kind: ClassVar[str] = "softmax"
+    flash_bytes: ClassVar[tuple[int, ...]] = (170, 100)
     function: ClassVar[str] = "Softmax"
 
     def kernel(self) -> str:

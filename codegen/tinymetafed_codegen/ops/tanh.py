@@ -13,4 +13,5 @@ class Tanh(Elementwise):
     """tanh x."""
 
     kind: ClassVar[str] = "tanh"
+    flash_bytes: ClassVar[tuple[int, ...]] = (220, 60)
     function: ClassVar[str] = "Tanh"

@@ -31,11 +31,12 @@ from .strategy import (
     TinyOlSpec,
     TinyReptileSpec,
 )
-from .task import FolderTask, KeywordsTask, OmniglotTask, PresenceTask, SineTask, TaskShapes, TaskSpec
+from .task import TASKS, FolderTask, KeywordsTask, OmniglotTask, PresenceTask, SineTask, TaskBase, TaskShapes, TaskSpec
 
 __all__ = [
     "ACTIVATIONS",
     "CLIENTS",
+    "TASKS",
     "AdaptationSpec",
     "AddSpec",
     "AvgPoolSpec",
@@ -64,6 +65,7 @@ __all__ = [
     "SharingSpec",
     "SineTask",
     "SpecError",
+    "TaskBase",
     "TaskShapes",
     "TaskSpec",
     "TinyMetaFedSpec",

@@ -16,7 +16,7 @@ from .model import ModelSpec
 from .paths import anchored
 from .section import Section, SpecError
 from .strategy import AdaptationSpec, StrategySpec, TinyOlSpec
-from .task import FolderTask, KeywordsTask, OmniglotTask, TaskSpec
+from .task import TaskSpec
 
 
 class RunSpec(Section):
@@ -49,10 +49,9 @@ class Experiment(Section):
     @property
     def streamed(self) -> Experiment:
         """The experiment whose firmware has all samples streamed, where a source of the user's makes those to train on."""
-        if not isinstance(self.task, FolderTask) or self.task.source is None:
+        if self.task.own_source is None:
             return self
-        task = self.task.model_copy(update={"source": None, "client_per_board": False})
-        return self.model_copy(update={"task": task, "run": self.run.model_copy(update={"clients": None})})
+        return self.model_copy(update={"task": self.task.streamed, "run": self.run.model_copy(update={"clients": None})})
 
 
 def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> Experiment:
@@ -89,7 +88,7 @@ def parse(raw: dict[str, Any], source: str) -> Experiment:
         # One mistake brings others in its wake (a mistyped key is unknown here and missing there): name the cause only.
         first = min(error.errors(), key=lambda e: CAUSES_FIRST.get(e["type"], 1))
         raise SpecError(f"{source}: {explain(first, Experiment)}") from None
-    if experiment.run.clients is None and not _counts_clients(experiment):
+    if experiment.run.clients is None and not experiment.task.counts_clients:
         experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"clients": CLIENTS})})
     if isinstance(experiment.strategy, TinyOlSpec):
         experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"rounds": 0})})
@@ -108,10 +107,6 @@ def _key(raw: dict[str, Any], section: str, key: str, default: str) -> str:
 def dump(experiment: Experiment) -> dict[str, Any]:
     """The complete experiment as plain values that TOML can hold."""
     return experiment.model_dump(mode="json", exclude_none=True, by_alias=True)
-
-
-def _counts_clients(experiment: Experiment) -> bool:
-    return isinstance(experiment.task, FolderTask) and experiment.task.counts_clients
 
 
 def _decode(override: str) -> tuple[list[str], Any]:
@@ -163,22 +158,13 @@ def _check(experiment: Experiment, source: str) -> None:
             )
     elif strategy.restart_rounds is not None:
         raise SpecError(f"{source}: strategy.restart_rounds has a meaning only with strategy.schedule = 'sgdr'")
-    if _counts_clients(experiment) and run.clients is not None:
+    if task.counts_clients and run.clients is not None:
         raise SpecError(
-            f"{source}: run.clients = {run.clients}, but task 'folder' counts its clients: files that are not held out, or "
-            "boards with task.client_per_board; leave run.clients out"
+            f"{source}: run.clients = {run.clients}, but task '{task.kind}' counts its clients: files that are "
+            "not held out, or boards with task.client_per_board; leave run.clients out"
         )
-    if isinstance(task, FolderTask) and task.client_per_board and task.source is None:
-        raise SpecError(f"{source}: task.client_per_board = true needs task.source, the C++ file that reads a board's own data")
     if run.clients is not None and run.devices_per_round > run.clients:
         raise SpecError(
             f"{source}: run.devices_per_round = {run.devices_per_round} but there are only run.clients = {run.clients}"
         )
-    if isinstance(task, KeywordsTask) and task.held_out is not None and task.split == "word":
-        raise SpecError(
-            f"{source}: task.held_out names speakers, but task.split = 'word' holds out words; leave one of them out"
-        )
-    if isinstance(task, OmniglotTask) and task.support + task.query > 20:
-        raise SpecError(
-            f"{source}: task.support + task.query = {task.support + task.query}, but each character has 20 drawings"
-        )
+    task.check(source)

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..errors import UsageError
+
 # Both travel as float32: what is left out here would be 0 or infinite on the device.
 Rate = Annotated[float, Field(ge=1e-9, le=10, allow_inf_nan=False)]
 Clamp = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
@@ -14,7 +16,7 @@ Passes = Annotated[int, Field(ge=1, le=1_000)]
 ValueType = Literal["f32", "f16", "i8"]
 
 
-class SpecError(ValueError):
+class SpecError(UsageError):
     """An experiment that cannot be run as it is written; the text names file, key and remedy."""
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field
 
 from ..protocol import SampleSet
-from .section import Count, Section
+from .section import Count, Section, SpecError
 
 
 class TaskShapes(NamedTuple):
@@ -18,8 +18,68 @@ class TaskShapes(NamedTuple):
     loss: str
 
 
-class SineTask(Section):
+class TaskBase(Section):
+    """What all tasks have: three sets of samples, and facts that firmware, budget and reports ask for.
+
+    ``title`` is the task's name in reports. ``sample_source`` names firmware/app/source_NAME.cpp; with "streamed" the host
+    sends every sample, each input value in ``bytes_per_input`` bytes. ``counts_per_class``: whether support, query and adapt
+    count samples of each class.
+    """
+
+    title: ClassVar[str]
+    sample_source: ClassVar[str] = "streamed"
+    bytes_per_input: ClassVar[int] = 4  # float32
+    path_keys: ClassVar[tuple[str, ...]] = ()  # keys that name files, relative to the experiment file until it is loaded
+
+    kind: str
+    support: int
+    query: int
+    adapt: int
+
+    @property
+    def shapes(self) -> TaskShapes | None:
+        """What the task asks of a model; None where it takes any."""
+        return None
+
+    @property
+    def classes(self) -> int:
+        """Classes of which each has ``support``, ``query`` and ``adapt`` samples; 1 where samples are counted together."""
+        return 1
+
+    @property
+    def own_source(self) -> str | None:
+        """The user's C++ file that makes the samples on the board; None without one."""
+        return None
+
+    @property
+    def boards_are_clients(self) -> bool:
+        """Whether every board is a client, with data that exist nowhere else."""
+        return False
+
+    @property
+    def counts_clients(self) -> bool:
+        """Whether the clients are there to be counted; otherwise ``run.clients`` says how many."""
+        return False
+
+    @property
+    def streamed(self) -> Self:
+        """The same task with all samples streamed by the host."""
+        return self
+
+    def count(self, sample_set: SampleSet) -> int:
+        """Samples of one set, all classes together."""
+        counts = {SampleSet.SUPPORT: self.support, SampleSet.QUERY: self.query, SampleSet.ADAPT: self.adapt}
+        return self.classes * counts[sample_set]
+
+    def check(self, source: str) -> None:
+        """What spans several keys of the task. Raises SpecError, which calls the experiment ``source``."""
+
+
+class SineTask(TaskBase):
     """One sine wave per client, y = a sin(x + phase), sampled on the board from the client's seed."""
+
+    title: ClassVar[str] = "Sine waves"
+    sample_source: ClassVar[str] = "sine"
 
     kind: Literal["sine"]
     support: Count = 16
@@ -31,13 +91,12 @@ class SineTask(Section):
         """One number in, one number out."""
         return TaskShapes((1,), 1, "mse")
 
-    def count(self, sample_set: SampleSet) -> int:
-        """Samples of one set."""
-        return {SampleSet.SUPPORT: self.support, SampleSet.QUERY: self.query, SampleSet.ADAPT: self.adapt}[sample_set]
 
-
-class OmniglotTask(Section):
+class OmniglotTask(TaskBase):
     """``ways`` random characters per client, streamed by the host; support, query and adapt count per character."""
+
+    title: ClassVar[str] = "Omniglot characters"
+    bytes_per_input: ClassVar[int] = 1  # grey levels
 
     kind: Literal["omniglot"]
     ways: Annotated[int, Field(ge=2, le=100)] = 5
@@ -50,17 +109,27 @@ class OmniglotTask(Section):
         """Drawings of 28x28 grey levels, one output per character."""
         return TaskShapes((28, 28, 1), self.ways, "softmax_cross_entropy")
 
-    def count(self, sample_set: SampleSet) -> int:
-        """Samples of one set, all classes together."""
-        shots = {SampleSet.SUPPORT: self.support, SampleSet.QUERY: self.query, SampleSet.ADAPT: self.adapt}
-        return self.ways * shots[sample_set]
+    @property
+    def classes(self) -> int:
+        """Characters of a client."""
+        return self.ways
+
+    def check(self, source: str) -> None:
+        """Every character has 20 drawings."""
+        if self.support + self.query > 20:
+            raise SpecError(
+                f"{source}: task.support + task.query = {self.support + self.query}, but each character has 20 drawings"
+            )
 
 
-class KeywordsTask(Section):
+class KeywordsTask(TaskBase):
     """``ways`` random spoken words per client, streamed by the host; support, query and adapt count per word.
 
     ``split``: what held-out clients are unseen in; ``held_out``: their speakers, otherwise chosen by ``run.seed``.
     """
+
+    title: ClassVar[str] = "Spoken words"
+    bytes_per_input: ClassVar[int] = 1  # levels of the spectrogram
 
     kind: Literal["keywords"]
     corpus: Literal["fsdd", "speech_commands"] = "fsdd"
@@ -76,14 +145,23 @@ class KeywordsTask(Section):
         """Spectrograms of 32 mel bands and 20 frames, one output per word."""
         return TaskShapes((32, 20, 1), self.ways, "softmax_cross_entropy")
 
-    def count(self, sample_set: SampleSet) -> int:
-        """Samples of one set, all classes together."""
-        shots = {SampleSet.SUPPORT: self.support, SampleSet.QUERY: self.query, SampleSet.ADAPT: self.adapt}
-        return self.ways * shots[sample_set]
+    @property
+    def classes(self) -> int:
+        """Words of a client."""
+        return self.ways
+
+    def check(self, source: str) -> None:
+        """Speakers are held out only where the split is by speaker."""
+        if self.held_out is not None and self.split == "word":
+            raise SpecError(
+                f"{source}: task.held_out names speakers, but task.split = 'word' holds out words; leave one of them out"
+            )
 
 
-class PresenceTask(Section):
+class PresenceTask(TaskBase):
     """One room per client, occupied or not, made up from the client's seed and streamed by the host; counts are per class."""
+
+    title: ClassVar[str] = "Presence in rooms"
 
     kind: Literal["presence"]
     support: Annotated[int, Field(ge=1, le=1_000)] = 8
@@ -95,16 +173,20 @@ class PresenceTask(Section):
         """Four sensors and their changes, one output for an empty room and one for an occupied one."""
         return TaskShapes((8,), 2, "softmax_cross_entropy")
 
-    def count(self, sample_set: SampleSet) -> int:
-        """Samples of one set, both classes together."""
-        return 2 * {SampleSet.SUPPORT: self.support, SampleSet.QUERY: self.query, SampleSet.ADAPT: self.adapt}[sample_set]
+    @property
+    def classes(self) -> int:
+        """An empty room and an occupied one."""
+        return 2
 
 
-class FolderTask(Section):
+class FolderTask(TaskBase):
     """The user's own data, a file per client, streamed by the host; or trained on where a C++ ``source`` makes them.
 
     ``path`` and ``source`` are relative to the experiment file until it is loaded, absolute from then on.
     """
+
+    title: ClassVar[str] = "Your own data"
+    path_keys: ClassVar[tuple[str, ...]] = ("path", "source")
 
     kind: Literal["folder"]
     path: Annotated[str, Field(min_length=1)]
@@ -116,18 +198,38 @@ class FolderTask(Section):
     client_per_board: bool = False
 
     @property
-    def shapes(self) -> TaskShapes | None:
-        """None: the data are read as the model wants them."""
-        return None
+    def own_source(self) -> str | None:
+        """The C++ file that boards make their samples with."""
+        return self.source
+
+    @property
+    def boards_are_clients(self) -> bool:
+        """Whether every board trains on data of its own."""
+        return self.client_per_board
 
     @property
     def counts_clients(self) -> bool:
-        """Whether the clients are there to be counted, files or boards; otherwise ``run.clients`` says how many."""
+        """Files are counted, and so are boards that are clients."""
         return self.source is None or self.client_per_board
 
-    def count(self, sample_set: SampleSet) -> int:
-        """Samples of one set, all classes together."""
-        return {SampleSet.SUPPORT: self.support, SampleSet.QUERY: self.query, SampleSet.ADAPT: self.adapt}[sample_set]
+    @property
+    def streamed(self) -> Self:
+        """The task whose samples all come from its files."""
+        return self if self.source is None else self.model_copy(update={"source": None, "client_per_board": False})
+
+    def check(self, source: str) -> None:
+        """A board's own data are read by C++."""
+        if self.client_per_board and self.source is None:
+            raise SpecError(
+                f"{source}: task.client_per_board = true needs task.source, the C++ file that reads a board's own data"
+            )
 
 
 TaskSpec = Annotated[SineTask | OmniglotTask | KeywordsTask | PresenceTask | FolderTask, Field(discriminator="kind")]
+TASKS: dict[str, type[TaskBase]] = {
+    "sine": SineTask,
+    "omniglot": OmniglotTask,
+    "keywords": KeywordsTask,
+    "presence": PresenceTask,
+    "folder": FolderTask,
+}  # by kind

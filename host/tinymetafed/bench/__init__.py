@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.errors import Error, UsageError
+from tinymetafed_codegen.manifest import ModelManifest
 
-from ..link.messages import Example
+from ..wire.messages import Example
 
 
-class BenchError(Exception):
+class BenchError(Error):
     """Something that cannot be measured here."""
 
 
-class BoardCannotMeasure(BenchError):
+class BoardCannotMeasure(BenchError, UsageError):
     """A board that was asked for and does not run in QEMU; the text names those that do."""
 
 
@@ -31,11 +31,11 @@ def in_qemu(board: str) -> Board:
     return facts
 
 
-def made_up(manifest: dict[str, Any], count: int) -> list[Example]:
+def made_up(manifest: ModelManifest, count: int) -> list[Example]:
     """Grey levels that look random, and targets to match: classes where the model's targets are."""
-    size = int(np.prod(manifest["input_shape"]))
+    size = int(np.prod(manifest.input_shape))
     levels = (np.arange(count * size, dtype=np.uint32) * 2_654_435_761 >> 24).astype(np.uint8).reshape(count, size)
-    classes = manifest["output_size"] if manifest["class_target"] else 0
+    classes = manifest.output_size if manifest.class_target else 0
     first = levels[:, 0] % classes if classes else levels[:, 0] / 255
-    targets = np.repeat(first[:, None], manifest["target_size"], axis=1).astype(np.float32)
+    targets = np.repeat(first[:, None], manifest.target_size, axis=1).astype(np.float32)
     return [Example(wanted, row, 1 / 255) for wanted, row in zip(targets, levels, strict=True)]

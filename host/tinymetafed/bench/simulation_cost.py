@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,12 +11,12 @@ from tinymetafed_codegen import graph
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import Experiment
 
-from .. import runner
-from ..learn import downlink
+from ..federation.observer import Observer
+from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
-from ..learn.weights import Floats, global_tensors, initial, local_start
-from ..runner import Observer
-from ..simulator import BOARD, Batch, Simulator, Unit, Whose, build, units
+from ..learn.weights import Floats, initial, local_start
+from ..runs.setup import design_of
+from ..simulation.kernels import BOARD, Batch, Simulator, Unit, Whose, build, units
 from . import BenchError, jax_round, made_up
 from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS
 
@@ -24,31 +24,52 @@ REPEATS = 100  # the fastest counts: whatever else the machine does only makes i
 SECONDS = 0.002  # that one of them takes at least: less than a busy machine lets a process run at a time
 
 
-def simulation(experiment: Experiment, source: str, unit: str | None, threads: int, observer: Observer) -> dict[str, Any]:
+@dataclass(frozen=True)
+class SimulationCost:
     """Microseconds per client and training step of a round, its samples put into the lanes, all lanes and threads full.
 
-    ``unit`` names a vector unit of this machine (None: the one that simulations use). ``one_thread_us``: the same on one
-    thread, ``speedup`` of the threads over it as the clock saw it, ``speedup_idle`` as the processor time of all threads
-    together has it, of which a busy machine takes nothing away; None for one thread. ``single_us``: one client after the
-    other, ``textbook_us``: with textbook kernels, ``jax_us``: a round vmapped and compiled by JAX; None where they lack an op
-    or are not installed. Raises FirmwareError, SpecError, BenchError.
+    ``isa`` is the vector unit. ``one_thread_us``: on one thread; ``speedup`` of the threads over it as the clock saw it,
+    ``speedup_idle`` as the processor time of all threads together has it, of which a busy machine takes nothing away;
+    None for one thread. ``single_us``: one client after the other. ``textbook_us``: that with textbook kernels, and
+    ``ratio`` how many times as long it takes; ``jax_us``: a round vmapped and compiled by JAX; None where they lack an op or
+    are not installed.
+    """
+
+    us_per_client_step: float
+    lanes: int
+    isa: str
+    threads: int
+    one_thread_us: float
+    speedup: float | None
+    speedup_idle: float | None
+    single_us: float
+    textbook_us: float | None
+    ratio: float | None
+    jax_us: float | None
+
+
+def simulation(experiment: Experiment, source: str, unit: str | None, threads: int, observer: Observer) -> SimulationCost:
+    """Measures a round on a vector unit of this machine (None: the one that simulations use).
+
+    Raises BuildError, SpecError, BenchError.
     """
     observer.stage("compiling the simulation")
     chosen = units()[unit] if unit else next(iter(units().values()))
-    manifest = runner.manifest_of(experiment, source, BOARD)
+    designed = design_of(experiment, source, BOARD)
+    manifest = designed.manifest
     if not open_strategy(experiment, manifest).training():
         raise BenchError(f"{source}: with strategy.kind = {experiment.strategy.kind!r} no client trains in a round")
-    library = build(experiment, source, chosen)
+    library = build(designed, chosen)
     trials = {"lanes": Trial(experiment, Simulator(library, manifest, chosen.lanes, 1))}
     trials["single"] = Trial(experiment, Simulator(library, manifest, 1, 1))
     if threads > 1:
         trials["threads"] = Trial(experiment, Simulator(library, manifest, chosen.lanes, threads), trials["lanes"].clients)
-    lacking = {call.op.kind for call in graph.build(experiment.model, source).forward} - TEXTBOOK_OPS
+    lacking = {call.op.kind for call in designed.graph.forward} - TEXTBOOK_OPS
     if lacking:
         observer.event(f"no textbook version of {', '.join(sorted(lacking))} to compare with")
     else:
         observer.stage("compiling textbook kernels")
-        plain = build(experiment, source, Unit(chosen.name, 1, chosen.flags), TEXTBOOK)
+        plain = build(designed, Unit(chosen.name, 1, chosen.flags), TEXTBOOK)
         trials[TEXTBOOK] = Trial(experiment, Simulator(plain, manifest, 1, 1))
     observer.stage("training steps", REPEATS)
     for _ in range(REPEATS):
@@ -58,19 +79,19 @@ def simulation(experiment: Experiment, source: str, unit: str | None, threads: i
     jax_us = _jax_us(experiment, source, trials["lanes"], observer)
     one, all_ = trials["lanes"], trials.get("threads", trials["lanes"])
     textbook = trials[TEXTBOOK].best if TEXTBOOK in trials else None
-    return {
-        "us_per_client_step": round(all_.best, 4),
-        "lanes": chosen.lanes,
-        "isa": chosen.name,
-        "threads": threads,
-        "one_thread_us": round(one.best, 4),
-        "speedup": round(one.best / all_.best, 2) if threads > 1 else None,
-        "speedup_idle": round(threads * one.best_cpu / all_.best_cpu, 2) if threads > 1 else None,
-        "single_us": round(trials["single"].best, 4),
-        "textbook_us": None if textbook is None else round(textbook, 4),
-        "ratio": None if textbook is None else round(textbook / all_.best, 2),
-        "jax_us": None if jax_us is None else round(jax_us, 4),
-    }
+    return SimulationCost(
+        us_per_client_step=round(all_.best, 4),
+        lanes=chosen.lanes,
+        isa=chosen.name,
+        threads=threads,
+        one_thread_us=round(one.best, 4),
+        speedup=round(one.best / all_.best, 2) if threads > 1 else None,
+        speedup_idle=round(threads * one.best_cpu / all_.best_cpu, 2) if threads > 1 else None,
+        single_us=round(trials["single"].best, 4),
+        textbook_us=None if textbook is None else round(textbook, 4),
+        ratio=None if textbook is None else round(textbook / all_.best, 2),
+        jax_us=None if jax_us is None else round(jax_us, 4),
+    )
 
 
 def _jax_us(experiment: Experiment, source: str, trial: Trial, observer: Observer) -> float | None:
@@ -124,9 +145,8 @@ class Trial:
         """The weights that every client begins with, by tensor, in their shapes."""
         manifest, model = self.simulator.manifest, self._model
         start = local_start(manifest, model.local_start, model.local_start_scale)
-        for tensor in global_tensors(manifest):
-            values = self.received[tensor["offset"] : tensor["offset"] + tensor["size"]]
-            start[tensor["name"]] = values.reshape(tensor["shape"])
+        for tensor in manifest.global_tensors:
+            start[tensor.name] = self.received[tensor.place].reshape(tensor.shape)
         return start
 
     def once(self) -> float:
@@ -141,11 +161,11 @@ class Trial:
 
 def _samples(simulator: Simulator, clients: int, count: int) -> Batch:
     """Samples as the device has them: its own, or grey levels made up here."""
-    if simulator.manifest["source"] != "streamed":
+    if not simulator.manifest.streamed:
         return simulator.samples(1, range(clients), 0, SampleSet.SUPPORT, count)
     rows = made_up(simulator.manifest, count)
     inputs = np.stack([row.inputs for row in rows]) >> 3  # dark enough for any model to stay finite
     targets = np.stack([row.targets for row in rows])
-    if simulator.manifest["class_target"]:
-        targets = np.arange(count, dtype=np.float32)[:, None] % simulator.manifest["output_size"]
+    if simulator.manifest.class_target:
+        targets = np.arange(count, dtype=np.float32)[:, None] % simulator.manifest.output_size
     return Batch(np.repeat(inputs[None], clients, 0), np.repeat(targets[None], clients, 0), rows[0].scale)

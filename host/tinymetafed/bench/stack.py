@@ -10,20 +10,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Phase, Program, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 
-from ..firmware import Firmware
+from ..devices.firmware import Firmware
+from ..devices.launch import DeviceSpec, launch
+from ..devices.link.session import Session
 from ..learn.strategies import open_strategy
 from ..learn.weights import initial
-from ..link.launch import DeviceSpec, launch
-from ..link.session import Session
 from . import BenchError, made_up
 
 PAINT = 0xC5C5C5C5  # what a board's start-up fills its stack with, from the symbol stack_start up
@@ -72,11 +73,11 @@ def _stack(program: Path, board: Board) -> tuple[int, int]:
         raise BenchError(f"board '{board.name}': its linker script defines no symbol {missing}") from None
 
 
-def _rounds(session: Session, experiment: Experiment, manifest: dict[str, Any]) -> Iterator[None]:
+def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -> Iterator[None]:
     """Rounds without end, each with an adaptation and predictions: weights down, all kinds of training step, delta up."""
     strategy = open_strategy(experiment, manifest)
     weights = strategy.download(initial(manifest, experiment.run.seed, experiment.model.init))
-    streamed = manifest["source"] == "streamed"
+    streamed = manifest.streamed
     rate, clamp = experiment.strategy.global_learning_rate, experiment.strategy.output_clamp
     training = (Variant.GRADIENT,) * 2 if experiment.strategy.gradient else (Variant.LOCAL, Variant.GLOBAL)
     programs = {Program.TRAIN: training, Program.ADAPT: (Variant.LOCAL, Variant.FULL)}
@@ -96,8 +97,8 @@ def _rounds(session: Session, experiment: Experiment, manifest: dict[str, Any]) 
                 session.await_done(token, 2 * STEPS)
             if program == Program.TRAIN:
                 session.pull(token, strategy.top_k)
-            session.fetch(0, min(FETCHED, manifest["n_parameters"]))
-            session.predict(np.stack([sample.inputs for sample in samples]), manifest["output_size"], 1 / 255)
+            session.fetch(0, min(FETCHED, manifest.n_parameters))
+            session.predict(np.stack([sample.inputs for sample in samples]), manifest.output_size, 1 / 255)
         yield
 
 

@@ -7,53 +7,12 @@ from typing import Annotated
 
 import typer
 
-from tinymetafed_codegen import boards, spec
+import tinymetafed as tmf
 
-from .. import __version__, bench, firmware, store
-from .. import export as weights_file
-from .. import report as report_page
-from ..evaluate import Collapsed
-from ..learn.delta import DeltaError
-from ..learn.strategies import StrategyError
-from ..learn.tasks import DataError
-from ..link import faults
-from ..link.errors import LaunchError, LinkError
-from ..link.launch import DeviceUrlError
-from ..models.network import ModelFileError
-from ..progress import notes
-from ..project import ProjectError
-from ..sweep import SweepError, SweepFailed
 from . import artifacts, measure, project, sweeping, training
-from .options import UsageError
+from .output import notes
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
-FAILURES = (
-    LinkError,
-    LaunchError,
-    firmware.FirmwareError,
-    DataError,
-    DeltaError,
-    StrategyError,
-    Collapsed,
-    store.StoreError,
-    report_page.ReportError,
-    bench.BenchError,
-    SweepFailed,
-    OSError,
-)
-
-USAGE = (
-    UsageError,
-    spec.SpecError,
-    boards.BoardError,
-    bench.BoardCannotMeasure,
-    DeviceUrlError,
-    faults.FaultError,
-    weights_file.ExportError,
-    ProjectError,
-    ModelFileError,
-    SweepError,
-)
 
 # Commands that ask nothing of boards, and the one that tells of each; the others say which boards they cannot use.
 WITHOUT_BOARDS = ("report", "export", "monitor", "import", "doctor")
@@ -109,10 +68,10 @@ def _explain(error: Exception) -> int:
         if text := error.format_message():  # type: ignore[attr-defined]  # empty when the help was the answer
             notes.print(f"[bold red]Error:[/] {text} See --help.", highlight=False, soft_wrap=True)
         return WRONG_USAGE
-    if isinstance(error, USAGE + FAILURES):
+    if isinstance(error, tmf.Error | OSError):
         notes.print("[bold red]Error:[/]", end=" ")
         notes.print(_text(error), markup=False, highlight=False, soft_wrap=True)
-        return WRONG_USAGE if isinstance(error, USAGE) else FAILED
+        return WRONG_USAGE if isinstance(error, tmf.UsageError) else FAILED
     raise error
 
 
@@ -128,8 +87,8 @@ def _top(
     context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False
 ) -> None:
     if version:
-        print(__version__)
+        print(tmf.__version__)
         raise typer.Exit
     if context.invoked_subcommand not in WITHOUT_BOARDS:
-        for error in boards.unusable():
+        for error in tmf.unusable_boards():
             notes.print(f"Warning: {error}", markup=False, highlight=False, soft_wrap=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .delta import Sparse, dense
+from .codecs.delta import Sparse, dense
 from .weights import Floats
 
 

@@ -9,8 +9,8 @@ import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import MAX_PHASES
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec, SpecError
 
@@ -43,7 +43,7 @@ _KINDS: dict[str, type[Strategy]] = {
 }
 
 
-def open_strategy(experiment: Experiment, manifest: dict[str, Any]) -> Strategy:
+def open_strategy(experiment: Experiment, manifest: ModelManifest) -> Strategy:
     """The experiment's strategy for a model of this manifest. Raises SpecError for a user's class that is none."""
     spec = experiment.strategy
     if not isinstance(spec, OwnStrategySpec):

@@ -5,21 +5,23 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from tinymetafed_codegen.errors import Error
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Dtype, Phase, SampleSet, Selection, Stream, Variant
 from tinymetafed_codegen.spec import Experiment
 
-from .. import aggregate, downlink, prng, schedule
-from ..delta import Sparse
-from ..weights import Floats, global_tensors
+from .. import aggregate, prng, schedule
+from ..codecs import downlink
+from ..codecs.delta import Sparse
+from ..weights import Floats
 
 _REMEDY = "set strategy.output_clamp = 1.0, or lower strategy.global_learning_rate"
 
 
-class StrategyError(RuntimeError):
+class StrategyError(Error):
     """An update that cannot be used."""
 
 
@@ -30,17 +32,17 @@ class Strategy(ABC):
     interrupted goes on to the same weights.
     """
 
-    def __init__(self, experiment: Experiment, manifest: dict[str, Any]) -> None:
+    def __init__(self, experiment: Experiment, manifest: ModelManifest) -> None:
         self.experiment = experiment
         self.spec = experiment.strategy
-        self.n_global: int = manifest["n_global"]
+        self.n_global = manifest.n_global
         # What devices keep from one round of a client to its next, as the key that asks for it; none: any device serves any.
         self.kept: list[str] = [
-            *(["model.local_start = 'kept'"] if manifest["keeps_local"] else []),
-            *(["strategy.error_feedback"] if manifest["error_feedback"] else []),
+            *(["model.local_start = 'kept'"] if manifest.keeps_local else []),
+            *(["strategy.error_feedback"] if manifest.error_feedback else []),
         ]
-        self._least = len(manifest["layer_ends"]) if self.selection == Selection.LAYER else 1
-        self._tensors = [tensor["size"] for tensor in global_tensors(manifest)]
+        self._least = len(manifest.layer_ends) if self.selection == Selection.LAYER else 1
+        self._tensors = [tensor.size for tensor in manifest.global_tensors]
 
     @abstractmethod
     def training(self) -> tuple[Phase, ...]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Phase, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec, TinyMetaFedSpec
 
@@ -15,7 +14,7 @@ class TinyMetaFed(Strategy):
 
     spec: TinyMetaFedSpec | OwnStrategySpec
 
-    def __init__(self, experiment: Experiment, manifest: dict[str, Any]) -> None:
+    def __init__(self, experiment: Experiment, manifest: ModelManifest) -> None:
         super().__init__(experiment, manifest)
         assert isinstance(self.spec, TinyMetaFedSpec | OwnStrategySpec)
 

@@ -1,0 +1,118 @@
+"""RAM and flash of a model on a board, known before anything is compiled; a model that does not fit is refused with its map."""
+
+from __future__ import annotations
+
+from .boards import STACK_BYTES, Board
+from .graph import Call, Graph
+from .manifest import Memory, RamUse
+from .ops import Op
+from .plan import Plan
+from .protocol import Dtype, Variant
+from .spec import Experiment, SpecError
+
+# Fitted to builds for mps2 at -Os, rounded up: what a build takes beside its model (bench memory has a build's own figures).
+CORE_FLASH_BYTES = 8_300
+CORE_RAM_BYTES = 332  # the padding before an aligned arena among them
+SELECTION_RAM_BYTES = 12  # of a layer: where it ends, its threshold and ties
+FEEDBACK_FLASH_BYTES = 600  # of error feedback
+_WIDEST_TILE = 8  # outputs that a kernel accumulates side by side; the flash figures of ops are measured with as many
+STACK = "stack"
+
+
+class BudgetError(SpecError):
+    """A model that does not fit the board; the text is the map of who takes what."""
+
+
+def memory(experiment: Experiment, board: Board, net: Graph, arena: Plan, window: int, source: str) -> Memory:
+    """What the model takes of the board. Raises BudgetError, with ``source`` in its text, where that is more than it has.
+
+    Args:
+        experiment: The complete experiment.
+        board: The board's facts.
+        net: The model's graph.
+        arena: The places of its tensors.
+        window: Bytes of the receive window.
+        source: What errors call the experiment, its file for instance.
+    """
+    ram = _ram(experiment, net, arena, window)
+    found = Memory(ram, STACK_BYTES, board.ram_bytes, _flash(experiment, net), board.flash_bytes)
+    for what, used, available in (
+        ("RAM", found.ram_total, found.ram_available),
+        ("flash", found.flash, found.flash_available),
+    ):
+        if used > available:
+            raise BudgetError(_too_large(source, board, what, used, available, ram, net))
+    return found
+
+
+def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int) -> tuple[RamUse, ...]:
+    downlink = Dtype[experiment.strategy.downlink.upper()]
+    scales = 4 * sum(not p.op.local for p in net.parameters) if downlink == Dtype.I8 else 0
+    behind = 4 * (net.n_state - net.n_parameters)
+    feedback = 4 * net.n_global if experiment.strategy.error_feedback else 0
+    kept = 4 * net.n_local + 8 if keeps_local(experiment, net) else 0
+    uses = (
+        RamUse("weights", 4 * net.n_parameters),
+        RamUse(_behind_weights(net), behind),
+        RamUse("received weights (for the delta)", downlink.width * net.n_global + scales),
+        RamUse("changes not sent yet (error feedback)", feedback),
+        RamUse("local weights of the last round (kept)", kept),
+        RamUse("arena", 4 * arena.floats),
+        RamUse("serial receive buffer", window),
+        RamUse("request and answer buffers", 2 * window),
+        RamUse("core", CORE_RAM_BYTES + SELECTION_RAM_BYTES * len(net.layer_ends)),
+        RamUse(STACK, STACK_BYTES),
+    )
+    return tuple(use for use in uses if use.size)
+
+
+def _behind_weights(net: Graph) -> str:
+    return " or ".join(["velocities (momentum)"] * bool(net.sgd.momentum) + ["gradients (fedsgd)"] * net.sums_gradients)
+
+
+def keeps_local(experiment: Experiment, net: Graph) -> bool:
+    """Whether the local part goes on from its client's last round."""
+    return experiment.model.local_start == "kept" and net.n_local > 0
+
+
+def _flash(experiment: Experiment, net: Graph) -> int:
+    feedback = FEEDBACK_FLASH_BYTES * experiment.strategy.error_feedback
+    frozen = sum(4 * parameter.size for _, parameter in net.frozen)
+    return CORE_FLASH_BYTES + feedback + _kernel_flash(net) + frozen
+
+
+def _kernel_flash(net: Graph) -> int:
+    """Bytes of all kernels; calls that differ only in their places share one."""
+    kernels: dict[tuple[str, int, int, *tuple[bool, ...]], Op] = {}
+    backward = [(call, variant is Variant.GRADIENT) for variant, calls in net.backward.items() for call in calls]
+    for call, sums in [*((call, False) for call in net.forward), *backward]:
+        op = call.op
+        inputs, outputs = (shape[-1] if op.tiled else 0 for shape in (op.input_shape, op.output_shape))
+        if isinstance(call, Call):
+            kernels[(op.kernel(), 0, outputs)] = op
+            continue
+        fused = op.fuses_backward  # one loop does both, so that no other variant shares either
+        variant = (call.update, call.dx is not None, call.mask) if fused else ()
+        if call.dx is not None:
+            kernels[(op.kernel(), 1, inputs, call.mask, *variant)] = op
+        if call.update:
+            kernels[(op.kernel(), 2, inputs if fused else outputs, sums, *variant)] = op
+    return sum(_unrolled(op, size, op.flash_bytes[part]) for (_, part, size, *_), op in kernels.items())
+
+
+def _unrolled(op: Op, size: int, flash: int) -> int:
+    """Half of a tiled kernel grows with the sums of its tile, to which those of the last, smaller tile are added."""
+    if not op.tiled:
+        return flash
+    sums = size if size <= _WIDEST_TILE else _WIDEST_TILE + size % _WIDEST_TILE
+    return flash * (_WIDEST_TILE + sums) // (2 * _WIDEST_TILE)
+
+
+def _too_large(source: str, board: Board, what: str, used: int, available: int, ram: tuple[RamUse, ...], net: Graph) -> str:
+    lines = [f"{source}: the model needs about {used:,} bytes of {what}, {board.title} ({board.name}) has {available:,}"]
+    lines += [f"  {use.size:>12,}  {use.purpose}" for use in sorted(ram, key=lambda use: -use.size)]
+    lines += ["  largest parameters:"]
+    largest = sorted(net.parameters, key=lambda p: -p.parameter.size)[:3]
+    lines += [f"  {4 * p.parameter.size:>12,}  {p.name} {list(p.parameter.shape)}" for p in largest]
+    lines += ["make the largest layers smaller, or choose a larger board"]
+    return "\n".join(lines)

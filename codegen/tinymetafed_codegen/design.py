@@ -1,0 +1,152 @@
+"""All decisions about an experiment on a board, made before anything is printed: graph, plan, budget, hash, manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import budget, graph, hash, plan, protocol, sample_source, weights
+from .boards import Board
+from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
+from .ops import LOSSES
+from .spec import Experiment, SpecError, TaskShapes
+
+
+@dataclass(frozen=True)
+class Design:
+    """An experiment's model on a board, with nothing left to decide.
+
+    ``source`` is what errors call the experiment. ``weights``: arrays of model.weights, by LAYER.kernel and LAYER.bias.
+    """
+
+    experiment: Experiment
+    source: str
+    board: Board
+    graph: graph.Graph
+    plan: plan.Plan
+    weights: dict[str, weights.Floats]
+    manifest: ModelManifest
+
+    @property
+    def model_hash(self) -> bytes:
+        """The model's hash, 8 bytes; the same on every board."""
+        return bytes.fromhex(self.manifest.model_hash)
+
+    def on(self, board: Board) -> Design:
+        """The same model on another board. Raises SpecError, BudgetError when that board is too small."""
+        if board == self.board:
+            return self
+        return _design(self.experiment, board, self.graph, self.plan, self.weights, self.source)
+
+
+def design(experiment: Experiment, board: Board, source: str) -> Design:
+    """Designs an experiment's model on a board.
+
+    Raises SpecError where the model does not fit the task, BudgetError where it does not fit the board.
+    """
+    strategy = experiment.strategy
+    net = graph.build(experiment.model, source, partial=strategy.partial, gradient=strategy.gradient)
+    _check_task(experiment, net, source)
+    return design_graph(experiment, board, net, source)
+
+
+def design_graph(experiment: Experiment, board: Board, net: graph.Graph, source: str) -> Design:
+    """As ``design``, of a graph that is there already, whatever its task. Raises SpecError, BudgetError."""
+    return _design(experiment, board, net, plan.plan(net), given_weights(experiment, net, source), source)
+
+
+def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict[str, weights.Floats]:
+    """The arrays of model.weights, those of all frozen layers among them. Raises SpecError."""
+    model = experiment.model
+    frozen = {f"{op.name}.{parameter.name}": parameter.shape for op, parameter in net.frozen}
+    if model.weights is None:
+        if frozen:
+            raise SpecError(f"{source}: model.weights is missing, the npz file to take the frozen {', '.join(frozen)} from")
+        return {}
+    given = weights.read(model.weights, frozen | {p.name: p.parameter.shape for p in net.parameters}, source)
+    for name, shape in frozen.items():
+        if name not in given:
+            raise SpecError(f"{source}: model.weights = {model.weights}: '{name}' of shape {list(shape)}, frozen, is missing")
+    return given
+
+
+def _check_task(experiment: Experiment, net: graph.Graph, source: str) -> None:
+    """Raises SpecError where the model's input, outputs or loss are not those of the task."""
+    wanted = experiment.task.shapes
+    has = TaskShapes(net.input.shape, net.output.size, net.loss.name)
+    needs = wanted or has
+    # A task without shapes of its own takes any model; its data have one label per sample.
+    targets = {LOSSES[wanted.loss].targets} if wanted else {loss.targets for loss in LOSSES.values()}
+    if not wanted and has.outputs != 1:
+        targets -= {"labels"}
+    losses = [name for name, loss in LOSSES.items() if loss.targets in targets]
+    for what, fits, expected, given in (
+        ("model.input", has.input == needs.input, list(needs.input), list(has.input)),
+        ("outputs of the last layer", has.outputs == needs.outputs, needs.outputs, has.outputs),
+        ("model.loss", has.loss in losses, " or ".join(losses), has.loss),
+    ):
+        if not fits:
+            raise SpecError(f"{source}: task '{experiment.task.kind}' needs {what} = {expected}, the model has {given}")
+
+
+def _design(
+    experiment: Experiment,
+    board: Board,
+    net: graph.Graph,
+    arena: plan.Plan,
+    given: dict[str, weights.Floats],
+    source: str,
+) -> Design:
+    window = _receive_window(experiment, board, net)
+    if window > protocol.MAX_RECEIVE_WINDOW:
+        raise SpecError(
+            f"{source}: one sample of model.input = {list(net.input.shape)} or its outputs take {window:,} bytes in one "
+            f"message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; make the input or the last layer smaller"
+        )
+    manifest = ModelManifest(
+        board=board.name,
+        sample_source=sample_source.name(experiment),
+        model_hash=hash.model_hash(experiment, net, given).hex(),
+        schema_hash=protocol.schema_hash().hex(),
+        receive_window=window,
+        downlink=experiment.strategy.downlink.upper(),
+        input_shape=net.input.shape,
+        output_size=net.output.size,
+        target_size=net.target.size,
+        class_target=net.loss.class_target,
+        n_global=net.n_global,
+        n_parameters=net.n_parameters,
+        keeps_local=budget.keeps_local(experiment, net),
+        error_feedback=experiment.strategy.error_feedback,
+        layer_ends=tuple(net.layer_ends),
+        parameters=tuple(_weight_tensor(placed) for placed in net.parameters),
+        frozen=tuple(FrozenTensor(f"{op.name}.{p.name}", p.shape, p.size) for op, p in net.frozen),
+        weights_file=experiment.model.weights,
+        layers=tuple(LayerFacts(call.op.name, call.op.title, call.op.relu) for call in net.forward),
+        arena=ArenaMap(arena.floats, arena.steps, tuple(_arena_tensor(slot) for slot in arena.slots)),
+        memory=budget.memory(experiment, board, net, arena, window, source),
+    )
+    return Design(experiment, source, board, net, arena, given, manifest)
+
+
+def _weight_tensor(placed: graph.Placed) -> WeightTensor:
+    parameter = placed.parameter
+    return WeightTensor(
+        placed.name, parameter.shape, placed.offset, parameter.size, parameter.fan_in, parameter.fan_out, placed.op.part
+    )
+
+
+def _arena_tensor(slot: plan.Slot) -> ArenaTensor:
+    tensor = slot.tensor
+    return ArenaTensor(tensor.name, tensor.shape, slot.offset, tensor.size, slot.first, slot.last, tensor.note)
+
+
+def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> int:
+    """Bytes that may be under way to the board: its own fact, or more where one sample or one answer needs it."""
+    task = experiment.task
+    payloads = [
+        protocol.Predict.fixed_size() + task.bytes_per_input * net.input.size,
+        protocol.Outputs.fixed_size() + 4 * net.output.size,
+    ]
+    if sample_source.name(experiment) == "streamed":
+        payloads.append(protocol.Sample.fixed_size() + 4 * net.target.size + task.bytes_per_input * net.input.size)
+    return max(board.receive_window, -(-protocol.wire_size(max(payloads)) // 64) * 64)

@@ -1,0 +1,35 @@
+"""What building on this machine needs: the compilers that a board asks for, and a folder that builds go to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from . import boards
+from .errors import Error
+from .locate import is_checkout, root, user_cache
+
+SHOWN_LINES = 30  # of a compiler's output, in an error
+
+
+class BuildError(Error):
+    """Something that cannot be built; the text ends with the compiler's words or says what to install."""
+
+
+def build_root() -> Path:
+    """Where builds go: $TINYMETAFED_BUILD_DIR, else .pio/experiments of the checkout, else the user's cache folder."""
+    if chosen := os.environ.get("TINYMETAFED_BUILD_DIR"):
+        return Path(chosen).resolve()
+    if is_checkout():
+        return root() / ".pio" / "experiments"
+    return user_cache()
+
+
+def require_tools(board: str) -> None:
+    """Raises BuildError, naming what to install, when this machine cannot build for the board and start it."""
+    if boards.load(board).real:
+        raise BuildError(f"firmware for {board}: a real board is flashed; `pio run -e {board} -t upload` builds for it")
+    if trouble := boards.environment_trouble(board):
+        raise BuildError(f"firmware for {board}: {trouble}; {boards.environment_remedy(board)}")
+    if lacking := [tool for tool in boards.missing_tools(board) if tool.to_build]:
+        raise BuildError(f"firmware for {board}: {boards.shortage(lacking)}")

@@ -1,0 +1,82 @@
+"""What a firmware takes of a board: flash and static RAM of the linked program, and the stack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.spec import Experiment
+from tinymetafed_codegen.toolchain import require_tools
+
+from ..devices.running import build_firmware
+from ..federation.observer import Observer
+from ..runs.setup import design_of
+from . import BenchError, in_qemu, stack, wire
+
+
+def models(experiments: Sequence[Path]) -> list[tuple[str, Experiment]]:
+    """The ``experiments`` by name; without any the examples and the paper's presence detector. Raises SpecError."""
+    if experiments:
+        return [(str(path), spec.load(path)) for path in experiments]
+    examples = [f"examples/{name}.toml" for name in ("sine", "omniglot")]
+    return [*((name, spec.load(find(name))) for name in examples), ("presence detector", wire.presence())]
+
+
+def emulated_boards() -> list[str]:
+    """Boards that can be built and run in QEMU on this machine. Raises BenchError, saying what to install, for none."""
+    all_of_them = [board.name for board in boards.usable() if board.kind == "qemu"]
+    ready = [name for name in all_of_them if not boards.missing_tools(name) and not boards.environment_trouble(name)]
+    if not ready:
+        remedies = " or ".join(boards.remedy(boards.missing_tools(name)) for name in all_of_them)
+        raise BenchError(f"no emulated board can be built and run here; {remedies}")
+    return ready
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes that a model takes of a board: flash, static RAM, deepest stack, both together; and what the board has.
+
+    The stack's depth is that of whole rounds and adaptations with all kinds of training step, interrupts included.
+    """
+
+    model: str
+    board: str
+    flash: int
+    static: int
+    stack: int
+    ram: int
+    flash_available: int
+    ram_available: int
+
+
+def measure(chosen: Sequence[tuple[str, Experiment]], on: Sequence[str], observer: Observer) -> list[Footprint]:
+    """What each model takes of each board. Raises BoardError, BenchError, BuildError, SpecError, LinkError."""
+    for board in on:
+        in_qemu(board)
+        require_tools(board)
+    observer.stage("measuring memory", len(chosen) * len(on))
+    measured = []
+    for name, experiment in chosen:
+        for board in on:
+            observer.note(f"{name} on {board}")
+            measured.append(_footprint(name, experiment, boards.load(board)))
+            observer.advance()
+    return measured
+
+
+def _footprint(name: str, experiment: Experiment, board: boards.Board) -> Footprint:
+    built = build_firmware(design_of(experiment, name), board.name)
+    depth = stack.deepest(experiment, built, board)
+    return Footprint(
+        model=name,
+        board=board.name,
+        flash=built.flash_bytes,
+        static=built.ram_bytes,
+        stack=depth,
+        ram=built.ram_bytes + depth,
+        flash_available=board.flash_bytes,
+        ram_available=board.ram_bytes,
+    )

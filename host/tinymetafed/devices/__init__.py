@@ -1,0 +1,1 @@
+"""Clients on devices: serial lines, boards that come and go, firmware builds, launched emulators."""

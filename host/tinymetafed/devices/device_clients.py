@@ -1,0 +1,165 @@
+"""Clients on devices: weights down, training, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinymetafed_codegen.protocol import Phase, Program, Progress, SampleSet, Status
+
+from ..federation.clients import Adapted, DeviceFacts, Served, Traffic, TrainingFailed
+from ..learn.codecs import delta
+from ..learn.codecs.delta import Sparse
+from ..learn.codecs.downlink import Segment
+from ..learn.strategies import Strategy
+from ..learn.tasks import Samples, Task
+from ..learn.weights import Floats
+from ..wire.messages import Example
+from .device import Device
+from .fleet import Fleet
+from .link.session import Session
+
+
+@dataclass(frozen=True)
+class ClientResult:
+    """What a client sent back, and the device's last word on its training."""
+
+    client: int
+    delta: Sparse
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Job:
+    """A program to run on one client's data; ``draw`` says which of the client's samples."""
+
+    program: Program
+    phases: tuple[Phase, ...]
+    seed: int
+    client: int
+    draw: int
+
+    @property
+    def steps(self) -> int:
+        """Training steps of all phases."""
+        return sum(phase.count * phase.passes for phase in self.phases)
+
+
+class DeviceClients:
+    """The clients of an experiment (clients.Clients), each served by whichever device of a fleet is free."""
+
+    def __init__(self, fleet: Fleet, strategy: Strategy, task: Task) -> None:
+        self.fleet = fleet
+        self._strategy = strategy
+        self._task = task
+
+    @property
+    def traffic(self) -> Traffic:
+        """All bytes so far, also of sessions that were lost."""
+        return self.fleet.traffic
+
+    @property
+    def devices(self) -> list[DeviceFacts]:
+        """Every device, also those that are away at the moment."""
+        return [_describe(device) for device in self.fleet.devices]
+
+    def train(
+        self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
+    ) -> list[Served[Sparse]]:
+        """One meta-training round of each client; one whose board is lost is skipped. Raises LinkError, StrategyError."""
+        strategy, phases = self._strategy, self._strategy.training()
+        self.fleet.configure(Program.TRAIN, phases, strategy.top_k, strategy.uplink, strategy.selection)
+        download = strategy.download(weights)
+
+        def one(session: Session, client: int) -> Sparse:
+            job = Job(Program.TRAIN, phases, strategy.experiment.run.seed, client, round_)
+            return federate(session, self._task, job, download, strategy.n_global, strategy.top_k).delta
+
+        return self.fleet.map(clients, one, pinned=None if boards is None else boards.__getitem__)
+
+    def adapt(
+        self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None] = lambda: None
+    ) -> list[Adapted]:
+        """Lets each client adapt with its first ``count`` samples. Raises LinkError, StrategyError."""
+        strategy, phases = self._strategy, self._strategy.adaptation(count)
+        self.fleet.configure(Program.ADAPT, phases, 0, strategy.uplink, strategy.selection)
+        download = strategy.download(weights)
+
+        def one(session: Session, client: int) -> Adapted:
+            adapted = adapt(session, self._task, Job(Program.ADAPT, phases, strategy.experiment.run.seed, client, 0), download)
+            on_client()
+            return adapted
+
+        # An unseen client lives on no board, so that none is skipped.
+        return [served.outcome for served in self.fleet.map(clients, one) if served.outcome is not None]
+
+
+def federate(session: Session, task: Task, job: Job, weights: list[Segment], n: int, k: int) -> ClientResult:
+    """One meta-training round of one client: returns its Top-P% delta of k entries out of n. Raises LinkError, DeltaError."""
+    token = session.next_round()
+    session.load(token, weights)
+    progress = run(session, task, job, token)
+    try:
+        sparse = delta.decode(session.pull(token, k), n=n, k=k, round=token)
+    except delta.DeltaError as error:
+        raise delta.DeltaError(
+            f"{session.name}: its update is not believed: {error}; the weights are as before, reset the board"
+        ) from None
+    return ClientResult(job.client, sparse, progress)
+
+
+def adapt(session: Session, task: Task, job: Job, weights: list[Segment]) -> Adapted:
+    """One client's answers on its test samples before and after a program. Raises LinkError."""
+    test = task.test_samples(job.client, job.draw)
+    token = session.next_round()
+    session.load(token, weights)
+    before = _predict(session, task, test)
+    if not job.phases:
+        return Adapted(job.client, test, before, before)
+    try:
+        run(session, task, job, token)
+    except TrainingFailed as failure:
+        if failure.status not in (Status.NOT_FINITE, Status.OVERFLOW):
+            raise
+        # One client that diverges is a result, a bad one: it scores worst and the others go on.
+        return Adapted(job.client, test, before, np.full_like(before, np.nan))
+    return Adapted(job.client, test, before, _predict(session, task, test))
+
+
+def run(session: Session, task: Task, job: Job, token: int) -> Progress:
+    """Runs a program to its end on the weights that are loaded under ``token``. Raises LinkError."""
+    session.train(token, job.program, job.seed, job.client, job.draw)
+    if task.on_device(SampleSet(job.phases[0].sample_set)):
+        return session.await_done(token, job.steps)
+    return session.stream(token, _stream(task, job))
+
+
+def _stream(task: Task, job: Job) -> Iterator[Example]:
+    """The samples in the order in which the device trains them: phase by phase, pass by pass."""
+    for phase in job.phases:
+        if phase.passes == 0:
+            return
+        samples = task.samples(job.client, job.draw, SampleSet(phase.sample_set), phase.count)
+        for _ in range(phase.passes):
+            yield from examples(samples)
+
+
+def examples(samples: Samples) -> Iterator[Example]:
+    """Samples as they travel: grey levels where the data have them, float32 otherwise."""
+    inputs = samples.levels if samples.levels is not None else samples.inputs
+    scale = samples.scale if samples.levels is not None else 1.0
+    for target, values in zip(samples.targets, inputs, strict=True):
+        yield Example(target, values, scale)
+
+
+def _predict(session: Session, task: Task, test: Samples) -> Floats:
+    if test.levels is not None:
+        return session.predict(test.levels, task.output_size, test.scale)
+    return session.predict(test.inputs, task.output_size)
+
+
+def _describe(device: Device) -> DeviceFacts:
+    hello = device.hello
+    return DeviceFacts(device.url, device.board, hello.unique_id.hex(), hello.receive_window)

@@ -1,0 +1,95 @@
+"""Builds firmware with PlatformIO: one experiment and one board to a program, in a folder of the experiment's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tinymetafed_codegen import boards
+from tinymetafed_codegen.files import locked
+from tinymetafed_codegen.locate import root
+from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.toolchain import SHOWN_LINES, BuildError, build_root, require_tools
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """A linked program and the facts it was generated with; ``flash_bytes`` and ``ram_bytes`` without stack."""
+
+    program: Path
+    manifest: ModelManifest
+    flash_bytes: int
+    ram_bytes: int
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """What a measurement builds otherwise than the board's file says; boards/generate.py and the builder read it."""
+
+    optimization: str | None = None  # for instance -O2
+    kernels: str | None = None  # a folder of firmware/bench, in place of the core's
+    receive_window: int | None = None  # bytes
+
+    def environment(self) -> dict[str, str]:
+        """The variables that tell the build."""
+        return {f"TINYMETAFED_{name.upper()}": "" if value is None else str(value) for name, value in asdict(self).items()}
+
+    def folder(self, key: str) -> str:
+        """A build folder of its own."""
+        return "-".join([key, *(str(value).lstrip("-") for value in asdict(self).values() if value is not None)])
+
+
+AS_THE_BOARD_SAYS = Deviation()
+
+
+def build(experiment: Path, board: str, *, key: str, quiet: bool = True, deviation: Deviation = AS_THE_BOARD_SAYS) -> Firmware:
+    """Generates and compiles what changed since the last build of the same ``key``, ``deviation`` and board.
+
+    ``key`` names the build folder: experiments with different keys never overwrite each other, and builds of one key
+    wait for each other. Not ``quiet``: PlatformIO's output goes to standard error as it comes.
+    Raises BuildError, for an experiment that does not fit the board too.
+    """
+    require_tools(board)
+    folder = build_root() / deviation.folder(key)
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "platformio", "run", "--project-dir", str(root()), "--environment", board]
+    environment = (
+        os.environ
+        | deviation.environment()
+        | {
+            "TINYMETAFED_EXPERIMENT": str(experiment.resolve()),
+            "PLATFORMIO_CORE_DIR": str(folder / "core"),
+            "PLATFORMIO_WORKSPACE_DIR": str(folder),
+            "PLATFORMIO_BUILD_DIR": str(folder / "build"),
+            "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no",
+            "PLATFORMIO_DISABLE_UPGRADE_CHECK": "true",
+            "PYTHONDONTWRITEBYTECODE": "1",  # the platform's own Python lies in site-packages, which is not ours to write
+        }
+    )
+    with locked(folder / "lock"):
+        if quiet:
+            done = subprocess.run(
+                [*command, "--silent"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+            )
+        else:
+            done = subprocess.run(command, env=environment, stdout=sys.stderr.fileno(), check=False)
+        output = folder / "build" / board
+        if done.returncode != 0:
+            said = (done.stdout or b"").decode(errors="replace").partition("\n=====")[0]  # then PlatformIO's summary
+            last = said.strip().splitlines()[-SHOWN_LINES:]
+            raise BuildError("\n".join([f"firmware for {board} from {experiment}: the build failed", *last]))
+        program = output / "firmware.elf"
+        file = output / "generated" / "manifest.json"
+        manifest = ModelManifest.from_json(file.read_text(encoding="utf-8"), str(file))
+        return Firmware(program, manifest, *_sizes(program, boards.load(board).toolchain_prefix))
+
+
+def _sizes(program: Path, toolchain_prefix: str) -> tuple[int, int]:
+    """Flash and static RAM in bytes; initialised data counts in both."""
+    command = [f"{toolchain_prefix}size", "--format=berkeley", str(program)]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    text, data, bss = (int(word) for word in table.splitlines()[1].split()[:3])
+    return text + data, data + bss

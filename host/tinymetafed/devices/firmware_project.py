@@ -1,0 +1,56 @@
+"""A folder that PlatformIO builds an experiment's firmware in: its platformio.ini, and the experiment beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+import tomli_w
+
+from tinymetafed_codegen import boards
+from tinymetafed_codegen.design import Design
+from tinymetafed_codegen.files import write_if_changed
+from tinymetafed_codegen.spec import dump
+from tinymetafed_codegen.toolchain import build_root
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_FILES = {
+    "platformio.ini.j2": "platformio.ini",
+    "platform/platform.json": "platform/platform.json",
+    "platform/platform.py.j2": "platform/platform.py",
+}
+
+
+def platformio_files(board: str, core_dir: str) -> dict[str, str]:
+    """What makes a folder with an experiment.toml one that PlatformIO builds, by path.
+
+    Args:
+        board: The board that a plain `pio run` builds for.
+        core_dir: Where PlatformIO keeps its packages.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    facts = {
+        "boards": [known.name for known in boards.usable()],
+        "board": board,
+        "core_dir": core_dir,
+        "installation": ".pio/tinymetafed.ini",
+    }
+    return {name: environment.get_template(template).render(facts) for template, name in _FILES.items()}
+
+
+def write_project(design: Design) -> Path:
+    """Writes the complete experiment where its model's builds go, and beside it what lets PlatformIO flash it by hand.
+
+    Returns the experiment file. Its folder is named after the model's hash, so that no two models share one.
+    """
+    folder = build_root() / design.manifest.model_hash
+    write_if_changed(folder / "experiment.toml", tomli_w.dumps(dump(design.experiment)))
+    packages = (build_root() / "core").as_posix()  # one for all: a real board's compiler is large
+    for name, text in platformio_files("native", packages).items():
+        write_if_changed(folder / name, text)
+    return folder / "experiment.toml"

@@ -1,0 +1,266 @@
+"""Requests and their answers over one line: sequences, deadlines, retries, several under way, and a count of every byte."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+from tinymetafed_codegen import protocol
+from tinymetafed_codegen.protocol import Status
+
+from ...federation.clients import Traffic
+from ...wire.frame import Decoder, Frame, encode
+from .errors import DeviceGarbled, DeviceRefused, DeviceSilent, LinkError
+from .transport import Transport
+
+AnswerT = TypeVar("AnswerT", bound=protocol.Record)
+
+DEADLINE_SECONDS = 0.5  # until it is known how fast this device answers; doubled at every retry
+SHORTEST_SECONDS = 0.2  # a busy laptop may be away for this long
+HURRY_SECONDS = 0.02  # a damaged frame has come, probably the answer: nothing is gained by waiting longer
+RETRIES = 4
+NOISE_BYTES = 24  # of what came instead of an answer, for the message
+PATIENCE = 4  # an answer may take this many times as long as the slowest of its kind of late
+PACE_DECAY = 0.875  # by which the slowest is forgotten with every answer
+MAX_UNDER_WAY = 64  # well below the 256 sequence numbers
+
+
+@dataclass(slots=True)
+class Sent:
+    """A request under way."""
+
+    sequence: int
+    message: protocol.Request
+    frame: bytes
+    after: int  # the position that its answer should report
+    since: float
+
+
+class Exchange:
+    """Requests and answers over one open line; one thread at a time. All calls raise LinkErrors naming ``name``."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        name: str | None = None,
+        deadline: float = DEADLINE_SECONDS,
+        retries: int = RETRIES,
+    ) -> None:
+        self.name = name if name is not None else transport.name
+        self.deadline = deadline
+        self.retries = retries
+        self.window = protocol.MIN_RECEIVE_WINDOW  # until hello() has asked
+        self._transport = transport
+        self._decoder = Decoder()
+        self._frames: deque[Frame] = deque()
+        self._sequence = os.urandom(1)[0]  # a late answer to an earlier program is unlikely to match
+        self._pace: dict[int, float] = {}  # seconds that answers to a request type took at most, of late
+        self._noise = bytearray()  # first bytes since the request that were no valid frame
+        self._down = [0, 0]  # bytes; [1]: of samples
+        self._up = [0, 0]
+        self._retries = 0
+
+    def close(self) -> None:
+        """Closes the line."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def port(self) -> str:
+        """What the line itself is called, where it has another name than the device."""
+        return self._transport.name
+
+    @property
+    def traffic(self) -> Traffic:
+        """All bytes so far; subtract an earlier snapshot to get a round's."""
+        return Traffic(sum(self._down), sum(self._up), self._down[1], self._up[1], self._retries)
+
+    @property
+    def damaged(self) -> int:
+        """Damaged frames received and dropped."""
+        return self._decoder.damaged
+
+    def delimit(self) -> None:
+        """Sends a lone 0x00: it ends whatever noise is in the device's decoder, and means nothing else."""
+        self._transport.write(b"\0")
+        self._down[0] += 1
+
+    # --- One request ---
+
+    def request(self, message: protocol.Request) -> protocol.Record:
+        """Sends ``message`` until its answer comes. Raises DeviceSilent, DeviceGarbled, DeviceRefused, PortError."""
+        return self._ask(message, message.answer)
+
+    def _ask(self, message: protocol.Request, answer: type[AnswerT]) -> AnswerT:
+        sent = self._prepare(message)
+        self._noise.clear()
+        patience = self._patience(sent)
+        for attempt in range(self.retries + 1):
+            self._send(sent, repeated=attempt > 0)
+            until = time.monotonic() + patience * 2**attempt
+            frame = self._receive((sent.sequence,), message.type_id, until, hurry=attempt == 0)
+            if frame is not None:
+                return self._open(frame, sent, answer)
+        raise self._no_answer(message, patience * (2 ** (self.retries + 1) - 1), self.retries)
+
+    def _prepare(self, message: protocol.Request, after: int = 0) -> Sent:
+        self._sequence = (self._sequence + 1) & 0xFF
+        return Sent(self._sequence, message, encode(message.type_id, self._sequence, message.pack()), after, 0.0)
+
+    def _send(self, sent: Sent, *, repeated: bool = False) -> None:
+        # A delimiter in front of a repeated frame ends whatever a lost byte has left open on the other side.
+        data = b"\0" + sent.frame if repeated else sent.frame
+        sent.since = time.monotonic()
+        self._transport.write(data)
+        self._down[_is_sample(sent.message.type_id)] += len(data)
+        self._retries += repeated
+
+    def _patience(self, sent: Sent) -> float:
+        """Seconds to wait for an answer: twice the line's own time for question and answer, and the device's."""
+        on_the_line = 10 * (len(sent.frame) + self.window) / self._transport.baud
+        pace = self._pace.get(sent.message.type_id)
+        known = self.deadline if pace is None else max(min(self.deadline, SHORTEST_SECONDS), PATIENCE * pace)
+        return known + on_the_line
+
+    def _receive(
+        self,
+        sequences: Collection[int],
+        type_id: int,
+        until: float,
+        *,
+        hurry: bool = False,
+        on_bytes: Callable[[], None] = lambda: None,
+    ) -> Frame | None:
+        """The next answer to one of ``sequences``, or None at the time ``until``; anything else is dropped.
+
+        ``hurry`` waits next to no longer once a damaged frame has come; ``on_bytes`` is called whenever bytes have.
+        """
+        answers = (type_id | protocol.ANSWER_BIT, protocol.ERROR_TYPE)
+        damaged = self._decoder.damaged
+        while True:
+            while self._frames:
+                frame = self._frames.popleft()
+                if frame.sequence in sequences and frame.type_id in answers:
+                    return frame
+            remaining = until - time.monotonic()
+            if remaining <= 0:
+                return None
+            data = self._transport.read(remaining)
+            self._up[_is_sample(type_id)] += len(data)
+            found = self._decoder.feed(data)
+            self._frames.extend(found)
+            if not found and len(self._noise) < NOISE_BYTES:
+                self._noise += data
+            if hurry and self._decoder.damaged > damaged:
+                until = min(until, time.monotonic() + HURRY_SECONDS)
+            on_bytes()
+
+    def _open(self, frame: Frame, sent: Sent, answer: type[AnswerT]) -> AnswerT:
+        """The answer in ``frame``. Raises DeviceRefused or DeviceGarbled."""
+        kind, took = sent.message.type_id, time.monotonic() - sent.since
+        self._pace[kind] = max(took, PACE_DECAY * self._pace.get(kind, 0.0))
+        try:
+            if frame.type_id == protocol.ERROR_TYPE:
+                error = protocol.ErrorAnswer.unpack(frame.payload)
+                raise DeviceRefused(self.name, type(sent.message), error.status, error.detail)
+            return answer.unpack(frame.payload)
+        except protocol.WireError as error:
+            question = type(sent.message).__name__
+            raise DeviceGarbled(f"{self.name}: answered {question} with something else: {error}") from error
+
+    def _no_answer(self, message: protocol.Request, seconds: float, retries: int | None) -> LinkError:
+        what = f"{type(message).__name__} in {seconds:.1f} s"
+        if retries is not None:
+            what += f" and {retries} {'retry' if retries == 1 else 'retries'}"
+        if not self._noise:
+            return DeviceSilent(f"{self.name}: no answer to {what}; reset the board, check cable and power, try again")
+        return DeviceGarbled(
+            f"{self.name}: no valid answer to {what}, only bytes like {bytes(self._noise[:NOISE_BYTES])!r}; "
+            f"another program is on the board, its speed is not {self._transport.baud} bit/s, or the cable is bad: "
+            "flash this experiment's firmware, then try another cable"
+        )
+
+    # --- Many messages in order ---
+
+    def _in_order(
+        self,
+        message_at: Callable[[int], tuple[protocol.Request, int] | None],
+        answer: type[AnswerT],
+        reached: Callable[[AnswerT], int],
+        start: int = 0,
+    ) -> Iterator[AnswerT]:
+        """Sends messages by position, several at once while the receive window holds them, and yields their answers.
+
+        ``message_at`` gives the message that starts at a position and the position after it, None at the end;
+        ``reached`` reads from an answer how far the device is. The device takes them in order and says where it is,
+        so after a loss we wait for what is still under way and go on from there.
+        """
+        position = following = furthest = start  # acknowledged; to be sent next; ever sent
+        ready: Sent | None = None
+        under_way: deque[Sent] = deque()
+        refused: DeviceRefused | None = None
+        failures = 0
+        lost = False
+        self._noise.clear()
+        while True:
+            while not lost and len(under_way) < MAX_UNDER_WAY:
+                if ready is None and (entry := message_at(following)) is not None:
+                    ready = self._prepare(*entry)
+                used = sum(len(other.frame) + 1 for other in under_way)  # + 1: the delimiter in front of a repeat
+                if ready is None or (under_way and used + len(ready.frame) + 1 > self.window):
+                    break
+                self._send(ready, repeated=following < furthest)
+                under_way.append(ready)
+                following = ready.after
+                furthest = max(furthest, following)
+                ready = None
+            if not under_way:
+                return
+            oldest = under_way[0]
+            patience = self._patience(oldest) * 2**failures
+            until = time.monotonic() + patience
+            sequences = [sent.sequence for sent in under_way]
+            frame = self._receive(sequences, oldest.message.type_id, until, hurry=len(under_way) == 1 and failures == 0)
+            before = position
+            if frame is None:
+                under_way.clear()
+            else:
+                while (sent := under_way.popleft()).sequence != frame.sequence:
+                    pass  # an earlier one without an answer: the message or its answer was lost
+                if under_way:
+                    under_way[0].since = time.monotonic()  # the device starts with it now
+                try:
+                    record = self._open(frame, sent, answer)
+                    refused, position = None, reached(record)
+                except DeviceRefused as refusal:
+                    if refusal.status != Status.BAD_OFFSET:
+                        raise
+                    record, refused, position = None, refusal, refusal.detail
+                if position < before:
+                    raise refused or DeviceGarbled(
+                        f"{self.name}: went back from {before} to {position} in {type(sent.message).__name__}; "
+                        "it was reset: start the round again"
+                    )
+                lost = lost or position != sent.after
+                if record is not None:
+                    yield record
+            if position > before:
+                failures = 0
+            if frame is None or (lost and not under_way):
+                if position == before and (failures := failures + 1) > self.retries:
+                    raise refused or self._no_answer(oldest.message, patience, self.retries)
+                lost, ready, following = False, None, position
+
+
+def _is_sample(type_id: int) -> bool:
+    return type_id in (protocol.Sample.type_id, protocol.Predict.type_id)

@@ -1,0 +1,319 @@
+"""A bad cable on purpose: seeded faults, a line's real speed and its latency, between the host and a device."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from types import TracebackType
+from typing import Any, Self
+
+from tinymetafed_codegen.errors import UsageError
+
+from .errors import LaunchError, LinkError, PortError
+from .transport import Transport
+
+STALL_SECONDS = 1.0
+MAX_INSERTED = 8  # bytes
+PIECE_BYTES = 62  # what a USB bridge hands over at a time; a line's bytes do not arrive all at once
+_POLL_SECONDS = 0.05  # in which a closed line lets go of its thread
+
+
+class FaultError(LaunchError, UsageError):
+    """Faults that mean nothing, or that a device cannot have."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How often each fault hits a frame in one direction, 0 to 1; ``delay``: at most so many seconds, evenly drawn."""
+
+    flip: float = 0.0  # one bit
+    drop: float = 0.0
+    duplicate: float = 0.0
+    insert: float = 0.0  # up to MAX_INSERTED random bytes
+    truncate: float = 0.0
+    stall: float = 0.0  # nothing moves for STALL_SECONDS
+    disconnect: float = 0.0  # the line closes
+    reboot: float = 0.0  # the device starts anew
+    delay: float = 0.0
+
+
+@dataclass(frozen=True)
+class FaultPlan:
+    """What goes wrong in either direction, and how fast the line is; the same seed gives the same faults per frame."""
+
+    down: Rates = field(default_factory=Rates)  # host to device
+    up: Rates = field(default_factory=Rates)
+    baud: int | None = None  # paced to so many bit/s
+    latency: float = 0.0  # seconds that all bytes of the device take longer, as over USB
+    seed: int = 1
+
+    @property
+    def reboots(self) -> bool:
+        """Whether devices are restarted, which only processes can be."""
+        return self.down.reboot > 0 or self.up.reboot > 0
+
+
+_TIMES = ("delay", "latency")
+_RATES = tuple(each.name for each in fields(Rates) if each.name not in _TIMES)
+_WHOLE = ("baud", "seed")
+_BOTH_WAYS = ("latency", *_WHOLE)
+
+
+def parse(text: str) -> FaultPlan:
+    """``flip=0.01,delay=20ms,up:drop=1%,baud=115200,latency=16ms,seed=7``; without up: or down: both. Raises FaultError."""
+    rates: dict[str, dict[str, float]] = {"down": {}, "up": {}}
+    line: dict[str, Any] = {}
+    for part in filter(None, (word.strip() for word in text.split(","))):
+        key, equals, value = (word.strip() for word in part.partition("="))
+        way, colon, name = key.rpartition(":")
+        names = [*_RATES, *_TIMES, *_WHOLE]
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            raise FaultError(f"fault '{part}': " + (f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names)}"))
+        if not equals:
+            raise FaultError(f"fault '{part}': expected {name}={_example(name)}")
+        if colon and (way not in rates or name in _BOTH_WAYS):
+            expected = f"{name} holds for the whole line" if way in rates else f"expected up:{name} or down:{name}"
+            raise FaultError(f"fault '{part}': {expected}")
+        number = _number(part, name, value)
+        if name in _BOTH_WAYS:
+            line[name] = number
+        else:
+            for chosen in (way,) if colon else rates:
+                rates[chosen][name] = number
+    return FaultPlan(Rates(**rates["down"]), Rates(**rates["up"]), **line)
+
+
+def _example(name: str) -> str:
+    return {"delay": "20ms", "latency": "16ms", "baud": "115200", "seed": "7"}.get(name, "0.01")
+
+
+def _number(part: str, name: str, value: str) -> float | int:
+    if name in _WHOLE:
+        if not re.fullmatch(r"[0-9]{1,9}", value) or (name == "baud" and int(value) < 300):
+            least = ", 300 or more" if name == "baud" else ""
+            raise FaultError(f"fault '{part}': expected a whole number{least}, for instance {name}={_example(name)}")
+        return int(value)
+    units = {"us": 1e-6, "ms": 1e-3, "s": 1.0} if name in _TIMES else {"": 1.0, "%": 0.01}
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)([a-z%]*)", value)
+    number = float(match[1]) * units[match[2]] if match is not None and match[2] in units else -1.0
+    most = 60.0 if name in _TIMES else 1.0
+    if not 0 <= number <= most:
+        what = "a time in us, ms or s, at most 60s" if name in _TIMES else "a share of all frames from 0 to 1, or in %"
+        raise FaultError(f"fault '{part}': expected {what}, for instance {name}={_example(name)}")
+    return number
+
+
+class Injector:
+    """One device's faults; goes on where it stood when the device comes back, and counts what it did in ``injected``."""
+
+    def __init__(self, plan: FaultPlan, place: int) -> None:
+        """``place``: which of several devices, for each has faults of its own."""
+        self.plan = plan
+        self.injected: Counter[str] = Counter()
+        self.armed = False  # no disconnect and no reboot while the device is being looked for
+        self._draws = {way: random.Random(f"{plan.seed}/{place}/{way}") for way in ("down", "up")}
+
+    def wrap(self, transport: Transport, reboot: Callable[[], None] | None = None) -> FaultyTransport:
+        """``transport`` with the faults; ``reboot`` restarts the device behind it."""
+        return FaultyTransport(transport, self, reboot)
+
+    def hits(self, rates: Rates, way: str) -> list[str]:
+        """The faults of the next frame in one direction."""
+        draw = self._draws[way]
+        # Every fault is drawn for every frame, so that one rate changes nothing about the others.
+        hit = [name for name in _RATES if draw.random() < getattr(rates, name)]
+        hit = [name for name in hit if self.armed or name not in ("disconnect", "reboot")]
+        self.injected.update(hit)
+        return hit
+
+    def damage(self, frame: bytes, hit: list[str], way: str) -> bytes:
+        """The frame as it goes on."""
+        draw = self._draws[way]
+        data = bytearray(frame)
+        if "flip" in hit:
+            data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        if "insert" in hit:
+            at = draw.randrange(len(data) + 1)
+            data[at:at] = draw.randbytes(draw.randint(1, MAX_INSERTED))
+        if "truncate" in hit:
+            del data[draw.randrange(len(data)) :]
+        if "duplicate" in hit:
+            data *= 2
+        return b"" if "drop" in hit else bytes(data)
+
+    def delay(self, rates: Rates, way: str) -> float:
+        """Seconds that the next frame is held back."""
+        return self._draws[way].uniform(0, rates.delay) if rates.delay else 0.0
+
+
+class _Lane:
+    """Bytes in one direction, each with the moment at which it arrives; ends with an error."""
+
+    def __init__(self, bits_per_second: int | None) -> None:
+        self._seconds_per_byte = 10 / bits_per_second if bits_per_second else 0.0
+        self._queue: deque[tuple[float, bytes]] = deque()
+        self._free = 0.0  # when the line has sent what it was given
+        self._due = 0.0  # of the last bytes: nothing overtakes
+        self._error: LinkError | None = None
+        self._changed = threading.Condition()
+
+    def put(self, data: bytes, later: float = 0.0) -> None:
+        """Sends ``data``; it arrives ``later`` seconds after the line has carried it."""
+        with self._changed:
+            self._free = max(self._free, time.monotonic()) + len(data) * self._seconds_per_byte
+            self._due = max(self._due, self._free + later)
+            self._queue.append((self._due, data))
+            self._changed.notify_all()
+
+    def stall(self, seconds: float) -> None:
+        """Nothing moves for a while."""
+        with self._changed:
+            self._free = max(self._free, time.monotonic()) + seconds
+
+    def fail(self, error: LinkError) -> None:
+        """Nothing comes any more."""
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def check(self) -> None:
+        """Raises the error that ended it."""
+        if self._error is not None:
+            raise self._error
+
+    def get(self, timeout: float) -> bytes:
+        """All that has arrived as soon as anything has; b"" after ``timeout`` seconds. Raises the error at the end."""
+        until = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                arrived = bytearray()
+                while self._queue and self._queue[0][0] <= now:
+                    arrived += self._queue.popleft()[1]
+                if arrived:
+                    return bytes(arrived)
+                self.check()
+                wake = min(until, self._queue[0][0]) if self._queue else until
+                if now >= until:
+                    return b""
+                self._changed.wait(wake - now)
+
+
+class FaultyTransport:
+    """A line with faults, paced where the plan says so; two threads carry its bytes, and sleep in between."""
+
+    def __init__(self, inner: Transport, injector: Injector, reboot: Callable[[], None] | None) -> None:
+        plan = injector.plan
+        self.name = inner.name
+        self.baud = plan.baud or inner.baud
+        self._inner = inner
+        self._injector = injector
+        self._reboot = reboot
+        self._closed = False
+        self._down, self._up = _Lane(plan.baud), _Lane(plan.baud)
+        self._touches_up = plan.up != Rates()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._carry_down, self._carry_up)]
+        for thread in self._threads:
+            thread.start()
+
+    def read(self, timeout: float) -> bytes:
+        """See Transport."""
+        return self._up.get(timeout)
+
+    def write(self, data: bytes) -> None:
+        """See Transport."""
+        self._down.check()
+        for frame in _frames(data):
+            self._send(frame, "down")
+
+    def close(self) -> None:
+        """See Transport."""
+        if self._closed:
+            return
+        self._closed = True
+        self._end(PortError(self.name, "is closed"))
+        for thread in self._threads:  # before the descriptor's number may belong to another line
+            thread.join()
+        self._inner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _send(self, frame: bytes, way: str) -> None:
+        """One frame, or what is left of it, into its lane."""
+        plan = self._injector.plan
+        rates, lane, later = (plan.down, self._down, 0.0) if way == "down" else (plan.up, self._up, plan.latency)
+        if len(frame) > 1 and rates != Rates():  # a lone delimiter is no frame
+            hit = self._injector.hits(rates, way)
+            later += self._injector.delay(rates, way)
+            if "stall" in hit:
+                lane.stall(STALL_SECONDS)
+            if "disconnect" in hit:
+                self._end(PortError(self.name, "the line went away (injected)"))
+                return
+            if "reboot" in hit and self._reboot is not None:
+                self._reboot()
+                return
+            frame = self._injector.damage(frame, hit, way)
+        if plan.baud is None or way == "down":  # a device acts on whole frames only, so they may come down in one piece
+            lane.put(frame, later)
+            return
+        for at in range(0, len(frame), PIECE_BYTES):
+            lane.put(frame[at : at + PIECE_BYTES], later)
+
+    def _end(self, error: LinkError) -> None:
+        self._down.fail(error)
+        self._up.fail(error)
+
+    def _carry_down(self) -> None:
+        with suppress(LinkError):  # the lane's own end
+            while True:
+                data = self._down.get(60.0)
+                try:
+                    self._inner.write(data)
+                except LinkError as error:
+                    self._end(error)
+
+    def _carry_up(self) -> None:
+        pending = b""
+        while not self._closed:
+            try:
+                data = self._inner.read(_POLL_SECONDS)
+            except LinkError as error:
+                self._end(error)
+                return
+            if not self._touches_up:
+                self._send_up(data)
+                continue
+            *whole, pending = _frames(pending + data, keep_rest=True)
+            if not data and pending:  # noise that no delimiter ends
+                whole, pending = [pending], b""
+            for frame in whole:
+                self._send(frame, "up")
+
+    def _send_up(self, data: bytes) -> None:
+        if data:
+            self._send(data, "up")
+
+
+def _frames(data: bytes, *, keep_rest: bool = False) -> list[bytes]:
+    """``data`` cut behind every 0x00; with ``keep_rest`` the last piece is what follows the last one, even if empty."""
+    pieces = [piece + b"\0" for piece in data.split(b"\0")]
+    rest = pieces.pop()[:-1]
+    return [*pieces, rest] if keep_rest or rest else pieces
+
+
+def paced(baud: int, latency: float) -> FaultPlan:
+    """A line without faults that is as fast as a real one."""
+    return replace(FaultPlan(), baud=baud, latency=latency)

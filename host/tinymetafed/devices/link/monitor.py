@@ -1,0 +1,129 @@
+"""What passes on a line in words: every frame one line, live from a port or from a recording."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+
+from tinymetafed_codegen import protocol
+from tinymetafed_codegen.protocol import Dtype, ErrorAnswer, Program, Record, Selection, State, Status, WireError
+
+from ...wire.frame import Decoder, Frame
+from .record import UP, RecordingError, events, is_recording
+from .transport import DEFAULT_BAUD, open_transport
+
+SHOWN_BYTES = 8  # of a field or of a damaged frame
+_POLL_SECONDS = 0.5
+_NAMES = {
+    "status": Status,
+    "fault": Status,
+    "state": State,
+    "dtype": Dtype,
+    "uplink": Dtype,
+    "selection": Selection,
+    "program": Program,
+}
+_REQUESTS = {each.type_id: each for each in protocol.REQUESTS}
+_ANSWERS = {type_id | protocol.ANSWER_BIT: each.answer for type_id, each in _REQUESTS.items()}
+
+
+class _Direction:
+    """One direction of one line: its bytes become lines of text."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._decoder = Decoder()
+
+    def feed(self, seconds: float, data: bytes) -> Iterator[str]:
+        """What ``data`` completes."""
+        *ended, rest = data.split(b"\0")
+        for piece in ended:
+            wire = self._decoder.pending + piece
+            damaged = self._decoder.damaged
+            for frame in self._decoder.feed(piece + b"\0"):
+                yield f"{seconds:11.6f} {self._label} {describe(frame)}"
+            if self._decoder.damaged > damaged:
+                yield f"{seconds:11.6f} {self._label} DAMAGED, {len(wire) + 1} bytes: {_hex(wire)}"
+        self._decoder.feed(rest)
+
+    def end(self) -> Iterator[str]:
+        """What is left over."""
+        if rest := len(self._decoder.pending):
+            yield f"{'':11} {self._label} {rest} bytes of a frame that does not end"
+
+
+def lines(source: str, baud: int = DEFAULT_BAUD) -> Iterator[str]:
+    """One line of text per frame of a recording, or of a serial line until it goes away: time, direction, message.
+
+    On a line only what the device sends can be heard. A recording that ends in the middle says so in its last line.
+    Raises RecordingError for a file that is none, PortError.
+    """
+    if Path(source).is_file():
+        yield from _of_recording(Path(source))
+    elif Path(source).suffix and "://" not in source and not source.startswith("/dev/"):
+        raise RecordingError(f"{source}: no such recording; give a file that `train --record` wrote, or a port")
+    else:
+        yield from _of_port(source, baud)
+
+
+def describe(frame: Frame) -> str:
+    """A frame in words: its message, its sequence, its fields, its size."""
+    kind: type[Record] | None = _REQUESTS.get(frame.type_id) or _ANSWERS.get(frame.type_id)
+    if frame.type_id == protocol.ERROR_TYPE:
+        kind = ErrorAnswer
+    head = f"#{frame.sequence:<3} {kind.__name__ if kind else f'type 0x{frame.type_id:02x}':<15}"
+    if kind is None:
+        return f"{head} unknown, {len(frame.payload)} bytes of payload: {_hex(frame.payload)}"
+    try:
+        message = kind.unpack(frame.payload)
+    except WireError as error:
+        return f"{head} MALFORMED: {error}"
+    shown = " ".join(f"{each.name}={_value(each.name, getattr(message, each.name))}" for each in fields(message))  # type: ignore[arg-type]
+    return f"{head} {shown}{' ' if shown else ''}({frame.wire_bytes} bytes)"
+
+
+def _value(name: str, value: object) -> str:
+    if name in _NAMES and isinstance(value, int):
+        with suppress(ValueError):
+            return _NAMES[name](value).name
+        return str(value)
+    if isinstance(value, tuple):
+        used = [phase for phase in value if phase.passes]
+        return "[" + ", ".join(f"{p.passes}x{p.count} lr {p.learning_rate:g}" for p in used) + "]"
+    if isinstance(value, bytes):
+        if name == "board":
+            return value.rstrip(b"\0").decode("ascii", "backslashreplace")
+        return value.hex() if len(value) <= SHOWN_BYTES else f"<{len(value)} bytes {_hex(value)}>"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _hex(data: bytes) -> str:
+    return data[:SHOWN_BYTES].hex(" ") + (" …" if len(data) > SHOWN_BYTES else "")
+
+
+def _of_recording(path: Path) -> Iterator[str]:
+    if not is_recording(path):
+        raise RecordingError(f"{path}: is no recording; give a serial port, or a file that --record wrote")
+    directions: dict[tuple[str, str], _Direction] = {}
+    try:
+        for event in events(path):
+            key = (event.device, event.direction)
+            if key not in directions:
+                directions[key] = _Direction(f"{event.device} {event.direction}")
+            yield from directions[key].feed(event.seconds, event.data)
+    except RecordingError as error:
+        yield f"{error}"
+    for direction in directions.values():
+        yield from direction.end()
+
+
+def _of_port(url: str, baud: int) -> Iterator[str]:
+    began = time.monotonic()
+    heard = _Direction(UP)
+    with open_transport(url, baud) as transport:
+        while True:
+            data = transport.read(_POLL_SECONDS)
+            yield from heard.feed(time.monotonic() - began, data)

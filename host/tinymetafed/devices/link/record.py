@@ -1,0 +1,218 @@
+"""Recordings of a line: every byte with its direction and time, to be read by people and replayed into tests."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from tinymetafed_codegen import protocol
+
+from ...wire.frame import Decoder, encode
+from .errors import LinkError, PortError
+from .transport import DEFAULT_BAUD, Transport
+
+_FORMAT = {"recording": "tinymetafed", "version": 1}
+DOWN, UP = ">", "<"  # host to device, device to host
+
+
+class RecordingError(LinkError):
+    """A recording that cannot be written or read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Bytes that passed: ``seconds`` since the recording began, the device's name, DOWN or UP."""
+
+    seconds: float
+    device: str
+    direction: str
+    data: bytes
+
+
+class Recorder:
+    """Writes what passes on several lines to one file, a JSON array per read or write, each flushed as it comes."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises RecordingError when the file cannot be written."""
+        try:
+            self._file: IO[str] = path.open("w", encoding="ascii", buffering=1)
+        except OSError as error:
+            raise RecordingError(f"{path}: cannot be written: {error.strerror}") from error
+        self._path = path
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._file.write(json.dumps(_FORMAT) + "\n")
+
+    def note(self, device: str, direction: str, data: bytes) -> None:
+        """Appends one read or write."""
+        if not data:
+            return
+        line = json.dumps([round(time.monotonic() - self._began, 6), device, direction, data.hex()])
+        with self._lock:
+            if self._file.closed:
+                return
+            try:
+                self._file.write(line + "\n")
+            except OSError as error:
+                raise RecordingError(f"{self._path}: cannot be written: {error.strerror}") from error
+
+    def wrap(self, transport: Transport, device: str) -> Transport:
+        """``transport`` with all its bytes noted under the device's name."""
+        return _Recorded(transport, self, device)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with self._lock:
+            self._file.close()
+
+
+class _Recorded:
+    """A line that is being recorded."""
+
+    def __init__(self, inner: Transport, recorder: Recorder, device: str) -> None:
+        self.name, self.baud = inner.name, inner.baud
+        self._inner, self._recorder, self._device = inner, recorder, device
+
+    def read(self, timeout: float) -> bytes:
+        data = self._inner.read(timeout)
+        self._recorder.note(self._device, UP, data)
+        return data
+
+    def write(self, data: bytes) -> None:
+        self._recorder.note(self._device, DOWN, data)
+        self._inner.write(data)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def is_recording(path: Path) -> bool:
+    """Whether a file begins as a recording does."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len('{"recording"')) == b'{"recording"'
+    except OSError:
+        return False
+
+
+def events(path: Path) -> Iterator[Event]:
+    """What was recorded, in order. Raises RecordingError at the first line that is damaged or cut, naming it."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read: {error.strerror}") from error
+    lines = text.split(b"\n")
+    try:
+        head: Any = json.loads(lines[0])
+    except ValueError:
+        head = None
+    if head != _FORMAT:
+        raise RecordingError(f"{path}: is no recording of this version; record one with --record")
+    for number, line in enumerate(lines[1:], 2):
+        if not line and number == len(lines):
+            return
+        try:
+            seconds, device, direction, data = json.loads(line)
+            event = Event(float(seconds), str(device), direction, bytes.fromhex(data))
+        except (ValueError, TypeError):
+            where = "was cut in its last line" if number == len(lines) else "is damaged"
+            raise RecordingError(f"{path}:{number}: the recording {where}; all before is shown") from None
+        if direction not in (DOWN, UP):
+            raise RecordingError(f"{path}:{number}: direction '{direction}', expected '{DOWN}' or '{UP}'")
+        yield event
+
+
+def replay(path: Path, device: str | None = None) -> Replay:
+    """A line whose other end is what ``device`` (default: the only one) said in the recording.
+
+    Raises RecordingError; also when several devices were recorded and none is named.
+    """
+    found = list(events(path))
+    names = list(dict.fromkeys(event.device for event in found))
+    if device is None and len(names) > 1:
+        raise RecordingError(f"{path}: holds {len(names)} devices, name one of {', '.join(names)}")
+    if device is not None and device not in names:
+        raise RecordingError(f"{path}: has no device '{device}', it holds {', '.join(names) or 'none'}")
+    return Replay(f"{path}", [event for event in found if event.device == (device or event.device)])
+
+
+class Replay:
+    """Plays the device's part of a recording: its bytes come once the host has asked what it asked then.
+
+    Sequence numbers start anywhere, so answers carry those of the questions now asked; damaged frames stay damaged.
+    """
+
+    def __init__(self, name: str, recorded: list[Event]) -> None:
+        self.name, self.baud = name, DEFAULT_BAUD
+        self._script: deque[tuple[str, bytes]] = deque()  # whole frames; of the device also what is none
+        pending = {DOWN: b"", UP: b""}
+        for event in recorded:
+            *pieces, pending[event.direction] = (pending[event.direction] + event.data).split(b"\0")
+            self._script.extend((event.direction, piece + b"\0") for piece in pieces if piece)
+        if pending[UP]:
+            self._script.append((UP, pending[UP]))
+        self._then_to_now: dict[int, int] = {}  # sequence numbers
+        self._written = Decoder()
+        self._last_asked: int | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether all of it was played."""
+        return not self._script
+
+    def read(self, timeout: float) -> bytes:
+        """See Transport; waits only where the recording shows that nothing came."""
+        data = b""
+        while self._script and self._script[0][0] == UP:
+            data += self._translate(self._script.popleft()[1])
+        if not data:
+            time.sleep(max(timeout, 0.0))
+        return data
+
+    def write(self, data: bytes) -> None:
+        """See Transport. Raises PortError when the host asks something else than it did in the recording."""
+        for frame in self._written.feed(data):
+            expected = next(((at, wire) for at, (way, wire) in enumerate(self._script) if way == DOWN), None)
+            then = Decoder().feed(expected[1]) if expected is not None else []
+            if expected is None or not then or then[0].type_id != frame.type_id:
+                if frame.type_id == self._last_asked:
+                    continue  # once more than then, for the host was faster now: the answer is on its way
+                was = "the recording has ended" if not then else f"it was {_request_name(then[0].type_id)} in the recording"
+                raise PortError(self.name, f"the host asks {_request_name(frame.type_id)}, {was}; record it again")
+            del self._script[expected[0]]
+            self._then_to_now[then[0].sequence] = frame.sequence
+            self._last_asked = frame.type_id
+
+    def close(self) -> None:
+        """See Transport."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _translate(self, wire: bytes) -> bytes:
+        whole = Decoder().feed(wire)
+        if not whole or whole[0].sequence not in self._then_to_now:
+            return wire
+        return encode(whole[0].type_id, self._then_to_now[whole[0].sequence], whole[0].payload)
+
+
+def _request_name(type_id: int) -> str:
+    return next((each.__name__ for each in protocol.REQUESTS if each.type_id == type_id), f"type {type_id}")

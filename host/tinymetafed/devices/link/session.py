@@ -1,0 +1,393 @@
+"""One board as typed calls: hello, configure, load, train, stream, pull, fetch, predict."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from tinymetafed_codegen import protocol
+from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, State, Status
+
+from ...federation.clients import TrainingFailed
+from ...wire.frame import Frame
+from ...wire.messages import (
+    ArrayLike,
+    Example,
+    FloatArray,
+    Segment,
+    checked_length,
+    levels,
+    load_chunk,
+    predict_batch,
+    tail_capacity,
+)
+from .errors import DeviceGarbled, SampleTooLarge, WrongFirmware
+from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Exchange, Sent
+from .transport import Transport
+
+START_SECONDS = 8.0  # an emulator among fifty others, or a board that waits in its boot loader
+HELLO_SECONDS = 0.06
+QUIET_SECONDS = 0.1  # without a byte: whatever was still on its way has come
+REPORT_SECONDS = 0.5  # between two progress answers of a training board
+STALL_SECONDS = 120.0  # no single step takes this long
+_CHUNK_HEAD = struct.Struct("<IIH")  # Delta.round, rank, count
+_SMALLER = "send uint8 levels with a scale, use smaller inputs, or a board with more memory"
+
+
+class Session(Exchange):
+    """One board behind an open line. Every call may raise DeviceSilent, DeviceGarbled, DeviceRefused or PortError."""
+
+    def __init__(
+        self, transport: Transport, *, name: str | None = None, deadline: float = DEADLINE_SECONDS, retries: int = RETRIES
+    ) -> None:
+        super().__init__(transport, name=name, deadline=deadline, retries=retries)
+        self.session = int.from_bytes(os.urandom(4), "little")  # a board still busy for an earlier host forgets that
+        self._round = 0
+        self._training: float | None = None  # seconds that the last program took on the device's own samples
+
+    # --- Who is there ---
+
+    def hello(self, start: float = START_SECONDS) -> protocol.HelloAnswer:
+        """Who the device is; asks again and again for ``start`` seconds, through boot banners and boot time.
+
+        Raises WrongFirmware when the answer is of another protocol, DeviceSilent or DeviceGarbled when none comes.
+        """
+        message = protocol.Hello()
+        asked: dict[int, Sent] = {}
+        end = time.monotonic() + start
+        self._noise.clear()
+        while time.monotonic() < end:
+            # Each has its own sequence and any answer counts: the first may wait in a board that is still booting.
+            sent = self._prepare(message)
+            self.delimit()  # the opening of the line may have left noise
+            self._send(sent)
+            asked[sent.sequence] = sent
+            pause = HELLO_SECONDS + 10 * 2 * len(sent.frame) / self._transport.baud
+            frame = self._receive(asked, message.type_id, min(end, time.monotonic() + pause))
+            if frame is not None:
+                welcome = self._welcome(frame, asked.pop(frame.sequence))
+                # The other questions are answered too, sooner or later; those bytes are no part of what comes next.
+                while asked and (late := self._receive(asked, message.type_id, time.monotonic() + QUIET_SECONDS)):
+                    del asked[late.sequence]
+                return welcome
+        raise self._no_answer(message, start, None)
+
+    def _welcome(self, frame: Frame, sent: Sent) -> protocol.HelloAnswer:
+        ours = protocol.HelloAnswer
+        fixed = struct.calcsize("<H8s")  # protocol version and schema hash never change their place
+        if frame.type_id != protocol.ERROR_TYPE and fixed <= len(frame.payload) != ours.fixed_size():
+            version, schema = struct.unpack_from("<H8s", frame.payload)
+            raise WrongFirmware(f"{self._wrong_protocol(version, schema)}; flash the firmware of this version again")
+        hello = self._open(frame, sent, ours)
+        self.window = hello.receive_window
+        if protocol.payload_capacity(self.window) < protocol.payload_capacity(protocol.MIN_RECEIVE_WINDOW):
+            raise DeviceGarbled(
+                f"{self.name}: announces a receive window of {self.window} bytes, "
+                f"expected at least {protocol.MIN_RECEIVE_WINDOW}"
+            )
+        return hello
+
+    def _wrong_protocol(self, version: int, schema: bytes) -> str:
+        return (
+            f"{self.name}: the firmware speaks protocol {version}, schema {schema.hex()}; this host speaks protocol "
+            f"{protocol.PROTOCOL_VERSION}, schema {protocol.schema_hash().hex()}"
+        )
+
+    def check(self, hello: protocol.HelloAnswer, manifest: ModelManifest, flash: str) -> None:
+        """Raises WrongFirmware unless protocol, board and model are those of this host and ``manifest``.
+
+        ``flash`` is the command that puts the right firmware on the board, for the message.
+        """
+        board = board_name(hello)
+        if (hello.protocol_version, hello.schema_hash) != (protocol.PROTOCOL_VERSION, protocol.schema_hash()):
+            wrong = self._wrong_protocol(hello.protocol_version, hello.schema_hash)
+        elif board != manifest.board:
+            wrong = f"{self.name}: the firmware is of board {board}, the experiment was built for {manifest.board}"
+        elif hello.model_hash.hex() != manifest.model_hash:
+            wrong = (
+                f"{self.name}: the firmware holds model {hello.model_hash.hex()}, the experiment has model "
+                f"{manifest.model_hash}"
+            )
+        else:
+            return
+        raise WrongFirmware(f"{wrong}; flash this experiment's firmware: {flash}")
+
+    # --- A round ---
+
+    def configure(
+        self,
+        program: int,
+        phases: Sequence[protocol.Phase],
+        top_k: int,
+        uplink: int,
+        selection: int = protocol.Selection.GLOBAL,
+    ) -> None:
+        """Sets ``program``: up to MAX_PHASES phases, the delta's entries (0: none), its values' Dtype, and their Selection."""
+        if len(phases) > protocol.MAX_PHASES:
+            raise ValueError(f"{len(phases)} phases in one program, the device holds {protocol.MAX_PHASES}")
+        end = protocol.Phase(0, 0, 0, 0, 0.0, 0.0)
+        filled = (*phases, *[end] * (protocol.MAX_PHASES - len(phases)))
+        self._ask(protocol.Configure(self.session, program, filled, top_k, uplink, selection), protocol.ConfigureAnswer)
+
+    def load(self, round: int, segments: Iterable[Segment]) -> None:
+        """Writes the global weights: ``segments`` follow each other from weight 0 on without a gap.
+
+        Raises ValueError when they do not, or hold NaN or infinity.
+        """
+        parts = [segment for segment in segments if segment.data]
+        total = checked_length(parts)
+
+        def chunk_at(position: int) -> tuple[protocol.Request, int] | None:
+            if position > total:
+                raise DeviceGarbled(f"{self.name}: claims {position} weights, {total} were sent; reset the board")
+            return load_chunk(parts, round, position, self.window) if position < total else None
+
+        for _ in self._in_order(chunk_at, protocol.LoadAnswer, lambda answer: answer.next_offset):
+            pass
+
+    def next_round(self) -> int:
+        """A round number for this device above all before, so that a late message of an earlier one is told apart."""
+        self._round += 1
+        return self._round
+
+    def train(self, round: int, program: int, seed: int, client: int, draw: int) -> protocol.Progress:
+        """Starts ``program`` with the samples ``draw`` of ``client``; again: only reports."""
+        return self._trained(self._ask(protocol.Train(round, program, seed, client, draw), protocol.Progress))
+
+    def await_done(
+        self, round: int, total_steps: int, on_progress: Callable[[protocol.Progress], None] | None = None
+    ) -> protocol.Progress:
+        """Waits until the device has trained, calling ``on_progress`` about twice a second. Raises TrainingFailed.
+
+        The device is asked to answer at the step that it should reach in REPORT_SECONDS at its measured pace, so that
+        a short training costs one message; one that is slower than thought is asked where it stands.
+        """
+        target = total_steps
+        called = began = moved = time.monotonic()
+        first: int | None = None
+        last = -1
+        # A program that took a few milliseconds so far is not waited for a second when its answer is lost.
+        patience = 2 * REPORT_SECONDS if self._training is None else max(SHORTEST_SECONDS, PATIENCE * self._training)
+        while True:
+            progress = self._await(round, target, min(patience, 2 * REPORT_SECONDS))
+            patience = 2 * REPORT_SECONDS
+            now = time.monotonic()
+            if on_progress is not None:
+                on_progress(progress)
+            if self._trained(progress).state == State.DONE:
+                self._training = now - called
+                return progress
+            if progress.state != State.TRAINING:
+                raise TrainingFailed(
+                    f"{self.name}: stands at {_state(progress.state)} in round {round}, expected TRAINING or DONE; "
+                    "it was reset or never told to train: start the round again", Status.BAD_STATE
+                )  # fmt: skip
+            if first is None:
+                first, began = progress.step, now
+            if progress.step != last:
+                last, moved = progress.step, now
+            elif now - moved > STALL_SECONDS:
+                raise TrainingFailed(
+                    f"{self.name}: has stood at step {last} of {total_steps} for {STALL_SECONDS:g} s; reset the board",
+                    Status.BAD_STATE,
+                )
+            pace = (progress.step - first) / (now - began) if now > began else 0.0
+            target = min(total_steps, progress.step + max(1, int(pace * REPORT_SECONDS)))
+
+    def _await(self, round: int, target: int, patience: float) -> protocol.Progress:
+        sent = self._prepare(protocol.Await(round, target))
+        self._send(sent)
+        frame = self._receive((sent.sequence,), sent.message.type_id, time.monotonic() + patience, hurry=True)
+        if frame is not None:
+            return self._open(frame, sent, protocol.Progress)
+        self._pace.pop(sent.message.type_id, None)  # how long a target took says nothing about an answer at once
+        return self._ask(protocol.Await(round, 0), protocol.Progress)
+
+    def _trained(self, progress: protocol.Progress) -> protocol.Progress:
+        if progress.state != State.FAILED:
+            return progress
+        known = progress.fault in set(Status)
+        reason = Status(progress.fault).name if known else f"status {progress.fault}"
+        raise TrainingFailed(
+            f"{self.name}: training failed at step {progress.step} of round {progress.round}: {reason}; "
+            "a learning rate that is too high is the usual cause", progress.fault
+        )  # fmt: skip
+
+    def sample(self, round: int, step: int, targets: ArrayLike, inputs: ArrayLike, scale: float = 1.0) -> protocol.Progress:
+        """Trains one streamed sample: ``targets`` as float32, ``inputs`` in their own type (see Example)."""
+        message = self._sample(round, step, Example(targets, inputs, scale))
+        return self._trained(self._ask(message, protocol.Progress))
+
+    def stream(
+        self,
+        round: int,
+        samples: Iterable[Example],
+        on_progress: Callable[[protocol.Progress], None] | None = None,
+        start: int = 0,
+    ) -> protocol.Progress:
+        """Trains ``samples`` as steps ``start``, ``start`` + 1, ...; as many are under way as the receive window holds.
+
+        A device that is further already is not sent what it has trained. Raises TrainingFailed, SampleTooLarge,
+        ValueError (a NaN or infinity, naming its step).
+        """
+        source = iter(samples)
+        kept: deque[protocol.Sample] = deque()  # not yet acknowledged, from step `first` on
+        first = start
+
+        def sample_at(step: int) -> tuple[protocol.Request, int] | None:
+            while first + len(kept) <= step:
+                example = next(source, None)
+                if example is None and first + len(kept) < step:
+                    raise DeviceGarbled(f"{self.name}: claims {step} samples, {first + len(kept)} were there; reset the board")
+                if example is None:
+                    return None
+                kept.append(self._sample(round, first + len(kept), example))
+            return kept[step - first], step + 1
+
+        progress: protocol.Progress | None = None
+        for progress in self._in_order(sample_at, protocol.Progress, lambda answer: answer.step, start):
+            while kept and first < self._trained(progress).step:
+                kept.popleft()
+                first += 1
+            if on_progress is not None:
+                on_progress(progress)
+        if progress is None:  # nothing was sent: only report
+            progress = self._trained(self._ask(protocol.Await(round, 0), protocol.Progress))
+        return progress
+
+    def _sample(self, round: int, step: int, example: Example) -> protocol.Sample:
+        targets = np.ascontiguousarray(example.targets, dtype="<f4")
+        dtype, data = levels(example.inputs)
+        for what, values in (("target", targets), ("input", example.inputs), ("scale", np.float32(example.scale))):
+            if not np.isfinite(values).all():
+                raise ValueError(f"sample {step} of round {round}: its {what} is NaN or infinite; clean the data")
+        payload = targets.tobytes() + data
+        capacity = tail_capacity(protocol.Sample, self.window)
+        if len(payload) > capacity:
+            raise SampleTooLarge(
+                f"{self.name}: sample {step} takes {len(payload)} bytes, this board's receive window of {self.window} "
+                f"bytes holds samples of {capacity}; {_SMALLER}"
+            )
+        return protocol.Sample(round, step, dtype, example.scale, payload)
+
+    def pull(self, round: int, count: int) -> list[protocol.Delta]:
+        """The frozen delta's chunks, in order, until ``count`` entries. Raises DeviceGarbled for a wrong one.
+
+        How many entries a chunk holds stands at its beginning, so the next one is asked for while it still comes in.
+        """
+        chunks: list[protocol.Delta] = []
+        rank = 0
+        asked: Sent | None = None
+        while rank < count:
+            if asked is None or asked.after != rank:
+                asked = self._pull(round, rank)
+            delta, asked = self._chunk(round, rank, count, asked)
+            if delta.round != round or delta.rank != rank or not 1 <= delta.count <= count - rank:
+                raise DeviceGarbled(
+                    f"{self.name}: asked for entries from {rank} of {count} of round {round}'s delta, "
+                    f"got {delta.count} from {delta.rank} of round {delta.round}"
+                )
+            chunks.append(delta)
+            rank += delta.count
+        return chunks
+
+    def _pull(self, round: int, rank: int) -> Sent:
+        """Asks for the chunk at ``rank``, without waiting for it."""
+        sent = self._prepare(protocol.Pull(round, rank), rank)
+        self._send(sent)
+        return sent
+
+    def _chunk(self, round: int, rank: int, count: int, asked: Sent) -> tuple[protocol.Delta, Sent | None]:
+        """The chunk that ``asked`` asks for, and the question for the next one if it was seen where that begins."""
+        early: Sent | None = None
+
+        def look_ahead() -> None:
+            nonlocal early
+            if early is None and rank < (following := self._following(asked, rank)) < count:
+                early = self._pull(round, following)
+
+        until = time.monotonic() + self._patience(asked)
+        frame = self._receive((asked.sequence,), protocol.Pull.type_id, until, hurry=True, on_bytes=look_ahead)
+        if frame is None:
+            return self._ask(protocol.Pull(round, rank), protocol.Delta), None
+        delta = self._open(frame, asked, protocol.Delta)
+        if early is not None:
+            early.since = time.monotonic()  # the device starts with it now
+        return delta, early
+
+    def _following(self, asked: Sent, rank: int) -> int:
+        """The rank after the chunk that is coming in, as its unchecked beginning says; 0 when it does not say so yet."""
+        head = self._decoder.beginning(FRAME_HEADER_BYTES + _CHUNK_HEAD.size)
+        if len(head) < FRAME_HEADER_BYTES + _CHUNK_HEAD.size:
+            return 0
+        type_id, sequence = head[:FRAME_HEADER_BYTES]
+        _, first, entries = _CHUNK_HEAD.unpack_from(head, FRAME_HEADER_BYTES)
+        is_answer = type_id == protocol.Pull.type_id | protocol.ANSWER_BIT and sequence == asked.sequence and first == rank
+        return first + entries if is_answer else 0
+
+    # --- Reading and using weights ---
+
+    def fetch(self, offset: int, count: int) -> FloatArray:
+        """Current weights [count] from ``offset`` on, in manifest order."""
+        most = min(tail_capacity(protocol.Weights, self.window) // 4, 0xFFFF)
+        parts: list[bytes] = []
+        got = 0
+        while got < count:
+            wanted = min(count - got, most)
+            answer = self._ask(protocol.Fetch(offset + got, wanted), protocol.Weights)
+            size = len(answer.data)
+            if answer.offset != offset + got or size % 4 or not 4 <= size <= 4 * wanted:
+                raise DeviceGarbled(
+                    f"{self.name}: asked for {wanted} weights from {offset + got}, got {size} bytes from {answer.offset}"
+                )
+            parts.append(answer.data)
+            got += size // 4
+        return np.frombuffer(b"".join(parts), "<f4").astype(np.float32)
+
+    def predict(self, inputs: ArrayLike, output_size: int, scale: float = 1.0) -> FloatArray:
+        """The network's outputs [n, output_size] for ``inputs`` [n, *shape] with the device's current weights.
+
+        ``inputs`` travel in their own type (see Example). Raises ValueError naming a sample that is not finite,
+        SampleTooLarge when one input does not fit the receive window.
+        """
+        dtype, data = levels(inputs)
+        if len(inputs) == 0:
+            return np.zeros((0, output_size), np.float32)
+        finite = np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)
+        if not finite.all():
+            raise ValueError(f"sample {int(np.argmin(finite))}: its input is NaN or infinite; clean the data")
+        if not np.isfinite(scale):
+            raise ValueError(f"scale {scale} is not finite")
+        each = len(data) // len(inputs)
+        batch = predict_batch(each, output_size, self.window)
+        if batch == 0:
+            raise SampleTooLarge(
+                f"{self.name}: an input of {each} bytes with {output_size} outputs does not fit this board's receive "
+                f"window of {self.window} bytes; {_SMALLER}"
+            )
+        rows: list[bytes] = []
+        for at in range(0, len(inputs), batch):
+            count = min(batch, len(inputs) - at)
+            message = protocol.Predict(dtype, scale, data[at * each : (at + count) * each])
+            answer = self._ask(message, protocol.Outputs).data
+            if len(answer) != 4 * count * output_size:
+                raise DeviceGarbled(
+                    f"{self.name}: asked for {count} predictions of {output_size} outputs, got {len(answer)} bytes"
+                )
+            rows.append(answer)
+        return np.frombuffer(b"".join(rows), "<f4").astype(np.float32).reshape(len(inputs), output_size)
+
+
+def board_name(hello: protocol.HelloAnswer) -> str:
+    """The board's name as text."""
+    return hello.board.rstrip(b"\0").decode("ascii", "backslashreplace")
+
+
+def _state(state: int) -> str:
+    return State(state).name if state in set(State) else f"state {state}"

@@ -1,0 +1,1 @@
+"""Many runs together: sweeps over options and seeds, and the tables of the papers measured again."""

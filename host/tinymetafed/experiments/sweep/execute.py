@@ -1,0 +1,277 @@
+"""A sweep's runs, each in a process of its own; what is finished on disk is not run again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from tinymetafed_codegen.errors import Error
+from tinymetafed_codegen.files import LockedError, locked
+from tinymetafed_codegen.hash import ARITHMETIC_VERSION
+from tinymetafed_codegen.sample_source import own_source
+from tinymetafed_codegen.spec import dump
+
+from ... import __version__
+from ...federation.clients import TrainingFailed
+from ...federation.meta_test import Collapsed
+from ...federation.observer import Observer
+from ...learn.strategies import StrategyError, code_sha256
+from ...learn.tasks import DataError, Task
+from ...learn.tasks.registry import open_task
+from ...learn.weights import initial, sha256
+from ...runs import training
+from ...runs.run_data import RunData
+from ...runs.setup import set_up
+from ...runs.store import read_run
+from ...simulation.kernels import open_simulator
+from .plan import Run, Sweep
+
+_STOPPED = 3  # exit code of a run whose sweep has ended
+
+
+class SweepFailed(Error):
+    """A sweep that cannot go on in its folder, or one of whose runs failed; the text names folder or run, and remedy."""
+
+
+def execute(sweep: Sweep, out: Path, jobs: int, data: Path | None, observer: Observer) -> dict[Path, str]:
+    """Runs what is missing in the folder ``out``, ``jobs`` at a time; returns why runs diverged, by their folders.
+
+    A run whose data, strategy, model or first weights have changed since is missing: it runs again, and its former folder is
+    kept beside it. Whatever ends it early, the same call goes on. Raises SweepFailed for a folder of another sweep and for a
+    run that failed, DataError, BuildError.
+    """
+    with _claimed(out):
+        _set_changed_aside(sweep.runs, out, data, observer)
+        missing = [run for run in sweep.runs if not is_done(run, out)]
+        if not missing:
+            return {}
+        _compile(missing, jobs, data, observer)
+        observer.stage("runs", len(missing))
+        # The longest first: what is left for the end is short, and no core waits long for another.
+        queue = sorted(missing, key=_work)
+        return _all(queue, out, jobs, data, observer)
+
+
+def is_sweep(out: Path) -> bool:
+    """Whether a folder is that of a sweep: a project's has ``runs`` too, and a run's has a ``lock``."""
+    return (out / "runs").is_dir() and (out / "lock").is_file()
+
+
+def is_done(run: Run, out: Path) -> bool:
+    """Whether a run has come to its end, good or bad, from the files that it would read now, its data apart.
+
+    Raises SweepFailed where its folder holds another experiment's.
+    """
+    stored = _stored(run, out)
+    if stored is None or _changed(run, stored):
+        return False
+    return stored.result is not None or any(entry.collapsed for entry in stored.evaluations)
+
+
+def _stored(run: Run, out: Path) -> RunData | None:
+    """What is on disk of a run; None: nothing. Raises SweepFailed where its folder holds another experiment's."""
+    folder = out / run.folder
+    if not (folder / "run.db").exists():
+        return None
+    stored = read_run(folder)
+    # Another release may count other bytes for the same weights.
+    then = dump(stored.experiment()) | {"arithmetic": stored.header.arithmetic, "tinymetafed": stored.header.tinymetafed}
+    now = dump(run.experiment) | {"arithmetic": ARITHMETIC_VERSION, "tinymetafed": __version__}
+    if (difference := _difference(then, now)) is not None:
+        raise SweepFailed(
+            f"{folder}: begun when '{run.cell.name}' was another experiment or made by another version: {difference}; remove "
+            "that folder to run it again, or choose another for all with -o"
+        )
+    return stored
+
+
+def _changed(run: Run, stored: RunData) -> list[str]:
+    """Which files that a run's result depends on, but for its data, hold something else than when it was begun, in words."""
+    experiment, manifest = run.experiment, run.cell.manifest
+    files = {"task.source": own_source(experiment), "model.weights": experiment.model.weights}
+    model = [f"{key} ({file})" for key, file in files.items() if file is not None] or ["how its model is made"]
+    changed = model if manifest.model_hash != stored.manifest.model_hash else []
+    if not changed and sha256(initial(manifest, run.seed, experiment.model.init)) != stored.header.weights_sha256:
+        changed = [f"model.weights ({experiment.model.weights})"]
+    if code_sha256(experiment) != stored.header.asked.strategy_sha256:
+        changed = [*changed, f"the file of strategy.kind ({experiment.strategy.kind})"]
+    return changed
+
+
+def _set_changed_aside(runs: Sequence[Run], out: Path, data: Path | None, observer: Observer) -> None:
+    """Renames the folder of every run that would now end otherwise, and says so. Raises SweepFailed, DataError."""
+    digests: dict[object, str] = {}
+    for run in runs:
+        if (stored := _stored(run, out)) is None:
+            continue
+        experiment = run.experiment
+        read = (experiment.task, experiment.run.seed, experiment.run.clients, experiment.model.input, experiment.model.loss)
+        if read not in digests:
+            digests[read] = _opened(run, data).data_sha256
+        changed = _changed(run, stored)
+        if digests[read] != stored.header.asked.data_sha256:
+            changed.append("its data")
+        if changed:
+            folder = out / run.folder
+            former = next(
+                path for n in itertools.count(1) if not (path := folder.with_name(f"{folder.name}.former-{n}")).exists()
+            )
+            folder.rename(former)
+            observer.event(
+                f"{run.name}: {' and '.join(changed)} changed since this was run; it runs again, and the former run is kept "
+                f"as {former}"
+            )
+
+
+def _opened(run: Run, data: Path | None) -> Task:
+    try:
+        return open_task(run.experiment, data)
+    except DataError as error:
+        raise DataError(f"'{run.cell.name}': {error}") from None
+
+
+@contextmanager
+def _claimed(out: Path) -> Iterator[None]:
+    """Keeps other processes out of the folder, and what is no sweep's."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not is_sweep(out) and any(path.name != "lock" for path in out.iterdir()):
+            raise SweepFailed(f"{out}: exists already and holds no sweep; choose another folder with -o")
+        with locked(out / "lock", wait=False):
+            (out / "runs").mkdir(exist_ok=True)
+            yield
+    except LockedError as taken:
+        raise SweepFailed(
+            f"{out}: process {taken.holder or '(starting)'} is running a sweep in this folder; wait for its end"
+        ) from None
+
+
+def _difference(then: Any, now: Any, key: str = "") -> str | None:
+    """The first value that is not the same, in words."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for name in [*then, *(name for name in now if name not in then)]:
+            path = f"{key}.{name}" if key else name
+            if name not in now or name not in then:
+                return f"{path} is {'gone' if name in then else 'new'}"
+            if (found := _difference(then[name], now[name], path)) is not None:
+                return found
+        return None
+    return None if then == now else f"{key} was {json.dumps(then)} and is {json.dumps(now)}"
+
+
+def _work(run: Run) -> float:
+    """Grows, with a minus, with a run's training steps."""
+    experiment = run.experiment
+    weights: int = run.cell.manifest.n_parameters
+    return -weights * experiment.run.rounds * experiment.run.devices_per_round * experiment.strategy.global_passes
+
+
+def _compile(runs: Sequence[Run], jobs: int, data: Path | None, observer: Observer) -> None:
+    """Each model's kernels once, and each task's data looked at, before a run needs either."""
+    models = {run.cell.manifest.model_hash: run for run in runs}
+    tasks = {json.dumps(dump(run.experiment)["task"], sort_keys=True): run for run in runs}
+    for run in tasks.values():
+        _opened(run, data)
+    observer.stage("compiling simulations", len(models))
+    with ThreadPoolExecutor(jobs) as pool:
+        for _ in pool.map(lambda run: open_simulator(run.cell.design, 1), models.values()):
+            observer.advance()
+
+
+def _all(queue: list[Run], out: Path, jobs: int, data: Path | None, observer: Observer) -> dict[Path, str]:
+    """Runs the queue from its front. Raises SweepFailed after the first failure, the others stopped."""
+    # A process forked from one that has everything imported starts at once, and shares no threads with this one.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context: Any = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload([__name__])
+    running: dict[int, tuple[BaseProcess, Connection, Run]] = {}
+    diverged: dict[Path, str] = {}
+    try:
+        while queue or running:
+            while queue and len(running) < jobs:
+                run = queue.pop(0)
+                ours, theirs = context.Pipe(duplex=False)
+                process = context.Process(target=_simulate, args=(run, out / run.folder, data, theirs))
+                process.start()
+                theirs.close()
+                running[process.sentinel] = (process, ours, run)
+            for sentinel in wait(list(running)):
+                process, answers, run = running.pop(sentinel)  # type: ignore[arg-type]
+                process.join()
+                kind, text = _answer(answers, process)
+                if kind == "failed":
+                    raise SweepFailed(f"{run.name}: {text}\nThe same command continues with what is finished.")
+                if kind == "diverged":
+                    diverged[run.folder] = text
+                    observer.event(f"{run.name}: {text}")
+                observer.note(f"finished: {run.name}")
+                observer.advance()
+    finally:
+        for process, answers, _ in running.values():
+            process.terminate()  # a round is a transaction, so nothing finished is lost
+            process.join()
+            answers.close()
+    return diverged
+
+
+def _answer(answers: Connection, process: BaseProcess) -> tuple[str, str]:
+    with answers:
+        try:
+            kind, text = answers.recv()
+            return str(kind), str(text)
+        except EOFError:
+            return "failed", f"its process ended with exit code {process.exitcode} and no word"
+
+
+class _Quiet:
+    """Nobody watches one run among many."""
+
+    def stage(self, text: str, total: int = 0) -> None:
+        """Nothing."""
+
+    def advance(self) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def event(self, text: str) -> None:
+        """Nothing."""
+
+
+def _simulate(run: Run, folder: Path, data: Path | None, answer: Connection) -> None:
+    """What a run's process does: begins or continues it, and says how it ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the sweep, which ends this process
+    threading.Thread(target=_end_with_the_sweep, daemon=True).start()
+    try:
+        if (folder / "run.db").exists():
+            training.resume_simulated(folder, 1, _Quiet(), data=data)
+        else:
+            training.simulate(set_up(run.experiment, str(run.cell.source), data), 1, folder, _Quiet())
+    except Collapsed:
+        answer.send(("done", ""))  # the store has it
+    except (TrainingFailed, StrategyError) as error:
+        answer.send(("diverged", str(error)))  # it would again
+    except Exception as error:
+        answer.send(("failed", f"{type(error).__name__}: {error}"))
+    else:
+        answer.send(("done", ""))
+
+
+def _end_with_the_sweep() -> None:
+    sweep = multiprocessing.parent_process()
+    assert sweep is not None
+    sweep.join()
+    os._exit(_STOPPED)

@@ -1,0 +1,186 @@
+"""A sweep file to its runs: variants times grid times seeds, each a whole experiment, all checked before any is run."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import Field
+
+from tinymetafed_codegen.design import Design
+from tinymetafed_codegen.errors import UsageError
+from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.spec import Experiment, SpecError
+from tinymetafed_codegen.spec import load as load_experiment
+from tinymetafed_codegen.spec.mistakes import CAUSES_FIRST, explain
+from tinymetafed_codegen.spec.section import Section
+
+from ...learn.strategies import open_strategy
+from ...runs.setup import design_of
+
+SEED = "run.seed"
+
+
+class SweepError(UsageError):
+    """A sweep file that cannot be run as it is written; the text names file, variant or key, and remedy."""
+
+
+class _VariantSpec(Section):
+    name: str
+    set: dict[str, Any] = Field(default_factory=dict)
+    experiment: str | None = None
+
+
+class _SweepSpec(Section):
+    experiment: str | None = None
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 32)]], Field(min_length=1)]
+    grid: dict[str, Any] = Field(default_factory=dict)
+    variant: list[_VariantSpec] = Field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One choice of options: its experiment file, what it changes there, and the design that this makes."""
+
+    name: str
+    source: Path
+    settings: Mapping[str, Any]
+    design: Design = field(repr=False)
+
+    @property
+    def experiment(self) -> Experiment:
+        """The complete experiment, with the sweep's first seed."""
+        return self.design.experiment
+
+    @property
+    def manifest(self) -> ModelManifest:
+        """The facts of its model."""
+        return self.design.manifest
+
+    @property
+    def folder(self) -> str:
+        """The name as a folder's."""
+        return re.sub(r"[^\w.=,+-]+", "-", self.name).strip("-.") or "-"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell with one seed, and the folder for it below the sweep's."""
+
+    cell: Cell
+    seed: int
+
+    @property
+    def experiment(self) -> Experiment:
+        """The whole experiment."""
+        run = self.cell.experiment.run.model_copy(update={"seed": self.seed})
+        return self.cell.experiment.model_copy(update={"run": run})
+
+    @property
+    def folder(self) -> Path:
+        """Relative to the sweep's folder."""
+        return Path("runs") / self.cell.folder / f"seed-{self.seed}"
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.cell.name}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file, checked."""
+
+    path: Path
+    seeds: tuple[int, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def runs(self) -> list[Run]:
+        """All of them, in the table's order."""
+        return [Run(cell, seed) for cell in self.cells for seed in self.seeds]
+
+    def shortened(self, divisor: int) -> Sweep:
+        """The first seed alone, and rounds divided: to see that all works."""
+        cells = []
+        for cell in self.cells:
+            run = cell.experiment.run
+            rounds = min(run.rounds, max(run.rounds // divisor, 1))
+            short = {"run": run.model_copy(update={"rounds": rounds})}
+            cells.append(replace(cell, design=replace(cell.design, experiment=cell.experiment.model_copy(update=short))))
+        return Sweep(self.path, self.seeds[:1], tuple(cells))
+
+
+def load(path: Path) -> Sweep:
+    """Reads a sweep file and checks every cell of it. Raises SweepError."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        file = _SweepSpec.model_validate(raw)
+    except FileNotFoundError:
+        raise SweepError(f"{path}: no such sweep file; examples/sweeps has some to start from") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SweepError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SweepError(f"{path}: not valid TOML: {error}") from None
+    except pydantic.ValidationError as error:
+        first = min(error.errors(), key=lambda each: CAUSES_FIRST.get(each["type"], 1))
+        raise SweepError(f"{path}: {explain(first, _SweepSpec)}") from None
+    if len(set(file.seeds)) < len(file.seeds):
+        raise SweepError(f"{path}: seeds = {file.seeds} names one twice; each counts once")
+    cells = [_cell(path, file, name, over, base) for name, over, base in _chosen(path, file)]
+    taken: dict[str, str] = {}
+    for cell in cells:
+        if (other := taken.setdefault(cell.folder, cell.name)) is not cell.name:
+            raise SweepError(f"{path}: '{other}' and '{cell.name}' would share the folder {cell.folder}; rename one")
+    return Sweep(path, tuple(file.seeds), tuple(cells))
+
+
+def _chosen(path: Path, file: _SweepSpec) -> Iterator[tuple[str, dict[str, Any], str | None]]:
+    """Each cell's name, settings and experiment: variants times grid."""
+    grid = _flat(file.grid)
+    for key, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise SweepError(f"{path}: grid.{key} = {values!r}: expected a list of the values to try")
+    points = [dict(zip(grid, choice, strict=True)) for choice in itertools.product(*grid.values())]
+    for variant in file.variant or [_VariantSpec(name="")]:
+        over = _flat(variant.set)
+        for point in points:
+            if both := sorted(over.keys() & point.keys()):
+                raise SweepError(f"{path}: variant '{variant.name}': {both[0]} is in the grid as well; leave it out of one")
+            values = ", ".join(f"{key.rpartition('.')[2]}={_text(value)}" for key, value in point.items())
+            yield ", ".join(part for part in (variant.name, values) if part) or path.stem, over | point, variant.experiment
+
+
+def _cell(path: Path, file: _SweepSpec, name: str, settings: dict[str, Any], experiment: str | None) -> Cell:
+    chosen = experiment or file.experiment
+    if chosen is None:
+        raise SweepError(f"{path}: '{name}' has no experiment; name its file: experiment = \"../sine.toml\"")
+    if SEED in settings:
+        raise SweepError(f"{path}: '{name}': {SEED} is what the sweep varies by itself; put the seeds into seeds = [...]")
+    source = path.parent / chosen
+    try:
+        loaded = load_experiment(source, settings=settings | {SEED: file.seeds[0]})
+        designed = design_of(loaded, str(source))
+        open_strategy(loaded, designed.manifest)  # a user's class may be missing
+    except SpecError as error:
+        raise SweepError(f"{path}: '{name}': {error}") from None
+    return Cell(name, source, settings, designed)
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys, whether the file quotes them or not."""
+    found: dict[str, Any] = {}
+    for key, value in nested.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

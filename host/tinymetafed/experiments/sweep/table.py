@@ -1,0 +1,182 @@
+"""A sweep's runs on disk to one table: statistics over seeds, bytes as counted, the papers' cost beside them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...federation.meta_test import confidence
+from ...runs.results import values_only_cost
+from ...runs.run_data import RunData
+from ...runs.store import read_run
+from .execute import is_done
+from .plan import Cell, Run, Sweep
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Scores of several seeds: mean, standard deviation, half-width of the mean's 95 % interval; None where there is none."""
+
+    mean: float | None
+    sd: float | None
+    ci95: float | None
+
+    @classmethod
+    def of(cls, scores: Sequence[float]) -> Spread:
+        """Student's t interval; nothing where one score is not finite, the mean alone of a single score."""
+        if not scores or not np.isfinite(scores).all():
+            return cls(None, None, None)
+        sd = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
+        return cls(float(np.mean(scores)), sd, confidence(scores))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell: ``scores`` by seed after adaptation, as far as they are there; bytes of one round, all its devices together.
+
+    ``cost``: the papers' metric, values alone, TinyReptile's round = 1. ``troubles`` are the runs that collapsed or diverged.
+    """
+
+    cell: Cell
+    metric: str
+    seeds: int
+    scores: Mapping[int, float]
+    before: Spread
+    after: Spread
+    bytes_down: float | None
+    bytes_up: float | None
+    bytes_samples: float | None
+    cost: float
+    runs: Mapping[int, RunData] = field(repr=False)
+    troubles: Sequence[str]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every seed has a score."""
+        return len(self.scores) == self.seeds
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "name": self.cell.name,
+            "metric": self.metric,
+            "seeds_done": len(self.scores),
+            "seeds": self.seeds,
+            "before": vars(self.before),
+            "after": vars(self.after),
+            "after_by_seed": {str(seed): score for seed, score in self.scores.items()},
+            "bytes_down": self.bytes_down,
+            "bytes_up": self.bytes_up,
+            "bytes_samples": self.bytes_samples,
+            "values_only_cost": self.cost,
+            "troubles": list(self.troubles),
+        }
+
+
+def rows(sweep: Sweep, out: Path, diverged: Mapping[Path, str] | None = None) -> list[Row]:
+    """The table as the folder has it at this moment, also of a sweep that is not finished. Raises StoreError, SweepFailed."""
+    return [_row(cell, [Run(cell, seed) for seed in sweep.seeds], out, diverged or {}) for cell in sweep.cells]
+
+
+def _row(cell: Cell, runs: Sequence[Run], out: Path, diverged: Mapping[Path, str]) -> Row:
+    done = {run.seed: read_run(out / run.folder) for run in runs if is_done(run, out)}
+    finals = {seed: run.evaluations[-1] for seed, run in done.items()}
+    scores = {seed: final.after for seed, final in finals.items() if final.after is not None}
+    troubles = [f"seed {seed} collapsed after {final.round} rounds" for seed, final in finals.items() if final.collapsed]
+    troubles += [f"seed {seed} diverged" for seed in finals.keys() - scores.keys() if not finals[seed].collapsed]
+    troubles += [f"seed {run.seed} diverged: {diverged[run.folder]}" for run in runs if run.folder in diverged]
+    loss = cell.experiment.model.loss
+    trained = [entry for run in done.values() for entry in run.rounds]
+
+    def per_round(total: int) -> float | None:
+        return total / len(trained) if trained else None if not done else 0.0
+
+    return Row(
+        cell=cell,
+        metric=next((final.metric for final in finals.values()), "accuracy" if "entropy" in loss else "mse"),
+        seeds=len(runs),
+        scores=scores,
+        before=Spread.of([final.before for final in finals.values() if final.before is not None]),
+        after=Spread.of(list(scores.values())),
+        bytes_down=per_round(sum(entry.bytes_down for entry in trained)),
+        bytes_up=per_round(sum(entry.bytes_up for entry in trained)),
+        bytes_samples=per_round(sum(entry.bytes_samples for entry in trained)),
+        cost=values_only_cost(cell.experiment, cell.manifest),
+        runs=done,
+        troubles=troubles,
+    )
+
+
+# As text
+
+HEADINGS = ("", "seeds", "before", "after", "SD", "95 % CI", "each seed", "bytes down", "up", "samples", "values-only cost")
+
+
+def cells(row: Row) -> list[str]:
+    """A row's texts below HEADINGS."""
+    return [
+        row.cell.name,
+        f"{len(row.scores)} of {row.seeds}",
+        score(row.before.mean, row.metric),
+        score(row.after.mean, row.metric),
+        score(row.after.sd, row.metric),
+        "–" if row.after.ci95 is None else f"± {score(row.after.ci95, row.metric)}",
+        ", ".join(score(each, row.metric) for each in row.scores.values()) or "–",
+        *("–" if count is None else f"{count:,.0f}" for count in (row.bytes_down, row.bytes_up, row.bytes_samples)),
+        f"{row.cost:.2f}",
+    ]
+
+
+def score(value: float | None, metric: str) -> str:
+    """Accuracy in percent, an error as it is."""
+    return "–" if value is None else f"{100 * value:.1f}" if metric == "accuracy" else f"{value:.3f}"
+
+
+def notes(table: Sequence[Row]) -> list[str]:
+    """What a reader of the table must know: what is missing in it and what went wrong."""
+    unfinished = [row.cell.name for row in table if not row.whole]
+    found = [f"{row.cell.name}: {trouble}" for row in table for trouble in row.troubles]
+    return ([f"Not complete: {', '.join(unfinished)}."] if unfinished else []) + found
+
+
+def legend(table: Sequence[Row]) -> str:
+    """What the figures are."""
+    what = {"accuracy": "accuracy in percent", "mse": "mean squared error"}[table[0].metric]
+    return f"{what[0].upper()}{what[1:]} of unseen clients; bytes of a round on the wire, framing included, samples apart"
+
+
+def markdown(table: Sequence[Row]) -> str:
+    """The table, and below it its notes."""
+    lines = [_line(HEADINGS), "|---|" + "---:|" * (len(HEADINGS) - 1), *(_line(cells(row)) for row in table)]
+    lines += ["", f"{legend(table)}.", *(f"- {note}" for note in notes(table))]
+    return "\n".join(lines) + "\n"
+
+
+def _line(texts: Sequence[str]) -> str:
+    return f"| {' | '.join(text.replace('|', '/') for text in texts)} |"
+
+
+def csv_text(table: Sequence[Row]) -> str:
+    """A line per run that has a score, numbers as they are."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(
+        ["name", "seed", "metric", "before", "after", "bytes_down", "bytes_up", "bytes_samples", "values_only_cost"]
+    )
+    for row in table:
+        for seed, after in row.scores.items():
+            run = row.runs[seed]
+            sums = (
+                sum(entry.bytes_down for entry in run.rounds),
+                sum(entry.bytes_up for entry in run.rounds),
+                sum(entry.bytes_samples for entry in run.rounds),
+            )
+            per_round = (total / max(run.trained, 1) for total in sums)
+            writer.writerow([row.cell.name, seed, row.metric, run.evaluations[-1].before, after, *per_round, row.cost])
+    return file.getvalue()

@@ -1,0 +1,280 @@
+"""The delta on its way up: its selection and the chunk codec; twin of firmware/core/delta_codec.hpp, bit for bit.
+
+A chunk's index set is a bit string, LSB first, padded with zeros to a byte. A gap is an index minus the lowest one
+possible: the previous index + 1, or ``Delta.base`` for a chunk's first entry. Rice parameter r: ``gap >> r`` ones, a
+zero, the r low bits; from RICE_ESCAPE ones on instead RICE_ESCAPE ones and the gap in RICE_RAW_BITS bits. Bitmap: one
+bit per index from base up to the chunk's last entry. Run: no bits, for every gap is 0. The values follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinymetafed_codegen.errors import Error
+from tinymetafed_codegen.protocol import MAX_PARAMETERS, RICE_ESCAPE, RICE_RAW_BITS, Coding, Delta, Dtype, Stream
+
+from .. import prng
+
+Indices = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float32]
+Bits = npt.NDArray[np.uint8]
+
+MAX_ENTRIES = 0xFFFF  # of one chunk
+WIRE_TYPES: dict[Dtype, np.dtype[Any]] = {
+    Dtype.F32: np.dtype("<f4"),
+    Dtype.F16: np.dtype("<f2"),
+    Dtype.I8: np.dtype("i1"),
+}
+_SMALLEST_NORMAL = np.float32(2.0**-126)
+
+
+class DeltaError(Error):
+    """A delta that cannot be encoded, or chunks that are not the delta they claim to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """Entries of a vector: ``indices`` int64 of shape (k,), strictly increasing; ``values`` float32 of shape (k,)."""
+
+    indices: Indices
+    values: Values
+
+
+def select_top(delta: Values, k: int) -> Indices:
+    """Indices of the k entries of ``delta`` (n,) largest in magnitude, ties to the lower index; increasing, (k,)."""
+    return _highest(np.ascontiguousarray(delta, np.float32).view(np.uint32) & np.uint32(0x7FFFFFFF), k)
+
+
+def _highest(priorities: prng.Words, k: int) -> Indices:
+    if k == 0:
+        return np.empty(0, dtype=np.int64)
+    threshold = np.partition(priorities, priorities.size - k)[priorities.size - k]
+    chosen = priorities > threshold
+    chosen[np.flatnonzero(priorities == threshold)[: k - np.count_nonzero(chosen)]] = True
+    return np.flatnonzero(chosen)
+
+
+def select_by_layer(delta: Values, k: int, layer_ends: Sequence[int]) -> Indices:
+    """Of each layer its share of k entries, the largest: one, and of the others as evenly as the weights lie; (k,)."""
+    ends = np.array(layer_ends, dtype=np.int64)
+    layers = np.arange(1, ends.size + 1)
+    further = ends - layers  # entries of all layers up to each, beside the first of each layer
+    dealt = layers + (k - ends.size) * further // max(1, further[-1])
+    shares = np.diff(dealt, prepend=0)
+    starts = [0, *layer_ends[:-1]]
+    return np.concatenate(
+        [start + select_top(delta[start:end], share) for start, end, share in zip(starts, layer_ends, shares, strict=True)]
+    )
+
+
+def select_random(delta: Values, k: int, seed: int, client: int, draw: int) -> Indices:
+    """Indices of k entries of ``delta`` (n,), drawn by seed, client and draw alone; increasing, (k,)."""
+    words, _ = prng.draw(seed, client, draw, Stream.SELECTION, np.arange(delta.size))
+    return _highest(words >> np.uint32(1), k)
+
+
+def index_bits(coding: int, gaps: Indices) -> Indices:
+    """Bits that each gap takes."""
+    if coding == Coding.RUN:
+        return np.zeros_like(gaps)
+    if coding == Coding.BITMAP:
+        return gaps + 1
+    quotients = gaps >> coding
+    return np.where(quotients < RICE_ESCAPE, quotients + 1 + coding, RICE_ESCAPE + RICE_RAW_BITS)
+
+
+def best_coding(gaps: Indices) -> int:
+    """The coding that takes the fewest bits; of equals the lowest Rice parameter, the bitmap last."""
+    if not gaps.any():
+        return int(Coding.RUN)
+    codings = [*range(Coding.MAX_RICE + 1), int(Coding.BITMAP)]
+    best: int = min(codings, key=lambda coding: int(index_bits(coding, gaps).sum()))
+    return best
+
+
+def encode(
+    delta: Values,
+    k: int,
+    dtype: Dtype,
+    capacity: int,
+    *,
+    round: int,
+    select: Callable[[Values, int], Indices] = select_top,
+) -> list[Delta]:
+    """The k entries of ``delta`` (n,) that ``select`` chooses, as a device answers them: up to ``capacity`` data bytes each.
+
+    Raises DeltaError for k beyond n, n beyond MAX_PARAMETERS, chosen values not finite or beyond float16, another dtype
+    than F32, F16, I8, or a capacity that does not hold one entry.
+    """
+    if not 0 <= k <= delta.size <= MAX_PARAMETERS:
+        raise DeltaError(f"k = {k} of n = {delta.size}: expected k <= n <= {MAX_PARAMETERS}")
+    if dtype not in WIRE_TYPES:
+        raise DeltaError(f"dtype {dtype!r}: a delta travels as F32, F16 or I8")
+    if k == 0:
+        return []
+    indices = select(delta, k)
+    scale, wire = _to_wire(delta, indices, dtype)
+    gaps = np.diff(indices, prepend=indices[0] - 1) - 1
+    coding = best_coding(gaps)
+
+    ends = np.cumsum(index_bits(coding, gaps))
+    first_bits = int(index_bits(coding, np.zeros(1, dtype=np.int64))[0])
+    messages = []
+    rank = 0
+    while rank < k:
+        bits = ends[rank : rank + MAX_ENTRIES] - ends[rank] + first_bits
+        sizes = (bits + 7) // 8 + wire.itemsize * np.arange(1, bits.size + 1)
+        count = int(np.searchsorted(sizes, capacity, side="right"))
+        if count == 0:
+            raise DeltaError(f"capacity {capacity}: one entry takes {int(sizes[0])} bytes")
+        chunk = gaps[rank : rank + count].copy()
+        chunk[0] = 0
+        data = _pack_gaps(coding, chunk) + wire[rank : rank + count].tobytes()
+        messages.append(Delta(round, rank, count, int(indices[rank]), coding, int(dtype), scale, data))
+        rank += count
+    return messages
+
+
+def _to_wire(delta: Values, indices: Indices, dtype: Dtype) -> tuple[float, npt.NDArray[Any]]:
+    values = delta[indices]
+    if not np.isfinite(values).all():
+        raise DeltaError(f"delta: entry {int(indices[~np.isfinite(values)][0])} is not finite")
+    if dtype == Dtype.I8:
+        return quantise(values)
+    with np.errstate(over="ignore"):
+        wire = values.astype(WIRE_TYPES[dtype])
+    if not np.isfinite(wire).all():
+        raise DeltaError(f"delta: {float(np.abs(values).max())!r} does not fit float16, which ends at 65504")
+    return 0.0, wire
+
+
+def quantise(values: Values) -> tuple[float, npt.NDArray[np.int8]]:
+    """One scale, max|v| / 127, and round-half-even(v / scale); scale 0 and zeros when the scale would be subnormal."""
+    scale = np.abs(values).max(initial=np.float32(0)) / np.float32(127)
+    if scale < _SMALLEST_NORMAL:
+        return 0.0, np.zeros(values.shape, dtype=np.int8)
+    return float(scale), np.rint(values / scale).astype(np.int8)
+
+
+def _pack_gaps(coding: int, gaps: Indices) -> bytes:
+    lengths = index_bits(coding, gaps)
+    starts = np.cumsum(lengths) - lengths
+    bits = np.zeros(int(lengths.sum()), dtype=np.uint8)
+    if coding == Coding.BITMAP:
+        bits[starts + gaps] = 1
+    elif coding != Coding.RUN:
+        quotients = gaps >> coding
+        escaped = quotients >= RICE_ESCAPE
+        ones = np.where(escaped, RICE_ESCAPE, quotients)
+        within = np.arange(int(ones.sum())) - np.repeat(np.cumsum(ones) - ones, ones)
+        bits[np.repeat(starts, ones) + within] = 1
+        for some, low_at, width in ((~escaped, starts + ones + 1, coding), (escaped, starts + ones, RICE_RAW_BITS)):
+            for bit in range(width):
+                bits[low_at[some] + bit] = gaps[some] >> bit & 1
+    return np.packbits(bits, bitorder="little").tobytes()
+
+
+def decode(chunks: Sequence[Delta], *, n: int, k: int, round: int) -> Sparse:
+    """The k entries, of a vector of n, that ``chunks`` hold in rank order.
+
+    Raises DeltaError unless every chunk is of this round and format, ranks follow each other up to exactly k, indices
+    increase strictly and stay below n, every value is finite and no byte is left over.
+    """
+    indices, values = [], []
+    rank, lowest = 0, 0
+    for chunk in chunks:
+        where = f"delta chunk at rank {chunk.rank}"
+        if chunk.round != round:
+            raise DeltaError(f"{where}: round {chunk.round}, expected {round}")
+        if chunk.rank != rank:
+            raise DeltaError(f"{where}: expected rank {rank}")
+        if not 0 < chunk.count <= k - rank:
+            raise DeltaError(f"{where}: {chunk.count} entries, expected 1 to {k - rank}")
+        if (chunk.coding, chunk.dtype, chunk.scale) != (chunks[0].coding, chunks[0].dtype, chunks[0].scale):
+            raise DeltaError(f"{where}: coding, dtype or scale differs from the first chunk's")
+        found, numbers = _decode_chunk(chunk, where)
+        if found[0] < lowest or found[-1] >= n:
+            raise DeltaError(f"{where}: indices {found[0]} to {found[-1]}, expected {lowest} to {n - 1}")
+        indices.append(found)
+        values.append(numbers)
+        rank += chunk.count
+        lowest = int(found[-1]) + 1
+    if rank != k:
+        raise DeltaError(f"delta: {rank} entries, expected {k}")
+    if k == 0:
+        return Sparse(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+    return Sparse(np.concatenate(indices), np.concatenate(values))
+
+
+def _decode_chunk(chunk: Delta, where: str) -> tuple[Indices, Values]:
+    try:
+        wire_type = WIRE_TYPES[Dtype(chunk.dtype)]
+    except (KeyError, ValueError):
+        raise DeltaError(f"{where}: dtype {chunk.dtype}, expected F32, F16 or I8") from None
+    index_bytes = len(chunk.data) - chunk.count * wire_type.itemsize
+    if index_bytes < 0:
+        raise DeltaError(f"{where}: {len(chunk.data)} bytes are too few for {chunk.count} entries")
+    if not np.isfinite(chunk.scale) or chunk.scale < 0:
+        raise DeltaError(f"{where}: scale {chunk.scale}, expected a finite number, not negative")
+    with np.errstate(invalid="ignore"):  # a signalling NaN is refused below
+        values = np.frombuffer(chunk.data, dtype=wire_type, offset=index_bytes).astype(np.float32)
+    if chunk.dtype == Dtype.I8:
+        values *= np.float32(chunk.scale)
+    if not np.isfinite(values).all():
+        raise DeltaError(f"{where}: value {int(np.flatnonzero(~np.isfinite(values))[0])} is not finite")
+
+    bits = np.unpackbits(np.frombuffer(chunk.data, dtype=np.uint8, count=index_bytes), bitorder="little")
+    if chunk.coding == Coding.RUN:
+        offsets, end = np.arange(chunk.count), 0
+    elif chunk.coding == Coding.BITMAP:
+        offsets = np.flatnonzero(bits)
+        if offsets.size != chunk.count:
+            raise DeltaError(f"{where}: {offsets.size} bits set for {chunk.count} entries")
+        end = int(offsets[-1]) + 1
+    elif chunk.coding <= Coding.MAX_RICE:
+        gaps, end = _rice_gaps(bits, chunk.coding, chunk.count, where)
+        offsets = np.cumsum(gaps + 1) - 1
+    else:
+        raise DeltaError(f"{where}: unknown coding {chunk.coding}")
+    if (end + 7) // 8 != index_bytes or bits[end:].any():
+        raise DeltaError(f"{where}: {index_bytes} bytes of indices, of which {end} bits are used")
+    return chunk.base + offsets, values
+
+
+def _rice_gaps(bits: Bits, r: int, count: int, where: str) -> tuple[Indices, int]:
+    """The gaps and the bits they take: first where a code would end for every bit at once, then a walk along them."""
+    size = bits.size
+    at = np.arange(size)
+    next_zero = np.minimum.accumulate(np.where(bits == 0, at, size)[::-1])[::-1]
+    ones = np.minimum(next_zero - at, RICE_ESCAPE)
+    escaped = ones == RICE_ESCAPE
+    ends = (at + np.where(escaped, RICE_ESCAPE + RICE_RAW_BITS, ones + 1 + r)).tolist()
+    starts = []
+    end = 0
+    for _ in range(count):
+        if end >= size:
+            break
+        starts.append(end)
+        end = ends[end]
+    if len(starts) < count or end > size:
+        raise DeltaError(f"{where}: its index bits end before {count} entries")
+    start = np.array(starts)
+    raw = escaped[start]
+    padded = np.append(bits, np.zeros(RICE_RAW_BITS, dtype=np.uint8)).astype(np.int64)  # so that every window is whole
+    gaps = np.where(raw, 0, ones[start] << r)
+    for some, low_at, width in ((~raw, start + ones[start] + 1, r), (raw, start + RICE_ESCAPE, RICE_RAW_BITS)):
+        for bit in range(width):
+            gaps[some] += padded[low_at[some] + bit] << bit
+    return gaps, end
+
+
+def dense(sparse: Sparse, n: int) -> Values:
+    """The vector (n,) whose other entries are zero."""
+    vector = np.zeros(n, dtype=np.float32)
+    vector[sparse.indices] = sparse.values
+    return vector

@@ -1,0 +1,69 @@
+"""Weights on their way down: float32, float16, or int8 with one scale per tensor; decoding gives the device's copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from tinymetafed_codegen.protocol import Dtype
+
+from .delta import WIRE_TYPES, quantise
+
+Weights = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Consecutive weights from ``offset`` on in one format; it may be cut into messages between any two weights."""
+
+    offset: int
+    dtype: Dtype
+    scale: float  # of I8; 0 elsewhere
+    data: bytes
+
+
+def encode(weights: Weights, dtype: Dtype, tensors: Sequence[int]) -> list[Segment]:
+    """The ``weights`` (n,), made up of tensors of these sizes: one segment per tensor for I8, else one in all.
+
+    Raises ValueError, naming the tensor by its place, for weights that are not finite or beyond float16.
+    """
+    if dtype not in WIRE_TYPES:
+        raise ValueError(f"dtype {dtype!r}: weights travel as F32, F16 or I8")
+    if sum(tensors) != weights.size:
+        raise ValueError(f"tensors {list(tensors)} hold {sum(tensors)} weights, expected {weights.size}")
+    bounds = list(pairwise(accumulate(tensors, initial=0)))
+    with np.errstate(over="ignore"):
+        wire = weights.astype(WIRE_TYPES[Dtype.F32 if dtype == Dtype.I8 else dtype])
+    if not np.isfinite(wire).all():
+        at = int(np.flatnonzero(~np.isfinite(wire))[0])
+        tensor = next(i for i, (start, end) in enumerate(bounds) if start <= at < end)
+        fault = "does not fit float16, which ends at 65504" if np.isfinite(weights[at]) else "is not finite"
+        raise ValueError(f"tensor {tensor}: its weight {at - bounds[tensor][0]}, {float(weights[at])!r}, {fault}")
+    if dtype != Dtype.I8:
+        return [Segment(0, dtype, 0.0, wire.tobytes())] if weights.size else []
+    segments = []
+    for start, end in bounds:
+        scale, quantised = quantise(weights[start:end])
+        segments.append(Segment(start, dtype, scale, quantised.tobytes()))
+    return segments
+
+
+def decode(segments: Sequence[Segment], n: int) -> Weights:
+    """The weights (n,) as the device will hold them. Raises ValueError unless the segments cover 0..n-1 in order."""
+    parts = []
+    offset = 0
+    for segment in segments:
+        if segment.offset != offset:
+            raise ValueError(f"segment at weight {segment.offset}: expected {offset}")
+        part = np.frombuffer(segment.data, dtype=WIRE_TYPES[segment.dtype]).astype(np.float32)
+        if segment.dtype == Dtype.I8:
+            part *= np.float32(segment.scale)
+        parts.append(part)
+        offset += part.size
+    if offset != n:
+        raise ValueError(f"segments hold {offset} weights, expected {n}")
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)

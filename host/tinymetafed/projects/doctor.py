@@ -1,0 +1,147 @@
+"""What this machine has and lacks for building firmware and talking to boards; the data behind `tinymetafed doctor`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from serial.tools import list_ports
+
+from tinymetafed_codegen import boards
+
+from ..devices.link.transport import group_of, holders
+from ..devices.usb import known_usb
+
+MIN_PYTHON = (3, 11)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at; ``detail``: what is there; ``remedy``: what to do when not ``ok``, what works without."""
+
+    group: str
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Everything, group by group: Python, programs, boards, serial ports. Looks only; installs and opens nothing."""
+    return [*python(), *programs(), *all_boards(), *serial_ports()]
+
+
+def python() -> list[Finding]:
+    """The interpreter, and every package that the project's own metadata asks for."""
+    recent = sys.version_info >= MIN_PYTHON
+    remedy = "" if recent else f"use Python {'.'.join(map(str, MIN_PYTHON))} or later"
+    found = [Finding("Python", "python", recent, platform.python_version(), remedy)]
+    try:
+        requirements = importlib.metadata.requires("tinymetafed") or []
+    except importlib.metadata.PackageNotFoundError:
+        remedy = "`pip install -e .` in the checkout; without it only this folder's own commands work"
+        return [*found, Finding("Python", "tinymetafed", False, "not installed", remedy)]
+    for requirement in requirements:
+        match = re.match(r"[A-Za-z0-9._-]+", requirement)
+        if match is None or "extra ==" in requirement:
+            continue
+        name = match[0]
+        try:
+            found.append(Finding("Python", name, True, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            found.append(Finding("Python", name, False, "not installed", f"`pip install '{requirement}'`"))
+    return found
+
+
+def programs() -> list[Finding]:
+    """Compilers and emulators that the boards' files name."""
+    needs: dict[str, boards.Requirement] = {}
+    users: dict[str, list[str]] = {}
+    for board in boards.usable():
+        for need in board.requirements:
+            if need.is_command:
+                needs[need.name] = need
+                users.setdefault(need.name, []).append(board.name)
+    found = []
+    for command, need in sorted(needs.items()):
+        path = shutil.which(command)
+        detail = f"{path}, {_version(path)}" if path else f"not installed; for {need.purpose}"
+        remedy = f"{boards.remedy([need])}; {_works_without(users[command])}"
+        found.append(Finding("Programs", command, path is not None, detail, "" if path else remedy))
+    return found
+
+
+def all_boards() -> list[Finding]:
+    """Each board of this installation: whether its firmware can be built here and, where it is no real board, run."""
+    return [_board(name) for name in boards.names()]
+
+
+def _board(name: str) -> Finding:
+    try:
+        facts = boards.load(name)
+        trouble = boards.environment_trouble(name)
+    except boards.BoardError as error:
+        return Finding("Boards", name, False, str(error), f"correct the file, or remove it; {_works_without([name])}")
+    title = f"{facts.title}: {_how_it_runs(facts)}"
+    if trouble:
+        remedy = f"{boards.environment_remedy(name)}; {_works_without([name])}"
+        return Finding("Boards", name, False, f"{title}; does not build here: {trouble}", remedy)
+    missing = boards.missing_tools(name)
+    if not missing:
+        return Finding("Boards", name, True, title)
+    builds = "builds, does not run here" if not any(tool.to_build for tool in missing) else "does not build here"
+    remedy = f"{boards.remedy(missing)}; {_works_without([name])}"
+    detail = f"{title}; {builds}, missing {', '.join(tool.name for tool in missing)}"
+    return Finding("Boards", name, False, detail, remedy)
+
+
+def serial_ports() -> list[Finding]:
+    """USB serial devices: what board each probably is, whether we may open it, and who else has."""
+    found = []
+    for port in sorted(list_ports.comports(), key=lambda port: port.device):
+        if port.vid is None or port.pid is None:
+            continue  # a line on the mainboard, not a plugged-in board
+        known = known_usb().get((port.vid, port.pid))
+        detail = f"{f'{known.title}: {known.board}' if known else port.description} ({port.vid:04x}:{port.pid:04x})"
+        users = holders(port.device)
+        if os.name == "posix" and not os.access(port.device, os.R_OK | os.W_OK):
+            remedy = f"`sudo usermod -aG {group_of(port.device)} $USER`, then log in again"
+            found.append(Finding("Serial ports", port.device, False, f"{detail}: permission denied", remedy))
+        elif users:
+            remedy = "close the program that uses it"
+            found.append(Finding("Serial ports", port.device, False, f"{detail}: held by {', '.join(users)}", remedy))
+        else:
+            found.append(Finding("Serial ports", port.device, True, detail))
+    if not found:
+        remedy = "plug a board in with a cable that carries data; native:4 works without any"
+        found.append(Finding("Serial ports", "boards", False, "none attached", remedy))
+    return found
+
+
+def _how_it_runs(board: boards.Board) -> str:
+    if board.real:
+        return f"real; PlatformIO downloads its toolchain at the first `pio run -e {board.name} -t upload`"
+    return "runs as a process" if board.emulator is None else f"runs in {board.emulator[0]}"
+
+
+def _works_without(lost: list[str]) -> str:
+    others = [board.name for board in boards.usable() if board.name not in lost and not board.real]
+    verb = "is" if len(others) == 1 else "are"
+    return f"without it no {', '.join(lost)}" + (f"; {', '.join(others)} {verb} not affected" if others else "")
+
+
+def _version(path: str) -> str:
+    """The first line of `PROGRAM --version`, without the program's name."""
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "does not start"
+    lines = done.stdout.splitlines()
+    match = re.search(r"\d+\.\d+[^\s),]*", lines[0]) if lines else None
+    return f"version {match[0]}" if match else "version unknown"

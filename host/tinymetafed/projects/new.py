@@ -1,0 +1,118 @@
+"""A user's own project: a folder with experiment, data of three clients, sample source and PlatformIO file, ready to train."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from tinymetafed_codegen import boards
+from tinymetafed_codegen.errors import UsageError
+from tinymetafed_codegen.protocol import Stream
+
+from ..devices.firmware_project import platformio_files
+from ..learn import prng
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_FILES = {
+    "experiment.toml.j2": "experiment.toml",
+    "source.cpp.j2": "source.cpp",
+    "README.md.j2": "README.md",
+    "gitignore.j2": ".gitignore",  # without its dot in the package, where it would hide files of ours
+}
+
+# A made-up motion sensor: tilt about three axes and swing along them, of an average person.
+FEATURES = ("tilt_x", "tilt_y", "tilt_z", "swing_x", "swing_y", "swing_z")
+GESTURES = {  # in the order of their classes, which is that of the sorted names
+    "circle": (0.0, 0.1, 0.3, 0.7, 0.7, 0.1),
+    "shake": (0.1, 0.0, 0.3, 0.8, 0.2, 0.2),
+    "turn": (0.5, -0.3, 0.1, 0.2, 0.3, 0.1),
+}
+CLIENTS = ("alice", "bob", "carol")
+HELD_OUT = CLIENTS[-1]
+GAIN, OFFSET, NOISE = (0.6, 1.4), (-0.5, 0.5), (-0.25, 0.25)  # of a person and feature; of one gesture
+ROWS = 60
+_SEED = 1
+
+
+class ProjectError(UsageError):
+    """A folder that cannot become a project; wrong usage."""
+
+
+def create(folder: Path, board: str) -> None:
+    """Writes a project into a new or empty folder, whole or not at all.
+
+    Raises ProjectError when there is something in the folder already or it cannot be made, BoardError, OSError.
+    """
+    contents = files(folder.resolve().name, board)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ProjectError(f"{folder}: there is something already; name a new folder, or an empty one")
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ProjectError(f"{folder}: cannot be made: {error.strerror}; name one in a folder that you may write to") from None
+    try:
+        for name, text in contents.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+    except BaseException:
+        for child in folder.iterdir():
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
+        if is_new:
+            folder.rmdir()
+        raise
+
+
+def files(name: str, board: str) -> dict[str, str]:
+    """A project's files by path, the same on every machine. Raises BoardError."""
+    boards.load(board)
+    facts = {
+        "name": name,
+        "board": board,
+        "features": len(FEATURES),
+        "classes": len(GESTURES),
+        "held_out": HELD_OUT,
+        "trained": " and ".join(client for client in CLIENTS if client != HELD_OUT),
+        "gestures": [(gesture, ", ".join(f"{value}f" for value in values)) for gesture, values in GESTURES.items()],
+        "gain": _cpp(GAIN),
+        "offset": _cpp(OFFSET),
+        "noise": _cpp(NOISE),
+    }
+    texts = {file: _render(template, facts) for template, file in _FILES.items()}
+    texts |= platformio_files(board, ".pio/core")
+    return texts | {f"data/{client}.csv": recording(i) for i, client in enumerate(CLIENTS)}
+
+
+def _render(template: str, facts: Mapping[str, object]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(facts)
+
+
+def recording(person: int) -> str:
+    """CSV of a person's gestures, as the project's source.cpp simulates them; the same text every time."""
+    n = len(FEATURES)
+    words, _ = prng.draw(_SEED, person, 0, Stream.CLIENT_TASK, np.arange(2 * n))
+    own = prng.uniform(words).reshape(n, 2)
+    words, _ = prng.draw(_SEED, person, 0, Stream.SUPPORT, np.arange(ROWS * n))
+    noise = _between(NOISE, prng.uniform(words)).reshape(ROWS, n)
+    labels = np.arange(ROWS) % len(GESTURES)
+    values = _between(GAIN, own[:, 0]) * np.array([*GESTURES.values()])[labels] + _between(OFFSET, own[:, 1]) + noise
+    rows = [[*(f"{value:.3f}" for value in row), list(GESTURES)[label]] for row, label in zip(values, labels, strict=True)]
+    return "".join(",".join(row) + "\n" for row in [[*FEATURES, "gesture"], *rows])
+
+
+def _between(span: tuple[float, float], uniform: np.typing.NDArray[np.float32]) -> np.typing.NDArray[np.float64]:
+    return span[0] + (span[1] - span[0]) * uniform.astype(np.float64)
+
+
+def _cpp(span: tuple[float, float]) -> str:
+    return f"{span[0]}f, {span[1]}f"

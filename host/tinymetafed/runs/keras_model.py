@@ -1,0 +1,94 @@
+"""A settled graph with its weights as a Keras model or a TensorFlow Lite file."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from tinymetafed_codegen.graph import Graph
+from tinymetafed_codegen.ops import Op
+
+from .tensorflow import require
+
+
+def build(net: Graph, arrays: Mapping[str, npt.NDArray[Any]], batch: int | None = None, dtype: str = "float32") -> Any:
+    """The keras.Model of a graph, ``arrays`` being all its weights by LAYER.kernel and LAYER.bias.
+
+    Its input is [batch, *input shape], its output what the last layer gives: logits where the loss applies the activation.
+    Raises ModelFileError where TensorFlow is missing.
+    """
+    keras = require("keras", "a Keras model")
+    first = keras.Input(batch_shape=(batch, *net.input.shape), dtype=dtype)
+    values = {net.input.name: first}
+
+    def seen(tensor: Any) -> Any:
+        """A tensor in the shape in which a layer reads it: views have no call of their own."""
+        value = values[tensor.name]
+        return value if value.shape[1:] == tensor.shape else keras.layers.Flatten(dtype=dtype)(value)
+
+    for call in net.forward:
+        if call.other is not None:
+            y = keras.layers.Add(name=call.op.name, dtype=dtype)([seen(call.x), seen(call.other)])
+        else:
+            layer = _layer(keras, call.op, dtype)
+            y = layer(seen(call.x))
+            layer.set_weights([arrays[f"{call.op.name}.{parameter.name}"] for parameter in call.op.parameters])
+        values[call.y.name] = y
+    return keras.Model(first, seen(net.output))
+
+
+def keras_file(model: Any) -> bytes:
+    """The content of a .keras file."""
+    with tempfile.TemporaryDirectory(prefix="tinymetafed-export-") as folder:
+        file = Path(folder) / "model.keras"
+        model.save(file)
+        return file.read_bytes()
+
+
+def tflite_file(model: Any) -> bytes:
+    """The content of a float32 .tflite file. Raises ModelFileError where TensorFlow is missing."""
+    tensorflow = require("tensorflow", "a .tflite file")
+    with redirect_stdout(sys.stderr):  # Keras tells where its temporary files are
+        return bytes(tensorflow.lite.TFLiteConverter.from_keras_model(model).convert())
+
+
+def _layer(keras: Any, op: Any, dtype: str) -> Any:
+    """The Keras layer of an op."""
+    layers = keras.layers
+    common = {"name": op.name, "dtype": dtype}
+    weighted = common | {"activation": "relu" if op.relu else None}
+    match op.kind:
+        case "dense":
+            return layers.Dense(op.output_shape[0], **weighted)
+        case "conv2d":
+            return layers.Conv2D(op.output_shape[2], op.parameters[0].shape[:2], **_window(op), **weighted)
+        case "conv1d":
+            strides, padding = op.columns.stride, _window(op)["padding"]
+            return layers.Conv1D(op.output_shape[1], op.columns.size, strides=strides, padding=padding, **weighted)
+        case "depthwise_conv2d":
+            return layers.DepthwiseConv2D(op.parameters[0].shape[:2], **_window(op), **weighted)
+        case "max_pool":
+            return layers.MaxPooling2D((op.rows.size, op.columns.size), **_window(op), **common)
+        case "avg_pool":
+            return layers.AveragePooling2D((op.rows.size, op.columns.size), **_window(op), **common)
+        case "global_avg_pool":
+            average = layers.GlobalAveragePooling2D if len(op.input_shape) == 3 else layers.GlobalAveragePooling1D
+            return average(**common)
+        case "relu6":
+            return layers.ReLU(6.0, **common)
+        case "leaky_relu":
+            return layers.LeakyReLU(op.slope, **common)
+    return layers.Activation(op.kind, **common)
+
+
+def _window(op: Op) -> dict[str, Any]:
+    """Strides and padding of a sliding window; where both paddings would do, they are the same."""
+    rows, columns = op.rows, op.columns  # type: ignore[attr-defined]
+    same = all(axis.outputs == -(-axis.length // axis.stride) for axis in (rows, columns))
+    return {"strides": (rows.stride, columns.stride), "padding": "same" if same else "valid"}

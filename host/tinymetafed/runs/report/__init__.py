@@ -1,0 +1,77 @@
+"""Runs as self-contained HTML pages: one run in full, or several beside one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+
+from tinymetafed_codegen.errors import Error
+from tinymetafed_codegen.files import write_if_changed
+
+from ..run_data import RunData, StoreError
+from ..store import read_run
+from . import comparison, run
+from .comparison import ComparisonPage
+from .run import RunPage
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+class ReportError(Error):
+    """Runs that cannot stand beside one another; the text names them."""
+
+
+def write(run_dir: Path, output: Path | None = None) -> Path:
+    """Writes a run's page to ``output`` (RUN/report.html), whole or not at all, and returns its path.
+
+    Raises StoreError.
+    """
+    path = run_dir / "report.html" if output is None else output
+    write_if_changed(path, _render("run.html.j2", run.page(read_run(run_dir))))
+    return path
+
+
+def compare(run_dirs: Sequence[Path], output: Path) -> list[str]:
+    """Writes a page of several finished runs of one task to ``output``; returns a line for each that had to be left out.
+
+    Those are runs that have not finished or cannot be read. Raises ReportError for fewer than two that are whole, for runs
+    given twice, and for runs of different tasks or metrics.
+    """
+    if len({path.resolve() for path in run_dirs}) < len(run_dirs):
+        raise ReportError("a run is given twice; name each run once")
+    whole: list[RunData] = []
+    left_out: list[str] = []
+    for path in run_dirs:
+        try:
+            data = read_run(path)
+        except StoreError as error:
+            left_out.append(str(error))
+            continue
+        if data.result is None:
+            planned = data.experiment().run.rounds
+            left_out.append(f"{path}: not finished, {data.trained:,} of {planned:,} rounds so far")
+        else:
+            whole.append(data)
+    if len(whole) < 2:
+        raise ReportError("; ".join([f"{len(whole)} of {len(run_dirs)} runs can be compared, two are needed", *left_out]))
+    kinds: dict[tuple[str, str], RunData] = {}
+    for data in whole:
+        kinds.setdefault(comparison.kind(data), data)
+    if len(kinds) > 1:
+        named = "; ".join(f"{data.path}: {task}, {metric}" for (task, metric), data in kinds.items())
+        raise ReportError(f"runs of different tasks or metrics cannot be compared: {named}; make a page of each kind")
+    write_if_changed(output, _render("comparison.html.j2", comparison.page(whole, left_out)))
+    return left_out
+
+
+def _render(template: str, page: RunPage | ComparisonPage) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(vars(page))

@@ -1,0 +1,97 @@
+"""Numbers of a run as a page's text: each in the unit and with the digits that read best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tinymetafed_codegen.spec import Experiment
+
+from ...federation.result import DCurve, Score, Scores
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a metric is written: accuracy in percent, MSE as it is."""
+
+    metric: str
+
+    @property
+    def label(self) -> str:
+        """Axis title."""
+        return "accuracy (%)" if self.metric == "accuracy" else "mean squared error"
+
+    @property
+    def title(self) -> str:
+        """Name in running text."""
+        return "accuracy" if self.metric == "accuracy" else "MSE"
+
+    def value(self, raw: Score) -> float:
+        """The number to plot; NaN for a diverged model."""
+        number = math.nan if raw is None else float(raw)
+        return number * 100 if self.metric == "accuracy" else number
+
+    def text(self, raw: Score) -> str:
+        """The number to print."""
+        number = self.value(raw)
+        if not math.isfinite(number):
+            return "diverged"
+        return f"{number:.1f} %" if self.metric == "accuracy" else f"{number:.3g}" if number < 1000 else f"{number:.1e}"
+
+    def mean(self, raw: Score, half_width: float | None) -> str:
+        """A mean with the half-width of its interval, where it has one."""
+        if half_width is None or not math.isfinite(self.value(raw)):
+            return self.text(raw)
+        unit = " %" if self.metric == "accuracy" else ""
+        return f"{self.text(raw).removesuffix(' %')} ± {self.text(half_width).removesuffix(' %')}{unit}"
+
+
+def metric(experiment: Experiment) -> str:
+    """What an experiment's runs are scored by."""
+    return "accuracy" if experiment.model.loss in ("softmax_cross_entropy", "binary_crossentropy") else "mse"
+
+
+def count(number: float) -> str:
+    """A whole number, thousands apart."""
+    return f"{number:,.0f}"
+
+
+def size(number: float) -> str:
+    """Bytes in the unit that reads best."""
+    if number < 10_000:
+        return f"{number:,.0f} bytes"
+    unit, factor = next((u, f) for u, f in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9)) if number < 1000 * f or u == "GB")
+    return f"{number / factor:,.1f} {unit}"
+
+
+def byte_unit(most: float) -> tuple[str, float]:
+    """A unit for an axis that ends at so many bytes, and how many bytes it has."""
+    return next((unit, factor) for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("bytes", 1.0)) if most >= factor)
+
+
+def span(ends: Sequence[float], unit: str) -> str:
+    """From low to high, two digits each; one number where they read alike."""
+    low, high = (f"{end:.2g}" if abs(end) < 100 else f"{end:,.0f}" for end in ends)
+    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
+
+
+def sentence(text: str) -> str:
+    """With a capital."""
+    return text[:1].upper() + text[1:]
+
+
+def duration(seconds: float) -> str:
+    """Time in the units that read best."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
+
+
+def tested(meta_test: Scores | DCurve, kind: str = "") -> str:
+    """Who was tested: clients, or several splits of the data of fewer."""
+    tasks, clients = meta_test.n_tasks, meta_test.n_clients
+    who = f"{count(clients)} {kind}client{'' if clients == 1 else 's'}"
+    return who if tasks == clients else f"{count(tasks)} splits of {who}"

@@ -1,0 +1,91 @@
+"""The whole of a run in figures: what it reached, what it took on the wire and in time, and with what it was made."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections import Counter
+from importlib.metadata import version
+
+import numpy as np
+
+from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.protocol import PROTOCOL_VERSION
+from tinymetafed_codegen.spec import Experiment
+
+from ..federation.meta_test import MetaTest
+from ..federation.result import FinalScores
+from ..learn.strategies import Strategy
+from ..learn.tasks import Task
+from ..learn.weights import sha256
+from . import estimate
+from .journal import RunResult
+from .run_data import RunData
+
+
+def values_only_cost(experiment: Experiment, manifest: ModelManifest) -> float:
+    """The papers' cost of a round, f (1 + P) / 2 with f the global share of the weights, times devices; 0 without rounds.
+
+    Neither value types nor indices and framing count; a dense round of the whole network with one device is 1.
+    """
+    if experiment.run.rounds == 0:
+        return 0.0
+    shared = manifest.n_global / manifest.n_parameters
+    return float(experiment.run.devices_per_round * shared * (1 + experiment.strategy.top_p / 100) / 2)
+
+
+def result(strategy: Strategy, task: Task, run: RunData) -> RunResult:
+    """The figures of a run that has been trained and tested, all of its sessions together."""
+    final, drawn = run.evaluations[-1], run.showcase
+    assert drawn is not None  # written before the result is asked for
+    statuses = Counter(part.status for entry in run.rounds for part in entry.contributions)
+    down, up = sum(entry.bytes_down for entry in run.rounds), sum(entry.bytes_up for entry in run.rounds)
+    training = sum(entry.seconds for entry in run.rounds)
+    testing = sum(entry.seconds for entry in run.evaluations) + drawn.seconds
+    return RunResult(
+        task=task.name,
+        rounds=run.trained,
+        seed=strategy.experiment.run.seed,
+        weights_sha256=sha256(run.weights),
+        bytes_down=down,
+        bytes_up=up,
+        bytes_up_dense=4 * strategy.n_global * (statuses.total() - statuses["skipped"]),
+        bytes_samples=sum(entry.bytes_samples for entry in run.rounds),
+        retries=sum(entry.retries for entry in run.rounds),
+        redone=statuses["redone"],
+        skipped=statuses["skipped"],
+        sessions=len(run.sessions),
+        seconds=round(training + testing, 3),
+        training_seconds=round(training, 3),
+        start_seconds=round(sum(session.start_seconds for session in run.sessions), 3),
+        meta_test=FinalScores(
+            metric=final.metric,
+            before=final.before,
+            after=final.after,
+            after_ci95=final.after_ci95,
+            n_tasks=final.n_tasks,
+            n_clients=final.n_clients,
+            per_task=final.per_task,
+            spread=MetaTest.of(final).spread(task),
+        ),
+        d_curve=drawn.d_curve,
+        example=drawn.example,
+        estimate=estimate.of_round(strategy, (down + up) / max(statuses.total(), 1)) if run.rounds else None,
+        collapsed=final.collapsed,
+        devices=tuple(run.devices),
+        versions=run.sessions[-1].versions,
+        instructions_per_step=run.header.asked.instructions_per_step,
+    )
+
+
+def versions() -> dict[str, str]:
+    """What this result was made with."""
+    return {
+        "tinymetafed": version("tinymetafed"),
+        "protocol": str(PROTOCOL_VERSION),
+        "python": sys.version.split()[0],
+        "numpy": np.__version__,
+        "pyserial": version("pyserial"),
+        "platformio": version("platformio"),
+        "system": platform.platform(),
+    }

@@ -1,0 +1,381 @@
+"""The run store: all that a run is and did in one SQLite file, in transactions of whole rounds, sealed: no bit flips unseen.
+
+RUN/run.db holds a journal, in which every entry carries a hash over itself and all before it, and the latest weights, whose
+SHA-256 the last round's entry names. One process writes it, any number read it meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import tomli_w
+
+from tinymetafed_codegen.files import LockedError, locked, write_if_changed
+from tinymetafed_codegen.hash import ARITHMETIC_VERSION
+from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.spec import Experiment, dump, portable, relative
+
+from .. import __version__
+from ..learn.weights import Floats, sha256
+from .journal import Asked, Entry, JournalError, RoundEntry, RunHeader, from_json, kind_of, to_json
+from .run_data import RunData, StoreError
+from .wal import lost_commits
+
+FORMAT = 2  # raised when this file would misread what a former version wrote
+APPLICATION = 0x544D4631  # "TMF1" in the file's header
+BUSY_SECONDS = 1.0
+
+_SCHEMA = f"""
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {FORMAT};
+BEGIN;
+CREATE TABLE journal (
+  number INTEGER PRIMARY KEY,  -- 0, 1, 2, ...
+  kind TEXT NOT NULL,          -- run, session, round, evaluation, showcase, result
+  content TEXT NOT NULL,       -- canonical JSON
+  chain TEXT NOT NULL          -- SHA-256 over the former entry's chain, kind and content
+) STRICT;
+CREATE TABLE weights (
+  only INTEGER PRIMARY KEY CHECK (only = 0),
+  round INTEGER NOT NULL,      -- rounds trained
+  float32 BLOB NOT NULL        -- little-endian, in manifest order
+) STRICT;
+CREATE VIEW rounds AS SELECT
+  json_extract(content, '$.round') AS round, json_extract(content, '$.alpha') AS alpha,
+  json_extract(content, '$.weights_sha256') AS weights_sha256, json_extract(content, '$.bytes_down') AS bytes_down,
+  json_extract(content, '$.bytes_up') AS bytes_up, json_extract(content, '$.seconds') AS seconds
+  FROM journal WHERE kind = 'round';
+CREATE VIEW contributions AS SELECT
+  json_extract(content, '$.round') AS round, json_extract(value, '$.client') AS client,
+  json_extract(value, '$.device') AS device, json_extract(value, '$.status') AS status,
+  json_extract(value, '$.digest') AS digest, json_extract(value, '$.note') AS note
+  FROM journal, json_each(content, '$.contributions') WHERE kind = 'round';
+COMMIT;
+"""
+
+
+class RunStore:
+    """A run being written; ``append`` is the only way anything enters it.
+
+    Rounds that end within ``hold_seconds`` of the last commit share a transaction, which anything else, ``read`` and the end
+    of the run complete as well: no more than so much finished work is done again after a crash. 0: each round is one by itself.
+    """
+
+    def __init__(self, path: Path, database: sqlite3.Connection, warning: str = "") -> None:
+        self.path = path
+        self.warning = warning  # one line about what SQLite had to leave out, "" otherwise
+        self.hold_seconds = 0.0
+        self._database = database
+        self._number, self._chain = 0, ""
+        self._committed = self._number, self._chain
+        self._weights: tuple[int, bytes] | None = None  # rounds trained and what they made, to be written with the next commit
+        self._since = time.monotonic()  # of the last commit: what is held has been worked on from then on
+
+    def append(self, entry: Entry, weights: Floats | None = None) -> None:
+        """Adds an entry, with a round's the weights after it. Raises StoreError, and takes all since the last commit back."""
+        kind, text = kind_of(entry), to_json(entry)
+        chain = _seal(self._chain, kind, text)
+        with self._all_or_nothing():
+            if not self._database.in_transaction:
+                self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (self._number, kind, text, chain))
+            self._number, self._chain = self._number + 1, chain
+            if weights is not None:
+                self._weights = (entry.round + 1 if isinstance(entry, RoundEntry) else 0, weights.astype("<f4").tobytes())
+            if not isinstance(entry, RoundEntry) or time.monotonic() - self._since >= self.hold_seconds:
+                self._commit()
+
+    def commit(self) -> None:
+        """Completes the transaction, if one is open. Raises StoreError; then nothing is added since the last one."""
+        if self._database.in_transaction:
+            with self._all_or_nothing():
+                self._commit()
+
+    def read(self) -> RunData:
+        """All that was written, verified. Raises StoreError."""
+        self.commit()
+        with _named(self.path, "damaged: {}; " + _RESTORE):
+            data, self._number, self._chain = _read(self._database, self.path)
+        self._committed = self._number, self._chain
+        return data
+
+    def _commit(self) -> None:
+        self._since = time.monotonic()
+        if self._weights is not None:
+            self._database.execute("INSERT OR REPLACE INTO weights VALUES (0, ?, ?)", self._weights)
+        self._database.execute("COMMIT")
+        self._committed, self._weights = (self._number, self._chain), None
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Takes all back to the last commit when anything goes wrong."""
+        try:
+            with _named(self.path, f"cannot be written: {{}}; make room there, then: tinymetafed train --resume {self.path}"):
+                yield
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            (self._number, self._chain), self._weights = self._committed, None
+            raise
+
+
+_RESTORE = "restore the run folder from a copy, or train again"
+
+
+@contextmanager
+def create(path: Path, experiment: Experiment, manifest: ModelManifest, weights: Floats, asked: Asked) -> Iterator[RunStore]:
+    """Begins a run in a folder that must not hold one yet; other aggregators are kept out until the end.
+
+    ``weights`` are the initial ones, ``asked`` is what a resumed run does unless told otherwise. Raises StoreError.
+    """
+    complete = dump(experiment)
+    written = portable(complete, path)
+    if asked.data is not None:
+        asked = replace(asked, data=relative(Path(asked.data), path))
+    moves = written != complete or asked.data is not None
+    text = tomli_w.dumps(written)
+    header = RunHeader(
+        format=FORMAT,
+        arithmetic=ARITHMETIC_VERSION,
+        tinymetafed=__version__,
+        seed=experiment.run.seed,
+        experiment=text,
+        manifest=manifest,
+        asked=asked,
+        weights_sha256=sha256(weights),
+        folder=str(path.resolve()) if moves else None,
+    )
+    with ExitStack() as stack:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_alone(path))
+            if (path / "run.db").exists():
+                raise StoreError(f"{path}: holds a run already; choose another folder with --out")
+            for file in path.iterdir():
+                if _UNFINISHED.fullmatch(file.name):
+                    file.unlink()
+            write_if_changed(path / "experiment.toml", text)
+            begun = path / "run.db.new"  # a store is there whole or not at all
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be written: {error.strerror}; choose another folder with --out") from None
+        with (
+            _named(path, "cannot be written: {}; remove the folder, make room, start again"),
+            closing(sqlite3.connect(begun, isolation_level=None)) as database,
+        ):
+            database.executescript(_SCHEMA)
+            RunStore(path, database).append(header, weights)
+        begun.replace(path / "run.db")
+        yield stack.enter_context(_writing(path))
+
+
+@contextmanager
+def reopen(path: Path) -> Iterator[RunStore]:
+    """Opens a run to continue it, once all of it is verified; other aggregators are kept out until the end.
+
+    Raises StoreError for a folder that is no run or is being written, and for a store that is damaged, of another version,
+    or of another experiment than the experiment.toml beside it.
+    """
+    _find(path)
+    with _alone(path):
+        torn = lost_commits(path)
+
+        def check(store: RunStore, run: RunData) -> None:
+            _check(run)
+            if torn:
+                store.warning = (
+                    f"{path / 'run.db-wal'}: its end is not what was written (a power failure, or a flipped bit); "
+                    f"what came after {run.trained} rounds is done again"
+                )
+
+        with _writing(path, check) as store:
+            yield store
+
+
+def _check(run: RunData) -> None:
+    """Whether this version can continue the run, with the experiment that lies beside it."""
+    file = run.path / "experiment.toml"
+    if not file.exists():
+        write_if_changed(file, run.header.experiment)
+    elif file.read_bytes() != run.header.experiment.encode():
+        raise StoreError(
+            f"{file}: not the experiment that this run was begun with; delete the file to continue the run as it was "
+            "begun, or train the new experiment into a folder of its own"
+        )
+    if run.header.arithmetic != ARITHMETIC_VERSION:
+        raise StoreError(
+            f"{run.path / 'run.db'}: trained with arithmetic {run.header.arithmetic}, this version has {ARITHMETIC_VERSION}; "
+            f"continue it with tinymetafed {run.header.tinymetafed}"
+        )
+
+
+def read_run(path: Path) -> RunData:
+    """The run in a folder as it is at this moment, also while it is written. Raises StoreError."""
+    file = _find(path)
+    with (
+        _named(path, "cannot be read: {}; " + _RESTORE),
+        closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)) as database,
+    ):
+        database.execute("BEGIN")  # one snapshot for all that is read
+        return _read(database, path)[0]
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Makes the folder of a new run before any work is done for it; takes it away again if nothing came of it.
+
+    What a start that was killed has left is nothing: no round was begun, and the new run takes its place. Raises StoreError
+    when anything else is there, another process is at work on it, or the folder cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not _never_begun(path):
+            raise StoreError(f"{path}: exists already and is not empty; choose another folder with --out")
+        if any(path.iterdir()):
+            with _alone(path):
+                pass
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be a run folder: {error.strerror}; choose another with --out") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.rmdir()  # only succeeds when it is empty
+
+
+_UNFINISHED = re.compile(r"run\.db\.new(-journal)?|experiment\.toml\w{8}")  # what create() replaces or renames when it is whole
+
+
+def _never_begun(path: Path) -> bool:
+    """Whether a folder is empty or holds only what create() leaves when it is killed before run.db is there."""
+    names = {file.name for file in path.iterdir()}
+    # The lock comes first: without it an experiment.toml is somebody's own.
+    return not names or (
+        "lock" in names and all(name in ("lock", "experiment.toml") or _UNFINISHED.fullmatch(name) for name in names)
+    )
+
+
+def _find(path: Path) -> Path:
+    file = path / "run.db"
+    if not file.is_file():
+        if path.is_dir() and _never_begun(path):
+            raise StoreError(
+                f"{path}: not a run folder yet: it was stopped before any round was begun, so there is nothing to continue; "
+                f"start the run again, into this folder too: tinymetafed train EXPERIMENT --out {path}"
+            )
+        raise StoreError(f"{path}: not a run folder (it has no run.db); give the folder that train wrote")
+    return file
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path / "lock", wait=False))
+        except LockedError as taken:
+            raise StoreError(
+                f"{path}: process {taken.holder or '(starting)'} is training into this folder; wait for its end, or stop it"
+            ) from None
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be written: {error.strerror}") from None
+        yield
+
+
+@contextmanager
+def _writing(path: Path, check: Callable[[RunStore, RunData], None] = lambda store, run: None) -> Iterator[RunStore]:
+    with _named(path, "cannot be opened: {}; " + _RESTORE):
+        database = sqlite3.connect(path / "run.db", timeout=BUSY_SECONDS, isolation_level=None)
+    with closing(database):
+        with _named(path, "damaged: {}; " + _RESTORE):
+            store = RunStore(path, database)
+            check(store, store.read())  # before anything is written to it
+            if database.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+                raise StoreError(f"{path}: SQLite can keep no write-ahead log there (a network folder?); use a local one")
+            database.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield store
+        finally:
+            # A run that nobody writes is a single file again; a reader, or a full disk, keeps its log.
+            with suppress(sqlite3.Error, StoreError):
+                store.commit()
+                database.execute("PRAGMA journal_mode = DELETE")
+
+
+def _recognise(database: sqlite3.Connection, path: Path) -> None:
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION:
+        raise StoreError(f"{path / 'run.db'}: not a run store, or its first bytes are damaged; {_RESTORE}")
+    if version == 1:
+        raise StoreError(_of_format_1(database, path))
+    if version != FORMAT:
+        raise StoreError(f"{path / 'run.db'}: a store of format {version}, this version of tinymetafed knows format {FORMAT}")
+
+
+def _read(database: sqlite3.Connection, path: Path) -> tuple[RunData, int, str]:
+    """The run, the number of its entries and the last one's chain. Raises StoreError for what was not written so."""
+
+    def damaged(what: str) -> StoreError:
+        return StoreError(f"{path / 'run.db'}: damaged: {what}; {_RESTORE}")
+
+    _recognise(database, path)
+    database.text_factory = lambda raw: raw.decode(errors="replace")  # text that is none does not fit its seal
+    database.execute("PRAGMA cell_size_check = ON")
+    (finding,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if finding != "ok":
+        raise damaged(finding.removeprefix("*** in database main ***\n"))
+    chain, entries = "", list[Entry]()
+    for at, kind, content, seal in database.execute("SELECT number, kind, content, chain FROM journal ORDER BY number"):
+        chain = _seal(chain, kind, content)
+        if at != len(entries) or seal != chain:
+            raise damaged(f"entry {len(entries)} of its journal ({kind}) is not what was written")
+        try:
+            entries.append(from_json(kind, content))
+        except JournalError as error:
+            raise StoreError(f"{path / 'run.db'}: entry {at} of its journal is {error}; {_maker(database)}") from None
+    if not entries or not isinstance(header := entries[0], RunHeader):
+        raise damaged("its journal is empty")
+    rounds = [entry for entry in entries if isinstance(entry, RoundEntry)]
+    if [entry.round for entry in rounds] != list(range(len(rounds))):
+        raise damaged("its rounds do not follow one another")
+    named = (rounds[-1] if rounds else header).weights_sha256
+    row = database.execute("SELECT round, float32 FROM weights").fetchone()
+    if row is None or row[0] != len(rounds) or not isinstance(row[1], bytes) or hashlib.sha256(row[1]).hexdigest() != named:
+        raise damaged(f"the weights are not those of its {len(rounds)} rounds")
+    weights = np.frombuffer(row[1], "<f4").astype(np.float32)
+    return RunData.of(path, entries, weights), len(entries), chain
+
+
+def _of_format_1(database: sqlite3.Connection, path: Path) -> str:
+    """Why this version cannot take a run of the former format."""
+    return (
+        f"{path / 'run.db'}: a store of format 1, this version of tinymetafed knows format {FORMAT}: its model hash is of "
+        f"generated C++ text and cannot be compared with this version's, which is of the model; {_maker(database)}"
+    )
+
+
+def _maker(database: sqlite3.Connection) -> str:
+    """What to do with a run of another version, which its first entry names in every format."""
+    found = database.execute("SELECT json_extract(content, '$.tinymetafed') FROM journal WHERE number = 0").fetchone()
+    maker = f"tinymetafed {found[0]}, which made it" if found and found[0] else "the version that made it"
+    return f"finish it with {maker}, or train again"
+
+
+def _seal(chain: str, kind: str, content: str) -> str:
+    return hashlib.sha256(f"{chain}\n{kind}\n{content}".encode()).hexdigest()
+
+
+@contextmanager
+def _named(path: Path, text: str) -> Iterator[None]:
+    """SQLite's errors as StoreErrors that name the file."""
+    try:
+        yield
+    except (sqlite3.Error, UnicodeError, OverflowError, MemoryError) as error:
+        raise StoreError(f"{path / 'run.db'}: {text.format(error)}") from None

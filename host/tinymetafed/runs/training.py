@@ -1,0 +1,318 @@
+"""A whole run: rounds trained, unseen clients tested, everything written down; begun here, and continued after any end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from tinymetafed_codegen import boards
+from tinymetafed_codegen.design import design
+from tinymetafed_codegen.protocol import SampleSet
+from tinymetafed_codegen.sample_source import own_source
+from tinymetafed_codegen.spec import Experiment
+
+from ..devices.device_clients import DeviceClients
+from ..devices.link.faults import FaultPlan
+from ..devices.running import running
+from ..federation import meta_test, rounds
+from ..federation.clients import Clients
+from ..federation.meta_test import Collapsed, MetaTest
+from ..federation.observer import Observer
+from ..federation.result import Adaptation, ClientScore, Evaluation
+from ..federation.rounds import Round
+from ..learn.strategies import code_sha256
+from ..learn.tasks import HELD_OUT
+from ..learn.weights import Floats, initial, sha256
+from . import export, results, store
+from .journal import Asked, RoundEntry, RunResult, SessionEntry, Showcase
+from .run_data import RunData, StoreError
+from .setup import Setup, set_up
+from .sites import InSimulation, OnDevices, Site
+from .store import RunStore
+
+TEST_URL = "native:2"  # where unseen clients adapt unless somebody says otherwise
+
+
+def train(
+    setup: Setup,
+    urls: Sequence[str],
+    test_urls: Sequence[str],
+    out: Path,
+    observer: Observer,
+    *,
+    faults: FaultPlan | None = None,
+    record: Path | None = None,
+    instructions_per_step: Mapping[str, int] | None = None,
+) -> RunResult:
+    """Runs an experiment into the folder ``out`` and returns its result, with the given instructions by variant in it.
+
+    Raises LinkError, BuildError, DeltaError, StoreError; Collapsed when the network no longer depends on its input.
+    Whatever ends it early, every finished round is in the store, and ``resume`` continues after it.
+    """
+    asked = replace(_asked(setup), devices=tuple(urls), test_devices=tuple(test_urls))
+    if instructions_per_step is not None:
+        asked = replace(asked, instructions_per_step=dict(instructions_per_step))
+    return _begin(setup, OnDevices(urls, test_urls, faults, record), asked, out, observer)
+
+
+def simulate(setup: Setup, threads: int, out: Path, observer: Observer) -> RunResult:
+    """As ``train``, with all clients in this process."""
+    return _begin(setup, InSimulation(threads), _asked(setup), out, observer)
+
+
+def resume(
+    path: Path,
+    observer: Observer,
+    *,
+    urls: Sequence[str] = (),
+    test_urls: Sequence[str] = (),
+    data: Path | None = None,
+    faults: FaultPlan | None = None,
+    record: Path | None = None,
+) -> RunResult:
+    """Continues a run after its last finished round, on the devices that it began with unless ``urls`` names others.
+
+    Returns the result of the whole run. Raises as ``train``.
+    """
+
+    def site(asked: Asked) -> Site:
+        if not urls and not asked.devices:
+            raise StoreError(
+                f"{path}: this run was begun as a simulation; continue it with tinymetafed simulate --resume {path}, or say "
+                "with --device where its clients are now"
+            )
+        return OnDevices(urls or asked.devices, test_urls or asked.test_devices, faults, record)
+
+    return _continue(path, site, data, observer)
+
+
+def resume_simulated(path: Path, threads: int, observer: Observer, *, data: Path | None = None) -> RunResult:
+    """Continues any run after its last finished round, with all clients in this process. Raises as ``train``."""
+    return _continue(path, lambda asked: InSimulation(threads), data, observer)
+
+
+def _asked(setup: Setup) -> Asked:
+    """What a simulation notes down, which asks for no devices."""
+    data = None if setup.data is None else str(setup.data)
+    return Asked((), (TEST_URL,), data, setup.task.data_sha256, code_sha256(setup.experiment))
+
+
+def _begin(setup: Setup, site: Site, asked: Asked, out: Path, observer: Observer) -> RunResult:
+    experiment = setup.experiment
+    weights = initial(setup.design.manifest, experiment.run.seed, experiment.model.init)
+    started = time.monotonic()
+    with site.open(setup, observer) as (trainers, testers):
+        manifest = setup.design.on(boards.load(trainers.devices[0].board)).manifest
+        with store.create(out, experiment, manifest, weights, asked) as run:
+            run.hold_seconds = site.hold_seconds
+            return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
+
+
+def _continue(path: Path, site: Callable[[Asked], Site], data: Path | None, observer: Observer) -> RunResult:
+    started = time.monotonic()
+    with store.reopen(path) as run:
+        past = run.read()
+        if past.evaluations:
+            _refuse_collapse(past.experiment(), path, past.evaluations[-1])
+        if past.result is not None:
+            return past.result
+        if run.warning:
+            observer.event(run.warning)
+        setup = set_up(past.experiment(), str(path / "experiment.toml"), data or past.data)
+        same_model(setup, past)
+        _same_data(setup, past)
+        _same_strategy(setup, past)
+        if setup.strategy.kept and 0 < past.trained < setup.experiment.run.rounds:
+            observer.event(
+                f"{path}: what clients keep between rounds ({', '.join(setup.strategy.kept)}) was forgotten when the run "
+                f"stopped after {past.trained} rounds; they go on with nothing kept"
+            )
+        place = site(past.header.asked)
+        with place.open(setup, observer) as (trainers, testers):
+            run.hold_seconds = place.hold_seconds
+            return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
+
+
+def same_model(setup: Setup, run: RunData) -> None:
+    """Raises StoreError when this version makes another model of a run's experiment than its weights belong to."""
+    if setup.design.manifest.model_hash != run.manifest.model_hash:
+        files = [str(file) for file in (own_source(setup.experiment), setup.experiment.model.weights) if file]
+        remedy = f"restore {' and '.join(files)} as it was then, or use " if files else "use "
+        raise StoreError(
+            f"{run.path / 'run.db'}: holds weights of model {run.manifest.model_hash}, this version makes its experiment "
+            f"into model {setup.design.manifest.model_hash}; {remedy}tinymetafed {run.header.tinymetafed}"
+        )
+
+
+def _same_strategy(setup: Setup, run: RunData) -> None:
+    if code_sha256(setup.experiment) != run.header.asked.strategy_sha256:
+        raise StoreError(
+            f"{run.path / 'run.db'}: the file of strategy.kind = '{setup.experiment.strategy.kind}' has changed since this run "
+            "was begun; restore it to continue the run, or train a new one with it"
+        )
+
+
+def _same_data(setup: Setup, run: RunData) -> None:
+    if setup.task.data_sha256 != run.header.asked.data_sha256:
+        raise StoreError(
+            f"{run.path / 'run.db'}: this run's data have changed since it was begun; restore them (or name them with --data) "
+            "to continue it, or train a new run on them"
+        )
+
+
+class _Training:
+    """What is left of a run: it asks the store what has been done, does the rest, and writes down each step as it ends."""
+
+    def __init__(self, setup: Setup, run: RunStore, trainers: Clients, testers: Clients, observer: Observer) -> None:
+        self._setup, self._strategy, self._plan = setup, setup.strategy, setup.experiment
+        self._run, self._trainers, self._testers, self._observer = run, trainers, testers, observer
+        self._known = trainers.devices
+        self._down = self._up = 0  # bytes of all rounds so far, for curves over what was sent
+
+    def complete(self, start_seconds: float) -> RunResult:
+        """Goes through to the run's end and returns its result; whatever happens, weights.npz is that of the last round."""
+        try:
+            past = self._run.read()
+            self._down = sum(entry.bytes_down for entry in past.rounds)
+            self._up = sum(entry.bytes_up for entry in past.rounds)
+            self._run.append(SessionEntry(past.trained, tuple(self._known), results.versions(), start_seconds))
+            self._train(past)
+            self._test()
+        except BaseException:
+            with suppress(StoreError):  # the disk may be full, and that is being said already
+                self._export()
+            raise
+        run = self._export()
+        result = results.result(self._strategy, self._setup.task, run)
+        self._run.append(result)
+        _refuse_collapse(self._plan, self._run.path, run.evaluations[-1])
+        return result
+
+    def _train(self, past: RunData) -> None:
+        total = self._plan.run.rounds
+        self._observer.stage("meta-training", total - past.trained)
+        if self._due(past.trained) and past.trained not in {entry.round for entry in past.evaluations}:
+            self._evaluate(past.weights, past.trained)
+        if past.trained == total:
+            return
+        boards = self._boards(past)
+        for done in rounds.rounds(self._strategy, self._setup.task, self._trainers, past.weights, past.trained, boards):
+            self._write(done)
+            self._observer.advance()
+            if self._due(done.index + 1):
+                self._evaluate(done.weights, done.index + 1)
+
+    def _boards(self, past: RunData) -> list[bytes] | None:
+        """Unique ids of the boards that clients live on; None where any serves any, as in a simulation.
+
+        Boards that are the clients are those of the run's first session; what others keep is forgotten with a session.
+        """
+        if self._plan.task.boards_are_clients:
+            ids = [device.unique_id for device in past.sessions[0].devices] if past.sessions else self._unique_ids
+        elif self._strategy.kept:
+            ids = self._unique_ids
+        else:
+            return None
+        return sorted(bytes.fromhex(each) for each in ids if each) or None
+
+    @property
+    def _unique_ids(self) -> list[str]:
+        return [device.unique_id for device in self._known]
+
+    def _write(self, done: Round) -> None:
+        """Commits a round."""
+        joined = [device for device in self._trainers.devices if device not in self._known]
+        self._known += joined
+        sent = done.traffic
+        entry = RoundEntry(
+            round=done.index,
+            alpha=done.alpha,
+            contributions=tuple(done.contributions),
+            devices=tuple(joined),  # the session's entry has those that were there from the start
+            bytes_down=sent.down - sent.samples_down,
+            bytes_up=sent.up - sent.samples_up,
+            bytes_samples=sent.samples_down + sent.samples_up,
+            retries=sent.retries,
+            seconds=round(done.seconds, 6),
+            update_norm=done.change,
+            weights_sha256=sha256(done.weights),
+        )
+        self._run.append(entry, done.weights)
+        self._down += entry.bytes_down
+        self._up += entry.bytes_up
+
+    def _due(self, trained: int) -> bool:
+        """Whether held-out clients are tried after this many rounds, on the way."""
+        every = self._plan.evaluation.every
+        return bool(every) and 0 < trained < self._plan.run.rounds and trained % every == 0
+
+    def _evaluate(self, weights: Floats, trained: int) -> None:
+        """Tries a few held-out clients on the way. Raises Collapsed."""
+        entry = replace(self._meta_test(weights, trained, self._plan.evaluation.every_tasks), per_task=())
+        self._run.append(entry)
+        after = "diverged" if entry.after is None else f"{entry.after:.3f}"
+        self._observer.note(f"after {trained} rounds: {entry.metric} {after}")
+        _refuse_collapse(self._plan, self._run.path, entry)
+
+    def _test(self) -> None:
+        """The final meta-test, its curve over numbers of samples and an example, as far as they are missing."""
+        run, setup = self._run.read(), self._setup
+        last = run.evaluations[-1] if run.evaluations else None
+        if last is None or not last.per_task:
+            tasks = self._plan.evaluation.tasks
+            self._observer.stage("meta-test on unseen clients", tasks)
+            last = self._meta_test(run.weights, run.trained, tasks, self._observer.advance)
+            self._run.append(last)
+        if run.showcase is None:
+            started, asked = time.monotonic(), (self._testers, self._strategy, setup.task, run.weights)
+            final = MetaTest.of(last)
+            tried = meta_test.shots(setup.task, setup.experiment.task.count(SampleSet.ADAPT))
+            self._observer.stage("meta-test with fewer and more samples", (len(tried) - 1) * len(final.after))
+            curve, example = meta_test.d_curve(*asked, final, self._observer.advance), meta_test.example(*asked)
+            self._run.append(Showcase(curve, example, time.monotonic() - started))
+
+    def _meta_test(self, weights: Floats, trained: int, tasks: int, on_task: Callable[[], None] = lambda: None) -> Evaluation:
+        started = time.monotonic()
+        test = meta_test.meta_test(self._testers, self._strategy, self._setup.task, weights, tasks, on_task=on_task)
+        return test.evaluation(trained, self._down, self._up, time.monotonic() - started)
+
+    def _export(self) -> RunData:
+        run = self._run.read()
+        export.write(run, run.path / "weights.npz")
+        return run
+
+
+def _refuse_collapse(experiment: Experiment, path: Path, evaluation: Evaluation) -> None:
+    if not evaluation.collapsed:
+        return
+    remedy = "lower strategy.global_learning_rate or strategy.alpha_max"
+    if evaluation.metric == "mse" and not 0 < experiment.strategy.output_clamp <= 1:
+        remedy = f"set strategy.output_clamp = 1.0, or {remedy}"
+    raise Collapsed(
+        f"{path}: training collapsed: after {evaluation.round} rounds {evaluation.constant} of "
+        f"{evaluation.n_tasks} adapted networks give the same answer whatever their input; {remedy}"
+    )
+
+
+def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[int], observer: Observer) -> Adaptation:
+    """Adapts unseen clients one by one and returns each one's scores before and after. Raises LinkError, SpecError."""
+    strategy, task = setup.strategy, setup.task
+    count = setup.experiment.task.count(SampleSet.ADAPT)
+    with running(design(setup.experiment.streamed, setup.design.board, setup.source), urls, observer) as fleet:
+        observer.stage("adapting unseen clients", len(clients))
+        unseen = [HELD_OUT + client for client in clients]
+        adapted = DeviceClients(fleet, strategy, task).adapt(weights, unseen, count, observer.advance)
+    rows = tuple(
+        ClientScore(
+            client=each.client - HELD_OUT,
+            task=task.describe(each.client),
+            before=meta_test.finite(task.score(each.before, each.test)),
+            after=meta_test.finite(task.score(each.after, each.test)),
+        )
+        for each in adapted
+    )
+    before, after = meta_test.mean([row.before for row in rows]), meta_test.mean([row.after for row in rows])
+    return Adaptation(task.metric, count, before, after, rows)

@@ -1,0 +1,1 @@
+"""Clients in this process: the generated kernels compiled for its vector unit, one client per lane."""

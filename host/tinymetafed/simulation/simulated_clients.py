@@ -1,0 +1,158 @@
+"""Simulated clients: what devices would do and send, done in this process by the same source."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+
+from tinymetafed_codegen import protocol
+from tinymetafed_codegen.protocol import Phase, SampleSet, Status
+
+from ..federation.clients import Adapted, DeviceFacts, Served, Traffic, TrainingFailed
+from ..learn.codecs import downlink
+from ..learn.codecs.delta import Sparse
+from ..learn.codecs.downlink import Segment
+from ..learn.strategies import Strategy
+from ..learn.tasks import Floats, Task
+from ..learn.weights import local_start
+from ..wire.frame import encode
+from ..wire.messages import load_bytes
+from .kernels import BOARD, Batch, Simulator, Upload, Whose, Wire
+
+_LONGEST_RUN = 254  # without a zero, under one COBS code
+URL = "simulation"  # in the journal, where a device's name stands
+
+
+class SimulatedClients:
+    """The clients of an experiment (clients.Clients), all of them here; bytes are those that a device's line would carry."""
+
+    def __init__(self, simulator: Simulator, strategy: Strategy, task: Task) -> None:
+        self._simulator = simulator
+        self._strategy = strategy
+        self._task = task
+        self._window: int = simulator.manifest.receive_window
+        self._seed = strategy.experiment.run.seed
+        self._phases = strategy.training()
+        self._streams = not task.on_device(SampleSet.SUPPORT)
+        self._locals: dict[int, Floats] = {}  # by client, flat
+        self._owed: dict[int, Floats] = {}  # by client
+        model = strategy.experiment.model
+        starts = local_start(simulator.manifest, model.local_start, model.local_start_scale)
+        self._local_start = np.concatenate([tensor.ravel() for tensor in starts.values()] or [np.zeros(0, np.float32)])
+        self.traffic = Traffic()
+
+    @property
+    def devices(self) -> list[DeviceFacts]:
+        """The simulation stands for all."""
+        return [DeviceFacts(URL, BOARD, "", self._window)]
+
+    def train(
+        self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
+    ) -> list[Served[Sparse]]:
+        """One meta-training round of each client. Raises TrainingFailed, StrategyError."""
+        strategy, phases = self._strategy, self._phases
+        download = strategy.download(weights)
+        received = downlink.decode(download, strategy.n_global)
+        samples = self._samples(clients, round_, phases)
+        whose = Whose(self._seed, clients, round_, self._kept_locals(clients), self._kept_owed(clients))
+        upload = Upload(strategy.top_k, strategy.uplink, strategy.selection)
+        outcomes, wire = self._simulator.federate(received, phases, samples, whose, upload, streamed=self._streams)
+        served = []
+        for client, outcome in zip(clients, outcomes, strict=True):
+            if isinstance(outcome, Status):
+                raise TrainingFailed(
+                    f"client {client}: training failed in round {round_}: {outcome.name}; a learning rate that is too high is "
+                    "the usual cause", outcome
+                )  # fmt: skip
+            served.append(Served(outcome, URL, False, ""))
+        if whose.locals is not None:
+            self._locals.update((client, row.copy()) for client, row in zip(clients, whose.locals, strict=True))
+        if whose.owed is not None:
+            self._owed.update((client, row.copy()) for client, row in zip(clients, whose.owed, strict=True))
+        self._count(len(clients), phases, download, wire)
+        return served
+
+    def adapt(
+        self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None] = lambda: None
+    ) -> list[Adapted]:
+        """Lets each client adapt with its first ``count`` samples. Raises StrategyError."""
+        strategy, phases = self._strategy, self._strategy.adaptation(count)
+        received = downlink.decode(strategy.download(weights), strategy.n_global)
+        adapted = []
+        size = self._simulator.threads * self._simulator.lanes
+        for group in (clients[i : i + size] for i in range(0, len(clients), size)):
+            tests = [self._task.test_samples(client, 0) for client in group]
+            samples = self._samples(group, 0, phases)
+            whose = Whose(self._seed, group, 0)
+            faults, before, after = self._simulator.adapt(received, phases, samples, whose, Batch.of(tests))
+            for i, (client, fault, test) in enumerate(zip(group, faults, tests, strict=True)):
+                if fault != Status.OK:
+                    after[i] = np.nan
+                adapted.append(Adapted(client, test, before[i, : len(test)], after[i, : len(test)]))
+                on_client()
+        return adapted
+
+    def _kept_locals(self, clients: Sequence[int]) -> Floats | None:
+        """The local parts that the clients' last rounds ended with, where the model goes on from them."""
+        if not self._simulator.manifest.keeps_local:
+            return None
+        return np.stack([self._locals.get(client, self._local_start) for client in clients])
+
+    def _kept_owed(self, clients: Sequence[int]) -> Floats | None:
+        """What the clients have not sent, where the model feeds it back."""
+        if not self._simulator.manifest.error_feedback:
+            return None
+        nothing = np.zeros(self._strategy.n_global, np.float32)
+        return np.stack([self._owed.get(client, nothing) for client in clients])
+
+    def _samples(self, clients: Sequence[int], draw: int, phases: Sequence[Phase]) -> list[Batch]:
+        """What each phase trains, phases of one set sharing theirs."""
+        batches: dict[SampleSet, Batch] = {}
+        for phase in phases:
+            chosen = SampleSet(phase.sample_set)
+            if chosen in batches:
+                continue
+            if self._task.on_device(chosen):
+                batches[chosen] = self._simulator.samples(self._seed, clients, draw, chosen, phase.count)
+            else:
+                batches[chosen] = Batch.of([self._task.samples(client, draw, chosen, phase.count) for client in clients])
+        return [batches[SampleSet(phase.sample_set)] for phase in phases]
+
+    def _count(self, clients: int, phases: Sequence[Phase], download: Sequence[Segment], wire: Wire) -> None:
+        """Adds what a round's messages take on a line that loses nothing, each sent once."""
+        loads, bytes_of_loads = _loads(download, self._window)
+        progress = _bytes(protocol.Progress)
+        down = clients * (bytes_of_loads + _bytes(protocol.Train)) + wire.chunks * _bytes(protocol.Pull)
+        up = clients * (loads * _bytes(protocol.LoadAnswer) + progress) + wire.chunk_bytes
+        samples_up = 0
+        if self._streams:
+            samples_up = clients * progress * sum(phase.count * phase.passes for phase in phases)
+        else:
+            down += clients * _bytes(protocol.Await)
+            up += clients * progress
+        self.traffic += Traffic(down + wire.sample_bytes, up + samples_up, wire.sample_bytes, samples_up)
+
+
+def _loads(download: Sequence[Segment], window: int) -> tuple[int, int]:
+    """The messages that bring the weights: how many, and their bytes on the line; CRCs as if they held no zero."""
+    count = size = 0
+    for segment in download:
+        # COBS takes a byte more for every 254 bytes in a row without a zero, among the data, the fields before and the CRC
+        # after them; not for the frame's last 254.
+        before, after = struct.pack("<Bf", segment.dtype, segment.scale), b"\1" * (protocol.FRAME_CRC_BYTES - 1)
+        step = load_bytes(segment.dtype.width, window)
+        for at in range(0, len(segment.data), step):
+            data = segment.data[at : at + step]
+            count += 1
+            size += _bytes(protocol.Load) + len(data)
+            size += sum(len(run) // _LONGEST_RUN for run in (before + data + after).split(b"\0"))
+    return count, size
+
+
+@cache
+def _bytes(message: type[protocol.Record]) -> int:
+    """What a message takes on the wire without its tail; COBS adds the same to any content so short."""
+    return len(encode(1, 1, bytes(message.fixed_size())))

@@ -1,0 +1,773 @@
+"""The command line: help that teaches, JSON alone on standard output, run folders that never lie, errors that help."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import functools
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_device import FakeDevice, Fault
+from small_runs import DATA, OMNIGLOT, SINE, manifest, needs_board, needs_data, needs_qemu, sine
+
+from tinymetafed import cli
+from tinymetafed.devices import launch, running
+from tinymetafed.devices.fleet import Fleet
+from tinymetafed.devices.link.session import Session
+from tinymetafed.devices.running import build_firmware
+from tinymetafed.runs import results, store, training
+from tinymetafed.runs.setup import design_of
+from tinymetafed_codegen import boards
+from tinymetafed_codegen.protocol import Dtype
+
+COMMAND = Path(sys.executable).with_name("tinymetafed")
+SHORT = ("--set", "run.rounds=5", "--set", "evaluation.tasks=3", "--set", "evaluation.every=0", "--test-device", "native:1")
+RUN_FILES = {"experiment.toml", "run.db", "lock", "weights.npz", "report.html"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The error's text, once it is known to be one: named as such, no traceback, nothing on standard output."""
+        assert "Traceback" not in self.err and self.out == "", self
+        assert self.code in (1, 2) and self.err.count("Error:") == 1, self
+        return " ".join(self.err.split())
+
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, built_once: None) -> Command:
+    """``command("train", …)`` runs the installed entry point in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["tinymetafed", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
+    """A short run by the installed command, in a process of its own."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    arguments = [COMMAND, "train", SINE, "--device", "native:2", "--out", folder, "--json", *SHORT]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=folder.parent)
+    return folder, Said(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def run_copy(finished: tuple[Path, Said], tmp_path: Path) -> Path:
+    """A finished run to spoil."""
+    return Path(shutil.copytree(finished[0], tmp_path / "copy"))
+
+
+def the_object(said: Said) -> dict[str, Any]:
+    """The one JSON object that standard output must be."""
+    assert said.code == 0, said
+    found = json.loads(said.out)
+    assert isinstance(found, dict)
+    assert said.out.count("\n") <= 1
+    return found
+
+
+# --- Help ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["new", "train", "adapt", "report", "codegen", "doctor", "bench", "demo"]),
+        (["new"], ["tinymetafed new gestures", "DIR", "--board"]),
+        (
+            ["train"],
+            ["tinymetafed train examples/sine.toml", "--device", "native:4", "qemu:4", "/dev/ttyACM0", "--data", "--set"],
+        ),
+        (["train"], ["[default: (native:2)]", "[default: (downloaded once)]"]),
+        (["sweep"], ["[default: (one per core)]", "[default: (runs/sweep-NAME)]"]),
+        (["adapt"], ["tinymetafed adapt", "--tasks", "--samples", "--device"]),
+        (["train"], ["--resume", "--fault", "flip=0.01", "--record"]),
+        (["report"], ["RUN...", "report.html", "comparison.html"]),
+        (["export"], ["tinymetafed export", "--output", "FILE.npz", "FILE.h"]),
+        (["monitor"], ["tinymetafed monitor", "--baud", "recording"]),
+        (["codegen"], ["tinymetafed codegen examples/sine.toml", "--board", "--output", "--explain"]),
+        (["doctor"], ["Check this machine", "--json"]),
+        (["bench"], ["kernels", "memory", "simulation", "wire", "all"]),
+        (["bench", "kernels"], ["instructions", "cycles", "--board", "--optimization"]),
+        (["bench", "memory"], ["stack", "--board", "--json"]),
+        (["demo"], ["--rounds", "--out"]),
+    ],
+    ids=lambda value: " ".join(value) if value and value[0].isalpha() else "",
+)
+def test_help_teaches(command: Command, arguments: list[str], words: list[str]) -> None:
+    said = command(*arguments, "--help")
+    assert said.code == 0
+    text = " ".join(said.out.replace("│", " ").split())
+    assert [word for word in words if word not in text] == []
+
+
+def test_it_is_a_module_too(tmp_path: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        module = [sys.executable, "-m", "tinymetafed", *words]
+        return subprocess.run(module, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    shown = run("--help")
+    assert shown.returncode == 0 and "Usage: tinymetafed [OPTIONS] COMMAND" in shown.stdout
+    assert run("--version").stdout.strip() == results.versions()["tinymetafed"]
+    assert "Usage: tinymetafed bench" in run("bench", "--help").stdout
+    wrong = run("simulate", "nowhere.toml")
+    assert wrong.returncode == 2 and "nowhere.toml: no such experiment file" in wrong.stderr
+
+
+def test_version(command: Command) -> None:
+    assert command("--version").out.strip() == results.versions()["tinymetafed"]
+
+
+def test_new_says_what_comes_next_and_touches_nothing_that_is_there(command: Command) -> None:
+    said = command("new", "my gestures")
+    assert said.code == 0 and "cd 'my gestures'" in said.out and "tinymetafed train experiment.toml" in said.out
+    assert "my gestures: there is something already" in command("new", "my gestures").error
+    assert "did you mean 'native'?" in command("new", "other", "--board", "natve").error
+    assert [path.name for path in Path().iterdir()] == ["my gestures"]
+
+
+def test_where_no_folder_can_be_nothing_is_written(command: Command) -> None:
+    Path("taken").write_text("a file")
+    for refused, name in (
+        (command("new", "taken/gestures"), "taken/gestures: cannot be made: Not a directory"),
+        (command("new", "missing/gestures"), "missing/gestures: cannot be made: No such file or directory"),
+        (command("codegen", SINE, "--board", "mps2", "-o", "taken"), "--output taken: cannot be a folder of generated files"),
+        (command("bench", "all", "-o", "missing"), "--output missing: no such folder"),
+        (command("bench", "memory", "--board", "native"), "board 'native' does not run in QEMU"),
+    ):
+        assert (refused.code, refused.out) == (cli.WRONG_USAGE, "") and name in refused.error and "Errno" not in refused.error
+    assert [path.name for path in Path().iterdir()] == ["taken"]
+
+
+# --- What a run leaves ---
+
+
+def test_train_prints_one_json_object_and_nothing_else(finished: tuple[Path, Said]) -> None:
+    result = the_object(finished[1])
+    assert result["rounds"] == 5
+    assert len(result["weights_sha256"]) == 64
+    assert 5 * 4 * 1120 == result["bytes_up_dense"] > result["bytes_up"] > 0
+    assert result["bytes_down"] > 5 * 2 * 1120  # float16 values, and framing
+    assert result["bytes_samples"] == 0
+    assert result["seconds"] > 0
+    assert {"metric", "before", "after", "n_tasks"} <= set(result["meta_test"])
+    assert (result["meta_test"]["metric"], result["meta_test"]["n_tasks"]) == ("mse", 3)
+
+
+def test_a_run_folder_holds_what_happened(finished: tuple[Path, Said]) -> None:
+    folder, said = finished
+    result = the_object(said)
+    assert {path.name for path in folder.iterdir()} == RUN_FILES
+    run = store.read_run(folder)
+    assert run.result == {key: value for key, value in result.items() if key not in ("run", "report")}
+    assert [entry["round"] for entry in run.rounds] == list(range(5))
+    for key in ("bytes_down", "bytes_up", "bytes_samples"):
+        assert sum(entry[key] for entry in run.rounds) == result[key]
+    for entry in run.rounds:
+        (part,) = entry["contributions"]
+        assert part["status"] == "accepted" and part["device"] in ("native#1", "native#2") and len(part["digest"]) == 64
+    experiment = run.experiment()
+    assert experiment.run.rounds == 5 and experiment.model == sine().model
+    assert training.sha256(run.weights) == run.rounds[-1]["weights_sha256"] == result["weights_sha256"]
+    with np.load(folder / "weights.npz") as arrays:
+        assert int(arrays["rounds"]) == 5 and arrays["dense1.bias"].tobytes() == run.weights[32:64].tobytes()
+
+
+def test_a_run_repeated_from_its_own_experiment_file_gives_its_weights(command: Command, finished: tuple[Path, Said]) -> None:
+    folder, said = finished
+    again = the_object(command("train", folder / "experiment.toml", "--out", "again", "--json", "--test-device", "native:1"))
+    assert again["weights_sha256"] == the_object(said)["weights_sha256"]
+
+
+def test_report_writes_the_page_of_a_run(command: Command, run_copy: Path) -> None:
+    (run_copy / "report.html").unlink()
+    said = command("report", run_copy)
+    assert said.code == 0 and said.out.strip() == str(run_copy / "report.html")
+    assert (run_copy / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
+
+
+def test_report_of_several_runs_names_what_it_leaves_out(
+    command: Command, run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    twin = shutil.copytree(run_copy, tmp_path / "twin")
+    said = command("report", run_copy, twin, tmp_path / "absent")
+    assert said.code == 0 and said.out.strip() == "comparison.html"
+    assert f"left out: {tmp_path / 'absent'}: not a run folder" in said.err
+    assert "not a run folder" in Path("comparison.html").read_text()
+    said = command("report", run_copy, tmp_path / "absent", "-o", "other.html")
+    assert said.code == 1 and "two are needed" in said.err and not Path("other.html").exists()
+
+
+def test_adapt_shows_unseen_clients_before_and_after(command: Command, finished: tuple[Path, Said]) -> None:
+    result = the_object(command("adapt", finished[0], "--tasks", 3, "--json"))
+    assert (result["metric"], result["samples"]) == ("mse", 8)
+    assert [client["client"] for client in result["clients"]] == [0, 1, 2]
+    # The very clients of the meta-test.
+    pairs = the_object(finished[1])["meta_test"]["per_task"]
+    assert [[client["before"], client["after"]] for client in result["clients"]] == pairs
+    one = the_object(command("adapt", finished[0], "--tasks", 1, "--first", 2, "--samples", 5, "--json"))
+    assert [client["client"] for client in one["clients"]] == [2] and one["samples"] == 5
+    table = command("adapt", finished[0], "--tasks", 1)
+    assert "sin(x" in table.out and "mean" in table.out
+
+
+def test_codegen_draws_the_arena_over_time(command: Command, tmp_path: Path) -> None:
+    said = command("codegen", SINE, "--board", "mps2", "-o", tmp_path / "out", "--explain")
+    arena = manifest(sine()).arena
+    rows = [line for line in said.out.splitlines() if "█" in line]
+    assert said.code == 0 and len(rows) == len(arena.tensors)
+    for row in rows:
+        tensor = next(each for each in arena.tensors if f" {each['name']} " in row)
+        assert row.count("█") == tensor.last - tensor.first + 1
+        assert row.count("█") + row.count("·") == len(arena.steps)
+
+
+def test_codegen_prints_its_manifest(command: Command, tmp_path: Path) -> None:
+    found = the_object(command("codegen", SINE, "--board", "mps2", "-o", tmp_path / "out", "--json"))
+    assert found["board"] == "mps2" and found["ram_total"] < found["ram_available"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"protocol.hpp", "board.hpp", "model.hpp", "manifest.json"}
+
+
+def test_doctor_prints_json_and_nothing_else(command: Command) -> None:
+    said = command("doctor", "--json")
+    assert said.code == 0 and said.out.count("\n") == 1
+    assert {"name", "ok", "remedy"} <= set(json.loads(said.out)[0])
+
+
+@pytest.mark.parametrize(
+    ("board", "times", "fewest", "most", "estimate"),
+    [
+        pytest.param("mps2", 2, 1_000, 100_000, "never checked on silicon", marks=needs_board("mps2")),
+        # Floating point in software.
+        pytest.param("rv32", 1, 100_000, 1_000_000, "no cycles", marks=needs_board("rv32")),
+    ],
+)
+@pytest.mark.xdist_group("emulator-qemu")
+def test_bench_counts_instructions_exactly(
+    command: Command, board: str, times: int, fewest: int, most: int, estimate: str
+) -> None:
+    figures = [the_object(command("bench", "kernels", SINE, "--board", board, "--json")) for _ in range(times)]
+    for each in figures:  # the deepest stack is where an interrupt came, which is no matter of instructions
+        assert 256 < each.pop("stack_bytes") < boards.STACK_BYTES and each["textbook"].pop("stack_bytes") > 256
+    assert figures[0] == figures[-1]
+    counts = figures[0]["instructions_per_step"]
+    assert set(counts) == {"local", "global", "full"} and fewest < counts["local"] < counts["global"] <= counts["full"] < most
+    assert 0 < figures[0]["ram_bytes"] < 262_144
+    assert counts["full"] < figures[0]["textbook"]["instructions_per_step"]["full"] and estimate in figures[0]["estimate"]
+
+
+@needs_qemu
+@pytest.mark.xdist_group("emulator-qemu")
+def test_the_demo_ends_on_its_figures(command: Command, tmp_path: Path) -> None:
+    said = command("demo", "--rounds", 4, "--out", tmp_path / "demo")
+    assert said.code == 0
+    for words in ("before adaptation", "after", "dense float32", "instructions per training step", "report.html"):
+        assert words in said.out
+    result = store.read_run(tmp_path / "demo").result
+    assert result is not None and result["devices"][3]["url"] == "qemu#4" and "full" in result["instructions_per_step"]
+
+
+def test_the_demo_without_an_emulator_says_so(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking = boards.Requirement("qemu-system-arm", True, "running", "qemu-system-arm", None, to_build=False)
+    genuine = boards.missing_tools
+    monkeypatch.setattr(boards, "missing_tools", lambda board: [lacking] if board == "mps2" else genuine(board))
+    said = command("demo", "--rounds", 2, "--out", tmp_path / "demo")
+    assert said.code == 0 and "qemu-system-arm missing" in said.err
+    assert store.read_run(tmp_path / "demo").devices[3]["url"] == "native#4"
+
+
+# --- Interrupted ---
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            found.append(int(status.parent.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("per_round", [1, 2])
+def test_ctrl_c_leaves_the_last_finished_round_and_no_process(tmp_path: Path, per_round: int) -> None:
+    folder = tmp_path / "run"
+    overrides = ["--set", "run.rounds=1000000", "--set", f"run.devices_per_round={per_round}", "--set", "evaluation.every=0"]
+    arguments = [COMMAND, "train", SINE, "--device", "native:2", "--out", folder, "--json", *overrides]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path) as host:
+        end = time.monotonic() + 60
+        while (
+            host.poll() is None
+            and time.monotonic() < end
+            and not ((folder / "run.db").exists() and store.read_run(folder).trained > 50)
+        ):
+            time.sleep(0.05)
+        processes = children(host.pid)
+        assert len(processes) >= 4  # two to train, two to test, and their watchdogs
+        host.send_signal(signal.SIGINT)
+        out, err = host.communicate(timeout=20)
+    assert host.returncode == 130
+    assert out == "" and "Traceback" not in err
+    assert err.count("Interrupted") == 1
+    end = time.monotonic() + 5
+    while any(map(alive, processes)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(map(alive, processes))
+    assert f"continue with: tinymetafed train --resume {folder} --device native:2" in err
+    run = store.read_run(folder)
+    assert run.trained > 50 and run.result is None
+    assert training.sha256(run.weights) == run.rounds[-1]["weights_sha256"]
+    with np.load(folder / "weights.npz") as arrays:
+        assert int(arrays["rounds"]) == run.trained
+
+
+# --- Continued ---
+
+
+def test_a_finished_run_says_so_and_gives_its_result_again(
+    command: Command, finished: tuple[Path, Said], run_copy: Path
+) -> None:
+    said = command("train", "--resume", run_copy, "--json")
+    again, result = the_object(said), the_object(finished[1])
+    assert "finished already, with all of its 5 rounds" in said.err
+    assert {**again, "run": "", "report": ""} == {**result, "run": "", "report": ""}
+    assert store.read_run(run_copy).sessions == store.read_run(finished[0]).sessions
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "run.rounds=9"], "leave --set out"),
+        (["--out", "elsewhere"], "leave --out out"),
+        ([], "give an experiment file"),
+    ],
+)
+def test_what_makes_another_run_is_refused(command: Command, run_copy: Path, arguments: list[str], words: str) -> None:
+    said = command("train", *(["--resume", run_copy] if arguments else []), *arguments)
+    assert said.code == 2 and words in said.error
+
+
+def test_another_experiment_is_refused(command: Command, run_copy: Path) -> None:
+    said = command("train", SINE, "--resume", run_copy)  # 3000 rounds, not 5
+    assert said.code == 1 and str(SINE) in said.error and "not the experiment of" in said.error
+    assert command("train", run_copy / "experiment.toml", "--resume", run_copy).code == 0
+
+
+def test_a_run_in_use_is_refused_with_its_process(command: Command, run_copy: Path) -> None:
+    with store.reopen(run_copy):
+        said = command("train", "--resume", run_copy)
+        assert said.code == 1 and f"{run_copy}: process {os.getpid()} is training" in said.error
+        assert command("report", run_copy).code == 0  # whoever only reads is not kept out
+
+
+# --- What goes over the line ---
+
+
+def test_faults_change_no_bit_and_a_recording_is_readable(command: Command, finished: tuple[Path, Said]) -> None:
+    arguments = [
+        *SHORT,
+        "--device",
+        "native:2",
+        "--fault",
+        "flip=0.01",
+        "--fault",
+        "seed=3",
+        "--record",
+        "line.record",
+        "--json",
+    ]
+    result = the_object(command("train", SINE, "--out", "run", *arguments))
+    assert result["weights_sha256"] == the_object(finished[1])["weights_sha256"]
+    said = command("monitor", "line.record")
+    assert said.code == 0 and "Configure" in said.out and "Pull" in said.out
+    assert command("monitor", SINE).code == 1
+
+
+def test_a_fault_that_means_nothing_is_wrong_usage(refused: Callable[..., str]) -> None:
+    assert "did you mean 'flip'?" in refused(2, SINE, "--fault", "flp=0.1")
+
+
+# --- Refusals before anything is written ---
+
+
+@pytest.fixture
+def refused(command: Command, tmp_path: Path) -> Callable[..., str]:
+    """``refused(code, …)`` trains, must end with that exit code, and must leave nothing; gives the error's text."""
+
+    def run(code: int, *arguments: object) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        said = command("train", *arguments, "--test-device", "native:1", "--json", "--out", "run")
+        assert said.code == code, said
+        assert sorted(tmp_path.rglob("*")) == before
+        return said.error
+
+    return run
+
+
+def test_a_folder_in_use_is_refused_and_untouched(command: Command, run_copy: Path) -> None:
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in run_copy.iterdir()}
+    said = command("train", SINE, *SHORT, "--device", "native:1", "--out", run_copy)
+    assert said.code == 1
+    assert str(run_copy) in said.error and "not empty" in said.error and "--out" in said.error
+    assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in run_copy.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("override", "culprit", "remedy"),
+    [
+        ("run.rouns=3", "run.rouns", "did you mean 'rounds'?"),
+        ("run.rounds=ten", "run.rounds", "integer"),
+        ("run.rounds=-1", "run.rounds", "greater than or equal to 0"),
+        ("run.rounds=99999999999", "run.rounds", "less than or equal"),
+        ("strategy.top_p=0", "strategy.top_p", "greater than 0"),
+        ("model.input=[0]", "model.input", "greater than or equal to 1"),
+        ('model.layers=[{op="dense",units=99999999}]', "units", "less than or equal"),
+        ('model.layers=[{op="dense",units=1,local=true}]', "every layer is local", "leave 'local' out"),
+        ('model.layers=[{op="relu"}]', "nothing to train", "add a dense or conv2d layer"),
+        ('model.layers=[{op="dense",units=2},{op="dense",units=2,local=true}]', "task 'sine'", "= 1"),
+        ("model.input=[2]", "task 'sine'", "[1]"),
+        ("model.loss=softmax_cross_entropy", "softmax_cross_entropy", "at least 2 outputs"),
+        ("nonsense", "--set nonsense", "run.rounds=50"),
+    ],
+)
+def test_a_bad_experiment_is_wrong_usage(refused: Callable[..., str], override: str, culprit: str, remedy: str) -> None:
+    text = refused(2, SINE, "--set", override, "--device", "native:1")
+    assert culprit in text and remedy in text
+
+
+def test_a_missing_experiment_file_is_wrong_usage(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "examples/sine.toml" in refused(2, tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["trian", "x.toml"], ["train", SINE, "--rounds", "5"]])
+def test_a_mistyped_command_is_wrong_usage(command: Command, arguments: list[object]) -> None:
+    said = command(*arguments)
+    assert said.code == 2 and said.error
+
+
+LARGE = (
+    'model.layers=[{op="dense",units=300,activation="relu"},{op="dense",units=300,activation="relu"},'
+    '{op="dense",units=1,local=true}]'
+)
+
+
+def test_a_model_too_large_for_the_board_is_refused_with_the_map(refused: Callable[..., str], command: Command) -> None:
+    for text in (
+        refused(2, SINE, "--set", LARGE, "--device", "qemu:1"),
+        command("codegen", SINE, "--set", LARGE, "--board", "mps2", "-o", "out").error,
+    ):
+        assert "262,144" in text and "dense2.kernel [300, 300]" in text and "received weights" in text
+        assert "or choose a larger board" in text
+    assert not Path("out").exists()
+
+
+def test_an_unknown_board_is_wrong_usage(command: Command) -> None:
+    said = command("codegen", SINE, "--board", "mps3", "-o", "out")
+    assert said.code == 2 and "mps2" in said.error
+
+
+@pytest.mark.parametrize("url", ["native:0", "nativ:2", "qemu:1@native"])
+def test_a_device_that_means_nothing_is_wrong_usage(refused: Callable[..., str], url: str) -> None:
+    assert f"device '{url}'" in refused(2, SINE, "--device", url)
+
+
+# Data
+
+
+def test_omniglot_needs_its_data(
+    refused: Callable[..., str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pooch", reason="pooch is not installed: nothing can be downloaded")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # no network
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    text = refused(1, OMNIGLOT)
+    assert "small1.zip: cannot be downloaded" in text and f"put it into {cache / 'tinymetafed' / 'data'}" in text
+    missing = tmp_path / "nowhere"
+    text = refused(1, OMNIGLOT, "--data", missing)
+    assert str(missing) in text and "brendenlake/omniglot" in text
+
+
+@needs_data
+def test_a_truncated_archive_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+    cut = tmp_path / "omniglot_background_small1.zip"
+    cut.write_bytes((DATA / cut.name).read_bytes()[:500_000])
+    text = refused(1, OMNIGLOT, "--data", tmp_path)
+    assert str(cut) in text and "damaged, or another version" in text
+
+
+def test_another_data_set_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+    other = tmp_path / "digits.zip"
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("recordings/0_jackson_0.wav", b"RIFF")
+    text = refused(1, OMNIGLOT, "--data", other)
+    assert str(other) in text and "another data set" in text
+
+
+# Ports and boards
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A board that does not answer is given up in a second."""
+    monkeypatch.setattr(running, "launch", functools.partial(launch.launch, start=0.7))
+    monkeypatch.setattr(running, "Fleet", functools.partial(Fleet, patience=0.3))
+    monkeypatch.setattr(launch, "Session", functools.partial(Session, deadline=0.05, retries=2))
+
+
+@pytest.fixture
+def fake() -> Iterator[Callable[..., FakeDevice]]:
+    """``fake(…)`` is a device that claims to hold the sine example's firmware."""
+    started: list[FakeDevice] = []
+
+    def start(**faults: Any) -> FakeDevice:
+        about = manifest(sine())
+        hello = {"window": 1024, "model_hash": bytes.fromhex(about.model_hash)}
+        identity = {"weights": about.n_global, "downlink": Dtype[about.downlink], **hello}
+        started.append(FakeDevice(**{**identity, **faults}))
+        return started[-1]
+
+    yield start
+    for device in started:
+        device.close()
+
+
+def test_a_port_that_does_not_exist(refused: Callable[..., str]) -> None:
+    text = refused(1, SINE, "--device", "/dev/ttyNOPE9")
+    assert "/dev/ttyNOPE9" in text and "does not exist" in text and "plug the board in" in text
+
+
+def test_a_busy_port(refused: Callable[..., str]) -> None:
+    far, near = os.openpty()
+    try:
+        fcntl.flock(near, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        text = refused(1, SINE, "--device", os.ttyname(near))
+        assert os.ttyname(near) in text and "is busy" in text and "close the program" in text
+    finally:
+        os.close(far)
+        os.close(near)
+
+
+def test_firmware_of_another_model(refused: Callable[..., str], built_once: None) -> None:
+    other = build_firmware(
+        design_of(sine('model.layers=[{op="dense",units=3,activation="relu"},{op="dense",units=1}]'), "other"), "native"
+    )
+    with subprocess.Popen([other.program, "--pty"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            port = process.stdout.readline().split()[1]
+            text = refused(1, SINE, "--device", port)
+        finally:
+            process.kill()
+    assert port in text and "flash" in text
+    assert other.manifest.model_hash in text and manifest(sine()).model_hash in text
+
+
+def test_firmware_of_another_schema(refused: Callable[..., str], fake: Callable[..., FakeDevice]) -> None:
+    device = fake(schema_hash=b"\x5a" * 8)
+    text = refused(1, SINE, "--device", device.url)
+    assert device.url in text and "5a" * 8 in text and "flash" in text
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        ({"silent": True}, "no answer to Hello"),
+        ({"noise": b"\xa5\x5a\xff"}, "another program is on the board"),
+        ({"window": 20}, "receive window of 20"),
+    ],
+    ids=["nothing", "garbage", "tiny window"],
+)
+@pytest.mark.usefixtures("impatient")
+def test_a_board_that_answers_nothing_or_garbage(
+    refused: Callable[..., str], fake: Callable[..., FakeDevice], behaviour: dict[str, Any], words: str
+) -> None:
+    device = fake(**behaviour)
+    text = refused(1, SINE, "--device", device.url)
+    assert device.url in text and words in text
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        ({"faults": [Fault.NONE] * 6 + [Fault.GARBAGE_ONLY] * 20}, "no valid answer"),
+        ({"faults": [Fault.NONE] * 6 + [Fault.DROP] * 20}, "no answer"),
+        ({"faults": [Fault.NONE] * 6 + [Fault.VANISH]}, "no device is left"),
+        ({"steps": 80, "fails_at": 3}, "NOT_FINITE"),
+        ({"steps": 80}, "delta chunk at rank 0"),  # this stand-in's deltas are no deltas
+    ],
+    ids=["garbage", "nothing", "vanishes", "fails", "false delta"],
+)
+@pytest.mark.usefixtures("impatient")
+def test_a_board_that_fails_in_mid_run_leaves_no_finished_run(
+    command: Command, fake: Callable[..., FakeDevice], behaviour: dict[str, Any], words: str
+) -> None:
+    device = fake(**behaviour)
+    said = command("train", SINE, *SHORT, "--device", device.url, "--out", "run", "--json")
+    assert said.code == 1 and words in said.error
+    assert ("tinymetafed train --resume run" in said.err) == (words != "NOT_FINITE")
+    run = store.read_run(Path("run"))
+    assert run.result is None and run.trained == 0
+
+
+# Weights
+
+
+def flip(run: Path) -> None:
+    content = bytearray((run / "run.db").read_bytes())
+    content[content.index(b"native#1") + 3] ^= 1
+    (run / "run.db").write_bytes(content)
+
+
+def truncate(run: Path) -> None:
+    (run / "run.db").write_bytes((run / "run.db").read_bytes()[:9000])
+
+
+def another_version(run: Path) -> None:
+    content = bytearray((run / "run.db").read_bytes())
+    content[63] += 1  # user_version
+    (run / "run.db").write_bytes(content)
+
+
+@pytest.mark.parametrize("verb", [["train", "--resume"], ["adapt"], ["report"], ["export", "-o", "w.npz"]], ids=lambda v: v[0])
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [(flip, "is not what was written; restore"), (truncate, "malformed"), (another_version, "a store of format 2")],
+)
+def test_a_store_that_cannot_be_believed(
+    command: Command, run_copy: Path, verb: list[str], spoil: Callable[[Path], None], words: str
+) -> None:
+    spoil(run_copy)
+    before = {path.name: path.read_bytes() for path in run_copy.iterdir()}
+    said = command(*verb, run_copy)
+    assert said.code == 1
+    assert str(run_copy / "run.db") in said.error and words in said.error
+    assert {path.name: path.read_bytes() for path in run_copy.iterdir()} == before and not Path("w.npz").exists()
+
+
+@pytest.mark.parametrize("verb", [["adapt"], ["report"], ["export", "-o", "w.h"], ["train", "--resume"]], ids=lambda v: v[0])
+def test_a_folder_that_is_no_run(command: Command, tmp_path: Path, verb: list[str]) -> None:
+    said = command(*verb, tmp_path)
+    assert said.code == 1 and str(tmp_path) in said.error and "run folder" in said.error
+
+
+# Runs that come to nothing
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["strategy.output_clamp=0", "strategy.global_learning_rate=10"], ["training failed", "learning rate"]),
+        (
+            ["strategy.output_clamp=0", "strategy.global_learning_rate=0.3"],
+            ["training diverged", "float16", "strategy.global_learning_rate"],
+        ),
+        (["strategy.global_learning_rate=0.5"], ["collapsed", "strategy.global_learning_rate"]),
+    ],
+    ids=["diverges on the device", "diverges on the server", "collapses"],
+)
+def test_a_run_that_fails_is_not_a_finished_one(command: Command, overrides: list[str], words: list[str]) -> None:
+    settings = [
+        word for key in ["run.rounds=60", "strategy.alpha_max=1", "evaluation.tasks=20", *overrides] for word in ("--set", key)
+    ]
+    said = command("train", SINE, "--device", "native:1", "--test-device", "native:1", "--out", "run", "--json", *settings)
+    assert said.code == 1
+    assert [word for word in words if word not in said.error] == []
+    if store.read_run(Path("run")).result is not None:  # trained to its end, but to nothing: then the report says so
+        assert 'class="banner"' in Path("run/report.html").read_text()
+        again = command("train", "--resume", "run", "--json")
+        assert again.code == 1 and "collapsed" in again.error
+
+
+def test_a_collapse_is_noticed_on_the_way(command: Command) -> None:
+    keys = ["run.rounds=500", "evaluation.every=50", "strategy.alpha_max=1", "strategy.global_learning_rate=0.5"]
+    settings = [word for key in keys for word in ("--set", key)]
+    said = command("train", SINE, "--device", "native:1", "--test-device", "native:1", "--out", "run", "--json", *settings)
+    assert said.code == 1 and "training collapsed: after 50 rounds" in said.error
+    assert store.read_run(Path("run")).result is None
+    again = command("train", "--resume", "run", "--json")
+    assert again.code == 1 and "training collapsed: after 50 rounds" in again.error
+    assert store.read_run(Path("run")).trained == 50
+
+
+@pytest.fixture
+def little_room() -> Iterator[None]:
+    """No file grows beyond 4 KB: what a full disk looks like to whoever writes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_named_and_leaves_no_run(command: Command, request: pytest.FixtureRequest) -> None:
+    build_firmware(design_of(sine(), "test"), "native")  # not what this is about
+    request.getfixturevalue("little_room")
+    said = command("train", SINE, *SHORT, "--device", "native:1", "--out", "run", "--json")
+    assert said.code == 1 and "run/run.db" in said.error and "cannot be written" in said.error
+    assert not Path("run/run.db").exists()
+
+
+def test_an_unusable_board_file_is_said_at_once_and_ends_nothing_else(command: Command, own_boards: Path) -> None:
+    (own_boards / "broken.json").write_text('{"name": "x"}')
+    said = command("simulate", SINE, *SHORT[:-2], "--out", "run", "--json")
+    assert said.code == 0 and set(json.loads(said.out)["estimate"]["boards"]) == {"esp32dev", "nano33ble"}
+    first, *_ = said.err.splitlines()
+    assert first.startswith(f"Warning: {own_boards / 'broken.json'}: not a usable board file: 'tinymetafed' is missing")
+    assert said.err.count("broken.json") == 1
+    for device in ("native:1@broken", "/dev/ttyNONE@broken", "broken"):
+        refused = command("train", SINE, *SHORT, "--device", device, "--out", "other")
+        assert refused.code == 2 and "broken.json: not a usable board file" in refused.error
+    assert not Path("other").exists()
+
+
+def test_a_board_without_environment_is_refused_before_anything_is_built(command: Command, own_boards: Path) -> None:
+    shutil.copy(own_boards / "native.json", own_boards / "lonely.json")
+    said = command("train", SINE, *SHORT, "-d", "native:1", "-d", "native:1@lonely", "--out", "run")
+    assert said.code == 1 and f"{own_boards / 'environments.ini'} has no [env:lonely]; write [env:lonely]" in said.error
+    assert "building" not in said.err and not Path("run").exists()

@@ -1,0 +1,277 @@
+"""A device in Python on the far side of a real pty or TCP line: speaks the protocol, and misbehaves on request."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import select
+import socket
+import struct
+import threading
+import time
+import tty
+from collections import deque
+from collections.abc import Callable, Iterable
+from enum import Enum, auto
+from typing import Any
+
+import numpy as np
+
+from tinymetafed.devices.link.session import Session
+from tinymetafed.wire.frame import Decoder, Frame, encode
+from tinymetafed_codegen import protocol
+from tinymetafed_codegen.protocol import Dtype, State, Status
+
+
+class Fault(Enum):
+    """What goes wrong with one request."""
+
+    NONE = auto()
+    DROP = auto()  # the request is lost
+    LOSE_ANSWER = auto()
+    DAMAGE = auto()  # one bit of the answer
+    CUT = auto()  # the answer's second half is lost, its 0x00 too
+    DUPLICATE = auto()  # the answer comes twice
+    STALE = auto()  # another sequence's answer comes first
+    GARBAGE = auto()  # bytes that are no frame come first
+    GARBAGE_ONLY = auto()
+    VANISH = auto()  # the line closes
+
+
+MODEL_HASH = bytes(range(8))
+
+
+class FakeDevice(threading.Thread):
+    """Keeps ``weights`` float32 values, "trains" ``pace`` steps a second, and records what it was told.
+
+    ``faults`` are used up request by request; then all goes well, or, with ``silent``, nothing answers.
+    """
+
+    def __init__(
+        self,
+        *,
+        tcp: bool = False,
+        weights: int = 100,
+        window: int = 256,
+        faults: Iterable[Fault] = (),
+        banner: bytes = b"",
+        noise: bytes = b"",
+        silent: bool = False,
+        thinking: float = 0.0,
+        steps: int = 0,
+        pace: float = 1e9,
+        fails_at: int | None = None,
+        downlink: Dtype = Dtype.F32,
+        **hello: Any,
+    ) -> None:
+        super().__init__(daemon=True)
+        self.weights = np.zeros(weights, np.float32)
+        self.window = window
+        self.faults = deque(faults)
+        self.banner = banner  # sent when the first byte comes: what was there before is discarded by whoever opens
+        self.noise = noise  # sent without end
+        self.silent = silent
+        self.thinking = thinking
+        self.steps = steps  # of one program; streamed when a Sample comes
+        self.pace = pace
+        self.fails_at = fails_at
+        self.downlink = downlink
+        self.identity = protocol.HelloAnswer(
+            protocol.PROTOCOL_VERSION, protocol.schema_hash(), MODEL_HASH, b"native", b"\0" * 7 + b"\1", window, 1000
+        )
+        self.identity = dataclasses.replace(self.identity, **hello)
+        self.requests: list[Frame] = []
+        self.configured: list[protocol.Configure] = []
+        self.trained: list[protocol.Sample] = []
+        self.most_pending = 0  # bytes received and not yet handled
+        self.received = self.sent = 0
+        self._loaded = 0
+        self._round = 0
+        self._state = State.IDLE
+        self._step = 0
+        self._began: float | None = None
+        self._awaiting: tuple[int, int] | None = None  # sequence, step
+        self._ending = False
+        if tcp:
+            self._listener: socket.socket | None = socket.create_server(("127.0.0.1", 0))
+            self._fd, self._line = -1, -1
+            self.url = f"socket://127.0.0.1:{self._listener.getsockname()[1]}"
+        else:
+            self._listener = None
+            self._fd, self._line = os.openpty()
+            tty.setraw(self._line)
+            self.url = os.ttyname(self._line)
+        self.start()
+
+    def close(self) -> None:
+        """Ends the thread and the line."""
+        self._ending = True
+        self.join(2)
+        for fd in (self._fd, self._line):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._line = -1
+        if self._listener is not None:
+            self._listener.close()
+
+    # --- The line ---
+
+    def run(self) -> None:
+        if self._listener is not None:
+            self._listener.settimeout(5)
+            self._fd = self._listener.accept()[0].detach()
+        decoder = Decoder()
+        pending = b""
+        while not self._ending:
+            if select.select([self._fd], [], [], 0 if pending else 0.002)[0]:
+                try:
+                    data = os.read(self._fd, 1 << 16)
+                except OSError:
+                    return
+                if not data:
+                    return
+                if not self.received:
+                    self._write(self.banner)
+                self.received += len(data)
+                pending += data
+                self.most_pending = max(self.most_pending, len(pending))
+            if b"\0" in pending:
+                piece, pending = pending.split(b"\0", 1)
+                for frame in decoder.feed(piece + b"\0"):
+                    time.sleep(self.thinking)
+                    if self._handle(frame):
+                        return
+            self._write(self.noise)
+            self._advance()
+
+    def _write(self, data: bytes) -> None:
+        self.sent += len(data)
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+    def _handle(self, frame: Frame) -> bool:
+        """Answers one request; True when the line is gone."""
+        self.requests.append(frame)
+        fault = self.faults.popleft() if self.faults else Fault.DROP if self.silent else Fault.NONE
+        if fault == Fault.DROP:
+            return False
+        if fault == Fault.GARBAGE_ONLY:
+            self._write(b"\x55\xaa\x55")
+            return False
+        if fault == Fault.VANISH:
+            for fd in {self._fd, self._line} - {-1}:
+                os.close(fd)
+            self._fd = self._line = -1
+            return True
+        answer = self._answer(frame)
+        if answer is None:
+            return False
+        is_error = isinstance(answer, protocol.ErrorAnswer)
+        type_id = protocol.ERROR_TYPE if is_error else frame.type_id | protocol.ANSWER_BIT
+        data = encode(type_id, frame.sequence, answer.pack())
+        if fault == Fault.LOSE_ANSWER:
+            return False
+        if fault == Fault.DAMAGE:
+            middle = len(data) // 2
+            data = data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
+        elif fault == Fault.CUT:
+            data = data[: len(data) // 2]
+        elif fault == Fault.DUPLICATE:
+            data = data + data
+        elif fault == Fault.STALE:
+            data = encode(type_id, (frame.sequence - 100) & 0xFF, answer.pack()) + data
+        elif fault == Fault.GARBAGE:
+            data = b"boot: \xff\x13\x00\x01" + b"\0" + data
+        self._write(data)
+        return False
+
+    # --- The protocol ---
+
+    def _advance(self) -> None:
+        if self._began is not None and self._state == State.TRAINING:
+            self._step = min(self.steps, int((time.monotonic() - self._began) * self.pace))
+            if self.fails_at is not None and self._step >= self.fails_at:
+                self._step, self._state = self.fails_at, State.FAILED
+            elif self._step == self.steps:
+                self._state = State.DONE
+        if self._awaiting is not None:
+            sequence, step = self._awaiting
+            if self._step >= step or self._state != State.TRAINING:
+                self._awaiting = None
+                self._write(encode(protocol.Await.type_id | protocol.ANSWER_BIT, sequence, self._progress().pack()))
+
+    def _progress(self) -> protocol.Progress:
+        fault = Status.NOT_FINITE if self._state == State.FAILED else Status.OK
+        return protocol.Progress(self._round, self._state, fault, self._step, 10 * self._step)
+
+    def _answer(self, frame: Frame) -> protocol.Record | None:
+        message = next(r for r in protocol.REQUESTS if r.type_id == frame.type_id).unpack(frame.payload)
+        if isinstance(message, protocol.Hello):
+            return self.identity
+        if isinstance(message, protocol.Configure):
+            self.configured.append(message)
+            return protocol.ConfigureAnswer()
+        if isinstance(message, protocol.Load):
+            return self._load(message)
+        if isinstance(message, protocol.Train):
+            if self._state != State.TRAINING and self._step == 0:
+                self._round, self._state, self._began = message.round, State.TRAINING, time.monotonic()
+            return self._progress()
+        if isinstance(message, protocol.Sample):
+            return self._sample(message)
+        if isinstance(message, protocol.Await):
+            if message.round != self._round:
+                return protocol.ErrorAnswer(Status.BAD_ROUND, self._round)
+            self._awaiting = (frame.sequence, message.step)
+            return None
+        if isinstance(message, protocol.Pull):
+            count = min(7, len(self.weights) - message.rank)
+            return protocol.Delta(message.round, message.rank, count, 0, 0, Dtype.F32, 0.0, b"d" * count)
+        if isinstance(message, protocol.Fetch):
+            part = self.weights[message.offset : message.offset + message.count]
+            return protocol.Weights(message.offset, part.tobytes())
+        assert isinstance(message, protocol.Predict)
+        # Inputs of 4 numbers; two outputs each: their sum and twice that.
+        kind = {Dtype.F32: np.float32, Dtype.U8: np.uint8}[Dtype(message.dtype)]
+        sums = np.frombuffer(message.data, kind).reshape(-1, 4).astype(np.float32).sum(axis=1) * np.float32(message.scale)
+        return protocol.Outputs(np.stack([sums, 2 * sums], axis=1).astype(np.float32).tobytes())
+
+    def _load(self, message: protocol.Load) -> protocol.Record:
+        if message.dtype != self.downlink:
+            return protocol.ErrorAnswer(Status.BAD_VALUE, message.offset)
+        if message.round != self._round:
+            if message.offset != 0:
+                return protocol.ErrorAnswer(Status.BAD_OFFSET, 0)
+            self._round, self._loaded = message.round, 0
+        if message.offset > self._loaded:
+            return protocol.ErrorAnswer(Status.BAD_OFFSET, self._loaded)
+        if message.offset == self._loaded:
+            kind = {Dtype.F32: "<f4", Dtype.F16: "<f2", Dtype.I8: "i1"}[Dtype(message.dtype)]
+            values = np.frombuffer(message.data, kind).astype(np.float32)
+            if message.dtype == Dtype.I8:
+                values = values * np.float32(message.scale)
+            self.weights[message.offset : message.offset + len(values)] = values
+            self._loaded += len(values)
+            self._step = 0
+        return protocol.LoadAnswer(self._loaded)
+
+    def _sample(self, message: protocol.Sample) -> protocol.Record:
+        self._began = None
+        self._state = State.TRAINING
+        self._round = message.round
+        if message.step > self._step:
+            return protocol.ErrorAnswer(Status.BAD_OFFSET, self._step)
+        if message.step == self._step:
+            self.trained.append(message)
+            self._step += 1
+            if self.fails_at is not None and self._step >= self.fails_at:
+                self._state = State.FAILED
+        return self._progress()
+
+
+def boot_banner(rng: np.random.Generator, size: int) -> bytes:
+    """What an ESP32 prints before our firmware runs, read at the wrong speed."""
+    return rng.integers(0, 256, size, dtype=np.uint8).tobytes() + struct.pack("<I", 0)
+
+
+Connect = Callable[..., tuple[FakeDevice, Session]]  # what the fixture `connect` gives

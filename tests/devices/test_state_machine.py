@@ -1,0 +1,307 @@
+"""Whatever a line does to the frames, and in whatever order a host asks: it ends where an undisturbed device ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import fuzzer
+import in_process
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import Phase as Phases
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from in_process import Device, Fault, Line
+
+from tinymetafed.devices.link import session as session_module
+from tinymetafed.devices.link.errors import DeviceRefused, LinkError
+from tinymetafed.devices.link.session import Session
+from tinymetafed.learn.codecs import delta, downlink
+from tinymetafed.wire.messages import Example
+from tinymetafed_codegen import protocol
+from tinymetafed_codegen.protocol import Dtype, Phase, Program, SampleSet, State, Status, Variant
+
+PHASES = (
+    Phase(Variant.LOCAL, SampleSet.SUPPORT, 3, 2, 0.015625, 0.0),
+    Phase(Variant.GLOBAL, SampleSet.QUERY, 4, 1, 0.015625, 1.0),
+)
+STEPS = 10
+END = Phase(0, 0, 0, 0, 0.0, 0.0)
+SCALE = 2.0**-8
+SEED, DRAW = 7, 5
+TWINS_CHUNK = 5  # weights in one Load: a round that is loaded in parts goes on between two of them
+EXAMPLES, STEPS_PER_EXAMPLE = 100, 40
+DTYPES = st.sampled_from([Dtype.F32, Dtype.F16, Dtype.I8])
+SEEDS = st.integers(0, 2**16)
+
+
+@dataclass
+class Believed:
+    """Where the device should be by what the host was told."""
+
+    recipes: dict[int, tuple[int, Dtype]] = field(default_factory=dict)  # program -> entries of its delta, their Dtype
+    round: int = 0
+    state: State = State.IDLE
+    segments: list[downlink.Segment] = field(default_factory=list)  # of the round's weights
+    program: int = Program.TRAIN
+    step: int = 0
+    selected: int = 0  # entries of the last delta that was frozen
+
+    @property
+    def entries(self) -> int:
+        return self.selected if self.state == State.DONE else 0
+
+
+class Federation(RuleBasedStateMachine):
+    """A session over a bad line, and a twin of its device that is told everything once, over a good one."""
+
+    model: ClassVar[str]
+    library: ClassVar[Path]
+    manifest: ClassVar[dict[str, Any]]
+    faults: ClassVar[int] = 0  # that happened in all examples
+    rounds: ClassVar[int] = 0  # that were trained to their end
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.device, self.twin = Device(self.library), Device(self.library)
+        self.line = Line(self.device)
+        self.session = Session(self.line, deadline=0.0005, retries=10)
+        self.session.window = fuzzer.WINDOWS[self.model]
+        self.believed = Believed()
+        self.n_global, self.n = int(self.manifest.n_global), int(self.manifest.n_parameters)
+        self.streamed = self.model == "streamed"
+        self.downlink = Dtype[self.manifest.downlink]
+
+    def teardown(self) -> None:
+        self.line.faults = ()
+        if self.believed.state >= State.LOADED:
+            self.weights_are_the_twins()
+        type(self).faults += self.line.happened
+        self.device.close()
+        self.twin.close()
+
+    # --- The line ---
+
+    @initialize(session=SEEDS, seed=SEEDS)
+    def begin(self, session: int, seed: int) -> None:
+        self.session.session = session
+        self.weather(set(Fault), 0.1, seed)
+        self.configure(Program.TRAIN, self.n_global // 2, Dtype.F32)
+
+    @rule(faults=st.sets(st.sampled_from(list(Fault)), min_size=1), rate=st.sampled_from([0.02, 0.1, 0.4]), seed=SEEDS)
+    def weather(self, faults: set[Fault], rate: float, seed: int) -> None:
+        self.line.faults, self.line.rate = tuple(sorted(faults, key=lambda fault: fault.value)), rate
+        self.line.seed(seed)
+
+    @rule()
+    def greet(self) -> None:
+        hello = self.session.hello()
+        assert hello.model_hash.hex() == self.manifest.model_hash
+        assert self.session.window == fuzzer.WINDOWS[self.model]
+
+    # --- A round ---
+
+    @rule(program=st.sampled_from(Program), k=st.sampled_from([0, 1, 40, 60]), uplink=DTYPES)
+    def configure(self, program: int, k: int, uplink: Dtype) -> None:
+        believed = self.believed
+        if believed.state == State.TRAINING and believed.recipes.get(program) != (k, uplink):
+            with pytest.raises(DeviceRefused, match="BAD_STATE"):
+                self.session.configure(program, PHASES, k, uplink)
+            return
+        self.session.configure(program, PHASES, k, uplink)
+        self.twin.ask(
+            protocol.Configure(self.session.session, program, (*PHASES, END, END), k, uplink, protocol.Selection.GLOBAL)
+        )
+        believed.recipes[program] = (k, uplink)
+
+    @rule(session=SEEDS)
+    def another_session(self, session: int) -> None:
+        if session != self.session.session:
+            self.session.session = session
+            self.believed = Believed()
+        self.configure(Program.TRAIN, 40, Dtype.F32)
+
+    @rule(seed=SEEDS, share=st.sampled_from([1.0, 1.0, 0.4]))
+    def load(self, seed: int, share: float) -> None:
+        believed = self.believed
+        weights = np.random.default_rng(seed).normal(0, 0.2, self.n_global).astype(np.float32)
+        believed.segments = self.encoded(weights)
+        believed.round, believed.state, believed.step = self.session.next_round(), State.LOADING, 0
+        if share < 1:
+            first = believed.segments[0]
+            width = self.downlink.width
+            count = int(share * len(first.data)) // width // TWINS_CHUNK * TWINS_CHUNK
+            part = first.data[: max(count, TWINS_CHUNK) * width]
+            self.load_segments([downlink.Segment(0, self.downlink, first.scale, part)])
+        else:
+            self.load_the_rest()
+
+    def encoded(self, weights: npt.NDArray[np.float32]) -> list[downlink.Segment]:
+        sizes = [tensor.size for tensor in self.manifest.parameters if tensor.part == "global"]
+        return downlink.encode(weights, self.downlink, sizes)
+
+    @precondition(lambda self: self.believed.state >= State.LOADING)
+    @rule()
+    def load_the_rest(self) -> None:
+        self.load_segments(self.believed.segments)  # again, if they are complete already
+        self.believed.state = max(self.believed.state, State.LOADED)
+
+    def load_segments(self, segments: list[downlink.Segment]) -> None:
+        round = self.believed.round
+        self.session.load(round, segments)
+        for segment in segments:
+            width = segment.dtype.width
+            for at in range(0, len(segment.data), TWINS_CHUNK * width):
+                data = segment.data[at : at + TWINS_CHUNK * width]
+                self.twin.ask(protocol.Load(round, segment.offset + at // width, segment.dtype, segment.scale, data))
+
+    @precondition(lambda self: self.believed.state == State.LOADED)
+    @rule(client=SEEDS, program=st.sampled_from(Program))
+    def train(self, client: int, program: int) -> None:
+        believed = self.believed
+        if program not in believed.recipes:
+            with pytest.raises(DeviceRefused, match="BAD_STATE"):
+                self.session.train(believed.round, program, SEED, client, DRAW)
+            return
+        self.session.train(believed.round, program, SEED, client, DRAW)
+        self.twin.ask(protocol.Train(believed.round, program, SEED, client, DRAW))
+        believed.program, believed.state = program, State.TRAINING
+        if not self.streamed:
+            assert self.session.await_done(believed.round, STEPS).step == STEPS
+            self.done(STEPS)
+
+    @rule(seed=SEEDS, client=SEEDS)
+    def begin_a_round(self, seed: int, client: int) -> None:
+        self.load(seed, 1.0)
+        self.train(client, Program.TRAIN)
+
+    def done(self, step: int) -> None:
+        believed = self.believed
+        believed.step = step
+        if step == STEPS:
+            type(self).rounds += 1
+            believed.state = State.DONE
+            believed.selected = believed.recipes[believed.program][0]
+
+    @precondition(lambda self: self.believed.state >= State.TRAINING)
+    @rule(client=SEEDS)
+    def train_again(self, client: int) -> None:
+        progress = self.session.train(self.believed.round, self.believed.program, SEED, client, DRAW)
+        assert (progress.step, progress.state) == (self.believed.step, self.believed.state)
+
+    @precondition(lambda self: self.streamed and self.believed.state == State.TRAINING)
+    @rule(count=st.sampled_from([1, 4, STEPS]), from_the_start=st.booleans())
+    def stream(self, count: int, from_the_start: bool) -> None:
+        believed = self.believed
+        end = min(STEPS, believed.step + count)
+        start = 0 if from_the_start else believed.step
+        progress = self.session.stream(believed.round, (self.example(step) for step in range(start, end)), start=start)
+        assert progress.step == end
+        for step in range(believed.step, end):
+            example = self.example(step)
+            data = example.targets.tobytes() + example.inputs.tobytes()
+            self.twin.ask(protocol.Sample(believed.round, step, Dtype.U8, SCALE, data))
+        self.done(end)
+
+    def example(self, step: int) -> Example:
+        inputs = np.random.default_rng(step + 100 * self.believed.round).integers(0, 256, self.manifest.input_shape, np.uint8)
+        return Example(np.array([step % 3], np.float32), inputs, SCALE)
+
+    # --- What came out ---
+
+    @precondition(lambda self: self.believed.entries > 0)
+    @rule()
+    def pull(self) -> None:
+        k, round = self.believed.entries, self.believed.round
+        found = delta.decode(self.session.pull(round, k), n=self.n_global, k=k, round=round)
+        chunks: list[protocol.Delta] = []
+        while (rank := sum(chunk.count for chunk in chunks)) < k:
+            chunks.append(protocol.Delta.unpack(self.twin.ask(protocol.Pull(round, rank)).payload))
+        expected = delta.decode(chunks, n=self.n_global, k=k, round=round)
+        np.testing.assert_array_equal(found.indices, expected.indices)
+        np.testing.assert_array_equal(found.values.view(np.uint32), expected.values.view(np.uint32))
+
+    @precondition(lambda self: self.believed.state >= State.LOADED)
+    @rule()
+    def weights_are_the_twins(self) -> None:
+        expected: list[bytes] = []
+        for at in range(0, self.n, 40):
+            expected.append(protocol.Weights.unpack(self.twin.ask(protocol.Fetch(at, 40)).payload).data)
+        assert self.session.fetch(0, self.n).tobytes() == b"".join(expected)
+        assert self.device.steps == self.twin.steps  # on samples of their own
+
+    @precondition(lambda self: self.believed.state >= State.LOADED)
+    @rule(count=st.integers(1, 8))
+    def predictions_are_the_twins(self, count: int) -> None:
+        inputs = np.random.default_rng(count).integers(0, 256, (count, *self.manifest.input_shape), np.uint8)
+        expected = [self.twin.ask(protocol.Predict(Dtype.U8, SCALE, one.tobytes())).payload for one in inputs]
+        assert self.session.predict(inputs, self.manifest.output_size, SCALE).tobytes() == b"".join(expected)
+
+    # --- What must not pass ---
+
+    @precondition(lambda self: self.believed.round > 1 and self.believed.state >= State.LOADING)
+    @rule()
+    def a_load_of_an_earlier_round_is_refused(self) -> None:
+        late = protocol.Load(self.believed.round - 1, 0, self.downlink, 0.0, bytes(8))
+        with pytest.raises(DeviceRefused) as refused:
+            self.session.request(late)
+        assert (refused.value.status, refused.value.detail) == (Status.BAD_ROUND, self.believed.round)
+
+    @precondition(lambda self: self.believed.state in (State.LOADING, State.DONE))
+    @rule(asks=st.sampled_from(["load", "train", "await", "stream", "pull", "fetch", "predict"]))
+    def reset(self, asks: str) -> None:
+        """Nothing that needs what the device has forgotten is answered as if it had not."""
+        session, round = self.session, self.believed.round
+        calls: dict[str, Callable[[], Any]] = {
+            "load": lambda: session.load(session.next_round(), self.encoded(np.zeros(self.n_global, np.float32))),
+            "train": lambda: session.train(round, Program.TRAIN, SEED, 1, DRAW),
+            "await": lambda: session.await_done(round, STEPS),
+            "stream": lambda: session.stream(round, [self.example(0)]),
+            "pull": lambda: session.pull(round, 1),
+            "fetch": lambda: session.fetch(0, 1),
+            "predict": lambda: session.predict(np.zeros((1, *self.manifest.input_shape), np.uint8), 1),
+        }
+        for device in (self.device, self.twin):
+            device.reset()
+            device.steps = 0
+        with pytest.raises(LinkError):
+            calls[asks]()
+        self.believed = Believed()
+        self.configure(Program.TRAIN, 40, Dtype.F32)
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is lost on this line need not be waited for like on a real one."""
+    for name, seconds in (("HELLO_SECONDS", 0.002), ("QUIET_SECONDS", 0.005), ("REPORT_SECONDS", 0.002)):
+        monkeypatch.setattr(session_module, name, seconds)
+    if hasattr(session_module, "SHORTEST_SECONDS"):
+        monkeypatch.setattr(session_module, "SHORTEST_SECONDS", 0.002)
+    yield
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("model", list(fuzzer.WINDOWS))
+def test_a_session_over_a_bad_line_ends_like_one_over_a_good_line(model: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp(model)
+    library = in_process.build(model, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    machine: type[Federation] = type(
+        f"Federation_{model}", (Federation,), {"model": model, "library": library, "manifest": manifest}
+    )
+    relaxed = settings(
+        max_examples=EXAMPLES,
+        stateful_step_count=STEPS_PER_EXAMPLE,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+        phases=[Phases.generate],  # what depends on deadlines does not shrink
+    )
+    run_state_machine_as_test(machine, settings=relaxed)
+    assert machine.faults > 300 and machine.rounds > 3

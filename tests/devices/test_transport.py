@@ -1,0 +1,150 @@
+"""Lines of every kind: whole answers per read, prompt timeouts, and errors that name port and remedy."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import time
+import tty
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from serial.tools.list_ports_common import ListPortInfo
+
+from tinymetafed.devices.link.errors import PortError
+from tinymetafed.devices.link.transport import holders, open_transport
+
+
+@pytest.fixture
+def pty() -> Iterator[tuple[int, str]]:
+    """Master descriptor and path of a raw pty whose slave side stays open."""
+    master, line = os.openpty()
+    tty.setraw(line)
+    yield master, os.ttyname(line)
+    for fd in (master, line):
+        with suppress(OSError):  # closed by the test
+            os.close(fd)
+
+
+def test_pty_gives_all_that_is_there_in_one_read(pty: tuple[int, str]) -> None:
+    master, path = pty
+    with open_transport(path) as transport:
+        sent = bytes(range(256)) * 8
+        os.write(master, sent)
+        assert transport.read(1.0) == sent
+        transport.write(b"\0\x11\x13\r\n\x03")
+        assert os.read(master, 100) == b"\0\x11\x13\r\n\x03"
+
+
+def test_socket_gives_all_that_is_there_in_one_read() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        accepted: list[socket.socket] = []
+        thread = threading.Thread(target=lambda: accepted.append(server.accept()[0]))
+        thread.start()
+        with open_transport(f"socket://127.0.0.1:{server.getsockname()[1]}") as transport:
+            thread.join()
+            with accepted[0] as peer:
+                peer.sendall(bytes(5000))
+                assert transport.read(1.0) == bytes(5000)
+                transport.write(b"answer")
+                assert peer.recv(100) == b"answer"
+
+
+def test_any_other_url_works_through_pyserial() -> None:
+    with open_transport("loop://") as transport:
+        transport.write(bytes(range(200)))
+        assert transport.read(1.0) == bytes(range(200))
+        assert transport.read(0.01) == b""
+
+
+@pytest.mark.parametrize("timeout", [-1.0, 0.0, 0.05])
+def test_timeout_is_kept(pty: tuple[int, str], timeout: float) -> None:
+    with open_transport(pty[1]) as transport:
+        began = time.monotonic()
+        assert transport.read(timeout) == b""
+        assert max(timeout, 0) <= time.monotonic() - began < timeout + 1.2
+
+
+def test_a_large_write_waits_for_the_reader(pty: tuple[int, str]) -> None:
+    master, path = pty
+    received = bytearray()
+
+    def drain() -> None:
+        while len(received) < 200_000:
+            received.extend(os.read(master, 65536))
+
+    with open_transport(path) as transport:
+        thread = threading.Thread(target=drain, daemon=True)
+        thread.start()
+        transport.write(bytes(range(250)) * 800)
+        thread.join(5)
+    assert bytes(received) == bytes(range(250)) * 800
+
+
+def test_missing_port_lists_those_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = [ListPortInfo("/dev/ttyUSB7", skip_link_detection=True)]
+    monkeypatch.setattr("tinymetafed.devices.link.transport.list_ports.comports", lambda: there)
+    with pytest.raises(PortError, match=r"^/dev/tty-none: does not exist; .*/dev/ttyUSB7") as caught:
+        open_transport("/dev/tty-none")
+    assert caught.value.url == "/dev/tty-none"
+
+
+def test_busy_port_names_its_holder(pty: tuple[int, str]) -> None:
+    path = pty[1]
+    with open_transport(path), pytest.raises(PortError, match=rf"is busy, held by .*\(pid {os.getpid()}\)"):
+        open_transport(path)
+    open_transport(path).close()  # free again
+
+
+def test_permission_denied_names_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str, flags: int) -> int:  # root may open anything, so the refusal itself is simulated
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr("serial.serialposix.os.open", refuse)
+    with pytest.raises(PortError, match=r"/dev/ttyACM0: permission denied.*dialout"):
+        open_transport("/dev/ttyACM0")
+
+
+def test_socket_without_listener() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"socket://127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(PortError, match="nobody listens there"):
+        open_transport(url)
+
+
+def test_what_is_no_port_is_said_so(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("no line")
+    with pytest.raises(PortError, match="no serial port"):
+        open_transport(str(file))
+    with pytest.raises(PortError, match="cannot be opened"):
+        open_transport("nonsense://x")
+
+
+def test_a_line_that_goes_away(pty: tuple[int, str]) -> None:
+    master, path = pty
+    with open_transport(path) as transport:
+        os.close(master)
+        with pytest.raises(PortError, match=f"{path}: the line went away"):
+            transport.read(1.0)
+        with pytest.raises(PortError, match="went away"):
+            transport.write(b"x")
+
+
+def test_a_closed_transport_stays_closed(pty: tuple[int, str]) -> None:
+    transport = open_transport(pty[1])
+    transport.close()
+    transport.close()
+    with pytest.raises(PortError):
+        transport.read(0.1)
+
+
+def test_holders_sees_only_devices(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    with file.open("w"):
+        assert holders(str(file)) == []
+    assert holders(str(tmp_path / "none")) == []

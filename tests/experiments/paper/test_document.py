@@ -1,0 +1,100 @@
+"""The document has what was measured beside what was published, a word for each step, and says what was not run."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_runs import SINE, Quiet
+
+from tinymetafed.bench import BenchError
+from tinymetafed.experiments import paper, sweep
+from tinymetafed.experiments.paper import document, hardware, plots
+from tinymetafed.experiments.paper.document import Measured, paired, verdict
+from tinymetafed.experiments.paper.hardware import Estimate
+from tinymetafed.experiments.paper.published import ABLATION, FINE_TUNING, NANO_33_BLE, SHOTS, Step
+from tinymetafed.experiments.sweep import Row
+from tinymetafed.experiments.sweep.table import Spread
+from tinymetafed.runs.store import RunData
+
+SWEEP = SINE.parent / "sweeps" / "omniglot.toml"
+CURVE = {"d_curve": {"d": [0, 1, 2, 4, 8, 16], "mean": [0.2, 0.6, 0.7, 0.8, 0.9, 0.951], "n_tasks": 20}}
+FIRST, LATER = Step("TinyReptile", 91.4, 1), Step("+ schedule", 90.6, 0.35)
+
+
+def row(cell: sweep.Cell, scores: list[float], bytes_: float) -> Row:
+    """A row as three seeds would give it."""
+    spread, by_seed = Spread.of(scores), dict(enumerate(scores, 1))
+    course = [{"round": round_, "after": 0.5 + round_ / 1e4} for round_ in (300, 600)]
+    runs = {seed: RunData(Path(), {}, [], [], course, None, CURVE, np.zeros(1, np.float32)) for seed in by_seed}
+    return Row(cell, "accuracy", 3, by_seed, Spread.of([]), spread, bytes_, bytes_ / 2, 0.0, 0.5, runs, [])
+
+
+def measured() -> Measured:
+    planned = sweep.load(SWEEP)
+    rows = {c.name: row(c, [0.9 + i / 1000, 0.91, 0.92], 9000.0 - 500 * i) for i, c in enumerate(planned.cells)}
+    return Measured("Omniglot", planned, rows)
+
+
+@pytest.mark.parametrize(
+    ("differences", "word"),
+    [
+        ([-0.008, -0.007, -0.009], "yes"),  # the papers' -0.8
+        ([0.02, 0.021, 0.022], "no, better"),
+        ([-0.05, -0.051, -0.052], "no, worse"),
+        ([-0.10, 0.10, 0.05], "undecided"),  # so wide an interval excludes nothing
+        ([0.05], "undecided"),  # one seed has none
+        ([], "not measured"),
+    ],
+)
+def test_a_step_reproduces_within_a_point_and_is_undecided_within_the_interval(differences: list[float], word: str) -> None:
+    assert verdict(Spread.of(differences), LATER, FIRST) == word
+
+
+def test_differences_are_those_of_the_same_seed() -> None:
+    one, other = list(measured().rows.values())[:2]
+    assert paired(one, other).mean == pytest.approx(-0.001 / 3) and paired(one, one).mean == 0
+
+
+def test_the_documents_figures_come_from_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "_measured", lambda title, name, *_: measured() if name == "omniglot" else missing(title))
+    estimate = Estimate("i8 up, f16 down", 5000, 700, 0.6, 1_000_000, (1_100_000, 1_280_000), 64_000_000, 20_000)
+    monkeypatch.setattr(hardware, "measure", lambda observer: [estimate])
+    text = paper.write(tmp_path, tmp_path / "runs", 1, None, True, Quiet()).read_text()
+    assert "This is a quick run: one seed, a 10th of the rounds" in text
+    assert text.count("Not run: no archive there") == 3  # two use cases and the sine waves
+    assert "| + schedule, P = 100 | 90.6 | 0.35 | 91.2 ± 1.9 |" in text
+    assert "trains for 2.2 s; here it takes about 20 ms, and with the line 0.62 s" in text
+    assert (
+        "| TinyMetaFed i8 up, f16 down, here | 5,000 | 700 | 0.60 | 1,000,000 | 1,100,000 – 1,280,000 | 0.020 | 0.62 |" in text
+    )
+    assert "TinyMetaFed P25 i8/f16, here | 20 + 20 + 20 | 20.0 | 60.0 | 70.0 | 80.0 | 90.0 | 95.1 |" in text
+    assert 'has a constant α of 0.2 instead, "+ schedule" the linear one from 0.5 to 0.' in text
+    for name in ("pareto", "convergence"):
+        ElementTree.parse(tmp_path / "paper" / f"{name}.svg")
+
+
+def missing(title: str) -> Measured:
+    return Measured(title, sweep.load(SWEEP), {}, "no archive there")
+
+
+def test_without_anything_measured_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(observer: object) -> list[Estimate]:
+        raise BenchError("no emulator here")
+
+    monkeypatch.setattr(document, "_measured", lambda title, *_: missing(title))
+    monkeypatch.setattr(hardware, "measure", nothing)
+    text = paper.write(tmp_path, tmp_path / "runs", 1, None, False, Quiet()).read_text()
+    assert "Ours not measured: no emulator here" in text and "Not drawn: Omniglot was not run." in text
+    assert "quick run" not in text and not (tmp_path / "paper").exists()
+
+
+def test_ticks_read_well() -> None:
+    assert [text for _, text in plots._decades([3.9, 6.1])] == ["10 kB", "20 kB", "50 kB", "100 kB", "200 kB", "500 kB", "1 MB"]
+
+
+def test_published_figures_are_whole() -> None:
+    assert {len(steps) for steps in ABLATION.values()} == {5} and {len(c) for c in FINE_TUNING.values()} == {len(SHOTS)}
+    assert [round(one.seconds, 1) for one in NANO_33_BLE] == [18.7, 12.6, 6.9]

@@ -1,0 +1,30 @@
+"""An imported model in the generated kernels: its experiment loaded, compiled for the host and run with the file's weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from compiled_model import library
+
+from tinymetafed.projects.importing import experiment
+from tinymetafed_codegen import boards, graph, spec
+from tinymetafed_codegen.design import design_graph
+
+
+def outputs(folder: Path, inputs: Any) -> Any:
+    """What the model of FOLDER/experiment.toml gives for each of the inputs, local layers as imported."""
+    loaded = spec.load(folder / "experiment.toml")
+    settled = design_graph(loaded, boards.load("native"), graph.build(loaded.model), "test")
+    model = library(settled, folder)
+    weights = np.zeros(model.n_state, np.float32)
+    for placed in settled.graph.parameters:
+        weights[placed.offset : placed.offset + placed.parameter.size] = settled.weights[placed.name].ravel()
+    return np.stack([model.run(weights, x.astype(np.float32)) for x in inputs])
+
+
+def write(file: Path, folder: Path, **options: Any) -> list[str]:
+    """Imports a file into FOLDER/experiment.toml; returns the notes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return experiment.write(experiment.read(file), folder / "experiment.toml", "folder", **options)

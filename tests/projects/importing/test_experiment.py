@@ -1,0 +1,274 @@
+"""Networks to experiments, without TensorFlow: what is folded, frozen, local and named, and what is refused."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from imported import outputs
+
+from tinymetafed import cli
+from tinymetafed.projects.importing import experiment
+from tinymetafed.projects.importing.network import AFFINE, Layer, Network
+from tinymetafed.runs.tensorflow import ModelFileError
+from tinymetafed_codegen import spec
+
+RANDOM = np.random.default_rng(1)
+
+
+def layer(op: str, *inputs: Layer | None, name: str = "", shapes: dict[str, Any] | None = None, **keys: Any) -> Layer:
+    """A layer with random weights of these shapes, reading the ones given."""
+    arrays = {suffix: RANDOM.normal(0, 0.5, shape) for suffix, shape in (shapes or {}).items()}
+    return Layer(f"net.keras: layer '{name or op}'", name or op, {"op": op, **keys}, list(inputs), arrays)
+
+
+def dense(below: Layer | None, inputs: int, units: int, name: str = "dense") -> Layer:
+    return layer("dense", below, name=name, shapes={".kernel": (inputs, units), ".bias": (units,)}, units=units)
+
+
+def conv(below: Layer | None, channels: int, filters: int, padding: str = "valid") -> Layer:
+    shapes = {".kernel": (3, 2, channels, filters), ".bias": (filters,)}
+    return layer("conv2d", below, name="Conv2D_1", shapes=shapes, filters=filters, kernel=[3, 2], padding=padding)
+
+
+def network(shape: tuple[int, ...], *layers: Layer, loss: str | None = "mse") -> Network:
+    return Network("net.keras", shape, list(layers), loss)
+
+
+def written(net: Network, folder: Path, **options: Any) -> tuple[spec.Experiment, list[str]]:
+    notes = experiment.write(net, folder / "experiment.toml", "folder", **options)
+    return spec.load(folder / "experiment.toml"), notes
+
+
+def three() -> Network:
+    first = dense(None, 3, 4, "First")
+    relu = layer("relu", first)
+    second = dense(relu, 4, 5, "dense_1")
+    third = dense(second, 5, 2, "dense_2")
+    return network((3,), first, relu, second, third)
+
+
+def test_what_is_written_is_an_experiment_with_the_weights_of_the_file(tmp_path: Path) -> None:
+    net = three()
+    loaded, notes = written(net, tmp_path)
+    layers: Any = loaded.model.layers
+    assert [each.name for each in layers] == ["first", "dense1", "dense2"] and notes == []
+    assert [each.local for each in layers] == [False, False, True] and not any(each.frozen for each in layers)
+    assert layers[0].activation == "relu" and layers[1].activation is None
+    assert loaded.model.weights == str(tmp_path / "experiment.npz") and loaded.task.kind == "folder"
+    with np.load(tmp_path / "experiment.npz") as arrays:
+        assert set(arrays) == {f"{name}.{part}" for name in ("first", "dense1", "dense2") for part in ("kernel", "bias")}
+        np.testing.assert_array_equal(arrays["dense1.kernel"], net.layers[1].arrays[".kernel"].astype(np.float32))
+    text = (tmp_path / "experiment.toml").read_text()
+    assert '{ op = "dense", name = "first", units = 4, activation = "relu" },' in text
+
+
+@pytest.mark.parametrize(
+    ("options", "frozen", "local"),
+    [
+        ({"freeze": "1"}, [True, False, False], [False, False, True]),
+        ({"freeze": "First"}, [True, False, False], [False, False, True]),
+        ({"freeze": "first"}, [True, False, False], [False, False, True]),
+        ({"freeze": "2"}, [True, True, False], [False, False, False]),
+        ({"local": ["dense_1"]}, [False, False, False], [False, True, False]),
+        ({"local": ["dense_2", "First"]}, [False, False, False], [True, False, True]),
+    ],
+)
+def test_layers_are_frozen_and_local_as_asked(
+    tmp_path: Path, options: dict[str, Any], frozen: list[bool], local: list[bool]
+) -> None:
+    loaded, notes = written(three(), tmp_path, **options)
+    layers: Any = loaded.model.layers
+    assert [each.frozen for each in layers] == frozen and [each.local for each in layers] == local
+    assert bool(notes) == (not any(local)), "that no layer is local deserves a word"
+
+
+def test_the_first_layers_that_do_not_train_in_the_file_are_frozen(tmp_path: Path) -> None:
+    net = three()
+    net.layers[0].trainable = net.layers[3].trainable = False
+    loaded, _ = written(net, tmp_path)
+    layers: Any = loaded.model.layers
+    assert [each.frozen for each in layers] == [True, False, False]
+
+
+def plain(net: Network, x: Any) -> Any:
+    """The network in NumPy, of dense, flatten, affine and 'valid' conv2d layers."""
+    for each in net.layers:
+        arrays = each.arrays
+        if each.op == AFFINE:
+            x = x * arrays["scale"] + arrays["offset"]
+        elif each.op == "dense":
+            x = x @ arrays[".kernel"] + arrays[".bias"]
+        elif each.op == "flatten":
+            x = x.ravel()
+        else:
+            windows = np.lib.stride_tricks.sliding_window_view(x, (3, 2), (0, 1))  # type: ignore[call-overload]
+            kernel = arrays[".kernel"]
+            if each.op == "conv2d":
+                x = np.einsum("ijcrs,rscf->ijf", windows, kernel) + arrays[".bias"]
+            else:
+                x = np.einsum("ijcrs,rsc->ijc", windows, kernel[..., 0]) + arrays[".bias"]
+    return x
+
+
+def affine(below: Layer | None, channels: int | None = None) -> Layer:
+    shape = () if channels is None else (channels,)
+    return layer(AFFINE, below, shapes={"scale": shape, "offset": shape})
+
+
+def folding(where: str) -> Network:
+    """A network with affines, the first layer with weights frozen later on."""
+    if where == "around a dense":
+        layers = [affine(None, 3), dense(None, 3, 4), affine(None, 4), dense(None, 4, 3), dense(None, 3, 2)]
+        shape: tuple[int, ...] = (3,)
+    else:
+        shapes = {".kernel": (3, 2, 2, 1), ".bias": (2,)}
+        depthwise = layer("depthwise_conv2d", name="dw", shapes=shapes, kernel=[3, 2], padding="valid")
+        first = depthwise if where == "around a depthwise" else conv(None, 2, 2)
+        first.inputs = [None]
+        layers = [affine(None), affine(None, 2), first, affine(None), affine(None, 2), layer("flatten", None)]
+        layers += [dense(None, 2 * 3 * 2, 3), dense(None, 3, 2)]
+        shape = (4, 4, 2)
+    for below, above in itertools.pairwise(layers):
+        above.inputs = [below]
+    return network(shape, *layers)
+
+
+@pytest.mark.parametrize("where", ["around a dense", "around a depthwise", "around a conv2d"])
+def test_scales_and_offsets_are_folded_to_the_same_outputs(tmp_path: Path, where: str) -> None:
+    net = folding(where)
+    inputs = RANDOM.normal(0, 1, (3, *net.input))
+    expected = np.stack([plain(net, x) for x in inputs])
+    loaded, notes = written(net, tmp_path, freeze="1")
+    assert all("folded into" in note for note in notes) and len(notes) == (2 if where == "around a dense" else 4)
+    assert not any(each.op == AFFINE for each in net.layers) and loaded.model.layers
+    np.testing.assert_allclose(outputs(tmp_path, inputs), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_normalisation_that_trains_is_folded_with_a_word(tmp_path: Path) -> None:
+    first = dense(None, 3, 4)
+    norm = affine(first, 4)
+    _, notes = written(network((3,), first, norm, dense(norm, 4, 2)), tmp_path)
+    assert len(notes) == 1 and "folded into 'dense', which trains from there without normalisation" in notes[0]
+
+
+def test_a_last_softmax_tells_the_loss_and_is_left_out(tmp_path: Path) -> None:
+    net = three()
+    net.layers.append(layer("softmax", net.layers[-1]))
+    net.loss = None
+    loaded, notes = written(net, tmp_path)
+    last: Any = loaded.model.layers[-1]
+    assert loaded.model.loss == "softmax_cross_entropy" and last.activation is None and "logits" in notes[0]
+
+
+def test_a_last_softmax_stays_with_another_loss(tmp_path: Path) -> None:
+    net = three()
+    net.layers.append(layer("softmax", net.layers[-1]))
+    last: Any = written(net, tmp_path, loss="mae")[0].model.layers[-1]
+    assert last.activation == "softmax"
+
+
+def test_an_add_finds_the_layer_that_it_reads(tmp_path: Path) -> None:
+    first = dense(None, 3, 3, "dense")
+    second = dense(first, 3, 3, "dense!")
+    tanh = layer("tanh", second)
+    add = layer("add", first, tanh, name="add")
+    third = dense(add, 3, 1, "dense?")
+    loaded, _ = written(network((3,), first, second, tanh, add, third), tmp_path)
+    layers: Any = loaded.model.layers
+    assert [each.name for each in layers] == ["dense", "densex2", None, "densex3"] and layers[2].with_ == "dense"
+    assert layers[1].activation == "tanh", "nobody else reads what the tanh takes"
+
+
+def test_an_activation_stays_apart_where_something_else_reads_below_it(tmp_path: Path) -> None:
+    first = dense(None, 3, 3, "loss")
+    relu = layer("relu", first)
+    second = dense(relu, 3, 3, "b")
+    add = layer("add", second, first)
+    loaded, _ = written(network((3,), first, relu, second, add, dense(add, 3, 1, "c")), tmp_path)
+    layers: Any = loaded.model.layers
+    assert [each.op for each in layers] == ["dense", "relu", "dense", "add", "dense"]
+    assert layers[0].name == "lossx2" and layers[3].with_ == "lossx2", "loss is a name that generated code needs itself"
+
+
+def branching() -> Network:
+    first = dense(None, 3, 3, "a")
+    second = dense(first, 3, 3, "b")
+    third = dense(first, 3, 3, "c")
+    return network((3,), first, second, third, layer("add", second, third))
+
+
+def adding_the_input() -> Network:
+    first = dense(None, 3, 3, "a")
+    return network((3,), first, layer("add", first, None), dense(None, 3, 3, "b"))
+
+
+def misfit() -> Network:
+    first = conv(None, 2, 3)
+    return network((4, 4, 2), first, dense(first, 3, 2, "Head"))
+
+
+def normalised_twice(padding: str) -> Network:
+    shift = affine(None, 2)
+    first = conv(shift, 2, 3, padding)
+    flat = layer("flatten", first)
+    return network((4, 4, 2), shift, first, flat, dense(flat, 48, 2, "x"), dense(None, 2, 1, "y"))
+
+
+@pytest.mark.parametrize(
+    ("net", "options", "expected"),
+    [
+        (three(), {"freeze": "3"}, "all 3 layers with weights would be frozen"),
+        (three(), {"freeze": "nose"}, "--freeze nose: no such layer with weights; it has First, dense_1, dense_2"),
+        (three(), {"freeze": "1", "local": ["First"]}, "--local First: no such layer that trains; there are dense_1, dense_2"),
+        (three(), {"local": ["First", "dense_1", "dense_2"]}, "every layer is local"),
+        (network((3,), dense(None, 3, 1), loss=None), {}, "does not say its loss; give one with --loss mse|mae"),
+        (branching(), {}, "layer 'c': reads 'a', not the layer above it: branches are not supported"),
+        (adding_the_input(), {}, "layer 'add': adds the model's input or a constant"),
+        (misfit(), {}, "net.keras: layer 'Head': dense expects"),
+        (network((3,), affine(None), dense(None, 3, 1)), {}, "layer 'affine': can only be folded"),
+        (normalised_twice("same"), {"freeze": "1"}, "its offset cannot be folded into 'Conv2D_1', which pads with zeros"),
+        (normalised_twice("valid"), {}, "remove it and scale the data themselves, or freeze that layer (--freeze)"),
+    ],
+)
+def test_what_cannot_be_an_experiment_is_refused_by_name(
+    tmp_path: Path, net: Network, options: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(ModelFileError) as caught:
+        written(net, tmp_path, **options)
+    assert expected in str(caught.value)
+    assert not list(tmp_path.iterdir()), "nothing is written of what is refused"
+
+
+@pytest.mark.parametrize("there", ["experiment.toml", "experiment.npz"])
+def test_nothing_is_overwritten(tmp_path: Path, there: str) -> None:
+    (tmp_path / there).write_text("mine")
+    with pytest.raises(ModelFileError, match=f"{there}: there is one already"):
+        written(three(), tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == [there] and (tmp_path / there).read_text() == "mine"
+
+
+def test_files_of_another_kind_are_named(tmp_path: Path) -> None:
+    for name, expected in (("net.onnx", "unknown format; expected FILE.keras"), ("none.keras", "no such file")):
+        with pytest.raises(ModelFileError, match=f"{name}: {expected}"):
+            experiment.read(tmp_path / name)
+    (tmp_path / "x.tflite").write_bytes(b"no model at all")
+    with pytest.raises(ModelFileError, match=r"x\.tflite: no TensorFlow Lite model"):
+        experiment.read(tmp_path / "x.tflite")
+    with pytest.raises(ModelFileError, match="expected an experiment file to write"):
+        experiment.write(three(), tmp_path / "experiment", "folder")
+
+
+def test_without_tensorflow_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.keras").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "keras", None)
+    monkeypatch.setattr(sys, "argv", ["tinymetafed", "import", str(tmp_path / "net.keras"), "-o", str(tmp_path / "e.toml")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2 and "pip install 'tensorflow>=2.16,<3'" in capsys.readouterr().err

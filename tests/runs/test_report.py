@@ -1,0 +1,606 @@
+"""The report: self-contained and escaped, its figures the run's; unfinished, diverged, damaged runs said to be so."""
+
+from __future__ import annotations
+
+import math
+import re
+import sqlite3
+import tomllib
+from contextlib import closing
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinymetafed.learn.weights import sha256
+from tinymetafed.runs import charts, report, store
+from tinymetafed.runs.report import comparison
+from tinymetafed.runs.report import run as run_page
+from tinymetafed.runs.report.wording import metric
+from tinymetafed.runs.store import StoreError
+from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.design import design
+
+SINE = """
+[task]
+kind = "sine"
+[model]
+input = [1]
+loss = "mse"
+layers = [ { op = "dense", units = 32, activation = "relu" }, { op = "dense", units = 1, local = true } ]
+[run]
+rounds = 40
+seed = 3
+"""
+OMNIGLOT = """
+[task]
+kind = "omniglot"
+[model]
+input = [28, 28, 1]
+loss = "softmax_cross_entropy"
+layers = [ { op = "conv2d", filters = 4, kernel = 3, stride = 2 }, { op = "flatten" },
+  { op = "dense", units = 5, local = true } ]
+[run]
+rounds = 40
+seed = 3
+"""
+FOLDER = """
+[task]
+kind = "folder"
+path = "/data"
+[model]
+input = [3]
+loss = "mse"
+layers = [ { op = "dense", units = 8, activation = "relu" }, { op = "dense", units = 2, local = true } ]
+[run]
+rounds = 40
+seed = 3
+"""
+VOID = {"wbr", "meta", "br", "hr", "img", "link", "input"}
+
+
+def journal(rounds: int, streamed: int = 0) -> list[dict[str, Any]]:
+    """Two clients a round, an evaluation every ten rounds; MSE falls from 4 (or accuracy rises) to its end value."""
+    entries: list[dict[str, Any]] = []
+    for i in range(rounds + 1):
+        if i % 10 == 0:
+            after = 0.5 + 0.01 * i if streamed else 4 / (1 + i)
+            tried = {"round": i, "before": 0.2 if streamed else 4.5, "after": after, "n_tasks": 50}
+            entries.append({"kind": "evaluation", **tried, "bytes_down": 4000 * i, "bytes_up": 1000 * i})
+        if i < rounds:
+            parts = [contribution(client) for client in (i, i + 1)]
+            entry = {"kind": "round", "round": i, "alpha": 0.5, "contributions": parts, "devices": []}
+            traffic = {"bytes_down": 4000, "bytes_up": 1000, "bytes_samples": streamed}
+            entries.append({**entry, **traffic, "seconds": 1.875, "update_norm": 1.0, "retries": 1})
+    return entries
+
+
+def evaluation(round_: int, after: float) -> dict[str, Any]:
+    sent = {"bytes_down": 4000 * round_, "bytes_up": 1000 * round_}
+    return {"kind": "evaluation", "round": round_, "before": 5.0, "after": after, "n_tasks": 9, **sent}
+
+
+def contribution(client: int, status: str = "accepted", note: str = "") -> dict[str, Any]:
+    device = "" if status == "skipped" else "native#1"
+    return {"client": client, "device": device, "status": status, "digest": "ab" * 32, "entries": 3, "note": note}
+
+
+DEVICE = {"url": "native#1", "board": "native", "unique_id": "00c0ffee", "receive_window": 4096}
+
+
+def session(after: int, **other: Any) -> dict[str, Any]:
+    return {"kind": "session", "round": after, "devices": [{**DEVICE, **other}], "start_seconds": 1.0, "versions": {}}
+
+
+def manifest(experiment: str) -> dict[str, Any]:
+    parsed = spec.parse(tomllib.loads(experiment), "test")
+    return design(parsed, boards.load("native"), "test").manifest
+
+
+def write_run(
+    folder: Path, experiment: str, entries: list[dict[str, Any]], result: dict[str, Any] | None, header: Any = None
+) -> Path:
+    """A run folder that says what is given, as its store keeps it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = np.zeros(3, np.float32)
+    run = {"experiment": experiment, "manifest": header or manifest(experiment), "weights_sha256": sha256(weights)}
+    (folder / "run.db").unlink(missing_ok=True)
+    with closing(sqlite3.connect(folder / "run.db", isolation_level=None)) as database:
+        database.executescript(store._SCHEMA)
+        database.execute("PRAGMA synchronous = OFF")  # what a test writes need not survive a power failure
+        writer = store.RunStore(folder, database)
+        writer.append("run", run, weights)
+        for entry in [session(0), *entries]:
+            content = {key: value for key, value in entry.items() if key != "kind"}
+            is_round = entry["kind"] == "round"
+            writer.append(entry["kind"], {**content, "weights_sha256": sha256(weights)}, weights if is_round else None)
+        if result is not None:
+            writer.append("result", result)
+    return folder
+
+
+def result(experiment: str, example: dict[str, Any] | None, metric: str, before: float, after: float) -> dict[str, Any]:
+    curve = {"d": [0, 1, 8], "mean": [before, (before + after) / 2, after], "ci95": [0.01, 0.02, 0.01]}
+    samples = "labelled samples per class" if metric == "accuracy" else "labelled samples"
+    return {
+        "rounds": 40,
+        "weights_sha256": "ab" * 32,
+        "bytes_down": 160_000,
+        "bytes_up": 40_000,
+        "bytes_samples": 0,
+        "seconds": 75.0,
+        "meta_test": {
+            "metric": metric,
+            "before": before,
+            "after": after,
+            "n_tasks": 4,
+            "n_clients": 4,
+            "after_ci95": 0.02,
+            "per_task": [[before, after / 2], [before, after], [before, after], [before, min(after * 1.5, 1)]],
+            "spread": {
+                "percentiles": {"10": after / 2, "50": after, "90": after * 1.5},
+                "best": {"client": 17, "task": "an easy one", "before": before, "after": after / 2},
+                "worst": {"client": 4, "task": "a hard one", "before": before, "after": None},
+            },
+        },
+        "estimate": {
+            "basis": "counted, never from a board",
+            "boards": {
+                "nano": {
+                    "title": "Nano",
+                    "wire_seconds": 0.25,
+                    "training_seconds": [0.01, 0.02],
+                    "seconds": [0.26, 0.27],
+                    "joules": [0.0012, 0.0034],
+                }
+            },
+        },
+        "devices": [{**DEVICE, "rounds": 80}],
+        "versions": {"tinymetafed": "9.8.7"},
+        "seed": 3,
+        "task": tomllib.loads(experiment)["task"]["kind"],
+        "d_curve": {"metric": metric, "samples": samples, **curve, "n_tasks": 100, "n_clients": 100},
+        "example": example,
+        "instructions_per_step": {"full": 12345},
+    }
+
+
+def sine_result() -> dict[str, Any]:
+    x = [-5.0, -2.5, 0.0, 2.5, 5.0]
+    curves: dict[str, Any] = {"truth": [1, -2, 0, 2, -1], "before": [0, 0, 0, 0, 0], "after": [1, -2, 0.5, 2, -1]}
+    example = {
+        "client": "y = 2.00 sin(x + 1.00)",
+        "x": x,
+        **curves,
+        "samples_x": [-1.0, 3.0],
+        "samples_y": [-0.5, 1.5],
+    }
+    return result(SINE, example, "mse", 4.5, 0.25)
+
+
+def omniglot_result() -> dict[str, Any]:
+    return result(OMNIGLOT, None, "accuracy", 0.2, 0.925)
+
+
+@pytest.fixture
+def sine(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "waves", SINE, journal(40), sine_result())
+
+
+@pytest.fixture
+def omniglot(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "letters", OMNIGLOT, journal(40, streamed=80_000), omniglot_result())
+
+
+class Page(HTMLParser):
+    """Text and tags of a page; fails on tags that do not close."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def lines(self, role: str) -> list[list[tuple[float, float]]]:
+        """Points of the curves in one colour."""
+        points = [str(a["points"]) for tag, a in self.tags if tag == "polyline" and a.get("class") == role]
+        return [[(float(x), float(y)) for x, y in (pair.split(",") for pair in one.split())] for one in points]
+
+
+def page(run_dir: Path) -> Page:
+    return Page(report.write(run_dir).read_text(encoding="utf-8"))
+
+
+# Whole runs
+
+
+def test_a_finished_sine_run_shows_its_figures(sine: Path) -> None:
+    shown = page(sine).text
+    assert "waves" in shown and "40 of 40 rounds, seed 3" in shown and "unfinished" not in shown
+    assert "0.25 ± 0.02 4.5 before; mean of 4 clients" in shown
+    assert "1 min 15 s" in shown
+    assert "00c0ffee" in shown and "4,096" in shown and "12,345" in shown and "9.8.7" in shown and "ab" * 32 in shown
+    assert "A client never trained on, y = 2.00 sin(x + 1.00): before and after" in shown
+    assert 'kind = "sine"' in shown
+
+
+def test_few_files_are_many_splits_and_predictions_stand_against_the_truth(tmp_path: Path) -> None:
+    drawn = {"client": "carol, split 1", "true": [0.0, 1.0, 2.0], "before": [0.5, 0.5, None], "after": [0.0, 1.0, 2.0]}
+    said = result(FOLDER, drawn, "mse", 4.5, 0.25)
+    said["meta_test"]["n_clients"] = 1
+    shown = page(write_run(tmp_path / "own", FOLDER, journal(40), said))
+    assert "mean of 4 splits of 1 client never trained on" in shown.text and "Your own data" in shown.text
+    assert "A client never trained on, carol, split 1: predicted against true values" in shown.text
+    chart = run_page._example(drawn)
+    dots = {role: [(x, y) for of, x, y in chart.dots if of == role] for role in ("before", "after")}
+    assert len(dots["before"]) == 2 and len(dots["after"]) == 3
+    diagonal = [tuple(map(float, point.split(","))) for point in chart.lines[0][1].split()]
+    assert diagonal == [dots["after"][0], dots["after"][2]]  # what is predicted right lies on it
+
+
+def test_bytes_are_per_client_and_round_beside_the_dense_values(sine: Path) -> None:
+    shown = page(sine).text
+    assert "Bytes per client and round 2,500" in shown  # (4000 + 1000) / 2 clients
+    assert "weights, to the client 2,000 delta, from the client 500 dense float32, one way 256" in shown
+    assert "488 % of dense float32 both ways" in shown  # 64 global weights: 2500 of 2 * 256
+    assert "160.0 kB to clients, 40.0 kB from clients; 40 retries." in shown
+
+
+def test_accuracy_is_in_percent_and_streamed_samples_are_apart(omniglot: Path) -> None:
+    shown = page(omniglot)
+    assert "92.5 ± 2.0 % 20.0 % before" in shown.text
+    assert "streamed samples apart: 40.0 kB" in shown.text and "samples, both ways 40,000" in shown.text
+    assert "Accuracy over labelled samples per class, 100 new clients." in shown.text
+    assert len([a for tag, a in shown.tags if tag == "path" and a.get("class") == "whisker after"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("loss", "scored"), [("mse", "mse"), ("softmax_cross_entropy", "accuracy"), ("binary_crossentropy", "accuracy")]
+)
+def test_pages_score_a_loss_as_its_task_does(loss: str, scored: str) -> None:
+    assert metric({"model": {"loss": loss}}) == scored
+
+
+def test_best_worst_and_a_board_are_named(sine: Path) -> None:
+    shown = page(sine).text
+    assert "10 % are at 0.125 or below, 50 % are at 0.25 or below, 90 % are at 0.375 or below." in shown
+    assert "best 17 an easy one 4.5 0.125" in shown and "worst 4 a hard one 4.5 diverged" in shown
+    assert "Counted, never from a board." in shown and "Nano 0.25 s 0.01 to 0.02 s 0.26 to 0.27 s 1.2 to 3.4 mJ" in shown
+
+
+def test_curves_follow_the_numbers(sine: Path, omniglot: Path) -> None:
+    falling, rising = page(sine).lines("after"), page(omniglot).lines("after")
+    learning = falling[0]
+    assert len(learning) == 5 and [y for _, y in learning] == sorted(y for _, y in learning)  # downwards, in SVG's y
+    assert [y for _, y in rising[0]] == sorted((y for _, y in rising[0]), reverse=True)
+    client = falling[3]
+    truth = page(sine).lines("truth")[0]
+    assert [after == true for after, true in zip(client, truth, strict=True)] == [True, True, False, True, True]
+    for curve in falling + rising:
+        assert all(0 <= x <= charts.WIDTH and 0 <= y <= charts.HEIGHT for x, y in curve)
+
+
+def test_the_memory_map_comes_from_the_manifest(sine: Path) -> None:
+    shown, facts = page(sine), manifest(SINE)
+    assert f"{facts.memory.ram_total:,} of {facts.memory.ram_available:,} bytes of RAM on native" in shown.text
+    boxes = [a for tag, a in shown.tags if tag == "rect"]
+    assert len(boxes) == len(facts.arena.tensors)
+    for parameter in facts.parameters:
+        assert parameter.name in shown.text
+
+
+def test_the_page_needs_nothing_from_outside_and_runs_nothing(sine: Path) -> None:
+    html = report.write(sine).read_text(encoding="utf-8")
+    assert not re.search(r"https?:|//|@import|url\(|\bsrc=|\bhref=|<script|\bon\w+=", html)
+
+
+def test_a_long_run_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
+    entries = [evaluation(i, 2.0) for i in range(0, 1310)] + [evaluation(1310, 1.0)]
+    curve, _ = page(write_run(tmp_path, SINE.replace("40", "1310"), entries, None)).lines("after")
+    assert len(curve) <= charts.MAX_POINTS + 1 and curve[-1][1] > curve[-2][1]
+
+
+# Runs that are not whole
+
+
+def test_an_unfinished_run_says_so_and_shows_what_there_is(tmp_path: Path) -> None:
+    shown = page(write_run(tmp_path, SINE, journal(20), None))
+    assert "This run is unfinished" in shown.text and "20 of 40 rounds" in shown.text
+    assert "native#1 native 00c0ffee 4,096 40" in shown.text and "Bytes per client and round 2,500" in shown.text
+    assert len(shown.lines("after")) == 2 and "95 %" not in shown.text
+
+
+def test_a_single_evaluation_is_no_curve(tmp_path: Path) -> None:
+    entries = [entry for entry in journal(40) if entry["kind"] == "round" or entry["round"] == 40]
+    shown = page(write_run(tmp_path, SINE, entries, sine_result()))
+    assert "evaluation.every" in shown.text and "rounds trained" not in shown.text
+
+
+def test_a_run_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
+    assert "0 of 40 rounds" in page(write_run(tmp_path, OMNIGLOT, [], None)).text
+
+
+def test_what_did_not_go_straight_through_is_listed(tmp_path: Path, sine: Path) -> None:
+    entries = journal(40)
+    rounds = [entry for entry in entries if entry["kind"] == "round"]
+    rounds[7]["contributions"][1] = contribution(8, "redone", "native#2: the line went away")
+    rounds[9]["contributions"][0] = contribution(9, "skipped", "its board 00c0ffee is not among the devices")
+    entries.insert(entries.index(rounds[20]), session(20, url="native#2"))
+    shown = page(write_run(tmp_path, SINE, entries, None)).text
+    assert "Continued 1 times, 1 contributions redone after a first attempt was lost, 1 skipped." in shown
+    assert "7 client 8 redone: native#2: the line went away 9 client 9 skipped: its board 00c0ffee" in shown
+    assert "20 the run was continued" in shown
+    assert "native#1 native 00c0ffee 4,096 79 native#2 native 00c0ffee 4,096 0" in shown
+    assert "Interruptions" not in page(sine).text
+
+
+def test_a_long_list_of_interruptions_is_cut(tmp_path: Path) -> None:
+    entries = journal(40)
+    for entry in entries:
+        if entry["kind"] == "round":
+            entry["contributions"][:] = [contribution(3, "redone", "a reset")] * 2
+    shown = page(write_run(tmp_path, SINE, entries, None)).text
+    assert shown.count("client 3 redone: a reset") == run_page.MAX_EVENTS and "And 40 more." in shown
+
+
+def test_no_figures_are_invented_where_optional_ones_lack(tmp_path: Path) -> None:
+    given = sine_result()
+    del given["instructions_per_step"]
+    given["example"] = None
+    given["d_curve"]["ci95"] = [None] * 3
+    given["estimate"] = None
+    for key in ("after_ci95", "per_task", "spread"):
+        del given["meta_test"][key]
+    shown = page(write_run(tmp_path, SINE, journal(40)[:-1], given)).text.partition("Experiment")[0]
+    assert "MSE after adaptation 0.25 4.5 before" in shown and "Provenance" in shown
+    for absent in ("A new client", "Every held-out client", "Interruptions", "±", "95 %"):
+        assert absent not in shown.partition("Intervals")[0]
+
+
+def test_a_diverged_run_says_so(tmp_path: Path) -> None:
+    entries, given = journal(40), sine_result()
+    given["meta_test"]["after"] = entries[-1]["after"] = None
+    given["meta_test"]["per_task"] = [[4.5, None]] * 4
+    given["example"]["after"] = [None] * 5
+    given["d_curve"]["mean"] = [None] * 3
+    shown = page(write_run(tmp_path, SINE, entries, given))
+    assert "Adaptation does not improve this model." in shown.text and "MSE after adaptation diverged" in shown.text
+    assert [len(curve) for curve in shown.lines("after")] == [4, 4]  # the finite evaluations before it
+
+
+def test_a_collapsed_run_says_so_and_a_good_one_does_not(tmp_path: Path, sine: Path) -> None:
+    given = omniglot_result()
+    given["meta_test"].update(before=0.2, after=0.21)  # within the interval of ±0.02
+    assert "Adaptation does not improve" in page(write_run(tmp_path, OMNIGLOT, journal(40, 10), given)).text
+    assert "Adaptation does not improve" not in page(sine).text
+
+
+# Several runs
+
+
+def costly(folder: Path, experiment: str = SINE, **figures: Any) -> Path:
+    """A run like ``sine`` that sent ten times as much and does better."""
+    entries = journal(40)
+    for entry in entries:
+        for key in ("bytes_down", "bytes_up"):
+            entry[key] *= 10
+    given = sine_result()
+    given["meta_test"] |= {"after": 0.125, **figures}
+    return write_run(folder, experiment, entries, given)
+
+
+SECOND = SINE.replace("seed = 3", "seed = 4").replace("[run]", "[strategy]\ntop_p = 100\n[run]")
+
+
+def test_a_comparison_shows_the_journals_figures_and_what_differs(sine: Path, tmp_path: Path) -> None:
+    other = costly(tmp_path / "costly", SECOND)
+    assert report.compare([sine, other], tmp_path / "page.html") == []
+    shown = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "2 runs: Sine waves" in shown.text and "Left out" not in shown.text
+    heads = "MSE before after bytes down bytes up wire, first = 1 values only run. seed strategy. top_ p"
+    quarter, whole = (f"{64 / 97 * (1 + share) / 2:.2f}" for share in (0.25, 1.0))  # 64 of 97 weights are global
+    assert f"run {heads} waves 4.5 0.25 ± 0.02 4,000 1,000 1.00 {quarter} 3 –" in shown.text
+    assert f"costly 4.5 0.125 ± 0.02 40,000 10,000 10.00 {whole} 4 100" in shown.text
+    assert "labelled samples run 0 1 8 waves 4.5 ± 0.01 2.38 ± 0.02 0.25 ± 0.01 costly" in shown.text
+    assert "waves down 4,000 up 1,000 costly down 40,000 up 10,000" in shown.text
+    assert "The arena of waves, costly" in shown.text and "waves, Nano 0.25 s" in shown.text
+    assert "MB on the wire, both ways, logarithmic" in shown.text
+    cheap, dear = shown.lines("run1"), shown.lines("run2")
+    assert [len(curve) for curve in cheap] == [5, 4, 3] == [len(curve) for curve in dear]  # nothing was sent before round 0
+    assert cheap[0] == dear[0]  # the same scores over rounds; over bytes the costly ones lie further right
+    assert all(b[0] > a[0] and b[1] == a[1] for a, b in zip(cheap[1], dear[1], strict=True))
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?:|//|@import|url\(|\bsrc=|\bhref=|<script|\bon\w+=", html)
+
+
+def test_accuracies_are_drawn_where_they_differ(omniglot: Path, tmp_path: Path) -> None:
+    twin = write_run(tmp_path / "twin", OMNIGLOT, journal(40, streamed=80_000), omniglot_result())
+    report.compare([omniglot, twin], tmp_path / "page.html")
+    shown = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "Accuracy of held-out clients, higher is better" in shown.text and "samples 80,000" in shown.text
+    over_rounds, _, over_samples = shown.lines("run1")
+    # from 50 to 100 %, and from 20 to 100 %, over the same height
+    assert over_rounds[0][1] == over_samples[0][1] == charts.HEIGHT - charts.BOTTOM
+
+
+def test_bytes_of_one_magnitude_have_a_linear_axis(sine: Path, tmp_path: Path) -> None:
+    report.compare([sine, write_run(tmp_path / "twin", SINE, journal(40), sine_result())], tmp_path / "page.html")
+    shown = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "kB on the wire, both ways" in shown.text and "both ways, logarithmic" not in shown.text
+    assert [len(curve) for curve in shown.lines("run1")] == [5, 5, 3]
+
+
+def test_runs_that_are_not_whole_are_named_and_left_out(sine: Path, tmp_path: Path) -> None:
+    going = write_run(tmp_path / "going", SINE, journal(20), None)
+    damaged = costly(tmp_path / "damaged")
+    content = (damaged / "run.db").read_bytes()
+    (damaged / "run.db").write_bytes(content.replace(b"ab" * 32, b"ac" * 32, 1))
+    left_out = report.compare([going, sine, damaged, costly(tmp_path / "costly")], tmp_path / "page.html")
+    assert left_out[0] == f"{going}: not finished, 20 of 40 rounds so far" and len(left_out) == 2
+    assert str(damaged) in left_out[1] and "damaged" in left_out[1]
+    shown = Page((tmp_path / "page.html").read_text(encoding="utf-8")).text
+    assert "2 runs" in shown and all(line in shown for line in left_out)
+    assert shown.count("damaged") == left_out[1].count("damaged")
+    with pytest.raises(report.ReportError, match=r"1 of 2 runs can be compared, two are needed; .*going: not finished"):
+        report.compare([sine, going], tmp_path / "other.html")
+    assert not (tmp_path / "other.html").exists()
+
+
+def test_what_cannot_be_compared_is_refused(sine: Path, omniglot: Path, tmp_path: Path) -> None:
+    with pytest.raises(report.ReportError, match=r"different tasks or metrics.*waves: sine, mse.*letters: omniglot, accuracy"):
+        report.compare([sine, omniglot], tmp_path / "page.html")
+    with pytest.raises(report.ReportError, match="given twice"):
+        report.compare([sine, sine.parent / "." / sine.name], tmp_path / "page.html")
+    old = costly(tmp_path / "old")
+    given = sine_result()
+    del given["d_curve"]
+    with pytest.raises(report.ReportError, match=r"old: its files are not those of this version's runs: KeyError\('d_curve'\)"):
+        report.compare([sine, write_run(old, SINE, journal(40), given)], tmp_path / "page.html")
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abcd"), st.integers(0, 2)), min_size=1, max_size=4))
+def test_keys_differ_when_any_run_has_another_value_or_none(sections: list[dict[str, int]]) -> None:
+    found = comparison.differing([{"run": section, "model": {"layers": [{"op": "dense"}]}} for section in sections])
+    assert set(found) == {f"run.{key}" for key in "abcd" if len({section.get(key) for section in sections}) > 1}
+
+
+# Text that is not ours
+
+
+def test_all_text_from_outside_is_escaped(tmp_path: Path) -> None:
+    hostile = "</pre><script>alert(1)</script>"
+    given, entries, header = sine_result(), journal(40), manifest(SINE)
+    entries.insert(0, session(0, board=hostile, unique_id=hostile))
+    entries[2]["contributions"][0] = contribution(0, "redone", hostile)
+    given["versions"] = {hostile: hostile}
+    given["weights_sha256"] = given["instructions_per_step"]["full"] = hostile
+    given["example"]["client"] = hostile
+    header["board"] = header["parameters"][0]["name"] = hostile
+    header["arena"]["tensors"][0]["name"] = header["arena"]["steps"][0] = hostile
+    run_dir = write_run(tmp_path / "<b>&", f"# {hostile}\n{SINE}", entries, given, header)
+    html = report.write(run_dir).read_text(encoding="utf-8")
+    assert "<script" not in html and "<b>&<" not in html and html.count("&lt;/script&gt;") >= 9
+    assert "alert(1)" in Page(html).text
+
+
+# Errors
+
+
+def test_a_folder_that_is_not_a_run_is_named(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(StoreError, match="not a run folder") as caught:
+            report.write(folder)
+        assert str(folder) in str(caught.value)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_damage_is_named_and_the_old_report_stays(sine: Path) -> None:
+    before = report.write(sine).read_bytes()
+    content = (sine / "run.db").read_bytes()
+    (sine / "run.db").write_bytes(content.replace(b"ab" * 32, b"ac" * 32, 1))
+    with pytest.raises(StoreError, match="not what was written") as caught:
+        report.write(sine)
+    assert str(sine / "run.db") in str(caught.value)
+    assert (sine / "report.html").read_bytes() == before
+    assert {path.name for path in sine.iterdir()} == {"run.db", "report.html"}
+
+
+def test_a_figure_that_lacks_is_named(tmp_path: Path) -> None:
+    given = {key: value for key, value in sine_result().items() if key != "meta_test"}
+    with pytest.raises(report.ReportError, match=r"waves.*meta_test"):
+        report.write(write_run(tmp_path / "waves", SINE, journal(40), given))
+    assert not (tmp_path / "waves" / "report.html").exists()
+
+
+# Axes
+
+
+@given(st.floats(-100, 100), st.floats(0.1, 1e6))
+def test_linear_ticks_are_round_few_and_in_place(low: float, span: float) -> None:
+    axis = charts.Axis(low, low + span, 10, 400)
+    ticks = axis.ticks()
+    assert 2 <= len(ticks) <= 8
+    assert [at for at, _ in ticks] == sorted(at for at, _ in ticks) and ticks[0][0] >= 10 and ticks[-1][0] <= 400
+    for at, label in ticks:
+        number = float(label.replace("−", "-").replace(",", ""))
+        assert axis.at(number) == pytest.approx(at, abs=0.11)
+
+
+@given(st.floats(1e-6, 1e3), st.floats(8, 1e6))
+def test_logarithmic_ticks_stay_readable(low: float, ratio: float) -> None:
+    ticks = charts.Axis(low, low * ratio, 224, 26, log=True).ticks()
+    heights = [at for at, _ in ticks]
+    assert len(ticks) >= 2 and all(26 <= at <= 224 for at in heights)
+    assert all(lower - upper >= 12 for lower, upper in pairwise(heights))
+
+
+_ANY = st.floats(allow_nan=False, allow_infinity=False)
+_CONSTANT = _ANY.flatmap(lambda value: st.lists(st.just(value), min_size=1, max_size=3))
+_NEGATIVE = st.lists(st.floats(max_value=0, allow_infinity=False), min_size=1, max_size=8)
+_TINY = st.lists(st.floats(-1e-300, 1e-300), min_size=1, max_size=8)
+_VALUES = st.lists(_ANY, min_size=1, max_size=8) | _CONSTANT | _NEGATIVE | _TINY
+
+
+@given(_VALUES, st.data(), st.booleans(), st.booleans())
+def test_every_point_lies_within_the_axes(ys: list[float], data: st.DataObject, log_x: bool, log_y: bool) -> None:
+    x = st.floats(min_value=math.ulp(0), allow_infinity=False) if log_x else _ANY
+    xs = data.draw(st.lists(x, min_size=len(ys), max_size=len(ys)) | x.map(lambda one: [one] * len(ys)))
+    drawn = []
+    built = charts.Axis
+
+    def axis(*arguments: Any) -> charts.Axis:
+        drawn.append(built(*arguments))
+        return drawn[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charts, "Axis", axis)
+        chart = charts.chart(
+            [charts.Series("", "after", list(zip(xs, ys, strict=True)), dots=True)], "", "", "", log_x=log_x, log_y=log_y
+        )
+    for made, values, at in zip(drawn, (xs, ys), ([x for _, x, _ in chart.dots], [y for *_, y in chart.dots]), strict=True):
+        assert made.low < made.high and math.isfinite(made.low) and math.isfinite(made.high)
+        assert all(made.low <= value <= made.high for value in values), (made, values)
+        near, far = sorted((made.start, made.end))
+        assert all(near <= place <= far for place in at)
+        assert 1 <= len(made.ticks()) <= 12 and all(near <= place <= far for place, _ in made.ticks())
+        apart = max(values) / 2 - min(values) / 2 > (made.high / 2 - made.low / 2) / 20
+        if apart and not made.log:
+            assert (at[values.index(max(values))] > at[values.index(min(values))]) == (made.end > made.start)
+
+
+def test_constant_and_negative_values_leave_room_beyond_the_extremes() -> None:
+    for ys in ([-5.0, -5.0], [-5.0, -1.0], [-5.0], [0.0, 0.0], [5.0, 5.0]):
+        chart = charts.chart([charts.Series("", "after", list(enumerate(ys)), dots=True)], "", "", "")
+        assert len(chart.y_ticks) >= 2
+        for _, _, y in chart.dots:
+            assert charts.TOP <= y <= charts.HEIGHT - charts.BOTTOM
+    negative = charts.chart([charts.Series("", "after", [(0, -5.0), (1, -1.0)], dots=True)], "", "", "")
+    low, high = (y for _, _, y in negative.dots)
+    assert charts.TOP < high < low < charts.HEIGHT - charts.BOTTOM
+    assert charts.chart([charts.Series("", "after", [])], "", "", "").dots == []

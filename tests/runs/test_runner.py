@@ -1,0 +1,306 @@
+"""A run that is killed, interrupted or out of room at any moment is continued to the very weights of one that was not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_runs import SINE, Quiet, sine
+
+from tinymetafed.devices import running
+from tinymetafed.devices.firmware import Firmware
+from tinymetafed.devices.running import build_firmware
+from tinymetafed.federation import meta_test as evaluate
+from tinymetafed.federation import rounds as server
+from tinymetafed.federation.meta_test import MetaTest
+from tinymetafed.runs import store, training
+from tinymetafed.runs.setup import design_of, set_up
+from tinymetafed.runs.store import RunData, StoreError, read_run
+from tinymetafed_codegen import hash
+
+pytestmark = pytest.mark.xdist_group("runner")  # one clean run serves all
+
+KILLS = int(os.environ.get("TINYMETAFED_KILLS", "4"))
+SETTINGS = [
+    "run.rounds=150",
+    "run.devices_per_round=2",
+    "evaluation.every=50",
+    "evaluation.every_tasks=4",
+    "evaluation.tasks=12",
+]
+
+# The installed command without PlatformIO's look at whether the firmware is up to date, which takes seconds.
+COMMAND = """
+import sys
+from pathlib import Path
+from tinymetafed import cli
+from tinymetafed.devices import running
+from tinymetafed.devices.firmware import Firmware
+firmware = Firmware(Path(sys.argv[1]), None, 0, 0)
+running.build_firmware = lambda design, board: firmware
+sys.argv = ["tinymetafed", *sys.argv[2:]]
+cli.main()
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Clean:
+    """An undisturbed run: what it ends with, and how long it takes from starting its devices to its end."""
+
+    program: Path
+    run: RunData
+    seconds: float
+
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        """``tinymetafed train`` in a process of its own."""
+        command = [sys.executable, "-c", COMMAND, str(self.program), "train", *map(str, arguments), "--json"]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def begin(self, folder: Path) -> subprocess.Popen[str]:
+        """Begins the run anew, or continues what there is of it."""
+        if (folder / "run.db").exists():
+            return self.start("--resume", folder)
+        shutil.rmtree(folder, ignore_errors=True)  # killed before there was a run
+        settings = [word for key in SETTINGS for word in ("--set", key)]
+        return self.start(SINE, "--out", folder, "--device", "native:2", "--test-device", "native:1", *settings)
+
+    def complete(self, folder: Path) -> dict[str, Any]:
+        """Continues a run to its end and compares it with this one."""
+        out, err = self.begin(folder).communicate(timeout=60)
+        assert "Traceback" not in err and out, err
+        result: dict[str, Any] = json.loads(out)
+        self.compare(folder)
+        return result
+
+    def compare(self, folder: Path) -> None:
+        """Every round once and as in the undisturbed run, every evaluation, the same result."""
+        run = read_run(folder)
+        assert [bits(entry) for entry in run.rounds] == [bits(entry) for entry in self.run.rounds]
+        assert run.weights.tobytes() == self.run.weights.tobytes()
+        assert [scores(entry) for entry in run.evaluations] == [scores(entry) for entry in self.run.evaluations]
+        assert run.result is not None and self.run.result is not None
+        for key in ("weights_sha256", "rounds", "meta_test", "d_curve", "example", "bytes_up_dense"):
+            assert run.result[key] == self.run.result[key]
+        assert run.result["sessions"] == len(run.sessions)
+        for key in ("bytes_down", "bytes_up", "retries"):
+            assert run.result[key] == sum(entry[key] for entry in run.rounds)
+        assert sum(device["rounds"] for device in run.devices) == 2 * 150
+
+
+def bits(entry: store.Json) -> list[Any]:
+    """What of a round depends on nothing but the experiment."""
+    parts = [(part["client"], part["digest"], part["entries"]) for part in entry["contributions"]]
+    return [entry["round"], entry["alpha"], entry["update_norm"], entry["weights_sha256"], *parts]
+
+
+def scores(entry: store.Json) -> dict[str, Any]:
+    varying = ("seconds", "bytes_down", "bytes_up")  # a second session greets its devices anew
+    return {key: value for key, value in entry.items() if key not in varying}
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Clean:
+    folder = tmp_path_factory.mktemp("clean") / "run"
+    begun = Clean(build_firmware(design_of(sine(), "test"), "native").program, None, 0)  # type: ignore[arg-type]  # until it has run
+    with begun.begin(folder) as process:
+        until_it_starts_devices(process)
+        started = time.monotonic()
+        _, err = process.communicate(timeout=60)
+        seconds = time.monotonic() - started
+    assert process.returncode == 0, err
+    return dataclasses.replace(begun, run=read_run(folder), seconds=seconds)
+
+
+def until_it_starts_devices(process: subprocess.Popen[str]) -> None:
+    """Lets the interpreter and its modules load: there is nothing to lose before."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("starting"):
+            return
+
+
+def stop_at_random(clean: Clean, folder: Path, number: signal.Signals, draw: random.Random) -> tuple[int, str]:
+    """Begins or continues a run and sends a signal at a random moment; its exit code and what it said."""
+    with clean.begin(folder) as process:
+        until_it_starts_devices(process)
+        time.sleep(draw.uniform(0, clean.seconds))
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    return process.returncode, err
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_clean_weights(clean: Clean, tmp_path: Path) -> None:
+    draw, folder = random.Random(11), tmp_path / "run0"
+    kills = finished = 0
+    while kills < KILLS:
+        code, err = stop_at_random(clean, folder, signal.SIGKILL, draw)
+        if (folder / "run.db").exists():
+            run = read_run(folder)  # sound at once, before anybody continues it
+            assert [bits(entry) for entry in run.rounds] == [bits(entry) for entry in clean.run.rounds[: run.trained]]
+        if code == -signal.SIGKILL:
+            kills += 1
+        else:
+            assert code == 0, err
+            clean.compare(folder)
+            finished += 1
+            folder = tmp_path / f"run{finished}"
+    result = clean.complete(folder)
+    print(f"{kills} kills, {finished + 1} runs, the last one in {result['sessions']} sessions")
+
+
+def test_ctrl_c_at_random_moments_says_how_to_go_on(clean: Clean, tmp_path: Path) -> None:
+    draw, folder = random.Random(12), tmp_path / "run"
+    for _ in range(max(4, KILLS // 2)):
+        code, err = stop_at_random(clean, folder, signal.SIGINT, draw)
+        run = read_run(folder) if (folder / "run.db").exists() else None
+        if run is not None and run.result is not None:
+            continue  # too late: the report was being written, or the interpreter was leaving
+        assert code == 130 and "Traceback" not in err, err
+        if run is not None:
+            assert re.search(rf"continue with: tinymetafed train --resume {re.escape(str(folder))}\b", err)
+            with np.load(folder / "weights.npz") as arrays:
+                assert int(arrays["rounds"]) == run.trained
+    clean.complete(folder)
+
+
+@contextmanager
+def small_disk(path: Path, size: int) -> Iterator[Path]:
+    """A file system of its own with that many bytes."""
+    path.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+def test_a_full_disk_stops_a_run_with_a_clear_word_and_loses_nothing(clean: Clean, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 8 << 20) as disk:
+        for room in (200_000, 500_000, 1_200_000):
+            folder, filler = disk / f"run{room}", disk / "filler"
+            free = shutil.disk_usage(disk).free
+            filler.write_bytes(bytes(free - room))
+            with clean.begin(folder) as process:
+                out, err = process.communicate(timeout=60)
+            assert process.returncode == 1 and out == "" and "Traceback" not in err, err
+            assert err.count("Error:") == 1 and f"{folder}/run.db: cannot be written: " in err and "make room" in err, err
+            trained = read_run(folder).trained
+            assert 0 < trained < 150
+            with clean.begin(folder) as process:  # still no room
+                out, err = process.communicate(timeout=60)
+            assert process.returncode == 1 and "cannot be written" in err and read_run(folder).trained >= trained
+            filler.unlink()
+            result = clean.complete(folder)
+            assert result["sessions"] >= 2
+            shutil.rmtree(folder)
+
+
+# --- In one process ---
+
+
+@pytest.fixture
+def trained(clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run stopped in its last evaluation, with all of its rounds."""
+    monkeypatch.setattr(running, "build_firmware", lambda design, board: dataclasses.replace(FIRMWARE, program=clean.program))
+    setup = set_up(sine(*SETTINGS), "test", None)
+    genuine = evaluate.meta_test
+
+    def stop_at_the_last(*arguments: Any, **named: Any) -> MetaTest:
+        if arguments[4] == 12:
+            raise KeyboardInterrupt
+        return genuine(*arguments, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(evaluate, "meta_test", stop_at_the_last)
+        training.train(setup, ["native:2"], ["native:1"], tmp_path / "run", Quiet())
+    return tmp_path / "run"
+
+
+FIRMWARE = Firmware(Path(), design_of(sine(), "test").manifest, 0, 0)
+
+
+def no_more_rounds(*_: Any, **__: Any) -> Iterator[server.Round]:
+    raise AssertionError("a round was trained twice")
+
+
+def test_a_run_interrupted_in_its_test_redoes_only_that(clean: Clean, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_run(trained).trained == 150 and [entry["round"] for entry in read_run(trained).evaluations] == [50, 100]
+    monkeypatch.setattr(server, "rounds", no_more_rounds)
+
+    def interrupted(*_: Any) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(evaluate, "example", interrupted)
+        training.resume(trained, Quiet())
+    assert [entry["round"] for entry in read_run(trained).evaluations] == [50, 100, 150]
+    result = training.resume(trained, Quiet())
+    assert [entry["round"] for entry in read_run(trained).evaluations] == [50, 100, 150]
+    assert result["sessions"] == 3
+    clean.compare(trained)
+    assert training.resume(trained, Quiet()) == read_run(trained).result
+
+
+def test_a_run_goes_on_where_and_how_it_is_told_to(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = training.resume(trained, Quiet(), urls=["native:1"], test_urls=["native:1"])
+    assert read_run(trained).sessions[-1]["devices"][0]["url"] == "native#1"
+    assert result["sessions"] == 2 and result["redone"] == result["skipped"] == 0
+
+
+def test_a_torn_log_is_said(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    watch = Quiet()
+    monkeypatch.setattr(watch, "event", said.append)
+    monkeypatch.setattr(store, "lost_commits", lambda path: True)
+    training.resume(trained, watch)
+    assert len(said) == 1 and "run.db-wal" in said[0] and "what came after 150 rounds is done again" in said[0]
+
+
+def test_another_model_is_not_continued(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hash, "model_hash", lambda *_: bytes(8))
+    before = (trained / "run.db").read_bytes()
+    with pytest.raises(StoreError, match=r"run\.db: holds weights of model [0-9a-f]{16}, this version .* 0000000000000000"):
+        training.resume(trained, Quiet())
+    assert len((trained / "run.db").read_bytes()) == len(before) and read_run(trained).result is None
+    run = read_run(trained)
+    setup = set_up(run.experiment(), "test", None)
+    model = setup.experiment.model.model_copy(update={"weights": "start.npz"})
+    changed = dataclasses.replace(setup.design, experiment=setup.experiment.model_copy(update={"model": model}))
+    imported = dataclasses.replace(setup, design=changed)
+    with pytest.raises(StoreError, match=r"restore start\.npz as it was then, or use tinymetafed \d"):
+        training.same_model(imported, run)
+
+
+def test_a_missing_evaluation_on_the_way_is_made_up_for(clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "build_firmware", lambda design, board: dataclasses.replace(FIRMWARE, program=clean.program))
+    setup = set_up(sine(*SETTINGS), "test", None)
+
+    def interrupted(*_: Any, **__: Any) -> MetaTest:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(evaluate, "meta_test", interrupted)
+        training.train(setup, ["native:2"], ["native:1"], tmp_path / "run", Quiet())
+    run = read_run(tmp_path / "run")
+    assert run.trained == 50 and run.evaluations == []
+    assert (tmp_path / "run" / "weights.npz").exists()
+    training.resume(tmp_path / "run", Quiet())
+    clean.compare(tmp_path / "run")

@@ -1,0 +1,594 @@
+"""The run store: what was committed is read again, every flipped bit is named or harmless, nobody writes beside the writer."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+from small_runs import manifest, sine
+
+from tinymetafed.learn.weights import Floats, initial, sha256
+from tinymetafed.runs import store
+from tinymetafed.runs.store import RunData, RunStore, StoreError, claimed, read_run
+from tinymetafed_codegen import files
+from tinymetafed_codegen.hash import ARITHMETIC_VERSION
+
+EXPERIMENT = sine("run.rounds=9")
+MANIFEST = manifest(EXPERIMENT)
+WEIGHTS = initial(MANIFEST, 4, "glorot")
+ASKED: dict[str, Any] = {"devices": ["native:2"], "test_devices": ["native:1"], "data": None, "facts": {}}
+DEVICE = {"url": "native#1", "board": "native", "unique_id": "00" * 8, "receive_window": 1024}
+
+
+@contextmanager
+def begun(path: Path) -> Iterator[RunStore]:
+    with store.create(path, EXPERIMENT, MANIFEST, WEIGHTS, ASKED) as run:
+        run.append("session", {"round": 0, "devices": [DEVICE], "start_seconds": 0.5, "versions": {}})
+        yield run
+
+
+def after(round_: int) -> Floats:
+    """Weights as a round might leave them."""
+    return WEIGHTS + np.float32(round_ + 1)
+
+
+def commit(run: RunStore, round_: int, **entry: Any) -> None:
+    part = {"client": 7, "device": "native#1", "status": "accepted", "digest": "ab" * 32, "entries": 560, "note": ""}
+    content = {"round": round_, "alpha": 0.5, "contributions": [part], "devices": [], "weights_sha256": sha256(after(round_))}
+    run.append("round", {**content, **entry}, after(round_))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run of 9 rounds, an evaluation among them, that nobody writes any more."""
+    with begun(tmp_path / "run") as run:
+        for round_ in range(9):
+            commit(run, round_)
+            if round_ == 4:
+                run.append("evaluation", {"round": 5, "before": 4.5, "after": None})
+    return tmp_path / "run"
+
+
+def same(run: RunData, other: RunData) -> bool:
+    """Whether two reads say the same, bit for bit."""
+    return {**vars(run), "weights": run.weights.tobytes(), "path": None} == {
+        **vars(other),
+        "weights": other.weights.tobytes(),
+        "path": None,
+    }
+
+
+def read_or_refuse(path: Path) -> RunData | str:
+    try:
+        return read_run(path)
+    except StoreError as error:
+        return str(error)
+
+
+# --- What was written ---
+
+
+def test_what_was_committed_is_read_again(folder: Path) -> None:
+    run = read_run(folder)
+    assert run.experiment() == EXPERIMENT and run.manifest == MANIFEST and run.run["seed"] == EXPERIMENT.run.seed
+    assert run.trained == 9 and [entry["round"] for entry in run.rounds] == list(range(9))
+    np.testing.assert_array_equal(run.weights, after(8))
+    assert run.weights.dtype == np.float32 and run.weights.flags.writeable
+    assert [entry["round"] for entry in run.evaluations] == [5] and run.result is None and run.showcase is None
+    assert run.devices == [{**DEVICE, "rounds": 9}]
+    assert run.experiment(adapt=3).task.adapt == 3
+
+
+def test_a_run_begins_with_its_initial_weights(tmp_path: Path) -> None:
+    with begun(tmp_path / "run"):
+        pass
+    run = read_run(tmp_path / "run")
+    assert run.trained == 0
+    np.testing.assert_array_equal(run.weights, WEIGHTS)
+
+
+def test_a_run_is_reopened_where_it_was_left(folder: Path, tmp_path: Path) -> None:
+    with begun(tmp_path / "whole") as run:
+        for round_ in range(3):
+            commit(run, round_)
+    with begun(tmp_path / "parts") as run:
+        commit(run, 0)
+    for round_ in (1, 2):
+        with store.reopen(tmp_path / "parts") as run:
+            assert run.read().trained == round_ and run.warning == ""
+            commit(run, round_)
+    assert same(read_run(tmp_path / "parts"), read_run(tmp_path / "whole"))
+
+
+def test_held_rounds_share_a_transaction_that_anything_else_completes(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with begun(folder) as run:
+        run.hold_seconds = 1e6
+        for round_ in range(3):
+            commit(run, round_)
+        assert read_run(folder).trained == 0
+        run.append("evaluation", {"round": 3, "before": 4.5, "after": None})
+        assert read_run(folder).trained == 3
+        commit(run, 3)
+        assert run.read().trained == read_run(folder).trained == 4
+        commit(run, 4)
+    assert read_run(folder).trained == 5
+
+
+def test_no_more_finished_work_is_held_than_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(store.time, "monotonic", lambda: now)
+    with begun(tmp_path / "run") as run:
+        run.hold_seconds = 0.25
+        for round_, (seconds, kept) in enumerate([(10.0, 1), (0.125, 1), (0.0625, 1), (0.125, 4), (0.125, 4), (60.0, 6)]):
+            now += seconds
+            commit(run, round_)
+            assert read_run(tmp_path / "run").trained == kept
+
+
+def test_a_fault_takes_held_rounds_back_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with begun(tmp_path / "run") as run:
+        commit(run, 0)
+        run.hold_seconds = 1e6
+        for round_ in (1, 2):
+            commit(run, round_)
+        with monkeypatch.context() as patched:
+            patched.setattr(store.time, "monotonic", lambda: 1 / 0)
+            with pytest.raises(ZeroDivisionError):  # an interruption, wherever it comes
+                commit(run, 3)
+        assert run.read().trained == 1
+        commit(run, 1)
+    run_now = read_run(tmp_path / "run")
+    assert run_now.trained == 2 and run_now.weights.tobytes() == after(1).tobytes()
+
+
+def test_a_run_that_nobody_writes_is_one_file(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == {"experiment.toml", "run.db", "lock"}
+    alone = folder.parent / "alone"
+    alone.mkdir()
+    shutil.copy(folder / "run.db", alone)
+    assert same(read_run(alone), read_run(folder))
+
+
+def test_people_with_an_sql_shell_see_tables(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "run.db")) as database:
+        rounds = database.execute("SELECT round, alpha, weights_sha256 FROM rounds").fetchall()
+        assert rounds == [(round_, 0.5, sha256(after(round_))) for round_ in range(9)]
+        assert database.execute("SELECT count(*), min(device) FROM contributions").fetchone() == (9, "native#1")
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
+def test_what_json_does_not_know_is_not_committed(folder: Path) -> None:
+    with store.reopen(folder) as run:
+        run.read()
+        with pytest.raises(ValueError, match="JSON"):
+            run.append("result", {"after": float("nan")})
+        run.append("result", {"after": None})
+    assert read_run(folder).result == {"after": None}
+
+
+# --- Folders ---
+
+
+@pytest.mark.parametrize("name", ["run.db", "notes.txt", ".hidden"])
+def test_a_folder_that_holds_anything_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(StoreError, match=r"not empty.*--out"), claimed(tmp_path):
+        pytest.fail("nothing is done for a run that cannot be written")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_claimed_folder_goes_away_unless_something_came_of_it(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), claimed(tmp_path / "new" / "run"):
+        assert (tmp_path / "new" / "run").is_dir()
+        raise RuntimeError
+    assert not (tmp_path / "new" / "run").exists()
+    with claimed(tmp_path / "run"), begun(tmp_path / "run"):
+        pass
+    assert read_run(tmp_path / "run").trained == 0
+
+
+def test_two_runs_never_share_a_folder(folder: Path) -> None:
+    before = read_run(folder)
+    with pytest.raises(StoreError, match="--out"), begun(folder):
+        pytest.fail("a run was begun in another's folder")
+    assert same(read_run(folder), before)
+
+
+def test_an_empty_folder_will_do_and_a_file_will_not(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(StoreError, match=r"cannot be.*--out"), claimed(path):
+            pytest.fail("nothing is done for a run that cannot be written")
+        with pytest.raises(StoreError, match=r"cannot be written.*--out"), begun(path):
+            pytest.fail("a run was begun in a file")
+    (tmp_path / "empty").mkdir()
+    with claimed(tmp_path / "empty"), begun(tmp_path / "empty"):
+        pass
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("read", [read_run, lambda path: store.reopen(path).__enter__()], ids=["read", "reopen"])
+def test_what_is_no_run_is_named(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    for path in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(StoreError, match="not a run folder") as refused:
+            read(path)
+        assert str(path) in str(refused.value)
+    for content in (b"", b"text", os.urandom(20_000)):
+        (tmp_path / "run.db").write_bytes(content)
+        with pytest.raises(StoreError, match=r"run\.db: .*(not a run store|not a database)"):
+            read(tmp_path)
+        assert (tmp_path / "run.db").read_bytes() == content
+
+
+# --- Of another version or experiment ---
+
+
+def alter(folder: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(folder / "run.db")) as database, database:
+        for statement in statements:
+            database.execute(statement)
+
+
+def test_another_format_is_named(folder: Path) -> None:
+    alter(folder, f"PRAGMA user_version = {store.FORMAT + 1}")
+    for said in (read_or_refuse(folder), reopen_or_refuse(folder)):
+        assert f"run.db: a store of format {store.FORMAT + 1}, this version of tinymetafed knows format {store.FORMAT}" in said
+
+
+def reopen_or_refuse(folder: Path) -> str:
+    try:
+        with store.reopen(folder):
+            return ""
+    except StoreError as error:
+        return str(error)
+
+
+def test_another_arithmetic_is_not_continued(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "ARITHMETIC_VERSION", ARITHMETIC_VERSION + 1)
+    assert "run.db: trained with arithmetic" in reopen_or_refuse(folder)
+    assert read_run(folder).trained == 9  # what it holds can still be read
+
+
+def test_a_changed_experiment_is_not_continued(folder: Path) -> None:
+    file = folder / "experiment.toml"
+    text = file.read_text()
+    file.write_text(text.replace("seed = 1", "seed = 2"))
+    said = reopen_or_refuse(folder)
+    assert str(file) in said and "delete the file" in said
+    file.unlink()
+    assert reopen_or_refuse(folder) == "" and file.read_text() == text
+
+
+def test_an_experiment_of_another_version_is_named(folder: Path) -> None:
+    run = read_run(folder)
+    other = RunData(**{**vars(run), "run": {**run.run, "experiment": run.experiment_text.replace("rounds", "laps")}})
+    with pytest.raises(StoreError, match=r"run\.laps.*made by tinymetafed"):
+        other.experiment()
+
+
+# --- Damage ---
+
+
+@pytest.mark.parametrize("keep", [0, 1, 16, 99, 100, 512, 4095, 4096, 5000, 8192, 0.5, 0.9, -4096, -2000])
+def test_a_truncated_store_is_named(folder: Path, keep: float) -> None:
+    file = folder / "run.db"
+    whole = file.read_bytes()
+    size = int(keep if keep >= 1 or keep == 0 else len(whole) * keep if keep > 0 else len(whole) + keep)
+    file.write_bytes(whole[:size])
+    for said in (read_or_refuse(folder), reopen_or_refuse(folder)):
+        assert isinstance(said, str) and str(file) in said, size
+        assert file.read_bytes() == whole[:size]
+
+
+def test_a_flipped_bit_is_named_or_harmless(folder: Path) -> None:
+    file = folder / "run.db"
+    whole, before = bytearray(file.read_bytes()), read_run(folder)
+    draw = random.Random(5)
+    named = 0
+    for _ in range(600):
+        at, bit = draw.randrange(len(whole)), 1 << draw.randrange(8)
+        whole[at] ^= bit
+        file.write_bytes(whole)
+        whole[at] ^= bit
+        found = read_or_refuse(folder)
+        if isinstance(found, str):
+            assert "run.db" in found and len(found) < 400, found
+            named += 1
+        else:
+            assert same(found, before), f"bit {bit} of byte {at} changed what is read"
+        for extra in ("run.db-wal", "run.db-shm", "run.db-journal"):  # a flipped header may have asked for them
+            (folder / extra).unlink(missing_ok=True)
+    assert named > 200  # the rest of the file is free space
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("UPDATE journal SET content = replace(content, '0.5', '0.6') WHERE number = 4", "entry 4 .* not what was written"),
+        ("UPDATE journal SET kind = 'session' WHERE number = 3", "entry 3"),
+        ("UPDATE journal SET number = 99 WHERE number = 5", "entry 5"),
+        ("DELETE FROM journal WHERE number = 6", "entry 6"),
+        ("DELETE FROM journal WHERE number = (SELECT max(number) FROM journal)", "weights are not those of its 8 rounds"),
+        ("DELETE FROM journal", "journal is empty"),
+        ("UPDATE weights SET float32 = zeroblob(4480)", "weights are not those"),
+        ("UPDATE weights SET round = 8", "weights are not those"),
+        ("DELETE FROM weights", "weights are not those"),
+        ("DROP TABLE weights", "no such table"),
+    ],
+)
+def test_what_was_changed_is_named(folder: Path, statement: str, words: str) -> None:
+    alter(folder, statement)
+    with pytest.raises(StoreError, match=words) as refused:
+        read_run(folder)
+    assert str(folder / "run.db") in str(refused.value) and "train again" in str(refused.value)
+    assert reopen_or_refuse(folder) != ""
+
+
+def test_a_round_is_never_committed_twice(tmp_path: Path) -> None:
+    with begun(tmp_path / "run") as run:
+        commit(run, 0)
+        commit(run, 0)
+        with pytest.raises(StoreError, match="do not follow one another"):
+            run.read()
+
+
+# --- Killed ---
+
+WRITER = """
+import sys, pathlib
+sys.path.insert(0, sys.argv[2])
+from test_store import begun, commit
+with begun(pathlib.Path(sys.argv[1])) as run:
+    for round_ in range(100_000):
+        commit(run, round_)
+        print(round_, flush=True)
+"""
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> tuple[Path, int]:
+    """A run whose writer was killed, and the last round that it knew to be committed."""
+    return killed_run(tmp_path / "run", 40)
+
+
+def killed_run(folder: Path, rounds: int) -> tuple[Path, int]:
+    command = [sys.executable, "-c", WRITER, str(folder), str(Path(__file__).parents[1])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        for line in writer.stdout:
+            if int(line) >= rounds:
+                writer.send_signal(signal.SIGKILL)
+                break
+        lines = [line, *writer.stdout]
+    return folder, int(lines[-1])
+
+
+def test_a_killed_writer_loses_nothing(killed: tuple[Path, int]) -> None:
+    folder, last = killed
+    assert (folder / "run.db-wal").exists()  # it is only a test when the log is needed
+    run = read_run(folder)
+    assert run.trained - last in (1, 2)  # it may have committed one and not said so yet
+    with store.reopen(folder) as again:
+        assert again.read().trained == run.trained and again.warning == ""
+        commit(again, run.trained)
+    assert read_run(folder).trained == run.trained + 1
+
+
+def kill_at_line(number: int, path: Path) -> bool:
+    """Begins a run in a process that is killed before so many lines of ours have run; whether it came to that."""
+    ours = {store.__file__, files.__file__}
+    child = os.fork()
+    if child == 0:
+        left = number
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal left
+            if frame.f_code.co_filename not in ours:
+                return None
+            left -= event == "line"
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        sys.settrace(trace)
+        with begun(path):
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def test_wherever_the_start_of_a_run_is_killed_the_folder_can_be_used_again(tmp_path: Path) -> None:
+    seen: set[frozenset[str]] = set()
+    for number in range(0, 10_000, 3):
+        path = tmp_path / str(number)
+        if not kill_at_line(number, path):
+            break
+        if not path.exists():
+            continue
+        names = {re.sub(r"toml\w{8}", "toml.", file.name) for file in path.iterdir()}
+        seen.add(frozenset(names))
+        if "run.db" in names:
+            assert read_run(path).trained == 0
+            with store.reopen(path) as run:
+                commit(run, 0)
+            continue
+        with pytest.raises(StoreError, match=f"stopped before any round was begun.*train EXPERIMENT --out {path}"):
+            read_run(path)
+        with pytest.raises(StoreError, match="stopped before any round was begun"), store.reopen(path):
+            pytest.fail("there is nothing to continue")
+        with claimed(path), begun(path) as run:
+            commit(run, 0)
+        assert read_run(path).trained == 1 and {file.name for file in path.iterdir()} == {"run.db", "lock", "experiment.toml"}
+    lock_only, whole = frozenset({"lock"}), frozenset({"lock", "experiment.toml"})
+    assert seen >= {frozenset(), lock_only, lock_only | {"experiment.toml."}, whole, whole | {"run.db.new"}, whole | {"run.db"}}
+
+
+def test_a_journal_of_a_store_that_was_never_whole_is_not_played_back(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("1\n")
+    (tmp_path / "run.db.new").write_bytes(os.urandom(8192))
+    (tmp_path / "run.db.new-journal").write_bytes(bytes.fromhex("d9d505f920a163d7ffffffff") + os.urandom(5000))
+    with claimed(tmp_path), begun(tmp_path):
+        pass
+    assert read_run(tmp_path).trained == 0 and not (tmp_path / "run.db.new-journal").exists()
+
+
+@pytest.mark.parametrize(
+    "names", [["experiment.toml"], ["lock", "data"], ["lock", "run.db.new", "weights.npz"], ["run.db.new"]]
+)
+def test_what_a_start_does_not_leave_alone_is_somebodys_own(names: list[str], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(StoreError, match=r"not empty.*--out"), claimed(tmp_path):
+        pytest.fail("nothing is done for a run that cannot be written")
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys(names, "mine")
+
+
+def test_a_start_under_way_keeps_others_out(tmp_path: Path) -> None:
+    with (
+        files.locked(tmp_path / "lock"),
+        pytest.raises(StoreError, match=r"process \d+ is training into this folder"),
+        claimed(tmp_path),
+    ):
+        pytest.fail("another process is about to begin a run here")
+
+
+def test_a_damaged_log_is_named_and_never_gives_anything_else(killed: tuple[Path, int], tmp_path: Path) -> None:
+    folder, _ = killed
+    before = read_run(folder)
+    for extra in ("run.db-shm", "lock"):
+        (folder / extra).unlink(missing_ok=True)
+    log = (folder / "run.db-wal").read_bytes()
+    draw = random.Random(3)
+    shortened = 0
+    for number in range(25):
+        copy = Path(shutil.copytree(folder, tmp_path / f"copy{number}"))
+        spoilt = bytearray(log)
+        spoilt[draw.randrange(len(log))] ^= 1 << draw.randrange(8)
+        (copy / "run.db-wal").write_bytes(spoilt)
+        read_or_refuse(copy)  # as the command does before it continues a run; it must not hide the damage
+        try:
+            with store.reopen(copy) as run:
+                found, warning = run.read(), run.warning
+        except StoreError as error:
+            assert "run.db" in str(error)
+            continue
+        assert list(found.rounds) == list(before.rounds)[: found.trained]
+        if found.trained < before.trained:
+            shortened += 1
+            assert "run.db-wal" in warning and f"after {found.trained} rounds" in warning
+        else:
+            np.testing.assert_array_equal(found.weights, before.weights)
+    assert shortened > 5
+
+
+# --- Full disks ---
+
+
+@contextmanager
+def no_room(size: int) -> Iterator[None]:
+    """No file grows beyond ``size`` bytes: what a full disk looks like to whoever writes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_round_that_has_no_room_is_not_there_and_fits_later(tmp_path: Path) -> None:
+    with begun(tmp_path / "run") as run:
+        commit(run, 0)
+        with no_room(20_000), pytest.raises(StoreError, match=r"run\.db: cannot be written.*make room.*--resume") as refused:
+            for round_ in range(1, 40):
+                commit(run, round_)
+        assert str(tmp_path / "run") in str(refused.value)
+        trained = run.read().trained
+        assert 1 <= trained < 39
+        commit(run, trained)
+    assert read_run(tmp_path / "run").trained == trained + 1
+
+
+def test_a_run_without_room_to_begin_leaves_no_store(tmp_path: Path) -> None:
+    with no_room(2000), pytest.raises(StoreError, match="cannot be written"), begun(tmp_path / "run"):
+        pytest.fail("a run was begun without room")
+    assert not (tmp_path / "run" / "run.db").exists()
+
+
+# --- Others at the same time ---
+
+
+def test_a_second_aggregator_is_kept_out(folder: Path, tmp_path: Path) -> None:
+    for open_ in (lambda: store.reopen(folder), lambda: begun(tmp_path / "new")):
+        with open_() as run:
+            said = reopen_or_refuse(run.path)
+            assert said.startswith(f"{run.path}: process {os.getpid()} is training into this folder")
+        assert reopen_or_refuse(run.path) == ""
+
+
+def test_the_lock_of_a_process_that_died_is_free(killed: tuple[Path, int]) -> None:
+    assert (killed[0] / "lock").exists() and reopen_or_refuse(killed[0]) == ""
+
+
+def test_readers_see_whole_rounds_while_they_are_written(tmp_path: Path) -> None:
+    seen: list[int] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            run = read_run(tmp_path / "run")
+            expected = WEIGHTS if run.trained == 0 else after(run.trained - 1)
+            assert run.weights.tobytes() == expected.tobytes()
+            seen.append(run.trained)
+            time.sleep(0.001)
+
+    with begun(tmp_path / "run") as run:
+        failures: list[BaseException] = []
+
+        def watch_or_fail() -> None:
+            try:
+                watch()
+            except BaseException as error:
+                failures.append(error)
+
+        reader = threading.Thread(target=watch_or_fail)
+        reader.start()
+        for round_ in range(300):
+            commit(run, round_)
+            time.sleep(0.0005)
+        stop.set()
+        reader.join()
+    assert not failures
+    assert len(set(seen)) > 5 and seen == sorted(seen)
+
+
+def test_a_reader_writes_nothing(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    folder.chmod(0o555)
+    try:
+        read_run(folder)
+    finally:
+        folder.chmod(0o755)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_journal_is_json_that_any_program_reads(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "run.db")) as database:
+        for (content,) in database.execute("SELECT content FROM journal"):
+            assert json.dumps(json.loads(content), sort_keys=True, separators=(",", ":")) == content
