@@ -23,6 +23,7 @@ import pytest
 from fake_device import FakeDevice, Fault
 from small_runs import DATA, OMNIGLOT, SINE, manifest, needs_board, needs_data, needs_qemu, sine
 
+import tinymetafed
 from tinymetafed import cli
 from tinymetafed.devices import launch, running
 from tinymetafed.devices.fleet import Fleet
@@ -143,7 +144,7 @@ def test_it_is_a_module_too(tmp_path: Path) -> None:
 
     shown = run("--help")
     assert shown.returncode == 0 and "Usage: tinymetafed [OPTIONS] COMMAND" in shown.stdout
-    assert run("--version").stdout.strip() == results.versions()["tinymetafed"]
+    assert run("--version").stdout.strip() == tinymetafed.__version__
     assert "Usage: tinymetafed bench" in run("bench", "--help").stdout
     wrong = run("simulate", "nowhere.toml")
     assert wrong.returncode == 2 and "nowhere.toml: no such experiment file" in wrong.stderr

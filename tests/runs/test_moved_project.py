@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from small_runs import Quiet
-from tinymetafed.store import StoreError, read_run
 
-from tinymetafed import export, runner
 from tinymetafed.learn.tasks import DataError
+from tinymetafed.runs import export, training
+from tinymetafed.runs.journal import RunResult
+from tinymetafed.runs.setup import set_up
+from tinymetafed.runs.store import StoreError, read_run
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.spec import anchored, portable, relative
 
@@ -97,15 +99,15 @@ def project(folder: Path, source: bool) -> Path:
     return file
 
 
-def begin(file: Path, out: Path, on: str, observer: Quiet, data: Path | None = None) -> dict[str, Any]:
-    setup = runner.set_up(spec.load(file), str(file), data)
+def begin(file: Path, out: Path, on: str, observer: Quiet, data: Path | None = None) -> RunResult:
+    setup = set_up(spec.load(file), str(file), data)
     if on == "simulation":
-        return runner.simulate(setup, 1, out, observer)
-    return runner.train(setup, [on], [on], out, observer)
+        return training.simulate(setup, 1, out, observer)
+    return training.train(setup, [on], [on], out, observer)
 
 
-def resume(run: Path, on: str) -> dict[str, Any]:
-    return runner.resume_simulated(run, 1, Quiet()) if on == "simulation" else runner.resume(run, Quiet())
+def resume(run: Path, on: str) -> RunResult:
+    return training.resume_simulated(run, 1, Quiet()) if on == "simulation" else training.resume(run, Quiet())
 
 
 def move(old: Path, new: Path) -> Path:
@@ -125,17 +127,17 @@ def test_a_run_goes_on_where_its_project_has_been_copied_to(tmp_path: Path, on: 
     second.parent.mkdir()
     run = move(first, second) / "runs" / "one"
     assert str(tmp_path) not in (run / "experiment.toml").read_text()
-    assert resume(run, on)["weights_sha256"] == undisturbed["weights_sha256"]
+    assert resume(run, on).weights_sha256 == undisturbed.weights_sha256
     run = move(second, third) / "runs" / "one"
     ended = read_run(run)
     assert ended.experiment() == spec.load(run / "experiment.toml") == spec.load(third / "experiments" / "experiment.toml")
-    setup = runner.set_up(ended.experiment(), str(run / "experiment.toml"), ended.data)
-    runner.same_model(setup, ended)
+    setup = set_up(ended.experiment(), str(run / "experiment.toml"), ended.data)
+    training.same_model(setup, ended)
     if on == "native:1":
-        assert runner.adapt(setup, [on], ended.weights, [0], Quiet())["clients"][0]["task"].startswith("cleo")
+        assert training.adapt(setup, [on], ended.weights, [0], Quiet()).clients[0].task.startswith("cleo")
     export.write(ended, run / "weights.h")
     again = begin(run / "experiment.toml", third / "runs" / "two", on, Quiet())
-    assert again["weights_sha256"] == undisturbed["weights_sha256"]
+    assert again.weights_sha256 == undisturbed.weights_sha256
 
 
 def test_a_run_folder_that_moves_alone_finds_its_files_where_they_were(tmp_path: Path) -> None:
@@ -145,7 +147,7 @@ def test_a_run_folder_that_moves_alone_finds_its_files_where_they_were(tmp_path:
         begin(file, tmp_path / "project" / "runs" / "one", "simulation", Interrupts())
     (tmp_path / "a" / "b" / "c").mkdir(parents=True)
     run = move(tmp_path / "project" / "runs" / "one", tmp_path / "a" / "b" / "c" / "one")
-    assert resume(run, "simulation")["weights_sha256"] == undisturbed["weights_sha256"]
+    assert resume(run, "simulation").weights_sha256 == undisturbed.weights_sha256
 
 
 def test_data_named_beside_the_experiment_move_along_too(tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_data_named_beside_the_experiment_move_along_too(tmp_path: Path) -> None
         begin(file, run, "simulation", Interrupts(), data=tmp_path / "first" / "elsewhere")
     run = move(tmp_path / "first", tmp_path / "second") / "runs" / "one"
     assert read_run(run).data == tmp_path / "second" / "elsewhere"
-    assert resume(run, "simulation")["rounds"] == 6
+    assert resume(run, "simulation").rounds == 6
 
 
 def test_files_that_did_not_come_along_are_named_where_they_are_expected(tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ def sweep_it(project: Path, out: Path) -> tuple[dict[str, str], list[str]]:
     planned = sweep.load(project / "sweep.toml")
     sweep.execute(planned, out, 2, None, listener)
     ended = {row.cell.name: row.runs[1].result for row in sweep.rows(planned, out)}
-    return {name: result["weights_sha256"] for name, result in ended.items() if result is not None}, listener.told
+    return {name: result.weights_sha256 for name, result in ended.items() if result is not None}, listener.told
 
 
 CHANGES: dict[str, tuple[Callable[[Path], object], set[str], str]] = {
@@ -284,7 +284,8 @@ def test_a_run_whose_files_have_changed_runs_again_and_is_kept(project: Path, tm
             continue
         (line,) = [line for line in told if line.startswith(f"{name}, seed 1: ")]
         assert what in line and "runs again" in line and line.endswith(str(runs / "seed-1.former-1"))
-        assert read_run(runs / "seed-1.former-1").result["weights_sha256"] == former  # type: ignore[index]
+        kept = read_run(runs / "seed-1.former-1").result
+        assert kept is not None and kept.weights_sha256 == former
     assert sweep_it(project, out) == (after, [])
 
 
