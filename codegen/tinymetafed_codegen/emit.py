@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -194,13 +195,24 @@ def model_header(design: Design, command: str) -> str:
 def frozen_header(design: Design, command: str) -> str:
     """frozen.hpp, the weights of frozen layers as C++."""
 
-    def tensor(op: Op, parameter: Parameter) -> dict[str, Any]:
-        # The shortest decimal that reads back as the same float32.
-        numbers = [f"{float(str(value))!r}f" for value in design.weights[f"{op.name}.{parameter.name}"].ravel()]
-        lines = [", ".join(numbers[i : i + 8]) + "," for i in range(0, len(numbers), 8)]
-        return {"constant": weight_constant(op, parameter), "shape": list(parameter.shape), "lines": lines}
+    tensors = [_frozen_tensor(design, op, parameter) for op, parameter in design.graph.frozen]
+    return render("frozen.hpp.j2", command=command, tensors=tensors)
 
-    return render("frozen.hpp.j2", command=command, tensors=[tensor(*each) for each in design.graph.frozen])
+
+@dataclass(frozen=True)
+class _FrozenText:
+    """A tensor of a frozen layer for its template: its C++ constant and the lines of its numbers."""
+
+    constant: str
+    shape: list[int]
+    lines: list[str]
+
+
+def _frozen_tensor(design: Design, op: Op, parameter: Parameter) -> _FrozenText:
+    # The shortest decimal that reads back as the same float32.
+    numbers = [f"{float(str(value))!r}f" for value in design.weights[f"{op.name}.{parameter.name}"].ravel()]
+    lines = [", ".join(numbers[i : i + 8]) + "," for i in range(0, len(numbers), 8)]
+    return _FrozenText(weight_constant(op, parameter), list(parameter.shape), lines)
 
 
 _VARIANT_DOC = {

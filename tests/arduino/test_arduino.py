@@ -149,7 +149,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def train(url: str, out: Path) -> str:
     done = training.train(set_up(EXPERIMENT, "test", None), [url], ["native:1"], out, Quiet())
-    return str(done["weights_sha256"])
+    return done.weights_sha256
 
 
 def test_the_arduino_port_trains_to_the_same_weights(program: tuple[str, Path], reference: str, tmp_path: Path) -> None:

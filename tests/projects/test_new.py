@@ -19,6 +19,7 @@ from test_docs import command_fault, commands, read
 from tinymetafed.learn.tasks.folder import Folder
 from tinymetafed.projects import new as project
 from tinymetafed.runs import training
+from tinymetafed.runs.journal import RunResult
 from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import platformio_config, root
@@ -39,7 +40,7 @@ def uncomment_source(folder: Path) -> None:
     (folder / "experiment.toml").write_text(text.replace("\n# source = ", "\nsource = "))
 
 
-def train(folder: Path) -> dict[str, Any]:
+def train(folder: Path) -> RunResult:
     file = folder / "experiment.toml"
     setup = set_up(spec.load(file, SHORT), str(file), None)
     return training.train(setup, ["native:2"], ["native:2"], folder / "run", Quiet())
@@ -75,16 +76,16 @@ def test_its_readme_names_commands_that_exist(gestures: Path) -> None:
 
 @pytest.mark.usefixtures("built_once")
 def test_it_learns(gestures: Path) -> None:
-    test = train(gestures)["meta_test"]
-    assert test["before"] < 0.6 and test["after"] > 0.7
+    test = train(gestures).meta_test
+    assert test.before < 0.6 and test.after > 0.7
 
 
 @pytest.mark.usefixtures("built_once")
 def test_it_learns_from_its_own_source(gestures: Path) -> None:
     uncomment_source(gestures)
     result = train(gestures)
-    assert result["bytes_samples"] == 0
-    assert result["meta_test"]["before"] < 0.6 and result["meta_test"]["after"] > 0.7
+    assert result.bytes_samples == 0
+    assert result.meta_test.before < 0.6 and result.meta_test.after > 0.7
 
 
 @pytest.mark.parametrize("own", [False, True])

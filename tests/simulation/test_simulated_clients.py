@@ -21,8 +21,9 @@ from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.tasks import Samples
 from tinymetafed.learn.weights import initial
 from tinymetafed.runs import store, training
+from tinymetafed.runs.run_data import RunData, StoreError
 from tinymetafed.runs.setup import Setup, design_of, set_up
-from tinymetafed.runs.store import RunData, StoreError, read_run
+from tinymetafed.runs.store import read_run
 from tinymetafed.simulation import kernels as simulator
 from tinymetafed.simulation import simulated_clients as simulate
 from tinymetafed.simulation.kernels import Batch, Simulator, Upload, Whose
@@ -46,19 +47,19 @@ def same(devices: RunData, simulated: RunData) -> None:
 
     def updates(run: RunData) -> list[Any]:
         return [
-            (entry["weights_sha256"], entry["alpha"], [(part["client"], part["digest"]) for part in entry["contributions"]])
+            (entry.weights_sha256, entry.alpha, [(part.client, part.digest) for part in entry.contributions])
             for entry in run.rounds
         ]
 
     assert updates(simulated) == updates(devices)
     assert simulated.weights.tobytes() == devices.weights.tobytes()
     ours, theirs = simulated.result, devices.result
-    assert ours is not None and theirs is not None and ours.keys() == theirs.keys()
+    assert ours is not None and theirs is not None
     for key in ("meta_test", "d_curve", "example", "bytes_up_dense", "collapsed", "rounds", "seed"):
-        assert ours[key] == theirs[key], key
+        assert getattr(ours, key) == getattr(theirs, key), key
     for key in ("bytes_down", "bytes_up", "bytes_samples"):
-        assert ours[key] == pytest.approx(theirs[key], rel=0.01), key
-    evaluations = [[e["after"] for e in run.evaluations] for run in (devices, simulated)]
+        assert getattr(ours, key) == pytest.approx(getattr(theirs, key), rel=0.01), key
+    evaluations = [[e.after for e in run.evaluations] for run in (devices, simulated)]
     assert evaluations[0] == evaluations[1]
 
 
@@ -205,7 +206,7 @@ def test_a_run_may_move_from_devices_into_the_simulation_and_back(tmp_path: Path
         training.resume_simulated(moved, 1, Quiet())
     training.resume(moved, Quiet(), urls=["native:1"])
     same(devices, read_run(moved))
-    assert [device["rounds"] for device in read_run(moved).devices if device["url"] == simulate.URL] == [5]
+    assert [device.rounds for device in read_run(moved).devices if device.url == simulate.URL] == [5]
 
 
 def test_training_that_diverges_fails_as_on_a_device(tmp_path: Path) -> None:
@@ -263,7 +264,7 @@ def test_boards_that_are_clients_cannot_be_simulated(tmp_path: Path) -> None:
 
 def test_the_benchmark_measures_lanes_threads_one_client_and_textbook_kernels() -> None:
     figures = simulation_cost.simulation(sine(), str(SINE), None, 2, Quiet())
-    assert figures["lanes"] == simulator.units()[figures["isa"]].lanes and figures["threads"] == 2
-    assert 0 < figures["one_thread_us"] < figures["single_us"] < figures["textbook_us"]
-    assert figures["speedup"] == pytest.approx(figures["one_thread_us"] / figures["us_per_client_step"], rel=0.02)
-    assert 1 < figures["speedup_idle"] < 3
+    assert figures.lanes == simulator.units()[figures.isa].lanes and figures.threads == 2
+    assert 0 < figures.one_thread_us < figures.single_us < figures.textbook_us
+    assert figures.speedup == pytest.approx(figures.one_thread_us / figures.us_per_client_step, rel=0.02)
+    assert 1 < figures.speedup_idle < 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from ..spec import ACTIVATIONS, AddSpec, LayerSpec, SeparableConv2dSpec
 from .add import Add
@@ -29,13 +29,21 @@ from .tanh import Tanh
 
 __all__ = ["LOSSES", "Add", "ClipNorm", "Loss", "Op", "OpError", "Parameter", "Relu", "Sgd", "Shape", "build"]
 
-_OPS: dict[str, Any] = {
-    op.kind: op
-    for op in (
-        AvgPool, Conv1d, Conv2d, Dense, DepthwiseConv2d, Flatten, GlobalAvgPool, LeakyRelu, MaxPool, Relu, Relu6, Sigmoid,
-        Softmax, Tanh,
-    )
-}  # fmt: skip
+
+class _OneInput(Protocol):
+    """An op that a layer of its own spec class and the shape of one input settle."""
+
+    kind: ClassVar[str]
+
+    @classmethod
+    def build(cls, spec: Any, name: str, input_shape: Shape) -> Op: ...  # the class says it
+
+
+_ALL: tuple[type[_OneInput], ...] = (
+    AvgPool, Conv1d, Conv2d, Dense, DepthwiseConv2d, Flatten, GlobalAvgPool, LeakyRelu, MaxPool, Relu, Relu6, Sigmoid,
+    Softmax, Tanh,
+)  # fmt: skip
+_OPS = {op.kind: op for op in _ALL}
 
 
 def build(layer: LayerSpec, name: str, input_shape: Shape, below: Mapping[str, Shape]) -> list[Op]:
@@ -49,7 +57,7 @@ def build(layer: LayerSpec, name: str, input_shape: Shape, below: Mapping[str, S
         return [*first, *build(pointwise, f"{name}_pointwise", first[-1].output_shape, below)]
     if isinstance(layer, AddSpec):
         return [Add.build(layer, name, input_shape, below)]
-    op: Op = _OPS[layer.op].build(layer, name, input_shape)
+    op = _OPS[layer.op].build(layer, name, input_shape)
     activation = getattr(layer, "activation", None)
     if activation is None or (activation == "relu" and op.can_fuse_relu):
         return [op]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+_Section = dict[str, float | str]
+_Sections = dict[str, _Section]
 
 CLIENTS = 1_000  # data owners where nobody can count them
-FOLDER_EVALUATION = {"tasks": 40, "every": 0, "every_tasks": 20}  # few files, each split anew for every test
-
-_Sections = dict[str, dict[str, Any]]
+FOLDER_EVALUATION: _Section = {"tasks": 40, "every": 0, "every_tasks": 20}  # few files, each split anew for every test
 
 # By loss; the strategy is TinyMetaFed.
 _DEFAULTS: dict[str, _Sections] = {

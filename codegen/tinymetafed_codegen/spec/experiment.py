@@ -14,7 +14,7 @@ from .defaults import CLIENTS, defaults
 from .mistakes import CAUSES_FIRST, explain
 from .model import ModelSpec
 from .paths import anchored
-from .section import Section, SpecError
+from .section import Section, SpecError, TomlValue
 from .strategy import AdaptationSpec, StrategySpec, TinyOlSpec
 from .task import TaskSpec
 
@@ -54,7 +54,7 @@ class Experiment(Section):
         return self.model_copy(update={"task": self.task.streamed, "run": self.run.model_copy(update={"clients": None})})
 
 
-def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> Experiment:
+def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, TomlValue] | None = None) -> Experiment:
     """Reads an experiment file; ``overrides`` are ``section.key=value`` as in ``--set``, ``settings`` the same decoded.
 
     A key may go into a list by number: ``model.layers.2.local``. Raises SpecError.
@@ -109,7 +109,7 @@ def dump(experiment: Experiment) -> dict[str, Any]:
     return experiment.model_dump(mode="json", exclude_none=True, by_alias=True)
 
 
-def _decode(override: str) -> tuple[list[str], Any]:
+def _decode(override: str) -> tuple[list[str], TomlValue]:
     key, equals, text = override.partition("=")
     path = key.strip().split(".")
     if not equals or len(path) < 2 or not all(path):
@@ -120,7 +120,7 @@ def _decode(override: str) -> tuple[list[str], Any]:
         return path, text.strip()
 
 
-def _put(raw: dict[str, Any], path: Sequence[str], value: Any, source: str) -> None:
+def _put(raw: dict[str, Any], path: Sequence[str], value: TomlValue, source: str) -> None:
     section: Any = raw
     for part in path[:-1]:
         if isinstance(section, list):

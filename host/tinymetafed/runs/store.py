@@ -364,7 +364,10 @@ def _of_format_1(database: sqlite3.Connection, path: Path) -> str:
 def _maker(database: sqlite3.Connection) -> str:
     """What to do with a run of another version, which its first entry names in every format."""
     found = database.execute("SELECT json_extract(content, '$.tinymetafed') FROM journal WHERE number = 0").fetchone()
-    maker = f"tinymetafed {found[0]}, which made it" if found and found[0] else "the version that made it"
+    maker = "the version that made it"
+    if found and found[0]:
+        same = f", an earlier state of {__version__}" if found[0] == __version__ else ""
+        maker = f"the tinymetafed {found[0]} that made it{same}"
     return f"finish it with {maker}, or train again"
 
 

@@ -20,8 +20,9 @@ from small_runs import SINE, Quiet
 from tinymetafed.experiments import sweep
 from tinymetafed.experiments.sweep import SweepFailed
 from tinymetafed.runs import training
+from tinymetafed.runs.run_data import StoreError
 from tinymetafed.runs.setup import set_up
-from tinymetafed.runs.store import StoreError, read_run
+from tinymetafed.runs.store import read_run
 
 SWEEP = f"""
 experiment = "{SINE}"
@@ -75,7 +76,7 @@ def test_a_killed_sweep_goes_on_and_ends_as_one_that_was_not(file: Path, tmp_pat
     assert (out / "runs" / "short" / "seed-1" / "run.db").stat().st_mtime_ns == finished
     assert (out / "table.csv").read_text() == (tmp_path / "whole" / "table.csv").read_text()
     assert whole["long"]["seeds_done"] == 2 and read_run(longest).result is not None
-    assert read_run(whole_run).run["seed"] == 1
+    assert read_run(whole_run).header.seed == 1
 
 
 def test_its_runs_are_those_of_simulate(file: Path, tmp_path: Path) -> None:
@@ -85,13 +86,9 @@ def test_its_runs_are_those_of_simulate(file: Path, tmp_path: Path) -> None:
     training.simulate(set_up(run.experiment, str(SINE), None), 1, tmp_path / "alone", Quiet())
     alone, swept = read_run(tmp_path / "alone").result, read_run(tmp_path / "out" / run.folder).result
     assert alone is not None and swept is not None
-    assert swept["weights_sha256"] == alone["weights_sha256"] and swept["meta_test"] == alone["meta_test"]
+    assert swept.weights_sha256 == alone.weights_sha256 and swept.meta_test == alone.meta_test
     row = sweep.rows(planned, tmp_path / "out")[0]
-    assert (
-        row.scores[2] == alone["meta_test"]["after"]
-        and row.bytes_up is not None
-        and row.cost == pytest.approx(0.7285, abs=1e-4)
-    )
+    assert row.scores[2] == alone.meta_test.after and row.bytes_up is not None and row.cost == pytest.approx(0.7285, abs=1e-4)
 
 
 def test_another_sweep_and_another_process_are_kept_out(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

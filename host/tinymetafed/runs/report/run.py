@@ -107,6 +107,7 @@ def page(run: RunData) -> RunPage:
     """What the template prints. Raises StoreError for an experiment of another version."""
     result, manifest, experiment = run.result, run.manifest, run.experiment()
     planned = experiment.run.rounds
+    counted = (result.instructions_per_step or {}) if result else {}
     scale = Scale(metric(experiment))
     return RunPage(
         name=run.name,
@@ -131,9 +132,7 @@ def page(run: RunData) -> RunPage:
         devices=_devices(run),
         memory=memory_picture(manifest),
         parameters=parameters(manifest),
-        instructions=[(name, count(number)) for name, number in (run.header.asked.instructions_per_step or {}).items()]
-        if result
-        else [],
+        instructions=[(name, count(number)) for name, number in counted.items()],
         experiment=run.header.experiment,
         interruptions=_interruptions(run),
         provenance=_provenance(run),
