@@ -19,6 +19,7 @@ from .model import (
     ModelSpec,
     SeparableConv2dSpec,
 )
+from .paths import anchor, anchored, portable, relative
 from .section import SpecError
 from .strategy import (
     AdaptationSpec,
@@ -74,9 +75,13 @@ __all__ = [
     "TinyMetaFedSpec",
     "TinyOlSpec",
     "TinyReptileSpec",
+    "anchor",
+    "anchored",
     "dump",
     "is_classification",
     "load",
     "parse",
+    "portable",
+    "relative",
     "target_size",
 ]

@@ -13,9 +13,10 @@ from pydantic import Field
 from .defaults import CLIENTS, defaults
 from .mistakes import CAUSES_FIRST, explain
 from .model import ModelSpec
+from .paths import anchored
 from .section import Section, SpecError, TomlValue
-from .strategy import OWN, AdaptationSpec, StrategySpec, TinyOlSpec
-from .task import TASKS, TaskSpec
+from .strategy import AdaptationSpec, StrategySpec, TinyOlSpec
+from .task import TaskSpec
 
 
 class RunSpec(Section):
@@ -72,20 +73,7 @@ def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, TomlV
         _put(raw, *_decode(override), f"--set {override}")
     for key, value in (settings or {}).items():
         _put(raw, key.split("."), value, key)
-    model = raw.get("model")
-    if isinstance(model, dict) and isinstance(model.get("weights"), str):
-        model["weights"] = str((path.parent / model["weights"]).resolve())  # the experiment may be written elsewhere
-    strategy = raw.get("strategy")
-    if isinstance(strategy, dict) and OWN in str(strategy.get("kind")):
-        module, _, name = str(strategy["kind"]).rpartition(OWN)
-        if (file := path.parent / f"{module.removesuffix('.py')}.py").exists():
-            strategy["kind"] = f"{file.resolve()}{OWN}{name}"
-    task = raw.get("task")
-    if isinstance(task, dict) and (chosen := TASKS.get(str(task.get("kind")))):
-        for key in chosen.path_keys:
-            if isinstance(task.get(key), str):
-                task[key] = str((path.parent / task[key]).resolve()) if task[key] else ""
-    return parse(raw, str(path))
+    return parse(anchored(raw, path.parent), str(path))
 
 
 def parse(raw: dict[str, Any], source: str) -> Experiment:
