@@ -368,7 +368,7 @@ TMF_EXPORT void make_samples(const uint32_t* clients, uint32_t client_count, uin
                              uint32_t count, float* inputs, float* targets) {
   for (uint32_t n = 0; n < client_count; ++n)
     for (uint32_t i = 0; i < count; ++i, inputs += model::kInputSize, targets += model::kTargetSize)
-      source::make({seed, clients[n], round, static_cast<protocol::SampleSet>(set), i}, inputs, targets);
+      source::make({seed, clients[n], {round}, static_cast<protocol::SampleSet>(set), i}, inputs, targets);
 }
 
 // One round of every client: train, and send the update.
