@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "firmware" / "core"
 TEMPLATES = sorted((ROOT / "codegen" / "tinymetafed_codegen" / "templates").iterdir())
 ASSEMBLY = sorted((ROOT / "firmware").rglob("*.s"))
-GENERATED = {"protocol.hpp", "board.hpp", "model.hpp"}
+GENERATED = {"protocol.hpp", "board.hpp", "model.hpp", "op_headers.hpp"}
 SYSTEM_HEADERS = {"<cstdint>", "<cstddef>", "<cstring>", "<climits>"}
 HEAP_AND_EXCEPTIONS = (
     r"\bnew\b",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..spec import ModelSpec
 from .base import float_bits
 
 
@@ -31,9 +30,9 @@ class Loss:
         """Floats per sample that describe what is right."""
         return 1 if self.class_target else outputs
 
-    def kernel(self, outputs: int, model: ModelSpec) -> str:
+    def kernel(self, outputs: int, huber_delta: float) -> str:
         """The C++ type of its kernels."""
-        delta = f", /*delta=*/{float_bits(model.huber_delta)}" if self.name == "huber" else ""
+        delta = f", /*delta=*/{float_bits(huber_delta)}" if self.name == "huber" else ""
         return f"kernels::{self.cpp}<{outputs}{delta}>"
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 from pydantic import Field
 
 from ..protocol import SampleSet
-from .section import Count, Section, SpecError
+from ..section import Count, Section, SpecError
 
 
 class TaskShapes(NamedTuple):
