@@ -11,6 +11,7 @@ import jinja2
 import pytest
 from jinja2 import nodes
 
+import tinymetafed
 from tinymetafed_codegen import boards, emit
 
 ROOT = Path(__file__).parents[1]
@@ -147,9 +148,63 @@ def test_codegen_never_imports_the_host() -> None:
     assert importers("codegen", "tinymetafed") == []
 
 
-def test_learning_and_link_do_not_know_each_other() -> None:
-    assert importers("host/tinymetafed/learn", "tinymetafed.devices.link") == []
-    assert importers("host/tinymetafed/link", "tinymetafed.learn") == []
+# The host's folders from the ground up: a folder imports from lower rows alone, and folders of one row do not know each other.
+FLOORS = (
+    ("wire", "learn"),
+    ("federation",),
+    ("devices", "simulation"),
+    ("runs",),
+    ("projects", "bench"),
+    ("experiments",),
+    ("api",),
+    ("cli",),
+)
+PACKAGE = ROOT / "host" / "tinymetafed"
+
+
+def arrows() -> list[tuple[str, str, str]]:
+    """(file, its folder, the folder of what it imports) for every import between the host's folders."""
+    found = []
+    for path in python_files("host/tinymetafed"):
+        folder = path.relative_to(PACKAGE).parts[0]
+        for name in imported(path):
+            parts = name.split(".")
+            if parts[0] == "tinymetafed" and len(parts) > 1 and (PACKAGE / parts[1]).is_dir() and parts[1] != folder:
+                found.append((str(path.relative_to(ROOT)), folder, parts[1]))
+    return sorted(set(found))
+
+
+def runs_up(source: str, target: str) -> bool:
+    """Whether an import from one folder of the host to another is against the floors."""
+    height = {folder: floor for floor, row in enumerate(FLOORS) for folder in row}
+    return height[target] >= height[source]
+
+
+def test_every_folder_of_the_host_has_its_floor() -> None:
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders == {folder for row in FLOORS for folder in row} & folders
+    loose = {path.name for path in PACKAGE.iterdir() if path.is_file()}
+    assert loose <= {"__init__.py", "__main__.py", "py.typed"}
+
+
+def test_no_import_of_the_host_runs_up_a_floor() -> None:
+    between = [(file, source, target) for file, source, target in arrows() if not source.endswith(".py")]
+    assert [f"{file} imports {target}" for file, source, target in between if runs_up(source, target)] == []
+
+
+def test_the_command_line_uses_the_public_api_and_nothing_below_it() -> None:
+    for path in python_files("host/tinymetafed/cli"):
+        text = path.read_text(encoding="utf-8")
+        ours = {name for name in imported(path) if name.split(".")[0] in ("tinymetafed", "tinymetafed_codegen")}
+        assert {name for name in ours if not name.startswith("tinymetafed.cli")} <= {"tinymetafed"}, path.name
+        used = set(re.findall(r"\btmf\.(\w+)", text))
+        assert used <= set(tinymetafed.__all__), f"{path.name} uses what the API does not promise"
+
+
+def test_an_import_that_runs_up_is_found() -> None:
+    assert runs_up("learn", "devices") and runs_up("devices", "simulation") and runs_up("learn", "wire")
+    assert not runs_up("devices", "learn") and not runs_up("runs", "devices")
+    assert ("host/tinymetafed/runs/sites.py", "runs", "devices") in arrows()
 
 
 def test_only_emit_renders_cpp() -> None:
@@ -238,4 +293,4 @@ def test_decisions_in_a_template_are_found(text: str) -> None:
 
 def test_relative_imports_are_resolved() -> None:
     assert "tinymetafed_codegen.spec" in imported(ROOT / "codegen" / "tinymetafed_codegen" / "ops" / "dense.py")
-    assert "tinymetafed.devices.link.session" in imported(ROOT / "host" / "tinymetafed" / "device.py")
+    assert "tinymetafed.devices.link.session" in imported(PACKAGE / "devices" / "device_clients.py")

@@ -6,16 +6,17 @@ import numpy as np
 
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.errors import Error, UsageError
 from tinymetafed_codegen.manifest import ModelManifest
 
 from ..wire.messages import Example
 
 
-class BenchError(Exception):
+class BenchError(Error):
     """Something that cannot be measured here."""
 
 
-class BoardCannotMeasure(BenchError):
+class BoardCannotMeasure(BenchError, UsageError):
     """A board that was asked for and does not run in QEMU; the text names those that do."""
 
 

@@ -7,55 +7,12 @@ from typing import Annotated
 
 import typer
 
-from tinymetafed_codegen import boards, spec
-from tinymetafed_codegen.toolchain import BuildError
+import tinymetafed as tmf
 
-from .. import __version__, bench
-from ..devices.launch import DeviceUrlError
-from ..devices.link import faults
-from ..devices.link.errors import LaunchError, LinkError
-from ..experiments.sweep import SweepError, SweepFailed
-from ..federation.meta_test import Collapsed
-from ..learn.codecs.delta import DeltaError
-from ..learn.strategies import StrategyError
-from ..learn.tasks import DataError
-from ..projects.new import ProjectError
-from ..runs import export as weights_file
-from ..runs import report as report_page
-from ..runs import store
-from ..runs.tensorflow import ModelFileError
 from . import artifacts, measure, project, sweeping, training
-from .options import UsageError
-from .progress import notes
+from .output import notes
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
-FAILURES = (
-    LinkError,
-    LaunchError,
-    BuildError,
-    DataError,
-    DeltaError,
-    StrategyError,
-    Collapsed,
-    store.StoreError,
-    report_page.ReportError,
-    bench.BenchError,
-    SweepFailed,
-    OSError,
-)
-
-USAGE = (
-    UsageError,
-    spec.SpecError,
-    boards.BoardError,
-    bench.BoardCannotMeasure,
-    DeviceUrlError,
-    faults.FaultError,
-    weights_file.ExportError,
-    ProjectError,
-    ModelFileError,
-    SweepError,
-)
 
 app = typer.Typer(
     name="tinymetafed",
@@ -108,10 +65,10 @@ def _explain(error: Exception) -> int:
         if text := error.format_message():  # type: ignore[attr-defined]  # empty when the help was the answer
             notes.print(f"[bold red]Error:[/] {text} See --help.", highlight=False, soft_wrap=True)
         return WRONG_USAGE
-    if isinstance(error, USAGE + FAILURES):
+    if isinstance(error, tmf.Error | OSError):
         notes.print("[bold red]Error:[/]", end=" ")
         notes.print(_text(error), markup=False, highlight=False, soft_wrap=True)
-        return WRONG_USAGE if isinstance(error, USAGE) else FAILED
+        return WRONG_USAGE if isinstance(error, tmf.UsageError) else FAILED
     raise error
 
 
@@ -125,5 +82,5 @@ def _text(error: Exception) -> str:
 @app.callback(invoke_without_command=True)
 def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
-        print(__version__)
+        print(tmf.__version__)
         raise typer.Exit

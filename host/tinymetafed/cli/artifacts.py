@@ -11,17 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tinymetafed_codegen import __main__ as codegen_command
-from tinymetafed_codegen.manifest import ArenaMap
+import tinymetafed as tmf
 
-from ..devices.link import monitor
-from ..devices.link.transport import DEFAULT_BAUD
-from ..projects import doctor
-from ..runs import export as weights_file
-from ..runs import report as report_page
-from ..runs import store
-from .options import ExperimentArgument, JsonOption, SetOption, UsageError
-from .progress import notes
+from .options import ExperimentArgument, JsonOption, SetOption
+from .output import notes
 
 
 def report(
@@ -36,10 +29,10 @@ def report(
     tinymetafed report runs/p10 runs/p25 runs/p100 -o ablation.html
     """
     if len(runs) == 1:
-        print(report_page.write(runs[0], output))
+        print(tmf.open_run(runs[0]).report(output))
         return
     page = output or Path("comparison.html")
-    for line in report_page.compare(runs, page):
+    for line in tmf.compare(runs, page):
         notes.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)
     print(page)
 
@@ -56,20 +49,20 @@ def export(
 
     tinymetafed export runs/sine -o weights.h
     """
-    trained = store.read_run(run)
-    weights_file.write(trained, output)
-    notes.print(f"{output}: the weights after {trained.trained} rounds", highlight=False, soft_wrap=True)
+    trained = tmf.open_run(run)
+    trained.export(output)
+    notes.print(f"{output}: the weights after {trained.rounds} rounds", highlight=False, soft_wrap=True)
 
 
 def listen(
     source: Annotated[str, typer.Argument(help="A serial line to listen on, or a file that train --record wrote.")],
-    baud: Annotated[int, typer.Option(min=1, help="Speed of the line.")] = DEFAULT_BAUD,
+    baud: Annotated[int, typer.Option(min=1, help="Speed of the line.")] = tmf.DEFAULT_BAUD,
 ) -> None:
     """Show every message on a line, one per line of text, live or from a recording.
 
     tinymetafed monitor run.record
     """
-    for line in monitor.lines(source, baud):
+    for line in tmf.monitor(source, baud):
         print(line, flush=True)
 
 
@@ -85,17 +78,12 @@ def codegen(
 
     tinymetafed codegen examples/sine.toml --board mps2 -o build/sine --explain
     """
-    try:
-        design, changed = codegen_command.run(experiment, board, output, set_ or ())
-    except OSError as error:
-        raise UsageError(
-            f"--output {output}: cannot be a folder of generated files: {error.strerror}; name one that you may write to"
-        ) from None
+    made = tmf.codegen(tmf.load(experiment, set_ or ()), board, output)
     if json_:
-        print(design.manifest.to_json())
+        print(made.manifest.to_json())
         return
-    manifest = design.manifest
-    table = Table(title=f"{experiment} on {design.board.title}", title_justify="left")
+    manifest = made.manifest
+    table = Table(title=f"{experiment} on {made.design.board.title}", title_justify="left")
     table.add_column("RAM")
     table.add_column("bytes", justify="right")
     for use in manifest.memory.ram:
@@ -113,12 +101,12 @@ def codegen(
         console.print(steps, highlight=False)
     console.print(
         f"{manifest.n_global:,} global and {manifest.n_local:,} local weights, "
-        f"model {manifest.model_hash}, {len(changed)} files changed in {output}",
+        f"model {manifest.model_hash}, {len(made.changed)} files changed in {output}",
         highlight=False,
     )
 
 
-def _arena_over_time(arena: ArenaMap) -> tuple[Table, str]:
+def _arena_over_time(arena: tmf.ArenaMap) -> tuple[Table, str]:
     """A row per tensor with its bytes and its life, a mark per step of training on one sample; and what the steps are."""
     steps, tensors = arena.steps, arena.tensors
     held = [4 * sum(each.size for each in tensors if each.first <= at <= each.last) for at in range(len(steps))]
@@ -138,7 +126,7 @@ def _arena_over_time(arena: ArenaMap) -> tuple[Table, str]:
 
 def examine(json_: JsonOption = False) -> None:
     """Check this machine: toolchains, emulators, boards and attached serial devices, and what to install."""
-    findings = doctor.examine()
+    findings = tmf.examine()
     if json_:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings]))
         return

@@ -7,11 +7,6 @@ from typing import Annotated
 
 import typer
 
-
-class UsageError(Exception):
-    """Arguments that do not go together."""
-
-
 ExperimentArgument = Annotated[Path, typer.Argument(help="Experiment file, for instance examples/sine.toml.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override a key: run.rounds=50. May be given several times.")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from tinymetafed_codegen import boards
+from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import HelloAnswer
 
@@ -56,7 +57,7 @@ _ANNOUNCEMENT = re.compile(r"\b(?:pty|char device redirected to)\s+(/\S+).*\n")
 _process_numbers = itertools.count(1)  # unique ids, also across several launches
 
 
-class DeviceUrlError(LaunchError):
+class DeviceUrlError(LaunchError, UsageError):
     """A device URL that means nothing; wrong usage."""
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Generic, Protocol, TypeVar
 
+import pydantic.dataclasses
+
 from tinymetafed_codegen.errors import Error
 
 from ..learn.codecs.delta import Sparse
@@ -57,7 +59,7 @@ class Served(Generic[Outcome]):
         return "skipped" if not self.device else "redone" if self.redone else "accepted"
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
 class DeviceFacts:
     """Where clients are: a device's URL, its board, its unique id in hexadecimal ("" without one), its receive window."""
 

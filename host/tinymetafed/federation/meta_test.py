@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
+from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.protocol import SampleSet
 
 from ..learn.strategies import Strategy
 from ..learn.tasks import HELD_OUT, Floats, Samples, Task, is_held_out, predicted
 from ..learn.weights import Floats as Weights
 from .clients import Clients
+from .result import ClientScore, ClientSpread, CurveExample, DCurve, Evaluation, Example, ScatterExample, Score
 
 SHOTS = (1, 2, 4, 8, 16)  # samples that adapt, per class where the task counts so (paper, Table 5)
 VALUE_SHOTS = (*SHOTS, 32)  # of all classes or values together
@@ -22,68 +24,78 @@ PERCENTILES = (10, 25, 50, 75, 90)
 _CONSTANT = 1e-3  # outputs that vary by less than this share of the targets' range do not depend on the input
 
 
-class Collapsed(RuntimeError):
+class Collapsed(Error):
     """Training ended in a network that answers the same whatever it is shown."""
 
 
 @dataclass(frozen=True)
 class MetaTest:
-    """Scores of each task before and after adaptation, float64 [tasks]; ``constant``: networks that ignore their input."""
+    """Scores of each task before and after adaptation, float64 [tasks], infinite or 0 where a model diverged.
+
+    ``constant``: how many adapted networks ignore their input. ``n_clients``: how many clients the tasks belong to.
+    """
 
     metric: str
     before: list[float]
     after: list[float]
     constant: int
+    n_clients: int
 
     @property
     def collapsed(self) -> bool:
         """Whether most clients ended with a network that ignores its input: chance, however long one trains."""
         return 2 * self.constant > len(self.after)
 
-    def summary(self) -> dict[str, Any]:
-        """Means, the 95 % confidence half-width of the mean after adaptation, and every task's pair."""
-        return {
-            "metric": self.metric,
-            "before": mean(self.before),
-            "after": mean(self.after),
-            "after_ci95": confidence(self.after),
-            "n_tasks": len(self.after),
-            "per_task": [[finite(score) for score in pair] for pair in zip(self.before, self.after, strict=True)],
-        }
+    def evaluation(self, trained: int, bytes_down: int, bytes_up: int, seconds: float) -> Evaluation:
+        """Means and every task's pair, with what the run had come to: rounds trained, bytes sent, seconds of the test."""
+        pairs = zip(self.before, self.after, strict=True)
+        return Evaluation(
+            metric=self.metric,
+            before=mean(self.before),
+            after=mean(self.after),
+            after_ci95=confidence(self.after),
+            n_tasks=len(self.after),
+            n_clients=self.n_clients,
+            per_task=tuple((finite(before), finite(after)) for before, after in pairs),
+            round=trained,
+            bytes_down=bytes_down,
+            bytes_up=bytes_up,
+            constant=self.constant,
+            collapsed=self.collapsed,
+            seconds=seconds,
+        )
 
     @classmethod
-    def of(cls, summary: Mapping[str, Any]) -> Self:
-        """What gave a ``summary`` that has its tasks and ``constant``."""
-        worst = math.inf if summary["metric"] == "mse" else 0.0
-        before, after = ([worst if s is None else s for s in column] for column in zip(*summary["per_task"], strict=True))
-        return cls(summary["metric"], before, after, summary["constant"])
+    def of(cls, evaluation: Evaluation) -> Self:
+        """What gave an ``evaluation`` that has its tasks."""
+        worst = math.inf if evaluation.metric == "mse" else 0.0
+        before, after = ([worst if s is None else s for s in column] for column in zip(*evaluation.per_task, strict=True))
+        return cls(evaluation.metric, before, after, evaluation.constant, evaluation.n_clients)
 
-    def spread(self, task: Task) -> dict[str, Any]:
-        """What the mean hides: scores after adaptation that so many percent of the clients stay below or reach, each that of
-        a client (None: one that diverged), and who came out best and worst.
-        """
+    def spread(self, task: Task) -> ClientSpread:
+        """Percentiles after adaptation, each the score of a client (None: one that diverged), and the best and worst client."""
         ordered = sorted(range(len(self.after)), key=lambda t: (self.after[t], t))
         nearest = [ordered[max(math.ceil(p / 100 * len(ordered)), 1) - 1] for p in PERCENTILES]
         best, worst = ordered[0], ordered[-1]
         if self.metric == "accuracy":
             best, worst = worst, best
-        return {
-            "percentiles": {str(p): finite(self.after[t]) for p, t in zip(PERCENTILES, nearest, strict=True)},
-            "best": self._client(task, best),
-            "worst": self._client(task, worst),
-        }
+        return ClientSpread(
+            percentiles={str(p): finite(self.after[t]) for p, t in zip(PERCENTILES, nearest, strict=True)},
+            best=self._client(task, best),
+            worst=self._client(task, worst),
+        )
 
-    def _client(self, task: Task, number: int) -> dict[str, Any]:
-        scores = {"before": finite(self.before[number]), "after": finite(self.after[number])}
-        return {"client": number, "task": task.describe(HELD_OUT + number), **scores}
+    def _client(self, task: Task, number: int) -> ClientScore:
+        before, after = finite(self.before[number]), finite(self.after[number])
+        return ClientScore(number, task.describe(HELD_OUT + number), before, after)
 
 
-def finite(score: float) -> float | None:
+def finite(score: float) -> Score:
     """A score as JSON can hold it: None for a model that diverged."""
     return score if math.isfinite(score) else None
 
 
-def mean(scores: Sequence[float | None]) -> float | None:
+def mean(scores: Sequence[Score]) -> Score:
     """Mean of scores; None as soon as one of them diverged."""
     known = [score for score in scores if score is not None]
     return finite(float(np.mean(known))) if len(known) == len(scores) else None
@@ -117,6 +129,7 @@ def meta_test(
         [task.score(each.before, each.test) for each in adapted],
         [task.score(each.after, each.test) for each in adapted],
         sum(_is_constant(task, each.after, each.test) for each in adapted),
+        min(tasks, task.unseen_clients),
     )
 
 
@@ -128,10 +141,9 @@ def shots(task: Task, own: int) -> list[int]:
 
 def d_curve(
     clients: Clients, strategy: Strategy, task: Task, weights: Weights, final: MetaTest, on_task: Callable[[], None]
-) -> dict[str, Any]:
+) -> DCurve:
     """The metric over the samples that a client adapts with (D), for the clients of the ``final`` meta-test.
 
-    D = 0 is the model as it arrives. ``mean`` and ``ci95`` (half-width) go over tasks, None where a model diverged.
     Raises LinkError.
     """
     own = strategy.experiment.task.count(SampleSet.ADAPT)
@@ -141,35 +153,34 @@ def d_curve(
         known = d * unit == own
         test = final if known else meta_test(clients, strategy, task, weights, len(final.after), d * unit, on_task)
         scores.append(test.after)
-    return {
-        "metric": task.metric,
-        "samples": "labelled samples per class" if task.per_class else "labelled samples",
-        "d": [0, *tried],
-        "mean": [mean(each) for each in scores],
-        "ci95": [confidence(each) for each in scores],
-        "n_tasks": len(final.after),
-        "n_clients": min(len(final.after), task.unseen_clients),
-    }
+    return DCurve(
+        metric=task.metric,
+        samples="labelled samples per class" if task.per_class else "labelled samples",
+        d=(0, *tried),
+        mean=tuple(mean(each) for each in scores),
+        ci95=tuple(confidence(each) for each in scores),
+        n_tasks=len(final.after),
+        n_clients=final.n_clients,
+    )
 
 
-def example(clients: Clients, strategy: Strategy, task: Task, weights: Weights) -> dict[str, Any] | None:
+def example(clients: Clients, strategy: Strategy, task: Task, weights: Weights) -> Example | None:
     """Where values are learned, the first unseen client's predictions before and after beside the truth. Raises LinkError."""
     if task.metric == "accuracy":
         return None
     count = strategy.experiment.task.count(SampleSet.ADAPT)
     (shown,) = clients.adapt(weights, [HELD_OUT], count)
-    client = {"client": task.describe(HELD_OUT)}
-    truth, before, after = (_jsonable(values) for values in (shown.test.targets, shown.before, shown.after))
+    client, test = task.describe(HELD_OUT), shown.test
+    truth, before, after = _row(test.targets), _row(shown.before), _row(shown.after)
     if task.input_shape != (1,) or task.output_size != 1:
-        return {**client, "true": truth, "before": before, "after": after}
+        return ScatterExample(client, truth, before, after)
     samples = task.samples(HELD_OUT, 0, SampleSet.ADAPT, count)
-    x, samples_x, samples_y = (_jsonable(v) for v in (shown.test.inputs, samples.inputs, samples.targets))
-    return {**client, "x": x, "truth": truth, "before": before, "after": after, "samples_x": samples_x, "samples_y": samples_y}
+    return CurveExample(client, _row(test.inputs), truth, before, after, _row(samples.inputs), _row(samples.targets))
 
 
-def _jsonable(values: Floats) -> list[float | None]:
+def _row(values: Floats) -> tuple[Score, ...]:
     """All values in a row; None for one that is not finite."""
-    return [finite(value) for value in values.ravel().tolist()]
+    return tuple(finite(value) for value in values.ravel().tolist())
 
 
 def _is_constant(task: Task, outputs: Floats, test: Samples) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pydantic.dataclasses
 
 from ..learn.codecs.delta import Sparse
 from ..learn.strategies import Strategy, StrategyError
@@ -16,7 +17,7 @@ from ..learn.weights import Floats
 from .clients import Clients, Served, Traffic
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
 class Contribution:
     """What one client's round came to: its update as a digest, and who trained it."""
 

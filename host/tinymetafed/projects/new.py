@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 
 from tinymetafed_codegen import boards
+from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import Stream
 
@@ -37,7 +38,7 @@ ROWS = 60
 _SEED = 1
 
 
-class ProjectError(Exception):
+class ProjectError(UsageError):
     """A folder that cannot become a project; wrong usage."""
 
 

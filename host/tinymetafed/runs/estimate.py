@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from tinymetafed_codegen import boards, graph
 from tinymetafed_codegen.graph import BackwardCall, Call, Graph
@@ -19,12 +21,32 @@ BASIS = (
     "without what else is on the board; from no measurement on a board"
 )
 
+_STRICT = ConfigDict(extra="forbid")
 
-def of_round(strategy: Strategy, wire_bytes: float) -> dict[str, Any]:
-    """A client's round of ``wire_bytes`` to and from it, samples not counted, on every real board.
 
-    By board ``wire_seconds``, and as [low, high] ``training_seconds``, ``seconds`` and ``joules``; see docs/boards.md.
-    """
+@dataclass(frozen=True, config=_STRICT)
+class BoardEstimate:
+    """A client's round on one board; the last three as (low, high), ``seconds`` being wire and training together."""
+
+    title: str
+    wire_seconds: float
+    training_seconds: tuple[float, float]
+    seconds: tuple[float, float]
+    joules: tuple[float, float]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RoundEstimate:
+    """A client's round by board; ``bytes`` go to and from it, samples not counted."""
+
+    basis: str
+    bytes: float
+    multiply_accumulates: int
+    boards: dict[str, BoardEstimate]
+
+
+def of_round(strategy: Strategy, wire_bytes: float) -> RoundEstimate:
+    """A client's round of ``wire_bytes`` to and from it, samples not counted, on every real board; see docs/boards.md."""
     net = graph.build(
         strategy.experiment.model, partial=strategy.experiment.strategy.partial, gradient=strategy.experiment.strategy.gradient
     )
@@ -35,18 +57,17 @@ def of_round(strategy: Strategy, wire_bytes: float) -> dict[str, Any]:
         if known is None:
             continue
         wire = wire_bytes * BITS_PER_BYTE / board.line.baud
-        training = [work * cycles / known.clock_hz for cycles in known.cycles_per_mac]
-        figures[board.name] = {
-            "title": board.title,
-            "wire_seconds": wire,
-            "training_seconds": training,
-            "seconds": [wire + seconds for seconds in training],
-            "joules": [
-                (wire + seconds) * known.volts * current / 1000
-                for seconds, current in zip(training, known.milliamperes, strict=True)
-            ],
-        }
-    return {"basis": BASIS, "bytes": wire_bytes, "multiply_accumulates": work, "boards": figures}
+        low, high = (work * cycles / known.clock_hz for cycles in known.cycles_per_mac)
+        seconds = wire + low, wire + high
+        least, most = known.milliamperes
+        figures[board.name] = BoardEstimate(
+            title=board.title,
+            wire_seconds=wire,
+            training_seconds=(low, high),
+            seconds=seconds,
+            joules=(seconds[0] * known.volts * least / 1000, seconds[1] * known.volts * most / 1000),
+        )
+    return RoundEstimate(BASIS, wire_bytes, work, figures)
 
 
 def multiply_accumulates(net: Graph, variant: Variant) -> int:

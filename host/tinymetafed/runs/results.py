@@ -6,7 +6,6 @@ import platform
 import sys
 from collections import Counter
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 
@@ -14,14 +13,14 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import PROTOCOL_VERSION
 from tinymetafed_codegen.spec import Experiment
 
-from . import estimate
 from ..federation.meta_test import MetaTest
+from ..federation.result import FinalScores
 from ..learn.strategies import Strategy
 from ..learn.tasks import Task
 from ..learn.weights import sha256
-from .store import RunData
-
-_SCORES = ("metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task")
+from . import estimate
+from .journal import RunResult
+from .run_data import RunData
 
 
 def values_only_cost(experiment: Experiment, manifest: ModelManifest) -> float:
@@ -35,42 +34,48 @@ def values_only_cost(experiment: Experiment, manifest: ModelManifest) -> float:
     return float(experiment.run.devices_per_round * shared * (1 + experiment.strategy.top_p / 100) / 2)
 
 
-def result(strategy: Strategy, task: Task, run: RunData) -> dict[str, Any]:
+def result(strategy: Strategy, task: Task, run: RunData) -> RunResult:
     """The figures of a run that has been trained and tested, all of its sessions together."""
-
-    def total(key: str) -> Any:
-        return sum(entry[key] for entry in run.rounds)
-
     final, drawn = run.evaluations[-1], run.showcase
     assert drawn is not None  # written before the result is asked for
-    statuses = Counter(part["status"] for entry in run.rounds for part in entry["contributions"])
-    per_client = (total("bytes_down") + total("bytes_up")) / max(statuses.total(), 1)
-    testing = sum(entry["seconds"] for entry in [*run.evaluations, drawn])
-    return {
-        "task": task.name,
-        "rounds": run.trained,
-        "seed": strategy.experiment.run.seed,
-        "weights_sha256": sha256(run.weights),
-        "bytes_down": total("bytes_down"),
-        "bytes_up": total("bytes_up"),
-        "bytes_up_dense": 4 * strategy.n_global * (statuses.total() - statuses["skipped"]),
-        "bytes_samples": total("bytes_samples"),
-        "retries": total("retries"),
-        "redone": statuses["redone"],
-        "skipped": statuses["skipped"],
-        "sessions": len(run.sessions),
-        "seconds": round(total("seconds") + testing, 3),
-        "training_seconds": round(total("seconds"), 3),
-        "start_seconds": round(sum(session["start_seconds"] for session in run.sessions), 3),
-        "meta_test": {**{key: final[key] for key in _SCORES}, "spread": MetaTest.of(final).spread(task)},
-        "d_curve": drawn["d_curve"],
-        "example": drawn["example"],
-        "estimate": estimate.of_round(strategy, per_client) if run.rounds else None,
-        "collapsed": final["collapsed"],
-        "devices": run.devices,
-        "versions": run.sessions[-1]["versions"],
-        **run.run["asked"]["facts"],
-    }
+    statuses = Counter(part.status for entry in run.rounds for part in entry.contributions)
+    down, up = sum(entry.bytes_down for entry in run.rounds), sum(entry.bytes_up for entry in run.rounds)
+    training = sum(entry.seconds for entry in run.rounds)
+    testing = sum(entry.seconds for entry in run.evaluations) + drawn.seconds
+    return RunResult(
+        task=task.name,
+        rounds=run.trained,
+        seed=strategy.experiment.run.seed,
+        weights_sha256=sha256(run.weights),
+        bytes_down=down,
+        bytes_up=up,
+        bytes_up_dense=4 * strategy.n_global * (statuses.total() - statuses["skipped"]),
+        bytes_samples=sum(entry.bytes_samples for entry in run.rounds),
+        retries=sum(entry.retries for entry in run.rounds),
+        redone=statuses["redone"],
+        skipped=statuses["skipped"],
+        sessions=len(run.sessions),
+        seconds=round(training + testing, 3),
+        training_seconds=round(training, 3),
+        start_seconds=round(sum(session.start_seconds for session in run.sessions), 3),
+        meta_test=FinalScores(
+            metric=final.metric,
+            before=final.before,
+            after=final.after,
+            after_ci95=final.after_ci95,
+            n_tasks=final.n_tasks,
+            n_clients=final.n_clients,
+            per_task=final.per_task,
+            spread=MetaTest.of(final).spread(task),
+        ),
+        d_curve=drawn.d_curve,
+        example=drawn.example,
+        estimate=estimate.of_round(strategy, (down + up) / max(statuses.total(), 1)) if run.rounds else None,
+        collapsed=final.collapsed,
+        devices=tuple(run.devices),
+        versions=run.sessions[-1].versions,
+        instructions_per_step=run.header.asked.instructions_per_step,
+    )
 
 
 def versions() -> dict[str, str]:

@@ -7,37 +7,29 @@ SHA-256 the last round's entry names. One process writes it, any number read it 
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
-import struct
 import time
-import tomllib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
 
 import numpy as np
 import tomli_w
 
-from tinymetafed_codegen.files import write_if_changed
+from tinymetafed_codegen.files import LockedError, locked, write_if_changed
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
-from tinymetafed_codegen.manifest import ManifestError, ModelManifest
-from tinymetafed_codegen.spec import Experiment, SpecError, dump, parse
+from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.spec import Experiment, dump
 
 from .. import __version__
 from ..learn.weights import Floats, sha256
-from tinymetafed_codegen.files import LockedError, locked
+from .journal import Asked, Entry, JournalError, RoundEntry, RunHeader, from_json, kind_of, to_json
+from .run_data import RunData, StoreError
+from .wal import lost_commits
 
-Json = Mapping[str, Any]
-Kind = Literal["run", "session", "round", "evaluation", "showcase", "result"]
-
-FORMAT = 1  # raised when this file would misread what a former version wrote
+FORMAT = 2  # raised when this file would misread what a former version wrote
 APPLICATION = 0x544D4631  # "TMF1" in the file's header
 BUSY_SECONDS = 1.0
-READ_AT_ONCE = 1000  # entries; what is parsed together shares its keys, which would else be most of the memory
 
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION};
@@ -68,84 +60,6 @@ COMMIT;
 """
 
 
-class StoreError(Exception):
-    """A run that cannot be written or read; the text names the file, what is wrong and what to do."""
-
-
-@dataclass(frozen=True)
-class RunData:
-    """What a store holds at one moment; its lists are in the order in which things happened.
-
-    ``run`` is what the run was begun with, ``weights`` float32[n_global] is what ``len(rounds)`` rounds made of them, and
-    ``result`` is None as long as the run has not finished.
-    """
-
-    path: Path
-    run: Json
-    sessions: list[Json]
-    rounds: list[Json]
-    evaluations: list[Json]
-    showcase: Json | None
-    result: Json | None
-    weights: Floats = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.path.resolve().name
-
-    @property
-    def trained(self) -> int:
-        """Rounds trained."""
-        return len(self.rounds)
-
-    @property
-    def experiment_text(self) -> str:
-        """The complete experiment, TOML."""
-        return str(self.run["experiment"])
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The experiment as plain values, whichever version wrote it."""
-        return tomllib.loads(self.experiment_text)
-
-    @property
-    def manifest(self) -> ModelManifest:
-        """The model's facts on the first device's board. Raises StoreError."""
-        try:
-            return ModelManifest.from_json(json.dumps(self.run["manifest"]), str(self.path / "run.db"))
-        except ManifestError as error:
-            raise StoreError(f"{error}; the run was made by tinymetafed {self.run['tinymetafed']}, use that") from None
-
-    @property
-    def data(self) -> Path | None:
-        """Where the task's original data were when the run began."""
-        asked = self.run["asked"]["data"]
-        return None if asked is None else Path(asked)
-
-    @property
-    def devices(self) -> list[Json]:
-        """Every device of every session, with the client rounds that it served; its URL and id tell it from others."""
-        known: dict[tuple[str, str], Json] = {}
-        there: dict[str, tuple[str, str]] = {}  # which device a URL means at this point of the run
-        served: Counter[tuple[str, str]] = Counter()
-        for entry in sorted([*self.sessions, *self.rounds], key=lambda entry: (entry["round"], "contributions" in entry)):
-            for device in entry["devices"]:
-                there[device["url"]] = (device["url"], device["unique_id"])
-                known.setdefault(there[device["url"]], device)
-            served.update(there[part["device"]] for part in entry.get("contributions", []) if part["device"])
-        return [{**device, "rounds": served[key]} for key, device in known.items()]
-
-    def experiment(self, **task: Any) -> Experiment:
-        """The run's experiment, with keys of its task replaced. Raises StoreError, and SpecError for what was replaced."""
-        raw = self.settings
-        try:
-            experiment = parse(raw, str(self.path))
-        except SpecError as error:
-            raise StoreError(f"{error}; the run was made by tinymetafed {self.run['tinymetafed']}, use that") from None
-        return parse({**raw, "task": {**raw["task"], **task}}, str(self.path)) if task else experiment
-
-
 class RunStore:
     """A run being written; ``append`` is the only way anything enters it.
 
@@ -163,9 +77,9 @@ class RunStore:
         self._weights: tuple[int, bytes] | None = None  # rounds trained and what they made, to be written with the next commit
         self._since = time.monotonic()  # of the last commit: what is held has been worked on from then on
 
-    def append(self, kind: Kind, content: Json, weights: Floats | None = None) -> None:
+    def append(self, entry: Entry, weights: Floats | None = None) -> None:
         """Adds an entry, with a round's the weights after it. Raises StoreError, and takes all since the last commit back."""
-        text = _canonical(content)
+        kind, text = kind_of(entry), to_json(entry)
         chain = _seal(self._chain, kind, text)
         with self._all_or_nothing():
             if not self._database.in_transaction:
@@ -173,8 +87,8 @@ class RunStore:
             self._database.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (self._number, kind, text, chain))
             self._number, self._chain = self._number + 1, chain
             if weights is not None:
-                self._weights = (content["round"] + 1 if kind == "round" else 0, weights.astype("<f4").tobytes())
-            if kind != "round" or time.monotonic() - self._since >= self.hold_seconds:
+                self._weights = (entry.round + 1 if isinstance(entry, RoundEntry) else 0, weights.astype("<f4").tobytes())
+            if not isinstance(entry, RoundEntry) or time.monotonic() - self._since >= self.hold_seconds:
                 self._commit()
 
     def commit(self) -> None:
@@ -215,22 +129,22 @@ _RESTORE = "restore the run folder from a copy, or train again"
 
 
 @contextmanager
-def create(path: Path, experiment: Experiment, manifest: ModelManifest, weights: Floats, asked: Json) -> Iterator[RunStore]:
+def create(path: Path, experiment: Experiment, manifest: ModelManifest, weights: Floats, asked: Asked) -> Iterator[RunStore]:
     """Begins a run in a folder that must not hold one yet; other aggregators are kept out until the end.
 
     ``weights`` are the initial ones, ``asked`` is what a resumed run does unless told otherwise. Raises StoreError.
     """
     text = tomli_w.dumps(dump(experiment))
-    header = {
-        "format": FORMAT,
-        "arithmetic": ARITHMETIC_VERSION,
-        "tinymetafed": __version__,
-        "seed": experiment.run.seed,
-        "experiment": text,
-        "manifest": json.loads(manifest.to_json()),
-        "asked": asked,
-        "weights_sha256": sha256(weights),
-    }
+    header = RunHeader(
+        format=FORMAT,
+        arithmetic=ARITHMETIC_VERSION,
+        tinymetafed=__version__,
+        seed=experiment.run.seed,
+        experiment=text,
+        manifest=manifest,
+        asked=asked,
+        weights_sha256=sha256(weights),
+    )
     with ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -247,7 +161,7 @@ def create(path: Path, experiment: Experiment, manifest: ModelManifest, weights:
             closing(sqlite3.connect(begun, isolation_level=None)) as database,
         ):
             database.executescript(_SCHEMA)
-            RunStore(path, database).append("run", header, weights)
+            RunStore(path, database).append(header, weights)
         begun.replace(path / "run.db")
         yield stack.enter_context(_writing(path))
 
@@ -279,16 +193,16 @@ def _check(run: RunData) -> None:
     """Whether this version can continue the run, with the experiment that lies beside it."""
     file = run.path / "experiment.toml"
     if not file.exists():
-        write_if_changed(file, run.experiment_text)
-    elif file.read_bytes() != run.experiment_text.encode():
+        write_if_changed(file, run.header.experiment)
+    elif file.read_bytes() != run.header.experiment.encode():
         raise StoreError(
             f"{file}: not the experiment that this run was begun with; delete the file to continue the run as it was "
             "begun, or train the new experiment into a folder of its own"
         )
-    if run.run["arithmetic"] != ARITHMETIC_VERSION:
+    if run.header.arithmetic != ARITHMETIC_VERSION:
         raise StoreError(
-            f"{run.path / 'run.db'}: trained with arithmetic {run.run['arithmetic']}, this version has {ARITHMETIC_VERSION}; "
-            f"continue it with tinymetafed {run.run['tinymetafed']}"
+            f"{run.path / 'run.db'}: trained with arithmetic {run.header.arithmetic}, this version has {ARITHMETIC_VERSION}; "
+            f"continue it with tinymetafed {run.header.tinymetafed}"
         )
 
 
@@ -320,44 +234,6 @@ def claimed(path: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):
             path.rmdir()  # only succeeds when it is empty
-
-
-def lost_commits(path: Path) -> bool:
-    """Whether the write-ahead log has commits behind a frame that is not what was written: SQLite stops reading there.
-
-    A power failure leaves such a log, and so does a flipped bit. Called before the store is opened, which forgets them.
-    (Format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log)
-    """
-    try:
-        log = (path / "run.db-wal").read_bytes()
-    except OSError:
-        return False
-    if len(log) < 32:
-        return False
-    magic, _, page = struct.unpack_from(">3I", log)
-    order = ">" if magic & 1 else "<"
-    sums = _checksum(log[:24], (0, 0), order)
-    if sums != struct.unpack_from(">2I", log, 24):
-        return len(log) > 32
-    salts, whole = log[16:24], True
-    for at in range(32, len(log) - page - 23, 24 + page):
-        frame = log[at : at + 24 + page]
-        if frame[8:16] != salts:
-            continue  # from before the log was begun anew
-        sums = _checksum(frame[24:], _checksum(frame[:8], sums, order), order)
-        whole = whole and sums == struct.unpack_from(">2I", frame, 16)
-        if not whole and frame[4:8] != bytes(4):
-            return True
-    return False
-
-
-def _checksum(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:
-    first, second = sums
-    words = struct.unpack(f"{order}{len(data) // 4}I", data)
-    for even, odd in zip(words[::2], words[1::2], strict=True):
-        first = (first + even + second) & 0xFFFFFFFF
-        second = (second + odd + first) & 0xFFFFFFFF
-    return first, second
 
 
 def _find(path: Path) -> Path:
@@ -406,6 +282,8 @@ def _recognise(database: sqlite3.Connection, path: Path) -> None:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION:
         raise StoreError(f"{path / 'run.db'}: not a run store, or its first bytes are damaged; {_RESTORE}")
+    if version == 1:
+        raise StoreError(_of_format_1(database, path))
     if version != FORMAT:
         raise StoreError(f"{path / 'run.db'}: a store of format {version}, this version of tinymetafed knows format {FORMAT}")
 
@@ -422,43 +300,41 @@ def _read(database: sqlite3.Connection, path: Path) -> tuple[RunData, int, str]:
     (finding,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if finding != "ok":
         raise damaged(finding.removeprefix("*** in database main ***\n"))
-    chain, number = "", 0
-    found: dict[str, list[Json]] = {kind: [] for kind in get_args(Kind)}
-    entries = database.execute("SELECT number, kind, content, chain FROM journal ORDER BY number")
-    while part := entries.fetchmany(READ_AT_ONCE):
-        for at, kind, content, seal in part:
-            chain = _seal(chain, kind, content)
-            if at != number or seal != chain:
-                raise damaged(f"entry {number} of its journal ({kind}) is not what was written")
-            number += 1
-        for (_, kind, _, _), entry in zip(part, json.loads(f"[{','.join(row[2] for row in part)}]"), strict=True):
-            found[kind].append(entry)
-    if not found["run"]:
+    chain, entries = "", list[Entry]()
+    for at, kind, content, seal in database.execute("SELECT number, kind, content, chain FROM journal ORDER BY number"):
+        chain = _seal(chain, kind, content)
+        if at != len(entries) or seal != chain:
+            raise damaged(f"entry {len(entries)} of its journal ({kind}) is not what was written")
+        try:
+            entries.append(from_json(kind, content))
+        except JournalError as error:
+            raise StoreError(f"{path / 'run.db'}: entry {at} of its journal is {error}; {_maker(database)}") from None
+    if not entries or not isinstance(header := entries[0], RunHeader):
         raise damaged("its journal is empty")
-    trained = len(found["round"])
-    if [entry["round"] for entry in found["round"]] != list(range(trained)):
+    rounds = [entry for entry in entries if isinstance(entry, RoundEntry)]
+    if [entry.round for entry in rounds] != list(range(len(rounds))):
         raise damaged("its rounds do not follow one another")
+    named = (rounds[-1] if rounds else header).weights_sha256
     row = database.execute("SELECT round, float32 FROM weights").fetchone()
-    named = (found["round"] or found["run"])[-1]["weights_sha256"]
-    if row is None or row[0] != trained or not isinstance(row[1], bytes) or hashlib.sha256(row[1]).hexdigest() != named:
-        raise damaged(f"the weights are not those of its {trained} rounds")
+    if row is None or row[0] != len(rounds) or not isinstance(row[1], bytes) or hashlib.sha256(row[1]).hexdigest() != named:
+        raise damaged(f"the weights are not those of its {len(rounds)} rounds")
+    weights = np.frombuffer(row[1], "<f4").astype(np.float32)
+    return RunData.of(path, entries, weights), len(entries), chain
+
+
+def _of_format_1(database: sqlite3.Connection, path: Path) -> str:
+    """Why this version cannot take a run of the former format."""
     return (
-        RunData(
-            path=path,
-            run=found["run"][0],
-            sessions=found["session"],
-            rounds=found["round"],
-            evaluations=found["evaluation"],
-            showcase=found["showcase"][-1] if found["showcase"] else None,
-            result=found["result"][-1] if found["result"] else None,
-            weights=np.frombuffer(row[1], "<f4").astype(np.float32),
-        ),
-        number,
-        chain,
+        f"{path / 'run.db'}: a store of format 1, this version of tinymetafed knows format {FORMAT}: its model hash is of "
+        f"generated C++ text and cannot be compared with this version's, which is of the model; {_maker(database)}"
     )
 
 
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+def _maker(database: sqlite3.Connection) -> str:
+    """What to do with a run of another version, which its first entry names in every format."""
+    found = database.execute("SELECT json_extract(content, '$.tinymetafed') FROM journal WHERE number = 0").fetchone()
+    maker = f"tinymetafed {found[0]}, which made it" if found and found[0] else "the version that made it"
+    return f"finish it with {maker}, or train again"
 
 
 def _seal(chain: str, kind: str, content: str) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.design import design
@@ -22,14 +21,17 @@ from ..federation import meta_test, rounds
 from ..federation.clients import Clients
 from ..federation.meta_test import Collapsed, MetaTest
 from ..federation.observer import Observer
+from ..federation.result import Adaptation, ClientScore, Evaluation
 from ..federation.rounds import Round
 from ..learn.strategies import code_sha256
 from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, initial, sha256
 from . import export, results, store
+from .journal import Asked, RoundEntry, RunResult, SessionEntry, Showcase
+from .run_data import RunData, StoreError
 from .setup import Setup, set_up
 from .sites import InSimulation, OnDevices, Site
-from .store import Json, RunData, RunStore, StoreError
+from .store import RunStore
 
 TEST_URL = "native:2"  # where unseen clients adapt unless somebody says otherwise
 
@@ -43,20 +45,22 @@ def train(
     *,
     faults: FaultPlan | None = None,
     record: Path | None = None,
-    facts: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Runs an experiment into the folder ``out`` and returns its result, ``facts`` added to it as they are.
+    instructions_per_step: Mapping[str, int] | None = None,
+) -> RunResult:
+    """Runs an experiment into the folder ``out`` and returns its result, with the given instructions by variant in it.
 
     Raises LinkError, BuildError, DeltaError, StoreError; Collapsed when the network no longer depends on its input.
     Whatever ends it early, every finished round is in the store, and ``resume`` continues after it.
     """
-    asked = {"devices": list(urls), "test_devices": list(test_urls), "facts": dict(facts or {})}
+    asked = replace(_asked(setup), devices=tuple(urls), test_devices=tuple(test_urls))
+    if instructions_per_step is not None:
+        asked = replace(asked, instructions_per_step=dict(instructions_per_step))
     return _begin(setup, OnDevices(urls, test_urls, faults, record), asked, out, observer)
 
 
-def simulate(setup: Setup, threads: int, out: Path, observer: Observer) -> dict[str, Any]:
+def simulate(setup: Setup, threads: int, out: Path, observer: Observer) -> RunResult:
     """As ``train``, with all clients in this process."""
-    return _begin(setup, InSimulation(threads), {"devices": [], "test_devices": [TEST_URL], "facts": {}}, out, observer)
+    return _begin(setup, InSimulation(threads), _asked(setup), out, observer)
 
 
 def resume(
@@ -68,33 +72,37 @@ def resume(
     data: Path | None = None,
     faults: FaultPlan | None = None,
     record: Path | None = None,
-) -> dict[str, Any]:
+) -> RunResult:
     """Continues a run after its last finished round, on the devices that it began with unless ``urls`` names others.
 
     Returns the result of the whole run. Raises as ``train``.
     """
 
-    def site(asked: Json) -> Site:
-        if not urls and not asked["devices"]:
+    def site(asked: Asked) -> Site:
+        if not urls and not asked.devices:
             raise StoreError(
                 f"{path}: this run was begun as a simulation; continue it with tinymetafed simulate --resume {path}, or say "
                 "with --device where its clients are now"
             )
-        return OnDevices(urls or asked["devices"], test_urls or asked["test_devices"], faults, record)
+        return OnDevices(urls or asked.devices, test_urls or asked.test_devices, faults, record)
 
     return _continue(path, site, data, observer)
 
 
-def resume_simulated(path: Path, threads: int, observer: Observer, *, data: Path | None = None) -> dict[str, Any]:
+def resume_simulated(path: Path, threads: int, observer: Observer, *, data: Path | None = None) -> RunResult:
     """Continues any run after its last finished round, with all clients in this process. Raises as ``train``."""
     return _continue(path, lambda asked: InSimulation(threads), data, observer)
 
 
-def _begin(setup: Setup, site: Site, asked: dict[str, Any], out: Path, observer: Observer) -> dict[str, Any]:
+def _asked(setup: Setup) -> Asked:
+    """What a simulation notes down, which asks for no devices."""
+    data = None if setup.data is None else str(setup.data)
+    return Asked((), (TEST_URL,), data, setup.task.data_sha256, code_sha256(setup.experiment))
+
+
+def _begin(setup: Setup, site: Site, asked: Asked, out: Path, observer: Observer) -> RunResult:
     experiment = setup.experiment
     weights = initial(setup.design.manifest, experiment.run.seed, experiment.model.init)
-    asked |= {"data": None if setup.data is None else str(setup.data), "data_sha256": setup.task.data_sha256}
-    asked |= {"strategy_sha256": code_sha256(experiment)}
     started = time.monotonic()
     with site.open(setup, observer) as (trainers, testers):
         manifest = setup.design.on(boards.load(trainers.devices[0].board)).manifest
@@ -103,14 +111,14 @@ def _begin(setup: Setup, site: Site, asked: dict[str, Any], out: Path, observer:
             return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
 
 
-def _continue(path: Path, site: Callable[[Json], Site], data: Path | None, observer: Observer) -> dict[str, Any]:
+def _continue(path: Path, site: Callable[[Asked], Site], data: Path | None, observer: Observer) -> RunResult:
     started = time.monotonic()
     with store.reopen(path) as run:
         past = run.read()
         if past.evaluations:
             _refuse_collapse(past.experiment(), path, past.evaluations[-1])
         if past.result is not None:
-            return dict(past.result)
+            return past.result
         if run.warning:
             observer.event(run.warning)
         setup = set_up(past.experiment(), str(path / "experiment.toml"), data or past.data)
@@ -122,7 +130,7 @@ def _continue(path: Path, site: Callable[[Json], Site], data: Path | None, obser
                 f"{path}: what clients keep between rounds ({', '.join(setup.strategy.kept)}) was forgotten when the run "
                 f"stopped after {past.trained} rounds; they go on with nothing kept"
             )
-        place = site(past.run["asked"])
+        place = site(past.header.asked)
         with place.open(setup, observer) as (trainers, testers):
             run.hold_seconds = place.hold_seconds
             return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
@@ -135,12 +143,12 @@ def same_model(setup: Setup, run: RunData) -> None:
         remedy = f"restore {' and '.join(files)} as it was then, or use " if files else "use "
         raise StoreError(
             f"{run.path / 'run.db'}: holds weights of model {run.manifest.model_hash}, this version makes its experiment "
-            f"into model {setup.design.manifest.model_hash}; {remedy}tinymetafed {run.run['tinymetafed']}"
+            f"into model {setup.design.manifest.model_hash}; {remedy}tinymetafed {run.header.tinymetafed}"
         )
 
 
 def _same_strategy(setup: Setup, run: RunData) -> None:
-    if code_sha256(setup.experiment) != run.run["asked"]["strategy_sha256"]:
+    if code_sha256(setup.experiment) != run.header.asked.strategy_sha256:
         raise StoreError(
             f"{run.path / 'run.db'}: the file of strategy.kind = '{setup.experiment.strategy.kind}' has changed since this run "
             "was begun; restore it to continue the run, or train a new one with it"
@@ -148,7 +156,7 @@ def _same_strategy(setup: Setup, run: RunData) -> None:
 
 
 def _same_data(setup: Setup, run: RunData) -> None:
-    if setup.task.data_sha256 != run.run["asked"]["data_sha256"]:
+    if setup.task.data_sha256 != run.header.asked.data_sha256:
         raise StoreError(
             f"{run.path / 'run.db'}: this run's data have changed since it was begun; restore them (or name them with --data) "
             "to continue it, or train a new run on them"
@@ -162,15 +170,15 @@ class _Training:
         self._setup, self._strategy, self._plan = setup, setup.strategy, setup.experiment
         self._run, self._trainers, self._testers, self._observer = run, trainers, testers, observer
         self._known = trainers.devices
-        self._bytes = {"bytes_down": 0, "bytes_up": 0}  # of all rounds so far, for curves over what was sent
+        self._down = self._up = 0  # bytes of all rounds so far, for curves over what was sent
 
-    def complete(self, start_seconds: float) -> dict[str, Any]:
+    def complete(self, start_seconds: float) -> RunResult:
         """Goes through to the run's end and returns its result; whatever happens, weights.npz is that of the last round."""
         try:
             past = self._run.read()
-            self._bytes = {key: sum(entry[key] for entry in past.rounds) for key in self._bytes}
-            session = {"round": past.trained, "devices": [asdict(device) for device in self._known], "versions": results.versions()}
-            self._run.append("session", {**session, "start_seconds": start_seconds})
+            self._down = sum(entry.bytes_down for entry in past.rounds)
+            self._up = sum(entry.bytes_up for entry in past.rounds)
+            self._run.append(SessionEntry(past.trained, tuple(self._known), results.versions(), start_seconds))
             self._train(past)
             self._test()
         except BaseException:
@@ -179,14 +187,14 @@ class _Training:
             raise
         run = self._export()
         result = results.result(self._strategy, self._setup.task, run)
-        self._run.append("result", result)
+        self._run.append(result)
         _refuse_collapse(self._plan, self._run.path, run.evaluations[-1])
         return result
 
     def _train(self, past: RunData) -> None:
         total = self._plan.run.rounds
         self._observer.stage("meta-training", total - past.trained)
-        if self._due(past.trained) and past.trained not in {entry["round"] for entry in past.evaluations}:
+        if self._due(past.trained) and past.trained not in {entry.round for entry in past.evaluations}:
             self._evaluate(past.weights, past.trained)
         if past.trained == total:
             return
@@ -203,7 +211,7 @@ class _Training:
         Boards that are the clients are those of the run's first session; what others keep is forgotten with a session.
         """
         if self._plan.task.boards_are_clients:
-            ids = [device["unique_id"] for device in past.sessions[0]["devices"]] if past.sessions else self._unique_ids
+            ids = [device.unique_id for device in past.sessions[0].devices] if past.sessions else self._unique_ids
         elif self._strategy.kept:
             ids = self._unique_ids
         else:
@@ -218,22 +226,23 @@ class _Training:
         """Commits a round."""
         joined = [device for device in self._trainers.devices if device not in self._known]
         self._known += joined
-        entry: dict[str, Any] = {
-            "round": done.index,
-            "alpha": done.alpha,
-            "contributions": [vars(contribution) for contribution in done.contributions],
-            "devices": [asdict(device) for device in joined],  # the session's entry has those that were there from the start
-            "bytes_down": done.traffic.down - done.traffic.samples_down,
-            "bytes_up": done.traffic.up - done.traffic.samples_up,
-            "bytes_samples": done.traffic.samples_down + done.traffic.samples_up,
-            "retries": done.traffic.retries,
-            "seconds": round(done.seconds, 6),
-            "update_norm": done.change,
-            "weights_sha256": sha256(done.weights),
-        }
-        self._run.append("round", entry, done.weights)
-        self._bytes["bytes_down"] += entry["bytes_down"]
-        self._bytes["bytes_up"] += entry["bytes_up"]
+        sent = done.traffic
+        entry = RoundEntry(
+            round=done.index,
+            alpha=done.alpha,
+            contributions=tuple(done.contributions),
+            devices=tuple(joined),  # the session's entry has those that were there from the start
+            bytes_down=sent.down - sent.samples_down,
+            bytes_up=sent.up - sent.samples_up,
+            bytes_samples=sent.samples_down + sent.samples_up,
+            retries=sent.retries,
+            seconds=round(done.seconds, 6),
+            update_norm=done.change,
+            weights_sha256=sha256(done.weights),
+        )
+        self._run.append(entry, done.weights)
+        self._down += entry.bytes_down
+        self._up += entry.bytes_up
 
     def _due(self, trained: int) -> bool:
         """Whether held-out clients are tried after this many rounds, on the way."""
@@ -242,38 +251,33 @@ class _Training:
 
     def _evaluate(self, weights: Floats, trained: int) -> None:
         """Tries a few held-out clients on the way. Raises Collapsed."""
-        entry = self._meta_test(weights, trained, self._plan.evaluation.every_tasks)
-        del entry["per_task"]
-        self._run.append("evaluation", entry)
-        after = "diverged" if entry["after"] is None else f"{entry['after']:.3f}"
-        self._observer.note(f"after {trained} rounds: {entry['metric']} {after}")
+        entry = replace(self._meta_test(weights, trained, self._plan.evaluation.every_tasks), per_task=())
+        self._run.append(entry)
+        after = "diverged" if entry.after is None else f"{entry.after:.3f}"
+        self._observer.note(f"after {trained} rounds: {entry.metric} {after}")
         _refuse_collapse(self._plan, self._run.path, entry)
 
     def _test(self) -> None:
         """The final meta-test, its curve over numbers of samples and an example, as far as they are missing."""
         run, setup = self._run.read(), self._setup
-        last = run.evaluations[-1] if run.evaluations else {}
-        if "per_task" not in last:
+        last = run.evaluations[-1] if run.evaluations else None
+        if last is None or not last.per_task:
             tasks = self._plan.evaluation.tasks
             self._observer.stage("meta-test on unseen clients", tasks)
             last = self._meta_test(run.weights, run.trained, tasks, self._observer.advance)
-            self._run.append("evaluation", last)
+            self._run.append(last)
         if run.showcase is None:
             started, asked = time.monotonic(), (self._testers, self._strategy, setup.task, run.weights)
             final = MetaTest.of(last)
             tried = meta_test.shots(setup.task, setup.experiment.task.count(SampleSet.ADAPT))
             self._observer.stage("meta-test with fewer and more samples", (len(tried) - 1) * len(final.after))
-            shown = {"d_curve": meta_test.d_curve(*asked, final, self._observer.advance), "example": meta_test.example(*asked)}
-            self._run.append("showcase", {**shown, "seconds": time.monotonic() - started})
+            curve, example = meta_test.d_curve(*asked, final, self._observer.advance), meta_test.example(*asked)
+            self._run.append(Showcase(curve, example, time.monotonic() - started))
 
-    def _meta_test(
-        self, weights: Floats, trained: int, tasks: int, on_task: Callable[[], None] = lambda: None
-    ) -> dict[str, Any]:
+    def _meta_test(self, weights: Floats, trained: int, tasks: int, on_task: Callable[[], None] = lambda: None) -> Evaluation:
         started = time.monotonic()
         test = meta_test.meta_test(self._testers, self._strategy, self._setup.task, weights, tasks, on_task=on_task)
-        clients = min(tasks, self._setup.task.unseen_clients)
-        judged = {"round": trained, **self._bytes, "n_clients": clients, "constant": test.constant, "collapsed": test.collapsed}
-        return {**test.summary(), **judged, "seconds": time.monotonic() - started}
+        return test.evaluation(trained, self._down, self._up, time.monotonic() - started)
 
     def _export(self) -> RunData:
         run = self._run.read()
@@ -281,19 +285,19 @@ class _Training:
         return run
 
 
-def _refuse_collapse(experiment: Experiment, path: Path, evaluation: Json) -> None:
-    if not evaluation["collapsed"]:
+def _refuse_collapse(experiment: Experiment, path: Path, evaluation: Evaluation) -> None:
+    if not evaluation.collapsed:
         return
     remedy = "lower strategy.global_learning_rate or strategy.alpha_max"
-    if evaluation["metric"] == "mse" and not 0 < experiment.strategy.output_clamp <= 1:
+    if evaluation.metric == "mse" and not 0 < experiment.strategy.output_clamp <= 1:
         remedy = f"set strategy.output_clamp = 1.0, or {remedy}"
     raise Collapsed(
-        f"{path}: training collapsed: after {evaluation['round']} rounds {evaluation['constant']} of "
-        f"{evaluation['n_tasks']} adapted networks give the same answer whatever their input; {remedy}"
+        f"{path}: training collapsed: after {evaluation.round} rounds {evaluation.constant} of "
+        f"{evaluation.n_tasks} adapted networks give the same answer whatever their input; {remedy}"
     )
 
 
-def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[int], observer: Observer) -> dict[str, Any]:
+def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[int], observer: Observer) -> Adaptation:
     """Adapts unseen clients one by one and returns each one's scores before and after. Raises LinkError, SpecError."""
     strategy, task = setup.strategy, setup.task
     count = setup.experiment.task.count(SampleSet.ADAPT)
@@ -301,19 +305,14 @@ def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[
         observer.stage("adapting unseen clients", len(clients))
         unseen = [HELD_OUT + client for client in clients]
         adapted = DeviceClients(fleet, strategy, task).adapt(weights, unseen, count, observer.advance)
-    rows: list[dict[str, Any]] = [
-        {
-            "client": each.client - HELD_OUT,
-            "task": task.describe(each.client),
-            "before": meta_test.finite(task.score(each.before, each.test)),
-            "after": meta_test.finite(task.score(each.after, each.test)),
-        }
+    rows = tuple(
+        ClientScore(
+            client=each.client - HELD_OUT,
+            task=task.describe(each.client),
+            before=meta_test.finite(task.score(each.before, each.test)),
+            after=meta_test.finite(task.score(each.after, each.test)),
+        )
         for each in adapted
-    ]
-    return {
-        "metric": task.metric,
-        "samples": count,
-        "before": meta_test.mean([row["before"] for row in rows]),
-        "after": meta_test.mean([row["after"] for row in rows]),
-        "clients": rows,
-    }
+    )
+    before, after = meta_test.mean([row.before for row in rows]), meta_test.mean([row.after for row in rows])
+    return Adaptation(task.metric, count, before, after, rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tinymetafed_codegen import protocol
+from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.protocol import Status
 
 _MEANING = {
@@ -18,11 +19,11 @@ _MEANING = {
 }
 
 
-class LaunchError(Exception):
+class LaunchError(Error):
     """A device that cannot be started."""
 
 
-class LinkError(Exception):
+class LinkError(Error):
     """Anything between the host and a board that keeps them from working together."""
 
 

@@ -14,6 +14,8 @@ from difflib import get_close_matches
 from types import TracebackType
 from typing import Any, Self
 
+from tinymetafed_codegen.errors import UsageError
+
 from .errors import LaunchError, LinkError, PortError
 from .transport import Transport
 
@@ -23,7 +25,7 @@ PIECE_BYTES = 62  # what a USB bridge hands over at a time; a line's bytes do no
 _POLL_SECONDS = 0.05  # in which a closed line lets go of its thread
 
 
-class FaultError(LaunchError):
+class FaultError(LaunchError, UsageError):
     """Faults that mean nothing, or that a device cannot have."""
 
 

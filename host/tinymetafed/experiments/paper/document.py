@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
@@ -16,6 +15,7 @@ from tinymetafed_codegen.section import Section
 from ...bench import BenchError
 from ...federation.meta_test import mean
 from ...federation.observer import Observer
+from ...federation.result import DCurve, Score
 from ...learn.tasks import DataError
 from .. import sweep
 from ..sweep import Row, Sweep, table
@@ -59,6 +59,33 @@ class Measured:
     sweep: Sweep
     rows: Mapping[str, Row]
     missing: str = ""
+
+
+@dataclass(frozen=True)
+class AblationLine:
+    """A line of an ablation, as text: the paper's figures, ours, and whether they agree."""
+
+    name: str
+    published: str
+    published_cost: str
+    accuracy: str
+    difference: str
+    cost: str
+    bytes: str
+    share: str
+    seeds: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class AblationTable:
+    """A use case's ablation, as text; ``missing`` says why there is none."""
+
+    title: str
+    missing: str
+    lines: list[AblationLine]
+    notes: list[str]
+    about: str
 
 
 def write(out: Path, runs: Path, jobs: int, data: Path | None, quick: bool, observer: Observer) -> Path:
@@ -115,20 +142,20 @@ def _measured(title: str, name: str, runs: Path, jobs: int, data: Path | None, q
 # Tables
 
 
-def _ablation(case: UseCase, measured: Measured) -> dict[str, Any]:
+def _ablation(case: UseCase, measured: Measured) -> AblationTable:
     rows, steps = measured.rows, ABLATION[case.key]
     lines = []
     for name, step in [*zip(_ABLATION, steps, strict=True), *((name, None) for name in _OURS)]:
         if (row := rows.get(name)) is not None:
             lines.append(_line(row, rows[BASE], step, steps[0]))
     default = rows.get(DEFAULT)
-    return {
-        "title": measured.title,
-        "missing": measured.missing,
-        "lines": lines,
-        "notes": table.notes(list(rows.values())),
-        "about": "" if default is None else _about(measured, default),
-    }
+    return AblationTable(
+        title=measured.title,
+        missing=measured.missing,
+        lines=lines,
+        notes=table.notes(list(rows.values())),
+        about="" if default is None else _about(measured, default),
+    )
 
 
 def _rate(measured: Measured, name: str) -> Section:
@@ -146,22 +173,22 @@ def _about(measured: Measured, row: Row) -> str:
     )
 
 
-def _line(row: Row, base: Row, step: Step | None, first: Step) -> dict[str, str]:
+def _line(row: Row, base: Row, step: Step | None, first: Step) -> AblationLine:
     difference = paired(row, base)
     total = _total(row)
     of_base = _total(base)
-    return {
-        "name": step.name if step else row.cell.name,
-        "published": f"{step.accuracy:.1f}" if step else "–",
-        "published_cost": f"{step.cost:.2f}" if step else "–",
-        "accuracy": _plus_minus(row.after),
-        "difference": "–" if row is base or difference.mean is None else _signed(difference.mean),
-        "cost": f"{row.cost:.2f}",
-        "bytes": "–" if total is None else f"{total:,.0f}",
-        "share": "–" if total is None or not of_base else f"{total / of_base:.3f}",
-        "seeds": f"{len(row.scores)} of {row.seeds}",
-        "verdict": verdict(difference, step, first) if step and row is not base else "–",
-    }
+    return AblationLine(
+        name=step.name if step else row.cell.name,
+        published=f"{step.accuracy:.1f}" if step else "–",
+        published_cost=f"{step.cost:.2f}" if step else "–",
+        accuracy=_plus_minus(row.after),
+        difference="–" if row is base or difference.mean is None else _signed(difference.mean),
+        cost=f"{row.cost:.2f}",
+        bytes="–" if total is None else f"{total:,.0f}",
+        share="–" if total is None or not of_base else f"{total / of_base:.3f}",
+        seeds=f"{len(row.scores)} of {row.seeds}",
+        verdict=verdict(difference, step, first) if step and row is not base else "–",
+    )
 
 
 def paired(row: Row, base: Row) -> Spread:
@@ -191,16 +218,16 @@ def _shots(cases: Mapping[str, Measured]) -> list[tuple[str, str, list[str]]]:
             row = cases[case.key].rows.get(name)
             results = [run.result for run in row.runs.values() if run.result is not None] if row is not None else []
             if results:
-                curves = [curve(result) for result in results]
+                curves = [curve(result.d_curve) for result in results]
                 means = [mean([one[d] for one in curves]) if all(d in one for one in curves) else None for d in SHOTS]
-                clients = " + ".join(str(result["d_curve"]["n_tasks"]) for result in results)
+                clients = " + ".join(str(result.d_curve.n_tasks) for result in results)
                 lines.append((f"{title}: {name}, here", clients, [table.score(each, "accuracy") for each in means]))
     return lines
 
 
-def curve(result: Mapping[str, Any]) -> dict[int, float]:
+def curve(measured: DCurve) -> dict[int, Score]:
     """A run's accuracy by samples per class."""
-    return dict(zip(result["d_curve"]["d"], result["d_curve"]["mean"], strict=True))
+    return dict(zip(measured.d, measured.mean, strict=True))
 
 
 def _price(row: Row, base: Row | None) -> tuple[str, str, str, str]:

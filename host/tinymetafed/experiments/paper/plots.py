@@ -62,7 +62,7 @@ def _course(row: Row) -> list[tuple[float, float]]:
     by_round: dict[int, list[float]] = {}
     for run in row.runs.values():
         for entry in run.evaluations:
-            by_round.setdefault(entry["round"], []).append(entry["after"])
+            by_round.setdefault(entry.round, []).extend([] if entry.after is None else [entry.after])
     means = {round_: float(np.mean(scores)) for round_, scores in by_round.items() if len(scores) == len(row.runs)}
     return [(math.log10(per_round * round_), 100 * score) for round_, score in sorted(means.items()) if round_]
 

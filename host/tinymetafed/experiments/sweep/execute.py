@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.files import LockedError, locked
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 from tinymetafed_codegen.spec import dump
@@ -35,7 +36,7 @@ from .plan import Run, Sweep
 _STOPPED = 3  # exit code of a run whose sweep has ended
 
 
-class SweepFailed(Exception):
+class SweepFailed(Error):
     """A sweep that cannot go on in its folder, or one of whose runs failed; the text names folder or run, and remedy."""
 
 
@@ -68,15 +69,15 @@ def is_done(run: Run, out: Path) -> bool:
         return False
     stored = read_run(folder)
     # Another release may count other bytes for the same weights.
-    then = {**dump(stored.experiment()), **{key: stored.run[key] for key in ("arithmetic", "tinymetafed")}}
-    now = {**dump(run.experiment), "arithmetic": ARITHMETIC_VERSION, "tinymetafed": __version__}
+    then = dump(stored.experiment()) | {"arithmetic": stored.header.arithmetic, "tinymetafed": stored.header.tinymetafed}
+    now = dump(run.experiment) | {"arithmetic": ARITHMETIC_VERSION, "tinymetafed": __version__}
     then["model"], now["model"] = stored.manifest.model_hash, run.cell.manifest.model_hash
     if (difference := _difference(then, now)) is not None:
         raise SweepFailed(
             f"{folder}: begun when '{run.cell.name}' was another experiment or made by another version: {difference}; remove "
             "that folder to run it again, or choose another for all with -o"
         )
-    return stored.result is not None or any(entry["collapsed"] for entry in stored.evaluations)
+    return stored.result is not None or any(entry.collapsed for entry in stored.evaluations)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import pydantic
 from pydantic import Field
 
 from tinymetafed_codegen.design import Design
+from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.section import Section
 from tinymetafed_codegen.spec import Experiment, SpecError
@@ -27,7 +28,7 @@ from ...runs.setup import design_of
 SEED = "run.seed"
 
 
-class SweepError(Exception):
+class SweepError(UsageError):
     """A sweep file that cannot be run as it is written; the text names file, variant or key, and remedy."""
 
 

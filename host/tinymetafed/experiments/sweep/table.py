@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ...runs.results import values_only_cost
-from ...runs.store import RunData, read_run
+from ...runs.run_data import RunData
+from ...runs.store import read_run
 from .execute import is_done
 from .plan import Cell, Run, Sweep
 
@@ -96,26 +97,26 @@ def rows(sweep: Sweep, out: Path, diverged: Mapping[Path, str] | None = None) ->
 def _row(cell: Cell, runs: Sequence[Run], out: Path, diverged: Mapping[Path, str]) -> Row:
     done = {run.seed: read_run(out / run.folder) for run in runs if is_done(run, out)}
     finals = {seed: run.evaluations[-1] for seed, run in done.items()}
-    scores = {seed: final["after"] for seed, final in finals.items() if final["after"] is not None}
-    troubles = [f"seed {seed} collapsed after {final['round']} rounds" for seed, final in finals.items() if final["collapsed"]]
-    troubles += [f"seed {seed} diverged" for seed in finals.keys() - scores.keys() if not finals[seed]["collapsed"]]
+    scores = {seed: final.after for seed, final in finals.items() if final.after is not None}
+    troubles = [f"seed {seed} collapsed after {final.round} rounds" for seed, final in finals.items() if final.collapsed]
+    troubles += [f"seed {seed} diverged" for seed in finals.keys() - scores.keys() if not finals[seed].collapsed]
     troubles += [f"seed {run.seed} diverged: {diverged[run.folder]}" for run in runs if run.folder in diverged]
     loss = cell.experiment.model.loss
     trained = [entry for run in done.values() for entry in run.rounds]
 
-    def per_round(key: str) -> float | None:
-        return sum(entry[key] for entry in trained) / len(trained) if trained else None if not done else 0.0
+    def per_round(total: int) -> float | None:
+        return total / len(trained) if trained else None if not done else 0.0
 
     return Row(
         cell=cell,
-        metric=next((final["metric"] for final in finals.values()), "accuracy" if "entropy" in loss else "mse"),
+        metric=next((final.metric for final in finals.values()), "accuracy" if "entropy" in loss else "mse"),
         seeds=len(runs),
         scores=scores,
-        before=Spread.of([final["before"] for final in finals.values() if final["before"] is not None]),
+        before=Spread.of([final.before for final in finals.values() if final.before is not None]),
         after=Spread.of(list(scores.values())),
-        bytes_down=per_round("bytes_down"),
-        bytes_up=per_round("bytes_up"),
-        bytes_samples=per_round("bytes_samples"),
+        bytes_down=per_round(sum(entry.bytes_down for entry in trained)),
+        bytes_up=per_round(sum(entry.bytes_up for entry in trained)),
+        bytes_samples=per_round(sum(entry.bytes_samples for entry in trained)),
         cost=values_only_cost(cell.experiment, cell.manifest),
         runs=done,
         troubles=troubles,
@@ -175,11 +176,17 @@ def csv_text(table: Sequence[Row]) -> str:
     """A line per run that has a score, numbers as they are."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    counted = ("bytes_down", "bytes_up", "bytes_samples")
-    writer.writerow(["name", "seed", "metric", "before", "after", *counted, "values_only_cost"])
+    writer.writerow(
+        ["name", "seed", "metric", "before", "after", "bytes_down", "bytes_up", "bytes_samples", "values_only_cost"]
+    )
     for row in table:
         for seed, after in row.scores.items():
             run = row.runs[seed]
-            bytes_ = [sum(entry[key] for entry in run.rounds) / max(run.trained, 1) for key in counted]
-            writer.writerow([row.cell.name, seed, row.metric, run.evaluations[-1]["before"], after, *bytes_, row.cost])
+            sums = (
+                sum(entry.bytes_down for entry in run.rounds),
+                sum(entry.bytes_up for entry in run.rounds),
+                sum(entry.bytes_samples for entry in run.rounds),
+            )
+            per_round = (total / max(run.trained, 1) for total in sums)
+            writer.writerow([row.cell.name, seed, row.metric, run.evaluations[-1].before, after, *per_round, row.cost])
     return file.getvalue()

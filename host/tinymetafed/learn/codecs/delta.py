@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.protocol import MAX_PARAMETERS, RICE_ESCAPE, RICE_RAW_BITS, Coding, Delta, Dtype, Stream
 
 from .. import prng
@@ -32,7 +33,7 @@ WIRE_TYPES: dict[Dtype, np.dtype[Any]] = {
 _SMALLEST_NORMAL = np.float32(2.0**-126)
 
 
-class DeltaError(ValueError):
+class DeltaError(Error):
     """A delta that cannot be encoded, or chunks that are not the delta they claim to be."""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Dtype, Phase, SampleSet, Selection, Stream, Variant
 from tinymetafed_codegen.spec import Experiment
@@ -20,7 +21,7 @@ from ..weights import Floats
 _REMEDY = "set strategy.output_clamp = 1.0, or lower strategy.global_learning_rate"
 
 
-class StrategyError(RuntimeError):
+class StrategyError(Error):
     """An update that cannot be used."""
 
 

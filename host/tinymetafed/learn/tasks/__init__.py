@@ -8,6 +8,7 @@ from typing import Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.protocol import SampleSet
 
 Floats = NDArray[np.float32]
@@ -19,7 +20,7 @@ UNLIMITED = 1 << 16  # samples, where each is a new draw; more than a device can
 ANY_NUMBER = (1 << 32) - HELD_OUT  # of unseen clients, where each number is one with data of its own
 
 
-class DataError(Exception):
+class DataError(Error):
     """A data set that cannot be used; the text names the file and what to do."""
 
 

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
+from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.files import write_if_changed
 
-from ..store import RunData, StoreError, read_run
+from ..run_data import RunData, StoreError
+from ..store import read_run
 from . import comparison, run
+from .comparison import ComparisonPage
+from .run import RunPage
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-class ReportError(Exception):
-    """Runs that lack a figure which the page shows, or that cannot stand beside one another; the text names them."""
+class ReportError(Error):
+    """Runs that cannot stand beside one another; the text names them."""
 
 
 def write(run_dir: Path, output: Path | None = None) -> Path:
     """Writes a run's page to ``output`` (RUN/report.html), whole or not at all, and returns its path.
 
-    Raises StoreError, ReportError.
+    Raises StoreError.
     """
     path = run_dir / "report.html" if output is None else output
-    data = read_run(run_dir)
-    try:
-        write_if_changed(path, _render("run.html.j2", run.page(data)))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise _foreign(data, error) from error
+    write_if_changed(path, _render("run.html.j2", run.page(read_run(run_dir))))
     return path
 
 
@@ -51,7 +50,7 @@ def compare(run_dirs: Sequence[Path], output: Path) -> list[str]:
             left_out.append(str(error))
             continue
         if data.result is None:
-            planned = data.settings["run"]["rounds"]
+            planned = data.experiment().run.rounds
             left_out.append(f"{path}: not finished, {data.trained:,} of {planned:,} rounds so far")
         else:
             whole.append(data)
@@ -63,16 +62,11 @@ def compare(run_dirs: Sequence[Path], output: Path) -> list[str]:
     if len(kinds) > 1:
         named = "; ".join(f"{data.path}: {task}, {metric}" for (task, metric), data in kinds.items())
         raise ReportError(f"runs of different tasks or metrics cannot be compared: {named}; make a page of each kind")
-    for data in whole:
-        try:
-            comparison.page([data], ())
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise _foreign(data, error) from error
     write_if_changed(output, _render("comparison.html.j2", comparison.page(whole, left_out)))
     return left_out
 
 
-def _render(template: str, content: dict[str, Any]) -> str:
+def _render(template: str, page: RunPage | ComparisonPage) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -80,8 +74,4 @@ def _render(template: str, content: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(content)
-
-
-def _foreign(data: RunData, error: Exception) -> ReportError:
-    return ReportError(f"{data.name}: its files are not those of this version's runs: {error!r}")
+    return environment.get_template(template).render(vars(page))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from tinymetafed_codegen.manifest import ModelManifest
 
@@ -33,7 +32,39 @@ class Box:
     height: float
 
 
-def memory(manifest: ModelManifest) -> dict[str, Any]:
+@dataclass(frozen=True)
+class MemoryPicture:
+    """A board's memory as text and shapes: ``ram`` by purpose, all of it, and the arena in an SVG of ``width``, ``height``.
+
+    ``steps``: where each step's column has its middle, and its words.
+    """
+
+    ram: list[Bar]
+    total: str
+    available: str
+    share: str
+    flash: str
+    flash_available: str
+    board: str
+    arena_bytes: str
+    arena_used: str
+    boxes: list[Box]
+    steps: list[tuple[float, list[str]]]
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class ParameterRow:
+    """A tensor of weights in a table, as text."""
+
+    name: str
+    shape: str
+    size: str
+    part: str
+
+
+def memory_picture(manifest: ModelManifest) -> MemoryPicture:
     """RAM by purpose, and the arena: which tensor holds which bytes during which step of training on a sample."""
     ram = sorted(manifest.memory.ram, key=lambda use: -use.size)
     available = manifest.memory.ram_available
@@ -54,31 +85,26 @@ def memory(manifest: ModelManifest) -> dict[str, Any]:
         )
         for tensor in arena.tensors
     ]
-    return {
-        "ram": [Bar(use.purpose, count(use.size), round(use.size / ram[0].size, 4)) for use in ram],
-        "total": count(manifest.memory.ram_total),
-        "available": count(available),
-        "share": f"{manifest.memory.ram_total / available:.1%}".replace("%", " %"),
-        "flash": count(manifest.memory.flash),
-        "flash_available": count(manifest.memory.flash_available),
-        "board": manifest.board,
-        "arena_bytes": count(4 * arena.floats),
-        "arena_used": count(4 * used),
-        "boxes": boxes,
-        "steps": [(round((i + 0.5) * column, 1), step.split()) for i, step in enumerate(steps)],
-        "width": width,
-        "height": MAP_HEIGHT,
-    }
+    return MemoryPicture(
+        ram=[Bar(use.purpose, count(use.size), round(use.size / ram[0].size, 4)) for use in ram],
+        total=count(manifest.memory.ram_total),
+        available=count(available),
+        share=f"{manifest.memory.ram_total / available:.1%}".replace("%", " %"),
+        flash=count(manifest.memory.flash),
+        flash_available=count(manifest.memory.flash_available),
+        board=manifest.board,
+        arena_bytes=count(4 * arena.floats),
+        arena_used=count(4 * used),
+        boxes=boxes,
+        steps=[(round((i + 0.5) * column, 1), step.split()) for i, step in enumerate(steps)],
+        width=width,
+        height=MAP_HEIGHT,
+    )
 
 
-def parameters(manifest: ModelManifest) -> list[dict[str, str]]:
+def parameters(manifest: ModelManifest) -> list[ParameterRow]:
     """The model's tensors of weights, as text."""
     return [
-        {
-            "name": parameter.name,
-            "shape": " × ".join(map(str, parameter.shape)),
-            "size": count(parameter.size),
-            "part": parameter.part,
-        }
+        ParameterRow(parameter.name, " × ".join(map(str, parameter.shape)), count(parameter.size), parameter.part)
         for parameter in manifest.parameters
     ]

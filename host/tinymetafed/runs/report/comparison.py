@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from tinymetafed_codegen.spec import Experiment, dump
 
 from ..charts import FRAME, WIDE, Chart, Role, Series, chart
+from ..journal import RoundEntry, RunResult
 from ..results import values_only_cost
-from ..store import Json, RunData
-from .arena import Bar, memory
-from .run import estimates, wire_bytes
-from .wording import Scale, byte_unit, count, metric, sentence, tested, title
+from ..run_data import RunData
+from .arena import Bar, MemoryPicture, memory_picture
+from .run import EstimateRow, down, estimates, samples, up, wire_bytes
+from .wording import Scale, byte_unit, count, metric, sentence, tested
 
 COLOURS = 8  # of curves; more runs take them again
 ABSENT = "–"
+_WAYS = (("down", down), ("up", up), ("samples", samples))
 
 
 @dataclass(frozen=True)
@@ -34,59 +37,81 @@ class Row:
     values: str
 
 
+@dataclass(frozen=True)
+class DTable:
+    """The metric of each run by number of samples, as text."""
+
+    samples: str
+    d: list[str]
+    rows: list[tuple[str, list[str]]]
+
+
+@dataclass(frozen=True)
+class ComparisonPage:
+    """What the template prints of several runs; ``keys`` in the parts between which a line may break."""
+
+    count: str
+    task: str
+    metric: str
+    better: str
+    frame: dict[str, int]
+    left_out: list[str]
+    keys: list[list[str]]
+    rows: list[Row]
+    tested: list[str]
+    charts: list[tuple[str, str, Chart]]
+    d_curves: DTable
+    traffic: list[tuple[Role, str, list[Bar]]]
+    memories: list[tuple[str, str, MemoryPicture]]
+    estimates: list[EstimateRow]
+    basis: str
+    provenance: list[tuple[str, str, str, str, str]]
+
+
 def kind(run: RunData) -> tuple[str, str]:
-    """Task and metric, which runs must share to be compared."""
-    settings = run.settings
-    return settings["task"]["kind"], metric(settings)
+    """Task and metric, which runs must share to be compared. Raises StoreError for an experiment of another version."""
+    experiment = run.experiment()
+    return experiment.task.kind, metric(experiment)
 
 
-def page(runs: Sequence[RunData], left_out: Sequence[str]) -> dict[str, Any]:
-    """What the template prints; all ``runs`` have finished and are of one kind.
-
-    Raises KeyError, TypeError, ValueError or IndexError where the figures of a run are not those of this version.
-    """
-    task, of = kind(runs[0])
-    scale = Scale(of)
+def page(runs: Sequence[RunData], left_out: Sequence[str]) -> ComparisonPage:
+    """What the template prints; all ``runs`` have finished and are of one kind."""
+    experiments, results = [run.experiment() for run in runs], [_result(run) for run in runs]
+    scale = Scale(metric(experiments[0]))
     names = _names(runs)
     named = list(zip(names, runs, strict=True))
-    keys = differing([run.settings for run in runs])
-    return {
-        "count": count(len(runs)),
-        "task": title(task),
-        "metric": sentence(scale.title),
-        "better": "higher" if of == "accuracy" else "lower",
-        "frame": FRAME,
-        "left_out": list(left_out),
-        "keys": [re.findall(r"[^._]+[._]?", key) for key in keys],  # a line may break within a key
-        "rows": [_row(run, i, names[i], keys, scale, runs[0]) for i, run in enumerate(runs)],
-        "tested": sorted({tested(_result(run)["meta_test"]) for run in runs}),
-        "charts": [drawn for drawn in _charts(runs, names, scale) if drawn is not None],
-        "d_curves": _d_table(runs, names, scale),
-        "traffic": _traffic(runs, names),
-        "memories": _memories(runs, names),
-        "estimates": [(f"{name}, {row[0]}", *row[1:]) for name, run in named for row in estimates(_result(run))],
-        "basis": next((sentence(_result(run)["estimate"]["basis"]) for run in runs if _result(run)["estimate"]), ""),
-        "provenance": [
-            (
-                name,
-                str(run.path),
-                str(run.settings["run"]["seed"]),
-                _result(run)["versions"]["tinymetafed"],
-                _result(run)["weights_sha256"],
-            )
-            for name, run in named
+    keys = differing(experiments)
+    return ComparisonPage(
+        count=count(len(runs)),
+        task=experiments[0].task.title,
+        metric=sentence(scale.title),
+        better="higher" if scale.metric == "accuracy" else "lower",
+        frame=FRAME,
+        left_out=list(left_out),
+        keys=[re.findall(r"[^._]+[._]?", key) for key in keys],
+        rows=[_row(run, i, names[i], keys, scale, runs[0]) for i, run in enumerate(runs)],
+        tested=sorted({tested(result.meta_test) for result in results}),
+        charts=[drawn for drawn in _charts(runs, names, scale) if drawn is not None],
+        d_curves=_d_table(runs, names, scale),
+        traffic=_traffic(runs, names),
+        memories=_memories(runs, names),
+        estimates=[(f"{name}, {row[0]}", *row[1:]) for name, run in named for row in estimates(run)],
+        basis=next((sentence(result.estimate.basis) for result in results if result.estimate), ""),
+        provenance=[
+            (name, str(run.path), str(run.header.seed), result.versions["tinymetafed"], result.weights_sha256)
+            for (name, run), result in zip(named, results, strict=True)
         ],
-    }
+    )
 
 
-def differing(experiments: Sequence[Json]) -> list[str]:
+def differing(experiments: Sequence[Experiment]) -> list[str]:
     """Keys, sections before a dot, whose values are not the same in all experiments; in the order of the first that has one."""
-    flat = [_flat(experiment) for experiment in experiments]
+    flat = [_flat(dump(experiment)) for experiment in experiments]
     keys = dict.fromkeys(key for one in flat for key in one)
     return [key for key in keys if any(one.get(key, ABSENT) != flat[0].get(key, ABSENT) for one in flat)]
 
 
-def _flat(value: Any, key: str = "") -> dict[str, str]:
+def _flat(value: object, key: str = "") -> dict[str, str]:
     """Every leaf of nested sections and lists by its path, as text."""
     if isinstance(value, dict):
         return {k: text for name, inner in value.items() for k, text in _flat(inner, f"{key}.{name}" if key else name).items()}
@@ -105,30 +130,30 @@ def _role(number: int) -> Role:
     return f"run{number % COLOURS + 1}"
 
 
-def _result(run: RunData) -> Json:
+def _result(run: RunData) -> RunResult:
     assert run.result is not None  # those without one are left out
     return run.result
 
 
-def _per_round(run: RunData, key: str) -> float:
+def _per_round(run: RunData, sent: Callable[[RoundEntry], int]) -> float:
     """Mean bytes of a round, of all its clients together."""
-    return float(sum(entry[key] for entry in run.rounds) / max(run.trained, 1))
+    return float(sum(map(sent, run.rounds)) / max(run.trained, 1))
 
 
 def _row(run: RunData, number: int, name: str, keys: Sequence[str], scale: Scale, first: RunData) -> Row:
-    test, flat = _result(run)["meta_test"], _flat(run.settings)
-    ways = [f"bytes_{way}" for way in ("down", "up")]
-    total, reference = (sum(_per_round(one, way) for way in ways) for one in (run, first))
+    experiment, test = run.experiment(), _result(run).meta_test
+    flat = _flat(dump(experiment))
+    total, reference = (_per_round(one, down) + _per_round(one, up) for one in (run, first))
     return Row(
         role=_role(number),
         name=name,
         differing=[flat.get(key, ABSENT) for key in keys],
-        before=scale.text(test["before"]),
-        after=scale.mean(test["after"], test.get("after_ci95")),
-        down=count(_per_round(run, "bytes_down")),
-        up=count(_per_round(run, "bytes_up")),
+        before=scale.text(test.before),
+        after=scale.mean(test.after, test.after_ci95),
+        down=count(_per_round(run, down)),
+        up=count(_per_round(run, up)),
         share=f"{total / reference:.2f}" if reference else ABSENT,
-        values=f"{values_only_cost(run.experiment(), run.manifest):.2f}" if run.rounds else ABSENT,
+        values=f"{values_only_cost(experiment, run.manifest):.2f}" if run.rounds else ABSENT,
     )
 
 
@@ -136,17 +161,17 @@ def _charts(runs: Sequence[RunData], names: Sequence[str], scale: Scale) -> list
     """Heading, note and chart: the metric over rounds, over bytes and over samples."""
     sent = [wire_bytes(run.evaluations[-1]) for run in runs]
     unit, factor = byte_unit(max(sent))
-    over_rounds = [[(float(entry["round"]), scale.value(entry["after"])) for entry in run.evaluations] for run in runs]
-    over_bytes = [[(wire_bytes(entry) / factor, scale.value(entry["after"])) for entry in run.evaluations] for run in runs]
+    over_rounds = [[(float(entry.round), scale.value(entry.after)) for entry in run.evaluations] for run in runs]
+    over_bytes = [[(wire_bytes(entry) / factor, scale.value(entry.after)) for entry in run.evaluations] for run in runs]
     tries = "Held-out clients after adaptation; the last point is the final meta-test with its 95 % interval."
     smallest = min((total for total in sent if total), default=0.0)
-    curves = [_result(run)["d_curve"] for run in runs]
-    tried = sorted({d for curve in curves for d in curve["d"]})
+    curves = [_result(run).d_curve for run in runs]
+    tried = sorted({d for curve in curves for d in curve.d})
     over_samples = []
     for curve in curves:
-        means = zip(curve["d"], curve["mean"], strict=True)
+        means = zip(curve.d, curve.mean, strict=True)
         over_samples.append([(float(tried.index(d)), scale.value(mean)) for d, mean in means])
-    errors = [[scale.value(half_width) for half_width in curve["ci95"]] for curve in curves]
+    errors = [[scale.value(half_width) for half_width in curve.ci95] for curve in curves]
     final = [_final_error(run, scale) for run in runs]
     return [
         _chart("Over rounds", tries, names, over_rounds, final, "rounds trained", scale),
@@ -156,14 +181,14 @@ def _charts(runs: Sequence[RunData], names: Sequence[str], scale: Scale) -> list
         ),
         _chart(
             "More and fewer samples", "New clients of the final meta-test, adapted with so many samples; 95 % intervals.",
-            names, over_samples, errors, curves[0]["samples"], scale, ticks=[(float(i), str(d)) for i, d in enumerate(tried)],
+            names, over_samples, errors, curves[0].samples, scale, ticks=[(float(i), str(d)) for i, d in enumerate(tried)],
         ),
     ]  # fmt: skip
 
 
 def _final_error(run: RunData, scale: Scale) -> list[float]:
     """Half-widths of the evaluations' intervals; only that of the last one, or a curve would hide behind them."""
-    half_width = _result(run)["meta_test"].get("after_ci95")
+    half_width = _result(run).meta_test.after_ci95
     return [math.nan] * (len(run.evaluations) - 1) + [scale.value(half_width)]
 
 
@@ -196,36 +221,35 @@ def _chart(
     return heading, note, drawn
 
 
-def _d_table(runs: Sequence[RunData], names: Sequence[str], scale: Scale) -> dict[str, Any]:
+def _d_table(runs: Sequence[RunData], names: Sequence[str], scale: Scale) -> DTable:
     """The metric of each run by number of samples, as text."""
-    curves = [_result(run)["d_curve"] for run in runs]
-    tried = sorted({d for curve in curves for d in curve["d"]})
+    curves = [_result(run).d_curve for run in runs]
+    tried = sorted({d for curve in curves for d in curve.d})
     rows = []
     for name, curve in zip(names, curves, strict=True):
-        known = {d: scale.mean(mean, ci) for d, mean, ci in zip(curve["d"], curve["mean"], curve["ci95"], strict=True)}
+        known = {d: scale.mean(mean, ci) for d, mean, ci in zip(curve.d, curve.mean, curve.ci95, strict=True)}
         rows.append((name, [known.get(d, ABSENT) for d in tried]))
-    return {"samples": curves[0]["samples"], "d": [str(d) for d in tried], "rows": rows}
+    return DTable(curves[0].samples, [str(d) for d in tried], rows)
 
 
 def _traffic(runs: Sequence[RunData], names: Sequence[str]) -> list[tuple[Role, str, list[Bar]]]:
     """Mean bytes of a round by direction, all bars on one scale."""
-    ways = ("down", "up", "samples")
-    amounts = [{way: _per_round(run, f"bytes_{way}") for way in ways} for run in runs]
-    longest = max(max(of_run.values()) for of_run in amounts) or 1
+    amounts = [[(way, _per_round(run, sent)) for way, sent in _WAYS] for run in runs]
+    longest = max(amount for of_run in amounts for _, amount in of_run) or 1
     rows = []
     for i, (name, of_run) in enumerate(zip(names, amounts, strict=True)):
-        drawn = {way: amount for way, amount in of_run.items() if amount or way != "samples"}
-        rows.append((_role(i), name, [Bar(way, count(amount), round(amount / longest, 4)) for way, amount in drawn.items()]))
+        drawn = [(way, amount) for way, amount in of_run if amount or way != "samples"]
+        rows.append((_role(i), name, [Bar(way, count(amount), round(amount / longest, 4)) for way, amount in drawn]))
     return rows
 
 
-def _memories(runs: Sequence[RunData], names: Sequence[str]) -> list[tuple[str, str, dict[str, Any]]]:
+def _memories(runs: Sequence[RunData], names: Sequence[str]) -> list[tuple[str, str, MemoryPicture]]:
     """Each arena once: the runs that have it, what RAM each takes in all, and the picture."""
-    pictures: list[tuple[list[str], list[str], dict[str, Any]]] = []
+    pictures: list[tuple[list[str], list[str], MemoryPicture]] = []
     for run, name in zip(runs, names, strict=True):
-        picture = memory(run.manifest)
-        ram = f"{name} {picture['total']}"
-        same = next((known for known in pictures if all(known[2][part] == picture[part] for part in ("boxes", "steps"))), None)
+        picture = memory_picture(run.manifest)
+        ram = f"{name} {picture.total}"
+        same = next((known for known in pictures if (known[2].boxes, known[2].steps) == (picture.boxes, picture.steps)), None)
         if same is None:
             pictures.append(([name], [ram], picture))
         else:

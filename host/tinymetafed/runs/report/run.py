@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from ...federation.result import CurveExample, DCurve, Evaluation, Example, FinalScores, Score, Scores
 from ..charts import FRAME, Chart, Point, Role, Series, chart
-from ..store import Json, RunData
-from .arena import Bar, memory, parameters
-from .wording import Scale, byte_unit, count, duration, metric, sentence, size, span, tested, title
+from ..journal import RoundEntry
+from ..run_data import RunData
+from .arena import Bar, MemoryPicture, ParameterRow, memory_picture, parameters
+from .wording import Scale, byte_unit, count, duration, metric, sentence, size, span, tested
 
 MAX_EVENTS = 40  # interruptions listed one by one
 BEFORE_AND_AFTER: tuple[Role, Role] = ("before", "after")
@@ -26,55 +27,147 @@ class Tile:
     context: str
 
 
-def page(run: RunData) -> dict[str, Any]:
-    """What the template prints. Raises KeyError, TypeError, ValueError or IndexError where the run's figures are others."""
-    result, manifest = run.result, run.manifest
-    settings = run.settings
-    scale = Scale(metric(settings))
-    kind = settings["task"]["kind"]
-    return {
-        "name": run.name,
-        "task": title(kind),
-        "finished": result is not None,
-        "diverged": result is not None and not _improves(result["meta_test"], scale),
-        "rounds_done": count(run.trained),
-        "rounds_planned": count(settings["run"]["rounds"]),
-        "seed": settings["run"]["seed"],
-        "metric": scale.title,
-        "frame": FRAME,
-        "tiles": _tiles(run, scale),
-        "learning": _learning(run, scale),
-        "over_bytes": _over_bytes(run, scale),
-        "d_curve": _d_curve(result["d_curve"], scale) if result else None,
-        "example": _example(result["example"]) if result and result["example"] else None,
-        "spread": _spread(result["meta_test"], scale) if result and result["meta_test"].get("per_task") else None,
-        "clients": _clients(result["meta_test"], scale) if result and result["meta_test"].get("spread") else None,
-        "estimates": estimates(result) if result else [],
-        "estimate_basis": sentence(result["estimate"]["basis"]) if result and result["estimate"] else "",
-        "traffic": _traffic(run),
-        "devices": _devices(run),
-        "memory": memory(manifest),
-        "parameters": parameters(manifest),
-        "instructions": _facts(result.get("instructions_per_step") or {}) if result else [],
-        "experiment": run.experiment_text,
-        "interruptions": _interruptions(run),
-        "provenance": _provenance(run),
-        "tested": tested(result["meta_test"]) if result else "",
-    }
+@dataclass(frozen=True)
+class ClientTable:
+    """Percentiles over clients, and the best and the worst of them: which, number, task, before, after; as text."""
+
+    percentiles: list[tuple[str, str]]
+    ends: list[tuple[str, str, str, str, str]]
 
 
-def _improves(meta_test: Json, scale: Scale) -> bool:
+@dataclass(frozen=True)
+class TrafficBars:
+    """Mean bytes of one client in one round by direction, and of the same weights as float32; totals of the whole run."""
+
+    bars: list[Bar]
+    dense: Bar
+    totals: list[tuple[str, str]]
+    retries: str
+
+
+@dataclass(frozen=True)
+class DeviceRow:
+    """A device in a table, as text; ``window`` in bytes, ``rounds`` of clients."""
+
+    url: str
+    board: str
+    unique_id: str
+    window: str
+    rounds: str
+
+
+@dataclass(frozen=True)
+class Interruptions:
+    """What did not go straight through, as text: the first events, each with its round, and how many are ``left_out``."""
+
+    continued: str
+    redone: str
+    skipped: str
+    events: list[tuple[str, str]]
+    left_out: str
+
+
+EstimateRow = tuple[str, str, str, str, str]  # board, time on the line, time training, both together, energy
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """What the template prints of one run; None and empty lists where the run has nothing to show."""
+
+    name: str
+    task: str
+    finished: bool
+    diverged: bool
+    rounds_done: str
+    rounds_planned: str
+    seed: int
+    metric: str
+    frame: dict[str, int]
+    tiles: list[Tile]
+    learning: Chart | None
+    over_bytes: Chart | None
+    d_curve: Chart | None
+    example: Chart | None
+    spread: Chart | None
+    clients: ClientTable | None
+    estimates: list[EstimateRow]
+    estimate_basis: str
+    traffic: TrafficBars | None
+    devices: list[DeviceRow]
+    memory: MemoryPicture
+    parameters: list[ParameterRow]
+    instructions: list[tuple[str, str]]
+    experiment: str
+    interruptions: Interruptions | None
+    provenance: list[tuple[str, str]]
+    tested: str
+
+
+def page(run: RunData) -> RunPage:
+    """What the template prints. Raises StoreError for an experiment of another version."""
+    result, manifest, experiment = run.result, run.manifest, run.experiment()
+    planned = experiment.run.rounds
+    scale = Scale(metric(experiment))
+    return RunPage(
+        name=run.name,
+        task=experiment.task.title,
+        finished=result is not None,
+        diverged=result is not None and not _improves(result.meta_test, scale),
+        rounds_done=count(run.trained),
+        rounds_planned=count(planned),
+        seed=experiment.run.seed,
+        metric=scale.title,
+        frame=FRAME,
+        tiles=_tiles(run, planned, scale),
+        learning=_learning(run, planned, scale),
+        over_bytes=_over_bytes(run, scale),
+        d_curve=_d_curve(result.d_curve, scale) if result else None,
+        example=_example(result.example) if result and result.example else None,
+        spread=_spread(result.meta_test, scale) if result else None,
+        clients=_clients(result.meta_test, scale) if result else None,
+        estimates=estimates(run),
+        estimate_basis=sentence(result.estimate.basis) if result and result.estimate else "",
+        traffic=_traffic(run),
+        devices=_devices(run),
+        memory=memory_picture(manifest),
+        parameters=parameters(manifest),
+        instructions=[(name, count(number)) for name, number in (run.header.asked.instructions_per_step or {}).items()]
+        if result
+        else [],
+        experiment=run.header.experiment,
+        interruptions=_interruptions(run),
+        provenance=_provenance(run),
+        tested=tested(result.meta_test) if result else "",
+    )
+
+
+def _improves(meta_test: Scores, scale: Scale) -> bool:
     """Whether adaptation helps by more than the interval of its mean; a model that diverged before it may."""
-    before, after = scale.value(meta_test["before"]), scale.value(meta_test["after"])
-    interval = scale.value(meta_test.get("after_ci95") or 0)
+    before, after = scale.value(meta_test.before), scale.value(meta_test.after)
+    interval = scale.value(meta_test.after_ci95 or 0)
     if not math.isfinite(after):
         return False
     return after > before + interval if scale.metric == "accuracy" else not after >= before - interval
 
 
-def _per_client_round(run: RunData, key: str) -> float:
+def down(entry: RoundEntry) -> int:
+    """Bytes of a round to its clients, samples not counted."""
+    return entry.bytes_down
+
+
+def up(entry: RoundEntry) -> int:
+    """Bytes of a round from its clients, samples not counted."""
+    return entry.bytes_up
+
+
+def samples(entry: RoundEntry) -> int:
+    """Bytes of a round's samples, both ways."""
+    return entry.bytes_samples
+
+
+def _per_client_round(run: RunData, sent: Callable[[RoundEntry], int]) -> float:
     """Mean bytes of one client in one round, over the journal's rounds."""
-    return float(sum(entry[key] for entry in run.rounds) / max(sum(len(entry["contributions"]) for entry in run.rounds), 1))
+    return float(sum(map(sent, run.rounds)) / max(sum(len(entry.contributions) for entry in run.rounds), 1))
 
 
 def _dense_values(run: RunData) -> float:
@@ -82,28 +175,25 @@ def _dense_values(run: RunData) -> float:
     return 4.0 * float(run.manifest.n_global)
 
 
-def _tiles(run: RunData, scale: Scale) -> list[Tile]:
+def _tiles(run: RunData, planned: int, scale: Scale) -> list[Tile]:
     tiles = []
     if run.result:
-        test = run.result["meta_test"]
-        after = scale.mean(test["after"], test.get("after_ci95"))
-        context = f"{scale.text(test['before'])} before; mean of {tested(test)} never trained on"
-        tiles.append(Tile(sentence(f"{scale.title} after adaptation"), after, context))
+        test = run.result.meta_test
+        context = f"{scale.text(test.before)} before; mean of {tested(test)} never trained on"
+        tiles.append(Tile(sentence(f"{scale.title} after adaptation"), scale.mean(test.after, test.after_ci95), context))
     elif run.evaluations:
         last = run.evaluations[-1]
-        context = f"{scale.text(last['before'])} before; after {count(last['round'])} rounds"
-        tiles.append(Tile(sentence(f"{scale.title} after adaptation"), scale.text(last["after"]), context))
+        context = f"{scale.text(last.before)} before; after {count(last.round)} rounds"
+        tiles.append(Tile(sentence(f"{scale.title} after adaptation"), scale.text(last.after), context))
     if run.rounds:
-        up, down = (_per_client_round(run, f"bytes_{way}") for way in ("up", "down"))
-        dense = _dense_values(run)
-        share = f"{(up + down) / (2 * dense):.0%} of dense float32 both ways; ".replace("%", " %")
-        samples = _per_client_round(run, "bytes_samples")
-        context = share + (f"streamed samples apart: {size(samples)}" if samples else "samples are made on the device")
-        tiles.append(Tile("Bytes per client and round", count(up + down), context))
-    seconds = sum(float(entry["seconds"]) for entry in run.rounds)
-    done, planned = run.trained, int(run.settings["run"]["rounds"])
-    context = f"in {duration(seconds)}" if done >= planned else f"of {count(planned)}, in {duration(seconds)}"
-    tiles.append(Tile("Rounds", count(done), context))
+        both = _per_client_round(run, up) + _per_client_round(run, down)
+        share = f"{both / (2 * _dense_values(run)):.0%} of dense float32 both ways; ".replace("%", " %")
+        streamed = _per_client_round(run, samples)
+        context = share + (f"streamed samples apart: {size(streamed)}" if streamed else "samples are made on the device")
+        tiles.append(Tile("Bytes per client and round", count(both), context))
+    took = duration(sum(entry.seconds for entry in run.rounds))
+    context = f"in {took}" if run.trained >= planned else f"of {count(planned)}, in {took}"
+    tiles.append(Tile("Rounds", count(run.trained), context))
     manifest = run.manifest
     weights = count(manifest.n_parameters)
     context = f"of {size(manifest.memory.ram_available)} on {manifest.board}; {weights} weights"
@@ -111,21 +201,24 @@ def _tiles(run: RunData, scale: Scale) -> list[Tile]:
     return tiles
 
 
-def _learning(run: RunData, scale: Scale) -> Chart | None:
+def _learning(run: RunData, planned: int, scale: Scale) -> Chart | None:
     """The metric over rounds; None where a single evaluation leaves nothing to draw."""
     series = [
         Series(
             f"{role} adaptation",
             role,
-            [(float(entry["round"]), scale.value(entry[role])) for entry in run.evaluations],
+            [(float(entry.round), scale.value(score)) for entry, score in zip(run.evaluations, scores, strict=True)],
             dots=len(run.evaluations) <= 40,
         )
-        for role in BEFORE_AND_AFTER
+        for role, scores in (
+            ("before", [entry.before for entry in run.evaluations]),
+            ("after", [entry.after for entry in run.evaluations]),
+        )
     ]
     if run.result:
-        test = run.result["meta_test"]
-        final = [(float(run.result["rounds"]), scale.value(test["after"]))]
-        errors = [scale.value(test["after_ci95"])] if test.get("after_ci95") is not None else []
+        test = run.result.meta_test
+        final = [(float(run.result.rounds), scale.value(test.after))]
+        errors = [scale.value(test.after_ci95)] if test.after_ci95 is not None else []
         label = "final meta-test" + (", 95 % interval" if errors else "")
         series.append(Series(label, "final", final, errors, line=False))
     if not any(math.isfinite(y) for one in series for _, y in one.points) or len(run.evaluations) < 2:
@@ -135,7 +228,7 @@ def _learning(run: RunData, scale: Scale) -> Chart | None:
         "rounds trained",
         scale.label,
         f"{scale.title} of held-out clients over rounds trained",
-        x_range=(0, float(run.settings["run"]["rounds"])),
+        x_range=(0, float(planned)),
         y_range=(0, 100) if scale.metric == "accuracy" else None,
         log_y=scale.metric == "mse",
     )
@@ -143,7 +236,7 @@ def _learning(run: RunData, scale: Scale) -> Chart | None:
 
 def _over_bytes(run: RunData, scale: Scale) -> Chart | None:
     """The metric over what had been sent; None where a single evaluation leaves nothing to draw."""
-    points = [(wire_bytes(entry), scale.value(entry["after"])) for entry in run.evaluations]
+    points = [(wire_bytes(entry), scale.value(entry.after)) for entry in run.evaluations]
     if sum(math.isfinite(y) for _, y in points) < 2 or not points[-1][0]:
         return None
     unit, factor = byte_unit(points[-1][0])
@@ -157,87 +250,93 @@ def _over_bytes(run: RunData, scale: Scale) -> Chart | None:
     )
 
 
-def wire_bytes(evaluation: Json) -> float:
+def wire_bytes(evaluation: Evaluation) -> float:
     """Bytes that had gone both ways when held-out clients were tried, samples not counted."""
-    return float(evaluation["bytes_down"] + evaluation["bytes_up"])
+    return float(evaluation.bytes_down + evaluation.bytes_up)
 
 
-def _clients(meta_test: Json, scale: Scale) -> dict[str, Any]:
+def _clients(meta_test: FinalScores, scale: Scale) -> ClientTable:
     """Percentiles over clients, and the best and the worst by name."""
-    spread = meta_test["spread"]
-    ends = [(which, spread[which]) for which in ("best", "worst")]
-    return {
-        "percentiles": [(f"{percent} %", scale.text(score)) for percent, score in spread["percentiles"].items()],
-        "ends": [(w, count(e["client"]), str(e["task"]), scale.text(e["before"]), scale.text(e["after"])) for w, e in ends],
-    }
+    spread = meta_test.spread
+    return ClientTable(
+        percentiles=[(f"{percent} %", scale.text(score)) for percent, score in spread.percentiles.items()],
+        ends=[
+            (which, count(client.client), client.task, scale.text(client.before), scale.text(client.after))
+            for which, client in (("best", spread.best), ("worst", spread.worst))
+        ],
+    )
 
 
-def estimates(result: Json) -> list[tuple[str, str, str, str, str]]:
-    """By board: time on the line, time training, both together, energy; as text."""
+def estimates(run: RunData) -> list[EstimateRow]:
+    """A round on each real board, as text; nothing of a run without a result or without rounds."""
+    if run.result is None or run.result.estimate is None:
+        return []
     return [
         (
-            str(board["title"]),
-            f"{board['wire_seconds']:.2f} s",
-            span(board["training_seconds"], "s"),
-            span(board["seconds"], "s"),
-            span([1000 * joules for joules in board["joules"]], "mJ"),
+            board.title,
+            f"{board.wire_seconds:.2f} s",
+            span(board.training_seconds, "s"),
+            span(board.seconds, "s"),
+            span([1000 * joules for joules in board.joules], "mJ"),
         )
-        for board in (result["estimate"] or {"boards": {}})["boards"].values()
+        for board in run.result.estimate.boards.values()
     ]
 
 
-def _d_curve(curve: Json, scale: Scale) -> Chart | None:
+def _d_curve(curve: DCurve, scale: Scale) -> Chart | None:
     """The metric of new clients over the samples that each adapts with; None where all models diverged."""
-    points = [(float(i), scale.value(mean)) for i, mean in enumerate(curve["mean"])]
+    points = [(float(i), scale.value(mean)) for i, mean in enumerate(curve.mean)]
     if not any(math.isfinite(y) for _, y in points):
         return None
-    errors = [scale.value(half_width) for half_width in curve["ci95"]]
+    errors = [scale.value(half_width) for half_width in curve.ci95]
     known = any(math.isfinite(error) for error in errors)
     return chart(
         [Series("mean, 95 % interval" if known else "mean", "after", points, errors, dots=True)],
-        curve["samples"],
+        curve.samples,
         scale.label,
-        f"{scale.title} over {curve['samples']}, {tested(curve, 'new ')}",
+        f"{scale.title} over {curve.samples}, {tested(curve, 'new ')}",
         y_range=(0, 100) if scale.metric == "accuracy" else None,
         log_y=scale.metric == "mse",
-        x_ticks=[(float(i), str(d)) for i, d in enumerate(curve["d"])],
+        x_ticks=[(float(i), str(d)) for i, d in enumerate(curve.d)],
     )
 
 
-def _example(example: Json) -> Chart:
+def _example(example: Example) -> Chart:
     """One new client's predictions before and after, over its input or against the truth."""
-    if "true" in example:
-        true = [float(value) for value in example["true"]]
-        series = [Series("perfect", "truth", [(end, end) for end in (min(true), max(true))])]
-        for role in BEFORE_AND_AFTER:
-            points = [(at, math.nan if y is None else float(y)) for at, y in zip(true, example[role], strict=True)]
-            series.append(Series(role, role, points, line=False, dots=True))
-        summary = f"a client never trained on, {example['client']}: predicted against true values, before and after adaptation"
-        return chart(series, "true", "predicted", summary)
-    x = [float(value) for value in example["x"]]
-
-    def curve(values: Sequence[float | None]) -> list[Point]:
-        return [(at, math.nan if value is None else float(value)) for at, value in zip(x, values, strict=True)]
-
-    shots = list(zip(map(float, example["samples_x"]), map(float, example["samples_y"]), strict=True))
-    return chart(
-        [
-            Series("truth", "truth", curve(example["truth"])),
-            Series("before", "before", curve(example["before"])),
-            Series("after", "after", curve(example["after"])),
-            Series(f"its {len(shots)} samples", "samples", shots, line=False, dots=True),
-        ],
-        "x",
-        "y",
-        f"a client never trained on, {example['client']}: before and after adaptation, against the truth",
-    )
+    who = f"a client never trained on, {example.client}"
+    if isinstance(example, CurveExample):
+        shots = _points(example.samples_x, example.samples_y)
+        return chart(
+            [
+                Series("truth", "truth", _points(example.x, example.truth)),
+                Series("before", "before", _points(example.x, example.before)),
+                Series("after", "after", _points(example.x, example.after)),
+                Series(f"its {len(shots)} samples", "samples", shots, line=False, dots=True),
+            ],
+            "x",
+            "y",
+            f"{who}: before and after adaptation, against the truth",
+        )
+    true = [_number(value) for value in example.true]
+    series = [Series("perfect", "truth", [(end, end) for end in (min(true), max(true))])]
+    for role, predicted in (("before", example.before), ("after", example.after)):
+        series.append(Series(role, role, _points(example.true, predicted), line=False, dots=True))
+    return chart(series, "true", "predicted", f"{who}: predicted against true values, before and after adaptation")
 
 
-def _spread(meta_test: Json, scale: Scale) -> Chart | None:
+def _points(x: Sequence[Score], y: Sequence[Score]) -> list[Point]:
+    return [(_number(at), _number(value)) for at, value in zip(x, y, strict=True)]
+
+
+def _number(value: Score) -> float:
+    return math.nan if value is None else value
+
+
+def _spread(meta_test: Scores, scale: Scale) -> Chart | None:
     """Every held-out client, best first: what a mean hides."""
     series = []
     for column, role in enumerate(BEFORE_AND_AFTER):
-        values = [scale.value(pair[column]) for pair in meta_test["per_task"]]
+        values = [scale.value(pair[column]) for pair in meta_test.per_task]
         ordered = sorted((v for v in values if math.isfinite(v)), reverse=scale.metric == "accuracy")
         points = [(float(rank), value) for rank, value in enumerate(ordered, 1)]
         series.append(Series(f"{role} adaptation", role, points))
@@ -253,72 +352,61 @@ def _spread(meta_test: Json, scale: Scale) -> Chart | None:
     )
 
 
-def _traffic(run: RunData) -> dict[str, Any] | None:
+def _traffic(run: RunData) -> TrafficBars | None:
     """Mean bytes per client and round by direction, beside the same weights as dense float32."""
     if not run.rounds:
         return None
-    amounts = [("weights, to the client", _per_client_round(run, "bytes_down"))]
-    amounts.append(("delta, from the client", _per_client_round(run, "bytes_up")))
-    samples = _per_client_round(run, "bytes_samples")
-    if samples:
-        amounts.append(("samples, both ways", samples))
+    amounts = [("weights, to the client", _per_client_round(run, down))]
+    amounts.append(("delta, from the client", _per_client_round(run, up)))
+    streamed = _per_client_round(run, samples)
+    if streamed:
+        amounts.append(("samples, both ways", streamed))
     dense = _dense_values(run)
     longest = max([amount for _, amount in amounts] + [dense])
-    return {
-        "bars": [Bar(label, count(amount), round(amount / longest, 4)) for label, amount in amounts],
-        "dense": Bar("dense float32, one way", count(dense), round(dense / longest, 4)),
-        "totals": [
+    return TrafficBars(
+        bars=[Bar(label, count(amount), round(amount / longest, 4)) for label, amount in amounts],
+        dense=Bar("dense float32, one way", count(dense), round(dense / longest, 4)),
+        totals=[
             (size(total), name)
-            for name, way in (("to clients", "down"), ("from clients", "up"), ("of samples", "samples"))
-            if (total := sum(entry[f"bytes_{way}"] for entry in run.rounds))
+            for name, sent in (("to clients", down), ("from clients", up), ("of samples", samples))
+            if (total := sum(map(sent, run.rounds)))
         ],
-        "retries": count(sum(entry.get("retries", 0) for entry in run.rounds)),
-    }
+        retries=count(sum(entry.retries for entry in run.rounds)),
+    )
 
 
-def _devices(run: RunData) -> list[dict[str, str]]:
+def _devices(run: RunData) -> list[DeviceRow]:
     """What each device is and did."""
     return [
-        {
-            "url": str(device["url"]),
-            "board": str(device["board"]),
-            "unique_id": str(device["unique_id"]),
-            "window": count(device["receive_window"]),
-            "rounds": count(device["rounds"]),
-        }
+        DeviceRow(device.url, device.board, device.unique_id, count(device.receive_window), count(device.rounds))
         for device in run.devices
     ]
 
 
-def _interruptions(run: RunData) -> dict[str, Any] | None:
+def _interruptions(run: RunData) -> Interruptions | None:
     """What did not go straight through: sessions after the first, and contributions redone or skipped."""
-    resumed = [(session["round"], "the run was continued") for session in run.sessions[1:]]
+    resumed = [(session.round, "the run was continued") for session in run.sessions[1:]]
     troubled = [
-        (entry["round"], f"client {part['client']} {part['status']}: {part['note']}")
+        (entry.round, f"client {part.client} {part.status}: {part.note}")
         for entry in run.rounds
-        for part in entry["contributions"]
-        if part["status"] != "accepted"
+        for part in entry.contributions
+        if part.status != "accepted"
     ]
     events = sorted(resumed + troubled, key=lambda event: event[0])
     if not events:
         return None
-    statuses = Counter(part["status"] for entry in run.rounds for part in entry["contributions"])
-    return {
-        "continued": count(len(resumed)),
-        "redone": count(statuses["redone"]),
-        "skipped": count(statuses["skipped"]),
-        "events": [(count(at), text) for at, text in events[:MAX_EVENTS]],
-        "left_out": count(len(events) - MAX_EVENTS) if len(events) > MAX_EVENTS else "",
-    }
-
-
-def _facts(facts: Json) -> list[tuple[str, str]]:
-    """Names and values for a table; integers with thousands separators."""
-    return [(str(name), f"{fact:,}" if isinstance(fact, int) else str(fact)) for name, fact in facts.items()]
+    statuses = Counter(part.status for entry in run.rounds for part in entry.contributions)
+    return Interruptions(
+        continued=count(len(resumed)),
+        redone=count(statuses["redone"]),
+        skipped=count(statuses["skipped"]),
+        events=[(count(at), text) for at, text in events[:MAX_EVENTS]],
+        left_out=count(len(events) - MAX_EVENTS) if len(events) > MAX_EVENTS else "",
+    )
 
 
 def _provenance(run: RunData) -> list[tuple[str, str]]:
     facts = [("model hash", run.manifest.model_hash), ("wire schema hash", run.manifest.schema_hash)]
     if run.result:
-        facts = [("SHA-256 of the weights", run.result["weights_sha256"]), *facts, *run.result["versions"].items()]
-    return [(str(name), str(fact)) for name, fact in facts]
+        facts = [("SHA-256 of the weights", run.result.weights_sha256), *facts, *run.result.versions.items()]
+    return facts

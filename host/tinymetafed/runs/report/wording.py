@@ -6,13 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinymetafed_codegen.spec import TASKS
+from tinymetafed_codegen.spec import Experiment
 
-from ..store import Json
-
-def title(kind: str) -> str:
-    """What a page calls a task, which may be one that this version does not know."""
-    return TASKS[kind].title if kind in TASKS else kind
+from ...federation.result import DCurve, Score, Scores
 
 
 @dataclass(frozen=True)
@@ -31,19 +27,19 @@ class Scale:
         """Name in running text."""
         return "accuracy" if self.metric == "accuracy" else "MSE"
 
-    def value(self, raw: float | None) -> float:
-        """The number to plot; NaN for a diverged model, whose JSON is null or Infinity."""
+    def value(self, raw: Score) -> float:
+        """The number to plot; NaN for a diverged model."""
         number = math.nan if raw is None else float(raw)
         return number * 100 if self.metric == "accuracy" else number
 
-    def text(self, raw: float | None) -> str:
+    def text(self, raw: Score) -> str:
         """The number to print."""
         number = self.value(raw)
         if not math.isfinite(number):
             return "diverged"
         return f"{number:.1f} %" if self.metric == "accuracy" else f"{number:.3g}" if number < 1000 else f"{number:.1e}"
 
-    def mean(self, raw: float | None, half_width: float | None) -> str:
+    def mean(self, raw: Score, half_width: float | None) -> str:
         """A mean with the half-width of its interval, where it has one."""
         if half_width is None or not math.isfinite(self.value(raw)):
             return self.text(raw)
@@ -51,9 +47,9 @@ class Scale:
         return f"{self.text(raw).removesuffix(' %')} ± {self.text(half_width).removesuffix(' %')}{unit}"
 
 
-def metric(settings: Json) -> str:
+def metric(experiment: Experiment) -> str:
     """What an experiment's runs are scored by."""
-    return "accuracy" if settings["model"]["loss"] in ("softmax_cross_entropy", "binary_crossentropy") else "mse"
+    return "accuracy" if experiment.model.loss in ("softmax_cross_entropy", "binary_crossentropy") else "mse"
 
 
 def count(number: float) -> str:
@@ -94,8 +90,8 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
 
 
-def tested(meta_test: Json, kind: str = "") -> str:
+def tested(meta_test: Scores | DCurve, kind: str = "") -> str:
     """Who was tested: clients, or several splits of the data of fewer."""
-    tasks, clients = meta_test["n_tasks"], meta_test["n_clients"]
+    tasks, clients = meta_test.n_tasks, meta_test.n_clients
     who = f"{count(clients)} {kind}client{'' if clients == 1 else 's'}"
     return who if tasks == clients else f"{count(tasks)} splits of {who}"

@@ -1,0 +1,1 @@
+"""Runs on disk: begun, continued, stored, reported and exported."""
