@@ -292,5 +292,5 @@ def test_decisions_in_a_template_are_found(text: str) -> None:
 
 
 def test_relative_imports_are_resolved() -> None:
-    assert "tinymetafed_codegen.spec" in imported(ROOT / "codegen" / "tinymetafed_codegen" / "ops" / "dense.py")
+    assert "tinymetafed_codegen.section" in imported(ROOT / "codegen" / "tinymetafed_codegen" / "ops" / "layer.py")
     assert "tinymetafed.devices.link.session" in imported(PACKAGE / "devices" / "device_clients.py")

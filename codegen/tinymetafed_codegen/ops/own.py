@@ -45,9 +45,15 @@ def header(op: type[Op]) -> Path | None:
     return own_class.file_of(definer).parent / op.header if is_own(definer) else None
 
 
+def files(op: type[Op]) -> list[Path]:
+    """The files of a user's op that its model's hash depends on."""
+    kernels = header(op)
+    return [own_class.file_of(op), *([] if kernels is None else [kernels])]
+
+
 def layer(op: type[Op], keys: LayerSpec, name: str, input_shape: Shape, below: Mapping[str, Shape]) -> list[Op]:
     """As ``Op.layer`` of a user's op, whose answers are checked. Raises OpError, which names the file and line at fault."""
-    made = _asked(op, "layer", lambda: op.layer(keys, name, input_shape, below))
+    made = _asked(op, "build", lambda: op.layer(keys, name, input_shape, below))
     if not isinstance(made, list) or not made or not all(isinstance(each, Op) for each in made):
         raise OpError(f"{own_class.place_of(op)}: {op.__name__}.build() gives {made!r}, expected an op")
     for each in made:
