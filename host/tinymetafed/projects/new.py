@@ -14,6 +14,7 @@ from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import Stream
 
+from ..devices.firmware_project import platformio_ini
 from ..learn import prng
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -85,14 +86,6 @@ def files(name: str, board: str, installation: Path) -> dict[str, str]:
     texts = {file: _render(template, facts) for template, file in _FILES.items()}
     texts["platformio.ini"] = platformio_ini(board, installation, ".pio/core")
     return texts | {f"data/{client}.csv": recording(i) for i, client in enumerate(CLIENTS)}
-
-
-def platformio_ini(board: str, installation: Path, core_dir: str) -> str:
-    """What makes a folder with an experiment.toml one that PlatformIO builds; ``core_dir`` is where it keeps its packages."""
-    root = installation.as_posix()
-    return _render(
-        "platformio.ini.j2", {"boards": ", ".join(boards.names()), "board": board, "root": root, "core_dir": core_dir}
-    )
 
 
 def _render(template: str, facts: Mapping[str, object]) -> str:
