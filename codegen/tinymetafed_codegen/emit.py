@@ -196,7 +196,7 @@ def model_header(design: Design, command: str) -> str:
 
 
 def op_headers(design: Design, command: str) -> str:
-    """op_headers.hpp, which includes the kernels of this model's ops; the core's in angle brackets, as kernels.hpp does."""
+    """op_headers.hpp, which includes the kernels of this model's ops; the core's in angle brackets, as kernels.hpp has."""
     net = design.graph
     used = {type(call.op) for calls in (net.forward, *net.backward.values()) for call in calls}
     ours = sorted({f"<kernels/{op.header}>" for op in used if ops.own.header(op) is None})
