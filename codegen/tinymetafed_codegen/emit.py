@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from . import protocol_cpp, sample_source, simulation_abi
+from . import included, ops, protocol_cpp, sample_source, simulation_abi
 from .design import Design
 from .files import write_if_changed
 from .graph import BackwardCall, Call, Graph, Placed
@@ -37,13 +37,15 @@ def render(template: str, **context: Any) -> str:
 def write(design: Design, folder: Path, command: str) -> list[Path]:
     """Writes the C++ headers and manifest.json of a design, and returns the files that changed.
 
-    protocol.hpp, board.hpp, model.hpp; with frozen layers frozen.hpp, with the user's own sample source own_source.hpp.
+    protocol.hpp, board.hpp, model.hpp, op_headers.hpp; with frozen layers frozen.hpp, with the user's own sample source
+    own_source.hpp.
     ``command`` stands in the files as what made them. Raises OSError.
     """
     texts = {
         "protocol.hpp": protocol_header(command),
         "board.hpp": board_header(design, command),
         "model.hpp": model_header(design, command),
+        "op_headers.hpp": op_headers(design, command),
         "manifest.json": json.dumps(design.manifest.as_json(), indent=1) + "\n",
     }
     if design.graph.frozen:
@@ -105,9 +107,9 @@ def model_header(design: Design, command: str) -> str:
     def place(tensor: Any) -> str:
         return cpp_constant(tensor.name)
 
-    def parameters(op: Op) -> dict[str, str]:
+    def weights(op: Op) -> str:
         at = "" if op.frozen else "p + "
-        return {parameter.name: f"{at}{weight_constant(op, parameter)}" for parameter in op.parameters}
+        return ", ".join(f"{at}{weight_constant(op, parameter)}" for parameter in op.parameters)
 
     def forward(call: Call) -> dict[str, str]:
         return {
@@ -119,10 +121,12 @@ def model_header(design: Design, command: str) -> str:
             "y": place(call.y),
             "bits": "" if call.bits is None else place(call.bits),
             "mask": str(call.mask).lower(),
-            **parameters(call.op),
+            "weights": weights(call.op),
         }
 
     def backward(call: BackwardCall, update: str) -> dict[str, str]:
+        reads = call.op.backward_reads()
+        kept = [tensor for name, tensor in (("x", call.x), ("y", call.y)) if name in reads]
         return {
             "template": call.op.template,
             "direction": "backward",
@@ -135,7 +139,8 @@ def model_header(design: Design, command: str) -> str:
             "rule": update if call.update else "kernels::Hold",
             "has_dx": str(call.dx is not None).lower(),
             "mask": str(call.mask).lower(),
-            **parameters(call.op),
+            "weights": weights(call.op),
+            "kept": "".join(f"a + {place(t)}, " for t in kept),
         }
 
     def step(variant: Variant) -> list[dict[str, str]]:
@@ -190,7 +195,7 @@ def model_header(design: Design, command: str) -> str:
         layers=[{"title": c.op.title, "type": cpp_type(c.op.name), "kernel": c.op.kernel()} for c in net.forward],
         update=net.sgd.kernel(),
         update_formula=net.sgd.formula,
-        loss=net.loss.kernel(net.output.size, design.experiment.model),
+        loss=net.loss.kernel(net.output.size, design.experiment.model.huber_delta),
         loss_formula=net.loss.formula,
         input=place(net.input),
         output=place(net.output),
@@ -200,6 +205,20 @@ def model_header(design: Design, command: str) -> str:
         variants=[{"name": v.name.lower(), "doc": _VARIANT_DOC[v], "calls": step(v)} for v in net.backward],
         local_starts=[_local_start(design, p) for p in net.parameters if p.op.local],
         local_redraws=[_local_start(design, p, ", key") for p in net.parameters if p.op.local] if redraws_local else [],
+    )
+
+
+def op_headers(design: Design, command: str) -> str:
+    """op_headers.hpp, which includes the kernels of this model's ops; the core's in angle brackets, as kernels.hpp has."""
+    net = design.graph
+    used = {type(call.op) for calls in (net.forward, *net.backward.values()) for call in calls}
+    ours = sorted({f"<kernels/{op.header}>" for op in used if ops.own.header(op) is None})
+    theirs = sorted({file for op in used if (file := ops.own.header(op))})
+    return render(
+        "op_headers.hpp.j2",
+        command=command,
+        ours=ours,
+        theirs=[{"path": file.as_posix(), "sha256": included.digest(file)} for file in theirs],
     )
 
 

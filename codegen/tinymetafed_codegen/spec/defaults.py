@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .loss import TARGETS, is_classification
+from ..loss import TARGETS, is_classification
 from .task import TASKS
 
 _Section = dict[str, float | str]

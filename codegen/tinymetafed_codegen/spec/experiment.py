@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
+from ..section import Section, SpecError, TomlValue
 from .defaults import CLIENTS, defaults
-from .mistakes import CAUSES_FIRST, explain
+from .mistakes import explain
 from .model import ModelSpec
 from .paths import anchored
-from .section import Section, SpecError, TomlValue
 from .strategy import AdaptationSpec, StrategySpec, TinyOlSpec
 from .task import TaskSpec
 
@@ -85,9 +85,7 @@ def parse(raw: dict[str, Any], source: str) -> Experiment:
     try:
         experiment = Experiment.model_validate(raw)
     except pydantic.ValidationError as error:
-        # One mistake brings others in its wake (a mistyped key is unknown here and missing there): name the cause only.
-        first = min(error.errors(), key=lambda e: CAUSES_FIRST.get(e["type"], 1))
-        raise SpecError(f"{source}: {explain(first, Experiment)}") from None
+        raise SpecError(f"{source}: {explain(error, Experiment)}") from None
     if experiment.run.clients is None and not experiment.task.counts_clients:
         experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"clients": CLIENTS})})
     if isinstance(experiment.strategy, TinyOlSpec):

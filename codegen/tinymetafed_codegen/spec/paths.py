@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .strategy import OWN
+from ..own_class import SEPARATOR, is_reference
 from .task import TASKS
 
 
@@ -63,6 +63,9 @@ def _moved(raw: dict[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
 
     change("model", "weights", move)
     change("strategy", "kind", lambda kind: _moved_class(kind, move))
+    model = moved.get("model")
+    if isinstance(model, dict) and isinstance(model.get("layers"), list | tuple):
+        moved["model"] = {**model, "layers": [_moved_layer(layer, move) for layer in model["layers"]]}
     task = raw.get("task")
     if isinstance(task, dict) and (chosen := TASKS.get(str(task.get("kind")))):
         for key in chosen.path_keys:
@@ -70,12 +73,18 @@ def _moved(raw: dict[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
     return moved
 
 
+def _moved_layer(layer: Any, move: Callable[[str], str]) -> Any:
+    if isinstance(layer, dict) and is_reference(layer.get("op")):
+        return {**layer, "op": _moved_class(layer["op"], move)}
+    return layer
+
+
 def _moved_class(kind: str, move: Callable[[str], str]) -> str:
     """``FILE:CLASS``, with or without .py; module:CLASS, where there is no such file, and our own kinds stay as they are."""
-    name, own, class_name = kind.rpartition(OWN)
+    name, own, class_name = kind.rpartition(SEPARATOR)
     if not own:
         return kind
     given = f"{name.removesuffix('.py')}.py"
     file = move(given)
     is_file = file != given and (name.endswith(".py") or Path(file).exists())
-    return f"{file}{OWN}{class_name}" if is_file else kind
+    return f"{file}{SEPARATOR}{class_name}" if is_file else kind
