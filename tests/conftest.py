@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import pickle
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ from clocks import HUNG_SECONDS, SlowClock
 
 from tinymetafed.devices import firmware, launch, running
 from tinymetafed.devices.firmware import Deviation, Firmware
+from tinymetafed_codegen import boards
 from tinymetafed_codegen.files import locked
+from tinymetafed_codegen.locate import find
 
 sys.path += [str(Path(__file__).parent / folder) for folder in ("devices", "kernels", "fuzz", "nrf52840")]
 
@@ -70,3 +73,12 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "launch", functools.partial(running.launch, clock=clock))
     monkeypatch.setattr(running, "Fleet", functools.partial(running.Fleet, clock=clock))
     monkeypatch.setattr(launch._SerialPort, "start", HUNG_SECONDS)
+
+
+@pytest.fixture
+def own_boards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A copy of boards/ to spoil; everything in this process reads boards from there."""
+    folder = tmp_path / "boards"
+    shutil.copytree(find("boards"), folder)
+    monkeypatch.setattr(boards, "find", lambda name: folder if name == "boards" else find(name))
+    return folder

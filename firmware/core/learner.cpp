@@ -147,7 +147,7 @@ bool Learner::work() {
   if (state_ != State::kTraining || !source::on_device()) return false;
   const protocol::Phase& phase = recipe_->phases[phase_];
   const uint32_t index = (step_ - phase_start_) % phase.count;
-  const source::Key key = {key_.seed, key_.client, key_.round, phase.sample_set, index};
+  const source::Key key = {key_.seed, key_.client, {key_.round}, phase.sample_set, index};
   source::make(key, arena_.values + model::kInput, arena_.values + model::kTarget);
   step();
   return true;

@@ -8,7 +8,7 @@
 
 namespace tmf::local_start {
 
-// T may be a vector, one client per lane; minus T{} makes any number one, to the bit.
+// T may be a vector with a client per lane: x - T{} puts x into every lane (x + T{} would turn -0 into 0).
 
 // +scale and -scale like a chessboard over [rows, columns].
 template <typename T>

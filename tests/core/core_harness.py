@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from tinymetafed_codegen import emit
 from tinymetafed_codegen.protocol import Delta, Dtype, Recipe, Selection, Status
+from tinymetafed_codegen.toolchain import compiler_flags
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CORE = REPOSITORY / "firmware" / "core"
 UNITS = ("crc32", "frame", "half", "prng", "delta_codec")
-FLAGS = ("-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-g")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 NEXT = 0xFFFFFFFF  # as a rank: the one after the previous chunk; no answer when there is none
 
@@ -40,7 +40,7 @@ def compile_harness(folder: Path, output: str, *flags: str) -> Path:
     """Builds the harness into ``folder``; raises CalledProcessError with the compiler's words on standard error."""
     write_protocol_header(folder)
     sources = [Path(__file__).with_name("harness.cpp"), *(CORE / f"{unit}.cpp" for unit in UNITS)]
-    command = ["g++", *FLAGS, *flags, f"-I{CORE}", f"-I{folder}", *map(str, sources), "-o", str(folder / output)]
+    command = ["g++", *compiler_flags(), *flags, f"-I{CORE}", f"-I{folder}", *map(str, sources), "-o", str(folder / output)]
     subprocess.run(command, check=True)
     return folder / output
 

@@ -424,6 +424,19 @@ def test_predict_in_batches(connect: Connect, kind: type) -> None:
     assert session.predict(inputs[:0], 2).shape == (0, 2)
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float64, np.int8, np.int32, np.bool_])
+def test_samples_of_types_that_no_device_takes_are_refused_before_anything_is_sent(connect: Connect, kind: type) -> None:
+    device, session = connect()
+    received = device.received
+    with pytest.raises(
+        ValueError, match=rf"inputs of type {kind.__name__.rstrip('_')}, expected float32, or uint8 with a scale"
+    ):
+        session.predict(np.zeros((1, 4), kind), 2)
+    with pytest.raises(ValueError, match="expected float32, or uint8 with a scale"):
+        session.sample(1, 0, np.zeros(1), np.zeros(4, kind))
+    assert device.received == received
+
+
 def test_wrong_size_of_an_answer(connect: Connect) -> None:
     _, session = connect()
     with pytest.raises(DeviceGarbled, match="1 predictions of 3 outputs, got 8 bytes"):

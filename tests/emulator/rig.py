@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Dtype, Program, Recipe, Selection, Status
 from tinymetafed_codegen.spec import Experiment
+from tinymetafed_codegen.toolchain import compiler_flags
 
 Floats = npt.NDArray[np.float32]
 
@@ -289,7 +289,6 @@ def sanitized(experiment: Experiment, folder: Path, findings: Path) -> Path:
         return start
     made = design(experiment, boards.load("native"), "test")
     emit.write(made, folder, "pytest")
-    flags = json.loads(find("boards/platform/flags.json").read_text())
     firmware = find("firmware")
     sources: Sequence[Path] = [
         *sorted((firmware / "core").glob("*.cpp")),
@@ -300,7 +299,7 @@ def sanitized(experiment: Experiment, folder: Path, findings: Path) -> Path:
     sanitizers = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
     includes = [f"-I{folder}", f"-I{firmware / 'core'}", f"-I{firmware / 'app'}"]
     program = folder / "firmware"
-    command = ["g++", *flags["common"], *flags["cxx"], *sanitizers, *includes, *map(str, sources), "-o", str(program)]
+    command = ["g++", *compiler_flags(), *sanitizers, *includes, *map(str, sources), "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     start.write_text(f'#!/bin/sh\nUBSAN_OPTIONS=print_stacktrace=1 exec "{program}" "$@" 2>>"{findings}"\n')

@@ -16,6 +16,7 @@ from clocks import FakeClock
 from tinymetafed.wire.frame import Decoder, Frame, encode
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import ANSWER_BIT, Request
+from tinymetafed_codegen.toolchain import compiler_flags
 
 SOURCE = Path(__file__).with_name("in_process.cpp")
 READ_SECONDS = 0.01  # that pass, by the line's clock, with a read that brings nothing
@@ -32,7 +33,7 @@ def build(model: str, folder: Path) -> Path:
     own_tables = "-fno-gnu-unique"
     command = [
         "g++",
-        *fuzzer.compiler_flags(),
+        *compiler_flags(),
         "-O2",
         own_tables,
         "-shared",

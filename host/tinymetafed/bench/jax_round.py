@@ -13,7 +13,7 @@ from tinymetafed_codegen.ops import Op
 from tinymetafed_codegen.protocol import Phase, Variant
 
 from ..learn.tasks import Floats
-from ..simulation.kernels import Batch
+from ..simulation.batches import Batch
 
 Tensors = Mapping[str, Any]  # by the manifest's names
 

@@ -52,7 +52,7 @@ def of_round(strategy: Strategy, wire_bytes: float) -> RoundEstimate:
     )
     work = sum(phase.steps * multiply_accumulates(net, phase.variant) for phase in strategy.training())
     figures = {}
-    for board in map(boards.load, boards.names()):
+    for board in boards.usable():
         known = board.estimates
         if known is None:
             continue

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
-import inspect
-import sys
-from pathlib import Path
-from types import ModuleType
 
+from tinymetafed_codegen import own_class
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import MAX_PHASES, WireError
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec, SpecError
@@ -58,7 +53,7 @@ def code_sha256(experiment: Experiment) -> str:
     spec = experiment.strategy
     if not isinstance(spec, OwnStrategySpec):
         return ""
-    return hashlib.sha256(Path(inspect.getfile(_own(spec.kind))).read_bytes()).hexdigest()
+    return hashlib.sha256(own_class.file_of(_own(spec.kind)).read_bytes()).hexdigest()
 
 
 def _check(own: Strategy) -> None:
@@ -78,27 +73,7 @@ def _check(own: Strategy) -> None:
 
 
 def _own(kind: str) -> type[Strategy]:
-    """``FILE.py:CLASS`` or ``module:CLASS``."""
-    name, _, class_name = kind.rpartition(":")
     try:
-        found = getattr(_module(name), class_name, None)
-    except Exception as error:  # whatever a user's module raises when it is read
-        raise SpecError(f"strategy.kind = '{kind}': {name} cannot be loaded: {type(error).__name__}: {error}") from None
-    if not isinstance(found, type) or not issubclass(found, Strategy):
-        raise SpecError(
-            f"strategy.kind = '{kind}': {name} has no class {class_name} derived from tinymetafed.learn.strategies.Strategy"
-        )
-    if missing := sorted(found.__abstractmethods__):
-        raise SpecError(f"strategy.kind = '{kind}': {class_name} lacks {', '.join(missing)}()")
-    return found
-
-
-def _module(name: str) -> ModuleType:
-    if not name.endswith(".py"):
-        return importlib.import_module(name)
-    spec = importlib.util.spec_from_file_location(f"{__name__}.own.{Path(name).stem}", name)  # hides no other
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+        return own_class.load(kind, Strategy)  # type: ignore[type-abstract]
+    except own_class.OwnClassError as error:
+        raise SpecError(f"strategy.kind = '{kind}': {error}") from None
