@@ -637,7 +637,7 @@ def test_firmware_of_another_schema(refused: Callable[..., str], fake: Callable[
     [
         ({"silent": True}, "no answer to Hello"),
         ({"noise": b"\xa5\x5a\xff"}, "another program is on the board"),
-        ({"window": 20}, "receive window of 20"),
+        ({"window": 20}, "receive_window = 20"),
     ],
     ids=["nothing", "garbage", "tiny window"],
 )
