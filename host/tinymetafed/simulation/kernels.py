@@ -102,7 +102,8 @@ class Kernels:
         """
         n, top_k = len(clients.numbers), upload.top_k
         indices, values = np.empty((n, top_k), np.int64), np.empty((n, top_k), np.float32)
-        messages, message_bytes, sample_bytes = np.zeros((3, n), np.uint32)
+        counts = np.zeros((3, n), np.uint32)
+        messages, message_bytes, sample_bytes = counts
         training = self._training(global_weights, phases, samples, clients)
         sent = (indices, values, clients.residuals, messages, message_bytes, sample_bytes if streamed else None)
         self._call(abi.TRAIN_ROUND, training, abi.Updates(top_k, upload.uplink, upload.selection, *sent))
@@ -110,7 +111,7 @@ class Kernels:
             Sparse(indices[i], values[i]) if status == Status.OK else Status(status)
             for i, status in enumerate(training.statuses.tolist())
         ]
-        return outcomes, SentMessages(int(messages.sum()), int(message_bytes.sum()), int(sample_bytes.sum()))
+        return outcomes, SentMessages(*counts.sum(axis=1).tolist())
 
     def adapt(
         self,
