@@ -32,7 +32,14 @@ if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
     )
     env.Exit(1)
 
-from tinymetafed_codegen import boards, toolchain  # noqa: E402  # needs the lines above
+from tinymetafed_codegen import boards, locate, toolchain  # noqa: E402  # needs the lines above
+
+if locate.root() != root.resolve():
+    sys.stderr.write(
+        f"Error: {sys.executable} runs PlatformIO and has TinyMetaFed in {locate.root()}, but this project is built with that "
+        f"in {root}; remove {project / '.pio' / 'tinymetafed.ini'}, or use the pio of the other\n"
+    )
+    env.Exit(1)
 
 runs = "upload" in COMMAND_LINE_TARGETS or "test" in env.GetBuildType()
 if lacking := [tool for tool in boards.missing_tools(board.id) if tool.to_build or runs]:
@@ -46,7 +53,7 @@ if window := os.environ.get("TINYMETAFED_RECEIVE_WINDOW"):
 if subprocess.run([*codegen, *arguments], env=environment, check=False).returncode != 0:
     env.Exit(1)  # codegen has said why
 
-source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["sample_source"]
+source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["source"]
 # Other kernels than core's, by the name of their folder in bench/: headers that are found before those of the same name.
 kernels = [f"bench/{name}"] if (name := os.environ.get("TINYMETAFED_KERNELS")) else []
 env.Append(CPPPATH=[str(generated), *(str(Path("$PROJECT_SRC_DIR") / part) for part in (*kernels, "core", "app"))])

@@ -8,9 +8,11 @@ from collections import Counter
 from dataclasses import dataclass
 
 from . import ops
-from .ops import LOSSES, Add, ClipNorm, Loss, Op, OpError, Parameter, Relu, Sgd, Shape
+from .loss import target_size
+from .ops import LOSSES, Add, AddSpec, ClipNorm, Loss, Op, OpError, Parameter, Relu, Sgd, Shape
+from .own_class import OwnClassError
 from .protocol import MAX_PARAMETERS, Variant
-from .spec import AddSpec, ModelSpec, SpecError, TaskShapes, target_size
+from .spec import ModelSpec, SpecError, TaskShapes
 
 RESERVED_NAMES = {"loss", "model", "t", "update"}  # types of the generated code that a layer's would hide
 
@@ -226,10 +228,11 @@ def _layers(model: ModelSpec, source: str) -> tuple[list[Op], dict[str, str]]:
     wanted = {layer.with_ for layer in model.layers if isinstance(layer, AddSpec)}
     lowest_training: int | None = None
     for i, layer in enumerate(model.layers):
-        at, name = f"{source}: model.layers[{i}]", layer.name or f"{layer.op}{i + 1}"
+        at = f"{source}: model.layers[{i}]"
         try:
+            name = layer.name or f"{ops.find(layer.op).kind}{i + 1}"
             made = ops.build(layer, name, shape, shapes)
-        except OpError as error:
+        except (OpError, OwnClassError) as error:
             raise SpecError(f"{at}: {error}") from None
         if clash := {name, *(op.name for op in made)} & {*RESERVED_NAMES, *shapes, *(op.name for op in layers)}:
             raise SpecError(f"{at}: the name '{min(clash)}' is taken; give this layer another 'name'")

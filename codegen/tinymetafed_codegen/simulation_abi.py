@@ -216,24 +216,12 @@ class Samples(Struct):
 
 
 @dataclass(frozen=True)
-class TrainingPhase(Struct):
-    """Consecutive training steps of one kind; of each client `count` samples, gone through `passes` times."""
-
-    samples: Annotated[Samples, Nested(Samples), "`count` rows of each client"]
-    learning_rate: Annotated[F32, "of every step"]
-    output_clamp: Annotated[F32, "largest derivative of the loss at an output; 0: any"]
-    variant: Annotated[U32, "protocol::Variant"]
-    count: Annotated[U32, "samples of a client"]
-    passes: Annotated[U32, "over the samples"]
-
-
-@dataclass(frozen=True)
 class Training(Struct):
     """Which clients train what, from which weights."""
 
     global_weights: Annotated[Floats, _READ_FLOATS, "[kGlobalCount], as every client receives them"]
-    phases: Annotated[Sequence[TrainingPhase], Several(TrainingPhase), "[phase_count]"]
-    phase_count: Annotated[U32, "phases of the program"]
+    recipe: Annotated[Bytes, _READ_BYTES, "protocol::Recipe as it travels: what each client trains and sends"]
+    samples: Annotated[Sequence[Samples], Several(Samples), "of each phase of the recipe, `count` rows of each client"]
     clients: Annotated[Words, _READ_WORDS, "[client_count], each one's number as in Train"]
     client_count: Annotated[U32, "clients of this call"]
     seed: Annotated[U32, "as in Train"]
@@ -252,9 +240,6 @@ class Training(Struct):
 class Updates(Struct):
     """A round's updates, and what they would take on a line."""
 
-    top_k: Annotated[U32, "entries of each client's update"]
-    uplink: Annotated[U32, "protocol::Dtype of their values"]
-    selection: Annotated[U32, "protocol::Selection, which entries"]
     indices: Annotated[Indices, _WRITTEN_INDICES, "[clients][top_k]"]
     values: Annotated[Floats, _WRITTEN_FLOATS, "[clients][top_k], as the host decodes them"]
     residuals: Annotated[
@@ -305,7 +290,7 @@ class Function:
 MAKE_SAMPLES = Function("make_samples", (OwnSamples,), "Makes clients' samples as boards would, on one thread.")
 TRAIN_ROUND = Function("train_round", (Training, Updates), "One round of every client: train, and send the update.")
 ADAPT = Function("adapt", (Training, Evaluation), "Every client's outputs, its training, and its outputs after it.")
-STRUCTS: tuple[type[Struct], ...] = (Samples, TrainingPhase, Training, Updates, Evaluation, OwnSamples)
+STRUCTS: tuple[type[Struct], ...] = (Samples, Training, Updates, Evaluation, OwnSamples)
 FUNCTIONS = (MAKE_SAMPLES, TRAIN_ROUND, ADAPT)
 HASH_SYMBOL = "simulation_abi_hash"  # a function of the library that returns the hash it was built with
 

@@ -22,8 +22,7 @@ constexpr uint32_t kLocalCount = model::kParameterCount - model::kGlobalCount;
 
 // A chunk's entries as the host decodes them, see delta_codec.hpp.
 void read_chunk(const protocol::Delta& header, const uint8_t* data, size_t size, int64_t* indices, float* values) {
-  const Dtype dtype = static_cast<Dtype>(header.dtype);
-  const size_t width = dtype == Dtype::kF32 ? 4 : dtype == Dtype::kF16 ? 2 : 1;
+  const size_t width = protocol::width(header.dtype);
   size_t at = 0;  // in bits
   const auto bit = [&] { return data[at / 8] >> (at % 8) & 1u; };
   const auto bits = [&](uint32_t count) {
@@ -34,19 +33,20 @@ void read_chunk(const protocol::Delta& header, const uint8_t* data, size_t size,
   int64_t next = header.base;
   Reader wire(data + size - header.count * width, header.count * width);
   const auto gap = [&] {
-    if (header.coding == static_cast<uint8_t>(protocol::Coding::kRun)) return 0u;
-    const bool is_bitmap = header.coding == static_cast<uint8_t>(protocol::Coding::kBitmap);
+    if (header.coding == protocol::Coding::kRun) return 0u;
+    const bool is_bitmap = header.coding == protocol::Coding::kBitmap;
+    const uint32_t parameter = static_cast<uint32_t>(header.coding);  // of the Rice codings
     const uint32_t most = is_bitmap ? UINT32_MAX : protocol::kRiceEscape;
     uint32_t run = 0;  // of zeros, or of Rice's ones
     while (run < most && bit() != (is_bitmap ? 1u : 0u)) ++run, ++at;
     if (run == most) return bits(protocol::kRiceRawBits);
     ++at;
-    return is_bitmap ? run : run << header.coding | bits(header.coding);
+    return is_bitmap ? run : run << parameter | bits(parameter);
   };
   for (uint32_t i = 0; i < header.count; ++i) {
     next += gap();
     indices[i] = next++;
-    switch (dtype) {
+    switch (header.dtype) {
       case Dtype::kF16: values[i] = from_f16(wire.u16()); break;
       case Dtype::kI8: values[i] = static_cast<float>(static_cast<int8_t>(wire.u8())) * header.scale; break;
       default: values[i] = wire.f32(); break;
@@ -81,8 +81,9 @@ class Group {
  public:
   using Model = model::Model<T>;
 
-  Group(const Training& training, uint32_t first, Workspace<T>& memory)
+  Group(const Training& training, const protocol::Recipe& recipe, uint32_t first, Workspace<T>& memory)
       : training_(training),
+        recipe_(recipe),
         first_(first),
         size_(training.client_count - first < kWidth<T> ? training.client_count - first : kWidth<T>),
         memory_(memory) {}
@@ -108,20 +109,21 @@ class Group {
 
   void train() {
     if (model::kRedrawsLocal || training_.local_weights != nullptr) start_locals();
-    for (uint32_t n = 0; n < training_.phase_count; ++n) {
-      const TrainingPhase& phase = training_.phases[n];
+    for (uint32_t n = 0; n < phase_count(); ++n) {
+      const protocol::Phase& phase = recipe_.phases[n];
+      const Samples& samples = training_.samples[n];
       const T rate = in_every_lane<T>(phase.learning_rate), clamp = in_every_lane<T>(phase.output_clamp);
-      for (uint32_t step = 0; step < phase.count * phase.passes; ++step) {
+      for (uint32_t step = 0; step < uint32_t{phase.count} * phase.passes; ++step) {
         const uint32_t row = step % phase.count;
-        set_input(phase.samples, phase.count, row);
+        set_input(samples, phase.count, row);
         for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
-          const float* target = phase.samples.targets + (size_t{client(lane)} * phase.count + row) * model::kTargetSize;
+          const float* target = samples.targets + (size_t{client(lane)} * phase.count + row) * model::kTargetSize;
           for (uint32_t i = 0; i < model::kTargetSize; ++i) put(memory_.arena + model::kTarget + i, lane, target[i]);
         }
-        train_step(static_cast<protocol::Variant>(phase.variant), memory_.weights, memory_.arena, rate, clamp);
+        train_step(phase.variant, memory_.weights, memory_.arena, rate, clamp);
       }
     }
-    descend(memory_.weights, training_.phases, training_.phase_count);
+    descend(memory_.weights, recipe_.phases, protocol::kMaxPhases);
     for (uint32_t lane = 0; lane < size_; ++lane) {
       Status fault = Status::kOk;
       for (const T& weight : memory_.weights)
@@ -159,6 +161,12 @@ class Group {
   }
 
  private:
+  uint32_t phase_count() const {
+    uint32_t count = 0;
+    while (count < protocol::kMaxPhases && recipe_.phases[count].passes > 0) ++count;
+    return count;
+  }
+
   uint32_t client(uint32_t lane) const { return first_ + (lane < size_ ? lane : size_ - 1); }
 
   void keep_local(uint32_t lane) {
@@ -189,17 +197,15 @@ class Group {
     const auto change = [this](uint32_t i) { return memory_.change[i]; };
     uint32_t histogram[model::kHistogramBins];
     DeltaEncoder<sizeof model::kLayerEnds / sizeof model::kLayerEnds[0]> encoder;
-    const Choice choice = {static_cast<protocol::Selection>(updates.selection), training_.seed, training_.clients[client],
-                           training_.round};
-    const Status frozen =
-        encoder.freeze(change, model::kLayerEnds, updates.top_k, choice, static_cast<uint8_t>(updates.uplink), histogram);
+    const Key key = {training_.seed, training_.clients[client], training_.round};
+    const Status frozen = encoder.freeze(change, model::kLayerEnds, recipe_, key, histogram);
     if (frozen != Status::kOk) return frozen;
     uint8_t frame[board::kReceiveWindow];
     uint8_t* const data = frame + protocol::kFrameHeaderBytes + protocol::Delta::kFixedSize;
     const size_t capacity = payload_capacity(board::kReceiveWindow) - protocol::Delta::kFixedSize;
-    const size_t first = size_t{client} * updates.top_k;
+    const size_t first = size_t{client} * recipe_.top_k;
     uint32_t rank = 0;
-    while (rank < updates.top_k) {
+    while (rank < recipe_.top_k) {
       protocol::Delta header;
       size_t size = 0;
       const Status encoded = encoder.encode(change, rank, header, data, capacity, size);
@@ -207,7 +213,7 @@ class Group {
       read_chunk(header, data, size, updates.indices + first + rank, updates.values + first + rank);
       rank += header.count;
       Writer head(frame + protocol::kFrameHeaderBytes, protocol::Delta::kFixedSize);
-      header.write(head);
+      header.write_head(head);
       frame[0] = frame[1] = 1;  // some type and sequence
       ++updates.messages[client];
       updates.message_bytes[client] += wire_bytes(frame, static_cast<size_t>(data - frame) + size);
@@ -224,21 +230,22 @@ class Group {
     constexpr size_t kHead = protocol::kFrameHeaderBytes + protocol::Sample::kFixedSize;
     uint8_t frame[kHead + sizeof(float) * (model::kTargetSize + model::kInputSize)];
     uint32_t bytes = 0;
-    for (uint32_t n = 0; n < training_.phase_count; ++n) {
-      const TrainingPhase& phase = training_.phases[n];
-      const Samples& samples = phase.samples;
-      const bool is_bytes = samples.levels != nullptr;
+    for (uint32_t n = 0; n < phase_count(); ++n) {
+      const protocol::Phase& phase = recipe_.phases[n];
+      const Samples& samples = training_.samples[n];
+      const Dtype dtype = samples.levels != nullptr ? Dtype::kU8 : Dtype::kF32;
       for (uint32_t row = 0; row < phase.count; ++row) {
         const size_t sample = size_t{client} * phase.count + row, at = sample * model::kInputSize;
-        const void* const input = is_bytes ? static_cast<const void*>(samples.levels + at) : samples.inputs + at;
+        const void* const input =
+            dtype == Dtype::kU8 ? static_cast<const void*>(samples.levels + at) : samples.inputs + at;
         Writer out(frame + protocol::kFrameHeaderBytes, sizeof frame - protocol::kFrameHeaderBytes);
         protocol::Sample header;
-        header.round = header.step = row;
-        header.dtype = static_cast<uint8_t>(is_bytes ? Dtype::kU8 : Dtype::kF32);
+        header.token = header.step = row;
+        header.dtype = dtype;
         header.scale = samples.scale;
-        header.write(out);
+        header.write_head(out);
         for (uint32_t i = 0; i < model::kTargetSize; ++i) out.f32(samples.targets[sample * model::kTargetSize + i]);
-        out.bytes(static_cast<const uint8_t*>(input), (is_bytes ? 1 : sizeof(float)) * model::kInputSize);
+        out.bytes(static_cast<const uint8_t*>(input), protocol::width(dtype) * model::kInputSize);
         frame[0] = frame[1] = 1;
         bytes += phase.passes * wire_bytes(frame, protocol::kFrameHeaderBytes + out.size());
       }
@@ -247,6 +254,7 @@ class Group {
   }
 
   const Training& training_;
+  const protocol::Recipe& recipe_;
   const uint32_t first_;
   const uint32_t size_;
   Workspace<T>& memory_;
@@ -279,10 +287,13 @@ void run_groups(const Training& training, const Part& part) {
   const uint32_t groups = (training.client_count + kWidth<T> - 1) / kWidth<T>;
   const uint32_t threads = training.threads < groups ? training.threads : groups;
   if (workers.size() < threads) workers.resize(threads);
+  protocol::Recipe recipe;
+  Reader in(training.recipe, protocol::Recipe::kFixedSize);
+  recipe.read(in);
   std::atomic<uint32_t> next{0};
   const auto serve = [&](Worker& worker) {
     for (uint32_t group; (group = next++) < groups;) {
-      Group<T> clients(training, group * kWidth<T>, worker.template workspace<T>());
+      Group<T> clients(training, recipe, group * kWidth<T>, worker.template workspace<T>());
       part(clients);
     }
   };
@@ -315,7 +326,7 @@ void make_samples(const sim::OwnSamples& made) {
   const protocol::SampleSet set = static_cast<protocol::SampleSet>(made.sample_set);
   for (uint32_t n = 0; n < made.client_count; ++n)
     for (uint32_t i = 0; i < made.rows; ++i, inputs += model::kInputSize, targets += model::kTargetSize)
-      source::make({made.seed, made.clients[n], made.round, set, i}, inputs, targets);
+      source::make({made.seed, made.clients[n], {made.round}, set, i}, inputs, targets);
 }
 
 void train_round(const sim::Training& training, const sim::Updates& updates) {

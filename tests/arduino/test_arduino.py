@@ -26,7 +26,7 @@ from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed_codegen import boards, emit
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.protocol import Dtype, Program
+from tinymetafed_codegen.protocol import Dtype, Program, Recipe
 from tinymetafed_codegen.toolchain import compiler_flags
 
 HERE = Path(__file__).parent
@@ -148,7 +148,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def train(url: str, out: Path) -> str:
     done = training.train(set_up(EXPERIMENT, "test", None), [url], ["native:1"], out, Quiet())
-    return str(done["weights_sha256"])
+    return done.weights_sha256
 
 
 def test_the_arduino_port_trains_to_the_same_weights(program: tuple[str, Path], reference: str, tmp_path: Path) -> None:
@@ -175,11 +175,11 @@ def test_a_whole_window_that_comes_during_a_training_step_is_not_lost(program: t
     with running(firmware, "5000") as (_, path), open_transport(path) as transport:
         session = Session(transport, deadline=20.0)  # nothing is asked again because the machine is busy
         session.hello(5.0)
-        session.configure(Program.TRAIN, strategy.training(), strategy.top_k, Dtype.F32)
-        for round in range(1, 4):
-            session.load(round, parts)
+        session.configure(Program.TRAIN, Recipe(strategy.training(), strategy.top_k))
+        for token in range(1, 4):
+            session.load(token, parts)
             np.testing.assert_array_equal(session.fetch(0, arrived.size), arrived)
-            session.train(round, Program.TRAIN, 1, 1, round)
+            session.train(token, Program.TRAIN, 1, 1, token)
         assert session.traffic.retries == 0
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinymetafed_codegen import emit
-from tinymetafed_codegen.protocol import Delta, Dtype, Selection, Status
+from tinymetafed_codegen.protocol import Delta, Dtype, Recipe, Selection, Status
 from tinymetafed_codegen.toolchain import compiler_flags
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -161,18 +161,19 @@ class Core:
         self,
         delta: Floats,
         k: int,
-        dtype: int,
+        dtype: Dtype,
         pulls: Sequence[tuple[int, int]],
         selection: Selection = Selection.GLOBAL,
         key: tuple[int, int, int] = (0, 0, 0),
         layer_ends: Sequence[int] = (),
     ) -> tuple[Status, list[Delta | Status]]:
-        """Outcome of freeze, then of each pull (rank, capacity): its message (round 0) or why there is none.
+        """Outcome of freeze, then of each pull (rank, capacity): its message (token 0) or why there is none.
 
-        ``key`` is seed, client and draw; ``layer_ends`` are three, or none for a single layer.
+        ``key`` is seed, client and round; ``layer_ends`` are three, or none for a single layer.
         """
         ends = layer_ends or (delta.size,)
-        question = struct.pack(f"<IBB3I{len(ends)}II", k, dtype, selection, *key, *ends, len(pulls))
+        question = Recipe((), k, dtype, selection).encode()
+        question += struct.pack(f"<3I{len(ends)}II", *key, *ends, len(pulls))
         question += b"".join(struct.pack("<2I", *pull) for pull in pulls)
         answer = self._call(Operation.DELTA_OF_3 if layer_ends else Operation.DELTA, question + delta.tobytes())
         at = 1

@@ -26,9 +26,9 @@ struct Difference {
   float operator()(uint32_t i) const { return trained[i] - frozen[i]; }
 };
 using Encoder = DeltaEncoder<2>;
-Status freeze(Encoder& encoder, Difference delta, const uint32_t (&ends)[2], uint32_t k, const Choice& choice,
+Status freeze(Encoder& encoder, Difference delta, const uint32_t (&ends)[2], const protocol::Recipe& recipe, const Key& key,
               uint32_t (&histogram)[128]) {
-  return encoder.freeze(delta, ends, k, choice, 0, histogram);
+  return encoder.freeze(delta, ends, recipe, key, histogram);
 }
 Status encode(Encoder& encoder, Difference delta, protocol::Delta& header, uint8_t* data, size_t& size) {
   return encoder.encode(delta, 0, header, data, 512, size);

@@ -54,8 +54,8 @@ def test_sine_at_p50_learns_in_a_thousand_rounds() -> None:
 
 def test_one_gradient_per_device_learns_far_less(tmp_path: Path) -> None:
     setup = set_up(sine("strategy.kind=fedsgd", "strategy.top_p=100", "run.rounds=1000"), str(SINE), None)
-    scores = training.simulate(setup, 1, tmp_path / "run", Quiet())["meta_test"]
-    assert 1.5 <= scores["after"] <= 3.5
+    scores = training.simulate(setup, 1, tmp_path / "run", Quiet()).meta_test
+    assert 1.5 <= scores.after <= 3.5
 
 
 @needs_data

@@ -21,11 +21,12 @@ from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.tasks import Samples
 from tinymetafed.learn.weights import initial
 from tinymetafed.runs import store, training
+from tinymetafed.runs.run_data import RunData, StoreError
 from tinymetafed.runs.setup import Setup, design_of, set_up
-from tinymetafed.runs.store import RunData, StoreError, read_run
+from tinymetafed.runs.store import read_run
 from tinymetafed.simulation import simulated_clients, vector_units
 from tinymetafed.simulation.batches import Batch
-from tinymetafed.simulation.kernels import Kernels, TrainingClients, Upload, open_kernels
+from tinymetafed.simulation.kernels import Kernels, TrainingClients, open_kernels
 from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.spec import Experiment, SpecError, parse
 from tinymetafed_codegen.toolchain import BuildError
@@ -46,19 +47,19 @@ def same(devices: RunData, simulated: RunData) -> None:
 
     def updates(run: RunData) -> list[Any]:
         return [
-            (entry["weights_sha256"], entry["alpha"], [(part["client"], part["digest"]) for part in entry["contributions"]])
+            (entry.weights_sha256, entry.alpha, [(part.client, part.digest) for part in entry.contributions])
             for entry in run.rounds
         ]
 
     assert updates(simulated) == updates(devices)
     assert simulated.weights.tobytes() == devices.weights.tobytes()
     ours, theirs = simulated.result, devices.result
-    assert ours is not None and theirs is not None and ours.keys() == theirs.keys()
+    assert ours is not None and theirs is not None
     for key in ("meta_test", "d_curve", "example", "bytes_up_dense", "collapsed", "rounds", "seed"):
-        assert ours[key] == theirs[key], key
+        assert getattr(ours, key) == getattr(theirs, key), key
     for key in ("bytes_down", "bytes_up", "bytes_samples"):
-        assert ours[key] == pytest.approx(theirs[key], rel=0.01), key
-    evaluations = [[e["after"] for e in run.evaluations] for run in (devices, simulated)]
+        assert getattr(ours, key) == pytest.approx(getattr(theirs, key), rel=0.01), key
+    evaluations = [[e.after for e in run.evaluations] for run in (devices, simulated)]
     assert evaluations[0] == evaluations[1]
 
 
@@ -105,12 +106,12 @@ def round_of(experiment: Experiment, simulation: Kernels, clients: int) -> tuple
     strategy = set_up(experiment, str(SINE), None).strategy
     weights = initial(simulation.manifest, 3, experiment.model.init)
     received = downlink.decode(strategy.download(weights), strategy.n_global)
-    phases = strategy.training()
-    samples = [simulation.samples(3, range(clients), 5, SampleSet(phase.sample_set), phase.count) for phase in phases]
-    taking_part, upload = TrainingClients(3, range(clients), 5), Upload(strategy.top_k, strategy.uplink, strategy.selection)
-    updates, _ = simulation.train_round(received, phases, samples, taking_part, upload, streamed=False)
+    recipe = strategy.training_recipe()
+    samples = [simulation.samples(3, range(clients), 5, phase.sample_set, phase.count) for phase in recipe.phases]
+    taking_part = TrainingClients(3, range(clients), 5)
+    updates, _ = simulation.train_round(received, recipe, samples, taking_part, streamed=False)
     test = simulation.samples(3, range(clients), 0, SampleSet.ADAPT, 7)
-    faults, before, after = simulation.adapt(received, phases, samples, TrainingClients(3, range(clients), 0), test)
+    faults, before, after = simulation.adapt(received, recipe, samples, TrainingClients(3, range(clients), 0), test)
     assert set(faults) == {Status.OK} and (before != after).any()
     return updates, before, after
 
@@ -148,12 +149,12 @@ def test_one_clients_nan_stays_in_its_lane() -> None:
     simulation = open_kernels(design_of(sine(), str(SINE)), 1)
     strategy = set_up(sine(), str(SINE), None).strategy
     received = downlink.decode(strategy.download(initial(simulation.manifest, 1, "glorot")), strategy.n_global)
-    phases = strategy.training()
-    samples = [simulation.samples(1, range(5), 0, SampleSet(phase.sample_set), phase.count) for phase in phases]
-    taking_part, upload = TrainingClients(1, range(5), 0), Upload(strategy.top_k, strategy.uplink, strategy.selection)
-    whole, _ = simulation.train_round(received, phases, samples, taking_part, upload, streamed=False)
+    recipe = strategy.training_recipe()
+    samples = [simulation.samples(1, range(5), 0, phase.sample_set, phase.count) for phase in recipe.phases]
+    taking_part = TrainingClients(1, range(5), 0)
+    whole, _ = simulation.train_round(received, recipe, samples, taking_part, streamed=False)
     samples[0].targets[2, 3] = np.nan
-    spoilt, _ = simulation.train_round(received, phases, samples, taking_part, upload, streamed=False)
+    spoilt, _ = simulation.train_round(received, recipe, samples, taking_part, streamed=False)
     assert spoilt[2] == Status.NOT_FINITE
     for i in (0, 1, 3, 4):
         one, other = whole[i], spoilt[i]
@@ -217,7 +218,7 @@ def test_a_run_may_move_from_devices_into_the_simulation_and_back(tmp_path: Path
         training.resume_simulated(moved, 1, Quiet())
     training.resume(moved, Quiet(), urls=["native:1"])
     same(devices, read_run(moved))
-    assert [device["rounds"] for device in read_run(moved).devices if device["url"] == simulated_clients.URL] == [5]
+    assert [device.rounds for device in read_run(moved).devices if device.url == simulated_clients.URL] == [5]
 
 
 def test_training_that_diverges_fails_as_on_a_device(tmp_path: Path) -> None:
@@ -275,7 +276,7 @@ def test_boards_that_are_clients_cannot_be_simulated(tmp_path: Path) -> None:
 
 def test_the_benchmark_measures_lanes_threads_one_client_and_textbook_kernels() -> None:
     figures = simulation_cost.simulation(sine(), str(SINE), None, 2, Quiet())
-    assert figures["lanes"] == vector_units.vector_units()[figures["isa"]].lanes and figures["threads"] == 2
-    assert 0 < figures["one_thread_us"] < figures["single_us"] < figures["textbook_us"]
-    assert figures["speedup"] == pytest.approx(figures["one_thread_us"] / figures["us_per_client_step"], rel=0.02)
-    assert 1 < figures["speedup_idle"] < 3
+    assert figures.lanes == vector_units.vector_units()[figures.isa].lanes and figures.threads == 2
+    assert 0 < figures.one_thread_us < figures.single_us < figures.textbook_us
+    assert figures.speedup == pytest.approx(figures.one_thread_us / figures.us_per_client_step, rel=0.02)
+    assert 1 < figures.speedup_idle < 3

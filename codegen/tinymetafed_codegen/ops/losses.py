@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..spec import TARGETS, LossName, ModelSpec, Targets
+from ..loss import TARGETS, LossName, Targets
 from .base import float_bits
 
 
@@ -30,9 +30,9 @@ class Loss:
         """Whether a sample has one class index instead of one target per output."""
         return self.targets == "class"
 
-    def kernel(self, outputs: int, model: ModelSpec) -> str:
+    def kernel(self, outputs: int, huber_delta: float) -> str:
         """The C++ type of its kernels."""
-        delta = f", /*delta=*/{float_bits(model.huber_delta)}" if self.name == "huber" else ""
+        delta = f", /*delta=*/{float_bits(huber_delta)}" if self.name == "huber" else ""
         return f"kernels::{self.cpp}<{outputs}{delta}>"
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from .loss import TARGETS, is_classification
+from ..loss import TARGETS, is_classification
 from .task import TASKS
+
+_Section = dict[str, float | str]
+_Sections = dict[str, _Section]
 
 CLIENTS = 1_000  # data owners where nobody can count them
 VALUES, CLASSES = False, True  # what a model learns, as is_classification tells of its loss
-
-_Sections = dict[str, dict[str, Any]]
 
 # By what is learned; the strategy is TinyMetaFed.
 _DEFAULTS: dict[bool, _Sections] = {
@@ -50,7 +49,7 @@ _DEFAULTS: dict[bool, _Sections] = {
     },
 }
 # How a client adapts a network that is shared whole.
-_WHOLE: dict[bool, dict[str, Any]] = {
+_WHOLE: dict[bool, _Section] = {
     VALUES: {"local_passes": 0, "full_passes": 32, "full_learning_rate": 0.01},
     CLASSES: {"local_passes": 0, "full_passes": 10, "full_learning_rate": 0.02},
 }

@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field
 
+from ..loss import LossName, is_classification, target_size
 from ..protocol import SampleSet
-from .loss import LossName, is_classification, target_size
-from .section import Count, Section, SpecError
+from ..section import Count, Section, SpecError
 
 
 class TaskShapes(NamedTuple):

@@ -102,7 +102,7 @@ def _jax_us(experiment: Experiment, source: str, trial: Trial, observer: Observe
     observer.stage("compiling JAX's round")
     try:
         net = graph.build(experiment.model, source)
-        train = jax_round.compile_round(net, trial.start(), trial.phases, trial.samples)
+        train = jax_round.compile_round(net, trial.start(), trial.recipe.phases, trial.samples)
     except jax_round.JaxError as error:
         observer.event(str(error))
         return None
@@ -126,7 +126,7 @@ class Trial:
         strategy = open_strategy(experiment, kernels.manifest)
         start = initial(kernels.manifest, experiment.run.seed, experiment.model.init)
         self.received = downlink.decode(strategy.download(start), strategy.n_global)
-        self.phases = strategy.training()
+        self.recipe = strategy.training_recipe()
         self.kernels = kernels
         self._model = experiment.model
         self.clients = clients or kernels.lanes
@@ -138,8 +138,8 @@ class Trial:
     def _prepare(self) -> None:
         clients = self.clients * self.kernels.threads
         self.taking_part = TrainingClients(1, range(clients), 0)
-        self.steps = clients * sum(phase.count * phase.passes for phase in self.phases)
-        self.samples = [_samples(self.kernels, clients, phase.count) for phase in self.phases]
+        self.steps = clients * self.recipe.steps
+        self.samples = [_samples(self.kernels, clients, phase.count) for phase in self.recipe.phases]
         nothing = np.empty((clients, 0), np.float32)
         self._tests = Batch(nothing, nothing)
         self.best = self.best_cpu = float("inf")
@@ -155,7 +155,7 @@ class Trial:
     def once(self) -> float:
         """Seconds that one round took."""
         began, worked = time.perf_counter(), time.process_time()
-        self.kernels.adapt(self.received, self.phases, self.samples, self.taking_part, self._tests)
+        self.kernels.adapt(self.received, self.recipe, self.samples, self.taking_part, self._tests)
         took, work = time.perf_counter() - began, time.process_time() - worked
         self.best = min(self.best, took * 1e6 / self.steps)
         self.best_cpu = min(self.best_cpu, work * 1e6 / self.steps)

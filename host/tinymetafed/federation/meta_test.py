@@ -12,6 +12,7 @@ import numpy as np
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.protocol import SampleSet
 
+from ..learn import student_t
 from ..learn.metric import Metric, predicted
 from ..learn.strategies import Strategy
 from ..learn.tasks import HELD_OUT, Floats, Samples, Task, is_held_out
@@ -103,10 +104,10 @@ def mean(scores: Sequence[Score]) -> Score:
 
 
 def confidence(scores: Sequence[float]) -> float | None:
-    """Half-width of the 95 % confidence interval of the mean (normal approximation); None where there is none."""
+    """Half-width of the mean's 95 % confidence interval (Student's t); None for a single score, or one that is not finite."""
     if len(scores) < 2 or not np.isfinite(scores).all():
         return None
-    return 1.96 * float(np.std(scores, ddof=1)) / math.sqrt(len(scores))
+    return student_t.quantile(0.95, len(scores) - 1) * float(np.std(scores, ddof=1)) / math.sqrt(len(scores))
 
 
 def meta_test(

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from tinymetafed_codegen import boards
+from tinymetafed_codegen import boards, ops
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.sample_source import own_source
@@ -140,7 +140,9 @@ def _continue(path: Path, site: Callable[[Asked], Site], data: Path | None, obse
 def same_model(setup: Setup, run: RunData) -> None:
     """Raises StoreError when this version makes another model of a run's experiment than its weights belong to."""
     if setup.design.manifest.model_hash != run.manifest.model_hash:
-        files = [str(file) for file in (own_source(setup.experiment), setup.experiment.model.weights) if file]
+        experiment = setup.experiment
+        of_ops = [file for op in experiment.model.own_ops for file in ops.own.files(op)]
+        files = [str(file) for file in (own_source(experiment), experiment.model.weights, *of_ops) if file]
         remedy = f"restore {' and '.join(files)} as it was then, or use " if files else "use "
         raise StoreError(
             f"{run.path / 'run.db'}: holds weights of model {run.manifest.model_hash}, this version makes its experiment "

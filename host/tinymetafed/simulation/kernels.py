@@ -14,7 +14,7 @@ from tinymetafed_codegen import boards
 from tinymetafed_codegen import simulation_abi as abi
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.protocol import Phase, SampleSet, Selection, Status
+from tinymetafed_codegen.protocol import Recipe, SampleSet, Status
 from tinymetafed_codegen.spec import SpecError
 from tinymetafed_codegen.toolchain import BuildError
 
@@ -52,15 +52,6 @@ class TrainingClients:
     residuals: Floats | None = None
 
 
-@dataclass(frozen=True)
-class Upload:
-    """Which entries of each client's update travel, how many, as which Dtype."""
-
-    top_k: int
-    uplink: int
-    selection: Selection
-
-
 class Kernels:
     """The kernels of one experiment, compiled for this machine; one thread at a time calls its methods."""
 
@@ -83,10 +74,9 @@ class Kernels:
     def train_round(
         self,
         global_weights: Floats,
-        phases: Sequence[Phase],
+        recipe: Recipe,
         samples: Sequence[Batch],
         clients: TrainingClients,
-        upload: Upload,
         *,
         streamed: bool,
     ) -> tuple[list[Sparse | Status], SentMessages]:
@@ -94,19 +84,19 @@ class Kernels:
 
         Args:
             global_weights: float32 [n_global], as every client receives them.
-            phases: What each client trains.
+            recipe: What each client trains, and what of its update travels.
             samples: Of each phase, those of all clients.
             clients: Who trains; what they keep is written back.
-            upload: What of the updates travels.
             streamed: Whether the samples travel too, so that their bytes count.
         """
-        n, top_k = len(clients.numbers), upload.top_k
+        n, top_k = len(clients.numbers), recipe.top_k
         indices, values = np.empty((n, top_k), np.int64), np.empty((n, top_k), np.float32)
         counts = np.zeros((3, n), np.uint32)
         messages, message_bytes, sample_bytes = counts
-        training = self._training(global_weights, phases, samples, clients)
-        sent = (indices, values, clients.residuals, messages, message_bytes, sample_bytes if streamed else None)
-        self._call(abi.TRAIN_ROUND, training, abi.Updates(top_k, upload.uplink, upload.selection, *sent))
+        training = self._training(global_weights, recipe, samples, clients)
+        travelling = sample_bytes if streamed else None
+        updates = abi.Updates(indices, values, clients.residuals, messages, message_bytes, travelling)
+        self._call(abi.TRAIN_ROUND, training, updates)
         outcomes: list[Sparse | Status] = [
             Sparse(indices[i], values[i]) if status == Status.OK else Status(status)
             for i, status in enumerate(training.statuses.tolist())
@@ -116,7 +106,7 @@ class Kernels:
     def adapt(
         self,
         global_weights: Floats,
-        phases: Sequence[Phase],
+        recipe: Recipe,
         samples: Sequence[Batch],
         clients: TrainingClients,
         test: Batch,
@@ -125,35 +115,29 @@ class Kernels:
 
         Args:
             global_weights: float32 [n_global], as every client receives them.
-            phases: What each client trains.
+            recipe: What each client trains, and what of its update travels.
             samples: Of each phase, those of all clients.
             clients: Who trains.
             test: Inputs that the outputs are wanted of.
         """
         before = np.zeros((len(clients.numbers), test.count, self.manifest.output_size), np.float32)
         after = np.zeros_like(before)
-        training = self._training(global_weights, phases, samples, clients)
+        training = self._training(global_weights, recipe, samples, clients)
         self._call(abi.ADAPT, training, abi.Evaluation(test.arguments(), test.count, before, after))
         return [Status(status) for status in training.statuses.tolist()], before, after
 
     def _training(
-        self, global_weights: Floats, phases: Sequence[Phase], samples: Sequence[Batch], clients: TrainingClients
+        self, global_weights: Floats, recipe: Recipe, samples: Sequence[Batch], clients: TrainingClients
     ) -> abi.Training:
         numbers = np.array(clients.numbers, np.uint32)
-        for phase, batch in zip(phases, samples, strict=True):
+        for phase, batch in zip(recipe.phases, samples, strict=True):
             given, needed = batch.inputs.shape[:2], (numbers.size, phase.count)
             if given != needed:  # the library would read other memory
                 raise ValueError(f"a phase needs samples of {needed} (clients, count), the batch has {given}")
-        steps = [
-            abi.TrainingPhase(
-                batch.arguments(), phase.learning_rate, phase.output_clamp, phase.variant, phase.count, phase.passes
-            )
-            for phase, batch in zip(phases, samples, strict=True)
-        ]
         return abi.Training(
             global_weights=global_weights,
-            phases=steps,
-            phase_count=len(steps),
+            recipe=np.frombuffer(recipe.pack(), np.uint8),
+            samples=[batch.arguments() for batch in samples],
             clients=numbers,
             client_count=numbers.size,
             seed=clients.seed,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.protocol import Phase, SampleSet, Status
+from tinymetafed_codegen.protocol import Phase, Recipe, SampleSet, Status
 
 from ..federation.clients import Adapted, DeviceFacts, Served, Traffic, TrainingFailed
 from ..learn.codecs import downlink
@@ -22,7 +21,7 @@ from ..wire.frame import encode
 from ..wire.messages import load_bytes
 from .batches import Batch
 from .compilation import BOARD
-from .kernels import Kernels, SentMessages, TrainingClients, Upload
+from .kernels import Kernels, SentMessages, TrainingClients
 
 _LONGEST_RUN = 254  # without a zero, under one COBS code
 URL = "simulation"  # in the journal, where a device's name stands
@@ -37,7 +36,7 @@ class SimulatedClients:
         self._task = task
         self._window: int = kernels.manifest.receive_window
         self._seed = strategy.experiment.run.seed
-        self._phases = strategy.training()
+        self._recipe = strategy.training_recipe()
         self._streams = not task.on_device(SampleSet.SUPPORT)
         self._local_weights: dict[int, Floats] = {}  # by client, flat
         self._residuals: dict[int, Floats] = {}  # by client
@@ -55,15 +54,14 @@ class SimulatedClients:
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:
         """One meta-training round of each client. Raises TrainingFailed, StrategyError."""
-        strategy, phases = self._strategy, self._phases
+        strategy, recipe = self._strategy, self._recipe
         download = strategy.download(weights)
         received = downlink.decode(download, strategy.n_global)
-        samples = self._samples(clients, round_, phases)
+        samples = self._samples(clients, round_, recipe.phases)
         taking_part = TrainingClients(
             self._seed, clients, round_, self._kept_local_weights(clients), self._kept_residuals(clients)
         )
-        upload = Upload(strategy.top_k, strategy.uplink, strategy.selection)
-        outcomes, sent = self._kernels.train_round(received, phases, samples, taking_part, upload, streamed=self._streams)
+        outcomes, sent = self._kernels.train_round(received, recipe, samples, taking_part, streamed=self._streams)
         served = []
         for client, outcome in zip(clients, outcomes, strict=True):
             if isinstance(outcome, Status):
@@ -76,22 +74,22 @@ class SimulatedClients:
             self._local_weights.update((client, row.copy()) for client, row in zip(clients, local_weights, strict=True))
         if (residuals := taking_part.residuals) is not None:
             self._residuals.update((client, row.copy()) for client, row in zip(clients, residuals, strict=True))
-        self._count(len(clients), phases, download, sent)
+        self._count(len(clients), recipe, download, sent)
         return served
 
     def adapt(
         self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None] = lambda: None
     ) -> list[Adapted]:
         """Lets each client adapt with its first ``count`` samples. Raises StrategyError."""
-        strategy, phases = self._strategy, self._strategy.adaptation(count)
+        strategy, recipe = self._strategy, self._strategy.adaptation_recipe(count)
         received = downlink.decode(strategy.download(weights), strategy.n_global)
         adapted = []
         size = self._kernels.threads * self._kernels.lanes
         for group in (clients[i : i + size] for i in range(0, len(clients), size)):
             tests = [self._task.test_samples(client, 0) for client in group]
-            samples = self._samples(group, 0, phases)
+            samples = self._samples(group, 0, recipe.phases)
             taking_part = TrainingClients(self._seed, group, 0)
-            statuses, before, after = self._kernels.adapt(received, phases, samples, taking_part, Batch.of(tests))
+            statuses, before, after = self._kernels.adapt(received, recipe, samples, taking_part, Batch.of(tests))
             for i, (client, status, test) in enumerate(zip(group, statuses, tests, strict=True)):
                 if status != Status.OK:
                     after[i] = np.nan
@@ -116,7 +114,7 @@ class SimulatedClients:
         """What each phase trains; phases that train the same samples share a batch."""
         batches: dict[tuple[SampleSet, int], Batch] = {}
         for phase in phases:
-            chosen = SampleSet(phase.sample_set)
+            chosen = phase.sample_set
             if (chosen, phase.count) in batches:
                 continue
             if self._task.on_device(chosen):
@@ -124,9 +122,9 @@ class SimulatedClients:
             else:
                 made = Batch.of([self._task.samples(client, round_, chosen, phase.count) for client in clients])
             batches[chosen, phase.count] = made
-        return [batches[SampleSet(phase.sample_set), phase.count] for phase in phases]
+        return [batches[phase.sample_set, phase.count] for phase in phases]
 
-    def _count(self, clients: int, phases: Sequence[Phase], download: Sequence[Segment], sent: SentMessages) -> None:
+    def _count(self, clients: int, recipe: Recipe, download: Sequence[Segment], sent: SentMessages) -> None:
         """Adds what a round's messages take on a line that loses nothing, each sent once."""
         loads, bytes_of_loads = _loads(download, self._window)
         progress = _bytes(protocol.Progress)
@@ -134,7 +132,7 @@ class SimulatedClients:
         up = clients * (loads * _bytes(protocol.LoadAnswer) + progress) + sent.message_bytes
         samples_up = 0
         if self._streams:
-            samples_up = clients * progress * sum(phase.count * phase.passes for phase in phases)
+            samples_up = clients * progress * recipe.steps
         else:
             down += clients * _bytes(protocol.Await)
             up += clients * progress
@@ -147,7 +145,8 @@ def _loads(download: Sequence[Segment], window: int) -> tuple[int, int]:
     for segment in download:
         # COBS takes a byte more for every 254 bytes in a row without a zero, among the data, the fields before and the CRC
         # after them; not for the frame's last 254.
-        before, after = struct.pack("<Bf", segment.dtype, segment.scale), b"\1" * (protocol.FRAME_CRC_BYTES - 1)
+        head = protocol.Load(0, 0, segment.dtype, segment.scale, b"").pack()
+        before, after = head[protocol.Load.place("dtype") :], b"\1" * (protocol.FRAME_CRC_BYTES - 1)
         step = load_bytes(segment.dtype.width, window)
         for at in range(0, len(segment.data), step):
             data = segment.data[at : at + step]

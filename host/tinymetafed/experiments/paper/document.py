@@ -10,7 +10,7 @@ import jinja2
 
 from tinymetafed_codegen.files import write_if_changed
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.spec.section import Section
+from tinymetafed_codegen.section import Section
 
 from ...bench import BenchError
 from ...federation.meta_test import mean

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,19 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from ...federation.meta_test import confidence
 from ...learn.metric import Metric
 from ...runs.results import values_only_cost
 from ...runs.run_data import RunData
 from ...runs.store import read_run
 from .execute import is_done
 from .plan import Cell, Run, Sweep
-
-# Student's t, 97.5 %, by degrees of freedom from 1 on: a few seeds are far from normal.
-_T = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-)  # fmt: skip
-_NORMAL = 1.96
 
 
 @dataclass(frozen=True)
@@ -37,14 +30,11 @@ class Spread:
 
     @classmethod
     def of(cls, scores: Sequence[float]) -> Spread:
-        """Student's t interval, as for few seeds it must be; without a finite mean where one score is not finite."""
+        """Student's t interval; nothing where one score is not finite, the mean alone of a single score."""
         if not scores or not np.isfinite(scores).all():
             return cls(None, None, None)
-        mean, n = float(np.mean(scores)), len(scores)
-        if n == 1:
-            return cls(mean, None, None)
-        sd = float(np.std(scores, ddof=1))
-        return cls(mean, sd, (_T[n - 2] if n - 2 < len(_T) else _NORMAL) * sd / math.sqrt(n))
+        sd = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
+        return cls(float(np.mean(scores)), sd, confidence(scores))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import io
 import math
+import re
 import zipfile
 import zlib
 from collections import Counter
@@ -211,7 +212,7 @@ def _read_csv(file: Path, shapes: TaskShapes) -> _Table:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: cannot be read as CSV in UTF-8 ({error})") from None
     header: list[str] = []
-    if rows and len(rows[0][1]) == width and not any(_number(cell) is not None for cell in rows[0][1][:numbers]):
+    if rows and len(rows[0][1]) == width and _are_names(rows[0][1][:numbers]):
         header = rows.pop(0)[1]
     if not rows:
         raise DataError(f"{file}: no rows; expected one per sample, {_columns(shapes)}")
@@ -228,7 +229,8 @@ def _read_csv(file: Path, shapes: TaskShapes) -> _Table:
             number = _number(cell)
             if number is None or not _fits(number):
                 what = f"'{cell}' is" if cell else "is empty,"
-                raise DataError(f"{place(line, column)} {what} not a finite number; correct it or remove the row")
+                like = ", written like -12.5 or 3e-4" if cell and number is None else ""
+                raise DataError(f"{place(line, column)} {what} not a finite number{like}; correct it or remove the row")
             values[i, column] = number
         if numbers < width and cells[-1].lower() in ("", "nan"):
             raise DataError(f"{place(line, numbers)} has no label; add it or remove the row")
@@ -280,11 +282,29 @@ def _finite(file: Path, name: str, array: NDArray[np.generic]) -> Floats:
     return floats
 
 
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+
 def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+    """The decimal number that a cell is; None for what else Python reads as one, such as 1_000, infinity or other digits."""
+    return float(cell) if _DECIMAL.fullmatch(cell) else None
+
+
+def _is_meant_as_number(cell: str) -> bool:
+    """Whether somebody may take a cell for a number, right or wrong: 1_000, 0x10, 1 0, 1,5, nan, digits of other scripts."""
+    compact = "".join(cell.split()).replace(",", ".")
+    for read in (float, lambda text: int(text, 0)):
+        try:
+            read(compact)
+        except ValueError:
+            continue
+        return True
+    return False
+
+
+def _are_names(cells: Sequence[str]) -> bool:
+    """Whether a first row's cells above the numbers can be the columns' names."""
+    return any(cells) and not any(_is_meant_as_number(cell) for cell in cells)
 
 
 def _fits(number: float) -> bool:
@@ -303,6 +323,12 @@ def _classes(path: Path, tables: Sequence[_Table], shapes: TaskShapes) -> dict[s
     expected = 2 if is_binary else shapes.outputs
     model = "loss binary_crossentropy is for 2" if is_binary else f"last layer has {expected} units"
     counts = Counter(label for table in tables for label in table.labels)
+    for table in tables:
+        for i, label in enumerate(table.labels):
+            if _number(label) is None and any(map(str.isdigit, label)) and _is_meant_as_number(label):
+                raise DataError(
+                    f"{table.place(i)}: label '{label}' is neither a whole number, written like 12, nor a name; correct it"
+                )
     numbers = {label: _number(label) for label in counts}
     whole = {label: int(number) for label, number in numbers.items() if number is not None and number.is_integer()}
     index = whole if len(whole) == len(counts) else {label: i for i, label in enumerate(sorted(counts))}

@@ -108,6 +108,7 @@ def page(run: RunData) -> RunPage:
     """What the template prints. Raises StoreError for an experiment of another version."""
     result, manifest, experiment = run.result, run.manifest, run.experiment()
     planned = experiment.run.rounds
+    counted = (result.instructions_per_step or {}) if result else {}
     scale = Scale(Metric.of(experiment.model.loss))
     return RunPage(
         name=run.name,
@@ -132,9 +133,7 @@ def page(run: RunData) -> RunPage:
         devices=_devices(run),
         memory=memory_picture(manifest),
         parameters=parameters(manifest),
-        instructions=[(name, count(number)) for name, number in (run.header.asked.instructions_per_step or {}).items()]
-        if result
-        else [],
+        instructions=[(name, count(number)) for name, number in counted.items()],
         experiment=run.header.experiment,
         interruptions=_interruptions(run),
         provenance=_provenance(run),
