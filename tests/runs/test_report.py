@@ -28,12 +28,12 @@ from run_values import (
 )
 
 from tinymetafed.federation.result import CurveExample, Evaluation, ScatterExample
+from tinymetafed.learn.metric import Metric
 from tinymetafed.learn.weights import sha256
 from tinymetafed.runs import charts, report, store
 from tinymetafed.runs.journal import Entry, RoundEntry, RunHeader, RunResult
 from tinymetafed.runs.report import comparison
 from tinymetafed.runs.report import run as run_page
-from tinymetafed.runs.report.wording import metric
 from tinymetafed.runs.run_data import StoreError
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.spec import Experiment
@@ -238,7 +238,7 @@ def test_accuracy_is_in_percent_and_streamed_samples_are_apart(omniglot: Path) -
 )
 def test_pages_score_a_loss_as_its_task_does(loss: str, scored: str) -> None:
     changed = SINE.replace('"mse"', f'"{loss}"').replace("input = [1]", "input = [8]").replace('"sine"', '"presence"')
-    assert metric(parsed(changed if scored == "accuracy" else SINE)) == scored
+    assert Metric.of(parsed(changed if scored == "accuracy" else SINE).model.loss) == scored
 
 
 def test_best_worst_and_a_board_are_named(sine: Path) -> None:
