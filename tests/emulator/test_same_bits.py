@@ -14,6 +14,7 @@ from tinymetafed.runs.journal import RunResult
 from tinymetafed.runs.run_data import RunData
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import read_run
+from tinymetafed_codegen import spec
 from tinymetafed_codegen.protocol import Delta, Dtype, Program, Selection
 from tinymetafed_codegen.spec import Experiment
 
@@ -23,12 +24,12 @@ def script(board: Board) -> tuple[list[np.ndarray], list[Delta]]:
     board.forget()
     seen: list[np.ndarray] = []
     chunks: list[Delta] = []
-    for round, (selection, uplink) in enumerate(zip(Selection, (Dtype.F32, Dtype.F16, Dtype.I8), strict=True), start=1):
+    for token, (selection, uplink) in enumerate(zip(Selection, (Dtype.F32, Dtype.F16, Dtype.I8), strict=True), start=1):
         board.configure(board.n_global // 2, uplink, selection)
-        board.load(round, board.weights(round))
-        board.train(round)
+        board.load(token, board.weights(token))
+        board.train(token)
         seen.append(board.fetch())
-        chunks += board.session.pull(round, board.n_global // 2)
+        chunks += board.session.pull(token, board.n_global // 2)
     board.load(4, board.weights(4))
     board.train(4, Program.ADAPT)
     seen.append(board.fetch())
@@ -118,3 +119,44 @@ def test_handwriting_streamed_into_an_emulated_board_trains_to_the_native_weight
     assert emulated.meta_test == native.meta_test
     samples = 2 * 4 * 25 * 784  # rounds, passes over support and query, samples, pixels
     assert native.bytes_samples > samples and emulated.bytes_samples > samples
+
+
+def wide(folder: Path, shape: tuple[int, ...]) -> Experiment:
+    """Three clients of float32 samples, each of which is a message longer than a board's usual receive window."""
+    data = folder / "data"
+    data.mkdir(parents=True)
+    draws = np.random.default_rng(7)
+    for name in ("ann", "ben", "cleo"):
+        np.savez(data / f"{name}.npz", x=draws.uniform(-1, 1, (12, *shape)).astype(np.float32), y=np.arange(12) % 3)
+    file = folder / "wide.toml"
+    flatten = "" if len(shape) == 1 else '{ op = "flatten" }, '
+    file.write_text(
+        f"""
+[task]
+kind = "folder"
+path = "data"
+support = 3
+query = 3
+adapt = 3
+[model]
+input = {list(shape)}
+loss = "softmax_cross_entropy"
+layers = [{flatten}{{ op = "dense", units = 4, activation = "relu" }}, {{ op = "dense", units = 3, local = true }}]
+[run]
+rounds = 2
+[evaluation]
+tasks = 1
+"""
+    )
+    return spec.load(file)
+
+
+@pytest.mark.parametrize("shape", [(300,), (28, 28, 3)])
+@pytest.mark.parametrize("url", present([url for url in ALL if ":" in url and url != "native:1"]))
+def test_samples_beyond_the_usual_window_train_to_the_same_weights(url: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    experiment = wide(tmp_path, shape)
+    native = run(experiment, "native:1", tmp_path / "native")
+    result = run(experiment, url, tmp_path / "board")
+    assert result.weights_sha256 == native.weights_sha256 and result.bytes_samples == native.bytes_samples
+    rounds, steps, width = 2, 6, 4
+    assert result.bytes_samples > rounds * steps * width * np.prod(shape)

@@ -13,7 +13,7 @@ from tinymetafed.federation import rounds as server
 from tinymetafed.learn.weights import Floats, initial
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import design_of, set_up
-from tinymetafed.simulation.kernels import open_simulator
+from tinymetafed.simulation.kernels import open_kernels
 from tinymetafed.simulation.simulated_clients import SimulatedClients
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.locate import find
@@ -28,7 +28,7 @@ class Trained:
     def __init__(self, experiment: Experiment, source: Path, data: Path | None = None) -> None:
         self._setup = set_up(experiment, str(source), data)
         self._clients = SimulatedClients(
-            open_simulator(design_of(experiment, str(source)), 2), self._setup.strategy, self._setup.task
+            open_kernels(design_of(experiment, str(source)), 2), self._setup.strategy, self._setup.task
         )
         self.first = self.last = initial(self._setup.design.manifest, experiment.run.seed, experiment.model.init)
         for done in server.rounds(self._setup.strategy, self._setup.task, self._clients, self.first):

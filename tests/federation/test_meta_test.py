@@ -35,12 +35,18 @@ def test_the_summary_is_the_tasks() -> None:
     summary = evaluation(meta_test([1.0, 2.0, 6.0], 0))
     assert (summary.metric, summary.n_tasks, summary.before, summary.after) == ("mse", 3, 4.0, 3.0)
     assert summary.per_task == ((4.0, 1.0), (4.0, 2.0), (4.0, 6.0))
-    assert summary.after_ci95 == pytest.approx(1.96 * math.sqrt(7) / math.sqrt(3))
+    assert summary.after_ci95 == pytest.approx(4.30265273 * math.sqrt(7) / math.sqrt(3))
 
 
 def test_confidence_of_one_task_is_no_figure() -> None:
     assert confidence([3.0]) is None
     assert confidence([1.0, 1.0]) == 0.0
+
+
+def test_the_interval_is_students_however_many_tasks_there_are() -> None:
+    for n, t in ((22, 2.07961384), (200, 1.97195654)):
+        scores = [0.0, 1.0] * (n // 2)
+        assert confidence(scores) == pytest.approx(t * np.std(scores, ddof=1) / math.sqrt(n))
 
 
 def test_a_network_that_diverged_has_no_score_and_spoils_the_mean() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sqlite3
 import tomllib
@@ -526,3 +527,49 @@ def test_logarithmic_ticks_stay_readable(low: float, ratio: float) -> None:
     heights = [at for at, _ in ticks]
     assert len(ticks) >= 2 and all(26 <= at <= 224 for at in heights)
     assert all(lower - upper >= 12 for lower, upper in pairwise(heights))
+
+
+_ANY = st.floats(allow_nan=False, allow_infinity=False)
+_CONSTANT = _ANY.flatmap(lambda value: st.lists(st.just(value), min_size=1, max_size=3))
+_NEGATIVE = st.lists(st.floats(max_value=0, allow_infinity=False), min_size=1, max_size=8)
+_TINY = st.lists(st.floats(-1e-300, 1e-300), min_size=1, max_size=8)
+_VALUES = st.lists(_ANY, min_size=1, max_size=8) | _CONSTANT | _NEGATIVE | _TINY
+
+
+@given(_VALUES, st.data(), st.booleans(), st.booleans())
+def test_every_point_lies_within_the_axes(ys: list[float], data: st.DataObject, log_x: bool, log_y: bool) -> None:
+    x = st.floats(min_value=math.ulp(0), allow_infinity=False) if log_x else _ANY
+    xs = data.draw(st.lists(x, min_size=len(ys), max_size=len(ys)) | x.map(lambda one: [one] * len(ys)))
+    drawn = []
+    built = charts.Axis
+
+    def axis(*arguments: Any) -> charts.Axis:
+        drawn.append(built(*arguments))
+        return drawn[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charts, "Axis", axis)
+        chart = charts.chart(
+            [charts.Series("", "after", list(zip(xs, ys, strict=True)), dots=True)], "", "", "", log_x=log_x, log_y=log_y
+        )
+    for made, values, at in zip(drawn, (xs, ys), ([x for _, x, _ in chart.dots], [y for *_, y in chart.dots]), strict=True):
+        assert made.low < made.high and math.isfinite(made.low) and math.isfinite(made.high)
+        assert all(made.low <= value <= made.high for value in values), (made, values)
+        near, far = sorted((made.start, made.end))
+        assert all(near <= place <= far for place in at)
+        assert 1 <= len(made.ticks()) <= 12 and all(near <= place <= far for place, _ in made.ticks())
+        apart = max(values) / 2 - min(values) / 2 > (made.high / 2 - made.low / 2) / 20
+        if apart and not made.log:
+            assert (at[values.index(max(values))] > at[values.index(min(values))]) == (made.end > made.start)
+
+
+def test_constant_and_negative_values_leave_room_beyond_the_extremes() -> None:
+    for ys in ([-5.0, -5.0], [-5.0, -1.0], [-5.0], [0.0, 0.0], [5.0, 5.0]):
+        chart = charts.chart([charts.Series("", "after", list(enumerate(ys)), dots=True)], "", "", "")
+        assert len(chart.y_ticks) >= 2
+        for _, _, y in chart.dots:
+            assert charts.TOP <= y <= charts.HEIGHT - charts.BOTTOM
+    negative = charts.chart([charts.Series("", "after", [(0, -5.0), (1, -1.0)], dots=True)], "", "", "")
+    low, high = (y for _, _, y in negative.dots)
+    assert charts.TOP < high < low < charts.HEIGHT - charts.BOTTOM
+    assert charts.chart([charts.Series("", "after", [])], "", "", "").dots == []

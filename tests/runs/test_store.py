@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ from tinymetafed.runs import journal, store
 from tinymetafed.runs.journal import ServedDevice
 from tinymetafed.runs.run_data import RunData, StoreError
 from tinymetafed.runs.store import RunStore, claimed, read_run
+from tinymetafed_codegen import files
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 
 EXPERIMENT = sine("run.rounds=9")
@@ -428,6 +431,83 @@ def test_a_killed_writer_loses_nothing(killed: tuple[Path, int]) -> None:
         assert again.read().trained == run.trained and again.warning == ""
         commit(again, run.trained)
     assert read_run(folder).trained == run.trained + 1
+
+
+def kill_at_line(number: int, path: Path) -> bool:
+    """Begins a run in a process that is killed before so many lines of ours have run; whether it came to that."""
+    ours = {store.__file__, files.__file__}
+    child = os.fork()
+    if child == 0:
+        left = number
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal left
+            if frame.f_code.co_filename not in ours:
+                return None
+            left -= event == "line"
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        sys.settrace(trace)
+        with begun(path):
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def test_wherever_the_start_of_a_run_is_killed_the_folder_can_be_used_again(tmp_path: Path) -> None:
+    seen: set[frozenset[str]] = set()
+    for number in range(0, 10_000, 3):
+        path = tmp_path / str(number)
+        if not kill_at_line(number, path):
+            break
+        if not path.exists():
+            continue
+        names = {re.sub(r"toml\w{8}", "toml.", file.name) for file in path.iterdir()}
+        seen.add(frozenset(names))
+        if "run.db" in names:
+            assert read_run(path).trained == 0
+            with store.reopen(path) as run:
+                commit(run, 0)
+            continue
+        with pytest.raises(StoreError, match=f"stopped before any round was begun.*train EXPERIMENT --out {path}"):
+            read_run(path)
+        with pytest.raises(StoreError, match="stopped before any round was begun"), store.reopen(path):
+            pytest.fail("there is nothing to continue")
+        with claimed(path), begun(path) as run:
+            commit(run, 0)
+        assert read_run(path).trained == 1 and {file.name for file in path.iterdir()} == {"run.db", "lock", "experiment.toml"}
+    lock_only, whole = frozenset({"lock"}), frozenset({"lock", "experiment.toml"})
+    assert seen >= {frozenset(), lock_only, lock_only | {"experiment.toml."}, whole, whole | {"run.db.new"}, whole | {"run.db"}}
+
+
+def test_a_journal_of_a_store_that_was_never_whole_is_not_played_back(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("1\n")
+    (tmp_path / "run.db.new").write_bytes(os.urandom(8192))
+    (tmp_path / "run.db.new-journal").write_bytes(bytes.fromhex("d9d505f920a163d7ffffffff") + os.urandom(5000))
+    with claimed(tmp_path), begun(tmp_path):
+        pass
+    assert read_run(tmp_path).trained == 0 and not (tmp_path / "run.db.new-journal").exists()
+
+
+@pytest.mark.parametrize(
+    "names", [["experiment.toml"], ["lock", "data"], ["lock", "run.db.new", "weights.npz"], ["run.db.new"]]
+)
+def test_what_a_start_does_not_leave_alone_is_somebodys_own(names: list[str], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(StoreError, match=r"not empty.*--out"), claimed(tmp_path):
+        pytest.fail("nothing is done for a run that cannot be written")
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys(names, "mine")
+
+
+def test_a_start_under_way_keeps_others_out(tmp_path: Path) -> None:
+    with (
+        files.locked(tmp_path / "lock"),
+        pytest.raises(StoreError, match=r"process \d+ is training into this folder"),
+        claimed(tmp_path),
+    ):
+        pytest.fail("another process is about to begin a run here")
 
 
 def test_a_damaged_log_is_named_and_never_gives_anything_else(killed: tuple[Path, int], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tinymetafed_codegen import emit, spec
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.spec.section import TomlValue
+from tinymetafed_codegen.section import TomlValue
 
 from ..runs.setup import design_of
 

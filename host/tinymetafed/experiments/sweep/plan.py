@@ -17,10 +17,10 @@ from pydantic import Field
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.section import Section, TomlValue
 from tinymetafed_codegen.spec import Experiment, SpecError
 from tinymetafed_codegen.spec import load as load_experiment
-from tinymetafed_codegen.spec.mistakes import CAUSES_FIRST, explain
-from tinymetafed_codegen.spec.section import Section, TomlValue
+from tinymetafed_codegen.spec.mistakes import explain
 
 from ...learn.strategies import open_strategy
 from ...runs.setup import design_of
@@ -131,8 +131,7 @@ def load(path: Path) -> Sweep:
     except tomllib.TOMLDecodeError as error:
         raise SweepError(f"{path}: not valid TOML: {error}") from None
     except pydantic.ValidationError as error:
-        first = min(error.errors(), key=lambda each: CAUSES_FIRST.get(each["type"], 1))
-        raise SweepError(f"{path}: {explain(first, _SweepSpec)}") from None
+        raise SweepError(f"{path}: {explain(error, _SweepSpec)}") from None
     if len(set(file.seeds)) < len(file.seeds):
         raise SweepError(f"{path}: seeds = {file.seeds} names one twice; each counts once")
     cells = [_cell(path, file, name, over, base) for name, over, base in _chosen(path, file)]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..errors import UsageError
+from .errors import UsageError
 
 # Both travel as float32: what is left out here would be 0 or infinite on the device.
 Rate = Annotated[float, Field(ge=1e-9, le=10, allow_inf_nan=False)]
