@@ -29,5 +29,7 @@ def require_tools(board: str) -> None:
     """Raises BuildError, naming what to install, when this machine cannot build for the board and start it."""
     if boards.load(board).real:
         raise BuildError(f"firmware for {board}: a real board is flashed; `pio run -e {board} -t upload` builds for it")
+    if trouble := boards.environment_trouble(board):
+        raise BuildError(f"firmware for {board}: {trouble}; {boards.environment_remedy(board)}")
     if lacking := [tool for tool in boards.missing_tools(board) if tool.to_build]:
         raise BuildError(f"firmware for {board}: {boards.shortage(lacking)}")

@@ -738,3 +738,23 @@ def test_a_full_disk_is_named_and_leaves_no_run(command: Command, request: pytes
     said = command("train", SINE, *SHORT, "--device", "native:1", "--out", "run", "--json")
     assert said.code == 1 and "run/run.db" in said.error and "cannot be written" in said.error
     assert not Path("run/run.db").exists()
+
+
+def test_an_unusable_board_file_is_said_at_once_and_ends_nothing_else(command: Command, own_boards: Path) -> None:
+    (own_boards / "broken.json").write_text('{"name": "x"}')
+    said = command("simulate", SINE, *SHORT[:-2], "--out", "run", "--json")
+    assert said.code == 0 and set(json.loads(said.out)["estimate"]["boards"]) == {"esp32dev", "nano33ble"}
+    first, *_ = said.err.splitlines()
+    assert first.startswith(f"Warning: {own_boards / 'broken.json'}: not a usable board file: 'tinymetafed' is missing")
+    assert said.err.count("broken.json") == 1
+    for device in ("native:1@broken", "/dev/ttyNONE@broken", "broken"):
+        refused = command("train", SINE, *SHORT, "--device", device, "--out", "other")
+        assert refused.code == 2 and "broken.json: not a usable board file" in refused.error
+    assert not Path("other").exists()
+
+
+def test_a_board_without_environment_is_refused_before_anything_is_built(command: Command, own_boards: Path) -> None:
+    shutil.copy(own_boards / "native.json", own_boards / "lonely.json")
+    said = command("train", SINE, *SHORT, "-d", "native:1", "-d", "native:1@lonely", "--out", "run")
+    assert said.code == 1 and f"{own_boards / 'environments.ini'} has no [env:lonely]; write [env:lonely]" in said.error
+    assert "building" not in said.err and not Path("run").exists()

@@ -15,6 +15,9 @@ from .progress import notes
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
+# Commands that ask nothing of boards, and the one that tells of each; the others say which boards they cannot use.
+WITHOUT_BOARDS = ("report", "export", "monitor", "import", "doctor")
+
 app = typer.Typer(
     name="tinymetafed",
     help="Federated meta-learning on microcontrollers: boards learn an initialisation together, over serial, "
@@ -81,7 +84,12 @@ def _text(error: Exception) -> str:
 
 
 @app.callback(invoke_without_command=True)
-def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def _top(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False
+) -> None:
     if version:
         print(__version__)
         raise typer.Exit
+    if context.invoked_subcommand not in WITHOUT_BOARDS:
+        for error in boards.unusable():
+            notes.print(f"Warning: {error}", markup=False, highlight=False, soft_wrap=True)

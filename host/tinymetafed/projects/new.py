@@ -91,7 +91,8 @@ def platformio_ini(board: str, installation: Path, core_dir: str) -> str:
     """What makes a folder with an experiment.toml one that PlatformIO builds; ``core_dir`` is where it keeps its packages."""
     root = installation.as_posix()
     return _render(
-        "platformio.ini.j2", {"boards": ", ".join(boards.names()), "board": board, "root": root, "core_dir": core_dir}
+        "platformio.ini.j2",
+        {"boards": ", ".join(board.name for board in boards.usable()), "board": board, "root": root, "core_dir": core_dir},
     )
 
 

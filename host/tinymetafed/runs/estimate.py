@@ -52,7 +52,7 @@ def of_round(strategy: Strategy, wire_bytes: float) -> RoundEstimate:
     )
     work = sum(phase.count * phase.passes * multiply_accumulates(net, Variant(phase.variant)) for phase in strategy.training())
     figures = {}
-    for board in map(boards.load, boards.names()):
+    for board in boards.usable():
         known = board.estimates
         if known is None:
             continue
