@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from . import boards, emit, spec
-from .design import Design, design
+from .design import design
 
 
 def main() -> int:
@@ -24,23 +23,19 @@ def main() -> int:
     parser.add_argument("--receive-window", type=int, help="bytes that may be under way to it, in place of its own figure")
     arguments = parser.parse_args()
     try:
-        run(arguments.experiment, arguments.board, arguments.output, receive_window=arguments.receive_window)
+        run(arguments.experiment, arguments.board, arguments.output, arguments.receive_window)
     except (spec.SpecError, boards.BoardError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def run(
-    experiment: Path, board: str, output: Path, overrides: Sequence[str] = (), receive_window: int | None = None
-) -> tuple[Design, list[Path]]:
-    """Generates; returns what was decided and which files changed. Raises SpecError, BoardError, OSError."""
+def run(experiment: Path, board: str, output: Path, receive_window: int | None = None) -> None:
+    """Generates, with ``receive_window`` bytes in place of the board's own. Raises SpecError, BoardError, OSError."""
     facts = boards.load(board)
     facts = facts if receive_window is None else replace(facts, receive_window=receive_window)
-    designed = design(spec.load(experiment, overrides), facts, str(experiment))
-    sets = [word for override in overrides for word in ("--set", override)]
-    words = ["tinymetafed", "codegen", experiment.name, "--board", board, *sets, "-o"]
-    return designed, emit.write(designed, output, f"{shlex.join(words)} DIR")
+    words = ["tinymetafed", "codegen", experiment.name, "--board", board, "-o"]
+    emit.write(design(spec.load(experiment), facts, str(experiment)), output, f"{shlex.join(words)} DIR")
 
 
 if __name__ == "__main__":

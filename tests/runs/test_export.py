@@ -15,14 +15,14 @@ from compiled_model import Compiled, library
 from small_runs import manifest, sine
 from with_tensorflow import agree, needs_tensorflow
 
-from tinymetafed_codegen.design import design
 from tinymetafed import cli
 from tinymetafed.learn.weights import Floats, initial, local_start, sha256
 from tinymetafed.runs import export, store
 from tinymetafed.runs.export import ExportError
 from tinymetafed.runs.store import RunData, StoreError, read_run
 from tinymetafed.runs.tensorflow import ModelFileError
-from tinymetafed_codegen import boards, emit
+from tinymetafed_codegen import boards
+from tinymetafed_codegen.design import design
 
 EXPERIMENT = sine()
 MANIFEST = manifest(EXPERIMENT)

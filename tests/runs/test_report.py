@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinymetafed_codegen.design import design
 from tinymetafed.learn.weights import sha256
 from tinymetafed.runs import charts, report, store
 from tinymetafed.runs.report import comparison
 from tinymetafed.runs.report import run as run_page
 from tinymetafed.runs.report.wording import metric
 from tinymetafed.runs.store import StoreError
-from tinymetafed_codegen import boards, emit, spec
+from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.design import design
 
 SINE = """
 [task]

@@ -21,18 +21,16 @@ import numpy as np
 import pytest
 from small_runs import SINE, Quiet, sine
 
-from tinymetafed.devices.running import build_firmware
-from tinymetafed.runs.setup import design_of
-from tinymetafed.runs.setup import set_up
-from tinymetafed.runs import training
 from tinymetafed.devices import running
 from tinymetafed.devices.firmware import Firmware
-from tinymetafed_codegen import hash
+from tinymetafed.devices.running import build_firmware
 from tinymetafed.federation import meta_test as evaluate
 from tinymetafed.federation import rounds as server
 from tinymetafed.federation.meta_test import MetaTest
-from tinymetafed.runs import training, store
+from tinymetafed.runs import store, training
+from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed.runs.store import RunData, StoreError, read_run
+from tinymetafed_codegen import hash
 
 pytestmark = pytest.mark.xdist_group("runner")  # one clean run serves all
 

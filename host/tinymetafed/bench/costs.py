@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jinja2
 
@@ -18,7 +18,9 @@ from tinymetafed_codegen.spec import Experiment
 from .. import __version__
 from ..federation.observer import Observer
 from . import in_qemu, kernel_cost, simulation_cost, wire
-from .kernel_cost import TEXTBOOK
+from .kernel_cost import TEXTBOOK, Comparison, StepCost
+from .simulation_cost import SimulationCost
+from .wire import WireCost
 
 EXAMPLES = ("sine", "bench-conv", "omniglot")
 LEVELS = ("-O2", "-O3")  # beside the board's own
@@ -27,15 +29,69 @@ STEP = "full"  # the variant that trains every weight
 DOCUMENT, PICTURE = "costs.md", "costs.svg"
 _TEMPLATES = Path(__file__).parent / "templates"
 
-MEASURES = {  # of the picture, by their keys in what `bench kernels` gives
-    "instructions_per_step": "instructions",
-    "cycles_low": "cycles, low estimate",
-    "flash_bytes": "flash, bytes",
-    "ram_bytes": "static RAM, bytes",
-    "stack_bytes": "deepest stack, bytes",
-}
 # Units of the picture.
 LABELS, CELL, BAR, TOP, ROW, THICK = 130, 184, 104, 46, 56, 16
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Everything that is measured on a board whose own optimization is ``own``; ``kernels`` by net, then by optimization."""
+
+    board: str
+    own: str
+    kernels: dict[str, dict[str, Comparison]]
+    simulation: dict[str, SimulationCost]
+    wire: WireCost
+    compiler: str
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``bench all --json`` prints."""
+        kernels = {net: {level: each.as_json() for level, each in levels.items()} for net, levels in self.kernels.items()}
+        return {**asdict(self), "kernels": kernels}
+
+
+@dataclass(frozen=True)
+class FullStep:
+    """A training step that trains every weight; cycles are 0 where they could not be estimated."""
+
+    instructions_per_step: int
+    cycles_low: int
+    cycles_high: int
+    flash_bytes: int
+    ram_bytes: int
+    stack_bytes: int
+
+    @classmethod
+    def of(cls, cost: StepCost) -> Self:
+        """The step of a cost's variants that trains every weight."""
+        return cls(
+            instructions_per_step=cost.instructions_per_step[STEP],
+            cycles_low=0 if cost.cycles_low is None else cost.cycles_low[STEP],
+            cycles_high=0 if cost.cycles_high is None else cost.cycles_high[STEP],
+            flash_bytes=cost.flash_bytes,
+            ram_bytes=cost.ram_bytes,
+            stack_bytes=cost.stack_bytes,
+        )
+
+
+# What the picture compares, by title.
+MEASURES: dict[str, Callable[[FullStep], int]] = {
+    "instructions": lambda step: step.instructions_per_step,
+    "cycles, low estimate": lambda step: step.cycles_low,
+    "flash, bytes": lambda step: step.flash_bytes,
+    "static RAM, bytes": lambda step: step.ram_bytes,
+    "deepest stack, bytes": lambda step: step.stack_bytes,
+}
+
+
+@dataclass(frozen=True)
+class LevelRow:
+    """A net at one optimization in the document's tables: generated kernels and textbook ones."""
+
+    net: str
+    level: str
+    ours: FullStep
+    theirs: FullStep
 
 
 @dataclass(frozen=True)
@@ -60,52 +116,51 @@ def compiler(board: str) -> str:
     return f"{command[0]} {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}"
 
 
-def measure(board: str, observer: Observer) -> dict[str, Any]:
+def measure(board: str, observer: Observer) -> Costs:
     """Every net's training step on a board at its own flags, -O2 and -O3, the simulation of two nets, and the wire.
 
-    ``kernels``: by net, by level, what ``bench kernels`` gives. Raises BoardError, BenchError, BuildError, SpecError,
-    LinkError.
+    Raises BoardError, BenchError, BuildError, SpecError, LinkError.
     """
     own = in_qemu(board).optimization or ""
     chosen = nets()
-    return {
-        "board": board,
-        "own": own,
-        "kernels": {
+    return Costs(
+        board=board,
+        own=own,
+        kernels={
             name: {
                 level: kernel_cost.kernels(experiment, name, board, observer, None if level == own else level)
                 for level in dict.fromkeys((own, *LEVELS))
             }
             for name, experiment in chosen.items()
         },
-        "simulation": {name: simulation_cost.simulation(chosen[name], name, None, 1, observer) for name in SIMULATED},
-        "wire": wire.wire(None, "", observer),
-        "compiler": compiler(board),
-    }
+        simulation={name: simulation_cost.simulation(chosen[name], name, None, 1, observer) for name in SIMULATED},
+        wire=wire.wire(None, "", observer),
+        compiler=compiler(board),
+    )
 
 
-def write(figures: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
+def write(costs: Costs, folder: Path) -> tuple[Path, Path]:
     """Writes the document and its picture into ``folder`` and returns where they are. Raises OSError."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    default = {name: levels[costs.own] for name, levels in costs.kernels.items()}
     facts = {
-        **figures,
+        **vars(costs),
         "version": __version__,
-        "rows": [row for name, levels in figures["kernels"].items() for row in _rows(name, levels, figures["own"])],
-        "estimate": next(iter(figures["kernels"].values()))[figures["own"]]["estimate"],
+        "rows": [row for name, levels in costs.kernels.items() for row in _rows(name, levels, costs.own)],
+        "estimate": next(iter(default.values())).estimate,
         "picture": PICTURE,
     }
-    default = {name: levels[figures["own"]] for name, levels in figures["kernels"].items()}
     drawn = {
         "bars": bars(default),
         "names": [(name, TOP + i * ROW + THICK) for i, name in enumerate(default)],
-        "measures": [(title, LABELS + i * CELL) for i, title in enumerate(MEASURES.values())],
+        "measures": [(title, LABELS + i * CELL) for i, title in enumerate(MEASURES)],
         "width": LABELS + len(MEASURES) * CELL,
         "height": TOP + len(default) * ROW,
         "thick": THICK,
-        "own": figures["own"],
-        "board": figures["board"],
+        "own": costs.own,
+        "board": costs.board,
     }
     made = folder / DOCUMENT, folder / PICTURE
     for path, values in zip(made, (facts, drawn), strict=True):
@@ -113,33 +168,32 @@ def write(figures: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
     return made
 
 
-def bars(default: Mapping[str, Mapping[str, Any]]) -> list[Bar]:
+def bars(default: Mapping[str, Comparison]) -> list[Bar]:
     """Two bars for every net and measure, generated kernels above textbook ones."""
     found = []
-    for i, figures in enumerate(default.values()):
-        for j, key in enumerate(MEASURES):
-            both = {kind: _figure(source, key) for kind, source in (("generated", figures), (TEXTBOOK, figures[TEXTBOOK]))}
+    for i, compared in enumerate(default.values()):
+        ours, theirs = _both(compared)
+        for j, figure in enumerate(MEASURES.values()):
+            both = {"generated": figure(ours), TEXTBOOK: figure(theirs)}
             for k, (kind, value) in enumerate(both.items()):
                 width = round(BAR * value / max(both.values()), 1)
                 found.append(Bar(LABELS + j * CELL, TOP + i * ROW + k * (THICK + 4), width, kind, f"{value:,}"))
     return found
 
 
-def _figure(figures: Mapping[str, Any], key: str) -> int:
-    """One measure of the training step; 0 for cycles that could not be estimated."""
-    value = figures.get(key, 0)
-    return int(value[STEP] if isinstance(value, Mapping) else value)
+def _both(compared: Comparison) -> tuple[FullStep, FullStep]:
+    assert compared.textbook is not None  # the document's nets have textbook versions of all their ops
+    return FullStep.of(compared.generated), FullStep.of(compared.textbook)
 
 
-def _rows(name: str, levels: Mapping[str, Mapping[str, Any]], own: str) -> list[dict[str, Any]]:
+def _rows(name: str, levels: Mapping[str, Comparison], own: str) -> list[LevelRow]:
     """A net's rows of the tables: the board's own flags, -O2 and the level with the fewest instructions."""
-    best = min(levels, key=lambda level: _figure(levels[level], "instructions_per_step"))
+    best = min(levels, key=lambda level: levels[level].generated.instructions_per_step[STEP])
     return [
-        {
-            "net": name,
-            "level": level + (", the board's own" if level == own else "") + (", the best" if level == best else ""),
-            "ours": {key: _figure(levels[level], key) for key in (*MEASURES, "cycles_high")},
-            "theirs": {key: _figure(levels[level][TEXTBOOK], key) for key in (*MEASURES, "cycles_high")},
-        }
+        LevelRow(
+            name,
+            level + (", the board's own" if level == own else "") + (", the best" if level == best else ""),
+            *_both(levels[level]),
+        )
         for level in dict.fromkeys((own, "-O2", best))
     ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
@@ -35,12 +35,25 @@ def emulated_boards() -> list[str]:
     return ready
 
 
-def memory(chosen: Sequence[tuple[str, Experiment]], on: Sequence[str], observer: Observer) -> list[dict[str, Any]]:
-    """Bytes that each model takes of each board: ``flash``, ``static`` RAM, deepest ``stack``, ``ram`` together.
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes that a model takes of a board: flash, static RAM, deepest stack, both together; and what the board has.
 
-    ``flash_available`` and ``ram_available`` are the board's. The stack's depth is that of whole rounds and adaptations
-    with all kinds of training step, interrupts included. Raises BoardError, BenchError, BuildError, SpecError, LinkError.
+    The stack's depth is that of whole rounds and adaptations with all kinds of training step, interrupts included.
     """
+
+    model: str
+    board: str
+    flash: int
+    static: int
+    stack: int
+    ram: int
+    flash_available: int
+    ram_available: int
+
+
+def measure(chosen: Sequence[tuple[str, Experiment]], on: Sequence[str], observer: Observer) -> list[Footprint]:
+    """What each model takes of each board. Raises BoardError, BenchError, BuildError, SpecError, LinkError."""
     for board in on:
         in_qemu(board)
         require_tools(board)
@@ -49,19 +62,21 @@ def memory(chosen: Sequence[tuple[str, Experiment]], on: Sequence[str], observer
     for name, experiment in chosen:
         for board in on:
             observer.note(f"{name} on {board}")
-            measured.append({"model": name, "board": board, **_measure(name, experiment, boards.load(board))})
+            measured.append(_footprint(name, experiment, boards.load(board)))
             observer.advance()
     return measured
 
 
-def _measure(name: str, experiment: Experiment, board: boards.Board) -> dict[str, int]:
+def _footprint(name: str, experiment: Experiment, board: boards.Board) -> Footprint:
     built = build_firmware(design_of(experiment, name), board.name)
     depth = stack.deepest(experiment, built, board)
-    return {
-        "flash": built.flash_bytes,
-        "static": built.ram_bytes,
-        "stack": depth,
-        "ram": built.ram_bytes + depth,
-        "flash_available": board.flash_bytes,
-        "ram_available": board.ram_bytes,
-    }
+    return Footprint(
+        model=name,
+        board=board.name,
+        flash=built.flash_bytes,
+        static=built.ram_bytes,
+        stack=depth,
+        ram=built.ram_bytes + depth,
+        flash_available=board.flash_bytes,
+        ram_available=board.ram_bytes,
+    )

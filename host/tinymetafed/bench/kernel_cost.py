@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -57,14 +57,56 @@ class Cost:
     weights: Floats  # after the 8 steps of the last variant
 
 
-def kernels(
-    experiment: Experiment, source: str, board: str, observer: Observer, optimization: str | None = None
-) -> dict[str, Any]:
-    """Cost of a training step of each variant, beside the same with textbook kernels; flash, static RAM and stack in bytes.
+@dataclass(frozen=True)
+class StepCost:
+    """A training step by variant and what its firmware takes, in bytes.
 
-    ``optimization`` replaces the board's own. Cycles are an estimate by the model of the core that the board has or
-    stands for, time is theirs at its clock; both are absent where they cannot be had, and ``estimate`` says why.
-    Raises BoardError, BenchError, BuildError, SpecError, LinkError.
+    Cycles are an estimate by the model of the core that the board has or stands for, microseconds are theirs at its clock;
+    None where they cannot be had.
+    """
+
+    instructions_per_step: dict[str, int]
+    cycles_low: dict[str, int] | None
+    cycles_high: dict[str, int] | None
+    us_low: dict[str, float] | None
+    us_high: dict[str, float] | None
+    flash_bytes: int
+    ram_bytes: int
+    stack_bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, without those that could not be had."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Generated kernels beside textbook ones on one board, compiled with ``optimization`` (None: the board's own).
+
+    ``weights_differ_by``: the largest difference between the weights that both train. ``textbook`` and that are None where
+    an op has no textbook version. ``estimate`` says where cycles come from, or why there are none.
+    """
+
+    board: str
+    optimization: str | None
+    generated: StepCost
+    textbook: StepCost | None
+    weights_differ_by: float | None
+    clock_hz: int | None
+    estimate: str
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``bench kernels --json`` prints; ``textbook`` only where there is one."""
+        plain = {"board": self.board, "optimization": self.optimization, **self.generated.as_json()}
+        if self.textbook is not None:
+            plain[TEXTBOOK] = {**self.textbook.as_json(), "weights_differ_by": self.weights_differ_by}
+        return {**plain, "clock_hz": self.clock_hz, "estimate": self.estimate}
+
+
+def kernels(experiment: Experiment, source: str, board: str, observer: Observer, optimization: str | None = None) -> Comparison:
+    """Cost of a training step of each variant, beside the same with textbook kernels.
+
+    ``optimization`` replaces the board's own. Raises BoardError, BenchError, BuildError, SpecError, LinkError.
     """
     facts = in_qemu(board)
     observer.stage(f"building firmware for {board}")
@@ -72,8 +114,8 @@ def kernels(
     ours = build_firmware(designed, board, Deviation(optimization))
     counter, estimate = _counter(facts)
     cost = measure(experiment, facts, ours, observer, counter)
-    taken = _figures(experiment, cost, ours, facts, observer)
-    figures: dict[str, Any] = {"board": board, "optimization": optimization, **taken}
+    generated = _step_cost(experiment, cost, ours, facts, observer)
+    textbook, difference = None, None
     lacking = {call.op.kind for call in designed.graph.forward} - TEXTBOOK_OPS
     if lacking:
         observer.event(f"no textbook version of {', '.join(sorted(lacking))} to compare with")
@@ -82,9 +124,9 @@ def kernels(
         theirs = build_firmware(designed, board, Deviation(optimization, TEXTBOOK))
         plain = measure(experiment, facts, theirs, observer, counter)
         difference = float(np.abs(plain.weights - cost.weights).max())
-        taken = _figures(experiment, plain, theirs, facts, observer)
-        figures[TEXTBOOK] = {**taken, "weights_differ_by": difference}
-    return {**figures, "clock_hz": None if facts.stands_for is None else facts.stands_for.clock_hz, "estimate": estimate}
+        textbook = _step_cost(experiment, plain, theirs, facts, observer)
+    clock_hz = None if facts.stands_for is None else facts.stands_for.clock_hz
+    return Comparison(board, optimization, generated, textbook, difference, clock_hz, estimate)
 
 
 def instructions(experiment: Experiment, source: str, board: str, observer: Observer) -> dict[str, int]:
@@ -164,17 +206,15 @@ def _counter(board: Board) -> tuple[Counter | None, str]:
     )
 
 
-def _figures(experiment: Experiment, cost: Cost, built: Firmware, board: Board, observer: Observer) -> dict[str, Any]:
-    found: dict[str, Any] = {"instructions_per_step": cost.instructions}
+def _step_cost(experiment: Experiment, cost: Cost, built: Firmware, board: Board, observer: Observer) -> StepCost:
+    low = high = us_low = us_high = None
     if cost.cycles is not None and board.stands_for is not None:
-        for i, end in enumerate(("low", "high")):
-            found[f"cycles_{end}"] = {variant: both[i] for variant, both in cost.cycles.items()}
-        for i, end in enumerate(("low", "high")):
-            clock = board.stands_for.clock_hz
-            found[f"us_{end}"] = {variant: round(both[i] * 1e6 / clock, 1) for variant, both in cost.cycles.items()}
+        clock = board.stands_for.clock_hz
+        low, high = ({variant: both[end] for variant, both in cost.cycles.items()} for end in (0, 1))
+        us_low, us_high = ({variant: round(count * 1e6 / clock, 1) for variant, count in each.items()} for each in (low, high))
     observer.stage(f"stack on {board.name}")
     depth = stack.deepest(experiment, built, board)
-    return {**found, "flash_bytes": built.flash_bytes, "ram_bytes": built.ram_bytes, "stack_bytes": depth}
+    return StepCost(cost.instructions, low, high, us_low, us_high, built.flash_bytes, built.ram_bytes, depth)
 
 
 def _train(session: Session, manifest: ModelManifest, weights: list[downlink.Segment]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,14 +24,34 @@ REPEATS = 100  # the fastest counts: whatever else the machine does only makes i
 SECONDS = 0.002  # that one of them takes at least: less than a busy machine lets a process run at a time
 
 
-def simulation(experiment: Experiment, source: str, unit: str | None, threads: int, observer: Observer) -> dict[str, Any]:
+@dataclass(frozen=True)
+class SimulationCost:
     """Microseconds per client and training step of a round, its samples put into the lanes, all lanes and threads full.
 
-    ``unit`` names a vector unit of this machine (None: the one that simulations use). ``one_thread_us``: the same on one
-    thread, ``speedup`` of the threads over it as the clock saw it, ``speedup_idle`` as the processor time of all threads
-    together has it, of which a busy machine takes nothing away; None for one thread. ``single_us``: one client after the
-    other, ``textbook_us``: with textbook kernels, ``jax_us``: a round vmapped and compiled by JAX; None where they lack an op
-    or are not installed. Raises BuildError, SpecError, BenchError.
+    ``isa`` is the vector unit. ``one_thread_us``: on one thread; ``speedup`` of the threads over it as the clock saw it,
+    ``speedup_idle`` as the processor time of all threads together has it, of which a busy machine takes nothing away;
+    None for one thread. ``single_us``: one client after the other. ``textbook_us``: that with textbook kernels, and
+    ``ratio`` how many times as long it takes; ``jax_us``: a round vmapped and compiled by JAX; None where they lack an op or
+    are not installed.
+    """
+
+    us_per_client_step: float
+    lanes: int
+    isa: str
+    threads: int
+    one_thread_us: float
+    speedup: float | None
+    speedup_idle: float | None
+    single_us: float
+    textbook_us: float | None
+    ratio: float | None
+    jax_us: float | None
+
+
+def simulation(experiment: Experiment, source: str, unit: str | None, threads: int, observer: Observer) -> SimulationCost:
+    """Measures a round on a vector unit of this machine (None: the one that simulations use).
+
+    Raises BuildError, SpecError, BenchError.
     """
     observer.stage("compiling the simulation")
     chosen = units()[unit] if unit else next(iter(units().values()))
@@ -59,19 +79,19 @@ def simulation(experiment: Experiment, source: str, unit: str | None, threads: i
     jax_us = _jax_us(experiment, source, trials["lanes"], observer)
     one, all_ = trials["lanes"], trials.get("threads", trials["lanes"])
     textbook = trials[TEXTBOOK].best if TEXTBOOK in trials else None
-    return {
-        "us_per_client_step": round(all_.best, 4),
-        "lanes": chosen.lanes,
-        "isa": chosen.name,
-        "threads": threads,
-        "one_thread_us": round(one.best, 4),
-        "speedup": round(one.best / all_.best, 2) if threads > 1 else None,
-        "speedup_idle": round(threads * one.best_cpu / all_.best_cpu, 2) if threads > 1 else None,
-        "single_us": round(trials["single"].best, 4),
-        "textbook_us": None if textbook is None else round(textbook, 4),
-        "ratio": None if textbook is None else round(textbook / all_.best, 2),
-        "jax_us": None if jax_us is None else round(jax_us, 4),
-    }
+    return SimulationCost(
+        us_per_client_step=round(all_.best, 4),
+        lanes=chosen.lanes,
+        isa=chosen.name,
+        threads=threads,
+        one_thread_us=round(one.best, 4),
+        speedup=round(one.best / all_.best, 2) if threads > 1 else None,
+        speedup_idle=round(threads * one.best_cpu / all_.best_cpu, 2) if threads > 1 else None,
+        single_us=round(trials["single"].best, 4),
+        textbook_us=None if textbook is None else round(textbook, 4),
+        ratio=None if textbook is None else round(textbook / all_.best, 2),
+        jax_us=None if jax_us is None else round(jax_us, 4),
+    )
 
 
 def _jax_us(experiment: Experiment, source: str, trial: Trial, observer: Observer) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -68,14 +67,57 @@ class _Timed:
     ticks: int
 
 
-def wire(experiment: Experiment | None, source: str, observer: Observer) -> dict[str, Any]:
-    """What a serial line at 115200 bit/s behind a USB bridge carries, on a native device paced to it.
+@dataclass(frozen=True)
+class LineShare:
+    """The share of the line's bytes that weights down and deltas up use with a receive window of so many bytes."""
 
-    ``bulk``: share of the line's bytes that weights down and deltas up use, by receive window. ``framing``: bytes that
-    frames add to chunks. ``rounds``: bytes and seconds of one round of ``experiment`` (None: the paper's presence
-    detector) by wire types; samples are not counted, for a board has its own. ``seconds`` adds the training steps'
-    instructions at 64 MHz, one per cycle, without flash wait states: an estimate, not measured on a board.
-    Raises BenchError, LinkError.
+    window: int
+    down: float
+    up: float
+
+
+@dataclass(frozen=True)
+class FramingShare:
+    """The share of a chunk's bytes on the wire that is framing."""
+
+    chunk: int
+    share: float
+
+
+@dataclass(frozen=True)
+class WireRound:
+    """One round by wire types, samples not counted, for a board has its own; ``seconds`` has the training steps as well."""
+
+    types: str
+    bytes_down: int
+    bytes_up: int
+    wire_seconds: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class WireCost:
+    """What a paced serial line carries, and what a round of ``source`` takes on it.
+
+    The training steps' instructions are taken to run at ``clock_hz``, one per cycle, without flash wait states: an
+    estimate, not measured on a board.
+    """
+
+    source: str
+    baud: int
+    turn_around_seconds: float
+    bulk: list[LineShare]
+    framing: list[FramingShare]
+    rounds: list[WireRound]
+    training_instructions: int
+    clock_hz: int
+    estimate: str
+
+
+def wire(experiment: Experiment | None, source: str, observer: Observer) -> WireCost:
+    """Measures a serial line at 115200 bit/s behind a USB bridge, on a native device paced to it.
+
+    Without an ``experiment`` the rounds are those of the paper's presence detector. Raises BenchError, LinkError.
     """
     chosen = presence() if experiment is None else experiment
     for board in ("native", BOARD):
@@ -89,11 +131,11 @@ def wire(experiment: Experiment | None, source: str, observer: Observer) -> dict
         timed = _one_round(bulk, "native", window)
         capacity = BAUD / 10
         shares.append(
-            {
-                "window": window,
-                "down": round(timed.load_bytes / capacity / timed.load, 3),
-                "up": round(timed.pull_bytes / capacity / timed.pull, 3),
-            }
+            LineShare(
+                window=window,
+                down=round(timed.load_bytes / capacity / timed.load, 3),
+                up=round(timed.pull_bytes / capacity / timed.pull, 3),
+            )
         )
         observer.advance()
     observer.stage("rounds on the line", len(WIRE_TYPES))
@@ -104,27 +146,27 @@ def wire(experiment: Experiment | None, source: str, observer: Observer) -> dict
         timed = _one_round(chosen.model_copy(update={"strategy": strategy}), "native")
         on_wire = timed.load + timed.control + timed.pull
         rounds.append(
-            {
-                "types": label,
-                "bytes_down": timed.traffic.down - timed.traffic.samples_down,
-                "bytes_up": timed.traffic.up - timed.traffic.samples_up,
-                "wire_seconds": round(on_wire, 4),
-                "seconds": round(on_wire + instructions / chip.clock_hz, 4),
-            }
+            WireRound(
+                types=label,
+                bytes_down=timed.traffic.down - timed.traffic.samples_down,
+                bytes_up=timed.traffic.up - timed.traffic.samples_up,
+                wire_seconds=round(on_wire, 4),
+                seconds=round(on_wire + instructions / chip.clock_hz, 4),
+            )
         )
         observer.advance()
-    return {
-        "source": source if experiment is not None else "8-32-64-32-1, first two layers global, P = 50",
-        "baud": BAUD,
-        "turn_around_seconds": TURN_AROUND_SECONDS,
-        "bulk": shares,
-        "framing": [{"chunk": size, "share": round(framing(size), 4)} for size in WINDOWS],
-        "rounds": rounds,
-        "training_instructions": instructions,
-        "clock_hz": chip.clock_hz,
-        "estimate": f"training steps' instructions at {chip.clock_hz / 1e6:g} MHz, one per cycle, plus the time on the paced "
+    return WireCost(
+        source=source if experiment is not None else "8-32-64-32-1, first two layers global, P = 50",
+        baud=BAUD,
+        turn_around_seconds=TURN_AROUND_SECONDS,
+        bulk=shares,
+        framing=[FramingShare(size, round(framing(size), 4)) for size in WINDOWS],
+        rounds=rounds,
+        training_instructions=instructions,
+        clock_hz=chip.clock_hz,
+        estimate=f"training steps' instructions at {chip.clock_hz / 1e6:g} MHz, one per cycle, plus the time on the paced "
         "line; not from a board",
-    }
+    )
 
 
 def framing(chunk: int) -> float:

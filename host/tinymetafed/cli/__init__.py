@@ -10,8 +10,8 @@ import typer
 from tinymetafed_codegen.errors import Error, UsageError
 
 from .. import __version__
+from ..api.progress import notes
 from . import artifacts, measure, project, sweeping, training
-from .progress import notes
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 

@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tinymetafed_codegen import __main__ as codegen_command
-from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ArenaMap
 
+from ..api import experiments as api
+from ..api.progress import notes
 from ..devices.link import monitor
 from ..devices.link.transport import DEFAULT_BAUD
 from ..projects import doctor
@@ -22,7 +22,6 @@ from ..runs import export as weights_file
 from ..runs import report as report_page
 from ..runs import store
 from .options import ExperimentArgument, JsonOption, SetOption
-from .progress import notes
 
 
 def report(
@@ -86,17 +85,12 @@ def codegen(
 
     tinymetafed codegen examples/sine.toml --board mps2 -o build/sine --explain
     """
-    try:
-        design, changed = codegen_command.run(experiment, board, output, set_ or ())
-    except OSError as error:
-        raise UsageError(
-            f"--output {output}: cannot be a folder of generated files: {error.strerror}; name one that you may write to"
-        ) from None
+    made = api.codegen(api.load(experiment, set_ or ()), board, output)
     if json_:
-        print(design.manifest.to_json())
+        print(made.manifest.to_json())
         return
-    manifest = design.manifest
-    table = Table(title=f"{experiment} on {design.board.title}", title_justify="left")
+    manifest = made.manifest
+    table = Table(title=f"{experiment} on {made.design.board.title}", title_justify="left")
     table.add_column("RAM")
     table.add_column("bytes", justify="right")
     for use in manifest.memory.ram:
@@ -114,7 +108,7 @@ def codegen(
         console.print(steps, highlight=False)
     console.print(
         f"{manifest.n_global:,} global and {manifest.n_local:,} local weights, "
-        f"model {manifest.model_hash}, {len(changed)} files changed in {output}",
+        f"model {manifest.model_hash}, {len(made.changed)} files changed in {output}",
         highlight=False,
     )
 

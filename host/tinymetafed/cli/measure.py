@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -15,12 +16,11 @@ from tinymetafed_codegen import spec
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
-from ..bench import costs, kernel_cost, simulation_cost
-from ..bench import footprint as footprint
+from ..api.progress import watching
+from ..bench import costs, footprint, kernel_cost, simulation_cost
 from ..bench import wire as line
 from ..simulation import kernels as simulator
 from .options import ExperimentArgument, JsonOption, SetOption, ThreadsOption
-from .progress import watching
 
 
 class Optimization(StrEnum):
@@ -41,28 +41,36 @@ def kernels(
     """Count the exact instructions of a training step in the emulator and estimate its cycles, beside textbook kernels."""
     level = None if optimization is None else optimization.value
     with watching() as watch:
-        figures = kernel_cost.kernels(spec.load(experiment, set_ or ()), str(experiment), board, watch, level)
+        measured = kernel_cost.kernels(spec.load(experiment, set_ or ()), str(experiment), board, watch, level)
     if json_:
-        print(json.dumps(figures))
+        print(json.dumps(measured.as_json()))
         return
-    columns = [("generated", figures)] + ([("textbook", figures["textbook"])] if "textbook" in figures else [])
+    costs_by_kind = {"generated": measured.generated}
+    if measured.textbook is not None:
+        costs_by_kind["textbook"] = measured.textbook
+    columns = costs_by_kind.values()
     table = Table(title=f"{experiment} on {board}{'' if level is None else f', {level}'}", title_justify="left")
     table.add_column("one training step")
-    for name, _ in columns:
-        table.add_column(name, justify="right")
-    for variant in figures["instructions_per_step"]:
-        table.add_row(f"{variant}, instructions", *(f"{each['instructions_per_step'][variant]:,}" for _, each in columns))
-        if "cycles_low" in figures:
-            for title, key in (("cycles, about", "cycles"), ("µs, about", "us")):
-                ranges = (f"{each[f'{key}_low'][variant]:,.0f} – {each[f'{key}_high'][variant]:,.0f}" for _, each in columns)
-                table.add_row(f"  {title}", *ranges)
+    for kind in costs_by_kind:
+        table.add_column(kind, justify="right")
+    for variant in measured.generated.instructions_per_step:
+        table.add_row(f"{variant}, instructions", *(f"{each.instructions_per_step[variant]:,}" for each in columns))
+        for title, ranges in (
+            ("cycles, about", [(each.cycles_low, each.cycles_high) for each in columns]),
+            ("µs, about", [(each.us_low, each.us_high) for each in columns]),
+        ):
+            texts = [
+                f"{low[variant]:,.0f} – {high[variant]:,.0f}" for low, high in ranges if low is not None and high is not None
+            ]
+            if texts:
+                table.add_row(f"  {title}", *texts)
     table.add_section()
-    table.add_row("flash, bytes", *(f"{each['flash_bytes']:,}" for _, each in columns))
-    table.add_row("static RAM, bytes", *(f"{each['ram_bytes']:,}" for _, each in columns))
-    table.add_row("deepest stack, bytes", *(f"{each['stack_bytes']:,}" for _, each in columns))
+    table.add_row("flash, bytes", *(f"{each.flash_bytes:,}" for each in columns))
+    table.add_row("static RAM, bytes", *(f"{each.ram_bytes:,}" for each in columns))
+    table.add_row("deepest stack, bytes", *(f"{each.stack_bytes:,}" for each in columns))
     console = Console()
     console.print(table)
-    console.print(f"  {figures['estimate'][0].upper()}{figures['estimate'][1:]}.", highlight=False, soft_wrap=True)
+    console.print(f"  {measured.estimate[0].upper()}{measured.estimate[1:]}.", highlight=False, soft_wrap=True)
 
 
 def memory(
@@ -84,18 +92,18 @@ def memory(
     """
     chosen = footprint.models(experiments or [])
     with watching() as watch:
-        figures = footprint.memory(chosen, board or footprint.emulated_boards(), watch)
+        footprints = footprint.measure(chosen, board or footprint.emulated_boards(), watch)
     if json_:
-        print(json.dumps(figures))
+        print(json.dumps([asdict(each) for each in footprints]))
         return
     table = Table(title="Bytes; RAM is static RAM and deepest stack together", title_justify="left")
     for heading in ("model", "board"):
         table.add_column(heading, overflow="fold")
     for heading in ("flash", "of", "static RAM", "stack", "RAM", "of"):
         table.add_column(heading, justify="right")
-    for each in figures:
-        columns = ("flash", "flash_available", "static", "stack", "ram", "ram_available")
-        table.add_row(each["model"], each["board"], *(f"{each[column]:,}" for column in columns))
+    for each in footprints:
+        sizes = (each.flash, each.flash_available, each.static, each.stack, each.ram, each.ram_available)
+        table.add_row(each.model, each.board, *(f"{size:,}" for size in sizes))
     Console().print(table)
 
 
@@ -115,29 +123,27 @@ def simulation(
     with watching() as watch:
         figures = simulation_cost.simulation(spec.load(file, set_ or ()), str(file), unit, threads or 1, watch)
     if json_:
-        print(json.dumps(figures))
+        print(json.dumps(asdict(figures)))
         return
     table = Table(title=f"{file}: one training step of one client", title_justify="left")
     table.add_column("kernels")
     table.add_column("µs", justify="right")
-    where = f"generated, {figures['isa']}, {figures['lanes']} clients at once"
-    if figures["threads"] > 1:
-        table.add_row(f"{where}, {figures['threads']} threads", f"{figures['us_per_client_step']:.3f}")
-    table.add_row(f"{where}, 1 thread", f"{figures['one_thread_us']:.3f}")
-    table.add_row("generated, one client after the other, 1 thread", f"{figures['single_us']:.3f}")
-    if figures["textbook_us"] is not None:
-        table.add_row("textbook, one client after the other, 1 thread", f"{figures['textbook_us']:.3f}")
-    if figures["jax_us"] is not None:
-        table.add_row("JAX, all clients in one vmap, its own threads", f"{figures['jax_us']:.3f}")
+    where = f"generated, {figures.isa}, {figures.lanes} clients at once"
+    if figures.threads > 1:
+        table.add_row(f"{where}, {figures.threads} threads", f"{figures.us_per_client_step:.3f}")
+    table.add_row(f"{where}, 1 thread", f"{figures.one_thread_us:.3f}")
+    table.add_row("generated, one client after the other, 1 thread", f"{figures.single_us:.3f}")
+    if figures.textbook_us is not None:
+        table.add_row("textbook, one client after the other, 1 thread", f"{figures.textbook_us:.3f}")
+    if figures.jax_us is not None:
+        table.add_row("JAX, all clients in one vmap, its own threads", f"{figures.jax_us:.3f}")
     console = Console()
     console.print(table)
-    if figures["speedup"] is not None:
-        idle = f"by the processor time they took, {figures['speedup_idle']:.2f} on a machine with nothing else to do"
-        console.print(
-            f"  {figures['threads']} threads are {figures['speedup']:.2f} times as fast as one; {idle}.", highlight=False
-        )
-    if figures["ratio"] is not None:
-        console.print(f"  {figures['ratio']:.1f} times as fast as textbook kernels.", highlight=False)
+    if figures.speedup is not None:
+        idle = f"by the processor time they took, {figures.speedup_idle:.2f} on a machine with nothing else to do"
+        console.print(f"  {figures.threads} threads are {figures.speedup:.2f} times as fast as one; {idle}.", highlight=False)
+    if figures.ratio is not None:
+        console.print(f"  {figures.ratio:.1f} times as fast as textbook kernels.", highlight=False)
 
 
 def wire(
@@ -154,32 +160,32 @@ def wire(
     with watching() as watch:
         figures = line.wire(chosen, "" if experiment is None else str(experiment), watch)
     if json_:
-        print(json.dumps(figures))
+        print(json.dumps(asdict(figures)))
         return
     console = Console()
     for title, headings, rows in (
         (
-            f"Bulk transfers at {figures['baud']:,} baud",
+            f"Bulk transfers at {figures.baud:,} baud",
             ("receive window, bytes", "of the line, down", "up"),
-            [(f"{each['window']:,}", f"{each['down']:.1%}", f"{each['up']:.1%}") for each in figures["bulk"]],
+            [(f"{each.window:,}", f"{each.down:.1%}", f"{each.up:.1%}") for each in figures.bulk],
         ),
         (
             "Framing",
             ("chunk, bytes", "adds"),
-            [(f"{each['chunk']:,}", f"{each['share']:.2%}") for each in figures["framing"]],
+            [(f"{each.chunk:,}", f"{each.share:.2%}") for each in figures.framing],
         ),
         (
-            f"One round: {figures['source']}",
+            f"One round: {figures.source}",
             ("wire types", "bytes down", "bytes up", "seconds on the wire", "with training (estimate)"),
             [
                 (
-                    each["types"],
-                    f"{each['bytes_down']:,}",
-                    f"{each['bytes_up']:,}",
-                    f"{each['wire_seconds']:.3f}",
-                    f"{each['seconds']:.3f}",
+                    each.types,
+                    f"{each.bytes_down:,}",
+                    f"{each.bytes_up:,}",
+                    f"{each.wire_seconds:.3f}",
+                    f"{each.seconds:.3f}",
                 )
-                for each in figures["rounds"]
+                for each in figures.rounds
             ],
         ),
     ):
@@ -189,7 +195,7 @@ def wire(
         for row in rows:
             table.add_row(*row)
         console.print(table)
-    console.print(f"  Estimate: {figures['estimate']}", highlight=False)
+    console.print(f"  Estimate: {figures.estimate}", highlight=False)
 
 
 def all_(
@@ -204,6 +210,6 @@ def all_(
         figures = costs.measure(board, watch)
     written = costs.write(figures, output)
     if json_:
-        print(json.dumps(figures))
+        print(json.dumps(figures.as_json()))
         return
     Console().print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)

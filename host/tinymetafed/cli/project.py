@@ -12,9 +12,9 @@ import typer
 from tinymetafed_codegen.ops import LOSSES
 from tinymetafed_codegen.spec import TASKS
 
+from ..api.progress import notes
 from ..projects import new as project
 from ..projects.importing import experiment
-from .progress import notes
 
 TaskKind = StrEnum("TaskKind", list(TASKS))  # type: ignore[misc]
 LossName = StrEnum("LossName", list(LOSSES))  # type: ignore[misc]

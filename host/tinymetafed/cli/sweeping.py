@@ -15,11 +15,11 @@ from rich.table import Table
 
 from tinymetafed_codegen.files import write_if_changed
 
+from ..api.progress import notes, watching
 from ..experiments import paper as documents
 from ..experiments import sweep as sweeps
 from ..experiments.sweep import Row, table
 from .options import DataOption, JsonOption
-from .progress import notes, watching
 
 JobsOption = Annotated[int | None, typer.Option(min=1, max=1024, help="Runs at a time.", show_default="one per core")]
 

@@ -21,6 +21,7 @@ from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
+from ..api.progress import notes, watching
 from ..bench import kernel_cost
 from ..devices.link import faults
 from ..devices.link.errors import LaunchError, LinkError
@@ -33,7 +34,6 @@ from ..runs.journal import RunResult
 from ..runs.run_data import StoreError
 from ..runs.setup import set_up
 from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption
-from .progress import notes, watching
 
 
 def train(

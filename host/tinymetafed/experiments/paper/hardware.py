@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tinymetafed_codegen import boards
@@ -64,25 +65,28 @@ def measure(observer: Observer) -> list[Estimate]:
     if lacking := boards.missing_tools(wire.BOARD):
         raise BenchError(f"{', '.join(tool.name for tool in lacking)} not installed; `tinymetafed doctor` says how to")
     experiment = wire.presence()
-    steps = kernel_cost.kernels(experiment, "presence", wire.BOARD, observer)
-    if "cycles_low" not in steps:
-        raise BenchError(steps["estimate"])
+    measured = kernel_cost.kernels(experiment, "presence", wire.BOARD, observer)
+    steps = measured.generated
+    if steps.cycles_low is None or steps.cycles_high is None or measured.clock_hz is None:
+        raise BenchError(measured.estimate)
     phases = open_strategy(experiment, design_of(experiment, "presence", wire.BOARD).manifest).training()
     work = {Variant(phase.variant).name.lower(): phase.count * phase.passes for phase in phases}
-
-    def whole(per_step: dict[str, int]) -> int:
-        return sum(count * per_step[variant] for variant, count in work.items())
-
+    cycles = _whole(work, steps.cycles_low), _whole(work, steps.cycles_high)
     return [
         Estimate(
-            types=each["types"],
-            bytes_down=each["bytes_down"],
-            bytes_up=each["bytes_up"],
-            wire_seconds=each["wire_seconds"],
-            instructions=whole(steps["instructions_per_step"]),
-            cycles=(whole(steps["cycles_low"]), whole(steps["cycles_high"])),
-            clock_hz=steps["clock_hz"],
-            ram_bytes=steps["ram_bytes"] + steps["stack_bytes"],
+            types=each.types,
+            bytes_down=each.bytes_down,
+            bytes_up=each.bytes_up,
+            wire_seconds=each.wire_seconds,
+            instructions=_whole(work, steps.instructions_per_step),
+            cycles=cycles,
+            clock_hz=measured.clock_hz,
+            ram_bytes=steps.ram_bytes + steps.stack_bytes,
         )
-        for each in wire.wire(None, "", observer)["rounds"]
+        for each in wire.wire(None, "", observer).rounds
     ]
+
+
+def _whole(work: Mapping[str, int], per_step: Mapping[str, int]) -> int:
+    """What all training steps of a round take, by how many there are of each variant."""
+    return sum(count * per_step[variant] for variant, count in work.items())
