@@ -13,6 +13,7 @@ import pytest
 from tinymetafed.devices import firmware
 from tinymetafed.devices.firmware import Deviation, Firmware
 from tinymetafed_codegen import boards
+from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.locate import find
 
 sys.path += [str(Path(__file__).parent / folder) for folder in ("devices", "kernels", "fuzz", "nrf52840")]
@@ -36,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("lines"))
 
 
-_built: dict[tuple[str, str, Deviation], Firmware] = {}
+_built: dict[tuple[str, Path, Deviation], Firmware] = {}
 
 
 @pytest.fixture
@@ -44,8 +45,8 @@ def built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each model and board is built once in this process: asking PlatformIO again whether all is new takes seconds."""
     build = firmware.build
 
-    def remembered(experiment: Path, board: str, *, key: str, deviation: Deviation = firmware.AS_THE_BOARD_SAYS) -> Firmware:
-        asked = (key, board, deviation)
+    def remembered(experiment: Path, board: Board, *, key: str, deviation: Deviation = firmware.AS_THE_BOARD_SAYS) -> Firmware:
+        asked = (key, board.file, deviation)
         if asked not in _built:
             _built[asked] = build(experiment, board, key=key, deviation=deviation)
         return _built[asked]

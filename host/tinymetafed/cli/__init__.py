@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
 
+from tinymetafed_codegen.boards import BoardWarning
 from tinymetafed_codegen.errors import Error, UsageError
 
 from .. import __version__
@@ -14,9 +18,6 @@ from ..api.progress import notes
 from . import artifacts, measure, project, sweeping, training
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
-
-# Commands that ask nothing of boards, and the one that tells of each; the others say which boards they cannot use.
-WITHOUT_BOARDS = ("report", "export", "monitor", "import", "doctor")
 
 app = typer.Typer(
     name="tinymetafed",
@@ -51,7 +52,8 @@ app.add_typer(bench_app, name="bench")
 def main() -> None:
     """Runs the command line; every known failure becomes one line on standard error and exit code 1 or 2."""
     try:
-        code = app(standalone_mode=False)
+        with _warnings_as_lines():
+            code = app(standalone_mode=False)
     except typer.Exit as done:
         code = done.exit_code
     except (typer.Abort, KeyboardInterrupt):
@@ -61,6 +63,25 @@ def main() -> None:
     if code == INTERRUPTED:
         notes.print("Interrupted.")
     sys.exit(code or 0)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Says each warning about boards once, in a line on standard error."""
+    said: set[str] = set()
+    with warnings.catch_warnings():
+        genuine = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, BoardWarning):
+                genuine(message, category, *place, **more)
+            elif str(message) not in said:
+                said.add(str(message))
+                notes.print(f"Warning: {message}", markup=False, highlight=False, soft_wrap=True)
+
+        warnings.simplefilter("always", BoardWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _explain(error: Exception) -> int:
@@ -84,12 +105,7 @@ def _text(error: Exception) -> str:
 
 
 @app.callback(invoke_without_command=True)
-def _top(
-    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False
-) -> None:
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         print(__version__)
         raise typer.Exit
-    if context.invoked_subcommand not in WITHOUT_BOARDS:
-        for error in boards.unusable():
-            notes.print(f"Warning: {error}", markup=False, highlight=False, soft_wrap=True)

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.manifest import ArenaMap
 
 from ..api import experiments as api
@@ -133,7 +134,7 @@ def _arena_over_time(arena: ArenaMap) -> tuple[Table, str]:
 
 def examine(json_: JsonOption = False) -> None:
     """Check this machine: toolchains, emulators, boards and attached serial devices, and what to install."""
-    findings = doctor.examine()
+    findings = doctor.examine(Catalogue.near(Path.cwd()))
     if json_:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings]))
         return

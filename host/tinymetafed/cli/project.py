@@ -22,14 +22,18 @@ LossName = StrEnum("LossName", list(LOSSES))  # type: ignore[misc]
 
 def new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to create; an empty one may be there already.")],
-    board: Annotated[str, typer.Option(help="Board that `pio run` builds for unless told otherwise.")] = "native",
+    board: Annotated[
+        str,
+        typer.Option(help="Board that `pio run` builds for unless told otherwise; rp2040 becomes one of the project's own."),
+    ] = "native",
 ) -> None:
     """Begin a project of your own: an experiment on CSV files, their data, a sample source and what PlatformIO needs.
 
     tinymetafed new gestures && cd gestures && tinymetafed train experiment.toml
     """
     project.create(folder, board)
-    print(f"{folder}: experiment.toml, data/, source.cpp, platformio.ini; README.md says what they are. Next:")
+    own = f", boards/{board}.json, port/{board}/" if board in project.starters() else ""
+    print(f"{folder}: experiment.toml, data/, source.cpp, platformio.ini{own}; README.md says what they are. Next:")
     print(f"  cd {shlex.quote(str(folder))}")
     print("  tinymetafed train experiment.toml --device native:2")
 

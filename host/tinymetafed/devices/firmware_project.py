@@ -8,6 +8,7 @@ import jinja2
 import tomli_w
 
 from tinymetafed_codegen import boards
+from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.files import write_if_changed
 from tinymetafed_codegen.locate import root
@@ -29,8 +30,15 @@ def platformio_ini(board: str, installation: Path, core_dir: str) -> str:
         loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
     return environment.get_template("platformio.ini.j2").render(
-        boards=", ".join(boards.names()), board=board, root=installation.as_posix(), core_dir=core_dir
+        boards=", ".join(known.name for known in boards.usable()), board=board, root=installation.as_posix(), core_dir=core_dir
     )
+
+
+def flashing(experiment: Path, board: Board) -> str:
+    """The command that builds the firmware of an experiment that ``write_project`` wrote, and flashes it to a board."""
+    if board.project is None:
+        return f"pio run -d {experiment.parent} -e {board.name} -t upload"
+    return f"TINYMETAFED_EXPERIMENT={experiment} pio run -d {board.project} -e {board.name} -t upload"
 
 
 def write_project(design: Design) -> Path:

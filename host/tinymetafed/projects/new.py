@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -14,6 +16,7 @@ from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import Stream
 
+from ..devices.firmware_project import platformio_ini
 from ..learn import prng
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -57,7 +60,7 @@ def create(folder: Path, board: str) -> None:
         raise ProjectError(f"{folder}: cannot be made: {error.strerror}; name one in a folder that you may write to") from None
     try:
         for name, text in contents.items():
-            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
     except BaseException:
         for child in folder.iterdir():
@@ -68,8 +71,17 @@ def create(folder: Path, board: str) -> None:
 
 
 def files(name: str, board: str, installation: Path) -> dict[str, str]:
-    """A project's files by path, for an installation of ours with firmware/ and boards/. Raises BoardError."""
-    boards.load(board)
+    """A project's files by path.
+
+    Args:
+        name: What the project is called.
+        board: One of ours, or one of ``starters``, whose own files the project then has.
+        installation: Our firmware/ and boards/ are there.
+
+    Raises:
+        BoardError: There is no such board.
+    """
+    own = _own_board(board)
     facts = {
         "name": name,
         "board": board,
@@ -84,16 +96,39 @@ def files(name: str, board: str, installation: Path) -> dict[str, str]:
     }
     texts = {file: _render(template, facts) for template, file in _FILES.items()}
     texts["platformio.ini"] = platformio_ini(board, installation, ".pio/core")
+    if own is not None:
+        texts["platformio.ini"] += f"\n{own.environment}"
+        texts["README.md"] += _render("own_board.md.j2", facts)
+        texts |= {f"boards/{board}.json": own.facts, f"port/{board}/port.cpp": own.port}
     return texts | {f"data/{client}.csv": recording(i) for i, client in enumerate(CLIENTS)}
 
 
-def platformio_ini(board: str, installation: Path, core_dir: str) -> str:
-    """What makes a folder with an experiment.toml one that PlatformIO builds; ``core_dir`` is where it keeps its packages."""
-    root = installation.as_posix()
-    return _render(
-        "platformio.ini.j2",
-        {"boards": ", ".join(board.name for board in boards.usable()), "board": board, "root": root, "core_dir": core_dir},
-    )
+@dataclass(frozen=True)
+class OwnBoard:
+    """The texts of a board that a project has of its own: its JSON, its port, its PlatformIO environment."""
+
+    facts: str
+    port: str
+    environment: str
+
+
+def starters() -> list[str]:
+    """Boards with an Arduino core that are none of ours, and that a project can start from."""
+    return sorted(folder.name for folder in (_TEMPLATES / "boards").iterdir() if folder.is_dir())
+
+
+def _own_board(board: str) -> OwnBoard | None:
+    """The board's texts where it is one of ``starters``, None where it is one of ours. Raises BoardError."""
+    if board in boards.names():
+        boards.load(board)
+        return None
+    if board not in starters():
+        known = [*boards.names(), *starters()]
+        near = difflib.get_close_matches(board, known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}; docs/own-board.md is about any other"
+        raise boards.BoardError(f"no board '{board}'; {hint}")
+    names = ("board.json", "port.cpp", "environment.ini")
+    return OwnBoard(*((_TEMPLATES / "boards" / board / name).read_text(encoding="utf-8") for name in names))
 
 
 def _render(template: str, facts: Mapping[str, object]) -> str:

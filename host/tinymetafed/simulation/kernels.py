@@ -75,7 +75,7 @@ def build(design: Design, unit: Unit, kernels: str | None = None) -> Path:
 
     ``kernels``: those of that folder of firmware/bench in place of the core's. Raises BuildError, SpecError.
     """
-    require_tools(BOARD)
+    require_tools(boards.load(BOARD))
     tree = root() / "firmware"
     task_source = tree / "app" / f"source_{design.manifest.sample_source}.cpp"
     folder = build_root() / design.manifest.model_hash / "simulation"
