@@ -58,7 +58,7 @@ if window := os.environ.get("TINYMETAFED_RECEIVE_WINDOW"):
 if subprocess.run([*codegen, *arguments], env=environment, check=False).returncode != 0:
     env.Exit(1)  # codegen has said why
 
-source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["sample_source"]
+source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["source"]
 # Other kernels than core's, by the name of their folder in bench/: headers that are found before those of the same name.
 kernels = [f"bench/{name}"] if (name := os.environ.get("TINYMETAFED_KERNELS")) else []
 env.Append(CPPPATH=[str(generated), *(str(Path("$PROJECT_SRC_DIR") / part) for part in (*kernels, "core", "app"))])

@@ -11,6 +11,7 @@ import jinja2
 import pytest
 from jinja2 import nodes
 
+import tinymetafed
 from tinymetafed_codegen import boards, emit
 
 ROOT = Path(__file__).parents[1]
@@ -189,6 +190,15 @@ def test_every_folder_of_the_host_has_its_floor() -> None:
 def test_no_import_of_the_host_runs_up_a_floor() -> None:
     between = [(file, source, target) for file, source, target in arrows() if not source.endswith(".py")]
     assert [f"{file} imports {target}" for file, source, target in between if runs_up(source, target)] == []
+
+
+def test_the_command_line_uses_the_public_api_and_nothing_below_it() -> None:
+    for path in python_files("host/tinymetafed/cli"):
+        text = path.read_text(encoding="utf-8")
+        ours = {name for name in imported(path) if name.split(".")[0] in ("tinymetafed", "tinymetafed_codegen")}
+        assert {name for name in ours if not name.startswith("tinymetafed.cli")} <= {"tinymetafed"}, path.name
+        used = set(re.findall(r"\btmf\.(\w+)", text))
+        assert used <= set(tinymetafed.__all__), f"{path.name} uses what the API does not promise"
 
 
 def test_an_import_that_runs_up_is_found() -> None:

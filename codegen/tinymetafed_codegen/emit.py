@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
         "protocol.hpp": protocol_header(command),
         "board.hpp": board_header(design, command),
         "model.hpp": model_header(design, command),
-        "manifest.json": design.manifest.to_json() + "\n",
+        "manifest.json": json.dumps(design.manifest.as_json(), indent=1) + "\n",
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)

@@ -10,7 +10,6 @@ from typing import cast
 
 from .errors import UsageError
 
-
 SHOWN = 60  # characters of a value, in an error
 
 

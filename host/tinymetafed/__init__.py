@@ -1,3 +1,128 @@
-"""Federated meta-learning on microcontrollers: the host's side."""
+"""Federated meta-learning on microcontrollers: the public API, which notebooks and the command line use alike.
 
-__version__ = "0.1.0"
+Names in ``__all__`` follow semantic versioning: until 1.0 a minor version may change them and CHANGELOG.md says how; from
+1.0 on only a major one may. Everything else in the package may change at any time.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.2.0"
+
+from tinymetafed_codegen.boards import Board, BoardError, BoardWarning
+from tinymetafed_codegen.budget import BudgetError
+from tinymetafed_codegen.errors import Error, UsageError
+from tinymetafed_codegen.manifest import ArenaMap, ModelManifest
+from tinymetafed_codegen.protocol import Phase, SampleSet, Variant
+from tinymetafed_codegen.spec import SpecError
+from tinymetafed_codegen.toolchain import BuildError
+
+from .api.loaded_experiment import Experiment, Generated, codegen, load
+from .api.many_runs import SweepTable, paper, sweep
+from .api.measuring import bench_all, bench_kernels, bench_memory, bench_simulation, bench_wire, count_instructions
+from .api.progress import ProgressEvent, ProgressOption, watching
+from .api.run_handle import (
+    DEFAULT_DEVICES,
+    TEST_DEVICE,
+    History,
+    Run,
+    compare,
+    new_run_folder,
+    open_run,
+    resume,
+    simulate,
+    train,
+)
+from .api.starting import LOSSES, TASKS, board, examine, example, import_model, missing_tools, monitor, new_project
+from .bench import BenchError
+from .devices.link.errors import LaunchError, LinkError
+from .devices.link.transport import DEFAULT_BAUD
+from .experiments.sweep import SweepError, SweepFailed
+from .federation.clients import TrainingFailed
+from .federation.meta_test import Collapsed
+from .federation.observer import Observer
+from .federation.result import Adaptation, FinalScores
+from .learn.codecs.delta import DeltaError, Sparse
+from .learn.strategies import Strategy, StrategyError
+from .learn.tasks import DataError, Samples, Task
+from .projects.new import ProjectError
+from .runs.export import ExportError
+from .runs.journal import RunResult
+from .runs.report import ReportError
+from .runs.run_data import StoreError
+from .runs.tensorflow import ModelFileError
+
+__all__ = [
+    "DEFAULT_BAUD",
+    "DEFAULT_DEVICES",
+    "LOSSES",
+    "TASKS",
+    "TEST_DEVICE",
+    "Adaptation",
+    "ArenaMap",
+    "BenchError",
+    "Board",
+    "BoardError",
+    "BoardWarning",
+    "BudgetError",
+    "BuildError",
+    "Collapsed",
+    "DataError",
+    "DeltaError",
+    "Error",
+    "Experiment",
+    "ExportError",
+    "FinalScores",
+    "Generated",
+    "History",
+    "LaunchError",
+    "LinkError",
+    "ModelFileError",
+    "ModelManifest",
+    "Observer",
+    "Phase",
+    "ProgressEvent",
+    "ProgressOption",
+    "ProjectError",
+    "ReportError",
+    "Run",
+    "RunResult",
+    "SampleSet",
+    "Samples",
+    "Sparse",
+    "SpecError",
+    "StoreError",
+    "Strategy",
+    "StrategyError",
+    "SweepError",
+    "SweepFailed",
+    "SweepTable",
+    "Task",
+    "TrainingFailed",
+    "UsageError",
+    "Variant",
+    "__version__",
+    "bench_all",
+    "bench_kernels",
+    "bench_memory",
+    "bench_simulation",
+    "bench_wire",
+    "board",
+    "codegen",
+    "compare",
+    "count_instructions",
+    "examine",
+    "example",
+    "import_model",
+    "load",
+    "missing_tools",
+    "monitor",
+    "new_project",
+    "new_run_folder",
+    "open_run",
+    "paper",
+    "resume",
+    "simulate",
+    "sweep",
+    "train",
+    "watching",
+]

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from ..federation.observer import Observer, Silent
 
-notes = Console(stderr=True)
+_standard_error = Console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ class Lines:
 
     def stage(self, text: str, total: int = 0) -> None:
         """A line for a new part."""
-        notes.print(text + (f" ({total:,})" if total else ""), highlight=False, soft_wrap=True)
+        _standard_error.print(text + (f" ({total:,})" if total else ""), highlight=False, soft_wrap=True)
 
     def advance(self) -> None:
         """Nothing: a log wants no line per step."""
 
     def note(self, text: str) -> None:
         """A line for what is worth knowing on the way."""
-        notes.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
+        _standard_error.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
 
     def event(self, text: str) -> None:
         """A line like any other."""
@@ -123,7 +123,9 @@ def watching(progress: ProgressOption = True) -> Iterator[Observer]:
 
 @contextmanager
 def _shown() -> Iterator[Observer]:
-    console = Console() if notes.is_jupyter else notes  # a notebook shows what goes to standard output in its place
+    console = (
+        Console() if _standard_error.is_jupyter else _standard_error
+    )  # a notebook shows what goes to standard output in its place
     if not (console.is_terminal or console.is_jupyter):
         yield Lines()
         return

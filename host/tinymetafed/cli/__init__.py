@@ -10,12 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from tinymetafed_codegen.boards import BoardWarning
-from tinymetafed_codegen.errors import Error, UsageError
+import tinymetafed as tmf
 
-from .. import __version__
-from ..api.progress import notes
 from . import artifacts, measure, project, sweeping, training
+from .output import notes
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -73,13 +71,13 @@ def _warnings_as_lines() -> Iterator[None]:
         genuine = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if not issubclass(category, BoardWarning):
+            if not issubclass(category, tmf.BoardWarning):
                 genuine(message, category, *place, **more)
             elif str(message) not in said:
                 said.add(str(message))
                 notes.print(f"Warning: {message}", markup=False, highlight=False, soft_wrap=True)
 
-        warnings.simplefilter("always", BoardWarning)
+        warnings.simplefilter("always", tmf.BoardWarning)
         warnings.showwarning = show
         yield
 
@@ -90,10 +88,10 @@ def _explain(error: Exception) -> int:
         if text := error.format_message():  # type: ignore[attr-defined]  # empty when the help was the answer
             notes.print(f"[bold red]Error:[/] {text} See --help.", highlight=False, soft_wrap=True)
         return WRONG_USAGE
-    if isinstance(error, Error | OSError):
+    if isinstance(error, tmf.Error | OSError):
         notes.print("[bold red]Error:[/]", end=" ")
         notes.print(_text(error), markup=False, highlight=False, soft_wrap=True)
-        return WRONG_USAGE if isinstance(error, UsageError) else FAILED
+        return WRONG_USAGE if isinstance(error, tmf.UsageError) else FAILED
     raise error
 
 
@@ -107,5 +105,5 @@ def _text(error: Exception) -> str:
 @app.callback(invoke_without_command=True)
 def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
-        print(__version__)
+        print(tmf.__version__)
         raise typer.Exit

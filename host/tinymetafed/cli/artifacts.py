@@ -11,18 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tinymetafed_codegen.boards import Catalogue
-from tinymetafed_codegen.manifest import ArenaMap
+import tinymetafed as tmf
 
-from ..api import experiments as api
-from ..api.progress import notes
-from ..devices.link import monitor
-from ..devices.link.transport import DEFAULT_BAUD
-from ..projects import doctor
-from ..runs import export as weights_file
-from ..runs import report as report_page
-from ..runs import store
 from .options import ExperimentArgument, JsonOption, SetOption
+from .output import notes
 
 
 def report(
@@ -37,10 +29,10 @@ def report(
     tinymetafed report runs/p10 runs/p25 runs/p100 -o ablation.html
     """
     if len(runs) == 1:
-        print(report_page.write(runs[0], output))
+        print(tmf.open_run(runs[0]).report(output))
         return
     page = output or Path("comparison.html")
-    for line in report_page.compare(runs, page):
+    for line in tmf.compare(runs, page):
         notes.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)
     print(page)
 
@@ -57,20 +49,20 @@ def export(
 
     tinymetafed export runs/sine -o weights.h
     """
-    trained = store.read_run(run)
-    weights_file.write(trained, output)
-    notes.print(f"{output}: the weights after {trained.trained} rounds", highlight=False, soft_wrap=True)
+    trained = tmf.open_run(run)
+    trained.export(output)
+    notes.print(f"{output}: the weights after {trained.rounds} rounds", highlight=False, soft_wrap=True)
 
 
 def listen(
     source: Annotated[str, typer.Argument(help="A serial line to listen on, or a file that train --record wrote.")],
-    baud: Annotated[int, typer.Option(min=1, help="Speed of the line.")] = DEFAULT_BAUD,
+    baud: Annotated[int, typer.Option(min=1, help="Speed of the line.")] = tmf.DEFAULT_BAUD,
 ) -> None:
     """Show every message on a line, one per line of text, live or from a recording.
 
     tinymetafed monitor run.record
     """
-    for line in monitor.lines(source, baud):
+    for line in tmf.monitor(source, baud):
         print(line, flush=True)
 
 
@@ -86,9 +78,9 @@ def codegen(
 
     tinymetafed codegen examples/sine.toml --board mps2 -o build/sine --explain
     """
-    made = api.codegen(api.load(experiment, set_ or ()), board, output)
+    made = tmf.codegen(tmf.load(experiment, set_ or ()), board, output)
     if json_:
-        print(made.manifest.to_json())
+        print(json.dumps(made.manifest.as_json()))
         return
     manifest = made.manifest
     table = Table(title=f"{experiment} on {made.design.board.title}", title_justify="left")
@@ -114,7 +106,7 @@ def codegen(
     )
 
 
-def _arena_over_time(arena: ArenaMap) -> tuple[Table, str]:
+def _arena_over_time(arena: tmf.ArenaMap) -> tuple[Table, str]:
     """A row per tensor with its bytes and its life, a mark per step of training on one sample; and what the steps are."""
     steps, tensors = arena.steps, arena.tensors
     held = [4 * sum(each.size for each in tensors if each.first <= at <= each.last) for at in range(len(steps))]
@@ -134,7 +126,7 @@ def _arena_over_time(arena: ArenaMap) -> tuple[Table, str]:
 
 def examine(json_: JsonOption = False) -> None:
     """Check this machine: toolchains, emulators, boards and attached serial devices, and what to install."""
-    findings = doctor.examine(Catalogue.near(Path.cwd()))
+    findings = tmf.examine()
     if json_:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings]))
         return

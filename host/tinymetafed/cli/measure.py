@@ -12,14 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tinymetafed_codegen import spec
-from tinymetafed_codegen.errors import UsageError
-from tinymetafed_codegen.locate import find
+import tinymetafed as tmf
 
-from ..api.progress import watching
-from ..bench import costs, footprint, kernel_cost, simulation_cost
-from ..bench import wire as line
-from ..simulation import kernels as simulator
 from .options import ExperimentArgument, JsonOption, SetOption, ThreadsOption
 
 
@@ -40,8 +34,7 @@ def kernels(
 ) -> None:
     """Count the exact instructions of a training step in the emulator and estimate its cycles, beside textbook kernels."""
     level = None if optimization is None else optimization.value
-    with watching() as watch:
-        measured = kernel_cost.kernels(spec.load(experiment, set_ or ()), str(experiment), board, watch, level)
+    measured = tmf.bench_kernels(tmf.load(experiment, set_ or ()), board, optimization=level)
     if json_:
         print(json.dumps(measured.as_json()))
         return
@@ -90,9 +83,7 @@ def memory(
 
     tinymetafed bench memory examples/sine.toml --board mps2
     """
-    chosen = footprint.models(experiments or [])
-    with watching() as watch:
-        footprints = footprint.measure(chosen, board or footprint.emulated_boards(), watch)
+    footprints = tmf.bench_memory(experiments or (), board or ())
     if json_:
         print(json.dumps([asdict(each) for each in footprints]))
         return
@@ -117,11 +108,8 @@ def simulation(
     json_: JsonOption = False,
 ) -> None:
     """Measure how fast the simulation trains on this machine, beside textbook kernels."""
-    file = experiment or find("examples") / "sine.toml"
-    if unit is not None and unit not in simulator.units():
-        raise UsageError(f"--unit {unit}: this machine has {', '.join(simulator.units())}")
-    with watching() as watch:
-        figures = simulation_cost.simulation(spec.load(file, set_ or ()), str(file), unit, threads or 1, watch)
+    file = experiment or tmf.example("sine.toml")
+    figures = tmf.bench_simulation(tmf.load(file, set_ or ()), unit=unit, threads=threads or 1)
     if json_:
         print(json.dumps(asdict(figures)))
         return
@@ -154,11 +142,10 @@ def wire(
     json_: JsonOption = False,
 ) -> None:
     """Measure what a serial line at 115200 baud carries, and estimate what a round takes on it with a 64 MHz board."""
-    chosen = None if experiment is None else spec.load(experiment, set_ or ())
+    chosen = None if experiment is None else tmf.load(experiment, set_ or ())
     if chosen is None and set_:
-        raise UsageError("--set overrides keys of an experiment file; give one, for instance examples/sine.toml")
-    with watching() as watch:
-        figures = line.wire(chosen, "" if experiment is None else str(experiment), watch)
+        raise tmf.UsageError("--set overrides keys of an experiment file; give one, for instance examples/sine.toml")
+    figures = tmf.bench_wire(chosen)
     if json_:
         print(json.dumps(asdict(figures)))
         return
@@ -204,11 +191,7 @@ def all_(
     json_: JsonOption = False,
 ) -> None:
     """Measure everything on the project's own nets and write it down as a document with a picture; takes many minutes."""
-    if not output.is_dir():
-        raise UsageError(f"--output {output}: no such folder; make it, or name another one")
-    with watching() as watch:
-        figures = costs.measure(board, watch)
-    written = costs.write(figures, output)
+    figures, written = tmf.bench_all(output, board)
     if json_:
         print(json.dumps(figures.as_json()))
         return

@@ -9,15 +9,12 @@ from typing import Annotated
 
 import typer
 
-from tinymetafed_codegen.ops import LOSSES
-from tinymetafed_codegen.spec import TASKS
+import tinymetafed as tmf
 
-from ..api.progress import notes
-from ..projects import new as project
-from ..projects.importing import experiment
+from .output import notes
 
-TaskKind = StrEnum("TaskKind", list(TASKS))  # type: ignore[misc]
-LossName = StrEnum("LossName", list(LOSSES))  # type: ignore[misc]
+TaskKind = StrEnum("TaskKind", list(tmf.TASKS))  # type: ignore[misc]
+LossName = StrEnum("LossName", list(tmf.LOSSES))  # type: ignore[misc]
 
 
 def new(
@@ -31,8 +28,8 @@ def new(
 
     tinymetafed new gestures && cd gestures && tinymetafed train experiment.toml
     """
-    project.create(folder, board)
-    own = f", boards/{board}.json, port/{board}/" if board in project.starters() else ""
+    tmf.new_project(folder, board)
+    own = f", boards/{board}.json, port/{board}/" if (folder / "boards").is_dir() else ""
     print(f"{folder}: experiment.toml, data/, source.cpp, platformio.ini{own}; README.md says what they are. Next:")
     print(f"  cd {shlex.quote(str(folder))}")
     print("  tinymetafed train experiment.toml --device native:2")
@@ -60,8 +57,7 @@ def import_(
 
     tinymetafed import net.keras -o experiment.toml --freeze 3
     """
-    network = experiment.read(model)
-    for note in experiment.write(network, output, task, loss, freeze, local or ()):
+    for note in tmf.import_model(model, output, task=task, loss=loss, freeze=freeze, local=local or ()):
         notes.print(note, markup=False, highlight=False, soft_wrap=True)
     print(f"{output}, {output.with_suffix('.npz').name}: written. Next:")
     print(f"  tinymetafed codegen {shlex.quote(str(output))} --board nano33ble -o build/{output.stem}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -13,13 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tinymetafed_codegen.files import write_if_changed
+import tinymetafed as tmf
 
-from ..api.progress import notes, watching
-from ..experiments import paper as documents
-from ..experiments import sweep as sweeps
-from ..experiments.sweep import Row, table
 from .options import DataOption, JsonOption
+from .output import notes
 
 JobsOption = Annotated[int | None, typer.Option(min=1, max=1024, help="Runs at a time.", show_default="one per core")]
 
@@ -37,39 +33,30 @@ def sweep(
 
     tinymetafed sweep examples/sweeps/sine.toml
     """
-    planned = sweeps.load(file)
-    folder = out or Path("runs") / f"sweep-{file.stem}"
-    diverged: dict[Path, str] = {}
     try:
-        with watching() as watch:
-            diverged = sweeps.execute(planned, folder, jobs or os.cpu_count() or 1, data, watch)
+        table = tmf.sweep(file, out=out, jobs=jobs, data=data)
     except KeyboardInterrupt:
         notes.print("What is finished is kept; the same command goes on.")
         raise
-    finally:
-        if sweeps.is_sweep(folder):
-            rows = sweeps.rows(planned, folder, diverged)
-            write_if_changed(folder / "table.csv", table.csv_text(rows))
-            write_if_changed(folder / "table.md", f"# {file.stem}\n\n{table.markdown(rows)}")
     if json_:
-        print(json.dumps({"sweep": str(file), "folder": str(folder), "cells": [row.as_json() for row in rows]}))
+        cells = [row.as_json() for row in table.rows]
+        print(json.dumps({"sweep": str(file), "folder": str(table.folder), "cells": cells}))
         return
-    _show(file.stem, rows)
-    Console().print(f"  {folder / 'table.md'}, {folder / 'table.csv'}", highlight=False, soft_wrap=True)
+    _show(table)
+    Console().print(f"  {table.folder / 'table.md'}, {table.folder / 'table.csv'}", highlight=False, soft_wrap=True)
 
 
-def _show(title: str, rows: list[Row]) -> None:
+def _show(table: tmf.SweepTable) -> None:
     shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.add_column("", min_width=14, overflow="fold")
     for heading in ("seeds", "after", "SD", "95 % CI", "down", "up", "samples", "cost"):
         shown.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        name, seeds, before, after, sd, interval, each, *rest = table.cells(row)
+    for name, seeds, before, after, sd, interval, each, *rest in table.cells():
         shown.add_row(f"{escape(name)}\n  [dim]before {before}; {each}[/]", seeds, after, sd, interval, *rest)
     console = Console()
-    console.print(f"{title}: {table.legend(rows)}; cost counts values alone", highlight=False)
+    console.print(f"{table.name}: {table.legend()}; cost counts values alone", highlight=False)
     console.print(shown)
-    for note in table.notes(rows):
+    for note in table.notes():
         console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -88,6 +75,4 @@ def paper(
 
     tinymetafed paper -o docs --data PATH
     """
-    with watching() as watch:
-        page = documents.write(out, runs, jobs or os.cpu_count() or 1, data, quick, watch)
-    print(page)
+    print(tmf.paper(out, runs=runs, quick=quick, jobs=jobs, data=data))

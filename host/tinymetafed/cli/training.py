@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 import shlex
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,23 +14,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tinymetafed_codegen import boards, spec
-from tinymetafed_codegen.errors import UsageError
-from tinymetafed_codegen.locate import find
+import tinymetafed as tmf
 
-from ..api.progress import notes, watching
-from ..bench import kernel_cost
-from ..devices.link import faults
-from ..devices.link.errors import LaunchError, LinkError
-from ..federation.clients import TrainingFailed
-from ..federation.meta_test import Collapsed
-from ..federation.result import Score, Scores
-from ..runs import report as report_page
-from ..runs import store, training
-from ..runs.journal import RunResult
-from ..runs.run_data import StoreError
-from ..runs.setup import set_up
 from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption
+from .output import notes
 
 
 def train(
@@ -65,31 +49,35 @@ def train(
 
     tinymetafed train examples/sine.toml --device qemu:4
     """
-    disturbance = faults.parse(",".join(fault)) if fault else None
+    disturbance = ",".join(fault or ())
     if resume is None:
-        if experiment is None:
-            raise UsageError("give an experiment file, for instance examples/sine.toml, or --resume RUN; see --help")
-        chosen = spec.load(experiment, set_ or ())
-        setup = set_up(chosen, str(experiment), data)
-        folder = out or _new_run(experiment.stem)
-        urls, test_urls = device or ["native:2"], [test_device or training.TEST_URL]
-        with store.claimed(folder), _resumable(folder, device, test_device), watching() as watch:
-            result = training.train(setup, urls, test_urls, folder, watch, faults=disturbance, record=record)
-    else:
-        folder = resume
-        _refuse_with_resume(set_, out)
-        _same_experiment(experiment, folder)
-        with _resumable(folder, device, test_device, data), watching() as watch:
-            result = training.resume(
-                folder,
-                watch,
-                urls=device or (),
-                test_urls=[test_device] if test_device else (),
+        chosen = _experiment(experiment, set_)
+        folder = out or tmf.new_run_folder(chosen.name)
+        with _resumable(folder, device, test_device):
+            run = tmf.train(
+                chosen,
+                device or tmf.DEFAULT_DEVICES,
+                test_device=test_device or tmf.TEST_DEVICE,
+                out=folder,
                 data=data,
-                faults=disturbance,
+                fault=disturbance,
                 record=record,
             )
-    _finish(result, folder, json_)
+    else:
+        _refuse_with_resume(set_, out)
+        _say_if_finished(resume)
+        with _resumable(resume, device, test_device, data):
+            run = tmf.resume(
+                resume,
+                simulated=False,
+                devices=device or (),
+                test_device=test_device,
+                data=data,
+                fault=disturbance,
+                record=record,
+                experiment=None if experiment is None else tmf.load(experiment),
+            )
+    _finish(run, json_)
 
 
 def simulate(
@@ -110,40 +98,37 @@ def simulate(
 
     tinymetafed simulate examples/sine.toml --set run.devices_per_round=16
     """
-    count = threads or os.cpu_count() or 1
     if resume is None:
-        if experiment is None:
-            raise UsageError("give an experiment file, for instance examples/sine.toml, or --resume RUN; see --help")
-        setup = set_up(spec.load(experiment, set_ or ()), str(experiment), data)
-        folder = out or _new_run(experiment.stem)
-        with store.claimed(folder), _resumable(folder, command="simulate"), watching() as watch:
-            result = training.simulate(setup, count, folder, watch)
+        chosen = _experiment(experiment, set_)
+        folder = out or tmf.new_run_folder(chosen.name)
+        with _resumable(folder, command="simulate"):
+            run = tmf.simulate(chosen, out=folder, threads=threads, data=data)
     else:
-        folder = resume
         _refuse_with_resume(set_, out)
-        _same_experiment(experiment, folder)
-        with _resumable(folder, data=data, command="simulate"), watching() as watch:
-            result = training.resume_simulated(folder, count, watch, data=data)
-    _finish(result, folder, json_)
+        _say_if_finished(resume)
+        with _resumable(resume, data=data, command="simulate"):
+            begun_as = None if experiment is None else tmf.load(experiment)
+            run = tmf.resume(resume, simulated=True, threads=threads, data=data, experiment=begun_as)
+    _finish(run, json_)
 
 
-def _same_experiment(experiment: Path | None, folder: Path) -> None:
-    """Checks what is said beside --resume; says so where there is nothing left to do."""
-    run = store.read_run(folder)
-    if experiment is not None and spec.load(experiment) != run.experiment():
-        raise StoreError(
-            f"{experiment}: not the experiment of {folder}, which cannot change on the way; leave it out to continue that "
-            "run, or leave --resume out to begin another"
-        )
-    if run.result is not None:
-        notes.print(f"{folder}: finished already, with all of its {run.trained} rounds.", highlight=False, soft_wrap=True)
+def _experiment(file: Path | None, set_: Sequence[str] | None) -> tmf.Experiment:
+    if file is None:
+        raise tmf.UsageError("give an experiment file, for instance examples/sine.toml, or --resume RUN; see --help")
+    return tmf.load(file, set_ or ())
+
+
+def _say_if_finished(folder: Path) -> None:
+    run = tmf.open_run(folder)
+    if run.finished:
+        notes.print(f"{folder}: finished already, with all of its {run.rounds} rounds.", highlight=False, soft_wrap=True)
 
 
 def _refuse_with_resume(set_: Sequence[str] | None, out: Path | None) -> None:
     """What would make another run of the one that is to be continued."""
     given = "--set" if set_ else "--out" if out else None
     if given is not None:
-        raise UsageError(f"--resume continues a run as it was begun, in its own folder; leave {given} out")
+        raise tmf.UsageError(f"--resume continues a run as it was begun, in its own folder; leave {given} out")
 
 
 def adapt(
@@ -162,12 +147,9 @@ def adapt(
 
     tinymetafed adapt runs/sine --device qemu:1 --tasks 3
     """
-    trained = store.read_run(run)
-    experiment = trained.experiment(adapt=samples)
-    setup = set_up(experiment, str(run / "experiment.toml"), data or trained.data)
-    training.same_model(setup, trained)
-    with watching() as watch:
-        adapted = training.adapt(setup, device or ["native:2"], trained.weights, range(first, first + tasks), watch)
+    adapted = tmf.open_run(run).adapt(
+        devices=device or tmf.DEFAULT_DEVICES, tasks=tasks, first=first, samples=samples, data=data
+    )
     if json_:
         print(json.dumps(asdict(adapted)))
         return
@@ -187,26 +169,24 @@ def demo(
 ) -> None:
     """Four emulated boards meta-train on sine waves over serial, and unseen clients adapt: about a minute."""
     # A run this short has to take larger server steps than the 3000 rounds that examples/sine.toml is tuned for.
-    experiment = find("examples") / "sine.toml"
-    chosen = spec.load(
-        experiment, [f"run.rounds={rounds}", "strategy.alpha_max=0.8", "evaluation.every=50", "evaluation.every_tasks=50"]
-    )
-    emulated = not boards.missing_tools("mps2")
+    settings = {"run.rounds": rounds, "strategy.alpha_max": 0.8, "evaluation.every": 50, "evaluation.every_tasks": 50}
+    experiment = tmf.load(tmf.example("sine.toml"), settings)
+    lacking = tmf.missing_tools("mps2")
+    emulated = not lacking
     if emulated:
         notes.print("Four emulated Cortex-M4F boards (QEMU) train over serial; unseen clients adapt in native processes.")
     else:
-        missing = ", ".join(tool.name for tool in boards.missing_tools("mps2"))
+        missing = ", ".join(tool.name for tool in lacking)
         notes.print(
             f"No emulated boards here ({missing} missing; see `tinymetafed doctor`): "
             "the same firmware runs as four native processes instead."
         )
-    folder = out or _new_run("demo")
-    setup = set_up(chosen, str(experiment), None)
-    with store.claimed(folder), _resumable(folder), watching() as watch:
-        counted = kernel_cost.instructions(chosen, str(experiment), "mps2", watch) if emulated else None
-        urls = ["qemu:4" if emulated else "native:4"]
-        result = training.train(setup, urls, ["native:2"], folder, watch, instructions_per_step=counted)
-    _finish(result, folder, False)
+    folder = out or tmf.new_run_folder("demo")
+    devices = ["qemu:4" if emulated else "native:4"]
+    counted = tmf.count_instructions(experiment) if emulated else None
+    with _resumable(folder):
+        run = tmf.train(experiment, devices, out=folder, instructions_per_step=counted)
+    _finish(run, False)
 
 
 @contextmanager
@@ -217,43 +197,28 @@ def _resumable(
     data: Path | None = None,
     command: str = "train",
 ) -> Iterator[None]:
-    """Says how to continue a run that was interrupted, or whose devices went away; a collapsed one gets its page."""
+    """Says how to continue a run that was interrupted, or whose devices went away."""
     try:
         yield
-    except (KeyboardInterrupt, LinkError, LaunchError) as end:
-        if (folder / "run.db").is_file() and not isinstance(end, TrainingFailed):  # which would fail again
+    except (KeyboardInterrupt, tmf.LinkError, tmf.LaunchError):
+        if (folder / "run.db").is_file():
             words = ["tinymetafed", command, "--resume", str(folder)]
             words += [word for url in devices or () for word in ("--device", url)]
             words += ["--test-device", test_device] if test_device else []
             words += ["--data", str(data)] if data else []
             notes.print(f"The finished rounds are kept; continue with: {shlex.join(words)}", highlight=False, soft_wrap=True)
         raise
-    except Collapsed:
-        report_page.write(folder)
-        raise
 
 
-def _new_run(name: str) -> Path:
-    """A folder below runs/ that no other run has, though several may start in the same second."""
-    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    for suffix in itertools.count(1):
-        folder = Path("runs") / (stem if suffix == 1 else f"{stem}.{suffix}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise AssertionError("unreachable")
-
-
-def _score(value: Score) -> str:
+def _score(value: float | None) -> str:
     return "diverged" if value is None else f"{value:.3f}"
 
 
-def _finish(result: RunResult, folder: Path, as_json: bool) -> None:
-    page = report_page.write(folder)
+def _finish(run: tmf.Run, as_json: bool) -> None:
+    result, page = run.result, run.report()
+    assert result is not None  # the run has come to its end
     if as_json:
-        print(json.dumps({**result.as_json(), "run": str(folder), "report": str(page)}, allow_nan=False))
+        print(json.dumps({**result.as_json(), "run": str(run.path), "report": str(page)}, allow_nan=False))
         return
     test = result.meta_test
     rounds = max(result.rounds, 1)
@@ -291,7 +256,7 @@ def _finish(result: RunResult, folder: Path, as_json: bool) -> None:
         )
 
 
-def _is_worse(test: Scores) -> bool:
+def _is_worse(test: tmf.FinalScores) -> bool:
     """Whether unseen clients did better before they adapted."""
     if test.before is None or test.after is None:
         return False

@@ -47,7 +47,7 @@ def write(run: RunData, file: Path) -> None:
 def npz(run: RunData) -> bytes:
     """One float32 array per global tensor, and the rounds trained."""
     buffer = io.BytesIO()
-    np.savez(buffer, rounds=np.int64(run.trained), **_tensors(run))  # type: ignore[arg-type]
+    np.savez(buffer, rounds=np.int64(run.trained), **global_weights(run))  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
@@ -60,7 +60,7 @@ def header(run: RunData) -> bytes:
         f"#ifndef {guard}",
         f"#define {guard}",
     ]
-    for name, tensor in _tensors(run).items():
+    for name, tensor in global_weights(run).items():
         numbers = [f"{float(value):.9g}" for value in tensor.ravel()]
         texts = [number + ("f" if set(number) & set(".e") else ".0f") for number in numbers]
         lines += ["", f"// shape {list(tensor.shape)}", f"static const float {name.replace('.', '_')}[{tensor.size}] = {{"]
@@ -83,7 +83,7 @@ def _network(run: RunData, batch: int | None) -> Any:
     """The keras.Model of a run."""
     experiment = run.experiment()
     net = graph.build(experiment.model, run.name, partial=experiment.strategy.partial)
-    arrays = _tensors(run) | local_start(run.manifest, experiment.model.local_start, experiment.model.local_start_scale)
+    arrays = global_weights(run) | local_start(run.manifest, experiment.model.local_start, experiment.model.local_start_scale)
     if net.frozen:  # what the run does not keep itself
         given = given_weights(experiment, net, run.name)
         if model_hash(experiment, net, given).hex() != run.manifest.model_hash:
@@ -94,6 +94,6 @@ def _network(run: RunData, batch: int | None) -> Any:
     return keras_model.build(net, arrays, batch)
 
 
-def _tensors(run: RunData) -> dict[str, Floats]:
+def global_weights(run: RunData) -> dict[str, Floats]:
     """The global tensors by name, each in its shape."""
     return {tensor.name: run.weights[tensor.place].reshape(tensor.shape) for tensor in run.manifest.global_tensors}

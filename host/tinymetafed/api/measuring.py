@@ -1,0 +1,133 @@
+"""What training costs, measured: exact instructions, memory, the simulation's speed, bytes and time on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinymetafed_codegen.errors import UsageError
+from tinymetafed_codegen.locate import find
+
+from ..bench import costs, footprint, kernel_cost, simulation_cost, wire
+from ..bench.costs import Costs
+from ..bench.footprint import Footprint
+from ..bench.kernel_cost import Comparison
+from ..bench.simulation_cost import SimulationCost
+from ..bench.wire import WireCost
+from ..simulation.kernels import units
+from .loaded_experiment import Experiment, load
+from .progress import ProgressOption, watching
+
+
+def bench_kernels(
+    experiment: Experiment, board: str = "mps2", *, optimization: str | None = None, progress: ProgressOption = True
+) -> Comparison:
+    """Counts the exact instructions of a training step in a board's emulator, beside textbook kernels.
+
+    Args:
+        experiment: What ``load`` gave.
+        board: An emulated board with an exact instruction counter.
+        optimization: A compiler's level such as "-O2"; None for the board's own.
+        progress: As in ``simulate``.
+
+    Returns:
+        Instructions, estimated cycles, flash, RAM and stack of generated and textbook kernels.
+
+    Raises:
+        BoardError, BenchError, BuildError, SpecError, LinkError.
+    """
+    with watching(progress) as observer:
+        return kernel_cost.kernels(experiment.spec, experiment.source, board, observer, optimization)
+
+
+def count_instructions(experiment: Experiment, board: str = "mps2", *, progress: ProgressOption = True) -> dict[str, int]:
+    """Exact instructions of one training step, by variant: "local", "global", "full". Raises as ``bench_kernels``."""
+    with watching(progress) as observer:
+        return kernel_cost.instructions(experiment.spec, experiment.source, board, observer)
+
+
+def bench_memory(
+    experiments: Sequence[str | Path] = (), boards: Sequence[str] = (), *, progress: ProgressOption = True
+) -> list[Footprint]:
+    """Measures flash, static RAM and the deepest stack of whole rounds in emulators.
+
+    Args:
+        experiments: Experiment files; none for the examples and a presence detector of the paper's size.
+        boards: Emulated boards; none for all that run on this machine.
+        progress: As in ``simulate``.
+
+    Returns:
+        A footprint for each model and board, in bytes.
+
+    Raises:
+        BoardError, BenchError, BuildError, SpecError, LinkError.
+    """
+    chosen = footprint.models([Path(path) for path in experiments])
+    with watching(progress) as observer:
+        return footprint.measure(chosen, boards or footprint.emulated_boards(), observer)
+
+
+def bench_simulation(
+    experiment: Experiment | None = None, *, unit: str | None = None, threads: int = 1, progress: ProgressOption = True
+) -> SimulationCost:
+    """Measures how fast the simulation trains on this machine, in microseconds per client and training step.
+
+    Args:
+        experiment: What ``load`` gave; None for examples/sine.toml.
+        unit: A vector unit of this machine, or "scalar"; None for the one that ``simulate`` uses.
+        threads: Threads to simulate on.
+        progress: As in ``simulate``.
+
+    Returns:
+        Times of vectorised, single and textbook kernels, and of JAX where it is installed.
+
+    Raises:
+        UsageError: This machine has no such vector unit.
+        BenchError, BuildError, SpecError.
+    """
+    if unit is not None and unit not in units():
+        raise UsageError(f"--unit {unit}: this machine has {', '.join(units())}")
+    chosen = load(find("examples") / "sine.toml") if experiment is None else experiment
+    with watching(progress) as observer:
+        return simulation_cost.simulation(chosen.spec, chosen.source, unit, threads, observer)
+
+
+def bench_wire(experiment: Experiment | None = None, *, progress: ProgressOption = True) -> WireCost:
+    """Measures what a serial line at 115200 baud carries, and estimates a round on it with a 64 MHz board.
+
+    Args:
+        experiment: What ``load`` gave; None for a presence detector of the paper's size.
+        progress: As in ``simulate``.
+
+    Returns:
+        Shares of the line that bulk transfers use, framing, and rounds by wire types.
+
+    Raises:
+        BenchError, BuildError, SpecError, LinkError.
+    """
+    with watching(progress) as observer:
+        if experiment is None:
+            return wire.wire(None, "", observer)
+        return wire.wire(experiment.spec, experiment.source, observer)
+
+
+def bench_all(out: str | Path, board: str = "mps2", *, progress: ProgressOption = True) -> tuple[Costs, tuple[Path, Path]]:
+    """Measures all of these on the project's own networks and writes costs.md and costs.svg; takes many minutes.
+
+    Args:
+        out: Folder to write into, which is there already.
+        board: An emulated board with an exact instruction counter.
+        progress: As in ``simulate``.
+
+    Returns:
+        The figures, and the two files.
+
+    Raises:
+        UsageError: There is no such folder. BoardError, BenchError, BuildError, LinkError.
+    """
+    folder = Path(out)
+    if not folder.is_dir():
+        raise UsageError(f"--output {out}: no such folder; make it, or name another one")
+    with watching(progress) as observer:
+        measured = costs.measure(board, observer)
+    return measured, costs.write(measured, folder)

@@ -1,0 +1,416 @@
+"""A run in a user's hands: begun on devices or in this process, continued, opened, its weights and history as arrays."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinymetafed_codegen.errors import Error
+
+from ..devices.link import faults
+from ..federation.meta_test import Collapsed
+from ..federation.result import Adaptation
+from ..learn.weights import Floats, sha256
+from ..runs import export, report, store, training
+from ..runs.journal import RunResult
+from ..runs.run_data import RunData, StoreError
+from ..runs.setup import set_up
+from .loaded_experiment import Experiment
+from .progress import ProgressOption, watching
+
+DEFAULT_DEVICES = ("native:2",)
+TEST_DEVICE = training.TEST_URL
+
+
+class FileError(Error):
+    """A file or folder that cannot be read or written; the text names it and says why."""
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened round by round; every array has one entry per round, unless said otherwise.
+
+    ``alpha`` is the server's learning rate, ``update_norm`` the Euclidean norm of the weights' change. Bytes are those on the
+    wire, framing and retries included; ``bytes_samples`` are streamed samples and their answers, in neither of the others.
+    ``evaluated_after``, ``before``, ``after`` have one entry per meta-test: the rounds trained until then, and the mean score
+    of unseen clients before and after adaptation (NaN where a model diverged) in ``metric``.
+    """
+
+    round: NDArray[np.int64]
+    alpha: NDArray[np.float64]
+    update_norm: NDArray[np.float64]
+    bytes_down: NDArray[np.int64]
+    bytes_up: NDArray[np.int64]
+    bytes_samples: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    evaluated_after: NDArray[np.int64]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    metric: str
+
+
+class Run:
+    """A run folder: what was trained so far, and what can be made of it.
+
+    A run that is still being written may be opened too; ``reload`` shows what has happened since.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Opens a run folder. Raises StoreError."""
+        self.path = Path(path)
+        self._data = store.read_run(self.path)
+
+    def __repr__(self) -> str:
+        state = "finished" if self.finished else f"{self.rounds:,} rounds so far"
+        return f"Run({str(self.path)!r}, {state})"
+
+    def reload(self) -> Run:
+        """Reads the folder again and returns the run. Raises StoreError."""
+        self._data = store.read_run(self.path)
+        return self
+
+    @property
+    def data(self) -> RunData:
+        """All that the run's store holds, as typed values."""
+        return self._data
+
+    @property
+    def experiment(self) -> Experiment:
+        """The complete experiment that the run was begun with. Raises StoreError where this version cannot read it."""
+        return Experiment(self._data.experiment(), str(self.path / "experiment.toml"))
+
+    @property
+    def rounds(self) -> int:
+        """Rounds trained."""
+        return self._data.trained
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has been trained and tested to its end."""
+        return self._data.result is not None
+
+    @property
+    def result(self) -> RunResult | None:
+        """The figures of a finished run; None before that."""
+        return self._data.result
+
+    @property
+    def weights(self) -> dict[str, Floats]:
+        """The global weights after the latest round: by LAYER.kernel and LAYER.bias a float32 array in the tensor's shape."""
+        return export.global_weights(self._data)
+
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the weights' bits: the same for the same experiment, wherever it was trained."""
+        return sha256(self._data.weights)
+
+    @property
+    def history(self) -> History:
+        """Rounds and meta-tests so far, as arrays."""
+        rounds, tests = self._data.rounds, self._data.evaluations
+
+        def ints(values: Iterator[int]) -> NDArray[np.int64]:
+            return np.array([*values], np.int64)
+
+        def floats(values: Iterator[float | None]) -> NDArray[np.float64]:
+            return np.array([np.nan if value is None else value for value in values], np.float64)
+
+        return History(
+            round=ints(entry.round for entry in rounds),
+            alpha=floats(entry.alpha for entry in rounds),
+            update_norm=floats(entry.update_norm for entry in rounds),
+            bytes_down=ints(entry.bytes_down for entry in rounds),
+            bytes_up=ints(entry.bytes_up for entry in rounds),
+            bytes_samples=ints(entry.bytes_samples for entry in rounds),
+            seconds=floats(entry.seconds for entry in rounds),
+            evaluated_after=ints(test.round for test in tests),
+            before=floats(test.before for test in tests),
+            after=floats(test.after for test in tests),
+            metric=tests[-1].metric if tests else "",
+        )
+
+    def report(self, output: str | Path | None = None) -> Path:
+        """Writes the run's HTML page and returns its path (default: report.html in the run folder). Raises StoreError."""
+        with _named_files():
+            return report.write(self.path, None if output is None else Path(output))
+
+    def export(self, output: str | Path) -> Path:
+        """Writes the weights to FILE.npz or FILE.h, or the network to FILE.keras or FILE.tflite; returns the path.
+
+        Raises ExportError for another suffix, ModelFileError without TensorFlow where it is needed, StoreError.
+        """
+        export.write(self._data, Path(output))
+        return Path(output)
+
+    def adapt(
+        self,
+        *,
+        devices: Sequence[str] = DEFAULT_DEVICES,
+        tasks: int = 10,
+        first: int = 0,
+        samples: int | None = None,
+        data: str | Path | None = None,
+        progress: ProgressOption = True,
+    ) -> Adaptation:
+        """Lets unseen clients adapt from the run's initialisation.
+
+        Args:
+            devices: Device URLs to adapt on.
+            tasks: How many unseen clients adapt.
+            first: The number of the first of them.
+            samples: Samples to adapt with, per class where the task counts so; None for the run's own number.
+            data: Where the task's data are, where not in the usual place.
+            progress: What is shown on the way, see ``load``'s module.
+
+        Returns:
+            Each client's score before and after, and their means.
+
+        Raises:
+            StoreError, SpecError, DataError, LinkError, LaunchError, BuildError.
+        """
+        experiment = self._data.experiment(adapt=samples)
+        setup = set_up(experiment, str(self.path / "experiment.toml"), _path(data) or self._data.data)
+        training.same_model(setup, self._data)
+        with watching(progress) as observer, _named_files():
+            return training.adapt(setup, devices, self._data.weights, range(first, first + tasks), observer)
+
+    def resume(
+        self,
+        *,
+        devices: Sequence[str] = (),
+        test_device: str | None = None,
+        threads: int | None = None,
+        data: str | Path | None = None,
+        fault: str = "",
+        record: str | Path | None = None,
+        progress: ProgressOption = True,
+    ) -> Run:
+        """Continues after the last finished round, where the run was begun or on ``devices``; as ``resume``."""
+        return resume(
+            self.path,
+            devices=devices,
+            test_device=test_device,
+            threads=threads,
+            data=data,
+            fault=fault,
+            record=record,
+            progress=progress,
+        )
+
+
+def open_run(path: str | Path) -> Run:
+    """Opens the folder of a run that ``train`` or ``simulate`` wrote, also while it is being written. Raises StoreError."""
+    return Run(path)
+
+
+def simulate(
+    experiment: Experiment,
+    *,
+    out: str | Path | None = None,
+    threads: int | None = None,
+    data: str | Path | None = None,
+    progress: ProgressOption = True,
+) -> Run:
+    """Meta-trains in this process, many clients at once, and tests on unseen clients.
+
+    Args:
+        experiment: What ``load`` gave.
+        out: Run folder to create; None for a new one below runs/.
+        threads: Threads to simulate on; None for all processors. The result does not depend on it.
+        data: Where the task's data are, where not in the usual place.
+        progress: True shows bars in a terminal or notebook and lines elsewhere, False nothing; or a function that is called
+            with a ProgressEvent, or an observer.
+
+    Returns:
+        The finished run; its weights are those that any devices would have ended with.
+
+    Raises:
+        Error: SpecError, DataError, BuildError, StoreError, StrategyError, TrainingFailed, Collapsed.
+        KeyboardInterrupt: The finished rounds are in the run folder, and ``resume`` goes on after them.
+    """
+    setup = set_up(experiment.spec, experiment.source, _path(data))
+    folder = _path(out) or new_run_folder(experiment.name)
+    with _whole_run(folder), watching(progress) as observer:
+        training.simulate(setup, _threads(threads), folder, observer)
+    return Run(folder)
+
+
+def train(
+    experiment: Experiment,
+    devices: Sequence[str] = DEFAULT_DEVICES,
+    *,
+    test_device: str = TEST_DEVICE,
+    out: str | Path | None = None,
+    data: str | Path | None = None,
+    fault: str = "",
+    record: str | Path | None = None,
+    instructions_per_step: dict[str, int] | None = None,
+    progress: ProgressOption = True,
+) -> Run:
+    """Meta-trains on boards, emulators or native processes, and tests on unseen clients.
+
+    Args:
+        experiment: What ``load`` gave.
+        devices: Device URLs, for instance ["native:4"], ["qemu:4", "/dev/ttyACM0"]. The result does not depend on them.
+        test_device: Where unseen clients adapt in meta-tests.
+        out: Run folder to create; None for a new one below runs/.
+        data: Where the task's data are, where not in the usual place.
+        fault: Disturbs the lines on purpose, for instance "flip=0.01,delay=20ms".
+        record: File that keeps every byte on the lines, for ``monitor``.
+        instructions_per_step: Counted instructions by variant, which the report shows.
+        progress: As in ``simulate``.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        Error: SpecError, DataError, BuildError, LinkError, LaunchError, DeltaError, StoreError, StrategyError, Collapsed.
+        KeyboardInterrupt: The finished rounds are in the run folder, and ``resume`` goes on after them.
+    """
+    disturbance = faults.parse(fault) if fault else None
+    setup = set_up(experiment.spec, experiment.source, _path(data))
+    folder = _path(out) or new_run_folder(experiment.name)
+    with _whole_run(folder), watching(progress) as observer:
+        training.train(
+            setup,
+            list(devices),
+            [test_device],
+            folder,
+            observer,
+            faults=disturbance,
+            record=_path(record),
+            instructions_per_step=instructions_per_step,
+        )
+    return Run(folder)
+
+
+def resume(
+    path: str | Path,
+    *,
+    simulated: bool | None = None,
+    devices: Sequence[str] = (),
+    test_device: str | None = None,
+    threads: int | None = None,
+    data: str | Path | None = None,
+    fault: str = "",
+    record: str | Path | None = None,
+    experiment: Experiment | None = None,
+    progress: ProgressOption = True,
+) -> Run:
+    """Continues a run after its last finished round; it ends with the weights of an undisturbed one.
+
+    Args:
+        path: The run folder.
+        simulated: Where it goes on: True in this process, False on devices, None where it was begun.
+        devices: Device URLs; none for those that it was begun with.
+        test_device: Where unseen clients adapt; None for where they did.
+        threads: Threads to simulate on; None for all processors.
+        data: Where the task's data are now, where they have moved.
+        fault: As in ``train``.
+        record: As in ``train``.
+        experiment: Refuses to go on where the run's experiment is another one than this.
+        progress: As in ``simulate``.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        Error: As ``train``; StoreError for a folder that is no run, is damaged, or was made by another version.
+    """
+    folder = Path(path)
+    begun = store.read_run(folder)
+    if experiment is not None and experiment.spec != begun.experiment():
+        raise StoreError(
+            f"{experiment.source}: not the experiment of {folder}, which cannot change on the way; leave it out to continue "
+            "that run, or leave --resume out to begin another"
+        )
+    here = not (devices or begun.header.asked.devices) if simulated is None else simulated
+    with _whole_run(folder, begun=True), watching(progress) as observer:
+        if here:
+            training.resume_simulated(folder, _threads(threads), observer, data=_path(data))
+        else:
+            training.resume(
+                folder,
+                observer,
+                urls=list(devices),
+                test_urls=[test_device] if test_device else (),
+                data=_path(data),
+                faults=faults.parse(fault) if fault else None,
+                record=_path(record),
+            )
+    return Run(folder)
+
+
+def compare(runs: Sequence[Run | str | Path], output: str | Path = "comparison.html") -> list[str]:
+    """Writes one HTML page of several finished runs of one task beside one another.
+
+    Args:
+        runs: Runs or their folders.
+        output: The page to write.
+
+    Returns:
+        A line for each run that had to be left out.
+
+    Raises:
+        ReportError: Fewer than two runs are whole, or they are of different tasks or metrics.
+    """
+    with _named_files():
+        return report.compare([run.path if isinstance(run, Run) else Path(run) for run in runs], Path(output))
+
+
+def new_run_folder(name: str) -> Path:
+    """Creates a folder below runs/ that no other run has, though several may begin in the same second."""
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for suffix in itertools.count(1):
+        folder = Path("runs") / (stem if suffix == 1 else f"{stem}.{suffix}")
+        try:
+            with _named_files():
+                folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def _whole_run(folder: Path, begun: bool = False) -> Iterator[None]:
+    """Keeps the folder for a new run; a run that collapsed still gets its page."""
+    with _named_files():
+        try:
+            if begun:
+                yield
+            else:
+                with store.claimed(folder):
+                    yield
+        except Collapsed:
+            report.write(folder)
+            raise
+
+
+@contextmanager
+def _named_files() -> Iterator[None]:
+    """The system's errors about files as FileErrors, which begin with the file and not with a number."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise FileError(f"{error.filename}: {error.strerror}") from error
+
+
+def _threads(asked: int | None) -> int:
+    return asked or os.cpu_count() or 1
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
