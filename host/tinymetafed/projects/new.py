@@ -81,7 +81,7 @@ def files(name: str, board: str, installation: Path) -> dict[str, str]:
     Raises:
         BoardError: There is no such board.
     """
-    own = _own_board(board)
+    own = None if _is_ours(board) else own_board(board)
     facts = {
         "name": name,
         "board": board,
@@ -117,18 +117,22 @@ def starters() -> list[str]:
     return sorted(folder.name for folder in (_TEMPLATES / "boards").iterdir() if folder.is_dir())
 
 
-def _own_board(board: str) -> OwnBoard | None:
-    """The board's texts where it is one of ``starters``, None where it is one of ours. Raises BoardError."""
+def own_board(board: str) -> OwnBoard:
+    """The texts of one of ``starters``."""
+    names = ("board.json", "port.cpp", "environment.ini")
+    return OwnBoard(*((_TEMPLATES / "boards" / board / name).read_text(encoding="utf-8") for name in names))
+
+
+def _is_ours(board: str) -> bool:
+    """Whether a board is one of ours, and not one of ``starters``. Raises BoardError where it is neither, or not usable."""
     if board in boards.names():
         boards.load(board)
-        return None
-    if board not in starters():
+    elif board not in starters():
         known = [*boards.names(), *starters()]
         near = difflib.get_close_matches(board, known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}; docs/own-board.md is about any other"
         raise boards.BoardError(f"no board '{board}'; {hint}")
-    names = ("board.json", "port.cpp", "environment.ini")
-    return OwnBoard(*((_TEMPLATES / "boards" / board / name).read_text(encoding="utf-8") for name in names))
+    return board in boards.names()
 
 
 def _render(template: str, facts: Mapping[str, object]) -> str:
