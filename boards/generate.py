@@ -32,7 +32,14 @@ if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
     )
     env.Exit(1)
 
-from tinymetafed_codegen import boards  # noqa: E402  # needs the lines above
+from tinymetafed_codegen import boards, locate, toolchain  # noqa: E402  # needs the lines above
+
+if locate.root() != root.resolve():
+    sys.stderr.write(
+        f"Error: {sys.executable} runs PlatformIO and has TinyMetaFed in {locate.root()}, but this project is built with that "
+        f"in {root}; remove {project / '.pio' / 'tinymetafed.ini'}, or use the pio of the other\n"
+    )
+    env.Exit(1)
 
 if board.get("tinymetafed", None) is None:  # a vendor's own description of the board
     sys.stderr.write(
@@ -78,7 +85,9 @@ if theirs:
     env.AddBuildMiddleware(compile_ports, "*core[/\\\\]dispatch.cpp")
     env.Append(CPPPATH=[str(Path("$PROJECT_SRC_DIR") / "port" / "arduino")])
 if known.real:
-    # What our own builder gives every file, a vendor's builder gets for our sources alone. Warnings are no errors here: a
-    # compiler version that nobody has tried must not keep a board from being flashed.
-    flags = json.loads((root / "boards" / "platform" / "flags.json").read_text(encoding="utf-8"))
-    env.Append(SRC_BUILD_FLAGS=[flag for flag in [*flags["common"], *flags["cxx"]] if flag != "-Werror"])
+    # Machine flags go to the vendor's sources too, for all of a program must agree on them.
+    env.Append(BUILD_FLAGS=list(known.machine_flags))
+    env.Append(BUILD_UNFLAGS=board.get("tinymetafed.vendor_flags_removed", []))
+    # The rest of what our own builder gives every file, a vendor's builder gets for our sources alone. Warnings are no errors
+    # here: a compiler version that nobody has tried must not keep a board from being flashed.
+    env.Append(SRC_BUILD_FLAGS=[flag for flag in toolchain.compiler_flags() if flag != "-Werror"])

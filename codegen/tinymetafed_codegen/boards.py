@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import difflib
-import glob
 import re
 import shutil
 import subprocess
@@ -107,8 +106,9 @@ class Board:
     ``file`` is its JSON; ``project`` the folder of the user's project that has it, None where it is one of ours. ``ports``
     are the folders of port/ that are compiled for it, ``main`` is its main program in firmware/app/.
     A ``real`` board is flashed; any other one is started here, by its ``emulator`` or, where that is None, as a process.
-    ``optimization`` is the compiler's level, None where the vendor's package chooses it. ``usb`` names what has a USB vendor
-    and product id: the board in its different states, or a bridge that it comes with.
+    ``machine_flags`` are the compiler's for the processor, none where the vendor's package has them all; what every board
+    shares is in boards/platform/flags.json. ``optimization`` is the compiler's level, None where the vendor's package chooses
+    it. ``usb`` names what has a USB vendor and product id: the board in its different states, or a bridge that it comes with.
     """
 
     name: str
@@ -126,6 +126,7 @@ class Board:
     stands_for: Chip | None
     estimates: Estimates | None
     toolchain_prefix: str
+    machine_flags: tuple[str, ...]
     optimization: str | None
     emulator: tuple[str, ...] | None
     serial: tuple[str, ...]
@@ -292,17 +293,24 @@ def read(file: Path) -> Board:
 
 
 def environments(file: Path) -> dict[str, str]:
-    """The board of each environment in a PlatformIO file and in the files that its extra_configs name, by environment.
+    """The board of each PlatformIO environment, by the environment's name.
 
-    Paths with variables of PlatformIO's, which lead to our own files, are left out. Raises BoardError.
+    Args:
+        file: Our environments.ini; or a project's platformio.ini, which PlatformIO reads together with ours and then with the
+            files of the project that its extra_configs name.
+
+    Raises:
+        BoardError: A file cannot be read.
     """
     parser = configparser.RawConfigParser(strict=False, inline_comment_prefixes=(";", "#"))
+    ours = find("boards") / "environments.ini"
     try:
         parser.read_string(file.read_text(encoding="utf-8"), str(file))
-        for pattern in parser.get("platformio", "extra_configs", fallback="").replace(",", "\n").split("\n"):
-            for extra in sorted(glob.glob(pattern.strip(), root_dir=file.parent)) if pattern.strip() else []:
-                parser.read_string((file.parent / extra).read_text(encoding="utf-8"), str(file.parent / extra))
-    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        patterns = re.split(r"[,\n]", parser.get("platformio", "extra_configs", fallback=""))
+        extra = [path for pattern in patterns if pattern.strip() for path in sorted(file.parent.glob(pattern.strip()))]
+        for each in [ours, *extra] if file != ours else []:
+            parser.read_string(each.read_text(encoding="utf-8"), str(each))
+    except (OSError, ValueError, NotImplementedError, configparser.Error) as error:
         said = " ".join(str(error).split())
         raise BoardError(f"{file}: cannot be read: {said}") from None
     found = [section for section in parser.sections() if section.startswith("env:")]
@@ -339,6 +347,7 @@ def _board(file: Path, manifest: Facts) -> Board:
         stands_for=_chip(facts.object_of("stands_for")) if "stands_for" in facts else None,
         estimates=_estimates(facts.object_of("estimates"), build) if "estimates" in facts else None,
         toolchain_prefix=facts.text_of("toolchain_prefix"),
+        machine_flags=facts.words("machine_flags") if "machine_flags" in facts else (),
         optimization=facts.text_of("optimization") if "optimization" in facts else None,
         emulator=None if facts.raw("emulator") is None else facts.words("emulator", least=1),
         serial=facts.words("serial"),

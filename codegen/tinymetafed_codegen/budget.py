@@ -15,6 +15,7 @@ CORE_FLASH_BYTES = 8_300
 CORE_RAM_BYTES = 332  # the padding before an aligned arena among them
 SELECTION_RAM_BYTES = 12  # of a layer: where it ends, its threshold and ties
 FEEDBACK_FLASH_BYTES = 600  # of error feedback
+UNMEASURED_FLASH_BYTES = 1_000  # of a kernel whose op names no figure
 _WIDEST_TILE = 8  # outputs that a kernel accumulates side by side; the flash figures of ops are measured with as many
 
 
@@ -96,7 +97,11 @@ def _kernel_flash(net: Graph) -> int:
             kernels[(op.kernel(), 1, inputs, call.mask, *variant)] = op
         if call.update:
             kernels[(op.kernel(), 2, inputs if fused else outputs, sums, *variant)] = op
-    return sum(_unrolled(op, size, op.flash_bytes[part]) for (_, part, size, *_), op in kernels.items())
+    return sum(_unrolled(op, size, _measured(op, part)) for (_, part, size, *_), op in kernels.items())
+
+
+def _measured(op: Op, part: int) -> int:
+    return op.flash_bytes[part] if part < len(op.flash_bytes) else UNMEASURED_FLASH_BYTES
 
 
 def _unrolled(op: Op, size: int, flash: int) -> int:

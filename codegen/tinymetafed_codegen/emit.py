@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
-from enum import IntEnum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from . import protocol, sample_source
+from . import included, ops, protocol_cpp, sample_source, simulation_abi
 from .design import Design
 from .files import write_if_changed
 from .graph import BackwardCall, Call, Graph, Placed
 from .ops import Op, Parameter
 from .plan import HISTOGRAM_BINS
 from .protocol import Variant
+from .protocol_cpp import cpp_constant
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -35,13 +37,15 @@ def render(template: str, **context: Any) -> str:
 def write(design: Design, folder: Path, command: str) -> list[Path]:
     """Writes the C++ headers and manifest.json of a design, and returns the files that changed.
 
-    protocol.hpp, board.hpp, model.hpp; with frozen layers frozen.hpp, with the user's own sample source own_source.hpp.
+    protocol.hpp, board.hpp, model.hpp, op_headers.hpp; with frozen layers frozen.hpp, with the user's own sample source
+    own_source.hpp.
     ``command`` stands in the files as what made them. Raises OSError.
     """
     texts = {
         "protocol.hpp": protocol_header(command),
         "board.hpp": board_header(design, command),
         "model.hpp": model_header(design, command),
+        "op_headers.hpp": op_headers(design, command),
         "manifest.json": json.dumps(design.manifest.as_json(), indent=1) + "\n",
     }
     if design.graph.frozen:
@@ -53,16 +57,26 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
 
 def protocol_header(command: str) -> str:
     """protocol.hpp, the wire table as C++."""
-    digest = protocol.schema_hash()
+    return render("protocol.hpp.j2", command=command, **protocol_cpp.parts())
+
+
+def simulation_abi_header(command: str) -> str:
+    """simulation_abi.hpp, what the host hands the compiled simulation as C++."""
     return render(
-        "protocol.hpp.j2",
-        source="codegen/tinymetafed_codegen/protocol.py",
+        "simulation_abi.hpp.j2",
+        source="codegen/tinymetafed_codegen/simulation_abi.py",
         command=command,
-        schema_hash_hex=digest.hex(),
-        schema_hash_bytes=", ".join(f"0x{b:02x}" for b in digest),
-        constants=[{"name": cpp_constant(name), "value": value} for name, value in protocol.CONSTANTS.items()],
-        enums=[_enum(e) for e in protocol.ENUMS],
-        records=[_record(r) for r in protocol.records()],
+        hash=f"0x{simulation_abi.abi_hash():016x}",
+        hash_symbol=simulation_abi.HASH_SYMBOL,
+        structs=[_abi_struct(struct) for struct in simulation_abi.STRUCTS],
+        functions=[
+            {
+                "name": function.name,
+                "doc": function.doc,
+                "parameters": ", ".join(f"const tmf::sim::{struct.__name__}&" for struct in function.arguments),
+            }
+            for function in simulation_abi.FUNCTIONS
+        ],
     )
 
 
@@ -93,9 +107,9 @@ def model_header(design: Design, command: str) -> str:
     def place(tensor: Any) -> str:
         return cpp_constant(tensor.name)
 
-    def parameters(op: Op) -> dict[str, str]:
+    def weights(op: Op) -> str:
         at = "" if op.frozen else "p + "
-        return {parameter.name: f"{at}{weight_constant(op, parameter)}" for parameter in op.parameters}
+        return ", ".join(f"{at}{weight_constant(op, parameter)}" for parameter in op.parameters)
 
     def forward(call: Call) -> dict[str, str]:
         return {
@@ -107,10 +121,12 @@ def model_header(design: Design, command: str) -> str:
             "y": place(call.y),
             "bits": "" if call.bits is None else place(call.bits),
             "mask": str(call.mask).lower(),
-            **parameters(call.op),
+            "weights": weights(call.op),
         }
 
     def backward(call: BackwardCall, update: str) -> dict[str, str]:
+        reads = call.op.backward_reads()
+        kept = [tensor for name, tensor in (("x", call.x), ("y", call.y)) if name in reads]
         return {
             "template": call.op.template,
             "direction": "backward",
@@ -123,7 +139,8 @@ def model_header(design: Design, command: str) -> str:
             "rule": update if call.update else "kernels::Hold",
             "has_dx": str(call.dx is not None).lower(),
             "mask": str(call.mask).lower(),
-            **parameters(call.op),
+            "weights": weights(call.op),
+            "kept": "".join(f"a + {place(t)}, " for t in kept),
         }
 
     def step(variant: Variant) -> list[dict[str, str]]:
@@ -178,7 +195,7 @@ def model_header(design: Design, command: str) -> str:
         layers=[{"title": c.op.title, "type": cpp_type(c.op.name), "kernel": c.op.kernel()} for c in net.forward],
         update=net.sgd.kernel(),
         update_formula=net.sgd.formula,
-        loss=net.loss.kernel(net.output.size, design.experiment.model),
+        loss=net.loss.kernel(net.output.size, design.experiment.model.huber_delta),
         loss_formula=net.loss.formula,
         input=place(net.input),
         output=place(net.output),
@@ -191,16 +208,41 @@ def model_header(design: Design, command: str) -> str:
     )
 
 
+def op_headers(design: Design, command: str) -> str:
+    """op_headers.hpp, which includes the kernels of this model's ops; the core's in angle brackets, as kernels.hpp has."""
+    net = design.graph
+    used = {type(call.op) for calls in (net.forward, *net.backward.values()) for call in calls}
+    ours = sorted({f"<kernels/{op.header}>" for op in used if ops.own.header(op) is None})
+    theirs = sorted({file for op in used if (file := ops.own.header(op))})
+    return render(
+        "op_headers.hpp.j2",
+        command=command,
+        ours=ours,
+        theirs=[{"path": file.as_posix(), "sha256": included.digest(file)} for file in theirs],
+    )
+
+
 def frozen_header(design: Design, command: str) -> str:
     """frozen.hpp, the weights of frozen layers as C++."""
 
-    def tensor(op: Op, parameter: Parameter) -> dict[str, Any]:
-        # The shortest decimal that reads back as the same float32.
-        numbers = [f"{float(str(value))!r}f" for value in design.weights[f"{op.name}.{parameter.name}"].ravel()]
-        lines = [", ".join(numbers[i : i + 8]) + "," for i in range(0, len(numbers), 8)]
-        return {"constant": weight_constant(op, parameter), "shape": list(parameter.shape), "lines": lines}
+    tensors = [_frozen_tensor(design, op, parameter) for op, parameter in design.graph.frozen]
+    return render("frozen.hpp.j2", command=command, tensors=tensors)
 
-    return render("frozen.hpp.j2", command=command, tensors=[tensor(*each) for each in design.graph.frozen])
+
+@dataclass(frozen=True)
+class _FrozenText:
+    """A tensor of a frozen layer for its template: its C++ constant and the lines of its numbers."""
+
+    constant: str
+    shape: list[int]
+    lines: list[str]
+
+
+def _frozen_tensor(design: Design, op: Op, parameter: Parameter) -> _FrozenText:
+    # The shortest decimal that reads back as the same float32.
+    numbers = [f"{float(str(value))!r}f" for value in design.weights[f"{op.name}.{parameter.name}"].ravel()]
+    lines = [", ".join(numbers[i : i + 8]) + "," for i in range(0, len(numbers), 8)]
+    return _FrozenText(weight_constant(op, parameter), list(parameter.shape), lines)
 
 
 _VARIANT_DOC = {
@@ -239,56 +281,10 @@ def _local_start(design: Design, placed: Placed, key: str = "") -> str:
     return f"local_start::random(p + {constant}, {parameter.size}, {constant}, {scale}{key});"
 
 
-def cpp_constant(name: str) -> str:
-    """``MAX_RICE`` or ``max_rice`` as ``kMaxRice``."""
-    return "k" + "".join(part.capitalize() for part in name.lower().split("_"))
-
-
-def _enum(enum: type[IntEnum]) -> dict[str, Any]:
-    members = [{"name": cpp_constant(m.name), "value": int(m)} for m in enum]
-    return {"name": enum.__name__, "members": members, "nodiscard": enum is protocol.Status}
-
-
-def _record(record: type[protocol.Record]) -> dict[str, Any]:
-    constants = []
-    for request in protocol.REQUESTS:
-        if record is request:
-            constants.append({"name": "kType", "value": request.type_id})
-    if record is protocol.ErrorAnswer:
-        constants.append({"name": "kType", "value": protocol.ERROR_TYPE})
-    kinds = record.kinds()
-    return {
-        "name": record.__name__,
-        "doc": (record.__doc__ or "").strip(),
-        "constants": constants,
-        "fixed_size": record.fixed_size(),
-        "fields": [_field(name, kind) for name, kind in kinds.items()],
-    }
-
-
-def _field(name: str, kind: protocol.Kind) -> dict[str, str]:
-    if isinstance(kind, protocol.Scalar):
-        method = kind.cpp.removeprefix("uint").removesuffix("_t")
-        method = "f32" if method == "float" else f"u{method}"
-        return {
-            "declaration": f"{kind.cpp} {name} = 0;",
-            "read": f"{name} = in.{method}();",
-            "write": f"out.{method}({name});",
-        }
-    if isinstance(kind, protocol.FixedBytes):
-        return {
-            "declaration": f"uint8_t {name}[{kind.size}] = {{}};",
-            "read": f"in.bytes({name}, sizeof {name});",
-            "write": f"out.bytes({name}, sizeof {name});",
-        }
-    if isinstance(kind, protocol.Records):
-        return {
-            "declaration": f"{kind.record.__name__} {name}[{kind.count}] = {{}};",
-            "read": f"for (auto& record : {name})\n      if (!record.read(in)) return false;",
-            "write": f"for (const auto& record : {name}) record.write(out);",
-        }
-    return {
-        "declaration": f"const uint8_t* {name} = nullptr;\n  size_t {name}_size = 0;",
-        "read": f"{name}_size = in.left();\n    {name} = in.take({name}_size);",
-        "write": f"out.bytes({name}, {name}_size);",
-    }
+def _abi_struct(struct: type[simulation_abi.Struct]) -> dict[str, Any]:
+    layout = struct.c_type()
+    fields = [
+        {"name": field.name, "type": field.kind.cpp, "doc": field.doc, "offset": getattr(layout, field.name).offset}
+        for field in struct.fields()
+    ]
+    return {"name": struct.__name__, "doc": struct.__doc__, "size": ctypes.sizeof(layout), "fields": fields}

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from . import sample_source, weights
+from . import included, ops, sample_source, weights
 from .graph import Call, Graph
 from .ops import Op, Sgd
 from .spec import Experiment
@@ -62,7 +62,8 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights.F
 def _layer(call: Call, net: Graph) -> dict[str, Any]:
     """One layer: its op, what it reads (0: the input, n: the n-th layer), its shapes, its options that are no defaults."""
     made = {net.input.name: 0} | {each.y.name: place for place, each in enumerate(net.forward, start=1)}
-    return {
+    own = {"own": _own(call.op)} if ops.own.is_own(type(call.op)) else {}
+    return own | {
         "op": call.op.kind,
         "reads": [made[tensor.name] for tensor in call.reads],
         "shapes": [list(call.op.input_shape), list(call.op.output_shape)],
@@ -81,6 +82,17 @@ def _options(op: Op) -> dict[str, Any]:
     if op.parameters:
         plain["weights"] = [[parameter.name, list(parameter.shape)] for parameter in op.parameters]
     return plain
+
+
+def _own(op: Op) -> dict[str, Any]:
+    """What else the bits of a user's op depend on: of ours, ARITHMETIC_VERSION stands for it."""
+    header = ops.own.header(type(op))
+    return {
+        "kernel": op.kernel(),
+        "header": included.digest(header) if header else op.header,
+        "calls": [op.template, op.backward_reads(), op.in_place, op.masks_input],
+        "scales": [[parameter.fan_in, parameter.fan_out] for parameter in op.parameters],
+    }
 
 
 def _digest(arrays: list[weights.Floats]) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from pathlib import Path
 
+from . import included
 from .spec import Experiment, SpecError
 
 CPP_SUFFIXES = (".cpp", ".cc", ".cxx")
-_INCLUDE = re.compile(rb'(?m)^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"')
 
 
 def name(experiment: Experiment) -> str:
@@ -35,21 +33,4 @@ def digest(own: Path) -> str:
         raise SpecError(f"{own}: cannot be read ({error.strerror}); {remedy}") from None
     if own.suffix not in CPP_SUFFIXES or not all(name in content for name in (b"on_device", b"make")) or b"\0" in content:
         raise SpecError(f"{own}: not a sample source in C++ ({', '.join(CPP_SUFFIXES)}); {remedy}")
-    total = hashlib.sha256()
-    for file in _with_included(own):
-        total.update(hashlib.sha256(file.read_bytes()).digest())
-    return total.hexdigest()
-
-
-def _with_included(own: Path) -> list[Path]:
-    """The file and, in the order of their first mention, all that it includes by quotes from the user's own folders.
-
-    Headers of firmware/core are found elsewhere; ARITHMETIC_VERSION stands for them.
-    """
-    found = [own.resolve()]
-    for file in found:  # grows while it is walked
-        for quoted in _INCLUDE.findall(file.read_bytes()):
-            included = (file.parent / quoted.decode(errors="replace")).resolve()
-            if included.is_file() and included not in found:
-                found.append(included)
-    return found
+    return included.digest(own)

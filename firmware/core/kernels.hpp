@@ -1,4 +1,4 @@
-// All kernels, compiled for speed whatever the rest of the firmware is compiled for.
+// The kernels of the generated model, compiled for speed whatever the rest of the firmware is compiled for.
 #pragma once
 
 #include <cstddef>
@@ -13,21 +13,9 @@
 #pragma GCC optimize("O2")
 
 // In angle brackets: a folder before this one may bring some of its own.
-#include <kernels/add.hpp>
-#include <kernels/avg_pool.hpp>
-#include <kernels/clip_norm.hpp>
-#include <kernels/conv2d.hpp>
-#include <kernels/dense.hpp>
-#include <kernels/depthwise_conv2d.hpp>
-#include <kernels/leaky_relu.hpp>
 #include <kernels/losses.hpp>
-#include <kernels/max_pool.hpp>
-#include <kernels/relu.hpp>
-#include <kernels/relu6.hpp>
 #include <kernels/sgd.hpp>
-#include <kernels/sigmoid.hpp>
-#include <kernels/softmax.hpp>
-#include <kernels/tanh.hpp>
+#include "op_headers.hpp"
 
 #pragma GCC pop_options
 #pragma GCC diagnostic pop

@@ -30,7 +30,7 @@ def test_the_generated_model_is_the_golden_one(tmp_path: Path) -> None:
 
 
 def test_a_second_run_writes_nothing(tmp_path: Path) -> None:
-    assert len(emit.write(settled(), tmp_path, "test")) == 4
+    assert len(emit.write(settled(), tmp_path, "test")) == 5
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert emit.write(settled(), tmp_path, "test") == []
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}

@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <vector>
 
+#include "kernels/bits.hpp"
+#include "kernels/elementary.hpp"
 #include "model.hpp"
 
 namespace tmf::kernels {

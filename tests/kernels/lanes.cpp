@@ -1,4 +1,6 @@
 // One generated model over GCC vectors, a client per lane, weights and arena as [i][lane]: as a simulator runs it.
+#include "kernels/bits.hpp"
+#include "kernels/elementary.hpp"
 #include "model.hpp"
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));

@@ -1,57 +1,72 @@
-"""One file per op: its shape rule, its parameters and the names its template needs."""
+"""One file per op: its keys in an experiment, its shape rule, its parameters, and which C++ kernels it calls.
+
+A user's own op is made of the names in ``__all__``; they are under the promise of the public API, see tinymetafed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from ..spec import ACTIVATIONS, AddSpec, LayerSpec, SeparableConv2dSpec
-from .add import Add
-from .avg_pool import AvgPool
-from .base import Op, OpError, Parameter, Shape
+from ..own_class import is_reference
+from . import own
+from .activations import ACTIVATIONS
+from .add import Add, AddSpec
+from .base import Op, OpError, Parameter, Shape, float_bits, tile
 from .clip_norm import ClipNorm
-from .conv1d import Conv1d
-from .conv2d import Conv2d
-from .dense import Dense
-from .depthwise_conv2d import DepthwiseConv2d
-from .flatten import Flatten
-from .global_avg_pool import GlobalAvgPool
-from .leaky_relu import LeakyRelu
+from .elementwise import Elementwise
+from .layer import LayerSpec
 from .losses import LOSSES, Loss
-from .max_pool import MaxPool
+from .registry import LAYERS
 from .relu import Relu
-from .relu6 import Relu6
-from .separable_conv2d import split
 from .sgd import Sgd
-from .sigmoid import Sigmoid
-from .softmax import Softmax
-from .tanh import Tanh
+from .weighted import WeightedSpec
 
-__all__ = ["LOSSES", "Add", "ClipNorm", "Loss", "Op", "OpError", "Parameter", "Relu", "Sgd", "Shape", "build"]
+__all__ = [
+    "ACTIVATIONS",
+    "LAYERS",
+    "LOSSES",
+    "Add",
+    "AddSpec",
+    "ClipNorm",
+    "Elementwise",
+    "LayerSpec",
+    "Loss",
+    "Op",
+    "OpError",
+    "Parameter",
+    "Relu",
+    "Sgd",
+    "Shape",
+    "WeightedSpec",
+    "build",
+    "find",
+    "float_bits",
+    "own",
+    "tile",
+]
 
-_OPS: dict[str, Any] = {
-    op.kind: op
-    for op in (
-        AvgPool, Conv1d, Conv2d, Dense, DepthwiseConv2d, Flatten, GlobalAvgPool, LeakyRelu, MaxPool, Relu, Relu6, Sigmoid,
-        Softmax, Tanh,
-    )
-}  # fmt: skip
+
+def find(name: str) -> type[Op]:
+    """The op that a layer's ``op`` names: one of ours, or FILE.py:CLASS. Raises OwnClassError for a user's that is none."""
+    return own.load(name) if is_reference(name) else LAYERS[name]
 
 
 def build(layer: LayerSpec, name: str, input_shape: Shape, below: Mapping[str, Shape]) -> list[Op]:
-    """The ops of one layer on an input of this shape, an activation that cannot be fused being one of its own.
+    """The ops of one layer, an activation that cannot be fused being one of its own.
 
-    ``below`` are the output shapes of the layers before it, by name. Raises OpError when they do not fit.
+    Args:
+        layer: The layer's keys.
+        name: What the layer is called.
+        input_shape: The shape of its input.
+        below: Output shapes of the layers before it, by name.
+
+    Raises OpError when they do not fit, OwnClassError for a user's op that cannot be used.
     """
-    if isinstance(layer, SeparableConv2dSpec):
-        depthwise, pointwise = split(layer)
-        first = build(depthwise, f"{name}_depthwise", input_shape, below)
-        return [*first, *build(pointwise, f"{name}_pointwise", first[-1].output_shape, below)]
-    if isinstance(layer, AddSpec):
-        return [Add.build(layer, name, input_shape, below)]
-    op: Op = _OPS[layer.op].build(layer, name, input_shape)
-    activation = getattr(layer, "activation", None)
-    if activation is None or (activation == "relu" and op.can_fuse_relu):
-        return [op]
-    spec = ACTIVATIONS[activation](op=activation)
-    return [op, _OPS[activation].build(spec, f"{name}_{activation}", op.output_shape)]
+    op = find(layer.op)
+    made = own.layer(op, layer, name, input_shape, below) if own.is_own(op) else op.layer(layer, name, input_shape, below)
+    last = made[-1]
+    activation = layer.activation if isinstance(layer, WeightedSpec) else None
+    if activation is None or (activation == "relu" and last.can_fuse_relu):
+        return made
+    chosen = ACTIVATIONS[activation]
+    return [*made, chosen.build(chosen.spec(op=activation), f"{last.name}_{activation}", last.output_shape)]

@@ -6,10 +6,18 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar
 
-from ..spec import AddSpec
+from pydantic import Field
+
 from .base import Op, OpError, Shape
+from .layer import LayerSpec
+
+
+class AddSpec(LayerSpec):
+    """The sum of the layer above this line and of the layer named ``with``."""
+
+    with_: Annotated[str, Field(alias="with")]
 
 
 @dataclass(frozen=True)
@@ -19,13 +27,15 @@ class Add(Op):
     other: str = ""
 
     kind: ClassVar[str] = "add"
+    spec: ClassVar[type[LayerSpec]] = AddSpec
+    header: ClassVar[str] = "add.hpp"
     flash_bytes: ClassVar[tuple[int, ...]] = (60,)
     template: ClassVar[str] = "add.hpp.j2"
     in_place: ClassVar[bool] = True
 
     @classmethod
-    def build(cls, spec: AddSpec, name: str, input_shape: Shape, below: Mapping[str, Shape]) -> Self:
-        """``below``: output shapes of the layers before this one, by name. Raises OpError."""
+    def layer(cls, spec: AddSpec, name: str, input_shape: Shape, below: Mapping[str, Shape]) -> list[Op]:
+        """The sum with the layer that it names. Raises OpError."""
         other = below.get(spec.with_)
         if other is None:
             near = difflib.get_close_matches(spec.with_, below, n=1)
@@ -33,7 +43,7 @@ class Add(Op):
             raise OpError(f"with = '{spec.with_}': no layer above this line has that name; {hint}")
         if other != input_shape:
             raise OpError(f"add expects two equal shapes, not {list(input_shape)} and {list(other)} of '{spec.with_}'")
-        return cls(name, input_shape, input_shape, other=spec.with_)
+        return [cls(name, input_shape, input_shape, other=spec.with_)]
 
     def kernel(self) -> str:
         """The C++ type of its kernels."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .pool import Pool
+from .layer import LayerSpec
+from .pool import Pool, PoolSpec
+
+
+class AvgPoolSpec(PoolSpec):
+    """The mean of each window over [height, width, channels]; pixels outside the image do not count."""
 
 
 @dataclass(frozen=True)
@@ -13,6 +18,8 @@ class AvgPool(Pool):
     """The mean of each window's pixels."""
 
     kind: ClassVar[str] = "avg_pool"
+    spec: ClassVar[type[LayerSpec]] = AvgPoolSpec
+    header: ClassVar[str] = "avg_pool.hpp"
     flash_bytes: ClassVar[tuple[int, ...]] = (640, 500)
     tiled: ClassVar[bool] = True
     template: ClassVar[str] = "avg_pool.hpp.j2"

@@ -1,11 +1,14 @@
-"""What every op tells the graph, the planner and its template."""
+"""What every op tells the graph, the planner and the generated C++."""
 
 from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Self
+
+from .layer import LayerSpec
 
 Shape = tuple[int, ...]
 
@@ -46,8 +49,10 @@ class Op:
     frozen: bool = False
     relu: bool = False
 
-    kind: ClassVar[str]
-    template: ClassVar[str] = ""
+    kind: ClassVar[str]  # its name in tables, in the model's hash and, with a number, of a layer without a name
+    spec: ClassVar[type[LayerSpec]]  # the keys of a layer of it
+    header: ClassVar[str] = ""  # its kernels: a file in firmware/core/kernels, of a user's op beside its Python file
+    template: ClassVar[str] = "weightless.hpp.j2"  # how the generated code calls them
     is_view: ClassVar[bool] = False  # no code: its output is its input's memory, read with another shape
     can_fuse_relu: ClassVar[bool] = False
     masks_input: ClassVar[bool] = False  # its backward can zero the gradient where its input is 0, which is ReLU's
@@ -56,6 +61,16 @@ class Op:
     # Of its forward, input gradient and update, measured on mps2 at -Os with 8 sums side by side where it is tiled.
     flash_bytes: ClassVar[tuple[int, ...]] = ()
     in_place: ClassVar[bool] = False  # what it reads and what it writes may be one place, forward and backward
+
+    @classmethod
+    def build(cls, spec: Any, name: str, input_shape: Shape) -> Self:
+        """The op that a layer of these keys is on an input of this shape. Raises OpError where it takes no such input."""
+        raise NotImplementedError(f"{cls.__name__} defines no build()")
+
+    @classmethod
+    def layer(cls, spec: Any, name: str, input_shape: Shape, below: Mapping[str, Shape]) -> list[Op]:
+        """All ops of a layer: one, but for a few. ``below``: output shapes of the layers before it, by name. Raises OpError."""
+        return [cls.build(spec, name, input_shape)]
 
     def kernel(self) -> str:
         """The C++ type of its kernels."""

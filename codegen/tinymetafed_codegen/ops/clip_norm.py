@@ -17,7 +17,7 @@ class ClipNorm(Op):
 
     kind: ClassVar[str] = "clip_norm"
     flash_bytes: ClassVar[tuple[int, ...]] = (200,)
-    template: ClassVar[str] = "elementwise.hpp.j2"
+    header: ClassVar[str] = "clip_norm.hpp"
     in_place: ClassVar[bool] = True
 
     def kernel(self) -> str:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from ..spec import Conv1dSpec
+from pydantic import Field
+
 from .base import OpError, Parameter, Shape
 from .conv2d import Conv2d
-from .window import SINGLE, Axis
+from .layer import LayerSpec
+from .weighted import WeightedSpec
+from .window import SINGLE, Axis, Extent, Padding
+
+
+class Conv1dSpec(WeightedSpec):
+    """1-D convolution over [length, channels]; a kernel of [size, channels, filters] and a bias."""
+
+    filters: Annotated[int, Field(ge=1, le=4_096)]
+    kernel: Extent
+    stride: Extent = 1
+    padding: Padding = "same"
 
 
 @dataclass(frozen=True)
@@ -16,6 +28,7 @@ class Conv1d(Conv2d):
     """A convolution along a sequence."""
 
     kind: ClassVar[str] = "conv1d"
+    spec: ClassVar[type[LayerSpec]] = Conv1dSpec
 
     @classmethod
     def build(cls, spec: Conv1dSpec, name: str, input_shape: Shape) -> Self:  # type: ignore[override]

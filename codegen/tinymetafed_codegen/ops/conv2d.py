@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from ..spec import Conv2dSpec
+from pydantic import Field
+
 from .base import Op, OpError, Parameter, Shape, tile
-from .window import SINGLE, Axis
+from .layer import LayerSpec
+from .weighted import WeightedSpec
+from .window import SINGLE, Axis, Padding, Pair
+
+
+class Conv2dSpec(WeightedSpec):
+    """2-D convolution over [height, width, channels]; a kernel of [rows, columns, channels, filters] and a bias."""
+
+    filters: Annotated[int, Field(ge=1, le=4_096)]
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Padding = "same"
 
 
 @dataclass(frozen=True)
@@ -18,6 +30,8 @@ class Conv2d(Op):
     columns: Axis = SINGLE
 
     kind: ClassVar[str] = "conv2d"
+    spec: ClassVar[type[LayerSpec]] = Conv2dSpec
+    header: ClassVar[str] = "conv2d.hpp"
     flash_bytes: ClassVar[tuple[int, ...]] = (1_700, 1_700, 1_300)
     tiled: ClassVar[bool] = True
     template: ClassVar[str] = "weighted.hpp.j2"

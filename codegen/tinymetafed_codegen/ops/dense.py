@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from ..spec import DenseSpec
+from pydantic import Field
+
 from .base import Op, OpError, Parameter, Shape, tile
+from .layer import LayerSpec
+from .weighted import WeightedSpec
+
+
+class DenseSpec(WeightedSpec):
+    """Fully connected layer; a kernel of [inputs, units] and a bias."""
+
+    units: Annotated[int, Field(ge=1, le=65_536)]
 
 
 @dataclass(frozen=True)
@@ -14,6 +23,8 @@ class Dense(Op):
     """A fully connected layer."""
 
     kind: ClassVar[str] = "dense"
+    spec: ClassVar[type[LayerSpec]] = DenseSpec
+    header: ClassVar[str] = "dense.hpp"
     flash_bytes: ClassVar[tuple[int, ...]] = (320, 490, 790)
     tiled: ClassVar[bool] = True
     fuses_backward: ClassVar[bool] = True

@@ -5,9 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from ..spec import DepthwiseConv2dSpec
 from .base import Op, OpError, Parameter, Shape, tile
-from .window import SINGLE, Axis
+from .layer import LayerSpec
+from .weighted import WeightedSpec
+from .window import SINGLE, Axis, Padding, Pair
+
+
+class DepthwiseConv2dSpec(WeightedSpec):
+    """2-D convolution of every channel by itself; a kernel of [rows, columns, channels, 1] and a bias."""
+
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Padding = "same"
 
 
 @dataclass(frozen=True)
@@ -18,6 +27,8 @@ class DepthwiseConv2d(Op):
     columns: Axis = SINGLE
 
     kind: ClassVar[str] = "depthwise_conv2d"
+    spec: ClassVar[type[LayerSpec]] = DepthwiseConv2dSpec
+    header: ClassVar[str] = "depthwise_conv2d.hpp"
     flash_bytes: ClassVar[tuple[int, ...]] = (520, 800, 540)
     tiled: ClassVar[bool] = True
     template: ClassVar[str] = "weighted.hpp.j2"

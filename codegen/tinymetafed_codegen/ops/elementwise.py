@@ -14,7 +14,6 @@ class Elementwise(Op):
     """An activation function as a layer; ``function`` is its C++ template over the number of elements."""
 
     function: ClassVar[str]
-    template: ClassVar[str] = "elementwise.hpp.j2"
     in_place: ClassVar[bool] = True
 
     @classmethod

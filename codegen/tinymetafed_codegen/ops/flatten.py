@@ -6,8 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from ..spec import FlattenSpec
 from .base import Op, Shape
+from .layer import LayerSpec
+
+
+class FlattenSpec(LayerSpec):
+    """Any tensor seen as one vector."""
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,7 @@ class Flatten(Op):
     """Any tensor as one vector, channels fastest."""
 
     kind: ClassVar[str] = "flatten"
+    spec: ClassVar[type[LayerSpec]] = FlattenSpec
     is_view: ClassVar[bool] = True
 
     @classmethod

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from ..spec import GlobalAvgPoolSpec
 from .avg_pool import AvgPool
 from .base import OpError, Shape
+from .layer import LayerSpec
 from .window import SINGLE, Axis
+
+
+class GlobalAvgPoolSpec(LayerSpec):
+    """The mean over all pixels, channel by channel."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,7 @@ class GlobalAvgPool(AvgPool):
     """[height, width, channels] or [length, channels] to a vector of channels."""
 
     kind: ClassVar[str] = "global_avg_pool"
+    spec: ClassVar[type[LayerSpec]] = GlobalAvgPoolSpec
     flash_bytes: ClassVar[tuple[int, ...]] = (640, 500)
     tiled: ClassVar[bool] = True
 

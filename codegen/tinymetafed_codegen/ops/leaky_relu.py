@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from ..spec import LeakyReluSpec
+from pydantic import Field
+
 from .base import Shape, float_bits
 from .elementwise import Elementwise
+from .layer import LayerSpec
+
+
+class LeakyReluSpec(LayerSpec):
+    """x where it is positive, slope x elsewhere."""
+
+    slope: Annotated[float, Field(ge=1e-6, lt=1)] = 0.2
 
 
 @dataclass(frozen=True)
@@ -18,6 +26,8 @@ class LeakyRelu(Elementwise):
     slope: float = 1.0
 
     kind: ClassVar[str] = "leaky_relu"
+    spec: ClassVar[type[LayerSpec]] = LeakyReluSpec
+    header: ClassVar[str] = "leaky_relu.hpp"
     flash_bytes: ClassVar[tuple[int, ...]] = (60, 60)
     function: ClassVar[str] = "LeakyRelu"
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .pool import Pool
+from .layer import LayerSpec
+from .pool import Pool, PoolSpec
+
+
+class MaxPoolSpec(PoolSpec):
+    """The largest value of each window over [height, width, channels]; windows touch unless ``stride`` says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -13,6 +18,8 @@ class MaxPool(Pool):
     """The largest value of each window."""
 
     kind: ClassVar[str] = "max_pool"
+    spec: ClassVar[type[LayerSpec]] = MaxPoolSpec
+    header: ClassVar[str] = "max_pool.hpp"
     flash_bytes: ClassVar[tuple[int, ...]] = (850, 400)
     tiled: ClassVar[bool] = True
     template: ClassVar[str] = "max_pool.hpp.j2"

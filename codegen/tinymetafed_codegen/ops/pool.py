@@ -6,9 +6,17 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from ..spec import AvgPoolSpec, MaxPoolSpec
 from .base import Op, OpError, Shape, tile
-from .window import SINGLE, Axis
+from .layer import LayerSpec
+from .window import SINGLE, Axis, Padding, Pair
+
+
+class PoolSpec(LayerSpec):
+    """A window and how it moves: by its own size unless ``stride`` says otherwise."""
+
+    size: Pair = (2, 2)
+    stride: Pair | None = None
+    padding: Padding = "valid"
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,7 @@ class Pool(Op):
     cpp: ClassVar[str]  # the C++ template of its kernels
 
     @classmethod
-    def build(cls, spec: AvgPoolSpec | MaxPoolSpec, name: str, input_shape: Shape) -> Self:
+    def build(cls, spec: PoolSpec, name: str, input_shape: Shape) -> Self:
         """Settles the shapes. Raises OpError."""
         if len(input_shape) != 3:
             raise OpError(f"{cls.kind} expects [height, width, channels], not {list(input_shape)}")

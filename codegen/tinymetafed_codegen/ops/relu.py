@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .elementwise import Elementwise
+from .layer import LayerSpec
+
+
+class ReluSpec(LayerSpec):
+    """max(0, x)."""
 
 
 @dataclass(frozen=True)
@@ -13,5 +18,7 @@ class Relu(Elementwise):
     """max(0, x)."""
 
     kind: ClassVar[str] = "relu"
+    spec: ClassVar[type[LayerSpec]] = ReluSpec
+    header: ClassVar[str] = "relu.hpp"
     flash_bytes: ClassVar[tuple[int, ...]] = (60, 60)
     function: ClassVar[str] = "Relu"

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .elementwise import Elementwise
+from .layer import LayerSpec
+
+
+class SoftmaxSpec(LayerSpec):
+    """e^x over the sum of e^x along the last axis."""
 
 
 @dataclass(frozen=True)
@@ -14,6 +19,8 @@ class Softmax(Elementwise):
     """e^x over the sum of e^x along the last axis; no element by itself, but as little is kept and asked as for those."""
 
     kind: ClassVar[str] = "softmax"
+    spec: ClassVar[type[LayerSpec]] = SoftmaxSpec
+    header: ClassVar[str] = "softmax.hpp"
     flash_bytes: ClassVar[tuple[int, ...]] = (170, 100)
     function: ClassVar[str] = "Softmax"
 

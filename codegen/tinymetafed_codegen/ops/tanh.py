@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .elementwise import Elementwise
+from .layer import LayerSpec
+
+
+class TanhSpec(LayerSpec):
+    """Hyperbolic tangent."""
 
 
 @dataclass(frozen=True)
@@ -13,5 +18,7 @@ class Tanh(Elementwise):
     """tanh x."""
 
     kind: ClassVar[str] = "tanh"
+    spec: ClassVar[type[LayerSpec]] = TanhSpec
+    header: ClassVar[str] = "tanh.hpp"
     flash_bytes: ClassVar[tuple[int, ...]] = (220, 60)
     function: ClassVar[str] = "Tanh"

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field
 
 from .base import OpError
+
+Extent = Annotated[int, Field(ge=1, le=64)]
+# One number for both axes, or [height, width].
+Pair = Annotated[
+    tuple[Extent, Extent],
+    Field(strict=False),
+    BeforeValidator(lambda given: (given, given) if isinstance(given, int) else given),
+]
+Padding = Literal["same", "valid"]
 
 
 @dataclass(frozen=True)

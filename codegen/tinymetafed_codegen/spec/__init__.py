@@ -1,24 +1,11 @@
 """Experiment TOML in, frozen and complete experiment out; a module for each section."""
 
+from ..loss import TARGETS, LossName, Targets, is_classification, target_size
+from ..section import SpecError
 from .defaults import CLIENTS
 from .experiment import EvaluationSpec, Experiment, RunSpec, dump, load, parse
-from .model import (
-    ACTIVATIONS,
-    AddSpec,
-    AvgPoolSpec,
-    Conv1dSpec,
-    Conv2dSpec,
-    DenseSpec,
-    DepthwiseConv2dSpec,
-    FlattenSpec,
-    GlobalAvgPoolSpec,
-    LayerSpec,
-    LeakyReluSpec,
-    MaxPoolSpec,
-    ModelSpec,
-    SeparableConv2dSpec,
-)
-from .section import SpecError
+from .model import ModelSpec
+from .paths import anchor, anchored, portable, relative
 from .strategy import (
     AdaptationSpec,
     FedAvgSpec,
@@ -33,44 +20,40 @@ from .strategy import (
 from .task import TASKS, FolderTask, KeywordsTask, OmniglotTask, PresenceTask, SineTask, TaskBase, TaskShapes, TaskSpec
 
 __all__ = [
-    "ACTIVATIONS",
     "CLIENTS",
+    "TARGETS",
     "TASKS",
     "AdaptationSpec",
-    "AddSpec",
-    "AvgPoolSpec",
-    "Conv1dSpec",
-    "Conv2dSpec",
-    "DenseSpec",
-    "DepthwiseConv2dSpec",
     "EvaluationSpec",
     "Experiment",
     "FedAvgSpec",
     "FedSgdSpec",
-    "FlattenSpec",
     "FolderTask",
-    "GlobalAvgPoolSpec",
     "KeywordsTask",
-    "LayerSpec",
-    "LeakyReluSpec",
-    "MaxPoolSpec",
+    "LossName",
     "ModelSpec",
     "OmniglotTask",
     "OwnStrategySpec",
     "PresenceTask",
     "ReptileSpec",
     "RunSpec",
-    "SeparableConv2dSpec",
     "SharingSpec",
     "SineTask",
     "SpecError",
+    "Targets",
     "TaskBase",
     "TaskShapes",
     "TaskSpec",
     "TinyMetaFedSpec",
     "TinyOlSpec",
     "TinyReptileSpec",
+    "anchor",
+    "anchored",
     "dump",
+    "is_classification",
     "load",
     "parse",
+    "portable",
+    "relative",
+    "target_size",
 ]

@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
+from ..section import Section, SpecError, TomlValue
 from .defaults import CLIENTS, defaults
-from .mistakes import CAUSES_FIRST, explain
+from .mistakes import explain
 from .model import ModelSpec
-from .section import Section, SpecError
-from .strategy import OWN, AdaptationSpec, StrategySpec, TinyOlSpec
+from .paths import anchored
+from .strategy import AdaptationSpec, StrategySpec, TinyOlSpec
 from .task import TaskSpec
 
 
@@ -53,7 +54,7 @@ class Experiment(Section):
         return self.model_copy(update={"task": self.task.streamed, "run": self.run.model_copy(update={"clients": None})})
 
 
-def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> Experiment:
+def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, TomlValue] | None = None) -> Experiment:
     """Reads an experiment file; ``overrides`` are ``section.key=value`` as in ``--set``, ``settings`` the same decoded.
 
     A key may go into a list by number: ``model.layers.2.local``. Raises SpecError.
@@ -72,20 +73,7 @@ def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, Any] 
         _put(raw, *_decode(override), f"--set {override}")
     for key, value in (settings or {}).items():
         _put(raw, key.split("."), value, key)
-    model = raw.get("model")
-    if isinstance(model, dict) and isinstance(model.get("weights"), str):
-        model["weights"] = str((path.parent / model["weights"]).resolve())  # the experiment may be written elsewhere
-    strategy = raw.get("strategy")
-    if isinstance(strategy, dict) and OWN in str(strategy.get("kind")):
-        module, _, name = str(strategy["kind"]).rpartition(OWN)
-        if (file := path.parent / f"{module.removesuffix('.py')}.py").exists():
-            strategy["kind"] = f"{file.resolve()}{OWN}{name}"
-    task = raw.get("task")
-    if isinstance(task, dict) and task.get("kind") == "folder":
-        for key in ("path", "source"):
-            if isinstance(task.get(key), str):
-                task[key] = str((path.parent / task[key]).resolve()) if task[key] else ""
-    return parse(raw, str(path))
+    return parse(anchored(raw, path.parent), str(path))
 
 
 def parse(raw: dict[str, Any], source: str) -> Experiment:
@@ -97,9 +85,7 @@ def parse(raw: dict[str, Any], source: str) -> Experiment:
     try:
         experiment = Experiment.model_validate(raw)
     except pydantic.ValidationError as error:
-        # One mistake brings others in its wake (a mistyped key is unknown here and missing there): name the cause only.
-        first = min(error.errors(), key=lambda e: CAUSES_FIRST.get(e["type"], 1))
-        raise SpecError(f"{source}: {explain(first, Experiment)}") from None
+        raise SpecError(f"{source}: {explain(error, Experiment)}") from None
     if experiment.run.clients is None and not experiment.task.counts_clients:
         experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"clients": CLIENTS})})
     if isinstance(experiment.strategy, TinyOlSpec):
@@ -121,7 +107,7 @@ def dump(experiment: Experiment) -> dict[str, Any]:
     return experiment.model_dump(mode="json", exclude_none=True, by_alias=True)
 
 
-def _decode(override: str) -> tuple[list[str], Any]:
+def _decode(override: str) -> tuple[list[str], TomlValue]:
     key, equals, text = override.partition("=")
     path = key.strip().split(".")
     if not equals or len(path) < 2 or not all(path):
@@ -132,7 +118,7 @@ def _decode(override: str) -> tuple[list[str], Any]:
         return path, text.strip()
 
 
-def _put(raw: dict[str, Any], path: Sequence[str], value: Any, source: str) -> None:
+def _put(raw: dict[str, Any], path: Sequence[str], value: TomlValue, source: str) -> None:
     section: Any = raw
     for part in path[:-1]:
         if isinstance(section, list):

@@ -5,16 +5,20 @@ from __future__ import annotations
 import difflib
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag, ValidationError
 
-CAUSES_FIRST = {"extra_forbidden": 0, "missing": 2, "too_short": 3}
-_DISCRIMINATORS = ("kind", "op")
+TOLD = "told"  # the type of an error whose text is for the file's reader already
+# One mistake brings others in its wake (a mistyped key is unknown here and missing there): the cause comes first.
+_CAUSES_FIRST = {"extra_forbidden": 0, "missing": 2, "too_short": 3}
 
 
-def explain(error: Any, sections: type[BaseModel]) -> str:
-    """What is wrong with which key, and the nearest remedy; ``sections`` is the experiment's class."""
+def explain(errors: ValidationError, sections: type[BaseModel]) -> str:
+    """What is wrong with which key, and the nearest remedy; ``sections`` is the class that was validated."""
+    error: Any = min(errors.errors(), key=lambda each: _CAUSES_FIRST.get(each["type"], 1))
     key, owners = _walk(tuple(error["loc"]), sections)
     kind = error["type"]
+    if kind == TOLD:
+        return f"{key}: {error['msg']}"
     if kind == "extra_forbidden":
         known = [field.alias or name for owner in owners for name, field in owner.model_fields.items()]
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
@@ -35,28 +39,29 @@ def explain(error: Any, sections: type[BaseModel]) -> str:
 
 def _walk(location: tuple[Any, ...], sections: type[BaseModel]) -> tuple[str, list[type[BaseModel]]]:
     """The key as the file has it, and the class in which its last part was looked for."""
-    key, inside, owners = "", [sections], [sections]
+    key, owners = "", [sections]
+    inside: list[_Member] = [(sections, ())]
     for part in location:
         if isinstance(part, int):
             key += f"[{part}]"
-        elif chosen := [model for model in inside if len(inside) > 1 and part in _tags(model)]:
+        elif chosen := [member for member in inside if len(inside) > 1 and part in member[1]]:
             inside = chosen  # pydantic puts the chosen union member into the path; the file's reader never wrote it
         else:
             key += f".{part}" if key else str(part)
-            owners = inside
+            owners = [model for model, _ in inside]
             fields = {field.alias or name: field for owner in owners for name, field in owner.model_fields.items()}
-            inside = _models(fields[part].annotation) if part in fields else []
+            inside = _members(fields[part].annotation) if part in fields else []
     return key, owners
 
 
-def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
-    if tag := getattr(model, "tag", None):
-        return (tag,)
-    return next((get_args(model.model_fields[name].annotation) for name in _DISCRIMINATORS if name in model.model_fields), ())
+_Member = tuple[type[BaseModel], tuple[Any, ...]]  # a section that a field may hold, and the tags that choose it in a union
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """All sections that a field may hold."""
+def _members(annotation: Any, tags: tuple[Any, ...] = ()) -> list[_Member]:
+    """All sections that a field may hold; a union's tags stand beside its members or are the values of their ``kind``."""
+    parts = get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models(part)]
+        kind = annotation.model_fields.get("kind")
+        return [(annotation, tags or (get_args(kind.annotation) if kind else ()))]
+    tags = tuple(part.tag for part in parts if isinstance(part, Tag)) or tags
+    return [member for part in parts for member in _members(part, tags)]

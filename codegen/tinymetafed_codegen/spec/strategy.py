@@ -6,9 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, PositiveInt, Tag
 
-from .section import Clamp, Passes, Rate, Section, ValueType
-
-OWN = ":"  # a kind with one names a class in a user's file
+from ..own_class import is_reference
+from ..section import Clamp, Passes, Rate, Section, ValueType
 
 
 class SharingSpec(Section):
@@ -100,7 +99,7 @@ class OwnStrategySpec(SharingSpec):
 def kind(section: Any) -> str:
     """Which strategy a section is for, as validation asks."""
     chosen = section.get("kind", "tinymetafed") if isinstance(section, dict) else section.kind
-    return OwnStrategySpec.tag if OWN in str(chosen) else str(chosen)
+    return OwnStrategySpec.tag if is_reference(chosen) else str(chosen)
 
 
 StrategySpec = Annotated[

@@ -47,11 +47,11 @@ bench_app.command("all")(measure.all_)
 app.add_typer(bench_app, name="bench")
 
 
-def main() -> None:
+def main(prog_name: str | None = None) -> None:
     """Runs the command line; every known failure becomes one line on standard error and exit code 1 or 2."""
     try:
         with _warnings_as_lines():
-            code = app(standalone_mode=False)
+            code = app(prog_name=prog_name, standalone_mode=False)
     except typer.Exit as done:
         code = done.exit_code
     except (typer.Abort, KeyboardInterrupt):

@@ -30,7 +30,8 @@ def new(
     """
     tmf.new_project(folder, board)
     own = f", boards/{board}.json, port/{board}/" if (folder / "boards").is_dir() else ""
-    print(f"{folder}: experiment.toml, data/, source.cpp, platformio.ini{own}; README.md says what they are. Next:")
+    written = f"experiment.toml, data/, source.cpp, platformio.ini, platform/{own}"
+    print(f"{folder}: {written}; README.md says what they are. Next:")
     print(f"  cd {shlex.quote(str(folder))}")
     print("  tinymetafed train experiment.toml --device native:2")
 

@@ -54,7 +54,7 @@ def of_round(strategy: Strategy, wire_bytes: float, boards: Catalogue) -> RoundE
     net = graph.build(
         strategy.experiment.model, partial=strategy.experiment.strategy.partial, gradient=strategy.experiment.strategy.gradient
     )
-    work = sum(phase.count * phase.passes * multiply_accumulates(net, Variant(phase.variant)) for phase in strategy.training())
+    work = sum(phase.steps * multiply_accumulates(net, phase.variant) for phase in strategy.training())
     figures = {}
     for board in boards.usable():
         known = board.estimates

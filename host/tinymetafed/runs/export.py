@@ -82,6 +82,11 @@ def tflite(run: RunData) -> bytes:
 def _network(run: RunData, batch: int | None) -> Any:
     """The keras.Model of a run."""
     experiment = run.experiment()
+    for op in experiment.model.own_ops:
+        raise ExportError(
+            f"{run.name}: TensorFlow has no layer for '{op.kind}', an op of your own; export the weights alone, to FILE.npz or "
+            "FILE.h"
+        )
     net = graph.build(experiment.model, run.name, partial=experiment.strategy.partial)
     arrays = global_weights(run) | local_start(run.manifest, experiment.model.local_start, experiment.model.local_start_scale)
     if net.frozen:  # what the run does not keep itself

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from tinymetafed_codegen import ops
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.sample_source import own_source
@@ -22,6 +23,7 @@ from ..federation.meta_test import Collapsed, MetaTest
 from ..federation.observer import Observer
 from ..federation.result import Adaptation, ClientScore, Evaluation
 from ..federation.rounds import Round
+from ..learn.metric import Metric
 from ..learn.strategies import code_sha256
 from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, initial, sha256
@@ -138,7 +140,9 @@ def _continue(path: Path, site: Callable[[Asked], Site], data: Path | None, obse
 def same_model(setup: Setup, run: RunData) -> None:
     """Raises StoreError when this version makes another model of a run's experiment than its weights belong to."""
     if setup.design.manifest.model_hash != run.manifest.model_hash:
-        files = [str(file) for file in (own_source(setup.experiment), setup.experiment.model.weights) if file]
+        experiment = setup.experiment
+        of_ops = [file for op in experiment.model.own_ops for file in ops.own.files(op)]
+        files = [str(file) for file in (own_source(experiment), experiment.model.weights, *of_ops) if file]
         remedy = f"restore {' and '.join(files)} as it was then, or use " if files else "use "
         raise StoreError(
             f"{run.path / 'run.db'}: holds weights of model {run.manifest.model_hash}, this version makes its experiment "
@@ -288,7 +292,7 @@ def _refuse_collapse(experiment: Experiment, path: Path, evaluation: Evaluation)
     if not evaluation.collapsed:
         return
     remedy = "lower strategy.global_learning_rate or strategy.alpha_max"
-    if evaluation.metric == "mse" and not 0 < experiment.strategy.output_clamp <= 1:
+    if evaluation.metric == Metric.MSE and not 0 < experiment.strategy.output_clamp <= 1:
         remedy = f"set strategy.output_clamp = 1.0, or {remedy}"
     raise Collapsed(
         f"{path}: training collapsed: after {evaluation.round} rounds {evaluation.constant} of "

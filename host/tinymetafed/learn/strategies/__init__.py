@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
-import inspect
-import sys
-from pathlib import Path
-from types import ModuleType
 
+from tinymetafed_codegen import own_class
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.protocol import MAX_PHASES
+from tinymetafed_codegen.protocol import MAX_PHASES, WireError
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec, SpecError
 
 from .base import Strategy, StrategyError
@@ -58,46 +53,27 @@ def code_sha256(experiment: Experiment) -> str:
     spec = experiment.strategy
     if not isinstance(spec, OwnStrategySpec):
         return ""
-    return hashlib.sha256(Path(inspect.getfile(_own(spec.kind))).read_bytes()).hexdigest()
+    return hashlib.sha256(own_class.file_of(_own(spec.kind)).read_bytes()).hexdigest()
 
 
 def _check(own: Strategy) -> None:
-    """A simulation would run any phases; devices end a program at one without passes, and hold no more than MAX_PHASES."""
+    """Refuses, before anything starts, what no device would take."""
     kind, least = own.spec.kind, 1 if own.experiment.run.rounds else 0
     try:
-        phases = own.training()
+        recipe = own.training_recipe()
+        if not least <= len(recipe.phases) <= MAX_PHASES:
+            raise SpecError(
+                f"strategy.kind = '{kind}': training() asks for {len(recipe.phases)} phases; expected {least} to {MAX_PHASES}"
+            )
+        recipe.pack()
     except StrategyError as error:
         raise SpecError(f"strategy.kind = '{kind}': {error}") from None
-    if not least <= len(phases) <= MAX_PHASES or not all(phase.passes and phase.count for phase in phases):
-        raise SpecError(
-            f"strategy.kind = '{kind}': training() asks for {len(phases)} phases, of (samples, passes) "
-            f"{[(phase.count, phase.passes) for phase in phases]}; expected {least} to {MAX_PHASES}, each of at least one "
-            "sample and one pass"
-        )
+    except WireError as error:
+        raise SpecError(f"strategy.kind = '{kind}': what it asks of a device is none that it can do: {error}") from None
 
 
 def _own(kind: str) -> type[Strategy]:
-    """``FILE.py:CLASS`` or ``module:CLASS``."""
-    name, _, class_name = kind.rpartition(":")
     try:
-        found = getattr(_module(name), class_name, None)
-    except Exception as error:  # whatever a user's module raises when it is read
-        raise SpecError(f"strategy.kind = '{kind}': {name} cannot be loaded: {type(error).__name__}: {error}") from None
-    if not isinstance(found, type) or not issubclass(found, Strategy):
-        raise SpecError(
-            f"strategy.kind = '{kind}': {name} has no class {class_name} derived from tinymetafed.learn.strategies.Strategy"
-        )
-    if missing := sorted(found.__abstractmethods__):
-        raise SpecError(f"strategy.kind = '{kind}': {class_name} lacks {', '.join(missing)}()")
-    return found
-
-
-def _module(name: str) -> ModuleType:
-    if not name.endswith(".py"):
-        return importlib.import_module(name)
-    spec = importlib.util.spec_from_file_location(f"{__name__}.own.{Path(name).stem}", name)  # hides no other
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+        return own_class.load(kind, Strategy)  # type: ignore[type-abstract]
+    except own_class.OwnClassError as error:
+        raise SpecError(f"strategy.kind = '{kind}': {error}") from None

@@ -1,0 +1,20 @@
+"""The ops that a layer with weights may name as its ``activation``; each is a layer of its own too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from .base import Op
+from .leaky_relu import LeakyRelu
+from .relu import Relu
+from .relu6 import Relu6
+from .sigmoid import Sigmoid
+from .softmax import Softmax
+from .tanh import Tanh
+
+ACTIVATIONS: dict[str, type[Op]] = {op.kind: op for op in (Relu, Relu6, LeakyRelu, Sigmoid, Tanh, Softmax)}
+
+if TYPE_CHECKING:
+    Activation = str  # a type checker does not evaluate the list
+else:
+    Activation = Literal[tuple(ACTIVATIONS)]

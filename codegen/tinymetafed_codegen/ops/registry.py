@@ -1,0 +1,23 @@
+"""Every op that a layer can name."""
+
+from __future__ import annotations
+
+from .activations import ACTIVATIONS
+from .add import Add
+from .avg_pool import AvgPool
+from .base import Op
+from .conv1d import Conv1d
+from .conv2d import Conv2d
+from .dense import Dense
+from .depthwise_conv2d import DepthwiseConv2d
+from .flatten import Flatten
+from .global_avg_pool import GlobalAvgPool
+from .max_pool import MaxPool
+from .separable_conv2d import SeparableConv2d
+
+# Those that can be a layer's ``activation`` too are listed in activations.py.
+_OPS: tuple[type[Op], ...] = (
+    Dense, Conv2d, DepthwiseConv2d, SeparableConv2d, Conv1d, MaxPool, AvgPool, GlobalAvgPool, Flatten, Add,
+    *ACTIVATIONS.values(),
+)  # fmt: skip
+LAYERS = {op.kind: op for op in _OPS}

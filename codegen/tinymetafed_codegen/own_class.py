@@ -1,0 +1,109 @@
+"""Classes in a user's Python files, named FILE.py:CLASS; what is wrong with one is said with its file and line."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from .errors import UsageError
+
+SEPARATOR = ":"  # a kind or an op with one names a class of the user's
+_T = TypeVar("_T")
+
+
+class OwnClassError(UsageError):
+    """A user's class that cannot be used; the text begins with the file and, where there is one, the line."""
+
+
+def is_reference(name: object) -> bool:
+    """Whether a name in an experiment file means a user's class."""
+    return isinstance(name, str) and SEPARATOR in name
+
+
+def resolve(reference: str, folder: Path) -> str:
+    """FILE.py:CLASS with the file's absolute path.
+
+    Args:
+        reference: FILE.py:CLASS, or FILE:CLASS where such a file is there; MODULE:CLASS stays as it is.
+        folder: What FILE is relative to.
+    """
+    name, _, class_name = reference.rpartition(SEPARATOR)
+    file = folder / f"{name.removesuffix('.py')}.py"
+    return f"{file.resolve()}{SEPARATOR}{class_name}" if name.endswith(".py") or file.is_file() else reference
+
+
+def load(reference: str, base: type[_T]) -> type[_T]:
+    """The class that FILE.py:CLASS or MODULE:CLASS names.
+
+    Args:
+        reference: The file's path or the module's name, a colon, the class's name.
+        base: What the class has to be derived from.
+
+    Raises OwnClassError.
+    """
+    name, _, class_name = reference.rpartition(SEPARATOR)
+    module = _module(name)
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type):
+        classes = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
+        there = ", ".join(each.__name__ for each in classes) or "none"
+        raise OwnClassError(f"{module.__file__}: has no class {class_name}; its classes are: {there}")
+    if not issubclass(found, base):
+        raise OwnClassError(f"{place_of(found)}: {class_name} is not derived from {base.__module__}.{base.__name__}")
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        raise OwnClassError(f"{place_of(found)}: {class_name} lacks {', '.join(missing)}()")
+    return found
+
+
+def file_of(user_class: type) -> Path:
+    """The Python file in which a class is defined."""
+    return Path(inspect.getfile(user_class))
+
+
+def place_of(user_class: type) -> str:
+    """FILE:LINE of a class."""
+    try:
+        return f"{file_of(user_class)}:{inspect.getsourcelines(user_class)[1]}"
+    except OSError:  # the file has changed or gone since it was read
+        return str(file_of(user_class))
+
+
+def explain(error: BaseException, file: str) -> str:
+    """FILE:LINE at which code of ``file`` has failed, and why."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    why = str(error)
+    if isinstance(error, SyntaxError) and error.filename == file:
+        lines, why = [error.lineno], error.msg
+    at = f"{file}:{lines[-1]}" if lines and lines[-1] else file
+    return f"{at}: {type(error).__name__}: {why}"
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        if name.endswith(".py"):
+            return _executed(name, Path(name).read_bytes())
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # whatever a user's module raises when it is read
+        if isinstance(error, OSError) and error.filename == name:
+            raise OwnClassError(f"{name}: cannot be read ({error.strerror})") from None
+        raise OwnClassError(explain(error, name)) from None
+
+
+@lru_cache
+def _executed(name: str, content: bytes) -> ModuleType:
+    """The module of a file with this content, once: two readers of one file see the same classes."""
+    digest = hashlib.sha256(name.encode() + content).hexdigest()[:16]
+    spec = importlib.util.spec_from_file_location(f"own_{Path(name).stem}_{digest}", name)  # hides no other module
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pydantic look their module up
+    exec(compile(content, name, "exec"), vars(module))  # not by its loader, whose cache misses a change within a second
+    return module
