@@ -296,8 +296,8 @@ def environments(file: Path) -> dict[str, str]:
     """The board of each PlatformIO environment, by the environment's name.
 
     Args:
-        file: Our environments.ini; or a project's platformio.ini, which PlatformIO reads together with ours and then with the
-            files of the project that its extra_configs name.
+        file: Our environments.ini; or a project's platformio.ini, which PlatformIO reads together with ours, then with the
+            project's boards/environments.ini and the files that its extra_configs name.
 
     Raises:
         BoardError: A file cannot be read.
@@ -308,7 +308,8 @@ def environments(file: Path) -> dict[str, str]:
         parser.read_string(file.read_text(encoding="utf-8"), str(file))
         patterns = re.split(r"[,\n]", parser.get("platformio", "extra_configs", fallback=""))
         extra = [path for pattern in patterns if pattern.strip() for path in sorted(file.parent.glob(pattern.strip()))]
-        for each in [ours, *extra] if file != ours else []:
+        own = [path for path in [file.parent / "boards" / "environments.ini", *extra] if path.is_file()]
+        for each in [ours, *own] if file != ours else []:
             parser.read_string(each.read_text(encoding="utf-8"), str(each))
     except (OSError, ValueError, NotImplementedError, configparser.Error) as error:
         said = " ".join(str(error).split())

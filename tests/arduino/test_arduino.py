@@ -75,7 +75,7 @@ def test_a_real_board_is_described_completely(board: str, tmp_path: Path) -> Non
     assert facts.ram_bytes < manifest["upload"]["maximum_ram_size"], "the Arduino core takes its part"
     assert facts.flash_bytes < manifest["upload"]["maximum_size"]
     assert (HERE / board / "Arduino.h").is_file() and board in UNIQUE_IDS
-    file = find("boards/environments.ini") if facts.project is None else facts.project / "platformio.ini"
+    file = find("boards/environments.ini") if facts.project is None else facts.project / "boards" / "environments.ini"
     assert f"[env:{board}]\nextends = flashed\n" in file.read_text() and facts.cannot_build() == ""
 
 

@@ -22,7 +22,8 @@ from tinymetafed_codegen.boards import BoardError, BoardWarning, Catalogue
 from tinymetafed_codegen.budget import BudgetError
 from tinymetafed_codegen.locate import find, root
 
-PAGE = root() / "docs" / "own-board.md"
+ROOT = root()
+PAGE = ROOT / "docs" / "own-board.md"
 SHORT = ("--set", "run.rounds=20")
 
 
@@ -97,6 +98,48 @@ def test_an_unusable_board_is_refused_by_file_and_line_from_a_wheel(wheel_venv: 
     assert done.returncode == 2 and f"Error: {file}: not a usable board file: line 3, column 34: " in done.stderr
     usual = wheel_venv.run(project, "tinymetafed", "codegen", "experiment.toml", "--board", "native", "-o", "build")
     assert usual.returncode == 0 and usual.stderr.count(f"Warning: {file}: not a usable board file: line 3") == 1
+
+
+VENDOR = {
+    "platform.json": """{
+        "name": "raspberrypi", "title": "A stand-in", "description": "A stand-in", "version": "1.19.0", "packages": {},
+        "frameworks": {"arduino": {"script": "arduino.py"}}
+    }""",
+    "platform.py": """
+from platformio.platform.base import PlatformBase
+class RaspberrypiPlatform(PlatformBase):
+    pass
+""",
+    "builder/main.py": """
+from SCons.Script import Default, DefaultEnvironment
+env = DefaultEnvironment()
+env.Replace(AR="ar", AS="as", CC="gcc", CXX="g++", RANLIB="ranlib", PROGNAME="firmware", PROGSUFFIX=".elf")
+env.Append(CXXFLAGS=["-std=gnu++14"], LINKFLAGS=["-pthread"])  # the core's language is older than ours
+Default(env.BuildProgram())
+""",
+    "arduino.py": f"""
+Import("env")
+env.Append(CPPPATH=["{ROOT}/tests/arduino/rp2040", env.subst("$BUILD_DIR/generated"), "{ROOT}/firmware/core"])
+env.BuildSources("$BUILD_DIR/core", "{ROOT}/tests/arduino", "+<core.cpp>")
+""",
+}
+
+
+def test_a_real_boards_port_is_built_by_its_vendors_platform(wheel_venv: WheelVenv, tmp_path: Path) -> None:
+    wheel_venv.tinymetafed(tmp_path, "new", "project", "--board", "rp2040")
+    project = tmp_path / "project"
+    for name, text in VENDOR.items():
+        (tmp_path / "vendor" / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / "vendor" / name).write_text(text)
+    ini = project / "boards" / "environments.ini"
+    offline = "platform_packages = tool-scons@symlink://${tinymetafed.root}/boards/tool-scons\n"
+    text = ini.read_text().replace("platform = raspberrypi@1.19.0\n", f"platform = symlink://{tmp_path / 'vendor'}\n{offline}")
+    ini.write_text(text)
+    done = wheel_venv.run(project, "pio", "run", "-v")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (port,) = [line for line in done.stdout.splitlines() if line.endswith("port/rp2040/port.cpp")]
+    assert "-std=gnu++17" in port and "-fno-exceptions" in port  # as the rest of our sources
+    assert (project / ".pio" / "build" / "rp2040" / "firmware.elf").is_file()
 
 
 # Where boards are looked for

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tinymetafed_codegen.boards import Board
-from tinymetafed_codegen.files import locked
-from tinymetafed_codegen.locate import root
+from tinymetafed_codegen.files import locked, write_if_changed
+from tinymetafed_codegen.locate import PLATFORMIO_CONFIG, platformio_config, root
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.toolchain import SHOWN_LINES, BuildError, build_root, require_tools
 
@@ -77,6 +77,8 @@ def build(
         }
     )
     with locked(folder / "lock"):
+        if board.project is not None:
+            write_if_changed(board.project / PLATFORMIO_CONFIG, platformio_config())
         if quiet:
             done = subprocess.run(
                 [*command, "--silent"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False

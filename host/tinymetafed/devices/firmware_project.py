@@ -11,6 +11,7 @@ from tinymetafed_codegen import boards
 from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.files import write_if_changed
+from tinymetafed_codegen.locate import PLATFORMIO_CONFIG
 from tinymetafed_codegen.spec import dump
 from tinymetafed_codegen.toolchain import build_root
 
@@ -39,7 +40,7 @@ def platformio_files(board: str, core_dir: str) -> dict[str, str]:
         "boards": [known.name for known in boards.usable()],
         "board": board,
         "core_dir": core_dir,
-        "installation": ".pio/tinymetafed.ini",
+        "installation": PLATFORMIO_CONFIG,
     }
     return {name: environment.get_template(template).render(facts) for template, name in _FILES.items()}
 

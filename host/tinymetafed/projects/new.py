@@ -95,7 +95,8 @@ def files(name: str, board: str) -> dict[str, str]:
     texts = {file: _render(template, facts) for template, file in _FILES.items()}
     texts |= platformio_files(board, ".pio/core")
     if own is not None:
-        texts["platformio.ini"] += f"\n{own.environment}"
+        texts["platformio.ini"] += f"[env:{board}]\n"
+        texts["boards/environments.ini"] = own.environment
         texts["README.md"] += _render("own_board.md.j2", facts)
         texts |= {f"boards/{board}.json": own.facts, f"port/{board}/port.cpp": own.port}
     return texts | {f"data/{client}.csv": recording(i) for i, client in enumerate(CLIENTS)}
