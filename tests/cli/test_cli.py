@@ -334,8 +334,8 @@ def test_the_demo_ends_on_its_figures(command: Command, tmp_path: Path) -> None:
 
 def test_the_demo_without_an_emulator_says_so(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lacking = boards.Requirement("qemu-system-arm", True, "running", "qemu-system-arm", None, to_build=False)
-    genuine = boards.missing_tools
-    monkeypatch.setattr(boards, "missing_tools", lambda board: [lacking] if board == "mps2" else genuine(board))
+    genuine = boards.Board.missing_tools
+    monkeypatch.setattr(boards.Board, "missing_tools", lambda board: [lacking] if board.name == "mps2" else genuine(board))
     said = command("demo", "--rounds", 2, "--out", tmp_path / "demo")
     assert said.code == 0 and "qemu-system-arm missing" in said.err
     assert store.read_run(tmp_path / "demo").devices[3].url == "native#4"
