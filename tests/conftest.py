@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import pickle
 import shutil
@@ -16,6 +17,7 @@ from clocks import HUNG_SECONDS, SlowClock
 from tinymetafed.devices import firmware, launch, running
 from tinymetafed.devices.firmware import Deviation, Firmware
 from tinymetafed_codegen import boards
+from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.files import locked
 from tinymetafed_codegen.locate import find
 
@@ -54,8 +56,9 @@ def built_once(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
     folder = (base.parent if base.name.startswith("popen-") else base) / "built"
     folder.mkdir(exist_ok=True)
 
-    def remembered(experiment: Path, board: str, *, key: str, deviation: Deviation = firmware.AS_THE_BOARD_SAYS) -> Firmware:
-        name = f"{board}-{deviation.folder(key)}"
+    def remembered(experiment: Path, board: Board, *, key: str, deviation: Deviation = firmware.AS_THE_BOARD_SAYS) -> Firmware:
+        file = hashlib.sha256(str(board.file).encode()).hexdigest()[:8]  # a project may have a board of the same name
+        name = f"{board.name}-{file}-{deviation.folder(key)}"
         with locked(folder / f"{name}.lock"):
             known = folder / f"{name}.pickle"
             if not known.exists():

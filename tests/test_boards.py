@@ -346,24 +346,27 @@ def spoilt(**changes: object) -> str:
     """native.json with other facts."""
     facts = json.loads((find("boards") / "native.json").read_text())
     facts["tinymetafed"] |= changes
-    return json.dumps(facts)
+    return json.dumps(facts, indent=1)
 
 
 UNUSABLE = {
-    "nothing": ("", "Expecting value"),
-    "no JSON": ("{", "Expecting property name"),
-    "a list": ("[]", "list indices must be integers"),
-    "a number": ("7", "not subscriptable"),
-    "no facts": (json.dumps({"name": "x"}), "'tinymetafed' is missing"),
-    "facts that are a list": (json.dumps({"name": "x", "tinymetafed": []}), "no attribute"),
-    "one fact": (json.dumps({"name": "x", "tinymetafed": {"ram_bytes": 1}}), "'flash_bytes' is missing"),
-    "a size as text": (spoilt(ram_bytes="many"), "'ram_bytes' is 'many', expected a whole number from 1 on"),
+    "nothing": ("", "line 1, column 1: Expecting value"),
+    "no JSON": ('{\n  "name": }', "line 2, column 11: Expecting value"),
+    "a list": ("[]", "line 1: expected an object"),
+    "a number": ("7", "line 1: expected an object"),
+    "no facts": (json.dumps({"name": "x"}), "line 1, 'tinymetafed' is missing"),
+    "facts that are a list": ('{\n"name": "x",\n"tinymetafed": []}', "line 3, 'tinymetafed' is [], expected an object"),
+    "one fact less": (spoilt(ram_bytes=None).replace('"ram_bytes": null', '"rom_bytes": 1'), "line 12, 'ram_bytes' is missing"),
+    "a size as text": (spoilt(ram_bytes="many"), "line 16, 'ram_bytes' is \"many\", expected a whole number from 1 on"),
     "no memory": (spoilt(flash_bytes=0), "'flash_bytes' is 0, expected a whole number from 1 on"),
-    "an emulator as text": (spoilt(emulator="qemu"), "'emulator' is 'qemu', expected a list of texts"),
+    "an emulator as text": (spoilt(emulator="qemu"), "'emulator' is \"qemu\", expected a list of texts"),
     "no words": (spoilt(emulator=[]), "'emulator' is [], expected a list of texts"),
-    "a line without speed": (spoilt(line={"baud": "fast"}), "'baud' is 'fast', expected a whole number"),
-    "half an estimate": (spoilt(estimates={"cycles_per_mac": [1], "milliamperes": [1, 2]}), "out of range"),
-    "real perhaps": (spoilt(real="perhaps"), "'real' is 'perhaps', expected true or false"),
+    "a line without speed": (spoilt(line={"baud": "fast"}), "'baud' is \"fast\", expected a whole number"),
+    "half an estimate": (
+        spoilt(estimates={"cycles_per_mac": [1], "milliamperes": [1, 2]}),
+        "'cycles_per_mac' is [1], expected a list of two",
+    ),
+    "real perhaps": (spoilt(real="perhaps"), "'real' is \"perhaps\", expected true or false"),
     "no text at all": (b"\xff\xfe", "decode"),
 }
 
@@ -377,13 +380,13 @@ def test_a_board_file_that_cannot_be_used_is_named_and_left_out(own_boards: Path
         boards.load("broken")
     assert why in str(said.value) and "\n" not in str(said.value)
     assert "broken" in boards.names() and [board.name for board in boards.usable()] == ours
-    assert [str(error) for error in boards.unusable()] == [str(said.value)]
+    assert [str(error) for error in boards.INSTALLED.unusable()] == [str(said.value)]
 
 
 def test_a_board_file_that_cannot_be_read_is_named_and_left_out(own_boards: Path) -> None:
     (own_boards / "broken.json").symlink_to(own_boards / "gone")
     (own_boards / "folder.json").mkdir()
-    assert [str(error).partition(": ")[0] for error in boards.unusable()] == [
+    assert [str(error).partition(": ")[0] for error in boards.INSTALLED.unusable()] == [
         str(own_boards / "broken.json"),
         str(own_boards / "folder.json"),
     ]
@@ -391,21 +394,22 @@ def test_a_board_file_that_cannot_be_read_is_named_and_left_out(own_boards: Path
 
 def test_a_name_longer_than_the_wire_has_room_for_is_refused(own_boards: Path) -> None:
     shutil.copy(own_boards / "native.json", own_boards / "sixteencharacter.json")
-    with pytest.raises(boards.BoardError, match="'name' is 'sixteencharacter', expected a file name of up to 15 characters"):
+    with pytest.raises(boards.BoardError, match="name is 'sixteencharacter', expected up to 15 letters"):
         boards.load("sixteencharacter")
 
 
 def test_every_board_has_its_environment() -> None:
-    assert [boards.environment_trouble(name) for name in boards.names()] == [""] * len(boards.names())
+    assert {board.name: board.cannot_build() for board in boards.usable()} == dict.fromkeys(boards.names(), "")
 
 
 def test_environments_are_read_as_platformio_reads_them(own_boards: Path) -> None:
     shutil.copy(own_boards / "native.json", own_boards / "lonely.json")
     file = own_boards / "environments.ini"
-    assert boards.environment_trouble("lonely") == f"{file} has no [env:lonely]"
+    to_do = "write [env:lonely] with extends = offline and board = lonely there"
+    assert boards.load("lonely").cannot_build() == f"{file} has no [env:lonely]; {to_do}"
     file.write_text("[env:lonely]\nextends = offline\nboard = native ; another\n[env:native]\nboard = native\n")
-    assert boards.environment_trouble("lonely") == f"{file} has board = native in [env:lonely]"
-    assert boards.environment_trouble("native") == ""
+    assert boards.load("lonely").cannot_build() == f"{file} has board = native in [env:lonely]; {to_do}"
+    assert boards.load("native").cannot_build() == ""
     file.write_text("board = native\n")
     with pytest.raises(boards.BoardError, match=re.escape(f"{file}: cannot be read")):
-        boards.environment_trouble("native")
+        boards.load("native").cannot_build()

@@ -191,9 +191,9 @@ def test_train_prints_one_json_object_and_nothing_else(finished: tuple[Path, Sai
 
 # What scripts rely on.
 RESULT_KEYS = {
-    "task", "rounds", "seed", "weights_sha256", "bytes_down", "bytes_up", "bytes_up_dense", "bytes_samples",
-    "retries",     "redone", "skipped", "sessions", "seconds", "training_seconds", "start_seconds",
-    "meta_test", "d_curve", "example", "estimate",     "collapsed", "devices", "versions", "run", "report",
+    "task", "rounds", "seed", "weights_sha256", "bytes_down", "bytes_up", "bytes_up_dense", "bytes_samples", "retries",
+    "redone", "skipped", "sessions", "seconds", "training_seconds", "start_seconds", "meta_test", "d_curve", "example",
+    "estimate", "collapsed", "devices", "versions", "run", "report",
 }  # fmt: skip
 NESTED_KEYS = {
     "meta_test": {"metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task", "spread"},
@@ -334,8 +334,8 @@ def test_the_demo_ends_on_its_figures(command: Command, tmp_path: Path) -> None:
 
 def test_the_demo_without_an_emulator_says_so(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lacking = boards.Requirement("qemu-system-arm", True, "running", "qemu-system-arm", None, to_build=False)
-    genuine = boards.missing_tools
-    monkeypatch.setattr(boards, "missing_tools", lambda board: [lacking] if board == "mps2" else genuine(board))
+    genuine = boards.Board.missing_tools
+    monkeypatch.setattr(boards.Board, "missing_tools", lambda board: [lacking] if board.name == "mps2" else genuine(board))
     said = command("demo", "--rounds", 2, "--out", tmp_path / "demo")
     assert said.code == 0 and "qemu-system-arm missing" in said.err
     assert store.read_run(tmp_path / "demo").devices[3].url == "native#4"
@@ -693,7 +693,11 @@ def another_version(run: Path) -> None:
 @pytest.mark.parametrize("verb", [["train", "--resume"], ["adapt"], ["report"], ["export", "-o", "w.npz"]], ids=lambda v: v[0])
 @pytest.mark.parametrize(
     ("spoil", "words"),
-    [(flip, "is not what was written; restore"), (truncate, "malformed"), (another_version, "a store of format 2")],
+    [
+        (flip, "is not what was written; restore"),
+        (truncate, "malformed"),
+        (another_version, f"a store of format {store.FORMAT + 1}"),
+    ],
 )
 def test_a_store_that_cannot_be_believed(
     command: Command, run_copy: Path, verb: list[str], spoil: Callable[[Path], None], words: str

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from tinymetafed_codegen import boards
+from tinymetafed_codegen.boards import INSTALLED, Board, Catalogue, remedy
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import HelloAnswer
@@ -56,7 +56,7 @@ done
 set -- $pids
 [ $# = 0 ] || kill -KILL "$@"
 """
-_AT_BOARD = re.compile(r"(/.+|COM\d+|\w+://.+)@(\w+)")  # a port, then what is on it
+_AT_BOARD = re.compile(r"(/.+|COM\d+|\w+://.+)@([\w-]+)")  # a port, then what is on it
 _ANNOUNCEMENT = re.compile(r"\b(?:pty|char device redirected to)\s+(/\S+).*\n")
 _process_numbers = itertools.count(1)  # unique ids, also across several launches
 
@@ -80,16 +80,16 @@ class DeviceSpec:
     declared: str | None = None  # the board on a serial line, where the URL names it
 
 
-def parse(urls: Sequence[str]) -> list[DeviceSpec]:
+def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec]:
     """``native:N``, ``qemu:N``, ``renode:N``, each with ``@BOARD``, or any serial URL, PORT or PORT@BOARD.
 
-    Raises DeviceUrlError.
+    Raises DeviceUrlError; BoardError where the file of a board of ``boards`` cannot be used.
     """
     found: list[DeviceSpec] = []
     for url in urls:
         kind, colon, rest = url.partition(":")
         if kind in DEFAULT_BOARDS:
-            found.append(_parse_process(url, kind, rest))
+            found.append(_parse_process(url, kind, rest, boards))
         elif not url or (colon and re.fullmatch(r"\w+", kind) and re.fullmatch(r"-?\d+(@.*)?", rest)):
             near = get_close_matches(kind, DEFAULT_BOARDS, n=1)
             expected = "expected native:N, qemu:N, qemu:N@BOARD, renode:N or a serial port"
@@ -101,14 +101,15 @@ def parse(urls: Sequence[str]) -> list[DeviceSpec]:
             raise DeviceUrlError(f"device '{url}': that is a board; give {hint}")
         else:
             at = _AT_BOARD.fullmatch(url)
-            spec = DeviceSpec(url, "serial") if at is None else DeviceSpec(at[1], "serial", declared=_known_board(url, at[2]))
+            declared = None if at is None else _known_board(url, at[2], boards)
+            spec = DeviceSpec(url if at is None else at[1], "serial", declared=declared)
             if any(other.url == spec.url for other in found):
                 raise DeviceUrlError(f"device '{url}': given twice; a port serves one session")
             found.append(spec)
     return found
 
 
-def _known_board(url: str, board: str) -> str:
+def _known_board(url: str, board: str, boards: Catalogue) -> str:
     if board in boards.names():
         return boards.load(board).name  # a file that cannot be used is named before anything starts
     near = get_close_matches(board, boards.names(), n=1)
@@ -116,11 +117,11 @@ def _known_board(url: str, board: str) -> str:
     raise DeviceUrlError(f"device '{url}': no board '{board}'; {hint}")
 
 
-def _parse_process(url: str, kind: str, rest: str) -> DeviceSpec:
-    match = re.fullmatch(r"(\d+)(?:@(\w+))?", rest)
+def _parse_process(url: str, kind: str, rest: str, boards: Catalogue) -> DeviceSpec:
+    match = re.fullmatch(r"(\d+)(?:@([\w-]+))?", rest)
     if match is None or int(match[1]) == 0:
         raise DeviceUrlError(f"device '{url}': expected a number of devices from 1 on, for instance {kind}:4")
-    board = _known_board(url, match[2] or DEFAULT_BOARDS[kind])
+    board = _known_board(url, match[2] or DEFAULT_BOARDS[kind], boards)
     if boards.load(board).real:
         raise DeviceUrlError(f"device '{url}': board '{board}' is a real one; connect it and give its port: PORT@{board}")
     right = boards.load(board).kind
@@ -135,6 +136,7 @@ def launch(
     specs: Sequence[DeviceSpec],
     firmware: Callable[[str], Path],
     *,
+    boards: Catalogue = INSTALLED,
     icount: bool = False,
     options: Sequence[str] = (),
     faults: FaultPlan | None = None,
@@ -145,11 +147,18 @@ def launch(
 ) -> Iterator[list[Device]]:
     """Starts and opens all devices and greets them side by side; closes and stops them at the end, whatever happens.
 
-    ``firmware`` gives the program for a board's name and is called once per board that runs as a process; ``icount``
-    makes emulators count instructions exactly, ``options`` are further ones of theirs; ``faults`` are injected between
-    host and devices; ``record`` is the file that every byte is written to; ``check`` runs on each device now and
-    whenever it comes back; ``start`` is how many seconds each may take to answer, by default START_SECONDS on a serial
-    line and PROCESS_START_SECONDS as a process.
+    Args:
+        specs: What the device URLs ask for.
+        firmware: Gives the program for a board's name; called once per board that runs as a process.
+        boards: Those boards, and the ones that ports may be known by.
+        icount: Emulators count instructions exactly.
+        options: Further options of the emulators.
+        faults: What is injected between host and devices.
+        record: The file that every byte is written to.
+        check: Runs on each device now and whenever it comes back.
+        start: Seconds that each may take to answer; None for START_SECONDS on a serial line, PROCESS_START_SECONDS else.
+        clock: What time is measured with.
+
     Raises LaunchError, EmulatorMissing, the session's LinkErrors, and what ``check`` raises.
     """
     if icount and any(spec.kind != "qemu" for spec in specs):
@@ -160,14 +169,14 @@ def launch(
                 raise FaultError(f"{spec.url}: fault 'reboot' restarts processes, and a board on a port is none; leave it out")
     with ExitStack() as stack:
         recorder = stack.enter_context(Recorder(record, clock)) if record is not None else None
-        processes = _start_all(stack, specs, firmware, (*(ICOUNT if icount else ()), *options), clock)
+        processes = _start_all(stack, specs, firmware, boards, (*(ICOUNT if icount else ()), *options), clock)
         numbered = {kind: itertools.count(1) for kind in DEFAULT_BOARDS}
         waiting = iter(processes)
         ports: list[_ProcessPort | _SerialPort] = []
         for spec in specs:
             for _ in range(spec.count):
                 if spec.kind == "serial":
-                    ports.append(_SerialPort(spec.url, _Wrapping(faults, recorder, len(ports), clock), spec.declared))
+                    ports.append(_SerialPort(spec.url, _Wrapping(faults, recorder, len(ports), clock), spec.declared, boards))
                 else:
                     name = f"{spec.kind}#{next(numbered[spec.kind])}"
                     ports.append(_ProcessPort(name, _Wrapping(faults, recorder, len(ports), clock), next(waiting)))
@@ -180,13 +189,19 @@ def launch(
         yield devices
 
 
-def command(board: boards.Board, program: Path, unique_id: str, line: Path) -> list[str]:
+def command(board: Board, program: Path, unique_id: str, line: Path) -> list[str]:
     """The command that runs ``program`` as the device with this id, 16 hexadecimal digits.
 
     It makes a serial line and announces its path, which is ``line`` where the emulator wants to be told one.
     """
     started = (str(program), "--exit-with-stdin") if board.emulator is None else board.emulator
-    meant = {"{program}": program, "{boards}": find("boards"), "{unique_id}": unique_id, "{line}": line}
+    meant = {
+        "{program}": program,
+        "{boards}": find("boards"),
+        "{own}": board.file.parent,
+        "{unique_id}": unique_id,
+        "{line}": line,
+    }
     words = [*started, *board.unique_id, *board.serial]
     for placeholder, value in meant.items():
         words = [word.replace(placeholder, str(value)) for word in words]
@@ -351,13 +366,14 @@ class _SerialPort:
     start = START_SECONDS
     retries = RETRIES
 
-    def __init__(self, url: str, wrapping: _Wrapping, declared: str | None) -> None:
+    def __init__(self, url: str, wrapping: _Wrapping, declared: str | None, boards: Catalogue) -> None:
         self.name = self._path = url
         self.arm = wrapping.arm
         self.injector = wrapping.injector
         self._wrap = wrapping.wrap
         self._clock = wrapping.clock
         self._declared = declared
+        self._boards = boards
 
     def open(self, until: float) -> Transport:
         """Opens the line as the board on it needs it."""
@@ -388,10 +404,12 @@ class _SerialPort:
 
     def _open(self, path: str) -> Transport:
         name = self.name if path == self.name else f"{self.name} ({path})"
-        return self._wrap(open_transport(path, line=line_of(path, self._declared), name=name, clock=self._clock), self.name)
+        return self._wrap(
+            open_transport(path, line=line_of(path, self._declared, self._boards), name=name, clock=self._clock), self.name
+        )
 
 
-def require(specs: Sequence[DeviceSpec]) -> None:
+def require(specs: Sequence[DeviceSpec], boards: Catalogue = INSTALLED) -> None:
     """Raises LaunchError, or EmulatorMissing, when this machine cannot start the devices; before anything is built for them."""
     wanted = [spec.board for spec in specs for _ in range(spec.count) if spec.board is not None]
     if not wanted:
@@ -400,13 +418,12 @@ def require(specs: Sequence[DeviceSpec]) -> None:
         raise LaunchError("emulated and native devices need pseudo-terminals; use Linux, macOS or WSL, or a board on a port")
     for name in dict.fromkeys(wanted):
         board = boards.load(name)
-        if trouble := boards.environment_trouble(name):
-            raise LaunchError(f"no firmware can be built for board '{name}': {trouble}; {boards.environment_remedy(name)}")
+        if trouble := board.cannot_build():
+            raise LaunchError(f"no firmware can be built for board '{name}': {trouble}")
         if board.emulator is not None and shutil.which(board.emulator[0]) is None:
             needs = [need for need in board.requirements if not need.to_build]
             raise EmulatorMissing(
-                f"{board.emulator[0]}: not installed, board '{name}' runs in it; "
-                f"{boards.remedy(needs)}, or use native:{len(wanted)}"
+                f"{board.emulator[0]}: not installed, board '{name}' runs in it; {remedy(needs)}, or use native:{len(wanted)}"
             )
     import resource  # POSIX has it
 
@@ -419,13 +436,18 @@ def require(specs: Sequence[DeviceSpec]) -> None:
 
 
 def _start_all(
-    stack: ExitStack, specs: Sequence[DeviceSpec], firmware: Callable[[str], Path], options: Sequence[str], clock: Clock
+    stack: ExitStack,
+    specs: Sequence[DeviceSpec],
+    firmware: Callable[[str], Path],
+    boards: Catalogue,
+    options: Sequence[str],
+    clock: Clock,
 ) -> list[_Process]:
     """Starts every process; ``stack`` stops them, and a watchdog does when the host dies without running it."""
     wanted = [spec.board for spec in specs for _ in range(spec.count) if spec.board is not None]
     if not wanted:
         return []
-    require(specs)
+    require(specs, boards)
     known = {name: boards.load(name) for name in dict.fromkeys(wanted)}
     programs = {name: firmware(name) for name in known}
     watchdog = subprocess.Popen(["/bin/sh", "-c", _WATCHDOG], stdin=subprocess.PIPE, start_new_session=True)
