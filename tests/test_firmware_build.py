@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from clocks import HUNG_SECONDS
 
 from tinymetafed.devices import firmware
 from tinymetafed_codegen import boards
@@ -113,7 +114,12 @@ def test_pio_run_says_what_is_missing_before_it_compiles(target: list[str], tmp_
     command = [sys.executable, "-m", "platformio", "run", "--project-dir", str(root()), "--environment", "mps2", *target]
     own = {f"PLATFORMIO_{name}_DIR": str(tmp_path / name.lower()) for name in ("CORE", "WORKSPACE")}
     done = subprocess.run(
-        command, env=os.environ | own | {"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=120, check=False
+        command,
+        env=os.environ | own | {"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=HUNG_SECONDS,
+        check=False,
     )
     assert done.returncode != 0
     first, *summary = done.stderr.splitlines()

@@ -19,6 +19,7 @@ from ..devices.link.transport import group_of, holders
 from ..devices.usb import known_usb
 
 MIN_PYTHON = (3, 11)
+_HUNG_SECONDS = 60.0  # a program that has not said its version by then never does
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def _works_without(lost: list[str], boards: Catalogue) -> str:
 def _version(path: str) -> str:
     """The first line of `PROGRAM --version`, without the program's name."""
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=_HUNG_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return "does not start"
     lines = done.stdout.splitlines()
