@@ -122,7 +122,7 @@ def wire(experiment: Experiment | None, source: str, observer: Observer) -> Wire
     """
     chosen = presence() if experiment is None else experiment
     for board in ("native", BOARD):
-        require_tools(board)
+        require_tools(boards.load(board))
     chip = boards.load(BOARD).stands_for
     assert chip is not None
     bulk = _bulk_model()
