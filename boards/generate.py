@@ -32,7 +32,14 @@ if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
     )
     env.Exit(1)
 
-from tinymetafed_codegen import boards  # noqa: E402  # needs the lines above
+from tinymetafed_codegen import boards, locate, toolchain  # noqa: E402  # needs the lines above
+
+if locate.root() != root.resolve():
+    sys.stderr.write(
+        f"Error: {sys.executable} runs PlatformIO and has TinyMetaFed in {locate.root()}, but this project is built with that "
+        f"in {root}; remove {project / '.pio' / 'tinymetafed.ini'}, or use the pio of the other\n"
+    )
+    env.Exit(1)
 
 runs = "upload" in COMMAND_LINE_TARGETS or "test" in env.GetBuildType()
 if lacking := [tool for tool in boards.missing_tools(board.id) if tool.to_build or runs]:
@@ -46,7 +53,7 @@ if window := os.environ.get("TINYMETAFED_RECEIVE_WINDOW"):
 if subprocess.run([*codegen, *arguments], env=environment, check=False).returncode != 0:
     env.Exit(1)  # codegen has said why
 
-source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["sample_source"]
+source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["source"]
 # Other kernels than core's, by the name of their folder in bench/: headers that are found before those of the same name.
 kernels = [f"bench/{name}"] if (name := os.environ.get("TINYMETAFED_KERNELS")) else []
 env.Append(CPPPATH=[str(generated), *(str(Path("$PROJECT_SRC_DIR") / part) for part in (*kernels, "core", "app"))])
@@ -55,7 +62,9 @@ main = board.get("tinymetafed.main", "main")
 program = [] if "test" in env.GetBuildType() else [f"+<app/{main}.cpp>"]  # unit tests bring a main() of their own
 env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *ports, *program, f"+<app/source_{source}.cpp>"])
 if board.get("tinymetafed.real", False):
-    # What our own builder gives every file, a vendor's builder gets for our sources alone. Warnings are no errors here: a
-    # compiler version that nobody has tried must not keep a board from being flashed.
-    flags = json.loads((root / "boards" / "platform" / "flags.json").read_text(encoding="utf-8"))
-    env.Append(SRC_BUILD_FLAGS=[flag for flag in [*flags["common"], *flags["cxx"]] if flag != "-Werror"])
+    # Machine flags go to the vendor's sources too, for all of a program must agree on them.
+    env.Append(BUILD_FLAGS=board.get("tinymetafed.machine_flags", []))
+    env.Append(BUILD_UNFLAGS=board.get("tinymetafed.vendor_flags_removed", []))
+    # The rest of what our own builder gives every file, a vendor's builder gets for our sources alone. Warnings are no errors
+    # here: a compiler version that nobody has tried must not keep a board from being flashed.
+    env.Append(SRC_BUILD_FLAGS=[flag for flag in toolchain.compiler_flags() if flag != "-Werror"])

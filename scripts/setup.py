@@ -50,8 +50,10 @@ def missing_packages() -> "dict[str, list[str]]":
     from tinymetafed_codegen import boards
 
     found = {
-        f"board {board}": list(dict.fromkeys(tool.package for tool in boards.missing_tools(board) if tool.package is not None))
-        for board in boards.names()
+        f"board {board.name}": list(
+            dict.fromkeys(tool.package for tool in boards.missing_tools(board.name) if tool.package is not None)
+        )
+        for board in boards.usable()
     }
     try:
         import ensurepip  # noqa: F401  # Debian ships it apart from Python

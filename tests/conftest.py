@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from tinymetafed.devices import firmware
 from tinymetafed.devices.firmware import Deviation, Firmware
+from tinymetafed_codegen import boards
+from tinymetafed_codegen.locate import find
 
 sys.path += [str(Path(__file__).parent / folder) for folder in ("devices", "kernels", "fuzz", "nrf52840")]
 
@@ -48,3 +51,12 @@ def built_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return _built[asked]
 
     monkeypatch.setattr(firmware, "build", remembered)
+
+
+@pytest.fixture
+def own_boards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A copy of boards/ to spoil; everything in this process reads boards from there."""
+    folder = tmp_path / "boards"
+    shutil.copytree(find("boards"), folder)
+    monkeypatch.setattr(boards, "find", lambda name: folder if name == "boards" else find(name))
+    return folder

@@ -26,6 +26,7 @@ from tinymetafed.devices.launch import announced, command
 from tinymetafed_codegen import boards, emit
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import MIN_RECEIVE_WINDOW
+from tinymetafed_codegen.toolchain import compiler_flags
 
 BOARDS = [name for name in boards.names() if not boards.load(name).real]  # tests/arduino is about the real ones
 UNIQUE_ID = "0123456789abcdef"
@@ -135,8 +136,7 @@ def test_linker_scripts_keep_the_stack_that_codegen_reckons_with() -> None:
 
 
 def test_every_build_keeps_the_arithmetic_exact() -> None:
-    flags = json.loads(find("boards/platform/flags.json").read_text())
-    given = [*flags["common"], *flags["cxx"], *(flag for board in BOARDS for flag in facts(board)["machine_flags"])]
+    given = [flag for board in boards.names() for flag in compiler_flags(board)]
     assert "-ffp-contract=off" in given
     assert not {"-ffast-math", "-Ofast", "-funsafe-math-optimizations"} & set(given)
 
@@ -337,3 +337,75 @@ def test_a_host_process_names_the_argument_it_cannot_use(echo: tuple[str, Path],
     done = subprocess.run([echo[1], argument], capture_output=True, text=True, timeout=10, check=False)
     assert done.returncode == 2
     assert f"`{argument}`" in done.stderr and "usage:" in done.stderr
+
+
+# Files that cannot be used
+
+
+def spoilt(**changes: object) -> str:
+    """native.json with other facts."""
+    facts = json.loads((find("boards") / "native.json").read_text())
+    facts["tinymetafed"] |= changes
+    return json.dumps(facts)
+
+
+UNUSABLE = {
+    "nothing": ("", "Expecting value"),
+    "no JSON": ("{", "Expecting property name"),
+    "a list": ("[]", "list indices must be integers"),
+    "a number": ("7", "not subscriptable"),
+    "no facts": (json.dumps({"name": "x"}), "'tinymetafed' is missing"),
+    "facts that are a list": (json.dumps({"name": "x", "tinymetafed": []}), "no attribute"),
+    "one fact": (json.dumps({"name": "x", "tinymetafed": {"ram_bytes": 1}}), "'flash_bytes' is missing"),
+    "a size as text": (spoilt(ram_bytes="many"), "'ram_bytes' is 'many', expected a whole number from 1 on"),
+    "no memory": (spoilt(flash_bytes=0), "'flash_bytes' is 0, expected a whole number from 1 on"),
+    "an emulator as text": (spoilt(emulator="qemu"), "'emulator' is 'qemu', expected a list of texts"),
+    "no words": (spoilt(emulator=[]), "'emulator' is [], expected a list of texts"),
+    "a line without speed": (spoilt(line={"baud": "fast"}), "'baud' is 'fast', expected a whole number"),
+    "half an estimate": (spoilt(estimates={"cycles_per_mac": [1], "milliamperes": [1, 2]}), "out of range"),
+    "real perhaps": (spoilt(real="perhaps"), "'real' is 'perhaps', expected true or false"),
+    "no text at all": (b"\xff\xfe", "decode"),
+}
+
+
+@pytest.mark.parametrize("what", UNUSABLE)
+def test_a_board_file_that_cannot_be_used_is_named_and_left_out(own_boards: Path, what: str) -> None:
+    text, why = UNUSABLE[what]
+    ours = [board.name for board in boards.usable()]
+    (own_boards / "broken.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(boards.BoardError, match=re.escape(f"{own_boards / 'broken.json'}: not a usable board file: ")) as said:
+        boards.load("broken")
+    assert why in str(said.value) and "\n" not in str(said.value)
+    assert "broken" in boards.names() and [board.name for board in boards.usable()] == ours
+    assert [str(error) for error in boards.unusable()] == [str(said.value)]
+
+
+def test_a_board_file_that_cannot_be_read_is_named_and_left_out(own_boards: Path) -> None:
+    (own_boards / "broken.json").symlink_to(own_boards / "gone")
+    (own_boards / "folder.json").mkdir()
+    assert [str(error).partition(": ")[0] for error in boards.unusable()] == [
+        str(own_boards / "broken.json"),
+        str(own_boards / "folder.json"),
+    ]
+
+
+def test_a_name_longer_than_the_wire_has_room_for_is_refused(own_boards: Path) -> None:
+    shutil.copy(own_boards / "native.json", own_boards / "sixteencharacter.json")
+    with pytest.raises(boards.BoardError, match="'name' is 'sixteencharacter', expected a file name of up to 15 characters"):
+        boards.load("sixteencharacter")
+
+
+def test_every_board_has_its_environment() -> None:
+    assert [boards.environment_trouble(name) for name in boards.names()] == [""] * len(boards.names())
+
+
+def test_environments_are_read_as_platformio_reads_them(own_boards: Path) -> None:
+    shutil.copy(own_boards / "native.json", own_boards / "lonely.json")
+    file = own_boards / "environments.ini"
+    assert boards.environment_trouble("lonely") == f"{file} has no [env:lonely]"
+    file.write_text("[env:lonely]\nextends = offline\nboard = native ; another\n[env:native]\nboard = native\n")
+    assert boards.environment_trouble("lonely") == f"{file} has board = native in [env:lonely]"
+    assert boards.environment_trouble("native") == ""
+    file.write_text("board = native\n")
+    with pytest.raises(boards.BoardError, match=re.escape(f"{file}: cannot be read")):
+        boards.environment_trouble("native")

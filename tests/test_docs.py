@@ -6,6 +6,7 @@ import ast
 import configparser
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -280,6 +281,12 @@ def frame_faults(block: str) -> list[str]:
     return [fault for frame in frames if (fault := frame_fault(frame))]
 
 
+def leaves(record: type[protocol.Record]) -> Iterator[str]:
+    """Names of a record's fields; of a record inside it, those of its own."""
+    for name, kind in record.kinds().items():
+        yield from leaves(kind.record) if isinstance(kind, protocol.Nested) else (name,)
+
+
 def frame_fault(match: re.Match[str]) -> str:
     name, wire = match["name"], match["wire"].split()
     record = next((record for record in protocol.records() if record.__name__ == name), None)
@@ -289,8 +296,9 @@ def frame_fault(match: re.Match[str]) -> str:
     for field in filter(None, re.split(r" \| |\n", match["fields"])):
         words = field.partition(" = ")[0].split()
         said.setdefault(words[0].partition("[")[0], []).extend(words[1:])
-    if list(said) != list(record.kinds()):
-        return f"{name}: has the fields {list(said)}, expected {list(record.kinds())}"
+    expected = list(leaves(record))
+    if list(said) != expected:
+        return f"{name}: has the fields {list(said)}, expected {expected}"
     shown = [byte for field_bytes in said.values() for byte in field_bytes]
     if "…" in wire:
         return "" if "…" in shown[record.fixed_size() :] else f"{name}: is cut short elsewhere than in its tail"
@@ -364,13 +372,13 @@ def test_definitions_are_not_uses() -> None:
 
 
 def test_wrong_frames_are_found() -> None:
-    good = "→ Await, 16 bytes\n04 06 16 01 01 01 02 50 01 01 05 f6 2c e9 36 00\nround 01 00 00 00 = 1 | step 50 00 00 00 = 80\n"
+    good = "→ Await, 16 bytes\n04 06 16 01 01 01 02 50 01 01 05 f6 2c e9 36 00\ntoken 01 00 00 00 = 1 | step 50 00 00 00 = 80\n"
     assert frame_faults(good) == []
     for right, wrong in (
         ("16 bytes", "17 bytes"),
         ("e9 36", "e9 37"),
         ("50 00", "51 00"),
-        ("round", "rank"),
+        ("token", "rank"),
         ("Await", "Pull"),
         ("Await", "Wait"),
         ("→ A", "→A"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from run_values import ASKED
 from small_runs import Quiet
 
 from tinymetafed.devices import launch
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.learn.tasks import HELD_OUT, DataError
 from tinymetafed.runs import report, store, training
+from tinymetafed.runs.run_data import RunData, StoreError
 from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.protocol import SampleSet
@@ -86,45 +89,45 @@ def load(file: Path, *overrides: str) -> Experiment:
     return spec.load(file, overrides)
 
 
-def train(file: Path, out: Path, *overrides: str, url: str = "native:2") -> store.RunData:
+def train(file: Path, out: Path, *overrides: str, url: str = "native:2") -> RunData:
     training.train(set_up(load(file, *overrides), str(file), None), [url], ["native:2"], out, Quiet())
     return store.read_run(out)
 
 
-def simulate(file: Path, out: Path, *overrides: str) -> store.RunData:
+def simulate(file: Path, out: Path, *overrides: str) -> RunData:
     training.simulate(set_up(load(file, *overrides), str(file), None), 2, out, Quiet())
     return store.read_run(out)
 
 
-def same_in_simulation(run: store.RunData, simulated: store.RunData) -> None:
+def same_in_simulation(run: RunData, simulated: RunData) -> None:
     assert simulated.weights.tobytes() == run.weights.tobytes()
     assert run.result is not None and simulated.result is not None
     for key in ("meta_test", "d_curve", "example"):
-        assert simulated.result[key] == run.result[key]
+        assert getattr(simulated.result, key) == getattr(run.result, key)
     for key in ("bytes_down", "bytes_up", "bytes_samples"):
-        assert simulated.result[key] == pytest.approx(run.result[key], rel=0.01)
+        assert getattr(simulated.result, key) == pytest.approx(getattr(run.result, key), rel=0.01)
 
 
 @pytest.mark.usefixtures("built_once")
 def test_a_folder_is_trained_on_whichever_devices_there_are(file: Path, tmp_path: Path) -> None:
     run = train(file, tmp_path / "run", "run.devices_per_round=2")
     assert run.result is not None
-    test = run.result["meta_test"]
-    assert test["after"] > 0.95 and test["before"] < 0.8 and (test["n_tasks"], test["n_clients"]) == (12, 1)
-    assert {part["client"] for entry in run.rounds for part in entry["contributions"]} == {0, 1}
-    assert run.result["bytes_samples"] > 0
+    test = run.result.meta_test
+    assert test.after > 0.95 and test.before < 0.8 and (test.n_tasks, test.n_clients) == (12, 1)
+    assert {part.client for entry in run.rounds for part in entry.contributions} == {0, 1}
+    assert run.result.bytes_samples > 0
     again = train(file, tmp_path / "again", "run.devices_per_round=2", url="native:1")
     assert again.weights.tobytes() == run.weights.tobytes()
     same_in_simulation(run, simulate(file, tmp_path / "simulated", "run.devices_per_round=2"))
     page = report.write(run.path).read_text()
     assert "Your own data" in page and "12 splits of 1 client" in page and "labelled samples" in page
-    curve = run.result["d_curve"]
-    assert curve["d"] == [0, 1, 2, 4, 6] and (curve["n_tasks"], curve["n_clients"]) == (12, 1)
-    assert (curve["mean"][0], curve["mean"][-1]) == (test["before"], test["after"])
+    curve = run.result.d_curve
+    assert curve.d == (0, 1, 2, 4, 6) and (curve.n_tasks, curve.n_clients) == (12, 1)
+    assert (curve.mean[0], curve.mean[-1]) == (test.before, test.after)
     setup = set_up(run.experiment(), "run", run.data)
-    rows = training.adapt(setup, ["native:1"], run.weights, range(3), Quiet())["clients"]
-    assert [row["task"] for row in rows] == ["carol, split 1", "carol, split 2", "carol, split 3"]
-    assert [(row["before"], row["after"]) for row in rows] == [tuple(pair) for pair in test["per_task"][:3]]
+    rows = training.adapt(setup, ["native:1"], run.weights, range(3), Quiet()).clients
+    assert [row.task for row in rows] == ["carol, split 1", "carol, split 2", "carol, split 3"]
+    assert [(row.before, row.after) for row in rows] == list(test.per_task[:3])
 
 
 @pytest.mark.usefixtures("built_once")
@@ -135,8 +138,8 @@ def test_two_classes_are_learned_with_one_output(file: Path, tmp_path: Path) -> 
     file.write_text(EXPERIMENT.replace("units = 3", "units = 1"))
     run = simulate(file, tmp_path / "run", model)
     assert run.result is not None
-    test = run.result["meta_test"]
-    assert test["metric"] == "accuracy" and test["after"] > 0.9  # 2 of 3 rows are of one class
+    test = run.result.meta_test
+    assert test.metric == "accuracy" and test.after > 0.9  # 2 of 3 rows are of one class
     file.write_text(EXPERIMENT)
     with pytest.raises(SpecError, match=r"model.loss = mse or mae or huber or softmax_cross_entropy, .* binary_crossentropy"):
         simulate(file, tmp_path / "three outputs", model)
@@ -168,11 +171,11 @@ def test_a_regression_shows_predicted_against_true(file: Path, tmp_path: Path) -
     file.write_text(EXPERIMENT.replace("softmax_cross_entropy", "mse").replace("units = 3", "units = 2"))
     run = train(file, tmp_path / "run")
     assert run.result is not None
-    assert run.result["meta_test"]["metric"] == "mse"
-    assert run.result["meta_test"]["after"] < run.result["meta_test"]["before"] / 2
-    assert run.result["d_curve"]["d"] == [0, 1, 2, 4, 6]
-    drawn = run.result["example"]
-    assert len(drawn["true"]) == len(drawn["before"]) == len(drawn["after"]) == 2 * 34
+    assert run.result.meta_test.metric == "mse"
+    assert run.result.meta_test.after < run.result.meta_test.before / 2
+    assert run.result.d_curve.d == (0, 1, 2, 4, 6)
+    drawn = run.result.example
+    assert len(drawn.true) == len(drawn.before) == len(drawn.after) == 2 * 34
     assert "predicted against true values" in report.write(run.path).read_text()
 
 
@@ -186,21 +189,21 @@ def test_boards_train_on_what_an_own_source_makes_and_unseen_clients_adapt_with_
     own = ("task.source=source.cpp", "run.clients=9")
     run = train(file, tmp_path / "run", *own)
     assert run.result is not None
-    assert run.result["bytes_samples"] == 0 and run.result["meta_test"]["after"] > 0.95
-    assert {part["client"] for entry in run.rounds for part in entry["contributions"]} == set(range(9))
-    assert run.manifest.sample_source == "own" and str(tmp_path / "source.cpp") in run.experiment_text
+    assert run.result.bytes_samples == 0 and run.result.meta_test.after > 0.95
+    assert {part.client for entry in run.rounds for part in entry.contributions} == set(range(9))
+    assert run.manifest.sample_source == "own" and 'source = "../source.cpp"' in run.header.experiment
     again = train(file, tmp_path / "again", *own, url="native:1")
     assert again.weights.tobytes() == run.weights.tobytes()
     same_in_simulation(run, simulate(file, tmp_path / "simulated", *own))
     setup = set_up(run.experiment(), "run", None)
-    assert len(training.adapt(setup, ["native:1"], run.weights, range(2), Quiet())["clients"]) == 2
+    assert len(training.adapt(setup, ["native:1"], run.weights, range(2), Quiet()).clients) == 2
 
 
 @pytest.mark.usefixtures("built_once")
 def test_each_board_is_a_client_of_its_own(file: Path, tmp_path: Path) -> None:
     run = train(file, tmp_path / "run", *BOARDS, "run.rounds=30", url="native:3")
-    by_id = {device["url"]: device["unique_id"] for device in run.devices}
-    served = {(part["client"], by_id[part["device"]]) for entry in run.rounds for part in entry["contributions"]}
+    by_id = {device.url: device.unique_id for device in run.devices}
+    served = {(part.client, by_id[part.device]) for entry in run.rounds for part in entry.contributions}
     assert sorted(served) == list(enumerate(sorted(by_id.values())))
     assert len(served) == 3
 
@@ -229,10 +232,10 @@ def test_a_client_whose_board_is_gone_is_skipped_and_nobody_takes_its_place(
     with pytest.raises(KeyboardInterrupt):
         training.resume(tmp_path / "less", Quiet(), urls=["native:2"])
     for there, entry in zip(whole, store.read_run(tmp_path / "less").rounds, strict=True):
-        (before,), (part,) = there["contributions"], entry["contributions"]
-        gone = entry["round"] >= 10 and part["client"] == 2
-        assert part["client"] == before["client"] and part["status"] == ("skipped" if gone else "accepted")
-    assert {entry["contributions"][0]["client"] for entry in whole[10:]} == {0, 1, 2}
+        (before,), (part,) = there.contributions, entry.contributions
+        gone = entry.round >= 10 and part.client == 2
+        assert part.client == before.client and part.status == ("skipped" if gone else "accepted")
+    assert {entry.contributions[0].client for entry in whole[10:]} == {0, 1, 2}
 
 
 def interrupt(*_: object) -> None:
@@ -289,10 +292,10 @@ def test_what_is_no_source_is_refused(file: Path) -> None:
 def test_a_source_changed_since_the_run_is_named(file: Path, tmp_path: Path) -> None:
     experiment = load(file, "task.source=source.cpp")
     setup = set_up(experiment, "test", None)
-    with store.create(tmp_path / "run", experiment, setup.design.manifest, np.zeros(48, np.float32), {"facts": {}}):
+    with store.create(tmp_path / "run", experiment, setup.design.manifest, np.zeros(48, np.float32), ASKED):
         pass
     (tmp_path / "source.cpp").write_text(SOURCE + "// new\n")
-    with pytest.raises(store.StoreError, match=r"source\.cpp as it was then"):
+    with pytest.raises(StoreError, match=r"source\.cpp as it was then"):
         training.same_model(set_up(experiment, "test", None), store.read_run(tmp_path / "run"))
 
 
@@ -304,13 +307,12 @@ def test_too_few_clients_for_a_round_are_refused_before_anything_is_built(file: 
 def test_a_run_is_not_continued_on_other_data(file: Path, tmp_path: Path) -> None:
     experiment = load(file)
     setup = set_up(experiment, "test", None)
-    asked = {"devices": ["native:1"], "test_devices": ["native:1"], "data": None, "facts": {}}
-    asked["data_sha256"] = setup.task.data_sha256
+    asked = replace(ASKED, data_sha256=setup.task.data_sha256)
     with store.create(tmp_path / "run", experiment, setup.design.manifest, np.zeros(48, np.float32), asked):
         pass
     carol = tmp_path / "data" / "carol.csv"
     carol.write_text(carol.read_text().replace("class0", "class1", 1))
-    with pytest.raises(store.StoreError, match=r"run\.db: this run's data have changed since it was begun; restore them"):
+    with pytest.raises(StoreError, match=r"run\.db: this run's data have changed since it was begun; restore them"):
         training.resume(tmp_path / "run", Quiet())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from jinja2 import nodes
 
 import tinymetafed
 from tinymetafed_codegen import boards, emit
+from tinymetafed_codegen.toolchain import compiler_flags
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "firmware" / "core"
@@ -136,9 +136,16 @@ def test_ports_see_the_contract_and_nothing_else_of_ours(path: Path) -> None:
 
 
 def test_an_unused_status_is_a_compiler_error() -> None:
-    flags = json.loads((ROOT / "boards" / "platform" / "flags.json").read_text(encoding="utf-8"))
-    assert "-Werror" in flags["common"] and "-Wall" in flags["common"]
+    assert {"-Werror", "-Wall"} <= set(compiler_flags())
     assert "enum class [[nodiscard]] Status" in emit.protocol_header("a test")
+
+
+def test_machine_flags_stand_in_the_boards_files_alone() -> None:
+    """Whoever compiles for a board by hand asks toolchain.compiler_flags."""
+    flag = re.compile(r"-m(?:cpu|float-abi|fpu|arch|abi)=\w|-triple=\w|-m" + "thumb")
+    files = [path for folder in ("boards", "codegen", "host", "scripts", "tests") for path in (ROOT / folder).rglob("*")]
+    read = [path for path in files if path.suffix in {".py", ".ini", ".txt", ".toml", ".sh"}]
+    assert [str(path.relative_to(ROOT)) for path in read if flag.search(path.read_text(encoding="utf-8"))] == []
 
 
 # Python

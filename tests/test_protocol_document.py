@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tinymetafed_codegen import protocol
-from tinymetafed_codegen.protocol import FixedBytes, Kind, Record, Records, Scalar, State, Status, payload_capacity
+from tinymetafed_codegen import emit, protocol, protocol_document
+from tinymetafed_codegen.protocol import Record, State, Status
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 HARNESS = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "fuzz").glob("*.[hc]pp"))
-TYPES = {"B": "u8", "H": "u16", "I": "u32", "f": "f32"}
 
 
 def section(heading: str) -> str:
@@ -31,24 +30,52 @@ def rows(text: str) -> list[list[str]]:
     return [row for i, row in enumerate(cells) if i not in rules and i + 1 not in rules]
 
 
-def type_name(kind: Kind) -> str:
-    if isinstance(kind, Scalar):
-        return TYPES[kind.format]
-    if isinstance(kind, FixedBytes):
-        return f"bytes[{kind.size}]"
-    return f"{kind.record.__name__}[{kind.count}]" if isinstance(kind, Records) else "rest"
-
-
 def heading(record: type[Record]) -> str:
-    type_id = protocol.ERROR_TYPE if record is protocol.ErrorAnswer else getattr(record, "type_id", None)
+    type_id = protocol.type_id(record)
     return f"`{record.__name__}`" + (f" 0x{type_id:02x}" if type_id is not None else "")
 
 
+def test_tables_are_the_wire_tables_own() -> None:
+    assert protocol_document.filled(TEXT) == TEXT, "write them again: python -m tinymetafed_codegen.protocol_document"
+
+
 @pytest.mark.parametrize("record", protocol.records(), ids=lambda record: record.__name__)
-def test_messages_have_their_fields(record: type[Record]) -> None:
-    text = section(heading(record))
-    assert [row[:2] for row in rows(text)] == [[name, type_name(kind)] for name, kind in record.kinds().items()]
-    assert all(len(row) == 3 and row[2] for row in rows(text))
+def test_each_message_has_its_table_in_its_section(record: type[Record]) -> None:
+    assert re.findall(r"<!-- table: (\w+) -->", section(heading(record))) == [record.__name__]
+
+
+def test_everything_in_the_wire_table_says_what_it_means() -> None:
+    fields = [f"{record.__name__}.{field.name}" for record in protocol.records() for field in record.fields() if not field.doc]
+    members = [f"{enum.__name__}.{member.name}" for enum in protocol.ENUMS for member in enum if not member.doc]
+    others = [each.__name__ for each in (*protocol.records(), *protocol.ENUMS) if not each.__doc__]
+    assert fields + members + others + [each.name for each in protocol.CONSTANTS if not each.doc] == []
+
+
+def test_the_header_carries_every_meaning() -> None:
+    header = emit.protocol_header("a test")
+    for record in protocol.records():
+        for field in record.fields():
+            assert f"  // {field.doc}\n" in header, f"{record.__name__}.{field.name}"
+    for enum in protocol.ENUMS:
+        for member in enum:
+            assert f" = {int(member)},  // {member.doc}\n" in header, member
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "fault"),
+    [
+        ("<!-- table: Hello -->", "<!-- table: Hallo -->", "no such table"),
+        ("<!-- table: Hello -->", "<!-- table: Load -->", "stands twice"),
+        ("<!-- table: Hello -->", "", "no marker for the tables Hello"),
+    ],
+)
+def test_a_page_without_its_markers_is_refused(right: str, wrong: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        protocol_document.filled(TEXT.replace(right, wrong))
+
+
+def test_a_table_that_differs_is_written_again() -> None:
+    assert protocol_document.filled(TEXT.replace("which parameters a step updates", "something else")) == TEXT
 
 
 def test_no_message_is_made_up() -> None:
@@ -57,24 +84,9 @@ def test_no_message_is_made_up() -> None:
     )
 
 
-def test_limits() -> None:
-    found = {row[0].strip("`"): int(row[1]) for row in rows(section("Window, order, capacities")) if not row[0].isdecimal()}
-    assert found == protocol.CONSTANTS
-
-
-def test_capacities() -> None:
-    text = section("Window, order, capacities")
-    names = re.findall(r"`(\w+)\.data`", text.partition("|---|")[0])
-    tails = [next(record for record in protocol.records() if record.__name__ == name) for name in names]
-    assert len(tails) == 6
-    windows = [row for row in rows(text) if row[0].isdecimal()]
-    for window, *said in ([int(cell) for cell in row] for row in windows):
-        payload = payload_capacity(window)
-        assert said == [payload, *(payload - record.fixed_size() for record in tails)]
-
-
-def test_every_status_has_its_code() -> None:
-    assert [row[:2] for row in rows(section("Errors"))] == [[f"`{status.name}`", str(int(status))] for status in Status]
+def test_the_host_has_an_answer_to_every_status() -> None:
+    table = section("Errors").rpartition("<!-- end of table -->")[2]
+    assert [row[0] for row in rows(table)] == [f"`{status.name}`" for status in Status]
 
 
 def test_every_state_is_drawn_and_every_message_idempotent() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .boards import STACK_BYTES, Board
 from .graph import Call, Graph
-from .manifest import Memory, RamUse
+from .manifest import STACK, Memory, RamUse
 from .ops import Op
 from .plan import Plan
 from .protocol import Dtype, Variant
@@ -17,7 +17,6 @@ SELECTION_RAM_BYTES = 12  # of a layer: where it ends, its threshold and ties
 FEEDBACK_FLASH_BYTES = 600  # of error feedback
 UNMEASURED_FLASH_BYTES = 1_000  # of a kernel whose op names no figure
 _WIDEST_TILE = 8  # outputs that a kernel accumulates side by side; the flash figures of ops are measured with as many
-STACK = "stack"
 
 
 class BudgetError(SpecError):

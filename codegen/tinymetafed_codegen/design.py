@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from . import budget, graph, hash, plan, protocol, sample_source, weights
 from .boards import Board
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
-from .ops import LOSSES
-from .spec import Experiment, SpecError, TaskShapes
+from .spec import TARGETS, Experiment, SpecError
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,13 @@ def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict
 def _check_task(experiment: Experiment, net: graph.Graph, source: str) -> None:
     """Raises SpecError where the model's input, outputs or loss are not those of the task."""
     wanted = experiment.task.shapes
-    has = TaskShapes(net.input.shape, net.output.size, net.loss.name)
+    has = net.shapes
     needs = wanted or has
     # A task without shapes of its own takes any model; its data have one label per sample.
-    targets = {LOSSES[wanted.loss].targets} if wanted else {loss.targets for loss in LOSSES.values()}
+    targets = {TARGETS[wanted.loss]} if wanted else set(TARGETS.values())
     if not wanted and has.outputs != 1:
         targets -= {"labels"}
-    losses = [name for name, loss in LOSSES.items() if loss.targets in targets]
+    losses = [name for name in TARGETS if TARGETS[name] in targets]
     for what, fits, expected, given in (
         ("model.input", has.input == needs.input, list(needs.input), list(has.input)),
         ("outputs of the last layer", has.outputs == needs.outputs, needs.outputs, has.outputs),

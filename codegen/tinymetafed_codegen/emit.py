@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+import ctypes
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from . import included, ops, protocol, sample_source
+from . import included, ops, protocol_cpp, sample_source, simulation_abi
 from .design import Design
 from .files import write_if_changed
 from .graph import BackwardCall, Call, Graph, Placed
 from .ops import Op, Parameter
 from .plan import HISTOGRAM_BINS
 from .protocol import Variant
+from .protocol_cpp import cpp_constant
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -43,7 +46,7 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
         "board.hpp": board_header(design, command),
         "model.hpp": model_header(design, command),
         "op_headers.hpp": op_headers(design, command),
-        "manifest.json": design.manifest.to_json() + "\n",
+        "manifest.json": json.dumps(design.manifest.as_json(), indent=1) + "\n",
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
@@ -54,16 +57,26 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
 
 def protocol_header(command: str) -> str:
     """protocol.hpp, the wire table as C++."""
-    digest = protocol.schema_hash()
+    return render("protocol.hpp.j2", command=command, **protocol_cpp.parts())
+
+
+def simulation_abi_header(command: str) -> str:
+    """simulation_abi.hpp, what the host hands the compiled simulation as C++."""
     return render(
-        "protocol.hpp.j2",
-        source="codegen/tinymetafed_codegen/protocol.py",
+        "simulation_abi.hpp.j2",
+        source="codegen/tinymetafed_codegen/simulation_abi.py",
         command=command,
-        schema_hash_hex=digest.hex(),
-        schema_hash_bytes=", ".join(f"0x{b:02x}" for b in digest),
-        constants=[{"name": cpp_constant(name), "value": value} for name, value in protocol.CONSTANTS.items()],
-        enums=[_enum(e) for e in protocol.ENUMS],
-        records=[_record(r) for r in protocol.records()],
+        hash=f"0x{simulation_abi.abi_hash():016x}",
+        hash_symbol=simulation_abi.HASH_SYMBOL,
+        structs=[_abi_struct(struct) for struct in simulation_abi.STRUCTS],
+        functions=[
+            {
+                "name": function.name,
+                "doc": function.doc,
+                "parameters": ", ".join(f"const tmf::sim::{struct.__name__}&" for struct in function.arguments),
+            }
+            for function in simulation_abi.FUNCTIONS
+        ],
     )
 
 
@@ -212,13 +225,24 @@ def op_headers(design: Design, command: str) -> str:
 def frozen_header(design: Design, command: str) -> str:
     """frozen.hpp, the weights of frozen layers as C++."""
 
-    def tensor(op: Op, parameter: Parameter) -> dict[str, Any]:
-        # The shortest decimal that reads back as the same float32.
-        numbers = [f"{float(str(value))!r}f" for value in design.weights[f"{op.name}.{parameter.name}"].ravel()]
-        lines = [", ".join(numbers[i : i + 8]) + "," for i in range(0, len(numbers), 8)]
-        return {"constant": weight_constant(op, parameter), "shape": list(parameter.shape), "lines": lines}
+    tensors = [_frozen_tensor(design, op, parameter) for op, parameter in design.graph.frozen]
+    return render("frozen.hpp.j2", command=command, tensors=tensors)
 
-    return render("frozen.hpp.j2", command=command, tensors=[tensor(*each) for each in design.graph.frozen])
+
+@dataclass(frozen=True)
+class _FrozenText:
+    """A tensor of a frozen layer for its template: its C++ constant and the lines of its numbers."""
+
+    constant: str
+    shape: list[int]
+    lines: list[str]
+
+
+def _frozen_tensor(design: Design, op: Op, parameter: Parameter) -> _FrozenText:
+    # The shortest decimal that reads back as the same float32.
+    numbers = [f"{float(str(value))!r}f" for value in design.weights[f"{op.name}.{parameter.name}"].ravel()]
+    lines = [", ".join(numbers[i : i + 8]) + "," for i in range(0, len(numbers), 8)]
+    return _FrozenText(weight_constant(op, parameter), list(parameter.shape), lines)
 
 
 _VARIANT_DOC = {
@@ -257,56 +281,10 @@ def _local_start(design: Design, placed: Placed, key: str = "") -> str:
     return f"local_start::random(p + {constant}, {parameter.size}, {constant}, {scale}{key});"
 
 
-def cpp_constant(name: str) -> str:
-    """``MAX_RICE`` or ``max_rice`` as ``kMaxRice``."""
-    return "k" + "".join(part.capitalize() for part in name.lower().split("_"))
-
-
-def _enum(enum: type[IntEnum]) -> dict[str, Any]:
-    members = [{"name": cpp_constant(m.name), "value": int(m)} for m in enum]
-    return {"name": enum.__name__, "members": members, "nodiscard": enum is protocol.Status}
-
-
-def _record(record: type[protocol.Record]) -> dict[str, Any]:
-    constants = []
-    for request in protocol.REQUESTS:
-        if record is request:
-            constants.append({"name": "kType", "value": request.type_id})
-    if record is protocol.ErrorAnswer:
-        constants.append({"name": "kType", "value": protocol.ERROR_TYPE})
-    kinds = record.kinds()
-    return {
-        "name": record.__name__,
-        "doc": (record.__doc__ or "").strip(),
-        "constants": constants,
-        "fixed_size": record.fixed_size(),
-        "fields": [_field(name, kind) for name, kind in kinds.items()],
-    }
-
-
-def _field(name: str, kind: protocol.Kind) -> dict[str, str]:
-    if isinstance(kind, protocol.Scalar):
-        method = kind.cpp.removeprefix("uint").removesuffix("_t")
-        method = "f32" if method == "float" else f"u{method}"
-        return {
-            "declaration": f"{kind.cpp} {name} = 0;",
-            "read": f"{name} = in.{method}();",
-            "write": f"out.{method}({name});",
-        }
-    if isinstance(kind, protocol.FixedBytes):
-        return {
-            "declaration": f"uint8_t {name}[{kind.size}] = {{}};",
-            "read": f"in.bytes({name}, sizeof {name});",
-            "write": f"out.bytes({name}, sizeof {name});",
-        }
-    if isinstance(kind, protocol.Records):
-        return {
-            "declaration": f"{kind.record.__name__} {name}[{kind.count}] = {{}};",
-            "read": f"for (auto& record : {name})\n      if (!record.read(in)) return false;",
-            "write": f"for (const auto& record : {name}) record.write(out);",
-        }
-    return {
-        "declaration": f"const uint8_t* {name} = nullptr;\n  size_t {name}_size = 0;",
-        "read": f"{name}_size = in.left();\n    {name} = in.take({name}_size);",
-        "write": f"out.bytes({name}, {name}_size);",
-    }
+def _abi_struct(struct: type[simulation_abi.Struct]) -> dict[str, Any]:
+    layout = struct.c_type()
+    fields = [
+        {"name": field.name, "type": field.kind.cpp, "doc": field.doc, "offset": getattr(layout, field.name).offset}
+        for field in struct.fields()
+    ]
+    return {"name": struct.__name__, "doc": struct.__doc__, "size": ctypes.sizeof(layout), "fields": fields}

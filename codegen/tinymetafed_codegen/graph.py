@@ -11,7 +11,7 @@ from . import ops
 from .ops import LOSSES, Add, AddSpec, ClipNorm, Loss, Op, OpError, Parameter, Relu, Sgd, Shape
 from .own_class import OwnClassError
 from .protocol import MAX_PARAMETERS, Variant
-from .spec import ModelSpec, SpecError
+from .spec import ModelSpec, SpecError, TaskShapes, target_size
 
 RESERVED_NAMES = {"loss", "model", "t", "update"}  # types of the generated code that a layer's would hide
 
@@ -117,6 +117,11 @@ class Graph:
     sgd: Sgd
 
     @property
+    def shapes(self) -> TaskShapes:
+        """What a task of this model must have: its input's shape, its outputs, its loss."""
+        return TaskShapes(self.input.shape, self.output.size, self.loss.name)
+
+    @property
     def frozen(self) -> list[tuple[Op, Parameter]]:
         """The tensors of the frozen layers, which are no part of the weight vector."""
         return [(call.op, parameter) for call in self.forward if call.op.frozen for parameter in call.op.parameters]
@@ -193,7 +198,7 @@ def build(model: ModelSpec, source: str = "model", *, partial: bool = True, grad
     if loss.class_target and current.size < 2:
         raise SpecError(f"{source}: {model.loss} needs at least 2 outputs, the last layer has {current.size}")
     note = {"values": "wanted output", "labels": "0 or 1 per output", "class": "class index"}[loss.targets]
-    target = Tensor("target", (loss.target_size(current.size),), note)
+    target = Tensor("target", (target_size(loss.name, current.size),), note)
     d_output = Tensor(f"d{current.name}", current.shape, f"gradient of {current.name}")
     variants = [variant for variant in Variant if variant is not Variant.GRADIENT or gradient]
     backward = {variant: _backward(forward, current, d_output, variant, model.clip_norm) for variant in variants}

@@ -34,6 +34,20 @@ def find(name: str) -> Path:
     return path
 
 
+def platformio_config() -> str:
+    """What PlatformIO reads beside the platformio.ini of a project of the user's own: where this installation is."""
+    top = root().as_posix()
+    return f"""; Where TinyMetaFed is on this machine; written anew when it is missing.
+[platformio]
+extra_configs = {top}/boards/environments.ini
+src_dir = {top}/firmware
+boards_dir = {top}/boards
+
+[tinymetafed]
+root = {top}
+"""
+
+
 def user_cache() -> Path:
     """The user's folder for what can be made or downloaded again; it need not be there yet."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Self
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
 
 import pydantic
 from pydantic import ConfigDict, TypeAdapter
@@ -13,6 +15,7 @@ from .errors import Error
 from .protocol import Dtype
 
 _STRICT = ConfigDict(extra="forbid")
+STACK = "stack"  # the purpose that Memory.stack is counted under
 
 
 class ManifestError(Error):
@@ -179,20 +182,50 @@ class ModelManifest:
         """How the global weights travel down."""
         return Dtype[self.downlink]
 
-    def to_json(self) -> str:
-        """The manifest as a JSON object."""
-        return json.dumps(_ADAPTER.dump_python(self, mode="json"), indent=1)
+    def as_json(self) -> dict[str, Any]:
+        """The manifest as manifest.json, ``codegen --json`` and run stores hold it: memory lies at the top level."""
+        plain: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        plain["source"], plain["weights"] = plain.pop("sample_source"), plain.pop("weights_file")
+        del plain["memory"]
+        return plain | {
+            "ram_bytes": {use.purpose: use.size for use in self.memory.ram},
+            "ram_total": self.memory.ram_total,
+            "ram_available": self.memory.ram_available,
+            "flash_estimate": self.memory.flash,
+            "flash_available": self.memory.flash_available,
+        }
 
     @classmethod
-    def from_json(cls, text: str, source: str) -> Self:
-        """Reads what ``to_json`` wrote; ``source`` names it in errors. Raises ManifestError."""
+    def of_json(cls, plain: Mapping[str, Any], source: str) -> Self:
+        """Reads what ``as_json`` gave; ``source`` names it in errors. Raises ManifestError."""
+        known = dict(plain)
         try:
-            found: Self = _ADAPTER.validate_json(text)  # type: ignore[assignment]
+            ram = known.pop("ram_bytes")
+            known.pop("ram_total")
+            known["memory"] = {
+                "ram": [{"purpose": purpose, "size": size} for purpose, size in ram.items()],
+                "stack": ram[STACK],
+                "ram_available": known.pop("ram_available"),
+                "flash": known.pop("flash_estimate"),
+                "flash_available": known.pop("flash_available"),
+            }
+            known["sample_source"], known["weights_file"] = known.pop("source"), known.pop("weights")
+            found: Self = _ADAPTER.validate_python(known)  # type: ignore[assignment]
+        except (KeyError, AttributeError) as error:
+            raise ManifestError(f"{source}: not a manifest of this version: {error!r} is missing; generate it again") from None
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
             raise ManifestError(f"{source}: not a manifest of this version: {key}: {first['msg']}; generate it again") from None
         return found
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """The manifest.json that a build wrote. Raises ManifestError."""
+        try:
+            return cls.of_json(json.loads(file.read_text(encoding="utf-8")), str(file))
+        except (OSError, json.JSONDecodeError) as error:
+            raise ManifestError(f"{file}: cannot be read: {error}; generate it again") from None
 
 
 _ADAPTER = TypeAdapter(ModelManifest)

@@ -15,6 +15,8 @@ Count = Annotated[int, Field(ge=1, le=65_535)]
 Passes = Annotated[int, Field(ge=1, le=1_000)]
 ValueType = Literal["f32", "f16", "i8"]
 
+TomlValue = str | int | float | bool | list["TomlValue"] | dict[str, "TomlValue"]  # what a key of a file may hold
+
 
 class SpecError(UsageError):
     """An experiment that cannot be run as it is written; the text names file, key and remedy."""

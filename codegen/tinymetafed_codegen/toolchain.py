@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 from . import boards
 from .errors import Error
-from .locate import is_checkout, root, user_cache
+from .locate import find, is_checkout, root, user_cache
 
 SHOWN_LINES = 30  # of a compiler's output, in an error
 
@@ -25,9 +26,20 @@ def build_root() -> Path:
     return user_cache()
 
 
+def compiler_flags(board: str | None = None) -> list[str]:
+    """What our C++ is compiled with everywhere (boards/platform/flags.json), then the machine flags of ``board`` if given.
+
+    The optimisation level is not among them. Raises BoardError.
+    """
+    shared = json.loads(find("boards/platform/flags.json").read_text(encoding="utf-8"))
+    return [*shared["common"], *shared["cxx"], *(boards.load(board).machine_flags if board else ())]
+
+
 def require_tools(board: str) -> None:
     """Raises BuildError, naming what to install, when this machine cannot build for the board and start it."""
     if boards.load(board).real:
         raise BuildError(f"firmware for {board}: a real board is flashed; `pio run -e {board} -t upload` builds for it")
+    if trouble := boards.environment_trouble(board):
+        raise BuildError(f"firmware for {board}: {trouble}; {boards.environment_remedy(board)}")
     if lacking := [tool for tool in boards.missing_tools(board) if tool.to_build]:
         raise BuildError(f"firmware for {board}: {boards.shortage(lacking)}")

@@ -23,7 +23,7 @@ def read(path: str, shapes: Mapping[str, tuple[int, ...]], source: str) -> dict[
     where = f"{source}: model.weights = {path}"
     try:
         with np.load(path, allow_pickle=False) as file:
-            found: dict[str, Any] = {name: file[name] for name in file.files}
+            found: dict[str, npt.NDArray[Any]] = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise SpecError(f"{where}: no such file") from None
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:

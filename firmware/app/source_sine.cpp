@@ -16,7 +16,7 @@ void make(const Key& key, float* input, float* target) {
   const float amplitude = 0.1f + 4.9f * uniform(task.first);
   const float phase = 3.14159274f * uniform(task.second);
   const auto stream = static_cast<protocol::Stream>(key.set);
-  const float x = -5.0f + 10.0f * uniform(draw(key.seed, key.client, key.draw, stream, key.index).first);
+  const float x = -5.0f + 10.0f * uniform(draw(key.seed, key.client, key.round, stream, key.index).first);
   input[0] = x;
   target[0] = amplitude * sin(x + phase);
 }

@@ -3,18 +3,21 @@
 
 namespace tmf::delta {
 
+using protocol::Coding;
+
 namespace {
 
-constexpr uint8_t kRun = static_cast<uint8_t>(protocol::Coding::kRun);
-constexpr uint8_t kBitmap = static_cast<uint8_t>(protocol::Coding::kBitmap);
+uint32_t rice_parameter(Coding coding) { return static_cast<uint32_t>(coding); }
+Coding rice(uint32_t parameter) { return static_cast<Coding>(parameter); }
 
 }  // namespace
 
-uint32_t index_bits(uint8_t coding, uint32_t gap) {
-  if (coding == kRun) return 0;
-  if (coding == kBitmap) return gap + 1;
-  const uint32_t quotient = gap >> coding;
-  return quotient < protocol::kRiceEscape ? quotient + 1 + coding : protocol::kRiceEscape + protocol::kRiceRawBits;
+uint32_t index_bits(Coding coding, uint32_t gap) {
+  if (coding == Coding::kRun) return 0;
+  if (coding == Coding::kBitmap) return gap + 1;
+  const uint32_t parameter = rice_parameter(coding);
+  const uint32_t quotient = gap >> parameter;
+  return quotient < protocol::kRiceEscape ? quotient + 1 + parameter : protocol::kRiceEscape + protocol::kRiceRawBits;
 }
 
 void Planner::add(uint32_t gap) {
@@ -28,26 +31,26 @@ void Planner::add(uint32_t gap) {
 }
 
 void Planner::count(uint32_t gap, uint32_t times) {
-  for (uint32_t r = 0; r < kParameters; ++r) rice_bits_[r] += times * index_bits(static_cast<uint8_t>(r), gap);
+  for (uint32_t r = 0; r < kParameters; ++r) rice_bits_[r] += times * index_bits(rice(r), gap);
 }
 
-uint8_t Planner::best() {
-  if (gaps_ == 0) return kRun;
+Coding Planner::best() {
+  if (gaps_ == 0) return Coding::kRun;
   for (uint32_t gap = 0; gap < bins_; ++gap) {
     if (histogram_[gap] > 0) count(gap, histogram_[gap]);
   }
-  uint8_t best = 0;
-  for (uint8_t r = 1; r < kParameters; ++r) {
+  uint32_t best = 0;
+  for (uint32_t r = 1; r < kParameters; ++r) {
     if (rice_bits_[r] < rice_bits_[best]) best = r;
   }
-  return gaps_ + entries_ < rice_bits_[best] ? kBitmap : best;
+  return gaps_ + entries_ < rice_bits_[best] ? Coding::kBitmap : rice(best);
 }
 
-Status Format::set(uint8_t code, uint32_t magnitude) {
+Status Format::set(protocol::Dtype uplink, uint32_t magnitude) {
   constexpr float kSmallestNormal = 0x1p-126f;
   if (magnitude >= kInfiniteMagnitude) return Status::kNotFinite;
   const float largest = bits_of<float>(magnitude);
-  dtype = static_cast<protocol::Dtype>(code);
+  dtype = uplink;
   scale = 0;
   switch (dtype) {
     case protocol::Dtype::kF32:
@@ -64,8 +67,6 @@ Status Format::set(uint8_t code, uint32_t magnitude) {
       return Status::kBadValue;
   }
 }
-
-size_t Format::bytes() const { return dtype == protocol::Dtype::kF32 ? 4 : dtype == protocol::Dtype::kF16 ? 2 : 1; }
 
 Status Format::convert(float value, uint32_t& bits) const {
   if (dtype == protocol::Dtype::kF16) {
@@ -86,15 +87,15 @@ bool Chunk::fits(uint32_t bits, size_t value_bytes) const {
   return (bits_ + bits + 7) / 8 + value_bytes <= values_at_;
 }
 
-void Chunk::add(uint8_t coding, uint32_t gap, uint32_t value, size_t value_bytes) {
-  if (coding == kRun) {
+void Chunk::add(Coding coding, uint32_t gap, uint32_t value, size_t value_bytes) {
+  if (coding == Coding::kRun) {
     // Its place among the values says it all.
-  } else if (coding == kBitmap) {
+  } else if (coding == Coding::kBitmap) {
     for (; gap >= 32; gap -= 32) put(0, 32);
     put(1u << gap, gap + 1);
-  } else if (const uint32_t quotient = gap >> coding; quotient < protocol::kRiceEscape) {
+  } else if (const uint32_t quotient = gap >> rice_parameter(coding); quotient < protocol::kRiceEscape) {
     put((1u << quotient) - 1, quotient + 1);
-    put(gap, coding);
+    put(gap, rice_parameter(coding));
   } else {
     put((1u << protocol::kRiceEscape) - 1, protocol::kRiceEscape);
     put(gap, protocol::kRiceRawBits);

@@ -23,7 +23,7 @@ namespace delta {
 static_assert(protocol::kMaxParameters <= 1u << protocol::kRiceRawBits, "an escaped gap holds every index");
 
 // Bits that one gap takes.
-uint32_t index_bits(uint8_t coding, uint32_t gap);
+uint32_t index_bits(protocol::Coding coding, uint32_t gap);
 
 // Finds the coding that takes the fewest bits for a whole delta; of equals the lowest Rice parameter, the bitmap last.
 class Planner {
@@ -34,10 +34,10 @@ class Planner {
     for (uint32_t& bin : histogram) bin = 0;
   }
   void add(uint32_t gap);
-  uint8_t best();
+  protocol::Coding best();
 
  private:
-  static constexpr uint32_t kParameters = static_cast<uint32_t>(protocol::Coding::kMaxRice) + 1;
+  static constexpr uint32_t kParameters = static_cast<uint32_t>(protocol::Coding::kRice20) + 1;
 
   void count(uint32_t gap, uint32_t times);
 
@@ -54,8 +54,7 @@ struct Format {
   float scale = 0;  // of i8; 0 when all values round to zero
 
   // For values of up to this many magnitude_bits. kNotFinite, kOverflow, or kBadValue for a dtype that no delta has.
-  Status set(uint8_t code, uint32_t magnitude);
-  size_t bytes() const;
+  Status set(protocol::Dtype uplink, uint32_t magnitude);
   Status convert(float value, uint32_t& bits) const;
   // The number that whoever receives a value's bits takes it for.
   float received(uint32_t bits) const {
@@ -70,7 +69,7 @@ class Chunk {
  public:
   Chunk(uint8_t* data, size_t capacity) : data_(data), capacity_(capacity), values_at_(capacity) {}
   bool fits(uint32_t bits, size_t value_bytes) const;
-  void add(uint8_t coding, uint32_t gap, uint32_t value, size_t value_bytes);
+  void add(protocol::Coding coding, uint32_t gap, uint32_t value, size_t value_bytes);
   // Moves the values next to the index bits; returns the chunk's size.
   size_t close();
 
@@ -89,16 +88,17 @@ class Chunk {
 template <uint32_t kLayers>
 class DeltaEncoder {
  public:
-  // Selects k entries, of all or of each layer its share, and how they travel: a scan more than `select_top`. `histogram` is
-  // scratch for this call only. kBadValue: k above n, fewer than one for each layer that has its share, or no dtype of a
-  // delta; kTooLarge: n > kMaxParameters; kNotFinite; kOverflow: beyond float16.
+  // Selects the recipe's top_k entries, of all or of each layer its share, and how they travel: a scan more than `select_top`.
+  // `histogram` is scratch for this call only. kBadValue: top_k above n, fewer than one for each layer that has its share, or
+  // no dtype of a delta; kTooLarge: n > kMaxParameters; kNotFinite; kOverflow: beyond float16.
   template <typename DeltaAt, uint32_t kBins>
-  Status freeze(DeltaAt delta_at, const uint32_t (&layer_ends)[kLayers], uint32_t k, const Choice& choice, uint8_t dtype,
+  Status freeze(DeltaAt delta_at, const uint32_t (&layer_ends)[kLayers], const protocol::Recipe& recipe, const Key& key,
                 uint32_t (&histogram)[kBins]) {
+    const uint32_t k = recipe.top_k;
     count_ = 0;
     n_ = layer_ends[kLayers - 1];
-    choice_ = choice;
-    const uint32_t parts = choice.selection == protocol::Selection::kLayer ? kLayers : 1;
+    choice_ = {recipe.selection, key};
+    const uint32_t parts = recipe.selection == protocol::Selection::kLayer ? kLayers : 1;
     if (n_ > protocol::kMaxParameters) return Status::kTooLarge;
     if (k < parts || k > n_) return Status::kBadValue;
     const auto priority_at = [&](uint32_t i) { return choice_.priority(delta_at, i); };
@@ -118,7 +118,7 @@ class DeltaEncoder {
       if (magnitude > largest) largest = magnitude;
       planner.add(is_first ? 0 : index - lowest);
     }
-    const Status status = format_.set(dtype, largest);
+    const Status status = format_.set(recipe.uplink, largest);
     if (status != Status::kOk) return status;
     coding_ = planner.best();
     count_ = k;
@@ -129,7 +129,7 @@ class DeltaEncoder {
   // Entries that `encode` can give; 0 before `freeze` has succeeded.
   uint32_t count() const { return count_; }
 
-  // Fills `data` with as many entries from `rank` on as fit, and all of `header` but its round and data.
+  // Fills `data` with as many entries from `rank` on as fit, and all of `header` but its token and data.
   // In sequence every entry is scanned once; a lower rank than the last starts over. kBadOffset: no such rank;
   // kTooLarge: not even one entry fits; kBadState: `delta_at` has changed since `freeze`.
   template <typename DeltaAt>
@@ -140,7 +140,7 @@ class DeltaEncoder {
     const auto priority_at = [&](uint32_t i) { return choice_.priority(delta_at, i); };
 
     delta::Chunk chunk(data, capacity);
-    const size_t value_bytes = format_.bytes();
+    const size_t value_bytes = protocol::width(format_.dtype);
     uint32_t lowest = 0;
     uint32_t count = 0;
     while (count < kMostEntries && cursor_.rank < count_) {
@@ -164,7 +164,7 @@ class DeltaEncoder {
     header.rank = rank;
     header.count = static_cast<uint16_t>(count);
     header.coding = coding_;
-    header.dtype = static_cast<uint8_t>(format_.dtype);
+    header.dtype = format_.dtype;
     header.scale = format_.scale;
     size = chunk.close();
     return Status::kOk;
@@ -195,7 +195,7 @@ class DeltaEncoder {
   Part parts_[kLayers];
   delta::Format format_;
   Cursor cursor_;
-  uint8_t coding_ = 0;
+  protocol::Coding coding_ = protocol::Coding::kRun;
 };
 
 }  // namespace tmf

@@ -19,12 +19,11 @@ void Dispatcher::receive(const uint8_t* bytes, size_t size) {
 
 bool Dispatcher::work() {
   const bool trained = learner_.work();
-  if (pending_.active && learner_.settled(pending_.question.round, pending_.question.step)) {
+  if (pending_.active && learner_.settled(pending_.question.token, pending_.question.step)) {
     pending_.active = false;
-    learner_.clear_detail();
     Writer out(answer_ + kFrameHeaderBytes, kMostPayload);
-    const Status status = answer_progress(pending_.question.round, out);
-    send_result(Await::kType, pending_.sequence, status, out.size());
+    const Outcome outcome = answer_progress(pending_.question.token, out);
+    send_outcome(Await::kType, pending_.sequence, outcome, out.size());
   }
   return trained;
 }
@@ -33,25 +32,24 @@ void Dispatcher::handle(uint8_t type, uint8_t sequence, const uint8_t* payload, 
   if (type == Await::kType) {
     // Answered by work(), between two samples; asked again, only the last question is.
     Await question;
-    if (parse(payload, size, question)) {
-      pending_ = {true, sequence, question};
+    if (const Status status = parse(payload, size, question); status != Status::kOk) {
+      send_outcome(type, sequence, status, 0);
     } else {
-      send_result(type, sequence, Status::kBadLength, 0);
+      pending_ = {true, sequence, question};
     }
     return;
   }
   Writer out(answer_ + kFrameHeaderBytes, kMostPayload);
-  learner_.clear_detail();
-  Status status = answer(type, payload, size, out);
-  if (status == Status::kOk && !out.ok()) status = Status::kTooLarge;
-  send_result(type, sequence, status, out.size());
+  Outcome outcome = answer(type, payload, size, out);
+  if (outcome.ok() && !out.ok()) outcome = Status::kTooLarge;
+  send_outcome(type, sequence, outcome, out.size());
 }
 
-Status Dispatcher::answer(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
+Outcome Dispatcher::answer(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
   switch (type) {
     case Hello::kType: {
       Hello request;
-      if (!parse(payload, size, request)) return Status::kBadLength;
+      if (const Status status = parse(payload, size, request); status != Status::kOk) return status;
       HelloAnswer hello;
       hello.protocol_version = kProtocolVersion;
       std::memcpy(hello.schema_hash, kSchemaHash, sizeof hello.schema_hash);
@@ -65,71 +63,75 @@ Status Dispatcher::answer(uint8_t type, const uint8_t* payload, size_t size, Wri
     }
     case Configure::kType: {
       Configure request;
-      if (!parse(payload, size, request)) return Status::kBadLength;
-      return learner_.configure(request);
+      if (const Status status = parse(payload, size, request); status != Status::kOk) return status;
+      if (const Outcome outcome = learner_.configure(request); !outcome.ok()) return outcome;
+      ConfigureAnswer().write(out);
+      return Status::kOk;
     }
     case Load::kType: {
       Load request;
-      if (!parse(payload, size, request)) return Status::kBadLength;
-      if (const Status status = learner_.load(request); status != Status::kOk) return status;
-      out.u32(learner_.next_offset());
+      if (const Status status = parse(payload, size, request); status != Status::kOk) return status;
+      if (const Outcome outcome = learner_.load(request); !outcome.ok()) return outcome;
+      LoadAnswer answer;
+      answer.next_offset = learner_.next_offset();
+      answer.write(out);
       return Status::kOk;
     }
     case Train::kType: {
       Train request;
-      if (!parse(payload, size, request)) return Status::kBadLength;
-      if (const Status status = learner_.train(request); status != Status::kOk) return status;
-      return answer_progress(request.round, out);
+      if (const Status status = parse(payload, size, request); status != Status::kOk) return status;
+      if (const Outcome outcome = learner_.train(request); !outcome.ok()) return outcome;
+      return answer_progress(request.token, out);
     }
     case Sample::kType: {
       Sample request;
-      if (!parse(payload, size, request)) return Status::kBadLength;
-      if (const Status status = learner_.sample(request); status != Status::kOk) return status;
-      return answer_progress(request.round, out);
+      if (const Status status = parse(payload, size, request); status != Status::kOk) return status;
+      if (const Outcome outcome = learner_.sample(request); !outcome.ok()) return outcome;
+      return answer_progress(request.token, out);
     }
     case Pull::kType: {
       Pull request;
-      if (!parse(payload, size, request)) return Status::kBadLength;
+      if (const Status status = parse(payload, size, request); status != Status::kOk) return status;
       Delta header;
-      // The entries are encoded where they leave from, behind the header that only they can complete.
+      // The entries are encoded where they leave from, behind the head that only they can complete.
       uint8_t* const start = out.reserve(Delta::kFixedSize);
       size_t size_of_data = 0;
-      const Status status = learner_.pull(request, header, start + Delta::kFixedSize, out.left(), size_of_data);
-      if (status != Status::kOk) return status;
+      const Outcome outcome = learner_.pull(request, header, start + Delta::kFixedSize, out.left(), size_of_data);
+      if (!outcome.ok()) return outcome;
       Writer head(start, Delta::kFixedSize);
-      header.write(head);
+      header.write_head(head);
       out.reserve(size_of_data);
       return Status::kOk;
     }
     case Fetch::kType: {
       Fetch request;
-      if (!parse(payload, size, request)) return Status::kBadLength;
+      if (const Status status = parse(payload, size, request); status != Status::kOk) return status;
       return learner_.fetch(request, out);
     }
     case Predict::kType: {
       Predict request;
-      if (!parse(payload, size, request)) return Status::kBadLength;
+      if (const Status status = parse(payload, size, request); status != Status::kOk) return status;
       return learner_.predict(request, out);
     }
     default: return Status::kUnknownType;
   }
 }
 
-Status Dispatcher::answer_progress(uint32_t round, Writer& out) {
+Outcome Dispatcher::answer_progress(uint32_t token, Writer& out) {
   Progress progress;
-  if (const Status status = learner_.progress(round, progress); status != Status::kOk) return status;
+  if (const Outcome outcome = learner_.progress(token, progress); !outcome.ok()) return outcome;
   progress.write(out);
   return Status::kOk;
 }
 
-void Dispatcher::send_result(uint8_t type, uint8_t sequence, Status status, size_t payload_size) {
-  if (status == Status::kOk) {
+void Dispatcher::send_outcome(uint8_t type, uint8_t sequence, const Outcome& outcome, size_t payload_size) {
+  if (outcome.ok()) {
     send(static_cast<uint8_t>(type | kAnswerBit), sequence, payload_size);
     return;
   }
   ErrorAnswer error;
-  error.status = static_cast<uint8_t>(status);
-  error.detail = learner_.detail();
+  error.status = outcome.status;
+  error.detail = outcome.detail;
   Writer out(answer_ + kFrameHeaderBytes, ErrorAnswer::kFixedSize);
   error.write(out);
   send(static_cast<uint8_t>(kErrorType), sequence, out.size());

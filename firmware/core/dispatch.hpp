@@ -32,10 +32,10 @@ class Dispatcher {
   };
 
   void handle(uint8_t type, uint8_t sequence, const uint8_t* payload, size_t size);
-  Status answer(uint8_t type, const uint8_t* payload, size_t size, Writer& out);
-  Status answer_progress(uint32_t round, Writer& out);
+  Outcome answer(uint8_t type, const uint8_t* payload, size_t size, Writer& out);
+  Outcome answer_progress(uint32_t token, Writer& out);
   void send(uint8_t type, uint8_t sequence, size_t payload_size);
-  void send_result(uint8_t type, uint8_t sequence, Status status, size_t payload_size);
+  void send_outcome(uint8_t type, uint8_t sequence, const Outcome& outcome, size_t payload_size);
 
   uint8_t request_[kCapacity] = {};
   uint8_t answer_[kCapacity] = {};

@@ -13,34 +13,39 @@
 
 namespace tmf {
 
+// What becomes of a request: kOk, or why it is refused and what it should have named: the token, offset, rank or step; else 0.
+struct [[nodiscard]] Outcome {
+  Status status;
+  uint32_t detail;
+
+  Outcome(Status why, uint32_t expected = 0) : status(why), detail(expected) {}  // NOLINT: most have no detail
+  bool ok() const { return status == Status::kOk; }
+};
+
 // Passive and idempotent: whoever asks twice gets the same answer, and no sample is ever trained twice.
 //
 // What it keeps from one round to the next, if anything, it keeps for a session.
-//   IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED; a Load of a later round starts again from anywhere.
+//   IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED; a Load with a higher token starts again from anywhere.
 class Learner {
  public:
-  Status configure(const protocol::Configure& message);
-  Status load(const protocol::Load& message);
-  Status train(const protocol::Train& message);
-  Status sample(const protocol::Sample& message);
-  Status progress(uint32_t round, protocol::Progress& out);
-  Status pull(const protocol::Pull& message, protocol::Delta& header, uint8_t* data, size_t capacity, size_t& size);
-  Status fetch(const protocol::Fetch& message, Writer& out);
-  Status predict(const protocol::Predict& message, Writer& out);
+  Outcome configure(const protocol::Configure& message);
+  Outcome load(const protocol::Load& message);
+  Outcome train(const protocol::Train& message);
+  Outcome sample(const protocol::Sample& message);
+  Outcome progress(uint32_t token, protocol::Progress& out) const;
+  Outcome pull(const protocol::Pull& message, protocol::Delta& header, uint8_t* data, size_t capacity, size_t& size);
+  Outcome fetch(const protocol::Fetch& message, Writer& out) const;
+  Outcome predict(const protocol::Predict& message, Writer& out);
 
   // Trains one sample of the device's own source, if one is due. Returns whether it did.
   bool work();
 
-  // Whether there is nothing to wait for: step `step` of this round is trained, or will never be.
-  bool settled(uint32_t round, uint32_t step) const {
-    return state_ != protocol::State::kTraining || round != round_ || step_ >= step;
+  // Whether there is nothing to wait for: step `step` of this cycle is trained, or will never be.
+  bool settled(uint32_t token, uint32_t step) const {
+    return state_ != protocol::State::kTraining || token != token_ || step_ >= step;
   }
 
   uint32_t next_offset() const { return loaded_; }
-
-  // What the request that was just refused should have named: the round, offset or step in progress; else 0.
-  uint32_t detail() const { return detail_; }
-  void clear_detail() { detail_ = 0; }
 
  private:
   static constexpr uint32_t kLayers = sizeof model::kLayerEnds / sizeof model::kLayerEnds[0];
@@ -56,18 +61,11 @@ class Learner {
     float operator()(uint32_t i) const { return residual.with(i, now[i] - received[i]); }
   };
 
-  struct Recipe {
-    protocol::Phase phases[protocol::kMaxPhases] = {};
-    uint32_t top_k = 0;
-    uint8_t uplink = 0;  // Dtype
-    protocol::Selection selection = protocol::Selection::kGlobal;
+  struct Configured {
+    protocol::Recipe recipe;
     bool ready = false;
   };
 
-  Status refuse(Status status, uint32_t detail) {
-    detail_ = detail;
-    return status;
-  }
   bool weights_complete() const { return loaded_ == model::kGlobalCount; }
   void settle();
   void enter_phase();
@@ -75,20 +73,17 @@ class Learner {
   void finish();
   Change change() const { return {parameters_, received_, residual_}; }
 
-  Recipe recipes_[2];
+  Configured programs_[2];
   uint32_t session_ = 0;
   bool has_session_ = false;
-  bool has_round_ = false;
+  bool has_token_ = false;
 
   protocol::State state_ = protocol::State::kIdle;
   Status fault_ = Status::kOk;
-  uint32_t detail_ = 0;
-  uint32_t round_ = 0;
+  uint32_t token_ = 0;
   uint32_t loaded_ = 0;  // global weights received
-  uint32_t seed_ = 0;
-  uint32_t client_ = 0;
-  uint32_t draw_ = 0;
-  const Recipe* recipe_ = nullptr;
+  Key key_;  // of the client that is trained, or was last
+  const protocol::Recipe* recipe_ = nullptr;
   uint32_t phase_ = 0;
   uint32_t phase_start_ = 0;  // first step of this phase
   uint32_t phase_end_ = 0;    // first step after it

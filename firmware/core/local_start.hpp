@@ -8,14 +8,7 @@
 
 namespace tmf::local_start {
 
-// Whose draw: a client's for its samples `draw`, as in Train; all 0 is everybody's.
-struct Key {
-  uint32_t seed = 0;
-  uint32_t client = 0;
-  uint32_t draw = 0;
-};
-
-// T may be a vector, one client per lane; minus T{} makes any number one, to the bit.
+// T may be a vector with a client per lane: x - T{} puts x into every lane (x + T{} would turn -0 into 0).
 
 // +scale and -scale like a chessboard over [rows, columns].
 template <typename T>
@@ -30,7 +23,7 @@ void alternating(T* weights, uint32_t rows, uint32_t columns, float scale) {
 template <typename T>
 void random(T* weights, uint32_t count, uint32_t first, float scale, const Key& key = {}) {
   for (uint32_t i = 0; i < count; ++i) {
-    const uint32_t word = draw(key.seed, key.client, key.draw, protocol::Stream::kLocalStart, first + i).first;
+    const uint32_t word = draw(key.seed, key.client, key.round, protocol::Stream::kLocalStart, first + i).first;
     weights[i] = scale * (2.0f * uniform(word) - 1.0f) - T{};
   }
 }

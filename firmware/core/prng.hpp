@@ -14,6 +14,13 @@ struct Pair {
 
 Pair threefry(Pair key, Pair counter);
 
+// Whose random numbers: those of a client in a round of the run; all 0: everybody's, at any time.
+struct Key {
+  uint32_t seed = 0;
+  uint32_t client = 0;
+  uint32_t round = 0;
+};
+
 // The project's one way to name a draw; `index` has 24 bits.
 inline Pair draw(uint32_t seed, uint32_t client, uint32_t round, protocol::Stream stream, uint32_t index) {
   return threefry({seed, client}, {round, static_cast<uint32_t>(stream) << 24 | (index & 0xFFFFFF)});

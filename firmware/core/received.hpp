@@ -40,7 +40,7 @@ class Received {
   using Kept = typename Weight::Kept;
 
  public:
-  static constexpr size_t kWidth = sizeof(Kept);  // bytes of one weight on the wire
+  static_assert(sizeof(Kept) == protocol::width(kDtype), "kept as it travels");
 
   // Whether a Load of whole weights, all within range, may be taken. kNotFinite.
   Status check(const protocol::Load& message) const {
@@ -69,8 +69,6 @@ class Received {
 template <const auto& kEnds>
 class Received<protocol::Dtype::kI8, kEnds> {
  public:
-  static constexpr size_t kWidth = 1;
-
   // As above; also kBadLength for a Load across a tensor's end, and kBadValue for another scale than the tensor's first.
   Status check(const protocol::Load& message) const {
     const uint32_t tensor = tensor_of(message.offset);

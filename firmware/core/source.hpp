@@ -12,7 +12,10 @@ namespace tmf::source {
 struct Key {
   uint32_t seed;
   uint32_t client;
-  uint32_t draw;
+  union {
+    uint32_t round;
+    uint32_t draw;  // its former name, for source files that users have written
+  };
   protocol::SampleSet set;
   uint32_t index;
 };

@@ -10,13 +10,13 @@
 namespace tmf {
 
 // Whether this firmware has steps of this variant.
-constexpr bool has_variant(uint8_t variant) {
-  return variant <= static_cast<uint8_t>(model::kSumsGradients ? protocol::Variant::kGradient : protocol::Variant::kFull);
+constexpr bool has_variant(protocol::Variant variant) {
+  return model::kSumsGradients || variant != protocol::Variant::kGradient;
 }
 
-// Before the first step: puts the local part where this client's draw has it start, if every one starts elsewhere.
+// Before the first step: puts the local part where this client's round has it start, if every one starts elsewhere.
 template <typename T>
-void redraw_local(T* p, const local_start::Key& key) {
+void redraw_local(T* p, const Key& key) {
   if constexpr (model::kRedrawsLocal) {
     model::Model<T>::redraw_local(p, key);
   } else {
@@ -44,7 +44,7 @@ void descend(T* p, const Phase* phases, uint32_t count) {
   if constexpr (model::kSumsGradients) {
     uint32_t gradients = 0;
     for (uint32_t i = 0; i < count && phases[i].passes > 0; ++i)
-      if (phases[i].variant == static_cast<uint8_t>(protocol::Variant::kGradient))
+      if (phases[i].variant == protocol::Variant::kGradient)
         gradients += static_cast<uint32_t>(phases[i].count) * phases[i].passes;
     if (gradients == 0) return;
     const T number = static_cast<float>(gradients) - T{};

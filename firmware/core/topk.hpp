@@ -22,15 +22,13 @@ constexpr int kPriorityBits = 31;
 // What makes one entry travel rather than another: its magnitude, or a draw of its own.
 struct Choice {
   protocol::Selection selection = protocol::Selection::kGlobal;
-  uint32_t seed = 0;
-  uint32_t client = 0;
-  uint32_t draw = 0;
+  Key key;
 
   // In kPriorityBits bits.
   template <typename DeltaAt>
   uint32_t priority(const DeltaAt& delta_at, uint32_t i) const {
     if (selection == protocol::Selection::kRandom)
-      return tmf::draw(seed, client, draw, protocol::Stream::kSelection, i).first >> 1;
+      return draw(key.seed, key.client, key.round, protocol::Stream::kSelection, i).first >> 1;
     return magnitude_bits(delta_at(i));
   }
 };

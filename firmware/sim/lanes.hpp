@@ -1,4 +1,4 @@
-// The scalar types that the simulator runs the kernels over: float, and a vector with a client per lane.
+// The scalar types that the simulation runs the kernels over: float, and a vector with a client per lane.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +21,12 @@ using Floats = float;  // no vector unit
 
 template <typename T>
 constexpr uint32_t kWidth = sizeof(T) / sizeof(float);
+
+// The number in every lane. x - 0 is x for every x; x + 0 would turn -0 into 0.
+template <typename T>
+T in_every_lane(float number) {
+  return number - T{};
+}
 
 // Numbers of one lane, kWidth<T> floats apart.
 template <typename T>

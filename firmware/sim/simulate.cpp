@@ -10,6 +10,7 @@
 #include "half.hpp"
 #include "lanes.hpp"
 #include "model.hpp"
+#include "simulation_abi.hpp"
 #include "source.hpp"
 #include "step.hpp"
 
@@ -17,64 +18,11 @@ namespace tmf::sim {
 
 using protocol::Dtype;
 
-// --- What host/tinymetafed/simulation/kernels.py passes, field by field ---
-
-// Consecutive steps of one kind, with the samples of all clients in client order.
-struct Phase {
-  const uint8_t* levels;  // [clients][count][kInputSize], bytes that count `scale`, or nullptr where they are floats:
-  const float* inputs;
-  const float* targets;  // [clients][count][kTargetSize]
-  float scale;
-  float learning_rate;
-  float output_clamp;
-  uint32_t variant;
-  uint32_t count;
-  uint32_t passes;
-};
-
-struct Work {
-  const float* received;  // [kGlobalCount], as a device holds them
-  const Phase* phases;
-  uint32_t phase_count;
-  uint32_t clients;
-  uint32_t threads;
-  uint32_t lanes;   // kLanes, or 1 to run one client after the other
-  uint8_t* faults;  // [clients], Status of each one's training
-  const uint32_t* names;  // [clients]; with seed and draw as in Train
-  uint32_t seed;
-  uint32_t draw;
-  float* locals;  // [clients][kLocalCount], where each one's local part starts, and ends once its update is sent; or nullptr
-};
-
 constexpr uint32_t kLocalCount = model::kParameterCount - model::kGlobalCount;
 
-// A round's updates, and what they would take on the wire.
-struct Updates {
-  uint32_t top_k;
-  uint32_t uplink;         // Dtype
-  uint32_t selection;      // Selection
-  int64_t* indices;        // [clients][top_k]
-  float* values;           // [clients][top_k], as the host reads them
-  float* owed;             // [clients][kGlobalCount], each one's residual before, and after it; or nullptr
-  uint32_t* chunks;        // [clients], messages
-  uint32_t* chunk_bytes;   // [clients], all of them with their framing
-  uint32_t* sample_bytes;  // [clients], of its samples as messages; nullptr where they do not travel
-};
-
-// Test inputs of all clients, rows each, and the outputs before and after training.
-struct Test {
-  const uint8_t* levels;  // [clients][rows][kInputSize], or nullptr
-  const float* inputs;
-  float scale;
-  uint32_t rows;
-  float* before;  // [clients][rows][kOutputSize]
-  float* after;
-};
-
-// A chunk's entries as the host reads them, see delta_codec.hpp.
+// A chunk's entries as the host decodes them, see delta_codec.hpp.
 void read_chunk(const protocol::Delta& header, const uint8_t* data, size_t size, int64_t* indices, float* values) {
-  const Dtype dtype = static_cast<Dtype>(header.dtype);
-  const size_t width = dtype == Dtype::kF32 ? 4 : dtype == Dtype::kF16 ? 2 : 1;
+  const size_t width = protocol::width(header.dtype);
   size_t at = 0;  // in bits
   const auto bit = [&] { return data[at / 8] >> (at % 8) & 1u; };
   const auto bits = [&](uint32_t count) {
@@ -85,19 +33,20 @@ void read_chunk(const protocol::Delta& header, const uint8_t* data, size_t size,
   int64_t next = header.base;
   Reader wire(data + size - header.count * width, header.count * width);
   const auto gap = [&] {
-    if (header.coding == static_cast<uint8_t>(protocol::Coding::kRun)) return 0u;
-    const bool is_bitmap = header.coding == static_cast<uint8_t>(protocol::Coding::kBitmap);
+    if (header.coding == protocol::Coding::kRun) return 0u;
+    const bool is_bitmap = header.coding == protocol::Coding::kBitmap;
+    const uint32_t parameter = static_cast<uint32_t>(header.coding);  // of the Rice codings
     const uint32_t most = is_bitmap ? UINT32_MAX : protocol::kRiceEscape;
     uint32_t run = 0;  // of zeros, or of Rice's ones
     while (run < most && bit() != (is_bitmap ? 1u : 0u)) ++run, ++at;
     if (run == most) return bits(protocol::kRiceRawBits);
     ++at;
-    return is_bitmap ? run : run << header.coding | bits(header.coding);
+    return is_bitmap ? run : run << parameter | bits(parameter);
   };
   for (uint32_t i = 0; i < header.count; ++i) {
     next += gap();
     indices[i] = next++;
-    switch (dtype) {
+    switch (header.dtype) {
       case Dtype::kF16: values[i] = from_f16(wire.u16()); break;
       case Dtype::kI8: values[i] = static_cast<float>(static_cast<int8_t>(wire.u8())) * header.scale; break;
       default: values[i] = wire.f32(); break;
@@ -117,9 +66,9 @@ uint32_t wire_bytes(const uint8_t* body, size_t size) {
   return static_cast<uint32_t>(size + protocol::kFrameCrcBytes) + codes + 1;
 }
 
-// What one thread works on.
+// The memory that one thread works in.
 template <typename T>
-struct Desk {
+struct Workspace {
   alignas(64) T weights[model::kStateCount];  // [i][lane]
   alignas(64) T arena[model::kArenaFloats];
   float change[model::kGlobalCount];  // of one client
@@ -132,59 +81,64 @@ class Group {
  public:
   using Model = model::Model<T>;
 
-  Group(const Work& work, uint32_t first, Desk<T>& desk)
-      : work_(work), first_(first), size_(work.clients - first < kWidth<T> ? work.clients - first : kWidth<T>), desk_(desk) {}
+  Group(const Training& training, const protocol::Recipe& recipe, uint32_t first, Workspace<T>& memory)
+      : training_(training),
+        recipe_(recipe),
+        first_(first),
+        size_(training.client_count - first < kWidth<T> ? training.client_count - first : kWidth<T>),
+        memory_(memory) {}
 
   void load() {
-    for (uint32_t i = 0; i < model::kGlobalCount; ++i) desk_.weights[i] = work_.received[i] - T{};  // any number, to the bit
-    Model::start_local(desk_.weights);
-    for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) desk_.weights[i] = T{};  // velocities, or gradients
+    for (uint32_t i = 0; i < model::kGlobalCount; ++i) memory_.weights[i] = in_every_lane<T>(training_.global_weights[i]);
+    Model::start_local(memory_.weights);
+    for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) memory_.weights[i] = T{};  // velocities, or gradients
   }
 
   // Local parts that do not start where all do.
   void start_locals() {
     for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
-      const float* start = desk_.one + model::kGlobalCount;
+      const float* start = memory_.one + model::kGlobalCount;
       if constexpr (model::kRedrawsLocal) {
-        redraw_local(desk_.one, {work_.seed, work_.names[client(lane)], work_.draw});
+        redraw_local(memory_.one, {training_.seed, training_.clients[client(lane)], training_.round});
       } else {
-        start = work_.locals + size_t{client(lane)} * kLocalCount;
+        start = training_.local_weights + size_t{client(lane)} * kLocalCount;
       }
-      for (uint32_t i = 0; i != kLocalCount; ++i) put(desk_.weights + model::kGlobalCount + i, lane, start[i]);
+      for (uint32_t i = 0; i != kLocalCount; ++i) put(memory_.weights + model::kGlobalCount + i, lane, start[i]);
     }
   }
 
   void train() {
-    if (model::kRedrawsLocal || work_.locals != nullptr) start_locals();
-    for (uint32_t n = 0; n < work_.phase_count; ++n) {
-      const Phase& phase = work_.phases[n];
-      const T rate = phase.learning_rate - T{}, clamp = phase.output_clamp - T{};
-      for (uint32_t step = 0; step < phase.count * phase.passes; ++step) {
+    if (model::kRedrawsLocal || training_.local_weights != nullptr) start_locals();
+    for (uint32_t n = 0; n < phase_count(); ++n) {
+      const protocol::Phase& phase = recipe_.phases[n];
+      const Samples& samples = training_.samples[n];
+      const T rate = in_every_lane<T>(phase.learning_rate), clamp = in_every_lane<T>(phase.output_clamp);
+      for (uint32_t step = 0; step < uint32_t{phase.count} * phase.passes; ++step) {
         const uint32_t row = step % phase.count;
-        set_input(phase, phase.count, row);
+        set_input(samples, phase.count, row);
         for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
-          const float* target = phase.targets + (size_t{client(lane)} * phase.count + row) * model::kTargetSize;
-          for (uint32_t i = 0; i < model::kTargetSize; ++i) put(desk_.arena + model::kTarget + i, lane, target[i]);
+          const float* target = samples.targets + (size_t{client(lane)} * phase.count + row) * model::kTargetSize;
+          for (uint32_t i = 0; i < model::kTargetSize; ++i) put(memory_.arena + model::kTarget + i, lane, target[i]);
         }
-        train_step(static_cast<protocol::Variant>(phase.variant), desk_.weights, desk_.arena, rate, clamp);
+        train_step(phase.variant, memory_.weights, memory_.arena, rate, clamp);
       }
     }
-    descend(desk_.weights, work_.phases, work_.phase_count);
+    descend(memory_.weights, recipe_.phases, protocol::kMaxPhases);
     for (uint32_t lane = 0; lane < size_; ++lane) {
       Status fault = Status::kOk;
-      for (const T& weight : desk_.weights)
+      for (const T& weight : memory_.weights)
         if (!is_finite(get(&weight, lane))) fault = Status::kNotFinite;
-      work_.faults[first_ + lane] = static_cast<uint8_t>(fault);
+      training_.statuses[first_ + lane] = static_cast<uint8_t>(fault);
     }
   }
 
-  void predict(const Test& test, float* outputs) {
+  void predict(const Evaluation& test, float* outputs) {
     for (uint32_t row = 0; row < test.rows; ++row) {
-      set_input(test, test.rows, row);
-      Model::forward(desk_.weights, desk_.arena);
+      set_input(test.samples, test.rows, row);
+      Model::forward(memory_.weights, memory_.arena);
       for (uint32_t lane = 0; lane < size_; ++lane) {
         float* output = outputs + (size_t{first_ + lane} * test.rows + row) * model::kOutputSize;
-        for (uint32_t i = 0; i < model::kOutputSize; ++i) output[i] = get(desk_.arena + model::kOutput + i, lane);
+        for (uint32_t i = 0; i < model::kOutputSize; ++i) output[i] = get(memory_.arena + model::kOutput + i, lane);
       }
     }
   }
@@ -192,41 +146,47 @@ class Group {
   // The delta of every client: selected, rounded and framed by the firmware's own code.
   void send(const Updates& updates) {
     for (uint32_t lane = 0; lane < size_; ++lane) {
-      uint8_t& fault = work_.faults[first_ + lane];
+      uint8_t& fault = training_.statuses[first_ + lane];
       if (fault != static_cast<uint8_t>(Status::kOk)) continue;
-      const float* const owed = updates.owed == nullptr ? nullptr : updates.owed + size_t{first_ + lane} * model::kGlobalCount;
+      const size_t at = size_t{first_ + lane} * model::kGlobalCount;
+      const float* const residual = updates.residuals == nullptr ? nullptr : updates.residuals + at;
       for (uint32_t i = 0; i < model::kGlobalCount; ++i) {
-        const float change = get(desk_.weights + i, lane) - work_.received[i];
-        desk_.change[i] = owed == nullptr ? change : change + owed[i];
+        const float change = get(memory_.weights + i, lane) - training_.global_weights[i];
+        memory_.change[i] = residual == nullptr ? change : change + residual[i];
       }
       fault = static_cast<uint8_t>(send_one(updates, first_ + lane));
-      if (fault == static_cast<uint8_t>(Status::kOk) && work_.locals != nullptr) keep_local(lane);
+      if (fault == static_cast<uint8_t>(Status::kOk) && training_.local_weights != nullptr) keep_local(lane);
       if (updates.sample_bytes != nullptr) updates.sample_bytes[first_ + lane] = streamed_bytes(first_ + lane);
     }
   }
 
  private:
+  uint32_t phase_count() const {
+    uint32_t count = 0;
+    while (count < protocol::kMaxPhases && recipe_.phases[count].passes > 0) ++count;
+    return count;
+  }
+
   uint32_t client(uint32_t lane) const { return first_ + (lane < size_ ? lane : size_ - 1); }
 
   void keep_local(uint32_t lane) {
-    float* const end = work_.locals + size_t{first_ + lane} * kLocalCount;
-    for (uint32_t i = 0; i != kLocalCount; ++i) end[i] = get(desk_.weights + model::kGlobalCount + i, lane);
+    float* const end = training_.local_weights + size_t{first_ + lane} * kLocalCount;
+    for (uint32_t i = 0; i != kLocalCount; ++i) end[i] = get(memory_.weights + model::kGlobalCount + i, lane);
   }
 
   // Every step reads its input anew, for kernels may work in its place. Lane by lane in blocks that stay in the fastest cache.
-  template <typename Source>
-  void set_input(const Source& source, uint32_t rows, uint32_t row) {
+  void set_input(const Samples& samples, uint32_t rows, uint32_t row) {
     constexpr uint32_t kBlock = 64;
     for (uint32_t start = 0; start < model::kInputSize; start += kBlock) {
       const uint32_t count = model::kInputSize - start < kBlock ? model::kInputSize - start : kBlock;
-      T* const place = desk_.arena + model::kInput + start;
+      T* const place = memory_.arena + model::kInput + start;
       for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
         const size_t at = (size_t{client(lane)} * rows + row) * model::kInputSize + start;
-        if (source.levels != nullptr) {
-          const uint8_t* const from = source.levels + at;
-          for (uint32_t i = 0; i < count; ++i) put(place + i, lane, static_cast<float>(from[i]) * source.scale);
+        if (samples.levels != nullptr) {
+          const uint8_t* const from = samples.levels + at;
+          for (uint32_t i = 0; i < count; ++i) put(place + i, lane, static_cast<float>(from[i]) * samples.scale);
         } else {
-          const float* const from = source.inputs + at;
+          const float* const from = samples.inputs + at;
           for (uint32_t i = 0; i < count; ++i) put(place + i, lane, from[i]);
         }
       }
@@ -234,20 +194,18 @@ class Group {
   }
 
   Status send_one(const Updates& updates, uint32_t client) {
-    const auto change = [this](uint32_t i) { return desk_.change[i]; };
+    const auto change = [this](uint32_t i) { return memory_.change[i]; };
     uint32_t histogram[model::kHistogramBins];
     DeltaEncoder<sizeof model::kLayerEnds / sizeof model::kLayerEnds[0]> encoder;
-    const Choice choice = {static_cast<protocol::Selection>(updates.selection), work_.seed, work_.names[client],
-                           work_.draw};
-    const Status frozen =
-        encoder.freeze(change, model::kLayerEnds, updates.top_k, choice, static_cast<uint8_t>(updates.uplink), histogram);
+    const Key key = {training_.seed, training_.clients[client], training_.round};
+    const Status frozen = encoder.freeze(change, model::kLayerEnds, recipe_, key, histogram);
     if (frozen != Status::kOk) return frozen;
     uint8_t frame[board::kReceiveWindow];
     uint8_t* const data = frame + protocol::kFrameHeaderBytes + protocol::Delta::kFixedSize;
     const size_t capacity = payload_capacity(board::kReceiveWindow) - protocol::Delta::kFixedSize;
-    const size_t first = size_t{client} * updates.top_k;
+    const size_t first = size_t{client} * recipe_.top_k;
     uint32_t rank = 0;
-    while (rank < updates.top_k) {
+    while (rank < recipe_.top_k) {
       protocol::Delta header;
       size_t size = 0;
       const Status encoded = encoder.encode(change, rank, header, data, capacity, size);
@@ -255,38 +213,39 @@ class Group {
       read_chunk(header, data, size, updates.indices + first + rank, updates.values + first + rank);
       rank += header.count;
       Writer head(frame + protocol::kFrameHeaderBytes, protocol::Delta::kFixedSize);
-      header.write(head);
+      header.write_head(head);
       frame[0] = frame[1] = 1;  // some type and sequence
-      ++updates.chunks[client];
-      updates.chunk_bytes[client] += wire_bytes(frame, static_cast<size_t>(data - frame) + size);
+      ++updates.messages[client];
+      updates.message_bytes[client] += wire_bytes(frame, static_cast<size_t>(data - frame) + size);
     }
-    if (updates.owed != nullptr) {
-      float* const owed = updates.owed + size_t{client} * model::kGlobalCount;
-      encoder.unsent(change, [owed](uint32_t i, float rest) { owed[i] = rest; });
+    if (updates.residuals != nullptr) {
+      float* const residual = updates.residuals + size_t{client} * model::kGlobalCount;
+      encoder.unsent(change, [residual](uint32_t i, float rest) { residual[i] = rest; });
     }
     return Status::kOk;
   }
 
-  // A client's samples as messages, each as often as it is trained.
+  // Bytes of a client's samples as messages, each as often as it is trained.
   uint32_t streamed_bytes(uint32_t client) const {
     constexpr size_t kHead = protocol::kFrameHeaderBytes + protocol::Sample::kFixedSize;
     uint8_t frame[kHead + sizeof(float) * (model::kTargetSize + model::kInputSize)];
     uint32_t bytes = 0;
-    for (uint32_t n = 0; n < work_.phase_count; ++n) {
-      const Phase& phase = work_.phases[n];
-      const size_t width = phase.levels != nullptr ? 1 : sizeof(float);
+    for (uint32_t n = 0; n < phase_count(); ++n) {
+      const protocol::Phase& phase = recipe_.phases[n];
+      const Samples& samples = training_.samples[n];
+      const Dtype dtype = samples.levels != nullptr ? Dtype::kU8 : Dtype::kF32;
       for (uint32_t row = 0; row < phase.count; ++row) {
-        const size_t sample = size_t{client} * phase.count + row;
-        const void* const input = phase.levels != nullptr ? static_cast<const void*>(phase.levels + sample * model::kInputSize)
-                                                          : phase.inputs + sample * model::kInputSize;
+        const size_t sample = size_t{client} * phase.count + row, at = sample * model::kInputSize;
+        const void* const input =
+            dtype == Dtype::kU8 ? static_cast<const void*>(samples.levels + at) : samples.inputs + at;
         Writer out(frame + protocol::kFrameHeaderBytes, sizeof frame - protocol::kFrameHeaderBytes);
         protocol::Sample header;
-        header.round = header.step = row;
-        header.dtype = static_cast<uint8_t>(phase.levels != nullptr ? Dtype::kU8 : Dtype::kF32);
-        header.scale = phase.scale;
-        header.write(out);
-        for (uint32_t i = 0; i < model::kTargetSize; ++i) out.f32(phase.targets[sample * model::kTargetSize + i]);
-        out.bytes(static_cast<const uint8_t*>(input), width * model::kInputSize);
+        header.token = header.step = row;
+        header.dtype = dtype;
+        header.scale = samples.scale;
+        header.write_head(out);
+        for (uint32_t i = 0; i < model::kTargetSize; ++i) out.f32(samples.targets[sample * model::kTargetSize + i]);
+        out.bytes(static_cast<const uint8_t*>(input), protocol::width(dtype) * model::kInputSize);
         frame[0] = frame[1] = 1;
         bytes += phase.passes * wire_bytes(frame, protocol::kFrameHeaderBytes + out.size());
       }
@@ -294,43 +253,47 @@ class Group {
     return bytes;
   }
 
-  const Work& work_;
+  const Training& training_;
+  const protocol::Recipe& recipe_;
   const uint32_t first_;
   const uint32_t size_;
-  Desk<T>& desk_;
+  Workspace<T>& memory_;
 };
 
-// Both kinds of desk, made when first used.
+// One thread's workspaces, each made when it is first used: over vectors, and for a single client.
 struct Worker {
-  std::unique_ptr<Desk<Floats>> lanes;
-  std::unique_ptr<Desk<float>> single;
+  std::unique_ptr<Workspace<Floats>> lanes;
+  std::unique_ptr<Workspace<float>> single;
 
   template <typename T>
-  Desk<T>& desk() {
+  Workspace<T>& workspace() {
     auto& place = own<T>();
-    if (place == nullptr) place.reset(new Desk<T>);
+    if (place == nullptr) place.reset(new Workspace<T>);
     return *place;
   }
 
  private:
   template <typename T>
-  std::unique_ptr<Desk<T>>& own() {
+  std::unique_ptr<Workspace<T>>& own() {
     if constexpr (kWidth<T> == 1 && kLanes > 1) return single;
     else return lanes;
   }
 };
 
-std::vector<Worker> workers;  // kept from call to call: a desk may be megabytes, which the system would clear each time
+std::vector<Worker> workers;  // kept from call to call: a workspace may take megabytes, which the system would clear each time
 
 template <typename T, typename Part>
-void run_groups(const Work& work, const Part& part) {
-  const uint32_t groups = (work.clients + kWidth<T> - 1) / kWidth<T>;
-  const uint32_t threads = work.threads < groups ? work.threads : groups;
+void run_groups(const Training& training, const Part& part) {
+  const uint32_t groups = (training.client_count + kWidth<T> - 1) / kWidth<T>;
+  const uint32_t threads = training.threads < groups ? training.threads : groups;
   if (workers.size() < threads) workers.resize(threads);
+  protocol::Recipe recipe;
+  Reader in(training.recipe, protocol::Recipe::kFixedSize);
+  recipe.read(in);
   std::atomic<uint32_t> next{0};
   const auto serve = [&](Worker& worker) {
     for (uint32_t group; (group = next++) < groups;) {
-      Group<T> clients(work, group * kWidth<T>, worker.template desk<T>());
+      Group<T> clients(training, recipe, group * kWidth<T>, worker.template workspace<T>());
       part(clients);
     }
   };
@@ -341,11 +304,11 @@ void run_groups(const Work& work, const Part& part) {
 }
 
 template <typename Part>
-void run(const Work& work, const Part& part) {
-  if (work.lanes > 1) {
-    run_groups<Floats>(work, part);
+void run(const Training& training, const Part& part) {
+  if (training.lanes > 1) {
+    run_groups<Floats>(training, part);
   } else {
-    run_groups<float>(work, part);
+    run_groups<float>(training, part);
   }
 }
 
@@ -353,31 +316,29 @@ void run(const Work& work, const Part& part) {
 
 // --- The library's functions; one thread at a time calls them ---
 
-#define TMF_EXPORT extern "C" __attribute__((visibility("default")))
+using namespace tmf;  // NOLINT: what the library exports is outside of any namespace
 
-using namespace tmf;  // NOLINT: the library's face
+uint64_t simulation_abi_hash() { return sim::kAbiHash; }
 
-// Samples that boards make themselves: [clients][count][kInputSize] and [clients][count][kTargetSize]. On one thread, for a
-// user's source may not expect another.
-TMF_EXPORT void make_samples(const uint32_t* clients, uint32_t client_count, uint32_t seed, uint32_t draw, uint32_t set,
-                             uint32_t count, float* inputs, float* targets) {
-  for (uint32_t n = 0; n < client_count; ++n)
-    for (uint32_t i = 0; i < count; ++i, inputs += model::kInputSize, targets += model::kTargetSize)
-      source::make({seed, clients[n], draw, static_cast<protocol::SampleSet>(set), i}, inputs, targets);
+// On one thread, for a user's source may not expect another.
+void make_samples(const sim::OwnSamples& made) {
+  float *inputs = made.inputs, *targets = made.targets;
+  const protocol::SampleSet set = static_cast<protocol::SampleSet>(made.sample_set);
+  for (uint32_t n = 0; n < made.client_count; ++n)
+    for (uint32_t i = 0; i < made.rows; ++i, inputs += model::kInputSize, targets += model::kTargetSize)
+      source::make({made.seed, made.clients[n], {made.round}, set, i}, inputs, targets);
 }
 
-// One round of every client: train, and send the update.
-TMF_EXPORT void federate(const sim::Work& work, const sim::Updates& updates) {
-  sim::run(work, [&](auto& group) {
+void train_round(const sim::Training& training, const sim::Updates& updates) {
+  sim::run(training, [&](auto& group) {
     group.load();
     group.train();
     group.send(updates);
   });
 }
 
-// Every client's outputs, its training, and its outputs after it.
-TMF_EXPORT void adapt(const sim::Work& work, const sim::Test& test) {
-  sim::run(work, [&](auto& group) {
+void adapt(const sim::Training& training, const sim::Evaluation& test) {
+  sim::run(training, [&](auto& group) {
     group.load();
     group.predict(test, test.before);
     group.train();

@@ -32,7 +32,18 @@ from .api.run_handle import (
     simulate,
     train,
 )
-from .api.starting import LOSSES, TASKS, board, examine, example, import_model, missing_tools, monitor, new_project
+from .api.starting import (
+    LOSSES,
+    TASKS,
+    board,
+    examine,
+    example,
+    import_model,
+    missing_tools,
+    monitor,
+    new_project,
+    unusable_boards,
+)
 from .bench import BenchError
 from .devices.link.errors import LaunchError, LinkError
 from .devices.link.transport import DEFAULT_BAUD
@@ -123,5 +134,6 @@ __all__ = [
     "simulate",
     "sweep",
     "train",
+    "unusable_boards",
     "watching",
 ]

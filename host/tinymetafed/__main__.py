@@ -1,5 +1,6 @@
-"""The command line as ``python -m tinymetafed``."""
+"""``python -m tinymetafed``: the command line."""
 
 from .cli import main
 
-main()
+if __name__ == "__main__":
+    main(prog_name="tinymetafed")

@@ -26,7 +26,8 @@ from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed_codegen import boards, emit
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.protocol import Dtype, Program
+from tinymetafed_codegen.protocol import Dtype, Program, Recipe
+from tinymetafed_codegen.toolchain import compiler_flags
 
 HERE = Path(__file__).parent
 REAL = [name for name in boards.names() if boards.load(name).real]
@@ -49,9 +50,8 @@ def sources(board: str, folder: Path) -> tuple[list[Path], list[str]]:
     files = [*sorted((firmware / "core").glob("*.cpp"))]
     files += [path for port in known["ports"] for path in sorted((firmware / "port" / port).glob("*.cpp"))]
     files += [firmware / "app" / f"{known['main']}.cpp", firmware / "app" / f"source_{made.manifest.sample_source}.cpp"]
-    flags = json.loads(find("boards/platform/flags.json").read_text())
     includes = [f"-I{path}" for path in (folder, firmware / "core", firmware / "app", HERE / board)]
-    return files, [*flags["common"], *flags["cxx"], *includes]
+    return files, [*compiler_flags(), *includes]
 
 
 @pytest.mark.parametrize("board", REAL)
@@ -81,8 +81,7 @@ def test_the_sources_compile_for_the_cortex_m4f(tmp_path: Path) -> None:
     if shutil.which("arm-none-eabi-g++") is None:
         pytest.skip("arm-none-eabi-g++ is not installed")
     files, arguments = sources("nano33ble", tmp_path)
-    machine = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=softfp", "-mfpu=fpv4-sp-d16"]
-    check_syntax(["arm-none-eabi-g++", *machine], files, arguments)
+    check_syntax(["arm-none-eabi-g++", *boards.load("nano33ble").machine_flags], files, arguments)
 
 
 def test_the_sources_compile_for_xtensa(tmp_path: Path) -> None:
@@ -94,9 +93,9 @@ def test_the_sources_compile_for_xtensa(tmp_path: Path) -> None:
     )
     listed = [Path(line.strip()).resolve() for line in said.stderr.splitlines() if line.startswith(" /")]
     library = [path for path in listed if path.is_dir() and "gcc" not in path.parts]  # GCC's own headers are no use to clang
-    headers = ["-nostdlibinc", *(word for path in library for word in ("-isystem", str(path)))]
+    headers = [word for path in library for word in ("-isystem", str(path))]
     files, arguments = sources("esp32dev", tmp_path)
-    check_syntax([clang, "--target=xtensa", *headers], files, arguments)
+    check_syntax([clang, *boards.load("esp32isa").machine_flags, *headers], files, arguments)
 
 
 def check_syntax(compiler: list[str], files: list[Path], arguments: list[str]) -> None:
@@ -149,7 +148,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def train(url: str, out: Path) -> str:
     done = training.train(set_up(EXPERIMENT, "test", None), [url], ["native:1"], out, Quiet())
-    return str(done["weights_sha256"])
+    return done.weights_sha256
 
 
 def test_the_arduino_port_trains_to_the_same_weights(program: tuple[str, Path], reference: str, tmp_path: Path) -> None:
@@ -176,11 +175,11 @@ def test_a_whole_window_that_comes_during_a_training_step_is_not_lost(program: t
     with running(firmware, "5000") as (_, path), open_transport(path) as transport:
         session = Session(transport, deadline=20.0)  # nothing is asked again because the machine is busy
         session.hello(5.0)
-        session.configure(Program.TRAIN, strategy.training(), strategy.top_k, Dtype.F32)
-        for round in range(1, 4):
-            session.load(round, parts)
+        session.configure(Program.TRAIN, Recipe(strategy.training(), strategy.top_k))
+        for token in range(1, 4):
+            session.load(token, parts)
             np.testing.assert_array_equal(session.fetch(0, arrived.size), arrived)
-            session.train(round, Program.TRAIN, 1, 1, round)
+            session.train(token, Program.TRAIN, 1, 1, token)
         assert session.traffic.retries == 0
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Any
 
 import budgets
 
 from tinymetafed.bench import costs
+from tinymetafed.bench.costs import Costs
+from tinymetafed.bench.kernel_cost import Comparison, StepCost
+from tinymetafed.bench.simulation_cost import SimulationCost
+from tinymetafed.bench.wire import FramingShare, LineShare, WireCost, WireRound
 from tinymetafed_codegen.locate import root
 
 
@@ -35,32 +38,39 @@ def test_the_documents_exact_figures_are_the_budgets() -> None:
     assert (root() / "docs" / costs.PICTURE).is_file()
 
 
-def step(instructions: int, level: int) -> dict[str, Any]:
-    """Figures of a training step; at other levels other ones."""
-    by_variant = {
-        "instructions_per_step": instructions - level,
-        "cycles_low": 2 * instructions,
-        "cycles_high": 3 * instructions,
-    }
-    variants = {key: {"local": 1, "global": 2, "full": value} for key, value in by_variant.items()}
-    return {**variants, "flash_bytes": 10_000 + level, "ram_bytes": 5_000, "stack_bytes": 600}
+def step(instructions: int, level: int) -> StepCost:
+    """A training step; at other levels another one."""
+
+    def by_variant(full: int) -> dict[str, int]:
+        return {"local": 1, "global": 2, "full": full}
+
+    return StepCost(
+        instructions_per_step=by_variant(instructions - level),
+        cycles_low=by_variant(2 * instructions),
+        cycles_high=by_variant(3 * instructions),
+        us_low=None,
+        us_high=None,
+        flash_bytes=10_000 + level,
+        ram_bytes=5_000,
+        stack_bytes=600,
+    )
 
 
 def test_what_was_measured_is_told_and_drawn(tmp_path: Path) -> None:
     levels = {
-        level: {**step(1_000, i), "textbook": step(4_000, i), "estimate": "cycles are a guess"}
+        level: Comparison("mps2", None, step(1_000, i), step(4_000, i), 0.0, 64_000_000, "cycles are a guess")
         for i, level in enumerate(("-Os", "-O2", "-O3"))
     }
-    simulated = {"isa": "avx2", "lanes": 8, "single_us": 6.0, "us_per_client_step": 1.5, "ratio": 12.0}
-    wire = {
-        "source": "a net", "baud": 115200, "turn_around_seconds": 0.016, "estimate": "no board",
-        "rounds": [{"types": "i8 both ways", "bytes_down": 1_234, "bytes_up": 567, "wire_seconds": 0.5, "seconds": 0.75}],
-        "bulk": [{"window": 256, "down": 0.9, "up": 0.8}], "framing": [{"chunk": 256, "share": 0.04}],
-    }  # fmt: skip
-    figures = {
-        "board": "mps2", "own": "-Os", "compiler": "gcc 1", "kernels": {"n": levels},
-        "simulation": {"n": simulated}, "wire": wire,
-    }  # fmt: skip
+    simulated = SimulationCost(
+        us_per_client_step=1.5, lanes=8, isa="avx2", threads=1, one_thread_us=1.5, speedup=None, speedup_idle=None,
+        single_us=6.0, textbook_us=18.0, ratio=12.0, jax_us=None,
+    )  # fmt: skip
+    wire = WireCost(
+        source="a net", baud=115200, turn_around_seconds=0.016, bulk=[LineShare(256, 0.9, 0.8)],
+        framing=[FramingShare(256, 0.04)], rounds=[WireRound("i8 both ways", 1_234, 567, 0.5, 0.75)],
+        training_instructions=16_000_000, clock_hz=64_000_000, estimate="no board",
+    )  # fmt: skip
+    figures = Costs("mps2", "-Os", {"n": levels}, {"n": simulated}, wire, "gcc 1")
     document, picture = costs.write(figures, tmp_path)
     text = document.read_text(encoding="utf-8")
     table = rows(text, "| net | compiled at | instructions")

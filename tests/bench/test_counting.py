@@ -7,7 +7,7 @@ from typing import Any
 from small_runs import manifest, omniglot
 
 from tinymetafed.bench import kernel_cost
-from tinymetafed_codegen.protocol import Progress, State
+from tinymetafed_codegen.protocol import Progress, State, Status
 
 
 class Slow:
@@ -15,7 +15,7 @@ class Slow:
 
     step = (1 << 32) // 3
 
-    def next_round(self) -> int:
+    def next_token(self) -> int:
         return 1
 
     def load(self, *_: Any) -> None:
@@ -24,8 +24,8 @@ class Slow:
     def train(self, *_: Any) -> None:
         pass
 
-    def sample(self, round: int, step: int, *_: Any) -> Progress:
-        return Progress(round, State.TRAINING, 0, step + 1, (step + 1) * self.step % (1 << 32))
+    def sample(self, token: int, step: int, *_: Any) -> Progress:
+        return Progress(token, State.TRAINING, Status.OK, step + 1, (step + 1) * self.step % (1 << 32))
 
 
 def test_a_counter_of_ticks_that_wraps_loses_none() -> None:

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from small_runs import Quiet, needs_qemu
 
 from tinymetafed import cli
-from tinymetafed.bench import BenchError, BoardCannotMeasure, stack
-from tinymetafed.bench import footprint as memory
+from tinymetafed.bench import BenchError, BoardCannotMeasure, footprint, stack
+from tinymetafed.bench.footprint import Footprint
 from tinymetafed_codegen import boards, graph
 from tinymetafed_codegen.design import design_graph
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment
 
 KB = 1024
 MEASURED = [
-    (name, experiment) for name, experiment in memory.models([]) if experiment.task.kind == "sine" or "presence" in name
+    (name, experiment) for name, experiment in footprint.models([]) if experiment.task.kind == "sine" or "presence" in name
 ]
 
 
 @pytest.fixture(scope="module")
-def figures() -> dict[str, dict[str, Any]]:
+def figures() -> dict[str, Footprint]:
     """What each model takes of mps2, by its name."""
-    return {each["model"]: each for each in memory.memory(MEASURED, ["mps2"], Quiet())}
+    return {each.model: each for each in footprint.measure(MEASURED, ["mps2"], Quiet())}
 
 
 @needs_qemu
@@ -34,38 +34,38 @@ def figures() -> dict[str, dict[str, Any]]:
     ("model", "flash", "ram"),
     [("examples/sine.toml", 24 * KB, 12 * KB), ("presence detector", 24 * KB, 48 * KB)],
 )
-def test_a_model_keeps_to_its_budget(figures: dict[str, dict[str, Any]], model: str, flash: int, ram: int) -> None:
+def test_a_model_keeps_to_its_budget(figures: dict[str, Footprint], model: str, flash: int, ram: int) -> None:
     found = figures[model]
-    assert found["flash"] <= flash
-    assert found["static"] + found["stack"] == found["ram"] <= ram
-    assert 256 < found["stack"] < boards.STACK_BYTES
+    assert found.flash <= flash
+    assert found.static + found.stack == found.ram <= ram
+    assert 256 < found.stack < boards.STACK_BYTES
 
 
 @needs_qemu
 @pytest.mark.xdist_group("emulator-qemu")
-def test_codegen_estimates_no_less_than_is_measured_and_little_more(figures: dict[str, dict[str, Any]]) -> None:
+def test_codegen_estimates_no_less_than_is_measured_and_little_more(figures: dict[str, Footprint]) -> None:
     board = boards.load("mps2")
     for name, experiment in MEASURED:
         found, settled = figures[name], _settled(experiment, board)
-        static = settled.memory.ram_total - settled["ram_bytes"]["stack"]
-        assert found["static"] <= static <= 1.05 * found["static"], name
-        assert found["flash"] <= settled.memory.flash <= 1.15 * found["flash"], name
+        static = settled.memory.ram_static
+        assert found.static <= static <= 1.05 * found.static, name
+        assert found.flash <= settled.memory.flash <= 1.15 * found.flash, name
 
 
-def _settled(experiment: Experiment, board: boards.Board) -> dict[str, Any]:
+def _settled(experiment: Experiment, board: boards.Board) -> ModelManifest:
     return design_graph(experiment, board, graph.build(experiment.model, "test"), "test").manifest
 
 
 def test_a_board_that_does_not_run_in_qemu_is_refused() -> None:
     with pytest.raises(BoardCannotMeasure, match=r"'native' does not run in QEMU.*mps2"):
-        memory.memory(memory.models([]), ["native"], Quiet())
+        footprint.measure(footprint.models([]), ["native"], Quiet())
 
 
 def test_without_any_emulator_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     lacking = boards.Requirement("qemu-system-arm", True, "running", "qemu-system-arm", None, to_build=False)
     monkeypatch.setattr(boards, "missing_tools", lambda board: [lacking])
     with pytest.raises(BenchError, match="sudo apt install qemu-system-arm"):
-        memory.emulated_boards()
+        footprint.emulated_boards()
 
 
 @needs_qemu
@@ -73,16 +73,19 @@ def test_without_any_emulator_it_says_what_to_install(monkeypatch: pytest.Monkey
 def test_a_stack_that_is_not_painted_is_no_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack, "PAINT", 0xC5C5C5C6)
     with pytest.raises(BenchError, match="'mps2': its start-up does not paint the stack with 0xC5C5C5C6"):
-        memory.memory(memory.models([])[:1], ["mps2"], Quiet())
+        footprint.measure(footprint.models([])[:1], ["mps2"], Quiet())
 
 
 def test_the_command_prints_what_was_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    row = {"model": "sine", "board": "mps2", "flash": 11_044, "static": 11_256, "stack": 596, "ram": 11_852}
-    rows = [row | {"flash_available": 1_048_576, "ram_available": 262_144}]
-    monkeypatch.setattr(memory, "memory", lambda chosen, on, observer: rows)
-    for arguments, words in ((["--json"], json.dumps(rows)), ([], "11,852")):
+    rows = [Footprint("sine", "mps2", 11_044, 11_256, 596, 11_852, 1_048_576, 262_144)]
+    printed = json.dumps([
+        {"model": "sine", "board": "mps2", "flash": 11_044, "static": 11_256, "stack": 596, "ram": 11_852,
+         "flash_available": 1_048_576, "ram_available": 262_144},
+    ])  # fmt: skip
+    monkeypatch.setattr(footprint, "measure", lambda chosen, on, observer: rows)
+    for arguments, words in ((["--json"], printed), ([], "11,852")):
         monkeypatch.setattr("sys.argv", ["tinymetafed", "bench", "memory", "--board", "mps2", *arguments])
         with pytest.raises(SystemExit) as ended:
             cli.main()

@@ -9,9 +9,9 @@ from small_runs import OMNIGLOT, SINE, omniglot, sine
 from tinymetafed.bench import jax_round, simulation_cost
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.runs.setup import design_of
-from tinymetafed.simulation.kernels import Upload, open_simulator
+from tinymetafed.simulation.kernels import open_kernels
 from tinymetafed_codegen import graph
-from tinymetafed_codegen.protocol import Dtype, Selection
+from tinymetafed_codegen.protocol import Recipe
 from tinymetafed_codegen.spec import Experiment
 
 
@@ -19,15 +19,15 @@ from tinymetafed_codegen.spec import Experiment
 @pytest.mark.parametrize(("experiment", "source"), [(sine(), str(SINE)), (omniglot(), str(OMNIGLOT))], ids=["sine", "omniglot"])
 def test_jax_trains_to_the_same_weights(experiment: Experiment, source: str) -> None:
     pytest.importorskip("jax", reason="JAX is not installed")
-    trial = simulation_cost.Trial(experiment, open_simulator(design_of(experiment, source), 1))
+    trial = simulation_cost.Trial(experiment, open_kernels(design_of(experiment, source), 1))
     start = trial.start()
-    trained = jax_round.compile_round(graph.build(experiment.model), start, trial.phases, trial.samples)()
+    trained = jax_round.compile_round(graph.build(experiment.model), start, trial.recipe.phases, trial.samples)()
     n = len(trial.received)
-    upload = Upload(n, Dtype.F32, Selection.GLOBAL)
-    updates, _ = trial.simulator.federate(trial.received, trial.phases, trial.samples, trial.whose, upload, streamed=False)
+    recipe = Recipe(trial.recipe.phases, n)
+    updates, _ = trial.kernels.train_round(trial.received, recipe, trial.samples, trial.taking_part, streamed=False)
     for client, update in enumerate(updates):
         assert isinstance(update, Sparse)
-        for tensor in trial.simulator.manifest.global_tensors:
+        for tensor in trial.kernels.manifest.global_tensors:
             ours = update.values[tensor.offset : tensor.offset + tensor.size]
             theirs = np.asarray(trained[tensor.name][client]) - start[tensor.name]
             np.testing.assert_allclose(ours, theirs.ravel(), atol=2e-5)

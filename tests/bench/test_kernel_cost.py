@@ -43,15 +43,16 @@ def no_stack(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_both_kernels_train_alike_and_are_counted(model: str) -> None:
     path = find(f"examples/{model}.toml")
     figures = kernel_cost.kernels(spec.load(path, ()), str(path), "mps2", Quiet(), "-O2")
-    plain = figures["textbook"]
-    assert plain["weights_differ_by"] <= 1e-5
-    assert figures["instructions_per_step"]["full"] < plain["instructions_per_step"]["full"] <= TEXTBOOK_LIMIT[model]
-    for each in (figures, plain):
-        for variant, instructions in each["instructions_per_step"].items():
-            low, high = each["cycles_low"][variant], each["cycles_high"][variant]
+    ours, plain = figures.generated, figures.textbook
+    assert plain is not None and figures.weights_differ_by is not None and figures.weights_differ_by <= 1e-5
+    assert ours.instructions_per_step["full"] < plain.instructions_per_step["full"] <= TEXTBOOK_LIMIT[model]
+    for each in (ours, plain):
+        assert each.cycles_low is not None and each.cycles_high is not None and each.us_low is not None
+        for variant, instructions in each.instructions_per_step.items():
+            low, high = each.cycles_low[variant], each.cycles_high[variant]
             assert instructions <= low <= high <= 4 * instructions
-            assert each["us_low"][variant] == pytest.approx(low / 64, abs=0.1)  # the nRF52840's 64 MHz
-    assert "never checked on silicon" in figures["estimate"]
+            assert each.us_low[variant] == pytest.approx(low / 64, abs=0.1)  # the nRF52840's 64 MHz
+    assert "never checked on silicon" in figures.estimate
 
 
 def test_streamed_samples_disturb_no_step_that_is_counted() -> None:
@@ -83,9 +84,10 @@ def test_without_a_compiler_for_the_plugin_instructions_are_counted_all_the_same
     monkeypatch.setattr(executions, "plugin", fail)
     path = find("examples/sine.toml")
     figures = kernel_cost.kernels(spec.load(path, ()), str(path), "mps2", Quiet())
-    assert figures["estimate"] == "no cycles: no C compiler"
-    assert "cycles_low" not in figures and "us_low" not in figures["textbook"]
-    assert figures["instructions_per_step"]["full"] > 1_000
+    assert figures.estimate == "no cycles: no C compiler"
+    printed = figures.as_json()
+    assert "cycles_low" not in printed and "us_low" not in printed["textbook"]
+    assert figures.generated.instructions_per_step["full"] > 1_000
 
 
 def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

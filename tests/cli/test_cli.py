@@ -23,6 +23,7 @@ import pytest
 from fake_device import FakeDevice, Fault
 from small_runs import DATA, OMNIGLOT, SINE, manifest, needs_board, needs_data, needs_qemu, sine
 
+import tinymetafed
 from tinymetafed import cli
 from tinymetafed.devices import launch, running
 from tinymetafed.devices.fleet import Fleet
@@ -136,6 +137,19 @@ def test_help_teaches(command: Command, arguments: list[str], words: list[str]) 
     assert [word for word in words if word not in text] == []
 
 
+def test_it_is_a_module_too(tmp_path: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        module = [sys.executable, "-m", "tinymetafed", *words]
+        return subprocess.run(module, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    shown = run("--help")
+    assert shown.returncode == 0 and "Usage: tinymetafed [OPTIONS] COMMAND" in shown.stdout
+    assert run("--version").stdout.strip() == tinymetafed.__version__
+    assert "Usage: tinymetafed bench" in run("bench", "--help").stdout
+    wrong = run("simulate", "nowhere.toml")
+    assert wrong.returncode == 2 and "nowhere.toml: no such experiment file" in wrong.stderr
+
+
 def test_version(command: Command) -> None:
     assert command("--version").out.strip() == results.versions()["tinymetafed"]
 
@@ -176,21 +190,49 @@ def test_train_prints_one_json_object_and_nothing_else(finished: tuple[Path, Sai
     assert (result["meta_test"]["metric"], result["meta_test"]["n_tasks"]) == ("mse", 3)
 
 
+# What scripts rely on.
+RESULT_KEYS = {
+    "task", "rounds", "seed", "weights_sha256", "bytes_down", "bytes_up", "bytes_up_dense", "bytes_samples", "retries",
+    "redone", "skipped", "sessions", "seconds", "training_seconds", "start_seconds", "meta_test", "d_curve", "example", "estimate",
+    "collapsed", "devices", "versions", "run", "report",
+}  # fmt: skip
+NESTED_KEYS = {
+    "meta_test": {"metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task", "spread"},
+    "d_curve": {"metric", "samples", "d", "mean", "ci95", "n_tasks", "n_clients"},
+    "example": {"client", "x", "truth", "before", "after", "samples_x", "samples_y"},
+    "estimate": {"basis", "bytes", "multiply_accumulates", "boards"},
+}
+
+
+def test_scripts_find_the_keys_that_they_know(finished: tuple[Path, Said]) -> None:
+    result = the_object(finished[1])
+    assert set(result) == RESULT_KEYS
+    assert {key: set(result[key]) for key in NESTED_KEYS} == NESTED_KEYS
+    spread = result["meta_test"]["spread"]
+    assert set(spread) == {"percentiles", "best", "worst"} and list(spread["percentiles"]) == ["10", "25", "50", "75", "90"]
+    assert set(spread["best"]) == set(spread["worst"]) == {"client", "task", "before", "after"}
+    assert {"url", "board", "unique_id", "receive_window", "rounds"} == set(result["devices"][0])
+    board = next(iter(result["estimate"]["boards"].values()))
+    assert set(board) == {"title", "wire_seconds", "training_seconds", "seconds", "joules"}
+
+
 def test_a_run_folder_holds_what_happened(finished: tuple[Path, Said]) -> None:
     folder, said = finished
     result = the_object(said)
     assert {path.name for path in folder.iterdir()} == RUN_FILES
     run = store.read_run(folder)
-    assert run.result == {key: value for key, value in result.items() if key not in ("run", "report")}
-    assert [entry["round"] for entry in run.rounds] == list(range(5))
+    assert run.result is not None
+    kept = json.loads(json.dumps(run.result.as_json()))
+    assert kept == {key: value for key, value in result.items() if key not in ("run", "report")}
+    assert [entry.round for entry in run.rounds] == list(range(5))
     for key in ("bytes_down", "bytes_up", "bytes_samples"):
-        assert sum(entry[key] for entry in run.rounds) == result[key]
+        assert sum(getattr(entry, key) for entry in run.rounds) == result[key]
     for entry in run.rounds:
-        (part,) = entry["contributions"]
-        assert part["status"] == "accepted" and part["device"] in ("native#1", "native#2") and len(part["digest"]) == 64
+        (part,) = entry.contributions
+        assert part.status == "accepted" and part.device in ("native#1", "native#2") and len(part.digest) == 64
     experiment = run.experiment()
     assert experiment.run.rounds == 5 and experiment.model == sine().model
-    assert training.sha256(run.weights) == run.rounds[-1]["weights_sha256"] == result["weights_sha256"]
+    assert training.sha256(run.weights) == run.rounds[-1].weights_sha256 == result["weights_sha256"]
     with np.load(folder / "weights.npz") as arrays:
         assert int(arrays["rounds"]) == 5 and arrays["dense1.bias"].tobytes() == run.weights[32:64].tobytes()
 
@@ -287,7 +329,8 @@ def test_the_demo_ends_on_its_figures(command: Command, tmp_path: Path) -> None:
     for words in ("before adaptation", "after", "dense float32", "instructions per training step", "report.html"):
         assert words in said.out
     result = store.read_run(tmp_path / "demo").result
-    assert result is not None and result["devices"][3]["url"] == "qemu#4" and "full" in result["instructions_per_step"]
+    assert result is not None and result.devices[3].url == "qemu#4"
+    assert result.instructions_per_step is not None and "full" in result.instructions_per_step
 
 
 def test_the_demo_without_an_emulator_says_so(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +339,7 @@ def test_the_demo_without_an_emulator_says_so(command: Command, tmp_path: Path, 
     monkeypatch.setattr(boards, "missing_tools", lambda board: [lacking] if board == "mps2" else genuine(board))
     said = command("demo", "--rounds", 2, "--out", tmp_path / "demo")
     assert said.code == 0 and "qemu-system-arm missing" in said.err
-    assert store.read_run(tmp_path / "demo").devices[3]["url"] == "native#4"
+    assert store.read_run(tmp_path / "demo").devices[3].url == "native#4"
 
 
 # --- Interrupted ---
@@ -349,7 +392,7 @@ def test_ctrl_c_leaves_the_last_finished_round_and_no_process(tmp_path: Path, pe
     assert f"continue with: tinymetafed train --resume {folder} --device native:2" in err
     run = store.read_run(folder)
     assert run.trained > 50 and run.result is None
-    assert training.sha256(run.weights) == run.rounds[-1]["weights_sha256"]
+    assert training.sha256(run.weights) == run.rounds[-1].weights_sha256
     with np.load(folder / "weights.npz") as arrays:
         assert int(arrays["rounds"]) == run.trained
 
@@ -738,3 +781,23 @@ def test_a_full_disk_is_named_and_leaves_no_run(command: Command, request: pytes
     said = command("train", SINE, *SHORT, "--device", "native:1", "--out", "run", "--json")
     assert said.code == 1 and "run/run.db" in said.error and "cannot be written" in said.error
     assert not Path("run/run.db").exists()
+
+
+def test_an_unusable_board_file_is_said_at_once_and_ends_nothing_else(command: Command, own_boards: Path) -> None:
+    (own_boards / "broken.json").write_text('{"name": "x"}')
+    said = command("simulate", SINE, *SHORT[:-2], "--out", "run", "--json")
+    assert said.code == 0 and set(json.loads(said.out)["estimate"]["boards"]) == {"esp32dev", "nano33ble"}
+    first, *_ = said.err.splitlines()
+    assert first.startswith(f"Warning: {own_boards / 'broken.json'}: not a usable board file: 'tinymetafed' is missing")
+    assert said.err.count("broken.json") == 1
+    for device in ("native:1@broken", "/dev/ttyNONE@broken", "broken"):
+        refused = command("train", SINE, *SHORT, "--device", device, "--out", "other")
+        assert refused.code == 2 and "broken.json: not a usable board file" in refused.error
+    assert not Path("other").exists()
+
+
+def test_a_board_without_environment_is_refused_before_anything_is_built(command: Command, own_boards: Path) -> None:
+    shutil.copy(own_boards / "native.json", own_boards / "lonely.json")
+    said = command("train", SINE, *SHORT, "-d", "native:1", "-d", "native:1@lonely", "--out", "run")
+    assert said.code == 1 and f"{own_boards / 'environments.ini'} has no [env:lonely]; write [env:lonely]" in said.error
+    assert "building" not in said.err and not Path("run").exists()

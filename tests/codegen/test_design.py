@@ -48,7 +48,7 @@ def test_the_model_hash_follows_what_the_bits_depend_on() -> None:
 
 def test_the_manifest_describes_every_weight_once(tmp_path: Path) -> None:
     emit.write(settled(), tmp_path, "test")
-    manifest = ModelManifest.from_json((tmp_path / "manifest.json").read_text(), "manifest.json")
+    manifest = ModelManifest.read(tmp_path / "manifest.json")
     assert manifest == settled().manifest
     ends = [tensor.offset + tensor.size for tensor in manifest.parameters]
     assert [tensor.offset for tensor in manifest.parameters] == [0, *ends[:-1]]

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tinymetafed_codegen import emit
-from tinymetafed_codegen.protocol import Delta, Dtype, Selection, Status
+from tinymetafed_codegen.protocol import Delta, Dtype, Recipe, Selection, Status
+from tinymetafed_codegen.toolchain import compiler_flags
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CORE = REPOSITORY / "firmware" / "core"
 UNITS = ("crc32", "frame", "half", "prng", "delta_codec")
-FLAGS = ("-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-g")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 NEXT = 0xFFFFFFFF  # as a rank: the one after the previous chunk; no answer when there is none
 
@@ -40,7 +40,7 @@ def compile_harness(folder: Path, output: str, *flags: str) -> Path:
     """Builds the harness into ``folder``; raises CalledProcessError with the compiler's words on standard error."""
     write_protocol_header(folder)
     sources = [Path(__file__).with_name("harness.cpp"), *(CORE / f"{unit}.cpp" for unit in UNITS)]
-    command = ["g++", *FLAGS, *flags, f"-I{CORE}", f"-I{folder}", *map(str, sources), "-o", str(folder / output)]
+    command = ["g++", *compiler_flags(), *flags, f"-I{CORE}", f"-I{folder}", *map(str, sources), "-o", str(folder / output)]
     subprocess.run(command, check=True)
     return folder / output
 
@@ -161,18 +161,19 @@ class Core:
         self,
         delta: Floats,
         k: int,
-        dtype: int,
+        dtype: Dtype,
         pulls: Sequence[tuple[int, int]],
         selection: Selection = Selection.GLOBAL,
         key: tuple[int, int, int] = (0, 0, 0),
         layer_ends: Sequence[int] = (),
     ) -> tuple[Status, list[Delta | Status]]:
-        """Outcome of freeze, then of each pull (rank, capacity): its message (round 0) or why there is none.
+        """Outcome of freeze, then of each pull (rank, capacity): its message (token 0) or why there is none.
 
-        ``key`` is seed, client and draw; ``layer_ends`` are three, or none for a single layer.
+        ``key`` is seed, client and round; ``layer_ends`` are three, or none for a single layer.
         """
         ends = layer_ends or (delta.size,)
-        question = struct.pack(f"<IBB3I{len(ends)}II", k, dtype, selection, *key, *ends, len(pulls))
+        question = Recipe((), k, dtype, selection).encode()
+        question += struct.pack(f"<3I{len(ends)}II", *key, *ends, len(pulls))
         question += b"".join(struct.pack("<2I", *pull) for pull in pulls)
         answer = self._call(Operation.DELTA_OF_3 if layer_ends else Operation.DELTA, question + delta.tobytes())
         at = 1

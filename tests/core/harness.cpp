@@ -117,10 +117,9 @@ void delta(tmf::Reader& in, Answer& out) {
     uint32_t rank;
     uint32_t capacity;
   };
-  const uint32_t k = in.u32();
-  const uint8_t dtype = in.u8();
-  const auto selection = static_cast<tmf::protocol::Selection>(in.u8());
-  const tmf::Choice choice{selection, in.u32(), in.u32(), in.u32()};
+  tmf::protocol::Recipe recipe;
+  recipe.read(in);
+  const tmf::Key key{in.u32(), in.u32(), in.u32()};
   uint32_t ends[kLayers];
   for (uint32_t& end : ends) end = in.u32();
   std::vector<Ask> asks(in.u32());
@@ -129,7 +128,7 @@ void delta(tmf::Reader& in, Answer& out) {
   const auto delta_at = [&](uint32_t i) { return values.at(i); };
   uint32_t histogram[128];
   tmf::DeltaEncoder<kLayers> encoder;
-  out.u8(static_cast<uint8_t>(encoder.freeze(delta_at, ends, k, choice, dtype, histogram)));
+  out.u8(static_cast<uint8_t>(encoder.freeze(delta_at, ends, recipe, key, histogram)));
   uint32_t next = 0;
   for (const Ask& ask : asks) {
     if (ask.rank == kNext && next > 0 && next == encoder.count()) continue;

@@ -9,19 +9,11 @@ from pathlib import Path
 import pytest
 from core_harness import CORE, UNITS, write_protocol_header
 
-COMPILER = "arm-none-eabi-g++"
-TARGET = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
-FLAGS = (
-    "-std=c++17",
-    *TARGET,
-    "-Os",
-    "-ffp-contract=off",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-    "-fno-exceptions",
-    "-fno-rtti",
-)
+from tinymetafed_codegen import boards
+from tinymetafed_codegen.toolchain import compiler_flags
+
+BOARD = boards.load("mps2")
+COMPILER = f"{BOARD.toolchain_prefix}g++"
 ALLOWED = {"memcpy", "memmove", "memset"}  # all that may be asked of the C library
 USES = """\
 // Instantiates the core's templates as the learner does.
@@ -34,9 +26,9 @@ struct Difference {
   float operator()(uint32_t i) const { return trained[i] - frozen[i]; }
 };
 using Encoder = DeltaEncoder<2>;
-Status freeze(Encoder& encoder, Difference delta, const uint32_t (&ends)[2], uint32_t k, const Choice& choice,
+Status freeze(Encoder& encoder, Difference delta, const uint32_t (&ends)[2], const protocol::Recipe& recipe, const Key& key,
               uint32_t (&histogram)[128]) {
-  return encoder.freeze(delta, ends, k, choice, 0, histogram);
+  return encoder.freeze(delta, ends, recipe, key, histogram);
 }
 Status encode(Encoder& encoder, Difference delta, protocol::Delta& header, uint8_t* data, size_t& size) {
   return encoder.encode(delta, 0, header, data, 512, size);
@@ -57,14 +49,20 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     made = []
     for source in [*(CORE / f"{unit}.cpp" for unit in UNITS), folder / "uses.cpp"]:
         target = folder / f"{source.stem}.o"
-        subprocess.run([COMPILER, *FLAGS, f"-I{CORE}", f"-I{folder}", "-c", source, "-o", target], check=True)
+        command = [COMPILER, *compiler_flags(BOARD.name), "-Os", f"-I{CORE}", f"-I{folder}", "-c", source, "-o", target]
+        subprocess.run(command, check=True)
         made.append(target)
     return made
 
 
+def said_by(tool: str, objects: list[Path]) -> str:
+    """What a program of the toolchain prints about the objects."""
+    return subprocess.run([f"{BOARD.toolchain_prefix}{tool}", *objects], check=True, capture_output=True, text=True).stdout
+
+
 def test_nothing_is_asked_of_the_library_but_memory_moves(objects: list[Path]) -> None:
     names: dict[str, set[str]] = {"U": set(), "T": set()}
-    for line in subprocess.run(["arm-none-eabi-nm", *objects], check=True, capture_output=True, text=True).stdout.splitlines():
+    for line in said_by("nm", objects).splitlines():
         *_, kind, name = line.split() if len(line.split()) > 1 else ["", "", ""]
         names.setdefault(kind, set()).add(name)
     foreign = {name for name in names["U"] - names["T"] if not name.startswith("_Z")}
@@ -73,7 +71,7 @@ def test_nothing_is_asked_of_the_library_but_memory_moves(objects: list[Path]) -
 
 
 def test_text_stays_within_its_budget(objects: list[Path]) -> None:
-    table = subprocess.run(["arm-none-eabi-size", *objects], check=True, capture_output=True, text=True).stdout
+    table = said_by("size", objects)
     sizes = {Path(row.split()[-1]).stem: [int(field) for field in row.split()[:3]] for row in table.splitlines()[1:]}
     assert all(data == bss == 0 for _, data, bss in sizes.values()), sizes
     assert sum(text for text, _, _ in sizes.values()) <= 3072, sizes

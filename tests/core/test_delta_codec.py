@@ -45,9 +45,9 @@ def deltas(draw: st.DrawFn) -> tuple[Floats, int]:
 def test_host_and_device_give_the_same_bytes(core: Core, case: tuple[Floats, int], dtype: Dtype, capacity: int) -> None:
     delta, k = case
     messages = core.whole_delta(delta, k, dtype, capacity)
-    assert messages == codec.encode(delta, k, dtype, capacity, round=0)
+    assert messages == codec.encode(delta, k, dtype, capacity, token=0)
     assert all(len(message.data) <= capacity for message in messages)
-    sparse = codec.decode(messages, n=delta.size, k=k, round=0)
+    sparse = codec.decode(messages, n=delta.size, k=k, token=0)
     assert np.array_equal(sparse.indices, codec.select_top(delta, k))
     sent = delta[sparse.indices]
     if dtype == Dtype.F32:
@@ -65,7 +65,7 @@ def test_pulls_of_any_rank_in_any_order(core: Core, case: tuple[Floats, int], dt
     capacities = data.draw(st.lists(st.integers(SMALLEST, 400), min_size=1, max_size=8))
     _, outcomes = core.delta(delta, k, dtype, [(NEXT, capacity) for capacity in capacities] + [(NEXT, 50_000)])
     chain = [outcome for outcome in outcomes if isinstance(outcome, Delta)]
-    whole = codec.decode(chain, n=delta.size, k=k, round=0)
+    whole = codec.decode(chain, n=delta.size, k=k, token=0)
     assert np.array_equal(whole.indices, codec.select_top(delta, k))
 
     pulls = [(message.rank, capacity) for message, capacity in zip(chain, [*capacities, 50_000], strict=False)]
@@ -87,8 +87,8 @@ def test_host_and_device_deal_out_to_layers_alike(
     k = max(3, k)
     messages = core.whole_delta(delta, k, dtype, capacity, selection=Selection.LAYER, layer_ends=ends)
     select = partial(codec.select_by_layer, layer_ends=ends)
-    assert messages == codec.encode(delta, k, dtype, capacity, round=0, select=select)
-    indices = codec.decode(messages, n=delta.size, k=k, round=0).indices
+    assert messages == codec.encode(delta, k, dtype, capacity, token=0, select=select)
+    indices = codec.decode(messages, n=delta.size, k=k, token=0).indices
     for start, end in pairwise((0, *ends)):
         share = np.count_nonzero((indices >= start) & (indices < end))
         even = (k - 3) * (end - start - 1) / max(1, delta.size - 3)  # beside the one that each layer has
@@ -108,11 +108,11 @@ def test_host_and_device_draw_the_same_entries(
     core: Core, case: tuple[Floats, int], dtype: Dtype, capacity: int, key: tuple[int, int, int]
 ) -> None:
     delta, k = case
-    seed, client, draw = key
+    seed, client, round = key
     messages = core.whole_delta(delta, k, dtype, capacity, selection=Selection.RANDOM, key=key)
-    select = partial(codec.select_random, seed=seed, client=client, draw=draw)
-    assert messages == codec.encode(delta, k, dtype, capacity, round=0, select=select)
-    assert np.array_equal(codec.decode(messages, n=delta.size, k=k, round=0).indices, select(np.zeros_like(delta), k))
+    select = partial(codec.select_random, seed=seed, client=client, round=round)
+    assert messages == codec.encode(delta, k, dtype, capacity, token=0, select=select)
+    assert np.array_equal(codec.decode(messages, n=delta.size, k=k, token=0).indices, select(np.zeros_like(delta), k))
 
 
 def test_every_layer_has_an_entry_to_send(core: Core) -> None:
@@ -127,7 +127,7 @@ def test_a_large_delta(core: Core, dtype: Dtype) -> None:
     k = 90_000  # more than one chunk may count
     messages = core.whole_delta(delta, k, dtype, 1 << 20)
     assert [message.count for message in messages] == [65_535, k - 65_535]
-    assert messages == codec.encode(delta, k, dtype, 1 << 20, round=0)
+    assert messages == codec.encode(delta, k, dtype, 1 << 20, token=0)
 
 
 @pytest.mark.parametrize("far", [1, 24, 10_000, MAX_PARAMETERS - 1025])
@@ -135,8 +135,8 @@ def test_gaps_up_to_the_largest_are_escaped(core: Core, far: int) -> None:
     delta = np.zeros(far + 1025, dtype=np.float32)
     delta[:1000] = delta[far + 1000 :] = 1.0
     messages = core.whole_delta(delta, 1025, Dtype.I8, 4096)
-    assert messages == codec.encode(delta, 1025, Dtype.I8, 4096, round=0)
-    assert np.array_equal(codec.dense(codec.decode(messages, n=delta.size, k=1025, round=0), delta.size) != 0, delta != 0)
+    assert messages == codec.encode(delta, 1025, Dtype.I8, 4096, token=0)
+    assert np.array_equal(codec.dense(codec.decode(messages, n=delta.size, k=1025, token=0), delta.size) != 0, delta != 0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -144,7 +144,7 @@ def test_gaps_up_to_the_largest_are_escaped(core: Core, far: int) -> None:
 def test_a_run_takes_no_index_bits(core: Core, n: int, k: int, dtype: Dtype) -> None:
     delta = np.random.default_rng(n).standard_normal(n).astype(np.float32)
     messages = core.whole_delta(delta, k, dtype, 999)
-    assert messages == codec.encode(delta, k, dtype, 999, round=0)
+    assert messages == codec.encode(delta, k, dtype, 999, token=0)
     assert {message.coding for message in messages} == {int(Coding.RUN)}
     assert sum(len(message.data) for message in messages) == k * dtype.width
 
@@ -155,7 +155,7 @@ def test_bitmap_wins_only_where_escapes_cost_more(core: Core, gap: int, coding: 
     delta = np.tile(np.repeat(np.array([1, 0], dtype=np.float32), [200, gap]), 5)
     messages = core.whole_delta(delta, 1000, Dtype.I8, 4096)
     assert messages[0].coding == coding
-    assert messages == codec.encode(delta, 1000, Dtype.I8, 4096, round=0)
+    assert messages == codec.encode(delta, 1000, Dtype.I8, 4096, token=0)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_pulls_that_cannot_be_answered(core: Core) -> None:
 def test_int8_at_the_ends_of_float32(core: Core, largest: float) -> None:
     delta = (np.linspace(-1, 1, 255) * largest).astype(np.float32)
     messages = core.whole_delta(delta, 255, Dtype.I8, 1000)
-    assert messages == codec.encode(delta, 255, Dtype.I8, 1000, round=0)
+    assert messages == codec.encode(delta, 255, Dtype.I8, 1000, token=0)
     assert (messages[0].scale > 0) == (largest >= 127 * 2.0**-126)
     levels = np.frombuffer(messages[0].data[-255:], dtype=np.int8)
     assert levels.min() == -levels.max() == (-127 if messages[0].scale > 0 else 0)

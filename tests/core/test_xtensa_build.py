@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections import Counter
@@ -13,7 +14,9 @@ from tinymetafed.devices import firmware
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import find
 
-DISASSEMBLER = ("llvm-objdump-22", "--disassemble", "--section=.text", "--no-show-raw-insn", "--mcpu=esp32")
+FACTS = json.loads(find("boards/esp32isa.json").read_text())["tinymetafed"]
+PROCESSOR = next(flag.removeprefix("-mcpu=") for flag in FACTS["assembler_flags"] if flag.startswith("-mcpu="))
+DISASSEMBLER = ("llvm-objdump-22", "--disassemble", "--section=.text", "--no-show-raw-insn", f"--mcpu={PROCESSOR}")
 FUSED = {"madd.s", "msub.s", "maddn.s"}
 LACKING = [tool for tool in boards.missing_tools("esp32isa") if tool.to_build]
 pytestmark = pytest.mark.skipif(bool(LACKING), reason=f"not installed: {', '.join(tool.name for tool in LACKING)}")
@@ -36,5 +39,5 @@ def test_products_and_sums_are_rounded_apart(experiment: str, tmp_path: Path, mo
 def test_fused_instructions_would_be_found(tmp_path: Path) -> None:
     source, target = tmp_path / "fused.s", tmp_path / "fused.o"
     source.write_text("madd.s f0, f1, f2\nmsub.s f0, f1, f2\n")
-    subprocess.run(["llvm-mc-22", "-triple=xtensa", "-mcpu=esp32", "-filetype=obj", source, "-o", target], check=True)
+    subprocess.run([FACTS["assembler"], *FACTS["assembler_flags"], source, "-o", target], check=True)
     assert mnemonics(target) == {"madd.s": 1, "msub.s": 1}

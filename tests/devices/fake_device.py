@@ -20,7 +20,7 @@ import numpy as np
 from tinymetafed.devices.link.session import Session
 from tinymetafed.wire.frame import Decoder, Frame, encode
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.protocol import Dtype, State, Status
+from tinymetafed_codegen.protocol import Coding, Dtype, State, Status
 
 
 class Fault(Enum):
@@ -86,7 +86,7 @@ class FakeDevice(threading.Thread):
         self.most_pending = 0  # bytes received and not yet handled
         self.received = self.sent = 0
         self._loaded = 0
-        self._round = 0
+        self._token = 0
         self._state = State.IDLE
         self._step = 0
         self._began: float | None = None
@@ -168,7 +168,7 @@ class FakeDevice(threading.Thread):
             return False
         is_error = isinstance(answer, protocol.ErrorAnswer)
         type_id = protocol.ERROR_TYPE if is_error else frame.type_id | protocol.ANSWER_BIT
-        data = encode(type_id, frame.sequence, answer.pack())
+        data = encode(type_id, frame.sequence, answer.encode())
         if fault == Fault.LOSE_ANSWER:
             return False
         if fault == Fault.DAMAGE:
@@ -179,7 +179,7 @@ class FakeDevice(threading.Thread):
         elif fault == Fault.DUPLICATE:
             data = data + data
         elif fault == Fault.STALE:
-            data = encode(type_id, (frame.sequence - 100) & 0xFF, answer.pack()) + data
+            data = encode(type_id, (frame.sequence - 100) & 0xFF, answer.encode()) + data
         elif fault == Fault.GARBAGE:
             data = b"boot: \xff\x13\x00\x01" + b"\0" + data
         self._write(data)
@@ -198,11 +198,11 @@ class FakeDevice(threading.Thread):
             sequence, step = self._awaiting
             if self._step >= step or self._state != State.TRAINING:
                 self._awaiting = None
-                self._write(encode(protocol.Await.type_id | protocol.ANSWER_BIT, sequence, self._progress().pack()))
+                self._write(encode(protocol.Await.type_id | protocol.ANSWER_BIT, sequence, self._progress().encode()))
 
     def _progress(self) -> protocol.Progress:
         fault = Status.NOT_FINITE if self._state == State.FAILED else Status.OK
-        return protocol.Progress(self._round, self._state, fault, self._step, 10 * self._step)
+        return protocol.Progress(self._token, self._state, fault, self._step, 10 * self._step)
 
     def _answer(self, frame: Frame) -> protocol.Record | None:
         message = next(r for r in protocol.REQUESTS if r.type_id == frame.type_id).unpack(frame.payload)
@@ -215,39 +215,38 @@ class FakeDevice(threading.Thread):
             return self._load(message)
         if isinstance(message, protocol.Train):
             if self._state != State.TRAINING and self._step == 0:
-                self._round, self._state, self._began = message.round, State.TRAINING, time.monotonic()
+                self._token, self._state, self._began = message.token, State.TRAINING, time.monotonic()
             return self._progress()
         if isinstance(message, protocol.Sample):
             return self._sample(message)
         if isinstance(message, protocol.Await):
-            if message.round != self._round:
-                return protocol.ErrorAnswer(Status.BAD_ROUND, self._round)
+            if message.token != self._token:
+                return protocol.ErrorAnswer(Status.BAD_TOKEN, self._token)
             self._awaiting = (frame.sequence, message.step)
             return None
         if isinstance(message, protocol.Pull):
             count = min(7, len(self.weights) - message.rank)
-            return protocol.Delta(message.round, message.rank, count, 0, 0, Dtype.F32, 0.0, b"d" * count)
+            return protocol.Delta(message.token, message.rank, count, 0, Coding.RICE_0, Dtype.F32, 0.0, b"d" * count)
         if isinstance(message, protocol.Fetch):
             part = self.weights[message.offset : message.offset + message.count]
             return protocol.Weights(message.offset, part.tobytes())
         assert isinstance(message, protocol.Predict)
         # Inputs of 4 numbers; two outputs each: their sum and twice that.
-        kind = {Dtype.F32: np.float32, Dtype.U8: np.uint8}[Dtype(message.dtype)]
-        sums = np.frombuffer(message.data, kind).reshape(-1, 4).astype(np.float32).sum(axis=1) * np.float32(message.scale)
+        inputs = np.frombuffer(message.data, message.dtype.layout).reshape(-1, 4).astype(np.float32)
+        sums = inputs.sum(axis=1) * np.float32(message.scale)
         return protocol.Outputs(np.stack([sums, 2 * sums], axis=1).astype(np.float32).tobytes())
 
     def _load(self, message: protocol.Load) -> protocol.Record:
         if message.dtype != self.downlink:
             return protocol.ErrorAnswer(Status.BAD_VALUE, message.offset)
-        if message.round != self._round:
+        if message.token != self._token:
             if message.offset != 0:
                 return protocol.ErrorAnswer(Status.BAD_OFFSET, 0)
-            self._round, self._loaded = message.round, 0
+            self._token, self._loaded = message.token, 0
         if message.offset > self._loaded:
             return protocol.ErrorAnswer(Status.BAD_OFFSET, self._loaded)
         if message.offset == self._loaded:
-            kind = {Dtype.F32: "<f4", Dtype.F16: "<f2", Dtype.I8: "i1"}[Dtype(message.dtype)]
-            values = np.frombuffer(message.data, kind).astype(np.float32)
+            values = np.frombuffer(message.data, message.dtype.layout).astype(np.float32)
             if message.dtype == Dtype.I8:
                 values = values * np.float32(message.scale)
             self.weights[message.offset : message.offset + len(values)] = values
@@ -258,7 +257,7 @@ class FakeDevice(threading.Thread):
     def _sample(self, message: protocol.Sample) -> protocol.Record:
         self._began = None
         self._state = State.TRAINING
-        self._round = message.round
+        self._token = message.token
         if message.step > self._step:
             return protocol.ErrorAnswer(Status.BAD_OFFSET, self._step)
         if message.step == self._step:

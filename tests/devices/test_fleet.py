@@ -14,7 +14,7 @@ from tinymetafed.devices.fleet import MAX_FAILURES, Fleet, FleetError
 from tinymetafed.devices.link.errors import DeviceRefused, DeviceSilent, PortError, WrongFirmware
 from tinymetafed.federation.clients import Traffic, TrainingFailed
 from tinymetafed.learn.codecs.delta import DeltaError
-from tinymetafed_codegen.protocol import Load, Program, Status
+from tinymetafed_codegen.protocol import Load, Program, Recipe, Status
 
 
 @dataclass
@@ -113,7 +113,7 @@ def test_what_one_device_loses_is_redone(count: int) -> None:
     events: list[str] = []
     stands = [Stand("a", [None, silent("a")], delay=0.01), *(Stand(f"s{n}", delay=0.01) for n in range(1, count))]
     together = fleet(*stands, events=events)
-    together.configure(Program.TRAIN, (), 0, 0)
+    together.configure(Program.TRAIN, Recipe(()))
     served = together.map(range(9), work)
     assert [each.outcome for each in served] == [i * i for i in range(9)]
     (redone,) = [each for each in served if each.redone]
@@ -186,7 +186,7 @@ def test_a_line_that_fails_every_time_is_given_up() -> None:
     assert bad.rejoined == MAX_FAILURES - 1
 
 
-@pytest.mark.parametrize("status", [Status.BAD_STATE, Status.BAD_ROUND, Status.BAD_OFFSET])
+@pytest.mark.parametrize("status", [Status.BAD_STATE, Status.BAD_TOKEN, Status.BAD_OFFSET])
 def test_a_board_that_forgot_its_round_starts_it_again(status: Status) -> None:
     stand = Stand("a", [DeviceRefused("a", Load, status, 0)])
     (served,) = fleet(stand).map([3], work)

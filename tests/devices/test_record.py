@@ -131,9 +131,53 @@ def test_unknown_and_malformed_messages_are_shown() -> None:
 
 
 def test_a_live_line(recording: tuple[Path, FakeDevice]) -> None:
-    device = FakeDevice(noise=encode(protocol.ERROR_TYPE, 9, protocol.ErrorAnswer(4, 7).pack()))
+    device = FakeDevice(noise=encode(protocol.ERROR_TYPE, 9, protocol.ErrorAnswer(protocol.Status.BAD_TOKEN, 7).pack()))
     try:
         line = next(monitor.lines(device.url))
-        assert "< #9" in line and "ErrorAnswer" in line and "status=BAD_ROUND detail=7" in line
+        assert "< #9" in line and "ErrorAnswer" in line and "status=BAD_TOKEN detail=7" in line
     finally:
         device.close()
+
+
+def named(record: protocol.Record) -> list[tuple[str, str]]:
+    """Name and member of every code in a message, of those in the records inside it too."""
+    found: list[tuple[str, str]] = []
+    for name in record.kinds():
+        value = getattr(record, name)
+        if isinstance(value, protocol.Code):
+            found.append((name, value.name))
+        for inner in value if isinstance(value, tuple) else [value]:
+            found += named(inner) if isinstance(inner, protocol.Record) else []
+    return found
+
+
+STEP = protocol.Phase(protocol.Variant.GRADIENT, protocol.SampleSet.QUERY, 3, 2, 0.5, 1.0)
+RECIPE = protocol.Recipe((STEP,), 4, protocol.Dtype.I8, protocol.Selection.RANDOM)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        protocol.Configure(1, Program.ADAPT, RECIPE),
+        protocol.Load(1, 0, protocol.Dtype.F16, 0.0, b""),
+        protocol.Train(1, Program.ADAPT, 1, 2, 3),
+        protocol.Sample(1, 0, protocol.Dtype.U8, 1.0, b""),
+        protocol.Predict(protocol.Dtype.U8, 1.0, b""),
+        protocol.Progress(1, protocol.State.FAILED, protocol.Status.OVERFLOW, 1, 2),
+        protocol.Delta(1, 0, 1, 0, protocol.Coding.BITMAP, protocol.Dtype.I8, 0.5, b""),
+        protocol.ErrorAnswer(protocol.Status.BAD_TOKEN, 7),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_every_code_is_shown_by_name(message: protocol.Record) -> None:
+    answers = {request.answer: request.type_id | protocol.ANSWER_BIT for request in protocol.REQUESTS}
+    type_id = protocol.type_id(type(message))
+    (frame,) = Decoder().feed(encode(answers[type(message)] if type_id is None else type_id, 1, message.pack()))
+    shown = monitor.describe(frame)
+    assert named(message) and all(f"{name}={member}" in shown for name, member in named(message))
+
+
+def test_a_code_without_a_name_is_malformed_and_says_which() -> None:
+    payload = protocol.Progress(1, protocol.State.DONE, protocol.Status.OK, 1, 2).pack()
+    (frame,) = Decoder().feed(encode(protocol.Await.type_id | protocol.ANSWER_BIT, 1, payload[:4] + b"\x09" + payload[5:]))
+    assert "MALFORMED: Progress.state = 9: expected one of IDLE, LOADING" in monitor.describe(frame)

@@ -18,7 +18,17 @@ from tinymetafed.federation.clients import Traffic, TrainingFailed
 from tinymetafed.wire.frame import encode
 from tinymetafed.wire.messages import Example, load_chunk, predict_batch, tail_capacity
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.protocol import Dtype, Program, Status, payload_capacity, wire_size
+from tinymetafed_codegen.protocol import (
+    Dtype,
+    Program,
+    Recipe,
+    SampleSet,
+    Selection,
+    Status,
+    Variant,
+    payload_capacity,
+    wire_size,
+)
 
 FLASH = "pio run -e native"
 MANIFEST = {"board": "native", "model_hash": MODEL_HASH.hex()}
@@ -70,7 +80,7 @@ def test_payload_capacity_is_the_largest_that_fits(window: int) -> None:
 @given(
     st.integers(min_value=protocol.MIN_RECEIVE_WINDOW, max_value=9000),
     st.lists(
-        st.tuples(st.sampled_from(Dtype), st.integers(min_value=1, max_value=3000)),
+        st.tuples(st.sampled_from(protocol.WEIGHT_DTYPES), st.integers(min_value=1, max_value=3000)),
         min_size=1,
         max_size=4,
     ),
@@ -85,8 +95,8 @@ def test_load_chunks_fit_and_cover_everything_once(window: int, shapes: list[tup
         message, after = load_chunk(parts, 3, position, window)
         index = max(i for i, p in enumerate(parts) if p.offset <= position)
         assert wire_size(len(message.pack())) <= window
-        assert (message.round, message.offset, message.dtype) == (3, position, parts[index].dtype)
-        assert after - position == len(message.data) // Dtype(message.dtype).width > 0
+        assert (message.token, message.offset, message.dtype) == (3, position, parts[index].dtype)
+        assert after - position == len(message.data) // message.dtype.width > 0
         received[index] += message.data
         position = after
     assert [received[i] for i in range(len(parts))] == [p.data for p in parts]
@@ -157,15 +167,25 @@ def test_endless_noise_does_not_outlast_the_deadline(connect: Connect) -> None:
 
 def test_refusal_is_readable(connect: Connect) -> None:
     device, session = connect()
-    with pytest.raises(DeviceRefused, match=rf"^{device.url}: refused Await \(BAD_ROUND\): it is in round 0") as caught:
+    with pytest.raises(
+        DeviceRefused, match=rf"^{device.url}: refused Await \(BAD_TOKEN\): another cycle is in progress, its token is 0"
+    ) as caught:
         session.request(protocol.Await(5, 0))
-    assert (caught.value.status, caught.value.detail, caught.value.message) == (Status.BAD_ROUND, 0, protocol.Await)
+    assert (caught.value.status, caught.value.detail, caught.value.message) == (Status.BAD_TOKEN, 0, protocol.Await)
 
 
-@pytest.mark.parametrize("status", list(Status))
+@pytest.mark.parametrize("status", [status for status in Status if status])
 def test_every_status_has_words(status: Status) -> None:
     assert f"({status.name})" in str(DeviceRefused("/dev/x", protocol.Load, status, 5))
-    assert "status 77" in str(DeviceRefused("/dev/x", protocol.Load, 77, 5))
+
+
+@pytest.mark.parametrize("status", [0, 10, 77, 255])
+def test_a_refusal_of_no_known_status_names_it(connect: Connect, status: int) -> None:
+    device, session = connect()
+    device._answer = lambda frame: protocol.ErrorAnswer(status, 5)  # type: ignore[method-assign, arg-type]
+    words = rf"^{device.url}: answered Fetch with something else: ErrorAnswer\.status = {status}: expected one of UNKNOWN_TYPE"
+    with pytest.raises(DeviceGarbled, match=words):
+        session.fetch(0, 1)
 
 
 def test_vanishing_device(connect: Connect) -> None:
@@ -206,7 +226,7 @@ def test_hello_of_another_length_is_another_protocol(connect: Connect) -> None:
     device, session = connect(greet=False)
 
     class OtherHello:
-        def pack(self) -> bytes:
+        def encode(self) -> bytes:
             return b"\x63\0" + b"\xcc" * 8 + b"what a later protocol says"
 
     device.identity = OtherHello()
@@ -217,16 +237,19 @@ def test_hello_of_another_length_is_another_protocol(connect: Connect) -> None:
 # --- A round ---
 
 
-def test_configure_fills_the_phases(connect: Connect) -> None:
+def test_a_recipe_arrives_as_it_is(connect: Connect) -> None:
     device, session = connect()
-    phase = protocol.Phase(0, 1, 32, 1, np.float32(0.01).item(), 0.0)
-    session.configure(Program.TRAIN, [phase], 25, Dtype.F16)
-    session.configure(Program.ADAPT, [phase] * protocol.MAX_PHASES, 0, Dtype.F32)
-    first, second = device.configured
-    assert first.phases[0] == phase and all(p.passes == 0 for p in first.phases[1:])
-    assert first.session == second.session == session.session
-    with pytest.raises(ValueError, match="5 phases"):
-        session.configure(Program.TRAIN, [phase] * 5, 0, Dtype.F32)
+    phase = protocol.Phase(Variant.LOCAL, SampleSet.QUERY, 32, 1, np.float32(0.01).item(), 0.0)
+    short = Recipe((phase,), 25, Dtype.F16, Selection.RANDOM)
+    full = Recipe((phase,) * protocol.MAX_PHASES)
+    session.configure(Program.TRAIN, short)
+    session.configure(Program.ADAPT, full)
+    assert [(each.session, each.program, each.recipe) for each in device.configured] == [
+        (session.session, Program.TRAIN, short),
+        (session.session, Program.ADAPT, full),
+    ]
+    with pytest.raises(protocol.WireError, match=r"Configure\.recipe\.phases: 5 of them, expected at most 4"):
+        session.configure(Program.TRAIN, Recipe((phase,) * 5))
 
 
 @pytest.mark.parametrize("dtype", ["<f4", "<f2", "i1"])
@@ -303,7 +326,7 @@ def test_sample_is_acknowledged_and_not_trained_twice(connect: Connect) -> None:
 def test_nan_never_leaves_the_host(connect: Connect) -> None:
     device, session = connect()
     good, bad = np.zeros(2, np.float32), np.array([1, np.nan], np.float32)
-    with pytest.raises(ValueError, match="sample 2 of round 1: its input is NaN"):
+    with pytest.raises(ValueError, match="sample 2: its input is NaN"):
         session.stream(1, [Example(good, good), Example(good, good), Example(good, bad)])
     assert all(b"\xc0\x7f" not in frame.payload for frame in device.requests)
     with pytest.raises(ValueError, match="its target"):
@@ -328,7 +351,7 @@ def test_sample_too_large_for_the_window(connect: Connect) -> None:
 
 def test_failed_training_says_why(connect: Connect) -> None:
     device, session = connect(fails_at=3, steps=100, pace=100)
-    with pytest.raises(TrainingFailed, match=f"{device.url}: training failed at step 3 of round 1: NOT_FINITE") as caught:
+    with pytest.raises(TrainingFailed, match=f"{device.url}: training failed at step 3: NOT_FINITE") as caught:
         session.stream(1, (example(step) for step in range(10)))
     assert caught.value.status == Status.NOT_FINITE
 
@@ -359,10 +382,10 @@ def test_await_done_survives_faults(connect: Connect) -> None:
 def test_await_done_notices_failure_and_reset(connect: Connect) -> None:
     _, session = connect(steps=50, pace=500, fails_at=10)
     session.train(6, Program.TRAIN, 1, 2, 3)
-    with pytest.raises(TrainingFailed, match="step 10 of round 6"):
+    with pytest.raises(TrainingFailed, match="training failed at step 10: NOT_FINITE"):
         session.await_done(6, 50)
     _, other = connect()
-    with pytest.raises(TrainingFailed, match="IDLE in round 0"):
+    with pytest.raises(TrainingFailed, match="stands at IDLE, expected"):
         other.await_done(0, 50)
 
 
@@ -392,6 +415,19 @@ def test_predict_in_batches(connect: Connect, kind: type) -> None:
     assert np.array_equal(outputs, np.stack([sums, 2 * sums], axis=1))
     assert device.most_pending <= device.window
     assert session.predict(inputs[:0], 2).shape == (0, 2)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64, np.int8, np.int32, np.bool_])
+def test_samples_of_types_that_no_device_takes_are_refused_before_anything_is_sent(connect: Connect, kind: type) -> None:
+    device, session = connect()
+    received = device.received
+    with pytest.raises(
+        ValueError, match=rf"inputs of type {kind.__name__.rstrip('_')}, expected float32, or uint8 with a scale"
+    ):
+        session.predict(np.zeros((1, 4), kind), 2)
+    with pytest.raises(ValueError, match="expected float32, or uint8 with a scale"):
+        session.sample(1, 0, np.zeros(1), np.zeros(4, kind))
+    assert device.received == received
 
 
 def test_wrong_size_of_an_answer(connect: Connect) -> None:

@@ -25,16 +25,15 @@ from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.codecs import delta, downlink
 from tinymetafed.wire.messages import Example
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.protocol import Dtype, Phase, Program, SampleSet, State, Status, Variant
+from tinymetafed_codegen.protocol import Dtype, Phase, Program, Recipe, SampleSet, State, Status, Variant
 
 PHASES = (
     Phase(Variant.LOCAL, SampleSet.SUPPORT, 3, 2, 0.015625, 0.0),
     Phase(Variant.GLOBAL, SampleSet.QUERY, 4, 1, 0.015625, 1.0),
 )
 STEPS = 10
-END = Phase(0, 0, 0, 0, 0.0, 0.0)
 SCALE = 2.0**-8
-SEED, DRAW = 7, 5
+SEED, ROUND = 7, 5
 TWINS_CHUNK = 5  # weights in one Load: a round that is loaded in parts goes on between two of them
 EXAMPLES, STEPS_PER_EXAMPLE = 100, 40
 DTYPES = st.sampled_from([Dtype.F32, Dtype.F16, Dtype.I8])
@@ -46,10 +45,10 @@ class Believed:
     """Where the device should be by what the host was told."""
 
     recipes: dict[int, tuple[int, Dtype]] = field(default_factory=dict)  # program -> entries of its delta, their Dtype
-    round: int = 0
+    token: int = 0
     state: State = State.IDLE
     segments: list[downlink.Segment] = field(default_factory=list)  # of the round's weights
-    program: int = Program.TRAIN
+    program: Program = Program.TRAIN
     step: int = 0
     selected: int = 0  # entries of the last delta that was frozen
 
@@ -108,16 +107,14 @@ class Federation(RuleBasedStateMachine):
     # --- A round ---
 
     @rule(program=st.sampled_from(Program), k=st.sampled_from([0, 1, 40, 60]), uplink=DTYPES)
-    def configure(self, program: int, k: int, uplink: Dtype) -> None:
-        believed = self.believed
+    def configure(self, program: Program, k: int, uplink: Dtype) -> None:
+        believed, recipe = self.believed, Recipe(PHASES, k, uplink)
         if believed.state == State.TRAINING and believed.recipes.get(program) != (k, uplink):
             with pytest.raises(DeviceRefused, match="BAD_STATE"):
-                self.session.configure(program, PHASES, k, uplink)
+                self.session.configure(program, recipe)
             return
-        self.session.configure(program, PHASES, k, uplink)
-        self.twin.ask(
-            protocol.Configure(self.session.session, program, (*PHASES, END, END), k, uplink, protocol.Selection.GLOBAL)
-        )
+        self.session.configure(program, recipe)
+        self.twin.ask(protocol.Configure(self.session.session, program, recipe))
         believed.recipes[program] = (k, uplink)
 
     @rule(session=SEEDS)
@@ -132,7 +129,7 @@ class Federation(RuleBasedStateMachine):
         believed = self.believed
         weights = np.random.default_rng(seed).normal(0, 0.2, self.n_global).astype(np.float32)
         believed.segments = self.encoded(weights)
-        believed.round, believed.state, believed.step = self.session.next_round(), State.LOADING, 0
+        believed.token, believed.state, believed.step = self.session.next_token(), State.LOADING, 0
         if share < 1:
             first = believed.segments[0]
             width = self.downlink.width
@@ -153,27 +150,27 @@ class Federation(RuleBasedStateMachine):
         self.believed.state = max(self.believed.state, State.LOADED)
 
     def load_segments(self, segments: list[downlink.Segment]) -> None:
-        round = self.believed.round
-        self.session.load(round, segments)
+        token = self.believed.token
+        self.session.load(token, segments)
         for segment in segments:
             width = segment.dtype.width
             for at in range(0, len(segment.data), TWINS_CHUNK * width):
                 data = segment.data[at : at + TWINS_CHUNK * width]
-                self.twin.ask(protocol.Load(round, segment.offset + at // width, segment.dtype, segment.scale, data))
+                self.twin.ask(protocol.Load(token, segment.offset + at // width, segment.dtype, segment.scale, data))
 
     @precondition(lambda self: self.believed.state == State.LOADED)
     @rule(client=SEEDS, program=st.sampled_from(Program))
-    def train(self, client: int, program: int) -> None:
+    def train(self, client: int, program: Program) -> None:
         believed = self.believed
         if program not in believed.recipes:
             with pytest.raises(DeviceRefused, match="BAD_STATE"):
-                self.session.train(believed.round, program, SEED, client, DRAW)
+                self.session.train(believed.token, program, SEED, client, ROUND)
             return
-        self.session.train(believed.round, program, SEED, client, DRAW)
-        self.twin.ask(protocol.Train(believed.round, program, SEED, client, DRAW))
+        self.session.train(believed.token, program, SEED, client, ROUND)
+        self.twin.ask(protocol.Train(believed.token, program, SEED, client, ROUND))
         believed.program, believed.state = program, State.TRAINING
         if not self.streamed:
-            assert self.session.await_done(believed.round, STEPS).step == STEPS
+            assert self.session.await_done(believed.token, STEPS).step == STEPS
             self.done(STEPS)
 
     @rule(seed=SEEDS, client=SEEDS)
@@ -192,7 +189,7 @@ class Federation(RuleBasedStateMachine):
     @precondition(lambda self: self.believed.state >= State.TRAINING)
     @rule(client=SEEDS)
     def train_again(self, client: int) -> None:
-        progress = self.session.train(self.believed.round, self.believed.program, SEED, client, DRAW)
+        progress = self.session.train(self.believed.token, self.believed.program, SEED, client, ROUND)
         assert (progress.step, progress.state) == (self.believed.step, self.believed.state)
 
     @precondition(lambda self: self.streamed and self.believed.state == State.TRAINING)
@@ -201,16 +198,16 @@ class Federation(RuleBasedStateMachine):
         believed = self.believed
         end = min(STEPS, believed.step + count)
         start = 0 if from_the_start else believed.step
-        progress = self.session.stream(believed.round, (self.example(step) for step in range(start, end)), start=start)
+        progress = self.session.stream(believed.token, (self.example(step) for step in range(start, end)), start=start)
         assert progress.step == end
         for step in range(believed.step, end):
             example = self.example(step)
             data = example.targets.tobytes() + example.inputs.tobytes()
-            self.twin.ask(protocol.Sample(believed.round, step, Dtype.U8, SCALE, data))
+            self.twin.ask(protocol.Sample(believed.token, step, Dtype.U8, SCALE, data))
         self.done(end)
 
     def example(self, step: int) -> Example:
-        inputs = np.random.default_rng(step + 100 * self.believed.round).integers(0, 256, self.manifest.input_shape, np.uint8)
+        inputs = np.random.default_rng(step + 100 * self.believed.token).integers(0, 256, self.manifest.input_shape, np.uint8)
         return Example(np.array([step % 3], np.float32), inputs, SCALE)
 
     # --- What came out ---
@@ -218,12 +215,12 @@ class Federation(RuleBasedStateMachine):
     @precondition(lambda self: self.believed.entries > 0)
     @rule()
     def pull(self) -> None:
-        k, round = self.believed.entries, self.believed.round
-        found = delta.decode(self.session.pull(round, k), n=self.n_global, k=k, round=round)
+        k, token = self.believed.entries, self.believed.token
+        found = delta.decode(self.session.pull(token, k), n=self.n_global, k=k, token=token)
         chunks: list[protocol.Delta] = []
         while (rank := sum(chunk.count for chunk in chunks)) < k:
-            chunks.append(protocol.Delta.unpack(self.twin.ask(protocol.Pull(round, rank)).payload))
-        expected = delta.decode(chunks, n=self.n_global, k=k, round=round)
+            chunks.append(protocol.Delta.unpack(self.twin.ask(protocol.Pull(token, rank)).payload))
+        expected = delta.decode(chunks, n=self.n_global, k=k, token=token)
         np.testing.assert_array_equal(found.indices, expected.indices)
         np.testing.assert_array_equal(found.values.view(np.uint32), expected.values.view(np.uint32))
 
@@ -245,25 +242,25 @@ class Federation(RuleBasedStateMachine):
 
     # --- What must not pass ---
 
-    @precondition(lambda self: self.believed.round > 1 and self.believed.state >= State.LOADING)
+    @precondition(lambda self: self.believed.token > 1 and self.believed.state >= State.LOADING)
     @rule()
     def a_load_of_an_earlier_round_is_refused(self) -> None:
-        late = protocol.Load(self.believed.round - 1, 0, self.downlink, 0.0, bytes(8))
+        late = protocol.Load(self.believed.token - 1, 0, self.downlink, 0.0, bytes(8))
         with pytest.raises(DeviceRefused) as refused:
             self.session.request(late)
-        assert (refused.value.status, refused.value.detail) == (Status.BAD_ROUND, self.believed.round)
+        assert (refused.value.status, refused.value.detail) == (Status.BAD_TOKEN, self.believed.token)
 
     @precondition(lambda self: self.believed.state in (State.LOADING, State.DONE))
     @rule(asks=st.sampled_from(["load", "train", "await", "stream", "pull", "fetch", "predict"]))
     def reset(self, asks: str) -> None:
         """Nothing that needs what the device has forgotten is answered as if it had not."""
-        session, round = self.session, self.believed.round
+        session, token = self.session, self.believed.token
         calls: dict[str, Callable[[], Any]] = {
-            "load": lambda: session.load(session.next_round(), self.encoded(np.zeros(self.n_global, np.float32))),
-            "train": lambda: session.train(round, Program.TRAIN, SEED, 1, DRAW),
-            "await": lambda: session.await_done(round, STEPS),
-            "stream": lambda: session.stream(round, [self.example(0)]),
-            "pull": lambda: session.pull(round, 1),
+            "load": lambda: session.load(session.next_token(), self.encoded(np.zeros(self.n_global, np.float32))),
+            "train": lambda: session.train(token, Program.TRAIN, SEED, 1, ROUND),
+            "await": lambda: session.await_done(token, STEPS),
+            "stream": lambda: session.stream(token, [self.example(0)]),
+            "pull": lambda: session.pull(token, 1),
             "fetch": lambda: session.fetch(0, 1),
             "predict": lambda: session.predict(np.zeros((1, *self.manifest.input_shape), np.uint8), 1),
         }

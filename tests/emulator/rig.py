@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +27,9 @@ from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import boards, emit, graph, protocol, spec
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.protocol import Dtype, Program, Selection, Status
+from tinymetafed_codegen.protocol import Dtype, Program, Recipe, Selection, Status
 from tinymetafed_codegen.spec import Experiment
+from tinymetafed_codegen.toolchain import compiler_flags
 
 Floats = npt.NDArray[np.float32]
 
@@ -99,7 +99,7 @@ BITS: dict[str, Experiment] = {**MODELS, "every-op": EVERY_OP}
 KEEPING: dict[str, Experiment] = {
     "keeping": sine("strategy.downlink=f32", "strategy.error_feedback=true", "model.local_start=kept")
 }
-SEED, CLIENT, DRAW = 7, 3, 5
+SEED, CLIENT, ROUND = 7, 3, 5
 
 
 def board_of(url: str) -> str:
@@ -172,17 +172,17 @@ class Board:
     def configure(self, top_k: int = 0, uplink: Dtype = Dtype.F32, selection: Selection = Selection.GLOBAL) -> None:
         """Both programs, as a run configures them; ``top_k`` 0: the strategy's own."""
         k = top_k or self.strategy.top_k
-        self.session.configure(Program.TRAIN, self.strategy.training(), k, uplink, selection)
-        self.session.configure(Program.ADAPT, self.strategy.adaptation(4), 0, uplink)
+        self.session.configure(Program.TRAIN, Recipe(self.strategy.training(), k, uplink, selection))
+        self.session.configure(Program.ADAPT, Recipe(self.strategy.adaptation(4), 0, uplink))
 
     def weights(self, seed: int = 0) -> Floats:
         """Global weights that a training step does not blow up."""
         return np.random.default_rng(seed).normal(0, 0.2, self.n_global).astype(np.float32)
 
-    def load(self, round: int, weights: Floats) -> Floats:
+    def load(self, token: int, weights: Floats) -> Floats:
         """Loads ``weights`` as the experiment has them travel; returns them as the device received them."""
         segments = self.strategy.download(weights)
-        self.session.load(round, segments)
+        self.session.load(token, segments)
         return downlink.decode(segments, self.n_global)
 
     def fetch(self) -> Floats:
@@ -190,40 +190,58 @@ class Board:
         return self.session.fetch(0, self.n)
 
     def steps(self, program: Program) -> int:
-        phases = self.strategy.training() if program == Program.TRAIN else self.strategy.adaptation(4)
-        return sum(phase.count * phase.passes for phase in phases)
+        strategy = self.strategy
+        return (strategy.training_recipe() if program == Program.TRAIN else strategy.adaptation_recipe(4)).steps
 
     def images(self, count: int, seed: int = 1) -> npt.NDArray[np.uint8]:
         """Grey levels for the streamed model."""
         return np.random.default_rng(seed).integers(0, 256, (count, *self.manifest.input_shape), dtype=np.uint8)
 
-    def sample(self, round: int, step: int) -> protocol.Sample:
+    def sample(self, token: int, step: int) -> protocol.Sample:
         """A streamed sample, the same for the same step."""
         data = np.float32(step % 3).tobytes() + self.images(1, step)[0].tobytes()
-        return protocol.Sample(round, step, Dtype.U8, 1 / 255, data)
+        return protocol.Sample(token, step, Dtype.U8, 1 / 255, data)
 
-    def train(self, round: int, program: Program = Program.TRAIN, steps: int | None = None) -> protocol.Progress:
+    def train(self, token: int, program: Program = Program.TRAIN, steps: int | None = None) -> protocol.Progress:
         """Runs a program to its end, or a streamed one up to ``steps``."""
-        progress = self.session.train(round, program, SEED, CLIENT, DRAW)
+        progress = self.session.train(token, program, SEED, CLIENT, ROUND)
         if not self.streamed:
-            return self.session.await_done(round, self.steps(program))
+            return self.session.await_done(token, self.steps(program))
         for step in range(self.steps(program) if steps is None else steps):
-            progress = self.session.request(self.sample(round, step))
+            progress = self.session.request(self.sample(token, step))
         return progress
 
-    def delta(self, round: int, k: int) -> delta.Sparse:
+    def delta(self, token: int, k: int) -> delta.Sparse:
         """The delta as the server would read it."""
-        return delta.decode(self.session.pull(round, k), n=self.n_global, k=k, round=round)
+        return delta.decode(self.session.pull(token, k), n=self.n_global, k=k, token=token)
 
     def refusal(self, message: protocol.Request) -> tuple[Status, int]:
-        """Status and detail of the refusal that ``message`` must meet."""
+        """Status and detail of the refusal that ``message``, sent as it is, must meet."""
         with pytest.raises(DeviceRefused) as refused:
-            self.session.request(message)
-        return Status(refused.value.status), refused.value.detail
+            self.session.request(raw(message.type_id, message.encode()))
+        return refused.value.status, refused.value.detail
 
     def forward(self, weights: Floats, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Outputs of the plain NumPy network in float64, one row per input."""
         return np.stack([run(self.graph, weights.astype(np.float64), {}, x.astype(np.float64))[0].ravel() for x in inputs])
+
+
+@dataclass(frozen=True, slots=True)
+class Anything(protocol.Record):
+    """Whatever is answered."""
+
+    data: Annotated[bytes, protocol.Rest()]
+
+
+def raw(type_id: int, payload: bytes) -> protocol.Request:
+    """A message of any type with any payload."""
+
+    @dataclass(frozen=True, slots=True)
+    class Raw(protocol.Request):
+        data: Annotated[bytes, protocol.Rest()]
+
+    Raw.type_id, Raw.answer = type_id, Anything
+    return Raw(payload)
 
 
 class Boards:
@@ -269,7 +287,6 @@ def sanitized(experiment: Experiment, folder: Path, findings: Path) -> Path:
         return start
     made = design(experiment, boards.load("native"), "test")
     emit.write(made, folder, "pytest")
-    flags = json.loads(find("boards/platform/flags.json").read_text())
     firmware = find("firmware")
     sources: Sequence[Path] = [
         *sorted((firmware / "core").glob("*.cpp")),
@@ -280,7 +297,7 @@ def sanitized(experiment: Experiment, folder: Path, findings: Path) -> Path:
     sanitizers = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
     includes = [f"-I{folder}", f"-I{firmware / 'core'}", f"-I{firmware / 'app'}"]
     program = folder / "firmware"
-    command = ["g++", *flags["common"], *flags["cxx"], *sanitizers, *includes, *map(str, sources), "-o", str(program)]
+    command = ["g++", *compiler_flags(), *sanitizers, *includes, *map(str, sources), "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     start.write_text(f'#!/bin/sh\nUBSAN_OPTIONS=print_stacktrace=1 exec "{program}" "$@" 2>>"{findings}"\n')

@@ -63,15 +63,15 @@ def same(url: str, clients: int, keys: tuple[str, ...], folder: Path) -> None:
     setup = set_up(experiment, str(OMNIGLOT), DATA)
     simulated = training.simulate(setup, 1, folder / "simulated", Quiet())
     federated = training.train(setup, [url], ["native:1"], folder / "devices", Quiet())
-    assert federated["weights_sha256"] == simulated["weights_sha256"]
-    assert federated["meta_test"] == simulated["meta_test"]
+    assert federated.weights_sha256 == simulated.weights_sha256
+    assert federated.meta_test == simulated.meta_test
     assert digests(folder / "devices") == digests(folder / "simulated")
 
 
 def digests(run: Path) -> list[Any]:
     rounds = read_run(run).rounds
-    assert len({entry["weights_sha256"] for entry in rounds}) == 2, "a round that moved no weight shows nothing"
-    return [[(part["client"], part["digest"]) for part in entry["contributions"]] for entry in rounds]
+    assert len({entry.weights_sha256 for entry in rounds}) == 2, "a round that moved no weight shows nothing"
+    return [[(part.client, part.digest) for part in entry.contributions] for entry in rounds]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -47,9 +47,9 @@ def test_fifty_boards_of_mixed_kinds_end_on_the_weights_of_one(tmp_path: Path, m
         patch.setattr(device, "federate", together)
         many = training.train(setup, urls, ["native:1"], tmp_path / "many", Quiet())
     one = training.train(setup, ["native:1"], ["native:1"], tmp_path / "one", Quiet())
-    assert many["weights_sha256"] == one["weights_sha256"]
-    assert [board["rounds"] for board in many["devices"]] == [2] * 50
-    assert len({board["board"] for board in many["devices"]}) == len(urls)
+    assert many.weights_sha256 == one.weights_sha256
+    assert [board.rounds for board in many.devices] == [2] * 50
+    assert len({board.board for board in many.devices}) == len(urls)
 
 
 def test_ten_idle_boards_cost_next_to_nothing() -> None:

@@ -59,14 +59,14 @@ def test_a_board_that_reboots_at_any_message_joins_again(url: str, before: bool)
     setup = set_up(experiment, "test", None)
     strategy, task = setup.strategy, setup.task
     download = strategy.download(initial(setup.design.manifest, 1, experiment.model.init))
-    phases = strategy.training()
+    recipe = strategy.training_recipe()
     with running(design_of(experiment, "test"), [url], Quiet()) as fleet:
         rebooting, other = fleet.devices
         homes = {10: rebooting.hello.unique_id, 11: other.hello.unique_id}
 
         def one_client(session: Session, client: int) -> ClientResult:
-            job = Job(Program.TRAIN, phases, 1, client, 0)
-            return federate(session, task, job, download, strategy.n_global, strategy.top_k)
+            job = Job(Program.TRAIN, recipe, 1, client, 0)
+            return federate(session, task, job, download, strategy.n_global)
 
         def one_round(fleet: Fleet) -> dict[int, tuple[str, list[int], bytes]]:
             served = fleet.map(list(homes), one_client, pinned=homes.__getitem__)
@@ -76,7 +76,7 @@ def test_a_board_that_reboots_at_any_message_joins_again(url: str, before: bool)
                 found[client] = (each.status, each.outcome.delta.indices.tolist(), each.outcome.delta.values.tobytes())
             return found
 
-        fleet.configure(Program.TRAIN, phases, strategy.top_k, strategy.uplink)
+        fleet.configure(Program.TRAIN, recipe)
         undisturbed = one_round(fleet)
         at_ease = other.session, other.process
         for place in range(MOST_MESSAGES):

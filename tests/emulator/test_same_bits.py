@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +10,11 @@ from rig import ALL, BITS, Board, Boards, present
 from small_runs import DATA, Quiet, needs_data, needs_qemu, omniglot, sine
 
 from tinymetafed.runs import training
+from tinymetafed.runs.journal import RunResult
+from tinymetafed.runs.run_data import RunData
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import read_run
+from tinymetafed_codegen import spec
 from tinymetafed_codegen.protocol import Delta, Dtype, Program, Selection
 from tinymetafed_codegen.spec import Experiment
 
@@ -22,12 +24,12 @@ def script(board: Board) -> tuple[list[np.ndarray], list[Delta]]:
     board.forget()
     seen: list[np.ndarray] = []
     chunks: list[Delta] = []
-    for round, (selection, uplink) in enumerate(zip(Selection, (Dtype.F32, Dtype.F16, Dtype.I8), strict=True), start=1):
+    for token, (selection, uplink) in enumerate(zip(Selection, (Dtype.F32, Dtype.F16, Dtype.I8), strict=True), start=1):
         board.configure(board.n_global // 2, uplink, selection)
-        board.load(round, board.weights(round))
-        board.train(round)
+        board.load(token, board.weights(token))
+        board.train(token)
         seen.append(board.fetch())
-        chunks += board.session.pull(round, board.n_global // 2)
+        chunks += board.session.pull(token, board.n_global // 2)
     board.load(4, board.weights(4))
     board.train(4, Program.ADAPT)
     seen.append(board.fetch())
@@ -49,13 +51,13 @@ def test_weights_deltas_and_predictions_are_the_native_processs(boards: Boards, 
     assert chunks == other_chunks
 
 
-def run(experiment: Experiment, url: str, out: Path, data: Path | None = None) -> dict[str, Any]:
+def run(experiment: Experiment, url: str, out: Path, data: Path | None = None) -> RunResult:
     return training.train(set_up(experiment, "test", data), [url], ["native:1"], out, Quiet())
 
 
 @pytest.fixture(scope="module")
-def references() -> dict[int, dict[str, Any]]:
-    """Results on native:1 by devices per round."""
+def references() -> dict[int, RunData]:
+    """Runs on native:1 by devices per round."""
     return {}
 
 
@@ -75,32 +77,33 @@ FEDERATION = ["run.rounds=6", "evaluation.tasks=3", "evaluation.every=0"]
 )
 @pytest.mark.usefixtures("built_once")
 def test_a_federation_ends_on_the_same_weights(
-    per_round: int, url: str, references: dict[int, dict[str, Any]], tmp_path: Path
+    per_round: int, url: str, references: dict[int, RunData], tmp_path: Path
 ) -> None:
     experiment = sine(*FEDERATION, f"run.devices_per_round={per_round}")
     if per_round not in references:
-        references[per_round] = run(experiment, "native:1", tmp_path / "reference")
-        references[per_round]["journal"] = read_run(tmp_path / "reference").rounds
-    expected, found = references[per_round], run(experiment, url, tmp_path / "run")
-    for key in ("weights_sha256", "bytes_up_dense", "meta_test"):
-        assert found[key] == expected[key], key
+        run(experiment, "native:1", tmp_path / "reference")
+        references[per_round] = read_run(tmp_path / "reference")
+    reference, found = references[per_round], run(experiment, url, tmp_path / "run")
+    expected = reference.result
+    assert expected is not None
+    assert (found.weights_sha256, found.bytes_up_dense) == (expected.weights_sha256, expected.bytes_up_dense)
+    assert found.meta_test == expected.meta_test
     # Each device's first round carries what only comes once: its configuration, and late answers to the greeting.
-    for mine, other in zip(read_run(tmp_path / "run").rounds[4:], expected["journal"][4:], strict=True):
-        for key in ("client", "digest"):
-            assert [part[key] for part in mine["contributions"]] == [part[key] for part in other["contributions"]]
-        if not mine["retries"] + other["retries"]:
-            for key in ("bytes_down", "bytes_up"):  # COBS adds a byte here and there
-                assert mine[key] == pytest.approx(other[key], rel=0.01), key
-    assert sum(device["rounds"] for device in found["devices"]) == 6 * per_round
-    assert all(device["rounds"] > 0 for device in found["devices"])
+    for mine, other in zip(read_run(tmp_path / "run").rounds[4:], reference.rounds[4:], strict=True):
+        assert [(part.client, part.digest) for part in mine.contributions] == [
+            (part.client, part.digest) for part in other.contributions
+        ]
+        if not mine.retries + other.retries:
+            # COBS adds a byte here and there
+            assert (mine.bytes_down, mine.bytes_up) == pytest.approx((other.bytes_down, other.bytes_up), rel=0.01)
+    assert sum(device.rounds for device in found.devices) == 6 * per_round
+    assert all(device.rounds > 0 for device in found.devices)
 
 
 @pytest.mark.xdist_group("emulator-qemu")
 @pytest.mark.usefixtures("built_once")
 def test_another_seed_ends_on_other_weights(tmp_path: Path) -> None:
-    hashes = {
-        run(sine(*FEDERATION, f"run.seed={seed}"), "native:1", tmp_path / str(seed))["weights_sha256"] for seed in (1, 2, 3)
-    }
+    hashes = {run(sine(*FEDERATION, f"run.seed={seed}"), "native:1", tmp_path / str(seed)).weights_sha256 for seed in (1, 2, 3)}
     assert len(hashes) == 3
 
 
@@ -112,7 +115,48 @@ def test_handwriting_streamed_into_an_emulated_board_trains_to_the_native_weight
     experiment = omniglot("run.rounds=2", "evaluation.tasks=1", "evaluation.every=0", "evaluation.every_tasks=1")
     native = run(experiment, "native:1", tmp_path / "native", DATA)
     emulated = run(experiment, "qemu:1", tmp_path / "qemu", DATA)
-    assert emulated["weights_sha256"] == native["weights_sha256"]
-    assert emulated["meta_test"] == native["meta_test"]
+    assert emulated.weights_sha256 == native.weights_sha256
+    assert emulated.meta_test == native.meta_test
     samples = 2 * 4 * 25 * 784  # rounds, passes over support and query, samples, pixels
-    assert native["bytes_samples"] > samples and emulated["bytes_samples"] > samples
+    assert native.bytes_samples > samples and emulated.bytes_samples > samples
+
+
+def wide(folder: Path, shape: tuple[int, ...]) -> Experiment:
+    """Three clients of float32 samples, each of which is a message longer than a board's usual receive window."""
+    data = folder / "data"
+    data.mkdir(parents=True)
+    draws = np.random.default_rng(7)
+    for name in ("ann", "ben", "cleo"):
+        np.savez(data / f"{name}.npz", x=draws.uniform(-1, 1, (12, *shape)).astype(np.float32), y=np.arange(12) % 3)
+    file = folder / "wide.toml"
+    flatten = "" if len(shape) == 1 else '{ op = "flatten" }, '
+    file.write_text(
+        f"""
+[task]
+kind = "folder"
+path = "data"
+support = 3
+query = 3
+adapt = 3
+[model]
+input = {list(shape)}
+loss = "softmax_cross_entropy"
+layers = [{flatten}{{ op = "dense", units = 4, activation = "relu" }}, {{ op = "dense", units = 3, local = true }}]
+[run]
+rounds = 2
+[evaluation]
+tasks = 1
+"""
+    )
+    return spec.load(file)
+
+
+@pytest.mark.parametrize("shape", [(300,), (28, 28, 3)])
+@pytest.mark.parametrize("url", present([url for url in ALL if ":" in url and url != "native:1"]))
+def test_samples_beyond_the_usual_window_train_to_the_same_weights(url: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    experiment = wide(tmp_path, shape)
+    native = run(experiment, "native:1", tmp_path / "native")
+    result = run(experiment, url, tmp_path / "board")
+    assert result.weights_sha256 == native.weights_sha256 and result.bytes_samples == native.bytes_samples
+    rounds, steps, width = 2, 6, 4
+    assert result.bytes_samples > rounds * steps * width * np.prod(shape)

@@ -13,7 +13,7 @@ from tinymetafed.federation import rounds as server
 from tinymetafed.learn.weights import Floats, initial
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import design_of, set_up
-from tinymetafed.simulation.kernels import open_simulator
+from tinymetafed.simulation.kernels import open_kernels
 from tinymetafed.simulation.simulated_clients import SimulatedClients
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.locate import find
@@ -28,7 +28,7 @@ class Trained:
     def __init__(self, experiment: Experiment, source: Path, data: Path | None = None) -> None:
         self._setup = set_up(experiment, str(source), data)
         self._clients = SimulatedClients(
-            open_simulator(design_of(experiment, str(source)), 2), self._setup.strategy, self._setup.task
+            open_kernels(design_of(experiment, str(source)), 2), self._setup.strategy, self._setup.task
         )
         self.first = self.last = initial(self._setup.design.manifest, experiment.run.seed, experiment.model.init)
         for done in server.rounds(self._setup.strategy, self._setup.task, self._clients, self.first):
@@ -54,8 +54,8 @@ def test_sine_at_p50_learns_in_a_thousand_rounds() -> None:
 
 def test_one_gradient_per_device_learns_far_less(tmp_path: Path) -> None:
     setup = set_up(sine("strategy.kind=fedsgd", "strategy.top_p=100", "run.rounds=1000"), str(SINE), None)
-    scores = training.simulate(setup, 1, tmp_path / "run", Quiet())["meta_test"]
-    assert 1.5 <= scores["after"] <= 3.5
+    scores = training.simulate(setup, 1, tmp_path / "run", Quiet()).meta_test
+    assert 1.5 <= scores.after <= 3.5
 
 
 @needs_data

@@ -42,25 +42,33 @@ struct BitReader {
   }
 };
 
-uint32_t read_gap(BitReader& bits, uint8_t coding) {
+uint32_t read_gap(BitReader& bits, protocol::Coding coding) {
   uint32_t gap = 0;
-  if (coding == static_cast<uint8_t>(protocol::Coding::kRun)) return gap;
-  if (coding == static_cast<uint8_t>(protocol::Coding::kBitmap)) {
+  if (coding == protocol::Coding::kRun) return gap;
+  if (coding == protocol::Coding::kBitmap) {
     while (bits.next() == 0) ++gap;
     return gap;
   }
   uint32_t ones = 0;
   while (ones < protocol::kRiceEscape && bits.next() == 1) ++ones;
   if (ones == protocol::kRiceEscape) return bits.take(protocol::kRiceRawBits);
-  return ones << coding | bits.take(coding);
+  const uint32_t parameter = static_cast<uint32_t>(coding);
+  return ones << parameter | bits.take(parameter);
 }
 
 float read_value(const uint8_t* from, const protocol::Delta& header) {
-  if (header.dtype == static_cast<uint8_t>(protocol::Dtype::kI8)) return static_cast<float>(static_cast<int8_t>(from[0])) * header.scale;
+  if (header.dtype == protocol::Dtype::kI8) return static_cast<float>(static_cast<int8_t>(from[0])) * header.scale;
   uint32_t bits = static_cast<uint32_t>(from[0] | from[1] << 8);
-  if (header.dtype == static_cast<uint8_t>(protocol::Dtype::kF16)) return from_f16(static_cast<uint16_t>(bits));
+  if (header.dtype == protocol::Dtype::kF16) return from_f16(static_cast<uint16_t>(bits));
   bits |= static_cast<uint32_t>(from[2]) << 16 | static_cast<uint32_t>(from[3]) << 24;
   return bits_of<float>(bits);
+}
+
+protocol::Recipe sending(uint32_t k, protocol::Dtype dtype) {
+  protocol::Recipe recipe;
+  recipe.top_k = k;
+  recipe.uplink = dtype;
+  return recipe;
 }
 
 // Encodes the k largest of `n` in chunks of `capacity` bytes and reads them into `decoded`; false where anything is amiss.
@@ -68,8 +76,8 @@ bool round_trip(uint32_t n, uint32_t k, protocol::Dtype dtype, size_t capacity) 
   for (float& value : decoded) value = 0.0f;
   DeltaEncoder<1> encoder;
   const uint32_t ends[] = {n};
-  if (encoder.freeze(delta_at, ends, k, Choice(), static_cast<uint8_t>(dtype), histogram) != Status::kOk) return false;
-  const size_t value_bytes = dtype == protocol::Dtype::kF32 ? 4 : dtype == protocol::Dtype::kF16 ? 2 : 1;
+  if (encoder.freeze(delta_at, ends, sending(k, dtype), Key(), histogram) != Status::kOk) return false;
+  const size_t value_bytes = protocol::width(dtype);
   uint32_t rank = 0;
   while (rank < k) {
     protocol::Delta header{};
@@ -153,7 +161,7 @@ TEST("a delta that cannot travel is refused") {
   DeltaEncoder<1> encoder;
   const uint32_t ends[] = {kMost};
   const auto freeze = [&](uint32_t k, protocol::Dtype dtype) {
-    return encoder.freeze(delta_at, ends, k, Choice(), static_cast<uint8_t>(dtype), histogram);
+    return encoder.freeze(delta_at, ends, sending(k, dtype), Key(), histogram);
   };
   CHECK(freeze(kMost + 1, protocol::Dtype::kF32) == Status::kBadValue);
   values[200] = 1e6f;

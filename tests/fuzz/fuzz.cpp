@@ -38,13 +38,12 @@ struct Reveal {
 REVEAL(Dispatcher, learner_)
 REVEAL(Learner, has_session_)
 REVEAL(Learner, session_)
-REVEAL(Learner, has_round_)
-REVEAL(Learner, round_)
+REVEAL(Learner, has_token_)
+REVEAL(Learner, token_)
 REVEAL(Learner, state_)
 REVEAL(Learner, fault_)
 REVEAL(Learner, step_)
 REVEAL(Learner, loaded_)
-REVEAL(Learner, detail_)
 REVEAL(Learner, recipe_)
 REVEAL(Learner, delta_)
 REVEAL(Learner, parameters_)
@@ -64,7 +63,7 @@ Learner& learner() { return device().*reveal(Dispatcher_learner_{}); }
 Bytes answered;  // what the device has written since it was last looked at
 uint32_t now = 0;
 
-// All of the learner but its scratch memory; `detail_` is only what the last refusal said.
+// All of the learner but its scratch memory.
 struct Kept {
   alignas(Learner) uint8_t bytes[sizeof(Learner)];
   size_t size;
@@ -77,9 +76,7 @@ struct Kept {
   }
   const Learner& view() const { return *reinterpret_cast<const Learner*>(bytes); }
   bool unchanged() {
-    Learner& after = learner();
-    const_cast<Learner&>(view()).*reveal(Learner_detail_{}) = after.*reveal(Learner_detail_{});
-    return std::memcmp(bytes, &after, size) == 0;
+    return std::memcmp(bytes, &learner(), size) == 0;
   }
   template <typename Tag>
   bool same(Tag) {
@@ -149,14 +146,14 @@ Reply reply() {
 
 template <typename Message>
 bool parsed(const Bytes& body, Message& message) {
-  return parse(body.data() + kFrameHeaderBytes, body.size() - kFrameHeaderBytes, message);
+  return parse(body.data() + kFrameHeaderBytes, body.size() - kFrameHeaderBytes, message) == Status::kOk;
 }
 
 void check_progress(const Bytes& answer) {
   Progress progress;
   check(parsed(answer, progress), "I10", "a Progress of the wrong length");
-  check(progress.round == is(Learner_round_{}) && progress.step == is(Learner_step_{}) &&
-            progress.state == static_cast<uint8_t>(is(Learner_state_{})),
+  check(progress.token == is(Learner_token_{}) && progress.step == is(Learner_step_{}) &&
+            progress.state == is(Learner_state_{}),
         "I10", "Progress is not where the device stands");
 }
 
@@ -175,27 +172,27 @@ void check_always() {
   ++reached.state[static_cast<int>(state)];
   check(is(Learner_loaded_{}) <= kGlobal, "I1", "more weights were loaded than there are");
   if (is(Learner_has_session_{}) == before.was(Learner_has_session_{}) &&
-      is(Learner_session_{}) == before.was(Learner_session_{}) && before.was(Learner_has_round_{})) {
-    check(is(Learner_has_round_{}) && is(Learner_round_{}) >= before.was(Learner_round_{}), "I8",
-          "a round number went back within a session");
-    if (is(Learner_round_{}) == before.was(Learner_round_{})) {
-      check(is(Learner_step_{}) >= before.was(Learner_step_{}), "I3", "steps went back within a round");
-      check(state >= before.was(Learner_state_{}), "I8", "a state went back within a round");
+      is(Learner_session_{}) == before.was(Learner_session_{}) && before.was(Learner_has_token_{})) {
+    check(is(Learner_has_token_{}) && is(Learner_token_{}) >= before.was(Learner_token_{}), "I8",
+          "a token went back within a session");
+    if (is(Learner_token_{}) == before.was(Learner_token_{})) {
+      check(is(Learner_step_{}) >= before.was(Learner_step_{}), "I3", "steps went back within a cycle");
+      check(state >= before.was(Learner_state_{}), "I8", "a state went back within a cycle");
     }
   }
   if (!before.same(Learner_kept_local_{}) || !before.same(Learner_residual_{})) {
     const bool forgot = !before.same(Learner_session_{}) || !before.was(Learner_has_session_{});
     const bool settled = before.was(Learner_state_{}) == State::kDone && before.was(Learner_delta_{}).count() > 0 &&
-                         state != State::kDone && is(Learner_round_{}) != before.was(Learner_round_{});
-    check(forgot || settled, "I12", "what is kept for the next round changed in this one");
+                         state != State::kDone && is(Learner_token_{}) != before.was(Learner_token_{});
+    check(forgot || settled, "I12", "what is kept for the next cycle changed in this one");
   }
-  if (!is(Learner_has_round_{})) return;
+  if (!is(Learner_has_token_{})) return;
   if (state == State::kFailed && before.was(Learner_state_{}) != State::kFailed)
     ++reached.fault[static_cast<int>(is(Learner_fault_{}))];
   if (state == State::kTraining) check(is(Learner_step_{}) < program_steps(), "I3", "a finished program still trains");
   if (state == State::kDone && before.was(Learner_state_{}) != State::kDone) {  // later the recipe may be another
     check(is(Learner_step_{}) == program_steps(), "I3", "more or fewer steps than the program has");
-    check(is(Learner_delta_{}).count() == is(Learner_recipe_{})->top_k, "I7", "the delta is not this round's");
+    check(is(Learner_delta_{}).count() == is(Learner_recipe_{})->top_k, "I7", "the delta is not this cycle's");
   }
   const bool weights_new = !before.same(Learner_parameters_{}) || state != before.was(Learner_state_{});
   if (weights_new && (state == State::kLoaded || state == State::kDone)) {
@@ -206,13 +203,13 @@ void check_always() {
 
 void check_loaded(const Load& load, const LoadAnswer& answer) {
   check(answer.next_offset == is(Learner_loaded_{}), "I10", "LoadAnswer is not where the device stands");
-  if (before.same(Learner_parameters_{}) && before.same(Learner_loaded_{}) && before.same(Learner_round_{})) return;
-  const bool begins = !before.was(Learner_has_round_{}) || load.round > before.was(Learner_round_{});
-  check(is(Learner_round_{}) == load.round, "I4", "a Load of another round wrote weights");
+  if (before.same(Learner_parameters_{}) && before.same(Learner_loaded_{}) && before.same(Learner_token_{})) return;
+  const bool begins = !before.was(Learner_has_token_{}) || load.token > before.was(Learner_token_{});
+  check(is(Learner_token_{}) == load.token, "I4", "a Load of another cycle wrote weights");
   check(begins ? load.offset == 0
                : before.was(Learner_state_{}) == State::kLoading && load.offset == before.was(Learner_loaded_{}),
         "I4", "a Load out of order wrote weights");
-  check(load.dtype == static_cast<uint8_t>(model::kDownlink), "I4", "a Load of another dtype wrote weights");
+  check(load.dtype == model::kDownlink, "I4", "a Load of another dtype wrote weights");
   const uint32_t end = load.offset + static_cast<uint32_t>(load.data_size / kWidth);
   check(end <= end_of_load(load.offset), "I4", "a Load crossed the end of a tensor with a scale of its own");
   const auto& weights = learner().*reveal(Learner_parameters_{});
@@ -229,7 +226,7 @@ void check_loaded(const Load& load, const LoadAnswer& answer) {
     check(!written || is_finite(sent), "I5", "a Load wrote a weight that is not finite");
     check(bits_of<uint32_t>(weights[i]) == bits_of<uint32_t>(written ? sent : earlier[i]), "I4",
           "a weight is not the one that was sent");
-    // Of a new round, what lies behind is still to come.
+    // Of a new cycle, what lies behind is still to come.
     if (i < end)
       check(bits_of<uint32_t>(received[i]) == bits_of<uint32_t>(written ? sent : earlier_received[i]), "I4",
             "a received weight is not the one that was sent");
@@ -240,8 +237,8 @@ void check_loaded(const Load& load, const LoadAnswer& answer) {
 void check_pulled(const Pull& pull, const Bytes& answer) {
   Delta delta;
   check(parsed(answer, delta), "I10", "a Delta of the wrong length");
-  check(delta.round == pull.round && delta.round == is(Learner_round_{}) && delta.rank == pull.rank, "I7",
-        "a Delta of another round or rank");
+  check(delta.token == pull.token && delta.token == is(Learner_token_{}) && delta.rank == pull.rank, "I7",
+        "a Delta of another cycle or rank");
   const uint32_t k = is(Learner_delta_{}).count();
   check(delta.count <= k - delta.rank, "I9", "more entries than were selected");
   const auto& weights = learner().*reveal(Learner_parameters_{});
@@ -305,7 +302,7 @@ void check_accepted(const Bytes& question, const Bytes& answer) {
       check(parsed(question, sample), "I10", "a Sample that was none");
       check_progress(answer);
       if (before.unchanged()) break;
-      check(before.was(Learner_state_{}) == State::kTraining && sample.round == is(Learner_round_{}) &&
+      check(before.was(Learner_state_{}) == State::kTraining && sample.token == is(Learner_token_{}) &&
                 sample.step == before.was(Learner_step_{}) && is(Learner_step_{}) == sample.step + 1,
             "I3", "a Sample out of order was trained, or trained more than once");
       ++reached.steps;
@@ -314,8 +311,8 @@ void check_accepted(const Bytes& question, const Bytes& answer) {
     case Pull::kType: {
       Pull pull;
       check(parsed(question, pull), "I10", "a Pull that was none");
-      check(before.same(Learner_state_{}) && before.same(Learner_step_{}) && before.same(Learner_round_{}), "I7",
-            "a Pull has changed the round");
+      check(before.same(Learner_state_{}) && before.same(Learner_step_{}) && before.same(Learner_token_{}), "I7",
+            "a Pull has changed the cycle");
       check_pulled(pull, answer);
       break;
     }
@@ -342,13 +339,36 @@ void check_accepted(const Bytes& question, const Bytes& answer) {
   ++reached.accepted[type];
 }
 
+// What a refused question should have named, by where the device stands and by nothing that was said before; 0 where that is
+// all there is to say.
+void check_detail(const Bytes& question, const ErrorAnswer& error) {
+  Load load;
+  const bool loads = question[0] == Load::kType && parsed(question, load);
+  switch (error.status) {
+    case Status::kBadToken:
+      check(error.detail == is(Learner_token_{}), "I10", "BAD_TOKEN does not name the cycle in progress");
+      break;
+    case Status::kBadOffset: {
+      const uint32_t expected = loads                          ? is(Learner_loaded_{})
+                                : question[0] == Sample::kType ? is(Learner_step_{})
+                                : question[0] == Pull::kType   ? is(Learner_delta_{}).count()
+                                                               : kParameters;
+      const bool begins = loads && (!is(Learner_has_token_{}) || load.token > is(Learner_token_{}));
+      check(error.detail == expected || (begins && error.detail == 0), "I10", "BAD_OFFSET names another offset than expected");
+      break;
+    }
+    default:
+      check(error.detail == 0 || (loads && error.detail == load.offset), "I10", "a refusal says something of an earlier one");
+  }
+}
+
 void check_answer(const Bytes& question, const Bytes& answer) {
   check(answer[1] == question[1], "I10", "an answer has another sequence than its question");
   if (answer[0] == kErrorType) {
     ErrorAnswer error;
     check(parsed(answer, error), "I10", "a wrong ErrorAnswer");
-    check(error.status > 0 && error.status <= static_cast<uint8_t>(Status::kTooLarge), "I10", "an unknown status");
-    ++reached.status[error.status];
+    ++reached.status[static_cast<int>(error.status)];
+    check_detail(question, error);
     check(before.unchanged(), "I4", "a refused message has changed the device");
     return;
   }
@@ -388,11 +408,11 @@ Reply feed_piece(const uint8_t* bytes, size_t size, Bytes& line) {
 void work() {
   before.take();
   const bool trained = device().work();
-  const bool was_training = before.was(Learner_state_{}) == State::kTraining && before.was(Learner_has_round_{});
+  const bool was_training = before.was(Learner_state_{}) == State::kTraining && before.was(Learner_has_token_{});
   check(trained == (was_training && source::on_device()), "I3", "work() trained when it had nothing to train, or did not");
   if (trained) {
     check(is(Learner_step_{}) == before.was(Learner_step_{}) + 1, "I3", "one step was not one step");
-    check(before.same(Learner_round_{}) && before.same(Learner_received_{}) && before.same(Learner_loaded_{}), "I4",
+    check(before.same(Learner_token_{}) && before.same(Learner_received_{}) && before.same(Learner_loaded_{}), "I4",
           "a training step has changed more than the weights");
     ++reached.steps;
   } else {
@@ -405,7 +425,8 @@ void work() {
     if (answer.body[0] == kErrorType) {
       ErrorAnswer error;
       check(parsed(answer.body, error), "I10", "a wrong ErrorAnswer");
-      ++reached.status[error.status];
+      ++reached.status[static_cast<int>(error.status)];
+      check_detail(awaited, error);
     } else {
       Await await{};
       check(answer.body[0] == (Await::kType | kAnswerBit) && parsed(awaited, await), "I10", "a wrong answer to Await");
@@ -504,7 +525,7 @@ std::vector<uint32_t> reference_selection(const std::vector<float>& values, uint
   std::vector<uint32_t> priorities(n);
   for (uint32_t i = 0; i < n; ++i)
     priorities[i] = choice.selection == Selection::kRandom
-                        ? threefry({choice.seed, choice.client}, {choice.draw, 9u << 24 | i}).first / 2
+                        ? threefry({choice.key.seed, choice.key.client}, {choice.key.round, 9u << 24 | i}).first / 2
                         : magnitude_bits(values[i]);
   std::vector<uint32_t> selected;
   for (uint32_t part = 0, begin = 0; part < parts; begin = ends[part++]) {
@@ -523,9 +544,11 @@ std::vector<uint32_t> reference_selection(const std::vector<float>& values, uint
 
 void run_codec(Reader& in) {
   const uint32_t n = 3 + in.u16() % 700;
-  const uint32_t k = 1 + in.u16() % n;
-  const uint8_t dtype = in.u8() % 4;
-  const Choice choice = {static_cast<Selection>(in.u8() % 3), in.u32(), in.u32(), in.u32()};
+  Recipe recipe;
+  const uint32_t k = recipe.top_k = 1 + in.u16() % n;
+  recipe.uplink = static_cast<Dtype>(in.u8() % 4);
+  recipe.selection = static_cast<Selection>(in.u8() % 3);
+  const Choice choice = {recipe.selection, {in.u32(), in.u32(), in.u32()}};
   const uint32_t first = 1 + in.u16() % (n - 2);
   const uint32_t layer_ends[] = {first, first + 1 + in.u16() % (n - 1 - first), n};
   const size_t capacity = 1 + in.u16() % 300;
@@ -540,7 +563,7 @@ void run_codec(Reader& in) {
   const auto at = [&](uint32_t i) { return values[i]; };
   uint32_t histogram[128];
   DeltaEncoder<3> encoder;
-  const Status status = encoder.freeze(at, layer_ends, k, choice, dtype, histogram);
+  const Status status = encoder.freeze(at, layer_ends, recipe, choice.key, histogram);
   ++reached.codec;
   if (status != Status::kOk) {
     check(encoder.count() == 0, "I5", "a refused delta can be pulled");
@@ -557,7 +580,7 @@ void run_codec(Reader& in) {
     size_t size = 0;
     const Status outcome = encoder.encode(at, rank, header, buffer, capacity, size);
     if (outcome == Status::kTooLarge) {
-      check(capacity < 1 + 3 + value_size(dtype), "I9", "an entry that fits was refused");
+      check(capacity < 1 + 3 + width(recipe.uplink), "I9", "an entry that fits was refused");
       break;
     }
     check(outcome == Status::kOk && header.rank == rank && size <= capacity, "I9", "a chunk was refused or too long");
@@ -586,19 +609,19 @@ void say(const Message& message) {
 
 void keep(int state) { states[state].assign(device_bytes, device_bytes + sizeof device_bytes); }
 
-void load_all(uint32_t round = kRound) {
+void load_all(uint32_t token = kToken) {
   Bytes data;
-  for (uint32_t at = 0; at < kGlobal; at += static_cast<uint32_t>(data.size() / kWidth)) say(weights_from(round, at, data));
+  for (uint32_t at = 0; at < kGlobal; at += static_cast<uint32_t>(data.size() / kWidth)) say(weights_from(token, at, data));
 }
 
-void train_steps(uint32_t first, uint32_t steps, uint32_t round = kRound) {
+void train_steps(uint32_t first, uint32_t steps, uint32_t token = kToken) {
   for (uint32_t step = first; step < first + steps; ++step) {
     if (source::on_device()) {
       work();
       continue;
     }
     const Bytes data = sample_data();
-    say(Sample{round, step, static_cast<uint8_t>(Dtype::kU8), 1.0f / 255, data.data(), data.size()});
+    say(Sample{token, step, Dtype::kU8, 1.0f / 255, data.data(), data.size()});
   }
 }
 
@@ -612,16 +635,16 @@ void make_states() {
     say(configuration(Program::kAdapt, uplink));
     if (uplink == Dtype::kF32) {
       keep(1);
-      load_all(kRound - 1);
-      say(Train{kRound - 1, static_cast<uint8_t>(Program::kTrain), 1, 2, 3});
-      train_steps(0, kSteps, kRound - 1);
+      load_all(kToken - 1);
+      say(Train{kToken - 1, Program::kTrain, 1, 2, 3});
+      train_steps(0, kSteps, kToken - 1);
       Bytes data;
-      say(weights_from(kRound, 0, data));
+      say(weights_from(kToken, 0, data));
       keep(2);
     }
     load_all();
     if (uplink == Dtype::kF32) keep(3);
-    say(Train{kRound, static_cast<uint8_t>(Program::kTrain), 1, 2, 3});
+    say(Train{kToken, Program::kTrain, 1, 2, 3});
     if (uplink == Dtype::kF32) keep(4);
     train_steps(0, 7);
     if (uplink == Dtype::kF16) keep(5);
@@ -633,11 +656,11 @@ void make_states() {
   for (const float rate : {1e30f, 1e6f}) {
     std::memcpy(device_bytes, states[0].data(), sizeof device_bytes);
     Configure wild = configuration(Program::kTrain, Dtype::kF16);
-    wild.phases[0] = {static_cast<uint8_t>(Variant::kGlobal), 1, 4, 2, rate, 1.0f};
-    wild.phases[1].passes = 0;
+    wild.recipe.phases[0] = {Variant::kGlobal, SampleSet::kQuery, 4, 2, rate, 1.0f};
+    wild.recipe.phases[1].passes = 0;
     say(wild);
     load_all();
-    say(Train{kRound, static_cast<uint8_t>(Program::kTrain), 1, 2, 3});
+    say(Train{kToken, Program::kTrain, 1, 2, 3});
     train_steps(0, 7);
     keep(rate > 1e10f ? 9 : 10);
   }

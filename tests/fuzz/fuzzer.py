@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from tinymetafed_codegen import boards, emit, graph, spec
 from tinymetafed_codegen.design import design_graph
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.toolchain import compiler_flags
 
 HARNESS = Path(__file__).with_name("fuzz.cpp")
 CORPUS = Path(__file__).with_name("corpus")
@@ -70,12 +70,6 @@ def generate_sources(model: str, folder: Path) -> list[Path]:
     emit.write(design, folder, "fuzz")
     firmware = find("firmware")
     return [*sorted((firmware / "core").glob("*.cpp")), firmware / "app" / f"source_{design.manifest.sample_source}.cpp"]
-
-
-def compiler_flags() -> list[str]:
-    """Those of every firmware build."""
-    flags = json.loads(find("boards/platform/flags.json").read_text())
-    return [*flags["common"], *flags["cxx"]]
 
 
 def _flags(folder: Path) -> list[str]:

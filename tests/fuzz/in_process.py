@@ -15,6 +15,7 @@ import fuzzer
 from tinymetafed.wire.frame import Decoder, Frame, encode
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import ANSWER_BIT, Request
+from tinymetafed_codegen.toolchain import compiler_flags
 
 SOURCE = Path(__file__).with_name("in_process.cpp")
 STEPS_PER_READ = 3  # trained between two looks at the line, so that questions arrive amid training
@@ -30,7 +31,7 @@ def build(model: str, folder: Path) -> Path:
     own_tables = "-fno-gnu-unique"
     command = [
         "g++",
-        *fuzzer.compiler_flags(),
+        *compiler_flags(),
         "-O2",
         own_tables,
         "-shared",

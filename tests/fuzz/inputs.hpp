@@ -52,23 +52,23 @@ inline Bytes body_of(const Message& message, uint8_t sequence) {
 }
 
 constexpr uint32_t kSession = 77;
-constexpr uint32_t kRound = 5;
+constexpr uint32_t kToken = 5;
 constexpr uint32_t kSteps = 3 * 2 + 2 * 1;  // of the program TRAIN that the stored states have
 
 inline Configure configuration(Program program, Dtype uplink) {
   Configure message{};
   message.session = kSession;
-  message.program = static_cast<uint8_t>(program);
+  message.program = program;
   const bool trains = program == Program::kTrain;
-  message.phases[0] = {static_cast<uint8_t>(Variant::kLocal), 0, 3, 2, 0.01f, 0.0f};
-  message.phases[1] = {static_cast<uint8_t>(trains ? Variant::kGlobal : Variant::kFull), 1, 2, 1, 0.01f, 1.0f};
-  message.top_k = trains ? kGlobal / 2 + 1 : 0;
-  message.uplink = static_cast<uint8_t>(uplink);
-  message.selection = message.uplink;  // with each Dtype another Selection
+  message.recipe.phases[0] = {Variant::kLocal, SampleSet::kSupport, 3, 2, 0.01f, 0.0f};
+  message.recipe.phases[1] = {trains ? Variant::kGlobal : Variant::kFull, SampleSet::kQuery, 2, 1, 0.01f, 1.0f};
+  message.recipe.top_k = trains ? kGlobal / 2 + 1 : 0;
+  message.recipe.uplink = uplink;
+  message.recipe.selection = static_cast<Selection>(uplink);  // with each Dtype another Selection
   return message;
 }
 
-constexpr size_t kWidth = value_size(static_cast<uint8_t>(model::kDownlink));  // bytes of a weight on its way down
+constexpr size_t kWidth = width(model::kDownlink);  // bytes of a weight on its way down
 constexpr bool kScaled = model::kDownlink == Dtype::kI8;
 constexpr float kScale = 0.004f;
 
@@ -78,7 +78,7 @@ inline uint32_t end_of_load(uint32_t offset) {
 }
 
 // Global weights from `offset` on in the model's dtype, nearly as many as a Load holds.
-inline Load weights_from(uint32_t round, uint32_t offset, Bytes& data) {
+inline Load weights_from(uint32_t token, uint32_t offset, Bytes& data) {
   const uint32_t most = static_cast<uint32_t>((kWindow - 8 - kWindow / 254 - Load::kFixedSize - 6) / kWidth);
   const uint32_t count = std::min(most, end_of_load(offset) - offset);
   data.resize(count * kWidth);
@@ -90,7 +90,7 @@ inline Load weights_from(uint32_t round, uint32_t offset, Bytes& data) {
     const uint32_t bits = kScaled ? level : kWidth == 2 ? half : bits_of<uint32_t>(value);
     for (size_t byte = 0; byte < kWidth; ++byte) data[i * kWidth + byte] = static_cast<uint8_t>(bits >> (8 * byte));
   }
-  return {round, offset, static_cast<uint8_t>(model::kDownlink), kScale, data.data(), data.size()};
+  return {token, offset, model::kDownlink, kScale, data.data(), data.size()};
 }
 
 inline Bytes sample_data() {
@@ -138,12 +138,12 @@ class Host {
       case 4: case 5: case 6: case 7: case 8: case 9: return load();
       case 10: case 11: case 12:
         step_ = 0;
-        return body_of(Train{round(), one_of_two(), number(), number(), number()}, sequence());
+        return body_of(Train{token(), one_of_two(), number(), number(), number()}, sequence());
       case 13: case 14: case 15: case 16: case 17: return sample();
       case 18: case 19: case 20:
-        return body_of(Await{round(), random_.of<uint32_t>({0, 1, step_, step_ + 1, kSteps, 0xFFFFFFFF})}, sequence());
+        return body_of(Await{token(), random_.of<uint32_t>({0, 1, step_, step_ + 1, kSteps, 0xFFFFFFFF})}, sequence());
       case 21: case 22: case 23: case 24:
-        return body_of(Pull{round(), random_.once_in(8) ? number() : random_.below(kGlobal / 2 + 2)}, sequence());
+        return body_of(Pull{token(), random_.once_in(8) ? number() : random_.below(kGlobal / 2 + 2)}, sequence());
       case 25: case 26: {
         const uint32_t at = random_.once_in(8) ? number() : random_.below(kParameters + 2);
         return body_of(Fetch{at, static_cast<uint16_t>(random_.once_in(3) ? number() : random_.below(40))}, sequence());
@@ -160,13 +160,13 @@ class Host {
 
   Bytes sample() {
     Bytes data = sample_data();
-    Sample message{round(), random_.once_in(10) ? number() : step_++, static_cast<uint8_t>(Dtype::kU8), 1.0f / 255, nullptr, 0};
+    Sample message{token(), random_.once_in(10) ? number() : step_++, Dtype::kU8, 1.0f / 255, nullptr, 0};
     if (model::kClassCount == 0 || random_.once_in(2)) {
       const uint32_t target = bits_of<uint32_t>(random_.once_in(2) ? 1.0f : real());
       std::memcpy(data.data(), &target, sizeof target);
     }
     if (random_.once_in(15)) message.scale = real();
-    if (random_.once_in(15)) message.dtype = static_cast<uint8_t>(random_.below(5));
+    if (random_.once_in(15)) message.dtype = static_cast<Dtype>(random_.below(5));
     if (random_.once_in(15)) data.resize(random_.below(static_cast<uint32_t>(data.size()) + 9));
     message.data = data.data();
     message.data_size = data.size();
@@ -175,13 +175,13 @@ class Host {
 
  private:
   uint8_t sequence() { return static_cast<uint8_t>(random_.next()); }
-  uint8_t one_of_two() { return static_cast<uint8_t>(random_.once_in(20) ? random_.next() : random_.below(2)); }
+  Program one_of_two() { return static_cast<Program>(random_.once_in(20) ? random_.next() : random_.below(2)); }
   uint32_t number() {
     return random_.of<uint32_t>({0, 1, 2, kGlobal, kParameters, 1u << 31, 0xFFFFFFFF, static_cast<uint32_t>(random_.next())});
   }
-  uint32_t round() {
-    if (!random_.once_in(12)) return round_;
-    return random_.of<uint32_t>({round_ + 1, round_ - 1, 0, 0xFFFFFFFF, number()});
+  uint32_t token() {
+    if (!random_.once_in(12)) return token_;
+    return random_.of<uint32_t>({token_ + 1, token_ - 1, 0, 0xFFFFFFFF, number()});
   }
   float real() {
     if (!random_.once_in(40)) return static_cast<float>(static_cast<int32_t>(random_.next())) * 0x1p-33f;
@@ -196,33 +196,33 @@ class Host {
 
   Configure configure() {
     const bool again = random_.once_in(2);
-    Configure message = configuration(static_cast<Program>(one_of_two()), random_.of({Dtype::kF32, Dtype::kF16, Dtype::kI8}));
+    Configure message = configuration(one_of_two(), random_.of({Dtype::kF32, Dtype::kF16, Dtype::kI8}));
     if (random_.once_in(10)) session_ = number();
     message.session = session_;
     if (again) return message;
-    for (Phase& phase : message.phases) {
-      phase.variant = static_cast<uint8_t>(random_.below(random_.once_in(20) ? 256 : 3));
-      phase.sample_set = static_cast<uint8_t>(random_.below(random_.once_in(20) ? 256 : 4));
+    for (Phase& phase : message.recipe.phases) {
+      phase.variant = static_cast<Variant>(random_.below(random_.once_in(20) ? 256 : 3));
+      phase.sample_set = static_cast<SampleSet>(random_.below(random_.once_in(20) ? 256 : 4));
       phase.count = static_cast<uint16_t>(random_.once_in(20) ? random_.next() : random_.below(4) + 1);
       phase.passes = static_cast<uint16_t>(random_.once_in(20) ? random_.next() : random_.below(3));
       phase.learning_rate = random_.once_in(20) ? real() : random_.of({0.01f, 0.1f, 1e20f});
       phase.output_clamp = random_.once_in(20) ? real() : random_.of({0.0f, 1.0f});
     }
-    message.top_k = random_.once_in(10) ? number() : random_.below(kGlobal + 1);
-    if (random_.once_in(20)) message.uplink = static_cast<uint8_t>(random_.next());
-    message.selection = static_cast<uint8_t>(random_.below(random_.once_in(20) ? 256 : 3));
+    message.recipe.top_k = random_.once_in(10) ? number() : random_.below(kGlobal + 1);
+    if (random_.once_in(20)) message.recipe.uplink = static_cast<Dtype>(random_.next());
+    message.recipe.selection = static_cast<Selection>(random_.below(random_.once_in(20) ? 256 : 3));
     return message;
   }
 
   Bytes load() {
     if (random_.once_in(3)) {
-      ++round_;
+      ++token_;
       offset_ = 0;
     }
     const uint32_t offset = random_.once_in(12) ? number() : offset_;
-    Load message = weights_from(round(), std::min(offset, kGlobal - 1), scratch_);
+    Load message = weights_from(token(), std::min(offset, kGlobal - 1), scratch_);
     message.offset = offset;
-    if (random_.once_in(20)) message.dtype = static_cast<uint8_t>(random_.once_in(2) ? random_.next() : random_.below(4));
+    if (random_.once_in(20)) message.dtype = static_cast<Dtype>(random_.once_in(2) ? random_.next() : random_.below(4));
     if (random_.once_in(4)) {
       for (uint8_t& byte : scratch_) byte = static_cast<uint8_t>(random_.once_in(50) ? random_.next() : byte);
     }
@@ -252,12 +252,12 @@ class Host {
     const Dtype dtype = random_.once_in(15) ? static_cast<Dtype>(random_.next()) : levels ? Dtype::kU8 : Dtype::kF32;
     const uint8_t number = sequence();
     const float scale = random_.once_in(15) ? real() : 0.01f;
-    return body_of(Predict{static_cast<uint8_t>(dtype), scale, data.data(), data.size()}, number);
+    return body_of(Predict{dtype, scale, data.data(), data.size()}, number);
   }
 
   Random& random_;
   uint32_t session_ = kSession;
-  uint32_t round_ = kRound;
+  uint32_t token_ = kToken;
   uint32_t offset_ = 0;
   uint32_t step_ = 0;
   Bytes scratch_;

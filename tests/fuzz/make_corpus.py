@@ -17,7 +17,7 @@ STATES = ["fresh", "configured", "loading", "loaded", "training", "last-step", "
 STATES += ["diverging", "overflowing"]
 CODEC, DECODER = 14, 15
 FRAME, WORK = 1, 4
-ROUND = 5  # of the stored states
+TOKEN = 5  # of the stored states
 PER_STATE = 3
 LARGEST = 1000
 
@@ -34,10 +34,10 @@ def written_by_hand() -> dict[str, bytes]:
     """Every message that reads once, and what has found a fault of the firmware."""
     done = bytes([STATES.index("done-f32")])
     predict = Predict(Dtype.U8, 0.01, bytes(20))  # whole inputs of both models
-    reads = ask(Hello()) + ask(Fetch(0, 9)) + ask(predict) + ask(Await(ROUND, 0)) + operation(WORK, b"\1")
+    reads = ask(Hello()) + ask(Fetch(0, 9)) + ask(predict) + ask(Await(TOKEN, 0)) + operation(WORK, b"\1")
     return {
-        "every-read": done + reads + ask(Pull(ROUND, 0)) + ask(Load(ROUND, 0, Dtype.I8, 0.0, bytes(40))),
-        "answer-longer-than-the-window": done + ask(Pull(ROUND, 0)),
+        "every-read": done + reads + ask(Pull(TOKEN, 0)) + ask(Load(TOKEN, 0, Dtype.I8, 0.0, bytes(40))),
+        "answer-longer-than-the-window": done + ask(Pull(TOKEN, 0)),
     }
 
 

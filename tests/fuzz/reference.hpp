@@ -91,12 +91,9 @@ struct Entry {
   uint32_t bits;  // of the value, as it travels
 };
 
-constexpr size_t value_size(uint8_t dtype) { return dtype == 0 ? 4 : dtype == 1 ? 2 : 1; }
-
 inline std::vector<Entry> decoded(const Delta& delta, uint32_t n) {
-  check(delta.dtype <= 2 && (delta.coding <= 20 || delta.coding >= 254), "I9", "a chunk's dtype or coding is none");
-  check(delta.count > 0, "I9", "a chunk is empty");
-  const size_t value_bytes = value_size(delta.dtype) * delta.count;
+  check(delta.check() == Status::kOk, "I9", "a chunk's dtype or coding is none, or it is empty");
+  const size_t value_bytes = width(delta.dtype) * delta.count;
   check(delta.data_size >= value_bytes, "I9", "a chunk is shorter than its count says");
   const size_t index_bits = 8 * (delta.data_size - value_bytes);
   size_t at = 0;
@@ -115,14 +112,15 @@ inline std::vector<Entry> decoded(const Delta& delta, uint32_t n) {
   uint64_t lowest = delta.base;
   for (Entry& entry : entries) {
     uint32_t gap = 0;
-    if (delta.coding == 254) {
+    if (delta.coding == Coding::kRun) {
       gap = 0;
-    } else if (delta.coding == 255) {
+    } else if (delta.coding == Coding::kBitmap) {
       while (bit() == 0) ++gap;
     } else {
+      const uint32_t parameter = static_cast<uint32_t>(delta.coding);
       uint32_t quotient = 0;
       while (quotient < kRiceEscape && bit() == 1) ++quotient;
-      gap = quotient == kRiceEscape ? bits(kRiceRawBits) : quotient << delta.coding | bits(delta.coding);
+      gap = quotient == kRiceEscape ? bits(kRiceRawBits) : quotient << parameter | bits(parameter);
     }
     check(lowest + gap < n, "I9", "an index is beyond the weights");
     entry.index = static_cast<uint32_t>(lowest + gap);
@@ -131,14 +129,14 @@ inline std::vector<Entry> decoded(const Delta& delta, uint32_t n) {
   check((at + 7) / 8 * 8 == index_bits, "I9", "a chunk has bytes that mean nothing");
   while (at < index_bits) check(bit() == 0, "I9", "padding is not zero");
   Reader in(delta.data + index_bits / 8, value_bytes);
-  for (Entry& entry : entries) entry.bits = delta.dtype == 0 ? in.u32() : delta.dtype == 1 ? in.u16() : in.u8();
+  for (Entry& entry : entries) entry.bits = delta.dtype == Dtype::kF32 ? in.u32() : delta.dtype == Dtype::kF16 ? in.u16() : in.u8();
   return entries;
 }
 
 // Whether a value that travelled is the one that stood in the delta.
 inline bool travelled(float value, const Delta& delta, uint32_t bits) {
-  if (delta.dtype == 0) return bits_of<uint32_t>(value) == bits;
-  if (delta.dtype == 1) {
+  if (delta.dtype == Dtype::kF32) return bits_of<uint32_t>(value) == bits;
+  if (delta.dtype == Dtype::kF16) {
     uint16_t half = 0;
     return to_f16(value, half) == Status::kOk && half == bits;
   }

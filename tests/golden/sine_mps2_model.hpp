@@ -36,7 +36,7 @@ constexpr protocol::Dtype kDownlink = protocol::Dtype::kF16;
 
 // What else than SGD steps from the weights that it received this model's firmware does.
 constexpr bool kSumsGradients = false;  // one gradient of fixed weights: step_gradient
-constexpr bool kRedrawsLocal = false;  // the local part starts anew for every client and draw: redraw_local
+constexpr bool kRedrawsLocal = false;  // the local part starts anew for every client and round: redraw_local
 constexpr bool kKeepsLocal = false;  // the local part goes on from its client's last round
 constexpr bool kFeedsBack = false;  // what was not sent is added to the next change
 

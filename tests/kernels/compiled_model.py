@@ -13,10 +13,9 @@ import numpy as np
 from tinymetafed_codegen import boards, emit, graph, spec
 from tinymetafed_codegen.design import Design, design_graph
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.toolchain import compiler_flags
 
 HERE = Path(__file__).parent
-FLAGS = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-fno-exceptions", "-fno-rtti"]
-ARM = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-Os"]
 
 
 def relu_dense(units: int, **more: Any) -> dict[str, Any]:
@@ -368,6 +367,6 @@ def compile_with(compiler: list[str], folder: Path, output: Path | None, harness
     core = find("firmware") / "core"
     sources = [str(HERE / harness), str(core / "prng.cpp")]
     target = ["-fsyntax-only"] if output is None else ["-o", str(output)]
-    command = [*compiler, *FLAGS, f"-I{folder}", f"-I{core}", *sources, *target]
+    command = [*compiler, *compiler_flags(), f"-I{folder}", f"-I{core}", *sources, *target]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ from tinymetafed.learn.codecs import downlink
 from tinymetafed_codegen.protocol import Coding, Delta, Dtype
 
 DTYPES = (Dtype.F32, Dtype.F16, Dtype.I8)
-N, K, ROUND = 1120, 280, 5
+N, K, TOKEN = 1120, 280, 5
 
 
 def sample(seed: int = 0, n: int = N) -> codec.Values:
@@ -24,11 +24,11 @@ def sample(seed: int = 0, n: int = N) -> codec.Values:
 
 
 def chunks(dtype: Dtype = Dtype.F32, capacity: int = 400) -> list[Delta]:
-    return codec.encode(sample(), K, dtype, capacity, round=ROUND)
+    return codec.encode(sample(), K, dtype, capacity, token=TOKEN)
 
 
 def decode(messages: list[Delta]) -> codec.Sparse:
-    return codec.decode(messages, n=N, k=K, round=ROUND)
+    return codec.decode(messages, n=N, k=K, token=TOKEN)
 
 
 def ideal_bits(n: int, k: int) -> float:
@@ -50,7 +50,7 @@ def test_index_sets_come_within_5_percent_of_the_least_possible(n: int) -> None:
 
 
 def test_data_bytes_are_the_counted_bits_and_the_values() -> None:
-    (message,) = codec.encode(sample(), K, Dtype.I8, 4096, round=0)
+    (message,) = codec.encode(sample(), K, Dtype.I8, 4096, token=0)
     indices = codec.select_top(sample(), K)
     gaps = np.diff(indices, prepend=indices[0] - 1) - 1
     assert len(message.data) == -(-int(codec.index_bits(codec.best_coding(gaps), gaps).sum()) // 8) + K
@@ -76,38 +76,38 @@ def test_every_coding_of_any_set_is_read_back(seed: int, n: int, share: float, c
     k = max(1, round(share * n))
     indices = np.sort(rng.permutation(n)[:k])
     gaps = np.diff(indices, prepend=indices[0] - 1) - 1
-    code = int(Coding.RUN if not gaps.any() else Coding.BITMAP) if coding < 0 else coding
+    code = Coding(coding) if coding >= 0 else Coding.BITMAP if gaps.any() else Coding.RUN
     message = Delta(0, 0, k, int(indices[0]), code, Dtype.I8, 1.0, codec._pack_gaps(code, gaps) + bytes(k))
-    assert np.array_equal(codec.decode([message], n=n, k=k, round=0).indices, indices)
+    assert np.array_equal(codec.decode([message], n=n, k=k, token=0).indices, indices)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("n", "k"), [(N, N), (N, 1), (1, 1)])
 def test_indices_that_follow_each_other_take_no_bits(n: int, k: int, dtype: Dtype) -> None:
-    messages = codec.encode(sample(n=n), k, dtype, 400, round=ROUND)
+    messages = codec.encode(sample(n=n), k, dtype, 400, token=TOKEN)
     assert {message.coding for message in messages} == {int(Coding.RUN)}
     assert sum(len(message.data) for message in messages) == k * dtype.width
-    sparse = codec.decode(messages, n=n, k=k, round=ROUND)
+    sparse = codec.decode(messages, n=n, k=k, token=TOKEN)
     assert np.array_equal(sparse.indices, codec.select_top(sample(n=n), k))
     longer = dataclasses.replace(messages[0], data=b"\0" + messages[0].data)
     with pytest.raises(codec.DeltaError, match="bits are used"):
-        codec.decode([longer, *messages[1:]], n=n, k=k, round=ROUND)
+        codec.decode([longer, *messages[1:]], n=n, k=k, token=TOKEN)
 
 
 MUTATIONS: list[tuple[str, dict[str, Any]]] = [
-    ("round", {"round": ROUND + 1}),
+    ("token", {"token": TOKEN + 1}),
     ("rank", {"rank": 1}),
-    ("entries", {"count": 0}),
+    ("count = 0: expected 1 to 65535", {"count": 0}),
     ("entries", {"count": K + 1}),
-    ("unknown coding", {"coding": 21}),
-    ("unknown coding", {"coding": 253}),
+    ("Delta.coding = 21: expected one of RICE_0,", {"coding": 21}),
+    ("Delta.coding = 253: expected one of RICE_0,", {"coding": 253}),
     ("bits are used", {"coding": int(Coding.RUN)}),
     ("bits set", {"coding": int(Coding.BITMAP)}),
-    ("dtype", {"dtype": int(Dtype.U8)}),
-    ("dtype", {"dtype": 77}),
+    ("Delta.dtype = 3: expected one of F32, F16, I8", {"dtype": Dtype.U8}),
+    ("Delta.dtype = 77: expected", {"dtype": 77}),
     ("indices", {"base": N}),
     ("indices", {"base": 2**32 - 1}),
-    ("scale", {"scale": float("nan")}),
+    ("Delta.scale = nan: expected a finite number from 0", {"scale": float("nan")}),
     ("scale", {"scale": float("inf")}),
     ("scale", {"scale": -1.0}),
 ]
@@ -152,9 +152,9 @@ def test_a_scale_that_makes_infinity_is_refused() -> None:
 
 def test_padding_is_zero() -> None:
     message = Delta(0, 0, 1, 3, 0, Dtype.I8, 1.0, b"\x00\x01")
-    assert codec.decode([message], n=9, k=1, round=0).indices.tolist() == [3]
+    assert codec.decode([message], n=9, k=1, token=0).indices.tolist() == [3]
     with pytest.raises(codec.DeltaError, match="bits are used"):
-        codec.decode([dataclasses.replace(message, data=b"\x80\x01")], n=9, k=1, round=0)
+        codec.decode([dataclasses.replace(message, data=b"\x80\x01")], n=9, k=1, token=0)
 
 
 def test_chunks_missing_repeated_swapped_or_mixed_are_refused() -> None:
@@ -199,7 +199,7 @@ def test_whatever_bits_flip_the_result_keeps_its_promises(data: st.DataObject, d
 def test_garbage_is_refused_or_keeps_the_promises(data: bytes, coding: int, dtype: int, count: int) -> None:
     message = Delta(0, 0, count, 0, coding, dtype, 1.0, data)
     try:
-        sparse = codec.decode([message], n=1000, k=count, round=0)
+        sparse = codec.decode([message], n=1000, k=count, token=0)
     except codec.DeltaError:
         return
     assert (np.diff(sparse.indices, prepend=-1) > 0).all() and sparse.indices[-1] < 1000
@@ -220,12 +220,12 @@ def test_garbage_is_refused_or_keeps_the_promises(data: bytes, coding: int, dtyp
 )
 def test_what_cannot_be_sent_is_refused(values: list[float], k: int, dtype: Dtype, capacity: int, fault: str) -> None:
     with pytest.raises(codec.DeltaError, match=fault):
-        codec.encode(np.array(values, dtype=np.float32), k, dtype, capacity, round=0)
+        codec.encode(np.array(values, dtype=np.float32), k, dtype, capacity, token=0)
 
 
 def test_nothing_selected_is_nothing_sent() -> None:
-    assert codec.encode(sample(), 0, Dtype.F32, 100, round=0) == []
-    assert codec.decode([], n=N, k=0, round=0).indices.size == 0
+    assert codec.encode(sample(), 0, Dtype.F32, 100, token=0) == []
+    assert codec.decode([], n=N, k=0, token=0).indices.size == 0
 
 
 TENSORS = (32, 32, 1024, 0, 32)

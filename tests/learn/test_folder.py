@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinymetafed.learn.tasks import HELD_OUT, DataError, Task
-from tinymetafed.learn.tasks.folder import TEST_ROWS, Folder, read_folder
+from tinymetafed.learn.tasks.folder import TEST_ROWS, Folder
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import FolderTask, TaskShapes
 
@@ -23,7 +24,7 @@ NAMES = ("shake", "tilt", "wave")
 
 def task_of(path: Path, shapes: TaskShapes = CLASSES, seed: int = 1, clients: int | None = None, **keys: Any) -> Folder:
     spec = FolderTask(kind="folder", path=str(path), **{"support": 6, "query": 6, "adapt": 5, **keys})
-    return read_folder(path, spec, shapes, seed, clients)
+    return Folder.read(path, spec, shapes, seed, clients)
 
 
 def csv_rows(client: int, rows: int = 18) -> list[str]:
@@ -263,6 +264,17 @@ BAD_X = np.where(X == 7, np.inf, X)
         (replaced(5, "1,x,tilt"), r"bob\.csv: row 5, column 2 'x' is not a finite number"),
         (replaced(5, "1,,tilt"), r"bob\.csv: row 5, column 2 is empty, not a finite number"),
         (replaced(1, "1,O,tilt"), r"bob\.csv: row 1, column 2 'O' is not a finite number"),
+        *(
+            (
+                replaced(5, f"1,{cell},tilt"),
+                rf"bob\.csv: row 5, column 2 '{re.escape(cell)}' is not a finite number, written like",
+            )
+            for cell in ("1_000", "٣", "１", "1٣", "0x10", "1 0", "infinity", "Inf", "1e", "1.e+", "--1", ".", "1.2.3", "1e1_0")
+        ),
+        (replaced(1, "1_0,٣,tilt"), r"bob\.csv: row 1, column 1 '1_0' is not a finite number"),  # no header either
+        (replaced(1, "0x10,1 0,tilt"), r"bob\.csv: row 1, column 1 '0x10' is not a finite number"),
+        (replaced(1, '"1,5","2,5",tilt'), r"bob\.csv: row 1, column 1 '1,5' is not a finite number"),
+        (replaced(1, ",,tilt"), r"bob\.csv: row 1, column 1 is empty, not a finite number"),
         (replaced(5, "1,2, "), r"bob\.csv: row 5, column 3 has no label"),
         (replaced(5, "1,2"), r"bob\.csv: row 5 has 2 columns, expected 3: 2 features \(model\.input = \[2\]\), then a label"),
         (replaced(5, "1,2,3,tilt"), r"bob\.csv: row 5 has 4 columns, expected 3"),
@@ -300,6 +312,24 @@ def test_bad_input_is_named(data: Path, change: Callable[[Path], object], messag
     change(data)
     with pytest.raises(DataError, match=message):
         task_of(data, held_out=["carol"])
+
+
+@pytest.mark.parametrize("label", ["1_0", "٣", "2٠"])
+def test_a_label_that_is_half_a_number_is_named(tmp_path: Path, label: str) -> None:
+    rows = [f"{i},0,{i % 3}" for i in range(18)]
+    data = write(tmp_path / "data", alice=rows, bob=[*rows[:4], f"1,2,{label}", *rows[5:]])
+    with pytest.raises(DataError, match=rf"bob\.csv: row 5, column 3: label '{label}' is neither a whole number"):
+        task_of(data)
+
+
+def test_numbers_are_written_in_every_usual_way(data: Path) -> None:
+    texts = ["+1", "-1.", ".5", "1e5", "2E-3", "007", "-0.0", "1.25e+1"]
+    write(data, alice=csv_rows(1, 24), bob=[f"{texts[i % len(texts)]},{i},{NAMES[i % 3]}" for i in range(24)])
+    task = task_of(data, held_out=["carol"], support=12, query=12)
+    found = np.concatenate([task.samples(1, 0, which, 12).inputs for which in (SampleSet.SUPPORT, SampleSet.QUERY)])
+    assert {(float(x), int(i)) for x, i in found} == {
+        (float(np.float32(x)), i) for i, x in enumerate([1, -1, 0.5, 1e5, 2e-3, 7, 0, 12.5] * 3)
+    }
 
 
 def test_columns_in_another_order_are_named(data: Path) -> None:

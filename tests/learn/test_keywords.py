@@ -120,7 +120,7 @@ def test_silence_around_a_word_and_its_loudness_change_nothing_and_silence_alone
 @needs_fsdd
 def test_fsdd_is_known_and_held_out_clients_have_speakers_of_their_own(digits: Keywords) -> None:
     task: Task = digits
-    assert task.data_sha256 == FSDD_SHA256 and task.per_class and task.adapt_limit == 4 * 40
+    assert task.data_sha256 == FSDD_SHA256 and task.spec.classes == 4 and task.adapt_limit == 4 * 40
     assert [len(side.speakers) for side in digits.sides] == [4, 2]
     trained = {task.describe(client) for client in range(300)}
     tested = {task.describe(HELD_OUT + client) for client in range(300)}

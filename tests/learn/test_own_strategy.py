@@ -38,7 +38,7 @@ def test_the_shown_strategy_takes_the_median(tmp_path: Path) -> None:
     moved = chosen.update(np.zeros(chosen.n_global, np.float32), deltas, 0)
     assert moved.dtype == np.float32 and moved[7] == 0.25 and np.count_nonzero(moved) == 1  # share and α: 0.5 each
     result = training.simulate(set_up(experiment, "own", None), 1, tmp_path / "run", Quiet())
-    assert result["rounds"] == 2 and len(re.findall(r"(?m)^.*\S.*$", block("python"))) <= 20
+    assert result.rounds == 2 and len(re.findall(r"(?m)^.*\S.*$", block("python"))) <= 20
 
 
 def test_a_strategys_file_hides_no_module_of_its_name(tmp_path: Path) -> None:
@@ -65,4 +65,4 @@ def test_a_run_is_not_continued_with_other_code(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"median\.py:Median' has changed since"):
         training.resume_simulated(tmp_path / "run", 1, Quiet())
     (tmp_path / "median.py").write_text(block("python"))
-    assert training.resume_simulated(tmp_path / "run", 1, Quiet())["rounds"] == 4
+    assert training.resume_simulated(tmp_path / "run", 1, Quiet()).rounds == 4

@@ -17,7 +17,7 @@ from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.runs.setup import design_of
 from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen import boards
-from tinymetafed_codegen.protocol import Delta, Dtype, Hello, Program, Status
+from tinymetafed_codegen.protocol import Delta, Dtype, Hello, Program, Recipe, Status
 
 pytest.importorskip("unicorn", reason="unicorn is not installed: `pip install -e .[dev]`")
 if lacking := [tool for tool in boards.missing_tools("nrf52840") if tool.to_build]:
@@ -26,7 +26,7 @@ if lacking := [tool for tool in boards.missing_tools("nrf52840") if tool.to_buil
 from chip import Chip, ChipError, RenodeUarte, Uarte, Wire
 
 UNIQUE_ID = 0x0123456789ABCDEF
-SEED, CLIENT, DRAW = 7, 3, 5
+SEED, CLIENT, ROUND = 7, 3, 5
 HELLO = encode(Hello.type_id, 0, Hello().pack())
 WINDOW = boards.load("nrf52840").receive_window
 
@@ -53,10 +53,11 @@ def a_round(session: Session, manifest: dict[str, Any], number: int) -> tuple[np
     strategy = open_strategy(sine(), manifest)
     n_global, k = manifest.n_global, strategy.top_k
     weights = np.random.default_rng(number).normal(0, 0.2, n_global).astype(np.float32)
-    session.configure(Program.TRAIN, strategy.training(), k, Dtype.I8)
+    recipe = Recipe(strategy.training(), k, Dtype.I8)
+    session.configure(Program.TRAIN, recipe)
     session.load(number, downlink.encode(weights, Dtype.F16, [tensor.size for tensor in manifest.global_tensors]))
-    session.train(number, Program.TRAIN, SEED, CLIENT, DRAW)
-    session.await_done(number, sum(phase.count * phase.passes for phase in strategy.training()))
+    session.train(number, Program.TRAIN, SEED, CLIENT, ROUND)
+    session.await_done(number, recipe.steps)
     return session.fetch(0, manifest.n_parameters), session.pull(number, k)
 
 

@@ -263,6 +263,7 @@ def test_they_train_to_the_same_bits_in_a_process_and_in_every_lane(others: Path
         assert done.returncode == 0, done.stderr
         seen.append(re.findall(r"sha256 ([0-9a-f]{16})", done.stdout))
     assert seen[0] == seen[1] and len(seen[0]) == 1
+    assert 'op = "../my ops/others.py:Gain"' in (others / "native" / "experiment.toml").read_text()  # may be copied with it
 
 
 # The hash, the file that is written

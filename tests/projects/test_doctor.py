@@ -119,3 +119,27 @@ def test_a_busy_port_names_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_port_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     (finding,) = show(monkeypatch)
     assert not finding.ok and "native:4 works without" in finding.remedy
+
+
+def test_a_board_file_that_cannot_be_used_is_a_finding_among_the_others(own_boards: Path) -> None:
+    whole = doctor.examine()
+    (own_boards / "broken.json").write_text('{"name": "x"}')
+    findings = doctor.examine()
+    (broken,) = [finding for finding in findings if finding.name == "broken"]
+    assert not broken.ok and f"{own_boards / 'broken.json'}: not a usable board file" in broken.detail
+    assert broken.remedy.startswith("correct the file, or remove it; ")
+    assert [finding for finding in findings if finding is not broken] == whole
+
+
+def test_a_board_without_environment_is_not_ticked(own_boards: Path) -> None:
+    for source, name in (("native", "lonely"), ("esp32dev", "realone")):
+        shutil.copy(own_boards / f"{source}.json", own_boards / f"{name}.json")
+    found = {finding.name: finding for finding in doctor.all_boards()}
+    for name in ("lonely", "realone"):
+        assert not found[name].ok and f"{own_boards / 'environments.ini'} has no [env:{name}]" in found[name].detail
+        assert f"write [env:{name}] with board = {name} there" in found[name].remedy
+    (own_boards / "environments.ini").open("a").write("[env:lonely]\nextends = offline\nboard = lonely\n")
+    found = {finding.name: finding for finding in doctor.all_boards()}
+    assert found["lonely"].ok == found["native"].ok and not found["realone"].ok
+    (own_boards / "environments.ini").write_text("no section\n")
+    assert not any(finding.ok for finding in doctor.all_boards())

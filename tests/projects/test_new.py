@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import configparser
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -19,9 +19,10 @@ from test_docs import command_fault, commands, read
 from tinymetafed.learn.tasks.folder import Folder
 from tinymetafed.projects import new as project
 from tinymetafed.runs import training
+from tinymetafed.runs.journal import RunResult
 from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed_codegen import boards, spec
-from tinymetafed_codegen.locate import root
+from tinymetafed_codegen.locate import platformio_config, root
 
 SHORT = ("run.rounds=60", "evaluation.tasks=10", "evaluation.every=0")
 
@@ -39,7 +40,7 @@ def uncomment_source(folder: Path) -> None:
     (folder / "experiment.toml").write_text(text.replace("\n# source = ", "\nsource = "))
 
 
-def train(folder: Path) -> dict[str, Any]:
+def train(folder: Path) -> RunResult:
     file = folder / "experiment.toml"
     setup = set_up(spec.load(file, SHORT), str(file), None)
     return training.train(setup, ["native:2"], ["native:2"], folder / "run", Quiet())
@@ -48,13 +49,14 @@ def train(folder: Path) -> dict[str, Any]:
 def test_the_same_project_every_time(gestures: Path) -> None:
     names = {str(path.relative_to(gestures)) for path in gestures.rglob("*") if path.is_file()}
     assert names == {
-        "experiment.toml", "source.cpp", "platformio.ini", "README.md", ".gitignore",
+        "experiment.toml", "source.cpp", "platformio.ini", "platform/platform.json", "platform/platform.py", "README.md",
+        ".gitignore",
         "data/alice.csv", "data/bob.csv", "data/carol.csv",
     }  # fmt: skip
-    again = project.files("gestures", "native", root())
+    again = project.files("gestures", "native")
     assert {name: (gestures / name).read_text(encoding="utf-8") for name in names} == again
-    other = project.files("x", "mps2", Path("/opt/tmf"))
-    assert "default_envs = mps2" in other["platformio.ini"] and "root = /opt/tmf\n" in other["platformio.ini"]
+    other = project.files("x", "mps2")
+    assert "default_envs = mps2" in other["platformio.ini"]
     assert not any("{{" in text or "{%" in text for text in again.values())
 
 
@@ -74,16 +76,16 @@ def test_its_readme_names_commands_that_exist(gestures: Path) -> None:
 
 @pytest.mark.usefixtures("built_once")
 def test_it_learns(gestures: Path) -> None:
-    test = train(gestures)["meta_test"]
-    assert test["before"] < 0.6 and test["after"] > 0.7
+    test = train(gestures).meta_test
+    assert test.before < 0.6 and test.after > 0.7
 
 
 @pytest.mark.usefixtures("built_once")
 def test_it_learns_from_its_own_source(gestures: Path) -> None:
     uncomment_source(gestures)
     result = train(gestures)
-    assert result["bytes_samples"] == 0
-    assert result["meta_test"]["before"] < 0.6 and result["meta_test"]["after"] > 0.7
+    assert result.bytes_samples == 0
+    assert result.meta_test.before < 0.6 and result.meta_test.after > 0.7
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -98,11 +100,51 @@ def test_platformio_builds_it_into_its_own_folder(gestures: Path, own: bool) -> 
     assert snapshot(root() / "boards") | snapshot(root() / "firmware") == before
 
 
-def test_an_installation_elsewhere_is_all_that_its_platformio_file_knows(gestures: Path) -> None:
-    ini = configparser.ConfigParser()
-    ini.read(gestures / "platformio.ini", encoding="utf-8")
-    for key in ("extra_configs", "src_dir", "boards_dir"):
-        assert Path(ini["platformio"][key]).is_relative_to(root()) and Path(ini["platformio"][key]).exists()
+def test_nothing_in_it_knows_this_machine(gestures: Path, tmp_path: Path) -> None:
+    for path in gestures.rglob("*"):
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        for place in (root(), tmp_path, Path.home(), Path(sys.prefix)):
+            assert str(place) not in text, path
+
+
+def test_it_builds_where_it_was_copied_to_with_an_installation_elsewhere(gestures: Path, tmp_path: Path) -> None:
+    ours, other = tmp_path / "one" / "tinymetafed", tmp_path / "another" / "place"
+    for part in ("boards", "codegen", "firmware"):
+        shutil.copytree(root() / part, ours / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(root() / "platformio.ini", ours)
+
+    def build(folder: Path, installation: Path) -> None:
+        path = os.pathsep.join([str(installation / "codegen"), *sys.path])
+        pio(folder, sys.executable, os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"})
+        assert f"root = {installation}\n" in (folder / ".pio" / "tinymetafed.ini").read_text()
+        assert (folder / ".pio" / "build" / "native" / "firmware.elf").is_file()
+        shutil.rmtree(folder / ".pio" / "build")
+
+    build(gestures, ours)
+    shutil.copytree(gestures, tmp_path / "clone", ignore=shutil.ignore_patterns(".pio"))  # as git has it
+    build(tmp_path / "clone", ours)
+    shutil.copytree(gestures, tmp_path / "copy")  # with what was built
+    shutil.rmtree(gestures)
+    other.parent.mkdir()
+    ours.rename(other)
+    build(tmp_path / "copy", other)
+    build(tmp_path / "clone", other)
+
+
+def test_two_installations_are_not_mixed(gestures: Path, tmp_path: Path) -> None:
+    data = tmp_path / "site" / "_data"  # as a wheel has it: without codegen, which the other environment has
+    for part in ("boards", "firmware"):
+        shutil.copytree(root() / part, data / part, ignore=shutil.ignore_patterns("__pycache__"))
+    (gestures / ".pio").mkdir()
+    (gestures / ".pio" / "tinymetafed.ini").write_text(platformio_config().replace(str(root()), str(data)))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "platformio", "run", "-e", "native"]
+    done = subprocess.run(command, cwd=gestures, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    said = " ".join((done.stdout + done.stderr).split())
+    assert f"has TinyMetaFed in {root()}, but this project is built with that in {data}; remove {gestures}/.pio/" in said
+    (gestures / ".pio" / "tinymetafed.ini").unlink()
+    pio(gestures, sys.executable, environment)
 
 
 # Refusals
@@ -190,13 +232,13 @@ def test_an_installed_wheel_makes_and_trains_a_project_and_is_never_written_to(t
 
     tinymetafed(tmp_path, "new", "gestures")
     folder = tmp_path / "gestures"
-    assert f"root = {site}/tinymetafed_codegen/_data\n" in (folder / "platformio.ini").read_text()
     settings = [word for key in SHORT for word in ("--set", key)]
     tinymetafed(folder, "train", "experiment.toml", "-d", "native:2", "--out", "run", *settings)
     assert (folder / "run" / "report.html").is_file()
     pio(folder, str(python), environment)
+    assert f"root = {site}/tinymetafed_codegen/_data\n" in (folder / ".pio" / "tinymetafed.ini").read_text()
     assert (folder / ".pio" / "build" / "native" / "firmware.elf").is_file()
     assert snapshot(site) == before
     assert {path.name for path in folder.iterdir()} - {".pio", "run"} == {
-        "experiment.toml", "source.cpp", "platformio.ini", "README.md", ".gitignore", "data",
+        "experiment.toml", "source.cpp", "platformio.ini", "platform", "README.md", ".gitignore", "data",
     }  # fmt: skip

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from compiled_model import Compiled, library
+from run_values import ASKED, round_entry
 from small_runs import manifest, sine
 from with_tensorflow import agree, needs_tensorflow
 
@@ -19,7 +20,8 @@ from tinymetafed import cli
 from tinymetafed.learn.weights import Floats, initial, local_start, sha256
 from tinymetafed.runs import export, store
 from tinymetafed.runs.export import ExportError
-from tinymetafed.runs.store import RunData, StoreError, read_run
+from tinymetafed.runs.run_data import RunData, StoreError
+from tinymetafed.runs.store import read_run
 from tinymetafed.runs.tensorflow import ModelFileError
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.design import design
@@ -32,9 +34,8 @@ WEIGHTS[:6] = [0, -0.0, 1, 1e-42, 3.4028235e38, -1e-7]  # what a decimal text ea
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunData:
-    asked = {"devices": [], "test_devices": [], "data": None, "facts": {}}
-    with store.create(tmp_path / "waves", EXPERIMENT, MANIFEST, np.zeros_like(WEIGHTS), asked) as writer:
-        writer.append("round", {"round": 0, "contributions": [], "weights_sha256": sha256(WEIGHTS)}, WEIGHTS)
+    with store.create(tmp_path / "waves", EXPERIMENT, MANIFEST, np.zeros_like(WEIGHTS), ASKED) as writer:
+        writer.append(round_entry(0, sha256(WEIGHTS)), WEIGHTS)
         return read_run(tmp_path / "waves")  # while it is being written
 
 
@@ -80,9 +81,8 @@ def finished(folder: Path, *overrides: str) -> tuple[RunData, Compiled]:
     experiment = sine(FROZEN, f"model.weights={folder / 'start.npz'}", *overrides)
     made = design(experiment, boards.load("native"), "test")
     weights = random.normal(0, 0.5, made.graph.n_global).astype(np.float32)
-    asked = {"devices": [], "test_devices": [], "data": None, "facts": {}}
-    with store.create(folder / "run", experiment, made.manifest, np.zeros_like(weights), asked) as writer:
-        writer.append("round", {"round": 0, "contributions": [], "weights_sha256": sha256(weights)}, weights)
+    with store.create(folder / "run", experiment, made.manifest, np.zeros_like(weights), ASKED) as writer:
+        writer.append(round_entry(0, sha256(weights)), weights)
     return read_run(folder / "run"), library(made, folder)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sqlite3
 import tomllib
 from contextlib import closing
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -15,15 +17,26 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from run_values import (
+    DEVICE,
+    contribution,
+    evaluation,
+    header,
+    round_entry,
+    run_result,
+    session,
+)
 
+from tinymetafed.federation.result import CurveExample, Evaluation, ScatterExample
 from tinymetafed.learn.weights import sha256
 from tinymetafed.runs import charts, report, store
+from tinymetafed.runs.journal import Entry, RoundEntry, RunHeader, RunResult
 from tinymetafed.runs.report import comparison
 from tinymetafed.runs.report import run as run_page
 from tinymetafed.runs.report.wording import metric
-from tinymetafed.runs.store import StoreError
-from tinymetafed_codegen import boards, spec
-from tinymetafed_codegen.design import design
+from tinymetafed.runs.run_data import StoreError
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.spec import Experiment
 
 SINE = """
 [task]
@@ -63,127 +76,68 @@ seed = 3
 VOID = {"wbr", "meta", "br", "hr", "img", "link", "input"}
 
 
-def journal(rounds: int, streamed: int = 0) -> list[dict[str, Any]]:
+def journal(rounds: int, streamed: int = 0) -> list[Entry]:
     """Two clients a round, an evaluation every ten rounds; MSE falls from 4 (or accuracy rises) to its end value."""
-    entries: list[dict[str, Any]] = []
+    entries: list[Entry] = []
     for i in range(rounds + 1):
         if i % 10 == 0:
             after = 0.5 + 0.01 * i if streamed else 4 / (1 + i)
-            tried = {"round": i, "before": 0.2 if streamed else 4.5, "after": after, "n_tasks": 50}
-            entries.append({"kind": "evaluation", **tried, "bytes_down": 4000 * i, "bytes_up": 1000 * i})
+            entries.append(evaluation(i, after, before=0.2 if streamed else 4.5, n_tasks=50))
         if i < rounds:
-            parts = [contribution(client) for client in (i, i + 1)]
-            entry = {"kind": "round", "round": i, "alpha": 0.5, "contributions": parts, "devices": []}
-            traffic = {"bytes_down": 4000, "bytes_up": 1000, "bytes_samples": streamed}
-            entries.append({**entry, **traffic, "seconds": 1.875, "update_norm": 1.0, "retries": 1})
+            entries.append(round_of(i, bytes_samples=streamed))
     return entries
 
 
-def evaluation(round_: int, after: float) -> dict[str, Any]:
-    sent = {"bytes_down": 4000 * round_, "bytes_up": 1000 * round_}
-    return {"kind": "evaluation", "round": round_, "before": 5.0, "after": after, "n_tasks": 9, **sent}
+def round_of(i: int, **changes: Any) -> RoundEntry:
+    """A round of clients i and i + 1."""
+    parts = (contribution(i), contribution(i + 1))
+    usual = {"contributions": parts, "bytes_down": 4000, "bytes_up": 1000, "seconds": 1.875, "retries": 1}
+    return round_entry(i, sha256(WEIGHTS), **(usual | changes))
 
 
-def contribution(client: int, status: str = "accepted", note: str = "") -> dict[str, Any]:
-    device = "" if status == "skipped" else "native#1"
-    return {"client": client, "device": device, "status": status, "digest": "ab" * 32, "entries": 3, "note": note}
+def parsed(text: str) -> Experiment:
+    return spec.parse(tomllib.loads(text), "test")
 
 
-DEVICE = {"url": "native#1", "board": "native", "unique_id": "00c0ffee", "receive_window": 4096}
+WEIGHTS = np.zeros(3, np.float32)
 
 
-def session(after: int, **other: Any) -> dict[str, Any]:
-    return {"kind": "session", "round": after, "devices": [{**DEVICE, **other}], "start_seconds": 1.0, "versions": {}}
-
-
-def manifest(experiment: str) -> dict[str, Any]:
-    parsed = spec.parse(tomllib.loads(experiment), "test")
-    return design(parsed, boards.load("native"), "test").manifest
-
-
-def write_run(
-    folder: Path, experiment: str, entries: list[dict[str, Any]], result: dict[str, Any] | None, header: Any = None
-) -> Path:
+def write_run(folder: Path, text: str, entries: list[Entry], result: RunResult | None, first: RunHeader | None = None) -> Path:
     """A run folder that says what is given, as its store keeps it."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = np.zeros(3, np.float32)
-    run = {"experiment": experiment, "manifest": header or manifest(experiment), "weights_sha256": sha256(weights)}
     (folder / "run.db").unlink(missing_ok=True)
     with closing(sqlite3.connect(folder / "run.db", isolation_level=None)) as database:
         database.executescript(store._SCHEMA)
         database.execute("PRAGMA synchronous = OFF")  # what a test writes need not survive a power failure
         writer = store.RunStore(folder, database)
-        writer.append("run", run, weights)
+        writer.append(first or begun(text), WEIGHTS)
         for entry in [session(0), *entries]:
-            content = {key: value for key, value in entry.items() if key != "kind"}
-            is_round = entry["kind"] == "round"
-            writer.append(entry["kind"], {**content, "weights_sha256": sha256(weights)}, weights if is_round else None)
+            writer.append(entry, WEIGHTS if isinstance(entry, RoundEntry) else None)
         if result is not None:
-            writer.append("result", result)
+            writer.append(result)
     return folder
 
 
-def result(experiment: str, example: dict[str, Any] | None, metric: str, before: float, after: float) -> dict[str, Any]:
-    curve = {"d": [0, 1, 8], "mean": [before, (before + after) / 2, after], "ci95": [0.01, 0.02, 0.01]}
-    samples = "labelled samples per class" if metric == "accuracy" else "labelled samples"
-    return {
-        "rounds": 40,
-        "weights_sha256": "ab" * 32,
-        "bytes_down": 160_000,
-        "bytes_up": 40_000,
-        "bytes_samples": 0,
-        "seconds": 75.0,
-        "meta_test": {
-            "metric": metric,
-            "before": before,
-            "after": after,
-            "n_tasks": 4,
-            "n_clients": 4,
-            "after_ci95": 0.02,
-            "per_task": [[before, after / 2], [before, after], [before, after], [before, min(after * 1.5, 1)]],
-            "spread": {
-                "percentiles": {"10": after / 2, "50": after, "90": after * 1.5},
-                "best": {"client": 17, "task": "an easy one", "before": before, "after": after / 2},
-                "worst": {"client": 4, "task": "a hard one", "before": before, "after": None},
-            },
-        },
-        "estimate": {
-            "basis": "counted, never from a board",
-            "boards": {
-                "nano": {
-                    "title": "Nano",
-                    "wire_seconds": 0.25,
-                    "training_seconds": [0.01, 0.02],
-                    "seconds": [0.26, 0.27],
-                    "joules": [0.0012, 0.0034],
-                }
-            },
-        },
-        "devices": [{**DEVICE, "rounds": 80}],
-        "versions": {"tinymetafed": "9.8.7"},
-        "seed": 3,
-        "task": tomllib.loads(experiment)["task"]["kind"],
-        "d_curve": {"metric": metric, "samples": samples, **curve, "n_tasks": 100, "n_clients": 100},
-        "example": example,
-        "instructions_per_step": {"full": 12345},
-    }
+def begun(text: str) -> RunHeader:
+    """The header of a run of an experiment as it is written."""
+    return header(parsed(text), sha256(WEIGHTS), experiment=text)
 
 
-def sine_result() -> dict[str, Any]:
-    x = [-5.0, -2.5, 0.0, 2.5, 5.0]
-    curves: dict[str, Any] = {"truth": [1, -2, 0, 2, -1], "before": [0, 0, 0, 0, 0], "after": [1, -2, 0.5, 2, -1]}
-    example = {
-        "client": "y = 2.00 sin(x + 1.00)",
-        "x": x,
-        **curves,
-        "samples_x": [-1.0, 3.0],
-        "samples_y": [-0.5, 1.5],
-    }
-    return result(SINE, example, "mse", 4.5, 0.25)
+def sine_result() -> RunResult:
+    example = CurveExample(
+        client="y = 2.00 sin(x + 1.00)",
+        x=(-5.0, -2.5, 0.0, 2.5, 5.0),
+        truth=(1, -2, 0, 2, -1),
+        before=(0, 0, 0, 0, 0),
+        after=(1, -2, 0.5, 2, -1),
+        samples_x=(-1.0, 3.0),
+        samples_y=(-0.5, 1.5),
+    )
+    return run_result("mse", 4.5, 0.25, example=example)
 
 
-def omniglot_result() -> dict[str, Any]:
-    return result(OMNIGLOT, None, "accuracy", 0.2, 0.925)
+def omniglot_result() -> RunResult:
+    return run_result("accuracy", 0.2, 0.925, task="omniglot")
 
 
 @pytest.fixture
@@ -250,9 +204,9 @@ def test_a_finished_sine_run_shows_its_figures(sine: Path) -> None:
 
 
 def test_few_files_are_many_splits_and_predictions_stand_against_the_truth(tmp_path: Path) -> None:
-    drawn = {"client": "carol, split 1", "true": [0.0, 1.0, 2.0], "before": [0.5, 0.5, None], "after": [0.0, 1.0, 2.0]}
-    said = result(FOLDER, drawn, "mse", 4.5, 0.25)
-    said["meta_test"]["n_clients"] = 1
+    drawn = ScatterExample("carol, split 1", true=(0.0, 1.0, 2.0), before=(0.5, 0.5, None), after=(0.0, 1.0, 2.0))
+    said = run_result("mse", 4.5, 0.25, example=drawn)
+    said = replace(said, meta_test=replace(said.meta_test, n_clients=1))
     shown = page(write_run(tmp_path / "own", FOLDER, journal(40), said))
     assert "mean of 4 splits of 1 client never trained on" in shown.text and "Your own data" in shown.text
     assert "A client never trained on, carol, split 1: predicted against true values" in shown.text
@@ -283,7 +237,8 @@ def test_accuracy_is_in_percent_and_streamed_samples_are_apart(omniglot: Path) -
     ("loss", "scored"), [("mse", "mse"), ("softmax_cross_entropy", "accuracy"), ("binary_crossentropy", "accuracy")]
 )
 def test_pages_score_a_loss_as_its_task_does(loss: str, scored: str) -> None:
-    assert metric({"model": {"loss": loss}}) == scored
+    changed = SINE.replace('"mse"', f'"{loss}"').replace("input = [1]", "input = [8]").replace('"sine"', '"presence"')
+    assert metric(parsed(changed if scored == "accuracy" else SINE)) == scored
 
 
 def test_best_worst_and_a_board_are_named(sine: Path) -> None:
@@ -306,7 +261,7 @@ def test_curves_follow_the_numbers(sine: Path, omniglot: Path) -> None:
 
 
 def test_the_memory_map_comes_from_the_manifest(sine: Path) -> None:
-    shown, facts = page(sine), manifest(SINE)
+    shown, facts = page(sine), begun(SINE).manifest
     assert f"{facts.memory.ram_total:,} of {facts.memory.ram_available:,} bytes of RAM on native" in shown.text
     boxes = [a for tag, a in shown.tags if tag == "rect"]
     assert len(boxes) == len(facts.arena.tensors)
@@ -320,7 +275,7 @@ def test_the_page_needs_nothing_from_outside_and_runs_nothing(sine: Path) -> Non
 
 
 def test_a_long_run_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
-    entries = [evaluation(i, 2.0) for i in range(0, 1310)] + [evaluation(1310, 1.0)]
+    entries: list[Entry] = [*(evaluation(i, 2.0) for i in range(0, 1310)), evaluation(1310, 1.0)]
     curve, _ = page(write_run(tmp_path, SINE.replace("40", "1310"), entries, None)).lines("after")
     assert len(curve) <= charts.MAX_POINTS + 1 and curve[-1][1] > curve[-2][1]
 
@@ -336,7 +291,7 @@ def test_an_unfinished_run_says_so_and_shows_what_there_is(tmp_path: Path) -> No
 
 
 def test_a_single_evaluation_is_no_curve(tmp_path: Path) -> None:
-    entries = [entry for entry in journal(40) if entry["kind"] == "round" or entry["round"] == 40]
+    entries = [entry for entry in journal(40) if not isinstance(entry, Evaluation) or entry.round == 40]
     shown = page(write_run(tmp_path, SINE, entries, sine_result()))
     assert "evaluation.every" in shown.text and "rounds trained" not in shown.text
 
@@ -347,10 +302,12 @@ def test_a_run_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
 
 def test_what_did_not_go_straight_through_is_listed(tmp_path: Path, sine: Path) -> None:
     entries = journal(40)
-    rounds = [entry for entry in entries if entry["kind"] == "round"]
-    rounds[7]["contributions"][1] = contribution(8, "redone", "native#2: the line went away")
-    rounds[9]["contributions"][0] = contribution(9, "skipped", "its board 00c0ffee is not among the devices")
-    entries.insert(entries.index(rounds[20]), session(20, url="native#2"))
+    seventh, ninth, twentieth = (entries.index(round_of(i)) for i in (7, 9, 20))
+    redone = contribution(8, "redone", "native#2: the line went away")
+    skipped = contribution(9, "skipped", "its board 00c0ffee is not among the devices")
+    entries[seventh] = round_of(7, contributions=(contribution(7), redone))
+    entries[ninth] = round_of(9, contributions=(skipped, contribution(10)))
+    entries.insert(twentieth, session(20, replace(DEVICE, url="native#2")))
     shown = page(write_run(tmp_path, SINE, entries, None)).text
     assert "Continued 1 times, 1 contributions redone after a first attempt was lost, 1 skipped." in shown
     assert "7 client 8 redone: native#2: the line went away 9 client 9 skipped: its board 00c0ffee" in shown
@@ -360,34 +317,38 @@ def test_what_did_not_go_straight_through_is_listed(tmp_path: Path, sine: Path) 
 
 
 def test_a_long_list_of_interruptions_is_cut(tmp_path: Path) -> None:
-    entries = journal(40)
-    for entry in entries:
-        if entry["kind"] == "round":
-            entry["contributions"][:] = [contribution(3, "redone", "a reset")] * 2
+    entries: list[Entry] = [round_of(i, contributions=(contribution(3, "redone", "a reset"),) * 2) for i in range(40)]
     shown = page(write_run(tmp_path, SINE, entries, None)).text
     assert shown.count("client 3 redone: a reset") == run_page.MAX_EVENTS and "And 40 more." in shown
 
 
 def test_no_figures_are_invented_where_optional_ones_lack(tmp_path: Path) -> None:
     given = sine_result()
-    del given["instructions_per_step"]
-    given["example"] = None
-    given["d_curve"]["ci95"] = [None] * 3
-    given["estimate"] = None
-    for key in ("after_ci95", "per_task", "spread"):
-        del given["meta_test"][key]
-    shown = page(write_run(tmp_path, SINE, journal(40)[:-1], given)).text.partition("Experiment")[0]
-    assert "MSE after adaptation 0.25 4.5 before" in shown and "Provenance" in shown
-    for absent in ("A new client", "Every held-out client", "Interruptions", "±", "95 %"):
-        assert absent not in shown.partition("Intervals")[0]
+    curve = replace(given.d_curve, ci95=(None,) * 3)
+    given = replace(
+        given,
+        example=None,
+        d_curve=curve,
+        estimate=None,
+        meta_test=replace(given.meta_test, after_ci95=None),
+        instructions_per_step=None,
+    )
+    shown = page(write_run(tmp_path, SINE, journal(40)[:-1], given)).text.partition("What the figures count")[0]
+    assert "MSE after adaptation 0.25 4.5 before" in shown and "Every held-out client" in shown
+    for absent in ("A new client", "Interruptions", "Instructions per training step", "estimated", "±", "95 %"):
+        assert absent not in shown
 
 
 def test_a_diverged_run_says_so(tmp_path: Path) -> None:
     entries, given = journal(40), sine_result()
-    given["meta_test"]["after"] = entries[-1]["after"] = None
-    given["meta_test"]["per_task"] = [[4.5, None]] * 4
-    given["example"]["after"] = [None] * 5
-    given["d_curve"]["mean"] = [None] * 3
+    entries[-1] = evaluation(40, None)
+    assert isinstance(given.example, CurveExample)
+    given = replace(
+        given,
+        meta_test=replace(given.meta_test, after=None, after_ci95=None, per_task=((4.5, None),) * 4),
+        example=replace(given.example, after=(None,) * 5),
+        d_curve=replace(given.d_curve, mean=(None,) * 3, ci95=(None,) * 3),
+    )
     shown = page(write_run(tmp_path, SINE, entries, given))
     assert "Adaptation does not improve this model." in shown.text and "MSE after adaptation diverged" in shown.text
     assert [len(curve) for curve in shown.lines("after")] == [4, 4]  # the finite evaluations before it
@@ -395,7 +356,7 @@ def test_a_diverged_run_says_so(tmp_path: Path) -> None:
 
 def test_a_collapsed_run_says_so_and_a_good_one_does_not(tmp_path: Path, sine: Path) -> None:
     given = omniglot_result()
-    given["meta_test"].update(before=0.2, after=0.21)  # within the interval of ±0.02
+    given = replace(given, meta_test=replace(given.meta_test, before=0.2, after=0.21))  # within the interval of ±0.02
     assert "Adaptation does not improve" in page(write_run(tmp_path, OMNIGLOT, journal(40, 10), given)).text
     assert "Adaptation does not improve" not in page(sine).text
 
@@ -403,14 +364,14 @@ def test_a_collapsed_run_says_so_and_a_good_one_does_not(tmp_path: Path, sine: P
 # Several runs
 
 
-def costly(folder: Path, experiment: str = SINE, **figures: Any) -> Path:
+def costly(folder: Path, experiment: str = SINE) -> Path:
     """A run like ``sine`` that sent ten times as much and does better."""
-    entries = journal(40)
-    for entry in entries:
-        for key in ("bytes_down", "bytes_up"):
-            entry[key] *= 10
+    entries: list[Entry] = []
+    for entry in journal(40):
+        assert isinstance(entry, RoundEntry | Evaluation)
+        entries.append(replace(entry, bytes_down=10 * entry.bytes_down, bytes_up=10 * entry.bytes_up))
     given = sine_result()
-    given["meta_test"] |= {"after": 0.125, **figures}
+    given = replace(given, meta_test=replace(given.meta_test, after=0.125))
     return write_run(folder, experiment, entries, given)
 
 
@@ -422,10 +383,10 @@ def test_a_comparison_shows_the_journals_figures_and_what_differs(sine: Path, tm
     assert report.compare([sine, other], tmp_path / "page.html") == []
     shown = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "2 runs: Sine waves" in shown.text and "Left out" not in shown.text
-    heads = "MSE before after bytes down bytes up wire, first = 1 values only run. seed strategy. top_ p"
+    heads = "MSE before after bytes down bytes up wire, first = 1 values only strategy. top_ p run. seed"
     quarter, whole = (f"{64 / 97 * (1 + share) / 2:.2f}" for share in (0.25, 1.0))  # 64 of 97 weights are global
-    assert f"run {heads} waves 4.5 0.25 ± 0.02 4,000 1,000 1.00 {quarter} 3 –" in shown.text
-    assert f"costly 4.5 0.125 ± 0.02 40,000 10,000 10.00 {whole} 4 100" in shown.text
+    assert f"run {heads} waves 4.5 0.25 ± 0.02 4,000 1,000 1.00 {quarter} 25.0 3" in shown.text
+    assert f"costly 4.5 0.125 ± 0.02 40,000 10,000 10.00 {whole} 100.0 4" in shown.text
     assert "labelled samples run 0 1 8 waves 4.5 ± 0.01 2.38 ± 0.02 0.25 ± 0.01 costly" in shown.text
     assert "waves down 4,000 up 1,000 costly down 40,000 up 10,000" in shown.text
     assert "The arena of waves, costly" in shown.text and "waves, Nano 0.25 s" in shown.text
@@ -476,17 +437,17 @@ def test_what_cannot_be_compared_is_refused(sine: Path, omniglot: Path, tmp_path
         report.compare([sine, omniglot], tmp_path / "page.html")
     with pytest.raises(report.ReportError, match="given twice"):
         report.compare([sine, sine.parent / "." / sine.name], tmp_path / "page.html")
-    old = costly(tmp_path / "old")
-    given = sine_result()
-    del given["d_curve"]
-    with pytest.raises(report.ReportError, match=r"old: its files are not those of this version's runs: KeyError\('d_curve'\)"):
-        report.compare([sine, write_run(old, SINE, journal(40), given)], tmp_path / "page.html")
 
 
-@given(st.lists(st.dictionaries(st.sampled_from("abcd"), st.integers(0, 2)), min_size=1, max_size=4))
-def test_keys_differ_when_any_run_has_another_value_or_none(sections: list[dict[str, int]]) -> None:
-    found = comparison.differing([{"run": section, "model": {"layers": [{"op": "dense"}]}} for section in sections])
-    assert set(found) == {f"run.{key}" for key in "abcd" if len({section.get(key) for section in sections}) > 1}
+@given(st.lists(st.tuples(*[st.integers(1, 3)] * 3), min_size=1, max_size=4))
+def test_keys_differ_when_any_run_has_another_value_or_none(values: list[tuple[int, int, int]]) -> None:
+    keys = ("run.rounds", "evaluation.tasks", "model.layers[0].units")
+    experiments = []
+    for rounds, tasks, units in values:
+        text = SINE.replace("rounds = 40", f"rounds = {rounds}").replace("units = 32", f"units = {units}")
+        experiments.append(parsed(f"{text}\n[evaluation]\ntasks = {tasks}"))
+    found = comparison.differing(experiments)
+    assert set(found) == {key for key, column in zip(keys, zip(*values, strict=True), strict=True) if len(set(column)) > 1}
 
 
 # Text that is not ours
@@ -494,15 +455,31 @@ def test_keys_differ_when_any_run_has_another_value_or_none(sections: list[dict[
 
 def test_all_text_from_outside_is_escaped(tmp_path: Path) -> None:
     hostile = "</pre><script>alert(1)</script>"
-    given, entries, header = sine_result(), journal(40), manifest(SINE)
-    entries.insert(0, session(0, board=hostile, unique_id=hostile))
-    entries[2]["contributions"][0] = contribution(0, "redone", hostile)
-    given["versions"] = {hostile: hostile}
-    given["weights_sha256"] = given["instructions_per_step"]["full"] = hostile
-    given["example"]["client"] = hostile
-    header["board"] = header["parameters"][0]["name"] = hostile
-    header["arena"]["tensors"][0]["name"] = header["arena"]["steps"][0] = hostile
-    run_dir = write_run(tmp_path / "<b>&", f"# {hostile}\n{SINE}", entries, given, header)
+    given, entries = sine_result(), journal(40)
+    entries.insert(0, session(0, replace(DEVICE, board=hostile, unique_id=hostile)))
+    entries[2] = round_of(0, contributions=(contribution(0, "redone", hostile), contribution(1)))
+    assert isinstance(given.example, CurveExample)
+    given = replace(
+        given,
+        versions={hostile: hostile},
+        weights_sha256=hostile,
+        instructions_per_step={hostile: 1},
+        example=replace(given.example, client=hostile),
+    )
+    first = begun(SINE)
+    made = first.manifest
+    arena = replace(
+        made.arena,
+        tensors=(replace(made.arena.tensors[0], name=hostile), *made.arena.tensors[1:]),
+        steps=(hostile, *made.arena.steps[1:]),
+    )
+    parameters = (replace(made.parameters[0], name=hostile), *made.parameters[1:])
+    first = replace(
+        first,
+        experiment=f"# {hostile}\n{SINE}",
+        manifest=replace(made, board=hostile, arena=arena, parameters=parameters),
+    )
+    run_dir = write_run(tmp_path / "<b>&", SINE, entries, given, first)
     html = report.write(run_dir).read_text(encoding="utf-8")
     assert "<script" not in html and "<b>&<" not in html and html.count("&lt;/script&gt;") >= 9
     assert "alert(1)" in Page(html).text
@@ -530,13 +507,6 @@ def test_damage_is_named_and_the_old_report_stays(sine: Path) -> None:
     assert {path.name for path in sine.iterdir()} == {"run.db", "report.html"}
 
 
-def test_a_figure_that_lacks_is_named(tmp_path: Path) -> None:
-    given = {key: value for key, value in sine_result().items() if key != "meta_test"}
-    with pytest.raises(report.ReportError, match=r"waves.*meta_test"):
-        report.write(write_run(tmp_path / "waves", SINE, journal(40), given))
-    assert not (tmp_path / "waves" / "report.html").exists()
-
-
 # Axes
 
 
@@ -557,3 +527,49 @@ def test_logarithmic_ticks_stay_readable(low: float, ratio: float) -> None:
     heights = [at for at, _ in ticks]
     assert len(ticks) >= 2 and all(26 <= at <= 224 for at in heights)
     assert all(lower - upper >= 12 for lower, upper in pairwise(heights))
+
+
+_ANY = st.floats(allow_nan=False, allow_infinity=False)
+_CONSTANT = _ANY.flatmap(lambda value: st.lists(st.just(value), min_size=1, max_size=3))
+_NEGATIVE = st.lists(st.floats(max_value=0, allow_infinity=False), min_size=1, max_size=8)
+_TINY = st.lists(st.floats(-1e-300, 1e-300), min_size=1, max_size=8)
+_VALUES = st.lists(_ANY, min_size=1, max_size=8) | _CONSTANT | _NEGATIVE | _TINY
+
+
+@given(_VALUES, st.data(), st.booleans(), st.booleans())
+def test_every_point_lies_within_the_axes(ys: list[float], data: st.DataObject, log_x: bool, log_y: bool) -> None:
+    x = st.floats(min_value=math.ulp(0), allow_infinity=False) if log_x else _ANY
+    xs = data.draw(st.lists(x, min_size=len(ys), max_size=len(ys)) | x.map(lambda one: [one] * len(ys)))
+    drawn = []
+    built = charts.Axis
+
+    def axis(*arguments: Any) -> charts.Axis:
+        drawn.append(built(*arguments))
+        return drawn[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charts, "Axis", axis)
+        chart = charts.chart(
+            [charts.Series("", "after", list(zip(xs, ys, strict=True)), dots=True)], "", "", "", log_x=log_x, log_y=log_y
+        )
+    for made, values, at in zip(drawn, (xs, ys), ([x for _, x, _ in chart.dots], [y for *_, y in chart.dots]), strict=True):
+        assert made.low < made.high and math.isfinite(made.low) and math.isfinite(made.high)
+        assert all(made.low <= value <= made.high for value in values), (made, values)
+        near, far = sorted((made.start, made.end))
+        assert all(near <= place <= far for place in at)
+        assert 1 <= len(made.ticks()) <= 12 and all(near <= place <= far for place, _ in made.ticks())
+        apart = max(values) / 2 - min(values) / 2 > (made.high / 2 - made.low / 2) / 20
+        if apart and not made.log:
+            assert (at[values.index(max(values))] > at[values.index(min(values))]) == (made.end > made.start)
+
+
+def test_constant_and_negative_values_leave_room_beyond_the_extremes() -> None:
+    for ys in ([-5.0, -5.0], [-5.0, -1.0], [-5.0], [0.0, 0.0], [5.0, 5.0]):
+        chart = charts.chart([charts.Series("", "after", list(enumerate(ys)), dots=True)], "", "", "")
+        assert len(chart.y_ticks) >= 2
+        for _, _, y in chart.dots:
+            assert charts.TOP <= y <= charts.HEIGHT - charts.BOTTOM
+    negative = charts.chart([charts.Series("", "after", [(0, -5.0), (1, -1.0)], dots=True)], "", "", "")
+    low, high = (y for _, _, y in negative.dots)
+    assert charts.TOP < high < low < charts.HEIGHT - charts.BOTTOM
+    assert charts.chart([charts.Series("", "after", [])], "", "", "").dots == []

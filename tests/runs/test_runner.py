@@ -27,9 +27,12 @@ from tinymetafed.devices.running import build_firmware
 from tinymetafed.federation import meta_test as evaluate
 from tinymetafed.federation import rounds as server
 from tinymetafed.federation.meta_test import MetaTest
+from tinymetafed.federation.result import Evaluation
 from tinymetafed.runs import store, training
+from tinymetafed.runs.journal import RoundEntry
+from tinymetafed.runs.run_data import RunData, StoreError
 from tinymetafed.runs.setup import design_of, set_up
-from tinymetafed.runs.store import RunData, StoreError, read_run
+from tinymetafed.runs.store import read_run
 from tinymetafed_codegen import hash
 
 pytestmark = pytest.mark.xdist_group("runner")  # one clean run serves all
@@ -94,22 +97,22 @@ class Clean:
         assert [scores(entry) for entry in run.evaluations] == [scores(entry) for entry in self.run.evaluations]
         assert run.result is not None and self.run.result is not None
         for key in ("weights_sha256", "rounds", "meta_test", "d_curve", "example", "bytes_up_dense"):
-            assert run.result[key] == self.run.result[key]
-        assert run.result["sessions"] == len(run.sessions)
+            assert getattr(run.result, key) == getattr(self.run.result, key)
+        assert run.result.sessions == len(run.sessions)
         for key in ("bytes_down", "bytes_up", "retries"):
-            assert run.result[key] == sum(entry[key] for entry in run.rounds)
-        assert sum(device["rounds"] for device in run.devices) == 2 * 150
+            assert getattr(run.result, key) == sum(getattr(entry, key) for entry in run.rounds)
+        assert sum(device.rounds for device in run.devices) == 2 * 150
 
 
-def bits(entry: store.Json) -> list[Any]:
+def bits(entry: RoundEntry) -> list[Any]:
     """What of a round depends on nothing but the experiment."""
-    parts = [(part["client"], part["digest"], part["entries"]) for part in entry["contributions"]]
-    return [entry["round"], entry["alpha"], entry["update_norm"], entry["weights_sha256"], *parts]
+    parts = [(part.client, part.digest, part.entries) for part in entry.contributions]
+    return [entry.round, entry.alpha, entry.update_norm, entry.weights_sha256, *parts]
 
 
-def scores(entry: store.Json) -> dict[str, Any]:
-    varying = ("seconds", "bytes_down", "bytes_up")  # a second session greets its devices anew
-    return {key: value for key, value in entry.items() if key not in varying}
+def scores(entry: Evaluation) -> Evaluation:
+    """Without what a second session changes, which greets its devices anew."""
+    return dataclasses.replace(entry, seconds=0, bytes_down=0, bytes_up=0)
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +245,7 @@ def no_more_rounds(*_: Any, **__: Any) -> Iterator[server.Round]:
 
 
 def test_a_run_interrupted_in_its_test_redoes_only_that(clean: Clean, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read_run(trained).trained == 150 and [entry["round"] for entry in read_run(trained).evaluations] == [50, 100]
+    assert read_run(trained).trained == 150 and [entry.round for entry in read_run(trained).evaluations] == [50, 100]
     monkeypatch.setattr(server, "rounds", no_more_rounds)
 
     def interrupted(*_: Any) -> dict[str, Any]:
@@ -251,18 +254,18 @@ def test_a_run_interrupted_in_its_test_redoes_only_that(clean: Clean, trained: P
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(evaluate, "example", interrupted)
         training.resume(trained, Quiet())
-    assert [entry["round"] for entry in read_run(trained).evaluations] == [50, 100, 150]
+    assert [entry.round for entry in read_run(trained).evaluations] == [50, 100, 150]
     result = training.resume(trained, Quiet())
-    assert [entry["round"] for entry in read_run(trained).evaluations] == [50, 100, 150]
-    assert result["sessions"] == 3
+    assert [entry.round for entry in read_run(trained).evaluations] == [50, 100, 150]
+    assert result.sessions == 3
     clean.compare(trained)
     assert training.resume(trained, Quiet()) == read_run(trained).result
 
 
 def test_a_run_goes_on_where_and_how_it_is_told_to(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = training.resume(trained, Quiet(), urls=["native:1"], test_urls=["native:1"])
-    assert read_run(trained).sessions[-1]["devices"][0]["url"] == "native#1"
-    assert result["sessions"] == 2 and result["redone"] == result["skipped"] == 0
+    assert read_run(trained).sessions[-1].devices[0].url == "native#1"
+    assert result.sessions == 2 and result.redone == result.skipped == 0
 
 
 def test_a_torn_log_is_said(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -15,29 +16,34 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import pytest
+from run_values import ASKED, DEVICE, contribution, evaluation, round_entry, run_result, session
 from small_runs import manifest, sine
 
+from tinymetafed import __version__
 from tinymetafed.learn.weights import Floats, initial, sha256
-from tinymetafed.runs import store
-from tinymetafed.runs.store import RunData, RunStore, StoreError, claimed, read_run
-from tinymetafed_codegen import generate
+from tinymetafed.runs import journal, store
+from tinymetafed.runs.journal import ServedDevice
+from tinymetafed.runs.run_data import RunData, StoreError
+from tinymetafed.runs.store import RunStore, claimed, read_run
+from tinymetafed_codegen import files
+from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 
 EXPERIMENT = sine("run.rounds=9")
 MANIFEST = manifest(EXPERIMENT)
 WEIGHTS = initial(MANIFEST, 4, "glorot")
-ASKED: dict[str, Any] = {"devices": ["native:2"], "test_devices": ["native:1"], "data": None, "facts": {}}
-DEVICE = {"url": "native#1", "board": "native", "unique_id": "00" * 8, "receive_window": 1024}
 
 
 @contextmanager
 def begun(path: Path) -> Iterator[RunStore]:
     with store.create(path, EXPERIMENT, MANIFEST, WEIGHTS, ASKED) as run:
-        run.append("session", {"round": 0, "devices": [DEVICE], "start_seconds": 0.5, "versions": {}})
+        run.append(session())
         yield run
 
 
@@ -46,10 +52,8 @@ def after(round_: int) -> Floats:
     return WEIGHTS + np.float32(round_ + 1)
 
 
-def commit(run: RunStore, round_: int, **entry: Any) -> None:
-    part = {"client": 7, "device": "native#1", "status": "accepted", "digest": "ab" * 32, "entries": 560, "note": ""}
-    content = {"round": round_, "alpha": 0.5, "contributions": [part], "devices": [], "weights_sha256": sha256(after(round_))}
-    run.append("round", {**content, **entry}, after(round_))
+def commit(run: RunStore, round_: int) -> None:
+    run.append(round_entry(round_, sha256(after(round_)), contributions=(contribution(7),)), after(round_))
 
 
 @pytest.fixture
@@ -59,7 +63,7 @@ def folder(tmp_path: Path) -> Path:
         for round_ in range(9):
             commit(run, round_)
             if round_ == 4:
-                run.append("evaluation", {"round": 5, "before": 4.5, "after": None})
+                run.append(evaluation(5, None))
     return tmp_path / "run"
 
 
@@ -84,12 +88,12 @@ def read_or_refuse(path: Path) -> RunData | str:
 
 def test_what_was_committed_is_read_again(folder: Path) -> None:
     run = read_run(folder)
-    assert run.experiment() == EXPERIMENT and run.manifest == MANIFEST and run.run["seed"] == EXPERIMENT.run.seed
-    assert run.trained == 9 and [entry["round"] for entry in run.rounds] == list(range(9))
+    assert run.experiment() == EXPERIMENT and run.manifest == MANIFEST and run.header.seed == EXPERIMENT.run.seed
+    assert run.trained == 9 and [entry.round for entry in run.rounds] == list(range(9))
     np.testing.assert_array_equal(run.weights, after(8))
     assert run.weights.dtype == np.float32 and run.weights.flags.writeable
-    assert [entry["round"] for entry in run.evaluations] == [5] and run.result is None and run.showcase is None
-    assert run.devices == [{**DEVICE, "rounds": 9}]
+    assert [entry.round for entry in run.evaluations] == [5] and run.result is None and run.showcase is None
+    assert run.devices == [ServedDevice(DEVICE.url, DEVICE.board, DEVICE.unique_id, DEVICE.receive_window, 9)]
     assert run.experiment(adapt=3).task.adapt == 3
 
 
@@ -121,7 +125,7 @@ def test_held_rounds_share_a_transaction_that_anything_else_completes(tmp_path: 
         for round_ in range(3):
             commit(run, round_)
         assert read_run(folder).trained == 0
-        run.append("evaluation", {"round": 3, "before": 4.5, "after": None})
+        run.append(evaluation(3, None))
         assert read_run(folder).trained == 3
         commit(run, 3)
         assert run.read().trained == read_run(folder).trained == 4
@@ -176,9 +180,9 @@ def test_what_json_does_not_know_is_not_committed(folder: Path) -> None:
     with store.reopen(folder) as run:
         run.read()
         with pytest.raises(ValueError, match="JSON"):
-            run.append("result", {"after": float("nan")})
-        run.append("result", {"after": None})
-    assert read_run(folder).result == {"after": None}
+            run.append(evaluation(9, float("nan")))
+        run.append(run_result("mse", 4.5, 0.25))
+    assert read_run(folder).result == run_result("mse", 4.5, 0.25)
 
 
 # --- Folders ---
@@ -250,6 +254,41 @@ def test_another_format_is_named(folder: Path) -> None:
         assert f"run.db: a store of format {store.FORMAT + 1}, this version of tinymetafed knows format {store.FORMAT}" in said
 
 
+def test_a_run_of_the_former_format_is_refused_and_told_why(folder: Path) -> None:
+    """Format 1 had the same tables and the same first key; its manifest was another one."""
+    with closing(sqlite3.connect(folder / "run.db")) as database, database:
+        (content,) = database.execute("SELECT content FROM journal WHERE number = 0").fetchone()
+        former = json.loads(content) | {
+            "format": 1,
+            "tinymetafed": "1.2.3",
+            "manifest": {"model": {"hash": "50f024a22338cd57"}},
+        }
+        database.execute("UPDATE journal SET content = ? WHERE number = 0", (json.dumps(former),))
+        database.execute("PRAGMA user_version = 1")
+    before = (folder / "run.db").read_bytes()
+    for said in (read_or_refuse(folder), reopen_or_refuse(folder)):
+        assert isinstance(said, str) and "run.db: a store of format 1" in said
+        assert "its model hash is of generated C++ text and cannot be compared" in said
+        assert "finish it with the tinymetafed 1.2.3 that made it, or train again" in said
+    assert (folder / "run.db").read_bytes() == before
+    alter(folder, "DELETE FROM journal")
+    assert "finish it with the version that made it, or train again" in str(read_or_refuse(folder))
+
+
+def test_an_entry_of_another_version_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sealed entry with a key that this version does not know."""
+    genuine = journal.to_json
+    monkeypatch.setattr(store, "to_json", lambda entry: json.dumps(json.loads(genuine(entry)) | {"mood": "good"}))
+    with store.reopen(folder) as run:
+        run.append(evaluation(9, 1.0))
+    said = read_or_refuse(folder)
+    assert isinstance(said, str) and "run.db: entry 12 of its journal is an entry (evaluation)" in said
+    assert "that is not of this version: mood" in said
+    assert (
+        f"finish it with the tinymetafed {__version__} that made it, an earlier state of {__version__}, or train again" in said
+    )
+
+
 def reopen_or_refuse(folder: Path) -> str:
     try:
         with store.reopen(folder):
@@ -259,7 +298,7 @@ def reopen_or_refuse(folder: Path) -> str:
 
 
 def test_another_arithmetic_is_not_continued(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "ARITHMETIC_VERSION", generate.ARITHMETIC_VERSION + 1)
+    monkeypatch.setattr(store, "ARITHMETIC_VERSION", ARITHMETIC_VERSION + 1)
     assert "run.db: trained with arithmetic" in reopen_or_refuse(folder)
     assert read_run(folder).trained == 9  # what it holds can still be read
 
@@ -276,7 +315,8 @@ def test_a_changed_experiment_is_not_continued(folder: Path) -> None:
 
 def test_an_experiment_of_another_version_is_named(folder: Path) -> None:
     run = read_run(folder)
-    other = RunData(**{**vars(run), "run": {**run.run, "experiment": run.experiment_text.replace("rounds", "laps")}})
+    header = replace(run.header, experiment=run.header.experiment.replace("rounds", "laps"))
+    other = RunData(**{**vars(run), "header": header})
     with pytest.raises(StoreError, match=r"run\.laps.*made by tinymetafed"):
         other.experiment()
 
@@ -285,13 +325,17 @@ def test_an_experiment_of_another_version_is_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 1, 16, 99, 100, 512, 4095, 4096, 5000, 8192, 0.5, 0.9, -4096, -2000])
-def test_a_truncated_store_is_named(folder: Path, keep: float) -> None:
+def test_a_truncated_store_is_named_or_lacks_nothing(folder: Path, keep: float) -> None:
     file = folder / "run.db"
-    whole = file.read_bytes()
+    whole, before = file.read_bytes(), read_run(folder)
     size = int(keep if keep >= 1 or keep == 0 else len(whole) * keep if keep > 0 else len(whole) + keep)
     file.write_bytes(whole[:size])
-    for said in (read_or_refuse(folder), reopen_or_refuse(folder)):
-        assert isinstance(said, str) and str(file) in said, size
+    read = read_or_refuse(folder)
+    if isinstance(read, RunData):  # what was cut off is the free end of the last page
+        assert len(whole) - size < 4096 and not any(whole[size:]) and same(read, before)
+        return
+    for said in (read, reopen_or_refuse(folder)):
+        assert str(file) in said, size
         assert file.read_bytes() == whole[:size]
 
 
@@ -351,7 +395,7 @@ def test_a_round_is_never_committed_twice(tmp_path: Path) -> None:
 
 WRITER = """
 import sys, pathlib
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 from test_store import begun, commit
 with begun(pathlib.Path(sys.argv[1])) as run:
     for round_ in range(100_000):
@@ -367,7 +411,7 @@ def killed(tmp_path: Path) -> tuple[Path, int]:
 
 
 def killed_run(folder: Path, rounds: int) -> tuple[Path, int]:
-    command = [sys.executable, "-c", WRITER, str(folder), str(Path(__file__).parents[1])]
+    command = [sys.executable, "-c", WRITER, str(folder), *map(str, Path(__file__).parents[:2])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         for line in writer.stdout:
@@ -387,6 +431,83 @@ def test_a_killed_writer_loses_nothing(killed: tuple[Path, int]) -> None:
         assert again.read().trained == run.trained and again.warning == ""
         commit(again, run.trained)
     assert read_run(folder).trained == run.trained + 1
+
+
+def kill_at_line(number: int, path: Path) -> bool:
+    """Begins a run in a process that is killed before so many lines of ours have run; whether it came to that."""
+    ours = {store.__file__, files.__file__}
+    child = os.fork()
+    if child == 0:
+        left = number
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal left
+            if frame.f_code.co_filename not in ours:
+                return None
+            left -= event == "line"
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        sys.settrace(trace)
+        with begun(path):
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def test_wherever_the_start_of_a_run_is_killed_the_folder_can_be_used_again(tmp_path: Path) -> None:
+    seen: set[frozenset[str]] = set()
+    for number in range(0, 10_000, 3):
+        path = tmp_path / str(number)
+        if not kill_at_line(number, path):
+            break
+        if not path.exists():
+            continue
+        names = {re.sub(r"toml\w{8}", "toml.", file.name) for file in path.iterdir()}
+        seen.add(frozenset(names))
+        if "run.db" in names:
+            assert read_run(path).trained == 0
+            with store.reopen(path) as run:
+                commit(run, 0)
+            continue
+        with pytest.raises(StoreError, match=f"stopped before any round was begun.*train EXPERIMENT --out {path}"):
+            read_run(path)
+        with pytest.raises(StoreError, match="stopped before any round was begun"), store.reopen(path):
+            pytest.fail("there is nothing to continue")
+        with claimed(path), begun(path) as run:
+            commit(run, 0)
+        assert read_run(path).trained == 1 and {file.name for file in path.iterdir()} == {"run.db", "lock", "experiment.toml"}
+    lock_only, whole = frozenset({"lock"}), frozenset({"lock", "experiment.toml"})
+    assert seen >= {frozenset(), lock_only, lock_only | {"experiment.toml."}, whole, whole | {"run.db.new"}, whole | {"run.db"}}
+
+
+def test_a_journal_of_a_store_that_was_never_whole_is_not_played_back(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("1\n")
+    (tmp_path / "run.db.new").write_bytes(os.urandom(8192))
+    (tmp_path / "run.db.new-journal").write_bytes(bytes.fromhex("d9d505f920a163d7ffffffff") + os.urandom(5000))
+    with claimed(tmp_path), begun(tmp_path):
+        pass
+    assert read_run(tmp_path).trained == 0 and not (tmp_path / "run.db.new-journal").exists()
+
+
+@pytest.mark.parametrize(
+    "names", [["experiment.toml"], ["lock", "data"], ["lock", "run.db.new", "weights.npz"], ["run.db.new"]]
+)
+def test_what_a_start_does_not_leave_alone_is_somebodys_own(names: list[str], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(StoreError, match=r"not empty.*--out"), claimed(tmp_path):
+        pytest.fail("nothing is done for a run that cannot be written")
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys(names, "mine")
+
+
+def test_a_start_under_way_keeps_others_out(tmp_path: Path) -> None:
+    with (
+        files.locked(tmp_path / "lock"),
+        pytest.raises(StoreError, match=r"process \d+ is training into this folder"),
+        claimed(tmp_path),
+    ):
+        pytest.fail("another process is about to begin a run here")
 
 
 def test_a_damaged_log_is_named_and_never_gives_anything_else(killed: tuple[Path, int], tmp_path: Path) -> None:

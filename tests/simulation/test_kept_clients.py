@@ -54,4 +54,4 @@ def test_a_run_that_goes_on_says_that_nothing_was_kept(tmp_path: Path, monkeypat
     continued = training.resume_simulated(tmp_path / "run", 1, observer)
     (said,) = observer.events
     assert "model.local_start = 'kept', strategy.error_feedback" in said and "stopped after 4 rounds" in said
-    assert continued["weights_sha256"] != whole["weights_sha256"]
+    assert continued.weights_sha256 != whole.weights_sha256

@@ -21,11 +21,12 @@ from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.tasks import Samples
 from tinymetafed.learn.weights import initial
 from tinymetafed.runs import store, training
+from tinymetafed.runs.run_data import RunData, StoreError
 from tinymetafed.runs.setup import Setup, design_of, set_up
-from tinymetafed.runs.store import RunData, StoreError, read_run
-from tinymetafed.simulation import kernels as simulator
-from tinymetafed.simulation import simulated_clients as simulate
-from tinymetafed.simulation.kernels import Batch, Simulator, Upload, Whose
+from tinymetafed.runs.store import read_run
+from tinymetafed.simulation import simulated_clients, vector_units
+from tinymetafed.simulation.batches import Batch
+from tinymetafed.simulation.kernels import Kernels, TrainingClients, open_kernels
 from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.spec import Experiment, SpecError, parse
 from tinymetafed_codegen.toolchain import BuildError
@@ -46,19 +47,19 @@ def same(devices: RunData, simulated: RunData) -> None:
 
     def updates(run: RunData) -> list[Any]:
         return [
-            (entry["weights_sha256"], entry["alpha"], [(part["client"], part["digest"]) for part in entry["contributions"]])
+            (entry.weights_sha256, entry.alpha, [(part.client, part.digest) for part in entry.contributions])
             for entry in run.rounds
         ]
 
     assert updates(simulated) == updates(devices)
     assert simulated.weights.tobytes() == devices.weights.tobytes()
     ours, theirs = simulated.result, devices.result
-    assert ours is not None and theirs is not None and ours.keys() == theirs.keys()
+    assert ours is not None and theirs is not None
     for key in ("meta_test", "d_curve", "example", "bytes_up_dense", "collapsed", "rounds", "seed"):
-        assert ours[key] == theirs[key], key
+        assert getattr(ours, key) == getattr(theirs, key), key
     for key in ("bytes_down", "bytes_up", "bytes_samples"):
-        assert ours[key] == pytest.approx(theirs[key], rel=0.01), key
-    evaluations = [[e["after"] for e in run.evaluations] for run in (devices, simulated)]
+        assert getattr(ours, key) == pytest.approx(getattr(theirs, key), rel=0.01), key
+    evaluations = [[e.after for e in run.evaluations] for run in (devices, simulated)]
     assert evaluations[0] == evaluations[1]
 
 
@@ -85,20 +86,32 @@ def test_omniglot_is_the_same_on_devices(tmp_path: Path) -> None:
     same(*both(set_up(experiment, str(OMNIGLOT), DATA), tmp_path, "native:2"))
 
 
+def test_phases_that_train_different_numbers_of_one_set_are_the_same_on_devices(tmp_path: Path) -> None:
+    (tmp_path / "uneven.py").write_text(
+        "from tinymetafed.learn.strategies.tinymetafed import TinyMetaFed\n"
+        "from tinymetafed_codegen.protocol import SampleSet, Variant\n\n\n"
+        "class Uneven(TinyMetaFed):\n"
+        "    def training(self):\n"
+        "        return tuple(self.phase(Variant.GLOBAL, SampleSet.QUERY, 1, 0.01, count) for count in (3, 11, 5))\n"
+    )
+    own = (f"strategy.kind={tmp_path / 'uneven.py'}:Uneven", "run.devices_per_round=2", *SHORT)
+    same(*both(set_up(sine(*own), str(SINE), None), tmp_path, "native:1"))
+
+
 # --- Lanes and threads ---
 
 
-def round_of(experiment: Experiment, simulation: Simulator, clients: int) -> tuple[list[Sparse | Status], Any, Any]:
+def round_of(experiment: Experiment, simulation: Kernels, clients: int) -> tuple[list[Sparse | Status], Any, Any]:
     """The updates of some clients, and their outputs before and after training."""
     strategy = set_up(experiment, str(SINE), None).strategy
     weights = initial(simulation.manifest, 3, experiment.model.init)
     received = downlink.decode(strategy.download(weights), strategy.n_global)
-    phases = strategy.training()
-    samples = [simulation.samples(3, range(clients), 5, SampleSet(phase.sample_set), phase.count) for phase in phases]
-    whose, upload = Whose(3, range(clients), 5), Upload(strategy.top_k, strategy.uplink, strategy.selection)
-    updates, _ = simulation.federate(received, phases, samples, whose, upload, streamed=False)
+    recipe = strategy.training_recipe()
+    samples = [simulation.samples(3, range(clients), 5, phase.sample_set, phase.count) for phase in recipe.phases]
+    taking_part = TrainingClients(3, range(clients), 5)
+    updates, _ = simulation.train_round(received, recipe, samples, taking_part, streamed=False)
     test = simulation.samples(3, range(clients), 0, SampleSet.ADAPT, 7)
-    faults, before, after = simulation.adapt(received, phases, samples, Whose(3, range(clients), 0), test)
+    faults, before, after = simulation.adapt(received, recipe, samples, TrainingClients(3, range(clients), 0), test)
     assert set(faults) == {Status.OK} and (before != after).any()
     return updates, before, after
 
@@ -113,18 +126,18 @@ def equal(one: tuple[list[Sparse | Status], Any, Any], other: tuple[list[Sparse 
 
 def test_every_vector_unit_gives_the_bits_of_the_scalar_one() -> None:
     clients = 19  # fills no unit's last group
-    reference = round_of(sine(), simulator.open_simulator(design_of(sine(), str(SINE)), 1, "scalar"), clients)
-    for unit in simulator.units():
+    reference = round_of(sine(), open_kernels(design_of(sine(), str(SINE)), 1, "scalar"), clients)
+    for unit in vector_units.vector_units():
         if unit != "scalar":
-            equal(reference, round_of(sine(), simulator.open_simulator(design_of(sine(), str(SINE)), 1, unit), clients))
+            equal(reference, round_of(sine(), open_kernels(design_of(sine(), str(SINE)), 1, unit), clients))
 
 
 def test_threads_change_no_bit() -> None:
-    equal(*(round_of(sine(), simulator.open_simulator(design_of(sine(), str(SINE)), threads), 37) for threads in (1, 3)))
+    equal(*(round_of(sine(), open_kernels(design_of(sine(), str(SINE)), threads), 37) for threads in (1, 3)))
 
 
 def test_a_client_alone_is_one_among_many() -> None:
-    simulation = simulator.open_simulator(design_of(sine(), str(SINE)), 1)
+    simulation = open_kernels(design_of(sine(), str(SINE)), 1)
     (alone,), before, after = round_of(sine(), simulation, 1)
     many = round_of(sine(), simulation, 8)
     first = many[0][0]
@@ -133,15 +146,15 @@ def test_a_client_alone_is_one_among_many() -> None:
 
 
 def test_one_clients_nan_stays_in_its_lane() -> None:
-    simulation = simulator.open_simulator(design_of(sine(), str(SINE)), 1)
+    simulation = open_kernels(design_of(sine(), str(SINE)), 1)
     strategy = set_up(sine(), str(SINE), None).strategy
     received = downlink.decode(strategy.download(initial(simulation.manifest, 1, "glorot")), strategy.n_global)
-    phases = strategy.training()
-    samples = [simulation.samples(1, range(5), 0, SampleSet(phase.sample_set), phase.count) for phase in phases]
-    whose, upload = Whose(1, range(5), 0), Upload(strategy.top_k, strategy.uplink, strategy.selection)
-    whole, _ = simulation.federate(received, phases, samples, whose, upload, streamed=False)
+    recipe = strategy.training_recipe()
+    samples = [simulation.samples(1, range(5), 0, phase.sample_set, phase.count) for phase in recipe.phases]
+    taking_part = TrainingClients(1, range(5), 0)
+    whole, _ = simulation.train_round(received, recipe, samples, taking_part, streamed=False)
     samples[0].targets[2, 3] = np.nan
-    spoilt, _ = simulation.federate(received, phases, samples, whose, upload, streamed=False)
+    spoilt, _ = simulation.train_round(received, recipe, samples, taking_part, streamed=False)
     assert spoilt[2] == Status.NOT_FINITE
     for i in (0, 1, 3, 4):
         one, other = whole[i], spoilt[i]
@@ -205,7 +218,7 @@ def test_a_run_may_move_from_devices_into_the_simulation_and_back(tmp_path: Path
         training.resume_simulated(moved, 1, Quiet())
     training.resume(moved, Quiet(), urls=["native:1"])
     same(devices, read_run(moved))
-    assert [device["rounds"] for device in read_run(moved).devices if device["url"] == simulate.URL] == [5]
+    assert [device.rounds for device in read_run(moved).devices if device.url == simulated_clients.URL] == [5]
 
 
 def test_training_that_diverges_fails_as_on_a_device(tmp_path: Path) -> None:
@@ -233,16 +246,16 @@ def test_the_processor_at_hand_says_which_vector_units_there_are(
 ) -> None:
     if facts is not None:
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{facts}\nbugs\t\t:\n")
-    monkeypatch.setattr(simulator, "CPU_FACTS", tmp_path / "cpuinfo")
-    monkeypatch.setattr(simulator.platform, "machine", lambda: machine)
-    assert list(simulator.units()) == expected
+    monkeypatch.setattr(vector_units, "CPU_FACTS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(vector_units.platform, "machine", lambda: machine)
+    assert list(vector_units.vector_units()) == expected
 
 
 def test_a_processor_without_a_vector_unit_trains_one_client_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    reference = round_of(sine(), simulator.open_simulator(design_of(sine(), str(SINE)), 1), 3)
-    monkeypatch.setattr(simulator, "_ALWAYS", {})
-    monkeypatch.setattr(simulator, "CPU_FACTS", Path("/nowhere"))
-    simulation = simulator.open_simulator(design_of(sine(), str(SINE)), 1)
+    reference = round_of(sine(), open_kernels(design_of(sine(), str(SINE)), 1), 3)
+    monkeypatch.setattr(vector_units, "_ALWAYS", {})
+    monkeypatch.setattr(vector_units, "CPU_FACTS", Path("/nowhere"))
+    simulation = open_kernels(design_of(sine(), str(SINE)), 1)
     assert simulation.lanes == 1
     equal(reference, round_of(sine(), simulation, 3))
 
@@ -250,7 +263,7 @@ def test_a_processor_without_a_vector_unit_trains_one_client_at_a_time(monkeypat
 def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(BuildError, match=r"missing g\+\+.*apt"):
-        simulator.open_simulator(design_of(sine(), str(SINE)), 1)
+        open_kernels(design_of(sine(), str(SINE)), 1)
 
 
 def test_boards_that_are_clients_cannot_be_simulated(tmp_path: Path) -> None:
@@ -258,12 +271,12 @@ def test_boards_that_are_clients_cannot_be_simulated(tmp_path: Path) -> None:
     task = {"kind": "folder", "path": str(tmp_path), "source": str(tmp_path / "source.cpp"), "client_per_board": True}
     model = {"input": [1], "loss": "mse", "layers": [{"op": "dense", "units": 1}]}
     with pytest.raises(SpecError, match=r"task\.client_per_board = true.*--set run\.clients=N"):
-        simulator.open_simulator(design_of(parse({"task": task, "model": model}, "test"), "test"), 1)
+        open_kernels(design_of(parse({"task": task, "model": model}, "test"), "test"), 1)
 
 
 def test_the_benchmark_measures_lanes_threads_one_client_and_textbook_kernels() -> None:
     figures = simulation_cost.simulation(sine(), str(SINE), None, 2, Quiet())
-    assert figures["lanes"] == simulator.units()[figures["isa"]].lanes and figures["threads"] == 2
-    assert 0 < figures["one_thread_us"] < figures["single_us"] < figures["textbook_us"]
-    assert figures["speedup"] == pytest.approx(figures["one_thread_us"] / figures["us_per_client_step"], rel=0.02)
-    assert 1 < figures["speedup_idle"] < 3
+    assert figures.lanes == vector_units.vector_units()[figures.isa].lanes and figures.threads == 2
+    assert 0 < figures.one_thread_us < figures.single_us < figures.textbook_us
+    assert figures.speedup == pytest.approx(figures.one_thread_us / figures.us_per_client_step, rel=0.02)
+    assert 1 < figures.speedup_idle < 3

@@ -34,7 +34,7 @@ def check_budget(target, source, env):
     manifest = json.loads((Path(env.subst("$BUILD_DIR")) / "generated" / "manifest.json").read_text(encoding="utf-8"))
     sizes = subprocess.check_output([env.subst("$SIZETOOL"), "--format=berkeley", str(source[0])], text=True)
     text, data, bss = map(int, sizes.splitlines()[1].split()[:3])
-    stack = manifest["memory"]["stack"]
+    stack = manifest["ram_bytes"]["stack"]
     uses = {
         "flash": (text + data, facts["flash_bytes"], ""),
         "RAM": (data + bss + stack, facts["ram_bytes"], f": {data + bss:,} static, {stack:,} kept for the stack"),

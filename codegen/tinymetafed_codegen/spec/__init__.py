@@ -1,9 +1,11 @@
 """Experiment TOML in, frozen and complete experiment out; a module for each section."""
 
+from ..ops.targets import TARGETS, LossName, Targets, is_classification, target_size
 from ..section import SpecError
 from .defaults import CLIENTS
 from .experiment import EvaluationSpec, Experiment, RunSpec, dump, load, parse
 from .model import ModelSpec
+from .paths import anchor, anchored, portable, relative
 from .strategy import (
     AdaptationSpec,
     FedAvgSpec,
@@ -19,6 +21,7 @@ from .task import TASKS, FolderTask, KeywordsTask, OmniglotTask, PresenceTask, S
 
 __all__ = [
     "CLIENTS",
+    "TARGETS",
     "TASKS",
     "AdaptationSpec",
     "EvaluationSpec",
@@ -27,6 +30,7 @@ __all__ = [
     "FedSgdSpec",
     "FolderTask",
     "KeywordsTask",
+    "LossName",
     "ModelSpec",
     "OmniglotTask",
     "OwnStrategySpec",
@@ -36,13 +40,20 @@ __all__ = [
     "SharingSpec",
     "SineTask",
     "SpecError",
+    "Targets",
     "TaskBase",
     "TaskShapes",
     "TaskSpec",
     "TinyMetaFedSpec",
     "TinyOlSpec",
     "TinyReptileSpec",
+    "anchor",
+    "anchored",
     "dump",
+    "is_classification",
     "load",
     "parse",
+    "portable",
+    "relative",
+    "target_size",
 ]

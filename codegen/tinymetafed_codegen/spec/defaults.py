@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from ..ops.targets import TARGETS, is_classification
+from .task import TASKS
+
+_Section = dict[str, float | str]
+_Sections = dict[str, _Section]
 
 CLIENTS = 1_000  # data owners where nobody can count them
-FOLDER_EVALUATION = {"tasks": 40, "every": 0, "every_tasks": 20}  # few files, each split anew for every test
+VALUES, CLASSES = False, True  # what a model learns, as is_classification tells of its loss
 
-_Sections = dict[str, dict[str, Any]]
-
-# By loss; the strategy is TinyMetaFed.
-_DEFAULTS: dict[str, _Sections] = {
-    "mse": {
+# By what is learned; the strategy is TinyMetaFed.
+_DEFAULTS: dict[bool, _Sections] = {
+    VALUES: {
         "model": {"init": "glorot", "local_start": "alternating", "local_start_scale": 0.35},
         "strategy": {
             "local_learning_rate": 0.03,
@@ -28,7 +30,7 @@ _DEFAULTS: dict[str, _Sections] = {
         },
         "evaluation": {"tasks": 200, "every": 0, "every_tasks": 50},
     },
-    "softmax_cross_entropy": {
+    CLASSES: {
         "model": {"init": "he", "local_start": "random", "local_start_scale": 0.05},
         "strategy": {
             "local_learning_rate": 0.05,
@@ -46,60 +48,55 @@ _DEFAULTS: dict[str, _Sections] = {
         "evaluation": {"tasks": 100, "every": 0, "every_tasks": 20},
     },
 }
-# Values are learned like values, labels like classes.
-_DEFAULTS |= {
-    "mae": _DEFAULTS["mse"],
-    "huber": _DEFAULTS["mse"],
-    "binary_crossentropy": _DEFAULTS["softmax_cross_entropy"],
-}
 # How a client adapts a network that is shared whole.
-_WHOLE: _Sections = {
-    "mse": {"local_passes": 0, "full_passes": 32, "full_learning_rate": 0.01},
-    "softmax_cross_entropy": {"local_passes": 0, "full_passes": 10, "full_learning_rate": 0.02},
+_WHOLE: dict[bool, _Section] = {
+    VALUES: {"local_passes": 0, "full_passes": 32, "full_learning_rate": 0.01},
+    CLASSES: {"local_passes": 0, "full_passes": 10, "full_learning_rate": 0.02},
 }
-# By strategy, then by loss, where it differs from that.
-_STRATEGIES: dict[str, dict[str, _Sections]] = {
+# By strategy, then by what is learned, where it differs from that.
+_STRATEGIES: dict[str, dict[bool, _Sections]] = {
     "tinyreptile": {
-        "mse": {"adaptation": _WHOLE["mse"]},
-        "softmax_cross_entropy": {"adaptation": _WHOLE["softmax_cross_entropy"]},
+        VALUES: {"adaptation": _WHOLE[VALUES]},
+        CLASSES: {"adaptation": _WHOLE[CLASSES]},
     },
     "reptile": {
-        "mse": {"strategy": {"global_passes": 8}, "run": {"devices_per_round": 5}, "adaptation": _WHOLE["mse"]},
-        "softmax_cross_entropy": {
+        VALUES: {"strategy": {"global_passes": 8}, "run": {"devices_per_round": 5}, "adaptation": _WHOLE[VALUES]},
+        CLASSES: {
             "strategy": {"global_passes": 4},
             "run": {"devices_per_round": 5},
-            "adaptation": _WHOLE["softmax_cross_entropy"],
+            "adaptation": _WHOLE[CLASSES],
         },
     },
     "fedsgd": {
-        "mse": {
+        VALUES: {
             "strategy": {"global_passes": 1, "global_learning_rate": 0.3},
             "run": {"devices_per_round": 5},
-            "adaptation": _WHOLE["mse"],
+            "adaptation": _WHOLE[VALUES],
         },
-        "softmax_cross_entropy": {
+        CLASSES: {
             "strategy": {"global_passes": 1, "global_learning_rate": 0.1},
             "run": {"devices_per_round": 5},
-            "adaptation": _WHOLE["softmax_cross_entropy"],
+            "adaptation": _WHOLE[CLASSES],
         },
     },
-    "tinyol": {loss: {"adaptation": {"local_passes": 1, "full_passes": 0}} for loss in ("mse", "softmax_cross_entropy")},
+    "tinyol": {learned: {"adaptation": {"local_passes": 1, "full_passes": 0}} for learned in (VALUES, CLASSES)},
 }
 _STRATEGIES["fedavg"] = _STRATEGIES["reptile"]
-_LIKE = {"mae": "mse", "huber": "mse", "binary_crossentropy": "softmax_cross_entropy"}
 _TINYMETAFED_ONLY = ("local_learning_rate", "local_passes")
 
 
 def defaults(loss: str, strategy: str, task: str) -> _Sections:
     """What a file need not say, by section; nothing for a loss that is not known."""
-    if loss not in _DEFAULTS:
+    known = next((name for name in TARGETS if name == loss), None)
+    if known is None:
         return {}
-    chosen = {section: dict(values) for section, values in _DEFAULTS[loss].items()} | {"run": {}}
+    learned = is_classification(known)
+    chosen = {section: dict(values) for section, values in _DEFAULTS[learned].items()} | {"run": {}}
     if strategy in _STRATEGIES:
         for key in _TINYMETAFED_ONLY:
             del chosen["strategy"][key]
-        for section, values in _STRATEGIES[strategy][_LIKE.get(loss, loss)].items():
+        for section, values in _STRATEGIES[strategy][learned].items():
             chosen[section] |= values
-    if task == "folder":
-        chosen["evaluation"] = FOLDER_EVALUATION
+    if task in TASKS:
+        chosen["evaluation"] |= TASKS[task].evaluation
     return chosen

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
-from .. import own_class
-from ..section import Section, SpecError
+from ..section import Section, SpecError, TomlValue
 from .defaults import CLIENTS, defaults
 from .mistakes import explain
 from .model import ModelSpec
+from .paths import anchored
 from .strategy import AdaptationSpec, StrategySpec, TinyOlSpec
 from .task import TaskSpec
 
@@ -54,7 +54,7 @@ class Experiment(Section):
         return self.model_copy(update={"task": self.task.streamed, "run": self.run.model_copy(update={"clients": None})})
 
 
-def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> Experiment:
+def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, TomlValue] | None = None) -> Experiment:
     """Reads an experiment file; ``overrides`` are ``section.key=value`` as in ``--set``, ``settings`` the same decoded.
 
     A key may go into a list by number: ``model.layers.2.local``. Raises SpecError.
@@ -73,20 +73,7 @@ def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, Any] 
         _put(raw, *_decode(override), f"--set {override}")
     for key, value in (settings or {}).items():
         _put(raw, key.split("."), value, key)
-    model = raw.get("model")
-    if isinstance(model, dict) and isinstance(model.get("weights"), str):
-        model["weights"] = str((path.parent / model["weights"]).resolve())  # the experiment may be written elsewhere
-    strategy = raw.get("strategy")
-    layers = model.get("layers") if isinstance(model, dict) else None
-    for section, key in [(strategy, "kind"), *((layer, "op") for layer in (layers if isinstance(layers, list) else ()))]:
-        if isinstance(section, dict) and own_class.is_reference(section.get(key)):
-            section[key] = own_class.resolve(section[key], path.parent)
-    task = raw.get("task")
-    if isinstance(task, dict) and task.get("kind") == "folder":
-        for key in ("path", "source"):
-            if isinstance(task.get(key), str):
-                task[key] = str((path.parent / task[key]).resolve()) if task[key] else ""
-    return parse(raw, str(path))
+    return parse(anchored(raw, path.parent), str(path))
 
 
 def parse(raw: dict[str, Any], source: str) -> Experiment:
@@ -120,7 +107,7 @@ def dump(experiment: Experiment) -> dict[str, Any]:
     return experiment.model_dump(mode="json", exclude_none=True, by_alias=True)
 
 
-def _decode(override: str) -> tuple[list[str], Any]:
+def _decode(override: str) -> tuple[list[str], TomlValue]:
     key, equals, text = override.partition("=")
     path = key.strip().split(".")
     if not equals or len(path) < 2 or not all(path):
@@ -131,7 +118,7 @@ def _decode(override: str) -> tuple[list[str], Any]:
         return path, text.strip()
 
 
-def _put(raw: dict[str, Any], path: Sequence[str], value: Any, source: str) -> None:
+def _put(raw: dict[str, Any], path: Sequence[str], value: TomlValue, source: str) -> None:
     section: Any = raw
     for part in path[:-1]:
         if isinstance(section, list):

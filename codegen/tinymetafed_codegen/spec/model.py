@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from .. import ops, own_class
 from ..ops import LayerSpec, Op
+from ..ops.targets import LossName
 from ..section import Section
 from .mistakes import TOLD, explain
 
@@ -57,7 +58,7 @@ class ModelSpec(Section):
 
     input: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(min_length=1, max_length=3, strict=False)]
     layers: Annotated[tuple[AnyLayer, ...], Field(min_length=1, max_length=64, strict=False)]
-    loss: Literal["mse", "mae", "huber", "binary_crossentropy", "softmax_cross_entropy"]
+    loss: LossName
     huber_delta: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0

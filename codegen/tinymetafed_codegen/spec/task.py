@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field
 
+from ..ops.targets import LossName, is_classification, target_size
 from ..protocol import SampleSet
 from ..section import Count, Section, SpecError
 
@@ -15,21 +18,32 @@ class TaskShapes(NamedTuple):
 
     input: tuple[int, ...]
     outputs: int
-    loss: str
+    loss: LossName
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether classes are told apart; otherwise values are learned."""
+        return is_classification(self.loss)
+
+    @property
+    def target_size(self) -> int:
+        """Numbers that say what is right for one sample."""
+        return target_size(self.loss, self.outputs)
 
 
 class TaskBase(Section):
     """What all tasks have: three sets of samples, and facts that firmware, budget and reports ask for.
 
     ``title`` is the task's name in reports. ``sample_source`` names firmware/app/source_NAME.cpp; with "streamed" the host
-    sends every sample, each input value in ``bytes_per_input`` bytes. ``counts_per_class``: whether support, query and adapt
-    count samples of each class.
+    sends every sample, each input value in ``bytes_per_input`` bytes. ``evaluation``: defaults of [evaluation] that go before
+    those of the loss.
     """
 
     title: ClassVar[str]
     sample_source: ClassVar[str] = "streamed"
     bytes_per_input: ClassVar[int] = 4  # float32
     path_keys: ClassVar[tuple[str, ...]] = ()  # keys that name files, relative to the experiment file until it is loaded
+    evaluation: ClassVar[Mapping[str, int]] = MappingProxyType({})
 
     kind: str
     support: int
@@ -87,7 +101,7 @@ class SineTask(TaskBase):
     adapt: Count = 8
 
     @property
-    def shapes(self) -> TaskShapes | None:
+    def shapes(self) -> TaskShapes:
         """One number in, one number out."""
         return TaskShapes((1,), 1, "mse")
 
@@ -105,7 +119,7 @@ class OmniglotTask(TaskBase):
     adapt: Annotated[int, Field(ge=1, le=16)] = 8
 
     @property
-    def shapes(self) -> TaskShapes | None:
+    def shapes(self) -> TaskShapes:
         """Drawings of 28x28 grey levels, one output per character."""
         return TaskShapes((28, 28, 1), self.ways, "softmax_cross_entropy")
 
@@ -141,7 +155,7 @@ class KeywordsTask(TaskBase):
     held_out: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
 
     @property
-    def shapes(self) -> TaskShapes | None:
+    def shapes(self) -> TaskShapes:
         """Spectrograms of 32 mel bands and 20 frames, one output per word."""
         return TaskShapes((32, 20, 1), self.ways, "softmax_cross_entropy")
 
@@ -169,7 +183,7 @@ class PresenceTask(TaskBase):
     adapt: Annotated[int, Field(ge=1, le=1_000)] = 8
 
     @property
-    def shapes(self) -> TaskShapes | None:
+    def shapes(self) -> TaskShapes:
         """Four sensors and their changes, one output for an empty room and one for an occupied one."""
         return TaskShapes((8,), 2, "softmax_cross_entropy")
 
@@ -187,6 +201,8 @@ class FolderTask(TaskBase):
 
     title: ClassVar[str] = "Your own data"
     path_keys: ClassVar[tuple[str, ...]] = ("path", "source")
+    # Few files, each split anew for every test.
+    evaluation: ClassVar[Mapping[str, int]] = MappingProxyType({"tasks": 40, "every": 0, "every_tasks": 20})
 
     kind: Literal["folder"]
     path: Annotated[str, Field(min_length=1)]
@@ -225,11 +241,7 @@ class FolderTask(TaskBase):
             )
 
 
-TaskSpec = Annotated[SineTask | OmniglotTask | KeywordsTask | PresenceTask | FolderTask, Field(discriminator="kind")]
-TASKS: dict[str, type[TaskBase]] = {
-    "sine": SineTask,
-    "omniglot": OmniglotTask,
-    "keywords": KeywordsTask,
-    "presence": PresenceTask,
-    "folder": FolderTask,
-}  # by kind
+_AnyTask = SineTask | OmniglotTask | KeywordsTask | PresenceTask | FolderTask
+TaskSpec = Annotated[_AnyTask, Field(discriminator="kind")]
+# The classes by what an experiment calls them in task.kind.
+TASKS: dict[str, type[TaskBase]] = {get_args(each.model_fields["kind"].annotation)[0]: each for each in get_args(_AnyTask)}

@@ -70,7 +70,7 @@ struct Conv2d {
 #pragma GCC unroll 8
     for (int t = 0; t < kTile; ++t) {
 #pragma GCC unroll 2
-      for (int p = 0; p < kPixels; ++p) sum[p][t] = bias[t] - T{};  // any number as T, to the bit: + would lose a -0
+      for (int p = 0; p < kPixels; ++p) sum[p][t] = bias[t] - T{};  // in every lane of T; + T{} would turn -0 into 0
     }
     for (int r = Rows::first(at.row); r < last_row; ++r) {
       const T* pixel = x + inputs_apart(top + r, left + first_column);

@@ -37,7 +37,7 @@ struct Dense {
   static void forward_tile(const T* x, const W* kernel, const W* bias, T* y) {
     T sum[kTile];
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) sum[t] = bias[t] - T{};  // any number as T, to the bit: + would lose a -0
+    for (int t = 0; t < kTile; ++t) sum[t] = bias[t] - T{};  // in every lane of T; + T{} would turn -0 into 0
 #pragma GCC unroll 4
     for (int i = 0; i < kInputs; ++i) {
       const T xi = x[i];

@@ -44,7 +44,7 @@ struct DepthwiseConv2d {
     const int first_column = Columns::first(column), last_column = Columns::last(column);
     T sum[kWidth];
 #pragma GCC unroll 8
-    for (int t = 0; t < kWidth; ++t) sum[t] = bias[t] - T{};  // any number as T, to the bit: + would lose a -0
+    for (int t = 0; t < kWidth; ++t) sum[t] = bias[t] - T{};  // in every lane of T; + T{} would turn -0 into 0
     for (int r = Rows::first(row); r < last_row; ++r) {
       const T* pixel = x + ((top + r) * Columns::kIn + left + first_column) * kChannels;
       const W* weight = kernel + (r * Columns::kKernel + first_column) * kChannels;

@@ -10,17 +10,20 @@ namespace {
 
 using namespace esp32isa;
 
-constexpr uint32_t kReceiveCapacity = 1024;  // as in vectors.s
-static_assert(kReceiveCapacity >= board::kReceiveWindow, "the ring must hold what may be under way");
+constexpr uint32_t kReceiveSlots = board::kReceiveWindow + 1;  // one stays free, so that a full ring is no empty one
 
-// The handler in vectors.s puts bytes and counts `end`, read() takes them and counts `first`: neither disturbs the other.
+// The handler in vectors.s puts bytes at `end`, read() takes them from `first`: each writes its own index, and neither
+// disturbs the other. Empty when the two are equal.
 struct ReceiveRing {
   volatile uint32_t first;
   volatile uint32_t end;
-  volatile uint8_t bytes[kReceiveCapacity];
+  volatile uint8_t bytes[kReceiveSlots];
 };
-extern "C" ReceiveRing receive_ring;
+extern "C" {
 ReceiveRing receive_ring;
+extern const uint32_t receive_slots;  // for vectors.s, which knows no C++ constant
+const uint32_t receive_slots = kReceiveSlots;
+}
 
 }  // namespace
 
@@ -30,11 +33,14 @@ void init(int, char**) {
 }
 
 size_t read(uint8_t* to, size_t capacity) {
-  const uint32_t first = receive_ring.first;
-  const uint32_t there = receive_ring.end - first;
-  const size_t size = there < capacity ? there : capacity;
-  for (size_t i = 0; i < size; ++i) to[i] = receive_ring.bytes[(first + i) % kReceiveCapacity];
-  receive_ring.first = first + size;
+  uint32_t first = receive_ring.first;
+  const uint32_t end = receive_ring.end;
+  size_t size = 0;
+  while (size < capacity && first != end) {
+    to[size++] = receive_ring.bytes[first];
+    if (++first == kReceiveSlots) first = 0;
+  }
+  receive_ring.first = first;
   if (size > 0) uart().interrupt_enable = kUartReceiveInterruptEnable;  // a full ring has turned it off
   return size;
 }

@@ -121,20 +121,23 @@ receive:
   s32i a5, a0, 12
   s32i a6, a0, 16
   movi a2, 0xFD050020  // UART: data +0, interrupt enable +4, line status +20
-  movi a3, receive_ring  // first +0: count of bytes taken, end +4: count of bytes put, bytes +8
+  movi a3, receive_ring  // first +0: place of the next byte to take, end +4: of the next one to put, bytes +8
   l32i a4, a3, 4
 next_byte:
   l32i a5, a2, 20
   bbci a5, 0, received  // nothing there
+  addi a6, a4, 1
+  movi a5, receive_slots
+  l32i a5, a5, 0
+  bne a6, a5, not_around
+  movi a6, 0
+not_around:  // a6: the place after this byte's
   l32i a5, a3, 0
-  sub a5, a4, a5
-  movi a6, 1024  // kReceiveCapacity
   beq a5, a6, ring_full
-  extui a5, a4, 0, 10
-  add a5, a3, a5
-  l32i a6, a2, 0
-  s8i a6, a5, 8
-  addi a4, a4, 1
+  add a5, a3, a4
+  l32i a4, a2, 0
+  s8i a4, a5, 8
+  mov a4, a6
   j next_byte
 ring_full:
   movi a5, 0

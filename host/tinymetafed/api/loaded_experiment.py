@@ -14,11 +14,12 @@ from tinymetafed_codegen import emit, spec
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.section import TomlValue
 
 from ..runs.setup import design_of
 
 # ``section.key`` to its value, or texts ``section.key=value`` as the command line's --set takes them.
-Changes = Mapping[str, object] | Sequence[str]
+Changes = Mapping[str, TomlValue] | Sequence[str]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..bench.footprint import Footprint
 from ..bench.kernel_cost import Comparison
 from ..bench.simulation_cost import SimulationCost
 from ..bench.wire import WireCost
-from ..simulation.kernels import units
+from ..simulation.vector_units import vector_units
 from .loaded_experiment import Experiment, load
 from .progress import ProgressOption, watching
 
@@ -85,8 +85,8 @@ def bench_simulation(
         UsageError: This machine has no such vector unit.
         BenchError, BuildError, SpecError.
     """
-    if unit is not None and unit not in units():
-        raise UsageError(f"--unit {unit}: this machine has {', '.join(units())}")
+    if unit is not None and unit not in vector_units():
+        raise UsageError(f"--unit {unit}: this machine has {', '.join(vector_units())}")
     chosen = load(find("examples") / "sine.toml") if experiment is None else experiment
     with watching(progress) as observer:
         return simulation_cost.simulation(chosen.spec, chosen.source, unit, threads, observer)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tinymetafed_codegen import boards
-from tinymetafed_codegen.boards import Board, Requirement
+from tinymetafed_codegen.boards import Board, BoardError, Requirement
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.ops import LOSSES as _LOSSES
 from tinymetafed_codegen.spec import TASKS as _TASKS
@@ -83,6 +83,11 @@ def missing_tools(board: str) -> list[Requirement]:
 def board(name: str) -> Board:
     """The facts of a board. Raises BoardError for an unknown one, or one whose file is not usable."""
     return boards.load(name)
+
+
+def unusable_boards() -> list[BoardError]:
+    """Why a file of boards/ cannot be used, for each such file; whatever asks for no such board leaves them out."""
+    return boards.unusable()
 
 
 def monitor(source: str, baud: int = DEFAULT_BAUD) -> Iterator[str]:

@@ -24,7 +24,7 @@ def in_qemu(board: str) -> Board:
     """The facts of a board that runs in QEMU. Raises BoardError, BoardCannotMeasure."""
     facts = boards.load(board)
     if facts.kind != "qemu":
-        hint = ", ".join(name for name in boards.names() if boards.load(name).kind == "qemu")
+        hint = ", ".join(board.name for board in boards.usable() if board.kind == "qemu")
         raise BoardCannotMeasure(
             f"board '{board}' does not run in QEMU, where instructions are counted and the stack is read; choose one of {hint}"
         )

@@ -27,8 +27,8 @@ def models(experiments: Sequence[Path]) -> list[tuple[str, Experiment]]:
 
 def emulated_boards() -> list[str]:
     """Boards that can be built and run in QEMU on this machine. Raises BenchError, saying what to install, for none."""
-    all_of_them = [name for name in boards.names() if boards.load(name).kind == "qemu"]
-    ready = [name for name in all_of_them if not boards.missing_tools(name)]
+    all_of_them = [board.name for board in boards.usable() if board.kind == "qemu"]
+    ready = [name for name in all_of_them if not boards.missing_tools(name) and not boards.environment_trouble(name)]
     if not ready:
         remedies = " or ".join(boards.remedy(boards.missing_tools(name)) for name in all_of_them)
         raise BenchError(f"no emulated board can be built and run here; {remedies}")

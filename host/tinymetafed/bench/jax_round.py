@@ -13,7 +13,7 @@ from tinymetafed_codegen.ops import Op
 from tinymetafed_codegen.protocol import Phase, Variant
 
 from ..learn.tasks import Floats
-from ..simulation.kernels import Batch
+from ..simulation.batches import Batch
 
 Tensors = Mapping[str, Any]  # by the manifest's names
 
@@ -37,7 +37,7 @@ def compile_round(net: graph.Graph, start: Tensors, phases: Sequence[Phase], sam
     except ImportError:
         raise JaxError("JAX is not installed; pip install jax to compare with it") from None
     others = {call.op.kind for call in net.forward} - _OPS | {net.loss.name} - _LOSSES
-    others |= {f"{Variant(phase.variant).name} steps" for phase in phases if phase.variant not in _MOVED}
+    others |= {f"{phase.variant.name} steps" for phase in phases if phase.variant not in _MOVED}
     if net.frozen or net.sgd.momentum or net.sgd.weight_decay:
         others |= {"frozen layers, momentum or weight decay"}
     if others:
@@ -58,7 +58,7 @@ def compile_round(net: graph.Graph, start: Tensors, phases: Sequence[Phase], sam
 
     def client(weights: Tensors, sets: Sequence[tuple[Any, Any]]) -> Tensors:
         for phase, (inputs, targets) in zip(phases, sets, strict=True):
-            moved = {name for name, part in parts.items() if part in _MOVED[Variant(phase.variant)]}
+            moved = {name for name, part in parts.items() if part in _MOVED[phase.variant]}
 
             def step(weights: Tensors, sample: Any, phase: Phase = phase, moved: set[str] = moved) -> tuple[Tensors, None]:
                 trained = {name: weights[name] for name in moved}

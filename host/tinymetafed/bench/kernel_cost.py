@@ -13,7 +13,7 @@ import numpy as np
 
 from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.protocol import Dtype, Phase, Program, SampleSet, Variant
+from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 
 from ..devices.firmware import Deviation, Firmware
@@ -160,7 +160,7 @@ def measure(experiment: Experiment, board: Board, built: Firmware, observer: Obs
             for variant in VARIANTS:
                 rate, clamp = strategy.global_learning_rate, strategy.output_clamp
                 phase = Phase(variant, SampleSet.SUPPORT, STEPS, 1, rate, clamp)
-                device.session.configure(Program.ADAPT, (phase,), 0, Dtype.F32)
+                device.session.configure(Program.ADAPT, Recipe((phase,)))
                 repeats = []
                 for _ in range(REPEATS):
                     repeats.append(_train(device.session, manifest, weights))
@@ -219,7 +219,7 @@ def _step_cost(experiment: Experiment, cost: Cost, built: Firmware, board: Board
 
 def _train(session: Session, manifest: ModelManifest, weights: list[downlink.Segment]) -> list[int]:
     """Ticks of STEPS training steps: all together on the board's own samples, one by one on grey levels made up here."""
-    token = session.next_round()
+    token = session.next_token()
     session.load(token, weights)
     session.train(token, Program.ADAPT, 1, 0, 0)
     if not manifest.streamed:

@@ -16,7 +16,10 @@ from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, initial, local_start
 from ..runs.setup import design_of
-from ..simulation.kernels import BOARD, Batch, Simulator, Unit, Whose, build, units
+from ..simulation.batches import Batch
+from ..simulation.compilation import BOARD, compile_kernels
+from ..simulation.kernels import Kernels, TrainingClients
+from ..simulation.vector_units import VectorUnit, choose
 from . import BenchError, jax_round, made_up
 from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS
 
@@ -54,23 +57,23 @@ def simulation(experiment: Experiment, source: str, unit: str | None, threads: i
     Raises BuildError, SpecError, BenchError.
     """
     observer.stage("compiling the simulation")
-    chosen = units()[unit] if unit else next(iter(units().values()))
+    chosen = choose(unit)
     designed = design_of(experiment, source, BOARD)
     manifest = designed.manifest
     if not open_strategy(experiment, manifest).training():
         raise BenchError(f"{source}: with strategy.kind = {experiment.strategy.kind!r} no client trains in a round")
-    library = build(designed, chosen)
-    trials = {"lanes": Trial(experiment, Simulator(library, manifest, chosen.lanes, 1))}
-    trials["single"] = Trial(experiment, Simulator(library, manifest, 1, 1))
+    library = compile_kernels(designed, chosen)
+    trials = {"lanes": Trial(experiment, Kernels(library, manifest, chosen.lanes, 1))}
+    trials["single"] = Trial(experiment, Kernels(library, manifest, 1, 1))
     if threads > 1:
-        trials["threads"] = Trial(experiment, Simulator(library, manifest, chosen.lanes, threads), trials["lanes"].clients)
+        trials["threads"] = Trial(experiment, Kernels(library, manifest, chosen.lanes, threads), trials["lanes"].clients)
     lacking = {call.op.kind for call in designed.graph.forward} - TEXTBOOK_OPS
     if lacking:
         observer.event(f"no textbook version of {', '.join(sorted(lacking))} to compare with")
     else:
         observer.stage("compiling textbook kernels")
-        plain = build(designed, Unit(chosen.name, 1, chosen.flags), TEXTBOOK)
-        trials[TEXTBOOK] = Trial(experiment, Simulator(plain, manifest, 1, 1))
+        plain = compile_kernels(designed, VectorUnit(chosen.name, 1, chosen.flags), TEXTBOOK)
+        trials[TEXTBOOK] = Trial(experiment, Kernels(plain, manifest, 1, 1))
     observer.stage("training steps", REPEATS)
     for _ in range(REPEATS):
         for trial in trials.values():  # in turn, so that what else the machine does disturbs all alike
@@ -99,7 +102,7 @@ def _jax_us(experiment: Experiment, source: str, trial: Trial, observer: Observe
     observer.stage("compiling JAX's round")
     try:
         net = graph.build(experiment.model, source)
-        train = jax_round.compile_round(net, trial.start(), trial.phases, trial.samples)
+        train = jax_round.compile_round(net, trial.start(), trial.recipe.phases, trial.samples)
     except jax_round.JaxError as error:
         observer.event(str(error))
         return None
@@ -119,31 +122,31 @@ class Trial:
     ``best``: microseconds per client-step of the fastest round so far; ``best_cpu``: of processor time, all threads together.
     """
 
-    def __init__(self, experiment: Experiment, simulator: Simulator, clients: int | None = None) -> None:
-        strategy = open_strategy(experiment, simulator.manifest)
-        start = initial(simulator.manifest, experiment.run.seed, experiment.model.init)
+    def __init__(self, experiment: Experiment, kernels: Kernels, clients: int | None = None) -> None:
+        strategy = open_strategy(experiment, kernels.manifest)
+        start = initial(kernels.manifest, experiment.run.seed, experiment.model.init)
         self.received = downlink.decode(strategy.download(start), strategy.n_global)
-        self.phases = strategy.training()
-        self.simulator = simulator
+        self.recipe = strategy.training_recipe()
+        self.kernels = kernels
         self._model = experiment.model
-        self.clients = clients or simulator.lanes
+        self.clients = clients or kernels.lanes
         self._prepare()
         while clients is None and self.once() < SECONDS:
             self.clients *= 2
             self._prepare()
 
     def _prepare(self) -> None:
-        clients = self.clients * self.simulator.threads
-        self.whose = Whose(1, range(clients), 0)
-        self.steps = clients * sum(phase.count * phase.passes for phase in self.phases)
-        self.samples = [_samples(self.simulator, clients, phase.count) for phase in self.phases]
+        clients = self.clients * self.kernels.threads
+        self.taking_part = TrainingClients(1, range(clients), 0)
+        self.steps = clients * self.recipe.steps
+        self.samples = [_samples(self.kernels, clients, phase.count) for phase in self.recipe.phases]
         nothing = np.empty((clients, 0), np.float32)
-        self._tests = Batch(nothing, nothing, 1.0)
+        self._tests = Batch(nothing, nothing)
         self.best = self.best_cpu = float("inf")
 
     def start(self) -> dict[str, Floats]:
         """The weights that every client begins with, by tensor, in their shapes."""
-        manifest, model = self.simulator.manifest, self._model
+        manifest, model = self.kernels.manifest, self._model
         start = local_start(manifest, model.local_start, model.local_start_scale)
         for tensor in manifest.global_tensors:
             start[tensor.name] = self.received[tensor.place].reshape(tensor.shape)
@@ -152,20 +155,20 @@ class Trial:
     def once(self) -> float:
         """Seconds that one round took."""
         began, worked = time.perf_counter(), time.process_time()
-        self.simulator.adapt(self.received, self.phases, self.samples, self.whose, self._tests)
+        self.kernels.adapt(self.received, self.recipe, self.samples, self.taking_part, self._tests)
         took, work = time.perf_counter() - began, time.process_time() - worked
         self.best = min(self.best, took * 1e6 / self.steps)
         self.best_cpu = min(self.best_cpu, work * 1e6 / self.steps)
         return took
 
 
-def _samples(simulator: Simulator, clients: int, count: int) -> Batch:
+def _samples(kernels: Kernels, clients: int, count: int) -> Batch:
     """Samples as the device has them: its own, or grey levels made up here."""
-    if not simulator.manifest.streamed:
-        return simulator.samples(1, range(clients), 0, SampleSet.SUPPORT, count)
-    rows = made_up(simulator.manifest, count)
+    if not kernels.manifest.streamed:
+        return kernels.samples(1, range(clients), 0, SampleSet.SUPPORT, count)
+    rows = made_up(kernels.manifest, count)
     inputs = np.stack([row.inputs for row in rows]) >> 3  # dark enough for any model to stay finite
     targets = np.stack([row.targets for row in rows])
-    if simulator.manifest.class_target:
-        targets = np.arange(count, dtype=np.float32)[:, None] % simulator.manifest.output_size
+    if kernels.manifest.class_target:
+        targets = np.arange(count, dtype=np.float32)[:, None] % kernels.manifest.output_size
     return Batch(np.repeat(inputs[None], clients, 0), np.repeat(targets[None], clients, 0), rows[0].scale)

@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.protocol import Phase, Program, SampleSet, Variant
+from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 
 from ..devices.firmware import Firmware
@@ -82,13 +83,13 @@ def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -
     training = (Variant.GRADIENT,) * 2 if experiment.strategy.gradient else (Variant.LOCAL, Variant.GLOBAL)
     programs = {Program.TRAIN: training, Program.ADAPT: (Variant.LOCAL, Variant.FULL)}
     for program, variants in programs.items():
-        phases = [Phase(variant, SampleSet.SUPPORT, STEPS, 1, rate, clamp) for variant in variants]
-        k = strategy.top_k if program == Program.TRAIN else 0
-        session.configure(program, phases, k, strategy.uplink, strategy.selection)
+        phases = tuple(Phase(variant, SampleSet.SUPPORT, STEPS, 1, rate, clamp) for variant in variants)
+        sent = strategy.training_recipe() if program == Program.TRAIN else Recipe(())
+        session.configure(program, replace(sent, phases=phases))
     samples = made_up(manifest, 2 * STEPS)
     while True:
         for program in programs:
-            token = session.next_round()
+            token = session.next_token()
             session.load(token, weights)
             session.train(token, program, 1, 0, 0)
             if streamed:

@@ -198,19 +198,20 @@ def _one_round(experiment: Experiment, board: str, window: int | None = None) ->
     faults = None if icount else paced(BAUD, TURN_AROUND_SECONDS)
     with launch([DeviceSpec(f"{kind}:1", kind, board)], lambda name: built.program, icount=icount, faults=faults) as (device,):
         session = device.session
-        session.configure(Program.TRAIN, strategy.training(), strategy.top_k, strategy.uplink, strategy.selection)
-        token = session.next_round()
+        recipe = strategy.training_recipe()
+        session.configure(Program.TRAIN, recipe)
+        token = session.next_token()
         start, before = time.monotonic(), session.traffic
         session.load(token, strategy.download(weights))
         loaded, at_loaded = time.monotonic(), session.traffic
         session.train(token, Program.TRAIN, 1, 0, 0)
         control = 2 * (time.monotonic() - loaded)  # Train, and once more the same for Await
-        steps = sum(phase.count * phase.passes for phase in strategy.training())
+        steps = recipe.steps
         streamed = manifest.streamed
         progress = session.stream(token, made_up(manifest, steps)) if streamed else session.await_done(token, steps)
         trained, at_trained = time.monotonic(), session.traffic
-        chunks = session.pull(token, strategy.top_k)
+        chunks = session.pull(token, recipe.top_k)
         done, after = time.monotonic(), session.traffic
-        delta.decode(chunks, n=strategy.n_global, k=strategy.top_k, round=token)
+        delta.decode(chunks, n=strategy.n_global, k=recipe.top_k, token=token)
         down, up = (at_loaded - before).down, (after - at_trained).up
         return _Timed(loaded - start, control, done - trained, down, up, after - before, progress.ticks)

@@ -14,6 +14,9 @@ from .output import notes
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
+# Commands that ask nothing of boards, and the one that tells of each; the others say which boards they cannot use.
+WITHOUT_BOARDS = ("report", "export", "monitor", "import", "doctor")
+
 app = typer.Typer(
     name="tinymetafed",
     help="Federated meta-learning on microcontrollers: boards learn an initialisation together, over serial, "
@@ -44,10 +47,10 @@ bench_app.command("all")(measure.all_)
 app.add_typer(bench_app, name="bench")
 
 
-def main() -> None:
+def main(prog_name: str | None = None) -> None:
     """Runs the command line; every known failure becomes one line on standard error and exit code 1 or 2."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name=prog_name, standalone_mode=False)
     except typer.Exit as done:
         code = done.exit_code
     except (typer.Abort, KeyboardInterrupt):
@@ -80,7 +83,12 @@ def _text(error: Exception) -> str:
 
 
 @app.callback(invoke_without_command=True)
-def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def _top(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False
+) -> None:
     if version:
         print(tmf.__version__)
         raise typer.Exit
+    if context.invoked_subcommand not in WITHOUT_BOARDS:
+        for error in tmf.unusable_boards():
+            notes.print(f"Warning: {error}", markup=False, highlight=False, soft_wrap=True)

@@ -80,7 +80,7 @@ def codegen(
     """
     made = tmf.codegen(tmf.load(experiment, set_ or ()), board, output)
     if json_:
-        print(made.manifest.to_json())
+        print(json.dumps(made.manifest.as_json()))
         return
     manifest = made.manifest
     table = Table(title=f"{experiment} on {made.design.board.title}", title_justify="left")

@@ -26,7 +26,7 @@ def new(
     tinymetafed new gestures && cd gestures && tinymetafed train experiment.toml
     """
     tmf.new_project(folder, board)
-    print(f"{folder}: experiment.toml, data/, source.cpp, platformio.ini; README.md says what they are. Next:")
+    print(f"{folder}: experiment.toml, data/, source.cpp, platformio.ini, platform/; README.md says what they are. Next:")
     print(f"  cd {shlex.quote(str(folder))}")
     print("  tinymetafed train experiment.toml --device native:2")
 

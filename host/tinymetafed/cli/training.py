@@ -224,7 +224,7 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
     rounds = max(result.rounds, 1)
     dense = result.bytes_up_dense / rounds
     table = Table(show_header=False, box=None, padding=(0, 2))
-    unit = "MSE" if test.metric == "mse" else test.metric
+    unit = test.metric.caption
     clients = f"{test.n_clients:,} unseen client{'' if test.n_clients == 1 else 's'}"
     splits = "" if test.n_tasks == test.n_clients else f"{test.n_tasks} splits of "
     table.add_row(f"meta-test {unit}, {splits}{clients}", f"{_score(test.before)} before adaptation")
@@ -260,4 +260,4 @@ def _is_worse(test: tmf.FinalScores) -> bool:
     """Whether unseen clients did better before they adapted."""
     if test.before is None or test.after is None:
         return False
-    return test.after > test.before if test.metric == "mse" else test.after < test.before
+    return test.metric.is_better(test.before, test.after)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinymetafed_codegen.protocol import Phase, Program, Progress, SampleSet, Status
+from tinymetafed_codegen.protocol import Program, Progress, Recipe, Status
 
 from ..federation.clients import Adapted, DeviceFacts, Served, Traffic, TrainingFailed
 from ..learn.codecs import delta
@@ -33,18 +33,13 @@ class ClientResult:
 
 @dataclass(frozen=True)
 class Job:
-    """A program to run on one client's data; ``draw`` says which of the client's samples."""
+    """A program to run on one client's data; seed, client and round of the run name the samples."""
 
     program: Program
-    phases: tuple[Phase, ...]
+    recipe: Recipe
     seed: int
     client: int
-    draw: int
-
-    @property
-    def steps(self) -> int:
-        """Training steps of all phases."""
-        return sum(phase.count * phase.passes for phase in self.phases)
+    round: int
 
 
 class DeviceClients:
@@ -69,13 +64,13 @@ class DeviceClients:
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:
         """One meta-training round of each client; one whose board is lost is skipped. Raises LinkError, StrategyError."""
-        strategy, phases = self._strategy, self._strategy.training()
-        self.fleet.configure(Program.TRAIN, phases, strategy.top_k, strategy.uplink, strategy.selection)
+        strategy, recipe = self._strategy, self._strategy.training_recipe()
+        self.fleet.configure(Program.TRAIN, recipe)
         download = strategy.download(weights)
 
         def one(session: Session, client: int) -> Sparse:
-            job = Job(Program.TRAIN, phases, strategy.experiment.run.seed, client, round_)
-            return federate(session, self._task, job, download, strategy.n_global, strategy.top_k).delta
+            job = Job(Program.TRAIN, recipe, strategy.experiment.run.seed, client, round_)
+            return federate(session, self._task, job, download, strategy.n_global).delta
 
         return self.fleet.map(clients, one, pinned=None if boards is None else boards.__getitem__)
 
@@ -83,12 +78,12 @@ class DeviceClients:
         self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None] = lambda: None
     ) -> list[Adapted]:
         """Lets each client adapt with its first ``count`` samples. Raises LinkError, StrategyError."""
-        strategy, phases = self._strategy, self._strategy.adaptation(count)
-        self.fleet.configure(Program.ADAPT, phases, 0, strategy.uplink, strategy.selection)
+        strategy, recipe = self._strategy, self._strategy.adaptation_recipe(count)
+        self.fleet.configure(Program.ADAPT, recipe)
         download = strategy.download(weights)
 
         def one(session: Session, client: int) -> Adapted:
-            adapted = adapt(session, self._task, Job(Program.ADAPT, phases, strategy.experiment.run.seed, client, 0), download)
+            adapted = adapt(session, self._task, Job(Program.ADAPT, recipe, strategy.experiment.run.seed, client, 0), download)
             on_client()
             return adapted
 
@@ -96,13 +91,14 @@ class DeviceClients:
         return [served.outcome for served in self.fleet.map(clients, one) if served.outcome is not None]
 
 
-def federate(session: Session, task: Task, job: Job, weights: list[Segment], n: int, k: int) -> ClientResult:
-    """One meta-training round of one client: returns its Top-P% delta of k entries out of n. Raises LinkError, DeltaError."""
-    token = session.next_round()
+def federate(session: Session, task: Task, job: Job, weights: list[Segment], n: int) -> ClientResult:
+    """One meta-training round of one client: its delta, ``top_k`` entries out of n. Raises LinkError, DeltaError."""
+    token = session.next_token()
     session.load(token, weights)
     progress = run(session, task, job, token)
+    k = job.recipe.top_k
     try:
-        sparse = delta.decode(session.pull(token, k), n=n, k=k, round=token)
+        sparse = delta.decode(session.pull(token, k), n=n, k=k, token=token)
     except delta.DeltaError as error:
         raise delta.DeltaError(
             f"{session.name}: its update is not believed: {error}; the weights are as before, reset the board"
@@ -112,11 +108,11 @@ def federate(session: Session, task: Task, job: Job, weights: list[Segment], n: 
 
 def adapt(session: Session, task: Task, job: Job, weights: list[Segment]) -> Adapted:
     """One client's answers on its test samples before and after a program. Raises LinkError."""
-    test = task.test_samples(job.client, job.draw)
-    token = session.next_round()
+    test = task.test_samples(job.client, job.round)
+    token = session.next_token()
     session.load(token, weights)
     before = _predict(session, task, test)
-    if not job.phases:
+    if not job.recipe.phases:
         return Adapted(job.client, test, before, before)
     try:
         run(session, task, job, token)
@@ -130,18 +126,16 @@ def adapt(session: Session, task: Task, job: Job, weights: list[Segment]) -> Ada
 
 def run(session: Session, task: Task, job: Job, token: int) -> Progress:
     """Runs a program to its end on the weights that are loaded under ``token``. Raises LinkError."""
-    session.train(token, job.program, job.seed, job.client, job.draw)
-    if task.on_device(SampleSet(job.phases[0].sample_set)):
-        return session.await_done(token, job.steps)
+    session.train(token, job.program, job.seed, job.client, job.round)
+    if task.on_device(job.recipe.phases[0].sample_set):
+        return session.await_done(token, job.recipe.steps)
     return session.stream(token, _stream(task, job))
 
 
 def _stream(task: Task, job: Job) -> Iterator[Example]:
     """The samples in the order in which the device trains them: phase by phase, pass by pass."""
-    for phase in job.phases:
-        if phase.passes == 0:
-            return
-        samples = task.samples(job.client, job.draw, SampleSet(phase.sample_set), phase.count)
+    for phase in job.recipe.phases:
+        samples = task.samples(job.client, job.round, phase.sample_set, phase.count)
         for _ in range(phase.passes):
             yield from examples(samples)
 

@@ -82,8 +82,7 @@ def build(experiment: Path, board: str, *, key: str, quiet: bool = True, deviati
             last = said.strip().splitlines()[-SHOWN_LINES:]
             raise BuildError("\n".join([f"firmware for {board} from {experiment}: the build failed", *last]))
         program = output / "firmware.elf"
-        file = output / "generated" / "manifest.json"
-        manifest = ModelManifest.from_json(file.read_text(encoding="utf-8"), str(file))
+        manifest = ModelManifest.read(output / "generated" / "manifest.json")
         return Firmware(program, manifest, *_sizes(program, boards.load(board).toolchain_prefix))
 
 

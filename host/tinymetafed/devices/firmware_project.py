@@ -10,27 +10,37 @@ import tomli_w
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.files import write_if_changed
-from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.spec import dump
 from tinymetafed_codegen.toolchain import build_root
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_FILES = {
+    "platformio.ini.j2": "platformio.ini",
+    "platform/platform.json": "platform/platform.json",
+    "platform/platform.py.j2": "platform/platform.py",
+}
 
 
-def platformio_ini(board: str, installation: Path, core_dir: str) -> str:
-    """The text of a platformio.ini beside an experiment.toml.
+def platformio_files(board: str, core_dir: str) -> dict[str, str]:
+    """What makes a folder with an experiment.toml one that PlatformIO builds, by path.
 
     Args:
         board: The board that a plain `pio run` builds for.
-        installation: The folder with our firmware/ and boards/.
         core_dir: Where PlatformIO keeps its packages.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
     )
-    return environment.get_template("platformio.ini.j2").render(
-        boards=", ".join(boards.names()), board=board, root=installation.as_posix(), core_dir=core_dir
-    )
+    facts = {
+        "boards": [known.name for known in boards.usable()],
+        "board": board,
+        "core_dir": core_dir,
+        "installation": ".pio/tinymetafed.ini",
+    }
+    return {name: environment.get_template(template).render(facts) for template, name in _FILES.items()}
 
 
 def write_project(design: Design) -> Path:
@@ -41,5 +51,6 @@ def write_project(design: Design) -> Path:
     folder = build_root() / design.manifest.model_hash
     write_if_changed(folder / "experiment.toml", tomli_w.dumps(dump(design.experiment)))
     packages = (build_root() / "core").as_posix()  # one for all: a real board's compiler is large
-    write_if_changed(folder / "platformio.ini", platformio_ini("native", root(), packages))
+    for name, text in platformio_files("native", packages).items():
+        write_if_changed(folder / name, text)
     return folder / "experiment.toml"

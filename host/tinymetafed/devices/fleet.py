@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Generic, TypeVar
 
-from tinymetafed_codegen.protocol import Phase, Program, Selection, Status
+from tinymetafed_codegen.protocol import Program, Recipe, Status
 
 from ..federation.clients import Served, Traffic, TrainingFailed
 from ..learn.codecs.delta import DeltaError
@@ -27,7 +27,7 @@ MAX_LIES = 2
 LATE_SECONDS = (5.0, 80.0)  # a lost device is looked for again after so long, then twice as long, at most so long
 
 # Refusals that mean: this board does not know what it was told before, so it was reset.
-_FORGOT = (Status.BAD_STATE, Status.BAD_ROUND, Status.BAD_OFFSET)
+_FORGOT = (Status.BAD_STATE, Status.BAD_TOKEN, Status.BAD_OFFSET)
 
 
 class FleetError(LinkError):
@@ -118,7 +118,7 @@ class Fleet:
         self.patience = patience
         self._members = [_Member(device) for device in devices]
         self._turn = 0
-        self._programs: dict[Program, tuple[tuple[Phase, ...], int, int, int]] = {}
+        self._programs: dict[Program, Recipe] = {}
         seen: dict[bytes, Device] = {}
         for device in devices:
             if (other := seen.setdefault(device.hello.unique_id, device)) is not device:
@@ -137,14 +137,11 @@ class Fleet:
         """All bytes so far, also of sessions that were lost."""
         return sum((device.traffic for device in self.devices), Traffic())
 
-    def configure(
-        self, program: Program, phases: Sequence[Phase], top_k: int, uplink: int, selection: int = Selection.GLOBAL
-    ) -> None:
+    def configure(self, program: Program, recipe: Recipe) -> None:
         """Sets a program on every device, unless it is set, and later on each one that comes back. Raises LinkError."""
-        wanted = (tuple(phases), top_k, uplink, selection)
-        if self._programs.get(program) == wanted:
+        if self._programs.get(program) == recipe:
             return
-        self._programs[program] = wanted
+        self._programs[program] = recipe
         for member in self._members:
             if not member.up:
                 continue
@@ -316,7 +313,7 @@ class Fleet:
         return False
 
     def _tell(self, session: Session, program: Program) -> None:
-        session.configure(program, *self._programs[program])
+        session.configure(program, self._programs[program])
 
     def _expect_one(self) -> None:
         if not any(member.up for member in self._members):

@@ -106,7 +106,7 @@ def parse(urls: Sequence[str]) -> list[DeviceSpec]:
 
 def _known_board(url: str, board: str) -> str:
     if board in boards.names():
-        return board
+        return boards.load(board).name  # a file that cannot be used is named before anything starts
     near = get_close_matches(board, boards.names(), n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(boards.names())}"
     raise DeviceUrlError(f"device '{url}': no board '{board}'; {hint}")
@@ -376,6 +376,8 @@ def require(specs: Sequence[DeviceSpec]) -> None:
         raise LaunchError("emulated and native devices need pseudo-terminals; use Linux, macOS or WSL, or a board on a port")
     for name in dict.fromkeys(wanted):
         board = boards.load(name)
+        if trouble := boards.environment_trouble(name):
+            raise LaunchError(f"no firmware can be built for board '{name}': {trouble}; {boards.environment_remedy(name)}")
         if board.emulator is not None and shutil.which(board.emulator[0]) is None:
             needs = [need for need in board.requirements if not need.to_build]
             raise EmulatorMissing(

@@ -22,9 +22,8 @@ class UsbSerial:
 
 @cache
 def known_usb() -> dict[tuple[int, int], UsbSerial]:
-    """What the boards' files tell of USB vendor and product ids. Raises BoardError."""
-    found = map(boards.load, boards.names())
-    return {ids: UsbSerial(board.name, title, board.line) for board in found for ids, title in board.usb.items()}
+    """What the boards' files tell of USB vendor and product ids; a file that cannot be used tells nothing."""
+    return {ids: UsbSerial(board.name, title, board.line) for board in boards.usable() for ids, title in board.usb.items()}
 
 
 def line_of(path: str, board: str | None = None) -> Line:

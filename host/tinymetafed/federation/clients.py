@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 import pydantic.dataclasses
 
 from tinymetafed_codegen.errors import Error
+from tinymetafed_codegen.protocol import Status
 
 from ..learn.codecs.delta import Sparse
 from ..learn.tasks import Samples
@@ -20,7 +21,7 @@ Outcome = TypeVar("Outcome")
 class TrainingFailed(Error):
     """A client's training ended before its last step; ``status`` is the reason (protocol.Status)."""
 
-    def __init__(self, text: str, status: int) -> None:
+    def __init__(self, text: str, status: Status) -> None:
         super().__init__(text)
         self.status = status
 

@@ -12,8 +12,10 @@ import numpy as np
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.protocol import SampleSet
 
+from ..learn import student_t
+from ..learn.metric import Metric, predicted
 from ..learn.strategies import Strategy
-from ..learn.tasks import HELD_OUT, Floats, Samples, Task, is_held_out, predicted
+from ..learn.tasks import HELD_OUT, Floats, Samples, Task, is_held_out
 from ..learn.weights import Floats as Weights
 from .clients import Clients
 from .result import ClientScore, ClientSpread, CurveExample, DCurve, Evaluation, Example, ScatterExample, Score
@@ -35,7 +37,7 @@ class MetaTest:
     ``constant``: how many adapted networks ignore their input. ``n_clients``: how many clients the tasks belong to.
     """
 
-    metric: str
+    metric: Metric
     before: list[float]
     after: list[float]
     constant: int
@@ -68,7 +70,7 @@ class MetaTest:
     @classmethod
     def of(cls, evaluation: Evaluation) -> Self:
         """What gave an ``evaluation`` that has its tasks."""
-        worst = math.inf if evaluation.metric == "mse" else 0.0
+        worst = evaluation.metric.worst
         before, after = ([worst if s is None else s for s in column] for column in zip(*evaluation.per_task, strict=True))
         return cls(evaluation.metric, before, after, evaluation.constant, evaluation.n_clients)
 
@@ -77,7 +79,7 @@ class MetaTest:
         ordered = sorted(range(len(self.after)), key=lambda t: (self.after[t], t))
         nearest = [ordered[max(math.ceil(p / 100 * len(ordered)), 1) - 1] for p in PERCENTILES]
         best, worst = ordered[0], ordered[-1]
-        if self.metric == "accuracy":
+        if self.metric.higher_is_better:
             best, worst = worst, best
         return ClientSpread(
             percentiles={str(p): finite(self.after[t]) for p, t in zip(PERCENTILES, nearest, strict=True)},
@@ -102,10 +104,10 @@ def mean(scores: Sequence[Score]) -> Score:
 
 
 def confidence(scores: Sequence[float]) -> float | None:
-    """Half-width of the 95 % confidence interval of the mean (normal approximation); None where there is none."""
+    """Half-width of the mean's 95 % confidence interval (Student's t); None for a single score, or one that is not finite."""
     if len(scores) < 2 or not np.isfinite(scores).all():
         return None
-    return 1.96 * float(np.std(scores, ddof=1)) / math.sqrt(len(scores))
+    return student_t.quantile(0.95, len(scores) - 1) * float(np.std(scores, ddof=1)) / math.sqrt(len(scores))
 
 
 def meta_test(
@@ -135,8 +137,9 @@ def meta_test(
 
 def shots(task: Task, own: int) -> list[int]:
     """Numbers of samples to try beside none: those of the papers' table as far as clients have them, and the ``own`` one."""
-    unit = task.output_size if task.per_class else 1
-    return sorted({own // unit, *(d for d in (SHOTS if task.per_class else VALUE_SHOTS) if d * unit <= task.adapt_limit)})
+    unit = task.spec.classes
+    tried = SHOTS if unit > 1 else VALUE_SHOTS
+    return sorted({own // unit, *(d for d in tried if d * unit <= task.adapt_limit)})
 
 
 def d_curve(
@@ -147,7 +150,7 @@ def d_curve(
     Raises LinkError.
     """
     own = strategy.experiment.task.count(SampleSet.ADAPT)
-    unit = task.output_size if task.per_class else 1
+    unit = task.spec.classes
     tried, scores = shots(task, own), [final.before]
     for d in tried:
         known = d * unit == own
@@ -155,7 +158,7 @@ def d_curve(
         scores.append(test.after)
     return DCurve(
         metric=task.metric,
-        samples="labelled samples per class" if task.per_class else "labelled samples",
+        samples="labelled samples per class" if unit > 1 else "labelled samples",
         d=(0, *tried),
         mean=tuple(mean(each) for each in scores),
         ci95=tuple(confidence(each) for each in scores),
@@ -166,7 +169,7 @@ def d_curve(
 
 def example(clients: Clients, strategy: Strategy, task: Task, weights: Weights) -> Example | None:
     """Where values are learned, the first unseen client's predictions before and after beside the truth. Raises LinkError."""
-    if task.metric == "accuracy":
+    if task.shapes.is_classification:
         return None
     count = strategy.experiment.task.count(SampleSet.ADAPT)
     (shown,) = clients.adapt(weights, [HELD_OUT], count)
@@ -186,6 +189,6 @@ def _row(values: Floats) -> tuple[Score, ...]:
 def _is_constant(task: Task, outputs: Floats, test: Samples) -> bool:
     if not np.isfinite(outputs).all():
         return True
-    if task.metric == "accuracy":
+    if task.shapes.is_classification:
         return bool(np.unique(predicted(outputs)).size == 1)
     return bool(np.ptp(outputs, axis=0).max() <= _CONSTANT * max(float(np.ptp(test.targets)), 1e-12))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from ..learn.metric import Metric
+
 _STRICT = ConfigDict(extra="forbid")  # what another version wrote is refused, not read by half
 
 Score = float | None  # in the task's metric; None for a model that diverged
@@ -18,7 +20,7 @@ class Scores:
     ``after``, None where there is none. ``per_task``: every task's (before, after), () where they were not kept.
     """
 
-    metric: str
+    metric: Metric
     before: Score
     after: Score
     after_ci95: float | None
@@ -76,7 +78,7 @@ class DCurve:
     ``samples`` says what is counted. ``mean`` over tasks and ``ci95``, the half-width of its 95 % interval, are by ``d``.
     """
 
-    metric: str
+    metric: Metric
     samples: str
     d: tuple[int, ...]
     mean: tuple[Score, ...]
@@ -115,7 +117,7 @@ Example = CurveExample | ScatterExample
 class Adaptation:
     """Unseen clients, each adapted with ``samples`` samples, and their means before and after."""
 
-    metric: str
+    metric: Metric
     samples: int
     before: Score
     after: Score

@@ -63,11 +63,11 @@ def programs() -> list[Finding]:
     """Compilers and emulators that the boards' files name."""
     needs: dict[str, boards.Requirement] = {}
     users: dict[str, list[str]] = {}
-    for board in boards.names():
-        for need in boards.load(board).requirements:
+    for board in boards.usable():
+        for need in board.requirements:
             if need.is_command:
                 needs[need.name] = need
-                users.setdefault(need.name, []).append(board)
+                users.setdefault(need.name, []).append(board.name)
     found = []
     for command, need in sorted(needs.items()):
         path = shutil.which(command)
@@ -79,19 +79,26 @@ def programs() -> list[Finding]:
 
 def all_boards() -> list[Finding]:
     """Each board of this installation: whether its firmware can be built here and, where it is no real board, run."""
-    found = []
-    for board in boards.names():
-        facts = boards.load(board)
-        title = f"{facts.title}: {_how_it_runs(facts)}"
-        missing = boards.missing_tools(board)
-        if not missing:
-            found.append(Finding("Boards", board, True, title))
-            continue
-        builds = "builds, does not run here" if not any(tool.to_build for tool in missing) else "does not build here"
-        remedy = f"{boards.remedy(missing)}; {_works_without([board])}"
-        detail = f"{title}; {builds}, missing {', '.join(tool.name for tool in missing)}"
-        found.append(Finding("Boards", board, False, detail, remedy))
-    return found
+    return [_board(name) for name in boards.names()]
+
+
+def _board(name: str) -> Finding:
+    try:
+        facts = boards.load(name)
+        trouble = boards.environment_trouble(name)
+    except boards.BoardError as error:
+        return Finding("Boards", name, False, str(error), f"correct the file, or remove it; {_works_without([name])}")
+    title = f"{facts.title}: {_how_it_runs(facts)}"
+    if trouble:
+        remedy = f"{boards.environment_remedy(name)}; {_works_without([name])}"
+        return Finding("Boards", name, False, f"{title}; does not build here: {trouble}", remedy)
+    missing = boards.missing_tools(name)
+    if not missing:
+        return Finding("Boards", name, True, title)
+    builds = "builds, does not run here" if not any(tool.to_build for tool in missing) else "does not build here"
+    remedy = f"{boards.remedy(missing)}; {_works_without([name])}"
+    detail = f"{title}; {builds}, missing {', '.join(tool.name for tool in missing)}"
+    return Finding("Boards", name, False, detail, remedy)
 
 
 def serial_ports() -> list[Finding]:
@@ -124,7 +131,7 @@ def _how_it_runs(board: boards.Board) -> str:
 
 
 def _works_without(lost: list[str]) -> str:
-    others = [board for board in boards.names() if board not in lost and not boards.load(board).real]
+    others = [board.name for board in boards.usable() if board.name not in lost and not board.real]
     verb = "is" if len(others) == 1 else "are"
     return f"without it no {', '.join(lost)}" + (f"; {', '.join(others)} {verb} not affected" if others else "")
 

@@ -11,10 +11,9 @@ import numpy as np
 
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.errors import UsageError
-from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.protocol import Stream
 
-from ..devices.firmware_project import platformio_ini
+from ..devices.firmware_project import platformio_files
 from ..learn import prng
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -48,7 +47,7 @@ def create(folder: Path, board: str) -> None:
 
     Raises ProjectError when there is something in the folder already or it cannot be made, BoardError, OSError.
     """
-    contents = files(folder.resolve().name, board, root())
+    contents = files(folder.resolve().name, board)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ProjectError(f"{folder}: there is something already; name a new folder, or an empty one")
     is_new = not folder.exists()
@@ -68,8 +67,8 @@ def create(folder: Path, board: str) -> None:
         raise
 
 
-def files(name: str, board: str, installation: Path) -> dict[str, str]:
-    """A project's files by path, for an installation of ours with firmware/ and boards/. Raises BoardError."""
+def files(name: str, board: str) -> dict[str, str]:
+    """A project's files by path, the same on every machine. Raises BoardError."""
     boards.load(board)
     facts = {
         "name": name,
@@ -84,7 +83,7 @@ def files(name: str, board: str, installation: Path) -> dict[str, str]:
         "noise": _cpp(NOISE),
     }
     texts = {file: _render(template, facts) for template, file in _FILES.items()}
-    texts["platformio.ini"] = platformio_ini(board, installation, ".pio/core")
+    texts |= platformio_files(board, ".pio/core")
     return texts | {f"data/{client}.csv": recording(i) for i, client in enumerate(CLIENTS)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,10 @@ WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, TOP, BOTTOM = 48, 14, 26, 46
 FRAME = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM}
 WIDE = 8  # a range is drawn logarithmically when it is that many times its smallest value
+MAX_DECADES = 8  # with a tick; of more, every second, third, ... has one
+NARROW = 1e-9  # a range of less than this share of its ends is widened
+LEAST = 1e-300  # and so is one of less than this: beyond, ticks have no float for their step
+MOST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -28,19 +33,22 @@ class Axis:
     def at(self, value: float) -> float:
         """Where a value lies, clamped to the chart."""
         low, high = self.low, self.high
+        value = min(max(value, low), high)
         if self.log:
-            low, high, value = math.log(low), math.log(high), math.log(max(value, low))
-        share = min(max((value - low) / (high - low), 0), 1)
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        # In halves, for the difference of two huge numbers is infinite.
+        share = (value / 2 - low / 2) / (high / 2 - low / 2)
         return round(self.start + share * (self.end - self.start), 1)
 
     def ticks(self) -> list[tuple[float, str]]:
         """Round numbers within the axis: (unit, label)."""
-        if self.log:
-            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        if self.log and self.high > WIDE * self.low:
+            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
             digits = (1, 2, 5) if self.high < 500 * self.low else (1,)
-            values = [digit * 10.0**decade for decade in decades for digit in digits]
+            decades = range(first, last + 1, -(-(last - first) // MAX_DECADES) or 1)
+            values = [float(f"{digit}e{decade}") for decade in decades for digit in digits]
         else:
-            step = _round_step((self.high - self.low) / 5)
+            step = _round_step(self.high / 5 - self.low / 5)
             first = math.ceil(self.low / step)
             values = [i * step for i in range(first, math.floor(self.high / step) + 1)]
         inside = [value for value in values if self.low <= value <= self.high]
@@ -50,6 +58,17 @@ class Axis:
 def _round_step(least: float) -> float:
     magnitude = 10.0 ** math.floor(math.log10(least))
     return next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= least * 0.999)
+
+
+def _axis(low: float, high: float, start: float, end: float, log: bool) -> Axis:
+    """An axis of a range that is finite, and wide enough for its ends to be told apart."""
+    low, high = max(low, math.ulp(0) if log else -MOST), min(high, MOST)
+    if log and high <= max(low * (1 + NARROW), LEAST):
+        low, high = max(low / 2, math.ulp(0)), min(max(high * 2, LEAST), MOST)
+    elif not log and high - low < max(LEAST, NARROW * max(abs(low), abs(high))):
+        margin = max(1.0, abs(low) / 1000)
+        low, high = max(low - margin, -MOST), min(high + margin, MOST)
+    return Axis(low, high, start, end, log)
 
 
 @dataclass(frozen=True)
@@ -90,23 +109,27 @@ def chart(
     x_ticks: Sequence[tuple[float, str]] | None = None,
     log_x: bool = False,
 ) -> Chart:
-    """Lays out a chart; points that are not finite are left out, on a logarithmic x axis those at 0 too.
+    """Lays out a chart; points that are not finite are left out, on a logarithmic x axis those up to 0 too.
 
     ``x_ticks``: (value, label) instead of round ones. ``log_y``: where values are positive and range far enough.
     """
-    finite = [
-        [(x, y) for x, y in one.points if math.isfinite(x) and math.isfinite(y) and (x > 0 or not log_x)] for one in series
-    ]
-    xs = [x for points in finite for x, _ in points]
-    ys = [y for points in finite for _, y in points]
+
+    def is_drawn(x: float, y: float) -> bool:
+        return math.isfinite(x) and math.isfinite(y) and (x > 0 or not log_x)
+
+    finite = [[(x, y) for x, y in one.points if is_drawn(x, y)] for one in series]
+    xs = [x for points in finite for x, _ in points] or [1.0]
+    ys = [y for points in finite for _, y in points] or [1.0]
     log_y = log_y and min(ys) > 0 and max(ys) > WIDE * min(ys)
     low, high = y_range or _y_range(ys, log_y)
     left, right = x_range or (min(xs), max(xs))
-    margin = (right - left) * 0.02 or 1
-    x_axis = Axis(left - margin, right + margin, LEFT, WIDTH - RIGHT)
     if log_x:
-        x_axis = Axis(left / 1.05, right * 1.05, LEFT, WIDTH - RIGHT, log=True)
-    y_axis = Axis(low, high, HEIGHT - BOTTOM, TOP, log_y)
+        left, right = left / 1.05, right * 1.05
+    else:
+        margin = right / 50 - left / 50
+        left, right = left - margin, right + margin
+    x_axis = _axis(left, right, LEFT, WIDTH - RIGHT, log_x)
+    y_axis = _axis(low, high, HEIGHT - BOTTOM, TOP, log_y)
     lines: list[tuple[Role, str]] = []
     dots: list[tuple[Role, float, float]] = []
     whiskers: list[tuple[Role, float, float, float]] = []
@@ -117,7 +140,7 @@ def chart(
         if one.dots or len(points) == 1:
             dots += [(one.role, x_axis.at(x), y_axis.at(y)) for x, y in points]
         for (x, y), error in zip(one.points, one.errors, strict=False):
-            if math.isfinite(y) and math.isfinite(error) and error:
+            if is_drawn(x, y) and math.isfinite(error) and error:
                 whiskers.append((one.role, x_axis.at(x), y_axis.at(y - error), y_axis.at(y + error)))
     return Chart(
         summary=summary,
@@ -133,10 +156,11 @@ def chart(
 
 
 def _y_range(ys: Sequence[float], log: bool) -> tuple[float, float]:
+    """A range with room beyond the values; a linear one has 0 in it."""
     if log:
         return min(ys) / 1.3, max(ys) * 1.15
-    low = min(0.0, min(ys) * 1.08)
-    return low, max(ys) * 1.08 if max(ys) > low else low + 1
+    low, high = min(0.0, min(ys) * 1.08), max(0.0, max(ys) * 1.08)
+    return (low, high) if high - low >= LEAST else (low, low + 1)
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:

@@ -50,9 +50,9 @@ def of_round(strategy: Strategy, wire_bytes: float) -> RoundEstimate:
     net = graph.build(
         strategy.experiment.model, partial=strategy.experiment.strategy.partial, gradient=strategy.experiment.strategy.gradient
     )
-    work = sum(phase.count * phase.passes * multiply_accumulates(net, Variant(phase.variant)) for phase in strategy.training())
+    work = sum(phase.steps * multiply_accumulates(net, phase.variant) for phase in strategy.training())
     figures = {}
-    for board in map(boards.load, boards.names()):
+    for board in boards.usable():
         known = board.estimates
         if known is None:
             continue

@@ -46,7 +46,8 @@ class Asked:
 class RunHeader:
     """What a run was begun with: the complete experiment as TOML, the model, and the hash of the initial weights.
 
-    ``arithmetic`` is hash.ARITHMETIC_VERSION, ``tinymetafed`` the version of this package.
+    ``arithmetic`` is hash.ARITHMETIC_VERSION, ``tinymetafed`` the version of this package. ``folder``: the run folder as it was
+    then, where paths in ``experiment`` or ``asked`` are relative to it.
     """
 
     format: int
@@ -57,6 +58,7 @@ class RunHeader:
     manifest: ModelManifest
     asked: Asked
     weights_sha256: str
+    folder: str | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy.typing as npt
 
@@ -87,7 +87,14 @@ def _layer(keras: Any, op: Any, dtype: str) -> Any:
     return layers.Activation(op.kind, **common)
 
 
-def _window(op: Op) -> dict[str, Any]:
+class _Window(TypedDict):
+    """Keywords of a Keras layer."""
+
+    strides: tuple[int, int]
+    padding: str
+
+
+def _window(op: Op) -> _Window:
     """Strides and padding of a sliding window; where both paddings would do, they are the same."""
     rows, columns = op.rows, op.columns  # type: ignore[attr-defined]
     same = all(axis.outputs == -(-axis.length // axis.stride) for axis in (rows, columns))

@@ -43,7 +43,7 @@ def result(strategy: Strategy, task: Task, run: RunData) -> RunResult:
     training = sum(entry.seconds for entry in run.rounds)
     testing = sum(entry.seconds for entry in run.evaluations) + drawn.seconds
     return RunResult(
-        task=task.name,
+        task=task.spec.kind,
         rounds=run.trained,
         seed=strategy.experiment.run.seed,
         weights_sha256=sha256(run.weights),

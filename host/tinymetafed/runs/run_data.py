@@ -11,7 +11,7 @@ from typing import Self
 
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.spec import Experiment, SpecError, parse
+from tinymetafed_codegen.spec import Experiment, SpecError, anchor, anchored, parse
 
 from ..federation.clients import DeviceFacts
 from ..federation.result import Evaluation
@@ -73,8 +73,13 @@ class RunData:
 
     @property
     def data(self) -> Path | None:
-        """Where the task's original data were when the run began."""
-        return None if self.header.asked.data is None else Path(self.header.asked.data)
+        """Where the task's data are that the run began with instead of those that its experiment names."""
+        return None if self.header.asked.data is None else anchor(self.header.asked.data, *self._folders)
+
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        """What its paths may be relative to: where it lies now, together with its files, or where it lay then."""
+        return (self.path.resolve(), Path(self.header.folder or self.path))
 
     @property
     def devices(self) -> list[ServedDevice]:
@@ -96,7 +101,7 @@ class RunData:
 
     def experiment(self, adapt: int | None = None) -> Experiment:
         """The run's experiment, with another task.adapt where it is given. Raises StoreError, SpecError for that number."""
-        raw = tomllib.loads(self.header.experiment)
+        raw = anchored(tomllib.loads(self.header.experiment), *self._folders)
         try:
             experiment = parse(raw, str(self.path))
         except SpecError as error:

@@ -17,7 +17,7 @@ from ..devices.link.faults import FaultPlan
 from ..devices.running import running
 from ..federation.clients import Clients
 from ..federation.observer import Observer
-from ..simulation.kernels import open_simulator
+from ..simulation.kernels import open_kernels
 from ..simulation.simulated_clients import SimulatedClients
 from .setup import Setup
 
@@ -72,8 +72,8 @@ class InSimulation:
     def open(self, setup: Setup, observer: Observer) -> Iterator[tuple[Clients, Clients]]:
         """Compiles the kernels, unless that has been done."""
         observer.stage("compiling the simulation")
-        simulator = open_simulator(setup.design, self.threads)
-        clients = SimulatedClients(simulator, setup.strategy, setup.task)
+        kernels = open_kernels(setup.design, self.threads)
+        clients = SimulatedClients(kernels, setup.strategy, setup.task)
         yield clients, clients
 
 

@@ -7,10 +7,12 @@ SHA-256 the last round's entry names. One process writes it, any number read it 
 from __future__ import annotations
 
 import hashlib
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ import tomli_w
 from tinymetafed_codegen.files import LockedError, locked, write_if_changed
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.spec import Experiment, dump
+from tinymetafed_codegen.spec import Experiment, dump, portable, relative
 
 from .. import __version__
 from ..learn.weights import Floats, sha256
@@ -134,7 +136,12 @@ def create(path: Path, experiment: Experiment, manifest: ModelManifest, weights:
 
     ``weights`` are the initial ones, ``asked`` is what a resumed run does unless told otherwise. Raises StoreError.
     """
-    text = tomli_w.dumps(dump(experiment))
+    complete = dump(experiment)
+    written = portable(complete, path)
+    if asked.data is not None:
+        asked = replace(asked, data=relative(Path(asked.data), path))
+    moves = written != complete or asked.data is not None
+    text = tomli_w.dumps(written)
     header = RunHeader(
         format=FORMAT,
         arithmetic=ARITHMETIC_VERSION,
@@ -144,6 +151,7 @@ def create(path: Path, experiment: Experiment, manifest: ModelManifest, weights:
         manifest=manifest,
         asked=asked,
         weights_sha256=sha256(weights),
+        folder=str(path.resolve()) if moves else None,
     )
     with ExitStack() as stack:
         try:
@@ -151,9 +159,11 @@ def create(path: Path, experiment: Experiment, manifest: ModelManifest, weights:
             stack.enter_context(_alone(path))
             if (path / "run.db").exists():
                 raise StoreError(f"{path}: holds a run already; choose another folder with --out")
+            for file in path.iterdir():
+                if _UNFINISHED.fullmatch(file.name):
+                    file.unlink()
             write_if_changed(path / "experiment.toml", text)
             begun = path / "run.db.new"  # a store is there whole or not at all
-            begun.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"{path}: cannot be written: {error.strerror}; choose another folder with --out") from None
         with (
@@ -221,12 +231,16 @@ def read_run(path: Path) -> RunData:
 def claimed(path: Path) -> Iterator[None]:
     """Makes the folder of a new run before any work is done for it; takes it away again if nothing came of it.
 
-    Raises StoreError when something is there already or the folder cannot be made.
+    What a start that was killed has left is nothing: no round was begun, and the new run takes its place. Raises StoreError
+    when anything else is there, another process is at work on it, or the folder cannot be made.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
+        if not _never_begun(path):
             raise StoreError(f"{path}: exists already and is not empty; choose another folder with --out")
+        if any(path.iterdir()):
+            with _alone(path):
+                pass
     except OSError as error:
         raise StoreError(f"{path}: cannot be a run folder: {error.strerror}; choose another with --out") from None
     try:
@@ -236,9 +250,26 @@ def claimed(path: Path) -> Iterator[None]:
             path.rmdir()  # only succeeds when it is empty
 
 
+_UNFINISHED = re.compile(r"run\.db\.new(-journal)?|experiment\.toml\w{8}")  # what create() replaces or renames when it is whole
+
+
+def _never_begun(path: Path) -> bool:
+    """Whether a folder is empty or holds only what create() leaves when it is killed before run.db is there."""
+    names = {file.name for file in path.iterdir()}
+    # The lock comes first: without it an experiment.toml is somebody's own.
+    return not names or (
+        "lock" in names and all(name in ("lock", "experiment.toml") or _UNFINISHED.fullmatch(name) for name in names)
+    )
+
+
 def _find(path: Path) -> Path:
     file = path / "run.db"
     if not file.is_file():
+        if path.is_dir() and _never_begun(path):
+            raise StoreError(
+                f"{path}: not a run folder yet: it was stopped before any round was begun, so there is nothing to continue; "
+                f"start the run again, into this folder too: tinymetafed train EXPERIMENT --out {path}"
+            )
         raise StoreError(f"{path}: not a run folder (it has no run.db); give the folder that train wrote")
     return file
 
@@ -333,7 +364,10 @@ def _of_format_1(database: sqlite3.Connection, path: Path) -> str:
 def _maker(database: sqlite3.Connection) -> str:
     """What to do with a run of another version, which its first entry names in every format."""
     found = database.execute("SELECT json_extract(content, '$.tinymetafed') FROM journal WHERE number = 0").fetchone()
-    maker = f"tinymetafed {found[0]}, which made it" if found and found[0] else "the version that made it"
+    maker = "the version that made it"
+    if found and found[0]:
+        same = f", an earlier state of {__version__}" if found[0] == __version__ else ""
+        maker = f"the tinymetafed {found[0]} that made it{same}"
     return f"finish it with {maker}, or train again"
 
 

@@ -23,6 +23,7 @@ from ..federation.meta_test import Collapsed, MetaTest
 from ..federation.observer import Observer
 from ..federation.result import Adaptation, ClientScore, Evaluation
 from ..federation.rounds import Round
+from ..learn.metric import Metric
 from ..learn.strategies import code_sha256
 from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, initial, sha256
@@ -291,7 +292,7 @@ def _refuse_collapse(experiment: Experiment, path: Path, evaluation: Evaluation)
     if not evaluation.collapsed:
         return
     remedy = "lower strategy.global_learning_rate or strategy.alpha_max"
-    if evaluation.metric == "mse" and not 0 < experiment.strategy.output_clamp <= 1:
+    if evaluation.metric == Metric.MSE and not 0 < experiment.strategy.output_clamp <= 1:
         remedy = f"set strategy.output_clamp = 1.0, or {remedy}"
     raise Collapsed(
         f"{path}: training collapsed: after {evaluation.round} rounds {evaluation.constant} of "

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.protocol import Phase, SampleSet, Status
+from tinymetafed_codegen.protocol import Phase, Recipe, SampleSet, Status
 
 from ..federation.clients import Adapted, DeviceFacts, Served, Traffic, TrainingFailed
 from ..learn.codecs import downlink
@@ -20,7 +19,9 @@ from ..learn.tasks import Floats, Task
 from ..learn.weights import local_start
 from ..wire.frame import encode
 from ..wire.messages import load_bytes
-from .kernels import BOARD, Batch, Simulator, Upload, Whose, Wire
+from .batches import Batch
+from .compilation import BOARD
+from .kernels import Kernels, SentMessages, TrainingClients
 
 _LONGEST_RUN = 254  # without a zero, under one COBS code
 URL = "simulation"  # in the journal, where a device's name stands
@@ -29,18 +30,18 @@ URL = "simulation"  # in the journal, where a device's name stands
 class SimulatedClients:
     """The clients of an experiment (clients.Clients), all of them here; bytes are those that a device's line would carry."""
 
-    def __init__(self, simulator: Simulator, strategy: Strategy, task: Task) -> None:
-        self._simulator = simulator
+    def __init__(self, kernels: Kernels, strategy: Strategy, task: Task) -> None:
+        self._kernels = kernels
         self._strategy = strategy
         self._task = task
-        self._window: int = simulator.manifest.receive_window
+        self._window: int = kernels.manifest.receive_window
         self._seed = strategy.experiment.run.seed
-        self._phases = strategy.training()
+        self._recipe = strategy.training_recipe()
         self._streams = not task.on_device(SampleSet.SUPPORT)
-        self._locals: dict[int, Floats] = {}  # by client, flat
-        self._owed: dict[int, Floats] = {}  # by client
+        self._local_weights: dict[int, Floats] = {}  # by client, flat
+        self._residuals: dict[int, Floats] = {}  # by client
         model = strategy.experiment.model
-        starts = local_start(simulator.manifest, model.local_start, model.local_start_scale)
+        starts = local_start(kernels.manifest, model.local_start, model.local_start_scale)
         self._local_start = np.concatenate([tensor.ravel() for tensor in starts.values()] or [np.zeros(0, np.float32)])
         self.traffic = Traffic()
 
@@ -53,13 +54,14 @@ class SimulatedClients:
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:
         """One meta-training round of each client. Raises TrainingFailed, StrategyError."""
-        strategy, phases = self._strategy, self._phases
+        strategy, recipe = self._strategy, self._recipe
         download = strategy.download(weights)
         received = downlink.decode(download, strategy.n_global)
-        samples = self._samples(clients, round_, phases)
-        whose = Whose(self._seed, clients, round_, self._kept_locals(clients), self._kept_owed(clients))
-        upload = Upload(strategy.top_k, strategy.uplink, strategy.selection)
-        outcomes, wire = self._simulator.federate(received, phases, samples, whose, upload, streamed=self._streams)
+        samples = self._samples(clients, round_, recipe.phases)
+        taking_part = TrainingClients(
+            self._seed, clients, round_, self._kept_local_weights(clients), self._kept_residuals(clients)
+        )
+        outcomes, sent = self._kernels.train_round(received, recipe, samples, taking_part, streamed=self._streams)
         served = []
         for client, outcome in zip(clients, outcomes, strict=True):
             if isinstance(outcome, Status):
@@ -68,72 +70,73 @@ class SimulatedClients:
                     "the usual cause", outcome
                 )  # fmt: skip
             served.append(Served(outcome, URL, False, ""))
-        if whose.locals is not None:
-            self._locals.update((client, row.copy()) for client, row in zip(clients, whose.locals, strict=True))
-        if whose.owed is not None:
-            self._owed.update((client, row.copy()) for client, row in zip(clients, whose.owed, strict=True))
-        self._count(len(clients), phases, download, wire)
+        if (local_weights := taking_part.local_weights) is not None:
+            self._local_weights.update((client, row.copy()) for client, row in zip(clients, local_weights, strict=True))
+        if (residuals := taking_part.residuals) is not None:
+            self._residuals.update((client, row.copy()) for client, row in zip(clients, residuals, strict=True))
+        self._count(len(clients), recipe, download, sent)
         return served
 
     def adapt(
         self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None] = lambda: None
     ) -> list[Adapted]:
         """Lets each client adapt with its first ``count`` samples. Raises StrategyError."""
-        strategy, phases = self._strategy, self._strategy.adaptation(count)
+        strategy, recipe = self._strategy, self._strategy.adaptation_recipe(count)
         received = downlink.decode(strategy.download(weights), strategy.n_global)
         adapted = []
-        size = self._simulator.threads * self._simulator.lanes
+        size = self._kernels.threads * self._kernels.lanes
         for group in (clients[i : i + size] for i in range(0, len(clients), size)):
             tests = [self._task.test_samples(client, 0) for client in group]
-            samples = self._samples(group, 0, phases)
-            whose = Whose(self._seed, group, 0)
-            faults, before, after = self._simulator.adapt(received, phases, samples, whose, Batch.of(tests))
-            for i, (client, fault, test) in enumerate(zip(group, faults, tests, strict=True)):
-                if fault != Status.OK:
+            samples = self._samples(group, 0, recipe.phases)
+            taking_part = TrainingClients(self._seed, group, 0)
+            statuses, before, after = self._kernels.adapt(received, recipe, samples, taking_part, Batch.of(tests))
+            for i, (client, status, test) in enumerate(zip(group, statuses, tests, strict=True)):
+                if status != Status.OK:
                     after[i] = np.nan
                 adapted.append(Adapted(client, test, before[i, : len(test)], after[i, : len(test)]))
                 on_client()
         return adapted
 
-    def _kept_locals(self, clients: Sequence[int]) -> Floats | None:
+    def _kept_local_weights(self, clients: Sequence[int]) -> Floats | None:
         """The local parts that the clients' last rounds ended with, where the model goes on from them."""
-        if not self._simulator.manifest.keeps_local:
+        if not self._kernels.manifest.keeps_local:
             return None
-        return np.stack([self._locals.get(client, self._local_start) for client in clients])
+        return np.stack([self._local_weights.get(client, self._local_start) for client in clients])
 
-    def _kept_owed(self, clients: Sequence[int]) -> Floats | None:
-        """What the clients have not sent, where the model feeds it back."""
-        if not self._simulator.manifest.error_feedback:
+    def _kept_residuals(self, clients: Sequence[int]) -> Floats | None:
+        """What the clients never sent of their updates, where the strategy adds it to the next one (error feedback)."""
+        if not self._kernels.manifest.error_feedback:
             return None
         nothing = np.zeros(self._strategy.n_global, np.float32)
-        return np.stack([self._owed.get(client, nothing) for client in clients])
+        return np.stack([self._residuals.get(client, nothing) for client in clients])
 
-    def _samples(self, clients: Sequence[int], draw: int, phases: Sequence[Phase]) -> list[Batch]:
-        """What each phase trains, phases of one set sharing theirs."""
-        batches: dict[SampleSet, Batch] = {}
+    def _samples(self, clients: Sequence[int], round_: int, phases: Sequence[Phase]) -> list[Batch]:
+        """What each phase trains; phases that train the same samples share a batch."""
+        batches: dict[tuple[SampleSet, int], Batch] = {}
         for phase in phases:
-            chosen = SampleSet(phase.sample_set)
-            if chosen in batches:
+            chosen = phase.sample_set
+            if (chosen, phase.count) in batches:
                 continue
             if self._task.on_device(chosen):
-                batches[chosen] = self._simulator.samples(self._seed, clients, draw, chosen, phase.count)
+                made = self._kernels.samples(self._seed, clients, round_, chosen, phase.count)
             else:
-                batches[chosen] = Batch.of([self._task.samples(client, draw, chosen, phase.count) for client in clients])
-        return [batches[SampleSet(phase.sample_set)] for phase in phases]
+                made = Batch.of([self._task.samples(client, round_, chosen, phase.count) for client in clients])
+            batches[chosen, phase.count] = made
+        return [batches[phase.sample_set, phase.count] for phase in phases]
 
-    def _count(self, clients: int, phases: Sequence[Phase], download: Sequence[Segment], wire: Wire) -> None:
+    def _count(self, clients: int, recipe: Recipe, download: Sequence[Segment], sent: SentMessages) -> None:
         """Adds what a round's messages take on a line that loses nothing, each sent once."""
         loads, bytes_of_loads = _loads(download, self._window)
         progress = _bytes(protocol.Progress)
-        down = clients * (bytes_of_loads + _bytes(protocol.Train)) + wire.chunks * _bytes(protocol.Pull)
-        up = clients * (loads * _bytes(protocol.LoadAnswer) + progress) + wire.chunk_bytes
+        down = clients * (bytes_of_loads + _bytes(protocol.Train)) + sent.messages * _bytes(protocol.Pull)
+        up = clients * (loads * _bytes(protocol.LoadAnswer) + progress) + sent.message_bytes
         samples_up = 0
         if self._streams:
-            samples_up = clients * progress * sum(phase.count * phase.passes for phase in phases)
+            samples_up = clients * progress * recipe.steps
         else:
             down += clients * _bytes(protocol.Await)
             up += clients * progress
-        self.traffic += Traffic(down + wire.sample_bytes, up + samples_up, wire.sample_bytes, samples_up)
+        self.traffic += Traffic(down + sent.sample_bytes, up + samples_up, sent.sample_bytes, samples_up)
 
 
 def _loads(download: Sequence[Segment], window: int) -> tuple[int, int]:
@@ -142,7 +145,8 @@ def _loads(download: Sequence[Segment], window: int) -> tuple[int, int]:
     for segment in download:
         # COBS takes a byte more for every 254 bytes in a row without a zero, among the data, the fields before and the CRC
         # after them; not for the frame's last 254.
-        before, after = struct.pack("<Bf", segment.dtype, segment.scale), b"\1" * (protocol.FRAME_CRC_BYTES - 1)
+        head = protocol.Load(0, 0, segment.dtype, segment.scale, b"").pack()
+        before, after = head[protocol.Load.place("dtype") :], b"\1" * (protocol.FRAME_CRC_BYTES - 1)
         step = load_bytes(segment.dtype.width, window)
         for at in range(0, len(segment.data), step):
             data = segment.data[at : at + step]

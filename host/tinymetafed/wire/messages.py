@@ -17,8 +17,7 @@ FloatArray = npt.NDArray[np.float32]
 ArrayLike = npt.NDArray[Any]
 
 LOAD_CHUNKS = 2  # at once in the window: while one is being answered the line carries the other
-_WIRE_TYPES = {"float32": Dtype.F32, "float16": Dtype.F16, "int8": Dtype.I8, "uint8": Dtype.U8}
-_NUMPY_TYPES = {Dtype.F32: "<f4", Dtype.F16: "<f2", Dtype.I8: "i1", Dtype.U8: "u1"}
+_INPUT_TYPES = {np.dtype(dtype.layout): dtype for dtype in protocol.INPUT_DTYPES}
 
 
 class Segment(Protocol):
@@ -27,7 +26,7 @@ class Segment(Protocol):
     @property
     def offset(self) -> int: ...  # noqa: D102  # the class says it
     @property
-    def dtype(self) -> int: ...  # noqa: D102
+    def dtype(self) -> Dtype: ...  # noqa: D102
     @property
     def scale(self) -> float: ...  # noqa: D102
     @property
@@ -36,7 +35,7 @@ class Segment(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One streamed sample: float32 ``targets``; ``inputs`` float32, float16, or int8 and uint8 that count ``scale``."""
+    """One streamed sample: float32 ``targets``; ``inputs`` float32, or uint8 that count ``scale``."""
 
     targets: ArrayLike
     inputs: ArrayLike
@@ -48,16 +47,16 @@ def tail_capacity(record: type[protocol.Record], window: int) -> int:
     return protocol.payload_capacity(window) - record.fixed_size()
 
 
-def load_chunk(segments: Sequence[Segment], round: int, position: int, window: int) -> tuple[protocol.Load, int]:
+def load_chunk(segments: Sequence[Segment], token: int, position: int, window: int) -> tuple[protocol.Load, int]:
     """The Load from weight ``position`` on, with as many weights of its segment as fit; and the position after it."""
     index = bisect_right(segments, position, key=lambda segment: segment.offset) - 1
     segment = segments[index]
-    size = Dtype(segment.dtype).width
+    size = segment.dtype.width
     first = (position - segment.offset) * size
     if index < 0 or not 0 <= first < len(segment.data):
         raise ValueError(f"no segment holds weight {position}")
     data = segment.data[first : first + load_bytes(size, window)]
-    return protocol.Load(round, position, segment.dtype, segment.scale, data), position + len(data) // size
+    return protocol.Load(token, position, segment.dtype, segment.scale, data), position + len(data) // size
 
 
 def load_bytes(width: int, window: int) -> int:
@@ -75,22 +74,23 @@ def predict_batch(input_bytes: int, output_size: int, window: int) -> int:
 
 def levels(inputs: ArrayLike) -> tuple[Dtype, bytes]:
     """Wire type and little-endian bytes of ``inputs``. Raises ValueError for a type that does not travel."""
-    dtype = _WIRE_TYPES.get(inputs.dtype.name)
+    dtype = _INPUT_TYPES.get(inputs.dtype.newbyteorder("<"))
     if dtype is None:
-        raise ValueError(f"inputs of type {inputs.dtype.name}, expected one of {', '.join(_WIRE_TYPES)}")
-    return dtype, np.ascontiguousarray(inputs, dtype=_NUMPY_TYPES[dtype]).tobytes()
+        expected = " or ".join(known.name for known in _INPUT_TYPES)
+        raise ValueError(f"inputs of type {inputs.dtype.name}: a device takes {expected}; convert them")
+    return dtype, np.ascontiguousarray(inputs, dtype=dtype.layout).tobytes()
 
 
 def checked_length(segments: Sequence[Segment]) -> int:
     """Weights in all ``segments``. Raises ValueError unless they follow each other from 0 on, whole and finite."""
     position = 0
     for segment in segments:
-        dtype = Dtype(segment.dtype)
+        dtype = segment.dtype
         if segment.offset != position:
             raise ValueError(f"a segment of weights starts at {segment.offset}, expected {position}")
         if len(segment.data) % dtype.width:
             raise ValueError(f"the segment at weight {position} has {len(segment.data)} bytes, not whole {dtype.name} values")
-        values = np.frombuffer(segment.data, _NUMPY_TYPES[dtype])
+        values = np.frombuffer(segment.data, dtype.layout)
         if not (np.isfinite(values).all() and np.isfinite(segment.scale)):
             raise ValueError(f"weights from {position} on hold NaN or infinity; training has diverged")
         position += len(values)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from run_values import evaluation, header, run_result
 from small_runs import SINE, Quiet
 
 from tinymetafed.bench import BenchError
@@ -17,18 +18,28 @@ from tinymetafed.experiments.paper.hardware import Estimate
 from tinymetafed.experiments.paper.published import ABLATION, FINE_TUNING, NANO_33_BLE, SHOTS, Step
 from tinymetafed.experiments.sweep import Row
 from tinymetafed.experiments.sweep.table import Spread
-from tinymetafed.runs.store import RunData
+from tinymetafed.federation.result import DCurve
+from tinymetafed.runs.run_data import RunData
 
 SWEEP = SINE.parent / "sweeps" / "omniglot.toml"
-CURVE = {"d_curve": {"d": [0, 1, 2, 4, 8, 16], "mean": [0.2, 0.6, 0.7, 0.8, 0.9, 0.951], "n_tasks": 20}}
+CURVE = DCurve(
+    metric="accuracy",
+    samples="labelled samples per class",
+    d=(0, 1, 2, 4, 8, 16),
+    mean=(0.2, 0.6, 0.7, 0.8, 0.9, 0.951),
+    ci95=(None,) * 6,
+    n_tasks=20,
+    n_clients=20,
+)
 FIRST, LATER = Step("TinyReptile", 91.4, 1), Step("+ schedule", 90.6, 0.35)
 
 
 def row(cell: sweep.Cell, scores: list[float], bytes_: float) -> Row:
     """A row as three seeds would give it."""
     spread, by_seed = Spread.of(scores), dict(enumerate(scores, 1))
-    course = [{"round": round_, "after": 0.5 + round_ / 1e4} for round_ in (300, 600)]
-    runs = {seed: RunData(Path(), {}, [], [], course, None, CURVE, np.zeros(1, np.float32)) for seed in by_seed}
+    course = [evaluation(round_, 0.5 + round_ / 1e4) for round_ in (300, 600)]
+    begun, result = header(cell.experiment, ""), run_result("accuracy", 0.2, 0.9, d_curve=CURVE)
+    runs = {seed: RunData(Path(), begun, [], [], course, None, result, np.zeros(1, np.float32)) for seed in by_seed}
     return Row(cell, "accuracy", 3, by_seed, Spread.of([]), spread, bytes_, bytes_ / 2, 0.0, 0.5, runs, [])
 
 

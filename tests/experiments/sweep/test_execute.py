@@ -9,17 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from small_runs import SINE, Quiet
 
 from tinymetafed.experiments import sweep
 from tinymetafed.experiments.sweep import SweepFailed
 from tinymetafed.runs import training
+from tinymetafed.runs.run_data import StoreError
 from tinymetafed.runs.setup import set_up
-from tinymetafed.runs.store import StoreError, read_run
+from tinymetafed.runs.store import read_run
 
 SWEEP = f"""
 experiment = "{SINE}"
@@ -73,7 +76,7 @@ def test_a_killed_sweep_goes_on_and_ends_as_one_that_was_not(file: Path, tmp_pat
     assert (out / "runs" / "short" / "seed-1" / "run.db").stat().st_mtime_ns == finished
     assert (out / "table.csv").read_text() == (tmp_path / "whole" / "table.csv").read_text()
     assert whole["long"]["seeds_done"] == 2 and read_run(longest).result is not None
-    assert read_run(whole_run).run["seed"] == 1
+    assert read_run(whole_run).header.seed == 1
 
 
 def test_its_runs_are_those_of_simulate(file: Path, tmp_path: Path) -> None:
@@ -83,13 +86,9 @@ def test_its_runs_are_those_of_simulate(file: Path, tmp_path: Path) -> None:
     training.simulate(set_up(run.experiment, str(SINE), None), 1, tmp_path / "alone", Quiet())
     alone, swept = read_run(tmp_path / "alone").result, read_run(tmp_path / "out" / run.folder).result
     assert alone is not None and swept is not None
-    assert swept["weights_sha256"] == alone["weights_sha256"] and swept["meta_test"] == alone["meta_test"]
+    assert swept.weights_sha256 == alone.weights_sha256 and swept.meta_test == alone.meta_test
     row = sweep.rows(planned, tmp_path / "out")[0]
-    assert (
-        row.scores[2] == alone["meta_test"]["after"]
-        and row.bytes_up is not None
-        and row.cost == pytest.approx(0.7285, abs=1e-4)
-    )
+    assert row.scores[2] == alone.meta_test.after and row.bytes_up is not None and row.cost == pytest.approx(0.7285, abs=1e-4)
 
 
 def test_another_sweep_and_another_process_are_kept_out(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,3 +149,158 @@ def test_a_damaged_run_ends_the_sweep_with_its_name(file: Path, tmp_path: Path) 
     store.write_bytes(content)
     with pytest.raises(StoreError, match=r"short/seed-1/run\.db: damaged"):
         sweep.execute(sweep.load(file), out, 2, None, Quiet())
+
+
+# Files that a run depends on
+
+
+STRATEGY = """
+from tinymetafed.learn.strategies import TinyMetaFed
+
+
+class Mine(TinyMetaFed):
+    def update(self, weights, deltas, round):
+        return super().update(weights, deltas, round) * FACTOR
+"""
+NET = """
+[model]
+input = [2]
+loss = "softmax_cross_entropy"
+weights = "given.npz"
+layers = [
+  { op = "dense", name = "dense0", units = 4, activation = "relu", frozen = true },
+  { op = "dense", name = "dense1", units = 4, activation = "relu" },
+  { op = "dense", units = 2, local = true },
+]
+[run]
+rounds = 3
+[evaluation]
+tasks = 2
+[strategy]
+"""
+
+
+def given(folder: Path, frozen: float = 0.5, first: float = 0.25) -> None:
+    kernels = {"dense0.kernel": np.full((2, 4), frozen), "dense0.bias": np.zeros(4), "dense1.kernel": np.full((4, 4), first)}
+    np.savez(folder / "given.npz", **kernels)
+
+
+def rows(folder: Path, name: str, shift: float = 0.0) -> None:
+    lines = [f"{i / 10 + shift:.2f},{-i / 7:.2f},{'ab'[i % 2]}" for i in range(12)]
+    (folder / "data" / f"{name}.csv").write_text("\n".join(lines))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A sweep over three experiments of the user's own files: data alone, own strategy, own sample source; all with weights."""
+    folder = tmp_path / "project"
+    (folder / "data").mkdir(parents=True)
+    for name in ("ann", "ben", "cleo"):
+        rows(folder, name)
+    given(folder)
+    (folder / "mine.py").write_text(STRATEGY.replace("FACTOR", "1"))
+    (folder / "source.cpp").write_text(SOURCE)
+    task = '[task]\nkind = "folder"\npath = "data"\nsupport = 2\nquery = 2\nadapt = 2\nheld_out = ["cleo"]\n'
+    (folder / "plain.toml").write_text(task + NET)
+    (folder / "own.toml").write_text(
+        task + NET + 'kind = "mine:Mine"\nlocal_learning_rate = 0.05\nlocal_passes = 1\nglobal_learning_rate = 0.03\n'
+    )
+    (folder / "source.toml").write_text(task + 'source = "source.cpp"\n' + NET)
+    variants = [f'[[variant]]\nname = "{name}"\nexperiment = "{name}.toml"\n' for name in ("plain", "own", "source")]
+    (folder / "sweep.toml").write_text("seeds = [1]\n" + "".join(variants))
+    return folder
+
+
+SOURCE = """
+#include "model.hpp"
+#include "source.hpp"
+
+namespace tmf::source {
+bool on_device() { return true; }
+void make(const Key& key, float* input, float* target) {
+  for (uint32_t i = 0; i < model::kInputSize; ++i) input[i] = 0.1f * static_cast<float>(key.index + i);
+  target[0] = static_cast<float>(key.index % 2);
+}
+}  // namespace tmf::source
+"""
+
+
+class Listening(Quiet):
+    """Keeps what was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def event(self, text: str) -> None:
+        self.told.append(text)
+
+
+def sweep_it(project: Path, out: Path) -> tuple[dict[str, str], list[str]]:
+    """Runs the sweep; each cell's weights, and what was told."""
+    listener = Listening()
+    planned = sweep.load(project / "sweep.toml")
+    sweep.execute(planned, out, 2, None, listener)
+    ended = {row.cell.name: row.runs[1].result for row in sweep.rows(planned, out)}
+    return {name: result.weights_sha256 for name, result in ended.items() if result is not None}, listener.told
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], set[str], str]] = {
+    "data of a client that trains": (lambda project: rows(project, "ann", 0.5), {"plain", "own"}, "its data"),
+    "data of a held-out client": (lambda project: rows(project, "cleo", 0.5), {"plain", "own", "source"}, "its data"),
+    "a client more": (lambda project: rows(project, "dora"), {"plain", "own"}, "its data"),
+    "own strategy": (
+        lambda project: (project / "mine.py").write_text(STRATEGY.replace("FACTOR", "0.5")),
+        {"own"},
+        "the file of strategy.kind (",
+    ),
+    "own source": (
+        lambda project: (project / "source.cpp").write_text(SOURCE.replace("0.1f", "0.2f")),
+        {"source"},
+        "task.source (",
+    ),
+    "frozen weights": (lambda project: given(project, frozen=0.75), {"plain", "own", "source"}, "model.weights ("),
+    "first weights": (lambda project: given(project, first=0.5), {"plain", "own", "source"}, "model.weights ("),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_run_whose_files_have_changed_runs_again_and_is_kept(project: Path, tmp_path: Path, change: str) -> None:
+    edit, cells, what = CHANGES[change]
+    out = tmp_path / "out"
+    before, told = sweep_it(project, out)
+    assert told == [] and sweep_it(project, out) == (before, [])
+    written = {name: (out / "runs" / name / "seed-1" / "run.db").stat().st_mtime_ns for name in before}
+    edit(project)
+    fresh, _ = sweep_it(project, tmp_path / "fresh")
+    after, told = sweep_it(project, out)
+    assert after == fresh and len(told) == len(cells)
+    for name, former in before.items():
+        runs = out / "runs" / name
+        if name not in cells:
+            assert (runs / "seed-1" / "run.db").stat().st_mtime_ns == written[name]
+            continue
+        (line,) = [line for line in told if line.startswith(f"{name}, seed 1: ")]
+        assert what in line and "runs again" in line and line.endswith(str(runs / "seed-1.former-1"))
+        kept = read_run(runs / "seed-1.former-1").result
+        assert kept is not None and kept.weights_sha256 == former
+    assert sweep_it(project, out) == (after, [])
+
+
+def test_a_run_that_was_interrupted_before_its_data_changed_begins_anew(project: Path, tmp_path: Path) -> None:
+    out, planned = tmp_path / "out", sweep.load(project / "sweep.toml")
+    (run,) = [run for run in planned.runs if run.cell.name == "plain"]
+    with pytest.raises(KeyboardInterrupt):
+        training.simulate(set_up(run.experiment, "test", None), 1, out / run.folder, Impatient())
+    (out / "lock").touch()
+    rows(project, "ann", 0.5)
+    assert not [row for row in sweep.rows(planned, out) if row.whole]
+    fresh, _ = sweep_it(project, tmp_path / "fresh")
+    after, told = sweep_it(project, out)
+    assert after == fresh and len(told) == 1 and "plain, seed 1: its data changed" in told[0]
+
+
+class Impatient(Quiet):
+    """Interrupts after the first round."""
+
+    def advance(self) -> None:
+        raise KeyboardInterrupt

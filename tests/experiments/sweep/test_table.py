@@ -14,11 +14,12 @@ from tinymetafed.runs.results import values_only_cost
 
 def test_few_seeds_have_students_interval() -> None:
     spread = Spread.of([1.0, 2.0, 3.0])
-    assert (spread.mean, spread.sd) == (2.0, 1.0) and spread.ci95 == pytest.approx(4.303 / 3**0.5)
+    assert (spread.mean, spread.sd) == (2.0, 1.0) and spread.ci95 == pytest.approx(4.30265273 / 3**0.5)
     assert Spread.of([1.0]) == Spread(1.0, None, None) and Spread.of([]) == Spread(None, None, None)
     assert Spread.of([1.0, float("nan")]).mean is None
-    many = Spread.of([0.0, 1.0] * 50)
-    assert many.sd is not None and many.ci95 == pytest.approx(1.96 * many.sd / 10)
+    for seeds, t in ((22, 2.07961384), (100, 1.98421695)):
+        many = Spread.of([0.0, 1.0] * (seeds // 2))
+        assert many.sd is not None and many.ci95 == pytest.approx(t * many.sd / seeds**0.5)
 
 
 @pytest.mark.parametrize(

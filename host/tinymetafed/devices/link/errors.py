@@ -10,7 +10,7 @@ _MEANING = {
     Status.UNKNOWN_TYPE: "it does not know this message",
     Status.BAD_LENGTH: "the message is too short or too long",
     Status.BAD_STATE: "it is not in a state in which it can do that",
-    Status.BAD_ROUND: "it is in round {detail}",
+    Status.BAD_TOKEN: "another cycle is in progress, its token is {detail}",
     Status.BAD_OFFSET: "it expects offset, rank or index {detail}",
     Status.BAD_VALUE: "a field is outside its domain",
     Status.NOT_FINITE: "a value is NaN or infinite",
@@ -46,11 +46,8 @@ class DeviceGarbled(LinkError):
 class DeviceRefused(LinkError):
     """The device said no: ``status`` and ``detail`` (see protocol.Status), and the request's ``message`` type."""
 
-    def __init__(self, name: str, message: type[protocol.Request], status: int, detail: int) -> None:
-        known = status in set(Status)
-        label = Status(status).name if known else f"status {status}"
-        meaning = _MEANING[Status(status)].format(detail=detail) if known and status else f"detail {detail}"
-        super().__init__(f"{name}: refused {message.__name__} ({label}): {meaning}")
+    def __init__(self, name: str, message: type[protocol.Request], status: Status, detail: int) -> None:
+        super().__init__(f"{name}: refused {message.__name__} ({status.name}): {_MEANING[status].format(detail=detail)}")
         self.status = status
         self.detail = detail
         self.message = message

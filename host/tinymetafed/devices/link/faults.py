@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from tinymetafed_codegen.errors import UsageError
 
@@ -69,7 +69,7 @@ _BOTH_WAYS = ("latency", *_WHOLE)
 def parse(text: str) -> FaultPlan:
     """``flip=0.01,delay=20ms,up:drop=1%,baud=115200,latency=16ms,seed=7``; without up: or down: both. Raises FaultError."""
     rates: dict[str, dict[str, float]] = {"down": {}, "up": {}}
-    line: dict[str, Any] = {}
+    line: dict[str, float] = {}
     for part in filter(None, (word.strip() for word in text.split(","))):
         key, equals, value = (word.strip() for word in part.partition("="))
         way, colon, name = key.rpartition(":")
@@ -88,7 +88,13 @@ def parse(text: str) -> FaultPlan:
         else:
             for chosen in (way,) if colon else rates:
                 rates[chosen][name] = number
-    return FaultPlan(Rates(**rates["down"]), Rates(**rates["up"]), **line)
+    return FaultPlan(
+        down=Rates(**rates["down"]),
+        up=Rates(**rates["up"]),
+        baud=int(line["baud"]) if "baud" in line else None,
+        latency=line.get("latency", FaultPlan.latency),
+        seed=int(line.get("seed", FaultPlan.seed)),
+    )
 
 
 def _example(name: str) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.protocol import Dtype, ErrorAnswer, Program, Record, Selection, State, Status, WireError
+from tinymetafed_codegen.protocol import Code, ErrorAnswer, Record, WireError
 
 from ...wire.frame import Decoder, Frame
 from .record import UP, RecordingError, events, is_recording
@@ -17,15 +15,6 @@ from .transport import DEFAULT_BAUD, open_transport
 
 SHOWN_BYTES = 8  # of a field or of a damaged frame
 _POLL_SECONDS = 0.5
-_NAMES = {
-    "status": Status,
-    "fault": Status,
-    "state": State,
-    "dtype": Dtype,
-    "uplink": Dtype,
-    "selection": Selection,
-    "program": Program,
-}
 _REQUESTS = {each.type_id: each for each in protocol.REQUESTS}
 _ANSWERS = {type_id | protocol.ANSWER_BIT: each.answer for type_id, each in _REQUESTS.items()}
 
@@ -81,18 +70,24 @@ def describe(frame: Frame) -> str:
         message = kind.unpack(frame.payload)
     except WireError as error:
         return f"{head} MALFORMED: {error}"
-    shown = " ".join(f"{each.name}={_value(each.name, getattr(message, each.name))}" for each in fields(message))  # type: ignore[arg-type]
+    shown = " ".join(_fields(message))
     return f"{head} {shown}{' ' if shown else ''}({frame.wire_bytes} bytes)"
 
 
+def _fields(record: Record) -> list[str]:
+    """``name=value`` of each field, of a record inside another one by one."""
+    shown: list[str] = []
+    for name in record.kinds():
+        value = getattr(record, name)
+        shown += _fields(value) if isinstance(value, Record) else [f"{name}={_value(name, value)}"]
+    return shown
+
+
 def _value(name: str, value: object) -> str:
-    if name in _NAMES and isinstance(value, int):
-        with suppress(ValueError):
-            return _NAMES[name](value).name
-        return str(value)
+    if isinstance(value, Code):
+        return value.name
     if isinstance(value, tuple):
-        used = [phase for phase in value if phase.passes]
-        return "[" + ", ".join(f"{p.passes}x{p.count} lr {p.learning_rate:g}" for p in used) + "]"
+        return "[" + ", ".join(" ".join(_fields(each)) for each in value) + "]"
     if isinstance(value, bytes):
         if name == "board":
             return value.rstrip(b"\0").decode("ascii", "backslashreplace")

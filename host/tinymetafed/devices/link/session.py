@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, State, Status
+from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Program, Recipe, State, Status
 
 from ...federation.clients import TrainingFailed
 from ...wire.frame import Frame
@@ -36,7 +35,6 @@ HELLO_SECONDS = 0.06
 QUIET_SECONDS = 0.1  # without a byte: whatever was still on its way has come
 REPORT_SECONDS = 0.5  # between two progress answers of a training board
 STALL_SECONDS = 120.0  # no single step takes this long
-_CHUNK_HEAD = struct.Struct("<IIH")  # Delta.round, rank, count
 _SMALLER = "send uint8 levels with a scale, use smaller inputs, or a board with more memory"
 
 
@@ -48,7 +46,7 @@ class Session(Exchange):
     ) -> None:
         super().__init__(transport, name=name, deadline=deadline, retries=retries)
         self.session = int.from_bytes(os.urandom(4), "little")  # a board still busy for an earlier host forgets that
-        self._round = 0
+        self._token = 0
         self._training: float | None = None  # seconds that the last program took on the device's own samples
 
     # --- Who is there ---
@@ -80,17 +78,12 @@ class Session(Exchange):
 
     def _welcome(self, frame: Frame, sent: Sent) -> protocol.HelloAnswer:
         ours = protocol.HelloAnswer
-        fixed = struct.calcsize("<H8s")  # protocol version and schema hash never change their place
+        fixed = ours.place("model_hash")  # the two fields before it never change their place
         if frame.type_id != protocol.ERROR_TYPE and fixed <= len(frame.payload) != ours.fixed_size():
-            version, schema = struct.unpack_from("<H8s", frame.payload)
+            version, schema = ours.unpack_first(frame.payload, "schema_hash")
             raise WrongFirmware(f"{self._wrong_protocol(version, schema)}; flash the firmware of this version again")
         hello = self._open(frame, sent, ours)
         self.window = hello.receive_window
-        if protocol.payload_capacity(self.window) < protocol.payload_capacity(protocol.MIN_RECEIVE_WINDOW):
-            raise DeviceGarbled(
-                f"{self.name}: announces a receive window of {self.window} bytes, "
-                f"expected at least {protocol.MIN_RECEIVE_WINDOW}"
-            )
         return hello
 
     def _wrong_protocol(self, version: int, schema: bytes) -> str:
@@ -120,22 +113,11 @@ class Session(Exchange):
 
     # --- A round ---
 
-    def configure(
-        self,
-        program: int,
-        phases: Sequence[protocol.Phase],
-        top_k: int,
-        uplink: int,
-        selection: int = protocol.Selection.GLOBAL,
-    ) -> None:
-        """Sets ``program``: up to MAX_PHASES phases, the delta's entries (0: none), its values' Dtype, and their Selection."""
-        if len(phases) > protocol.MAX_PHASES:
-            raise ValueError(f"{len(phases)} phases in one program, the device holds {protocol.MAX_PHASES}")
-        end = protocol.Phase(0, 0, 0, 0, 0.0, 0.0)
-        filled = (*phases, *[end] * (protocol.MAX_PHASES - len(phases)))
-        self._ask(protocol.Configure(self.session, program, filled, top_k, uplink, selection), protocol.ConfigureAnswer)
+    def configure(self, program: Program, recipe: Recipe) -> None:
+        """Sets ``program``. Raises WireError for a recipe that no device takes."""
+        self._ask(protocol.Configure(self.session, program, recipe), protocol.ConfigureAnswer)
 
-    def load(self, round: int, segments: Iterable[Segment]) -> None:
+    def load(self, token: int, segments: Iterable[Segment]) -> None:
         """Writes the global weights: ``segments`` follow each other from weight 0 on without a gap.
 
         Raises ValueError when they do not, or hold NaN or infinity.
@@ -146,22 +128,22 @@ class Session(Exchange):
         def chunk_at(position: int) -> tuple[protocol.Request, int] | None:
             if position > total:
                 raise DeviceGarbled(f"{self.name}: claims {position} weights, {total} were sent; reset the board")
-            return load_chunk(parts, round, position, self.window) if position < total else None
+            return load_chunk(parts, token, position, self.window) if position < total else None
 
         for _ in self._in_order(chunk_at, protocol.LoadAnswer, lambda answer: answer.next_offset):
             pass
 
-    def next_round(self) -> int:
-        """A round number for this device above all before, so that a late message of an earlier one is told apart."""
-        self._round += 1
-        return self._round
+    def next_token(self) -> int:
+        """A token for this device's next cycle, above all before, so that a late message of an earlier one is told apart."""
+        self._token += 1
+        return self._token
 
-    def train(self, round: int, program: int, seed: int, client: int, draw: int) -> protocol.Progress:
-        """Starts ``program`` with the samples ``draw`` of ``client``; again: only reports."""
-        return self._trained(self._ask(protocol.Train(round, program, seed, client, draw), protocol.Progress))
+    def train(self, token: int, program: Program, seed: int, client: int, round: int) -> protocol.Progress:
+        """Starts ``program`` with the samples of ``client`` in a round of the run; again: only reports."""
+        return self._trained(self._ask(protocol.Train(token, program, seed, client, round), protocol.Progress))
 
     def await_done(
-        self, round: int, total_steps: int, on_progress: Callable[[protocol.Progress], None] | None = None
+        self, token: int, total_steps: int, on_progress: Callable[[protocol.Progress], None] | None = None
     ) -> protocol.Progress:
         """Waits until the device has trained, calling ``on_progress`` about twice a second. Raises TrainingFailed.
 
@@ -175,7 +157,7 @@ class Session(Exchange):
         # A program that took a few milliseconds so far is not waited for a second when its answer is lost.
         patience = 2 * REPORT_SECONDS if self._training is None else max(SHORTEST_SECONDS, PATIENCE * self._training)
         while True:
-            progress = self._await(round, target, min(patience, 2 * REPORT_SECONDS))
+            progress = self._await(token, target, min(patience, 2 * REPORT_SECONDS))
             patience = 2 * REPORT_SECONDS
             now = time.monotonic()
             if on_progress is not None:
@@ -185,8 +167,8 @@ class Session(Exchange):
                 return progress
             if progress.state != State.TRAINING:
                 raise TrainingFailed(
-                    f"{self.name}: stands at {_state(progress.state)} in round {round}, expected TRAINING or DONE; "
-                    "it was reset or never told to train: start the round again", Status.BAD_STATE
+                    f"{self.name}: stands at {progress.state.name}, expected TRAINING or DONE; "
+                    "it was reset or never told to train: start again from Load", Status.BAD_STATE
                 )  # fmt: skip
             if first is None:
                 first, began = progress.step, now
@@ -200,33 +182,31 @@ class Session(Exchange):
             pace = (progress.step - first) / (now - began) if now > began else 0.0
             target = min(total_steps, progress.step + max(1, int(pace * REPORT_SECONDS)))
 
-    def _await(self, round: int, target: int, patience: float) -> protocol.Progress:
-        sent = self._prepare(protocol.Await(round, target))
+    def _await(self, token: int, target: int, patience: float) -> protocol.Progress:
+        sent = self._prepare(protocol.Await(token, target))
         self._send(sent)
         frame = self._receive((sent.sequence,), sent.message.type_id, time.monotonic() + patience, hurry=True)
         if frame is not None:
             return self._open(frame, sent, protocol.Progress)
         self._pace.pop(sent.message.type_id, None)  # how long a target took says nothing about an answer at once
-        return self._ask(protocol.Await(round, 0), protocol.Progress)
+        return self._ask(protocol.Await(token, 0), protocol.Progress)
 
     def _trained(self, progress: protocol.Progress) -> protocol.Progress:
         if progress.state != State.FAILED:
             return progress
-        known = progress.fault in set(Status)
-        reason = Status(progress.fault).name if known else f"status {progress.fault}"
         raise TrainingFailed(
-            f"{self.name}: training failed at step {progress.step} of round {progress.round}: {reason}; "
+            f"{self.name}: training failed at step {progress.step}: {progress.fault.name}; "
             "a learning rate that is too high is the usual cause", progress.fault
         )  # fmt: skip
 
-    def sample(self, round: int, step: int, targets: ArrayLike, inputs: ArrayLike, scale: float = 1.0) -> protocol.Progress:
+    def sample(self, token: int, step: int, targets: ArrayLike, inputs: ArrayLike, scale: float = 1.0) -> protocol.Progress:
         """Trains one streamed sample: ``targets`` as float32, ``inputs`` in their own type (see Example)."""
-        message = self._sample(round, step, Example(targets, inputs, scale))
+        message = self._sample(token, step, Example(targets, inputs, scale))
         return self._trained(self._ask(message, protocol.Progress))
 
     def stream(
         self,
-        round: int,
+        token: int,
         samples: Iterable[Example],
         on_progress: Callable[[protocol.Progress], None] | None = None,
         start: int = 0,
@@ -247,7 +227,7 @@ class Session(Exchange):
                     raise DeviceGarbled(f"{self.name}: claims {step} samples, {first + len(kept)} were there; reset the board")
                 if example is None:
                     return None
-                kept.append(self._sample(round, first + len(kept), example))
+                kept.append(self._sample(token, first + len(kept), example))
             return kept[step - first], step + 1
 
         progress: protocol.Progress | None = None
@@ -258,15 +238,15 @@ class Session(Exchange):
             if on_progress is not None:
                 on_progress(progress)
         if progress is None:  # nothing was sent: only report
-            progress = self._trained(self._ask(protocol.Await(round, 0), protocol.Progress))
+            progress = self._trained(self._ask(protocol.Await(token, 0), protocol.Progress))
         return progress
 
-    def _sample(self, round: int, step: int, example: Example) -> protocol.Sample:
+    def _sample(self, token: int, step: int, example: Example) -> protocol.Sample:
         targets = np.ascontiguousarray(example.targets, dtype="<f4")
         dtype, data = levels(example.inputs)
         for what, values in (("target", targets), ("input", example.inputs), ("scale", np.float32(example.scale))):
             if not np.isfinite(values).all():
-                raise ValueError(f"sample {step} of round {round}: its {what} is NaN or infinite; clean the data")
+                raise ValueError(f"sample {step}: its {what} is NaN or infinite; clean the data")
         payload = targets.tobytes() + data
         capacity = tail_capacity(protocol.Sample, self.window)
         if len(payload) > capacity:
@@ -274,9 +254,9 @@ class Session(Exchange):
                 f"{self.name}: sample {step} takes {len(payload)} bytes, this board's receive window of {self.window} "
                 f"bytes holds samples of {capacity}; {_SMALLER}"
             )
-        return protocol.Sample(round, step, dtype, example.scale, payload)
+        return protocol.Sample(token, step, dtype, example.scale, payload)
 
-    def pull(self, round: int, count: int) -> list[protocol.Delta]:
+    def pull(self, token: int, count: int) -> list[protocol.Delta]:
         """The frozen delta's chunks, in order, until ``count`` entries. Raises DeviceGarbled for a wrong one.
 
         How many entries a chunk holds stands at its beginning, so the next one is asked for while it still comes in.
@@ -286,36 +266,36 @@ class Session(Exchange):
         asked: Sent | None = None
         while rank < count:
             if asked is None or asked.after != rank:
-                asked = self._pull(round, rank)
-            delta, asked = self._chunk(round, rank, count, asked)
-            if delta.round != round or delta.rank != rank or not 1 <= delta.count <= count - rank:
+                asked = self._pull(token, rank)
+            delta, asked = self._chunk(token, rank, count, asked)
+            if delta.token != token or delta.rank != rank or delta.count > count - rank:
                 raise DeviceGarbled(
-                    f"{self.name}: asked for entries from {rank} of {count} of round {round}'s delta, "
-                    f"got {delta.count} from {delta.rank} of round {delta.round}"
+                    f"{self.name}: asked for the delta's entries from {rank} of {count} under token {token}, "
+                    f"got {delta.count} from {delta.rank} under token {delta.token}"
                 )
             chunks.append(delta)
             rank += delta.count
         return chunks
 
-    def _pull(self, round: int, rank: int) -> Sent:
+    def _pull(self, token: int, rank: int) -> Sent:
         """Asks for the chunk at ``rank``, without waiting for it."""
-        sent = self._prepare(protocol.Pull(round, rank), rank)
+        sent = self._prepare(protocol.Pull(token, rank), rank)
         self._send(sent)
         return sent
 
-    def _chunk(self, round: int, rank: int, count: int, asked: Sent) -> tuple[protocol.Delta, Sent | None]:
+    def _chunk(self, token: int, rank: int, count: int, asked: Sent) -> tuple[protocol.Delta, Sent | None]:
         """The chunk that ``asked`` asks for, and the question for the next one if it was seen where that begins."""
         early: Sent | None = None
 
         def look_ahead() -> None:
             nonlocal early
             if early is None and rank < (following := self._following(asked, rank)) < count:
-                early = self._pull(round, following)
+                early = self._pull(token, following)
 
         until = time.monotonic() + self._patience(asked)
         frame = self._receive((asked.sequence,), protocol.Pull.type_id, until, hurry=True, on_bytes=look_ahead)
         if frame is None:
-            return self._ask(protocol.Pull(round, rank), protocol.Delta), None
+            return self._ask(protocol.Pull(token, rank), protocol.Delta), None
         delta = self._open(frame, asked, protocol.Delta)
         if early is not None:
             early.since = time.monotonic()  # the device starts with it now
@@ -323,11 +303,12 @@ class Session(Exchange):
 
     def _following(self, asked: Sent, rank: int) -> int:
         """The rank after the chunk that is coming in, as its unchecked beginning says; 0 when it does not say so yet."""
-        head = self._decoder.beginning(FRAME_HEADER_BYTES + _CHUNK_HEAD.size)
-        if len(head) < FRAME_HEADER_BYTES + _CHUNK_HEAD.size:
+        needed = FRAME_HEADER_BYTES + protocol.Delta.place("base")
+        head = self._decoder.beginning(needed)
+        if len(head) < needed:
             return 0
         type_id, sequence = head[:FRAME_HEADER_BYTES]
-        _, first, entries = _CHUNK_HEAD.unpack_from(head, FRAME_HEADER_BYTES)
+        _, first, entries = protocol.Delta.unpack_first(head[FRAME_HEADER_BYTES:], "count")
         is_answer = type_id == protocol.Pull.type_id | protocol.ANSWER_BIT and sequence == asked.sequence and first == rank
         return first + entries if is_answer else 0
 
@@ -387,7 +368,3 @@ class Session(Exchange):
 def board_name(hello: protocol.HelloAnswer) -> str:
     """The board's name as text."""
     return hello.board.rstrip(b"\0").decode("ascii", "backslashreplace")
-
-
-def _state(state: int) -> str:
-    return State(state).name if state in set(State) else f"state {state}"

@@ -16,6 +16,7 @@ from ...bench import BenchError
 from ...federation.meta_test import mean
 from ...federation.observer import Observer
 from ...federation.result import DCurve, Score
+from ...learn.metric import Metric
 from ...learn.tasks import DataError
 from .. import sweep
 from ..sweep import Row, Sweep, table
@@ -221,7 +222,7 @@ def _shots(cases: Mapping[str, Measured]) -> list[tuple[str, str, list[str]]]:
                 curves = [curve(result.d_curve) for result in results]
                 means = [mean([one[d] for one in curves]) if all(d in one for one in curves) else None for d in SHOTS]
                 clients = " + ".join(str(result.d_curve.n_tasks) for result in results)
-                lines.append((f"{title}: {name}, here", clients, [table.score(each, "accuracy") for each in means]))
+                lines.append((f"{title}: {name}, here", clients, [table.score(each, Metric.ACCURACY) for each in means]))
     return lines
 
 

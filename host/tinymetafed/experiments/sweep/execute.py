@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -18,19 +19,22 @@ from typing import Any
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.files import LockedError, locked
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
+from tinymetafed_codegen.sample_source import own_source
 from tinymetafed_codegen.spec import dump
 
 from ... import __version__
 from ...federation.clients import TrainingFailed
 from ...federation.meta_test import Collapsed
 from ...federation.observer import Observer
-from ...learn.strategies import StrategyError
-from ...learn.tasks import DataError
+from ...learn.strategies import StrategyError, code_sha256
+from ...learn.tasks import DataError, Task
 from ...learn.tasks.registry import open_task
+from ...learn.weights import initial, sha256
 from ...runs import training
+from ...runs.run_data import RunData
 from ...runs.setup import set_up
 from ...runs.store import read_run
-from ...simulation.kernels import open_simulator
+from ...simulation.kernels import open_kernels
 from .plan import Run, Sweep
 
 _STOPPED = 3  # exit code of a run whose sweep has ended
@@ -43,10 +47,12 @@ class SweepFailed(Error):
 def execute(sweep: Sweep, out: Path, jobs: int, data: Path | None, observer: Observer) -> dict[Path, str]:
     """Runs what is missing in the folder ``out``, ``jobs`` at a time; returns why runs diverged, by their folders.
 
-    Whatever ends it early, the same call goes on. Raises SweepFailed for a folder of another sweep and for a run that
-    failed, DataError, BuildError.
+    A run whose data, strategy, model or first weights have changed since is missing: it runs again, and its former folder is
+    kept beside it. Whatever ends it early, the same call goes on. Raises SweepFailed for a folder of another sweep and for a
+    run that failed, DataError, BuildError.
     """
     with _claimed(out):
+        _set_changed_aside(sweep.runs, out, data, observer)
         missing = [run for run in sweep.runs if not is_done(run, out)]
         if not missing:
             return {}
@@ -63,21 +69,76 @@ def is_sweep(out: Path) -> bool:
 
 
 def is_done(run: Run, out: Path) -> bool:
-    """Whether a run has come to its end, good or bad. Raises SweepFailed where its folder holds another experiment's."""
+    """Whether a run has come to its end, good or bad, from the files that it would read now, its data apart.
+
+    Raises SweepFailed where its folder holds another experiment's.
+    """
+    stored = _stored(run, out)
+    if stored is None or _changed(run, stored):
+        return False
+    return stored.result is not None or any(entry.collapsed for entry in stored.evaluations)
+
+
+def _stored(run: Run, out: Path) -> RunData | None:
+    """What is on disk of a run; None: nothing. Raises SweepFailed where its folder holds another experiment's."""
     folder = out / run.folder
     if not (folder / "run.db").exists():
-        return False
+        return None
     stored = read_run(folder)
     # Another release may count other bytes for the same weights.
     then = dump(stored.experiment()) | {"arithmetic": stored.header.arithmetic, "tinymetafed": stored.header.tinymetafed}
     now = dump(run.experiment) | {"arithmetic": ARITHMETIC_VERSION, "tinymetafed": __version__}
-    then["model"], now["model"] = stored.manifest.model_hash, run.cell.manifest.model_hash
     if (difference := _difference(then, now)) is not None:
         raise SweepFailed(
             f"{folder}: begun when '{run.cell.name}' was another experiment or made by another version: {difference}; remove "
             "that folder to run it again, or choose another for all with -o"
         )
-    return stored.result is not None or any(entry.collapsed for entry in stored.evaluations)
+    return stored
+
+
+def _changed(run: Run, stored: RunData) -> list[str]:
+    """Which files that a run's result depends on, but for its data, hold something else than when it was begun, in words."""
+    experiment, manifest = run.experiment, run.cell.manifest
+    files = {"task.source": own_source(experiment), "model.weights": experiment.model.weights}
+    model = [f"{key} ({file})" for key, file in files.items() if file is not None] or ["how its model is made"]
+    changed = model if manifest.model_hash != stored.manifest.model_hash else []
+    if not changed and sha256(initial(manifest, run.seed, experiment.model.init)) != stored.header.weights_sha256:
+        changed = [f"model.weights ({experiment.model.weights})"]
+    if code_sha256(experiment) != stored.header.asked.strategy_sha256:
+        changed = [*changed, f"the file of strategy.kind ({experiment.strategy.kind})"]
+    return changed
+
+
+def _set_changed_aside(runs: Sequence[Run], out: Path, data: Path | None, observer: Observer) -> None:
+    """Renames the folder of every run that would now end otherwise, and says so. Raises SweepFailed, DataError."""
+    digests: dict[object, str] = {}
+    for run in runs:
+        if (stored := _stored(run, out)) is None:
+            continue
+        experiment = run.experiment
+        read = (experiment.task, experiment.run.seed, experiment.run.clients, experiment.model.input, experiment.model.loss)
+        if read not in digests:
+            digests[read] = _opened(run, data).data_sha256
+        changed = _changed(run, stored)
+        if digests[read] != stored.header.asked.data_sha256:
+            changed.append("its data")
+        if changed:
+            folder = out / run.folder
+            former = next(
+                path for n in itertools.count(1) if not (path := folder.with_name(f"{folder.name}.former-{n}")).exists()
+            )
+            folder.rename(former)
+            observer.event(
+                f"{run.name}: {' and '.join(changed)} changed since this was run; it runs again, and the former run is kept "
+                f"as {former}"
+            )
+
+
+def _opened(run: Run, data: Path | None) -> Task:
+    try:
+        return open_task(run.experiment, data)
+    except DataError as error:
+        raise DataError(f"'{run.cell.name}': {error}") from None
 
 
 @contextmanager
@@ -121,13 +182,10 @@ def _compile(runs: Sequence[Run], jobs: int, data: Path | None, observer: Observ
     models = {run.cell.manifest.model_hash: run for run in runs}
     tasks = {json.dumps(dump(run.experiment)["task"], sort_keys=True): run for run in runs}
     for run in tasks.values():
-        try:
-            open_task(run.experiment, data)
-        except DataError as error:
-            raise DataError(f"'{run.cell.name}': {error}") from None
+        _opened(run, data)
     observer.stage("compiling simulations", len(models))
     with ThreadPoolExecutor(jobs) as pool:
-        for _ in pool.map(lambda run: open_simulator(run.cell.design, 1), models.values()):
+        for _ in pool.map(lambda run: open_kernels(run.cell.design, 1), models.values()):
             observer.advance()
 
 

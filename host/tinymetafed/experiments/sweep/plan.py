@@ -17,7 +17,7 @@ from pydantic import Field
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.section import Section
+from tinymetafed_codegen.section import Section, TomlValue
 from tinymetafed_codegen.spec import Experiment, SpecError
 from tinymetafed_codegen.spec import load as load_experiment
 from tinymetafed_codegen.spec.mistakes import explain
@@ -26,6 +26,8 @@ from ...learn.strategies import open_strategy
 from ...runs.setup import design_of
 
 SEED = "run.seed"
+
+Settings = dict[str, TomlValue]  # by section.key
 
 
 class SweepError(UsageError):
@@ -47,11 +49,10 @@ class _SweepSpec(Section):
 
 @dataclass(frozen=True)
 class Cell:
-    """One choice of options: its experiment file, what it changes there, and the design that this makes."""
+    """One choice of options: its experiment file, and the design that it makes of it."""
 
     name: str
     source: Path
-    settings: Mapping[str, Any]
     design: Design = field(repr=False)
 
     @property
@@ -141,12 +142,13 @@ def load(path: Path) -> Sweep:
     return Sweep(path, tuple(file.seeds), tuple(cells))
 
 
-def _chosen(path: Path, file: _SweepSpec) -> Iterator[tuple[str, dict[str, Any], str | None]]:
+def _chosen(path: Path, file: _SweepSpec) -> Iterator[tuple[str, Settings, str | None]]:
     """Each cell's name, settings and experiment: variants times grid."""
-    grid = _flat(file.grid)
-    for key, values in grid.items():
+    grid: dict[str, list[TomlValue]] = {}
+    for key, values in _flat(file.grid).items():
         if not isinstance(values, list) or not values:
             raise SweepError(f"{path}: grid.{key} = {values!r}: expected a list of the values to try")
+        grid[key] = values
     points = [dict(zip(grid, choice, strict=True)) for choice in itertools.product(*grid.values())]
     for variant in file.variant or [_VariantSpec(name="")]:
         over = _flat(variant.set)
@@ -157,7 +159,7 @@ def _chosen(path: Path, file: _SweepSpec) -> Iterator[tuple[str, dict[str, Any],
             yield ", ".join(part for part in (variant.name, values) if part) or path.stem, over | point, variant.experiment
 
 
-def _cell(path: Path, file: _SweepSpec, name: str, settings: dict[str, Any], experiment: str | None) -> Cell:
+def _cell(path: Path, file: _SweepSpec, name: str, settings: Settings, experiment: str | None) -> Cell:
     chosen = experiment or file.experiment
     if chosen is None:
         raise SweepError(f"{path}: '{name}' has no experiment; name its file: experiment = \"../sine.toml\"")
@@ -170,16 +172,16 @@ def _cell(path: Path, file: _SweepSpec, name: str, settings: dict[str, Any], exp
         open_strategy(loaded, designed.manifest)  # a user's class may be missing
     except SpecError as error:
         raise SweepError(f"{path}: '{name}': {error}") from None
-    return Cell(name, source, settings, designed)
+    return Cell(name, source, designed)
 
 
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(nested: Mapping[str, TomlValue], prefix: str = "") -> Settings:
     """Dotted keys, whether the file quotes them or not."""
-    found: dict[str, Any] = {}
+    found: Settings = {}
     for key, value in nested.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return found
 
 
-def _text(value: Any) -> str:
+def _text(value: TomlValue) -> str:
     return value if isinstance(value, str) else json.dumps(value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,18 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from ...federation.meta_test import confidence
+from ...learn.metric import Metric
 from ...runs.results import values_only_cost
 from ...runs.run_data import RunData
 from ...runs.store import read_run
 from .execute import is_done
 from .plan import Cell, Run, Sweep
-
-# Student's t, 97.5 %, by degrees of freedom from 1 on: a few seeds are far from normal.
-_T = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-)  # fmt: skip
-_NORMAL = 1.96
 
 
 @dataclass(frozen=True)
@@ -36,14 +30,11 @@ class Spread:
 
     @classmethod
     def of(cls, scores: Sequence[float]) -> Spread:
-        """Student's t interval, as for few seeds it must be; without a finite mean where one score is not finite."""
+        """Student's t interval; nothing where one score is not finite, the mean alone of a single score."""
         if not scores or not np.isfinite(scores).all():
             return cls(None, None, None)
-        mean, n = float(np.mean(scores)), len(scores)
-        if n == 1:
-            return cls(mean, None, None)
-        sd = float(np.std(scores, ddof=1))
-        return cls(mean, sd, (_T[n - 2] if n - 2 < len(_T) else _NORMAL) * sd / math.sqrt(n))
+        sd = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
+        return cls(float(np.mean(scores)), sd, confidence(scores))
 
 
 @dataclass(frozen=True)
@@ -54,7 +45,7 @@ class Row:
     """
 
     cell: Cell
-    metric: str
+    metric: Metric
     seeds: int
     scores: Mapping[int, float]
     before: Spread
@@ -101,7 +92,6 @@ def _row(cell: Cell, runs: Sequence[Run], out: Path, diverged: Mapping[Path, str
     troubles = [f"seed {seed} collapsed after {final.round} rounds" for seed, final in finals.items() if final.collapsed]
     troubles += [f"seed {seed} diverged" for seed in finals.keys() - scores.keys() if not finals[seed].collapsed]
     troubles += [f"seed {run.seed} diverged: {diverged[run.folder]}" for run in runs if run.folder in diverged]
-    loss = cell.experiment.model.loss
     trained = [entry for run in done.values() for entry in run.rounds]
 
     def per_round(total: int) -> float | None:
@@ -109,7 +99,7 @@ def _row(cell: Cell, runs: Sequence[Run], out: Path, diverged: Mapping[Path, str
 
     return Row(
         cell=cell,
-        metric=next((final.metric for final in finals.values()), "accuracy" if "entropy" in loss else "mse"),
+        metric=Metric.of(cell.experiment.model.loss),
         seeds=len(runs),
         scores=scores,
         before=Spread.of([final.before for final in finals.values() if final.before is not None]),
@@ -143,9 +133,9 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def score(value: float | None, metric: str) -> str:
+def score(value: float | None, metric: Metric) -> str:
     """Accuracy in percent, an error as it is."""
-    return "–" if value is None else f"{100 * value:.1f}" if metric == "accuracy" else f"{value:.3f}"
+    return "–" if value is None else f"{100 * value:.1f}" if metric == Metric.ACCURACY else f"{value:.3f}"
 
 
 def notes(table: Sequence[Row]) -> list[str]:
@@ -157,7 +147,7 @@ def notes(table: Sequence[Row]) -> list[str]:
 
 def legend(table: Sequence[Row]) -> str:
     """What the figures are."""
-    what = {"accuracy": "accuracy in percent", "mse": "mean squared error"}[table[0].metric]
+    what = {Metric.ACCURACY: "accuracy in percent", Metric.MSE: "mean squared error"}[table[0].metric]
     return f"{what[0].upper()}{what[1:]} of unseen clients; bytes of a round on the wire, framing included, samples apart"
 
 

@@ -16,7 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from tinymetafed_codegen.errors import Error
-from tinymetafed_codegen.protocol import MAX_PARAMETERS, RICE_ESCAPE, RICE_RAW_BITS, Coding, Delta, Dtype, Stream
+from tinymetafed_codegen.protocol import (
+    MAX_PARAMETERS,
+    RICE_CODINGS,
+    RICE_ESCAPE,
+    RICE_RAW_BITS,
+    WEIGHT_DTYPES,
+    Coding,
+    Delta,
+    Dtype,
+    Stream,
+    WireError,
+)
 
 from .. import prng
 
@@ -25,11 +36,7 @@ Values = npt.NDArray[np.float32]
 Bits = npt.NDArray[np.uint8]
 
 MAX_ENTRIES = 0xFFFF  # of one chunk
-WIRE_TYPES: dict[Dtype, np.dtype[Any]] = {
-    Dtype.F32: np.dtype("<f4"),
-    Dtype.F16: np.dtype("<f2"),
-    Dtype.I8: np.dtype("i1"),
-}
+WIRE_TYPES: dict[Dtype, np.dtype[Any]] = {dtype: np.dtype(dtype.layout) for dtype in WEIGHT_DTYPES}
 _SMALLEST_NORMAL = np.float32(2.0**-126)
 
 
@@ -72,13 +79,13 @@ def select_by_layer(delta: Values, k: int, layer_ends: Sequence[int]) -> Indices
     )
 
 
-def select_random(delta: Values, k: int, seed: int, client: int, draw: int) -> Indices:
-    """Indices of k entries of ``delta`` (n,), drawn by seed, client and draw alone; increasing, (k,)."""
-    words, _ = prng.draw(seed, client, draw, Stream.SELECTION, np.arange(delta.size))
+def select_random(delta: Values, k: int, seed: int, client: int, round: int) -> Indices:
+    """Indices of k entries of ``delta`` (n,), drawn by seed, client and round alone; increasing, (k,)."""
+    words, _ = prng.draw(seed, client, round, Stream.SELECTION, np.arange(delta.size))
     return _highest(words >> np.uint32(1), k)
 
 
-def index_bits(coding: int, gaps: Indices) -> Indices:
+def index_bits(coding: Coding, gaps: Indices) -> Indices:
     """Bits that each gap takes."""
     if coding == Coding.RUN:
         return np.zeros_like(gaps)
@@ -88,13 +95,11 @@ def index_bits(coding: int, gaps: Indices) -> Indices:
     return np.where(quotients < RICE_ESCAPE, quotients + 1 + coding, RICE_ESCAPE + RICE_RAW_BITS)
 
 
-def best_coding(gaps: Indices) -> int:
+def best_coding(gaps: Indices) -> Coding:
     """The coding that takes the fewest bits; of equals the lowest Rice parameter, the bitmap last."""
     if not gaps.any():
-        return int(Coding.RUN)
-    codings = [*range(Coding.MAX_RICE + 1), int(Coding.BITMAP)]
-    best: int = min(codings, key=lambda coding: int(index_bits(coding, gaps).sum()))
-    return best
+        return Coding.RUN
+    return min((*RICE_CODINGS, Coding.BITMAP), key=lambda coding: int(index_bits(coding, gaps).sum()))
 
 
 def encode(
@@ -103,7 +108,7 @@ def encode(
     dtype: Dtype,
     capacity: int,
     *,
-    round: int,
+    token: int,
     select: Callable[[Values, int], Indices] = select_top,
 ) -> list[Delta]:
     """The k entries of ``delta`` (n,) that ``select`` chooses, as a device answers them: up to ``capacity`` data bytes each.
@@ -135,7 +140,7 @@ def encode(
         chunk = gaps[rank : rank + count].copy()
         chunk[0] = 0
         data = _pack_gaps(coding, chunk) + wire[rank : rank + count].tobytes()
-        messages.append(Delta(round, rank, count, int(indices[rank]), coding, int(dtype), scale, data))
+        messages.append(Delta(token, rank, count, int(indices[rank]), coding, dtype, scale, data))
         rank += count
     return messages
 
@@ -161,7 +166,7 @@ def quantise(values: Values) -> tuple[float, npt.NDArray[np.int8]]:
     return float(scale), np.rint(values / scale).astype(np.int8)
 
 
-def _pack_gaps(coding: int, gaps: Indices) -> bytes:
+def _pack_gaps(coding: Coding, gaps: Indices) -> bytes:
     lengths = index_bits(coding, gaps)
     starts = np.cumsum(lengths) - lengths
     bits = np.zeros(int(lengths.sum()), dtype=np.uint8)
@@ -179,21 +184,25 @@ def _pack_gaps(coding: int, gaps: Indices) -> bytes:
     return np.packbits(bits, bitorder="little").tobytes()
 
 
-def decode(chunks: Sequence[Delta], *, n: int, k: int, round: int) -> Sparse:
+def decode(chunks: Sequence[Delta], *, n: int, k: int, token: int) -> Sparse:
     """The k entries, of a vector of n, that ``chunks`` hold in rank order.
 
-    Raises DeltaError unless every chunk is of this round and format, ranks follow each other up to exactly k, indices
+    Raises DeltaError unless every chunk has this token and one format, ranks follow each other up to exactly k, indices
     increase strictly and stay below n, every value is finite and no byte is left over.
     """
     indices, values = [], []
     rank, lowest = 0, 0
     for chunk in chunks:
         where = f"delta chunk at rank {chunk.rank}"
-        if chunk.round != round:
-            raise DeltaError(f"{where}: round {chunk.round}, expected {round}")
+        try:
+            chunk.check_fields()
+        except WireError as error:
+            raise DeltaError(f"{where}: {error.inside('Delta')}") from None
+        if chunk.token != token:
+            raise DeltaError(f"{where}: token {chunk.token}, expected {token}")
         if chunk.rank != rank:
             raise DeltaError(f"{where}: expected rank {rank}")
-        if not 0 < chunk.count <= k - rank:
+        if chunk.count > k - rank:
             raise DeltaError(f"{where}: {chunk.count} entries, expected 1 to {k - rank}")
         if (chunk.coding, chunk.dtype, chunk.scale) != (chunks[0].coding, chunks[0].dtype, chunks[0].scale):
             raise DeltaError(f"{where}: coding, dtype or scale differs from the first chunk's")
@@ -212,15 +221,10 @@ def decode(chunks: Sequence[Delta], *, n: int, k: int, round: int) -> Sparse:
 
 
 def _decode_chunk(chunk: Delta, where: str) -> tuple[Indices, Values]:
-    try:
-        wire_type = WIRE_TYPES[Dtype(chunk.dtype)]
-    except (KeyError, ValueError):
-        raise DeltaError(f"{where}: dtype {chunk.dtype}, expected F32, F16 or I8") from None
+    wire_type = WIRE_TYPES[chunk.dtype]
     index_bytes = len(chunk.data) - chunk.count * wire_type.itemsize
     if index_bytes < 0:
         raise DeltaError(f"{where}: {len(chunk.data)} bytes are too few for {chunk.count} entries")
-    if not np.isfinite(chunk.scale) or chunk.scale < 0:
-        raise DeltaError(f"{where}: scale {chunk.scale}, expected a finite number, not negative")
     with np.errstate(invalid="ignore"):  # a signalling NaN is refused below
         values = np.frombuffer(chunk.data, dtype=wire_type, offset=index_bytes).astype(np.float32)
     if chunk.dtype == Dtype.I8:
@@ -236,11 +240,9 @@ def _decode_chunk(chunk: Delta, where: str) -> tuple[Indices, Values]:
         if offsets.size != chunk.count:
             raise DeltaError(f"{where}: {offsets.size} bits set for {chunk.count} entries")
         end = int(offsets[-1]) + 1
-    elif chunk.coding <= Coding.MAX_RICE:
+    else:
         gaps, end = _rice_gaps(bits, chunk.coding, chunk.count, where)
         offsets = np.cumsum(gaps + 1) - 1
-    else:
-        raise DeltaError(f"{where}: unknown coding {chunk.coding}")
     if (end + 7) // 8 != index_bytes or bits[end:].any():
         raise DeltaError(f"{where}: {index_bytes} bytes of indices, of which {end} bits are used")
     return chunk.base + offsets, values

@@ -6,7 +6,7 @@ import hashlib
 
 from tinymetafed_codegen import own_class
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.protocol import MAX_PHASES
+from tinymetafed_codegen.protocol import MAX_PHASES, WireError
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec, SpecError
 
 from .base import Strategy, StrategyError
@@ -57,18 +57,19 @@ def code_sha256(experiment: Experiment) -> str:
 
 
 def _check(own: Strategy) -> None:
-    """A simulation would run any phases; devices end a program at one without passes, and hold no more than MAX_PHASES."""
+    """Refuses, before anything starts, what no device would take."""
     kind, least = own.spec.kind, 1 if own.experiment.run.rounds else 0
     try:
-        phases = own.training()
+        recipe = own.training_recipe()
+        if not least <= len(recipe.phases) <= MAX_PHASES:
+            raise SpecError(
+                f"strategy.kind = '{kind}': training() asks for {len(recipe.phases)} phases; expected {least} to {MAX_PHASES}"
+            )
+        recipe.pack()
     except StrategyError as error:
         raise SpecError(f"strategy.kind = '{kind}': {error}") from None
-    if not least <= len(phases) <= MAX_PHASES or not all(phase.passes and phase.count for phase in phases):
-        raise SpecError(
-            f"strategy.kind = '{kind}': training() asks for {len(phases)} phases, of (samples, passes) "
-            f"{[(phase.count, phase.passes) for phase in phases]}; expected {least} to {MAX_PHASES}, each of at least one "
-            "sample and one pass"
-        )
+    except WireError as error:
+        raise SpecError(f"strategy.kind = '{kind}': what it asks of a device is none that it can do: {error}") from None
 
 
 def _own(kind: str) -> type[Strategy]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.protocol import Dtype, Phase, SampleSet, Selection, Stream, Variant
+from tinymetafed_codegen.protocol import Dtype, Phase, Recipe, SampleSet, Selection, Stream, Variant
 from tinymetafed_codegen.spec import Experiment
 
 from .. import aggregate, prng, schedule
@@ -47,6 +47,14 @@ class Strategy(ABC):
     @abstractmethod
     def training(self) -> tuple[Phase, ...]:
         """What a device trains in a round, at most MAX_PHASES phases."""
+
+    def training_recipe(self) -> Recipe:
+        """What a device trains in a round, and which entries of its delta travel in which form."""
+        return Recipe(tuple(self.training()), self.top_k, self.uplink, self.selection)
+
+    def adaptation_recipe(self, count: int) -> Recipe:
+        """What a new client trains on its first ``count`` samples; nothing travels."""
+        return Recipe(tuple(self.adaptation(count)))
 
     @property
     def top_k(self) -> int:

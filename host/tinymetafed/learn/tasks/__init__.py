@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.protocol import SampleSet
+from tinymetafed_codegen.spec import RunSpec, TaskBase, TaskShapes
+
+from ..metric import Metric
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
-Metric = Literal["mse", "accuracy"]
 
 HELD_OUT = 1 << 20  # clients from here on are meta-test clients: nothing of theirs is ever meta-trained on
 UNLIMITED = 1 << 16  # samples, where each is a new draw; more than a device can be asked to train
@@ -46,92 +50,83 @@ class Samples:
         return len(self.inputs)
 
 
-class Task(Protocol):
-    """A family of client tasks, each a pure function of (seed, client, round), so any device may run any client."""
+class Task(ABC):
+    """A family of client tasks, each a pure function of (seed, client, round), so any device may run any client.
 
-    @property
-    def name(self) -> str:
-        """The experiment file's ``task.kind``."""
+    What the experiment says of it, ``spec`` has, and ``shapes`` what it asks of a model. ``clients``: how many to meta-train
+    on, numbered from 0; 0 where every board is one. ``unseen_clients``: held-out clients with data of their own; numbers
+    beyond are new draws of the same data. ``adapt_limit``: ADAPT samples that every unseen client has, at most; its test
+    samples stay the same up to there. ``data_sha256``: of data that the user may change, hexadecimal; "" where they are always
+    the same.
+    """
+
+    unseen_clients: int = ANY_NUMBER
+    adapt_limit: int = UNLIMITED
+    data_sha256: str = ""
+
+    def __init__(self, spec: TaskBase, shapes: TaskShapes, seed: int, clients: int) -> None:
+        self.spec = spec
+        self.shapes = shapes
+        self.seed = seed
+        self.clients = clients
+
+    @classmethod
+    @abstractmethod
+    def open(cls, spec: Any, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
+        """Reads the task's data.
+
+        Args:
+            spec: The experiment's [task], of the class that belongs to this one.
+            run: The experiment's [run]: the seed, how many clients.
+            shapes: What the task asks of a model; of a task that takes any model, what this one has.
+            data: Where the data are, None for where the experiment says or the usual place.
+
+        Raises DataError.
+        """
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input."""
+        return self.shapes.input
 
     @property
     def output_size(self) -> int:
         """Outputs that the model must have."""
+        return self.shapes.outputs
 
     @property
     def target_size(self) -> int:
         """Numbers per target: 1 for a class index."""
+        return self.shapes.target_size
 
     @property
     def metric(self) -> Metric:
-        """``mse`` (lower is better) or ``accuracy`` (a fraction, higher is better)."""
-
-    @property
-    def clients(self) -> int:
-        """Clients to meta-train on, numbered from 0; 0 where every board is one."""
-
-    @property
-    def unseen_clients(self) -> int:
-        """Held-out clients with data of their own; numbers beyond are new draws of the same data."""
-
-    @property
-    def data_sha256(self) -> str:
-        """Of data that the user may change, hexadecimal; empty where they are always the same."""
-
-    @property
-    def per_class(self) -> bool:
-        """Whether the experiment counts support, query and adapt by class; otherwise all samples together."""
-
-    @property
-    def adapt_limit(self) -> int:
-        """ADAPT samples that every unseen client has, at most; its test samples stay the same up to there."""
+        """What a model is scored by."""
+        return Metric.of(self.shapes.loss)
 
     def on_device(self, sample_set: SampleSet) -> bool:
         """Whether the board makes a set's samples itself; otherwise the host streams them."""
+        return self.spec.sample_source != "streamed"
 
+    @abstractmethod
     def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
         """A client's first ``count`` samples of one set in one round; support and query never share a sample."""
 
+    @abstractmethod
     def test_samples(self, client: int, round: int) -> Samples:
         """What the client is scored on; shares nothing with the ADAPT samples of the same round."""
 
-    def score(self, outputs: Floats, test: Samples) -> float:
-        """The metric in float64 over ``outputs`` [count, output_size]; a diverged model scores inf or 0, never well."""
-
+    @abstractmethod
     def describe(self, client: int) -> str:
         """The client's own task in one line."""
+
+    def score(self, outputs: Floats, test: Samples) -> float:
+        """The metric over ``outputs`` float32 [count, output_size]. Raises ValueError for outputs of another shape."""
+        if outputs.shape != (len(test), self.output_size):
+            raise ValueError(f"outputs have shape {outputs.shape}, expected ({len(test)}, {self.output_size})")
+        return self.metric.score(outputs, test.targets)
 
 
 def is_held_out(client: int) -> bool:
     """Whether a client is for meta-testing."""
     return client >= HELD_OUT
-
-
-def predicted(outputs: Floats) -> NDArray[np.int64]:
-    """Classes [count] by the largest of each row's logits; a lone one's sigmoid tells 1 from 0, being above a half or not."""
-    if outputs.shape[1] == 1:
-        return (outputs[:, 0] > 0).astype(np.int64)
-    largest: NDArray[np.int64] = outputs.argmax(axis=1)
-    return largest
-
-
-def accuracy(outputs: Floats, test: Samples, output_size: int) -> float:
-    """Fraction of rows whose predicted class is the target; a row with NaN or infinity counts as wrong."""
-    _check_outputs(outputs, test, output_size)
-    right = (predicted(outputs) == test.targets[:, 0]) & np.isfinite(outputs).all(axis=1)
-    return float(np.mean(right, dtype=np.float64))
-
-
-def mean_squared_error(outputs: Floats, test: Samples) -> float:
-    """Over all outputs; inf where the model diverged."""
-    _check_outputs(outputs, test, test.targets.shape[1])
-    error = float(np.mean((outputs.astype(np.float64) - test.targets) ** 2))
-    return error if np.isfinite(error) else float("inf")
-
-
-def _check_outputs(outputs: Floats, test: Samples, output_size: int) -> None:
-    if outputs.shape != (len(test), output_size):
-        raise ValueError(f"outputs have shape {outputs.shape}, expected ({len(test)}, {output_size})")

@@ -7,22 +7,23 @@ import difflib
 import hashlib
 import io
 import math
+import re
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinymetafed_codegen.protocol import SampleSet, Stream
-from tinymetafed_codegen.spec import FolderTask, TaskShapes
+from tinymetafed_codegen.spec import FolderTask, RunSpec, TaskShapes
 
 from .. import prng
-from . import HELD_OUT, DataError, Floats, Metric, Samples, accuracy, is_held_out, mean_squared_error
+from . import HELD_OUT, DataError, Floats, Samples, Task, is_held_out
 
 TEST_ROWS = 100  # at most, of those that a client does not adapt with
 
@@ -36,62 +37,65 @@ class Client:
     targets: Floats
 
 
-@dataclass(frozen=True)
-class Folder:
+class Folder(Task):
     """Clients with rows of their own; meta-training client i is the i-th file by name that is not held out.
 
     Held-out client t is the (t modulo files)-th held-out file, its rows split anew for every t. Rows are shuffled for every
     client and round. Classes take turns in what is drawn, 0, 1, …, and a class whose rows are used up drops out.
     """
 
-    seed: int
-    shapes: TaskShapes
     spec: FolderTask
-    trained: Sequence[Client]  # none where the boards make their own samples
-    unseen: Sequence[Client]
-    clients: int
-    name: ClassVar[str] = "folder"
-    per_class: ClassVar[bool] = False
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """That of the model."""
-        return self.shapes.input
+    def __init__(
+        self,
+        spec: FolderTask,
+        shapes: TaskShapes,
+        seed: int,
+        trained: Sequence[Client],
+        unseen: Sequence[Client],
+        clients: int | None = None,
+    ) -> None:
+        """``trained``: none where the boards make their own samples; ``clients``: how many train there, None: those files."""
+        super().__init__(spec, shapes, seed, len(trained) if clients is None else clients)
+        self.trained = trained
+        self.unseen = unseen
+        self.unseen_clients = len(unseen)
+        self.adapt_limit = spec.adapt  # other rows are for the test
+        self.data_sha256 = _digest((*trained, *unseen))
 
-    @property
-    def output_size(self) -> int:
-        """The model's outputs: classes, or target columns."""
-        return self.shapes.outputs
-
-    @property
-    def target_size(self) -> int:
-        """1 for a class, else the target columns."""
-        return 1 if self.metric == "accuracy" else self.shapes.outputs
-
-    @property
-    def metric(self) -> Metric:
-        """By the model's loss."""
-        return "accuracy" if _is_classes(self.shapes) else "mse"
-
-    @property
-    def unseen_clients(self) -> int:
-        """Files that are held out."""
-        return len(self.unseen)
-
-    @property
-    def data_sha256(self) -> str:
-        """Over names and rows of all clients, those that train first."""
-        digest = hashlib.sha256()
-        for client in (*self.trained, *self.unseen):
-            digest.update(
-                f"{client.name} {client.inputs.shape}\n".encode() + client.inputs.tobytes() + client.targets.tobytes()
+    @classmethod
+    def open(cls, spec: FolderTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
+        """Reads the folder. Raises DataError naming file, row and column of what cannot be used."""
+        path = data or Path(spec.path)
+        task = cls.read(path, spec, shapes, run.seed, run.clients)
+        if 0 < task.clients < run.devices_per_round:
+            raise DataError(
+                f"{path}: {task.clients} client(s) to train on, too few for run.devices_per_round = {run.devices_per_round}"
             )
-        return digest.hexdigest()
+        return task
 
-    @property
-    def adapt_limit(self) -> int:
-        """As the experiment says: other rows are for the test."""
-        return self.spec.adapt
+    @classmethod
+    def read(cls, path: Path, spec: FolderTask, shapes: TaskShapes, seed: int, clients: int | None) -> Self:
+        """Reads and checks every file of a folder, for a model of ``shapes``; ``clients``: how many an own source makes.
+
+        Raises DataError naming file, row and column of what cannot be used, and what to do.
+        """
+        files = find_files(path)
+        held_out = _held_out(path, files, spec, seed)
+        tables = [_READERS[file.suffix.lower()](file, shapes) for file in files.values()]
+        _check_headers(tables)
+        index = _classes(path, tables, shapes) if shapes.is_classification else None
+        trained: list[Client] = []
+        unseen: list[Client] = []
+        for table in tables:
+            name = table.file.stem
+            is_unseen = name in held_out
+            if spec.source is not None and not is_unseen:
+                continue
+            _check_rows(table, index, spec, is_unseen)
+            targets = table.targets if index is None else np.array([[index[label]] for label in table.labels], np.float32)
+            (unseen if is_unseen else trained).append(Client(name, table.inputs.reshape(-1, *shapes.input), targets))
+        return cls(spec, shapes, seed, trained, unseen, None if spec.source is None else clients or 0)
 
     def on_device(self, sample_set: SampleSet) -> bool:
         """Only what an own source makes to train on; unseen clients adapt with the rows of their files."""
@@ -112,10 +116,6 @@ class Folder:
         """Up to 100 rows that follow those to adapt with, however many of these are used."""
         return self._rows(client, round, Stream.ADAPT, self.spec.adapt, TEST_ROWS)
 
-    def score(self, outputs: Floats, test: Samples) -> float:
-        """The metric; a diverged model scores worst."""
-        return accuracy(outputs, test, self.output_size) if self.metric == "accuracy" else mean_squared_error(outputs, test)
-
     def describe(self, client: int) -> str:
         """The file's name without its ending and, of a held-out client, which split of its rows."""
         split = f", split {(client - HELD_OUT) // len(self.unseen) + 1}" if is_held_out(client) else ""
@@ -127,7 +127,7 @@ class Folder:
     def _rows(self, client: int, round: int, stream: Stream, start: int, count: int) -> Samples:
         own = self._client(client)
         order = prng.permutation(self.seed, client, round, stream, len(own.inputs))
-        if self.metric == "accuracy":
+        if self.shapes.is_classification:
             classes = own.targets[order, 0]
             turn = np.zeros(len(order), np.int64)
             for each in np.unique(classes):
@@ -137,27 +137,12 @@ class Folder:
         return Samples(own.inputs[chosen], own.targets[chosen])
 
 
-def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes, seed: int, clients: int | None) -> Folder:
-    """Reads and checks every file of a folder, for a model of ``shapes``; ``clients``: how many an own source makes.
-
-    Raises DataError naming file, row and column of what cannot be used, and what to do.
-    """
-    files = find_files(path)
-    held_out = _held_out(path, files, spec, seed)
-    tables = [_READERS[file.suffix.lower()](file, shapes) for file in files.values()]
-    _check_headers(tables)
-    index = _classes(path, tables, shapes) if _is_classes(shapes) else None
-    trained: list[Client] = []
-    unseen: list[Client] = []
-    for table in tables:
-        name = table.file.stem
-        is_unseen = name in held_out
-        if spec.source is not None and not is_unseen:
-            continue
-        _check_rows(table, index, spec, is_unseen)
-        targets = table.targets if index is None else np.array([[index[label]] for label in table.labels], np.float32)
-        (unseen if is_unseen else trained).append(Client(name, table.inputs.reshape(-1, *shapes.input), targets))
-    return Folder(seed, shapes, spec, trained, unseen, len(trained) if spec.source is None else clients or 0)
+def _digest(clients: Sequence[Client]) -> str:
+    """SHA-256 over names and rows, hexadecimal."""
+    digest = hashlib.sha256()
+    for client in clients:
+        digest.update(f"{client.name} {client.inputs.shape}\n".encode() + client.inputs.tobytes() + client.targets.tobytes())
+    return digest.hexdigest()
 
 
 def find_files(path: Path) -> dict[str, Path]:
@@ -218,16 +203,16 @@ class _Table:
 
 
 def _read_csv(file: Path, shapes: TaskShapes) -> _Table:
-    features, n_targets = math.prod(shapes.input), 0 if _is_classes(shapes) else shapes.outputs
+    features, n_targets = math.prod(shapes.input), 0 if shapes.is_classification else shapes.outputs
     numbers = features + n_targets
-    width = numbers + (1 if _is_classes(shapes) else 0)
+    width = numbers + (1 if shapes.is_classification else 0)
     try:
         reader = csv.reader(io.StringIO(file.read_text(encoding="utf-8-sig"), newline=""), strict=True)
         rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: cannot be read as CSV in UTF-8 ({error})") from None
     header: list[str] = []
-    if rows and len(rows[0][1]) == width and not any(_number(cell) is not None for cell in rows[0][1][:numbers]):
+    if rows and len(rows[0][1]) == width and _are_names(rows[0][1][:numbers]):
         header = rows.pop(0)[1]
     if not rows:
         raise DataError(f"{file}: no rows; expected one per sample, {_columns(shapes)}")
@@ -244,7 +229,8 @@ def _read_csv(file: Path, shapes: TaskShapes) -> _Table:
             number = _number(cell)
             if number is None or not _fits(number):
                 what = f"'{cell}' is" if cell else "is empty,"
-                raise DataError(f"{place(line, column)} {what} not a finite number; correct it or remove the row")
+                like = ", written like -12.5 or 3e-4" if cell and number is None else ""
+                raise DataError(f"{place(line, column)} {what} not a finite number{like}; correct it or remove the row")
             values[i, column] = number
         if numbers < width and cells[-1].lower() in ("", "nan"):
             raise DataError(f"{place(line, numbers)} has no label; add it or remove the row")
@@ -269,11 +255,11 @@ def _read_npz(file: Path, shapes: TaskShapes) -> _Table:
     n = len(x) if x.ndim else 0
     if not n or x.shape[1:] != shapes.input:
         raise DataError(f"{file}: x has shape {list(x.shape)}, expected [rows, {str(list(shapes.input))[1:]} as in model.input")
-    wanted = [(n,), (n, 1)] if _is_classes(shapes) or shapes.outputs == 1 else [(n, shapes.outputs)]
+    wanted = [(n,), (n, 1)] if shapes.is_classification or shapes.outputs == 1 else [(n, shapes.outputs)]
     if y.shape not in wanted:
         raise DataError(f"{file}: y has shape {list(y.shape)}, expected {' or '.join(str(list(shape)) for shape in wanted)}")
     inputs = _finite(file, "x", x).reshape(n, -1)
-    if not _is_classes(shapes):
+    if not shapes.is_classification:
         return _Table(file, inputs, _finite(file, "y", y).reshape(n, -1), [], lambda i: f"{file}: y[{i}]")
     labels = [str(label).strip() for label in y.reshape(n).tolist()]
     for i, label in enumerate(labels):
@@ -296,11 +282,29 @@ def _finite(file: Path, name: str, array: NDArray[np.generic]) -> Floats:
     return floats
 
 
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+
 def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+    """The decimal number that a cell is; None for what else Python reads as one, such as 1_000, infinity or other digits."""
+    return float(cell) if _DECIMAL.fullmatch(cell) else None
+
+
+def _is_meant_as_number(cell: str) -> bool:
+    """Whether somebody may take a cell for a number, right or wrong: 1_000, 0x10, 1 0, 1,5, nan, digits of other scripts."""
+    compact = "".join(cell.split()).replace(",", ".")
+    for read in (float, lambda text: int(text, 0)):
+        try:
+            read(compact)
+        except ValueError:
+            continue
+        return True
+    return False
+
+
+def _are_names(cells: Sequence[str]) -> bool:
+    """Whether a first row's cells above the numbers can be the columns' names."""
+    return any(cells) and not any(_is_meant_as_number(cell) for cell in cells)
 
 
 def _fits(number: float) -> bool:
@@ -308,12 +312,8 @@ def _fits(number: float) -> bool:
     return abs(number) <= float(np.finfo(np.float32).max)
 
 
-def _is_classes(shapes: TaskShapes) -> bool:
-    return shapes.loss in ("softmax_cross_entropy", "binary_crossentropy")
-
-
 def _columns(shapes: TaskShapes) -> str:
-    last = "a label" if _is_classes(shapes) else f"{shapes.outputs} target(s), one per unit of the last layer"
+    last = "a label" if shapes.is_classification else f"{shapes.outputs} target(s), one per unit of the last layer"
     return f"{math.prod(shapes.input)} features (model.input = {list(shapes.input)}), then {last}"
 
 
@@ -323,6 +323,12 @@ def _classes(path: Path, tables: Sequence[_Table], shapes: TaskShapes) -> dict[s
     expected = 2 if is_binary else shapes.outputs
     model = "loss binary_crossentropy is for 2" if is_binary else f"last layer has {expected} units"
     counts = Counter(label for table in tables for label in table.labels)
+    for table in tables:
+        for i, label in enumerate(table.labels):
+            if _number(label) is None and any(map(str.isdigit, label)) and _is_meant_as_number(label):
+                raise DataError(
+                    f"{table.place(i)}: label '{label}' is neither a whole number, written like 12, nor a name; correct it"
+                )
     numbers = {label: _number(label) for label in counts}
     whole = {label: int(number) for label, number in numbers.items() if number is not None and number.is_integer()}
     index = whole if len(whole) == len(counts) else {label: i for i, label in enumerate(sorted(counts))}

@@ -6,15 +6,16 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from tinymetafed_codegen.protocol import Stream
-from tinymetafed_codegen.spec import CLIENTS, KeywordsTask
+from tinymetafed_codegen.spec import CLIENTS, KeywordsTask, RunSpec, TaskShapes
 
 from .. import prng
 from . import Bytes, DataError, is_held_out
-from .speech import BANDS, CORPORA, FRAMES, Recordings, read_recordings
+from .speech import CORPORA, Recordings, read_recordings
 from .ways import Ways
 
 
@@ -25,8 +26,6 @@ class Keywords(Ways):
     ``seed`` unless ``held_out`` names the speakers. ``sides``: for meta-training, for held-out clients.
     """
 
-    name = "keywords"
-    input_shape = (BANDS, FRAMES, 1)
     test_shots = 10
 
     def __init__(self, spec: KeywordsTask, data: Path | None, seed: int, clients: int = CLIENTS) -> None:
@@ -51,7 +50,12 @@ class Keywords(Ways):
                         "of each word; ask for fewer"
                     )
         smallest = min(len(pool) for group in self._groups[1] for pool in group.pools.values())
-        super().__init__(seed, spec.ways, clients, smallest)
+        super().__init__(spec, spec.shapes, seed, clients, smallest)
+
+    @classmethod
+    def open(cls, spec: KeywordsTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
+        """Reads the corpus, or downloads it. Raises DataError if it is missing or does not suffice."""
+        return cls(spec, data, run.seed, run.clients or CLIENTS)
 
     def pools(self, client: int) -> Sequence[Bytes]:
         """Of each of the client's words, all recordings by its speaker, or speakers."""

@@ -8,12 +8,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from tinymetafed_codegen.protocol import Stream
-from tinymetafed_codegen.spec import CLIENTS, OmniglotTask
+from tinymetafed_codegen.spec import CLIENTS, OmniglotTask, RunSpec, TaskShapes
 
 from .. import prng
 from . import Bytes, DataError, is_held_out
@@ -106,8 +107,6 @@ class Omniglot(Ways):
     query are by different people, and so are its adaptation and test.
     """
 
-    name = "omniglot"
-    input_shape = (SIDE, SIDE, 1)
     test_shots = 4
 
     def __init__(self, spec: OmniglotTask, data: Path | None, seed: int, clients: int = CLIENTS) -> None:
@@ -115,7 +114,7 @@ class Omniglot(Ways):
         archives = find_archives(data)
         self._characters = read_characters(archives)
         self.data_sha256 = hashlib.sha256(" ".join(map(sha256_of, archives)).encode()).hexdigest()
-        super().__init__(seed, spec.ways, clients, DRAWERS)
+        super().__init__(spec, spec.shapes, seed, clients, DRAWERS)
         n = len(self._characters.names)
         n_test = round(n * HELD_OUT_SHARE)
         if spec.ways > n_test:
@@ -126,6 +125,11 @@ class Omniglot(Ways):
         order = prng.permutation(seed, 0, 0, Stream.DATA_SPLIT, n)
         self.test_characters = np.sort(order[:n_test])
         self.train_characters = np.sort(order[n_test:])
+
+    @classmethod
+    def open(cls, spec: OmniglotTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
+        """Reads the archives, or downloads the small ones. Raises DataError if they do not suffice."""
+        return cls(spec, data, run.seed, run.clients or CLIENTS)
 
     def classes(self, client: int) -> list[tuple[int, int]]:
         """The client's classes as (character, quarter turns), in the order of their targets."""

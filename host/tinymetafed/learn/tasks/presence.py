@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinymetafed_codegen.protocol import SampleSet, Stream
-from tinymetafed_codegen.spec import CLIENTS
+from tinymetafed_codegen.spec import CLIENTS, PresenceTask, RunSpec, TaskShapes
 
 from .. import prng
-from . import ANY_NUMBER, UNLIMITED, Floats, Metric, Samples, accuracy
+from . import Floats, Samples, Task
 
 SENSORS = ("CO2", "light", "temperature", "motion")
 TEST_MOMENTS = 100
+DEFAULTS = PresenceTask(kind="presence")
 OUTDOOR_PPM = 420.0
 DRAWS = 32  # of random numbers for a moment, at most
 EXHALED_PPM_M3 = 18_000.0  # per person and hour: 18 litres of CO2, in ppm of a cubic metre
@@ -70,8 +72,7 @@ RANGES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Presence:
+class Presence(Task):
     """Not occupied (0) or occupied (1), in turn, from 8 features of a moment: what the four SENSORS say, and how much
     that changed in ten minutes.
 
@@ -79,21 +80,13 @@ class Presence:
     Rooms differ in size, ventilation, hours of use, windows, lamps and in their sensors' offsets, which drift.
     """
 
-    seed: int
-    clients: int = CLIENTS
-    name: ClassVar[str] = "presence"
-    input_shape: ClassVar[tuple[int, ...]] = (2 * len(SENSORS),)
-    output_size: ClassVar[int] = 2
-    target_size: ClassVar[int] = 1
-    metric: ClassVar[Metric] = "accuracy"
-    per_class: ClassVar[bool] = True
-    unseen_clients: ClassVar[int] = ANY_NUMBER
-    adapt_limit: ClassVar[int] = UNLIMITED
-    data_sha256: ClassVar[str] = ""
+    def __init__(self, seed: int, clients: int = CLIENTS, spec: PresenceTask = DEFAULTS) -> None:
+        super().__init__(spec, spec.shapes, seed, clients)
 
-    def on_device(self, sample_set: SampleSet) -> bool:
-        """Never."""
-        return False
+    @classmethod
+    def open(cls, spec: PresenceTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
+        """Nothing is read."""
+        return cls(run.seed, run.clients or CLIENTS, spec)
 
     def room(self, client: int) -> Room:
         """A client's room."""
@@ -111,10 +104,6 @@ class Presence:
     def test_samples(self, client: int, round: int) -> Samples:
         """100 moments of their own."""
         return self.samples(client, round, SampleSet.TEST, TEST_MOMENTS)
-
-    def score(self, outputs: Floats, test: Samples) -> float:
-        """The fraction that is told right."""
-        return accuracy(outputs, test, self.output_size)
 
     def describe(self, client: int) -> str:
         """The room in a few figures."""

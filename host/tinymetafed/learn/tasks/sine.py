@@ -2,46 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from tinymetafed_codegen.protocol import SampleSet, Stream
-from tinymetafed_codegen.spec import CLIENTS
+from tinymetafed_codegen.spec import CLIENTS, RunSpec, SineTask, TaskShapes
 
 from .. import prng
-from . import ANY_NUMBER, UNLIMITED, Floats, Metric, Samples, mean_squared_error
+from . import Floats, Samples, Task
 
+DEFAULTS = SineTask(kind="sine")
 TEST_POINTS = 100
 LOWEST_X, X_SPAN = np.float32(-5.0), np.float32(10.0)
 LOWEST_AMPLITUDE, AMPLITUDE_SPAN = np.float32(0.1), np.float32(4.9)
 PHASE_SPAN = np.float32(3.14159274)
 
 
-@dataclass(frozen=True, slots=True)
-class Sine:
+class Sine(Task):
     """y = amplitude * sin(x + phase), amplitude in [0.1, 5], phase in [0, π], x in [-5, 5] (Finn et al. 2017, 5.1).
 
     The twin of firmware/app/source_sine.cpp: amplitude, phase and x agree bit for bit. The board evaluates the sine in
     float32 by its own polynomial and the host in float64, so y agrees to float32 rounding only.
     """
 
-    seed: int
-    clients: int = CLIENTS
-    name: ClassVar[str] = "sine"
-    input_shape: ClassVar[tuple[int, ...]] = (1,)
-    output_size: ClassVar[int] = 1
-    target_size: ClassVar[int] = 1
-    metric: ClassVar[Metric] = "mse"
-    unseen_clients: ClassVar[int] = ANY_NUMBER
-    data_sha256: ClassVar[str] = ""
-    per_class: ClassVar[bool] = False
-    adapt_limit: ClassVar[int] = UNLIMITED
+    def __init__(self, seed: int, clients: int = CLIENTS, spec: SineTask = DEFAULTS) -> None:
+        super().__init__(spec, spec.shapes, seed, clients)
 
-    def on_device(self, sample_set: SampleSet) -> bool:
-        """Always."""
-        return True
+    @classmethod
+    def open(cls, spec: SineTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
+        """Nothing is read."""
+        return cls(run.seed, run.clients or CLIENTS, spec)
 
     def wave(self, client: int) -> tuple[np.float32, np.float32]:
         """A client's (amplitude, phase in radians)."""
@@ -59,10 +51,6 @@ class Sine:
     def test_samples(self, client: int, round: int) -> Samples:
         """An even grid of 100 points over [-5, 5], the same in every round."""
         return self._on_wave(client, np.linspace(LOWEST_X, LOWEST_X + X_SPAN, TEST_POINTS, dtype=np.float32))
-
-    def score(self, outputs: Floats, test: Samples) -> float:
-        """Mean squared error."""
-        return mean_squared_error(outputs, test)
 
     def describe(self, client: int) -> str:
         """The wave's formula."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymetafed_codegen.protocol import SampleSet, Stream
+from tinymetafed_codegen.spec import TaskBase, TaskShapes
 
 from .. import prng
-from . import ANY_NUMBER, Bytes, Floats, Metric, Samples, accuracy
+from . import Bytes, Samples, Task
 
 Indices = NDArray[np.int64]
 
 SCALE = 1 / 255  # of a pool's bytes, so that the brightest is 1
 
 
-class Ways(ABC):
+class Ways(Task):
     """A task of ``ways`` classes in bytes that the host streams; a subclass says what a client's classes are.
 
     Samples go round the classes: 0, 1, …, ways - 1, 0, 1, … Of each class, support takes the first of the round's order and
@@ -27,25 +28,15 @@ class Ways(ABC):
     same however many adapt. ``smallest_pool``: samples that every class of a held-out client has at least.
     """
 
-    target_size = 1
-    metric: Metric = "accuracy"
-    per_class = True
-    unseen_clients = ANY_NUMBER
     test_shots: int
 
-    def __init__(self, seed: int, ways: int, clients: int, smallest_pool: int) -> None:
-        self.seed = seed
-        self.clients = clients
-        self.output_size = ways
-        self.adapt_limit = ways * (smallest_pool - self.test_shots)
+    def __init__(self, spec: TaskBase, shapes: TaskShapes, seed: int, clients: int, smallest_pool: int) -> None:
+        super().__init__(spec, shapes, seed, clients)
+        self.adapt_limit = shapes.outputs * (smallest_pool - self.test_shots)
 
     @abstractmethod
     def pools(self, client: int) -> Sequence[Bytes]:
         """All samples of each of the client's classes in the order of their targets, uint8 [count, *input_shape]."""
-
-    def on_device(self, sample_set: SampleSet) -> bool:
-        """Never."""
-        return False
 
     def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
         """The first ``count``, classes in turn.
@@ -64,10 +55,6 @@ class Ways(ABC):
         pools = self.pools(client)
         orders = self._orders(client, round, Stream.ADAPT, pools)
         return self._in_turn(pools, [order[-self.test_shots :] for order in orders], self.output_size * self.test_shots)
-
-    def score(self, outputs: Floats, test: Samples) -> float:
-        """The fraction that is told right."""
-        return accuracy(outputs, test, self.output_size)
 
     def _orders(self, client: int, round: int, stream: Stream, pools: Sequence[Bytes]) -> list[Indices]:
         """A shuffle of each pool, all from one draw."""

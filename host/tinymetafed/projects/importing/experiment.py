@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.ops import LOSSES
 
 from ...runs.tensorflow import ModelFileError
-from .network import AFFINE, WEIGHTED, Array, Layer, Network
+from .network import AFFINE, WEIGHTED, Array, Keys, Layer, Network
 
 _INLINE = {"relu": {}, "relu6": {}, "leaky_relu": {"slope": 0.2}, "sigmoid": {}, "tanh": {}, "softmax": {}}
 _LOSS_OF = {"softmax": "softmax_cross_entropy", "sigmoid": "binary_crossentropy"}
@@ -61,13 +60,12 @@ def write(
     _fuse(network)
     _name(network)
     _choose_local(network, local, notes)
-    model = {"input": list(network.input), "loss": loss, "layers": [layer.keys for layer in network.layers]}
-    arrays = {layer.keys["name"] + name: array for layer in network.layers for name, array in layer.arrays.items()}
-    _check(network, {"task": {"kind": "sine"}, "model": model})
+    arrays = {f"{layer.keys['name']}{name}": array for layer in network.layers for name, array in layer.arrays.items()}
+    _check(network, loss)
     buffer = io.BytesIO()
     np.savez(buffer, **{name: array.astype(np.float32) for name, array in arrays.items()})  # type: ignore[arg-type]
     replace(weights, buffer.getvalue())
-    replace(output, _toml(network, model, weights.name, task).encode())
+    replace(output, _toml(network, loss, weights.name, task).encode())
     return notes
 
 
@@ -248,8 +246,10 @@ def _choose_local(network: Network, local: Sequence[str], notes: list[str]) -> N
         layer.keys["local"] = True
 
 
-def _check(network: Network, raw: dict[str, Any]) -> None:
+def _check(network: Network, loss: str) -> None:
     """Has the model's shapes settled, and an error name the file's layer instead of the experiment's."""
+    model = {"input": list(network.input), "loss": loss, "layers": [layer.keys for layer in network.layers]}
+    raw = {"task": {"kind": "sine"}, "model": model}
     try:
         graph.build(spec.parse(raw, network.file).model, network.file)
     except spec.SpecError as error:
@@ -260,7 +260,7 @@ def _check(network: Network, raw: dict[str, Any]) -> None:
         raise ModelFileError(text) from None
 
 
-def _toml(network: Network, model: dict[str, Any], weights: str, task: str) -> str:
+def _toml(network: Network, loss: str, weights: str, task: str) -> str:
     """The experiment as text to read and edit."""
     kind = json.dumps(task)
     return "\n".join([
@@ -271,17 +271,17 @@ def _toml(network: Network, model: dict[str, Any], weights: str, task: str) -> s
         *([_TASK_KEYS[task]] if task in _TASK_KEYS else []),
         "",
         "[model]",
-        f"input = {model['input']}",
-        f'loss = "{model["loss"]}"',
+        f"input = {list(network.input)}",
+        f'loss = "{loss}"',
         f"weights = {json.dumps(weights)}",
         "layers = [",
-        *(f"  {_inline(layer)}," for layer in model["layers"]),
+        *(f"  {_inline(layer.keys)}," for layer in network.layers),
         "]",
         "",
     ])  # fmt: skip
 
 
-def _inline(layer: dict[str, Any]) -> str:
+def _inline(layer: Keys) -> str:
     first = ("op", "name")
     keys = [*(key for key in first if key in layer), *(key for key in layer if key not in first)]
     return "{ " + ", ".join(f"{key} = {json.dumps(layer[key])}" for key in keys) + " }"

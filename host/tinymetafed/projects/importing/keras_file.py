@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...runs.tensorflow import ModelFileError, require
-from .network import AFFINE, Layer, Network, extents, finite, unsupported
+from .network import AFFINE, Keys, Layer, Network, extents, finite, unsupported
 
 _IGNORED = (
     "Dropout", "SpatialDropout1D", "SpatialDropout2D", "AlphaDropout", "GaussianDropout", "GaussianNoise",
@@ -42,7 +43,8 @@ _LOSSES = {
     "sparsecategoricalcrossentropy": "softmax_cross_entropy",
 }
 
-Part = tuple[dict[str, Any], dict[str, Any]]  # keys and arrays
+Arrays = dict[str, npt.ArrayLike]
+Part = tuple[Keys, Arrays]
 
 
 def read(file: Path) -> Network:
@@ -134,8 +136,8 @@ class _Reader:
         keys, arrays = _LAYERS[kind](layer, where)
         current: Layer | None = inputs[0]
         if keys:
-            arrays = {name: finite(array, where) for name, array in arrays.items()}
-            current = self.add(Layer(where, layer.name, keys, inputs[:2], arrays, getattr(layer, "trainable", True)))
+            checked = {name: finite(array, where) for name, array in arrays.items()}
+            current = self.add(Layer(where, layer.name, keys, inputs[:2], checked, getattr(layer, "trainable", True)))
             for other in inputs[2:]:
                 current = self.add(Layer(where, layer.name, dict(keys), [current, other]))
         for keys in _activation(getattr(layer, "activation", None), where):
@@ -177,16 +179,16 @@ def _padding(layer: Any, where: str) -> str:
     return str(layer.padding)
 
 
-def _window(layer: Any, where: str) -> dict[str, Any]:
+def _window(layer: Any, where: str) -> Keys:
     """The keys of a convolution."""
     _only(layer, where, "build it with strides instead", dilation_rate=1)
     _only(layer, where, "split it into layers, or use DepthwiseConv2D", groups=1)
-    keys = {"kernel": extents(layer.kernel_size), "padding": _padding(layer, where)}
+    keys: Keys = {"kernel": extents(layer.kernel_size), "padding": _padding(layer, where)}
     stride = extents(layer.strides)
     return keys if stride == 1 else keys | {"stride": stride}
 
 
-def _kernel_and_bias(layer: Any, kernel: Any, outputs: int) -> dict[str, Any]:
+def _kernel_and_bias(layer: Any, kernel: Any, outputs: int) -> Arrays:
     return {".kernel": kernel, ".bias": _array(layer.bias if layer.use_bias else None, np.zeros(outputs))}
 
 
@@ -196,7 +198,7 @@ def _dense(layer: Any, where: str) -> Part:
 
 def _conv(op: str) -> Callable[[Any, str], Part]:
     def read_conv(layer: Any, where: str) -> Part:
-        keys = {"op": op, "filters": layer.filters, **_window(layer, where)}
+        keys: Keys = {"op": op, "filters": layer.filters, **_window(layer, where)}
         return keys, _kernel_and_bias(layer, _array(layer.kernel), layer.filters)
 
     return read_conv
@@ -215,7 +217,7 @@ def _depthwise_conv2d(layer: Any, where: str) -> Part:
 def _separable_conv2d(layer: Any, where: str) -> Part:
     _only(layer, where, "use a layer with one depthwise kernel per channel", depth_multiplier=1)
     depthwise = _array(layer.depthwise_kernel)
-    arrays = {
+    arrays: Arrays = {
         "_depthwise.kernel": depthwise,
         "_depthwise.bias": np.zeros(depthwise.shape[2]),  # Keras has the second one only
         "_pointwise.kernel": _array(layer.pointwise_kernel),
@@ -226,7 +228,7 @@ def _separable_conv2d(layer: Any, where: str) -> Part:
 
 def _pool(op: str) -> Callable[[Any, str], Part]:
     def read_pool(layer: Any, where: str) -> Part:
-        keys = {"op": op, "size": extents(layer.pool_size), "stride": extents(layer.strides)}
+        keys: Keys = {"op": op, "size": extents(layer.pool_size), "stride": extents(layer.strides)}
         return keys | {"padding": _padding(layer, where)}, {}
 
     return read_pool
@@ -259,7 +261,7 @@ def _softmax(layer: Any, where: str) -> Part:
     return {"op": "softmax"}, {}
 
 
-def _activation(activation: Any, where: str) -> list[dict[str, Any]]:
+def _activation(activation: Any, where: str) -> list[Keys]:
     """What a layer's ``activation`` stands for: nothing, or one layer's keys."""
     if activation is None:
         return []
@@ -270,7 +272,7 @@ def _activation(activation: Any, where: str) -> list[dict[str, Any]]:
     if name == "linear":
         return []
     if name not in _ACTIVATIONS:
-        raise unsupported(where, f"activation '{name}'", {f"activation '{each}'": each for each in _ACTIVATIONS}, {})
+        raise unsupported(where, f"activation '{name}'", [f"activation '{each}'" for each in _ACTIVATIONS], {})
     return [{"op": "leaky_relu", "slope": 0.2} if name == "leaky_relu" else {"op": name}]
 
 

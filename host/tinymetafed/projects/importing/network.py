@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from ...runs.tensorflow import ModelFileError
 
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
+Keys = dict[str, bool | int | float | str | list[int]]  # of a layer, as an experiment's file writes them
 
 WEIGHTED = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d")
 AFFINE = "affine"  # y = scale x + offset, per channel: no op of ours, so that a layer with weights must take it in
@@ -29,7 +29,7 @@ class Layer:
 
     where: str
     name: str
-    keys: dict[str, Any]
+    keys: Keys
     inputs: list[Layer | None]
     arrays: dict[str, Array] = field(default_factory=dict)
     trainable: bool = True
@@ -55,7 +55,7 @@ class Network:
         return [each for each in self.layers if layer in each.inputs]
 
 
-def finite(values: Any, where: str) -> Array:
+def finite(values: npt.ArrayLike, where: str) -> Array:
     """An array of the file as float64. Raises ModelFileError for a NaN or what is beyond float32."""
     array = np.asarray(values, np.float64)
     if not (np.abs(array) <= np.finfo(np.float32).max).all():
@@ -63,14 +63,14 @@ def finite(values: Any, where: str) -> Array:
     return array
 
 
-def unsupported(where: str, given: str, known: Mapping[str, Any], nearest: Mapping[str, str]) -> ModelFileError:
+def unsupported(where: str, given: str, known: Collection[str], nearest: Mapping[str, str]) -> ModelFileError:
     """What to raise for a layer that is none of ours, with the nearest one that is."""
     close = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
     hint = nearest.get(given) or (f"the nearest one is {close[0]}" if close else f"known are {', '.join(known)}")
     return ModelFileError(f"{where}: {given} is not supported; {hint}")
 
 
-def extents(values: Any) -> int | list[int]:
+def extents(values: Sequence[int]) -> int | list[int]:
     """Both axes as an experiment writes them: one number where they are equal."""
     first, *more = (int(value) for value in values)
     return first if all(value == first for value in more) else [first, *more]

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from ...runs.tensorflow import ModelFileError, require
-from .network import AFFINE, WEIGHTED, Array, Layer, Network, Shape, extents, finite, unsupported
+from .network import AFFINE, WEIGHTED, Array, Keys, Layer, Network, Shape, extents, finite, unsupported
 
 _FILE_IDENTIFIER = b"TFL3"  # at byte 4
 _FLOAT32 = 0
 _VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 _SHAPE_ARITHMETIC = ("SHAPE", "STRIDED_SLICE", "PACK")  # on integers: what a view's new shape is made of
 _PADDINGS = ("same", "valid")
-_FUSED: dict[int, list[dict[str, Any]]] = {0: [], 1: [{"op": "relu"}], 3: [{"op": "relu6"}], 4: [{"op": "tanh"}]}
+_FUSED: dict[int, list[Keys]] = {0: [], 1: [{"op": "relu"}], 3: [{"op": "relu6"}], 4: [{"op": "tanh"}]}
 _NEAREST = {
     "PAD": "leave it out and give the layer behind it padding 'same'",
     "DEQUANTIZE": "the file is quantised; convert it again without converter.optimizations",
@@ -129,7 +129,7 @@ class _Reader:
         if kind in _SHAPE_ARITHMETIC and self.tensors[output].type != _FLOAT32:
             return
         if kind not in (*_OPERATORS, *_VIEWS):
-            raise unsupported(where, kind, {**_OPERATORS, **dict.fromkeys(_VIEWS)}, _NEAREST)
+            raise unsupported(where, kind, [*_OPERATORS, *_VIEWS], _NEAREST)
         for each in (*operator.inputs[:2], output):
             is_axes = kind in (*_VIEWS, "MEAN") and each == operator.inputs[1]
             if each >= 0 and not is_axes and self.tensors[each].type != _FLOAT32:
@@ -154,7 +154,7 @@ class _Reader:
             self.made[output] = layer
             inputs = [output]
 
-    def fused(self, operator: Any, where: str) -> list[dict[str, Any]]:
+    def fused(self, operator: Any, where: str) -> list[Keys]:
         """The activation within an operator."""
         code = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
         if code not in _FUSED:
@@ -177,7 +177,7 @@ class _Reader:
             raise ModelFileError(f"{where}: from {list(old)} to {list(new)}; expected a view of the input, or one axis")
         self.made[output] = layer
 
-    def window(self, options: Any, size: tuple[int, int], where: str, sequence: bool) -> dict[str, Any]:
+    def window(self, options: Any, size: tuple[int, int], where: str, sequence: bool) -> Keys:
         """The keys of a convolution."""
         if (options.dilationHFactor, options.dilationWFactor) != (1, 1):
             raise ModelFileError(
@@ -186,11 +186,11 @@ class _Reader:
         strides = (options.strideH, options.strideW)
         if sequence:
             size, strides = size[1:], strides[1:]  # type: ignore[assignment]
-        keys = {"kernel": extents(size), "padding": _PADDINGS[options.padding]}
+        keys: Keys = {"kernel": extents(size), "padding": _PADDINGS[options.padding]}
         return keys if set(strides) == {1} else keys | {"stride": extents(strides)}
 
 
-Parts = list[tuple[dict[str, Any], dict[str, Array]]]
+Parts = list[tuple[Keys, dict[str, Array]]]
 
 
 def _conv(reader: _Reader, operator: Any, where: str) -> Parts:
@@ -201,7 +201,7 @@ def _conv(reader: _Reader, operator: Any, where: str) -> Parts:
         raise ModelFileError(f"{where}: {channels // kernel.shape[2]} groups, expected 1; split it, or use a depthwise one")
     if sequence and kernel.shape[0] != 1:
         raise ModelFileError(f"{where}: a kernel of {kernel.shape[0]} rows on a sequence; give the model three axes")
-    keys = {"op": "conv1d" if sequence else "conv2d", "filters": filters}
+    keys: Keys = {"op": "conv1d" if sequence else "conv2d", "filters": filters}
     keys |= reader.window(operator.builtinOptions, kernel.shape[:2], where, sequence)
     return [(keys, {".kernel": kernel[0] if sequence else kernel, ".bias": reader.bias(operator, filters, where)})]
 
@@ -215,7 +215,7 @@ def _depthwise(reader: _Reader, operator: Any, where: str) -> Parts:
     if multiplier > 1 and channels > 1:
         raise ModelFileError(f"{where}: depth multiplier {multiplier}, expected 1; use a separable or a full convolution")
     # Of one channel it is the same as a conv2d.
-    keys = {"op": "conv2d", "filters": multiplier} if multiplier > 1 else {"op": "depthwise_conv2d"}
+    keys: Keys = {"op": "conv2d", "filters": multiplier} if multiplier > 1 else {"op": "depthwise_conv2d"}
     return [(keys | window, {".kernel": kernel, ".bias": reader.bias(operator, channels * multiplier, where)})]
 
 
@@ -225,7 +225,8 @@ def _dense(reader: _Reader, operator: Any, where: str) -> Parts:
     if int(np.prod(shape)) != kernel.shape[0]:
         raise ModelFileError(f"{where}: {kernel.shape[0]} inputs on a tensor of {list(shape)}; flatten it first")
     units = kernel.shape[1]
-    dense = ({"op": "dense", "units": units}, {".kernel": kernel, ".bias": reader.bias(operator, units, where)})
+    keys: Keys = {"op": "dense", "units": units}
+    dense = (keys, {".kernel": kernel, ".bias": reader.bias(operator, units, where)})
     return [dense] if reader.rank[int(operator.inputs[0])] == 1 else [({"op": "flatten"}, {}), dense]
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from tinymetafed_codegen.spec import Experiment, dump
 
+from ...learn.metric import Metric
 from ..charts import FRAME, WIDE, Chart, Role, Series, chart
 from ..journal import RoundEntry, RunResult
 from ..results import values_only_cost
 from ..run_data import RunData
 from .arena import Bar, MemoryPicture, memory_picture
 from .run import EstimateRow, down, estimates, samples, up, wire_bytes
-from .wording import Scale, byte_unit, count, metric, sentence, tested
+from .wording import Scale, byte_unit, count, sentence, tested
 
 COLOURS = 8  # of curves; more runs take them again
 ABSENT = "–"
@@ -71,13 +72,13 @@ class ComparisonPage:
 def kind(run: RunData) -> tuple[str, str]:
     """Task and metric, which runs must share to be compared. Raises StoreError for an experiment of another version."""
     experiment = run.experiment()
-    return experiment.task.kind, metric(experiment)
+    return experiment.task.kind, Metric.of(experiment.model.loss)
 
 
 def page(runs: Sequence[RunData], left_out: Sequence[str]) -> ComparisonPage:
     """What the template prints; all ``runs`` have finished and are of one kind."""
     experiments, results = [run.experiment() for run in runs], [_result(run) for run in runs]
-    scale = Scale(metric(experiments[0]))
+    scale = Scale(Metric.of(experiments[0].model.loss))
     names = _names(runs)
     named = list(zip(names, runs, strict=True))
     keys = differing(experiments)
@@ -85,7 +86,7 @@ def page(runs: Sequence[RunData], left_out: Sequence[str]) -> ComparisonPage:
         count=count(len(runs)),
         task=experiments[0].task.title,
         metric=sentence(scale.title),
-        better="higher" if scale.metric == "accuracy" else "lower",
+        better="higher" if scale.metric.higher_is_better else "lower",
         frame=FRAME,
         left_out=list(left_out),
         keys=[re.findall(r"[^._]+[._]?", key) for key in keys],
@@ -212,11 +213,11 @@ def _chart(
     ]
     summary = f"{scale.title} {heading.lower()}: {', '.join(names)}"
     y_range = None
-    if scale.metric == "accuracy":  # what lies between runs would drown in a range from 0
+    if scale.in_percent:  # what lies between runs would drown in a range from 0
         lowest = min(y for points in curves for _, y in points if math.isfinite(y))
         y_range = (10.0 * min(math.floor(lowest / 10), 9), 100.0)
     drawn = chart(
-        series, x_label, scale.label, summary, y_range=y_range, log_y=scale.metric == "mse", x_ticks=ticks, log_x=log_x
+        series, x_label, scale.label, summary, y_range=y_range, log_y=scale.y_range is None, x_ticks=ticks, log_x=log_x
     )
     return heading, note, drawn
 

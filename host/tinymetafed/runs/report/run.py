@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ...federation.result import CurveExample, DCurve, Evaluation, Example, FinalScores, Score, Scores
+from ...learn.metric import Metric
 from ..charts import FRAME, Chart, Point, Role, Series, chart
 from ..journal import RoundEntry
 from ..run_data import RunData
 from .arena import Bar, MemoryPicture, ParameterRow, memory_picture, parameters
-from .wording import Scale, byte_unit, count, duration, metric, sentence, size, span, tested
+from .wording import Scale, byte_unit, count, duration, sentence, size, span, tested
 
 MAX_EVENTS = 40  # interruptions listed one by one
 BEFORE_AND_AFTER: tuple[Role, Role] = ("before", "after")
@@ -107,7 +108,8 @@ def page(run: RunData) -> RunPage:
     """What the template prints. Raises StoreError for an experiment of another version."""
     result, manifest, experiment = run.result, run.manifest, run.experiment()
     planned = experiment.run.rounds
-    scale = Scale(metric(experiment))
+    counted = (result.instructions_per_step or {}) if result else {}
+    scale = Scale(Metric.of(experiment.model.loss))
     return RunPage(
         name=run.name,
         task=experiment.task.title,
@@ -131,9 +133,7 @@ def page(run: RunData) -> RunPage:
         devices=_devices(run),
         memory=memory_picture(manifest),
         parameters=parameters(manifest),
-        instructions=[(name, count(number)) for name, number in (run.header.asked.instructions_per_step or {}).items()]
-        if result
-        else [],
+        instructions=[(name, count(number)) for name, number in counted.items()],
         experiment=run.header.experiment,
         interruptions=_interruptions(run),
         provenance=_provenance(run),
@@ -147,7 +147,7 @@ def _improves(meta_test: Scores, scale: Scale) -> bool:
     interval = scale.value(meta_test.after_ci95 or 0)
     if not math.isfinite(after):
         return False
-    return after > before + interval if scale.metric == "accuracy" else not after >= before - interval
+    return after > before + interval if scale.metric.higher_is_better else not after >= before - interval
 
 
 def down(entry: RoundEntry) -> int:
@@ -229,8 +229,8 @@ def _learning(run: RunData, planned: int, scale: Scale) -> Chart | None:
         scale.label,
         f"{scale.title} of held-out clients over rounds trained",
         x_range=(0, float(planned)),
-        y_range=(0, 100) if scale.metric == "accuracy" else None,
-        log_y=scale.metric == "mse",
+        y_range=scale.y_range,
+        log_y=scale.y_range is None,
     )
 
 
@@ -245,8 +245,8 @@ def _over_bytes(run: RunData, scale: Scale) -> Chart | None:
         f"{unit} on the wire, both ways",
         scale.label,
         f"{scale.title} of held-out clients over bytes on the wire",
-        y_range=(0, 100) if scale.metric == "accuracy" else None,
-        log_y=scale.metric == "mse",
+        y_range=scale.y_range,
+        log_y=scale.y_range is None,
     )
 
 
@@ -295,8 +295,8 @@ def _d_curve(curve: DCurve, scale: Scale) -> Chart | None:
         curve.samples,
         scale.label,
         f"{scale.title} over {curve.samples}, {tested(curve, 'new ')}",
-        y_range=(0, 100) if scale.metric == "accuracy" else None,
-        log_y=scale.metric == "mse",
+        y_range=scale.y_range,
+        log_y=scale.y_range is None,
         x_ticks=[(float(i), str(d)) for i, d in enumerate(curve.d)],
     )
 
@@ -337,7 +337,7 @@ def _spread(meta_test: Scores, scale: Scale) -> Chart | None:
     series = []
     for column, role in enumerate(BEFORE_AND_AFTER):
         values = [scale.value(pair[column]) for pair in meta_test.per_task]
-        ordered = sorted((v for v in values if math.isfinite(v)), reverse=scale.metric == "accuracy")
+        ordered = sorted((v for v in values if math.isfinite(v)), reverse=scale.metric.higher_is_better)
         points = [(float(rank), value) for rank, value in enumerate(ordered, 1)]
         series.append(Series(f"{role} adaptation", role, points))
     if not any(one.points for one in series):
@@ -347,8 +347,8 @@ def _spread(meta_test: Scores, scale: Scale) -> Chart | None:
         "held-out clients, best first",
         scale.label,
         f"{scale.title} of every held-out client, sorted",
-        y_range=(0, 100) if scale.metric == "accuracy" else None,
-        log_y=scale.metric == "mse",
+        y_range=scale.y_range,
+        log_y=scale.y_range is None,
     )
 
 

@@ -6,50 +6,54 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinymetafed_codegen.spec import Experiment
-
 from ...federation.result import DCurve, Score, Scores
+from ...learn.metric import Metric
 
 
 @dataclass(frozen=True)
 class Scale:
     """How a metric is written: accuracy in percent, MSE as it is."""
 
-    metric: str
+    metric: Metric
+
+    @property
+    def in_percent(self) -> bool:
+        """Whether scores are shares, written in percent."""
+        return self.metric == Metric.ACCURACY
+
+    @property
+    def y_range(self) -> tuple[float, float] | None:
+        """What a chart's axis covers; None: as far as the points go, logarithmically."""
+        return (0, 100) if self.in_percent else None
 
     @property
     def label(self) -> str:
         """Axis title."""
-        return "accuracy (%)" if self.metric == "accuracy" else "mean squared error"
+        return "accuracy (%)" if self.in_percent else "mean squared error"
 
     @property
     def title(self) -> str:
         """Name in running text."""
-        return "accuracy" if self.metric == "accuracy" else "MSE"
+        return self.metric.caption
 
     def value(self, raw: Score) -> float:
         """The number to plot; NaN for a diverged model."""
         number = math.nan if raw is None else float(raw)
-        return number * 100 if self.metric == "accuracy" else number
+        return number * 100 if self.in_percent else number
 
     def text(self, raw: Score) -> str:
         """The number to print."""
         number = self.value(raw)
         if not math.isfinite(number):
             return "diverged"
-        return f"{number:.1f} %" if self.metric == "accuracy" else f"{number:.3g}" if number < 1000 else f"{number:.1e}"
+        return f"{number:.1f} %" if self.in_percent else f"{number:.3g}" if number < 1000 else f"{number:.1e}"
 
     def mean(self, raw: Score, half_width: float | None) -> str:
         """A mean with the half-width of its interval, where it has one."""
         if half_width is None or not math.isfinite(self.value(raw)):
             return self.text(raw)
-        unit = " %" if self.metric == "accuracy" else ""
+        unit = " %" if self.in_percent else ""
         return f"{self.text(raw).removesuffix(' %')} ± {self.text(half_width).removesuffix(' %')}{unit}"
-
-
-def metric(experiment: Experiment) -> str:
-    """What an experiment's runs are scored by."""
-    return "accuracy" if experiment.model.loss in ("softmax_cross_entropy", "binary_crossentropy") else "mse"
 
 
 def count(number: float) -> str:

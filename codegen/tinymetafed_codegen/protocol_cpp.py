@@ -1,0 +1,145 @@
+"""The wire table's parts as C++ text for protocol.hpp.j2: how each field is declared, read, written and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from . import protocol
+from .protocol import Code, Dtype, UpTo
+
+
+def cpp_constant(name: str) -> str:
+    """``MAX_PHASES`` or ``max_phases`` as ``kMaxPhases``."""
+    return "k" + "".join(part.capitalize() for part in name.lower().split("_"))
+
+
+def parts() -> dict[str, Any]:
+    """What the template needs of the table."""
+    digest = protocol.schema_hash()
+    return {
+        "source": "codegen/tinymetafed_codegen/protocol.py",
+        "schema_hash_hex": digest.hex(),
+        "schema_hash_bytes": ", ".join(f"0x{b:02x}" for b in digest),
+        "constants": [{"name": cpp_constant(each.name), "value": each.value, "doc": each.doc} for each in protocol.CONSTANTS],
+        "enums": [_enum(enum) for enum in protocol.ENUMS],
+        "widths": [{"dtype": _member(dtype), "bytes": dtype.width} for dtype in Dtype],
+        "records": [_record(record) for record in protocol.records()],
+    }
+
+
+def _enum(enum: type[Code]) -> dict[str, Any]:
+    members = [{"name": cpp_constant(m.name), "value": int(m), "doc": m.doc} for m in enum]
+    return {
+        "name": enum.__name__,
+        "doc": (enum.__doc__ or "").strip(),
+        "members": members,
+        "nodiscard": enum is protocol.Status,
+    }
+
+
+def _record(record: type[protocol.Record]) -> dict[str, Any]:
+    type_id = protocol.type_id(record)
+    kinds = record.kinds()
+    fields = [{**_field(field.name, field.kind), "doc": field.doc} for field in record.fields()]
+    lists = [name for name, kind in kinds.items() if isinstance(kind, UpTo)]
+    is_part = any(getattr(kind, "record", None) is record for other in protocol.records() for kind in other.kinds().values())
+    return {
+        "name": record.__name__,
+        "doc": (record.__doc__ or "").strip(),
+        "constants": [] if type_id is None else [{"name": "kType", "value": type_id}],
+        "fixed_size": record.fixed_size(),
+        "fields": fields,
+        "head": record.has_tail(),
+        "head_fields": fields[:-1],
+        "checks": [line for name, kind in kinds.items() for line in _checks(name, kind)],
+        "is_part": is_part,  # of other records, and as such compared
+        "equal": " &&\n           ".join(f"{name} == other.{name}" for name in kinds if name not in lists),
+        "lists": lists,
+    }
+
+
+def _field(name: str, kind: protocol.Kind) -> dict[str, str]:
+    """Its declaration and the statements that read and write it."""
+    if isinstance(kind, protocol.Number):
+        return {
+            "declaration": f"{kind.cpp} {name} = 0;",
+            "read": f"{name} = in.{kind.name}();",
+            "write": f"out.{kind.name}({name});",
+        }
+    if isinstance(kind, protocol.Named):
+        return {
+            "declaration": f"{kind.name} {name} = {_member(kind.members[0])};",
+            "read": f"{name} = static_cast<{kind.name}>(in.u8());",
+            "write": f"out.u8(static_cast<uint8_t>({name}));",
+        }
+    if isinstance(kind, protocol.FixedBytes):
+        return {
+            "declaration": f"uint8_t {name}[{kind.size}] = {{}};",
+            "read": f"in.bytes({name}, sizeof {name});",
+            "write": f"out.bytes({name}, sizeof {name});",
+        }
+    if isinstance(kind, protocol.Nested):
+        return {"declaration": f"{kind.name} {name};", "read": f"{name}.read(in);", "write": f"{name}.write(out);"}
+    if isinstance(kind, UpTo):
+        record = kind.record.__name__
+        return {
+            "declaration": f"{record} {name}[{kind.count}];",
+            "read": f"bool more_{name} = true;\n    for ({record}& each : {name}) {{\n      each.read(in);\n"
+            f"      more_{name} = more_{name} && each.{kind.end} != 0;\n      if (!more_{name}) each = {record}();\n    }}",
+            "write": f"for (const {record}& each : {name}) each.write(out);",
+        }
+    return {
+        "declaration": f"const uint8_t* {name} = nullptr;\n  size_t {name}_size = 0;",
+        "read": f"{name}_size = in.left();\n    {name} = in.take({name}_size);",
+        "write": f"out.bytes({name}, {name}_size);",
+    }
+
+
+def _checks(name: str, kind: protocol.Kind) -> list[str]:
+    """Statements that return a status when the field has a value that it may not have."""
+    if isinstance(kind, protocol.Number):
+        return _number_checks(name, kind)
+    if isinstance(kind, protocol.Named):
+        return [f"if (!({_is_one_of(name, kind.members)})) return Status::kBadValue;"]
+    if isinstance(kind, protocol.Nested):
+        return [f"if (const Status status = {name}.check(); status != Status::kOk) return status;"]
+    if isinstance(kind, UpTo):
+        return [
+            f"for (const {kind.record.__name__}& each : {name}) {{",
+            f"  if (each.{kind.end} == 0) break;",
+            "  if (const Status status = each.check(); status != Status::kOk) return status;",
+            "}",
+        ]
+    return []
+
+
+def _number_checks(name: str, kind: protocol.Number) -> list[str]:
+    bounds, lines = kind.bounds, []
+    if kind.is_float:
+        lines.append(f"if (!is_finite({name})) return Status::kNotFinite;")
+    for wrong, limit in (("<", bounds.least), (">", bounds.most), ("<=", bounds.above)):
+        if limit is not None:
+            number = f"{float(limit)!r}f" if kind.is_float else str(limit)
+            lines.append(f"if ({name} {wrong} {number}) return Status::kBadValue;")
+    return lines
+
+
+def _is_one_of(name: str, members: Sequence[Code]) -> str:
+    """The condition, in as few comparisons as the runs of consecutive values allow."""
+    runs: list[list[Code]] = []
+    for member in sorted(members):
+        if runs and member == runs[-1][-1] + 1:
+            runs[-1].append(member)
+        else:
+            runs.append([member])
+    conditions = []
+    for run in runs:
+        above = [f"{name} >= {_member(run[0])}"] if run[0] > 0 else []
+        both = [*above, f"{name} <= {_member(run[-1])}"]
+        conditions.append(f"{name} == {_member(run[0])}" if len(run) == 1 else " && ".join(both))
+    return conditions[0] if len(conditions) == 1 else " || ".join(f"({condition})" for condition in conditions)
+
+
+def _member(code: Code) -> str:
+    return f"{type(code).__name__}::{cpp_constant(code.name)}"

@@ -1,0 +1,86 @@
+"""Writes the wire table's tables into docs/protocol.md; the command is ``python -m tinymetafed_codegen.protocol_document``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from . import protocol
+from .files import write_if_changed
+from .locate import find
+from .protocol import Bounds, Code, Kind, Named, Number, Record
+
+_WINDOWS = (256, 1024, 65535)  # whose capacities the page shows
+_MARKED = re.compile(r"<!-- table: (?P<name>\w+) -->\n(?P<table>.*?)<!-- end of table -->\n", re.DOTALL)
+
+
+def tables() -> dict[str, str]:
+    """The text of every table of the page, by the name in its marker."""
+    return {
+        "limits": _table(("Limit", "Value", "Of what"), ((f"`{c.name}`", str(c.value), c.doc) for c in protocol.CONSTANTS)),
+        "capacities": _capacities(),
+        **{record.__name__: _fields(record) for record in protocol.records()},
+        **{enum.__name__: _members(enum) for enum in protocol.ENUMS},
+    }
+
+
+def filled(text: str) -> str:
+    """A page with the wire table's tables between its markers. Raises ValueError for a marker of no table, or a table twice."""
+    made, seen = tables(), set[str]()
+
+    def put(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in made or name in seen:
+            raise ValueError(
+                f"<!-- table: {name} -->: {'stands twice' if name in seen else 'the wire table has no such table'}"
+            )
+        seen.add(name)
+        return f"<!-- table: {name} -->\n{made[name]}<!-- end of table -->\n"
+
+    page = _MARKED.sub(put, text)
+    if lacking := sorted(made.keys() - seen):
+        raise ValueError(f"the page has no marker for the tables {', '.join(lacking)}")
+    return page
+
+
+def _fields(record: type[Record]) -> str:
+    if not record.fields():
+        return "No field.\n"
+    rows = ((field.name, field.kind.name, _values(field.kind), field.doc) for field in record.fields())
+    return _table(("Field", "Type", "Values", "Meaning"), rows)
+
+
+def _values(kind: Kind) -> str:
+    """The values that a field may have, where its type does not say it."""
+    if isinstance(kind, Number) and (kind.is_float or kind.bounds != Bounds()):
+        return kind.expected.removeprefix("a finite number").strip() or "finite"
+    if isinstance(kind, Named) and len(kind.members) < len(kind.enum):
+        shown = [member.name for member in kind.members]
+        left_out = [member.name for member in kind.enum if member not in kind.members]
+        return ", ".join(shown) if len(shown) <= len(left_out) + 2 else f"not {', '.join(left_out)}"
+    return ""
+
+
+def _members(enum: type[Code]) -> str:
+    return _table((enum.__name__, "Code", "Meaning"), ((f"`{member.name}`", str(int(member)), member.doc) for member in enum))
+
+
+def _capacities() -> str:
+    tails = [record for record in protocol.records() if record.has_tail()]
+    head = ("W", "payload", *(f"`{record.__name__}.data`" for record in tails))
+    payloads = {window: protocol.payload_capacity(window) for window in _WINDOWS}
+    return _table(
+        head,
+        ((str(w), str(size), *(str(size - record.fixed_size()) for record in tails)) for w, size in payloads.items()),
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in lines).replace("|  |", "| |") + "\n"
+
+
+if __name__ == "__main__":
+    page: Path = find("docs/protocol.md")
+    write_if_changed(page, filled(page.read_text(encoding="utf-8")))

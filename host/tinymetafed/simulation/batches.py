@@ -1,0 +1,53 @@
+"""Samples of several clients side by side, as the compiled kernels read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinymetafed_codegen import simulation_abi as abi
+
+from ..learn.tasks import Floats, Samples
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of several clients.
+
+    ``inputs`` [clients, count, *input_shape], float32, or bytes in units of ``scale``; ``targets`` float32 [clients, count,
+    target_size].
+    """
+
+    inputs: NDArray[Any]
+    targets: Floats
+    scale: float = 1.0
+
+    @classmethod
+    def of(cls, samples: Sequence[Samples]) -> Batch:
+        """Clients' samples together; where one has fewer than others, zeros follow."""
+        parts = [each.inputs if each.levels is None else each.levels for each in samples]
+        scale = samples[0].scale if samples[0].levels is not None else 1.0
+        return cls(_stack(parts), _stack([each.targets for each in samples]), scale)
+
+    @property
+    def count(self) -> int:
+        """Samples of each client."""
+        return int(self.inputs.shape[1])
+
+    def arguments(self) -> abi.Samples:
+        """The batch as the library reads it."""
+        is_bytes = self.inputs.dtype == np.uint8
+        levels, inputs = (self.inputs, None) if is_bytes else (None, self.inputs)
+        return abi.Samples(levels, inputs, self.targets, self.scale)
+
+
+def _stack(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    most = max(len(part) for part in parts)
+    whole = [
+        part if len(part) == most else np.pad(part, [(0, most - len(part)), *[(0, 0)] * (part.ndim - 1)]) for part in parts
+    ]
+    return np.ascontiguousarray(np.stack(whole))

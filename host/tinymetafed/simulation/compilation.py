@@ -1,0 +1,79 @@
+"""Compiles an experiment's kernels for this machine, into a shared library that is built once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinymetafed_codegen import emit
+from tinymetafed_codegen.design import Design
+from tinymetafed_codegen.files import locked, write_if_changed
+from tinymetafed_codegen.locate import root
+from tinymetafed_codegen.sample_source import own_source
+from tinymetafed_codegen.toolchain import SHOWN_LINES, BuildError, build_root, compiler_flags, require_tools
+
+from .vector_units import VectorUnit
+
+BOARD = "native"  # whose receive window the bytes are counted for
+_COMMAND = "tinymetafed simulate"  # what the generated files say they were made by
+
+
+def compile_kernels(design: Design, unit: VectorUnit, kernels: str | None = None) -> Path:
+    """Compiles a design's kernels into a shared library, unless that has been done with the same sources and flags.
+
+    Args:
+        design: The experiment's model on BOARD.
+        unit: The vector unit to compile for.
+        kernels: A folder of firmware/bench whose kernels take the place of the core's; None: the core's.
+
+    Returns the library's path. Raises BuildError, SpecError.
+    """
+    require_tools(BOARD)
+    tree = root() / "firmware"
+    task_source = tree / "app" / f"source_{design.manifest.sample_source}.cpp"
+    folder = build_root() / design.manifest.model_hash / "simulation"
+    generated = folder / "generated"
+    replaced = [tree / "bench" / kernels] if kernels else []
+    include = [f"-I{path}" for path in [generated, *replaced, tree / "core"]]
+    command = ["g++", *compiler_flags(), *include, "-O2", *unit.flags, f"-DTMF_LANES={unit.lanes}"]
+    # No vector leaves this library, so how one would be passed to another does not matter.
+    command += ["-Wno-psabi", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"]
+    core = [tree / "core" / f"{name}.cpp" for name in ("delta_codec", "half", "prng")]
+    command += [str(path) for path in [tree / "sim" / "simulate.cpp", *core, task_source]]
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock"):
+        emit.write(design, generated, _COMMAND)
+        write_if_changed(generated / "simulation_abi.hpp", emit.simulation_abi_header(_COMMAND))
+        files = [file for part in (tree / "core", tree / "sim", *replaced) for file in sorted(part.rglob("*.[hc]pp"))]
+        files += [*sorted(generated.glob("*.hpp")), task_source, *_included_by(own_source(design.experiment), include)]
+        # Machines may share the folder: each finds what was built for its kind and its vector unit.
+        digest = hashlib.sha256(json.dumps([platform.machine(), *command]).encode())
+        for file in files:
+            digest.update(file.read_bytes())
+        library = folder / f"{unit.name}-{digest.hexdigest()[:16]}.so"
+        if not library.exists():
+            begun = library.with_suffix(".new")
+            _run([*command, "-o", str(begun)], f"the simulation of {design.source}")
+            begun.replace(library)
+    return library
+
+
+def _included_by(own: Path | None, include: Sequence[str]) -> list[Path]:
+    """A user's sample source and all files that it includes."""
+    if own is None:
+        return []
+    rule = _run(["g++", *compiler_flags(), *include, "-M", str(own)], str(own))
+    return [Path(name) for name in shlex.split(rule.partition(":")[2].replace("\\\n", " "))]
+
+
+def _run(command: Sequence[str], what: str) -> str:
+    """Standard output of a compiler's run; ``what`` it compiles is named where it fails. Raises BuildError."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BuildError("\n".join([f"{what}: the compiler failed", *done.stderr.strip().splitlines()[-SHOWN_LINES:]]))
+    return done.stdout
