@@ -8,10 +8,11 @@ from collections import Counter
 from dataclasses import dataclass
 
 from . import ops
+from .loss import target_size
 from .ops import LOSSES, Add, AddSpec, ClipNorm, Loss, Op, OpError, Parameter, Relu, Sgd, Shape
 from .own_class import OwnClassError
 from .protocol import MAX_PARAMETERS, Variant
-from .spec import ModelSpec, SpecError, TaskShapes, target_size
+from .spec import ModelSpec, SpecError, TaskShapes
 
 RESERVED_NAMES = {"loss", "model", "t", "update"}  # types of the generated code that a layer's would hide
 

@@ -192,9 +192,9 @@ def test_train_prints_one_json_object_and_nothing_else(finished: tuple[Path, Sai
 
 # What scripts rely on.
 RESULT_KEYS = {
-    "task", "rounds", "seed", "weights_sha256", "bytes_down", "bytes_up", "bytes_up_dense", "bytes_samples", "retries",
-    "redone", "skipped", "sessions", "seconds", "training_seconds", "start_seconds", "meta_test", "d_curve", "example", "estimate",
-    "collapsed", "devices", "versions", "run", "report",
+    "task", "rounds", "seed", "weights_sha256", "bytes_down", "bytes_up", "bytes_up_dense", "bytes_samples",
+    "retries",     "redone", "skipped", "sessions", "seconds", "training_seconds", "start_seconds",
+    "meta_test", "d_curve", "example", "estimate",     "collapsed", "devices", "versions", "run", "report",
 }  # fmt: skip
 NESTED_KEYS = {
     "meta_test": {"metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task", "spread"},

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..loss import TARGETS, LossName, Targets
 from .base import float_bits
-from .targets import TARGETS, LossName, Targets
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Experiment TOML in, frozen and complete experiment out; a module for each section."""
 
-from ..ops.targets import TARGETS, LossName, Targets, is_classification, target_size
+from ..loss import TARGETS, LossName, Targets, is_classification, target_size
 from ..section import SpecError
 from .defaults import CLIENTS
 from .experiment import EvaluationSpec, Experiment, RunSpec, dump, load, parse

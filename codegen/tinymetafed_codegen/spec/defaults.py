@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..ops.targets import TARGETS, is_classification
+from ..loss import TARGETS, is_classification
 from .task import TASKS
 
 _Section = dict[str, float | str]

@@ -9,8 +9,8 @@ from pydantic import Discriminator, Field, PlainValidator, SerializeAsAny, Tag
 from pydantic_core import PydanticCustomError
 
 from .. import ops, own_class
+from ..loss import LossName
 from ..ops import LayerSpec, Op
-from ..ops.targets import LossName
 from ..section import Section
 from .mistakes import TOLD, explain
 

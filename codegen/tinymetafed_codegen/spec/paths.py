@@ -64,7 +64,7 @@ def _moved(raw: dict[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
     change("model", "weights", move)
     change("strategy", "kind", lambda kind: _moved_class(kind, move))
     model = moved.get("model")
-    if isinstance(model, dict) and isinstance(model.get("layers"), list):
+    if isinstance(model, dict) and isinstance(model.get("layers"), list | tuple):
         moved["model"] = {**model, "layers": [_moved_layer(layer, move) for layer in model["layers"]]}
     task = raw.get("task")
     if isinstance(task, dict) and (chosen := TASKS.get(str(task.get("kind")))):
@@ -74,14 +74,15 @@ def _moved(raw: dict[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
 
 
 def _moved_layer(layer: Any, move: Callable[[str], str]) -> Any:
-    named = layer.get("op") if isinstance(layer, dict) else None
-    return {**layer, "op": _moved_class(named, move)} if isinstance(named, str) else layer
+    if isinstance(layer, dict) and is_reference(layer.get("op")):
+        return {**layer, "op": _moved_class(layer["op"], move)}
+    return layer
 
 
 def _moved_class(kind: str, move: Callable[[str], str]) -> str:
     """``FILE:CLASS``, with or without .py; module:CLASS, where there is no such file, and our own kinds stay as they are."""
-    name, _, class_name = kind.rpartition(SEPARATOR)
-    if not is_reference(kind):
+    name, own, class_name = kind.rpartition(SEPARATOR)
+    if not own:
         return kind
     given = f"{name.removesuffix('.py')}.py"
     file = move(given)

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field
 
-from ..ops.targets import LossName, is_classification, target_size
+from ..loss import LossName, is_classification, target_size
 from ..protocol import SampleSet
 from ..section import Count, Section, SpecError
 
