@@ -6,9 +6,8 @@ Names in ``__all__`` follow semantic versioning: until 1.0 a minor version may c
 
 from __future__ import annotations
 
-__version__ = "0.2.0"
-
-from tinymetafed_codegen.boards import Board, BoardError
+from tinymetafed_codegen import __version__
+from tinymetafed_codegen.boards import Board, BoardError, BoardWarning
 from tinymetafed_codegen.budget import BudgetError
 from tinymetafed_codegen.errors import Error, UsageError
 from tinymetafed_codegen.manifest import ArenaMap, ModelManifest
@@ -42,7 +41,6 @@ from .api.starting import (
     missing_tools,
     monitor,
     new_project,
-    unusable_boards,
 )
 from .bench import BenchError
 from .devices.link.errors import LaunchError, LinkError
@@ -73,6 +71,7 @@ __all__ = [
     "BenchError",
     "Board",
     "BoardError",
+    "BoardWarning",
     "BudgetError",
     "BuildError",
     "Collapsed",
@@ -134,6 +133,5 @@ __all__ = [
     "simulate",
     "sweep",
     "train",
-    "unusable_boards",
     "watching",
 ]
