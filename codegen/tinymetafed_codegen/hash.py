@@ -32,8 +32,8 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights.F
         net: Its graph.
         given: The arrays of model.weights by LAYER.kernel and LAYER.bias; those of frozen layers count.
 
-    Names of layers, C++ types, tiles and the board do not count. An option that is unused or at its default leaves the
-    hash alone, so that a new option changes no hash of a model without it.
+    Names of layers, C++ types, tiles and the board do not count; of a user's own op, its C++ type and its header do. An option
+    that is unused or at its default leaves the hash alone, so that a new option changes no hash of a model without it.
     """
     model = experiment.model
     own = sample_source.own_source(experiment)

@@ -28,18 +28,6 @@ def is_reference(name: object) -> bool:
     return isinstance(name, str) and SEPARATOR in name
 
 
-def resolve(reference: str, folder: Path) -> str:
-    """FILE.py:CLASS with the file's absolute path.
-
-    Args:
-        reference: FILE.py:CLASS, or FILE:CLASS where such a file is there; MODULE:CLASS stays as it is.
-        folder: What FILE is relative to.
-    """
-    name, _, class_name = reference.rpartition(SEPARATOR)
-    file = folder / f"{name.removesuffix('.py')}.py"
-    return f"{file.resolve()}{SEPARATOR}{class_name}" if name.endswith(".py") or file.is_file() else reference
-
-
 def load(reference: str, base: type[_T]) -> type[_T]:
     """The class that FILE.py:CLASS or MODULE:CLASS names.
 

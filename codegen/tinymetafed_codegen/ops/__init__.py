@@ -1,6 +1,7 @@
 """One file per op: its keys in an experiment, its shape rule, its parameters, and which C++ kernels it calls.
 
-A user's own op is made of the names in ``__all__``; they are under the promise of the public API, see tinymetafed.
+A user's own op is made of Elementwise, LayerSpec, Op, OpError, Parameter, Shape, WeightedSpec, float_bits and tile. These names
+follow semantic versioning as those of the package tinymetafed do.
 """
 
 from __future__ import annotations

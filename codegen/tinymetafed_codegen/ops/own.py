@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -89,6 +90,8 @@ def _check_made(op: type[Op], made: Op) -> None:
     expect("kernel()", kernel, isinstance(kernel, str) and bool(kernel), "the C++ type of its kernels")
     reads = _asked(op, "backward_reads", made.backward_reads)
     expect("backward_reads()", reads, reads in _READS, f"one of {', '.join(map(repr, _READS))}")
+    alike = math.prod(made.input_shape) == math.prod(shape)
+    expect("in_place", made.in_place, alike or not made.in_place, f"False, as {list(made.input_shape)} becomes {list(shape)}")
     weighted = made.template == _WEIGHTED
     expect("template", made.template, weighted == bool(made.parameters), f"{_WEIGHTED!r} with weights, {_WEIGHTLESS!r} without")
     expect("backward_reads()", reads, "x" in str(reads) or not weighted, "x among it, which a backward with weights is given")
