@@ -127,7 +127,7 @@ def _design(
     return Design(experiment, source, board, net, arena, given, manifest)
 
 
-def _weight_tensor(placed: graph.Placed) -> WeightTensor:
+def _weight_tensor(placed: graph.PlacedParameter) -> WeightTensor:
     parameter = placed.parameter
     return WeightTensor(
         placed.name, parameter.shape, placed.offset, parameter.size, parameter.fan_in, parameter.fan_out, placed.op.part
