@@ -1,1 +1,1 @@
-"""Model description in, C++ training kernels out."""
+"""Code generation: turns an experiment's model into C++ training code for a board."""

@@ -1,4 +1,4 @@
-"""Code generation as a command of its own: what PlatformIO's pre-build script calls."""
+"""The command ``python -m tinymetafed_codegen``, which PlatformIO's pre-build script runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .design import design
 
 
 def main() -> int:
-    """Generates into a folder; 1 and one clear line on standard error when the experiment cannot be built."""
+    """Runs the command; returns its exit code, which is 1 after an error."""
     parser = argparse.ArgumentParser(
         prog="python -m tinymetafed_codegen", description="Generates an experiment's C++ and manifest for one board."
     )

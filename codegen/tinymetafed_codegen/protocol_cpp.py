@@ -1,4 +1,4 @@
-"""The wire table's parts as C++ text for protocol.hpp.j2: how each field is declared, read, written and checked."""
+"""C++ text for protocol.hpp.j2: how each field of the wire table is declared, read, written and checked."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .protocol import Code, Dtype, UpTo
 
 
 def cpp_constant(name: str) -> str:
-    """``MAX_PHASES`` or ``max_phases`` as ``kMaxPhases``."""
+    """The C++ name of a constant: ``kMaxPhases`` for ``MAX_PHASES`` or ``max_phases``."""
     return "k" + "".join(part.capitalize() for part in name.lower().split("_"))
 
 
 def parts() -> dict[str, Any]:
-    """What the template needs of the table."""
+    """The context of the template protocol.hpp.j2."""
     digest = protocol.schema_hash()
     return {
         "source": "codegen/tinymetafed_codegen/protocol.py",
@@ -53,17 +53,17 @@ def _record(record: type[protocol.Record]) -> dict[str, Any]:
         "head": record.has_tail(),
         "head_fields": fields[:-1],
         "checks": [line for name, kind in kinds.items() for line in _checks(name, kind)],
-        "is_part": is_part,  # of other records, and as such compared
+        "is_part": is_part,  # a part of other records gets an operator==
         "equal": " &&\n           ".join(f"{name} == other.{name}" for name in kinds if name not in lists),
         "lists": lists,
     }
 
 
 def _field(name: str, kind: protocol.Kind) -> dict[str, str]:
-    """Its declaration and the statements that read and write it."""
+    """The declaration of a field and the statements that read and write it."""
     if isinstance(kind, protocol.Number):
         return {
-            "declaration": f"{kind.cpp} {name} = 0;",
+            "declaration": f"{kind.cpp_type} {name} = 0;",
             "read": f"{name} = in.{kind.name}();",
             "write": f"out.{kind.name}({name});",
         }
@@ -97,7 +97,7 @@ def _field(name: str, kind: protocol.Kind) -> dict[str, str]:
 
 
 def _checks(name: str, kind: protocol.Kind) -> list[str]:
-    """Statements that return a status when the field has a value that it may not have."""
+    """Statements that return a status for a value that is not allowed."""
     if isinstance(kind, protocol.Number):
         return _number_checks(name, kind)
     if isinstance(kind, protocol.Named):
@@ -126,7 +126,7 @@ def _number_checks(name: str, kind: protocol.Number) -> list[str]:
 
 
 def _is_one_of(name: str, members: Sequence[Code]) -> str:
-    """The condition, in as few comparisons as the runs of consecutive values allow."""
+    """The condition that ``name`` is one of ``members``; consecutive values are compared as one range."""
     runs: list[list[Code]] = []
     for member in sorted(members):
         if runs and member == runs[-1][-1] + 1:
