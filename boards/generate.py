@@ -41,13 +41,25 @@ if locate.root() != root.resolve():
     )
     env.Exit(1)
 
+if board.get("tinymetafed", None) is None:  # a vendor's own description of the board
+    sys.stderr.write(
+        f'Error: {board.id}: {board.manifest_path} has no facts under "tinymetafed"; write boards/{board.id}.json into this '
+        "project, docs/own-board.md says how\n"
+    )
+    env.Exit(1)
 runs = "upload" in COMMAND_LINE_TARGETS or "test" in env.GetBuildType()
-if lacking := [tool for tool in boards.missing_tools(board.id) if tool.to_build or runs]:
-    sys.stderr.write(f"Error: {board.id}: {boards.shortage(lacking)}\n")
+try:
+    known = boards.read(Path(board.manifest_path))
+    lacking = [tool for tool in known.missing_tools() if tool.to_build or runs]
+    trouble = known.cannot_build() or (lacking and boards.shortage(lacking))
+except boards.BoardError as error:
+    trouble = str(error)
+if trouble:
+    sys.stderr.write(f"Error: {board.id}: {trouble}\n")
     env.Exit(1)
 
 codegen = [env.subst("$PYTHONEXE"), "-m", "tinymetafed_codegen"]
-arguments = [str(experiment), "--board", board.id, "-o", str(generated)]
+arguments = [str(experiment), "--board", str(known.file), "-o", str(generated)]
 if window := os.environ.get("TINYMETAFED_RECEIVE_WINDOW"):
     arguments += ["--receive-window", window]
 if subprocess.run([*codegen, *arguments], env=environment, check=False).returncode != 0:
@@ -57,13 +69,24 @@ source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["
 # Other kernels than core's, by the name of their folder in bench/: headers that are found before those of the same name.
 kernels = [f"bench/{name}"] if (name := os.environ.get("TINYMETAFED_KERNELS")) else []
 env.Append(CPPPATH=[str(generated), *(str(Path("$PROJECT_SRC_DIR") / part) for part in (*kernels, "core", "app"))])
-ports = [f"+<port/{port}/*>" for port in board.get("tinymetafed.ports")]
-main = board.get("tinymetafed.main", "main")
-program = [] if "test" in env.GetBuildType() else [f"+<app/{main}.cpp>"]  # unit tests bring a main() of their own
+folders = {port: known.port_folder(port) for port in known.ports}
+theirs = {port: folder for port, folder in folders.items() if known.project and folder.parent == known.project / "port"}
+ports = [f"+<port/{port}/*>" for port in folders if port not in theirs]
+program = [] if "test" in env.GetBuildType() else [f"+<app/{known.main}.cpp>"]  # unit tests bring a main() of their own
 env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *ports, *program, f"+<app/source_{source}.cpp>"])
-if board.get("tinymetafed.real", False):
+if theirs:
+    # PlatformIO compiles what lies below its source folder, which is ours; a port of the project's own is compiled along with
+    # the core's dispatch.cpp, in the same environment. It finds our ports' headers as our ports do: "../arduino/arduino.hpp".
+    def compile_ports(env, node):
+        for port, folder in theirs.items():
+            env.BuildSources(str(Path("$BUILD_DIR") / "port" / port), str(folder))
+        return node
+
+    env.AddBuildMiddleware(compile_ports, "*core[/\\\\]dispatch.cpp")
+    env.Append(CPPPATH=[str(Path("$PROJECT_SRC_DIR") / "port" / "arduino")])
+if known.real:
     # Machine flags go to the vendor's sources too, for all of a program must agree on them.
-    env.Append(BUILD_FLAGS=board.get("tinymetafed.machine_flags", []))
+    env.Append(BUILD_FLAGS=list(known.machine_flags))
     env.Append(BUILD_UNFLAGS=board.get("tinymetafed.vendor_flags_removed", []))
     # The rest of what our own builder gives every file, a vendor's builder gets for our sources alone. Warnings are no errors
     # here: a compiler version that nobody has tried must not keep a board from being flashed.

@@ -42,7 +42,7 @@ def check_port(target, source, env):
     board = env.BoardConfig()
     if env.subst("$UPLOAD_PROTOCOL") != board.get("upload.protocol"):
         return None  # a debug probe or the network, which the user has chosen
-    ids = {tuple(int(number, 16) for number in pair) for pair in board.get("build.hwids")}
+    ids = {tuple(int(number, 16) for number in pair) for pair in board.get("build.hwids", [])}
     ports = sorted(list_ports.comports(), key=lambda port: port.device)
     why = trouble(board.id, Path(board.manifest_path).name, ids, env.subst("$UPLOAD_PORT"), ports)
     if why:

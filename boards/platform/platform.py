@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from platformio.platform.base import PlatformBase
+from platformio.platform.board import PlatformBoardConfig
 
 
 class TinymetafedPlatform(PlatformBase):  # type: ignore[misc]  # PlatformIO is untyped; it derives the class's name
@@ -15,7 +17,15 @@ class TinymetafedPlatform(PlatformBase):  # type: ignore[misc]  # PlatformIO is 
         return False
 
     def get_boards(self, id_: str | None = None) -> Any:
-        """One board's configuration, or all of them by name; with `upload.maximum_*` filled in for the size check."""
+        """One board's configuration, or all of them by name; with `upload.maximum_*` filled in for the size check.
+
+        The project's boards_dir comes first, our own boards after it.
+        """
+        ours = Path(self.get_dir()).parent / f"{id_}.json"
+        own = Path(self.config.get("platformio", "boards_dir")) / ours.name
+        if id_ not in self._BOARDS_CACHE and ours.is_file() and not own.is_file():
+            self._BOARDS_CACHE[id_] = PlatformBoardConfig(str(ours))
+            self._BOARDS_CACHE[id_].update("platform", self.name)
         found = super().get_boards(id_)
         for board in [found] if id_ else found.values():
             facts = board.get("tinymetafed")

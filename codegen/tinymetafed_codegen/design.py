@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import budget, graph, hash, plan, protocol, sample_source, weights
-from .boards import Board
+from .boards import INSTALLED, Board, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
 from .spec import TARGETS, Experiment, SpecError
 
@@ -14,12 +14,14 @@ from .spec import TARGETS, Experiment, SpecError
 class Design:
     """An experiment's model on a board, with nothing left to decide.
 
-    ``source`` is what errors call the experiment. ``weights``: arrays of model.weights, by LAYER.kernel and LAYER.bias.
+    ``source`` is what errors call the experiment, ``boards`` has those that the model may go on to.
+    ``weights``: arrays of model.weights, by LAYER.kernel and LAYER.bias.
     """
 
     experiment: Experiment
     source: str
     board: Board
+    boards: Catalogue
     graph: graph.Graph
     plan: plan.Plan
     weights: dict[str, weights.Floats]
@@ -34,23 +36,23 @@ class Design:
         """The same model on another board. Raises SpecError, BudgetError when that board is too small."""
         if board == self.board:
             return self
-        return _design(self.experiment, board, self.graph, self.plan, self.weights, self.source)
+        return _design(self.experiment, board, self.boards, self.graph, self.plan, self.weights, self.source)
 
 
-def design(experiment: Experiment, board: Board, source: str) -> Design:
-    """Designs an experiment's model on a board.
+def design(experiment: Experiment, board: Board, source: str, boards: Catalogue = INSTALLED) -> Design:
+    """Designs an experiment's model on a board; ``boards`` has the others that it may go on to.
 
     Raises SpecError where the model does not fit the task, BudgetError where it does not fit the board.
     """
     strategy = experiment.strategy
     net = graph.build(experiment.model, source, partial=strategy.partial, gradient=strategy.gradient)
     _check_task(experiment, net, source)
-    return design_graph(experiment, board, net, source)
+    return design_graph(experiment, board, net, source, boards)
 
 
-def design_graph(experiment: Experiment, board: Board, net: graph.Graph, source: str) -> Design:
+def design_graph(experiment: Experiment, board: Board, net: graph.Graph, source: str, boards: Catalogue = INSTALLED) -> Design:
     """As ``design``, of a graph that is there already, whatever its task. Raises SpecError, BudgetError."""
-    return _design(experiment, board, net, plan.plan(net), given_weights(experiment, net, source), source)
+    return _design(experiment, board, boards, net, plan.plan(net), given_weights(experiment, net, source), source)
 
 
 def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict[str, weights.Floats]:
@@ -90,6 +92,7 @@ def _check_task(experiment: Experiment, net: graph.Graph, source: str) -> None:
 def _design(
     experiment: Experiment,
     board: Board,
+    boards: Catalogue,
     net: graph.Graph,
     arena: plan.Plan,
     given: dict[str, weights.Floats],
@@ -124,7 +127,7 @@ def _design(
         arena=ArenaMap(arena.floats, arena.steps, tuple(_arena_tensor(slot) for slot in arena.slots)),
         memory=budget.memory(experiment, board, net, arena, window, source),
     )
-    return Design(experiment, source, board, net, arena, given, manifest)
+    return Design(experiment, source, board, boards, net, arena, given, manifest)
 
 
 def _weight_tensor(placed: graph.PlacedParameter) -> WeightTensor:

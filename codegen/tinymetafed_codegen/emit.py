@@ -66,7 +66,7 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
 
 def protocol_header(command: str) -> str:
     """The text of protocol.hpp: the wire table as C++."""
-    return render("protocol.hpp.j2", command=command, **protocol_cpp.parts())
+    return render("protocol.hpp.j2", command=command, **vars(protocol_cpp.parts()))
 
 
 def simulation_abi_header(command: str) -> str:
@@ -289,10 +289,27 @@ def _local_start(design: Design, placed: PlacedParameter, key: str = "") -> str:
     return f"local_start::random(p + {constant}, {parameter.size}, {constant}, {scale}{key});"
 
 
-def _abi_struct(struct: type[simulation_abi.Struct]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _AbiField:
+    """A field of a structure for its template."""
+
+    name: str
+    type: str
+    doc: str
+    offset: int
+
+
+@dataclass(frozen=True)
+class _AbiStruct:
+    """A structure of the simulation's ABI for its template; ``size`` in bytes."""
+
+    name: str
+    doc: str
+    size: int
+    fields: list[_AbiField]
+
+
+def _abi_struct(struct: type[simulation_abi.Struct]) -> _AbiStruct:
     layout = struct.c_type()
-    fields = [
-        {"name": field.name, "type": field.kind.cpp, "doc": field.doc, "offset": getattr(layout, field.name).offset}
-        for field in struct.fields()
-    ]
-    return {"name": struct.__name__, "doc": struct.__doc__, "size": ctypes.sizeof(layout), "fields": fields}
+    fields = [_AbiField(field.name, field.kind.cpp, field.doc, getattr(layout, field.name).offset) for field in struct.fields()]
+    return _AbiStruct(struct.__name__, struct.__doc__ or "", ctypes.sizeof(layout), fields)

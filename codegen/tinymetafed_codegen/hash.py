@@ -38,7 +38,7 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights.F
     """
     model = experiment.model
     own = sample_source.own_source(experiment)
-    description: dict[str, Any] = {
+    description = {
         "version": HASH_VERSION,
         "arithmetic": ARITHMETIC_VERSION,
         "input": list(net.input.shape),

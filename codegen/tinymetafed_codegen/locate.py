@@ -34,14 +34,18 @@ def find(name: str) -> Path:
     return path
 
 
+PLATFORMIO_CONFIG = ".pio/tinymetafed.ini"  # in a project of the user's own
+
+
 def platformio_config() -> str:
     """The text of a file that tells the platformio.ini of a user's project where this installation is."""
     top = root().as_posix()
     return f"""; Where TinyMetaFed is on this machine; written anew when it is missing.
 [platformio]
-extra_configs = {top}/boards/environments.ini
+extra_configs =
+  {top}/boards/environments.ini
+  boards/environments.ini
 src_dir = {top}/firmware
-boards_dir = {top}/boards
 
 [tinymetafed]
 root = {top}

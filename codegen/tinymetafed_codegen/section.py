@@ -16,6 +16,7 @@ Passes = Annotated[int, Field(ge=1, le=1_000)]
 ValueType = Literal["f32", "f16", "i8"]
 
 TomlValue = str | int | float | bool | list["TomlValue"] | dict[str, "TomlValue"]  # the value of a key in a TOML file
+TomlTable = dict[str, TomlValue]
 
 
 class SpecError(UsageError):

@@ -11,9 +11,10 @@ import ctypes
 import hashlib
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from typing import Annotated, Any
 
 import numpy as np
@@ -44,10 +45,11 @@ class Kind(ABC):
 
 @dataclass(frozen=True)
 class Number(Kind):
-    """A number by value."""
+    """A number by value, of a whole one those from 0 to below ``limit``."""
 
     cpp_type: str
     number: Any  # of ctypes
+    limit: int | None = None
 
     @property
     def cpp(self) -> str:
@@ -60,20 +62,18 @@ class Number(Kind):
         return self.number
 
     def convert(self, value: Any) -> Any:
-        """The number; ctypes cuts off what does not fit, so that is refused here."""
-        if self.number is ctypes.c_float:
-            return float(value)
-        if not 0 <= value < 1 << 8 * ctypes.sizeof(self.number):
+        """The number; ctypes cuts off what does not fit, so that is refused here. Raises AbiError."""
+        if self.limit is not None and not 0 <= value < self.limit:
             raise AbiError(f"{value} does not fit {self.cpp_type}")
-        return int(value)
+        return value
 
 
 @dataclass(frozen=True)
 class Array(Kind):
-    """The address of a NumPy array's first number, or a null pointer for None; ``written``: the library writes into it."""
+    """The address of a NumPy array's first number, null for None and for an empty one; ``written``: the library writes it."""
 
     cpp_type: str
-    dtype: str
+    dtype: np.dtype[Any]
     written: bool = False
 
     @property
@@ -88,12 +88,17 @@ class Array(Kind):
 
     def convert(self, value: Any) -> int | None:
         """The address of an array that lies in memory as C++ reads it. Raises AbiError for any other."""
-        if value is None:
+        if value is None or value.size == 0:
             return None
         if value.dtype != self.dtype or not value.flags.c_contiguous or (self.written and not value.flags.writeable):
             raise AbiError(f"an array of {value.dtype}; expected one of {self.dtype}, C-contiguous, and writeable if written")
+        if value.flags.writeable:  # the same address in a quarter of the time; short rounds notice
+            return ctypes.addressof(_FIRST_BYTE(value))
         address: int = value.ctypes.data
         return address
+
+
+_FIRST_BYTE = ctypes.c_char.from_buffer
 
 
 @dataclass(frozen=True)
@@ -166,21 +171,33 @@ class Struct:
 
     def to_c(self) -> ctypes.Structure:
         """The values as C++ reads them; arrays must outlive it. Raises AbiError naming struct and field."""
-        filled = self.c_type()()
-        for field in self.fields():
-            try:
-                setattr(filled, field.name, field.kind.convert(getattr(self, field.name)))
-            except AbiError as error:
-                raise AbiError(f"{type(self).__name__}.{field.name}: {error}") from None
-        return filled
+        c_type, values_of, converters = self._converters()
+        values = values_of(self)
+        try:
+            return c_type(*[convert(value) for convert, value in zip(converters, values, strict=True)])
+        except AbiError:
+            for field, value in zip(self.fields(), values, strict=True):
+                try:
+                    field.kind.convert(value)
+                except AbiError as error:
+                    raise AbiError(f"{type(self).__name__}.{field.name}: {error}") from None
+            raise
+
+    @classmethod
+    @cache
+    def _converters(cls) -> tuple[type[ctypes.Structure], Callable[[Any], tuple[Any, ...]], list[Callable[[Any], Any]]]:
+        """The ctypes class, what reads all fields, and what converts each; looked up once, for every round needs them."""
+        fields = cls.fields()
+        return cls.c_type(), attrgetter(*(field.name for field in fields)), [field.kind.convert for field in fields]
 
 
-U32 = Annotated[int, Number("uint32_t", ctypes.c_uint32)]
+U32 = Annotated[int, Number("uint32_t", ctypes.c_uint32, 1 << 32)]
 F32 = Annotated[float, Number("float", ctypes.c_float)]
-_READ_BYTES, _WRITTEN_BYTES = Array("uint8_t", "uint8"), Array("uint8_t", "uint8", written=True)
-_READ_WORDS, _WRITTEN_WORDS = Array("uint32_t", "uint32"), Array("uint32_t", "uint32", written=True)
-_READ_FLOATS, _WRITTEN_FLOATS = Array("float", "float32"), Array("float", "float32", written=True)
-_WRITTEN_INDICES = Array("int64_t", "int64", written=True)
+_BYTE, _WORD, _FLOAT = np.dtype(np.uint8), np.dtype(np.uint32), np.dtype(np.float32)
+_READ_BYTES, _WRITTEN_BYTES = Array("uint8_t", _BYTE), Array("uint8_t", _BYTE, written=True)
+_READ_WORDS, _WRITTEN_WORDS = Array("uint32_t", _WORD), Array("uint32_t", _WORD, written=True)
+_READ_FLOATS, _WRITTEN_FLOATS = Array("float", _FLOAT), Array("float", _FLOAT, written=True)
+_WRITTEN_INDICES = Array("int64_t", np.dtype(np.int64), written=True)
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint32]

@@ -35,11 +35,13 @@ def compiler_flags(board: str | None = None) -> list[str]:
     return [*shared["common"], *shared["cxx"], *(boards.load(board).machine_flags if board else ())]
 
 
-def require_tools(board: str) -> None:
-    """Raises BuildError, naming what to install, when this machine cannot build for the board and start it."""
-    if boards.load(board).real:
-        raise BuildError(f"firmware for {board}: a real board is flashed; `pio run -e {board} -t upload` builds for it")
-    if trouble := boards.environment_trouble(board):
-        raise BuildError(f"firmware for {board}: {trouble}; {boards.environment_remedy(board)}")
-    if lacking := [tool for tool in boards.missing_tools(board) if tool.to_build]:
-        raise BuildError(f"firmware for {board}: {boards.shortage(lacking)}")
+def require_tools(board: boards.Board) -> None:
+    """Raises BuildError, saying what to write or install, when this machine cannot build for the board and start it."""
+    if board.real:
+        raise BuildError(
+            f"firmware for {board.name}: a real board is flashed; `pio run -e {board.name} -t upload` builds for it"
+        )
+    if trouble := board.cannot_build():
+        raise BuildError(f"firmware for {board.name}: {trouble}")
+    if lacking := [tool for tool in board.missing_tools() if tool.to_build]:
+        raise BuildError(f"firmware for {board.name}: {boards.shortage(lacking)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 __version__ = "0.2.0"
 
-from tinymetafed_codegen.boards import Board, BoardError
+from tinymetafed_codegen.boards import Board, BoardError, BoardWarning
 from tinymetafed_codegen.budget import BudgetError
 from tinymetafed_codegen.errors import Error, UsageError
 from tinymetafed_codegen.manifest import ArenaMap, ModelManifest
@@ -42,7 +42,6 @@ from .api.starting import (
     missing_tools,
     monitor,
     new_project,
-    unusable_boards,
 )
 from .bench import BenchError
 from .devices.link.errors import LaunchError, LinkError
@@ -73,6 +72,7 @@ __all__ = [
     "BenchError",
     "Board",
     "BoardError",
+    "BoardWarning",
     "BudgetError",
     "BuildError",
     "Collapsed",
@@ -134,6 +134,5 @@ __all__ = [
     "simulate",
     "sweep",
     "train",
-    "unusable_boards",
     "watching",
 ]

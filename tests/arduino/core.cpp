@@ -1,6 +1,6 @@
-// An Arduino core on a POSIX host for both stand-in headers: its serial line is a pseudo-terminal, and main() runs the sketch.
+// An Arduino core on a POSIX host for all stand-in headers: its serial line is a pseudo-terminal, and main() runs the sketch.
 //
-// Receives as the real cores do. Nano 33 BLE: 256 bytes, what comes beyond waits with the sender; while the host has closed the
+// Receives as the real cores do. mbed core: 256 bytes, what comes beyond waits with the sender; while the host has closed the
 // port (SIGUSR1, until SIGUSR2) it takes nothing to send. ESP32: as many bytes as the sketch has asked for, and what comes
 // beyond is lost. SIGTERM ends it with the exit code 0, or 3 when bytes were lost. `core MICROSECONDS` makes every look at the
 // clock, and so every training step, take that long: a board is slower than its host.
@@ -97,11 +97,32 @@ unsigned long micros() {
 
 size_t Print::write(const uint8_t* from, size_t size) { return put(from, size); }
 
-#ifdef Serial  // the Nano 33 BLE's is a macro
+#ifdef Serial  // a macro of the mbed core
+
+#if __has_include(<nrf.h>)  // the Nano 33 BLE
 
 #include <nrf.h>
 
 NRF_FICR_Type factory_information = {{0x67452301, 0xEFCDAB89}};
+
+#else  // the Raspberry Pi Pico
+
+namespace {
+bool interrupts_are_on = true;
+}
+
+void noInterrupts() { interrupts_are_on = false; }
+void interrupts() { interrupts_are_on = true; }
+
+// The flash is no use to interrupt handlers for this long.
+extern "C" void flash_get_unique_id(uint8_t* id_out) {
+  if (interrupts_are_on) fail("the flash's number is read while interrupts are on");
+  const uint8_t number[] = {0xE6, 0x60, 0x58, 0x38, 0x83, 0x72, 0x4A, 0x32};
+  memcpy(id_out, number, sizeof number);
+}
+
+#endif
+
 arduino::UART _UART_USB_;
 
 void delay(unsigned long ms) { usleep(static_cast<useconds_t>(ms * 1000)); }

@@ -13,13 +13,15 @@ from small_runs import manifest, sine
 from tinymetafed.federation.clients import Adapted
 from tinymetafed.federation.meta_test import MetaTest, _is_constant, confidence, d_curve, mean, shots
 from tinymetafed.federation.result import Evaluation
+from tinymetafed.learn.metric import Metric
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.tasks import HELD_OUT, Floats, Samples
 from tinymetafed.learn.tasks.sine import Sine
+from tinymetafed_codegen.spec import OmniglotTask, TaskShapes
 
 
 def meta_test(after: list[float], constant: int) -> MetaTest:
-    return MetaTest("mse", [4.0] * len(after), after, constant, len(after))
+    return MetaTest(Metric.MSE, [4.0] * len(after), after, constant, len(after))
 
 
 def evaluation(test: MetaTest) -> Evaluation:
@@ -68,7 +70,7 @@ def test_the_spread_is_that_of_clients() -> None:
     assert (spread.best.client, spread.best.after) == (9, 0.0)
     assert (spread.worst.client, spread.worst.after) == (10, None)
     assert spread.best.task == Sine(1).describe(HELD_OUT + 9)
-    right = MetaTest("accuracy", [0.2, 0.2], [0.5, 1.0], 0, 2).spread(Sine(1))
+    right = MetaTest(Metric.ACCURACY, [0.2, 0.2], [0.5, 1.0], 0, 2).spread(Sine(1))
     assert (right.best.client, right.worst.client) == (1, 0)
 
 
@@ -91,7 +93,7 @@ class Answers:
 
 def test_a_curve_has_every_number_of_samples_once() -> None:
     experiment, clients = sine("task.adapt=6"), Answers()
-    final = MetaTest("mse", [4.0, 4.0], [0.5, 0.25], 0, 2)
+    final = MetaTest(Metric.MSE, [4.0, 4.0], [0.5, 0.25], 0, 2)
     strategy = open_strategy(experiment, manifest(experiment))
     curve = d_curve(clients, strategy, TASK, np.zeros(3, np.float32), final, lambda: None)  # type: ignore[arg-type]
     assert curve.d == (0, 1, 2, 4, 6, 8, 16, 32)
@@ -103,7 +105,7 @@ def test_a_curve_has_every_number_of_samples_once() -> None:
 class Characters:
     """Of a task with five classes of 16 drawings, what the question needs."""
 
-    per_class, output_size, adapt_limit = True, 5, 80
+    spec, adapt_limit = OmniglotTask(kind="omniglot", ways=5), 80
 
 
 def test_curves_go_as_far_as_the_data() -> None:
@@ -133,7 +135,7 @@ def test_a_regression_that_ignores_its_input(outputs: np.ndarray, constant: bool
 class Classes:
     """Of a task, what the question needs."""
 
-    metric = "accuracy"
+    shapes = TaskShapes((1,), 3, "softmax_cross_entropy")
 
 
 @pytest.mark.parametrize(

@@ -179,9 +179,9 @@ def test_a_program_that_boards_and_simulation_would_run_differently_is_refused(
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("nowhere:Half", r"nowhere cannot be loaded: ModuleNotFoundError"),
-        ("mine:Third", r"has no class Third derived from"),
-        ("mine:np", r"has no class np derived from"),
+        ("nowhere:Half", r"nowhere: ModuleNotFoundError: No module named"),
+        ("mine:Third", r"mine\.py: has no class Third; its classes are: Half, Empty"),
+        ("mine:np", r"mine\.py: has no class np; its classes are: Half, Empty"),
         ("mine:Empty", r"Empty lacks training\(\)"),
     ],
 )

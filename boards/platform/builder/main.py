@@ -13,11 +13,13 @@ board = env.BoardConfig()
 facts = dict(board.get("tinymetafed"))
 facts["optimization"] = os.environ.get("TINYMETAFED_OPTIMIZATION") or facts["optimization"]
 platform = Path(env.PioPlatform().get_dir())
-boards = Path(board.manifest_path).parent
+boards = platform.parent  # ours
+own = Path(board.manifest_path).parent  # with this board's file; the same where the board is ours
 flags = json.loads((platform / "flags.json").read_text(encoding="utf-8"))
 
 env.Replace(PROGNAME="firmware", PROGSUFFIX=".elf")
-linker_script = env.File(str(boards / facts["linker_script"])) if facts["linker_script"] else None
+scripts = [folder / facts["linker_script"] for folder in (own, boards)] if facts["linker_script"] else []
+linker_script = next((env.File(str(path)) for path in scripts if path.is_file()), None)
 env.SConscript(
     str(platform / "builder" / f"{facts['toolchain']}.py"), exports=["env", "boards", "facts", "flags", "linker_script"]
 )
@@ -47,7 +49,7 @@ def check_budget(target, source, env):
 size = env.VerboseAction(check_budget, "Budget of $SOURCE")
 env.AddPlatformTarget("size", program, size, "Check what it takes of the board's memory")
 
-meant = {"program": env.subst("$PROGPATH"), "boards": boards, "line": Path(env.subst("$BUILD_DIR")) / "line"}
+meant = {"program": env.subst("$PROGPATH"), "boards": boards, "own": own, "line": Path(env.subst("$BUILD_DIR")) / "line"}
 run = [part.format(**meant) for part in [*(facts["emulator"] or ["{program}"]), *facts["serial"]]]
 env.Replace(UPLOADCMD=shlex.join(run).replace("$", "$$"))  # what SCons reads as a variable is the emulator's own
 upload = env.AddPlatformTarget("upload", program, env.VerboseAction("$UPLOADCMD", "$UPLOADCMD"), "Run on a pty")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
-from ..section import Section, SpecError, TomlValue
+from ..section import Section, SpecError, TomlTable, TomlValue
 from .defaults import CLIENTS, defaults
 from .mistakes import explain
 from .model import ModelSpec
@@ -85,7 +85,7 @@ def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, TomlV
     return parse(anchored(raw, path.parent), str(path))
 
 
-def parse(raw: dict[str, Any], source: str) -> Experiment:
+def parse(raw: TomlTable, source: str) -> Experiment:
     """Validates a decoded experiment; ``source`` is its name in errors. Raises SpecError."""
     for section, values in defaults(*(_key(raw, *key) for key in _DECIDING)).items():
         given = raw.get(section, {})
@@ -107,12 +107,12 @@ def parse(raw: dict[str, Any], source: str) -> Experiment:
 _DECIDING = (("model", "loss", ""), ("strategy", "kind", "tinymetafed"), ("task", "kind", ""))
 
 
-def _key(raw: dict[str, Any], section: str, key: str, default: str) -> str:
+def _key(raw: TomlTable, section: str, key: str, default: str) -> str:
     found = raw.get(section)
     return str(found.get(key, default)) if isinstance(found, dict) else default
 
 
-def dump(experiment: Experiment) -> dict[str, Any]:
+def dump(experiment: Experiment) -> TomlTable:
     """The complete experiment as plain values for TOML."""
     return experiment.model_dump(mode="json", exclude_none=True, by_alias=True)
 
@@ -128,7 +128,7 @@ def _decode(override: str) -> tuple[list[str], TomlValue]:
         return path, text.strip()
 
 
-def _put(raw: dict[str, Any], path: Sequence[str], value: TomlValue, source: str) -> None:
+def _put(raw: TomlTable, path: Sequence[str], value: TomlValue, source: str) -> None:
     section: Any = raw
     for part in path[:-1]:
         if isinstance(section, list):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from ..own_class import SEPARATOR, is_reference
+from ..own_class import SEPARATOR
+from ..section import TomlTable, TomlValue
 from .task import TASKS
 
 
-def anchored(raw: dict[str, Any], *folders: Path) -> dict[str, Any]:
+def anchored(raw: TomlTable, *folders: Path) -> TomlTable:
     """Makes all paths of a decoded experiment absolute.
 
     Args:
@@ -30,7 +30,7 @@ def anchor(name: str, *folders: Path) -> Path:
     return next((path for path in found if path.exists()), found[0])
 
 
-def portable(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+def portable(raw: TomlTable, folder: Path) -> TomlTable:
     """Makes absolute paths of a decoded experiment relative to ``folder``, each as ``relative`` does."""
     return _moved(raw, lambda name: relative(Path(name), folder) if Path(name).is_absolute() else name)
 
@@ -51,20 +51,22 @@ def relative(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(path, here)).as_posix()
 
 
-def _moved(raw: dict[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
+def _moved(raw: TomlTable, move: Callable[[str], str]) -> TomlTable:
     """A copy with ``move`` applied to every path; values that are not texts are left to validation."""
     moved = dict(raw)
 
     def change(section: str, key: str, new: Callable[[str], str]) -> None:
         values = moved.get(section)
-        if isinstance(values, dict) and isinstance(values.get(key), str) and values[key]:
-            moved[section] = {**values, key: new(values[key])}
+        name = values.get(key) if isinstance(values, dict) else None
+        if isinstance(values, dict) and isinstance(name, str) and name:
+            moved[section] = {**values, key: new(name)}
 
     change("model", "weights", move)
     change("strategy", "kind", lambda kind: _moved_class(kind, move))
     model = moved.get("model")
-    if isinstance(model, dict) and isinstance(model.get("layers"), list | tuple):
-        moved["model"] = {**model, "layers": [_moved_layer(layer, move) for layer in model["layers"]]}
+    layers = model.get("layers") if isinstance(model, dict) else None
+    if isinstance(model, dict) and isinstance(layers, list):
+        moved["model"] = {**model, "layers": [_moved_layer(layer, move) for layer in layers]}
     task = raw.get("task")
     if isinstance(task, dict) and (chosen := TASKS.get(str(task.get("kind")))):
         for key in chosen.path_keys:
@@ -72,10 +74,9 @@ def _moved(raw: dict[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
     return moved
 
 
-def _moved_layer(layer: Any, move: Callable[[str], str]) -> Any:
-    if isinstance(layer, dict) and is_reference(layer.get("op")):
-        return {**layer, "op": _moved_class(layer["op"], move)}
-    return layer
+def _moved_layer(layer: TomlValue, move: Callable[[str], str]) -> TomlValue:
+    op = layer.get("op") if isinstance(layer, dict) else None
+    return {**layer, "op": _moved_class(op, move)} if isinstance(layer, dict) and isinstance(op, str) else layer
 
 
 def _moved_class(kind: str, move: Callable[[str], str]) -> str:

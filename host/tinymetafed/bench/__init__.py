@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinymetafed_codegen import boards
-from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.boards import INSTALLED, Board, Catalogue
 from tinymetafed_codegen.errors import Error, UsageError
 from tinymetafed_codegen.manifest import ModelManifest
 
@@ -20,11 +19,11 @@ class BoardCannotMeasure(BenchError, UsageError):
     """A board that was asked for and does not run in QEMU; the text names those that do."""
 
 
-def in_qemu(board: str) -> Board:
+def in_qemu(board: str, known: Catalogue = INSTALLED) -> Board:
     """The facts of a board that runs in QEMU. Raises BoardError, BoardCannotMeasure."""
-    facts = boards.load(board)
+    facts = known.load(board)
     if facts.kind != "qemu":
-        hint = ", ".join(board.name for board in boards.usable() if board.kind == "qemu")
+        hint = ", ".join(board.name for board in known.usable() if board.kind == "qemu")
         raise BoardCannotMeasure(
             f"board '{board}' does not run in QEMU, where instructions are counted and the stack is read; choose one of {hint}"
         )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 
 from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.toolchain import require_tools
@@ -28,7 +31,7 @@ def models(experiments: Sequence[Path]) -> list[tuple[str, Experiment]]:
 def emulated_boards() -> list[str]:
     """Boards that can be built and run in QEMU on this machine. Raises BenchError, saying what to install, for none."""
     all_of_them = [board.name for board in boards.usable() if board.kind == "qemu"]
-    ready = [name for name in all_of_them if not boards.missing_tools(name) and not boards.environment_trouble(name)]
+    ready = [name for name in all_of_them if not boards.missing_tools(name) and not boards.load(name).cannot_build()]
     if not ready:
         remedies = " or ".join(boards.remedy(boards.missing_tools(name)) for name in all_of_them)
         raise BenchError(f"no emulated board can be built and run here; {remedies}")
@@ -54,24 +57,27 @@ class Footprint:
 
 def measure(chosen: Sequence[tuple[str, Experiment]], on: Sequence[str], observer: Observer) -> list[Footprint]:
     """What each model takes of each board. Raises BoardError, BenchError, BuildError, SpecError, LinkError."""
-    for board in on:
-        in_qemu(board)
+    asked = [(designed, in_qemu(name, designed.boards)) for designed in starmap(_design, chosen) for name in on]
+    for _, board in asked:
         require_tools(board)
-    observer.stage("measuring memory", len(chosen) * len(on))
+    observer.stage("measuring memory", len(asked))
     measured = []
-    for name, experiment in chosen:
-        for board in on:
-            observer.note(f"{name} on {board}")
-            measured.append(_footprint(name, experiment, boards.load(board)))
-            observer.advance()
+    for designed, board in asked:
+        observer.note(f"{designed.source} on {board.name}")
+        measured.append(_footprint(designed, board))
+        observer.advance()
     return measured
 
 
-def _footprint(name: str, experiment: Experiment, board: boards.Board) -> Footprint:
-    built = build_firmware(design_of(experiment, name), board.name)
-    depth = stack.deepest(experiment, built, board)
+def _design(name: str, experiment: Experiment) -> Design:
+    return design_of(experiment, name)
+
+
+def _footprint(designed: Design, board: Board) -> Footprint:
+    built = build_firmware(designed, board.name)
+    depth = stack.deepest(designed.experiment, built, board)
     return Footprint(
-        model=name,
+        model=designed.source,
         board=board.name,
         flash=built.flash_bytes,
         static=built.ram_bytes,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.boards import Board, Catalogue
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
@@ -108,9 +108,9 @@ def kernels(experiment: Experiment, source: str, board: str, observer: Observer,
 
     ``optimization`` replaces the board's own. Raises BoardError, BenchError, BuildError, SpecError, LinkError.
     """
-    facts = in_qemu(board)
-    observer.stage(f"building firmware for {board}")
     designed = design_of(experiment, source)
+    facts = in_qemu(board, designed.boards)
+    observer.stage(f"building firmware for {board}")
     ours = build_firmware(designed, board, Deviation(optimization))
     counter, estimate = _counter(facts)
     cost = measure(experiment, facts, ours, observer, counter)
@@ -131,9 +131,10 @@ def kernels(experiment: Experiment, source: str, board: str, observer: Observer,
 
 def instructions(experiment: Experiment, source: str, board: str, observer: Observer) -> dict[str, int]:
     """Exact instructions of one training step by variant, without cycles."""
-    facts = in_qemu(board)
+    designed = design_of(experiment, source)
+    facts = in_qemu(board, designed.boards)
     observer.stage(f"building firmware for {board}")
-    return measure(experiment, facts, build_firmware(design_of(experiment, source), board), observer).instructions
+    return measure(experiment, facts, build_firmware(designed, board), observer).instructions
 
 
 def measure(experiment: Experiment, board: Board, built: Firmware, observer: Observer, counter: Counter | None = None) -> Cost:
@@ -156,7 +157,8 @@ def measure(experiment: Experiment, board: Board, built: Firmware, observer: Obs
             listing = executions.disassemble(built.program, board.toolchain_prefix)
             options = executions.options(counter.plugin, listing, _MARK, out)
         observer.stage(f"training steps on {spec.url}", len(VARIANTS) * REPEATS)
-        with launch([spec], lambda name: built.program, icount=True, options=options) as (device,):
+        boards = Catalogue(board.project)
+        with launch([spec], lambda name: built.program, boards=boards, icount=True, options=options) as (device,):
             for variant in VARIANTS:
                 rate, clamp = strategy.global_learning_rate, strategy.output_clamp
                 phase = Phase(variant, SampleSet.SUPPORT, STEPS, 1, rate, clamp)

@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.boards import Board, Catalogue
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
@@ -47,7 +47,7 @@ def deepest(experiment: Experiment, built: Firmware, board: Board) -> int:
         at = Path(folder) / "monitor"
         options = ["-qmp", f"unix:{at},server=on,wait=off"]
         with (
-            launch([device], lambda _: built.program, options=options) as (running,),
+            launch([device], lambda _: built.program, boards=Catalogue(board.project), options=options) as (running,),
             _Monitor(at) as monitor,
             _interrupted(running.session),
         ):

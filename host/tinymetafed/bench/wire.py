@@ -9,6 +9,7 @@ import numpy as np
 
 from tinymetafed_codegen import boards, protocol, spec
 from tinymetafed_codegen.protocol import Program
+from tinymetafed_codegen.section import TomlTable
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.toolchain import require_tools
 
@@ -36,7 +37,7 @@ WIRE_TYPES = {"i8 up, f16 down": ("i8", "f16"), "i8 both ways": ("i8", "i8"), "f
 
 def presence() -> Experiment:
     """8-32-64-32-1 with its first two layers global and P = 50: the presence detector of the TinyMetaFed paper."""
-    raw = {
+    raw: TomlTable = {
         # Samples that are streamed and may have any shape; none is read here.
         "task": {"kind": "folder", "path": ".", "support": 25, "query": 25},
         "model": {
@@ -121,7 +122,7 @@ def wire(experiment: Experiment | None, source: str, observer: Observer) -> Wire
     """
     chosen = presence() if experiment is None else experiment
     for board in ("native", BOARD):
-        require_tools(board)
+        require_tools(boards.load(board))
     chip = boards.load(BOARD).stands_for
     assert chip is not None
     bulk = _bulk_model()
@@ -178,10 +179,11 @@ def framing(chunk: int) -> float:
 def _bulk_model() -> Experiment:
     """One large global layer and hardly any training: what takes time is the line."""
     inputs = 15  # a sample that fits into the smallest window
-    layers = [{"op": "dense", "units": BULK_ENTRIES // (inputs + 1)}, {"op": "dense", "units": 1, "local": True}]
-    raw = {
+    large: TomlTable = {"op": "dense", "units": BULK_ENTRIES // (inputs + 1)}
+    small: TomlTable = {"op": "dense", "units": 1, "local": True}
+    raw: TomlTable = {
         "task": {"kind": "folder", "path": ".", "support": 2, "query": 2},
-        "model": {"input": [inputs], "loss": "mse", "layers": layers},
+        "model": {"input": [inputs], "loss": "mse", "layers": [large, small]},
         "strategy": {"top_p": 50, "local_passes": 1, "global_passes": 1, "uplink": "f16", "downlink": "f16"},
     }
     return spec.parse(raw, "bulk")

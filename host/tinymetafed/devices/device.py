@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from .link.session import Session, board_name
 from .link.transport import Transport
 
 REJOIN_HELLO_SECONDS = 2.0  # for one try at one port; a board that boots for longer is found at the next try
+SHORTEST_HELLO_SECONDS = 0.3
 REJOIN_PAUSE_SECONDS = 0.05
 
 
@@ -33,12 +33,18 @@ class Port(Protocol):
 
 
 class Way:
-    """One place to look for a lost device; ``how`` completes "it …" once it was found there."""
+    """One place to look for a lost device; ``how`` completes "it …" once it was found there.
 
-    def __init__(self, how: Callable[[], str], open_line: Callable[[], Transport], *, is_its_own: bool = True) -> None:
+    ``starts`` is how many seconds the device takes at most to answer, where this way starts it anew.
+    """
+
+    def __init__(
+        self, how: Callable[[], str], open_line: Callable[[], Transport], *, is_its_own: bool = True, starts: float = 0.0
+    ) -> None:
         self.how = how
         self.open_line = open_line
         self.is_its_own = is_its_own
+        self.starts = starts
 
 
 class Device:
@@ -53,6 +59,7 @@ class Device:
         self.session = session
         self.hello = hello
         self._port = port
+        self._clock = session.clock
         self._spent = Traffic()  # of sessions that were replaced
         self._check: Callable[[Device], None] | None = None
         port.arm(True)
@@ -89,12 +96,13 @@ class Device:
         """
         self._port.arm(False)
         self.close()
-        until = time.monotonic() + patience
+        until = self._clock.monotonic() + patience
         while True:
             last: LinkError | LaunchError | None = None
             for way in self._port.ways_back():
                 try:
-                    self._try(way, min(REJOIN_HELLO_SECONDS, max(0.3, until - time.monotonic())))
+                    left = until - self._clock.monotonic()
+                    self._try(way, way.starts or min(REJOIN_HELLO_SECONDS, max(SHORTEST_HELLO_SECONDS, left)))
                 except WrongFirmware as wrong:
                     if way.is_its_own:
                         raise
@@ -108,12 +116,12 @@ class Device:
                     return way.how()
                 if stop():
                     break
-            if time.monotonic() >= until or stop():
+            if self._clock.monotonic() >= until or stop():
                 raise last or PortError(self.url, "was not looked for any longer")
-            time.sleep(REJOIN_PAUSE_SECONDS)
+            self._clock.sleep(REJOIN_PAUSE_SECONDS)
 
     def _try(self, way: Way, seconds: float) -> None:
-        session = Session(way.open_line(), name=self.url)
+        session = Session(way.open_line(), name=self.url, retries=self.session.retries, clock=self._clock)
         try:
             hello = session.hello(seconds)
             if hello.unique_id != self.hello.unique_id:

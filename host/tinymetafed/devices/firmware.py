@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tinymetafed_codegen import boards
-from tinymetafed_codegen.files import locked
-from tinymetafed_codegen.locate import root
+from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.files import locked, write_if_changed
+from tinymetafed_codegen.locate import PLATFORMIO_CONFIG, platformio_config, root
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.toolchain import SHOWN_LINES, BuildError, build_root, require_tools
 
@@ -45,22 +46,28 @@ class Deviation:
 AS_THE_BOARD_SAYS = Deviation()
 
 
-def build(experiment: Path, board: str, *, key: str, quiet: bool = True, deviation: Deviation = AS_THE_BOARD_SAYS) -> Firmware:
+def build(
+    experiment: Path, board: Board, *, key: str, quiet: bool = True, deviation: Deviation = AS_THE_BOARD_SAYS
+) -> Firmware:
     """Generates and compiles what changed since the last build of the same ``key``, ``deviation`` and board.
+
+    A board of a user's project is built with that project's platformio.ini, any other with ours.
 
     ``key`` names the build folder: experiments with different keys never overwrite each other, and builds of one key
     wait for each other. Not ``quiet``: PlatformIO's output goes to standard error as it comes.
     Raises BuildError, for an experiment that does not fit the board too.
     """
     require_tools(board)
-    folder = build_root() / deviation.folder(key)
+    project = board.project or root()
+    folder = build_root() / deviation.folder(key if board.project is None else f"{key}-{_short_hash(project)}")
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "platformio", "run", "--project-dir", str(root()), "--environment", board]
+    command = [sys.executable, "-m", "platformio", "run", "--project-dir", str(project), "--environment", board.name]
     environment = (
         os.environ
         | deviation.environment()
         | {
             "TINYMETAFED_EXPERIMENT": str(experiment.resolve()),
+            "PLATFORMIO_BOARDS_DIR": str(board.file.parent),
             "PLATFORMIO_CORE_DIR": str(folder / "core"),
             "PLATFORMIO_WORKSPACE_DIR": str(folder),
             "PLATFORMIO_BUILD_DIR": str(folder / "build"),
@@ -70,20 +77,26 @@ def build(experiment: Path, board: str, *, key: str, quiet: bool = True, deviati
         }
     )
     with locked(folder / "lock"):
+        if board.project is not None:
+            write_if_changed(board.project / PLATFORMIO_CONFIG, platformio_config())
         if quiet:
             done = subprocess.run(
                 [*command, "--silent"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
             )
         else:
             done = subprocess.run(command, env=environment, stdout=sys.stderr.fileno(), check=False)
-        output = folder / "build" / board
+        output = folder / "build" / board.name
         if done.returncode != 0:
             said = (done.stdout or b"").decode(errors="replace").partition("\n=====")[0]  # then PlatformIO's summary
             last = said.strip().splitlines()[-SHOWN_LINES:]
-            raise BuildError("\n".join([f"firmware for {board} from {experiment}: the build failed", *last]))
+            raise BuildError("\n".join([f"firmware for {board.name} from {experiment}: the build failed", *last]))
         program = output / "firmware.elf"
         manifest = ModelManifest.read(output / "generated" / "manifest.json")
-        return Firmware(program, manifest, *_sizes(program, boards.load(board).toolchain_prefix))
+        return Firmware(program, manifest, *_sizes(program, board.toolchain_prefix))
+
+
+def _short_hash(path: Path) -> str:
+    return hashlib.sha256(str(path).encode()).hexdigest()[:8]
 
 
 def _sizes(program: Path, toolchain_prefix: str) -> tuple[int, int]:

@@ -8,8 +8,10 @@ import jinja2
 import tomli_w
 
 from tinymetafed_codegen import boards
+from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.files import write_if_changed
+from tinymetafed_codegen.locate import PLATFORMIO_CONFIG
 from tinymetafed_codegen.spec import dump
 from tinymetafed_codegen.toolchain import build_root
 
@@ -38,9 +40,16 @@ def platformio_files(board: str, core_dir: str) -> dict[str, str]:
         "boards": [known.name for known in boards.usable()],
         "board": board,
         "core_dir": core_dir,
-        "installation": ".pio/tinymetafed.ini",
+        "installation": PLATFORMIO_CONFIG,
     }
     return {name: environment.get_template(template).render(facts) for template, name in _FILES.items()}
+
+
+def flashing(experiment: Path, board: Board) -> str:
+    """The command that builds the firmware of an experiment that ``write_project`` wrote, and flashes it to a board."""
+    if board.project is None:
+        return f"pio run -d {experiment.parent} -e {board.name} -t upload"
+    return f"TINYMETAFED_EXPERIMENT={experiment} pio run -d {board.project} -e {board.name} -t upload"
 
 
 def write_project(design: Design) -> Path:

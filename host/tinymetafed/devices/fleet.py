@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from tinymetafed_codegen.protocol import Program, Recipe, Status
 from ..federation.clients import Served, Traffic, TrainingFailed
 from ..learn.codecs.delta import DeltaError
 from .device import Device
+from .link.clock import SYSTEM_CLOCK, Clock
 from .link.errors import DeviceRefused, LaunchError, LinkError, SampleTooLarge, WrongFirmware
 from .link.session import Session
 
@@ -48,7 +48,7 @@ class _Member:
     device: Device
     presence: _Presence = _Presence.UP
     reason: str = ""  # why it is not up
-    gone: float = 0.0  # since when, time.monotonic()
+    gone: float = 0.0  # since when, by the fleet's clock
     failures: int = 0  # in a row
     lies: int = 0
     next_try: float = 0.0
@@ -108,6 +108,7 @@ class Fleet:
         *,
         on_event: Callable[[str], None] = lambda line: None,
         patience: float = PATIENCE_SECONDS,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """``on_event`` is told, one line each and from any thread, what went wrong and what was done about it.
 
@@ -116,6 +117,7 @@ class Fleet:
         """
         self.on_event = on_event
         self.patience = patience
+        self._clock = clock
         self._members = [_Member(device) for device in devices]
         self._turn = 0
         self._programs: dict[Program, Recipe] = {}
@@ -274,7 +276,7 @@ class Fleet:
 
     def _lose(self, member: _Member, error: Exception) -> None:
         member.reason = _in_short(error)
-        member.gone = time.monotonic()
+        member.gone = self._clock.monotonic()
         member.failures += 1
         member.lies += isinstance(error, DeltaError)
         member.presence = _Presence.AWAY
@@ -286,12 +288,14 @@ class Fleet:
     def _bring_back(self, member: _Member, over: Callable[[], bool] = lambda: False) -> bool:
         """Looks for a device that is not up, no longer than its patience and there is work; configures it if it comes."""
         device = member.device
-        if member.presence is _Presence.DROPPED or (member.presence is _Presence.LOST and time.monotonic() < member.next_try):
+        if member.presence is _Presence.DROPPED or (
+            member.presence is _Presence.LOST and self._clock.monotonic() < member.next_try
+        ):
             return False
         ends = member.gone + self.patience
         while not over():
             try:
-                how = device.rejoin(max(0.0, ends - time.monotonic()), over)
+                how = device.rejoin(max(0.0, ends - self._clock.monotonic()), over)
                 for program in self._programs:
                     self._tell(device.session, program)
             except WrongFirmware:
@@ -302,12 +306,12 @@ class Fleet:
                 self.on_event(f"{member.reason}; {device.url} {how}")
                 member.presence, member.pause = _Presence.UP, LATE_SECONDS[0]
                 return True
-            if time.monotonic() >= ends:
+            if self._clock.monotonic() >= ends:
                 if member.presence is _Presence.AWAY:
                     member.reason = why
                     self.on_event(f"{why}; lost after {self.patience:g} s, its work goes to others")
                 member.presence = _Presence.LOST
-                member.next_try = time.monotonic() + member.pause
+                member.next_try = self._clock.monotonic() + member.pause
                 member.pause = min(2 * member.pause, LATE_SECONDS[1])
                 return False
         return False

@@ -7,8 +7,7 @@ from functools import cache
 
 from serial.tools import list_ports
 
-from tinymetafed_codegen import boards
-from tinymetafed_codegen.boards import Line
+from tinymetafed_codegen.boards import INSTALLED, Catalogue, Line
 
 
 @dataclass(frozen=True)
@@ -21,12 +20,16 @@ class UsbSerial:
 
 
 @cache
-def known_usb() -> dict[tuple[int, int], UsbSerial]:
-    """What the boards' files tell of USB vendor and product ids; a file that cannot be used tells nothing."""
-    return {ids: UsbSerial(board.name, title, board.line) for board in boards.usable() for ids, title in board.usb.items()}
+def known_usb(boards: Catalogue = INSTALLED) -> dict[tuple[int, int], UsbSerial]:
+    """What the boards' files tell of USB vendor and product ids; a file that cannot be used tells nothing.
+
+    Where boards share ids, as all with the same bridge do, a project's own counts more than ours.
+    """
+    own_last = sorted(boards.usable(), key=lambda board: board.project is not None)
+    return {ids: UsbSerial(board.name, title, board.line) for board in own_last for ids, title in board.usb.items()}
 
 
-def line_of(path: str, board: str | None = None) -> Line:
+def line_of(path: str, board: str | None = None, boards: Catalogue = INSTALLED) -> Line:
     """How to open a port: as ``board`` says, else as the USB device behind it does, else as most boards want it.
 
     Raises BoardError for an unknown board.
@@ -36,7 +39,7 @@ def line_of(path: str, board: str | None = None) -> Line:
     if "://" not in path:
         for port in list_ports.comports():
             if port.device == path and port.vid is not None and port.pid is not None:
-                known = known_usb().get((port.vid, port.pid))
+                known = known_usb(boards).get((port.vid, port.pid))
                 return known.line if known is not None else Line()
     return Line()
 

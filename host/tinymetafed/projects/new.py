@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -57,7 +59,7 @@ def create(folder: Path, board: str) -> None:
         raise ProjectError(f"{folder}: cannot be made: {error.strerror}; name one in a folder that you may write to") from None
     try:
         for name, text in contents.items():
-            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
     except BaseException:
         for child in folder.iterdir():
@@ -68,8 +70,16 @@ def create(folder: Path, board: str) -> None:
 
 
 def files(name: str, board: str) -> dict[str, str]:
-    """A project's files by path, the same on every machine. Raises BoardError."""
-    boards.load(board)
+    """A project's files by path, the same on every machine.
+
+    Args:
+        name: What the project is called.
+        board: One of ours, or one of ``starters``, whose own files the project then has.
+
+    Raises:
+        BoardError: There is no such board.
+    """
+    own = None if _is_ours(board) else own_board(board)
     facts = {
         "name": name,
         "board": board,
@@ -84,7 +94,44 @@ def files(name: str, board: str) -> dict[str, str]:
     }
     texts = {file: _render(template, facts) for template, file in _FILES.items()}
     texts |= platformio_files(board, ".pio/core")
+    if own is not None:
+        texts["platformio.ini"] += f"[env:{board}]\n"
+        texts["boards/environments.ini"] = own.environment
+        texts["README.md"] += _render("own_board.md.j2", facts)
+        texts |= {f"boards/{board}.json": own.facts, f"port/{board}/port.cpp": own.port}
     return texts | {f"data/{client}.csv": recording(i) for i, client in enumerate(CLIENTS)}
+
+
+@dataclass(frozen=True)
+class OwnBoard:
+    """The texts of a board that a project has of its own: its JSON, its port, its PlatformIO environment."""
+
+    facts: str
+    port: str
+    environment: str
+
+
+def starters() -> list[str]:
+    """Boards with an Arduino core that are none of ours, and that a project can start from."""
+    return sorted(folder.name for folder in (_TEMPLATES / "boards").iterdir() if folder.is_dir())
+
+
+def own_board(board: str) -> OwnBoard:
+    """The texts of one of ``starters``."""
+    names = ("board.json", "port.cpp", "environment.ini")
+    return OwnBoard(*((_TEMPLATES / "boards" / board / name).read_text(encoding="utf-8") for name in names))
+
+
+def _is_ours(board: str) -> bool:
+    """Whether a board is one of ours, and not one of ``starters``. Raises BoardError where it is neither, or not usable."""
+    if board in boards.names():
+        boards.load(board)
+    elif board not in starters():
+        known = [*boards.names(), *starters()]
+        near = difflib.get_close_matches(board, known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}; docs/own-board.md is about any other"
+        raise boards.BoardError(f"no board '{board}'; {hint}")
+    return board in boards.names()
 
 
 def _render(template: str, facts: Mapping[str, object]) -> str:

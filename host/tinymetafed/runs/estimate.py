@@ -7,7 +7,8 @@ import math
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from tinymetafed_codegen import boards, graph
+from tinymetafed_codegen import graph
+from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.graph import BackwardCall, Call, Graph
 from tinymetafed_codegen.ops import Op
 from tinymetafed_codegen.protocol import Variant
@@ -45,8 +46,11 @@ class RoundEstimate:
     boards: dict[str, BoardEstimate]
 
 
-def of_round(strategy: Strategy, wire_bytes: float) -> RoundEstimate:
-    """A client's round of ``wire_bytes`` to and from it, samples not counted, on every real board; see docs/boards.md."""
+def of_round(strategy: Strategy, wire_bytes: float, boards: Catalogue) -> RoundEstimate:
+    """A client's round of ``wire_bytes`` to and from it, samples not counted, on the real ones of ``boards``.
+
+    docs/boards.md says what the figures rest on.
+    """
     net = graph.build(
         strategy.experiment.model, partial=strategy.experiment.strategy.partial, gradient=strategy.experiment.strategy.gradient
     )

@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import numpy as np
 
+from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import PROTOCOL_VERSION
 from tinymetafed_codegen.spec import Experiment
@@ -34,8 +35,8 @@ def values_only_cost(experiment: Experiment, manifest: ModelManifest) -> float:
     return float(experiment.run.devices_per_round * shared * (1 + experiment.strategy.top_p / 100) / 2)
 
 
-def result(strategy: Strategy, task: Task, run: RunData) -> RunResult:
-    """The figures of a run that has been trained and tested, all of its sessions together."""
+def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue) -> RunResult:
+    """The figures of a run that has been trained and tested, all of its sessions together; estimates for all ``boards``."""
     final, drawn = run.evaluations[-1], run.showcase
     assert drawn is not None  # written before the result is asked for
     statuses = Counter(part.status for entry in run.rounds for part in entry.contributions)
@@ -70,7 +71,7 @@ def result(strategy: Strategy, task: Task, run: RunData) -> RunResult:
         ),
         d_curve=drawn.d_curve,
         example=drawn.example,
-        estimate=estimate.of_round(strategy, (down + up) / max(statuses.total(), 1)) if run.rounds else None,
+        estimate=estimate.of_round(strategy, (down + up) / max(statuses.total(), 1), boards) if run.rounds else None,
         collapsed=final.collapsed,
         devices=tuple(run.devices),
         versions=run.sessions[-1].versions,

@@ -106,4 +106,7 @@ class RunData:
             experiment = parse(raw, str(self.path))
         except SpecError as error:
             raise StoreError(f"{error}; the run was made by tinymetafed {self.header.tinymetafed}, use that") from None
-        return experiment if adapt is None else parse({**raw, "task": {**raw["task"], "adapt": adapt}}, str(self.path))
+        task = raw["task"]
+        if adapt is None or not isinstance(task, dict):  # which it is, or it would not have been parsed
+            return experiment
+        return parse({**raw, "task": {**task, "adapt": adapt}}, str(self.path))

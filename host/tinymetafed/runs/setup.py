@@ -37,8 +37,17 @@ class Setup:
 
 
 def design_of(experiment: Experiment, source: str, board: str = BOARD) -> Design:
-    """The experiment's model on a board. Raises SpecError, BudgetError, BoardError."""
-    return design(experiment, boards.load(board), source)
+    """The experiment's model on a board.
+
+    Args:
+        experiment: The complete experiment.
+        source: What errors call it, its file for instance; boards of the project that it lies in come before ours.
+        board: The board's name.
+
+    Raises SpecError, BudgetError, BoardError. Warns of board files that cannot be used.
+    """
+    known = boards.around(source)
+    return design(experiment, known.load(board), source, known)
 
 
 def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:

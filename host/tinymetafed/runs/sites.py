@@ -48,12 +48,14 @@ class OnDevices:
     @contextmanager
     def open(self, setup: Setup, observer: Observer) -> Iterator[tuple[Clients, Clients]]:
         """Builds, starts and checks the devices; stops them at the end. Raises SpecError for another number than it takes."""
-        _a_board_for_each_client(setup, sum(spec.count for spec in parse(self.urls)))
-        require([*parse(self.urls), *parse(self.test_urls)])
-        if shared := {spec.url for spec in parse(self.urls) if spec.kind == "serial"} & set(self.test_urls):
+        boards = setup.design.boards
+        specs, test_specs = parse(self.urls, boards), parse(self.test_urls, boards)
+        _a_board_for_each_client(setup, sum(spec.count for spec in specs))
+        require([*specs, *test_specs], boards)
+        if shared := {spec.url for spec in specs if spec.kind == "serial"} & set(self.test_urls):
             raise DeviceUrlError(f"{', '.join(sorted(shared))}: given both to train and to test on; a port serves one session")
         strategy, task = setup.strategy, setup.task
-        tested = design(setup.experiment.streamed, setup.design.board, setup.source)
+        tested = design(setup.experiment.streamed, setup.design.board, setup.source, boards)
         with (
             running(setup.design, self.urls, observer, faults=self.faults, record=self.record) as fleet,
             running(tested, self.test_urls, observer) as testers,

@@ -128,6 +128,7 @@ class RunStore:
 
 
 _RESTORE = "restore the run folder from a copy, or train again"
+_WHY_NOT_1 = "its model hash is of generated C++ text and cannot be compared with this version's, which is of the model"
 
 
 @contextmanager
@@ -313,10 +314,12 @@ def _recognise(database: sqlite3.Connection, path: Path) -> None:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION:
         raise StoreError(f"{path / 'run.db'}: not a run store, or its first bytes are damaged; {_RESTORE}")
-    if version == 1:
-        raise StoreError(_of_format_1(database, path))
     if version != FORMAT:
-        raise StoreError(f"{path / 'run.db'}: a store of format {version}, this version of tinymetafed knows format {FORMAT}")
+        why = f": {_WHY_NOT_1}" if version == 1 else ""
+        raise StoreError(
+            f"{path / 'run.db'}: a store of format {version}, this version of tinymetafed knows format {FORMAT}{why}; "
+            f"{_maker(database)}"
+        )
 
 
 def _read(database: sqlite3.Connection, path: Path) -> tuple[RunData, int, str]:
@@ -351,14 +354,6 @@ def _read(database: sqlite3.Connection, path: Path) -> tuple[RunData, int, str]:
         raise damaged(f"the weights are not those of its {len(rounds)} rounds")
     weights = np.frombuffer(row[1], "<f4").astype(np.float32)
     return RunData.of(path, entries, weights), len(entries), chain
-
-
-def _of_format_1(database: sqlite3.Connection, path: Path) -> str:
-    """Why this version cannot take a run of the former format."""
-    return (
-        f"{path / 'run.db'}: a store of format 1, this version of tinymetafed knows format {FORMAT}: its model hash is of "
-        f"generated C++ text and cannot be compared with this version's, which is of the model; {_maker(database)}"
-    )
 
 
 def _maker(database: sqlite3.Connection) -> str:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from tinymetafed_codegen import boards, ops
+from tinymetafed_codegen import ops
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.sample_source import own_source
@@ -106,7 +106,7 @@ def _begin(setup: Setup, site: Site, asked: Asked, out: Path, observer: Observer
     weights = initial(setup.design.manifest, experiment.run.seed, experiment.model.init)
     started = time.monotonic()
     with site.open(setup, observer) as (trainers, testers):
-        manifest = setup.design.on(boards.load(trainers.devices[0].board)).manifest
+        manifest = setup.design.on(setup.design.boards.load(trainers.devices[0].board)).manifest
         with store.create(out, experiment, manifest, weights, asked) as run:
             run.hold_seconds = site.hold_seconds
             return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
@@ -189,7 +189,7 @@ class _Training:
                 self._export()
             raise
         run = self._export()
-        result = results.result(self._strategy, self._setup.task, run)
+        result = results.result(self._strategy, self._setup.task, run, self._setup.design.boards)
         self._run.append(result)
         _refuse_collapse(self._plan, self._run.path, run.evaluations[-1])
         return result
@@ -304,7 +304,9 @@ def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[
     """Adapts unseen clients one by one and returns each one's scores before and after. Raises LinkError, SpecError."""
     strategy, task = setup.strategy, setup.task
     count = setup.experiment.task.count(SampleSet.ADAPT)
-    with running(design(setup.experiment.streamed, setup.design.board, setup.source), urls, observer) as fleet:
+    with running(
+        design(setup.experiment.streamed, setup.design.board, setup.source, setup.design.boards), urls, observer
+    ) as fleet:
         observer.stage("adapting unseen clients", len(clients))
         unseen = [HELD_OUT + client for client in clients]
         adapted = DeviceClients(fleet, strategy, task).adapt(weights, unseen, count, observer.advance)

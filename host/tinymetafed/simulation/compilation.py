@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinymetafed_codegen import emit
+from tinymetafed_codegen import boards, emit
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.files import locked, write_if_changed
 from tinymetafed_codegen.locate import root
@@ -33,7 +33,7 @@ def compile_kernels(design: Design, unit: VectorUnit, kernels: str | None = None
 
     Returns the library's path. Raises BuildError, SpecError.
     """
-    require_tools(BOARD)
+    require_tools(boards.load(BOARD))
     tree = root() / "firmware"
     task_source = tree / "app" / f"source_{design.manifest.sample_source}.cpp"
     folder = build_root() / design.manifest.model_hash / "simulation"

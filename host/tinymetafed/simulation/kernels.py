@@ -6,9 +6,11 @@ import ctypes
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinymetafed_codegen import boards
 from tinymetafed_codegen import simulation_abi as abi
@@ -91,7 +93,8 @@ class Kernels:
         """
         n, top_k = len(clients.numbers), recipe.top_k
         indices, values = np.empty((n, top_k), np.int64), np.empty((n, top_k), np.float32)
-        messages, message_bytes, sample_bytes = np.zeros((3, n), np.uint32)
+        counts = np.zeros((3, n), np.uint32)
+        messages, message_bytes, sample_bytes = counts
         training = self._training(global_weights, recipe, samples, clients)
         travelling = sample_bytes if streamed else None
         updates = abi.Updates(indices, values, clients.residuals, messages, message_bytes, travelling)
@@ -100,7 +103,7 @@ class Kernels:
             Sparse(indices[i], values[i]) if status == Status.OK else Status(status)
             for i, status in enumerate(training.statuses.tolist())
         ]
-        return outcomes, SentMessages(int(messages.sum()), int(message_bytes.sum()), int(sample_bytes.sum()))
+        return outcomes, SentMessages(*counts.sum(axis=1).tolist())
 
     def adapt(
         self,
@@ -135,7 +138,7 @@ class Kernels:
                 raise ValueError(f"a phase needs samples of {needed} (clients, count), the batch has {given}")
         return abi.Training(
             global_weights=global_weights,
-            recipe=np.frombuffer(recipe.pack(), np.uint8),
+            recipe=_packed(recipe),
             samples=[batch.arguments() for batch in samples],
             clients=numbers,
             client_count=numbers.size,
@@ -150,6 +153,12 @@ class Kernels:
     def _call(self, function: abi.Function, *arguments: abi.Struct) -> None:
         filled = [argument.to_c() for argument in arguments]
         self._functions[function.name](*(ctypes.byref(each) for each in filled))
+
+
+@lru_cache(maxsize=16)  # a run has two of them, the same in every round
+def _packed(recipe: Recipe) -> NDArray[np.uint8]:
+    """A recipe as it travels."""
+    return np.array(bytearray(recipe.pack()))
 
 
 def _load(library: Path) -> dict[str, Callable[..., None]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from tinymetafed_codegen.protocol import Status
 
 from ...federation.clients import Traffic
 from ...wire.frame import Decoder, Frame, encode
+from .clock import SYSTEM_CLOCK, Clock
 from .errors import DeviceGarbled, DeviceRefused, DeviceSilent, LinkError
 from .transport import Transport
 
@@ -50,10 +50,12 @@ class Exchange:
         name: str | None = None,
         deadline: float = DEADLINE_SECONDS,
         retries: int = RETRIES,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.name = name if name is not None else transport.name
         self.deadline = deadline
         self.retries = retries
+        self.clock = clock
         self.window = protocol.MIN_RECEIVE_WINDOW  # until hello() has asked
         self._transport = transport
         self._decoder = Decoder()
@@ -107,7 +109,7 @@ class Exchange:
         patience = self._patience(sent)
         for attempt in range(self.retries + 1):
             self._send(sent, repeated=attempt > 0)
-            until = time.monotonic() + patience * 2**attempt
+            until = self.clock.monotonic() + patience * 2**attempt
             frame = self._receive((sent.sequence,), message.type_id, until, hurry=attempt == 0)
             if frame is not None:
                 return self._open(frame, sent, answer)
@@ -120,7 +122,7 @@ class Exchange:
     def _send(self, sent: Sent, *, repeated: bool = False) -> None:
         # A delimiter in front of a repeated frame ends whatever a lost byte has left open on the other side.
         data = b"\0" + sent.frame if repeated else sent.frame
-        sent.since = time.monotonic()
+        sent.since = self.clock.monotonic()
         self._transport.write(data)
         self._down[_is_sample(sent.message.type_id)] += len(data)
         self._retries += repeated
@@ -152,7 +154,7 @@ class Exchange:
                 frame = self._frames.popleft()
                 if frame.sequence in sequences and frame.type_id in answers:
                     return frame
-            remaining = until - time.monotonic()
+            remaining = until - self.clock.monotonic()
             if remaining <= 0:
                 return None
             data = self._transport.read(remaining)
@@ -162,12 +164,12 @@ class Exchange:
             if not found and len(self._noise) < NOISE_BYTES:
                 self._noise += data
             if hurry and self._decoder.damaged > damaged:
-                until = min(until, time.monotonic() + HURRY_SECONDS)
+                until = min(until, self.clock.monotonic() + HURRY_SECONDS)
             on_bytes()
 
     def _open(self, frame: Frame, sent: Sent, answer: type[AnswerT]) -> AnswerT:
         """The answer in ``frame``. Raises DeviceRefused or DeviceGarbled."""
-        kind, took = sent.message.type_id, time.monotonic() - sent.since
+        kind, took = sent.message.type_id, self.clock.monotonic() - sent.since
         self._pace[kind] = max(took, PACE_DECAY * self._pace.get(kind, 0.0))
         try:
             if frame.type_id == protocol.ERROR_TYPE:
@@ -228,7 +230,7 @@ class Exchange:
                 return
             oldest = under_way[0]
             patience = self._patience(oldest) * 2**failures
-            until = time.monotonic() + patience
+            until = self.clock.monotonic() + patience
             sequences = [sent.sequence for sent in under_way]
             frame = self._receive(sequences, oldest.message.type_id, until, hurry=len(under_way) == 1 and failures == 0)
             before = position
@@ -238,7 +240,7 @@ class Exchange:
                 while (sent := under_way.popleft()).sequence != frame.sequence:
                     pass  # an earlier one without an answer: the message or its answer was lost
                 if under_way:
-                    under_way[0].since = time.monotonic()  # the device starts with it now
+                    under_way[0].since = self.clock.monotonic()  # the device starts with it now
                 try:
                     record = self._open(frame, sent, answer)
                     refused, position = None, reached(record)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import re
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import Self
 
 from tinymetafed_codegen.errors import UsageError
 
+from .clock import SYSTEM_CLOCK, Clock
 from .errors import LaunchError, LinkError, PortError
 from .transport import Transport
 
@@ -120,9 +120,10 @@ def _number(part: str, name: str, value: str) -> float | int:
 class Injector:
     """One device's faults; goes on where it stood when the device comes back, and counts what it did in ``injected``."""
 
-    def __init__(self, plan: FaultPlan, place: int) -> None:
+    def __init__(self, plan: FaultPlan, place: int, clock: Clock = SYSTEM_CLOCK) -> None:
         """``place``: which of several devices, for each has faults of its own."""
         self.plan = plan
+        self.clock = clock
         self.injected: Counter[str] = Counter()
         self.armed = False  # no disconnect and no reboot while the device is being looked for
         self._draws = {way: random.Random(f"{plan.seed}/{place}/{way}") for way in ("down", "up")}
@@ -160,10 +161,11 @@ class Injector:
         return self._draws[way].uniform(0, rates.delay) if rates.delay else 0.0
 
 
-class _Lane:
+class Lane:
     """Bytes in one direction, each with the moment at which it arrives; ends with an error."""
 
-    def __init__(self, bits_per_second: int | None) -> None:
+    def __init__(self, bits_per_second: int | None, clock: Clock) -> None:
+        self._clock = clock
         self._seconds_per_byte = 10 / bits_per_second if bits_per_second else 0.0
         self._queue: deque[tuple[float, bytes]] = deque()
         self._free = 0.0  # when the line has sent what it was given
@@ -174,7 +176,7 @@ class _Lane:
     def put(self, data: bytes, later: float = 0.0) -> None:
         """Sends ``data``; it arrives ``later`` seconds after the line has carried it."""
         with self._changed:
-            self._free = max(self._free, time.monotonic()) + len(data) * self._seconds_per_byte
+            self._free = max(self._free, self._clock.monotonic()) + len(data) * self._seconds_per_byte
             self._due = max(self._due, self._free + later)
             self._queue.append((self._due, data))
             self._changed.notify_all()
@@ -182,7 +184,7 @@ class _Lane:
     def stall(self, seconds: float) -> None:
         """Nothing moves for a while."""
         with self._changed:
-            self._free = max(self._free, time.monotonic()) + seconds
+            self._free = max(self._free, self._clock.monotonic()) + seconds
 
     def fail(self, error: LinkError) -> None:
         """Nothing comes any more."""
@@ -197,20 +199,28 @@ class _Lane:
 
     def get(self, timeout: float) -> bytes:
         """All that has arrived as soon as anything has; b"" after ``timeout`` seconds. Raises the error at the end."""
-        until = time.monotonic() + timeout
+        until = self._clock.monotonic() + timeout
         with self._changed:
             while True:
-                now = time.monotonic()
-                arrived = bytearray()
-                while self._queue and self._queue[0][0] <= now:
-                    arrived += self._queue.popleft()[1]
-                if arrived:
-                    return bytes(arrived)
+                if arrived := self._arrived():
+                    return arrived
                 self.check()
-                wake = min(until, self._queue[0][0]) if self._queue else until
+                now = self._clock.monotonic()
                 if now >= until:
                     return b""
-                self._changed.wait(wake - now)
+                wake = until if self.due is None else min(until, self.due)
+                self._clock.wait(self._changed, wake - now)
+
+    @property
+    def due(self) -> float | None:
+        """When the next bytes arrive; None when none are under way."""
+        return self._queue[0][0] if self._queue else None
+
+    def _arrived(self) -> bytes:
+        arrived, now = bytearray(), self._clock.monotonic()
+        while self._queue and self._queue[0][0] <= now:
+            arrived += self._queue.popleft()[1]
+        return bytes(arrived)
 
 
 class FaultyTransport:
@@ -224,7 +234,7 @@ class FaultyTransport:
         self._injector = injector
         self._reboot = reboot
         self._closed = False
-        self._down, self._up = _Lane(plan.baud), _Lane(plan.baud)
+        self._down, self._up = Lane(plan.baud, injector.clock), Lane(plan.baud, injector.clock)
         self._touches_up = plan.up != Rates()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._carry_down, self._carry_up)]
         for thread in self._threads:

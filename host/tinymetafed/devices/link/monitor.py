@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Code, ErrorAnswer, Record, WireError
 
 from ...wire.frame import Decoder, Frame
+from .clock import SYSTEM_CLOCK
 from .record import UP, RecordingError, events, is_recording
 from .transport import DEFAULT_BAUD, open_transport
 
@@ -116,9 +116,9 @@ def _of_recording(path: Path) -> Iterator[str]:
 
 
 def _of_port(url: str, baud: int) -> Iterator[str]:
-    began = time.monotonic()
+    began = SYSTEM_CLOCK.monotonic()
     heard = _Direction(UP)
     with open_transport(url, baud) as transport:
         while True:
             data = transport.read(_POLL_SECONDS)
-            yield from heard.feed(time.monotonic() - began, data)
+            yield from heard.feed(SYSTEM_CLOCK.monotonic() - began, data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import IO, Any, Self
 from tinymetafed_codegen import protocol
 
 from ...wire.frame import Decoder, encode
+from .clock import SYSTEM_CLOCK, Clock
 from .errors import LinkError, PortError
 from .transport import DEFAULT_BAUD, Transport
 
@@ -39,7 +39,7 @@ class Event:
 class Recorder:
     """Writes what passes on several lines to one file, a JSON array per read or write, each flushed as it comes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock = SYSTEM_CLOCK) -> None:
         """Raises RecordingError when the file cannot be written."""
         try:
             self._file: IO[str] = path.open("w", encoding="ascii", buffering=1)
@@ -47,14 +47,15 @@ class Recorder:
             raise RecordingError(f"{path}: cannot be written: {error.strerror}") from error
         self._path = path
         self._lock = threading.Lock()
-        self._began = time.monotonic()
+        self._clock = clock
+        self._began = clock.monotonic()
         self._file.write(json.dumps(_FORMAT) + "\n")
 
     def note(self, device: str, direction: str, data: bytes) -> None:
         """Appends one read or write."""
         if not data:
             return
-        line = json.dumps([round(time.monotonic() - self._began, 6), device, direction, data.hex()])
+        line = json.dumps([round(self._clock.monotonic() - self._began, 6), device, direction, data.hex()])
         with self._lock:
             if self._file.closed:
                 return
@@ -137,7 +138,7 @@ def events(path: Path) -> Iterator[Event]:
         yield event
 
 
-def replay(path: Path, device: str | None = None) -> Replay:
+def replay(path: Path, device: str | None = None, clock: Clock = SYSTEM_CLOCK) -> Replay:
     """A line whose other end is what ``device`` (default: the only one) said in the recording.
 
     Raises RecordingError; also when several devices were recorded and none is named.
@@ -148,7 +149,7 @@ def replay(path: Path, device: str | None = None) -> Replay:
         raise RecordingError(f"{path}: holds {len(names)} devices, name one of {', '.join(names)}")
     if device is not None and device not in names:
         raise RecordingError(f"{path}: has no device '{device}', it holds {', '.join(names) or 'none'}")
-    return Replay(f"{path}", [event for event in found if event.device == (device or event.device)])
+    return Replay(f"{path}", [event for event in found if event.device == (device or event.device)], clock)
 
 
 class Replay:
@@ -157,7 +158,8 @@ class Replay:
     Sequence numbers start anywhere, so answers carry those of the questions now asked; damaged frames stay damaged.
     """
 
-    def __init__(self, name: str, recorded: list[Event]) -> None:
+    def __init__(self, name: str, recorded: list[Event], clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
         self.name, self.baud = name, DEFAULT_BAUD
         self._script: deque[tuple[str, bytes]] = deque()  # whole frames; of the device also what is none
         pending = {DOWN: b"", UP: b""}
@@ -181,7 +183,7 @@ class Replay:
         while self._script and self._script[0][0] == UP:
             data += self._translate(self._script.popleft()[1])
         if not data:
-            time.sleep(max(timeout, 0.0))
+            self._clock.sleep(max(timeout, 0.0))
         return data
 
     def write(self, data: bytes) -> None:

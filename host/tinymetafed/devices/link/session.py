@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -26,11 +25,12 @@ from ...wire.messages import (
     predict_batch,
     tail_capacity,
 )
+from .clock import SYSTEM_CLOCK, Clock
 from .errors import DeviceGarbled, SampleTooLarge, WrongFirmware
 from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Exchange, Sent
 from .transport import Transport
 
-START_SECONDS = 8.0  # an emulator among fifty others, or a board that waits in its boot loader
+START_SECONDS = 8.0  # a board may wait in its boot loader
 HELLO_SECONDS = 0.06
 QUIET_SECONDS = 0.1  # without a byte: whatever was still on its way has come
 REPORT_SECONDS = 0.5  # between two progress answers of a training board
@@ -42,9 +42,15 @@ class Session(Exchange):
     """One board behind an open line. Every call may raise DeviceSilent, DeviceGarbled, DeviceRefused or PortError."""
 
     def __init__(
-        self, transport: Transport, *, name: str | None = None, deadline: float = DEADLINE_SECONDS, retries: int = RETRIES
+        self,
+        transport: Transport,
+        *,
+        name: str | None = None,
+        deadline: float = DEADLINE_SECONDS,
+        retries: int = RETRIES,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        super().__init__(transport, name=name, deadline=deadline, retries=retries)
+        super().__init__(transport, name=name, deadline=deadline, retries=retries, clock=clock)
         self.session = int.from_bytes(os.urandom(4), "little")  # a board still busy for an earlier host forgets that
         self._token = 0
         self._training: float | None = None  # seconds that the last program took on the device's own samples
@@ -58,20 +64,20 @@ class Session(Exchange):
         """
         message = protocol.Hello()
         asked: dict[int, Sent] = {}
-        end = time.monotonic() + start
+        end = self.clock.monotonic() + start
         self._noise.clear()
-        while time.monotonic() < end:
+        while self.clock.monotonic() < end:
             # Each has its own sequence and any answer counts: the first may wait in a board that is still booting.
             sent = self._prepare(message)
             self.delimit()  # the opening of the line may have left noise
             self._send(sent)
             asked[sent.sequence] = sent
             pause = HELLO_SECONDS + 10 * 2 * len(sent.frame) / self._transport.baud
-            frame = self._receive(asked, message.type_id, min(end, time.monotonic() + pause))
+            frame = self._receive(asked, message.type_id, min(end, self.clock.monotonic() + pause))
             if frame is not None:
                 welcome = self._welcome(frame, asked.pop(frame.sequence))
                 # The other questions are answered too, sooner or later; those bytes are no part of what comes next.
-                while asked and (late := self._receive(asked, message.type_id, time.monotonic() + QUIET_SECONDS)):
+                while asked and (late := self._receive(asked, message.type_id, self.clock.monotonic() + QUIET_SECONDS)):
                     del asked[late.sequence]
                 return welcome
         raise self._no_answer(message, start, None)
@@ -151,7 +157,7 @@ class Session(Exchange):
         a short training costs one message; one that is slower than thought is asked where it stands.
         """
         target = total_steps
-        called = began = moved = time.monotonic()
+        called = began = moved = self.clock.monotonic()
         first: int | None = None
         last = -1
         # A program that took a few milliseconds so far is not waited for a second when its answer is lost.
@@ -159,7 +165,7 @@ class Session(Exchange):
         while True:
             progress = self._await(token, target, min(patience, 2 * REPORT_SECONDS))
             patience = 2 * REPORT_SECONDS
-            now = time.monotonic()
+            now = self.clock.monotonic()
             if on_progress is not None:
                 on_progress(progress)
             if self._trained(progress).state == State.DONE:
@@ -185,7 +191,7 @@ class Session(Exchange):
     def _await(self, token: int, target: int, patience: float) -> protocol.Progress:
         sent = self._prepare(protocol.Await(token, target))
         self._send(sent)
-        frame = self._receive((sent.sequence,), sent.message.type_id, time.monotonic() + patience, hurry=True)
+        frame = self._receive((sent.sequence,), sent.message.type_id, self.clock.monotonic() + patience, hurry=True)
         if frame is not None:
             return self._open(frame, sent, protocol.Progress)
         self._pace.pop(sent.message.type_id, None)  # how long a target took says nothing about an answer at once
@@ -292,13 +298,13 @@ class Session(Exchange):
             if early is None and rank < (following := self._following(asked, rank)) < count:
                 early = self._pull(token, following)
 
-        until = time.monotonic() + self._patience(asked)
+        until = self.clock.monotonic() + self._patience(asked)
         frame = self._receive((asked.sequence,), protocol.Pull.type_id, until, hurry=True, on_bytes=look_ahead)
         if frame is None:
             return self._ask(protocol.Pull(token, rank), protocol.Delta), None
         delta = self._open(frame, asked, protocol.Delta)
         if early is not None:
-            early.since = time.monotonic()  # the device starts with it now
+            early.since = self.clock.monotonic()  # the device starts with it now
         return delta, early
 
     def _following(self, asked: Sent, rank: int) -> int:

@@ -9,7 +9,6 @@ import select
 import socket
 import stat
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -20,10 +19,12 @@ from serial.tools import list_ports
 
 from tinymetafed_codegen.boards import Line
 
+from .clock import SYSTEM_CLOCK, Clock
 from .errors import PortError
 
 DEFAULT_BAUD = Line().baud
-BUSY_SECONDS = 1.0  # a modem manager, or we looking for a lost board, may try a port that has just appeared
+# A modem manager, or we looking for a lost board, may try a port that has just appeared; ours takes REJOIN_HELLO_SECONDS.
+BUSY_SECONDS = 3.0
 WRITE_SECONDS = 10.0  # a line that takes no byte for this long is stuck
 _READ_BYTES = 1 << 16
 
@@ -48,7 +49,14 @@ class Transport(Protocol):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None: ...
 
 
-def open_transport(url: str, baud: int | None = None, *, name: str | None = None, line: Line | None = None) -> Transport:
+def open_transport(
+    url: str,
+    baud: int | None = None,
+    *,
+    name: str | None = None,
+    line: Line | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Transport:
     """Opens any URL that ``serial.serial_for_url`` knows: /dev/ttyACM0, COM5, socket://host:port, loop://, /dev/pts/N.
 
     ``line`` is what the board needs: its speed, unless ``baud`` is given, and DTR and RTS, which are set before the line
@@ -57,21 +65,21 @@ def open_transport(url: str, baud: int | None = None, *, name: str | None = None
     """
     line = line or Line()
     baud = baud or line.baud
-    until = time.monotonic() + BUSY_SECONDS
+    until = clock.monotonic() + BUSY_SECONDS
     while True:
         try:
             port = _open(url, baud, line)
             break
         except (serial.SerialException, OSError, ValueError) as error:
-            if getattr(error, "errno", None) not in (errno.EBUSY, errno.EAGAIN) or time.monotonic() >= until:
-                raise _open_error(url, error) from error
-            time.sleep(0.05)
+            if getattr(error, "errno", None) not in (errno.EBUSY, errno.EAGAIN) or clock.monotonic() >= until:
+                raise _open_error(url, error, clock) from error
+            clock.sleep(0.05)
     name = name or url
     # Reading the descriptor ourselves costs two system calls per answer; pyserial's socket:// gives one byte per call.
     is_descriptor = os.name == "posix" and ("://" not in url or url.startswith("socket://"))
     transport = _Descriptor(name, baud, port) if is_descriptor else _Generic(name, baud, port)
     if line.settle_seconds:
-        _settle(transport, line.settle_seconds)
+        settle(transport, line.settle_seconds, clock)
     return transport
 
 
@@ -85,11 +93,11 @@ def _open(url: str, baud: int, line: Line) -> Any:
     return port
 
 
-def _settle(transport: Transport, seconds: float) -> None:
+def settle(transport: Transport, seconds: float, clock: Clock = SYSTEM_CLOCK) -> None:
     """Reads and forgets what comes: a boot banner, or what was on its way to whoever had the port before."""
-    until = time.monotonic() + seconds
+    until = clock.monotonic() + seconds
     try:
-        while (left := until - time.monotonic()) > 0:
+        while (left := until - clock.monotonic()) > 0:
             transport.read(left)
     except BaseException:
         transport.close()
@@ -195,7 +203,7 @@ def _vanished(url: str, error: Exception | None) -> PortError:
     return PortError(url, f"the line went away{why}; check the cable and power, or whether the emulator still runs")
 
 
-def _open_error(url: str, error: Exception) -> PortError:
+def _open_error(url: str, error: Exception, clock: Clock) -> PortError:
     """Says what is wrong with the port and what to do about it."""
     number = getattr(error, "errno", None)
     if number is None and isinstance(error.__context__, OSError):  # pyserial hides the cause of a refused connection
@@ -210,7 +218,7 @@ def _open_error(url: str, error: Exception) -> PortError:
         there = ", ".join(sorted(port.device for port in list_ports.comports())) or "none"
         return PortError(url, f"does not exist; ports that are there: {there}; plug the board in, or give its port")
     if number in (errno.EBUSY, errno.EAGAIN):
-        who = ", ".join(holders(url))
+        who = ", ".join(holders(url, clock))
         return PortError(
             url, f"is busy{f', held by {who}' if who else ''}; close the program that uses it, e.g. a serial monitor"
         )
@@ -232,15 +240,15 @@ def group_of(path: str) -> str:
     return "dialout"
 
 
-def holders(path: str) -> list[str]:
+def holders(path: str, clock: Clock = SYSTEM_CLOCK) -> list[str]:
     """Processes that have ``path`` open, as "NAME (pid N)": those this user may see, none where there is no /proc."""
     wanted = _device_number(path)
     if wanted is None:
         return []
     found = []
-    give_up = time.monotonic() + 0.5  # an error message is not worth a longer wait
+    give_up = clock.monotonic() + 0.5  # an error message is not worth a longer wait
     for process in Path("/proc").glob("[0-9]*"):
-        if time.monotonic() > give_up:
+        if clock.monotonic() > give_up:
             break
         try:
             if any(_device_number(entry) == wanted for entry in (process / "fd").iterdir()):

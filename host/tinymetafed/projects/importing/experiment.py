@@ -13,6 +13,7 @@ import numpy as np
 from tinymetafed_codegen import graph, spec
 from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.ops import LOSSES
+from tinymetafed_codegen.section import TomlTable
 
 from ...runs.tensorflow import ModelFileError
 from .network import AFFINE, WEIGHTED, Array, Keys, Layer, Network
@@ -248,8 +249,8 @@ def _choose_local(network: Network, local: Sequence[str], notes: list[str]) -> N
 
 def _check(network: Network, loss: str) -> None:
     """Has the model's shapes settled, and an error name the file's layer instead of the experiment's."""
-    model = {"input": list(network.input), "loss": loss, "layers": [layer.keys for layer in network.layers]}
-    raw = {"task": {"kind": "sine"}, "model": model}
+    model: TomlTable = {"input": [*network.input], "loss": loss, "layers": [layer.keys for layer in network.layers]}
+    raw: TomlTable = {"task": {"kind": "sine"}, "model": model}
     try:
         graph.build(spec.parse(raw, network.file).model, network.file)
     except spec.SpecError as error:

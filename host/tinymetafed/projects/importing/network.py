@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from tinymetafed_codegen.section import TomlTable, TomlValue
+
 from ...runs.tensorflow import ModelFileError
 
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
-Keys = dict[str, bool | int | float | str | list[int]]  # of a layer, as an experiment's file writes them
+Keys = TomlTable  # of a layer, as an experiment's file writes them
 
 WEIGHTED = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d")
 AFFINE = "affine"  # y = scale x + offset, per channel: no op of ours, so that a layer with weights must take it in
@@ -70,7 +72,7 @@ def unsupported(where: str, given: str, known: Collection[str], nearest: Mapping
     return ModelFileError(f"{where}: {given} is not supported; {hint}")
 
 
-def extents(values: Sequence[int]) -> int | list[int]:
+def extents(values: Sequence[int]) -> TomlValue:
     """Both axes as an experiment writes them: one number where they are equal."""
     first, *more = (int(value) for value in values)
     return first if all(value == first for value in more) else [first, *more]
