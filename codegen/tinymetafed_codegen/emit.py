@@ -291,7 +291,7 @@ def _local_start(design: Design, placed: PlacedParameter, key: str = "") -> str:
 
 @dataclass(frozen=True)
 class _AbiField:
-    """A field of a structure for its template."""
+    """A field of a struct as C++ text, with its offset in bytes."""
 
     name: str
     type: str
@@ -301,7 +301,7 @@ class _AbiField:
 
 @dataclass(frozen=True)
 class _AbiStruct:
-    """A structure of the simulation's ABI for its template; ``size`` in bytes."""
+    """A struct of the simulation's ABI as C++ text, with its size in bytes."""
 
     name: str
     doc: str
@@ -311,5 +311,5 @@ class _AbiStruct:
 
 def _abi_struct(struct: type[simulation_abi.Struct]) -> _AbiStruct:
     layout = struct.c_type()
-    fields = [_AbiField(field.name, field.kind.cpp, field.doc, getattr(layout, field.name).offset) for field in struct.fields()]
+    fields = [_AbiField(each.name, each.kind.cpp_type, each.doc, getattr(layout, each.name).offset) for each in struct.fields()]
     return _AbiStruct(struct.__name__, struct.__doc__ or "", ctypes.sizeof(layout), fields)

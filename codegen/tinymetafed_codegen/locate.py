@@ -34,7 +34,7 @@ def find(name: str) -> Path:
     return path
 
 
-PLATFORMIO_CONFIG = ".pio/tinymetafed.ini"  # in a project of the user's own
+PLATFORMIO_CONFIG = ".pio/tinymetafed.ini"  # in a user's project
 
 
 def platformio_config() -> str:
