@@ -33,8 +33,9 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights.F
         given: The arrays of model.weights by LAYER.kernel and LAYER.bias. Only those of frozen layers count.
 
     Returns:
-        The first 8 bytes of SHA-256. Names of layers, C++ types, tiles and the board do not change them. Unused options and
-        options at their default do not alter the hash, so a new option changes no existing hash.
+        The first 8 bytes of SHA-256. Names of layers, C++ types, tiles and the board do not change them, but the C++ type and
+        the header of a user's op do. Unused options and options at their default do not alter the hash, so a new option
+        changes no existing hash.
     """
     model = experiment.model
     own = sample_source.own_source(experiment)

@@ -28,21 +28,6 @@ def is_reference(name: object) -> bool:
     return isinstance(name, str) and SEPARATOR in name
 
 
-def resolve(reference: str, folder: Path) -> str:
-    """Makes the path in FILE.py:CLASS absolute.
-
-    Args:
-        reference: FILE.py:CLASS, FILE:CLASS or MODULE:CLASS.
-        folder: The folder that FILE is relative to.
-
-    Returns:
-        FILE.py:CLASS with the absolute path; MODULE:CLASS, for which there is no such file, unchanged.
-    """
-    name, _, class_name = reference.rpartition(SEPARATOR)
-    file = folder / f"{name.removesuffix('.py')}.py"
-    return f"{file.resolve()}{SEPARATOR}{class_name}" if name.endswith(".py") or file.is_file() else reference
-
-
 def load(reference: str, base: type[_T]) -> type[_T]:
     """Loads the class that FILE.py:CLASS or MODULE:CLASS names.
 

@@ -103,8 +103,9 @@ def test_the_sources_compile_for_the_cortex_m4f(tmp_path: Path) -> None:
 def test_the_sources_compile_for_the_cortex_m0(tmp_path: Path) -> None:
     if shutil.which("arm-none-eabi-g++") is None:
         pytest.skip("arm-none-eabi-g++ is not installed")
-    files, arguments = sources(known("rp2040", tmp_path / "project"), tmp_path)
-    check_syntax(["arm-none-eabi-g++", "-mcpu=cortex-m0plus", "-mthumb"], files, arguments)
+    board = known("rp2040", tmp_path / "project")
+    files, arguments = sources(board, tmp_path)
+    check_syntax(["arm-none-eabi-g++", *board.machine_flags], files, arguments)
 
 
 def test_the_sources_compile_for_xtensa(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """One file per op: its keys in an experiment, its shape rule, its parameters and the C++ kernels that it calls.
 
-A user's op is built from the names in ``__all__``; they are part of the public API, see tinymetafed.
+A user's op is built from Elementwise, LayerSpec, Op, OpError, Parameter, Shape, WeightedSpec, float_bits and tile. These names
+follow semantic versioning, like those of the package tinymetafed.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -99,6 +100,13 @@ def _check_made(op: type[Op], made: Op) -> None:
     expect("cpp_type()", cpp_type, isinstance(cpp_type, str) and bool(cpp_type), "the C++ type of its kernels")
     reads = _call(op, "backward_reads", made.backward_reads)
     expect("backward_reads()", reads, reads in _READS, f"one of {', '.join(map(repr, _READS))}")
+    same_size = math.prod(made.input_shape) == math.prod(shape)
+    expect(
+        "in_place",
+        made.in_place,
+        same_size or not made.in_place,
+        f"False, because {list(made.input_shape)} and {list(shape)} differ in size",
+    )
     weighted = made.template == _WEIGHTED
     expect("template", made.template, weighted == bool(made.parameters), f"{_WEIGHTED!r} with weights, {_WEIGHTLESS!r} without")
     expect("backward_reads()", reads, "x" in str(reads) or not weighted, "'x' or 'xy', because a backward with weights reads x")
