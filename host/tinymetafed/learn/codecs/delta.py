@@ -320,7 +320,7 @@ def _rice_gaps(bits: Bits, r: int, count: int, where: str) -> tuple[Indices, int
     raw = escaped[start]
     padded = np.append(bits, np.zeros(RICE_RAW_BITS, dtype=np.uint8)).astype(
         np.int64
-    )  # so that RICE_RAW_BITS can be read anywhere
+    )  # to read past the end
     gaps = np.where(raw, 0, ones[start] << r)
     for some, low_at, width in ((~raw, start + ones[start] + 1, r), (raw, start + RICE_ESCAPE, RICE_RAW_BITS)):
         for bit in range(width):
