@@ -28,7 +28,7 @@ from tinymetafed import cli
 from tinymetafed.devices import launch, running
 from tinymetafed.devices.fleet import Fleet
 from tinymetafed.devices.running import build_firmware
-from tinymetafed.runs import results, store, training
+from tinymetafed.runs import run_figures, store, training
 from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.protocol import Dtype
@@ -150,7 +150,7 @@ def test_it_is_a_module_too(tmp_path: Path) -> None:
 
 
 def test_version(command: Command) -> None:
-    assert command("--version").out.strip() == results.versions()["tinymetafed"]
+    assert command("--version").out.strip() == run_figures.versions()["tinymetafed"]
 
 
 def test_new_says_what_comes_next_and_touches_nothing_that_is_there(command: Command) -> None:

@@ -20,7 +20,7 @@ from ...wire.messages import (
     FloatArray,
     Segment,
     checked_length,
-    levels,
+    encode_inputs,
     load_chunk,
     predict_batch,
     tail_capacity,
@@ -249,7 +249,7 @@ class Session(Exchange):
 
     def _sample(self, token: int, step: int, example: Example) -> protocol.Sample:
         targets = np.ascontiguousarray(example.targets, dtype="<f4")
-        dtype, data = levels(example.inputs)
+        dtype, data = encode_inputs(example.inputs)
         for what, values in (("target", targets), ("input", example.inputs), ("scale", np.float32(example.scale))):
             if not np.isfinite(values).all():
                 raise ValueError(f"sample {step}: its {what} is NaN or infinite; clean the data")
@@ -343,7 +343,7 @@ class Session(Exchange):
         ``inputs`` travel in their own type (see Example). Raises ValueError naming a sample that is not finite,
         SampleTooLarge when one input does not fit the receive window.
         """
-        dtype, data = levels(inputs)
+        dtype, data = encode_inputs(inputs)
         if len(inputs) == 0:
             return np.zeros((0, output_size), np.float32)
         finite = np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)
