@@ -318,9 +318,7 @@ def _rice_gaps(bits: Bits, r: int, count: int, where: str) -> tuple[Indices, int
         raise DeltaError(f"{where}: its index bits end before {count} entries")
     start = np.array(starts)
     raw = escaped[start]
-    padded = np.append(bits, np.zeros(RICE_RAW_BITS, dtype=np.uint8)).astype(
-        np.int64
-    )  # to read past the end
+    padded = np.append(bits, np.zeros(RICE_RAW_BITS, dtype=np.uint8)).astype(np.int64)  # to read past the end
     gaps = np.where(raw, 0, ones[start] << r)
     for some, low_at, width in ((~raw, start + ones[start] + 1, r), (raw, start + RICE_ESCAPE, RICE_RAW_BITS)):
         for bit in range(width):
