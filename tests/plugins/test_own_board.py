@@ -135,10 +135,13 @@ def test_a_real_boards_port_is_built_by_its_vendors_platform(wheel_venv: WheelVe
     offline = "platform_packages = tool-scons@symlink://${tinymetafed.root}/boards/tool-scons\n"
     text = ini.read_text().replace("platform = raspberrypi@1.19.0\n", f"platform = symlink://{tmp_path / 'vendor'}\n{offline}")
     ini.write_text(text)
+    facts = project / "boards" / "rp2040.json"
+    machine = json.dumps(json.loads(facts.read_text())["tinymetafed"]["machine_flags"])
+    facts.write_text(facts.read_text().replace(machine, '["-DMACHINE_FLAG"]'))  # the stand-in is this machine
     done = wheel_venv.run(project, "pio", "run", "-v")
     assert done.returncode == 0, done.stdout + done.stderr
     (port,) = [line for line in done.stdout.splitlines() if line.endswith("port/rp2040/port.cpp")]
-    assert "-std=gnu++17" in port and "-fno-exceptions" in port  # as the rest of our sources
+    assert "-std=gnu++17" in port and "-fno-exceptions" in port and "-DMACHINE_FLAG" in port  # as the rest of our sources
     assert (project / ".pio" / "build" / "rp2040" / "firmware.elf").is_file()
 
 
