@@ -777,7 +777,7 @@ def test_an_unusable_board_file_is_said_at_once_and_ends_nothing_else(command: C
     said = command("simulate", SINE, *SHORT[:-2], "--out", "run", "--json")
     assert said.code == 0 and set(json.loads(said.out)["estimate"]["boards"]) == {"esp32dev", "nano33ble"}
     first, *_ = said.err.splitlines()
-    assert first.startswith(f"Warning: {own_boards / 'broken.json'}: not a usable board file: 'tinymetafed' is missing")
+    assert first.startswith(f"Warning: {own_boards / 'broken.json'}: not a usable board file: line 1, 'tinymetafed' is missing")
     assert said.err.count("broken.json") == 1
     for device in ("native:1@broken", "/dev/ttyNONE@broken", "broken"):
         refused = command("train", SINE, *SHORT, "--device", device, "--out", "other")

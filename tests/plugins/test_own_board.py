@@ -39,8 +39,9 @@ def own(project: Path, name: str, like: str, **facts: object) -> Path:
     (project / "boards").mkdir(exist_ok=True)
     file = project / "boards" / f"{name}.json"
     file.write_text(json.dumps(manifest, indent=2))
-    with (project / "platformio.ini").open("a") as ini:
-        ini.write(f"\n[env:{name}]\nextends = offline\nboard = {name}\n")
+    ini = project / "platformio.ini"
+    if f"[env:{name}]" not in ini.read_text():  # the names of ours are there
+        ini.write_text(f"{ini.read_text()}\n[env:{name}]\nextends = offline\nboard = {name}\n")
     return file
 
 
@@ -264,6 +265,9 @@ def test_a_missing_environment_is_named_before_anything_is_built(project: Path) 
     ini.write_text(text)
     (project / "boards" / "environments.ini").write_text("[env:mine]\nextends = offline\nboard = mine\n")
     assert mine.cannot_build() == ""
+    ini.write_text(f"{text}\n[env:mine]\n\n[env:mine]\nboard = mine\n")
+    with pytest.raises(BoardError, match=r"platformio\.ini: cannot be read: .*'env:mine' already exists"):
+        mine.cannot_build()
     ini.unlink()
     assert mine.cannot_build().startswith(f"{ini}: missing; `tinymetafed new`")
 
