@@ -6,8 +6,7 @@ Names in ``__all__`` follow semantic versioning: until 1.0 a minor version may c
 
 from __future__ import annotations
 
-__version__ = "0.2.0"
-
+from tinymetafed_codegen import __version__
 from tinymetafed_codegen.boards import Board, BoardError, BoardWarning
 from tinymetafed_codegen.budget import BudgetError
 from tinymetafed_codegen.errors import Error, UsageError

@@ -28,7 +28,7 @@ from tinymetafed import cli
 from tinymetafed.devices import launch, running
 from tinymetafed.devices.fleet import Fleet
 from tinymetafed.devices.running import build_firmware
-from tinymetafed.runs import results, store, training
+from tinymetafed.runs import run_figures, store, training
 from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.protocol import Dtype
@@ -150,7 +150,7 @@ def test_it_is_a_module_too(tmp_path: Path) -> None:
 
 
 def test_version(command: Command) -> None:
-    assert command("--version").out.strip() == results.versions()["tinymetafed"]
+    assert command("--version").out.strip() == run_figures.versions()["tinymetafed"]
 
 
 def test_new_says_what_comes_next_and_touches_nothing_that_is_there(command: Command) -> None:
@@ -281,7 +281,7 @@ def test_codegen_draws_the_arena_over_time(command: Command, tmp_path: Path) -> 
     rows = [line for line in said.out.splitlines() if "█" in line]
     assert said.code == 0 and len(rows) == len(arena.tensors)
     for row in rows:
-        tensor = next(each for each in arena.tensors if f" {each['name']} " in row)
+        tensor = next(each for each in arena.tensors if f" {each.name} " in row)
         assert row.count("█") == tensor.last - tensor.first + 1
         assert row.count("█") + row.count("·") == len(arena.steps)
 
@@ -289,7 +289,8 @@ def test_codegen_draws_the_arena_over_time(command: Command, tmp_path: Path) -> 
 def test_codegen_prints_its_manifest(command: Command, tmp_path: Path) -> None:
     found = the_object(command("codegen", SINE, "--board", "mps2", "-o", tmp_path / "out", "--json"))
     assert found["board"] == "mps2" and found["ram_total"] < found["ram_available"]
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"protocol.hpp", "board.hpp", "model.hpp", "manifest.json"}
+    written = {"protocol.hpp", "board.hpp", "model.hpp", "op_headers.hpp", "manifest.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == written
 
 
 def test_doctor_prints_json_and_nothing_else(command: Command) -> None:
@@ -637,7 +638,7 @@ def test_firmware_of_another_schema(refused: Callable[..., str], fake: Callable[
     [
         ({"silent": True}, "no answer to Hello"),
         ({"noise": b"\xa5\x5a\xff"}, "another program is on the board"),
-        ({"window": 20}, "receive window of 20"),
+        ({"window": 20}, "receive_window = 20"),
     ],
     ids=["nothing", "garbage", "tiny window"],
 )

@@ -13,6 +13,7 @@ import in_process
 import numpy as np
 import numpy.typing as npt
 import pytest
+from clocks import HUNG_SECONDS
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
@@ -99,7 +100,7 @@ class Federation(RuleBasedStateMachine):
 
     @rule()
     def greet(self) -> None:
-        hello = self.session.hello()
+        hello = self.session.hello(HUNG_SECONDS)  # of the line's own time
         assert hello.model_hash.hex() == self.manifest.model_hash
         assert self.session.window == fuzzer.WINDOWS[self.model]
 

@@ -307,7 +307,7 @@ def test_a_file_is_refused_with_its_line(tmp_path: Path, what: str) -> None:
         ("line", {"bauds": 9600}, "9600, expected only baud, dtr, rts, settle_seconds in 'line'"),
         ("line", {"settle_seconds": -1}, "-1, expected a number from 0 on"),
         ("debian_packages", {"g++": {"for": "compiling"}}, "is missing in 'g++'"),
-        ("real", True, "null, for a real board is not started here"),
+        ("real", True, "null, because a real board is not started on this machine"),
     ],
 )
 def test_a_value_is_refused_with_its_key_and_line(project: Path, key: str, value: object, expected: str) -> None:

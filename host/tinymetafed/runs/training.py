@@ -27,7 +27,7 @@ from ..learn.metric import Metric
 from ..learn.strategies import code_sha256
 from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, initial, sha256
-from . import export, results, store
+from . import export, run_figures, store
 from .journal import Asked, RoundEntry, RunResult, SessionEntry, Showcase
 from .run_data import RunData, StoreError
 from .setup import Setup, set_up
@@ -181,7 +181,7 @@ class _Training:
             past = self._run.read()
             self._down = sum(entry.bytes_down for entry in past.rounds)
             self._up = sum(entry.bytes_up for entry in past.rounds)
-            self._run.append(SessionEntry(past.trained, tuple(self._known), results.versions(), start_seconds))
+            self._run.append(SessionEntry(past.trained, tuple(self._known), run_figures.versions(), start_seconds))
             self._train(past)
             self._test()
         except BaseException:
@@ -189,7 +189,7 @@ class _Training:
                 self._export()
             raise
         run = self._export()
-        result = results.result(self._strategy, self._setup.task, run, self._setup.design.boards)
+        result = run_figures.result(self._strategy, self._setup.task, run, self._setup.design.boards)
         self._run.append(result)
         _refuse_collapse(self._plan, self._run.path, run.evaluations[-1])
         return result
