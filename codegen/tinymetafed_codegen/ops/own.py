@@ -19,7 +19,7 @@ _READS = ("", "x", "y", "xy")
 
 def load(reference: str) -> type[Op]:
     """The op that FILE.py:CLASS names. Raises OwnClassError, which names the file and line at fault."""
-    op = own_class.load(reference, Op)
+    op = own_class.load(reference, Op, "tinymetafed_codegen.ops.Op")
     kind, keys = getattr(op, "kind", None), getattr(op, "spec", None)
     if not isinstance(kind, str) or not re.fullmatch(NAME, kind):
         _refuse(op, f"kind is {kind!r}, expected a name of lower-case letters, digits and underscores")

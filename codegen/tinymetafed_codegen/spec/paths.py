@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..own_class import SEPARATOR, is_reference
-from .task import TASKS
+from .task import section_class
 
 
 def anchored(raw: dict[str, Any], *folders: Path) -> dict[str, Any]:
@@ -62,12 +62,13 @@ def _moved(raw: dict[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
             moved[section] = {**values, key: new(values[key])}
 
     change("model", "weights", move)
-    change("strategy", "kind", lambda kind: _moved_class(kind, move))
+    for section in ("strategy", "task"):
+        change(section, "kind", lambda kind: _moved_class(kind, move))
     model = moved.get("model")
     if isinstance(model, dict) and isinstance(model.get("layers"), list | tuple):
         moved["model"] = {**model, "layers": [_moved_layer(layer, move) for layer in model["layers"]]}
     task = raw.get("task")
-    if isinstance(task, dict) and (chosen := TASKS.get(str(task.get("kind")))):
+    if isinstance(task, dict) and (chosen := section_class(task.get("kind"))):
         for key in chosen.path_keys:
             change("task", key, move)
     return moved
