@@ -89,7 +89,8 @@ def test_what_travels_at_run_time_or_is_unused_does_not_count(changes: dict[str,
 @pytest.mark.parametrize(
     "raw",
     [
-        with_layer(0, kernel=5),         with_layer(0, activation="relu6"), with_layer(0, activation=None), with_layer(1, activation="tanh"),
+        with_layer(0, kernel=5),         with_layer(0, activation="relu6"), with_layer(0, activation=None),
+        with_layer(1, activation="tanh"),
         with_layer(1, kernel=5), with_layer(2, local=True), with_layer(3, **{"with": "depthwise_conv2d2"}),
         with_layer(4, op="avg_pool"), with_layer(4, stride=1), with_layer(6, local=False), with_layer(6, units=3),
         experiment(model__input=[8, 8, 2]), experiment(model__momentum=0.5), experiment(model__weight_decay=0.1),

@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Discriminator, Field, PrivateAttr, SerializeAsAny, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
-from ..loss import LossName, is_classification, target_size
+from .. import own_class
+from ..own_class import OwnClassError
 from ..protocol import SampleSet
 from ..section import Count, Section, SpecError
-
-
-class TaskShapes(NamedTuple):
-    """What a task asks of a model: the shape of its input, its number of outputs, its loss."""
-
-    input: tuple[int, ...]
-    outputs: int
-    loss: LossName
-
-    @property
-    def is_classification(self) -> bool:
-        """Whether classes are told apart; otherwise values are learned."""
-        return is_classification(self.loss)
-
-    @property
-    def target_size(self) -> int:
-        """Numbers that say what is right for one sample."""
-        return target_size(self.loss, self.outputs)
+from .mistakes import READABLE
+from .task_facts import StatesFacts, TaskFacts, TaskOptions, TaskShapes, load_task, stated_facts, stated_options
 
 
 class TaskBase(Section):
     """What all tasks have: three sets of samples, and facts that firmware, budget and reports ask for.
 
-    ``title`` is the task's name in reports. ``sample_source`` names firmware/app/source_NAME.cpp; with "streamed" the host
-    sends every sample, each input value in ``bytes_per_input`` bytes. ``evaluation``: defaults of [evaluation] that go before
-    those of the loss.
+    ``sample_source`` names firmware/app/source_NAME.cpp; with "streamed" the host sends every sample. ``evaluation``: defaults
+    of [evaluation] that go before those of the loss.
     """
 
-    title: ClassVar[str]
     sample_source: ClassVar[str] = "streamed"
-    bytes_per_input: ClassVar[int] = 4  # float32
     path_keys: ClassVar[tuple[str, ...]] = ()  # keys that name files, relative to the experiment file until it is loaded
     evaluation: ClassVar[Mapping[str, int]] = MappingProxyType({})
 
@@ -49,6 +33,16 @@ class TaskBase(Section):
     support: int
     query: int
     adapt: int
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """The task's name in reports."""
+
+    @property
+    def bytes_per_input(self) -> int:
+        """Bytes in which the host sends one input value."""
+        return 4  # float32
 
     @property
     def shapes(self) -> TaskShapes | None:
@@ -242,7 +236,109 @@ class FolderTask(TaskBase):
             )
 
 
-_AnyTask = SineTask | OmniglotTask | KeywordsTask | PresenceTask | FolderTask
-TaskSpec = Annotated[_AnyTask, Field(discriminator="kind")]
-# The classes by what an experiment calls them in task.kind.
-TASKS: dict[str, type[TaskBase]] = {get_args(each.model_fields["kind"].annotation)[0]: each for each in get_args(_AnyTask)}
+class OwnTaskSpec(TaskBase):
+    """A user's class, ``FILE.py:CLASS``, which states the task's facts; all samples are streamed by the host.
+
+    ``path``: a file or folder with its data; ``options``: keys of the class's own.
+    """
+
+    tag: ClassVar[str] = "FILE.py:CLASS"
+    path_keys: ClassVar[tuple[str, ...]] = ("path",)
+
+    kind: Annotated[str, Field(pattern=r"^.+:[A-Za-z_]\w*$")]
+    support: Count = 8
+    query: Count = 8
+    adapt: Count = 8
+    path: Annotated[str, Field(min_length=1)] | None = None
+    options: SerializeAsAny[TaskOptions] = TaskOptions()
+
+    _task: type[StatesFacts] = PrivateAttr()
+    _facts: TaskFacts = PrivateAttr()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_options(cls, given: Any) -> Any:
+        """Has the class validate its options."""
+        if not isinstance(given, dict) or not own_class.is_reference(given.get("kind")):
+            return given
+        try:
+            options = stated_options(load_task(given["kind"]), given.get("options", {}))
+        except OwnClassError as error:
+            raise _told(f"kind = '{given['kind']}': {error}") from None
+        return {**given, "options": options}
+
+    @model_validator(mode="after")
+    def _ask_class(self) -> Self:
+        """Has the class state its facts, once: its file may change while a run goes on."""
+        try:
+            self._task = load_task(self.kind)
+            self._facts = stated_facts(self._task, self.options)
+        except OwnClassError as error:
+            raise _told(f"kind = '{self.kind}': {error}") from None
+        return self
+
+    @property
+    def own_task(self) -> type[StatesFacts]:
+        """The user's class."""
+        return self._task
+
+    @property
+    def facts(self) -> TaskFacts:
+        """What the class states for these options."""
+        return self._facts
+
+    @property
+    def title(self) -> str:
+        """The task's name in reports."""
+        return self._facts.title
+
+    @property
+    def bytes_per_input(self) -> int:
+        """4 for float32, 1 for bytes with a scale."""
+        return self._facts.bytes_per_input
+
+    @property
+    def shapes(self) -> TaskShapes:
+        """What the class asks of a model."""
+        return self._facts.shapes
+
+    @property
+    def classes(self) -> int:
+        """Classes of which each has its number of samples."""
+        return self._facts.classes
+
+    @property
+    def counts_clients(self) -> bool:
+        """Whether the data say how many clients there are."""
+        return self._facts.counts_clients
+
+
+def _told(text: str) -> PydanticCustomError:
+    return PydanticCustomError(READABLE, "{text}", {"text": text})
+
+
+def kind(section: Any) -> str | None:
+    """Which task a section is for, as validation asks: one of ours, or the tag of OwnTaskSpec."""
+    named = section.get("kind") if isinstance(section, dict) else section.kind
+    return OwnTaskSpec.tag if own_class.is_reference(named) else named if isinstance(named, str) else None
+
+
+TaskSpec = Annotated[
+    Annotated[SineTask, Tag("sine")]
+    | Annotated[OmniglotTask, Tag("omniglot")]
+    | Annotated[KeywordsTask, Tag("keywords")]
+    | Annotated[PresenceTask, Tag("presence")]
+    | Annotated[FolderTask, Tag("folder")]
+    | Annotated[OwnTaskSpec, Tag(OwnTaskSpec.tag)],
+    Discriminator(kind),
+]
+# Our classes by what an experiment calls them in task.kind.
+TASKS: dict[str, type[TaskBase]] = {
+    get_args(each.model_fields["kind"].annotation)[0]: each
+    for each in (SineTask, OmniglotTask, KeywordsTask, PresenceTask, FolderTask)
+}
+
+
+def section_class(name: object) -> type[TaskBase] | None:
+    """The class of a [task] section with this ``kind``; None for one that is not known."""
+    return OwnTaskSpec if own_class.is_reference(name) else TASKS.get(str(name))
