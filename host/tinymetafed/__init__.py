@@ -51,7 +51,7 @@ from .federation.meta_test import Collapsed
 from .federation.observer import Observer
 from .federation.result import Adaptation, FinalScores
 from .learn.codecs.delta import DeltaError, Sparse
-from .learn.strategies import Strategy, StrategyError, TinyMetaFed
+from .learn.strategies import FedAvg, FedSgd, Reptile, Strategy, StrategyError, TinyMetaFed, TinyOl, TinyReptile
 from .learn.tasks import HELD_OUT, DataError, Samples, Task
 from .learn.tasks.own import TaskError
 from .projects.new import ProjectError
@@ -82,6 +82,8 @@ __all__ = [
     "Error",
     "Experiment",
     "ExportError",
+    "FedAvg",
+    "FedSgd",
     "FinalScores",
     "Generated",
     "History",
@@ -95,6 +97,7 @@ __all__ = [
     "ProgressOption",
     "ProjectError",
     "ReportError",
+    "Reptile",
     "Run",
     "RunResult",
     "SampleSet",
@@ -113,6 +116,8 @@ __all__ = [
     "TaskFacts",
     "TaskOptions",
     "TinyMetaFed",
+    "TinyOl",
+    "TinyReptile",
     "TrainingFailed",
     "UsageError",
     "Variant",
