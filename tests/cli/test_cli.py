@@ -28,7 +28,7 @@ from tinymetafed import cli
 from tinymetafed.devices import launch, running
 from tinymetafed.devices.fleet import Fleet
 from tinymetafed.devices.running import build_firmware
-from tinymetafed.runs import results, store, training
+from tinymetafed.runs import run_figures, store, training
 from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.protocol import Dtype
@@ -150,7 +150,7 @@ def test_it_is_a_module_too(tmp_path: Path) -> None:
 
 
 def test_version(command: Command) -> None:
-    assert command("--version").out.strip() == results.versions()["tinymetafed"]
+    assert command("--version").out.strip() == run_figures.versions()["tinymetafed"]
 
 
 def test_new_says_what_comes_next_and_touches_nothing_that_is_there(command: Command) -> None:
@@ -778,7 +778,7 @@ def test_an_unusable_board_file_is_said_at_once_and_ends_nothing_else(command: C
     said = command("simulate", SINE, *SHORT[:-2], "--out", "run", "--json")
     assert said.code == 0 and set(json.loads(said.out)["estimate"]["boards"]) == {"esp32dev", "nano33ble"}
     first, *_ = said.err.splitlines()
-    assert first.startswith(f"Warning: {own_boards / 'broken.json'}: not a usable board file: 'tinymetafed' is missing")
+    assert first.startswith(f"Warning: {own_boards / 'broken.json'}: not a usable board file: line 1, 'tinymetafed' is missing")
     assert said.err.count("broken.json") == 1
     for device in ("native:1@broken", "/dev/ttyNONE@broken", "broken"):
         refused = command("train", SINE, *SHORT, "--device", device, "--out", "other")

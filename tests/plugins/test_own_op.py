@@ -169,7 +169,7 @@ class Gain(Op):
         weights = (Parameter("gain", (channels,), fan_in=1, fan_out=1),)
         return cls(name, input_shape, input_shape, weights, spec.local, spec.frozen)
 
-    def kernel(self):
+    def cpp_type(self):
         return f"mine::Gain<{math.prod(self.input_shape[:-1])}, {self.input_shape[-1]}>"
 
 
@@ -189,7 +189,7 @@ class Repeat(Op):
             raise OpError(f"repeat expects a vector, not {list(input_shape)}")
         return cls(name, input_shape, (spec.times * input_shape[0],), times=spec.times)
 
-    def kernel(self):
+    def cpp_type(self):
         return f"mine::Repeat<{self.input_shape[0]}, {self.times}>"
 
     def backward_reads(self):
@@ -349,8 +349,8 @@ def broken(file: str, old: str, new: str) -> Callable[[Path], None]:
         (broken("swish.toml", "swish.py:Swish", "swish.py:SwishSpec"), r"swish\.py:12", "SwishSpec is not derived from"),
         (broken("swish.py", "import math", "import math\nimport no_such_module"), r"swish\.py:4", "no_such_module"),
         (broken("swish.py", "import math", "raise SystemExit(1)"), r"swish\.py:3", "SystemExit"),
-        (broken("swish.py", "def kernel(self)", "def kernel(self"), r"swish\.py:\d+", "SyntaxError"),
-        (broken("swish.py", '"swish"', '"relu"'), r"swish\.py:\d+", "kind = 'relu' is an op of ours"),
+        (broken("swish.py", "def cpp_type(self)", "def cpp_type(self"), r"swish\.py:\d+", "SyntaxError"),
+        (broken("swish.py", '"swish"', '"relu"'), r"swish\.py:\d+", "kind = 'relu' is the name of a built-in op"),
         (broken("swish.py", '"swish"', '"Swish!"'), r"swish\.py:\d+", "kind is 'Swish!'"),
         (broken("swish.py", "] = SwishSpec", "] = float"), r"swish\.py:\d+", "spec is"),
         (lambda project: (project / "swish.hpp").unlink(), r"swish\.py:\d+", "header = 'swish.hpp': "),

@@ -32,8 +32,7 @@ from tinymetafed.learn.metric import Metric
 from tinymetafed.learn.weights import sha256
 from tinymetafed.runs import charts, report, store
 from tinymetafed.runs.journal import Entry, RoundEntry, RunHeader, RunResult
-from tinymetafed.runs.report import comparison
-from tinymetafed.runs.report import run as run_page
+from tinymetafed.runs.report import comparison_page, run_page
 from tinymetafed.runs.run_data import StoreError
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.spec import Experiment, LossName
@@ -445,7 +444,7 @@ def test_keys_differ_when_any_run_has_another_value_or_none(values: list[tuple[i
     for rounds, tasks, units in values:
         text = SINE.replace("rounds = 40", f"rounds = {rounds}").replace("units = 32", f"units = {units}")
         experiments.append(parsed(f"{text}\n[evaluation]\ntasks = {tasks}"))
-    found = comparison.differing(experiments)
+    found = comparison_page.differing(experiments)
     assert set(found) == {key for key, column in zip(keys, zip(*values, strict=True), strict=True) if len(set(column)) > 1}
 
 

@@ -16,10 +16,10 @@ from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
 from ..federation.observer import Observer
-from . import in_qemu, kernel_cost, simulation_cost, wire
+from . import in_qemu, kernel_cost, line_cost, simulation_cost
 from .kernel_cost import TEXTBOOK, Comparison, StepCost
+from .line_cost import WireCost
 from .simulation_cost import SimulationCost
-from .wire import WireCost
 
 EXAMPLES = ("sine", "bench-conv", "omniglot")
 LEVELS = ("-O2", "-O3")  # beside the board's own
@@ -106,7 +106,7 @@ class Bar:
 
 def nets() -> dict[str, Experiment]:
     """The nets that are measured, by name. Raises SpecError."""
-    return {**{name: spec.load(find(f"examples/{name}.toml")) for name in EXAMPLES}, "presence": wire.presence()}
+    return {**{name: spec.load(find(f"examples/{name}.toml")) for name in EXAMPLES}, "presence": line_cost.presence()}
 
 
 def compiler(board: str) -> str:
@@ -133,7 +133,7 @@ def measure(board: str, observer: Observer) -> Costs:
             for name, experiment in chosen.items()
         },
         simulation={name: simulation_cost.simulation(chosen[name], name, None, 1, observer) for name in SIMULATED},
-        wire=wire.wire(None, "", observer),
+        wire=line_cost.wire(None, "", observer),
         compiler=compiler(board),
     )
 

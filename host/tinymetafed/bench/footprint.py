@@ -17,7 +17,7 @@ from tinymetafed_codegen.toolchain import require_tools
 from ..devices.running import build_firmware
 from ..federation.observer import Observer
 from ..runs.setup import design_of
-from . import BenchError, in_qemu, stack, wire
+from . import BenchError, in_qemu, line_cost, stack
 
 
 def models(experiments: Sequence[Path]) -> list[tuple[str, Experiment]]:
@@ -25,7 +25,7 @@ def models(experiments: Sequence[Path]) -> list[tuple[str, Experiment]]:
     if experiments:
         return [(str(path), spec.load(path)) for path in experiments]
     examples = [f"examples/{name}.toml" for name in ("sine", "omniglot")]
-    return [*((name, spec.load(find(name))) for name in examples), ("presence detector", wire.presence())]
+    return [*((name, spec.load(find(name))) for name in examples), ("presence detector", line_cost.presence())]
 
 
 def emulated_boards() -> list[str]:

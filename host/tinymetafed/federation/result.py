@@ -1,4 +1,4 @@
-"""What a run reached, as typed values: scores of unseen clients, their curve over samples, one client's predictions."""
+"""Results as typed values: scores of unseen clients, their curve over numbers of samples, one client's predictions."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pydantic.dataclasses import dataclass
 
 from ..learn.metric import Metric
 
-_STRICT = ConfigDict(extra="forbid")  # what another version wrote is refused, not read by half
+_STRICT = ConfigDict(extra="forbid")  # unknown keys of another version are refused, not ignored
 
 Score = float | None  # in the task's metric; None for a model that diverged
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Scores:
-    """What a meta-test came to.
+    """The scores of a meta-test.
 
-    ``before`` and ``after`` adaptation: means over tasks. ``after_ci95``: half-width of the 95 % confidence interval of
-    ``after``, None where there is none. ``per_task``: every task's (before, after), () where they were not kept.
+    ``before``, ``after``: means over tasks, before and after adaptation. ``after_ci95``: half-width of the 95 % confidence
+    interval of ``after``, None if it cannot be computed. ``per_task``: each task's (before, after), () if not stored.
     """
 
     metric: Metric
@@ -31,10 +31,10 @@ class Scores:
 
 @dataclass(frozen=True, config=_STRICT)
 class Evaluation(Scores):
-    """A meta-test after ``round`` rounds, which took ``seconds``.
+    """A meta-test after ``round`` rounds; the test took ``seconds``.
 
-    ``bytes_down`` and ``bytes_up``: sent for training until then, samples not counted. ``constant``: how many adapted
-    networks ignore their input; ``collapsed``: whether those are most of them.
+    ``bytes_down``, ``bytes_up``: bytes of all training so far, without samples. ``constant``: number of adapted networks
+    that ignore their input; ``collapsed``: whether these are the majority.
     """
 
     round: int
@@ -47,7 +47,7 @@ class Evaluation(Scores):
 
 @dataclass(frozen=True, config=_STRICT)
 class ClientScore:
-    """One unseen client by its number and in words, before and after it adapted."""
+    """Scores of one unseen client before and after adaptation; ``task`` describes its task in words."""
 
     client: int
     task: str
@@ -57,7 +57,10 @@ class ClientScore:
 
 @dataclass(frozen=True, config=_STRICT)
 class ClientSpread:
-    """What a mean over clients hides: by percent, the score that so many of them stay below or reach; the best, the worst."""
+    """Distribution of the scores after adaptation over clients: percentiles, best and worst client.
+
+    ``percentiles`` maps a percentage to the score of the client at that percentile, in increasing order of scores.
+    """
 
     percentiles: dict[str, Score]
     best: ClientScore
@@ -73,9 +76,10 @@ class FinalScores(Scores):
 
 @dataclass(frozen=True, config=_STRICT)
 class DCurve:
-    """The metric by number ``d`` of samples that a client adapts with; 0 is the model as it arrives.
+    """The metric by number ``d`` of samples that a client adapts with; 0 is the model without adaptation.
 
-    ``samples`` says what is counted. ``mean`` over tasks and ``ci95``, the half-width of its 95 % interval, are by ``d``.
+    ``samples``: what ``d`` counts, in words. ``mean``: mean over tasks for each ``d``; ``ci95``: half-width of its 95 %
+    confidence interval.
     """
 
     metric: Metric
@@ -89,7 +93,7 @@ class DCurve:
 
 @dataclass(frozen=True, config=_STRICT)
 class CurveExample:
-    """A client whose task is one number from one: true and predicted values over ``x``, and the samples it adapted with."""
+    """A client whose model has one input and one output: true and predicted values over ``x``, and its adaptation samples."""
 
     client: str
     x: tuple[Score, ...]
@@ -102,7 +106,7 @@ class CurveExample:
 
 @dataclass(frozen=True, config=_STRICT)
 class ScatterExample:
-    """A client of any other task that learns values: ``true`` ones and predicted ones, all outputs in a row."""
+    """A client of any other regression task: true and predicted values, all outputs flattened."""
 
     client: str
     true: tuple[Score, ...]
@@ -115,7 +119,7 @@ Example = CurveExample | ScatterExample
 
 @dataclass(frozen=True, config=_STRICT)
 class Adaptation:
-    """Unseen clients, each adapted with ``samples`` samples, and their means before and after."""
+    """Scores of unseen clients that each adapted with ``samples`` samples; ``before`` and ``after`` are means."""
 
     metric: Metric
     samples: int

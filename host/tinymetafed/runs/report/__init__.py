@@ -12,9 +12,9 @@ from tinymetafed_codegen.files import write_if_changed
 
 from ..run_data import RunData, StoreError
 from ..store import read_run
-from . import comparison, run
-from .comparison import ComparisonPage
-from .run import RunPage
+from . import comparison_page, run_page
+from .comparison_page import ComparisonPage
+from .run_page import RunPage
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -29,7 +29,7 @@ def write(run_dir: Path, output: Path | None = None) -> Path:
     Raises StoreError.
     """
     path = run_dir / "report.html" if output is None else output
-    write_if_changed(path, _render("run.html.j2", run.page(read_run(run_dir))))
+    write_if_changed(path, _render("run.html.j2", run_page.page(read_run(run_dir))))
     return path
 
 
@@ -58,11 +58,11 @@ def compare(run_dirs: Sequence[Path], output: Path) -> list[str]:
         raise ReportError("; ".join([f"{len(whole)} of {len(run_dirs)} runs can be compared, two are needed", *left_out]))
     kinds: dict[tuple[str, str], RunData] = {}
     for data in whole:
-        kinds.setdefault(comparison.kind(data), data)
+        kinds.setdefault(comparison_page.kind(data), data)
     if len(kinds) > 1:
         named = "; ".join(f"{data.path}: {task}, {metric}" for (task, metric), data in kinds.items())
         raise ReportError(f"runs of different tasks or metrics cannot be compared: {named}; make a page of each kind")
-    write_if_changed(output, _render("comparison.html.j2", comparison.page(whole, left_out)))
+    write_if_changed(output, _render("comparison.html.j2", comparison_page.page(whole, left_out)))
     return left_out
 
 
