@@ -1,4 +1,4 @@
-"""The entries of a run's journal, each a typed value; JSON is only what the store writes of them."""
+"""The entries of a run's journal as typed values, and their JSON form in the store."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class JournalError(Error):
 
 @dataclass(frozen=True, config=_STRICT)
 class Asked:
-    """What the user asked for, which a resumed run does again unless told otherwise.
+    """The options of the run's first call, which a resumed run uses again unless others are given.
 
-    ``devices`` and ``test_devices`` are URLs. ``data``: where the task's original data are, None for the usual place.
-    ``data_sha256``, ``strategy_sha256``: of the data and of the file of the user's own strategy, "" where there are none.
-    ``instructions_per_step``: by variant, where they were counted before the run.
+    ``devices``, ``test_devices``: device URLs. ``data``: folder of the task's data, None for the usual place.
+    ``data_sha256``, ``strategy_sha256``: hashes of the data and of the file of the user's own strategy, "" without one.
+    ``instructions_per_step``: by variant, if they were counted before the run.
     """
 
     devices: tuple[str, ...]
@@ -44,10 +44,10 @@ class Asked:
 
 @dataclass(frozen=True, config=_STRICT)
 class RunHeader:
-    """What a run was begun with: the complete experiment as TOML, the model, and the hash of the initial weights.
+    """The first entry: the complete experiment as TOML, the model, and the hash of the initial weights.
 
-    ``arithmetic`` is hash.ARITHMETIC_VERSION, ``tinymetafed`` the version of this package. ``folder``: the run folder as it was
-    then, where paths in ``experiment`` or ``asked`` are relative to it.
+    ``arithmetic`` is hash.ARITHMETIC_VERSION, ``tinymetafed`` the version of this package. ``folder``: path of the run folder
+    at that time, if ``experiment`` or ``asked`` have paths relative to it.
     """
 
     format: int
@@ -63,7 +63,7 @@ class RunHeader:
 
 @dataclass(frozen=True, config=_STRICT)
 class SessionEntry:
-    """One stretch of work on a run, from round ``round`` on: the devices at its start, and how long they took to start."""
+    """The start of a session, which trains from round ``round`` on: its devices and how long they took to start."""
 
     round: int
     devices: tuple[DeviceFacts, ...]
@@ -73,10 +73,10 @@ class SessionEntry:
 
 @dataclass(frozen=True, config=_STRICT)
 class RoundEntry:
-    """A finished round: who took part, the bytes that it took, and the hash of the weights after it.
+    """A finished round: the clients' contributions, the traffic, and the hash of the weights after it.
 
-    ``devices``: those that joined in this round. ``bytes_samples`` go both ways and are in neither of the others.
-    ``update_norm``: Euclidean norm of the weights' change.
+    ``devices``: those that joined in this round. ``bytes_down``, ``bytes_up``: without samples. ``bytes_samples``: bytes of
+    samples in both directions. ``update_norm``: Euclidean norm of the weights' change.
     """
 
     round: int
@@ -94,7 +94,7 @@ class RoundEntry:
 
 @dataclass(frozen=True, config=_STRICT)
 class Showcase:
-    """What is measured once after the final meta-test."""
+    """Measurements that are made once after the final meta-test."""
 
     d_curve: DCurve
     example: Example | None
@@ -103,7 +103,7 @@ class Showcase:
 
 @dataclass(frozen=True, config=_STRICT)
 class ServedDevice(DeviceFacts):
-    """A device of any session, with the client rounds that it served."""
+    """A device of any session; ``rounds`` is how many times it trained a client for a round."""
 
     rounds: int
 
@@ -112,9 +112,9 @@ class ServedDevice(DeviceFacts):
 class RunResult:
     """The figures of a whole run, all of its sessions together.
 
-    Bytes are those of training, framing and retries included; ``bytes_up_dense`` is what float32 values of all global
-    weights would take. ``seconds``: training and tests, without ``start_seconds``. ``collapsed``: Evaluation.collapsed of
-    the last one. ``estimate`` is None for a run without rounds.
+    ``bytes_down``, ``bytes_up``: bytes of training, framing and retries included, without samples. ``bytes_up_dense``: bytes
+    of all global weights as float32, once per trained client and round. ``seconds``: training and tests, without
+    ``start_seconds``. ``collapsed``: that of the last evaluation. ``estimate``: None for a run without rounds.
     """
 
     task: str
@@ -142,7 +142,7 @@ class RunResult:
     instructions_per_step: dict[str, int] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """What ``--json`` prints of a run; instructions only where they were counted."""
+        """The JSON value that ``--json`` prints; without instructions if they were not counted."""
         plain = asdict(self)
         if self.instructions_per_step is None:
             del plain["instructions_per_step"]
@@ -165,7 +165,7 @@ _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=F
 
 
 def kind_of(entry: Entry) -> str:
-    """What the store calls entries of this type."""
+    """The store's name for entries of this type."""
     return _KIND_OF[type(entry)]
 
 
@@ -175,7 +175,7 @@ def to_json(entry: Entry) -> str:
 
 
 def from_json(kind: str, text: str) -> Entry:
-    """Reads what ``to_json`` wrote of an entry of a kind. Raises JournalError."""
+    """Reads an entry of a kind that ``to_json`` wrote. Raises JournalError."""
     if kind not in _ADAPTERS:
         raise JournalError(f"an entry of the unknown kind '{kind}'")
     try:
