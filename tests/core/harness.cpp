@@ -163,7 +163,7 @@ void received(tmf::Reader& in, Answer& out) {
     load.data = in.take(load.data_size);
     const tmf::Status status = kept.check(load);
     out.u8(static_cast<uint8_t>(status));
-    if (status == tmf::Status::kOk) kept.take(load, weights);
+    if (status == tmf::Status::kOk) kept.store(load, weights);
   }
   for (const float weight : weights) out.f32(weight);
   for (uint32_t i = 0; i < 40; ++i) out.f32(kept[i]);

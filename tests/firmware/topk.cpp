@@ -37,10 +37,10 @@ TEST("select_top of all") {
 }
 
 TEST("entries are dealt out to parts as evenly as their further entries lie, one to each at least") {
-  Dealer dealer(8, 20, 3);  // of the parts' 1, 12 and 7 entries
-  CHECK(dealer.next(1) == 1);
-  CHECK(dealer.next(12) == 1 + 3);  // 5 * 11 / 17
-  CHECK(dealer.next(7) == 1 + 2);
+  Apportionment apportionment(8, 20, 3);  // of the parts' 1, 12 and 7 entries
+  CHECK(apportionment.next(1) == 1);
+  CHECK(apportionment.next(12) == 1 + 3);  // 5 * 11 / 17
+  CHECK(apportionment.next(7) == 1 + 2);
 }
 
 }  // namespace tmf

@@ -246,7 +246,7 @@ void check_pulled(const Pull& pull, const Bytes& answer) {
   const auto& residual = learner().*reveal(Learner_residual_{});
   uint32_t rank = delta.rank;
   for (const Entry& entry : decoded(delta, kGlobal)) {
-    const float change = residual.with(entry.index, weights[entry.index] - received[entry.index]);
+    const float change = residual.add_to(entry.index, weights[entry.index] - received[entry.index]);
     check(travelled(change, delta, entry.bits), "I7", "a value is not the frozen delta's");
     if (pulled[rank]) {
       check(frozen[rank].index == entry.index && frozen[rank].bits == entry.bits, "I7", "a rank pulled again differs");
@@ -516,7 +516,7 @@ void run_decoder(Reader& in) {
 }
 
 // The k entries that should travel, found by sorting.
-std::vector<uint32_t> reference_selection(const std::vector<float>& values, uint32_t k, const Choice& choice,
+std::vector<uint32_t> reference_selection(const std::vector<float>& values, uint32_t k, const SelectionRule& choice,
                                           const uint32_t (&layer_ends)[3]) {
   const auto n = static_cast<uint32_t>(values.size());
   std::vector<uint32_t> ends(std::begin(layer_ends), std::end(layer_ends));
@@ -548,7 +548,7 @@ void run_codec(Reader& in) {
   const uint32_t k = recipe.top_k = 1 + in.u16() % n;
   recipe.uplink = static_cast<Dtype>(in.u8() % 4);
   recipe.selection = static_cast<Selection>(in.u8() % 3);
-  const Choice choice = {recipe.selection, {in.u32(), in.u32(), in.u32()}};
+  const SelectionRule choice = {recipe.selection, {in.u32(), in.u32(), in.u32()}};
   const uint32_t first = 1 + in.u16() % (n - 2);
   const uint32_t layer_ends[] = {first, first + 1 + in.u16() % (n - 1 - first), n};
   const size_t capacity = 1 + in.u16() % 300;

@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "kernels/bits.hpp"
+#include "kernels/mask.hpp"
 #include "kernels/elementary.hpp"
 #include "model.hpp"
 

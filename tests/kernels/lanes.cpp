@@ -1,5 +1,5 @@
 // One generated model over GCC vectors, a client per lane, weights and arena as [i][lane]: as a simulator runs it.
-#include "kernels/bits.hpp"
+#include "kernels/mask.hpp"
 #include "kernels/elementary.hpp"
 #include "model.hpp"
 

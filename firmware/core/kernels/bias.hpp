@@ -1,4 +1,4 @@
-// The bias of a convolution: its gradient is the sum of dy over the output pixels, in ascending order from 0.
+// Update of a convolution's bias. Its gradient adds dy over the output pixels, in ascending order, to 0.
 #pragma once
 
 namespace tmf::kernels {
