@@ -305,7 +305,7 @@ def environments(file: Path) -> dict[str, str]:
     Raises:
         BoardError: A file cannot be read.
     """
-    parser = configparser.RawConfigParser(strict=False, inline_comment_prefixes=(";", "#"))
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"))
     ours = find("boards") / "environments.ini"
     try:
         parser.read_string(file.read_text(encoding="utf-8"), str(file))

@@ -183,7 +183,7 @@ class ModelManifest:
         return Dtype[self.downlink]
 
     def as_json(self) -> dict[str, Any]:
-        """The manifest as in manifest.json, ``codegen --json`` and run stores, with the memory figures at the top level."""
+        """The manifest as in manifest.json and ``codegen --json``, with the memory figures at the top level."""
         plain: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
         plain["source"], plain["weights"] = plain.pop("sample_source"), plain.pop("weights_file")
         del plain["memory"]

@@ -28,12 +28,13 @@ def is_reference(name: object) -> bool:
     return isinstance(name, str) and SEPARATOR in name
 
 
-def load(reference: str, base: type[_T]) -> type[_T]:
+def load(reference: str, base: type[_T], base_name: str) -> type[_T]:
     """Loads the class that FILE.py:CLASS or MODULE:CLASS names.
 
     Args:
         reference: The file's path or the module's name, a colon, and the name of the class.
         base: The class that it must be derived from.
+        base_name: What errors call the base: the name that users import it by.
 
     Raises:
         OwnClassError: The file cannot be run, has no such class, or the class is abstract or not derived from ``base``.
@@ -45,11 +46,16 @@ def load(reference: str, base: type[_T]) -> type[_T]:
         classes = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
         there = ", ".join(each.__name__ for each in classes) or "none"
         raise OwnClassError(f"{module.__file__}: has no class {class_name}; its classes are: {there}")
-    if not issubclass(found, base):
-        raise OwnClassError(f"{place_of(found)}: {class_name} is not derived from {base.__module__}.{base.__name__}")
-    if missing := sorted(getattr(found, "__abstractmethods__", ())):
-        raise OwnClassError(f"{place_of(found)}: {class_name} lacks {', '.join(missing)}()")
-    return found
+    return require(found, base, base_name)
+
+
+def require(user_class: type, base: type[_T], base_name: str) -> type[_T]:
+    """The class itself where it is derived from ``base`` and complete. Raises OwnClassError."""
+    if not issubclass(user_class, base):
+        raise OwnClassError(f"{place_of(user_class)}: {user_class.__name__} is not derived from {base_name}")
+    if missing := sorted(getattr(user_class, "__abstractmethods__", ())):
+        raise OwnClassError(f"{place_of(user_class)}: {user_class.__name__} lacks {', '.join(f'{name}()' for name in missing)}")
+    return user_class
 
 
 def file_of(user_class: type) -> Path:
@@ -65,14 +71,23 @@ def place_of(user_class: type) -> str:
         return str(file_of(user_class))
 
 
+def code_sha256(user_class: type) -> str:
+    """SHA-256 of the Python file in which a class is defined, hexadecimal."""
+    return hashlib.sha256(file_of(user_class).read_bytes()).hexdigest()
+
+
 def explain(error: BaseException, file: str) -> str:
     """One line for an error raised by code in ``file``: FILE:LINE, the error's class and its text."""
+    why = error.msg if isinstance(error, SyntaxError) and error.filename == file else str(error)
+    return f"{place_in(error, file)}: {type(error).__name__}: {why}"
+
+
+def place_in(error: BaseException, file: str) -> str:
+    """FILE:LINE at which code in ``file`` failed; FILE alone where the error comes from elsewhere."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    why = str(error)
     if isinstance(error, SyntaxError) and error.filename == file:
-        lines, why = [error.lineno], error.msg
-    at = f"{file}:{lines[-1]}" if lines and lines[-1] else file
-    return f"{at}: {type(error).__name__}: {why}"
+        lines = [error.lineno]
+    return f"{file}:{lines[-1]}" if lines and lines[-1] else file
 
 
 def _module(name: str) -> ModuleType:

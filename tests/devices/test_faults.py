@@ -100,7 +100,7 @@ def test_parse() -> None:
         ("baud=9", "300 or more"),
         ("seed=x", "a whole number"),
         ("left:flip=0.1", "expected up:flip or down:flip"),
-        ("up:baud=9600", "baud holds for the whole line"),
+        ("up:baud=9600", "baud is for both directions"),
     ],
 )
 def test_parse_refuses(text: str, words: str) -> None:

@@ -191,7 +191,7 @@ def test_a_client_that_lives_on_a_lost_board_is_skipped() -> None:
     served = fleet(home, other, events=events, patience=0.05).map(range(4), work, pinned=owners.__getitem__)
     assert [each.status for each in served] == ["skipped", "accepted", "accepted", "skipped"]
     assert [each.outcome for each in served] == [None, 1, 4, None] and served[0].device == ""
-    assert "lives on home" in served[0].note and "is not among the devices" in served[3].note
+    assert "its board is lost: home" in served[0].note and "is not among the devices" in served[3].note
     assert other.served == [1, 2]
 
 
@@ -202,19 +202,19 @@ def test_a_board_that_comes_back_in_time_keeps_its_clients() -> None:
 
 
 def test_a_board_that_lied_once_still_serves_the_client_that_lives_on_it() -> None:
-    home, other = Stand("home", [DeltaError("home: its update is not believed: NaN")]), Stand("other")
+    home, other = Stand("home", [DeltaError("home: its update is invalid and was discarded: NaN")]), Stand("other")
     served = fleet(home, other).map([0, 1], work, pinned={0: b"home", 1: None}.__getitem__)
     assert [each.status for each in served] == ["redone", "accepted"] and served[0].device == "home"
 
 
 def test_a_device_that_lies_twice_is_dropped() -> None:
     events = Events()
-    liar = Stand("liar", [DeltaError("liar: its update is not believed: NaN")] * 9)
-    honest = Stand("honest", gate=events.gate("dropped for good"))
+    liar = Stand("liar", [DeltaError("liar: its update is invalid and was discarded: NaN")] * 9)
+    honest = Stand("honest", gate=events.gate("not used any more"))
     served = fleet(liar, honest, events=events).map(range(8), work)
     assert [each.outcome for each in served] == [i * i for i in range(8)]
     assert {each.device for each in served} == {"honest"} and liar.served == []
-    assert any("liar" in event and "dropped for good, for it gives false updates" in event for event in events)
+    assert any("liar" in event and "not used any more, because it sent 2 invalid updates" in event for event in events)
     with pytest.raises(FleetError, match="no device is left: liar"):
         fleet(Stand("liar", [DeltaError("liar: false")] * 9)).map([1], work)
 

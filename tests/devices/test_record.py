@@ -64,7 +64,7 @@ def test_a_replay_of_something_else_says_what_differs(recording: tuple[Path, Fak
     clock = FakeClock()
     with Session(replay(recording[0], clock=clock), clock=clock) as session:
         session.hello(2.0)
-        with pytest.raises(PortError, match="the host asks Pull, it was Train in the recording; record it again"):
+        with pytest.raises(PortError, match="the host asks Pull, it was Train in the recording; make a new recording"):
             session.pull(1, 5)
 
 
@@ -74,7 +74,7 @@ def test_a_recording_cut_in_the_middle_is_shown_as_far_as_it_goes(recording: tup
     path.write_bytes(path.read_bytes()[:-9])
     shown = list(monitor.lines(str(path)))
     assert shown[: len(whole) - 3] == whole[: len(whole) - 3]
-    assert any("the recording was cut in its last line; all before is shown" in line for line in shown)
+    assert any("the recording was cut in its last line; everything before this line is shown" in line for line in shown)
     with pytest.raises(RecordingError, match=rf"{path}:\d+"):
         list(events(path))
 

@@ -20,7 +20,7 @@ from tinymetafed.devices.device import Device
 from tinymetafed.devices.launch import DeviceSpec, DeviceUrlError, launch, parse
 from tinymetafed.devices.link.errors import LinkError, WrongFirmware
 from tinymetafed.devices.link.session import Session
-from tinymetafed.devices.link.transport import open_transport, settle
+from tinymetafed.devices.link.transport import discard_input, open_transport
 from tinymetafed_codegen.boards import Line
 from tinymetafed_codegen.protocol import Dtype
 
@@ -73,7 +73,7 @@ def test_what_comes_in_the_settle_time_is_forgotten() -> None:
     clock = FakeClock()
     _, port = over(clock, banner=b"ets Jul 29 2019 12:21:46\r\n\0rst:0x1 (POWERON_RESET)")
     began = clock.now
-    settle(port, 0.2, clock)
+    discard_input(port, 0.2, clock)
     assert clock.now == pytest.approx(began + 0.2)
     session = Session(port, clock=clock)
     session.hello(2.0)
@@ -83,7 +83,9 @@ def test_what_comes_in_the_settle_time_is_forgotten() -> None:
 def test_a_line_that_has_to_settle_does_so_when_it_is_opened(plug: Plug, monkeypatch: pytest.MonkeyPatch) -> None:
     _, shim = plug()
     settled: list[float] = []
-    monkeypatch.setattr("tinymetafed.devices.link.transport.settle", lambda line, seconds, clock: settled.append(seconds))
+    monkeypatch.setattr(
+        "tinymetafed.devices.link.transport.discard_input", lambda line, seconds, clock: settled.append(seconds)
+    )
     for line in (Line(settle_seconds=0.2), Line()):
         open_transport(shim.url, line=line).close()
     assert settled == [0.2]

@@ -16,7 +16,7 @@ from clocks import HUNG_SECONDS, FakeClock
 from serial.tools.list_ports_common import ListPortInfo
 
 from tinymetafed.devices.link.errors import PortError
-from tinymetafed.devices.link.transport import BUSY_SECONDS, holders, open_transport, settle
+from tinymetafed.devices.link.transport import BUSY_SECONDS, discard_input, holders, open_transport
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_what_comes_in_the_settle_time_is_read_and_forgotten() -> None:
             clock.sleep(min(timeout, 0.03))
             return b"boot"
 
-    settle(Talking(), 0.2, clock)  # type: ignore[arg-type]
+    discard_input(Talking(), 0.2, clock)  # type: ignore[arg-type]
     assert len(moments) == 7 and clock.now == pytest.approx(moments[0] + 0.2)
 
 

@@ -39,8 +39,9 @@ def own(project: Path, name: str, like: str, **facts: object) -> Path:
     (project / "boards").mkdir(exist_ok=True)
     file = project / "boards" / f"{name}.json"
     file.write_text(json.dumps(manifest, indent=2))
-    with (project / "platformio.ini").open("a") as ini:
-        ini.write(f"\n[env:{name}]\nextends = offline\nboard = {name}\n")
+    ini = project / "platformio.ini"
+    if f"[env:{name}]" not in ini.read_text():  # the names of ours are there
+        ini.write_text(f"{ini.read_text()}\n[env:{name}]\nextends = offline\nboard = {name}\n")
     return file
 
 
@@ -135,10 +136,13 @@ def test_a_real_boards_port_is_built_by_its_vendors_platform(wheel_venv: WheelVe
     offline = "platform_packages = tool-scons@symlink://${tinymetafed.root}/boards/tool-scons\n"
     text = ini.read_text().replace("platform = raspberrypi@1.19.0\n", f"platform = symlink://{tmp_path / 'vendor'}\n{offline}")
     ini.write_text(text)
+    facts = project / "boards" / "rp2040.json"
+    machine = json.dumps(json.loads(facts.read_text())["tinymetafed"]["machine_flags"])
+    facts.write_text(facts.read_text().replace(machine, '["-DMACHINE_FLAG"]'))  # the stand-in is this machine
     done = wheel_venv.run(project, "pio", "run", "-v")
     assert done.returncode == 0, done.stdout + done.stderr
     (port,) = [line for line in done.stdout.splitlines() if line.endswith("port/rp2040/port.cpp")]
-    assert "-std=gnu++17" in port and "-fno-exceptions" in port  # as the rest of our sources
+    assert "-std=gnu++17" in port and "-fno-exceptions" in port and "-DMACHINE_FLAG" in port  # as the rest of our sources
     assert (project / ".pio" / "build" / "rp2040" / "firmware.elf").is_file()
 
 
@@ -261,6 +265,9 @@ def test_a_missing_environment_is_named_before_anything_is_built(project: Path) 
     ini.write_text(text)
     (project / "boards" / "environments.ini").write_text("[env:mine]\nextends = offline\nboard = mine\n")
     assert mine.cannot_build() == ""
+    ini.write_text(f"{text}\n[env:mine]\n\n[env:mine]\nboard = mine\n")
+    with pytest.raises(BoardError, match=r"platformio\.ini: cannot be read: .*'env:mine' already exists"):
+        mine.cannot_build()
     ini.unlink()
     assert mine.cannot_build().startswith(f"{ini}: missing; `tinymetafed new`")
 

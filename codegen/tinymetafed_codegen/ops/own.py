@@ -30,7 +30,7 @@ def load(reference: str) -> type[Op]:
     Raises:
         OwnClassError: The class cannot be used; the text begins with its file and line.
     """
-    op = own_class.load(reference, Op)
+    op = own_class.load(reference, Op, "tinymetafed_codegen.ops.Op")
     kind, keys = getattr(op, "kind", None), getattr(op, "spec", None)
     if not isinstance(kind, str) or not re.fullmatch(NAME, kind):
         _refuse(op, f"kind is {kind!r}, expected a name of lower-case letters, digits and underscores")

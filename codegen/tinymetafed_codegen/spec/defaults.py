@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..loss import TARGETS, is_classification
-from .task import TASKS
+from .task import section_class
 
 _Section = dict[str, float | str]
 _Sections = dict[str, _Section]
@@ -97,6 +97,6 @@ def defaults(loss: str, strategy: str, task: str) -> _Sections:
             del chosen["strategy"][key]
         for section, values in _STRATEGIES[strategy][learned].items():
             chosen[section] |= values
-    if task in TASKS:
-        chosen["evaluation"] |= TASKS[task].evaluation
+    if (asked := section_class(task)) is not None:
+        chosen["evaluation"] |= asked.evaluation
     return chosen

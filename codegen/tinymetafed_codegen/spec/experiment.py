@@ -168,8 +168,8 @@ def _check(experiment: Experiment, source: str) -> None:
         raise SpecError(f"{source}: strategy.restart_rounds works only with strategy.schedule = 'sgdr'")
     if task.counts_clients and run.clients is not None:
         raise SpecError(
-            f"{source}: run.clients = {run.clients}, but task '{task.kind}' counts its clients: the files that are "
-            "not held out, or the boards with task.client_per_board; leave run.clients out"
+            f"{source}: run.clients = {run.clients}, but task '{task.kind}' counts its clients: in its data, "
+            "or the boards with task.client_per_board; leave run.clients out"
         )
     if run.clients is not None and run.devices_per_round > run.clients:
         raise SpecError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..own_class import SEPARATOR
 from ..section import TomlTable, TomlValue
-from .task import TASKS
+from .task import section_class
 
 
 def anchored(raw: TomlTable, *folders: Path) -> TomlTable:
@@ -62,13 +62,14 @@ def _moved(raw: TomlTable, move: Callable[[str], str]) -> TomlTable:
             moved[section] = {**values, key: new(name)}
 
     change("model", "weights", move)
-    change("strategy", "kind", lambda kind: _moved_class(kind, move))
+    for section in ("strategy", "task"):
+        change(section, "kind", lambda kind: _moved_class(kind, move))
     model = moved.get("model")
     layers = model.get("layers") if isinstance(model, dict) else None
     if isinstance(model, dict) and isinstance(layers, list):
         moved["model"] = {**model, "layers": [_moved_layer(layer, move) for layer in layers]}
     task = raw.get("task")
-    if isinstance(task, dict) and (chosen := TASKS.get(str(task.get("kind")))):
+    if isinstance(task, dict) and (chosen := section_class(task.get("kind"))):
         for key in chosen.path_keys:
             change("task", key, move)
     return moved

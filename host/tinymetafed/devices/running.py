@@ -1,4 +1,4 @@
-"""Devices ready to work on one experiment: firmware built, processes started, ports opened, what is on each one checked."""
+"""Devices of one experiment: builds firmware, starts processes, opens ports, checks the firmware of each device."""
 
 from __future__ import annotations
 
@@ -19,9 +19,20 @@ from .link.faults import FaultPlan
 
 
 def build_firmware(design: Design, name: str, deviation: Deviation = AS_THE_BOARD_SAYS) -> Firmware:
-    """Builds a design's firmware for a board, in a folder of its model's own.
+    """Builds a design's firmware for a board.
 
-    Raises BuildError; SpecError or BudgetError, before anything is compiled, where the model does not fit the board.
+    Args:
+        design: The experiment's model.
+        name: The board's name.
+        deviation: Settings that replace the board's.
+
+    Returns:
+        The firmware.
+
+    Raises:
+        BuildError: The build failed.
+        SpecError: The model cannot run on the board.
+        BudgetError: The model does not fit the board's memory.
     """
     board = design.boards.load(name)
     design.on(board)
@@ -39,7 +50,22 @@ def running(
     faults: FaultPlan | None = None,
     record: Path | None = None,
 ) -> Iterator[Fleet]:
-    """Builds firmware where needed, starts or opens the devices and checks what is on them; stops them at the end."""
+    """Builds firmware where needed, starts or opens the devices and checks their firmware; stops them at the end.
+
+    Args:
+        design: The experiment's model.
+        urls: Device URLs.
+        observer: Is told of stages and events.
+        icount: Emulators count instructions exactly.
+        faults: Faults to inject between host and devices.
+        record: File to record every byte in.
+
+    Yields:
+        The devices as a fleet.
+
+    Raises:
+        Error: BuildError, LaunchError or LinkError.
+    """
 
     def check(device: Device) -> None:
         on_board = design.on(design.boards.load(device.board))

@@ -1,4 +1,4 @@
-"""USB boards and bridges by their ids, from the boards' files, and how each wants its serial line to be opened."""
+"""USB boards and USB-serial bridges by their ids, from the board files, and the settings of their serial lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tinymetafed_codegen.boards import INSTALLED, Catalogue, Line
 
 @dataclass(frozen=True)
 class UsbSerial:
-    """What is behind a vendor and product id: ``title`` says what it is, ``board`` which board it has or leads to."""
+    """A USB device by vendor and product id: ``title`` names it, ``board`` is the board behind it."""
 
     board: str
     title: str
@@ -21,18 +21,27 @@ class UsbSerial:
 
 @cache
 def known_usb(boards: Catalogue = INSTALLED) -> dict[tuple[int, int], UsbSerial]:
-    """What the boards' files tell of USB vendor and product ids; a file that cannot be used tells nothing.
+    """The USB devices of all usable board files, by (vendor id, product id).
 
-    Where boards share ids, as all with the same bridge do, a project's own counts more than ours.
+    Boards with the same bridge share ids; then a board of the user's project takes precedence over ours.
     """
     own_last = sorted(boards.usable(), key=lambda board: board.project is not None)
     return {ids: UsbSerial(board.name, title, board.line) for board in own_last for ids, title in board.usb.items()}
 
 
 def line_of(path: str, board: str | None = None, boards: Catalogue = INSTALLED) -> Line:
-    """How to open a port: as ``board`` says, else as the USB device behind it does, else as most boards want it.
+    """Settings of a serial line: those of ``board``, else those of the USB device at ``path``, else the default.
 
-    Raises BoardError for an unknown board.
+    Args:
+        path: Name or URL of the port.
+        board: Name of the board, if known.
+        boards: The boards to look in.
+
+    Returns:
+        Speed, DTR, RTS and settle time.
+
+    Raises:
+        BoardError: The board is unknown.
     """
     if board is not None:
         return boards.load(board).line
@@ -45,7 +54,7 @@ def line_of(path: str, board: str | None = None, boards: Catalogue = INSTALLED) 
 
 
 def other_ports(path: str) -> list[str]:
-    """USB serial ports other than ``path``, where a board may turn up that was on it; none when that is no such port."""
+    """USB serial ports other than ``path``, on which a lost board may come back; none if ``path`` is a URL."""
     if "://" in path:
         return []
     return sorted(port.device for port in list_ports.comports() if port.vid is not None and port.device != path)

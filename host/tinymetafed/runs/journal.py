@@ -30,7 +30,8 @@ class Asked:
     """What the user asked for, which a resumed run does again unless told otherwise.
 
     ``devices`` and ``test_devices`` are URLs. ``data``: where the task's original data are, None for the usual place.
-    ``data_sha256``, ``strategy_sha256``: of the data and of the file of the user's own strategy, "" where there are none.
+    ``data_sha256``, ``strategy_sha256``, ``task_sha256``: of the data and of the files of the user's own strategy and task, ""
+    where there are none.
     ``instructions_per_step``: by variant, where they were counted before the run.
     """
 
@@ -40,6 +41,7 @@ class Asked:
     data_sha256: str
     strategy_sha256: str
     instructions_per_step: dict[str, int] | None = None
+    task_sha256: str = ""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -140,6 +142,7 @@ class RunResult:
     devices: tuple[ServedDevice, ...]
     versions: dict[str, str]
     instructions_per_step: dict[str, int] | None = None
+    task_sha256: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` prints of a run; instructions only where they were counted."""

@@ -1,4 +1,4 @@
-"""Time as the host measures it: the machine's clock, for which a test puts one that it moves itself."""
+"""The host's clock as an interface, so that tests can replace the machine's clock by one that they control."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ class Clock(Protocol):
     """Tells the time and waits."""
 
     def monotonic(self) -> float:
-        """Seconds since some fixed moment; never goes back."""
+        """Seconds since a fixed moment; never decreases."""
 
     def sleep(self, seconds: float) -> None:
         """Returns ``seconds`` later."""
 
     def wait(self, changed: threading.Condition, seconds: float) -> None:
-        """Returns when ``changed``, which the caller holds, is notified, and after ``seconds`` at the latest."""
+        """Waits until ``changed``, which the caller holds, is notified, or ``seconds`` have passed."""
 
 
 class SystemClock:

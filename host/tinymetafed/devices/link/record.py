@@ -1,4 +1,4 @@
-"""Recordings of a line: every byte with its direction and time, to be read by people and replayed into tests."""
+"""Recordings of serial lines: every byte with its direction and time, for the monitor and for replay in tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RecordingError(LinkError):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Bytes that passed: ``seconds`` since the recording began, the device's name, DOWN or UP."""
+    """Bytes that were sent: ``seconds`` since the recording began, the device's name, DOWN or UP."""
 
     seconds: float
     device: str
@@ -37,7 +37,7 @@ class Event:
 
 
 class Recorder:
-    """Writes what passes on several lines to one file, a JSON array per read or write, each flushed as it comes."""
+    """Writes the traffic of several lines to one file: a JSON array per read or write, flushed at once."""
 
     def __init__(self, path: Path, clock: Clock = SYSTEM_CLOCK) -> None:
         """Raises RecordingError when the file cannot be written."""
@@ -65,7 +65,7 @@ class Recorder:
                 raise RecordingError(f"{self._path}: cannot be written: {error.strerror}") from error
 
     def wrap(self, transport: Transport, device: str) -> Transport:
-        """``transport`` with all its bytes noted under the device's name."""
+        """``transport``, recorded under the device's name."""
         return _Recorded(transport, self, device)
 
     def __enter__(self) -> Self:
@@ -103,7 +103,7 @@ class _Recorded:
 
 
 def is_recording(path: Path) -> bool:
-    """Whether a file begins as a recording does."""
+    """Whether a file begins like a recording."""
     try:
         with path.open("rb") as file:
             return file.read(len('{"recording"')) == b'{"recording"'
@@ -112,7 +112,7 @@ def is_recording(path: Path) -> bool:
 
 
 def events(path: Path) -> Iterator[Event]:
-    """What was recorded, in order. Raises RecordingError at the first line that is damaged or cut, naming it."""
+    """Yields the recorded events in order. Raises RecordingError at the first damaged or incomplete line, naming it."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -132,16 +132,25 @@ def events(path: Path) -> Iterator[Event]:
             event = Event(float(seconds), str(device), direction, bytes.fromhex(data))
         except (ValueError, TypeError):
             where = "was cut in its last line" if number == len(lines) else "is damaged"
-            raise RecordingError(f"{path}:{number}: the recording {where}; all before is shown") from None
+            raise RecordingError(f"{path}:{number}: the recording {where}; everything before this line is shown") from None
         if direction not in (DOWN, UP):
             raise RecordingError(f"{path}:{number}: direction '{direction}', expected '{DOWN}' or '{UP}'")
         yield event
 
 
 def replay(path: Path, device: str | None = None, clock: Clock = SYSTEM_CLOCK) -> Replay:
-    """A line whose other end is what ``device`` (default: the only one) said in the recording.
+    """A transport that plays back what a device sent in a recording.
 
-    Raises RecordingError; also when several devices were recorded and none is named.
+    Args:
+        path: The recording.
+        device: Name of the device; None for the only one.
+        clock: Clock to wait with.
+
+    Returns:
+        The transport.
+
+    Raises:
+        RecordingError: The recording is damaged or does not have the device, or has several and ``device`` is None.
     """
     found = list(events(path))
     names = list(dict.fromkeys(event.device for event in found))
@@ -153,15 +162,15 @@ def replay(path: Path, device: str | None = None, clock: Clock = SYSTEM_CLOCK) -
 
 
 class Replay:
-    """Plays the device's part of a recording: its bytes come once the host has asked what it asked then.
+    """Plays back the device's side of a recording: an answer is sent once the host has sent the recorded request.
 
-    Sequence numbers start anywhere, so answers carry those of the questions now asked; damaged frames stay damaged.
+    Sequence numbers begin at a random number, so answers get the numbers of the new requests; damaged frames stay damaged.
     """
 
     def __init__(self, name: str, recorded: list[Event], clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self.name, self.baud = name, DEFAULT_BAUD
-        self._script: deque[tuple[str, bytes]] = deque()  # whole frames; of the device also what is none
+        self._script: deque[tuple[str, bytes]] = deque()  # whole frames; from the device also other bytes
         pending = {DOWN: b"", UP: b""}
         for event in recorded:
             *pieces, pending[event.direction] = (pending[event.direction] + event.data).split(b"\0")
@@ -174,11 +183,11 @@ class Replay:
 
     @property
     def finished(self) -> bool:
-        """Whether all of it was played."""
+        """Whether everything was played back."""
         return not self._script
 
     def read(self, timeout: float) -> bytes:
-        """See Transport; waits only where the recording shows that nothing came."""
+        """See Transport; waits only where nothing was received in the recording."""
         data = b""
         while self._script and self._script[0][0] == UP:
             data += self._translate(self._script.popleft()[1])
@@ -187,15 +196,15 @@ class Replay:
         return data
 
     def write(self, data: bytes) -> None:
-        """See Transport. Raises PortError when the host asks something else than it did in the recording."""
+        """See Transport. Raises PortError if the host sends another request than in the recording."""
         for frame in self._written.feed(data):
             expected = next(((at, wire) for at, (way, wire) in enumerate(self._script) if way == DOWN), None)
             then = Decoder().feed(expected[1]) if expected is not None else []
             if expected is None or not then or then[0].type_id != frame.type_id:
                 if frame.type_id == self._last_asked:
-                    continue  # once more than then, for the host was faster now: the answer is on its way
+                    continue  # a retry that the recording does not have, because the host is faster now
                 was = "the recording has ended" if not then else f"it was {_request_name(then[0].type_id)} in the recording"
-                raise PortError(self.name, f"the host asks {_request_name(frame.type_id)}, {was}; record it again")
+                raise PortError(self.name, f"the host asks {_request_name(frame.type_id)}, {was}; make a new recording")
             del self._script[expected[0]]
             self._then_to_now[then[0].sequence] = frame.sequence
             self._last_asked = frame.type_id

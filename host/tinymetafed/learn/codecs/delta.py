@@ -54,6 +54,12 @@ class Sparse:
     indices: Indices
     values: Values
 
+    def dense(self, n: int) -> Values:
+        """The whole vector, float32 of shape (n,), whose other entries are zero."""
+        vector = np.zeros(n, dtype=np.float32)
+        vector[self.indices] = self.values
+        return vector
+
 
 def select_top(delta: Values, k: int) -> Indices:
     """Top-P selection: the k entries of ``delta`` that are largest in magnitude; ties go to the lower index.
@@ -318,18 +324,9 @@ def _rice_gaps(bits: Bits, r: int, count: int, where: str) -> tuple[Indices, int
         raise DeltaError(f"{where}: its index bits end before {count} entries")
     start = np.array(starts)
     raw = escaped[start]
-    padded = np.append(bits, np.zeros(RICE_RAW_BITS, dtype=np.uint8)).astype(
-        np.int64
-    )  # to read past the end
+    padded = np.append(bits, np.zeros(RICE_RAW_BITS, dtype=np.uint8)).astype(np.int64)  # to read past the end
     gaps = np.where(raw, 0, ones[start] << r)
     for some, low_at, width in ((~raw, start + ones[start] + 1, r), (raw, start + RICE_ESCAPE, RICE_RAW_BITS)):
         for bit in range(width):
             gaps[some] += padded[low_at[some] + bit] << bit
     return gaps, end
-
-
-def dense(sparse: Sparse, n: int) -> Values:
-    """The sparse vector as float32[n], zeros in all other entries."""
-    vector = np.zeros(n, dtype=np.float32)
-    vector[sparse.indices] = sparse.values
-    return vector

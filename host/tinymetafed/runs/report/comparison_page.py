@@ -15,7 +15,7 @@ from ..journal import RoundEntry, RunResult
 from ..run_data import RunData
 from ..run_figures import values_only_cost
 from .arena import Bar, MemoryPicture, memory_picture
-from .run import EstimateRow, down, estimates, samples, up, wire_bytes
+from .run_page import EstimateRow, down, estimates, samples, up, wire_bytes
 from .wording import Scale, byte_unit, count, sentence, tested
 
 COLOURS = 8  # of curves; more runs take them again
