@@ -61,8 +61,8 @@ def test_the_given_board_is_taken(upload: Upload, given: str) -> None:
 def test_a_port_with_something_else_is_refused(upload: Upload, capsys: pytest.CaptureFixture[str]) -> None:
     assert upload(NANO, BRIDGE, given="/dev/ttyUSB0") == 1
     assert capsys.readouterr().out == (
-        "Error: /dev/ttyUSB0: CP2102 (10c4:ea60) is no nano33ble; looks like one: /dev/ttyACM0; "
-        "if it is a board all the same, add its ids to hwids in nano33ble.json\n"
+        "Error: /dev/ttyUSB0: CP2102 (10c4:ea60) is not a known nano33ble; ports that may have one: /dev/ttyACM0; "
+        "if it is a nano33ble with other ids, add them to hwids in nano33ble.json\n"
     )
 
 
@@ -72,15 +72,15 @@ def test_a_port_with_something_else_is_refused(upload: Upload, capsys: pytest.Ca
         (
             [MAINBOARD, BRIDGE],
             "",
-            "no nano33ble is attached; none of the ports looks like one; there are: /dev/ttyS0 (n/a",
+            "no nano33ble is attached; no port has one; ports: /dev/ttyS0 (n/a",
         ),
-        ([], "", "there are: none; plug it in"),
-        ([NANO], "/dev/ttyACM7", "/dev/ttyACM7: no such port; looks like one: /dev/ttyACM0"),
-        ([MAINBOARD], "/dev/ttyS0", "/dev/ttyS0: n/a (no USB ids) is no nano33ble"),
+        ([], "", "ports: none; connect it"),
+        ([NANO], "/dev/ttyACM7", "/dev/ttyACM7: no such port; ports that may have one: /dev/ttyACM0"),
+        ([MAINBOARD], "/dev/ttyS0", "/dev/ttyS0: n/a (no USB ids) is not a known nano33ble"),
         (
             [NANO, OTHER_NANO],
             "",
-            "ports look like nano33ble: /dev/ttyACM0, /dev/ttyACM1; choose one with --upload-port",
+            "several ports may have a nano33ble: /dev/ttyACM0, /dev/ttyACM1; choose one with --upload-port",
         ),
         ([NANO, BRIDGE], "/dev/ttyUSB*", "no nano33ble is attached"),
     ],
