@@ -1,4 +1,4 @@
-"""The look at the port before an upload: what is no such board is refused, with the ports that are there."""
+"""The check of the port before an upload: a port that has no such board is refused, with a list of all ports."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ MAINBOARD = port("/dev/ttyS0", None, None, "n/a")
 
 @pytest.fixture
 def upload(monkeypatch: pytest.MonkeyPatch) -> Upload:
-    """``upload(*ports, given=…)`` gives the status of the action that the script puts before an upload to a Nano."""
+    """Returns ``upload(*ports, given=…)``, which runs the script's check before an upload to a Nano and returns its status."""
 
     def run(*ports: ListPortInfo, given: str = "", protocol: str = "sam-ba") -> int:
         actions: list[Callable[..., int | None]] = []
         facts: dict[str, Any] = {"upload.protocol": "sam-ba", "build.hwids": [["0x2341", "0x005a"], ["0x2341", "0x805a"]]}
-        board = SimpleNamespace(id="nano33ble", manifest_path="boards/nano33ble.json", get=facts.__getitem__)
+        board = SimpleNamespace(id="nano33ble", manifest_path="boards/nano33ble.json", get=facts.get)
         env = SimpleNamespace(
             BoardConfig=lambda: board,
             subst={"$UPLOAD_PROTOCOL": protocol, "$UPLOAD_PORT": given}.__getitem__,
