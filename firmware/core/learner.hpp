@@ -29,11 +29,13 @@ struct [[nodiscard]] Outcome {
 // Some models keep local weights or a residual from round to round. A new session clears both.
 class Learner {
  public:
+  // One function for each request of the wire table. A refused request changes nothing.
   Outcome configure(const protocol::Configure& message);
   Outcome load(const protocol::Load& message);
   Outcome train(const protocol::Train& message);
   Outcome sample(const protocol::Sample& message);
   Outcome progress(uint32_t token, protocol::Progress& out) const;
+  // Fills `header` and writes the entries to `data`, which has `capacity` bytes; `size` is the number of bytes written.
   Outcome pull(const protocol::Pull& message, protocol::Delta& header, uint8_t* data, size_t capacity, size_t& size);
   Outcome fetch(const protocol::Fetch& message, Writer& out) const;
   Outcome predict(const protocol::Predict& message, Writer& out);
@@ -68,7 +70,7 @@ class Learner {
   };
 
   bool weights_complete() const { return loaded_ == model::kGlobalCount; }
-  void keep_for_next_round();
+  void keep_for_next_round();  // what the model keeps: local weights, residuals
   void enter_phase();
   void step();
   void finish();

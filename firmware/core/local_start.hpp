@@ -28,6 +28,7 @@ void random(T* weights, uint32_t count, uint32_t first, float scale, const Key& 
   }
 }
 
+// All zero.
 template <typename T>
 void zeros(T* weights, uint32_t count) {
   for (uint32_t i = 0; i < count; ++i) weights[i] = T{};

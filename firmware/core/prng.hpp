@@ -7,11 +7,13 @@
 
 namespace tmf {
 
+// Two 32-bit words: a key, a counter or a random number.
 struct Pair {
   uint32_t first;
   uint32_t second;
 };
 
+// The random number that belongs to a key and a counter.
 Pair threefry(Pair key, Pair counter);
 
 // Identifies the random numbers of one client in one round of a run. All 0: those that all clients share in all rounds.

@@ -90,6 +90,7 @@ class Group {
         size_(training.client_count - first < kWidth<T> ? training.client_count - first : kWidth<T>),
         memory_(memory) {}
 
+  // Sets the weights of every lane to the start of a round.
   void load() {
     for (uint32_t i = 0; i < model::kGlobalCount; ++i) memory_.weights[i] = in_every_lane<T>(training_.global_weights[i]);
     Model::start_local(memory_.weights);
@@ -109,6 +110,7 @@ class Group {
     }
   }
 
+  // Trains the recipe's phases and sets each client's status.
   void train() {
     if (model::kRedrawsLocal || training_.local_weights != nullptr) start_locals();
     for (uint32_t n = 0; n < phase_count(); ++n) {
@@ -134,6 +136,7 @@ class Group {
     }
   }
 
+  // Writes the model's outputs for each client's test samples, [client, row, output].
   void predict(const Evaluation& test, float* outputs) {
     for (uint32_t row = 0; row < test.rows; ++row) {
       set_input(test.samples, test.rows, row);

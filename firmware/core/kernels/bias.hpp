@@ -16,6 +16,7 @@ void move_bias_tile(const T* dy, T* bias, T rate) {
   for (int t = 0; t < kTile; ++t) Update::move(bias + t, bias[t], rate * sum[t], rate);
 }
 
+// dy is [kPixels, kFilters], bias [kFilters].
 template <int kTile, typename Update, int kPixels, int kFilters, typename T>
 void move_bias(const T* dy, T* bias, T rate) {
   int f = 0;

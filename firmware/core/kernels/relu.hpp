@@ -3,6 +3,7 @@
 
 namespace tmf::kernels {
 
+// A layer's output: max(0, sum) if kRelu, else the sum.
 template <bool kRelu, typename T>
 T rectified(const T& sum) {
   if constexpr (kRelu) return sum > T{} ? sum : T{};

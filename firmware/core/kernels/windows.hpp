@@ -11,6 +11,7 @@ struct Width {
   static constexpr int kWidth = kChannels;
 };
 
+// Rows and Columns are each an Axis; a tile has kTile channels, the last one may have fewer.
 template <typename Rows, typename Columns, int kChannels, int kTile>
 struct Windows {
   static constexpr bool kTiled = Rows::kTiled && Columns::kTiled;  // each input is in exactly one window
