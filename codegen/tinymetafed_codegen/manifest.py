@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 import pydantic
-from pydantic import ConfigDict, TypeAdapter
-from pydantic.dataclasses import dataclass
+from pydantic import TypeAdapter
 
 from .errors import Error
 from .protocol import Dtype
+from .section import StrictJson
 
-_STRICT = ConfigDict(extra="forbid")
 STACK = "stack"  # the purpose of the RamUse that is Memory.stack
 
 
@@ -22,8 +23,8 @@ class ManifestError(Error):
     """This version cannot read the manifest."""
 
 
-@dataclass(frozen=True, config=_STRICT)
-class WeightTensor:
+@dataclass(frozen=True)
+class WeightTensor(StrictJson):
     """One tensor of weights that train; ``offset`` is its place in the weight vector, ``part`` is "global" or "local".
 
     ``fan_in`` and ``fan_out`` scale the initial values of a kernel (Glorot and Bengio 2010; He et al. 2015).
@@ -58,8 +59,8 @@ class WeightTensor:
         return slice(self.offset, self.offset + self.size)
 
 
-@dataclass(frozen=True, config=_STRICT)
-class FrozenTensor:
+@dataclass(frozen=True)
+class FrozenTensor(StrictJson):
     """One tensor of a frozen layer: it is in flash and not in the weight vector."""
 
     name: str
@@ -67,8 +68,8 @@ class FrozenTensor:
     size: int
 
 
-@dataclass(frozen=True, config=_STRICT)
-class LayerFacts:
+@dataclass(frozen=True)
+class LayerFacts(StrictJson):
     """One layer, for tables: ``title`` has its op and shapes; ``relu``: a ReLU is fused into it."""
 
     name: str
@@ -76,8 +77,8 @@ class LayerFacts:
     relu: bool
 
 
-@dataclass(frozen=True, config=_STRICT)
-class ArenaTensor:
+@dataclass(frozen=True)
+class ArenaTensor(StrictJson):
     """One tensor of the arena: ``offset`` and ``size`` in floats; it holds data from step ``first`` to step ``last``."""
 
     name: str
@@ -89,8 +90,8 @@ class ArenaTensor:
     note: str
 
 
-@dataclass(frozen=True, config=_STRICT)
-class ArenaMap:
+@dataclass(frozen=True)
+class ArenaMap(StrictJson):
     """The arena during training on one sample: its size in floats, the names of the steps, and all tensors."""
 
     floats: int
@@ -98,16 +99,16 @@ class ArenaMap:
     tensors: tuple[ArenaTensor, ...]
 
 
-@dataclass(frozen=True, config=_STRICT)
-class RamUse:
+@dataclass(frozen=True)
+class RamUse(StrictJson):
     """Bytes of RAM for one purpose."""
 
     purpose: str
     size: int
 
 
-@dataclass(frozen=True, config=_STRICT)
-class Memory:
+@dataclass(frozen=True)
+class Memory(StrictJson):
     """The bytes that the model needs and the bytes that the board has; ``flash`` is an estimate."""
 
     ram: tuple[RamUse, ...]
@@ -127,8 +128,8 @@ class Memory:
         return self.ram_total - self.stack
 
 
-@dataclass(frozen=True, config=_STRICT)
-class ModelManifest:
+@dataclass(frozen=True)
+class ModelManifest(StrictJson):
     """All facts of one experiment's model on one board. Only ``board``, ``receive_window`` and ``memory`` depend on the board.
 
     ``sample_source`` names firmware/app/source_NAME.cpp. ``model_hash`` and ``schema_hash`` are hexadecimal.
@@ -184,7 +185,7 @@ class ModelManifest:
 
     def as_json(self) -> dict[str, Any]:
         """The manifest as in manifest.json and ``codegen --json``, with the memory figures at the top level."""
-        plain: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        plain: dict[str, Any] = _adapter().dump_python(self, mode="json")
         plain["source"], plain["weights"] = plain.pop("sample_source"), plain.pop("weights_file")
         del plain["memory"]
         return plain | {
@@ -210,7 +211,7 @@ class ModelManifest:
                 "flash_available": known.pop("flash_available"),
             }
             known["sample_source"], known["weights_file"] = known.pop("source"), known.pop("weights")
-            found: Self = _ADAPTER.validate_python(known)  # type: ignore[assignment]
+            found: Self = _adapter().validate_python(known)  # type: ignore[assignment]
         except (KeyError, AttributeError) as error:
             raise ManifestError(f"{source}: not a manifest of this version: {error!r} is missing; generate it again") from None
         except pydantic.ValidationError as error:
@@ -228,4 +229,6 @@ class ModelManifest:
             raise ManifestError(f"{file}: cannot be read: {error}; generate it again") from None
 
 
-_ADAPTER = TypeAdapter(ModelManifest)
+@cache  # built when it is first needed
+def _adapter() -> TypeAdapter[ModelManifest]:
+    return TypeAdapter(ModelManifest)

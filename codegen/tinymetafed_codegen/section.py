@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,3 +27,9 @@ class Section(BaseModel):
     """A section of an experiment file: unknown keys are refused, values are not converted, instances do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class StrictJson:
+    """The base of dataclasses that are read from JSON: unknown keys are refused, not ignored."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")

@@ -282,7 +282,7 @@ def test_a_torn_log_is_said(trained: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(watch, "event", said.append)
     monkeypatch.setattr(store, "lost_commits", lambda path: True)
     training.resume(trained, watch)
-    assert len(said) == 1 and "run.db-wal" in said[0] and "what came after 150 rounds is done again" in said[0]
+    assert len(said) == 1 and "run.db-wal" in said[0] and "everything after 150 rounds is done again" in said[0]
 
 
 def test_another_model_is_not_continued(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

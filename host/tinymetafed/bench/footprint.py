@@ -1,4 +1,4 @@
-"""What a firmware takes of a board: flash and static RAM of the linked program, and the stack."""
+"""The memory of a firmware on a board: flash and static RAM of the linked program, and the stack."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from . import BenchError, in_qemu, line_cost, stack
 
 
 def models(experiments: Sequence[Path]) -> list[tuple[str, Experiment]]:
-    """The ``experiments`` by name; without any the examples and the paper's presence detector. Raises SpecError."""
+    """Loads ``experiments``; if empty, two examples and the paper's presence detector. Raises SpecError."""
     if experiments:
         return [(str(path), spec.load(path)) for path in experiments]
     examples = [f"examples/{name}.toml" for name in ("sine", "omniglot")]
@@ -29,7 +29,7 @@ def models(experiments: Sequence[Path]) -> list[tuple[str, Experiment]]:
 
 
 def emulated_boards() -> list[str]:
-    """Boards that can be built and run in QEMU on this machine. Raises BenchError, saying what to install, for none."""
+    """Boards that can be built and run in QEMU on this machine. Raises BenchError, which says what to install, if none can."""
     all_of_them = [board.name for board in boards.usable() if board.kind == "qemu"]
     ready = [name for name in all_of_them if not boards.missing_tools(name) and not boards.load(name).cannot_build()]
     if not ready:
@@ -40,9 +40,9 @@ def emulated_boards() -> list[str]:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes that a model takes of a board: flash, static RAM, deepest stack, both together; and what the board has.
+    """Memory of a model on a board in bytes; ``ram`` is static RAM and deepest stack together.
 
-    The stack's depth is that of whole rounds and adaptations with all kinds of training step, interrupts included.
+    The stack is measured over whole rounds and adaptations with all variants of training steps, interrupts included.
     """
 
     model: str
@@ -56,7 +56,19 @@ class Footprint:
 
 
 def measure(chosen: Sequence[tuple[str, Experiment]], on: Sequence[str], observer: Observer) -> list[Footprint]:
-    """What each model takes of each board. Raises BoardError, BenchError, BuildError, SpecError, LinkError."""
+    """Measures each model on each board.
+
+    Args:
+        chosen: Models by name.
+        on: Names of emulated boards.
+        observer: Is told of progress.
+
+    Returns:
+        One footprint per model and board.
+
+    Raises:
+        Error: BoardError, BenchError, BuildError, SpecError or LinkError.
+    """
     asked = [(designed, in_qemu(name, designed.boards)) for designed in starmap(_design, chosen) for name in on]
     for _, board in asked:
         require_tools(board)

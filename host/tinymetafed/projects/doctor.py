@@ -1,4 +1,4 @@
-"""What this machine has and lacks for building firmware and talking to boards; the data behind `tinymetafed doctor`."""
+"""Checks this machine for what building firmware and using boards needs; the data of `tinymetafed doctor`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ..devices.link.transport import group_of, holders
 from ..devices.usb import known_usb
 
 MIN_PYTHON = (3, 11)
-_HUNG_SECONDS = 60.0  # a program that has not said its version by then never does
+_HUNG_SECONDS = 60.0  # a program that has not printed its version by then hangs
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at; ``detail``: what is there; ``remedy``: what to do when not ``ok``, what works without."""
+    """One checked item; ``detail``: what was found; ``remedy``: if not ``ok``, what to do and what works without it."""
 
     group: str
     name: str
@@ -34,19 +34,19 @@ class Finding:
 
 
 def examine(boards: Catalogue = INSTALLED) -> list[Finding]:
-    """Everything, group by group: Python, programs, ``boards``, serial ports. Looks only; installs and opens nothing."""
+    """Checks everything, group by group: Python, programs, ``boards``, serial ports. Installs and opens nothing."""
     return [*python(), *programs(boards), *all_boards(boards), *serial_ports(boards)]
 
 
 def python() -> list[Finding]:
-    """The interpreter, and every package that the project's own metadata asks for."""
+    """Checks the interpreter and the packages that this package requires."""
     recent = sys.version_info >= MIN_PYTHON
     remedy = "" if recent else f"use Python {'.'.join(map(str, MIN_PYTHON))} or later"
     found = [Finding("Python", "python", recent, platform.python_version(), remedy)]
     try:
         requirements = importlib.metadata.requires("tinymetafed") or []
     except importlib.metadata.PackageNotFoundError:
-        remedy = "`pip install -e .` in the checkout; without it only this folder's own commands work"
+        remedy = "`pip install -e .` in the checkout; without it only commands in this folder work"
         return [*found, Finding("Python", "tinymetafed", False, "not installed", remedy)]
     for requirement in requirements:
         match = re.match(r"[A-Za-z0-9._-]+", requirement)
@@ -61,7 +61,7 @@ def python() -> list[Finding]:
 
 
 def programs(boards: Catalogue = INSTALLED) -> list[Finding]:
-    """Compilers and emulators that the boards' files name."""
+    """Checks the compilers and emulators that the boards need."""
     needs: dict[str, Requirement] = {}
     users: dict[str, list[str]] = {}
     for board in boards.usable():
@@ -79,7 +79,7 @@ def programs(boards: Catalogue = INSTALLED) -> list[Finding]:
 
 
 def all_boards(boards: Catalogue = INSTALLED) -> list[Finding]:
-    """Each board: where it is from, whether its firmware can be built here and, where it is no real board, run."""
+    """Checks for each board whether its firmware can be built on this machine and, if it is emulated, run."""
     return [_board(name, boards) for name in boards.names()]
 
 
@@ -104,11 +104,11 @@ def _board(name: str, boards: Catalogue) -> Finding:
 
 
 def serial_ports(boards: Catalogue = INSTALLED) -> list[Finding]:
-    """USB serial devices: what board each probably is, whether we may open it, and who else has."""
+    """Checks USB serial devices: the probable board, permission to open it, and programs that have it open."""
     found = []
     for port in sorted(list_ports.comports(), key=lambda port: port.device):
         if port.vid is None or port.pid is None:
-            continue  # a line on the mainboard, not a plugged-in board
+            continue  # a serial port of the mainboard
         known = known_usb(boards).get((port.vid, port.pid))
         detail = f"{f'{known.title}: {known.board}' if known else port.description} ({port.vid:04x}:{port.pid:04x})"
         users = holders(port.device)
@@ -139,7 +139,7 @@ def _works_without(lost: list[str], boards: Catalogue) -> str:
 
 
 def _version(path: str) -> str:
-    """The first line of `PROGRAM --version`, without the program's name."""
+    """The version in the first line of `PROGRAM --version`."""
     try:
         done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=_HUNG_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Runs as self-contained HTML pages: one run in full, or several beside one another."""
+"""HTML reports of runs: a page of one run, or a page that compares several."""
 
 from __future__ import annotations
 
@@ -20,13 +20,21 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 class ReportError(Error):
-    """Runs that cannot stand beside one another; the text names them."""
+    """Runs that cannot be compared; the text names them."""
 
 
 def write(run_dir: Path, output: Path | None = None) -> Path:
-    """Writes a run's page to ``output`` (RUN/report.html), whole or not at all, and returns its path.
+    """Writes a run's page.
 
-    Raises StoreError.
+    Args:
+        run_dir: The run folder.
+        output: The file; None for report.html in the run folder.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        StoreError: The run cannot be read.
     """
     path = run_dir / "report.html" if output is None else output
     write_if_changed(path, _render("run.html.j2", run_page.page(read_run(run_dir))))
@@ -34,10 +42,17 @@ def write(run_dir: Path, output: Path | None = None) -> Path:
 
 
 def compare(run_dirs: Sequence[Path], output: Path) -> list[str]:
-    """Writes a page of several finished runs of one task to ``output``; returns a line for each that had to be left out.
+    """Writes a page that compares several finished runs of one task.
 
-    Those are runs that have not finished or cannot be read. Raises ReportError for fewer than two that are whole, for runs
-    given twice, and for runs of different tasks or metrics.
+    Args:
+        run_dirs: The run folders.
+        output: The file.
+
+    Returns:
+        A line of text for each run that was left out because it has not finished or cannot be read.
+
+    Raises:
+        ReportError: Fewer than two runs can be compared, a run is given twice, or tasks or metrics differ.
     """
     if len({path.resolve() for path in run_dirs}) < len(run_dirs):
         raise ReportError("a run is given twice; name each run once")

@@ -1,6 +1,6 @@
-// The board contract's rest on a Raspberry Pi Pico (RP2040) with Arduino's mbed core: USB serial and its flash chip's number.
+// Port for the Raspberry Pi Pico (RP2040) with Arduino's mbed core: USB serial, and the flash chip's number as unique id.
 //
-// firmware/port/arduino of TinyMetaFed has read(), write(), wait() and ticks(), by Serial, delay() and micros().
+// firmware/port/arduino of TinyMetaFed has the other functions: read(), write(), wait() and ticks().
 #include "port.hpp"
 
 #include <cstring>
@@ -17,9 +17,9 @@ uint8_t flash_number[8];
 
 }  // namespace
 
-// Serial is USB: what the core's 256 bytes cannot take stays with the host until they can, so any window is safe.
+// Serial is USB: bytes that do not fit the core's buffer of 256 bytes stay at the host until they do, so any window is safe.
 void init(int, char**) {
-  noInterrupts();  // while its number is read, the flash gives nobody instructions, interrupt handlers included
+  noInterrupts();  // while the number is read, no code can run from flash, interrupt handlers included
   flash_get_unique_id(flash_number);
   interrupts();
   Serial.begin(board::kBaud);
