@@ -51,7 +51,7 @@ runs = "upload" in COMMAND_LINE_TARGETS or "test" in env.GetBuildType()
 try:
     known = boards.read(Path(board.manifest_path))
     lacking = [tool for tool in known.missing_tools() if tool.to_build or runs]
-    trouble = known.cannot_build() or (lacking and boards.shortage(lacking))
+    trouble = known.cannot_build() or (lacking and boards.missing_message(lacking))
 except boards.BoardError as error:
     trouble = str(error)
 if trouble:

@@ -1,4 +1,4 @@
-"""Boards: the facts of each, read from a project's boards/NAME.json or from ours, shared by codegen, build and launcher."""
+"""Reads the facts of boards from boards/NAME.json, of the user's project or of the installation."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .errors import UsageError
 from .json_facts import Facts, FactsError
 from .locate import find
 
-# Reserved when RAM is budgeted: at least 2,048 of stack, the guard below it, alignment. Of the stack, learning takes up to
-# 756 on mps2 (bench memory); the rest is for sample sources.
+# RAM reserved for the stack (at least 2,048 bytes), the guard below it and alignment. Training uses up to 756 bytes of stack
+# on mps2 (`bench memory`); the rest is for sample sources.
 STACK_BYTES = 4096
-MAX_NAME = 15  # characters of a board's name: 16 bytes on the wire, the last one 0
-# What our own builder reads of a board that no vendor's builder builds, by toolchain: lists of texts, and texts.
+MAX_NAME = 15  # characters of a board's name: it has 16 bytes on the wire, of which the last is 0
+# The keys that boards/platform/builder reads, by toolchain: lists of texts, and texts. Real boards use their vendor's builder.
 _BUILDER_LISTS = {
     "gcc": ("machine_flags", "link_flags"),
     "xtensa": ("machine_flags", "link_flags", "target_features", "assembler_flags"),
@@ -31,18 +31,18 @@ _BUILDER_TEXTS = {"gcc": ("optimization",), "xtensa": ("optimization", "compiler
 
 
 class BoardError(UsageError):
-    """An unknown board or an unusable board file."""
+    """The board is unknown or its file is unusable."""
 
 
 class BoardWarning(UserWarning):
-    """A board file that is left out, or that stands in place of one of ours."""
+    """A board file of the project is ignored, or replaces the installed board of the same name."""
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """What a board needs here: a command, or a library that the compiler must find.
+    """Something that a board needs on this machine: a command, or a library that the compiler must find.
 
-    It comes in a Debian ``package``, or ``download`` is the page that has it. Not ``to_build``: only to run what was built.
+    It is in the Debian ``package``, or on the page ``download``. ``to_build``: it is needed to build, not only to run.
     """
 
     name: str
@@ -54,21 +54,21 @@ class Requirement:
 
 
 def remedy(needs: Sequence[Requirement]) -> str:
-    """What brings them all here, for a message."""
+    """How to install all of them, for a message."""
     packages = " ".join(dict.fromkeys(need.package for need in needs if need.package is not None))
     steps = [f"`sudo apt install {packages}`"] if packages else []
     steps += [f"put `{need.name}` on the PATH, from {need.download}" for need in needs if need.download is not None]
     return "; ".join(steps)
 
 
-def shortage(needs: Sequence[Requirement]) -> str:
-    """That they are missing, what each is for and what brings it here, for a message."""
+def missing_message(needs: Sequence[Requirement]) -> str:
+    """The message that they are missing: what each is for, and how to install it."""
     return f"missing {', '.join(f'{need.name} ({need.purpose})' for need in needs)}; {remedy(needs)}"
 
 
 @dataclass(frozen=True)
 class Chip:
-    """The chip on a board, or the one that an emulated board stands for: its processor core and clock."""
+    """The chip of a board, or the chip that an emulated board represents: its processor core and clock."""
 
     chip: str
     core: str
@@ -77,38 +77,38 @@ class Chip:
 
 @dataclass(frozen=True)
 class Line:
-    """How a board wants its serial line opened; DTR and RTS are set before that, so that opening it reboots nothing.
+    """How the serial port of a board is opened. DTR and RTS are set before, so that the board does not reset.
 
-    Both on suits most boards. Some are silent without DTR. Others, as most ESP32 kits, reset when the two differ: POSIX
-    systems raise both at once when a port opens, and whoever then lowers them one after the other makes them differ.
+    Both are on for most boards. Some boards send nothing without DTR. Others, for instance most ESP32 kits, reset when DTR and
+    RTS differ: POSIX systems set both when a port opens, so clearing them one after the other would reset the board.
     """
 
     baud: int = 115200
     dtr: bool = True
     rts: bool = True
-    settle_seconds: float = 0.0  # what comes so soon after opening is a boot banner
+    settle_seconds: float = 0.0  # bytes received within this time after opening are a boot message and are discarded
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """What time and energy of a real board are estimated from; docs/boards.md says where it is from. Pairs are (low, high)."""
+    """Figures for estimates of time and energy on a real board; docs/boards.md has their sources. Pairs are (low, high)."""
 
     clock_hz: int
-    cycles_per_mac: tuple[float, float]  # of a training step's multiply-accumulates, all that goes with them included
+    cycles_per_mac: tuple[float, float]  # cycles of a training step divided by its multiply-accumulates
     volts: float
-    milliamperes: tuple[float, float]  # of the chip while its processor runs
+    milliamperes: tuple[float, float]  # current of the chip while its processor runs
 
 
 @dataclass(frozen=True)
 class Board:
-    """A board's facts.
+    """The facts of a board.
 
-    ``file`` is its JSON; ``project`` the folder of the user's project that has it, None where it is one of ours. ``ports``
-    are the folders of port/ that are compiled for it, ``main`` is its main program in firmware/app/.
-    A ``real`` board is flashed; any other one is started here, by its ``emulator`` or, where that is None, as a process.
-    ``machine_flags`` are the compiler's for the processor, none where the vendor's package has them all; what every board
-    shares is in boards/platform/flags.json. ``optimization`` is the compiler's level, None where the vendor's package chooses
-    it. ``usb`` names what has a USB vendor and product id: the board in its different states, or a bridge that it comes with.
+    ``file`` is its JSON file. ``project`` is the folder of the user's project that has the file; None for an installed board.
+    ``ports`` are the folders of port/ that are compiled for it, ``main`` is its main program in firmware/app/. A ``real``
+    board is flashed. Any other board is started on this machine, in its ``emulator`` or, where that is None, as a process.
+    ``machine_flags`` are compiler flags for the processor, empty where the vendor's package sets them; flags of all boards are
+    in boards/platform/flags.json. ``optimization`` is the compiler's level, None where the vendor's package sets it. ``usb``
+    has a title for each pair of USB vendor and product id: the board in one of its states, or its USB bridge.
     """
 
     name: str
@@ -137,11 +137,11 @@ class Board:
 
     @property
     def kind(self) -> str:
-        """What device URLs call a process that runs this board: ``native``, or its emulator: ``qemu``, ``renode``."""
+        """How device URLs name a process of this board: ``native``, or the emulator, ``qemu`` or ``renode``."""
         return "native" if self.emulator is None else self.emulator[0].partition("-")[0]
 
     def missing_tools(self) -> list[Requirement]:
-        """What building for it and running it needs and this machine lacks."""
+        """The requirements for building and running that this machine does not have."""
         compiler = shutil.which(f"{self.toolchain_prefix}g++")
         found = []
         for need in self.requirements:
@@ -154,12 +154,12 @@ class Board:
         return found
 
     def port_folder(self, port: str) -> Path:
-        """Where the sources of one of its ``ports`` are: in its project, else in our firmware/; that may be missing."""
+        """The folder of one of its ``ports``: in its project, else in the installed firmware/. It may be missing."""
         own = None if self.project is None else self.project / "port" / port
         return own if own is not None and own.is_dir() else find("firmware") / "port" / port
 
     def cannot_build(self) -> str:
-        """What building its firmware lacks beside tools, and what to do; "" where port and environment are there."""
+        """What is wrong with the board's port or PlatformIO environment, and what to do; "" if nothing is."""
         for port in self.ports:
             if not any(path.is_file() for path in self.port_folder(port).glob("*")):
                 own = f"{self.project / 'port' / port} nor " if self.project is not None else ""
@@ -168,10 +168,10 @@ class Board:
                     f"{self.file}: 'ports' names '{port}', and there are no sources in {own}{ours}; write the port there, or "
                     "name one that is there: firmware/core/port.hpp says what a port implements"
                 )
-        return self._environment_trouble()
+        return self._environment_problem()
 
-    def _environment_trouble(self) -> str:
-        """That PlatformIO has no environment for it, and what to do."""
+    def _environment_problem(self) -> str:
+        """What is wrong with the board's PlatformIO environment, and what to do; "" if nothing is."""
         file = find("boards") / "environments.ini" if self.project is None else self.project / "platformio.ini"
         if not file.is_file():
             return f"{file}: missing; `tinymetafed new` in an empty folder writes one to copy, with [env:{self.name}] to add"
@@ -185,29 +185,31 @@ class Board:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The boards that can be named: those in boards/ of a user's ``project``, where there is one, then ours."""
+    """All known boards: those in boards/ of the user's ``project``, if there is one, and the installed ones."""
 
     project: Path | None = None
 
     @classmethod
     def near(cls, *places: Path) -> Catalogue:
-        """Of the first project that one of the folders lies in: a folder with boards/*.json, the place itself or above it."""
+        """The boards of the first project that contains one of the folders; a project is a folder with boards/*.json."""
         for place in places:
             for folder in (place.resolve(), *place.resolve().parents):
-                if _is_ours(folder):
+                if _is_installation(folder):
                     break
                 if any((folder / "boards").glob("*.json")):
                     return cls(folder)
         return cls()
 
     def files(self) -> dict[str, Path]:
-        """The JSON of each board, by the board's name; whether it can be used is another question."""
+        """The JSON file of each board, by name, usable or not."""
         folders = [find("boards")] if self.project is None else [find("boards"), self.project / "boards"]
-        found = {path.stem: path for folder in folders for path in folder.glob("*.json")}  # the project's replace ours
+        found = {
+            path.stem: path for folder in folders for path in folder.glob("*.json")
+        }  # files of the project replace installed ones
         return dict(sorted(found.items()))
 
     def names(self) -> list[str]:
-        """All boards that have a file, by name."""
+        """The names of all boards that have a file."""
         return list(self.files())
 
     def load(self, name: str) -> Board:
@@ -217,7 +219,8 @@ class Catalogue:
             name: The board's name, or the path of a JSON file.
 
         Raises:
-            BoardError: There is none, and the nearest name is said; or file, line and key of what cannot be used.
+            BoardError: There is no such board (the text has the nearest name), or its file is unusable (the text has file,
+                line and key).
         """
         if name.endswith(".json"):
             return read(Path(name))
@@ -229,17 +232,17 @@ class Catalogue:
         return read(known[name])
 
     def usable(self) -> list[Board]:
-        """Every board whose file can be used, by name."""
+        """All boards with a usable file, sorted by name."""
         return [board for board in map(self._loaded, self.names()) if isinstance(board, Board)]
 
     def unusable(self) -> list[BoardError]:
-        """Why each other board's file cannot be used."""
+        """The errors of all unusable files, sorted by the name of the board."""
         return [error for error in map(self._loaded, self.names()) if isinstance(error, BoardError)]
 
-    def in_place_of_ours(self) -> list[Board]:
-        """The project's boards that have the name of one of ours."""
-        ours = INSTALLED.files()
-        return [board for board in self.usable() if board.project is not None and board.name in ours]
+    def replacing_installed(self) -> list[Board]:
+        """The boards of the project that replace an installed board of the same name."""
+        installed = INSTALLED.files()
+        return [board for board in self.usable() if board.project is not None and board.name in installed]
 
     def _loaded(self, name: str) -> Board | BoardError:
         try:
@@ -248,44 +251,44 @@ class Catalogue:
             return error
 
 
-INSTALLED = Catalogue()  # ours alone
+INSTALLED = Catalogue()  # without a project
 
 
 def around(experiment: str | Path) -> Catalogue:
-    """The boards for an experiment's file: of the project that it lies in, else of the working directory's, then ours.
+    """The boards for an experiment: those of the project around its file, else around the working directory, and the installed.
 
-    Warns (BoardWarning) of files that cannot be used, and of those that stand in place of ours.
+    Warns (BoardWarning) of unusable files and of files that replace an installed board.
     """
     found = Catalogue.near(Path(experiment).parent, Path.cwd())
     for error in found.unusable():
         warnings.warn(BoardWarning(str(error)), stacklevel=2)
-    for board in found.in_place_of_ours():
+    for board in found.replacing_installed():
         warnings.warn(BoardWarning(f"{board.file}: used in place of our board '{board.name}'"), stacklevel=2)
     return found
 
 
 def names() -> list[str]:
-    """Our boards, by name."""
+    """The names of all installed boards."""
     return INSTALLED.names()
 
 
 def usable() -> list[Board]:
-    """Our boards whose file can be used, by name."""
+    """All installed boards with a usable file, sorted by name."""
     return INSTALLED.usable()
 
 
 def load(name: str) -> Board:
-    """One of our boards. Raises BoardError."""
+    """Reads an installed board. Raises BoardError."""
     return INSTALLED.load(name)
 
 
 def missing_tools(name: str) -> list[Requirement]:
-    """What building for one of our boards and running it needs and this machine lacks. Raises BoardError."""
+    """The requirements of an installed board that this machine does not have. Raises BoardError."""
     return load(name).missing_tools()
 
 
 def read(file: Path) -> Board:
-    """Reads a board's JSON. Raises BoardError naming file, line and key."""
+    """Reads a board's JSON file. Raises BoardError, which names file, line and key."""
     try:
         return _board(file.absolute(), json_facts.read(file))
     except FactsError as error:
@@ -296,13 +299,13 @@ def environments(file: Path) -> dict[str, str]:
     """The board of each PlatformIO environment, by the environment's name.
 
     Args:
-        file: Our environments.ini; or a project's platformio.ini, which PlatformIO reads together with ours, then with the
-            project's boards/environments.ini and the files that its extra_configs name.
+        file: The installed environments.ini, or the platformio.ini of a project. With the latter PlatformIO also reads the
+            installed environments.ini, the project's boards/environments.ini, and the files that its extra_configs name.
 
     Raises:
         BoardError: A file cannot be read.
     """
-    parser = configparser.RawConfigParser(strict=False, inline_comment_prefixes=(";", "#"))
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"))
     ours = find("boards") / "environments.ini"
     try:
         parser.read_string(file.read_text(encoding="utf-8"), str(file))
@@ -318,8 +321,8 @@ def environments(file: Path) -> dict[str, str]:
     return {section.removeprefix("env:"): parser.get(section, "board", fallback="") for section in found}
 
 
-def _is_ours(folder: Path) -> bool:
-    """Whether it is a checkout of ours or the data folder of an installation."""
+def _is_installation(folder: Path) -> bool:
+    """Whether a folder is a checkout of TinyMetaFed or the data folder of an installed wheel."""
     return (folder / "firmware" / "core" / "port.hpp").is_file()
 
 
@@ -327,7 +330,7 @@ def _board(file: Path, manifest: Facts) -> Board:
     name, facts, build = file.stem, manifest.object_of("tinymetafed"), manifest.object_of("build")
     if not re.fullmatch(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}", name):
         raise FactsError(f"the file's name is '{name}', expected up to {MAX_NAME} letters, digits, - and _ before .json")
-    for key in ("url", "vendor"):  # PlatformIO wants them
+    for key in ("url", "vendor"):  # PlatformIO requires these keys
         manifest.text_of(key)
     real = facts.flag("real", False)
     if not real:
@@ -357,12 +360,12 @@ def _board(file: Path, manifest: Facts) -> Board:
         line=_line(facts.object_of("line")),
         usb=_usb(build, facts),
     )
-    facts.checked("emulator", not real or board.emulator is None, "null, for a real board is not started here")
+    facts.checked("emulator", not real or board.emulator is None, "null, because a real board is not started on this machine")
     return board
 
 
 def _check_builder(file: Path, facts: Facts) -> None:
-    """What boards/platform/builder reads. Raises FactsError."""
+    """Checks the keys that boards/platform/builder reads. Raises FactsError."""
     toolchain = facts.text_of("toolchain")
     facts.checked("toolchain", toolchain in _BUILDER_LISTS, " or ".join(f'"{known}"' for known in _BUILDER_LISTS))
     for key in _BUILDER_LISTS[toolchain]:
@@ -399,7 +402,7 @@ def _estimates(facts: Facts, build: Facts) -> Estimates:
 
 
 def _usb(build: Facts, facts: Facts) -> dict[tuple[int, int], str]:
-    """Titles by vendor and product id; the ids stand where PlatformIO looks for them."""
+    """Titles by USB vendor and product id; the ids are in build.hwids, where PlatformIO looks for them."""
     if "hwids" not in build and "usb" not in facts:
         return {}
     titles, pairs = facts.words("usb"), build.raw("hwids")
@@ -420,7 +423,7 @@ def _is_usb_pair(pair: object) -> bool:
 
 def _compiler_finds(compiler: str, library: str) -> bool:
     answer = subprocess.run([compiler, f"-print-file-name={library}"], capture_output=True, text=True, check=False)
-    return answer.stdout.strip() != library  # GCC repeats a name that it does not know
+    return answer.stdout.strip() != library  # GCC prints the name itself if it does not find the library
 
 
 def _requirements(facts: Facts) -> Iterator[Requirement]:

@@ -1,4 +1,4 @@
-"""Reads a JSON file that people write: each value is checked as it is asked for, and what is wrong is named with its line."""
+"""Reads hand-written JSON files with checks of every value; errors name the line and the key."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ from typing import cast
 
 from .errors import UsageError
 
-SHOWN = 60  # characters of a value, in an error
+SHOWN = 60  # characters of a value that an error shows
 
 
 class FactsError(UsageError):
-    """A file that cannot be read or a value that cannot be used; the text names line and key, not the file."""
+    """The file cannot be read, or a value is wrong; the text names line and key, but not the file."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """An object of a JSON file.
-
-    ``keys`` lead to it from the top of the file, whose ``text`` tells the lines.
-    """
+    """An object in a JSON file: ``keys`` is its path from the top of the file, ``text`` the whole file, for line numbers."""
 
     values: dict[str, object]
     text: str
@@ -32,14 +29,14 @@ class Facts:
         return key in self.values
 
     def raw(self, key: str) -> object:
-        """The value as it is. Raises FactsError when there is none."""
+        """The value, without a check of its type. Raises FactsError if it is missing."""
         if key not in self.values:
             inside = f" in '{self.keys[-1]}'" if self.keys else ""
             raise FactsError(f"line {self._line()}, '{key}' is missing{inside}")
         return self.values[key]
 
     def checked(self, key: str, fits: bool, expected: str) -> object:
-        """The value, which ``fits`` or is refused with what was ``expected``. Raises FactsError."""
+        """The value, if ``fits``. Otherwise raises FactsError, whose text says what was ``expected``."""
         value = self.raw(key)
         if not fits:
             shown = json.dumps(value, ensure_ascii=False)
@@ -48,58 +45,58 @@ class Facts:
         return value
 
     def text_of(self, key: str) -> str:
-        """A text."""
+        """A text. Raises FactsError for any other value."""
         return cast(str, self.checked(key, isinstance(self.raw(key), str), "a text"))
 
     def flag(self, key: str, default: bool) -> bool:
-        """True or false; ``default`` where it is left out."""
+        """True or false; ``default`` if it is missing. Raises FactsError for any other value."""
         if key not in self:
             return default
         return cast(bool, self.checked(key, isinstance(self.raw(key), bool), "true or false"))
 
     def count(self, key: str, least: int = 1) -> int:
-        """A whole number."""
+        """A whole number, at least ``least``. Raises FactsError for any other value."""
         value = self.raw(key)
         return cast(int, self.checked(key, type(value) is int and value >= least, f"a whole number from {least} on"))
 
     def number(self, key: str) -> float:
-        """A number, not negative."""
+        """A number, at least 0. Raises FactsError for any other value."""
         value = self.raw(key)
         fits = type(value) in (int, float) and cast(float, value) >= 0
         return float(cast(float, self.checked(key, fits, "a number from 0 on")))
 
     def words(self, key: str, least: int = 0) -> tuple[str, ...]:
-        """A list of at least so many texts."""
+        """A list of at least ``least`` texts. Raises FactsError for any other value."""
         value = self.raw(key)
         fits = isinstance(value, list) and len(value) >= least and all(isinstance(word, str) for word in value)
         expected = "a list of texts" + (f", {least} or more" if least else "")
         return tuple(cast(list[str], self.checked(key, fits, expected)))
 
     def pair(self, key: str) -> tuple[float, float]:
-        """A list of two numbers, low and high."""
+        """A list of two numbers, low and high. Raises FactsError for any other value."""
         value = self.raw(key)
         fits = isinstance(value, list) and len(value) == 2 and all(type(each) in (int, float) for each in value)
         low, high = cast(list[float], self.checked(key, fits, "a list of two numbers, low and high"))
         return float(low), float(high)
 
     def object_of(self, key: str) -> Facts:
-        """An object."""
+        """An object. Raises FactsError for any other value."""
         value = self.checked(key, isinstance(self.raw(key), dict), "an object: {...}")
         return Facts(cast(dict[str, object], value), self.text, (*self.keys, key))
 
     def _line(self, *key: str) -> int:
-        """The line of a key of this object; of the object itself without one."""
+        """The line number of a key of this object, or of the object itself."""
         at = end = 0
         for each in (*self.keys, *key):
             found = re.compile(rf"{re.escape(json.dumps(each))}\s*:").search(self.text, end)
-            if found is None:  # written with escapes
+            if found is None:  # the file has the key with escape sequences
                 break
             at, end = found.span()
         return self.text.count("\n", 0, at) + 1
 
 
 def read(file: Path) -> Facts:
-    """The object that a file holds. Raises FactsError."""
+    """Reads a file that contains one JSON object. Raises FactsError."""
     try:
         text = file.read_text(encoding="utf-8")
         values = json.loads(text)

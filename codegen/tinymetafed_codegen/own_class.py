@@ -1,4 +1,4 @@
-"""Classes in a user's Python files, named FILE.py:CLASS; what is wrong with one is said with its file and line."""
+"""Loads classes from a user's Python files, named as FILE.py:CLASS; errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -15,39 +15,29 @@ from typing import TypeVar
 
 from .errors import UsageError
 
-SEPARATOR = ":"  # a kind or an op with one names a class of the user's
+SEPARATOR = ":"  # a strategy kind or an op with a colon names a class of the user
 _T = TypeVar("_T")
 
 
 class OwnClassError(UsageError):
-    """A user's class that cannot be used; the text begins with the file and, where there is one, the line."""
+    """A user's class cannot be used; the text begins with the file and, where it is known, the line."""
 
 
 def is_reference(name: object) -> bool:
-    """Whether a name in an experiment file means a user's class."""
+    """Whether a value in an experiment file names a user's class."""
     return isinstance(name, str) and SEPARATOR in name
 
 
-def resolve(reference: str, folder: Path) -> str:
-    """FILE.py:CLASS with the file's absolute path.
+def load(reference: str, base: type[_T], base_name: str) -> type[_T]:
+    """Loads the class that FILE.py:CLASS or MODULE:CLASS names.
 
     Args:
-        reference: FILE.py:CLASS, or FILE:CLASS where such a file is there; MODULE:CLASS stays as it is.
-        folder: What FILE is relative to.
-    """
-    name, _, class_name = reference.rpartition(SEPARATOR)
-    file = folder / f"{name.removesuffix('.py')}.py"
-    return f"{file.resolve()}{SEPARATOR}{class_name}" if name.endswith(".py") or file.is_file() else reference
+        reference: The file's path or the module's name, a colon, and the name of the class.
+        base: The class that it must be derived from.
+        base_name: What errors call the base: the name that users import it by.
 
-
-def load(reference: str, base: type[_T]) -> type[_T]:
-    """The class that FILE.py:CLASS or MODULE:CLASS names.
-
-    Args:
-        reference: The file's path or the module's name, a colon, the class's name.
-        base: What the class has to be derived from.
-
-    Raises OwnClassError.
+    Raises:
+        OwnClassError: The file cannot be run, has no such class, or the class is abstract or not derived from ``base``.
     """
     name, _, class_name = reference.rpartition(SEPARATOR)
     module = _module(name)
@@ -56,11 +46,16 @@ def load(reference: str, base: type[_T]) -> type[_T]:
         classes = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
         there = ", ".join(each.__name__ for each in classes) or "none"
         raise OwnClassError(f"{module.__file__}: has no class {class_name}; its classes are: {there}")
-    if not issubclass(found, base):
-        raise OwnClassError(f"{place_of(found)}: {class_name} is not derived from {base.__module__}.{base.__name__}")
-    if missing := sorted(getattr(found, "__abstractmethods__", ())):
-        raise OwnClassError(f"{place_of(found)}: {class_name} lacks {', '.join(missing)}()")
-    return found
+    return require(found, base, base_name)
+
+
+def require(user_class: type, base: type[_T], base_name: str) -> type[_T]:
+    """The class itself where it is derived from ``base`` and complete. Raises OwnClassError."""
+    if not issubclass(user_class, base):
+        raise OwnClassError(f"{place_of(user_class)}: {user_class.__name__} is not derived from {base_name}")
+    if missing := sorted(getattr(user_class, "__abstractmethods__", ())):
+        raise OwnClassError(f"{place_of(user_class)}: {user_class.__name__} lacks {', '.join(f'{name}()' for name in missing)}")
+    return user_class
 
 
 def file_of(user_class: type) -> Path:
@@ -69,21 +64,30 @@ def file_of(user_class: type) -> Path:
 
 
 def place_of(user_class: type) -> str:
-    """FILE:LINE of a class."""
+    """FILE:LINE of the class statement."""
     try:
         return f"{file_of(user_class)}:{inspect.getsourcelines(user_class)[1]}"
-    except OSError:  # the file has changed or gone since it was read
+    except OSError:  # the file was changed or removed after it was read
         return str(file_of(user_class))
 
 
+def code_sha256(user_class: type) -> str:
+    """SHA-256 of the Python file in which a class is defined, hexadecimal."""
+    return hashlib.sha256(file_of(user_class).read_bytes()).hexdigest()
+
+
 def explain(error: BaseException, file: str) -> str:
-    """FILE:LINE at which code of ``file`` has failed, and why."""
+    """One line for an error raised by code in ``file``: FILE:LINE, the error's class and its text."""
+    why = error.msg if isinstance(error, SyntaxError) and error.filename == file else str(error)
+    return f"{place_in(error, file)}: {type(error).__name__}: {why}"
+
+
+def place_in(error: BaseException, file: str) -> str:
+    """FILE:LINE at which code in ``file`` failed; FILE alone where the error comes from elsewhere."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    why = str(error)
     if isinstance(error, SyntaxError) and error.filename == file:
-        lines, why = [error.lineno], error.msg
-    at = f"{file}:{lines[-1]}" if lines and lines[-1] else file
-    return f"{at}: {type(error).__name__}: {why}"
+        lines = [error.lineno]
+    return f"{file}:{lines[-1]}" if lines and lines[-1] else file
 
 
 def _module(name: str) -> ModuleType:
@@ -91,7 +95,7 @@ def _module(name: str) -> ModuleType:
         if name.endswith(".py"):
             return _executed(name, Path(name).read_bytes())
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # whatever a user's module raises when it is read
+    except (Exception, SystemExit) as error:  # the user's module may raise anything
         if isinstance(error, OSError) and error.filename == name:
             raise OwnClassError(f"{name}: cannot be read ({error.strerror})") from None
         raise OwnClassError(explain(error, name)) from None
@@ -99,11 +103,11 @@ def _module(name: str) -> ModuleType:
 
 @lru_cache
 def _executed(name: str, content: bytes) -> ModuleType:
-    """The module of a file with this content, once: two readers of one file see the same classes."""
+    """Runs a file once per content, so that all callers get the same classes."""
     digest = hashlib.sha256(name.encode() + content).hexdigest()[:16]
-    spec = importlib.util.spec_from_file_location(f"own_{Path(name).stem}_{digest}", name)  # hides no other module
+    spec = importlib.util.spec_from_file_location(f"own_{Path(name).stem}_{digest}", name)  # a name that no other module has
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pydantic look their module up
-    exec(compile(content, name, "exec"), vars(module))  # not by its loader, whose cache misses a change within a second
+    sys.modules[spec.name] = module  # dataclasses and pydantic look it up there
+    exec(compile(content, name, "exec"), vars(module))  # not with spec.loader: its cache misses changes within one second
     return module

@@ -1,4 +1,4 @@
-"""The wire table's parts as C++ text for protocol.hpp.j2: how each field is declared, read, written and checked."""
+"""C++ text for protocol.hpp.j2: how each field of the wire table is declared, read, written and checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .protocol import Code, Dtype, UpTo
 
 
 def cpp_constant(name: str) -> str:
-    """``MAX_PHASES`` or ``max_phases`` as ``kMaxPhases``."""
+    """The C++ name of a constant: ``kMaxPhases`` for ``MAX_PHASES`` or ``max_phases``."""
     return "k" + "".join(part.capitalize() for part in name.lower().split("_"))
 
 
@@ -25,7 +25,7 @@ class NamedNumber:
 
 @dataclass(frozen=True)
 class EnumText:
-    """An enum; ``nodiscard``: a function's result of this type must be used."""
+    """An enum; ``nodiscard``: the compiler warns where a result of this type is ignored."""
 
     name: str
     doc: str
@@ -35,7 +35,7 @@ class EnumText:
 
 @dataclass(frozen=True)
 class WidthText:
-    """How many bytes one number of a dtype takes on the wire."""
+    """The bytes of one number of a dtype on the wire."""
 
     dtype: str
     bytes: int
@@ -43,7 +43,7 @@ class WidthText:
 
 @dataclass(frozen=True)
 class FieldText:
-    """A field's declaration and the statements that read and write it."""
+    """The declaration of a field and the statements that read and write it."""
 
     declaration: str
     read: str
@@ -53,9 +53,11 @@ class FieldText:
 
 @dataclass(frozen=True)
 class RecordText:
-    """A record; ``head_fields`` are those before its tail, where it has one (``head``); ``checks`` are statements.
+    """A record.
 
-    ``is_part``: other records hold it, and compare it: ``lists`` element by element, all else by ``equal``.
+    ``checks`` are statements that return a status for wrong values. ``head``: the last field takes all remaining bytes;
+    ``head_fields`` are the fields before it. ``is_part``: other records contain this one, so it gets an operator==, which
+    compares ``lists`` element by element and all other fields by the expression ``equal``.
     """
 
     name: str
@@ -73,7 +75,7 @@ class RecordText:
 
 @dataclass(frozen=True)
 class ProtocolText:
-    """What the template needs of the table."""
+    """The context of the template protocol.hpp.j2."""
 
     source: str
     schema_hash_hex: str
@@ -85,7 +87,7 @@ class ProtocolText:
 
 
 def parts() -> ProtocolText:
-    """The whole table."""
+    """The text of the whole wire table."""
     digest = protocol.schema_hash()
     return ProtocolText(
         source="codegen/tinymetafed_codegen/protocol.py",
@@ -125,10 +127,10 @@ def _record(record: type[protocol.Record]) -> RecordText:
 
 
 def _field(name: str, kind: protocol.Kind) -> FieldText:
-    """Its declaration and the statements that read and write it."""
+    """The declaration of a field and the statements that read and write it."""
     if isinstance(kind, protocol.Number):
         return FieldText(
-            declaration=f"{kind.cpp} {name} = 0;",
+            declaration=f"{kind.cpp_type} {name} = 0;",
             read=f"{name} = in.{kind.name}();",
             write=f"out.{kind.name}({name});",
         )
@@ -162,7 +164,7 @@ def _field(name: str, kind: protocol.Kind) -> FieldText:
 
 
 def _checks(name: str, kind: protocol.Kind) -> list[str]:
-    """Statements that return a status when the field has a value that it may not have."""
+    """Statements that return a status for a value that is not allowed."""
     if isinstance(kind, protocol.Number):
         return _number_checks(name, kind)
     if isinstance(kind, protocol.Named):
@@ -191,7 +193,7 @@ def _number_checks(name: str, kind: protocol.Number) -> list[str]:
 
 
 def _is_one_of(name: str, members: Sequence[Code]) -> str:
-    """The condition, in as few comparisons as the runs of consecutive values allow."""
+    """The condition that ``name`` is one of ``members``; consecutive values are compared as one range."""
     runs: list[list[Code]] = []
     for member in sorted(members):
         if runs and member == runs[-1][-1] + 1:

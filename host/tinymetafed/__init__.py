@@ -6,14 +6,13 @@ Names in ``__all__`` follow semantic versioning: before 1.0 a minor version may 
 
 from __future__ import annotations
 
-__version__ = "0.2.0"
-
+from tinymetafed_codegen import __version__
 from tinymetafed_codegen.boards import Board, BoardError, BoardWarning
 from tinymetafed_codegen.budget import BudgetError
 from tinymetafed_codegen.errors import Error, UsageError
 from tinymetafed_codegen.manifest import ArenaMap, ModelManifest
-from tinymetafed_codegen.protocol import Phase, SampleSet, Variant
-from tinymetafed_codegen.spec import SpecError
+from tinymetafed_codegen.protocol import Phase, SampleSet, Stream, Variant
+from tinymetafed_codegen.spec import SpecError, TaskFacts, TaskOptions
 from tinymetafed_codegen.toolchain import BuildError
 
 from .api.loaded_experiment import Experiment, Generated, codegen, load
@@ -52,8 +51,9 @@ from .federation.meta_test import Collapsed
 from .federation.observer import Observer
 from .federation.result import Adaptation, FinalScores
 from .learn.codecs.delta import DeltaError, Sparse
-from .learn.strategies import Strategy, StrategyError
-from .learn.tasks import DataError, Samples, Task
+from .learn.strategies import FedAvg, FedSgd, Reptile, Strategy, StrategyError, TinyMetaFed, TinyOl, TinyReptile
+from .learn.tasks import HELD_OUT, DataError, Samples, Task
+from .learn.tasks.own import TaskError
 from .projects.new import ProjectError
 from .runs.export import ExportError
 from .runs.journal import RunResult
@@ -64,6 +64,7 @@ from .runs.tensorflow import ModelFileError
 __all__ = [
     "DEFAULT_BAUD",
     "DEFAULT_DEVICES",
+    "HELD_OUT",
     "LOSSES",
     "TASKS",
     "TEST_DEVICE",
@@ -81,6 +82,8 @@ __all__ = [
     "Error",
     "Experiment",
     "ExportError",
+    "FedAvg",
+    "FedSgd",
     "FinalScores",
     "Generated",
     "History",
@@ -94,6 +97,7 @@ __all__ = [
     "ProgressOption",
     "ProjectError",
     "ReportError",
+    "Reptile",
     "Run",
     "RunResult",
     "SampleSet",
@@ -103,10 +107,17 @@ __all__ = [
     "StoreError",
     "Strategy",
     "StrategyError",
+    "Stream",
     "SweepError",
     "SweepFailed",
     "SweepTable",
     "Task",
+    "TaskError",
+    "TaskFacts",
+    "TaskOptions",
+    "TinyMetaFed",
+    "TinyOl",
+    "TinyReptile",
     "TrainingFailed",
     "UsageError",
     "Variant",

@@ -281,7 +281,7 @@ def test_codegen_draws_the_arena_over_time(command: Command, tmp_path: Path) -> 
     rows = [line for line in said.out.splitlines() if "█" in line]
     assert said.code == 0 and len(rows) == len(arena.tensors)
     for row in rows:
-        tensor = next(each for each in arena.tensors if f" {each['name']} " in row)
+        tensor = next(each for each in arena.tensors if f" {each.name} " in row)
         assert row.count("█") == tensor.last - tensor.first + 1
         assert row.count("█") + row.count("·") == len(arena.steps)
 
@@ -289,7 +289,8 @@ def test_codegen_draws_the_arena_over_time(command: Command, tmp_path: Path) -> 
 def test_codegen_prints_its_manifest(command: Command, tmp_path: Path) -> None:
     found = the_object(command("codegen", SINE, "--board", "mps2", "-o", tmp_path / "out", "--json"))
     assert found["board"] == "mps2" and found["ram_total"] < found["ram_available"]
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"protocol.hpp", "board.hpp", "model.hpp", "manifest.json"}
+    written = {"protocol.hpp", "board.hpp", "model.hpp", "op_headers.hpp", "manifest.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == written
 
 
 def test_doctor_prints_json_and_nothing_else(command: Command) -> None:
@@ -777,7 +778,7 @@ def test_an_unusable_board_file_is_said_at_once_and_ends_nothing_else(command: C
     said = command("simulate", SINE, *SHORT[:-2], "--out", "run", "--json")
     assert said.code == 0 and set(json.loads(said.out)["estimate"]["boards"]) == {"esp32dev", "nano33ble"}
     first, *_ = said.err.splitlines()
-    assert first.startswith(f"Warning: {own_boards / 'broken.json'}: not a usable board file: 'tinymetafed' is missing")
+    assert first.startswith(f"Warning: {own_boards / 'broken.json'}: not a usable board file: line 1, 'tinymetafed' is missing")
     assert said.err.count("broken.json") == 1
     for device in ("native:1@broken", "/dev/ttyNONE@broken", "broken"):
         refused = command("train", SINE, *SHORT, "--device", device, "--out", "other")

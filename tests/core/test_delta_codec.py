@@ -136,7 +136,7 @@ def test_gaps_up_to_the_largest_are_escaped(core: Core, far: int) -> None:
     delta[:1000] = delta[far + 1000 :] = 1.0
     messages = core.whole_delta(delta, 1025, Dtype.I8, 4096)
     assert messages == codec.encode(delta, 1025, Dtype.I8, 4096, token=0)
-    assert np.array_equal(codec.dense(codec.decode(messages, n=delta.size, k=1025, token=0), delta.size) != 0, delta != 0)
+    assert np.array_equal(codec.decode(messages, n=delta.size, k=1025, token=0).dense(delta.size) != 0, delta != 0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -179,6 +179,6 @@ def test_samples_beyond_the_usual_window_train_to_the_same_weights(url: str, sha
     experiment = wide(tmp_path, shape)
     native = run(experiment, "native:1", tmp_path / "native")
     result = run(experiment, url, tmp_path / "board")
-    assert result.weights_sha256 == native.weights_sha256 and result.bytes_samples == native.bytes_samples
+    assert result.weights_sha256 == native.weights_sha256
     rounds, steps, width = 2, 6, 4
     assert result.bytes_samples > rounds * steps * width * np.prod(shape)

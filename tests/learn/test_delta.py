@@ -64,7 +64,7 @@ def test_what_is_sent_arrives(dtype: Dtype, capacity: int) -> None:
     assert np.array_equal(sparse.indices, np.sort(np.argsort(-np.abs(sample()), kind="stable")[:K]))
     tolerance = {Dtype.F32: 0.0, Dtype.F16: 2e-5, Dtype.I8: np.abs(sample()).max() / 253}[dtype]
     assert np.abs(sparse.values - sample()[sparse.indices]).max() <= tolerance
-    full = codec.dense(sparse, N)
+    full = sparse.dense(N)
     assert np.count_nonzero(full) <= K
     assert np.array_equal(full[sparse.indices], sparse.values)
 

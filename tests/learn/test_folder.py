@@ -24,7 +24,7 @@ NAMES = ("shake", "tilt", "wave")
 
 def task_of(path: Path, shapes: TaskShapes = CLASSES, seed: int = 1, clients: int | None = None, **keys: Any) -> Folder:
     spec = FolderTask(kind="folder", path=str(path), **{"support": 6, "query": 6, "adapt": 5, **keys})
-    return Folder.read(path, spec, shapes, seed, clients)
+    return Folder.from_files(path, spec, shapes, seed, clients)
 
 
 def csv_rows(client: int, rows: int = 18) -> list[str]:

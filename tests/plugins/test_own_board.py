@@ -39,8 +39,9 @@ def own(project: Path, name: str, like: str, **facts: object) -> Path:
     (project / "boards").mkdir(exist_ok=True)
     file = project / "boards" / f"{name}.json"
     file.write_text(json.dumps(manifest, indent=2))
-    with (project / "platformio.ini").open("a") as ini:
-        ini.write(f"\n[env:{name}]\nextends = offline\nboard = {name}\n")
+    ini = project / "platformio.ini"
+    if f"[env:{name}]" not in ini.read_text():  # the names of ours are there
+        ini.write_text(f"{ini.read_text()}\n[env:{name}]\nextends = offline\nboard = {name}\n")
     return file
 
 
@@ -135,10 +136,13 @@ def test_a_real_boards_port_is_built_by_its_vendors_platform(wheel_venv: WheelVe
     offline = "platform_packages = tool-scons@symlink://${tinymetafed.root}/boards/tool-scons\n"
     text = ini.read_text().replace("platform = raspberrypi@1.19.0\n", f"platform = symlink://{tmp_path / 'vendor'}\n{offline}")
     ini.write_text(text)
+    facts = project / "boards" / "rp2040.json"
+    machine = json.dumps(json.loads(facts.read_text())["tinymetafed"]["machine_flags"])
+    facts.write_text(facts.read_text().replace(machine, '["-DMACHINE_FLAG"]'))  # the stand-in is this machine
     done = wheel_venv.run(project, "pio", "run", "-v")
     assert done.returncode == 0, done.stdout + done.stderr
     (port,) = [line for line in done.stdout.splitlines() if line.endswith("port/rp2040/port.cpp")]
-    assert "-std=gnu++17" in port and "-fno-exceptions" in port  # as the rest of our sources
+    assert "-std=gnu++17" in port and "-fno-exceptions" in port and "-DMACHINE_FLAG" in port  # as the rest of our sources
     assert (project / ".pio" / "build" / "rp2040" / "firmware.elf").is_file()
 
 
@@ -208,7 +212,7 @@ def test_a_starter_fits_the_budget_and_is_known_to_every_command(tmp_path: Path)
     with pytest.raises(LaunchError, match=r"no board 'rp2040'"):
         parse(["/dev/ttyACM7@rp2040"])
     readme = (folder / "README.md").read_text()
-    assert "nobody has run them on a board" in readme and "pio run -e rp2040 -t upload" in readme
+    assert "they have not been run on a board" in readme and "pio run -e rp2040 -t upload" in readme
 
 
 def test_a_round_is_estimated_for_a_real_board_of_ones_own(tmp_path: Path) -> None:
@@ -261,6 +265,9 @@ def test_a_missing_environment_is_named_before_anything_is_built(project: Path) 
     ini.write_text(text)
     (project / "boards" / "environments.ini").write_text("[env:mine]\nextends = offline\nboard = mine\n")
     assert mine.cannot_build() == ""
+    ini.write_text(f"{text}\n[env:mine]\n\n[env:mine]\nboard = mine\n")
+    with pytest.raises(BoardError, match=r"platformio\.ini: cannot be read: .*'env:mine' already exists"):
+        mine.cannot_build()
     ini.unlink()
     assert mine.cannot_build().startswith(f"{ini}: missing; `tinymetafed new`")
 
@@ -300,7 +307,7 @@ def test_a_file_is_refused_with_its_line(tmp_path: Path, what: str) -> None:
         ("line", {"bauds": 9600}, "9600, expected only baud, dtr, rts, settle_seconds in 'line'"),
         ("line", {"settle_seconds": -1}, "-1, expected a number from 0 on"),
         ("debian_packages", {"g++": {"for": "compiling"}}, "is missing in 'g++'"),
-        ("real", True, "null, for a real board is not started here"),
+        ("real", True, "null, because a real board is not started on this machine"),
     ],
 )
 def test_a_value_is_refused_with_its_key_and_line(project: Path, key: str, value: object, expected: str) -> None:

@@ -43,8 +43,8 @@ def test_a_field_that_is_changed_in_cpp_alone_does_not_compile(struct: type[abi.
     declared = f"struct {struct.__name__} {{\n"
     for changed in (f"{declared}  uint32_t added;\n", f"{declared}  alignas(128) uint8_t padded;\n"):
         done = compile_header(HEADER.replace(declared, changed), tmp_path)
-        assert done.returncode != 0 and "laid out otherwise than in Python" in done.stderr
-    first, second = (f"  {field.kind.cpp} {field.name};" for field in (struct.fields()[0], struct.fields()[-1]))
+        assert done.returncode != 0 and "the layout differs from that in Python" in done.stderr
+    first, second = (f"  {field.kind.cpp_type} {field.name};" for field in (struct.fields()[0], struct.fields()[-1]))
     head, _, body = HEADER.partition(declared)
     swapped = body.replace(first, "@", 1).replace(second, first, 1).replace("@", second, 1)
     assert compile_header(head + declared + swapped, tmp_path).returncode != 0

@@ -1,4 +1,4 @@
-"""Experiment TOML in, frozen and complete experiment out; a module for each section."""
+"""The experiment file: reads the TOML into a complete, immutable Experiment; one module per section."""
 
 from ..loss import TARGETS, LossName, Targets, is_classification, target_size
 from ..section import SpecError
@@ -17,7 +17,8 @@ from .strategy import (
     TinyOlSpec,
     TinyReptileSpec,
 )
-from .task import TASKS, FolderTask, KeywordsTask, OmniglotTask, PresenceTask, SineTask, TaskBase, TaskShapes, TaskSpec
+from .task import TASKS, FolderTask, KeywordsTask, OmniglotTask, OwnTaskSpec, PresenceTask, SineTask, TaskBase, TaskSpec
+from .task_facts import StatesFacts, TaskFacts, TaskOptions, TaskShapes
 
 __all__ = [
     "CLIENTS",
@@ -34,14 +35,18 @@ __all__ = [
     "ModelSpec",
     "OmniglotTask",
     "OwnStrategySpec",
+    "OwnTaskSpec",
     "PresenceTask",
     "ReptileSpec",
     "RunSpec",
     "SharingSpec",
     "SineTask",
     "SpecError",
+    "StatesFacts",
     "Targets",
     "TaskBase",
+    "TaskFacts",
+    "TaskOptions",
     "TaskShapes",
     "TaskSpec",
     "TinyMetaFedSpec",

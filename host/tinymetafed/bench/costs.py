@@ -10,12 +10,11 @@ from typing import Any, Self
 
 import jinja2
 
-from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen import __version__, boards, spec
 from tinymetafed_codegen.files import write_if_changed
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
-from .. import __version__
 from ..federation.observer import Observer
 from . import in_qemu, kernel_cost, line_cost, simulation_cost
 from .kernel_cost import TEXTBOOK, Comparison, StepCost

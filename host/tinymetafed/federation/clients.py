@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Generic, Protocol, TypeVar
 
-import pydantic.dataclasses
-
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.protocol import Status
+from tinymetafed_codegen.section import StrictJson
 
 from ..learn.codecs.delta import Sparse
 from ..learn.tasks import Samples
@@ -63,8 +62,8 @@ class Served(Generic[Outcome]):
         return "skipped" if not self.device else "redone" if self.redone else "accepted"
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
-class DeviceFacts:
+@dataclass(frozen=True)
+class DeviceFacts(StrictJson):
     """A device: URL, board, unique id in hexadecimal ("" if it has none), receive window in bytes."""
 
     url: str

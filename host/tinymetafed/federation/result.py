@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
+from dataclasses import dataclass
+
+from tinymetafed_codegen.section import StrictJson
 
 from ..learn.metric import Metric
-
-_STRICT = ConfigDict(extra="forbid")  # unknown keys of another version are refused, not ignored
 
 Score = float | None  # in the task's metric; None for a model that diverged
 
 
-@dataclass(frozen=True, config=_STRICT)
-class Scores:
+@dataclass(frozen=True)
+class Scores(StrictJson):
     """The scores of a meta-test.
 
     ``before``, ``after``: means over tasks, before and after adaptation. ``after_ci95``: half-width of the 95 % confidence
@@ -29,7 +28,7 @@ class Scores:
     per_task: tuple[tuple[Score, Score], ...]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class Evaluation(Scores):
     """A meta-test after ``round`` rounds; the test took ``seconds``.
 
@@ -45,8 +44,8 @@ class Evaluation(Scores):
     seconds: float
 
 
-@dataclass(frozen=True, config=_STRICT)
-class ClientScore:
+@dataclass(frozen=True)
+class ClientScore(StrictJson):
     """Scores of one unseen client before and after adaptation; ``task`` describes its task in words."""
 
     client: int
@@ -55,8 +54,8 @@ class ClientScore:
     after: Score
 
 
-@dataclass(frozen=True, config=_STRICT)
-class ClientSpread:
+@dataclass(frozen=True)
+class ClientSpread(StrictJson):
     """Distribution of the scores after adaptation over clients: percentiles, best and worst client.
 
     ``percentiles`` maps a percentage to the score of the client at that percentile, in increasing order of scores.
@@ -67,15 +66,15 @@ class ClientSpread:
     worst: ClientScore
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class FinalScores(Scores):
     """The meta-test at a run's end."""
 
     spread: ClientSpread
 
 
-@dataclass(frozen=True, config=_STRICT)
-class DCurve:
+@dataclass(frozen=True)
+class DCurve(StrictJson):
     """The metric by number ``d`` of samples that a client adapts with; 0 is the model without adaptation.
 
     ``samples``: what ``d`` counts, in words. ``mean``: mean over tasks for each ``d``; ``ci95``: half-width of its 95 %
@@ -91,8 +90,8 @@ class DCurve:
     n_clients: int
 
 
-@dataclass(frozen=True, config=_STRICT)
-class CurveExample:
+@dataclass(frozen=True)
+class CurveExample(StrictJson):
     """A client whose model has one input and one output: true and predicted values over ``x``, and its adaptation samples."""
 
     client: str
@@ -104,8 +103,8 @@ class CurveExample:
     samples_y: tuple[Score, ...]
 
 
-@dataclass(frozen=True, config=_STRICT)
-class ScatterExample:
+@dataclass(frozen=True)
+class ScatterExample(StrictJson):
     """A client of any other regression task: true and predicted values, all outputs flattened."""
 
     client: str
@@ -117,8 +116,8 @@ class ScatterExample:
 Example = CurveExample | ScatterExample
 
 
-@dataclass(frozen=True, config=_STRICT)
-class Adaptation:
+@dataclass(frozen=True)
+class Adaptation(StrictJson):
     """Scores of unseen clients that each adapted with ``samples`` samples; ``before`` and ``after`` are means."""
 
     metric: Metric

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pydantic.dataclasses
+
+from tinymetafed_codegen.section import StrictJson
 
 from ..learn.codecs.delta import Sparse
 from ..learn.strategies import Strategy, StrategyError
@@ -17,8 +18,8 @@ from ..learn.weights import Floats
 from .clients import Clients, Served, Traffic
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
-class Contribution:
+@dataclass(frozen=True)
+class Contribution(StrictJson):
     """One client's part in a round: the device that trained it and the digest of its delta."""
 
     client: int

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .codecs.delta import Sparse, dense
+from .codecs.delta import Sparse
 from .weights import Floats
 
 
@@ -22,7 +22,7 @@ def mean(deltas: Sequence[Sparse], n: int) -> Floats:
     """
     total = np.zeros(n, np.float32)
     for delta in deltas:
-        total = total + dense(delta, n)
+        total = total + delta.dense(n)
     return total if len(deltas) == 1 else total / np.float32(len(deltas))
 
 

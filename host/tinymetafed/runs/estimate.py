@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
+from dataclasses import dataclass
 
 from tinymetafed_codegen import graph
 from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.graph import BackwardCall, Call, Graph
 from tinymetafed_codegen.ops import Op
 from tinymetafed_codegen.protocol import Variant
+from tinymetafed_codegen.section import StrictJson
 
 from ..learn.strategies import Strategy
 
@@ -22,11 +21,9 @@ BASIS = (
     "that time, without the other parts of the board; not measured on a board"
 )
 
-_STRICT = ConfigDict(extra="forbid")
 
-
-@dataclass(frozen=True, config=_STRICT)
-class BoardEstimate:
+@dataclass(frozen=True)
+class BoardEstimate(StrictJson):
     """One client's round on one board. ``seconds`` is wire and training together; pairs are (low, high)."""
 
     title: str
@@ -36,8 +33,8 @@ class BoardEstimate:
     joules: tuple[float, float]
 
 
-@dataclass(frozen=True, config=_STRICT)
-class RoundEstimate:
+@dataclass(frozen=True)
+class RoundEstimate(StrictJson):
     """One client's round by board; ``bytes`` counts both directions, without samples."""
 
     basis: str

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import pydantic
-from pydantic import ConfigDict, TypeAdapter
-from pydantic.dataclasses import dataclass
+from pydantic import TypeAdapter
 
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.section import StrictJson
 
 from ..federation.clients import DeviceFacts
 from ..federation.result import DCurve, Evaluation, Example, FinalScores
 from ..federation.rounds import Contribution
 from .estimate import RoundEstimate
 
-_STRICT = ConfigDict(extra="forbid")
-
 
 class JournalError(Error):
     """An entry that this version cannot read."""
 
 
-@dataclass(frozen=True, config=_STRICT)
-class Asked:
+@dataclass(frozen=True)
+class Asked(StrictJson):
     """The options of the run's first call, which a resumed run uses again unless others are given.
 
     ``devices``, ``test_devices``: device URLs. ``data``: folder of the task's data, None for the usual place.
-    ``data_sha256``, ``strategy_sha256``: hashes of the data and of the file of the user's own strategy, "" without one.
-    ``instructions_per_step``: by variant, if they were counted before the run.
+    ``data_sha256``, ``strategy_sha256``, ``task_sha256``: hashes of the data and of the files of the user's own strategy and
+    task, "" without them. ``instructions_per_step``: by variant, if they were counted before the run.
     """
 
     devices: tuple[str, ...]
@@ -40,10 +39,11 @@ class Asked:
     data_sha256: str
     strategy_sha256: str
     instructions_per_step: dict[str, int] | None = None
+    task_sha256: str = ""
 
 
-@dataclass(frozen=True, config=_STRICT)
-class RunHeader:
+@dataclass(frozen=True)
+class RunHeader(StrictJson):
     """The first entry: the complete experiment as TOML, the model, and the hash of the initial weights.
 
     ``arithmetic`` is hash.ARITHMETIC_VERSION, ``tinymetafed`` the version of this package. ``folder``: path of the run folder
@@ -61,8 +61,8 @@ class RunHeader:
     folder: str | None = None
 
 
-@dataclass(frozen=True, config=_STRICT)
-class SessionEntry:
+@dataclass(frozen=True)
+class SessionEntry(StrictJson):
     """The start of a session, which trains from round ``round`` on: its devices and how long they took to start."""
 
     round: int
@@ -71,8 +71,8 @@ class SessionEntry:
     start_seconds: float
 
 
-@dataclass(frozen=True, config=_STRICT)
-class RoundEntry:
+@dataclass(frozen=True)
+class RoundEntry(StrictJson):
     """A finished round: the clients' contributions, the traffic, and the hash of the weights after it.
 
     ``devices``: those that joined in this round. ``bytes_down``, ``bytes_up``: without samples. ``bytes_samples``: bytes of
@@ -92,8 +92,8 @@ class RoundEntry:
     weights_sha256: str
 
 
-@dataclass(frozen=True, config=_STRICT)
-class Showcase:
+@dataclass(frozen=True)
+class Showcase(StrictJson):
     """Measurements that are made once after the final meta-test."""
 
     d_curve: DCurve
@@ -101,15 +101,15 @@ class Showcase:
     seconds: float
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class ServedDevice(DeviceFacts):
     """A device of any session; ``rounds`` is how many times it trained a client for a round."""
 
     rounds: int
 
 
-@dataclass(frozen=True, config=_STRICT)
-class RunResult:
+@dataclass(frozen=True)
+class RunResult(StrictJson):
     """The figures of a whole run, all of its sessions together.
 
     ``bytes_down``, ``bytes_up``: bytes of training, framing and retries included, without samples. ``bytes_up_dense``: bytes
@@ -140,6 +140,7 @@ class RunResult:
     devices: tuple[ServedDevice, ...]
     versions: dict[str, str]
     instructions_per_step: dict[str, int] | None = None
+    task_sha256: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``--json`` prints; without instructions if they were not counted."""
@@ -160,7 +161,6 @@ KINDS: dict[str, type[Entry]] = {
     "result": RunResult,
 }
 _KIND_OF = {entry: kind for kind, entry in KINDS.items()}
-_ADAPTERS: dict[str, TypeAdapter[Entry]] = {kind: TypeAdapter(entry) for kind, entry in KINDS.items()}
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
@@ -171,17 +171,22 @@ def kind_of(entry: Entry) -> str:
 
 def to_json(entry: Entry) -> str:
     """An entry as canonical JSON: the same text for the same values. Raises ValueError for a number that is not finite."""
-    return _canonical(_ADAPTERS[kind_of(entry)].dump_python(entry, mode="json"))
+    return _canonical(_adapter(kind_of(entry)).dump_python(entry, mode="json"))
 
 
 def from_json(kind: str, text: str) -> Entry:
     """Reads an entry of a kind that ``to_json`` wrote. Raises JournalError."""
-    if kind not in _ADAPTERS:
+    if kind not in KINDS:
         raise JournalError(f"an entry of the unknown kind '{kind}'")
     try:
-        return _ADAPTERS[kind].validate_json(text)
+        return _adapter(kind).validate_json(text)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise JournalError(
             f"an entry ({kind}) that is not of this version: {'.'.join(map(str, first['loc']))}: {first['msg']}"
         ) from None
+
+
+@cache  # built when it is first needed: it takes longer than the import of this module
+def _adapter(kind: str) -> TypeAdapter[Entry]:
+    return TypeAdapter(KINDS[kind])

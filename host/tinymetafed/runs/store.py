@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 
+from tinymetafed_codegen import __version__
 from tinymetafed_codegen.files import LockedError, locked, write_if_changed
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment, dump, portable, relative
 
-from .. import __version__
 from ..learn.weights import Floats, sha256
 from .journal import Asked, Entry, JournalError, RoundEntry, RunHeader, from_json, kind_of, to_json
 from .run_data import RunData, StoreError

@@ -127,7 +127,14 @@ def resume_simulated(path: Path, threads: int, observer: Observer, *, data: Path
 def _asked(setup: Setup) -> Asked:
     """The journal's options of a simulation, which has no training devices."""
     data = None if setup.data is None else str(setup.data)
-    return Asked((), (TEST_URL,), data, setup.task.data_sha256, code_sha256(setup.experiment))
+    return Asked(
+        devices=(),
+        test_devices=(TEST_URL,),
+        data=data,
+        data_sha256=setup.task.data_sha256,
+        strategy_sha256=code_sha256(setup.experiment),
+        task_sha256=setup.task.code_sha256,
+    )
 
 
 def _begin(setup: Setup, site: Site, asked: Asked, out: Path, observer: Observer) -> RunResult:
@@ -153,8 +160,8 @@ def _continue(path: Path, site: Callable[[Asked], Site], data: Path | None, obse
             observer.event(run.warning)
         setup = set_up(past.experiment(), str(path / "experiment.toml"), data or past.data)
         same_model(setup, past)
+        _same_code(setup, past)
         _same_data(setup, past)
-        _same_strategy(setup, past)
         if setup.strategy.kept and 0 < past.trained < setup.experiment.run.rounds:
             observer.event(
                 f"{path}: the state that clients keep between rounds ({', '.join(setup.strategy.kept)}) was lost when the run "
@@ -179,12 +186,18 @@ def same_model(setup: Setup, run: RunData) -> None:
         )
 
 
-def _same_strategy(setup: Setup, run: RunData) -> None:
-    if code_sha256(setup.experiment) != run.header.asked.strategy_sha256:
-        raise StoreError(
-            f"{run.path / 'run.db'}: the file of strategy.kind = '{setup.experiment.strategy.kind}' has changed since this run "
-            "was begun; restore it to continue the run, or train a new one with it"
-        )
+def _same_code(setup: Setup, run: RunData) -> None:
+    """Raises StoreError when the file of the user's own strategy or task is another one than at the run's beginning."""
+    experiment, asked = setup.experiment, run.header.asked
+    for key, kind, then, now in (
+        ("strategy.kind", experiment.strategy.kind, asked.strategy_sha256, code_sha256(experiment)),
+        ("task.kind", experiment.task.kind, asked.task_sha256, setup.task.code_sha256),
+    ):
+        if now != then:
+            raise StoreError(
+                f"{run.path / 'run.db'}: the file of {key} = '{kind}' has changed since this run was begun; restore it to "
+                "continue the run, or train a new one with it"
+            )
 
 
 def _same_data(setup: Setup, run: RunData) -> None:

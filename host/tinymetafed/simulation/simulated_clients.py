@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -145,8 +145,7 @@ def _loads(download: Sequence[Segment], window: int) -> tuple[int, int]:
     for segment in download:
         # COBS adds a byte for every 254 consecutive bytes without a zero, counted over fields, data and CRC, except for the
         # last 254 of a frame.
-        head = protocol.Load(0, 0, segment.dtype, segment.scale, b"").pack()
-        before, after = head[protocol.Load.place("dtype") :], b"\1" * (protocol.FRAME_CRC_BYTES - 1)
+        before, after = _load_fields(segment.dtype, segment.scale), b"\1" * (protocol.FRAME_CRC_BYTES - 1)
         step = load_bytes(segment.dtype.width, window)
         for at in range(0, len(segment.data), step):
             data = segment.data[at : at + step]
@@ -156,6 +155,13 @@ def _loads(download: Sequence[Segment], window: int) -> tuple[int, int]:
             if max(map(len, runs)) >= _LONGEST_RUN:
                 size += sum(len(run) // _LONGEST_RUN for run in runs)
     return count, size
+
+
+@lru_cache(maxsize=64)  # of float32 and float16 there is one, of int8 one per tensor
+def _load_fields(dtype: protocol.Dtype, scale: float) -> bytes:
+    """The fields of a Load message from its dtype on, as they stand before the weights."""
+    head = protocol.Load(0, 0, dtype, scale, b"").pack()
+    return head[protocol.Load.place("dtype") :]
 
 
 @cache

@@ -16,13 +16,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from tinymetafed_codegen import __version__
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.files import LockedError, locked
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 from tinymetafed_codegen.sample_source import own_source
-from tinymetafed_codegen.spec import dump
+from tinymetafed_codegen.spec import dump, parse
 
-from ... import __version__
 from ...federation.clients import TrainingFailed
 from ...federation.meta_test import Collapsed
 from ...federation.observer import Observer
@@ -124,16 +124,21 @@ def _changed(run: Run, stored: RunData) -> list[str]:
 
 def _set_changed_aside(runs: Sequence[Run], out: Path, data: Path | None, observer: Observer) -> None:
     """Renames the folder of every run whose result would change now, and reports it. Raises SweepFailed, DataError."""
-    digests: dict[object, str] = {}
+    digests: dict[str, tuple[str, str]] = {}  # of a task's data and of its Python file
     for run in runs:
         if (stored := _stored(run, out)) is None:
             continue
         experiment = run.experiment
-        read = (experiment.task, experiment.run.seed, experiment.run.clients, experiment.model.input, experiment.model.loss)
+        chosen = (experiment.run.seed, experiment.run.clients, experiment.model.input, experiment.model.loss)
+        read = json.dumps([dump(experiment)["task"], chosen], sort_keys=True)
         if read not in digests:
-            digests[read] = _opened(run, data).data_sha256
+            task = _opened(run, data)
+            digests[read] = task.data_sha256, task.code_sha256
         changed = _changed(run, stored)
-        if digests[read] != stored.header.asked.data_sha256:
+        data_sha256, task_sha256 = digests[read]
+        if task_sha256 != stored.header.asked.task_sha256:
+            changed.append(f"the file of task.kind ({experiment.task.kind})")
+        if data_sha256 != stored.header.asked.data_sha256:
             changed.append("its data")
         if changed:
             folder = out / run.folder
@@ -216,7 +221,9 @@ def _all(queue: list[Run], out: Path, jobs: int, data: Path | None, observer: Ob
             while queue and len(running) < jobs:
                 run = queue.pop(0)
                 ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_simulate, args=(run, out / run.folder, data, theirs))
+                # As plain values: another process has not imported the modules of a user's own classes.
+                asked = (json.dumps(dump(run.experiment)), str(run.cell.source), out / run.folder, data)
+                process = context.Process(target=_simulate, args=(*asked, theirs))
                 process.start()
                 theirs.close()
                 running[process.sentinel] = (process, ours, run)
@@ -264,15 +271,15 @@ class _Quiet:
         """Nothing."""
 
 
-def _simulate(run: Run, folder: Path, data: Path | None, answer: Connection) -> None:
-    """Main function of a run's process: starts or resumes the run, and sends its outcome."""
+def _simulate(experiment: str, source: str, folder: Path, data: Path | None, answer: Connection) -> None:
+    """Main function of a run's process: starts or resumes the run of an experiment in JSON, and sends its outcome."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the sweep, which ends this process
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     try:
         if (folder / "run.db").exists():
             training.resume_simulated(folder, 1, _Quiet(), data=data)
         else:
-            training.simulate(set_up(run.experiment, str(run.cell.source), data), 1, folder, _Quiet())
+            training.simulate(set_up(parse(json.loads(experiment), source), source, data), 1, folder, _Quiet())
     except Collapsed:
         answer.send(("done", ""))  # the store has the collapsed evaluation
     except (TrainingFailed, StrategyError) as error:

@@ -54,6 +54,12 @@ class Sparse:
     indices: Indices
     values: Values
 
+    def dense(self, n: int) -> Values:
+        """The whole vector, float32 of shape (n,), whose other entries are zero."""
+        vector = np.zeros(n, dtype=np.float32)
+        vector[self.indices] = self.values
+        return vector
+
 
 def select_top(delta: Values, k: int) -> Indices:
     """Top-P selection: the k entries of ``delta`` that are largest in magnitude; ties go to the lower index.
@@ -324,10 +330,3 @@ def _rice_gaps(bits: Bits, r: int, count: int, where: str) -> tuple[Indices, int
         for bit in range(width):
             gaps[some] += padded[low_at[some] + bit] << bit
     return gaps, end
-
-
-def dense(sparse: Sparse, n: int) -> Values:
-    """The sparse vector as float32[n], zeros in all other entries."""
-    vector = np.zeros(n, dtype=np.float32)
-    vector[sparse.indices] = sparse.values
-    return vector

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from tinymetafed_codegen import own_class
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import MAX_PHASES, WireError
@@ -53,7 +51,7 @@ def code_sha256(experiment: Experiment) -> str:
     spec = experiment.strategy
     if not isinstance(spec, OwnStrategySpec):
         return ""
-    return hashlib.sha256(own_class.file_of(_own(spec.kind)).read_bytes()).hexdigest()
+    return own_class.code_sha256(_own(spec.kind))
 
 
 def _check(own: Strategy) -> None:
@@ -74,6 +72,6 @@ def _check(own: Strategy) -> None:
 
 def _own(kind: str) -> type[Strategy]:
     try:
-        return own_class.load(kind, Strategy)  # type: ignore[type-abstract]
+        return own_class.load(kind, Strategy, "tinymetafed.Strategy")  # type: ignore[type-abstract]
     except own_class.OwnClassError as error:
         raise SpecError(f"strategy.kind = '{kind}': {error}") from None

@@ -11,7 +11,7 @@ import numpy as np
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Dtype, Phase, Recipe, SampleSet, Selection, Stream, Variant
-from tinymetafed_codegen.spec import Experiment
+from tinymetafed_codegen.spec import Experiment, OwnStrategySpec
 
 from .. import aggregate, prng, schedule
 from ..codecs import downlink
@@ -35,6 +35,8 @@ class Strategy(ABC):
     def __init__(self, experiment: Experiment, manifest: ModelManifest) -> None:
         self.experiment = experiment
         self.spec = experiment.strategy
+        # The user's own settings of a class of theirs, strategy.options.
+        self.options = self.spec.options if isinstance(self.spec, OwnStrategySpec) else {}
         self.n_global = manifest.n_global
         # What devices keep from one round of a client to its next, as the key that asks for it; none: any device serves any.
         self.kept: list[str] = [

@@ -60,14 +60,13 @@ class Folder(Task):
         self.trained = trained
         self.unseen = unseen
         self.unseen_clients = len(unseen)
-        self.adapt_limit = spec.adapt  # other rows are for the test
         self.data_sha256 = _digest((*trained, *unseen))
 
     @classmethod
     def open(cls, spec: FolderTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
         """Reads the folder. Raises DataError naming file, row and column of what cannot be used."""
         path = data or Path(spec.path)
-        task = cls.read(path, spec, shapes, run.seed, run.clients)
+        task = cls.from_files(path, spec, shapes, run.seed, run.clients)
         if 0 < task.clients < run.devices_per_round:
             raise DataError(
                 f"{path}: {task.clients} client(s) to train on, too few for run.devices_per_round = {run.devices_per_round}"
@@ -75,7 +74,7 @@ class Folder(Task):
         return task
 
     @classmethod
-    def read(cls, path: Path, spec: FolderTask, shapes: TaskShapes, seed: int, clients: int | None) -> Self:
+    def from_files(cls, path: Path, spec: FolderTask, shapes: TaskShapes, seed: int, clients: int | None) -> Self:
         """Reads and checks every file of a folder, for a model of ``shapes``; ``clients``: how many an own source makes.
 
         Raises DataError naming file, row and column of what cannot be used, and what to do.

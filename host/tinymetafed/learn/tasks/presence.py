@@ -13,7 +13,7 @@ from tinymetafed_codegen.protocol import SampleSet, Stream
 from tinymetafed_codegen.spec import CLIENTS, PresenceTask, RunSpec, TaskShapes
 
 from .. import prng
-from . import Floats, Samples, Task
+from . import UNLIMITED, Floats, Samples, Task
 
 SENSORS = ("CO2", "light", "temperature", "motion")
 TEST_MOMENTS = 100
@@ -82,6 +82,7 @@ class Presence(Task):
 
     def __init__(self, seed: int, clients: int = CLIENTS, spec: PresenceTask = DEFAULTS) -> None:
         super().__init__(spec, spec.shapes, seed, clients)
+        self.adapt_limit = UNLIMITED
 
     @classmethod
     def open(cls, spec: PresenceTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:

@@ -5,12 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from tinymetafed_codegen import graph
-from tinymetafed_codegen.spec import Experiment, FolderTask, KeywordsTask, OmniglotTask, PresenceTask, SineTask, TaskBase
+from tinymetafed_codegen.spec import (
+    Experiment,
+    FolderTask,
+    KeywordsTask,
+    OmniglotTask,
+    OwnTaskSpec,
+    PresenceTask,
+    SineTask,
+    TaskBase,
+)
 
 from . import Task
 from .folder import Folder
 from .keywords import Keywords
 from .omniglot import Omniglot
+from .own import OwnTask
 from .presence import Presence
 from .sine import Sine
 
@@ -20,6 +30,7 @@ _TASKS: dict[type[TaskBase], type[Task]] = {
     KeywordsTask: Keywords,
     PresenceTask: Presence,
     FolderTask: Folder,
+    OwnTaskSpec: OwnTask,
 }
 
 

@@ -11,7 +11,7 @@ from tinymetafed_codegen.protocol import SampleSet, Stream
 from tinymetafed_codegen.spec import CLIENTS, RunSpec, SineTask, TaskShapes
 
 from .. import prng
-from . import Floats, Samples, Task
+from . import UNLIMITED, Floats, Samples, Task
 
 DEFAULTS = SineTask(kind="sine")
 TEST_POINTS = 100
@@ -29,6 +29,7 @@ class Sine(Task):
 
     def __init__(self, seed: int, clients: int = CLIENTS, spec: SineTask = DEFAULTS) -> None:
         super().__init__(spec, spec.shapes, seed, clients)
+        self.adapt_limit = UNLIMITED
 
     @classmethod
     def open(cls, spec: SineTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
