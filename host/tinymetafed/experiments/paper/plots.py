@@ -49,7 +49,7 @@ def convergence(rows: Sequence[Row], templates: jinja2.Environment) -> str:
         series,
         "bytes down and up since the start, all rounds, logarithmic",
         "accuracy after adaptation (%)",
-        "Accuracy of unseen clients on the way, against the bytes sent until then",
+        "Accuracy of unseen clients during training, against the bytes sent so far",
         y_range=(math.floor(min(ys)), math.ceil(max(ys))),
         x_ticks=_decades([x for one in series for x, _ in one.points]),
     )
