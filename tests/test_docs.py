@@ -173,6 +173,13 @@ def test_commands_in_prose_exist(document: Document) -> None:
     assert wrong == []
 
 
+def test_arguments_of_commands_in_prose_parse(document: Document) -> None:
+    """Where prose leaves an argument out, as a command's name does, the options that it has are checked all the same."""
+    spans = re.findall(r"`tinymetafed ([a-z][^`\n]*)`", document.prose.replace("\\|", "/"))
+    faults = {span: tinymetafed_fault(shlex.split(span)) for span in spans}
+    assert {span: fault for span, fault in faults.items() if fault and not fault.startswith("Missing argument")} == {}
+
+
 def commands(document: Document) -> list[str]:
     """Shell commands of a document's blocks, one each; of a console block only what follows the prompt."""
     found = []
@@ -327,6 +334,7 @@ def frame_fault(match: re.Match[str]) -> str:
         "tinymetafed train examples/sine.toml --devices native:4",
         "tinymetafed adapt runs/x --tasks many",
         "tinymetafed bench nothing",
+        "tinymetafed codegen EXPERIMENT --boards mps2 -o DIR",
         "make everything",
         "pio run -e nowhere",
     ],
