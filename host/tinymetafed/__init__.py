@@ -1,7 +1,7 @@
-"""Federated meta-learning on microcontrollers: the public API, which notebooks and the command line use alike.
+"""Federated meta-learning on microcontrollers: the public API, for notebooks, programs and the command line.
 
-Names in ``__all__`` follow semantic versioning: until 1.0 a minor version may change them and CHANGELOG.md says how; from
-1.0 on only a major one may. Everything else in the package may change at any time.
+Names in ``__all__`` follow semantic versioning: before 1.0 a minor version may change them, and CHANGELOG.md says how; from
+1.0 on only a major version may. All other names in the package may change at any time.
 """
 
 from __future__ import annotations

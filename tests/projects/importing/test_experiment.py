@@ -232,7 +232,7 @@ def normalised_twice(padding: str) -> Network:
         (misfit(), {}, "net.keras: layer 'Head': dense expects"),
         (network((3,), affine(None), dense(None, 3, 1)), {}, "layer 'affine': can only be folded"),
         (normalised_twice("same"), {"freeze": "1"}, "its offset cannot be folded into 'Conv2D_1', which pads with zeros"),
-        (normalised_twice("valid"), {}, "remove it and scale the data themselves, or freeze that layer (--freeze)"),
+        (normalised_twice("valid"), {}, "remove it and scale the data instead, or freeze that layer (--freeze)"),
     ],
 )
 def test_what_cannot_be_an_experiment_is_refused_by_name(

@@ -1,4 +1,4 @@
-"""Experiments over options and seeds: planned and checked whole, simulated on all cores, put into one table."""
+"""Sweeps over options and seeds: planned and checked first, then simulated on all cores, with one table of results."""
 
 from . import table
 from .execute import SweepFailed, execute, is_sweep
