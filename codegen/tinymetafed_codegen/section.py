@@ -32,4 +32,4 @@ class Section(BaseModel):
 class StrictJson:
     """The base of dataclasses that are read from JSON: unknown keys are refused, not ignored."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")

@@ -161,7 +161,7 @@ KINDS: dict[str, type[Entry]] = {
     "result": RunResult,
 }
 _KIND_OF = {entry: kind for kind, entry in KINDS.items()}
-_strict = json.JSONEncoder(allow_nan=False).encode
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def kind_of(entry: Entry) -> str:
@@ -170,11 +170,8 @@ def kind_of(entry: Entry) -> str:
 
 
 def to_json(entry: Entry) -> str:
-    """An entry as JSON, the same text for the same values. Raises ValueError for a number that is not finite."""
-    text = _adapter(kind_of(entry)).dump_json(entry)
-    if b"NaN" in text or b"Infinity" in text:  # a number, or only a word in some text
-        _strict(_adapter(kind_of(entry)).dump_python(entry, mode="json"))
-    return text.decode()
+    """An entry as canonical JSON: the same text for the same values. Raises ValueError for a number that is not finite."""
+    return _canonical(_adapter(kind_of(entry)).dump_python(entry))
 
 
 def from_json(kind: str, text: str) -> Entry:
