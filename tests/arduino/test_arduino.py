@@ -1,4 +1,4 @@
-"""Real boards without their vendors' packages: the sources compile for both chips, and the Arduino port trains on a host."""
+"""Real boards, without their vendors' packages: the sources compile for each chip, and the Arduino port trains on the host."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ from tinymetafed_codegen.toolchain import compiler_flags
 pytestmark = pytest.mark.usefixtures("patient")
 HERE = Path(__file__).parent
 OURS = [name for name in boards.names() if boards.load(name).real]
-REAL = [*OURS, *starters()]  # and those that `tinymetafed new` writes into a project
+REAL = [*OURS, *starters()]  # including the boards that `tinymetafed new` writes into a project
 EXPERIMENT = sine("run.rounds=6", "evaluation.tasks=3", "evaluation.every=0")
 UNIQUE_IDS = {
     "nano33ble": "efcdab8967452301",
     "esp32dev": "1122334455660000",
     "rp2040": "e660583883724a32",
-}  # those of core.cpp
-# What GCC 8, the ESP32's compiler, lacks although it is no newer language: the library's headers are law for themselves.
+}  # as in core.cpp
+# Library functions that GCC 8, the compiler of the ESP32, does not have. The option -std=c++17 does not catch their use.
 NEWER_THAN_GCC_8 = r"\b(bit_cast|is_constant_evaluated|__builtin_convertvector|__builtin_bit_cast|assume_aligned|from_chars)\b"
 
 
 def known(board: str, folder: Path) -> Board:
-    """A board of ours, or one of a new project in a folder."""
+    """A board of this repository, or one of a new project in ``folder``."""
     if board in OURS:
         return boards.load(board)
     if not folder.exists():
@@ -57,7 +57,7 @@ def known(board: str, folder: Path) -> Board:
 
 
 def sources(board: Board, folder: Path) -> tuple[list[Path], list[str]]:
-    """The board's sources, after generating into ``folder``, and the compiler's arguments that PlatformIO would add."""
+    """Generates into ``folder``; returns the board's sources and the compiler arguments that PlatformIO would add."""
     made = design(EXPERIMENT, board, "test")
     emit.write(made, folder, "pytest")
     firmware = find("firmware")
@@ -116,14 +116,14 @@ def test_the_sources_compile_for_xtensa(tmp_path: Path) -> None:
         ["arm-none-eabi-g++", "-E", "-v", "-x", "c++", "/dev/null"], capture_output=True, text=True, check=True
     )
     listed = [Path(line.strip()).resolve() for line in said.stderr.splitlines() if line.startswith(" /")]
-    library = [path for path in listed if path.is_dir() and "gcc" not in path.parts]  # GCC's own headers are no use to clang
+    library = [path for path in listed if path.is_dir() and "gcc" not in path.parts]  # clang cannot use GCC's built-in headers
     headers = [word for path in library for word in ("-isystem", str(path))]
     files, arguments = sources(boards.load("esp32dev"), tmp_path)
     check_syntax([clang, *boards.load("esp32isa").machine_flags, *headers], files, arguments)
 
 
 def check_syntax(compiler: list[str], files: list[Path], arguments: list[str]) -> None:
-    """Every warning counts; so does every extension and whatever is newer than C++17."""
+    """Compiles with every warning an error, including those about extensions and about features newer than C++17."""
     command = [*compiler, "-fsyntax-only", *arguments, "-pedantic-errors", *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -137,12 +137,12 @@ def test_the_language_is_that_of_gcc_8(folder: str, tmp_path: Path) -> None:
     assert files and [path.name for path in files if re.search(NEWER_THAN_GCC_8, path.read_text())] == []
 
 
-# The port at work, on an Arduino core whose serial line is a pseudo-terminal
+# The port runs on an Arduino core whose serial line is a pseudo-terminal.
 
 
 @pytest.fixture(scope="module", params=REAL)
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Board, Path]:
-    """A real board and its firmware as a host process."""
+    """A real board's firmware, built as a host process."""
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed")
     folder = tmp_path_factory.mktemp(request.param)
@@ -156,7 +156,7 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @contextmanager
 def running(program: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The process and its line's path; at the end it must have lost no byte."""
+    """Starts the process and gives it with the path of its line; checks at the end that no byte was lost."""
     with subprocess.Popen([program, *arguments], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -169,7 +169,7 @@ def running(program: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[s
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """SHA-256 of the weights that the native process ends with."""
+    """SHA-256 of the final weights of the native process."""
     return train("native:1", tmp_path_factory.mktemp("reference") / "run")
 
 
@@ -200,7 +200,7 @@ def test_a_whole_window_that_comes_during_a_training_step_is_not_lost(program: t
     parts = downlink.encode(weights, Dtype.F16, [tensor.size for tensor in manifest.global_tensors])
     arrived = downlink.decode(parts, strategy.n_global)
     with running(firmware, "5000") as (_, path), open_transport(path) as transport:
-        session = Session(transport, clock=SlowClock())  # nothing is asked again because the machine is busy
+        session = Session(transport, clock=SlowClock())  # a slow clock: a busy machine must cause no repeat
         session.hello()
         session.configure(Program.TRAIN, Recipe(strategy.training(), strategy.top_k))
         for token in range(1, 4):
