@@ -1,4 +1,4 @@
-"""docs/costs.md: its exact figures are the budget's, and what is written is what was measured."""
+"""docs/costs.md: its exact figures are those of the budget, and `make bench` writes what was measured."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_documents_exact_figures_are_the_budgets() -> None:
 
 
 def step(instructions: int, level: int) -> StepCost:
-    """A training step; at other levels another one."""
+    """Measured figures of a training step; they differ between optimization levels."""
 
     def by_variant(full: int) -> dict[str, int]:
         return {"local": 1, "global": 2, "full": full}

@@ -1,4 +1,4 @@
-"""Measurements on a stand-in: what a real board takes too long to show."""
+"""Measurements on a stand-in session: a counter of ticks that wraps, which takes too long on a real board."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tinymetafed_codegen.protocol import Progress, State, Status
 
 
 class Slow:
-    """A session whose training steps take a third of what the board's counter of ticks holds."""
+    """A session in which one training step takes a third of the range of the board's counter of ticks."""
 
     step = (1 << 32) // 3
 

@@ -1,4 +1,4 @@
-"""Memory measured on the emulated Cortex-M4F: within its budgets, and never more than codegen has estimated."""
+"""Memory measured on the emulated Cortex-M4F is within its budgets and never above the estimate of codegen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEASURED = [
 
 @pytest.fixture(scope="module")
 def figures() -> dict[str, Footprint]:
-    """What each model takes of mps2, by its name."""
+    """Memory of each model on mps2, by the model's name."""
     return {each.model: each for each in footprint.measure(MEASURED, ["mps2"], Quiet())}
 
 

@@ -1,4 +1,4 @@
-"""JAX's round is the same training: its weights are ours, up to the order of sums."""
+"""The round in JAX is the same training: its weights equal ours up to the order of sums."""
 
 from __future__ import annotations
 

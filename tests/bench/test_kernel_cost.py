@@ -1,4 +1,4 @@
-"""Cost of a training step: the plugin's count is the timer's, textbook kernels learn the same, and what is missing is said."""
+"""Cost of a training step: plugin and timer count alike, textbook kernels train alike, and missing tools are named."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tinymetafed_codegen.locate import find
 
 pytestmark = [needs_qemu, pytest.mark.xdist_group("emulator-qemu"), pytest.mark.usefixtures("built_once")]
 
-# Most that a textbook's kernels may take at -O2, so that what they are compared with is no straw man.
+# Upper limit of instructions of the textbook kernels at -O2, so that the comparison with them stays fair.
 TEXTBOOK_LIMIT = {"sine": 27_500, "bench-conv": 4_000_000}
 
 
 class Told(Quiet):
-    """An observer that keeps what went wrong."""
+    """An observer that records events."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -34,7 +34,7 @@ class Told(Quiet):
 
 @pytest.fixture
 def no_stack(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spares the time that the stack takes to be measured, one instruction after the other."""
+    """Skips the measurement of the stack, which is slow because it steps through single instructions."""
     monkeypatch.setattr(stack, "deepest", lambda *_: 0)
 
 

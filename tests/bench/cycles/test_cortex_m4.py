@@ -1,4 +1,4 @@
-"""The Cortex-M4's cost model: each rule on a few instructions whose cycles the manual gives, and pairs of neighbours."""
+"""The cost model of the Cortex-M4: each rule on instructions whose cycles the manual gives, alone and in pairs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tinymetafed.bench.cycles.executions import Execution, Instruction
 
 
 def cost(*lines: str, ran: int = 1, jumped: dict[int, int] | None = None) -> tuple[int, int]:
-    """Of instructions one after another; ``jumped``: how often the one at this place did."""
+    """Cycles of consecutive instructions; ``jumped``: how often the instruction at that index was taken as a jump."""
     listing = [Instruction(4 * i, *[*line.split(" ", 1), ""][:2]) for i, line in enumerate(lines)]
     counts = {4 * i: Execution(ran, (jumped or {}).get(i, 0)) for i in range(len(lines))}
     return cortex_m4.cycles(listing, counts)
