@@ -1,4 +1,4 @@
-"""The command line: help that teaches, JSON alone on standard output, run folders that never lie, errors that help."""
+"""The command line: its help, JSON alone on standard output, the files in a run's folder, and errors with a remedy."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RUN_FILES = {"experiment.toml", "run.db", "lock", "weights.npz", "report.html"}
 
 @dataclasses.dataclass(frozen=True)
 class Said:
-    """What a command printed and how it ended."""
+    """Output and exit code of a command."""
 
     code: int
     out: str
@@ -48,7 +48,7 @@ class Said:
 
     @property
     def error(self) -> str:
-        """The error's text, once it is known to be one: named as such, no traceback, nothing on standard output."""
+        """The error's text. Asserts that it is one error, without traceback, and that standard output is empty."""
         assert "Traceback" not in self.err and self.out == "", self
         assert self.code in (1, 2) and self.err.count("Error:") == 1, self
         return " ".join(self.err.split())
@@ -79,7 +79,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
-    """A short run by the installed command, in a process of its own."""
+    """A short run of the installed command in a process of its own: its folder and its result."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     arguments = [COMMAND, "train", SINE, "--device", "native:2", "--out", folder, "--json", *SHORT]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=folder.parent)
@@ -88,12 +88,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
 
 @pytest.fixture
 def run_copy(finished: tuple[Path, Said], tmp_path: Path) -> Path:
-    """A finished run to spoil."""
+    """A copy of a finished run, which a test may damage."""
     return Path(shutil.copytree(finished[0], tmp_path / "copy"))
 
 
 def the_object(said: Said) -> dict[str, Any]:
-    """The one JSON object that standard output must be."""
+    """The JSON object on standard output, which must hold nothing else."""
     assert said.code == 0, said
     found = json.loads(said.out)
     assert isinstance(found, dict)
@@ -174,7 +174,7 @@ def test_where_no_folder_can_be_nothing_is_written(command: Command) -> None:
     assert [path.name for path in Path().iterdir()] == ["taken"]
 
 
-# --- What a run leaves ---
+# --- Files and results of a run ---
 
 
 def test_train_prints_one_json_object_and_nothing_else(finished: tuple[Path, Said]) -> None:
@@ -182,14 +182,14 @@ def test_train_prints_one_json_object_and_nothing_else(finished: tuple[Path, Sai
     assert result["rounds"] == 5
     assert len(result["weights_sha256"]) == 64
     assert 5 * 4 * 1120 == result["bytes_up_dense"] > result["bytes_up"] > 0
-    assert result["bytes_down"] > 5 * 2 * 1120  # float16 values, and framing
+    assert result["bytes_down"] > 5 * 2 * 1120  # float16 values and the bytes of frames
     assert result["bytes_samples"] == 0
     assert result["seconds"] > 0
     assert {"metric", "before", "after", "n_tasks"} <= set(result["meta_test"])
     assert (result["meta_test"]["metric"], result["meta_test"]["n_tasks"]) == ("mse", 3)
 
 
-# What scripts rely on.
+# Keys of the JSON that scripts rely on.
 RESULT_KEYS = {
     "task", "rounds", "seed", "weights_sha256", "bytes_down", "bytes_up", "bytes_up_dense", "bytes_samples", "retries",
     "redone", "skipped", "sessions", "seconds", "training_seconds", "start_seconds", "meta_test", "d_curve", "example",
@@ -266,7 +266,7 @@ def test_adapt_shows_unseen_clients_before_and_after(command: Command, finished:
     result = the_object(command("adapt", finished[0], "--tasks", 3, "--json"))
     assert (result["metric"], result["samples"]) == ("mse", 8)
     assert [client["client"] for client in result["clients"]] == [0, 1, 2]
-    # The very clients of the meta-test.
+    # the same clients as in the meta-test
     pairs = the_object(finished[1])["meta_test"]["per_task"]
     assert [[client["before"], client["after"]] for client in result["clients"]] == pairs
     one = the_object(command("adapt", finished[0], "--tasks", 1, "--first", 2, "--samples", 5, "--json"))
@@ -303,7 +303,7 @@ def test_doctor_prints_json_and_nothing_else(command: Command) -> None:
     ("board", "times", "fewest", "most", "estimate"),
     [
         pytest.param("mps2", 2, 1_000, 100_000, "never checked on silicon", marks=needs_board("mps2")),
-        # Floating point in software.
+        # this board computes floating point in software
         pytest.param("rv32", 1, 100_000, 1_000_000, "no cycles", marks=needs_board("rv32")),
     ],
 )
@@ -312,7 +312,7 @@ def test_bench_counts_instructions_exactly(
     command: Command, board: str, times: int, fewest: int, most: int, estimate: str
 ) -> None:
     figures = [the_object(command("bench", "kernels", SINE, "--board", board, "--json")) for _ in range(times)]
-    for each in figures:  # the deepest stack is where an interrupt came, which is no matter of instructions
+    for each in figures:  # the deepest stack depends on when an interrupt came, not on the instruction count
         assert 256 < each.pop("stack_bytes") < boards.STACK_BYTES and each["textbook"].pop("stack_bytes") > 256
     assert figures[0] == figures[-1]
     counts = figures[0]["instructions_per_step"]
@@ -373,7 +373,7 @@ def test_ctrl_c_leaves_the_last_finished_round_and_no_process(tmp_path: Path, pe
     with subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path) as host:
         wait_until(lambda: host.poll() is not None or ((folder / "run.db").exists() and store.read_run(folder).trained > 50))
         processes = children(host.pid)
-        assert len(processes) >= 4  # two to train, two to test, and their watchdogs
+        assert len(processes) >= 4  # two devices to train, two to test, and a watchdog for each
         host.send_signal(signal.SIGINT)
         out, err = host.communicate(timeout=HUNG_SECONDS)
     assert host.returncode == 130
@@ -424,10 +424,10 @@ def test_a_run_in_use_is_refused_with_its_process(command: Command, run_copy: Pa
     with store.reopen(run_copy):
         said = command("train", "--resume", run_copy)
         assert said.code == 1 and f"{run_copy}: process {os.getpid()} is training" in said.error
-        assert command("report", run_copy).code == 0  # whoever only reads is not kept out
+        assert command("report", run_copy).code == 0  # reading is allowed meanwhile
 
 
-# --- What goes over the line ---
+# --- The serial line ---
 
 
 def test_faults_change_no_bit_and_a_recording_is_readable(command: Command, finished: tuple[Path, Said]) -> None:
@@ -454,12 +454,12 @@ def test_a_fault_that_means_nothing_is_wrong_usage(refused: Callable[..., str]) 
     assert "did you mean 'flip'?" in refused(2, SINE, "--fault", "flp=0.1")
 
 
-# --- Refusals before anything is written ---
+# --- Errors before anything is written ---
 
 
 @pytest.fixture
 def refused(command: Command, tmp_path: Path) -> Callable[..., str]:
-    """``refused(code, …)`` trains, must end with that exit code, and must leave nothing; gives the error's text."""
+    """``refused(code, …)`` trains; asserts the exit code and that no file is left; returns the error's text."""
 
     def run(code: int, *arguments: object) -> str:
         before = sorted(tmp_path.rglob("*"))
@@ -576,7 +576,7 @@ def test_another_data_set_is_refused(refused: Callable[..., str], tmp_path: Path
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeBoard]:
-    """``fake(…)`` is a board that claims to hold the sine example's firmware; it is waited for by a fake clock."""
+    """``fake(…)`` starts a fake board that claims to hold the sine example's firmware; waiting uses a fake clock."""
     clock = FakeClock()
     open_line = launch.open_transport
     monkeypatch.setattr(running, "launch", functools.partial(launch.launch, clock=clock))
@@ -657,7 +657,7 @@ def test_a_board_that_answers_nothing_or_garbage(
         ({"faults": [Fault.NONE] * 6, "silent": True}, "no answer"),
         ({"faults": [Fault.NONE] * 6 + [Fault.VANISH]}, "no device is left"),
         ({"steps": 80, "fails_at": 3}, "NOT_FINITE"),
-        ({"steps": 80}, "delta chunk at rank 0"),  # this stand-in's deltas are no deltas
+        ({"steps": 80}, "delta chunk at rank 0"),  # the deltas of this fake board are not valid
     ],
     ids=["garbage", "nothing", "vanishes", "fails", "false delta"],
 )
@@ -717,7 +717,7 @@ def test_a_folder_that_is_no_run(command: Command, tmp_path: Path, verb: list[st
     assert said.code == 1 and str(tmp_path) in said.error and "run folder" in said.error
 
 
-# Runs that come to nothing
+# Runs that fail or learn nothing
 
 
 @pytest.mark.parametrize(
@@ -739,7 +739,7 @@ def test_a_run_that_fails_is_not_a_finished_one(command: Command, overrides: lis
     said = command("train", SINE, "--device", "native:1", "--test-device", "native:1", "--out", "run", "--json", *settings)
     assert said.code == 1
     assert [word for word in words if word not in said.error] == []
-    if store.read_run(Path("run")).result is not None:  # trained to its end, but to nothing: then the report says so
+    if store.read_run(Path("run")).result is not None:  # it ran to the end without learning anything, which the report says
         assert 'class="banner"' in Path("run/report.html").read_text()
         again = command("train", "--resume", "run", "--json")
         assert again.code == 1 and "collapsed" in again.error
@@ -758,7 +758,7 @@ def test_a_collapse_is_noticed_on_the_way(command: Command) -> None:
 
 @pytest.fixture
 def little_room() -> Iterator[None]:
-    """No file grows beyond 4 KB: what a full disk looks like to whoever writes."""
+    """Limits files to 4 KB, which a writer sees as a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     yield
@@ -766,7 +766,7 @@ def little_room() -> Iterator[None]:
 
 
 def test_a_full_disk_is_named_and_leaves_no_run(command: Command, request: pytest.FixtureRequest) -> None:
-    build_firmware(design_of(sine(), "test"), "native")  # not what this is about
+    build_firmware(design_of(sine(), "test"), "native")  # not under test here
     request.getfixturevalue("little_room")
     said = command("train", SINE, *SHORT, "--device", "native:1", "--out", "run", "--json")
     assert said.code == 1 and "run/run.db" in said.error and "cannot be written" in said.error
