@@ -1,4 +1,4 @@
-"""Generation: deterministic, written only where it changed, refused before compiling where the board is too small."""
+"""Code generation: deterministic, writes only changed files, and refuses a model too large for its board before compiling."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_received_weights_take_the_memory_of_the_downlink() -> None:
 
     assert received("f32") == 4 * 1120
     assert received("f16") == 2 * 1120
-    assert received("i8") == 1120 + 4 * 4  # dense1 and dense2 have four tensors, each with a scale
+    assert received("i8") == 1120 + 4 * 4  # dense1 and dense2 have four tensors together, each with a scale
 
 
 def test_a_model_larger_than_the_board_is_refused_with_the_map() -> None:

@@ -1,4 +1,4 @@
-"""Weights from a file: frozen layers in flash, every flaw named with file and array, the model's hash following their bits."""
+"""Weights from a file: frozen layers lie in flash, errors name file and array, and the model's hash covers their bits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GOOD: dict[str, Any] = {
 
 
 def designed(folder: Path, *, drop: str = "", **changed: Any) -> Design:
-    """The sine example with a frozen layer, its file in ``folder``, beside the experiment."""
+    """The design of the sine example with a frozen layer, whose weights file is in ``folder`` beside the experiment."""
     np.savez(folder / "start.npz", **{name: array for name, array in (GOOD | changed).items() if name != drop})
     experiment = folder / "experiment.toml"
     experiment.write_text(SINE.read_text())

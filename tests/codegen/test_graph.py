@@ -1,4 +1,4 @@
-"""Graph and plan: shapes, fused ReLU, forks, backward only as deep as needed, and an arena in which nothing collides."""
+"""Graph and plan: shapes, fused ReLU, forks, a backward pass only as deep as needed, and an arena without overlaps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def conv(**more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("size", "kernel", "stride", "padding", "out", "pad"),
     [
-        (28, 3, 2, "same", 14, 0),  # Keras pads one row after, none before
+        (28, 3, 2, "same", 14, 0),  # Keras pads one row at the end and none at the start
         (7, 3, 2, "same", 4, 1),
         (5, 3, 1, "same", 5, 1),
         (5, 2, 1, "same", 5, 0),
@@ -138,7 +138,7 @@ def test_a_relu_stays_by_itself_where_an_add_reads_what_is_below_it() -> None:
     layers = [dense(4, name="a"), {"op": "relu", "name": "b"}, dense(4), {"op": "add", "with": "a"}, dense(1)]
     net = graph.build(model(layers, [3]))
     assert [(call.op.kind, call.op.relu) for call in net.forward[:2]] == [("dense", False), ("relu", False)]
-    layers[3] = {"op": "add", "with": "b"}  # now it melts, and its name leads to the layer before it
+    layers[3] = {"op": "add", "with": "b"}  # now it is fused, and its name stands for the layer before it
     net = graph.build(model(layers, [3]))
     assert net.forward[0].op.relu and net.forward[2].other == net.forward[0].y
 
@@ -148,7 +148,7 @@ def test_what_several_layers_read_receives_the_highest_ones_gradient_first() -> 
     net = graph.build(model(layers, [3]))
     sums = [call for call in net.backward[Variant.FULL] if isinstance(call, graph.Call)]
     assert [(call.x.name, call.other and call.other.name) for call in sums] == [
-        ("dx4", "dx4"),  # both adds pass on what they receive
+        ("dx4", "dx4"),  # both adds pass their gradient on unchanged
         ("dx1_sum2", "dx1_from_b"),
     ]
 
@@ -174,7 +174,7 @@ def test_what_works_in_place_takes_no_memory() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pools", "most"),  # bytes; with the images themselves it was 53,344 and 64,128
+    ("pools", "most"),  # bytes; 53,344 and 64,128 if the images were kept
     [({"size": 2}, 41_552), ({"size": 3, "stride": 2}, 40_576)],
 )
 @pytest.mark.parametrize("kind", ["max_pool", "avg_pool"])
@@ -191,7 +191,7 @@ def test_images_below_pools_are_not_kept(kind: str, pools: dict[str, int], most:
 
 def test_pools_save_no_mask_where_nothing_needs_it() -> None:
     rest = [{"op": "flatten"}, dense(5)]
-    for below in (conv(frozen=True, activation="relu"), {"op": "tanh"}):  # nothing there trains
+    for below in (conv(frozen=True, activation="relu"), {"op": "tanh"}):  # no layer there trains
         net = graph.build(model([below, {"op": "max_pool"}, *rest], [8, 8, 1]))
         assert all(call.saved_mask is None for call in net.forward)
     net = graph.build(model([conv(activation="tanh"), {"op": "avg_pool"}, *rest], [8, 8, 1]))
@@ -199,7 +199,7 @@ def test_pools_save_no_mask_where_nothing_needs_it() -> None:
 
 
 def executed(net: graph.Graph, made: plan.Plan, calls: Sequence[graph.Call | graph.BackwardCall], memory: list[str]) -> None:
-    """Runs calls with names for values: whoever reads must find what was written for him."""
+    """Runs the calls with names as values: every call must read the value that was written for it."""
 
     def read(tensor: graph.Tensor) -> None:
         at = made.offset(tensor)
@@ -239,7 +239,7 @@ vector_layers = st.one_of(
 
 @st.composite
 def networks(draw: st.DrawFn) -> graph.Graph:
-    """Layers with forks wherever two shapes agree, some frozen below."""
+    """Random networks with forks wherever two shapes agree; some of the first layers are frozen."""
     layers: list[dict[str, Any]] = []
     input_ = [draw(st.integers(1, 9)), draw(st.integers(1, 9)), draw(st.integers(1, 4))]
     shapes: dict[str, tuple[int, ...]] = {}

@@ -1,4 +1,4 @@
-"""The model's hash follows what changes the trained bits, and nothing of how the C++ is written or layers are called."""
+"""The model's hash changes with everything that changes the trained bits, not with the C++ text or the layers' names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONV: list[dict[str, Any]] = [
 
 
 def experiment(**changes: Any) -> dict[str, Any]:
-    """A small network with every kind of option, as plain values; ``changes`` are ``section_key=value``."""
+    """A small network with every kind of option; ``changes`` are given as ``section_key=value``."""
     raw: dict[str, Any] = {
         "task": {"kind": "folder", "path": "."},
         "model": {"input": [8, 8, 1], "loss": "softmax_cross_entropy", "layers": [dict(layer) for layer in CONV]},

@@ -1,4 +1,4 @@
-"""The wire table: what is packed is read again, and what a field may not hold is refused by name, on the host."""
+"""The wire table on the host: packed messages unpack to the same values, and invalid values are refused by field name."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ FIELDS = [field for record in protocol.records() for field in fields_of(record)]
 
 
 def outside(kind: Kind) -> list[Any]:
-    """Values that a field of this kind may not have."""
+    """Values outside the domain of a field of this kind."""
     if isinstance(kind, Named):
         return [code for code in range(256) if code not in kind.members][:3]
     if not isinstance(kind, Number):
@@ -96,7 +96,7 @@ def test_a_value_outside_a_fields_domain_is_refused_by_name(record: type[Record]
         try:
             payload = bad.encode()
         except (OverflowError, struct.error):
-            continue  # it has no bytes that could be received
+            continue  # such a value cannot be encoded, so it cannot be received
         with pytest.raises(WireError, match=rf"^{record.__name__}\.{name} = .*: expected "):
             record.unpack(payload)
 

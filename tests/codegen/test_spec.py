@@ -1,4 +1,4 @@
-"""Experiment files: what is right is complete, what is wrong is named with its key and a remedy."""
+"""Experiment files: valid ones load completely; errors name the key and the remedy."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_an_empty_file_says_what_is_missing(tmp_path: Path) -> None:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """An experiment on a folder."""
+    """An experiment with the data of a folder."""
     path = tmp_path / "experiment.toml"
     path.write_text(
         '[task]\nkind = "folder"\npath = "data"\n'
