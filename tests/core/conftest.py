@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from core_harness import SANITIZERS, Core, SanitizedProcess, SharedLibrary, compile_harness
 
-# One group per build, so that parallel workers need not both compile both.
+# One group per build, so that each parallel worker compiles one build only.
 BUILDS = [pytest.param(build, marks=pytest.mark.xdist_group(f"core-{build}")) for build in ("shared", "sanitized")]
 
 

@@ -21,10 +21,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CORE = REPOSITORY / "firmware" / "core"
 UNITS = ("crc32", "frame", "half", "prng", "delta_codec")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-NEXT = 0xFFFFFFFF  # as a rank: the one after the previous chunk; no answer when there is none
+NEXT = 0xFFFFFFFF  # as a rank: the chunk after the previous one; no answer when there is none
 
 Floats = npt.NDArray[np.float32]
-TENSORS = (7, 1, 32)  # sizes of the tensors that the harness receives
+TENSORS = (7, 1, 32)  # sizes of the tensors whose weights the harness receives
 _OPERATIONS = (
     "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN TANH SQRT THREEFRY DRAW SELECT SELECT_BY_BIT DELTA DELTA_OF_3"
 )
@@ -37,7 +37,7 @@ def write_protocol_header(folder: Path) -> None:
 
 
 def compile_harness(folder: Path, output: str, *flags: str) -> Path:
-    """Builds the harness into ``folder``; raises CalledProcessError with the compiler's words on standard error."""
+    """Builds the harness into ``folder``; raises CalledProcessError with the compiler's messages."""
     write_protocol_header(folder)
     sources = [Path(__file__).with_name("harness.cpp"), *(CORE / f"{unit}.cpp" for unit in UNITS)]
     command = ["g++", *compiler_flags(), *flags, f"-I{CORE}", f"-I{folder}", *map(str, sources), "-o", str(folder / output)]
@@ -91,13 +91,13 @@ class SanitizedProcess:
 
 
 class Core:
-    """The core's functions with Python's types."""
+    """The core's functions with Python types."""
 
     def __init__(self, backend: Backend) -> None:
         self._call = backend.call
 
     def crc32(self, first: bytes, second: bytes) -> int:
-        """CRC of both, in two calls."""
+        """CRC-32 of two pieces, computed in two calls."""
         return int.from_bytes(self._call(Operation.CRC, struct.pack("<I", len(first)) + first + second), "little")
 
     def frame_encode(self, body: bytes) -> bytes:
@@ -105,7 +105,7 @@ class Core:
         return self._call(Operation.FRAME_ENCODE, body)
 
     def frame_decode(self, wire: bytes, capacity: int) -> tuple[list[bytes], int]:
-        """Bodies of the frames, and how many were damaged."""
+        """Bodies of the valid frames, and the number of damaged frames."""
         answer = self._call(Operation.FRAME_DECODE, struct.pack("<I", capacity) + wire)
         frames, at = [], 0
         while at < len(answer) - 4:
@@ -115,42 +115,42 @@ class Core:
         return frames, int.from_bytes(answer[at:], "little")
 
     def to_half(self, values: Floats) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]:
-        """Statuses and bits."""
+        """Status and float16 bits of each number."""
         answer = np.frombuffer(self._call(Operation.TO_HALF, values.tobytes()), dtype=[("status", "u1"), ("bits", "<u2")])
         return answer["status"], answer["bits"]
 
     def from_half(self, bits: npt.NDArray[np.uint16]) -> Floats:
-        """Their values."""
+        """Values of float16 bits."""
         return np.frombuffer(self._call(Operation.FROM_HALF, bits.tobytes()), dtype="<f4")
 
     def exp(self, values: Floats) -> Floats:
-        """tmf::exp of each."""
+        """tmf::exp of each number."""
         return np.frombuffer(self._call(Operation.EXP, values.tobytes()), dtype="<f4")
 
     def sin(self, values: Floats) -> Floats:
-        """tmf::sin of each."""
+        """tmf::sin of each number."""
         return np.frombuffer(self._call(Operation.SIN, values.tobytes()), dtype="<f4")
 
     def tanh(self, values: Floats) -> Floats:
-        """tmf::tanh of each."""
+        """tmf::tanh of each number."""
         return np.frombuffer(self._call(Operation.TANH, values.tobytes()), dtype="<f4")
 
     def sqrt(self, values: Floats) -> Floats:
-        """tmf::sqrt of each."""
+        """tmf::sqrt of each number."""
         return np.frombuffer(self._call(Operation.SQRT, values.tobytes()), dtype="<f4")
 
     def threefry(self, key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, int]:
-        """Two words."""
+        """The two words of Threefry."""
         first, second = struct.unpack("<2I", self._call(Operation.THREEFRY, struct.pack("<4I", *key, *counter)))
         return first, second
 
     def draw(self, seed: int, client: int, round: int, stream: int, indices: Sequence[int]) -> list[tuple[int, int, float]]:
-        """First and second word, and the first's uniform number, for each index."""
+        """For each index: the two random words and the uniform number made of the first."""
         question = struct.pack(f"<3IB{len(indices)}I", seed, client, round, stream, *indices)
         return list(struct.iter_unpack("<2If", self._call(Operation.DRAW, question)))
 
     def select(self, delta: Floats, k: int) -> tuple[int, int, list[int]]:
-        """Threshold bits, ties and the indices chosen, with as few bins as with many."""
+        """Threshold bits, number of ties and selected indices; asserts that few bins and many give the same."""
         question = struct.pack("<I", k) + delta.tobytes()
         answer = self._call(Operation.SELECT, question)
         assert answer == self._call(Operation.SELECT_BY_BIT, question)
@@ -167,9 +167,9 @@ class Core:
         key: tuple[int, int, int] = (0, 0, 0),
         layer_ends: Sequence[int] = (),
     ) -> tuple[Status, list[Delta | Status]]:
-        """Outcome of freeze, then of each pull (rank, capacity): its message (token 0) or why there is none.
+        """Result of freeze, then of each pull (rank, capacity): its message (token 0) or the status of the refusal.
 
-        ``key`` is seed, client and round; ``layer_ends`` are three, or none for a single layer.
+        ``key`` is (seed, client, round); ``layer_ends`` has three entries, or none for a single layer.
         """
         ends = layer_ends or (delta.size,)
         question = Recipe((), k, dtype, selection).encode()
@@ -190,14 +190,14 @@ class Core:
         return Status(answer[0]), outcomes
 
     def received(self, dtype: Dtype, loads: Sequence[tuple[int, float, bytes]]) -> tuple[list[Status], Floats, Floats]:
-        """Outcome of each Load (offset, scale, data); then the weights (40,) as written to the device's, and as kept."""
+        """Result of each Load (offset, scale, data); then the device's weights (40,) and the stored received weights (40,)."""
         question = b"".join(struct.pack("<IfI", offset, scale, len(data)) + data for offset, scale, data in loads)
         answer = self._call(Operation[f"RECEIVED_{dtype.name}"], question)
         written, kept = np.frombuffer(answer[len(loads) :], dtype="<f4").reshape(2, -1)
         return [Status(code) for code in answer[: len(loads)]], written, kept
 
     def whole_delta(self, delta: Floats, k: int, dtype: Dtype, capacity: int, **choice: Any) -> list[Delta]:
-        """All chunks in sequence, each of up to ``capacity`` data bytes; ``choice``: further arguments of ``delta``."""
+        """All chunks in order, each of up to ``capacity`` data bytes; ``choice``: further arguments of ``delta``."""
         status, outcomes = self.delta(delta, k, dtype, [(NEXT, capacity)] * k, **choice)
         assert status == Status.OK
         return [outcome for outcome in outcomes if isinstance(outcome, Delta)]

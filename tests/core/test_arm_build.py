@@ -14,7 +14,7 @@ from tinymetafed_codegen.toolchain import compiler_flags
 
 BOARD = boards.load("mps2")
 COMPILER = f"{BOARD.toolchain_prefix}g++"
-ALLOWED = {"memcpy", "memmove", "memset"}  # all that may be asked of the C library
+ALLOWED = {"memcpy", "memmove", "memset"}  # the only functions of the C library that may be used
 USES = """\
 // Instantiates the core's templates as the learner does.
 #include "delta_codec.hpp"
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPIL
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Object files of the core and of what its templates become."""
+    """Object files of the core and of instances of its templates."""
     folder = tmp_path_factory.mktemp("arm")
     write_protocol_header(folder)
     (folder / "uses.cpp").write_text(USES)
@@ -56,7 +56,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def said_by(tool: str, objects: list[Path]) -> str:
-    """What a program of the toolchain prints about the objects."""
+    """Output of a program of the toolchain for the object files."""
     return subprocess.run([f"{BOARD.toolchain_prefix}{tool}", *objects], check=True, capture_output=True, text=True).stdout
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tinymetafed.wire import frame
 
-# Zeros and runs around COBS's block length are where an encoder goes wrong.
+# Encoders of COBS tend to fail on zeros and on runs near the block length.
 runs = st.lists(st.one_of(st.binary(max_size=40), st.builds(lambda n: b"\x01" * n, st.integers(250, 258)), st.just(b"\0")))
 payloads = runs.map(b"".join)
 bodies = st.tuples(st.integers(0, 255), st.integers(0, 255), payloads)

@@ -1,4 +1,4 @@
-"""The core's delta codec against its host twin: the same bytes, whatever numbers, capacity and order of pulls."""
+"""The core's delta codec against the host's: the same bytes for any numbers, capacity and order of Pulls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SMALLEST = 7  # bytes: a gap of zero in 21 bits, and a float32
 
 @st.composite
 def deltas(draw: st.DrawFn) -> tuple[Floats, int]:
-    """A delta and k: dense, sparse, clustered, full of ties, or odd numbers; all fit float16."""
+    """A delta and k: dense, sparse, clustered, with many ties, or special numbers; all within the range of float16."""
     n = draw(st.integers(1, 3000))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     match draw(st.sampled_from(["normal", "sparse", "clustered", "ties", "odd"])):
@@ -91,7 +91,7 @@ def test_host_and_device_deal_out_to_layers_alike(
     indices = codec.decode(messages, n=delta.size, k=k, token=0).indices
     for start, end in pairwise((0, *ends)):
         share = np.count_nonzero((indices >= start) & (indices < end))
-        even = (k - 3) * (end - start - 1) / max(1, delta.size - 3)  # beside the one that each layer has
+        even = (k - 3) * (end - start - 1) / max(1, delta.size - 3)  # beside the one entry that each layer has
         assert share >= 1 and abs(share - 1 - even) < 1
         of_layer = indices[(indices >= start) & (indices < end)]
         assert np.array_equal(of_layer, start + codec.select_top(delta[start:end], share))
@@ -124,7 +124,7 @@ def test_every_layer_has_an_entry_to_send(core: Core) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_large_delta(core: Core, dtype: Dtype) -> None:
     delta = np.random.default_rng(2).standard_normal(1 << 17).astype(np.float32)
-    k = 90_000  # more than one chunk may count
+    k = 90_000  # more entries than the count of one chunk can hold
     messages = core.whole_delta(delta, k, dtype, 1 << 20)
     assert [message.count for message in messages] == [65_535, k - 65_535]
     assert messages == codec.encode(delta, k, dtype, 1 << 20, token=0)

@@ -12,7 +12,7 @@ EVERY_HALF = np.arange(1 << 16, dtype=np.uint16)
 
 
 def expected(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]:
-    """Status and bits by NumPy's conversion; bits are 0 where there is an error."""
+    """Status and bits by NumPy's conversion; bits are 0 where the status is an error."""
     with np.errstate(over="ignore", invalid="ignore"):
         halves = values.astype(np.float16)
     status = np.where(~np.isfinite(values), Status.NOT_FINITE, np.where(np.isinf(halves), Status.OVERFLOW, Status.OK))

@@ -1,4 +1,4 @@
-"""Received weights: what is written and what is kept are the numbers that were sent, to the bit; the rest is refused."""
+"""Received weights: those written and those stored equal the numbers sent, bit for bit; invalid Loads are refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_weights_are_kept_as_they_came(core: Core, dtype: Dtype, weights: list[f
         for at in range(0, len(segment.data), chunk * dtype.width)
     ]
     again = data.draw(st.integers(0, len(loads)))
-    statuses, written, kept = core.received(dtype, loads[:again] + loads)  # a round after one that was cut short
+    statuses, written, kept = core.received(dtype, loads[:again] + loads)  # a round after an interrupted one
     assert set(statuses) == {Status.OK}
     expected = downlink.decode(segments, N)
     np.testing.assert_array_equal(written.view(np.uint32), expected.view(np.uint32))

@@ -1,4 +1,4 @@
-"""The core's Threefry against the published answers and its host twin."""
+"""The core's Threefry against published test vectors and the host's implementation."""
 
 from __future__ import annotations
 

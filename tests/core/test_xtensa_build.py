@@ -1,4 +1,4 @@
-"""The firmware for ESP32's instruction set: hardware float, and no instruction that rounds a product and a sum only once."""
+"""The firmware for the ESP32's instruction set uses hardware float and no fused multiply-add, which rounds only once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(bool(LACKING), reason=f"not installed: {', '.joi
 
 
 def mnemonics(program: Path) -> Counter[str]:
-    """How often each instruction occurs."""
+    """Number of occurrences of each instruction."""
     listing = subprocess.run([*DISASSEMBLER, program], check=True, capture_output=True, text=True).stdout
     return Counter(re.findall(r"(?m)^ *[0-9a-f]+: *\t([a-z0-9_.]+)", listing))
 
