@@ -1,4 +1,4 @@
-"""Sessions with fake devices, closed again whatever a test does."""
+"""A fixture that connects sessions with fake devices and closes them after the test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinymetafed.devices.link.session import Session
 
 @pytest.fixture
 def connect() -> Iterator[Connect]:
-    """``connect(deadline=…, retries=…, greet=True, **fake)`` gives a fake board and a session with it, on a fake clock."""
+    """``connect(deadline=…, retries=…, greet=True, **fake)`` returns a fake board and a session, on a fake clock."""
     with ExitStack() as stack:
 
         def start(*, deadline: float = 0.05, retries: int = 8, greet: bool = True, **fake: Any) -> tuple[FakeBoard, Session]:

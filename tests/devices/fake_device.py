@@ -1,4 +1,4 @@
-"""A device in Python that speaks the protocol and misbehaves on request; in the test's thread, or behind a real line."""
+"""A device in Python that speaks the protocol and fails on request, in the test's thread or behind a real line."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Fault(Enum):
     DROP = auto()  # the request is lost
     LOSE_ANSWER = auto()
     DAMAGE = auto()  # one bit of the answer
-    CUT = auto()  # the answer's second half is lost, its 0x00 too
+    CUT = auto()  # the second half of the answer is lost, with its 0x00
     DUPLICATE = auto()  # the answer comes twice
-    STALE = auto()  # another sequence's answer comes first
+    STALE = auto()  # an answer with another sequence number comes first
     GARBAGE = auto()  # bytes that are no frame come first
     GARBAGE_ONLY = auto()
     VANISH = auto()  # the line closes
@@ -45,10 +45,10 @@ MODEL_HASH = bytes(range(8))
 
 
 class FakeBoard:
-    """Keeps ``weights`` float32 values, "trains" ``pace`` steps a second, and records what it was told.
+    """Holds ``weights`` float32 values, pretends to train ``pace`` steps a second, and records its requests.
 
-    ``faults`` are used up request by request; then all goes well, or, with ``silent``, nothing answers. It takes bytes by
-    ``receive``, works at them in ``work``, and what it says is there for ``take``.
+    Each request uses up one of ``faults``; after the last, it answers without faults, or not at all with ``silent``. It
+    takes bytes by ``receive``, handles them in ``work``, and ``take`` returns its answers.
     """
 
     url = "/dev/fake"
@@ -74,11 +74,11 @@ class FakeBoard:
         self.weights = np.zeros(weights, np.float32)
         self.window = window
         self.faults = deque(faults)
-        self.banner = banner  # sent when the first byte comes: what was there before is discarded by whoever opens
-        self.noise = noise  # said whenever somebody listens
+        self.banner = banner  # sent on the first byte received, because the host discards earlier bytes when it opens the line
+        self.noise = noise  # sent while a host is connected
         self.silent = silent
-        self.thinking = thinking  # seconds for each request
-        self.steps = steps  # of one program; streamed when a Sample comes
+        self.thinking = thinking  # seconds that each request takes
+        self.steps = steps  # steps of one program; streamed once a Sample has come
         self.pace = pace
         self.fails_at = fails_at
         self.downlink = downlink
@@ -113,7 +113,7 @@ class FakeBoard:
         self.most_pending = max(self.most_pending, len(self._pending))
 
     def work(self) -> bool:
-        """Handles what has come up to one delimiter; False: nothing had. Reports a training that has come far enough."""
+        """Handles the bytes up to the next delimiter, and answers an Await that is due; False: there were no bytes."""
         busy = b"\0" in self._pending
         if busy:
             piece, self._pending = self._pending.split(b"\0", 1)
@@ -124,7 +124,7 @@ class FakeBoard:
         return busy
 
     def take(self) -> bytes:
-        """What it has said since the last call."""
+        """Bytes sent since the last call."""
         said = bytes(self._said) + self.noise
         self._said.clear()
         self.sent += len(said)
@@ -132,7 +132,7 @@ class FakeBoard:
 
     @property
     def due(self) -> float | None:
-        """When its training will have come to the step that the host waits for."""
+        """The time at which training reaches the step that the host waits for."""
         if self._awaiting is None or self._began is None:
             return None
         step = min(self._awaiting[1], self.steps, self.steps if self.fails_at is None else self.fails_at)
@@ -255,9 +255,9 @@ class FakeBoard:
 
 
 class FakeLine:
-    """A transport to a board in the same thread; by ``clock`` time passes while the host waits for bytes, and only then."""
+    """A transport to a board in the same thread; ``clock`` advances only while the host waits for bytes."""
 
-    baud = 4_000_000  # next to no time is added for the line
+    baud = 4_000_000  # the line itself adds almost no time
 
     def __init__(self, board: FakeBoard, clock: FakeClock) -> None:
         self.name = board.url
@@ -301,7 +301,7 @@ NOISE_SECONDS = 0.001  # between two bursts of noise
 
 
 class FakeDevice(FakeBoard, threading.Thread):
-    """A FakeBoard at the far side of a real pseudo-terminal or TCP line, in a thread of its own, until ``close``."""
+    """A FakeBoard at the other end of a real pseudo-terminal or TCP line, in a thread of its own, until ``close``."""
 
     def __init__(self, *, tcp: bool = False, **board: Any) -> None:
         FakeBoard.__init__(self, **board)
@@ -365,4 +365,4 @@ def boot_banner(rng: np.random.Generator, size: int) -> bytes:
     return rng.integers(0, 256, size, dtype=np.uint8).tobytes() + struct.pack("<I", 0)
 
 
-Connect = Callable[..., tuple[FakeBoard, Session]]  # what the fixture `connect` gives
+Connect = Callable[..., tuple[FakeBoard, Session]]  # the type of the fixture `connect`

@@ -1,4 +1,4 @@
-"""A USB serial port's bad habits: those in time, on a clock of the test's; those of names and control lines, on a pty."""
+"""Problems of USB serial ports: of timing, on the test's clock; of port names and control lines, on a pty."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tinymetafed.devices.link.errors import LinkError
 from tinymetafed.devices.link.transport import open_transport
 
 CHUNK = 4096
-TICK_SECONDS = 0.0005  # in which the port looks at both of its ends
+TICK_SECONDS = 0.0005  # interval at which the port checks both of its ends
 
 
 class BadPort:
-    """A transport to a board, both in the test's thread; by ``clock`` time passes while the host waits for bytes.
+    """A transport to a board, both in the test's thread; ``clock`` advances while the host waits for bytes.
 
-    The board boots when the port is opened: ``banner`` comes, and for ``boot_seconds`` it hears nothing. ``buffer`` is the
-    vendor's receive buffer in bytes, filled at ``baud``, emptied every ``step`` seconds, and dropping what overflows;
-    ``latency`` holds back what the board says.
+    The board boots when the port is opened: it sends ``banner`` and loses all input for ``boot_seconds``. ``buffer`` is the
+    vendor's receive buffer in bytes, filled at ``baud`` and emptied every ``step`` seconds; bytes beyond it are dropped.
+    ``latency`` delays the board's answers.
     """
 
     name = "/dev/bad"
@@ -43,7 +43,7 @@ class BadPort:
         latency: float = 0.0,
     ) -> None:
         self.boot_seconds, self.buffer, self.baud, self.step, self.latency = boot_seconds, buffer, baud, step, latency
-        self.dropped = 0  # bytes that found the vendor's buffer full
+        self.dropped = 0  # bytes lost because the vendor's buffer was full
         self._board, self._clock = board, clock
         self._booted = self._emptied = self._carried = clock.now
         self._on_line = bytearray()
@@ -98,7 +98,7 @@ class BadPort:
 class SerialShim(threading.Thread):
     """Forwards between a pty, which the host opens, and the line of a device.
 
-    With ``needs_dtr`` the device's words are lost while DTR is off; ``resets`` boots the board when DTR and RTS differ, as
+    With ``needs_dtr`` the device's bytes are lost while DTR is off; ``resets`` boots the board when DTR and RTS differ, as
     on an ESP32 kit. A pty has neither line: see ``watch_lines``.
     """
 
@@ -107,7 +107,7 @@ class SerialShim(threading.Thread):
         self.needs_dtr, self.resets = needs_dtr, resets
         self.dtr = self.rts = not needs_dtr
         self.boots = 0
-        self.lost = 0  # bytes that the device said while DTR was off
+        self.lost = 0  # bytes that the device sent while DTR was off
         self._device = open_transport(device, 4_000_000)
         self._ending = threading.Event()
         self._lock = threading.Lock()
@@ -120,14 +120,14 @@ class SerialShim(threading.Thread):
         self.url = os.ttyname(self._line)
 
     def unplug(self) -> None:
-        """The port is gone."""
+        """Removes the port."""
         with self._lock:
             for fd in (self._master, self._line):
                 os.close(fd)
             self._master = self._line = -1
 
     def plug_in(self) -> str:
-        """The board is back; returns the port's new name."""
+        """Connects the board again; returns the port's new name."""
         with self._lock:
             self._plug_in()
             return self.url
@@ -141,7 +141,7 @@ class SerialShim(threading.Thread):
             self.unplug()
 
     def set_lines(self, dtr: bool, rts: bool) -> None:
-        """What the host's modem control lines say."""
+        """Sets the host's modem control lines."""
         self.dtr, self.rts = dtr, rts
         self.boots += self.resets and dtr != rts
 
@@ -164,7 +164,7 @@ class SerialShim(threading.Thread):
 
 
 def watch_lines(monkeypatch: pytest.MonkeyPatch, *shims: SerialShim) -> list[tuple[str, bool, bool]]:
-    """Tells the shims of DTR and RTS, which pyserial cannot set on a pty; returns the list of (port, dtr, rts) as set."""
+    """Passes DTR and RTS to the shims, as pyserial cannot set them on a pty; returns the list of (port, dtr, rts) set."""
     seen: list[tuple[str, bool, bool]] = []
 
     def tell(port: serial.Serial) -> None:

@@ -1,4 +1,4 @@
-"""The fault injector: what its words mean, that a seed repeats it, that it really does what it counts, and the line's pace."""
+"""The fault injector: its syntax, the same faults for the same seed, the counts of its faults, and the pace of a line."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from tinymetafed_codegen.protocol import Dtype
 
 
 class Line:
-    """A line whose other end is this test: ``written`` is what came down, ``coming`` goes up."""
+    """A line whose other end is the test: ``written`` came from the host, ``coming`` goes to the host."""
 
     def __init__(self) -> None:
         self.name, self.baud = "/dev/test", 115200
         self.written = b""
         self.coming: deque[bytes] = deque()
         self.closed = False
-        self._waits = threading.Event()  # for nothing; it only takes its time
+        self._waits = threading.Event()  # no effect but the time it takes
 
     def read(self, timeout: float) -> bytes:
         if not self.coming:
@@ -60,11 +60,11 @@ class Line:
 
 
 FRAMES = [encode(1, n, bytes([n]) * 20) for n in range(200)]
-END = bytes(64)  # lone delimiters pass whatever the faults; no damaged frame looks like that
+END = bytes(64)  # single delimiters always pass; no damaged frame looks like this
 
 
 def sent(plan: str, armed: bool = True) -> tuple[bytes, Injector]:
-    """What arrives of FRAMES."""
+    """The part of FRAMES that arrives."""
     injector, line = Injector(parse(plan), 0), Line()
     injector.armed = armed
     with injector.wrap(line) as transport:
@@ -76,7 +76,7 @@ def sent(plan: str, armed: bool = True) -> tuple[bytes, Injector]:
     return line.written.removesuffix(END), injector
 
 
-# --- Words ---
+# --- Syntax ---
 
 
 def test_parse() -> None:
@@ -144,7 +144,7 @@ def test_each_fault_does_what_it_is_called_and_is_counted(fault: str) -> None:
     elif fault == "drop":
         assert len(good) == 200 - hits and decoder.damaged == 0
     else:
-        assert 200 - 2 * hits <= len(good) < 200 and decoder.damaged > 0  # a lost delimiter takes the next frame along
+        assert 200 - 2 * hits <= len(good) < 200 and decoder.damaged > 0  # a lost delimiter loses the next frame too
 
 
 def test_the_same_seed_gives_the_same_faults() -> None:
@@ -195,7 +195,7 @@ def test_bytes_arrive_when_the_line_has_carried_them() -> None:
     began = clock.now
     lane.put(b"a" * 576)
     lane.put(b"b" * 576, later=LATENCY)
-    lane.put(b"c")  # has no latency, and still does not overtake
+    lane.put(b"c")  # this byte has no latency, and still does not overtake the one before it
     assert lane.get(0.049) == b"" and clock.now == pytest.approx(began + 0.049)
     assert lane.get(1.0) == b"a" * 576 and clock.now == pytest.approx(began + 576 * BYTE_SECONDS)
     assert lane.get(1.0) == b"b" * 576 + b"c" and clock.now == pytest.approx(began + 1152 * BYTE_SECONDS + LATENCY)
@@ -234,7 +234,7 @@ def test_a_paced_line_takes_its_time_in_both_directions() -> None:
 
 
 class PacedLine:
-    """The lanes of a paced line between a session and a board, all in one thread."""
+    """Both directions of a paced line between a session and a board, all in one thread."""
 
     name, baud = "/dev/paced", BAUD
 
@@ -273,7 +273,7 @@ class PacedLine:
 
 @pytest.mark.parametrize(("window", "least"), [(256, 0.62), (1024, 0.85)])
 def test_weights_fill_a_paced_line(window: int, least: float) -> None:
-    """One chunk at a time would give 56 and 83 %."""
+    """The line is busy for a larger share of the time than with one chunk at a time, which gives 56 and 83 %."""
     clock = FakeClock()
     board = FakeBoard(clock=clock, weights=2500, window=window)
     session = Session(PacedLine(board, clock), clock=clock)

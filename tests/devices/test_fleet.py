@@ -1,4 +1,4 @@
-"""A fleet: work goes on while devices fail, lie, vanish and come back; every item is done once, or said not to be."""
+"""A fleet: work goes on while devices fail, send wrong answers, vanish and return; each item is done once or reported lost."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Hello:
 
 @dataclass(eq=False)
 class Stand:
-    """Stands for a device and its session: raises ``trouble`` in turn (None: all well), and comes back when asked to.
+    """A stand-in for a device and its session: raises each of ``trouble`` in turn (None: no error), and rejoins on request.
 
-    By ``clock`` it comes back ``away`` seconds after it is first looked for. It works at nothing before ``gate`` is open.
+    It rejoins ``away`` seconds, by ``clock``, after the fleet first looks for it. It starts no work before ``gate`` is open.
     """
 
     url: str
     trouble: list[Exception | None] = field(default_factory=list)
     away: float = 0.0
     gate: threading.Event | None = None
-    clock: HeldClock = field(default_factory=HeldClock)  # the fleet's
+    clock: HeldClock = field(default_factory=HeldClock)  # shared with the fleet
     served: list[int] = field(default_factory=list)
     configured: int = 0
     rejoined: int = 0
@@ -91,14 +91,14 @@ def fleet(*stands: Stand, events: Events | None = None, patience: float = 0.2) -
 
 
 class Events(list[str]):
-    """What the fleet has told; the first that holds certain words opens a gate."""
+    """Records the fleet's events; the first with given words opens a gate."""
 
     def __init__(self) -> None:
         super().__init__()
         self._gates: list[tuple[str, threading.Event]] = []
 
     def gate(self, words: str) -> threading.Event:
-        """Is opened by an event with ``words``."""
+        """A gate that the first event containing ``words`` opens."""
         self._gates.append((words, threading.Event()))
         return self._gates[-1][1]
 
@@ -115,7 +115,7 @@ def silent(name: str = "x") -> DeviceSilent:
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_outcomes_come_in_the_items_order(count: int) -> None:
-    """The first device ends last, where there are others."""
+    """The first device ends last if there are several."""
     last = threading.Event()
     stands = [Stand(f"d{n}") for n in range(count)]
     if count > 1:
@@ -134,7 +134,7 @@ def test_outcomes_come_in_the_items_order(count: int) -> None:
 
 
 def test_devices_work_at_the_same_time_and_take_turns() -> None:
-    meeting = threading.Barrier(3, timeout=HUNG_SECONDS)  # broken unless all three come
+    meeting = threading.Barrier(3, timeout=HUNG_SECONDS)  # breaks unless all three arrive
 
     def wait(session: Any, item: int) -> int:
         meeting.wait()
@@ -173,7 +173,7 @@ def test_a_device_that_stays_away_is_lost_and_found_later() -> None:
     assert away.served == []
     away.away = 0.0
     stays.gate = events.gate("away answers again")
-    away.clock.advance(LATE_SECONDS[0])  # it is looked for again some seconds later
+    away.clock.advance(LATE_SECONDS[0])  # the fleet looks for it again some seconds later
     assert [each.outcome for each in together.map(range(4), work)] == [0, 1, 4, 9]
     assert away.rejoined == 1
 
@@ -266,7 +266,7 @@ def test_what_no_other_attempt_would_mend_ends_the_work(
     monkeypatch.setattr(fleet_module._Queue, "fail", fail_and_say_so)
     with pytest.raises(type(error)):
         fleet(*stands).map(range(30 * count), fail)
-    assert sum(len(stand.served) for stand in stands) <= count  # item 0, and what the others were at
+    assert sum(len(stand.served) for stand in stands) <= count  # item 0, and the items in work at the other devices
     assert all(stand.rejoined == 0 for stand in stands)
 
 

@@ -1,4 +1,4 @@
-"""Devices from URLs: what they mean, and that no process outlives the host; the programs are stand-ins in Python."""
+"""Devices from URLs: their syntax, and processes that never outlive the host; the programs are stand-ins in Python."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ else:
     time.sleep(600)
 """
 
-# By kind: the program, its board, and how it tells where the line is. Renode puts it where it is told to.
+# By kind: the program, its board, and how it announces its line. Renode makes the line at a path that the host chooses.
 STAND_INS = {
     "native": ("firmware", "native", "print('pty', device.url, flush=True)"),
     "qemu": ("qemu-system-arm", "mps2", "print('char device redirected to', device.url, '(label serial0)', flush=True)"),
@@ -62,7 +62,7 @@ print("(monitor) $line=" + line + "; include board.resc\\r\\npty\\r\\n" + line +
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """``install(kind)`` puts a stand-in for the native program, qemu-system-arm or renode in place and gives its path."""
+    """``install(kind)`` installs a stand-in for the native program, qemu-system-arm or renode; returns its path."""
 
     def write(kind: str, *, first: str = "", silent: bool = False) -> Path:
         name, board, announce = STAND_INS[kind]
@@ -85,12 +85,12 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 
 def until_event(program: Path) -> EventClock:
-    """All patience is at its end once the stand-in has made the file `event`: there is no more to expect of it."""
+    """Every deadline passes once the stand-in has made the file `event`, as it does nothing more after that."""
     return EventClock(program.with_name("event").exists)
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs (a zombie does not)."""
+    """Whether the process runs (a zombie counts as ended)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:

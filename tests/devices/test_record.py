@@ -1,4 +1,4 @@
-"""Recordings: everything that passed is there, people can read it, a test can replay it, and a cut one says so."""
+"""Recordings: they hold every byte, are readable, can be replayed, and are reported when incomplete."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tinymetafed_codegen.protocol import Program
 
 @pytest.fixture
 def recording(tmp_path: Path) -> tuple[Path, FakeBoard]:
-    """A short talk with a device that damages one answer and loses one."""
+    """A recording of a short session with a device that damages one answer and loses one."""
     path = tmp_path / "talk.jsonl"
     clock = FakeClock()
     board = FakeBoard(clock=clock, weights=60, faults=[Fault.NONE, Fault.NONE, Fault.DAMAGE, Fault.LOSE_ANSWER])
@@ -141,7 +141,7 @@ def test_a_live_line(recording: tuple[Path, FakeBoard]) -> None:
 
 
 def named(record: protocol.Record) -> list[tuple[str, str]]:
-    """Name and member of every code in a message, of those in the records inside it too."""
+    """Name and member of every code in a message, nested records included."""
     found: list[tuple[str, str]] = []
     for name in record.kinds():
         value = getattr(record, name)

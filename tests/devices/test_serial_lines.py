@@ -1,4 +1,4 @@
-"""Serial lines that real users have: banners, deaf seconds, small buffers, USB's pace, DTR, ports that move."""
+"""Serial lines as in practice: boot banners, boards that boot, small buffers, USB latency, DTR, ports that change names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Plug = Callable[..., tuple[FakeDevice, SerialShim]]
 
 @pytest.fixture
 def plug() -> Iterator[Plug]:
-    """``plug(fake={…}, **shim)`` gives a fake device and the bad port in front of it."""
+    """``plug(fake={…}, **shim)`` returns a fake device and the SerialShim in front of it."""
     with ExitStack() as stack:
 
         def start(fake: dict[str, Any] | None = None, **shim: Any) -> tuple[FakeDevice, SerialShim]:
@@ -43,7 +43,7 @@ def plug() -> Iterator[Plug]:
 
 
 class Part:
-    """Weights on their way down."""
+    """A segment of weights to load."""
 
     def __init__(self, values: np.ndarray) -> None:
         self.offset, self.dtype, self.scale, self.data = 0, Dtype.F32, 0.0, values.astype("<f4").tobytes()
@@ -56,7 +56,7 @@ def load_and_check(session: Session, device: FakeBoard, count: int = 1500) -> No
 
 
 def over(clock: FakeClock, fake: dict[str, Any] | None = None, **port: Any) -> tuple[FakeBoard, BadPort]:
-    """A board, and the port in front of it that has bad habits."""
+    """A session with a board through a BadPort."""
     board = FakeBoard(clock=clock, **(fake or {}))
     return board, BadPort(board, clock, **port)
 
@@ -118,7 +118,7 @@ def test_usb_turn_around_does_not_slow_bulk_data_down() -> None:
     began = clock.now
     load_and_check(session, board)
     chunks = 1500 * 4 / 480
-    assert clock.now - began < 0.8 * chunks * 0.016  # one at a time would take chunks x 16 ms and more
+    assert clock.now - began < 0.8 * chunks * 0.016  # one chunk at a time would take at least chunks x 16 ms
     assert session.traffic.retries == 0
 
 
@@ -149,7 +149,7 @@ def test_the_board_behind_a_port_says_how_to_open_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("tinymetafed.devices.usb.list_ports.comports", lambda: [there])
     assert usb.line_of("/dev/ttyUSB7").settle_seconds > 0
     assert usb.line_of("/dev/ttyUSB8") == usb.line_of("socket://x:1") == Line()
-    assert usb.line_of("/dev/ttyUSB7", "mps2") == Line()  # what the user says counts more
+    assert usb.line_of("/dev/ttyUSB7", "mps2") == Line()  # the user's option takes precedence
     assert usb.other_ports("/dev/ttyACM0") == ["/dev/ttyUSB7"] and usb.other_ports("/dev/ttyUSB7") == []
 
 
@@ -187,7 +187,7 @@ def test_a_port_that_comes_back_under_another_name(plug: Plug, monkeypatch: pyte
             found.session.fetch(0, 1)
         with pytest.raises(LinkError, match=r"does not exist|another board"):
             found.rejoin(0.2)
-        took = [FakeDevice()]  # so that the old name is not given out again at once
+        took = [FakeDevice()]  # keeps the old name from being reused at once
         new = shim.plug_in()
         assert found.rejoin(HUNG_SECONDS) == ("answers again" if new == name else f"is {new} now")
         assert found.url == name and found.hello.unique_id == b"board--1"

@@ -1,4 +1,4 @@
-"""One board as typed calls: faults of the line are survived or named, nothing is trained twice, every byte counts."""
+"""A session with one board: faults of the line are survived or reported, nothing is trained twice, all bytes are counted."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_one_request_survives_a_fault(connect: Connect, fault: Fault) -> None:
     device, session = connect(faults=[fault])
     session.train(1, Program.TRAIN, 7, 8, 9)
     assert session.fetch(0, 3).tolist() == [0, 0, 0]
-    # A cut answer has lost its 0x00, so that the next one perishes with it.
+    # A cut answer has lost its 0x00, so the next answer is lost with it.
     lost = {Fault.DROP: 1, Fault.LOSE_ANSWER: 1, Fault.DAMAGE: 1, Fault.CUT: 2}.get(fault, 0)
     assert session.traffic.retries == lost
     if lost:  # the very same frame again
@@ -317,7 +317,7 @@ def test_stream_resumes_where_the_device_is(connect: Connect) -> None:
     told = len(device.requests)
     session.stream(1, (example(step) for step in range(40)))
     assert [sample.step for sample in device.trained] == list(range(40))
-    assert len(device.requests) - told < 30  # not all thirty again
+    assert len(device.requests) - told < 30  # fewer than all thirty samples again
     assert session.stream(1, []).step == 40
 
 

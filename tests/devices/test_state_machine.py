@@ -1,4 +1,4 @@
-"""Whatever a line does to the frames, and in whatever order a host asks: it ends where an undisturbed device ends."""
+"""With any faults on the line and any order of requests, a device ends in the state of an undisturbed device."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PHASES = (
 STEPS = 10
 SCALE = 2.0**-8
 SEED, ROUND = 7, 5
-TWINS_CHUNK = 5  # weights in one Load: a round that is loaded in parts goes on between two of them
+TWINS_CHUNK = 5  # weights in one Load to the twin; a partial load ends at a multiple of it
 EXAMPLES, STEPS_PER_EXAMPLE = 100, 40
 DTYPES = st.sampled_from([Dtype.F32, Dtype.F16, Dtype.I8])
 SEEDS = st.integers(0, 2**16)
@@ -42,15 +42,15 @@ SEEDS = st.integers(0, 2**16)
 
 @dataclass
 class Believed:
-    """Where the device should be by what the host was told."""
+    """The state that the device should be in after the host's calls."""
 
     recipes: dict[int, tuple[int, Dtype]] = field(default_factory=dict)  # program -> entries of its delta, their Dtype
     token: int = 0
     state: State = State.IDLE
-    segments: list[downlink.Segment] = field(default_factory=list)  # of the round's weights
+    segments: list[downlink.Segment] = field(default_factory=list)  # the round's weights
     program: Program = Program.TRAIN
     step: int = 0
-    selected: int = 0  # entries of the last delta that was frozen
+    selected: int = 0  # number of entries of the last frozen delta
 
     @property
     def entries(self) -> int:
@@ -58,13 +58,13 @@ class Believed:
 
 
 class Federation(RuleBasedStateMachine):
-    """A session over a bad line, and a twin of its device that is told everything once, over a good one."""
+    """A session over a bad line, and a twin: an equal device that receives each request once over a good line."""
 
     model: ClassVar[str]
     library: ClassVar[Path]
     manifest: ClassVar[ModelManifest]
-    faults: ClassVar[int] = 0  # that happened in all examples
-    rounds: ClassVar[int] = 0  # that were trained to their end
+    faults: ClassVar[int] = 0  # number in all examples
+    rounds: ClassVar[int] = 0  # number trained to the end, in all examples
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Federation(RuleBasedStateMachine):
 
     @rule()
     def greet(self) -> None:
-        hello = self.session.hello(HUNG_SECONDS)  # of the line's own time
+        hello = self.session.hello(HUNG_SECONDS)  # by the line's clock
         assert hello.model_hash.hex() == self.manifest.model_hash
         assert self.session.window == fuzzer.WINDOWS[self.model]
 
@@ -146,7 +146,7 @@ class Federation(RuleBasedStateMachine):
     @precondition(lambda self: self.believed.state >= State.LOADING)
     @rule()
     def load_the_rest(self) -> None:
-        self.load_segments(self.believed.segments)  # again, if they are complete already
+        self.load_segments(self.believed.segments)  # loads again if they are complete already
         self.believed.state = max(self.believed.state, State.LOADED)
 
     def load_segments(self, segments: list[downlink.Segment]) -> None:
@@ -210,7 +210,7 @@ class Federation(RuleBasedStateMachine):
         inputs = np.random.default_rng(step + 100 * self.believed.token).integers(0, 256, self.manifest.input_shape, np.uint8)
         return Example(np.array([step % 3], np.float32), inputs, SCALE)
 
-    # --- What came out ---
+    # --- Results ---
 
     @precondition(lambda self: self.believed.entries > 0)
     @rule()
@@ -231,7 +231,7 @@ class Federation(RuleBasedStateMachine):
         for at in range(0, self.n, 40):
             expected.append(protocol.Weights.unpack(self.twin.ask(protocol.Fetch(at, 40)).payload).data)
         assert self.session.fetch(0, self.n).tobytes() == b"".join(expected)
-        assert self.device.steps == self.twin.steps  # on samples of their own
+        assert self.device.steps == self.twin.steps  # for devices with samples of their own
 
     @precondition(lambda self: self.believed.state >= State.LOADED)
     @rule(count=st.integers(1, 8))
@@ -240,7 +240,7 @@ class Federation(RuleBasedStateMachine):
         expected = [self.twin.ask(protocol.Predict(Dtype.U8, SCALE, one.tobytes())).payload for one in inputs]
         assert self.session.predict(inputs, self.manifest.output_size, SCALE).tobytes() == b"".join(expected)
 
-    # --- What must not pass ---
+    # --- Requests that must be refused ---
 
     @precondition(lambda self: self.believed.token > 1 and self.believed.state >= State.LOADING)
     @rule()
@@ -253,7 +253,7 @@ class Federation(RuleBasedStateMachine):
     @precondition(lambda self: self.believed.state in (State.LOADING, State.DONE))
     @rule(asks=st.sampled_from(["load", "train", "await", "stream", "pull", "fetch", "predict"]))
     def reset(self, asks: str) -> None:
-        """Nothing that needs what the device has forgotten is answered as if it had not."""
+        """After a reset, requests that need the forgotten state are refused."""
         session, token = self.session, self.believed.token
         calls: dict[str, Callable[[], Any]] = {
             "load": lambda: session.load(session.next_token(), self.encoded(np.zeros(self.n_global, np.float32))),

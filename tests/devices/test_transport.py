@@ -1,4 +1,4 @@
-"""Lines of every kind: whole answers per read, prompt timeouts, and errors that name port and remedy."""
+"""Lines of every kind: a read returns all bytes available, timeouts are kept, and errors name port and remedy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tinymetafed.devices.link.transport import BUSY_SECONDS, discard_input, hold
 
 @pytest.fixture
 def pty() -> Iterator[tuple[int, str]]:
-    """Master descriptor and path of a raw pty whose slave side stays open."""
+    """Master descriptor and path of a raw pty whose slave end stays open."""
     master, line = os.openpty()
     tty.setraw(line)
     yield master, os.ttyname(line)
@@ -66,7 +66,7 @@ def test_timeout_is_kept(pty: tuple[int, str], timeout: float, waits: float, mon
     asked: list[float] = []
 
     class Poll:
-        """What the system is asked to wait for, in milliseconds."""
+        """Records the timeouts of poll calls, in milliseconds."""
 
         def register(self, fd: int, events: int) -> None:
             pass
@@ -87,7 +87,7 @@ def test_what_comes_in_the_settle_time_is_read_and_forgotten() -> None:
     moments: list[float] = []
 
     class Talking:
-        """Says something every 30 ms."""
+        """A line that sends bytes every 30 ms."""
 
         def read(self, timeout: float) -> bytes:
             moments.append(clock.now)
@@ -132,7 +132,7 @@ def test_busy_port_names_its_holder(pty: tuple[int, str]) -> None:
 
 
 def test_permission_denied_names_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: str, flags: int) -> int:  # root may open anything, so the refusal itself is simulated
+    def refuse(path: str, flags: int) -> int:  # root may open any file, so the test simulates the refusal
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
     monkeypatch.setattr("serial.serialposix.os.open", refuse)
