@@ -1,4 +1,4 @@
-"""Fixtures of the device tests: boards that run for the whole session, handed to each test in a session of its own."""
+"""Fixtures of the device tests: boards run during all tests, and each test talks to them in a new session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def boards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boards]:
-    """``boards(url, model)`` gives a running board."""
+    """``boards(url, model)`` returns a running board."""
     with ExitStack() as stack:
         yield Boards(stack, tmp_path_factory.mktemp("sanitized"))
 

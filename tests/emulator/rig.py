@@ -1,4 +1,4 @@
-"""Boards to talk to: native process, the same under sanitizers, emulators; with models whose weights travel in every way."""
+"""Boards for tests: native process, native under sanitizers, emulators; with models for every dtype of the downlink."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from tinymetafed_codegen.toolchain import compiler_flags
 
 Floats = npt.NDArray[np.float32]
 
-# One line per kind of device. Every scenario runs on those that are quick, the essential ones on all that this
+# One line per kind of device. Every scenario runs on the quick kinds, the essential scenarios on all kinds that this
 # machine can run.
 QUICK = ["native:1", "sanitized", "qemu:1"]
 ALL = [*QUICK, "qemu:1@rv32", "qemu:1@esp32isa", "renode:1"]
 
-# Streamed by the host: drawings of three classes through a network small enough to look into.
+# Samples streamed by the host: drawings of three classes, and a network small enough to compare with NumPy.
 STREAMED = spec.parse(
     {
         "task": {"kind": "omniglot", "ways": 3, "support": 2, "query": 2, "adapt": 3},
@@ -56,13 +56,13 @@ STREAMED = spec.parse(
     },
     "streamed",
 )
-# A firmware takes weights in the one dtype of its experiment: one model for each.
+# A firmware takes weights in the dtype of its experiment only, so there is one model per dtype.
 MODELS: dict[str, Experiment] = {
     "sine": sine("strategy.downlink=f32"),
     "sine-f16": sine("strategy.downlink=f16"),
     "streamed": STREAMED,
 }
-# Every kind of layer and every option of the optimizer, for the bits alone.
+# Every kind of layer and every option of the optimizer, to compare bits.
 EVERY_OP = spec.parse(
     {
         "task": {"kind": "omniglot", "ways": 3, "support": 2, "query": 2, "adapt": 3},
@@ -95,16 +95,16 @@ EVERY_OP = spec.parse(
     "every op",
 )
 BITS: dict[str, Experiment] = {**MODELS, "every-op": EVERY_OP}
-# Something kept from one round to the next.
+# Models that keep state from one round to the next.
 KEEPING: dict[str, Experiment] = {
     "keeping": sine("strategy.downlink=f32", "strategy.error_feedback=true", "model.local_start=kept")
 }
 SEED, CLIENT, ROUND = 7, 3, 5
-PATIENT_RETRIES = 9  # a board is given up only after a minute and a half, for the machine may be busy
+PATIENT_RETRIES = 9  # the session gives a board up after 90 s, as the machine may be busy
 
 
 def board_of(url: str) -> str:
-    """The name of the board behind a device's URL. Raises DeviceUrlError."""
+    """The board's name in a device URL. Raises DeviceUrlError."""
     return "native" if url == "sanitized" else str(parse([url])[0].board)
 
 
@@ -119,23 +119,23 @@ def absent(url: str) -> str:
 
 
 def devices(urls: Sequence[str]) -> list[Any]:
-    """A parameter per device; one process runs all tests of a device, so that it is started once."""
+    """One test parameter per device; one process runs all tests of a device, so that it is started once."""
     return [pytest.param(url, marks=pytest.mark.xdist_group(f"emulator-{url.replace('@', '-')}")) for url in urls]
 
 
 def present(urls: Sequence[str]) -> list[Any]:
-    """Parameters for the devices that can run here; one test of all of them says which cannot."""
+    """Test parameters for the devices that can run here; a single test reports those that cannot."""
     return devices([url for url in urls if not absent(url)])
 
 
 @dataclass
 class Board:
-    """A device under test, what it should hold, and the messages that tests send it."""
+    """A device under test, the state it should have, and the messages that tests send it."""
 
     device: Device
     experiment: Experiment
     manifest: dict[str, Any] = field(repr=False)
-    held: Floats | None = field(default=None, repr=False)  # what a test of many messages expects to find unchanged
+    held: Floats | None = field(default=None, repr=False)  # weights that a test of many messages expects unchanged
 
     @property
     def session(self) -> Session:
@@ -166,22 +166,22 @@ class Board:
         return self.manifest.sample_source == "streamed"
 
     def forget(self) -> None:
-        """Makes whatever is configured next a new session."""
+        """Makes the next ``configure`` begin a new session."""
         self.session.session = int.from_bytes(os.urandom(4), "little")
         self.held = None
 
     def configure(self, top_k: int = 0, uplink: Dtype = Dtype.F32, selection: Selection = Selection.GLOBAL) -> None:
-        """Both programs, as a run configures them; ``top_k`` 0: the strategy's own."""
+        """Configures both programs as a run does; ``top_k`` 0: the number of the strategy."""
         k = top_k or self.strategy.top_k
         self.session.configure(Program.TRAIN, Recipe(self.strategy.training(), k, uplink, selection))
         self.session.configure(Program.ADAPT, Recipe(self.strategy.adaptation(4), 0, uplink))
 
     def weights(self, seed: int = 0) -> Floats:
-        """Global weights that a training step does not blow up."""
+        """Global weights small enough that training does not diverge."""
         return np.random.default_rng(seed).normal(0, 0.2, self.n_global).astype(np.float32)
 
     def load(self, token: int, weights: Floats) -> Floats:
-        """Loads ``weights`` as the experiment has them travel; returns them as the device received them."""
+        """Loads ``weights`` in the dtype of the experiment; returns them as the device received them."""
         segments = self.strategy.download(weights)
         self.session.load(token, segments)
         return downlink.decode(segments, self.n_global)
@@ -195,11 +195,11 @@ class Board:
         return (strategy.training_recipe() if program == Program.TRAIN else strategy.adaptation_recipe(4)).steps
 
     def images(self, count: int, seed: int = 1) -> npt.NDArray[np.uint8]:
-        """Grey levels for the streamed model."""
+        """Random images for the streamed model."""
         return np.random.default_rng(seed).integers(0, 256, (count, *self.manifest.input_shape), dtype=np.uint8)
 
     def sample(self, token: int, step: int) -> protocol.Sample:
-        """A streamed sample, the same for the same step."""
+        """A streamed sample that depends on the step alone."""
         data = np.float32(step % 3).tobytes() + self.images(1, step)[0].tobytes()
         return protocol.Sample(token, step, Dtype.U8, 1 / 255, data)
 
@@ -213,29 +213,29 @@ class Board:
         return progress
 
     def delta(self, token: int, k: int) -> delta.Sparse:
-        """The delta as the server would read it."""
+        """The delta as the server decodes it."""
         return delta.decode(self.session.pull(token, k), n=self.n_global, k=k, token=token)
 
     def refusal(self, message: protocol.Request) -> tuple[Status, int]:
-        """Status and detail of the refusal that ``message``, sent as it is, must meet."""
+        """Sends ``message`` as it is; it must be refused; returns status and detail of the refusal."""
         with pytest.raises(DeviceRefused) as refused:
             self.session.request(raw(message.type_id, message.encode()))
         return refused.value.status, refused.value.detail
 
     def forward(self, weights: Floats, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Outputs of the plain NumPy network in float64, one row per input."""
+        """Outputs of the NumPy network in float64, one row per input."""
         return np.stack([run(self.graph, weights.astype(np.float64), {}, x.astype(np.float64))[0].ravel() for x in inputs])
 
 
 @dataclass(frozen=True, slots=True)
 class Anything(protocol.Record):
-    """Whatever is answered."""
+    """An answer of any type."""
 
     data: Annotated[bytes, protocol.Rest()]
 
 
 def raw(type_id: int, payload: bytes) -> protocol.Request:
-    """A message of any type with any payload."""
+    """A message of an arbitrary type with an arbitrary payload."""
 
     @dataclass(frozen=True, slots=True)
     class Raw(protocol.Request):
@@ -246,7 +246,7 @@ def raw(type_id: int, payload: bytes) -> protocol.Request:
 
 
 class Boards:
-    """Starts each kind of board once per model and keeps it; a board forgets the former test by its session number."""
+    """Starts each kind of board once per model and keeps it running; a new session number clears the state of earlier tests."""
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         self._stack = stack
@@ -272,7 +272,7 @@ class Boards:
         return Board(device, experiment, design_of(experiment, model, board_of(url)).manifest)
 
     def findings(self) -> str:
-        """What the sanitizers have reported since the last call."""
+        """Reports of the sanitizers since the last call."""
         file = self._folder / "findings"
         text = file.read_text(errors="replace") if file.exists() else ""
         file.unlink(missing_ok=True)
@@ -282,7 +282,7 @@ class Boards:
 def sanitized(experiment: Experiment, folder: Path, findings: Path) -> Path:
     """The native firmware under the address and undefined-behaviour sanitizers, from the sources of the real build.
 
-    A fault ends it; what the sanitizers say goes to the file ``findings``.
+    A fault ends it; the sanitizers write their reports to the file ``findings``.
     """
     start = folder / "start"
     if start.exists():

@@ -1,4 +1,4 @@
-"""Boards and simulation end on the same weights, whatever the strategy and however the weights travel."""
+"""Boards and the simulation end on the same weights, for every strategy and every dtype of the weights on the wire."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tinymetafed.runs.store import read_run
 pytestmark = [needs_data, pytest.mark.xdist_group("federations"), pytest.mark.usefixtures("built_once", "patient")]
 
 READ_CHARACTERS = drawings.read_characters
-# Two rounds of two boards each, of two characters in two drawings, through a network with a local layer.
+# Two rounds of two boards each, with two drawings of two characters, and a network with a local layer.
 SHORT = (
     "task.ways=2",
     "task.support=1",

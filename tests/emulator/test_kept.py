@@ -1,4 +1,4 @@
-"""What a board keeps from one round to the next: changes that it has not sent, and its client's local part."""
+"""State that a board keeps from one round to the next: changes not yet sent, and its client's local weights."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tinymetafed.learn import prng, weights
 from tinymetafed.learn.codecs import delta
 from tinymetafed_codegen.protocol import Dtype, Program, Recipe, Stream
 
-CAPACITY = 991  # bytes of a chunk's data; how a delta is cut into chunks changes nothing of it
+CAPACITY = 991  # bytes of data in a chunk; the chunk size does not change the delta
 
 
 def empty_round(board: Board, token: int, client: int, round: int) -> np.ndarray:
-    """The local part as a client's round starts with it."""
+    """Local weights at the start of a client's round."""
     board.load(token, board.weights(token))
     board.session.train(token, Program.TRAIN, SEED, client, round)
     return board.fetch()[board.n_global :]
@@ -30,7 +30,7 @@ def test_what_was_not_sent_goes_into_the_next_delta(boards: Boards, url: str, up
     owed = np.zeros(n, np.float32)
     for token in range(1, 6):
         received = board.load(token, board.weights(token))
-        if token == 3:  # an adaptation sends nothing, and owes nothing
+        if token == 3:  # an adaptation sends no delta and leaves no residual
             board.train(token, Program.ADAPT)
             continue
         board.train(token)
@@ -65,7 +65,7 @@ def test_the_local_part_goes_on_from_its_clients_last_round(boards: Boards, url:
     board.session.configure(Program.TRAIN, Recipe((), board.strategy.top_k))
     np.testing.assert_array_equal(empty_round(board, 2, CLIENT, 6), ended)
     board.load(3, board.weights(3))
-    board.train(3, Program.ADAPT)  # of the same client, and not kept
+    board.train(3, Program.ADAPT)  # an adaptation of the same client, whose result is not kept
     np.testing.assert_array_equal(empty_round(board, 4, CLIENT, 7), ended)
     np.testing.assert_array_equal(empty_round(board, 5, CLIENT + 1, 7), fixed)
     board.forget()

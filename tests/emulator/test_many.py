@@ -1,4 +1,4 @@
-"""Many boards of different kinds on one machine: they end on one board's weights, and cost nothing while they wait."""
+"""Many boards of different kinds on one machine end on the weights of one board, and use almost no processor time idle."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tinymetafed.runs.setup import design_of, set_up
 
 pytestmark = [pytest.mark.xdist_group("emulator-many"), pytest.mark.usefixtures("built_once", "patient")]
 EMULATED = ("qemu:{}@mps2", "qemu:{}@rv32", "qemu:{}@esp32isa")
-IDLE_SHARE = 0.01  # of what a process is given that never rests, for ten boards and the host
+IDLE_SHARE = 0.01  # of ten boards and the host together, relative to a process that is always busy
 
 
 def mixed(count: int, *kinds: str) -> list[str]:
-    """URLs of ``count`` devices, as many of each kind that can run here as of any other, or one more."""
+    """URLs of ``count`` devices, spread evenly over the kinds that can run here."""
     here = [kind for kind in kinds if not absent(kind.format(1))]
     if not here:
         pytest.skip(absent(kinds[0].format(1)))
@@ -34,7 +34,7 @@ def mixed(count: int, *kinds: str) -> list[str]:
 def test_fifty_boards_of_mixed_kinds_end_on_the_weights_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setup = set_up(sine("run.rounds=2", "run.devices_per_round=50", "evaluation.tasks=2"), "test", None)
     urls = mixed(50, "native:{}", *EMULATED)
-    everybody = threading.Barrier(50, timeout=HUNG_SECONDS)  # fast boards would take the slow ones' clients
+    everybody = threading.Barrier(50, timeout=HUNG_SECONDS)  # fast boards would take the clients of slow boards
 
     def together(*job: Any) -> device.ClientResult:
         everybody.wait()

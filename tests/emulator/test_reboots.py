@@ -1,4 +1,4 @@
-"""A board that reboots between any two messages of a round joins it again, and the other boards do not notice."""
+"""A board that reboots between any two messages of a round rejoins the round without effect on the other boards."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tinymetafed.learn.weights import initial
 from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed_codegen.protocol import Program
 
-MOST_MESSAGES = 50  # of one client's round: far more than there are
+MOST_MESSAGES = 50  # upper limit for the messages of one client's round
 
 
 class RebootAt:
-    """A line whose board is switched off around message ``place``, counted from 0; from then on nobody is there."""
+    """A line whose board is switched off at message ``place``, counted from 0, and stays off."""
 
     def __init__(self, inner: Transport, process: subprocess.Popen[bytes], place: int, *, before: bool) -> None:
         self.name, self.baud = inner.name, inner.baud
@@ -83,11 +83,11 @@ def test_a_board_that_reboots_at_any_message_joins_again(url: str, before: bool)
             process = rebooting.process
             assert process is not None
             line = RebootAt(rebooting.session._transport, process, place, before=before)
-            rebooting.session._transport = line  # below the session: nothing of it knows
+            rebooting.session._transport = line  # below the session, which does not know of it
             found = one_round(fleet)
             if not line.off:
                 break
             assert rebooting.process is not process and rebooting.hello.unique_id == homes[10]
             assert found == {10: ("redone", *undisturbed[10][1:]), 11: undisturbed[11]}
-        assert line.messages == place > 8  # every one of them was tried: Loads, Train, Await, Pulls
-        assert (other.session, other.process) == at_ease  # what it was asked twice is a busy host's doing
+        assert line.messages == place > 8  # all messages were covered: Loads, Train, Await, Pulls
+        assert (other.session, other.process) == at_ease  # a busy host may have repeated requests

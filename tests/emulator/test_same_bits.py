@@ -1,4 +1,4 @@
-"""The promise that results depend on clients and seed alone: not on the kind of device, nor on how many there are."""
+"""Results depend on clients and seed alone, not on the kind or number of devices."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tinymetafed_codegen.spec import Experiment
 
 
 def script(board: Board) -> tuple[list[np.ndarray], list[Delta]]:
-    """A round, an adaptation and predictions; all that a host could see of the arithmetic."""
+    """Runs a round, an adaptation and predictions; returns all numbers that a host can read."""
     board.forget()
     seen: list[np.ndarray] = []
     chunks: list[Delta] = []
@@ -57,7 +57,7 @@ def test_weights_deltas_and_predictions_are_the_native_processs(boards: Boards, 
 
 
 def every_board_serves(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No board takes its second client before each has taken its first, however the machine shares its time."""
+    """No board takes a second client before every board has taken its first, whatever the machine's scheduling."""
     first = threading.Barrier(count, timeout=HUNG_SECONDS)
     seen: set[str] = set()
     federate = device_clients.federate
@@ -77,7 +77,7 @@ def run(experiment: Experiment, url: str, out: Path, data: Path | None = None) -
 
 @pytest.fixture(scope="module")
 def references() -> dict[int, RunData]:
-    """Runs on native:1 by devices per round."""
+    """Runs on native:1, by number of devices per round."""
     return {}
 
 
@@ -110,13 +110,13 @@ def test_a_federation_ends_on_the_same_weights(
     assert expected is not None
     assert (found.weights_sha256, found.bytes_up_dense) == (expected.weights_sha256, expected.bytes_up_dense)
     assert found.meta_test == expected.meta_test
-    # Each device's first round carries what only comes once: its configuration, and late answers to the greeting.
+    # A device's first round also carries its configuration and late answers to Hello.
     for mine, other in zip(read_run(tmp_path / "run").rounds[4:], reference.rounds[4:], strict=True):
         assert [(part.client, part.digest) for part in mine.contributions] == [
             (part.client, part.digest) for part in other.contributions
         ]
         if not mine.retries + other.retries:
-            # COBS adds a byte here and there
+            # COBS may add single bytes
             assert (mine.bytes_down, mine.bytes_up) == pytest.approx((other.bytes_down, other.bytes_up), rel=0.01)
     assert sum(device.rounds for device in found.devices) == 6 * per_round
     assert all(device.rounds > 0 for device in found.devices)
@@ -144,7 +144,7 @@ def test_handwriting_streamed_into_an_emulated_board_trains_to_the_native_weight
 
 
 def wide(folder: Path, shape: tuple[int, ...]) -> Experiment:
-    """Three clients of float32 samples, each of which is a message longer than a board's usual receive window."""
+    """Three clients with float32 samples; the message of one sample is longer than a board's usual receive window."""
     data = folder / "data"
     data.mkdir(parents=True)
     draws = np.random.default_rng(7)

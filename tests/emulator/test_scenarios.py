@@ -1,4 +1,4 @@
-"""One device, message by message, in every case the protocol names; the essential cases on every kind of device."""
+"""One device, message by message, in every case of the protocol; the essential cases on every kind of device."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def f32(*values: float) -> bytes:
     return np.array(values, "<f4").tobytes()
 
 
-# --- Who is there ---
+# --- Hello ---
 
 
 @pytest.mark.parametrize("url", devices(ALL))
@@ -131,13 +131,13 @@ def test_a_new_session_forgets_the_round(board: Board) -> None:
     board.load(9, board.weights())
     board.train(9)
     board.forget()
-    assert board.session.request(Await(9, 0)).state == State.DONE  # until it is configured
+    assert board.session.request(Await(9, 0)).state == State.DONE  # until it is configured again
     board.session.configure(Program.ADAPT, Recipe(board.strategy.adaptation(4)))
     assert board.refusal(Await(9, 0))[0] == Status.BAD_STATE
     assert board.refusal(Fetch(0, 1))[0] == Status.BAD_STATE
     assert board.refusal(Pull(9, 0))[0] == Status.BAD_STATE
-    board.load(1, board.weights(1))  # an earlier round than 9 is no older one now
-    assert board.refusal(Train(1, Program.TRAIN, SEED, CLIENT, ROUND))[0] == Status.BAD_STATE  # its recipe is gone too
+    board.load(1, board.weights(1))  # a token below 9 is valid in the new session
+    assert board.refusal(Train(1, Program.TRAIN, SEED, CLIENT, ROUND))[0] == Status.BAD_STATE  # its recipe is forgotten too
     assert board.session.train(1, Program.ADAPT, SEED, CLIENT, ROUND).state in (State.TRAINING, State.DONE)
 
 
@@ -153,7 +153,7 @@ def test_weights_arrive_as_they_were_encoded(board: Board, model: str) -> None:
     np.testing.assert_array_equal(weights[: board.n_global], received)
     local = weights[board.n_global :]
     board.load(2, board.weights(2))
-    np.testing.assert_array_equal(board.fetch()[board.n_global :], local)  # the same start in every round
+    np.testing.assert_array_equal(board.fetch()[board.n_global :], local)  # each round starts from the same weights
 
 
 def test_chunks_go_in_order_and_repeated_ones_do_nothing(board: Board) -> None:
@@ -189,7 +189,7 @@ def test_a_repeated_load_after_training_does_not_undo_it(board: Board) -> None:
         ({"data": f32(1, float("nan"))}, Status.NOT_FINITE),
         ({"data": f32(float("-inf"))}, Status.NOT_FINITE),
         ({"scale": float("nan")}, Status.NOT_FINITE),
-        ({"dtype": Dtype.F16}, Status.BAD_VALUE),  # the model's weights travel as F32
+        ({"dtype": Dtype.F16}, Status.BAD_VALUE),  # the model's downlink is F32
         ({"dtype": Dtype.I8}, Status.BAD_VALUE),
         ({"dtype": Dtype.U8}, Status.BAD_VALUE),
         ({"dtype": 77}, Status.BAD_VALUE),
@@ -297,10 +297,10 @@ def test_await_answers_at_the_step_it_names(board: Board) -> None:
     board.configure()
     board.load(1, board.weights())
     assert board.session.request(Await(1, 0)).state == State.LOADED
-    assert board.session.request(Await(1, 10)).state == State.LOADED  # nothing is trained: it never gets there by waiting
+    assert board.session.request(Await(1, 10)).state == State.LOADED  # no step is trained, so waiting cannot reach it
     board.session.train(1, Program.TRAIN, SEED, CLIENT, ROUND)
     assert board.session.request(Await(1, 11)).step >= 11
-    done = board.session.request(Await(1, 0xFFFFFFFF))  # beyond the end: answered when training has ended
+    done = board.session.request(Await(1, 0xFFFFFFFF))  # beyond the last step: answered when training has ended
     assert (done.state, done.step) == (State.DONE, board.steps(Program.TRAIN))
     assert board.refusal(Await(2, 0)) == (Status.BAD_TOKEN, 1)
 
@@ -311,9 +311,9 @@ def test_no_recipe_changes_under_a_running_program(board: Board) -> None:
     assert board.session.train(1, Program.TRAIN, SEED, CLIENT, ROUND).state == State.TRAINING
     with pytest.raises(DeviceRefused, match="BAD_STATE"):
         board.configure()
-    assert board.refusal(Await(2, 0xFFFFFFFF)) == (Status.BAD_TOKEN, 1)  # at once: that round is nothing to wait for
+    assert board.refusal(Await(2, 0xFFFFFFFF)) == (Status.BAD_TOKEN, 1)  # answered at once: there is no such round to wait for
     board.forget()
-    board.configure()  # a new session ends it
+    board.configure()  # a new session ends the training
     assert board.refusal(Await(1, 0))[0] == Status.BAD_STATE
 
 
@@ -326,7 +326,7 @@ def test_training_that_blows_up_says_so_and_sends_no_delta(board: Board) -> None
     assert (failed.state, failed.fault) == (State.FAILED, Status.NOT_FINITE)
     assert board.refusal(Pull(1, 0))[0] == Status.BAD_STATE
     board.configure()
-    board.load(2, board.weights())  # the next round heals it
+    board.load(2, board.weights())  # the next round trains again
     assert board.train(2).state == State.DONE
 
 
@@ -374,12 +374,12 @@ def test_no_answer_is_longer_than_the_window(board: Board, model: str, monkeypat
     board.configure(board.n_global, Dtype.F32)
     board.load(1, board.weights())
     board.train(1)
-    monkeypatch.setattr(session, "clock", SlowClock())  # nothing is asked again because the machine is busy
+    monkeypatch.setattr(session, "clock", SlowClock())  # a slow clock: a busy machine must cause no repeat
     for message in (Pull(1, 0), Fetch(0, 0xFFFF)):
         before = session.traffic
         session.request(message)
         took = (session.traffic - before).up
-        assert session.window - 8 < took + 1 <= session.window  # + 1: a delimiter in front; and none could hold more
+        assert session.window - 8 < took + 1 <= session.window  # + 1: a delimiter in front
 
 
 @essential
@@ -409,7 +409,7 @@ def test_a_pull_that_cannot_be_answered(board: Board) -> None:
 
 def test_an_adaptation_has_no_delta_whatever_is_configured_after_it(board: Board) -> None:
     board.configure()
-    # A round before it whose selection would fit, were it taken for this one's: smaller changes, so a lower threshold.
+    # An earlier round whose selection could be mistaken for this one's: smaller changes give a lower threshold.
     board.session.configure(Program.TRAIN, Recipe((dataclasses.replace(STEP, learning_rate=1e-6),), 20))
     board.load(1, board.weights())
     board.session.train(1, Program.TRAIN, SEED, CLIENT, ROUND)
@@ -418,7 +418,7 @@ def test_an_adaptation_has_no_delta_whatever_is_configured_after_it(board: Board
     board.train(2, Program.ADAPT)
     assert board.refusal(Pull(2, 0))[0] == Status.BAD_STATE
     board.session.configure(Program.ADAPT, Recipe(board.strategy.adaptation(4), 20))
-    assert board.refusal(Pull(2, 0))[0] == Status.BAD_STATE  # nothing was selected in this round
+    assert board.refusal(Pull(2, 0))[0] == Status.BAD_STATE  # no delta was selected in this round
 
 
 # --- A reset ---
@@ -469,7 +469,7 @@ def test_predictions_are_the_reference_networks_before_and_after_adaptation(boar
         levels = board.images(40)
         inputs, ask = levels * np.float64(1 / 255), lambda: board.session.predict(levels, outputs, 1 / 255)
     else:
-        points = np.linspace(-5, 5, 600, dtype=np.float32).reshape(-1, 1)  # more than one message
+        points = np.linspace(-5, 5, 600, dtype=np.float32).reshape(-1, 1)  # more inputs than fit one message
         inputs, ask = points.astype(np.float64), lambda: board.session.predict(points, outputs)
     before = ask()
     np.testing.assert_allclose(before, board.forward(board.fetch(), inputs), rtol=1e-4, atol=1e-5)
@@ -502,7 +502,7 @@ def test_a_sample_is_trained_once_and_in_order(board: Board, model: str) -> None
     session = board.session
     assert board.refusal(board.sample(1, 0))[0] == Status.BAD_STATE
     board.load(1, board.weights())
-    assert board.refusal(board.sample(1, 0))[0] == Status.BAD_STATE  # not told to train
+    assert board.refusal(board.sample(1, 0))[0] == Status.BAD_STATE  # training has not been started
     session.train(1, Program.TRAIN, SEED, CLIENT, ROUND)
     assert board.refusal(board.sample(2, 0)) == (Status.BAD_TOKEN, 1)
     assert board.refusal(board.sample(1, 1)) == (Status.BAD_OFFSET, 0)
@@ -532,9 +532,9 @@ def test_a_bad_sample_is_refused_and_not_trained(board: Board, model: str) -> No
     pixels = good.data[4:]
     bad: list[tuple[dict[str, Any], Status]] = [
         ({"data": f32(float("nan")) + pixels}, Status.NOT_FINITE),
-        ({"data": f32(3) + pixels}, Status.BAD_VALUE),  # three classes: 0, 1, 2
+        ({"data": f32(3) + pixels}, Status.BAD_VALUE),  # the classes are 0, 1, 2
         ({"data": f32(-1) + pixels}, Status.BAD_VALUE),
-        ({"data": f32(0.5) + pixels}, Status.BAD_VALUE),  # between two of them
+        ({"data": f32(0.5) + pixels}, Status.BAD_VALUE),  # between two classes
         ({"data": f32(1e30) + pixels}, Status.BAD_VALUE),
         ({"scale": float("inf")}, Status.NOT_FINITE),
         ({"scale": float("nan")}, Status.NOT_FINITE),
@@ -558,7 +558,7 @@ def test_a_board_with_samples_of_its_own_takes_none(board: Board) -> None:
     assert board.refusal(sample)[0] == Status.BAD_STATE
 
 
-# --- Anything else that may come ---
+# --- Other bytes ---
 
 
 @pytest.mark.parametrize("message", protocol.REQUESTS, ids=lambda message: message.__name__)
@@ -584,7 +584,7 @@ def test_an_unknown_message_is_refused(board: Board, type_id: int) -> None:
     [
         b"\0\0\0",
         b"boot: \xff\x13\0\x01",
-        bytes(range(256)) * 20,  # longer than any frame, unterminated
+        bytes(range(256)) * 20,  # longer than any frame, without a delimiter
         b"\xff" * 5000 + b"\0",
         b"\x02\x01\0",
         np.random.default_rng(0).bytes(3000),
@@ -596,13 +596,13 @@ def test_garbage_between_messages_does_no_harm(board: Board, garbage: bytes) -> 
     board.load(1, board.weights())
     before = board.fetch()
     for _ in range(3):
-        board.session._transport.write(garbage)  # below the session: no call of it sends what is no message
+        board.session._transport.write(garbage)  # below the session, as its calls send valid messages only
         np.testing.assert_array_equal(board.session.fetch(0, 40), before[:40])
     assert board.session.hello() == board.device.hello
     np.testing.assert_array_equal(board.fetch(), before)
 
 
-LAST_ROUND = 0xFFFFFFFF  # no later one exists that a lucky payload could begin
+LAST_ROUND = 0xFFFFFFFF  # the largest token, so that no random payload can begin a later round
 
 
 @both_models
@@ -626,6 +626,6 @@ def test_no_payload_changes_the_weights_or_stops_the_board(board: Board, model: 
         accepted = False
     assert session.hello() == board.device.hello
     if accepted and message is Configure and Configure.unpack(payload).session != session.session:
-        board.forget()  # it was a valid message and began a session, which is no fault
+        board.forget()  # a valid message that began a new session, which is allowed
     else:
         np.testing.assert_array_equal(board.fetch(), board.held)
