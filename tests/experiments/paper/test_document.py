@@ -1,4 +1,4 @@
-"""The document has what was measured beside what was published, a word for each step, and says what was not run."""
+"""The document has measured beside published figures and a verdict for each step, and names what was not run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FIRST, LATER = Step("TinyReptile", 91.4, 1), Step("+ schedule", 90.6, 0.35)
 
 
 def row(cell: sweep.Cell, scores: list[float], bytes_: float) -> Row:
-    """A row as three seeds would give it."""
+    """A row of the table, as of three seeds."""
     spread, by_seed = Spread.of(scores), dict(enumerate(scores, 1))
     course = [evaluation(round_, 0.5 + round_ / 1e4) for round_ in (300, 600)]
     begun, result = header(cell.experiment, ""), run_result("accuracy", 0.2, 0.9, d_curve=CURVE)
@@ -53,11 +53,11 @@ def measured() -> Measured:
 @pytest.mark.parametrize(
     ("differences", "word"),
     [
-        ([-0.008, -0.007, -0.009], "yes"),  # the papers' -0.8
+        ([-0.008, -0.007, -0.009], "yes"),  # the paper has -0.8
         ([0.02, 0.021, 0.022], "no, better"),
         ([-0.05, -0.051, -0.052], "no, worse"),
-        ([-0.10, 0.10, 0.05], "undecided"),  # so wide an interval excludes nothing
-        ([0.05], "undecided"),  # one seed has none
+        ([-0.10, 0.10, 0.05], "undecided"),  # an interval this wide allows no verdict
+        ([0.05], "undecided"),  # a single seed has no interval
         ([], "not measured"),
     ],
 )

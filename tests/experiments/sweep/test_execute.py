@@ -1,4 +1,4 @@
-"""A sweep's runs are those of simulate; killed anywhere it goes on, and it never mixes runs of another sweep in."""
+"""A sweep's runs equal those of `simulate`, a killed sweep can be continued, and it never takes runs of another sweep."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def test_a_killed_sweep_goes_on_and_ends_as_one_that_was_not(file: Path, tmp_pat
     wait_until(lambda: process.poll() is not None or ((longest / "run.db").exists() and read_run(longest).trained > 10))
     process.send_signal(signal.SIGKILL)
     process.wait()
-    wait_until(lambda: all(map(is_free, longest.parent.iterdir())))  # its processes notice that it is gone
+    wait_until(lambda: all(map(is_free, longest.parent.iterdir())))  # its processes notice that it has ended
     go.touch()
     planned = sweep.load(file)
     partial = {row.cell.name: row for row in sweep.rows(planned, out)}
     assert not partial["short"].whole and "0 of 2" in sweep.table.markdown(list(partial.values()))
     shutil.copytree(whole_run := tmp_path / "whole" / "runs" / "short" / "seed-1", out / "runs" / "short" / "seed-1")
     finished = (out / "runs" / "short" / "seed-1" / "run.db").stat().st_mtime_ns
-    (out / "runs" / "short" / "seed-2").mkdir()  # half on disk: begun, nothing in it yet
+    (out / "runs" / "short" / "seed-2").mkdir()  # a run that has begun and holds nothing yet
     (out / "runs" / "short" / "seed-2" / "run.db.new").write_bytes(b"half")
     assert cells(file, out) == whole
     assert (out / "runs" / "short" / "seed-1" / "run.db").stat().st_mtime_ns == finished
@@ -117,12 +117,12 @@ def test_another_sweep_and_another_process_are_kept_out(file: Path, tmp_path: Pa
         later.setattr(sys.modules["tinymetafed.experiments.sweep.execute"], "__version__", "9.9")
         with pytest.raises(SweepFailed, match=r'tinymetafed was ".*" and is "9\.9"; remove'):
             sweep.execute(sweep.load(file), out, 2, None, Quiet())
-    file.write_text(SWEEP.replace("120", "5").replace("[1, 2]", "[2, 3]"))  # what it shares is kept
+    file.write_text(SWEEP.replace("120", "5").replace("[1, 2]", "[2, 3]"))  # runs that both sweeps share are kept
     before = (out / "runs" / "short" / "seed-2" / "run.db").stat().st_mtime_ns
     sweep.execute(sweep.load(file), out, 2, None, Quiet())
     assert (out / "runs" / "short" / "seed-2" / "run.db").stat().st_mtime_ns == before
     assert all(row.whole for row in sweep.rows(sweep.load(file), out))
-    project = tmp_path / "project"  # has runs, and a run has a lock
+    project = tmp_path / "project"  # a sweep has runs, and a run has a lock
     (project / "runs" / "one").mkdir(parents=True)
     (project / "runs" / "one" / "lock").touch()
     for folder in (project, project / "runs" / "one"):
@@ -165,7 +165,7 @@ def test_a_damaged_run_ends_the_sweep_with_its_name(file: Path, tmp_path: Path) 
         sweep.execute(sweep.load(file), out, 2, None, Quiet())
 
 
-# Files that a run depends on
+# The files that a run depends on
 
 
 STRATEGY = """
@@ -206,7 +206,7 @@ def rows(folder: Path, name: str, shift: float = 0.0) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A sweep over three experiments of the user's own files: data alone, own strategy, own sample source; all with weights."""
+    """A sweep over three experiments with the user's files: own data, own strategy, own sample source; all with own weights."""
     folder = tmp_path / "project"
     (folder / "data").mkdir(parents=True)
     for name in ("ann", "ben", "cleo"):
@@ -240,7 +240,7 @@ void make(const Key& key, float* input, float* target) {
 
 
 class Listening(Quiet):
-    """Keeps what was told."""
+    """An observer that records events."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -250,7 +250,7 @@ class Listening(Quiet):
 
 
 def sweep_it(project: Path, out: Path) -> tuple[dict[str, str], list[str]]:
-    """Runs the sweep; each cell's weights, and what was told."""
+    """Runs the sweep; returns each cell's weights and the events."""
     listener = Listening()
     planned = sweep.load(project / "sweep.toml")
     sweep.execute(planned, out, 2, None, listener)
@@ -314,7 +314,7 @@ def test_a_run_that_was_interrupted_before_its_data_changed_begins_anew(project:
 
 
 class Impatient(Quiet):
-    """Interrupts after the first round."""
+    """An observer that interrupts the run after its first round."""
 
     def advance(self) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""A sweep file is refused before anything runs, with its variant and key named; what is left is variants x grid x seeds."""
+"""Sweep files: errors name variant and key before anything runs; a valid file gives variants x grid x seeds."""
 
 from __future__ import annotations
 

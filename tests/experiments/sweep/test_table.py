@@ -1,4 +1,4 @@
-"""Statistics over few seeds, and the papers' own cost."""
+"""Statistics over few seeds, and the cost as the papers count it."""
 
 from __future__ import annotations
 
