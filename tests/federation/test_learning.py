@@ -1,4 +1,4 @@
-"""Meta-training really learns: an unseen client ends far better from the trained initialisation than from the first one."""
+"""Meta-training learns: unseen clients adapt far better from the trained weights than from the initial ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DIGITS, PRESENCE = (find(f"examples/{name}.toml") for name in ("digits", "presen
 
 
 class Trained:
-    """An experiment simulated to its end: the bits of devices, as other tests show, in a fraction of their time."""
+    """An experiment simulated to its end; other tests show that devices give the same bits."""
 
     def __init__(self, experiment: Experiment, source: Path, data: Path | None = None) -> None:
         self._setup = set_up(experiment, str(source), data)
@@ -35,11 +35,11 @@ class Trained:
             self.last = done.weights
 
     def after(self, weights: Floats, tasks: int, count: int | None = None) -> float:
-        """Mean score of unseen clients that adapted from these weights."""
+        """Mean score of unseen clients after adaptation from the trained weights."""
         return float(np.mean(self._test(weights, tasks, count).after))
 
     def before(self, weights: Floats, tasks: int) -> float:
-        """The same without adaptation."""
+        """Mean score of unseen clients before adaptation."""
         return float(np.mean(self._test(weights, tasks).before))
 
     def _test(self, weights: Floats, tasks: int, count: int | None = None) -> evaluate.MetaTest:
@@ -60,7 +60,7 @@ def test_one_gradient_per_device_learns_far_less(tmp_path: Path) -> None:
 
 @needs_data
 def test_omniglot_learns_in_three_hundred_rounds() -> None:
-    # A schedule that falls to 0 in a fifth of the usual rounds has to start higher.
+    # The learning rate falls to 0 in a fifth of the usual rounds, so it starts higher.
     run = Trained(omniglot("run.rounds=300", "strategy.alpha_max=1.0"), OMNIGLOT, DATA)
     assert run.after(run.last, 50) >= max(0.86, run.after(run.first, 50) + 0.08)
 

@@ -1,4 +1,4 @@
-"""Meta-test figures: means, confidence, spread and curves over samples, and the collapse that a mean can hide."""
+"""Figures of the meta-test: mean, confidence interval, spread, curves over samples, and collapsed networks."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_summary_gives_its_meta_test_back() -> None:
 
 
 def test_the_spread_is_that_of_clients() -> None:
-    after = [float(i) for i in range(9, -1, -1)] + [math.inf]  # 9 to 0, then one that diverged
+    after = [float(i) for i in range(9, -1, -1)] + [math.inf]  # 9 to 0, then a diverged client
     spread = meta_test(after, 0).spread(Sine(1))
     assert spread.percentiles == {"10": 1.0, "25": 2.0, "50": 5.0, "75": 8.0, "90": 9.0}
     assert (spread.best.client, spread.best.after) == (9, 0.0)
@@ -75,7 +75,7 @@ def test_the_spread_is_that_of_clients() -> None:
 
 
 class Answers:
-    """Clients whose error after adaptation is 1 over the number of samples, whoever they are."""
+    """Clients whose error after adaptation is 1 / (number of samples)."""
 
     traffic, devices = None, ()
 
@@ -99,11 +99,11 @@ def test_a_curve_has_every_number_of_samples_once() -> None:
     assert curve.d == (0, 1, 2, 4, 6, 8, 16, 32)
     assert curve.mean == pytest.approx([4, 1, 1 / 2, 1 / 4, 0.375, 1 / 8, 1 / 16, 1 / 32], rel=1e-5)
     assert curve.ci95[4] == confidence([0.5, 0.25]) and (curve.n_tasks, curve.n_clients) == (2, 2)
-    assert clients.asked == [([HELD_OUT, HELD_OUT + 1], d) for d in (1, 2, 4, 8, 16, 32)]  # held out; 6 is known already
+    assert clients.asked == [([HELD_OUT, HELD_OUT + 1], d) for d in (1, 2, 4, 8, 16, 32)]  # 6 is known already
 
 
 class Characters:
-    """Of a task with five classes of 16 drawings, what the question needs."""
+    """The part of a task with five classes of 16 drawings that the curve needs."""
 
     spec, adapt_limit = OmniglotTask(kind="omniglot", ways=5), 80
 
@@ -123,7 +123,7 @@ TEST = TASK.test_samples(HELD_OUT, 0)
         (np.zeros((100, 1), np.float32), True),
         (np.full((100, 1), 2.5, np.float32), True),
         (TEST.targets, False),
-        (TEST.targets * 0.01, False),  # shrunk, but it still follows its input
+        (TEST.targets * 0.01, False),  # smaller outputs that still depend on the input
         (TEST.targets * 1e-6 + 1, True),
     ],
     ids=["zero", "offset", "perfect", "shy", "next to nothing"],
@@ -133,7 +133,7 @@ def test_a_regression_that_ignores_its_input(outputs: np.ndarray, constant: bool
 
 
 class Classes:
-    """Of a task, what the question needs."""
+    """The part of a task that the test for a collapse needs."""
 
     shapes = TaskShapes((1,), 3, "softmax_cross_entropy")
 

@@ -1,4 +1,4 @@
-"""The round loop on real firmware: the same weights whatever the line does, and contributions that say what happened."""
+"""The round loop on real firmware: the same weights whatever the faults of the line, and complete contributions."""
 
 from __future__ import annotations
 
