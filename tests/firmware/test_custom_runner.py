@@ -1,4 +1,4 @@
-"""PlatformIO's runner of the firmware's unit tests: starts a process or emulator as the board's JSON says, reads its lines."""
+"""PlatformIO's test runner for the firmware's unit tests: starts the board's process or emulator and reads its output."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from platformio.test.exception import UnitTestSuiteError
 from platformio.test.result import TestCase, TestCaseSource, TestStatus
 from platformio.test.runners.base import TestRunnerBase
 
-START_SECONDS = 300.0  # until the line is announced; a machine may be busy, and a process that ends is noticed
-SILENCE_SECONDS = 300.0  # for one test
+START_SECONDS = 300.0  # until the line is announced; long, as the machine may be busy
+SILENCE_SECONDS = 300.0  # longest silence during one test
 _ANNOUNCEMENT = re.compile(r"\b(?:pty|char device redirected to)\s+(/\S+).*\n")
 
 
@@ -35,12 +35,12 @@ class CustomTestRunner(TestRunnerBase):  # type: ignore[misc]  # PlatformIO is u
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the board's JSON says under "tinymetafed"."""
+        """The entry "tinymetafed" of the board's JSON."""
         found: dict[str, Any] = self.platform.board_config(self.board).get("tinymetafed")
         return found
 
     def setup(self) -> None:
-        """Refuses a real board before anything is built for it."""
+        """Refuses a real board before anything is built."""
         if self.platform.is_embedded():
             raise UnitTestSuiteError(
                 f"{self.board}: unit tests run on emulated boards and as host processes, not on this board"
@@ -48,11 +48,11 @@ class CustomTestRunner(TestRunnerBase):  # type: ignore[misc]  # PlatformIO is u
 
     @property
     def runs_here(self) -> bool:
-        """Whether this machine has the board's emulator, or the board needs none."""
+        """Whether this machine has the board's emulator or the board needs none."""
         return self.facts["emulator"] is None or shutil.which(self.facts["emulator"][0]) is not None
 
     def stage_building(self) -> None:
-        """Builds what can be run; without its emulator a board is skipped, and says so."""
+        """Builds the firmware; skips, with a message, a board whose emulator is missing."""
         if self.runs_here:
             super().stage_building()
         else:
@@ -62,7 +62,7 @@ class CustomTestRunner(TestRunnerBase):  # type: ignore[misc]  # PlatformIO is u
             click.echo(case.humanize())
 
     def stage_testing(self) -> None:
-        """Starts the firmware and turns what it says into test cases. Raises UnitTestSuiteError when it falls silent."""
+        """Starts the firmware and turns its output into test cases. Raises UnitTestSuiteError when it stops early."""
         if self.options.without_testing or not self.runs_here:
             return
         build_dir = Path(self.project_config.get("platformio", "build_dir"))
@@ -86,7 +86,7 @@ class CustomTestRunner(TestRunnerBase):  # type: ignore[misc]  # PlatformIO is u
                 process.communicate()
 
     def _read(self, lines: Iterator[str]) -> None:
-        """Takes lines up to the last, which says how many tests there were."""
+        """Reads lines up to the last, which has the number of tests."""
         began = time.monotonic()
         for line in lines:
             verdict, *words = line.split("\t")
@@ -125,11 +125,11 @@ def _line_of(process: subprocess.Popen[bytes]) -> str:
 
 
 def _lines(line: serial.Serial, process: subprocess.Popen[bytes]) -> Iterator[str]:
-    """The firmware's lines; it is sent a byte for each."""
+    """The firmware's output lines; the firmware is sent one byte to ask for each."""
     line.write(b"\n")
     pending, until = b"", time.monotonic() + SILENCE_SECONDS
     while time.monotonic() < until:
-        with suppress(OSError):  # SerialException is one: the line has gone with the process
+        with suppress(OSError):  # SerialException is an OSError: the line is gone because the process has ended
             pending += line.read(line.in_waiting or 1)
         *whole, pending = pending.split(b"\n")
         for text in whole:
