@@ -1,4 +1,4 @@
-"""Builds and runs the fuzz harness: firmware core, one model and a line in memory, under address and undefined sanitizers."""
+"""Builds and runs the fuzz harness: core, one model and a line in memory, under address and undefined-behaviour sanitizers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tinymetafed_codegen.toolchain import compiler_flags
 HARNESS = Path(__file__).with_name("fuzz.cpp")
 CORPUS = Path(__file__).with_name("corpus")
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
-# Samples come from the host, one per message; small, so that most executions are spent on messages, not on sums.
+# Samples come from the host, one per message. The model is small, so that most of the time goes into messages.
 STREAMED: dict[str, Any] = {
     "task": {"kind": "omniglot", "ways": 3},
-    # A scale for each tensor, and something kept from round to round; the sine model has float16, and keeps nothing.
+    # It has a scale per tensor and keeps state between rounds; the sine model uses float16 and keeps none.
     "strategy": {"downlink": "i8", "error_feedback": True},
     "model": {
         "input": [5, 4, 1],
@@ -33,13 +33,13 @@ STREAMED: dict[str, Any] = {
         ],
     },
 }
-WINDOWS = {"sine": 1024, "streamed": 256}  # the smallest one cuts everything into many messages
+WINDOWS = {"sine": 1024, "streamed": 256}  # the smallest window splits all data into many messages
 
 
 def build(model: str, folder: Path, replaced: Mapping[str, Path] | None = None) -> Path:
-    """The stand-alone harness of ``sine`` or ``streamed``, in ``folder``, where objects are kept for the next build.
+    """Builds the stand-alone harness of ``sine`` or ``streamed`` in ``folder``, which keeps the object files.
 
-    ``replaced`` gives other sources for some units, by file name. Raises AssertionError with the compiler's words.
+    ``replaced`` maps file names of units to other source text. Raises AssertionError with the compiler's messages.
     """
     units = [HARNESS, *generate_sources(model, folder)]
     objects = []
@@ -55,7 +55,7 @@ def build(model: str, folder: Path, replaced: Mapping[str, Path] | None = None) 
 
 
 def build_libfuzzer(model: str, folder: Path) -> Path:
-    """The same for clang's coverage-guided fuzzer."""
+    """Builds the harness for libFuzzer, clang's coverage-guided fuzzer."""
     units = [str(HARNESS), *map(str, generate_sources(model, folder))]
     program = folder / "libfuzzer"
     _run(["clang++", "-fsanitize=fuzzer", *_flags(folder), *units, "-o", str(program)])
@@ -63,7 +63,7 @@ def build_libfuzzer(model: str, folder: Path) -> Path:
 
 
 def generate_sources(model: str, folder: Path) -> list[Path]:
-    """Writes protocol.hpp, board.hpp and model.hpp; returns the core's and the sample source's units to compile with them."""
+    """Writes protocol.hpp, board.hpp and model.hpp; returns the source files of the core and the sample source."""
     experiment = spec.load(find("examples/sine.toml")) if model == "sine" else spec.parse(STREAMED, "fuzz")
     board = dataclasses.replace(boards.load("native"), receive_window=WINDOWS[model])
     design = design_graph(experiment, board, graph.build(experiment.model, "fuzz"), "fuzz")
@@ -82,7 +82,7 @@ def _run(command: list[str]) -> None:
 
 
 def run(program: Path, *inputs: Path, executions: int = 0, seed: int = 1) -> tuple[str, dict[str, list[int]]]:
-    """What the harness found ("" is nothing) after ``inputs`` and ``executions`` made from ``seed``, and what it reached."""
+    """Runs ``inputs`` and ``executions`` random ones from ``seed``; returns the finding ("": none) and what was reached."""
     numbers = ["--seed", str(seed), "--executions", str(executions), "--finding", str(program.with_name("finding.bin"))]
     done = subprocess.run([program, *numbers, *inputs], capture_output=True, text=True, check=False)
     if done.returncode != 0:

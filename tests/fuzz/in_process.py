@@ -1,4 +1,4 @@
-"""The firmware core in this process: a device that answers bytes with bytes, and a line to it on which anything may happen."""
+"""The firmware core in this process: a device that answers bytes with bytes, and a line to it with random faults."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tinymetafed_codegen.protocol import ANSWER_BIT, Request
 from tinymetafed_codegen.toolchain import compiler_flags
 
 SOURCE = Path(__file__).with_name("in_process.cpp")
-READ_SECONDS = 0.01  # that pass, by the line's clock, with a read that brings nothing
-STEPS_PER_READ = 3  # trained between two looks at the line, so that questions arrive amid training
+READ_SECONDS = 0.01  # time by the line's clock of a read without bytes
+STEPS_PER_READ = 3  # trained between two reads of the line, so that requests arrive during training
 
 
 def build(model: str, folder: Path) -> Path:
-    """The library of ``sine`` or ``streamed``; raises AssertionError with the compiler's words."""
+    """Builds the library of ``sine`` or ``streamed``; raises AssertionError with the compiler's messages."""
     folder.mkdir(parents=True, exist_ok=True)
     units = [SOURCE, *fuzzer.generate_sources(model, folder)]
     library = folder / "device.so"
     includes = [f"-I{folder}", f"-I{find('firmware') / 'core'}"]
-    # Otherwise the tables of the first model loaded would serve all later ones of this process.
+    # Otherwise all models loaded later in this process would use the tables of the first.
     own_tables = "-fno-gnu-unique"
     command = [
         "g++",
@@ -49,7 +49,7 @@ def build(model: str, folder: Path) -> Path:
 
 
 class Device:
-    """One device; several of one library live side by side."""
+    """One device; a library can hold several."""
 
     def __init__(self, library: Path) -> None:
         self._core = ctypes.CDLL(str(library))
@@ -57,11 +57,11 @@ class Device:
         self._core.device_sent.restype = ctypes.c_size_t
         self._core.device_work.restype = ctypes.c_bool
         self._device: ctypes.c_void_p | None = None
-        self.steps = 0  # trained on samples of its own, since it was made
+        self.steps = 0  # steps on samples of its own, since the device was made
         self.reset()
 
     def reset(self) -> None:
-        """As if the reset button had been pressed: all is forgotten."""
+        """Resets the device, which loses all state."""
         self.close()
         self._device = ctypes.c_void_p(self._core.device_new())
 
@@ -76,13 +76,13 @@ class Device:
         self._core.device_receive(self._device, data, ctypes.c_size_t(len(data)))
 
     def work(self) -> bool:
-        """Trains a step if one is due, and answers an Await whose moment has come. Returns whether it trained."""
+        """Trains a step if one is due, and answers an Await that is due. Returns whether it trained."""
         trained = bool(self._core.device_work(self._device))
         self.steps += trained
         return trained
 
     def sent(self) -> bytes:
-        """What it has sent since the last call."""
+        """Bytes sent since the last call."""
         buffer = ctypes.create_string_buffer(self._core.device_sent(self._device))
         self._core.device_take(self._device, buffer)
         return buffer.raw
@@ -98,17 +98,17 @@ class Device:
 
 
 class Fault(Enum):
-    """What happens to one frame on its way."""
+    """A fault of one frame on the line."""
 
     DROP = auto()
-    FLIP = auto()  # one bit
-    CUT = auto()  # its end is lost, the 0x00 too, so that the next frame perishes with it
+    FLIP = auto()  # one bit flipped
+    CUT = auto()  # its end is lost with the 0x00, so the next frame is lost too
     TWICE = auto()
     NOISE = auto()  # bytes that are no frame come first
-    STALL = auto()  # nothing moves for a while: deadlines pass, repeats pile up, then all arrives in order
+    STALL = auto()  # the line stalls: deadlines pass, repeats queue up, then all arrive in order
 
 
-LONGEST_RUN, REST = 2, 6  # frames with a fault in a row, and how many then pass: retries come through in the end
+LONGEST_RUN, REST = 2, 6  # frames with faults in a row, and frames then passed, so that retries succeed
 
 
 class Line:
@@ -126,12 +126,12 @@ class Line:
         self._random = random.Random(0)
         self._down: deque[bytes] = deque()
         self._up: deque[bytes] = deque()
-        self._rest = b""  # of an answer that has not ended
-        self._stalled = 0  # reads
+        self._rest = b""  # bytes of an incomplete answer
+        self._stalled = 0  # number of reads
         self._run = 0
 
     def seed(self, seed: int) -> None:
-        """Makes what happens from here on repeatable."""
+        """Seeds the faults from here on."""
         self._random.seed(seed)
 
     def write(self, data: bytes) -> None:
@@ -165,7 +165,7 @@ class Line:
         self.close()
 
     def _suffer(self, frame: bytes) -> bytes:
-        if len(frame) == 1:  # the delimiter in front of a repeat
+        if len(frame) == 1:  # the delimiter that precedes a repeat
             return frame
         if self._run < 0 or not self.faults or self._random.random() >= self.rate:
             self._run = min(self._run + 1, 0)

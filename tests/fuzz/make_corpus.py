@@ -1,4 +1,4 @@
-"""Makes the corpus: a few generated inputs for every stored state of the device, and the inputs that once found something."""
+"""Makes the corpus: generated inputs for every stored state of the device, and inputs that once found a fault."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import fuzzer
 
 from tinymetafed_codegen.protocol import Await, Dtype, Fetch, Hello, Load, Predict, Pull, Request
 
-# As fuzz.cpp numbers them.
+# numbered as in fuzz.cpp
 STATES = ["fresh", "configured", "loading", "loaded", "training", "last-step", "done-f32", "done-f16", "done-i8"]
 STATES += ["diverging", "overflowing"]
 CODEC, DECODER = 14, 15
@@ -31,9 +31,9 @@ def ask(message: Request) -> bytes:
 
 
 def written_by_hand() -> dict[str, bytes]:
-    """Every message that reads once, and what has found a fault of the firmware."""
+    """Each message that only reads, and the inputs that have found faults of the firmware."""
     done = bytes([STATES.index("done-f32")])
-    predict = Predict(Dtype.U8, 0.01, bytes(20))  # whole inputs of both models
+    predict = Predict(Dtype.U8, 0.01, bytes(20))  # complete inputs of both models
     reads = ask(Hello()) + ask(Fetch(0, 9)) + ask(predict) + ask(Await(TOKEN, 0)) + operation(WORK, b"\1")
     return {
         "every-read": done + reads + ask(Pull(TOKEN, 0)) + ask(Load(TOKEN, 0, Dtype.I8, 0.0, bytes(40))),
@@ -42,7 +42,7 @@ def written_by_hand() -> dict[str, bytes]:
 
 
 def generated(program: Path) -> dict[str, bytes]:
-    """The longest of some inputs of moderate size for each stored state, the codec and the frame decoder."""
+    """The longest of several random inputs of moderate size, for each stored state, the codec and the frame decoder."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([program, "--seed", "1", "--executions", "200", "--write", folder], check=True, capture_output=True)
         inputs = sorted((file.read_bytes() for file in Path(folder).iterdir()), key=len, reverse=True)

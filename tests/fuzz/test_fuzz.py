@@ -41,7 +41,7 @@ def test_random_inputs_have_no_finding(model: str, folder: Path) -> None:
     finding, reached = fuzzer.run(built(model, folder), executions=EXECUTIONS)
     assert finding == ""
     assert reached["executions"] == [EXECUTIONS]
-    # A fuzzer that reaches nothing finds nothing: every message accepted, every state, status and fault met.
+    # The fuzzer must reach every message, accepted, and every state, status and fault.
     for request in REQUESTS:
         if request.__name__ != "Sample" or model == "streamed":
             assert reached["accepted"][request.type_id] > 400, request.__name__
@@ -83,7 +83,7 @@ def test_libfuzzer_has_no_finding(folder: Path, tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Planted:
-    """A fault put into one unit of the core, and what must be said of it."""
+    """A fault planted in one unit of the core, and the finding it must cause."""
 
     what: str
     model: str

@@ -1,4 +1,4 @@
-"""A refusal says why this question is refused: its detail never comes from a question before it, whatever the two are."""
+"""A refusal's detail belongs to the refused message, never to an earlier one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def refusal(device: Device, type_id: int, payload: bytes) -> ErrorAnswer:
     return ErrorAnswer.unpack(frame.payload)
 
 
-# Each with a detail of its own, whatever is asked next.
+# Refused messages, each with a detail of its own.
 WITH_DETAIL = [Load(TOKEN, 900, Dtype.F16, 0.0, bytes(2)), Load(TOKEN - 1, 0, Dtype.F16, 0.0, bytes(2)), Await(TOKEN + 4, 0)]
 
 
@@ -88,13 +88,13 @@ def test_a_refused_message_says_nothing_of_an_earlier_one(
     "message", [message for message in protocol.REQUESTS if message.fixed_size()], ids=lambda m: m.__name__
 )
 def test_a_value_outside_a_fields_domain_is_refused_whatever_the_state(device: Device, message: type[Request]) -> None:
-    """The checks of the wire table, as C++: each field with a domain, one at a time, in the device's own words."""
+    """The generated C++ checks of the wire table: each field with a domain in turn, and the device's message."""
     for where, payload, status in outside(message):
         assert refusal(device, message.type_id, payload) == ErrorAnswer(status, 0), where
 
 
 def outside(message: type[Request]) -> list[tuple[str, bytes, Status]]:
-    """Payloads of which one value is outside its domain: what and where, bytes, how it is refused."""
+    """Payloads with one value outside its domain: field and message, bytes, expected refusal."""
     return [
         (where, valid(message)[:at] + bad + valid(message)[at + len(bad) :], status)
         for where, at, bad, status in spots(message, message.__name__, 0)
@@ -120,7 +120,8 @@ def spots(record: type[protocol.Record], path: str, start: int) -> list[tuple[st
     for name, kind in record.kinds().items():
         at, where = start + record.place(name), f"{path}.{name}"
         if isinstance(kind, protocol.Nested | protocol.UpTo):
-            found += [spot for spot in spots(kind.record, where, at) if ".passes =" not in spot[0]]  # there 0 is the end
+            # passes = 0 is valid in a recipe: it ends the phases
+            found += [spot for spot in spots(kind.record, where, at) if ".passes =" not in spot[0]]
         elif isinstance(kind, protocol.Named):
             unknown = [code for code in (*range(6), 77, 255) if code not in kind.members]
             found += [(f"{where} = {code}", at, bytes([code]), Status.BAD_VALUE) for code in unknown]
