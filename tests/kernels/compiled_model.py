@@ -35,9 +35,9 @@ def depthwise(kernel: Any, **more: Any) -> dict[str, Any]:
 
 
 FLATTEN = {"op": "flatten"}
-ANY = {"kind": "folder", "path": "."}  # the task that takes any model; no data are read here
+ANY = {"kind": "folder", "path": "."}  # a task that accepts any model; its data are not read
 
-# Awkward on purpose: single elements, strides, sizes that no tile divides, kernels larger than the image.
+# Edge cases: single elements, strides, sizes not divisible by the tiles, windows larger than the image.
 MODELS: dict[str, dict[str, Any]] = {
     "dense 1x1": {"input": [1], "loss": "mse", "layers": [dense(1)]},
     "dense odd": {"input": [7], "loss": "mse", "layers": [relu_dense(13), relu_dense(9), dense(3, local=True)]},
@@ -279,13 +279,13 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
-# Models of whose weights a device returns one gradient, the others take steps only.
+# Models built with the variant that returns one gradient; the others are built for steps only.
 GRADIENTS = ["dense odd", "conv valid", "momentum, decay and clipped norm", "frozen"]
 
 
 @dataclass
 class Compiled:
-    """A model's library and what the generator decided about it."""
+    """A model's compiled library and its design."""
 
     design: Design
     folder: Path
@@ -316,10 +316,10 @@ class Compiled:
         rate: float = 0.0,
         limit: float = 0.0,
     ) -> Any:
-        """Outputs of one sample; with a variant, one training step first, in place."""
+        """Outputs of one sample; with a variant, after one training step that changes ``weights`` in place."""
         real = {"float32": "float", "float64": "double"}[weights.dtype.name]
         number = {"float": ctypes.c_float, "double": ctypes.c_double}[real]
-        arena = np.full(self.arena, np.nan, weights.dtype)  # whoever reads what nobody wrote spoils the result
+        arena = np.full(self.arena, np.nan, weights.dtype)  # reading an unwritten place gives NaN
         arena[self.at_in : self.at_in + self.n_in] = np.ravel(x)
         if target is not None:
             arena[self.at_target : self.at_target + self.n_target] = target
@@ -335,7 +335,7 @@ _compiled: dict[tuple[str, str], Compiled] = {}
 
 
 def design(model: dict[str, Any], folder: Path, *, gradient: bool = False) -> Design:
-    """Settles a model; its frozen layers, if any, get random weights in a file in ``folder``."""
+    """Designs a model; frozen layers get random weights from a file in ``folder``."""
     experiment = spec.parse({"task": ANY, "model": model}, "test")
     net = graph.build(experiment.model, gradient=gradient)
     if net.frozen:
@@ -347,7 +347,7 @@ def design(model: dict[str, Any], folder: Path, *, gradient: bool = False) -> De
 
 
 def compiled(name: str, tmp: Path, kernels: str = "") -> Compiled:
-    """A model's library; ``kernels`` from that folder of firmware/bench in place of the core's."""
+    """Compiles a model; ``kernels``: a folder of firmware/bench whose kernels replace the core's."""
     if (name, kernels) not in _compiled:
         folder = tmp / f"{name} {kernels}".strip().replace(" ", "-")
         first = [f"-I{find('firmware') / 'bench' / kernels}"] if kernels else []
@@ -356,9 +356,9 @@ def compiled(name: str, tmp: Path, kernels: str = "") -> Compiled:
 
 
 def library(settled: Design, folder: Path, first: list[str] | None = None) -> Compiled:
-    """A settled model's library; ``first``: options before all others."""
+    """Compiles a designed model; ``first``: compiler options before all others."""
     emit.write(settled, folder, "test")
-    # Hidden, or all libraries of a process would share the frozen weights of the first that has a layer of that name.
+    # Hidden symbols: otherwise all libraries of a process share the frozen weights of the first with a layer of that name.
     compile_with(["g++", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", *(first or [])], folder, folder / "model.so")
     return Compiled(settled, folder, ctypes.CDLL(str(folder / "model.so")))
 

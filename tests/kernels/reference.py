@@ -1,4 +1,4 @@
-"""The plain NumPy way to train the same networks: no tiles, no fusion, gradients first and the update after."""
+"""Reference in plain NumPy for the same networks: no tiles, no fusion, all gradients before the update."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tinymetafed_codegen.protocol import Variant
 
 Array = np.ndarray[Any, Any]
 Tensors = dict[str, Array]
-# y and, from dy, the gradients of x and of the parameters.
+# y, and a function from dy to the gradients of x and of the parameters.
 Result = tuple[Array, Callable[[Array], tuple[Array, Tensors]]]
 
 
@@ -23,7 +23,7 @@ def unpack(graph: Graph, weights: Array, frozen: Tensors) -> Tensors:
 
 
 def _windows(op: Any) -> Iterator[tuple[tuple[int, int], slice, slice, slice, slice]]:
-    """Every output pixel with its window: rows and columns of the image, rows and columns of the kernel."""
+    """Every output pixel and its window: rows and columns of the image, then rows and columns of the kernel."""
     for i, j in itertools.product(range(op.rows.outputs), range(op.columns.outputs)):
         found = []
         for axis, at in ((op.rows, i), (op.columns, j)):
@@ -143,7 +143,7 @@ def softmax(op: Any, x: Array) -> Result:
 
 
 class Seen:
-    """An op with other shapes: a sequence as an image of one row."""
+    """An op with other shapes, for a sequence as an image of one row."""
 
     def __init__(self, op: Any, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> None:
         self.rows, self.columns, self.input_shape, self.output_shape = op.rows, op.columns, input_shape, output_shape
@@ -159,7 +159,7 @@ OPS: dict[str, Callable[..., Result]] = {
 
 
 def run(graph: Graph, weights: Array, frozen: Tensors, x: Array) -> tuple[Array, Callable[[Array, Variant, float], Tensors]]:
-    """The network's output and, from its gradient, the gradients of all trainable parameters, by name."""
+    """The network's output, and a function from its gradient to those of all trainable parameters, by name."""
     tensors = unpack(graph, weights, frozen)
     values: Tensors = {graph.input.name: x.reshape(graph.input.shape)}
     backwards: list[tuple[Any, Callable[[Array], tuple[Array, Tensors]] | None]] = []
@@ -231,7 +231,7 @@ def loss_gradient(graph: Graph, delta: float, y: Array, target: Array, limit: fl
 def gradients(
     graph: Graph, model: Any, frozen: Tensors, weights: Array, x: Array, target: Array, limit: float, variant: Variant
 ) -> Array:
-    """Of every weight of the vector, whether it trains or not."""
+    """Gradients of every weight of the vector, including weights that do not train."""
     y, backward = run(graph, weights, frozen, x)
     found = backward(loss_gradient(graph, model.huber_delta, y, target, limit), variant, model.clip_norm)
     return np.concatenate([found[p.name].ravel() for p in graph.parameters])

@@ -1,4 +1,4 @@
-"""Every op's gradients against finite differences, training against plain NumPy, and equal bits under the sanitizers."""
+"""Every op's gradients against finite differences, training against NumPy, and equal bits under the sanitizers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tinymetafed_codegen import boards
 from tinymetafed_codegen.graph import trains
 from tinymetafed_codegen.protocol import Variant
 
-# What is compiled for a model serves all its tests.
+# One group per model, so that it is compiled once for all its tests.
 EACH_MODEL = [pytest.param(name, marks=pytest.mark.xdist_group(f"kernels {name}")) for name in sorted(MODELS)]
-# Compiling takes long: one model for each way to walk over memory.
+# Compiling takes long, so these are one model for each memory access pattern.
 SOME = ("conv oblong", "conv valid", "depthwise", "every activation", "frozen", "pools of touching windows", "residual")
 SOME_MODELS = [param for param in EACH_MODEL if param.values[0] in SOME]
 
@@ -30,7 +30,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def example(model: Compiled, seed: int) -> tuple[Any, Any, Any]:
-    """Weights with velocities of 0 behind them, a sample and its targets."""
+    """Weights followed by velocities of 0, a sample and its targets."""
     random = np.random.default_rng(seed)
     weights = np.concatenate([random.normal(0, 0.5, model.n), np.zeros(model.n_state - model.n)])
     x = random.normal(0, 1, model.n_in)
@@ -43,7 +43,7 @@ def example(model: Compiled, seed: int) -> tuple[Any, Any, Any]:
 
 
 def trained(model: Compiled, variant: Variant) -> Any:
-    """Which weights this variant may move."""
+    """Mask of the weights that this variant trains."""
     mask = np.zeros(model.n, bool)
     for placed in model.design.graph.parameters:
         mask[placed.offset : placed.offset + placed.parameter.size] = trains(placed.op, variant)
@@ -154,7 +154,7 @@ def test_sanitized_build_gives_the_same_bits(model: Compiled, tmp_path: Path) ->
 def test_each_lane_of_a_vector_trains_to_the_scalar_bits(model: Compiled, tmp_path: Path) -> None:
     lanes = 8
     library = tmp_path / "lanes.so"
-    # Vectors as arguments are between inlined functions of one unit only, where no calling convention matters.
+    # Vector arguments pass only between inlined functions of one unit, so the calling convention does not matter.
     flags = ["g++", "-O2", "-shared", "-fPIC", f"-DLANES={lanes}", "-Wno-psabi"]
     compile_with(flags, model.folder, library, "lanes.cpp")
     vectors = ctypes.CDLL(str(library))
@@ -182,7 +182,7 @@ def test_each_lane_of_a_vector_trains_to_the_scalar_bits(model: Compiled, tmp_pa
 
 
 def aligned(rows: int, lanes: int) -> Any:
-    """float32 [rows, lanes] where vectors of so many lanes may be loaded."""
+    """A float32 array [rows, lanes] aligned for vectors of ``lanes`` lanes."""
     raw = np.zeros(rows * lanes + lanes, np.float32)
     first = -(raw.ctypes.data // 4) % lanes
     return raw[first : first + rows * lanes].reshape(rows, lanes)

@@ -32,7 +32,7 @@ def built(model: Compiled, weights: Any, dtype: str, batch: int | None = None) -
 
 
 def variables(model: Compiled, network: Any) -> list[Any]:
-    """Keras' variables in the order of our weights."""
+    """The variables of the Keras model, in the order of our weights."""
     found = []
     for placed in model.design.graph.parameters:
         names = [parameter.name for parameter in placed.op.parameters]
@@ -41,7 +41,7 @@ def variables(model: Compiled, network: Any) -> list[Any]:
 
 
 def loss(model: Compiled, network: Any, x: Any, target: Any, dtype: str) -> Any:
-    """Keras' loss of one sample."""
+    """The loss of one sample in Keras."""
     losses = importlib.import_module("keras").losses
     asked = model.design.experiment.model
     outputs = network(x.reshape(1, *model.design.graph.input.shape).astype(dtype))

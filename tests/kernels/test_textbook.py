@@ -1,4 +1,4 @@
-"""The textbook kernels that bench compares with train the same networks to the same weights, but for rounding."""
+"""The textbook kernels of `bench` train to the same weights, up to rounding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from test_kernels import example
 
 from tinymetafed_codegen.protocol import Variant
 
-# Between them every kernel of a textbook with every kind of update, input gradient and mask.
+# Together these models use every textbook kernel with every kind of update, input gradient and mask.
 NAMES = ["conv kernel larger than image", "conv oblong", "conv stride 2 same", "conv1d", "dense odd", "momentum"]
 
 
