@@ -1,7 +1,7 @@
-"""An nRF52840 small enough to read: Unicorn executes the firmware, and what the port uses of the chip is written down here.
+"""A model of the nRF52840: Unicorn executes the firmware, and this file models the peripherals that the port uses.
 
-UARTE0 and TIMER0 follow Nordic's product specification; whatever else the firmware touches ends the test. A second UARTE0 has
-the ways of Renode's, read from its source. Time is counted in instructions, one per cycle. An interrupt's handler runs as a
+UARTE0 and TIMER0 follow Nordic's product specification; access to any other peripheral ends the test. A second UARTE0
+behaves like Renode's, after its source. Time is counted in instructions, one per cycle. An interrupt's handler runs as a
 subroutine between two instructions, with the stack frame that the core would have pushed.
 """
 
@@ -20,15 +20,15 @@ from unicorn import arm_const as arm
 CYCLES_PER_SECOND = 64_000_000
 CYCLES_PER_TICK = 4  # TIMER0 without its prescaler counts 16 MHz
 CYCLES_PER_BYTE = CYCLES_PER_SECOND * 10 // 115_200
-SLICE = 20_000  # instructions between two looks at the wire
-FIFO_BYTES = 1  # that wait for a DMA to be started; the chip has more, and a driver in time needs none
+SLICE = 20_000  # instructions between two checks of the wire
+FIFO_BYTES = 1  # bytes that wait for a DMA to start; the real chip has more, and a driver that is fast enough needs none
 
 FLASH, FLASH_BYTES = 0, 0x100000
 RAM, RAM_BYTES = 0x20000000, 0x40000
 FICR, DEVICE_ID = 0x10000000, 0x10000060
 PERIPHERALS = (0x40000000, 0x40002000, 0x40008000, 0x50000000, 0xE000E000)
 PAGE = 0x1000
-RETURN = 0x1FFFF000  # a handler that goes here has ended; the core's own magic numbers mean something to Unicorn too
+RETURN = 0x1FFFF000  # return address of handlers; Unicorn would interpret the core's own EXC_RETURN values
 NOWHERE = 0x60000000
 WAIT_FOR_INTERRUPT = b"\x30\xbf"
 ENDLESS_LOOP = b"\xfe\xe7"
@@ -47,13 +47,13 @@ REALIGNED = 1 << 9  # in the frame's XPSR: the stack was moved to a multiple of 
 
 
 class ChipError(AssertionError):
-    """The firmware did what the chip does not do, or this model does not know."""
+    """The firmware did something that the chip forbids or that this model does not have."""
 
 
 class Uarte:
-    """UARTE0: every transfer is a DMA; one that is full raises its event and waits to be started again."""
+    """UARTE0: every transfer is a DMA, which raises its event when its buffer is full and stops until started again."""
 
-    quantum = 1  # bytes arrive at multiples of this
+    quantum = 1  # bytes arrive at multiples of this number of cycles
     cycles_per_byte = CYCLES_PER_BYTE
 
     def __init__(self, chip: Chip) -> None:
@@ -147,7 +147,7 @@ class Uarte:
 
 
 class RenodeUarte(Uarte):
-    """UARTE0 as Renode has it: bytes arrive all at once and wait for as long as it takes, but not always where they should."""
+    """UARTE0 as in Renode: bytes arrive at once and wait without limit, but may be written past the buffer's end."""
 
     quantum = CYCLES_PER_SECOND // 1000
     cycles_per_byte = 0
@@ -225,7 +225,7 @@ class Chip:
         self.reset()
 
     def reset(self) -> None:
-        """As at power-on, but for what is in RAM."""
+        """Resets the chip as at power-on, but keeps the RAM."""
         stack, start = struct.unpack("<II", self.core.mem_read(FLASH, 8))
         for register in (arm.UC_ARM_REG_PRIMASK, arm.UC_ARM_REG_XPSR):
             self.core.reg_write(register, 0)
@@ -237,24 +237,24 @@ class Chip:
         self._asleep = self._reset_wanted = False
 
     def receive(self, data: bytes) -> None:
-        """The other side begins to send ``data``."""
+        """Starts to send ``data`` to the chip."""
         if not self.wire:
             quantum = self.uarte.quantum
             self._next_arrival = (self.now + self.uarte.cycles_per_byte) // quantum * quantum + quantum
         self.wire.extend(data)
 
     def receive_amid_handler(self, first: int, instructions: int, rest: bytes) -> None:
-        """``rest`` arrives when the handler of the byte ``first`` has executed so many instructions."""
+        """Sends ``first``; ``rest`` arrives after so many instructions of the handler of ``first``."""
         self._amid_handler = instructions, rest
         self.receive(bytes([first]))
 
     @property
     def idle(self) -> bool:
-        """Whether it sleeps and nothing is under way that could wake it."""
+        """Whether the chip sleeps with nothing pending that could wake it."""
         return self._asleep and not self.wire and not self._interrupted
 
     def run(self) -> None:
-        """Goes on for a while, or until it sleeps and waits for a byte. Raises ChipError."""
+        """Runs for a limited time, or until the chip sleeps and waits for a byte. Raises ChipError."""
         self._deliver()
         if self._asleep and self.wire:
             self.now = max(self.now, self._next_arrival)
@@ -269,14 +269,14 @@ class Chip:
         self._execute(1 if self._interrupted else min(SLICE, self._cycles_to_arrival()), stop_at=RETURN)
 
     def crash(self) -> None:
-        """Lets the program go astray."""
+        """Makes the program jump to an invalid address."""
         self._asleep = False
         self.core.reg_write(arm.UC_ARM_REG_PC, NOWHERE | THUMB)
 
     def busy(self) -> None:
-        """Lets the program do something else until all bytes have arrived; interrupts are taken."""
+        """Keeps the program in an endless loop until all bytes have arrived; interrupts are taken."""
         program = self.core.context_save()
-        self._asleep = False  # nor will it be: an interrupt wakes it
+        self._asleep = False  # it stays awake: an interrupt wakes it
         self.core.reg_write(arm.UC_ARM_REG_PRIMASK, 0)
         self.core.reg_write(arm.UC_ARM_REG_PC, RETURN + len(ENDLESS_LOOP) | THUMB)
         while self.wire:
@@ -284,7 +284,7 @@ class Chip:
         self.core.context_restore(program)
 
     def skip_to(self, cycle: int) -> None:
-        """The firmware only waits until ``cycle``, or until a byte comes before that."""
+        """Skips to ``cycle``, or to an earlier byte, while the firmware only waits."""
         self.now = min(cycle, max(self.now, self._next_arrival)) if self.wire else cycle
         self.uarte.advance(self.now)
         self.core.emu_stop()
@@ -311,7 +311,7 @@ class Chip:
                 self._enter(HARD_FAULT_VECTOR)
         if self._trouble is not None:
             raise self._trouble
-        if self.now == before:  # else it skipped
+        if self.now == before:  # otherwise the time was skipped
             self.now += count
         if self._reset_wanted:
             self.resets += 1
@@ -326,7 +326,7 @@ class Chip:
             self._execute(instructions, stop_at=RETURN)
             for byte in data:
                 self.uarte.arrive(byte)
-        until = self.now + 1000  # a handler that takes longer is wrong
+        until = self.now + 1000  # a handler that takes longer is faulty
         while self.core.reg_read(arm.UC_ARM_REG_PC) != RETURN:
             if self.now >= until:
                 raise ChipError("the interrupt's handler does not return")
@@ -406,17 +406,17 @@ class Chip:
             self._stop(error)
 
     def _stop(self, error: ChipError) -> None:
-        """An exception would get lost in Unicorn."""
+        """Stores the error and stops, as Unicorn loses exceptions raised in its callbacks."""
         self._trouble = error
         self.core.emu_stop()
 
 
-# Written without effect here: the crystal's start, TX as an output that is high, RX as an input, the FPU's switch.
+# Registers whose writes have no effect here: start of the crystal, TX as a high output, RX as an input, FPU on.
 _TAKEN = {0x40000000, 0x50000808, 0x50000818, 0x50000700 + 0x300 + 4 * 10, 0xE000ED88}
 
 
 class Wire:
-    """The serial line to a chip, as a transport and as a clock: the chip runs, and time passes, while the host waits."""
+    """The serial line to a chip, as a transport and as a clock: the chip runs and time passes while the host waits."""
 
     name = "nrf52840"
     baud = 115_200

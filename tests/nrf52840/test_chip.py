@@ -1,4 +1,4 @@
-"""The nRF52840's own firmware, run instruction by instruction on a model of what the port uses of the chip."""
+"""The nRF52840's firmware, run instruction by instruction on a model of the chip."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_rounds_end_on_the_bits_of_the_native_process(chip: Chip, session: Sessi
 
 
 def answers(chip: Chip) -> int:
-    """Lets the chip run until it sleeps; how many valid frames it has sent."""
+    """Runs the chip until it sleeps; returns the number of valid frames that it has sent."""
     while not chip.idle:
         chip.run()
     frames = Decoder().feed(bytes(chip.sent))
@@ -108,9 +108,9 @@ def test_bytes_that_find_no_room_wait_or_are_lost_and_the_next_ones_are_not(chip
 
 def test_bytes_may_arrive_at_any_instruction_of_the_handler(chip: Chip, session: Session) -> None:
     rest = HELLO[1:] + 3 * HELLO
-    amid = len(rest) if isinstance(chip.uarte, RenodeUarte) else 1  # it brings bytes in bursts
+    amid = len(rest) if isinstance(chip.uarte, RenodeUarte) else 1  # Renode's UARTE0 delivers bytes in bursts
     spoilt = []
-    for instructions in range(1, 60):  # the handler has fewer
+    for instructions in range(1, 60):  # the handler has fewer instructions
         chip.receive_amid_handler(HELLO[0], instructions, rest[:amid])
         chip.receive(rest[amid:])
         if answers(chip) != 4:
@@ -118,7 +118,7 @@ def test_bytes_may_arrive_at_any_instruction_of_the_handler(chip: Chip, session:
         chip.receive(b"\0" + HELLO)
         assert answers(chip) == 1
     if isinstance(chip.uarte, RenodeUarte):
-        # Between the two writes that take a byte others are put past the buffer's end, which must cost these bytes only.
+        # Bytes that come between the handler's two writes go past the buffer's end; only these may be lost.
         assert 0 < len(spoilt) < 4
     else:
         assert spoilt == []
@@ -151,7 +151,7 @@ def test_time_passes_as_the_line_carries_bytes(chip: Chip, session: Session) -> 
 @pytest.mark.parametrize(
     ("offset", "value", "words"),
     [
-        (0x200, 1 << 5, "writes 32 to UARTE0 [+] 0x200"),  # shortcuts, which Renode does not have
+        (0x200, 1 << 5, "writes 32 to UARTE0 [+] 0x200"),  # Renode does not have shortcuts
         (0x000, 1, "starts to receive twice"),
     ],
 )
