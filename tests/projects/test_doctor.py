@@ -1,4 +1,4 @@
-"""What `tinymetafed doctor` reports: the truth about this machine, and remedies for what a poorer one lacks."""
+"""What `tinymetafed doctor` reports about this machine, and its remedies for what other machines lack."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_known_boards_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_port_without_permission(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tinymetafed.projects.doctor.os.access", lambda path, mode: False)  # root may open anything
+    monkeypatch.setattr("tinymetafed.projects.doctor.os.access", lambda path, mode: False)  # root may open any port
     (finding,) = show(monkeypatch, port("/dev/ttyUSB0", 0x10C4, 0xEA60))
     assert not finding.ok and "CP2102" in finding.detail and "permission denied" in finding.detail
     assert "usermod -aG dialout" in finding.remedy

@@ -1,4 +1,4 @@
-"""`tinymetafed new`: a whole project or nothing, that trains as it is, with its own sample source, from a wheel."""
+"""`tinymetafed new` makes a complete project or nothing; it trains unchanged, with its own sample source, and from a wheel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHORT = ("run.rounds=60", "evaluation.tasks=10", "evaluation.every=0")
 
 @pytest.fixture
 def gestures(tmp_path: Path) -> Path:
-    """A new project."""
+    """A new project made from the template."""
     project.create(tmp_path / "gestures", "native")
     return tmp_path / "gestures"
 
@@ -65,7 +65,7 @@ def test_its_experiment_fits_its_data(gestures: Path) -> None:
     assert isinstance(task, Folder)
     assert [client.name for client in (*task.trained, *task.unseen)] == ["alice", "bob", "carol"]
     means = [client.inputs.mean(axis=0) for client in (*task.trained, *task.unseen)]
-    assert all(abs(a - b).max() > 0.2 for a, b in ((means[0], means[1]), (means[1], means[2])))  # people differ
+    assert all(abs(a - b).max() > 0.2 for a, b in ((means[0], means[1]), (means[1], means[2])))  # clients differ
 
 
 def test_its_readme_names_commands_that_exist(gestures: Path) -> None:
@@ -120,9 +120,9 @@ def test_it_builds_where_it_was_copied_to_with_an_installation_elsewhere(gesture
         shutil.rmtree(folder / ".pio" / "build")
 
     build(gestures, ours)
-    shutil.copytree(gestures, tmp_path / "clone", ignore=shutil.ignore_patterns(".pio"))  # as git has it
+    shutil.copytree(gestures, tmp_path / "clone", ignore=shutil.ignore_patterns(".pio"))  # the files that git tracks
     build(tmp_path / "clone", ours)
-    shutil.copytree(gestures, tmp_path / "copy")  # with what was built
+    shutil.copytree(gestures, tmp_path / "copy")  # including build output
     shutil.rmtree(gestures)
     other.parent.mkdir()
     ours.rename(other)
@@ -131,7 +131,7 @@ def test_it_builds_where_it_was_copied_to_with_an_installation_elsewhere(gesture
 
 
 def test_two_installations_are_not_mixed(gestures: Path, tmp_path: Path) -> None:
-    data = tmp_path / "site" / "_data"  # as a wheel has it: without codegen, which the other environment has
+    data = tmp_path / "site" / "_data"  # an installed package without codegen, which the other environment has
     for part in ("boards", "firmware"):
         shutil.copytree(root() / part, data / part, ignore=shutil.ignore_patterns("__pycache__"))
     (gestures / ".pio").mkdir()
@@ -146,7 +146,7 @@ def test_two_installations_are_not_mixed(gestures: Path, tmp_path: Path) -> None
     pio(gestures, sys.executable, environment)
 
 
-# Refusals
+# Errors
 
 
 def test_a_folder_with_something_in_it_is_left_as_it_is(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""An imported model in the generated kernels: its experiment loaded, compiled for the host and run with the file's weights."""
+"""An imported model in the generated kernels, compiled for the host and run with the file's weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tinymetafed_codegen.design import design_graph
 
 
 def outputs(folder: Path, inputs: Any) -> Any:
-    """What the model of FOLDER/experiment.toml gives for each of the inputs, local layers as imported."""
+    """Outputs of the model of FOLDER/experiment.toml for each input; local layers have their imported weights."""
     loaded = spec.load(folder / "experiment.toml")
     settled = design_graph(loaded, boards.load("native"), graph.build(loaded.model), "test")
     model = library(settled, folder)
@@ -25,6 +25,6 @@ def outputs(folder: Path, inputs: Any) -> Any:
 
 
 def write(file: Path, folder: Path, **options: Any) -> list[str]:
-    """Imports a file into FOLDER/experiment.toml; returns the notes."""
+    """Imports a file into FOLDER/experiment.toml; returns the importer's notes."""
     folder.mkdir(parents=True, exist_ok=True)
     return experiment.write(experiment.read(file), folder / "experiment.toml", "folder", **options)

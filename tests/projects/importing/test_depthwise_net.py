@@ -1,4 +1,4 @@
-"""A depthwise network of 100 thousand weights from Keras, most of them frozen into flash, trains within 256 KB of RAM."""
+"""A depthwise network from Keras with 100,000 weights, most of them frozen in flash, trains within 256 KB of RAM."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLASSES = 5
 
 
 def network(keras: Any) -> Any:
-    """MobileNet's blocks over drawings of 28x28, and a head of three dense layers."""
+    """MobileNet's blocks for images of 28x28, and a head of three dense layers."""
     layers = keras.layers
     x = first = keras.Input(shape=(28, 28, 1))
     x = layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False)(x)
@@ -43,7 +43,7 @@ def network(keras: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> spec.Experiment:
-    """The network imported with all convolutions frozen, over made-up drawings of three clients."""
+    """An experiment with the imported network, all convolutions frozen, and random images of three clients."""
     keras = importlib.import_module("keras")
     keras.utils.set_random_seed(1)
     folder: Path = tmp_path_factory.mktemp("depthwise")
@@ -58,7 +58,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> spec.Experiment:
         labels = np.tile(np.arange(CLASSES), 2)
         drawings = strokes[labels] + random.normal(0, 0.1, (len(labels), 28, 28, 1))
         np.savez(folder / "data" / f"{client}.npz", x=drawings.astype(np.float32), y=labels)
-    # As short as a round can be, for the emulated board.
+    # the shortest round possible, as the emulated board is slow
     once = [
         f"{key}=1" for key in ("run.rounds", "evaluation.tasks", *(f"strategy.{each}_passes" for each in ("local", "global")))
     ]
@@ -86,7 +86,7 @@ def test_a_round_on_the_emulated_board_ends_on_the_weights_of_the_native_one(
     for url in ("qemu:1", "native:1"):
         out = tmp_path / url.partition(":")[0]
         setup = set_up(experiment, "test", None)
-        with suppress(Collapsed):  # what so few steps make of random weights, after the round is stored
+        with suppress(Collapsed):  # raised after the round is stored: training this short collapses
             training.train(setup, [url], ["native:1"], out, Quiet())
         run = store.read_run(out)
         ended.append(run.rounds[-1]["weights_sha256"])

@@ -1,4 +1,4 @@
-"""Networks to experiments, without TensorFlow: what is folded, frozen, local and named, and what is refused."""
+"""Networks to experiments, without TensorFlow: folding, frozen and local layers, names, and refused networks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RANDOM = np.random.default_rng(1)
 
 
 def layer(op: str, *inputs: Layer | None, name: str = "", shapes: dict[str, Any] | None = None, **keys: Any) -> Layer:
-    """A layer with random weights of these shapes, reading the ones given."""
+    """A layer with random weights of the given shapes and the given inputs."""
     arrays = {suffix: RANDOM.normal(0, 0.5, shape) for suffix, shape in (shapes or {}).items()}
     return Layer(f"net.keras: layer '{name or op}'", name or op, {"op": op, **keys}, list(inputs), arrays)
 
@@ -96,7 +96,7 @@ def test_the_first_layers_that_do_not_train_in_the_file_are_frozen(tmp_path: Pat
 
 
 def plain(net: Network, x: Any) -> Any:
-    """The network in NumPy, of dense, flatten, affine and 'valid' conv2d layers."""
+    """Outputs in NumPy of a network of dense, flatten, affine and 'valid' conv2d layers."""
     for each in net.layers:
         arrays = each.arrays
         if each.op == AFFINE:
@@ -121,7 +121,7 @@ def affine(below: Layer | None, channels: int | None = None) -> Layer:
 
 
 def folding(where: str) -> Network:
-    """A network with affines, the first layer with weights frozen later on."""
+    """A network with affine layers; a test freezes its first layer with weights."""
     if where == "around a dense":
         layers = [affine(None, 3), dense(None, 3, 4), affine(None, 4), dense(None, 4, 3), dense(None, 3, 2)]
         shape: tuple[int, ...] = (3,)

@@ -1,4 +1,4 @@
-"""Keras files, SavedModels and TensorFlow Lite files of every op: the same outputs in our kernels, and refusals by name."""
+"""Keras files, SavedModels and TensorFlow Lite files of every op: equal outputs in our kernels, and errors by name."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ pytestmark = needs_tensorflow
 @pytest.fixture
 def keras() -> Any:
     module = importlib.import_module("keras")
-    module.utils.clear_session()  # names are numbered from the start
+    module.utils.clear_session()  # Keras numbers default names from the start again
     return module
 
 
 def randomise(model: Any) -> Any:
-    """Gives every weight a random value, variances above 0."""
+    """Gives every weight a random value; variances are above 0."""
     random = np.random.default_rng(1)
     for layer in model.layers:
         if hasattr(layer, "layers"):
@@ -42,7 +42,7 @@ def randomise(model: Any) -> Any:
 
 
 def image(keras: Any) -> Any:
-    """A convolutional network with all that is folded, in the order of MobileNet's blocks, and a skip."""
+    """A convolutional network in the order of MobileNet's blocks, with every layer that is folded, and a skip connection."""
     layers = keras.layers
     x = first = keras.Input(shape=(9, 8, 3))
     x = layers.Rescaling(1 / 255)(x)
@@ -64,7 +64,7 @@ def image(keras: Any) -> Any:
 
 
 def valid(keras: Any) -> Any:
-    """Windows without padding, oblong ones, a depth multiplier on one channel, an average over all pixels."""
+    """Windows without padding, windows that are not square, a depth multiplier on one channel, global average pooling."""
     layers = keras.layers
     return keras.Sequential([
         keras.Input(shape=(9, 11, 1)),
@@ -96,7 +96,7 @@ def sequence(keras: Any) -> Any:
 
 
 def vector(keras: Any) -> Any:
-    """Dense layers with every activation, a model within the model, two adds, sums of three."""
+    """Dense layers with every activation, a nested model, two adds, and sums of three."""
     layers = keras.layers
     inner = keras.Sequential([keras.Input(shape=(5,)), layers.Dense(6, activation="tanh"), layers.Dropout(0.1)])
     first = keras.Input(shape=(5,))
@@ -110,7 +110,7 @@ def vector(keras: Any) -> Any:
 
 
 def reshaped(keras: Any) -> Any:
-    """A flat input that is an image, of which the first layers do not train, and a softmax at the end."""
+    """An image as a flat input, first layers that do not train, and a softmax at the end."""
     layers = keras.layers
     frozen = keras.Sequential([keras.Input(shape=(6, 4, 2)), layers.Conv2D(3, 2), layers.BatchNormalization()])
     frozen.trainable = False
@@ -125,7 +125,7 @@ FREEZE = {"image": "1"}
 
 
 def saved(model: Any, kind: str, folder: Path) -> Path:
-    """The model's file of a kind."""
+    """The file of the model in a format."""
     file = folder / f"net{kind}"
     if kind == "":
         model.export(str(file), verbose=False)
