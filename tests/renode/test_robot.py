@@ -1,4 +1,4 @@
-"""Renode's own test runner on the robot files here; the scenarios that every board runs are in tests/emulator."""
+"""Runs the robot files of this folder in Renode's own test runner; tests/emulator has the scenarios for every board."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_robot(robot: Path, tmp_path: Path) -> None:
     }
     given = [word for name, value in variables.items() for word in ("--variable", f"{name}:{value}")]
     command = [RENODE_TEST, str(robot), *given, "--results-dir", str(tmp_path)]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # it runs the first python3 there
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # renode-test runs its first python3
     done = subprocess.run(
         command, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=HUNG_SECONDS, check=False
     )
