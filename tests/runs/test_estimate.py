@@ -1,4 +1,4 @@
-"""Time and energy of a round: every real board has what they are estimated from, and the work is that of the kernels."""
+"""Time and energy of a round: every real board has the data for the estimate, and the work is that of the kernels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_work_is_as_many_cycles_as_the_budgets_have_instructions(model: str) -> 
 
 
 def test_a_layer_counts_once_for_each_way_it_is_gone() -> None:
-    net = graph.build(sine().model)  # 1 -> 32 -> 32 -> 1, the last layer local
+    net = graph.build(sine().model)  # layers 1 -> 32 -> 32 -> 1, the last one local
     forward = 32 + 32 * 32 + 32
     assert estimate.multiply_accumulates(net, Variant.LOCAL) == forward + 32
     assert estimate.multiply_accumulates(net, Variant.GLOBAL) == forward + 32 + 2 * 32 * 32 + 32
@@ -48,7 +48,7 @@ def test_a_layer_counts_once_for_each_way_it_is_gone() -> None:
 
 
 def test_a_round_is_line_and_training() -> None:
-    experiment = sine("task.support=10", "task.query=5")  # 2 passes of reconstruction, 3 of the update
+    experiment = sine("task.support=10", "task.query=5")  # 2 passes of the reconstruction phase, 3 of the update phase
     figures = estimate.of_round(open_strategy(experiment, manifest(experiment)), 2304.0, boards.INSTALLED)
     assert figures.multiply_accumulates == 2 * 10 * 1120 + 3 * 5 * 3200 and set(figures.boards) == set(REAL)
     nano = figures.boards["nano33ble"]

@@ -1,4 +1,4 @@
-"""Exports: the bits of the store in NumPy's format, in C and as a network for TensorFlow, of runs that are under way too."""
+"""Exports have the bits of the store: NumPy files, C headers, and TensorFlow networks, also of unfinished runs."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from tinymetafed_codegen.design import design
 EXPERIMENT = sine()
 MANIFEST = manifest(EXPERIMENT)
 WEIGHTS = initial(MANIFEST, 4, "glorot")
-WEIGHTS[:6] = [0, -0.0, 1, 1e-42, 3.4028235e38, -1e-7]  # what a decimal text easily gets wrong
+WEIGHTS[:6] = [0, -0.0, 1, 1e-42, 3.4028235e38, -1e-7]  # values that decimal text easily gets wrong
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunData:
     with store.create(tmp_path / "waves", EXPERIMENT, MANIFEST, np.zeros_like(WEIGHTS), ASKED) as writer:
         writer.append(round_entry(0, sha256(WEIGHTS)), WEIGHTS)
-        return read_run(tmp_path / "waves")  # while it is being written
+        return read_run(tmp_path / "waves")  # the run is still being written
 
 
 def tensors(weights: Floats) -> dict[str, Floats]:
@@ -87,7 +87,7 @@ def finished(folder: Path, *overrides: str) -> tuple[RunData, Compiled]:
 
 
 def started(run: RunData, model: Compiled) -> Floats:
-    """A device's weights when a reconstruction starts."""
+    """A device's weights at the start of a reconstruction."""
     weights = np.full(model.n_state, np.nan, np.float32)
     weights[: model.n_global] = run.weights
     model.library.start_local_float(weights.ctypes.data_as(ctypes.c_void_p))

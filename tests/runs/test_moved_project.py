@@ -1,4 +1,4 @@
-"""A project that is copied or cloned to another place, runs and all: its runs are continued, adapted and exported there."""
+"""A project copied or cloned to another place with its runs: they can be continued, adapted and exported there."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ void make(const Key& key, float* input, float* target) {
 
 
 class Interrupts(Quiet):
-    """Ctrl-C after three rounds."""
+    """An observer that raises KeyboardInterrupt after three rounds."""
 
     def __init__(self) -> None:
         self.left = 3
@@ -83,7 +83,7 @@ class Interrupts(Quiet):
 
 
 def project(folder: Path, source: bool) -> Path:
-    """An experiment that names a file in every way that there is; its file."""
+    """The file of an experiment that refers to files in every possible way."""
     (folder / "data").mkdir(parents=True)
     (folder / "experiments").mkdir()
     for shift, name in enumerate(("ann", "ben", "cleo")):
@@ -111,7 +111,7 @@ def resume(run: Path, on: str) -> RunResult:
 
 
 def move(old: Path, new: Path) -> Path:
-    """Copies a project, as a clone would, and takes the first one away."""
+    """Copies a project, as a clone would, and removes the original."""
     shutil.copytree(old, new)
     shutil.rmtree(old)
     return new
@@ -173,7 +173,7 @@ def test_files_that_did_not_come_along_are_named_where_they_are_expected(tmp_pat
         resume(run, "simulation")
 
 
-# The rule
+# The rule for relative paths
 
 
 def test_a_path_is_relative_where_a_folder_holds_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +181,7 @@ def test_a_path_is_relative_where_a_folder_holds_both(tmp_path: Path, monkeypatc
     home = tmp_path / "home"
     assert relative(home / "p" / "data", home / "p" / "runs" / "one") == "../../data"
     assert relative(home / "p" / "runs" / "one", home / "p" / "runs" / "one") == "."
-    assert relative(home / "data", home / "p") == str(home / "data")  # only the home holds both
+    assert relative(home / "data", home / "p") == str(home / "data")  # only the home folder contains both
     assert relative(tmp_path / "data", home / "p") == str(tmp_path / "data")
     assert relative(Path("/opt/data"), home / "p") == "/opt/data"
     assert relative(tmp_path / "q" / "data", tmp_path / "q" / "run") == "../data"

@@ -1,4 +1,4 @@
-"""The report: self-contained and escaped, its figures the run's; unfinished, diverged, damaged runs said to be so."""
+"""The report: self-contained, escaped, with the run's figures; unfinished, diverged and damaged runs are marked as such."""
 
 from __future__ import annotations
 
@@ -102,12 +102,12 @@ WEIGHTS = np.zeros(3, np.float32)
 
 
 def write_run(folder: Path, text: str, entries: list[Entry], result: RunResult | None, first: RunHeader | None = None) -> Path:
-    """A run folder that says what is given, as its store keeps it."""
+    """Writes a run folder whose store holds the given entries."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.db").unlink(missing_ok=True)
     with closing(sqlite3.connect(folder / "run.db", isolation_level=None)) as database:
         database.executescript(store._SCHEMA)
-        database.execute("PRAGMA synchronous = OFF")  # what a test writes need not survive a power failure
+        database.execute("PRAGMA synchronous = OFF")  # test data need not survive a power failure
         writer = store.RunStore(folder, database)
         writer.append(first or begun(text), WEIGHTS)
         for entry in [session(0), *entries]:
@@ -118,7 +118,7 @@ def write_run(folder: Path, text: str, entries: list[Entry], result: RunResult |
 
 
 def begun(text: str) -> RunHeader:
-    """The header of a run of an experiment as it is written."""
+    """The header of a run of an experiment given as TOML text."""
     return header(parsed(text), sha256(WEIGHTS), experiment=text)
 
 
@@ -150,7 +150,7 @@ def omniglot(tmp_path: Path) -> Path:
 
 
 class Page(HTMLParser):
-    """Text and tags of a page; fails on tags that do not close."""
+    """A parsed page: its text and tags; fails on tags that are not closed."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -213,12 +213,12 @@ def test_few_files_are_many_splits_and_predictions_stand_against_the_truth(tmp_p
     dots = {role: [(x, y) for of, x, y in chart.dots if of == role] for role in ("before", "after")}
     assert len(dots["before"]) == 2 and len(dots["after"]) == 3
     diagonal = [tuple(map(float, point.split(","))) for point in chart.lines[0][1].split()]
-    assert diagonal == [dots["after"][0], dots["after"][2]]  # what is predicted right lies on it
+    assert diagonal == [dots["after"][0], dots["after"][2]]  # correct predictions lie on this line
 
 
 def test_bytes_are_per_client_and_round_beside_the_dense_values(sine: Path) -> None:
     shown = page(sine).text
-    assert "Bytes per client and round 2,500" in shown  # (4000 + 1000) / 2 clients
+    assert "Bytes per client and round 2,500" in shown  # (4000 + 1000) bytes / 2 clients
     assert "weights, to the client 2,000 delta, from the client 500 dense float32, one way 256" in shown
     assert "488 % of dense float32 both ways" in shown  # 64 global weights: 2500 of 2 * 256
     assert "160.0 kB to clients, 40.0 kB from clients; 40 retries." in shown
@@ -249,7 +249,7 @@ def test_best_worst_and_a_board_are_named(sine: Path) -> None:
 def test_curves_follow_the_numbers(sine: Path, omniglot: Path) -> None:
     falling, rising = page(sine).lines("after"), page(omniglot).lines("after")
     learning = falling[0]
-    assert len(learning) == 5 and [y for _, y in learning] == sorted(y for _, y in learning)  # downwards, in SVG's y
+    assert len(learning) == 5 and [y for _, y in learning] == sorted(y for _, y in learning)  # y points downwards in SVG
     assert [y for _, y in rising[0]] == sorted((y for _, y in rising[0]), reverse=True)
     client = falling[3]
     truth = page(sine).lines("truth")[0]
@@ -349,7 +349,7 @@ def test_a_diverged_run_says_so(tmp_path: Path) -> None:
     )
     shown = page(write_run(tmp_path, SINE, entries, given))
     assert "Adaptation does not improve this model." in shown.text and "MSE after adaptation diverged" in shown.text
-    assert [len(curve) for curve in shown.lines("after")] == [4, 4]  # the finite evaluations before it
+    assert [len(curve) for curve in shown.lines("after")] == [4, 4]  # the finite evaluations before the divergence
 
 
 def test_a_collapsed_run_says_so_and_a_good_one_does_not(tmp_path: Path, sine: Path) -> None:
@@ -363,7 +363,7 @@ def test_a_collapsed_run_says_so_and_a_good_one_does_not(tmp_path: Path, sine: P
 
 
 def costly(folder: Path, experiment: str = SINE) -> Path:
-    """A run like ``sine`` that sent ten times as much and does better."""
+    """A run like ``sine`` that sent ten times as many bytes and has better scores."""
     entries: list[Entry] = []
     for entry in journal(40):
         assert isinstance(entry, RoundEntry | Evaluation)
@@ -391,7 +391,7 @@ def test_a_comparison_shows_the_journals_figures_and_what_differs(sine: Path, tm
     assert "MB on the wire, both ways, logarithmic" in shown.text
     cheap, dear = shown.lines("run1"), shown.lines("run2")
     assert [len(curve) for curve in cheap] == [5, 4, 3] == [len(curve) for curve in dear]  # nothing was sent before round 0
-    assert cheap[0] == dear[0]  # the same scores over rounds; over bytes the costly ones lie further right
+    assert cheap[0] == dear[0]  # equal scores over rounds; over bytes, those of the costly run lie further right
     assert all(b[0] > a[0] and b[1] == a[1] for a, b in zip(cheap[1], dear[1], strict=True))
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert not re.search(r"https?:|//|@import|url\(|\bsrc=|\bhref=|<script|\bon\w+=", html)
@@ -448,7 +448,7 @@ def test_keys_differ_when_any_run_has_another_value_or_none(values: list[tuple[i
     assert set(found) == {key for key, column in zip(keys, zip(*values, strict=True), strict=True) if len(set(column)) > 1}
 
 
-# Text that is not ours
+# Text from outside
 
 
 def test_all_text_from_outside_is_escaped(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A run that is killed, interrupted or out of room at any moment is continued to the very weights of one that was not."""
+"""A run that is killed, interrupted or out of disk space is continued and ends on the weights of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed.runs.store import read_run
 from tinymetafed_codegen import hash
 
-pytestmark = pytest.mark.xdist_group("runner")  # one clean run serves all
+pytestmark = pytest.mark.xdist_group("runner")  # one undisturbed run serves all tests
 
 KILLS = int(os.environ.get("TINYMETAFED_KILLS", "4"))
 SETTINGS = [
@@ -47,7 +47,7 @@ SETTINGS = [
     "evaluation.tasks=12",
 ]
 
-# The installed command without PlatformIO's look at whether the firmware is up to date, which takes seconds.
+# The installed command without PlatformIO's check whether the firmware is up to date, which takes seconds.
 COMMAND = """
 import sys
 from pathlib import Path
@@ -63,7 +63,7 @@ cli.main()
 
 @dataclasses.dataclass(frozen=True)
 class Clean:
-    """An undisturbed run: what it ends with, and the processor time that the host takes for it once it starts devices."""
+    """An undisturbed run: its result, and the host's processor time from the start of the devices."""
 
     program: Path
     run: RunData
@@ -75,15 +75,15 @@ class Clean:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def begin(self, folder: Path) -> subprocess.Popen[str]:
-        """Begins the run anew, or continues what there is of it."""
+        """Begins the run, or continues it if it exists."""
         if (folder / "run.db").exists():
             return self.start("--resume", folder)
-        shutil.rmtree(folder, ignore_errors=True)  # killed before there was a run
+        shutil.rmtree(folder, ignore_errors=True)  # killed before the run existed
         settings = [word for key in SETTINGS for word in ("--set", key)]
         return self.start(SINE, "--out", folder, "--device", "native:2", "--test-device", "native:1", *settings)
 
     def complete(self, folder: Path) -> dict[str, Any]:
-        """Continues a run to its end and compares it with this one."""
+        """Continues a run to its end and compares it with the undisturbed run."""
         out, err = self.begin(folder).communicate(timeout=HUNG_SECONDS)
         assert "Traceback" not in err and out, err
         result: dict[str, Any] = json.loads(out)
@@ -91,7 +91,7 @@ class Clean:
         return result
 
     def compare(self, folder: Path) -> None:
-        """Every round once and as in the undisturbed run, every evaluation, the same result."""
+        """Asserts that each round occurs once and that rounds, evaluations and result equal those of the undisturbed run."""
         run = read_run(folder)
         assert [bits(entry) for entry in run.rounds] == [bits(entry) for entry in self.run.rounds]
         assert run.weights.tobytes() == self.run.weights.tobytes()
@@ -106,20 +106,20 @@ class Clean:
 
 
 def bits(entry: RoundEntry) -> list[Any]:
-    """What of a round depends on nothing but the experiment."""
+    """The part of a round that depends on the experiment alone."""
     parts = [(part.client, part.digest, part.entries) for part in entry.contributions]
     return [entry.round, entry.alpha, entry.update_norm, entry.weights_sha256, *parts]
 
 
 def scores(entry: Evaluation) -> Evaluation:
-    """Without what a second session changes, which greets its devices anew."""
+    """An evaluation without time and traffic, which change when a second session sends Hello again."""
     return dataclasses.replace(entry, seconds=0, bytes_down=0, bytes_up=0)
 
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Clean:
     folder = tmp_path_factory.mktemp("clean") / "run"
-    begun = Clean(build_firmware(design_of(sine(), "test"), "native").program, None, 0)  # type: ignore[arg-type]  # until it has run
+    begun = Clean(build_firmware(design_of(sine(), "test"), "native").program, None, 0)  # type: ignore[arg-type]  # set below
     with begun.begin(folder) as process:
         until_it_starts_devices(process)
         used = [used_seconds(process.pid)]
@@ -136,7 +136,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Clean:
 
 
 def until_it_starts_devices(process: subprocess.Popen[str]) -> None:
-    """Lets the interpreter and its modules load: there is nothing to lose before."""
+    """Waits until the interpreter and its modules are loaded; a run has no data before that."""
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("starting"):
@@ -144,7 +144,7 @@ def until_it_starts_devices(process: subprocess.Popen[str]) -> None:
 
 
 def stop_at_random(clean: Clean, folder: Path, number: signal.Signals, draw: random.Random) -> tuple[int, str]:
-    """Begins or continues a run and sends a signal at a random moment of its work; its exit code and what it said."""
+    """Begins or continues a run and sends a signal at a random moment; returns exit code and standard error."""
     with clean.begin(folder) as process:
         until_it_starts_devices(process)
         moment = used_seconds(process.pid) + draw.uniform(0, clean.seconds)
@@ -160,7 +160,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_clean_weights(clean: Clean
     while kills < KILLS:
         code, err = stop_at_random(clean, folder, signal.SIGKILL, draw)
         if (folder / "run.db").exists():
-            run = read_run(folder)  # sound at once, before anybody continues it
+            run = read_run(folder)  # valid at once, before the run is continued
             assert [bits(entry) for entry in run.rounds] == [bits(entry) for entry in clean.run.rounds[: run.trained]]
         if code == -signal.SIGKILL:
             kills += 1
@@ -179,7 +179,7 @@ def test_ctrl_c_at_random_moments_says_how_to_go_on(clean: Clean, tmp_path: Path
         code, err = stop_at_random(clean, folder, signal.SIGINT, draw)
         run = read_run(folder) if (folder / "run.db").exists() else None
         if run is not None and run.result is not None:
-            continue  # too late: the report was being written, or the interpreter was leaving
+            continue  # the signal came too late: while the report was written or at exit
         assert code == 130 and "Traceback" not in err, err
         if run is not None:
             assert re.search(rf"continue with: tinymetafed train --resume {re.escape(str(folder))}\b", err)
@@ -190,7 +190,7 @@ def test_ctrl_c_at_random_moments_says_how_to_go_on(clean: Clean, tmp_path: Path
 
 @contextmanager
 def small_disk(path: Path, size: int) -> Iterator[Path]:
-    """A file system of its own with that many bytes."""
+    """Mounts a file system of the given size in bytes."""
     path.mkdir()
     if os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs needs root")
@@ -215,7 +215,7 @@ def test_a_full_disk_stops_a_run_with_a_clear_word_and_loses_nothing(clean: Clea
             assert err.count("Error:") == 1 and f"{folder}/run.db: cannot be written: " in err and "make room" in err, err
             trained = read_run(folder).trained
             assert 0 < trained < 150
-            with clean.begin(folder) as process:  # still no room
+            with clean.begin(folder) as process:  # the disk is still full
                 out, err = process.communicate(timeout=HUNG_SECONDS)
             assert process.returncode == 1 and "cannot be written" in err and read_run(folder).trained >= trained
             filler.unlink()
@@ -229,7 +229,7 @@ def test_a_full_disk_stops_a_run_with_a_clear_word_and_loses_nothing(clean: Clea
 
 @pytest.fixture
 def trained(clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run stopped in its last evaluation, with all of its rounds."""
+    """A run that was stopped in its last evaluation, when all rounds were done."""
     monkeypatch.setattr(running, "build_firmware", lambda design, board: dataclasses.replace(FIRMWARE, program=clean.program))
     setup = set_up(sine(*SETTINGS), "test", None)
     genuine = evaluate.meta_test

@@ -1,4 +1,4 @@
-"""The run store: what was committed is read again, every flipped bit is named or harmless, nobody writes beside the writer."""
+"""The run store: committed entries are read back, flipped bits are reported or harmless, and there is one writer only."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def begun(path: Path) -> Iterator[RunStore]:
 
 
 def after(round_: int) -> Floats:
-    """Weights as a round might leave them."""
+    """Weights as after a round."""
     return WEIGHTS + np.float32(round_ + 1)
 
 
@@ -58,7 +58,7 @@ def commit(run: RunStore, round_: int) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A run of 9 rounds, an evaluation among them, that nobody writes any more."""
+    """The folder of a run with 9 rounds and an evaluation; nobody writes to it any more."""
     with begun(tmp_path / "run") as run:
         for round_ in range(9):
             commit(run, round_)
@@ -68,7 +68,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def same(run: RunData, other: RunData) -> bool:
-    """Whether two reads say the same, bit for bit."""
+    """Whether two reads are equal, bit for bit."""
     return {**vars(run), "weights": run.weights.tobytes(), "path": None} == {
         **vars(other),
         "weights": other.weights.tobytes(),
@@ -83,7 +83,7 @@ def read_or_refuse(path: Path) -> RunData | str:
         return str(error)
 
 
-# --- What was written ---
+# --- Writing and reading ---
 
 
 def test_what_was_committed_is_read_again(folder: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_fault_takes_held_rounds_back_together(tmp_path: Path, monkeypatch: py
             commit(run, round_)
         with monkeypatch.context() as patched:
             patched.setattr(store.time, "monotonic", lambda: 1 / 0)
-            with pytest.raises(ZeroDivisionError):  # an interruption, wherever it comes
+            with pytest.raises(ZeroDivisionError):  # interrupted at an arbitrary point
                 commit(run, 3)
         assert run.read().trained == 1
         commit(run, 1)
@@ -239,7 +239,7 @@ def test_what_is_no_run_is_named(tmp_path: Path, read: Callable[[Path], Any]) ->
         assert (tmp_path / "run.db").read_bytes() == content
 
 
-# --- Of another version or experiment ---
+# --- Other versions and experiments ---
 
 
 def alter(folder: Path, *statements: str) -> None:
@@ -300,7 +300,7 @@ def reopen_or_refuse(folder: Path) -> str:
 def test_another_arithmetic_is_not_continued(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "ARITHMETIC_VERSION", ARITHMETIC_VERSION + 1)
     assert "run.db: trained with arithmetic" in reopen_or_refuse(folder)
-    assert read_run(folder).trained == 9  # what it holds can still be read
+    assert read_run(folder).trained == 9  # its entries can still be read
 
 
 def test_a_changed_experiment_is_not_continued(folder: Path) -> None:
@@ -331,7 +331,7 @@ def test_a_truncated_store_is_named_or_lacks_nothing(folder: Path, keep: float) 
     size = int(keep if keep >= 1 or keep == 0 else len(whole) * keep if keep > 0 else len(whole) + keep)
     file.write_bytes(whole[:size])
     read = read_or_refuse(folder)
-    if isinstance(read, RunData):  # what was cut off is the free end of the last page
+    if isinstance(read, RunData):  # only the unused end of the last page was cut off
         assert len(whole) - size < 4096 and not any(whole[size:]) and same(read, before)
         return
     for said in (read, reopen_or_refuse(folder)):
@@ -355,7 +355,7 @@ def test_a_flipped_bit_is_named_or_harmless(folder: Path) -> None:
             named += 1
         else:
             assert same(found, before), f"bit {bit} of byte {at} changed what is read"
-        for extra in ("run.db-wal", "run.db-shm", "run.db-journal"):  # a flipped header may have asked for them
+        for extra in ("run.db-wal", "run.db-shm", "run.db-journal"):  # a damaged header may make SQLite create these files
             (folder / extra).unlink(missing_ok=True)
     assert named > 200  # the rest of the file is free space
 
@@ -406,7 +406,7 @@ with begun(pathlib.Path(sys.argv[1])) as run:
 
 @pytest.fixture
 def killed(tmp_path: Path) -> tuple[Path, int]:
-    """A run whose writer was killed, and the last round that it knew to be committed."""
+    """A run whose writer was killed, and the last round that the writer reported as committed."""
     return killed_run(tmp_path / "run", 40)
 
 
@@ -424,9 +424,9 @@ def killed_run(folder: Path, rounds: int) -> tuple[Path, int]:
 
 def test_a_killed_writer_loses_nothing(killed: tuple[Path, int]) -> None:
     folder, last = killed
-    assert (folder / "run.db-wal").exists()  # it is only a test when the log is needed
+    assert (folder / "run.db-wal").exists()  # the test is meaningful only when the log is needed
     run = read_run(folder)
-    assert run.trained - last in (1, 2)  # it may have committed one and not said so yet
+    assert run.trained - last in (1, 2)  # the last round may be committed and not reported yet
     with store.reopen(folder) as again:
         assert again.read().trained == run.trained and again.warning == ""
         commit(again, run.trained)
@@ -434,7 +434,7 @@ def test_a_killed_writer_loses_nothing(killed: tuple[Path, int]) -> None:
 
 
 def kill_at_line(number: int, path: Path) -> bool:
-    """Begins a run in a process that is killed before so many lines of ours have run; whether it came to that."""
+    """Begins a run in a process that is killed after ``number`` lines of our code; returns whether it was killed."""
     ours = {store.__file__, files.__file__}
     child = os.fork()
     if child == 0:
@@ -523,7 +523,7 @@ def test_a_damaged_log_is_named_and_never_gives_anything_else(killed: tuple[Path
         spoilt = bytearray(log)
         spoilt[draw.randrange(len(log))] ^= 1 << draw.randrange(8)
         (copy / "run.db-wal").write_bytes(spoilt)
-        read_or_refuse(copy)  # as the command does before it continues a run; it must not hide the damage
+        read_or_refuse(copy)  # as the command does before it continues a run; this must not hide the damage
         try:
             with store.reopen(copy) as run:
                 found, warning = run.read(), run.warning
@@ -544,7 +544,7 @@ def test_a_damaged_log_is_named_and_never_gives_anything_else(killed: tuple[Path
 
 @contextmanager
 def no_room(size: int) -> Iterator[None]:
-    """No file grows beyond ``size`` bytes: what a full disk looks like to whoever writes."""
+    """Limits files to ``size`` bytes, which a writer sees as a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -572,7 +572,7 @@ def test_a_run_without_room_to_begin_leaves_no_store(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "run.db").exists()
 
 
-# --- Others at the same time ---
+# --- Several processes ---
 
 
 def test_a_second_aggregator_is_kept_out(folder: Path, tmp_path: Path) -> None:
@@ -611,7 +611,7 @@ def test_readers_see_whole_rounds_while_they_are_written(tmp_path: Path) -> None
         reader.start()
         for round_ in range(300):
             commit(run, round_)
-            if round_ % 30 == 0:  # neither gets far ahead of the other
+            if round_ % 30 == 0:  # keeps reader and writer in step
                 looked = len(seen)
                 wait_until(lambda looked=looked: failures or len(seen) > looked + 1)  # type: ignore[misc]
         stop.set()
