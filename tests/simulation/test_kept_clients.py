@@ -1,4 +1,4 @@
-"""Clients that keep something between rounds: one board for each, and nothing passed over in silence when a run goes on."""
+"""Clients that keep state between rounds need a board each, and a continued run reports the loss of that state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEEPING = ("strategy.error_feedback=true", "model.local_start=kept", "evaluation
 
 
 class Listening(Quiet):
-    """An observer that remembers what went wrong."""
+    """An observer that records events."""
 
     def __init__(self) -> None:
         self.events: list[str] = []

@@ -1,4 +1,4 @@
-"""The simulation is the federation: the same updates, weights and scores as devices, however many lanes and threads it has."""
+"""The simulation gives the updates, weights and scores of devices, with any number of lanes and threads."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ SHORT = ("run.rounds=12", "evaluation.every=6", "evaluation.every_tasks=3", "eva
 
 
 def both(setup: Setup, folder: Path, url: str) -> tuple[RunData, RunData]:
-    """The same experiment on devices and simulated."""
+    """Runs an experiment on devices and in the simulation."""
     training.train(setup, [url], ["native:1"], folder / "devices", Quiet())
     training.simulate(setup, 2, folder / "simulated", Quiet())
     return read_run(folder / "devices"), read_run(folder / "simulated")
 
 
 def same(devices: RunData, simulated: RunData) -> None:
-    """Whether two runs agree in all that does not depend on where the clients are."""
+    """Asserts that two runs are equal in everything that does not depend on where clients train."""
 
     def updates(run: RunData) -> list[Any]:
         return [
@@ -102,7 +102,7 @@ def test_phases_that_train_different_numbers_of_one_set_are_the_same_on_devices(
 
 
 def round_of(experiment: Experiment, simulation: Kernels, clients: int) -> tuple[list[Sparse | Status], Any, Any]:
-    """The updates of some clients, and their outputs before and after training."""
+    """Updates of the given clients, and their outputs before and after training."""
     strategy = set_up(experiment, str(SINE), None).strategy
     weights = initial(simulation.manifest, 3, experiment.model.init)
     received = downlink.decode(strategy.download(weights), strategy.n_global)
@@ -125,7 +125,7 @@ def equal(one: tuple[list[Sparse | Status], Any, Any], other: tuple[list[Sparse 
 
 
 def test_every_vector_unit_gives_the_bits_of_the_scalar_one() -> None:
-    clients = 19  # fills no unit's last group
+    clients = 19  # a number that is no multiple of any unit's lanes
     reference = round_of(sine(), open_kernels(design_of(sine(), str(SINE)), 1, "scalar"), clients)
     for unit in vector_units.vector_units():
         if unit != "scalar":
@@ -168,7 +168,7 @@ def test_fewer_rows_are_followed_by_zeros() -> None:
     assert batch.targets.tolist() == [[[1], [1]], [[1], [0]]] and batch.scale == 1.0
 
 
-# --- Runs that end early, and what cannot be simulated ---
+# --- Interrupted runs, and errors ---
 
 
 def command(*arguments: object) -> list[str]:

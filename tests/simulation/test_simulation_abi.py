@@ -1,4 +1,4 @@
-"""What Python hands the compiled simulation: both sides are one table, and whoever changes one of them alone is told."""
+"""Arguments of the compiled simulation: C++ and Python share one table, and a change on one side alone is an error."""
 
 from __future__ import annotations
 
