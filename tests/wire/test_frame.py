@@ -1,4 +1,4 @@
-"""Frames on the host: any bytes arrive, cut anywhere, and what is broken is counted and dropped."""
+"""Frames on the host: input may be split anywhere, and damaged frames are counted and dropped."""
 
 from __future__ import annotations
 
