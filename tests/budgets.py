@@ -1,6 +1,6 @@
-"""The budget that the kernels are held to: what each example's training step takes on mps2, measured and written down.
+"""The budget of the kernels: cost of each example's training step on mps2, measured and stored in budgets.toml.
 
-`python tests/budgets.py` measures again and replaces budgets.toml.
+`python tests/budgets.py` measures again and replaces that file.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _HEAD = f"# What training takes on {BOARD}, by example, to within 2 %. Written b
 
 
 def written() -> dict[str, Any]:
-    """budgets.toml."""
+    """The figures in budgets.toml."""
     return tomllib.loads(FILE.read_text(encoding="utf-8"))
 
 
 def measured(model: str) -> dict[str, int]:
-    """Instructions of a step of each variant, bytes of flash of the firmware and of RAM for weights and arena."""
+    """Instructions per step of each variant, bytes of flash of the firmware, bytes of RAM of weights and arena."""
     path = find(f"examples/{model}.toml")
     experiment = spec.load(path, ())
     built = build_firmware(design_of(experiment, str(path)), BOARD)
@@ -47,7 +47,7 @@ def measured(model: str) -> dict[str, int]:
 
 
 def beyond(model: str, allowed: dict[str, int], found: dict[str, int]) -> list[str]:
-    """A line for each figure that has moved by more than the tolerance, up or down."""
+    """One line per figure that has changed by more than the tolerance, up or down."""
     lines = []
     for name in sorted({*allowed, *found}):
         old, new = allowed.get(name, 0), found.get(name, 0)

@@ -1,4 +1,4 @@
-"""Clocks for tests, so that no test fails or passes because the machine is slow; and one limit for all that hangs."""
+"""Clocks for tests, so that no test depends on the speed of the machine, and one time limit for a test that hangs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-HUNG_SECONDS = 600.0  # ends a test that would never end; nothing else depends on it
-LOOK_SECONDS = 0.005  # between two looks at something that another thread or process does
+HUNG_SECONDS = 600.0  # ends a test that hangs; nothing else depends on it
+LOOK_SECONDS = 0.005  # between two checks of another thread or process
 
 
 def wait_until(happened: Callable[[], object]) -> None:
@@ -19,7 +19,7 @@ def wait_until(happened: Callable[[], object]) -> None:
 
 
 class FakeClock:
-    """Goes on by just the time that somebody waits, at once; for a test that runs in one thread."""
+    """Advances by the time of each wait, without waiting; for a test that runs in one thread."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -37,7 +37,7 @@ class FakeClock:
 
 
 class HeldClock:
-    """Stands still until the test moves it by ``advance``; threads that wait for it look at it now and then."""
+    """Stands still until the test calls ``advance``; waiting threads poll it."""
 
     def __init__(self) -> None:
         self._now = 100.0
@@ -61,7 +61,7 @@ class HeldClock:
 
 
 class EventClock:
-    """Stands still until something has happened; from then on every deadline has passed."""
+    """Stands still until an event has happened; from then on every deadline has passed."""
 
     def __init__(self, happened: Callable[[], object]) -> None:
         self._happened = happened

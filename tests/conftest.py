@@ -1,4 +1,4 @@
-"""What tests of several folders share: stand-ins from devices/ and fuzz/, the reference from kernels/, one build per model."""
+"""Shared by tests of several folders: stand-ins of devices/ and fuzz/, the reference of kernels/, one build per model."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ sys.path += [str(Path(__file__).parent / folder) for folder in ("devices", "kern
 
 collect_ignore = ["firmware"]  # unit tests in C++, which `pio test` runs
 
-# PlatformIO notes what it is asked in a folder of the checkout, which two processes of these tests would make at once.
+# PlatformIO stores usage data in a folder of the checkout; two test processes would create that folder at the same time.
 os.environ |= {"PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no", "PLATFORMIO_DISABLE_UPGRADE_CHECK": "true"}
 (Path(__file__).parents[1] / ".pio" / "core").mkdir(parents=True, exist_ok=True)
 
-# Whoever starts the tests in the background may have Ctrl-C ignored, and what they start would inherit that.
+# A shell that starts the tests in the background ignores Ctrl-C, and the processes that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Files whose tests run in one process. The "lines" open lines by name and look for lost ones: two processes of them would
-# take each other's pseudo-terminals. Those of the command line share runs.
+# Files whose tests run in one process. The tests of group "lines" open and search pseudo-terminals by name: two processes
+# would take each other's. The tests of the command line share runs.
 _GROUPS = {
     "tests/devices/test_launch.py": "lines",
     "tests/devices/test_serial_lines.py": "lines",
@@ -50,14 +50,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def built_once(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Each model and board is built once by all processes of these tests: whether all is new takes PlatformIO seconds."""
+    """Builds each pair of model and board once for all test processes; PlatformIO's check for changes takes seconds."""
     build = firmware.build
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if base.name.startswith("popen-") else base) / "built"
     folder.mkdir(exist_ok=True)
 
     def remembered(experiment: Path, board: Board, *, key: str, deviation: Deviation = firmware.AS_THE_BOARD_SAYS) -> Firmware:
-        file = hashlib.sha256(str(board.file).encode()).hexdigest()[:8]  # a project may have a board of the same name
+        file = hashlib.sha256(str(board.file).encode()).hexdigest()[:8]  # a project may have another board of the same name
         name = f"{board.name}-{file}-{deviation.folder(key)}"
         with locked(folder / f"{name}.lock"):
             known = folder / f"{name}.pickle"
@@ -71,7 +71,7 @@ def built_once(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No device is asked again, nor given up, because the machine is slow; for tests on lines that lose nothing."""
+    """Raises the deadlines, so that a slow machine causes no repeat and no lost device; for lines without faults."""
     clock = SlowClock()
     monkeypatch.setattr(running, "launch", functools.partial(running.launch, clock=clock))
     monkeypatch.setattr(running, "Fleet", functools.partial(running.Fleet, clock=clock))
@@ -80,7 +80,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def own_boards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A copy of boards/ to spoil; everything in this process reads boards from there."""
+    """A copy of boards/ that a test may change; this process reads boards from there."""
     folder = tmp_path / "boards"
     shutil.copytree(find("boards"), folder)
     monkeypatch.setattr(boards, "find", lambda name: folder if name == "boards" else find(name))

@@ -1,4 +1,4 @@
-"""A wheel built from this checkout and installed in an environment of its own, for tests of what a user installs."""
+"""A wheel built from this checkout and installed in a virtual environment of its own, for tests of an installed package."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tinymetafed_codegen.locate import root
 
 @dataclass(frozen=True)
 class WheelVenv:
-    """A virtual environment with our wheel; the packages that it needs are those of the environment the tests run in.
+    """A virtual environment with our wheel; it takes the wheel's dependencies from the environment of the tests.
 
-    ``variables`` are those of its processes: nothing in them leads to the checkout, and their home folder, with the cache
-    of builds, is their own.
+    ``variables`` are the environment variables of its processes: none leads to the checkout, and the home folder, with the
+    build cache, belongs to this environment.
     """
 
     folder: Path
@@ -28,28 +28,28 @@ class WheelVenv:
 
     @property
     def python(self) -> Path:
-        """Its interpreter."""
+        """The environment's interpreter."""
         return self.folder / "bin" / "python"
 
     @property
     def site(self) -> Path:
-        """Where the wheel's files are."""
+        """The folder with the wheel's files."""
         return Path(sysconfig.get_path("purelib", vars={"base": str(self.folder), "platbase": str(self.folder)}))
 
     def run(self, cwd: Path, *command: object) -> subprocess.CompletedProcess[str]:
-        """Runs a program in a folder to its end, whatever that is; those of the environment are found first."""
+        """Runs a program in a folder, whatever its exit code; programs of the environment are found first."""
         words = [str(word) for word in command]
         return subprocess.run(words, cwd=cwd, env=self.variables, capture_output=True, text=True, check=False)
 
     def tinymetafed(self, cwd: Path, *arguments: object) -> str:
-        """What a command of ours prints; it must succeed."""
+        """Runs a `tinymetafed` command, which must succeed; returns its output."""
         done = self.run(cwd, self.folder / "bin" / "tinymetafed", *arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
 
 def install(folder: Path) -> WheelVenv:
-    """Builds the wheel and installs it below an empty folder, without a network. Skips where that is not possible."""
+    """Builds the wheel and installs it below an empty folder, without a network. Skips the test where this is impossible."""
     pytest.importorskip("hatchling", reason="hatchling, which builds the wheel, is not installed: pip install -e .[dev]")
     if not (root() / "pyproject.toml").is_file():
         pytest.skip("no checkout to build a wheel from")
@@ -62,7 +62,7 @@ def install(folder: Path) -> WheelVenv:
     path = f"{folder / 'venv' / 'bin'}{os.pathsep}{kept['PATH']}"
     made = WheelVenv(folder / "venv", kept | {"HOME": str(folder / "home"), "PATH": path})
     subprocess.run([*pip, "--python", made.python, "install", *offline, wheel], check=True, cwd=folder)
-    # This environment's packages come after the wheel; the links of its editable installations are not followed.
+    # The packages of the tests' environment come after the wheel; links of editable installations are not followed.
     (made.site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     pio = made.python.with_name("pio")
     pio.write_text(f'#!/bin/sh\nexec {made.python} -m platformio "$@"\n')

@@ -1,4 +1,4 @@
-"""How much of a processor processes take, by a measure that is the same on an idle and on a busy machine."""
+"""The share of a processor that processes use, measured so that an idle and a busy machine give the same."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from pathlib import Path
 
 from clocks import wait_until
 
-WINDOW_SECONDS = 0.5  # of processor time that the competitor is given
+WINDOW_SECONDS = 0.5  # processor time of the busy process that it compares with
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time that the threads of a process have had, to the nanosecond."""
+    """Processor time of the threads of a process, to the nanosecond."""
     return sum(int(tasks.read_text().split()[0]) for tasks in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 def used_seconds(pid: int) -> float:
-    """Processor time that a process has had, its threads that have ended included; counted in hundredths of a second."""
+    """Processor time of a process, ended threads included, in steps of a hundredth of a second."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:  # it has ended
+    except OSError:  # the process has ended
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def share(pids: Iterable[int]) -> float:
-    """Processor time of the processes together, as a share of what one that never rests is given meanwhile.
+    """Processor time of the processes together, as a share of that of a process that is always busy.
 
-    A busy machine gives both less. What they were still at when they were last asked something is waited for: it is
-    measured again as long as that makes it less.
+    A busy machine gives both less. The processes may still be finishing earlier work, so the measurement is repeated
+    as long as the share falls.
     """
     processes = list(pids)
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as competitor:

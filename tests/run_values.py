@@ -1,4 +1,4 @@
-"""What a run's store holds, made up: entries with every field, of which a test states those that it is about."""
+"""Synthetic entries of a run's store: every field has a default, and a test sets those that it is about."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def header(chosen: Experiment, weights_sha256: str, **changes: Any) -> RunHeader
 
 
 def session(after: int = 0, device: DeviceFacts = DEVICE) -> SessionEntry:
-    """A session with one device that starts after so many rounds."""
+    """A session with one device that starts when ``after`` rounds are done."""
     return SessionEntry(round=after, devices=(device,), versions={}, start_seconds=1.0)
 
 
@@ -67,7 +67,7 @@ def round_entry(round_: int, weights_sha256: str, **changes: Any) -> RoundEntry:
 
 
 def evaluation(round_: int, after: float | None, **changes: Any) -> Evaluation:
-    """An evaluation on the way."""
+    """An evaluation during the run."""
     made = Evaluation(
         metric=Metric.MSE,
         before=4.5,

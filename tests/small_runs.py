@@ -1,4 +1,4 @@
-"""Runs small enough for a test: the examples cut short, an observer that says nothing, and what can run on this machine."""
+"""Runs small enough for a test: shortened examples, a silent observer, and marks that skip tests without an emulator."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ needs_qemu = needs_board("mps2")
 
 
 class Quiet:
-    """An observer that shows nothing."""
+    """An observer that ignores everything."""
 
     def stage(self, text: str, total: int = 0) -> None:
         pass
@@ -66,7 +66,7 @@ class Halting(TinyMetaFed):
 
 
 def halting(folder: Path, round: int) -> tuple[str, Path]:
-    """TinyMetaFed that stands still after ``round``, all rounds so far on disk; its kind, and the file that lets it go on."""
+    """A strategy that waits after ``round`` with all rounds stored; returns its kind and the file that ends the wait."""
     file, go = folder / "halting.py", folder / "go"
     file.write_text(_HALTING.format(round=round, go=go))
     return f"{file}:Halting", go

@@ -1,4 +1,4 @@
-"""Boards: their JSON is complete, and each port carries bytes, sleeps, keeps its id and stops loudly on a fault."""
+"""Boards: their JSON is complete, and each port transfers bytes, sleeps, keeps its id and reports a fault when it stops."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import MIN_RECEIVE_WINDOW
 from tinymetafed_codegen.toolchain import compiler_flags
 
-BOARDS = [name for name in boards.names() if not boards.load(name).real]  # tests/arduino is about the real ones
+BOARDS = [name for name in boards.names() if not boards.load(name).real]  # tests/arduino covers the real boards
 UNIQUE_ID = "0123456789abcdef"
-OUTSIDE = {  # of emulated boards: the null pointer, the first address past the flash and past the RAM that they claim
+OUTSIDE = {  # invalid addresses of emulated boards: null, and the first past the declared flash and RAM
     "mps2": (0x00000000, 0x00100000, 0x20040000),
     "rv32": (0x00000000, 0x80400000, 0x80564000),
     "esp32isa": (0x00000000, 0x00800000, 0x00C50000),
 }
 
-# Echoes what it receives; the bytes from 0xF0 on are orders.
+# Echoes the bytes that it receives; bytes from 0xF0 on are commands.
 ECHO = """
 #include "port.hpp"
 
@@ -108,7 +108,7 @@ def facts(board: str) -> dict[str, Any]:
 def test_a_board_is_described_completely(board: str) -> None:
     known = facts(board)
     assert known["receive_window"] >= MIN_RECEIVE_WINDOW
-    assert len(board) < 16  # HelloAnswer.board holds it
+    assert len(board) < 16  # must fit HelloAnswer.board
     assert all((find("firmware/port") / port).is_dir() for port in known["ports"])
     assert (find("boards/platform/builder") / f"{known['toolchain']}.py").is_file()
     assert known["linker_script"] is None or (find("boards") / known["linker_script"]).is_file()
@@ -146,7 +146,7 @@ def test_every_build_keeps_the_arithmetic_exact() -> None:
 
 @dataclass(frozen=True)
 class Running:
-    """An echo firmware under way, its line and where that line is found."""
+    """A running echo firmware, its line and the path of that line."""
 
     process: subprocess.Popen[bytes]
     line: serial.Serial
@@ -159,7 +159,7 @@ class Running:
 
 @pytest.fixture(scope="module", params=BOARDS)
 def echo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """A board's name and an echo program on its port, built by our platform from an empty core directory."""
+    """A board's name and an echo program for it, built by our platform from an empty core directory."""
     board: str = request.param
     if lacking := boards.missing_tools(board):
         pytest.skip(f"{lacking[0].name} is not installed: {boards.remedy(lacking)}")
@@ -209,7 +209,7 @@ def running(board: str, program: Path) -> Iterator[Running]:
 
 
 def test_bytes_come_back_as_they_went(echo: tuple[str, Path]) -> None:
-    sent = bytes(i % 0xF0 for i in range(20_000))  # far more than the window: the line must hold the sender back
+    sent = bytes(i % 0xF0 for i in range(20_000))  # far more than the window: the line must make the sender wait
     with running(*echo) as device:
         sender = threading.Thread(target=device.line.write, args=(sent,))
         sender.start()
@@ -251,7 +251,7 @@ def test_ticks_count_at_the_declared_rate(echo: tuple[str, Path]) -> None:
         device.ask(b"awake", 5)
         asked, first, answered = reading()
         least, most = 0.0, math.inf
-        while least < 0.5 or most > 1.1 * least:  # until the answers take little of the time that is measured
+        while least < 0.5 or most > 1.1 * least:  # until the answers take a small part of the measured time
             time.sleep(0.5)
             asked_again, last, answered_again = reading()
             least, most = asked_again - answered, answered_again - asked
@@ -265,7 +265,7 @@ def test_division_rounds_as_ieee_754_says(echo: tuple[str, Path]) -> None:
     special = np.array([0, 1e-45, smallest / 2, smallest, largest, np.inf, 1, *near_one], np.float32)
     drawn = np.random.default_rng(1).integers(0, 2**32, (2, 1000), np.uint32).view(np.float32)
     close = np.float32(1) + np.random.default_rng(2).random((2, 300), np.float32)
-    tiny = (close[0] * np.float32(2.0**-100), close[1] * np.float32(2.0**40))  # quotients that are subnormal
+    tiny = (close[0] * np.float32(2.0**-100), close[1] * np.float32(2.0**40))  # subnormal quotients
     pairs = [*itertools.product([*special, *-special], repeat=2)]
     pairs += [pair for drawing in (drawn, close, tiny) for pair in zip(*drawing, strict=True)]
     top, bottom = (np.array(side, np.float32) for side in zip(*pairs, strict=True))
@@ -299,7 +299,7 @@ def test_an_access_outside_the_boards_memory_stops_it_loudly(echo: tuple[str, Pa
 
 
 def last_words(echo: tuple[str, Path], order: bytes) -> str:
-    """What the emulator says on standard error when the firmware stops at ``order``."""
+    """Standard error of the emulator when the firmware stops at the command ``order``."""
     with running(*echo) as device:
         assert device.ask(b"alive", 5) == b"alive"
         device.line.write(order)
@@ -339,11 +339,11 @@ def test_a_host_process_names_the_argument_it_cannot_use(echo: tuple[str, Path],
     assert f"`{argument}`" in done.stderr and "usage:" in done.stderr
 
 
-# Files that cannot be used
+# Invalid board files
 
 
 def spoilt(**changes: object) -> str:
-    """native.json with other facts."""
+    """A copy of native.json with changed entries."""
     facts = json.loads((find("boards") / "native.json").read_text())
     facts["tinymetafed"] |= changes
     return json.dumps(facts, indent=1)

@@ -1,4 +1,4 @@
-"""Holds the kernels to their budget: nobody makes a training step or its memory 2 % larger, or smaller, unawares."""
+"""The kernels keep to their budget: a change of more than 2 % in the cost or memory of a training step, up or down, fails."""
 
 from __future__ import annotations
 

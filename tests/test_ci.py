@@ -1,4 +1,4 @@
-"""The public workflow: it is YAML that GitHub can read, and its commands, paths and environments are there."""
+"""The public workflow: it is valid YAML, and its commands, paths and environments exist."""
 
 from __future__ import annotations
 

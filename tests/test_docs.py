@@ -1,4 +1,4 @@
-"""What the documents say holds: links lead somewhere, commands parse, and code named beside a file is defined in it."""
+"""Checks of the documents: links have targets, commands parse, and code that links to a file is defined in it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAME = re.compile(r"`(?P<name>[A-Za-z_~][\w.:]*)(?:\(\))?`")
 
 @dataclass(frozen=True)
 class Document:
-    """A Markdown file taken apart; ``prose`` has no fenced blocks, ``blocks`` are (language, text)."""
+    """A parsed Markdown file: ``prose`` without fenced blocks, and ``blocks`` as (language, text)."""
 
     path: Path
     prose: str
@@ -37,7 +37,7 @@ class Document:
 
     @property
     def links(self) -> list[tuple[str, str]]:
-        """(text, target) of every link; HTML's have no text."""
+        """(text, target) of every link; the text is empty for HTML links."""
         found = [(match["text"], match["target"]) for match in LINK.finditer(self.prose)]
         return found + [("", match["target"]) for match in HTML_LINK.finditer(self.prose)]
 
@@ -62,7 +62,7 @@ def test_links_lead_to_files_and_headings(document: Document) -> None:
 
 
 def leads_somewhere(document: Path, target: str) -> bool:
-    """Whether a relative link's file is there, inside the project, with the heading that it names; absolute ones pass."""
+    """Whether a relative link's file exists in the project, with the heading that it names; absolute links pass."""
     if re.match(r"[a-z][a-z0-9+.-]*:", target):
         return True
     name, _, heading = target.partition("#")
@@ -73,7 +73,7 @@ def leads_somewhere(document: Path, target: str) -> bool:
 
 
 def headings(path: Path) -> set[str]:
-    """Anchors of a document's headings, as GitHub makes them."""
+    """Anchors of a document's headings, by GitHub's rules."""
     found = re.findall(r"(?m)^#+\s+(.+?)\s*$", read(path).prose)
     return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading.lower())) for heading in found}
 
@@ -117,7 +117,7 @@ def python_definitions(text: str) -> set[str]:
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 names = [node.name]
             elif in_function:
-                continue  # its variables are nobody else's
+                continue  # skips its local variables
             elif isinstance(node, ast.Assign):
                 names = [target.id for target in node.targets if isinstance(target, ast.Name)]
             elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
@@ -134,7 +134,7 @@ def python_definitions(text: str) -> set[str]:
 
 
 def cpp_definitions(text: str) -> set[str]:
-    """By form: a line that starts with a type and goes on with a name and ``(``, a type's name, or a constant's."""
+    """Definitions by form: a line with a type, a name and ``(``; the name of a type; the name of a constant."""
     found: set[str] = set()
     owner = ""
     for line in re.sub(r"//[^\n]*", "", text).splitlines():
@@ -157,7 +157,7 @@ def cpp_definitions(text: str) -> set[str]:
 
 
 def test_commands_in_blocks_parse(document: Document) -> None:
-    own = {name for command in commands(document) for name in re.findall(r"\[env:([\w-]+)\]", command)}  # that it writes
+    own = {name for command in commands(document) for name in re.findall(r"\[env:([\w-]+)\]", command)}  # environments that a block writes
     wrong = [f"{command}: {fault}" for command in commands(document) if (fault := command_fault(command, own))]
     assert wrong == []
 
@@ -174,14 +174,14 @@ def test_commands_in_prose_exist(document: Document) -> None:
 
 
 def test_arguments_of_commands_in_prose_parse(document: Document) -> None:
-    """Where prose leaves an argument out, as a command's name does, the options that it has are checked all the same."""
+    """Where prose leaves out arguments, the options that it has are still checked."""
     spans = re.findall(r"`tinymetafed ([a-z][^`\n]*)`", document.prose.replace("\\|", "/"))
     faults = {span: tinymetafed_fault(shlex.split(span)) for span in spans}
     assert {span: fault for span, fault in faults.items() if fault and not fault.startswith("Missing argument")} == {}
 
 
 def commands(document: Document) -> list[str]:
-    """Shell commands of a document's blocks, one each; of a console block only what follows the prompt."""
+    """Single shell commands of a document's blocks; in console blocks, the lines after a prompt."""
     found = []
     for language, body in document.blocks:
         if language in SHELL_BLOCKS:
@@ -194,7 +194,7 @@ def commands(document: Document) -> list[str]:
 
 
 def split_commands(line: str) -> list[str]:
-    """A shell line's single commands, without comment, redirection and pipes."""
+    """The single commands of a shell line, without comments, redirections and pipes."""
     words = shlex.shlex(line, posix=True, punctuation_chars=True)
     words.whitespace_split = True
     words.commenters = "#"
@@ -208,9 +208,9 @@ def split_commands(line: str) -> list[str]:
 
 
 def command_fault(command: str, environments: Set[str] = frozenset()) -> str:
-    """Why one of our own commands would be refused as it is written; empty when it would not, or is not ours.
+    """Why one of our own commands would be refused as written; empty for valid commands and those of other programs.
 
-    ``environments``: PlatformIO's, beside those that we have.
+    ``environments``: names of PlatformIO environments, beside those of this repository.
     """
     words = shlex.split(command)
     while words and re.fullmatch(r"\w+=.*", words[0]):
@@ -268,7 +268,7 @@ def pio_fault(arguments: list[str], environments: Set[str]) -> str:
     return f"no environment {wrong[0]}" if wrong else ""
 
 
-# Frames: blocks of "→ Message, N bytes", its bytes on the wire, and its fields as "name bytes = meaning", apart by " | ".
+# Frames: blocks of "→ Message, N bytes", the bytes on the wire, and the fields as "name bytes = meaning" separated by " | ".
 
 
 def test_frames_are_what_they_are_said_to_be(document: Document) -> None:
@@ -285,7 +285,7 @@ FRAME = re.compile(
 
 
 def frame_faults(block: str) -> list[str]:
-    """What is wrong with a block's frames; of one that is cut short by "…" only fields and sizes can be checked."""
+    """Faults of a block's frames; in a frame shortened by "…", only fields and sizes are checked."""
     frames = list(FRAME.finditer(block))
     if len(frames) != len(re.findall("(?m)^[→←]", block)):
         return [f"not in the form that can be checked: {block}"]
@@ -293,7 +293,7 @@ def frame_faults(block: str) -> list[str]:
 
 
 def leaves(record: type[protocol.Record]) -> Iterator[str]:
-    """Names of a record's fields; of a record inside it, those of its own."""
+    """Names of a record's fields; a nested record gives the names of its fields."""
     for name, kind in record.kinds().items():
         yield from leaves(kind.record) if isinstance(kind, protocol.Nested) else (name,)
 
@@ -323,7 +323,7 @@ def frame_fault(match: re.Match[str]) -> str:
     return "" if frames[0].payload.hex(" ").split() == shown else f"{name}: its payload is {frames[0].payload.hex(' ')}"
 
 
-# The checks themselves can fail
+# Tests of the checks themselves
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Firmware builds: offline from nothing, only what changed, never over another experiment's, with errors that help."""
+"""Firmware builds: offline, of changed files only, separate for each experiment, and with errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SINE = find("examples/sine.toml")
 
 @pytest.fixture
 def build_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty place for builds; PlatformIO's core directory lies in it and is empty too."""
+    """An empty folder for builds with an empty core directory of PlatformIO in it."""
     monkeypatch.setenv("TINYMETAFED_BUILD_DIR", str(tmp_path))
     return tmp_path
 
@@ -37,7 +37,7 @@ def test_builds_without_a_network_and_then_only_what_changed(
     board: str, build_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for scheme in ("http", "https"):
-        monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")  # nobody listens there
+        monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")  # no server listens there
     built = firmware.build(SINE, boards.load(board), key="k")
     assert built.program.is_relative_to(build_folder)
     assert built.manifest.board == board
@@ -125,7 +125,7 @@ def test_pio_run_says_what_is_missing_before_it_compiles(target: list[str], tmp_
     first, *summary = done.stderr.splitlines()
     assert re.fullmatch(r"Error: mps2: missing arm-none-eabi-g\+\+ .*; `sudo apt install gcc-arm-none-eabi .*`", first)
     assert not any("not found" in line or "Traceback" in line for line in summary)
-    assert ("qemu-system-arm" in done.stderr) == bool(target)  # what only runs it is not asked for to build it
+    assert ("qemu-system-arm" in done.stderr) == bool(target)  # an emulator is not needed to build
     assert "Compiling" not in done.stdout
 
 

@@ -1,4 +1,4 @@
-"""The estimate that refuses a model before it is compiled is never below what the linked firmware takes of the flash."""
+"""The estimate that refuses a model before compiling is never below the flash of the linked firmware."""
 
 from __future__ import annotations
 

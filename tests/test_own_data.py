@@ -1,4 +1,4 @@
-"""Training on the user's own data: streamed from files or made by an own source on the board, to the report and back again."""
+"""Training on the user's own data, streamed from files or made by an own source on the board, up to the report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import Experiment, SpecError
 from tinymetafed_codegen.toolchain import BuildError
 
-# Models that differ in a header alone are built in one folder, by one process at a time.
+# Models that differ in a header only share a build folder, so one process runs all these tests.
 pytestmark = pytest.mark.xdist_group("own-data")
 EXPERIMENT = """
 [task]
@@ -67,7 +67,7 @@ void make(const Key& key, float* input, float* target) {
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """An experiment on three clients who label the same three clusters."""
+    """An experiment with three clients that label the same three clusters."""
     (tmp_path / "data").mkdir()
     for client in range(3):
         generator = np.random.default_rng(client)
@@ -139,7 +139,7 @@ def test_two_classes_are_learned_with_one_output(file: Path, tmp_path: Path) -> 
     run = simulate(file, tmp_path / "run", model)
     assert run.result is not None
     test = run.result.meta_test
-    assert test.metric == "accuracy" and test.after > 0.9  # 2 of 3 rows are of one class
+    assert test.metric == "accuracy" and test.after > 0.9  # 2 of 3 rows are of the same class
     file.write_text(EXPERIMENT)
     with pytest.raises(SpecError, match=r"model.loss = mse or mae or huber or softmax_cross_entropy, .* binary_crossentropy"):
         simulate(file, tmp_path / "three outputs", model)
@@ -228,7 +228,7 @@ def test_a_client_whose_board_is_gone_is_skipped_and_nobody_takes_its_place(
         patch.setattr(training._Training, "_write", until_round_10)
         patch.setattr(launch, "_process_numbers", itertools.count(1))
         train(file, tmp_path / "less", *BOARDS, "run.rounds=20", url="native:3")
-    monkeypatch.setattr(launch, "_process_numbers", itertools.count(1))  # the same ids again, as in a new process
+    monkeypatch.setattr(launch, "_process_numbers", itertools.count(1))  # the same ids, as in a new process
     with pytest.raises(KeyboardInterrupt):
         training.resume(tmp_path / "less", Quiet(), urls=["native:2"])
     for there, entry in zip(whole, store.read_run(tmp_path / "less").rounds, strict=True):

@@ -1,4 +1,4 @@
-"""`pio test`: the firmware's unit tests pass on every board that can run here, and what goes wrong with them is said."""
+"""`pio test`: the firmware's unit tests pass on every board that can run here, and failures are reported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TESTS = Path(__file__).parent / "firmware"
 WRITTEN = sum(len(re.findall(r"^TEST\(", path.read_text(), re.MULTILINE)) for path in TESTS.glob("*.cpp"))
 OFFLINE = re.findall(r"^\[env:(\w+)\]\nextends = offline$", find("boards/environments.ini").read_text(), re.MULTILINE)
 
-# In place of the project's tests: one that fails, and one that ends the firmware.
+# Replaces the project's tests: one test that fails, and one that ends the firmware.
 PLANTED = """
 #include "check.hpp"
 TEST("this holds") { CHECK(true); }
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.xdist_group("pio-test")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all of this file is built: what is the same is compiled once."""
+    """The build folder of all tests in this file, so that common files are compiled once."""
     return tmp_path_factory.mktemp("pio-test")
 
 

@@ -1,4 +1,4 @@
-"""Project law that no compiler enforces: who includes and imports whom, what device code may use, where things are said."""
+"""Project rules that no compiler checks: includes, imports, what device code may use, and where facts are defined."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HEAP_AND_EXCEPTIONS = (
     r"\btypeid\b",
     r"\bstd::(vector|string|map|set|deque|list|function|unique_ptr|shared_ptr|optional|any)\b",
 )
-# What varies from machine to machine and so never reaches a weight.
+# Arithmetic that differs between machines and so must not reach a weight.
 FOREIGN_ARITHMETIC = (
     r"\bdouble\b",
     r"\bstd::(exp|log|pow|sqrt|sin|cos|tan|tanh|fma|round|rint)",
@@ -54,12 +54,12 @@ def python_files(*folders: str) -> list[Path]:
 
 
 def named(paths: list[Path]) -> list[object]:
-    """Test parameters that carry the file's path as their name."""
+    """Test parameters with the file's path as their id."""
     return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in paths]
 
 
 def code_of(text: str) -> str:
-    """C++ without comments and literals; what follows a digit is a separator, not a character literal."""
+    """C++ without comments and literals; a ' after a digit is a separator, not the start of a character literal."""
     pattern = r'"(?:\\.|[^"\\\n])*"|(?<![0-9a-fA-F])\'(?:\\.|[^\'\\\n])+\'|//[^\n]*|/\*.*?\*/'
     kept = re.sub(r'(?m)^#include "[^"]+"', "", text)
     return re.sub(pattern, " ", kept, flags=re.DOTALL)
@@ -141,7 +141,7 @@ def test_an_unused_status_is_a_compiler_error() -> None:
 
 
 def test_machine_flags_stand_in_the_boards_files_alone() -> None:
-    """Whoever compiles for a board by hand asks toolchain.compiler_flags."""
+    """Code that compiles for a board outside PlatformIO uses toolchain.compiler_flags."""
     flag = re.compile(r"-m(?:cpu|float-abi|fpu|arch|abi)=\w|-triple=\w|-m" + "thumb")
     files = [path for folder in ("boards", "codegen", "host", "scripts", "tests") for path in (ROOT / folder).rglob("*")]
     read = [path for path in files if path.suffix in {".py", ".ini", ".txt", ".toml", ".sh"}]
@@ -155,7 +155,7 @@ def test_codegen_never_imports_the_host() -> None:
     assert importers("codegen", "tinymetafed") == []
 
 
-# The host's folders from the ground up: a folder imports from lower rows alone, and folders of one row do not know each other.
+# The host's folders from the lowest floor up: a folder imports from lower floors only, never from its own floor.
 FLOORS = (
     ("wire", "learn"),
     ("federation",),
@@ -182,7 +182,7 @@ def arrows() -> list[tuple[str, str, str]]:
 
 
 def runs_up(source: str, target: str) -> bool:
-    """Whether an import from one folder of the host to another is against the floors."""
+    """Whether an import from one folder of the host to another breaks the order of floors."""
     height = {folder: floor for floor, row in enumerate(FLOORS) for folder in row}
     return height[target] >= height[source]
 
@@ -228,7 +228,7 @@ def test_templates_substitute_and_decide_nothing(path: Path) -> None:
 
 
 def decisions(template: str) -> list[str]:
-    """Arithmetic, filters, assignments and calls in a template; calling an imported template's macro is none of these."""
+    """Arithmetic, filters, assignments and calls in a template, except calls of an imported template's macro."""
     tree = jinja2.Environment().parse(template)
     macros = {node.target for node in tree.find_all(nodes.Import)}
 
@@ -241,7 +241,7 @@ def decisions(template: str) -> list[str]:
     return [f"line {node.lineno}: {type(node).__name__}" for node in found]
 
 
-# Every file says what it is for
+# Every file opens with its purpose
 
 
 @pytest.mark.parametrize("path", named(python_files("codegen", "host", "scripts", "boards", "tests")))
@@ -264,12 +264,12 @@ def test_templates_open_with_their_purpose(path: Path) -> None:
 
 
 def is_sentence(text: str) -> bool:
-    """Whether the first paragraph has a few words and comes to an end."""
+    """Whether the first paragraph has several words and ends like a sentence."""
     paragraph = text.strip().partition("\n\n")[0].strip()
     return len(paragraph.split()) >= 3 and re.search(r"[.:;]$", paragraph) is not None
 
 
-# The rules themselves can fail
+# Tests of the rules themselves
 
 
 @pytest.mark.parametrize(
@@ -303,15 +303,15 @@ def test_relative_imports_are_resolved() -> None:
     assert "tinymetafed.devices.link.session" in imported(PACKAGE / "devices" / "device_clients.py")
 
 
-# What measures a board's own clock, runs as a process of its own, or is where tests wait for events.
+# Files that measure a board's clock, run as a process of their own, or implement waiting for events.
 MAY_TELL_THE_TIME = {"clocks.py", "test_boards.py", "test_custom_runner.py", "small_runs.py"}
 
 
 def test_tests_and_devices_take_the_time_from_a_clock_that_is_given() -> None:
-    """A test that looks at the machine's clock fails, or passes, because the machine is slow."""
+    """A test that reads the machine's clock depends on the machine's speed."""
     tests = [path for path in (ROOT / "tests").rglob("*.py") if path.name not in MAY_TELL_THE_TIME]
     devices = [path for path in (ROOT / "host/tinymetafed/devices").rglob("*.py") if path.name != "clock.py"]
     told = r"(?m)^import time$|^from time import|\btime\.(sleep|monotonic|time|perf_counter)\("
     for path in [*tests, *devices]:
-        code = re.sub(r'(?s)""".*?"""|"[^"\n]*"', "", path.read_text())  # programs in strings run elsewhere
+        code = re.sub(r'(?s)""".*?"""|"[^"\n]*"', "", path.read_text())  # programs in strings run in processes of their own
         assert not re.search(told, code), f"{path}: tells the time itself; take it from devices/link/clock.py"

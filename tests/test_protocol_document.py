@@ -1,4 +1,4 @@
-"""docs/protocol.md says what the wire table says: every message, field, limit, code, state, capacity and invariant."""
+"""docs/protocol.md agrees with the wire table: every message, field, limit, code, state, capacity and invariant."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ HARNESS = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" /
 
 
 def section(heading: str) -> str:
-    """A heading's text, up to the next heading."""
+    """The text below a heading, up to the next heading."""
     found = re.search(rf"(?ms)^#+ {re.escape(heading)}$(.*?)(?=^#|\Z)", TEXT)
     assert found, f"docs/protocol.md has no section {heading!r}"
     return found[1]
 
 
 def rows(text: str) -> list[list[str]]:
-    """Cells of the tables' rows, without head and rule."""
+    """Cells of the tables' rows, without header and rule."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     rules = [i for i, row in enumerate(cells) if set("".join(row)) == {"-"}]

@@ -1,4 +1,4 @@
-"""`make setup`: a package that the system does not know costs its own board and nothing else."""
+"""`make setup`: an unknown system package leaves out its own board and nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tinymetafed_codegen.locate import root
 
-# Writes down what it is asked for; refuses whatever it does not know, as a whole, as apt-get does.
+# Logs its arguments; refuses a whole request with an unknown package, as apt-get does.
 APT_GET = """#!/bin/sh
 echo "$*" >> {log}
 case "$*" in *unknown-package*) exit 100 ;; esac
@@ -28,7 +28,7 @@ def setup() -> ModuleType:
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The log of an apt-get that stands in for the real one."""
+    """The log of a stand-in for apt-get."""
     log = tmp_path / "asked"
     log.touch()
     program = tmp_path / "apt-get"
@@ -47,7 +47,7 @@ def test_an_unknown_package_leaves_out_its_own_board_only(
     assert [line[-2:] for line in words if line[0] == "install"] == [
         ["known", "unknown-package"],
         ["compiler", "emulator"],
-        ["known", "unknown-package"],  # once more, with fresh package lists
+        ["known", "unknown-package"],  # a second attempt after apt-get update
     ]
     assert [line[0] for line in words] == ["install", "install", "update", "install"]
     left_out = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]

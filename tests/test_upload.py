@@ -1,4 +1,4 @@
-"""The check of the port before an upload: a port that has no such board is refused, with a list of all ports."""
+"""The check of the port before an upload: a port without the board is refused with a list of all ports."""
 
 from __future__ import annotations
 

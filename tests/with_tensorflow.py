@@ -1,4 +1,4 @@
-"""What tests with TensorFlow share: they are skipped where it is missing, and one process of pytest imports it for all."""
+"""Shared by tests with TensorFlow: they are skipped where it is missing, and only one pytest process imports it."""
 
 from __future__ import annotations
 
