@@ -88,7 +88,7 @@ def test_every_downloaded_package_is_pinned_exactly() -> None:
     assert downloaded and all(re.fullmatch(r"[\w/-]+@\d+\.\d+\.\d+", package) for package in downloaded)
 
 
-def test_real_boards_are_built_only_when_asked_for() -> None:
+def test_real_boards_are_built_on_request_only() -> None:
     chosen = re.search(r"(?m)^default_envs = (.*)$", find("platformio.ini").read_text())
     assert chosen and not set(REAL) & set(re.split(r"[,\s]+", chosen[1]))
 
@@ -130,7 +130,7 @@ def check_syntax(compiler: list[str], files: list[Path], arguments: list[str]) -
 
 
 @pytest.mark.parametrize("folder", ["core", "app", "port/arduino", *(f"port/{board}" for board in REAL)])
-def test_the_language_is_that_of_gcc_8(folder: str, tmp_path: Path) -> None:
+def test_the_sources_use_no_library_newer_than_gcc_8(folder: str, tmp_path: Path) -> None:
     own = {f"port/{board}": known(board, tmp_path / board).port_folder(board) for board in starters()}
     inside = own.get(folder, find("firmware") / folder)
     files = [path for path in sorted(inside.rglob("*")) if path.suffix in (".hpp", ".cpp")]
@@ -184,7 +184,7 @@ def test_the_arduino_port_trains_to_the_same_weights(program: tuple[Board, Path]
         assert train(f"{path}@{board.name}", tmp_path / "run", board.project or HERE) == reference
 
 
-def test_it_answers_as_its_board(program: tuple[Board, Path]) -> None:
+def test_hello_names_the_board_and_its_id(program: tuple[Board, Path]) -> None:
     board, firmware = program
     with running(firmware) as (_, path), open_transport(path) as transport:
         hello = Session(transport, clock=SlowClock()).hello()
@@ -193,7 +193,7 @@ def test_it_answers_as_its_board(program: tuple[Board, Path]) -> None:
         assert hello.receive_window == board.receive_window
 
 
-def test_a_whole_window_that_comes_during_a_training_step_is_not_lost(program: tuple[Board, Path]) -> None:
+def test_a_full_window_received_during_a_training_step_is_not_lost(program: tuple[Board, Path]) -> None:
     board, firmware = program
     strategy = open_strategy(EXPERIMENT, manifest := design(EXPERIMENT, board, "test").manifest)
     weights = np.random.default_rng(1).normal(0, 0.2, strategy.n_global).astype(np.float32)
@@ -210,14 +210,14 @@ def test_a_whole_window_that_comes_during_a_training_step_is_not_lost(program: t
         assert session.traffic.retries == 0
 
 
-def test_it_sleeps_while_nobody_asks(program: tuple[Board, Path]) -> None:
+def test_it_sleeps_while_idle(program: tuple[Board, Path]) -> None:
     with running(program[1]) as (process, path), open_transport(path) as transport:
         Session(transport, clock=SlowClock()).hello()
         assert share([process.pid]) < 0.1
 
 
 @pytest.mark.parametrize("program", ["nano33ble"], indirect=True)
-def test_answers_to_a_closed_port_hold_nothing_up(program: tuple[Board, Path]) -> None:
+def test_answers_to_a_closed_port_do_not_block(program: tuple[Board, Path]) -> None:
     with running(program[1]) as (process, path), open_transport(path) as transport:
         session = Session(transport, deadline=0.1, retries=1)
         session.hello(HUNG_SECONDS)
