@@ -56,7 +56,7 @@ def step(instructions: int, level: int) -> StepCost:
     )
 
 
-def test_what_was_measured_is_told_and_drawn(tmp_path: Path) -> None:
+def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     levels = {
         level: Comparison("mps2", None, step(1_000, i), step(4_000, i), 0.0, 64_000_000, "cycles are a guess")
         for i, level in enumerate(("-Os", "-O2", "-O3"))

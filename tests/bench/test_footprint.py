@@ -46,13 +46,13 @@ def test_a_model_keeps_to_its_budget(figures: dict[str, Footprint], model: str, 
 def test_codegen_estimates_no_less_than_is_measured_and_little_more(figures: dict[str, Footprint]) -> None:
     board = boards.load("mps2")
     for name, experiment in MEASURED:
-        found, settled = figures[name], _settled(experiment, board)
-        static = settled.memory.ram_static
+        found, manifest = figures[name], manifest_of(experiment, board)
+        static = manifest.memory.ram_static
         assert found.static <= static <= 1.05 * found.static, name
-        assert found.flash <= settled.memory.flash <= 1.15 * found.flash, name
+        assert found.flash <= manifest.memory.flash <= 1.15 * found.flash, name
 
 
-def _settled(experiment: Experiment, board: boards.Board) -> ModelManifest:
+def manifest_of(experiment: Experiment, board: boards.Board) -> ModelManifest:
     return design_graph(experiment, board, graph.build(experiment.model, "test"), "test").manifest
 
 
@@ -61,7 +61,7 @@ def test_a_board_that_does_not_run_in_qemu_is_refused() -> None:
         footprint.measure(footprint.models([]), ["native"], Quiet())
 
 
-def test_without_any_emulator_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_emulator_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     lacking = boards.Requirement("qemu-system-arm", True, "running", "qemu-system-arm", None, to_build=False)
     monkeypatch.setattr(boards, "missing_tools", lambda board: [lacking])
     with pytest.raises(BenchError, match="sudo apt install qemu-system-arm"):
@@ -70,7 +70,7 @@ def test_without_any_emulator_it_says_what_to_install(monkeypatch: pytest.Monkey
 
 @needs_qemu
 @pytest.mark.xdist_group("emulator-qemu")
-def test_a_stack_that_is_not_painted_is_no_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stack_without_paint_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack, "PAINT", 0xC5C5C5C6)
     with pytest.raises(BenchError, match="'mps2': its start-up does not paint the stack with 0xC5C5C5C6"):
         footprint.measure(footprint.models([])[:1], ["mps2"], Quiet())

@@ -33,7 +33,7 @@ def test_jax_trains_to_the_same_weights(experiment: Experiment, source: str) -> 
             np.testing.assert_allclose(ours, theirs.ravel(), atol=2e-5)
 
 
-def test_what_jax_does_not_train_is_said() -> None:
+def test_experiments_that_jax_cannot_train_are_refused() -> None:
     experiment = sine("model.layers=[{op='dense',units=4,activation='tanh'},{op='dense',units=1,local=true}]")
     with pytest.raises(jax_round.JaxError, match=r"not installed|no JAX version of tanh"):
         jax_round.compile_round(graph.build(experiment.model), {}, (), ())

@@ -22,7 +22,7 @@ pytestmark = [needs_qemu, pytest.mark.xdist_group("emulator-qemu"), pytest.mark.
 TEXTBOOK_LIMIT = {"sine": 27_500, "bench-conv": 4_000_000}
 
 
-class Told(Quiet):
+class RecordingObserver(Quiet):
     """An observer that records events."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ def test_streamed_samples_disturb_no_step_that_is_counted() -> None:
 
 
 @pytest.mark.usefixtures("no_stack")
-def test_a_plugin_that_counts_otherwise_than_the_timer_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_difference_between_plugin_and_timer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     read = executions.read
 
     def one_lost(out: Path) -> list[dict[int, executions.Execution]]:
@@ -114,13 +114,13 @@ def test_a_board_without_a_counter_is_refused() -> None:
         kernel_cost.kernels(spec.load(path, ()), str(path), "native", Quiet())
 
 
-def test_the_chip_that_a_board_stands_for() -> None:
+def test_an_emulated_board_names_the_chip_it_represents() -> None:
     chip = boards.load("mps2").stands_for
     assert chip == boards.Chip("nRF52840", "cortex-m4", 64_000_000)
     assert boards.load("native").stands_for is None
 
 
-def test_another_optimization_is_another_program() -> None:
+def test_each_optimization_level_is_a_program_of_its_own() -> None:
     path = find("examples/sine.toml")
     size, speed = (
         build_firmware(design_of(spec.load(path, ()), str(path)), "mps2", Deviation(level)) for level in (None, "-O2")

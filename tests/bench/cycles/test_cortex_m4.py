@@ -42,7 +42,7 @@ def cost(*lines: str, ran: int = 1, jumped: dict[int, int] | None = None) -> tup
         ("itt ne", 0, 1),
     ],
 )
-def test_one_instruction(line: str, low: int, high: int) -> None:
+def test_cycles_of_single_instructions(line: str, low: int, high: int) -> None:
     assert cost(line) == (low, high)
     assert cost(line, ran=10) == (10 * low, 10 * high)
 
@@ -55,12 +55,12 @@ def test_loads_and_stores_are_pipelined() -> None:
     assert cost("ldr r0, [r4], #4", "ldr r1, [r5]") == (3, 4), "nor after one that moves its base"
 
 
-def test_a_pair_counts_only_as_often_as_both_ran() -> None:
+def test_a_pair_counts_as_often_as_both_were_executed() -> None:
     listing = [Instruction(0, "vldr", "s0, [r0]"), Instruction(4, "vldr", "s1, [r1]")]
     assert cortex_m4.cycles(listing, {0: Execution(1, 0), 4: Execution(10, 0)}) == (2 + 20 - 1,) * 2
 
 
-def test_results_consumed_at_once_take_a_cycle_more() -> None:
+def test_a_result_used_by_the_next_instruction_costs_a_cycle_more() -> None:
     assert cost("vmul.f32 s0, s1, s2", "vadd.f32 s3, s3, s0") == (3, 3)
     assert cost("vmul.f32 s0, s1, s2", "vadd.f32 s0, s3, s4") == (2, 2)
     assert cost("vmul.f32 s0, s1, s2", "vmla.f32 s0, s3, s4") == (5, 5), "it also reads what it adds to"
@@ -68,7 +68,7 @@ def test_results_consumed_at_once_take_a_cycle_more() -> None:
     assert cost("adds r0, #4", "vldr s0, [r0]") == (4, 4), "no forwarding to an address"
 
 
-def test_jumps() -> None:
+def test_a_taken_jump_costs_more() -> None:
     assert cost("bne.n 0") == (1, 1)
     assert cost("bne.n 0", ran=10, jumped={0: 9}) == (19, 37)
     assert cost("b.w 0", jumped={0: 1}) == cost("bl 0", jumped={0: 1}) == cost("bx lr", jumped={0: 1}) == (2, 4)
@@ -76,7 +76,7 @@ def test_jumps() -> None:
     assert cost("adds r0, #1", jumped={0: 1}) == (1, 1), "what an interrupt came after has not jumped"
 
 
-def test_what_has_not_run_costs_nothing() -> None:
+def test_instructions_not_executed_cost_nothing() -> None:
     assert cortex_m4.cycles([Instruction(0, "vdiv.f32", "s0, s0, s1")], {}) == (0, 0)
 
 
