@@ -39,7 +39,7 @@ RUN_FILES = {"experiment.toml", "run.db", "lock", "weights.npz", "report.html"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Said:
+class CommandResult:
     """Output and exit code of a command."""
 
     code: int
@@ -54,7 +54,7 @@ class Said:
         return " ".join(self.err.split())
 
 
-Command = Callable[..., Said]
+Command = Callable[..., CommandResult]
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(*arguments: object) -> Said:
+    def run(*arguments: object) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["tinymetafed", *map(str, arguments)])
         capsys.readouterr()
         try:
@@ -72,27 +72,27 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        return CommandResult(code, said.out, said.err)
 
     return run
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CommandResult]:
     """A short run of the installed command in a process of its own: its folder and its result."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     arguments = [COMMAND, "train", SINE, "--device", "native:2", "--out", folder, "--json", *SHORT]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=folder.parent)
-    return folder, Said(done.returncode, done.stdout, done.stderr)
+    return folder, CommandResult(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture
-def run_copy(finished: tuple[Path, Said], tmp_path: Path) -> Path:
+def run_copy(finished: tuple[Path, CommandResult], tmp_path: Path) -> Path:
     """A copy of a finished run, which a test may damage."""
     return Path(shutil.copytree(finished[0], tmp_path / "copy"))
 
 
-def the_object(said: Said) -> dict[str, Any]:
+def json_object(said: CommandResult) -> dict[str, Any]:
     """The JSON object on standard output, which must hold nothing else."""
     assert said.code == 0, said
     found = json.loads(said.out)
@@ -129,14 +129,14 @@ def the_object(said: Said) -> dict[str, Any]:
     ],
     ids=lambda value: " ".join(value) if value and value[0].isalpha() else "",
 )
-def test_help_teaches(command: Command, arguments: list[str], words: list[str]) -> None:
+def test_help_explains_each_command(command: Command, arguments: list[str], words: list[str]) -> None:
     said = command(*arguments, "--help")
     assert said.code == 0
     text = " ".join(said.out.replace("│", " ").split())
     assert [word for word in words if word not in text] == []
 
 
-def test_it_is_a_module_too(tmp_path: Path) -> None:
+def test_python_m_tinymetafed_runs_the_command(tmp_path: Path) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         module = [sys.executable, "-m", "tinymetafed", *words]
         return subprocess.run(module, capture_output=True, text=True, check=False, cwd=tmp_path)
@@ -153,7 +153,7 @@ def test_version(command: Command) -> None:
     assert command("--version").out.strip() == run_figures.versions()["tinymetafed"]
 
 
-def test_new_says_what_comes_next_and_touches_nothing_that_is_there(command: Command) -> None:
+def test_new_prints_next_steps_and_overwrites_nothing(command: Command) -> None:
     said = command("new", "my gestures")
     assert said.code == 0 and "cd 'my gestures'" in said.out and "tinymetafed train experiment.toml" in said.out
     assert "my gestures: there is something already" in command("new", "my gestures").error
@@ -161,7 +161,7 @@ def test_new_says_what_comes_next_and_touches_nothing_that_is_there(command: Com
     assert [path.name for path in Path().iterdir()] == ["my gestures"]
 
 
-def test_where_no_folder_can_be_nothing_is_written(command: Command) -> None:
+def test_an_invalid_path_is_refused_before_anything_is_written(command: Command) -> None:
     Path("taken").write_text("a file")
     for refused, name in (
         (command("new", "taken/gestures"), "taken/gestures: cannot be made: Not a directory"),
@@ -177,8 +177,8 @@ def test_where_no_folder_can_be_nothing_is_written(command: Command) -> None:
 # --- Files and results of a run ---
 
 
-def test_train_prints_one_json_object_and_nothing_else(finished: tuple[Path, Said]) -> None:
-    result = the_object(finished[1])
+def test_train_prints_one_json_object_and_nothing_else(finished: tuple[Path, CommandResult]) -> None:
+    result = json_object(finished[1])
     assert result["rounds"] == 5
     assert len(result["weights_sha256"]) == 64
     assert 5 * 4 * 1120 == result["bytes_up_dense"] > result["bytes_up"] > 0
@@ -203,8 +203,8 @@ NESTED_KEYS = {
 }
 
 
-def test_scripts_find_the_keys_that_they_know(finished: tuple[Path, Said]) -> None:
-    result = the_object(finished[1])
+def test_the_json_result_has_the_documented_keys(finished: tuple[Path, CommandResult]) -> None:
+    result = json_object(finished[1])
     assert set(result) == RESULT_KEYS
     assert {key: set(result[key]) for key in NESTED_KEYS} == NESTED_KEYS
     spread = result["meta_test"]["spread"]
@@ -215,9 +215,9 @@ def test_scripts_find_the_keys_that_they_know(finished: tuple[Path, Said]) -> No
     assert set(board) == {"title", "wire_seconds", "training_seconds", "seconds", "joules"}
 
 
-def test_a_run_folder_holds_what_happened(finished: tuple[Path, Said]) -> None:
+def test_a_run_folder_holds_the_whole_run(finished: tuple[Path, CommandResult]) -> None:
     folder, said = finished
-    result = the_object(said)
+    result = json_object(said)
     assert {path.name for path in folder.iterdir()} == RUN_FILES
     run = store.read_run(folder)
     assert run.result is not None
@@ -236,10 +236,12 @@ def test_a_run_folder_holds_what_happened(finished: tuple[Path, Said]) -> None:
         assert int(arrays["rounds"]) == 5 and arrays["dense1.bias"].tobytes() == run.weights[32:64].tobytes()
 
 
-def test_a_run_repeated_from_its_own_experiment_file_gives_its_weights(command: Command, finished: tuple[Path, Said]) -> None:
+def test_a_run_repeated_from_its_own_experiment_file_gives_its_weights(
+    command: Command, finished: tuple[Path, CommandResult]
+) -> None:
     folder, said = finished
-    again = the_object(command("train", folder / "experiment.toml", "--out", "again", "--json", "--test-device", "native:1"))
-    assert again["weights_sha256"] == the_object(said)["weights_sha256"]
+    again = json_object(command("train", folder / "experiment.toml", "--out", "again", "--json", "--test-device", "native:1"))
+    assert again["weights_sha256"] == json_object(said)["weights_sha256"]
 
 
 def test_report_writes_the_page_of_a_run(command: Command, run_copy: Path) -> None:
@@ -249,7 +251,7 @@ def test_report_writes_the_page_of_a_run(command: Command, run_copy: Path) -> No
     assert (run_copy / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
 
 
-def test_report_of_several_runs_names_what_it_leaves_out(
+def test_report_of_several_runs_names_the_runs_left_out(
     command: Command, run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -262,14 +264,14 @@ def test_report_of_several_runs_names_what_it_leaves_out(
     assert said.code == 1 and "two are needed" in said.err and not Path("other.html").exists()
 
 
-def test_adapt_shows_unseen_clients_before_and_after(command: Command, finished: tuple[Path, Said]) -> None:
-    result = the_object(command("adapt", finished[0], "--tasks", 3, "--json"))
+def test_adapt_shows_unseen_clients_before_and_after(command: Command, finished: tuple[Path, CommandResult]) -> None:
+    result = json_object(command("adapt", finished[0], "--tasks", 3, "--json"))
     assert (result["metric"], result["samples"]) == ("mse", 8)
     assert [client["client"] for client in result["clients"]] == [0, 1, 2]
     # the same clients as in the meta-test
-    pairs = the_object(finished[1])["meta_test"]["per_task"]
+    pairs = json_object(finished[1])["meta_test"]["per_task"]
     assert [[client["before"], client["after"]] for client in result["clients"]] == pairs
-    one = the_object(command("adapt", finished[0], "--tasks", 1, "--first", 2, "--samples", 5, "--json"))
+    one = json_object(command("adapt", finished[0], "--tasks", 1, "--first", 2, "--samples", 5, "--json"))
     assert [client["client"] for client in one["clients"]] == [2] and one["samples"] == 5
     table = command("adapt", finished[0], "--tasks", 1)
     assert "sin(x" in table.out and "mean" in table.out
@@ -287,7 +289,7 @@ def test_codegen_draws_the_arena_over_time(command: Command, tmp_path: Path) -> 
 
 
 def test_codegen_prints_its_manifest(command: Command, tmp_path: Path) -> None:
-    found = the_object(command("codegen", SINE, "--board", "mps2", "-o", tmp_path / "out", "--json"))
+    found = json_object(command("codegen", SINE, "--board", "mps2", "-o", tmp_path / "out", "--json"))
     assert found["board"] == "mps2" and found["ram_total"] < found["ram_available"]
     written = {"protocol.hpp", "board.hpp", "model.hpp", "op_headers.hpp", "manifest.json"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == written
@@ -311,7 +313,7 @@ def test_doctor_prints_json_and_nothing_else(command: Command) -> None:
 def test_bench_counts_instructions_exactly(
     command: Command, board: str, times: int, fewest: int, most: int, estimate: str
 ) -> None:
-    figures = [the_object(command("bench", "kernels", SINE, "--board", board, "--json")) for _ in range(times)]
+    figures = [json_object(command("bench", "kernels", SINE, "--board", board, "--json")) for _ in range(times)]
     for each in figures:  # the deepest stack depends on when an interrupt came, not on the instruction count
         assert 256 < each.pop("stack_bytes") < boards.STACK_BYTES and each["textbook"].pop("stack_bytes") > 256
     assert figures[0] == figures[-1]
@@ -323,7 +325,7 @@ def test_bench_counts_instructions_exactly(
 
 @needs_qemu
 @pytest.mark.xdist_group("emulator-qemu")
-def test_the_demo_ends_on_its_figures(command: Command, tmp_path: Path) -> None:
+def test_the_demo_prints_its_figures(command: Command, tmp_path: Path) -> None:
     said = command("demo", "--rounds", 4, "--out", tmp_path / "demo")
     assert said.code == 0
     for words in ("before adaptation", "after", "dense float32", "instructions per training step", "report.html"):
@@ -391,11 +393,11 @@ def test_ctrl_c_leaves_the_last_finished_round_and_no_process(tmp_path: Path, pe
 # --- Continued ---
 
 
-def test_a_finished_run_says_so_and_gives_its_result_again(
-    command: Command, finished: tuple[Path, Said], run_copy: Path
+def test_resuming_a_finished_run_prints_its_result_again(
+    command: Command, finished: tuple[Path, CommandResult], run_copy: Path
 ) -> None:
     said = command("train", "--resume", run_copy, "--json")
-    again, result = the_object(said), the_object(finished[1])
+    again, result = json_object(said), json_object(finished[1])
     assert "finished already, with all of its 5 rounds" in said.err
     assert {**again, "run": "", "report": ""} == {**result, "run": "", "report": ""}
     assert store.read_run(run_copy).sessions == store.read_run(finished[0]).sessions
@@ -409,7 +411,7 @@ def test_a_finished_run_says_so_and_gives_its_result_again(
         ([], "give an experiment file"),
     ],
 )
-def test_what_makes_another_run_is_refused(command: Command, run_copy: Path, arguments: list[str], words: str) -> None:
+def test_resume_refuses_options_that_change_the_run(command: Command, run_copy: Path, arguments: list[str], words: str) -> None:
     said = command("train", *(["--resume", run_copy] if arguments else []), *arguments)
     assert said.code == 2 and words in said.error
 
@@ -430,7 +432,7 @@ def test_a_run_in_use_is_refused_with_its_process(command: Command, run_copy: Pa
 # --- The serial line ---
 
 
-def test_faults_change_no_bit_and_a_recording_is_readable(command: Command, finished: tuple[Path, Said]) -> None:
+def test_faults_change_no_bit_and_a_recording_is_readable(command: Command, finished: tuple[Path, CommandResult]) -> None:
     arguments = [
         *SHORT,
         "--device",
@@ -443,14 +445,14 @@ def test_faults_change_no_bit_and_a_recording_is_readable(command: Command, fini
         "line.record",
         "--json",
     ]
-    result = the_object(command("train", SINE, "--out", "run", *arguments))
-    assert result["weights_sha256"] == the_object(finished[1])["weights_sha256"]
+    result = json_object(command("train", SINE, "--out", "run", *arguments))
+    assert result["weights_sha256"] == json_object(finished[1])["weights_sha256"]
     said = command("monitor", "line.record")
     assert said.code == 0 and "Configure" in said.out and "Pull" in said.out
     assert command("monitor", SINE).code == 1
 
 
-def test_a_fault_that_means_nothing_is_wrong_usage(refused: Callable[..., str]) -> None:
+def test_an_invalid_fault_is_wrong_usage(refused: Callable[..., str]) -> None:
     assert "did you mean 'flip'?" in refused(2, SINE, "--fault", "flp=0.1")
 
 
@@ -534,7 +536,7 @@ def test_an_unknown_board_is_wrong_usage(command: Command) -> None:
 
 
 @pytest.mark.parametrize("url", ["native:0", "nativ:2", "qemu:1@native"])
-def test_a_device_that_means_nothing_is_wrong_usage(refused: Callable[..., str], url: str) -> None:
+def test_an_invalid_device_is_wrong_usage(refused: Callable[..., str], url: str) -> None:
     assert f"device '{url}'" in refused(2, SINE, "--device", url)
 
 
@@ -596,12 +598,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeBoard]:
     return start
 
 
-def test_a_port_that_does_not_exist(refused: Callable[..., str]) -> None:
+def test_a_missing_port_is_named(refused: Callable[..., str]) -> None:
     text = refused(1, SINE, "--device", "/dev/ttyNOPE9")
     assert "/dev/ttyNOPE9" in text and "does not exist" in text and "plug the board in" in text
 
 
-def test_a_busy_port(refused: Callable[..., str], fake: Callable[..., FakeBoard]) -> None:
+def test_a_busy_port_is_named(refused: Callable[..., str], fake: Callable[..., FakeBoard]) -> None:
     far, near = os.openpty()
     try:
         fcntl.flock(near, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -612,7 +614,7 @@ def test_a_busy_port(refused: Callable[..., str], fake: Callable[..., FakeBoard]
         os.close(near)
 
 
-def test_firmware_of_another_model(refused: Callable[..., str], built_once: None) -> None:
+def test_firmware_of_another_model_is_refused(refused: Callable[..., str], built_once: None) -> None:
     other = build_firmware(
         design_of(sine('model.layers=[{op="dense",units=3,activation="relu"},{op="dense",units=1}]'), "other"), "native"
     )
@@ -627,7 +629,7 @@ def test_firmware_of_another_model(refused: Callable[..., str], built_once: None
     assert other.manifest.model_hash in text and manifest(sine()).model_hash in text
 
 
-def test_firmware_of_another_schema(refused: Callable[..., str], fake: Callable[..., FakeBoard]) -> None:
+def test_firmware_of_another_schema_is_refused(refused: Callable[..., str], fake: Callable[..., FakeBoard]) -> None:
     device = fake(schema_hash=b"\x5a" * 8)
     text = refused(1, SINE, "--device", device.url)
     assert device.url in text and "5a" * 8 in text and "flash" in text
@@ -642,7 +644,7 @@ def test_firmware_of_another_schema(refused: Callable[..., str], fake: Callable[
     ],
     ids=["nothing", "garbage", "tiny window"],
 )
-def test_a_board_that_answers_nothing_or_garbage(
+def test_a_board_that_answers_nothing_or_garbage_is_named(
     refused: Callable[..., str], fake: Callable[..., FakeBoard], behaviour: dict[str, Any], words: str
 ) -> None:
     device = fake(**behaviour)
@@ -700,7 +702,7 @@ def another_version(run: Path) -> None:
         (another_version, f"a store of format {store.FORMAT + 1}"),
     ],
 )
-def test_a_store_that_cannot_be_believed(
+def test_a_damaged_store_is_refused(
     command: Command, run_copy: Path, verb: list[str], spoil: Callable[[Path], None], words: str
 ) -> None:
     spoil(run_copy)
@@ -712,7 +714,7 @@ def test_a_store_that_cannot_be_believed(
 
 
 @pytest.mark.parametrize("verb", [["adapt"], ["report"], ["export", "-o", "w.h"], ["train", "--resume"]], ids=lambda v: v[0])
-def test_a_folder_that_is_no_run(command: Command, tmp_path: Path, verb: list[str]) -> None:
+def test_a_folder_without_a_run_is_refused(command: Command, tmp_path: Path, verb: list[str]) -> None:
     said = command(*verb, tmp_path)
     assert said.code == 1 and str(tmp_path) in said.error and "run folder" in said.error
 
@@ -745,7 +747,7 @@ def test_a_run_that_fails_is_not_a_finished_one(command: Command, overrides: lis
         assert again.code == 1 and "collapsed" in again.error
 
 
-def test_a_collapse_is_noticed_on_the_way(command: Command) -> None:
+def test_a_collapse_is_reported_during_training(command: Command) -> None:
     keys = ["run.rounds=500", "evaluation.every=50", "strategy.alpha_max=1", "strategy.global_learning_rate=0.5"]
     settings = [word for key in keys for word in ("--set", key)]
     said = command("train", SINE, "--device", "native:1", "--test-device", "native:1", "--out", "run", "--json", *settings)
@@ -773,7 +775,7 @@ def test_a_full_disk_is_named_and_leaves_no_run(command: Command, request: pytes
     assert not Path("run/run.db").exists()
 
 
-def test_an_unusable_board_file_is_said_at_once_and_ends_nothing_else(command: Command, own_boards: Path) -> None:
+def test_an_invalid_board_file_is_reported_and_other_boards_still_work(command: Command, own_boards: Path) -> None:
     (own_boards / "broken.json").write_text('{"name": "x"}')
     said = command("simulate", SINE, *SHORT[:-2], "--out", "run", "--json")
     assert said.code == 0 and set(json.loads(said.out)["estimate"]["boards"]) == {"esp32dev", "nano33ble"}
