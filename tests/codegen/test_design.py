@@ -18,38 +18,38 @@ SINE = find("examples") / "sine.toml"
 GOLDEN = Path(__file__).parents[1] / "golden" / "sine_mps2_model.hpp"
 
 
-def settled(*overrides: str, board: str = "mps2") -> Design:
+def designed(*overrides: str, board: str = "mps2") -> Design:
     return design(spec.load(SINE, overrides), boards.load(board), "sine.toml")
 
 
 def test_the_generated_model_is_the_golden_one(tmp_path: Path) -> None:
-    emit.write(settled(), tmp_path, "tinymetafed codegen sine.toml --board mps2")
+    emit.write(designed(), tmp_path, "tinymetafed codegen sine.toml --board mps2")
     assert (tmp_path / "model.hpp").read_text() == GOLDEN.read_text(), (
         f"the generated code changed; if it should, copy {tmp_path / 'model.hpp'} to {GOLDEN}"
     )
 
 
-def test_a_second_run_writes_nothing(tmp_path: Path) -> None:
-    assert len(emit.write(settled(), tmp_path, "test")) == 5
+def test_generating_again_writes_nothing(tmp_path: Path) -> None:
+    assert len(emit.write(designed(), tmp_path, "test")) == 5
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert emit.write(settled(), tmp_path, "test") == []
+    assert emit.write(designed(), tmp_path, "test") == []
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
 
 
 def test_the_model_hash_follows_what_the_bits_depend_on() -> None:
-    base = settled().model_hash
-    assert settled("run.rounds=5", "strategy.top_p=3", "task.support=4").model_hash == base
-    assert settled(board="native").model_hash == base
-    assert settled("model.local_start_scale=0.2").model_hash != base
-    assert settled("strategy.kind=fedsgd").model_hash != settled("strategy.kind=fedavg").model_hash
-    assert len({settled(f"strategy.downlink={dtype}").model_hash for dtype in ("f32", "f16", "i8")}) == 3
-    assert settled('model.layers=[{op="dense",units=33},{op="dense",units=1,local=true}]').model_hash != base
+    base = designed().model_hash
+    assert designed("run.rounds=5", "strategy.top_p=3", "task.support=4").model_hash == base
+    assert designed(board="native").model_hash == base
+    assert designed("model.local_start_scale=0.2").model_hash != base
+    assert designed("strategy.kind=fedsgd").model_hash != designed("strategy.kind=fedavg").model_hash
+    assert len({designed(f"strategy.downlink={dtype}").model_hash for dtype in ("f32", "f16", "i8")}) == 3
+    assert designed('model.layers=[{op="dense",units=33},{op="dense",units=1,local=true}]').model_hash != base
 
 
 def test_the_manifest_describes_every_weight_once(tmp_path: Path) -> None:
-    emit.write(settled(), tmp_path, "test")
+    emit.write(designed(), tmp_path, "test")
     manifest = ModelManifest.read(tmp_path / "manifest.json")
-    assert manifest == settled().manifest
+    assert manifest == designed().manifest
     ends = [tensor.offset + tensor.size for tensor in manifest.parameters]
     assert [tensor.offset for tensor in manifest.parameters] == [0, *ends[:-1]]
     assert ends[-1] == manifest.n_parameters == 1153
@@ -60,7 +60,7 @@ def test_the_manifest_describes_every_weight_once(tmp_path: Path) -> None:
 
 def test_received_weights_take_the_memory_of_the_downlink() -> None:
     def received(downlink: str) -> int:
-        ram = settled(f"strategy.downlink={downlink}").manifest.memory.ram
+        ram = designed(f"strategy.downlink={downlink}").manifest.memory.ram
         return next(use.size for use in ram if use.purpose == "received weights (for the delta)")
 
     assert received("f32") == 4 * 1120
@@ -71,21 +71,21 @@ def test_received_weights_take_the_memory_of_the_downlink() -> None:
 def test_a_model_larger_than_the_board_is_refused_with_the_map() -> None:
     wide = 'model.layers=[{op="dense",units=900},{op="dense",units=200},{op="dense",units=1,local=true}]'
     with pytest.raises(BudgetError) as caught:
-        settled(wide)
+        designed(wide)
     text = str(caught.value)
     for part in ("bytes of RAM", "262,144", "weights", "arena", "dense2.kernel [900, 200]", "sine.toml"):
         assert part in text
-    assert settled(wide, board="native").manifest.n_parameters > 180_000
+    assert designed(wide, board="native").manifest.n_parameters > 180_000
 
 
 def test_a_task_accepts_every_loss_of_its_kind_of_targets() -> None:
-    assert settled("model.loss=huber").graph.loss.name == "huber"
+    assert designed("model.loss=huber").graph.loss.name == "huber"
     with pytest.raises(spec.SpecError, match=r"task 'sine' needs model.loss = mse or mae or huber, the model has binary"):
-        settled("model.loss=binary_crossentropy")
+        designed("model.loss=binary_crossentropy")
 
 
-def test_the_model_hash_follows_what_an_update_and_a_loss_are_told() -> None:
-    seen = {settled(*options).model_hash for options in (
+def test_the_model_hash_follows_the_options_of_update_and_loss() -> None:
+    seen = {designed(*options).model_hash for options in (
         [], ["model.momentum=0.5"], ["model.weight_decay=0.5"], ["model.clip_norm=0.5"], ["model.loss=huber"],
         ["model.loss=huber", "model.huber_delta=2.0"],
     )}  # fmt: skip
@@ -93,7 +93,7 @@ def test_the_model_hash_follows_what_an_update_and_a_loss_are_told() -> None:
 
 
 def test_momentum_is_accounted_for_in_memory() -> None:
-    plain, moved = settled().manifest, settled("model.momentum=0.5").manifest
+    plain, moved = designed().manifest, designed("model.momentum=0.5").manifest
     assert moved.memory.ram_total - plain.memory.ram_total == 4 * plain.n_parameters
 
 

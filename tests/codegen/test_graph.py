@@ -45,7 +45,7 @@ def test_convolution_shapes_are_those_of_keras(size: int, kernel: int, stride: i
     assert (op.rows.pad, op.columns.pad) == (pad, pad)
 
 
-def test_relu_melts_into_the_layer_before_it() -> None:
+def test_relu_is_fused_into_the_layer_before_it() -> None:
     net = graph.build(model([dense(4), {"op": "relu"}, dense(2, activation="relu"), dense(1)], [3]))
     assert [(call.op.kind, call.op.relu) for call in net.forward] == [
         ("dense", True),
@@ -107,7 +107,7 @@ def test_backward_stops_at_the_lowest_layer_that_trains() -> None:
         ([dense(3, frozen=True), dense(1, frozen=True)], [1], "mse", "nothing to train"),
     ],
 )
-def test_models_that_cannot_work_are_named(layers: list[dict[str, Any]], input_: list[int], loss: str, expected: str) -> None:
+def test_invalid_models_are_refused(layers: list[dict[str, Any]], input_: list[int], loss: str, expected: str) -> None:
     with pytest.raises(spec.SpecError, match=r"net\.toml") as caught:
         graph.build(model(layers, input_, loss), "net.toml")
     assert expected in str(caught.value)
@@ -134,7 +134,7 @@ def test_shapes_are_those_of_keras(layer: dict[str, Any], shape: list[int], out:
     assert [call.y.shape for call in net.forward][-2] == out
 
 
-def test_a_relu_stays_by_itself_where_an_add_reads_what_is_below_it() -> None:
+def test_relu_is_not_fused_where_an_add_reads_its_input() -> None:
     layers = [dense(4, name="a"), {"op": "relu", "name": "b"}, dense(4), {"op": "add", "with": "a"}, dense(1)]
     net = graph.build(model(layers, [3]))
     assert [(call.op.kind, call.op.relu) for call in net.forward[:2]] == [("dense", False), ("relu", False)]
@@ -143,7 +143,7 @@ def test_a_relu_stays_by_itself_where_an_add_reads_what_is_below_it() -> None:
     assert net.forward[0].op.relu and net.forward[2].other == net.forward[0].y
 
 
-def test_what_several_layers_read_receives_the_highest_ones_gradient_first() -> None:
+def test_a_tensor_with_several_readers_gets_the_gradient_of_the_highest_first() -> None:
     layers = [dense(4, name="a"), dense(4, name="b"), {"op": "add", "with": "a"}, {"op": "add", "with": "a"}, dense(1)]
     net = graph.build(model(layers, [3]))
     sums = [call for call in net.backward[Variant.FULL] if isinstance(call, graph.Call)]
@@ -153,7 +153,7 @@ def test_what_several_layers_read_receives_the_highest_ones_gradient_first() -> 
     ]
 
 
-def test_frozen_layers_are_no_weights_and_nothing_goes_back_to_them() -> None:
+def test_frozen_layers_have_no_weights_and_no_backward_pass() -> None:
     layers = [dense(9, frozen=True, name="a"), dense(9, frozen=True, activation="tanh"), dense(5), dense(1, local=True)]
     net = graph.build(model(layers, [3]))
     assert [p.name for p in net.parameters] == ["dense3.kernel", "dense3.bias", "dense4.kernel", "dense4.bias"]
@@ -164,7 +164,7 @@ def test_frozen_layers_are_no_weights_and_nothing_goes_back_to_them() -> None:
     assert slots["x2"].last == slots["x3"].first, "the frozen part's activations outlive their use"
 
 
-def test_what_works_in_place_takes_no_memory() -> None:
+def test_layers_that_work_in_place_take_no_memory() -> None:
     wide = dense(1000, activation="tanh")
     slots = {slot.tensor.name: slot for slot in plan.plan(graph.build(model([wide, dense(1)], [1]))).slots}
     assert slots["x1"].offset == slots["x2"].offset and slots["dx1"].offset == slots["dx2"].offset

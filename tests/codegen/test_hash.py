@@ -51,7 +51,7 @@ def with_layer(number: int, **keys: Any) -> dict[str, Any]:
 BASE = hash_of(experiment())
 
 
-def test_how_the_c_plus_plus_is_written_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_text_of_the_cpp_does_not_change_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     written = Op.cpp_type
     for kind in {type(call.op) for call in design(parse(experiment(), "test"), boards.load("native"), "test").graph.forward}:
         genuine: Callable[[Op], str] = kind.cpp_type
@@ -61,7 +61,7 @@ def test_how_the_c_plus_plus_is_written_does_not_count(monkeypatch: pytest.Monke
     assert Op.cpp_type is written and hash_of(experiment()) == BASE
 
 
-def test_names_of_layers_do_not_count() -> None:
+def test_names_of_layers_do_not_change_the_hash() -> None:
     raw = experiment()
     raw["model"]["layers"][0]["name"] = "stem"
     raw["model"]["layers"][3]["with"] = "stem"
@@ -70,7 +70,7 @@ def test_names_of_layers_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("board", ["mps2", "nano33ble", "esp32dev"])
-def test_the_board_does_not_count(board: str) -> None:
+def test_the_board_does_not_change_the_hash(board: str) -> None:
     assert hash_of(experiment(), board) == BASE
 
 
@@ -82,7 +82,7 @@ def test_the_board_does_not_count(board: str) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_what_travels_at_run_time_or_is_unused_does_not_count(changes: dict[str, Any]) -> None:
+def test_options_sent_at_run_time_or_unused_do_not_change_the_hash(changes: dict[str, Any]) -> None:
     assert hash_of(experiment(**changes)) == BASE
 
 
@@ -99,13 +99,13 @@ def test_what_travels_at_run_time_or_is_unused_does_not_count(changes: dict[str,
     ],
     ids=lambda raw: "",
 )  # fmt: skip
-def test_what_changes_the_trained_bits_counts(raw: dict[str, Any]) -> None:
+def test_options_that_change_the_trained_bits_change_the_hash(raw: dict[str, Any]) -> None:
     layers = raw["model"]["layers"]
     layers[:] = [{key: value for key, value in layer.items() if value is not None} for layer in layers]
     assert hash_of(raw) != BASE
 
 
-def test_the_order_of_layers_counts() -> None:
+def test_the_order_of_layers_changes_the_hash() -> None:
     first, second = {"op": "tanh"}, {"op": "sigmoid"}
     seen = set()
     for order in ([first, second], [second, first]):
@@ -115,7 +115,7 @@ def test_the_order_of_layers_counts() -> None:
     assert len(seen) == 2
 
 
-def test_an_options_value_counts() -> None:
+def test_an_options_value_changes_the_hash() -> None:
     seen = set()
     for slope in (0.1, 0.2, 0.3):
         raw = experiment()
@@ -124,12 +124,12 @@ def test_an_options_value_counts() -> None:
     assert len(seen) == 3
 
 
-def test_the_version_of_the_arithmetic_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_of_the_arithmetic_changes_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hash, "ARITHMETIC_VERSION", hash.ARITHMETIC_VERSION + 1)
     assert hash_of(experiment()) != BASE
 
 
-def test_frozen_weights_count(tmp_path: Path) -> None:
+def test_frozen_weights_change_the_hash(tmp_path: Path) -> None:
     seen = set()
     for value in (0.5, 0.25):
         file = tmp_path / f"{value}.npz"
@@ -141,7 +141,7 @@ def test_frozen_weights_count(tmp_path: Path) -> None:
     assert len(seen | {BASE}) == 3
 
 
-def test_a_users_sample_source_counts_with_what_it_includes(tmp_path: Path) -> None:
+def test_a_users_sample_source_and_its_includes_change_the_hash(tmp_path: Path) -> None:
     source, header = tmp_path / "source.cpp", tmp_path / "mine.hpp"
     source.write_text('#include "mine.hpp"\n#include "source.hpp"\nbool on_device();\nvoid make();\n')
     raw = experiment(task__source=str(source))

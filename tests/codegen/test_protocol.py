@@ -57,7 +57,7 @@ def example_of(record: type[Record]) -> Record:
 
 
 @pytest.mark.parametrize("record", protocol.records(), ids=lambda record: record.__name__)
-def test_what_is_packed_is_read_again_with_its_types(record: type[Record]) -> None:
+def test_unpack_gives_the_packed_values_with_their_types(record: type[Record]) -> None:
     message = example_of(record)
     again = record.unpack(message.pack())
     assert again == message
@@ -112,7 +112,7 @@ def test_a_value_outside_a_fields_domain_is_refused_by_name(record: type[Record]
         (bytes(4), Predict, "Predict: 4 bytes, expected 5 or more"),
     ],
 )
-def test_a_payload_that_is_not_the_message_says_so(payload: bytes, of: type[Record], words: str) -> None:
+def test_an_invalid_payload_is_refused_with_its_reason(payload: bytes, of: type[Record], words: str) -> None:
     with pytest.raises(WireError) as caught:
         of.unpack(payload)
     assert str(caught.value).startswith(words)
@@ -131,13 +131,13 @@ def test_a_payload_that_is_not_the_message_says_so(payload: bytes, of: type[Reco
         ({"uplink": Dtype.U8}, "Configure.recipe.uplink = 3: expected one of F32, F16, I8"),
     ],
 )
-def test_what_is_wrong_inside_a_recipe_is_named_from_the_message_on(change: dict[str, Any], words: str) -> None:
+def test_an_invalid_value_in_a_recipe_is_named_with_its_full_path(change: dict[str, Any], words: str) -> None:
     with pytest.raises(WireError) as caught:
         Configure(1, Program.TRAIN, dataclasses.replace(RECIPE, **change)).pack()
     assert str(caught.value) == words
 
 
-def test_what_follows_the_last_phase_is_not_looked_at() -> None:
+def test_bytes_after_the_last_phase_are_ignored() -> None:
     payload = bytearray(Configure(1, Program.TRAIN, RECIPE).pack())
     third = Configure.place("recipe") + Recipe.place("phases") + 2 * Phase.fixed_size()
     junk = bytes([99, 99, 0, 0, 0, 0]) + b"\xff" * 8
@@ -148,12 +148,12 @@ def test_what_follows_the_last_phase_is_not_looked_at() -> None:
         Configure.unpack(bytes(payload))
 
 
-def test_the_first_fields_of_a_message_that_is_still_coming_in() -> None:
+def test_the_first_fields_of_an_incomplete_message_can_be_read() -> None:
     whole = Delta(5, 6, 7, 0, Coding.RUN, Dtype.F32, 0.0, b"1234").pack()
     assert Delta.unpack_first(whole[: Delta.place("base")], "count") == (5, 6, 7)
 
 
-def test_a_dtype_says_how_wide_it_is_and_what_numpy_calls_it() -> None:
+def test_a_dtype_has_its_width_and_its_numpy_type() -> None:
     assert {dtype.name: (dtype.width, dtype.layout) for dtype in Dtype} == {
         "F32": (4, "<f4"),
         "F16": (2, "<f2"),
@@ -178,7 +178,7 @@ def test_whatever_both_sides_must_agree_on_changes_the_schema(change: str, monke
     assert protocol.schema_hash() != before
 
 
-def test_what_is_said_about_a_field_does_not_change_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_description_of_a_field_does_not_change_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
     before = protocol.schema_hash()
     fields = tuple(dataclasses.replace(field, doc="else") for field in Await.fields())
     monkeypatch.setattr(Await, "fields", lambda: fields)

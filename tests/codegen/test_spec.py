@@ -125,11 +125,11 @@ def test_values_outside_their_domain_are_named(override: str) -> None:
         (["run.clients=2", "run.devices_per_round=3"], "only run.clients = 2"),
     ],
 )
-def test_keys_that_contradict_each_other(overrides: list[str], expected: str) -> None:
+def test_keys_that_contradict_each_other_are_refused(overrides: list[str], expected: str) -> None:
     assert expected in refusal(*overrides)
 
 
-def test_words_and_speakers_are_not_held_out_together() -> None:
+def test_holding_out_words_and_speakers_together_is_refused() -> None:
     digits = find("examples") / "digits.toml"
     assert "leave one of them out" in refusal("task.split=word", 'task.held_out=["theo"]', path=digits)
     assert spec.load(digits, ["task.split=both", 'task.held_out=["theo"]']).task.count(SampleSet.ADAPT) == 32
@@ -192,7 +192,7 @@ def test_a_folder_counts_its_clients(own: Path) -> None:
     assert "needs task.source" in refusal("task.client_per_board=true", path=own)
 
 
-def test_unseen_clients_have_the_same_experiment_with_streamed_samples(own: Path) -> None:
+def test_unseen_clients_use_the_same_experiment_with_streamed_samples(own: Path) -> None:
     streamed = spec.load(own).streamed
     assert streamed == spec.load(own)
     assert spec.load(own, ["task.source=s.cpp"]).streamed == streamed
