@@ -60,7 +60,7 @@ def said_by(tool: str, objects: list[Path]) -> str:
     return subprocess.run([f"{BOARD.toolchain_prefix}{tool}", *objects], check=True, capture_output=True, text=True).stdout
 
 
-def test_nothing_is_asked_of_the_library_but_memory_moves(objects: list[Path]) -> None:
+def test_the_core_uses_only_memory_functions_of_the_c_library(objects: list[Path]) -> None:
     names: dict[str, set[str]] = {"U": set(), "T": set()}
     for line in said_by("nm", objects).splitlines():
         *_, kind, name = line.split() if len(line.split()) > 1 else ["", "", ""]

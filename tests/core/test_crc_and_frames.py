@@ -22,7 +22,7 @@ PLENTY = 1 << 14
 
 @settings(deadline=None)
 @given(first=st.binary(), second=st.binary())
-def test_crc_is_zlibs_and_goes_on_where_it_stopped(core: Core, first: bytes, second: bytes) -> None:
+def test_crc_equals_zlibs_also_in_two_calls(core: Core, first: bytes, second: bytes) -> None:
     assert core.crc32(first, second) == zlib.crc32(first + second)
 
 
@@ -50,7 +50,9 @@ def test_a_clean_line_gives_every_frame(core: Core, frames: list[tuple[int, int,
 
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32), body=bodies)
-def test_broken_lines_are_read_alike_and_the_next_frame_arrives(core: Core, seed: int, body: tuple[int, int, bytes]) -> None:
+def test_core_and_host_read_damaged_lines_alike_and_the_next_frame_arrives(
+    core: Core, seed: int, body: tuple[int, int, bytes]
+) -> None:
     line = bytearray()
     rng = random.Random(seed)
     for _ in range(4):

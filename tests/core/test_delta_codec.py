@@ -60,7 +60,9 @@ def test_host_and_device_give_the_same_bytes(core: Core, case: tuple[Floats, int
 
 @settings(max_examples=60, deadline=None)
 @given(case=deltas(), dtype=st.sampled_from(DTYPES), data=st.data())
-def test_pulls_of_any_rank_in_any_order(core: Core, case: tuple[Floats, int], dtype: Dtype, data: st.DataObject) -> None:
+def test_chunks_pulled_in_any_order_are_the_same(
+    core: Core, case: tuple[Floats, int], dtype: Dtype, data: st.DataObject
+) -> None:
     delta, k = case
     capacities = data.draw(st.lists(st.integers(SMALLEST, 400), min_size=1, max_size=8))
     _, outcomes = core.delta(delta, k, dtype, [(NEXT, capacity) for capacity in capacities] + [(NEXT, 50_000)])
@@ -77,7 +79,7 @@ def test_pulls_of_any_rank_in_any_order(core: Core, case: tuple[Floats, int], dt
 
 @settings(max_examples=60, deadline=None)
 @given(case=deltas(), dtype=st.sampled_from(DTYPES), capacity=st.integers(SMALLEST, 400), data=st.data())
-def test_host_and_device_deal_out_to_layers_alike(
+def test_host_and_device_divide_k_among_layers_alike(
     core: Core, case: tuple[Floats, int], dtype: Dtype, capacity: int, data: st.DataObject
 ) -> None:
     delta, k = case
@@ -122,7 +124,7 @@ def test_every_layer_has_an_entry_to_send(core: Core) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_large_delta(core: Core, dtype: Dtype) -> None:
+def test_a_large_delta_takes_several_chunks(core: Core, dtype: Dtype) -> None:
     delta = np.random.default_rng(2).standard_normal(1 << 17).astype(np.float32)
     k = 90_000  # more entries than the count of one chunk can hold
     messages = core.whole_delta(delta, k, dtype, 1 << 20)
@@ -182,7 +184,7 @@ def test_freeze_refuses_and_then_has_nothing_to_pull(
     assert (outcomes == [Status.BAD_OFFSET]) == (status != Status.OK)
 
 
-def test_pulls_that_cannot_be_answered(core: Core) -> None:
+def test_invalid_pulls_are_refused(core: Core) -> None:
     delta = np.arange(1, 101, dtype=np.float32)
     _, outcomes = core.delta(delta, 10, Dtype.F32, [(10, 100), (NEXT, 3), (11, 100), (9, 100), (0, 0), (9, 4)])
     assert outcomes[:3] == [Status.BAD_OFFSET, Status.TOO_LARGE, Status.BAD_OFFSET]

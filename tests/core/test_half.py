@@ -27,7 +27,7 @@ def test_every_half_is_read_exactly(core: Core) -> None:
     assert np.array_equal(got[numbers].view(np.uint32), want[numbers].view(np.uint32))
 
 
-def test_every_half_survives_the_way_there_and_back(core: Core) -> None:
+def test_every_half_survives_conversion_both_ways(core: Core) -> None:
     finite = EVERY_HALF[np.isfinite(EVERY_HALF.view(np.float16))]
     status, bits = core.to_half(core.from_half(finite))
     assert not status.any()

@@ -76,7 +76,7 @@ def test_sqrt_is_within_1_ulp(core: Core) -> None:
     assert list(core.sqrt(np.array([0, 1e-39, 1, 4, np.inf], np.float32))) == [0, 0, 1, 2, np.inf]
 
 
-def test_bits_are_those_of_every_machine(core: Core) -> None:
+def test_bits_equal_those_recorded_for_every_machine(core: Core) -> None:
     # Recorded on x86-64 and equal on a Cortex-M4F; a change here changes every trained weight.
     steps = np.arange(-208 * 64, 178 * 64, dtype=np.float32) * np.float32(1 / 128)
     angles = np.arange(-(1 << 13), 1 << 13, dtype=np.float32) * np.float32(1 / 512)

@@ -18,7 +18,9 @@ DTYPES = (Dtype.F32, Dtype.F16, Dtype.I8)
 @pytest.mark.parametrize("dtype", DTYPES)
 @settings(deadline=None)
 @given(weights=st.lists(st.floats(-60000, 60000, width=32), min_size=N, max_size=N), chunk=st.integers(1, N), data=st.data())
-def test_weights_are_kept_as_they_came(core: Core, dtype: Dtype, weights: list[float], chunk: int, data: st.DataObject) -> None:
+def test_received_weights_are_stored_bit_for_bit(
+    core: Core, dtype: Dtype, weights: list[float], chunk: int, data: st.DataObject
+) -> None:
     segments = downlink.encode(np.array(weights, np.float32), dtype, TENSORS)
     loads = [
         (segment.offset + at // dtype.width, segment.scale, segment.data[at : at + chunk * dtype.width])
@@ -51,7 +53,7 @@ def test_weights_are_kept_as_they_came(core: Core, dtype: Dtype, weights: list[f
     ],
     ids=str,
 )
-def test_what_is_refused_changes_nothing(
+def test_a_refused_load_changes_nothing(
     core: Core, dtype: Dtype, loads: list[tuple[int, float, bytes]], status: Status
 ) -> None:
     before = core.received(dtype, loads[:-1])
@@ -61,7 +63,7 @@ def test_what_is_refused_changes_nothing(
         np.testing.assert_array_equal(earlier, later)
 
 
-def test_a_tensor_that_begins_again_brings_its_own_scale(core: Core) -> None:
+def test_a_tensor_that_is_loaded_again_brings_its_own_scale(core: Core) -> None:
     statuses, written, kept = core.received(
         Dtype.I8, [(0, 0.5, b"\2\2"), (7, 4.0, b"\3"), (0, 0.25, b"\4"), (1, 0.25, b"\xff")]
     )

@@ -21,7 +21,9 @@ words = st.integers(0, 2**32 - 1)
         ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
     ],
 )
-def test_published_answers(core: Core, key: tuple[int, int], counter: tuple[int, int], answer: tuple[int, int]) -> None:
+def test_threefry_gives_the_published_values(
+    core: Core, key: tuple[int, int], counter: tuple[int, int], answer: tuple[int, int]
+) -> None:
     assert core.threefry(key, counter) == answer
 
 

@@ -29,14 +29,14 @@ def check(core: Core, delta: Floats, k: int) -> None:
 @given(values=st.lists(st.one_of(any_finite, few_values), min_size=1, max_size=80), data=st.data())
 @example(values=[0.0] * 9, data=None)
 @example(values=[-2.5] * 9, data=None)
-def test_any_numbers_with_ties(core: Core, values: list[float], data: st.DataObject | None) -> None:
+def test_selection_of_any_numbers_with_ties(core: Core, values: list[float], data: st.DataObject | None) -> None:
     delta = np.array(values, dtype=np.float32)
     for k in range(1, len(values) + 1) if data is None else [data.draw(st.integers(1, len(values)))]:
         check(core, delta, k)
 
 
 @pytest.mark.parametrize("n", [1, 2, 255, 257, 1120, 5888, 65536])
-def test_one_all_and_many(core: Core, n: int) -> None:
+def test_selection_of_one_all_and_many(core: Core, n: int) -> None:
     rng = np.random.default_rng(n)
     delta = (rng.standard_normal(n) * 0.01).astype(np.float32)
     coarse = np.round(delta, 2)

@@ -29,14 +29,14 @@ def mnemonics(program: Path) -> Counter[str]:
 
 
 @pytest.mark.parametrize("experiment", ["sine", "omniglot"])
-def test_products_and_sums_are_rounded_apart(experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_and_sums_are_rounded_separately(experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TINYMETAFED_BUILD_DIR", str(tmp_path))
     found = mnemonics(firmware.build(find(f"examples/{experiment}.toml"), boards.load("esp32isa"), key="k").program)
     assert found["mul.s"] > 10 and found["add.s"] > 10 and found["entry"] > 10
     assert not FUSED & set(found)
 
 
-def test_fused_instructions_would_be_found(tmp_path: Path) -> None:
+def test_the_check_finds_fused_instructions(tmp_path: Path) -> None:
     source, target = tmp_path / "fused.s", tmp_path / "fused.o"
     source.write_text("madd.s f0, f1, f2\nmsub.s f0, f1, f2\n")
     subprocess.run([FACTS["assembler"], *FACTS["assembler_flags"], source, "-o", target], check=True)
