@@ -50,7 +50,7 @@ def test_fifty_boards_of_mixed_kinds_end_on_the_weights_of_one(tmp_path: Path, m
     assert len({board.board for board in many.devices}) == len(urls)
 
 
-def test_ten_idle_boards_cost_next_to_nothing() -> None:
+def test_ten_idle_boards_use_almost_no_processor_time() -> None:
     with running(design_of(sine(), "test"), mixed(10, *EMULATED), Quiet()) as fleet:
         processes = [device.process.pid for device in fleet.devices if device.process is not None]
         assert len(processes) == 10

@@ -48,7 +48,7 @@ def script(board: Board) -> tuple[list[np.ndarray], list[Delta]]:
 
 @pytest.mark.parametrize("model", list(BITS))
 @pytest.mark.parametrize("url", present(ALL[1:]))
-def test_weights_deltas_and_predictions_are_the_native_processs(boards: Boards, url: str, model: str) -> None:
+def test_weights_deltas_and_predictions_equal_the_native_process(boards: Boards, url: str, model: str) -> None:
     seen, chunks = script(boards("native:1", model))
     others, other_chunks = script(boards(url, model))
     for mine, other in zip(seen, others, strict=True):

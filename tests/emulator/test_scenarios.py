@@ -146,7 +146,7 @@ def test_a_new_session_forgets_the_round(board: Board) -> None:
 
 @essential
 @all_downlinks
-def test_weights_arrive_as_they_were_encoded(board: Board, model: str) -> None:
+def test_the_device_holds_the_weights_that_were_encoded(board: Board, model: str) -> None:
     board.configure()
     received = board.load(1, board.weights())
     weights = board.fetch()
@@ -216,7 +216,7 @@ def test_a_refused_load_leaves_weights_and_round_alone(board: Board, load: dict[
 
 
 @pytest.mark.parametrize("model", ["sine-f16"])
-def test_a_half_that_is_no_number_is_refused(board: Board, model: str) -> None:
+def test_a_float16_that_is_not_finite_is_refused(board: Board, model: str) -> None:
     board.configure()
     board.load(5, board.weights())
     before = board.fetch()
@@ -249,7 +249,7 @@ def test_int8_keeps_to_one_tensor_and_its_scale(board: Board, model: str) -> Non
 # --- Train and Await ---
 
 
-def test_train_before_its_time(board: Board) -> None:
+def test_train_is_refused_in_the_wrong_state(board: Board) -> None:
     train = Train(1, Program.TRAIN, SEED, CLIENT, ROUND)
     board.session.configure(Program.TRAIN, Recipe(board.strategy.training(), 3))
     assert board.refusal(train)[0] == Status.BAD_STATE
@@ -317,7 +317,7 @@ def test_no_recipe_changes_under_a_running_program(board: Board) -> None:
     assert board.refusal(Await(1, 0))[0] == Status.BAD_STATE
 
 
-def test_training_that_blows_up_says_so_and_sends_no_delta(board: Board) -> None:
+def test_training_that_diverges_fails_without_a_delta(board: Board) -> None:
     wild = dataclasses.replace(STEP, count=50, learning_rate=1e30)
     board.session.configure(Program.TRAIN, Recipe((wild,), 3))
     board.load(1, board.weights())
@@ -330,7 +330,7 @@ def test_training_that_blows_up_says_so_and_sends_no_delta(board: Board) -> None
     assert board.train(2).state == State.DONE
 
 
-def test_a_refusal_says_nothing_of_an_earlier_one(board: Board) -> None:
+def test_the_detail_of_a_refusal_is_its_own(board: Board) -> None:
     board.configure()
     board.load(5, board.weights())
     assert board.refusal(Await(6, 0)) == (Status.BAD_TOKEN, 5)
@@ -398,7 +398,7 @@ def test_entries_pulled_in_any_order_are_the_same(board: Board) -> None:
         np.testing.assert_array_equal(alone.values, whole.values[rank : rank + chunk.count])
 
 
-def test_a_pull_that_cannot_be_answered(board: Board) -> None:
+def test_an_invalid_pull_is_refused(board: Board) -> None:
     board.configure(20, Dtype.F32)
     board.load(3, board.weights())
     board.train(3)
@@ -481,7 +481,7 @@ def test_predictions_are_the_reference_networks_before_and_after_adaptation(boar
     np.testing.assert_array_equal(ask(), after)
 
 
-def test_a_prediction_that_cannot_be_made(board: Board) -> None:
+def test_an_invalid_predict_is_refused(board: Board) -> None:
     board.configure()
     assert board.refusal(Predict(Dtype.F32, 1.0, f32(1)))[0] == Status.BAD_STATE
     board.load(1, board.weights())
