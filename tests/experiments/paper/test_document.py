@@ -92,7 +92,7 @@ def missing(title: str) -> Measured:
     return Measured(title, sweep.load(SWEEP), {}, "no archive there")
 
 
-def test_without_anything_measured_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_without_measurements_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(observer: object) -> list[Estimate]:
         raise BenchError("no emulator here")
 
@@ -103,10 +103,10 @@ def test_without_anything_measured_it_says_so(tmp_path: Path, monkeypatch: pytes
     assert "quick run" not in text and not (tmp_path / "paper").exists()
 
 
-def test_ticks_read_well() -> None:
+def test_axis_ticks_are_round_numbers() -> None:
     assert [text for _, text in plots._decades([3.9, 6.1])] == ["10 kB", "20 kB", "50 kB", "100 kB", "200 kB", "500 kB", "1 MB"]
 
 
-def test_published_figures_are_whole() -> None:
+def test_published_figures_are_complete() -> None:
     assert {len(steps) for steps in ABLATION.values()} == {5} and {len(c) for c in FINE_TUNING.values()} == {len(SHOTS)}
     assert [round(one.seconds, 1) for one in NANO_33_BLE] == [18.7, 12.6, 6.9]

@@ -65,7 +65,7 @@ def is_free(run: Path) -> bool:
         return False
 
 
-def test_a_killed_sweep_goes_on_and_ends_as_one_that_was_not(file: Path, tmp_path: Path) -> None:
+def test_a_killed_sweep_is_continued_to_the_same_results(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     kind, go = halting(tmp_path, 10)  # both runs of "long" occupy both jobs until then
     file.write_text(SWEEP.replace("run.rounds = 120", f'run.rounds = 120, strategy.kind = "{kind}"'))
@@ -105,7 +105,7 @@ def test_its_runs_are_those_of_simulate(file: Path, tmp_path: Path) -> None:
     assert row.scores[2] == alone.meta_test.after and row.bytes_up is not None and row.cost == pytest.approx(0.7285, abs=1e-4)
 
 
-def test_another_sweep_and_another_process_are_kept_out(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_sweep_or_process_is_refused(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(SWEEP.replace("120", "5"))
     out = tmp_path / "out"
     sweep.execute(sweep.load(file), out, 2, None, Quiet())
@@ -133,7 +133,7 @@ def test_another_sweep_and_another_process_are_kept_out(file: Path, tmp_path: Pa
         assert sorted(project.rglob("*")) == there
 
 
-def test_what_diverges_or_collapses_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+def test_runs_that_diverge_or_collapse_are_named_and_the_others_continue(tmp_path: Path) -> None:
     file = tmp_path / "tried.toml"
     file.write_text(f"""
         experiment = "{SINE}"
@@ -239,7 +239,7 @@ void make(const Key& key, float* input, float* target) {
 """
 
 
-class Listening(Quiet):
+class RecordingObserver(Quiet):
     """An observer that records events."""
 
     def __init__(self) -> None:
@@ -251,7 +251,7 @@ class Listening(Quiet):
 
 def sweep_it(project: Path, out: Path) -> tuple[dict[str, str], list[str]]:
     """Runs the sweep; returns each cell's weights and the events."""
-    listener = Listening()
+    listener = RecordingObserver()
     planned = sweep.load(project / "sweep.toml")
     sweep.execute(planned, out, 2, None, listener)
     ended = {row.cell.name: row.runs[1].result for row in sweep.rows(planned, out)}
@@ -304,7 +304,7 @@ def test_a_run_that_was_interrupted_before_its_data_changed_begins_anew(project:
     out, planned = tmp_path / "out", sweep.load(project / "sweep.toml")
     (run,) = [run for run in planned.runs if run.cell.name == "plain"]
     with pytest.raises(KeyboardInterrupt):
-        training.simulate(set_up(run.experiment, "test", None), 1, out / run.folder, Impatient())
+        training.simulate(set_up(run.experiment, "test", None), 1, out / run.folder, InterruptingObserver())
     (out / "lock").touch()
     rows(project, "ann", 0.5)
     assert not [row for row in sweep.rows(planned, out) if row.whole]
@@ -313,7 +313,7 @@ def test_a_run_that_was_interrupted_before_its_data_changed_begins_anew(project:
     assert after == fresh and len(told) == 1 and "plain, seed 1: its data changed" in told[0]
 
 
-class Impatient(Quiet):
+class InterruptingObserver(Quiet):
     """An observer that interrupts the run after its first round."""
 
     def advance(self) -> None:

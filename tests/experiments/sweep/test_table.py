@@ -39,6 +39,6 @@ def test_the_papers_cost_counts_values_alone(change: str, cost: float, tmp_path:
     assert values_only_cost(cell.experiment, cell.manifest) == pytest.approx(cost)
 
 
-def test_the_example_sweeps_are_whole() -> None:
+def test_the_example_sweeps_are_valid() -> None:
     for file in sorted((SINE.parent / "sweeps").glob("*.toml")):
         assert len(sweep.load(file).runs) >= 3, file
