@@ -91,7 +91,7 @@ class Answers:
         return [Adapted(c, t, t.targets + 2, t.targets + np.float32(count**-0.5)) for c, t in zip(clients, tests, strict=True)]
 
 
-def test_a_curve_has_every_number_of_samples_once() -> None:
+def test_a_curve_has_each_number_of_samples_once() -> None:
     experiment, clients = sine("task.adapt=6"), Answers()
     final = MetaTest(Metric.MSE, [4.0, 4.0], [0.5, 0.25], 0, 2)
     strategy = open_strategy(experiment, manifest(experiment))
@@ -128,7 +128,7 @@ TEST = TASK.test_samples(HELD_OUT, 0)
     ],
     ids=["zero", "offset", "perfect", "shy", "next to nothing"],
 )
-def test_a_regression_that_ignores_its_input(outputs: np.ndarray, constant: bool) -> None:
+def test_a_regression_that_ignores_its_input_has_collapsed(outputs: np.ndarray, constant: bool) -> None:
     assert _is_constant(TASK, outputs.astype(np.float32), TEST) is constant
 
 
@@ -145,6 +145,6 @@ class Classes:
         ([[0.1, 0.9, 0], [0.4, 0.3, 0.1], [0, 5, 1]], False),
     ],
 )
-def test_a_classifier_that_names_one_class_only(outputs: list[list[float]], constant: bool) -> None:
+def test_a_classifier_with_one_output_class_has_collapsed(outputs: list[list[float]], constant: bool) -> None:
     test = Samples(np.zeros((3, 1), np.float32), np.array([[0], [1], [2]], np.float32))
     assert _is_constant(Classes(), np.array(outputs, np.float32), test) is constant  # type: ignore[arg-type]

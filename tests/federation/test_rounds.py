@@ -69,7 +69,7 @@ def test_a_board_killed_between_rounds_is_started_again() -> None:
         assert sha256(each.weights) == weights_of("native:1", 12)
 
 
-def test_rounds_go_on_where_they_stopped() -> None:
+def test_interrupted_rounds_continue_to_the_same_weights() -> None:
     with federation("native:2", 10) as (_, done):
         whole = list(done)
     with federation("native:2", 10, start=6, weights=whole[5].weights) as (_, done):
@@ -80,7 +80,7 @@ def test_rounds_go_on_where_they_stopped() -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_contribution_says_who_what_and_how_much() -> None:
+def test_contributions_name_client_device_and_entries() -> None:
     experiment = sine()
     with federation("native:2", 1) as (fleet, done):
         (only,) = done
@@ -115,7 +115,7 @@ def test_a_strategy_cannot_choose_a_client_twice(monkeypatch: pytest.MonkeyPatch
         (np.full(1120, np.nan, np.float32), "a weight that is not finite"),
     ],
 )
-def test_an_update_that_is_no_weights_is_refused(moved: object, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_update_is_refused(moved: object, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Strategy, "update", lambda *_: moved)
     with federation("native:1", 1) as (_, done), pytest.raises(StrategyError, match=said):
         next(done)
