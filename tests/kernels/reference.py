@@ -53,7 +53,7 @@ def conv2d(op: Any, x: Array, kernel: Array, bias: Array) -> Result:
 
 
 def conv1d(op: Any, x: Array, kernel: Array, bias: Array) -> Result:
-    image = Seen(op, (1, *op.input_shape), (1, *op.output_shape))
+    image = Reshaped(op, (1, *op.input_shape), (1, *op.output_shape))
     y, inner = conv2d(image, x[None], kernel[None], bias)
 
     def backward(dy: Array) -> tuple[Array, Tensors]:
@@ -142,7 +142,7 @@ def softmax(op: Any, x: Array) -> Result:
     return y, lambda dy: (y * (dy - (y * dy).sum(-1, keepdims=True)), {})
 
 
-class Seen:
+class Reshaped:
     """An op with other shapes, for a sequence as an image of one row."""
 
     def __init__(self, op: Any, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> None:

@@ -126,7 +126,7 @@ def test_gradients_are_summed_and_weights_stay(name: str, limit: float, tmp_path
     assert np.abs(total).max() > 1e-3, "this example would not notice a sum that is none"
 
 
-def test_clamp_binds(model: Compiled) -> None:
+def test_clamp_limits_the_update(model: Compiled) -> None:
     weights, x, target = example(model, 5)
     free, held = weights.copy(), weights.copy()
     model.run(free, x, target, Variant.FULL, 1.0, 0.0)

@@ -16,7 +16,7 @@ NAMES = ["conv kernel larger than image", "conv oblong", "conv stride 2 same", "
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group(f"kernels {name}")) for name in NAMES])
-def test_trains_to_the_same_weights(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_textbook_kernels_train_to_the_same_weights(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder: Path = tmp_path_factory.getbasetemp()
     ours, theirs = compiled(name, folder), compiled(name, folder, kernels="textbook")
     assert ours.library is not theirs.library
