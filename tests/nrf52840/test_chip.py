@@ -62,7 +62,7 @@ def a_round(session: Session, manifest: dict[str, Any], number: int) -> tuple[np
     return session.fetch(0, manifest.n_parameters), session.pull(number, k)
 
 
-def test_it_says_who_it_is(chip: Chip) -> None:
+def test_hello_names_the_chips_board_and_id(chip: Chip) -> None:
     wire = Wire(chip)
     with Session(wire, clock=wire) as session:
         hello = session.hello()
@@ -93,7 +93,7 @@ def answers(chip: Chip) -> int:
     return len(frames)
 
 
-def test_bytes_that_find_no_room_wait_or_are_lost_and_the_next_ones_are_not(chip: Chip, session: Session) -> None:
+def test_bytes_beyond_the_buffer_wait_or_are_lost_and_later_bytes_arrive(chip: Chip, session: Session) -> None:
     asked = 2 * WINDOW // len(HELLO)
     chip.receive(HELLO * asked)
     chip.busy()
@@ -125,7 +125,7 @@ def test_bytes_may_arrive_at_any_instruction_of_the_handler(chip: Chip, session:
     test_rounds_end_on_the_bits_of_the_native_process(chip, session)
 
 
-def test_after_a_fault_it_starts_anew_as_the_same_device(chip: Chip, session: Session) -> None:
+def test_after_a_fault_the_chip_restarts_with_the_same_id(chip: Chip, session: Session) -> None:
     manifest = design_of(sine(), "test", "nrf52840").manifest
     weights, _ = a_round(session, manifest, 1)
     chip.crash()
