@@ -53,7 +53,7 @@ def test_missing_programs_name_package_and_what_works_without(tmp_path: Path, mo
     assert "g++" in boards["native"].remedy
 
 
-def test_emulator_alone_missing_still_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_board_without_its_emulator_can_still_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = shutil.which("arm-none-eabi-g++")
     if compiler is None:
         pytest.skip("arm-none-eabi-g++ is not installed")
@@ -72,7 +72,7 @@ def test_a_real_board_brings_its_toolchain(board: str, tmp_path: Path, monkeypat
     assert finding.ok and f"downloads its toolchain at the first `pio run -e {board} -t upload`" in finding.detail
 
 
-def test_a_program_that_does_not_start_is_found_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_does_not_start_still_counts_as_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "g++"
     broken.write_text("no program")
     broken.chmod(0o755)
@@ -99,7 +99,7 @@ def test_known_boards_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_a_port_without_permission(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_without_permission_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tinymetafed.projects.doctor.os.access", lambda path, mode: False)  # root may open any port
     (finding,) = show(monkeypatch, port("/dev/ttyUSB0", 0x10C4, 0xEA60))
     assert not finding.ok and "CP2102" in finding.detail and "permission denied" in finding.detail
@@ -116,7 +116,7 @@ def test_a_busy_port_names_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
         os.close(line)
 
 
-def test_no_port_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_ports_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     (finding,) = show(monkeypatch)
     assert not finding.ok and "native:4 works without" in finding.remedy
 
@@ -131,7 +131,7 @@ def test_a_board_file_that_cannot_be_used_is_a_finding_among_the_others(own_boar
     assert [finding for finding in findings if finding is not broken] == whole
 
 
-def test_a_board_without_environment_is_not_ticked(own_boards: Path) -> None:
+def test_a_board_without_environment_is_a_finding(own_boards: Path) -> None:
     for source, name in (("native", "lonely"), ("esp32dev", "realone")):
         shutil.copy(own_boards / f"{source}.json", own_boards / f"{name}.json")
     found = {finding.name: finding for finding in doctor.all_boards()}

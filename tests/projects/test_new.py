@@ -45,7 +45,7 @@ def train(folder: Path) -> RunResult:
     return training.train(setup, ["native:2"], ["native:2"], folder / "run", Quiet())
 
 
-def test_the_same_project_every_time(gestures: Path) -> None:
+def test_new_writes_the_same_project_every_time(gestures: Path) -> None:
     names = {str(path.relative_to(gestures)) for path in gestures.rglob("*") if path.is_file()}
     assert names == {
         "experiment.toml", "source.cpp", "platformio.ini", "platform/platform.json", "platform/platform.py", "README.md",
@@ -74,13 +74,13 @@ def test_its_readme_names_commands_that_exist(gestures: Path) -> None:
 
 
 @pytest.mark.usefixtures("built_once")
-def test_it_learns(gestures: Path) -> None:
+def test_a_new_project_learns(gestures: Path) -> None:
     test = train(gestures).meta_test
     assert test.before < 0.6 and test.after > 0.7
 
 
 @pytest.mark.usefixtures("built_once")
-def test_it_learns_from_its_own_source(gestures: Path) -> None:
+def test_a_new_project_learns_from_its_own_source(gestures: Path) -> None:
     uncomment_source(gestures)
     result = train(gestures)
     assert result.bytes_samples == 0
@@ -99,14 +99,14 @@ def test_platformio_builds_it_into_its_own_folder(gestures: Path, own: bool) -> 
     assert snapshot(root() / "boards") | snapshot(root() / "firmware") == before
 
 
-def test_nothing_in_it_knows_this_machine(gestures: Path, tmp_path: Path) -> None:
+def test_a_project_contains_no_path_of_this_machine(gestures: Path, tmp_path: Path) -> None:
     for path in gestures.rglob("*"):
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         for place in (root(), tmp_path, Path.home(), Path(sys.prefix)):
             assert str(place) not in text, path
 
 
-def test_it_builds_where_it_was_copied_to_with_an_installation_elsewhere(gestures: Path, tmp_path: Path) -> None:
+def test_a_copied_project_builds_with_an_installation_in_another_place(gestures: Path, tmp_path: Path) -> None:
     ours, other = tmp_path / "one" / "tinymetafed", tmp_path / "another" / "place"
     for part in ("boards", "codegen", "firmware"):
         shutil.copytree(root() / part, ours / part, ignore=shutil.ignore_patterns("__pycache__"))

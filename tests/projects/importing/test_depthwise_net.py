@@ -67,7 +67,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> spec.Experiment:
     return spec.load(folder / "experiment.toml", ["task.held_out=['carol']", *once, *samples])
 
 
-def test_most_weights_are_in_flash_and_the_rest_fits(experiment: spec.Experiment) -> None:
+def test_most_weights_are_in_flash_and_the_rest_fits_in_ram(experiment: spec.Experiment) -> None:
     for board in ("mps2", "nano33ble"):
         manifest = design(experiment, boards.load(board), "test").manifest
         frozen = sum(tensor.size for tensor in manifest.frozen)

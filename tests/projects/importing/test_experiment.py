@@ -149,14 +149,14 @@ def test_scales_and_offsets_are_folded_to_the_same_outputs(tmp_path: Path, where
     np.testing.assert_allclose(outputs(tmp_path, inputs), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_normalisation_that_trains_is_folded_with_a_word(tmp_path: Path) -> None:
+def test_a_trainable_normalisation_is_folded_with_a_note(tmp_path: Path) -> None:
     first = dense(None, 3, 4)
     norm = affine(first, 4)
     _, notes = written(network((3,), first, norm, dense(norm, 4, 2)), tmp_path)
     assert len(notes) == 1 and "folded into 'dense', which trains from there without normalisation" in notes[0]
 
 
-def test_a_last_softmax_tells_the_loss_and_is_left_out(tmp_path: Path) -> None:
+def test_a_final_softmax_sets_the_loss_and_is_left_out(tmp_path: Path) -> None:
     net = three()
     net.layers.append(layer("softmax", net.layers[-1]))
     net.loss = None
@@ -165,7 +165,7 @@ def test_a_last_softmax_tells_the_loss_and_is_left_out(tmp_path: Path) -> None:
     assert loaded.model.loss == "softmax_cross_entropy" and last.activation is None and "logits" in notes[0]
 
 
-def test_a_last_softmax_stays_with_another_loss(tmp_path: Path) -> None:
+def test_a_final_softmax_stays_with_another_loss(tmp_path: Path) -> None:
     net = three()
     net.layers.append(layer("softmax", net.layers[-1]))
     last: Any = written(net, tmp_path, loss="mae")[0].model.layers[-1]
@@ -184,7 +184,7 @@ def test_an_add_finds_the_layer_that_it_reads(tmp_path: Path) -> None:
     assert layers[1].activation == "tanh", "nobody else reads what the tanh takes"
 
 
-def test_an_activation_stays_apart_where_something_else_reads_below_it(tmp_path: Path) -> None:
+def test_an_activation_is_not_fused_where_another_layer_reads_its_input(tmp_path: Path) -> None:
     first = dense(None, 3, 3, "loss")
     relu = layer("relu", first)
     second = dense(relu, 3, 3, "b")
@@ -235,7 +235,7 @@ def normalised_twice(padding: str) -> Network:
         (normalised_twice("valid"), {}, "remove it and scale the data instead, or freeze that layer (--freeze)"),
     ],
 )
-def test_what_cannot_be_an_experiment_is_refused_by_name(
+def test_networks_that_cannot_be_imported_are_refused_by_name(
     tmp_path: Path, net: Network, options: dict[str, Any], expected: str
 ) -> None:
     with pytest.raises(ModelFileError) as caught:

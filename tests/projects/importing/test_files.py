@@ -248,7 +248,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", sorted(REFUSED))
-def test_what_is_not_ours_is_refused_with_layer_and_file(keras: Any, tmp_path: Path, name: str) -> None:
+def test_unsupported_layers_are_refused_with_layer_and_file(keras: Any, tmp_path: Path, name: str) -> None:
     build, expected = REFUSED[name]
     build(keras).save(tmp_path / "net.keras")
     with pytest.raises(ModelFileError) as caught:
@@ -303,16 +303,14 @@ def test_quantised_files_are_refused(keras: Any, tmp_path: Path, prepare: Callab
         (not_a_number, "its weights hold a NaN"),
     ],
 )
-def test_operators_that_are_not_ours_are_refused(
-    keras: Any, tmp_path: Path, build: Callable[[Any], Any], expected: str
-) -> None:
+def test_unsupported_operators_are_refused(keras: Any, tmp_path: Path, build: Callable[[Any], Any], expected: str) -> None:
     (tmp_path / "net.tflite").write_bytes(converted(build(keras)))
     with pytest.raises(ModelFileError) as caught:
         experiment.read(tmp_path / "net.tflite")
     assert expected in str(caught.value) and "net.tflite" in str(caught.value)
 
 
-def test_damaged_files_are_refused_or_read_never_worse(keras: Any, tmp_path: Path) -> None:
+def test_damaged_files_are_refused_or_read(keras: Any, tmp_path: Path) -> None:
     whole = converted(sequential(keras, (4, 4, 1), keras.layers.Conv2D(2, 3), keras.layers.Flatten(), keras.layers.Dense(2)))
     random = np.random.default_rng(3)
     refused = 0
@@ -336,7 +334,7 @@ def test_a_folder_that_is_no_saved_model_is_named(tmp_path: Path) -> None:
         experiment.read(tmp_path / "folder")
 
 
-def test_the_command_writes_notes_and_says_what_is_next(
+def test_the_command_prints_notes_and_the_next_step(
     keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image(keras).save(tmp_path / "net.keras")
