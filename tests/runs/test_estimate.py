@@ -39,7 +39,7 @@ def test_work_is_as_many_cycles_as_the_budgets_have_instructions(model: str) -> 
         assert low * work < 1.25 * instructions and 1.08 * instructions < high * work
 
 
-def test_a_layer_counts_once_for_each_way_it_is_gone() -> None:
+def test_a_layer_counts_once_per_forward_and_backward_pass() -> None:
     net = graph.build(sine().model)  # layers 1 -> 32 -> 32 -> 1, the last one local
     forward = 32 + 32 * 32 + 32
     assert estimate.multiply_accumulates(net, Variant.LOCAL) == forward + 32
@@ -47,7 +47,7 @@ def test_a_layer_counts_once_for_each_way_it_is_gone() -> None:
     assert estimate.multiply_accumulates(net, Variant.FULL) == forward + 2 * 32 + 2 * 32 * 32 + 32
 
 
-def test_a_round_is_line_and_training() -> None:
+def test_the_time_of_a_round_is_line_and_training() -> None:
     experiment = sine("task.support=10", "task.query=5")  # 2 passes of the reconstruction phase, 3 of the update phase
     figures = estimate.of_round(open_strategy(experiment, manifest(experiment)), 2304.0, boards.INSTALLED)
     assert figures.multiply_accumulates == 2 * 10 * 1120 + 3 * 5 * 3200 and set(figures.boards) == set(REAL)

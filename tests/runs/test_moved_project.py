@@ -150,7 +150,7 @@ def test_a_run_folder_that_moves_alone_finds_its_files_where_they_were(tmp_path:
     assert resume(run, "simulation").weights_sha256 == undisturbed.weights_sha256
 
 
-def test_data_named_beside_the_experiment_move_along_too(tmp_path: Path) -> None:
+def test_data_beside_the_experiment_are_found_after_a_move(tmp_path: Path) -> None:
     file = project(tmp_path / "first", source=False)
     shutil.move(tmp_path / "first" / "data", tmp_path / "first" / "elsewhere")
     run = tmp_path / "first" / "runs" / "one"
@@ -161,7 +161,7 @@ def test_data_named_beside_the_experiment_move_along_too(tmp_path: Path) -> None
     assert resume(run, "simulation").rounds == 6
 
 
-def test_files_that_did_not_come_along_are_named_where_they_are_expected(tmp_path: Path) -> None:
+def test_missing_files_are_named_with_their_expected_path(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         begin(project(tmp_path / "first", False), tmp_path / "first" / "runs" / "one", "simulation", Interrupts())
     run = move(tmp_path / "first", tmp_path / "second") / "runs" / "one"
@@ -187,7 +187,7 @@ def test_a_path_is_relative_where_a_folder_holds_both(tmp_path: Path, monkeypatc
     assert relative(tmp_path / "q" / "data", tmp_path / "q" / "run") == "../data"
 
 
-def test_writing_and_reading_are_each_others_inverse(tmp_path: Path) -> None:
+def test_a_written_path_reads_back_as_the_same_path(tmp_path: Path) -> None:
     for source in (False, True):
         loaded = spec.dump(spec.load(project(tmp_path / str(source), source)))
         for run in (tmp_path / str(source) / "run", tmp_path / str(source) / "a" / "b"):
@@ -195,7 +195,7 @@ def test_writing_and_reading_are_each_others_inverse(tmp_path: Path) -> None:
             assert str(tmp_path) not in str(written) and anchored(written, run) == loaded
 
 
-def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
+def test_texts_that_are_no_paths_stay_unchanged(tmp_path: Path) -> None:
     for kind in ("tinymetafed", "package.module:Class", "nonsense"):
         raw: dict[str, Any] = {"strategy": {"kind": kind}, "task": {"kind": "sine", "path": "x"}, "model": {"weights": 3}}
         assert anchored(raw, tmp_path) == raw == portable(raw, tmp_path)

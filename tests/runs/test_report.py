@@ -202,7 +202,7 @@ def test_a_finished_sine_run_shows_its_figures(sine: Path) -> None:
     assert 'kind = "sine"' in shown
 
 
-def test_few_files_are_many_splits_and_predictions_stand_against_the_truth(tmp_path: Path) -> None:
+def test_splits_of_few_clients_and_predictions_against_true_values_are_shown(tmp_path: Path) -> None:
     drawn = ScatterExample("carol, split 1", true=(0.0, 1.0, 2.0), before=(0.5, 0.5, None), after=(0.0, 1.0, 2.0))
     said = run_result("mse", 4.5, 0.25, example=drawn)
     said = replace(said, meta_test=replace(said.meta_test, n_clients=1))
@@ -298,7 +298,7 @@ def test_a_run_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
     assert "0 of 40 rounds" in page(write_run(tmp_path, OMNIGLOT, [], None)).text
 
 
-def test_what_did_not_go_straight_through_is_listed(tmp_path: Path, sine: Path) -> None:
+def test_interruptions_and_faults_are_listed(tmp_path: Path, sine: Path) -> None:
     entries = journal(40)
     seventh, ninth, twentieth = (entries.index(round_of(i)) for i in (7, 9, 20))
     redone = contribution(8, "redone", "native#2: the line went away")
@@ -320,7 +320,7 @@ def test_a_long_list_of_interruptions_is_cut(tmp_path: Path) -> None:
     assert shown.count("client 3 redone: a reset") == run_page.MAX_EVENTS and "And 40 more." in shown
 
 
-def test_no_figures_are_invented_where_optional_ones_lack(tmp_path: Path) -> None:
+def test_missing_optional_figures_are_left_out(tmp_path: Path) -> None:
     given = sine_result()
     curve = replace(given.d_curve, ci95=(None,) * 3)
     given = replace(

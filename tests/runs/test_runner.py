@@ -173,7 +173,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_clean_weights(clean: Clean
     print(f"{kills} kills, {finished + 1} runs, the last one in {result['sessions']} sessions")
 
 
-def test_ctrl_c_at_random_moments_says_how_to_go_on(clean: Clean, tmp_path: Path) -> None:
+def test_ctrl_c_at_random_moments_says_how_to_resume(clean: Clean, tmp_path: Path) -> None:
     draw, folder = random.Random(12), tmp_path / "run"
     for _ in range(max(4, KILLS // 2)):
         code, err = stop_at_random(clean, folder, signal.SIGINT, draw)
@@ -203,7 +203,7 @@ def small_disk(path: Path, size: int) -> Iterator[Path]:
         subprocess.run(["umount", path], check=True)
 
 
-def test_a_full_disk_stops_a_run_with_a_clear_word_and_loses_nothing(clean: Clean, tmp_path: Path) -> None:
+def test_a_full_disk_stops_a_run_with_an_error_and_loses_nothing(clean: Clean, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 8 << 20) as disk:
         for room in (200_000, 500_000, 1_200_000):
             folder, filler = disk / f"run{room}", disk / "filler"
@@ -252,7 +252,9 @@ def no_more_rounds(*_: Any, **__: Any) -> Iterator[server.Round]:
     raise AssertionError("a round was trained twice")
 
 
-def test_a_run_interrupted_in_its_test_redoes_only_that(clean: Clean, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_interrupted_in_its_meta_test_repeats_only_that(
+    clean: Clean, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert read_run(trained).trained == 150 and [entry.round for entry in read_run(trained).evaluations] == [50, 100]
     monkeypatch.setattr(server, "rounds", no_more_rounds)
 
@@ -270,13 +272,13 @@ def test_a_run_interrupted_in_its_test_redoes_only_that(clean: Clean, trained: P
     assert training.resume(trained, Quiet()) == read_run(trained).result
 
 
-def test_a_run_goes_on_where_and_how_it_is_told_to(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_continued_on_the_given_devices(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = training.resume(trained, Quiet(), urls=["native:1"], test_urls=["native:1"])
     assert read_run(trained).sessions[-1].devices[0].url == "native#1"
     assert result.sessions == 2 and result.redone == result.skipped == 0
 
 
-def test_a_torn_log_is_said(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torn_log_is_reported(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     watch = Quiet()
     monkeypatch.setattr(watch, "event", said.append)
@@ -300,7 +302,7 @@ def test_another_model_is_not_continued(trained: Path, monkeypatch: pytest.Monke
         training.same_model(imported, run)
 
 
-def test_a_missing_evaluation_on_the_way_is_made_up_for(clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_evaluation_is_repeated(clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "build_firmware", lambda design, board: dataclasses.replace(FIRMWARE, program=clean.program))
     setup = set_up(sine(*SETTINGS), "test", None)
 

@@ -86,7 +86,7 @@ def read_or_refuse(path: Path) -> RunData | str:
 # --- Writing and reading ---
 
 
-def test_what_was_committed_is_read_again(folder: Path) -> None:
+def test_committed_entries_are_read_back(folder: Path) -> None:
     run = read_run(folder)
     assert run.experiment() == EXPERIMENT and run.manifest == MANIFEST and run.header.seed == EXPERIMENT.run.seed
     assert run.trained == 9 and [entry.round for entry in run.rounds] == list(range(9))
@@ -133,7 +133,7 @@ def test_held_rounds_share_a_transaction_that_anything_else_completes(tmp_path: 
     assert read_run(folder).trained == 5
 
 
-def test_no_more_finished_work_is_held_than_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounds_are_held_for_a_limited_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(store.time, "monotonic", lambda: now)
     with begun(tmp_path / "run") as run:
@@ -144,7 +144,7 @@ def test_no_more_finished_work_is_held_than_asked(tmp_path: Path, monkeypatch: p
             assert read_run(tmp_path / "run").trained == kept
 
 
-def test_a_fault_takes_held_rounds_back_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_rolls_back_all_held_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with begun(tmp_path / "run") as run:
         commit(run, 0)
         run.hold_seconds = 1e6
@@ -176,7 +176,7 @@ def test_people_with_an_sql_shell_see_tables(folder: Path) -> None:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)
 
 
-def test_what_json_does_not_know_is_not_committed(folder: Path) -> None:
+def test_values_that_json_lacks_are_not_committed(folder: Path) -> None:
     with store.reopen(folder) as run:
         run.read()
         with pytest.raises(ValueError, match="JSON"):
@@ -196,7 +196,7 @@ def test_a_folder_that_holds_anything_is_refused(tmp_path: Path, name: str) -> N
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_claimed_folder_goes_away_unless_something_came_of_it(tmp_path: Path) -> None:
+def test_a_claimed_folder_is_removed_if_no_run_began(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), claimed(tmp_path / "new" / "run"):
         assert (tmp_path / "new" / "run").is_dir()
         raise RuntimeError
@@ -213,7 +213,7 @@ def test_two_runs_never_share_a_folder(folder: Path) -> None:
     assert same(read_run(folder), before)
 
 
-def test_an_empty_folder_will_do_and_a_file_will_not(tmp_path: Path) -> None:
+def test_a_run_may_begin_in_an_empty_folder_but_not_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(StoreError, match=r"cannot be.*--out"), claimed(path):
@@ -227,7 +227,7 @@ def test_an_empty_folder_will_do_and_a_file_will_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [read_run, lambda path: store.reopen(path).__enter__()], ids=["read", "reopen"])
-def test_what_is_no_run_is_named(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+def test_a_path_that_is_no_run_is_named(tmp_path: Path, read: Callable[[Path], Any]) -> None:
     for path in (tmp_path, tmp_path / "absent"):
         with pytest.raises(StoreError, match="not a run folder") as refused:
             read(path)
@@ -325,7 +325,7 @@ def test_an_experiment_of_another_version_is_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 1, 16, 99, 100, 512, 4095, 4096, 5000, 8192, 0.5, 0.9, -4096, -2000])
-def test_a_truncated_store_is_named_or_lacks_nothing(folder: Path, keep: float) -> None:
+def test_a_truncated_store_is_reported_or_complete(folder: Path, keep: float) -> None:
     file = folder / "run.db"
     whole, before = file.read_bytes(), read_run(folder)
     size = int(keep if keep >= 1 or keep == 0 else len(whole) * keep if keep > 0 else len(whole) + keep)
@@ -339,7 +339,7 @@ def test_a_truncated_store_is_named_or_lacks_nothing(folder: Path, keep: float) 
         assert file.read_bytes() == whole[:size]
 
 
-def test_a_flipped_bit_is_named_or_harmless(folder: Path) -> None:
+def test_a_flipped_bit_is_reported_or_harmless(folder: Path) -> None:
     file = folder / "run.db"
     whole, before = bytearray(file.read_bytes()), read_run(folder)
     draw = random.Random(5)
@@ -375,7 +375,7 @@ def test_a_flipped_bit_is_named_or_harmless(folder: Path) -> None:
         ("DROP TABLE weights", "no such table"),
     ],
 )
-def test_what_was_changed_is_named(folder: Path, statement: str, words: str) -> None:
+def test_a_changed_entry_is_named(folder: Path, statement: str, words: str) -> None:
     alter(folder, statement)
     with pytest.raises(StoreError, match=words) as refused:
         read_run(folder)
@@ -493,7 +493,7 @@ def test_a_journal_of_a_store_that_was_never_whole_is_not_played_back(tmp_path: 
 @pytest.mark.parametrize(
     "names", [["experiment.toml"], ["lock", "data"], ["lock", "run.db.new", "weights.npz"], ["run.db.new"]]
 )
-def test_what_a_start_does_not_leave_alone_is_somebodys_own(names: list[str], tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused_and_unchanged(names: list[str], tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).write_text("mine")
     with pytest.raises(StoreError, match=r"not empty.*--out"), claimed(tmp_path):
@@ -501,7 +501,7 @@ def test_what_a_start_does_not_leave_alone_is_somebodys_own(names: list[str], tm
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys(names, "mine")
 
 
-def test_a_start_under_way_keeps_others_out(tmp_path: Path) -> None:
+def test_a_folder_in_which_a_run_is_starting_is_refused(tmp_path: Path) -> None:
     with (
         files.locked(tmp_path / "lock"),
         pytest.raises(StoreError, match=r"process \d+ is training into this folder"),
@@ -510,7 +510,7 @@ def test_a_start_under_way_keeps_others_out(tmp_path: Path) -> None:
         pytest.fail("another process is about to begin a run here")
 
 
-def test_a_damaged_log_is_named_and_never_gives_anything_else(killed: tuple[Path, int], tmp_path: Path) -> None:
+def test_a_damaged_log_is_reported_and_gives_no_wrong_data(killed: tuple[Path, int], tmp_path: Path) -> None:
     folder, _ = killed
     before = read_run(folder)
     for extra in ("run.db-shm", "lock"):
@@ -553,7 +553,7 @@ def no_room(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_round_that_has_no_room_is_not_there_and_fits_later(tmp_path: Path) -> None:
+def test_a_round_without_disk_space_is_absent_and_can_be_written_later(tmp_path: Path) -> None:
     with begun(tmp_path / "run") as run:
         commit(run, 0)
         with no_room(20_000), pytest.raises(StoreError, match=r"run\.db: cannot be written.*make room.*--resume") as refused:
@@ -575,7 +575,7 @@ def test_a_run_without_room_to_begin_leaves_no_store(tmp_path: Path) -> None:
 # --- Several processes ---
 
 
-def test_a_second_aggregator_is_kept_out(folder: Path, tmp_path: Path) -> None:
+def test_a_second_writer_is_refused(folder: Path, tmp_path: Path) -> None:
     for open_ in (lambda: store.reopen(folder), lambda: begun(tmp_path / "new")):
         with open_() as run:
             said = reopen_or_refuse(run.path)
@@ -587,7 +587,7 @@ def test_the_lock_of_a_process_that_died_is_free(killed: tuple[Path, int]) -> No
     assert (killed[0] / "lock").exists() and reopen_or_refuse(killed[0]) == ""
 
 
-def test_readers_see_whole_rounds_while_they_are_written(tmp_path: Path) -> None:
+def test_readers_see_complete_rounds_during_writing(tmp_path: Path) -> None:
     seen: list[int] = []
     stop = threading.Event()
 
