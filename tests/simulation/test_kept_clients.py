@@ -14,7 +14,7 @@ from tinymetafed_codegen.spec import SpecError
 KEEPING = ("strategy.error_feedback=true", "model.local_start=kept", "evaluation.tasks=1")
 
 
-class Listening(Quiet):
+class RecordingObserver(Quiet):
     """An observer that records events."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ def test_too_few_boards_are_refused_before_anything_is_built(tmp_path: Path) -> 
     assert not (tmp_path / "run").exists()
 
 
-def test_nothing_is_kept_of_layers_that_are_not_local(tmp_path: Path) -> None:
+def test_local_weights_are_kept_only_where_layers_are_local(tmp_path: Path) -> None:
     assert set_up(sine("model.local_start=kept"), str(SINE), None).strategy.kept
     assert not set_up(sine("model.local_start=kept", "strategy.kind=reptile"), str(SINE), None).strategy.kept
 
@@ -50,7 +50,7 @@ def test_a_run_that_goes_on_says_that_nothing_was_kept(tmp_path: Path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         training.simulate(setup, 1, tmp_path / "run", Quiet())
     monkeypatch.setattr(training._Training, "_write", genuine)
-    observer = Listening()
+    observer = RecordingObserver()
     continued = training.resume_simulated(tmp_path / "run", 1, observer)
     (said,) = observer.events
     assert "model.local_start = 'kept', strategy.error_feedback" in said and "stopped after 4 rounds" in said

@@ -136,7 +136,7 @@ def test_threads_change_no_bit() -> None:
     equal(*(round_of(sine(), open_kernels(design_of(sine(), str(SINE)), threads), 37) for threads in (1, 3)))
 
 
-def test_a_client_alone_is_one_among_many() -> None:
+def test_a_client_trains_alike_alone_and_among_others() -> None:
     simulation = open_kernels(design_of(sine(), str(SINE)), 1)
     (alone,), before, after = round_of(sine(), simulation, 1)
     many = round_of(sine(), simulation, 8)
@@ -145,7 +145,7 @@ def test_a_client_alone_is_one_among_many() -> None:
     assert before[0].tobytes() == many[1][0].tobytes() and after[0].tobytes() == many[2][0].tobytes()
 
 
-def test_one_clients_nan_stays_in_its_lane() -> None:
+def test_a_nan_of_one_client_stays_in_its_lane() -> None:
     simulation = open_kernels(design_of(sine(), str(SINE)), 1)
     strategy = set_up(sine(), str(SINE), None).strategy
     received = downlink.decode(strategy.download(initial(simulation.manifest, 1, "glorot")), strategy.n_global)
@@ -161,7 +161,7 @@ def test_one_clients_nan_stays_in_its_lane() -> None:
         assert isinstance(one, Sparse) and isinstance(other, Sparse) and one.values.tobytes() == other.values.tobytes()
 
 
-def test_fewer_rows_are_followed_by_zeros() -> None:
+def test_missing_rows_are_padded_with_zeros() -> None:
     rows = [Samples(np.ones((n, 3), np.float32), np.ones((n, 1), np.float32)) for n in (2, 1)]
     batch = Batch.of(rows)
     assert batch.inputs.tolist() == [[[1, 1, 1], [1, 1, 1]], [[1, 1, 1], [0, 0, 0]]]

@@ -87,14 +87,14 @@ def floats(*shape: int) -> abi.Floats:
         ({"levels": np.ones(3, np.int8)}, r"Samples\.levels: an array of int8; expected one of uint8"),
     ],
 )
-def test_arrays_of_another_kind_are_refused(changed: dict[str, np.ndarray], complaint: str) -> None:
+def test_arrays_of_the_wrong_type_or_shape_are_refused(changed: dict[str, np.ndarray], complaint: str) -> None:
     samples = abi.Samples(None, floats(2, 3), floats(2, 1), 1.0)
     samples.to_c()
     with pytest.raises(abi.AbiError, match=complaint):
         dataclasses.replace(samples, **changed).to_c()
 
 
-def test_what_is_written_must_be_writeable_and_what_does_not_fit_is_refused() -> None:
+def test_read_only_outputs_and_values_out_of_range_are_refused() -> None:
     outputs = floats(1, 3, 1)
     test = abi.Evaluation(abi.Samples(None, floats(1, 3), floats(1, 3), 1.0), 3, outputs, outputs)
     filled = test.to_c()
