@@ -44,7 +44,7 @@ def test_the_first_frame_after_garbage_and_a_zero_arrives(garbage: bytes, body: 
     assert frames[-1] == Frame(*body, wire_bytes=len(encode(*body)))
 
 
-def test_the_wire_form() -> None:
+def test_a_frame_is_cobs_of_body_and_crc() -> None:
     body = b"\x04\x07\x00\x01"
     assert encode(4, 7, b"\x00\x01") == cobs.encode(body + zlib.crc32(body).to_bytes(4, "little")) + b"\0"
 
