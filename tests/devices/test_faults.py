@@ -118,7 +118,7 @@ def test_parse_of_anything_is_a_plan_or_an_error(text: str) -> None:
     assert all(0 <= rate <= 60 for rates in (plan.up, plan.down) for rate in vars(rates).values())
 
 
-def test_reboots_need_a_process() -> None:
+def test_a_reboot_fault_needs_a_process() -> None:
     with pytest.raises(FaultError, match=r"^/dev/ttyACM0: fault 'reboot' restarts processes"):
         launch(parse_urls(["/dev/ttyACM0"]), lambda board: None, faults=parse("reboot=0.1")).__enter__()  # type: ignore[arg-type, return-value]
 
@@ -131,7 +131,7 @@ def test_without_faults_all_arrives() -> None:
 
 
 @pytest.mark.parametrize("fault", ["flip", "drop", "duplicate", "insert", "truncate"])
-def test_each_fault_does_what_it_is_called_and_is_counted(fault: str) -> None:
+def test_each_fault_has_its_effect_and_is_counted(fault: str) -> None:
     arrived, injector = sent(f"{fault}=0.2,seed=3")
     hits = injector.injected[fault]
     assert 20 < hits < 65 and set(injector.injected) == {fault}
@@ -152,7 +152,7 @@ def test_the_same_seed_gives_the_same_faults() -> None:
     assert sent(f"{plan},seed=1")[0] == sent(f"{plan},seed=1")[0] != sent(f"{plan},seed=2")[0]
 
 
-def test_faults_hit_the_way_up_as_well() -> None:
+def test_faults_affect_bytes_to_the_host_too() -> None:
     line, injector = Line(), Injector(parse("up:drop=0.3,seed=2"), 0)
     line.coming.extend(b"".join(FRAMES)[at : at + 100] for at in range(0, 200 * len(FRAMES[0]), 100))
     line.coming.append(END)
@@ -163,7 +163,7 @@ def test_faults_hit_the_way_up_as_well() -> None:
     assert len(Decoder().feed(arrived)) == 200 - injector.injected["drop"] < 200
 
 
-def test_a_disconnect_is_an_error_of_the_port_and_spares_who_is_not_ready() -> None:
+def test_a_disconnect_is_a_port_error_and_needs_an_armed_injector() -> None:
     injector = Injector(parse("down:disconnect=1"), 0)
     with injector.wrap(Line()) as transport:
         transport.write(FRAMES[0])
@@ -202,7 +202,7 @@ def test_bytes_arrive_when_the_line_has_carried_them() -> None:
     assert clock.waits == 3, "it sleeps until something arrives"
 
 
-def test_a_stalled_line_goes_on_where_it_stood() -> None:
+def test_a_stalled_line_continues_with_the_next_byte() -> None:
     clock = FakeClock()
     lane = Lane(None, clock)
     began = clock.now

@@ -25,7 +25,7 @@ class Hello:
 
 
 @dataclass(eq=False)
-class Stand:
+class StandIn:
     """A stand-in for a device and its session: raises each of ``trouble`` in turn (None: no error), and rejoins on request.
 
     It rejoins ``away`` seconds, by ``clock``, after the fleet first looks for it. It starts no work before ``gate`` is open.
@@ -43,7 +43,7 @@ class Stand:
     traffic: Traffic = field(default_factory=Traffic)
 
     @property
-    def session(self) -> Stand:
+    def session(self) -> StandIn:
         return self
 
     @property
@@ -82,12 +82,12 @@ def work(session: Any, item: int) -> int:
     return outcome
 
 
-def fleet(*stands: Stand, events: Events | None = None, patience: float = 0.2) -> Fleet:
+def fleet(*stand_ins: StandIn, events: Events | None = None, patience: float = 0.2) -> Fleet:
     clock = HeldClock()
-    for stand in stands:
-        stand.clock = clock
+    for stand_in in stand_ins:
+        stand_in.clock = clock
     heard = Events() if events is None else events
-    return Fleet(stands, on_event=heard.hear, patience=patience, clock=clock)  # type: ignore[arg-type]
+    return Fleet(stand_ins, on_event=heard.hear, patience=patience, clock=clock)  # type: ignore[arg-type]
 
 
 class Events(list[str]):
@@ -117,20 +117,20 @@ def silent(name: str = "x") -> DeviceSilent:
 def test_outcomes_come_in_the_items_order(count: int) -> None:
     """The first device ends last if there are several."""
     last = threading.Event()
-    stands = [Stand(f"d{n}") for n in range(count)]
+    stand_ins = [StandIn(f"d{n}") for n in range(count)]
     if count > 1:
-        stands[0].gate = last
+        stand_ins[0].gate = last
 
     def work_until_the_last(session: Any, item: int) -> int:
         outcome = work(session, item)
-        if sum(len(stand.served) for stand in stands) == 6:
+        if sum(len(stand_in.served) for stand_in in stand_ins) == 6:
             last.set()
         return outcome
 
-    served = fleet(*stands).map(range(7), work_until_the_last)
+    served = fleet(*stand_ins).map(range(7), work_until_the_last)
     assert [each.outcome for each in served] == [i * i for i in range(7)]
-    assert {each.status for each in served} == {"accepted"} and sorted(i for s in stands for i in s.served) == list(range(7))
-    assert fleet(*stands).map([], work) == []
+    assert {each.status for each in served} == {"accepted"} and sorted(i for s in stand_ins for i in s.served) == list(range(7))
+    assert fleet(*stand_ins).map([], work) == []
 
 
 def test_devices_work_at_the_same_time_and_take_turns() -> None:
@@ -140,20 +140,20 @@ def test_devices_work_at_the_same_time_and_take_turns() -> None:
         meeting.wait()
         return item
 
-    stands = [Stand("a"), Stand("b"), Stand("c")]
-    together = fleet(*stands)
+    stand_ins = [StandIn("a"), StandIn("b"), StandIn("c")]
+    together = fleet(*stand_ins)
     assert [each.outcome for each in together.map([0, 1, 2], wait)] == [0, 1, 2]
     for item in range(6):
         together.map([item], work)
-    assert [len(stand.served) for stand in stands] == [2, 2, 2]
+    assert [len(stand_in.served) for stand_in in stand_ins] == [2, 2, 2]
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_what_one_device_loses_is_redone(count: int) -> None:
+def test_an_item_that_a_device_loses_is_redone(count: int) -> None:
     events = Events()
     back = events.gate("a answers again")
-    stands = [Stand("a", [None, silent("a")]), *(Stand(f"s{n}", gate=back) for n in range(1, count))]
-    together = fleet(*stands, events=events)
+    stand_ins = [StandIn("a", [None, silent("a")]), *(StandIn(f"s{n}", gate=back) for n in range(1, count))]
+    together = fleet(*stand_ins, events=events)
     together.configure(Program.TRAIN, Recipe(()))
     served = together.map(range(9), work)
     assert [each.outcome for each in served] == [i * i for i in range(9)]
@@ -161,12 +161,12 @@ def test_what_one_device_loses_is_redone(count: int) -> None:
     assert redone.status == "redone" and redone.note == "a: no answer to Train in 3.1 s"
     assert "a: no answer to Train in 3.1 s; a answers again" in events
     assert any(event.startswith("client ") and " redone on " in event for event in events)
-    assert stands[0].rejoined == 1 and stands[0].configured == 2
+    assert stand_ins[0].rejoined == 1 and stand_ins[0].configured == 2
 
 
 def test_a_device_that_stays_away_is_lost_and_found_later() -> None:
     events = Events()
-    away, stays = Stand("away", [silent("away")], away=math.inf), Stand("stays", gate=events.gate("lost after"))
+    away, stays = StandIn("away", [silent("away")], away=math.inf), StandIn("stays", gate=events.gate("lost after"))
     together = fleet(away, stays, events=events)
     assert [each.outcome for each in together.map(range(4), work)] == [0, 1, 4, 9]
     assert any("away: does not exist; lost after 0.2 s" in event for event in events)
@@ -178,15 +178,15 @@ def test_a_device_that_stays_away_is_lost_and_found_later() -> None:
     assert away.rejoined == 1
 
 
-def test_no_device_left_names_them_all() -> None:
-    stands = [Stand("a", [silent("a")], away=math.inf), Stand("b", [silent("b")], away=math.inf)]
+def test_the_error_without_any_device_names_all_devices() -> None:
+    stand_ins = [StandIn("a", [silent("a")], away=math.inf), StandIn("b", [silent("b")], away=math.inf)]
     with pytest.raises(FleetError, match="no device is left: a: does not exist; b: does not exist"):
-        fleet(*stands, patience=0.05).map(range(4), work)
+        fleet(*stand_ins, patience=0.05).map(range(4), work)
 
 
-def test_a_client_that_lives_on_a_lost_board_is_skipped() -> None:
+def test_a_client_bound_to_a_lost_board_is_skipped() -> None:
     events = Events()
-    home, other = Stand("home", [silent("home")], away=math.inf), Stand("other")
+    home, other = StandIn("home", [silent("home")], away=math.inf), StandIn("other")
     owners: dict[int, bytes | None] = {0: b"home", 1: None, 2: b"other", 3: b"elsewhere"}
     served = fleet(home, other, events=events, patience=0.05).map(range(4), work, pinned=owners.__getitem__)
     assert [each.status for each in served] == ["skipped", "accepted", "accepted", "skipped"]
@@ -196,31 +196,31 @@ def test_a_client_that_lives_on_a_lost_board_is_skipped() -> None:
 
 
 def test_a_board_that_comes_back_in_time_keeps_its_clients() -> None:
-    home, other = Stand("home", [silent("home")], away=4.9), Stand("other")
+    home, other = StandIn("home", [silent("home")], away=4.9), StandIn("other")
     served = fleet(home, other, patience=5.0).map([0, 1], work, pinned={0: b"home", 1: None}.__getitem__)
     assert [each.status for each in served] == ["redone", "accepted"] and served[0].device == "home"
 
 
-def test_a_board_that_lied_once_still_serves_the_client_that_lives_on_it() -> None:
-    home, other = Stand("home", [DeltaError("home: its update is invalid and was discarded: NaN")]), Stand("other")
+def test_a_board_with_one_wrong_answer_still_serves_its_client() -> None:
+    home, other = StandIn("home", [DeltaError("home: its update is invalid and was discarded: NaN")]), StandIn("other")
     served = fleet(home, other).map([0, 1], work, pinned={0: b"home", 1: None}.__getitem__)
     assert [each.status for each in served] == ["redone", "accepted"] and served[0].device == "home"
 
 
-def test_a_device_that_lies_twice_is_dropped() -> None:
+def test_a_device_with_two_wrong_answers_is_dropped() -> None:
     events = Events()
-    liar = Stand("liar", [DeltaError("liar: its update is invalid and was discarded: NaN")] * 9)
-    honest = Stand("honest", gate=events.gate("not used any more"))
-    served = fleet(liar, honest, events=events).map(range(8), work)
+    wrong = StandIn("wrong", [DeltaError("wrong: its update is invalid and was discarded: NaN")] * 9)
+    right = StandIn("right", gate=events.gate("not used any more"))
+    served = fleet(wrong, right, events=events).map(range(8), work)
     assert [each.outcome for each in served] == [i * i for i in range(8)]
-    assert {each.device for each in served} == {"honest"} and liar.served == []
-    assert any("liar" in event and "not used any more, because it sent 2 invalid updates" in event for event in events)
-    with pytest.raises(FleetError, match="no device is left: liar"):
-        fleet(Stand("liar", [DeltaError("liar: false")] * 9)).map([1], work)
+    assert {each.device for each in served} == {"right"} and wrong.served == []
+    assert any("wrong" in event and "not used any more, because it sent 2 invalid updates" in event for event in events)
+    with pytest.raises(FleetError, match="no device is left: wrong"):
+        fleet(StandIn("wrong", [DeltaError("wrong: false")] * 9)).map([1], work)
 
 
 def test_a_line_that_fails_every_time_is_given_up() -> None:
-    bad = Stand("bad", [silent("bad")] * 99)
+    bad = StandIn("bad", [silent("bad")] * 99)
     with pytest.raises(FleetError, match="no device is left: bad"):
         fleet(bad).map([1], work)
     assert bad.rejoined == MAX_FAILURES - 1
@@ -228,9 +228,9 @@ def test_a_line_that_fails_every_time_is_given_up() -> None:
 
 @pytest.mark.parametrize("status", [Status.BAD_STATE, Status.BAD_TOKEN, Status.BAD_OFFSET])
 def test_a_board_that_forgot_its_round_starts_it_again(status: Status) -> None:
-    stand = Stand("a", [DeviceRefused("a", Load, status, 0)])
-    (served,) = fleet(stand).map([3], work)
-    assert (served.outcome, served.status, stand.rejoined) == (9, "redone", 1)
+    stand_in = StandIn("a", [DeviceRefused("a", Load, status, 0)])
+    (served,) = fleet(stand_in).map([3], work)
+    assert (served.outcome, served.status, stand_in.rejoined) == (9, "redone", 1)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -245,10 +245,10 @@ def test_a_board_that_forgot_its_round_starts_it_again(status: Status) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_no_other_attempt_would_mend_ends_the_work(
+def test_an_error_that_a_retry_cannot_fix_ends_the_work(
     count: int, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stands = [Stand(f"d{n}") for n in range(count)]
+    stand_ins = [StandIn(f"d{n}") for n in range(count)]
     ended = threading.Event()
     end = fleet_module._Queue.fail
 
@@ -265,18 +265,18 @@ def test_what_no_other_attempt_would_mend_ends_the_work(
 
     monkeypatch.setattr(fleet_module._Queue, "fail", fail_and_say_so)
     with pytest.raises(type(error)):
-        fleet(*stands).map(range(30 * count), fail)
-    assert sum(len(stand.served) for stand in stands) <= count  # item 0, and the items in work at the other devices
-    assert all(stand.rejoined == 0 for stand in stands)
+        fleet(*stand_ins).map(range(30 * count), fail)
+    assert sum(len(stand_in.served) for stand_in in stand_ins) <= count  # item 0, and the items in work at the other devices
+    assert all(stand_in.rejoined == 0 for stand_in in stand_ins)
 
 
 def test_two_boards_with_one_id_are_both_named() -> None:
-    first, second = Stand("same"), Stand("same")
+    first, second = StandIn("same"), StandIn("same")
     second.url = "same"
     with pytest.raises(FleetError, match="same and same: both boards have the unique id 73616d65"):
         fleet(first, second)
 
 
-def test_traffic_is_that_of_all_devices() -> None:
-    stands = [Stand("a", traffic=Traffic(1, 2)), Stand("b", traffic=Traffic(10, 20, retries=3))]
-    assert fleet(*stands).traffic == Traffic(11, 22, retries=3)
+def test_traffic_is_the_sum_of_all_devices() -> None:
+    stand_ins = [StandIn("a", traffic=Traffic(1, 2)), StandIn("b", traffic=Traffic(10, 20, retries=3))]
+    assert fleet(*stand_ins).traffic == Traffic(11, 22, retries=3)

@@ -252,7 +252,7 @@ def test_no_process_outlives_a_killed_host(install: Install, tmp_path: Path, kin
     wait_until(lambda: not any(alive(pid) for pid in pids))
 
 
-def test_what_a_dying_program_said_is_shown(install: Install) -> None:
+def test_the_output_of_a_failed_program_is_shown(install: Install) -> None:
     program = install("native", first="sys.exit('cannot map the arena')")
     with pytest.raises(LaunchError, match=r"firmware: ended at its start \(exit code 1\): cannot map the arena"):
         launch(parse(["native:1"]), lambda board: program).__enter__()
@@ -264,7 +264,7 @@ def test_a_silent_program_is_named_and_stopped(install: Install) -> None:
         launch(parse(["native:1"]), lambda board: program, clock=until_event(program)).__enter__()
 
 
-def test_a_program_that_announces_nothing(install: Install) -> None:
+def test_a_program_that_announces_no_line_is_named(install: Install) -> None:
     first = "print('hello', flush=True); pathlib.Path(__file__).with_name('event').touch(); time.sleep(600)"
     program = install("native", first=first)
     with pytest.raises(LaunchError, match="no serial line; it said 'hello"):
@@ -284,7 +284,7 @@ def test_a_missing_emulator_without_a_package_is_downloaded(tmp_path: Path, monk
         launch(parse(["renode:4"]), Path).__enter__()
 
 
-def test_missing_program(tmp_path: Path) -> None:
+def test_a_missing_program_is_named(tmp_path: Path) -> None:
     with pytest.raises(LaunchError, match="cannot be started"):
         launch(parse(["native:1"]), lambda board: tmp_path / "none").__enter__()
 
@@ -297,7 +297,7 @@ def test_exact_counts_need_an_emulator(install: Install) -> None:
         assert devices[0].board == "mps2"
 
 
-def test_errors_of_the_firmware_build_pass_and_start_nothing() -> None:
+def test_errors_of_the_firmware_build_are_raised_and_no_process_starts() -> None:
     def firmware(board: str) -> Path:
         raise RuntimeError(f"no compiler for {board}")
 

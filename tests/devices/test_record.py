@@ -36,7 +36,7 @@ def talk(session: Session) -> np.ndarray:
     return session.fetch(5, 20)
 
 
-def test_every_byte_is_there(recording: tuple[Path, FakeBoard]) -> None:
+def test_a_recording_holds_every_byte(recording: tuple[Path, FakeBoard]) -> None:
     path, device = recording
     found = list(events(path))
     assert sum(len(e.data) for e in found if e.direction == DOWN) == device.received
@@ -44,14 +44,14 @@ def test_every_byte_is_there(recording: tuple[Path, FakeBoard]) -> None:
     assert [e.seconds for e in found] == sorted(e.seconds for e in found) and {e.device for e in found} == {"board"}
 
 
-def test_people_can_read_it(recording: tuple[Path, FakeBoard]) -> None:
+def test_a_recording_is_shown_as_readable_text(recording: tuple[Path, FakeBoard]) -> None:
     text = "\n".join(monitor.lines(str(recording[0])))
     for words in ("board > #", "Hello", "HelloAnswer", "board=native", "board < #", "program=TRAIN", "state=TRAINING", "Fetch"):
         assert words in text
     assert text.count("DAMAGED") == 1 and "does not end" not in text
 
 
-def test_a_recording_replays(recording: tuple[Path, FakeBoard]) -> None:
+def test_a_recording_can_be_replayed(recording: tuple[Path, FakeBoard]) -> None:
     clock = FakeClock()
     line = replay(recording[0], clock=clock)
     with Session(line, deadline=0.1, clock=clock) as session:
@@ -60,7 +60,7 @@ def test_a_recording_replays(recording: tuple[Path, FakeBoard]) -> None:
     assert line.finished
 
 
-def test_a_replay_of_something_else_says_what_differs(recording: tuple[Path, FakeBoard]) -> None:
+def test_a_replay_that_differs_is_reported(recording: tuple[Path, FakeBoard]) -> None:
     clock = FakeClock()
     with Session(replay(recording[0], clock=clock), clock=clock) as session:
         session.hello(2.0)
@@ -79,7 +79,7 @@ def test_a_recording_cut_in_the_middle_is_shown_as_far_as_it_goes(recording: tup
         list(events(path))
 
 
-def test_a_recording_that_ends_within_a_frame(tmp_path: Path) -> None:
+def test_a_recording_that_ends_within_a_frame_is_shown(tmp_path: Path) -> None:
     path = tmp_path / "short.jsonl"
     with Recorder(path) as recorder:
         recorder.note("board", UP, encode(1, 2, b"")[:5])
@@ -87,7 +87,7 @@ def test_a_recording_that_ends_within_a_frame(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "hello\n", '{"recording": "tinymetafed", "version": 99}\n'])
-def test_what_is_no_recording_is_said_so(tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_no_recording_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "file"
     path.write_text(content)
     with pytest.raises(RecordingError, match=str(path)):
@@ -107,7 +107,7 @@ def test_a_damaged_line_is_named(recording: tuple[Path, FakeBoard]) -> None:
         list(events(path))
 
 
-def test_several_devices_in_one_recording(tmp_path: Path) -> None:
+def test_a_recording_holds_several_devices(tmp_path: Path) -> None:
     path = tmp_path / "two.jsonl"
     with Recorder(path) as recorder:
         recorder.note("native#1", DOWN, encode(protocol.Hello.type_id, 1, b""))
@@ -120,7 +120,7 @@ def test_several_devices_in_one_recording(tmp_path: Path) -> None:
     replay(path, "native#2")
 
 
-def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_recording_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="cannot be written"):
         Recorder(tmp_path / "none" / "file")
 
@@ -131,7 +131,7 @@ def test_unknown_and_malformed_messages_are_shown() -> None:
     assert "Train" in monitor.describe(short) and "MALFORMED" in monitor.describe(short)
 
 
-def test_a_live_line(recording: tuple[Path, FakeBoard]) -> None:
+def test_messages_of_a_live_line_are_shown(recording: tuple[Path, FakeBoard]) -> None:
     device = FakeDevice(noise=encode(protocol.ERROR_TYPE, 9, protocol.ErrorAnswer(protocol.Status.BAD_TOKEN, 7).pack()))
     try:
         line = next(monitor.lines(device.url))

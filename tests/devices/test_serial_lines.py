@@ -69,7 +69,7 @@ def test_a_boot_banner_at_another_speed_is_waited_out() -> None:
     assert 0.4 < clock.now - began < 1.0
 
 
-def test_what_comes_in_the_settle_time_is_forgotten() -> None:
+def test_bytes_during_the_settle_time_are_discarded() -> None:
     clock = FakeClock()
     _, port = over(clock, banner=b"ets Jul 29 2019 12:21:46\r\n\0rst:0x1 (POWERON_RESET)")
     began = clock.now
@@ -100,7 +100,7 @@ def test_a_vendor_buffer_of_256_bytes_never_overflows() -> None:
     assert port.dropped == 0 and session.traffic.retries == 0
 
 
-def test_a_board_that_announces_more_than_its_buffer_holds() -> None:
+def test_a_window_larger_than_the_boards_buffer_loses_bytes() -> None:
     clock = FakeClock()
     _, port = over(clock, {"weights": 300, "window": 1024}, buffer=256, step=0.03)
     session = Session(port, deadline=0.1, retries=2, clock=clock)
@@ -110,7 +110,7 @@ def test_a_board_that_announces_more_than_its_buffer_holds() -> None:
     assert port.dropped > 0
 
 
-def test_usb_turn_around_does_not_slow_bulk_data_down() -> None:
+def test_usb_latency_does_not_slow_bulk_data_down() -> None:
     clock = FakeClock()
     board, port = over(clock, {"weights": 1500, "window": 1024}, latency=0.016)
     session = Session(port, clock=clock)
@@ -143,7 +143,7 @@ def test_opening_and_reopening_reboots_nothing(plug: Plug, monkeypatch: pytest.M
     assert shim.boots > 0
 
 
-def test_the_board_behind_a_port_says_how_to_open_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_is_opened_as_its_board_requires(monkeypatch: pytest.MonkeyPatch) -> None:
     there = ListPortInfo("/dev/ttyUSB7", skip_link_detection=True)
     there.vid, there.pid = 0x1A86, 0x7523
     monkeypatch.setattr("tinymetafed.devices.usb.list_ports.comports", lambda: [there])
@@ -153,7 +153,7 @@ def test_the_board_behind_a_port_says_how_to_open_it(monkeypatch: pytest.MonkeyP
     assert usb.other_ports("/dev/ttyACM0") == ["/dev/ttyUSB7"] and usb.other_ports("/dev/ttyUSB7") == []
 
 
-def test_a_port_with_its_board_in_the_url() -> None:
+def test_a_url_may_name_the_board_of_a_port() -> None:
     assert parse(["/dev/ttyACM0@mps2"]) == [DeviceSpec("/dev/ttyACM0", "serial", declared="mps2")]
     assert parse(["COM5@native", "socket://h:1@native"])[1].url == "socket://h:1"
     with pytest.raises(DeviceUrlError, match=r"no board 'mps3'; did you mean 'mps2'\?"):
@@ -176,7 +176,7 @@ def test_the_board_that_the_url_names_must_be_the_one_that_answers(plug: Plug) -
 # --- Coming back ---
 
 
-def test_a_port_that_comes_back_under_another_name(plug: Plug, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_returns_under_another_name_is_found(plug: Plug, monkeypatch: pytest.MonkeyPatch) -> None:
     device, shim = plug({"unique_id": b"board--1"})
     _, other = plug({"unique_id": b"board--2"})
     monkeypatch.setattr("tinymetafed.devices.launch.other_ports", lambda path: [other.url, shim.url])
@@ -212,7 +212,7 @@ def test_a_board_that_was_flashed_meanwhile_is_refused(plug: Plug) -> None:
             found.rejoin(HUNG_SECONDS)
 
 
-def test_looking_for_a_board_can_be_called_off(plug: Plug) -> None:
+def test_the_search_for_a_board_can_be_stopped(plug: Plug) -> None:
     _, shim = plug()
     with launch(parse([shim.url]), Path, start=HUNG_SECONDS) as (found,):
         shim.unplug()

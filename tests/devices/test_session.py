@@ -164,7 +164,7 @@ def test_garbage_is_named_and_shown(connect: Connect) -> None:
         session.fetch(0, 1)
 
 
-def test_endless_noise_does_not_outlast_the_deadline(connect: Connect) -> None:
+def test_the_deadline_ends_a_request_in_endless_noise(connect: Connect) -> None:
     _, session = connect(noise=b"\x55" * 50, silent=True, greet=False)
     began = session.clock.monotonic()
     with pytest.raises(DeviceGarbled, match="Hello"):
@@ -182,7 +182,7 @@ def test_refusal_is_readable(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status])
-def test_every_status_has_words(status: Status) -> None:
+def test_every_status_has_a_message(status: Status) -> None:
     assert f"({status.name})" in str(DeviceRefused("/dev/x", protocol.Load, status, 5))
 
 
@@ -195,7 +195,7 @@ def test_a_refusal_of_no_known_status_names_it(connect: Connect, status: int) ->
         session.fetch(0, 1)
 
 
-def test_vanishing_device(connect: Connect) -> None:
+def test_a_line_that_closes_is_a_port_error(connect: Connect) -> None:
     device, session = connect(faults=[Fault.NONE, Fault.VANISH])
     session.fetch(0, 1)
     with pytest.raises(PortError, match=f"{device.url}: the line went away"):
@@ -435,7 +435,7 @@ def test_samples_of_types_that_no_device_takes_are_refused_before_anything_is_se
     assert device.received == received
 
 
-def test_wrong_size_of_an_answer(connect: Connect) -> None:
+def test_an_answer_of_the_wrong_size_is_refused(connect: Connect) -> None:
     _, session = connect()
     with pytest.raises(DeviceGarbled, match="1 predictions of 3 outputs, got 8 bytes"):
         session.predict(np.zeros((1, 4), np.float32), 3)

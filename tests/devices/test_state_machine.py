@@ -34,14 +34,14 @@ PHASES = (
 STEPS = 10
 SCALE = 2.0**-8
 SEED, ROUND = 7, 5
-TWINS_CHUNK = 5  # weights in one Load to the twin; a partial load ends at a multiple of it
+TWIN_CHUNK = 5  # weights in one Load to the twin; a partial load ends at a multiple of it
 EXAMPLES, STEPS_PER_EXAMPLE = 100, 40
 DTYPES = st.sampled_from([Dtype.F32, Dtype.F16, Dtype.I8])
 SEEDS = st.integers(0, 2**16)
 
 
 @dataclass
-class Believed:
+class ExpectedState:
     """The state that the device should be in after the host's calls."""
 
     recipes: dict[int, tuple[int, Dtype]] = field(default_factory=dict)  # program -> entries of its delta, their Dtype
@@ -72,14 +72,14 @@ class Federation(RuleBasedStateMachine):
         self.line = Line(self.device)
         self.session = Session(self.line, deadline=0.05, retries=10, clock=self.line.clock)
         self.session.window = fuzzer.WINDOWS[self.model]
-        self.believed = Believed()
+        self.expected = ExpectedState()
         self.n_global, self.n = int(self.manifest.n_global), int(self.manifest.n_parameters)
         self.streamed = self.model == "streamed"
         self.downlink = Dtype[self.manifest.downlink]
 
     def teardown(self) -> None:
         self.line.faults = ()
-        if self.believed.state >= State.LOADED:
+        if self.expected.state >= State.LOADED:
             self.weights_are_the_twins()
         type(self).faults += self.line.happened
         self.device.close()
@@ -90,11 +90,11 @@ class Federation(RuleBasedStateMachine):
     @initialize(session=SEEDS, seed=SEEDS)
     def begin(self, session: int, seed: int) -> None:
         self.session.session = session
-        self.weather(set(Fault), 0.1, seed)
+        self.disturb(set(Fault), 0.1, seed)
         self.configure(Program.TRAIN, self.n_global // 2, Dtype.F32)
 
     @rule(faults=st.sets(st.sampled_from(list(Fault)), min_size=1), rate=st.sampled_from([0.02, 0.1, 0.4]), seed=SEEDS)
-    def weather(self, faults: set[Fault], rate: float, seed: int) -> None:
+    def disturb(self, faults: set[Fault], rate: float, seed: int) -> None:
         self.line.faults, self.line.rate = tuple(sorted(faults, key=lambda fault: fault.value)), rate
         self.line.seed(seed)
 
@@ -108,33 +108,33 @@ class Federation(RuleBasedStateMachine):
 
     @rule(program=st.sampled_from(Program), k=st.sampled_from([0, 1, 40, 60]), uplink=DTYPES)
     def configure(self, program: Program, k: int, uplink: Dtype) -> None:
-        believed, recipe = self.believed, Recipe(PHASES, k, uplink)
-        if believed.state == State.TRAINING and believed.recipes.get(program) != (k, uplink):
+        expected, recipe = self.expected, Recipe(PHASES, k, uplink)
+        if expected.state == State.TRAINING and expected.recipes.get(program) != (k, uplink):
             with pytest.raises(DeviceRefused, match="BAD_STATE"):
                 self.session.configure(program, recipe)
             return
         self.session.configure(program, recipe)
         self.twin.ask(protocol.Configure(self.session.session, program, recipe))
-        believed.recipes[program] = (k, uplink)
+        expected.recipes[program] = (k, uplink)
 
     @rule(session=SEEDS)
     def another_session(self, session: int) -> None:
         if session != self.session.session:
             self.session.session = session
-            self.believed = Believed()
+            self.expected = ExpectedState()
         self.configure(Program.TRAIN, 40, Dtype.F32)
 
     @rule(seed=SEEDS, share=st.sampled_from([1.0, 1.0, 0.4]))
     def load(self, seed: int, share: float) -> None:
-        believed = self.believed
+        expected = self.expected
         weights = np.random.default_rng(seed).normal(0, 0.2, self.n_global).astype(np.float32)
-        believed.segments = self.encoded(weights)
-        believed.token, believed.state, believed.step = self.session.next_token(), State.LOADING, 0
+        expected.segments = self.encoded(weights)
+        expected.token, expected.state, expected.step = self.session.next_token(), State.LOADING, 0
         if share < 1:
-            first = believed.segments[0]
+            first = expected.segments[0]
             width = self.downlink.width
-            count = int(share * len(first.data)) // width // TWINS_CHUNK * TWINS_CHUNK
-            part = first.data[: max(count, TWINS_CHUNK) * width]
+            count = int(share * len(first.data)) // width // TWIN_CHUNK * TWIN_CHUNK
+            part = first.data[: max(count, TWIN_CHUNK) * width]
             self.load_segments([downlink.Segment(0, self.downlink, first.scale, part)])
         else:
             self.load_the_rest()
@@ -143,34 +143,34 @@ class Federation(RuleBasedStateMachine):
         sizes = [tensor.size for tensor in self.manifest.global_tensors]
         return downlink.encode(weights, self.downlink, sizes)
 
-    @precondition(lambda self: self.believed.state >= State.LOADING)
+    @precondition(lambda self: self.expected.state >= State.LOADING)
     @rule()
     def load_the_rest(self) -> None:
-        self.load_segments(self.believed.segments)  # loads again if they are complete already
-        self.believed.state = max(self.believed.state, State.LOADED)
+        self.load_segments(self.expected.segments)  # loads again if they are complete already
+        self.expected.state = max(self.expected.state, State.LOADED)
 
     def load_segments(self, segments: list[downlink.Segment]) -> None:
-        token = self.believed.token
+        token = self.expected.token
         self.session.load(token, segments)
         for segment in segments:
             width = segment.dtype.width
-            for at in range(0, len(segment.data), TWINS_CHUNK * width):
-                data = segment.data[at : at + TWINS_CHUNK * width]
+            for at in range(0, len(segment.data), TWIN_CHUNK * width):
+                data = segment.data[at : at + TWIN_CHUNK * width]
                 self.twin.ask(protocol.Load(token, segment.offset + at // width, segment.dtype, segment.scale, data))
 
-    @precondition(lambda self: self.believed.state == State.LOADED)
+    @precondition(lambda self: self.expected.state == State.LOADED)
     @rule(client=SEEDS, program=st.sampled_from(Program))
     def train(self, client: int, program: Program) -> None:
-        believed = self.believed
-        if program not in believed.recipes:
+        expected = self.expected
+        if program not in expected.recipes:
             with pytest.raises(DeviceRefused, match="BAD_STATE"):
-                self.session.train(believed.token, program, SEED, client, ROUND)
+                self.session.train(expected.token, program, SEED, client, ROUND)
             return
-        self.session.train(believed.token, program, SEED, client, ROUND)
-        self.twin.ask(protocol.Train(believed.token, program, SEED, client, ROUND))
-        believed.program, believed.state = program, State.TRAINING
+        self.session.train(expected.token, program, SEED, client, ROUND)
+        self.twin.ask(protocol.Train(expected.token, program, SEED, client, ROUND))
+        expected.program, expected.state = program, State.TRAINING
         if not self.streamed:
-            assert self.session.await_done(believed.token, STEPS).step == STEPS
+            assert self.session.await_done(expected.token, STEPS).step == STEPS
             self.done(STEPS)
 
     @rule(seed=SEEDS, client=SEEDS)
@@ -179,43 +179,43 @@ class Federation(RuleBasedStateMachine):
         self.train(client, Program.TRAIN)
 
     def done(self, step: int) -> None:
-        believed = self.believed
-        believed.step = step
+        expected = self.expected
+        expected.step = step
         if step == STEPS:
             type(self).rounds += 1
-            believed.state = State.DONE
-            believed.selected = believed.recipes[believed.program][0]
+            expected.state = State.DONE
+            expected.selected = expected.recipes[expected.program][0]
 
-    @precondition(lambda self: self.believed.state >= State.TRAINING)
+    @precondition(lambda self: self.expected.state >= State.TRAINING)
     @rule(client=SEEDS)
     def train_again(self, client: int) -> None:
-        progress = self.session.train(self.believed.token, self.believed.program, SEED, client, ROUND)
-        assert (progress.step, progress.state) == (self.believed.step, self.believed.state)
+        progress = self.session.train(self.expected.token, self.expected.program, SEED, client, ROUND)
+        assert (progress.step, progress.state) == (self.expected.step, self.expected.state)
 
-    @precondition(lambda self: self.streamed and self.believed.state == State.TRAINING)
+    @precondition(lambda self: self.streamed and self.expected.state == State.TRAINING)
     @rule(count=st.sampled_from([1, 4, STEPS]), from_the_start=st.booleans())
     def stream(self, count: int, from_the_start: bool) -> None:
-        believed = self.believed
-        end = min(STEPS, believed.step + count)
-        start = 0 if from_the_start else believed.step
-        progress = self.session.stream(believed.token, (self.example(step) for step in range(start, end)), start=start)
+        expected = self.expected
+        end = min(STEPS, expected.step + count)
+        start = 0 if from_the_start else expected.step
+        progress = self.session.stream(expected.token, (self.example(step) for step in range(start, end)), start=start)
         assert progress.step == end
-        for step in range(believed.step, end):
+        for step in range(expected.step, end):
             example = self.example(step)
             data = example.targets.tobytes() + example.inputs.tobytes()
-            self.twin.ask(protocol.Sample(believed.token, step, Dtype.U8, SCALE, data))
+            self.twin.ask(protocol.Sample(expected.token, step, Dtype.U8, SCALE, data))
         self.done(end)
 
     def example(self, step: int) -> Example:
-        inputs = np.random.default_rng(step + 100 * self.believed.token).integers(0, 256, self.manifest.input_shape, np.uint8)
+        inputs = np.random.default_rng(step + 100 * self.expected.token).integers(0, 256, self.manifest.input_shape, np.uint8)
         return Example(np.array([step % 3], np.float32), inputs, SCALE)
 
     # --- Results ---
 
-    @precondition(lambda self: self.believed.entries > 0)
+    @precondition(lambda self: self.expected.entries > 0)
     @rule()
     def pull(self) -> None:
-        k, token = self.believed.entries, self.believed.token
+        k, token = self.expected.entries, self.expected.token
         found = delta.decode(self.session.pull(token, k), n=self.n_global, k=k, token=token)
         chunks: list[protocol.Delta] = []
         while (rank := sum(chunk.count for chunk in chunks)) < k:
@@ -224,7 +224,7 @@ class Federation(RuleBasedStateMachine):
         np.testing.assert_array_equal(found.indices, expected.indices)
         np.testing.assert_array_equal(found.values.view(np.uint32), expected.values.view(np.uint32))
 
-    @precondition(lambda self: self.believed.state >= State.LOADED)
+    @precondition(lambda self: self.expected.state >= State.LOADED)
     @rule()
     def weights_are_the_twins(self) -> None:
         expected: list[bytes] = []
@@ -233,7 +233,7 @@ class Federation(RuleBasedStateMachine):
         assert self.session.fetch(0, self.n).tobytes() == b"".join(expected)
         assert self.device.steps == self.twin.steps  # for devices with samples of their own
 
-    @precondition(lambda self: self.believed.state >= State.LOADED)
+    @precondition(lambda self: self.expected.state >= State.LOADED)
     @rule(count=st.integers(1, 8))
     def predictions_are_the_twins(self, count: int) -> None:
         inputs = np.random.default_rng(count).integers(0, 256, (count, *self.manifest.input_shape), np.uint8)
@@ -242,19 +242,19 @@ class Federation(RuleBasedStateMachine):
 
     # --- Requests that must be refused ---
 
-    @precondition(lambda self: self.believed.token > 1 and self.believed.state >= State.LOADING)
+    @precondition(lambda self: self.expected.token > 1 and self.expected.state >= State.LOADING)
     @rule()
     def a_load_of_an_earlier_round_is_refused(self) -> None:
-        late = protocol.Load(self.believed.token - 1, 0, self.downlink, 0.0, bytes(8))
+        late = protocol.Load(self.expected.token - 1, 0, self.downlink, 0.0, bytes(8))
         with pytest.raises(DeviceRefused) as refused:
             self.session.request(late)
-        assert (refused.value.status, refused.value.detail) == (Status.BAD_TOKEN, self.believed.token)
+        assert (refused.value.status, refused.value.detail) == (Status.BAD_TOKEN, self.expected.token)
 
-    @precondition(lambda self: self.believed.state in (State.LOADING, State.DONE))
+    @precondition(lambda self: self.expected.state in (State.LOADING, State.DONE))
     @rule(asks=st.sampled_from(["load", "train", "await", "stream", "pull", "fetch", "predict"]))
     def reset(self, asks: str) -> None:
         """After a reset, requests that need the forgotten state are refused."""
-        session, token = self.session, self.believed.token
+        session, token = self.session, self.expected.token
         calls: dict[str, Callable[[], Any]] = {
             "load": lambda: session.load(session.next_token(), self.encoded(np.zeros(self.n_global, np.float32))),
             "train": lambda: session.train(token, Program.TRAIN, SEED, 1, ROUND),
@@ -269,7 +269,7 @@ class Federation(RuleBasedStateMachine):
             device.steps = 0
         with pytest.raises(LinkError):
             calls[asks]()
-        self.believed = Believed()
+        self.expected = ExpectedState()
         self.configure(Program.TRAIN, 40, Dtype.F32)
 
 

@@ -82,7 +82,7 @@ def test_timeout_is_kept(pty: tuple[int, str], timeout: float, waits: float, mon
     assert asked == [waits]
 
 
-def test_what_comes_in_the_settle_time_is_read_and_forgotten() -> None:
+def test_bytes_during_the_settle_time_are_read_and_discarded() -> None:
     clock = FakeClock()
     moments: list[float] = []
 
@@ -140,14 +140,14 @@ def test_permission_denied_names_the_group(monkeypatch: pytest.MonkeyPatch) -> N
         open_transport("/dev/ttyACM0")
 
 
-def test_socket_without_listener() -> None:
+def test_a_socket_without_a_server_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"socket://127.0.0.1:{server.getsockname()[1]}"
     with pytest.raises(PortError, match="nobody listens there"):
         open_transport(url)
 
 
-def test_what_is_no_port_is_said_so(tmp_path: Path) -> None:
+def test_a_path_that_is_no_port_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("no line")
     with pytest.raises(PortError, match="no serial port"):
@@ -156,7 +156,7 @@ def test_what_is_no_port_is_said_so(tmp_path: Path) -> None:
         open_transport("nonsense://x")
 
 
-def test_a_line_that_goes_away(pty: tuple[int, str]) -> None:
+def test_a_line_that_closes_is_an_error(pty: tuple[int, str]) -> None:
     master, path = pty
     with open_transport(path) as transport:
         os.close(master)
@@ -174,7 +174,7 @@ def test_a_closed_transport_stays_closed(pty: tuple[int, str]) -> None:
         transport.read(0.1)
 
 
-def test_holders_sees_only_devices(tmp_path: Path) -> None:
+def test_holders_lists_processes_of_devices_only(tmp_path: Path) -> None:
     file = tmp_path / "file"
     with file.open("w"):
         assert holders(str(file)) == []

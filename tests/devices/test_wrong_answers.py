@@ -1,4 +1,4 @@
-"""Devices that lie: whatever answer comes, the host says what is wrong with it, or what it has then is what it asked for."""
+"""Devices with wrong answers: the host refuses each answer with a reason, or has what it asked for."""
 
 from __future__ import annotations
 
@@ -25,72 +25,72 @@ from tinymetafed_codegen.protocol import Coding, Delta, Dtype, LoadAnswer, Outpu
 
 N, K, TOKEN = 300, 40, 6
 VALUES = np.random.default_rng(3).normal(size=N).astype(np.float32)
-HONEST = delta.encode(VALUES, K, Dtype.F32, 90, token=TOKEN)
-Lie = Callable[[protocol.Record], protocol.Record]
+CORRECT = delta.encode(VALUES, K, Dtype.F32, 90, token=TOKEN)
+Change = Callable[[protocol.Record], protocol.Record]
 
 
-class Liar(FakeBoard):
-    """Has an honest delta, and passes every answer of the type ``about`` through ``lie`` first."""
+class WrongDevice(FakeBoard):
+    """A device with a correct delta; ``change`` alters each of its answers of the type ``about``."""
 
-    def __init__(self, about: type[protocol.Record], lie: Lie, **fake: Any) -> None:
-        self._about, self._lie = about, lie
+    def __init__(self, about: type[protocol.Record], change: Change, **fake: Any) -> None:
+        self._about, self._change = about, change
         super().__init__(weights=N, **fake)
 
     def _answer(self, frame: Frame) -> protocol.Record | None:
         if frame.type_id == protocol.Pull.type_id:
             rank = protocol.Pull.unpack(frame.payload).rank
-            answer: protocol.Record | None = next((chunk for chunk in HONEST if chunk.rank == rank), HONEST[0])
+            answer: protocol.Record | None = next((chunk for chunk in CORRECT if chunk.rank == rank), CORRECT[0])
         else:
             answer = super()._answer(frame)
-        return self._lie(answer) if isinstance(answer, self._about) and self._about is not Progress else answer
+        return self._change(answer) if isinstance(answer, self._about) and self._about is not Progress else answer
 
     def _progress(self) -> Progress:
         progress = super()._progress()
-        return self._lie(progress) if self._about is Progress else progress  # type: ignore[return-value]
+        return self._change(progress) if self._about is Progress else progress  # type: ignore[return-value]
 
 
-class Talk:
-    """A session with a liar, closed at the end."""
+class Connection:
+    """A session with a WrongDevice, closed at the end."""
 
-    def __init__(self, about: type[protocol.Record], lie: Lie, **fake: Any) -> None:
+    def __init__(self, about: type[protocol.Record], change: Change, **fake: Any) -> None:
         clock = FakeClock()
-        self.device = Liar(about, lie, clock=clock, **fake)
+        self.device = WrongDevice(about, change, clock=clock, **fake)
         self.session = Session(FakeLine(self.device, clock), deadline=0.2, retries=2, clock=clock)
         self.session.window = self.device.window
 
-    def __enter__(self) -> Talk:
+    def __enter__(self) -> Connection:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.session.close()
 
     def delta(self) -> delta.Sparse:
-        """As the server gets it."""
+        """The delta as the server decodes it."""
         return delta.decode(self.session.pull(TOKEN, K), n=N, k=K, token=TOKEN)
 
 
-def changed(**fields: Any) -> Lie:
+def changed(**fields: Any) -> Change:
     return lambda answer: dataclasses.replace(answer, **fields)  # type: ignore[type-var]
 
 
-def second(**fields: Any) -> Lie:
-    """Only about the second chunk."""
-    return lambda answer: changed(**fields)(answer) if answer.rank == HONEST[1].rank else answer  # type: ignore[attr-defined]
+def second(**fields: Any) -> Change:
+    """Changes the second chunk only."""
+    return lambda answer: changed(**fields)(answer) if answer.rank == CORRECT[1].rank else answer  # type: ignore[attr-defined]
 
 
-def test_an_honest_device_is_believed() -> None:
-    with Talk(Delta, lambda answer: answer) as talk:
-        found = talk.delta()
+def test_a_correct_delta_is_accepted() -> None:
+    with Connection(Delta, lambda answer: answer) as connection:
+        found = connection.delta()
     np.testing.assert_array_equal(found.indices, delta.select_top(VALUES, K))
     np.testing.assert_array_equal(found.values, VALUES[found.indices])
 
 
 # --- The delta ---
 
-FIRST = HONEST[0]
+FIRST = CORRECT[0]
 NAN = np.float32(np.nan).tobytes()
-DESCENDING = dataclasses.replace(HONEST[1], base=FIRST.base)  # starts over, below what has been sent
-LIES: dict[str, Lie] = {
+DESCENDING = dataclasses.replace(CORRECT[1], base=FIRST.base)  # the indices start again below those sent before
+CHANGES: dict[str, Change] = {
     "more entries declared than sent": changed(count=FIRST.count + 1),
     "fewer entries declared than sent": changed(count=FIRST.count - 1),
     "no entry": changed(count=0),
@@ -121,10 +121,10 @@ LIES: dict[str, Lie] = {
 }
 
 
-@pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
-def test_a_lie_about_the_delta_is_refused(lie: Lie) -> None:
-    with Talk(Delta, lie) as talk, pytest.raises((DeviceGarbled, delta.DeltaError)) as caught:
-        talk.delta()
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_wrong_delta_is_refused(change: Change) -> None:
+    with Connection(Delta, change) as connection, pytest.raises((DeviceGarbled, delta.DeltaError)) as caught:
+        connection.delta()
     assert re.search(r"rank|entries|Delta\.\w+", str(caught.value))  # says where
 
 
@@ -134,11 +134,11 @@ def test_a_lie_about_the_delta_is_refused(lie: Lie) -> None:
     number=st.integers(0, 2**32 - 1) | st.sampled_from([0, 1, 255, 2**16 - 1, 2**31 - 1, 2**31]),
     data=st.binary(max_size=100),
 )
-def test_any_delta_is_refused_or_keeps_its_promises(field: str, number: int, data: bytes) -> None:
+def test_any_delta_is_refused_or_valid(field: str, number: int, data: bytes) -> None:
     widths = {"count": 16, "coding": 8, "dtype": 8}
     value: Any = number & (1 << widths.get(field, 32)) - 1
     value = data if field == "data" else float(np.uint32(value).view(np.float32)) if field == "scale" else value
-    chunks = [dataclasses.replace(HONEST[0], **{field: value}), *HONEST[1:]]
+    chunks = [dataclasses.replace(CORRECT[0], **{field: value}), *CORRECT[1:]]
     try:
         found = delta.decode(chunks, n=N, k=K, token=TOKEN)
     except delta.DeltaError:
@@ -152,7 +152,7 @@ def test_any_delta_is_refused_or_keeps_its_promises(field: str, number: int, dat
 
 
 @pytest.mark.parametrize(
-    "lie",
+    "change",
     [
         changed(offset=1),
         changed(offset=2**31),
@@ -162,33 +162,36 @@ def test_any_delta_is_refused_or_keeps_its_promises(field: str, number: int, dat
     ],
     ids=["offset", "offset of 2^31", "none", "half a weight", "more than asked for"],
 )
-def test_a_lie_about_weights_is_refused(lie: Lie) -> None:
-    with Talk(Weights, lie) as talk, pytest.raises(DeviceGarbled, match="asked for 10 weights from 0"):
-        talk.session.fetch(0, 10)
+def test_wrong_weights_are_refused(change: Change) -> None:
+    with Connection(Weights, change) as connection, pytest.raises(DeviceGarbled, match="asked for 10 weights from 0"):
+        connection.session.fetch(0, 10)
 
 
 @pytest.mark.parametrize("size", [0, 4, 12])
-def test_a_lie_about_outputs_is_refused(size: int) -> None:
-    with Talk(Outputs, changed(data=bytes(size))) as talk, pytest.raises(DeviceGarbled, match="1 predictions of 2 outputs"):
-        talk.session.predict(np.zeros((1, 4), np.float32), 2)
+def test_wrong_outputs_are_refused(size: int) -> None:
+    with (
+        Connection(Outputs, changed(data=bytes(size))) as connection,
+        pytest.raises(DeviceGarbled, match="1 predictions of 2 outputs"),
+    ):
+        connection.session.predict(np.zeros((1, 4), np.float32), 2)
 
 
 @pytest.mark.parametrize("claimed", [N + 1, 2**31, 2**32 - 1])
 def test_a_device_that_claims_more_weights_than_there_are_is_refused(claimed: int) -> None:
     whole = [Segment(0, Dtype.F32, 0.0, VALUES.tobytes())]
-    with Talk(LoadAnswer, changed(next_offset=claimed)) as talk, pytest.raises(LinkError, match=str(claimed)):
-        talk.session.load(TOKEN, whole)
+    with Connection(LoadAnswer, changed(next_offset=claimed)) as connection, pytest.raises(LinkError, match=str(claimed)):
+        connection.session.load(TOKEN, whole)
 
 
 @pytest.mark.parametrize("claimed", [4, 2**31, 2**32 - 1])
 def test_a_device_that_claims_samples_it_was_not_sent_is_refused(claimed: int) -> None:
     samples = [Example(np.zeros(1, np.float32), np.zeros(4, np.uint8))] * 3
-    with Talk(Progress, changed(step=claimed)) as talk, pytest.raises(LinkError, match=str(claimed)):
-        talk.session.stream(TOKEN, samples)
+    with Connection(Progress, changed(step=claimed)) as connection, pytest.raises(LinkError, match=str(claimed)):
+        connection.session.stream(TOKEN, samples)
 
 
 @pytest.mark.parametrize(
-    ("lie", "error", "words"),
+    ("change", "error", "words"),
     [
         (
             changed(state=State.FAILED, fault=99),
@@ -200,10 +203,10 @@ def test_a_device_that_claims_samples_it_was_not_sent_is_refused(claimed: int) -
     ],
     ids=["unknown fault", "unknown state", "no fault"],
 )
-def test_a_progress_that_makes_no_sense_ends_training(lie: Lie, error: type[LinkError], words: str) -> None:
-    with Talk(Progress, lie, steps=5) as talk, pytest.raises(error, match=words):
-        talk.session.train(TOKEN, Program.TRAIN, 1, 2, 3)
-        talk.session.await_done(TOKEN, 5)
+def test_an_invalid_progress_ends_training(change: Change, error: type[LinkError], words: str) -> None:
+    with Connection(Progress, change, steps=5) as connection, pytest.raises(error, match=words):
+        connection.session.train(TOKEN, Program.TRAIN, 1, 2, 3)
+        connection.session.await_done(TOKEN, 5)
 
 
 @dataclasses.dataclass(frozen=True)
