@@ -208,7 +208,7 @@ def running(board: str, program: Path) -> Iterator[Running]:
             process.kill()
 
 
-def test_bytes_come_back_as_they_went(echo: tuple[str, Path]) -> None:
+def test_echoed_bytes_equal_those_sent(echo: tuple[str, Path]) -> None:
     sent = bytes(i % 0xF0 for i in range(20_000))  # far more than the window: the line must make the sender wait
     with running(*echo) as device:
         sender = threading.Thread(target=device.line.write, args=(sent,))
@@ -236,7 +236,7 @@ def test_an_idle_device_takes_no_processor_time(echo: tuple[str, Path]) -> None:
         assert share([device.process.pid]) < 0.1
 
 
-def test_a_device_keeps_the_id_it_was_given(echo: tuple[str, Path]) -> None:
+def test_a_device_keeps_its_given_id(echo: tuple[str, Path]) -> None:
     with running(*echo) as device:
         assert device.ask(b"\xf0", 8).hex() == UNIQUE_ID
 

@@ -14,7 +14,7 @@ from tinymetafed_codegen.locate import find
 @needs_qemu
 @pytest.mark.xdist_group("emulator-qemu")
 @pytest.mark.parametrize("model", budgets.MODELS)
-def test_keeps_to_the_budget(model: str, built_once: None) -> None:
+def test_each_example_keeps_to_its_budget(model: str, built_once: None) -> None:
     allowed = budgets.written()
     if allowed["compiler"] != (here := budgets.compiler(budgets.BOARD)):
         pytest.skip(f"the budget is of {allowed['compiler']}, this is {here}")
@@ -29,7 +29,7 @@ def test_weights_and_arena_stay_small(model: str, most: int) -> None:
     assert 4 * (manifest.n_parameters + manifest.arena.floats) <= most
 
 
-def test_more_and_less_than_two_percent_are_noticed() -> None:
+def test_changes_of_more_than_two_percent_fail() -> None:
     allowed = {"full_instructions": 1_000, "flash_bytes": 1_000}
     assert budgets.beyond("m", allowed, {"full_instructions": 1_020, "flash_bytes": 980}) == []
     assert budgets.beyond("m", allowed, {"full_instructions": 1_021, "flash_bytes": 979}) == [

@@ -29,7 +29,7 @@ def commands(job: dict[str, Any]) -> list[str]:
     return [command for step in job["steps"] for line in step.get("run", "").splitlines() for command in split_commands(line)]
 
 
-def test_every_step_does_something(jobs: dict[str, Any]) -> None:
+def test_every_step_has_a_command_or_an_action(jobs: dict[str, Any]) -> None:
     assert set(jobs) == {"test", "models", "renode", "boards"}
     for job in jobs.values():
         assert all(("run" in step) != ("uses" in step) for step in job["steps"])
@@ -63,6 +63,6 @@ def test_the_experiments_that_are_built_are_there(jobs: dict[str, Any]) -> None:
         assert Path(path).is_file()
 
 
-def test_what_keys_the_cache_is_there() -> None:
+def test_the_files_that_key_the_cache_exist() -> None:
     (files,) = re.findall(r"hashFiles\(([^)]*)\)", WORKFLOW.read_text(encoding="utf-8"))
     assert all((ROOT / name).is_file() for name in re.findall(r"'([^']+)'", files))

@@ -157,7 +157,7 @@ def cpp_definitions(text: str) -> set[str]:
 
 
 def test_commands_in_blocks_parse(document: Document) -> None:
-    own = {name for command in commands(document) for name in re.findall(r"\[env:([\w-]+)\]", command)}  # environments that a block writes
+    own = {name for command in commands(document) for name in re.findall(r"\[env:([\w-]+)\]", command)}
     wrong = [f"{command}: {fault}" for command in commands(document) if (fault := command_fault(command, own))]
     assert wrong == []
 
@@ -271,7 +271,7 @@ def pio_fault(arguments: list[str], environments: Set[str]) -> str:
 # Frames: blocks of "→ Message, N bytes", the bytes on the wire, and the fields as "name bytes = meaning" separated by " | ".
 
 
-def test_frames_are_what_they_are_said_to_be(document: Document) -> None:
+def test_documented_frames_are_valid(document: Document) -> None:
     wrong = [fault for language, body in document.blocks if language == "frame" for fault in frame_faults(body)]
     assert wrong == []
 

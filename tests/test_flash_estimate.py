@@ -23,7 +23,7 @@ def test_the_estimate_holds_for_awkward_sizes(name: str, tmp_path: Path) -> None
 
 @needs_qemu
 @pytest.mark.xdist_group("emulator-qemu")
-def test_the_estimate_holds_for_what_is_kept_and_summed_up() -> None:
+def test_the_estimate_holds_for_kept_state_and_summed_gradients() -> None:
     keeping = ("strategy.error_feedback=true", "model.local_start=kept")
     for keys in (keeping, ("strategy.kind=fedsgd", *keeping)):
         built = build_firmware(design_of(sine(*keys), "sine"), "mps2")

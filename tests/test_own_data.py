@@ -242,7 +242,7 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_the_model_is_of_its_source(file: Path) -> None:
+def test_the_model_hash_covers_the_source(file: Path) -> None:
     def model(*overrides: str) -> str:
         return design_of(load(file, *overrides), "test", "native").manifest.model_hash
 
@@ -275,7 +275,7 @@ def test_a_source_that_does_not_compile_is_shown_with_the_compilers_words(file: 
         build_firmware(design_of(load(file, "task.source=source.cpp"), "test"), "native")
 
 
-def test_what_is_no_source_is_refused(file: Path) -> None:
+def test_an_invalid_source_is_refused(file: Path) -> None:
     (file.parent / "binary.cpp").write_bytes(SOURCE.encode() + b"\0\1")
     (file.parent / "other.cpp").write_text("int main() {}\n")
     for name, message in (
@@ -316,7 +316,7 @@ def test_a_run_is_not_continued_on_other_data(file: Path, tmp_path: Path) -> Non
         training.resume(tmp_path / "run", Quiet())
 
 
-def test_data_that_moved_are_found_where_one_says(file: Path, tmp_path: Path) -> None:
+def test_moved_data_are_found_at_the_given_path(file: Path, tmp_path: Path) -> None:
     experiment = load(file)
     (tmp_path / "data").rename(tmp_path / "moved")
     with pytest.raises(DataError, match=r"data: no such folder"):

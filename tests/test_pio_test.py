@@ -67,9 +67,7 @@ def test_the_firmwares_unit_tests_pass(board: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("board", ["native", "mps2"])
-def test_what_fails_is_shown_with_its_place_and_what_stops_with_its_last_words(
-    board: str, folder: Path, tmp_path: Path
-) -> None:
+def test_failed_tests_show_their_place_and_a_stopped_firmware_its_last_output(board: str, folder: Path, tmp_path: Path) -> None:
     needs(board)
     for name in ("check.hpp", "main.cpp", "test_custom_runner.py"):
         shutil.copy(TESTS / name, tmp_path)

@@ -169,7 +169,7 @@ FLOORS = (
 PACKAGE = ROOT / "host" / "tinymetafed"
 
 
-def arrows() -> list[tuple[str, str, str]]:
+def host_imports() -> list[tuple[str, str, str]]:
     """(file, its folder, the folder of what it imports) for every import between the host's folders."""
     found = []
     for path in python_files("host/tinymetafed"):
@@ -181,7 +181,7 @@ def arrows() -> list[tuple[str, str, str]]:
     return sorted(set(found))
 
 
-def runs_up(source: str, target: str) -> bool:
+def breaks_floors(source: str, target: str) -> bool:
     """Whether an import from one folder of the host to another breaks the order of floors."""
     height = {folder: floor for floor, row in enumerate(FLOORS) for folder in row}
     return height[target] >= height[source]
@@ -194,9 +194,9 @@ def test_every_folder_of_the_host_has_its_floor() -> None:
     assert loose <= {"__init__.py", "__main__.py", "py.typed"}
 
 
-def test_no_import_of_the_host_runs_up_a_floor() -> None:
-    between = [(file, source, target) for file, source, target in arrows() if not source.endswith(".py")]
-    assert [f"{file} imports {target}" for file, source, target in between if runs_up(source, target)] == []
+def test_the_host_imports_from_lower_floors_only() -> None:
+    between = [(file, source, target) for file, source, target in host_imports() if not source.endswith(".py")]
+    assert [f"{file} imports {target}" for file, source, target in between if breaks_floors(source, target)] == []
 
 
 def test_the_command_line_uses_the_public_api_and_nothing_below_it() -> None:
@@ -208,10 +208,10 @@ def test_the_command_line_uses_the_public_api_and_nothing_below_it() -> None:
         assert used <= set(tinymetafed.__all__), f"{path.name} uses what the API does not promise"
 
 
-def test_an_import_that_runs_up_is_found() -> None:
-    assert runs_up("learn", "devices") and runs_up("devices", "simulation") and runs_up("learn", "wire")
-    assert not runs_up("devices", "learn") and not runs_up("runs", "devices")
-    assert ("host/tinymetafed/runs/sites.py", "runs", "devices") in arrows()
+def test_an_import_from_a_higher_floor_is_found() -> None:
+    assert breaks_floors("learn", "devices") and breaks_floors("devices", "simulation") and breaks_floors("learn", "wire")
+    assert not breaks_floors("devices", "learn") and not breaks_floors("runs", "devices")
+    assert ("host/tinymetafed/runs/sites.py", "runs", "devices") in host_imports()
 
 
 def test_only_emit_renders_cpp() -> None:
@@ -283,7 +283,7 @@ def is_sentence(text: str) -> bool:
         ("double y = x;", FOREIGN_ARITHMETIC),
     ],
 )
-def test_the_rules_find_what_they_forbid(line: str, patterns: tuple[str, ...]) -> None:
+def test_the_rules_find_forbidden_code(line: str, patterns: tuple[str, ...]) -> None:
     assert any(re.search(pattern, code_of(f"{line}  // a new thing\n")) for pattern in patterns)
     assert not any(re.search(pattern, code_of(f"// {line}\n")) for pattern in patterns)
 
@@ -304,14 +304,14 @@ def test_relative_imports_are_resolved() -> None:
 
 
 # Files that measure a board's clock, run as a process of their own, or implement waiting for events.
-MAY_TELL_THE_TIME = {"clocks.py", "test_boards.py", "test_custom_runner.py", "small_runs.py"}
+MAY_READ_THE_CLOCK = {"clocks.py", "test_boards.py", "test_custom_runner.py", "small_runs.py"}
 
 
-def test_tests_and_devices_take_the_time_from_a_clock_that_is_given() -> None:
+def test_tests_and_devices_read_time_from_a_given_clock() -> None:
     """A test that reads the machine's clock depends on the machine's speed."""
-    tests = [path for path in (ROOT / "tests").rglob("*.py") if path.name not in MAY_TELL_THE_TIME]
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if path.name not in MAY_READ_THE_CLOCK]
     devices = [path for path in (ROOT / "host/tinymetafed/devices").rglob("*.py") if path.name != "clock.py"]
-    told = r"(?m)^import time$|^from time import|\btime\.(sleep|monotonic|time|perf_counter)\("
+    clock_use = r"(?m)^import time$|^from time import|\btime\.(sleep|monotonic|time|perf_counter)\("
     for path in [*tests, *devices]:
         code = re.sub(r'(?s)""".*?"""|"[^"\n]*"', "", path.read_text())  # programs in strings run in processes of their own
-        assert not re.search(told, code), f"{path}: tells the time itself; take it from devices/link/clock.py"
+        assert not re.search(clock_use, code), f"{path}: reads the machine's clock; use devices/link/clock.py"

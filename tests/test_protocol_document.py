@@ -78,7 +78,7 @@ def test_a_table_that_differs_is_written_again() -> None:
     assert protocol_document.filled(TEXT.replace("which parameters a step updates", "something else")) == TEXT
 
 
-def test_no_message_is_made_up() -> None:
+def test_every_documented_message_exists() -> None:
     assert re.findall(r"(?m)^### (.*)$", TEXT) and set(re.findall(r"(?m)^### (.*)$", TEXT)) == set(
         map(heading, protocol.records())
     )

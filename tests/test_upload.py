@@ -58,7 +58,7 @@ def test_the_given_board_is_taken(upload: Upload, given: str) -> None:
     assert upload(NANO, BRIDGE, given=given) == 0
 
 
-def test_a_port_with_something_else_is_refused(upload: Upload, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_with_another_board_is_refused(upload: Upload, capsys: pytest.CaptureFixture[str]) -> None:
     assert upload(NANO, BRIDGE, given="/dev/ttyUSB0") == 1
     assert capsys.readouterr().out == (
         "Error: /dev/ttyUSB0: CP2102 (10c4:ea60) is not a known nano33ble; ports that may have one: /dev/ttyACM0; "
@@ -85,12 +85,12 @@ def test_a_port_with_something_else_is_refused(upload: Upload, capsys: pytest.Ca
         ([NANO, BRIDGE], "/dev/ttyUSB*", "no nano33ble is attached"),
     ],
 )
-def test_refusals_say_what_is_there(
+def test_errors_list_the_ports(
     upload: Upload, capsys: pytest.CaptureFixture[str], ports: list[ListPortInfo], given: str, words: str
 ) -> None:
     assert upload(*ports, given=given) == 1
     assert words in capsys.readouterr().out
 
 
-def test_another_way_to_the_chip_is_the_users_own(upload: Upload) -> None:
+def test_another_upload_protocol_is_not_checked(upload: Upload) -> None:
     assert upload(protocol="jlink") == 0
