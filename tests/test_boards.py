@@ -198,9 +198,9 @@ def running(board: str, program: Path) -> Iterator[Running]:
             assert process.stdout is not None
             said = ""
             while (path := announced(said)) is None:
-                assert select.select([process.stdout], [], [], HUNG_SECONDS)[0], "announces no line"
+                assert select.select([process.stdout], [], [], HUNG_SECONDS)[0], "the firmware announces no line"
                 data = os.read(process.stdout.fileno(), 4096)
-                assert data, "ended at its start"
+                assert data, "the firmware ended at its start"
                 said += data.decode()
             with serial.Serial(path, timeout=HUNG_SECONDS) as line:
                 yield Running(process, line, path)

@@ -19,7 +19,7 @@ def test_each_example_keeps_to_its_budget(model: str, built_once: None) -> None:
     if allowed["compiler"] != (here := budgets.compiler(budgets.BOARD)):
         pytest.skip(f"the budget is of {allowed['compiler']}, this is {here}")
     moved = budgets.beyond(model, allowed[model], budgets.measured(model))
-    assert not moved, "\n".join([*moved, f"where this is meant, `{budgets.UPDATE}` writes the new figures down"])
+    assert not moved, "\n".join([*moved, f"if this is intended, `{budgets.UPDATE}` stores the new figures"])
 
 
 @pytest.mark.parametrize(("model", "most"), [("sine", 5_200), ("bench-conv", 40_000)])

@@ -112,7 +112,7 @@ def test_core_knows_no_board(path: Path) -> None:
     for name in ports | set(boards.names()):
         assert not re.search(rf"\b{name}\b", text, re.IGNORECASE), f"names the board or port {name}"
     conditions = re.findall(r"(?m)^\s*#\s*(?:if|ifdef|ifndef|elif)\b.*", text)
-    assert conditions == [], "core has one text for every machine; what differs belongs behind port.hpp"
+    assert conditions == [], "core is the same for every machine; differences belong behind port.hpp"
 
 
 @pytest.mark.parametrize("path", named(cpp_files("core", "app", "port", "bench")))

@@ -74,7 +74,7 @@ def test_a_real_board_is_described_completely(board: str, tmp_path: Path) -> Non
     manifest = json.loads(facts.file.read_text())
     assert facts.usb and facts.emulator is None and not facts.requirements
     assert set(manifest["platforms"]).isdisjoint({"tinymetafed"}) and "arduino" in manifest["frameworks"]
-    assert facts.ram_bytes < manifest["upload"]["maximum_ram_size"], "the Arduino core takes its part"
+    assert facts.ram_bytes < manifest["upload"]["maximum_ram_size"], "the Arduino core needs part of the RAM"
     assert facts.flash_bytes < manifest["upload"]["maximum_size"]
     assert (HERE / board / "Arduino.h").is_file() and board in UNIQUE_IDS
     file = find("boards/environments.ini") if facts.project is None else facts.project / "boards" / "environments.ini"

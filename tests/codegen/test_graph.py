@@ -161,7 +161,7 @@ def test_frozen_layers_have_no_weights_and_no_backward_pass() -> None:
     for calls in net.backward.values():
         assert {call.op.name for call in calls} <= {"dense3", "dense4"}
     slots = {slot.tensor.name: slot for slot in plan.plan(net).slots}
-    assert slots["x2"].last == slots["x3"].first, "the frozen part's activations outlive their use"
+    assert slots["x2"].last == slots["x3"].first, "activations of frozen layers stay in the arena after their last use"
 
 
 def test_layers_that_work_in_place_take_no_memory() -> None:
@@ -170,7 +170,7 @@ def test_layers_that_work_in_place_take_no_memory() -> None:
     assert slots["x1"].offset == slots["x2"].offset and slots["dx1"].offset == slots["dx2"].offset
     kept = graph.build(model([{**wide, "name": "a"}, {"op": "sigmoid"}, {"op": "add", "with": "a"}, dense(1)], [1]))
     slots = {slot.tensor.name: slot for slot in plan.plan(kept).slots}
-    assert slots["x2"].offset != slots["x3"].offset, "the sigmoid overwrites what the add reads"
+    assert slots["x2"].offset != slots["x3"].offset, "the sigmoid overwrites an input of the add"
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_images_below_pools_are_not_kept(kind: str, pools: dict[str, int], most:
     slots = {slot.tensor.name: slot for slot in made.slots}
     assert 4 * made.floats <= most
     for image, pooled in (("x1", "x2"), ("x3", "x4")):
-        assert slots[image].last == slots[pooled].first, "the image outlives the pool's way forward"
+        assert slots[image].last == slots[pooled].first, "the image stays in the arena after the pool's forward pass"
         assert 8 * slots[f"{pooled}_mask"].tensor.size <= slots[image].tensor.size * (2 if "stride" in pools else 1)
 
 
@@ -195,7 +195,7 @@ def test_pools_save_no_mask_where_nothing_needs_it() -> None:
         net = graph.build(model([below, {"op": "max_pool"}, *rest], [8, 8, 1]))
         assert all(call.saved_mask is None for call in net.forward)
     net = graph.build(model([conv(activation="tanh"), {"op": "avg_pool"}, *rest], [8, 8, 1]))
-    assert all(call.saved_mask is None for call in net.forward), "a mean's gradient depends on nothing"
+    assert all(call.saved_mask is None for call in net.forward), "the gradient of a mean does not depend on its input"
 
 
 def executed(net: graph.Graph, made: plan.Plan, calls: Sequence[graph.Call | graph.BackwardCall], memory: list[str]) -> None:

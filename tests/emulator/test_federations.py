@@ -70,7 +70,7 @@ def same(url: str, clients: int, keys: tuple[str, ...], folder: Path) -> None:
 
 def digests(run: Path) -> list[Any]:
     rounds = read_run(run).rounds
-    assert len({entry.weights_sha256 for entry in rounds}) == 2, "a round that moved no weight shows nothing"
+    assert len({entry.weights_sha256 for entry in rounds}) == 2, "a round without a changed weight proves nothing"
     return [[(part.client, part.digest) for part in entry.contributions] for entry in rounds]
 
 

@@ -40,7 +40,7 @@ def test_what_was_not_sent_goes_into_the_next_delta(boards: Boards, url: str, up
         np.testing.assert_array_equal(sent.indices, expected.indices)
         np.testing.assert_array_equal(sent.values.view(np.uint32), expected.values.view(np.uint32))
         owed = change - sent.dense(n)
-    assert np.count_nonzero(owed) > n // 2, "nothing was left that could go into the next delta"
+    assert np.count_nonzero(owed) > n // 2, "no unsent change was left for the next delta"
 
     board.forget()
     board.configure(k, uplink)

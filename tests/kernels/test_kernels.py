@@ -105,7 +105,7 @@ def test_ten_steps_agree_with_numpy(model: Compiled, variant: Variant, limit: fl
         weights = weights - velocity
     assert np.abs(weights).max() < 100, "this example diverges and proves nothing"
     np.testing.assert_allclose(single[: model.n], weights, rtol=2e-5, atol=2e-5)
-    assert (single[: model.n][~mask] == start[~mask]).all(), "a weight moved that does not train here"
+    assert (single[: model.n][~mask] == start[~mask]).all(), "a weight changed that this variant does not train"
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group(f"kernels {name}")) for name in GRADIENTS])
@@ -123,7 +123,7 @@ def test_gradients_are_summed_and_weights_stay(name: str, limit: float, tmp_path
         )
     assert single[: model.n].tobytes() == start[: model.n].tobytes()
     np.testing.assert_allclose(single[model.n :], total, rtol=2e-5, atol=2e-6)
-    assert np.abs(total).max() > 1e-3, "this example would not notice a sum that is none"
+    assert np.abs(total).max() > 1e-3, "this example would not notice gradients that are not summed"
 
 
 def test_clamp_limits_the_update(model: Compiled) -> None:

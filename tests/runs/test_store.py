@@ -192,7 +192,7 @@ def test_values_that_json_lacks_are_not_committed(folder: Path) -> None:
 def test_a_folder_that_holds_anything_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(StoreError, match=r"not empty.*--out"), claimed(tmp_path):
-        pytest.fail("nothing is done for a run that cannot be written")
+        pytest.fail("must not be reached: the run cannot be written")
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -209,7 +209,7 @@ def test_a_claimed_folder_is_removed_if_no_run_began(tmp_path: Path) -> None:
 def test_two_runs_never_share_a_folder(folder: Path) -> None:
     before = read_run(folder)
     with pytest.raises(StoreError, match="--out"), begun(folder):
-        pytest.fail("a run was begun in another's folder")
+        pytest.fail("a run began in the folder of another run")
     assert same(read_run(folder), before)
 
 
@@ -217,7 +217,7 @@ def test_a_run_may_begin_in_an_empty_folder_but_not_in_a_file(tmp_path: Path) ->
     (tmp_path / "file").write_text("mine")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(StoreError, match=r"cannot be.*--out"), claimed(path):
-            pytest.fail("nothing is done for a run that cannot be written")
+            pytest.fail("must not be reached: the run cannot be written")
         with pytest.raises(StoreError, match=r"cannot be written.*--out"), begun(path):
             pytest.fail("a run was begun in a file")
     (tmp_path / "empty").mkdir()
@@ -497,7 +497,7 @@ def test_a_folder_with_other_files_is_refused_and_unchanged(names: list[str], tm
     for name in names:
         (tmp_path / name).write_text("mine")
     with pytest.raises(StoreError, match=r"not empty.*--out"), claimed(tmp_path):
-        pytest.fail("nothing is done for a run that cannot be written")
+        pytest.fail("must not be reached: the run cannot be written")
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys(names, "mine")
 
 

@@ -51,8 +51,8 @@ def test_loads_and_stores_are_pipelined() -> None:
     assert cost("ldr r0, [r4]", "ldr r1, [r5]", "ldr r2, [r6]") == (4, 4)
     assert cost("vldr s0, [r4]", "vldr s1, [r4, #4]") == (3, 3)
     assert cost("ldr r0, [r4]", "ldr r1, [r0]") == (4, 4), "the second needs the first one's result"
-    assert cost("str r0, [r4]", "ldr r1, [r5]") == (3, 4), "after a store the manual does not promise it"
-    assert cost("ldr r0, [r4], #4", "ldr r1, [r5]") == (3, 4), "nor after one that moves its base"
+    assert cost("str r0, [r4]", "ldr r1, [r5]") == (3, 4), "after a store the manual gives no pipelining"
+    assert cost("ldr r0, [r4], #4", "ldr r1, [r5]") == (3, 4), "also not after a load or store that changes its base register"
 
 
 def test_a_pair_counts_as_often_as_both_were_executed() -> None:
@@ -63,9 +63,9 @@ def test_a_pair_counts_as_often_as_both_were_executed() -> None:
 def test_a_result_used_by_the_next_instruction_costs_a_cycle_more() -> None:
     assert cost("vmul.f32 s0, s1, s2", "vadd.f32 s3, s3, s0") == (3, 3)
     assert cost("vmul.f32 s0, s1, s2", "vadd.f32 s0, s3, s4") == (2, 2)
-    assert cost("vmul.f32 s0, s1, s2", "vmla.f32 s0, s3, s4") == (5, 5), "it also reads what it adds to"
+    assert cost("vmul.f32 s0, s1, s2", "vmla.f32 s0, s3, s4") == (5, 5), "the accumulator is an operand too"
     assert cost("vadd.f32 s1, s2, s3", "vstr s1, [r0]") == (4, 4)
-    assert cost("adds r0, #4", "vldr s0, [r0]") == (4, 4), "no forwarding to an address"
+    assert cost("adds r0, #4", "vldr s0, [r0]") == (4, 4), "a result is not forwarded to an address"
 
 
 def test_a_taken_jump_costs_more() -> None:
@@ -73,7 +73,7 @@ def test_a_taken_jump_costs_more() -> None:
     assert cost("bne.n 0", ran=10, jumped={0: 9}) == (19, 37)
     assert cost("b.w 0", jumped={0: 1}) == cost("bl 0", jumped={0: 1}) == cost("bx lr", jumped={0: 1}) == (2, 4)
     assert cost("pop {r4, pc}", jumped={0: 1}) == (4, 6)
-    assert cost("adds r0, #1", jumped={0: 1}) == (1, 1), "what an interrupt came after has not jumped"
+    assert cost("adds r0, #1", jumped={0: 1}) == (1, 1), "an instruction before an interrupt has not jumped"
 
 
 def test_instructions_not_executed_cost_nothing() -> None:

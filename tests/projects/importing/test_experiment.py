@@ -84,7 +84,7 @@ def test_layers_are_frozen_and_local_as_asked(
     loaded, notes = written(three(), tmp_path, **options)
     layers: Any = loaded.model.layers
     assert [each.frozen for each in layers] == frozen and [each.local for each in layers] == local
-    assert bool(notes) == (not any(local)), "that no layer is local deserves a word"
+    assert bool(notes) == (not any(local)), "a note must say that no layer is local"
 
 
 def test_the_first_layers_that_do_not_train_in_the_file_are_frozen(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_an_add_finds_the_layer_that_it_reads(tmp_path: Path) -> None:
     loaded, _ = written(network((3,), first, second, tanh, add, third), tmp_path)
     layers: Any = loaded.model.layers
     assert [each.name for each in layers] == ["dense", "densex2", None, "densex3"] and layers[2].with_ == "dense"
-    assert layers[1].activation == "tanh", "nobody else reads what the tanh takes"
+    assert layers[1].activation == "tanh", "no other layer reads the input of the tanh"
 
 
 def test_an_activation_is_not_fused_where_another_layer_reads_its_input(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_an_activation_is_not_fused_where_another_layer_reads_its_input(tmp_path
     loaded, _ = written(network((3,), first, relu, second, add, dense(add, 3, 1, "c")), tmp_path)
     layers: Any = loaded.model.layers
     assert [each.op for each in layers] == ["dense", "relu", "dense", "add", "dense"]
-    assert layers[0].name == "lossx2" and layers[3].with_ == "lossx2", "loss is a name that generated code needs itself"
+    assert layers[0].name == "lossx2" and layers[3].with_ == "lossx2", "generated code uses the name loss itself"
 
 
 def branching() -> Network:
@@ -241,7 +241,7 @@ def test_networks_that_cannot_be_imported_are_refused_by_name(
     with pytest.raises(ModelFileError) as caught:
         written(net, tmp_path, **options)
     assert expected in str(caught.value)
-    assert not list(tmp_path.iterdir()), "nothing is written of what is refused"
+    assert not list(tmp_path.iterdir()), "a refused network must leave no file"
 
 
 @pytest.mark.parametrize("there", ["experiment.toml", "experiment.npz"])
