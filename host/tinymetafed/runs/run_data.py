@@ -13,6 +13,7 @@ from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment, SpecError, anchor, anchored, parse
 
+from .. import __version__
 from ..federation.clients import DeviceFacts
 from ..federation.result import Evaluation
 from ..learn.weights import Floats
@@ -104,6 +105,8 @@ class RunData:
         raw = anchored(tomllib.loads(self.header.experiment), *self._folders)
         try:
             experiment = parse(raw, str(self.path))
-        except SpecError as error:
-            raise StoreError(f"{error}; the run was made by tinymetafed {self.header.tinymetafed}, use that") from None
+        except SpecError as error:  # of another version, or of a file of the user's own that is no longer as it was
+            made_by = self.header.tinymetafed
+            remedy = "" if made_by == __version__ else f"; the run was made by tinymetafed {made_by}, use that"
+            raise StoreError(f"{error}{remedy}") from None
         return experiment if adapt is None else parse({**raw, "task": {**raw["task"], "adapt": adapt}}, str(self.path))
