@@ -1,4 +1,4 @@
-# What developers do most; `make` alone lists it.
+# The commands that developers use most; `make` lists them.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ BIN := .venv/bin
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup:  ## Python environment and compilers; does only what is missing
+setup:  ## Python environment and compilers; installs only what is missing
 	@$(PYTHON) scripts/setup.py
 
 demo: setup  ## a small federation of emulated boards learns sine waves
@@ -22,10 +22,10 @@ lint: setup  ## style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: setup  ## measures all that docs/costs.md tells, and writes it; takes many minutes
+bench: setup  ## measures and writes docs/costs.md; takes many minutes
 	$(BIN)/tinymetafed bench all -o docs
 
 DATA ?=
 
-paper: setup  ## docs/paper.md: the papers' tables measured again; DATA=FOLDER has the data sets
+paper: setup  ## measures the papers' tables again and writes docs/paper.md; DATA=FOLDER has the data sets
 	$(BIN)/tinymetafed paper -o docs $(if $(DATA),--data $(DATA))

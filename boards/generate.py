@@ -1,7 +1,8 @@
-"""PlatformIO pre-build script: generates the experiment's C++ for the board and picks the sources to build.
+"""PlatformIO pre-build script: generates the experiment's C++ for the board and selects the sources to build.
 
-The experiment is TINYMETAFED_EXPERIMENT (an absolute path) or platformio.ini's custom_experiment. For measurements,
-TINYMETAFED_OPTIMIZATION, TINYMETAFED_KERNELS and TINYMETAFED_RECEIVE_WINDOW replace what the board and firmware/core say.
+The experiment is TINYMETAFED_EXPERIMENT (an absolute path) or custom_experiment of platformio.ini. For measurements,
+TINYMETAFED_OPTIMIZATION and TINYMETAFED_RECEIVE_WINDOW replace the board's values, and TINYMETAFED_KERNELS, a folder of
+firmware/bench/, replaces kernels of firmware/core.
 """
 
 import importlib.util
@@ -22,13 +23,13 @@ experiment = os.environ.get("TINYMETAFED_EXPERIMENT") or project / env.GetProjec
 board = env.BoardConfig()
 
 environment = dict(os.environ)
-if (root / "codegen").is_dir():  # of a checkout; else it is installed beside the firmware
+if (root / "codegen").is_dir():  # a checkout; otherwise codegen is an installed package
     sys.path.insert(0, str(root / "codegen"))
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [sys.path[0], os.environ.get("PYTHONPATH")]))
 if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
-    needed = "code generation needs Python 3.11 and Jinja2 there"
     sys.stderr.write(
-        f"Error: PlatformIO runs in {sys.executable}; {needed}: use the pio that `make setup` puts into .venv/bin\n"
+        f"Error: PlatformIO runs in {sys.executable}, which lacks Python 3.11 or Jinja2, needed for code generation; use the "
+        "pio that `make setup` installs in .venv/bin\n"
     )
     env.Exit(1)
 
@@ -36,35 +37,58 @@ from tinymetafed_codegen import boards, locate, toolchain  # noqa: E402  # needs
 
 if locate.root() != root.resolve():
     sys.stderr.write(
-        f"Error: {sys.executable} runs PlatformIO and has TinyMetaFed in {locate.root()}, but this project is built with that "
-        f"in {root}; remove {project / '.pio' / 'tinymetafed.ini'}, or use the pio of the other\n"
+        f"Error: {sys.executable} runs PlatformIO and has TinyMetaFed in {locate.root()}, but this project uses the one in "
+        f"{root}; remove {project / '.pio' / 'tinymetafed.ini'}, or use the pio that belongs to {root}\n"
     )
     env.Exit(1)
 
+if board.get("tinymetafed", None) is None:  # a vendor's own description of the board
+    sys.stderr.write(
+        f'Error: {board.id}: {board.manifest_path} has no "tinymetafed" section; write boards/{board.id}.json in this '
+        "project, as docs/own-board.md describes\n"
+    )
+    env.Exit(1)
 runs = "upload" in COMMAND_LINE_TARGETS or "test" in env.GetBuildType()
-if lacking := [tool for tool in boards.missing_tools(board.id) if tool.to_build or runs]:
-    sys.stderr.write(f"Error: {board.id}: {boards.shortage(lacking)}\n")
+try:
+    known = boards.read(Path(board.manifest_path))
+    lacking = [tool for tool in known.missing_tools() if tool.to_build or runs]
+    trouble = known.cannot_build() or (lacking and boards.missing_message(lacking))
+except boards.BoardError as error:
+    trouble = str(error)
+if trouble:
+    sys.stderr.write(f"Error: {board.id}: {trouble}\n")
     env.Exit(1)
 
 codegen = [env.subst("$PYTHONEXE"), "-m", "tinymetafed_codegen"]
-arguments = [str(experiment), "--board", board.id, "-o", str(generated)]
+arguments = [str(experiment), "--board", str(known.file), "-o", str(generated)]
 if window := os.environ.get("TINYMETAFED_RECEIVE_WINDOW"):
     arguments += ["--receive-window", window]
 if subprocess.run([*codegen, *arguments], env=environment, check=False).returncode != 0:
-    env.Exit(1)  # codegen has said why
+    env.Exit(1)  # codegen has printed the error
 
 source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["source"]
-# Other kernels than core's, by the name of their folder in bench/: headers that are found before those of the same name.
+# A folder of firmware/bench/ whose kernel headers replace those of firmware/core: it comes first in the include path.
 kernels = [f"bench/{name}"] if (name := os.environ.get("TINYMETAFED_KERNELS")) else []
 env.Append(CPPPATH=[str(generated), *(str(Path("$PROJECT_SRC_DIR") / part) for part in (*kernels, "core", "app"))])
-ports = [f"+<port/{port}/*>" for port in board.get("tinymetafed.ports")]
-main = board.get("tinymetafed.main", "main")
-program = [] if "test" in env.GetBuildType() else [f"+<app/{main}.cpp>"]  # unit tests bring a main() of their own
+folders = {port: known.port_folder(port) for port in known.ports}
+theirs = {port: folder for port, folder in folders.items() if known.project and folder.parent == known.project / "port"}
+ports = [f"+<port/{port}/*>" for port in folders if port not in theirs]
+program = [] if "test" in env.GetBuildType() else [f"+<app/{known.main}.cpp>"]  # unit tests have their own main()
 env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *ports, *program, f"+<app/source_{source}.cpp>"])
-if board.get("tinymetafed.real", False):
-    # Machine flags go to the vendor's sources too, for all of a program must agree on them.
-    env.Append(BUILD_FLAGS=board.get("tinymetafed.machine_flags", []))
+if theirs:
+    # PlatformIO compiles only sources below its source folder, which is our firmware/. So the project's own port is compiled
+    # when core/dispatch.cpp is, in the same environment. The include path lets it use "../arduino/arduino.hpp" as our ports do.
+    def compile_ports(env, node):
+        for port, folder in theirs.items():
+            env.BuildSources(str(Path("$BUILD_DIR") / "port" / port), str(folder))
+        return node
+
+    env.AddBuildMiddleware(compile_ports, "*core[/\\\\]dispatch.cpp")
+    env.Append(CPPPATH=[str(Path("$PROJECT_SRC_DIR") / "port" / "arduino")])
+if known.real:
+    # Machine flags apply to the vendor's sources too, as all of a program must agree on them.
+    env.Append(BUILD_FLAGS=list(known.machine_flags))
     env.Append(BUILD_UNFLAGS=board.get("tinymetafed.vendor_flags_removed", []))
-    # The rest of what our own builder gives every file, a vendor's builder gets for our sources alone. Warnings are no errors
-    # here: a compiler version that nobody has tried must not keep a board from being flashed.
+    # The other flags of our builder apply to our sources only. Warnings are not errors here: a compiler version that we have
+    # not tested must not prevent flashing a board.
     env.Append(SRC_BUILD_FLAGS=[flag for flag in toolchain.compiler_flags() if flag != "-Werror"])

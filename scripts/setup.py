@@ -1,7 +1,7 @@
-"""Makes a checkout ready to work: .venv with the package in it, and the Debian packages that the boards need.
+"""Sets up a checkout: a .venv with the package in it, and the Debian packages that the boards need.
 
-Does only what is missing. Where it may not install packages it names them and the command, and goes on: without QEMU
-everything but the emulated boards still works.
+Installs only what is missing. Without the right to install Debian packages it names them and the command, and continues:
+without QEMU everything but the emulated boards works.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 VERSION = sys.version.split()[0]
-if sys.version_info < (3, 11):  # noqa: UP036  # before importing anything that older versions cannot even read
+if sys.version_info < (3, 11):  # noqa: UP036  # before imports that older versions cannot parse
     sys.exit("setup: Python 3.11 or newer is needed, this is " + VERSION + "; try `make setup PYTHON=python3.11`")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,10 +22,10 @@ sys.path.insert(0, str(ROOT / "codegen"))
 
 
 def main() -> None:
-    """Sets up; exits with a message when Python's side cannot be."""
+    """Sets up the checkout; exits with a message when the Python environment cannot be made."""
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
     ready = STAMP.is_file() and STAMP.read_text(encoding="ascii") == wanted
-    # What could not be installed the first time is only named from then on: nobody waits for a dead network twice.
+    # After the first time, missing packages are only named, so that nobody waits for a dead network twice.
     install_packages(missing_packages(), try_it=not ready)
     if ready:
         return
@@ -40,13 +40,13 @@ def main() -> None:
 
 
 def run(command: "list[str]", trouble: str) -> None:
-    """Runs a command in the checkout; exits with ``trouble`` below its own output when it fails."""
+    """Runs a command in the checkout; when it fails, exits with the message ``trouble``."""
     if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
         sys.exit(f"setup: {trouble}")
 
 
 def missing_packages() -> "dict[str, list[str]]":
-    """Debian packages that this machine lacks, by what lacks them: Python's venv module, and every board."""
+    """Debian packages that this machine lacks, by what needs them: Python's venv module, or a board."""
     from tinymetafed_codegen import boards
 
     found = {
@@ -63,9 +63,9 @@ def missing_packages() -> "dict[str, list[str]]":
 
 
 def install_packages(missing: "dict[str, list[str]]", try_it: bool) -> None:
-    """Installs them where this user may without being asked for a password; else says how to.
+    """Installs packages where this user may do so without a password; else prints the commands.
 
-    Each board's by themselves: apt-get installs nothing at all when one of several packages is unknown to the system.
+    The packages of each board are installed separately: apt-get installs nothing when it does not know one of several packages.
     """
     if not missing:
         return
@@ -84,7 +84,7 @@ def install_packages(missing: "dict[str, list[str]]", try_it: bool) -> None:
             say(f"{what}: installing {' '.join(packages)}")
             if not succeeds([*install, *packages], quiet=True):
                 refused[what] = packages
-        # A fresh machine has no package lists, an old one stale ones: then, and only then, fetch them and try again.
+        # A fresh machine has no package lists, an old one has stale lists: fetch them only then, and try again.
         if refused:
             succeeds([*prefix, "apt-get", "update", "--quiet"])
         for what, packages in refused.items():
@@ -93,7 +93,7 @@ def install_packages(missing: "dict[str, list[str]]", try_it: bool) -> None:
 
 
 def succeeds(command: "list[str]", quiet: bool = False) -> bool:
-    """Runs a command; False also when there is no such program."""
+    """Whether a command runs and succeeds; False also when there is no such program."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
         return subprocess.run(command, env=environment, capture_output=quiet, check=False).returncode == 0
@@ -102,7 +102,7 @@ def succeeds(command: "list[str]", quiet: bool = False) -> bool:
 
 
 def say(text: str) -> None:
-    """One line about what happens, at once."""
+    """Prints one line, unbuffered."""
     print(f"setup: {text}", flush=True)
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
+import pickle
 import shutil
 import signal
 import sys
 from pathlib import Path
 
 import pytest
+from clocks import HUNG_SECONDS, SlowClock
 
-from tinymetafed.devices import firmware
+from tinymetafed.devices import firmware, launch, running
 from tinymetafed.devices.firmware import Deviation, Firmware
 from tinymetafed_codegen import boards
+from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.files import locked
 from tinymetafed_codegen.locate import find
 
 sys.path += [str(Path(__file__).parent / folder) for folder in ("devices", "kernels", "fuzz", "nrf52840")]
@@ -26,31 +32,50 @@ os.environ |= {"PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no", "PLATFORMIO_DISABLE_
 # Whoever starts the tests in the background may have Ctrl-C ignored, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# These open lines by name and look for lost ones: two processes of them would take each other's pseudo-terminals.
-_BY_NAME = ("tests/devices/", "tests/cli/test_cli.py", "tests/runs/test_runner.py")
+# Files whose tests run in one process. The "lines" open lines by name and look for lost ones: two processes of them would
+# take each other's pseudo-terminals. Those of the command line share runs.
+_GROUPS = {
+    "tests/devices/test_launch.py": "lines",
+    "tests/devices/test_serial_lines.py": "lines",
+    "tests/devices/test_transport.py": "lines",
+    "tests/cli/test_cli.py": "cli",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.nodeid.startswith(_BY_NAME):
-            item.add_marker(pytest.mark.xdist_group("lines"))
-
-
-_built: dict[tuple[str, str, Deviation], Firmware] = {}
+        if group := _GROUPS.get(item.nodeid.partition("::")[0]):
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture
-def built_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each model and board is built once in this process: asking PlatformIO again whether all is new takes seconds."""
+def built_once(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Each model and board is built once by all processes of these tests: whether all is new takes PlatformIO seconds."""
     build = firmware.build
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if base.name.startswith("popen-") else base) / "built"
+    folder.mkdir(exist_ok=True)
 
-    def remembered(experiment: Path, board: str, *, key: str, deviation: Deviation = firmware.AS_THE_BOARD_SAYS) -> Firmware:
-        asked = (key, board, deviation)
-        if asked not in _built:
-            _built[asked] = build(experiment, board, key=key, deviation=deviation)
-        return _built[asked]
+    def remembered(experiment: Path, board: Board, *, key: str, deviation: Deviation = firmware.AS_THE_BOARD_SAYS) -> Firmware:
+        file = hashlib.sha256(str(board.file).encode()).hexdigest()[:8]  # a project may have a board of the same name
+        name = f"{board.name}-{file}-{deviation.folder(key)}"
+        with locked(folder / f"{name}.lock"):
+            known = folder / f"{name}.pickle"
+            if not known.exists():
+                known.write_bytes(pickle.dumps(build(experiment, board, key=key, deviation=deviation)))
+        found: Firmware = pickle.loads(known.read_bytes())
+        return found
 
     monkeypatch.setattr(firmware, "build", remembered)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No device is asked again, nor given up, because the machine is slow; for tests on lines that lose nothing."""
+    clock = SlowClock()
+    monkeypatch.setattr(running, "launch", functools.partial(running.launch, clock=clock))
+    monkeypatch.setattr(running, "Fleet", functools.partial(running.Fleet, clock=clock))
+    monkeypatch.setattr(launch._SerialPort, "start", HUNG_SECONDS)
 
 
 @pytest.fixture

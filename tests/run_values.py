@@ -11,6 +11,7 @@ from small_runs import manifest
 from tinymetafed.federation.clients import DeviceFacts
 from tinymetafed.federation.result import ClientScore, ClientSpread, DCurve, Evaluation, FinalScores
 from tinymetafed.federation.rounds import Contribution
+from tinymetafed.learn.metric import Metric
 from tinymetafed.runs.estimate import BoardEstimate, RoundEstimate
 from tinymetafed.runs.journal import Asked, RoundEntry, RunHeader, RunResult, ServedDevice, SessionEntry
 from tinymetafed.runs.store import FORMAT
@@ -68,7 +69,7 @@ def round_entry(round_: int, weights_sha256: str, **changes: Any) -> RoundEntry:
 def evaluation(round_: int, after: float | None, **changes: Any) -> Evaluation:
     """An evaluation on the way."""
     made = Evaluation(
-        metric="mse",
+        metric=Metric.MSE,
         before=4.5,
         after=after,
         after_ci95=None,
@@ -88,7 +89,7 @@ def evaluation(round_: int, after: float | None, **changes: Any) -> Evaluation:
 def run_result(metric: str, before: float, after: float, **changes: Any) -> RunResult:
     """The result of 40 rounds."""
     final = FinalScores(
-        metric=metric,
+        metric=Metric(metric),
         before=before,
         after=after,
         after_ci95=0.02,
@@ -102,7 +103,7 @@ def run_result(metric: str, before: float, after: float, **changes: Any) -> RunR
         ),
     )
     curve = DCurve(
-        metric=metric,
+        metric=Metric(metric),
         samples="labelled samples per class" if metric == "accuracy" else "labelled samples",
         d=(0, 1, 8),
         mean=(before, (before + after) / 2, after),

@@ -48,6 +48,30 @@ class Quiet:
         pass
 
 
+_HALTING = """
+import time
+from pathlib import Path
+
+from tinymetafed.learn.strategies import TinyMetaFed
+
+
+class Halting(TinyMetaFed):
+    def update(self, weights, deltas, round_):
+        if round_ == {round} and not Path("{go}").exists():
+            time.sleep(1.0)  # longer than finished rounds wait for others to be written with
+        while round_ > {round} and not Path("{go}").exists():
+            time.sleep(0.01)
+        return super().update(weights, deltas, round_)
+"""
+
+
+def halting(folder: Path, round: int) -> tuple[str, Path]:
+    """TinyMetaFed that stands still after ``round``, all rounds so far on disk; its kind, and the file that lets it go on."""
+    file, go = folder / "halting.py", folder / "go"
+    file.write_text(_HALTING.format(round=round, go=go))
+    return f"{file}:Halting", go
+
+
 def sine(*overrides: str) -> Experiment:
     """The sine example."""
     return spec.load(SINE, overrides)

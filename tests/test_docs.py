@@ -6,7 +6,7 @@ import ast
 import configparser
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -157,7 +157,8 @@ def cpp_definitions(text: str) -> set[str]:
 
 
 def test_commands_in_blocks_parse(document: Document) -> None:
-    wrong = [f"{command}: {fault}" for command in commands(document) if (fault := command_fault(command))]
+    own = {name for command in commands(document) for name in re.findall(r"\[env:([\w-]+)\]", command)}  # that it writes
+    wrong = [f"{command}: {fault}" for command in commands(document) if (fault := command_fault(command, own))]
     assert wrong == []
 
 
@@ -170,6 +171,13 @@ def test_commands_in_prose_exist(document: Document) -> None:
         if name not in known:
             wrong.append(span)
     assert wrong == []
+
+
+def test_arguments_of_commands_in_prose_parse(document: Document) -> None:
+    """Where prose leaves an argument out, as a command's name does, the options that it has are checked all the same."""
+    spans = re.findall(r"`tinymetafed ([a-z][^`\n]*)`", document.prose.replace("\\|", "/"))
+    faults = {span: tinymetafed_fault(shlex.split(span)) for span in spans}
+    assert {span: fault for span, fault in faults.items() if fault and not fault.startswith("Missing argument")} == {}
 
 
 def commands(document: Document) -> list[str]:
@@ -199,8 +207,11 @@ def split_commands(line: str) -> list[str]:
     return [shlex.join(part) for part in parts if part]
 
 
-def command_fault(command: str) -> str:
-    """Why one of our own commands would be refused as it is written; empty when it would not, or is not ours."""
+def command_fault(command: str, environments: Set[str] = frozenset()) -> str:
+    """Why one of our own commands would be refused as it is written; empty when it would not, or is not ours.
+
+    ``environments``: PlatformIO's, beside those that we have.
+    """
     words = shlex.split(command)
     while words and re.fullmatch(r"\w+=.*", words[0]):
         words.pop(0)
@@ -216,7 +227,7 @@ def command_fault(command: str) -> str:
         wrong = [word for word in arguments if not word.startswith("-") and "=" not in word and word not in known]
         return f"no target {wrong[0]}" if wrong else ""
     if program == "pio":
-        return pio_fault(arguments)
+        return pio_fault(arguments, environments)
     return ""
 
 
@@ -249,11 +260,11 @@ def make_targets() -> set[str]:
     return set(re.findall(r"(?m)^([a-z][\w-]*):", text))
 
 
-def pio_fault(arguments: list[str]) -> str:
+def pio_fault(arguments: list[str], environments: Set[str]) -> str:
     project = configparser.ConfigParser()
     project.read([ROOT / "platformio.ini", ROOT / "boards" / "environments.ini"], encoding="utf-8")
     chosen = [after for option, after in pairwise(arguments) if option in ("-e", "--environment")]
-    wrong = [name for name in chosen if f"env:{name}" not in project]
+    wrong = [name for name in chosen if f"env:{name}" not in project and name not in environments]
     return f"no environment {wrong[0]}" if wrong else ""
 
 
@@ -323,6 +334,7 @@ def frame_fault(match: re.Match[str]) -> str:
         "tinymetafed train examples/sine.toml --devices native:4",
         "tinymetafed adapt runs/x --tasks many",
         "tinymetafed bench nothing",
+        "tinymetafed codegen EXPERIMENT --boards mps2 -o DIR",
         "make everything",
         "pio run -e nowhere",
     ],

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clocks import HUNG_SECONDS
 
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import find, root
@@ -45,7 +46,7 @@ def pio_test(board: str, folder: Path, **environment: str) -> tuple[int, str, li
     own = {f"PLATFORMIO_{name}_DIR": str(folder / name.lower()) for name in ("CORE", "WORKSPACE")}
     quiet = {"PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no", "PLATFORMIO_DISABLE_UPGRADE_CHECK": "true"}
     done = subprocess.run(
-        command, env=os.environ | own | quiet | environment, capture_output=True, text=True, timeout=300, check=False
+        command, env=os.environ | own | quiet | environment, capture_output=True, text=True, timeout=HUNG_SECONDS, check=False
     )
     suites = json.loads(found.read_text())["test_suites"] if found.exists() else []
     cases = [case for suite in suites if suite["env_name"] == board for case in suite.get("test_cases", [])]

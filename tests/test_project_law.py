@@ -301,3 +301,17 @@ def test_decisions_in_a_template_are_found(text: str) -> None:
 def test_relative_imports_are_resolved() -> None:
     assert "tinymetafed_codegen.section" in imported(ROOT / "codegen" / "tinymetafed_codegen" / "ops" / "layer.py")
     assert "tinymetafed.devices.link.session" in imported(PACKAGE / "devices" / "device_clients.py")
+
+
+# What measures a board's own clock, runs as a process of its own, or is where tests wait for events.
+MAY_TELL_THE_TIME = {"clocks.py", "test_boards.py", "test_custom_runner.py", "small_runs.py"}
+
+
+def test_tests_and_devices_take_the_time_from_a_clock_that_is_given() -> None:
+    """A test that looks at the machine's clock fails, or passes, because the machine is slow."""
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if path.name not in MAY_TELL_THE_TIME]
+    devices = [path for path in (ROOT / "host/tinymetafed/devices").rglob("*.py") if path.name != "clock.py"]
+    told = r"(?m)^import time$|^from time import|\btime\.(sleep|monotonic|time|perf_counter)\("
+    for path in [*tests, *devices]:
+        code = re.sub(r'(?s)""".*?"""|"[^"\n]*"', "", path.read_text())  # programs in strings run elsewhere
+        assert not re.search(told, code), f"{path}: tells the time itself; take it from devices/link/clock.py"

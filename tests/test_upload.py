@@ -1,4 +1,4 @@
-"""The look at the port before an upload: what is no such board is refused, with the ports that are there."""
+"""The check of the port before an upload: a port that has no such board is refused, with a list of all ports."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ MAINBOARD = port("/dev/ttyS0", None, None, "n/a")
 
 @pytest.fixture
 def upload(monkeypatch: pytest.MonkeyPatch) -> Upload:
-    """``upload(*ports, given=…)`` gives the status of the action that the script puts before an upload to a Nano."""
+    """Returns ``upload(*ports, given=…)``, which runs the script's check before an upload to a Nano and returns its status."""
 
     def run(*ports: ListPortInfo, given: str = "", protocol: str = "sam-ba") -> int:
         actions: list[Callable[..., int | None]] = []
         facts: dict[str, Any] = {"upload.protocol": "sam-ba", "build.hwids": [["0x2341", "0x005a"], ["0x2341", "0x805a"]]}
-        board = SimpleNamespace(id="nano33ble", manifest_path="boards/nano33ble.json", get=facts.__getitem__)
+        board = SimpleNamespace(id="nano33ble", manifest_path="boards/nano33ble.json", get=facts.get)
         env = SimpleNamespace(
             BoardConfig=lambda: board,
             subst={"$UPLOAD_PROTOCOL": protocol, "$UPLOAD_PORT": given}.__getitem__,
@@ -61,8 +61,8 @@ def test_the_given_board_is_taken(upload: Upload, given: str) -> None:
 def test_a_port_with_something_else_is_refused(upload: Upload, capsys: pytest.CaptureFixture[str]) -> None:
     assert upload(NANO, BRIDGE, given="/dev/ttyUSB0") == 1
     assert capsys.readouterr().out == (
-        "Error: /dev/ttyUSB0: CP2102 (10c4:ea60) is no nano33ble; looks like one: /dev/ttyACM0; "
-        "if it is a board all the same, add its ids to hwids in nano33ble.json\n"
+        "Error: /dev/ttyUSB0: CP2102 (10c4:ea60) is not a known nano33ble; ports that may have one: /dev/ttyACM0; "
+        "if it is a nano33ble with other ids, add them to hwids in nano33ble.json\n"
     )
 
 
@@ -72,15 +72,15 @@ def test_a_port_with_something_else_is_refused(upload: Upload, capsys: pytest.Ca
         (
             [MAINBOARD, BRIDGE],
             "",
-            "no nano33ble is attached; none of the ports looks like one; there are: /dev/ttyS0 (n/a",
+            "no nano33ble is attached; no port has one; ports: /dev/ttyS0 (n/a",
         ),
-        ([], "", "there are: none; plug it in"),
-        ([NANO], "/dev/ttyACM7", "/dev/ttyACM7: no such port; looks like one: /dev/ttyACM0"),
-        ([MAINBOARD], "/dev/ttyS0", "/dev/ttyS0: n/a (no USB ids) is no nano33ble"),
+        ([], "", "ports: none; connect it"),
+        ([NANO], "/dev/ttyACM7", "/dev/ttyACM7: no such port; ports that may have one: /dev/ttyACM0"),
+        ([MAINBOARD], "/dev/ttyS0", "/dev/ttyS0: n/a (no USB ids) is not a known nano33ble"),
         (
             [NANO, OTHER_NANO],
             "",
-            "ports look like nano33ble: /dev/ttyACM0, /dev/ttyACM1; choose one with --upload-port",
+            "several ports may have a nano33ble: /dev/ttyACM0, /dev/ttyACM1; choose one with --upload-port",
         ),
         ([NANO, BRIDGE], "/dev/ttyUSB*", "no nano33ble is attached"),
     ],

@@ -1,10 +1,11 @@
-"""Code generation as a command of its own: what PlatformIO's pre-build script calls."""
+"""The command ``python -m tinymetafed_codegen``, which PlatformIO's pre-build script runs."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +14,16 @@ from .design import design
 
 
 def main() -> int:
-    """Generates into a folder; 1 and one clear line on standard error when the experiment cannot be built."""
+    """Runs the command; returns its exit code, which is 1 after an error."""
     parser = argparse.ArgumentParser(
         prog="python -m tinymetafed_codegen", description="Generates an experiment's C++ and manifest for one board."
     )
     parser.add_argument("experiment", type=Path, help="experiment file, for instance examples/sine.toml")
-    parser.add_argument("--board", required=True, help="a board of boards/, for instance mps2")
+    parser.add_argument("--board", required=True, help="a board's name, for instance mps2, or its JSON file")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the generated files")
-    parser.add_argument("--receive-window", type=int, help="bytes that may be under way to it, in place of its own figure")
+    parser.add_argument("--receive-window", type=int, help="bytes of the receive window; default: those of the board's file")
     arguments = parser.parse_args()
+    warnings.simplefilter("ignore", boards.BoardWarning)  # errors of this one board are reported anyway
     try:
         run(arguments.experiment, arguments.board, arguments.output, arguments.receive_window)
     except (spec.SpecError, boards.BoardError, OSError) as error:
@@ -31,10 +33,23 @@ def main() -> int:
 
 
 def run(experiment: Path, board: str, output: Path, receive_window: int | None = None) -> None:
-    """Generates, with ``receive_window`` bytes in place of the board's own. Raises SpecError, BoardError, OSError."""
-    facts = boards.load(board)
+    """Generates the C++ and the manifest of an experiment for a board.
+
+    Args:
+        experiment: The experiment file.
+        board: The board's name or its JSON file.
+        output: The folder for the generated files.
+        receive_window: Bytes of the receive window, instead of the figure in the board's file.
+
+    Raises:
+        SpecError: The experiment cannot be built.
+        BoardError: The board is unknown or its file is unusable.
+        OSError: A file cannot be written.
+    """
+    known = boards.around(experiment)
+    facts = known.load(board)
     facts = facts if receive_window is None else replace(facts, receive_window=receive_window)
-    words = ["tinymetafed", "codegen", experiment.name, "--board", board, "-o"]
+    words = ["tinymetafed", "codegen", experiment.name, "--board", facts.name, "-o"]
     emit.write(design(spec.load(experiment), facts, str(experiment)), output, f"{shlex.join(words)} DIR")
 
 

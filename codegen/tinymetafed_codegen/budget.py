@@ -1,4 +1,4 @@
-"""RAM and flash of a model on a board, known before anything is compiled; a model that does not fit is refused with its map."""
+"""Computes RAM and flash of a model on a board before anything is compiled, and refuses a model that does not fit."""
 
 from __future__ import annotations
 
@@ -10,29 +10,32 @@ from .plan import Plan
 from .protocol import Dtype, Variant
 from .spec import Experiment, SpecError
 
-# Fitted to builds for mps2 at -Os, rounded up: what a build takes beside its model (bench memory has a build's own figures).
+# What a build takes without its model: fitted to builds for mps2 at -Os, rounded up. `bench memory` measures one build.
 CORE_FLASH_BYTES = 8_300
-CORE_RAM_BYTES = 332  # the padding before an aligned arena among them
-SELECTION_RAM_BYTES = 12  # of a layer: where it ends, its threshold and ties
-FEEDBACK_FLASH_BYTES = 600  # of error feedback
-UNMEASURED_FLASH_BYTES = 1_000  # of a kernel whose op names no figure
-_WIDEST_TILE = 8  # outputs that a kernel accumulates side by side; the flash figures of ops are measured with as many
+CORE_RAM_BYTES = 332  # includes the padding before the aligned arena
+SELECTION_RAM_BYTES = 12  # per global layer: its end, its threshold and its number of ties
+FEEDBACK_FLASH_BYTES = 600  # code of error feedback
+UNMEASURED_FLASH_BYTES = 1_000  # assumed for a kernel whose op has no flash_bytes
+_WIDEST_TILE = 8  # most outputs that a kernel accumulates side by side; Op.flash_bytes is measured at this width
 
 
 class BudgetError(SpecError):
-    """A model that does not fit the board; the text is the map of who takes what."""
+    """The model does not fit the board; the text lists what takes how many bytes."""
 
 
 def memory(experiment: Experiment, board: Board, net: Graph, arena: Plan, window: int, source: str) -> Memory:
-    """What the model takes of the board. Raises BudgetError, with ``source`` in its text, where that is more than it has.
+    """Computes the RAM and flash that the model needs.
 
     Args:
         experiment: The complete experiment.
         board: The board's facts.
         net: The model's graph.
-        arena: The places of its tensors.
+        arena: The plan of its arena.
         window: Bytes of the receive window.
-        source: What errors call the experiment, its file for instance.
+        source: The experiment's name in errors, for instance its file.
+
+    Raises:
+        BudgetError: The board has less RAM or flash than the model needs.
     """
     ram = _ram(experiment, net, arena, window)
     found = Memory(ram, STACK_BYTES, board.ram_bytes, _flash(experiment, net), board.flash_bytes)
@@ -71,7 +74,7 @@ def _behind_weights(net: Graph) -> str:
 
 
 def keeps_local(experiment: Experiment, net: Graph) -> bool:
-    """Whether the local part goes on from its client's last round."""
+    """Whether local weights continue from the client's last round: model.local_start = "kept"."""
     return experiment.model.local_start == "kept" and net.n_local > 0
 
 
@@ -82,21 +85,21 @@ def _flash(experiment: Experiment, net: Graph) -> int:
 
 
 def _kernel_flash(net: Graph) -> int:
-    """Bytes of all kernels; calls that differ only in their places share one."""
+    """Bytes of all kernels; calls that differ only in their tensors share one."""
     kernels: dict[tuple[str, int, int, *tuple[bool, ...]], Op] = {}
     backward = [(call, variant is Variant.GRADIENT) for variant, calls in net.backward.items() for call in calls]
     for call, sums in [*((call, False) for call in net.forward), *backward]:
         op = call.op
         inputs, outputs = (shape[-1] if op.tiled else 0 for shape in (op.input_shape, op.output_shape))
         if isinstance(call, Call):
-            kernels[(op.kernel(), 0, outputs)] = op
+            kernels[(op.cpp_type(), 0, outputs)] = op
             continue
-        fused = op.fuses_backward  # one loop does both, so that no other variant shares either
-        variant = (call.update, call.dx is not None, call.mask) if fused else ()
+        fused = op.fuses_backward  # one loop does both, so other variants share neither
+        variant = (call.update, call.dx is not None, call.masks_input) if fused else ()
         if call.dx is not None:
-            kernels[(op.kernel(), 1, inputs, call.mask, *variant)] = op
+            kernels[(op.cpp_type(), 1, inputs, call.masks_input, *variant)] = op
         if call.update:
-            kernels[(op.kernel(), 2, inputs if fused else outputs, sums, *variant)] = op
+            kernels[(op.cpp_type(), 2, inputs if fused else outputs, sums, *variant)] = op
     return sum(_unrolled(op, size, _measured(op, part)) for (_, part, size, *_), op in kernels.items())
 
 
@@ -105,7 +108,7 @@ def _measured(op: Op, part: int) -> int:
 
 
 def _unrolled(op: Op, size: int, flash: int) -> int:
-    """Half of a tiled kernel grows with the sums of its tile, to which those of the last, smaller tile are added."""
+    """Flash of a kernel with ``size`` outputs: half of a tiled kernel grows with the sums of the full and the last tile."""
     if not op.tiled:
         return flash
     sums = size if size <= _WIDEST_TILE else _WIDEST_TILE + size % _WIDEST_TILE

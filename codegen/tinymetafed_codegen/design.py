@@ -1,25 +1,27 @@
-"""All decisions about an experiment on a board, made before anything is printed: graph, plan, budget, hash, manifest."""
+"""Designs an experiment's model on a board: makes graph, arena plan, budget, hash and manifest before any C++ is written."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from . import budget, graph, hash, plan, protocol, sample_source, weights
-from .boards import Board
+from .boards import INSTALLED, Board, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
 from .spec import TARGETS, Experiment, SpecError
 
 
 @dataclass(frozen=True)
 class Design:
-    """An experiment's model on a board, with nothing left to decide.
+    """An experiment's model on a board: everything that the generated files are rendered from.
 
-    ``source`` is what errors call the experiment. ``weights``: arrays of model.weights, by LAYER.kernel and LAYER.bias.
+    ``source`` is the experiment's name in errors. ``boards`` are the boards that the model may be designed for next.
+    ``weights`` are the arrays of model.weights, by LAYER.kernel and LAYER.bias.
     """
 
     experiment: Experiment
     source: str
     board: Board
+    boards: Catalogue
     graph: graph.Graph
     plan: plan.Plan
     weights: dict[str, weights.Floats]
@@ -31,40 +33,48 @@ class Design:
         return bytes.fromhex(self.manifest.model_hash)
 
     def on(self, board: Board) -> Design:
-        """The same model on another board. Raises SpecError, BudgetError when that board is too small."""
+        """Designs the same model for another board. Raises BudgetError if that board is too small."""
         if board == self.board:
             return self
-        return _design(self.experiment, board, self.graph, self.plan, self.weights, self.source)
+        return _design(self.experiment, board, self.boards, self.graph, self.plan, self.weights, self.source)
 
 
-def design(experiment: Experiment, board: Board, source: str) -> Design:
-    """Designs an experiment's model on a board.
+def design(experiment: Experiment, board: Board, source: str, boards: Catalogue = INSTALLED) -> Design:
+    """Designs an experiment's model for a board.
 
-    Raises SpecError where the model does not fit the task, BudgetError where it does not fit the board.
+    Args:
+        experiment: The complete experiment.
+        board: The board.
+        source: The experiment's name in errors, for instance its file.
+        boards: All boards that the model may be designed for later.
+
+    Raises:
+        SpecError: The model does not fit the task.
+        BudgetError: The board has too little RAM or flash.
     """
     strategy = experiment.strategy
     net = graph.build(experiment.model, source, partial=strategy.partial, gradient=strategy.gradient)
     _check_task(experiment, net, source)
-    return design_graph(experiment, board, net, source)
+    return design_graph(experiment, board, net, source, boards)
 
 
-def design_graph(experiment: Experiment, board: Board, net: graph.Graph, source: str) -> Design:
-    """As ``design``, of a graph that is there already, whatever its task. Raises SpecError, BudgetError."""
-    return _design(experiment, board, net, plan.plan(net), given_weights(experiment, net, source), source)
+def design_graph(experiment: Experiment, board: Board, net: graph.Graph, source: str, boards: Catalogue = INSTALLED) -> Design:
+    """Like ``design``, but takes an existing graph and does not compare it with the task."""
+    return _design(experiment, board, boards, net, plan.plan(net), given_weights(experiment, net, source), source)
 
 
 def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict[str, weights.Floats]:
-    """The arrays of model.weights, those of all frozen layers among them. Raises SpecError."""
+    """Reads the arrays of model.weights. Raises SpecError if one is wrong or the array of a frozen layer is missing."""
     model = experiment.model
     frozen = {f"{op.name}.{parameter.name}": parameter.shape for op, parameter in net.frozen}
     if model.weights is None:
         if frozen:
-            raise SpecError(f"{source}: model.weights is missing, the npz file to take the frozen {', '.join(frozen)} from")
+            raise SpecError(f"{source}: model.weights is missing; it names the npz file with the frozen {', '.join(frozen)}")
         return {}
     given = weights.read(model.weights, frozen | {p.name: p.parameter.shape for p in net.parameters}, source)
     for name, shape in frozen.items():
         if name not in given:
-            raise SpecError(f"{source}: model.weights = {model.weights}: '{name}' of shape {list(shape)}, frozen, is missing")
+            raise SpecError(f"{source}: model.weights = {model.weights}: the frozen '{name}' of shape {list(shape)} is missing")
     return given
 
 
@@ -73,7 +83,7 @@ def _check_task(experiment: Experiment, net: graph.Graph, source: str) -> None:
     wanted = experiment.task.shapes
     has = net.shapes
     needs = wanted or has
-    # A task without shapes of its own takes any model; its data have one label per sample.
+    # A task without shapes takes any model; its data have one label per sample.
     targets = {TARGETS[wanted.loss]} if wanted else set(TARGETS.values())
     if not wanted and has.outputs != 1:
         targets -= {"labels"}
@@ -90,6 +100,7 @@ def _check_task(experiment: Experiment, net: graph.Graph, source: str) -> None:
 def _design(
     experiment: Experiment,
     board: Board,
+    boards: Catalogue,
     net: graph.Graph,
     arena: plan.Plan,
     given: dict[str, weights.Floats],
@@ -124,10 +135,10 @@ def _design(
         arena=ArenaMap(arena.floats, arena.steps, tuple(_arena_tensor(slot) for slot in arena.slots)),
         memory=budget.memory(experiment, board, net, arena, window, source),
     )
-    return Design(experiment, source, board, net, arena, given, manifest)
+    return Design(experiment, source, board, boards, net, arena, given, manifest)
 
 
-def _weight_tensor(placed: graph.Placed) -> WeightTensor:
+def _weight_tensor(placed: graph.PlacedParameter) -> WeightTensor:
     parameter = placed.parameter
     return WeightTensor(
         placed.name, parameter.shape, placed.offset, parameter.size, parameter.fan_in, parameter.fan_out, placed.op.part
@@ -140,7 +151,7 @@ def _arena_tensor(slot: plan.Slot) -> ArenaTensor:
 
 
 def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> int:
-    """Bytes that may be under way to the board: its own fact, or more where one sample or one answer needs it."""
+    """Bytes of the receive window: that of the board's file, or more if one sample or one answer needs more."""
     task = experiment.task
     payloads = [
         protocol.Predict.fixed_size() + task.bytes_per_input * net.input.size,

@@ -1,4 +1,4 @@
-"""Renders C++ from templates; the only module that knows jinja2. Output is deterministic and written only where it changed."""
+"""Renders the generated C++ from templates; the only module that uses jinja2. Unchanged files are not written again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jinja2
 from . import included, ops, protocol_cpp, sample_source, simulation_abi
 from .design import Design
 from .files import write_if_changed
-from .graph import BackwardCall, Call, Graph, Placed
+from .graph import BackwardCall, Call, Graph, PlacedParameter
 from .ops import Op, Parameter
 from .plan import HISTOGRAM_BINS
 from .protocol import Variant
@@ -23,7 +23,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, **context: Any) -> str:
-    """The text of one template; a name that the context lacks is an error, never an empty string."""
+    """Renders one template; a name that is missing in the context is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         undefined=jinja2.StrictUndefined,
@@ -35,11 +35,20 @@ def render(template: str, **context: Any) -> str:
 
 
 def write(design: Design, folder: Path, command: str) -> list[Path]:
-    """Writes the C++ headers and manifest.json of a design, and returns the files that changed.
+    """Writes a design's generated files: protocol.hpp, board.hpp, model.hpp, op_headers.hpp and manifest.json.
 
-    protocol.hpp, board.hpp, model.hpp, op_headers.hpp; with frozen layers frozen.hpp, with the user's own sample source
-    own_source.hpp.
-    ``command`` stands in the files as what made them. Raises OSError.
+    Frozen layers add frozen.hpp, the user's sample source adds own_source.hpp.
+
+    Args:
+        design: The design.
+        folder: The folder for the files.
+        command: The command that generates them, for the comment at the top of each file.
+
+    Returns:
+        The files that changed.
+
+    Raises:
+        OSError: A file cannot be written.
     """
     texts = {
         "protocol.hpp": protocol_header(command),
@@ -56,12 +65,12 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
 
 
 def protocol_header(command: str) -> str:
-    """protocol.hpp, the wire table as C++."""
-    return render("protocol.hpp.j2", command=command, **protocol_cpp.parts())
+    """The text of protocol.hpp: the wire table as C++."""
+    return render("protocol.hpp.j2", command=command, **vars(protocol_cpp.parts()))
 
 
 def simulation_abi_header(command: str) -> str:
-    """simulation_abi.hpp, what the host hands the compiled simulation as C++."""
+    """The text of simulation_abi.hpp: the arguments of the compiled simulation as C++ structs."""
     return render(
         "simulation_abi.hpp.j2",
         source="codegen/tinymetafed_codegen/simulation_abi.py",
@@ -81,10 +90,10 @@ def simulation_abi_header(command: str) -> str:
 
 
 def board_header(design: Design, command: str) -> str:
-    """board.hpp, the board's facts as C++."""
+    """The text of board.hpp: the board's facts as C++."""
     reason = ""
     if design.manifest.receive_window != design.board.receive_window:
-        reason = f"; the board's own {design.board.receive_window} do not hold one streamed sample"
+        reason = f"; the {design.board.receive_window} of the board's file are too few for one sample or one answer"
     return render(
         "board.hpp.j2",
         board=design.board,
@@ -95,12 +104,12 @@ def board_header(design: Design, command: str) -> str:
 
 
 def own_source_header(path: str, sha256: str, command: str) -> str:
-    """own_source.hpp, which lets firmware/app/source_own.cpp find the user's file."""
+    """The text of own_source.hpp: includes the user's sample source, for firmware/app/source_own.cpp."""
     return render("own_source.hpp.j2", path=path, sha256=sha256, command=command)
 
 
 def model_header(design: Design, command: str) -> str:
-    """model.hpp, the training kernels of one model."""
+    """The text of model.hpp: one model's training step, as calls of kernels."""
     net, arena = design.graph, design.plan
     redraws_local = design.experiment.model.local_start == "redrawn" and net.n_local > 0
 
@@ -115,36 +124,36 @@ def model_header(design: Design, command: str) -> str:
         return {
             "template": call.op.template,
             "direction": "forward",
-            "type": cpp_type(call.op.name) or call.op.kernel(),
+            "type": type_name(call.op.name) or call.op.cpp_type(),
             "x": place(call.x),
             "other": "" if call.other is None else place(call.other),
             "y": place(call.y),
-            "bits": "" if call.bits is None else place(call.bits),
-            "mask": str(call.mask).lower(),
+            "saved_mask": "" if call.saved_mask is None else place(call.saved_mask),
+            "masks_input": str(call.masks_input).lower(),
             "weights": weights(call.op),
         }
 
     def backward(call: BackwardCall, update: str) -> dict[str, str]:
         reads = call.op.backward_reads()
-        kept = [tensor for name, tensor in (("x", call.x), ("y", call.y)) if name in reads]
+        forward_tensors = [tensor for name, tensor in (("x", call.x), ("y", call.y)) if name in reads]
         return {
             "template": call.op.template,
             "direction": "backward",
-            "type": cpp_type(call.op.name) or call.op.kernel(),
+            "type": type_name(call.op.name) or call.op.cpp_type(),
             "x": place(call.x),
             "y": place(call.y),
             "dy": place(call.dy),
-            "bits": "" if call.bits is None else place(call.bits),
-            "dx": place(call.dx) if call.dx is not None else place(call.dy),  # never written without dx
+            "saved_mask": "" if call.saved_mask is None else place(call.saved_mask),
+            "dx": place(call.dx) if call.dx is not None else place(call.dy),  # without dx the kernel does not write there
             "rule": update if call.update else "kernels::Hold",
             "has_dx": str(call.dx is not None).lower(),
-            "mask": str(call.mask).lower(),
+            "masks_input": str(call.masks_input).lower(),
             "weights": weights(call.op),
-            "kept": "".join(f"a + {place(t)}, " for t in kept),
+            "forward_tensors": "".join(f"a + {place(t)}, " for t in forward_tensors),
         }
 
     def step(variant: Variant) -> list[dict[str, str]]:
-        update = net.sgd.accumulating_kernel() if variant is Variant.GRADIENT else "Update"
+        update = net.sgd.accumulating_cpp_type() if variant is Variant.GRADIENT else "Update"
         return [forward(call) if isinstance(call, Call) else backward(call, update) for call in net.backward[variant]]
 
     return render(
@@ -192,10 +201,10 @@ def model_header(design: Design, command: str) -> str:
         ],
         arena_floats=arena.floats,
         histogram_bins=HISTOGRAM_BINS,
-        layers=[{"title": c.op.title, "type": cpp_type(c.op.name), "kernel": c.op.kernel()} for c in net.forward],
-        update=net.sgd.kernel(),
+        layers=[{"title": c.op.title, "type": type_name(c.op.name), "cpp_type": c.op.cpp_type()} for c in net.forward],
+        update=net.sgd.cpp_type(),
         update_formula=net.sgd.formula,
-        loss=net.loss.kernel(net.output.size, design.experiment.model.huber_delta),
+        loss=net.loss.cpp_type(net.output.size, design.experiment.model.huber_delta),
         loss_formula=net.loss.formula,
         input=place(net.input),
         output=place(net.output),
@@ -209,7 +218,7 @@ def model_header(design: Design, command: str) -> str:
 
 
 def op_headers(design: Design, command: str) -> str:
-    """op_headers.hpp, which includes the kernels of this model's ops; the core's in angle brackets, as kernels.hpp has."""
+    """The text of op_headers.hpp: includes the kernels of the model's ops."""
     net = design.graph
     used = {type(call.op) for calls in (net.forward, *net.backward.values()) for call in calls}
     ours = sorted({f"<kernels/{op.header}>" for op in used if ops.own.header(op) is None})
@@ -223,15 +232,14 @@ def op_headers(design: Design, command: str) -> str:
 
 
 def frozen_header(design: Design, command: str) -> str:
-    """frozen.hpp, the weights of frozen layers as C++."""
-
+    """The text of frozen.hpp: the weights of frozen layers as C++ constants."""
     tensors = [_frozen_tensor(design, op, parameter) for op, parameter in design.graph.frozen]
     return render("frozen.hpp.j2", command=command, tensors=tensors)
 
 
 @dataclass(frozen=True)
 class _FrozenText:
-    """A tensor of a frozen layer for its template: its C++ constant and the lines of its numbers."""
+    """A tensor of a frozen layer as C++ text: the constant's name and the lines of its numbers."""
 
     constant: str
     shape: list[int]
@@ -239,37 +247,37 @@ class _FrozenText:
 
 
 def _frozen_tensor(design: Design, op: Op, parameter: Parameter) -> _FrozenText:
-    # The shortest decimal that reads back as the same float32.
+    # str(float32) is the shortest decimal that reads back as the same float32.
     numbers = [f"{float(str(value))!r}f" for value in design.weights[f"{op.name}.{parameter.name}"].ravel()]
     lines = [", ".join(numbers[i : i + 8]) + "," for i in range(0, len(numbers), 8)]
     return _FrozenText(weight_constant(op, parameter), list(parameter.shape), lines)
 
 
 _VARIANT_DOC = {
-    Variant.LOCAL: "One SGD step of the local part, the global part held: reconstruction.",
-    Variant.GLOBAL: "One SGD step of the global part, the local part held: the update that is shared.",
-    Variant.FULL: "One SGD step of the whole model: fine-tuning.",
-    Variant.GRADIENT: "One gradient of the whole model, added to the sum behind the weights, which stay.",
+    Variant.LOCAL: "One SGD step of the local weights; the global weights do not change: reconstruction.",
+    Variant.GLOBAL: "One SGD step of the global weights; the local weights do not change: the shared update.",
+    Variant.FULL: "One SGD step of all weights: fine-tuning.",
+    Variant.GRADIENT: "Adds the gradient of all weights to the sum behind the weights; the weights do not change.",
 }
 
 
 def _state_note(net: Graph) -> str:
-    behind = ["a velocity"] * bool(net.sgd.momentum) + ["a sum of gradients"] * net.sums_gradients
-    return f"{' or '.join(behind)} behind every weight" if behind else "the weights alone"
+    behind = ["velocity"] * bool(net.sgd.momentum) + ["sum of gradients"] * net.sums_gradients
+    return f"all weights, then a {' or a '.join(behind)} for each" if behind else "the weights alone"
 
 
-def cpp_type(name: str) -> str:
-    """``stem_conv2d1`` as ``StemConv2d1``."""
+def type_name(name: str) -> str:
+    """The C++ type name of a layer: ``StemConv2d1`` for ``stem_conv2d1``."""
     return "".join(part.capitalize() for part in name.split("_"))
 
 
 def weight_constant(op: Op, parameter: Parameter) -> str:
-    """``kernel`` of ``conv2d1`` as ``kConv2d1Kernel``."""
+    """The C++ constant of a tensor's place: ``kConv2d1Kernel`` for ``kernel`` of ``conv2d1``."""
     return cpp_constant(f"{op.name}_{parameter.name}")
 
 
-def _local_start(design: Design, placed: Placed, key: str = "") -> str:
-    """The call that fills one local tensor; ``key`` names the draw of random numbers, otherwise they are everybody's."""
+def _local_start(design: Design, placed: PlacedParameter, key: str = "") -> str:
+    """The call that fills one local tensor; ``key`` is the argument that selects the random numbers, "" for the fixed ones."""
     model, parameter = design.experiment.model, placed.parameter
     constant = weight_constant(placed.op, parameter)
     scale = f"{model.local_start_scale!r}f"
@@ -281,10 +289,27 @@ def _local_start(design: Design, placed: Placed, key: str = "") -> str:
     return f"local_start::random(p + {constant}, {parameter.size}, {constant}, {scale}{key});"
 
 
-def _abi_struct(struct: type[simulation_abi.Struct]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _AbiField:
+    """A field of a struct as C++ text, with its offset in bytes."""
+
+    name: str
+    type: str
+    doc: str
+    offset: int
+
+
+@dataclass(frozen=True)
+class _AbiStruct:
+    """A struct of the simulation's ABI as C++ text, with its size in bytes."""
+
+    name: str
+    doc: str
+    size: int
+    fields: list[_AbiField]
+
+
+def _abi_struct(struct: type[simulation_abi.Struct]) -> _AbiStruct:
     layout = struct.c_type()
-    fields = [
-        {"name": field.name, "type": field.kind.cpp, "doc": field.doc, "offset": getattr(layout, field.name).offset}
-        for field in struct.fields()
-    ]
-    return {"name": struct.__name__, "doc": struct.__doc__, "size": ctypes.sizeof(layout), "fields": fields}
+    fields = [_AbiField(each.name, each.kind.cpp_type, each.doc, getattr(layout, each.name).offset) for each in struct.fields()]
+    return _AbiStruct(struct.__name__, struct.__doc__ or "", ctypes.sizeof(layout), fields)

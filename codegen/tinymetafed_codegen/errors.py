@@ -1,11 +1,11 @@
-"""The base of every error that users of the toolchain see: the command line and the public API raise the same ones."""
+"""The base classes of all errors that users see, on the command line and in the public API."""
 
 from __future__ import annotations
 
 
 class Error(Exception):
-    """Something went wrong that a user can do something about; the text says what, where and what to do."""
+    """An error that the user can mend; the text says what is wrong, where, and what to do."""
 
 
 class UsageError(Error):
-    """What was asked for cannot be done as it was written: an unknown key, a missing file, a wrong option."""
+    """The request itself is wrong: an unknown key, a missing file, a wrong option."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and locks between processes that work in one folder."""
+"""Atomic writes of files, and locks between processes that work in one folder."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-_BYTE = 1 << 20  # the byte that Windows locks, beyond the holder's number, which others read
+_BYTE = 1 << 20  # Windows locks this byte, which lies behind the process id that others read
 
 
 def write_if_changed(path: Path, text: str) -> bool:
-    """Writes ``text`` whole or not at all; leaves an equal file and its time stamp alone. Returns whether it wrote."""
+    """Writes ``text`` atomically, but does not touch a file with the same text. Returns whether it wrote. Raises OSError."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,14 +23,14 @@ def write_if_changed(path: Path, text: str) -> bool:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: whoever opens it sees the former version or this one. Raises OSError."""
+    """Writes a file atomically: readers see the old content or the new one, never a part. Raises OSError."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with os.fdopen(handle, "wb") as out:
             out.write(content)
             out.flush()
             os.fsync(out.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner reads
+        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner may read
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -38,7 +38,7 @@ def replace(path: Path, content: bytes) -> None:
 
 
 class LockedError(Exception):
-    """Another process holds the lock; ``holder`` is its process id, "" when it has not said so yet."""
+    """Another process holds the lock; ``holder`` is its process id, "" if the lock file does not have it yet."""
 
     def __init__(self, path: Path, holder: str) -> None:
         super().__init__(f"{path}: held by process {holder or '?'}")
@@ -47,14 +47,22 @@ class LockedError(Exception):
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Holds the lock of the file ``path``, which stays behind. Raises LockedError when it is taken and not to be waited for."""
+    """Holds the lock of a file while the context is open; the file itself stays.
+
+    Args:
+        path: The lock file, which is made if it is missing.
+        wait: Whether to wait until another process releases the lock.
+
+    Raises:
+        LockedError: Another process holds the lock and ``wait`` is false.
+    """
     with path.open("a+b", buffering=0) as file:
         try:
             _acquire(file, wait)
-        except (BlockingIOError, PermissionError):  # POSIX's and Windows' words for it
+        except (BlockingIOError, PermissionError):  # on POSIX and on Windows
             file.seek(0)
             raise LockedError(path, file.read(20).decode(errors="replace").strip()) from None
-        with suppress(OSError):  # a full disk: the lock holds without its holder's number
+        with suppress(OSError):  # on a full disk the lock works without the process id
             file.truncate(0)
             file.write(b"%d\n" % os.getpid())
         yield

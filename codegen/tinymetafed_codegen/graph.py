@@ -1,4 +1,4 @@
-"""Model spec to an explicit list of forward, backward and update calls over named tensors."""
+"""Turns a model's layers into lists of forward and backward calls over named tensors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .own_class import OwnClassError
 from .protocol import MAX_PARAMETERS, Variant
 from .spec import ModelSpec, SpecError, TaskShapes
 
-RESERVED_NAMES = {"loss", "model", "t", "update"}  # types of the generated code that a layer's would hide
+RESERVED_NAMES = {"loss", "model", "t", "update"}  # types of the generated C++ that a layer's type would hide
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A buffer of the arena: an activation, a gradient or the sample's targets."""
+    """A buffer in the arena: an activation, a gradient, a mask saved for backward, or the sample's targets."""
 
     name: str
     shape: Shape
@@ -33,34 +33,40 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Call:
-    """One op run forward: ``x`` in, for an add the ``other`` in too, ``y`` out, and the ``bits`` that its backward needs."""
+    """One op run forward: reads ``x``, for an add also ``other``; writes ``y`` and the mask saved for backward, if any.
+
+    ``masks_input``: x is the output of a ReLU, whose derivative the mask saved for backward includes.
+    """
 
     op: Op
     x: Tensor
     y: Tensor
     other: Tensor | None = None
-    bits: Tensor | None = None
-    mask: bool = False  # x came out of a ReLU: the bits hold its derivative too
+    saved_mask: Tensor | None = None
+    masks_input: bool = False
 
     @property
     def reads(self) -> tuple[Tensor, ...]:
-        """What it needs."""
+        """The tensors that it reads."""
         return (self.x,) if self.other is None else (self.x, self.other)
 
     @property
     def writes(self) -> tuple[Tensor, ...]:
-        """What it makes, its result first."""
-        return (self.y,) if self.bits is None else (self.y, self.bits)
+        """The tensors that it writes, its result first."""
+        return (self.y,) if self.saved_mask is None else (self.y, self.saved_mask)
 
     @property
     def reusable(self) -> tuple[Tensor, ...]:
-        """Of what it reads, the tensors whose place its result may take."""
+        """The tensors among those read whose place in the arena the result may take."""
         return self.reads if self.op.in_place else ()
 
 
 @dataclass(frozen=True)
 class BackwardCall:
-    """One op run backward: ``dy`` in; ``dx`` out where something below trains; parameters updated where they train."""
+    """One op run backward: reads ``dy``, writes ``dx`` where a layer below trains, updates the op's parameters if ``update``.
+
+    ``masks_input``: x is the output of a ReLU, whose derivative the op applies to dx.
+    """
 
     op: Op
     x: Tensor
@@ -68,30 +74,30 @@ class BackwardCall:
     dy: Tensor
     dx: Tensor | None
     update: bool
-    mask: bool  # x came out of a ReLU: its derivative is folded into the store of dx
-    bits: Tensor | None = None  # what its forward kept for it
+    masks_input: bool
+    saved_mask: Tensor | None = None  # written by the op's forward
 
     @property
     def reads(self) -> tuple[Tensor, ...]:
-        """What it needs."""
-        kept = self.op.backward_reads()
-        bits = () if self.bits is None else (self.bits,)
-        return (*((self.x,) if "x" in kept else ()), *((self.y,) if "y" in kept else ()), *bits, self.dy)
+        """The tensors that it reads."""
+        needed = self.op.backward_reads()
+        forward = [tensor for name, tensor in (("x", self.x), ("y", self.y)) if name in needed]
+        return (*forward, *(() if self.saved_mask is None else (self.saved_mask,)), self.dy)
 
     @property
     def writes(self) -> tuple[Tensor, ...]:
-        """What it makes."""
+        """The tensors that it writes."""
         return () if self.dx is None else (self.dx,)
 
     @property
     def reusable(self) -> tuple[Tensor, ...]:
-        """Of what it reads, the tensors whose place its result may take."""
+        """The tensors among those read whose place in the arena the result may take."""
         return (self.dy,) if self.op.in_place else ()
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A parameter tensor with its place in the weight vector: global tensors first, each part in layer order."""
+class PlacedParameter:
+    """A parameter tensor and its offset in the weight vector: global tensors first, then local ones, each in layer order."""
 
     op: Op
     parameter: Parameter
@@ -99,13 +105,13 @@ class Placed:
 
     @property
     def name(self) -> str:
-        """``layer.tensor``."""
+        """LAYER.TENSOR, for instance dense1.kernel."""
         return f"{self.op.name}.{self.parameter.name}"
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A model with all shapes, calls and places settled; nothing is left to decide when it is printed."""
+    """A model as tensors and calls, with all shapes and the order of the weights decided. ``backward`` is by variant."""
 
     input: Tensor
     output: Tensor
@@ -114,55 +120,61 @@ class Graph:
     loss: Loss
     forward: tuple[Call, ...]
     backward: dict[Variant, tuple[Call | BackwardCall, ...]]
-    parameters: tuple[Placed, ...]
+    parameters: tuple[PlacedParameter, ...]
     sgd: Sgd
 
     @property
     def shapes(self) -> TaskShapes:
-        """What a task of this model must have: its input's shape, its outputs, its loss."""
+        """The shapes and the loss that a task must have to fit this model."""
         return TaskShapes(self.input.shape, self.output.size, self.loss.name)
 
     @property
     def frozen(self) -> list[tuple[Op, Parameter]]:
-        """The tensors of the frozen layers, which are no part of the weight vector."""
+        """The tensors of frozen layers, which are not in the weight vector."""
         return [(call.op, parameter) for call in self.forward if call.op.frozen for parameter in call.op.parameters]
 
     @property
     def sums_gradients(self) -> bool:
-        """Whether a device can return one gradient of fixed weights."""
+        """Whether a device can return one gradient of the weights that it received."""
         return Variant.GRADIENT in self.backward
 
     @property
     def n_state(self) -> int:
-        """Floats of all weights and behind each, where there is momentum or a sum of gradients, of the one or the other."""
+        """Floats of all weights, plus one per weight for its velocity (momentum) or its sum of gradients."""
         return self.n_parameters * (2 if self.sgd.momentum or self.sums_gradients else 1)
 
     @property
     def n_global(self) -> int:
-        """Weights that are shared."""
+        """Number of global weights."""
         return sum(p.parameter.size for p in self.parameters if not p.op.local)
 
     @property
     def layer_ends(self) -> list[int]:
-        """Where each shared layer ends in the weight vector, its kernel and bias together."""
+        """The offset in the weight vector where each global layer ends; a layer is its kernel and its bias."""
         return list({p.op.name: p.offset + p.parameter.size for p in self.parameters if not p.op.local}.values())
 
     @property
     def n_local(self) -> int:
-        """Weights that never leave a device."""
+        """Number of local weights, which never leave a device."""
         return sum(p.parameter.size for p in self.parameters if p.op.local)
 
     @property
     def n_parameters(self) -> int:
-        """All weights."""
+        """Number of all weights that train."""
         return self.n_global + self.n_local
 
 
 def build(model: ModelSpec, source: str = "model", *, partial: bool = True, gradient: bool = False) -> Graph:
-    """Settles shapes, fuses ReLU and lists the calls of each variant. Raises SpecError naming the layer at fault.
+    """Computes all shapes, fuses ReLU and lists the calls of each variant.
 
-    Unless the strategy is ``partial``, layers that are ``local`` are shared like the others. Variant.GRADIENT is there when
-    it asks devices for a ``gradient``.
+    Args:
+        model: The [model] section.
+        source: The experiment's name in errors.
+        partial: Whether the strategy keeps local layers on their device; otherwise they are global too.
+        gradient: Whether the strategy asks devices for a gradient, which adds Variant.GRADIENT.
+
+    Raises:
+        SpecError: A layer or the loss does not fit; the text names the layer.
     """
     layers, outputs = _layers(model, source)
     if not partial:
@@ -179,10 +191,10 @@ def build(model: ModelSpec, source: str = "model", *, partial: bool = True, grad
 
     current = first = Tensor("x0", tuple(model.input), "input")
     forward: list[Call] = []
-    made: dict[str, Tensor] = {}  # by op
+    made: dict[str, Tensor] = {}  # output of each op, by its name
     for i, op in enumerate(layers, start=1):
         if op.is_view:
-            # A view keeps its tensor's name, and so its memory.
+            # A view has the name of its input tensor, and so its memory.
             current = Tensor(current.name, op.output_shape, current.note)
         else:
             y = Tensor(f"x{i}", op.output_shape, f"output of {op.name}")
@@ -198,18 +210,19 @@ def build(model: ModelSpec, source: str = "model", *, partial: bool = True, grad
         raise SpecError(f"{source}: {model.loss} applies the {last.kind} itself; leave it out of the last layer")
     if loss.class_target and current.size < 2:
         raise SpecError(f"{source}: {model.loss} needs at least 2 outputs, the last layer has {current.size}")
-    note = {"values": "wanted output", "labels": "0 or 1 per output", "class": "class index"}[loss.targets]
+    note = {"values": "target values", "labels": "0 or 1 per output", "class": "class index"}[loss.targets]
     target = Tensor("target", (target_size(loss.name, current.size),), note)
     d_output = Tensor(f"d{current.name}", current.shape, f"gradient of {current.name}")
     variants = [variant for variant in Variant if variant is not Variant.GRADIENT or gradient]
     backward = {variant: _backward(forward, current, d_output, variant, model.clip_norm) for variant in variants}
-    kept = {call.op.name: call for call in backward[Variant.FULL] if isinstance(call, BackwardCall) and call.bits is not None}
-    forward = [
-        dataclasses.replace(call, bits=kept[call.op.name].bits, mask=kept[call.op.name].mask) if call.op.name in kept else call
-        for call in forward
-    ]
+    masked = {back.op.name: back for back in backward[Variant.FULL] if isinstance(back, BackwardCall) and back.saved_mask}
+    forward = [_with_mask(call, masked[call.op.name]) if call.op.name in masked else call for call in forward]
     sgd = Sgd(model.momentum, model.weight_decay)
     return Graph(first, current, d_output, target, loss, tuple(forward), backward, parameters, sgd)
+
+
+def _with_mask(call: Call, back: BackwardCall) -> Call:
+    return dataclasses.replace(call, saved_mask=back.saved_mask, masks_input=back.masks_input)
 
 
 def trains(op: Op, variant: Variant) -> bool:
@@ -220,7 +233,7 @@ def trains(op: Op, variant: Variant) -> bool:
 
 
 def _layers(model: ModelSpec, source: str) -> tuple[list[Op], dict[str, str]]:
-    """The ops in order, a ReLU layer right after one with weights folded into it; and by layer the name of its last op."""
+    """The ops in order, with ReLU layers fused where that is possible; and the name of each layer's last op, by layer."""
     layers: list[Op] = []
     shape: Shape = tuple(model.input)
     shapes: dict[str, Shape] = {}
@@ -238,15 +251,15 @@ def _layers(model: ModelSpec, source: str) -> tuple[list[Op], dict[str, str]]:
             raise SpecError(f"{at}: the name '{min(clash)}' is taken; give this layer another 'name'")
         if made[0].parameters:
             if made[0].frozen and made[0].local:
-                raise SpecError(f"{at}: 'frozen' and 'local' exclude each other: what is frozen is the same on all devices")
+                raise SpecError(f"{at}: 'frozen' and 'local' exclude each other: a frozen layer is the same on all devices")
             if made[0].frozen and lowest_training is not None:
                 raise SpecError(
                     f"{at}: frozen above model.layers[{lowest_training}], which trains; only the first layers can be frozen"
                 )
             if not made[0].frozen and lowest_training is None:
                 lowest_training = i
-        kept = {outputs.get(other) for other in wanted}  # ops whose output, as it is, an add will read
-        if made[0].kind == "relu" and layers and layers[-1].can_fuse_relu and layers[-1].name not in kept:
+        unfusable = {outputs.get(other) for other in wanted}  # an add reads the output of these ops without a ReLU
+        if made[0].kind == "relu" and layers and layers[-1].can_fuse_relu and layers[-1].name not in unfusable:
             layers[-1] = dataclasses.replace(layers[-1], relu=True)
         else:
             layers += made
@@ -255,14 +268,14 @@ def _layers(model: ModelSpec, source: str) -> tuple[list[Op], dict[str, str]]:
     return layers, outputs
 
 
-def _place(layers: list[Op]) -> tuple[Placed, ...]:
-    placed: list[Placed] = []
+def _place(layers: list[Op]) -> tuple[PlacedParameter, ...]:
+    placed: list[PlacedParameter] = []
     offset = 0
     for local in (False, True):
         for op in layers:
             for parameter in op.parameters:
                 if op.local == local and not op.frozen:
-                    placed.append(Placed(op, parameter, offset))
+                    placed.append(PlacedParameter(op, parameter, offset))
                     offset += parameter.size
     return tuple(placed)
 
@@ -270,19 +283,20 @@ def _place(layers: list[Op]) -> tuple[Placed, ...]:
 def _backward(
     forward: list[Call], output: Tensor, gradient: Tensor, variant: Variant, clip_norm: float
 ) -> tuple[Call | BackwardCall, ...]:
-    """From the loss down to the lowest op that trains in this variant, and no further.
+    """The calls from the loss down to the lowest op that trains in this variant.
 
-    A tensor that several layers read receives a gradient from each; they are added from the highest layer to the lowest.
+    A tensor that several layers read receives one gradient from each; they are added from the last layer to the first.
     """
-    needed: set[str] = set()  # tensors below which something trains
+    needed: set[str] = set()  # tensors whose gradient a layer that trains needs
     readers = Counter(tensor.name for call in forward for tensor in call.reads)
     relu = {call.y.name for call in forward if call.op.relu}
     for call in forward:
         if trains(call.op, variant) or any(tensor.name in needed for tensor in call.reads):
             needed.add(call.y.name)
     calls: list[Call | BackwardCall] = []
-    received: dict[str, list[tuple[str, Tensor]]] = {output.name: [("loss", gradient)]}  # from which op, and what
-    masked: set[str] = set()  # outputs of a fused ReLU whose one reader applies its derivative
+    # The gradients of each tensor, and the op that each one comes from.
+    received: dict[str, list[tuple[str, Tensor]]] = {output.name: [("loss", gradient)]}
+    masked: set[str] = set()  # outputs of a fused ReLU whose only reader applies the ReLU's derivative
 
     for call in reversed(forward):
         op, y = call.op, call.y
@@ -290,12 +304,12 @@ def _backward(
             continue
         (_, dy), *more = received[y.name]
         for k, (sender, part) in enumerate(more, start=2):
-            total = Tensor(f"d{y.name}_sum{k}", y.shape, f"gradient of {y.name}, {sender}'s part added")
+            total = Tensor(f"d{y.name}_sum{k}", y.shape, f"gradient of {y.name} with the part from {sender}")
             calls.append(Call(Add("", y.shape, y.shape), dy, total, part))
             dy = total
         if op.relu and y.name not in masked:
             rectified = Tensor(f"d{y.name}_rectified", y.shape, f"gradient of {y.name} before its ReLU")
-            calls.append(BackwardCall(Relu("", y.shape, y.shape), y, y, dy, rectified, update=False, mask=False))
+            calls.append(BackwardCall(Relu("", y.shape, y.shape), y, y, dy, rectified, update=False, masks_input=False))
             dy = rectified
         update = trains(op, variant)
         if update and clip_norm > 0:
@@ -312,11 +326,11 @@ def _backward(
             alone = readers[x.name] == 1
             dx = Tensor(f"d{x.name}" if alone else f"d{x.name}_from_{op.name}", x.shape, f"gradient of {x.name}")
             received.setdefault(x.name, []).append((op.name, dx))
-            if alone and op.masks_input and x.name in relu:
+            if alone and op.can_mask_input and x.name in relu:
                 masked.add(x.name)
         if update or dx is not None:
-            mask = x.name in masked
-            numbers = op.kept_numbers(mask)
-            bits = Tensor(f"{y.name}_bits", (numbers,), f"bits for the way back through {op.name}") if numbers else None
-            calls.append(BackwardCall(op, x, y, dy, dx, update, mask, bits))
+            masks_input = x.name in masked
+            size = op.mask_floats(masks_input)
+            mask = Tensor(f"{y.name}_mask", (size,), f"mask saved for the backward of {op.name}") if size else None
+            calls.append(BackwardCall(op, x, y, dy, dx, update, masks_input, mask))
     return tuple(calls)

@@ -1,7 +1,7 @@
-"""The model's hash: it names all that the trained bits depend on, and nothing of how the C++ is written.
+"""The model's hash: it covers everything that the trained bits depend on, but not how the C++ is written.
 
-Host and firmware compare it before they work together, builds lie in folders of its name, and a run is only continued with
-the model that it was begun with.
+Host and firmware compare it before they work together. Build folders are named after it. A run is continued only with the
+model that it was begun with.
 """
 
 from __future__ import annotations
@@ -17,27 +17,29 @@ from .graph import Call, Graph
 from .ops import Op, Sgd
 from .spec import Experiment
 
-# Raised whenever the same model would train to other bits: kernels, exp, sin, random numbers, order of sums.
+# Raise it when a change makes the same model train to other bits: kernels, exp, sin, random numbers, order of sums.
 ARITHMETIC_VERSION = 1
-# Raised when the same model gets another hash for a reason that is not the model's.
+# Raise it when the hash itself is computed in another way.
 HASH_VERSION = 2
-_NAMES = {"name", "other"}  # how a layer is called, and how it calls another one: places stand for them
+_NAMES = {"name", "other"}  # names of layers, which do not count; `reads` has the numbers of layers instead
 
 
 def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights.Floats]) -> bytes:
-    """First 8 bytes of SHA-256 over ops with shapes and options, their order, the update and the arithmetic.
+    """Hashes ops with shapes and options, their order, the update rule and the arithmetic.
 
     Args:
-        experiment: The complete experiment; of its strategy, what takes memory or code of the firmware counts.
-        net: Its graph.
-        given: The arrays of model.weights by LAYER.kernel and LAYER.bias; those of frozen layers count.
+        experiment: The complete experiment. Only those options of the strategy count that change the firmware.
+        net: The model's graph.
+        given: The arrays of model.weights by LAYER.kernel and LAYER.bias. Only those of frozen layers count.
 
-    Names of layers, C++ types, tiles and the board do not count. An option that is unused or at its default leaves the
-    hash alone, so that a new option changes no hash of a model without it.
+    Returns:
+        The first 8 bytes of SHA-256. Names of layers, C++ types, tiles and the board do not change them, but the C++ type and
+        the header of a user's op do. Unused options and options at their default do not alter the hash, so a new option
+        changes no existing hash.
     """
     model = experiment.model
     own = sample_source.own_source(experiment)
-    description: dict[str, Any] = {
+    description = {
         "version": HASH_VERSION,
         "arithmetic": ARITHMETIC_VERSION,
         "input": list(net.input.shape),
@@ -60,7 +62,7 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights.F
 
 
 def _layer(call: Call, net: Graph) -> dict[str, Any]:
-    """One layer: its op, what it reads (0: the input, n: the n-th layer), its shapes, its options that are no defaults."""
+    """One layer: its op, the layers that it reads (0 is the input), its shapes, its options that differ from the defaults."""
     made = {net.input.name: 0} | {each.y.name: place for place, each in enumerate(net.forward, start=1)}
     own = {"own": _own(call.op)} if ops.own.is_own(type(call.op)) else {}
     return own | {
@@ -72,7 +74,7 @@ def _layer(call: Call, net: Graph) -> dict[str, Any]:
 
 
 def _options(op: Op) -> dict[str, Any]:
-    """Fields that differ from their defaults; weights by name and shape."""
+    """Fields of the op that differ from their defaults; weights by name and shape."""
     changed = {
         field.name: getattr(op, field.name)
         for field in dataclasses.fields(op)
@@ -85,12 +87,12 @@ def _options(op: Op) -> dict[str, Any]:
 
 
 def _own(op: Op) -> dict[str, Any]:
-    """What else the bits of a user's op depend on: of ours, ARITHMETIC_VERSION stands for it."""
+    """What else the bits of a user's op depend on; ARITHMETIC_VERSION covers it for built-in ops."""
     header = ops.own.header(type(op))
     return {
-        "kernel": op.kernel(),
+        "kernel": op.cpp_type(),
         "header": included.digest(header) if header else op.header,
-        "calls": [op.template, op.backward_reads(), op.in_place, op.masks_input],
+        "calls": [op.template, op.backward_reads(), op.in_place, op.can_mask_input],
         "scales": [[parameter.fan_in, parameter.fan_out] for parameter in op.parameters],
     }
 

@@ -1,4 +1,4 @@
-"""Finds what travels with the code but is not Python (firmware/, boards/, examples/), and where an installation may write."""
+"""Finds the folders that are installed beside the Python code (firmware/, boards/, examples/), and the cache folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 @cache
 def root() -> Path:
-    """The checkout's top folder, or the data folder of an installed wheel; neither is ever written to by an installation."""
+    """The top folder of the checkout, or the data folder of an installed wheel, which is never written to."""
     checkout = _PACKAGE.parents[1]
     if (checkout / "platformio.ini").is_file() and (checkout / "firmware").is_dir():
         return checkout
@@ -34,14 +34,18 @@ def find(name: str) -> Path:
     return path
 
 
+PLATFORMIO_CONFIG = ".pio/tinymetafed.ini"  # in a user's project
+
+
 def platformio_config() -> str:
-    """What PlatformIO reads beside the platformio.ini of a project of the user's own: where this installation is."""
+    """The text of a file that tells the platformio.ini of a user's project where this installation is."""
     top = root().as_posix()
     return f"""; Where TinyMetaFed is on this machine; written anew when it is missing.
 [platformio]
-extra_configs = {top}/boards/environments.ini
+extra_configs =
+  {top}/boards/environments.ini
+  boards/environments.ini
 src_dir = {top}/firmware
-boards_dir = {top}/boards
 
 [tinymetafed]
 root = {top}
@@ -49,6 +53,6 @@ root = {top}
 
 
 def user_cache() -> Path:
-    """The user's folder for what can be made or downloaded again; it need not be there yet."""
+    """The user's cache folder for builds and downloads; it may not exist yet."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
     return Path(cache) / "tinymetafed"

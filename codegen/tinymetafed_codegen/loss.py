@@ -1,4 +1,4 @@
-"""The losses by name, and what each compares a model's outputs with."""
+"""The names of the losses, and the kind of target that each compares a model's outputs with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 LossName = Literal["mse", "mae", "huber", "binary_crossentropy", "softmax_cross_entropy"]
 Targets = Literal["values", "labels", "class"]
 
-# A value or a 0 or 1 per output, or the index of one class.
+# "values": a number per output; "labels": a 0 or 1 per output; "class": the index of one class.
 TARGETS: dict[LossName, Targets] = {
     "mse": "values",
     "mae": "values",
@@ -18,10 +18,10 @@ TARGETS: dict[LossName, Targets] = {
 
 
 def is_classification(loss: LossName) -> bool:
-    """Whether a model with this loss tells classes apart; otherwise it learns values."""
+    """Whether a model with this loss classifies; otherwise it learns values."""
     return TARGETS[loss] != "values"
 
 
 def target_size(loss: LossName, outputs: int) -> int:
-    """Numbers that say what is right for one sample, of a model with so many outputs."""
+    """Number of target values of one sample, for a model with ``outputs`` outputs."""
     return 1 if TARGETS[loss] == "class" else outputs

@@ -1,30 +1,31 @@
-"""The facts of a generated model as one typed value: weights, arena, memory, hashes; JSON only in files and run stores."""
+"""The manifest: all facts of a generated model (weights, arena, memory, hashes) as one typed value, and its JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 import pydantic
-from pydantic import ConfigDict, TypeAdapter
-from pydantic.dataclasses import dataclass
+from pydantic import TypeAdapter
 
 from .errors import Error
 from .protocol import Dtype
+from .section import StrictJson
 
-_STRICT = ConfigDict(extra="forbid")
-STACK = "stack"  # the purpose that Memory.stack is counted under
+STACK = "stack"  # the purpose of the RamUse that is Memory.stack
 
 
 class ManifestError(Error):
-    """A manifest that this version cannot read."""
+    """This version cannot read the manifest."""
 
 
-@dataclass(frozen=True, config=_STRICT)
-class WeightTensor:
-    """One tensor of weights that trains, at ``offset`` of the weight vector; ``part`` is "global" or "local".
+@dataclass(frozen=True)
+class WeightTensor(StrictJson):
+    """One tensor of weights that train; ``offset`` is its place in the weight vector, ``part`` is "global" or "local".
 
     ``fan_in`` and ``fan_out`` scale the initial values of a kernel (Glorot and Bengio 2010; He et al. 2015).
     """
@@ -44,7 +45,7 @@ class WeightTensor:
 
     @property
     def is_local(self) -> bool:
-        """Whether it never leaves its device."""
+        """Whether it never leaves the device."""
         return self.part == "local"
 
     @property
@@ -54,31 +55,31 @@ class WeightTensor:
 
     @property
     def place(self) -> slice:
-        """Where it lies in the weight vector."""
+        """Its slice of the weight vector."""
         return slice(self.offset, self.offset + self.size)
 
 
-@dataclass(frozen=True, config=_STRICT)
-class FrozenTensor:
-    """One tensor of a frozen layer: it stays in flash and is no part of the weight vector."""
+@dataclass(frozen=True)
+class FrozenTensor(StrictJson):
+    """One tensor of a frozen layer: it is in flash and not in the weight vector."""
 
     name: str
     shape: tuple[int, ...]
     size: int
 
 
-@dataclass(frozen=True, config=_STRICT)
-class LayerFacts:
-    """One layer for tables: its op and shapes in ``title``; ``relu``: a ReLU is fused into its store."""
+@dataclass(frozen=True)
+class LayerFacts(StrictJson):
+    """One layer, for tables: ``title`` has its op and shapes; ``relu``: a ReLU is fused into it."""
 
     name: str
     title: str
     relu: bool
 
 
-@dataclass(frozen=True, config=_STRICT)
-class ArenaTensor:
-    """An activation or a gradient: ``offset`` and ``size`` in floats, alive from step ``first`` to step ``last``."""
+@dataclass(frozen=True)
+class ArenaTensor(StrictJson):
+    """One tensor of the arena: ``offset`` and ``size`` in floats; it holds data from step ``first`` to step ``last``."""
 
     name: str
     shape: tuple[int, ...]
@@ -89,26 +90,26 @@ class ArenaTensor:
     note: str
 
 
-@dataclass(frozen=True, config=_STRICT)
-class ArenaMap:
-    """The arena while it trains on one sample: its size in floats, the steps, and which tensor lies where and when."""
+@dataclass(frozen=True)
+class ArenaMap(StrictJson):
+    """The arena during training on one sample: its size in floats, the names of the steps, and all tensors."""
 
     floats: int
     steps: tuple[str, ...]
     tensors: tuple[ArenaTensor, ...]
 
 
-@dataclass(frozen=True, config=_STRICT)
-class RamUse:
+@dataclass(frozen=True)
+class RamUse(StrictJson):
     """Bytes of RAM for one purpose."""
 
     purpose: str
     size: int
 
 
-@dataclass(frozen=True, config=_STRICT)
-class Memory:
-    """What the model takes of a board and what the board has, in bytes; ``flash`` is an estimate."""
+@dataclass(frozen=True)
+class Memory(StrictJson):
+    """The bytes that the model needs and the bytes that the board has; ``flash`` is an estimate."""
 
     ram: tuple[RamUse, ...]
     stack: int
@@ -118,18 +119,18 @@ class Memory:
 
     @property
     def ram_total(self) -> int:
-        """All RAM, stack included."""
+        """Bytes of RAM, including the stack."""
         return sum(use.size for use in self.ram)
 
     @property
     def ram_static(self) -> int:
-        """All RAM without the stack."""
+        """Bytes of RAM without the stack."""
         return self.ram_total - self.stack
 
 
-@dataclass(frozen=True, config=_STRICT)
-class ModelManifest:
-    """All facts of one experiment's model on one board; those of the model are the same on every board.
+@dataclass(frozen=True)
+class ModelManifest(StrictJson):
+    """All facts of one experiment's model on one board. Only ``board``, ``receive_window`` and ``memory`` depend on the board.
 
     ``sample_source`` names firmware/app/source_NAME.cpp. ``model_hash`` and ``schema_hash`` are hexadecimal.
     ``layer_ends``: where each global layer ends in the weight vector. ``weights_file``: model.weights of the experiment.
@@ -159,32 +160,32 @@ class ModelManifest:
 
     @property
     def n_local(self) -> int:
-        """Weights that never leave a device."""
+        """Number of local weights, which never leave a device."""
         return self.n_parameters - self.n_global
 
     @property
     def global_tensors(self) -> tuple[WeightTensor, ...]:
-        """The shared tensors, in the order of the weight vector."""
+        """The global tensors, in the order of the weight vector."""
         return tuple(tensor for tensor in self.parameters if tensor.is_global)
 
     @property
     def local_tensors(self) -> tuple[WeightTensor, ...]:
-        """The tensors that never leave a device, in the order of the weight vector."""
+        """The local tensors, in the order of the weight vector."""
         return tuple(tensor for tensor in self.parameters if tensor.is_local)
 
     @property
     def streamed(self) -> bool:
-        """Whether the host streams the samples to train on."""
+        """Whether the host streams the samples that devices train on."""
         return self.sample_source == "streamed"
 
     @property
     def downlink_dtype(self) -> Dtype:
-        """How the global weights travel down."""
+        """The dtype in which devices receive the global weights."""
         return Dtype[self.downlink]
 
     def as_json(self) -> dict[str, Any]:
-        """The manifest as manifest.json, ``codegen --json`` and run stores hold it: memory lies at the top level."""
-        plain: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        """The manifest as in manifest.json and ``codegen --json``, with the memory figures at the top level."""
+        plain: dict[str, Any] = _adapter().dump_python(self, mode="json")
         plain["source"], plain["weights"] = plain.pop("sample_source"), plain.pop("weights_file")
         del plain["memory"]
         return plain | {
@@ -197,7 +198,7 @@ class ModelManifest:
 
     @classmethod
     def of_json(cls, plain: Mapping[str, Any], source: str) -> Self:
-        """Reads what ``as_json`` gave; ``source`` names it in errors. Raises ManifestError."""
+        """Reads the output of ``as_json``; ``source`` is its name in errors. Raises ManifestError."""
         known = dict(plain)
         try:
             ram = known.pop("ram_bytes")
@@ -210,7 +211,7 @@ class ModelManifest:
                 "flash_available": known.pop("flash_available"),
             }
             known["sample_source"], known["weights_file"] = known.pop("source"), known.pop("weights")
-            found: Self = _ADAPTER.validate_python(known)  # type: ignore[assignment]
+            found: Self = _adapter().validate_python(known)  # type: ignore[assignment]
         except (KeyError, AttributeError) as error:
             raise ManifestError(f"{source}: not a manifest of this version: {error!r} is missing; generate it again") from None
         except pydantic.ValidationError as error:
@@ -221,11 +222,13 @@ class ModelManifest:
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """The manifest.json that a build wrote. Raises ManifestError."""
+        """Reads a manifest.json. Raises ManifestError."""
         try:
             return cls.of_json(json.loads(file.read_text(encoding="utf-8")), str(file))
         except (OSError, json.JSONDecodeError) as error:
             raise ManifestError(f"{file}: cannot be read: {error}; generate it again") from None
 
 
-_ADAPTER = TypeAdapter(ModelManifest)
+@cache  # built when it is first needed
+def _adapter() -> TypeAdapter[ModelManifest]:
+    return TypeAdapter(ModelManifest)

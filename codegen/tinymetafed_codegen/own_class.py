@@ -1,4 +1,4 @@
-"""Classes in a user's Python files, named FILE.py:CLASS; what is wrong with one is said with its file and line."""
+"""Loads classes from a user's Python files, named as FILE.py:CLASS; errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -15,40 +15,29 @@ from typing import TypeVar
 
 from .errors import UsageError
 
-SEPARATOR = ":"  # a kind or an op with one names a class of the user's
+SEPARATOR = ":"  # a strategy kind or an op with a colon names a class of the user
 _T = TypeVar("_T")
 
 
 class OwnClassError(UsageError):
-    """A user's class that cannot be used; the text begins with the file and, where there is one, the line."""
+    """A user's class cannot be used; the text begins with the file and, where it is known, the line."""
 
 
 def is_reference(name: object) -> bool:
-    """Whether a name in an experiment file means a user's class."""
+    """Whether a value in an experiment file names a user's class."""
     return isinstance(name, str) and SEPARATOR in name
 
 
-def resolve(reference: str, folder: Path) -> str:
-    """FILE.py:CLASS with the file's absolute path.
-
-    Args:
-        reference: FILE.py:CLASS, or FILE:CLASS where such a file is there; MODULE:CLASS stays as it is.
-        folder: What FILE is relative to.
-    """
-    name, _, class_name = reference.rpartition(SEPARATOR)
-    file = folder / f"{name.removesuffix('.py')}.py"
-    return f"{file.resolve()}{SEPARATOR}{class_name}" if name.endswith(".py") or file.is_file() else reference
-
-
 def load(reference: str, base: type[_T], base_name: str) -> type[_T]:
-    """The class that FILE.py:CLASS or MODULE:CLASS names.
+    """Loads the class that FILE.py:CLASS or MODULE:CLASS names.
 
     Args:
-        reference: The file's path or the module's name, a colon, the class's name.
-        base: What the class has to be derived from.
-        base_name: What errors call the base: where users import it from.
+        reference: The file's path or the module's name, a colon, and the name of the class.
+        base: The class that it must be derived from.
+        base_name: What errors call the base: the name that users import it by.
 
-    Raises OwnClassError.
+    Raises:
+        OwnClassError: The file cannot be run, has no such class, or the class is abstract or not derived from ``base``.
     """
     name, _, class_name = reference.rpartition(SEPARATOR)
     module = _module(name)
@@ -75,10 +64,10 @@ def file_of(user_class: type) -> Path:
 
 
 def place_of(user_class: type) -> str:
-    """FILE:LINE of a class."""
+    """FILE:LINE of the class statement."""
     try:
         return f"{file_of(user_class)}:{inspect.getsourcelines(user_class)[1]}"
-    except OSError:  # the file has changed or gone since it was read
+    except OSError:  # the file was changed or removed after it was read
         return str(file_of(user_class))
 
 
@@ -88,13 +77,13 @@ def code_sha256(user_class: type) -> str:
 
 
 def explain(error: BaseException, file: str) -> str:
-    """FILE:LINE at which code of ``file`` has failed, and why."""
+    """One line for an error raised by code in ``file``: FILE:LINE, the error's class and its text."""
     why = error.msg if isinstance(error, SyntaxError) and error.filename == file else str(error)
     return f"{place_in(error, file)}: {type(error).__name__}: {why}"
 
 
 def place_in(error: BaseException, file: str) -> str:
-    """FILE:LINE at which code of ``file`` has failed; FILE where the error is from elsewhere."""
+    """FILE:LINE at which code in ``file`` failed; FILE alone where the error comes from elsewhere."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     if isinstance(error, SyntaxError) and error.filename == file:
         lines = [error.lineno]
@@ -106,7 +95,7 @@ def _module(name: str) -> ModuleType:
         if name.endswith(".py"):
             return _executed(name, Path(name).read_bytes())
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # whatever a user's module raises when it is read
+    except (Exception, SystemExit) as error:  # the user's module may raise anything
         if isinstance(error, OSError) and error.filename == name:
             raise OwnClassError(f"{name}: cannot be read ({error.strerror})") from None
         raise OwnClassError(explain(error, name)) from None
@@ -114,11 +103,11 @@ def _module(name: str) -> ModuleType:
 
 @lru_cache
 def _executed(name: str, content: bytes) -> ModuleType:
-    """The module of a file with this content, once: two readers of one file see the same classes."""
+    """Runs a file once per content, so that all callers get the same classes."""
     digest = hashlib.sha256(name.encode() + content).hexdigest()[:16]
-    spec = importlib.util.spec_from_file_location(f"own_{Path(name).stem}_{digest}", name)  # hides no other module
+    spec = importlib.util.spec_from_file_location(f"own_{Path(name).stem}_{digest}", name)  # a name that no other module has
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pydantic look their module up
-    exec(compile(content, name, "exec"), vars(module))  # not by its loader, whose cache misses a change within a second
+    sys.modules[spec.name] = module  # dataclasses and pydantic look it up there
+    exec(compile(content, name, "exec"), vars(module))  # not with spec.loader: its cache misses changes within one second
     return module

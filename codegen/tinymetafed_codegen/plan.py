@@ -1,4 +1,4 @@
-"""Tensor lifetimes to offsets in one static arena; pure."""
+"""Places every tensor in one static arena, so that tensors in use at the same time never overlap."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from .graph import BackwardCall, Call, Graph, Tensor
 from .protocol import Variant
 
-ALIGNMENT = 4  # floats: 16 bytes, so that a vector load never straddles
+ALIGNMENT = 4  # floats: 16 bytes, so that vector loads are aligned
 HISTOGRAM_BINS = 128  # counters of the Top-P% selection, which runs between training steps; a power of two
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A tensor's place in the arena, in floats, and the steps of the timeline (first, last) during which it holds data.
+    """A tensor's offset in the arena, in floats, and the first and last step of the timeline at which it holds data.
 
-    Where a step works in place, one tensor's last step is the first of another one at the same offset.
+    Where a step works in place, the last step of one tensor is the first step of another tensor at the same offset.
     """
 
     tensor: Tensor
@@ -25,42 +25,43 @@ class Slot:
 
     @property
     def end(self) -> int:
-        """First float after it."""
+        """The first float after the tensor."""
         return self.offset + self.tensor.size
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Where every tensor lies. ``steps`` names the timeline's steps for the arena map."""
+    """The place of every tensor. ``steps`` are the names of the timeline's steps; ``floats`` is the size of the arena."""
 
     slots: tuple[Slot, ...]
     steps: tuple[str, ...]
     floats: int
 
     def offset(self, tensor: Tensor) -> int:
-        """Where a tensor starts, in floats."""
+        """The offset of a tensor, in floats."""
         return next(slot.offset for slot in self.slots if slot.tensor.name == tensor.name)
 
 
 def plan(graph: Graph) -> Plan:
-    """Places tensors so that two whose lifetimes overlap never share a float; largest first, lowest gap that fits.
+    """Places all tensors: the largest first, each in the lowest gap that fits.
 
-    A result takes the place of what it is made from where the op works in place and nobody reads that later. The timeline
-    is that of the full variant, which keeps every tensor at least as long as the others do.
+    Two tensors whose lifetimes overlap never share a float. Where an op works in place and its input is not read later, its
+    result takes the input's place. The timeline is that of Variant.FULL, in which every tensor lives at least as long as in
+    the other variants.
     """
     steps: list[str] = ["sample"]
-    lives: dict[str, _Life] = {}
+    lifetimes: dict[str, _Lifetime] = {}
 
     def use(tensor: Tensor) -> None:
-        life = lives.setdefault(tensor.name, _Life(tensor, len(steps) - 1, 0))
-        life.last = len(steps) - 1
+        lifetime = lifetimes.setdefault(tensor.name, _Lifetime(tensor, len(steps) - 1, 0))
+        lifetime.last = len(steps) - 1
 
     use(graph.input)
     use(graph.target)
-    made: list[tuple[int, Call | BackwardCall]] = []
+    calls: list[tuple[int, Call | BackwardCall]] = []
     for call in graph.forward:
         steps.append(f"forward {call.op.name}")
-        made.append((len(steps) - 1, call))
+        calls.append((len(steps) - 1, call))
         for tensor in (*call.reads, *call.writes):
             use(tensor)
     steps.append("loss")
@@ -68,17 +69,17 @@ def plan(graph: Graph) -> Plan:
         use(tensor)
     for back in graph.backward[Variant.FULL]:
         steps.append(f"backward {back.op.name}" if back.op.name else back.op.kind)
-        made.append((len(steps) - 1, back))
+        calls.append((len(steps) - 1, back))
         for tensor in (*back.reads, *back.writes):
             use(tensor)
 
-    shared: dict[str, list[_Life]] = {name: [life] for name, life in lives.items()}  # by tensor: all in its place
-    for step, some in made:
-        taken = next((t for t in some.reusable if lives[t.name].last == step), None)
+    shared: dict[str, list[_Lifetime]] = {name: [lifetime] for name, lifetime in lifetimes.items()}  # tensors of one place
+    for step, some in calls:
+        taken = next((t for t in some.reusable if lifetimes[t.name].last == step), None)
         if taken is not None and some.writes:
             result = some.writes[0]
             shared[result.name] = shared[taken.name]
-            shared[taken.name].append(lives[result.name])
+            shared[taken.name].append(lifetimes[result.name])
     places = list({id(place): place for place in shared.values()}.values())
     slots = _place(places)
     floats = max([HISTOGRAM_BINS, *(slot.end for slot in slots)])
@@ -86,8 +87,8 @@ def plan(graph: Graph) -> Plan:
 
 
 @dataclass
-class _Life:
-    """A tensor and the steps during which it holds data."""
+class _Lifetime:
+    """A tensor and the first and last step at which it holds data."""
 
     tensor: Tensor
     first: int
@@ -98,8 +99,8 @@ def _align(floats: int) -> int:
     return -(-floats // ALIGNMENT) * ALIGNMENT
 
 
-def _place(places: list[list[_Life]]) -> list[Slot]:
-    """Each place holds tensors of one size, one after the other."""
+def _place(places: list[list[_Lifetime]]) -> list[Slot]:
+    """Slots for all tensors; the tensors of one place have the same size and follow each other in time."""
     slots: list[Slot] = []
     for place in sorted(places, key=lambda place: (-place[0].tensor.size, place[0].first, place[0].tensor.name)):
         first, last = place[0].first, place[-1].last
@@ -109,5 +110,5 @@ def _place(places: list[list[_Life]]) -> list[Slot]:
             if offset + place[0].tensor.size <= slot.offset:
                 break
             offset = max(offset, _align(slot.end))
-        slots += [Slot(life.tensor, offset, life.first, life.last) for life in place]
+        slots += [Slot(lifetime.tensor, offset, lifetime.first, lifetime.last) for lifetime in place]
     return slots

@@ -1,9 +1,9 @@
-"""The wire table: every message, limit, code and random stream, written once; C++ and the tables of docs are rendered from it.
+"""The wire table: all messages, limits, codes and random streams; C++ and the tables of docs/protocol.md are made from it.
 
-The host asks, the device answers. A frame is COBS(type u8, sequence u8, payload, CRC-32) ended by 0x00; payloads are
-little-endian. An answer carries its request's sequence and the request's type with bit 7 set, or ``ERROR_TYPE``.
-Each field has a type, the values that it may have, and a sentence that says what it means. Changing anything but the
-sentences changes ``schema_hash()``, and host and firmware of different schemas refuse each other.
+The host sends requests, the device answers. A frame is COBS(type u8, sequence u8, payload, CRC-32) followed by 0x00;
+payloads are little-endian. An answer has the sequence of its request, and the request's type with bit 7 set or
+``ERROR_TYPE``. Each field has a type, its allowed values and a text that explains it. ``schema_hash()`` covers everything
+but the texts; host and firmware with different schema hashes refuse each other.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ RICE_RAW_BITS = 20
 
 
 class Code(IntEnum):
-    """A number with a name on the wire; each member says in ``doc`` what it means."""
+    """A one-byte code on the wire; ``doc`` explains each member."""
 
     doc: str
 
     def __new__(cls, value: int, doc: str = "") -> Self:
-        """A member of this value."""
+        """A member with this value and text."""
         member = int.__new__(cls, value)
         member._value_ = value
         member.doc = doc
@@ -50,27 +50,27 @@ class Code(IntEnum):
 
 
 class Status(Code):
-    """Outcome of a device operation; everything but OK travels in an ``ErrorAnswer``."""
+    """The result of a device operation; an ``ErrorAnswer`` carries all but OK."""
 
-    OK = 0, "done; as `Progress.fault`: no fault"
-    UNKNOWN_TYPE = 1, "no such message"
+    OK = 0, "success; as `Progress.fault`: no fault"
+    UNKNOWN_TYPE = 1, "there is no message of this type"
     BAD_LENGTH = 2, "the payload is shorter or longer than its message"
-    BAD_STATE = 3, "it cannot do that now, e.g. it was reset"
-    BAD_TOKEN = 4, "another cycle is in progress; detail: its token"
-    BAD_OFFSET = 5, "offset, rank or step out of order or out of range; detail: the one expected"
-    BAD_VALUE = 6, "a field outside its domain"
-    NOT_FINITE = 7, "NaN or infinity where a number must be"
-    OVERFLOW = 8, "a value beyond float16, which ends at 65504"
-    TOO_LARGE = 9, "more data than an answer holds"
+    BAD_STATE = 3, "the device cannot do that in its state, for instance after a reset"
+    BAD_TOKEN = 4, "another cycle is in progress; detail: the token of that cycle"
+    BAD_OFFSET = 5, "offset, rank or step is out of order or out of range; detail: the expected one"
+    BAD_VALUE = 6, "a field has a value that it must not have"
+    NOT_FINITE = 7, "a number is NaN or infinite"
+    OVERFLOW = 8, "a value is beyond the range of float16, ±65504"
+    TOO_LARGE = 9, "the data do not fit into one answer"
 
 
 class Dtype(Code):
-    """How numbers travel."""
+    """The format of numbers on the wire."""
 
     F32 = 0, "IEEE 754 binary32"
     F16 = 1, "IEEE 754 binary16"
-    I8 = 2, "signed byte, multiplied by the message's scale"
-    U8 = 3, "unsigned byte, multiplied by the message's scale"
+    I8 = 2, "signed byte; its value is the byte times the message's scale"
+    U8 = 3, "unsigned byte; its value is the byte times the message's scale"
 
     @property
     def width(self) -> int:
@@ -79,132 +79,132 @@ class Dtype(Code):
 
     @property
     def layout(self) -> str:
-        """The little-endian numbers as NumPy names their type: ``<f4`` for F32."""
+        """NumPy's name of the little-endian type: ``<f4`` for F32."""
         return f"<{self.name[0].lower()}{self.width}"
 
 
-WEIGHT_DTYPES = (Dtype.F32, Dtype.F16, Dtype.I8)  # of weights and of a delta's values
+WEIGHT_DTYPES = (Dtype.F32, Dtype.F16, Dtype.I8)  # of weights and of the values of a delta
 INPUT_DTYPES = (Dtype.F32, Dtype.U8)  # of the inputs of Sample and Predict
 
 
 class Program(Code):
-    """What a device runs when told to train."""
+    """What `Train` starts on a device."""
 
-    TRAIN = 0, "a meta-training round of one client"
+    TRAIN = 0, "one client's part of a meta-training round"
     ADAPT = 1, "the adaptation of a new client"
 
 
 class Variant(Code):
-    """Which parameters one SGD step updates (paper, Algorithm 1: reconstruct l, update g, fine-tune both)."""
+    """Which weights one SGD step updates (paper, Algorithm 1: reconstruct l, update g, fine-tune both)."""
 
-    LOCAL = 0, "the local part alone"
-    GLOBAL = 1, "the global part alone"
-    FULL = 2, "all parameters"
+    LOCAL = 0, "the local weights"
+    GLOBAL = 1, "the global weights"
+    FULL = 2, "all weights"
     GRADIENT = (
         3,
-        "none: the program ends with a step along the mean of these gradients; only some strategies' firmware has it",
+        "none; gradients are summed, and the program ends with one step along their mean; only in firmware of some strategies",
     )
 
 
 class SampleSet(Code):
-    """Disjoint sets of a client's samples."""
+    """The disjoint sets of a client's samples."""
 
-    SUPPORT = 0, "support set of a meta-training round"
-    QUERY = 1, "query set of a meta-training round"
-    ADAPT = 2, "what a new client adapts with"
-    TEST = 3, "what a new client is tested on"
+    SUPPORT = 0, "the support set of a meta-training round"
+    QUERY = 1, "the query set of a meta-training round"
+    ADAPT = 2, "the samples that a new client adapts with"
+    TEST = 3, "the samples that a new client is tested on"
 
 
 class State(Code):
-    """Where a device stands in its cycle."""
+    """The state of a device in its cycle."""
 
     IDLE = 0, "no weights"
-    LOADING = 1, "some of the weights"
-    LOADED = 2, "all weights, nothing trained"
+    LOADING = 1, "some of the weights are loaded"
+    LOADED = 2, "all weights are loaded, no step is trained"
     TRAINING = 3, "between the first and the last step of a program"
     DONE = 4, "trained; the delta can be pulled"
-    FAILED = 5, "trained, but a weight or the delta cannot be used; `Progress.fault` says why"
+    FAILED = 5, "trained, but the weights or the delta are unusable; `Progress.fault` says why"
 
 
 class Coding(Code):
-    """How a delta chunk writes its indices."""
+    """How a delta chunk encodes its indices."""
 
     (
         RICE_0, RICE_1, RICE_2, RICE_3, RICE_4, RICE_5, RICE_6, RICE_7, RICE_8, RICE_9, RICE_10,
         RICE_11, RICE_12, RICE_13, RICE_14, RICE_15, RICE_16, RICE_17, RICE_18, RICE_19, RICE_20,
-    ) = ((parameter, f"Rice codes of the gaps, parameter {parameter}") for parameter in range(21))  # fmt: skip
-    RUN = 254, "no bits: the indices follow each other"
+    ) = ((parameter, f"Rice codes of the gaps between indices, parameter {parameter}") for parameter in range(21))  # fmt: skip
+    RUN = 254, "no bits: the indices are consecutive"
     BITMAP = 255, "one bit per index"
 
 
-RICE_CODINGS = tuple(coding for coding in Coding if coding < Coding.RUN)  # each one's value is its parameter
+RICE_CODINGS = tuple(coding for coding in Coding if coding < Coding.RUN)  # the value of each is its Rice parameter
 
 
 class Selection(Code):
-    """Which entries of a delta travel."""
+    """Which entries of a delta are sent."""
 
-    GLOBAL = 0, "the largest of all"
-    LAYER = 1, "of each layer its share, the largest"
-    RANDOM = 2, "those with the highest draws of `Stream.SELECTION`"
+    GLOBAL = 0, "the largest entries of the whole delta"
+    LAYER = 1, "the largest entries of each layer; their number is apportioned by the sizes of the layers"
+    RANDOM = 2, "the entries with the highest random numbers of `Stream.SELECTION`"
 
 
 class Stream(Code):
-    """Domains of the counter-based generator, so that no two uses ever share a draw."""
+    """Streams of the counter-based random generator; no two uses share a random number."""
 
-    SUPPORT = 0, "the support set's samples; the four sample sets are numbered as in `SampleSet`"
-    QUERY = 1, "the query set's samples"
+    SUPPORT = 0, "the samples of the support set; the first four streams have the numbers of `SampleSet`"
+    QUERY = 1, "the samples of the query set"
     ADAPT = 2, "the samples that a new client adapts with"
     TEST = 3, "the samples that a new client is tested on"
-    CLIENT_TASK = 4, "what a client's task is (sine: amplitude and phase)"
-    CLIENT_CHOICE = 5, "who takes part in a round"
+    CLIENT_TASK = 4, "the task of a client (sine: amplitude and phase)"
+    CLIENT_CHOICE = 5, "the clients that take part in a round"
     INITIAL_WEIGHTS = 6, "the weights before the first round"
-    LOCAL_START = 7, "where local weights start at a reconstruction"
-    DATA_SPLIT = 8, "what is meta-trained on and what is held out"
-    SELECTION = 9, "which entries of a delta travel, where that is random"
+    LOCAL_START = 7, "the local weights at the start of a reconstruction"
+    DATA_SPLIT = 8, "the split into data for meta-training and held-out data"
+    SELECTION = 9, "the entries of a delta that are sent, where the selection is random"
 
 
 # --- Kinds of fields ---
 
 
 class WireError(ValueError):
-    """Bytes or values that are not the message they claim to be; the text names message, field and what was expected."""
+    """Bytes or values do not fit their message; the text names the message, the field and what was expected."""
 
     def inside(self, name: str) -> WireError:
-        """The same with the name of what it is inside of in front: ``[1].count`` inside ``.phases``."""
+        """The same error with the name of the enclosing field or message in front: ``.phases`` before ``[1].count``."""
         return WireError(f"{name}{self}")
 
 
 def _wrong(value: object, expected: str) -> WireError:
-    """What is wrong with a value whose field is still to be named."""
+    """The error for a wrong value; ``inside`` adds the name of the field."""
     return WireError(f" = {value!r}: expected {expected}")
 
 
 class Kind(ABC):
-    """What one field holds: its bytes on the wire and the values that it may have."""
+    """The type of a field: its bytes on the wire and its allowed values."""
 
-    size: int  # bytes on the wire; 0 for a tail
+    size: int  # bytes on the wire; 0 for Rest
     name: str  # as in docs/protocol.md
 
     @abstractmethod
     def check(self, value: Any) -> None:
-        """Raises WireError for a value that the field may not have."""
+        """Raises WireError for a value that is not allowed."""
 
     @abstractmethod
     def encode(self, value: Any) -> bytes:
-        """The bytes of a value, which is not checked."""
+        """The bytes of a value, without checks."""
 
     @abstractmethod
     def decode(self, data: bytes) -> Any:
-        """The value of these bytes. Raises WireError for a code without a name."""
+        """The value of these bytes. Raises WireError for an unknown code."""
 
     @abstractmethod
     def schema(self) -> object:
-        """What both sides must agree on, for JSON."""
+        """The part of the schema hash for this type, as a value for JSON."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """The values that a number may have: at least ``least``, at most ``most``, above ``above``."""
+    """The allowed values of a number: at least ``least``, at most ``most``, above ``above``; None means no limit."""
 
     least: float | None = None
     most: float | None = None
@@ -213,11 +213,11 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Number(Kind):
-    """An unsigned integer or a float; floats are finite. ``format`` is that of struct, ``cpp`` the type in C++."""
+    """An unsigned integer or a finite float. ``format`` is the format of the struct module, ``cpp_type`` the C++ type."""
 
     name: str
     format: str
-    cpp: str
+    cpp_type: str
     bounds: Bounds = Bounds()
 
     @property
@@ -232,7 +232,7 @@ class Number(Kind):
 
     @property
     def expected(self) -> str:
-        """The values that it may have, in words."""
+        """The allowed values, in words."""
         least, most, above = self.bounds.least, self.bounds.most, self.bounds.above
         if not self.is_float:
             return f"{least or 0} to {(1 << 8 * self.size) - 1 if most is None else most}"
@@ -242,7 +242,7 @@ class Number(Kind):
     def check(self, value: float) -> None:
         """See Kind."""
         try:
-            held = self.decode(self.encode(value))  # as the other side sees it: a float32
+            held = self.decode(self.encode(value))  # the value that the other side gets, for floats a float32
         except (struct.error, OverflowError):
             raise _wrong(value, self.expected) from None
         least, most, above = self.bounds.least, self.bounds.most, self.bounds.above
@@ -270,14 +270,14 @@ class Number(Kind):
 
 @dataclass(frozen=True)
 class OneOf:
-    """The members of its type that a field may have."""
+    """The allowed members of a code."""
 
     members: tuple[Code, ...]
 
 
 @dataclass(frozen=True)
 class Named(Kind):
-    """A code of one byte: one of ``members`` of ``enum``."""
+    """A code of one byte: one of the ``members`` of ``enum``."""
 
     enum: type[Code]
     members: tuple[Code, ...]
@@ -285,12 +285,12 @@ class Named(Kind):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """The type's name."""
+        """The name of the enum."""
         return self.enum.__name__
 
     @property
     def expected(self) -> str:
-        """The members that it may be, in words."""
+        """The allowed members, in words."""
         return f"one of {', '.join(member.name for member in self.members)}"
 
     def check(self, value: int) -> None:
@@ -316,13 +316,13 @@ class Named(Kind):
 
 @dataclass(frozen=True)
 class FixedBytes(Kind):
-    """Exactly ``size`` bytes; shorter ones are padded with zeros."""
+    """Exactly ``size`` bytes; shorter values are padded with zeros."""
 
     size: int
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """With its size."""
+        """The name with the size."""
         return f"bytes[{self.size}]"
 
     def check(self, value: bytes) -> None:
@@ -345,7 +345,7 @@ class FixedBytes(Kind):
 
 @dataclass(frozen=True)
 class Nested(Kind):
-    """One record."""
+    """Another record inside this one."""
 
     record: type[Record]
 
@@ -356,7 +356,7 @@ class Nested(Kind):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """The record's."""
+        """The name of the record."""
         return self.record.__name__
 
     def check(self, value: Record) -> None:
@@ -378,9 +378,9 @@ class Nested(Kind):
 
 @dataclass(frozen=True)
 class UpTo(Kind):
-    """At most ``count`` records of one type, with room for ``count``; the first whose field ``end`` is 0 is none.
+    """A list of at most ``count`` records in the space of ``count``. A record whose field ``end`` is 0 ends the list.
 
-    What comes after the last record is sent as 0, and not looked at when it is received.
+    The bytes after the last record are sent as 0 and ignored on receipt.
     """
 
     record: type[Record]
@@ -394,13 +394,13 @@ class UpTo(Kind):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """The record's with the number."""
+        """The name of the record with the count."""
         return f"{self.record.__name__}[{self.count}]"
 
     def check(self, value: tuple[Record, ...]) -> None:
         """See Kind."""
         if len(value) > self.count:
-            raise WireError(f": {len(value)} of them, expected at most {self.count}")
+            raise WireError(f": {len(value)} entries, expected at most {self.count}")
         for i, record in enumerate(value):
             try:
                 record.check_fields()
@@ -431,7 +431,7 @@ class UpTo(Kind):
 
 @dataclass(frozen=True)
 class Rest(Kind):
-    """All remaining bytes; only as the last field."""
+    """All remaining bytes of a payload; only the last field can have this type."""
 
     name: str = "rest"
     size: int = 0
@@ -463,7 +463,7 @@ Tail = Annotated[bytes, Rest()]
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a record: what it holds, and what that means."""
+    """One field of a record: its name, its type, and a text that explains it."""
 
     name: str
     kind: Kind
@@ -471,7 +471,7 @@ class Field:
 
 
 def _field(name: str, annotation: Any) -> Field:
-    """From the annotation of a dataclass's field: a type, its kind unless the type says it, its values, its meaning."""
+    """Reads a dataclass field's annotation: the Python type, its kind (not for codes and records), limits, and the text."""
     python: type = annotation.__origin__
     facts = [fact for fact in annotation.__metadata__ if not isinstance(fact, str)]
     doc = next((fact for fact in reversed(annotation.__metadata__) if isinstance(fact, str)), "")
@@ -490,39 +490,39 @@ class Record:
     """A fixed sequence of little-endian fields; subclasses are frozen dataclasses."""
 
     @classmethod
-    @cache  # resolving annotations costs more than a round trip
+    @cache  # resolving annotations takes longer than a round trip to a device
     def fields(cls) -> tuple[Field, ...]:
-        """In wire order."""
+        """The fields in wire order."""
         hints = typing.get_type_hints(cls, include_extras=True)
         return tuple(_field(f.name, hints[f.name]) for f in dataclasses.fields(cls))  # type: ignore[arg-type]
 
     @classmethod
     @cache
     def kinds(cls) -> dict[str, Kind]:
-        """Field name to what it holds, in wire order."""
+        """The type of each field by its name, in wire order."""
         return {field.name: field.kind for field in cls.fields()}
 
     @classmethod
     @cache
     def fixed_size(cls) -> int:
-        """Bytes of all fields but a tail."""
+        """Bytes of all fields except a Rest."""
         return sum(field.kind.size for field in cls.fields())
 
     @classmethod
     @cache
     def place(cls, name: str) -> int:
-        """Bytes in front of a field."""
+        """The offset of a field in bytes."""
         names = [field.name for field in cls.fields()]
         return sum(field.kind.size for field in cls.fields()[: names.index(name)])
 
     @classmethod
     @cache
     def has_tail(cls) -> bool:
-        """Whether the last field takes whatever is left."""
+        """Whether the last field is a Rest."""
         return any(isinstance(field.kind, Rest) for field in cls.fields())
 
     def pack(self) -> bytes:
-        """The payload's bytes. Raises WireError for a value that its field may not have, naming both."""
+        """The bytes of the payload. Raises WireError, which names the field, for a value that is not allowed."""
         try:
             self.check_fields()
         except WireError as error:
@@ -531,7 +531,7 @@ class Record:
 
     @classmethod
     def unpack(cls, payload: bytes) -> Self:
-        """The message in ``payload``. Raises WireError when its length or a value in it is wrong."""
+        """Reads a payload. Raises WireError when its length or one of its values is wrong."""
         fixed = cls.fixed_size()
         if len(payload) < fixed or (len(payload) > fixed and not cls.has_tail()):
             more = " or more" if cls.has_tail() else ""
@@ -545,7 +545,7 @@ class Record:
 
     @classmethod
     def unpack_first(cls, payload: bytes, last: str) -> tuple[Any, ...]:
-        """The fields up to ``last`` of a payload whose other fields may not be there, or be others. Not checked."""
+        """Reads the fields up to ``last`` without checks; the rest of the payload may be missing or of another schema."""
         values: list[Any] = []
         at = 0
         for field in cls.fields():
@@ -556,7 +556,7 @@ class Record:
         return tuple(values)
 
     def check_fields(self) -> None:
-        """Raises WireError, naming the field, for a value that it may not have."""
+        """Raises WireError, which names the field, for a value that is not allowed."""
         for field in self.fields():
             try:
                 field.kind.check(getattr(self, field.name))
@@ -564,12 +564,12 @@ class Record:
                 raise error.inside(f".{field.name}") from None
 
     def encode(self) -> bytes:
-        """The bytes of the fields as they are, unchecked."""
+        """The bytes of all fields, without checks."""
         return b"".join(field.kind.encode(getattr(self, field.name)) for field in self.fields())
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """The record in as many bytes as it has. Raises WireError for a code without a name."""
+        """Reads exactly the bytes of one record. Raises WireError for an unknown code."""
         values: list[Any] = []
         at = 0
         for field in cls.fields():
@@ -583,7 +583,7 @@ class Record:
 
 
 class Request(Record):
-    """A question of the host; ``type_id`` on the wire, answered by ``answer``."""
+    """A message of the host: ``type_id`` is its type on the wire, ``answer`` the class of its answer."""
 
     type_id: ClassVar[int]
     answer: ClassVar[type[Record]]
@@ -598,20 +598,20 @@ InputDtype = Annotated[Dtype, OneOf(INPUT_DTYPES)]
 
 @dataclass(frozen=True, slots=True)
 class HelloAnswer(Record):
-    """Who the device is."""
+    """What the device is."""
 
-    protocol_version: Annotated[U16, "`PROTOCOL_VERSION`; this field and the next never change their place"]
-    schema_hash: Annotated[Bytes8, "of the whole wire table; the host refuses a device with another"]
-    model_hash: Annotated[Bytes8, "of model, downlink and arithmetic; the host refuses another than its experiment's"]
-    board: Annotated[Bytes16, "name, ASCII, zero-padded"]
-    unique_id: Annotated[Bytes8, "names this very device, also after a reset"]
-    receive_window: Annotated[U16, Bounds(least=MIN_RECEIVE_WINDOW), "bytes on the wire that may be under way to it"]
-    ticks_per_second: Annotated[U32, "of `Progress.ticks`"]
+    protocol_version: Annotated[U16, "`PROTOCOL_VERSION`; this field and the next have the same place in all versions"]
+    schema_hash: Annotated[Bytes8, "of the wire table; must be that of the host"]
+    model_hash: Annotated[Bytes8, "of model, downlink and arithmetic; must be that of the host's experiment"]
+    board: Annotated[Bytes16, "name of the board in ASCII, padded with zeros"]
+    unique_id: Annotated[Bytes8, "identifies this device, also after a reset"]
+    receive_window: Annotated[U16, Bounds(least=MIN_RECEIVE_WINDOW), "bytes on the wire that the device can buffer"]
+    ticks_per_second: Annotated[U32, "the unit of `Progress.ticks`"]
 
 
 @dataclass(frozen=True, slots=True)
 class Hello(Request):
-    """Asks who is there."""
+    """Asks what the device is."""
 
     type_id = 0x01
     answer = HelloAnswer
@@ -622,54 +622,54 @@ class Phase(Record):
     """Online SGD over one sample set, one step per sample."""
 
     variant: Annotated[Variant, "which parameters a step updates"]
-    sample_set: Annotated[SampleSet, "whose samples are trained on"]
-    count: Annotated[U16, Bounds(least=1), "samples in the set"]
-    passes: Annotated[U16, Bounds(least=1), "over the set; 0 where a program has no more phases"]
-    learning_rate: Annotated[F32, Bounds(above=0), "of each step"]
-    output_clamp: Annotated[F32, Bounds(least=0), "the loss's derivative is clamped to ± this; 0: not at all"]
+    sample_set: Annotated[SampleSet, "which samples are trained on"]
+    count: Annotated[U16, Bounds(least=1), "number of samples in the set"]
+    passes: Annotated[U16, Bounds(least=1), "passes over the set; 0 ends the list of phases"]
+    learning_rate: Annotated[F32, Bounds(above=0), "learning rate of each step"]
+    output_clamp: Annotated[F32, Bounds(least=0), "the derivative of the loss is clamped to ± this; 0: no clamping"]
 
     @property
     def steps(self) -> int:
-        """Training steps."""
+        """Number of training steps."""
         return self.count * self.passes
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe(Record):
-    """What a program trains, and which entries of its delta travel in which form."""
+    """What a program trains, and which entries of the delta are sent in which format."""
 
-    phases: Annotated[tuple[Phase, ...], UpTo(Phase, MAX_PHASES, end="passes"), "in order"]
-    top_k: Annotated[U32, "entries of the delta, at most the number of global weights; 0: the program makes none"] = 0
-    uplink: Annotated[WeightDtype, "of the delta's values"] = Dtype.F32
-    selection: Annotated[Selection, "of the delta's entries"] = Selection.GLOBAL
+    phases: Annotated[tuple[Phase, ...], UpTo(Phase, MAX_PHASES, end="passes"), "the phases in their order"]
+    top_k: Annotated[U32, "entries of the delta that are sent, at most the number of global weights; 0: no delta"] = 0
+    uplink: Annotated[WeightDtype, "format of the delta's values"] = Dtype.F32
+    selection: Annotated[Selection, "which entries of the delta are sent"] = Selection.GLOBAL
 
     @property
     def steps(self) -> int:
-        """Training steps of all phases."""
+        """Number of training steps of all phases."""
         return sum(phase.steps for phase in self.phases)
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigureAnswer(Record):
-    """Configured."""
+    """The program is set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Configure(Request):
-    """Sets one program: what `Train` will run."""
+    """Sets the recipe of one program, which `Train` starts."""
 
     type_id = 0x02
     answer = ConfigureAnswer
-    session: Annotated[U32, "drawn by the host when it opens the line"]
-    program: Annotated[Program, "which one is set"]
-    recipe: Annotated[Recipe, "what it does"]
+    session: Annotated[U32, "random number that the host draws when it opens the port"]
+    program: Annotated[Program, "the program that is set"]
+    recipe: Annotated[Recipe, "what the program does"]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadAnswer(Record):
-    """How far the weights are complete."""
+    """How many weights the device has."""
 
-    next_offset: Annotated[U32, "weights that are complete"]
+    next_offset: Annotated[U32, "number of weights that the device has, counted from the first"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -678,117 +678,117 @@ class Load(Request):
 
     type_id = 0x03
     answer = LoadAnswer
-    token: Annotated[U32, "above that of the cycle in progress: begins another cycle, from any state; below: `BAD_TOKEN`"]
-    offset: Annotated[U32, "of the first weight here; what is complete is not written again"]
-    dtype: Annotated[WeightDtype, "of the weights: the firmware's downlink"]
-    scale: Annotated[F32, "a weight of I8 is its byte times this; the same all over a tensor"]
-    data: Annotated[Tail, "whole values, at least one"]
+    token: Annotated[U32, "higher than that of the cycle in progress: starts a new cycle, from any state; lower: `BAD_TOKEN`"]
+    offset: Annotated[U32, "index of the first weight in this message; weights that the device has are not written again"]
+    dtype: Annotated[WeightDtype, "format of the weights: the downlink that the firmware was built for"]
+    scale: Annotated[F32, "a weight in I8 is its byte times this; the same for a whole tensor"]
+    data: Annotated[Tail, "one or more whole weights"]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress(Record):
-    """How far a cycle is."""
+    """The state of the device and the progress of its cycle."""
 
     token: Token
-    state: Annotated[State, "where the device stands"]
-    fault: Annotated[Status, "why the state is FAILED; else OK"]
-    step: Annotated[U32, "steps trained, of all phases together"]
-    ticks: Annotated[U32, "spent in training steps"]
+    state: Annotated[State, "state of the device"]
+    fault: Annotated[Status, "the reason where the state is FAILED, else OK"]
+    step: Annotated[U32, "number of trained steps of all phases"]
+    ticks: Annotated[U32, "time spent in training steps"]
 
 
 @dataclass(frozen=True, slots=True)
 class Train(Request):
-    """Starts a program on the loaded weights with a client's data."""
+    """Starts a program on the loaded weights with the data of a client."""
 
     type_id = 0x04
     answer = Progress
     token: Token
-    program: Annotated[Program, "which one is run"]
-    seed: Annotated[U32, "of the experiment"]
-    client: Annotated[U32, "whose samples"]
-    round: Annotated[U32, "of the run; names, with seed and client, the samples and all other random draws"]
+    program: Annotated[Program, "the program to run"]
+    seed: Annotated[U32, "seed of the experiment"]
+    client: Annotated[U32, "number of the client"]
+    round: Annotated[U32, "number of the round; seed, client and round determine the samples and all other random numbers"]
 
 
 @dataclass(frozen=True, slots=True)
 class Sample(Request):
-    """One streamed sample, trained before it is answered. A device with samples of its own refuses it."""
+    """One streamed sample; the device trains on it before it answers. A device that makes its own samples refuses it."""
 
     type_id = 0x05
     answer = Progress
     token: Token
-    step: Annotated[U32, "the device's own, over passes and phases; a smaller one is acknowledged and not trained"]
-    dtype: Annotated[InputDtype, "of the inputs"]
-    scale: Annotated[F32, "an input of U8 is its byte times this"]
-    data: Annotated[Tail, "targets as f32, then the inputs"]
+    step: Annotated[U32, "number of the step, over passes and phases; a trained step is acknowledged and not repeated"]
+    dtype: Annotated[InputDtype, "format of the inputs"]
+    scale: Annotated[F32, "an input in U8 is its byte times this"]
+    data: Annotated[Tail, "the targets as f32, then the inputs"]
 
 
 @dataclass(frozen=True, slots=True)
 class Await(Request):
-    """Asks for progress; answered when the step is reached or training has ended, between two steps."""
+    """Asks for progress. The answer comes between two steps, when the step is reached or training has ended."""
 
     type_id = 0x06
     answer = Progress
     token: Token
-    step: Annotated[U32, "0: answer at once"]
+    step: Annotated[U32, "number of the step to wait for; 0: answer at once"]
 
 
 @dataclass(frozen=True, slots=True)
 class Delta(Record):
-    """Entries of the frozen delta by rank, in the order of their indices; each chunk is readable by itself."""
+    """A chunk of the selected entries of the delta, in the order of their indices; each chunk can be decoded by itself."""
 
-    token: Annotated[U32, "as asked"]
-    rank: Annotated[U32, "of the first entry, as asked"]
-    count: Annotated[U16, Bounds(least=1), "entries here"]
-    base: Annotated[U32, "lowest index the first entry can have"]
-    coding: Annotated[Coding, "of the indices"]
-    dtype: Annotated[WeightDtype, "of the values"]
-    scale: Annotated[F32, Bounds(least=0), "a value of I8 is its byte times this; one for the whole delta"]
-    data: Annotated[Tail, "index bits (LSB first, padded with zeros to a byte), then the values"]
+    token: Annotated[U32, "as in the request"]
+    rank: Annotated[U32, "rank of the first entry, as in the request"]
+    count: Annotated[U16, Bounds(least=1), "entries in this chunk"]
+    base: Annotated[U32, "lowest index that the first entry can have"]
+    coding: Annotated[Coding, "encoding of the indices"]
+    dtype: Annotated[WeightDtype, "format of the values"]
+    scale: Annotated[F32, Bounds(least=0), "a value in I8 is its byte times this; the same for the whole delta"]
+    data: Annotated[Tail, "bits of the indices (LSB first, padded with zeros to whole bytes), then the values"]
 
 
 @dataclass(frozen=True, slots=True)
 class Pull(Request):
-    """Asks for entries of the frozen delta, as many as fit the answer."""
+    """Asks for entries of the delta; the answer has as many as fit."""
 
     type_id = 0x07
     answer = Delta
     token: Token
-    rank: Annotated[U32, "of the first entry"]
+    rank: Annotated[U32, "rank of the first entry, counted from 0 in the order of the indices"]
 
 
 @dataclass(frozen=True, slots=True)
 class Weights(Record):
-    """Current weights."""
+    """The current weights."""
 
-    offset: Annotated[U32, "as asked"]
-    data: Annotated[Tail, "f32 each, in manifest order: global part first, then the local part"]
+    offset: Annotated[U32, "as in the request"]
+    data: Annotated[Tail, "each as f32, in the order of the manifest: global weights, then local ones"]
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch(Request):
-    """Reads weights, when all are there."""
+    """Reads weights; refused until all are loaded."""
 
     type_id = 0x08
     answer = Weights
-    offset: Annotated[U32, "of the first"]
-    count: Annotated[U16, "at most so many"]
+    offset: Annotated[U32, "index of the first weight"]
+    count: Annotated[U16, "most weights that the answer may have"]
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs(Record):
-    """The network's outputs."""
+    """Outputs of the model."""
 
-    data: Annotated[Tail, "f32 each, one row per input"]
+    data: Annotated[Tail, "each as f32, one row per input"]
 
 
 @dataclass(frozen=True, slots=True)
 class Predict(Request):
-    """Runs the current weights forward."""
+    """Runs the model forward with the current weights."""
 
     type_id = 0x09
     answer = Outputs
-    dtype: Annotated[InputDtype, "of the inputs"]
-    scale: Annotated[F32, "an input of U8 is its byte times this"]
+    dtype: Annotated[InputDtype, "format of the inputs"]
+    scale: Annotated[F32, "an input in U8 is its byte times this"]
     data: Annotated[Tail, "one or more whole inputs"]
 
 
@@ -796,8 +796,8 @@ class Predict(Request):
 class ErrorAnswer(Record):
     """Why a request was refused."""
 
-    status: Annotated[Status, OneOf(tuple(status for status in Status if status)), "what is wrong"]
-    detail: Annotated[U32, "what the question should have named, for the statuses that say so; else 0"]
+    status: Annotated[Status, OneOf(tuple(status for status in Status if status)), "the reason"]
+    detail: Annotated[U32, "the expected value, for a status whose text has a detail; else 0"]
 
 
 # --- The whole table ---
@@ -805,7 +805,7 @@ class ErrorAnswer(Record):
 
 @dataclass(frozen=True)
 class Constant:
-    """A number that both sides know."""
+    """A constant of the protocol."""
 
     name: str
     value: int
@@ -815,35 +815,35 @@ class Constant:
 REQUESTS: tuple[type[Request], ...] = (Hello, Configure, Load, Train, Sample, Await, Pull, Fetch, Predict)
 ENUMS: tuple[type[Code], ...] = (Status, Dtype, Program, Variant, SampleSet, State, Coding, Selection, Stream)
 CONSTANTS: tuple[Constant, ...] = (
-    Constant("PROTOCOL_VERSION", PROTOCOL_VERSION, "of this table"),
-    Constant("ANSWER_BIT", ANSWER_BIT, "set in the type of an answer"),
+    Constant("PROTOCOL_VERSION", PROTOCOL_VERSION, "version of the protocol"),
+    Constant("ANSWER_BIT", ANSWER_BIT, "bit that is set in the type of an answer"),
     Constant("ERROR_TYPE", ERROR_TYPE, "type of an `ErrorAnswer`"),
-    Constant("FRAME_HEADER_BYTES", FRAME_HEADER_BYTES, "type and sequence"),
-    Constant("FRAME_CRC_BYTES", FRAME_CRC_BYTES, "CRC-32"),
-    Constant("MIN_RECEIVE_WINDOW", MIN_RECEIVE_WINDOW, "bytes on the wire that every device can take in one go"),
-    Constant("MAX_RECEIVE_WINDOW", MAX_RECEIVE_WINDOW, "bytes that Hello can announce"),
-    Constant("MAX_PHASES", MAX_PHASES, "phases of one program"),
-    Constant("MAX_PARAMETERS", MAX_PARAMETERS, "weights of one model"),
-    Constant("RICE_ESCAPE", RICE_ESCAPE, "ones, from which on a gap is written as it is"),
-    Constant("RICE_RAW_BITS", RICE_RAW_BITS, "bits of such a gap"),
+    Constant("FRAME_HEADER_BYTES", FRAME_HEADER_BYTES, "bytes of type and sequence"),
+    Constant("FRAME_CRC_BYTES", FRAME_CRC_BYTES, "bytes of the CRC-32"),
+    Constant("MIN_RECEIVE_WINDOW", MIN_RECEIVE_WINDOW, "bytes on the wire that every device can buffer"),
+    Constant("MAX_RECEIVE_WINDOW", MAX_RECEIVE_WINDOW, "largest receive window"),
+    Constant("MAX_PHASES", MAX_PHASES, "most phases of a program"),
+    Constant("MAX_PARAMETERS", MAX_PARAMETERS, "most weights of a model"),
+    Constant("RICE_ESCAPE", RICE_ESCAPE, "number of one bits after which a gap follows without Rice code"),
+    Constant("RICE_RAW_BITS", RICE_RAW_BITS, "bits of a gap without Rice code"),
 )
 
 
 def wire_size(payload: int) -> int:
-    """Most bytes that a message of ``payload`` bytes takes on the wire: COBS's worst case, and a delimiter at either end."""
+    """Most bytes on the wire of a message with ``payload`` bytes: the worst case of COBS and a 0x00 at both ends."""
     body = FRAME_HEADER_BYTES + payload + FRAME_CRC_BYTES
     return 1 + body + body // 254 + 1 + 1
 
 
 def payload_capacity(window: int) -> int:
-    """Largest payload whose ``wire_size`` is at most ``window`` (negative: not even an empty one)."""
+    """Largest payload whose ``wire_size`` is at most ``window``; negative if not even an empty payload fits."""
     room = window - 3
     body = room - (room + 1) // 255
     return body - FRAME_HEADER_BYTES - FRAME_CRC_BYTES
 
 
 def records() -> list[type[Record]]:
-    """Every record once, those that others contain first."""
+    """All records, each one after the records that it contains."""
     found: list[type[Record]] = []
 
     def add(record: type[Record]) -> None:
@@ -861,14 +861,14 @@ def records() -> list[type[Record]]:
 
 
 def type_id(record: type[Record]) -> int | None:
-    """A message's type on the wire; None for an answer, which has its request's, and for a part of a message."""
+    """The type of a message on the wire; None for an answer, which has the type of its request, and for a part of a message."""
     if record is ErrorAnswer:
         return ERROR_TYPE
     return record.type_id if issubclass(record, Request) else None
 
 
 def schema_hash() -> bytes:
-    """First 8 bytes of SHA-256 over the whole table; equal on both sides or they do not talk."""
+    """First 8 bytes of SHA-256 over the table without its texts; host and firmware must have the same."""
     table = {
         "constants": {constant.name: constant.value for constant in CONSTANTS},
         "enums": {e.__name__: {m.name: int(m) for m in e} for e in ENUMS},

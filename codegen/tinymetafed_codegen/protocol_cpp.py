@@ -1,103 +1,170 @@
-"""The wire table's parts as C++ text for protocol.hpp.j2: how each field is declared, read, written and checked."""
+"""C++ text for protocol.hpp.j2: how each field of the wire table is declared, read, written and checked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, replace
 
 from . import protocol
 from .protocol import Code, Dtype, UpTo
 
 
 def cpp_constant(name: str) -> str:
-    """``MAX_PHASES`` or ``max_phases`` as ``kMaxPhases``."""
+    """The C++ name of a constant: ``kMaxPhases`` for ``MAX_PHASES`` or ``max_phases``."""
     return "k" + "".join(part.capitalize() for part in name.lower().split("_"))
 
 
-def parts() -> dict[str, Any]:
-    """What the template needs of the table."""
+@dataclass(frozen=True)
+class NamedNumber:
+    """A C++ constant or a member of an enum."""
+
+    name: str
+    value: int
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class EnumText:
+    """An enum; ``nodiscard``: the compiler warns where a result of this type is ignored."""
+
+    name: str
+    doc: str
+    members: list[NamedNumber]
+    nodiscard: bool
+
+
+@dataclass(frozen=True)
+class WidthText:
+    """The bytes of one number of a dtype on the wire."""
+
+    dtype: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class FieldText:
+    """The declaration of a field and the statements that read and write it."""
+
+    declaration: str
+    read: str
+    write: str
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class RecordText:
+    """A record.
+
+    ``checks`` are statements that return a status for wrong values. ``head``: the last field takes all remaining bytes;
+    ``head_fields`` are the fields before it. ``is_part``: other records contain this one, so it gets an operator==, which
+    compares ``lists`` element by element and all other fields by the expression ``equal``.
+    """
+
+    name: str
+    doc: str
+    constants: list[NamedNumber]
+    fixed_size: int
+    fields: list[FieldText]
+    head: bool
+    head_fields: list[FieldText]
+    checks: list[str]
+    is_part: bool
+    equal: str
+    lists: list[str]
+
+
+@dataclass(frozen=True)
+class ProtocolText:
+    """The context of the template protocol.hpp.j2."""
+
+    source: str
+    schema_hash_hex: str
+    schema_hash_bytes: str
+    constants: list[NamedNumber]
+    enums: list[EnumText]
+    widths: list[WidthText]
+    records: list[RecordText]
+
+
+def parts() -> ProtocolText:
+    """The text of the whole wire table."""
     digest = protocol.schema_hash()
-    return {
-        "source": "codegen/tinymetafed_codegen/protocol.py",
-        "schema_hash_hex": digest.hex(),
-        "schema_hash_bytes": ", ".join(f"0x{b:02x}" for b in digest),
-        "constants": [{"name": cpp_constant(each.name), "value": each.value, "doc": each.doc} for each in protocol.CONSTANTS],
-        "enums": [_enum(enum) for enum in protocol.ENUMS],
-        "widths": [{"dtype": _member(dtype), "bytes": dtype.width} for dtype in Dtype],
-        "records": [_record(record) for record in protocol.records()],
-    }
+    return ProtocolText(
+        source="codegen/tinymetafed_codegen/protocol.py",
+        schema_hash_hex=digest.hex(),
+        schema_hash_bytes=", ".join(f"0x{b:02x}" for b in digest),
+        constants=[NamedNumber(cpp_constant(each.name), each.value, each.doc) for each in protocol.CONSTANTS],
+        enums=[_enum(enum) for enum in protocol.ENUMS],
+        widths=[WidthText(_member(dtype), dtype.width) for dtype in Dtype],
+        records=[_record(record) for record in protocol.records()],
+    )
 
 
-def _enum(enum: type[Code]) -> dict[str, Any]:
-    members = [{"name": cpp_constant(m.name), "value": int(m), "doc": m.doc} for m in enum]
-    return {
-        "name": enum.__name__,
-        "doc": (enum.__doc__ or "").strip(),
-        "members": members,
-        "nodiscard": enum is protocol.Status,
-    }
+def _enum(enum: type[Code]) -> EnumText:
+    members = [NamedNumber(cpp_constant(member.name), int(member), member.doc) for member in enum]
+    return EnumText(enum.__name__, (enum.__doc__ or "").strip(), members, nodiscard=enum is protocol.Status)
 
 
-def _record(record: type[protocol.Record]) -> dict[str, Any]:
+def _record(record: type[protocol.Record]) -> RecordText:
     type_id = protocol.type_id(record)
     kinds = record.kinds()
-    fields = [{**_field(field.name, field.kind), "doc": field.doc} for field in record.fields()]
+    fields = [replace(_field(field.name, field.kind), doc=field.doc) for field in record.fields()]
     lists = [name for name, kind in kinds.items() if isinstance(kind, UpTo)]
     is_part = any(getattr(kind, "record", None) is record for other in protocol.records() for kind in other.kinds().values())
-    return {
-        "name": record.__name__,
-        "doc": (record.__doc__ or "").strip(),
-        "constants": [] if type_id is None else [{"name": "kType", "value": type_id}],
-        "fixed_size": record.fixed_size(),
-        "fields": fields,
-        "head": record.has_tail(),
-        "head_fields": fields[:-1],
-        "checks": [line for name, kind in kinds.items() for line in _checks(name, kind)],
-        "is_part": is_part,  # of other records, and as such compared
-        "equal": " &&\n           ".join(f"{name} == other.{name}" for name in kinds if name not in lists),
-        "lists": lists,
-    }
+    return RecordText(
+        name=record.__name__,
+        doc=(record.__doc__ or "").strip(),
+        constants=[] if type_id is None else [NamedNumber("kType", type_id)],
+        fixed_size=record.fixed_size(),
+        fields=fields,
+        head=record.has_tail(),
+        head_fields=fields[:-1],
+        checks=[line for name, kind in kinds.items() for line in _checks(name, kind)],
+        is_part=is_part,
+        equal=" &&\n           ".join(f"{name} == other.{name}" for name in kinds if name not in lists),
+        lists=lists,
+    )
 
 
-def _field(name: str, kind: protocol.Kind) -> dict[str, str]:
-    """Its declaration and the statements that read and write it."""
+def _field(name: str, kind: protocol.Kind) -> FieldText:
+    """The declaration of a field and the statements that read and write it."""
     if isinstance(kind, protocol.Number):
-        return {
-            "declaration": f"{kind.cpp} {name} = 0;",
-            "read": f"{name} = in.{kind.name}();",
-            "write": f"out.{kind.name}({name});",
-        }
+        return FieldText(
+            declaration=f"{kind.cpp_type} {name} = 0;",
+            read=f"{name} = in.{kind.name}();",
+            write=f"out.{kind.name}({name});",
+        )
     if isinstance(kind, protocol.Named):
-        return {
-            "declaration": f"{kind.name} {name} = {_member(kind.members[0])};",
-            "read": f"{name} = static_cast<{kind.name}>(in.u8());",
-            "write": f"out.u8(static_cast<uint8_t>({name}));",
-        }
+        return FieldText(
+            declaration=f"{kind.name} {name} = {_member(kind.members[0])};",
+            read=f"{name} = static_cast<{kind.name}>(in.u8());",
+            write=f"out.u8(static_cast<uint8_t>({name}));",
+        )
     if isinstance(kind, protocol.FixedBytes):
-        return {
-            "declaration": f"uint8_t {name}[{kind.size}] = {{}};",
-            "read": f"in.bytes({name}, sizeof {name});",
-            "write": f"out.bytes({name}, sizeof {name});",
-        }
+        return FieldText(
+            declaration=f"uint8_t {name}[{kind.size}] = {{}};",
+            read=f"in.bytes({name}, sizeof {name});",
+            write=f"out.bytes({name}, sizeof {name});",
+        )
     if isinstance(kind, protocol.Nested):
-        return {"declaration": f"{kind.name} {name};", "read": f"{name}.read(in);", "write": f"{name}.write(out);"}
+        return FieldText(declaration=f"{kind.name} {name};", read=f"{name}.read(in);", write=f"{name}.write(out);")
     if isinstance(kind, UpTo):
         record = kind.record.__name__
-        return {
-            "declaration": f"{record} {name}[{kind.count}];",
-            "read": f"bool more_{name} = true;\n    for ({record}& each : {name}) {{\n      each.read(in);\n"
+        return FieldText(
+            declaration=f"{record} {name}[{kind.count}];",
+            read=f"bool more_{name} = true;\n    for ({record}& each : {name}) {{\n      each.read(in);\n"
             f"      more_{name} = more_{name} && each.{kind.end} != 0;\n      if (!more_{name}) each = {record}();\n    }}",
-            "write": f"for (const {record}& each : {name}) each.write(out);",
-        }
-    return {
-        "declaration": f"const uint8_t* {name} = nullptr;\n  size_t {name}_size = 0;",
-        "read": f"{name}_size = in.left();\n    {name} = in.take({name}_size);",
-        "write": f"out.bytes({name}, {name}_size);",
-    }
+            write=f"for (const {record}& each : {name}) each.write(out);",
+        )
+    return FieldText(
+        declaration=f"const uint8_t* {name} = nullptr;\n  size_t {name}_size = 0;",
+        read=f"{name}_size = in.left();\n    {name} = in.take({name}_size);",
+        write=f"out.bytes({name}, {name}_size);",
+    )
 
 
 def _checks(name: str, kind: protocol.Kind) -> list[str]:
-    """Statements that return a status when the field has a value that it may not have."""
+    """Statements that return a status for a value that is not allowed."""
     if isinstance(kind, protocol.Number):
         return _number_checks(name, kind)
     if isinstance(kind, protocol.Named):
@@ -126,7 +193,7 @@ def _number_checks(name: str, kind: protocol.Number) -> list[str]:
 
 
 def _is_one_of(name: str, members: Sequence[Code]) -> str:
-    """The condition, in as few comparisons as the runs of consecutive values allow."""
+    """The condition that ``name`` is one of ``members``; consecutive values are compared as one range."""
     runs: list[list[Code]] = []
     for member in sorted(members):
         if runs and member == runs[-1][-1] + 1:

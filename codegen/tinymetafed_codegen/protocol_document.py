@@ -1,4 +1,4 @@
-"""Writes the wire table's tables into docs/protocol.md; the command is ``python -m tinymetafed_codegen.protocol_document``."""
+"""Writes the wire table into docs/protocol.md; run it with ``python -m tinymetafed_codegen.protocol_document``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .files import write_if_changed
 from .locate import find
 from .protocol import Bounds, Code, Kind, Named, Number, Record
 
-_WINDOWS = (256, 1024, 65535)  # whose capacities the page shows
+_WINDOWS = (256, 1024, 65535)  # receive windows in the table of capacities
 _MARKED = re.compile(r"<!-- table: (?P<name>\w+) -->\n(?P<table>.*?)<!-- end of table -->\n", re.DOTALL)
 
 
 def tables() -> dict[str, str]:
-    """The text of every table of the page, by the name in its marker."""
+    """The text of each table, by the name in its marker."""
     return {
-        "limits": _table(("Limit", "Value", "Of what"), ((f"`{c.name}`", str(c.value), c.doc) for c in protocol.CONSTANTS)),
+        "limits": _table(("Limit", "Value", "Meaning"), ((f"`{c.name}`", str(c.value), c.doc) for c in protocol.CONSTANTS)),
         "capacities": _capacities(),
         **{record.__name__: _fields(record) for record in protocol.records()},
         **{enum.__name__: _members(enum) for enum in protocol.ENUMS},
@@ -26,7 +26,7 @@ def tables() -> dict[str, str]:
 
 
 def filled(text: str) -> str:
-    """A page with the wire table's tables between its markers. Raises ValueError for a marker of no table, or a table twice."""
+    """The page with every table between its markers. Raises ValueError for an unknown, repeated or missing marker."""
     made, seen = tables(), set[str]()
 
     def put(match: re.Match[str]) -> str:
@@ -52,7 +52,7 @@ def _fields(record: type[Record]) -> str:
 
 
 def _values(kind: Kind) -> str:
-    """The values that a field may have, where its type does not say it."""
+    """The allowed values of a field, where its type does not imply them."""
     if isinstance(kind, Number) and (kind.is_float or kind.bounds != Bounds()):
         return kind.expected.removeprefix("a finite number").strip() or "finite"
     if isinstance(kind, Named) and len(kind.members) < len(kind.enum):

@@ -1,4 +1,4 @@
-"""The C++ file that makes a task's samples on the board: one of firmware/app's, or the user's own."""
+"""Finds the C++ file that makes a task's samples on the board: one in firmware/app, or the user's."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ CPP_SUFFIXES = (".cpp", ".cc", ".cxx")
 
 
 def name(experiment: Experiment) -> str:
-    """Which firmware/app/source_NAME.cpp the firmware is built with."""
+    """NAME of the firmware/app/source_NAME.cpp that the firmware is built with."""
     return "own" if own_source(experiment) else experiment.task.sample_source
 
 
 def own_source(experiment: Experiment) -> Path | None:
-    """The user's C++ file that makes the samples, which firmware/app/source_own.cpp includes; None without one."""
+    """The user's sample source, which firmware/app/source_own.cpp includes; None where the experiment has none."""
     source = experiment.task.own_source
     return None if source is None else Path(source)
 
 
 def digest(own: Path) -> str:
-    """Hexadecimal SHA-256 of the user's sample source and of the files beside it that it includes.
+    """Hexadecimal SHA-256 over the user's sample source and the files that it includes in quotes.
 
-    Raises SpecError for a file that cannot be a sample source.
+    Raises:
+        SpecError: The file cannot be read or is not a sample source.
     """
     remedy = "task.source names a C++ file that defines tmf::source::on_device() and make(), see firmware/core/source.hpp"
     try:

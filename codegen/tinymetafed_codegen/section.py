@@ -1,28 +1,35 @@
-"""What all sections of an experiment share: strictness, kinds of numbers, the error."""
+"""The base class of an experiment's sections, the numeric types of their keys, and their error."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import UsageError
 
-# Both travel as float32: what is left out here would be 0 or infinite on the device.
+# Both are sent as float32; values outside these limits could be 0 or infinite on the device.
 Rate = Annotated[float, Field(ge=1e-9, le=10, allow_inf_nan=False)]
 Clamp = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=65_535)]
 Passes = Annotated[int, Field(ge=1, le=1_000)]
 ValueType = Literal["f32", "f16", "i8"]
 
-TomlValue = str | int | float | bool | list["TomlValue"] | dict[str, "TomlValue"]  # what a key of a file may hold
+TomlValue = str | int | float | bool | list["TomlValue"] | dict[str, "TomlValue"]  # the value of a key in a TOML file
+TomlTable = dict[str, TomlValue]
 
 
 class SpecError(UsageError):
-    """An experiment that cannot be run as it is written; the text names file, key and remedy."""
+    """The experiment is wrong; the text names the file and the key, and says what to do."""
 
 
 class Section(BaseModel):
-    """A part of the file: unknown keys are refused, nothing is converted, nothing changes later."""
+    """A section of an experiment file: unknown keys are refused, values are not converted, instances do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class StrictJson:
+    """The base of dataclasses that are read from JSON: unknown keys are refused, not ignored."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")

@@ -1,8 +1,8 @@
-"""What Python hands the compiled simulation: every struct and function once; C++ and ctypes are both made from this table.
+"""The interface (ABI) of the compiled simulation: all structs and functions, from which C++ and ctypes are made.
 
-A field is declared as ``name: Annotated[type, kind, "what it holds"]``. ``emit.simulation_abi_header`` renders the structs
-with the sizes and offsets that ctypes has for them, so that a compiler that lays them out otherwise fails; ``abi_hash``
-tells a library of another table before it is called.
+A field is declared as ``name: Annotated[type, kind, "explanation"]``. ``emit.simulation_abi_header`` renders the structs with
+the sizes and offsets of ctypes, so that compilation fails if the compiler's layout differs. ``abi_hash`` recognises a library
+that was built from another version of this table.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import ctypes
 import hashlib
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,15 +22,15 @@ from numpy.typing import NDArray
 
 
 class AbiError(ValueError):
-    """A value that cannot be handed to the compiled simulation; the text names struct and field."""
+    """A value cannot be passed to the compiled simulation; the text names struct and field."""
 
 
 class Kind(ABC):
-    """How one field is declared in C++, laid out by ctypes and filled from its Python value."""
+    """The type of a field: in C++, in ctypes, and the conversion from Python."""
 
     @property
     @abstractmethod
-    def cpp(self) -> str:
+    def cpp_type(self) -> str:
         """The C++ type."""
 
     @property
@@ -39,20 +40,21 @@ class Kind(ABC):
 
     @abstractmethod
     def convert(self, value: Any) -> Any:
-        """The value as ctypes takes it. Raises AbiError."""
+        """The value for ctypes. Raises AbiError."""
 
 
 @dataclass(frozen=True)
 class Number(Kind):
-    """A number by value."""
+    """A number; a whole number must be at least 0 and less than ``limit``."""
 
-    cpp_type: str
-    number: Any  # of ctypes
+    scalar: str  # the C++ type
+    number: Any  # the ctypes type
+    limit: int | None = None
 
     @property
-    def cpp(self) -> str:
+    def cpp_type(self) -> str:
         """The C++ type."""
-        return self.cpp_type
+        return self.scalar
 
     @property
     def c_type(self) -> Any:
@@ -60,26 +62,24 @@ class Number(Kind):
         return self.number
 
     def convert(self, value: Any) -> Any:
-        """The number; ctypes cuts off what does not fit, so that is refused here."""
-        if self.number is ctypes.c_float:
-            return float(value)
-        if not 0 <= value < 1 << 8 * ctypes.sizeof(self.number):
-            raise AbiError(f"{value} does not fit {self.cpp_type}")
-        return int(value)
+        """The number. Raises AbiError for a number beyond ``limit``, which ctypes would truncate."""
+        if self.limit is not None and not 0 <= value < self.limit:
+            raise AbiError(f"{value} does not fit {self.scalar}")
+        return value
 
 
 @dataclass(frozen=True)
 class Array(Kind):
-    """The address of a NumPy array's first number, or a null pointer for None; ``written``: the library writes into it."""
+    """The address of a NumPy array, null for None and for an empty array; ``written``: the library writes into it."""
 
-    cpp_type: str
-    dtype: str
+    element: str  # the C++ type of a number
+    dtype: np.dtype[Any]
     written: bool = False
 
     @property
-    def cpp(self) -> str:
-        """A pointer, to constants unless the library writes them."""
-        return f"{self.cpp_type}*" if self.written else f"const {self.cpp_type}*"
+    def cpp_type(self) -> str:
+        """A pointer, to const unless the library writes into the array."""
+        return f"{self.element}*" if self.written else f"const {self.element}*"
 
     @property
     def c_type(self) -> Any:
@@ -87,13 +87,18 @@ class Array(Kind):
         return ctypes.c_void_p
 
     def convert(self, value: Any) -> int | None:
-        """The address of an array that lies in memory as C++ reads it. Raises AbiError for any other."""
-        if value is None:
+        """The address of the array. Raises AbiError for another dtype or memory layout."""
+        if value is None or value.size == 0:
             return None
         if value.dtype != self.dtype or not value.flags.c_contiguous or (self.written and not value.flags.writeable):
             raise AbiError(f"an array of {value.dtype}; expected one of {self.dtype}, C-contiguous, and writeable if written")
+        if value.flags.writeable:  # the same address in a quarter of the time, which matters in short rounds
+            return ctypes.addressof(_FIRST_BYTE(value))
         address: int = value.ctypes.data
         return address
+
+
+_FIRST_BYTE = ctypes.c_char.from_buffer
 
 
 @dataclass(frozen=True)
@@ -103,44 +108,44 @@ class Nested(Kind):
     struct: type[Struct]
 
     @property
-    def cpp(self) -> str:
-        """The struct's name."""
+    def cpp_type(self) -> str:
+        """The name of the struct."""
         return self.struct.__name__
 
     @property
     def c_type(self) -> Any:
-        """The struct's ctypes class."""
+        """The ctypes class of the struct."""
         return self.struct.c_type()
 
     def convert(self, value: Any) -> Any:
-        """The struct as ctypes has it. Raises AbiError."""
+        """The struct for ctypes. Raises AbiError."""
         return value.to_c()
 
 
 @dataclass(frozen=True)
 class Several(Kind):
-    """The address of structs that lie one behind the other."""
+    """The address of an array of structs."""
 
     struct: type[Struct]
 
     @property
-    def cpp(self) -> str:
-        """A pointer to constants."""
+    def cpp_type(self) -> str:
+        """A pointer to const."""
         return f"const {self.struct.__name__}*"
 
     @property
     def c_type(self) -> Any:
-        """A pointer of ctypes, which keeps the structs alive."""
+        """A ctypes pointer, which keeps the structs alive."""
         return ctypes.POINTER(self.struct.c_type())
 
     def convert(self, value: Any) -> Any:
-        """The structs in an array of ctypes. Raises AbiError."""
+        """The structs in a ctypes array. Raises AbiError."""
         return (self.struct.c_type() * len(value))(*(each.to_c() for each in value))
 
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a struct: its kind, and in words what it holds."""
+    """A field of a struct: its name, its type and a text that explains it."""
 
     name: str
     kind: Kind
@@ -165,22 +170,34 @@ class Struct:
         return type(cls.__name__, (ctypes.Structure,), {"_fields_": layout})
 
     def to_c(self) -> ctypes.Structure:
-        """The values as C++ reads them; arrays must outlive it. Raises AbiError naming struct and field."""
-        filled = self.c_type()()
-        for field in self.fields():
-            try:
-                setattr(filled, field.name, field.kind.convert(getattr(self, field.name)))
-            except AbiError as error:
-                raise AbiError(f"{type(self).__name__}.{field.name}: {error}") from None
-        return filled
+        """The struct for ctypes, which does not keep the arrays alive. Raises AbiError, which names struct and field."""
+        c_type, values_of, converters = self._converters()
+        values = values_of(self)
+        try:
+            return c_type(*[convert(value) for convert, value in zip(converters, values, strict=True)])
+        except AbiError:
+            for field, value in zip(self.fields(), values, strict=True):
+                try:
+                    field.kind.convert(value)
+                except AbiError as error:
+                    raise AbiError(f"{type(self).__name__}.{field.name}: {error}") from None
+            raise
+
+    @classmethod
+    @cache
+    def _converters(cls) -> tuple[type[ctypes.Structure], Callable[[Any], tuple[Any, ...]], list[Callable[[Any], Any]]]:
+        """The ctypes class, a function that reads all fields, and one per field that converts it; cached for speed."""
+        fields = cls.fields()
+        return cls.c_type(), attrgetter(*(field.name for field in fields)), [field.kind.convert for field in fields]
 
 
-U32 = Annotated[int, Number("uint32_t", ctypes.c_uint32)]
+U32 = Annotated[int, Number("uint32_t", ctypes.c_uint32, 1 << 32)]
 F32 = Annotated[float, Number("float", ctypes.c_float)]
-_READ_BYTES, _WRITTEN_BYTES = Array("uint8_t", "uint8"), Array("uint8_t", "uint8", written=True)
-_READ_WORDS, _WRITTEN_WORDS = Array("uint32_t", "uint32"), Array("uint32_t", "uint32", written=True)
-_READ_FLOATS, _WRITTEN_FLOATS = Array("float", "float32"), Array("float", "float32", written=True)
-_WRITTEN_INDICES = Array("int64_t", "int64", written=True)
+_BYTE, _WORD, _FLOAT = np.dtype(np.uint8), np.dtype(np.uint32), np.dtype(np.float32)
+_READ_BYTES, _WRITTEN_BYTES = Array("uint8_t", _BYTE), Array("uint8_t", _BYTE, written=True)
+_READ_WORDS, _WRITTEN_WORDS = Array("uint32_t", _WORD), Array("uint32_t", _WORD, written=True)
+_READ_FLOATS, _WRITTEN_FLOATS = Array("float", _FLOAT), Array("float", _FLOAT, written=True)
+_WRITTEN_INDICES = Array("int64_t", np.dtype(np.int64), written=True)
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint32]
@@ -190,50 +207,50 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Samples(Struct):
-    """Samples of all clients in client order, the inputs as bytes or as floats."""
+    """Samples of all clients in client order; inputs are bytes or floats."""
 
     levels: Annotated[Bytes | None, _READ_BYTES, "[clients][rows][kInputSize], in units of `scale`; null: `inputs` has them"]
     inputs: Annotated[Floats | None, _READ_FLOATS, "[clients][rows][kInputSize]; null: `levels` has them"]
     targets: Annotated[Floats, _READ_FLOATS, "[clients][rows][kTargetSize]"]
-    scale: Annotated[F32, "what a level of 1 stands for; not read for `inputs`"]
+    scale: Annotated[F32, "the value of a level of 1; not used for `inputs`"]
 
 
 @dataclass(frozen=True)
 class Training(Struct):
-    """Which clients train what, from which weights."""
+    """What the clients train, on which samples and from which weights."""
 
     global_weights: Annotated[Floats, _READ_FLOATS, "[kGlobalCount], as every client receives them"]
-    recipe: Annotated[Bytes, _READ_BYTES, "protocol::Recipe as it travels: what each client trains and sends"]
-    samples: Annotated[Sequence[Samples], Several(Samples), "of each phase of the recipe, `count` rows of each client"]
-    clients: Annotated[Words, _READ_WORDS, "[client_count], each one's number as in Train"]
-    client_count: Annotated[U32, "clients of this call"]
+    recipe: Annotated[Bytes, _READ_BYTES, "protocol::Recipe in its wire format: what each client trains and sends"]
+    samples: Annotated[Sequence[Samples], Several(Samples), "one per phase of the recipe, with `count` rows of each client"]
+    clients: Annotated[Words, _READ_WORDS, "[client_count], the number of each client as in Train"]
+    client_count: Annotated[U32, "number of clients in this call"]
     seed: Annotated[U32, "as in Train"]
     round: Annotated[U32, "as in Train"]
-    threads: Annotated[U32, "that share the clients, at most"]
-    lanes: Annotated[U32, "kLanes, or 1: one client after the other"]
+    threads: Annotated[U32, "most threads to use"]
+    lanes: Annotated[U32, "clients per vector: kLanes, or 1 for one client after the other"]
     local_weights: Annotated[
         Floats | None,
         _WRITTEN_FLOATS,
-        "[client_count][kLocalCount], where each starts, then where it ended; or null",
+        "[client_count][kLocalCount], before training, overwritten with those after it; or null",
     ]
-    statuses: Annotated[Bytes, _WRITTEN_BYTES, "[client_count], the Status of each one's training"]
+    statuses: Annotated[Bytes, _WRITTEN_BYTES, "[client_count], the Status of each client's training"]
 
 
 @dataclass(frozen=True)
 class Updates(Struct):
-    """A round's updates, and what they would take on a line."""
+    """The updates of a round, and their size on the wire."""
 
     indices: Annotated[Indices, _WRITTEN_INDICES, "[clients][top_k]"]
     values: Annotated[Floats, _WRITTEN_FLOATS, "[clients][top_k], as the host decodes them"]
     residuals: Annotated[
         Floats | None,
         _WRITTEN_FLOATS,
-        "[clients][kGlobalCount], never sent before the round, then after it; or null",
+        "[clients][kGlobalCount], changes not sent before the round, overwritten with those after it; or null",
     ]
-    messages: Annotated[Words, _WRITTEN_WORDS, "[clients], of each update"]
-    message_bytes: Annotated[Words, _WRITTEN_WORDS, "[clients], of these messages, framing included"]
+    messages: Annotated[Words, _WRITTEN_WORDS, "[clients], number of messages of each update"]
+    message_bytes: Annotated[Words, _WRITTEN_WORDS, "[clients], bytes of these messages on the wire"]
     sample_bytes: Annotated[
-        Words | None, _WRITTEN_WORDS, "[clients], of each one's samples as messages; null: samples do not travel"
+        Words | None, _WRITTEN_WORDS, "[clients], bytes of each client's samples on the wire; null: samples are not sent"
     ]
 
 
@@ -241,8 +258,8 @@ class Updates(Struct):
 class Evaluation(Struct):
     """Inputs of all clients, and the outputs before and after training."""
 
-    samples: Annotated[Samples, Nested(Samples), "`rows` of each client; targets are not read"]
-    rows: Annotated[U32, "samples of a client"]
+    samples: Annotated[Samples, Nested(Samples), "`rows` samples of each client; targets are not read"]
+    rows: Annotated[U32, "number of samples of each client"]
     before: Annotated[Floats, _WRITTEN_FLOATS, "[clients][rows][kOutputSize]"]
     after: Annotated[Floats, _WRITTEN_FLOATS, "[clients][rows][kOutputSize]"]
 
@@ -251,35 +268,35 @@ class Evaluation(Struct):
 class OwnSamples(Struct):
     """Samples that boards make themselves."""
 
-    clients: Annotated[Words, _READ_WORDS, "[client_count], each one's number"]
-    client_count: Annotated[U32, "clients"]
+    clients: Annotated[Words, _READ_WORDS, "[client_count], the number of each client"]
+    client_count: Annotated[U32, "number of clients"]
     seed: Annotated[U32, "as in Train"]
     round: Annotated[U32, "as in Train"]
     sample_set: Annotated[U32, "protocol::SampleSet"]
-    rows: Annotated[U32, "samples of a client"]
+    rows: Annotated[U32, "number of samples of each client"]
     inputs: Annotated[Floats, _WRITTEN_FLOATS, "[client_count][rows][kInputSize]"]
     targets: Annotated[Floats, _WRITTEN_FLOATS, "[client_count][rows][kTargetSize]"]
 
 
 @dataclass(frozen=True)
 class Function:
-    """A function of the library, which is handed its arguments by address."""
+    """A function of the library; its arguments are passed by address."""
 
     name: str
     arguments: tuple[type[Struct], ...]
     doc: str
 
 
-MAKE_SAMPLES = Function("make_samples", (OwnSamples,), "Makes clients' samples as boards would, on one thread.")
-TRAIN_ROUND = Function("train_round", (Training, Updates), "One round of every client: train, and send the update.")
-ADAPT = Function("adapt", (Training, Evaluation), "Every client's outputs, its training, and its outputs after it.")
+MAKE_SAMPLES = Function("make_samples", (OwnSamples,), "Makes the samples of clients as boards would, on one thread.")
+TRAIN_ROUND = Function("train_round", (Training, Updates), "Trains every client for one round and encodes its update.")
+ADAPT = Function("adapt", (Training, Evaluation), "Computes every client's outputs, trains it, and computes its outputs again.")
 STRUCTS: tuple[type[Struct], ...] = (Samples, Training, Updates, Evaluation, OwnSamples)
 FUNCTIONS = (MAKE_SAMPLES, TRAIN_ROUND, ADAPT)
-HASH_SYMBOL = "simulation_abi_hash"  # a function of the library that returns the hash it was built with
+HASH_SYMBOL = "simulation_abi_hash"  # the function of the library that returns its hash
 
 
 def abi_hash(structs: Sequence[type[Struct]] = STRUCTS, functions: Sequence[Function] = FUNCTIONS) -> int:
-    """64 bits over the names, types and order of all fields and arguments; what is only said in words does not count."""
-    parts = [f"{struct.__name__}.{field.name} {field.kind.cpp}" for struct in structs for field in struct.fields()]
+    """64 bits of SHA-256 over names, types and order of all fields and arguments; explaining texts do not count."""
+    parts = [f"{struct.__name__}.{field.name} {field.kind.cpp_type}" for struct in structs for field in struct.fields()]
     parts += [f"{each.name}({', '.join(argument.__name__ for argument in each.arguments)})" for each in functions]
     return int.from_bytes(hashlib.sha256("\n".join(parts).encode()).digest()[:8], "little")

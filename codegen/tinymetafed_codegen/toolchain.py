@@ -1,4 +1,4 @@
-"""What building on this machine needs: the compilers that a board asks for, and a folder that builds go to."""
+"""What builds on this machine need: compiler flags, the tools of a board, and the folder for builds."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from . import boards
 from .errors import Error
 from .locate import find, is_checkout, root, user_cache
 
-SHOWN_LINES = 30  # of a compiler's output, in an error
+SHOWN_LINES = 30  # lines of a compiler's output that an error shows
 
 
 class BuildError(Error):
-    """Something that cannot be built; the text ends with the compiler's words or says what to install."""
+    """A build failed or is impossible; the text ends with the compiler's output or says what to install."""
 
 
 def build_root() -> Path:
-    """Where builds go: $TINYMETAFED_BUILD_DIR, else .pio/experiments of the checkout, else the user's cache folder."""
+    """The folder for builds: $TINYMETAFED_BUILD_DIR, else .pio/experiments of the checkout, else the user's cache folder."""
     if chosen := os.environ.get("TINYMETAFED_BUILD_DIR"):
         return Path(chosen).resolve()
     if is_checkout():
@@ -27,19 +27,21 @@ def build_root() -> Path:
 
 
 def compiler_flags(board: str | None = None) -> list[str]:
-    """What our C++ is compiled with everywhere (boards/platform/flags.json), then the machine flags of ``board`` if given.
+    """The compiler flags of all C++ (boards/platform/flags.json), followed by the machine flags of an installed board.
 
-    The optimisation level is not among them. Raises BoardError.
+    The optimisation level is not included. Raises BoardError.
     """
     shared = json.loads(find("boards/platform/flags.json").read_text(encoding="utf-8"))
     return [*shared["common"], *shared["cxx"], *(boards.load(board).machine_flags if board else ())]
 
 
-def require_tools(board: str) -> None:
-    """Raises BuildError, naming what to install, when this machine cannot build for the board and start it."""
-    if boards.load(board).real:
-        raise BuildError(f"firmware for {board}: a real board is flashed; `pio run -e {board} -t upload` builds for it")
-    if trouble := boards.environment_trouble(board):
-        raise BuildError(f"firmware for {board}: {trouble}; {boards.environment_remedy(board)}")
-    if lacking := [tool for tool in boards.missing_tools(board) if tool.to_build]:
-        raise BuildError(f"firmware for {board}: {boards.shortage(lacking)}")
+def require_tools(board: boards.Board) -> None:
+    """Raises BuildError, which says what to write or install, if this machine cannot build firmware for the board."""
+    if board.real:
+        raise BuildError(
+            f"firmware for {board.name}: a real board is flashed; `pio run -e {board.name} -t upload` builds for it"
+        )
+    if problem := board.cannot_build():
+        raise BuildError(f"firmware for {board.name}: {problem}")
+    if missing := [tool for tool in board.missing_tools() if tool.to_build]:
+        raise BuildError(f"firmware for {board.name}: {boards.missing_message(missing)}")

@@ -1,4 +1,4 @@
-"""Weights from an npz file: what frozen layers hold and where meta-training starts, every array checked."""
+"""Reads weights from an npz file: the values of frozen layers and the initial values of the others."""
 
 from __future__ import annotations
 
@@ -16,9 +16,18 @@ Floats = npt.NDArray[np.float32]
 
 
 def read(path: str, shapes: Mapping[str, tuple[int, ...]], source: str) -> dict[str, Floats]:
-    """The arrays of an npz file as float32, by name; ``shapes`` are those of all that the model has.
+    """Reads an npz file.
 
-    Raises SpecError naming file and array where one is unknown, has another shape, or is not finite.
+    Args:
+        path: The file.
+        shapes: The shapes of all tensors of the model, by LAYER.kernel and LAYER.bias.
+        source: The experiment's name in errors.
+
+    Returns:
+        The arrays as float32, by name.
+
+    Raises:
+        SpecError: The file cannot be read, or an array is unknown, has another shape, or is not finite.
     """
     where = f"{source}: model.weights = {path}"
     try:

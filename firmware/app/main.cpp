@@ -1,9 +1,9 @@
-// The firmware where the start-up code is ours, or the operating system's.
+// The main program on a host and on bare metal.
 #include "turn.hpp"
 
 namespace {
 
-// Static, so that the linker counts every byte of it.
+// Static, so that the linker counts its memory.
 tmf::Dispatcher dispatcher;
 
 }  // namespace

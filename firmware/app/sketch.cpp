@@ -1,11 +1,11 @@
-// The firmware as an Arduino sketch: the core's own main() calls setup() once and loop() for ever.
+// The main program as an Arduino sketch: the Arduino core's main() calls setup() once and then loop() again and again.
 #include "turn.hpp"
 
-#include "../port/arduino/arduino.hpp"  // declares both functions, as C's on one core and as C++'s on another
+#include "../port/arduino/arduino.hpp"  // declares both functions, in some Arduino cores as extern "C"
 
 namespace {
 
-// Static, so that the linker counts every byte of it.
+// Static, so that the linker counts its memory.
 tmf::Dispatcher dispatcher;
 
 }  // namespace

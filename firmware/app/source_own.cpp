@@ -1,2 +1,2 @@
-// The user's own sample source, found by the path that the experiment's task.source gives.
+// The user's own sample source: own_source.hpp is generated and includes the file that the experiment gives as task.source.
 #include "own_source.hpp"

@@ -1,4 +1,4 @@
-// Samples of the client's own sine wave, y = a sin(x + phase), made on the board from its seed.
+// Sample source of the sine task: the device makes samples of its client's sine wave, y = a sin(x + phase).
 #include "math.hpp"
 #include "model.hpp"
 #include "prng.hpp"

@@ -1,4 +1,4 @@
-// No samples of its own: the host streams them, one per message.
+// Sample source of a device that makes no samples: the host streams them, one per message.
 #include "source.hpp"
 
 namespace tmf::source {

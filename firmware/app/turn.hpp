@@ -1,4 +1,4 @@
-// One turn of the firmware's loop, for every kind of main program.
+// One turn of the firmware's main loop, for all main programs.
 #pragma once
 
 #include "dispatch.hpp"
@@ -6,7 +6,7 @@
 
 namespace tmf {
 
-// Listens, answers, trains a sample between two messages, sleeps when there is nothing to do.
+// Reads and answers messages, then trains at most one sample. Sleeps when there is nothing to do.
 inline void turn(Dispatcher& dispatcher) {
   uint8_t bytes[64];
   const size_t received = port::read(bytes, sizeof bytes);

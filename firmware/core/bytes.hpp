@@ -9,7 +9,7 @@ namespace tmf {
 
 static_assert(sizeof(float) == 4, "weights and samples travel as IEEE 754 binary32");
 
-// Walks a received payload; `ok()` turns false for good at the first read past its end.
+// Reads the fields of a received payload; `ok()` is false from the first read past its end on.
 class Reader {
  public:
   Reader(const uint8_t* data, size_t size) : at_(data), left_(size) {}
@@ -30,7 +30,7 @@ class Reader {
     if (from != nullptr && size > 0) std::memcpy(to, from, size);
   }
 
-  // Steps over `size` bytes and returns where they start, or nullptr when fewer are left.
+  // Skips `size` bytes and returns where they start, or nullptr when fewer are left.
   const uint8_t* take(size_t size) {
     if (size > left_) {
       ok_ = false;
@@ -59,7 +59,7 @@ class Reader {
   bool ok_ = true;
 };
 
-// Fills an answer's payload; `ok()` turns false for good at the first write past the capacity.
+// Writes the fields of an answer's payload; `ok()` is false from the first write past the capacity on.
 class Writer {
  public:
   Writer(uint8_t* data, size_t capacity) : start_(data), capacity_(capacity) {}
@@ -75,11 +75,11 @@ class Writer {
   }
 
   void bytes(const uint8_t* from, size_t size) {
-    if (size == 0) return;  // `from` may be nullptr then, which memcpy must not see
+    if (size == 0) return;  // `from` may be nullptr, which memcpy does not accept
     if (uint8_t* to = reserve(size)) std::memcpy(to, from, size);
   }
 
-  // Steps over `size` bytes for the caller to fill, or returns nullptr when they do not fit.
+  // Returns where the caller may write `size` bytes, or nullptr when they do not fit.
   uint8_t* reserve(size_t size) {
     if (size > left()) {
       ok_ = false;

@@ -1,4 +1,4 @@
-// CRC-32 by nibbles: 64 bytes of table instead of 1 KB.
+// CRC-32, four bits at a time: the table takes 64 bytes instead of 1 KB.
 #include "crc32.hpp"
 
 namespace tmf {

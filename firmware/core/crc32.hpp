@@ -6,7 +6,7 @@
 
 namespace tmf {
 
-// CRC of `size` bytes; pass the result of what came before as `so_far` to go on.
+// CRC of `size` bytes. `so_far` is the CRC of the bytes before these, if the data come in several parts.
 uint32_t crc32(const uint8_t* data, size_t size, uint32_t so_far = 0);
 
 }  // namespace tmf

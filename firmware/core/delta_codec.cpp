@@ -1,4 +1,4 @@
-// Index codings, value formats and chunks of a delta, see delta_codec.hpp.
+// Index codings, value formats and chunks of a delta; delta_codec.hpp describes them.
 #include "delta_codec.hpp"
 
 namespace tmf::delta {
@@ -26,7 +26,7 @@ void Planner::add(uint32_t gap) {
   if (gap < bins_) {
     ++histogram_[gap];
   } else {
-    count(gap, 1);  // at most n / bins_ of these
+    count(gap, 1);  // happens at most n / bins_ times
   }
 }
 
@@ -61,7 +61,7 @@ Status Format::set(protocol::Dtype uplink, uint32_t magnitude) {
     }
     case protocol::Dtype::kI8:
       scale = largest / 127.0f;
-      if (scale < kSmallestNormal) scale = 0;  // too coarse a number to divide by
+      if (scale < kSmallestNormal) scale = 0;  // a subnormal scale is too imprecise to divide by
       return Status::kOk;
     default:
       return Status::kBadValue;
@@ -76,7 +76,7 @@ Status Format::convert(float value, uint32_t& bits) const {
     return status;
   }
   if (dtype == protocol::Dtype::kI8) {
-    constexpr float kRounder = 0x1.8p23f;  // adding it rounds to an integer, ties to even, in the low bits
+    constexpr float kRounder = 0x1.8p23f;  // adding it rounds to an integer, ties to even, held in the low bits
     value = scale > 0 ? value / scale + kRounder : kRounder;
   }
   std::memcpy(&bits, &value, sizeof bits);
@@ -89,7 +89,7 @@ bool Chunk::fits(uint32_t bits, size_t value_bytes) const {
 
 void Chunk::add(Coding coding, uint32_t gap, uint32_t value, size_t value_bytes) {
   if (coding == Coding::kRun) {
-    // Its place among the values says it all.
+    // No index bits: every gap is 0.
   } else if (coding == Coding::kBitmap) {
     for (; gap >= 32; gap -= 32) put(0, 32);
     put(1u << gap, gap + 1);
@@ -104,7 +104,7 @@ void Chunk::add(Coding coding, uint32_t gap, uint32_t value, size_t value_bytes)
 }
 
 size_t Chunk::close() {
-  // Both the entries' order and each value's bytes were written backwards: one reversal puts both right.
+  // `add` wrote the values from last to first, and each value's bytes from last to first: one reversal corrects both.
   for (size_t low = values_at_, high = capacity_; low + 1 < high; ++low) {
     const uint8_t swapped = data_[low];
     data_[low] = data_[--high];

@@ -1,11 +1,13 @@
-// The delta on its way up: the selected entries, encoded chunk by chunk by rank straight from the frozen weights.
+// Encodes the selected entries of a delta for the uplink, chunk by chunk, directly from the weights.
 //
-// A chunk's index set is a bit string, LSB first, padded with zeros to a byte. A gap is an index minus the lowest one
-// possible (the previous index + 1; Delta.base for a chunk's first entry, which the encoder sets to that entry's index).
-//   Rice parameter r: gap >> r ones, a zero, the r low bits; from kRiceEscape ones on instead kRiceEscape ones and the gap in kRiceRawBits bits.
-//   Bitmap: one bit per index from base up to the chunk's last entry, that is, gap zeros and a one.
-//   Run: no bits, for every gap is 0; a delta of all weights, for instance.
-// Its values follow: f32, f16, or i8 = round-half-even(delta / scale).
+// A chunk has its indices first: a bit string, LSB first, padded with zeros to a byte. Each index is written as a gap, its
+// distance from the lowest index that is possible: the previous index + 1, or Delta.base for the chunk's first entry. The
+// encoder sets Delta.base to the first entry's index.
+//   Rice parameter r: gap >> r ones, a zero, the r low bits of the gap. When this takes kRiceEscape ones or more:
+//                     kRiceEscape ones, then the gap in kRiceRawBits bits.
+//   Bitmap: one bit for each index from Delta.base to the chunk's last entry, that is, gap zeros and a one.
+//   Run: no bits; every gap is 0, as in a delta of all weights.
+// The values follow: f32, f16, or i8 = round-half-even(delta / scale).
 #pragma once
 
 #include <cstddef>
@@ -22,13 +24,14 @@ namespace delta {
 
 static_assert(protocol::kMaxParameters <= 1u << protocol::kRiceRawBits, "an escaped gap holds every index");
 
-// Bits that one gap takes.
+// Number of bits that one gap takes.
 uint32_t index_bits(protocol::Coding coding, uint32_t gap);
 
-// Finds the coding that takes the fewest bits for a whole delta; of equals the lowest Rice parameter, the bitmap last.
+// Finds the coding that takes the fewest bits for a whole delta. Among equals, the lowest Rice parameter comes first and the
+// bitmap last.
 class Planner {
  public:
-  // `histogram` is scratch until `best` is called.
+  // `histogram` is working memory until `best` has returned.
   template <uint32_t kBins>
   explicit Planner(uint32_t (&histogram)[kBins]) : histogram_(histogram), bins_(kBins) {
     for (uint32_t& bin : histogram) bin = 0;
@@ -48,23 +51,25 @@ class Planner {
   uint32_t gaps_ = 0;  // their sum
 };
 
-// How values travel.
+// The number format of a delta's values.
 struct Format {
   protocol::Dtype dtype = protocol::Dtype::kF32;
   float scale = 0;  // of i8; 0 when all values round to zero
 
-  // For values of up to this many magnitude_bits. kNotFinite, kOverflow, or kBadValue for a dtype that no delta has.
+  // Chooses dtype and scale; `magnitude` is the magnitude_bits of the delta's largest value. Fails with kNotFinite, with
+  // kOverflow beyond float16, or with kBadValue for a dtype that a delta cannot have.
   Status set(protocol::Dtype uplink, uint32_t magnitude);
+  // Writes the bits that are sent for `value`.
   Status convert(float value, uint32_t& bits) const;
-  // The number that whoever receives a value's bits takes it for.
-  float received(uint32_t bits) const {
+  // The number that the receiver decodes from a value's bits.
+  float decode(uint32_t bits) const {
     if (dtype == protocol::Dtype::kF16) return from_f16(static_cast<uint16_t>(bits));
     if (dtype == protocol::Dtype::kI8) return static_cast<float>(static_cast<int8_t>(bits)) * scale;
     return bits_of<float>(bits);
   }
 };
 
-// One chunk being filled: index bits grow up from its start, values down from its end.
+// One chunk that is being filled: index bits from its start upwards, values from its end downwards.
 class Chunk {
  public:
   Chunk(uint8_t* data, size_t capacity) : data_(data), capacity_(capacity), values_at_(capacity) {}
@@ -84,28 +89,32 @@ class Chunk {
 
 }  // namespace delta
 
-// `delta_at(i)` is entry i of the delta; it must give the same values from `freeze` until the last `encode`.
+// Selects and encodes the entries of one delta. `delta_at(i)` is entry i of the delta; it must return the same values from
+// `freeze` until the last `encode`.
 template <uint32_t kLayers>
 class DeltaEncoder {
  public:
-  // Selects the recipe's top_k entries, of all or of each layer its share, and how they travel: a scan more than `select_top`.
-  // `histogram` is scratch for this call only. kBadValue: top_k above n, fewer than one for each layer that has its share, or
-  // no dtype of a delta; kTooLarge: n > kMaxParameters; kNotFinite; kOverflow: beyond float16.
+  // Selects the recipe's top_k entries, among all weights or in each layer, and chooses coding and value format. This takes
+  // one scan more than `select_top`. `histogram` is working memory for this call.
+  //
+  // Fails with kBadValue for a top_k above the number of weights or below the number of layers that each send an entry, and
+  // for a dtype that a delta cannot have; with kTooLarge beyond kMaxParameters weights; with kNotFinite; with kOverflow
+  // beyond float16.
   template <typename DeltaAt, uint32_t kBins>
   Status freeze(DeltaAt delta_at, const uint32_t (&layer_ends)[kLayers], const protocol::Recipe& recipe, const Key& key,
                 uint32_t (&histogram)[kBins]) {
     const uint32_t k = recipe.top_k;
     count_ = 0;
     n_ = layer_ends[kLayers - 1];
-    choice_ = {recipe.selection, key};
+    rule_ = {recipe.selection, key};
     const uint32_t parts = recipe.selection == protocol::Selection::kLayer ? kLayers : 1;
     if (n_ > protocol::kMaxParameters) return Status::kTooLarge;
     if (k < parts || k > n_) return Status::kBadValue;
-    const auto priority_at = [&](uint32_t i) { return choice_.priority(delta_at, i); };
-    Dealer dealer(k, n_, parts);
+    const auto priority_at = [&](uint32_t i) { return rule_.priority(delta_at, i); };
+    Apportionment apportionment(k, n_, parts);
     for (uint32_t part = 0, begin = 0; part < parts; begin = parts_[part++].end) {
       const uint32_t end = parts == 1 ? n_ : layer_ends[part];
-      parts_[part] = select_top(priority_at, begin, end, dealer.next(end - begin), histogram);
+      parts_[part] = select_top(priority_at, begin, end, apportionment.next(end - begin), histogram);
     }
 
     delta::Planner planner(histogram);
@@ -126,18 +135,20 @@ class DeltaEncoder {
     return Status::kOk;
   }
 
-  // Entries that `encode` can give; 0 before `freeze` has succeeded.
+  // Number of entries that `encode` can write; 0 until `freeze` has succeeded.
   uint32_t count() const { return count_; }
 
-  // Fills `data` with as many entries from `rank` on as fit, and all of `header` but its token and data.
-  // In sequence every entry is scanned once; a lower rank than the last starts over. kBadOffset: no such rank;
-  // kTooLarge: not even one entry fits; kBadState: `delta_at` has changed since `freeze`.
+  // Writes to `data` as many entries as fit, from `rank` on, and fills `header` except for its token and data. Calls with
+  // increasing ranks scan each weight once; a rank lower than the last one starts the scan again.
+  //
+  // Fails with kBadOffset if there is no such rank, with kTooLarge if not even one entry fits, and with kBadState if
+  // `delta_at` has changed since `freeze`.
   template <typename DeltaAt>
   Status encode(DeltaAt delta_at, uint32_t rank, protocol::Delta& header, uint8_t* data, size_t capacity, size_t& size) {
     constexpr uint32_t kMostEntries = 0xFFFF;
     if (rank >= count_) return Status::kBadOffset;
     if (rank < cursor_.rank) cursor_ = start();
-    const auto priority_at = [&](uint32_t i) { return choice_.priority(delta_at, i); };
+    const auto priority_at = [&](uint32_t i) { return rule_.priority(delta_at, i); };
 
     delta::Chunk chunk(data, capacity);
     const size_t value_bytes = protocol::width(format_.dtype);
@@ -170,11 +181,11 @@ class DeltaEncoder {
     return Status::kOk;
   }
 
-  // Calls rest(i, value - as it was sent) for every i in order, with 0 sent of what was not selected. `rest` may change what
-  // delta_at gives up to i.
+  // Calls rest(i, value - value that the receiver has) for every i in ascending order. The receiver has 0 for an entry that
+  // was not selected. `rest` may change what `delta_at` returns for entries up to i.
   template <typename DeltaAt, typename Rest>
   void unsent(DeltaAt delta_at, Rest rest) const {
-    const auto priority_at = [&](uint32_t i) { return choice_.priority(delta_at, i); };
+    const auto priority_at = [&](uint32_t i) { return rule_.priority(delta_at, i); };
     Cursor cursor = start();
     for (uint32_t i = 0; i < n_; ++i) {
       const uint32_t index = next_selected(priority_at, parts_, n_, cursor);
@@ -182,7 +193,7 @@ class DeltaEncoder {
       if (index == n_) return;
       const float value = delta_at(index);
       uint32_t bits = 0;
-      if (format_.convert(value, bits) == Status::kOk) rest(index, value - format_.received(bits));
+      if (format_.convert(value, bits) == Status::kOk) rest(index, value - format_.decode(bits));
     }
   }
 
@@ -191,7 +202,7 @@ class DeltaEncoder {
 
   uint32_t n_ = 0;
   uint32_t count_ = 0;
-  Choice choice_;
+  SelectionRule rule_;
   Part parts_[kLayers];
   delta::Format format_;
   Cursor cursor_;

@@ -1,4 +1,4 @@
-// One case per message of the wire table.
+// Decodes each request, calls the learner and encodes the answer: one case for each message of the wire table.
 #include "dispatch.hpp"
 
 #include <cstring>
@@ -7,7 +7,7 @@
 
 namespace tmf {
 
-using namespace protocol;  // NOLINT: this file is the wire table's counterpart
+using namespace protocol;  // NOLINT: nearly every name in this file is one of the wire table
 
 void Dispatcher::receive(const uint8_t* bytes, size_t size) {
   for (size_t i = 0; i < size; ++i) {
@@ -19,10 +19,10 @@ void Dispatcher::receive(const uint8_t* bytes, size_t size) {
 
 bool Dispatcher::work() {
   const bool trained = learner_.work();
-  if (pending_.active && learner_.settled(pending_.question.token, pending_.question.step)) {
+  if (pending_.active && learner_.can_answer(pending_.request.token, pending_.request.step)) {
     pending_.active = false;
     Writer out(answer_ + kFrameHeaderBytes, kMostPayload);
-    const Outcome outcome = answer_progress(pending_.question.token, out);
+    const Outcome outcome = answer_progress(pending_.request.token, out);
     send_outcome(Await::kType, pending_.sequence, outcome, out.size());
   }
   return trained;
@@ -30,12 +30,12 @@ bool Dispatcher::work() {
 
 void Dispatcher::handle(uint8_t type, uint8_t sequence, const uint8_t* payload, size_t size) {
   if (type == Await::kType) {
-    // Answered by work(), between two samples; asked again, only the last question is.
-    Await question;
-    if (const Status status = parse(payload, size, question); status != Status::kOk) {
+    // work() answers it between two samples. A second Await replaces the first.
+    Await request;
+    if (const Status status = parse(payload, size, request); status != Status::kOk) {
       send_outcome(type, sequence, status, 0);
     } else {
-      pending_ = {true, sequence, question};
+      pending_ = {true, sequence, request};
     }
     return;
   }
@@ -93,7 +93,7 @@ Outcome Dispatcher::answer(uint8_t type, const uint8_t* payload, size_t size, Wr
       Pull request;
       if (const Status status = parse(payload, size, request); status != Status::kOk) return status;
       Delta header;
-      // The entries are encoded where they leave from, behind the head that only they can complete.
+      // The entries are encoded in the answer itself. The head before them is written last: it says how many entries there are.
       uint8_t* const start = out.reserve(Delta::kFixedSize);
       size_t size_of_data = 0;
       const Outcome outcome = learner_.pull(request, header, start + Delta::kFixedSize, out.left(), size_of_data);

@@ -1,4 +1,4 @@
-// From frames to the learner and back: every request gets exactly one answer, or one error that says why.
+// Passes requests from frames to the learner and sends its answers: one answer or one error for each request.
 #pragma once
 
 #include <cstddef>
@@ -10,25 +10,27 @@
 
 namespace tmf {
 
+// The device's side of the protocol; owns the learner.
 class Dispatcher {
  public:
-  // Takes received bytes; answers every whole frame among them.
+  // Decodes received bytes and answers every frame that they complete.
   void receive(const uint8_t* bytes, size_t size);
 
-  // Trains one sample if one is due, then answers an Await whose moment has come. Returns whether there may be more to do.
+  // Trains one sample of the device's own, if a program is running. Then answers a pending Await, if its step is reached.
+  // Returns whether a sample was trained, and there may be another.
   bool work();
 
  private:
   static constexpr size_t kCapacity = board::kReceiveWindow;
   static_assert(kCapacity >= protocol::kMinReceiveWindow, "the smallest window that the protocol works with");
-  // The host's side of the line need not be wider than ours: an answer keeps to the window too.
+  // An answer keeps to the receive window too: the host's buffer may be as small as ours.
   static constexpr size_t kMostPayload = payload_capacity(kCapacity);
   static_assert(kCapacity <= UINT16_MAX, "Hello announces the window in 16 bits");
 
   struct Pending {
     bool active = false;
     uint8_t sequence = 0;
-    protocol::Await question;
+    protocol::Await request;
   };
 
   void handle(uint8_t type, uint8_t sequence, const uint8_t* payload, size_t size);

@@ -1,4 +1,4 @@
-// Incremental COBS and CRC-32, see frame.hpp.
+// The frame decoder: COBS and CRC-32, byte by byte; frame.hpp describes the frames.
 #include "frame.hpp"
 
 namespace tmf {

@@ -1,4 +1,4 @@
-// Frames on a serial line: COBS(type, sequence, payload, CRC-32) ended by 0x00 (Cheshire and Baker, 1999).
+// Frames on a serial line: COBS(type, sequence, payload, CRC-32), then 0x00 (Cheshire and Baker, 1999).
 #pragma once
 
 #include <cstddef>
@@ -9,26 +9,26 @@
 
 namespace tmf {
 
-// Largest payload whose frame, with a delimiter at either end, takes at most `window` bytes on the wire.
+// Largest payload, in bytes, whose frame takes at most `window` bytes on the wire, with a delimiter at either end.
 constexpr size_t payload_capacity(size_t window) {
-  const size_t room = window - 3;  // two delimiters and the first COBS code; one more code for every 254 bytes
+  const size_t room = window - 3;  // without two delimiters and the first COBS code; there is a code for every 254 bytes
   return room - (room + 1) / 255 - protocol::kFrameHeaderBytes - protocol::kFrameCrcBytes;
 }
 
-// Takes a line's bytes one by one; whatever garbage comes, it is in step again after the next 0x00.
+// Decodes frames from the bytes of a line, one by one. After damaged bytes it is synchronised again at the next 0x00.
 class FrameDecoder {
  public:
-  // `buffer` holds one frame, its CRC included; longer ones are dropped.
+  // `buffer` holds one frame with its CRC; longer frames are dropped.
   FrameDecoder(uint8_t* buffer, size_t capacity) : buffer_(buffer), capacity_(capacity) {}
 
-  // True when `byte` ended a valid frame, which stays readable until the next push.
+  // Returns whether `byte` ended a valid frame, which stays readable until the next push.
   [[nodiscard]] bool push(uint8_t byte);
 
   // Type, sequence and payload, without the CRC.
   const uint8_t* data() const { return buffer_; }
   size_t size() const { return size_; }
 
-  // Frames dropped so far because they were cut, too long or failed their CRC.
+  // Number of frames dropped so far because they were cut or too long, or because their CRC was wrong.
   uint32_t damaged() const { return damaged_; }
 
  private:
@@ -41,14 +41,14 @@ class FrameDecoder {
   size_t filled_ = 0;
   size_t size_ = 0;
   uint32_t damaged_ = 0;
-  uint8_t block_left_ = 0;  // bytes of the current COBS block still to come
-  bool zero_due_ = false;   // the block stands for a zero after it, unless the frame ends there
+  uint8_t block_left_ = 0;  // bytes of the current COBS block that have not arrived yet
+  bool zero_due_ = false;   // a zero follows the block, unless the frame ends with it
   bool empty_ = true;
   bool too_long_ = false;
 };
 
-// Sends one frame. `body` holds type, sequence and payload, and has FRAME_CRC_BYTES to spare after `size`;
-// `sink(const uint8_t*, size_t)` takes the bytes in order. Nothing is copied: COBS blocks leave straight from `body`.
+// Sends one frame. `body` holds type, sequence and payload in `size` bytes, with room for kFrameCrcBytes after them.
+// `sink(const uint8_t*, size_t)` sends bytes, in order. COBS blocks are sent directly from `body`, without a copy.
 template <typename Sink>
 void send_frame(uint8_t* body, size_t size, Sink&& sink) {
   constexpr size_t kLongestRun = 254;
@@ -63,7 +63,7 @@ void send_frame(uint8_t* body, size_t size, Sink&& sink) {
     if (run > 0) sink(body + at, run);
     at += run;
     more = at < size;
-    if (run < kLongestRun) ++at;  // the zero that the code byte stands for
+    if (run < kLongestRun) ++at;  // the code byte stands for this zero
   }
   const uint8_t end = 0;
   sink(&end, size_t{1});

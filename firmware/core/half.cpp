@@ -1,4 +1,4 @@
-// Rounding to binary16, see half.hpp.
+// Rounding of float32 to binary16.
 #include "half.hpp"
 
 namespace tmf {
@@ -18,7 +18,7 @@ Status to_f16(float value, uint16_t& bits) {
     magnitude -= (127 - 15) << 23;
   } else {
     const uint32_t exponent = magnitude >> 23;
-    shift = exponent < 101 ? 25 : 126 - exponent;  // units of 2^-24; at 25 every mantissa rounds to zero
+    shift = exponent < 101 ? 25 : 126 - exponent;  // in units of 2^-24; a shift of 25 rounds every mantissa to zero
     magnitude = (magnitude & 0x7FFFFF) | 0x800000;
   }
   const uint32_t odd = magnitude >> shift & 1;

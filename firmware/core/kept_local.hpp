@@ -1,4 +1,4 @@
-// The local part that the last round of a device's client ended with, where its next round goes on from it.
+// The local weights at the end of a client's last round on this device, from which its next round may start.
 #pragma once
 
 #include <cstdint>
@@ -7,38 +7,39 @@
 
 namespace tmf {
 
+// Saves the local weights of one client from round to round. `weights` are all weights of the model.
 template <bool kKeeps>
 class KeptLocal {
  public:
-  void keep(const float* weights, uint32_t client) {
-    for (uint32_t i = 0; i < kCount; ++i) kept_[i] = weights[model::kGlobalCount + i];
+  void save(const float* weights, uint32_t client) {
+    for (uint32_t i = 0; i < kCount; ++i) saved_[i] = weights[model::kGlobalCount + i];
     client_ = client;
-    is_kept_ = true;
+    is_saved_ = true;
   }
 
-  // Leaves the local part alone when nothing is kept of this client.
+  // Does nothing if no local weights of this client are saved.
   void restore(float* weights, uint32_t client) const {
-    if (!is_kept_ || client != client_) return;
-    for (uint32_t i = 0; i < kCount; ++i) weights[model::kGlobalCount + i] = kept_[i];
+    if (!is_saved_ || client != client_) return;
+    for (uint32_t i = 0; i < kCount; ++i) weights[model::kGlobalCount + i] = saved_[i];
   }
 
-  void forget() { is_kept_ = false; }
+  void clear() { is_saved_ = false; }
 
  private:
   static constexpr uint32_t kCount = model::kParameterCount - model::kGlobalCount;
 
-  float kept_[kCount] = {};
+  float saved_[kCount] = {};
   uint32_t client_ = 0;
-  bool is_kept_ = false;
+  bool is_saved_ = false;
 };
 
-// Takes no memory where every round starts afresh.
+// For models whose local weights do not continue from the last round: takes no memory.
 template <>
 class KeptLocal<false> {
  public:
-  void keep(const float*, uint32_t) {}
+  void save(const float*, uint32_t) {}
   void restore(float*, uint32_t) const {}
-  void forget() {}
+  void clear() {}
 };
 
 }  // namespace tmf

@@ -1,4 +1,4 @@
-// The kernels of the generated model, compiled for speed whatever the rest of the firmware is compiled for.
+// The compiled routines (kernels) of the generated model, always optimised for speed, also where other code is for size.
 #pragma once
 
 #include <cstddef>
@@ -7,12 +7,12 @@
 #include "math.hpp"
 
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunknown-pragmas"  // a compiler that does not know the next ones keeps its own level
+#pragma GCC diagnostic ignored "-Wunknown-pragmas"  // a compiler without the next pragmas keeps its own optimisation level
 #pragma GCC push_options
-// At -Os a Cortex-M4F gets chained multiply-accumulates, 3 cycles each, where a product and a sum take 1 each.
+// At -Os, GCC uses VMLA (multiply, then add) on a Cortex-M4F: 3 cycles, where separate VMUL and VADD take 1 cycle each.
 #pragma GCC optimize("O2")
 
-// In angle brackets: a folder before this one may bring some of its own.
+// In angle brackets: an include folder that comes first may have its own version of these headers.
 #include <kernels/losses.hpp>
 #include <kernels/sgd.hpp>
 #include "op_headers.hpp"

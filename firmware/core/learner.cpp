@@ -1,5 +1,5 @@
-// The cycle's state machine. What a field may hold is checked where its message is read; what depends on model and state, here,
-// before it touches a weight.
+// The state machine of one cycle (Load, Train, Pull). The wire table's code checks the range of each field. This file checks
+// what depends on the model and on the state, before any weight changes.
 #include "learner.hpp"
 
 #include "math.hpp"
@@ -30,7 +30,7 @@ Status read_targets(Reader& in, float* targets) {
   }
   if constexpr (model::kClassCount > 0) {
     if (!(targets[0] >= 0.0f && targets[0] < static_cast<float>(model::kClassCount))) return Status::kBadValue;
-    if (static_cast<float>(static_cast<uint32_t>(targets[0])) != targets[0]) return Status::kBadValue;  // half a class
+    if (static_cast<float>(static_cast<uint32_t>(targets[0])) != targets[0]) return Status::kBadValue;  // not an integer
   }
   return in.ok() ? Status::kOk : Status::kBadLength;
 }
@@ -54,13 +54,13 @@ Outcome Learner::configure(const protocol::Configure& message) {
     has_token_ = false;
     state_ = State::kIdle;
     loaded_ = 0;
-    kept_local_.forget();
-    residual_.forget();
+    kept_local_.clear();
+    residual_.clear();
     for (Configured& program : programs_) program.ready = false;
   }
   Configured& program = programs_[static_cast<size_t>(message.program)];
   if (program.ready && program.recipe == wanted) return Status::kOk;
-  if (state_ == State::kTraining) return Status::kBadState;  // a recipe never changes under a running program
+  if (state_ == State::kTraining) return Status::kBadState;  // the recipe of a running program must not change
   program.recipe = wanted;
   program.ready = true;
   return Status::kOk;
@@ -74,7 +74,7 @@ Outcome Learner::load(const protocol::Load& message) {
   if (count == 0 || message.data_size % kWidth != 0) return Status::kBadLength;
   if (message.offset >= model::kGlobalCount || count > model::kGlobalCount - message.offset)
     return {Status::kBadOffset, loaded_};
-  // A late copy of an earlier cycle's message must not throw away the cycle in progress.
+  // A late copy of an earlier cycle's message must not end the cycle in progress.
   if (has_token_ && message.token < token_) return {Status::kBadToken, token_};
   const bool begins = !has_token_ || message.token > token_;
   const uint32_t expected = begins ? 0 : loaded_;
@@ -83,16 +83,16 @@ Outcome Learner::load(const protocol::Load& message) {
   if (const Status status = received_.check(message); status != Status::kOk) return {status, message.offset};
 
   if (begins) {
-    settle();
+    keep_for_next_round();
     token_ = message.token;
     has_token_ = true;
     state_ = State::kLoading;
     step_ = 0;
     ticks_ = 0;
     fault_ = Status::kOk;
-    delta_ = Encoder();  // nobody can pull an earlier cycle's entries as this one's
+    delta_ = Encoder();  // a Pull must not return an earlier cycle's entries
   }
-  received_.take(message, parameters_);
+  received_.store(message, parameters_);
   loaded_ = message.offset + static_cast<uint32_t>(count);
   if (weights_complete()) {
     model::Model<float>::start_local(parameters_);
@@ -101,11 +101,12 @@ Outcome Learner::load(const protocol::Load& message) {
   return Status::kOk;
 }
 
-// What the cycle that ends here leaves for its client's next one; a delta that was frozen counts as received.
-void Learner::settle() {
+// Stores the local weights and the residual of the cycle that a new Load ends. The server is assumed to have received the
+// cycle's delta, if it was frozen.
+void Learner::keep_for_next_round() {
   if (!has_token_ || state_ != State::kDone || delta_.count() == 0) return;
-  kept_local_.keep(parameters_, key_.client);
-  residual_.keep(delta_, change());
+  kept_local_.save(parameters_, key_.client);
+  residual_.update(delta_, change());
 }
 
 Outcome Learner::train(const protocol::Train& message) {
@@ -113,10 +114,10 @@ Outcome Learner::train(const protocol::Train& message) {
   if (message.token != token_) return {Status::kBadToken, token_};
   const Configured& program = programs_[static_cast<size_t>(message.program)];
   if (!program.ready) return Status::kBadState;
-  if (state_ != State::kLoaded) return Status::kOk;  // asked again: it reports and does not train
+  if (state_ != State::kLoaded) return Status::kOk;  // a repeated Train: the answer reports progress
   key_ = {message.seed, message.client, message.round};
   recipe_ = &program.recipe;
-  for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) parameters_[i] = 0.0f;  // velocities, or gradients
+  for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) parameters_[i] = 0.0f;  // velocities or gradients
   redraw_local(parameters_, key_);
   kept_local_.restore(parameters_, key_.client);
   phase_ = 0;
@@ -130,7 +131,7 @@ Outcome Learner::sample(const protocol::Sample& message) {
   if (!has_token_ || source::on_device()) return Status::kBadState;
   if (message.token != token_) return {Status::kBadToken, token_};
   if (state_ == State::kIdle || state_ == State::kLoading || state_ == State::kLoaded) return Status::kBadState;
-  if (message.step < step_ || state_ == State::kFailed) return Status::kOk;  // trained already, or never to be
+  if (message.step < step_ || state_ == State::kFailed) return Status::kOk;  // already trained, or training has failed
   if (state_ != State::kTraining || message.step > step_) return {Status::kBadOffset, step_};
   const size_t input_bytes = protocol::width(message.dtype) * model::kInputSize;
   if (message.data_size != protocol::width(Dtype::kF32) * model::kTargetSize + input_bytes) return Status::kBadLength;
@@ -166,7 +167,7 @@ void Learner::step() {
 
 void Learner::enter_phase() {
   if (phase_ == protocol::kMaxPhases || recipe_->phases[phase_].passes == 0) {
-    descend(parameters_, recipe_->phases, protocol::kMaxPhases);
+    apply_mean_gradient(parameters_, recipe_->phases, protocol::kMaxPhases);
     finish();
     return;
   }
@@ -175,7 +176,7 @@ void Learner::enter_phase() {
   phase_end_ += static_cast<uint32_t>(phase.count) * phase.passes;
 }
 
-// Freezes the delta; a weight that is not finite never leaves the device.
+// Freezes the delta. If a weight is not finite, the program fails and nothing is sent.
 void Learner::finish() {
   fault_ = Status::kOk;
   for (const float weight : parameters_)
@@ -209,7 +210,8 @@ Outcome Learner::fetch(const protocol::Fetch& message, Writer& out) const {
   answer.offset = message.offset;
   answer.write_head(out);
   uint32_t end = message.offset;
-  for (uint32_t i = 0; i < message.count && end < model::kParameterCount && out.left() >= protocol::width(Dtype::kF32); ++i) out.f32(parameters_[end++]);
+  for (uint32_t i = 0; i < message.count && end < model::kParameterCount && out.left() >= protocol::width(Dtype::kF32); ++i)
+    out.f32(parameters_[end++]);
   return Status::kOk;
 }
 

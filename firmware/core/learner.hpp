@@ -1,4 +1,4 @@
-// Learning on the device: one round of reconstruct, update and delta, or one adaptation, a sample at a time.
+// Training on the device, one sample at a time: a client's round (reconstruction, update, delta) or an adaptation.
 #pragma once
 
 #include <cstdint>
@@ -13,35 +13,38 @@
 
 namespace tmf {
 
-// What becomes of a request: kOk, or why it is refused and what it should have named: the token, offset, rank or step; else 0.
+// The result of a request: kOk, or the reason for the refusal. `detail` is the token, offset, rank or step that the request
+// should have had, or 0.
 struct [[nodiscard]] Outcome {
   Status status;
   uint32_t detail;
 
-  Outcome(Status why, uint32_t expected = 0) : status(why), detail(expected) {}  // NOLINT: most have no detail
+  Outcome(Status why, uint32_t expected = 0) : status(why), detail(expected) {}  // NOLINT: implicit, as most have no detail
   bool ok() const { return status == Status::kOk; }
 };
 
-// Passive and idempotent: whoever asks twice gets the same answer, and no sample is ever trained twice.
+// Carries out the host's requests. Requests are idempotent: a repeated request gets the same answer and trains nothing twice.
 //
-// What it keeps from one round to the next, if anything, it keeps for a session.
-//   IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED; a Load with a higher token starts again from anywhere.
+// States: IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED. In any state, a Load with a higher token begins a new cycle.
+// Some models keep local weights or a residual from round to round. A new session clears both.
 class Learner {
  public:
+  // One function for each request of the wire table. A refused request changes nothing.
   Outcome configure(const protocol::Configure& message);
   Outcome load(const protocol::Load& message);
   Outcome train(const protocol::Train& message);
   Outcome sample(const protocol::Sample& message);
   Outcome progress(uint32_t token, protocol::Progress& out) const;
+  // Fills `header` and writes the entries to `data`, which has `capacity` bytes; `size` is the number of bytes written.
   Outcome pull(const protocol::Pull& message, protocol::Delta& header, uint8_t* data, size_t capacity, size_t& size);
   Outcome fetch(const protocol::Fetch& message, Writer& out) const;
   Outcome predict(const protocol::Predict& message, Writer& out);
 
-  // Trains one sample of the device's own source, if one is due. Returns whether it did.
+  // Trains one sample that the device makes itself, if a program is running. Returns whether it did.
   bool work();
 
-  // Whether there is nothing to wait for: step `step` of this cycle is trained, or will never be.
-  bool settled(uint32_t token, uint32_t step) const {
+  // Whether an Await for `step` can be answered: the step is trained, or training has ended, or the token is wrong.
+  bool can_answer(uint32_t token, uint32_t step) const {
     return state_ != protocol::State::kTraining || token != token_ || step_ >= step;
   }
 
@@ -53,12 +56,12 @@ class Learner {
   using Downlink = Received<model::kDownlink, model::kGlobalEnds>;
   using Encoder = DeltaEncoder<kLayers>;
 
-  // The change of the global part since it was received, with what is still owed of earlier ones.
+  // The change of each global weight since it was received, plus the residual of earlier rounds.
   struct Change {
     const float* now;
     const Downlink& received;
     const Residual<model::kFeedsBack>& residual;
-    float operator()(uint32_t i) const { return residual.with(i, now[i] - received[i]); }
+    float operator()(uint32_t i) const { return residual.add_to(i, now[i] - received[i]); }
   };
 
   struct Configured {
@@ -67,7 +70,7 @@ class Learner {
   };
 
   bool weights_complete() const { return loaded_ == model::kGlobalCount; }
-  void settle();
+  void keep_for_next_round();  // what the model keeps: local weights, residuals
   void enter_phase();
   void step();
   void finish();
@@ -81,12 +84,12 @@ class Learner {
   protocol::State state_ = protocol::State::kIdle;
   Status fault_ = Status::kOk;
   uint32_t token_ = 0;
-  uint32_t loaded_ = 0;  // global weights received
-  Key key_;  // of the client that is trained, or was last
+  uint32_t loaded_ = 0;  // number of global weights received
+  Key key_;  // of the client that is being trained, or was last
   const protocol::Recipe* recipe_ = nullptr;
   uint32_t phase_ = 0;
   uint32_t phase_start_ = 0;  // first step of this phase
-  uint32_t phase_end_ = 0;    // first step after it
+  uint32_t phase_end_ = 0;    // first step after this phase
   uint32_t step_ = 0;
   uint32_t ticks_ = 0;
   Encoder delta_;
@@ -95,7 +98,7 @@ class Learner {
   Downlink received_;
   KeptLocal<model::kKeepsLocal> kept_local_;
   Residual<model::kFeedsBack> residual_;
-  // The selection's counters live where activations and gradients do: it only runs when no training step does.
+  // The selection's histogram shares the arena with activations and gradients: it is used only between training steps.
   union Arena {
     float values[model::kArenaFloats];
     uint32_t histogram[model::kHistogramBins];

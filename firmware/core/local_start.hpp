@@ -1,4 +1,4 @@
-// Where local weights start at a reconstruction: a fixed value or a draw, the same on every device, in every lane, and never sent.
+// Initial values of the local weights for a reconstruction: fixed or random, the same on every device, so never sent.
 #pragma once
 
 #include <cstdint>
@@ -8,9 +8,9 @@
 
 namespace tmf::local_start {
 
-// T may be a vector with a client per lane: x - T{} puts x into every lane (x + T{} would turn -0 into 0).
+// T may be a vector with a client per lane: x - T{} writes x to every lane (x + T{} would turn -0 into +0).
 
-// +scale and -scale like a chessboard over [rows, columns].
+// +scale and -scale alternate along rows and columns of [rows, columns].
 template <typename T>
 void alternating(T* weights, uint32_t rows, uint32_t columns, float scale) {
   for (uint32_t row = 0; row < rows; ++row, scale = -scale) {
@@ -19,7 +19,7 @@ void alternating(T* weights, uint32_t rows, uint32_t columns, float scale) {
   }
 }
 
-// Uniform in [-scale, scale); `first` is the tensor's place in the weight vector, so that no two tensors are alike.
+// Uniform in [-scale, scale). `first` is the tensor's offset in the weight vector: each tensor gets other random numbers.
 template <typename T>
 void random(T* weights, uint32_t count, uint32_t first, float scale, const Key& key = {}) {
   for (uint32_t i = 0; i < count; ++i) {
@@ -28,6 +28,7 @@ void random(T* weights, uint32_t count, uint32_t first, float scale, const Key& 
   }
 }
 
+// All zero.
 template <typename T>
 void zeros(T* weights, uint32_t count) {
   for (uint32_t i = 0; i < count; ++i) weights[i] = T{};

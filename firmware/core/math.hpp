@@ -1,4 +1,4 @@
-// Bits of numbers; exp, sin, tanh, sqrt from + - * / and integer moves only: the same bits everywhere, for one number or many lanes.
+// exp, sin, tanh and sqrt from + - * / and integer operations only: the same bits on every machine, for a float or a vector.
 #pragma once
 
 #include <cstdint>
@@ -6,9 +6,10 @@
 
 namespace tmf {
 
+// The bytes of `from` as another type, without conversion.
 template <typename To, typename From>
 To bits_of(From from) {
-  static_assert(sizeof(To) == sizeof(From), "a move, not a conversion");
+  static_assert(sizeof(To) == sizeof(From), "both types have the same size");
   To to;
   std::memcpy(&to, &from, sizeof to);
   return to;
@@ -19,11 +20,11 @@ inline bool is_finite(float value) {
   return (bits_of<uint32_t>(value) & kExponent) != kExponent;
 }
 
-// Adding this rounds to an integer, ties to even, and leaves that integer in the low bits.
+// Adding this rounds to an integer, ties to even; the low bits of the sum are that integer.
 constexpr float kRounder = 0x1.8p23f;
 
-// e^x; Float is float or a GCC vector of them, Bits the uint32_t of the same shape.
-// To 0.88 ulp, gradual underflow included; 0 from about -104 down, +inf from 88.73 up, NaN for NaN.
+// e^x, with an error of at most 0.88 ulp, also for subnormal results. 0 below about -104, +inf above 88.73, NaN for NaN.
+// Float is float or a GCC vector of floats; Bits is uint32_t or the vector of the same shape.
 template <typename Float, typename Bits>
 Float exp_lanes(Float x) {
   const Float lowest = Float{} - 104.0f;
@@ -31,7 +32,7 @@ Float exp_lanes(Float x) {
   x = x < lowest ? lowest : x;
   x = x > highest ? highest : x;
 
-  // x = n ln 2 + r, |r| <= ln 2 / 2; ln 2 in two parts, the first short enough for an exact product.
+  // x = n ln 2 + r, |r| <= ln 2 / 2. ln 2 is split in two: the first part is short enough for an exact product.
   const Float rounded = x * 0x1.715476p+0f + kRounder;
   const Float n = rounded - kRounder;
   const Float high = x - n * 0x1.62e4p-1f;
@@ -43,19 +44,20 @@ Float exp_lanes(Float x) {
   tail = tail * r + 0x1.55548cp-5f;
   tail = tail * r + 0x1.555554p-3f;
   tail = tail * r + 0.5f;
-  const Float mantissa = ((tail * (r * r) - low) + high) + 1.0f;  // keeps the rounding of r out of the sum
+  const Float mantissa = ((tail * (r * r) - low) + high) + 1.0f;  // high and low, as r would add its rounding error
 
-  // 2^n in two factors: each is a normal number even where the result is not.
+  // 2^n as two factors: each is a normal number, even if the result is not.
   const Bits biased = bits_of<Bits>(rounded) - bits_of<uint32_t>(kRounder) + 2 * 127;
   const Bits first = biased >> 1;
   const Bits second = biased - first;
   return mantissa * bits_of<Float>(first << 23) * bits_of<Float>(second << 23);
 }
 
-// sin x, to 1.8 ulp and 8.2e-8 for |x| <= 16, slowly worse up to about 10^4, meaningless beyond; NaN for NaN, infinity.
+// sin x, with an error of at most 1.8 ulp and 8.2e-8 for |x| <= 16. The error grows slowly up to about |x| = 10^4, above which
+// the result has no meaning. NaN for NaN and infinity.
 template <typename Float, typename Bits>
 Float sin_lanes(Float x) {
-  // x = n pi/2 + r, |r| <= pi/4; pi/2 in three parts, the first two short enough for exact products.
+  // x = n pi/2 + r, |r| <= pi/4. pi/2 is split in three: the first two parts are short enough for exact products.
   const Float rounded = x * 0x1.45f306p-1f + kRounder;
   const Float n = rounded - kRounder;
   const Float r = ((x - n * 0x1.922p+0f) + n * 0x1.2afp-18f) - n * 0x1.0b4612p-34f;
@@ -75,7 +77,7 @@ Float sin_lanes(Float x) {
   return bits_of<Float>(bits_of<Bits>(value) ^ (quadrant & 2) << 30);
 }
 
-// tanh x, to 1.7 ulp; NaN for NaN.
+// tanh x, with an error of at most 1.7 ulp; NaN for NaN.
 template <typename Float, typename Bits>
 Float tanh_lanes(Float x) {
   const Float square = x * x;
@@ -91,7 +93,8 @@ Float tanh_lanes(Float x) {
   return magnitude < Float{} + 0.625f ? near : bent;
 }
 
-// Square root of x >= 0, to 1 ulp, +inf for +inf; subnormal numbers count as 0. Newton's method from halved exponent bits.
+// Square root of x >= 0, with an error of at most 1 ulp; +inf for +inf, 0 for subnormal numbers. Newton's method; halving the
+// exponent bits gives the first estimate.
 template <typename Float, typename Bits>
 Float sqrt_lanes(Float x) {
   Float root = bits_of<Float>((bits_of<Bits>(x) >> 1) + 0x1fbd1df5u);

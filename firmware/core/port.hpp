@@ -1,4 +1,5 @@
-// The board contract: everything that the portable core asks of a machine; firmware/port/NAME implements it and nothing else.
+// The board contract: the six functions that the portable core needs from a machine. Each folder firmware/port/NAME
+// implements them.
 #pragma once
 
 #include <cstddef>
@@ -8,22 +9,23 @@
 
 namespace tmf::port {
 
-// Brings up clock, serial line and tick counter. `argc`/`argv` are the process's on hosted ports, 0/nullptr elsewhere.
+// Starts clock, serial line and tick counter. `argc` and `argv` are those of the process on a host, else 0 and nullptr.
 void init(int argc, char** argv);
 
-// Moves up to `capacity` received bytes to `to` without waiting; returns how many. Holds board::kReceiveWindow bytes between calls.
+// Moves up to `capacity` received bytes to `to` and returns their number; does not wait. Between two calls the port must be
+// able to store board::kReceiveWindow bytes.
 size_t read(uint8_t* to, size_t capacity);
 
-// Hands `size` bytes to the serial line, waiting for room where it must.
+// Sends `size` bytes on the serial line; waits while there is no room.
 void write(const uint8_t* from, size_t size);
 
-// Sleeps until `read` has something to give.
+// Sleeps until there are bytes to `read`.
 void wait();
 
-// Free-running counter of board::kTicksPerSecond; wraps.
+// A counter of board::kTicksPerSecond that runs all the time and wraps.
 uint32_t ticks();
 
-// Eight bytes that name this very device and outlive its resets.
+// Eight bytes that differ between any two devices and stay the same after a reset.
 void unique_id(uint8_t (&id)[8]);
 
 }  // namespace tmf::port

@@ -1,4 +1,4 @@
-// Threefry-2x32-20, see prng.hpp.
+// Threefry-2x32 with 20 rounds.
 #include "prng.hpp"
 
 namespace tmf {

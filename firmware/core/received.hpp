@@ -1,4 +1,4 @@
-// The global weights as they came over the wire, kept in the downlink's own width: what the delta is taken from, to the bit.
+// The global weights as received, stored in the dtype of the downlink. The delta is the change from exactly these values.
 #pragma once
 
 #include <cstddef>
@@ -13,36 +13,37 @@ namespace tmf {
 
 namespace wire {
 
-// One weight on the wire: how it is kept, and the number that it stands for.
+// How one weight of a dtype is read and stored, and the number that it stands for.
 template <protocol::Dtype kDtype>
 struct Weight;
 
 template <>
 struct Weight<protocol::Dtype::kF32> {
-  using Kept = float;
-  static Kept read(Reader& in) { return in.f32(); }
-  static float value(Kept kept) { return kept; }
+  using Stored = float;
+  static Stored read(Reader& in) { return in.f32(); }
+  static float value(Stored stored) { return stored; }
 };
 
 template <>
 struct Weight<protocol::Dtype::kF16> {
-  using Kept = uint16_t;
-  static Kept read(Reader& in) { return in.u16(); }
-  static float value(Kept kept) { return from_f16(kept); }
+  using Stored = uint16_t;
+  static Stored read(Reader& in) { return in.u16(); }
+  static float value(Stored stored) { return from_f16(stored); }
 };
 
 }  // namespace wire
 
-// Weights of one dtype, loaded in order; `kEnds` are where the tensors that they make up end, the last is their number.
+// The received global weights, of one dtype. `kEnds` holds the index after the last weight of each tensor; the last of them is
+// the number of weights.
 template <protocol::Dtype kDtype, const auto& kEnds>
 class Received {
   using Weight = wire::Weight<kDtype>;
-  using Kept = typename Weight::Kept;
+  using Stored = typename Weight::Stored;
 
  public:
-  static_assert(sizeof(Kept) == protocol::width(kDtype), "kept as it travels");
+  static_assert(sizeof(Stored) == protocol::width(kDtype), "stored as received");
 
-  // Whether a Load of whole weights, all within range, may be taken. kNotFinite.
+  // Checks the values of a Load whose weights are complete and lie within the weight vector. Fails with kNotFinite.
   Status check(const protocol::Load& message) const {
     Reader in(message.data, message.data_size);
     while (in.left() > 0)
@@ -50,26 +51,27 @@ class Received {
     return Status::kOk;
   }
 
-  // Keeps what `check` has let pass, and writes the weights that it stands for to their places in `weights`.
-  void take(const protocol::Load& message, float* weights) {
+  // Stores the weights of a Load that `check` has accepted, and writes them to `weights` as float.
+  void store(const protocol::Load& message, float* weights) {
     Reader in(message.data, message.data_size);
     for (uint32_t i = message.offset; in.left() > 0; ++i) {
-      kept_[i] = Weight::read(in);
-      weights[i] = Weight::value(kept_[i]);
+      stored_[i] = Weight::read(in);
+      weights[i] = Weight::value(stored_[i]);
     }
   }
 
-  float operator[](uint32_t i) const { return Weight::value(kept_[i]); }
+  float operator[](uint32_t i) const { return Weight::value(stored_[i]); }
 
  private:
-  Kept kept_[kEnds[sizeof kEnds / sizeof kEnds[0] - 1]] = {};
+  Stored stored_[kEnds[sizeof kEnds / sizeof kEnds[0] - 1]] = {};
 };
 
-// int8 with one scale per tensor: all Loads of a tensor bring the same, and none crosses its end.
+// int8 weights with one scale per tensor. All Loads of a tensor carry the same scale, and no Load crosses a tensor's end.
 template <const auto& kEnds>
 class Received<protocol::Dtype::kI8, kEnds> {
  public:
-  // As above; also kBadLength for a Load across a tensor's end, and kBadValue for another scale than the tensor's first.
+  // Fails with kBadLength for a Load across a tensor's end, with kBadValue for a scale other than in the tensor's first Load,
+  // and with kNotFinite.
   Status check(const protocol::Load& message) const {
     const uint32_t tensor = tensor_of(message.offset);
     if (message.data_size > kEnds[tensor] - message.offset) return Status::kBadLength;
@@ -80,7 +82,7 @@ class Received<protocol::Dtype::kI8, kEnds> {
     return Status::kOk;
   }
 
-  void take(const protocol::Load& message, float* weights) {
+  void store(const protocol::Load& message, float* weights) {
     scales_[tensor_of(message.offset)] = message.scale;
     for (size_t i = 0; i < message.data_size; ++i) {
       const int8_t level = static_cast<int8_t>(message.data[i]);

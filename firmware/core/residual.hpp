@@ -1,4 +1,4 @@
-// Error feedback: what a device has not sent, by selection or by rounding, goes into its next change (Seide et al. 2014).
+// Error feedback (Seide et al., 2014): the part of a delta that selection and rounding left out is added to the next delta.
 #pragma once
 
 #include <cstdint>
@@ -7,34 +7,35 @@
 
 namespace tmf {
 
+// The residual of each global weight: its change minus the change that the server has received.
 template <bool kFeedsBack>
 class Residual {
  public:
-  // The change of global weight i, with what is still owed of it.
-  float with(uint32_t i, float change) const { return change + owed_[i]; }
+  // The change of global weight i plus its residual.
+  float add_to(uint32_t i, float change) const { return change + residuals_[i]; }
 
-  // After a delta: of each entry of `change_at`, what the server, reading what `encoder` has sent, does not have.
+  // Sets the residuals after a delta. `change_at(i)` is entry i of that delta, `encoder` has selected and rounded it.
   template <typename Encoder, typename ChangeAt>
-  void keep(const Encoder& encoder, ChangeAt change_at) {
-    encoder.unsent(change_at, [this](uint32_t i, float rest) { owed_[i] = rest; });
+  void update(const Encoder& encoder, ChangeAt change_at) {
+    encoder.unsent(change_at, [this](uint32_t i, float rest) { residuals_[i] = rest; });
   }
 
-  void forget() {
-    for (float& rest : owed_) rest = 0.0f;
+  void clear() {
+    for (float& residual : residuals_) residual = 0.0f;
   }
 
  private:
-  float owed_[model::kGlobalCount] = {};
+  float residuals_[model::kGlobalCount] = {};
 };
 
-// Takes no memory where what is not sent is lost.
+// For models without error feedback: takes no memory.
 template <>
 class Residual<false> {
  public:
-  float with(uint32_t, float change) const { return change; }
+  float add_to(uint32_t, float change) const { return change; }
   template <typename Encoder, typename ChangeAt>
-  void keep(const Encoder&, ChangeAt) {}
-  void forget() {}
+  void update(const Encoder&, ChangeAt) {}
+  void clear() {}
 };
 
 }  // namespace tmf

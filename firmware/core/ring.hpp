@@ -1,4 +1,4 @@
-// Received bytes between an interrupt handler that has them and the loop that wants them; what every port's `read` drains.
+// Ring buffer for received bytes: a port's interrupt handler adds them, its `read` removes them.
 #pragma once
 
 #include <cstddef>
@@ -6,14 +6,14 @@
 
 namespace tmf {
 
-// Holds kCapacity bytes. The port keeps its handler out while anybody else touches it.
+// Holds kCapacity bytes. Outside of the interrupt handler, a port must turn interrupts off while it uses the ring.
 template <size_t kCapacity>
 class Ring {
  public:
   bool full() const { return count_ == kCapacity; }
   bool empty() const { return count_ == 0; }
 
-  // Only when not full().
+  // Must not be called when full().
   void push(uint8_t byte) {
     size_t end = first_ + count_;
     if (end >= kCapacity) end -= kCapacity;
@@ -21,7 +21,7 @@ class Ring {
     ++count_;
   }
 
-  // Moves up to `capacity` bytes to `to`; returns how many.
+  // Moves up to `capacity` bytes to `to` and returns their number.
   size_t pop(uint8_t* to, size_t capacity) {
     size_t size = 0;
     while (size < capacity && count_ > 0) {

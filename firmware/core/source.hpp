@@ -1,5 +1,5 @@
-// What the learner asks of a sample source; firmware/app/source_NAME.cpp implements it, and the experiment's task picks which,
-// or a file of the user's does, which task.source names.
+// The interface of a sample source. firmware/app/source_NAME.cpp implements it, or the user's own file that the experiment
+// gives as task.source. The experiment's task decides which source is compiled.
 #pragma once
 
 #include <cstdint>
@@ -8,22 +8,22 @@
 
 namespace tmf::source {
 
-// Names one sample for good: a source that makes its own gives the same values for the same key, pass after pass.
+// Identifies one sample. A source on the device must make the same values for the same key, in every pass.
 struct Key {
   uint32_t seed;
   uint32_t client;
   union {
     uint32_t round;
-    uint32_t draw;  // its former name, for source files that users have written
+    uint32_t draw;  // former name of `round`; existing source files of users have it
   };
   protocol::SampleSet set;
   uint32_t index;
 };
 
-// Whether samples are made on the device; otherwise the host streams them.
+// Whether the device makes the samples; otherwise the host sends them, one per message.
 bool on_device();
 
-// Writes model::kInputSize inputs and model::kTargetSize targets. Only called when on_device().
+// Writes model::kInputSize inputs and model::kTargetSize targets. Called only if on_device() is true.
 void make(const Key& key, float* input, float* target);
 
 }  // namespace tmf::source

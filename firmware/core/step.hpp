@@ -1,4 +1,4 @@
-// What a program of training steps begins, goes on and ends with: the same on a device and in a simulation's lane.
+// Start, steps and end of a training program, shared by the device's learner and the simulation.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +9,12 @@
 
 namespace tmf {
 
-// Whether this firmware has steps of this variant.
+// Whether the firmware can train this variant: only models that sum gradients have GRADIENT steps.
 constexpr bool has_variant(protocol::Variant variant) {
   return model::kSumsGradients || variant != protocol::Variant::kGradient;
 }
 
-// Before the first step: puts the local part where this client's round has it start, if every one starts elsewhere.
+// Before the first step: sets the local weights to random values of this client and round, if the model asks for them.
 template <typename T>
 void redraw_local(T* p, const Key& key) {
   if constexpr (model::kRedrawsLocal) {
@@ -24,7 +24,7 @@ void redraw_local(T* p, const Key& key) {
   }
 }
 
-// Trains weights `p` on the sample in the arena `a`. T is float, or a vector with a client per lane.
+// One training step: trains weights `p` on the sample in arena `a`. T is float, or a vector with a client per lane.
 template <typename T>
 void train_step(protocol::Variant variant, T* p, T* a, T rate, T clamp) {
   using Model = model::Model<T>;
@@ -38,9 +38,9 @@ void train_step(protocol::Variant variant, T* p, T* a, T rate, T clamp) {
   }
 }
 
-// After the last of `count` phases: one step along the mean of what their GRADIENT steps have summed up.
+// After the last of `count` phases: one SGD step along the mean of the gradients that their GRADIENT steps have summed up.
 template <typename T, typename Phase>
-void descend(T* p, const Phase* phases, uint32_t count) {
+void apply_mean_gradient(T* p, const Phase* phases, uint32_t count) {
   if constexpr (model::kSumsGradients) {
     uint32_t gradients = 0;
     for (uint32_t i = 0; i < count && phases[i].passes > 0; ++i)

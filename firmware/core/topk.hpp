@@ -1,4 +1,4 @@
-// Which entries of a delta travel: those of the highest priority, exactly, found without storing an index.
+// Top-P selection: finds the k entries of a delta with the highest priority, exactly and without storing indices.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace tmf {
 
-// |value| as an integer that orders like it; NaN and infinity come last.
+// |value| as an integer of the same order; infinity and NaN are the largest.
 inline uint32_t magnitude_bits(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
@@ -19,12 +19,12 @@ inline uint32_t magnitude_bits(float value) {
 constexpr uint32_t kInfiniteMagnitude = 0x7F800000;
 constexpr int kPriorityBits = 31;
 
-// What makes one entry travel rather than another: its magnitude, or a draw of its own.
-struct Choice {
+// The rule by which entries are selected: by magnitude or at random. `key` identifies the random numbers.
+struct SelectionRule {
   protocol::Selection selection = protocol::Selection::kGlobal;
   Key key;
 
-  // In kPriorityBits bits.
+  // The priority of entry i, in kPriorityBits bits.
   template <typename DeltaAt>
   uint32_t priority(const DeltaAt& delta_at, uint32_t i) const {
     if (selection == protocol::Selection::kRandom)
@@ -33,35 +33,36 @@ struct Choice {
   }
 };
 
-// Consecutive entries up to `end`, of which all above the threshold and, lowest index first, `ties` of those equal to it
-// are selected.
+// The selection within consecutive entries that end before index `end`: all entries with a priority above the threshold, and
+// the first `ties` entries with a priority equal to it.
 struct Part {
   uint32_t end = 0;
-  uint32_t threshold = 0;  // priority of the last one selected
+  uint32_t threshold = 0;  // lowest priority that is selected
   uint32_t ties = 0;
 };
 
-// Deals k of n entries out to parts: one to each, the others as evenly as the parts' further entries lie.
-class Dealer {
+// Apportions k selected entries to parts with n entries in total: one to each part, the other k - parts in proportion to the
+// parts' other entries.
+class Apportionment {
  public:
-  Dealer(uint32_t k, uint32_t n, uint32_t parts) : dealt_(k - parts), among_(n - parts) {}
+  Apportionment(uint32_t k, uint32_t n, uint32_t parts) : seats_(k - parts), candidates_(n - parts) {}
 
-  // Entries of the next part, of which there are `size`.
+  // Number of selected entries of the next part, which has `size` entries.
   uint32_t next(uint32_t size) {
     uint32_t share = 1;
     for (uint32_t i = 1; i < size; ++i) {
-      owed_ += dealt_;
-      if (owed_ < among_) continue;
-      owed_ -= among_;
+      remainder_ += seats_;
+      if (remainder_ < candidates_) continue;
+      remainder_ -= candidates_;
       ++share;
     }
     return share;
   }
 
  private:
-  const uint32_t dealt_;
-  const uint32_t among_;
-  uint32_t owed_ = 0;
+  const uint32_t seats_;       // entries to apportion
+  const uint32_t candidates_;  // entries among which they are apportioned
+  uint32_t remainder_ = 0;     // fraction of an entry left over so far, times candidates_
 };
 
 constexpr int log2(uint32_t power_of_two) {
@@ -70,11 +71,11 @@ constexpr int log2(uint32_t power_of_two) {
   return log;
 }
 
-// The k entries of begin..end-1 with the highest priorities, 0 < k <= end - begin. A radix selection: a scan for each digit
-// of the priorities, with a bin for each of a digit's values.
+// Selects the k entries of begin..end-1 with the highest priorities, 0 < k <= end - begin, by radix selection: one scan for
+// each digit of the priorities, with a histogram bin for each value of the digit.
 template <typename PriorityAt, uint32_t kBins>
 Part select_top(PriorityAt priority_at, uint32_t begin, uint32_t end, uint32_t k, uint32_t (&histogram)[kBins]) {
-  static_assert(kBins > 1 && (kBins & (kBins - 1)) == 0, "a digit is a number of bits");
+  static_assert(kBins > 1 && (kBins & (kBins - 1)) == 0, "the number of bins is a power of two");
   constexpr int kDigitBits = log2(kBins);
   constexpr int kScans = (kPriorityBits + kDigitBits - 1) / kDigitBits;
   uint32_t prefix = 0;
@@ -92,15 +93,15 @@ Part select_top(PriorityAt priority_at, uint32_t begin, uint32_t end, uint32_t k
   return {end, prefix, k};
 }
 
-// A place between two selected entries; the first of them at `index` or later has this `rank`.
+// Position of a scan over the selected entries: the next selected entry is at `index` or later and has this `rank`.
 struct Cursor {
   uint32_t rank = 0;
   uint32_t index = 0;
   uint32_t part = 0;
-  uint32_t ties = 0;  // of this part, still to be taken
+  uint32_t ties = 0;  // of this part, not passed yet
 };
 
-// Moves past the next selected entry of all parts, which end at n. Returns its index, or n when there is none.
+// Returns the index of the next selected entry and moves the cursor past it; n when there is none. The last part ends at n.
 template <typename PriorityAt>
 uint32_t next_selected(PriorityAt priority_at, const Part* parts, uint32_t n, Cursor& cursor) {
   for (uint32_t i = cursor.index; i < n; ++i) {

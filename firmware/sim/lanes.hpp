@@ -1,15 +1,15 @@
-// The scalar types that the simulation runs the kernels over: float, and a vector with a client per lane.
+// The types T that the simulation runs the kernels with: float, and a vector with a client per lane.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/bits.hpp"
+#include "kernels/mask.hpp"
 #include "kernels/elementary.hpp"
 
 namespace tmf::sim {
 
-// As wide as the machine's unit: a wider type works too, many times slower.
+// Number of lanes: that of the machine's vector unit. More lanes work too, but are many times slower.
 constexpr uint32_t kLanes = TMF_LANES;
 
 #if TMF_LANES > 1
@@ -22,13 +22,13 @@ using Floats = float;  // no vector unit
 template <typename T>
 constexpr uint32_t kWidth = sizeof(T) / sizeof(float);
 
-// The number in every lane. x - 0 is x for every x; x + 0 would turn -0 into 0.
+// A T with the number in every lane. x - 0 is x for every x; x + 0 would turn -0 into +0.
 template <typename T>
 T in_every_lane(float number) {
   return number - T{};
 }
 
-// Numbers of one lane, kWidth<T> floats apart.
+// Read and write the number in one lane of *place.
 template <typename T>
 float get(const T* place, uint32_t lane) {
   float value;

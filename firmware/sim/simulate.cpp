@@ -1,4 +1,5 @@
-// Many clients in one process: what Learner does for one, over a vector with a client per lane, groups of lanes over threads.
+// Simulates many clients in one process: does for each lane of a vector what Learner does for one client, and distributes
+// groups of lanes over threads.
 #include <atomic>
 #include <memory>
 #include <thread>
@@ -20,10 +21,10 @@ using protocol::Dtype;
 
 constexpr uint32_t kLocalCount = model::kParameterCount - model::kGlobalCount;
 
-// A chunk's entries as the host decodes them, see delta_codec.hpp.
+// Decodes a chunk's entries as the host does; delta_codec.hpp describes the format.
 void read_chunk(const protocol::Delta& header, const uint8_t* data, size_t size, int64_t* indices, float* values) {
   const size_t width = protocol::width(header.dtype);
-  size_t at = 0;  // in bits
+  size_t at = 0;  // bit position
   const auto bit = [&] { return data[at / 8] >> (at % 8) & 1u; };
   const auto bits = [&](uint32_t count) {
     uint32_t value = 0;
@@ -54,7 +55,8 @@ void read_chunk(const protocol::Delta& header, const uint8_t* data, size_t size,
   }
 }
 
-// What a message, given from type to payload, takes on the wire with COBS, CRC and delimiter; the CRC as if it held no zero.
+// Number of bytes on the wire of a message, given from type to payload, with COBS, CRC and delimiter. The CRC is not computed
+// but assumed to have no zero byte.
 uint32_t wire_bytes(const uint8_t* body, size_t size) {
   constexpr uint32_t kLongestRun = 254;
   uint32_t codes = 1, run = 0;
@@ -66,7 +68,7 @@ uint32_t wire_bytes(const uint8_t* body, size_t size) {
   return static_cast<uint32_t>(size + protocol::kFrameCrcBytes) + codes + 1;
 }
 
-// The memory that one thread works in.
+// Working memory of one thread.
 template <typename T>
 struct Workspace {
   alignas(64) T weights[model::kStateCount];  // [i][lane]
@@ -75,7 +77,7 @@ struct Workspace {
   float one[model::kParameterCount];  // weights of one client
 };
 
-// Clients first, first + 1, ... in the lanes of T; lanes beyond the last client repeat it, and nobody reads them.
+// Clients first, first + 1, ... in the lanes of T. Lanes after the last client repeat it; their results are not used.
 template <typename T>
 class Group {
  public:
@@ -88,13 +90,14 @@ class Group {
         size_(training.client_count - first < kWidth<T> ? training.client_count - first : kWidth<T>),
         memory_(memory) {}
 
+  // Sets the weights of every lane to the start of a round.
   void load() {
     for (uint32_t i = 0; i < model::kGlobalCount; ++i) memory_.weights[i] = in_every_lane<T>(training_.global_weights[i]);
     Model::start_local(memory_.weights);
-    for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) memory_.weights[i] = T{};  // velocities, or gradients
+    for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) memory_.weights[i] = T{};  // velocities or gradients
   }
 
-  // Local parts that do not start where all do.
+  // Sets local weights that do not start from the fixed values: random ones, or those of the client's last round.
   void start_locals() {
     for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
       const float* start = memory_.one + model::kGlobalCount;
@@ -107,6 +110,7 @@ class Group {
     }
   }
 
+  // Trains the recipe's phases and sets each client's status.
   void train() {
     if (model::kRedrawsLocal || training_.local_weights != nullptr) start_locals();
     for (uint32_t n = 0; n < phase_count(); ++n) {
@@ -123,7 +127,7 @@ class Group {
         train_step(phase.variant, memory_.weights, memory_.arena, rate, clamp);
       }
     }
-    descend(memory_.weights, recipe_.phases, protocol::kMaxPhases);
+    apply_mean_gradient(memory_.weights, recipe_.phases, protocol::kMaxPhases);
     for (uint32_t lane = 0; lane < size_; ++lane) {
       Status fault = Status::kOk;
       for (const T& weight : memory_.weights)
@@ -132,6 +136,7 @@ class Group {
     }
   }
 
+  // Writes the model's outputs for each client's test samples, [client, row, output].
   void predict(const Evaluation& test, float* outputs) {
     for (uint32_t row = 0; row < test.rows; ++row) {
       set_input(test.samples, test.rows, row);
@@ -143,7 +148,7 @@ class Group {
     }
   }
 
-  // The delta of every client: selected, rounded and framed by the firmware's own code.
+  // Selects, rounds and encodes the delta of every client with the firmware's own code.
   void send(const Updates& updates) {
     for (uint32_t lane = 0; lane < size_; ++lane) {
       uint8_t& fault = training_.statuses[first_ + lane];
@@ -174,7 +179,7 @@ class Group {
     for (uint32_t i = 0; i != kLocalCount; ++i) end[i] = get(memory_.weights + model::kGlobalCount + i, lane);
   }
 
-  // Every step reads its input anew, for kernels may work in its place. Lane by lane in blocks that stay in the fastest cache.
+  // Called before every step, as kernels may overwrite their input. Copies lane by lane, in blocks that fit into the L1 cache.
   void set_input(const Samples& samples, uint32_t rows, uint32_t row) {
     constexpr uint32_t kBlock = 64;
     for (uint32_t start = 0; start < model::kInputSize; start += kBlock) {
@@ -214,7 +219,7 @@ class Group {
       rank += header.count;
       Writer head(frame + protocol::kFrameHeaderBytes, protocol::Delta::kFixedSize);
       header.write_head(head);
-      frame[0] = frame[1] = 1;  // some type and sequence
+      frame[0] = frame[1] = 1;  // any type and sequence but 0: only the size counts
       ++updates.messages[client];
       updates.message_bytes[client] += wire_bytes(frame, static_cast<size_t>(data - frame) + size);
     }
@@ -225,7 +230,7 @@ class Group {
     return Status::kOk;
   }
 
-  // Bytes of a client's samples as messages, each as often as it is trained.
+  // Bytes on the wire of a client's samples: one message for each time that a sample is trained.
   uint32_t streamed_bytes(uint32_t client) const {
     constexpr size_t kHead = protocol::kFrameHeaderBytes + protocol::Sample::kFixedSize;
     uint8_t frame[kHead + sizeof(float) * (model::kTargetSize + model::kInputSize)];
@@ -260,7 +265,7 @@ class Group {
   Workspace<T>& memory_;
 };
 
-// One thread's workspaces, each made when it is first used: over vectors, and for a single client.
+// One thread's workspaces, allocated at first use: one for vectors, one for a single client.
 struct Worker {
   std::unique_ptr<Workspace<Floats>> lanes;
   std::unique_ptr<Workspace<float>> single;
@@ -280,7 +285,8 @@ struct Worker {
   }
 };
 
-std::vector<Worker> workers;  // kept from call to call: a workspace may take megabytes, which the system would clear each time
+// Kept between calls: a workspace may take megabytes, which the operating system would have to clear at each allocation.
+std::vector<Worker> workers;
 
 template <typename T, typename Part>
 void run_groups(const Training& training, const Part& part) {
@@ -314,13 +320,13 @@ void run(const Training& training, const Part& part) {
 
 }  // namespace tmf::sim
 
-// --- The library's functions; one thread at a time calls them ---
+// --- The library's functions; they must not be called by several threads at the same time ---
 
-using namespace tmf;  // NOLINT: what the library exports is outside of any namespace
+using namespace tmf;  // NOLINT: the exported functions are outside of any namespace
 
 uint64_t simulation_abi_hash() { return sim::kAbiHash; }
 
-// On one thread, for a user's source may not expect another.
+// Uses one thread, as a user's sample source need not be safe for several.
 void make_samples(const sim::OwnSamples& made) {
   float *inputs = made.inputs, *targets = made.targets;
   const protocol::SampleSet set = static_cast<protocol::SampleSet>(made.sample_set);

@@ -6,9 +6,8 @@ Names in ``__all__`` follow semantic versioning: until 1.0 a minor version may c
 
 from __future__ import annotations
 
-__version__ = "0.2.0"
-
-from tinymetafed_codegen.boards import Board, BoardError
+from tinymetafed_codegen import __version__
+from tinymetafed_codegen.boards import Board, BoardError, BoardWarning
 from tinymetafed_codegen.budget import BudgetError
 from tinymetafed_codegen.errors import Error, UsageError
 from tinymetafed_codegen.manifest import ArenaMap, ModelManifest
@@ -42,7 +41,6 @@ from .api.starting import (
     missing_tools,
     monitor,
     new_project,
-    unusable_boards,
 )
 from .bench import BenchError
 from .devices.link.errors import LaunchError, LinkError
@@ -53,7 +51,7 @@ from .federation.meta_test import Collapsed
 from .federation.observer import Observer
 from .federation.result import Adaptation, FinalScores
 from .learn.codecs.delta import DeltaError, Sparse
-from .learn.strategies import Strategy, StrategyError, TinyMetaFed
+from .learn.strategies import FedAvg, FedSgd, Reptile, Strategy, StrategyError, TinyMetaFed, TinyOl, TinyReptile
 from .learn.tasks import HELD_OUT, DataError, Samples, Task
 from .learn.tasks.own import TaskError
 from .projects.new import ProjectError
@@ -75,6 +73,7 @@ __all__ = [
     "BenchError",
     "Board",
     "BoardError",
+    "BoardWarning",
     "BudgetError",
     "BuildError",
     "Collapsed",
@@ -83,6 +82,8 @@ __all__ = [
     "Error",
     "Experiment",
     "ExportError",
+    "FedAvg",
+    "FedSgd",
     "FinalScores",
     "Generated",
     "History",
@@ -96,6 +97,7 @@ __all__ = [
     "ProgressOption",
     "ProjectError",
     "ReportError",
+    "Reptile",
     "Run",
     "RunResult",
     "SampleSet",
@@ -114,6 +116,8 @@ __all__ = [
     "TaskFacts",
     "TaskOptions",
     "TinyMetaFed",
+    "TinyOl",
+    "TinyReptile",
     "TrainingFailed",
     "UsageError",
     "Variant",
@@ -141,6 +145,5 @@ __all__ = [
     "simulate",
     "sweep",
     "train",
-    "unusable_boards",
     "watching",
 ]

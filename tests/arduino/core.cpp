@@ -1,9 +1,9 @@
-// An Arduino core on a POSIX host for both stand-in headers: its serial line is a pseudo-terminal, and main() runs the sketch.
+// Stand-in for the Arduino cores on a POSIX host: the serial line is a pseudo-terminal, and main() runs the sketch.
 //
-// Receives as the real cores do. Nano 33 BLE: 256 bytes, what comes beyond waits with the sender; while the host has closed the
-// port (SIGUSR1, until SIGUSR2) it takes nothing to send. ESP32: as many bytes as the sketch has asked for, and what comes
-// beyond is lost. SIGTERM ends it with the exit code 0, or 3 when bytes were lost. `core MICROSECONDS` makes every look at the
-// clock, and so every training step, take that long: a board is slower than its host.
+// It receives as the real cores do. The mbed core has a buffer of 256 bytes; when it is full, the sender waits. While the host
+// has the port closed (from SIGUSR1 to SIGUSR2), it sends nothing. The ESP32 core has a buffer of the size that the sketch has
+// asked for; when it is full, bytes are lost. SIGTERM ends the program with exit code 0, or 3 if bytes were lost. With `core
+// MICROSECONDS`, every reading of the clock, and so every training step, takes that long, as a board is slower than a host.
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -33,7 +33,7 @@ void fail(const char* what) {
   exit(1);
 }
 
-// What the interrupt handler is on a board.
+// This thread does what the interrupt handler does on a board.
 void* receive(void*) {
   for (;;) {
     unsigned char byte;
@@ -97,11 +97,32 @@ unsigned long micros() {
 
 size_t Print::write(const uint8_t* from, size_t size) { return put(from, size); }
 
-#ifdef Serial  // the Nano 33 BLE's is a macro
+#ifdef Serial  // a macro of the mbed core
+
+#if __has_include(<nrf.h>)  // the Nano 33 BLE
 
 #include <nrf.h>
 
 NRF_FICR_Type factory_information = {{0x67452301, 0xEFCDAB89}};
+
+#else  // the Raspberry Pi Pico
+
+namespace {
+bool interrupts_are_on = true;
+}
+
+void noInterrupts() { interrupts_are_on = false; }
+void interrupts() { interrupts_are_on = true; }
+
+// On the board, interrupt handlers must not run during this call, as they could not read the flash.
+extern "C" void flash_get_unique_id(uint8_t* id_out) {
+  if (interrupts_are_on) fail("the flash's number must be read with interrupts off");
+  const uint8_t number[] = {0xE6, 0x60, 0x58, 0x38, 0x83, 0x72, 0x4A, 0x32};
+  memcpy(id_out, number, sizeof number);
+}
+
+#endif
+
 arduino::UART _UART_USB_;
 
 void delay(unsigned long ms) { usleep(static_cast<useconds_t>(ms * 1000)); }
@@ -144,7 +165,7 @@ int main(int argc, char** argv) {
   signal(SIGUSR2, handle);
   line = posix_openpt(O_RDWR | O_NOCTTY);
   if (line < 0 || grantpt(line) < 0 || unlockpt(line) < 0) fail("cannot open a pseudo-terminal");
-  const int host_side = open(ptsname(line), O_RDWR | O_NOCTTY);  // kept open: the line survives the host's closing it
+  const int host_side = open(ptsname(line), O_RDWR | O_NOCTTY);  // kept open, so that the line survives when the host closes it
   termios mode;
   if (host_side < 0 || tcgetattr(host_side, &mode) < 0) fail("cannot open the pseudo-terminal's host side");
   cfmakeraw(&mode);

@@ -7,13 +7,14 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from clocks import HUNG_SECONDS, SlowClock
+from processor import share
 from small_runs import Quiet, sine
 
 from tinymetafed.devices.link.errors import LinkError
@@ -21,53 +22,68 @@ from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import open_transport
 from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.strategies import open_strategy
+from tinymetafed.projects import new
+from tinymetafed.projects.new import starters
 from tinymetafed.runs import training
-from tinymetafed.runs.setup import design_of, set_up
+from tinymetafed.runs.setup import set_up
 from tinymetafed_codegen import boards, emit
+from tinymetafed_codegen.boards import Board, Catalogue
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Dtype, Program, Recipe
 from tinymetafed_codegen.toolchain import compiler_flags
 
+pytestmark = pytest.mark.usefixtures("patient")
 HERE = Path(__file__).parent
-REAL = [name for name in boards.names() if boards.load(name).real]
+OURS = [name for name in boards.names() if boards.load(name).real]
+REAL = [*OURS, *starters()]  # and those that `tinymetafed new` writes into a project
 EXPERIMENT = sine("run.rounds=6", "evaluation.tasks=3", "evaluation.every=0")
-UNIQUE_IDS = {"nano33ble": "efcdab8967452301", "esp32dev": "1122334455660000"}  # those of core.cpp
+UNIQUE_IDS = {
+    "nano33ble": "efcdab8967452301",
+    "esp32dev": "1122334455660000",
+    "rp2040": "e660583883724a32",
+}  # those of core.cpp
 # What GCC 8, the ESP32's compiler, lacks although it is no newer language: the library's headers are law for themselves.
 NEWER_THAN_GCC_8 = r"\b(bit_cast|is_constant_evaluated|__builtin_convertvector|__builtin_bit_cast|assume_aligned|from_chars)\b"
 
 
-def facts(board: str) -> dict[str, object]:
-    found: dict[str, object] = json.loads(find(f"boards/{board}.json").read_text())["tinymetafed"]
-    return found
+def known(board: str, folder: Path) -> Board:
+    """A board of ours, or one of a new project in a folder."""
+    if board in OURS:
+        return boards.load(board)
+    if not folder.exists():
+        new.create(folder, board)
+    return Catalogue(folder).load(board)
 
 
-def sources(board: str, folder: Path) -> tuple[list[Path], list[str]]:
+def sources(board: Board, folder: Path) -> tuple[list[Path], list[str]]:
     """The board's sources, after generating into ``folder``, and the compiler's arguments that PlatformIO would add."""
-    made = design(EXPERIMENT, boards.load(board), "test")
+    made = design(EXPERIMENT, board, "test")
     emit.write(made, folder, "pytest")
-    firmware, known = find("firmware"), json.loads(find(f"boards/{board}.json").read_text())["tinymetafed"]
+    firmware = find("firmware")
     files = [*sorted((firmware / "core").glob("*.cpp"))]
-    files += [path for port in known["ports"] for path in sorted((firmware / "port" / port).glob("*.cpp"))]
-    files += [firmware / "app" / f"{known['main']}.cpp", firmware / "app" / f"source_{made.manifest.sample_source}.cpp"]
-    includes = [f"-I{path}" for path in (folder, firmware / "core", firmware / "app", HERE / board)]
-    return files, [*compiler_flags(), *includes]
+    files += [path for port in board.ports for path in sorted(board.port_folder(port).glob("*.cpp"))]
+    files += [firmware / "app" / f"{board.main}.cpp", firmware / "app" / f"source_{made.manifest.sample_source}.cpp"]
+    folders = (folder, firmware / "core", firmware / "app", firmware / "port" / "arduino", HERE / board.name)
+    return files, [*compiler_flags(), *(f"-I{path}" for path in folders)]
 
 
 @pytest.mark.parametrize("board", REAL)
-def test_a_real_board_is_described_completely(board: str) -> None:
-    manifest = json.loads(find(f"boards/{board}.json").read_text())
-    known = boards.load(board)
-    assert known.usb and known.emulator is None and not known.requirements
+def test_a_real_board_is_described_completely(board: str, tmp_path: Path) -> None:
+    facts = known(board, tmp_path / "project")
+    manifest = json.loads(facts.file.read_text())
+    assert facts.usb and facts.emulator is None and not facts.requirements
     assert set(manifest["platforms"]).isdisjoint({"tinymetafed"}) and "arduino" in manifest["frameworks"]
-    assert known.ram_bytes < manifest["upload"]["maximum_ram_size"], "the Arduino core takes its part"
-    assert known.flash_bytes < manifest["upload"]["maximum_size"]
+    assert facts.ram_bytes < manifest["upload"]["maximum_ram_size"], "the Arduino core takes its part"
+    assert facts.flash_bytes < manifest["upload"]["maximum_size"]
     assert (HERE / board / "Arduino.h").is_file() and board in UNIQUE_IDS
-    assert f"[env:{board}]\nextends = flashed\n" in find("boards/environments.ini").read_text()
+    file = find("boards/environments.ini") if facts.project is None else facts.project / "boards" / "environments.ini"
+    assert f"[env:{board}]\nextends = flashed\n" in file.read_text() and facts.cannot_build() == ""
 
 
 def test_every_downloaded_package_is_pinned_exactly() -> None:
-    lines = re.findall(r"(?m)^(?:platform|platform_packages) = (.*)$", find("boards/environments.ini").read_text())
+    texts = [find("boards/environments.ini").read_text(), *(new.own_board(name).environment for name in starters())]
+    lines = re.findall(r"(?m)^(?:platform|platform_packages) = (.*)$", "".join(texts))
     downloaded = [package for package in lines if "symlink://" not in package]
     assert downloaded and all(re.fullmatch(r"[\w/-]+@\d+\.\d+\.\d+", package) for package in downloaded)
 
@@ -80,8 +96,16 @@ def test_real_boards_are_built_only_when_asked_for() -> None:
 def test_the_sources_compile_for_the_cortex_m4f(tmp_path: Path) -> None:
     if shutil.which("arm-none-eabi-g++") is None:
         pytest.skip("arm-none-eabi-g++ is not installed")
-    files, arguments = sources("nano33ble", tmp_path)
+    files, arguments = sources(boards.load("nano33ble"), tmp_path)
     check_syntax(["arm-none-eabi-g++", *boards.load("nano33ble").machine_flags], files, arguments)
+
+
+def test_the_sources_compile_for_the_cortex_m0(tmp_path: Path) -> None:
+    if shutil.which("arm-none-eabi-g++") is None:
+        pytest.skip("arm-none-eabi-g++ is not installed")
+    board = known("rp2040", tmp_path / "project")
+    files, arguments = sources(board, tmp_path)
+    check_syntax(["arm-none-eabi-g++", *board.machine_flags], files, arguments)
 
 
 def test_the_sources_compile_for_xtensa(tmp_path: Path) -> None:
@@ -94,7 +118,7 @@ def test_the_sources_compile_for_xtensa(tmp_path: Path) -> None:
     listed = [Path(line.strip()).resolve() for line in said.stderr.splitlines() if line.startswith(" /")]
     library = [path for path in listed if path.is_dir() and "gcc" not in path.parts]  # GCC's own headers are no use to clang
     headers = [word for path in library for word in ("-isystem", str(path))]
-    files, arguments = sources("esp32dev", tmp_path)
+    files, arguments = sources(boards.load("esp32dev"), tmp_path)
     check_syntax([clang, *boards.load("esp32isa").machine_flags, *headers], files, arguments)
 
 
@@ -106,8 +130,10 @@ def check_syntax(compiler: list[str], files: list[Path], arguments: list[str]) -
 
 
 @pytest.mark.parametrize("folder", ["core", "app", "port/arduino", *(f"port/{board}" for board in REAL)])
-def test_the_language_is_that_of_gcc_8(folder: str) -> None:
-    files = [path for path in sorted((find("firmware") / folder).rglob("*")) if path.suffix in (".hpp", ".cpp")]
+def test_the_language_is_that_of_gcc_8(folder: str, tmp_path: Path) -> None:
+    own = {f"port/{board}": known(board, tmp_path / board).port_folder(board) for board in starters()}
+    inside = own.get(folder, find("firmware") / folder)
+    files = [path for path in sorted(inside.rglob("*")) if path.suffix in (".hpp", ".cpp")]
     assert files and [path.name for path in files if re.search(NEWER_THAN_GCC_8, path.read_text())] == []
 
 
@@ -115,16 +141,17 @@ def test_the_language_is_that_of_gcc_8(folder: str) -> None:
 
 
 @pytest.fixture(scope="module", params=REAL)
-def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """A real board's name and its firmware as a host process."""
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Board, Path]:
+    """A real board and its firmware as a host process."""
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed")
     folder = tmp_path_factory.mktemp(request.param)
-    files, arguments = sources(request.param, folder)
+    board = known(request.param, folder / "project")
+    files, arguments = sources(board, folder)
     command = ["g++", "-O2", *arguments, *map(str, files), str(HERE / "core.cpp"), "-pthread", "-o", str(folder / "firmware")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return request.param, folder / "firmware"
+    return board, folder / "firmware"
 
 
 @contextmanager
@@ -136,7 +163,7 @@ def running(program: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[s
             yield process, process.stdout.readline().removeprefix("pty ").strip()
         finally:
             process.terminate()
-            ended = process.wait(10)
+            ended = process.wait(HUNG_SECONDS)
     assert ended == 0, "bytes were lost"
 
 
@@ -146,35 +173,35 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> str:
     return train("native:1", tmp_path_factory.mktemp("reference") / "run")
 
 
-def train(url: str, out: Path) -> str:
-    done = training.train(set_up(EXPERIMENT, "test", None), [url], ["native:1"], out, Quiet())
-    return done.weights_sha256
+def train(url: str, out: Path, project: Path = HERE) -> str:
+    setup = set_up(EXPERIMENT, str(project / "experiment.toml"), None)
+    return training.train(setup, [url], ["native:1"], out, Quiet()).weights_sha256
 
 
-def test_the_arduino_port_trains_to_the_same_weights(program: tuple[str, Path], reference: str, tmp_path: Path) -> None:
+def test_the_arduino_port_trains_to_the_same_weights(program: tuple[Board, Path], reference: str, tmp_path: Path) -> None:
     board, firmware = program
     with running(firmware) as (_, path):
-        assert train(f"{path}@{board}", tmp_path / "run") == reference
+        assert train(f"{path}@{board.name}", tmp_path / "run", board.project or HERE) == reference
 
 
-def test_it_answers_as_its_board(program: tuple[str, Path]) -> None:
+def test_it_answers_as_its_board(program: tuple[Board, Path]) -> None:
     board, firmware = program
     with running(firmware) as (_, path), open_transport(path) as transport:
-        hello = Session(transport).hello(5.0)
-        assert hello.board.rstrip(b"\0").decode() == board
-        assert hello.unique_id.hex() == UNIQUE_IDS[board]
-        assert hello.receive_window == facts(board)["receive_window"]
+        hello = Session(transport, clock=SlowClock()).hello()
+        assert hello.board.rstrip(b"\0").decode() == board.name
+        assert hello.unique_id.hex() == UNIQUE_IDS[board.name]
+        assert hello.receive_window == board.receive_window
 
 
-def test_a_whole_window_that_comes_during_a_training_step_is_not_lost(program: tuple[str, Path]) -> None:
+def test_a_whole_window_that_comes_during_a_training_step_is_not_lost(program: tuple[Board, Path]) -> None:
     board, firmware = program
-    strategy = open_strategy(EXPERIMENT, manifest := design_of(EXPERIMENT, "test", board).manifest)
+    strategy = open_strategy(EXPERIMENT, manifest := design(EXPERIMENT, board, "test").manifest)
     weights = np.random.default_rng(1).normal(0, 0.2, strategy.n_global).astype(np.float32)
     parts = downlink.encode(weights, Dtype.F16, [tensor.size for tensor in manifest.global_tensors])
     arrived = downlink.decode(parts, strategy.n_global)
     with running(firmware, "5000") as (_, path), open_transport(path) as transport:
-        session = Session(transport, deadline=20.0)  # nothing is asked again because the machine is busy
-        session.hello(5.0)
+        session = Session(transport, clock=SlowClock())  # nothing is asked again because the machine is busy
+        session.hello()
         session.configure(Program.TRAIN, Recipe(strategy.training(), strategy.top_k))
         for token in range(1, 4):
             session.load(token, parts)
@@ -183,26 +210,19 @@ def test_a_whole_window_that_comes_during_a_training_step_is_not_lost(program: t
         assert session.traffic.retries == 0
 
 
-def test_it_sleeps_while_nobody_asks(program: tuple[str, Path]) -> None:
+def test_it_sleeps_while_nobody_asks(program: tuple[Board, Path]) -> None:
     with running(program[1]) as (process, path), open_transport(path) as transport:
-        Session(transport).hello(5.0)
-        before = cpu_seconds(process.pid)
-        time.sleep(1)
-        assert cpu_seconds(process.pid) - before < 0.1
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/schedstat").read_text().split()
-    return int(fields[0]) / 1e9
+        Session(transport, clock=SlowClock()).hello()
+        assert share([process.pid]) < 0.1
 
 
 @pytest.mark.parametrize("program", ["nano33ble"], indirect=True)
-def test_answers_to_a_closed_port_hold_nothing_up(program: tuple[str, Path]) -> None:
+def test_answers_to_a_closed_port_hold_nothing_up(program: tuple[Board, Path]) -> None:
     with running(program[1]) as (process, path), open_transport(path) as transport:
         session = Session(transport, deadline=0.1, retries=1)
-        session.hello(5.0)
+        session.hello(HUNG_SECONDS)
         process.send_signal(signal.SIGUSR1)
         with pytest.raises(LinkError, match="no answer"):
             session.fetch(0, 1)
         process.send_signal(signal.SIGUSR2)
-        session.hello(5.0)
+        session.hello(HUNG_SECONDS)

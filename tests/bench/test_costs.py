@@ -10,8 +10,8 @@ import budgets
 from tinymetafed.bench import costs
 from tinymetafed.bench.costs import Costs
 from tinymetafed.bench.kernel_cost import Comparison, StepCost
+from tinymetafed.bench.line_cost import FramingShare, LineShare, WireCost, WireRound
 from tinymetafed.bench.simulation_cost import SimulationCost
-from tinymetafed.bench.wire import FramingShare, LineShare, WireCost, WireRound
 from tinymetafed_codegen.locate import root
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_runs import Quiet, needs_qemu
 
-from tinymetafed.bench import BenchError, kernel_cost, stack, wire
+from tinymetafed.bench import BenchError, kernel_cost, line_cost, stack
 from tinymetafed.bench.cycles import executions
 from tinymetafed.bench.cycles.executions import Uncountable
 from tinymetafed.devices.firmware import Deviation
@@ -56,8 +56,8 @@ def test_both_kernels_train_alike_and_are_counted(model: str) -> None:
 
 
 def test_streamed_samples_disturb_no_step_that_is_counted() -> None:
-    built = build_firmware(design_of(wire.presence(), "presence"), "mps2")
-    counts = [kernel_cost.measure(wire.presence(), boards.load("mps2"), built, Quiet()).instructions for _ in range(2)]
+    built = build_firmware(design_of(line_cost.presence(), "presence"), "mps2")
+    counts = [kernel_cost.measure(line_cost.presence(), boards.load("mps2"), built, Quiet()).instructions for _ in range(2)]
     assert counts[0] == counts[1]
 
 

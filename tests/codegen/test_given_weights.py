@@ -60,7 +60,7 @@ def test_the_model_hash_follows_the_frozen_weights_alone(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({"drop": "stem.bias"}, "'stem.bias' of shape [3], frozen, is missing"),
+        ({"drop": "stem.bias"}, "the frozen 'stem.bias' of shape [3] is missing"),
         ({"stem.kernel": np.zeros((3, 1))}, "'stem.kernel' has the shape [3, 1], expected [1, 3]"),
         ({"dense2.kernel": np.zeros(6)}, "'dense2.kernel' has the shape [6], expected [3, 2]"),
         ({"stem.bias": np.array([1, np.nan, 3])}, "'stem.bias' holds a NaN or a number beyond float32"),

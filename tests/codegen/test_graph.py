@@ -178,7 +178,7 @@ def test_what_works_in_place_takes_no_memory() -> None:
     [({"size": 2}, 41_552), ({"size": 3, "stride": 2}, 40_576)],
 )
 @pytest.mark.parametrize("kind", ["max_pool", "avg_pool"])
-def test_images_under_pools_are_not_kept(kind: str, pools: dict[str, int], most: int) -> None:
+def test_images_below_pools_are_not_kept(kind: str, pools: dict[str, int], most: int) -> None:
     pool = {"op": kind, **pools}
     layers = [conv(filters=8, activation="relu"), pool, conv(filters=16, activation="relu"), pool, {"op": "flatten"}, dense(5)]
     made = plan.plan(graph.build(model(layers, [28, 28, 1])))
@@ -186,16 +186,16 @@ def test_images_under_pools_are_not_kept(kind: str, pools: dict[str, int], most:
     assert 4 * made.floats <= most
     for image, pooled in (("x1", "x2"), ("x3", "x4")):
         assert slots[image].last == slots[pooled].first, "the image outlives the pool's way forward"
-        assert 8 * slots[f"{pooled}_bits"].tensor.size <= slots[image].tensor.size * (2 if "stride" in pools else 1)
+        assert 8 * slots[f"{pooled}_mask"].tensor.size <= slots[image].tensor.size * (2 if "stride" in pools else 1)
 
 
-def test_pools_keep_no_bits_where_nothing_needs_them() -> None:
+def test_pools_save_no_mask_where_nothing_needs_it() -> None:
     rest = [{"op": "flatten"}, dense(5)]
     for below in (conv(frozen=True, activation="relu"), {"op": "tanh"}):  # nothing there trains
         net = graph.build(model([below, {"op": "max_pool"}, *rest], [8, 8, 1]))
-        assert all(call.bits is None for call in net.forward)
+        assert all(call.saved_mask is None for call in net.forward)
     net = graph.build(model([conv(activation="tanh"), {"op": "avg_pool"}, *rest], [8, 8, 1]))
-    assert all(call.bits is None for call in net.forward), "a mean's gradient depends on nothing"
+    assert all(call.saved_mask is None for call in net.forward), "a mean's gradient depends on nothing"
 
 
 def executed(net: graph.Graph, made: plan.Plan, calls: Sequence[graph.Call | graph.BackwardCall], memory: list[str]) -> None:

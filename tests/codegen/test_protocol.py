@@ -123,7 +123,7 @@ def test_a_payload_that_is_not_the_message_says_so(payload: bytes, of: type[Reco
     [
         ({"phases": (PHASE, dataclasses.replace(PHASE, count=0))}, "Configure.recipe.phases[1].count = 0: expected 1 to 65535"),
         ({"phases": (dataclasses.replace(PHASE, passes=0),)}, "Configure.recipe.phases[0].passes = 0: expected 1 to 65535"),
-        ({"phases": (PHASE,) * 5}, "Configure.recipe.phases: 5 of them, expected at most 4"),
+        ({"phases": (PHASE,) * 5}, "Configure.recipe.phases: 5 entries, expected at most 4"),
         (
             {"phases": (dataclasses.replace(PHASE, learning_rate=1e-60),)},  # 0 as a float32
             "Configure.recipe.phases[0].learning_rate = 1e-60: expected a finite number above 0",

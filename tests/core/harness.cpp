@@ -1,4 +1,5 @@
-// The core's functions as one call, bytes in and bytes out: for ctypes, and as a process for the sanitizers (TMF_PROCESS).
+// Makes the core's functions callable with bytes in and bytes out: as a library for ctypes, and, with TMF_PROCESS, as a program
+// for the sanitizers.
 #include <cstdio>
 #include <vector>
 
@@ -14,7 +15,7 @@ namespace {
 
 using Bytes = std::vector<uint8_t>;
 
-// Answers of any length; Writer wants to know its capacity before.
+// An answer of any length; a Writer would need its capacity in advance.
 struct Answer {
   Bytes bytes;
 
@@ -112,7 +113,7 @@ void select(tmf::Reader& in, Answer& out) {
 
 template <uint32_t kLayers>
 void delta(tmf::Reader& in, Answer& out) {
-  constexpr uint32_t kNext = 0xFFFFFFFF;  // as a rank: the one after the previous chunk; no answer when there is none
+  constexpr uint32_t kNext = 0xFFFFFFFF;  // the rank after the previous chunk; there is no answer after the last chunk
   struct Ask {
     uint32_t rank;
     uint32_t capacity;
@@ -150,10 +151,10 @@ void delta(tmf::Reader& in, Answer& out) {
 
 inline constexpr uint32_t kEnds[] = {7, 8, 40};  // core_harness.TENSORS
 
-// Loads until the question ends, each answered by its status; then all weights, as written and as kept.
+// Reads Loads until the input ends and answers each with its status; then writes all weights, as floats and as stored.
 template <tmf::protocol::Dtype kDtype>
 void received(tmf::Reader& in, Answer& out) {
-  tmf::Received<kDtype, kEnds> kept;
+  tmf::Received<kDtype, kEnds> stored;
   float weights[40] = {};
   while (in.left() > 0) {
     tmf::protocol::Load load;
@@ -161,12 +162,12 @@ void received(tmf::Reader& in, Answer& out) {
     load.scale = in.f32();
     load.data_size = in.u32();
     load.data = in.take(load.data_size);
-    const tmf::Status status = kept.check(load);
+    const tmf::Status status = stored.check(load);
     out.u8(static_cast<uint8_t>(status));
-    if (status == tmf::Status::kOk) kept.take(load, weights);
+    if (status == tmf::Status::kOk) stored.store(load, weights);
   }
   for (const float weight : weights) out.f32(weight);
-  for (uint32_t i = 0; i < 40; ++i) out.f32(kept[i]);
+  for (uint32_t i = 0; i < 40; ++i) out.f32(stored[i]);
 }
 
 using Operation = void (*)(tmf::Reader&, Answer&);
@@ -191,9 +192,9 @@ int main() {
   uint8_t operation;
   uint32_t size;
   while (std::fread(&operation, 1, 1, stdin) == 1 && std::fread(&size, 4, 1, stdin) == 1) {
-    Bytes question(size);
-    if (size > 0 && std::fread(question.data(), size, 1, stdin) != 1) return 1;
-    const Bytes answer = call(operation, question.data(), question.size());
+    Bytes request(size);
+    if (size > 0 && std::fread(request.data(), size, 1, stdin) != 1) return 1;
+    const Bytes answer = call(operation, request.data(), request.size());
     size = static_cast<uint32_t>(answer.size());
     std::fwrite(&size, 4, 1, stdout);
     std::fwrite(answer.data(), 1, answer.size(), stdout);

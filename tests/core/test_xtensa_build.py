@@ -31,7 +31,7 @@ def mnemonics(program: Path) -> Counter[str]:
 @pytest.mark.parametrize("experiment", ["sine", "omniglot"])
 def test_products_and_sums_are_rounded_apart(experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TINYMETAFED_BUILD_DIR", str(tmp_path))
-    found = mnemonics(firmware.build(find(f"examples/{experiment}.toml"), "esp32isa", key="k").program)
+    found = mnemonics(firmware.build(find(f"examples/{experiment}.toml"), boards.load("esp32isa"), key="k").program)
     assert found["mul.s"] > 10 and found["add.s"] > 10 and found["entry"] > 10
     assert not FUSED & set(found)
 

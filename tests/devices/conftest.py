@@ -7,24 +7,24 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from fake_device import Connect, FakeDevice
+from clocks import FakeClock
+from fake_device import Connect, FakeBoard, FakeLine
 
 from tinymetafed.devices.link.session import Session
-from tinymetafed.devices.link.transport import open_transport
 
 
 @pytest.fixture
 def connect() -> Iterator[Connect]:
-    """``connect(deadline=…, retries=…, greet=True, **fake)`` gives a fake device and a session with it."""
+    """``connect(deadline=…, retries=…, greet=True, **fake)`` gives a fake board and a session with it, on a fake clock."""
     with ExitStack() as stack:
 
-        def start(*, deadline: float = 0.05, retries: int = 8, greet: bool = True, **fake: Any) -> tuple[FakeDevice, Session]:
-            device = FakeDevice(**fake)
-            stack.callback(device.close)
-            transport = open_transport(device.url, baud=4_000_000)  # no line: next to no time is added for it
-            session = stack.enter_context(Session(transport, deadline=deadline, retries=retries))
+        def start(*, deadline: float = 0.05, retries: int = 8, greet: bool = True, **fake: Any) -> tuple[FakeBoard, Session]:
+            clock = FakeClock()
+            board = FakeBoard(clock=clock, **fake)
+            line = FakeLine(board, clock)
+            session = stack.enter_context(Session(line, deadline=deadline, retries=retries, clock=clock))
             if greet:
-                session.window = device.window
-            return device, session
+                session.window = board.window
+            return board, session
 
         yield start

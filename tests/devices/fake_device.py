@@ -1,4 +1,4 @@
-"""A device in Python on the far side of a real pty or TCP line: speaks the protocol, and misbehaves on request."""
+"""A device in Python that speaks the protocol and misbehaves on request; in the test's thread, or behind a real line."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import select
 import socket
 import struct
 import threading
-import time
 import tty
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from clocks import FakeClock
 
+from tinymetafed.devices.link.clock import SYSTEM_CLOCK, Clock
+from tinymetafed.devices.link.errors import PortError
 from tinymetafed.devices.link.session import Session
 from tinymetafed.wire.frame import Decoder, Frame, encode
 from tinymetafed_codegen import protocol
@@ -41,16 +44,19 @@ class Fault(Enum):
 MODEL_HASH = bytes(range(8))
 
 
-class FakeDevice(threading.Thread):
+class FakeBoard:
     """Keeps ``weights`` float32 values, "trains" ``pace`` steps a second, and records what it was told.
 
-    ``faults`` are used up request by request; then all goes well, or, with ``silent``, nothing answers.
+    ``faults`` are used up request by request; then all goes well, or, with ``silent``, nothing answers. It takes bytes by
+    ``receive``, works at them in ``work``, and what it says is there for ``take``.
     """
+
+    url = "/dev/fake"
 
     def __init__(
         self,
         *,
-        tcp: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
         weights: int = 100,
         window: int = 256,
         faults: Iterable[Fault] = (),
@@ -64,14 +70,14 @@ class FakeDevice(threading.Thread):
         downlink: Dtype = Dtype.F32,
         **hello: Any,
     ) -> None:
-        super().__init__(daemon=True)
+        self.clock = clock
         self.weights = np.zeros(weights, np.float32)
         self.window = window
         self.faults = deque(faults)
         self.banner = banner  # sent when the first byte comes: what was there before is discarded by whoever opens
-        self.noise = noise  # sent without end
+        self.noise = noise  # said whenever somebody listens
         self.silent = silent
-        self.thinking = thinking
+        self.thinking = thinking  # seconds for each request
         self.steps = steps  # of one program; streamed when a Sample comes
         self.pace = pace
         self.fails_at = fails_at
@@ -91,86 +97,67 @@ class FakeDevice(threading.Thread):
         self._step = 0
         self._began: float | None = None
         self._awaiting: tuple[int, int] | None = None  # sequence, step
-        self._ending = False
-        if tcp:
-            self._listener: socket.socket | None = socket.create_server(("127.0.0.1", 0))
-            self._fd, self._line = -1, -1
-            self.url = f"socket://127.0.0.1:{self._listener.getsockname()[1]}"
-        else:
-            self._listener = None
-            self._fd, self._line = os.openpty()
-            tty.setraw(self._line)
-            self.url = os.ttyname(self._line)
-        self.start()
-
-    def close(self) -> None:
-        """Ends the thread and the line."""
-        self._ending = True
-        self.join(2)
-        for fd in (self._fd, self._line):
-            if fd >= 0:
-                os.close(fd)
-        self._fd = self._line = -1
-        if self._listener is not None:
-            self._listener.close()
+        self.gone = False  # its line is closed
+        self._pending = b""
+        self._decoder = Decoder()
+        self._said = bytearray()
 
     # --- The line ---
 
-    def run(self) -> None:
-        if self._listener is not None:
-            self._listener.settimeout(5)
-            self._fd = self._listener.accept()[0].detach()
-        decoder = Decoder()
-        pending = b""
-        while not self._ending:
-            if select.select([self._fd], [], [], 0 if pending else 0.002)[0]:
-                try:
-                    data = os.read(self._fd, 1 << 16)
-                except OSError:
-                    return
-                if not data:
-                    return
-                if not self.received:
-                    self._write(self.banner)
-                self.received += len(data)
-                pending += data
-                self.most_pending = max(self.most_pending, len(pending))
-            if b"\0" in pending:
-                piece, pending = pending.split(b"\0", 1)
-                for frame in decoder.feed(piece + b"\0"):
-                    time.sleep(self.thinking)
-                    if self._handle(frame):
-                        return
-            self._write(self.noise)
-            self._advance()
+    def receive(self, data: bytes) -> None:
+        """Bytes from the host."""
+        if not self.received:
+            self._said += self.banner
+        self.received += len(data)
+        self._pending += data
+        self.most_pending = max(self.most_pending, len(self._pending))
 
-    def _write(self, data: bytes) -> None:
-        self.sent += len(data)
-        while data:
-            data = data[os.write(self._fd, data) :]
+    def work(self) -> bool:
+        """Handles what has come up to one delimiter; False: nothing had. Reports a training that has come far enough."""
+        busy = b"\0" in self._pending
+        if busy:
+            piece, self._pending = self._pending.split(b"\0", 1)
+            for frame in self._decoder.feed(piece + b"\0"):
+                self.clock.sleep(self.thinking)
+                self._handle(frame)
+        self._advance()
+        return busy
 
-    def _handle(self, frame: Frame) -> bool:
-        """Answers one request; True when the line is gone."""
+    def take(self) -> bytes:
+        """What it has said since the last call."""
+        said = bytes(self._said) + self.noise
+        self._said.clear()
+        self.sent += len(said)
+        return said
+
+    @property
+    def due(self) -> float | None:
+        """When its training will have come to the step that the host waits for."""
+        if self._awaiting is None or self._began is None:
+            return None
+        step = min(self._awaiting[1], self.steps, self.steps if self.fails_at is None else self.fails_at)
+        return self._began + (step + 0.5) / self.pace
+
+    def _handle(self, frame: Frame) -> None:
+        """Answers one request."""
         self.requests.append(frame)
         fault = self.faults.popleft() if self.faults else Fault.DROP if self.silent else Fault.NONE
         if fault == Fault.DROP:
-            return False
+            return
         if fault == Fault.GARBAGE_ONLY:
-            self._write(b"\x55\xaa\x55")
-            return False
+            self._said += b"\x55\xaa\x55"
+            return
         if fault == Fault.VANISH:
-            for fd in {self._fd, self._line} - {-1}:
-                os.close(fd)
-            self._fd = self._line = -1
-            return True
+            self.gone = True
+            return
         answer = self._answer(frame)
         if answer is None:
-            return False
+            return
         is_error = isinstance(answer, protocol.ErrorAnswer)
         type_id = protocol.ERROR_TYPE if is_error else frame.type_id | protocol.ANSWER_BIT
         data = encode(type_id, frame.sequence, answer.encode())
         if fault == Fault.LOSE_ANSWER:
-            return False
+            return
         if fault == Fault.DAMAGE:
             middle = len(data) // 2
             data = data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
@@ -182,14 +169,13 @@ class FakeDevice(threading.Thread):
             data = encode(type_id, (frame.sequence - 100) & 0xFF, answer.encode()) + data
         elif fault == Fault.GARBAGE:
             data = b"boot: \xff\x13\x00\x01" + b"\0" + data
-        self._write(data)
-        return False
+        self._said += data
 
     # --- The protocol ---
 
     def _advance(self) -> None:
         if self._began is not None and self._state == State.TRAINING:
-            self._step = min(self.steps, int((time.monotonic() - self._began) * self.pace))
+            self._step = min(self.steps, int((self.clock.monotonic() - self._began) * self.pace))
             if self.fails_at is not None and self._step >= self.fails_at:
                 self._step, self._state = self.fails_at, State.FAILED
             elif self._step == self.steps:
@@ -198,7 +184,7 @@ class FakeDevice(threading.Thread):
             sequence, step = self._awaiting
             if self._step >= step or self._state != State.TRAINING:
                 self._awaiting = None
-                self._write(encode(protocol.Await.type_id | protocol.ANSWER_BIT, sequence, self._progress().encode()))
+                self._said += encode(protocol.Await.type_id | protocol.ANSWER_BIT, sequence, self._progress().encode())
 
     def _progress(self) -> protocol.Progress:
         fault = Status.NOT_FINITE if self._state == State.FAILED else Status.OK
@@ -215,7 +201,7 @@ class FakeDevice(threading.Thread):
             return self._load(message)
         if isinstance(message, protocol.Train):
             if self._state != State.TRAINING and self._step == 0:
-                self._token, self._state, self._began = message.token, State.TRAINING, time.monotonic()
+                self._token, self._state, self._began = message.token, State.TRAINING, self.clock.monotonic()
             return self._progress()
         if isinstance(message, protocol.Sample):
             return self._sample(message)
@@ -268,9 +254,115 @@ class FakeDevice(threading.Thread):
         return self._progress()
 
 
+class FakeLine:
+    """A transport to a board in the same thread; by ``clock`` time passes while the host waits for bytes, and only then."""
+
+    baud = 4_000_000  # next to no time is added for the line
+
+    def __init__(self, board: FakeBoard, clock: FakeClock) -> None:
+        self.name = board.url
+        self._board = board
+        self._clock = clock
+
+    def write(self, data: bytes) -> None:
+        self._check()
+        self._board.receive(data)
+
+    def read(self, timeout: float) -> bytes:
+        until = self._clock.now + max(timeout, 0.0)
+        while True:
+            self._check()
+            busy = self._board.work()
+            if said := self._board.take():
+                self._clock.sleep(NOISE_SECONDS if self._board.noise else 0.0)
+                return said
+            if not busy:
+                due = self._board.due
+                if due is None or due > until:
+                    self._clock.now = max(self._clock.now, until)
+                    return b""
+                self._clock.now = max(self._clock.now, due)
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check(self) -> None:
+        if self._board.gone:
+            raise PortError(self.name, "the line went away")
+
+
+NOISE_SECONDS = 0.001  # between two bursts of noise
+
+
+class FakeDevice(FakeBoard, threading.Thread):
+    """A FakeBoard at the far side of a real pseudo-terminal or TCP line, in a thread of its own, until ``close``."""
+
+    def __init__(self, *, tcp: bool = False, **board: Any) -> None:
+        FakeBoard.__init__(self, **board)
+        threading.Thread.__init__(self, daemon=True)
+        self._ending = False
+        if tcp:
+            self._listener: socket.socket | None = socket.create_server(("127.0.0.1", 0))
+            self._fd, self._line = -1, -1
+            self.url = f"socket://127.0.0.1:{self._listener.getsockname()[1]}"
+        else:
+            self._listener = None
+            self._fd, self._line = os.openpty()
+            tty.setraw(self._line)
+            self.url = os.ttyname(self._line)
+        self.start()
+
+    def close(self) -> None:
+        """Ends the thread and the line."""
+        self._ending = True
+        self.join()
+        self._hang_up()
+        if self._listener is not None:
+            self._listener.close()
+
+    def run(self) -> None:
+        if self._listener is not None:
+            while not select.select([self._listener], [], [], IDLE_SECONDS)[0]:
+                if self._ending:
+                    return
+            self._fd = self._listener.accept()[0].detach()
+        os.set_blocking(self._fd, False)
+        unsent, busy = b"", False
+        while not self._ending:
+            if select.select([self._fd], [], [], 0 if busy else IDLE_SECONDS)[0]:
+                try:
+                    data = os.read(self._fd, 1 << 16)
+                except OSError:
+                    return
+                if not data:
+                    return
+                self.receive(data)
+            busy = self.work()
+            if self.gone:
+                self._hang_up()
+                return
+            unsent = unsent or self.take()
+            with suppress(BlockingIOError):
+                unsent = unsent[os.write(self._fd, unsent) :]
+
+    def _hang_up(self) -> None:
+        for fd in {self._fd, self._line} - {-1}:
+            os.close(fd)
+        self._fd = self._line = -1
+
+
+IDLE_SECONDS = 0.002
+
+
 def boot_banner(rng: np.random.Generator, size: int) -> bytes:
     """What an ESP32 prints before our firmware runs, read at the wrong speed."""
     return rng.integers(0, 256, size, dtype=np.uint8).tobytes() + struct.pack("<I", 0)
 
 
-Connect = Callable[..., tuple[FakeDevice, Session]]  # what the fixture `connect` gives
+Connect = Callable[..., tuple[FakeBoard, Session]]  # what the fixture `connect` gives

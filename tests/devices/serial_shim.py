@@ -1,35 +1,39 @@
-"""A USB serial port's bad habits on a pty, in front of a real firmware or a fake device."""
+"""A USB serial port's bad habits: those in time, on a clock of the test's; those of names and control lines, on a pty."""
 
 from __future__ import annotations
 
 import os
 import select
 import threading
-import time
 import tty
 from collections import deque
 
 import pytest
 import serial
+from clocks import LOOK_SECONDS, FakeClock
+from fake_device import FakeBoard
 
 from tinymetafed.devices.link.errors import LinkError
 from tinymetafed.devices.link.transport import open_transport
 
 CHUNK = 4096
+TICK_SECONDS = 0.0005  # in which the port looks at both of its ends
 
 
-class SerialShim(threading.Thread):
-    """Forwards between a pty, which the host opens, and the line of a device.
+class BadPort:
+    """A transport to a board, both in the test's thread; by ``clock`` time passes while the host waits for bytes.
 
-    ``banner`` comes whenever the board boots, and for ``boot_seconds`` the board then hears nothing; ``buffer`` is the
+    The board boots when the port is opened: ``banner`` comes, and for ``boot_seconds`` it hears nothing. ``buffer`` is the
     vendor's receive buffer in bytes, filled at ``baud``, emptied every ``step`` seconds, and dropping what overflows;
-    ``latency`` holds back what the device says; with ``needs_dtr`` the device's words are lost while DTR is off;
-    ``resets`` boots the board when DTR and RTS differ, as on an ESP32 kit. A pty has neither line: see ``watch_lines``.
+    ``latency`` holds back what the board says.
     """
+
+    name = "/dev/bad"
 
     def __init__(
         self,
-        device: str,
+        board: FakeBoard,
+        clock: FakeClock,
         *,
         banner: bytes = b"",
         boot_seconds: float = 0.0,
@@ -37,97 +41,40 @@ class SerialShim(threading.Thread):
         baud: int = 115200,
         step: float = 0.0,
         latency: float = 0.0,
-        needs_dtr: bool = False,
-        resets: bool = False,
     ) -> None:
-        super().__init__(daemon=True)
-        self.banner, self.boot_seconds = banner, boot_seconds
-        self.buffer, self.baud, self.step, self.latency = buffer, baud, step, latency
-        self.needs_dtr, self.resets = needs_dtr, resets
-        self.dtr = self.rts = not needs_dtr
-        self.boots = 0
+        self.boot_seconds, self.buffer, self.baud, self.step, self.latency = boot_seconds, buffer, baud, step, latency
         self.dropped = 0  # bytes that found the vendor's buffer full
-        self._device = open_transport(device, 4_000_000)
-        self._booted = 0.0
-        self._ending = False
-        self._lock = threading.Lock()
+        self._board, self._clock = board, clock
+        self._booted = self._emptied = self._carried = clock.now
         self._on_line = bytearray()
         self._vendor = bytearray()
-        self._emptied = self._carried = time.monotonic()
-        self._upward: deque[tuple[float, bytes]] = deque()
-        self._say = b""
-        self._plug_in()
-        self.start()
+        self._upward: deque[tuple[float, bytes]] = deque([(clock.now, banner)] if banner else [])
 
-    def _plug_in(self) -> None:
-        self._master, self._line = os.openpty()
-        tty.setraw(self._line)
-        self.url = os.ttyname(self._line)
+    def write(self, data: bytes) -> None:
+        if self._clock.now - self._booted >= self.boot_seconds:
+            self._on_line += data
 
-    def boot(self) -> None:
-        """The board starts: it talks nonsense and is deaf for a while; what it knew stays, this is only a line."""
-        self.boots += 1
-        self._booted = time.monotonic()
-        self._say = self.banner
-
-    def unplug(self) -> None:
-        """The port is gone."""
-        with self._lock:
-            for fd in (self._master, self._line):
-                os.close(fd)
-            self._master = self._line = -1
-
-    def plug_in(self) -> str:
-        """The board is back; returns the port's new name."""
-        with self._lock:
-            self._on_line.clear()
-            self._vendor.clear()
-            self._upward.clear()
-            self._plug_in()
-            return self.url
+    def read(self, timeout: float) -> bytes:
+        until = self._clock.now + timeout
+        while True:
+            self._forward(self._clock.now)
+            arrived = b""
+            while self._upward and self._upward[0][0] <= self._clock.now:
+                arrived += self._upward.popleft()[1]
+            if arrived or self._clock.now >= until:
+                return arrived
+            self._clock.now = min(until, self._clock.now + TICK_SECONDS)
 
     def close(self) -> None:
-        """Ends the thread and both lines."""
-        self._ending = True
-        self.join(2)
-        self._device.close()
-        if self._master >= 0:
-            self.unplug()
+        pass
 
-    def set_lines(self, dtr: bool, rts: bool) -> None:
-        """What the host's modem control lines say."""
-        self.dtr, self.rts = dtr, rts
-        if self.resets and dtr != rts:
-            self.boot()
+    def __enter__(self) -> BadPort:
+        return self
 
-    def run(self) -> None:
-        while not self._ending:
-            with self._lock:
-                try:
-                    self._forward(time.monotonic())
-                except (OSError, LinkError):
-                    time.sleep(0.005)
-            time.sleep(0.0005)
+    def __exit__(self, *_: object) -> None:
+        pass
 
     def _forward(self, now: float) -> None:
-        up = self._device.read(0.0)
-        if up and not (self.needs_dtr and not self.dtr):
-            self._upward.append((now + self.latency, up))
-        if self._master < 0:
-            self._upward.clear()
-            return
-        if select.select([self._master], [], [], 0)[0]:
-            data = os.read(self._master, CHUNK)
-            if now - self._booted >= self.boot_seconds:
-                self._on_line += data
-        if self._say:
-            os.write(self._master, self._say)
-            self._say = b""
-        while self._upward and self._upward[0][0] <= now:
-            os.write(self._master, self._upward.popleft()[1])
-        self._down(now)
-
-    def _down(self, now: float) -> None:
         if self.buffer is None:
             self._vendor, self._on_line = self._on_line, bytearray()
         else:
@@ -140,8 +87,80 @@ class SerialShim(threading.Thread):
             del self._on_line[:carried]
         if self._vendor and now - self._emptied >= self.step:
             self._emptied = now
-            self._device.write(bytes(self._vendor))
+            self._board.receive(bytes(self._vendor))
             self._vendor = bytearray()
+        while self._board.work():
+            pass
+        if said := self._board.take():
+            self._upward.append((now + self.latency, said))
+
+
+class SerialShim(threading.Thread):
+    """Forwards between a pty, which the host opens, and the line of a device.
+
+    With ``needs_dtr`` the device's words are lost while DTR is off; ``resets`` boots the board when DTR and RTS differ, as
+    on an ESP32 kit. A pty has neither line: see ``watch_lines``.
+    """
+
+    def __init__(self, device: str, *, needs_dtr: bool = False, resets: bool = False) -> None:
+        super().__init__(daemon=True)
+        self.needs_dtr, self.resets = needs_dtr, resets
+        self.dtr = self.rts = not needs_dtr
+        self.boots = 0
+        self.lost = 0  # bytes that the device said while DTR was off
+        self._device = open_transport(device, 4_000_000)
+        self._ending = threading.Event()
+        self._lock = threading.Lock()
+        self._plug_in()
+        self.start()
+
+    def _plug_in(self) -> None:
+        self._master, self._line = os.openpty()
+        tty.setraw(self._line)
+        self.url = os.ttyname(self._line)
+
+    def unplug(self) -> None:
+        """The port is gone."""
+        with self._lock:
+            for fd in (self._master, self._line):
+                os.close(fd)
+            self._master = self._line = -1
+
+    def plug_in(self) -> str:
+        """The board is back; returns the port's new name."""
+        with self._lock:
+            self._plug_in()
+            return self.url
+
+    def close(self) -> None:
+        """Ends the thread and both lines."""
+        self._ending.set()
+        self.join()
+        self._device.close()
+        if self._master >= 0:
+            self.unplug()
+
+    def set_lines(self, dtr: bool, rts: bool) -> None:
+        """What the host's modem control lines say."""
+        self.dtr, self.rts = dtr, rts
+        self.boots += self.resets and dtr != rts
+
+    def run(self) -> None:
+        while not self._ending.wait(TICK_SECONDS):
+            with self._lock:
+                try:
+                    self._forward()
+                except (OSError, LinkError):
+                    self._ending.wait(LOOK_SECONDS)
+
+    def _forward(self) -> None:
+        up = self._device.read(0.0)
+        if self.needs_dtr and not self.dtr:
+            self.lost += len(up)
+        elif self._master >= 0 and up:
+            os.write(self._master, up)
+        if self._master >= 0 and select.select([self._master], [], [], 0)[0]:
+            self._device.write(os.read(self._master, CHUNK))
 
 
 def watch_lines(monkeypatch: pytest.MonkeyPatch, *shims: SerialShim) -> list[tuple[str, bool, bool]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from clocks import HUNG_SECONDS, HeldClock
 
-from tinymetafed.devices.fleet import MAX_FAILURES, Fleet, FleetError
+from tinymetafed.devices import fleet as fleet_module
+from tinymetafed.devices.fleet import LATE_SECONDS, MAX_FAILURES, Fleet, FleetError
 from tinymetafed.devices.link.errors import DeviceRefused, DeviceSilent, PortError, WrongFirmware
 from tinymetafed.federation.clients import Traffic, TrainingFailed
 from tinymetafed.learn.codecs.delta import DeltaError
@@ -24,12 +26,16 @@ class Hello:
 
 @dataclass(eq=False)
 class Stand:
-    """Stands for a device and its session: raises ``trouble`` in turn (None: all well), comes back unless it is ``gone``."""
+    """Stands for a device and its session: raises ``trouble`` in turn (None: all well), and comes back when asked to.
+
+    By ``clock`` it comes back ``away`` seconds after it is first looked for. It works at nothing before ``gate`` is open.
+    """
 
     url: str
     trouble: list[Exception | None] = field(default_factory=list)
-    gone: bool = False
-    delay: float = 0.0
+    away: float = 0.0
+    gate: threading.Event | None = None
+    clock: HeldClock = field(default_factory=HeldClock)  # the fleet's
     served: list[int] = field(default_factory=list)
     configured: int = 0
     rejoined: int = 0
@@ -48,11 +54,11 @@ class Stand:
         self.configured += 1
 
     def rejoin(self, patience: float, stop: Callable[[], bool]) -> str:
-        end = time.monotonic() + patience
-        while self.gone:
-            if time.monotonic() >= end or stop():
-                raise PortError(self.url, "does not exist; plug it in")
-            time.sleep(0.005)
+        waited = min(patience, self.away)
+        self.clock.advance(waited)
+        self.away -= waited
+        if self.away:
+            raise PortError(self.url, "does not exist; plug it in")
         self.rejoined += 1
         return "answers again"
 
@@ -60,7 +66,8 @@ class Stand:
         self.inside += 1
         assert self.inside == 1, "a session serves one thread at a time"
         try:
-            time.sleep(self.delay)
+            if self.gate is not None:
+                assert self.gate.wait(HUNG_SECONDS), "hung"
             trouble = self.trouble.pop(0) if self.trouble else None
             if trouble is not None:
                 raise trouble
@@ -75,26 +82,59 @@ def work(session: Any, item: int) -> int:
     return outcome
 
 
-def fleet(*stands: Stand, events: list[str] | None = None, patience: float = 0.2) -> Fleet:
-    heard = [] if events is None else events
-    return Fleet(stands, on_event=heard.append, patience=patience)  # type: ignore[arg-type]
+def fleet(*stands: Stand, events: Events | None = None, patience: float = 0.2) -> Fleet:
+    clock = HeldClock()
+    for stand in stands:
+        stand.clock = clock
+    heard = Events() if events is None else events
+    return Fleet(stands, on_event=heard.hear, patience=patience, clock=clock)  # type: ignore[arg-type]
+
+
+class Events(list[str]):
+    """What the fleet has told; the first that holds certain words opens a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._gates: list[tuple[str, threading.Event]] = []
+
+    def gate(self, words: str) -> threading.Event:
+        """Is opened by an event with ``words``."""
+        self._gates.append((words, threading.Event()))
+        return self._gates[-1][1]
+
+    def hear(self, event: str) -> None:
+        self.append(event)
+        for words, gate in self._gates:
+            if words in event:
+                gate.set()
 
 
 def silent(name: str = "x") -> DeviceSilent:
     return DeviceSilent(f"{name}: no answer to Train in 3.1 s; reset the board")
 
 
-@pytest.mark.parametrize("delays", [[0.0], [0.01, 0.0], [0.01, 0.005, 0.0]])
-def test_outcomes_come_in_the_items_order(delays: list[float]) -> None:
-    stands = [Stand(f"d{n}", delay=delay) for n, delay in enumerate(delays)]
-    served = fleet(*stands).map(range(7), work)
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_outcomes_come_in_the_items_order(count: int) -> None:
+    """The first device ends last, where there are others."""
+    last = threading.Event()
+    stands = [Stand(f"d{n}") for n in range(count)]
+    if count > 1:
+        stands[0].gate = last
+
+    def work_until_the_last(session: Any, item: int) -> int:
+        outcome = work(session, item)
+        if sum(len(stand.served) for stand in stands) == 6:
+            last.set()
+        return outcome
+
+    served = fleet(*stands).map(range(7), work_until_the_last)
     assert [each.outcome for each in served] == [i * i for i in range(7)]
     assert {each.status for each in served} == {"accepted"} and sorted(i for s in stands for i in s.served) == list(range(7))
     assert fleet(*stands).map([], work) == []
 
 
 def test_devices_work_at_the_same_time_and_take_turns() -> None:
-    meeting = threading.Barrier(3, timeout=5)  # broken unless all three come
+    meeting = threading.Barrier(3, timeout=HUNG_SECONDS)  # broken unless all three come
 
     def wait(session: Any, item: int) -> int:
         meeting.wait()
@@ -110,8 +150,9 @@ def test_devices_work_at_the_same_time_and_take_turns() -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_what_one_device_loses_is_redone(count: int) -> None:
-    events: list[str] = []
-    stands = [Stand("a", [None, silent("a")], delay=0.01), *(Stand(f"s{n}", delay=0.01) for n in range(1, count))]
+    events = Events()
+    back = events.gate("a answers again")
+    stands = [Stand("a", [None, silent("a")]), *(Stand(f"s{n}", gate=back) for n in range(1, count))]
     together = fleet(*stands, events=events)
     together.configure(Program.TRAIN, Recipe(()))
     served = together.map(range(9), work)
@@ -124,57 +165,56 @@ def test_what_one_device_loses_is_redone(count: int) -> None:
 
 
 def test_a_device_that_stays_away_is_lost_and_found_later() -> None:
-    events: list[str] = []
-    away, stays = Stand("away", [silent("away")], gone=True), Stand("stays", delay=0.15)
+    events = Events()
+    away, stays = Stand("away", [silent("away")], away=math.inf), Stand("stays", gate=events.gate("lost after"))
     together = fleet(away, stays, events=events)
     assert [each.outcome for each in together.map(range(4), work)] == [0, 1, 4, 9]
     assert any("away: does not exist; lost after 0.2 s" in event for event in events)
     assert away.served == []
-    away.gone = False
-    for member in together._members:
-        member.next_try = 0.0  # it is looked for again some seconds later
+    away.away = 0.0
+    stays.gate = events.gate("away answers again")
+    away.clock.advance(LATE_SECONDS[0])  # it is looked for again some seconds later
     assert [each.outcome for each in together.map(range(4), work)] == [0, 1, 4, 9]
-    assert away.served
+    assert away.rejoined == 1
 
 
 def test_no_device_left_names_them_all() -> None:
-    stands = [Stand("a", [silent("a")], gone=True), Stand("b", [silent("b")], gone=True)]
+    stands = [Stand("a", [silent("a")], away=math.inf), Stand("b", [silent("b")], away=math.inf)]
     with pytest.raises(FleetError, match="no device is left: a: does not exist; b: does not exist"):
         fleet(*stands, patience=0.05).map(range(4), work)
 
 
 def test_a_client_that_lives_on_a_lost_board_is_skipped() -> None:
-    events: list[str] = []
-    home, other = Stand("home", [silent("home")], gone=True), Stand("other")
+    events = Events()
+    home, other = Stand("home", [silent("home")], away=math.inf), Stand("other")
     owners: dict[int, bytes | None] = {0: b"home", 1: None, 2: b"other", 3: b"elsewhere"}
     served = fleet(home, other, events=events, patience=0.05).map(range(4), work, pinned=owners.__getitem__)
     assert [each.status for each in served] == ["skipped", "accepted", "accepted", "skipped"]
     assert [each.outcome for each in served] == [None, 1, 4, None] and served[0].device == ""
-    assert "lives on home" in served[0].note and "is not among the devices" in served[3].note
+    assert "its board is lost: home" in served[0].note and "is not among the devices" in served[3].note
     assert other.served == [1, 2]
 
 
 def test_a_board_that_comes_back_in_time_keeps_its_clients() -> None:
-    home, other = Stand("home", [silent("home")], gone=True), Stand("other")
-    threading.Timer(0.1, lambda: setattr(home, "gone", False)).start()
+    home, other = Stand("home", [silent("home")], away=4.9), Stand("other")
     served = fleet(home, other, patience=5.0).map([0, 1], work, pinned={0: b"home", 1: None}.__getitem__)
     assert [each.status for each in served] == ["redone", "accepted"] and served[0].device == "home"
 
 
 def test_a_board_that_lied_once_still_serves_the_client_that_lives_on_it() -> None:
-    home, other = Stand("home", [DeltaError("home: its update is not believed: NaN")]), Stand("other")
+    home, other = Stand("home", [DeltaError("home: its update is invalid and was discarded: NaN")]), Stand("other")
     served = fleet(home, other).map([0, 1], work, pinned={0: b"home", 1: None}.__getitem__)
     assert [each.status for each in served] == ["redone", "accepted"] and served[0].device == "home"
 
 
 def test_a_device_that_lies_twice_is_dropped() -> None:
-    events: list[str] = []
-    liar = Stand("liar", [DeltaError("liar: its update is not believed: NaN")] * 9, delay=0.01)
-    honest = Stand("honest", delay=0.01)
+    events = Events()
+    liar = Stand("liar", [DeltaError("liar: its update is invalid and was discarded: NaN")] * 9)
+    honest = Stand("honest", gate=events.gate("not used any more"))
     served = fleet(liar, honest, events=events).map(range(8), work)
     assert [each.outcome for each in served] == [i * i for i in range(8)]
     assert {each.device for each in served} == {"honest"} and liar.served == []
-    assert any("liar" in event and "dropped for good, for it gives false updates" in event for event in events)
+    assert any("liar" in event and "not used any more, because it sent 2 invalid updates" in event for event in events)
     with pytest.raises(FleetError, match="no device is left: liar"):
         fleet(Stand("liar", [DeltaError("liar: false")] * 9)).map([1], work)
 
@@ -205,17 +245,28 @@ def test_a_board_that_forgot_its_round_starts_it_again(status: Status) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_no_other_attempt_would_mend_ends_the_work(count: int, error: BaseException) -> None:
-    stands = [Stand(f"d{n}", delay=0.01) for n in range(count)]
+def test_what_no_other_attempt_would_mend_ends_the_work(
+    count: int, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stands = [Stand(f"d{n}") for n in range(count)]
+    ended = threading.Event()
+    end = fleet_module._Queue.fail
+
+    def fail_and_say_so(queue: Any, reason: BaseException) -> None:
+        end(queue, reason)
+        ended.set()
 
     def fail(session: Any, item: int) -> int:
         if item == 1:
             raise error
+        if item > 1:
+            assert ended.wait(HUNG_SECONDS), "hung"
         return work(session, item)
 
+    monkeypatch.setattr(fleet_module._Queue, "fail", fail_and_say_so)
     with pytest.raises(type(error)):
         fleet(*stands).map(range(30 * count), fail)
-    assert sum(len(stand.served) for stand in stands) < 10 * count
+    assert sum(len(stand.served) for stand in stands) <= count  # item 0, and what the others were at
     assert all(stand.rejoined == 0 for stand in stands)
 
 

@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from clocks import HUNG_SECONDS, EventClock, wait_until
 from fake_device import FakeDevice
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 Install = Callable[..., Path]
 
 STAND_IN = """#!{python}
-import os, re, sys, time
+import os, pathlib, re, sys, time
 sys.path[:0] = {path!r}
 from fake_device import FakeDevice
 {first}
@@ -32,6 +32,10 @@ sys.stderr.write("arguments: " + " ".join(sys.argv[1:]))
 digits = [found[1] for word in sys.argv if (found := re.search("(?:0x|^)([0-9a-f]{{16}})(?:,|$)", word))][-1]
 device = FakeDevice(board={board!r}, unique_id=bytes.fromhex(digits), silent={silent})
 {announce}
+while {silent} and not device.requests:
+    time.sleep(0.01)
+if {silent}:
+    pathlib.Path(__file__).with_name("event").touch()
 if {reads_stdin}:
     sys.stdin.read()
 else:
@@ -80,6 +84,11 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     return write
 
 
+def until_event(program: Path) -> EventClock:
+    """All patience is at its end once the stand-in has made the file `event`: there is no more to expect of it."""
+    return EventClock(program.with_name("event").exists)
+
+
 def alive(pid: int) -> bool:
     """Whether the process runs (a zombie does not)."""
     try:
@@ -121,8 +130,8 @@ def test_parse() -> None:
         ("native:1@nano33ble", "connect it and give its port: PORT@nano33ble"),
         ("qemu:1@esp32dev", "connect it and give its port: PORT@esp32dev"),
         ("natve:4", "did you mean 'native:4'?"),
-        ("mps2", "that is a board; give qemu:1@mps2"),
-        ("nano33ble", "that is a board; give PORT@nano33ble"),
+        ("mps2", "this is a board's name; give qemu:1@mps2"),
+        ("nano33ble", "this is a board's name; give PORT@nano33ble"),
         ("bochs:4", "expected native:N, qemu:N"),
         ("", "expected native:N"),
     ],
@@ -162,7 +171,7 @@ def test_launch_greets_all_kinds_and_stops_them(install: Install) -> None:
 
     port = FakeDevice(board=b"nano33ble", unique_id=b"realport")
     try:
-        with launch(parse(["native:2", "qemu:1", "native:1", "renode:1", port.url]), firmware) as devices:
+        with launch(parse(["native:2", "qemu:1", "native:1", "renode:1", port.url]), firmware, start=HUNG_SECONDS) as devices:
             assert [device.url for device in devices] == ["native#1", "native#2", "qemu#1", "native#3", "renode#1", port.url]
             assert [device.board for device in devices] == ["native", "native", "mps2", "native", "nrf52840", "nano33ble"]
             assert len({device.hello.unique_id for device in devices}) == 6
@@ -203,7 +212,7 @@ def test_a_killed_process_is_started_again_as_the_same_device(install: Install, 
         assert before is not None
         before.kill()
         before.wait()
-        assert devices[1].rejoin(10.0).startswith("restarted as /dev/pts/")
+        assert devices[1].rejoin(HUNG_SECONDS).startswith("restarted as /dev/pts/")
         after = devices[1].process
         assert after is not None and after.pid != before.pid and devices[1].hello.unique_id == unique_id
         assert devices[1].session.fetch(0, 2).tolist() == [0, 0] and devices[1].traffic.down > spent.down
@@ -240,10 +249,7 @@ def test_no_process_outlives_a_killed_host(install: Install, tmp_path: Path, kin
     host.send_signal(signal.SIGKILL)
     host.wait()
     host.stdout.close()
-    end = time.monotonic() + 5
-    while any(alive(pid) for pid in pids) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert not any(alive(pid) for pid in pids)
+    wait_until(lambda: not any(alive(pid) for pid in pids))
 
 
 def test_what_a_dying_program_said_is_shown(install: Install) -> None:
@@ -255,13 +261,14 @@ def test_what_a_dying_program_said_is_shown(install: Install) -> None:
 def test_a_silent_program_is_named_and_stopped(install: Install) -> None:
     program = install("native", silent=True)
     with pytest.raises(DeviceSilent, match=r"^native#1: no answer to Hello"):
-        launch(parse(["native:1"]), lambda board: program, start=1.5).__enter__()
+        launch(parse(["native:1"]), lambda board: program, clock=until_event(program)).__enter__()
 
 
 def test_a_program_that_announces_nothing(install: Install) -> None:
-    program = install("native", first="print('hello'); sys.stdout.flush(); time.sleep(600)")
+    first = "print('hello', flush=True); pathlib.Path(__file__).with_name('event').touch(); time.sleep(600)"
+    program = install("native", first=first)
     with pytest.raises(LaunchError, match="no serial line; it said 'hello"):
-        launch(parse(["native:1"]), lambda board: program, start=1.0).__enter__()
+        launch(parse(["native:1"]), lambda board: program, clock=until_event(program)).__enter__()
 
 
 def test_missing_emulator_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

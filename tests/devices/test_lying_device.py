@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_device import FakeDevice
+from clocks import FakeClock
+from fake_device import FakeBoard, FakeLine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tinymetafed.devices.link.errors import DeviceGarbled, LinkError
 from tinymetafed.devices.link.session import Session
-from tinymetafed.devices.link.transport import open_transport
 from tinymetafed.federation.clients import TrainingFailed
 from tinymetafed.learn.codecs import delta
 from tinymetafed.wire.frame import Frame
@@ -29,7 +29,7 @@ HONEST = delta.encode(VALUES, K, Dtype.F32, 90, token=TOKEN)
 Lie = Callable[[protocol.Record], protocol.Record]
 
 
-class Liar(FakeDevice):
+class Liar(FakeBoard):
     """Has an honest delta, and passes every answer of the type ``about`` through ``lie`` first."""
 
     def __init__(self, about: type[protocol.Record], lie: Lie, **fake: Any) -> None:
@@ -53,8 +53,9 @@ class Talk:
     """A session with a liar, closed at the end."""
 
     def __init__(self, about: type[protocol.Record], lie: Lie, **fake: Any) -> None:
-        self.device = Liar(about, lie, **fake)
-        self.session = Session(open_transport(self.device.url, baud=4_000_000), deadline=0.2, retries=2)
+        clock = FakeClock()
+        self.device = Liar(about, lie, clock=clock, **fake)
+        self.session = Session(FakeLine(self.device, clock), deadline=0.2, retries=2, clock=clock)
         self.session.window = self.device.window
 
     def __enter__(self) -> Talk:
@@ -62,7 +63,6 @@ class Talk:
 
     def __exit__(self, *_: object) -> None:
         self.session.close()
-        self.device.close()
 
     def delta(self) -> delta.Sparse:
         """As the server gets it."""

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_device import FakeDevice, Fault
+from clocks import FakeClock
+from fake_device import FakeBoard, FakeDevice, FakeLine, Fault
 
 from tinymetafed.devices.link import monitor
 from tinymetafed.devices.link.errors import PortError
 from tinymetafed.devices.link.record import DOWN, UP, Recorder, RecordingError, events, replay
 from tinymetafed.devices.link.session import Session
-from tinymetafed.devices.link.transport import open_transport
 from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Program
 
 
 @pytest.fixture
-def recording(tmp_path: Path) -> Iterator[tuple[Path, FakeDevice]]:
+def recording(tmp_path: Path) -> tuple[Path, FakeBoard]:
     """A short talk with a device that damages one answer and loses one."""
     path = tmp_path / "talk.jsonl"
-    device = FakeDevice(weights=60, faults=[Fault.NONE, Fault.NONE, Fault.DAMAGE, Fault.LOSE_ANSWER])
-    device.weights[:] = np.arange(60)
-    with Recorder(path) as recorder, Session(recorder.wrap(open_transport(device.url), "board"), deadline=0.1) as session:
-        talk(session)
-    yield path, device
-    device.close()
+    clock = FakeClock()
+    board = FakeBoard(clock=clock, weights=60, faults=[Fault.NONE, Fault.NONE, Fault.DAMAGE, Fault.LOSE_ANSWER])
+    board.weights[:] = np.arange(60)
+    with Recorder(path, clock) as recorder:
+        talk(Session(recorder.wrap(FakeLine(board, clock), "board"), deadline=0.1, clock=clock))
+    return path, board
 
 
 def talk(session: Session) -> np.ndarray:
@@ -37,7 +36,7 @@ def talk(session: Session) -> np.ndarray:
     return session.fetch(5, 20)
 
 
-def test_every_byte_is_there(recording: tuple[Path, FakeDevice]) -> None:
+def test_every_byte_is_there(recording: tuple[Path, FakeBoard]) -> None:
     path, device = recording
     found = list(events(path))
     assert sum(len(e.data) for e in found if e.direction == DOWN) == device.received
@@ -45,35 +44,37 @@ def test_every_byte_is_there(recording: tuple[Path, FakeDevice]) -> None:
     assert [e.seconds for e in found] == sorted(e.seconds for e in found) and {e.device for e in found} == {"board"}
 
 
-def test_people_can_read_it(recording: tuple[Path, FakeDevice]) -> None:
+def test_people_can_read_it(recording: tuple[Path, FakeBoard]) -> None:
     text = "\n".join(monitor.lines(str(recording[0])))
     for words in ("board > #", "Hello", "HelloAnswer", "board=native", "board < #", "program=TRAIN", "state=TRAINING", "Fetch"):
         assert words in text
     assert text.count("DAMAGED") == 1 and "does not end" not in text
 
 
-def test_a_recording_replays(recording: tuple[Path, FakeDevice]) -> None:
-    line = replay(recording[0])
-    with Session(line, deadline=0.1) as session:
+def test_a_recording_replays(recording: tuple[Path, FakeBoard]) -> None:
+    clock = FakeClock()
+    line = replay(recording[0], clock=clock)
+    with Session(line, deadline=0.1, clock=clock) as session:
         assert np.array_equal(talk(session), np.arange(5, 25))
         assert session.damaged == 1 and session.traffic.retries == 2
     assert line.finished
 
 
-def test_a_replay_of_something_else_says_what_differs(recording: tuple[Path, FakeDevice]) -> None:
-    with Session(replay(recording[0])) as session:
+def test_a_replay_of_something_else_says_what_differs(recording: tuple[Path, FakeBoard]) -> None:
+    clock = FakeClock()
+    with Session(replay(recording[0], clock=clock), clock=clock) as session:
         session.hello(2.0)
-        with pytest.raises(PortError, match="the host asks Pull, it was Train in the recording; record it again"):
+        with pytest.raises(PortError, match="the host asks Pull, it was Train in the recording; make a new recording"):
             session.pull(1, 5)
 
 
-def test_a_recording_cut_in_the_middle_is_shown_as_far_as_it_goes(recording: tuple[Path, FakeDevice]) -> None:
+def test_a_recording_cut_in_the_middle_is_shown_as_far_as_it_goes(recording: tuple[Path, FakeBoard]) -> None:
     path, _ = recording
     whole = list(monitor.lines(str(path)))
     path.write_bytes(path.read_bytes()[:-9])
     shown = list(monitor.lines(str(path)))
     assert shown[: len(whole) - 3] == whole[: len(whole) - 3]
-    assert any("the recording was cut in its last line; all before is shown" in line for line in shown)
+    assert any("the recording was cut in its last line; everything before this line is shown" in line for line in shown)
     with pytest.raises(RecordingError, match=rf"{path}:\d+"):
         list(events(path))
 
@@ -98,7 +99,7 @@ def test_what_is_no_recording_is_said_so(tmp_path: Path, content: str) -> None:
             list(monitor.lines(str(path)))
 
 
-def test_a_damaged_line_is_named(recording: tuple[Path, FakeDevice]) -> None:
+def test_a_damaged_line_is_named(recording: tuple[Path, FakeBoard]) -> None:
     path, _ = recording
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:3], "[1, 2\n", *lines[3:]]))
@@ -130,7 +131,7 @@ def test_unknown_and_malformed_messages_are_shown() -> None:
     assert "Train" in monitor.describe(short) and "MALFORMED" in monitor.describe(short)
 
 
-def test_a_live_line(recording: tuple[Path, FakeDevice]) -> None:
+def test_a_live_line(recording: tuple[Path, FakeBoard]) -> None:
     device = FakeDevice(noise=encode(protocol.ERROR_TYPE, 9, protocol.ErrorAnswer(protocol.Status.BAD_TOKEN, 7).pack()))
     try:
         line = next(monitor.lines(device.url))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_device import FakeDevice, boot_banner
+from clocks import HUNG_SECONDS, EventClock, FakeClock
+from fake_device import FakeBoard, FakeDevice, boot_banner
 from serial.tools.list_ports_common import ListPortInfo
-from serial_shim import SerialShim, watch_lines
+from serial_shim import BadPort, SerialShim, watch_lines
 
 from tinymetafed.devices import usb
 from tinymetafed.devices.device import Device
 from tinymetafed.devices.launch import DeviceSpec, DeviceUrlError, launch, parse
 from tinymetafed.devices.link.errors import LinkError, WrongFirmware
 from tinymetafed.devices.link.session import Session
-from tinymetafed.devices.link.transport import open_transport
+from tinymetafed.devices.link.transport import discard_input, open_transport
 from tinymetafed_codegen.boards import Line
 from tinymetafed_codegen.protocol import Dtype
 
@@ -48,68 +49,87 @@ class Part:
         self.offset, self.dtype, self.scale, self.data = 0, Dtype.F32, 0.0, values.astype("<f4").tobytes()
 
 
-def load_and_check(session: Session, device: FakeDevice, count: int = 1500) -> None:
+def load_and_check(session: Session, device: FakeBoard, count: int = 1500) -> None:
     values = np.arange(count, dtype=np.float32)
     session.load(1, [Part(values)])
     assert np.array_equal(device.weights[:count], values)
 
 
-def test_a_boot_banner_at_another_speed_is_waited_out(plug: Plug) -> None:
-    _, shim = plug(banner=boot_banner(np.random.default_rng(2), 900), boot_seconds=0.4)
-    shim.boot()
-    with open_transport(shim.url) as transport:
-        assert Session(transport).hello(3.0).board.startswith(b"native")
+def over(clock: FakeClock, fake: dict[str, Any] | None = None, **port: Any) -> tuple[FakeBoard, BadPort]:
+    """A board, and the port in front of it that has bad habits."""
+    board = FakeBoard(clock=clock, **(fake or {}))
+    return board, BadPort(board, clock, **port)
 
 
-def test_what_comes_in_the_settle_time_is_forgotten(plug: Plug) -> None:
-    _, shim = plug(banner=b"ets Jul 29 2019 12:21:46\r\n\0rst:0x1 (POWERON_RESET)")
-    shim.boot()
-    began = time.monotonic()
-    with open_transport(shim.url, line=Line(settle_seconds=0.2)) as transport:
-        assert time.monotonic() - began >= 0.2
-        session = Session(transport)
-        session.hello(2.0)
-        assert session.damaged == 0
+def test_a_boot_banner_at_another_speed_is_waited_out() -> None:
+    clock = FakeClock()
+    _, port = over(clock, banner=boot_banner(np.random.default_rng(2), 900), boot_seconds=0.4)
+    began = clock.now
+    assert Session(port, clock=clock).hello(3.0).board.startswith(b"native")
+    assert 0.4 < clock.now - began < 1.0
 
 
-def test_a_vendor_buffer_of_256_bytes_never_overflows(plug: Plug) -> None:
-    device, shim = plug({"weights": 300, "window": 256}, buffer=256, step=0.03)
-    with open_transport(shim.url) as transport:
-        session = Session(transport)
-        session.hello(2.0)
-        load_and_check(session, device, 300)
-        assert shim.dropped == 0 and session.traffic.retries == 0
+def test_what_comes_in_the_settle_time_is_forgotten() -> None:
+    clock = FakeClock()
+    _, port = over(clock, banner=b"ets Jul 29 2019 12:21:46\r\n\0rst:0x1 (POWERON_RESET)")
+    began = clock.now
+    discard_input(port, 0.2, clock)
+    assert clock.now == pytest.approx(began + 0.2)
+    session = Session(port, clock=clock)
+    session.hello(2.0)
+    assert session.damaged == 0
 
 
-def test_a_board_that_announces_more_than_its_buffer_holds(plug: Plug) -> None:
-    _, shim = plug({"weights": 300, "window": 1024}, buffer=256, step=0.03)
-    with open_transport(shim.url) as transport:
-        session = Session(transport, deadline=0.1, retries=2)
-        session.hello(2.0)
-        with pytest.raises(LinkError, match=r"no .*answer to Load"):
-            session.load(1, [Part(np.zeros(300, np.float32))])
-    assert shim.dropped > 0
+def test_a_line_that_has_to_settle_does_so_when_it_is_opened(plug: Plug, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, shim = plug()
+    settled: list[float] = []
+    monkeypatch.setattr(
+        "tinymetafed.devices.link.transport.discard_input", lambda line, seconds, clock: settled.append(seconds)
+    )
+    for line in (Line(settle_seconds=0.2), Line()):
+        open_transport(shim.url, line=line).close()
+    assert settled == [0.2]
 
 
-def test_usb_turn_around_does_not_slow_bulk_data_down(plug: Plug) -> None:
-    device, shim = plug({"weights": 1500, "window": 1024}, latency=0.016)
-    with open_transport(shim.url) as transport:
-        session = Session(transport)
-        session.hello(2.0)
-        began = time.monotonic()
-        load_and_check(session, device)
-        chunks = 1500 * 4 / 480
-        assert time.monotonic() - began < 0.8 * chunks * 0.016 + 0.1  # one at a time would take chunks x 16 ms and more
-        assert session.traffic.retries == 0
+def test_a_vendor_buffer_of_256_bytes_never_overflows() -> None:
+    clock = FakeClock()
+    board, port = over(clock, {"weights": 300, "window": 256}, buffer=256, step=0.03)
+    session = Session(port, clock=clock)
+    session.hello(2.0)
+    load_and_check(session, board, 300)
+    assert port.dropped == 0 and session.traffic.retries == 0
+
+
+def test_a_board_that_announces_more_than_its_buffer_holds() -> None:
+    clock = FakeClock()
+    _, port = over(clock, {"weights": 300, "window": 1024}, buffer=256, step=0.03)
+    session = Session(port, deadline=0.1, retries=2, clock=clock)
+    session.hello(2.0)
+    with pytest.raises(LinkError, match=r"no .*answer to Load"):
+        session.load(1, [Part(np.zeros(300, np.float32))])
+    assert port.dropped > 0
+
+
+def test_usb_turn_around_does_not_slow_bulk_data_down() -> None:
+    clock = FakeClock()
+    board, port = over(clock, {"weights": 1500, "window": 1024}, latency=0.016)
+    session = Session(port, clock=clock)
+    session.hello(2.0)
+    began = clock.now
+    load_and_check(session, board)
+    chunks = 1500 * 4 / 480
+    assert clock.now - began < 0.8 * chunks * 0.016  # one at a time would take chunks x 16 ms and more
+    assert session.traffic.retries == 0
 
 
 def test_a_board_that_is_silent_without_dtr(plug: Plug, monkeypatch: pytest.MonkeyPatch) -> None:
     _, shim = plug(needs_dtr=True)
     watch_lines(monkeypatch, shim)
+    answered = EventClock(lambda: shim.lost > 0)
     with open_transport(shim.url, line=Line(dtr=False)) as transport, pytest.raises(LinkError, match="no answer to Hello"):
-        Session(transport).hello(0.3)
+        Session(transport, clock=answered).hello()
     with open_transport(shim.url) as transport:
-        Session(transport).hello(2.0)
+        Session(transport).hello(HUNG_SECONDS)
 
 
 def test_opening_and_reopening_reboots_nothing(plug: Plug, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,11 +164,11 @@ def test_a_port_with_its_board_in_the_url() -> None:
 
 def test_the_board_that_the_url_names_must_be_the_one_that_answers(plug: Plug) -> None:
     _, shim = plug({"board": b"nano33ble"})
-    with launch(parse([f"{shim.url}@nano33ble"]), Path) as (found,):
+    with launch(parse([f"{shim.url}@nano33ble"]), Path, start=HUNG_SECONDS) as (found,):
         assert found.board == "nano33ble"
     with (
         pytest.raises(WrongFirmware, match=rf"^{shim.url}@esp32dev: a nano33ble has answered; give {shim.url}@nano33ble"),
-        launch(parse([f"{shim.url}@esp32dev"]), Path),
+        launch(parse([f"{shim.url}@esp32dev"]), Path, start=HUNG_SECONDS),
     ):
         pass
 
@@ -160,7 +180,7 @@ def test_a_port_that_comes_back_under_another_name(plug: Plug, monkeypatch: pyte
     device, shim = plug({"unique_id": b"board--1"})
     _, other = plug({"unique_id": b"board--2"})
     monkeypatch.setattr("tinymetafed.devices.launch.other_ports", lambda path: [other.url, shim.url])
-    with launch(parse([shim.url]), Path) as (found,):
+    with launch(parse([shim.url]), Path, start=HUNG_SECONDS) as (found,):
         name, spent = shim.url, found.traffic
         shim.unplug()
         with pytest.raises(LinkError, match="went away"):
@@ -169,7 +189,7 @@ def test_a_port_that_comes_back_under_another_name(plug: Plug, monkeypatch: pyte
             found.rejoin(0.2)
         took = [FakeDevice()]  # so that the old name is not given out again at once
         new = shim.plug_in()
-        assert found.rejoin(5.0) == ("answers again" if new == name else f"is {new} now")
+        assert found.rejoin(HUNG_SECONDS) == ("answers again" if new == name else f"is {new} now")
         assert found.url == name and found.hello.unique_id == b"board--1"
         load_and_check(found.session, device, 50)
         assert found.traffic.down > spent.down
@@ -183,20 +203,20 @@ def test_a_board_that_was_flashed_meanwhile_is_refused(plug: Plug) -> None:
         if found.hello.model_hash != bytes(range(8)):
             raise WrongFirmware("another model")
 
-    with launch(parse([shim.url]), Path, check=check) as (found,):
-        found.rejoin(2.0)
+    with launch(parse([shim.url]), Path, check=check, start=HUNG_SECONDS) as (found,):
+        found.rejoin(HUNG_SECONDS)
         device.identity = type(device.identity)(
             *(getattr(device.identity, name) if name != "model_hash" else b"otherone" for name in device.identity.kinds())
         )
         with pytest.raises(WrongFirmware):
-            found.rejoin(2.0)
+            found.rejoin(HUNG_SECONDS)
 
 
 def test_looking_for_a_board_can_be_called_off(plug: Plug) -> None:
     _, shim = plug()
-    with launch(parse([shim.url]), Path) as (found,):
+    with launch(parse([shim.url]), Path, start=HUNG_SECONDS) as (found,):
         shim.unplug()
-        began = time.monotonic()
-        with pytest.raises(LinkError):
-            found.rejoin(30.0, lambda: time.monotonic() - began > 0.2)
-        assert time.monotonic() - began < 3
+        asked = itertools.count(1)
+        with pytest.raises(LinkError, match="does not exist"):
+            found.rejoin(HUNG_SECONDS, lambda: next(asked) >= 3)
+        assert next(asked) <= 5

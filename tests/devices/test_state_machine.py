@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,18 +13,18 @@ import in_process
 import numpy as np
 import numpy.typing as npt
 import pytest
+from clocks import HUNG_SECONDS
 from hypothesis import HealthCheck, settings
-from hypothesis import Phase as Phases
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from in_process import Device, Fault, Line
 
-from tinymetafed.devices.link import session as session_module
 from tinymetafed.devices.link.errors import DeviceRefused, LinkError
 from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.codecs import delta, downlink
 from tinymetafed.wire.messages import Example
 from tinymetafed_codegen import protocol
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Dtype, Phase, Program, Recipe, SampleSet, State, Status, Variant
 
 PHASES = (
@@ -62,7 +62,7 @@ class Federation(RuleBasedStateMachine):
 
     model: ClassVar[str]
     library: ClassVar[Path]
-    manifest: ClassVar[dict[str, Any]]
+    manifest: ClassVar[ModelManifest]
     faults: ClassVar[int] = 0  # that happened in all examples
     rounds: ClassVar[int] = 0  # that were trained to their end
 
@@ -70,7 +70,7 @@ class Federation(RuleBasedStateMachine):
         super().__init__()
         self.device, self.twin = Device(self.library), Device(self.library)
         self.line = Line(self.device)
-        self.session = Session(self.line, deadline=0.0005, retries=10)
+        self.session = Session(self.line, deadline=0.05, retries=10, clock=self.line.clock)
         self.session.window = fuzzer.WINDOWS[self.model]
         self.believed = Believed()
         self.n_global, self.n = int(self.manifest.n_global), int(self.manifest.n_parameters)
@@ -100,7 +100,7 @@ class Federation(RuleBasedStateMachine):
 
     @rule()
     def greet(self) -> None:
-        hello = self.session.hello()
+        hello = self.session.hello(HUNG_SECONDS)  # of the line's own time
         assert hello.model_hash.hex() == self.manifest.model_hash
         assert self.session.window == fuzzer.WINDOWS[self.model]
 
@@ -140,7 +140,7 @@ class Federation(RuleBasedStateMachine):
             self.load_the_rest()
 
     def encoded(self, weights: npt.NDArray[np.float32]) -> list[downlink.Segment]:
-        sizes = [tensor.size for tensor in self.manifest.parameters if tensor.part == "global"]
+        sizes = [tensor.size for tensor in self.manifest.global_tensors]
         return downlink.encode(weights, self.downlink, sizes)
 
     @precondition(lambda self: self.believed.state >= State.LOADING)
@@ -273,22 +273,11 @@ class Federation(RuleBasedStateMachine):
         self.configure(Program.TRAIN, 40, Dtype.F32)
 
 
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What is lost on this line need not be waited for like on a real one."""
-    for name, seconds in (("HELLO_SECONDS", 0.002), ("QUIET_SECONDS", 0.005), ("REPORT_SECONDS", 0.002)):
-        monkeypatch.setattr(session_module, name, seconds)
-    if hasattr(session_module, "SHORTEST_SECONDS"):
-        monkeypatch.setattr(session_module, "SHORTEST_SECONDS", 0.002)
-    yield
-
-
-@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("model", list(fuzzer.WINDOWS))
 def test_a_session_over_a_bad_line_ends_like_one_over_a_good_line(model: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp(model)
     library = in_process.build(model, folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = ModelManifest.of_json(json.loads((folder / "manifest.json").read_text()), model)
     machine: type[Federation] = type(
         f"Federation_{model}", (Federation,), {"model": model, "library": library, "manifest": manifest}
     )
@@ -298,7 +287,6 @@ def test_a_session_over_a_bad_line_ends_like_one_over_a_good_line(model: str, tm
         deadline=None,
         suppress_health_check=list(HealthCheck),
         database=None,
-        phases=[Phases.generate],  # what depends on deadlines does not shrink
     )
     run_state_machine_as_test(machine, settings=relaxed)
     assert machine.faults > 300 and machine.rounds > 3

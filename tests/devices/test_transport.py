@@ -6,17 +6,17 @@ import errno
 import os
 import socket
 import threading
-import time
 import tty
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from clocks import HUNG_SECONDS, FakeClock
 from serial.tools.list_ports_common import ListPortInfo
 
 from tinymetafed.devices.link.errors import PortError
-from tinymetafed.devices.link.transport import holders, open_transport
+from tinymetafed.devices.link.transport import BUSY_SECONDS, discard_input, holders, open_transport
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_pty_gives_all_that_is_there_in_one_read(pty: tuple[int, str]) -> None:
     with open_transport(path) as transport:
         sent = bytes(range(256)) * 8
         os.write(master, sent)
-        assert transport.read(1.0) == sent
+        assert transport.read(HUNG_SECONDS) == sent
         transport.write(b"\0\x11\x13\r\n\x03")
         assert os.read(master, 100) == b"\0\x11\x13\r\n\x03"
 
@@ -49,7 +49,7 @@ def test_socket_gives_all_that_is_there_in_one_read() -> None:
             thread.join()
             with accepted[0] as peer:
                 peer.sendall(bytes(5000))
-                assert transport.read(1.0) == bytes(5000)
+                assert transport.read(HUNG_SECONDS) == bytes(5000)
                 transport.write(b"answer")
                 assert peer.recv(100) == b"answer"
 
@@ -57,16 +57,45 @@ def test_socket_gives_all_that_is_there_in_one_read() -> None:
 def test_any_other_url_works_through_pyserial() -> None:
     with open_transport("loop://") as transport:
         transport.write(bytes(range(200)))
-        assert transport.read(1.0) == bytes(range(200))
+        assert transport.read(HUNG_SECONDS) == bytes(range(200))
         assert transport.read(0.01) == b""
 
 
-@pytest.mark.parametrize("timeout", [-1.0, 0.0, 0.05])
-def test_timeout_is_kept(pty: tuple[int, str], timeout: float) -> None:
+@pytest.mark.parametrize(("timeout", "waits"), [(-1.0, 0.0), (0.0, 0.0), (0.05, 50.0)])
+def test_timeout_is_kept(pty: tuple[int, str], timeout: float, waits: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    class Poll:
+        """What the system is asked to wait for, in milliseconds."""
+
+        def register(self, fd: int, events: int) -> None:
+            pass
+
+        def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+            asked.append(milliseconds)
+            return []
+
+    monkeypatch.setattr("tinymetafed.devices.link.transport.sys.platform", "linux")
+    monkeypatch.setattr("tinymetafed.devices.link.transport.select.poll", Poll)
     with open_transport(pty[1]) as transport:
-        began = time.monotonic()
         assert transport.read(timeout) == b""
-        assert max(timeout, 0) <= time.monotonic() - began < timeout + 1.2
+    assert asked == [waits]
+
+
+def test_what_comes_in_the_settle_time_is_read_and_forgotten() -> None:
+    clock = FakeClock()
+    moments: list[float] = []
+
+    class Talking:
+        """Says something every 30 ms."""
+
+        def read(self, timeout: float) -> bytes:
+            moments.append(clock.now)
+            clock.sleep(min(timeout, 0.03))
+            return b"boot"
+
+    discard_input(Talking(), 0.2, clock)  # type: ignore[arg-type]
+    assert len(moments) == 7 and clock.now == pytest.approx(moments[0] + 0.2)
 
 
 def test_a_large_write_waits_for_the_reader(pty: tuple[int, str]) -> None:
@@ -81,7 +110,7 @@ def test_a_large_write_waits_for_the_reader(pty: tuple[int, str]) -> None:
         thread = threading.Thread(target=drain, daemon=True)
         thread.start()
         transport.write(bytes(range(250)) * 800)
-        thread.join(5)
+        thread.join(HUNG_SECONDS)
     assert bytes(received) == bytes(range(250)) * 800
 
 
@@ -95,8 +124,10 @@ def test_missing_port_lists_those_that_are_there(monkeypatch: pytest.MonkeyPatch
 
 def test_busy_port_names_its_holder(pty: tuple[int, str]) -> None:
     path = pty[1]
+    clock = FakeClock()
     with open_transport(path), pytest.raises(PortError, match=rf"is busy, held by .*\(pid {os.getpid()}\)"):
-        open_transport(path)
+        open_transport(path, clock=clock)
+    assert clock.now - FakeClock().now == pytest.approx(BUSY_SECONDS, abs=0.06), "it may become free"
     open_transport(path).close()  # free again
 
 
@@ -130,7 +161,7 @@ def test_a_line_that_goes_away(pty: tuple[int, str]) -> None:
     with open_transport(path) as transport:
         os.close(master)
         with pytest.raises(PortError, match=f"{path}: the line went away"):
-            transport.read(1.0)
+            transport.read(HUNG_SECONDS)
         with pytest.raises(PortError, match="went away"):
             transport.write(b"x")
 

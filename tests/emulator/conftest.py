@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from rig import ALL, QUICK, Board, Boards, present
+from rig import ALL, PATIENT_RETRIES, QUICK, Board, Boards, present
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -26,7 +26,7 @@ def board(request: pytest.FixtureRequest, boards: Boards, url: str) -> Iterator[
     """The board at ``url`` with the test's ``model`` (default: sine), in a new session."""
     model = request.getfixturevalue("model") if "model" in request.fixturenames else "sine"
     found = boards(url, model)
-    found.session.deadline = 0.1
+    found.session.deadline, found.session.retries = 0.1, PATIENT_RETRIES
     found.forget()
     yield found
     findings = boards.findings()

@@ -100,6 +100,7 @@ KEEPING: dict[str, Experiment] = {
     "keeping": sine("strategy.downlink=f32", "strategy.error_feedback=true", "model.local_start=kept")
 }
 SEED, CLIENT, ROUND = 7, 3, 5
+PATIENT_RETRIES = 9  # a board is given up only after a minute and a half, for the machine may be busy
 
 
 def board_of(url: str) -> str:
@@ -267,6 +268,7 @@ class Boards:
             (device,) = self._stack.enter_context(launch(parse(["native:1"]), lambda board: program))
         else:
             (device,) = self._stack.enter_context(running(design_of(experiment, model), [url], Quiet())).devices
+        device.session.retries = PATIENT_RETRIES
         return Board(device, experiment, design_of(experiment, model, board_of(url)).manifest)
 
     def findings(self) -> str:

@@ -14,7 +14,7 @@ from tinymetafed.runs import training
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import read_run
 
-pytestmark = [needs_data, pytest.mark.xdist_group("federations"), pytest.mark.usefixtures("built_once")]
+pytestmark = [needs_data, pytest.mark.xdist_group("federations"), pytest.mark.usefixtures("built_once", "patient")]
 
 READ_CHARACTERS = drawings.read_characters
 # Two rounds of two boards each, of two characters in two drawings, through a network with a local layer.

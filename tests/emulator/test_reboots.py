@@ -53,7 +53,7 @@ class RebootAt:
 
 @pytest.mark.parametrize("before", [True, False], ids=["before a message", "after a message"])
 @pytest.mark.parametrize("url", present(["native:2", "qemu:2"]))
-@pytest.mark.usefixtures("built_once")
+@pytest.mark.usefixtures("built_once", "patient")
 def test_a_board_that_reboots_at_any_message_joins_again(url: str, before: bool) -> None:
     experiment = sine("strategy.uplink=f32")  # deltas in several messages
     setup = set_up(experiment, "test", None)

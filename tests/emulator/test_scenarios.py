@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clocks import HUNG_SECONDS, SlowClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rig import ALL, CLIENT, MODELS, ROUND, SEED, Board, Boards, board_of, devices, raw
@@ -368,11 +369,12 @@ def test_the_delta_is_the_hosts_own_selection(
 
 @essential
 @both_models
-def test_no_answer_is_longer_than_the_window(board: Board, model: str) -> None:
+def test_no_answer_is_longer_than_the_window(board: Board, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     session = board.session
     board.configure(board.n_global, Dtype.F32)
     board.load(1, board.weights())
     board.train(1)
+    monkeypatch.setattr(session, "clock", SlowClock())  # nothing is asked again because the machine is busy
     for message in (Pull(1, 0), Fetch(0, 0xFFFF)):
         before = session.traffic
         session.request(message)
@@ -433,7 +435,7 @@ def test_a_reset_in_mid_round_loses_the_round_and_nothing_else(board: Board) -> 
     assert board.device.process is not None
     board.device.process.kill()
     board.device.process.wait()
-    board.device.rejoin(20.0)
+    board.device.rejoin(HUNG_SECONDS)
     assert board.session.hello() == board.device.hello
     assert board.refusal(Await(2, 0))[0] == board.refusal(Pull(2, 0))[0] == Status.BAD_STATE
     board.configure(500)

@@ -17,8 +17,7 @@ from tinymetafed.learn.metric import Metric
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.tasks import HELD_OUT, Floats, Samples
 from tinymetafed.learn.tasks.sine import Sine
-from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.spec import TaskShapes, load
+from tinymetafed_codegen.spec import OmniglotTask, TaskShapes
 
 
 def meta_test(after: list[float], constant: int) -> MetaTest:
@@ -106,8 +105,7 @@ def test_a_curve_has_every_number_of_samples_once() -> None:
 class Characters:
     """Of a task with five classes of 16 drawings, what the question needs."""
 
-    spec = load(find("examples") / "omniglot.toml").task
-    adapt_limit = 80
+    spec, adapt_limit = OmniglotTask(kind="omniglot", ways=5), 80
 
 
 def test_curves_go_as_far_as_the_data() -> None:

@@ -79,6 +79,7 @@ def test_rounds_go_on_where_they_stopped() -> None:
     assert [part.digest for part in rest[0].contributions] == [part.digest for part in whole[6].contributions]
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_contribution_says_who_what_and_how_much() -> None:
     experiment = sine()
     with federation("native:2", 1) as (fleet, done):

@@ -1,4 +1,4 @@
-// Unit tests that run on the board itself: TEST("what holds") { CHECK(condition); }; main.cpp reports them.
+// Unit tests that run on the board: TEST("title") { CHECK(condition); }. main.cpp runs and reports them.
 #pragma once
 
 namespace tmf::unit {
@@ -9,7 +9,7 @@ struct Failure {
   const char* condition;  // nullptr: nothing failed
 };
 
-// One test; all of them form a list, in the order in which they were linked.
+// One test. All tests form a list, in the order in which they were linked.
 struct Test {
   using Body = void (*)(Failure& failure);
 
@@ -33,7 +33,7 @@ inline Test::Test(const char* file_, int line_, const char* title_, Body body_)
 
 }  // namespace tmf::unit
 
-// The first condition that does not hold ends its test.
+// A false condition ends the test.
 #define CHECK(...)                                                      \
   do {                                                                  \
     if (!(__VA_ARGS__)) {                                               \

@@ -1,4 +1,4 @@
-// CRC-32 against its published check value.
+// Tests CRC-32 against its published check value.
 #include "crc32.hpp"
 
 #include "check.hpp"
@@ -11,7 +11,7 @@ TEST("crc32 of 123456789 is the published check value") { CHECK(crc32(kDigits, s
 
 TEST("crc32 of nothing is 0") { CHECK(crc32(nullptr, 0) == 0); }
 
-TEST("crc32 goes on where it stopped") {
+TEST("crc32 of several parts is that of the whole") {
   for (size_t first = 0; first <= sizeof kDigits; ++first) {
     CHECK(crc32(kDigits + first, sizeof kDigits - first, crc32(kDigits, first)) == 0xCBF43926);
   }

@@ -1,4 +1,4 @@
-// Deltas encoded chunk by chunk and read back by a decoder written here from the format's description.
+// Tests the delta encoder: a decoder in this file, written from the format's description, reads the chunks back.
 #include "delta_codec.hpp"
 
 #include "check.hpp"
@@ -16,7 +16,7 @@ uint32_t histogram[128];
 
 float delta_at(uint32_t i) { return values[i]; }
 
-// Fills `values`: `n` of them, each non-zero with a chance of `share` in 256.
+// Sets `n` values; each is non-zero with a probability of `share` / 256.
 void make(uint32_t n, uint32_t share) {
   uint32_t noise = n;
   for (uint32_t i = 0; i < n; ++i) {
@@ -71,7 +71,7 @@ protocol::Recipe sending(uint32_t k, protocol::Dtype dtype) {
   return recipe;
 }
 
-// Encodes the k largest of `n` in chunks of `capacity` bytes and reads them into `decoded`; false where anything is amiss.
+// Encodes the k largest of `n` values in chunks of `capacity` bytes and decodes them to `decoded`. Returns success.
 bool round_trip(uint32_t n, uint32_t k, protocol::Dtype dtype, size_t capacity) {
   for (float& value : decoded) value = 0.0f;
   DeltaEncoder<1> encoder;
@@ -100,12 +100,12 @@ bool round_trip(uint32_t n, uint32_t k, protocol::Dtype dtype, size_t capacity) 
 
 uint32_t priority_at(uint32_t i) { return magnitude_bits(values[i]); }
 
-// Magnitude of the k-th largest of all values.
+// The magnitude of the k-th largest of all values.
 uint32_t threshold(uint32_t k) { return select_top(priority_at, 0, kMost, k, histogram).threshold; }
 
 }  // namespace
 
-TEST("a whole float32 delta comes back bit by bit") {
+TEST("a whole float32 delta is decoded to the same bits") {
   constexpr uint32_t kShares[] = {3, 60, 256};
   constexpr size_t kCapacities[] = {16, 100, 700};
   for (uint32_t share : kShares) {
@@ -117,7 +117,7 @@ TEST("a whole float32 delta comes back bit by bit") {
   }
 }
 
-TEST("of a sparse delta what was selected comes back and nothing else") {
+TEST("of a sparse delta exactly the selected entries are decoded") {
   constexpr uint32_t kSelected[] = {1, 7, 100, 399};
   for (uint32_t k : kSelected) {
     make(kMost, 200);
@@ -136,7 +136,7 @@ TEST("of a sparse delta what was selected comes back and nothing else") {
   }
 }
 
-TEST("int8 values are off by half a step at most") {
+TEST("int8 values have an error of half a step at most") {
   make(kMost, 256);
   CHECK(round_trip(kMost, kMost, protocol::Dtype::kI8, 80));
   const float step = bits_of<float>(threshold(1)) / 127.0f;
@@ -156,7 +156,7 @@ TEST("float16 values are the nearest float16") {
   }
 }
 
-TEST("a delta that cannot travel is refused") {
+TEST("a delta that cannot be sent is refused") {
   make(kMost, 256);
   DeltaEncoder<1> encoder;
   const uint32_t ends[] = {kMost};

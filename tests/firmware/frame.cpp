@@ -1,4 +1,4 @@
-// Frames there and back, and what garbage on the line does to them.
+// Tests frames: encoded and decoded again, and with damaged bytes on the line.
 #include "frame.hpp"
 
 #include <cstring>
@@ -25,14 +25,14 @@ uint8_t body[kBody];
 uint8_t received[kBody];
 Line line;
 
-// Fills `body` with a frame of `size` bytes, a zero at every `period`-th place, and sends it to `line`.
+// Fills `body` with `size` bytes, every `period`-th of them 0, and sends it to `line` as a frame.
 void send(size_t size, size_t period) {
   for (size_t i = 0; i < size; ++i) body[i] = (i + 1) % period == 0 ? 0 : static_cast<uint8_t>(i % 255 + 1);
   line.size = 0;
   send_frame(body, size, [](const uint8_t* from, size_t count) { line.put(from, count); });
 }
 
-// Frames that the line gives.
+// Decodes the line's bytes and returns the number of frames.
 int receive(FrameDecoder& decoder) {
   int frames = 0;
   for (size_t i = 0; i < line.size; ++i) frames += decoder.push(line.bytes[i]) ? 1 : 0;
@@ -41,7 +41,7 @@ int receive(FrameDecoder& decoder) {
 
 }  // namespace
 
-TEST("a frame comes back as it was sent, whatever its size and zeros") {
+TEST("a frame is decoded as it was sent, whatever its size and zeros") {
   constexpr size_t kSizes[] = {2, 3, 100, 249, 250, 251, 252, 253, 254, 255, 500, 590};
   constexpr size_t kPeriods[] = {1, 2, 7, 254, 255, 1000};
   for (size_t size : kSizes) {

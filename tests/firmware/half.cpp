@@ -1,4 +1,4 @@
-// float16 at its edges, and every one of its values there and back.
+// Tests float16: limits and rounding, and the conversion of every value to float32 and back.
 #include "half.hpp"
 
 #include "check.hpp"
@@ -31,7 +31,7 @@ TEST("to_f16 refuses what float16 cannot hold") {
   CHECK(to_f16(bits_of<float>(0x7FC00000u), bits) == Status::kNotFinite);
 }
 
-TEST("every finite float16 comes back from float32") {
+TEST("every finite float16 stays the same by way of float32") {
   for (uint32_t half = 0; half < 0x10000; ++half) {
     if ((half & 0x7C00) == 0x7C00) continue;  // infinity, NaN
     uint16_t bits = 0;

@@ -1,4 +1,4 @@
-// Runs a unit test for every byte that comes and says a line about it; test_custom_runner.py sends and reads them.
+// Runs a unit test for every byte received and sends a line with its result; test_custom_runner.py is the other side.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -24,7 +24,7 @@ void say_place(const char* file, int line) {
   say(line);
 }
 
-// Each test waits until the line before has been read: what was said just before a fault would be lost with it.
+// Each test waits until the host has read the previous line, which a fault in the test could otherwise lose.
 void await_host() {
   uint8_t byte;
   while (tmf::port::read(&byte, 1) == 0) tmf::port::wait();

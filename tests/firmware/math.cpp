@@ -1,4 +1,4 @@
-// exp and sin to the bit: what training computes on one machine it must compute on all.
+// Tests the bits of exp and sin: training must compute the same on all machines.
 #include "math.hpp"
 
 #include "check.hpp"
@@ -7,7 +7,7 @@
 namespace tmf {
 namespace {
 
-// CRC-32 of the results' bits for `count` numbers from `first` on, `step` apart.
+// CRC-32 of function(first + step * i) for i from 0 to `count` - 1.
 uint32_t bits_from(float (*function)(float), float first, float step, int count) {
   uint32_t crc = 0;
   for (int i = 0; i < count; ++i) {
@@ -21,7 +21,7 @@ uint32_t bits_from(float (*function)(float), float first, float step, int count)
 
 }  // namespace
 
-TEST("exp at 0, 1, its limits") {
+TEST("exp at 0, at 1 and at its limits") {
   CHECK(exp(0.0f) == 1.0f);
   CHECK(bits_of<uint32_t>(exp(1.0f)) == 0x402DF854);
   CHECK(exp(-104.1f) == 0.0f);

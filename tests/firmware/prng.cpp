@@ -1,11 +1,11 @@
-// Threefry-2x32 against the answers published with it.
+// Tests Threefry-2x32 against its published results.
 #include "prng.hpp"
 
 #include "check.hpp"
 
 namespace tmf {
 
-TEST("threefry gives the published answers") {
+TEST("threefry gives the published results") {
   struct Case {
     Pair key, counter, answer;
   };

@@ -1,11 +1,11 @@
-// The ring of received bytes, over its end and when it is full.
+// Tests the ring buffer of received bytes: across its end, and when it is full.
 #include "ring.hpp"
 
 #include "check.hpp"
 
 namespace tmf {
 
-TEST("a ring gives its bytes in order, over its end too") {
+TEST("a ring gives its bytes in order, also across its end") {
   static Ring<5> ring;
   uint8_t in = 0, out = 0;
   for (int turn = 0; turn < 20; ++turn) {

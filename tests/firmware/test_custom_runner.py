@@ -20,8 +20,8 @@ from platformio.test.exception import UnitTestSuiteError
 from platformio.test.result import TestCase, TestCaseSource, TestStatus
 from platformio.test.runners.base import TestRunnerBase
 
-START_SECONDS = 20.0  # until the line is announced
-SILENCE_SECONDS = 60.0  # for one test
+START_SECONDS = 300.0  # until the line is announced; a machine may be busy, and a process that ends is noticed
+SILENCE_SECONDS = 300.0  # for one test
 _ANNOUNCEMENT = re.compile(r"\b(?:pty|char device redirected to)\s+(/\S+).*\n")
 
 

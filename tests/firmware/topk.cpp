@@ -1,4 +1,4 @@
-// The k largest entries by magnitude, lowest index first among equals.
+// Tests Top-P selection: the k entries of the largest magnitude; among equals, the lowest index first.
 #include "topk.hpp"
 
 #include "check.hpp"
@@ -12,7 +12,7 @@ uint32_t histogram[128];
 
 uint32_t priority_at(uint32_t i) { return magnitude_bits(kDelta[i]); }
 
-// Whether the selection of `k` is exactly the indices in `expected`, k of them.
+// Whether the selection of k entries is exactly the k indices in `expected`.
 bool selects(uint32_t k, const uint32_t* expected) {
   const Part part = select_top(priority_at, 0, kCount, k, histogram);
   Cursor cursor{0, 0, 0, part.ties};
@@ -23,7 +23,7 @@ bool selects(uint32_t k, const uint32_t* expected) {
 
 }  // namespace
 
-TEST("select_top takes the largest, and of equals the first") {
+TEST("select_top selects the largest, and among equals the first") {
   constexpr uint32_t kOne[] = {1}, kTwo[] = {1, 3}, kThree[] = {1, 3, 4}, kSix[] = {0, 1, 3, 4, 5, 7};
   CHECK(selects(1, kOne));
   CHECK(selects(2, kTwo));
@@ -36,11 +36,11 @@ TEST("select_top of all") {
   CHECK(selects(kCount, kAll));
 }
 
-TEST("entries are dealt out to parts as evenly as their further entries lie, one to each at least") {
-  Dealer dealer(8, 20, 3);  // of the parts' 1, 12 and 7 entries
-  CHECK(dealer.next(1) == 1);
-  CHECK(dealer.next(12) == 1 + 3);  // 5 * 11 / 17
-  CHECK(dealer.next(7) == 1 + 2);
+TEST("entries are apportioned to parts by size, at least one to each") {
+  Apportionment apportionment(8, 20, 3);  // of the parts' 1, 12 and 7 entries
+  CHECK(apportionment.next(1) == 1);
+  CHECK(apportionment.next(12) == 1 + 3);  // 5 * 11 / 17
+  CHECK(apportionment.next(7) == 1 + 2);
 }
 
 }  // namespace tmf

@@ -1,9 +1,9 @@
-// Fuzz harness: the whole firmware core behind a line in memory, with the protocol's numbered invariants asserted after
-// every frame (docs/protocol.md).
+// Fuzz harness: the whole firmware core with a line in memory. After every frame it checks the protocol's numbered invariants
+// (docs/protocol.md).
 //
-// An input starts at one of several stored states of the device (or names the frame decoder or the delta codec, which
-// then work in heap buffers of their exact size) and goes on with operations: raw bytes, whole frames, damaged frames,
-// training steps. libFuzzer calls LLVMFuzzerTestOneInput; with STANDALONE, main() makes the inputs from a seed.
+// An input selects one of several stored states of the device, to which it applies operations: raw bytes, whole frames,
+// damaged frames, training steps. Or it selects the frame decoder or the delta codec, which are tested in heap buffers of the
+// exact size. libFuzzer calls LLVMFuzzerTestOneInput; with STANDALONE, main() makes the inputs from a seed.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -23,9 +23,9 @@ using namespace tmf;
 using namespace tmf::protocol;
 using namespace fuzz;
 
-// --- What the harness sees of the device's inside ---
+// --- Access to the device's private state ---
 
-// An explicit instantiation may name private members; this one makes the friend function that hands them out.
+// An explicit instantiation may name private members; this one defines a friend function that returns a pointer to the member.
 template <typename Tag, auto member>
 struct Reveal {
   friend auto reveal(Tag) { return member; }
@@ -60,11 +60,11 @@ alignas(Dispatcher) uint8_t device_bytes[sizeof(Dispatcher)];
 Dispatcher& device() { return *reinterpret_cast<Dispatcher*>(device_bytes); }
 Learner& learner() { return device().*reveal(Dispatcher_learner_{}); }
 
-Bytes answered;  // what the device has written since it was last looked at
+Bytes answered;  // bytes that the device has sent since the last call of reply()
 uint32_t now = 0;
 
-// All of the learner but its scratch memory.
-struct Kept {
+// A copy of the learner without its arena.
+struct Snapshot {
   alignas(Learner) uint8_t bytes[sizeof(Learner)];
   size_t size;
 
@@ -83,7 +83,7 @@ struct Kept {
     const auto& mine = view().*reveal(Tag{});
     return std::memcmp(&mine, &(learner().*reveal(Tag{})), sizeof mine) == 0;
   }
-  bool same_globals() {  // Train puts the local part where the round starts
+  bool same_globals() {  // Train sets the local weights
     const auto& mine = view().*reveal(Learner_parameters_{});
     return std::memcmp(&mine, &(learner().*reveal(Learner_parameters_{})), sizeof(float) * kGlobal) == 0;
   }
@@ -92,14 +92,14 @@ struct Kept {
     return view().*reveal(Tag{});
   }
 };
-Kept before;
+Snapshot before;
 
 template <typename Tag>
 auto is(Tag) {
   return learner().*reveal(Tag{});
 }
 
-// --- What a device said about one round's delta, by rank ---
+// --- The entries pulled of the current delta, by rank ---
 
 std::vector<Entry> frozen;
 std::vector<bool> pulled;
@@ -109,7 +109,7 @@ void forget_frozen() {
   pulled.assign(kGlobal, false);
 }
 
-// --- Statistics of a run: a fuzzer that reaches nothing finds nothing ---
+// --- Statistics of a run, which show that the inputs reach every message, state and status ---
 
 struct Reached {
   uint64_t accepted[10];
@@ -123,22 +123,22 @@ struct Reached {
   uint64_t decoder;
 } reached;
 
-// --- One piece of line at a time ---
+// --- One piece of the line at a time, and the checks after it ---
 
 struct Reply {
   bool present = false;
   Bytes body;
 };
 
-// The one answer since the last look, or none.
+// The answer since the last call, if any; there is at most one.
 Reply reply() {
   Reply found;
   if (answered.empty()) return found;
   check(answered.back() == 0 && std::count(answered.begin(), answered.end(), 0) == 1, "I10",
-        "a question has more than one answer, or half a one");
+        "a request has more than one answer, or half an answer");
   check(answered.size() <= kWindow, "I6", "an answer is longer than the receive window");
   found.body = unframed(answered.data(), answered.size() - 1, kWindow);
-  check(!found.body.empty(), "I6", "an answer is no valid frame");
+  check(!found.body.empty(), "I6", "an answer is not a valid frame");
   found.present = true;
   answered.clear();
   return found;
@@ -154,7 +154,7 @@ void check_progress(const Bytes& answer) {
   check(parsed(answer, progress), "I10", "a Progress of the wrong length");
   check(progress.token == is(Learner_token_{}) && progress.step == is(Learner_step_{}) &&
             progress.state == is(Learner_state_{}),
-        "I10", "Progress is not where the device stands");
+        "I10", "Progress does not report the device's state");
 }
 
 uint32_t program_steps() {
@@ -166,7 +166,7 @@ uint32_t program_steps() {
   return steps;
 }
 
-// What holds after anything whatever.
+// Checks that hold after any piece and any training step.
 void check_always() {
   const State state = is(Learner_state_{});
   ++reached.state[static_cast<int>(state)];
@@ -182,15 +182,15 @@ void check_always() {
   }
   if (!before.same(Learner_kept_local_{}) || !before.same(Learner_residual_{})) {
     const bool forgot = !before.same(Learner_session_{}) || !before.was(Learner_has_session_{});
-    const bool settled = before.was(Learner_state_{}) == State::kDone && before.was(Learner_delta_{}).count() > 0 &&
+    const bool cycle_ended = before.was(Learner_state_{}) == State::kDone && before.was(Learner_delta_{}).count() > 0 &&
                          state != State::kDone && is(Learner_token_{}) != before.was(Learner_token_{});
-    check(forgot || settled, "I12", "what is kept for the next cycle changed in this one");
+    check(forgot || cycle_ended, "I12", "local weights or residual kept for the next round have changed within a cycle");
   }
   if (!is(Learner_has_token_{})) return;
   if (state == State::kFailed && before.was(Learner_state_{}) != State::kFailed)
     ++reached.fault[static_cast<int>(is(Learner_fault_{}))];
   if (state == State::kTraining) check(is(Learner_step_{}) < program_steps(), "I3", "a finished program still trains");
-  if (state == State::kDone && before.was(Learner_state_{}) != State::kDone) {  // later the recipe may be another
+  if (state == State::kDone && before.was(Learner_state_{}) != State::kDone) {  // once done, the recipe may be replaced
     check(is(Learner_step_{}) == program_steps(), "I3", "more or fewer steps than the program has");
     check(is(Learner_delta_{}).count() == is(Learner_recipe_{})->top_k, "I7", "the delta is not this cycle's");
   }
@@ -202,7 +202,7 @@ void check_always() {
 }
 
 void check_loaded(const Load& load, const LoadAnswer& answer) {
-  check(answer.next_offset == is(Learner_loaded_{}), "I10", "LoadAnswer is not where the device stands");
+  check(answer.next_offset == is(Learner_loaded_{}), "I10", "LoadAnswer does not report the device's state");
   if (before.same(Learner_parameters_{}) && before.same(Learner_loaded_{}) && before.same(Learner_token_{})) return;
   const bool begins = !before.was(Learner_has_token_{}) || load.token > before.was(Learner_token_{});
   check(is(Learner_token_{}) == load.token, "I4", "a Load of another cycle wrote weights");
@@ -226,7 +226,7 @@ void check_loaded(const Load& load, const LoadAnswer& answer) {
     check(!written || is_finite(sent), "I5", "a Load wrote a weight that is not finite");
     check(bits_of<uint32_t>(weights[i]) == bits_of<uint32_t>(written ? sent : earlier[i]), "I4",
           "a weight is not the one that was sent");
-    // Of a new cycle, what lies behind is still to come.
+    // Later weights of a new cycle have not been received yet.
     if (i < end)
       check(bits_of<uint32_t>(received[i]) == bits_of<uint32_t>(written ? sent : earlier_received[i]), "I4",
             "a received weight is not the one that was sent");
@@ -246,8 +246,8 @@ void check_pulled(const Pull& pull, const Bytes& answer) {
   const auto& residual = learner().*reveal(Learner_residual_{});
   uint32_t rank = delta.rank;
   for (const Entry& entry : decoded(delta, kGlobal)) {
-    const float change = residual.with(entry.index, weights[entry.index] - received[entry.index]);
-    check(travelled(change, delta, entry.bits), "I7", "a value is not the frozen delta's");
+    const float change = residual.add_to(entry.index, weights[entry.index] - received[entry.index]);
+    check(sent_right(change, delta, entry.bits), "I7", "a value is not the frozen delta's");
     if (pulled[rank]) {
       check(frozen[rank].index == entry.index && frozen[rank].bits == entry.bits, "I7", "a rank pulled again differs");
     }
@@ -262,8 +262,8 @@ void check_pulled(const Pull& pull, const Bytes& answer) {
   }
 }
 
-void check_accepted(const Bytes& question, const Bytes& answer) {
-  const uint8_t type = question[0];
+void check_accepted(const Bytes& request, const Bytes& answer) {
+  const uint8_t type = request[0];
   if (type != Configure::kType && type != Load::kType && type != Train::kType && type != Sample::kType &&
       type != Pull::kType)
     check(before.unchanged(), "I4", "a message that only reads has changed the device");
@@ -285,7 +285,7 @@ void check_accepted(const Bytes& question, const Bytes& answer) {
     case Load::kType: {
       Load load;
       LoadAnswer loaded;
-      check(parsed(question, load) && parsed(answer, loaded), "I10", "a wrong LoadAnswer");
+      check(parsed(request, load) && parsed(answer, loaded), "I10", "a wrong LoadAnswer");
       check_loaded(load, loaded);
       break;
     }
@@ -299,7 +299,7 @@ void check_accepted(const Bytes& question, const Bytes& answer) {
     }
     case Sample::kType: {
       Sample sample;
-      check(parsed(question, sample), "I10", "a Sample that was none");
+      check(parsed(request, sample), "I10", "a malformed Sample was accepted");
       check_progress(answer);
       if (before.unchanged()) break;
       check(before.was(Learner_state_{}) == State::kTraining && sample.token == is(Learner_token_{}) &&
@@ -310,7 +310,7 @@ void check_accepted(const Bytes& question, const Bytes& answer) {
     }
     case Pull::kType: {
       Pull pull;
-      check(parsed(question, pull), "I10", "a Pull that was none");
+      check(parsed(request, pull), "I10", "a malformed Pull was accepted");
       check(before.same(Learner_state_{}) && before.same(Learner_step_{}) && before.same(Learner_token_{}), "I7",
             "a Pull has changed the cycle");
       check_pulled(pull, answer);
@@ -319,7 +319,7 @@ void check_accepted(const Bytes& question, const Bytes& answer) {
     case Fetch::kType: {
       Fetch fetch;
       Weights weights;
-      check(parsed(question, fetch) && parsed(answer, weights), "I10", "wrong Weights");
+      check(parsed(request, fetch) && parsed(answer, weights), "I10", "wrong Weights");
       check(weights.offset == fetch.offset && weights.data_size % 4 == 0 && weights.data_size / 4 <= fetch.count, "I10",
             "Weights that were not asked for");
       Reader in(weights.data, weights.data_size);
@@ -339,45 +339,45 @@ void check_accepted(const Bytes& question, const Bytes& answer) {
   ++reached.accepted[type];
 }
 
-// What a refused question should have named, by where the device stands and by nothing that was said before; 0 where that is
-// all there is to say.
-void check_detail(const Bytes& question, const ErrorAnswer& error) {
+// Checks a refusal's detail: the value that the request should have had, which depends on the device's state and not on
+// earlier messages; otherwise 0.
+void check_detail(const Bytes& request, const ErrorAnswer& error) {
   Load load;
-  const bool loads = question[0] == Load::kType && parsed(question, load);
+  const bool loads = request[0] == Load::kType && parsed(request, load);
   switch (error.status) {
     case Status::kBadToken:
       check(error.detail == is(Learner_token_{}), "I10", "BAD_TOKEN does not name the cycle in progress");
       break;
     case Status::kBadOffset: {
       const uint32_t expected = loads                          ? is(Learner_loaded_{})
-                                : question[0] == Sample::kType ? is(Learner_step_{})
-                                : question[0] == Pull::kType   ? is(Learner_delta_{}).count()
+                                : request[0] == Sample::kType ? is(Learner_step_{})
+                                : request[0] == Pull::kType   ? is(Learner_delta_{}).count()
                                                                : kParameters;
       const bool begins = loads && (!is(Learner_has_token_{}) || load.token > is(Learner_token_{}));
       check(error.detail == expected || (begins && error.detail == 0), "I10", "BAD_OFFSET names another offset than expected");
       break;
     }
     default:
-      check(error.detail == 0 || (loads && error.detail == load.offset), "I10", "a refusal says something of an earlier one");
+      check(error.detail == 0 || (loads && error.detail == load.offset), "I10", "a refusal has the detail of an earlier one");
   }
 }
 
-void check_answer(const Bytes& question, const Bytes& answer) {
-  check(answer[1] == question[1], "I10", "an answer has another sequence than its question");
+void check_answer(const Bytes& request, const Bytes& answer) {
+  check(answer[1] == request[1], "I10", "an answer has another sequence than its request");
   if (answer[0] == kErrorType) {
     ErrorAnswer error;
     check(parsed(answer, error), "I10", "a wrong ErrorAnswer");
     ++reached.status[static_cast<int>(error.status)];
-    check_detail(question, error);
+    check_detail(request, error);
     check(before.unchanged(), "I4", "a refused message has changed the device");
     return;
   }
-  check(answer[0] == (question[0] | kAnswerBit), "I10", "an answer of another type than its question");
+  check(answer[0] == (request[0] | kAnswerBit), "I10", "an answer of another type than its request");
   ++reached.status[0];
-  check_accepted(question, answer);
+  check_accepted(request, answer);
 }
 
-// An Await is answered later; its question is kept until then.
+// The pending Await, which is answered later.
 Bytes awaited;
 
 // Feeds bytes with at most one 0x00, which is their last. Returns the answer, if any.
@@ -385,22 +385,22 @@ Reply feed_piece(const uint8_t* bytes, size_t size, Bytes& line) {
   before.take();
   line.insert(line.end(), bytes, bytes + size);
   const bool ends = size > 0 && bytes[size - 1] == 0;
-  const Bytes question = ends ? unframed(line.data(), line.size() - 1, kWindow) : Bytes{};
+  const Bytes request = ends ? unframed(line.data(), line.size() - 1, kWindow) : Bytes{};
   if (ends) line.clear();
   device().receive(bytes, size);
   Reply answer = reply();
-  if (question.empty()) {
-    check(!answer.present && before.unchanged(), "I2", "bytes that are no frame were answered, or changed the device");
+  if (request.empty()) {
+    check(!answer.present && before.unchanged(), "I2", "bytes that are not a frame were answered, or changed the device");
     reached.damaged += ends && size > 1;
     return answer;
   }
-  if (question[0] == Await::kType && question.size() == kFrameHeaderBytes + Await::kFixedSize) {
+  if (request[0] == Await::kType && request.size() == kFrameHeaderBytes + Await::kFixedSize) {
     check(!answer.present && before.unchanged(), "I10", "an Await was not put off to the next step");
-    awaited = question;
+    awaited = request;
     return answer;
   }
   check(answer.present, "I10", "a valid frame has no answer");
-  check_answer(question, answer.body);
+  check_answer(request, answer.body);
   check_always();
   return answer;
 }
@@ -409,18 +409,18 @@ void work() {
   before.take();
   const bool trained = device().work();
   const bool was_training = before.was(Learner_state_{}) == State::kTraining && before.was(Learner_has_token_{});
-  check(trained == (was_training && source::on_device()), "I3", "work() trained when it had nothing to train, or did not");
+  check(trained == (was_training && source::on_device()), "I3", "work() trained without a program, or did not train with one");
   if (trained) {
-    check(is(Learner_step_{}) == before.was(Learner_step_{}) + 1, "I3", "one step was not one step");
+    check(is(Learner_step_{}) == before.was(Learner_step_{}) + 1, "I3", "work() did not train exactly one step");
     check(before.same(Learner_token_{}) && before.same(Learner_received_{}) && before.same(Learner_loaded_{}), "I4",
           "a training step has changed more than the weights");
     ++reached.steps;
   } else {
-    check(before.unchanged(), "I4", "work() without work has changed the device");
+    check(before.unchanged(), "I4", "work() without training has changed the device");
   }
   const Reply answer = reply();
   if (answer.present) {
-    check(!awaited.empty(), "I10", "the device speaks without being asked");
+    check(!awaited.empty(), "I10", "the device has sent an answer without a request");
     check(answer.body[1] == awaited[1], "I10", "an answer has another sequence than its Await");
     if (answer.body[0] == kErrorType) {
       ErrorAnswer error;
@@ -457,7 +457,7 @@ void run(const Operation& operation, Bytes& line) {
     case kRaw: feed(data, line); break;
     case kFrame: feed(framed(data), line); break;
     case kDamaged: {
-      // The last three bytes say where and which bits.
+      // The last three bytes give the position and the bits to flip.
       if (data.size() < 4) break;
       Bytes wire = framed(Bytes(data.begin(), data.end() - 3));
       const size_t at = data[data.size() - 3] | static_cast<size_t>(data[data.size() - 2]) << 8;
@@ -467,18 +467,18 @@ void run(const Operation& operation, Bytes& line) {
     }
     case kTwice: {
       const Bytes wire = framed(data);
-      feed({0}, line);  // ends what the last operation has left open
+      feed({0}, line);  // ends an unfinished frame of the last operation
       Reply first;
       Reply second;
       feed(wire, line, &first);
       if (!first.present) break;
-      Kept settled;
-      settled.take();
+      Snapshot after_first;
+      after_first.take();
       feed(wire, line, &second);
-      // Ticks of a step just trained are in both answers; nothing is trained between them.
-      check(second.present && first.body == second.body, "I11", "asked twice, the device gave two answers");
-      if (first.body[0] != (Pull::kType | kAnswerBit))  // whose cursor moves
-        check(settled.unchanged(), "I11", "asked twice, the device has changed twice");
+      // Both answers have the same ticks, as nothing is trained between them.
+      check(second.present && first.body == second.body, "I11", "a repeated request got another answer");
+      if (first.body[0] != (Pull::kType | kAnswerBit))  // a Pull moves the encoder's cursor
+        check(after_first.unchanged(), "I11", "a repeated request has changed the device again");
       break;
     }
     default:
@@ -486,7 +486,7 @@ void run(const Operation& operation, Bytes& line) {
   }
 }
 
-// --- The frame decoder and the delta codec on their own, in heap buffers of their exact size ---
+// --- The frame decoder and the delta codec alone, in heap buffers of the exact size ---
 
 void run_decoder(Reader& in) {
   const size_t capacity = in.u8() + size_t{6};
@@ -501,7 +501,7 @@ void run_decoder(Reader& in) {
       const bool found = decoder.push(byte);
       line.push_back(byte);
       if (byte != 0) {
-        check(!found, "I2", "a frame before its end");
+        check(!found, "I2", "a frame was accepted before its end");
         continue;
       }
       const Bytes expected = unframed(line.data(), line.size() - 1, capacity);
@@ -515,8 +515,8 @@ void run_decoder(Reader& in) {
   ++reached.decoder;
 }
 
-// The k entries that should travel, found by sorting.
-std::vector<uint32_t> reference_selection(const std::vector<float>& values, uint32_t k, const Choice& choice,
+// The k entries that must be sent, found by sorting.
+std::vector<uint32_t> reference_selection(const std::vector<float>& values, uint32_t k, const SelectionRule& choice,
                                           const uint32_t (&layer_ends)[3]) {
   const auto n = static_cast<uint32_t>(values.size());
   std::vector<uint32_t> ends(std::begin(layer_ends), std::end(layer_ends));
@@ -532,10 +532,10 @@ std::vector<uint32_t> reference_selection(const std::vector<float>& values, uint
     std::vector<uint32_t> order(ends[part] - begin);
     for (uint32_t i = 0; i < order.size(); ++i) order[i] = begin + i;
     std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return priorities[a] > priorities[b]; });
-    const auto dealt = [&](uint64_t parts_before, uint64_t end) {
+    const auto apportioned = [&](uint64_t parts_before, uint64_t end) {
       return n == parts ? 0 : (k - parts) * (end - parts_before) / (n - parts);
     };
-    order.resize(1 + dealt(part + 1, ends[part]) - dealt(part, begin));
+    order.resize(1 + apportioned(part + 1, ends[part]) - apportioned(part, begin));
     selected.insert(selected.end(), order.begin(), order.end());
   }
   std::sort(selected.begin(), selected.end());
@@ -548,7 +548,7 @@ void run_codec(Reader& in) {
   const uint32_t k = recipe.top_k = 1 + in.u16() % n;
   recipe.uplink = static_cast<Dtype>(in.u8() % 4);
   recipe.selection = static_cast<Selection>(in.u8() % 3);
-  const Choice choice = {recipe.selection, {in.u32(), in.u32(), in.u32()}};
+  const SelectionRule choice = {recipe.selection, {in.u32(), in.u32(), in.u32()}};
   const uint32_t first = 1 + in.u16() % (n - 2);
   const uint32_t layer_ends[] = {first, first + 1 + in.u16() % (n - 1 - first), n};
   const size_t capacity = 1 + in.u16() % 300;
@@ -588,11 +588,12 @@ void run_codec(Reader& in) {
     header.data_size = size;
     uint32_t at_rank = rank;
     for (const Entry& entry : decoded(header, n)) {
-      check(at_rank < k && order[at_rank] == entry.index, "I9", "not the entries of the highest priority, lowest indices first");
-      check(travelled(values[entry.index], header, entry.bits), "I7", "a value is not the delta's");
+      check(at_rank < k && order[at_rank] == entry.index, "I9",
+            "not the entries of the highest priority, lowest index first");
+      check(sent_right(values[entry.index], header, entry.bits), "I7", "a value is not the delta's");
       ++at_rank;
     }
-    rank = (turn % 5 == 3 && rank > 0) ? rank / 2 : at_rank;  // sometimes back again
+    rank = (turn % 5 == 3 && rank > 0) ? rank / 2 : at_rank;  // sometimes goes back
   }
   std::free(buffer);
 }
@@ -652,7 +653,7 @@ void make_states() {
     check(is(Learner_state_{}) == State::kDone && is(Learner_step_{}) == kSteps, "I3", "the stored states are not reached");
     keep(6 + static_cast<int>(uplink));
   }
-  // One step before its end, training that leaves no finite weights, and a delta that float16 does not hold.
+  // Two programs one step before their end: one leads to weights that are not finite, one to a delta beyond float16.
   for (const float rate : {1e30f, 1e6f}) {
     std::memcpy(device_bytes, states[0].data(), sizeof device_bytes);
     Configure wild = configuration(Program::kTrain, Dtype::kF16);
@@ -706,7 +707,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t most);
 
-// Half of the time a well-meant message is appended, or a new input made; libFuzzer's own mutations do the rest.
+// Half of the calls append a message or make a new input; the other half use libFuzzer's own mutations.
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t most, unsigned int seed) {
   Random random(seed);
   if (random.once_in(2)) return LLVMFuzzerMutate(data, size, most);
@@ -734,11 +735,11 @@ namespace {
 
 constexpr char kUsage[] =
     "usage: fuzz [--seed N] [--first N] [--executions N] [--finding FILE] [--write DIR] [INPUT ...]\n"
-    "  INPUT         inputs to run before any other, e.g. the corpus\n"
-    "  --executions  inputs to make from the seed and run (default 0)\n"
-    "  --first       number of the first of them: each depends on the seed and its own number only\n"
-    "  --finding     where the input that violates an invariant is written (default: finding.bin)\n"
-    "  --write       writes the inputs made there instead of running them\n";
+    "  INPUT         input files to run first, e.g. the corpus\n"
+    "  --executions  number of inputs to make from the seed and run (default: 0)\n"
+    "  --first       number of the first of these inputs; an input depends only on the seed and its number (default: 0)\n"
+    "  --finding     file for an input that violates an invariant (default: finding.bin)\n"
+    "  --write       folder to write the inputs to instead of running them\n";
 
 Bytes current;
 std::string finding = "finding.bin";
@@ -749,8 +750,8 @@ void save(const std::string& path) {
   file.write(reinterpret_cast<const char*>(current.data()), static_cast<std::streamsize>(current.size()));
 }
 
-// Whatever ends the program, a sanitizer or abort(), leaves the input behind.
-void leave_finding() {
+// Called when a sanitizer or abort() ends the program.
+void write_finding() {
   save(finding);
   std::fprintf(stderr, "input: %s, written to %s\n", current_name.c_str(), finding.c_str());
 }
@@ -805,8 +806,8 @@ int main(int argc, char** argv) {
       inputs.push_back(argument);
     }
   }
-  __sanitizer_set_death_callback(leave_finding);
-  std::signal(SIGABRT, [](int) { leave_finding(); });
+  __sanitizer_set_death_callback(write_finding);
+  std::signal(SIGABRT, [](int) { write_finding(); });
   for (const std::string& name : inputs) {
     std::ifstream file(name, std::ios::binary);
     if (!file) {

@@ -1,4 +1,4 @@
-// The whole firmware core as a shared library: bytes in, bytes out, and training only when it is told to go on.
+// The whole firmware core as a shared library: bytes in, bytes out, and one training step per call of device_work().
 #include <cstring>
 #include <new>
 #include <vector>
@@ -13,7 +13,7 @@ struct Device {
   std::vector<uint8_t> sent;
 };
 
-Device* talking = nullptr;
+Device* current = nullptr;  // the device that runs, for port::write
 uint32_t now = 0;
 
 }  // namespace
@@ -21,7 +21,7 @@ uint32_t now = 0;
 namespace tmf::port {
 void init(int, char**) {}
 size_t read(uint8_t*, size_t) { return 0; }
-void write(const uint8_t* from, size_t size) { talking->sent.insert(talking->sent.end(), from, from + size); }
+void write(const uint8_t* from, size_t size) { current->sent.insert(current->sent.end(), from, from + size); }
 void wait() {}
 uint32_t ticks() { return now += 7; }
 void unique_id(uint8_t (&id)[8]) { std::memcpy(id, "in-proc.", 8); }
@@ -32,17 +32,17 @@ Device* device_new() { return new Device(); }
 void device_delete(Device* device) { delete device; }
 
 void device_receive(Device* device, const uint8_t* bytes, size_t size) {
-  talking = device;
+  current = device;
   device->dispatcher.receive(bytes, size);
 }
 
-// Trains at most one step, or answers an Await. Returns whether it trained.
+// Trains at most one step, then answers a pending Await if its step is reached. Returns whether it has trained.
 bool device_work(Device* device) {
-  talking = device;
+  current = device;
   return device->dispatcher.work();
 }
 
-// What the device has sent since the last call: its size, then its bytes.
+// The number of bytes sent since the last device_take, and the bytes themselves.
 size_t device_sent(Device* device) { return device->sent.size(); }
 void device_take(Device* device, uint8_t* to) {
   std::memcpy(to, device->sent.data(), device->sent.size());

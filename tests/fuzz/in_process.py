@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 import fuzzer
+from clocks import FakeClock
 
 from tinymetafed.wire.frame import Decoder, Frame, encode
 from tinymetafed_codegen.locate import find
@@ -18,6 +19,7 @@ from tinymetafed_codegen.protocol import ANSWER_BIT, Request
 from tinymetafed_codegen.toolchain import compiler_flags
 
 SOURCE = Path(__file__).with_name("in_process.cpp")
+READ_SECONDS = 0.01  # that pass, by the line's clock, with a read that brings nothing
 STEPS_PER_READ = 3  # trained between two looks at the line, so that questions arrive amid training
 
 
@@ -117,6 +119,7 @@ class Line:
 
     def __init__(self, device: Device) -> None:
         self.device = device
+        self.clock = FakeClock()
         self.faults: tuple[Fault, ...] = ()
         self.rate = 0.0
         self.happened = 0
@@ -138,6 +141,7 @@ class Line:
     def read(self, timeout: float) -> bytes:
         if self._stalled > 0:
             self._stalled -= 1
+            self.clock.sleep(min(timeout, READ_SECONDS))
             return b""
         while self._down:
             self.device.receive(self._down.popleft())
@@ -147,6 +151,8 @@ class Line:
         self._up.extend(self._suffer(frame + b"\0") for frame in frames)
         arrived = b"".join(self._up)
         self._up.clear()
+        if not arrived:
+            self.clock.sleep(min(timeout, READ_SECONDS))
         return arrived
 
     def close(self) -> None:

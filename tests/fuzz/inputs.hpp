@@ -1,7 +1,6 @@
-// Inputs of the harness: how they are written, and how they are made from a seed by a host that mostly means well.
+// The fuzz harness's inputs: their format, and a generator that makes them from a seed with a host that is mostly correct.
 //
-// The first byte names a stored state (or the codec, or the decoder); operations follow: kind u8, size u16, and that
-// many bytes.
+// The first byte selects a stored state, the codec or the decoder. Operations follow: kind u8, size u16 and `size` bytes.
 #pragma once
 
 #include <algorithm>
@@ -53,7 +52,7 @@ inline Bytes body_of(const Message& message, uint8_t sequence) {
 
 constexpr uint32_t kSession = 77;
 constexpr uint32_t kToken = 5;
-constexpr uint32_t kSteps = 3 * 2 + 2 * 1;  // of the program TRAIN that the stored states have
+constexpr uint32_t kSteps = 3 * 2 + 2 * 1;  // steps of the stored states' program TRAIN
 
 inline Configure configuration(Program program, Dtype uplink) {
   Configure message{};
@@ -64,20 +63,20 @@ inline Configure configuration(Program program, Dtype uplink) {
   message.recipe.phases[1] = {trains ? Variant::kGlobal : Variant::kFull, SampleSet::kQuery, 2, 1, 0.01f, 1.0f};
   message.recipe.top_k = trains ? kGlobal / 2 + 1 : 0;
   message.recipe.uplink = uplink;
-  message.recipe.selection = static_cast<Selection>(uplink);  // with each Dtype another Selection
+  message.recipe.selection = static_cast<Selection>(uplink);  // each Dtype is tested with another Selection
   return message;
 }
 
-constexpr size_t kWidth = width(model::kDownlink);  // bytes of a weight on its way down
+constexpr size_t kWidth = width(model::kDownlink);  // bytes of a weight in a Load
 constexpr bool kScaled = model::kDownlink == Dtype::kI8;
 constexpr float kScale = 0.004f;
 
-// Where one Load that starts at `offset` has to end: int8 has a scale per tensor.
+// The largest end of a Load that starts at `offset`: int8 has a scale per tensor, so a Load must not cross a tensor's end.
 inline uint32_t end_of_load(uint32_t offset) {
   return kScaled ? *std::upper_bound(std::begin(model::kGlobalEnds), std::end(model::kGlobalEnds), offset) : kGlobal;
 }
 
-// Global weights from `offset` on in the model's dtype, nearly as many as a Load holds.
+// A Load of global weights from `offset` on in the model's dtype, with nearly as many as fit.
 inline Load weights_from(uint32_t token, uint32_t offset, Bytes& data) {
   const uint32_t most = static_cast<uint32_t>((kWindow - 8 - kWindow / 254 - Load::kFixedSize - 6) / kWidth);
   const uint32_t count = std::min(most, end_of_load(offset) - offset);
@@ -120,7 +119,7 @@ class Random {
   uint64_t state_;
 };
 
-// A host that means well most of the time: it keeps count of where the device should be, and now and then says otherwise.
+// A host that tracks the device's state and sends messages that fit it, and now and then wrong ones.
 class Host {
  public:
   Host(Random& random, uint8_t state) : random_(random) {
@@ -229,7 +228,7 @@ class Host {
     if (random_.once_in(20)) message.scale = real();
     if (random_.once_in(3)) message.data_size = random_.below(static_cast<uint32_t>(message.data_size) + 1);
     if (!random_.once_in(10)) message.data_size -= message.data_size % kWidth;
-    if (random_.once_in(20)) {  // across a tensor's end
+    if (random_.once_in(20)) {  // beyond a tensor's end
       scratch_.resize(scratch_.size() + random_.below(9) * kWidth, 1);
       message.data = scratch_.data();
       message.data_size = scratch_.size();

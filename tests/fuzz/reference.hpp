@@ -1,4 +1,4 @@
-// Frames and deltas decoded a second time, on purpose by other code than the firmware's, and what to do when they differ.
+// Reference decoders for frames and deltas, written independently of the firmware's code, and the check of an invariant.
 #pragma once
 
 #include <cstdint>
@@ -67,7 +67,8 @@ inline Bytes framed(const Bytes& body) {
   return wire;
 }
 
-// The body (without CRC) of one frame that lacks its 0x00; empty when it is none, or longer than `capacity` with its CRC.
+// Decodes one frame, given without its final 0x00, to its body without CRC. Returns an empty body if the frame is not valid or
+// its body with CRC is longer than `capacity`.
 inline Bytes unframed(const uint8_t* wire, size_t size, size_t capacity) {
   Bytes body;
   for (size_t at = 0; at < size;) {
@@ -88,11 +89,11 @@ inline Bytes unframed(const uint8_t* wire, size_t size, size_t capacity) {
 
 struct Entry {
   uint32_t index;
-  uint32_t bits;  // of the value, as it travels
+  uint32_t bits;  // of the value, as sent
 };
 
 inline std::vector<Entry> decoded(const Delta& delta, uint32_t n) {
-  check(delta.check() == Status::kOk, "I9", "a chunk's dtype or coding is none, or it is empty");
+  check(delta.check() == Status::kOk, "I9", "a chunk's dtype or coding does not exist, or it is empty");
   const size_t value_bytes = width(delta.dtype) * delta.count;
   check(delta.data_size >= value_bytes, "I9", "a chunk is shorter than its count says");
   const size_t index_bits = 8 * (delta.data_size - value_bytes);
@@ -126,15 +127,16 @@ inline std::vector<Entry> decoded(const Delta& delta, uint32_t n) {
     entry.index = static_cast<uint32_t>(lowest + gap);
     lowest = entry.index + 1;
   }
-  check((at + 7) / 8 * 8 == index_bits, "I9", "a chunk has bytes that mean nothing");
+  check((at + 7) / 8 * 8 == index_bits, "I9", "a chunk has surplus bytes");
   while (at < index_bits) check(bit() == 0, "I9", "padding is not zero");
   Reader in(delta.data + index_bits / 8, value_bytes);
-  for (Entry& entry : entries) entry.bits = delta.dtype == Dtype::kF32 ? in.u32() : delta.dtype == Dtype::kF16 ? in.u16() : in.u8();
+  for (Entry& entry : entries)
+    entry.bits = delta.dtype == Dtype::kF32 ? in.u32() : delta.dtype == Dtype::kF16 ? in.u16() : in.u8();
   return entries;
 }
 
-// Whether a value that travelled is the one that stood in the delta.
-inline bool travelled(float value, const Delta& delta, uint32_t bits) {
+// Whether `bits` are those that must be sent for `value`.
+inline bool sent_right(float value, const Delta& delta, uint32_t bits) {
   if (delta.dtype == Dtype::kF32) return bits_of<uint32_t>(value) == bits;
   if (delta.dtype == Dtype::kF16) {
     uint16_t half = 0;

@@ -1,10 +1,10 @@
-// One generated model behind C functions, in float as on the boards and in double for finite differences;
-// with STANDALONE, a program that trains weights from standard input, for the sanitizers.
+// C functions for one generated model, in float as on the boards and in double for finite differences. With STANDALONE, a
+// program for the sanitizers that trains weights from standard input.
 #include <cmath>
 #include <cstdio>
 #include <vector>
 
-#include "kernels/bits.hpp"
+#include "kernels/mask.hpp"
 #include "kernels/elementary.hpp"
 #include "model.hpp"
 
@@ -53,7 +53,7 @@ EXPORT void start_local_float(float* p) { Model<float>::start_local(p); }
 #ifdef STANDALONE
 // Reads weights, rate, limit, then samples (input, target); trains each with all variants; writes the weights.
 int main() {
-  // Exact sizes on the heap: one float too far is an error.
+  // Heap buffers of the exact size, so that the sanitizer finds any access beyond them.
   std::vector<float> p(kStateCount), arena(kArenaFloats), head(2), input(kInputSize), target(kTargetSize);
   if (std::fread(p.data(), 4, p.size(), stdin) != p.size() || std::fread(head.data(), 4, 2, stdin) != 2) return 2;
   while (std::fread(input.data(), 4, input.size(), stdin) == input.size()) {

@@ -1,5 +1,6 @@
-// One generated model over GCC vectors, a client per lane, weights and arena as [i][lane]: as a simulator runs it.
-#include "kernels/bits.hpp"
+// C functions for one generated model over GCC vectors with a client per lane, as in the simulation; weights and arena are
+// [i][lane].
+#include "kernels/mask.hpp"
 #include "kernels/elementary.hpp"
 #include "model.hpp"
 

@@ -8,7 +8,7 @@ subroutine between two instructions, with the stack frame that the core would ha
 from __future__ import annotations
 
 import struct
-import time
+import threading
 from collections import deque
 from pathlib import Path
 from types import TracebackType
@@ -416,19 +416,29 @@ _TAKEN = {0x40000000, 0x50000808, 0x50000818, 0x50000700 + 0x300 + 4 * 10, 0xE00
 
 
 class Wire:
-    """The serial line to a chip, as a transport; the chip runs while the host waits for bytes."""
+    """The serial line to a chip, as a transport and as a clock: the chip runs, and time passes, while the host waits."""
 
     name = "nrf52840"
     baud = 115_200
 
     def __init__(self, chip: Chip) -> None:
         self.chip = chip
+        self._idle_seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.chip.now / CYCLES_PER_SECOND + self._idle_seconds
+
+    def sleep(self, seconds: float) -> None:
+        self._idle_seconds += seconds
+
+    def wait(self, changed: threading.Condition, seconds: float) -> None:
+        self.sleep(seconds)
 
     def read(self, timeout: float) -> bytes:
-        until = time.monotonic() + timeout
-        while not self.chip.sent and time.monotonic() < until:
+        until = self.monotonic() + timeout
+        while not self.chip.sent and (left := until - self.monotonic()) > 0:
             if self.chip.idle:
-                time.sleep(min(timeout, 0.001))
+                self.sleep(left)
             else:
                 self.chip.run()
         data = bytes(self.chip.sent)

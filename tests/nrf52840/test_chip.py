@@ -43,7 +43,8 @@ on_silicon = pytest.mark.parametrize("chip", [pytest.param(Uarte, id="silicon")]
 
 @pytest.fixture
 def session(chip: Chip) -> Iterator[Session]:
-    with Session(Wire(chip), deadline=10.0) as session:
+    wire = Wire(chip)
+    with Session(wire, clock=wire) as session:
         session.hello()
         yield session
 
@@ -62,7 +63,8 @@ def a_round(session: Session, manifest: dict[str, Any], number: int) -> tuple[np
 
 
 def test_it_says_who_it_is(chip: Chip) -> None:
-    with Session(Wire(chip), deadline=10.0) as session:
+    wire = Wire(chip)
+    with Session(wire, clock=wire) as session:
         hello = session.hello()
     assert hello.board.rstrip(b"\0") == b"nrf52840"
     assert hello.unique_id == UNIQUE_ID.to_bytes(8, "big")

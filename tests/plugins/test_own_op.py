@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,12 @@ import numpy as np
 import pytest
 from compiled_model import compile_with
 from installed_wheel import WheelVenv
+from small_runs import Quiet
 
+from tinymetafed.runs import export, store, training
+from tinymetafed.runs.export import ExportError
+from tinymetafed.runs.run_data import StoreError
+from tinymetafed.runs.setup import set_up
 from tinymetafed_codegen import boards, emit
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find, root
@@ -163,7 +169,7 @@ class Gain(Op):
         weights = (Parameter("gain", (channels,), fan_in=1, fan_out=1),)
         return cls(name, input_shape, input_shape, weights, spec.local, spec.frozen)
 
-    def kernel(self):
+    def cpp_type(self):
         return f"mine::Gain<{math.prod(self.input_shape[:-1])}, {self.input_shape[-1]}>"
 
 
@@ -183,7 +189,7 @@ class Repeat(Op):
             raise OpError(f"repeat expects a vector, not {list(input_shape)}")
         return cls(name, input_shape, (spec.times * input_shape[0],), times=spec.times)
 
-    def kernel(self):
+    def cpp_type(self):
         return f"mine::Repeat<{self.input_shape[0]}, {self.times}>"
 
     def backward_reads(self):
@@ -263,6 +269,7 @@ def test_they_train_to_the_same_bits_in_a_process_and_in_every_lane(others: Path
         assert done.returncode == 0, done.stderr
         seen.append(re.findall(r"sha256 ([0-9a-f]{16})", done.stdout))
     assert seen[0] == seen[1] and len(seen[0]) == 1
+    assert 'op = "../my ops/others.py:Gain"' in (others / "native" / "experiment.toml").read_text()  # may be copied with it
 
 
 # The hash, the file that is written
@@ -299,6 +306,30 @@ def test_a_loaded_experiment_survives_being_written_and_read(project: Path) -> N
     assert parse(dump(experiment), "again") == experiment
 
 
+def test_a_strict_type_checker_knows_the_base_classes(project: Path, wheel_venv: WheelVenv) -> None:
+    checker = [sys.executable, "-m", "mypy", "--strict", "--python-executable", wheel_venv.python, "swish.py"]
+    done = wheel_venv.run(project, *checker)
+    assert done.returncode == 0, done.stdout
+
+
+class Impatient(Quiet):
+    """Ends a run after its first step, as Ctrl-C does."""
+
+    def advance(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_run_is_not_continued_with_another_op_nor_exported_to_who_does_not_know_it(project: Path) -> None:
+    experiment = load(project / "swish.toml")
+    with pytest.raises(KeyboardInterrupt):
+        training.simulate(set_up(experiment, "swish.toml", None), 1, project / "run", Impatient())
+    with pytest.raises(ExportError, match="TensorFlow has no layer for 'swish', an op of your own"):
+        export.write(store.read_run(project / "run"), project / "network.keras")
+    replace(project / "swish.hpp", "1.0f - gate", "1.0f - 1.0f * gate")
+    with pytest.raises(StoreError, match=r"restore \S+swish\.py and \S+swish\.hpp and"):
+        training.resume_simulated(project / "run", 1, Quiet())
+
+
 # What cannot be used
 
 
@@ -318,8 +349,8 @@ def broken(file: str, old: str, new: str) -> Callable[[Path], None]:
         (broken("swish.toml", "swish.py:Swish", "swish.py:SwishSpec"), r"swish\.py:12", "SwishSpec is not derived from"),
         (broken("swish.py", "import math", "import math\nimport no_such_module"), r"swish\.py:4", "no_such_module"),
         (broken("swish.py", "import math", "raise SystemExit(1)"), r"swish\.py:3", "SystemExit"),
-        (broken("swish.py", "def kernel(self)", "def kernel(self"), r"swish\.py:\d+", "SyntaxError"),
-        (broken("swish.py", '"swish"', '"relu"'), r"swish\.py:\d+", "kind = 'relu' is an op of ours"),
+        (broken("swish.py", "def cpp_type(self)", "def cpp_type(self"), r"swish\.py:\d+", "SyntaxError"),
+        (broken("swish.py", '"swish"', '"relu"'), r"swish\.py:\d+", "kind = 'relu' is the name of a built-in op"),
         (broken("swish.py", '"swish"', '"Swish!"'), r"swish\.py:\d+", "kind is 'Swish!'"),
         (broken("swish.py", "] = SwishSpec", "] = float"), r"swish\.py:\d+", "spec is"),
         (lambda project: (project / "swish.hpp").unlink(), r"swish\.py:\d+", "header = 'swish.hpp': "),
@@ -332,6 +363,11 @@ def broken(file: str, old: str, new: str) -> Callable[[Path], None]:
         ),
         (broken("swish.py", 'return "x"', 'return "dy"'), r"swish\.py:\d+", "backward_reads() is 'dy'"),
         (broken("swish.py", "input_shape, beta", "(0,), beta"), r"swish\.py:\d+", "output_shape is (0,)"),
+        (
+            broken("swish.py", "input_shape, beta", "(2, *input_shape), beta"),
+            r"swish\.py:\d+",
+            "in_place is True, expected False",
+        ),
         (
             broken("swish.py", "= 1.0\n\n    kind", '= 1.0\n\n    template: ClassVar[str] = "mine.j2"\n    kind'),
             r"swish\.py:\d+",

@@ -137,7 +137,7 @@ def test_a_board_without_environment_is_not_ticked(own_boards: Path) -> None:
     found = {finding.name: finding for finding in doctor.all_boards()}
     for name in ("lonely", "realone"):
         assert not found[name].ok and f"{own_boards / 'environments.ini'} has no [env:{name}]" in found[name].detail
-        assert f"write [env:{name}] with board = {name} there" in found[name].remedy
+        assert f"board = {name} there" in found[name].remedy
     (own_boards / "environments.ini").open("a").write("[env:lonely]\nextends = offline\nboard = lonely\n")
     found = {finding.name: finding for finding in doctor.all_boards()}
     assert found["lonely"].ok == found["native"].ok and not found["realone"].ok

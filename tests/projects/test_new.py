@@ -7,12 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
-import venv
 from pathlib import Path
 from typing import Any
 
 import pytest
+from installed_wheel import install
 from small_runs import Quiet
 from test_docs import command_fault, commands, read
 
@@ -207,38 +206,17 @@ def pio(folder: Path, python: str, environment: dict[str, str]) -> None:
 
 
 def test_an_installed_wheel_makes_and_trains_a_project_and_is_never_written_to(tmp_path: Path) -> None:
-    pytest.importorskip("hatchling", reason="hatchling, which builds the wheel, is not installed: pip install -e .[dev]")
-    if not (root() / "pyproject.toml").is_file():
-        pytest.skip("no checkout to build a wheel from")
-    offline = ["--no-index", "--no-deps", "--disable-pip-version-check", "-q"]
-    pip = [sys.executable, "-m", "pip"]
-    subprocess.run([*pip, "wheel", *offline, "--no-build-isolation", "-w", tmp_path, root()], check=True, cwd=tmp_path)
-    (wheel,) = tmp_path.glob("*.whl")
-    venv.create(tmp_path / "venv", symlinks=True, with_pip=False)
-    python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([*pip, "--python", python, "install", *offline, wheel], check=True, cwd=tmp_path)
-    site = Path(sysconfig.get_path("purelib", vars={"base": str(tmp_path / "venv"), "platbase": str(tmp_path / "venv")}))
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")  # this environment's, after the wheel
-    before = snapshot(site)
-
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TINYMETAFED", "XDG"))}
-    environment["HOME"] = str(tmp_path / "home")  # builds go to its cache
-
-    def tinymetafed(cwd: Path, *arguments: object) -> str:
-        command = [tmp_path / "venv" / "bin" / "tinymetafed", *arguments]
-        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    tinymetafed(tmp_path, "new", "gestures")
+    wheel = install(tmp_path)
+    before = snapshot(wheel.site)
+    wheel.tinymetafed(tmp_path, "new", "gestures")
     folder = tmp_path / "gestures"
     settings = [word for key in SHORT for word in ("--set", key)]
-    tinymetafed(folder, "train", "experiment.toml", "-d", "native:2", "--out", "run", *settings)
+    wheel.tinymetafed(folder, "train", "experiment.toml", "-d", "native:2", "--out", "run", *settings)
     assert (folder / "run" / "report.html").is_file()
-    pio(folder, str(python), environment)
-    assert f"root = {site}/tinymetafed_codegen/_data\n" in (folder / ".pio" / "tinymetafed.ini").read_text()
+    pio(folder, str(wheel.python), wheel.variables)
+    assert f"root = {wheel.site}/tinymetafed_codegen/_data\n" in (folder / ".pio" / "tinymetafed.ini").read_text()
     assert (folder / ".pio" / "build" / "native" / "firmware.elf").is_file()
-    assert snapshot(site) == before
+    assert snapshot(wheel.site) == before
     assert {path.name for path in folder.iterdir()} - {".pio", "run"} == {
         "experiment.toml", "source.cpp", "platformio.ini", "platform", "README.md", ".gitignore", "data",
     }  # fmt: skip

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from clocks import HUNG_SECONDS
 from small_runs import sine
 
 from tinymetafed.devices.running import build_firmware
@@ -44,5 +45,7 @@ def test_robot(robot: Path, tmp_path: Path) -> None:
     given = [word for name, value in variables.items() for word in ("--variable", f"{name}:{value}")]
     command = [RENODE_TEST, str(robot), *given, "--results-dir", str(tmp_path)]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # it runs the first python3 there
-    done = subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=HUNG_SECONDS, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr

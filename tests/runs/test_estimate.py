@@ -49,7 +49,7 @@ def test_a_layer_counts_once_for_each_way_it_is_gone() -> None:
 
 def test_a_round_is_line_and_training() -> None:
     experiment = sine("task.support=10", "task.query=5")  # 2 passes of reconstruction, 3 of the update
-    figures = estimate.of_round(open_strategy(experiment, manifest(experiment)), 2304.0)
+    figures = estimate.of_round(open_strategy(experiment, manifest(experiment)), 2304.0, boards.INSTALLED)
     assert figures.multiply_accumulates == 2 * 10 * 1120 + 3 * 5 * 3200 and set(figures.boards) == set(REAL)
     nano = figures.boards["nano33ble"]
     assert nano.wire_seconds == pytest.approx(0.2)  # 2304 bytes of ten bits at 115200 baud

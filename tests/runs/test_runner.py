@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clocks import HUNG_SECONDS, wait_until
+from processor import used_seconds
 from small_runs import SINE, Quiet, sine
 
 from tinymetafed.devices import running
@@ -62,7 +63,7 @@ cli.main()
 
 @dataclasses.dataclass(frozen=True)
 class Clean:
-    """An undisturbed run: what it ends with, and how long it takes from starting its devices to its end."""
+    """An undisturbed run: what it ends with, and the processor time that the host takes for it once it starts devices."""
 
     program: Path
     run: RunData
@@ -83,7 +84,7 @@ class Clean:
 
     def complete(self, folder: Path) -> dict[str, Any]:
         """Continues a run to its end and compares it with this one."""
-        out, err = self.begin(folder).communicate(timeout=60)
+        out, err = self.begin(folder).communicate(timeout=HUNG_SECONDS)
         assert "Traceback" not in err and out, err
         result: dict[str, Any] = json.loads(out)
         self.compare(folder)
@@ -121,10 +122,16 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Clean:
     begun = Clean(build_firmware(design_of(sine(), "test"), "native").program, None, 0)  # type: ignore[arg-type]  # until it has run
     with begun.begin(folder) as process:
         until_it_starts_devices(process)
-        started = time.monotonic()
-        _, err = process.communicate(timeout=60)
-        seconds = time.monotonic() - started
+        used = [used_seconds(process.pid)]
+
+        def has_ended() -> bool:
+            used.append(used_seconds(process.pid))
+            return process.poll() is not None
+
+        wait_until(has_ended)
+        _, err = process.communicate()
     assert process.returncode == 0, err
+    seconds = max(used) - used[0]
     return dataclasses.replace(begun, run=read_run(folder), seconds=seconds)
 
 
@@ -137,12 +144,13 @@ def until_it_starts_devices(process: subprocess.Popen[str]) -> None:
 
 
 def stop_at_random(clean: Clean, folder: Path, number: signal.Signals, draw: random.Random) -> tuple[int, str]:
-    """Begins or continues a run and sends a signal at a random moment; its exit code and what it said."""
+    """Begins or continues a run and sends a signal at a random moment of its work; its exit code and what it said."""
     with clean.begin(folder) as process:
         until_it_starts_devices(process)
-        time.sleep(draw.uniform(0, clean.seconds))
+        moment = used_seconds(process.pid) + draw.uniform(0, clean.seconds)
+        wait_until(lambda: process.poll() is not None or used_seconds(process.pid) >= moment)
         process.send_signal(number)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=HUNG_SECONDS)
     return process.returncode, err
 
 
@@ -202,13 +210,13 @@ def test_a_full_disk_stops_a_run_with_a_clear_word_and_loses_nothing(clean: Clea
             free = shutil.disk_usage(disk).free
             filler.write_bytes(bytes(free - room))
             with clean.begin(folder) as process:
-                out, err = process.communicate(timeout=60)
+                out, err = process.communicate(timeout=HUNG_SECONDS)
             assert process.returncode == 1 and out == "" and "Traceback" not in err, err
             assert err.count("Error:") == 1 and f"{folder}/run.db: cannot be written: " in err and "make room" in err, err
             trained = read_run(folder).trained
             assert 0 < trained < 150
             with clean.begin(folder) as process:  # still no room
-                out, err = process.communicate(timeout=60)
+                out, err = process.communicate(timeout=HUNG_SECONDS)
             assert process.returncode == 1 and "cannot be written" in err and read_run(folder).trained >= trained
             filler.unlink()
             result = clean.complete(folder)
@@ -274,7 +282,7 @@ def test_a_torn_log_is_said(trained: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(watch, "event", said.append)
     monkeypatch.setattr(store, "lost_commits", lambda path: True)
     training.resume(trained, watch)
-    assert len(said) == 1 and "run.db-wal" in said[0] and "what came after 150 rounds is done again" in said[0]
+    assert len(said) == 1 and "run.db-wal" in said[0] and "everything after 150 rounds is done again" in said[0]
 
 
 def test_another_model_is_not_continued(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

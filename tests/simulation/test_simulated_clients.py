@@ -6,13 +6,13 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import DATA, OMNIGLOT, SINE, Quiet, needs_data, omniglot, sine
+from clocks import wait_until
+from small_runs import DATA, OMNIGLOT, SINE, Quiet, halting, needs_data, omniglot, sine
 
 from tinymetafed.bench import simulation_cost
 from tinymetafed.federation.clients import TrainingFailed
@@ -176,17 +176,16 @@ def command(*arguments: object) -> list[str]:
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    settings = [word for key in (*SHORT, "run.rounds=600", "run.devices_per_round=2") for word in ("--set", key)]
+    kind, go = halting(tmp_path, 20)
+    keys = (*SHORT, "run.rounds=600", "run.devices_per_round=2", f"strategy.kind={kind}")
+    settings = [word for key in keys for word in ("--set", key)]
     killed = tmp_path / "killed"
     process = subprocess.Popen(command("simulate", SINE, "--out", killed, *settings), stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 60
-    while not ((killed / "run.db").exists() and read_run(killed).trained > 20):
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(lambda: process.poll() is not None or ((killed / "run.db").exists() and read_run(killed).trained > 20))
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = read_run(killed).trained
-    assert 20 < done < 600
+    assert read_run(killed).trained == 21
+    go.touch()
     with pytest.raises(StoreError, match=r"begun as a simulation; continue it with tinymetafed simulate --resume"):
         training.resume(killed, Quiet())
     finished = subprocess.run(command("simulate", "--resume", killed, "--json"), capture_output=True, text=True, check=True)

@@ -15,11 +15,11 @@ from small_runs import SINE, sine
 from tinymetafed.runs.setup import design_of
 from tinymetafed.simulation.batches import Batch
 from tinymetafed.simulation.compilation import compile_kernels
-from tinymetafed.simulation.kernels import Kernels, TrainingClients, Upload, open_kernels
+from tinymetafed.simulation.kernels import Kernels, TrainingClients, open_kernels
 from tinymetafed.simulation.vector_units import vector_units
 from tinymetafed_codegen import emit
 from tinymetafed_codegen import simulation_abi as abi
-from tinymetafed_codegen.protocol import Phase, SampleSet, Selection, Variant
+from tinymetafed_codegen.protocol import Phase, Recipe, SampleSet, Variant
 from tinymetafed_codegen.toolchain import BuildError
 
 HEADER = emit.simulation_abi_header("pytest")
@@ -43,8 +43,8 @@ def test_a_field_that_is_changed_in_cpp_alone_does_not_compile(struct: type[abi.
     declared = f"struct {struct.__name__} {{\n"
     for changed in (f"{declared}  uint32_t added;\n", f"{declared}  alignas(128) uint8_t padded;\n"):
         done = compile_header(HEADER.replace(declared, changed), tmp_path)
-        assert done.returncode != 0 and "laid out otherwise than in Python" in done.stderr
-    first, second = (f"  {field.kind.cpp} {field.name};" for field in (struct.fields()[0], struct.fields()[-1]))
+        assert done.returncode != 0 and "the layout differs from that in Python" in done.stderr
+    first, second = (f"  {field.kind.cpp_type} {field.name};" for field in (struct.fields()[0], struct.fields()[-1]))
     head, _, body = HEADER.partition(declared)
     swapped = body.replace(first, "@", 1).replace(second, first, 1).replace("@", second, 1)
     assert compile_header(head + declared + swapped, tmp_path).returncode != 0
@@ -109,21 +109,21 @@ def test_what_is_written_must_be_writeable_and_what_does_not_fit_is_refused() ->
 
 
 def test_nested_and_repeated_structs_lie_where_cpp_reads_them() -> None:
-    steps = [abi.TrainingPhase(abi.Samples(None, floats(1), floats(1), n / 2), n, 0.0, n, n, n) for n in range(3)]
-    training = abi.Training(floats(1), steps, 3, np.ones(1, np.uint32), 1, 7, 8, 1, 1, None, np.zeros(1, np.uint8))
-    filled = training.to_c()
-    del steps, training
-    read = [filled.phases[n] for n in range(3)]  # type: ignore[attr-defined]
-    assert [(step.samples.scale, step.learning_rate, step.passes) for step in read] == [(0, 0, 0), (0.5, 1, 1), (1, 2, 2)]
-    assert filled.local_weights is None and ctypes.sizeof(filled) == ctypes.sizeof(abi.Training.c_type())  # type: ignore[attr-defined]
+    rows = [abi.Samples(None, floats(1), floats(1), n / 2) for n in range(3)]
+    recipe, status = np.zeros(9, np.uint8), np.zeros(1, np.uint8)
+    filled = abi.Training(floats(1), recipe, rows, np.ones(1, np.uint32), 1, 7, 8, 1, 1, None, status).to_c()
+    del rows
+    assert [filled.samples[n].scale for n in range(3)] == [0, 0.5, 1]  # type: ignore[attr-defined]
+    assert (filled.local_weights, filled.seed, filled.statuses) == (None, 7, status.ctypes.data)  # type: ignore[attr-defined]
+    assert ctypes.sizeof(filled) == ctypes.sizeof(abi.Training.c_type())
 
 
 def test_samples_of_another_size_than_a_phase_trains_are_refused() -> None:
     kernels = open_kernels(design_of(sine(), str(SINE)), 1)
     weights = np.zeros(kernels.manifest.n_global, np.float32)
     phase = Phase(Variant.GLOBAL, SampleSet.QUERY, 16, 1, 0.01, 1.0)
-    clients, upload = TrainingClients(1, range(2), 0), Upload(1, 0, Selection.GLOBAL)
+    clients = TrainingClients(1, range(2), 0)
     for n_clients, count in ((2, 15), (1, 16), (2, 17)):
         batch = Batch(floats(n_clients, count, 1), floats(n_clients, count, 1))
         with pytest.raises(ValueError, match=r"needs samples of \(2, 16\)"):
-            kernels.train_round(weights, [phase], [batch], clients, upload, streamed=False)
+            kernels.train_round(weights, Recipe((phase,), 1), [batch], clients, streamed=False)

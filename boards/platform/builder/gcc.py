@@ -1,4 +1,4 @@
-"""A GCC toolchain by its prefix, from the system's path; none for the host's own compiler."""
+"""Sets up the GCC toolchain with the board's prefix, found on the system's path; without a prefix, the host's compiler."""
 
 Import("env", "boards", "facts", "flags", "linker_script")
 
@@ -23,9 +23,9 @@ env.Append(
     ],
 )
 if facts.get("freestanding_headers"):
-    # The compiler comes without C and C++ libraries: the few headers that firmware needs are ours, the functions the port's.
+    # The compiler has no C and C++ libraries: the needed headers are in this folder, the functions in the board's port.
     env.Append(CXXFLAGS=["-isystem", str(boards / facts["freestanding_headers"])], LIBS=["gcc"])
 if linker_script:
-    # The script's memory sizes come from the board's JSON; symbols must be defined before the script is read.
+    # The linker script's memory sizes come from the board's JSON; their symbols must be defined before the script is read.
     sizes = [f"-Wl,--defsym=board_{memory}_bytes={facts[f'{memory}_bytes']}" for memory in ("ram", "flash")]
     env.Append(LINKFLAGS=[*sizes, "-T", linker_script])

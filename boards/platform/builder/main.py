@@ -1,4 +1,4 @@
-"""SCons build of one of our boards: its JSON names toolchain, machine and emulator; flags.json holds what all share."""
+"""SCons build of an offline board: its JSON names toolchain, machine and emulator; flags.json has the flags of all boards."""
 
 import json
 import os
@@ -13,11 +13,13 @@ board = env.BoardConfig()
 facts = dict(board.get("tinymetafed"))
 facts["optimization"] = os.environ.get("TINYMETAFED_OPTIMIZATION") or facts["optimization"]
 platform = Path(env.PioPlatform().get_dir())
-boards = Path(board.manifest_path).parent
+boards = platform.parent  # the folder of our boards
+own = Path(board.manifest_path).parent  # the folder with this board's file: our folder or the user's
 flags = json.loads((platform / "flags.json").read_text(encoding="utf-8"))
 
 env.Replace(PROGNAME="firmware", PROGSUFFIX=".elf")
-linker_script = env.File(str(boards / facts["linker_script"])) if facts["linker_script"] else None
+scripts = [folder / facts["linker_script"] for folder in (own, boards)] if facts["linker_script"] else []
+linker_script = next((env.File(str(path)) for path in scripts if path.is_file()), None)
 env.SConscript(
     str(platform / "builder" / f"{facts['toolchain']}.py"), exports=["env", "boards", "facts", "flags", "linker_script"]
 )
@@ -30,25 +32,25 @@ Default(program)
 
 
 def check_budget(target, source, env):
-    """Says what the linked program takes of the board; fails when it is more than the board has."""
+    """Prints how much of the board's flash and RAM the program uses; fails if the board has less."""
     manifest = json.loads((Path(env.subst("$BUILD_DIR")) / "generated" / "manifest.json").read_text(encoding="utf-8"))
     sizes = subprocess.check_output([env.subst("$SIZETOOL"), "--format=berkeley", str(source[0])], text=True)
     text, data, bss = map(int, sizes.splitlines()[1].split()[:3])
     stack = manifest["ram_bytes"]["stack"]
     uses = {
         "flash": (text + data, facts["flash_bytes"], ""),
-        "RAM": (data + bss + stack, facts["ram_bytes"], f": {data + bss:,} static, {stack:,} kept for the stack"),
+        "RAM": (data + bss + stack, facts["ram_bytes"], f": {data + bss:,} static, {stack:,} reserved for the stack"),
     }
     for memory, (used, available, parts) in uses.items():
         print(f"{memory:5} {used:>9,} of {available:,} bytes ({used / available:.1%}){parts}")
     return int(any(used > available for used, available, _ in uses.values()))
 
 
-size = env.VerboseAction(check_budget, "Budget of $SOURCE")
-env.AddPlatformTarget("size", program, size, "Check what it takes of the board's memory")
+size = env.VerboseAction(check_budget, "Checking memory use of $SOURCE")
+env.AddPlatformTarget("size", program, size, "Check the program's use of flash and RAM")
 
-meant = {"program": env.subst("$PROGPATH"), "boards": boards, "line": Path(env.subst("$BUILD_DIR")) / "line"}
-run = [part.format(**meant) for part in [*(facts["emulator"] or ["{program}"]), *facts["serial"]]]
-env.Replace(UPLOADCMD=shlex.join(run).replace("$", "$$"))  # what SCons reads as a variable is the emulator's own
+values = {"program": env.subst("$PROGPATH"), "boards": boards, "own": own, "line": Path(env.subst("$BUILD_DIR")) / "line"}
+run = [part.format(**values) for part in [*(facts["emulator"] or ["{program}"]), *facts["serial"]]]
+env.Replace(UPLOADCMD=shlex.join(run).replace("$", "$$"))  # $$: SCons must not expand the emulator's variables
 upload = env.AddPlatformTarget("upload", program, env.VerboseAction("$UPLOADCMD", "$UPLOADCMD"), "Run on a pty")
 AlwaysBuild(upload)

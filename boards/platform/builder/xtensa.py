@@ -1,8 +1,8 @@
-"""Windowed Xtensa by clang and GNU binutils: compiled to text and then assembled, for only LLVM's assembler knows the core.
+"""Sets up clang and GNU binutils for the windowed Xtensa core: clang compiles to assembly text, LLVM's assembler assembles it.
 
-clang's own objects are not used: they lack the sections of literals that l32r reads. Debian's binutils are those of
-another Xtensa core; they link and list, which is the same for all. Where this LLVM says `Cannot select … TargetConstantPool`
-it was to choose between two float constants, which it cannot: in the source, let one of the two be computed.
+Clang's own object files lack the literal sections that l32r reads. Debian's binutils are for another Xtensa core, whose
+assembler does not fit, but linking is the same for all cores. The error `Cannot select … TargetConstantPool` means that the
+source chooses between two float constants, which this LLVM cannot compile: let the source compute one of them.
 """
 
 from SCons.Script import Action
@@ -11,8 +11,8 @@ Import("env", "boards", "facts", "flags", "linker_script")
 
 prefix = facts["toolchain_prefix"]
 features = [part for name in facts["target_features"] for part in ("-Xclang", "-target-feature", "-Xclang", f"+{name}")]
-headers = ["-isystem", str(boards / facts["freestanding_headers"])]  # there is no library at all
-# ld takes them without a compiler driver in front.
+headers = ["-isystem", str(boards / facts["freestanding_headers"])]  # there are no libraries
+# ld is called directly, without a compiler driver that would remove the prefix -Wl.
 link_flags = [word for flag in [*flags["link"], *facts["link_flags"]] for word in flag.removeprefix("-Wl,").split(",")]
 
 env.Replace(

@@ -1,6 +1,7 @@
-"""One file per op: its keys in an experiment, its shape rule, its parameters, and which C++ kernels it calls.
+"""One file per op: its keys in an experiment, its shape rule, its parameters and the C++ kernels that it calls.
 
-A user's own op is made of the names in ``__all__``; they are under the promise of the public API, see tinymetafed.
+A user's op is built from Elementwise, LayerSpec, Op, OpError, Parameter, Shape, WeightedSpec, float_bits and tile. These names
+follow semantic versioning, like those of the package tinymetafed.
 """
 
 from __future__ import annotations
@@ -47,20 +48,32 @@ __all__ = [
 
 
 def find(name: str) -> type[Op]:
-    """The op that a layer's ``op`` names: one of ours, or FILE.py:CLASS. Raises OwnClassError for a user's that is none."""
+    """Looks up the op that a layer names.
+
+    Args:
+        name: The kind of a built-in op, or FILE.py:CLASS of a user's.
+
+    Raises:
+        OwnClassError: The user's class cannot be used.
+    """
     return own.load(name) if is_reference(name) else LAYERS[name]
 
 
 def build(layer: LayerSpec, name: str, input_shape: Shape, below: Mapping[str, Shape]) -> list[Op]:
-    """The ops of one layer, an activation that cannot be fused being one of its own.
+    """Makes the ops of one layer. An activation that cannot be fused becomes an op of its own.
 
     Args:
         layer: The layer's keys.
-        name: What the layer is called.
+        name: The layer's name.
         input_shape: The shape of its input.
-        below: Output shapes of the layers before it, by name.
+        below: The output shapes of the layers before it, by name.
 
-    Raises OpError when they do not fit, OwnClassError for a user's op that cannot be used.
+    Returns:
+        The ops, in the order in which they run.
+
+    Raises:
+        OpError: The layer does not fit its input.
+        OwnClassError: The user's op cannot be used.
     """
     op = find(layer.op)
     made = own.layer(op, layer, name, input_shape, below) if own.is_own(op) else op.layer(layer, name, input_shape, below)

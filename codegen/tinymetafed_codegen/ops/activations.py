@@ -1,4 +1,4 @@
-"""The ops that a layer with weights may name as its ``activation``; each is a layer of its own too."""
+"""The ops that a layer with weights may name as its ``activation``; each can be a layer too."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ from .tanh import Tanh
 ACTIVATIONS: dict[str, type[Op]] = {op.kind: op for op in (Relu, Relu6, LeakyRelu, Sigmoid, Tanh, Softmax)}
 
 if TYPE_CHECKING:
-    Activation = str  # a type checker does not evaluate the list
+    Activation = str  # type checkers cannot evaluate the tuple
 else:
     Activation = Literal[tuple(ACTIVATIONS)]

@@ -1,4 +1,4 @@
-"""Add: the sum of the layer below and of a named one further down, a residual connection."""
+"""Add: the sum of the layer before and a named earlier layer, for residual connections."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .layer import LayerSpec
 
 
 class AddSpec(LayerSpec):
-    """The sum of the layer above this line and of the layer named ``with``."""
+    """The sum of the layer before this one and the layer named in ``with``."""
 
     with_: Annotated[str, Field(alias="with")]
 
 
 @dataclass(frozen=True)
 class Add(Op):
-    """x + the output of layer ``other``; backward, both receive dy as it is."""
+    """y = x + the output of layer ``other``; dy is the gradient of both."""
 
     other: str = ""
 
@@ -35,7 +35,7 @@ class Add(Op):
 
     @classmethod
     def layer(cls, spec: AddSpec, name: str, input_shape: Shape, below: Mapping[str, Shape]) -> list[Op]:
-        """The sum with the layer that it names. Raises OpError."""
+        """Makes the op. Raises OpError where no layer has that name or the shapes differ."""
         other = below.get(spec.with_)
         if other is None:
             near = difflib.get_close_matches(spec.with_, below, n=1)
@@ -45,6 +45,6 @@ class Add(Op):
             raise OpError(f"add expects two equal shapes, not {list(input_shape)} and {list(other)} of '{spec.with_}'")
         return [cls(name, input_shape, input_shape, other=spec.with_)]
 
-    def kernel(self) -> str:
-        """The C++ type of its kernels."""
+    def cpp_type(self) -> str:
+        """The C++ type of the kernels."""
         return f"kernels::Add</*size=*/{math.prod(self.input_shape)}>"

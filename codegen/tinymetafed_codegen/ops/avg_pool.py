@@ -10,12 +10,12 @@ from .pool import Pool, PoolSpec
 
 
 class AvgPoolSpec(PoolSpec):
-    """The mean of each window over [height, width, channels]; pixels outside the image do not count."""
+    """The mean of each window over [height, width, channels]; pixels outside the image are left out."""
 
 
 @dataclass(frozen=True)
 class AvgPool(Pool):
-    """The mean of each window's pixels."""
+    """The mean of each window."""
 
     kind: ClassVar[str] = "avg_pool"
     spec: ClassVar[type[LayerSpec]] = AvgPoolSpec
@@ -23,8 +23,8 @@ class AvgPool(Pool):
     flash_bytes: ClassVar[tuple[int, ...]] = (640, 500)
     tiled: ClassVar[bool] = True
     template: ClassVar[str] = "avg_pool.hpp.j2"
-    cpp: ClassVar[str] = "AvgPool"
+    cpp_template: ClassVar[str] = "AvgPool"
 
-    def kept_numbers(self, mask: bool) -> int:
-        """Those of the signs of x where a ReLU is folded into it."""
-        return self.numbers_of_bits if mask else 0
+    def mask_floats(self, masks_input: bool) -> int:
+        """Which pixels of x are positive, where the backward applies the derivative of a ReLU below; otherwise no mask."""
+        return self.window_mask_floats if masks_input else 0

@@ -1,4 +1,4 @@
-"""What every op tells the graph, the planner and the generated C++."""
+"""The base class of all ops: what the graph, the planner and the generated C++ need to know of a layer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ Shape = tuple[int, ...]
 
 
 class OpError(ValueError):
-    """A layer that does not fit its input; the text names what was expected."""
+    """The layer does not fit its input; the text says which input was expected."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A tensor of weights. ``fan_in`` and ``fan_out`` scale its initial values (Glorot, He); biases start at 0."""
+    """A tensor of weights.
+
+    ``fan_in`` and ``fan_out`` scale a kernel's initial values (Glorot and Bengio 2010; He et al. 2015); biases start at 0.
+    """
 
     name: str
     shape: Shape
@@ -39,7 +42,11 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Op:
-    """One layer with its shapes settled; ``relu`` says that its output passes through max(0, x) before it is stored."""
+    """One layer with known shapes.
+
+    ``relu``: a ReLU is fused into the layer, which applies max(0, x) before it stores its output. ``local``: the parameters
+    never leave the device. ``frozen``: the parameters are constants in flash.
+    """
 
     name: str
     input_shape: Shape
@@ -49,58 +56,80 @@ class Op:
     frozen: bool = False
     relu: bool = False
 
-    kind: ClassVar[str]  # its name in tables, in the model's hash and, with a number, of a layer without a name
-    spec: ClassVar[type[LayerSpec]]  # the keys of a layer of it
-    header: ClassVar[str] = ""  # its kernels: a file in firmware/core/kernels, of a user's op beside its Python file
-    template: ClassVar[str] = "weightless.hpp.j2"  # how the generated code calls them
-    is_view: ClassVar[bool] = False  # no code: its output is its input's memory, read with another shape
-    can_fuse_relu: ClassVar[bool] = False
-    masks_input: ClassVar[bool] = False  # its backward can zero the gradient where its input is 0, which is ReLU's
-    tiled: ClassVar[bool] = False  # its kernels accumulate up to 8 outputs side by side, and grow with the last axis
-    fuses_backward: ClassVar[bool] = False  # one loop makes the input's gradient and updates the weights
-    # Of its forward, input gradient and update, measured on mps2 at -Os with 8 sums side by side where it is tiled.
+    kind: ClassVar[str]  # name in tables and in the model's hash; with a number, the name of a layer without a name
+    spec: ClassVar[type[LayerSpec]]  # the layer's keys in the experiment file
+    header: ClassVar[str] = ""  # file of the C++ kernels: in firmware/core/kernels; for a user's op, beside its Python file
+    template: ClassVar[str] = "weightless.hpp.j2"  # renders the calls of the kernels
+    is_view: ClassVar[bool] = False  # no code: the output is the input's memory with another shape
+    can_fuse_relu: ClassVar[bool] = False  # the forward kernel can apply max(0, x) to the output
+    can_mask_input: ClassVar[bool] = False  # the backward can apply the derivative of a ReLU below: dx = 0 where x = 0
+    tiled: ClassVar[bool] = False  # the kernels accumulate up to 8 outputs side by side; their code grows with the last axis
+    fuses_backward: ClassVar[bool] = False  # one loop computes the input gradient and updates the weights
+    # Bytes of code of forward, input gradient and update: measured on mps2 at -Os, tiled kernels with 8 sums side by side.
     flash_bytes: ClassVar[tuple[int, ...]] = ()
-    in_place: ClassVar[bool] = False  # what it reads and what it writes may be one place, forward and backward
+    in_place: ClassVar[bool] = False  # y may overwrite x, and dx may overwrite dy
 
     @classmethod
     def build(cls, spec: Any, name: str, input_shape: Shape) -> Self:
-        """The op that a layer of these keys is on an input of this shape. Raises OpError where it takes no such input."""
+        """Makes the op of a layer.
+
+        Args:
+            spec: The layer's keys, of the class ``cls.spec``.
+            name: The layer's name.
+            input_shape: The shape of its input.
+
+        Raises:
+            OpError: The op cannot take an input of this shape.
+        """
         raise NotImplementedError(f"{cls.__name__} defines no build()")
 
     @classmethod
     def layer(cls, spec: Any, name: str, input_shape: Shape, below: Mapping[str, Shape]) -> list[Op]:
-        """All ops of a layer: one, but for a few. ``below``: output shapes of the layers before it, by name. Raises OpError."""
+        """Makes all ops of a layer; most layers have one.
+
+        Args:
+            spec: The layer's keys, of the class ``cls.spec``.
+            name: The layer's name.
+            input_shape: The shape of its input.
+            below: The output shapes of the layers before it, by name.
+
+        Raises:
+            OpError: The layer does not fit its input.
+        """
         return [cls.build(spec, name, input_shape)]
 
-    def kernel(self) -> str:
-        """The C++ type of its kernels."""
+    def cpp_type(self) -> str:
+        """The C++ type that holds the kernels, as seen from namespace tmf::model."""
         return ""
 
     def backward_reads(self) -> str:
-        """What of the forward pass its backward needs: "x", "y" or ""."""
+        """The tensors of the forward pass that the backward reads: "x", "y", "xy" or ""."""
         return "x"
 
-    def kept_numbers(self, mask: bool) -> int:
-        """Numbers of the arena in which its forward keeps, as bits, what its backward needs; ``mask`` folds a ReLU below."""
+    def mask_floats(self, masks_input: bool) -> int:
+        """Floats of the arena that hold the mask saved for backward, one bit per entry.
+
+        ``masks_input``: the mask also holds the derivative of a ReLU below.
+        """
         return 0
 
     @property
     def title(self) -> str:
-        """One line for comments and tables."""
+        """A description of one line, for comments and tables."""
         part = "" if not self.parameters else f", {self.part}"
         return f"{self.kind}{', ReLU' if self.relu else ''}{part}: {list(self.input_shape)} -> {list(self.output_shape)}"
 
     @property
     def part(self) -> str:
-        """What becomes of its parameters."""
+        """Whether its parameters are "frozen", "local" or "global"."""
         return "frozen" if self.frozen else "local" if self.local else "global"
 
 
 def tile(size: int) -> int:
-    """How many outputs are accumulated side by side: 8 independent sums hide a Cortex-M4F's latencies."""
+    """How many of ``size`` outputs are accumulated side by side: 8 independent sums hide the latencies of a Cortex-M4F."""
     return min(size, 8)
 
 
 def float_bits(value: float) -> str:
-    """A float as C++17 takes it for a template argument: the bits, with the number beside them."""
+    """A float as a C++17 template argument: its bits as an integer, the number in a comment."""
     return f"{struct.unpack('<I', struct.pack('<f', value))[0]:#010x} /* {value!r} */"

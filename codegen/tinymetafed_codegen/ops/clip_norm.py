@@ -1,4 +1,4 @@
-"""Clipping by norm: what ``model.clip_norm`` puts before the backward of every layer that trains; no layer of its own."""
+"""Clipping by norm: ``model.clip_norm`` inserts it before the backward of every layer that trains; it cannot be a layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import Op, float_bits
 
 @dataclass(frozen=True)
 class ClipNorm(Op):
-    """A gradient shortened to a norm of at most ``limit``."""
+    """Scales a gradient down to an L2 norm of at most ``limit``."""
 
     limit: float = 0.0
 
@@ -20,6 +20,6 @@ class ClipNorm(Op):
     header: ClassVar[str] = "clip_norm.hpp"
     in_place: ClassVar[bool] = True
 
-    def kernel(self) -> str:
-        """The C++ type of its kernels."""
+    def cpp_type(self) -> str:
+        """The C++ type of the kernels."""
         return f"kernels::ClipNorm</*size=*/{math.prod(self.input_shape)}, /*limit=*/{float_bits(self.limit)}>"

@@ -1,4 +1,4 @@
-"""1-D convolution over [length, channels], kernel [size, channels, filters]: a 2-D one over an image of one row."""
+"""1-D convolution over [length, channels], kernel [size, channels, filters]; computed as a 2-D convolution of one row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .window import SINGLE, Axis, Extent, Padding
 
 
 class Conv1dSpec(WeightedSpec):
-    """1-D convolution over [length, channels]; a kernel of [size, channels, filters] and a bias."""
+    """1-D convolution over [length, channels], with a kernel [size, channels, filters] and a bias."""
 
     filters: Annotated[int, Field(ge=1, le=4_096)]
     kernel: Extent
@@ -25,14 +25,14 @@ class Conv1dSpec(WeightedSpec):
 
 @dataclass(frozen=True)
 class Conv1d(Conv2d):
-    """A convolution along a sequence."""
+    """1-D convolution."""
 
     kind: ClassVar[str] = "conv1d"
     spec: ClassVar[type[LayerSpec]] = Conv1dSpec
 
     @classmethod
     def build(cls, spec: Conv1dSpec, name: str, input_shape: Shape) -> Self:  # type: ignore[override]
-        """Settles the shapes. Raises OpError."""
+        """Makes the op for an input of shape [length, channels]. Raises OpError for any other shape."""
         if len(input_shape) != 2:
             raise OpError(f"conv1d expects [length, channels], not {list(input_shape)}")
         length, channels = input_shape

@@ -1,4 +1,4 @@
-"""2-D convolution over [height, width, channels], kernel [rows, columns, channels, filters], as Keras lays them out."""
+"""2-D convolution over [height, width, channels], kernel [rows, columns, channels, filters]; layouts as in Keras."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .window import SINGLE, Axis, Padding, Pair
 
 
 class Conv2dSpec(WeightedSpec):
-    """2-D convolution over [height, width, channels]; a kernel of [rows, columns, channels, filters] and a bias."""
+    """2-D convolution over [height, width, channels], with a kernel [rows, columns, channels, filters] and a bias."""
 
     filters: Annotated[int, Field(ge=1, le=4_096)]
     kernel: Pair
@@ -24,7 +24,7 @@ class Conv2dSpec(WeightedSpec):
 
 @dataclass(frozen=True)
 class Conv2d(Op):
-    """A convolution with a window of its own along either axis."""
+    """2-D convolution."""
 
     rows: Axis = SINGLE
     columns: Axis = SINGLE
@@ -36,11 +36,11 @@ class Conv2d(Op):
     tiled: ClassVar[bool] = True
     template: ClassVar[str] = "weighted.hpp.j2"
     can_fuse_relu: ClassVar[bool] = True
-    masks_input: ClassVar[bool] = True
+    can_mask_input: ClassVar[bool] = True
 
     @classmethod
     def build(cls, spec: Conv2dSpec, name: str, input_shape: Shape) -> Self:
-        """Settles the shapes. Raises OpError."""
+        """Makes the op for an input of shape [height, width, channels]. Raises OpError for any other shape."""
         if len(input_shape) != 3:
             raise OpError(f"conv2d expects [height, width, channels], not {list(input_shape)}")
         rows, columns = (Axis.build(*axis, spec.padding) for axis in zip(input_shape, spec.kernel, spec.stride, strict=False))
@@ -62,10 +62,11 @@ class Conv2d(Op):
             columns,
         )
 
-    def kernel(self) -> str:
-        """The C++ type of its kernels."""
+    def cpp_type(self) -> str:
+        """The C++ type of the kernels."""
         channels, filters = self.input_shape[-1], self.output_shape[-1]
         return (
-            f"kernels::Conv2d<{self.rows.cpp()}, {self.columns.cpp()}, /*channels=*/{channels}, /*filters=*/{filters}, "
+            f"kernels::Conv2d<{self.rows.cpp_type()}, {self.columns.cpp_type()}, "
+            f"/*channels=*/{channels}, /*filters=*/{filters}, "
             f"/*relu=*/{str(self.relu).lower()}, /*filter_tile=*/{tile(filters)}, /*channel_tile=*/{tile(channels)}>"
         )

@@ -13,14 +13,14 @@ from .weighted import WeightedSpec
 
 
 class DenseSpec(WeightedSpec):
-    """Fully connected layer; a kernel of [inputs, units] and a bias."""
+    """Fully connected layer, with a kernel [inputs, units] and a bias."""
 
     units: Annotated[int, Field(ge=1, le=65_536)]
 
 
 @dataclass(frozen=True)
 class Dense(Op):
-    """A fully connected layer."""
+    """Fully connected layer."""
 
     kind: ClassVar[str] = "dense"
     spec: ClassVar[type[LayerSpec]] = DenseSpec
@@ -30,11 +30,11 @@ class Dense(Op):
     fuses_backward: ClassVar[bool] = True
     template: ClassVar[str] = "weighted.hpp.j2"
     can_fuse_relu: ClassVar[bool] = True
-    masks_input: ClassVar[bool] = True
+    can_mask_input: ClassVar[bool] = True
 
     @classmethod
     def build(cls, spec: DenseSpec, name: str, input_shape: Shape) -> Self:
-        """Settles the shapes. Raises OpError."""
+        """Makes the op for an input of shape [inputs]. Raises OpError for any other shape."""
         if len(input_shape) != 1:
             raise OpError(f"dense expects a vector, not {list(input_shape)}; put {{ op = 'flatten' }} before it")
         inputs, units = input_shape[0], spec.units
@@ -44,8 +44,8 @@ class Dense(Op):
         )
         return cls(name, input_shape, (units,), parameters, spec.local, spec.frozen, spec.activation == "relu")
 
-    def kernel(self) -> str:
-        """The C++ type of its kernels."""
+    def cpp_type(self) -> str:
+        """The C++ type of the kernels."""
         inputs, units = self.input_shape[0], self.output_shape[0]
         return (
             f"kernels::Dense</*inputs=*/{inputs}, /*units=*/{units}, /*relu=*/{str(self.relu).lower()}, "

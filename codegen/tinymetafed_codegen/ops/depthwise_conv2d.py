@@ -1,4 +1,4 @@
-"""Depthwise 2-D convolution: a kernel [rows, columns, channels, 1] per channel, as Keras lays it out for one per channel."""
+"""Depthwise 2-D convolution, kernel [rows, columns, channels, 1]; the layout of Keras at a depth multiplier of 1."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .window import SINGLE, Axis, Padding, Pair
 
 
 class DepthwiseConv2dSpec(WeightedSpec):
-    """2-D convolution of every channel by itself; a kernel of [rows, columns, channels, 1] and a bias."""
+    """2-D convolution of each channel by itself, with a kernel [rows, columns, channels, 1] and a bias."""
 
     kernel: Pair
     stride: Pair = (1, 1)
@@ -21,7 +21,7 @@ class DepthwiseConv2dSpec(WeightedSpec):
 
 @dataclass(frozen=True)
 class DepthwiseConv2d(Op):
-    """A convolution that mixes no channels: as many go out as come in."""
+    """Depthwise 2-D convolution; the output has as many channels as the input."""
 
     rows: Axis = SINGLE
     columns: Axis = SINGLE
@@ -33,11 +33,11 @@ class DepthwiseConv2d(Op):
     tiled: ClassVar[bool] = True
     template: ClassVar[str] = "weighted.hpp.j2"
     can_fuse_relu: ClassVar[bool] = True
-    masks_input: ClassVar[bool] = True
+    can_mask_input: ClassVar[bool] = True
 
     @classmethod
     def build(cls, spec: DepthwiseConv2dSpec, name: str, input_shape: Shape) -> Self:
-        """Settles the shapes. Raises OpError."""
+        """Makes the op for an input of shape [height, width, channels]. Raises OpError for any other shape."""
         if len(input_shape) != 3:
             raise OpError(f"{spec.op} expects [height, width, channels], not {list(input_shape)}")
         rows, columns = (Axis.build(*axis, spec.padding) for axis in zip(input_shape, spec.kernel, spec.stride, strict=False))
@@ -50,10 +50,10 @@ class DepthwiseConv2d(Op):
         relu = spec.activation == "relu"
         return cls(name, input_shape, shape, parameters, spec.local, spec.frozen, relu, rows, columns)
 
-    def kernel(self) -> str:
-        """The C++ type of its kernels."""
+    def cpp_type(self) -> str:
+        """The C++ type of the kernels."""
         channels = self.input_shape[2]
         return (
-            f"kernels::DepthwiseConv2d<{self.rows.cpp()}, {self.columns.cpp()}, /*channels=*/{channels}, "
+            f"kernels::DepthwiseConv2d<{self.rows.cpp_type()}, {self.columns.cpp_type()}, /*channels=*/{channels}, "
             f"/*relu=*/{str(self.relu).lower()}, /*tile=*/{tile(channels)}>"
         )

@@ -1,4 +1,4 @@
-"""What ops that treat every element by itself have in common: any shape, no parameters, a derivative known from y."""
+"""The base of elementwise ops: any shape, no parameters, a derivative that follows from the output."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from .base import Op, Shape
 
 @dataclass(frozen=True)
 class Elementwise(Op):
-    """An activation function as a layer; ``function`` is its C++ template over the number of elements."""
+    """An activation function as a layer; ``function`` names its C++ template, whose argument is the number of elements."""
 
     function: ClassVar[str]
     in_place: ClassVar[bool] = True
 
     @classmethod
     def build(cls, spec: Any, name: str, input_shape: Shape) -> Self:
-        """Any shape."""
+        """Makes the op for an input of any shape."""
         return cls(name, input_shape, input_shape)
 
-    def kernel(self) -> str:
-        """The C++ type of its kernels."""
+    def cpp_type(self) -> str:
+        """The C++ type of the kernels."""
         return f"kernels::{self.function}</*size=*/{math.prod(self.input_shape)}>"
 
     def backward_reads(self) -> str:
-        """The output, from which each of these derivatives follows: x need not be kept."""
+        """The output y: the derivative follows from it, so x may be overwritten."""
         return "y"

@@ -11,12 +11,12 @@ from .layer import LayerSpec
 
 
 class FlattenSpec(LayerSpec):
-    """Any tensor seen as one vector."""
+    """Any tensor as one vector."""
 
 
 @dataclass(frozen=True)
 class Flatten(Op):
-    """Any tensor as one vector, channels fastest."""
+    """Any tensor as one vector; the channel index varies fastest."""
 
     kind: ClassVar[str] = "flatten"
     spec: ClassVar[type[LayerSpec]] = FlattenSpec
@@ -24,5 +24,5 @@ class Flatten(Op):
 
     @classmethod
     def build(cls, spec: FlattenSpec, name: str, input_shape: Shape) -> Self:
-        """Any shape."""
+        """Makes the op for an input of any shape."""
         return cls(name, input_shape, (math.prod(input_shape),))

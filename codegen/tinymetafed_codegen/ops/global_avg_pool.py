@@ -1,4 +1,4 @@
-"""Global average pooling: the mean of all pixels, channel by channel; one window as large as the image."""
+"""Global average pooling: the mean of each channel over all pixels; computed as one window of the image's size."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .window import SINGLE, Axis
 
 
 class GlobalAvgPoolSpec(LayerSpec):
-    """The mean over all pixels, channel by channel."""
+    """The mean of each channel over all pixels."""
 
 
 @dataclass(frozen=True)
 class GlobalAvgPool(AvgPool):
-    """[height, width, channels] or [length, channels] to a vector of channels."""
+    """[height, width, channels] or [length, channels] to [channels]."""
 
     kind: ClassVar[str] = "global_avg_pool"
     spec: ClassVar[type[LayerSpec]] = GlobalAvgPoolSpec
@@ -26,7 +26,7 @@ class GlobalAvgPool(AvgPool):
 
     @classmethod
     def build(cls, spec: GlobalAvgPoolSpec, name: str, input_shape: Shape) -> Self:  # type: ignore[override]
-        """Settles the shapes. Raises OpError."""
+        """Makes the op for [height, width, channels] or [length, channels]. Raises OpError for any other shape."""
         if len(input_shape) not in (2, 3):
             raise OpError(f"{cls.kind} expects [height, width, channels] or [length, channels], not {list(input_shape)}")
         whole = [Axis.build(extent, extent, extent, "valid") for extent in input_shape[:-1]]

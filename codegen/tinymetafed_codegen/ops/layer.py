@@ -1,4 +1,4 @@
-"""What an experiment file says of any layer; every op adds the keys that are its own."""
+"""The keys that all layers of an experiment file have; each op adds its own."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pydantic import Field
 
 from ..section import Section
 
-NAME = r"^[a-z][a-z0-9]*(_[a-z][a-z0-9]*)*$"  # of layers and ops: they become names of C++
+NAME = r"^[a-z][a-z0-9]*(_[a-z][a-z0-9]*)*$"  # of layers and ops; they become C++ names
 Name = Annotated[str, Field(pattern=NAME, max_length=40)]
 
 
 class LayerSpec(Section):
-    """Any layer; an add finds it by its ``name``, or else by its op and its place from 1 on (dense3)."""
+    """The keys of every layer. Without a ``name`` the layer is called by its op and its number, counted from 1: dense3."""
 
     op: str
     name: Name | None = None

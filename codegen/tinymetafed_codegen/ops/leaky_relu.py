@@ -14,14 +14,14 @@ from .layer import LayerSpec
 
 
 class LeakyReluSpec(LayerSpec):
-    """x where it is positive, slope x elsewhere."""
+    """x where x > 0, slope x elsewhere."""
 
     slope: Annotated[float, Field(ge=1e-6, lt=1)] = 0.2
 
 
 @dataclass(frozen=True)
 class LeakyRelu(Elementwise):
-    """x where it is positive, slope x elsewhere."""
+    """x where x > 0, slope x elsewhere."""
 
     slope: float = 1.0
 
@@ -33,9 +33,9 @@ class LeakyRelu(Elementwise):
 
     @classmethod
     def build(cls, spec: LeakyReluSpec, name: str, input_shape: Shape) -> Self:
-        """Any shape."""
+        """Makes the op for an input of any shape."""
         return cls(name, input_shape, input_shape, slope=spec.slope)
 
-    def kernel(self) -> str:
-        """The C++ type of its kernels."""
+    def cpp_type(self) -> str:
+        """The C++ type of the kernels."""
         return f"kernels::LeakyRelu</*size=*/{math.prod(self.input_shape)}, /*slope=*/{float_bits(self.slope)}>"

@@ -1,4 +1,4 @@
-"""Losses: what a sample's targets are and which kernel gives the derivative at the network's output."""
+"""Losses: the targets of a sample, and the C++ kernel that gives the derivative at the model's output."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from .base import float_bits
 class Loss:
     """A loss over a vector of outputs.
 
-    ``takes_logits_of`` is the activation that the loss applies itself, so that the last layer must not.
+    ``takes_logits_of`` names the activation that the loss applies itself; the last layer must not apply it too.
     """
 
     name: LossName
-    cpp: str
+    cpp_template: str
     formula: str
     takes_logits_of: str = ""
 
     @property
     def targets(self) -> Targets:
-        """What it compares the outputs with."""
+        """What the outputs are compared with."""
         return TARGETS[self.name]
 
     @property
     def class_target(self) -> bool:
-        """Whether a sample has one class index instead of one target per output."""
+        """Whether the target of a sample is one class index instead of one value per output."""
         return self.targets == "class"
 
-    def kernel(self, outputs: int, huber_delta: float) -> str:
-        """The C++ type of its kernels."""
+    def cpp_type(self, outputs: int, huber_delta: float) -> str:
+        """The C++ type of the kernels, for a model with ``outputs`` outputs; ``huber_delta`` is model.huber_delta."""
         delta = f", /*delta=*/{float_bits(huber_delta)}" if self.name == "huber" else ""
-        return f"kernels::{self.cpp}<{outputs}{delta}>"
+        return f"kernels::{self.cpp_template}<{outputs}{delta}>"
 
 
 LOSSES: dict[LossName, Loss] = {

@@ -10,7 +10,7 @@ from .pool import Pool, PoolSpec
 
 
 class MaxPoolSpec(PoolSpec):
-    """The largest value of each window over [height, width, channels]; windows touch unless ``stride`` says otherwise."""
+    """The largest value of each window over [height, width, channels]."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class MaxPool(Pool):
     flash_bytes: ClassVar[tuple[int, ...]] = (850, 400)
     tiled: ClassVar[bool] = True
     template: ClassVar[str] = "max_pool.hpp.j2"
-    cpp: ClassVar[str] = "MaxPool"
+    cpp_template: ClassVar[str] = "MaxPool"
 
-    def kept_numbers(self, mask: bool) -> int:
-        """Those of where each largest value was."""
-        return self.numbers_of_bits
+    def mask_floats(self, masks_input: bool) -> int:
+        """Which pixel of each window is the largest."""
+        return self.window_mask_floats

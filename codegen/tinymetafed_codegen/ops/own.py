@@ -1,7 +1,8 @@
-"""A user's own op: a class in a Python file of theirs, with its kernels in a C++ header beside that file."""
+"""Ops of the user: a class in the user's Python file, with its kernels in a C++ header beside that file."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,42 +19,52 @@ _READS = ("", "x", "y", "xy")
 
 
 def load(reference: str) -> type[Op]:
-    """The op that FILE.py:CLASS names. Raises OwnClassError, which names the file and line at fault."""
+    """Loads a user's op.
+
+    Args:
+        reference: FILE.py:CLASS.
+
+    Returns:
+        The class, with all its attributes checked.
+
+    Raises:
+        OwnClassError: The class cannot be used; the text begins with its file and line.
+    """
     op = own_class.load(reference, Op, "tinymetafed_codegen.ops.Op")
     kind, keys = getattr(op, "kind", None), getattr(op, "spec", None)
     if not isinstance(kind, str) or not re.fullmatch(NAME, kind):
         _refuse(op, f"kind is {kind!r}, expected a name of lower-case letters, digits and underscores")
     if kind in LAYERS:
-        _refuse(op, f"kind = '{kind}' is an op of ours; give yours another")
+        _refuse(op, f"kind = '{kind}' is the name of a built-in op; choose another one")
     if not isinstance(keys, type) or not issubclass(keys, LayerSpec):
         _refuse(op, f"spec is {keys!r}, expected a class derived from LayerSpec with the keys of a layer")
     if not (isinstance(op.flash_bytes, tuple) and all(type(size) is int and size >= 0 for size in op.flash_bytes)):
-        _refuse(op, f"flash_bytes is {op.flash_bytes!r}, expected bytes of forward, input gradient and update")
+        _refuse(op, f"flash_bytes is {op.flash_bytes!r}, expected a tuple of the bytes of forward, input gradient and update")
     if not op.is_view:
         _check_kernels(op)
     return op
 
 
 def is_own(op: type[Op]) -> bool:
-    """Whether an op is a user's."""
+    """Whether an op is the user's, not a built-in one."""
     return not op.__module__.startswith(f"{__package__}.")
 
 
 def header(op: type[Op]) -> Path | None:
-    """The file with the kernels of a user's op; None where they are those of firmware/core."""
+    """The C++ file with the kernels of a user's op; None where it uses kernels of firmware/core."""
     definer = next(each for each in op.__mro__ if "header" in vars(each))
     return own_class.file_of(definer).parent / op.header if is_own(definer) else None
 
 
 def files(op: type[Op]) -> list[Path]:
-    """The files of a user's op that its model's hash depends on."""
+    """The files of a user's op: its Python file, and its C++ header where it has one."""
     kernels = header(op)
     return [own_class.file_of(op), *([] if kernels is None else [kernels])]
 
 
 def layer(op: type[Op], keys: LayerSpec, name: str, input_shape: Shape, below: Mapping[str, Shape]) -> list[Op]:
-    """As ``Op.layer`` of a user's op, whose answers are checked. Raises OpError, which names the file and line at fault."""
-    made = _asked(op, "build", lambda: op.layer(keys, name, input_shape, below))
+    """Calls ``Op.layer`` of a user's op and checks the result. Raises OpError, which names the user's file and line."""
+    made = _call(op, "build", lambda: op.layer(keys, name, input_shape, below))
     if not isinstance(made, list) or not made or not all(isinstance(each, Op) for each in made):
         raise OpError(f"{own_class.place_of(op)}: {op.__name__}.build() gives {made!r}, expected an op")
     for each in made:
@@ -65,10 +76,10 @@ def _check_kernels(op: type[Op]) -> None:
     if op.template not in (_WEIGHTLESS, _WEIGHTED):
         _refuse(op, f"template is {op.template!r}, expected {_WEIGHTLESS!r} or {_WEIGHTED!r}")
     if not isinstance(op.header, str) or not op.header:
-        _refuse(op, "header is missing, the name of the C++ file with its kernels")
+        _refuse(op, "header is missing; it names the C++ file with the op's kernels")
     file = header(op)
     if file is not None and not file.is_file():
-        _refuse(op, f"header = '{op.header}': {file} is no file")
+        _refuse(op, f"header = '{op.header}': {file} is not a file")
     if file is not None and set('"\\\n') & set(file.as_posix()):
         _refuse(op, f"header: C++ cannot include {file}; choose a path without quotes and backslashes")
 
@@ -80,26 +91,33 @@ def _check_made(op: type[Op], made: Op) -> None:
 
     shape = made.output_shape
     whole = isinstance(shape, tuple) and len(shape) > 0 and all(type(extent) is int and extent > 0 for extent in shape)
-    expect("output_shape", shape, whole, "a tuple of whole numbers from 1 on")
+    expect("output_shape", shape, whole, "a tuple of whole numbers, each at least 1")
     weights = isinstance(made.parameters, tuple) and all(isinstance(each, Parameter) for each in made.parameters)
     expect("parameters", made.parameters, weights, "a tuple of Parameter")
     if made.is_view:
         return
-    kernel = _asked(op, "kernel", made.kernel)
-    expect("kernel()", kernel, isinstance(kernel, str) and bool(kernel), "the C++ type of its kernels")
-    reads = _asked(op, "backward_reads", made.backward_reads)
+    cpp_type = _call(op, "cpp_type", made.cpp_type)
+    expect("cpp_type()", cpp_type, isinstance(cpp_type, str) and bool(cpp_type), "the C++ type of its kernels")
+    reads = _call(op, "backward_reads", made.backward_reads)
     expect("backward_reads()", reads, reads in _READS, f"one of {', '.join(map(repr, _READS))}")
+    same_size = math.prod(made.input_shape) == math.prod(shape)
+    expect(
+        "in_place",
+        made.in_place,
+        same_size or not made.in_place,
+        f"False, because {list(made.input_shape)} and {list(shape)} differ in size",
+    )
     weighted = made.template == _WEIGHTED
     expect("template", made.template, weighted == bool(made.parameters), f"{_WEIGHTED!r} with weights, {_WEIGHTLESS!r} without")
-    expect("backward_reads()", reads, "x" in str(reads) or not weighted, "x among it, which a backward with weights is given")
+    expect("backward_reads()", reads, "x" in str(reads) or not weighted, "'x' or 'xy', because a backward with weights reads x")
 
 
-def _asked(op: type[Op], method: str, call: Callable[[], object]) -> object:
+def _call(op: type[Op], method: str, call: Callable[[], object]) -> object:
     try:
         return call()
     except OpError:
         raise
-    except Exception as error:  # whatever a user's code raises
+    except Exception as error:  # the user's code may raise anything
         file = str(own_class.file_of(op))
         raise OpError(f"{own_class.explain(error, file)} (in {op.__name__}.{method}())") from error
 

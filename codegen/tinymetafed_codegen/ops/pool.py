@@ -1,4 +1,4 @@
-"""What pools share: a window over [height, width, channels] that keeps channels apart and has no weights."""
+"""The base of pooling ops: a window over [height, width, channels], each channel by itself, no weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .window import SINGLE, Axis, Padding, Pair
 
 
 class PoolSpec(LayerSpec):
-    """A window and how it moves: by its own size unless ``stride`` says otherwise."""
+    """The keys of a pool; ``stride`` is ``size`` by default, so that windows do not overlap."""
 
     size: Pair = (2, 2)
     stride: Pair | None = None
@@ -21,17 +21,17 @@ class PoolSpec(LayerSpec):
 
 @dataclass(frozen=True)
 class Pool(Op):
-    """One value of each window, channel by channel; pixels outside the image do not count."""
+    """One value per window and channel; pixels outside the image are left out."""
 
     rows: Axis = SINGLE
     columns: Axis = SINGLE
 
-    masks_input: ClassVar[bool] = True
-    cpp: ClassVar[str]  # the C++ template of its kernels
+    can_mask_input: ClassVar[bool] = True
+    cpp_template: ClassVar[str]  # name of the C++ template of the kernels
 
     @classmethod
     def build(cls, spec: PoolSpec, name: str, input_shape: Shape) -> Self:
-        """Settles the shapes. Raises OpError."""
+        """Makes the op for an input of shape [height, width, channels]. Raises OpError for any other shape."""
         if len(input_shape) != 3:
             raise OpError(f"{cls.kind} expects [height, width, channels], not {list(input_shape)}")
         stride = spec.stride or spec.size
@@ -40,17 +40,17 @@ class Pool(Op):
         return cls(name, input_shape, shape, rows=rows, columns=columns)
 
     @property
-    def numbers_of_bits(self) -> int:
-        """Numbers, 32 bits each, that hold a bit of each pixel of each window."""
+    def window_mask_floats(self) -> int:
+        """Floats of the arena that hold one bit per pixel of each window, 32 bits in each float."""
         pixels = min(self.rows.size, self.rows.length) * min(self.columns.size, self.columns.length)
         return -(-math.prod(self.output_shape) * pixels // 32)
 
     def backward_reads(self) -> str:
-        """Nothing but bits."""
+        """No tensor: the mask saved for backward suffices."""
         return ""
 
-    def kernel(self) -> str:
-        """The C++ type of its kernels."""
+    def cpp_type(self) -> str:
+        """The C++ type of the kernels."""
         channels = self.input_shape[-1]
-        axes = f"{self.rows.cpp()}, {self.columns.cpp()}"
-        return f"kernels::{self.cpp}<{axes}, /*channels=*/{channels}, /*tile=*/{tile(channels)}>"
+        axes = f"{self.rows.cpp_type()}, {self.columns.cpp_type()}"
+        return f"kernels::{self.cpp_template}<{axes}, /*channels=*/{channels}, /*tile=*/{tile(channels)}>"

@@ -1,4 +1,4 @@
-"""Every op that a layer can name."""
+"""All built-in ops that a layer can name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .global_avg_pool import GlobalAvgPool
 from .max_pool import MaxPool
 from .separable_conv2d import SeparableConv2d
 
-# Those that can be a layer's ``activation`` too are listed in activations.py.
+# activations.py lists the ops that can also be the ``activation`` of another layer.
 _OPS: tuple[type[Op], ...] = (
     Dense, Conv2d, DepthwiseConv2d, SeparableConv2d, Conv1d, MaxPool, AvgPool, GlobalAvgPool, Flatten, Add,
     *ACTIVATIONS.values(),

@@ -1,4 +1,4 @@
-"""ReLU as a layer of its own; right after a layer with weights it is fused into its store and disappears."""
+"""ReLU as a layer; directly after a layer with weights it is fused into that layer."""
 
 from __future__ import annotations
 

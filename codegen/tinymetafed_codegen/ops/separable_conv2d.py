@@ -1,4 +1,4 @@
-"""Separable 2-D convolution: short for a depthwise one and a 1x1 conv2d that mixes its channels."""
+"""Separable 2-D convolution: short for a depthwise_conv2d followed by a 1x1 conv2d."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .window import Padding, Pair
 
 
 class SeparableConv2dSpec(WeightedSpec):
-    """A depthwise_conv2d and a conv2d of 1x1 after it, with the activation; each has a bias."""
+    """A depthwise_conv2d followed by a 1x1 conv2d with the activation; each has a kernel and a bias."""
 
     filters: Annotated[int, Field(ge=1, le=4_096)]
     kernel: Pair
@@ -25,14 +25,14 @@ class SeparableConv2dSpec(WeightedSpec):
 
 
 class SeparableConv2d(Op):
-    """Two layers under one name; it is never made itself."""
+    """Stands for two ops; there is never an instance of this class."""
 
     kind: ClassVar[str] = "separable_conv2d"
     spec: ClassVar[type[LayerSpec]] = SeparableConv2dSpec
 
     @classmethod
     def layer(cls, spec: SeparableConv2dSpec, name: str, input_shape: Shape, below: Mapping[str, Shape]) -> list[Op]:
-        """The two layers that it stands for; the activation is the second one's."""
+        """The two ops; the activation belongs to the second one. Raises OpError."""
         depthwise = DepthwiseConv2dSpec(
             op="depthwise_conv2d",
             kernel=spec.kernel,

@@ -1,4 +1,4 @@
-"""Softmax as a layer: over the last axis, as in Keras."""
+"""Softmax over the last axis as a layer, as in Keras."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .layer import LayerSpec
 
 
 class SoftmaxSpec(LayerSpec):
-    """e^x over the sum of e^x along the last axis."""
+    """e^x divided by the sum of e^x along the last axis."""
 
 
 @dataclass(frozen=True)
 class Softmax(Elementwise):
-    """e^x over the sum of e^x along the last axis; no element by itself, but as little is kept and asked as for those."""
+    """e^x divided by the sum of e^x along the last axis. Not elementwise, but its derivative follows from y as well."""
 
     kind: ClassVar[str] = "softmax"
     spec: ClassVar[type[LayerSpec]] = SoftmaxSpec
@@ -24,7 +24,7 @@ class Softmax(Elementwise):
     flash_bytes: ClassVar[tuple[int, ...]] = (170, 100)
     function: ClassVar[str] = "Softmax"
 
-    def kernel(self) -> str:
-        """The C++ type of its kernels."""
+    def cpp_type(self) -> str:
+        """The C++ type of the kernels."""
         *pixels, channels = self.input_shape
         return f"kernels::Softmax</*pixels=*/{math.prod(pixels)}, /*channels=*/{channels}>"

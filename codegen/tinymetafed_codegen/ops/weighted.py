@@ -1,4 +1,4 @@
-"""What an experiment file says of a layer with weights."""
+"""The keys that all layers with weights have in an experiment file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .layer import LayerSpec
 
 
 class WeightedSpec(LayerSpec):
-    """A layer with weights: global, unless they are ``local`` to a device or ``frozen`` into the firmware."""
+    """The keys of a layer with weights. They are global unless ``local`` (never leave the device) or ``frozen`` (in flash)."""
 
     activation: Activation | None = None
     local: bool = False

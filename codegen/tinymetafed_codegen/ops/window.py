@@ -1,4 +1,4 @@
-"""Sliding windows: how many outputs a kernel or a pool has along an axis, and the padding before the first, as in Keras."""
+"""Sliding windows of convolutions and pools: the number of outputs and the padding along one axis, as in Keras."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Padding = Literal["same", "valid"]
 
 @dataclass(frozen=True)
 class Axis:
-    """``length`` inputs seen through a window of ``size`` that moves by ``stride`` and begins ``pad`` before the first."""
+    """One axis: a window of ``size`` moves by ``stride`` over ``length`` inputs and begins ``pad`` before the first one."""
 
     length: int
     outputs: int
@@ -31,7 +31,11 @@ class Axis:
 
     @classmethod
     def build(cls, length: int, size: int, stride: int, padding: str) -> Self:
-        """'same' pads as Keras does, more after than before. Raises OpError."""
+        """The axis for a padding of 'same' or 'valid'; 'same' pads as Keras does, more at the end than at the start.
+
+        Raises:
+            OpError: The window is larger than the input and there is no padding.
+        """
         if padding == "same":
             outputs = -(-length // stride)
             return cls(length, outputs, size, stride, max((outputs - 1) * stride + size - length, 0) // 2)
@@ -39,13 +43,13 @@ class Axis:
             raise OpError(f"a window of {size} does not fit into {length} without padding; use padding = 'same'")
         return cls(length, (length - size) // stride + 1, size, stride, 0)
 
-    def cpp(self) -> str:
-        """Its C++ type."""
+    def cpp_type(self) -> str:
+        """The C++ type."""
         return (
             f"kernels::Axis</*in=*/{self.length}, /*out=*/{self.outputs}, /*kernel=*/{self.size}, "
             f"/*stride=*/{self.stride}, /*pad=*/{self.pad}>"
         )
 
 
-# The one row of a sequence that is seen as an image.
+# The row axis of a sequence: an image of one row.
 SINGLE = Axis(1, 1, 1, 1, 0)

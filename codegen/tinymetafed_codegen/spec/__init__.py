@@ -1,4 +1,4 @@
-"""Experiment TOML in, frozen and complete experiment out; a module for each section."""
+"""The experiment file: reads the TOML into a complete, immutable Experiment; one module per section."""
 
 from ..loss import TARGETS, LossName, Targets, is_classification, target_size
 from ..section import SpecError

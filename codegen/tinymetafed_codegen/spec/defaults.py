@@ -1,4 +1,4 @@
-"""What works, measured by loss; a file states only what differs."""
+"""Default values that depend on the loss and the strategy, chosen by measurement."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from .task import section_class
 _Section = dict[str, float | str]
 _Sections = dict[str, _Section]
 
-CLIENTS = 1_000  # data owners where nobody can count them
-VALUES, CLASSES = False, True  # what a model learns, as is_classification tells of its loss
+CLIENTS = 1_000  # run.clients of tasks whose clients cannot be counted
+VALUES, CLASSES = False, True  # what the model learns: the values of is_classification(loss)
 
-# By what is learned; the strategy is TinyMetaFed.
+# For TinyMetaFed, by what the model learns.
 _DEFAULTS: dict[bool, _Sections] = {
     VALUES: {
         "model": {"init": "glorot", "local_start": "alternating", "local_start_scale": 0.35},
@@ -48,12 +48,12 @@ _DEFAULTS: dict[bool, _Sections] = {
         "evaluation": {"tasks": 100, "every": 0, "every_tasks": 20},
     },
 }
-# How a client adapts a network that is shared whole.
+# Adaptation of a model without local layers, by what the model learns.
 _WHOLE: dict[bool, _Section] = {
     VALUES: {"local_passes": 0, "full_passes": 32, "full_learning_rate": 0.01},
     CLASSES: {"local_passes": 0, "full_passes": 10, "full_learning_rate": 0.02},
 }
-# By strategy, then by what is learned, where it differs from that.
+# Differences of other strategies, by strategy and then by what the model learns.
 _STRATEGIES: dict[str, dict[bool, _Sections]] = {
     "tinyreptile": {
         VALUES: {"adaptation": _WHOLE[VALUES]},
@@ -86,7 +86,7 @@ _TINYMETAFED_ONLY = ("local_learning_rate", "local_passes")
 
 
 def defaults(loss: str, strategy: str, task: str) -> _Sections:
-    """What a file need not say, by section; nothing for a loss that is not known."""
+    """The default values of an experiment by section; none for an unknown loss, which validation refuses."""
     known = next((name for name in TARGETS if name == loss), None)
     if known is None:
         return {}

@@ -1,4 +1,4 @@
-"""Experiment TOML in, frozen and complete experiment out; every mistake is named with its key and a remedy."""
+"""Reads and checks experiment files; every error names the key and says what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
-from ..section import Section, SpecError, TomlValue
+from ..section import Section, SpecError, TomlTable, TomlValue
 from .defaults import CLIENTS, defaults
 from .mistakes import explain
 from .model import ModelSpec
@@ -20,16 +20,16 @@ from .task import TaskSpec
 
 
 class RunSpec(Section):
-    """How long, with whom, from which seed."""
+    """The ``[run]`` section: rounds, clients and the seed."""
 
-    rounds: Annotated[int, Field(ge=0, le=10_000_000)] = 1_000  # 0: the initialisation is tested as it is
+    rounds: Annotated[int, Field(ge=0, le=10_000_000)] = 1_000  # 0: only the initial weights are tested
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 1
-    clients: Annotated[int, Field(ge=1, le=1 << 20)] | None = None  # None: the task's files or boards are counted
+    clients: Annotated[int, Field(ge=1, le=1 << 20)] | None = None  # None: the number of the task's files or boards
     devices_per_round: Annotated[int, Field(ge=1, le=1_024)] = 1
 
 
 class EvaluationSpec(Section):
-    """Meta-test on clients that never took part: how many at the end, and how many on the way, how often."""
+    """The ``[evaluation]`` section: held-out clients to test at the end (``tasks``) and every ``every`` rounds."""
 
     tasks: Annotated[int, Field(ge=1, le=100_000)]
     every: Annotated[int, Field(ge=0)]
@@ -37,7 +37,7 @@ class EvaluationSpec(Section):
 
 
 class Experiment(Section):
-    """All that determines a run's result, with nothing left to default."""
+    """A complete experiment: everything that determines the result of a run."""
 
     task: TaskSpec
     model: ModelSpec
@@ -48,16 +48,25 @@ class Experiment(Section):
 
     @property
     def streamed(self) -> Experiment:
-        """The experiment whose firmware has all samples streamed, where a source of the user's makes those to train on."""
+        """The same experiment with all samples streamed by the host instead of made by the user's sample source."""
         if self.task.own_source is None:
             return self
         return self.model_copy(update={"task": self.task.streamed, "run": self.run.model_copy(update={"clients": None})})
 
 
 def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, TomlValue] | None = None) -> Experiment:
-    """Reads an experiment file; ``overrides`` are ``section.key=value`` as in ``--set``, ``settings`` the same decoded.
+    """Reads an experiment file.
 
-    A key may go into a list by number: ``model.layers.2.local``. Raises SpecError.
+    Args:
+        path: The TOML file.
+        overrides: Texts ``section.key=value`` as in ``--set``; numbers select entries of lists: ``model.layers.2.local``.
+        settings: The same with decoded values, by ``section.key``.
+
+    Returns:
+        The complete experiment, with absolute paths.
+
+    Raises:
+        SpecError: The file cannot be read or is wrong; the text names file, key and remedy.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -76,8 +85,8 @@ def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, TomlV
     return parse(anchored(raw, path.parent), str(path))
 
 
-def parse(raw: dict[str, Any], source: str) -> Experiment:
-    """Validates a decoded experiment; ``source`` names it in errors. Raises SpecError."""
+def parse(raw: TomlTable, source: str) -> Experiment:
+    """Validates a decoded experiment; ``source`` is its name in errors. Raises SpecError."""
     for section, values in defaults(*(_key(raw, *key) for key in _DECIDING)).items():
         given = raw.get(section, {})
         if isinstance(given, dict):
@@ -94,16 +103,17 @@ def parse(raw: dict[str, Any], source: str) -> Experiment:
     return experiment
 
 
-_DECIDING = (("model", "loss", ""), ("strategy", "kind", "tinymetafed"), ("task", "kind", ""))  # what defaults depend on
+# The keys that other defaults depend on: section, key, its own default.
+_DECIDING = (("model", "loss", ""), ("strategy", "kind", "tinymetafed"), ("task", "kind", ""))
 
 
-def _key(raw: dict[str, Any], section: str, key: str, default: str) -> str:
+def _key(raw: TomlTable, section: str, key: str, default: str) -> str:
     found = raw.get(section)
     return str(found.get(key, default)) if isinstance(found, dict) else default
 
 
-def dump(experiment: Experiment) -> dict[str, Any]:
-    """The complete experiment as plain values that TOML can hold."""
+def dump(experiment: Experiment) -> TomlTable:
+    """The complete experiment as plain values for TOML."""
     return experiment.model_dump(mode="json", exclude_none=True, by_alias=True)
 
 
@@ -118,24 +128,24 @@ def _decode(override: str) -> tuple[list[str], TomlValue]:
         return path, text.strip()
 
 
-def _put(raw: dict[str, Any], path: Sequence[str], value: TomlValue, source: str) -> None:
+def _put(raw: TomlTable, path: Sequence[str], value: TomlValue, source: str) -> None:
     section: Any = raw
     for part in path[:-1]:
         if isinstance(section, list):
             if not part.isdigit() or int(part) >= len(section):
-                raise SpecError(f"{source}: {part} is none of the numbers 0 to {len(section) - 1}")
+                raise SpecError(f"{source}: {part} is not a number from 0 to {len(section) - 1}")
             section = section[int(part)]
         else:
             section = section.setdefault(part, {})
         if not isinstance(section, dict | list):
             raise SpecError(f"{source}: {part} is not a section")
     if isinstance(section, list):
-        raise SpecError(f"{source}: {path[-2]} is a list; a key of one of its entries is expected")
+        raise SpecError(f"{source}: {path[-2]} is a list; name a key of one of its entries")
     section[path[-1]] = value
 
 
 def _check(experiment: Experiment, source: str) -> None:
-    """What spans several keys."""
+    """Checks rules over several keys."""
     task, strategy, run = experiment.task, experiment.strategy, experiment.run
     if strategy.alpha_min > strategy.alpha_max:
         raise SpecError(f"{source}: strategy.alpha_min = {strategy.alpha_min} is above alpha_max = {strategy.alpha_max}")
@@ -145,21 +155,21 @@ def _check(experiment: Experiment, source: str) -> None:
         if run.rounds % strategy.restart_rounds:
             raise SpecError(
                 f"{source}: run.rounds = {run.rounds} is not a multiple of strategy.restart_rounds = "
-                f"{strategy.restart_rounds}; a run that stops in mid-cycle ends on a large learning rate"
+                f"{strategy.restart_rounds}; a run that stops within a cycle ends at a large learning rate"
             )
         lowest = strategy.alpha_max - strategy.alpha_min - (run.rounds // strategy.restart_rounds - 1) * strategy.restart_decay
         if lowest < 0:
             raise SpecError(
                 f"{source}: strategy.restart_decay = {strategy.restart_decay} takes the schedule below alpha_min = "
                 f"{strategy.alpha_min} before the last of {run.rounds // strategy.restart_rounds} cycles; "
-                f"(alpha_max - alpha_min) / (cycles - 1) is the most it can be"
+                f"it can be at most (alpha_max - alpha_min) / (cycles - 1)"
             )
     elif strategy.restart_rounds is not None:
-        raise SpecError(f"{source}: strategy.restart_rounds has a meaning only with strategy.schedule = 'sgdr'")
+        raise SpecError(f"{source}: strategy.restart_rounds works only with strategy.schedule = 'sgdr'")
     if task.counts_clients and run.clients is not None:
         raise SpecError(
-            f"{source}: run.clients = {run.clients}, but task '{task.kind}' counts its clients, in its data "
-            "or, with task.client_per_board, as boards; leave run.clients out"
+            f"{source}: run.clients = {run.clients}, but task '{task.kind}' counts its clients: in its data, "
+            "or the boards with task.client_per_board; leave run.clients out"
         )
     if run.clients is not None and run.devices_per_round > run.clients:
         raise SpecError(

@@ -1,4 +1,4 @@
-"""A validation error of pydantic's in the words of who wrote the file."""
+"""Turns pydantic's validation errors into messages for the author of the experiment file."""
 
 from __future__ import annotations
 
@@ -7,17 +7,25 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, Tag, ValidationError
 
-TOLD = "told"  # the type of an error whose text is for the file's reader already
-# One mistake brings others in its wake (a mistyped key is unknown here and missing there): the cause comes first.
+READABLE = "readable"  # the type of an error whose text is shown as it is
+# One mistake can cause several errors: a mistyped key is both unknown and missing. The cause is shown.
 _CAUSES_FIRST = {"extra_forbidden": 0, "missing": 2, "too_short": 3}
 
 
 def explain(errors: ValidationError, sections: type[BaseModel]) -> str:
-    """What is wrong with which key, and the nearest remedy; ``sections`` is the class that was validated."""
+    """One message for a validation error.
+
+    Args:
+        errors: The errors of pydantic.
+        sections: The class that was validated.
+
+    Returns:
+        The key, what is wrong with it, and what to do.
+    """
     error: Any = min(errors.errors(), key=lambda each: _CAUSES_FIRST.get(each["type"], 1))
     key, owners = _walk(tuple(error["loc"]), sections)
     kind = error["type"]
-    if kind == TOLD:
+    if kind == READABLE:
         return f"{key}: {error['msg']}"
     if kind == "extra_forbidden":
         known = [field.alias or name for owner in owners for name, field in owner.model_fields.items()]
@@ -38,14 +46,14 @@ def explain(errors: ValidationError, sections: type[BaseModel]) -> str:
 
 
 def _walk(location: tuple[Any, ...], sections: type[BaseModel]) -> tuple[str, list[type[BaseModel]]]:
-    """The key as the file has it, and the class in which its last part was looked for."""
+    """The key as it is written in the file, and the classes that may have its last part."""
     key, owners = "", [sections]
     inside: list[_Member] = [(sections, ())]
     for part in location:
         if isinstance(part, int):
             key += f"[{part}]"
         elif chosen := [member for member in inside if len(inside) > 1 and part in member[1]]:
-            inside = chosen  # pydantic puts the chosen union member into the path; the file's reader never wrote it
+            inside = chosen  # pydantic adds the chosen union member to the path; the file does not have it
         else:
             key += f".{part}" if key else str(part)
             owners = [model for model, _ in inside]
@@ -54,11 +62,11 @@ def _walk(location: tuple[Any, ...], sections: type[BaseModel]) -> tuple[str, li
     return key, owners
 
 
-_Member = tuple[type[BaseModel], tuple[Any, ...]]  # a section that a field may hold, and the tags that choose it in a union
+_Member = tuple[type[BaseModel], tuple[Any, ...]]  # a class that a field may hold, and the tags that select it in a union
 
 
 def _members(annotation: Any, tags: tuple[Any, ...] = ()) -> list[_Member]:
-    """All sections that a field may hold; a union's tags stand beside its members or are the values of their ``kind``."""
+    """All classes that a field may hold. The tags of a union are annotations of its members or the values of their ``kind``."""
     parts = get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         kind = annotation.model_fields.get("kind")

@@ -1,4 +1,4 @@
-"""The ``[model]`` section: layers from input to output, their loss and how they learn."""
+"""The ``[model]`` section: layers, loss, initial weights and options of SGD."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from .. import ops, own_class
 from ..loss import LossName
 from ..ops import LayerSpec, Op
 from ..section import Section
-from .mistakes import TOLD, explain
+from .mistakes import READABLE, explain
 
 OWN = "FILE.py:CLASS"
 
 
 def op(layer: Any) -> str | None:
-    """Which op a layer is of, as validation asks: one of ours, or OWN."""
+    """The discriminator of a layer: its op if that is built in, OWN for a user's op."""
     named = layer.get("op") if isinstance(layer, dict) else layer.op
     return OWN if own_class.is_reference(named) else named if isinstance(named, str) else None
 
 
 def _own_layer(given: Any) -> LayerSpec:
-    """A layer of a user's op, validated by the op's own keys."""
+    """Validates a layer of a user's op against the keys of that op."""
     if isinstance(given, LayerSpec):
         return given
     try:
         return ops.find(given["op"]).spec.model_validate(given)
     except own_class.OwnClassError as error:
-        raise PydanticCustomError(TOLD, "{text}", {"text": f"op = '{given['op']}': {error}"}) from None
+        raise PydanticCustomError(READABLE, "{text}", {"text": f"op = '{given['op']}': {error}"}) from None
     except pydantic.ValidationError as error:
-        raise PydanticCustomError(TOLD, "{text}", {"text": explain(error, ops.find(given["op"]).spec)}) from None
-    except Exception as error:  # whatever a user's validator raises
+        raise PydanticCustomError(READABLE, "{text}", {"text": explain(error, ops.find(given["op"]).spec)}) from None
+    except Exception as error:  # the user's validator may raise anything
         file = str(own_class.file_of(ops.find(given["op"])))
-        raise PydanticCustomError(TOLD, "{text}", {"text": own_class.explain(error, file)}) from None
+        raise PydanticCustomError(READABLE, "{text}", {"text": own_class.explain(error, file)}) from None
 
 
 if TYPE_CHECKING:
-    AnyLayer = LayerSpec  # a type checker does not evaluate the list
+    AnyLayer = LayerSpec  # type checkers cannot evaluate the union
 else:
-    _OURS = [Annotated[each.spec, Tag(kind)] for kind, each in ops.LAYERS.items()]
-    _THEIRS = Annotated[SerializeAsAny[LayerSpec], PlainValidator(_own_layer), Tag(OWN)]
-    AnyLayer = Annotated[Union[*_OURS, _THEIRS], Discriminator(op)]
+    _BUILT_IN = [Annotated[each.spec, Tag(kind)] for kind, each in ops.LAYERS.items()]
+    _USERS = Annotated[SerializeAsAny[LayerSpec], PlainValidator(_own_layer), Tag(OWN)]
+    AnyLayer = Annotated[Union[*_BUILT_IN, _USERS], Discriminator(op)]
 
 
 class ModelSpec(Section):
-    """Layers from input to output, their loss and how they learn.
+    """The ``[model]`` section.
 
-    ``weights``: an npz file of arrays LAYER.kernel and LAYER.bias, for the frozen layers and for where meta-training starts;
-    ``init`` draws what it lacks. At every reconstruction local layers start from ``local_start``: a fixed pattern, fixed random
-    numbers or zeros; random numbers ``redrawn`` for every client and round; or as the client's last round left them (``kept``,
-    the first time as ``random``).
-    ``momentum``, ``weight_decay`` and ``clip_norm`` (the norm of each layer's output gradient) are off at 0: plain SGD.
+    ``layers`` go from input to output. ``weights`` is an npz file of arrays LAYER.kernel and LAYER.bias with the values of
+    frozen layers and initial values of others; ``init`` draws all other initial values. ``local_start`` says how local layers
+    start a reconstruction: ``alternating`` (a fixed pattern), ``random`` (fixed random numbers), ``zeros``, ``redrawn`` (new
+    random numbers for every client and round) or ``kept`` (as the client's last round left them; the first time ``random``).
+    ``momentum``, ``weight_decay`` and ``clip_norm`` (limit of the norm of each layer's output gradient) are off at 0.
     """
 
     input: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(min_length=1, max_length=3, strict=False)]

@@ -1,72 +1,73 @@
-"""Files that an experiment names: absolute once it is loaded, relative where it is written into a folder that may be moved."""
+"""Paths in experiments: absolute in memory, relative in files of folders that may be moved or copied."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from ..own_class import SEPARATOR, is_reference
+from ..own_class import SEPARATOR
+from ..section import TomlTable, TomlValue
 from .task import section_class
 
 
-def anchored(raw: dict[str, Any], *folders: Path) -> dict[str, Any]:
-    """A decoded experiment with absolute paths.
+def anchored(raw: TomlTable, *folders: Path) -> TomlTable:
+    """Makes all paths of a decoded experiment absolute.
 
     Args:
-        raw: sections as plain values, as TOML has them.
-        folders: what relative paths may be relative to; each is taken from the first one where it leads to something, or else
-            from the first.
+        raw: The sections as plain values, decoded from TOML.
+        folders: The folders that a path may be relative to. The first folder that has the file counts, else the first one.
 
     Returns:
-        The same values, with other paths.
+        A copy with absolute paths.
     """
     return _moved(raw, lambda name: str(anchor(name, *folders)))
 
 
 def anchor(name: str, *folders: Path) -> Path:
-    """One absolute path, as ``anchored`` finds it."""
+    """Makes one path absolute, as ``anchored`` does."""
     found = [(folder / name).resolve() for folder in folders]
     return next((path for path in found if path.exists()), found[0])
 
 
-def portable(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A decoded experiment of absolute paths, to be written into ``folder``: relative to it where both may move together."""
+def portable(raw: TomlTable, folder: Path) -> TomlTable:
+    """Makes absolute paths of a decoded experiment relative to ``folder``, each as ``relative`` does."""
     return _moved(raw, lambda name: relative(Path(name), folder) if Path(name).is_absolute() else name)
 
 
 def relative(path: Path, folder: Path) -> str:
-    """An absolute path as it is written down in ``folder``.
+    """Makes an absolute path relative to ``folder``, if both may be moved together.
 
-    It is relative where a folder below the user's home, or elsewhere below the root, holds both: that folder may be copied
-    to another place, or cloned by somebody else, and the path still leads to its file.
+    That is so if they have a common parent folder that is neither the file system's root nor the user's home or above it.
+    Such a folder may be copied or cloned, and the relative path still finds its file. Otherwise the path stays absolute.
     """
     here, home = folder.resolve(), Path.home()
     try:
         both = Path(os.path.commonpath([path, here]))
-    except ValueError:  # on two drives
+    except ValueError:  # on different drives of Windows
         return str(path)
     if both == Path(both.anchor) or home.is_relative_to(both):
         return str(path)
     return Path(os.path.relpath(path, here)).as_posix()
 
 
-def _moved(raw: dict[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
-    """The one list of keys that hold paths; what is no text is left for validation to refuse."""
+def _moved(raw: TomlTable, move: Callable[[str], str]) -> TomlTable:
+    """A copy with ``move`` applied to every path; values that are not texts are left to validation."""
     moved = dict(raw)
 
     def change(section: str, key: str, new: Callable[[str], str]) -> None:
         values = moved.get(section)
-        if isinstance(values, dict) and isinstance(values.get(key), str) and values[key]:
-            moved[section] = {**values, key: new(values[key])}
+        name = values.get(key) if isinstance(values, dict) else None
+        if isinstance(values, dict) and isinstance(name, str) and name:
+            moved[section] = {**values, key: new(name)}
 
     change("model", "weights", move)
     for section in ("strategy", "task"):
         change(section, "kind", lambda kind: _moved_class(kind, move))
     model = moved.get("model")
-    if isinstance(model, dict) and isinstance(model.get("layers"), list | tuple):
-        moved["model"] = {**model, "layers": [_moved_layer(layer, move) for layer in model["layers"]]}
+    layers = model.get("layers") if isinstance(model, dict) else None
+    if isinstance(model, dict) and isinstance(layers, list):
+        moved["model"] = {**model, "layers": [_moved_layer(layer, move) for layer in layers]}
     task = raw.get("task")
     if isinstance(task, dict) and (chosen := section_class(task.get("kind"))):
         for key in chosen.path_keys:
@@ -74,14 +75,13 @@ def _moved(raw: dict[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
     return moved
 
 
-def _moved_layer(layer: Any, move: Callable[[str], str]) -> Any:
-    if isinstance(layer, dict) and is_reference(layer.get("op")):
-        return {**layer, "op": _moved_class(layer["op"], move)}
-    return layer
+def _moved_layer(layer: TomlValue, move: Callable[[str], str]) -> TomlValue:
+    op = layer.get("op") if isinstance(layer, dict) else None
+    return {**layer, "op": _moved_class(op, move)} if isinstance(layer, dict) and isinstance(op, str) else layer
 
 
 def _moved_class(kind: str, move: Callable[[str], str]) -> str:
-    """``FILE:CLASS``, with or without .py; module:CLASS, where there is no such file, and our own kinds stay as they are."""
+    """``move`` applied to FILE of FILE:CLASS, with or without .py; MODULE:CLASS and built-in kinds stay unchanged."""
     name, own, class_name = kind.rpartition(SEPARATOR)
     if not own:
         return kind

@@ -1,4 +1,4 @@
-"""The ``[strategy]`` and ``[adaptation]`` sections: how clients train together, and how a new one adapts."""
+"""The ``[strategy]`` and ``[adaptation]`` sections: how clients train together, and how a new client adapts."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..section import Clamp, Passes, Rate, Section, ValueType
 
 
 class SharingSpec(Section):
-    """What all strategies have: what travels, how the server's learning rate α falls, how a device trains what is shared.
+    """The keys of all strategies: what is sent, the schedule of the server's learning rate α, how devices train global weights.
 
-    ``error_feedback``: what a device has not sent is added to its next change (Seide et al. 2014).
+    ``error_feedback``: changes that a device has not sent are added to its next delta (Seide et al. 2014).
     """
 
-    partial: ClassVar[bool] = False  # whether layers that are ``local`` stay on their device
-    gradient: ClassVar[bool] = False  # whether a device returns one gradient of the weights that it received
+    partial: ClassVar[bool] = False  # whether local layers stay on their device; otherwise they are global too
+    gradient: ClassVar[bool] = False  # whether devices return one gradient of the received weights
     top_p: Annotated[float, Field(gt=0, le=100)] = 100
     selection: Literal["global", "layer", "random"] = "global"
     uplink: ValueType = "f32"
@@ -34,7 +34,7 @@ class SharingSpec(Section):
 
 
 class TinyMetaFedSpec(SharingSpec):
-    """Partial local reconstruction and Top-P% communication (arXiv 2307.06822)."""
+    """TinyMetaFed: partial local reconstruction and Top-P selection (arXiv 2307.06822)."""
 
     partial: ClassVar[bool] = True
     kind: Literal["tinymetafed"] = "tinymetafed"
@@ -46,19 +46,19 @@ class TinyMetaFedSpec(SharingSpec):
 
 
 class TinyReptileSpec(SharingSpec):
-    """Reptile of one device at a time, sample by sample (arXiv 2304.05201)."""
+    """TinyReptile: Reptile with one device per round, sample by sample (arXiv 2304.05201)."""
 
     kind: Literal["tinyreptile"]
 
 
 class ReptileSpec(SharingSpec):
-    """The mean of several devices' trained weights, approached by α (arXiv 1803.02999)."""
+    """Reptile: the server moves by α towards the mean of the devices' trained weights (arXiv 1803.02999)."""
 
     kind: Literal["reptile"]
 
 
 class FedAvgSpec(SharingSpec):
-    """The mean of several devices' trained weights, taken as it is (arXiv 1602.05629)."""
+    """FedAvg: the server takes the mean of the devices' trained weights (arXiv 1602.05629)."""
 
     kind: Literal["fedavg"]
     schedule: Literal["constant", "linear", "cosine", "sgdr"] = "constant"
@@ -66,24 +66,24 @@ class FedAvgSpec(SharingSpec):
 
 
 class FedSgdSpec(SharingSpec):
-    """One gradient of each device's data, and a step along their mean (arXiv 1602.05629)."""
+    """FedSGD: each device returns one gradient, and the server steps along their mean (arXiv 1602.05629)."""
 
     gradient: ClassVar[bool] = True
     kind: Literal["fedsgd"]
     schedule: Literal["constant", "linear", "cosine", "sgdr"] = "constant"
     alpha_max: Annotated[float, Field(gt=0, le=1)] = 1.0
-    global_passes: Literal[1] = 1  # of the same weights, more would give the same gradient
+    global_passes: Literal[1] = 1  # more passes would give the same gradient, as the weights do not change
 
 
 class TinyOlSpec(SharingSpec):
-    """No server and no rounds: a device trains its last layers online (arXiv 2103.08295)."""
+    """TinyOL: a device trains its last layers online; there are no server and no rounds (arXiv 2103.08295)."""
 
     partial: ClassVar[bool] = True
     kind: Literal["tinyol"]
 
 
 class OwnStrategySpec(SharingSpec):
-    """A user's class, ``FILE:CLASS``; its own settings are in ``options``."""
+    """A user's strategy: ``kind`` is FILE.py:CLASS, ``options`` are the keys of the class."""
 
     tag: ClassVar[str] = "MODULE:CLASS"
     partial: ClassVar[bool] = True
@@ -97,7 +97,7 @@ class OwnStrategySpec(SharingSpec):
 
 
 def kind(section: Any) -> str:
-    """Which strategy a section is for, as validation asks."""
+    """The discriminator of a strategy section: its kind, or OwnStrategySpec.tag for a user's class."""
     chosen = section.get("kind", "tinymetafed") if isinstance(section, dict) else section.kind
     return OwnStrategySpec.tag if is_reference(chosen) else str(chosen)
 
@@ -115,7 +115,7 @@ StrategySpec = Annotated[
 
 
 class AdaptationSpec(Section):
-    """How a new client adapts: passes over its samples with the layers that stay local only, then with the whole model."""
+    """How a new client adapts: first passes that train only local layers, then passes that train the whole model."""
 
     local_learning_rate: Rate
     local_passes: Annotated[int, Field(ge=0, le=1_000)]

@@ -14,7 +14,7 @@ from .. import own_class
 from ..own_class import OwnClassError
 from ..protocol import SampleSet
 from ..section import Count, Section, SpecError
-from .mistakes import TOLD
+from .mistakes import READABLE
 from .task_facts import StatesFacts, TaskFacts, TaskOptions, TaskShapes, load_task, stated_facts, stated_options
 
 
@@ -51,22 +51,22 @@ class TaskBase(Section):
 
     @property
     def classes(self) -> int:
-        """Classes of which each has ``support``, ``query`` and ``adapt`` samples; 1 where samples are counted together."""
+        """Number of classes that each have ``support``, ``query`` and ``adapt`` samples; 1 where these count all samples."""
         return 1
 
     @property
     def own_source(self) -> str | None:
-        """The user's C++ file that makes the samples on the board; None without one."""
+        """The user's C++ file that makes the samples on the board; None where there is none."""
         return None
 
     @property
     def boards_are_clients(self) -> bool:
-        """Whether every board is a client, with data that exist nowhere else."""
+        """Whether every board is one client, with data that exist only on the board."""
         return False
 
     @property
     def counts_clients(self) -> bool:
-        """Whether the clients are there to be counted; otherwise ``run.clients`` says how many."""
+        """Whether the number of clients follows from files or boards; otherwise ``run.clients`` sets it."""
         return False
 
     @property
@@ -75,16 +75,16 @@ class TaskBase(Section):
         return self
 
     def count(self, sample_set: SampleSet) -> int:
-        """Samples of one set, all classes together."""
+        """Number of samples in a set, over all classes."""
         counts = {SampleSet.SUPPORT: self.support, SampleSet.QUERY: self.query, SampleSet.ADAPT: self.adapt}
         return self.classes * counts[sample_set]
 
     def check(self, source: str) -> None:
-        """What spans several keys of the task. Raises SpecError, which calls the experiment ``source``."""
+        """Checks rules over several keys. Raises SpecError; ``source`` is the experiment's name in its text."""
 
 
 class SineTask(TaskBase):
-    """One sine wave per client, y = a sin(x + phase), sampled on the board from the client's seed."""
+    """One sine wave per client, y = a sin(x + phase); boards compute the samples from the client's random numbers."""
 
     title: ClassVar[str] = "Sine waves"
     sample_source: ClassVar[str] = "sine"
@@ -96,12 +96,12 @@ class SineTask(TaskBase):
 
     @property
     def shapes(self) -> TaskShapes:
-        """One number in, one number out."""
+        """Input [1], one output."""
         return TaskShapes((1,), 1, "mse")
 
 
 class OmniglotTask(TaskBase):
-    """``ways`` random characters per client, streamed by the host; support, query and adapt count per character."""
+    """``ways`` random characters per client, streamed by the host; ``support``, ``query`` and ``adapt`` are per character."""
 
     title: ClassVar[str] = "Omniglot characters"
     bytes_per_input: ClassVar[int] = 1  # grey levels
@@ -114,16 +114,16 @@ class OmniglotTask(TaskBase):
 
     @property
     def shapes(self) -> TaskShapes:
-        """Drawings of 28x28 grey levels, one output per character."""
+        """Images of 28x28 grey levels, one output per character."""
         return TaskShapes((28, 28, 1), self.ways, "softmax_cross_entropy")
 
     @property
     def classes(self) -> int:
-        """Characters of a client."""
+        """Number of characters of a client."""
         return self.ways
 
     def check(self, source: str) -> None:
-        """Every character has 20 drawings."""
+        """Refuses more samples than the 20 drawings of a character."""
         if self.support + self.query > 20:
             raise SpecError(
                 f"{source}: task.support + task.query = {self.support + self.query}, but each character has 20 drawings"
@@ -131,9 +131,10 @@ class OmniglotTask(TaskBase):
 
 
 class KeywordsTask(TaskBase):
-    """``ways`` random spoken words per client, streamed by the host; support, query and adapt count per word.
+    """``ways`` random spoken words per client, streamed by the host; ``support``, ``query`` and ``adapt`` are per word.
 
-    ``split``: what held-out clients are unseen in; ``held_out``: their speakers, otherwise chosen by ``run.seed``.
+    ``split``: whether held-out clients have other speakers, other words, or both. ``held_out``: the held-out speakers;
+    without it ``run.seed`` selects them.
     """
 
     title: ClassVar[str] = "Spoken words"
@@ -155,11 +156,11 @@ class KeywordsTask(TaskBase):
 
     @property
     def classes(self) -> int:
-        """Words of a client."""
+        """Number of words of a client."""
         return self.ways
 
     def check(self, source: str) -> None:
-        """Speakers are held out only where the split is by speaker."""
+        """Refuses held-out speakers where the split is by word."""
         if self.held_out is not None and self.split == "word":
             raise SpecError(
                 f"{source}: task.held_out names speakers, but task.split = 'word' holds out words; leave one of them out"
@@ -167,7 +168,7 @@ class KeywordsTask(TaskBase):
 
 
 class PresenceTask(TaskBase):
-    """One room per client, occupied or not, made up from the client's seed and streamed by the host; counts are per class."""
+    """One simulated room per client, occupied or empty, streamed by the host; sample counts are per class."""
 
     title: ClassVar[str] = "Presence in rooms"
 
@@ -178,24 +179,24 @@ class PresenceTask(TaskBase):
 
     @property
     def shapes(self) -> TaskShapes:
-        """Four sensors and their changes, one output for an empty room and one for an occupied one."""
+        """Values and changes of four sensors; one output for an empty room, one for an occupied room."""
         return TaskShapes((8,), 2, "softmax_cross_entropy")
 
     @property
     def classes(self) -> int:
-        """An empty room and an occupied one."""
+        """Empty and occupied."""
         return 2
 
 
 class FolderTask(TaskBase):
-    """The user's own data, a file per client, streamed by the host; or trained on where a C++ ``source`` makes them.
+    """The user's data, one file per client, streamed by the host; boards train on samples of the C++ file ``source``, if set.
 
     ``path`` and ``source`` are relative to the experiment file until it is loaded, absolute from then on.
     """
 
     title: ClassVar[str] = "Your own data"
     path_keys: ClassVar[tuple[str, ...]] = ("path", "source")
-    # Few files, each split anew for every test.
+    # There are few files; every test splits each one anew.
     evaluation: ClassVar[Mapping[str, int]] = MappingProxyType({"tasks": 40, "every": 0, "every_tasks": 20})
 
     kind: Literal["folder"]
@@ -209,29 +210,29 @@ class FolderTask(TaskBase):
 
     @property
     def own_source(self) -> str | None:
-        """The C++ file that boards make their samples with."""
+        """The C++ file that makes the samples on the board."""
         return self.source
 
     @property
     def boards_are_clients(self) -> bool:
-        """Whether every board trains on data of its own."""
+        """Whether every board is one client, with data that exist only on the board."""
         return self.client_per_board
 
     @property
     def counts_clients(self) -> bool:
-        """Files are counted, and so are boards that are clients."""
+        """The number of clients is that of the files, or of the boards where boards are clients."""
         return self.source is None or self.client_per_board
 
     @property
     def streamed(self) -> Self:
-        """The task whose samples all come from its files."""
+        """The same task with all samples from its files."""
         return self if self.source is None else self.model_copy(update={"source": None, "client_per_board": False})
 
     def check(self, source: str) -> None:
-        """A board's own data are read by C++."""
+        """Refuses boards as clients without a C++ file that reads their data."""
         if self.client_per_board and self.source is None:
             raise SpecError(
-                f"{source}: task.client_per_board = true needs task.source, the C++ file that reads a board's own data"
+                f"{source}: task.client_per_board = true needs task.source, the C++ file that reads the board's data"
             )
 
 
@@ -313,7 +314,7 @@ class OwnTaskSpec(TaskBase):
 
 
 def _told(text: str) -> PydanticCustomError:
-    return PydanticCustomError(TOLD, "{text}", {"text": text})
+    return PydanticCustomError(READABLE, "{text}", {"text": text})
 
 
 def kind(section: Any) -> str | None:

@@ -1,9 +1,9 @@
-// Sum of two tensors of one shape: a residual connection, and what several layers send back to one that all of them read.
+// Sum of two tensors of one shape: for residual connections, and for the gradient of a tensor that several layers read.
 #pragma once
 
 namespace tmf::kernels {
 
-// y may be the place of a or b. Backward, dy is the gradient of both: no code.
+// y may be stored in place of a or b. There is no backward: dy is the gradient of both a and b.
 template <int kSize>
 struct Add {
   template <typename T>

@@ -1,34 +1,37 @@
-// One axis of a sliding window: which inputs an output sees, and which outputs see a given input or kernel element.
+// One axis of a sliding window: which inputs an output reads, and which outputs read an input or use a kernel element.
 #pragma once
 
 namespace tmf::kernels {
 
-// kLength inputs, kOutputs outputs; a window of kElements moves kStep inputs per output and begins kBefore ahead of the first.
+// kLength inputs and kOutputs outputs. The window has kElements elements, moves kStep inputs per output and starts kBefore
+// inputs before the first one (padding).
 template <int kLength, int kOutputs, int kElements, int kStep, int kBefore>
 struct Axis {
   static constexpr int kIn = kLength;
   static constexpr int kOut = kOutputs;
   static constexpr int kKernel = kElements;
   static constexpr int kStride = kStep;
-  static constexpr bool kTiled = kBefore == 0 && kStep == kElements && kOutputs * kStep == kLength;  // each input once
+  // Whether the windows cover each input exactly once.
+  static constexpr bool kTiled = kBefore == 0 && kStep == kElements && kOutputs * kStep == kLength;
 
-  // The input under the window's first element, and the elements [first, last) that lie on inputs.
+  // The input at the window's first element, and the range [first, last) of elements that lie on inputs.
   static constexpr int start(int out) { return out * kStride - kBefore; }
   static constexpr int first(int out) { return max(0, -start(out)); }
   static constexpr int last(int out) { return min(kKernel, kIn - start(out)); }
 
-  // The outputs [first_out, last_out) for which this kernel element lies on an input.
+  // The range [first_out, last_out) of outputs for which a kernel element lies on an input.
   static constexpr int first_out(int element) { return ceil_div(max(0, kBefore - element), kStride); }
   static constexpr int last_out(int element) { return min(kOut, ceil_div(max(0, kIn + kBefore - element), kStride)); }
 
-  // The elements through which an input reaches an output, every kStride-th of [first_element, last_element), and which one.
+  // An input contributes to outputs through every kStride-th element of [first_element, last_element); `out` is the output
+  // for one of these elements.
   static constexpr int first_element(int in) { return max((in + kBefore) % kStride, in + kBefore - (kOut - 1) * kStride); }
   static constexpr int last_element(int in) { return min(kKernel, in + kBefore + 1); }
   static constexpr int out(int in, int element) {
     return static_cast<int>(static_cast<unsigned>(in + kBefore - element) / kStride);
   }
 
-  // Whether an output, or an input, and the next that may share kernel elements with it have all of them in common.
+  // Whether an output and the next one use the same kernel elements, and whether an input and the one a stride later do.
   static constexpr bool outputs_alike(int out) {
     return out + 1 < kOut && first(out) == first(out + 1) && last(out) == last(out + 1);
   }
@@ -36,7 +39,7 @@ struct Axis {
     const int next = in + kStride;
     return next < kIn && first_element(in) == first_element(next) && last_element(in) == last_element(next);
   }
-  // Whether a kernel element and the next lie on inputs for the same outputs.
+  // Whether a kernel element and the next one lie on inputs for the same outputs.
   static constexpr bool elements_alike(int element) {
     const int next = element + 1;
     return next < kKernel && first_out(element) == first_out(next) && last_out(element) == last_out(next);

@@ -1,4 +1,4 @@
-// The bias of a convolution: its gradient is the sum of dy over the output pixels, in ascending order from 0.
+// Update of a convolution's bias. Its gradient adds dy over the output pixels, in ascending order, to 0.
 #pragma once
 
 namespace tmf::kernels {
@@ -16,6 +16,7 @@ void move_bias_tile(const T* dy, T* bias, T rate) {
   for (int t = 0; t < kTile; ++t) Update::move(bias + t, bias[t], rate * sum[t], rate);
 }
 
+// dy is [kPixels, kFilters], bias [kFilters].
 template <int kTile, typename Update, int kPixels, int kFilters, typename T>
 void move_bias(const T* dy, T* bias, T rate) {
   int f = 0;

@@ -1,4 +1,4 @@
-// Clipping by norm: a layer's output gradient, shortened to a limit before the layer uses it; no other buffer.
+// Gradient clipping by norm: scales a layer's output gradient down to a largest norm before the layer uses it.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +7,8 @@
 
 namespace tmf::kernels {
 
-// y = x min(1, limit / |x|), kLimit being the bits of a float; the norm adds squares in ascending order to 0. y and x may
-// be one place.
+// y = x min(1, limit / |x|); kLimit is the bit pattern of the float limit. The norm adds squares in ascending order to 0. y may
+// be stored in place of x.
 template <int kSize, uint32_t kLimit>
 struct ClipNorm {
   template <typename T>

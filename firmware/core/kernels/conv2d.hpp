@@ -1,4 +1,4 @@
-// 2-D convolution over [height, width, channels]: forward, gathered input gradient, and an update that never stores a gradient.
+// 2-D convolution over [height, width, channels]: forward, and backward with an SGD update that stores no weight gradient.
 #pragma once
 
 #include "axis.hpp"
@@ -8,28 +8,28 @@
 
 namespace tmf::kernels {
 
-// kernel [rows, columns, channels, filters], bias [filters]; a sequence is an image of one row. Fixed orders of summation:
+// kernel is [rows, columns, channels, filters], bias [filters]; a sequence is an image of one row. Fixed orders of summation:
 // y adds kernel rows, columns, then channels to the bias; dx adds kernel rows, columns, then filters to 0; each weight's
-// gradient adds output pixels, row by row, to 0. Pixels outside the image are left out, which equals adding zeros.
+// gradient adds output pixels, row by row, to 0. Pixels outside the image are skipped, which equals adding zeros.
 template <typename Rows, typename Columns, int kChannels, int kFilters, bool kRelu, int kFilterTile, int kChannelTile>
 struct Conv2d {
-  // W is T, or float where T is a vector and the weights, being frozen, are the same for all lanes.
+  // W is T, or float if T is a vector and the weights are frozen, hence the same in all lanes.
   template <typename T, typename W>
   static void forward(const T* x, const W* kernel, const W* bias, T* y) {
     using Walk = Pairs<Outputs<Rows>, Outputs<Columns>>;
-    constexpr bool kHasLone = Walk::has_lone();
+    constexpr bool kHasSingles = Walk::has_singles();
     Walk::for_each([=](const Pair& at) {
-      if (kHasLone && at.lone())
+      if (kHasSingles && at.is_single())
         forward_pixels<1>(x, kernel, bias, y, at);
       else
         forward_pixels<2>(x, kernel, bias, y, at);
     });
   }
 
-  // dx is written when kDx, zeroed where x is 0 when kMask; Update moves kernel and bias, or holds them.
+  // Writes dx if kDx, with 0 where x is 0 if kMask (x from a ReLU). Update changes kernel and bias, or leaves them (Hold).
   template <typename Update, bool kDx, bool kMask, typename T>
   static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
-    // dx needs the weights as they were in the forward pass, so it is complete before any of them moves.
+    // dx needs the weights of the forward pass, so it is complete before any weight changes.
     if constexpr (kDx) input_gradient<kMask>(x, dy, dx, kernel);
     if constexpr (Update::kMoves) {
       update<Update>(x, dy, kernel, rate);
@@ -38,13 +38,15 @@ struct Conv2d {
   }
 
  private:
-  // Tiles of kSums: two pixels by filters, two by channels; for the update up to 4 channels by filters.
-  static constexpr int kForwardTile = at_most(kFilterTile, kSums / 2);
-  static constexpr int kGradientTile = at_most(kChannelTile, kSums / 2);
+  // Tiles of at most kAccumulators sums: two pixels by filters forward, two pixels by channels for dx, and up to four channels
+  // by filters for the update.
+  static constexpr int kForwardTile = at_most(kFilterTile, kAccumulators / 2);
+  static constexpr int kGradientTile = at_most(kChannelTile, kAccumulators / 2);
   static constexpr int kUpdateChannels = at_most(kChannels, 4);
-  static constexpr int kUpdateFilters = at_most(kFilterTile, kSums / (kUpdateChannels == 3 ? 4 : at_least(kUpdateChannels, 2)));
+  static constexpr int kUpdateFilters =
+      at_most(kFilterTile, kAccumulators / (kUpdateChannels == 3 ? 4 : at_least(kUpdateChannels, 2)));
 
-  // From one pixel to another, in values.
+  // Distance from one pixel to another in memory, in values.
   static constexpr int inputs_apart(int down, int right) { return (down * Columns::kIn + right) * kChannels; }
   static constexpr int outputs_apart(int down, int right) { return (down * Columns::kOut + right) * kFilters; }
 
@@ -65,17 +67,17 @@ struct Conv2d {
     const int first_column = Columns::first(at.column), last_column = Columns::last(at.column);
     const int next_x = inputs_apart(at.down * Rows::kStride, at.right * Columns::kStride);
     const int next_y = outputs_apart(at.down, at.right);
-    constexpr int kUnroll = kPixels == 2 && kChannels % 2 == 0 ? 2 : 1;  // loads side by side take fewer cycles
+    constexpr int kUnroll = kPixels == 2 && kChannels % 2 == 0 ? 2 : 1;  // consecutive loads take fewer cycles each
     T sum[kPixels][kTile];
 #pragma GCC unroll 8
     for (int t = 0; t < kTile; ++t) {
 #pragma GCC unroll 2
-      for (int p = 0; p < kPixels; ++p) sum[p][t] = bias[t] - T{};  // in every lane of T; + T{} would turn -0 into 0
+      for (int p = 0; p < kPixels; ++p) sum[p][t] = bias[t] - T{};  // to every lane of T; + T{} would turn -0 into +0
     }
     for (int r = Rows::first(at.row); r < last_row; ++r) {
       const T* pixel = x + inputs_apart(top + r, left + first_column);
       const W* weight = kernel + (r * Columns::kKernel + first_column) * kChannels * kFilters;
-      // A kernel row's columns and channels are contiguous in both x and kernel: one loop walks them.
+      // The columns and channels of a kernel row are contiguous in both x and kernel: one loop covers them.
       for (int n = (last_column - first_column) * kChannels; n > 0; n -= kUnroll) {
 #pragma GCC unroll 2
         for (int u = 0; u < kUnroll; ++u) {
@@ -102,9 +104,9 @@ struct Conv2d {
   template <bool kMask, typename T>
   static void input_gradient(const T* x, const T* dy, T* dx, const T* kernel) {
     using Walk = Pairs<Inputs<Rows>, Inputs<Columns>>;
-    constexpr bool kHasLone = Walk::has_lone();
+    constexpr bool kHasSingles = Walk::has_singles();
     Walk::for_each([=](const Pair& at) {
-      if (kHasLone && at.lone())
+      if (kHasSingles && at.is_single())
         gradient_pixels<1, kMask>(x, dy, dx, kernel, at);
       else
         gradient_pixels<2, kMask>(x, dy, dx, kernel, at);
@@ -121,11 +123,11 @@ struct Conv2d {
       gradient_tile<kPixels, kChannels % kGradientTile, kMask>(x + pixel + c, dy, dx + pixel + c, kernel + c * kFilters, at);
   }
 
-  // Gathers what every output pixel that saw these input pixels sends back.
+  // Sums the gradients from all output pixels that read these input pixels.
   template <int kPixels, int kTile, bool kMask, typename T>
   static void gradient_tile(const T* x, const T* dy, T* dx, const T* kernel, const Pair& at) {
     const int last_row = Rows::last_element(at.row), last_column = Columns::last_element(at.column);
-    // A stride between inputs is one step between outputs.
+    // Inputs one stride apart belong to neighbouring outputs.
     const int next_y = outputs_apart(at.down / Rows::kStride, at.right / Columns::kStride);
     const int next_x = inputs_apart(at.down, at.right);
     constexpr int kUnroll = kPixels == 2 && kFilters % 2 == 0 ? 2 : 1;
@@ -171,7 +173,7 @@ struct Conv2d {
         const int first_column = Columns::first_out(c), columns = Columns::last_out(c) - first_column;
         const int at = ((Rows::start(first_row) + r) * Columns::kIn + Columns::start(first_column) + c) * kChannels;
         const int from = (first_row * Columns::kOut + first_column) * kFilters;
-        if constexpr (kChannels == 1) {  // two columns of a kernel then lie, and work, as two channels of one
+        if constexpr (kChannels == 1) {  // two kernel columns then have the memory layout of two channels, and are updated so
           if (Columns::elements_alike(c)) {
             update_channels<2, Update>(x + at, dy + from, rows, columns, kernel, rate);
             kernel += 2 * kFilters;
@@ -199,7 +201,7 @@ struct Conv2d {
       update_tile<kCount, kFilters % kUpdateFilters, Update>(x, dy + f, rows, columns, kernel + f, rate);
   }
 
-  // The gradient of one kernel element's kCount channels and kTile filters, summed in registers and applied at once.
+  // Sums the gradient of one kernel element, for kCount channels and kTile filters, in registers and applies it immediately.
   template <int kCount, int kTile, typename Update, typename T>
   static void update_tile(const T* x, const T* dy, int rows, int columns, T* kernel, T rate) {
     T sum[kCount][kTile];

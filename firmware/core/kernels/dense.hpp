@@ -1,15 +1,15 @@
-// Dense layer: forward, and backward fused with the SGD update; kernel [inputs, units], bias [units].
+// Dense layer: forward, and backward fused with the SGD update; kernel is [inputs, units], bias [units].
 #pragma once
 
 #include "relu.hpp"
 
 namespace tmf::kernels {
 
-// The order of every sum is fixed, so that all machines agree to the bit: y[u] starts at the bias and adds inputs in
-// ascending order; dx[i] starts at 0 and adds units in ascending order. Tiles only run independent sums side by side.
+// The order of every sum is fixed, so that all machines compute the same bits: y[u] starts from the bias and adds inputs in
+// ascending order; dx[i] starts from 0 and adds units in ascending order. A tile computes independent sums at the same time.
 template <int kInputs, int kUnits, bool kRelu, int kUnitTile, int kInputTile>
 struct Dense {
-  // W is T, or float where T is a vector and the weights, being frozen, are the same for all lanes.
+  // W is T, or float if T is a vector and the weights are frozen, hence the same in all lanes.
   template <typename T, typename W>
   static void forward(const T* x, const W* kernel, const W* bias, T* y) {
     int u = 0;
@@ -17,7 +17,7 @@ struct Dense {
     if constexpr (kUnits % kUnitTile != 0) forward_tile<kUnits % kUnitTile>(x, kernel + u, bias + u, y + u);
   }
 
-  // dx is written when kDx, zeroed where x is 0 when kMask; Update moves kernel and bias, or holds them.
+  // Writes dx if kDx, with 0 where x is 0 if kMask (x from a ReLU). Update changes kernel and bias, or leaves them (Hold).
   template <typename Update, bool kDx, bool kMask, typename T>
   static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
     int i = 0;
@@ -37,7 +37,7 @@ struct Dense {
   static void forward_tile(const T* x, const W* kernel, const W* bias, T* y) {
     T sum[kTile];
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) sum[t] = bias[t] - T{};  // in every lane of T; + T{} would turn -0 into 0
+    for (int t = 0; t < kTile; ++t) sum[t] = bias[t] - T{};  // to every lane of T; + T{} would turn -0 into +0
 #pragma GCC unroll 4
     for (int i = 0; i < kInputs; ++i) {
       const T xi = x[i];
@@ -49,7 +49,7 @@ struct Dense {
     for (int t = 0; t < kTile; ++t) y[t] = rectified<kRelu>(sum[t]);
   }
 
-  // Walks each weight once: it gives its share of dx with its old value, then moves.
+  // Visits each weight once: adds its contribution to dx with the old value, then updates it.
   template <int kTile, typename Update, bool kDx, bool kMask, typename T>
   static void backward_tile(const T* x, const T* dy, T* dx, T* kernel, T rate) {
     T input[kTile];

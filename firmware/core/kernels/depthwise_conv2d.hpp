@@ -1,4 +1,4 @@
-// Depthwise 2-D convolution: every channel of [height, width, channels] with a kernel of its own, channels side by side.
+// Depthwise 2-D convolution over [height, width, channels]: each channel has its own kernel; several channels at a time.
 #pragma once
 
 #include "axis.hpp"
@@ -7,12 +7,12 @@
 
 namespace tmf::kernels {
 
-// kernel [rows, columns, channels], bias [channels]. Fixed orders of summation: y adds kernel rows, then columns to the
+// kernel is [rows, columns, channels], bias [channels]. Fixed orders of summation: y adds kernel rows, then columns to the
 // bias; dx adds kernel rows, then columns to 0; each weight's gradient adds output pixels, row by row, to 0. Pixels
-// outside the image are left out, which equals adding zeros.
+// outside the image are skipped, which equals adding zeros.
 template <typename Rows, typename Columns, int kChannels, bool kRelu, int kTile>
 struct DepthwiseConv2d {
-  // W is T, or float where T is a vector and the weights, being frozen, are the same for all lanes.
+  // W is T, or float if T is a vector and the weights are frozen, hence the same in all lanes.
   template <typename T, typename W>
   static void forward(const T* x, const W* kernel, const W* bias, T* y) {
     for (int row = 0; row < Rows::kOut; ++row) {
@@ -25,10 +25,10 @@ struct DepthwiseConv2d {
     }
   }
 
-  // dx is written when kDx, zeroed where x is 0 when kMask; Update moves kernel and bias, or holds them.
+  // Writes dx if kDx, with 0 where x is 0 if kMask (x from a ReLU). Update changes kernel and bias, or leaves them (Hold).
   template <typename Update, bool kDx, bool kMask, typename T>
   static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
-    // dx needs the weights as they were in the forward pass, so it is complete before any of them moves.
+    // dx needs the weights of the forward pass, so it is complete before any weight changes.
     if constexpr (kDx) input_gradient<kMask>(x, dy, dx, kernel);
     if constexpr (Update::kMoves) {
       update<Update>(x, dy, kernel, rate);
@@ -44,7 +44,7 @@ struct DepthwiseConv2d {
     const int first_column = Columns::first(column), last_column = Columns::last(column);
     T sum[kWidth];
 #pragma GCC unroll 8
-    for (int t = 0; t < kWidth; ++t) sum[t] = bias[t] - T{};  // in every lane of T; + T{} would turn -0 into 0
+    for (int t = 0; t < kWidth; ++t) sum[t] = bias[t] - T{};  // to every lane of T; + T{} would turn -0 into +0
     for (int r = Rows::first(row); r < last_row; ++r) {
       const T* pixel = x + ((top + r) * Columns::kIn + left + first_column) * kChannels;
       const W* weight = kernel + (r * Columns::kKernel + first_column) * kChannels;
@@ -70,7 +70,7 @@ struct DepthwiseConv2d {
     }
   }
 
-  // Gathers what every output pixel that saw this input pixel sends back.
+  // Sums the gradients from all output pixels that read this input pixel.
   template <int kWidth, bool kMask, typename T>
   static void gradient_tile(const T* x, const T* dy, T* dx, const T* kernel, int row, int column) {
     T sum[kWidth];
@@ -108,7 +108,7 @@ struct DepthwiseConv2d {
     }
   }
 
-  // One kernel element's gradient for kWidth channels, summed in registers and applied at once.
+  // Sums the gradient of one kernel element, for kWidth channels, in registers and applies it immediately.
   template <int kWidth, typename Update, typename T>
   static void update_tile(const T* x, int start, const T* dy, int from, int rows, int columns, T* kernel, T rate) {
     T sum[kWidth];

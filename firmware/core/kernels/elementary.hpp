@@ -1,11 +1,11 @@
-// The project's own exp, tanh and square root for the kernels' scalar type: the same bits everywhere, libm's differ.
+// exp, tanh and square root for the kernels' scalar type, from math.hpp: libm's results differ between machines.
 #pragma once
 
 #include "math.hpp"
 
 namespace tmf::kernels {
 
-// Whoever runs kernels over another T specialises this: lanes by the functions of math.hpp, double for tests by libm.
+// To be specialised for any other T: the simulation does so for vectors, the tests for double.
 template <typename T>
 struct Elementary;
 
@@ -16,7 +16,7 @@ struct Elementary<float> {
   static float sqrt(float x) { return tmf::sqrt(x); }
 };
 
-// 1 / (1 + e^-x); 0 and 1 at the extremes, NaN for NaN.
+// 1 / (1 + e^-x); 0 for very negative x, 1 for very large x, NaN for NaN.
 template <typename T>
 T logistic(const T& x) {
   const T one = T{} + 1.0f;

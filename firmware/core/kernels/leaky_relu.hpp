@@ -1,4 +1,4 @@
-// Leaky ReLU: x where it is positive, slope x elsewhere, element by element.
+// Leaky ReLU, element by element: x if x > 0, else slope x.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace tmf::kernels {
 
-// y and x may be one place, and so may dx and dy: as kSlope, the bits of a float, is positive, y has the sign of x.
+// kSlope is the bit pattern of a positive float, so y has the sign of x. y may be stored in place of x, and dx in place of dy.
 template <int kSize, uint32_t kSlope>
 struct LeakyRelu {
   template <typename T>

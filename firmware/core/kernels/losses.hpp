@@ -1,4 +1,4 @@
-// Losses: the derivative at the network's output, clamped where asked; a device never needs the loss itself.
+// Losses: the gradient at the network's output, clamped if asked. A device does not need the value of the loss.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace tmf::kernels {
 
-// Keeps |d| <= limit; a limit of 0 means none.
+// d limited to [-limit, limit]; a limit of 0 means no limit.
 template <typename T>
 T clamp(const T& d, const T& limit) {
   const T bound = limit > T{} ? limit : T{} + bits_of<float>(0x7F800000u);  // infinity
@@ -15,7 +15,7 @@ T clamp(const T& d, const T& limit) {
   return below < -bound ? -bound : below;
 }
 
-// Mean of squared errors over the outputs.
+// Mean of the squared errors over the outputs.
 template <int kOutputs>
 struct Mse {
   template <typename T>
@@ -24,7 +24,7 @@ struct Mse {
   }
 };
 
-// Mean of absolute errors over the outputs; no gradient where there is no error.
+// Mean of the absolute errors over the outputs; the gradient is 0 where the error is 0.
 template <int kOutputs>
 struct Mae {
   template <typename T>
@@ -37,7 +37,8 @@ struct Mae {
   }
 };
 
-// Mean over the outputs of half the squared error, linear where the error exceeds delta; kDelta are the bits of a float.
+// Huber loss, the mean over the outputs: half the squared error, linear where the error exceeds delta. kDelta is the bit
+// pattern of the float delta.
 template <int kOutputs, uint32_t kDelta>
 struct Huber {
   template <typename T>
@@ -48,7 +49,7 @@ struct Huber {
   }
 };
 
-// Mean over the outputs of -log of the probability sigmoid(y) or 1 - sigmoid(y) that goes with the target, 1 or 0.
+// Binary cross-entropy, the mean over the outputs: -log sigmoid(y) for target 1, -log (1 - sigmoid(y)) for target 0.
 template <int kOutputs>
 struct BinaryCrossEntropy {
   template <typename T>
@@ -58,7 +59,8 @@ struct BinaryCrossEntropy {
   }
 };
 
-// -log softmax(y)[target[0]], target[0] being a class index below kOutputs; the sum adds outputs in ascending order to 0.
+// Softmax cross-entropy: -log softmax(y)[target[0]], where target[0] is a class index below kOutputs. The sum adds outputs in
+// ascending order to 0.
 template <int kOutputs>
 struct SoftmaxCrossEntropy {
   template <typename T>

@@ -1,13 +1,13 @@
-// Max pooling over [height, width, channels]: the largest value of each window, channels side by side.
+// Max pooling over [height, width, channels]: the largest value of each window, for several channels at a time.
 #pragma once
 
-#include "bits.hpp"
+#include "mask.hpp"
 #include "windows.hpp"
 
 namespace tmf::kernels {
 
-// A window's gradient goes to the first of its pixels, row by row, that is the largest. Where windows overlap, dx adds
-// them row by row to 0. Pixels outside the image are left out.
+// A window's gradient goes to its largest pixel; among equals to the first, row by row. Where windows overlap, dx adds their
+// gradients, row by row, to 0. Pixels outside the image are skipped.
 template <typename Rows, typename Columns, int kChannels, int kTile>
 struct MaxPool {
   template <typename T>
@@ -17,23 +17,23 @@ struct MaxPool {
     });
   }
 
-  // Keeps in bits to which pixels gradients go: to none where y is 0 when kMask, as x came out of a ReLU.
+  // Also saves a mask of the pixels that receive a gradient. With kMask, x is from a ReLU: a window with y = 0 has none.
   template <bool kMask, typename T>
-  static void forward(const T* x, T* y, T* bits) {
-    BitWriter<T> kept(bits);
-    All::for_each([=, &kept](auto width, int row, int column, int c, int output) {
+  static void forward(const T* x, T* y, T* mask) {
+    MaskWriter<T> saved(mask);
+    All::for_each([=, &saved](auto width, int row, int column, int c, int output) {
       forward_tile<width.kWidth>(x + c, y + output, row, column);
-      keep_tile<width.kWidth, kMask>(x + c, y + output, kept, row, column);
+      mask_tile<width.kWidth, kMask>(x + c, y + output, saved, row, column);
     });
-    kept.finish();
+    saved.finish();
   }
 
   template <typename T>
-  static void backward(const T* bits, const T* dy, T* dx) {
+  static void backward(const T* mask, const T* dy, T* dx) {
     All::clear(dx);
-    BitReader<T> kept(bits);
-    All::for_each([=, &kept](auto width, int row, int column, int c, int output) {
-      backward_tile<width.kWidth>(kept, dy + output, dx + c, row, column);
+    MaskReader<T> saved(mask);
+    All::for_each([=, &saved](auto width, int row, int column, int c, int output) {
+      backward_tile<width.kWidth>(saved, dy + output, dx + c, row, column);
     });
   }
 
@@ -60,27 +60,27 @@ struct MaxPool {
   }
 
   template <int kWidth, bool kMask, typename T>
-  static void keep_tile(const T* x, const T* y, BitWriter<T>& kept, int row, int column) {
+  static void mask_tile(const T* x, const T* y, MaskWriter<T>& mask, int row, int column) {
     const Window at(row, column);
     T largest[kWidth];
 #pragma GCC unroll 8
     for (int t = 0; t < kWidth; ++t) largest[t] = y[t];
-    Word<T> unsent = answers<kWidth, T>([&](int t) {
+    Word<T> not_found = mask_where<kWidth, T>([&](int t) {
       if constexpr (kMask) return largest[t] > T{};
       else return true;
     });
     for (int r = at.first_row; r < at.last_row; ++r) {
       const T* pixel = x + at.begin(r);
       for (int n = at.columns(); n > 0; --n, pixel += kChannels) {
-        const Word<T> sent = unsent & answers<kWidth, T>([&](int t) { return pixel[t] == largest[t]; });
-        unsent ^= sent;
-        kept.put(sent, kWidth);
+        const Word<T> receives = not_found & mask_where<kWidth, T>([&](int t) { return pixel[t] == largest[t]; });
+        not_found ^= receives;
+        mask.put(receives, kWidth);
       }
     }
   }
 
   template <int kWidth, typename T>
-  static void backward_tile(BitReader<T>& kept, const T* dy, T* dx, int row, int column) {
+  static void backward_tile(MaskReader<T>& mask, const T* dy, T* dx, int row, int column) {
     const Window at(row, column);
     T gradient[kWidth];
 #pragma GCC unroll 8
@@ -88,9 +88,9 @@ struct MaxPool {
     for (int r = at.first_row; r < at.last_row; ++r) {
       int pixel = at.begin(r);
       for (int n = at.columns(); n > 0; --n, pixel += kChannels) {
-        const Word<T> sent = kept.take(kWidth);
+        const Word<T> receives = mask.take(kWidth);
 #pragma GCC unroll 8
-        for (int t = 0; t < kWidth; ++t) All::send(dx[pixel + t], where(sent, t, gradient[t]));
+        for (int t = 0; t < kWidth; ++t) All::add_to(dx[pixel + t], masked_value(receives, t, gradient[t]));
       }
     }
   }

@@ -1,4 +1,4 @@
-// Walks an image two pixels at a time, so that they share every weight that a kernel loads for both.
+// Visits the pixels of an image in pairs, so that a kernel loads each weight once for two pixels.
 #pragma once
 
 #include "axis.hpp"
@@ -6,20 +6,21 @@
 
 namespace tmf::kernels {
 
-// Sums that run side by side: with what is multiplied they fit into the registers.
-constexpr int kSums = board::kFloatRegisters >= 32 ? 16 : 8;
+// Number of sums that are computed at the same time; together with their factors they fit into the float registers.
+constexpr int kAccumulators = board::kFloatRegisters >= 32 ? 16 : 8;
 constexpr int at_most(int size, int limit) { return size < limit ? size : limit; }
 constexpr int at_least(int size, int limit) { return size > limit ? size : limit; }
 
-// Two pixels that see the same kernel elements, or a lone one.
+// Two pixels that use the same kernel elements, or a single pixel.
 struct Pair {
   int row, column;
-  int down, right;  // from the one to the other, in pixels
+  int down, right;  // distance from the first pixel to the second, in pixels; 0 and 0 for a single pixel
 
-  constexpr bool lone() const { return down == 0 && right == 0; }
+  constexpr bool is_single() const { return down == 0 && right == 0; }
 };
 
-// How outputs, and inputs, lie along an axis.
+// The outputs and the inputs along an axis: their number, the distance to the possible partner of a pair, and whether the two
+// use the same kernel elements.
 template <typename Axis>
 struct Outputs {
   static constexpr int kCount = Axis::kOut, kNext = 1;
@@ -31,7 +32,7 @@ struct Inputs {
   static constexpr bool alike(int in) { return Axis::inputs_alike(in); }
 };
 
-// Every pixel of [Rows::kCount, Columns::kCount] once, in pairs as far as pixels have a fellow.
+// Visits every pixel of [Rows::kCount, Columns::kCount] once: in pairs where two use the same kernel elements, else singly.
 template <typename Rows, typename Columns>
 struct Pairs {
   template <typename Visit>
@@ -51,10 +52,10 @@ struct Pairs {
     }
   }
 
-  // Whether lone pixels are worth code of their own: a single one is not, and serves as a pair with itself.
-  static constexpr bool has_lone() {
+  // Whether single pixels need code of their own. One alone does not: it is computed as a pair with itself.
+  static constexpr bool has_singles() {
     int count = 0;
-    for_each([&count](const Pair& at) { count += at.lone() ? 1 : 0; });
+    for_each([&count](const Pair& at) { count += at.is_single() ? 1 : 0; });
     return count > 1;
   }
 };

@@ -1,22 +1,23 @@
-// ReLU: folded into the store of a layer and, backward, of the layer above it; an op of its own where that cannot be.
+// ReLU: fused into a layer's output and, backward, into the next layer's dx; a separate op where neither is possible.
 #pragma once
 
 namespace tmf::kernels {
 
+// A layer's output: max(0, sum) if kRelu, else the sum.
 template <bool kRelu, typename T>
 T rectified(const T& sum) {
   if constexpr (kRelu) return sum > T{} ? sum : T{};
   return sum;
 }
 
-// What reaches x, where x came out of a ReLU.
+// The gradient before the ReLU, if x is the output of a ReLU (kMask); otherwise the gradient itself.
 template <bool kMask, typename T>
 T masked(const T& gradient, const T& x) {
   if constexpr (kMask) return x > T{} ? gradient : T{};
   return gradient;
 }
 
-// y and x may be one place, and so may dx and dy.
+// y may be stored in place of x, and dx in place of dy.
 template <int kSize>
 struct Relu {
   template <typename T>

@@ -3,7 +3,7 @@
 
 namespace tmf::kernels {
 
-// y and x may be one place, and so may dx and dy.
+// y may be stored in place of x, and dx in place of dy.
 template <int kSize>
 struct Relu6 {
   template <typename T>

@@ -1,4 +1,4 @@
-// Stochastic gradient descent on one weight: what a kernel's backward does with each gradient as soon as it is known.
+// Stochastic gradient descent on one weight. A kernel's backward pass calls it for each gradient immediately.
 #pragma once
 
 #include <cstdint>
@@ -7,18 +7,19 @@
 
 namespace tmf::kernels {
 
-// Parameters that stay as they are.
+// For frozen weights: no update.
 struct Hold {
   static constexpr bool kMoves = false;
 };
 
-// v <- momentum v + (rate gradient + rate weight_decay w); w <- w - v, the velocity v standing kVelocity places behind its
-// weight. Without momentum there is no v, without either w <- w - rate gradient. Both are the bits of a float.
+// v <- momentum v + (rate gradient + rate weight_decay w); w <- w - v. The velocity v is stored kVelocity values after its
+// weight w. Without momentum there is no v; without both, w <- w - rate gradient. kWeightDecay and kMomentum are the bit
+// patterns of floats.
 template <uint32_t kWeightDecay = 0, uint32_t kMomentum = 0, uint32_t kVelocity = 0>
 struct Sgd {
   static constexpr bool kMoves = true;
 
-  // `weight` is *place, which the caller has at hand; `change` is rate gradient.
+  // `weight` is *place, which the caller has loaded already; `change` is rate gradient.
   template <typename T>
   static void move(T* place, const T& weight, T change, const T& rate) {
     if constexpr (kWeightDecay != 0) change = change + rate * bits_of<float>(kWeightDecay) * weight;
@@ -31,7 +32,8 @@ struct Sgd {
   }
 };
 
-// s <- s + (rate gradient + rate weight_decay w), the sum s standing kSum places behind its weight w, which stays.
+// Sums gradients: s <- s + (rate gradient + rate weight_decay w). The sum s is stored kSum values after its weight w, which
+// does not change.
 template <uint32_t kWeightDecay, uint32_t kSum>
 struct Accumulate {
   static constexpr bool kMoves = true;

@@ -1,11 +1,11 @@
-// Sigmoid: 1 / (1 + e^-x), element by element.
+// Sigmoid, element by element: 1 / (1 + e^-x).
 #pragma once
 
 #include "elementary.hpp"
 
 namespace tmf::kernels {
 
-// y and x may be one place, and so may dx and dy.
+// y may be stored in place of x, and dx in place of dy.
 template <int kSize>
 struct Sigmoid {
   template <typename T>

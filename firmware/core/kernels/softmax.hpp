@@ -1,11 +1,11 @@
-// Softmax over the channels of every pixel, or over a vector: e^x over the sum of e^x.
+// Softmax over the channels of each pixel, or over a vector: e^x divided by the sum of e^x.
 #pragma once
 
 #include "elementary.hpp"
 
 namespace tmf::kernels {
 
-// y and x may be one place, and so may dx and dy. Every sum adds channels in ascending order to 0.
+// y may be stored in place of x, and dx in place of dy. Every sum adds channels in ascending order to 0.
 template <int kPixels, int kChannels>
 struct Softmax {
   template <typename T>

@@ -1,19 +1,20 @@
-// Walks the windows of a pool over [height, width, channels], a tile of channels at a time.
+// Visits the windows of a pool over [height, width, channels], a tile of channels at a time.
 #pragma once
 
 #include "axis.hpp"
 
 namespace tmf::kernels {
 
-// How many channels a tile has, as a type.
+// A tile's number of channels as a type.
 template <int kChannels>
 struct Width {
   static constexpr int kWidth = kChannels;
 };
 
+// Rows and Columns are each an Axis; a tile has kTile channels, the last one may have fewer.
 template <typename Rows, typename Columns, int kChannels, int kTile>
 struct Windows {
-  static constexpr bool kTiled = Rows::kTiled && Columns::kTiled;  // each input is in one window
+  static constexpr bool kTiled = Rows::kTiled && Columns::kTiled;  // each input is in exactly one window
 
   // The part of a window that lies on the image.
   struct Window {
@@ -25,16 +26,16 @@ struct Windows {
           first_column(Columns::first(column)),
           last_column(Columns::last(column)) {}
 
-    int top, left;  // of the whole
+    int top, left;  // of the whole window, padding included
     int first_row, last_row, first_column, last_column;
 
-    // Where a row of it begins in the image, in values.
+    // Offset of the window's row r in the image, in values.
     int begin(int r) const { return ((top + r) * Columns::kIn + left + first_column) * kChannels; }
     int columns() const { return last_column - first_column; }
     int pixels() const { return (last_row - first_row) * columns(); }
   };
 
-  // Visits every tile of every output pixel: Width, row and column, the tile's first channel, and where its output lies.
+  // Calls visit(Width, row, column, the tile's first channel, offset of its output) for every tile of every output pixel.
   template <typename Visit>
   static void for_each(const Visit& visit) {
     int output = 0;
@@ -47,17 +48,17 @@ struct Windows {
     }
   }
 
-  // Makes a gradient ready for what windows add to it.
+  // Sets dx to 0 before windows add to it; not needed if each input is in exactly one window.
   template <typename T>
   static void clear(T* dx) {
     if constexpr (!kTiled)
       for (int i = 0; i < Rows::kIn * Columns::kIn * kChannels; ++i) dx[i] = T{};
   }
 
-  // What a window sends to one value.
+  // Adds a window's gradient to one value of dx.
   template <typename T>
-  static void send(T& dx, const T& sent) {
-    dx = kTiled ? sent : dx + sent;
+  static void add_to(T& dx, const T& gradient) {
+    dx = kTiled ? gradient : dx + gradient;
   }
 };
 

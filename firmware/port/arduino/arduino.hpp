@@ -1,4 +1,4 @@
-// The Arduino core's header, kept apart from our warnings: what it includes counts as a system header too.
+// Includes Arduino.h as a system header, so that our warning flags do not apply to the Arduino core.
 #pragma once
 #pragma GCC system_header
 

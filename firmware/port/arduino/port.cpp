@@ -1,4 +1,4 @@
-// The board contract's line and clock on Arduino's API; init() and unique_id() are in the folder of each board.
+// The board contract on Arduino's API: serial line and clock. Each board's folder has its init() and unique_id().
 #include "port.hpp"
 
 #include "arduino.hpp"
@@ -7,7 +7,8 @@ namespace tmf::port {
 
 static_assert(board::kTicksPerSecond == 1'000'000, "micros() counts microseconds");
 
-// The core's own buffer is filled by interrupt while a sample trains; each board's folder says why nothing is lost in it.
+// The Arduino core receives by interrupt into its own buffer while a sample is trained. Each board's folder says why this
+// buffer does not overflow.
 size_t read(uint8_t* to, size_t capacity) {
   const int waiting = Serial.available();
   size_t size = 0;
@@ -15,7 +16,8 @@ size_t read(uint8_t* to, size_t capacity) {
   return size;
 }
 
-// Waits for room by itself. Takes nothing while nobody has the port open: the answer is dropped, and the host will ask again.
+// Serial.write waits for room. It writes nothing while no host has the port open: the answer is dropped, and the host repeats
+// its request.
 void write(const uint8_t* from, size_t size) {
   while (size > 0) {
     const size_t sent = Serial.write(from, size);
@@ -25,8 +27,8 @@ void write(const uint8_t* from, size_t size) {
   }
 }
 
-// Asks once a millisecond and lets the core sleep between. Not woken by an interrupt: after a host has closed and opened the
-// port again, USB serial receives nothing before available() is called.
+// Polls once a millisecond and lets the processor sleep in between. Waiting for an interrupt would not do: after a host has
+// closed and reopened the port, USB serial receives nothing until available() is called.
 void wait() {
   while (Serial.available() == 0) delay(1);
 }

@@ -1,11 +1,11 @@
-// Semihosting: the emulator, or a debugger, does for the firmware what it has no device for, and ends it.
+// Semihosting: an emulator or debugger prints text for the firmware and ends the program.
 #pragma once
 
 #include <cstdint>
 
 namespace tmf::bare_metal {
 
-// The instruction that asks for `operation`: each chip's own.
+// Requests `operation` from the emulator or debugger; each chip implements it with its own instruction.
 void semihost(uint32_t operation, uint32_t argument);
 
 constexpr uint32_t kSemihostWriteText = 0x04;

@@ -1,4 +1,4 @@
-// What start-up code of our own does on every chip once it has a stack: static data, the stack's paint, constructors, main().
+// Start-up code common to all bare-metal chips, after the stack is set: static data, stack painting, constructors, main().
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,7 @@
 int main(int argc, char** argv);
 
 extern "C" {
-// From the board's linker script; only their addresses mean something.
+// Defined by the board's linker script; only their addresses are meaningful.
 extern uint32_t data_load, data_start, data_end, bss_start, bss_end, stack_start;
 extern void (*init_array_start[])();
 extern void (*init_array_end[])();
@@ -14,9 +14,9 @@ extern void (*init_array_end[])();
 
 namespace tmf::bare_metal {
 
-constexpr uint32_t kStackPaint = 0xC5C5C5C5;  // what is still painted has never been stack; `bench memory` looks for it
+constexpr uint32_t kStackPaint = 0xC5C5C5C5;  // memory that still has this value was never used; `bench memory` reads it
 
-// Part of its caller, so that the stack in use ends just below that one's frame.
+// Inlined, so that the stack in use ends just below the caller's frame.
 [[gnu::always_inline]] inline void prepare_memory() {
   const uint32_t* from = &data_load;
   for (uint32_t* to = &data_start; to != &data_end;) *to++ = *from++;

@@ -1,4 +1,4 @@
-// What every Cortex-M4F chip has, and what its own folder adds to the start-up code here.
+// Registers and functions of every Cortex-M4F chip, and the functions that a chip's folder must define for the start-up code.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ enum class Access : uint32_t {
   kCode = 6u << 24,
 };
 
-// System control block, the part about faults.
+// Fault registers of the system control block.
 struct Faults {
   Register status;  // CFSR
   Register hard_status;
@@ -33,7 +33,7 @@ struct Faults {
   Register memory_address;  // MMFAR
   Register bus_address;     // BFAR
 };
-constexpr uint32_t kFaultsWhileStacking = 1u << 4 | 1u << 12;  // in status: the stack could not take the frame
+constexpr uint32_t kFaultsWhileStacking = 1u << 4 | 1u << 12;  // in status: pushing the exception frame failed
 constexpr uint32_t kFaultsMemoryAddressValid = 1u << 7;
 constexpr uint32_t kFaultsBusAddressValid = 1u << 15;
 
@@ -42,7 +42,7 @@ inline Faults& faults() { return *reinterpret_cast<Faults*>(0xE000ED28); }
 inline Register& coprocessor_access() { return *reinterpret_cast<Register*>(0xE000ED88); }
 inline Register& interrupt_enable() { return *reinterpret_cast<Register*>(0xE000E100); }  // interrupts 0 to 31
 inline Register& reset_control() { return *reinterpret_cast<Register*>(0xE000ED0C); }     // AIRCR
-constexpr uint32_t kResetSystem = 0x05FAu << 16 | 1u << 2;                                // the key, and what it unlocks
+constexpr uint32_t kResetSystem = 0x05FAu << 16 | 1u << 2;                                // the write key, and the reset bit
 
 inline uint32_t address_of(const void* symbol) { return reinterpret_cast<uint32_t>(symbol); }
 
@@ -53,7 +53,7 @@ struct InterruptsOff {
   InterruptsOff& operator=(const InterruptsOff&) = delete;
 };
 
-// Memory holds what was written before this line.
+// Waits until all earlier writes have reached memory.
 inline void finish_writes() { asm volatile("dsb" ::: "memory"); }
 
 inline void reset() {
@@ -61,8 +61,8 @@ inline void reset() {
   reset_control() = kResetSystem;
 }
 
-// Rules for `bytes` from `start` on, once enable_protection() has been called: a power of two, and `start` a multiple of it.
-// Where regions overlap the one with the higher number counts.
+// Sets the access rights of a memory region; they apply after enable_protection(). `bytes` must be a power of two and `start` a
+// multiple of it. Where regions overlap, the region with the higher number applies.
 inline void protect(uint32_t number, uint32_t start, uint32_t bytes, Access access) {
   const uint32_t log2_bytes = 31u - static_cast<uint32_t>(__builtin_clz(bytes));
   mpu().number = number;
@@ -70,21 +70,22 @@ inline void protect(uint32_t number, uint32_t start, uint32_t bytes, Access acce
   mpu().attributes = static_cast<uint32_t>(access) | (log2_bytes - 1) << 1 | 1u;
 }
 
-// What no region covers keeps the default map. Every fault ends in the hard fault's handler, which runs unprotected.
+// Memory outside all regions keeps its default rights. Every fault leads to the hard fault handler, which runs without
+// protection.
 inline void enable_protection() {
   mpu().control = kMpuEnable | kMpuKeepDefaultMap;
   asm volatile("dsb\n isb" ::: "memory");
 }
 
-// Sleeps until an interrupt is pending; with interrupts off, one that comes before is not lost.
+// Sleeps until an interrupt is pending. With interrupts off, an interrupt that is already pending ends the sleep at once.
 inline void sleep() { asm volatile("wfi" ::: "memory"); }
 
 // --- What a chip's folder implements, besides port.hpp and the vectors of its interrupts in section .vectors.interrupts ---
 
-// Runs once, before constructors and main(): memory protection, errata.
+// Called once, before constructors and main(), for memory protection and errata.
 void start_chip();
 
-// The end of every fault; `frame` is r0-r3, r12, lr, pc, psr as the core pushed them. The stack starts anew.
+// Called at every fault, with an empty stack. `frame` is r0-r3, r12, lr, pc, psr as the core pushed them.
 extern "C" [[noreturn]] void chip_fault(const uint32_t* frame);
 
 }  // namespace tmf::cortex_m

@@ -1,4 +1,4 @@
-// Cortex-M4F start: the core's vectors, FPU, static data, painted stack, main().
+// Start-up of a Cortex-M4F: vector table, FPU, static data, painted stack, main().
 #include <cstddef>
 #include <cstdint>
 
@@ -6,9 +6,9 @@
 #include "cortex_m.hpp"
 
 extern "C" {
-extern uint32_t stack_end;  // from the board's linker script; only its address means something
+extern uint32_t stack_end;  // defined by the board's linker script; only its address is meaningful
 
-// Moves to the stack's top first: after a stack overflow there is nothing to push on.
+// Sets the stack pointer to the stack's top first: after a stack overflow there is no room to push anything.
 [[gnu::naked]] void fault_handler() {
   asm volatile(
       "mrs r0, msp\n"

@@ -1,4 +1,4 @@
-// The board contract's rest on an ESP32: UART0 behind the kit's USB bridge and the chip's factory-set MAC address.
+// init() and unique_id() on an ESP32 kit: UART0 behind the kit's USB bridge, and the chip's factory-set MAC address.
 #include "port.hpp"
 
 #include <cstring>
@@ -7,9 +7,9 @@
 
 namespace tmf::port {
 
-// Nothing holds a sender back on a UART: the driver, which fills its buffer by interrupt, gets room for the whole window.
+// A UART has no flow control here, so the driver's receive buffer, filled by interrupt, must hold a whole receive window.
 void init(int, char**) {
-  Serial.setRxBufferSize(board::kReceiveWindow);  // only before begin()
+  Serial.setRxBufferSize(board::kReceiveWindow);  // has no effect after begin()
   Serial.begin(board::kBaud);
 }
 

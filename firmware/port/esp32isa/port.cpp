@@ -10,10 +10,10 @@ namespace {
 
 using namespace esp32isa;
 
-constexpr uint32_t kReceiveSlots = board::kReceiveWindow + 1;  // one stays free, so that a full ring is no empty one
+constexpr uint32_t kReceiveSlots = board::kReceiveWindow + 1;  // one stays free, to tell a full ring from an empty one
 
-// The handler in vectors.s puts bytes at `end`, read() takes them from `first`: each writes its own index, and neither
-// disturbs the other. Empty when the two are equal.
+// The handler in vectors.s adds bytes at `end`, read() removes them at `first`. Each writes only its own index, so no lock is
+// needed. The ring is empty when the two are equal.
 struct ReceiveRing {
   volatile uint32_t first;
   volatile uint32_t end;
@@ -21,7 +21,7 @@ struct ReceiveRing {
 };
 extern "C" {
 ReceiveRing receive_ring;
-extern const uint32_t receive_slots;  // for vectors.s, which knows no C++ constant
+extern const uint32_t receive_slots;  // for vectors.s, which cannot use a C++ constant
 const uint32_t receive_slots = kReceiveSlots;
 }
 
@@ -41,7 +41,7 @@ size_t read(uint8_t* to, size_t capacity) {
     if (++first == kReceiveSlots) first = 0;
   }
   receive_ring.first = first;
-  if (size > 0) uart().interrupt_enable = kUartReceiveInterruptEnable;  // a full ring has turned it off
+  if (size > 0) uart().interrupt_enable = kUartReceiveInterruptEnable;  // the handler turns it off when the ring is full
   return size;
 }
 
@@ -55,7 +55,7 @@ void write(const uint8_t* from, size_t size) {
 
 void wait() {
   uint32_t before;
-  asm volatile("rsil %0, 15" : "=r"(before)::"memory");  // a byte that comes between the question and the sleep is not lost
+  asm volatile("rsil %0, 15" : "=r"(before)::"memory");  // a byte that arrives before the sleep ends it at once
   if (receive_ring.first == receive_ring.end) asm volatile("waiti 0" ::: "memory");
   asm volatile("wsr %0, ps\n rsync" ::"r"(before) : "memory");
 }

@@ -1,4 +1,4 @@
-// The part of QEMU's lx60 board that this port uses: the UART, and where the unique id stands.
+// The part of QEMU's lx60 board that this port uses: the UART and the address of the unique id.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@ namespace tmf::esp32isa {
 
 using Register = volatile uint32_t;
 
-// 16550 UART without its FIFOs: one byte of buffer in each direction, so that nothing is lost by switching them on.
+// 16550 UART with its FIFOs off: a buffer of one byte in each direction. Turning the FIFOs on would discard received bytes.
 struct Uart {
   Register data;
   Register interrupt_enable;
@@ -22,7 +22,7 @@ constexpr uint32_t kUartTransmitEmpty = 1u << 5;           // in line_status
 inline Uart& uart() { return *reinterpret_cast<Uart*>(0xFD050020); }  // also in vectors.s
 constexpr uint32_t kUartInterrupt = 1u << 0;
 
-// Not the board's: eight bytes beyond its RAM that the emulator's loader fills, where silicon would have a factory-set number.
+// Eight bytes outside the board's RAM, written by the emulator's loader; they stand for a real chip's factory-set number.
 constexpr uint32_t kUniqueIdAddress = 0x00D00000;
 
 }  // namespace tmf::esp32isa

@@ -1,4 +1,4 @@
-// What the compiler asks of its library: 64-bit products, float division rounded as IEEE 754 says.
+// Functions of the compiler's run-time library: 64-bit multiplication, and float division with IEEE 754 rounding.
 #include <cstdint>
 
 namespace {
@@ -22,7 +22,7 @@ constexpr uint32_t kInfinity = 0xFFu << kFractionBits;
 constexpr uint32_t kNan = kInfinity | kHiddenBit >> 1;
 constexpr int kBias = 127;
 
-// A finite number other than 0 as significand in [2^23, 2^24) and biased exponent, which for subnormal numbers is below 1.
+// A finite number other than 0: significand in [2^23, 2^24) and biased exponent, which is below 1 for subnormal numbers.
 struct Unpacked {
   uint32_t significand;
   int exponent;
@@ -36,11 +36,12 @@ Unpacked unpack(uint32_t magnitude) {
   return {fraction << shift, 1 - shift};
 }
 
-// significand / 4, the lowest bit standing for all that is smaller, rounded to nearest even at the exponent's precision.
+// Rounds significand / 4 to nearest, ties to even, at the exponent's precision. The significand's lowest bit is a sticky bit:
+// it is 1 if any lower bit of the exact result is 1.
 uint32_t pack(uint32_t significand, int exponent) {
   if (exponent >= 0xFF) return kInfinity;
   const int shift = exponent > 0 ? 2 : 3 - exponent;
-  if (shift > 27) return 0;  // less than half of the smallest number
+  if (shift > 27) return 0;  // below half of the smallest number
   const uint32_t dropped = significand & ((1u << shift) - 1);
   const uint32_t half = 1u << (shift - 1);
   uint32_t rounded = significand >> shift;
@@ -53,7 +54,7 @@ uint32_t pack(uint32_t significand, int exponent) {
 
 extern "C" {
 
-// In steps of eight bits, for the core divides 32 by 32.
+// Long division, eight bits at a time: the core divides 32 bits by 32 bits.
 float __divsf3(float a, float b) {
   const uint32_t sign = (bits_of(a) ^ bits_of(b)) & kSignBit;
   const uint32_t numerator = bits_of(a) & ~kSignBit;
@@ -79,7 +80,7 @@ float __divsf3(float a, float b) {
   return float_of(sign | pack(quotient << 1 | (remainder != 0), exponent));
 }
 
-// 64-bit product modulo 2^64 from products of 16 by 16 bits.
+// 64-bit product modulo 2^64, from products of 16 by 16 bits.
 uint64_t __muldi3(uint64_t a, uint64_t b) {
   const auto a_low = static_cast<uint32_t>(a);
   const auto b_low = static_cast<uint32_t>(b);

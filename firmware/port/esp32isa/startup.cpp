@@ -1,11 +1,11 @@
-// From reset to main(), and from a fault to the end: walls around the memory that the board has, static data, painted stack.
+// Start-up and fault report of the Xtensa board: static data, painted stack, memory protection, main().
 #include <cstdint>
 
 #include "../bare_metal/startup.hpp"
 #include "registers.hpp"
 
 extern "C" {
-// From boards/esp32isa.ld; only their addresses mean something.
+// Defined by boards/esp32isa.ld; only their addresses are meaningful.
 extern uint8_t board_flash_start, board_flash_bytes, board_ram_start, board_ram_bytes;
 }
 
@@ -14,8 +14,8 @@ namespace {
 
 uint32_t address_of(const void* symbol) { return reinterpret_cast<uint32_t>(symbol); }
 
-// The page table has a word for every 4 KB: the page's address and what may be done there. It lies beyond the memory that
-// the board claims; the core, which reads it by itself, sees the word of page n at kTableView + 4 n.
+// The page table has a word for every page of 4 KB: the page's address and its access rights. It lies outside the memory that
+// the board claims. The core reads the word of page n at kTableView + 4 n.
 constexpr uint32_t kPageBytes = 4096;
 constexpr uint32_t kTable = 0x00E00000;
 constexpr uint32_t kTableView = 0x10000000;
@@ -30,14 +30,15 @@ void permit(uint32_t start, uint32_t bytes, Permission permission) {
   }
 }
 
-// Lets the core find the words for the 4 MB from `start` on; `way`: the entry of its translation buffer that remembers where.
+// Maps the table's words for the 4 MB from `start` on, so that the core can read them. `way` is the entry of the translation
+// buffer (TLB) that holds the mapping.
 void show_table(uint32_t start, uint32_t way) {
   const uint32_t offset = table_offset(start);
   asm volatile("wdtlb %0, %1" ::"r"((kTable + offset) | kRead), "r"((kTableView + offset) | way));
 }
 
-// The emulator has 16 MB where the board claims less: without walls an overrun or a null pointer would pass unseen.
-void raise_walls() {
+// The emulator has 16 MB, the board claims less: without protection an overrun or a null pointer would go unnoticed.
+void protect_memory() {
   const uint32_t flash = address_of(&board_flash_start);
   const uint32_t ram = address_of(&board_ram_start);
   permit(flash, kReachOfTablePage, kNothing);
@@ -48,9 +49,9 @@ void raise_walls() {
   show_table(flash, 7);
   show_table(ram, 8);
   register uint32_t a2 asm("a2") = kTableView;
-  asm volatile(".byte 0x20, 0x53, 0x13" ::"r"(a2));  // wsr a2, ptevaddr: no name for it in ESP32's assembler
-  // Since reset the first 512 MB are one page where all is allowed. Without it the table decides about loads and stores;
-  // instructions keep it, and meet an illegal one where no program is.
+  asm volatile(".byte 0x20, 0x53, 0x13" ::"r"(a2));  // wsr a2, ptevaddr: ESP32's assembler does not know the register
+  // After reset, the first 512 MB are one page with all rights. Removing it from the data TLB makes the table apply to loads
+  // and stores. Instruction fetches keep it: outside the program they find an illegal instruction.
   asm volatile("idtlb %0\n dsync" ::"r"(0x00000000 | 6) : "memory");
 }
 
@@ -58,14 +59,14 @@ void raise_walls() {
 
 extern "C" [[noreturn]] void start() {
   bare_metal::prepare_memory();
-  raise_walls();
+  protect_memory();
   bare_metal::run();
   for (;;) asm volatile("waiti 15");
 }
 
 namespace {
 
-// Simulator call: the emulator does `operation` for us.
+// Simulator call: the emulator carries out `operation`.
 void simulator_call(uint32_t operation, uint32_t first, uint32_t second, uint32_t third) {
   register uint32_t a2 asm("a2") = operation;
   register uint32_t a3 asm("a3") = first;

@@ -1,11 +1,11 @@
-// Vectors, reset and receive interrupt of the windowed Xtensa core; what must run before or between C++ functions.
+// Vectors, reset and receive interrupt of the windowed Xtensa core: code that runs before or between C++ functions.
 
-  // The offsets of the entries are the core's. What has no entry here, or is not expected, ends in `fault`.
+  // The core defines the offsets of the entries. Every exception that has no handler here leads to `fault`.
   .section .vectors, "ax"
   .align 4
 
-// Window overflow and underflow: a register window's eight registers to and from their frame's stack. The compiler calls
-// with call8 alone; the handlers for windows of 4 and 12 registers would never run.
+// Window overflow and underflow: save a window's eight registers to its frame's stack, and restore them. The compiler uses
+// only call8, so the handlers for windows of 4 and 12 registers never run.
   .org 0x000
   j fault_vector
   .org 0x040
@@ -51,10 +51,10 @@
   j fault_vector
   .org 0x2C0  // non-maskable interrupt
   j fault_vector
-  .org 0x300  // kernel: never in that mode
+  .org 0x300  // exceptions in kernel mode, which is never used
   j fault_vector
 
-  .org 0x340  // user: every exception, and interrupts of level 1
+  .org 0x340  // exceptions in user mode, and interrupts of level 1
   wsr a0, excsave1
   rsr a0, exccause
   beqi a0, 4, receive_vector
@@ -63,14 +63,14 @@ fault_vector:
 receive_vector:
   j receive
 
-  .org 0x3C0  // double: an exception while another one, or a window, was being handled
+  .org 0x3C0  // double exception: one during another exception or during a window handler
   j fault_vector
 
   .section .handlers, "ax"
   .align 4
 
-// No window but this one is in use, the stack is empty. The frame that seems to have called this one, whose stack pointer
-// an overflow handler looks for 12 bytes below ours, has no registers to keep.
+// Starts with an empty stack and only this register window in use. An overflow handler reads the caller's stack pointer 12
+// bytes below ours. There is no caller: the pointer is stack_end, and the 32 bytes below it are left free for the handler.
 .macro begin_anew ps
   movi a0, 0
   wsr a0, windowbase
@@ -98,20 +98,20 @@ reset_handler:
   movi a2, start
   callx8 a2
 
-// The end of every fault, from whatever state the core was in.
+// Every fault ends here, whatever the core's state.
   .align 4
 fault:
   rsr a0, excvaddr
-  wsr a0, excsave2  // kept from what reading memory does to it: the core may look up a page
-  begin_anew 0x4002F  // the same, all interrupts masked
+  wsr a0, excsave2  // saved, as a page lookup by the core may change excvaddr
+  begin_anew 0x4002F  // as after reset, but all interrupts are masked
   rsr a10, exccause
   rsr a11, excsave2
   rsr a12, epc1
   movi a2, report_fault
   callx8 a2
 
-// The UART has bytes: moves them to the ring that port.cpp drains. What finds no room stays in the UART, with the interrupt
-// off until there is room again, and so stops the sender. Without a stack, for the one in use is another window's.
+// Receive interrupt: moves bytes from the UART to the ring in port.cpp. When the ring is full, the interrupt is turned off
+// and bytes stay in the UART, which stops the sender. Uses no stack, as the current one belongs to another window.
   .align 4
 receive:
   movi a0, saved
@@ -121,17 +121,17 @@ receive:
   s32i a5, a0, 12
   s32i a6, a0, 16
   movi a2, 0xFD050020  // UART: data +0, interrupt enable +4, line status +20
-  movi a3, receive_ring  // first +0: place of the next byte to take, end +4: of the next one to put, bytes +8
+  movi a3, receive_ring  // first +0: index of the next byte to remove, end +4: of the next byte to add, bytes +8
   l32i a4, a3, 4
 next_byte:
   l32i a5, a2, 20
-  bbci a5, 0, received  // nothing there
+  bbci a5, 0, received  // no byte received
   addi a6, a4, 1
   movi a5, receive_slots
   l32i a5, a5, 0
   bne a6, a5, not_around
   movi a6, 0
-not_around:  // a6: the place after this byte's
+not_around:  // a6: the index after this byte's
   l32i a5, a3, 0
   beq a5, a6, ring_full
   add a5, a3, a4

@@ -1,4 +1,4 @@
-// The functions of <cstring>, which a compiler calls even where nobody else does, for one that comes without a C library.
+// The functions of <cstring> for compilers without a C library. Compilers insert calls of them by themselves.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -11,7 +11,7 @@ bool aligned(const void* a, const void* b) {
   return ((reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b)) % sizeof(Word)) == 0;
 }
 
-// In a loop: the compiler does not recognise it, or it would make a call of the very function out of it. No instruction.
+// Keeps the compiler from replacing the loop with a call of the function that contains it. Generates no instruction.
 inline void keep_loop() { asm volatile(""); }
 
 }  // namespace
@@ -37,7 +37,7 @@ void* memcpy(void* to, const void* from, size_t size) {
 void* memmove(void* to, const void* from, size_t size) {
   auto* target = static_cast<uint8_t*>(to);
   auto* source = static_cast<const uint8_t*>(from);
-  if (target <= source || target >= source + size) return memcpy(to, from, size);  // it goes upwards
+  if (target <= source || target >= source + size) return memcpy(to, from, size);  // which copies in ascending order
   while (size > 0) {
     --size;
     target[size] = source[size];

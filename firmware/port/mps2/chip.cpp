@@ -1,17 +1,17 @@
-// MPS2 at its start and at a fault: walls around the memory that it claims, and semihosting to say what went wrong.
+// Start-up and fault report of the MPS2 board: memory protection, and semihosting for messages.
 #include "registers.hpp"
 
 #include "../bare_metal/semihosting.hpp"
 
 extern "C" {
-// From boards/cortex_m.ld; only their addresses mean something.
+// Defined by boards/cortex_m.ld; only their addresses are meaningful.
 extern uint32_t stack_guard;
 extern uint8_t board_ram_start, board_ram_bytes, board_flash_start, board_flash_bytes, stack_guard_bytes;
 
 void uart0_receive_handler();
 }
 
-// Without emulator or debugger this locks up the core, which is as loud.
+// Without an emulator or debugger, this instruction locks up the core.
 void tmf::bare_metal::semihost(uint32_t operation, uint32_t argument) {
   register uint32_t r0 asm("r0") = operation;
   register uint32_t r1 asm("r1") = argument;
@@ -20,7 +20,7 @@ void tmf::bare_metal::semihost(uint32_t operation, uint32_t argument) {
 
 namespace tmf::cortex_m {
 
-// QEMU's board has 4 MB where this one claims less: without walls an overrun would pass unseen.
+// QEMU's board has 4 MB, this one claims less: without protection an overrun would go unnoticed.
 void start_chip() {
   using namespace mps2;
   protect(0, 0x00000000, 0x20000000, Access::kNone);

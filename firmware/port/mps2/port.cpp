@@ -12,11 +12,11 @@ namespace {
 using namespace mps2;
 using cortex_m::InterruptsOff;
 
-Ring<board::kReceiveWindow> ring;  // shared with the interrupt handler; everybody else touches it with interrupts off
+Ring<board::kReceiveWindow> ring;  // shared with the interrupt handler; other code uses it with interrupts off
 
-// Moves bytes from the UART to the ring. What finds no room stays in the UART, which stops the sender.
+// Moves bytes from the UART to the ring. When the ring is full, bytes stay in the UART, which stops the sender.
 void fill_ring() {
-  // Cleared before the data is read: a byte that arrives meanwhile raises the interrupt again. The other order strands it.
+  // Cleared before the data are read, so that a byte that arrives meanwhile raises the interrupt again.
   uart0().interrupts = kUartReceiveInterrupt;
   while (!ring.full() && (uart0().state & kUartReceiveFull) != 0) ring.push(static_cast<uint8_t>(uart0().data));
 }
@@ -31,7 +31,7 @@ void init(int, char**) {
   timer0().control = kTimerEnable;
   uart0().divisor = kUartMinDivisor;
   uart0().control = kUartTransmitEnable | kUartReceiveEnable | kUartReceiveInterruptEnable;
-  // QEMU looks at its serial line again when DATA is read, not when the receiver is enabled: saves up to a second.
+  // QEMU checks its serial line when DATA is read, not when the receiver is enabled: this read saves up to a second.
   static_cast<void>(uart0().data);
   cortex_m::interrupt_enable() = 1u << kUart0ReceiveInterruptNumber;
 }
@@ -39,7 +39,7 @@ void init(int, char**) {
 size_t read(uint8_t* to, size_t capacity) {
   const InterruptsOff guard;
   const size_t size = ring.pop(to, capacity);
-  fill_ring();  // a byte that a full ring left in the UART raises no further interrupt
+  fill_ring();  // a byte that was left in the UART raises no further interrupt
   return size;
 }
 

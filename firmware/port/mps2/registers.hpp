@@ -7,7 +7,7 @@ namespace tmf::mps2 {
 
 using cortex_m::Register;
 
-// CMSDK UART: one byte of buffer in each direction.
+// CMSDK UART with a buffer of one byte in each direction.
 struct Uart {
   Register data;
   Register state;
@@ -35,7 +35,7 @@ inline Uart& uart0() { return *reinterpret_cast<Uart*>(0x40004000); }
 inline Timer& timer0() { return *reinterpret_cast<Timer*>(0x40000000); }
 constexpr uint32_t kUart0ReceiveInterruptNumber = 0;
 
-// Not the board's: eight bytes of PSRAM that the emulator's loader fills, where silicon would have a factory-set number.
+// Eight bytes of PSRAM, written by the emulator's loader; they stand for a real chip's factory-set number.
 constexpr uint32_t kUniqueIdAddress = 0x21000000;
 
 }  // namespace tmf::mps2

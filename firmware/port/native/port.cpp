@@ -27,11 +27,12 @@ constexpr char kUsage[] =
     "  --id HEX16         the device's unique id, 16 hexadecimal digits (default: from the process id)\n"
     "  --exit-with-stdin  end when standard input is closed, so that no process outlives the one that started it\n";
 
-// Asking the kernel costs as much as a training step of a small network, so an empty line is asked again only this often.
+// A read from the operating system takes as long as a training step of a small network, so an empty line is read again only
+// after this pause.
 constexpr uint32_t kReadPauseTicks = board::kTicksPerSecond / 50000;  // 20 µs
 
-int listener = -1;  // TCP only: where the next connection comes from
-int line = -1;      // master side of the pty, or the connection; -1 while nobody is connected
+int listener = -1;  // the listening TCP socket; -1 for a pty
+int line = -1;      // master side of the pty, or the TCP connection; -1 while no host is connected
 bool exit_with_stdin = false;
 bool line_was_empty = false;
 uint32_t empty_since = 0;
@@ -55,7 +56,7 @@ void open_pty() {
   line = posix_openpt(O_RDWR | O_NOCTTY);
   if (line < 0 || grantpt(line) < 0 || unlockpt(line) < 0) fail("cannot open a pseudo-terminal");
   const char* path = ptsname(line);
-  // Held open by ourselves: the line then survives the host's closing it instead of reporting a hang-up without end.
+  // We keep the host's side open too: otherwise, after the host has closed it, every read would report a hang-up.
   const int host_side = path == nullptr ? -1 : open(path, O_RDWR | O_NOCTTY);
   termios mode;
   if (host_side < 0 || tcgetattr(host_side, &mode) < 0) fail("cannot open the pseudo-terminal's host side");
@@ -91,14 +92,14 @@ void accept_host() {
   make_nonblocking(line);
 }
 
-// A host that closed its connection may come again; a pseudo-terminal is never left.
+// Closes a TCP connection, after which the host may connect again; does nothing for a pseudo-terminal.
 void drop_host() {
   if (listener < 0) return;
   close(line);
   line = -1;
 }
 
-// Sleeps until the line is ready for `events`, or for a connection when there is none.
+// Sleeps until the line is ready for `events`, or, while no host is connected, until a host connects.
 void sleep_until(short events) {
   pollfd watched[2] = {{line >= 0 ? line : listener, line >= 0 ? events : static_cast<short>(POLLIN), 0},
                        {exit_with_stdin ? STDIN_FILENO : -1, POLLIN, 0}};

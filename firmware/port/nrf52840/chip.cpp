@@ -1,8 +1,8 @@
-// The nRF52840 at its start and at a fault: flash and stack guard protected, and a reset, after which the host finds it again.
+// Start-up and faults of the nRF52840: protects flash and stack guard; a fault resets the chip, and the host reconnects.
 #include "registers.hpp"
 
 extern "C" {
-// From boards/cortex_m.ld; only their addresses mean something.
+// Defined by boards/cortex_m.ld; only their addresses are meaningful.
 extern uint32_t stack_guard;
 extern uint8_t board_flash_start, board_flash_bytes, stack_guard_bytes;
 
@@ -17,7 +17,8 @@ void start_chip() {
   enable_protection();
 }
 
-// Nobody is there to be told. Reset, the board says that it has forgotten its round, and the host begins it anew.
+// There is nowhere to print a message. After the reset, the board's answers show that it has no session, and the host begins
+// the round again.
 extern "C" [[noreturn]] void chip_fault(const uint32_t*) {
   reset();
   for (;;) {

@@ -16,21 +16,21 @@ using cortex_m::InterruptsOff;
 constexpr uint32_t kTransmitPin = 3;
 constexpr uint32_t kReceivePin = 10;
 
-Ring<board::kReceiveWindow> ring;  // shared with the interrupt handler; everybody else touches it with interrupts off
+Ring<board::kReceiveWindow> ring;  // shared with the interrupt handler; other code uses it with interrupts off
 
-// What the UARTE reads and writes by itself. Renode overruns `received` when bytes arrive between the two writes that take
-// one, so what follows it must bear that: a spoilt answer is asked for again.
+// Memory that the UARTE reads and writes by DMA. Renode writes beyond `received` when bytes arrive between the two register
+// writes in take_byte(). Then `transmitted` is damaged, which does no harm: the host repeats the request for a damaged answer.
 struct {
   volatile uint8_t received;
   uint8_t transmitted[256];
 } dma;
 
-// Takes the one received byte and makes room for the next. What finds no room in the ring stays where it is.
+// Moves the received byte to the ring and starts the next transfer. When the ring is full, the byte stays where it is.
 //
-// One byte per transfer, because a longer one ends only when it is full, and a message may end before that. At 115200 baud
-// this has 87 us; the chip's own FIFO bridges a few bytes more.
+// A transfer has one byte: a longer one would end only when it is full, and a message may end before. At 115200 baud there are
+// 87 us for each byte, and the chip's FIFO holds a few bytes more.
 void take_byte() {
-  if (uarte0().received == kNoEvent) return;  // the write that cleared it may arrive after the handler has returned
+  if (uarte0().received == kNoEvent) return;  // the handler may run again before the write that clears the event has arrived
   if (ring.full()) {
     uarte0().interrupts_off = kUarteReceived;
     return;
@@ -45,14 +45,14 @@ void take_byte() {
 extern "C" void uarte0_handler() { take_byte(); }
 
 void init(int, char**) {
-  // The core runs at 64 MHz from the start, but from an RC oscillator that is too coarse for a UART. The crystal takes over
-  // when it is steady, well before anybody can have asked anything.
+  // After reset the core runs at 64 MHz from an RC oscillator, which is too inaccurate for a UART. The crystal oscillator takes
+  // over when it is stable, well before a host can send a request.
   start_crystal() = kTrigger;
   timer0().mode = kTimerCountsTime;
   timer0().width = kTimer32Bits;
   timer0().prescaler = 0;
   timer0().start = kTrigger;
-  port1().set_high = 1u << kTransmitPin;  // the line's idle level, also while nobody drives it
+  port1().set_high = 1u << kTransmitPin;  // the line's idle level, also while the UARTE does not drive the pin
   port1().set_output = 1u << kTransmitPin;
   port1().pin[kReceivePin] = kPinInputPulledUp;
   uarte0().pin_transmit = on_port1(kTransmitPin);
@@ -85,7 +85,7 @@ void write(const uint8_t* from, size_t size) {
     uarte0().start_transmit = kTrigger;
     while (uarte0().transmitted == kNoEvent) {
     }
-    asm volatile("" ::: "memory");  // the next part is not copied over this one before it has left
+    asm volatile("" ::: "memory");  // the compiler must not move the next copy to before the loop
     from += part;
     size -= part;
   }

@@ -9,14 +9,14 @@ namespace tmf::nrf52840 {
 
 using cortex_m::Register;
 
-// A task starts when 1 is written to it, an event reads 1 from when it has happened until 0 is written to it.
+// Writing 1 to a task starts it. An event reads 1 after it has happened, until 0 is written to it.
 constexpr uint32_t kTrigger = 1;
 constexpr uint32_t kNoEvent = 0;
 
-// Of the clock: where the 64 MHz come from.
+// Task of the clock: takes the 64 MHz from the crystal oscillator.
 inline Register& start_crystal() { return *reinterpret_cast<Register*>(0x40000000); }
 
-// UART whose every transfer is a DMA from or to RAM.
+// UART that transfers by DMA from and to RAM only.
 struct Uarte {
   Register start_receive;
   Register stop_receive;
@@ -25,10 +25,10 @@ struct Uarte {
   uint32_t reserved0[64];
   Register received;  // event: maximum_count bytes are in RAM
   uint32_t reserved1[3];
-  Register transmitted;  // event: the last byte has left
+  Register transmitted;  // event: the last byte is sent
   uint32_t reserved2[120];
-  Register interrupts_on;  // written bits are added
-  Register interrupts_off;  // written bits are taken away
+  Register interrupts_on;  // bits written as 1 are set
+  Register interrupts_off;  // bits written as 1 are cleared
   uint32_t reserved3[125];
   Register enable;
   uint32_t reserved4;
@@ -85,9 +85,9 @@ constexpr uint32_t kPinInputPulledUp = 3u << 2;
 inline Uarte& uarte0() { return *reinterpret_cast<Uarte*>(0x40002000); }
 inline Timer& timer0() { return *reinterpret_cast<Timer*>(0x40008000); }
 inline Gpio& port1() { return *reinterpret_cast<Gpio*>(0x50000300); }
-constexpr uint32_t on_port1(uint32_t pin) { return 1u << 5 | pin; }  // as pin_transmit and pin_receive take it
+constexpr uint32_t on_port1(uint32_t pin) { return 1u << 5 | pin; }  // in the format of pin_transmit and pin_receive
 
-// The factory's 64-bit device number, low word first.
+// The factory-set 64-bit device number, low word first.
 struct DeviceId {
   Register low;
   Register high;

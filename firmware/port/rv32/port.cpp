@@ -11,12 +11,12 @@ namespace {
 
 using namespace rv32;
 
-Ring<board::kReceiveWindow> ring;  // shared with the interrupt handler; everybody else touches it with interrupts off
+Ring<board::kReceiveWindow> ring;  // shared with the interrupt handler; other code uses it with interrupts off
 
-// Moves bytes from the UART to the ring. What finds no room stays in the UART, which stops the sender.
+// Moves bytes from the UART to the ring. When the ring is full, bytes stay in the UART, which stops the sender.
 void fill_ring() {
   while (!ring.full() && (uart().line_status & kUartReceived) != 0) ring.push(uart().data);
-  // The UART asks until it is empty: when the ring has no room it must not, or nothing else would ever run.
+  // The UART interrupts until it is empty. With a full ring its interrupt is turned off, or nothing else would run.
   uart().interrupt_enable = ring.full() ? 0 : kUartReceiveInterrupt;
 }
 
@@ -30,15 +30,15 @@ extern "C" [[gnu::interrupt("machine")]] void external_interrupt_handler() {
 
 void init(int, char**) {
   uart().line_control = kUart8Bits | kUartDivisorOpen;
-  uart().data = 1;  // the fastest rate makes the shortest pause that ends a burst
+  uart().data = 1;  // the fastest rate: the UART then detects the end of a burst soonest
   uart().interrupt_enable = 0;
   uart().line_control = kUart8Bits;
-  // Switching the FIFOs on clears them: off the line meanwhile, and what has come already is kept.
+  // Turning the FIFOs on clears them. Loop-back disconnects the line meanwhile, and a byte that has arrived is saved first.
   uart().modem_control = kUartLoopBack;
   if ((uart().line_status & kUartReceived) != 0) ring.push(uart().data);
   uart().fifo_control = kUartFifosEnableAndClear | kUartInterruptFrom8Bytes;
   uart().modem_control = 0;
-  // QEMU looks at its serial line again when data is read, not when the FIFOs are cleared: saves up to a second.
+  // QEMU checks its serial line when data is read, not when the FIFOs are cleared: this read saves up to a second.
   static_cast<void>(uart().data);
   uart().interrupt_enable = kUartReceiveInterrupt;
   interrupt_priority(kUartInterruptNumber) = 1;

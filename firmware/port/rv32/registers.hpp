@@ -19,7 +19,7 @@ struct Uart {
 };
 constexpr uint8_t kUartReceiveInterrupt = 1u << 0;  // in interrupt_enable
 constexpr uint8_t kUartFifosEnableAndClear = 0x07;  // in fifo_control
-constexpr uint8_t kUartInterruptFrom8Bytes = 2u << 6;  // ... or when the line pauses for four bytes' time
+constexpr uint8_t kUartInterruptFrom8Bytes = 2u << 6;  // or after a pause of four bytes' time
 constexpr uint8_t kUart8Bits = 3u << 0;  // in line_control
 constexpr uint8_t kUartDivisorOpen = 1u << 7;
 constexpr uint8_t kUartLoopBack = 1u << 4;  // in modem_control
@@ -29,7 +29,7 @@ constexpr uint8_t kUartTransmitterHasRoom = 1u << 5;
 inline Uart& uart() { return *reinterpret_cast<Uart*>(0x10000000); }
 constexpr uint32_t kUartInterruptNumber = 10;
 
-// Interrupt controller (PLIC), the part of hart 0 in machine mode.
+// Interrupt controller (PLIC), registers of hart 0 in machine mode.
 inline Register& interrupt_priority(uint32_t number) { return *reinterpret_cast<Register*>(0x0C000000 + 4 * number); }
 inline Register& interrupt_enable() { return *reinterpret_cast<Register*>(0x0C002000); }  // interrupts 0 to 31
 inline Register& interrupt_threshold() { return *reinterpret_cast<Register*>(0x0C200000); }
@@ -37,7 +37,7 @@ inline Register& interrupt_claim() { return *reinterpret_cast<Register*>(0x0C200
 
 inline Register& machine_time() { return *reinterpret_cast<Register*>(0x0200BFF8); }  // mtime's low word, 10 MHz
 
-// Not the board's: eight bytes that the emulator's loader fills, where silicon would have a factory-set number.
+// Eight bytes outside the board's RAM, written by the emulator's loader; they stand for a real chip's factory-set number.
 constexpr uint32_t kUniqueIdAddress = 0x80580000;
 
 constexpr uint32_t kMachineInterruptEnable = 1u << 3;  // MIE in mstatus
@@ -50,7 +50,7 @@ struct InterruptsOff {
   InterruptsOff& operator=(const InterruptsOff&) = delete;
 };
 
-// Sleeps until an interrupt is pending; with interrupts off, one that comes before is not lost.
+// Sleeps until an interrupt is pending. With interrupts off, an interrupt that is already pending ends the sleep at once.
 inline void sleep() { asm volatile("wfi" ::: "memory"); }
 
 }  // namespace tmf::rv32

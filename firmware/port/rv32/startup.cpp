@@ -1,4 +1,4 @@
-// RV32 start and fault: traps, walls around the memory that the board claims, static data, painted stack, main().
+// Start-up and fault report of the RV32 board: traps, static data, painted stack, memory protection, main().
 #include <cstddef>
 #include <cstdint>
 
@@ -7,28 +7,28 @@
 #include "registers.hpp"
 
 extern "C" {
-// From boards/rv32.ld; only their addresses mean something.
+// Defined by boards/rv32.ld; only their addresses are meaningful.
 extern uint8_t board_flash_start, board_flash_bytes, board_ram_start, board_ram_bytes, stack_guard_bytes;
 
 [[noreturn, gnu::used]] void start();
 [[noreturn, gnu::used]] void fault(uint32_t cause, uint32_t address, uint32_t pc);
 void external_interrupt_handler();
 
-// The emulator starts at the first byte of the program.
+// The emulator starts with the program's first byte.
 [[gnu::naked, gnu::section(".reset")]] void reset_handler() {
   asm volatile(
       ".option push\n"
-      ".option norelax\n"  // while gp is not set, nothing may be reached through it
+      ".option norelax\n"  // gp is not set yet, so the linker must not use it
       "la gp, __global_pointer$\n"
       ".option pop\n"
       "la sp, stack_end\n"
       "la t0, trap_vectors\n"
-      "ori t0, t0, 1\n"  // vectored: a fault takes the first entry, interrupt number n the entry n
+      "ori t0, t0, 1\n"  // vectored mode: a fault goes to entry 0, interrupt n to entry n
       "csrw mtvec, t0\n"
       "j start\n");
 }
 
-// Moves to the stack's top first: after a stack overflow there is nothing to push on.
+// A fault sets the stack pointer to the stack's top first: after a stack overflow there is no room to push anything.
 [[gnu::naked, gnu::used, gnu::aligned(64)]] void trap_vectors() {
   asm volatile(
       ".option push\n"
@@ -53,20 +53,20 @@ namespace {
 uint32_t address_of(const void* symbol) { return reinterpret_cast<uint32_t>(symbol); }
 
 enum Access : uint32_t { kNone = 0, kRead = 1, kWrite = 2, kExecute = 4 };
-constexpr uint32_t kUpToAddress = 1u << 3;  // from the entry before up to this one's address
+constexpr uint32_t kUpToAddress = 1u << 3;  // from the previous entry's address to this one's
 constexpr uint32_t kLocked = 1u << 7;       // holds in machine mode too
 
-// One entry of the physical memory protection (PMP): the lowest that matches an address decides.
+// Sets one entry of the physical memory protection (PMP). The lowest entry that matches an address applies.
 template <uint32_t kNumber>
 void protect_up_to(uint32_t end, uint32_t access) {
-  const uint32_t address = end == 0 ? 0xFFFFFFFF : end >> 2;  // 0: the end of the address space and beyond
+  const uint32_t address = end == 0 ? 0xFFFFFFFF : end >> 2;  // 0: to the end of the address space
   const uint32_t shift = 8 * (kNumber % 4);
   asm volatile("csrw %0, %1" ::"i"(0x3B0 + kNumber), "r"(address));
   asm volatile("csrs %0, %1" ::"i"(0x3A0 + kNumber / 4), "r"((kUpToAddress | kLocked | access) << shift));
 }
 
-// QEMU's board has 8 MB where this one claims less: without walls an overrun would pass unseen.
-void wall_in() {
+// QEMU's board has 8 MB, this one claims less: without protection an overrun would go unnoticed.
+void protect_memory() {
   const uint32_t flash = address_of(&board_flash_start), ram = address_of(&board_ram_start);
   protect_up_to<0>(0x02000000, kNone);  // a null pointer
   protect_up_to<1>(0x10001000, kRead | kWrite);  // timer, interrupt controller, UART
@@ -101,7 +101,7 @@ void tmf::bare_metal::semihost(uint32_t operation, uint32_t argument) {
 void start() {
   using namespace tmf::rv32;
   tmf::bare_metal::prepare_memory();
-  wall_in();
+  protect_memory();
   tmf::bare_metal::run();
   for (;;) sleep();
 }

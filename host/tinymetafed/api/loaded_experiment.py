@@ -90,7 +90,7 @@ def codegen(experiment: Experiment, board: str, out: str | Path) -> Generated:
 
     Args:
         experiment: What ``load`` gave.
-        board: A board's name, for instance "mps2".
+        board: A board's name, for instance "mps2"; of the experiment's project, or one of ours.
         out: The folder for the generated files.
 
     Returns:
@@ -103,7 +103,7 @@ def codegen(experiment: Experiment, board: str, out: str | Path) -> Generated:
     """
     design, folder = design_of(experiment.spec, experiment.source, board), Path(out)
     sets = [word for change in experiment.changes for word in ("--set", change)]
-    words = ["tinymetafed", "codegen", Path(experiment.source).name, "--board", board, *sets, "-o"]
+    words = ["tinymetafed", "codegen", Path(experiment.source).name, "--board", design.board.name, *sets, "-o"]
     try:
         changed = emit.write(design, folder, f"{shlex.join(words)} DIR")
     except OSError as error:

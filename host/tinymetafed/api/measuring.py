@@ -8,12 +8,12 @@ from pathlib import Path
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
-from ..bench import costs, footprint, kernel_cost, simulation_cost, wire
+from ..bench import costs, footprint, kernel_cost, line_cost, simulation_cost
 from ..bench.costs import Costs
 from ..bench.footprint import Footprint
 from ..bench.kernel_cost import Comparison
+from ..bench.line_cost import WireCost
 from ..bench.simulation_cost import SimulationCost
-from ..bench.wire import WireCost
 from ..simulation.vector_units import vector_units
 from .loaded_experiment import Experiment, load
 from .progress import ProgressOption, watching
@@ -107,8 +107,8 @@ def bench_wire(experiment: Experiment | None = None, *, progress: ProgressOption
     """
     with watching(progress) as observer:
         if experiment is None:
-            return wire.wire(None, "", observer)
-        return wire.wire(experiment.spec, experiment.source, observer)
+            return line_cost.wire(None, "", observer)
+        return line_cost.wire(experiment.spec, experiment.source, observer)
 
 
 def bench_all(out: str | Path, board: str = "mps2", *, progress: ProgressOption = True) -> tuple[Costs, tuple[Path, Path]]:

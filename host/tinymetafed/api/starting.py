@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tinymetafed_codegen import boards
-from tinymetafed_codegen.boards import Board, BoardError, Requirement
+from tinymetafed_codegen.boards import Board, Catalogue, Requirement
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.ops import LOSSES as _LOSSES
 from tinymetafed_codegen.spec import TASKS as _TASKS
@@ -71,23 +70,24 @@ def example(name: str) -> Path:
 
 
 def examine() -> list[Finding]:
-    """Looks at this machine: Python, compilers, emulators, boards and serial ports; installs and opens nothing."""
-    return machine.examine()
+    """Looks at this machine: Python, compilers, emulators, boards (the working directory's project's too) and serial ports.
+
+    Installs and opens nothing.
+    """
+    return machine.examine(Catalogue.near(Path.cwd()))
 
 
 def missing_tools(board: str) -> list[Requirement]:
     """What building for a board and running it needs and this machine lacks. Raises BoardError."""
-    return boards.missing_tools(board)
+    return Catalogue.near(Path.cwd()).load(board).missing_tools()
 
 
 def board(name: str) -> Board:
-    """The facts of a board. Raises BoardError for an unknown one, or one whose file is not usable."""
-    return boards.load(name)
+    """The facts of a board: one of the working directory's project, or one of ours.
 
-
-def unusable_boards() -> list[BoardError]:
-    """Why a file of boards/ cannot be used, for each such file; whatever asks for no such board leaves them out."""
-    return boards.unusable()
+    Raises BoardError for an unknown one, or one whose file is not usable.
+    """
+    return Catalogue.near(Path.cwd()).load(name)
 
 
 def monitor(source: str, baud: int = DEFAULT_BAUD) -> Iterator[str]:

@@ -1,11 +1,10 @@
-"""Measurements, what they have in common: which boards count and can be looked into, made-up samples, how they fail."""
+"""Common parts of the measurements: the boards that can be measured, synthetic samples, errors."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from tinymetafed_codegen import boards
-from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.boards import INSTALLED, Board, Catalogue
 from tinymetafed_codegen.errors import Error, UsageError
 from tinymetafed_codegen.manifest import ModelManifest
 
@@ -13,26 +12,34 @@ from ..wire.messages import Example
 
 
 class BenchError(Error):
-    """Something that cannot be measured here."""
+    """A measurement that is not possible on this machine."""
 
 
 class BoardCannotMeasure(BenchError, UsageError):
-    """A board that was asked for and does not run in QEMU; the text names those that do."""
+    """A board that does not run in QEMU; the text names boards that do."""
 
 
-def in_qemu(board: str) -> Board:
-    """The facts of a board that runs in QEMU. Raises BoardError, BoardCannotMeasure."""
-    facts = boards.load(board)
+def in_qemu(board: str, known: Catalogue = INSTALLED) -> Board:
+    """Loads a board that runs in QEMU. Raises BoardError, BoardCannotMeasure."""
+    facts = known.load(board)
     if facts.kind != "qemu":
-        hint = ", ".join(board.name for board in boards.usable() if board.kind == "qemu")
+        hint = ", ".join(board.name for board in known.usable() if board.kind == "qemu")
         raise BoardCannotMeasure(
-            f"board '{board}' does not run in QEMU, where instructions are counted and the stack is read; choose one of {hint}"
+            f"board '{board}' does not run in QEMU, which counts instructions and reads the stack; choose one of {hint}"
         )
     return facts
 
 
-def made_up(manifest: ModelManifest, count: int) -> list[Example]:
-    """Grey levels that look random, and targets to match: classes where the model's targets are."""
+def synthetic_samples(manifest: ModelManifest, count: int) -> list[Example]:
+    """Synthetic samples: pseudo-random uint8 levels as inputs, with targets that fit the model.
+
+    Args:
+        manifest: The model.
+        count: Number of samples.
+
+    Returns:
+        The samples; targets are classes for a classification model, otherwise values from 0 to 1.
+    """
     size = int(np.prod(manifest.input_shape))
     levels = (np.arange(count * size, dtype=np.uint32) * 2_654_435_761 >> 24).astype(np.uint8).reshape(count, size)
     classes = manifest.output_size if manifest.class_target else 0

@@ -1,4 +1,4 @@
-"""All measurements of the project's own nets in one document: tables that say what is exact and what is not, and a picture."""
+"""Measures the project's own networks and writes one document with tables and a picture."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from typing import Any, Self
 
 import jinja2
 
-from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen import __version__, boards, spec
 from tinymetafed_codegen.files import write_if_changed
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
-from .. import __version__
 from ..federation.observer import Observer
-from . import in_qemu, kernel_cost, simulation_cost, wire
+from . import in_qemu, kernel_cost, line_cost, simulation_cost
 from .kernel_cost import TEXTBOOK, Comparison, StepCost
+from .line_cost import WireCost
 from .simulation_cost import SimulationCost
-from .wire import WireCost
 
 EXAMPLES = ("sine", "bench-conv", "omniglot")
-LEVELS = ("-O2", "-O3")  # beside the board's own
+LEVELS = ("-O2", "-O3")  # in addition to the board's own
 SIMULATED = ("sine", "bench-conv")
 STEP = "full"  # the variant that trains every weight
 DOCUMENT, PICTURE = "costs.md", "costs.svg"
@@ -35,7 +34,7 @@ LABELS, CELL, BAR, TOP, ROW, THICK = 130, 184, 104, 46, 56, 16
 
 @dataclass(frozen=True)
 class Costs:
-    """Everything that is measured on a board whose own optimization is ``own``; ``kernels`` by net, then by optimization."""
+    """All measurements on one board. ``own``: the board's own optimization. ``kernels``: by network, then optimization."""
 
     board: str
     own: str
@@ -45,7 +44,7 @@ class Costs:
     compiler: str
 
     def as_json(self) -> dict[str, Any]:
-        """What ``bench all --json`` prints."""
+        """The JSON value that ``bench all --json`` prints."""
         kernels = {net: {level: each.as_json() for level, each in levels.items()} for net, levels in self.kernels.items()}
         return {**asdict(self), "kernels": kernels}
 
@@ -63,7 +62,7 @@ class FullStep:
 
     @classmethod
     def of(cls, cost: StepCost) -> Self:
-        """The step of a cost's variants that trains every weight."""
+        """The variant of ``cost`` that trains every weight."""
         return cls(
             instructions_per_step=cost.instructions_per_step[STEP],
             cycles_low=0 if cost.cycles_low is None else cost.cycles_low[STEP],
@@ -74,7 +73,7 @@ class FullStep:
         )
 
 
-# What the picture compares, by title.
+# The columns of the picture.
 MEASURES: dict[str, Callable[[FullStep], int]] = {
     "instructions": lambda step: step.instructions_per_step,
     "cycles, low estimate": lambda step: step.cycles_low,
@@ -86,7 +85,7 @@ MEASURES: dict[str, Callable[[FullStep], int]] = {
 
 @dataclass(frozen=True)
 class LevelRow:
-    """A net at one optimization in the document's tables: generated kernels and textbook ones."""
+    """A network at one optimization in the document's tables, with generated (``ours``) and textbook kernels (``theirs``)."""
 
     net: str
     level: str
@@ -96,7 +95,7 @@ class LevelRow:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar of the picture with its figure; the longer one of a net's two has the whole length."""
+    """One bar of the picture with its figure; the longer bar of a pair has the full length."""
 
     x: int
     y: int
@@ -106,20 +105,28 @@ class Bar:
 
 
 def nets() -> dict[str, Experiment]:
-    """The nets that are measured, by name. Raises SpecError."""
-    return {**{name: spec.load(find(f"examples/{name}.toml")) for name in EXAMPLES}, "presence": wire.presence()}
+    """The measured networks by name. Raises SpecError."""
+    return {**{name: spec.load(find(f"examples/{name}.toml")) for name in EXAMPLES}, "presence": line_cost.presence()}
 
 
 def compiler(board: str) -> str:
-    """The compiler of a board's firmware, on whose version every count depends."""
+    """Name and version of the compiler of a board's firmware, on which all counts depend."""
     command = [f"{boards.load(board).toolchain_prefix}g++", "-dumpfullversion"]
     return f"{command[0]} {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}"
 
 
 def measure(board: str, observer: Observer) -> Costs:
-    """Every net's training step on a board at its own flags, -O2 and -O3, the simulation of two nets, and the wire.
+    """Measures every network's training step at several optimizations, the simulation of two networks, and the line.
 
-    Raises BoardError, BenchError, BuildError, SpecError, LinkError.
+    Args:
+        board: An emulated board.
+        observer: Is told of progress.
+
+    Returns:
+        The figures.
+
+    Raises:
+        Error: BoardError, BenchError, BuildError, SpecError or LinkError.
     """
     own = in_qemu(board).optimization or ""
     chosen = nets()
@@ -134,13 +141,13 @@ def measure(board: str, observer: Observer) -> Costs:
             for name, experiment in chosen.items()
         },
         simulation={name: simulation_cost.simulation(chosen[name], name, None, 1, observer) for name in SIMULATED},
-        wire=wire.wire(None, "", observer),
+        wire=line_cost.wire(None, "", observer),
         compiler=compiler(board),
     )
 
 
 def write(costs: Costs, folder: Path) -> tuple[Path, Path]:
-    """Writes the document and its picture into ``folder`` and returns where they are. Raises OSError."""
+    """Writes the document and its picture into ``folder`` and returns their paths. Raises OSError."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -169,7 +176,7 @@ def write(costs: Costs, folder: Path) -> tuple[Path, Path]:
 
 
 def bars(default: Mapping[str, Comparison]) -> list[Bar]:
-    """Two bars for every net and measure, generated kernels above textbook ones."""
+    """Two bars for every network and measure, the one for generated kernels above that for textbook kernels."""
     found = []
     for i, compared in enumerate(default.values()):
         ours, theirs = _both(compared)
@@ -182,12 +189,12 @@ def bars(default: Mapping[str, Comparison]) -> list[Bar]:
 
 
 def _both(compared: Comparison) -> tuple[FullStep, FullStep]:
-    assert compared.textbook is not None  # the document's nets have textbook versions of all their ops
+    assert compared.textbook is not None  # all ops of these networks have textbook versions
     return FullStep.of(compared.generated), FullStep.of(compared.textbook)
 
 
 def _rows(name: str, levels: Mapping[str, Comparison], own: str) -> list[LevelRow]:
-    """A net's rows of the tables: the board's own flags, -O2 and the level with the fewest instructions."""
+    """A network's rows in the tables: the board's own optimization, -O2, and the one with the fewest instructions."""
     best = min(levels, key=lambda level: levels[level].generated.instructions_per_step[STEP])
     return [
         LevelRow(

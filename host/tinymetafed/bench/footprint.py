@@ -1,12 +1,15 @@
-"""What a firmware takes of a board: flash and static RAM of the linked program, and the stack."""
+"""The memory of a firmware on a board: flash and static RAM of the linked program, and the stack."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 
 from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.toolchain import require_tools
@@ -14,21 +17,21 @@ from tinymetafed_codegen.toolchain import require_tools
 from ..devices.running import build_firmware
 from ..federation.observer import Observer
 from ..runs.setup import design_of
-from . import BenchError, in_qemu, stack, wire
+from . import BenchError, in_qemu, line_cost, stack
 
 
 def models(experiments: Sequence[Path]) -> list[tuple[str, Experiment]]:
-    """The ``experiments`` by name; without any the examples and the paper's presence detector. Raises SpecError."""
+    """Loads ``experiments``; if empty, two examples and the paper's presence detector. Raises SpecError."""
     if experiments:
         return [(str(path), spec.load(path)) for path in experiments]
     examples = [f"examples/{name}.toml" for name in ("sine", "omniglot")]
-    return [*((name, spec.load(find(name))) for name in examples), ("presence detector", wire.presence())]
+    return [*((name, spec.load(find(name))) for name in examples), ("presence detector", line_cost.presence())]
 
 
 def emulated_boards() -> list[str]:
-    """Boards that can be built and run in QEMU on this machine. Raises BenchError, saying what to install, for none."""
+    """Boards that can be built and run in QEMU on this machine. Raises BenchError, which says what to install, if none can."""
     all_of_them = [board.name for board in boards.usable() if board.kind == "qemu"]
-    ready = [name for name in all_of_them if not boards.missing_tools(name) and not boards.environment_trouble(name)]
+    ready = [name for name in all_of_them if not boards.missing_tools(name) and not boards.load(name).cannot_build()]
     if not ready:
         remedies = " or ".join(boards.remedy(boards.missing_tools(name)) for name in all_of_them)
         raise BenchError(f"no emulated board can be built and run here; {remedies}")
@@ -37,9 +40,9 @@ def emulated_boards() -> list[str]:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes that a model takes of a board: flash, static RAM, deepest stack, both together; and what the board has.
+    """Memory of a model on a board in bytes; ``ram`` is static RAM and deepest stack together.
 
-    The stack's depth is that of whole rounds and adaptations with all kinds of training step, interrupts included.
+    The stack is measured over whole rounds and adaptations with all variants of training steps, interrupts included.
     """
 
     model: str
@@ -53,25 +56,40 @@ class Footprint:
 
 
 def measure(chosen: Sequence[tuple[str, Experiment]], on: Sequence[str], observer: Observer) -> list[Footprint]:
-    """What each model takes of each board. Raises BoardError, BenchError, BuildError, SpecError, LinkError."""
-    for board in on:
-        in_qemu(board)
+    """Measures each model on each board.
+
+    Args:
+        chosen: Models by name.
+        on: Names of emulated boards.
+        observer: Is told of progress.
+
+    Returns:
+        One footprint per model and board.
+
+    Raises:
+        Error: BoardError, BenchError, BuildError, SpecError or LinkError.
+    """
+    asked = [(designed, in_qemu(name, designed.boards)) for designed in starmap(_design, chosen) for name in on]
+    for _, board in asked:
         require_tools(board)
-    observer.stage("measuring memory", len(chosen) * len(on))
+    observer.stage("measuring memory", len(asked))
     measured = []
-    for name, experiment in chosen:
-        for board in on:
-            observer.note(f"{name} on {board}")
-            measured.append(_footprint(name, experiment, boards.load(board)))
-            observer.advance()
+    for designed, board in asked:
+        observer.note(f"{designed.source} on {board.name}")
+        measured.append(_footprint(designed, board))
+        observer.advance()
     return measured
 
 
-def _footprint(name: str, experiment: Experiment, board: boards.Board) -> Footprint:
-    built = build_firmware(design_of(experiment, name), board.name)
-    depth = stack.deepest(experiment, built, board)
+def _design(name: str, experiment: Experiment) -> Design:
+    return design_of(experiment, name)
+
+
+def _footprint(designed: Design, board: Board) -> Footprint:
+    built = build_firmware(designed, board.name)
+    depth = stack.deepest(designed.experiment, built, board)
     return Footprint(
-        model=name,
+        model=designed.source,
         board=board.name,
         flash=built.flash_bytes,
         static=built.ram_bytes,

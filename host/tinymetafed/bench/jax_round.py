@@ -1,4 +1,4 @@
-"""A round of many clients in JAX, vmapped and compiled as one: what bench simulation compares with where JAX is installed."""
+"""A round of many clients in JAX (vmap and jit), for comparison in ``bench simulation`` where JAX is installed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,23 @@ _LOSSES = {"mse", "softmax_cross_entropy"}
 
 
 class JaxError(Exception):
-    """A round that is not trained in JAX; the text says why."""
+    """A round that cannot be trained in JAX; the text says why."""
 
 
 def compile_round(net: graph.Graph, start: Tensors, phases: Sequence[Phase], samples: Sequence[Batch]) -> Callable[[], Tensors]:
-    """A function that trains every client from ``start`` through the phases and returns its weights [clients, ...].
+    """Compiles the training of all clients.
 
-    It has been called once, so that it is compiled. Raises JaxError without JAX, and for a model with other ops, losses or
-    update rules than the usual ones.
+    Args:
+        net: The graph.
+        start: All weights by tensor name, the same for every client.
+        phases: The phases of the recipe.
+        samples: For each phase the samples of all clients.
+
+    Returns:
+        A compiled function that trains all clients and returns their weights, [clients, ...] by tensor name.
+
+    Raises:
+        JaxError: JAX is not installed, or has no version of one of the model's ops, losses or update rules here.
     """
     try:
         jax: Any = importlib.import_module("jax")
@@ -88,7 +97,7 @@ def _inputs(net: graph.Graph, batch: Batch) -> Floats:
 
 
 def _forward(jax: Any, op: Op, weights: Tensors, x: Any) -> Any:
-    x = x.reshape(op.input_shape)  # flatten is but this
+    x = x.reshape(op.input_shape)  # all that flatten does
     if op.parameters:
         kernel, bias = (weights[f"{op.name}.{parameter.name}"] for parameter in op.parameters)
         x = (x @ kernel if op.kind == "dense" else _convolve(jax, op, x, kernel)) + bias

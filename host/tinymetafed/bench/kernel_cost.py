@@ -1,4 +1,4 @@
-"""What a training step costs: exact instructions from a board's emulator, estimated cycles, beside textbook kernels."""
+"""Cost of a training step: exact instructions from a board's emulator and estimated cycles, compared with textbook kernels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.boards import Board, Catalogue
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
@@ -25,24 +25,24 @@ from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, initial
 from ..runs.setup import design_of
-from . import BenchError, cycles, in_qemu, made_up, stack
+from . import BenchError, cycles, in_qemu, stack, synthetic_samples
 from .cycles import executions
 from .cycles.executions import Uncountable
 
 STEPS = 8
-REPEATS = 3  # of which the smallest count is the one that nothing came in between
+REPEATS = 3  # the smallest count is that of the repeat without interrupts
 QUIET_SECONDS = 0.3
-TOLERANCE = 1  # instructions per step: the timer, a thousand times as fine, is only rounded
-VARIANTS = (Variant.LOCAL, Variant.GLOBAL, Variant.FULL)  # a gradient takes what a full step does
-TEXTBOOK = "textbook"  # in firmware/bench; ops that are plain loops here too need no kernel of their own there
+TOLERANCE = 1  # instructions per step, for rounding of the timer
+VARIANTS = (Variant.LOCAL, Variant.GLOBAL, Variant.FULL)  # a gradient step costs as much as a full one
+TEXTBOOK = "textbook"  # a folder of firmware/bench; it has no kernels for ops whose core kernels are plain loops already
 TEXTBOOK_OPS = {"dense", "conv2d", "conv1d", "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softmax", "add"}
 _NANOSECONDS = 1024  # of virtual time per instruction at -icount shift=10
-_MARK = "_ZN3tmf4port5ticksEv"  # tmf::port::ticks(), which the learner calls right before and after a training step
+_MARK = "_ZN3tmf4port5ticksEv"  # tmf::port::ticks(), which the learner calls immediately before and after a training step
 
 
 @dataclass(frozen=True)
 class Counter:
-    """What makes an emulator count single instructions, and the model of the core that says what they take."""
+    """The emulator's plugin that counts instructions, and the core's cost model that gives their cycles."""
 
     plugin: Path
     cost: cycles.Model
@@ -50,7 +50,7 @@ class Counter:
 
 @dataclass(frozen=True)
 class Cost:
-    """One training step, mean of 8, by variant; cycles as (low, high), None where they cannot be estimated."""
+    """One training step by variant, mean of 8 steps; cycles as (low, high), None if they cannot be estimated."""
 
     instructions: dict[str, int]
     cycles: dict[str, tuple[int, int]] | None
@@ -59,10 +59,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class StepCost:
-    """A training step by variant and what its firmware takes, in bytes.
+    """A training step by variant, and the memory of its firmware in bytes.
 
-    Cycles are an estimate by the model of the core that the board has or stands for, microseconds are theirs at its clock;
-    None where they cannot be had.
+    Cycles are estimated with the cost model of the board's core, microseconds follow from them and its clock; None if they
+    cannot be estimated.
     """
 
     instructions_per_step: dict[str, int]
@@ -75,16 +75,16 @@ class StepCost:
     stack_bytes: int
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, without those that could not be had."""
+        """JSON values, without those that are None."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Generated kernels beside textbook ones on one board, compiled with ``optimization`` (None: the board's own).
+    """Generated and textbook kernels on one board, compiled with ``optimization`` (None: the board's own).
 
-    ``weights_differ_by``: the largest difference between the weights that both train. ``textbook`` and that are None where
-    an op has no textbook version. ``estimate`` says where cycles come from, or why there are none.
+    ``weights_differ_by``: largest difference between the weights that both have trained. It and ``textbook`` are None if an
+    op has no textbook version. ``estimate`` says how cycles were estimated, or why they were not.
     """
 
     board: str
@@ -96,7 +96,7 @@ class Comparison:
     estimate: str
 
     def as_json(self) -> dict[str, Any]:
-        """What ``bench kernels --json`` prints; ``textbook`` only where there is one."""
+        """The JSON value that ``bench kernels --json`` prints; without ``textbook`` if it is None."""
         plain = {"board": self.board, "optimization": self.optimization, **self.generated.as_json()}
         if self.textbook is not None:
             plain[TEXTBOOK] = {**self.textbook.as_json(), "weights_differ_by": self.weights_differ_by}
@@ -104,13 +104,24 @@ class Comparison:
 
 
 def kernels(experiment: Experiment, source: str, board: str, observer: Observer, optimization: str | None = None) -> Comparison:
-    """Cost of a training step of each variant, beside the same with textbook kernels.
+    """Measures a training step of each variant with generated and with textbook kernels.
 
-    ``optimization`` replaces the board's own. Raises BoardError, BenchError, BuildError, SpecError, LinkError.
+    Args:
+        experiment: The experiment.
+        source: Its name in errors.
+        board: An emulated board.
+        observer: Is told of progress.
+        optimization: A compiler's level, for instance "-O2"; None for the board's own.
+
+    Returns:
+        The costs.
+
+    Raises:
+        Error: BoardError, BenchError, BuildError, SpecError or LinkError.
     """
-    facts = in_qemu(board)
-    observer.stage(f"building firmware for {board}")
     designed = design_of(experiment, source)
+    facts = in_qemu(board, designed.boards)
+    observer.stage(f"building firmware for {board}")
     ours = build_firmware(designed, board, Deviation(optimization))
     counter, estimate = _counter(facts)
     cost = measure(experiment, facts, ours, observer, counter)
@@ -130,18 +141,32 @@ def kernels(experiment: Experiment, source: str, board: str, observer: Observer,
 
 
 def instructions(experiment: Experiment, source: str, board: str, observer: Observer) -> dict[str, int]:
-    """Exact instructions of one training step by variant, without cycles."""
-    facts = in_qemu(board)
+    """Exact instructions of one training step by variant. Raises as ``kernels``."""
+    designed = design_of(experiment, source)
+    facts = in_qemu(board, designed.boards)
     observer.stage(f"building firmware for {board}")
-    return measure(experiment, facts, build_firmware(design_of(experiment, source), board), observer).instructions
+    return measure(experiment, facts, build_firmware(designed, board), observer).instructions
 
 
 def measure(experiment: Experiment, board: Board, built: Firmware, observer: Observer, counter: Counter | None = None) -> Cost:
     """Runs training steps (forward, backward and update of one sample) of every variant in the board's emulator.
 
-    Instructions are counted by the board's timer, which the emulator advances by a fixed time per instruction, so the
-    figure depends neither on the host nor on its load; on a ReLU's mask it does by a few instructions. Raises BenchError
-    when ``counter`` has not counted the same.
+    The board's timer counts the instructions: the emulator advances it by a fixed time per instruction, so the count does
+    not depend on the host or its load. The values of a ReLU's mask change it by a few instructions.
+
+    Args:
+        experiment: The experiment.
+        board: The emulated board.
+        built: Its firmware.
+        observer: Is told of progress.
+        counter: Counts single instructions, for the estimate of cycles; None for no estimate.
+
+    Returns:
+        The cost by variant, and the weights after the last steps.
+
+    Raises:
+        BenchError: Timer and ``counter`` disagree.
+        LinkError: The emulator failed.
     """
     manifest, strategy = built.manifest, experiment.strategy
     start = initial(manifest, experiment.run.seed, experiment.model.init)
@@ -156,7 +181,8 @@ def measure(experiment: Experiment, board: Board, built: Firmware, observer: Obs
             listing = executions.disassemble(built.program, board.toolchain_prefix)
             options = executions.options(counter.plugin, listing, _MARK, out)
         observer.stage(f"training steps on {spec.url}", len(VARIANTS) * REPEATS)
-        with launch([spec], lambda name: built.program, icount=True, options=options) as (device,):
+        boards = Catalogue(board.project)
+        with launch([spec], lambda name: built.program, boards=boards, icount=True, options=options) as (device,):
             for variant in VARIANTS:
                 rate, clamp = strategy.global_learning_rate, strategy.output_clamp
                 phase = Phase(variant, SampleSet.SUPPORT, STEPS, 1, rate, clamp)
@@ -180,7 +206,7 @@ def measure(experiment: Experiment, board: Board, built: Firmware, observer: Obs
 
 
 def executed(ticks: int, board: Board) -> int:
-    """Instructions in so many ticks of an emulated board's timer."""
+    """Number of instructions executed during ``ticks`` of an emulated board's timer."""
     return round(ticks * 1e9 / board.ticks_per_second / _NANOSECONDS)
 
 
@@ -192,7 +218,7 @@ def _compare(by_timer: int, by_plugin: float) -> None:
 
 
 def _counter(board: Board) -> tuple[Counter | None, str]:
-    """What counts cycles on a board's emulator, None where nothing does; and what to say of the figures."""
+    """The counter for a board's emulator, None if cycles cannot be estimated; and a sentence about the estimate."""
     chip = board.stands_for
     if chip is None or chip.core not in cycles.MODELS or board.emulator is None:
         return None, f"no cycles: there is no cost model for the core of board '{board.name}'"
@@ -218,16 +244,16 @@ def _step_cost(experiment: Experiment, cost: Cost, built: Firmware, board: Board
 
 
 def _train(session: Session, manifest: ModelManifest, weights: list[downlink.Segment]) -> list[int]:
-    """Ticks of STEPS training steps: all together on the board's own samples, one by one on grey levels made up here."""
+    """Ticks of STEPS training steps: one sum if the board makes its own samples, one value per step for synthetic samples."""
     token = session.next_token()
     session.load(token, weights)
     session.train(token, Program.ADAPT, 1, 0, 0)
     if not manifest.streamed:
-        time.sleep(QUIET_SECONDS)  # a question that arrives in the middle of a step adds its interrupts to it
+        time.sleep(QUIET_SECONDS)  # a request that arrives during a step would add its interrupts
         return [session.await_done(token, STEPS).ticks]
-    # One at a time, for what comes in or goes out during a step adds its interrupts to it; and counted one by one, for all
-    # of a large model's may be more ticks than the counter holds.
+    # One sample at a time, because bytes received or sent during a step add interrupts to it. Ticks are read after each step,
+    # because those of all steps of a large model may overflow the counter.
     ticks = [0]
-    for step, sample in enumerate(made_up(manifest, STEPS)):
+    for step, sample in enumerate(synthetic_samples(manifest, STEPS)):
         ticks.append(session.sample(token, step, sample.targets, sample.inputs, sample.scale).ticks)
     return [(after - before) % (1 << 32) for before, after in pairwise(ticks)]

@@ -1,4 +1,4 @@
-"""How fast the simulation trains on this machine, beside textbook kernels compiled for it."""
+"""Speed of the simulation on this machine, compared with textbook kernels and JAX."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ from ..simulation.batches import Batch
 from ..simulation.compilation import BOARD, compile_kernels
 from ..simulation.kernels import Kernels, TrainingClients
 from ..simulation.vector_units import VectorUnit, choose
-from . import BenchError, jax_round, made_up
+from . import BenchError, jax_round, synthetic_samples
 from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS
 
-REPEATS = 100  # the fastest counts: whatever else the machine does only makes it slower
-SECONDS = 0.002  # that one of them takes at least: less than a busy machine lets a process run at a time
+REPEATS = 100  # the fastest one counts, because other load only makes it slower
+SECONDS = 0.002  # least duration of one repeat; shorter than the time slice of a process on a busy machine
 
 
 @dataclass(frozen=True)
 class SimulationCost:
-    """Microseconds per client and training step of a round, its samples put into the lanes, all lanes and threads full.
+    """Microseconds per client and training step, with all lanes and threads full; loading samples into lanes is included.
 
-    ``isa`` is the vector unit. ``one_thread_us``: on one thread; ``speedup`` of the threads over it as the clock saw it,
-    ``speedup_idle`` as the processor time of all threads together has it, of which a busy machine takes nothing away;
-    None for one thread. ``single_us``: one client after the other. ``textbook_us``: that with textbook kernels, and
-    ``ratio`` how many times as long it takes; ``jax_us``: a round vmapped and compiled by JAX; None where they lack an op or
-    are not installed.
+    ``isa``: the vector unit. ``one_thread_us``: on one thread. ``speedup``: of all threads over one, in elapsed time;
+    ``speedup_idle``: in processor time, which does not depend on other load; both None for one thread. ``single_us``: one
+    client at a time. ``textbook_us``: one client at a time with textbook kernels; ``ratio``: how many times as long that
+    takes. ``jax_us``: with JAX. They are None if an op is missing or JAX is not installed.
     """
 
     us_per_client_step: float
@@ -52,9 +51,20 @@ class SimulationCost:
 
 
 def simulation(experiment: Experiment, source: str, unit: str | None, threads: int, observer: Observer) -> SimulationCost:
-    """Measures a round on a vector unit of this machine (None: the one that simulations use).
+    """Measures simulated rounds.
 
-    Raises BuildError, SpecError, BenchError.
+    Args:
+        experiment: The experiment.
+        source: Its name in errors.
+        unit: Name of a vector unit of this machine; None for the one that simulations use.
+        threads: Threads to simulate on.
+        observer: Is told of progress.
+
+    Returns:
+        The times.
+
+    Raises:
+        Error: BuildError, SpecError or BenchError.
     """
     observer.stage("compiling the simulation")
     chosen = choose(unit)
@@ -76,7 +86,7 @@ def simulation(experiment: Experiment, source: str, unit: str | None, threads: i
         trials[TEXTBOOK] = Trial(experiment, Kernels(plain, manifest, 1, 1))
     observer.stage("training steps", REPEATS)
     for _ in range(REPEATS):
-        for trial in trials.values():  # in turn, so that what else the machine does disturbs all alike
+        for trial in trials.values():  # in turn, so that other load affects all of them alike
             trial.once()
         observer.advance()
     jax_us = _jax_us(experiment, source, trials["lanes"], observer)
@@ -98,7 +108,7 @@ def simulation(experiment: Experiment, source: str, unit: str | None, threads: i
 
 
 def _jax_us(experiment: Experiment, source: str, trial: Trial, observer: Observer) -> float | None:
-    """The clients of a trial in JAX, on the threads that it takes by itself; None where that is not to be had."""
+    """Microseconds per client and step in JAX, on as many threads as it uses by default; None if JAX cannot train it."""
     observer.stage("compiling JAX's round")
     try:
         net = graph.build(experiment.model, source)
@@ -117,9 +127,10 @@ def _jax_us(experiment: Experiment, source: str, trial: Trial, observer: Observe
 
 
 class Trial:
-    """Rounds of ``clients`` for each thread, as many as take a while unless given.
+    """Repeated rounds of ``clients`` clients per thread; by default so many that a round takes at least SECONDS.
 
-    ``best``: microseconds per client-step of the fastest round so far; ``best_cpu``: of processor time, all threads together.
+    ``best``: microseconds per client and step of the fastest round so far; ``best_cpu``: the same in processor time of all
+    threads together.
     """
 
     def __init__(self, experiment: Experiment, kernels: Kernels, clients: int | None = None) -> None:
@@ -145,7 +156,7 @@ class Trial:
         self.best = self.best_cpu = float("inf")
 
     def start(self) -> dict[str, Floats]:
-        """The weights that every client begins with, by tensor, in their shapes."""
+        """The initial weights of every client, by tensor, in their shapes."""
         manifest, model = self.kernels.manifest, self._model
         start = local_start(manifest, model.local_start, model.local_start_scale)
         for tensor in manifest.global_tensors:
@@ -153,7 +164,7 @@ class Trial:
         return start
 
     def once(self) -> float:
-        """Seconds that one round took."""
+        """Runs one round and returns its duration in seconds."""
         began, worked = time.perf_counter(), time.process_time()
         self.kernels.adapt(self.received, self.recipe, self.samples, self.taking_part, self._tests)
         took, work = time.perf_counter() - began, time.process_time() - worked
@@ -163,11 +174,11 @@ class Trial:
 
 
 def _samples(kernels: Kernels, clients: int, count: int) -> Batch:
-    """Samples as the device has them: its own, or grey levels made up here."""
+    """Samples for all clients: those that devices make themselves, or synthetic ones if they are streamed."""
     if not kernels.manifest.streamed:
         return kernels.samples(1, range(clients), 0, SampleSet.SUPPORT, count)
-    rows = made_up(kernels.manifest, count)
-    inputs = np.stack([row.inputs for row in rows]) >> 3  # dark enough for any model to stay finite
+    rows = synthetic_samples(kernels.manifest, count)
+    inputs = np.stack([row.inputs for row in rows]) >> 3  # small inputs, so that no model diverges
     targets = np.stack([row.targets for row in rows])
     if kernels.manifest.class_target:
         targets = np.arange(count, dtype=np.float32)[:, None] % kernels.manifest.output_size

@@ -1,4 +1,4 @@
-"""How deep an emulated board's stack gets: read from its memory, where nothing has overwritten the start-up's paint."""
+"""Stack depth on an emulated board: the start-up code fills the stack with a pattern; the overwritten part is measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.boards import Board, Catalogue
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
@@ -26,20 +26,30 @@ from ..devices.launch import DeviceSpec, launch
 from ..devices.link.session import Session
 from ..learn.strategies import open_strategy
 from ..learn.weights import initial
-from . import BenchError, made_up
+from . import BenchError, synthetic_samples
 
-PAINT = 0xC5C5C5C5  # what a board's start-up fills its stack with, from the symbol stack_start up
-QUIET_ROUNDS = 6  # in a row that reach no deeper: interrupts come when they come, in time where the stack is deepest
+PAINT = 0xC5C5C5C5  # the pattern that a board's start-up code fills its stack with, from the symbol stack_start up
+QUIET_ROUNDS = 6  # rounds in a row without a new maximum, until an interrupt has probably hit the deepest point
 INTERRUPT_SECONDS = 0.0002
-STEPS = 1  # of each phase
-FETCHED = 500  # weights: more than one answer of them
+STEPS = 1  # per phase
+FETCHED = 500  # weights to fetch, more than fit one answer
 _MONITOR_SECONDS = 10.0
 
 
 def deepest(experiment: Experiment, built: Firmware, board: Board) -> int:
-    """Bytes of stack that whole rounds and adaptations take, with all kinds of training step and interrupts among them.
+    """Deepest stack in whole rounds and adaptations with all variants of training steps, interrupts included.
 
-    Raises BenchError, LinkError.
+    Args:
+        experiment: The experiment.
+        built: Its firmware on the board.
+        board: The emulated board.
+
+    Returns:
+        The depth in bytes.
+
+    Raises:
+        BenchError: The board's stack cannot be measured.
+        LinkError: The emulator failed.
     """
     start, end = _stack(built.program, board)
     device = DeviceSpec(f"qemu:1@{board.name}", "qemu", board.name)
@@ -47,7 +57,7 @@ def deepest(experiment: Experiment, built: Firmware, board: Board) -> int:
         at = Path(folder) / "monitor"
         options = ["-qmp", f"unix:{at},server=on,wait=off"]
         with (
-            launch([device], lambda _: built.program, options=options) as (running,),
+            launch([device], lambda _: built.program, boards=Catalogue(board.project), options=options) as (running,),
             _Monitor(at) as monitor,
             _interrupted(running.session),
         ):
@@ -65,7 +75,7 @@ def deepest(experiment: Experiment, built: Firmware, board: Board) -> int:
 
 
 def _stack(program: Path, board: Board) -> tuple[int, int]:
-    """Lowest address of the stack and the one after its highest."""
+    """Lowest address of the stack, and the address after its highest."""
     table = subprocess.run([f"{board.toolchain_prefix}nm", str(program)], capture_output=True, text=True, check=True).stdout
     symbols = {words[-1]: words[0] for words in map(str.split, table.splitlines())}
     try:
@@ -75,7 +85,7 @@ def _stack(program: Path, board: Board) -> tuple[int, int]:
 
 
 def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -> Iterator[None]:
-    """Rounds without end, each with an adaptation and predictions: weights down, all kinds of training step, delta up."""
+    """Endless rounds: load weights, train with all variants of steps, pull the delta, adapt, fetch weights, predict."""
     strategy = open_strategy(experiment, manifest)
     weights = strategy.download(initial(manifest, experiment.run.seed, experiment.model.init))
     streamed = manifest.streamed
@@ -86,7 +96,7 @@ def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -
         phases = tuple(Phase(variant, SampleSet.SUPPORT, STEPS, 1, rate, clamp) for variant in variants)
         sent = strategy.training_recipe() if program == Program.TRAIN else Recipe(())
         session.configure(program, replace(sent, phases=phases))
-    samples = made_up(manifest, 2 * STEPS)
+    samples = synthetic_samples(manifest, 2 * STEPS)
     while True:
         for program in programs:
             token = session.next_token()
@@ -105,7 +115,7 @@ def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -
 
 @contextmanager
 def _interrupted(session: Session) -> Iterator[None]:
-    """Lone delimiters meanwhile, which change nothing: each is an interrupt on top of what the stack holds just then."""
+    """Sends single delimiters all the time; they have no effect, but each one causes a receive interrupt."""
     done = threading.Event()
 
     def drip() -> None:
@@ -122,7 +132,7 @@ def _interrupted(session: Session) -> Iterator[None]:
 
 
 class _Monitor:
-    """QEMU's machine protocol on a socket: what an emulated board's memory holds, while it runs."""
+    """QEMU's machine protocol (QMP) on a socket, to read an emulated board's memory while it runs."""
 
     def __init__(self, path: Path) -> None:
         self._copy = path.with_name("memory")
@@ -133,12 +143,12 @@ class _Monitor:
         self._ask("qmp_capabilities")
 
     def slow_down(self) -> None:
-        """Runs one instruction at a time: so many interrupts come meanwhile that no stretch of code goes without."""
-        for name in ("one-insn-per-tb", "singlestep"):  # QEMU 8.1 and later, earlier ones; the other's name does nothing
+        """Makes QEMU translate one instruction at a time, so slowly that interrupts hit every part of the code."""
+        for name in ("one-insn-per-tb", "singlestep"):  # QEMU 8.1 and later; earlier versions. The other name has no effect.
             self._ask("human-monitor-command", **{"command-line": f"{name} on"})
 
     def words(self, start: int, size: int) -> npt.NDArray[np.uint32]:
-        """The ``size`` bytes from address ``start`` on. Raises BenchError when QEMU refuses."""
+        """``size`` bytes of memory from address ``start`` on, as words. Raises BenchError if QEMU refuses."""
         self._ask("pmemsave", val=start, size=size, filename=str(self._copy))
         return np.fromfile(self._copy, "<u4")
 

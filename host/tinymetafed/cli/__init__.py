@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +16,6 @@ from . import artifacts, measure, project, sweeping, training
 from .output import notes
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
-
-# Commands that ask nothing of boards, and the one that tells of each; the others say which boards they cannot use.
-WITHOUT_BOARDS = ("report", "export", "monitor", "import", "doctor")
 
 app = typer.Typer(
     name="tinymetafed",
@@ -50,7 +50,8 @@ app.add_typer(bench_app, name="bench")
 def main(prog_name: str | None = None) -> None:
     """Runs the command line; every known failure becomes one line on standard error and exit code 1 or 2."""
     try:
-        code = app(prog_name=prog_name, standalone_mode=False)
+        with _warnings_as_lines():
+            code = app(prog_name=prog_name, standalone_mode=False)
     except typer.Exit as done:
         code = done.exit_code
     except (typer.Abort, KeyboardInterrupt):
@@ -60,6 +61,25 @@ def main(prog_name: str | None = None) -> None:
     if code == INTERRUPTED:
         notes.print("Interrupted.")
     sys.exit(code or 0)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Says each warning about boards once, in a line on standard error."""
+    said: set[str] = set()
+    with warnings.catch_warnings():
+        genuine = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, tmf.BoardWarning):
+                genuine(message, category, *place, **more)
+            elif str(message) not in said:
+                said.add(str(message))
+                notes.print(f"Warning: {message}", markup=False, highlight=False, soft_wrap=True)
+
+        warnings.simplefilter("always", tmf.BoardWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _explain(error: Exception) -> int:
@@ -83,12 +103,7 @@ def _text(error: Exception) -> str:
 
 
 @app.callback(invoke_without_command=True)
-def _top(
-    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False
-) -> None:
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         print(tmf.__version__)
         raise typer.Exit
-    if context.invoked_subcommand not in WITHOUT_BOARDS:
-        for error in tmf.unusable_boards():
-            notes.print(f"Warning: {error}", markup=False, highlight=False, soft_wrap=True)

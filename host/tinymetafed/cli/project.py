@@ -19,14 +19,19 @@ LossName = StrEnum("LossName", list(tmf.LOSSES))  # type: ignore[misc]
 
 def new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to create; an empty one may be there already.")],
-    board: Annotated[str, typer.Option(help="Board that `pio run` builds for unless told otherwise.")] = "native",
+    board: Annotated[
+        str,
+        typer.Option(help="Board that `pio run` builds for unless told otherwise; rp2040 becomes one of the project's own."),
+    ] = "native",
 ) -> None:
     """Begin a project of your own: an experiment on CSV files, their data, a sample source and what PlatformIO needs.
 
     tinymetafed new gestures && cd gestures && tinymetafed train experiment.toml
     """
     tmf.new_project(folder, board)
-    print(f"{folder}: experiment.toml, data/, source.cpp, platformio.ini, platform/; README.md says what they are. Next:")
+    own = f", boards/{board}.json, port/{board}/" if (folder / "boards").is_dir() else ""
+    written = f"experiment.toml, data/, source.cpp, platformio.ini, platform/{own}"
+    print(f"{folder}: {written}; README.md says what they are. Next:")
     print(f"  cd {shlex.quote(str(folder))}")
     print("  tinymetafed train experiment.toml --device native:2")
 

@@ -1,1 +1,1 @@
-"""Clients on devices: serial lines, boards that come and go, firmware builds, launched emulators."""
+"""Clients on devices: serial lines, devices that are lost and come back, firmware builds, emulators."""

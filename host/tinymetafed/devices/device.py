@@ -1,9 +1,8 @@
-"""A board that has answered, and how to get it back when its line or its power went away."""
+"""A connected device, and how it is reconnected after its line or its power failed."""
 
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -14,38 +13,55 @@ from .link.errors import LaunchError, LinkError, PortError, WrongFirmware
 from .link.session import Session, board_name
 from .link.transport import Transport
 
-REJOIN_HELLO_SECONDS = 2.0  # for one try at one port; a board that boots for longer is found at the next try
+REJOIN_HELLO_SECONDS = 2.0  # for one try at one port; a board that takes longer to boot answers the next try
+SHORTEST_HELLO_SECONDS = 0.3
 REJOIN_PAUSE_SECONDS = 0.05
 
 
 class Port(Protocol):
-    """Where a device is reached, and where else it may turn up."""
+    """The serial port or emulator process of a device."""
 
     @property
     def process(self) -> subprocess.Popen[bytes] | None:
-        """The process that stands in for the board, if one does."""
+        """The process that runs the firmware; None for a real board."""
 
-    def ways_back(self) -> Iterator[Way]:
-        """What to try when the device is gone, most likely first."""
+    def reconnections(self) -> Iterator[Reconnection]:
+        """Ways to reconnect a lost device, the most likely one first."""
 
     def arm(self, ready: bool) -> None:
-        """Tells an injector of faults whether the device is at work (or being looked for, and so spared)."""
+        """Enables the injected faults that cut the connection while the device is ``ready``, not while it reconnects."""
 
 
-class Way:
-    """One place to look for a lost device; ``how`` completes "it …" once it was found there."""
+class Reconnection:
+    """One way to reconnect a lost device: a port to open or a process to restart."""
 
-    def __init__(self, how: Callable[[], str], open_line: Callable[[], Transport], *, is_its_own: bool = True) -> None:
-        self.how = how
+    def __init__(
+        self,
+        describe: Callable[[], str],
+        open_line: Callable[[], Transport],
+        *,
+        is_own_port: bool = True,
+        start_seconds: float = 0.0,
+    ) -> None:
+        """Describes the way.
+
+        Args:
+            describe: Called after success; gives the text that follows the device's name, for instance "answers again".
+            open_line: Opens the line.
+            is_own_port: Whether it is the device's own port, not one that may belong to another board.
+            start_seconds: How long a restarted device may take to answer; 0 if it is not restarted.
+        """
+        self.describe = describe
         self.open_line = open_line
-        self.is_its_own = is_its_own
+        self.is_own_port = is_own_port
+        self.start_seconds = start_seconds
 
 
 class Device:
-    """A board that has answered.
+    """A connected device.
 
-    ``url`` is its name for the user, the port's or native#1, qemu#2, and stays when the board reappears elsewhere;
-    ``session``, ``hello`` and ``process`` are those of its latest appearance.
+    ``url`` is its name for the user: the port, or native#1, qemu#2. It stays the same when the board comes back on another
+    port. ``session``, ``hello`` and ``process`` belong to the latest connection.
     """
 
     def __init__(self, url: str, session: Session, hello: HelloAnswer, port: Port) -> None:
@@ -53,7 +69,8 @@ class Device:
         self.session = session
         self.hello = hello
         self._port = port
-        self._spent = Traffic()  # of sessions that were replaced
+        self._clock = session.clock
+        self._earlier_traffic = Traffic()  # of sessions that were replaced
         self._check: Callable[[Device], None] | None = None
         port.arm(True)
 
@@ -64,16 +81,16 @@ class Device:
 
     @property
     def process(self) -> subprocess.Popen[bytes] | None:
-        """The process that stands in for the board, if one does."""
+        """The process that runs the firmware; None for a real board."""
         return self._port.process
 
     @property
     def traffic(self) -> Traffic:
-        """All bytes so far, of lost sessions too."""
-        return self._spent + self.session.traffic
+        """All bytes so far, those of earlier sessions included."""
+        return self._earlier_traffic + self.session.traffic
 
     def check(self, check: Callable[[Device], None]) -> None:
-        """Runs ``check`` on the device now and whenever it comes back. Raises what it raises, WrongFirmware for one."""
+        """Runs ``check`` on the device now and after every reconnection. Raises what ``check`` raises."""
         self._check = check
         check(self)
 
@@ -82,38 +99,49 @@ class Device:
         self.session.close()
 
     def rejoin(self, patience: float, stop: Callable[[], bool] = lambda: False) -> str:
-        """Brings a lost device back with a session that knows nothing yet, and says how it came.
+        """Reconnects a lost device with a new session, in which no program is configured.
 
-        Tries for ``patience`` seconds, at least once, and no longer once ``stop`` says so. It is the same device when its
-        unique id is, whatever the port is called. Raises LinkError, LaunchError; WrongFirmware when it was flashed meanwhile.
+        The device is recognised by its unique id; its port may have another name.
+
+        Args:
+            patience: Seconds to try; there is at least one try.
+            stop: Ends the tries early when it returns True.
+
+        Returns:
+            How it was reconnected, for instance "answers again".
+
+        Raises:
+            LinkError: It did not come back. WrongFirmware: it was flashed with other firmware.
+            LaunchError: Its process cannot be started.
         """
         self._port.arm(False)
         self.close()
-        until = time.monotonic() + patience
+        until = self._clock.monotonic() + patience
         while True:
             last: LinkError | LaunchError | None = None
-            for way in self._port.ways_back():
+            for way in self._port.reconnections():
                 try:
-                    self._try(way, min(REJOIN_HELLO_SECONDS, max(0.3, until - time.monotonic())))
+                    left = until - self._clock.monotonic()
+                    self._try(way, way.start_seconds or min(REJOIN_HELLO_SECONDS, max(SHORTEST_HELLO_SECONDS, left)))
                 except WrongFirmware as wrong:
-                    if way.is_its_own:
+                    if way.is_own_port:
                         raise
                     last = last or wrong
                 except (LinkError, LaunchError) as error:
-                    last = last or error  # what its own port says is what the user has to know
+                    last = last or error  # the first error is that of the device's own port, which the user needs
                 else:
                     if self._check is not None:
                         self._check(self)
                     self._port.arm(True)
-                    return way.how()
+                    return way.describe()
                 if stop():
                     break
-            if time.monotonic() >= until or stop():
-                raise last or PortError(self.url, "was not looked for any longer")
-            time.sleep(REJOIN_PAUSE_SECONDS)
+            if self._clock.monotonic() >= until or stop():
+                raise last or PortError(self.url, "the search for it was stopped")
+            self._clock.sleep(REJOIN_PAUSE_SECONDS)
 
-    def _try(self, way: Way, seconds: float) -> None:
-        session = Session(way.open_line(), name=self.url)
+    def _try(self, way: Reconnection, seconds: float) -> None:
+        session = Session(way.open_line(), name=self.url, retries=self.session.retries, clock=self._clock)
         try:
             hello = session.hello(seconds)
             if hello.unique_id != self.hello.unique_id:
@@ -124,5 +152,5 @@ class Device:
         except BaseException:
             session.close()
             raise
-        self._spent += self.session.traffic
+        self._earlier_traffic += self.session.traffic
         self.session, self.hello = session, hello

@@ -1,4 +1,4 @@
-"""Clients on devices: weights down, training, and what comes back."""
+"""Clients on devices: send weights, train, receive the delta or predictions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .link.session import Session
 
 @dataclass(frozen=True)
 class ClientResult:
-    """What a client sent back, and the device's last word on its training."""
+    """A client's delta and the device's final progress report."""
 
     client: int
     delta: Sparse
@@ -33,7 +33,7 @@ class ClientResult:
 
 @dataclass(frozen=True)
 class Job:
-    """A program to run on one client's data; seed, client and round of the run name the samples."""
+    """A program to run on one client's data; seed, client and round determine the samples."""
 
     program: Program
     recipe: Recipe
@@ -43,7 +43,7 @@ class Job:
 
 
 class DeviceClients:
-    """The clients of an experiment (clients.Clients), each served by whichever device of a fleet is free."""
+    """The clients of an experiment (clients.Clients); each is trained by any free device of a fleet."""
 
     def __init__(self, fleet: Fleet, strategy: Strategy, task: Task) -> None:
         self.fleet = fleet
@@ -52,18 +52,18 @@ class DeviceClients:
 
     @property
     def traffic(self) -> Traffic:
-        """All bytes so far, also of sessions that were lost."""
+        """All bytes so far, those of lost sessions included."""
         return self.fleet.traffic
 
     @property
     def devices(self) -> list[DeviceFacts]:
-        """Every device, also those that are away at the moment."""
+        """All devices, those that are not connected at the moment included."""
         return [_describe(device) for device in self.fleet.devices]
 
     def train(
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:
-        """One meta-training round of each client; one whose board is lost is skipped. Raises LinkError, StrategyError."""
+        """See Clients; a client whose board is lost is skipped."""
         strategy, recipe = self._strategy, self._strategy.training_recipe()
         self.fleet.configure(Program.TRAIN, recipe)
         download = strategy.download(weights)
@@ -77,7 +77,7 @@ class DeviceClients:
     def adapt(
         self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None] = lambda: None
     ) -> list[Adapted]:
-        """Lets each client adapt with its first ``count`` samples. Raises LinkError, StrategyError."""
+        """See Clients."""
         strategy, recipe = self._strategy, self._strategy.adaptation_recipe(count)
         self.fleet.configure(Program.ADAPT, recipe)
         download = strategy.download(weights)
@@ -87,12 +87,27 @@ class DeviceClients:
             on_client()
             return adapted
 
-        # An unseen client lives on no board, so that none is skipped.
+        # Any device may serve an unseen client, so none is skipped.
         return [served.outcome for served in self.fleet.map(clients, one) if served.outcome is not None]
 
 
 def federate(session: Session, task: Task, job: Job, weights: list[Segment], n: int) -> ClientResult:
-    """One meta-training round of one client: its delta, ``top_k`` entries out of n. Raises LinkError, DeltaError."""
+    """Runs one meta-training round of one client: Load, Train, Pull.
+
+    Args:
+        session: A device on which the program is configured.
+        task: Task of the experiment.
+        job: What to train.
+        weights: The global weights, encoded.
+        n: Number of global weights.
+
+    Returns:
+        The client's delta of ``top_k`` entries, and the final progress.
+
+    Raises:
+        LinkError: The device failed.
+        DeltaError: The device sent an invalid delta.
+    """
     token = session.next_token()
     session.load(token, weights)
     progress = run(session, task, job, token)
@@ -101,13 +116,14 @@ def federate(session: Session, task: Task, job: Job, weights: list[Segment], n: 
         sparse = delta.decode(session.pull(token, k), n=n, k=k, token=token)
     except delta.DeltaError as error:
         raise delta.DeltaError(
-            f"{session.name}: its update is not believed: {error}; the weights are as before, reset the board"
+            f"{session.name}: its update is invalid and was discarded: {error}; the global weights are unchanged, "
+            "reset the board"
         ) from None
     return ClientResult(job.client, sparse, progress)
 
 
 def adapt(session: Session, task: Task, job: Job, weights: list[Segment]) -> Adapted:
-    """One client's answers on its test samples before and after a program. Raises LinkError."""
+    """One client's predictions on its test samples before and after adaptation. Raises LinkError."""
     test = task.test_samples(job.client, job.round)
     token = session.next_token()
     session.load(token, weights)
@@ -119,13 +135,13 @@ def adapt(session: Session, task: Task, job: Job, weights: list[Segment]) -> Ada
     except TrainingFailed as failure:
         if failure.status not in (Status.NOT_FINITE, Status.OVERFLOW):
             raise
-        # One client that diverges is a result, a bad one: it scores worst and the others go on.
+        # A client that diverges gets the worst score; the others go on.
         return Adapted(job.client, test, before, np.full_like(before, np.nan))
     return Adapted(job.client, test, before, _predict(session, task, test))
 
 
 def run(session: Session, task: Task, job: Job, token: int) -> Progress:
-    """Runs a program to its end on the weights that are loaded under ``token``. Raises LinkError."""
+    """Trains a program to its end, from the weights loaded under ``token``. Raises LinkError, TrainingFailed."""
     session.train(token, job.program, job.seed, job.client, job.round)
     if task.on_device(job.recipe.phases[0].sample_set):
         return session.await_done(token, job.recipe.steps)
@@ -141,7 +157,7 @@ def _stream(task: Task, job: Job) -> Iterator[Example]:
 
 
 def examples(samples: Samples) -> Iterator[Example]:
-    """Samples as they travel: grey levels where the data have them, float32 otherwise."""
+    """Samples as they are sent: inputs as uint8 levels where the data have them, float32 otherwise."""
     inputs = samples.levels if samples.levels is not None else samples.inputs
     scale = samples.scale if samples.levels is not None else 1.0
     for target, values in zip(samples.targets, inputs, strict=True):

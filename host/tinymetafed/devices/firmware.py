@@ -1,23 +1,24 @@
-"""Builds firmware with PlatformIO: one experiment and one board to a program, in a folder of the experiment's own."""
+"""Builds firmware with PlatformIO: a program for one experiment and one board, in a build folder of its own."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tinymetafed_codegen import boards
-from tinymetafed_codegen.files import locked
-from tinymetafed_codegen.locate import root
+from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.files import locked, write_if_changed
+from tinymetafed_codegen.locate import PLATFORMIO_CONFIG, platformio_config, root
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.toolchain import SHOWN_LINES, BuildError, build_root, require_tools
 
 
 @dataclass(frozen=True)
 class Firmware:
-    """A linked program and the facts it was generated with; ``flash_bytes`` and ``ram_bytes`` without stack."""
+    """A linked program, its manifest, and its size: flash and static RAM (without stack)."""
 
     program: Path
     manifest: ModelManifest
@@ -27,67 +28,88 @@ class Firmware:
 
 @dataclass(frozen=True)
 class Deviation:
-    """What a measurement builds otherwise than the board's file says; boards/generate.py and the builder read it."""
+    """Settings that a measurement builds with instead of the board's; boards/generate.py and the builder read them."""
 
     optimization: str | None = None  # for instance -O2
-    kernels: str | None = None  # a folder of firmware/bench, in place of the core's
+    kernels: str | None = None  # a folder of firmware/bench whose kernels replace the core's
     receive_window: int | None = None  # bytes
 
     def environment(self) -> dict[str, str]:
-        """The variables that tell the build."""
+        """The environment variables that pass the settings to the build."""
         return {f"TINYMETAFED_{name.upper()}": "" if value is None else str(value) for name, value in asdict(self).items()}
 
     def folder(self, key: str) -> str:
-        """A build folder of its own."""
+        """Name of the build folder for these settings."""
         return "-".join([key, *(str(value).lstrip("-") for value in asdict(self).values() if value is not None)])
 
 
 AS_THE_BOARD_SAYS = Deviation()
 
 
-def build(experiment: Path, board: str, *, key: str, quiet: bool = True, deviation: Deviation = AS_THE_BOARD_SAYS) -> Firmware:
-    """Generates and compiles what changed since the last build of the same ``key``, ``deviation`` and board.
+def build(
+    experiment: Path, board: Board, *, key: str, quiet: bool = True, deviation: Deviation = AS_THE_BOARD_SAYS
+) -> Firmware:
+    """Generates and compiles firmware; only what changed since the last build is built again.
 
-    ``key`` names the build folder: experiments with different keys never overwrite each other, and builds of one key
-    wait for each other. Not ``quiet``: PlatformIO's output goes to standard error as it comes.
-    Raises BuildError, for an experiment that does not fit the board too.
+    A board of a user's project is built with that project's platformio.ini, any other board with ours.
+
+    Args:
+        experiment: The experiment file.
+        board: The board.
+        key: Name of the build folder. Different keys never overwrite each other; builds of one key wait for each other.
+        quiet: Hide PlatformIO's output; otherwise it goes to standard error.
+        deviation: Settings that replace the board's.
+
+    Returns:
+        The program, its manifest and its size.
+
+    Raises:
+        BuildError: The build failed, or the experiment does not fit the board.
     """
     require_tools(board)
-    folder = build_root() / deviation.folder(key)
+    project = board.project or root()
+    folder = build_root() / deviation.folder(key if board.project is None else f"{key}-{_short_hash(project)}")
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "platformio", "run", "--project-dir", str(root()), "--environment", board]
+    command = [sys.executable, "-m", "platformio", "run", "--project-dir", str(project), "--environment", board.name]
     environment = (
         os.environ
         | deviation.environment()
         | {
             "TINYMETAFED_EXPERIMENT": str(experiment.resolve()),
+            "PLATFORMIO_BOARDS_DIR": str(board.file.parent),
             "PLATFORMIO_CORE_DIR": str(folder / "core"),
             "PLATFORMIO_WORKSPACE_DIR": str(folder),
             "PLATFORMIO_BUILD_DIR": str(folder / "build"),
             "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no",
             "PLATFORMIO_DISABLE_UPGRADE_CHECK": "true",
-            "PYTHONDONTWRITEBYTECODE": "1",  # the platform's own Python lies in site-packages, which is not ours to write
+            "PYTHONDONTWRITEBYTECODE": "1",  # the platform's Python files may be in site-packages, which we do not write to
         }
     )
     with locked(folder / "lock"):
+        if board.project is not None:
+            write_if_changed(board.project / PLATFORMIO_CONFIG, platformio_config())
         if quiet:
             done = subprocess.run(
                 [*command, "--silent"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
             )
         else:
             done = subprocess.run(command, env=environment, stdout=sys.stderr.fileno(), check=False)
-        output = folder / "build" / board
+        output = folder / "build" / board.name
         if done.returncode != 0:
-            said = (done.stdout or b"").decode(errors="replace").partition("\n=====")[0]  # then PlatformIO's summary
+            said = (done.stdout or b"").decode(errors="replace").partition("\n=====")[0]  # without PlatformIO's summary
             last = said.strip().splitlines()[-SHOWN_LINES:]
-            raise BuildError("\n".join([f"firmware for {board} from {experiment}: the build failed", *last]))
+            raise BuildError("\n".join([f"firmware for {board.name} from {experiment}: the build failed", *last]))
         program = output / "firmware.elf"
         manifest = ModelManifest.read(output / "generated" / "manifest.json")
-        return Firmware(program, manifest, *_sizes(program, boards.load(board).toolchain_prefix))
+        return Firmware(program, manifest, *_sizes(program, board.toolchain_prefix))
+
+
+def _short_hash(path: Path) -> str:
+    return hashlib.sha256(str(path).encode()).hexdigest()[:8]
 
 
 def _sizes(program: Path, toolchain_prefix: str) -> tuple[int, int]:
-    """Flash and static RAM in bytes; initialised data counts in both."""
+    """Flash and static RAM in bytes; initialised data counts in both, as it is copied from flash."""
     command = [f"{toolchain_prefix}size", "--format=berkeley", str(program)]
     table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     text, data, bss = (int(word) for word in table.splitlines()[1].split()[:3])

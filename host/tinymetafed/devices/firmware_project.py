@@ -1,4 +1,4 @@
-"""A folder that PlatformIO builds an experiment's firmware in: its platformio.ini, and the experiment beside it."""
+"""A PlatformIO project folder for one experiment: platformio.ini, its platform, and the experiment file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import jinja2
 import tomli_w
 
 from tinymetafed_codegen import boards
+from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.files import write_if_changed
+from tinymetafed_codegen.locate import PLATFORMIO_CONFIG
 from tinymetafed_codegen.spec import dump
 from tinymetafed_codegen.toolchain import build_root
 
@@ -22,11 +24,14 @@ _FILES = {
 
 
 def platformio_files(board: str, core_dir: str) -> dict[str, str]:
-    """What makes a folder with an experiment.toml one that PlatformIO builds, by path.
+    """The files that let PlatformIO build a folder with an experiment.toml.
 
     Args:
-        board: The board that a plain `pio run` builds for.
-        core_dir: Where PlatformIO keeps its packages.
+        board: The board that `pio run` builds for by default.
+        core_dir: Folder for PlatformIO's packages.
+
+    Returns:
+        Texts by path within the folder.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
@@ -38,19 +43,29 @@ def platformio_files(board: str, core_dir: str) -> dict[str, str]:
         "boards": [known.name for known in boards.usable()],
         "board": board,
         "core_dir": core_dir,
-        "installation": ".pio/tinymetafed.ini",
+        "installation": PLATFORMIO_CONFIG,
     }
     return {name: environment.get_template(template).render(facts) for template, name in _FILES.items()}
 
 
-def write_project(design: Design) -> Path:
-    """Writes the complete experiment where its model's builds go, and beside it what lets PlatformIO flash it by hand.
+def flashing(experiment: Path, board: Board) -> str:
+    """The command that builds and flashes firmware of an ``experiment`` written by ``write_project``."""
+    if board.project is None:
+        return f"pio run -d {experiment.parent} -e {board.name} -t upload"
+    return f"TINYMETAFED_EXPERIMENT={experiment} pio run -d {board.project} -e {board.name} -t upload"
 
-    Returns the experiment file. Its folder is named after the model's hash, so that no two models share one.
+
+def write_project(design: Design) -> Path:
+    """Writes the complete experiment and its PlatformIO project, so that a user can flash it by hand.
+
+    The folder is named after the model's hash, so that no two models share one.
+
+    Returns:
+        Path of the experiment file.
     """
     folder = build_root() / design.manifest.model_hash
     write_if_changed(folder / "experiment.toml", tomli_w.dumps(dump(design.experiment)))
-    packages = (build_root() / "core").as_posix()  # one for all: a real board's compiler is large
+    packages = (build_root() / "core").as_posix()  # shared by all projects: a real board's compiler is large
     for name, text in platformio_files("native", packages).items():
         write_if_changed(folder / name, text)
     return folder / "experiment.toml"

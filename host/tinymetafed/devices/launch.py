@@ -1,4 +1,4 @@
-"""Devices from their URLs: boards on serial lines, and processes that stand in for boards and die with the host."""
+"""Starts devices from their URLs: opens serial ports, and runs native or emulated boards as child processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,13 +18,15 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from tinymetafed_codegen import boards
+from tinymetafed_codegen.boards import INSTALLED, Board, Catalogue, remedy
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import HelloAnswer
 
-from .device import Device, Way
-from .link.errors import LaunchError, LinkError, WrongFirmware
+from .device import Device, Reconnection
+from .link.clock import SYSTEM_CLOCK, Clock
+from .link.errors import LaunchError, LinkError, PortError, WrongFirmware
+from .link.exchange import RETRIES
 from .link.faults import FaultError, FaultPlan, Injector
 from .link.record import Recorder
 from .link.session import START_SECONDS, Session, board_name
@@ -34,12 +35,15 @@ from .usb import line_of, other_ports
 
 DEFAULT_BOARDS = {"native": "native", "qemu": "mps2", "renode": "nrf52840"}
 ICOUNT = ("-icount", "shift=10")  # one instruction = 2^10 ns of virtual time, whatever the host's load
-EXTRA_START_SECONDS = 0.2  # per process: they share the host's cores while they boot
+# A process that ends is noticed at once; one that runs and does not answer for long is on a busy machine.
+PROCESS_START_SECONDS = 60.0
+PROCESS_RETRIES = 6  # more than for a board: a process that does not answer waits for a core more often than it loses a frame
 STOP_SECONDS = 2.0
-FILES_PER_PROCESS = 5  # pipes, diagnostics, the line, and what the host has open besides
+_POLL_SECONDS = 0.1  # how often the clock is read while waiting for a process's output
+FILES_PER_PROCESS = 5  # open files of the host per process: pipes, diagnostics, the line, and a share of its own
 
-# Standard input is a pipe from the host. Its end means that the host is gone, however it went, and so must the rest.
-# A process that was replaced is struck off, for its number may be another's by then.
+# Kills the processes when the host is gone: standard input is a pipe from the host, which ends however the host ended.
+# "stop" removes a process that was replaced, because another process may have its number by then.
 _WATCHDOG = """
 trap '' INT TERM HUP
 pids=' '
@@ -52,40 +56,49 @@ done
 set -- $pids
 [ $# = 0 ] || kill -KILL "$@"
 """
-_AT_BOARD = re.compile(r"(/.+|COM\d+|\w+://.+)@(\w+)")  # a port, then what is on it
+_AT_BOARD = re.compile(r"(/.+|COM\d+|\w+://.+)@([\w-]+)")  # a port, then what is on it
 _ANNOUNCEMENT = re.compile(r"\b(?:pty|char device redirected to)\s+(/\S+).*\n")
 _process_numbers = itertools.count(1)  # unique ids, also across several launches
 
 
 class DeviceUrlError(LaunchError, UsageError):
-    """A device URL that means nothing; wrong usage."""
+    """An invalid device URL; wrong usage."""
 
 
 class EmulatorMissing(LaunchError):
-    """The program that would stand in for the board is not installed."""
+    """The board's emulator is not installed."""
 
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """What one URL asks for: ``count`` processes of ``kind`` that run ``board``, or a serial line (no board to start)."""
+    """A parsed device URL: ``count`` processes of ``kind`` that run ``board``; or a serial port, without ``board``."""
 
     url: str
     kind: str
     board: str | None = None
     count: int = 1
-    declared: str | None = None  # the board on a serial line, where the URL names it
+    declared: str | None = None  # the board on a serial port, if the URL names it
 
 
-def parse(urls: Sequence[str]) -> list[DeviceSpec]:
-    """``native:N``, ``qemu:N``, ``renode:N``, each with ``@BOARD``, or any serial URL, PORT or PORT@BOARD.
+def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec]:
+    """Parses device URLs.
 
-    Raises DeviceUrlError.
+    Args:
+        urls: Each is ``native:N``, ``qemu:N`` or ``renode:N``, with or without ``@BOARD``; or a serial PORT or PORT@BOARD.
+        boards: The known boards.
+
+    Returns:
+        One specification per URL.
+
+    Raises:
+        DeviceUrlError: A URL is invalid.
+        BoardError: The file of a named board cannot be used.
     """
     found: list[DeviceSpec] = []
     for url in urls:
         kind, colon, rest = url.partition(":")
         if kind in DEFAULT_BOARDS:
-            found.append(_parse_process(url, kind, rest))
+            found.append(_parse_process(url, kind, rest, boards))
         elif not url or (colon and re.fullmatch(r"\w+", kind) and re.fullmatch(r"-?\d+(@.*)?", rest)):
             near = get_close_matches(kind, DEFAULT_BOARDS, n=1)
             expected = "expected native:N, qemu:N, qemu:N@BOARD, renode:N or a serial port"
@@ -94,29 +107,30 @@ def parse(urls: Sequence[str]) -> list[DeviceSpec]:
         elif url in boards.names():
             known = boards.load(url)
             hint = f"PORT@{url}, with the port that it is on" if known.real else f"{known.kind}:1@{url}"
-            raise DeviceUrlError(f"device '{url}': that is a board; give {hint}")
+            raise DeviceUrlError(f"device '{url}': this is a board's name; give {hint}")
         else:
             at = _AT_BOARD.fullmatch(url)
-            spec = DeviceSpec(url, "serial") if at is None else DeviceSpec(at[1], "serial", declared=_known_board(url, at[2]))
+            declared = None if at is None else _known_board(url, at[2], boards)
+            spec = DeviceSpec(url if at is None else at[1], "serial", declared=declared)
             if any(other.url == spec.url for other in found):
-                raise DeviceUrlError(f"device '{url}': given twice; a port serves one session")
+                raise DeviceUrlError(f"device '{url}': given twice; name each port once")
             found.append(spec)
     return found
 
 
-def _known_board(url: str, board: str) -> str:
+def _known_board(url: str, board: str, boards: Catalogue) -> str:
     if board in boards.names():
-        return boards.load(board).name  # a file that cannot be used is named before anything starts
+        return boards.load(board).name  # reports an unusable board file before anything starts
     near = get_close_matches(board, boards.names(), n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(boards.names())}"
     raise DeviceUrlError(f"device '{url}': no board '{board}'; {hint}")
 
 
-def _parse_process(url: str, kind: str, rest: str) -> DeviceSpec:
-    match = re.fullmatch(r"(\d+)(?:@(\w+))?", rest)
+def _parse_process(url: str, kind: str, rest: str, boards: Catalogue) -> DeviceSpec:
+    match = re.fullmatch(r"(\d+)(?:@([\w-]+))?", rest)
     if match is None or int(match[1]) == 0:
         raise DeviceUrlError(f"device '{url}': expected a number of devices from 1 on, for instance {kind}:4")
-    board = _known_board(url, match[2] or DEFAULT_BOARDS[kind])
+    board = _known_board(url, match[2] or DEFAULT_BOARDS[kind], boards)
     if boards.load(board).real:
         raise DeviceUrlError(f"device '{url}': board '{board}' is a real one; connect it and give its port: PORT@{board}")
     right = boards.load(board).kind
@@ -131,42 +145,57 @@ def launch(
     specs: Sequence[DeviceSpec],
     firmware: Callable[[str], Path],
     *,
+    boards: Catalogue = INSTALLED,
     icount: bool = False,
     options: Sequence[str] = (),
     faults: FaultPlan | None = None,
     record: Path | None = None,
     check: Callable[[Device], None] | None = None,
-    start: float = START_SECONDS,
+    start: float | None = None,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> Iterator[list[Device]]:
-    """Starts and opens all devices and greets them side by side; closes and stops them at the end, whatever happens.
+    """Starts or opens all devices in parallel and waits for their Hello; always closes and stops them at the end.
 
-    ``firmware`` gives the program for a board's name and is called once per board that runs as a process; ``icount``
-    makes emulators count instructions exactly, ``options`` are further ones of theirs; ``faults`` are injected between
-    host and devices; ``record`` is the file that every byte is written to; ``check`` runs on each device now and
-    whenever it comes back. Raises LaunchError, EmulatorMissing, the session's LinkErrors, and what ``check`` raises.
+    Args:
+        specs: Parsed device URLs.
+        firmware: Gives the program for a board's name; called once per board that runs as a process.
+        boards: The known boards.
+        icount: Emulators count instructions exactly.
+        options: Further options of the emulators.
+        faults: Faults to inject between host and devices.
+        record: File to record every byte in.
+        check: Called for each device now and after every reconnection.
+        start: Seconds that each may take to answer; None: START_SECONDS for a port, PROCESS_START_SECONDS for a process.
+        clock: Clock to measure time with.
+
+    Yields:
+        The connected devices, in the order of ``specs``.
+
+    Raises:
+        LaunchError: A device cannot be started. EmulatorMissing: its emulator is not installed.
+        LinkError: A device does not answer, or ``check`` refuses it.
     """
     if icount and any(spec.kind != "qemu" for spec in specs):
         raise LaunchError("exact instruction counts need QEMU; use qemu:N")
     if faults is not None and faults.reboots:
         for spec in specs:
             if spec.kind == "serial":
-                raise FaultError(f"{spec.url}: fault 'reboot' restarts processes, and a board on a port is none; leave it out")
+                raise FaultError(f"{spec.url}: fault 'reboot' restarts processes, not boards on ports; leave it out")
     with ExitStack() as stack:
-        recorder = stack.enter_context(Recorder(record)) if record is not None else None
-        processes = _start_all(stack, specs, firmware, (*(ICOUNT if icount else ()), *options))
+        recorder = stack.enter_context(Recorder(record, clock)) if record is not None else None
+        processes = _start_all(stack, specs, firmware, boards, (*(ICOUNT if icount else ()), *options), clock)
         numbered = {kind: itertools.count(1) for kind in DEFAULT_BOARDS}
-        patience = start + EXTRA_START_SECONDS * len(processes)
         waiting = iter(processes)
         ports: list[_ProcessPort | _SerialPort] = []
         for spec in specs:
             for _ in range(spec.count):
                 if spec.kind == "serial":
-                    ports.append(_SerialPort(spec.url, _Wrapping(faults, recorder, len(ports)), spec.declared))
+                    ports.append(_SerialPort(spec.url, _Wrapping(faults, recorder, len(ports), clock), spec.declared, boards))
                 else:
                     name = f"{spec.kind}#{next(numbered[spec.kind])}"
-                    ports.append(_ProcessPort(name, _Wrapping(faults, recorder, len(ports)), next(waiting)))
+                    ports.append(_ProcessPort(name, _Wrapping(faults, recorder, len(ports), clock), next(waiting)))
         with ThreadPoolExecutor(max_workers=max(1, len(ports))) as pool:
-            futures = [pool.submit(_greet, stack, port, patience) for port in ports]
+            futures = [pool.submit(_greet, stack, port, start, clock) for port in ports]
             devices = [future.result() for future in futures]
         if check is not None:
             for device in devices:
@@ -174,13 +203,26 @@ def launch(
         yield devices
 
 
-def command(board: boards.Board, program: Path, unique_id: str, line: Path) -> list[str]:
-    """The command that runs ``program`` as the device with this id, 16 hexadecimal digits.
+def command(board: Board, program: Path, unique_id: str, line: Path) -> list[str]:
+    """The command that runs a device process, which creates a serial line and prints its path.
 
-    It makes a serial line and announces its path, which is ``line`` where the emulator wants to be told one.
+    Args:
+        board: The board.
+        program: Its firmware.
+        unique_id: The device's unique id, 16 hexadecimal digits.
+        line: Path for the serial line, for emulators that need to be given one.
+
+    Returns:
+        The command's words.
     """
     started = (str(program), "--exit-with-stdin") if board.emulator is None else board.emulator
-    meant = {"{program}": program, "{boards}": find("boards"), "{unique_id}": unique_id, "{line}": line}
+    meant = {
+        "{program}": program,
+        "{boards}": find("boards"),
+        "{own}": board.file.parent,
+        "{unique_id}": unique_id,
+        "{line}": line,
+    }
     words = [*started, *board.unique_id, *board.serial]
     for placeholder, value in meant.items():
         words = [word.replace(placeholder, str(value)) for word in words]
@@ -188,16 +230,17 @@ def command(board: boards.Board, program: Path, unique_id: str, line: Path) -> l
 
 
 def announced(said: str) -> str | None:
-    """The path of the serial line, once a process has said it on its standard output."""
+    """The path of the serial line in a process's standard output, None if it has not been printed yet."""
     match = _ANNOUNCEMENT.search(said)
     return None if match is None else os.path.realpath(match[1])
 
 
 class _Process:
-    """A running stand-in for a board, its diagnostics kept in a file; started again it keeps its unique id."""
+    """A process that runs a board's firmware; its standard error goes to a file. A restart keeps the unique id."""
 
-    def __init__(self, command: list[str], tell: Callable[[str, int], None]) -> None:
-        """``tell`` hears of each start and stop, with the process's number."""
+    def __init__(self, command: list[str], tell: Callable[[str, int], None], clock: Clock) -> None:
+        """Starts it. ``tell`` is called with "start" or "stop" and the process's number."""
+        self.clock = clock
         self.program = Path(command[0]).name
         self._command = command
         self._tell = tell
@@ -205,7 +248,7 @@ class _Process:
 
     def _start(self) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by stop()
-        # Its own session: Ctrl-C is for the host, which then stops everybody in order.
+        # In a session of its own, so that Ctrl-C reaches the host only, which then stops the processes in order.
         try:
             self.popen = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True
@@ -216,29 +259,32 @@ class _Process:
         self._tell("start", self.popen.pid)
 
     def restart(self) -> None:
-        """Ends it, if it still runs, and starts it anew."""
+        """Ends it, if it still runs, and starts it again."""
         self.popen.kill()
         self.stop()
         self._tell("stop", self.popen.pid)
         self._start()
 
     def line(self, until: float) -> str:
-        """The path of the pseudo-terminal that it announces. Raises LaunchError when it ends, or at time ``until``."""
+        """Waits for the path of its pseudo-terminal. Raises LaunchError when the process ends, or at time ``until``."""
         assert self.popen.stdout is not None
         said = ""
         while (path := announced(said)) is None:
-            if not ready(self.popen.stdout.fileno(), until - time.monotonic()):
+            left = until - self.clock.monotonic()
+            if not ready(self.popen.stdout.fileno(), min(left, _POLL_SECONDS)):
+                if left > 0:
+                    continue
                 raise LaunchError(f"{self.program}: has announced no serial line; it said {said!r}{self.diagnosis()}")
             data = os.read(self.popen.stdout.fileno(), 4096)
             if not data:
-                raise LaunchError(f"{self.program}: ended at its start{self.diagnosis()}")
+                raise LaunchError(f"{self.program}: ended at its start{self.diagnosis(ending=True)}")
             said += data.decode(errors="replace")
         return path
 
-    def diagnosis(self) -> str:
-        """How it ended and the last it said, for an error's text."""
-        with suppress(subprocess.TimeoutExpired):
-            self.popen.wait(0.2)
+    def diagnosis(self, *, ending: bool = False) -> str:
+        """How it ended and its last output, for an error's text; if it is ``ending``, waits for its end first."""
+        if ending:
+            self.ends()
         code = self.popen.poll()
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace").strip()[-1000:]
@@ -249,8 +295,14 @@ class _Process:
     def ended(self) -> bool:
         return self.popen.poll() is not None
 
+    def ends(self) -> bool:
+        """Whether it ends within STOP_SECONDS; needed because its line closes shortly before the process ends."""
+        with suppress(subprocess.TimeoutExpired):
+            self.popen.wait(STOP_SECONDS)
+        return self.ended
+
     def stop(self) -> None:
-        """Waits for the end of a process that was told to terminate, not for ever."""
+        """Waits for the end of a process that was told to terminate; kills it after STOP_SECONDS."""
         try:
             self.popen.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -262,10 +314,11 @@ class _Process:
 
 
 class _Wrapping:
-    """What stands between the host and one line: faults, then the recorder, which notes what the host sees."""
+    """Wraps a line: first the injected faults, then the recorder, which therefore records what the host sees."""
 
-    def __init__(self, faults: FaultPlan | None, recorder: Recorder | None, place: int) -> None:
-        self.injector = Injector(faults, place) if faults is not None else None
+    def __init__(self, faults: FaultPlan | None, recorder: Recorder | None, place: int, clock: Clock) -> None:
+        self.clock = clock
+        self.injector = Injector(faults, place, clock) if faults is not None else None
         self._recorder = recorder
 
     def wrap(self, transport: Transport, device: str, reboot: Callable[[], None] | None = None) -> Transport:
@@ -279,7 +332,10 @@ class _Wrapping:
 
 
 class _ProcessPort:
-    """The pseudo-terminal of a process; both are made anew when the process has ended or does not answer."""
+    """The pseudo-terminal of a process; the process is restarted when it has ended or does not answer."""
+
+    start = PROCESS_START_SECONDS
+    retries = PROCESS_RETRIES
 
     def __init__(self, name: str, wrapping: _Wrapping, process: _Process) -> None:
         self.name = name
@@ -294,21 +350,21 @@ class _ProcessPort:
         return self._process.popen
 
     def open(self, until: float) -> Transport:
-        """Opens the line of a process that was just started."""
+        """Opens the line of a process that has just been started."""
         self._path = self._process.line(until)
         return self._reopen()
 
     def confirm(self, hello: HelloAnswer) -> None:
-        """Believes it: the process runs what was built for its board."""
+        """Accepts any answer: the process runs firmware that was built for its board."""
 
-    def ways_back(self) -> Iterator[Way]:
+    def reconnections(self) -> Iterator[Reconnection]:
         if not self._process.ended:
-            yield Way(lambda: f"answers again on {self._path}", self._reopen)
-        yield Way(lambda: f"restarted as {self._path}", self._restart)
+            yield Reconnection(lambda: f"answers again on {self._path}", self._reopen)
+        yield Reconnection(lambda: f"restarted as {self._path}", self._restart, start_seconds=self.start)
 
     def explain(self, error: LinkError) -> Exception:
-        """A better reason than ``error``, where the process has ended."""
-        if not self._process.ended:
+        """A LaunchError if the process has ended, otherwise ``error``."""
+        if not (self._process.ends() if isinstance(error, PortError) else self._process.ended):
             return error
         return LaunchError(f"{self.name}: {self._process.program} ended at its start{self._process.diagnosis()}")
 
@@ -317,58 +373,73 @@ class _ProcessPort:
 
     def _restart(self) -> Transport:
         self._process.restart()
-        return self.open(time.monotonic() + START_SECONDS)
+        return self.open(self._process.clock.monotonic() + self.start)
 
     def _kill(self) -> None:
         self._process.popen.kill()
+        self._process.popen.wait()  # otherwise its old line would be tried, which another process may have by then
 
 
 class _SerialPort:
-    """A board's serial line, by the name that the user gave or, when it is gone, any USB port where the board answers."""
+    """A board's serial port. A lost board is searched on the port that the user gave, then on all other USB ports."""
 
     process = None
+    start = START_SECONDS
+    retries = RETRIES
 
-    def __init__(self, url: str, wrapping: _Wrapping, declared: str | None) -> None:
+    def __init__(self, url: str, wrapping: _Wrapping, declared: str | None, boards: Catalogue) -> None:
         self.name = self._path = url
         self.arm = wrapping.arm
         self.injector = wrapping.injector
         self._wrap = wrapping.wrap
+        self._clock = wrapping.clock
         self._declared = declared
+        self._boards = boards
 
     def open(self, until: float) -> Transport:
-        """Opens the line as the board on it needs it."""
+        """Opens the line with the settings that its board needs."""
         return self._open(self._path)
 
     def confirm(self, hello: HelloAnswer) -> None:
-        """Raises WrongFirmware when the URL names another board than the one that has answered."""
+        """Raises WrongFirmware if the URL names another board than the one that has answered."""
         if self._declared not in (None, board_name(hello)):
             raise WrongFirmware(
                 f"{self.name}@{self._declared}: a {board_name(hello)} has answered; give {self.name}@{board_name(hello)}, or "
                 f"the port of the {self._declared}"
             )
 
-    def ways_back(self) -> Iterator[Way]:
+    def reconnections(self) -> Iterator[Reconnection]:
         was = self._path
         for path in dict.fromkeys((was, self.name)):
-            yield Way(partial(self._found, path, was), partial(self._open, path))
+            yield Reconnection(partial(self._found_at, path, was), partial(self._open, path))
         for path in other_ports(was):
-            yield Way(partial(self._found, path, was), partial(self._open, path), is_its_own=False)
+            yield Reconnection(partial(self._found_at, path, was), partial(self._open, path), is_own_port=False)
 
     def explain(self, error: LinkError) -> Exception:
-        """The error itself: nothing more is known of a board."""
+        """Returns ``error``: nothing more is known about a board."""
         return error
 
-    def _found(self, path: str, was: str) -> str:
+    def _found_at(self, path: str, was: str) -> str:
         self._path = path
         return "answers again" if path == was else f"is {path} now"
 
     def _open(self, path: str) -> Transport:
         name = self.name if path == self.name else f"{self.name} ({path})"
-        return self._wrap(open_transport(path, line=line_of(path, self._declared), name=name), self.name)
+        return self._wrap(
+            open_transport(path, line=line_of(path, self._declared, self._boards), name=name, clock=self._clock), self.name
+        )
 
 
-def require(specs: Sequence[DeviceSpec]) -> None:
-    """Raises LaunchError, or EmulatorMissing, when this machine cannot start the devices; before anything is built for them."""
+def require(specs: Sequence[DeviceSpec], boards: Catalogue = INSTALLED) -> None:
+    """Checks that this machine can start the devices, before anything is built for them.
+
+    Args:
+        specs: Parsed device URLs.
+        boards: The known boards.
+
+    Raises:
+        LaunchError: A device cannot be started. EmulatorMissing: its emulator is not installed.
+    """
     wanted = [spec.board for spec in specs for _ in range(spec.count) if spec.board is not None]
     if not wanted:
         return
@@ -376,32 +447,36 @@ def require(specs: Sequence[DeviceSpec]) -> None:
         raise LaunchError("emulated and native devices need pseudo-terminals; use Linux, macOS or WSL, or a board on a port")
     for name in dict.fromkeys(wanted):
         board = boards.load(name)
-        if trouble := boards.environment_trouble(name):
-            raise LaunchError(f"no firmware can be built for board '{name}': {trouble}; {boards.environment_remedy(name)}")
+        if trouble := board.cannot_build():
+            raise LaunchError(f"no firmware can be built for board '{name}': {trouble}")
         if board.emulator is not None and shutil.which(board.emulator[0]) is None:
             needs = [need for need in board.requirements if not need.to_build]
             raise EmulatorMissing(
-                f"{board.emulator[0]}: not installed, board '{name}' runs in it; "
-                f"{boards.remedy(needs)}, or use native:{len(wanted)}"
+                f"{board.emulator[0]}: not installed, board '{name}' runs in it; {remedy(needs)}, or use native:{len(wanted)}"
             )
-    import resource  # POSIX has it
+    import resource  # on POSIX only
 
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if len(wanted) * FILES_PER_PROCESS > allowed:
         raise LaunchError(
-            f"{len(wanted):,} devices keep {len(wanted) * FILES_PER_PROCESS:,} files open, this shell allows {allowed:,}; "
-            "ask for fewer, or raise it with `ulimit -n`"
+            f"{len(wanted):,} devices need {len(wanted) * FILES_PER_PROCESS:,} open files, this shell allows {allowed:,}; "
+            "use fewer devices, or raise the limit with `ulimit -n`"
         )
 
 
 def _start_all(
-    stack: ExitStack, specs: Sequence[DeviceSpec], firmware: Callable[[str], Path], options: Sequence[str]
+    stack: ExitStack,
+    specs: Sequence[DeviceSpec],
+    firmware: Callable[[str], Path],
+    boards: Catalogue,
+    options: Sequence[str],
+    clock: Clock,
 ) -> list[_Process]:
-    """Starts every process; ``stack`` stops them, and a watchdog does when the host dies without running it."""
+    """Starts every process. ``stack`` stops them; if the host is killed, a watchdog process does."""
     wanted = [spec.board for spec in specs for _ in range(spec.count) if spec.board is not None]
     if not wanted:
         return []
-    require(specs)
+    require(specs, boards)
     known = {name: boards.load(name) for name in dict.fromkeys(wanted)}
     programs = {name: firmware(name) for name in known}
     watchdog = subprocess.Popen(["/bin/sh", "-c", _WATCHDOG], stdin=subprocess.PIPE, start_new_session=True)
@@ -410,7 +485,7 @@ def _start_all(
     def stop_all() -> None:
         for process in processes:
             process.popen.terminate()
-        watchdog.kill()  # before their numbers are free for others
+        watchdog.kill()  # before other processes can get their numbers
         watchdog.communicate()
         for process in processes:
             process.stop()
@@ -428,18 +503,18 @@ def _start_all(
     for name in wanted:
         unique_id = f"{next(_process_numbers):016x}"
         words = command(known[name], programs[name], unique_id, lines / unique_id)
-        processes.append(_Process([*words, *options], tell))
+        processes.append(_Process([*words, *options], tell, clock))
     return processes
 
 
-def _greet(stack: ExitStack, port: _ProcessPort | _SerialPort, patience: float) -> Device:
-    """Opens the line of one device and asks who is there."""
-    until = time.monotonic() + patience
+def _greet(stack: ExitStack, port: _ProcessPort | _SerialPort, start: float | None, clock: Clock) -> Device:
+    """Opens the line of one device and asks for its Hello."""
+    until = clock.monotonic() + (port.start if start is None else start)
     try:
         transport = port.open(until)
         try:
-            session = Session(transport, name=port.name)
-            hello = session.hello(max(0.0, until - time.monotonic()))
+            session = Session(transport, name=port.name, retries=port.retries, clock=clock)
+            hello = session.hello(max(0.0, until - clock.monotonic()))
             port.confirm(hello)
         except BaseException:
             transport.close()

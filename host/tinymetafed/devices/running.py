@@ -1,4 +1,4 @@
-"""Devices ready to work on one experiment: firmware built, processes started, ports opened, what is on each one checked."""
+"""Devices of one experiment: builds firmware, starts processes, opens ports, checks the firmware of each device."""
 
 from __future__ import annotations
 
@@ -6,25 +6,36 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tinymetafed_codegen import boards
 from tinymetafed_codegen.design import Design
 
 from ..federation.observer import Observer
 from . import firmware
 from .device import Device
 from .firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
-from .firmware_project import write_project
+from .firmware_project import flashing, write_project
 from .fleet import Fleet
 from .launch import launch, parse, require
 from .link.faults import FaultPlan
 
 
-def build_firmware(design: Design, board: str, deviation: Deviation = AS_THE_BOARD_SAYS) -> Firmware:
-    """Builds a design's firmware for a board, in a folder of its model's own.
+def build_firmware(design: Design, name: str, deviation: Deviation = AS_THE_BOARD_SAYS) -> Firmware:
+    """Builds a design's firmware for a board.
 
-    Raises BuildError; SpecError or BudgetError, before anything is compiled, where the model does not fit the board.
+    Args:
+        design: The experiment's model.
+        name: The board's name.
+        deviation: Settings that replace the board's.
+
+    Returns:
+        The firmware.
+
+    Raises:
+        BuildError: The build failed.
+        SpecError: The model cannot run on the board.
+        BudgetError: The model does not fit the board's memory.
     """
-    design.on(boards.load(board))
+    board = design.boards.load(name)
+    design.on(board)
     experiment = write_project(design)
     return firmware.build(experiment, board, key=experiment.parent.name, deviation=deviation)
 
@@ -39,19 +50,36 @@ def running(
     faults: FaultPlan | None = None,
     record: Path | None = None,
 ) -> Iterator[Fleet]:
-    """Builds firmware where needed, starts or opens the devices and checks what is on them; stops them at the end."""
+    """Builds firmware where needed, starts or opens the devices and checks their firmware; stops them at the end.
+
+    Args:
+        design: The experiment's model.
+        urls: Device URLs.
+        observer: Is told of stages and events.
+        icount: Emulators count instructions exactly.
+        faults: Faults to inject between host and devices.
+        record: File to record every byte in.
+
+    Yields:
+        The devices as a fleet.
+
+    Raises:
+        Error: BuildError, LaunchError or LinkError.
+    """
 
     def check(device: Device) -> None:
-        on_board = design.on(boards.load(device.board))
-        remedy = f"pio run -d {write_project(design).parent} -e {device.board} -t upload"
+        on_board = design.on(design.boards.load(device.board))
+        remedy = flashing(write_project(design), on_board.board)
         device.session.check(device.hello, on_board.manifest, remedy)
 
-    specs = parse(urls)
-    require(specs)
+    specs = parse(urls, design.boards)
+    require(specs, design.boards)
     programs: dict[str, Path] = {}
     for board in dict.fromkeys(spec.board for spec in specs if spec.board is not None):
         observer.stage(f"building firmware for {board}")
         programs[board] = build_firmware(design, board).program
     observer.stage(f"starting {', '.join(urls)}")
-    with launch(specs, programs.__getitem__, icount=icount, faults=faults, record=record, check=check) as devices:
+    with launch(
+        specs, programs.__getitem__, boards=design.boards, icount=icount, faults=faults, record=record, check=check
+    ) as devices:
         yield Fleet(devices, on_event=observer.event)

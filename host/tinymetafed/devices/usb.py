@@ -1,4 +1,4 @@
-"""USB boards and bridges by their ids, from the boards' files, and how each wants its serial line to be opened."""
+"""USB boards and USB-serial bridges by their ids, from the board files, and the settings of their serial lines."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from functools import cache
 
 from serial.tools import list_ports
 
-from tinymetafed_codegen import boards
-from tinymetafed_codegen.boards import Line
+from tinymetafed_codegen.boards import INSTALLED, Catalogue, Line
 
 
 @dataclass(frozen=True)
 class UsbSerial:
-    """What is behind a vendor and product id: ``title`` says what it is, ``board`` which board it has or leads to."""
+    """A USB device by vendor and product id: ``title`` names it, ``board`` is the board behind it."""
 
     board: str
     title: str
@@ -21,28 +20,41 @@ class UsbSerial:
 
 
 @cache
-def known_usb() -> dict[tuple[int, int], UsbSerial]:
-    """What the boards' files tell of USB vendor and product ids; a file that cannot be used tells nothing."""
-    return {ids: UsbSerial(board.name, title, board.line) for board in boards.usable() for ids, title in board.usb.items()}
+def known_usb(boards: Catalogue = INSTALLED) -> dict[tuple[int, int], UsbSerial]:
+    """The USB devices of all usable board files, by (vendor id, product id).
+
+    Boards with the same bridge share ids; then a board of the user's project takes precedence over ours.
+    """
+    own_last = sorted(boards.usable(), key=lambda board: board.project is not None)
+    return {ids: UsbSerial(board.name, title, board.line) for board in own_last for ids, title in board.usb.items()}
 
 
-def line_of(path: str, board: str | None = None) -> Line:
-    """How to open a port: as ``board`` says, else as the USB device behind it does, else as most boards want it.
+def line_of(path: str, board: str | None = None, boards: Catalogue = INSTALLED) -> Line:
+    """Settings of a serial line: those of ``board``, else those of the USB device at ``path``, else the default.
 
-    Raises BoardError for an unknown board.
+    Args:
+        path: Name or URL of the port.
+        board: Name of the board, if known.
+        boards: The boards to look in.
+
+    Returns:
+        Speed, DTR, RTS and settle time.
+
+    Raises:
+        BoardError: The board is unknown.
     """
     if board is not None:
         return boards.load(board).line
     if "://" not in path:
         for port in list_ports.comports():
             if port.device == path and port.vid is not None and port.pid is not None:
-                known = known_usb().get((port.vid, port.pid))
+                known = known_usb(boards).get((port.vid, port.pid))
                 return known.line if known is not None else Line()
     return Line()
 
 
 def other_ports(path: str) -> list[str]:
-    """USB serial ports other than ``path``, where a board may turn up that was on it; none when that is no such port."""
+    """USB serial ports other than ``path``, on which a lost board may come back; none if ``path`` is a URL."""
     if "://" in path:
         return []
     return sorted(port.device for port in list_ports.comports() if port.vid is not None and port.device != path)

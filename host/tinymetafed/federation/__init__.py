@@ -1,1 +1,1 @@
-"""Rounds and meta-tests over clients, wherever these are; knows no serial line and no vector unit."""
+"""Rounds and meta-tests, independent of whether clients are on devices or simulated."""

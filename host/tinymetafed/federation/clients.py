@@ -1,4 +1,4 @@
-"""What a run asks of clients, wherever they are: train from these weights; adapt to your own samples and answer."""
+"""The interface between a run and its clients, on devices or simulated: train one round, or adapt and predict."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Generic, Protocol, TypeVar
 
-import pydantic.dataclasses
-
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.protocol import Status
+from tinymetafed_codegen.section import StrictJson
 
 from ..learn.codecs.delta import Sparse
 from ..learn.tasks import Samples
@@ -19,7 +18,7 @@ Outcome = TypeVar("Outcome")
 
 
 class TrainingFailed(Error):
-    """A client's training ended before its last step; ``status`` is the reason (protocol.Status)."""
+    """A client's training stopped before its last step; ``status`` is the reason (protocol.Status)."""
 
     def __init__(self, text: str, status: Status) -> None:
         super().__init__(text)
@@ -28,7 +27,10 @@ class TrainingFailed(Error):
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Bytes on the wire with framing, retries and damage; ``samples_*``: those of Sample, Predict and their answers."""
+    """Bytes on the wire, framing, retries and damaged frames included.
+
+    ``samples_down`` and ``samples_up`` are the part of ``down`` and ``up`` that Sample, Predict and their answers take.
+    """
 
     down: int = 0
     up: int = 0
@@ -37,17 +39,17 @@ class Traffic:
     retries: int = 0
 
     def __sub__(self, earlier: Traffic) -> Traffic:
-        """What came on top since ``earlier``."""
+        """The traffic since ``earlier``."""
         return Traffic(*(getattr(self, f.name) - getattr(earlier, f.name) for f in fields(self)))
 
     def __add__(self, other: Traffic) -> Traffic:
-        """Both together, for instance of two boards."""
+        """The sum, for instance of two boards."""
         return Traffic(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
 @dataclass(frozen=True)
 class Served(Generic[Outcome]):
-    """What became of one piece of work: its outcome and the device that gave it; or, skipped, neither, and why."""
+    """The result of one client's work: its outcome and the device that did it, or the reason why it was skipped."""
 
     outcome: Outcome | None
     device: str  # its URL, "" when skipped
@@ -60,9 +62,9 @@ class Served(Generic[Outcome]):
         return "skipped" if not self.device else "redone" if self.redone else "accepted"
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
-class DeviceFacts:
-    """Where clients are: a device's URL, its board, its unique id in hexadecimal ("" without one), its receive window."""
+@dataclass(frozen=True)
+class DeviceFacts(StrictJson):
+    """A device: URL, board, unique id in hexadecimal ("" if it has none), receive window in bytes."""
 
     url: str
     board: str
@@ -72,7 +74,11 @@ class DeviceFacts:
 
 @dataclass(frozen=True)
 class Adapted:
-    """One client's adaptation: outputs [count, output_size] on its test samples before and after, NaN where it diverged."""
+    """One client's adaptation.
+
+    ``before`` and ``after`` are the outputs, float32 [count, output_size], on its test samples; ``after`` is NaN if training
+    diverged.
+    """
 
     client: int
     test: Samples
@@ -89,18 +95,40 @@ class Clients(Protocol):
 
     @property
     def devices(self) -> list[DeviceFacts]:
-        """Where the clients are, for the journal."""
+        """The devices that the clients run on, for the journal."""
 
     def train(
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:
-        """One meta-training round of each client from ``weights`` [n_global]; updates in the clients' order.
+        """Trains each client for one meta-training round.
 
-        ``boards``: unique ids of the boards that the clients live on, None where any device serves any client.
-        Raises LinkError, DeltaError, StrategyError, TrainingFailed.
+        Args:
+            weights: float32[n_global], as the server holds them.
+            clients: Numbers of the clients.
+            round_: Number of the round.
+            boards: For each client number the unique id of its board; None if any device may train any client.
+
+        Returns:
+            The clients' deltas, in the order of ``clients``.
+
+        Raises:
+            Error: LinkError, DeltaError, StrategyError or TrainingFailed.
         """
 
     def adapt(
         self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None] = lambda: None
     ) -> list[Adapted]:
-        """Lets each client adapt with its first ``count`` samples. Raises LinkError, StrategyError."""
+        """Adapts each client and predicts its test samples before and after.
+
+        Args:
+            weights: float32[n_global], as the server holds them.
+            clients: Numbers of the clients.
+            count: Number of samples that each client adapts with.
+            on_client: Called after each client.
+
+        Returns:
+            The adaptations, in the order of ``clients``.
+
+        Raises:
+            Error: LinkError or StrategyError.
+        """

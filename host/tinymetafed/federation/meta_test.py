@@ -1,4 +1,4 @@
-"""Meta-test: clients that never took part receive the initialisation, adapt to their own few samples, and are scored."""
+"""Meta-test: held-out clients receive the global weights, adapt with a few samples of their own, and are scored."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from ..learn.weights import Floats as Weights
 from .clients import Clients
 from .result import ClientScore, ClientSpread, CurveExample, DCurve, Evaluation, Example, ScatterExample, Score
 
-SHOTS = (1, 2, 4, 8, 16)  # samples that adapt, per class where the task counts so (paper, Table 5)
-VALUE_SHOTS = (*SHOTS, 32)  # of all classes or values together
+SHOTS = (1, 2, 4, 8, 16)  # adaptation samples per class (TinyMetaFed, Table 5)
+VALUE_SHOTS = (*SHOTS, 32)  # adaptation samples in all, where the task does not count them per class
 PERCENTILES = (10, 25, 50, 75, 90)
-_CONSTANT = 1e-3  # outputs that vary by less than this share of the targets' range do not depend on the input
+_CONSTANT = 1e-3  # outputs that vary by less than this share of the targets' range count as constant
 
 
 class Collapsed(Error):
-    """Training ended in a network that answers the same whatever it is shown."""
+    """Training ended in a network whose outputs do not depend on its input."""
 
 
 @dataclass(frozen=True)
 class MetaTest:
-    """Scores of each task before and after adaptation, float64 [tasks], infinite or 0 where a model diverged.
+    """Scores of each task before and after adaptation; for a diverged model the metric's worst score.
 
-    ``constant``: how many adapted networks ignore their input. ``n_clients``: how many clients the tasks belong to.
+    ``constant``: number of adapted networks that ignore their input. ``n_clients``: number of clients that the tasks
+    belong to.
     """
 
     metric: Metric
@@ -45,11 +46,18 @@ class MetaTest:
 
     @property
     def collapsed(self) -> bool:
-        """Whether most clients ended with a network that ignores its input: chance, however long one trains."""
+        """Whether the majority of adapted networks ignore their input, so that more training cannot help."""
         return 2 * self.constant > len(self.after)
 
     def evaluation(self, trained: int, bytes_down: int, bytes_up: int, seconds: float) -> Evaluation:
-        """Means and every task's pair, with what the run had come to: rounds trained, bytes sent, seconds of the test."""
+        """The journal's entry of this test: means, every task's scores, and the state of the run.
+
+        Args:
+            trained: Rounds trained so far.
+            bytes_down: Training bytes sent to clients so far, without samples.
+            bytes_up: Training bytes received from clients so far, without samples.
+            seconds: Duration of the test.
+        """
         pairs = zip(self.before, self.after, strict=True)
         return Evaluation(
             metric=self.metric,
@@ -69,13 +77,13 @@ class MetaTest:
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> Self:
-        """What gave an ``evaluation`` that has its tasks."""
+        """The meta-test that an ``evaluation`` describes; it must have the scores of its tasks (``per_task``)."""
         worst = evaluation.metric.worst
         before, after = ([worst if s is None else s for s in column] for column in zip(*evaluation.per_task, strict=True))
         return cls(evaluation.metric, before, after, evaluation.constant, evaluation.n_clients)
 
     def spread(self, task: Task) -> ClientSpread:
-        """Percentiles after adaptation, each the score of a client (None: one that diverged), and the best and worst client."""
+        """Percentiles of the scores after adaptation, each the score of one client, and the best and worst client."""
         ordered = sorted(range(len(self.after)), key=lambda t: (self.after[t], t))
         nearest = [ordered[max(math.ceil(p / 100 * len(ordered)), 1) - 1] for p in PERCENTILES]
         best, worst = ordered[0], ordered[-1]
@@ -93,18 +101,18 @@ class MetaTest:
 
 
 def finite(score: float) -> Score:
-    """A score as JSON can hold it: None for a model that diverged."""
+    """The score as JSON can hold it: None if it is not finite."""
     return score if math.isfinite(score) else None
 
 
 def mean(scores: Sequence[Score]) -> Score:
-    """Mean of scores; None as soon as one of them diverged."""
+    """Mean of scores; None if one of them is None or the mean is not finite."""
     known = [score for score in scores if score is not None]
     return finite(float(np.mean(known))) if len(known) == len(scores) else None
 
 
 def confidence(scores: Sequence[float]) -> float | None:
-    """Half-width of the mean's 95 % confidence interval (Student's t); None for a single score, or one that is not finite."""
+    """Half-width of the mean's 95 % confidence interval (Student's t); None for a single score or if one is not finite."""
     if len(scores) < 2 or not np.isfinite(scores).all():
         return None
     return student_t.quantile(0.95, len(scores) - 1) * float(np.std(scores, ddof=1)) / math.sqrt(len(scores))
@@ -119,9 +127,22 @@ def meta_test(
     count: int | None = None,
     on_task: Callable[[], None] = lambda: None,
 ) -> MetaTest:
-    """Scores ``tasks`` held-out clients, each adapted with ``count`` samples (default: the task's own number).
+    """Adapts and scores held-out clients.
 
-    Raises LinkError.
+    Args:
+        clients: Clients of the experiment.
+        strategy: Strategy of the experiment.
+        task: Task of the experiment.
+        weights: float32[n_global], the global weights.
+        tasks: Number of tasks, one held-out client each.
+        count: Samples that each adapts with; None for the task's own number.
+        on_task: Called after each task.
+
+    Returns:
+        The scores of all tasks.
+
+    Raises:
+        LinkError: Devices failed.
     """
     count = strategy.experiment.task.count(SampleSet.ADAPT) if count is None else count
     adapted = clients.adapt(weights, [HELD_OUT + t for t in range(tasks)], count, on_task)
@@ -136,7 +157,18 @@ def meta_test(
 
 
 def shots(task: Task, own: int) -> list[int]:
-    """Numbers of samples to try beside none: those of the papers' table as far as clients have them, and the ``own`` one."""
+    """Numbers of adaptation samples to test, besides 0.
+
+    Args:
+        task: Task of the experiment.
+        own: The experiment's own number of samples, all classes together.
+
+    Returns:
+        The numbers of the paper's table for which clients have enough samples, and the experiment's own; per class where
+        the task has classes.
+
+    Source: TinyMetaFed, Table 5.
+    """
     unit = task.spec.classes
     tried = SHOTS if unit > 1 else VALUE_SHOTS
     return sorted({own // unit, *(d for d in tried if d * unit <= task.adapt_limit)})
@@ -145,9 +177,21 @@ def shots(task: Task, own: int) -> list[int]:
 def d_curve(
     clients: Clients, strategy: Strategy, task: Task, weights: Weights, final: MetaTest, on_task: Callable[[], None]
 ) -> DCurve:
-    """The metric over the samples that a client adapts with (D), for the clients of the ``final`` meta-test.
+    """The metric by number of adaptation samples, for the clients of the ``final`` meta-test.
 
-    Raises LinkError.
+    Args:
+        clients: Clients of the experiment.
+        strategy: Strategy of the experiment.
+        task: Task of the experiment.
+        weights: float32[n_global], the global weights.
+        final: The final meta-test, whose scores are reused.
+        on_task: Called after each task.
+
+    Returns:
+        The curve.
+
+    Raises:
+        LinkError: Devices failed.
     """
     own = strategy.experiment.task.count(SampleSet.ADAPT)
     unit = task.spec.classes
@@ -168,7 +212,7 @@ def d_curve(
 
 
 def example(clients: Clients, strategy: Strategy, task: Task, weights: Weights) -> Example | None:
-    """Where values are learned, the first unseen client's predictions before and after beside the truth. Raises LinkError."""
+    """True and predicted values of the first unseen client, for the report; None for classification. Raises LinkError."""
     if task.shapes.is_classification:
         return None
     count = strategy.experiment.task.count(SampleSet.ADAPT)
@@ -182,7 +226,7 @@ def example(clients: Clients, strategy: Strategy, task: Task, weights: Weights) 
 
 
 def _row(values: Floats) -> tuple[Score, ...]:
-    """All values in a row; None for one that is not finite."""
+    """All values flattened; None for one that is not finite."""
     return tuple(finite(value) for value in values.ravel().tolist())
 
 

@@ -1,4 +1,4 @@
-"""Who watches long work: its parts, its steps, what is worth knowing on the way."""
+"""The interface for progress of long work: stages, steps, notes and events."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ class Observer(Protocol):
     """Watches a run; progress bars, logs and notebooks are drawn from these calls."""
 
     def stage(self, text: str, total: int = 0) -> None:
-        """A new part of the work begins, ``total`` steps long; 0 when that is not known."""
+        """A new stage begins; it has ``total`` steps, 0 if unknown."""
 
     def advance(self) -> None:
-        """One step of the current part is done."""
+        """One step of the current stage is done."""
 
     def note(self, text: str) -> None:
-        """Something to show beside the progress, for instance the latest score."""
+        """Text to show beside the progress, for instance the latest score."""
 
     def event(self, text: str) -> None:
-        """Something went wrong and was dealt with; called from any thread, and the text stays readable."""
+        """A problem that was handled; the text should stay on the screen. May be called from any thread."""
 
 
 class Silent:

@@ -1,23 +1,22 @@
-"""What a run reached, as typed values: scores of unseen clients, their curve over samples, one client's predictions."""
+"""Results as typed values: scores of unseen clients, their curve over numbers of samples, one client's predictions."""
 
 from __future__ import annotations
 
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
+from dataclasses import dataclass
+
+from tinymetafed_codegen.section import StrictJson
 
 from ..learn.metric import Metric
-
-_STRICT = ConfigDict(extra="forbid")  # what another version wrote is refused, not read by half
 
 Score = float | None  # in the task's metric; None for a model that diverged
 
 
-@dataclass(frozen=True, config=_STRICT)
-class Scores:
-    """What a meta-test came to.
+@dataclass(frozen=True)
+class Scores(StrictJson):
+    """The scores of a meta-test.
 
-    ``before`` and ``after`` adaptation: means over tasks. ``after_ci95``: half-width of the 95 % confidence interval of
-    ``after``, None where there is none. ``per_task``: every task's (before, after), () where they were not kept.
+    ``before``, ``after``: means over tasks, before and after adaptation. ``after_ci95``: half-width of the 95 % confidence
+    interval of ``after``, None if it cannot be computed. ``per_task``: each task's (before, after), () if not stored.
     """
 
     metric: Metric
@@ -29,12 +28,12 @@ class Scores:
     per_task: tuple[tuple[Score, Score], ...]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class Evaluation(Scores):
-    """A meta-test after ``round`` rounds, which took ``seconds``.
+    """A meta-test after ``round`` rounds; the test took ``seconds``.
 
-    ``bytes_down`` and ``bytes_up``: sent for training until then, samples not counted. ``constant``: how many adapted
-    networks ignore their input; ``collapsed``: whether those are most of them.
+    ``bytes_down``, ``bytes_up``: bytes of all training so far, without samples. ``constant``: number of adapted networks
+    that ignore their input; ``collapsed``: whether these are the majority.
     """
 
     round: int
@@ -45,9 +44,9 @@ class Evaluation(Scores):
     seconds: float
 
 
-@dataclass(frozen=True, config=_STRICT)
-class ClientScore:
-    """One unseen client by its number and in words, before and after it adapted."""
+@dataclass(frozen=True)
+class ClientScore(StrictJson):
+    """Scores of one unseen client before and after adaptation; ``task`` describes its task in words."""
 
     client: int
     task: str
@@ -55,27 +54,31 @@ class ClientScore:
     after: Score
 
 
-@dataclass(frozen=True, config=_STRICT)
-class ClientSpread:
-    """What a mean over clients hides: by percent, the score that so many of them stay below or reach; the best, the worst."""
+@dataclass(frozen=True)
+class ClientSpread(StrictJson):
+    """Distribution of the scores after adaptation over clients: percentiles, best and worst client.
+
+    ``percentiles`` maps a percentage to the score of the client at that percentile, in increasing order of scores.
+    """
 
     percentiles: dict[str, Score]
     best: ClientScore
     worst: ClientScore
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class FinalScores(Scores):
     """The meta-test at a run's end."""
 
     spread: ClientSpread
 
 
-@dataclass(frozen=True, config=_STRICT)
-class DCurve:
-    """The metric by number ``d`` of samples that a client adapts with; 0 is the model as it arrives.
+@dataclass(frozen=True)
+class DCurve(StrictJson):
+    """The metric by number ``d`` of samples that a client adapts with; 0 is the model without adaptation.
 
-    ``samples`` says what is counted. ``mean`` over tasks and ``ci95``, the half-width of its 95 % interval, are by ``d``.
+    ``samples``: what ``d`` counts, in words. ``mean``: mean over tasks for each ``d``; ``ci95``: half-width of its 95 %
+    confidence interval.
     """
 
     metric: Metric
@@ -87,9 +90,9 @@ class DCurve:
     n_clients: int
 
 
-@dataclass(frozen=True, config=_STRICT)
-class CurveExample:
-    """A client whose task is one number from one: true and predicted values over ``x``, and the samples it adapted with."""
+@dataclass(frozen=True)
+class CurveExample(StrictJson):
+    """A client whose model has one input and one output: true and predicted values over ``x``, and its adaptation samples."""
 
     client: str
     x: tuple[Score, ...]
@@ -100,9 +103,9 @@ class CurveExample:
     samples_y: tuple[Score, ...]
 
 
-@dataclass(frozen=True, config=_STRICT)
-class ScatterExample:
-    """A client of any other task that learns values: ``true`` ones and predicted ones, all outputs in a row."""
+@dataclass(frozen=True)
+class ScatterExample(StrictJson):
+    """A client of any other regression task: true and predicted values, all outputs flattened."""
 
     client: str
     true: tuple[Score, ...]
@@ -113,9 +116,9 @@ class ScatterExample:
 Example = CurveExample | ScatterExample
 
 
-@dataclass(frozen=True, config=_STRICT)
-class Adaptation:
-    """Unseen clients, each adapted with ``samples`` samples, and their means before and after."""
+@dataclass(frozen=True)
+class Adaptation(StrictJson):
+    """Scores of unseen clients that each adapted with ``samples`` samples; ``before`` and ``after`` are means."""
 
     metric: Metric
     samples: int

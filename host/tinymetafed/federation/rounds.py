@@ -1,4 +1,4 @@
-"""The round loop: who takes part, what comes back, how the global weights move."""
+"""The round loop: choose clients, train them, update the global weights with their deltas."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pydantic.dataclasses
+
+from tinymetafed_codegen.section import StrictJson
 
 from ..learn.codecs.delta import Sparse
 from ..learn.strategies import Strategy, StrategyError
@@ -17,21 +18,21 @@ from ..learn.weights import Floats
 from .clients import Clients, Served, Traffic
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
-class Contribution:
-    """What one client's round came to: its update as a digest, and who trained it."""
+@dataclass(frozen=True)
+class Contribution(StrictJson):
+    """One client's part in a round: the device that trained it and the digest of its delta."""
 
     client: int
-    device: str  # Device.url that served it in the end, "" when skipped
+    device: str  # URL of the device that trained it, "" when skipped
     status: str  # accepted, redone (accepted after a first attempt was lost) or skipped
-    digest: str  # of the update, see digest(); "" when skipped
+    digest: str  # of the delta, see digest(); "" when skipped
     entries: int
     note: str  # why it was redone or skipped, one line; "" otherwise
 
 
 @dataclass(frozen=True)
 class Round:
-    """A finished round: the weights after it and what it took."""
+    """A finished round: the weights after it, its traffic and its duration."""
 
     index: int
     weights: Floats = field(repr=False)
@@ -50,15 +51,28 @@ def rounds(
     start: int = 0,
     boards: Sequence[bytes] | None = None,
 ) -> Iterator[Round]:
-    """Meta-trains from round ``start`` on, whose ``weights`` [n_global] are given, to the run's end.
+    """Meta-trains from round ``start`` to the end of the run.
 
-    Where the clients are never reaches the result. ``boards``: unique ids of the boards that the clients live on, in their
-    order, for only there is their data or what they keep; one that is lost is skipped. None: any board serves any client.
-    Raises LinkError, StrategyError.
+    Which devices the clients run on does not change the result.
+
+    Args:
+        strategy: Strategy of the experiment.
+        task: Task of the experiment.
+        clients: Clients of the experiment.
+        weights: float32[n_global], the global weights before round ``start``.
+        start: Number of the first round.
+        boards: For each client number the unique id of its board, where a client's data or state exists on one board only;
+            a client whose board is lost is skipped. None: any board may train any client.
+
+    Yields:
+        Each round as it ends.
+
+    Raises:
+        Error: LinkError or StrategyError.
     """
     end = strategy.experiment.run.rounds
     of = task.clients if boards is None else len(boards)
-    before = clients.traffic  # with what configuring takes, so that a run's sums leave nothing out
+    before = clients.traffic  # taken before configuring, so that its bytes count too
     for index in range(start, end):
         began = time.monotonic()
         chosen = strategy.clients(index, of)
@@ -82,18 +96,18 @@ def rounds(
 
 
 def _check(chosen: Sequence[int], of: int, round_: int) -> None:
-    """A strategy may be a user's own: what it asks for must not reach the clients that are kept for the test."""
+    """Raises StrategyError if a user's own strategy chooses a held-out or unknown client, or one client twice."""
     if wrong := [client for client in chosen if not 0 <= client < of]:
         raise StrategyError(
             f"round {round_}: the strategy chose client {wrong[0]}, but those to train on are 0 to {of - 1}; held-out clients "
             "are never trained on"
         )
-    if len(set(chosen)) < len(chosen):  # what it keeps would go from one time to the next on a board only
-        raise StrategyError(f"round {round_}: the strategy chose clients {list(chosen)}, of which each may take part once")
+    if len(set(chosen)) < len(chosen):  # a client that keeps state would give other results on a board than in a simulation
+        raise StrategyError(f"round {round_}: the strategy chose clients {list(chosen)}; choose each client only once")
 
 
 def _check_update(moved: object, size: int, round_: int) -> None:
-    """Of a user's own strategy: what the store cannot hold as it is, a continued run would not go on from."""
+    """Raises StrategyError if a user's own strategy returns weights that the store cannot hold exactly."""
     if not isinstance(moved, np.ndarray) or moved.dtype != np.float32 or moved.shape != (size,):
         given = f"{moved.dtype} {list(moved.shape)}" if isinstance(moved, np.ndarray) else type(moved).__name__
         raise StrategyError(
@@ -105,7 +119,7 @@ def _check_update(moved: object, size: int, round_: int) -> None:
 
 
 def digest(delta: Sparse) -> str:
-    """SHA-256 of an update: its indices as little-endian int64, then its values as little-endian float32."""
+    """SHA-256 of a delta: its indices as little-endian int64, then its values as little-endian float32."""
     content = delta.indices.astype("<i8").tobytes() + delta.values.astype("<f4").tobytes()
     return hashlib.sha256(content).hexdigest()
 

@@ -1,1 +1,1 @@
-"""The learning side: tasks, random numbers, codecs of weights and deltas, aggregation, schedules, strategies."""
+"""Federated meta-learning without devices: tasks, random numbers, codecs of weights and deltas, aggregation, strategies."""

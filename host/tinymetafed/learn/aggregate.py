@@ -1,4 +1,4 @@
-"""Vector helpers that make the server's step read like the paper; explicit float32, always in client order."""
+"""Vector operations of the server's update, as the papers write it; explicit float32, always in client order."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from .weights import Floats
 
 
 def mean(deltas: Sequence[Sparse], n: int) -> Floats:
-    """Mean of sparse deltas as float32[n]; an entry that a client did not send counts as 0.
+    """Mean of sparse deltas; an entry that a client did not send counts as 0.
 
-    Summed one client after the other: the order of a float sum is part of its result.
+    Args:
+        deltas: One per client, in client order. A float sum depends on its order, so they are added one after the other.
+        n: Number of global weights.
+
+    Returns:
+        float32[n].
     """
     total = np.zeros(n, np.float32)
     for delta in deltas:
@@ -22,6 +27,9 @@ def mean(deltas: Sequence[Sparse], n: int) -> Floats:
 
 
 def move(weights: Floats, change: Floats, alpha: np.float32) -> Floats:
-    """g + α · change, elementwise in float32 (Reptile, Nichol et al. 2018; TinyMetaFed, Algorithm 1)."""
+    """weights + alpha · change, elementwise in float32.
+
+    Source: Reptile, Nichol et al. 2018; TinyMetaFed, Algorithm 1.
+    """
     moved: Floats = weights + alpha * change
     return moved

@@ -1,4 +1,4 @@
-"""What a model is scored by: accuracy where it tells classes apart, mean squared error where it learns values."""
+"""The metric of a model: accuracy for classification, mean squared error for regression."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Floats = NDArray[np.float32]
 
 
 class Metric(StrEnum):
-    """A metric by its name in results. A model that diverged scores worst, never well."""
+    """A metric by its name in results; a model that diverged gets the worst score."""
 
     MSE = "mse"
     ACCURACY = "accuracy"
@@ -44,17 +44,27 @@ class Metric(StrEnum):
         return score > than if self.higher_is_better else score < than
 
     def score(self, outputs: Floats, targets: Floats) -> float:
-        """The score in float64.
+        """The score of a model's outputs, computed in float64.
 
         Args:
             outputs: float32 [count, outputs]: logits of classes, or values.
             targets: float32 [count, 1], the index of the right class; or [count, outputs], the right values.
+
+        Returns:
+            Accuracy from 0 to 1, or mean squared error (infinity if the model diverged).
         """
         return _accuracy(outputs, targets) if self == Metric.ACCURACY else _mean_squared_error(outputs, targets)
 
 
 def predicted(outputs: Floats) -> NDArray[np.int64]:
-    """Classes [count] by the largest of each row's logits; a lone one's sigmoid tells 1 from 0, being above a half or not."""
+    """Predicted classes.
+
+    Args:
+        outputs: float32 [count, outputs], logits. A single logit is that of class 1 of two classes.
+
+    Returns:
+        int64 [count]: the largest logit's index; for a single logit 1 where it is above 0 (sigmoid above one half), else 0.
+    """
     if outputs.shape[1] == 1:
         return (outputs[:, 0] > 0).astype(np.int64)
     largest: NDArray[np.int64] = outputs.argmax(axis=1)
@@ -68,6 +78,6 @@ def _accuracy(outputs: Floats, targets: Floats) -> float:
 
 
 def _mean_squared_error(outputs: Floats, targets: Floats) -> float:
-    """Over all outputs; inf where the model diverged."""
+    """Mean squared error over all outputs; infinity where the model diverged."""
     error = float(np.mean((outputs.astype(np.float64) - targets) ** 2))
     return error if np.isfinite(error) else float("inf")

@@ -1,5 +1,6 @@
-"""Counter-based random numbers: Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy as
-1, 2, 3", SC'11); twin of firmware/core/prng.hpp, so that a draw is the same on the host and on every board.
+"""Counter-based random numbers: Threefry-2x32 with 20 rounds, the same on the host and on every board.
+
+Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11. firmware/core/prng.hpp does the same in C++.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ MAX_INDEX = 1 << 24
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 _MASK = 0xFFFFFFFF
-_FEW = 8  # up to here Python's integers are faster than NumPy's arrays
+_FEW = 8  # up to this many draws Python's integers are faster than NumPy's arrays
 
 
 def _threefry(key: tuple[int, int], x: Any, y: Any) -> tuple[Any, Any]:
-    """The cipher on two Python integers or on two uint32 arrays, for which the masks do nothing."""
+    """The cipher on two Python integers or on two uint32 arrays; the masks are needed for integers only."""
     keys = (key[0], key[1], _PARITY ^ key[0] ^ key[1])
     x = (x + keys[0]) & _MASK
     y = (y + keys[1]) & _MASK
@@ -35,9 +36,20 @@ def _threefry(key: tuple[int, int], x: Any, y: Any) -> tuple[Any, Any]:
 
 
 def threefry(key: tuple[int, int], first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[Words, Words]:
-    """Threefry-2x32-20 of counters (first, second), which broadcast; two uint32 arrays of their shape.
+    """Threefry-2x32-20.
 
-    Raises ValueError for a key or counter outside 0..2^32-1.
+    Args:
+        key: Two integers in 0..2^32-1.
+        first: First words of the counters, integers in 0..2^32-1.
+        second: Second words; broadcast with ``first``.
+
+    Returns:
+        Two uint32 arrays of the counters' shape.
+
+    Raises:
+        ValueError: A key or a counter is out of range.
+
+    Source: Salmon et al., SC'11.
     """
     if not all(0 <= word <= _MASK for word in key):
         raise ValueError(f"key {key}: expected two integers in 0..2^32-1")
@@ -60,9 +72,20 @@ def _words(values: npt.ArrayLike) -> Words:
 
 
 def draw(seed: int, client: int, round: int, stream: Stream, indices: npt.ArrayLike) -> tuple[Words, Words]:
-    """Two random words for each index (below 2^24), named by key (seed, client) and counter (round, stream and index).
+    """Two random words for each index. The key is (seed, client), the counter (round, stream and index).
 
-    Raises ValueError for an index or any other number out of range.
+    Args:
+        seed: Seed of the run.
+        client: Number of the client.
+        round: Number of the round.
+        stream: What the numbers are for; each stream has numbers of its own.
+        indices: Integers below 2^24.
+
+    Returns:
+        Two uint32 arrays of the shape of ``indices``.
+
+    Raises:
+        ValueError: A number is out of range.
     """
     index = _words(indices)
     if index.size and int(index.max()) >= MAX_INDEX:
@@ -71,11 +94,11 @@ def draw(seed: int, client: int, round: int, stream: Stream, indices: npt.ArrayL
 
 
 def uniform(words: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """Numbers in [0, 1) from the words' upper 24 bits; float32 of the same shape."""
+    """Uniform numbers in [0, 1) from the upper 24 bits of each word; float32 of the same shape."""
     return (_words(words) >> 8).astype(np.float32) * np.float32(2.0**-24)
 
 
 def permutation(seed: int, client: int, round: int, stream: Stream, n: int) -> npt.NDArray[np.int64]:
-    """0..n-1 in random order: a stable sort by 64-bit draws; int64 of shape (n,)."""
+    """A random permutation of 0..n-1, int64[n], by a stable sort of 64-bit draws (see ``draw``)."""
     high, low = draw(seed, client, round, stream, np.arange(n, dtype=np.uint32))
     return np.argsort(high.astype(np.uint64) << 32 | low, kind="stable")

@@ -1,24 +1,24 @@
-"""Student's t distribution: how far the mean of a few values may be from the mean of all of them."""
+"""Quantiles of Student's t distribution, for confidence intervals of means."""
 
 from __future__ import annotations
 
 import math
 from functools import cache
 
-_LEAST = 1e-300  # in place of a denominator of 0
+_LEAST = 1e-300  # replaces a denominator of 0
 _LIMIT = 100_000  # terms; about the square root of `degrees` are needed
 
 
 @cache
 def quantile(share: float, degrees: int) -> float:
-    """The t that |T| stays below with a probability of ``share``, T of Student's distribution.
+    """The t for which |T| < t has the probability ``share``, where T has Student's distribution.
 
     Args:
         share: between 0 and 1, both excluded; 0.95 for a 95 % interval.
         degrees: of freedom, one less than there are values; 1 or more.
 
     Returns:
-        The t, correct to about 12 digits.
+        t, correct to about 12 digits.
 
     Raises:
         ValueError: ``share`` or ``degrees`` is out of range.
@@ -36,7 +36,7 @@ def quantile(share: float, degrees: int) -> float:
 
 
 def coverage(t: float, degrees: int) -> float:
-    """The probability that |T| stays below ``t``, which is 0 or more."""
+    """The probability of |T| < ``t``, for ``t`` >= 0."""
     square = t * t
     return _incomplete_beta(square / (degrees + square), 0.5, degrees / 2)
 
@@ -44,7 +44,7 @@ def coverage(t: float, degrees: int) -> float:
 def _incomplete_beta(x: float, a: float, b: float) -> float:
     """The regularised incomplete beta function I_x(a, b), 0 <= x < 1.
 
-    Its continued fraction converges fast on one side of the mean; the other side is I_x(a, b) = 1 - I_{1-x}(b, a).
+    The continued fraction converges fast below the mean; above it I_x(a, b) = 1 - I_{1-x}(b, a) is used.
     Source: Press et al., Numerical Recipes, 6.4 (modified Lentz's method).
     """
     if x == 0:

@@ -1,4 +1,4 @@
-"""The global weights on the server: where they start and what names their bits."""
+"""Initial weights, global and local, and the hash that identifies global weights."""
 
 from __future__ import annotations
 
@@ -18,10 +18,22 @@ Floats = npt.NDArray[np.float32]
 
 
 def initial(manifest: ModelManifest, seed: int, init: str) -> Floats:
-    """Global weights float32[n_global] in manifest order: uniform in ±limit, biases 0.
+    """Initial global weights: uniform in ±limit, biases 0; tensors that the experiment's ``model.weights`` holds come from it.
 
-    The limit is √(6 / (fan_in + fan_out)) for "glorot" (Glorot and Bengio 2010), √(6 / fan_in) for "he" (He et al. 2015).
-    What the experiment's ``model.weights`` holds is taken from there. Raises SpecError if that file has changed for the worse.
+    The limit is √(6 / (fan_in + fan_out)) for "glorot", √(6 / fan_in) for "he".
+
+    Args:
+        manifest: The model.
+        seed: Seed of the run.
+        init: "glorot" or "he".
+
+    Returns:
+        float32[n_global] in manifest order.
+
+    Raises:
+        SpecError: The file of ``model.weights`` can no longer be used.
+
+    Source: Glorot and Bengio 2010; He et al. 2015.
     """
     weights = np.zeros(manifest.n_global, np.float32)
     shapes = {tensor.name: tensor.shape for tensor in manifest.parameters}
@@ -42,9 +54,16 @@ def initial(manifest: ModelManifest, seed: int, init: str) -> Floats:
 
 
 def local_start(manifest: ModelManifest, kind: str, scale: float) -> dict[str, Floats]:
-    """Where a reconstruction starts, by tensor: the local ones in their shapes; twin of firmware/core/local_start.hpp.
+    """Initial local weights, as firmware/core/local_start.hpp computes them on the device.
 
-    Of starts that differ between clients or rounds, the one before the first round.
+    Args:
+        manifest: The model.
+        kind: The experiment's ``model.local_start``.
+        scale: The experiment's ``model.local_start_scale``.
+
+    Returns:
+        The local tensors by name, float32 in their shapes. Where the start differs between clients or rounds: that of
+        client 0 in round 0.
     """
     start: dict[str, Floats] = {}
     for tensor in manifest.local_tensors:
@@ -62,5 +81,5 @@ def local_start(manifest: ModelManifest, kind: str, scale: float) -> dict[str, F
 
 
 def sha256(weights: Floats) -> str:
-    """Names the weights' bits: SHA-256 of float32 little-endian in manifest order."""
+    """SHA-256 of the weights as little-endian float32 in manifest order."""
     return hashlib.sha256(weights.astype("<f4").tobytes()).hexdigest()

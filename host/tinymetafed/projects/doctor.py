@@ -1,4 +1,4 @@
-"""What this machine has and lacks for building firmware and talking to boards; the data behind `tinymetafed doctor`."""
+"""Checks this machine for what building firmware and using boards needs; the data of `tinymetafed doctor`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from dataclasses import dataclass
 
 from serial.tools import list_ports
 
-from tinymetafed_codegen import boards
+from tinymetafed_codegen.boards import INSTALLED, Board, BoardError, Catalogue, Requirement, remedy
 
 from ..devices.link.transport import group_of, holders
 from ..devices.usb import known_usb
 
 MIN_PYTHON = (3, 11)
+_HUNG_SECONDS = 60.0  # a program that has not printed its version by then hangs
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at; ``detail``: what is there; ``remedy``: what to do when not ``ok``, what works without."""
+    """One checked item; ``detail``: what was found; ``remedy``: if not ``ok``, what to do and what works without it."""
 
     group: str
     name: str
@@ -32,20 +33,20 @@ class Finding:
     remedy: str = ""
 
 
-def examine() -> list[Finding]:
-    """Everything, group by group: Python, programs, boards, serial ports. Looks only; installs and opens nothing."""
-    return [*python(), *programs(), *all_boards(), *serial_ports()]
+def examine(boards: Catalogue = INSTALLED) -> list[Finding]:
+    """Checks everything, group by group: Python, programs, ``boards``, serial ports. Installs and opens nothing."""
+    return [*python(), *programs(boards), *all_boards(boards), *serial_ports(boards)]
 
 
 def python() -> list[Finding]:
-    """The interpreter, and every package that the project's own metadata asks for."""
+    """Checks the interpreter and the packages that this package requires."""
     recent = sys.version_info >= MIN_PYTHON
     remedy = "" if recent else f"use Python {'.'.join(map(str, MIN_PYTHON))} or later"
     found = [Finding("Python", "python", recent, platform.python_version(), remedy)]
     try:
         requirements = importlib.metadata.requires("tinymetafed") or []
     except importlib.metadata.PackageNotFoundError:
-        remedy = "`pip install -e .` in the checkout; without it only this folder's own commands work"
+        remedy = "`pip install -e .` in the checkout; without it only commands in this folder work"
         return [*found, Finding("Python", "tinymetafed", False, "not installed", remedy)]
     for requirement in requirements:
         match = re.match(r"[A-Za-z0-9._-]+", requirement)
@@ -59,9 +60,9 @@ def python() -> list[Finding]:
     return found
 
 
-def programs() -> list[Finding]:
-    """Compilers and emulators that the boards' files name."""
-    needs: dict[str, boards.Requirement] = {}
+def programs(boards: Catalogue = INSTALLED) -> list[Finding]:
+    """Checks the compilers and emulators that the boards need."""
+    needs: dict[str, Requirement] = {}
     users: dict[str, list[str]] = {}
     for board in boards.usable():
         for need in board.requirements:
@@ -72,42 +73,43 @@ def programs() -> list[Finding]:
     for command, need in sorted(needs.items()):
         path = shutil.which(command)
         detail = f"{path}, {_version(path)}" if path else f"not installed; for {need.purpose}"
-        remedy = f"{boards.remedy([need])}; {_works_without(users[command])}"
-        found.append(Finding("Programs", command, path is not None, detail, "" if path else remedy))
+        what_to_do = f"{remedy([need])}; {_works_without(users[command], boards)}"
+        found.append(Finding("Programs", command, path is not None, detail, "" if path else what_to_do))
     return found
 
 
-def all_boards() -> list[Finding]:
-    """Each board of this installation: whether its firmware can be built here and, where it is no real board, run."""
-    return [_board(name) for name in boards.names()]
+def all_boards(boards: Catalogue = INSTALLED) -> list[Finding]:
+    """Checks for each board whether its firmware can be built on this machine and, if it is emulated, run."""
+    return [_board(name, boards) for name in boards.names()]
 
 
-def _board(name: str) -> Finding:
+def _board(name: str, boards: Catalogue) -> Finding:
+    others = _works_without([name], boards)
     try:
-        facts = boards.load(name)
-        trouble = boards.environment_trouble(name)
-    except boards.BoardError as error:
-        return Finding("Boards", name, False, str(error), f"correct the file, or remove it; {_works_without([name])}")
-    title = f"{facts.title}: {_how_it_runs(facts)}"
+        board = boards.load(name)
+        trouble = board.cannot_build()
+    except BoardError as error:
+        return Finding("Boards", name, False, str(error), f"correct the file, or remove it; {others}")
+    own = "" if board.project is None else f"; your own, {board.file}"
+    title = f"{board.title}: {_how_it_runs(board)}{own}"
     if trouble:
-        remedy = f"{boards.environment_remedy(name)}; {_works_without([name])}"
-        return Finding("Boards", name, False, f"{title}; does not build here: {trouble}", remedy)
-    missing = boards.missing_tools(name)
+        what, _, to_do = trouble.rpartition("; ")
+        return Finding("Boards", name, False, f"{title}; does not build here: {what}", f"{to_do}; {others}")
+    missing = board.missing_tools()
     if not missing:
         return Finding("Boards", name, True, title)
     builds = "builds, does not run here" if not any(tool.to_build for tool in missing) else "does not build here"
-    remedy = f"{boards.remedy(missing)}; {_works_without([name])}"
     detail = f"{title}; {builds}, missing {', '.join(tool.name for tool in missing)}"
-    return Finding("Boards", name, False, detail, remedy)
+    return Finding("Boards", name, False, detail, f"{remedy(missing)}; {others}")
 
 
-def serial_ports() -> list[Finding]:
-    """USB serial devices: what board each probably is, whether we may open it, and who else has."""
+def serial_ports(boards: Catalogue = INSTALLED) -> list[Finding]:
+    """Checks USB serial devices: the probable board, permission to open it, and programs that have it open."""
     found = []
     for port in sorted(list_ports.comports(), key=lambda port: port.device):
         if port.vid is None or port.pid is None:
-            continue  # a line on the mainboard, not a plugged-in board
-        known = known_usb().get((port.vid, port.pid))
+            continue  # a serial port of the mainboard
+        known = known_usb(boards).get((port.vid, port.pid))
         detail = f"{f'{known.title}: {known.board}' if known else port.description} ({port.vid:04x}:{port.pid:04x})"
         users = holders(port.device)
         if os.name == "posix" and not os.access(port.device, os.R_OK | os.W_OK):
@@ -124,22 +126,22 @@ def serial_ports() -> list[Finding]:
     return found
 
 
-def _how_it_runs(board: boards.Board) -> str:
+def _how_it_runs(board: Board) -> str:
     if board.real:
         return f"real; PlatformIO downloads its toolchain at the first `pio run -e {board.name} -t upload`"
     return "runs as a process" if board.emulator is None else f"runs in {board.emulator[0]}"
 
 
-def _works_without(lost: list[str]) -> str:
+def _works_without(lost: list[str], boards: Catalogue) -> str:
     others = [board.name for board in boards.usable() if board.name not in lost and not board.real]
     verb = "is" if len(others) == 1 else "are"
     return f"without it no {', '.join(lost)}" + (f"; {', '.join(others)} {verb} not affected" if others else "")
 
 
 def _version(path: str) -> str:
-    """The first line of `PROGRAM --version`, without the program's name."""
+    """The version in the first line of `PROGRAM --version`."""
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=_HUNG_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return "does not start"
     lines = done.stdout.splitlines()

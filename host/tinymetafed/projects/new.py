@@ -1,9 +1,11 @@
-"""A user's own project: a folder with experiment, data of three clients, sample source and PlatformIO file, ready to train."""
+"""Creates a user's project: a folder with an experiment, data of three clients, a sample source and PlatformIO's files."""
 
 from __future__ import annotations
 
+import difflib
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -21,19 +23,19 @@ _FILES = {
     "experiment.toml.j2": "experiment.toml",
     "source.cpp.j2": "source.cpp",
     "README.md.j2": "README.md",
-    "gitignore.j2": ".gitignore",  # without its dot in the package, where it would hide files of ours
+    "gitignore.j2": ".gitignore",  # named without a dot, because it would apply to this package's own files
 }
 
-# A made-up motion sensor: tilt about three axes and swing along them, of an average person.
+# A synthetic motion sensor: tilt about three axes and swing along them, for an average person.
 FEATURES = ("tilt_x", "tilt_y", "tilt_z", "swing_x", "swing_y", "swing_z")
-GESTURES = {  # in the order of their classes, which is that of the sorted names
+GESTURES = {  # sorted by name, which is the order of the classes
     "circle": (0.0, 0.1, 0.3, 0.7, 0.7, 0.1),
     "shake": (0.1, 0.0, 0.3, 0.8, 0.2, 0.2),
     "turn": (0.5, -0.3, 0.1, 0.2, 0.3, 0.1),
 }
 CLIENTS = ("alice", "bob", "carol")
 HELD_OUT = CLIENTS[-1]
-GAIN, OFFSET, NOISE = (0.6, 1.4), (-0.5, 0.5), (-0.25, 0.25)  # of a person and feature; of one gesture
+GAIN, OFFSET, NOISE = (0.6, 1.4), (-0.5, 0.5), (-0.25, 0.25)  # gain and offset per person and feature, noise per sample
 ROWS = 60
 _SEED = 1
 
@@ -43,9 +45,16 @@ class ProjectError(UsageError):
 
 
 def create(folder: Path, board: str) -> None:
-    """Writes a project into a new or empty folder, whole or not at all.
+    """Writes a project into a new or empty folder; after an error the folder is as before.
 
-    Raises ProjectError when there is something in the folder already or it cannot be made, BoardError, OSError.
+    Args:
+        folder: The folder.
+        board: The project's board, see ``files``.
+
+    Raises:
+        ProjectError: The folder is not empty, or cannot be made.
+        BoardError: There is no such board.
+        OSError: A file cannot be written.
     """
     contents = files(folder.resolve().name, board)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -57,7 +66,7 @@ def create(folder: Path, board: str) -> None:
         raise ProjectError(f"{folder}: cannot be made: {error.strerror}; name one in a folder that you may write to") from None
     try:
         for name, text in contents.items():
-            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
     except BaseException:
         for child in folder.iterdir():
@@ -68,8 +77,19 @@ def create(folder: Path, board: str) -> None:
 
 
 def files(name: str, board: str) -> dict[str, str]:
-    """A project's files by path, the same on every machine. Raises BoardError."""
-    boards.load(board)
+    """A project's files by path, the same on every machine.
+
+    Args:
+        name: The project's name.
+        board: A board of this package; or one of ``starters``, whose files are then part of the project.
+
+    Returns:
+        Texts by path.
+
+    Raises:
+        BoardError: There is no such board.
+    """
+    own = None if _is_ours(board) else own_board(board)
     facts = {
         "name": name,
         "board": board,
@@ -84,7 +104,44 @@ def files(name: str, board: str) -> dict[str, str]:
     }
     texts = {file: _render(template, facts) for template, file in _FILES.items()}
     texts |= platformio_files(board, ".pio/core")
+    if own is not None:
+        texts["platformio.ini"] += f"[env:{board}]\n"
+        texts["boards/environments.ini"] = own.environment
+        texts["README.md"] += _render("own_board.md.j2", facts)
+        texts |= {f"boards/{board}.json": own.facts, f"port/{board}/port.cpp": own.port}
     return texts | {f"data/{client}.csv": recording(i) for i, client in enumerate(CLIENTS)}
+
+
+@dataclass(frozen=True)
+class OwnBoard:
+    """The texts of a project's own board: its JSON, its port, its PlatformIO environment."""
+
+    facts: str
+    port: str
+    environment: str
+
+
+def starters() -> list[str]:
+    """Boards with an Arduino core that this package does not support itself, but has files for a project to start from."""
+    return sorted(folder.name for folder in (_TEMPLATES / "boards").iterdir() if folder.is_dir())
+
+
+def own_board(board: str) -> OwnBoard:
+    """The texts of one of ``starters``."""
+    names = ("board.json", "port.cpp", "environment.ini")
+    return OwnBoard(*((_TEMPLATES / "boards" / board / name).read_text(encoding="utf-8") for name in names))
+
+
+def _is_ours(board: str) -> bool:
+    """Whether a board is one of this package, not one of ``starters``. Raises BoardError if it is neither, or unusable."""
+    if board in boards.names():
+        boards.load(board)
+    elif board not in starters():
+        known = [*boards.names(), *starters()]
+        near = difflib.get_close_matches(board, known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}; docs/own-board.md is about any other"
+        raise boards.BoardError(f"no board '{board}'; {hint}")
+    return board in boards.names()
 
 
 def _render(template: str, facts: Mapping[str, object]) -> str:
@@ -98,7 +155,7 @@ def _render(template: str, facts: Mapping[str, object]) -> str:
 
 
 def recording(person: int) -> str:
-    """CSV of a person's gestures, as the project's source.cpp simulates them; the same text every time."""
+    """CSV of a person's gestures, simulated like those of the project's source.cpp; the same text every time."""
     n = len(FEATURES)
     words, _ = prng.draw(_SEED, person, 0, Stream.CLIENT_TASK, np.arange(2 * n))
     own = prng.uniform(words).reshape(n, 2)

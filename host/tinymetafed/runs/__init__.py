@@ -1,1 +1,1 @@
-"""Runs on disk: begun, continued, stored, reported and exported."""
+"""Runs: started, resumed, stored, reported and exported."""

@@ -1,4 +1,4 @@
-"""Charts laid out in the units of an SVG: scales, ticks, curves; everything is decided here, the template prints."""
+"""Layout of charts in SVG units: axes, ticks, curves; the template only prints the result."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 Point = tuple[float, float]
-Role = str  # the page's colours: after, before, truth, samples, final; run1 to run8 where runs are compared
-MAX_POINTS = 400  # of a curve; more are thinned, the last one kept
+Role = str  # CSS class that gives the colour: after, before, truth, samples, final; run1 to run8 on the comparison page
+MAX_POINTS = 400  # of a curve; of more points only every second, third, ... and the last are drawn
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, TOP, BOTTOM = 48, 14, 26, 46
 FRAME = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM}
-WIDE = 8  # a range is drawn logarithmically when it is that many times its smallest value
-MAX_DECADES = 8  # with a tick; of more, every second, third, ... has one
-NARROW = 1e-9  # a range of less than this share of its ends is widened
-LEAST = 1e-300  # and so is one of less than this: beyond, ticks have no float for their step
+WIDE = 8  # values are drawn on a logarithmic scale if the largest is more than so many times the smallest
+MAX_DECADES = 8  # with a tick; of more decades every second, third, ... has one
+NARROW = 1e-9  # a range that is a smaller share of its ends is widened
+LEAST = 1e-300  # a smaller range is widened too, because the step between ticks would underflow
 MOST = sys.float_info.max
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One direction of a chart: data from ``low`` to ``high`` onto units from ``start`` to ``end``."""
+    """An axis that maps data from ``low`` to ``high`` to SVG units from ``start`` to ``end``."""
 
     low: float
     high: float
@@ -31,17 +31,17 @@ class Axis:
     log: bool = False
 
     def at(self, value: float) -> float:
-        """Where a value lies, clamped to the chart."""
+        """SVG coordinate of a value, clamped to the axis."""
         low, high = self.low, self.high
         value = min(max(value, low), high)
         if self.log:
             low, high, value = math.log(low), math.log(high), math.log(value)
-        # In halves, for the difference of two huge numbers is infinite.
+        # Halved, because the difference of two huge numbers may be infinite.
         share = (value / 2 - low / 2) / (high / 2 - low / 2)
         return round(self.start + share * (self.end - self.start), 1)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Round numbers within the axis: (unit, label)."""
+        """Round numbers within the axis, as (SVG coordinate, label)."""
         if self.log and self.high > WIDE * self.low:
             first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
             digits = (1, 2, 5) if self.high < 500 * self.low else (1,)
@@ -61,7 +61,7 @@ def _round_step(least: float) -> float:
 
 
 def _axis(low: float, high: float, start: float, end: float, log: bool) -> Axis:
-    """An axis of a range that is finite, and wide enough for its ends to be told apart."""
+    """An axis whose range is finite and has two clearly different ends."""
     low, high = max(low, math.ulp(0) if log else -MOST), min(high, MOST)
     if log and high <= max(low * (1 + NARROW), LEAST):
         low, high = max(low / 2, math.ulp(0)), min(max(high * 2, LEAST), MOST)
@@ -73,7 +73,7 @@ def _axis(low: float, high: float, start: float, end: float, log: bool) -> Axis:
 
 @dataclass(frozen=True)
 class Series:
-    """Points in data units; ``errors`` are half-widths of 95 % intervals."""
+    """A curve in data units; ``errors`` are half-widths of 95 % confidence intervals."""
 
     label: str
     role: Role
@@ -85,7 +85,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawn chart, in SVG units."""
+    """A finished chart in SVG units."""
 
     summary: str
     x_label: str
@@ -109,9 +109,23 @@ def chart(
     x_ticks: Sequence[tuple[float, str]] | None = None,
     log_x: bool = False,
 ) -> Chart:
-    """Lays out a chart; points that are not finite are left out, on a logarithmic x axis those up to 0 too.
+    """Lays out a chart.
 
-    ``x_ticks``: (value, label) instead of round ones. ``log_y``: where values are positive and range far enough.
+    Points that are not finite are left out; with a logarithmic x axis those with x <= 0 too.
+
+    Args:
+        series: The curves.
+        x_label: Title of the x axis.
+        y_label: Title of the y axis.
+        summary: Text for screen readers.
+        x_range: Ends of the x axis; None for those of the data.
+        y_range: Ends of the y axis; None for those of the data.
+        log_y: Use a logarithmic y axis if all values are positive and their range is large enough.
+        x_ticks: Ticks as (value, label) instead of round numbers.
+        log_x: Use a logarithmic x axis.
+
+    Returns:
+        The chart.
     """
 
     def is_drawn(x: float, y: float) -> bool:
@@ -156,7 +170,7 @@ def chart(
 
 
 def _y_range(ys: Sequence[float], log: bool) -> tuple[float, float]:
-    """A range with room beyond the values; a linear one has 0 in it."""
+    """A range somewhat larger than that of the values; a linear one contains 0."""
     if log:
         return min(ys) / 1.3, max(ys) * 1.15
     low, high = min(0.0, min(ys) * 1.08), max(0.0, max(ys) * 1.08)

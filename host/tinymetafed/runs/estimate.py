@@ -1,32 +1,30 @@
-"""What a round would take of real boards in time and energy: an estimate from counted bytes and work, never from a board."""
+"""Estimated time and energy of a round on real boards, computed from counted bytes and operations, not measured."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
-
-from tinymetafed_codegen import boards, graph
+from tinymetafed_codegen import graph
+from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.graph import BackwardCall, Call, Graph
 from tinymetafed_codegen.ops import Op
 from tinymetafed_codegen.protocol import Variant
+from tinymetafed_codegen.section import StrictJson
 
 from ..learn.strategies import Strategy
 
 BITS_PER_BYTE = 10  # on a serial line, with start and stop bit
 BASIS = (
-    "wire bytes at the line's speed without turn-arounds, then multiply-accumulates of the training steps times what one took "
-    "in the emulated examples, without flash wait states; energy is the chip's documented supply current all that time, "
-    "without what else is on the board; from no measurement on a board"
+    "bytes on the wire at the line's speed without turn-around times, plus the training steps' multiply-accumulates times the "
+    "cycles of one in the emulated examples, without flash wait states; energy is the chip's documented supply current over "
+    "that time, without the other parts of the board; not measured on a board"
 )
 
-_STRICT = ConfigDict(extra="forbid")
 
-
-@dataclass(frozen=True, config=_STRICT)
-class BoardEstimate:
-    """A client's round on one board; the last three as (low, high), ``seconds`` being wire and training together."""
+@dataclass(frozen=True)
+class BoardEstimate(StrictJson):
+    """One client's round on one board. ``seconds`` is wire and training together; pairs are (low, high)."""
 
     title: str
     wire_seconds: float
@@ -35,9 +33,9 @@ class BoardEstimate:
     joules: tuple[float, float]
 
 
-@dataclass(frozen=True, config=_STRICT)
-class RoundEstimate:
-    """A client's round by board; ``bytes`` go to and from it, samples not counted."""
+@dataclass(frozen=True)
+class RoundEstimate(StrictJson):
+    """One client's round by board; ``bytes`` counts both directions, without samples."""
 
     basis: str
     bytes: float
@@ -45,8 +43,17 @@ class RoundEstimate:
     boards: dict[str, BoardEstimate]
 
 
-def of_round(strategy: Strategy, wire_bytes: float) -> RoundEstimate:
-    """A client's round of ``wire_bytes`` to and from it, samples not counted, on every real board; see docs/boards.md."""
+def of_round(strategy: Strategy, wire_bytes: float, boards: Catalogue) -> RoundEstimate:
+    """Estimates one client's round on real boards.
+
+    Args:
+        strategy: Strategy of the experiment.
+        wire_bytes: Bytes to and from the client in the round, without samples.
+        boards: The known boards; those with the figures that the estimate needs are used.
+
+    Returns:
+        Time in seconds and energy in joules by board. docs/boards.md explains the figures.
+    """
     net = graph.build(
         strategy.experiment.model, partial=strategy.experiment.strategy.partial, gradient=strategy.experiment.strategy.gradient
     )
@@ -71,7 +78,7 @@ def of_round(strategy: Strategy, wire_bytes: float) -> RoundEstimate:
 
 
 def multiply_accumulates(net: Graph, variant: Variant) -> int:
-    """Of one training step: forward, and backward for each layer that passes a gradient on and for each that it updates."""
+    """Multiply-accumulates of one training step: forward pass, input gradients, and gradients of the updated weights."""
     forward = sum(_products(call.op) for call in net.forward)
     return forward + sum(_backward(call) for call in net.backward[variant])
 
@@ -83,5 +90,5 @@ def _backward(call: Call | BackwardCall) -> int:
 
 
 def _products(op: Op) -> int:
-    """A kernel's weights take part once for each place of the output."""
+    """Multiply-accumulates of a forward pass: each weight that is no bias is used once per output position."""
     return sum(p.size for p in op.parameters if not p.is_bias) * math.prod(op.output_shape[:-1])

@@ -1,4 +1,4 @@
-"""The weights of a run as a file for other programs: NumPy's .npz, a C header, or the whole network for TensorFlow."""
+"""Exports a run: its weights as NumPy's .npz or as a C header, or the whole network for TensorFlow."""
 
 from __future__ import annotations
 
@@ -23,14 +23,20 @@ _PER_LINE = 8
 
 
 class ExportError(UsageError):
-    """A file that cannot be exported to; wrong usage."""
+    """A run that cannot be exported to this file; wrong usage."""
 
 
 def write(run: RunData, file: Path) -> None:
-    """Writes the weights after the latest round, whole or not at all; the file's suffix chooses the format.
+    """Writes the weights after the latest round; if it fails, an existing file stays unchanged.
 
-    Raises ExportError for a suffix that is none of ours, or frozen weights that are others now; ModelFileError without
-    TensorFlow where it is needed; StoreError when the file cannot be written.
+    Args:
+        run: The run.
+        file: The file; its suffix chooses the format: .npz, .h, .keras or .tflite.
+
+    Raises:
+        ExportError: The suffix is unknown, an op has no TensorFlow layer, or the frozen weights have changed since.
+        ModelFileError: TensorFlow is needed and not installed.
+        StoreError: The file cannot be written.
     """
     formats: dict[str, Callable[[RunData], bytes]] = {".npz": npz, ".h": header, ".keras": keras, ".tflite": tflite}
     if file.suffix not in formats:
@@ -45,14 +51,14 @@ def write(run: RunData, file: Path) -> None:
 
 
 def npz(run: RunData) -> bytes:
-    """One float32 array per global tensor, and the rounds trained."""
+    """An .npz file: one float32 array per global tensor, and the number of rounds trained."""
     buffer = io.BytesIO()
     np.savez(buffer, rounds=np.int64(run.trained), **global_weights(run))  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
 def header(run: RunData) -> bytes:
-    """One float array per global tensor, row by row, with enough digits to give the same bits back."""
+    """A C header: one float array per global tensor, row by row, with enough digits to restore the same bits."""
     guard = "TINYMETAFED_WEIGHTS_H"
     lines = [
         f"// Global weights after {run.trained} rounds, model {run.manifest.model_hash};",
@@ -70,12 +76,12 @@ def header(run: RunData) -> bytes:
 
 
 def keras(run: RunData) -> bytes:
-    """The network as a Keras file: global weights as trained, local ones where every device starts them."""
+    """The network as a Keras file, with the trained global weights and the initial local weights."""
     return keras_model.keras_file(_network(run, batch=None))
 
 
 def tflite(run: RunData) -> bytes:
-    """The same network for TensorFlow Lite, one sample at a time."""
+    """The network as a TensorFlow Lite file for one sample at a time, with the same weights as ``keras``."""
     return keras_model.tflite_file(_network(run, batch=1))
 
 
@@ -89,16 +95,16 @@ def _network(run: RunData, batch: int | None) -> Any:
         )
     net = graph.build(experiment.model, run.name, partial=experiment.strategy.partial)
     arrays = global_weights(run) | local_start(run.manifest, experiment.model.local_start, experiment.model.local_start_scale)
-    if net.frozen:  # what the run does not keep itself
+    if net.frozen:  # a run does not store frozen weights
         given = given_weights(experiment, net, run.name)
         if model_hash(experiment, net, given).hex() != run.manifest.model_hash:
             raise ExportError(
-                f"{experiment.model.weights}: other frozen weights than the run was trained with; put back the file that it had"
+                f"{experiment.model.weights}: other frozen weights than the run was trained with; restore the file as it was"
             )
         arrays |= {name: given[name] for name in (f"{op.name}.{parameter.name}" for op, parameter in net.frozen)}
     return keras_model.build(net, arrays, batch)
 
 
 def global_weights(run: RunData) -> dict[str, Floats]:
-    """The global tensors by name, each in its shape."""
+    """The trained global tensors by name, float32 in their shapes."""
     return {tensor.name: run.weights[tensor.place].reshape(tensor.shape) for tensor in run.manifest.global_tensors}

@@ -1,38 +1,36 @@
-"""The entries of a run's journal, each a typed value; JSON is only what the store writes of them."""
+"""The entries of a run's journal as typed values, and their JSON form in the store."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import pydantic
-from pydantic import ConfigDict, TypeAdapter
-from pydantic.dataclasses import dataclass
+from pydantic import TypeAdapter
 
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.section import StrictJson
 
 from ..federation.clients import DeviceFacts
 from ..federation.result import DCurve, Evaluation, Example, FinalScores
 from ..federation.rounds import Contribution
 from .estimate import RoundEstimate
 
-_STRICT = ConfigDict(extra="forbid")
-
 
 class JournalError(Error):
     """An entry that this version cannot read."""
 
 
-@dataclass(frozen=True, config=_STRICT)
-class Asked:
-    """What the user asked for, which a resumed run does again unless told otherwise.
+@dataclass(frozen=True)
+class Asked(StrictJson):
+    """The options of the run's first call, which a resumed run uses again unless others are given.
 
-    ``devices`` and ``test_devices`` are URLs. ``data``: where the task's original data are, None for the usual place.
-    ``data_sha256``, ``strategy_sha256``, ``task_sha256``: of the data and of the files of the user's own strategy and task, ""
-    where there are none.
-    ``instructions_per_step``: by variant, where they were counted before the run.
+    ``devices``, ``test_devices``: device URLs. ``data``: folder of the task's data, None for the usual place.
+    ``data_sha256``, ``strategy_sha256``, ``task_sha256``: hashes of the data and of the files of the user's own strategy and
+    task, "" without them. ``instructions_per_step``: by variant, if they were counted before the run.
     """
 
     devices: tuple[str, ...]
@@ -44,12 +42,12 @@ class Asked:
     task_sha256: str = ""
 
 
-@dataclass(frozen=True, config=_STRICT)
-class RunHeader:
-    """What a run was begun with: the complete experiment as TOML, the model, and the hash of the initial weights.
+@dataclass(frozen=True)
+class RunHeader(StrictJson):
+    """The first entry: the complete experiment as TOML, the model, and the hash of the initial weights.
 
-    ``arithmetic`` is hash.ARITHMETIC_VERSION, ``tinymetafed`` the version of this package. ``folder``: the run folder as it was
-    then, where paths in ``experiment`` or ``asked`` are relative to it.
+    ``arithmetic`` is hash.ARITHMETIC_VERSION, ``tinymetafed`` the version of this package. ``folder``: path of the run folder
+    at that time, if ``experiment`` or ``asked`` have paths relative to it.
     """
 
     format: int
@@ -63,9 +61,9 @@ class RunHeader:
     folder: str | None = None
 
 
-@dataclass(frozen=True, config=_STRICT)
-class SessionEntry:
-    """One stretch of work on a run, from round ``round`` on: the devices at its start, and how long they took to start."""
+@dataclass(frozen=True)
+class SessionEntry(StrictJson):
+    """The start of a session, which trains from round ``round`` on: its devices and how long they took to start."""
 
     round: int
     devices: tuple[DeviceFacts, ...]
@@ -73,12 +71,12 @@ class SessionEntry:
     start_seconds: float
 
 
-@dataclass(frozen=True, config=_STRICT)
-class RoundEntry:
-    """A finished round: who took part, the bytes that it took, and the hash of the weights after it.
+@dataclass(frozen=True)
+class RoundEntry(StrictJson):
+    """A finished round: the clients' contributions, the traffic, and the hash of the weights after it.
 
-    ``devices``: those that joined in this round. ``bytes_samples`` go both ways and are in neither of the others.
-    ``update_norm``: Euclidean norm of the weights' change.
+    ``devices``: those that joined in this round. ``bytes_down``, ``bytes_up``: without samples. ``bytes_samples``: bytes of
+    samples in both directions. ``update_norm``: Euclidean norm of the weights' change.
     """
 
     round: int
@@ -94,29 +92,29 @@ class RoundEntry:
     weights_sha256: str
 
 
-@dataclass(frozen=True, config=_STRICT)
-class Showcase:
-    """What is measured once after the final meta-test."""
+@dataclass(frozen=True)
+class Showcase(StrictJson):
+    """Measurements that are made once after the final meta-test."""
 
     d_curve: DCurve
     example: Example | None
     seconds: float
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class ServedDevice(DeviceFacts):
-    """A device of any session, with the client rounds that it served."""
+    """A device of any session; ``rounds`` is how many times it trained a client for a round."""
 
     rounds: int
 
 
-@dataclass(frozen=True, config=_STRICT)
-class RunResult:
+@dataclass(frozen=True)
+class RunResult(StrictJson):
     """The figures of a whole run, all of its sessions together.
 
-    Bytes are those of training, framing and retries included; ``bytes_up_dense`` is what float32 values of all global
-    weights would take. ``seconds``: training and tests, without ``start_seconds``. ``collapsed``: Evaluation.collapsed of
-    the last one. ``estimate`` is None for a run without rounds.
+    ``bytes_down``, ``bytes_up``: bytes of training, framing and retries included, without samples. ``bytes_up_dense``: bytes
+    of all global weights as float32, once per trained client and round. ``seconds``: training and tests, without
+    ``start_seconds``. ``collapsed``: that of the last evaluation. ``estimate``: None for a run without rounds.
     """
 
     task: str
@@ -145,7 +143,7 @@ class RunResult:
     task_sha256: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """What ``--json`` prints of a run; instructions only where they were counted."""
+        """The JSON value that ``--json`` prints; without instructions if they were not counted."""
         plain = asdict(self)
         if self.instructions_per_step is None:
             del plain["instructions_per_step"]
@@ -163,28 +161,32 @@ KINDS: dict[str, type[Entry]] = {
     "result": RunResult,
 }
 _KIND_OF = {entry: kind for kind, entry in KINDS.items()}
-_ADAPTERS: dict[str, TypeAdapter[Entry]] = {kind: TypeAdapter(entry) for kind, entry in KINDS.items()}
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def kind_of(entry: Entry) -> str:
-    """What the store calls entries of this type."""
+    """The store's name for entries of this type."""
     return _KIND_OF[type(entry)]
 
 
 def to_json(entry: Entry) -> str:
     """An entry as canonical JSON: the same text for the same values. Raises ValueError for a number that is not finite."""
-    return _canonical(_ADAPTERS[kind_of(entry)].dump_python(entry, mode="json"))
+    return _canonical(_adapter(kind_of(entry)).dump_python(entry, mode="json"))
 
 
 def from_json(kind: str, text: str) -> Entry:
-    """Reads what ``to_json`` wrote of an entry of a kind. Raises JournalError."""
-    if kind not in _ADAPTERS:
+    """Reads an entry of a kind that ``to_json`` wrote. Raises JournalError."""
+    if kind not in KINDS:
         raise JournalError(f"an entry of the unknown kind '{kind}'")
     try:
-        return _ADAPTERS[kind].validate_json(text)
+        return _adapter(kind).validate_json(text)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise JournalError(
             f"an entry ({kind}) that is not of this version: {'.'.join(map(str, first['loc']))}: {first['msg']}"
         ) from None
+
+
+@cache  # built when it is first needed: it takes longer than the import of this module
+def _adapter(kind: str) -> TypeAdapter[Entry]:
+    return TypeAdapter(KINDS[kind])

@@ -1,4 +1,4 @@
-"""A settled graph with its weights as a Keras model or a TensorFlow Lite file."""
+"""Converts a graph with its weights to a Keras model or a TensorFlow Lite file."""
 
 from __future__ import annotations
 
@@ -18,17 +18,27 @@ from .tensorflow import require
 
 
 def build(net: Graph, arrays: Mapping[str, npt.NDArray[Any]], batch: int | None = None, dtype: str = "float32") -> Any:
-    """The keras.Model of a graph, ``arrays`` being all its weights by LAYER.kernel and LAYER.bias.
+    """Builds the keras.Model of a graph.
 
-    Its input is [batch, *input shape], its output what the last layer gives: logits where the loss applies the activation.
-    Raises ModelFileError where TensorFlow is missing.
+    Args:
+        net: The graph.
+        arrays: All weights, by LAYER.kernel and LAYER.bias.
+        batch: Batch size of the input; None for any.
+        dtype: Dtype of all layers.
+
+    Returns:
+        A model with the input [batch, *input shape]. Its output is that of the last layer: logits where the loss applies
+        the activation.
+
+    Raises:
+        ModelFileError: TensorFlow is not installed.
     """
     keras = require("keras", "a Keras model")
     first = keras.Input(batch_shape=(batch, *net.input.shape), dtype=dtype)
     values = {net.input.name: first}
 
     def seen(tensor: Any) -> Any:
-        """A tensor in the shape in which a layer reads it: views have no call of their own."""
+        """The tensor in the shape in which a layer reads it; a change of shape is no call of the graph."""
         value = values[tensor.name]
         return value if value.shape[1:] == tensor.shape else keras.layers.Flatten(dtype=dtype)(value)
 
@@ -52,9 +62,9 @@ def keras_file(model: Any) -> bytes:
 
 
 def tflite_file(model: Any) -> bytes:
-    """The content of a float32 .tflite file. Raises ModelFileError where TensorFlow is missing."""
+    """The content of a float32 .tflite file. Raises ModelFileError if TensorFlow is not installed."""
     tensorflow = require("tensorflow", "a .tflite file")
-    with redirect_stdout(sys.stderr):  # Keras tells where its temporary files are
+    with redirect_stdout(sys.stderr):  # Keras prints the paths of its temporary files
         return bytes(tensorflow.lite.TFLiteConverter.from_keras_model(model).convert())
 
 
@@ -95,7 +105,7 @@ class _Window(TypedDict):
 
 
 def _window(op: Op) -> _Window:
-    """Strides and padding of a sliding window; where both paddings would do, they are the same."""
+    """Strides and padding of a sliding window; where both kinds of padding fit, they mean the same."""
     rows, columns = op.rows, op.columns  # type: ignore[attr-defined]
     same = all(axis.outputs == -(-axis.length // axis.stride) for axis in (rows, columns))
     return {"strides": (rows.stride, columns.stride), "padding": "same" if same else "valid"}

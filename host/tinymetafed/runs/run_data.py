@@ -1,4 +1,4 @@
-"""All that a run's store holds at one moment, as typed values."""
+"""The content of a run's store as typed values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment, SpecError, anchor, anchored, parse
 
-from .. import __version__
 from ..federation.clients import DeviceFacts
 from ..federation.result import Evaluation
 from ..learn.weights import Floats
@@ -21,15 +20,15 @@ from .journal import Entry, RoundEntry, RunHeader, RunResult, ServedDevice, Sess
 
 
 class StoreError(Error):
-    """A run that cannot be written or read; the text names the file, what is wrong and what to do."""
+    """A run that cannot be written or read; the text names the file, the fault and the remedy."""
 
 
 @dataclass(frozen=True)
 class RunData:
-    """A run; its lists are in the order in which things happened.
+    """A run; its lists are in order of time.
 
-    ``weights`` float32[n_global] is what ``len(rounds)`` rounds made of the initial ones. ``result`` is None as long as the
-    run has not finished, ``showcase`` as long as it has not been through its final meta-test.
+    ``weights``: float32[n_global] after ``len(rounds)`` rounds. ``showcase``: None until the final meta-test is done.
+    ``result``: None until the run has finished.
     """
 
     path: Path
@@ -43,7 +42,7 @@ class RunData:
 
     @classmethod
     def of(cls, path: Path, entries: Sequence[Entry], weights: Floats) -> Self:
-        """The run of a journal, of which the first entry is the header."""
+        """The run with these journal entries, of which the first is the header."""
         header, *others = entries
         assert isinstance(header, RunHeader)
         return cls(
@@ -74,19 +73,19 @@ class RunData:
 
     @property
     def data(self) -> Path | None:
-        """Where the task's data are that the run began with instead of those that its experiment names."""
+        """The data folder that was given at the start of the run, None if the experiment's own was used."""
         return None if self.header.asked.data is None else anchor(self.header.asked.data, *self._folders)
 
     @property
     def _folders(self) -> tuple[Path, ...]:
-        """What its paths may be relative to: where it lies now, together with its files, or where it lay then."""
+        """Folders that its paths may be relative to: the run folder now, and the run folder at the start of the run."""
         return (self.path.resolve(), Path(self.header.folder or self.path))
 
     @property
     def devices(self) -> list[ServedDevice]:
-        """Every device of every session; its URL and id tell it from others."""
+        """All devices of all sessions; URL and unique id together identify a device."""
         known: dict[tuple[str, str], DeviceFacts] = {}
-        there: dict[str, tuple[str, str]] = {}  # which device a URL means at this point of the run
+        there: dict[str, tuple[str, str]] = {}  # the device that a URL means at this point of the run
         served: Counter[tuple[str, str]] = Counter()
         entries: list[SessionEntry | RoundEntry] = [*self.sessions, *self.rounds]
         for entry in sorted(entries, key=lambda entry: (entry.round, isinstance(entry, RoundEntry))):
@@ -101,12 +100,22 @@ class RunData:
         ]
 
     def experiment(self, adapt: int | None = None) -> Experiment:
-        """The run's experiment, with another task.adapt where it is given. Raises StoreError, SpecError for that number."""
+        """The run's experiment.
+
+        Args:
+            adapt: Another value for task.adapt; None for the run's own.
+
+        Raises:
+            StoreError: This version cannot read the experiment.
+            SpecError: The value of ``adapt`` is invalid.
+        """
         raw = anchored(tomllib.loads(self.header.experiment), *self._folders)
         try:
             experiment = parse(raw, str(self.path))
-        except SpecError as error:  # of another version, or of a file of the user's own that is no longer as it was
-            made_by = self.header.tinymetafed
-            remedy = "" if made_by == __version__ else f"; the run was made by tinymetafed {made_by}, use that"
-            raise StoreError(f"{error}{remedy}") from None
-        return experiment if adapt is None else parse({**raw, "task": {**raw["task"], "adapt": adapt}}, str(self.path))
+        except SpecError as error:
+            made_by = f"the run was made by tinymetafed {self.header.tinymetafed}"
+            raise StoreError(f"{error}; {made_by}, use that version, or restore the files that it names") from None
+        task = raw["task"]
+        if adapt is None or not isinstance(task, dict):  # it is a dict, or parsing would have failed
+            return experiment
+        return parse({**raw, "task": {**task, "adapt": adapt}}, str(self.path))

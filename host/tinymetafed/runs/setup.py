@@ -1,4 +1,4 @@
-"""An experiment made ready to run: its design, its data, its strategy."""
+"""The set-up of a run: the experiment's design, data and strategy."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..learn.strategies import Strategy, open_strategy
 from ..learn.tasks import Task
 from ..learn.tasks.registry import open_task
 
-BOARD = "native"  # whose manifest stands for the model before it is known where clients are
+BOARD = "native"  # the board of the manifest that is used before the devices are known
 
 
 @dataclass(frozen=True)
 class Setup:
-    """An experiment with all that its rounds need, made once per run. ``data``: where its data are, None: the usual place."""
+    """An experiment with everything that its rounds need, made once per run. ``data``: its data, None for the usual place."""
 
     design: Design
     task: Task
@@ -32,13 +32,28 @@ class Setup:
 
     @property
     def source(self) -> str:
-        """What errors call the experiment, its file for instance."""
+        """The experiment's name in errors, for instance its file."""
         return self.design.source
 
 
 def design_of(experiment: Experiment, source: str, board: str = BOARD) -> Design:
-    """The experiment's model on a board. Raises SpecError, BudgetError, BoardError."""
-    return design(experiment, boards.load(board), source)
+    """The experiment's model on a board.
+
+    Args:
+        experiment: The complete experiment.
+        source: Its name in errors, for instance its file. Boards of the project that this file is in come before ours.
+        board: The board's name.
+
+    Returns:
+        The design. Board files that cannot be used cause a warning.
+
+    Raises:
+        SpecError: The experiment is invalid.
+        BudgetError: The model does not fit the board.
+        BoardError: The board is unknown, or its file is invalid.
+    """
+    known = boards.around(source)
+    return design(experiment, known.load(board), source, known)
 
 
 def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:
@@ -46,10 +61,16 @@ def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:
 
     Args:
         experiment: The complete experiment.
-        source: What errors call it, its file for instance.
-        data: Where the task's data are, where not in the usual place.
+        source: Its name in errors, for instance its file.
+        data: Folder of the task's data; None for the usual place.
 
-    Raises SpecError, BudgetError, DataError.
+    Returns:
+        The set-up.
+
+    Raises:
+        SpecError: The experiment is invalid.
+        BudgetError: The model does not fit the board.
+        DataError: The data cannot be read.
     """
     designed = design_of(experiment, source)
     task = open_task(experiment, data)

@@ -1,4 +1,4 @@
-"""Where a session of a run takes place: on devices, or in this process."""
+"""Where a session of a run takes place: on devices, or in a simulation."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from .setup import Setup
 
 
 class Site(Protocol):
-    """A place for clients.
+    """A place where clients train.
 
-    ``hold_seconds``: how long finished rounds may wait for others to be written with (store.RunStore).
+    ``hold_seconds``: how long finished rounds may wait before they are written together (see store.RunStore).
     """
 
     @property
     def hold_seconds(self) -> float: ...  # noqa: D102  # the class says it
 
     def open(self, setup: Setup, observer: Observer) -> AbstractContextManager[tuple[Clients, Clients]]:
-        """The clients to train and those to test on, ready to work. Raises LinkError, BuildError, SpecError."""
+        """Opens the clients to train on and those to test on. Raises LinkError, BuildError, SpecError."""
 
 
 @dataclass(frozen=True)
 class OnDevices:
-    """URLs to train and to test on, and what is done to the training lines."""
+    """Device URLs to train and to test on; faults and recording are for the training devices."""
 
-    hold_seconds: ClassVar[float] = 0.0  # what a board has trained on may exist nowhere else
+    hold_seconds: ClassVar[float] = 0.0  # a round cannot be repeated if the samples exist on the board only
     urls: Sequence[str]
     test_urls: Sequence[str]
     faults: FaultPlan | None = None
@@ -47,13 +47,15 @@ class OnDevices:
 
     @contextmanager
     def open(self, setup: Setup, observer: Observer) -> Iterator[tuple[Clients, Clients]]:
-        """Builds, starts and checks the devices; stops them at the end. Raises SpecError for another number than it takes."""
-        _a_board_for_each_client(setup, sum(spec.count for spec in parse(self.urls)))
-        require([*parse(self.urls), *parse(self.test_urls)])
-        if shared := {spec.url for spec in parse(self.urls) if spec.kind == "serial"} & set(self.test_urls):
-            raise DeviceUrlError(f"{', '.join(sorted(shared))}: given both to train and to test on; a port serves one session")
+        """Builds, starts and checks the devices; stops them at the end. Raises SpecError if their number is wrong."""
+        boards = setup.design.boards
+        specs, test_specs = parse(self.urls, boards), parse(self.test_urls, boards)
+        _a_board_for_each_client(setup, sum(spec.count for spec in specs))
+        require([*specs, *test_specs], boards)
+        if shared := {spec.url for spec in specs if spec.kind == "serial"} & set(self.test_urls):
+            raise DeviceUrlError(f"{', '.join(sorted(shared))}: given both to train and to test on; use it for one only")
         strategy, task = setup.strategy, setup.task
-        tested = design(setup.experiment.streamed, setup.design.board, setup.source)
+        tested = design(setup.experiment.streamed, setup.design.board, setup.source, boards)
         with (
             running(setup.design, self.urls, observer, faults=self.faults, record=self.record) as fleet,
             running(tested, self.test_urls, observer) as testers,
@@ -63,14 +65,14 @@ class OnDevices:
 
 @dataclass(frozen=True)
 class InSimulation:
-    """This process, on so many threads."""
+    """A simulation in this process, on ``threads`` threads."""
 
-    hold_seconds: ClassVar[float] = 0.25  # done again in less
+    hold_seconds: ClassVar[float] = 0.25  # lost rounds take less time than this to repeat
     threads: int
 
     @contextmanager
     def open(self, setup: Setup, observer: Observer) -> Iterator[tuple[Clients, Clients]]:
-        """Compiles the kernels, unless that has been done."""
+        """Compiles the kernels, unless they are cached."""
         observer.stage("compiling the simulation")
         kernels = open_kernels(setup.design, self.threads)
         clients = SimulatedClients(kernels, setup.strategy, setup.task)
@@ -78,11 +80,11 @@ class InSimulation:
 
 
 def _a_board_for_each_client(setup: Setup, boards: int) -> None:
-    """Raises SpecError where clients live on boards and there is not one for each."""
+    """Raises SpecError if clients keep state on their boards and there is not one board for each client."""
     clients = setup.task.clients
     if setup.strategy.kept and not setup.experiment.task.boards_are_clients and clients != boards:
         raise SpecError(
-            f"{setup.source}: {' and '.join(setup.strategy.kept)} keeps something on a client's own board, but "
+            f"{setup.source}: {' and '.join(setup.strategy.kept)} keeps state on each client's own board, but "
             f"run.clients = {clients} and there are {boards} boards; set run.clients = {boards}, give --device for {clients}, "
             "or simulate"
         )

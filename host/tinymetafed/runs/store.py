@@ -1,7 +1,7 @@
-"""The run store: all that a run is and did in one SQLite file, in transactions of whole rounds, sealed: no bit flips unseen.
+"""The run store: a run in one SQLite file, written in transactions of whole rounds, with hashes that reveal any damage.
 
-RUN/run.db holds a journal, in which every entry carries a hash over itself and all before it, and the latest weights, whose
-SHA-256 the last round's entry names. One process writes it, any number read it meanwhile.
+RUN/run.db holds a journal and the latest weights. Every journal entry has a hash over itself and all entries before it; the
+last round's entry has the SHA-256 of the weights. One process writes the file; others can read it at the same time.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 
+from tinymetafed_codegen import __version__
 from tinymetafed_codegen.files import LockedError, locked, write_if_changed
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment, dump, portable, relative
 
-from .. import __version__
 from ..learn.weights import Floats, sha256
 from .journal import Asked, Entry, JournalError, RoundEntry, RunHeader, from_json, kind_of, to_json
 from .run_data import RunData, StoreError
 from .wal import lost_commits
 
-FORMAT = 2  # raised when this file would misread what a former version wrote
+FORMAT = 2  # raised when this version would misread the files of an earlier one
 APPLICATION = 0x544D4631  # "TMF1" in the file's header
 BUSY_SECONDS = 1.0
 
@@ -63,24 +63,32 @@ COMMIT;
 
 
 class RunStore:
-    """A run being written; ``append`` is the only way anything enters it.
+    """A run that is being written; only ``append`` adds to it.
 
-    Rounds that end within ``hold_seconds`` of the last commit share a transaction, which anything else, ``read`` and the end
-    of the run complete as well: no more than so much finished work is done again after a crash. 0: each round is one by itself.
+    Rounds that end within ``hold_seconds`` of the last commit share a transaction, so a crash loses at most so much finished
+    work. Any other entry, ``read`` and the end of the run commit it too. With 0 each round has a transaction of its own.
     """
 
     def __init__(self, path: Path, database: sqlite3.Connection, warning: str = "") -> None:
         self.path = path
-        self.warning = warning  # one line about what SQLite had to leave out, "" otherwise
+        self.warning = warning  # one line about lost commits, "" if there are none
         self.hold_seconds = 0.0
         self._database = database
         self._number, self._chain = 0, ""
         self._committed = self._number, self._chain
-        self._weights: tuple[int, bytes] | None = None  # rounds trained and what they made, to be written with the next commit
-        self._since = time.monotonic()  # of the last commit: what is held has been worked on from then on
+        self._weights: tuple[int, bytes] | None = None  # rounds trained and their weights, written with the next commit
+        self._since = time.monotonic()  # time of the last commit
 
     def append(self, entry: Entry, weights: Floats | None = None) -> None:
-        """Adds an entry, with a round's the weights after it. Raises StoreError, and takes all since the last commit back."""
+        """Adds an entry.
+
+        Args:
+            entry: The entry.
+            weights: For the header and for rounds: float32[n_global] at that point.
+
+        Raises:
+            StoreError: It cannot be written; then everything since the last commit is rolled back.
+        """
         kind, text = kind_of(entry), to_json(entry)
         chain = _seal(self._chain, kind, text)
         with self._all_or_nothing():
@@ -94,13 +102,13 @@ class RunStore:
                 self._commit()
 
     def commit(self) -> None:
-        """Completes the transaction, if one is open. Raises StoreError; then nothing is added since the last one."""
+        """Commits the open transaction, if any. Raises StoreError; then it is rolled back."""
         if self._database.in_transaction:
             with self._all_or_nothing():
                 self._commit()
 
     def read(self) -> RunData:
-        """All that was written, verified. Raises StoreError."""
+        """Commits, verifies the store and returns its content. Raises StoreError."""
         self.commit()
         with _named(self.path, "damaged: {}; " + _RESTORE):
             data, self._number, self._chain = _read(self._database, self.path)
@@ -116,7 +124,7 @@ class RunStore:
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        """Takes all back to the last commit when anything goes wrong."""
+        """Rolls back to the last commit when an error occurs."""
         try:
             with _named(self.path, f"cannot be written: {{}}; make room there, then: tinymetafed train --resume {self.path}"):
                 yield
@@ -128,13 +136,25 @@ class RunStore:
 
 
 _RESTORE = "restore the run folder from a copy, or train again"
+_WHY_NOT_1 = "it has a hash of the generated C++ text, this version has a hash of the model, and they cannot be compared"
 
 
 @contextmanager
 def create(path: Path, experiment: Experiment, manifest: ModelManifest, weights: Floats, asked: Asked) -> Iterator[RunStore]:
-    """Begins a run in a folder that must not hold one yet; other aggregators are kept out until the end.
+    """Creates a run and locks its folder against other processes.
 
-    ``weights`` are the initial ones, ``asked`` is what a resumed run does unless told otherwise. Raises StoreError.
+    Args:
+        path: The run folder, which must not hold a run yet.
+        experiment: The complete experiment.
+        manifest: The model on the first device's board.
+        weights: The initial global weights, float32[n_global].
+        asked: The options of this call.
+
+    Yields:
+        The store.
+
+    Raises:
+        StoreError: The folder is in use or cannot be written.
     """
     complete = dump(experiment)
     written = portable(complete, path)
@@ -163,7 +183,7 @@ def create(path: Path, experiment: Experiment, manifest: ModelManifest, weights:
                 if _UNFINISHED.fullmatch(file.name):
                     file.unlink()
             write_if_changed(path / "experiment.toml", text)
-            begun = path / "run.db.new"  # a store is there whole or not at all
+            begun = path / "run.db.new"  # renamed when it is complete
         except OSError as error:
             raise StoreError(f"{path}: cannot be written: {error.strerror}; choose another folder with --out") from None
         with (
@@ -178,10 +198,17 @@ def create(path: Path, experiment: Experiment, manifest: ModelManifest, weights:
 
 @contextmanager
 def reopen(path: Path) -> Iterator[RunStore]:
-    """Opens a run to continue it, once all of it is verified; other aggregators are kept out until the end.
+    """Verifies a run, opens it to continue it, and locks its folder against other processes.
 
-    Raises StoreError for a folder that is no run or is being written, and for a store that is damaged, of another version,
-    or of another experiment than the experiment.toml beside it.
+    Args:
+        path: The run folder.
+
+    Yields:
+        The store.
+
+    Raises:
+        StoreError: The folder is no run or is in use; or the store is damaged, of another version, or of another experiment
+            than the experiment.toml beside it.
     """
     _find(path)
     with _alone(path):
@@ -191,8 +218,8 @@ def reopen(path: Path) -> Iterator[RunStore]:
             _check(run)
             if torn:
                 store.warning = (
-                    f"{path / 'run.db-wal'}: its end is not what was written (a power failure, or a flipped bit); "
-                    f"what came after {run.trained} rounds is done again"
+                    f"{path / 'run.db-wal'}: its end is damaged (by a power failure or a flipped bit); "
+                    f"everything after {run.trained} rounds is done again"
                 )
 
         with _writing(path, check) as store:
@@ -200,14 +227,14 @@ def reopen(path: Path) -> Iterator[RunStore]:
 
 
 def _check(run: RunData) -> None:
-    """Whether this version can continue the run, with the experiment that lies beside it."""
+    """Raises StoreError if this version cannot continue the run, or experiment.toml is not that of the run."""
     file = run.path / "experiment.toml"
     if not file.exists():
         write_if_changed(file, run.header.experiment)
     elif file.read_bytes() != run.header.experiment.encode():
         raise StoreError(
-            f"{file}: not the experiment that this run was begun with; delete the file to continue the run as it was "
-            "begun, or train the new experiment into a folder of its own"
+            f"{file}: not the experiment that this run was begun with; delete the file to continue the run with its own "
+            "experiment, or train the new experiment into another folder"
         )
     if run.header.arithmetic != ARITHMETIC_VERSION:
         raise StoreError(
@@ -217,22 +244,27 @@ def _check(run: RunData) -> None:
 
 
 def read_run(path: Path) -> RunData:
-    """The run in a folder as it is at this moment, also while it is written. Raises StoreError."""
+    """Reads and verifies a run, even while another process writes it. Raises StoreError."""
     file = _find(path)
     with (
         _named(path, "cannot be read: {}; " + _RESTORE),
         closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)) as database,
     ):
-        database.execute("BEGIN")  # one snapshot for all that is read
+        database.execute("BEGIN")  # all reads see the same state
         return _read(database, path)[0]
 
 
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
-    """Makes the folder of a new run before any work is done for it; takes it away again if nothing came of it.
+    """Creates the folder of a new run before any work is done; removes it at the end if it is still empty.
 
-    What a start that was killed has left is nothing: no round was begun, and the new run takes its place. Raises StoreError
-    when anything else is there, another process is at work on it, or the folder cannot be made.
+    A folder with the files of a run that was killed before its first round may be used again.
+
+    Args:
+        path: The run folder.
+
+    Raises:
+        StoreError: The folder has other content, another process uses it, or it cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -247,16 +279,16 @@ def claimed(path: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            path.rmdir()  # only succeeds when it is empty
+            path.rmdir()  # fails unless it is empty
 
 
-_UNFINISHED = re.compile(r"run\.db\.new(-journal)?|experiment\.toml\w{8}")  # what create() replaces or renames when it is whole
+_UNFINISHED = re.compile(r"run\.db\.new(-journal)?|experiment\.toml\w{8}")  # temporary files of create()
 
 
 def _never_begun(path: Path) -> bool:
-    """Whether a folder is empty or holds only what create() leaves when it is killed before run.db is there."""
+    """Whether a folder is empty, or holds only the files that create() leaves if it is killed before run.db exists."""
     names = {file.name for file in path.iterdir()}
-    # The lock comes first: without it an experiment.toml is somebody's own.
+    # create() makes the lock first: without it an experiment.toml is the user's own.
     return not names or (
         "lock" in names and all(name in ("lock", "experiment.toml") or _UNFINISHED.fullmatch(name) for name in names)
     )
@@ -267,8 +299,8 @@ def _find(path: Path) -> Path:
     if not file.is_file():
         if path.is_dir() and _never_begun(path):
             raise StoreError(
-                f"{path}: not a run folder yet: it was stopped before any round was begun, so there is nothing to continue; "
-                f"start the run again, into this folder too: tinymetafed train EXPERIMENT --out {path}"
+                f"{path}: not a run folder yet: the run was stopped before its first round, so there is nothing to continue; "
+                f"start it again, the folder may be the same: tinymetafed train EXPERIMENT --out {path}"
             )
         raise StoreError(f"{path}: not a run folder (it has no run.db); give the folder that train wrote")
     return file
@@ -302,7 +334,7 @@ def _writing(path: Path, check: Callable[[RunStore, RunData], None] = lambda sto
         try:
             yield store
         finally:
-            # A run that nobody writes is a single file again; a reader, or a full disk, keeps its log.
+            # Merges the log into run.db, so that the run is a single file; impossible while it is read or if the disk is full.
             with suppress(sqlite3.Error, StoreError):
                 store.commit()
                 database.execute("PRAGMA journal_mode = DELETE")
@@ -313,20 +345,22 @@ def _recognise(database: sqlite3.Connection, path: Path) -> None:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION:
         raise StoreError(f"{path / 'run.db'}: not a run store, or its first bytes are damaged; {_RESTORE}")
-    if version == 1:
-        raise StoreError(_of_format_1(database, path))
     if version != FORMAT:
-        raise StoreError(f"{path / 'run.db'}: a store of format {version}, this version of tinymetafed knows format {FORMAT}")
+        why = f": {_WHY_NOT_1}" if version == 1 else ""
+        raise StoreError(
+            f"{path / 'run.db'}: a store of format {version}, this version of tinymetafed knows format {FORMAT}{why}; "
+            f"{_maker(database)}"
+        )
 
 
 def _read(database: sqlite3.Connection, path: Path) -> tuple[RunData, int, str]:
-    """The run, the number of its entries and the last one's chain. Raises StoreError for what was not written so."""
+    """The run, the number of its entries and the last entry's hash. Raises StoreError if anything is damaged."""
 
     def damaged(what: str) -> StoreError:
         return StoreError(f"{path / 'run.db'}: damaged: {what}; {_RESTORE}")
 
     _recognise(database, path)
-    database.text_factory = lambda raw: raw.decode(errors="replace")  # text that is none does not fit its seal
+    database.text_factory = lambda raw: raw.decode(errors="replace")  # invalid text is found by its hash
     database.execute("PRAGMA cell_size_check = ON")
     (finding,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if finding != "ok":
@@ -353,16 +387,8 @@ def _read(database: sqlite3.Connection, path: Path) -> tuple[RunData, int, str]:
     return RunData.of(path, entries, weights), len(entries), chain
 
 
-def _of_format_1(database: sqlite3.Connection, path: Path) -> str:
-    """Why this version cannot take a run of the former format."""
-    return (
-        f"{path / 'run.db'}: a store of format 1, this version of tinymetafed knows format {FORMAT}: its model hash is of "
-        f"generated C++ text and cannot be compared with this version's, which is of the model; {_maker(database)}"
-    )
-
-
 def _maker(database: sqlite3.Connection) -> str:
-    """What to do with a run of another version, which its first entry names in every format."""
+    """The remedy for a run of another version; the first entry names that version in every format."""
     found = database.execute("SELECT json_extract(content, '$.tinymetafed') FROM journal WHERE number = 0").fetchone()
     maker = "the version that made it"
     if found and found[0]:
@@ -377,7 +403,7 @@ def _seal(chain: str, kind: str, content: str) -> str:
 
 @contextmanager
 def _named(path: Path, text: str) -> Iterator[None]:
-    """SQLite's errors as StoreErrors that name the file."""
+    """Raises SQLite's errors as StoreErrors that name the file."""
     try:
         yield
     except (sqlite3.Error, UnicodeError, OverflowError, MemoryError) as error:

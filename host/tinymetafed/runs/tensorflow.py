@@ -1,4 +1,4 @@
-"""TensorFlow, imported only where a model file is read or written."""
+"""Imports TensorFlow, which is needed only to read or write model files."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ from tinymetafed_codegen.errors import UsageError
 
 
 class ModelFileError(UsageError):
-    """A model file that cannot be read or is no network of ours; the text names file, layer and remedy."""
+    """A model file that cannot be read or is not supported; the text names file, layer and remedy."""
 
 
 def require(module: str, what: str) -> Any:
-    """A module that comes with TensorFlow. Raises ModelFileError naming the extra where there is none."""
+    """Imports a module of TensorFlow.
+
+    Args:
+        module: Name of the module.
+        what: What needs it, for the error's text.
+
+    Raises:
+        ModelFileError: TensorFlow is not installed.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, by the first import
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # or it announces each time that its sums have another order
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # otherwise each start logs that sums may vary in order
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
         return importlib.import_module(module)

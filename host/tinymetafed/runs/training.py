@@ -1,4 +1,4 @@
-"""A whole run: rounds trained, unseen clients tested, everything written down; begun here, and continued after any end."""
+"""A whole run: trains rounds, tests held-out clients, and stores every step; starts runs and resumes interrupted ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from tinymetafed_codegen import boards, ops
+from tinymetafed_codegen import ops
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.sample_source import own_source
@@ -27,14 +27,14 @@ from ..learn.metric import Metric
 from ..learn.strategies import code_sha256
 from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, initial, sha256
-from . import export, results, store
+from . import export, run_figures, store
 from .journal import Asked, RoundEntry, RunResult, SessionEntry, Showcase
 from .run_data import RunData, StoreError
 from .setup import Setup, set_up
 from .sites import InSimulation, OnDevices, Site
 from .store import RunStore
 
-TEST_URL = "native:2"  # where unseen clients adapt unless somebody says otherwise
+TEST_URL = "native:2"  # default devices for held-out clients
 
 
 def train(
@@ -48,10 +48,26 @@ def train(
     record: Path | None = None,
     instructions_per_step: Mapping[str, int] | None = None,
 ) -> RunResult:
-    """Runs an experiment into the folder ``out`` and returns its result, with the given instructions by variant in it.
+    """Runs an experiment on devices.
 
-    Raises LinkError, BuildError, DeltaError, StoreError; Collapsed when the network no longer depends on its input.
-    Whatever ends it early, every finished round is in the store, and ``resume`` continues after it.
+    If it ends early for any reason, all finished rounds are in the store and ``resume`` continues after them.
+
+    Args:
+        setup: The experiment's set-up.
+        urls: URLs of the devices to train on.
+        test_urls: URLs of the devices to test on.
+        out: The run folder.
+        observer: Is told of progress.
+        faults: Faults to inject between host and training devices.
+        record: File to record the training lines in.
+        instructions_per_step: Counted instructions by variant, to be part of the result.
+
+    Returns:
+        The run's result.
+
+    Raises:
+        Error: LinkError, BuildError, DeltaError or StoreError.
+        Collapsed: The network no longer depends on its input.
     """
     asked = replace(_asked(setup), devices=tuple(urls), test_devices=tuple(test_urls))
     if instructions_per_step is not None:
@@ -60,7 +76,7 @@ def train(
 
 
 def simulate(setup: Setup, threads: int, out: Path, observer: Observer) -> RunResult:
-    """As ``train``, with all clients in this process."""
+    """As ``train``, but simulated in this process on ``threads`` threads."""
     return _begin(setup, InSimulation(threads), _asked(setup), out, observer)
 
 
@@ -74,16 +90,29 @@ def resume(
     faults: FaultPlan | None = None,
     record: Path | None = None,
 ) -> RunResult:
-    """Continues a run after its last finished round, on the devices that it began with unless ``urls`` names others.
+    """Continues a run on devices after its last finished round.
 
-    Returns the result of the whole run. Raises as ``train``.
+    Args:
+        path: The run folder.
+        observer: Is told of progress.
+        urls: Devices to train on; by default those that the run began with.
+        test_urls: Devices to test on; by default those that the run began with.
+        data: Folder of the task's data; None for the one that the run began with.
+        faults: Faults to inject between host and training devices.
+        record: File to record the training lines in.
+
+    Returns:
+        The result of the whole run.
+
+    Raises:
+        Error: As ``train``.
     """
 
     def site(asked: Asked) -> Site:
         if not urls and not asked.devices:
             raise StoreError(
-                f"{path}: this run was begun as a simulation; continue it with tinymetafed simulate --resume {path}, or say "
-                "with --device where its clients are now"
+                f"{path}: this run was begun as a simulation; continue it with tinymetafed simulate --resume {path}, or give "
+                "devices with --device"
             )
         return OnDevices(urls or asked.devices, test_urls or asked.test_devices, faults, record)
 
@@ -91,12 +120,12 @@ def resume(
 
 
 def resume_simulated(path: Path, threads: int, observer: Observer, *, data: Path | None = None) -> RunResult:
-    """Continues any run after its last finished round, with all clients in this process. Raises as ``train``."""
+    """As ``resume``, but simulated in this process on ``threads`` threads; for runs on devices too."""
     return _continue(path, lambda asked: InSimulation(threads), data, observer)
 
 
 def _asked(setup: Setup) -> Asked:
-    """What a simulation notes down, which asks for no devices."""
+    """The journal's options of a simulation, which has no training devices."""
     data = None if setup.data is None else str(setup.data)
     return Asked(
         devices=(),
@@ -113,7 +142,7 @@ def _begin(setup: Setup, site: Site, asked: Asked, out: Path, observer: Observer
     weights = initial(setup.design.manifest, experiment.run.seed, experiment.model.init)
     started = time.monotonic()
     with site.open(setup, observer) as (trainers, testers):
-        manifest = setup.design.on(boards.load(trainers.devices[0].board)).manifest
+        manifest = setup.design.on(setup.design.boards.load(trainers.devices[0].board)).manifest
         with store.create(out, experiment, manifest, weights, asked) as run:
             run.hold_seconds = site.hold_seconds
             return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
@@ -135,8 +164,8 @@ def _continue(path: Path, site: Callable[[Asked], Site], data: Path | None, obse
         _same_data(setup, past)
         if setup.strategy.kept and 0 < past.trained < setup.experiment.run.rounds:
             observer.event(
-                f"{path}: what clients keep between rounds ({', '.join(setup.strategy.kept)}) was forgotten when the run "
-                f"stopped after {past.trained} rounds; they go on with nothing kept"
+                f"{path}: the state that clients keep between rounds ({', '.join(setup.strategy.kept)}) was lost when the run "
+                f"stopped after {past.trained} rounds; clients continue without it"
             )
         place = site(past.header.asked)
         with place.open(setup, observer) as (trainers, testers):
@@ -145,15 +174,15 @@ def _continue(path: Path, site: Callable[[Asked], Site], data: Path | None, obse
 
 
 def same_model(setup: Setup, run: RunData) -> None:
-    """Raises StoreError when this version makes another model of a run's experiment than its weights belong to."""
+    """Raises StoreError if a run's weights do not belong to the model that this version makes of its experiment."""
     if setup.design.manifest.model_hash != run.manifest.model_hash:
         experiment = setup.experiment
         of_ops = [file for op in experiment.model.own_ops for file in ops.own.files(op)]
         files = [str(file) for file in (own_source(experiment), experiment.model.weights, *of_ops) if file]
         remedy = f"restore {' and '.join(files)} as it was then, or use " if files else "use "
         raise StoreError(
-            f"{run.path / 'run.db'}: holds weights of model {run.manifest.model_hash}, this version makes its experiment "
-            f"into model {setup.design.manifest.model_hash}; {remedy}tinymetafed {run.header.tinymetafed}"
+            f"{run.path / 'run.db'}: holds weights of model {run.manifest.model_hash}, but in this version its experiment "
+            f"gives model {setup.design.manifest.model_hash}; {remedy}tinymetafed {run.header.tinymetafed}"
         )
 
 
@@ -180,29 +209,29 @@ def _same_data(setup: Setup, run: RunData) -> None:
 
 
 class _Training:
-    """What is left of a run: it asks the store what has been done, does the rest, and writes down each step as it ends."""
+    """The remaining work of a run: reads from the store what is done, does the rest and stores each step as it ends."""
 
     def __init__(self, setup: Setup, run: RunStore, trainers: Clients, testers: Clients, observer: Observer) -> None:
         self._setup, self._strategy, self._plan = setup, setup.strategy, setup.experiment
         self._run, self._trainers, self._testers, self._observer = run, trainers, testers, observer
         self._known = trainers.devices
-        self._down = self._up = 0  # bytes of all rounds so far, for curves over what was sent
+        self._down = self._up = 0  # bytes of all rounds so far, for the curve over bytes
 
     def complete(self, start_seconds: float) -> RunResult:
-        """Goes through to the run's end and returns its result; whatever happens, weights.npz is that of the last round."""
+        """Completes the run and returns its result; weights.npz is written even after an error."""
         try:
             past = self._run.read()
             self._down = sum(entry.bytes_down for entry in past.rounds)
             self._up = sum(entry.bytes_up for entry in past.rounds)
-            self._run.append(SessionEntry(past.trained, tuple(self._known), results.versions(), start_seconds))
+            self._run.append(SessionEntry(past.trained, tuple(self._known), run_figures.versions(), start_seconds))
             self._train(past)
             self._test()
         except BaseException:
-            with suppress(StoreError):  # the disk may be full, and that is being said already
+            with suppress(StoreError):  # the disk may be full, which the first error reports
                 self._export()
             raise
         run = self._export()
-        result = results.result(self._strategy, self._setup.task, run)
+        result = run_figures.result(self._strategy, self._setup.task, run, self._setup.design.boards)
         self._run.append(result)
         _refuse_collapse(self._plan, self._run.path, run.evaluations[-1])
         return result
@@ -222,9 +251,10 @@ class _Training:
                 self._evaluate(done.weights, done.index + 1)
 
     def _boards(self, past: RunData) -> list[bytes] | None:
-        """Unique ids of the boards that clients live on; None where any serves any, as in a simulation.
+        """Unique ids of the clients' own boards; None if any device may train any client, as in a simulation.
 
-        Boards that are the clients are those of the run's first session; what others keep is forgotten with a session.
+        Where each board is a client, they are the boards of the first session. Where clients only keep state, they are the
+        boards of this session, because state is lost with a session.
         """
         if self._plan.task.boards_are_clients:
             ids = [device.unique_id for device in past.sessions[0].devices] if past.sessions else self._unique_ids
@@ -239,7 +269,7 @@ class _Training:
         return [device.unique_id for device in self._known]
 
     def _write(self, done: Round) -> None:
-        """Commits a round."""
+        """Stores a round."""
         joined = [device for device in self._trainers.devices if device not in self._known]
         self._known += joined
         sent = done.traffic
@@ -247,7 +277,7 @@ class _Training:
             round=done.index,
             alpha=done.alpha,
             contributions=tuple(done.contributions),
-            devices=tuple(joined),  # the session's entry has those that were there from the start
+            devices=tuple(joined),  # the others are in the session's entry
             bytes_down=sent.down - sent.samples_down,
             bytes_up=sent.up - sent.samples_up,
             bytes_samples=sent.samples_down + sent.samples_up,
@@ -261,12 +291,12 @@ class _Training:
         self._up += entry.bytes_up
 
     def _due(self, trained: int) -> bool:
-        """Whether held-out clients are tried after this many rounds, on the way."""
+        """Whether held-out clients are evaluated after this many rounds, before the end."""
         every = self._plan.evaluation.every
         return bool(every) and 0 < trained < self._plan.run.rounds and trained % every == 0
 
     def _evaluate(self, weights: Floats, trained: int) -> None:
-        """Tries a few held-out clients on the way. Raises Collapsed."""
+        """Evaluates a few held-out clients during training. Raises Collapsed."""
         entry = replace(self._meta_test(weights, trained, self._plan.evaluation.every_tasks), per_task=())
         self._run.append(entry)
         after = "diverged" if entry.after is None else f"{entry.after:.3f}"
@@ -274,7 +304,7 @@ class _Training:
         _refuse_collapse(self._plan, self._run.path, entry)
 
     def _test(self) -> None:
-        """The final meta-test, its curve over numbers of samples and an example, as far as they are missing."""
+        """Does what is missing of the final meta-test, its curve over numbers of samples, and the example."""
         run, setup = self._run.read(), self._setup
         last = run.evaluations[-1] if run.evaluations else None
         if last is None or not last.per_task:
@@ -314,10 +344,26 @@ def _refuse_collapse(experiment: Experiment, path: Path, evaluation: Evaluation)
 
 
 def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[int], observer: Observer) -> Adaptation:
-    """Adapts unseen clients one by one and returns each one's scores before and after. Raises LinkError, SpecError."""
+    """Adapts unseen clients on devices.
+
+    Args:
+        setup: The experiment's set-up.
+        urls: URLs of the devices.
+        weights: float32[n_global], the global weights.
+        clients: Numbers of the unseen clients, from 0.
+        observer: Is told of progress.
+
+    Returns:
+        Each client's scores before and after.
+
+    Raises:
+        Error: LinkError, BuildError or SpecError.
+    """
     strategy, task = setup.strategy, setup.task
     count = setup.experiment.task.count(SampleSet.ADAPT)
-    with running(design(setup.experiment.streamed, setup.design.board, setup.source), urls, observer) as fleet:
+    with running(
+        design(setup.experiment.streamed, setup.design.board, setup.source, setup.design.boards), urls, observer
+    ) as fleet:
         observer.stage("adapting unseen clients", len(clients))
         unseen = [HELD_OUT + client for client in clients]
         adapted = DeviceClients(fleet, strategy, task).adapt(weights, unseen, count, observer.advance)

@@ -1,4 +1,4 @@
-"""SQLite's write-ahead log checked before SQLite opens it, which would drop damaged commits without a word.
+"""Checks SQLite's write-ahead log before SQLite opens it, because SQLite drops damaged commits silently.
 
 Format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 def lost_commits(path: Path) -> bool:
-    """Whether the log of a run folder has commits behind a frame that is not what was written: SQLite stops reading there.
+    """Whether the log of a run folder has commits after a damaged frame, which SQLite will not read.
 
-    A power failure leaves such a log, and so does a flipped bit. Called before the store is opened, which forgets them.
+    A power failure or a flipped bit causes this. Must be called before the store is opened, because that removes them.
     """
     try:
         log = (path / "run.db-wal").read_bytes()
@@ -29,7 +29,7 @@ def lost_commits(path: Path) -> bool:
     for at in range(32, len(log) - page - 23, 24 + page):
         frame = log[at : at + 24 + page]
         if frame[8:16] != salts:
-            continue  # from before the log was begun anew
+            continue  # left from before the log was restarted
         sums = _checksum(frame[24:], _checksum(frame[:8], sums, order), order)
         whole = whole and sums == struct.unpack_from(">2I", frame, 16)
         if not whole and frame[4:8] != bytes(4):

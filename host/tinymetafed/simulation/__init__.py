@@ -1,1 +1,1 @@
-"""Clients in this process: the generated kernels compiled for its vector unit, one client per lane."""
+"""Simulated clients: the generated kernels, compiled for this machine's vector unit, with one client per lane."""

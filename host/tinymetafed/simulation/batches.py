@@ -1,4 +1,4 @@
-"""Samples of several clients side by side, as the compiled kernels read them."""
+"""Samples of several clients in one array, as the compiled kernels read them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..learn.tasks import Floats, Samples
 class Batch:
     """Samples of several clients.
 
-    ``inputs`` [clients, count, *input_shape], float32, or bytes in units of ``scale``; ``targets`` float32 [clients, count,
+    ``inputs``: [clients, count, *input_shape], float32, or uint8 in units of ``scale``. ``targets``: float32 [clients, count,
     target_size].
     """
 
@@ -28,18 +28,18 @@ class Batch:
 
     @classmethod
     def of(cls, samples: Sequence[Samples]) -> Batch:
-        """Clients' samples together; where one has fewer than others, zeros follow."""
+        """The samples of several clients; a client with fewer samples than the others is padded with zeros."""
         parts = [each.inputs if each.levels is None else each.levels for each in samples]
         scale = samples[0].scale if samples[0].levels is not None else 1.0
         return cls(_stack(parts), _stack([each.targets for each in samples]), scale)
 
     @property
     def count(self) -> int:
-        """Samples of each client."""
+        """Number of samples per client."""
         return int(self.inputs.shape[1])
 
     def arguments(self) -> abi.Samples:
-        """The batch as the library reads it."""
+        """The batch as an argument of the compiled library."""
         is_bytes = self.inputs.dtype == np.uint8
         levels, inputs = (self.inputs, None) if is_bytes else (None, self.inputs)
         return abi.Samples(levels, inputs, self.targets, self.scale)

@@ -1,4 +1,4 @@
-"""Compiles an experiment's kernels for this machine, into a shared library that is built once and kept."""
+"""Compiles an experiment's kernels for this machine into a shared library, which is cached."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinymetafed_codegen import emit
+from tinymetafed_codegen import boards, emit
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.files import locked, write_if_changed
 from tinymetafed_codegen.locate import root
@@ -19,21 +19,26 @@ from tinymetafed_codegen.toolchain import SHOWN_LINES, BuildError, build_root, c
 
 from .vector_units import VectorUnit
 
-BOARD = "native"  # whose receive window the bytes are counted for
-_COMMAND = "tinymetafed simulate"  # what the generated files say they were made by
+BOARD = "native"  # the board whose receive window determines the counted bytes
+_COMMAND = "tinymetafed simulate"  # named as their origin in the generated files
 
 
 def compile_kernels(design: Design, unit: VectorUnit, kernels: str | None = None) -> Path:
-    """Compiles a design's kernels into a shared library, unless that has been done with the same sources and flags.
+    """Compiles a design's kernels into a shared library, unless there is one of the same sources and flags.
 
     Args:
         design: The experiment's model on BOARD.
         unit: The vector unit to compile for.
-        kernels: A folder of firmware/bench whose kernels take the place of the core's; None: the core's.
+        kernels: A folder of firmware/bench whose kernels replace the core's; None for the core's.
 
-    Returns the library's path. Raises BuildError, SpecError.
+    Returns:
+        The library's path.
+
+    Raises:
+        BuildError: The compiler is missing or failed.
+        SpecError: The experiment's files cannot be used.
     """
-    require_tools(BOARD)
+    require_tools(boards.load(BOARD))
     tree = root() / "firmware"
     task_source = tree / "app" / f"source_{design.manifest.sample_source}.cpp"
     folder = build_root() / design.manifest.model_hash / "simulation"
@@ -41,7 +46,7 @@ def compile_kernels(design: Design, unit: VectorUnit, kernels: str | None = None
     replaced = [tree / "bench" / kernels] if kernels else []
     include = [f"-I{path}" for path in [generated, *replaced, tree / "core"]]
     command = ["g++", *compiler_flags(), *include, "-O2", *unit.flags, f"-DTMF_LANES={unit.lanes}"]
-    # No vector leaves this library, so how one would be passed to another does not matter.
+    # GCC warns of the ABI of vector arguments, which does not matter: no vector is passed between libraries.
     command += ["-Wno-psabi", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"]
     core = [tree / "core" / f"{name}.cpp" for name in ("delta_codec", "half", "prng")]
     command += [str(path) for path in [tree / "sim" / "simulate.cpp", *core, task_source]]
@@ -51,7 +56,7 @@ def compile_kernels(design: Design, unit: VectorUnit, kernels: str | None = None
         write_if_changed(generated / "simulation_abi.hpp", emit.simulation_abi_header(_COMMAND))
         files = [file for part in (tree / "core", tree / "sim", *replaced) for file in sorted(part.rglob("*.[hc]pp"))]
         files += [*sorted(generated.glob("*.hpp")), task_source, *_included_by(own_source(design.experiment), include)]
-        # Machines may share the folder: each finds what was built for its kind and its vector unit.
+        # Machines may share the folder, so the name depends on the machine's architecture and vector unit.
         digest = hashlib.sha256(json.dumps([platform.machine(), *command]).encode())
         for file in files:
             digest.update(file.read_bytes())
@@ -64,7 +69,7 @@ def compile_kernels(design: Design, unit: VectorUnit, kernels: str | None = None
 
 
 def _included_by(own: Path | None, include: Sequence[str]) -> list[Path]:
-    """A user's sample source and all files that it includes."""
+    """A user's sample source and all files that it includes; none without one."""
     if own is None:
         return []
     rule = _run(["g++", *compiler_flags(), *include, "-M", str(own)], str(own))
@@ -72,7 +77,7 @@ def _included_by(own: Path | None, include: Sequence[str]) -> list[Path]:
 
 
 def _run(command: Sequence[str], what: str) -> str:
-    """Standard output of a compiler's run; ``what`` it compiles is named where it fails. Raises BuildError."""
+    """Runs a compiler and returns its standard output. Raises BuildError, which names ``what`` was compiled."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise BuildError("\n".join([f"{what}: the compiler failed", *done.stderr.strip().splitlines()[-SHOWN_LINES:]]))

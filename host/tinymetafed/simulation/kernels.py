@@ -1,4 +1,4 @@
-"""An experiment's compiled kernels, called: they make samples, train many clients at once, and test them."""
+"""Calls an experiment's compiled kernels: to make samples, and to train or test many clients at once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import ctypes
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinymetafed_codegen import boards
 from tinymetafed_codegen import simulation_abi as abi
@@ -27,10 +29,7 @@ from .vector_units import choose
 
 @dataclass(frozen=True)
 class SentMessages:
-    """What a round's updates and streamed samples take on a line: messages of updates, their bytes, those of samples.
-
-    Bytes include the framing.
-    """
+    """Traffic of a round on a serial line: number of delta messages, their bytes, bytes of samples; framing included."""
 
     messages: int
     message_bytes: int
@@ -39,10 +38,11 @@ class SentMessages:
 
 @dataclass(frozen=True)
 class TrainingClients:
-    """The clients of one call: ``seed``, their numbers and ``round`` as in Train, and what they keep between rounds.
+    """The clients of one call, with the state that they keep between rounds.
 
-    Where the model keeps something, ``train_round`` reads it and writes what is kept next: ``local_weights``, float32
-    [clients, n_local]; ``residuals``, what was never sent, float32 [clients, n_global].
+    ``seed``, ``numbers`` and ``round`` are those of the Train message. ``local_weights``, float32 [clients, n_local], and
+    ``residuals`` (the part of the deltas that was never sent), float32 [clients, n_global], are None unless clients keep
+    them; ``train_round`` reads them and replaces their values.
     """
 
     seed: int
@@ -53,10 +53,20 @@ class TrainingClients:
 
 
 class Kernels:
-    """The kernels of one experiment, compiled for this machine; one thread at a time calls its methods."""
+    """The kernels of one experiment, compiled for this machine; for one thread at a time."""
 
     def __init__(self, library: Path, manifest: ModelManifest, lanes: int, threads: int) -> None:
-        """Loads a library. Raises BuildError where it was built with other structs than this version passes."""
+        """Loads a library.
+
+        Args:
+            library: A library that ``compile_kernels`` built.
+            manifest: The model that it was built for.
+            lanes: Clients per vector.
+            threads: Threads to use.
+
+        Raises:
+            BuildError: The library cannot be loaded, or its structs are not those of this version.
+        """
         self.manifest = manifest
         self.lanes = lanes
         self.threads = threads
@@ -64,7 +74,7 @@ class Kernels:
         self._functions = _load(library)
 
     def samples(self, seed: int, clients: Sequence[int], round_: int, sample_set: SampleSet, count: int) -> Batch:
-        """What the boards of ``clients`` would make themselves, ``count`` samples each."""
+        """Samples that boards would make themselves: ``count`` for each client."""
         numbers = np.array(clients, np.uint32)
         inputs = np.empty((len(clients), count, self._input_size), np.float32)
         targets = np.empty((len(clients), count, self.manifest.target_size), np.float32)
@@ -80,18 +90,22 @@ class Kernels:
         *,
         streamed: bool,
     ) -> tuple[list[Sparse | Status], SentMessages]:
-        """Every client's update, or the status that says why there is none.
+        """Trains all clients for one round.
 
         Args:
             global_weights: float32 [n_global], as every client receives them.
-            recipe: What each client trains, and what of its update travels.
-            samples: Of each phase, those of all clients.
-            clients: Who trains; what they keep is written back.
-            streamed: Whether the samples travel too, so that their bytes count.
+            recipe: What each client trains and sends.
+            samples: For each phase the samples of all clients.
+            clients: The clients; the state that they keep is updated.
+            streamed: Whether samples are sent to devices, so that their bytes count.
+
+        Returns:
+            For each client its delta, or the status that says why training failed; and the traffic.
         """
         n, top_k = len(clients.numbers), recipe.top_k
         indices, values = np.empty((n, top_k), np.int64), np.empty((n, top_k), np.float32)
-        messages, message_bytes, sample_bytes = np.zeros((3, n), np.uint32)
+        counts = np.zeros((3, n), np.uint32)
+        messages, message_bytes, sample_bytes = counts
         training = self._training(global_weights, recipe, samples, clients)
         travelling = sample_bytes if streamed else None
         updates = abi.Updates(indices, values, clients.residuals, messages, message_bytes, travelling)
@@ -100,7 +114,7 @@ class Kernels:
             Sparse(indices[i], values[i]) if status == Status.OK else Status(status)
             for i, status in enumerate(training.statuses.tolist())
         ]
-        return outcomes, SentMessages(int(messages.sum()), int(message_bytes.sum()), int(sample_bytes.sum()))
+        return outcomes, SentMessages(*counts.sum(axis=1).tolist())
 
     def adapt(
         self,
@@ -110,14 +124,17 @@ class Kernels:
         clients: TrainingClients,
         test: Batch,
     ) -> tuple[list[Status], Floats, Floats]:
-        """The status of every client's training, and outputs [clients, count, output_size] before and after it.
+        """Adapts all clients and predicts their test samples before and after.
 
         Args:
             global_weights: float32 [n_global], as every client receives them.
-            recipe: What each client trains, and what of its update travels.
-            samples: Of each phase, those of all clients.
-            clients: Who trains.
-            test: Inputs that the outputs are wanted of.
+            recipe: What each client trains.
+            samples: For each phase the samples of all clients.
+            clients: The clients.
+            test: Test samples of all clients.
+
+        Returns:
+            The status of each client's training, and the outputs before and after it, float32 [clients, count, output_size].
         """
         before = np.zeros((len(clients.numbers), test.count, self.manifest.output_size), np.float32)
         after = np.zeros_like(before)
@@ -131,11 +148,11 @@ class Kernels:
         numbers = np.array(clients.numbers, np.uint32)
         for phase, batch in zip(recipe.phases, samples, strict=True):
             given, needed = batch.inputs.shape[:2], (numbers.size, phase.count)
-            if given != needed:  # the library would read other memory
+            if given != needed:  # the library would read beyond the arrays
                 raise ValueError(f"a phase needs samples of {needed} (clients, count), the batch has {given}")
         return abi.Training(
             global_weights=global_weights,
-            recipe=np.frombuffer(recipe.pack(), np.uint8),
+            recipe=_packed(recipe),
             samples=[batch.arguments() for batch in samples],
             clients=numbers,
             client_count=numbers.size,
@@ -152,8 +169,14 @@ class Kernels:
         self._functions[function.name](*(ctypes.byref(each) for each in filled))
 
 
+@lru_cache(maxsize=16)  # a run uses two recipes in all of its rounds
+def _packed(recipe: Recipe) -> NDArray[np.uint8]:
+    """The bytes of a recipe in a message."""
+    return np.array(bytearray(recipe.pack()))
+
+
 def _load(library: Path) -> dict[str, Callable[..., None]]:
-    """The library's functions by name. Raises BuildError unless it was built with the structs of this version."""
+    """The library's functions by name. Raises BuildError if it was built with structs of another version."""
     remedy = "remove that file, and the next simulation builds it again"
     try:
         loaded = ctypes.CDLL(str(library))
@@ -171,9 +194,19 @@ def _load(library: Path) -> dict[str, Callable[..., None]]:
 
 
 def open_kernels(design: Design, threads: int, unit: str | None = None) -> Kernels:
-    """Compiles a design's kernels for a vector unit of this machine (None: the best) and loads them.
+    """Compiles a design's kernels and loads them.
 
-    Raises BuildError, SpecError.
+    Args:
+        design: The experiment's model.
+        threads: Threads to use.
+        unit: Name of a vector unit of this machine; None for the fastest.
+
+    Returns:
+        The kernels.
+
+    Raises:
+        BuildError: They cannot be compiled or loaded.
+        SpecError: The experiment cannot be simulated.
     """
     if design.experiment.task.boards_are_clients:
         raise SpecError(

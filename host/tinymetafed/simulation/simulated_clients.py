@@ -1,9 +1,9 @@
-"""Simulated clients: what devices would do and send, done in this process by the same source."""
+"""Simulated clients: the work of devices done in this process, with the same kernels and the same results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -23,12 +23,12 @@ from .batches import Batch
 from .compilation import BOARD
 from .kernels import Kernels, SentMessages, TrainingClients
 
-_LONGEST_RUN = 254  # without a zero, under one COBS code
-URL = "simulation"  # in the journal, where a device's name stands
+_LONGEST_RUN = 254  # most bytes without a zero that one COBS code covers
+URL = "simulation"  # the device's URL in the journal
 
 
 class SimulatedClients:
-    """The clients of an experiment (clients.Clients), all of them here; bytes are those that a device's line would carry."""
+    """The clients of an experiment (clients.Clients), simulated; traffic is what devices would need on their lines."""
 
     def __init__(self, kernels: Kernels, strategy: Strategy, task: Task) -> None:
         self._kernels = kernels
@@ -47,13 +47,13 @@ class SimulatedClients:
 
     @property
     def devices(self) -> list[DeviceFacts]:
-        """The simulation stands for all."""
+        """One entry that stands for all simulated clients."""
         return [DeviceFacts(URL, BOARD, "", self._window)]
 
     def train(
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:
-        """One meta-training round of each client. Raises TrainingFailed, StrategyError."""
+        """See Clients."""
         strategy, recipe = self._strategy, self._recipe
         download = strategy.download(weights)
         received = downlink.decode(download, strategy.n_global)
@@ -80,7 +80,7 @@ class SimulatedClients:
     def adapt(
         self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None] = lambda: None
     ) -> list[Adapted]:
-        """Lets each client adapt with its first ``count`` samples. Raises StrategyError."""
+        """See Clients."""
         strategy, recipe = self._strategy, self._strategy.adaptation_recipe(count)
         received = downlink.decode(strategy.download(weights), strategy.n_global)
         adapted = []
@@ -98,20 +98,20 @@ class SimulatedClients:
         return adapted
 
     def _kept_local_weights(self, clients: Sequence[int]) -> Floats | None:
-        """The local parts that the clients' last rounds ended with, where the model goes on from them."""
+        """The local weights after the clients' last rounds; None if local weights start anew in every round."""
         if not self._kernels.manifest.keeps_local:
             return None
         return np.stack([self._local_weights.get(client, self._local_start) for client in clients])
 
     def _kept_residuals(self, clients: Sequence[int]) -> Floats | None:
-        """What the clients never sent of their updates, where the strategy adds it to the next one (error feedback)."""
+        """The part of the clients' deltas that was never sent; None unless the strategy has error feedback."""
         if not self._kernels.manifest.error_feedback:
             return None
         nothing = np.zeros(self._strategy.n_global, np.float32)
         return np.stack([self._residuals.get(client, nothing) for client in clients])
 
     def _samples(self, clients: Sequence[int], round_: int, phases: Sequence[Phase]) -> list[Batch]:
-        """What each phase trains; phases that train the same samples share a batch."""
+        """The samples of each phase; phases with the same samples share a batch."""
         batches: dict[tuple[SampleSet, int], Batch] = {}
         for phase in phases:
             chosen = phase.sample_set
@@ -125,7 +125,7 @@ class SimulatedClients:
         return [batches[phase.sample_set, phase.count] for phase in phases]
 
     def _count(self, clients: int, recipe: Recipe, download: Sequence[Segment], sent: SentMessages) -> None:
-        """Adds what a round's messages take on a line that loses nothing, each sent once."""
+        """Adds the traffic of a round on a line without losses, where each message is sent once."""
         loads, bytes_of_loads = _loads(download, self._window)
         progress = _bytes(protocol.Progress)
         down = clients * (bytes_of_loads + _bytes(protocol.Train)) + sent.messages * _bytes(protocol.Pull)
@@ -140,23 +140,31 @@ class SimulatedClients:
 
 
 def _loads(download: Sequence[Segment], window: int) -> tuple[int, int]:
-    """The messages that bring the weights: how many, and their bytes on the line; CRCs as if they held no zero."""
+    """The Load messages of one client: how many, and their bytes on the line. CRCs are assumed to contain no zero."""
     count = size = 0
     for segment in download:
-        # COBS takes a byte more for every 254 bytes in a row without a zero, among the data, the fields before and the CRC
-        # after them; not for the frame's last 254.
-        head = protocol.Load(0, 0, segment.dtype, segment.scale, b"").pack()
-        before, after = head[protocol.Load.place("dtype") :], b"\1" * (protocol.FRAME_CRC_BYTES - 1)
+        # COBS adds a byte for every 254 consecutive bytes without a zero, counted over fields, data and CRC, except for the
+        # last 254 of a frame.
+        before, after = _load_fields(segment.dtype, segment.scale), b"\1" * (protocol.FRAME_CRC_BYTES - 1)
         step = load_bytes(segment.dtype.width, window)
         for at in range(0, len(segment.data), step):
             data = segment.data[at : at + step]
             count += 1
             size += _bytes(protocol.Load) + len(data)
-            size += sum(len(run) // _LONGEST_RUN for run in (before + data + after).split(b"\0"))
+            runs = (before + data + after).split(b"\0")
+            if max(map(len, runs)) >= _LONGEST_RUN:
+                size += sum(len(run) // _LONGEST_RUN for run in runs)
     return count, size
+
+
+@lru_cache(maxsize=64)  # of float32 and float16 there is one, of int8 one per tensor
+def _load_fields(dtype: protocol.Dtype, scale: float) -> bytes:
+    """The fields of a Load message from its dtype on, as they stand before the weights."""
+    head = protocol.Load(0, 0, dtype, scale, b"").pack()
+    return head[protocol.Load.place("dtype") :]
 
 
 @cache
 def _bytes(message: type[protocol.Record]) -> int:
-    """What a message takes on the wire without its tail; COBS adds the same to any content so short."""
+    """Bytes of a message on the wire without its tail; for so few bytes COBS adds the same to any content."""
     return len(encode(1, 1, bytes(message.fixed_size())))

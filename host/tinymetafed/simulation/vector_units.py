@@ -1,4 +1,4 @@
-"""The vector units of this machine's processor, one of which the simulation's kernels are compiled for."""
+"""The vector units of this machine's processor; the simulation's kernels are compiled for one of them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CPU_FACTS = Path("/proc/cpuinfo")
-_ALWAYS = {"x86_64": {"sse2"}, "AMD64": {"sse2"}, "aarch64": {"asimd"}, "arm64": {"asimd"}}  # by machine, on any system
+_ALWAYS = {
+    "x86_64": {"sse2"},
+    "AMD64": {"sse2"},
+    "aarch64": {"asimd"},
+    "arm64": {"asimd"},
+}  # features that every processor of an architecture has
 
 
 @dataclass(frozen=True)
 class VectorUnit:
-    """A vector unit: how many clients it trains at once, one per lane of float32, and the compiler's flags for it."""
+    """A vector unit: its number of float32 lanes, each of which trains one client, and the compiler's flags for it."""
 
     name: str
     lanes: int
     flags: tuple[str, ...] = ()
 
 
-# With what a processor that has it lists among its features, best first: where it was measured, 16 lanes are hardly faster
-# than 8, and it takes twice the clients to fill them.
+# Each with the processor features that it needs; the fastest first. AVX-512 comes after AVX2 because, where it was measured, 16
+# lanes were hardly faster than 8 and need twice the clients to be full.
 _KNOWN = (
     (VectorUnit("avx2", 8, ("-mavx2",)), {"avx2"}),
     (
@@ -35,17 +40,17 @@ _KNOWN = (
 
 
 def vector_units() -> dict[str, VectorUnit]:
-    """The vector units of the processor that this runs on, by name, the best first; "scalar" is always there."""
+    """The vector units of this machine's processor by name, the fastest first; "scalar" is always among them."""
     try:
         facts = CPU_FACTS.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        facts = ""  # not Linux: what every processor of its kind has
+        facts = ""  # not Linux: only the features that every processor of the architecture has
     listed = re.search(r"^(?:flags|Features)\s*:(.*)", facts, re.MULTILINE)
     has = {*(listed[1].split() if listed else ()), *_ALWAYS.get(platform.machine(), ())}
     return {unit.name: unit for unit, needed in _KNOWN if needed <= has}
 
 
 def choose(name: str | None) -> VectorUnit:
-    """The vector unit of that name, or the best; the name must be among ``vector_units``."""
+    """The vector unit of a name, which must be among ``vector_units``; None for the fastest."""
     found = vector_units()
     return found[name] if name else next(iter(found.values()))

@@ -1,1 +1,1 @@
-"""Frames and messages: typed values to bytes and back; pure, and shared by devices and the simulation."""
+"""Frames and messages of the serial protocol, to bytes and back; pure functions that devices and the simulation share."""

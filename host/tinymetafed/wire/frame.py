@@ -1,4 +1,4 @@
-"""Frames on a serial line: COBS(type, sequence, payload, CRC-32) ended by 0x00; twin of firmware/core/frame.hpp."""
+"""Frames on a serial line: COBS(type, sequence, payload, CRC-32), then 0x00; firmware/core/frame.hpp does the same in C++."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tinymetafed_codegen.protocol import FRAME_CRC_BYTES, FRAME_HEADER_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One valid frame; ``wire_bytes`` counts its COBS code and its 0x00."""
+    """One valid frame; ``wire_bytes`` is its size on the wire, COBS overhead and the final 0x00 included."""
 
     type_id: int
     sequence: int
@@ -21,16 +21,28 @@ class Frame:
 
 
 def encode(type_id: int, sequence: int, payload: bytes) -> bytes:
-    """The bytes of one frame, its 0x00 included. Raises ValueError when type or sequence is no byte."""
+    """Encodes one frame.
+
+    Args:
+        type_id: Message type, 0 to 255.
+        sequence: Sequence number, 0 to 255.
+        payload: The packed message.
+
+    Returns:
+        The frame's bytes, the final 0x00 included.
+
+    Raises:
+        ValueError: The type or the sequence number is not in 0 to 255.
+    """
     body = bytes((type_id, sequence)) + payload
     coded: bytes = cobs.encode(body + zlib.crc32(body).to_bytes(FRAME_CRC_BYTES, "little"))
     return coded + b"\0"
 
 
 class Decoder:
-    """Cuts a line's bytes into frames; whatever garbage comes, it is in step again after the next 0x00.
+    """Splits a stream of bytes into frames; after damaged bytes it resynchronises at the next 0x00.
 
-    ``damaged`` counts what was dropped because it was cut, failed its CRC or passed ``limit`` bytes on the wire.
+    ``damaged`` counts the frames that were dropped: truncated, failed CRC, or longer than ``limit`` bytes on the wire.
     """
 
     def __init__(self, limit: int = 1 << 17) -> None:
@@ -41,11 +53,14 @@ class Decoder:
 
     @property
     def pending(self) -> bytes:
-        """What has come of a frame that has not ended."""
+        """The bytes received so far of a frame that is not complete."""
         return bytes(self._pending)
 
     def beginning(self, size: int) -> bytes:
-        """The first ``size`` bytes (type, sequence, payload) of the frame that is coming in; unchecked, and maybe fewer."""
+        """Decodes the first ``size`` bytes (type, sequence, payload) of the incomplete frame.
+
+        Their CRC has not been checked. Returns fewer bytes if fewer have been received.
+        """
         wire, out, at = self._pending, bytearray(), 0
         while at < len(wire) and len(out) < size:
             code = wire[at]
@@ -56,7 +71,7 @@ class Decoder:
         return bytes(out[:size])
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that ``data`` completes, in order."""
+        """Takes received bytes; returns the frames that they complete, in order."""
         *ended, rest = data.split(b"\0")
         frames = []
         for piece in ended:

@@ -1,4 +1,4 @@
-"""Weights and samples as messages: what fits where, how values become bytes, and what never leaves the host."""
+"""Weights and samples as messages: how values become bytes, how many fit a message, and which values are refused."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tinymetafed_codegen.protocol import Dtype
 FloatArray = npt.NDArray[np.float32]
 ArrayLike = npt.NDArray[Any]
 
-LOAD_CHUNKS = 2  # at once in the window: while one is being answered the line carries the other
+LOAD_CHUNKS = 2  # Load messages per receive window: the line carries one while the device answers the other
 _INPUT_TYPES = {np.dtype(dtype.layout): dtype for dtype in protocol.INPUT_DTYPES}
 
 
 class Segment(Protocol):
-    """Consecutive weights that share a wire type: first index, Dtype, scale of I8, little-endian bytes."""
+    """Consecutive weights of one dtype: index of the first, Dtype, scale (I8 only), little-endian bytes."""
 
     @property
     def offset(self) -> int: ...  # noqa: D102  # the class says it
@@ -35,7 +35,7 @@ class Segment(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One streamed sample: float32 ``targets``; ``inputs`` float32, or uint8 that count ``scale``."""
+    """One streamed sample: ``targets`` float32; ``inputs`` float32, or uint8 whose values are multiplied by ``scale``."""
 
     targets: ArrayLike
     inputs: ArrayLike
@@ -43,12 +43,25 @@ class Example:
 
 
 def tail_capacity(record: type[protocol.Record], window: int) -> int:
-    """Largest tail of ``record`` that fits a receive window of ``window`` bytes."""
+    """Largest variable-length tail of ``record``, in bytes, that fits a receive window of ``window`` bytes."""
     return protocol.payload_capacity(window) - record.fixed_size()
 
 
 def load_chunk(segments: Sequence[Segment], token: int, position: int, window: int) -> tuple[protocol.Load, int]:
-    """The Load from weight ``position`` on, with as many weights of its segment as fit; and the position after it."""
+    """The Load message that starts at weight ``position``.
+
+    Args:
+        segments: All segments, in order.
+        token: Token of the device's cycle.
+        position: Index of the first weight to send.
+        window: The device's receive window in bytes.
+
+    Returns:
+        The message, with as many weights of one segment as fit, and the index of the weight after them.
+
+    Raises:
+        ValueError: No segment holds the weight.
+    """
     index = bisect_right(segments, position, key=lambda segment: segment.offset) - 1
     segment = segments[index]
     size = segment.dtype.width
@@ -60,20 +73,29 @@ def load_chunk(segments: Sequence[Segment], token: int, position: int, window: i
 
 
 def load_bytes(width: int, window: int) -> int:
-    """Bytes of weights, ``width`` each, that one Load brings."""
+    """Bytes of weights in one Load message: whole weights of ``width`` bytes, for a receive window of ``window`` bytes."""
     return tail_capacity(protocol.Load, window // LOAD_CHUNKS) // width * width
 
 
 def predict_batch(input_bytes: int, output_size: int, window: int) -> int:
-    """Whole inputs per Predict, so that both it and its answer fit ``window``; 0: not even one does."""
+    """Number of inputs per Predict message.
+
+    Args:
+        input_bytes: Bytes of one input.
+        output_size: Outputs (float32) per input.
+        window: The device's receive window in bytes.
+
+    Returns:
+        The most inputs for which both the request and its answer fit the window; 0 if not even one does.
+    """
     return min(
         tail_capacity(protocol.Predict, window) // input_bytes,
         tail_capacity(protocol.Outputs, window) // (4 * output_size),
     )
 
 
-def levels(inputs: ArrayLike) -> tuple[Dtype, bytes]:
-    """Wire type and little-endian bytes of ``inputs``. Raises ValueError for a type that does not travel."""
+def encode_inputs(inputs: ArrayLike) -> tuple[Dtype, bytes]:
+    """Dtype and little-endian bytes of ``inputs``. Raises ValueError for a dtype that devices do not accept."""
     dtype = _INPUT_TYPES.get(inputs.dtype.newbyteorder("<"))
     if dtype is None:
         expected = " or ".join(known.name for known in _INPUT_TYPES)
@@ -82,7 +104,11 @@ def levels(inputs: ArrayLike) -> tuple[Dtype, bytes]:
 
 
 def checked_length(segments: Sequence[Segment]) -> int:
-    """Weights in all ``segments``. Raises ValueError unless they follow each other from 0 on, whole and finite."""
+    """Number of weights in all ``segments``.
+
+    Raises:
+        ValueError: The segments leave a gap, hold part of a value, or hold NaN or infinity.
+    """
     position = 0
     for segment in segments:
         dtype = segment.dtype

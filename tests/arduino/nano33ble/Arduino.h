@@ -1,4 +1,4 @@
-// Stand-in for the Arduino.h of ArduinoCore-mbed 4.5.0: what our port uses of it, declared as it is there.
+// Stand-in for the Arduino.h of ArduinoCore-mbed 4.5.0: the declarations that our port uses, as in the original.
 #pragma once
 
 #include <stddef.h>

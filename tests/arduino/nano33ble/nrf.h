@@ -1,4 +1,4 @@
-// Stand-in for Nordic's nrf.h: the factory information registers, where the test can put them.
+// Stand-in for Nordic's nrf.h: the factory information registers, as a variable that the test sets.
 #pragma once
 
 #include <stdint.h>

@@ -19,11 +19,12 @@ from tinymetafed.experiments.paper.published import ABLATION, FINE_TUNING, NANO_
 from tinymetafed.experiments.sweep import Row
 from tinymetafed.experiments.sweep.table import Spread
 from tinymetafed.federation.result import DCurve
+from tinymetafed.learn.metric import Metric
 from tinymetafed.runs.run_data import RunData
 
 SWEEP = SINE.parent / "sweeps" / "omniglot.toml"
 CURVE = DCurve(
-    metric="accuracy",
+    metric=Metric.ACCURACY,
     samples="labelled samples per class",
     d=(0, 1, 2, 4, 8, 16),
     mean=(0.2, 0.6, 0.7, 0.8, 0.9, 0.951),
@@ -40,7 +41,7 @@ def row(cell: sweep.Cell, scores: list[float], bytes_: float) -> Row:
     course = [evaluation(round_, 0.5 + round_ / 1e4) for round_ in (300, 600)]
     begun, result = header(cell.experiment, ""), run_result("accuracy", 0.2, 0.9, d_curve=CURVE)
     runs = {seed: RunData(Path(), begun, [], [], course, None, result, np.zeros(1, np.float32)) for seed in by_seed}
-    return Row(cell, "accuracy", 3, by_seed, Spread.of([]), spread, bytes_, bytes_ / 2, 0.0, 0.5, runs, [])
+    return Row(cell, Metric.ACCURACY, 3, by_seed, Spread.of([]), spread, bytes_, bytes_ / 2, 0.0, 0.5, runs, [])
 
 
 def measured() -> Measured:

@@ -8,14 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import SINE, Quiet
+from clocks import wait_until
+from small_runs import SINE, Quiet, halting
 
 from tinymetafed.experiments import sweep
 from tinymetafed.experiments.sweep import SweepFailed
@@ -23,6 +23,7 @@ from tinymetafed.runs import training
 from tinymetafed.runs.run_data import StoreError
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import read_run
+from tinymetafed_codegen.files import LockedError, locked
 
 SWEEP = f"""
 experiment = "{SINE}"
@@ -55,16 +56,29 @@ def cells(file: Path, out: Path) -> dict[str, Any]:
     return {cell["name"]: cell for cell in json.loads(done.stdout)["cells"]}
 
 
+def is_free(run: Path) -> bool:
+    """Whether no process writes into the run's folder."""
+    try:
+        with locked(run / "lock", wait=False):
+            return True
+    except LockedError:
+        return False
+
+
 def test_a_killed_sweep_goes_on_and_ends_as_one_that_was_not(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
+    kind, go = halting(tmp_path, 10)  # both runs of "long" occupy both jobs until then
+    file.write_text(SWEEP.replace("run.rounds = 120", f'run.rounds = 120, strategy.kind = "{kind}"'))
+    go.touch()
     whole = cells(file, tmp_path / "whole")
+    go.unlink()
     process = subprocess.Popen(command(file, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    longest, until = out / "runs" / "long" / "seed-1", time.monotonic() + 60
-    while not ((longest / "run.db").exists() and read_run(longest).trained > 10):
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.01)
+    longest = out / "runs" / "long" / "seed-1"
+    wait_until(lambda: process.poll() is not None or ((longest / "run.db").exists() and read_run(longest).trained > 10))
     process.send_signal(signal.SIGKILL)
     process.wait()
+    wait_until(lambda: all(map(is_free, longest.parent.iterdir())))  # its processes notice that it is gone
+    go.touch()
     planned = sweep.load(file)
     partial = {row.cell.name: row for row in sweep.rows(planned, out)}
     assert not partial["short"].whole and "0 of 2" in sweep.table.markdown(list(partial.values()))

@@ -64,7 +64,10 @@ def test_experiments_are_found_beside_the_file_and_a_variant_may_have_its_own(tm
         (HEAD + "[grid]\nstrategy.top_p = [10, 101]", r"'top_p=101': .*'strategy\.top_p' = 101"),
         (HEAD + "[grid]\nrun.seed = [3]", r"run\.seed .* seeds = \[\.\.\.\]"),
         (HEAD + '[[variant]]\nname = "a"\nset = { strategy.topp = 3 }', r"'a': .*'strategy\.topp'; did you mean 'top_p'"),
-        (HEAD + '[[variant]]\nname = "a"\nset = { "model.layers.9.local" = true }', r"'a': model\.layers\.9\.local: 9 is none"),
+        (
+            HEAD + '[[variant]]\nname = "a"\nset = { "model.layers.9.local" = true }',
+            r"'a': model\.layers\.9\.local: 9 is not",
+        ),
         (HEAD + '[[variant]]\nname = "a"\nset = { "strategy.kind" = "x.py:No" }', r"'a': .*x\.py"),
         (HEAD + '[[variant]]\nname = "a b"\n[[variant]]\nname = "a/b"', r"'a b' and 'a/b' would share the folder a-b"),
         (HEAD + '[[varant]]\nname = "a"', r"unknown key 'varant'; did you mean 'variant'"),

@@ -9,7 +9,7 @@ from small_runs import SINE
 
 from tinymetafed.experiments import sweep
 from tinymetafed.experiments.sweep.table import Spread
-from tinymetafed.runs.results import values_only_cost
+from tinymetafed.runs.run_figures import values_only_cost
 
 
 def test_few_seeds_have_students_interval() -> None:

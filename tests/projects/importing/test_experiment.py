@@ -227,7 +227,7 @@ def normalised_twice(padding: str) -> Network:
         (three(), {"freeze": "1", "local": ["First"]}, "--local First: no such layer that trains; there are dense_1, dense_2"),
         (three(), {"local": ["First", "dense_1", "dense_2"]}, "every layer is local"),
         (network((3,), dense(None, 3, 1), loss=None), {}, "does not say its loss; give one with --loss mse|mae"),
-        (branching(), {}, "layer 'c': reads 'a', not the layer above it: branches are not supported"),
+        (branching(), {}, "layer 'c': reads 'a', not the layer before it: branches are not supported"),
         (adding_the_input(), {}, "layer 'add': adds the model's input or a constant"),
         (misfit(), {}, "net.keras: layer 'Head': dense expects"),
         (network((3,), affine(None), dense(None, 3, 1)), {}, "layer 'affine': can only be folded"),

@@ -1,4 +1,4 @@
-// 2-D convolution as a textbook has it, for bench kernels to compare with: nested loops, gradients stored, update after.
+// Textbook 2-D convolution for `bench kernels` to compare with: nested loops, stored gradients, then the update.
 #pragma once
 
 #include "kernels/axis.hpp"
@@ -6,7 +6,7 @@
 
 namespace tmf::kernels {
 
-// Takes the place of core/kernels/conv2d.hpp; the tile sizes, which only say how that one works, are not used.
+// Replaces core/kernels/conv2d.hpp. The tile sizes are not used.
 template <typename Rows, typename Columns, int kChannels, int kFilters, bool kRelu, int kFilterTile, int kChannelTile>
 struct Conv2d {
   template <typename T, typename W>

@@ -1,11 +1,11 @@
-// Dense layer as a textbook has it, for bench kernels to compare with: one sum at a time, gradients stored, update after.
+// Textbook dense layer for `bench kernels` to compare with: one sum at a time, stored gradients, then the update.
 #pragma once
 
 #include "kernels/relu.hpp"
 
 namespace tmf::kernels {
 
-// Takes the place of core/kernels/dense.hpp; the tile sizes, which only say how that one works, are not used.
+// Replaces core/kernels/dense.hpp. The tile sizes are not used.
 template <int kInputs, int kUnits, bool kRelu, int kUnitTile, int kInputTile>
 struct Dense {
   template <typename T, typename W>

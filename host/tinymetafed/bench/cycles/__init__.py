@@ -1,4 +1,4 @@
-"""Estimated cycles of code that ran in an emulator: counts per instruction from QEMU, and what each takes on a core."""
+"""Estimated cycles of code that ran in an emulator: executions per instruction from QEMU, and a cost model of the core."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from .executions import Execution, Instruction
 
 Model = Callable[[Sequence[Instruction], dict[int, Execution]], tuple[int, int]]
 
-# Core, as boards name it -> its cost model.
+# Cost models by the core's name in board files.
 MODELS: dict[str, Model] = {"cortex-m4": cortex_m4.cycles}

@@ -1,7 +1,8 @@
-"""What instructions take on a Cortex-M4F: an estimate from Arm's manual, never checked on silicon; no flash wait states.
+"""Cost model of the Cortex-M4F: cycles per instruction from Arm's manual, without flash wait states; not checked on silicon.
 
-Sources name tables and sections of the Cortex-M4 Technical Reference Manual, Arm DDI 0439. Its P, the cycles that a jump
-needs to refill the pipeline, is 1 to 3: low takes the one, high the other, as they do wherever the manual gives a range.
+Sources are tables and sections of the Cortex-M4 Technical Reference Manual, Arm DDI 0439. Where the manual gives a range, the
+low estimate uses its lower end and the high estimate its upper end; for example P, the cycles to refill the pipeline after a
+jump, is 1 to 3.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ _FPU = "FPU instruction set table"
 _TIMINGS = "Load/store timings"
 
 REFILL = (1, 3)  # P of a jump, from the instruction set summary
-CONSUMED_AT_ONCE = 1  # FPU instruction set table, footnote: when the next instruction consumes the result
-ADDRESS_JUST_MADE = 1  # load/store timings: the result of data processing is not forwarded to an address
-PIPELINED = 1  # load/store timings: less for a load or store that follows another
+CONSUMED_AT_ONCE = 1  # FPU instruction set table, footnote: added if the next instruction uses the result
+ADDRESS_JUST_MADE = 1  # load/store timings: added if the instruction before has computed the address
+PIPELINED = 1  # load/store timings: subtracted for a load or store that follows another
 
 
 class UnknownInstruction(Exception):
@@ -28,10 +29,10 @@ class UnknownInstruction(Exception):
 
 @dataclass(frozen=True)
 class Rule:
-    """Cycles of the instructions whose mnemonic, without condition and type, matches ``pattern``; the first that does.
+    """Cycles of the instructions whose mnemonic, without condition and type, matches ``pattern``; the first match counts.
 
-    ``per_register`` is added for each 32-bit register of a list. ``arithmetic``: a result that is consumed at once costs
-    more. ``single_access``: one load or store, which others are pipelined with.
+    ``per_register`` is added for each 32-bit register of a list. ``arithmetic``: costs more if the next instruction uses the
+    result. ``single_access``: a single load or store, which is pipelined with adjacent ones.
     """
 
     pattern: str
@@ -68,22 +69,30 @@ _REGISTER = re.compile(r"\b(?:([rsd])(\d+)(?:-[rsd](\d+))?|sl|fp|ip|sp|lr|pc)\b"
 
 @dataclass(frozen=True)
 class _Decoded:
-    """An instruction with what neighbours are judged by."""
+    """An instruction with the facts that determine its interaction with its neighbours."""
 
     rule: Rule
     registers_listed: int
     written: frozenset[str]
     read: frozenset[str]
-    address: frozenset[str]  # what a load's or store's address is made of
+    address: frozenset[str]  # registers that make up the address of a load or store
     is_store: bool
     writes_back: bool
     may_jump: bool
 
 
 def cycles(listing: Sequence[Instruction], counts: Mapping[int, Execution]) -> tuple[int, int]:
-    """Low and high estimate of what ``counts``, by address, took; an instruction whose condition fails counts as if it ran.
+    """Estimates the cycles of executed instructions.
 
-    Raises UnknownInstruction.
+    Args:
+        listing: The program's instructions in order of address.
+        counts: Executions by address. An instruction whose condition fails counts as executed.
+
+    Returns:
+        Low and high estimate.
+
+    Raises:
+        UnknownInstruction: The cost model has no rule for an instruction.
     """
     low = high = 0
     before, ran_before = None, 0
@@ -97,7 +106,7 @@ def cycles(listing: Sequence[Instruction], counts: Mapping[int, Execution]) -> t
         low += ran.executed * (now.rule.low + now.registers_listed * now.rule.per_register) + jumped * REFILL[0]
         high += ran.executed * (now.rule.high + now.registers_listed * now.rule.per_register) + jumped * REFILL[1]
         if before is not None and not before.may_jump:
-            # What does not jump is always followed by its neighbour, which may besides have been jumped to.
+            # An instruction that cannot jump is always followed by the next one, which may also be reached by a jump.
             pairs = min(ran_before, ran.executed)
             if before.rule.arithmetic and before.written & now.read:
                 low += pairs * CONSUMED_AT_ONCE
@@ -108,7 +117,7 @@ def cycles(listing: Sequence[Instruction], counts: Mapping[int, Execution]) -> t
                     high += pairs * ADDRESS_JUST_MADE
             elif now.rule.single_access and before.rule.single_access:
                 low -= pairs * PIPELINED
-                # The manual promises it after a load that does not move its base; after a store it rather warns.
+                # The manual promises this only after a load without writeback, not after a store.
                 high -= 0 if before.is_store or before.writes_back else pairs * PIPELINED
         before, ran_before = now, ran.executed
     return low, high
@@ -143,7 +152,7 @@ def _decode(instruction: Instruction) -> _Decoded:
 
 
 def _registers(text: str) -> list[str]:
-    """Registers by name, in order; ranges written out, a 64-bit one as the two 32-bit ones that it is."""
+    """Registers by name, in order; ranges are expanded, a 64-bit register counts as its two 32-bit registers."""
     found: list[str] = []
     for match in _REGISTER.finditer(text):
         kind, first, last = match.groups()

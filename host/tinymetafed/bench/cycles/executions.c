@@ -1,8 +1,8 @@
-// A QEMU plugin that counts, between two arrivals at one address, how often each instruction ran and how often it jumped.
+// A QEMU plugin that counts how often each instruction is executed and jumps between two executions of a marked address.
 //
-// Arguments: mark=ADDRESS (of the function that a measured piece of code calls at its beginning and at its end),
-// start=ADDRESS and bytes=NUMBER of the code to watch, out=FILE. At every second arrival the file grows by a line
-// "address executed jumped" per instruction that ran, the first number in hexadecimal, and an empty line.
+// Arguments: mark=ADDRESS of a function that the measured code calls at its beginning and at its end; start=ADDRESS and
+// bytes=NUMBER of the code to count; out=FILE. At every second call of the function, the plugin appends to the file a line
+// "address executed jumped" for each executed instruction (the address in hexadecimal) and an empty line.
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// What is used of QEMU's plugin interface, version 1, as its documentation declares it: Debian packages no header.
+// The part of QEMU's plugin interface, version 1, that is used here; declared here because Debian has no package of its header.
 typedef uint64_t qemu_plugin_id_t;
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
@@ -36,7 +36,7 @@ struct Count {
   uint64_t jumped;
 };
 
-// A stretch of instructions that QEMU translated as one; only its last one may jump.
+// A block of instructions that QEMU translates at once; only the last one may jump.
 struct Block {
   uint64_t first;
   uint64_t last;
@@ -60,7 +60,7 @@ static void arrived(unsigned int vcpu, void* data) {
       if (counts[i].executed != 0)
         fprintf(out, "%" PRIx64 " %" PRIu64 " %" PRIu64 "\n", start + i * kStep, counts[i].executed, counts[i].jumped);
     fputc('\n', out);
-    fflush(out);  // the host reads it while the emulator still runs
+    fflush(out);  // the host reads the file while the emulator runs
   }
   memset(counts, 0, size / kStep * sizeof *counts);
   counting = !counting;
@@ -78,7 +78,7 @@ static void entered(unsigned int vcpu, void* data) {
 
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb* tb) {
   (void)id;
-  struct Block* block = malloc(sizeof *block);  // for good: the translated code refers to it
+  struct Block* block = malloc(sizeof *block);  // never freed: the translated code refers to it
   if (block == NULL) abort();
   const size_t n = qemu_plugin_tb_n_insns(tb);
   const struct qemu_plugin_insn* last = qemu_plugin_tb_get_insn(tb, n - 1);

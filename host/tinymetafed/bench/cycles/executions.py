@@ -1,4 +1,4 @@
-"""How often each instruction of a firmware ran: the emulator's plugin built and read, the program's text taken apart."""
+"""Counts how often each instruction of a firmware is executed, with a plugin for QEMU and the program's disassembly."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _SYMBOL = re.compile(r"([0-9a-f]+) <(.+)>:")
 
 
 class Uncountable(Exception):
-    """Why executions cannot be counted on this machine; one line that says what to do."""
+    """Executions cannot be counted on this machine; the text says why and what to do."""
 
 
 class Execution(NamedTuple):
-    """How often an instruction ran, and how often the one after it in the text was not the next to run."""
+    """How often an instruction was executed, and how often a jump followed it."""
 
     executed: int
     jumped: int
@@ -42,14 +42,14 @@ class Instruction(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """A program's instructions in the order of their addresses, and where its functions begin."""
+    """A program's instructions in order of address, and the addresses of its functions."""
 
     instructions: list[Instruction]
     functions: dict[str, int]
 
 
 def disassemble(program: Path, toolchain_prefix: str) -> Listing:
-    """The text of a linked program. Raises Uncountable where the toolchain has no objdump."""
+    """Disassembles a linked program. Raises Uncountable if the toolchain has no objdump."""
     objdump = f"{toolchain_prefix}objdump"
     if shutil.which(objdump) is None:
         raise Uncountable(f"{objdump} is not installed; it comes with {toolchain_prefix}gcc's binutils")
@@ -66,7 +66,7 @@ def disassemble(program: Path, toolchain_prefix: str) -> Listing:
 
 
 def plugin(emulator: str) -> Path:
-    """The plugin, compiled where this source of it has not been yet, and accepted by ``emulator``. Raises Uncountable."""
+    """The plugin's path; compiles it if necessary and checks that ``emulator`` can load it. Raises Uncountable."""
     digest = hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:16]
     library = build_root() / f"plugin-{digest}" / "executions.so"
     if not library.exists():
@@ -77,7 +77,7 @@ def plugin(emulator: str) -> Path:
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             made = Path(folder) / library.name
             _run([compiler, "-shared", "-fPIC", "-O2", str(_SOURCE), "-o", str(made)])
-            made.replace(library)  # whole or not at all: others may look for it at this moment
+            made.replace(library)  # atomic, because other processes may look for it at the same time
     nothing = f"{library},mark=0,start=0,bytes=0,out={os.devnull}"
     _run([emulator, "-M", "none", "-display", "none", "-monitor", "stdio", "-plugin", nothing], "quit\n")
     return library
@@ -87,18 +87,18 @@ def _run(command: list[str], said_to_it: str = "") -> None:
     done = subprocess.run(command, input=said_to_it, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["nothing"])[-1]
-        raise Uncountable(f"{_SOURCE.name}: {command[0]} does not take it, and says: {reason}")
+        raise Uncountable(f"{_SOURCE.name}: {command[0]} does not accept it: {reason}")
 
 
 def options(library: Path, listing: Listing, mark: str, out: Path) -> list[str]:
-    """The emulator's options that count between two calls of function ``mark`` into the file ``out``."""
+    """The emulator's options to count executions between two calls of function ``mark`` and write them to ``out``."""
     first, last = listing.instructions[0].address, listing.instructions[-1].address
     window = f"mark={listing.functions[mark]},start={first},bytes={last - first + 4}"
     return ["-plugin", f"{library},{window},out={out}"]
 
 
 def read(out: Path) -> list[dict[int, Execution]]:
-    """What the plugin has written: one set of counts, by address, for each stretch between two marks."""
+    """Reads the plugin's output: for each interval between two calls of ``mark`` the executions by address."""
     found: list[dict[int, Execution]] = []
     counts: dict[int, Execution] = {}
     for line in out.read_text(encoding="ascii").splitlines():

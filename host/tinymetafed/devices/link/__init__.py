@@ -1,1 +1,1 @@
-"""The serial side: frames, transports, sessions with boards, and processes that stand in for boards."""
+"""Serial lines: transports, sessions with devices, injected faults, recordings, the monitor."""

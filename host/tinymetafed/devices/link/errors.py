@@ -1,4 +1,4 @@
-"""What can go wrong between the host and a board; every text names the port and says what to do."""
+"""Errors of the connection to a device; every text names the port and says what to do."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tinymetafed_codegen.protocol import Status
 _MEANING = {
     Status.UNKNOWN_TYPE: "it does not know this message",
     Status.BAD_LENGTH: "the message is too short or too long",
-    Status.BAD_STATE: "it is not in a state in which it can do that",
+    Status.BAD_STATE: "its state does not allow this message",
     Status.BAD_TOKEN: "another cycle is in progress, its token is {detail}",
     Status.BAD_OFFSET: "it expects offset, rank or index {detail}",
-    Status.BAD_VALUE: "a field is outside its domain",
+    Status.BAD_VALUE: "a field has an invalid value",
     Status.NOT_FINITE: "a value is NaN or infinite",
     Status.OVERFLOW: "a value does not fit its wire type",
-    Status.TOO_LARGE: "it has no room for that much",
+    Status.TOO_LARGE: "it does not have enough memory for it",
 }
 
 
@@ -24,11 +24,11 @@ class LaunchError(Error):
 
 
 class LinkError(Error):
-    """Anything between the host and a board that keeps them from working together."""
+    """The host and a device cannot work together; base class of the other errors."""
 
 
 class PortError(LinkError):
-    """A serial line that cannot be opened, or that went away. ``url`` is the line's URL."""
+    """A serial line cannot be opened, or was lost. ``url`` is the line's URL."""
 
     def __init__(self, url: str, text: str) -> None:
         super().__init__(f"{url}: {text}")
@@ -36,15 +36,15 @@ class PortError(LinkError):
 
 
 class DeviceSilent(LinkError):
-    """No byte came back."""
+    """The device sent no byte."""
 
 
 class DeviceGarbled(LinkError):
-    """Bytes came back that are no answer."""
+    """The device sent bytes that are no valid answer."""
 
 
 class DeviceRefused(LinkError):
-    """The device said no: ``status`` and ``detail`` (see protocol.Status), and the request's ``message`` type."""
+    """The device refused a request: ``status`` and ``detail`` (see protocol.Status), and the request's ``message`` type."""
 
     def __init__(self, name: str, message: type[protocol.Request], status: Status, detail: int) -> None:
         super().__init__(f"{name}: refused {message.__name__} ({status.name}): {_MEANING[status].format(detail=detail)}")
@@ -54,8 +54,8 @@ class DeviceRefused(LinkError):
 
 
 class WrongFirmware(LinkError):
-    """The firmware on the board is not the one this host and experiment need."""
+    """The firmware on the board does not fit this host or this experiment."""
 
 
 class SampleTooLarge(LinkError):
-    """One sample, or one answer to it, does not fit the device's receive window."""
+    """One sample, or the answer to it, does not fit the device's receive window."""

@@ -1,9 +1,8 @@
-"""Requests and their answers over one line: sequences, deadlines, retries, several under way, and a count of every byte."""
+"""Requests and answers over one line: sequence numbers, timeouts, retries, several requests in flight, traffic counts."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -14,34 +13,35 @@ from tinymetafed_codegen.protocol import Status
 
 from ...federation.clients import Traffic
 from ...wire.frame import Decoder, Frame, encode
+from .clock import SYSTEM_CLOCK, Clock
 from .errors import DeviceGarbled, DeviceRefused, DeviceSilent, LinkError
 from .transport import Transport
 
 AnswerT = TypeVar("AnswerT", bound=protocol.Record)
 
-DEADLINE_SECONDS = 0.5  # until it is known how fast this device answers; doubled at every retry
-SHORTEST_SECONDS = 0.2  # a busy laptop may be away for this long
-HURRY_SECONDS = 0.02  # a damaged frame has come, probably the answer: nothing is gained by waiting longer
+DEADLINE_SECONDS = 0.5  # timeout until the device's answer times are known; doubled at every retry
+SHORTEST_SECONDS = 0.2  # shortest timeout: a busy laptop may suspend this process for so long
+HURRY_SECONDS = 0.02  # timeout after a damaged frame, which probably was the answer
 RETRIES = 4
-NOISE_BYTES = 24  # of what came instead of an answer, for the message
-PATIENCE = 4  # an answer may take this many times as long as the slowest of its kind of late
-PACE_DECAY = 0.875  # by which the slowest is forgotten with every answer
-MAX_UNDER_WAY = 64  # well below the 256 sequence numbers
+NOISE_BYTES = 24  # bytes shown in the error text when something else than an answer was received
+PATIENCE = 4  # the timeout is this many times the longest recent answer time of the message type
+PACE_DECAY = 0.875  # factor on the longest recent answer time with every answer
+MAX_UNDER_WAY = 64  # requests in flight; well below the 256 sequence numbers
 
 
 @dataclass(slots=True)
 class Sent:
-    """A request under way."""
+    """A request in flight."""
 
     sequence: int
     message: protocol.Request
     frame: bytes
-    after: int  # the position that its answer should report
+    after: int  # position that its answer should report
     since: float
 
 
 class Exchange:
-    """Requests and answers over one open line; one thread at a time. All calls raise LinkErrors naming ``name``."""
+    """Requests and answers over one open line; for one thread at a time. Errors are LinkErrors that name the device."""
 
     def __init__(
         self,
@@ -50,18 +50,20 @@ class Exchange:
         name: str | None = None,
         deadline: float = DEADLINE_SECONDS,
         retries: int = RETRIES,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.name = name if name is not None else transport.name
         self.deadline = deadline
         self.retries = retries
-        self.window = protocol.MIN_RECEIVE_WINDOW  # until hello() has asked
+        self.clock = clock
+        self.window = protocol.MIN_RECEIVE_WINDOW  # until hello() has received the device's own
         self._transport = transport
         self._decoder = Decoder()
         self._frames: deque[Frame] = deque()
         self._sequence = os.urandom(1)[0]  # a late answer to an earlier program is unlikely to match
-        self._pace: dict[int, float] = {}  # seconds that answers to a request type took at most, of late
-        self._noise = bytearray()  # first bytes since the request that were no valid frame
-        self._down = [0, 0]  # bytes; [1]: of samples
+        self._pace: dict[int, float] = {}  # longest recent answer time in seconds, by request type
+        self._noise = bytearray()  # first bytes received since the request that are no valid frame
+        self._down = [0, 0]  # bytes: of other messages, of samples
         self._up = [0, 0]
         self._retries = 0
 
@@ -77,28 +79,32 @@ class Exchange:
 
     @property
     def port(self) -> str:
-        """What the line itself is called, where it has another name than the device."""
+        """Name of the line, which may differ from the device's name."""
         return self._transport.name
 
     @property
     def traffic(self) -> Traffic:
-        """All bytes so far; subtract an earlier snapshot to get a round's."""
+        """All bytes so far; subtract an earlier value to get those of a round."""
         return Traffic(sum(self._down), sum(self._up), self._down[1], self._up[1], self._retries)
 
     @property
     def damaged(self) -> int:
-        """Damaged frames received and dropped."""
+        """Number of damaged frames received and dropped."""
         return self._decoder.damaged
 
     def delimit(self) -> None:
-        """Sends a lone 0x00: it ends whatever noise is in the device's decoder, and means nothing else."""
+        """Sends a single 0x00, which ends any incomplete frame in the device's decoder and has no other effect."""
         self._transport.write(b"\0")
         self._down[0] += 1
 
     # --- One request ---
 
     def request(self, message: protocol.Request) -> protocol.Record:
-        """Sends ``message`` until its answer comes. Raises DeviceSilent, DeviceGarbled, DeviceRefused, PortError."""
+        """Sends ``message``, with retries, until its answer is received.
+
+        Raises:
+            LinkError: DeviceSilent, DeviceGarbled, DeviceRefused or PortError.
+        """
         return self._ask(message, message.answer)
 
     def _ask(self, message: protocol.Request, answer: type[AnswerT]) -> AnswerT:
@@ -107,7 +113,7 @@ class Exchange:
         patience = self._patience(sent)
         for attempt in range(self.retries + 1):
             self._send(sent, repeated=attempt > 0)
-            until = time.monotonic() + patience * 2**attempt
+            until = self.clock.monotonic() + patience * 2**attempt
             frame = self._receive((sent.sequence,), message.type_id, until, hurry=attempt == 0)
             if frame is not None:
                 return self._open(frame, sent, answer)
@@ -118,15 +124,15 @@ class Exchange:
         return Sent(self._sequence, message, encode(message.type_id, self._sequence, message.pack()), after, 0.0)
 
     def _send(self, sent: Sent, *, repeated: bool = False) -> None:
-        # A delimiter in front of a repeated frame ends whatever a lost byte has left open on the other side.
+        # A delimiter in front of a repeated frame ends a frame whose end was lost.
         data = b"\0" + sent.frame if repeated else sent.frame
-        sent.since = time.monotonic()
+        sent.since = self.clock.monotonic()
         self._transport.write(data)
         self._down[_is_sample(sent.message.type_id)] += len(data)
         self._retries += repeated
 
     def _patience(self, sent: Sent) -> float:
-        """Seconds to wait for an answer: twice the line's own time for question and answer, and the device's."""
+        """Timeout for an answer in seconds: the time of both frames on the line, plus the device's own time."""
         on_the_line = 10 * (len(sent.frame) + self.window) / self._transport.baud
         pace = self._pace.get(sent.message.type_id)
         known = self.deadline if pace is None else max(min(self.deadline, SHORTEST_SECONDS), PATIENCE * pace)
@@ -141,9 +147,9 @@ class Exchange:
         hurry: bool = False,
         on_bytes: Callable[[], None] = lambda: None,
     ) -> Frame | None:
-        """The next answer to one of ``sequences``, or None at the time ``until``; anything else is dropped.
+        """The next answer to one of ``sequences``, or None at the time ``until``; other frames are dropped.
 
-        ``hurry`` waits next to no longer once a damaged frame has come; ``on_bytes`` is called whenever bytes have.
+        With ``hurry`` the wait ends shortly after a damaged frame. ``on_bytes`` is called whenever bytes were received.
         """
         answers = (type_id | protocol.ANSWER_BIT, protocol.ERROR_TYPE)
         damaged = self._decoder.damaged
@@ -152,7 +158,7 @@ class Exchange:
                 frame = self._frames.popleft()
                 if frame.sequence in sequences and frame.type_id in answers:
                     return frame
-            remaining = until - time.monotonic()
+            remaining = until - self.clock.monotonic()
             if remaining <= 0:
                 return None
             data = self._transport.read(remaining)
@@ -162,12 +168,12 @@ class Exchange:
             if not found and len(self._noise) < NOISE_BYTES:
                 self._noise += data
             if hurry and self._decoder.damaged > damaged:
-                until = min(until, time.monotonic() + HURRY_SECONDS)
+                until = min(until, self.clock.monotonic() + HURRY_SECONDS)
             on_bytes()
 
     def _open(self, frame: Frame, sent: Sent, answer: type[AnswerT]) -> AnswerT:
         """The answer in ``frame``. Raises DeviceRefused or DeviceGarbled."""
-        kind, took = sent.message.type_id, time.monotonic() - sent.since
+        kind, took = sent.message.type_id, self.clock.monotonic() - sent.since
         self._pace[kind] = max(took, PACE_DECAY * self._pace.get(kind, 0.0))
         try:
             if frame.type_id == protocol.ERROR_TYPE:
@@ -199,13 +205,18 @@ class Exchange:
         reached: Callable[[AnswerT], int],
         start: int = 0,
     ) -> Iterator[AnswerT]:
-        """Sends messages by position, several at once while the receive window holds them, and yields their answers.
+        """Sends messages in order of position, as many at once as the receive window holds, and yields their answers.
 
-        ``message_at`` gives the message that starts at a position and the position after it, None at the end;
-        ``reached`` reads from an answer how far the device is. The device takes them in order and says where it is,
-        so after a loss we wait for what is still under way and go on from there.
+        The device accepts messages in order only and reports its position in each answer. After a loss the host waits for
+        the answers still in flight and continues at the reported position.
+
+        Args:
+            message_at: Gives the message that starts at a position and the position after it; None at the end.
+            answer: Type of the answers.
+            reached: Reads the device's position from an answer.
+            start: First position.
         """
-        position = following = furthest = start  # acknowledged; to be sent next; ever sent
+        position = following = furthest = start  # acknowledged; to be sent next; highest sent so far
         ready: Sent | None = None
         under_way: deque[Sent] = deque()
         refused: DeviceRefused | None = None
@@ -228,7 +239,7 @@ class Exchange:
                 return
             oldest = under_way[0]
             patience = self._patience(oldest) * 2**failures
-            until = time.monotonic() + patience
+            until = self.clock.monotonic() + patience
             sequences = [sent.sequence for sent in under_way]
             frame = self._receive(sequences, oldest.message.type_id, until, hurry=len(under_way) == 1 and failures == 0)
             before = position
@@ -236,9 +247,9 @@ class Exchange:
                 under_way.clear()
             else:
                 while (sent := under_way.popleft()).sequence != frame.sequence:
-                    pass  # an earlier one without an answer: the message or its answer was lost
+                    pass  # an earlier request without an answer: it or its answer was lost
                 if under_way:
-                    under_way[0].since = time.monotonic()  # the device starts with it now
+                    under_way[0].since = self.clock.monotonic()  # the device begins with it now
                 try:
                     record = self._open(frame, sent, answer)
                     refused, position = None, reached(record)

@@ -1,11 +1,10 @@
-"""A bad cable on purpose: seeded faults, a line's real speed and its latency, between the host and a device."""
+"""Injected faults between the host and a device, from a seed; also the speed and latency of a real line."""
 
 from __future__ import annotations
 
 import random
 import re
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,47 +15,48 @@ from typing import Self
 
 from tinymetafed_codegen.errors import UsageError
 
+from .clock import SYSTEM_CLOCK, Clock
 from .errors import LaunchError, LinkError, PortError
 from .transport import Transport
 
 STALL_SECONDS = 1.0
 MAX_INSERTED = 8  # bytes
-PIECE_BYTES = 62  # what a USB bridge hands over at a time; a line's bytes do not arrive all at once
-_POLL_SECONDS = 0.05  # in which a closed line lets go of its thread
+PIECE_BYTES = 62  # a USB bridge delivers received bytes in pieces of this size
+_POLL_SECONDS = 0.05  # how soon a thread notices that its line was closed
 
 
 class FaultError(LaunchError, UsageError):
-    """Faults that mean nothing, or that a device cannot have."""
+    """Invalid faults, or faults that a device cannot have."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """How often each fault hits a frame in one direction, 0 to 1; ``delay``: at most so many seconds, evenly drawn."""
+    """Probability of each fault per frame in one direction; ``delay`` is the longest delay in seconds (uniform from 0)."""
 
     flip: float = 0.0  # one bit
     drop: float = 0.0
     duplicate: float = 0.0
     insert: float = 0.0  # up to MAX_INSERTED random bytes
     truncate: float = 0.0
-    stall: float = 0.0  # nothing moves for STALL_SECONDS
+    stall: float = 0.0  # no byte arrives for STALL_SECONDS
     disconnect: float = 0.0  # the line closes
-    reboot: float = 0.0  # the device starts anew
+    reboot: float = 0.0  # the device restarts
     delay: float = 0.0
 
 
 @dataclass(frozen=True)
 class FaultPlan:
-    """What goes wrong in either direction, and how fast the line is; the same seed gives the same faults per frame."""
+    """The faults in each direction and the speed of the line; the same seed gives the same faults, frame by frame."""
 
     down: Rates = field(default_factory=Rates)  # host to device
     up: Rates = field(default_factory=Rates)
-    baud: int | None = None  # paced to so many bit/s
-    latency: float = 0.0  # seconds that all bytes of the device take longer, as over USB
+    baud: int | None = None  # bit/s that the line is slowed down to; None: not slowed down
+    latency: float = 0.0  # seconds by which all bytes from the device are delayed, as by USB
     seed: int = 1
 
     @property
     def reboots(self) -> bool:
-        """Whether devices are restarted, which only processes can be."""
+        """Whether devices are restarted, which is possible for processes only."""
         return self.down.reboot > 0 or self.up.reboot > 0
 
 
@@ -67,7 +67,18 @@ _BOTH_WAYS = ("latency", *_WHOLE)
 
 
 def parse(text: str) -> FaultPlan:
-    """``flip=0.01,delay=20ms,up:drop=1%,baud=115200,latency=16ms,seed=7``; without up: or down: both. Raises FaultError."""
+    """Parses faults.
+
+    Args:
+        text: For instance ``flip=0.01,delay=20ms,up:drop=1%,baud=115200,latency=16ms,seed=7``. A fault without ``up:`` or
+            ``down:`` holds for both directions.
+
+    Returns:
+        The faults.
+
+    Raises:
+        FaultError: The text is invalid.
+    """
     rates: dict[str, dict[str, float]] = {"down": {}, "up": {}}
     line: dict[str, float] = {}
     for part in filter(None, (word.strip() for word in text.split(","))):
@@ -80,7 +91,7 @@ def parse(text: str) -> FaultPlan:
         if not equals:
             raise FaultError(f"fault '{part}': expected {name}={_example(name)}")
         if colon and (way not in rates or name in _BOTH_WAYS):
-            expected = f"{name} holds for the whole line" if way in rates else f"expected up:{name} or down:{name}"
+            expected = f"{name} is for both directions" if way in rates else f"expected up:{name} or down:{name}"
             raise FaultError(f"fault '{part}': {expected}")
         number = _number(part, name, value)
         if name in _BOTH_WAYS:
@@ -118,13 +129,14 @@ def _number(part: str, name: str, value: str) -> float | int:
 
 
 class Injector:
-    """One device's faults; goes on where it stood when the device comes back, and counts what it did in ``injected``."""
+    """Draws one device's faults, also across reconnections; counts them in ``injected``."""
 
-    def __init__(self, plan: FaultPlan, place: int) -> None:
-        """``place``: which of several devices, for each has faults of its own."""
+    def __init__(self, plan: FaultPlan, place: int, clock: Clock = SYSTEM_CLOCK) -> None:
+        """``place`` is the number of the device, because each one has faults of its own."""
         self.plan = plan
+        self.clock = clock
         self.injected: Counter[str] = Counter()
-        self.armed = False  # no disconnect and no reboot while the device is being looked for
+        self.armed = False  # while False there is no disconnect and no reboot, so that the device can reconnect
         self._draws = {way: random.Random(f"{plan.seed}/{place}/{way}") for way in ("down", "up")}
 
     def wrap(self, transport: Transport, reboot: Callable[[], None] | None = None) -> FaultyTransport:
@@ -134,14 +146,14 @@ class Injector:
     def hits(self, rates: Rates, way: str) -> list[str]:
         """The faults of the next frame in one direction."""
         draw = self._draws[way]
-        # Every fault is drawn for every frame, so that one rate changes nothing about the others.
+        # Every fault is drawn for every frame, so that one rate does not change the draws of the others.
         hit = [name for name in _RATES if draw.random() < getattr(rates, name)]
         hit = [name for name in hit if self.armed or name not in ("disconnect", "reboot")]
         self.injected.update(hit)
         return hit
 
     def damage(self, frame: bytes, hit: list[str], way: str) -> bytes:
-        """The frame as it goes on."""
+        """The frame with the faults ``hit`` applied."""
         draw = self._draws[way]
         data = bytearray(frame)
         if "flip" in hit:
@@ -156,65 +168,74 @@ class Injector:
         return b"" if "drop" in hit else bytes(data)
 
     def delay(self, rates: Rates, way: str) -> float:
-        """Seconds that the next frame is held back."""
+        """Seconds by which the next frame is delayed."""
         return self._draws[way].uniform(0, rates.delay) if rates.delay else 0.0
 
 
-class _Lane:
-    """Bytes in one direction, each with the moment at which it arrives; ends with an error."""
+class Lane:
+    """A queue of bytes in one direction with their times of arrival; ``fail`` ends it with an error."""
 
-    def __init__(self, bits_per_second: int | None) -> None:
+    def __init__(self, bits_per_second: int | None, clock: Clock) -> None:
+        self._clock = clock
         self._seconds_per_byte = 10 / bits_per_second if bits_per_second else 0.0
         self._queue: deque[tuple[float, bytes]] = deque()
-        self._free = 0.0  # when the line has sent what it was given
-        self._due = 0.0  # of the last bytes: nothing overtakes
+        self._free = 0.0  # time at which the line has sent everything
+        self._due = 0.0  # time of arrival of the last bytes, which later bytes must not overtake
         self._error: LinkError | None = None
         self._changed = threading.Condition()
 
     def put(self, data: bytes, later: float = 0.0) -> None:
-        """Sends ``data``; it arrives ``later`` seconds after the line has carried it."""
+        """Sends ``data``; it arrives ``later`` seconds after the line has transmitted it."""
         with self._changed:
-            self._free = max(self._free, time.monotonic()) + len(data) * self._seconds_per_byte
+            self._free = max(self._free, self._clock.monotonic()) + len(data) * self._seconds_per_byte
             self._due = max(self._due, self._free + later)
             self._queue.append((self._due, data))
             self._changed.notify_all()
 
     def stall(self, seconds: float) -> None:
-        """Nothing moves for a while."""
+        """Stops the transmission for ``seconds``."""
         with self._changed:
-            self._free = max(self._free, time.monotonic()) + seconds
+            self._free = max(self._free, self._clock.monotonic()) + seconds
 
     def fail(self, error: LinkError) -> None:
-        """Nothing comes any more."""
+        """Ends the queue: ``get`` raises ``error`` once all bytes have arrived."""
         with self._changed:
             self._error = self._error or error
             self._changed.notify_all()
 
     def check(self) -> None:
-        """Raises the error that ended it."""
+        """Raises the error that ended the queue, if any."""
         if self._error is not None:
             raise self._error
 
     def get(self, timeout: float) -> bytes:
-        """All that has arrived as soon as anything has; b"" after ``timeout`` seconds. Raises the error at the end."""
-        until = time.monotonic() + timeout
+        """Waits for bytes and returns all that have arrived; b"" after ``timeout`` seconds. Raises the error at the end."""
+        until = self._clock.monotonic() + timeout
         with self._changed:
             while True:
-                now = time.monotonic()
-                arrived = bytearray()
-                while self._queue and self._queue[0][0] <= now:
-                    arrived += self._queue.popleft()[1]
-                if arrived:
-                    return bytes(arrived)
+                if arrived := self._arrived():
+                    return arrived
                 self.check()
-                wake = min(until, self._queue[0][0]) if self._queue else until
+                now = self._clock.monotonic()
                 if now >= until:
                     return b""
-                self._changed.wait(wake - now)
+                wake = until if self.due is None else min(until, self.due)
+                self._clock.wait(self._changed, wake - now)
+
+    @property
+    def due(self) -> float | None:
+        """Time of arrival of the next bytes, None if there are none."""
+        return self._queue[0][0] if self._queue else None
+
+    def _arrived(self) -> bytes:
+        arrived, now = bytearray(), self._clock.monotonic()
+        while self._queue and self._queue[0][0] <= now:
+            arrived += self._queue.popleft()[1]
+        return bytes(arrived)
 
 
 class FaultyTransport:
-    """A line with faults, paced where the plan says so; two threads carry its bytes, and sleep in between."""
+    """A line with injected faults and, where the plan says so, a slower speed; two threads move its bytes."""
 
     def __init__(self, inner: Transport, injector: Injector, reboot: Callable[[], None] | None) -> None:
         plan = injector.plan
@@ -224,7 +245,7 @@ class FaultyTransport:
         self._injector = injector
         self._reboot = reboot
         self._closed = False
-        self._down, self._up = _Lane(plan.baud), _Lane(plan.baud)
+        self._down, self._up = Lane(plan.baud, injector.clock), Lane(plan.baud, injector.clock)
         self._touches_up = plan.up != Rates()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._carry_down, self._carry_up)]
         for thread in self._threads:
@@ -246,7 +267,7 @@ class FaultyTransport:
             return
         self._closed = True
         self._end(PortError(self.name, "is closed"))
-        for thread in self._threads:  # before the descriptor's number may belong to another line
+        for thread in self._threads:  # first, because another line may get the descriptor's number after close()
             thread.join()
         self._inner.close()
 
@@ -257,10 +278,10 @@ class FaultyTransport:
         self.close()
 
     def _send(self, frame: bytes, way: str) -> None:
-        """One frame, or what is left of it, into its lane."""
+        """Applies faults to one frame and puts it into the queue of its direction."""
         plan = self._injector.plan
         rates, lane, later = (plan.down, self._down, 0.0) if way == "down" else (plan.up, self._up, plan.latency)
-        if len(frame) > 1 and rates != Rates():  # a lone delimiter is no frame
+        if len(frame) > 1 and rates != Rates():  # a single delimiter is no frame
             hit = self._injector.hits(rates, way)
             later += self._injector.delay(rates, way)
             if "stall" in hit:
@@ -272,7 +293,7 @@ class FaultyTransport:
                 self._reboot()
                 return
             frame = self._injector.damage(frame, hit, way)
-        if plan.baud is None or way == "down":  # a device acts on whole frames only, so they may come down in one piece
+        if plan.baud is None or way == "down":  # a device handles whole frames only, so they may arrive in one piece
             lane.put(frame, later)
             return
         for at in range(0, len(frame), PIECE_BYTES):
@@ -283,7 +304,7 @@ class FaultyTransport:
         self._up.fail(error)
 
     def _carry_down(self) -> None:
-        with suppress(LinkError):  # the lane's own end
+        with suppress(LinkError):  # the queue was ended
             while True:
                 data = self._down.get(60.0)
                 try:
@@ -303,7 +324,7 @@ class FaultyTransport:
                 self._send_up(data)
                 continue
             *whole, pending = _frames(pending + data, keep_rest=True)
-            if not data and pending:  # noise that no delimiter ends
+            if not data and pending:  # bytes without a delimiter
                 whole, pending = [pending], b""
             for frame in whole:
                 self._send(frame, "up")
@@ -314,12 +335,12 @@ class FaultyTransport:
 
 
 def _frames(data: bytes, *, keep_rest: bool = False) -> list[bytes]:
-    """``data`` cut behind every 0x00; with ``keep_rest`` the last piece is what follows the last one, even if empty."""
+    """Splits ``data`` after every 0x00; with ``keep_rest`` the last piece is what follows the last 0x00, even if empty."""
     pieces = [piece + b"\0" for piece in data.split(b"\0")]
     rest = pieces.pop()[:-1]
     return [*pieces, rest] if keep_rest or rest else pieces
 
 
 def paced(baud: int, latency: float) -> FaultPlan:
-    """A line without faults that is as fast as a real one."""
+    """A line without faults, with the speed (bit/s) and the latency (seconds) of a real one."""
     return replace(FaultPlan(), baud=baud, latency=latency)

@@ -1,8 +1,7 @@
-"""What passes on a line in words: every frame one line, live from a port or from a recording."""
+"""Prints the frames of a line as text, one per line of text: live from a port, or from a recording."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,24 +9,25 @@ from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Code, ErrorAnswer, Record, WireError
 
 from ...wire.frame import Decoder, Frame
+from .clock import SYSTEM_CLOCK
 from .record import UP, RecordingError, events, is_recording
 from .transport import DEFAULT_BAUD, open_transport
 
-SHOWN_BYTES = 8  # of a field or of a damaged frame
+SHOWN_BYTES = 8  # bytes shown of a field or of a damaged frame
 _POLL_SECONDS = 0.5
 _REQUESTS = {each.type_id: each for each in protocol.REQUESTS}
 _ANSWERS = {type_id | protocol.ANSWER_BIT: each.answer for type_id, each in _REQUESTS.items()}
 
 
 class _Direction:
-    """One direction of one line: its bytes become lines of text."""
+    """One direction of one line: turns its bytes into lines of text."""
 
     def __init__(self, label: str) -> None:
         self._label = label
         self._decoder = Decoder()
 
     def feed(self, seconds: float, data: bytes) -> Iterator[str]:
-        """What ``data`` completes."""
+        """A line of text for each frame that ``data`` completes, damaged ones included."""
         *ended, rest = data.split(b"\0")
         for piece in ended:
             wire = self._decoder.pending + piece
@@ -39,16 +39,25 @@ class _Direction:
         self._decoder.feed(rest)
 
     def end(self) -> Iterator[str]:
-        """What is left over."""
+        """A line of text if an incomplete frame is left at the end."""
         if rest := len(self._decoder.pending):
             yield f"{'':11} {self._label} {rest} bytes of a frame that does not end"
 
 
 def lines(source: str, baud: int = DEFAULT_BAUD) -> Iterator[str]:
-    """One line of text per frame of a recording, or of a serial line until it goes away: time, direction, message.
+    """Yields one line of text per frame: time, direction, message.
 
-    On a line only what the device sends can be heard. A recording that ends in the middle says so in its last line.
-    Raises RecordingError for a file that is none, PortError.
+    Args:
+        source: A recording, or the URL of a serial line, which is read until it is closed. On a line only the frames that
+            the device sends can be seen.
+        baud: Speed of the serial line in bit/s.
+
+    Yields:
+        Lines of text. The last one says so if a recording was cut off.
+
+    Raises:
+        RecordingError: The file is no recording.
+        PortError: The line cannot be opened, or was lost.
     """
     if Path(source).is_file():
         yield from _of_recording(Path(source))
@@ -59,7 +68,7 @@ def lines(source: str, baud: int = DEFAULT_BAUD) -> Iterator[str]:
 
 
 def describe(frame: Frame) -> str:
-    """A frame in words: its message, its sequence, its fields, its size."""
+    """A frame as text: sequence number, message, fields, size."""
     kind: type[Record] | None = _REQUESTS.get(frame.type_id) or _ANSWERS.get(frame.type_id)
     if frame.type_id == protocol.ERROR_TYPE:
         kind = ErrorAnswer
@@ -75,7 +84,7 @@ def describe(frame: Frame) -> str:
 
 
 def _fields(record: Record) -> list[str]:
-    """``name=value`` of each field, of a record inside another one by one."""
+    """``name=value`` for each field; the fields of nested records are listed too."""
     shown: list[str] = []
     for name in record.kinds():
         value = getattr(record, name)
@@ -116,9 +125,9 @@ def _of_recording(path: Path) -> Iterator[str]:
 
 
 def _of_port(url: str, baud: int) -> Iterator[str]:
-    began = time.monotonic()
+    began = SYSTEM_CLOCK.monotonic()
     heard = _Direction(UP)
     with open_transport(url, baud) as transport:
         while True:
             data = transport.read(_POLL_SECONDS)
-            yield from heard.feed(time.monotonic() - began, data)
+            yield from heard.feed(SYSTEM_CLOCK.monotonic() - began, data)

@@ -1,10 +1,9 @@
-"""Recordings of a line: every byte with its direction and time, to be read by people and replayed into tests."""
+"""Recordings of serial lines: every byte with its direction and time, for the monitor and for replay in tests."""
 
 from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import IO, Any, Self
 from tinymetafed_codegen import protocol
 
 from ...wire.frame import Decoder, encode
+from .clock import SYSTEM_CLOCK, Clock
 from .errors import LinkError, PortError
 from .transport import DEFAULT_BAUD, Transport
 
@@ -28,7 +28,7 @@ class RecordingError(LinkError):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Bytes that passed: ``seconds`` since the recording began, the device's name, DOWN or UP."""
+    """Bytes that were sent: ``seconds`` since the recording began, the device's name, DOWN or UP."""
 
     seconds: float
     device: str
@@ -37,9 +37,9 @@ class Event:
 
 
 class Recorder:
-    """Writes what passes on several lines to one file, a JSON array per read or write, each flushed as it comes."""
+    """Writes the traffic of several lines to one file: a JSON array per read or write, flushed at once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock = SYSTEM_CLOCK) -> None:
         """Raises RecordingError when the file cannot be written."""
         try:
             self._file: IO[str] = path.open("w", encoding="ascii", buffering=1)
@@ -47,14 +47,15 @@ class Recorder:
             raise RecordingError(f"{path}: cannot be written: {error.strerror}") from error
         self._path = path
         self._lock = threading.Lock()
-        self._began = time.monotonic()
+        self._clock = clock
+        self._began = clock.monotonic()
         self._file.write(json.dumps(_FORMAT) + "\n")
 
     def note(self, device: str, direction: str, data: bytes) -> None:
         """Appends one read or write."""
         if not data:
             return
-        line = json.dumps([round(time.monotonic() - self._began, 6), device, direction, data.hex()])
+        line = json.dumps([round(self._clock.monotonic() - self._began, 6), device, direction, data.hex()])
         with self._lock:
             if self._file.closed:
                 return
@@ -64,7 +65,7 @@ class Recorder:
                 raise RecordingError(f"{self._path}: cannot be written: {error.strerror}") from error
 
     def wrap(self, transport: Transport, device: str) -> Transport:
-        """``transport`` with all its bytes noted under the device's name."""
+        """``transport``, recorded under the device's name."""
         return _Recorded(transport, self, device)
 
     def __enter__(self) -> Self:
@@ -102,7 +103,7 @@ class _Recorded:
 
 
 def is_recording(path: Path) -> bool:
-    """Whether a file begins as a recording does."""
+    """Whether a file begins like a recording."""
     try:
         with path.open("rb") as file:
             return file.read(len('{"recording"')) == b'{"recording"'
@@ -111,7 +112,7 @@ def is_recording(path: Path) -> bool:
 
 
 def events(path: Path) -> Iterator[Event]:
-    """What was recorded, in order. Raises RecordingError at the first line that is damaged or cut, naming it."""
+    """Yields the recorded events in order. Raises RecordingError at the first damaged or incomplete line, naming it."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -131,16 +132,25 @@ def events(path: Path) -> Iterator[Event]:
             event = Event(float(seconds), str(device), direction, bytes.fromhex(data))
         except (ValueError, TypeError):
             where = "was cut in its last line" if number == len(lines) else "is damaged"
-            raise RecordingError(f"{path}:{number}: the recording {where}; all before is shown") from None
+            raise RecordingError(f"{path}:{number}: the recording {where}; everything before this line is shown") from None
         if direction not in (DOWN, UP):
             raise RecordingError(f"{path}:{number}: direction '{direction}', expected '{DOWN}' or '{UP}'")
         yield event
 
 
-def replay(path: Path, device: str | None = None) -> Replay:
-    """A line whose other end is what ``device`` (default: the only one) said in the recording.
+def replay(path: Path, device: str | None = None, clock: Clock = SYSTEM_CLOCK) -> Replay:
+    """A transport that plays back what a device sent in a recording.
 
-    Raises RecordingError; also when several devices were recorded and none is named.
+    Args:
+        path: The recording.
+        device: Name of the device; None for the only one.
+        clock: Clock to wait with.
+
+    Returns:
+        The transport.
+
+    Raises:
+        RecordingError: The recording is damaged or does not have the device, or has several and ``device`` is None.
     """
     found = list(events(path))
     names = list(dict.fromkeys(event.device for event in found))
@@ -148,18 +158,19 @@ def replay(path: Path, device: str | None = None) -> Replay:
         raise RecordingError(f"{path}: holds {len(names)} devices, name one of {', '.join(names)}")
     if device is not None and device not in names:
         raise RecordingError(f"{path}: has no device '{device}', it holds {', '.join(names) or 'none'}")
-    return Replay(f"{path}", [event for event in found if event.device == (device or event.device)])
+    return Replay(f"{path}", [event for event in found if event.device == (device or event.device)], clock)
 
 
 class Replay:
-    """Plays the device's part of a recording: its bytes come once the host has asked what it asked then.
+    """Plays back the device's side of a recording: an answer is sent once the host has sent the recorded request.
 
-    Sequence numbers start anywhere, so answers carry those of the questions now asked; damaged frames stay damaged.
+    Sequence numbers begin at a random number, so answers get the numbers of the new requests; damaged frames stay damaged.
     """
 
-    def __init__(self, name: str, recorded: list[Event]) -> None:
+    def __init__(self, name: str, recorded: list[Event], clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
         self.name, self.baud = name, DEFAULT_BAUD
-        self._script: deque[tuple[str, bytes]] = deque()  # whole frames; of the device also what is none
+        self._script: deque[tuple[str, bytes]] = deque()  # whole frames; from the device also other bytes
         pending = {DOWN: b"", UP: b""}
         for event in recorded:
             *pieces, pending[event.direction] = (pending[event.direction] + event.data).split(b"\0")
@@ -172,28 +183,28 @@ class Replay:
 
     @property
     def finished(self) -> bool:
-        """Whether all of it was played."""
+        """Whether everything was played back."""
         return not self._script
 
     def read(self, timeout: float) -> bytes:
-        """See Transport; waits only where the recording shows that nothing came."""
+        """See Transport; waits only where nothing was received in the recording."""
         data = b""
         while self._script and self._script[0][0] == UP:
             data += self._translate(self._script.popleft()[1])
         if not data:
-            time.sleep(max(timeout, 0.0))
+            self._clock.sleep(max(timeout, 0.0))
         return data
 
     def write(self, data: bytes) -> None:
-        """See Transport. Raises PortError when the host asks something else than it did in the recording."""
+        """See Transport. Raises PortError if the host sends another request than in the recording."""
         for frame in self._written.feed(data):
             expected = next(((at, wire) for at, (way, wire) in enumerate(self._script) if way == DOWN), None)
             then = Decoder().feed(expected[1]) if expected is not None else []
             if expected is None or not then or then[0].type_id != frame.type_id:
                 if frame.type_id == self._last_asked:
-                    continue  # once more than then, for the host was faster now: the answer is on its way
+                    continue  # a retry that the recording does not have, because the host is faster now
                 was = "the recording has ended" if not then else f"it was {_request_name(then[0].type_id)} in the recording"
-                raise PortError(self.name, f"the host asks {_request_name(frame.type_id)}, {was}; record it again")
+                raise PortError(self.name, f"the host asks {_request_name(frame.type_id)}, {was}; make a new recording")
             del self._script[expected[0]]
             self._then_to_now[then[0].sequence] = frame.sequence
             self._last_asked = frame.type_id

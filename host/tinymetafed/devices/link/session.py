@@ -1,9 +1,8 @@
-"""One board as typed calls: hello, configure, load, train, stream, pull, fetch, predict."""
+"""A device as typed calls: hello, configure, load, train, stream, pull, fetch, predict."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -21,64 +20,79 @@ from ...wire.messages import (
     FloatArray,
     Segment,
     checked_length,
-    levels,
+    encode_inputs,
     load_chunk,
     predict_batch,
     tail_capacity,
 )
+from .clock import SYSTEM_CLOCK, Clock
 from .errors import DeviceGarbled, SampleTooLarge, WrongFirmware
 from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Exchange, Sent
 from .transport import Transport
 
-START_SECONDS = 8.0  # an emulator among fifty others, or a board that waits in its boot loader
+START_SECONDS = 8.0  # a board may wait in its boot loader
 HELLO_SECONDS = 0.06
-QUIET_SECONDS = 0.1  # without a byte: whatever was still on its way has come
-REPORT_SECONDS = 0.5  # between two progress answers of a training board
-STALL_SECONDS = 120.0  # no single step takes this long
+QUIET_SECONDS = 0.1  # after so long without a byte no late answer is expected
+REPORT_SECONDS = 0.5  # between two progress reports of a training board
+STALL_SECONDS = 120.0  # longer than any single training step
 _SMALLER = "send uint8 levels with a scale, use smaller inputs, or a board with more memory"
 
 
 class Session(Exchange):
-    """One board behind an open line. Every call may raise DeviceSilent, DeviceGarbled, DeviceRefused or PortError."""
+    """One device on an open line. Every call may raise DeviceSilent, DeviceGarbled, DeviceRefused or PortError."""
 
     def __init__(
-        self, transport: Transport, *, name: str | None = None, deadline: float = DEADLINE_SECONDS, retries: int = RETRIES
+        self,
+        transport: Transport,
+        *,
+        name: str | None = None,
+        deadline: float = DEADLINE_SECONDS,
+        retries: int = RETRIES,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        super().__init__(transport, name=name, deadline=deadline, retries=retries)
-        self.session = int.from_bytes(os.urandom(4), "little")  # a board still busy for an earlier host forgets that
+        super().__init__(transport, name=name, deadline=deadline, retries=retries, clock=clock)
+        self.session = int.from_bytes(os.urandom(4), "little")  # a new number ends an earlier host's session on the board
         self._token = 0
-        self._training: float | None = None  # seconds that the last program took on the device's own samples
+        self._training: float | None = None  # seconds that the last program took, without streamed samples
 
-    # --- Who is there ---
+    # --- Identity and firmware ---
 
     def hello(self, start: float = START_SECONDS) -> protocol.HelloAnswer:
-        """Who the device is; asks again and again for ``start`` seconds, through boot banners and boot time.
+        """Sends Hello repeatedly until the device answers; this bridges its boot time and skips boot messages.
 
-        Raises WrongFirmware when the answer is of another protocol, DeviceSilent or DeviceGarbled when none comes.
+        Args:
+            start: Seconds to try.
+
+        Returns:
+            The device's answer.
+
+        Raises:
+            WrongFirmware: The answer is of another protocol.
+            LinkError: DeviceSilent or DeviceGarbled, if there is no valid answer.
         """
         message = protocol.Hello()
         asked: dict[int, Sent] = {}
-        end = time.monotonic() + start
+        end = self.clock.monotonic() + start
         self._noise.clear()
-        while time.monotonic() < end:
-            # Each has its own sequence and any answer counts: the first may wait in a board that is still booting.
+        while self.clock.monotonic() < end:
+            # Each has its own sequence number and any answer counts: the first may wait in a board that is still booting.
             sent = self._prepare(message)
-            self.delimit()  # the opening of the line may have left noise
+            self.delimit()  # opening the line may have caused stray bytes
             self._send(sent)
             asked[sent.sequence] = sent
             pause = HELLO_SECONDS + 10 * 2 * len(sent.frame) / self._transport.baud
-            frame = self._receive(asked, message.type_id, min(end, time.monotonic() + pause))
+            frame = self._receive(asked, message.type_id, min(end, self.clock.monotonic() + pause))
             if frame is not None:
                 welcome = self._welcome(frame, asked.pop(frame.sequence))
-                # The other questions are answered too, sooner or later; those bytes are no part of what comes next.
-                while asked and (late := self._receive(asked, message.type_id, time.monotonic() + QUIET_SECONDS)):
+                # The device answers the other Hellos too; wait for these answers, so that they do not disturb what follows.
+                while asked and (late := self._receive(asked, message.type_id, self.clock.monotonic() + QUIET_SECONDS)):
                     del asked[late.sequence]
                 return welcome
         raise self._no_answer(message, start, None)
 
     def _welcome(self, frame: Frame, sent: Sent) -> protocol.HelloAnswer:
         ours = protocol.HelloAnswer
-        fixed = ours.place("model_hash")  # the two fields before it never change their place
+        fixed = ours.place("model_hash")  # the two fields before it have the same place in every protocol version
         if frame.type_id != protocol.ERROR_TYPE and fixed <= len(frame.payload) != ours.fixed_size():
             version, schema = ours.unpack_first(frame.payload, "schema_hash")
             raise WrongFirmware(f"{self._wrong_protocol(version, schema)}; flash the firmware of this version again")
@@ -93,9 +107,15 @@ class Session(Exchange):
         )
 
     def check(self, hello: protocol.HelloAnswer, manifest: ModelManifest, flash: str) -> None:
-        """Raises WrongFirmware unless protocol, board and model are those of this host and ``manifest``.
+        """Checks that protocol, board and model of the firmware are those of this host and ``manifest``.
 
-        ``flash`` is the command that puts the right firmware on the board, for the message.
+        Args:
+            hello: The device's answer.
+            manifest: The experiment's model on this board.
+            flash: Command that flashes the right firmware, for the error's text.
+
+        Raises:
+            WrongFirmware: They differ.
         """
         board = board_name(hello)
         if (hello.protocol_version, hello.schema_hash) != (protocol.PROTOCOL_VERSION, protocol.schema_hash()):
@@ -114,13 +134,18 @@ class Session(Exchange):
     # --- A round ---
 
     def configure(self, program: Program, recipe: Recipe) -> None:
-        """Sets ``program``. Raises WireError for a recipe that no device takes."""
+        """Sets the recipe of ``program``. Raises WireError for an invalid recipe."""
         self._ask(protocol.Configure(self.session, program, recipe), protocol.ConfigureAnswer)
 
     def load(self, token: int, segments: Iterable[Segment]) -> None:
-        """Writes the global weights: ``segments`` follow each other from weight 0 on without a gap.
+        """Sends the global weights.
 
-        Raises ValueError when they do not, or hold NaN or infinity.
+        Args:
+            token: Token of the new cycle.
+            segments: Consecutive segments from weight 0 on.
+
+        Raises:
+            ValueError: The segments leave a gap, or hold NaN or infinity.
         """
         parts = [segment for segment in segments if segment.data]
         total = checked_length(parts)
@@ -134,32 +159,54 @@ class Session(Exchange):
             pass
 
     def next_token(self) -> int:
-        """A token for this device's next cycle, above all before, so that a late message of an earlier one is told apart."""
+        """A token for this device's next cycle, higher than all before; the device refuses messages with an older one."""
         self._token += 1
         return self._token
 
     def train(self, token: int, program: Program, seed: int, client: int, round: int) -> protocol.Progress:
-        """Starts ``program`` with the samples of ``client`` in a round of the run; again: only reports."""
+        """Starts ``program``; if it was started already, the device only reports its progress.
+
+        Args:
+            token: Token of the loaded weights.
+            program: Program to run.
+            seed: Seed of the run; seed, client and round determine the samples.
+            client: Number of the client.
+            round: Number of the round.
+
+        Returns:
+            The device's progress.
+        """
         return self._trained(self._ask(protocol.Train(token, program, seed, client, round), protocol.Progress))
 
     def await_done(
         self, token: int, total_steps: int, on_progress: Callable[[protocol.Progress], None] | None = None
     ) -> protocol.Progress:
-        """Waits until the device has trained, calling ``on_progress`` about twice a second. Raises TrainingFailed.
+        """Waits until the device has finished training.
 
-        The device is asked to answer at the step that it should reach in REPORT_SECONDS at its measured pace, so that
-        a short training costs one message; one that is slower than thought is asked where it stands.
+        The device is asked to answer at the step that it should reach in REPORT_SECONDS at its measured pace, so a short
+        training costs one message. If it is slower, it is asked for its progress.
+
+        Args:
+            token: Token of the cycle.
+            total_steps: Steps of the program.
+            on_progress: Called about twice a second.
+
+        Returns:
+            The final progress.
+
+        Raises:
+            TrainingFailed: Training diverged, stalled or was interrupted.
         """
         target = total_steps
-        called = began = moved = time.monotonic()
+        called = began = moved = self.clock.monotonic()
         first: int | None = None
         last = -1
-        # A program that took a few milliseconds so far is not waited for a second when its answer is lost.
+        # A program that took a few milliseconds before need not be waited for a whole second when its answer is lost.
         patience = 2 * REPORT_SECONDS if self._training is None else max(SHORTEST_SECONDS, PATIENCE * self._training)
         while True:
             progress = self._await(token, target, min(patience, 2 * REPORT_SECONDS))
             patience = 2 * REPORT_SECONDS
-            now = time.monotonic()
+            now = self.clock.monotonic()
             if on_progress is not None:
                 on_progress(progress)
             if self._trained(progress).state == State.DONE:
@@ -168,7 +215,7 @@ class Session(Exchange):
             if progress.state != State.TRAINING:
                 raise TrainingFailed(
                     f"{self.name}: stands at {progress.state.name}, expected TRAINING or DONE; "
-                    "it was reset or never told to train: start again from Load", Status.BAD_STATE
+                    "it was reset or has not received Train: start again from Load", Status.BAD_STATE
                 )  # fmt: skip
             if first is None:
                 first, began = progress.step, now
@@ -185,10 +232,10 @@ class Session(Exchange):
     def _await(self, token: int, target: int, patience: float) -> protocol.Progress:
         sent = self._prepare(protocol.Await(token, target))
         self._send(sent)
-        frame = self._receive((sent.sequence,), sent.message.type_id, time.monotonic() + patience, hurry=True)
+        frame = self._receive((sent.sequence,), sent.message.type_id, self.clock.monotonic() + patience, hurry=True)
         if frame is not None:
             return self._open(frame, sent, protocol.Progress)
-        self._pace.pop(sent.message.type_id, None)  # how long a target took says nothing about an answer at once
+        self._pace.pop(sent.message.type_id, None)  # the time to reach a target is no measure for an immediate answer
         return self._ask(protocol.Await(token, 0), protocol.Progress)
 
     def _trained(self, progress: protocol.Progress) -> protocol.Progress:
@@ -200,7 +247,18 @@ class Session(Exchange):
         )  # fmt: skip
 
     def sample(self, token: int, step: int, targets: ArrayLike, inputs: ArrayLike, scale: float = 1.0) -> protocol.Progress:
-        """Trains one streamed sample: ``targets`` as float32, ``inputs`` in their own type (see Example)."""
+        """Trains one streamed sample.
+
+        Args:
+            token: Token of the cycle.
+            step: Number of the training step.
+            targets: Sent as float32.
+            inputs: float32, or uint8 in units of ``scale``.
+            scale: Factor on uint8 inputs.
+
+        Returns:
+            The device's progress.
+        """
         message = self._sample(token, step, Example(targets, inputs, scale))
         return self._trained(self._ask(message, protocol.Progress))
 
@@ -211,10 +269,23 @@ class Session(Exchange):
         on_progress: Callable[[protocol.Progress], None] | None = None,
         start: int = 0,
     ) -> protocol.Progress:
-        """Trains ``samples`` as steps ``start``, ``start`` + 1, ...; as many are under way as the receive window holds.
+        """Trains streamed samples, as many in flight as the receive window holds.
 
-        A device that is further already is not sent what it has trained. Raises TrainingFailed, SampleTooLarge,
-        ValueError (a NaN or infinity, naming its step).
+        Samples that the device has trained already are not sent again.
+
+        Args:
+            token: Token of the cycle.
+            samples: The samples in order.
+            on_progress: Called with every answer.
+            start: Step of the first sample.
+
+        Returns:
+            The final progress.
+
+        Raises:
+            TrainingFailed: Training diverged.
+            SampleTooLarge: A sample does not fit the receive window.
+            ValueError: A sample holds NaN or infinity; the text gives its step.
         """
         source = iter(samples)
         kept: deque[protocol.Sample] = deque()  # not yet acknowledged, from step `first` on
@@ -237,13 +308,13 @@ class Session(Exchange):
                 first += 1
             if on_progress is not None:
                 on_progress(progress)
-        if progress is None:  # nothing was sent: only report
+        if progress is None:  # nothing was sent: ask for the progress
             progress = self._trained(self._ask(protocol.Await(token, 0), protocol.Progress))
         return progress
 
     def _sample(self, token: int, step: int, example: Example) -> protocol.Sample:
         targets = np.ascontiguousarray(example.targets, dtype="<f4")
-        dtype, data = levels(example.inputs)
+        dtype, data = encode_inputs(example.inputs)
         for what, values in (("target", targets), ("input", example.inputs), ("scale", np.float32(example.scale))):
             if not np.isfinite(values).all():
                 raise ValueError(f"sample {step}: its {what} is NaN or infinite; clean the data")
@@ -257,9 +328,19 @@ class Session(Exchange):
         return protocol.Sample(token, step, dtype, example.scale, payload)
 
     def pull(self, token: int, count: int) -> list[protocol.Delta]:
-        """The frozen delta's chunks, in order, until ``count`` entries. Raises DeviceGarbled for a wrong one.
+        """Receives the delta, which no longer changes once training is done.
 
-        How many entries a chunk holds stands at its beginning, so the next one is asked for while it still comes in.
+        The beginning of a chunk says how many entries it has, so the next chunk is requested before this one is complete.
+
+        Args:
+            token: Token of the cycle.
+            count: Entries of the whole delta.
+
+        Returns:
+            The chunks in order of rank.
+
+        Raises:
+            DeviceGarbled: A chunk has another token or rank, or too many entries.
         """
         chunks: list[protocol.Delta] = []
         rank = 0
@@ -278,13 +359,13 @@ class Session(Exchange):
         return chunks
 
     def _pull(self, token: int, rank: int) -> Sent:
-        """Asks for the chunk at ``rank``, without waiting for it."""
+        """Requests the chunk at ``rank``, without waiting for it."""
         sent = self._prepare(protocol.Pull(token, rank), rank)
         self._send(sent)
         return sent
 
     def _chunk(self, token: int, rank: int, count: int, asked: Sent) -> tuple[protocol.Delta, Sent | None]:
-        """The chunk that ``asked`` asks for, and the question for the next one if it was seen where that begins."""
+        """The chunk that ``asked`` requests; and the request for the next chunk, if it could be sent early."""
         early: Sent | None = None
 
         def look_ahead() -> None:
@@ -292,17 +373,17 @@ class Session(Exchange):
             if early is None and rank < (following := self._following(asked, rank)) < count:
                 early = self._pull(token, following)
 
-        until = time.monotonic() + self._patience(asked)
+        until = self.clock.monotonic() + self._patience(asked)
         frame = self._receive((asked.sequence,), protocol.Pull.type_id, until, hurry=True, on_bytes=look_ahead)
         if frame is None:
             return self._ask(protocol.Pull(token, rank), protocol.Delta), None
         delta = self._open(frame, asked, protocol.Delta)
         if early is not None:
-            early.since = time.monotonic()  # the device starts with it now
+            early.since = self.clock.monotonic()  # the device begins with it now
         return delta, early
 
     def _following(self, asked: Sent, rank: int) -> int:
-        """The rank after the chunk that is coming in, as its unchecked beginning says; 0 when it does not say so yet."""
+        """The rank after the incomplete chunk, read from its unchecked beginning; 0 if not enough bytes are there."""
         needed = FRAME_HEADER_BYTES + protocol.Delta.place("base")
         head = self._decoder.beginning(needed)
         if len(head) < needed:
@@ -315,7 +396,7 @@ class Session(Exchange):
     # --- Reading and using weights ---
 
     def fetch(self, offset: int, count: int) -> FloatArray:
-        """Current weights [count] from ``offset`` on, in manifest order."""
+        """The device's current weights, float32[count] from index ``offset`` on, in manifest order."""
         most = min(tail_capacity(protocol.Weights, self.window) // 4, 0xFFFF)
         parts: list[bytes] = []
         got = 0
@@ -332,12 +413,21 @@ class Session(Exchange):
         return np.frombuffer(b"".join(parts), "<f4").astype(np.float32)
 
     def predict(self, inputs: ArrayLike, output_size: int, scale: float = 1.0) -> FloatArray:
-        """The network's outputs [n, output_size] for ``inputs`` [n, *shape] with the device's current weights.
+        """The network's outputs with the device's current weights.
 
-        ``inputs`` travel in their own type (see Example). Raises ValueError naming a sample that is not finite,
-        SampleTooLarge when one input does not fit the receive window.
+        Args:
+            inputs: [n, *shape], float32, or uint8 in units of ``scale``.
+            output_size: Outputs per input.
+            scale: Factor on uint8 inputs.
+
+        Returns:
+            float32 [n, output_size].
+
+        Raises:
+            ValueError: An input is not finite; the text gives its number.
+            SampleTooLarge: One input does not fit the receive window.
         """
-        dtype, data = levels(inputs)
+        dtype, data = encode_inputs(inputs)
         if len(inputs) == 0:
             return np.zeros((0, output_size), np.float32)
         finite = np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)

@@ -1,4 +1,4 @@
-"""Bytes to and from one serial line, whatever stands behind its URL, with errors that name the port and the remedy."""
+"""Bytes to and from one serial line of any kind, with errors that name the port and the remedy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import select
 import socket
 import stat
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -20,58 +19,77 @@ from serial.tools import list_ports
 
 from tinymetafed_codegen.boards import Line
 
+from .clock import SYSTEM_CLOCK, Clock
 from .errors import PortError
 
 DEFAULT_BAUD = Line().baud
-BUSY_SECONDS = 1.0  # a modem manager, or we looking for a lost board, may try a port that has just appeared
+# A modem manager, or this program's search for a lost board (REJOIN_HELLO_SECONDS), may hold a port that has just appeared.
+BUSY_SECONDS = 3.0
 WRITE_SECONDS = 10.0  # a line that takes no byte for this long is stuck
 _READ_BYTES = 1 << 16
 
 
 class Transport(Protocol):
-    """An open line. ``name`` is for messages; ``baud`` is the line's speed in bit/s."""
+    """An open line. ``name`` is used in messages; ``baud`` is the line's speed in bit/s."""
 
     name: str
     baud: int
 
     def read(self, timeout: float) -> bytes:
-        """Everything that is there as soon as anything is there; b"" after ``timeout`` seconds. Raises PortError."""
+        """Waits for bytes and returns all that are there; b"" after ``timeout`` seconds. Raises PortError."""
 
     def write(self, data: bytes) -> None:
-        """Hands all of ``data`` to the line. Raises PortError."""
+        """Writes all of ``data`` to the line. Raises PortError."""
 
     def close(self) -> None:
-        """Closes the line; again: nothing."""
+        """Closes the line; a second call does nothing."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None: ...
 
 
-def open_transport(url: str, baud: int | None = None, *, name: str | None = None, line: Line | None = None) -> Transport:
-    """Opens any URL that ``serial.serial_for_url`` knows: /dev/ttyACM0, COM5, socket://host:port, loop://, /dev/pts/N.
+def open_transport(
+    url: str,
+    baud: int | None = None,
+    *,
+    name: str | None = None,
+    line: Line | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Transport:
+    """Opens a line.
 
-    ``line`` is what the board needs: its speed, unless ``baud`` is given, and DTR and RTS, which are set before the line
-    opens so that opening it reboots nothing; what comes within its settle time is discarded. ``name`` stands for the line
-    in messages. Raises PortError.
+    Args:
+        url: Any URL that ``serial.serial_for_url`` knows: /dev/ttyACM0, COM5, socket://host:port, loop://, /dev/pts/N.
+        baud: Speed in bit/s; None for that of ``line``.
+        name: The line's name in messages; None for the URL.
+        line: Settings that the board needs. DTR and RTS are set before the line opens, so that opening it does not reset the
+            board; bytes received within ``settle_seconds`` are discarded.
+        clock: Clock to measure time with.
+
+    Returns:
+        The open line.
+
+    Raises:
+        PortError: It cannot be opened.
     """
     line = line or Line()
     baud = baud or line.baud
-    until = time.monotonic() + BUSY_SECONDS
+    until = clock.monotonic() + BUSY_SECONDS
     while True:
         try:
             port = _open(url, baud, line)
             break
         except (serial.SerialException, OSError, ValueError) as error:
-            if getattr(error, "errno", None) not in (errno.EBUSY, errno.EAGAIN) or time.monotonic() >= until:
-                raise _open_error(url, error) from error
-            time.sleep(0.05)
+            if getattr(error, "errno", None) not in (errno.EBUSY, errno.EAGAIN) or clock.monotonic() >= until:
+                raise _open_error(url, error, clock) from error
+            clock.sleep(0.05)
     name = name or url
-    # Reading the descriptor ourselves costs two system calls per answer; pyserial's socket:// gives one byte per call.
+    # Reading the file descriptor directly takes two system calls per answer; pyserial's socket:// returns one byte per call.
     is_descriptor = os.name == "posix" and ("://" not in url or url.startswith("socket://"))
     transport = _Descriptor(name, baud, port) if is_descriptor else _Generic(name, baud, port)
     if line.settle_seconds:
-        _settle(transport, line.settle_seconds)
+        discard_input(transport, line.settle_seconds, clock)
     return transport
 
 
@@ -79,17 +97,17 @@ def _open(url: str, baud: int, line: Line) -> Any:
     port = serial.serial_for_url(url, do_not_open=True, baudrate=baud, timeout=0, write_timeout=WRITE_SECONDS)
     port.dtr = line.dtr
     port.rts = line.rts
-    if os.name == "posix":  # elsewhere the operating system lets nobody share a port anyway
+    if os.name == "posix":  # other systems do not allow sharing a port anyway
         port.exclusive = True
     port.open()
     return port
 
 
-def _settle(transport: Transport, seconds: float) -> None:
-    """Reads and forgets what comes: a boot banner, or what was on its way to whoever had the port before."""
-    until = time.monotonic() + seconds
+def discard_input(transport: Transport, seconds: float, clock: Clock = SYSTEM_CLOCK) -> None:
+    """Discards bytes received within ``seconds``: a boot message, or bytes for the program that had the port before."""
+    until = clock.monotonic() + seconds
     try:
-        while (left := until - time.monotonic()) > 0:
+        while (left := until - clock.monotonic()) > 0:
             transport.read(left)
     except BaseException:
         transport.close()
@@ -97,7 +115,7 @@ def _settle(transport: Transport, seconds: float) -> None:
 
 
 class _Closing:
-    """What both transports share: a name, a pyserial object, and closing it."""
+    """Common part of both transports: a name and a pyserial object that is closed at the end."""
 
     def __init__(self, name: str, baud: int, port: Any) -> None:
         self.name = name
@@ -115,14 +133,14 @@ class _Closing:
 
 
 class _Descriptor(_Closing):
-    """A POSIX file descriptor that pyserial has opened and set up."""
+    """A POSIX file descriptor, opened and configured by pyserial."""
 
     def __init__(self, name: str, baud: int, port: Any) -> None:
         super().__init__(name, baud, port)
         self._fd: int = port.fileno()
         os.set_blocking(self._fd, False)
         connection = getattr(port, "_socket", None)
-        if connection is not None:  # a frame is one write and waits for no other
+        if connection is not None:  # each write is a whole frame, which should be sent at once
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def read(self, timeout: float) -> bytes:
@@ -133,9 +151,9 @@ class _Descriptor(_Closing):
             data = os.read(fd, _READ_BYTES)
         except (BlockingIOError, InterruptedError):
             return b""
-        except (OSError, ValueError) as error:  # ValueError: closed in between, the descriptor is -1
+        except (OSError, ValueError) as error:  # ValueError: the line was closed meanwhile, the descriptor is -1
             raise _vanished(self.name, error) from error
-        if not data:  # readable with nothing to read: hung up
+        if not data:  # readable without data means that the other side hung up
             raise _vanished(self.name, None)
         return data
 
@@ -158,9 +176,9 @@ class _Descriptor(_Closing):
 def ready(fd: int, timeout: float, *, writing: bool = False) -> bool:
     """Whether ``fd`` can be read (or written) within ``timeout`` seconds."""
     seconds = max(timeout, 0.0)
-    if not sys.platform.startswith("linux"):  # macOS cannot poll terminals
+    if not sys.platform.startswith("linux"):  # macOS does not support poll() on terminals
         return any(select.select(() if writing else (fd,), (fd,) if writing else (), (), seconds))
-    poll = select.poll()  # select() ends at descriptor 1024, a hundred emulated boards do not
+    poll = select.poll()  # select() allows descriptors below 1024 only, too few for a hundred emulated boards
     poll.register(fd, select.POLLOUT if writing else select.POLLIN)
     return bool(poll.poll(seconds * 1000))
 
@@ -187,7 +205,7 @@ class _Generic(_Closing):
 
 
 def _stuck(url: str) -> PortError:
-    return PortError(url, f"has taken no byte for {WRITE_SECONDS:g} s; reset the board or plug it in again")
+    return PortError(url, f"has accepted no byte for {WRITE_SECONDS:g} s; reset the board or plug it in again")
 
 
 def _vanished(url: str, error: Exception | None) -> PortError:
@@ -195,8 +213,8 @@ def _vanished(url: str, error: Exception | None) -> PortError:
     return PortError(url, f"the line went away{why}; check the cable and power, or whether the emulator still runs")
 
 
-def _open_error(url: str, error: Exception) -> PortError:
-    """Says what is wrong with the port and what to do about it."""
+def _open_error(url: str, error: Exception, clock: Clock) -> PortError:
+    """The error for a port that cannot be opened, with its cause and a remedy."""
     number = getattr(error, "errno", None)
     if number is None and isinstance(error.__context__, OSError):  # pyserial hides the cause of a refused connection
         number = error.__context__.errno
@@ -204,13 +222,13 @@ def _open_error(url: str, error: Exception) -> PortError:
         if number == errno.ECONNREFUSED:
             return PortError(url, "nobody listens there; start the emulator or bridge first, or check host and port number")
         if url.startswith("socket://") and not re.fullmatch(r"socket://[^/:]+:\d+(/.*)?", url):
-            return PortError(url, "names no port; give socket://HOST:PORT")
+            return PortError(url, "has no port number; give socket://HOST:PORT")
         return PortError(url, f"cannot be opened ({error})")
     if number == errno.ENOENT or "FileNotFoundError" in str(error):
         there = ", ".join(sorted(port.device for port in list_ports.comports())) or "none"
         return PortError(url, f"does not exist; ports that are there: {there}; plug the board in, or give its port")
     if number in (errno.EBUSY, errno.EAGAIN):
-        who = ", ".join(holders(url))
+        who = ", ".join(holders(url, clock))
         return PortError(
             url, f"is busy{f', held by {who}' if who else ''}; close the program that uses it, e.g. a serial monitor"
         )
@@ -222,7 +240,7 @@ def _open_error(url: str, error: Exception) -> PortError:
 
 
 def group_of(path: str) -> str:
-    """The group that may use a port: Debian's dialout, uucp elsewhere; dialout where the file does not say."""
+    """The group that may use a port, for instance dialout or uucp; dialout if it cannot be found out."""
     if sys.platform != "win32":
         import grp
 
@@ -232,26 +250,26 @@ def group_of(path: str) -> str:
     return "dialout"
 
 
-def holders(path: str) -> list[str]:
-    """Processes that have ``path`` open, as "NAME (pid N)": those this user may see, none where there is no /proc."""
+def holders(path: str, clock: Clock = SYSTEM_CLOCK) -> list[str]:
+    """Processes that have ``path`` open, as "NAME (pid N)"; only those that this user may see, none without /proc."""
     wanted = _device_number(path)
     if wanted is None:
         return []
     found = []
-    give_up = time.monotonic() + 0.5  # an error message is not worth a longer wait
+    give_up = clock.monotonic() + 0.5  # longer is too long for an error message
     for process in Path("/proc").glob("[0-9]*"):
-        if time.monotonic() > give_up:
+        if clock.monotonic() > give_up:
             break
         try:
             if any(_device_number(entry) == wanted for entry in (process / "fd").iterdir()):
                 found.append(f"{(process / 'comm').read_text().strip()} (pid {process.name})")
-        except OSError:  # gone meanwhile, or somebody else's
+        except OSError:  # the process has ended, or belongs to another user
             continue
     return sorted(found)
 
 
 def _device_number(path: str | Path) -> int | None:
-    """Which character device ``path`` leads to, if any."""
+    """The number of the character device at ``path``, None if it is none."""
     try:
         status = os.stat(path)
     except OSError:

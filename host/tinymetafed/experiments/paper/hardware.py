@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.protocol import Variant
 
-from ...bench import BenchError, kernel_cost, wire
+from ...bench import BenchError, kernel_cost, line_cost
 from ...federation.observer import Observer
 from ...learn.strategies import open_strategy
 from ...runs.setup import design_of
@@ -62,14 +62,14 @@ def supply() -> tuple[float, float]:
 
 def measure(observer: Observer) -> list[Estimate]:
     """Measures the paper's presence detector, P = 50, by wire types. Raises BenchError where the emulator is missing."""
-    if lacking := boards.missing_tools(wire.BOARD):
+    if lacking := boards.missing_tools(line_cost.BOARD):
         raise BenchError(f"{', '.join(tool.name for tool in lacking)} not installed; `tinymetafed doctor` says how to")
-    experiment = wire.presence()
-    measured = kernel_cost.kernels(experiment, "presence", wire.BOARD, observer)
+    experiment = line_cost.presence()
+    measured = kernel_cost.kernels(experiment, "presence", line_cost.BOARD, observer)
     steps = measured.generated
     if steps.cycles_low is None or steps.cycles_high is None or measured.clock_hz is None:
         raise BenchError(measured.estimate)
-    phases = open_strategy(experiment, design_of(experiment, "presence", wire.BOARD).manifest).training()
+    phases = open_strategy(experiment, design_of(experiment, "presence", line_cost.BOARD).manifest).training()
     work = {Variant(phase.variant).name.lower(): phase.count * phase.passes for phase in phases}
     cycles = _whole(work, steps.cycles_low), _whole(work, steps.cycles_high)
     return [
@@ -83,7 +83,7 @@ def measure(observer: Observer) -> list[Estimate]:
             clock_hz=measured.clock_hz,
             ram_bytes=steps.ram_bytes + steps.stack_bytes,
         )
-        for each in wire.wire(None, "", observer).rounds
+        for each in line_cost.wire(None, "", observer).rounds
     ]
 
 

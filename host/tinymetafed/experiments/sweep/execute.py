@@ -16,13 +16,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from tinymetafed_codegen import __version__
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.files import LockedError, locked
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 from tinymetafed_codegen.sample_source import own_source
 from tinymetafed_codegen.spec import dump, parse
 
-from ... import __version__
 from ...federation.clients import TrainingFailed
 from ...federation.meta_test import Collapsed
 from ...federation.observer import Observer

@@ -13,8 +13,8 @@ import numpy as np
 
 from ...federation.meta_test import confidence
 from ...learn.metric import Metric
-from ...runs.results import values_only_cost
 from ...runs.run_data import RunData
+from ...runs.run_figures import values_only_cost
 from ...runs.store import read_run
 from .execute import is_done
 from .plan import Cell, Run, Sweep

@@ -1,1 +1,1 @@
-"""Weights as bytes: sparse deltas on their way up, whole weights on their way down."""
+"""Weights as bytes: sparse deltas from the device, whole weights to it."""

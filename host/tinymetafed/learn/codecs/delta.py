@@ -1,9 +1,12 @@
-"""The delta on its way up: its selection and the chunk codec; twin of firmware/core/delta_codec.hpp, bit for bit.
+"""The delta that a device sends: selection of its entries and the chunk codec; same bits as firmware/core/delta_codec.hpp.
 
-A chunk's index set is a bit string, LSB first, padded with zeros to a byte. A gap is an index minus the lowest one
-possible: the previous index + 1, or ``Delta.base`` for a chunk's first entry. Rice parameter r: ``gap >> r`` ones, a
-zero, the r low bits; from RICE_ESCAPE ones on instead RICE_ESCAPE ones and the gap in RICE_RAW_BITS bits. Bitmap: one
-bit per index from base up to the chunk's last entry. Run: no bits, for every gap is 0. The values follow.
+The indices of a chunk are a bit string, LSB first, padded with zeros to a byte; the values follow. A gap is an index minus
+the lowest possible one: the previous index + 1, or ``Delta.base`` for the chunk's first entry. The codings of a gap:
+
+- Rice with parameter r: ``gap >> r`` ones, a zero, then the r low bits. If ``gap >> r`` is RICE_ESCAPE or more: RICE_ESCAPE
+  ones, then the gap in RICE_RAW_BITS bits.
+- Bitmap: one bit per index, from base to the chunk's last entry.
+- Run: no bits, all gaps are 0.
 """
 
 from __future__ import annotations
@@ -35,13 +38,13 @@ Indices = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float32]
 Bits = npt.NDArray[np.uint8]
 
-MAX_ENTRIES = 0xFFFF  # of one chunk
+MAX_ENTRIES = 0xFFFF  # per chunk
 WIRE_TYPES: dict[Dtype, np.dtype[Any]] = {dtype: np.dtype(dtype.layout) for dtype in WEIGHT_DTYPES}
 _SMALLEST_NORMAL = np.float32(2.0**-126)
 
 
 class DeltaError(Error):
-    """A delta that cannot be encoded, or chunks that are not the delta they claim to be."""
+    """A delta that cannot be encoded, or chunks that are no valid delta."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,15 @@ class Sparse:
 
 
 def select_top(delta: Values, k: int) -> Indices:
-    """Indices of the k entries of ``delta`` (n,) largest in magnitude, ties to the lower index; increasing, (k,)."""
+    """Top-P selection: the k entries of ``delta`` that are largest in magnitude; ties go to the lower index.
+
+    Args:
+        delta: float32[n].
+        k: Number of entries.
+
+    Returns:
+        Their indices, int64[k], increasing.
+    """
     return _highest(np.ascontiguousarray(delta, np.float32).view(np.uint32) & np.uint32(0x7FFFFFFF), k)
 
 
@@ -73,10 +84,21 @@ def _highest(priorities: prng.Words, k: int) -> Indices:
 
 
 def select_by_layer(delta: Values, k: int, layer_ends: Sequence[int]) -> Indices:
-    """Of each layer its share of k entries, the largest: one, and of the others as evenly as the weights lie; (k,)."""
+    """Top-P selection layer by layer: each layer sends its largest entries.
+
+    Every layer gets one entry; the other entries are distributed in proportion to the layers' sizes.
+
+    Args:
+        delta: float32[n].
+        k: Number of entries, at least one per layer.
+        layer_ends: For each layer the index after its last weight.
+
+    Returns:
+        Indices of the entries, int64[k], increasing.
+    """
     ends = np.array(layer_ends, dtype=np.int64)
     layers = np.arange(1, ends.size + 1)
-    further = ends - layers  # entries of all layers up to each, beside the first of each layer
+    further = ends - layers  # weights of all layers up to each one, less the one entry that each layer gets anyway
     dealt = layers + (k - ends.size) * further // max(1, further[-1])
     shares = np.diff(dealt, prepend=0)
     starts = [0, *layer_ends[:-1]]
@@ -86,13 +108,13 @@ def select_by_layer(delta: Values, k: int, layer_ends: Sequence[int]) -> Indices
 
 
 def select_random(delta: Values, k: int, seed: int, client: int, round: int) -> Indices:
-    """Indices of k entries of ``delta`` (n,), drawn by seed, client and round alone; increasing, (k,)."""
+    """Random selection of k entries of ``delta`` (n,), which depends on seed, client and round only; int64[k], increasing."""
     words, _ = prng.draw(seed, client, round, Stream.SELECTION, np.arange(delta.size))
     return _highest(words >> np.uint32(1), k)
 
 
 def index_bits(coding: Coding, gaps: Indices) -> Indices:
-    """Bits that each gap takes."""
+    """Bits that each gap takes in a coding."""
     if coding == Coding.RUN:
         return np.zeros_like(gaps)
     if coding == Coding.BITMAP:
@@ -102,7 +124,7 @@ def index_bits(coding: Coding, gaps: Indices) -> Indices:
 
 
 def best_coding(gaps: Indices) -> Coding:
-    """The coding that takes the fewest bits; of equals the lowest Rice parameter, the bitmap last."""
+    """The coding that takes the fewest bits; ties go to the lowest Rice parameter, then to the bitmap."""
     if not gaps.any():
         return Coding.RUN
     return min((*RICE_CODINGS, Coding.BITMAP), key=lambda coding: int(index_bits(coding, gaps).sum()))
@@ -117,10 +139,22 @@ def encode(
     token: int,
     select: Callable[[Values, int], Indices] = select_top,
 ) -> list[Delta]:
-    """The k entries of ``delta`` (n,) that ``select`` chooses, as a device answers them: up to ``capacity`` data bytes each.
+    """Encodes a delta into chunks, as a device does.
 
-    Raises DeltaError for k beyond n, n beyond MAX_PARAMETERS, chosen values not finite or beyond float16, another dtype
-    than F32, F16, I8, or a capacity that does not hold one entry.
+    Args:
+        delta: float32[n].
+        k: Number of entries to send.
+        dtype: Dtype of the values: F32, F16 or I8.
+        capacity: Most data bytes of one chunk.
+        token: Token of the device's cycle.
+        select: Chooses the indices of k entries of the delta.
+
+    Returns:
+        The chunks, in order of rank.
+
+    Raises:
+        DeltaError: k > n, n > MAX_PARAMETERS, another dtype, a selected value that is not finite or beyond float16, or a
+            capacity that does not hold one entry.
     """
     if not 0 <= k <= delta.size <= MAX_PARAMETERS:
         raise DeltaError(f"k = {k} of n = {delta.size}: expected k <= n <= {MAX_PARAMETERS}")
@@ -165,7 +199,11 @@ def _to_wire(delta: Values, indices: Indices, dtype: Dtype) -> tuple[float, npt.
 
 
 def quantise(values: Values) -> tuple[float, npt.NDArray[np.int8]]:
-    """One scale, max|v| / 127, and round-half-even(v / scale); scale 0 and zeros when the scale would be subnormal."""
+    """Quantises to int8 with one scale.
+
+    Returns:
+        The scale, max|v| / 127, and v / scale rounded half to even. If the scale would be subnormal: scale 0 and zeros.
+    """
     scale = np.abs(values).max(initial=np.float32(0)) / np.float32(127)
     if scale < _SMALLEST_NORMAL:
         return 0.0, np.zeros(values.shape, dtype=np.int8)
@@ -191,10 +229,20 @@ def _pack_gaps(coding: Coding, gaps: Indices) -> bytes:
 
 
 def decode(chunks: Sequence[Delta], *, n: int, k: int, token: int) -> Sparse:
-    """The k entries, of a vector of n, that ``chunks`` hold in rank order.
+    """Decodes chunks into a sparse delta.
 
-    Raises DeltaError unless every chunk has this token and one format, ranks follow each other up to exactly k, indices
-    increase strictly and stay below n, every value is finite and no byte is left over.
+    Args:
+        chunks: In order of rank.
+        n: Number of global weights.
+        k: Number of entries expected.
+        token: Token expected.
+
+    Returns:
+        The k entries.
+
+    Raises:
+        DeltaError: A chunk has another token or format, ranks are not consecutive up to k, indices do not increase
+            strictly or reach n, a value is not finite, or bytes are left over.
     """
     indices, values = [], []
     rank, lowest = 0, 0
@@ -255,7 +303,10 @@ def _decode_chunk(chunk: Delta, where: str) -> tuple[Indices, Values]:
 
 
 def _rice_gaps(bits: Bits, r: int, count: int, where: str) -> tuple[Indices, int]:
-    """The gaps and the bits they take: first where a code would end for every bit at once, then a walk along them."""
+    """The gaps and the number of bits they take.
+
+    First computes, for every bit at once, where a code that begins there would end; then follows the codes from the start.
+    """
     size = bits.size
     at = np.arange(size)
     next_zero = np.minimum.accumulate(np.where(bits == 0, at, size)[::-1])[::-1]
@@ -273,7 +324,7 @@ def _rice_gaps(bits: Bits, r: int, count: int, where: str) -> tuple[Indices, int
         raise DeltaError(f"{where}: its index bits end before {count} entries")
     start = np.array(starts)
     raw = escaped[start]
-    padded = np.append(bits, np.zeros(RICE_RAW_BITS, dtype=np.uint8)).astype(np.int64)  # so that every window is whole
+    padded = np.append(bits, np.zeros(RICE_RAW_BITS, dtype=np.uint8)).astype(np.int64)  # to read past the end
     gaps = np.where(raw, 0, ones[start] << r)
     for some, low_at, width in ((~raw, start + ones[start] + 1, r), (raw, start + RICE_ESCAPE, RICE_RAW_BITS)):
         for bit in range(width):

@@ -1,4 +1,4 @@
-"""Weights on their way down: float32, float16, or int8 with one scale per tensor; decoding gives the device's copy."""
+"""Weights sent to a device: float32, float16, or int8 with one scale per tensor; decoding gives the device's copy."""
 
 from __future__ import annotations
 
@@ -18,18 +18,27 @@ Weights = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Consecutive weights from ``offset`` on in one format; it may be cut into messages between any two weights."""
+    """Consecutive weights of one dtype, from index ``offset`` on; messages may split it between any two weights."""
 
     offset: int
     dtype: Dtype
-    scale: float  # of I8; 0 elsewhere
+    scale: float  # I8 only, else 0
     data: bytes
 
 
 def encode(weights: Weights, dtype: Dtype, tensors: Sequence[int]) -> list[Segment]:
-    """The ``weights`` (n,), made up of tensors of these sizes: one segment per tensor for I8, else one in all.
+    """Encodes weights.
 
-    Raises ValueError, naming the tensor by its place, for weights that are not finite or beyond float16.
+    Args:
+        weights: float32[n].
+        dtype: F32, F16 or I8.
+        tensors: Sizes of the tensors, n in all.
+
+    Returns:
+        One segment per tensor for I8, a single one otherwise.
+
+    Raises:
+        ValueError: Another dtype, or a weight that is not finite or beyond float16; the text gives the tensor's number.
     """
     if dtype not in WIRE_TYPES:
         raise ValueError(f"dtype {dtype!r}: weights travel as F32, F16 or I8")
@@ -53,7 +62,7 @@ def encode(weights: Weights, dtype: Dtype, tensors: Sequence[int]) -> list[Segme
 
 
 def decode(segments: Sequence[Segment], n: int) -> Weights:
-    """The weights (n,) as the device will hold them. Raises ValueError unless the segments cover 0..n-1 in order."""
+    """The weights float32[n] as the device will hold them. Raises ValueError unless the segments cover 0..n-1 in order."""
     parts = []
     offset = 0
     for segment in segments:

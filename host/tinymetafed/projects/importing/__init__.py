@@ -1,1 +1,1 @@
-"""Models of other programs: Keras and TensorFlow Lite files in, as an experiment with its weights; trained networks out."""
+"""Imports Keras and TensorFlow Lite models as an experiment with its weights."""

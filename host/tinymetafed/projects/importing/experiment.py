@@ -1,4 +1,4 @@
-"""A network to an experiment file and the npz file of its weights: what is folded, frozen and local is settled here."""
+"""Writes an imported network as an experiment file and an npz file of weights; decides what is folded, frozen and local."""
 
 from __future__ import annotations
 
@@ -13,18 +13,29 @@ import numpy as np
 from tinymetafed_codegen import graph, spec
 from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.ops import LOSSES
+from tinymetafed_codegen.section import TomlTable
 
 from ...runs.tensorflow import ModelFileError
 from .network import AFFINE, WEIGHTED, Array, Keys, Layer, Network
 
 _INLINE = {"relu": {}, "relu6": {}, "leaky_relu": {"slope": 0.2}, "sigmoid": {}, "tanh": {}, "softmax": {}}
 _LOSS_OF = {"softmax": "softmax_cross_entropy", "sigmoid": "binary_crossentropy"}
-_NAME_LENGTH = 36  # an experiment's names are not longer than 40, and this may get a number behind it
+_NAME_LENGTH = 36  # names in an experiment have at most 40 characters, and a number may be appended
 _TASK_KEYS = {"folder": 'path = "data"  # a CSV or NPZ file per client'}
 
 
 def read(file: Path) -> Network:
-    """The network of a .keras, .h5 or float .tflite file, or of a SavedModel's folder. Raises ModelFileError."""
+    """Reads a network.
+
+    Args:
+        file: A .keras, .h5 or float .tflite file, or a SavedModel's folder.
+
+    Returns:
+        The network.
+
+    Raises:
+        ModelFileError: It cannot be read or is not supported.
+    """
     from . import keras_file, tflite_file
 
     if (file / "saved_model.pb").is_file():
@@ -40,10 +51,23 @@ def read(file: Path) -> Network:
 def write(
     network: Network, output: Path, task: str, loss: str | None = None, freeze: str | None = None, local: Sequence[str] = ()
 ) -> list[str]:
-    """Writes the experiment ``output`` and, beside it, its weights with the suffix .npz; returns notes on what was decided.
+    """Writes an experiment and, in the same folder, its weights as .npz.
 
-    ``freeze``: how many of the layers with weights, or the name of the last of them; by default the first ones that the file
-    says are not trainable. ``local``: names of layers; by default the last that trains. Raises ModelFileError, and OSError.
+    Args:
+        network: The network.
+        output: The experiment file to write.
+        task: The experiment's task.
+        loss: Its loss; None for that of the model file.
+        freeze: How many of the first layers with weights to freeze, or the name of the last one; None for the first layers
+            that are not trainable in the model file.
+        local: Names of the local layers; empty for the last layer that trains.
+
+    Returns:
+        Notes on the decisions.
+
+    Raises:
+        ModelFileError: The network is not supported, an option is invalid, or a file exists already.
+        OSError: A file cannot be written.
     """
     weights = output.with_suffix(".npz")
     if output.suffix != ".toml":
@@ -74,7 +98,7 @@ def _weighted(network: Network) -> list[Layer]:
 
 
 def _identifier(name: str) -> str:
-    """A file's name for a layer as an experiment may hold it: ``Conv2D_1`` is conv2d1."""
+    """A layer's name in a form that experiments allow: ``Conv2D_1`` becomes conv2d1."""
     parts = re.findall(r"[a-z0-9]+", name.lower())
     text = "".join(part if part[0].isdigit() else f"_{part}" for part in parts).strip("_")
     return re.sub(r"^(?=\d|$)", "layer", text)[:_NAME_LENGTH].rstrip("_")
@@ -106,18 +130,18 @@ def _names(layers: Sequence[Layer]) -> str:
 
 
 def _channel_axis(array: Array, suffix: str, layer: Layer, *, inputs: bool) -> int:
-    """The axis of a kernel's input or output channels; the depthwise kernels have one axis for both."""
+    """The axis of a kernel's input or output channels; depthwise kernels have one axis for both."""
     depthwise = layer.op == "depthwise_conv2d" or suffix == "_depthwise.kernel"
     return array.ndim - 2 if inputs or depthwise else array.ndim - 1
 
 
 def _along(values: Array, array: Array, axis: int) -> Array:
-    """One value per channel, or a single one, shaped to be multiplied with ``array``."""
+    """One value per channel, or a single value, reshaped so that it broadcasts along ``axis`` of ``array``."""
     return values.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
 
 
 def _fold(network: Network, affine: Layer) -> str:
-    """Takes an affine into the layer with weights below it, or above it where that one is exact; says what was done."""
+    """Folds an affine into the layer with weights before it, or after it if the result is exact; returns a note about it."""
     scale, offset = affine.arrays["scale"], affine.arrays["offset"]
     below, readers = affine.inputs[0], network.readers(affine)
     if len(readers) == 1 and readers[0].op == AFFINE:
@@ -136,8 +160,8 @@ def _fold(network: Network, affine: Layer) -> str:
         _fold_into_input(affine, target)
     else:
         raise ModelFileError(
-            f"{affine.where}: can only be folded into a layer with weights right below it, or into a frozen one right above; "
-            "remove it and scale the data themselves, or freeze that layer (--freeze)"
+            f"{affine.where}: can only be folded into a layer with weights directly before it, or into a frozen one directly "
+            "after it; remove it and scale the data instead, or freeze that layer (--freeze)"
         )
     for reader in readers:
         reader.inputs = [below if each is affine else each for each in reader.inputs]
@@ -146,12 +170,12 @@ def _fold(network: Network, affine: Layer) -> str:
 
 
 def _fold_into_input(affine: Layer, target: Layer) -> None:
-    """Takes an affine into the weights of the layer that reads it."""
+    """Folds an affine into the weights of the layer that reads it."""
     scale, offset = affine.arrays["scale"], affine.arrays["offset"]
     if offset.any() and target.keys.get("padding") == "same":
         raise ModelFileError(
             f"{affine.where}: its offset cannot be folded into '{target.name}', which pads with zeros; remove it and shift the "
-            "data themselves"
+            "data instead"
         )
     suffix = "_depthwise" if target.op == "separable_conv2d" else ""
     kernel = target.arrays[f"{suffix}.kernel"]
@@ -165,7 +189,7 @@ def _fold_into_input(affine: Layer, target: Layer) -> None:
 
 
 def _choose_loss(network: Network, loss: str | None, notes: list[str]) -> str:
-    """The loss; a last activation that it applies itself is left out."""
+    """Chooses the loss; removes a last activation that the loss applies itself."""
     last = network.layers[-1]
     chosen = loss or network.loss or _LOSS_OF.get(last.op)
     if chosen is None:
@@ -179,7 +203,7 @@ def _choose_loss(network: Network, loss: str | None, notes: list[str]) -> str:
 
 
 def _order(network: Network) -> None:
-    """Checks that every layer reads the one above it, with an add between that one and a layer further up."""
+    """Checks that every layer reads the layer before it, and an add also an earlier one."""
     above: Layer | None = None
     for layer in network.layers:
         if layer.op == "add" and layer.inputs[0] is not above:
@@ -187,8 +211,8 @@ def _order(network: Network) -> None:
         if layer.inputs[0] is not above:
             read = "the input" if layer.inputs[0] is None else f"'{layer.inputs[0].name}'"
             raise ModelFileError(
-                f"{layer.where}: reads {read}, not the layer above it: branches are not supported, but for an Add whose other "
-                "input comes from further up with no layer between"
+                f"{layer.where}: reads {read}, not the layer before it: branches are not supported, except for an Add of the "
+                "layer before it and an earlier one"
             )
         if layer.op == "add" and (len(layer.inputs) != 2 or layer.inputs[1] is None):
             raise ModelFileError(f"{layer.where}: adds the model's input or a constant; an Add takes the outputs of two layers")
@@ -196,7 +220,7 @@ def _order(network: Network) -> None:
 
 
 def _fuse(network: Network) -> None:
-    """Writes an activation into the layer with weights below it, where nobody else reads that one."""
+    """Makes an activation part of the layer with weights before it, if no other layer reads that one."""
     for layer in list(network.layers):
         below = layer.inputs[0]
         settings = {key: value for key, value in layer.keys.items() if key != "op"}
@@ -210,13 +234,13 @@ def _fuse(network: Network) -> None:
 
 
 def _name(network: Network) -> None:
-    """Gives names to layers with weights and to those that an add reads."""
+    """Names the layers with weights and those that an add reads."""
     taken = set(graph.RESERVED_NAMES)
     added = [layer.inputs[1] for layer in network.layers if layer.op == "add"]
     named = [layer for layer in network.layers if layer.op in WEIGHTED or layer in added]
     for i, layer in enumerate(network.layers, start=1):
         if layer not in named:
-            taken.add(f"{layer.op}{i}")  # what it is called without a name
+            taken.add(f"{layer.op}{i}")  # its default name
     for layer in named:
         first = name = _identifier(layer.name)
         variants = ("", "_depthwise", "_pointwise", *(f"_{activation}" for activation in _INLINE))
@@ -235,7 +259,7 @@ def _choose_local(network: Network, local: Sequence[str], notes: list[str]) -> N
     """Marks the local layers."""
     training = [layer for layer in _weighted(network) if "frozen" not in layer.keys]
     if not local and len(training) == 1:
-        notes.append(f"'{training[0].name}' alone trains, so it is global and no layer is local; freeze fewer for that")
+        notes.append(f"only '{training[0].name}' trains, so it is global and no layer is local; freeze fewer layers")
     chosen = [] if local or len(training) == 1 else training[-1:]
     for name in local:
         named = [layer for layer in training if name in (layer.name, layer.keys["name"])]
@@ -247,9 +271,9 @@ def _choose_local(network: Network, local: Sequence[str], notes: list[str]) -> N
 
 
 def _check(network: Network, loss: str) -> None:
-    """Has the model's shapes settled, and an error name the file's layer instead of the experiment's."""
-    model = {"input": list(network.input), "loss": loss, "layers": [layer.keys for layer in network.layers]}
-    raw = {"task": {"kind": "sine"}, "model": model}
+    """Checks the model's shapes; an error names the layer of the model file instead of that of the experiment."""
+    model: TomlTable = {"input": [*network.input], "loss": loss, "layers": [layer.keys for layer in network.layers]}
+    raw: TomlTable = {"task": {"kind": "sine"}, "model": model}
     try:
         graph.build(spec.parse(raw, network.file).model, network.file)
     except spec.SpecError as error:
@@ -261,11 +285,11 @@ def _check(network: Network, loss: str) -> None:
 
 
 def _toml(network: Network, loss: str, weights: str, task: str) -> str:
-    """The experiment as text to read and edit."""
+    """The experiment as TOML with comments."""
     kind = json.dumps(task)
     return "\n".join([
-        f"# Imported from {Path(network.file).name}; {weights} has its weights. Change 'frozen' and 'local' as you like:",
-        "# the first layers may be frozen; local ones never leave a device, and start anew on each whatever the file holds.",
+        f"# Imported from {Path(network.file).name}; {weights} has its weights. You may change 'frozen' and 'local':",
+        "# the first layers may be frozen; local ones never leave a device, which does not use their weights in the file.",
         "[task]",
         f"kind = {kind}",
         *([_TASK_KEYS[task]] if task in _TASK_KEYS else []),

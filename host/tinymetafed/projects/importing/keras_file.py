@@ -1,4 +1,4 @@
-"""Keras files (.keras, .h5) to a network: each layer's settings checked for what the kernels do not do."""
+"""Reads Keras files (.keras, .h5); settings that the kernels do not support are refused."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ Part = tuple[Keys, Arrays]
 
 
 def read(file: Path) -> Network:
-    """A Sequential or Functional model's network. Raises ModelFileError."""
+    """Reads the network of a Sequential or Functional model. Raises ModelFileError."""
     keras = require("keras", str(file))
     try:
         model = keras.saving.load_model(file)
-    except Exception as first:  # whatever a file can make Keras raise
+    except Exception as first:  # Keras may raise any exception
         try:
-            model = keras.saving.load_model(file, compile=False)  # a loss or optimizer that only its author has
+            model = keras.saving.load_model(file, compile=False)  # its loss or optimizer may not be available here
         except Exception:
             reason = str(first).strip().partition("\n")[0]
             raise ModelFileError(f"{file}: Keras cannot load it: {reason}; save it again with model.save()") from None
@@ -67,7 +67,7 @@ def read(file: Path) -> Network:
         raise ModelFileError(f"{file}: the model has no input shape; begin it with keras.Input(shape=(28, 28, 1))")
     for what, tensors in (("inputs", model.inputs), ("outputs", model.outputs)):
         if len(tensors) != 1:
-            raise ModelFileError(f"{file}: the model has {len(tensors)} {what}, expected one; save the part of it that has one")
+            raise ModelFileError(f"{file}: the model has {len(tensors)} {what}, expected one; save a part of it that has one")
     shape = tuple(model.inputs[0].shape[1:])
     if not shape or None in shape:
         raise ModelFileError(
@@ -82,14 +82,14 @@ def read(file: Path) -> Network:
 
 
 def _loss(model: Any) -> str | None:
-    """The loss it was compiled with, if it is one of ours."""
+    """The loss that the model was compiled with, None if it is not supported."""
     given = getattr(model, "loss", None)
     name = given if isinstance(given, str) else getattr(given, "__name__", type(given).__name__)
     return _LOSSES.get(name.replace("_", "").lower())
 
 
 class _Reader:
-    """Collects a model's layers; models within it count as theirs."""
+    """Collects a model's layers, those of nested models included."""
 
     def __init__(self, keras: Any, network: Network) -> None:
         self.keras, self.network = keras, network
@@ -97,7 +97,7 @@ class _Reader:
         self.position = 0
 
     def walk(self, model: Any, source: Layer | None) -> Layer | None:
-        """Reads a model whose input is ``source``, and returns what gives its output."""
+        """Reads a model whose input is the output of ``source``; returns the layer of its output."""
         if isinstance(model, self.keras.Sequential):
             for layer in model.layers:
                 source = self.read(layer, [source])
@@ -111,7 +111,7 @@ class _Reader:
         return made[id(model.outputs[0])]
 
     def read(self, layer: Any, inputs: list[Layer | None]) -> Layer | None:
-        """Reads one layer with what follows from its settings, and returns what gives its output."""
+        """Reads one layer and its activation; returns the layer of its output."""
         kind = type(layer).__name__
         if kind == "InputLayer":
             return inputs[0]
@@ -123,7 +123,7 @@ class _Reader:
         if isinstance(layer, self.keras.Sequential) or hasattr(layer, "_nodes_by_depth"):
             return self.walk(layer, inputs[0])
         if kind in _IGNORED:
-            self.network.notes.append(f"layer {self.position}, '{layer.name}' ({kind}): left out, it only acts in training")
+            self.network.notes.append(f"layer {self.position}, '{layer.name}' ({kind}): left out, it acts in training only")
             return inputs[0]
         if kind == "Reshape":
             return self.reshape(layer, inputs[0], where)
@@ -145,7 +145,7 @@ class _Reader:
         return current
 
     def reshape(self, layer: Any, source: Layer | None, where: str) -> Layer | None:
-        """A new shape for the input is the input's; one of a single axis is a flatten."""
+        """Reads a Reshape: of the input it changes the input's shape, to one axis it is a flatten."""
         shape = tuple(layer.target_shape)
         if source is None:
             self.network.input = np.empty(self.network.input).reshape(shape).shape
@@ -155,7 +155,7 @@ class _Reader:
         return self.add(Layer(where, layer.name, {"op": "flatten"}, [source]))
 
     def add(self, layer: Layer) -> Layer:
-        """Notes a layer down."""
+        """Adds a layer to the network."""
         self.network.layers.append(layer)
         return layer
 
@@ -169,7 +169,7 @@ def _only(layer: Any, where: str, remedy: str, **expected: Any) -> None:
 
 
 def _array(variable: Any, default: Any = None) -> Any:
-    """A layer's weights as NumPy's; the default where it has none."""
+    """A layer's weights as a NumPy array; the default if it has none."""
     return default if variable is None else variable.numpy() if hasattr(variable, "numpy") else np.asarray(variable)
 
 
@@ -219,7 +219,7 @@ def _separable_conv2d(layer: Any, where: str) -> Part:
     depthwise = _array(layer.depthwise_kernel)
     arrays: Arrays = {
         "_depthwise.kernel": depthwise,
-        "_depthwise.bias": np.zeros(depthwise.shape[2]),  # Keras has the second one only
+        "_depthwise.bias": np.zeros(depthwise.shape[2]),  # Keras has a bias after the pointwise kernel only
         "_pointwise.kernel": _array(layer.pointwise_kernel),
         "_pointwise.bias": _array(layer.bias if layer.use_bias else None, np.zeros(layer.filters)),
     }
@@ -262,11 +262,11 @@ def _softmax(layer: Any, where: str) -> Part:
 
 
 def _activation(activation: Any, where: str) -> list[Keys]:
-    """What a layer's ``activation`` stands for: nothing, or one layer's keys."""
+    """The keys of the layer that an ``activation`` means; empty for none."""
     if activation is None:
         return []
     kind = type(activation).__name__
-    if kind in ("ReLU", "LeakyReLU", "Softmax"):  # a layer in place of a function
+    if kind in ("ReLU", "LeakyReLU", "Softmax"):  # a layer instead of a function
         return [_LAYERS[kind](activation, where)[0]]
     name = getattr(activation, "__name__", kind)
     if name == "linear":
@@ -276,7 +276,7 @@ def _activation(activation: Any, where: str) -> list[Keys]:
     return [{"op": "leaky_relu", "slope": 0.2} if name == "leaky_relu" else {"op": name}]
 
 
-# Keys empty: the layer is nothing but its activation.
+# Empty keys: the layer only has an activation.
 _LAYERS: dict[str, Callable[[Any, str], Part]] = {
     "Dense": _dense,
     "Conv2D": _conv("conv2d"),

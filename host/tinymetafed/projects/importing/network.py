@@ -1,4 +1,4 @@
-"""A network as a model file holds it, whichever the format: layers that name what they read, their weights, its notes."""
+"""A network as read from a model file of any format: its layers with their inputs and weights."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from tinymetafed_codegen.section import TomlTable, TomlValue
+
 from ...runs.tensorflow import ModelFileError
 
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
-Keys = dict[str, bool | int | float | str | list[int]]  # of a layer, as an experiment's file writes them
+Keys = TomlTable  # of a layer, as an experiment's file writes them
 
 WEIGHTED = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d")
-AFFINE = "affine"  # y = scale x + offset, per channel: no op of ours, so that a layer with weights must take it in
+AFFINE = "affine"  # y = scale x + offset, per channel; not an op, so it must be folded into a layer with weights
 
 
 @dataclass(eq=False)
 class Layer:
-    """One layer: ``keys`` as an experiment writes them, ``inputs`` the layers that it reads, None being the model's input.
+    """One layer.
 
-    ``arrays`` are float64 by what stands behind the layer's name in an npz file, ".kernel" for instance; an affine has
-    ``scale`` and ``offset``, of shape () or (channels,). ``where`` names file and layer in errors.
+    ``keys``: its keys in an experiment. ``inputs``: the layers that it reads, None for the model's input. ``arrays``: float64
+    weights by the suffix of their names in an npz file, for instance ".kernel"; an affine has ``scale`` and ``offset``, of
+    shape () or (channels,). ``where``: file and layer, for errors.
     """
 
     where: str
@@ -36,13 +39,13 @@ class Layer:
 
     @property
     def op(self) -> str:
-        """Its op."""
+        """Name of its op."""
         return str(self.keys["op"])
 
 
 @dataclass
 class Network:
-    """Layers in the order in which they run, the last of which gives the output; ``loss`` if the file tells it."""
+    """Layers in order of execution; the last one gives the output. ``loss``: None if the file does not have one."""
 
     file: str
     input: Shape
@@ -56,7 +59,7 @@ class Network:
 
 
 def finite(values: npt.ArrayLike, where: str) -> Array:
-    """An array of the file as float64. Raises ModelFileError for a NaN or what is beyond float32."""
+    """Converts weights to float64. Raises ModelFileError if one is NaN, infinite or beyond float32."""
     array = np.asarray(values, np.float64)
     if not (np.abs(array) <= np.finfo(np.float32).max).all():
         raise ModelFileError(f"{where}: its weights hold a NaN or an infinity; train it again, or repair the file")
@@ -64,13 +67,13 @@ def finite(values: npt.ArrayLike, where: str) -> Array:
 
 
 def unsupported(where: str, given: str, known: Collection[str], nearest: Mapping[str, str]) -> ModelFileError:
-    """What to raise for a layer that is none of ours, with the nearest one that is."""
+    """The error for a layer that is not supported; its text names the nearest supported one."""
     close = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
     hint = nearest.get(given) or (f"the nearest one is {close[0]}" if close else f"known are {', '.join(known)}")
     return ModelFileError(f"{where}: {given} is not supported; {hint}")
 
 
-def extents(values: Sequence[int]) -> int | list[int]:
-    """Both axes as an experiment writes them: one number where they are equal."""
+def extents(values: Sequence[int]) -> TomlValue:
+    """Sizes of both axes as in an experiment: one number if they are equal."""
     first, *more = (int(value) for value in values)
     return first if all(value == first for value in more) else [first, *more]

@@ -1,4 +1,4 @@
-"""Float TensorFlow Lite files, and SavedModels by way of their conversion, to a network."""
+"""Reads float TensorFlow Lite files, and SavedModels, which are first converted to TensorFlow Lite."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .network import AFFINE, WEIGHTED, Array, Keys, Layer, Network, Shape, exten
 _FILE_IDENTIFIER = b"TFL3"  # at byte 4
 _FLOAT32 = 0
 _VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
-_SHAPE_ARITHMETIC = ("SHAPE", "STRIDED_SLICE", "PACK")  # on integers: what a view's new shape is made of
+_SHAPE_ARITHMETIC = ("SHAPE", "STRIDED_SLICE", "PACK")  # operators on integers that compute the new shape of a view
 _PADDINGS = ("same", "valid")
 _FUSED: dict[int, list[Keys]] = {0: [], 1: [{"op": "relu"}], 3: [{"op": "relu6"}], 4: [{"op": "tanh"}]}
 _NEAREST = {
@@ -32,12 +32,12 @@ _ELEMENTWISE = {"RELU": "relu", "RELU6": "relu6", "LOGISTIC": "sigmoid", "TANH":
 
 
 def read_saved_model(folder: Path) -> Network:
-    """A SavedModel's network, converted to float TensorFlow Lite first, which folds and names much. Raises ModelFileError."""
+    """Reads a SavedModel, after conversion to float TensorFlow Lite. Raises ModelFileError."""
     tensorflow = require("tensorflow", str(folder))
     try:
         converter = tensorflow.lite.TFLiteConverter.from_saved_model(str(folder))
         content = converter.convert()
-    except Exception as error:  # whatever a folder can make TensorFlow raise
+    except Exception as error:  # TensorFlow may raise any exception
         reason = str(error).strip().partition("\n")[0]
         raise ModelFileError(f"{folder}: TensorFlow cannot convert it: {reason}; save it again with model.export()") from None
     with tempfile.TemporaryDirectory(prefix="tinymetafed-import-") as temporary:
@@ -46,7 +46,7 @@ def read_saved_model(folder: Path) -> Network:
 
 
 def read(file: Path, name: str | None = None) -> Network:
-    """A file's network; errors call it ``name``. Raises ModelFileError."""
+    """Reads a file's network; ``name`` is its name in errors. Raises ModelFileError."""
     name = name or str(file)
     content = file.read_bytes()
     if content[4:8] != _FILE_IDENTIFIER:
@@ -61,12 +61,12 @@ def read(file: Path, name: str | None = None) -> Network:
         return _Reader(schema, model, name).network
     except ModelFileError:
         raise
-    except Exception as error:  # a flatbuffer has no checksum, so that damage shows anywhere
+    except Exception as error:  # a flatbuffer has no checksum, so damage may cause any exception
         raise ModelFileError(f"{name}: damaged, cannot be decoded ({type(error).__name__}); convert the model again") from None
 
 
 class _Reader:
-    """Walks the operators of a file, each tensor being known by what makes it."""
+    """Reads the operators of a file in order; ``made`` has for each tensor the layer that computes it."""
 
     def __init__(self, schema: Any, model: Any, file: str) -> None:
         graph = model.subgraphs[0]
@@ -78,7 +78,7 @@ class _Reader:
         self._refuse_unfit_input(source)
         self.network = Network(file, self.shape(source), [])
         self.made: dict[int, Layer | None] = {source: None}
-        self.rank = {source: len(self.shape(source))}  # of the shape as we see it: a convolution of a sequence has an axis less
+        self.rank = {source: len(self.shape(source))}  # number of axes in our network: a sequence has one less than in the file
         names = {value: key for key, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
         for position, operator in enumerate(graph.operators):
             code = model.operatorCodes[operator.opcodeIndex]
@@ -97,11 +97,11 @@ class _Reader:
             )
 
     def shape(self, tensor: int) -> Shape:
-        """Of one sample: without the batch."""
+        """The shape of one sample, without the batch."""
         return tuple(int(size) for size in self.tensors[tensor].shape)[1:]
 
     def constant(self, tensor: int) -> Any:
-        """What the file holds for a tensor, None for one that is computed."""
+        """A tensor's constant value in the file, None if it is computed."""
         found = self.tensors[tensor]
         data = self.model.buffers[found.buffer].data
         if data is None or not len(data):
@@ -110,19 +110,19 @@ class _Reader:
         return np.frombuffer(bytes(data), kind).reshape([] if found.shape is None else [int(size) for size in found.shape])
 
     def weights(self, tensor: int, where: str) -> Array:
-        """A constant's numbers. Raises ModelFileError where they are computed."""
+        """A tensor's constant weights. Raises ModelFileError if it is computed."""
         value = self.constant(tensor)
         if value is None:
             raise ModelFileError(f"{where}: its weights are computed, expected constants; convert a trained, frozen model")
         return finite(value, where)
 
     def bias(self, operator: Any, outputs: int, where: str) -> Array:
-        """An operator's third input, zeros where it has none."""
+        """An operator's third input, zeros if it has none."""
         given = [int(each) for each in operator.inputs[2:] if each >= 0]
         return self.weights(given[0], where) if given else np.zeros(outputs)
 
     def operator(self, position: int, operator: Any, kind: str) -> None:
-        """Takes one operator down."""
+        """Reads one operator into layers."""
         output = int(operator.outputs[0])
         title = self.tensors[output].name.decode(errors="replace").split(";")[-1]
         where = f"{self.file}: operator {position}, '{title}' ({kind})"
@@ -155,14 +155,14 @@ class _Reader:
             inputs = [output]
 
     def fused(self, operator: Any, where: str) -> list[Keys]:
-        """The activation within an operator."""
+        """The keys of an operator's fused activation; empty for none."""
         code = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
         if code not in _FUSED:
             raise ModelFileError(f"{where}: its activation {code} is not supported; the nearest one is a ReLU")
         return [dict(keys) for keys in _FUSED[code]]
 
     def view(self, source: int, output: int, where: str) -> None:
-        """Another shape for the same numbers: nothing, a flatten, or the model's input seen in another way."""
+        """Reads a change of shape: it is a flatten, another shape of the model's input, or has no effect."""
         old, new = self.shape(source), self.shape(output)
         layer = self.made[source]
         same = [size for size in old if size != 1] == [size for size in new if size != 1]
@@ -214,7 +214,7 @@ def _depthwise(reader: _Reader, operator: Any, where: str) -> Parts:
     window = reader.window(operator.builtinOptions, kernel.shape[:2], where, sequence=False)
     if multiplier > 1 and channels > 1:
         raise ModelFileError(f"{where}: depth multiplier {multiplier}, expected 1; use a separable or a full convolution")
-    # Of one channel it is the same as a conv2d.
+    # With one input channel it is the same as a conv2d.
     keys: Keys = {"op": "conv2d", "filters": multiplier} if multiplier > 1 else {"op": "depthwise_conv2d"}
     return [(keys | window, {".kernel": kernel, ".bias": reader.bias(operator, channels * multiplier, where)})]
 
@@ -269,7 +269,7 @@ def _elementwise(reader: _Reader, operator: Any, where: str, op: str) -> Parts:
 
 
 def _leaky_relu(reader: _Reader, operator: Any, where: str) -> Parts:
-    slope = float(str(np.float32(operator.builtinOptions.alpha)))  # the shortest number with these bits
+    slope = float(str(np.float32(operator.builtinOptions.alpha)))  # the shortest decimal number with the same float32 bits
     return [({"op": "leaky_relu", "slope": slope}, {})]
 
 

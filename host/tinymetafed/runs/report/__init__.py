@@ -1,4 +1,4 @@
-"""Runs as self-contained HTML pages: one run in full, or several beside one another."""
+"""HTML reports of runs: a page of one run, or a page that compares several."""
 
 from __future__ import annotations
 
@@ -12,32 +12,47 @@ from tinymetafed_codegen.files import write_if_changed
 
 from ..run_data import RunData, StoreError
 from ..store import read_run
-from . import comparison, run
-from .comparison import ComparisonPage
-from .run import RunPage
+from . import comparison_page, run_page
+from .comparison_page import ComparisonPage
+from .run_page import RunPage
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
 class ReportError(Error):
-    """Runs that cannot stand beside one another; the text names them."""
+    """Runs that cannot be compared; the text names them."""
 
 
 def write(run_dir: Path, output: Path | None = None) -> Path:
-    """Writes a run's page to ``output`` (RUN/report.html), whole or not at all, and returns its path.
+    """Writes a run's page.
 
-    Raises StoreError.
+    Args:
+        run_dir: The run folder.
+        output: The file; None for report.html in the run folder.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        StoreError: The run cannot be read.
     """
     path = run_dir / "report.html" if output is None else output
-    write_if_changed(path, _render("run.html.j2", run.page(read_run(run_dir))))
+    write_if_changed(path, _render("run.html.j2", run_page.page(read_run(run_dir))))
     return path
 
 
 def compare(run_dirs: Sequence[Path], output: Path) -> list[str]:
-    """Writes a page of several finished runs of one task to ``output``; returns a line for each that had to be left out.
+    """Writes a page that compares several finished runs of one task.
 
-    Those are runs that have not finished or cannot be read. Raises ReportError for fewer than two that are whole, for runs
-    given twice, and for runs of different tasks or metrics.
+    Args:
+        run_dirs: The run folders.
+        output: The file.
+
+    Returns:
+        A line of text for each run that was left out because it has not finished or cannot be read.
+
+    Raises:
+        ReportError: Fewer than two runs can be compared, a run is given twice, or tasks or metrics differ.
     """
     if len({path.resolve() for path in run_dirs}) < len(run_dirs):
         raise ReportError("a run is given twice; name each run once")
@@ -58,11 +73,11 @@ def compare(run_dirs: Sequence[Path], output: Path) -> list[str]:
         raise ReportError("; ".join([f"{len(whole)} of {len(run_dirs)} runs can be compared, two are needed", *left_out]))
     kinds: dict[tuple[str, str], RunData] = {}
     for data in whole:
-        kinds.setdefault(comparison.kind(data), data)
+        kinds.setdefault(comparison_page.kind(data), data)
     if len(kinds) > 1:
         named = "; ".join(f"{data.path}: {task}, {metric}" for (task, metric), data in kinds.items())
         raise ReportError(f"runs of different tasks or metrics cannot be compared: {named}; make a page of each kind")
-    write_if_changed(output, _render("comparison.html.j2", comparison.page(whole, left_out)))
+    write_if_changed(output, _render("comparison.html.j2", comparison_page.page(whole, left_out)))
     return left_out
 
 

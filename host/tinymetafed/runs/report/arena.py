@@ -1,4 +1,4 @@
-"""A model's memory on its board as a picture: RAM by purpose, and which tensor holds which bytes of the arena when."""
+"""Pictures of a model's memory on its board: RAM by purpose, and the tensors in the arena at each step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Box:
-    """A tensor in the arena map: columns are steps, heights are bytes, in SVG units."""
+    """A tensor in the arena map, in SVG units: steps go from left to right, bytes from top to bottom."""
 
     label: str
     title: str
@@ -34,9 +34,9 @@ class Box:
 
 @dataclass(frozen=True)
 class MemoryPicture:
-    """A board's memory as text and shapes: ``ram`` by purpose, all of it, and the arena in an SVG of ``width``, ``height``.
+    """A board's memory as text and shapes: RAM by purpose, its total, and the arena map of size ``width`` × ``height``.
 
-    ``steps``: where each step's column has its middle, and its words.
+    ``steps``: for each step the middle of its column and the words of its label.
     """
 
     ram: list[Bar]
@@ -65,7 +65,7 @@ class ParameterRow:
 
 
 def memory_picture(manifest: ModelManifest) -> MemoryPicture:
-    """RAM by purpose, and the arena: which tensor holds which bytes during which step of training on a sample."""
+    """Draws RAM by purpose, and which tensor has which bytes of the arena at each step of training on a sample."""
     ram = sorted(manifest.memory.ram, key=lambda use: -use.size)
     available = manifest.memory.ram_available
     arena = manifest.arena

@@ -1,4 +1,4 @@
-"""Numbers of a run as a page's text: each in the unit and with the digits that read best."""
+"""Formats numbers for the pages, each in a readable unit and with a suitable number of digits."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ...learn.metric import Metric
 
 @dataclass(frozen=True)
 class Scale:
-    """How a metric is written: accuracy in percent, MSE as it is."""
+    """How a metric is shown: accuracy in percent, MSE as a plain number."""
 
     metric: Metric
 
     @property
     def in_percent(self) -> bool:
-        """Whether scores are shares, written in percent."""
+        """Whether scores are shown in percent."""
         return self.metric == Metric.ACCURACY
 
     @property
     def y_range(self) -> tuple[float, float] | None:
-        """What a chart's axis covers; None: as far as the points go, logarithmically."""
+        """Range of a chart's axis; None for a logarithmic axis with the range of the points."""
         return (0, 100) if self.in_percent else None
 
     @property
@@ -57,12 +57,12 @@ class Scale:
 
 
 def count(number: float) -> str:
-    """A whole number, thousands apart."""
+    """A whole number with thousands separators."""
     return f"{number:,.0f}"
 
 
 def size(number: float) -> str:
-    """Bytes in the unit that reads best."""
+    """A number of bytes in a suitable unit."""
     if number < 10_000:
         return f"{number:,.0f} bytes"
     unit, factor = next((u, f) for u, f in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9)) if number < 1000 * f or u == "GB")
@@ -70,23 +70,23 @@ def size(number: float) -> str:
 
 
 def byte_unit(most: float) -> tuple[str, float]:
-    """A unit for an axis that ends at so many bytes, and how many bytes it has."""
+    """The unit for an axis up to ``most`` bytes, and the bytes of one unit."""
     return next((unit, factor) for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("bytes", 1.0)) if most >= factor)
 
 
 def span(ends: Sequence[float], unit: str) -> str:
-    """From low to high, two digits each; one number where they read alike."""
+    """A range from low to high, with two digits each; a single number if both look the same."""
     low, high = (f"{end:.2g}" if abs(end) < 100 else f"{end:,.0f}" for end in ends)
     return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
 
 
 def sentence(text: str) -> str:
-    """With a capital."""
+    """The text with a capital letter at its beginning."""
     return text[:1].upper() + text[1:]
 
 
 def duration(seconds: float) -> str:
-    """Time in the units that read best."""
+    """A duration in suitable units."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)
@@ -95,7 +95,7 @@ def duration(seconds: float) -> str:
 
 
 def tested(meta_test: Scores | DCurve, kind: str = "") -> str:
-    """Who was tested: clients, or several splits of the data of fewer."""
+    """Who was tested: a number of clients, or of splits of the data of fewer clients."""
     tasks, clients = meta_test.n_tasks, meta_test.n_clients
     who = f"{count(clients)} {kind}client{'' if clients == 1 else 's'}"
     return who if tasks == clients else f"{count(tasks)} splits of {who}"

@@ -1,4 +1,4 @@
-"""The whole of a run in figures: what it reached, what it took on the wire and in time, and with what it was made."""
+"""The figures of a finished run: scores, traffic, times, and the versions that it was made with."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import numpy as np
 
+from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import PROTOCOL_VERSION
 from tinymetafed_codegen.spec import Experiment
@@ -24,9 +25,17 @@ from .run_data import RunData
 
 
 def values_only_cost(experiment: Experiment, manifest: ModelManifest) -> float:
-    """The papers' cost of a round, f (1 + P) / 2 with f the global share of the weights, times devices; 0 without rounds.
+    """Communication cost of a round as in the papers: f (1 + P) / 2 per device, f being the share of global weights.
 
-    Neither value types nor indices and framing count; a dense round of the whole network with one device is 1.
+    Only the number of values counts, not their dtype, indices or framing. A dense round of the whole network with one device
+    costs 1.
+
+    Args:
+        experiment: The experiment.
+        manifest: Its model.
+
+    Returns:
+        The cost of all devices of a round; 0 for a run without rounds.
     """
     if experiment.run.rounds == 0:
         return 0.0
@@ -34,10 +43,20 @@ def values_only_cost(experiment: Experiment, manifest: ModelManifest) -> float:
     return float(experiment.run.devices_per_round * shared * (1 + experiment.strategy.top_p / 100) / 2)
 
 
-def result(strategy: Strategy, task: Task, run: RunData) -> RunResult:
-    """The figures of a run that has been trained and tested, all of its sessions together."""
+def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue) -> RunResult:
+    """The figures of a run that has been trained and tested.
+
+    Args:
+        strategy: Strategy of the experiment.
+        task: Task of the experiment.
+        run: The run.
+        boards: The boards to estimate time and energy for.
+
+    Returns:
+        The figures, all sessions of the run together.
+    """
     final, drawn = run.evaluations[-1], run.showcase
-    assert drawn is not None  # written before the result is asked for
+    assert drawn is not None  # it is written before the result
     statuses = Counter(part.status for entry in run.rounds for part in entry.contributions)
     down, up = sum(entry.bytes_down for entry in run.rounds), sum(entry.bytes_up for entry in run.rounds)
     training = sum(entry.seconds for entry in run.rounds)
@@ -70,7 +89,7 @@ def result(strategy: Strategy, task: Task, run: RunData) -> RunResult:
         ),
         d_curve=drawn.d_curve,
         example=drawn.example,
-        estimate=estimate.of_round(strategy, (down + up) / max(statuses.total(), 1)) if run.rounds else None,
+        estimate=estimate.of_round(strategy, (down + up) / max(statuses.total(), 1), boards) if run.rounds else None,
         collapsed=final.collapsed,
         devices=tuple(run.devices),
         versions=run.sessions[-1].versions,
@@ -79,7 +98,7 @@ def result(strategy: Strategy, task: Task, run: RunData) -> RunResult:
 
 
 def versions() -> dict[str, str]:
-    """What this result was made with."""
+    """Versions of the software that makes a result."""
     return {
         "tinymetafed": version("tinymetafed"),
         "protocol": str(PROTOCOL_VERSION),

@@ -1,4 +1,4 @@
-"""Several runs on one page: what differs between them, what each reaches and what it costs on the wire."""
+"""The content of the page that compares runs: how they differ, their scores and their traffic."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tinymetafed_codegen.spec import Experiment, dump
 from ...learn.metric import Metric
 from ..charts import FRAME, WIDE, Chart, Role, Series, chart
 from ..journal import RoundEntry, RunResult
-from ..results import values_only_cost
 from ..run_data import RunData
+from ..run_figures import values_only_cost
 from .arena import Bar, MemoryPicture, memory_picture
-from .run import EstimateRow, down, estimates, samples, up, wire_bytes
+from .run_page import EstimateRow, down, estimates, samples, up, wire_bytes
 from .wording import Scale, byte_unit, count, sentence, tested
 
-COLOURS = 8  # of curves; more runs take them again
+COLOURS = 8  # of curves; with more runs they repeat
 ABSENT = "–"
 _WAYS = (("down", down), ("up", up), ("samples", samples))
 
 
 @dataclass(frozen=True)
 class Row:
-    """A run in the table, as text; ``differing`` are its values of the keys in which runs differ."""
+    """A run in the table, as text; ``differing`` has its values of the keys that differ between runs."""
 
     role: Role
     name: str
@@ -49,7 +49,7 @@ class DTable:
 
 @dataclass(frozen=True)
 class ComparisonPage:
-    """What the template prints of several runs; ``keys`` in the parts between which a line may break."""
+    """The template's values; ``keys`` are split where a line may break."""
 
     count: str
     task: str
@@ -70,13 +70,21 @@ class ComparisonPage:
 
 
 def kind(run: RunData) -> tuple[str, str]:
-    """Task and metric, which runs must share to be compared. Raises StoreError for an experiment of another version."""
+    """Task and metric, which compared runs must have in common. Raises StoreError if the experiment cannot be read."""
     experiment = run.experiment()
     return experiment.task.kind, Metric.of(experiment.model.loss)
 
 
 def page(runs: Sequence[RunData], left_out: Sequence[str]) -> ComparisonPage:
-    """What the template prints; all ``runs`` have finished and are of one kind."""
+    """The template's values.
+
+    Args:
+        runs: Finished runs of the same task and metric.
+        left_out: A line of text for each run that was left out.
+
+    Returns:
+        The values.
+    """
     experiments, results = [run.experiment() for run in runs], [_result(run) for run in runs]
     scale = Scale(Metric.of(experiments[0].model.loss))
     names = _names(runs)
@@ -106,14 +114,14 @@ def page(runs: Sequence[RunData], left_out: Sequence[str]) -> ComparisonPage:
 
 
 def differing(experiments: Sequence[Experiment]) -> list[str]:
-    """Keys, sections before a dot, whose values are not the same in all experiments; in the order of the first that has one."""
+    """Keys (SECTION.KEY) whose values differ between experiments, in the order in which they first occur."""
     flat = [_flat(dump(experiment)) for experiment in experiments]
     keys = dict.fromkeys(key for one in flat for key in one)
     return [key for key in keys if any(one.get(key, ABSENT) != flat[0].get(key, ABSENT) for one in flat)]
 
 
 def _flat(value: object, key: str = "") -> dict[str, str]:
-    """Every leaf of nested sections and lists by its path, as text."""
+    """The leaves of nested sections and lists as text, by their paths."""
     if isinstance(value, dict):
         return {k: text for name, inner in value.items() for k, text in _flat(inner, f"{key}.{name}" if key else name).items()}
     if isinstance(value, list) and any(isinstance(each, dict) for each in value):
@@ -137,7 +145,7 @@ def _result(run: RunData) -> RunResult:
 
 
 def _per_round(run: RunData, sent: Callable[[RoundEntry], int]) -> float:
-    """Mean bytes of a round, of all its clients together."""
+    """Mean bytes of a round, all clients together."""
     return float(sum(map(sent, run.rounds)) / max(run.trained, 1))
 
 
@@ -164,7 +172,7 @@ def _charts(runs: Sequence[RunData], names: Sequence[str], scale: Scale) -> list
     unit, factor = byte_unit(max(sent))
     over_rounds = [[(float(entry.round), scale.value(entry.after)) for entry in run.evaluations] for run in runs]
     over_bytes = [[(wire_bytes(entry) / factor, scale.value(entry.after)) for entry in run.evaluations] for run in runs]
-    tries = "Held-out clients after adaptation; the last point is the final meta-test with its 95 % interval."
+    tries = "Held-out clients after adaptation; the last point is the final meta-test with its 95 % confidence interval."
     smallest = min((total for total in sent if total), default=0.0)
     curves = [_result(run).d_curve for run in runs]
     tried = sorted({d for curve in curves for d in curve.d})
@@ -177,18 +185,19 @@ def _charts(runs: Sequence[RunData], names: Sequence[str], scale: Scale) -> list
     return [
         _chart("Over rounds", tries, names, over_rounds, final, "rounds trained", scale),
         _chart(
-            "Over bytes", f"{tries} Framing and retries count, streamed samples do not.", names, over_bytes, final,
+            "Over bytes", f"{tries} Bytes include framing and retries, but not streamed samples.", names, over_bytes, final,
             f"{unit} on the wire, both ways", scale, log_x=bool(smallest) and max(sent) > WIDE * smallest,
         ),
         _chart(
-            "More and fewer samples", "New clients of the final meta-test, adapted with so many samples; 95 % intervals.",
+            "More and fewer samples",
+            "Held-out clients of the final meta-test by number of adaptation samples; 95 % confidence intervals.",
             names, over_samples, errors, curves[0].samples, scale, ticks=[(float(i), str(d)) for i, d in enumerate(tried)],
         ),
     ]  # fmt: skip
 
 
 def _final_error(run: RunData, scale: Scale) -> list[float]:
-    """Half-widths of the evaluations' intervals; only that of the last one, or a curve would hide behind them."""
+    """Half-widths of the evaluations' intervals; only the last one is drawn, because all of them would hide the curve."""
     half_width = _result(run).meta_test.after_ci95
     return [math.nan] * (len(run.evaluations) - 1) + [scale.value(half_width)]
 
@@ -204,7 +213,7 @@ def _chart(
     ticks: Sequence[tuple[float, str]] | None = None,
     log_x: bool = False,
 ) -> tuple[str, str, Chart] | None:
-    """None where there is nothing to draw: every model diverged, or nothing was sent."""
+    """A chart of all runs; None if there is nothing to draw, because every model diverged or nothing was sent."""
     if not any(math.isfinite(y) and (x > 0 or not log_x) for points in curves for x, y in points):
         return None
     series = [
@@ -213,7 +222,7 @@ def _chart(
     ]
     summary = f"{scale.title} {heading.lower()}: {', '.join(names)}"
     y_range = None
-    if scale.in_percent:  # what lies between runs would drown in a range from 0
+    if scale.in_percent:  # with an axis from 0 differences between runs would be too small to see
         lowest = min(y for points in curves for _, y in points if math.isfinite(y))
         y_range = (10.0 * min(math.floor(lowest / 10), 9), 100.0)
     drawn = chart(
@@ -245,7 +254,7 @@ def _traffic(runs: Sequence[RunData], names: Sequence[str]) -> list[tuple[Role, 
 
 
 def _memories(runs: Sequence[RunData], names: Sequence[str]) -> list[tuple[str, str, MemoryPicture]]:
-    """Each arena once: the runs that have it, what RAM each takes in all, and the picture."""
+    """Each different arena once: the names of its runs, their total RAM, and the picture."""
     pictures: list[tuple[list[str], list[str], MemoryPicture]] = []
     for run, name in zip(runs, names, strict=True):
         picture = memory_picture(run.manifest)

@@ -1,4 +1,4 @@
-// Yes or no, a bit each, packed into numbers of the arena: all that a pool's way back needs of its input.
+// Masks saved for the backward pass: one bit per value, packed into words in the arena.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,7 @@
 
 namespace tmf::kernels {
 
-// 32 bits in the place of a T: where it has lanes, 32 in each. Whoever runs kernels over another T specialises this.
+// Word<T> has 32 bits, in each lane if T is a vector. To be specialised for any other T.
 template <typename T>
 struct WordOf;
 
@@ -18,28 +18,28 @@ struct WordOf<float> {
 template <typename T>
 using Word = typename WordOf<T>::Type;
 
-// Bit t of the word is the answer for value t.
-template <int kWidth, typename T, typename Answer>
-Word<T> answers(const Answer& answer) {
+// Bit t of the result is condition(t).
+template <int kWidth, typename T, typename Condition>
+Word<T> mask_where(const Condition& condition) {
   Word<T> bits{};
 #pragma GCC unroll 8
-  for (int t = 0; t < kWidth; ++t) bits |= answer(t) ? Word<T>{} + (uint32_t{1} << t) : Word<T>{};
+  for (int t = 0; t < kWidth; ++t) bits |= condition(t) ? Word<T>{} + (uint32_t{1} << t) : Word<T>{};
   return bits;
 }
 
-// The value where its bit is set, otherwise 0.
+// The value if bit t is set, else 0; lane by lane.
 template <typename T>
-T where(const Word<T>& bits, int t, const T& value) {
+T masked_value(const Word<T>& bits, int t, const T& value) {
   return (bits & (uint32_t{1} << t)) != 0 ? value : T{};
 }
 
-// Puts bits into numbers from a place on, one after the other.
+// Appends bits to the words that begin at `place`.
 template <typename T>
-class BitWriter {
+class MaskWriter {
  public:
-  explicit BitWriter(T* place) : place_(place) {}
+  explicit MaskWriter(T* place) : place_(place) {}
 
-  // Those of bits [0, width), fewer than 32; the others are 0.
+  // Appends bits [0, width) of `bits`; width is less than 32, all other bits must be 0.
   void put(const Word<T>& bits, int width) {
     word_ |= bits << used_;
     used_ += width;
@@ -49,7 +49,7 @@ class BitWriter {
     word_ = bits >> (width - used_);
   }
 
-  // To be called once, after the last bits.
+  // Writes the last word. To be called once, after the last `put`.
   void finish() {
     if (used_ > 0) flush();
   }
@@ -62,13 +62,13 @@ class BitWriter {
   int used_ = 0;
 };
 
-// Takes them out in the same order.
+// Reads the bits in the order in which a MaskWriter has appended them.
 template <typename T>
-class BitReader {
+class MaskReader {
  public:
-  explicit BitReader(const T* place) : place_(place) {}
+  explicit MaskReader(const T* place) : place_(place) {}
 
-  // In bits [0, width); those above are anything.
+  // The next `width` bits, in bits [0, width) of the result. Its other bits are undefined.
   Word<T> take(int width) {
     Word<T> bits = word_;
     left_ -= width;

@@ -1,4 +1,4 @@
-"""Measurements of the serial line: what it carries, and what a round takes on it at a real line's pace."""
+"""Measurements of the serial line: its use by bulk transfers, and bytes and time of a round at the speed of a real line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from tinymetafed_codegen import boards, protocol, spec
 from tinymetafed_codegen.protocol import Program
+from tinymetafed_codegen.section import TomlTable
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.toolchain import require_tools
 
@@ -23,21 +24,24 @@ from ..learn.strategies import open_strategy
 from ..learn.weights import initial
 from ..runs.setup import design_of
 from ..wire.frame import encode
-from . import made_up
+from . import synthetic_samples
 from .kernel_cost import executed
 
 BAUD = 115200
 TURN_AROUND_SECONDS = 0.016  # the default latency timer of a USB bridge
-BOARD = "mps2"  # whose training steps are counted, and the clock of whose chip they are taken to run at
+BOARD = "mps2"  # the board whose training steps are counted; they are assumed to run at its chip's clock
 WINDOWS = (256, 512, 1024, 2048)
-BULK_ENTRIES = 16_384  # float32 weights down, and so many delta entries up, to see the steady state
+BULK_ENTRIES = 16_384  # number of weights in the bulk measurement, enough for a steady state
 WIRE_TYPES = {"i8 up, f16 down": ("i8", "f16"), "i8 both ways": ("i8", "i8"), "f32 both ways": ("f32", "f32")}
 
 
 def presence() -> Experiment:
-    """8-32-64-32-1 with its first two layers global and P = 50: the presence detector of the TinyMetaFed paper."""
-    raw = {
-        # Samples that are streamed and may have any shape; none is read here.
+    """An experiment with the paper's presence detector: 8-32-64-32-1, the first two layers global, P = 50.
+
+    Source: TinyMetaFed (arXiv 2307.06822).
+    """
+    raw: TomlTable = {
+        # A task whose samples are streamed and may have any shape; no file is read.
         "task": {"kind": "folder", "path": ".", "support": 25, "query": 25},
         "model": {
             "input": [8],
@@ -56,7 +60,7 @@ def presence() -> Experiment:
 
 @dataclass(frozen=True)
 class _Timed:
-    """One round on a paced line; seconds of its parts, bytes, and ticks of its training steps."""
+    """One round on a paced line: seconds and bytes of its parts, and ticks of its training steps."""
 
     load: float
     control: float  # Train and Await
@@ -69,7 +73,7 @@ class _Timed:
 
 @dataclass(frozen=True)
 class LineShare:
-    """The share of the line's bytes that weights down and deltas up use with a receive window of so many bytes."""
+    """The share of the line's capacity that bulk transfers of weights (down) and deltas (up) use, by receive window."""
 
     window: int
     down: float
@@ -78,7 +82,7 @@ class LineShare:
 
 @dataclass(frozen=True)
 class FramingShare:
-    """The share of a chunk's bytes on the wire that is framing."""
+    """The share of framing in the bytes of a chunk on the wire."""
 
     chunk: int
     share: float
@@ -86,7 +90,7 @@ class FramingShare:
 
 @dataclass(frozen=True)
 class WireRound:
-    """One round by wire types, samples not counted, for a board has its own; ``seconds`` has the training steps as well."""
+    """One round with given dtypes, without samples; ``seconds`` includes the training steps."""
 
     types: str
     bytes_down: int
@@ -97,10 +101,10 @@ class WireRound:
 
 @dataclass(frozen=True)
 class WireCost:
-    """What a paced serial line carries, and what a round of ``source`` takes on it.
+    """Measurements of a paced serial line, and of rounds of ``source`` on it.
 
-    The training steps' instructions are taken to run at ``clock_hz``, one per cycle, without flash wait states: an
-    estimate, not measured on a board.
+    The time of training steps is an estimate, not measured on a board: their instructions at ``clock_hz``, one per cycle,
+    without flash wait states.
     """
 
     source: str
@@ -115,13 +119,22 @@ class WireCost:
 
 
 def wire(experiment: Experiment | None, source: str, observer: Observer) -> WireCost:
-    """Measures a serial line at 115200 bit/s behind a USB bridge, on a native device paced to it.
+    """Measures a line like a serial one at 115200 bit/s behind a USB bridge, with a native device on a paced line.
 
-    Without an ``experiment`` the rounds are those of the paper's presence detector. Raises BenchError, LinkError.
+    Args:
+        experiment: The experiment whose rounds are measured; None for the paper's presence detector.
+        source: Its name.
+        observer: Is told of progress.
+
+    Returns:
+        The figures.
+
+    Raises:
+        Error: BenchError, BuildError, SpecError or LinkError.
     """
     chosen = presence() if experiment is None else experiment
     for board in ("native", BOARD):
-        require_tools(board)
+        require_tools(boards.load(board))
     chip = boards.load(BOARD).stands_for
     assert chip is not None
     bulk = _bulk_model()
@@ -170,25 +183,26 @@ def wire(experiment: Experiment | None, source: str, observer: Observer) -> Wire
 
 
 def framing(chunk: int) -> float:
-    """Share of a ``chunk``'s bytes on the wire that is type, sequence, CRC, COBS and delimiter; of random data."""
+    """Share of type, sequence, CRC, COBS and delimiter in a frame of random data that fills ``chunk`` bytes."""
     payload = np.random.default_rng(1).bytes(protocol.payload_capacity(chunk))
     return 1 - len(payload) / len(encode(protocol.Load.type_id, 1, payload))
 
 
 def _bulk_model() -> Experiment:
-    """One large global layer and hardly any training: what takes time is the line."""
+    """One large global layer and hardly any training, so that the line takes nearly all of the time."""
     inputs = 15  # a sample that fits into the smallest window
-    layers = [{"op": "dense", "units": BULK_ENTRIES // (inputs + 1)}, {"op": "dense", "units": 1, "local": True}]
-    raw = {
+    large: TomlTable = {"op": "dense", "units": BULK_ENTRIES // (inputs + 1)}
+    small: TomlTable = {"op": "dense", "units": 1, "local": True}
+    raw: TomlTable = {
         "task": {"kind": "folder", "path": ".", "support": 2, "query": 2},
-        "model": {"input": [inputs], "loss": "mse", "layers": layers},
+        "model": {"input": [inputs], "loss": "mse", "layers": [large, small]},
         "strategy": {"top_p": 50, "local_passes": 1, "global_passes": 1, "uplink": "f16", "downlink": "f16"},
     }
     return spec.parse(raw, "bulk")
 
 
 def _one_round(experiment: Experiment, board: str, window: int | None = None) -> _Timed:
-    """One round on one device that announces ``window`` (None: the board's own), paced unless it is emulated."""
+    """One round on a device with a receive window of ``window`` bytes (None: the board's own), paced unless emulated."""
     built = build_firmware(design_of(experiment, "bench"), board, Deviation(receive_window=window))
     manifest = built.manifest
     strategy = open_strategy(experiment, manifest)
@@ -205,10 +219,10 @@ def _one_round(experiment: Experiment, board: str, window: int | None = None) ->
         session.load(token, strategy.download(weights))
         loaded, at_loaded = time.monotonic(), session.traffic
         session.train(token, Program.TRAIN, 1, 0, 0)
-        control = 2 * (time.monotonic() - loaded)  # Train, and once more the same for Await
+        control = 2 * (time.monotonic() - loaded)  # the time of Train, doubled for Await
         steps = recipe.steps
         streamed = manifest.streamed
-        progress = session.stream(token, made_up(manifest, steps)) if streamed else session.await_done(token, steps)
+        progress = session.stream(token, synthetic_samples(manifest, steps)) if streamed else session.await_done(token, steps)
         trained, at_trained = time.monotonic(), session.traffic
         chunks = session.pull(token, recipe.top_k)
         done, after = time.monotonic(), session.traffic

@@ -1,4 +1,4 @@
-"""One run's page: what was reached, at what cost, where, and what each figure counts."""
+"""The content of a run's page: scores, traffic, memory, devices."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..run_data import RunData
 from .arena import Bar, MemoryPicture, ParameterRow, memory_picture, parameters
 from .wording import Scale, byte_unit, count, duration, sentence, size, span, tested
 
-MAX_EVENTS = 40  # interruptions listed one by one
+MAX_EVENTS = 40  # interruptions that are listed
 BEFORE_AND_AFTER: tuple[Role, Role] = ("before", "after")
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A headline figure, its name, and the context without which it says nothing."""
+    """A main figure with its name and a line of context."""
 
     name: str
     figure: str
@@ -30,7 +30,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class ClientTable:
-    """Percentiles over clients, and the best and the worst of them: which, number, task, before, after; as text."""
+    """As text: percentiles over clients, and the best and worst client (which, number, task, before, after)."""
 
     percentiles: list[tuple[str, str]]
     ends: list[tuple[str, str, str, str, str]]
@@ -38,7 +38,7 @@ class ClientTable:
 
 @dataclass(frozen=True)
 class TrafficBars:
-    """Mean bytes of one client in one round by direction, and of the same weights as float32; totals of the whole run."""
+    """Mean bytes per client and round by direction, the bytes of dense float32 weights, and totals of the run."""
 
     bars: list[Bar]
     dense: Bar
@@ -48,7 +48,7 @@ class TrafficBars:
 
 @dataclass(frozen=True)
 class DeviceRow:
-    """A device in a table, as text; ``window`` in bytes, ``rounds`` of clients."""
+    """A device in a table, as text; ``window``: receive window in bytes, ``rounds``: client rounds trained."""
 
     url: str
     board: str
@@ -59,7 +59,7 @@ class DeviceRow:
 
 @dataclass(frozen=True)
 class Interruptions:
-    """What did not go straight through, as text: the first events, each with its round, and how many are ``left_out``."""
+    """Interruptions of the run as text: the first events with their rounds, and how many more there are (``left_out``)."""
 
     continued: str
     redone: str
@@ -73,7 +73,7 @@ EstimateRow = tuple[str, str, str, str, str]  # board, time on the line, time tr
 
 @dataclass(frozen=True)
 class RunPage:
-    """What the template prints of one run; None and empty lists where the run has nothing to show."""
+    """The template's values; None or an empty list where the run has no data for a section."""
 
     name: str
     task: str
@@ -105,7 +105,7 @@ class RunPage:
 
 
 def page(run: RunData) -> RunPage:
-    """What the template prints. Raises StoreError for an experiment of another version."""
+    """The template's values. Raises StoreError if the run's experiment cannot be read."""
     result, manifest, experiment = run.result, run.manifest, run.experiment()
     planned = experiment.run.rounds
     counted = (result.instructions_per_step or {}) if result else {}
@@ -142,7 +142,7 @@ def page(run: RunData) -> RunPage:
 
 
 def _improves(meta_test: Scores, scale: Scale) -> bool:
-    """Whether adaptation helps by more than the interval of its mean; a model that diverged before it may."""
+    """Whether adaptation improves the score by more than its confidence interval, or of a model that diverged before."""
     before, after = scale.value(meta_test.before), scale.value(meta_test.after)
     interval = scale.value(meta_test.after_ci95 or 0)
     if not math.isfinite(after):
@@ -151,27 +151,27 @@ def _improves(meta_test: Scores, scale: Scale) -> bool:
 
 
 def down(entry: RoundEntry) -> int:
-    """Bytes of a round to its clients, samples not counted."""
+    """Bytes of a round to its clients, without samples."""
     return entry.bytes_down
 
 
 def up(entry: RoundEntry) -> int:
-    """Bytes of a round from its clients, samples not counted."""
+    """Bytes of a round from its clients, without samples."""
     return entry.bytes_up
 
 
 def samples(entry: RoundEntry) -> int:
-    """Bytes of a round's samples, both ways."""
+    """Bytes of a round's samples, both directions."""
     return entry.bytes_samples
 
 
 def _per_client_round(run: RunData, sent: Callable[[RoundEntry], int]) -> float:
-    """Mean bytes of one client in one round, over the journal's rounds."""
+    """Mean bytes per client and round, over all rounds."""
     return float(sum(map(sent, run.rounds)) / max(sum(len(entry.contributions) for entry in run.rounds), 1))
 
 
 def _dense_values(run: RunData) -> float:
-    """Bytes of all global weights as float32, framing not counted."""
+    """Bytes of all global weights as float32, without framing."""
     return 4.0 * float(run.manifest.n_global)
 
 
@@ -189,7 +189,7 @@ def _tiles(run: RunData, planned: int, scale: Scale) -> list[Tile]:
         both = _per_client_round(run, up) + _per_client_round(run, down)
         share = f"{both / (2 * _dense_values(run)):.0%} of dense float32 both ways; ".replace("%", " %")
         streamed = _per_client_round(run, samples)
-        context = share + (f"streamed samples apart: {size(streamed)}" if streamed else "samples are made on the device")
+        context = share + (f"streamed samples apart: {size(streamed)}" if streamed else "samples are generated on the device")
         tiles.append(Tile("Bytes per client and round", count(both), context))
     took = duration(sum(entry.seconds for entry in run.rounds))
     context = f"in {took}" if run.trained >= planned else f"of {count(planned)}, in {took}"
@@ -202,7 +202,7 @@ def _tiles(run: RunData, planned: int, scale: Scale) -> list[Tile]:
 
 
 def _learning(run: RunData, planned: int, scale: Scale) -> Chart | None:
-    """The metric over rounds; None where a single evaluation leaves nothing to draw."""
+    """The metric over rounds; None with fewer than two evaluations."""
     series = [
         Series(
             f"{role} adaptation",
@@ -235,7 +235,7 @@ def _learning(run: RunData, planned: int, scale: Scale) -> Chart | None:
 
 
 def _over_bytes(run: RunData, scale: Scale) -> Chart | None:
-    """The metric over what had been sent; None where a single evaluation leaves nothing to draw."""
+    """The metric over bytes sent; None with fewer than two evaluations."""
     points = [(wire_bytes(entry), scale.value(entry.after)) for entry in run.evaluations]
     if sum(math.isfinite(y) for _, y in points) < 2 or not points[-1][0]:
         return None
@@ -251,12 +251,12 @@ def _over_bytes(run: RunData, scale: Scale) -> Chart | None:
 
 
 def wire_bytes(evaluation: Evaluation) -> float:
-    """Bytes that had gone both ways when held-out clients were tried, samples not counted."""
+    """Bytes sent in both directions before an evaluation, without samples."""
     return float(evaluation.bytes_down + evaluation.bytes_up)
 
 
 def _clients(meta_test: FinalScores, scale: Scale) -> ClientTable:
-    """Percentiles over clients, and the best and the worst by name."""
+    """Percentiles over clients, and the best and worst client."""
     spread = meta_test.spread
     return ClientTable(
         percentiles=[(f"{percent} %", scale.text(score)) for percent, score in spread.percentiles.items()],
@@ -268,7 +268,7 @@ def _clients(meta_test: FinalScores, scale: Scale) -> ClientTable:
 
 
 def estimates(run: RunData) -> list[EstimateRow]:
-    """A round on each real board, as text; nothing of a run without a result or without rounds."""
+    """The estimate of a round on each real board, as text; empty for a run without a result or without rounds."""
     if run.result is None or run.result.estimate is None:
         return []
     return [
@@ -284,14 +284,14 @@ def estimates(run: RunData) -> list[EstimateRow]:
 
 
 def _d_curve(curve: DCurve, scale: Scale) -> Chart | None:
-    """The metric of new clients over the samples that each adapts with; None where all models diverged."""
+    """The metric of held-out clients by number of adaptation samples; None if all models diverged."""
     points = [(float(i), scale.value(mean)) for i, mean in enumerate(curve.mean)]
     if not any(math.isfinite(y) for _, y in points):
         return None
     errors = [scale.value(half_width) for half_width in curve.ci95]
     known = any(math.isfinite(error) for error in errors)
     return chart(
-        [Series("mean, 95 % interval" if known else "mean", "after", points, errors, dots=True)],
+        [Series("mean, 95 % confidence interval" if known else "mean", "after", points, errors, dots=True)],
         curve.samples,
         scale.label,
         f"{scale.title} over {curve.samples}, {tested(curve, 'new ')}",
@@ -302,7 +302,7 @@ def _d_curve(curve: DCurve, scale: Scale) -> Chart | None:
 
 
 def _example(example: Example) -> Chart:
-    """One new client's predictions before and after, over its input or against the truth."""
+    """One held-out client's predictions before and after adaptation, over its input or against the true values."""
     who = f"a client never trained on, {example.client}"
     if isinstance(example, CurveExample):
         shots = _points(example.samples_x, example.samples_y)
@@ -333,7 +333,7 @@ def _number(value: Score) -> float:
 
 
 def _spread(meta_test: Scores, scale: Scale) -> Chart | None:
-    """Every held-out client, best first: what a mean hides."""
+    """The scores of all held-out clients, best first."""
     series = []
     for column, role in enumerate(BEFORE_AND_AFTER):
         values = [scale.value(pair[column]) for pair in meta_test.per_task]
@@ -353,7 +353,7 @@ def _spread(meta_test: Scores, scale: Scale) -> Chart | None:
 
 
 def _traffic(run: RunData) -> TrafficBars | None:
-    """Mean bytes per client and round by direction, beside the same weights as dense float32."""
+    """Mean bytes per client and round by direction, with dense float32 weights as a reference."""
     if not run.rounds:
         return None
     amounts = [("weights, to the client", _per_client_round(run, down))]
@@ -376,7 +376,7 @@ def _traffic(run: RunData) -> TrafficBars | None:
 
 
 def _devices(run: RunData) -> list[DeviceRow]:
-    """What each device is and did."""
+    """The devices of the run."""
     return [
         DeviceRow(device.url, device.board, device.unique_id, count(device.receive_window), count(device.rounds))
         for device in run.devices
@@ -384,7 +384,7 @@ def _devices(run: RunData) -> list[DeviceRow]:
 
 
 def _interruptions(run: RunData) -> Interruptions | None:
-    """What did not go straight through: sessions after the first, and contributions redone or skipped."""
+    """Sessions after the first, and contributions that were redone or skipped; None if there are none."""
     resumed = [(session.round, "the run was continued") for session in run.sessions[1:]]
     troubled = [
         (entry.round, f"client {part.client} {part.status}: {part.note}")
