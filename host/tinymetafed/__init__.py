@@ -1,7 +1,7 @@
-"""Federated meta-learning on microcontrollers: the public API, which notebooks and the command line use alike.
+"""Federated meta-learning on microcontrollers: the public API, for notebooks, programs and the command line.
 
-Names in ``__all__`` follow semantic versioning: until 1.0 a minor version may change them and CHANGELOG.md says how; from
-1.0 on only a major one may. Everything else in the package may change at any time.
+Names in ``__all__`` follow semantic versioning: before 1.0 a minor version may change them, and CHANGELOG.md says how; from
+1.0 on only a major version may. All other names in the package may change at any time.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from .api.starting import (
     new_project,
 )
 from .bench import BenchError
-from .devices.link.errors import LaunchError, LinkError
+from .devices.link.link_errors import LaunchError, LinkError
 from .devices.link.transport import DEFAULT_BAUD
 from .experiments.sweep import SweepError, SweepFailed
 from .federation.clients import TrainingFailed
@@ -53,7 +53,7 @@ from .federation.result import Adaptation, FinalScores
 from .learn.codecs.delta import DeltaError, Sparse
 from .learn.strategies import FedAvg, FedSgd, Reptile, Strategy, StrategyError, TinyMetaFed, TinyOl, TinyReptile
 from .learn.tasks import HELD_OUT, DataError, Samples, Task
-from .learn.tasks.own import TaskError
+from .learn.tasks.own_task import TaskError
 from .projects.new import ProjectError
 from .runs.export import ExportError
 from .runs.journal import RunResult

@@ -212,7 +212,7 @@ def test_a_starter_fits_the_budget_and_is_known_to_every_command(tmp_path: Path)
     with pytest.raises(LaunchError, match=r"no board 'rp2040'"):
         parse(["/dev/ttyACM7@rp2040"])
     readme = (folder / "README.md").read_text()
-    assert "nobody has run them on a board" in readme and "pio run -e rp2040 -t upload" in readme
+    assert "they have not been run on a board" in readme and "pio run -e rp2040 -t upload" in readme
 
 
 def test_a_round_is_estimated_for_a_real_board_of_ones_own(tmp_path: Path) -> None:

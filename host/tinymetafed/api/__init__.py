@@ -1,1 +1,1 @@
-"""What notebooks and the command line share: experiments loaded, runs begun and opened, progress shown."""
+"""The implementation of the public API: experiments, runs, measurements, progress."""

@@ -1,4 +1,4 @@
-"""An experiment in a user's hands: loaded from its file, changed, its cost on a board known, its C++ generated."""
+"""Loads experiments, changes keys, shows their memory on a board, and generates their C++."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tinymetafed_codegen.section import TomlValue
 
 from ..runs.setup import design_of
 
-# ``section.key`` to its value, or texts ``section.key=value`` as the command line's --set takes them.
+# Values by ``section.key``, or texts ``section.key=value`` as for the command line's --set.
 Changes = Mapping[str, TomlValue] | Sequence[str]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """All that determines a run's result: task, model, strategy, adaptation, run, evaluation.
+    """An experiment: task, model, strategy, run and evaluation, which together determine a run's result.
 
-    ``spec`` is the complete experiment with nothing left to default; ``source`` is what errors call it, its file as a rule;
-    ``changes`` are the keys that were set otherwise than in the file, as texts for --set.
+    ``spec``: the complete experiment, default values included. ``source``: its name in errors, usually its file.
+    ``changes``: the keys that were changed after loading, as texts for --set.
     """
 
     spec: spec.Experiment
@@ -37,13 +37,19 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """A short name: that of its file, without suffix."""
+        """The name of its file, without suffix."""
         return Path(self.source).stem
 
     def manifest(self, board: str = "native") -> ModelManifest:
-        """The facts of its model on a board: weights, arena, RAM and flash in bytes, hashes.
+        """The manifest of its model on a board: weights, arena, RAM and flash in bytes, hashes.
 
-        Raises SpecError where model and task do not fit, BudgetError where the board is too small, BoardError.
+        Args:
+            board: The board's name.
+
+        Raises:
+            SpecError: Model and task do not fit.
+            BudgetError: The model does not fit the board's memory.
+            BoardError: The board is unknown, or its file is invalid.
         """
         return design_of(self.spec, self.source, board).manifest
 
@@ -54,7 +60,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Generated:
-    """What code generation decided, the folder it wrote to, and which of its files changed."""
+    """The result of code generation: the design, the folder, and the files that changed."""
 
     design: Design
     folder: Path
@@ -62,7 +68,7 @@ class Generated:
 
     @property
     def manifest(self) -> ModelManifest:
-        """The facts of the model on the board."""
+        """The manifest of the model on the board."""
         return self.design.manifest
 
 
@@ -89,15 +95,15 @@ def codegen(experiment: Experiment, board: str, out: str | Path) -> Generated:
     """Generates an experiment's C++ and its manifest for one board.
 
     Args:
-        experiment: What ``load`` gave.
-        board: A board's name, for instance "mps2"; of the experiment's project, or one of ours.
+        experiment: An experiment from ``load``.
+        board: A board's name, for instance "mps2": a board of the experiment's project or of this package.
         out: The folder for the generated files.
 
     Returns:
-        What was decided, and which files changed.
+        The design, and the files that changed.
 
     Raises:
-        SpecError: The experiment cannot be built; BudgetError where the board is too small.
+        SpecError: The experiment cannot be built. BudgetError: the model does not fit the board's memory.
         BoardError: There is no such board.
         UsageError: The folder cannot be written to.
     """

@@ -1,4 +1,4 @@
-"""Many runs at once: sweeps over options and seeds into one table, and the papers' tables measured again."""
+"""Many runs: sweeps over options and seeds with one table, and a reproduction of the papers' tables."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from .progress import ProgressOption, watching
 
 @dataclass(frozen=True)
 class SweepTable:
-    """A sweep's results, a row for each choice of options; ``folder`` has its runs, and the table as Markdown and CSV."""
+    """A sweep's results, one row per combination of options; ``folder`` has the runs, table.md and table.csv."""
 
     name: str
     folder: Path
     rows: tuple[Row, ...]
 
     def cells(self) -> list[list[str]]:
-        """Every row as texts: name, seeds, before, after, SD, interval, each seed, bytes down, up, of samples, cost."""
+        """The rows as text: name, seeds, before, after, SD, confidence interval, each seed, bytes down, up, samples, cost."""
         return [table.cells(row) for row in self.rows]
 
     def legend(self) -> str:
-        """What the figures are."""
+        """A sentence that explains the figures."""
         return table.legend(self.rows)
 
     def notes(self) -> list[str]:
-        """What has to be said of single rows, such as runs that diverged."""
+        """Notes on single rows, for instance on runs that diverged."""
         return table.notes(self.rows)
 
     def markdown(self) -> str:
@@ -48,20 +48,20 @@ def sweep(
     data: str | Path | None = None,
     progress: ProgressOption = True,
 ) -> SweepTable:
-    """Simulates an experiment over options and seeds on all cores; interrupted, the same call goes on.
+    """Simulates an experiment over options and seeds on all cores; after an interruption the same call continues.
 
     Args:
         file: A sweep file, for instance examples/sweeps/sine.toml.
-        out: Folder of its runs and tables; None for runs/sweep-NAME.
+        out: Folder for runs and tables; None for runs/sweep-NAME.
         jobs: Runs at a time; None for one per core.
-        data: Where the task's data are, where not in the usual place.
+        data: Folder of the task's data; None for the usual place.
         progress: As in ``simulate``.
 
     Returns:
-        The table, which is also written to table.md and table.csv in the folder, after an interruption too.
+        The table, which is also written to table.md and table.csv in the folder, even after an interruption.
 
     Raises:
-        SweepError: The sweep file is wrong. SweepFailed: its folder is another sweep's, or a run failed.
+        SweepError: The sweep file is invalid. SweepFailed: the folder belongs to another sweep, or a run failed.
     """
     path = Path(file)
     planned = sweeps.load(path)
@@ -77,7 +77,7 @@ def sweep(
 
 
 def sweep_table(planned: sweeps.Sweep, folder: Path, diverged: dict[Path, str]) -> SweepTable:
-    """The table of what is finished in a sweep's folder, written there as Markdown and CSV."""
+    """The table of the finished runs in a sweep's folder; also writes it there as table.md and table.csv."""
     rows: Sequence[Row] = sweeps.rows(planned, folder, diverged)
     found = SweepTable(planned.path.stem, folder, tuple(rows))
     write_if_changed(folder / "table.csv", table.csv_text(rows))
@@ -94,21 +94,21 @@ def paper(
     data: str | Path | None = None,
     progress: ProgressOption = True,
 ) -> Path:
-    """Measures the papers' tables again and writes them with plots, ours beside theirs.
+    """Reproduces the papers' tables and writes a document with published and measured figures and plots.
 
     Args:
         out: Folder for paper.md and its plots.
-        runs: Folder of the runs; what is finished there is not run again.
-        quick: One seed and a tenth of the rounds, which the document says.
+        runs: Folder of the runs; finished runs are not repeated.
+        quick: Use one seed and a tenth of the rounds; the document says so.
         jobs: Runs at a time; None for one per core.
-        data: Where the data sets are, where not in the usual place.
+        data: Folder of the data sets; None for the usual place.
         progress: As in ``simulate``.
 
     Returns:
         The document's path.
 
     Raises:
-        Error: As ``sweep``; BenchError where an emulator is missing.
+        Error: As ``sweep``.
     """
     with watching(progress) as observer:
         return paper_document.write(Path(out), Path(runs), _jobs(jobs), _path(data), quick, observer)

@@ -1,4 +1,4 @@
-"""What training costs, measured: exact instructions, memory, the simulation's speed, bytes and time on the wire."""
+"""Measurements: exact instructions, memory, speed of the simulation, bytes and time on the wire."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .progress import ProgressOption, watching
 def bench_kernels(
     experiment: Experiment, board: str = "mps2", *, optimization: str | None = None, progress: ProgressOption = True
 ) -> Comparison:
-    """Counts the exact instructions of a training step in a board's emulator, beside textbook kernels.
+    """Counts the exact instructions of a training step in a board's emulator, and compares with textbook kernels.
 
     Args:
-        experiment: What ``load`` gave.
+        experiment: An experiment from ``load``.
         board: An emulated board with an exact instruction counter.
         optimization: A compiler's level such as "-O2"; None for the board's own.
         progress: As in ``simulate``.
@@ -49,15 +49,15 @@ def count_instructions(experiment: Experiment, board: str = "mps2", *, progress:
 def bench_memory(
     experiments: Sequence[str | Path] = (), boards: Sequence[str] = (), *, progress: ProgressOption = True
 ) -> list[Footprint]:
-    """Measures flash, static RAM and the deepest stack of whole rounds in emulators.
+    """Measures flash, static RAM and the deepest stack over whole rounds in emulators.
 
     Args:
-        experiments: Experiment files; none for the examples and a presence detector of the paper's size.
-        boards: Emulated boards; none for all that run on this machine.
+        experiments: Experiment files; empty for two examples and a presence detector of the paper's size.
+        boards: Emulated boards; empty for all that run on this machine.
         progress: As in ``simulate``.
 
     Returns:
-        A footprint for each model and board, in bytes.
+        One footprint per model and board, in bytes.
 
     Raises:
         BoardError, BenchError, BuildError, SpecError, LinkError.
@@ -73,13 +73,13 @@ def bench_simulation(
     """Measures how fast the simulation trains on this machine, in microseconds per client and training step.
 
     Args:
-        experiment: What ``load`` gave; None for examples/sine.toml.
+        experiment: An experiment from ``load``; None for examples/sine.toml.
         unit: A vector unit of this machine, or "scalar"; None for the one that ``simulate`` uses.
         threads: Threads to simulate on.
         progress: As in ``simulate``.
 
     Returns:
-        Times of vectorised, single and textbook kernels, and of JAX where it is installed.
+        Times of the kernels with all lanes, with one lane, of textbook kernels, and of JAX if it is installed.
 
     Raises:
         UsageError: This machine has no such vector unit.
@@ -93,14 +93,14 @@ def bench_simulation(
 
 
 def bench_wire(experiment: Experiment | None = None, *, progress: ProgressOption = True) -> WireCost:
-    """Measures what a serial line at 115200 baud carries, and estimates a round on it with a 64 MHz board.
+    """Measures bulk transfers on a serial line at 115200 baud, and estimates a round on it with a 64 MHz board.
 
     Args:
-        experiment: What ``load`` gave; None for a presence detector of the paper's size.
+        experiment: An experiment from ``load``; None for a presence detector of the paper's size.
         progress: As in ``simulate``.
 
     Returns:
-        Shares of the line that bulk transfers use, framing, and rounds by wire types.
+        The share of the line's capacity that bulk transfers use, the share of framing, and rounds with several dtypes.
 
     Raises:
         BenchError, BuildError, SpecError, LinkError.
@@ -112,10 +112,10 @@ def bench_wire(experiment: Experiment | None = None, *, progress: ProgressOption
 
 
 def bench_all(out: str | Path, board: str = "mps2", *, progress: ProgressOption = True) -> tuple[Costs, tuple[Path, Path]]:
-    """Measures all of these on the project's own networks and writes costs.md and costs.svg; takes many minutes.
+    """Makes all measurements on the project's own networks and writes costs.md and costs.svg; takes many minutes.
 
     Args:
-        out: Folder to write into, which is there already.
+        out: An existing folder to write into.
         board: An emulated board with an exact instruction counter.
         progress: As in ``simulate``.
 

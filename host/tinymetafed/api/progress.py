@@ -1,4 +1,4 @@
-"""Progress of long work: bars in terminals and notebooks, lines in a log, or calls of a user's own function."""
+"""Shows progress of long work: bars in terminals and notebooks, lines in logs, or calls of the user's function."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _standard_error = Console(stderr=True)
 
 @dataclass(frozen=True)
 class ProgressEvent:
-    """Where long work stands.
+    """The progress of long work.
 
-    ``stage`` names its current part, ``done`` of ``total`` steps of it are done (``total`` is 0 where that is not known).
-    ``note`` is the latest thing worth knowing, ``event`` something that went wrong and was dealt with; both are "" without.
+    ``stage``: name of the current stage, of which ``done`` of ``total`` steps are done (``total`` is 0 if unknown).
+    ``note``: a new note, for instance the latest score. ``event``: a problem that was handled. Both are "" if there is none.
     """
 
     stage: str
@@ -30,7 +30,7 @@ class ProgressEvent:
 
 
 ProgressCallback = Callable[[ProgressEvent], None]
-# What ``progress`` takes: True for bars or lines, False for nothing, a function, or an observer of the user's own.
+# Values of ``progress``: True for bars or lines, False for nothing, a function, or the user's own observer.
 ProgressOption = bool | ProgressCallback | Observer
 
 
@@ -42,12 +42,12 @@ class Bars:
         self._bar = progress.add_task("", total=None, note="")
 
     def stage(self, text: str, total: int = 0) -> None:
-        """Begins a new bar in place of the former one."""
+        """Replaces the bar by a new one."""
         self._progress.remove_task(self._bar)
         self._bar = self._progress.add_task(text, total=total or None, note="")
 
     def advance(self) -> None:
-        """One step further."""
+        """Advances the bar by one step."""
         self._progress.advance(self._bar)
 
     def note(self, text: str) -> None:
@@ -55,7 +55,7 @@ class Bars:
         self._progress.update(self._bar, note=text)
 
     def event(self, text: str) -> None:
-        """A line above the bar, to stay."""
+        """Prints a line above the bar, which stays on the screen."""
         self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -63,53 +63,61 @@ class Lines:
     """Progress as lines, for logs and pipes."""
 
     def stage(self, text: str, total: int = 0) -> None:
-        """A line for a new part."""
+        """Prints a line for a new stage."""
         _standard_error.print(text + (f" ({total:,})" if total else ""), highlight=False, soft_wrap=True)
 
     def advance(self) -> None:
-        """Nothing: a log wants no line per step."""
+        """Prints nothing, because a line per step is too much for a log."""
 
     def note(self, text: str) -> None:
-        """A line for what is worth knowing on the way."""
+        """Prints a note as a line."""
         _standard_error.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
 
     def event(self, text: str) -> None:
-        """A line like any other."""
+        """Prints an event as a line."""
         self.note(text)
 
 
 class Calls:
-    """Progress as calls of a user's function, one for each change; an event may come from another thread."""
+    """Progress as calls of the user's function, one per change; calls for events may come from other threads."""
 
     def __init__(self, callback: ProgressCallback) -> None:
         self._callback = callback
         self._stage, self._done, self._total = "", 0, 0
 
-    def _tell(self, note: str = "", event: str = "") -> None:
+    def _call(self, note: str = "", event: str = "") -> None:
         self._callback(ProgressEvent(self._stage, self._done, self._total, note, event))
 
     def stage(self, text: str, total: int = 0) -> None:
-        """A new part, with none of its steps done."""
+        """Reports a new stage."""
         self._stage, self._done, self._total = text, 0, total
-        self._tell()
+        self._call()
 
     def advance(self) -> None:
-        """One step further."""
+        """Reports one more step."""
         self._done += 1
-        self._tell()
+        self._call()
 
     def note(self, text: str) -> None:
-        """What is worth knowing on the way."""
-        self._tell(note=text)
+        """Reports a note."""
+        self._call(note=text)
 
     def event(self, text: str) -> None:
-        """What went wrong and was dealt with."""
-        self._tell(event=text)
+        """Reports an event."""
+        self._call(event=text)
 
 
 @contextmanager
 def watching(progress: ProgressOption = True) -> Iterator[Observer]:
-    """An observer for what ``progress`` asks; with True, one that suits where standard error goes."""
+    """Gives the observer for a value of ``progress``.
+
+    Args:
+        progress: True for bars in a terminal or notebook and lines elsewhere, False for nothing; or a function that is called
+            with a ProgressEvent, or an observer.
+
+    Yields:
+        The observer.
+    """
     if progress is False:
         yield Silent()
     elif progress is True:
@@ -123,9 +131,7 @@ def watching(progress: ProgressOption = True) -> Iterator[Observer]:
 
 @contextmanager
 def _shown() -> Iterator[Observer]:
-    console = (
-        Console() if _standard_error.is_jupyter else _standard_error
-    )  # a notebook shows what goes to standard output in its place
+    console = Console() if _standard_error.is_jupyter else _standard_error  # a notebook shows bars on standard output only
     if not (console.is_terminal or console.is_jupyter):
         yield Lines()
         return

@@ -1,4 +1,4 @@
-"""A run in a user's hands: begun on devices or in this process, continued, opened, its weights and history as arrays."""
+"""Runs: starts, resumes and opens them; their weights and history as arrays."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ class FileError(Error):
 
 @dataclass(frozen=True)
 class History:
-    """What happened round by round; every array has one entry per round, unless said otherwise.
+    """A run's rounds and meta-tests as arrays.
 
-    ``alpha`` is the server's learning rate, ``update_norm`` the Euclidean norm of the weights' change. Bytes are those on the
-    wire, framing and retries included; ``bytes_samples`` are streamed samples and their answers, in neither of the others.
-    ``evaluated_after``, ``before``, ``after`` have one entry per meta-test: the rounds trained until then, and the mean score
-    of unseen clients before and after adaptation (NaN where a model diverged) in ``metric``.
+    One entry per round: ``round``; ``alpha``, the server's learning rate; ``update_norm``, the Euclidean norm of the weights'
+    change; ``bytes_down`` and ``bytes_up`` on the wire, framing and retries included, without samples; ``bytes_samples``,
+    streamed samples and their answers; ``seconds``. One entry per meta-test: ``evaluated_after``, the rounds trained before
+    it; ``before`` and ``after``, the mean score of unseen clients before and after adaptation in ``metric`` (NaN if a model
+    diverged).
     """
 
     round: NDArray[np.int64]
@@ -58,9 +59,9 @@ class History:
 
 
 class Run:
-    """A run folder: what was trained so far, and what can be made of it.
+    """A run in its folder: weights, history and result, and what can be done with them.
 
-    A run that is still being written may be opened too; ``reload`` shows what has happened since.
+    A run that is still training may be opened too; ``reload`` reads what has been added.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -79,17 +80,17 @@ class Run:
 
     @property
     def data(self) -> RunData:
-        """All that the run's store holds, as typed values."""
+        """The content of the run's store as typed values."""
         return self._data
 
     @property
     def experiment(self) -> Experiment:
-        """The complete experiment that the run was begun with. Raises StoreError where this version cannot read it."""
+        """The complete experiment of the run. Raises StoreError if this version cannot read it."""
         return Experiment(self._data.experiment(), str(self.path / "experiment.toml"))
 
     @property
     def rounds(self) -> int:
-        """Rounds trained."""
+        """Number of rounds trained."""
         return self._data.trained
 
     @property
@@ -104,12 +105,12 @@ class Run:
 
     @property
     def weights(self) -> dict[str, Floats]:
-        """The global weights after the latest round: by LAYER.kernel and LAYER.bias a float32 array in the tensor's shape."""
+        """The global weights after the latest round, by LAYER.kernel and LAYER.bias: float32 in the tensor's shape."""
         return export.global_weights(self._data)
 
     @property
     def weights_sha256(self) -> str:
-        """SHA-256 of the weights' bits: the same for the same experiment, wherever it was trained."""
+        """SHA-256 of the global weights; the same experiment gives the same value on all devices and in a simulation."""
         return sha256(self._data.weights)
 
     @property
@@ -138,14 +139,33 @@ class Run:
         )
 
     def report(self, output: str | Path | None = None) -> Path:
-        """Writes the run's HTML page and returns its path (default: report.html in the run folder). Raises StoreError."""
+        """Writes the run's HTML report.
+
+        Args:
+            output: The file; None for report.html in the run folder.
+
+        Returns:
+            Path of the report.
+
+        Raises:
+            StoreError: The run cannot be read.
+        """
         with _named_files():
             return report.write(self.path, None if output is None else Path(output))
 
     def export(self, output: str | Path) -> Path:
-        """Writes the weights to FILE.npz or FILE.h, or the network to FILE.keras or FILE.tflite; returns the path.
+        """Writes the weights or the whole network to a file.
 
-        Raises ExportError for another suffix, ModelFileError without TensorFlow where it is needed, StoreError.
+        Args:
+            output: FILE.npz or FILE.h for the weights, FILE.keras or FILE.tflite for the network.
+
+        Returns:
+            Path of the file.
+
+        Raises:
+            ExportError: The suffix is unknown, or the network cannot be exported.
+            ModelFileError: TensorFlow is needed and not installed.
+            StoreError: The file cannot be written.
         """
         export.write(self._data, Path(output))
         return Path(output)
@@ -160,15 +180,15 @@ class Run:
         data: str | Path | None = None,
         progress: ProgressOption = True,
     ) -> Adaptation:
-        """Lets unseen clients adapt from the run's initialisation.
+        """Adapts unseen clients, starting from the run's weights.
 
         Args:
             devices: Device URLs to adapt on.
-            tasks: How many unseen clients adapt.
-            first: The number of the first of them.
-            samples: Samples to adapt with, per class where the task counts so; None for the run's own number.
-            data: Where the task's data are, where not in the usual place.
-            progress: What is shown on the way, see ``load``'s module.
+            tasks: Number of unseen clients.
+            first: Number of the first one.
+            samples: Samples to adapt with, per class if the task has classes; None for the run's own number.
+            data: Folder of the task's data; None for that of the run.
+            progress: As in ``simulate``.
 
         Returns:
             Each client's score before and after, and their means.
@@ -193,7 +213,7 @@ class Run:
         record: str | Path | None = None,
         progress: ProgressOption = True,
     ) -> Run:
-        """Continues after the last finished round, where the run was begun or on ``devices``; as ``resume``."""
+        """Continues the run after its last finished round; see ``resume`` for the arguments."""
         return resume(
             self.path,
             devices=devices,
@@ -207,7 +227,7 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """Opens the folder of a run that ``train`` or ``simulate`` wrote, also while it is being written. Raises StoreError."""
+    """Opens the folder of a run, finished or still training. Raises StoreError."""
     return Run(path)
 
 
@@ -219,22 +239,22 @@ def simulate(
     data: str | Path | None = None,
     progress: ProgressOption = True,
 ) -> Run:
-    """Meta-trains in this process, many clients at once, and tests on unseen clients.
+    """Meta-trains in a simulation in this process, many clients at once, and tests on unseen clients.
 
     Args:
-        experiment: What ``load`` gave.
-        out: Run folder to create; None for a new one below runs/.
+        experiment: An experiment from ``load``.
+        out: Run folder to create; None for a new one in runs/.
         threads: Threads to simulate on; None for all processors. The result does not depend on it.
-        data: Where the task's data are, where not in the usual place.
-        progress: True shows bars in a terminal or notebook and lines elsewhere, False nothing; or a function that is called
+        data: Folder of the task's data; None for the usual place.
+        progress: True for bars in a terminal or notebook and lines elsewhere, False for nothing; or a function that is called
             with a ProgressEvent, or an observer.
 
     Returns:
-        The finished run; its weights are those that any devices would have ended with.
+        The finished run; its weights are the same as with devices.
 
     Raises:
         Error: SpecError, DataError, BuildError, StoreError, StrategyError, TrainingFailed, Collapsed.
-        KeyboardInterrupt: The finished rounds are in the run folder, and ``resume`` goes on after them.
+        KeyboardInterrupt: The finished rounds are in the run folder, and ``resume`` continues after them.
     """
     setup = set_up(experiment.spec, experiment.source, _path(data))
     folder = _path(out) or new_run_folder(experiment.name)
@@ -258,14 +278,14 @@ def train(
     """Meta-trains on boards, emulators or native processes, and tests on unseen clients.
 
     Args:
-        experiment: What ``load`` gave.
+        experiment: An experiment from ``load``.
         devices: Device URLs, for instance ["native:4"], ["qemu:4", "/dev/ttyACM0"]. The result does not depend on them.
-        test_device: Where unseen clients adapt in meta-tests.
-        out: Run folder to create; None for a new one below runs/.
-        data: Where the task's data are, where not in the usual place.
-        fault: Disturbs the lines on purpose, for instance "flip=0.01,delay=20ms".
-        record: File that keeps every byte on the lines, for ``monitor``.
-        instructions_per_step: Counted instructions by variant, which the report shows.
+        test_device: URL of the devices on which unseen clients adapt in meta-tests.
+        out: Run folder to create; None for a new one in runs/.
+        data: Folder of the task's data; None for the usual place.
+        fault: Faults to inject into the lines, for instance "flip=0.01,delay=20ms".
+        record: File to record every byte of the lines in, for ``monitor``.
+        instructions_per_step: Counted instructions by variant, for the report.
         progress: As in ``simulate``.
 
     Returns:
@@ -273,7 +293,7 @@ def train(
 
     Raises:
         Error: SpecError, DataError, BuildError, LinkError, LaunchError, DeltaError, StoreError, StrategyError, Collapsed.
-        KeyboardInterrupt: The finished rounds are in the run folder, and ``resume`` goes on after them.
+        KeyboardInterrupt: The finished rounds are in the run folder, and ``resume`` continues after them.
     """
     disturbance = faults.parse(fault) if fault else None
     setup = set_up(experiment.spec, experiment.source, _path(data))
@@ -305,31 +325,32 @@ def resume(
     experiment: Experiment | None = None,
     progress: ProgressOption = True,
 ) -> Run:
-    """Continues a run after its last finished round; it ends with the weights of an undisturbed one.
+    """Continues a run after its last finished round; the weights are the same as without the interruption.
 
     Args:
         path: The run folder.
-        simulated: Where it goes on: True in this process, False on devices, None where it was begun.
-        devices: Device URLs; none for those that it was begun with.
-        test_device: Where unseen clients adapt; None for where they did.
+        simulated: True to continue in a simulation, False on devices, None as the run was begun.
+        devices: Device URLs; empty for those that the run was begun with.
+        test_device: URL of the devices to test on; None for the one that the run was begun with.
         threads: Threads to simulate on; None for all processors.
-        data: Where the task's data are now, where they have moved.
+        data: Folder of the task's data; None for the one that the run was begun with.
         fault: As in ``train``.
         record: As in ``train``.
-        experiment: Refuses to go on where the run's experiment is another one than this.
+        experiment: If given, the run's experiment must be equal to it.
         progress: As in ``simulate``.
 
     Returns:
         The finished run.
 
     Raises:
-        Error: As ``train``; StoreError for a folder that is no run, is damaged, or was made by another version.
+        Error: As ``train``. StoreError: the folder is no run, is damaged, was made by another version, or has another
+            experiment.
     """
     folder = Path(path)
     begun = store.read_run(folder)
     if experiment is not None and experiment.spec != begun.experiment():
         raise StoreError(
-            f"{experiment.source}: not the experiment of {folder}, which cannot change on the way; leave it out to continue "
+            f"{experiment.source}: not the experiment of {folder}, which cannot change during a run; leave it out to continue "
             "that run, or leave --resume out to begin another"
         )
     here = not (devices or begun.header.asked.devices) if simulated is None else simulated
@@ -350,24 +371,24 @@ def resume(
 
 
 def compare(runs: Sequence[Run | str | Path], output: str | Path = "comparison.html") -> list[str]:
-    """Writes one HTML page of several finished runs of one task beside one another.
+    """Writes an HTML page that compares several finished runs of one task.
 
     Args:
         runs: Runs or their folders.
         output: The page to write.
 
     Returns:
-        A line for each run that had to be left out.
+        A line of text for each run that was left out because it has not finished or cannot be read.
 
     Raises:
-        ReportError: Fewer than two runs are whole, or they are of different tasks or metrics.
+        ReportError: Fewer than two runs can be compared, a run is given twice, or tasks or metrics differ.
     """
     with _named_files():
         return report.compare([run.path if isinstance(run, Run) else Path(run) for run in runs], Path(output))
 
 
 def new_run_folder(name: str) -> Path:
-    """Creates a folder below runs/ that no other run has, though several may begin in the same second."""
+    """Creates a new folder runs/NAME-DATE-TIME, with a number at its end if the name is taken already."""
     stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     for suffix in itertools.count(1):
         folder = Path("runs") / (stem if suffix == 1 else f"{stem}.{suffix}")
@@ -382,7 +403,7 @@ def new_run_folder(name: str) -> Path:
 
 @contextmanager
 def _whole_run(folder: Path, begun: bool = False) -> Iterator[None]:
-    """Keeps the folder for a new run; a run that collapsed still gets its page."""
+    """Creates the folder of a new run; writes the report even if the run collapses."""
     with _named_files():
         try:
             if begun:
@@ -397,7 +418,7 @@ def _whole_run(folder: Path, begun: bool = False) -> Iterator[None]:
 
 @contextmanager
 def _named_files() -> Iterator[None]:
-    """The system's errors about files as FileErrors, which begin with the file and not with a number."""
+    """Raises the system's errors about files as FileErrors, whose text begins with the file."""
     try:
         yield
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""What a user begins with: a project folder, an imported model, an example, a check of this machine, a look at a line."""
+"""First steps: a new project, an imported model, examples, a check of this machine, the line monitor."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ..devices.link.transport import DEFAULT_BAUD
 from ..projects import doctor as machine
 from ..projects import new as projects
 from ..projects.doctor import Finding
-from ..projects.importing import experiment as importing
+from ..projects.importing import written_experiment as importing
 
 TASKS = tuple(_TASKS)
 LOSSES = tuple(_LOSSES)
 
 
 def new_project(folder: str | Path, board: str = "native") -> None:
-    """Begins a project: an experiment on CSV files, their data, a sample source and what PlatformIO needs.
+    """Creates a project: an experiment on CSV files, their data, a sample source and PlatformIO's files.
 
     Args:
-        folder: The folder to create; an empty one may be there already.
-        board: The board that `pio run` builds for unless told otherwise.
+        folder: The folder to create; an existing one must be empty.
+        board: The board that `pio run` builds for by default.
 
     Raises:
-        ProjectError: There is something in the folder, or it cannot be made.
+        ProjectError: The folder is not empty, or cannot be made.
         BoardError: There is no such board.
     """
     projects.create(Path(folder), board)
@@ -44,58 +44,61 @@ def import_model(
     freeze: str | None = None,
     local: Sequence[str] = (),
 ) -> list[str]:
-    """Begins an experiment from a trained model: a TOML file to edit and, beside it, the weights.
+    """Creates an experiment from a trained model: a TOML file to edit and, in the same folder, the weights.
 
     Args:
         model: FILE.keras, FILE.h5, a float FILE.tflite, or a SavedModel's folder.
-        output: The experiment to write; its weights go beside it, as .npz.
-        task: The task that the experiment names.
-        loss: Its loss; None for the one that the file tells.
-        freeze: How many of the first layers with weights are frozen, or the name of the last of them; None for the first
-            ones that are not trainable in the file.
-        local: Names of local layers; none for the last that trains.
+        output: The experiment file to write; its weights get the same name with the suffix .npz.
+        task: The experiment's task.
+        loss: Its loss; None for that of the model file.
+        freeze: How many of the first layers with weights to freeze, or the name of the last one; None for the first layers
+            that are not trainable in the model file.
+        local: Names of the local layers; empty for the last layer that trains.
 
     Returns:
-        Notes on what was decided.
+        Notes on the decisions.
 
     Raises:
-        ModelFileError: The file cannot be read, or its network is none of ours.
+        ModelFileError: The file cannot be read, or its network is not supported.
     """
     return importing.write(importing.read(Path(model)), Path(output), task, loss, freeze, local)
 
 
 def example(name: str) -> Path:
-    """The path of an example that comes with the package, for instance "sine.toml". Raises FileNotFoundError."""
+    """Path of an example of this package, for instance "sine.toml". Raises FileNotFoundError."""
     return find("examples") / name
 
 
 def examine() -> list[Finding]:
-    """Looks at this machine: Python, compilers, emulators, boards (the working directory's project's too) and serial ports.
+    """Checks this machine: Python, compilers, emulators, boards and serial ports. Installs and opens nothing.
 
-    Installs and opens nothing.
+    Boards of a project in the working directory are checked too.
     """
     return machine.examine(Catalogue.near(Path.cwd()))
 
 
 def missing_tools(board: str) -> list[Requirement]:
-    """What building for a board and running it needs and this machine lacks. Raises BoardError."""
+    """Programs that building for a board and running it needs and that are not installed. Raises BoardError."""
     return Catalogue.near(Path.cwd()).load(board).missing_tools()
 
 
 def board(name: str) -> Board:
-    """The facts of a board: one of the working directory's project, or one of ours.
+    """Loads a board: one of the project in the working directory, or one of this package.
 
-    Raises BoardError for an unknown one, or one whose file is not usable.
+    Raises BoardError if it is unknown or its file is invalid.
     """
     return Catalogue.near(Path.cwd()).load(name)
 
 
 def monitor(source: str, baud: int = DEFAULT_BAUD) -> Iterator[str]:
-    """One line of text per message on a serial line, live, or in a file that ``train`` recorded.
+    """Shows the messages on a serial line, live or from a recording.
 
     Args:
-        source: A serial line's URL, or a recording.
-        baud: The line's speed.
+        source: A serial line's URL, or a file that ``train`` recorded.
+        baud: The line's speed in bit/s.
+
+    Yields:
+        One line of text per message.
 
     Raises:
         RecordingError: The file is no recording. PortError: The line cannot be opened.

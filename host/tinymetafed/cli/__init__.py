@@ -1,4 +1,4 @@
-"""The command line: arguments in, progress and results out, one clear line for every failure."""
+"""The command line: parses arguments, calls the public API, prints results; an error is one line of text."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ import typer
 
 import tinymetafed as tmf
 
-from . import artifacts, measure, project, sweeping, training
+from . import artifacts, measure, project, run_commands, sweeping
 from .output import notes
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
     name="tinymetafed",
-    help="Federated meta-learning on microcontrollers: boards learn an initialisation together, over serial, "
-    "that a new board adapts to with a few samples.",
+    help="Federated meta-learning on microcontrollers: boards on serial lines learn an initialisation together, "
+    "from which a new board adapts with a few samples.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command()(project.new)
 app.command("import")(project.import_)
-app.command()(training.train)
-app.command()(training.simulate)
+app.command()(run_commands.train)
+app.command()(run_commands.simulate)
 app.command()(sweeping.sweep)
 app.command()(sweeping.paper)
-app.command()(training.adapt)
+app.command()(run_commands.adapt)
 app.command()(artifacts.report)
 app.command()(artifacts.export)
 app.command("monitor")(artifacts.listen)
 app.command()(artifacts.codegen)
 app.command("doctor")(artifacts.examine)
-app.command()(training.demo)
+app.command()(run_commands.demo)
 bench_app = typer.Typer(help="Measure: exact instructions, bytes, memory and speed.", no_args_is_help=True)
 bench_app.command()(measure.kernels)
 bench_app.command()(measure.memory)
@@ -48,7 +48,7 @@ app.add_typer(bench_app, name="bench")
 
 
 def main(prog_name: str | None = None) -> None:
-    """Runs the command line; every known failure becomes one line on standard error and exit code 1 or 2."""
+    """Runs the command line; a known error is printed as one line on standard error, with exit code 1 or 2."""
     try:
         with _warnings_as_lines():
             code = app(prog_name=prog_name, standalone_mode=False)
@@ -65,7 +65,7 @@ def main(prog_name: str | None = None) -> None:
 
 @contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """Says each warning about boards once, in a line on standard error."""
+    """Prints each warning about boards once, as a line on standard error."""
     said: set[str] = set()
     with warnings.catch_warnings():
         genuine = warnings.showwarning
@@ -85,7 +85,7 @@ def _warnings_as_lines() -> Iterator[None]:
 def _explain(error: Exception) -> int:
     usage = getattr(error, "exit_code", None) == WRONG_USAGE and hasattr(error, "format_message")
     if usage:
-        if text := error.format_message():  # type: ignore[attr-defined]  # empty when the help was the answer
+        if text := error.format_message():  # type: ignore[attr-defined]  # empty if the help was printed
             notes.print(f"[bold red]Error:[/] {text} See --help.", highlight=False, soft_wrap=True)
         return WRONG_USAGE
     if isinstance(error, tmf.Error | OSError):
@@ -96,7 +96,7 @@ def _explain(error: Exception) -> int:
 
 
 def _text(error: Exception) -> str:
-    """What an error says; the system's own begin with the file, not with a number."""
+    """The text of an error; that of a system error begins with the file."""
     if isinstance(error, OSError) and type(error).__str__ is OSError.__str__ and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error)

@@ -1,4 +1,4 @@
-"""Commands about what a run, an experiment, a line or this machine holds: report, export, monitor, codegen, doctor."""
+"""Commands that show or convert something: report, export, monitor, codegen, doctor."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders that train or simulate wrote.")],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The page to write; default RUN/report.html, of several runs comparison.html."),
+        typer.Option("-o", "--output", help="The page to write; default RUN/report.html, for several runs comparison.html."),
     ] = None,
 ) -> None:
-    """Write one self-contained page: of a run in full, or of several finished runs of one task beside one another.
+    """Write a self-contained HTML page: the report of one run, or a comparison of several finished runs of one task.
 
     tinymetafed report runs/p10 runs/p25 runs/p100 -o ablation.html
     """
@@ -38,14 +38,14 @@ def report(
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder that train wrote, also while it is being written.")],
+    run: Annotated[Path, typer.Argument(help="Run folder that train or simulate wrote, or is still writing.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="FILE.npz (NumPy), FILE.h (C header), FILE.keras or FILE.tflite.")
     ],
 ) -> None:
     """Write the weights of a run's latest round to a file for other programs; for TensorFlow, the whole network.
 
-    In .keras and .tflite files the local part stands where every device starts it, and outputs are logits with a loss on them.
+    .keras and .tflite files have the initial local weights, and logits as outputs where the loss is one on logits.
 
     tinymetafed export runs/sine -o weights.h
     """
@@ -55,10 +55,10 @@ def export(
 
 
 def listen(
-    source: Annotated[str, typer.Argument(help="A serial line to listen on, or a file that train --record wrote.")],
+    source: Annotated[str, typer.Argument(help="A serial line to read from, or a file that train --record wrote.")],
     baud: Annotated[int, typer.Option(min=1, help="Speed of the line.")] = tmf.DEFAULT_BAUD,
 ) -> None:
-    """Show every message on a line, one per line of text, live or from a recording.
+    """Show every message on a serial line as a line of text, live or from a recording.
 
     tinymetafed monitor run.record
     """
@@ -71,10 +71,10 @@ def codegen(
     board: Annotated[str, typer.Option(help="A board of boards/, for instance mps2.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the generated files.")],
     set_: SetOption = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Draw which tensor holds which bytes, and when.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show which tensor uses which bytes, and when.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Generate an experiment's C++ and its manifest, and show what it takes of the board.
+    """Generate an experiment's C++ and its manifest, and show how much of the board's memory it takes.
 
     tinymetafed codegen examples/sine.toml --board mps2 -o build/sine --explain
     """
@@ -107,7 +107,7 @@ def codegen(
 
 
 def _arena_over_time(arena: tmf.ArenaMap) -> tuple[Table, str]:
-    """A row per tensor with its bytes and its life, a mark per step of training on one sample; and what the steps are."""
+    """A table of tensors with their bytes and the training steps in which they are in use; and the list of steps."""
     steps, tensors = arena.steps, arena.tensors
     held = [4 * sum(each.size for each in tensors if each.first <= at <= each.last) for at in range(len(steps))]
     most = max(range(len(steps)), key=held.__getitem__)
@@ -115,17 +115,17 @@ def _arena_over_time(arena: tmf.ArenaMap) -> tuple[Table, str]:
     table.add_column("tensor")
     table.add_column("shape")
     table.add_column("bytes", justify="right")
-    table.add_column("alive, step by step", no_wrap=True)
+    table.add_column("in use, step by step", no_wrap=True)
     for each in sorted(tensors, key=lambda tensor: (tensor.first, tensor.offset)):
         first, end = 4 * each.offset, 4 * (each.offset + each.size)
         life = "".join("█" if each.first <= at <= each.last else "·" for at in range(len(steps)))
         table.add_row(each.name, "×".join(map(str, each.shape)), f"{first:,} to {end - 1:,}", life)
     listed = ", ".join(f"{at + 1} {step}" for at, step in enumerate(steps))
-    return table, f"Steps: {listed}. Most is held in step {most + 1}, {steps[most]}: {held[most]:,} bytes."
+    return table, f"Steps: {listed}. Most bytes are in use in step {most + 1}, {steps[most]}: {held[most]:,} bytes."
 
 
 def examine(json_: JsonOption = False) -> None:
-    """Check this machine: toolchains, emulators, boards and attached serial devices, and what to install."""
+    """Check this machine's toolchains, emulators, boards and attached serial devices, and say what to install."""
     findings = tmf.examine()
     if json_:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings]))

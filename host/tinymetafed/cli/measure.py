@@ -18,7 +18,7 @@ from .options import ExperimentArgument, JsonOption, SetOption, ThreadsOption
 
 
 class Optimization(StrEnum):
-    """Levels to try beside the board's own."""
+    """Optimization levels that replace the board's own."""
 
     SIZE = "-Os"
     TWO = "-O2"
@@ -28,11 +28,11 @@ class Optimization(StrEnum):
 def kernels(
     experiment: ExperimentArgument,
     board: Annotated[str, typer.Option(help="An emulated board with an exact instruction counter.")] = "mps2",
-    optimization: Annotated[Optimization | None, typer.Option(help="Compile so; default: as the board's file says.")] = None,
+    optimization: Annotated[Optimization | None, typer.Option(help="Optimization level; default: the board's own.")] = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Count the exact instructions of a training step in the emulator and estimate its cycles, beside textbook kernels."""
+    """Count the exact instructions of a training step, estimate its cycles, and compare with textbook kernels."""
     level = None if optimization is None else optimization.value
     measured = tmf.bench_kernels(tmf.load(experiment, set_ or ()), board, optimization=level)
     if json_:
@@ -69,7 +69,7 @@ def kernels(
 def memory(
     experiments: Annotated[
         list[Path] | None,
-        typer.Argument(help="Experiment files; default: the examples and a presence detector of the paper's size."),
+        typer.Argument(help="Experiment files; default: two examples and a presence detector of the paper's size."),
     ] = None,
     board: Annotated[
         list[str] | None,
@@ -77,9 +77,9 @@ def memory(
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Measure what a firmware takes of a board: flash, static RAM, and how deep its stack gets in whole rounds.
+    """Measure a firmware's memory on a board: flash, static RAM, and the deepest stack over whole rounds.
 
-    Each model takes some seconds on each board, one as large as Omniglot's a minute:
+    This takes some seconds per model and board, for a model as large as Omniglot's a minute:
 
     tinymetafed bench memory examples/sine.toml --board mps2
     """
@@ -107,7 +107,7 @@ def simulation(
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Measure how fast the simulation trains on this machine, beside textbook kernels."""
+    """Measure how fast the simulation trains on this machine, and compare with textbook kernels."""
     file = experiment or tmf.example("sine.toml")
     figures = tmf.bench_simulation(tmf.load(file, set_ or ()), unit=unit, threads=threads or 1)
     if json_:
@@ -141,7 +141,7 @@ def wire(
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Measure what a serial line at 115200 baud carries, and estimate what a round takes on it with a 64 MHz board."""
+    """Measure bulk transfers on a serial line at 115200 baud, and estimate a round on it with a 64 MHz board."""
     chosen = None if experiment is None else tmf.load(experiment, set_ or ())
     if chosen is None and set_:
         raise tmf.UsageError("--set overrides keys of an experiment file; give one, for instance examples/sine.toml")
@@ -190,7 +190,7 @@ def all_(
     board: Annotated[str, typer.Option(help="An emulated board with an exact instruction counter.")] = "mps2",
     json_: JsonOption = False,
 ) -> None:
-    """Measure everything on the project's own nets and write it down as a document with a picture; takes many minutes."""
+    """Make all measurements on the project's own networks and write a document with a picture; takes many minutes."""
     figures, written = tmf.bench_all(output, board)
     if json_:
         print(json.dumps(figures.as_json()))

@@ -1,4 +1,4 @@
-"""What the commands share: arguments and options that mean the same everywhere, and the error for wrong ones."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ DataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="Where the task's data are: an archive of Omniglot or of speech, a folder with them, or another folder than "
-        "task.path.",
+        help="The task's data: an archive of Omniglot or of speech, a folder with it, or a folder that replaces task.path.",
         show_default="downloaded once",
     ),
 ]
@@ -25,7 +24,7 @@ DeviceOption = Annotated[
     typer.Option(
         "--device",
         "-d",
-        help="Where clients run: native:4, qemu:4, renode:4, /dev/ttyACM0, COM5, socket://host:port. "
+        help="Devices that clients run on: native:4, qemu:4, renode:4, /dev/ttyACM0, COM5, socket://host:port. "
         "May be given several times.",
         show_default="native:2",
     ),

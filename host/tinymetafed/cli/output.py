@@ -1,4 +1,4 @@
-"""Where the commands write what is no result: notes and errors on standard error."""
+"""The console for notes and errors, which go to standard error; results go to standard output."""
 
 from __future__ import annotations
 

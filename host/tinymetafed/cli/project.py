@@ -1,4 +1,4 @@
-"""Commands that begin an experiment of the user's own: new, import."""
+"""Commands that create an experiment: new, import."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ LossName = StrEnum("LossName", list(tmf.LOSSES))  # type: ignore[misc]
 
 
 def new(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to create; an empty one may be there already.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to create; an existing one must be empty.")],
     board: Annotated[
         str,
-        typer.Option(help="Board that `pio run` builds for unless told otherwise; rp2040 becomes one of the project's own."),
+        typer.Option(help="Board that `pio run` builds for by default; rp2040 is added as the project's own board."),
     ] = "native",
 ) -> None:
-    """Begin a project of your own: an experiment on CSV files, their data, a sample source and what PlatformIO needs.
+    """Create a project of your own: an experiment on CSV files, their data, a sample source and PlatformIO's files.
 
     tinymetafed new gestures && cd gestures && tinymetafed train experiment.toml
     """
@@ -38,15 +38,17 @@ def new(
 
 def import_(
     model: Annotated[Path, typer.Argument(help="FILE.keras, FILE.h5, a float FILE.tflite, or a SavedModel's folder.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Experiment to write; its weights go beside it, as .npz.")],
-    task: Annotated[TaskKind, typer.Option(help="The task that the experiment names.")] = TaskKind("folder"),  # noqa: B008
-    loss: Annotated[LossName | None, typer.Option(help="Loss; by default the one that the file tells.")] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Experiment file to write; its weights get the same name with .npz.")
+    ],
+    task: Annotated[TaskKind, typer.Option(help="The experiment's task.")] = TaskKind("folder"),  # noqa: B008
+    loss: Annotated[LossName | None, typer.Option(help="The experiment's loss; default: that of the model file.")] = None,
     freeze: Annotated[
         str | None,
         typer.Option(
             metavar="N|LAYER",
-            help="Layers with weights to freeze: how many of the first, or the name of the last of them.",
-            show_default="the first ones that are not trainable in the file",
+            help="How many of the first layers with weights to freeze, or the name of the last one.",
+            show_default="the first layers that are not trainable in the file",
         ),
     ] = None,
     local: Annotated[
@@ -54,7 +56,7 @@ def import_(
         typer.Option(metavar="LAYER", help="A local layer; may be given several times.", show_default="the last that trains"),
     ] = None,
 ) -> None:
-    """Begin an experiment from a trained model: a TOML file to edit and, beside it, the weights.
+    """Create an experiment from a trained model: a TOML file to edit and, in the same folder, the weights.
 
     tinymetafed import net.keras -o experiment.toml --freeze 3
     """

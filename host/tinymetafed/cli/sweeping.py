@@ -23,20 +23,22 @@ JobsOption = Annotated[int | None, typer.Option(min=1, max=1024, help="Runs at a
 def sweep(
     file: Annotated[Path, typer.Argument(help="Sweep file, for instance examples/sweeps/sine.toml.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder of its runs and tables.", show_default="runs/sweep-NAME")
+        Path | None, typer.Option("-o", "--out", help="Folder for runs and tables.", show_default="runs/sweep-NAME")
     ] = None,
     jobs: JobsOption = None,
     data: DataOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Simulate an experiment over options and seeds on all cores, into one table; interrupted, the same command goes on.
+    """Simulate an experiment over options and seeds on all cores and write one table of results.
+
+    After an interruption the same command continues:
 
     tinymetafed sweep examples/sweeps/sine.toml
     """
     try:
         table = tmf.sweep(file, out=out, jobs=jobs, data=data)
     except KeyboardInterrupt:
-        notes.print("What is finished is kept; the same command goes on.")
+        notes.print("Finished runs are kept; the same command continues.")
         raise
     if json_:
         cells = [row.as_json() for row in table.rows]
@@ -54,7 +56,7 @@ def _show(table: tmf.SweepTable) -> None:
     for name, seeds, before, after, sd, interval, each, *rest in table.cells():
         shown.add_row(f"{escape(name)}\n  [dim]before {before}; {each}[/]", seeds, after, sd, interval, *rest)
     console = Console()
-    console.print(f"{table.name}: {table.legend()}; cost counts values alone", highlight=False)
+    console.print(f"{table.name}: {table.legend()}; cost counts values only", highlight=False)
     console.print(shown)
     for note in table.notes():
         console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
@@ -62,16 +64,14 @@ def _show(table: tmf.SweepTable) -> None:
 
 def paper(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for paper.md and its plots.")] = Path("docs"),
-    runs: Annotated[Path, typer.Option(help="Folder of the runs; what is finished there is not run again.")] = Path(
-        "runs/paper"
-    ),
+    runs: Annotated[Path, typer.Option(help="Folder of the runs; finished runs are not repeated.")] = Path("runs/paper"),
     quick: Annotated[
-        bool, typer.Option("--quick", help="One seed and a tenth of the rounds, and the document says so.")
+        bool, typer.Option("--quick", help="Use one seed and a tenth of the rounds; the document says so.")
     ] = False,
     jobs: JobsOption = None,
     data: DataOption = None,
 ) -> None:
-    """Measure the papers' tables again and write them, with ours beside and what does not reproduce, as paper.md.
+    """Reproduce the papers' tables and write paper.md with published and measured figures, and what does not reproduce.
 
     tinymetafed paper -o docs --data PATH
     """

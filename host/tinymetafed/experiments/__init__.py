@@ -1,1 +1,1 @@
-"""Many runs together: sweeps over options and seeds, and the tables of the papers measured again."""
+"""Experiments of many runs: sweeps over options and seeds, and a reproduction of the papers' tables."""

@@ -140,7 +140,6 @@ class RunResult(StrictJson):
     devices: tuple[ServedDevice, ...]
     versions: dict[str, str]
     instructions_per_step: dict[str, int] | None = None
-    task_sha256: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``--json`` prints; without instructions if they were not counted."""
@@ -171,7 +170,7 @@ def kind_of(entry: Entry) -> str:
 
 def to_json(entry: Entry) -> str:
     """An entry as canonical JSON: the same text for the same values. Raises ValueError for a number that is not finite."""
-    return _canonical(_adapter(kind_of(entry)).dump_python(entry, mode="json"))
+    return _canonical(_adapter(kind_of(entry)).dump_python(entry))
 
 
 def from_json(kind: str, text: str) -> Entry:

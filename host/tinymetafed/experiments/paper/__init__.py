@@ -1,4 +1,4 @@
-"""The papers' tables measured again: sweeps run, their figures beside the published ones, one document written."""
+"""Reproduces the papers' tables: runs sweeps and writes one document with published and measured figures."""
 
 from .document import write
 

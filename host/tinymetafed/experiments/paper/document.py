@@ -1,4 +1,4 @@
-"""Sweeps on disk to one Markdown document: the papers' tables, measured here, and what of them does not reproduce."""
+"""Writes docs/paper.md: the papers' tables with measured figures, and which results reproduce."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from . import hardware, plots
 from .hardware import Estimate
 from .published import ABLATION, FINE_TUNING, NANO_33_BLE, SHOTS, Step
 
-QUICK = 10  # rounds are divided by it
-_MARGIN = 1.0  # points of accuracy that count as the same
+QUICK = 10  # a quick run has this fraction of the rounds: one in QUICK
+_MARGIN = 1.0  # a difference of so many points of accuracy counts as none
 _TEMPLATES = Path(__file__).parent / "templates"
 
 BASE = "TinyReptile f32"
@@ -38,7 +38,7 @@ DEFAULT = "TinyMetaFed P25 i8/f16"
 
 @dataclass(frozen=True)
 class UseCase:
-    """A use case of the papers, what stands for it here, and the sweep that measures that."""
+    """A use case of the papers, with the task that represents it here (in ``title``) and its sweep."""
 
     key: str
     title: str
@@ -54,7 +54,7 @@ USE_CASES = (
 
 @dataclass(frozen=True)
 class Measured:
-    """A sweep's rows by name, or why there are none."""
+    """A sweep's rows by name; ``missing`` says why there are none."""
 
     title: str
     sweep: Sweep
@@ -64,7 +64,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class AblationLine:
-    """A line of an ablation, as text: the paper's figures, ours, and whether they agree."""
+    """A line of an ablation table as text: the paper's figures, ours, and whether they agree."""
 
     name: str
     published: str
@@ -90,9 +90,23 @@ class AblationTable:
 
 
 def write(out: Path, runs: Path, jobs: int, data: Path | None, quick: bool, observer: Observer) -> Path:
-    """Runs what is missing in ``runs``, writes ``out``/paper.md and its plots; ``quick``: one seed, a tenth of the rounds.
+    """Runs the sweeps as far as they are not finished, and writes paper.md with its plots.
 
-    A sweep whose data are not there is left out, and the document says so. Raises as sweep.execute does.
+    If the data of a sweep are missing, the document says so instead of its figures.
+
+    Args:
+        out: Folder for the document.
+        runs: Folder of the runs.
+        jobs: Runs at a time.
+        data: Folder of the data sets; None for the usual place.
+        quick: One seed and a tenth of the rounds.
+        observer: Is told of progress.
+
+    Returns:
+        Path of the document.
+
+    Raises:
+        Error: As sweep.execute.
     """
     cases = {case.key: _measured(case.title, case.sweep, runs, jobs, data, quick, observer) for case in USE_CASES}
     sine = _measured("Sine waves", "sine", runs, jobs, data, quick, observer)
@@ -160,7 +174,7 @@ def _ablation(case: UseCase, measured: Measured) -> AblationTable:
 
 
 def _rate(measured: Measured, name: str) -> Section:
-    """Where a variant says how the server's rate α goes; the same for every use case."""
+    """The strategy of a variant, with the schedule of α, which is the same for all use cases."""
     return next(cell.experiment.strategy for cell in measured.sweep.cells if cell.name == name)
 
 
@@ -193,12 +207,22 @@ def _line(row: Row, base: Row, step: Step | None, first: Step) -> AblationLine:
 
 
 def paired(row: Row, base: Row) -> Spread:
-    """Differences to the base of the same seed, as fractions."""
+    """Differences of accuracy (0 to 1) to ``base``, seed by seed."""
     return Spread.of([row.scores[seed] - base.scores[seed] for seed in row.scores if seed in base.scores])
 
 
 def verdict(difference: Spread, step: Step, first: Step) -> str:
-    """Whether a step changes accuracy by as much as in the papers, within 1 point; undecided where the interval has both."""
+    """Whether a step changes accuracy as in the papers.
+
+    Args:
+        difference: Measured differences of accuracy (0 to 1) to the first step.
+        step: The step in the paper.
+        first: The first step in the paper.
+
+    Returns:
+        "yes" within 1 point; "undecided" if the paper's difference is within the confidence interval; otherwise "no, better"
+        or "no, worse".
+    """
     if difference.mean is None:
         return "not measured"
     ours, theirs = 100 * difference.mean, step.accuracy - first.accuracy
@@ -210,7 +234,7 @@ def verdict(difference: Spread, step: Step, first: Step) -> str:
 
 
 def _shots(cases: Mapping[str, Measured]) -> list[tuple[str, str, list[str]]]:
-    """Accuracy over samples to adapt with: (who, unseen clients, cells)."""
+    """Accuracy by number of adaptation samples: (method, unseen clients, cells)."""
     lines = []
     for case in USE_CASES:
         title = _short(case)
@@ -227,7 +251,7 @@ def _shots(cases: Mapping[str, Measured]) -> list[tuple[str, str, list[str]]]:
 
 
 def curve(measured: DCurve) -> dict[int, Score]:
-    """A run's accuracy by samples per class."""
+    """A run's accuracy by number of samples per class."""
     return dict(zip(measured.d, measured.mean, strict=True))
 
 
@@ -238,7 +262,7 @@ def _price(row: Row, base: Row | None) -> tuple[str, str, str, str]:
 
 
 def _plus_minus(spread: Spread) -> str:
-    """Percent with the interval over seeds."""
+    """Percent, with the confidence interval over seeds."""
     if spread.mean is None:
         return "–"
     return f"{100 * spread.mean:.1f}" + ("" if spread.ci95 is None else f" ± {100 * spread.ci95:.1f}")
@@ -256,7 +280,7 @@ def _short(case: UseCase) -> str:
 
 
 def _findings(cases: Mapping[str, Measured], sine: Measured, rounds: Sequence[Estimate]) -> list[str]:
-    """Each a sentence with the measurement in it."""
+    """The papers' claims and our measurements, one sentence each."""
     found = []
     for case in USE_CASES:
         rows, steps = cases[case.key].rows, ABLATION[case.key]
@@ -286,7 +310,7 @@ def _findings(cases: Mapping[str, Measured], sine: Measured, rounds: Sequence[Es
     if row is not None and whole_net is not None and row.after.mean is not None and whole_net.after.mean is not None:
         local = 1 - row.cell.manifest.n_global / row.cell.manifest.n_parameters
         found.append(
-            f"Sine waves: partial reconstruction keeps {local:.1%} of the weights at home, and the error is "
+            f"Sine waves: with partial reconstruction {local:.1%} of the weights are local, and the error is "
             f"{row.after.mean:.3f} against TinyReptile's {whole_net.after.mean:.3f}."
         )
     if rounds:

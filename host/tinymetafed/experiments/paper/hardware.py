@@ -1,4 +1,4 @@
-"""A round of presence detection on the Nano 33 BLE's chip: bytes and instructions counted, time and energy estimated."""
+"""One round of presence detection on the Nano 33 BLE: counted bytes and instructions, estimated time and energy."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ...learn.strategies import open_strategy
 from ...runs.setup import design_of
 from .published import NANO_33_BLE
 
-CHIP = "nano33ble"  # whose supply current, a fact of the board, is taken
+CHIP = "nano33ble"  # the board whose supply current is used
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One round's figures by wire types; ``cycles`` low and high."""
+    """The figures of one round with given dtypes; ``cycles`` is (low, high)."""
 
     types: str
     bytes_down: int
@@ -32,23 +32,23 @@ class Estimate:
 
     @property
     def train_seconds(self) -> float:
-        """By the higher count of cycles."""
+        """Duration of training, by the high estimate of cycles."""
         return self.cycles[1] / self.clock_hz
 
     @property
     def seconds(self) -> float:
-        """On the wire and in training."""
+        """Duration of the round: on the wire and in training."""
         return self.wire_seconds + self.train_seconds
 
     @property
     def chip_joules(self) -> float:
-        """The chip alone, its CPU never asleep."""
+        """Energy of the chip only, if its CPU never sleeps."""
         volts, milliamperes = supply()
         return self.seconds * volts * milliamperes / 1000
 
     @property
     def board_joules(self) -> float:
-        """At the mean power that the paper's board took."""
+        """Energy of the board, at the mean power of the paper's board."""
         theirs = NANO_33_BLE[-1]
         return self.seconds * theirs.joules / theirs.seconds
 
@@ -56,12 +56,12 @@ class Estimate:
 def supply() -> tuple[float, float]:
     """Volts and milliamperes of the chip while its CPU runs; see docs/boards.md."""
     known = boards.load(CHIP).estimates
-    assert known is not None  # a test sees to it for every real board
+    assert known is not None  # a test checks this for every real board
     return known.volts, known.milliamperes[1]
 
 
 def measure(observer: Observer) -> list[Estimate]:
-    """Measures the paper's presence detector, P = 50, by wire types. Raises BenchError where the emulator is missing."""
+    """Measures the paper's presence detector, P = 50, with several dtypes. Raises BenchError if the emulator is missing."""
     if lacking := boards.missing_tools(line_cost.BOARD):
         raise BenchError(f"{', '.join(tool.name for tool in lacking)} not installed; `tinymetafed doctor` says how to")
     experiment = line_cost.presence()
@@ -88,5 +88,5 @@ def measure(observer: Observer) -> list[Estimate]:
 
 
 def _whole(work: Mapping[str, int], per_step: Mapping[str, int]) -> int:
-    """What all training steps of a round take, by how many there are of each variant."""
+    """The sum over all training steps of a round; ``work`` is the number of steps by variant."""
     return sum(count * per_step[variant] for variant, count in work.items())

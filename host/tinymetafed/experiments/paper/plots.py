@@ -1,4 +1,4 @@
-"""The document's plots, each an SVG file of its own."""
+"""The document's plots as SVG files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEGEND_LINE = 14
 
 
 def pareto(rows: Sequence[Row], templates: jinja2.Environment) -> str:
-    """Accuracy against a round's bytes; a point per row, numbered in their order from 1, with its 95 % interval over seeds."""
+    """Accuracy against bytes of a round: a point per row, numbered from 1, with its 95 % confidence interval over seeds."""
     partial = [row for row in rows if row.cell.manifest.n_global < row.cell.manifest.n_parameters]
     series = []
     for label, role, chosen in (
@@ -41,7 +41,7 @@ def pareto(rows: Sequence[Row], templates: jinja2.Environment) -> str:
 
 
 def convergence(rows: Sequence[Row], templates: jinja2.Environment) -> str:
-    """Accuracy on the way against the bytes sent until then, mean over seeds."""
+    """Accuracy during training against the bytes sent so far, mean over seeds."""
     roles = ("before", "truth", "after", "samples")
     series = [Series(row.cell.name, role, _course(row), dots=True) for role, row in zip(roles, rows, strict=False)]
     ys = [y for one in series for _, y in one.points]
@@ -49,7 +49,7 @@ def convergence(rows: Sequence[Row], templates: jinja2.Environment) -> str:
         series,
         "bytes down and up since the start, all rounds, logarithmic",
         "accuracy after adaptation (%)",
-        "Accuracy of unseen clients on the way, against the bytes sent until then",
+        "Accuracy of unseen clients during training, against the bytes sent so far",
         y_range=(math.floor(min(ys)), math.ceil(max(ys))),
         x_ticks=_decades([x for one in series for x, _ in one.points]),
     )
@@ -78,7 +78,7 @@ def _percent(row: Row) -> float:
 
 
 def _decades(exponents: Sequence[float]) -> list[tuple[float, str]]:
-    """1, 2, 5, 10, ... within the range, in units that read well."""
+    """Ticks at 1, 2, 5, 10, ... bytes within the range, with labels in suitable units."""
     found = []
     for decade in range(math.floor(min(exponents)), math.ceil(max(exponents)) + 1):
         for digit in (1, 2, 5):

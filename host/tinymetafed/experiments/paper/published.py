@@ -1,4 +1,4 @@
-"""Figures as printed by Ren et al., TinyMetaFed (arXiv 2307.06822), and by the article that restates it (2405.07601)."""
+"""Published figures of Ren et al., TinyMetaFed (arXiv 2307.06822), and of the later article about it (arXiv 2405.07601)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """A line of the ablation: accuracy in percent with 8 samples, cost with TinyReptile's as 1."""
+    """A line of the ablation: accuracy in percent with 8 samples; cost relative to TinyReptile's."""
 
     name: str
     accuracy: float
@@ -27,7 +27,7 @@ class HardwareRound:
 
     @property
     def seconds(self) -> float:
-        """The whole round."""
+        """Duration of the whole round."""
         return self.receive + self.train + self.send
 
 
@@ -44,7 +44,7 @@ ABLATION = {
     "keywords": _ablation((89.4, 1), (88.1, 0.42), (88.3, 0.42), (87.2, 0.36), (85.9, 0.29)),
     "presence": _ablation((88.6, 1), (89.3, 0.53), (89.6, 0.53), (88.7, 0.46), (86.5, 0.39)),
 }
-# 2405.07601, TinyReptile's accuracy in percent over samples that adapt
+# 2405.07601, TinyReptile's accuracy in percent by number of adaptation samples
 SHOTS = (0, 1, 2, 4, 8, 16)
 FINE_TUNING = {
     "omniglot": (20.6, 58.3, 75.0, 85.9, 91.4, 92.1),

@@ -1,8 +1,8 @@
-"""Experiments over options and seeds: planned and checked whole, simulated on all cores, put into one table."""
+"""Sweeps over options and seeds: planned and checked first, then simulated on all cores, with one table of results."""
 
 from . import table
 from .execute import SweepFailed, execute, is_sweep
-from .plan import Cell, Run, Sweep, SweepError, load
+from .sweep_file import Cell, Run, Sweep, SweepError, load
 from .table import Row, rows
 
 __all__ = ["Cell", "Row", "Run", "Sweep", "SweepError", "SweepFailed", "execute", "is_sweep", "load", "rows", "table"]

@@ -1,4 +1,4 @@
-"""A sweep's runs, each in a process of its own; what is finished on disk is not run again."""
+"""Runs a sweep, each run in a process of its own; finished runs are not repeated."""
 
 from __future__ import annotations
 
@@ -28,28 +28,41 @@ from ...federation.meta_test import Collapsed
 from ...federation.observer import Observer
 from ...learn.strategies import StrategyError, code_sha256
 from ...learn.tasks import DataError, Task
-from ...learn.tasks.registry import open_task
+from ...learn.tasks.task_registry import open_task
 from ...learn.weights import initial, sha256
 from ...runs import training
 from ...runs.run_data import RunData
 from ...runs.setup import set_up
 from ...runs.store import read_run
 from ...simulation.kernels import open_kernels
-from .plan import Run, Sweep
+from .sweep_file import Run, Sweep
 
 _STOPPED = 3  # exit code of a run whose sweep has ended
 
 
 class SweepFailed(Error):
-    """A sweep that cannot go on in its folder, or one of whose runs failed; the text names folder or run, and remedy."""
+    """A sweep cannot use its folder, or one of its runs failed; the text names folder or run, and the remedy."""
 
 
 def execute(sweep: Sweep, out: Path, jobs: int, data: Path | None, observer: Observer) -> dict[Path, str]:
-    """Runs what is missing in the folder ``out``, ``jobs`` at a time; returns why runs diverged, by their folders.
+    """Runs all runs of a sweep that are not finished; after an interruption the same call continues.
 
-    A run whose data, strategy, model or first weights have changed since is missing: it runs again, and its former folder is
-    kept beside it. Whatever ends it early, the same call goes on. Raises SweepFailed for a folder of another sweep and for a
-    run that failed, DataError, BuildError.
+    A run whose data, strategy, model or initial weights have changed is repeated; its old folder is renamed and kept.
+
+    Args:
+        sweep: The sweep.
+        out: Its folder.
+        jobs: Runs at a time.
+        data: Folder of the task's data; None for the usual place.
+        observer: Is told of progress.
+
+    Returns:
+        For runs that diverged the reason, by folder.
+
+    Raises:
+        SweepFailed: The folder belongs to another sweep, or a run failed.
+        DataError: The data cannot be read.
+        BuildError: The simulation cannot be compiled.
     """
     with _claimed(out):
         _set_changed_aside(sweep.runs, out, data, observer)
@@ -58,20 +71,20 @@ def execute(sweep: Sweep, out: Path, jobs: int, data: Path | None, observer: Obs
             return {}
         _compile(missing, jobs, data, observer)
         observer.stage("runs", len(missing))
-        # The longest first: what is left for the end is short, and no core waits long for another.
+        # The longest runs first, so that all cores finish at nearly the same time.
         queue = sorted(missing, key=_work)
         return _all(queue, out, jobs, data, observer)
 
 
 def is_sweep(out: Path) -> bool:
-    """Whether a folder is that of a sweep: a project's has ``runs`` too, and a run's has a ``lock``."""
+    """Whether a folder is that of a sweep: it has both ``runs`` (as a project) and a ``lock`` (as a run)."""
     return (out / "runs").is_dir() and (out / "lock").is_file()
 
 
 def is_done(run: Run, out: Path) -> bool:
-    """Whether a run has come to its end, good or bad, from the files that it would read now, its data apart.
+    """Whether a run has finished or collapsed, and its files other than data have not changed since.
 
-    Raises SweepFailed where its folder holds another experiment's.
+    Raises SweepFailed if its folder holds a run of another experiment.
     """
     stored = _stored(run, out)
     if stored is None or _changed(run, stored):
@@ -80,24 +93,24 @@ def is_done(run: Run, out: Path) -> bool:
 
 
 def _stored(run: Run, out: Path) -> RunData | None:
-    """What is on disk of a run; None: nothing. Raises SweepFailed where its folder holds another experiment's."""
+    """The stored run, None if there is none. Raises SweepFailed if the folder holds a run of another experiment."""
     folder = out / run.folder
     if not (folder / "run.db").exists():
         return None
     stored = read_run(folder)
-    # Another release may count other bytes for the same weights.
+    # Another version may count other bytes for the same weights.
     then = dump(stored.experiment()) | {"arithmetic": stored.header.arithmetic, "tinymetafed": stored.header.tinymetafed}
     now = dump(run.experiment) | {"arithmetic": ARITHMETIC_VERSION, "tinymetafed": __version__}
     if (difference := _difference(then, now)) is not None:
         raise SweepFailed(
             f"{folder}: begun when '{run.cell.name}' was another experiment or made by another version: {difference}; remove "
-            "that folder to run it again, or choose another for all with -o"
+            "that folder to run it again, or choose another folder for the sweep with -o"
         )
     return stored
 
 
 def _changed(run: Run, stored: RunData) -> list[str]:
-    """Which files that a run's result depends on, but for its data, hold something else than when it was begun, in words."""
+    """The files, other than data, that have changed since a run was begun and affect its result; in words."""
     experiment, manifest = run.experiment, run.cell.manifest
     files = {"task.source": own_source(experiment), "model.weights": experiment.model.weights}
     model = [f"{key} ({file})" for key, file in files.items() if file is not None] or ["how its model is made"]
@@ -110,7 +123,7 @@ def _changed(run: Run, stored: RunData) -> list[str]:
 
 
 def _set_changed_aside(runs: Sequence[Run], out: Path, data: Path | None, observer: Observer) -> None:
-    """Renames the folder of every run that would now end otherwise, and says so. Raises SweepFailed, DataError."""
+    """Renames the folder of every run whose result would change now, and reports it. Raises SweepFailed, DataError."""
     digests: dict[str, tuple[str, str]] = {}  # of a task's data and of its Python file
     for run in runs:
         if (stored := _stored(run, out)) is None:
@@ -148,7 +161,7 @@ def _opened(run: Run, data: Path | None) -> Task:
 
 @contextmanager
 def _claimed(out: Path) -> Iterator[None]:
-    """Keeps other processes out of the folder, and what is no sweep's."""
+    """Locks the sweep's folder against other processes. Raises SweepFailed if it is in use or has other content."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not is_sweep(out) and any(path.name != "lock" for path in out.iterdir()):
@@ -163,7 +176,7 @@ def _claimed(out: Path) -> Iterator[None]:
 
 
 def _difference(then: Any, now: Any, key: str = "") -> str | None:
-    """The first value that is not the same, in words."""
+    """The first value that differs, in words; None if there is none."""
     if isinstance(then, dict) and isinstance(now, dict):
         for name in [*then, *(name for name in now if name not in then)]:
             path = f"{key}.{name}" if key else name
@@ -176,14 +189,14 @@ def _difference(then: Any, now: Any, key: str = "") -> str | None:
 
 
 def _work(run: Run) -> float:
-    """Grows, with a minus, with a run's training steps."""
+    """Sort key that puts runs with more work first: the negative of the estimated work."""
     experiment = run.experiment
     weights: int = run.cell.manifest.n_parameters
     return -weights * experiment.run.rounds * experiment.run.devices_per_round * experiment.strategy.global_passes
 
 
 def _compile(runs: Sequence[Run], jobs: int, data: Path | None, observer: Observer) -> None:
-    """Each model's kernels once, and each task's data looked at, before a run needs either."""
+    """Compiles each model's kernels and checks each task's data, before the first run."""
     models = {run.cell.manifest.model_hash: run for run in runs}
     tasks = {json.dumps(dump(run.experiment)["task"], sort_keys=True): run for run in runs}
     for run in tasks.values():
@@ -195,8 +208,8 @@ def _compile(runs: Sequence[Run], jobs: int, data: Path | None, observer: Observ
 
 
 def _all(queue: list[Run], out: Path, jobs: int, data: Path | None, observer: Observer) -> dict[Path, str]:
-    """Runs the queue from its front. Raises SweepFailed after the first failure, the others stopped."""
-    # A process forked from one that has everything imported starts at once, and shares no threads with this one.
+    """Runs the queue in order. Raises SweepFailed after the first failure and stops the other runs."""
+    # A fork server that has all modules imported starts processes fast, and without threads of this process.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context: Any = multiprocessing.get_context(method)
     if method == "forkserver":
@@ -227,7 +240,7 @@ def _all(queue: list[Run], out: Path, jobs: int, data: Path | None, observer: Ob
                 observer.advance()
     finally:
         for process, answers, _ in running.values():
-            process.terminate()  # a round is a transaction, so nothing finished is lost
+            process.terminate()  # rounds are stored in transactions, so no finished round is lost
             process.join()
             answers.close()
     return diverged
@@ -239,11 +252,11 @@ def _answer(answers: Connection, process: BaseProcess) -> tuple[str, str]:
             kind, text = answers.recv()
             return str(kind), str(text)
         except EOFError:
-            return "failed", f"its process ended with exit code {process.exitcode} and no word"
+            return "failed", f"its process ended with exit code {process.exitcode} without an answer"
 
 
 class _Quiet:
-    """Nobody watches one run among many."""
+    """Shows no progress of a single run."""
 
     def stage(self, text: str, total: int = 0) -> None:
         """Nothing."""
@@ -259,7 +272,7 @@ class _Quiet:
 
 
 def _simulate(experiment: str, source: str, folder: Path, data: Path | None, answer: Connection) -> None:
-    """What a run's process does with an experiment in JSON: begins or continues it, and says how it ended."""
+    """Main function of a run's process: starts or resumes the run of an experiment in JSON, and sends its outcome."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the sweep, which ends this process
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     try:
@@ -268,9 +281,9 @@ def _simulate(experiment: str, source: str, folder: Path, data: Path | None, ans
         else:
             training.simulate(set_up(parse(json.loads(experiment), source), source, data), 1, folder, _Quiet())
     except Collapsed:
-        answer.send(("done", ""))  # the store has it
+        answer.send(("done", ""))  # the store has the collapsed evaluation
     except (TrainingFailed, StrategyError) as error:
-        answer.send(("diverged", str(error)))  # it would again
+        answer.send(("diverged", str(error)))  # a repetition would diverge too
     except Exception as error:
         answer.send(("failed", f"{type(error).__name__}: {error}"))
     else:

@@ -1,4 +1,4 @@
-"""A sweep's runs on disk to one table: statistics over seeds, bytes as counted, the papers' cost beside them."""
+"""A sweep's table of results: statistics over seeds, counted bytes, the papers' communication cost."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ...runs.run_data import RunData
 from ...runs.run_figures import values_only_cost
 from ...runs.store import read_run
 from .execute import is_done
-from .plan import Cell, Run, Sweep
+from .sweep_file import Cell, Run, Sweep
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Scores of several seeds: mean, standard deviation, half-width of the mean's 95 % interval; None where there is none."""
+    """Statistics over seeds: mean, standard deviation, half-width of the mean's 95 % confidence interval (None: unknown)."""
 
     mean: float | None
     sd: float | None
@@ -30,7 +30,7 @@ class Spread:
 
     @classmethod
     def of(cls, scores: Sequence[float]) -> Spread:
-        """Student's t interval; nothing where one score is not finite, the mean alone of a single score."""
+        """Statistics with Student's t interval: all None if a score is not finite, only the mean for a single score."""
         if not scores or not np.isfinite(scores).all():
             return cls(None, None, None)
         sd = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
@@ -39,9 +39,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One cell: ``scores`` by seed after adaptation, as far as they are there; bytes of one round, all its devices together.
+    """One cell of the sweep.
 
-    ``cost``: the papers' metric, values alone, TinyReptile's round = 1. ``troubles`` are the runs that collapsed or diverged.
+    ``scores``: scores after adaptation of the finished runs, by seed. Bytes are means per round, all devices together.
+    ``cost``: the papers' communication cost, TinyReptile's round = 1. ``troubles``: the runs that collapsed or diverged.
     """
 
     cell: Cell
@@ -63,7 +64,7 @@ class Row:
         return len(self.scores) == self.seeds
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """JSON values."""
         return {
             "name": self.cell.name,
             "metric": self.metric,
@@ -81,7 +82,19 @@ class Row:
 
 
 def rows(sweep: Sweep, out: Path, diverged: Mapping[Path, str] | None = None) -> list[Row]:
-    """The table as the folder has it at this moment, also of a sweep that is not finished. Raises StoreError, SweepFailed."""
+    """The table of a sweep, finished or not.
+
+    Args:
+        sweep: The sweep.
+        out: Its folder.
+        diverged: For runs that diverged the reason, by folder.
+
+    Returns:
+        One row per cell.
+
+    Raises:
+        Error: StoreError or SweepFailed.
+    """
     return [_row(cell, [Run(cell, seed) for seed in sweep.seeds], out, diverged or {}) for cell in sweep.cells]
 
 
@@ -134,25 +147,25 @@ def cells(row: Row) -> list[str]:
 
 
 def score(value: float | None, metric: Metric) -> str:
-    """Accuracy in percent, an error as it is."""
+    """A score as text: accuracy in percent, an error as a plain number."""
     return "–" if value is None else f"{100 * value:.1f}" if metric == Metric.ACCURACY else f"{value:.3f}"
 
 
 def notes(table: Sequence[Row]) -> list[str]:
-    """What a reader of the table must know: what is missing in it and what went wrong."""
+    """Notes on the table: which rows are incomplete, and which runs collapsed or diverged."""
     unfinished = [row.cell.name for row in table if not row.whole]
     found = [f"{row.cell.name}: {trouble}" for row in table for trouble in row.troubles]
     return ([f"Not complete: {', '.join(unfinished)}."] if unfinished else []) + found
 
 
 def legend(table: Sequence[Row]) -> str:
-    """What the figures are."""
+    """A sentence that explains the figures."""
     what = {Metric.ACCURACY: "accuracy in percent", Metric.MSE: "mean squared error"}[table[0].metric]
     return f"{what[0].upper()}{what[1:]} of unseen clients; bytes of a round on the wire, framing included, samples apart"
 
 
 def markdown(table: Sequence[Row]) -> str:
-    """The table, and below it its notes."""
+    """The table as Markdown, followed by its legend and notes."""
     lines = [_line(HEADINGS), "|---|" + "---:|" * (len(HEADINGS) - 1), *(_line(cells(row)) for row in table)]
     lines += ["", f"{legend(table)}.", *(f"- {note}" for note in notes(table))]
     return "\n".join(lines) + "\n"
@@ -163,7 +176,7 @@ def _line(texts: Sequence[str]) -> str:
 
 
 def csv_text(table: Sequence[Row]) -> str:
-    """A line per run that has a score, numbers as they are."""
+    """The table as CSV: a line per run with a score, numbers unrounded."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(

@@ -1,4 +1,4 @@
-"""A sweep file to its runs: variants times grid times seeds, each a whole experiment, all checked before any is run."""
+"""Reads a sweep file into runs, variants × grid × seeds, and checks all of them before the first one starts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Settings = dict[str, TomlValue]  # by section.key
 
 
 class SweepError(UsageError):
-    """A sweep file that cannot be run as it is written; the text names file, variant or key, and remedy."""
+    """An invalid sweep file; the text names file, variant or key, and the remedy."""
 
 
 class _VariantSpec(Section):
@@ -49,7 +49,7 @@ class _SweepSpec(Section):
 
 @dataclass(frozen=True)
 class Cell:
-    """One choice of options: its experiment file, and the design that it makes of it."""
+    """One combination of options: its experiment file and its design."""
 
     name: str
     source: Path
@@ -62,42 +62,42 @@ class Cell:
 
     @property
     def manifest(self) -> ModelManifest:
-        """The facts of its model."""
+        """The manifest of its model."""
         return self.design.manifest
 
     @property
     def folder(self) -> str:
-        """The name as a folder's."""
+        """The name in a form that is valid for a folder."""
         return re.sub(r"[^\w.=,+-]+", "-", self.name).strip("-.") or "-"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One cell with one seed, and the folder for it below the sweep's."""
+    """One cell with one seed."""
 
     cell: Cell
     seed: int
 
     @property
     def experiment(self) -> Experiment:
-        """The whole experiment."""
+        """The complete experiment, with this seed."""
         run = self.cell.experiment.run.model_copy(update={"seed": self.seed})
         return self.cell.experiment.model_copy(update={"run": run})
 
     @property
     def folder(self) -> Path:
-        """Relative to the sweep's folder."""
+        """Its folder, relative to the sweep's."""
         return Path("runs") / self.cell.folder / f"seed-{self.seed}"
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Its name in messages."""
         return f"{self.cell.name}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep file, checked."""
+    """A sweep that has been checked."""
 
     path: Path
     seeds: tuple[int, ...]
@@ -105,11 +105,11 @@ class Sweep:
 
     @property
     def runs(self) -> list[Run]:
-        """All of them, in the table's order."""
+        """All runs, in the table's order."""
         return [Run(cell, seed) for cell in self.cells for seed in self.seeds]
 
     def shortened(self, divisor: int) -> Sweep:
-        """The first seed alone, and rounds divided: to see that all works."""
+        """The sweep with the first seed only and rounds divided by ``divisor``, for a quick check."""
         cells = []
         for cell in self.cells:
             run = cell.experiment.run
@@ -133,7 +133,7 @@ def load(path: Path) -> Sweep:
     except pydantic.ValidationError as error:
         raise SweepError(f"{path}: {explain(error, _SweepSpec)}") from None
     if len(set(file.seeds)) < len(file.seeds):
-        raise SweepError(f"{path}: seeds = {file.seeds} names one twice; each counts once")
+        raise SweepError(f"{path}: seeds = {file.seeds} names one twice; name each seed once")
     cells = [_cell(path, file, name, over, base) for name, over, base in _chosen(path, file)]
     taken: dict[str, str] = {}
     for cell in cells:
@@ -143,7 +143,7 @@ def load(path: Path) -> Sweep:
 
 
 def _chosen(path: Path, file: _SweepSpec) -> Iterator[tuple[str, Settings, str | None]]:
-    """Each cell's name, settings and experiment: variants times grid."""
+    """Name, settings and experiment of each cell: variants × grid."""
     grid: dict[str, list[TomlValue]] = {}
     for key, values in _flat(file.grid).items():
         if not isinstance(values, list) or not values:
@@ -164,7 +164,7 @@ def _cell(path: Path, file: _SweepSpec, name: str, settings: Settings, experimen
     if chosen is None:
         raise SweepError(f"{path}: '{name}' has no experiment; name its file: experiment = \"../sine.toml\"")
     if SEED in settings:
-        raise SweepError(f"{path}: '{name}': {SEED} is what the sweep varies by itself; put the seeds into seeds = [...]")
+        raise SweepError(f"{path}: '{name}': {SEED} cannot be set, the sweep sets it; put the seeds into seeds = [...]")
     source = path.parent / chosen
     try:
         loaded = load_experiment(source, settings=settings | {SEED: file.seeds[0]})
@@ -176,7 +176,7 @@ def _cell(path: Path, file: _SweepSpec, name: str, settings: Settings, experimen
 
 
 def _flat(nested: Mapping[str, TomlValue], prefix: str = "") -> Settings:
-    """Dotted keys, whether the file quotes them or not."""
+    """Values by dotted keys, for tables and for quoted keys with dots alike."""
     found: Settings = {}
     for key, value in nested.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}

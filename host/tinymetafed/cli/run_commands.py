@@ -28,7 +28,7 @@ def train(
     test_device: Annotated[
         str | None,
         typer.Option(
-            help="Where unseen clients adapt in meta-tests; the result does not depend on it. native needs g++ here.",
+            help="Devices for meta-tests of unseen clients; the result does not depend on them. native needs g++.",
             show_default="native:2",
         ),
     ] = None,
@@ -40,9 +40,9 @@ def train(
     ] = None,
     fault: Annotated[
         list[str] | None,
-        typer.Option(help="Disturb the lines to the training devices: flip=0.01,delay=20ms. May be given several times."),
+        typer.Option(help="Faults on the lines of the training devices: flip=0.01,delay=20ms. May be given several times."),
     ] = None,
-    record: Annotated[Path | None, typer.Option(help="File that keeps every byte on those lines, for `monitor`.")] = None,
+    record: Annotated[Path | None, typer.Option(help="File to record these lines in, for `monitor`.")] = None,
     json_: JsonOption = False,
 ) -> None:
     """Meta-train an initialisation on boards, emulators or native processes, then test it on unseen clients.
@@ -89,12 +89,12 @@ def simulate(
     set_: SetOption = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Run folder, also of train, to continue after its last finished round; ends with the same weights."),
+        typer.Option(help="Run folder to continue after its last finished round, of train too; ends with the same weights."),
     ] = None,
     threads: ThreadsOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Meta-train in this process, many clients at once, without devices: the same run folder and the very weights of train.
+    """Meta-train in a simulation, many clients at once and without devices, with the same weights as train.
 
     tinymetafed simulate examples/sine.toml --set run.devices_per_round=16
     """
@@ -125,25 +125,25 @@ def _say_if_finished(folder: Path) -> None:
 
 
 def _refuse_with_resume(set_: Sequence[str] | None, out: Path | None) -> None:
-    """What would make another run of the one that is to be continued."""
+    """Raises UsageError for options that would change a run that is to be continued."""
     given = "--set" if set_ else "--out" if out else None
     if given is not None:
         raise tmf.UsageError(f"--resume continues a run as it was begun, in its own folder; leave {given} out")
 
 
 def adapt(
-    run: Annotated[Path, typer.Argument(help="Run folder that train wrote.")],
+    run: Annotated[Path, typer.Argument(help="Run folder that train or simulate wrote.")],
     device: DeviceOption = None,
     data: DataOption = None,
-    tasks: Annotated[int, typer.Option(min=1, max=100_000, help="How many unseen clients adapt.")] = 10,
-    first: Annotated[int, typer.Option(min=0, max=1 << 30, help="The first unseen client's number.")] = 0,
+    tasks: Annotated[int, typer.Option(min=1, max=100_000, help="Number of unseen clients.")] = 10,
+    first: Annotated[int, typer.Option(min=0, max=1 << 30, help="Number of the first unseen client.")] = 0,
     samples: Annotated[
         int | None,
-        typer.Option(min=1, help="Samples to adapt with (per class where the task counts so); default: the run's own."),
+        typer.Option(min=1, help="Samples to adapt with (per class if the task has classes); default: the run's own."),
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Adapt unseen clients from a run's initialisation and show each one before and after.
+    """Adapt unseen clients from a run's weights and show the score of each before and after.
 
     tinymetafed adapt runs/sine --device qemu:1 --tasks 3
     """
@@ -167,8 +167,8 @@ def demo(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of meta-training.")] = 350,
     out: Annotated[Path | None, typer.Option(help="Run folder to create; default runs/demo-DATE-TIME.")] = None,
 ) -> None:
-    """Four emulated boards meta-train on sine waves over serial, and unseen clients adapt: about a minute."""
-    # A run this short has to take larger server steps than the 3000 rounds that examples/sine.toml is tuned for.
+    """Show a complete run in about a minute: four emulated boards meta-train on sine waves, and unseen clients adapt."""
+    # So short a run needs larger server steps than the 3000 rounds that examples/sine.toml is tuned for.
     settings = {"run.rounds": rounds, "strategy.alpha_max": 0.8, "evaluation.every": 50, "evaluation.every_tasks": 50}
     experiment = tmf.load(tmf.example("sine.toml"), settings)
     lacking = tmf.missing_tools("mps2")
@@ -178,7 +178,7 @@ def demo(
     else:
         missing = ", ".join(tool.name for tool in lacking)
         notes.print(
-            f"No emulated boards here ({missing} missing; see `tinymetafed doctor`): "
+            f"No emulated boards on this machine ({missing} missing; see `tinymetafed doctor`): "
             "the same firmware runs as four native processes instead."
         )
     folder = out or tmf.new_run_folder("demo")
@@ -197,7 +197,7 @@ def _resumable(
     data: Path | None = None,
     command: str = "train",
 ) -> Iterator[None]:
-    """Says how to continue a run that was interrupted, or whose devices went away."""
+    """Prints how to continue a run that was interrupted or lost its devices."""
     try:
         yield
     except (KeyboardInterrupt, tmf.LinkError, tmf.LaunchError):
@@ -216,7 +216,7 @@ def _score(value: float | None) -> str:
 
 def _finish(run: tmf.Run, as_json: bool) -> None:
     result, page = run.result, run.report()
-    assert result is not None  # the run has come to its end
+    assert result is not None  # the run has finished
     if as_json:
         print(json.dumps({**result.as_json(), "run": str(run.path), "report": str(page)}, allow_nan=False))
         return
@@ -234,7 +234,7 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
         "bytes per round on the wire",
         f"{result.bytes_down / rounds:,.0f} down, {result.bytes_up / rounds:,.0f} up",
     )
-    table.add_row("dense float32, values alone", f"{dense:,.0f} down, {dense:,.0f} up")
+    table.add_row("dense float32, values only", f"{dense:,.0f} down, {dense:,.0f} up")
     if result.bytes_samples:
         table.add_row("samples streamed per round", f"{result.bytes_samples / rounds:,.0f} bytes")
     if result.instructions_per_step is not None:
@@ -249,7 +249,7 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
     console.print(f"  report  {page}", highlight=False, soft_wrap=True)
     if _is_worse(test):
         console.print(
-            "  [yellow]Adaptation made it worse: the rounds were too few for this schedule.[/] Set run.rounds higher, or, "
+            "  [yellow]Adaptation made the score worse: there are too few rounds for this schedule.[/] Increase run.rounds or, "
             "for a short run, strategy.alpha_max.",
             highlight=False,
             soft_wrap=True,
@@ -257,7 +257,7 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
 
 
 def _is_worse(test: tmf.FinalScores) -> bool:
-    """Whether unseen clients did better before they adapted."""
+    """Whether unseen clients had a better score before adaptation."""
     if test.before is None or test.after is None:
         return False
     return test.metric.is_better(test.before, test.after)
