@@ -103,6 +103,9 @@ def load_task(reference: str) -> type[StatesFacts]:
 def stated_options(task: type[StatesFacts], given: object) -> TaskOptions:
     """``task.options`` as the class takes them. Raises OwnClassError, which names the key at fault, or file and line."""
     file = str(own_class.file_of(task))
+    if not isinstance(given, dict | TaskOptions):
+        keys = ", ".join(task.options_class.model_fields) or "none"
+        raise OwnClassError(f"options is {given!r}, expected a table of the keys {keys}")
     try:
         return task.options_class.model_validate(given)
     except pydantic.ValidationError as error:
