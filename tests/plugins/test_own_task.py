@@ -13,7 +13,7 @@ from installed_wheel import WheelVenv
 from small_runs import Quiet
 
 import tinymetafed as tmf
-from tinymetafed.learn.tasks.registry import open_task
+from tinymetafed.learn.tasks.task_registry import open_task
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import StoreError
