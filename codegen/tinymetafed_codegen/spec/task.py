@@ -264,7 +264,7 @@ class OwnTaskSpec(TaskBase):
         try:
             options = stated_options(load_task(given["kind"]), given.get("options", {}))
         except OwnClassError as error:
-            raise _told(f"kind = '{given['kind']}': {error}") from None
+            raise _readable_error(f"kind = '{given['kind']}': {error}") from None
         return {**given, "options": options}
 
     @model_validator(mode="after")
@@ -274,7 +274,7 @@ class OwnTaskSpec(TaskBase):
             self._task = load_task(self.kind)
             self._facts = stated_facts(self._task, self.options)
         except OwnClassError as error:
-            raise _told(f"kind = '{self.kind}': {error}") from None
+            raise _readable_error(f"kind = '{self.kind}': {error}") from None
         return self
 
     @property
@@ -313,7 +313,7 @@ class OwnTaskSpec(TaskBase):
         return self._facts.counts_clients
 
 
-def _told(text: str) -> PydanticCustomError:
+def _readable_error(text: str) -> PydanticCustomError:
     return PydanticCustomError(READABLE, "{text}", {"text": text})
 
 
