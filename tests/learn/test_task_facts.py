@@ -10,7 +10,7 @@ import pytest
 
 from tinymetafed.learn.metric import Metric
 from tinymetafed.learn.tasks import Samples, Task
-from tinymetafed.learn.tasks.registry import open_task, task_class
+from tinymetafed.learn.tasks.task_registry import open_task, task_class
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.locate import find, root
 from tinymetafed_codegen.ops import LOSSES

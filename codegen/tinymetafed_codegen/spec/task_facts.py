@@ -109,6 +109,9 @@ def load_task(reference: str) -> type[StatesFacts]:
 def stated_options(task: type[StatesFacts], given: object) -> TaskOptions:
     """Validates ``task.options`` with the class. Raises OwnClassError, which names the key, or the file and line, at fault."""
     file = str(own_class.file_of(task))
+    if not isinstance(given, dict | TaskOptions):
+        keys = ", ".join(task.options_class.model_fields) or "none"
+        raise OwnClassError(f"options is {given!r}, expected a table of the keys {keys}")
     try:
         return task.options_class.model_validate(given)
     except pydantic.ValidationError as error:
@@ -133,5 +136,5 @@ def stated_facts(task: type[StatesFacts], options: TaskOptions) -> TaskFacts:
     if (loss == "binary_crossentropy" and n != 1) or (loss == "softmax_cross_entropy" and n < 2):
         raise OwnClassError(f"{at}: output_size = {n} with loss = '{loss}', expected {'1' if n > 1 else '2 or more'}")
     if facts.per_class and not facts.shapes.is_classification:
-        raise OwnClassError(f"{at}: per_class = True with loss = '{loss}', which knows no classes")
+        raise OwnClassError(f"{at}: per_class = True with loss = '{loss}', which has no classes")
     return facts

@@ -7,8 +7,8 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import MAX_PHASES, WireError
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec, SpecError
 
-from .base import Strategy, StrategyError
 from .fedsgd import FedSgd
+from .interface import Strategy, StrategyError
 from .reptile import FedAvg, Reptile, TinyReptile
 from .tinymetafed import TinyMetaFed
 from .tinyol import TinyOl

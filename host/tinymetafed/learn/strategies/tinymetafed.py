@@ -6,7 +6,7 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Phase, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec, TinyMetaFedSpec
 
-from .base import Strategy
+from .interface import Strategy
 
 
 class TinyMetaFed(Strategy):

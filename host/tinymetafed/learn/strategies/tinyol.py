@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tinymetafed_codegen.protocol import Phase
 
-from .base import Strategy
+from .interface import Strategy
 
 
 class TinyOl(Strategy):

@@ -20,7 +20,7 @@ from . import Task
 from .folder import Folder
 from .keywords import Keywords
 from .omniglot import Omniglot
-from .own import OwnTask
+from .own_task import OwnTask
 from .presence import Presence
 from .sine import Sine
 

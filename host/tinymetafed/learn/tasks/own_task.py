@@ -16,6 +16,8 @@ from tinymetafed_codegen.spec import TARGETS, OwnTaskSpec, RunSpec, SpecError, T
 from . import ANY_NUMBER, HELD_OUT, DataError, Samples, Task
 
 _Answer = TypeVar("_Answer")
+MANY = 100_000  # checked number of held-out clients if the data do not limit it; a meta-test takes fewer
+MOST_SHOTS = 32  # checked number of ADAPT samples, per class if the task counts per class
 
 
 class TaskError(DataError):
@@ -120,10 +122,12 @@ class OwnTask(Task):
         """Checks shapes, types and values of returned samples; ``count`` None allows any number of samples but 0."""
         if not isinstance(given, Samples):
             self._refuse(f"{what} gives {type(given).__name__}, expected tinymetafed.Samples")
+        inputs, targets, facts = given.inputs, given.targets, self.spec.facts
         n = count
         if n is None:
-            n = max(len(given), 1) if isinstance(given.inputs, np.ndarray) and given.inputs.ndim else 1
-        inputs, targets, facts = given.inputs, given.targets, self.spec.facts
+            n = len(inputs) if isinstance(inputs, np.ndarray) and inputs.ndim else 1
+            if n == 0:
+                self._refuse(f"{what} gives no samples, expected at least one")
         self._check_array(what, "inputs", inputs, np.float32, (n, *self.input_shape))
         self._check_array(what, "targets", targets, np.float32, (n, self.target_size))
         if facts.bytes_per_input == 1:
@@ -197,12 +201,16 @@ def _try(task: OwnTask) -> None:
     number modulo the number of clients gives the last of these the data of the first held-out client.
     """
     spec = task.spec
-    unseen = HELD_OUT
+    unseen, beyond = HELD_OUT, HELD_OUT + min(task.unseen_clients, MANY)
 
     def drawn(client: int, sample_set: SampleSet) -> Samples:
         return task.samples(client, 0, sample_set, spec.count(sample_set))
 
-    adapt, test = drawn(unseen, SampleSet.ADAPT), task.test_samples(unseen, 0)
+    drawn(beyond, SampleSet.ADAPT)
+    task.test_samples(beyond, 0)
+    most = min(task.adapt_limit // spec.classes, MOST_SHOTS) * spec.classes
+    adapt = task.samples(unseen, 0, SampleSet.ADAPT, max(most, spec.count(SampleSet.ADAPT)))
+    test = task.test_samples(unseen, 0)
     task.refuse_shared("ADAPT samples", adapt, "test samples", test, "a client is scored on samples that it has not adapted to")
     for client in sorted({0, HELD_OUT % task.clients, task.clients - 1}):
         support, query = drawn(client, SampleSet.SUPPORT), drawn(client, SampleSet.QUERY)
@@ -226,5 +234,6 @@ def _try(task: OwnTask) -> None:
         task.refuse_changed(f"samples(client={client}, round=0, sample_set=SUPPORT)", support, drawn(client, SampleSet.SUPPORT))
         task.describe(client)
     task.refuse_changed(f"test_samples(client={unseen}, round=0)", test, task.test_samples(unseen, 0))
-    task.refuse_changed(f"samples(client={unseen}, round=0, sample_set=ADAPT)", adapt, drawn(unseen, SampleSet.ADAPT))
+    again = task.samples(unseen, 0, SampleSet.ADAPT, len(adapt))
+    task.refuse_changed(f"samples(client={unseen}, round=0, sample_set=ADAPT)", adapt, again)
     task.describe(unseen)
