@@ -32,7 +32,7 @@ def shown(file: str) -> str:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """The page's files in a folder, and the data that its script makes."""
+    """A folder with the page's files, outside the checkout."""
     assert not tmp_path.resolve().is_relative_to(root())
     for name in FILES:
         (tmp_path / name).write_text(shown(name), encoding="utf-8")
