@@ -1,4 +1,4 @@
-"""The task of one's own that docs/own-task.md shows: from a wheel, outside the checkout; and what is said of a broken one."""
+"""The user's task of docs/own-task.md: from a wheel, outside the checkout; and the errors for faulty tasks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def shown(file: str) -> str:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """The page's files in a folder, and the data that its script makes."""
+    """A folder with the page's files, outside the checkout."""
     assert not tmp_path.resolve().is_relative_to(root())
     for name in FILES:
         (tmp_path / name).write_text(shown(name), encoding="utf-8")
@@ -41,7 +41,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def with_data(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same, with the data that the page's script makes."""
+    """The page's files, with the data that the page's script makes."""
     monkeypatch.chdir(project)
     exec(shown("make_readings.py"), {})
     return project
@@ -69,7 +69,7 @@ def test_every_command_of_the_page_runs_from_a_wheel_and_all_runs_end_in_the_sam
     weights = {digest for text in begun.values() for digest in re.findall(r"sha256 ([0-9a-f]{16})", text)}
     assert len(begun) == 3 and len(weights) == 1
     adapted = next(text for command, text in said.items() if " adapt " in command)
-    assert all(name in adapted for name in ("t32", "t33", "t34"))  # what describe() says
+    assert all(name in adapted for name in ("t32", "t33", "t34"))  # the names from describe()
     assert "Thermometers" in (project / "report.html").read_text(encoding="utf-8")
     assert "support=8" in (project / "swept" / "table.md").read_text(encoding="utf-8")
 
@@ -151,7 +151,7 @@ FACTS = 'title="Thermometers", input_shape=(1,), output_size=1, loss="mse", coun
         (broken("output_size=1", "outputs=1"), ":27", "unknown key 'outputs'; did you mean 'output_size'?"),
         (broken('loss="mse"', 'loss="hinge"'), ":27", "'loss' = 'hinge'"),
         (broken('loss="mse"', 'loss="softmax_cross_entropy"'), ":18", "output_size = 1 with loss = 'softmax_cross_entropy'"),
-        (broken("counts_clients=True", "per_class=True"), ":18", "per_class = True with loss = 'mse', which knows no classes"),
+        (broken("counts_clients=True", "per_class=True"), ":18", "per_class = True with loss = 'mse', which has no classes"),
     ],
 )  # fmt: skip
 def test_an_unusable_class_is_refused_when_the_experiment_is_read(
@@ -208,7 +208,7 @@ DRAWN = "return tmf.Samples(inputs=rows[:, :1], targets=rows[:, 1:])"
          r"ZeroDivisionError: .* \(in Thermometers\.data_files\(\)\)"),
     ],
 )  # fmt: skip
-def test_a_broken_promise_is_named_with_file_and_line_before_anything_is_trained(
+def test_an_invalid_return_value_is_named_with_file_and_line_before_training(
     with_data: Path, old: str, new: str, at: int, why: str
 ) -> None:
     replace(with_data / "thermometers.py", old, new)
@@ -218,7 +218,7 @@ def test_a_broken_promise_is_named_with_file_and_line_before_anything_is_trained
     assert text.startswith(f"{with_data}/thermometers.py:{at}: ") and re.search(why, text), text
 
 
-def test_data_errors_of_the_class_pass_as_they_are(with_data: Path) -> None:
+def test_data_errors_of_the_class_are_not_changed(with_data: Path) -> None:
     text = (with_data / "thermometers.toml").read_text(encoding="utf-8")
     (with_data / "without_path.toml").write_text(text.replace('path = "readings.csv"', ""), encoding="utf-8")
     with pytest.raises(tmf.DataError, match=r"^task\.path is missing, the CSV file with the readings$"):
@@ -312,7 +312,7 @@ def test_classes_and_bytes_are_checked(threshold: Path, old: str, new: str, why:
         open_task(load(threshold / "threshold.toml"), None)
 
 
-def test_equal_samples_are_taken_where_the_class_says_that_they_occur_by_nature(threshold: Path) -> None:
+def test_equal_samples_are_accepted_if_the_class_sets_may_repeat(threshold: Path) -> None:
     replace(threshold / "threshold.py", "255 * drawn[:, 1]", "0 * drawn[:, 1]")
     replace(threshold / "threshold.py", "self.uniform(client, round, sample_set, 2 * count)", "np.ones(2 * count, np.float32)")
     with pytest.raises(tmf.TaskError, match=r"share \d+ sample\(s\).*say may_repeat = True in facts"):
@@ -325,7 +325,7 @@ def test_equal_samples_are_taken_where_the_class_says_that_they_occur_by_nature(
 
 
 @pytest.mark.parametrize("command", ["simulate", "train -d native:2"])
-def test_what_the_class_raises_during_a_run_is_an_error_of_its_line(
+def test_an_exception_of_the_class_during_a_run_is_reported_with_its_line(
     threshold: Path, wheel_venv: WheelVenv, command: str
 ) -> None:
     replace(
@@ -338,7 +338,7 @@ def test_what_the_class_raises_during_a_run_is_an_error_of_its_line(
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
     assert error.startswith(f"Error: {threshold}/threshold.py:16: ZeroDivisionError: ") and "Traceback" not in done.stderr
     assert "(in Threshold.samples(client=" in error and "round=4" in error
-    again = wheel_venv.run(threshold, "tinymetafed", "report", "run")  # what was finished is kept
+    again = wheel_venv.run(threshold, "tinymetafed", "report", "run")  # finished rounds are kept
     assert again.returncode == 0, again.stderr
 
 
@@ -364,7 +364,7 @@ def test_a_run_is_not_continued_with_another_file_or_other_data(with_data: Path)
     assert training.resume_simulated(with_data / "run", 1, Quiet()).rounds == 4
 
 
-def test_a_sweep_runs_anew_what_a_changed_file_concerns(with_data: Path, wheel_venv: WheelVenv) -> None:
+def test_a_sweep_repeats_the_runs_that_depend_on_a_changed_file(with_data: Path, wheel_venv: WheelVenv) -> None:
     replace(with_data / "thermometers.toml", "rounds = 300", "rounds = 3")
     replace(with_data / "sweep.toml", "seeds = [1, 2]", "seeds = [1]")
     swept = ("tinymetafed", "sweep", "sweep.toml", "-o", "swept")
