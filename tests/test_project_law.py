@@ -194,6 +194,11 @@ def test_every_folder_of_the_host_has_its_floor() -> None:
     assert loose <= {"__init__.py", "__main__.py", "py.typed"}
 
 
+def test_no_two_modules_share_a_name() -> None:
+    names = [path.name for path in python_files("codegen", "host", "boards") if not path.name.startswith("__")]
+    assert {name for name in names if names.count(name) > 1} == set()
+
+
 def test_the_host_imports_from_lower_floors_only() -> None:
     between = [(file, source, target) for file, source, target in host_imports() if not source.endswith(".py")]
     assert [f"{file} imports {target}" for file, source, target in between if breaks_floors(source, target)] == []

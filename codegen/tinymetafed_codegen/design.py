@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import budget, graph, hash, plan, protocol, sample_source, weights
+from . import budget, graph, hash, plan, protocol, sample_source, weights_file
 from .boards import INSTALLED, Board, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
 from .spec import TARGETS, Experiment, SpecError
@@ -24,7 +24,7 @@ class Design:
     boards: Catalogue
     graph: graph.Graph
     plan: plan.Plan
-    weights: dict[str, weights.Floats]
+    weights: dict[str, weights_file.Floats]
     manifest: ModelManifest
 
     @property
@@ -63,7 +63,7 @@ def design_graph(experiment: Experiment, board: Board, net: graph.Graph, source:
     return _design(experiment, board, boards, net, plan.plan(net), given_weights(experiment, net, source), source)
 
 
-def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict[str, weights.Floats]:
+def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict[str, weights_file.Floats]:
     """Reads the arrays of model.weights. Raises SpecError if one is wrong or the array of a frozen layer is missing."""
     model = experiment.model
     frozen = {f"{op.name}.{parameter.name}": parameter.shape for op, parameter in net.frozen}
@@ -71,7 +71,7 @@ def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict
         if frozen:
             raise SpecError(f"{source}: model.weights is missing; it names the npz file with the frozen {', '.join(frozen)}")
         return {}
-    given = weights.read(model.weights, frozen | {p.name: p.parameter.shape for p in net.parameters}, source)
+    given = weights_file.read(model.weights, frozen | {p.name: p.parameter.shape for p in net.parameters}, source)
     for name, shape in frozen.items():
         if name not in given:
             raise SpecError(f"{source}: model.weights = {model.weights}: the frozen '{name}' of shape {list(shape)} is missing")
@@ -103,7 +103,7 @@ def _design(
     boards: Catalogue,
     net: graph.Graph,
     arena: plan.Plan,
-    given: dict[str, weights.Floats],
+    given: dict[str, weights_file.Floats],
     source: str,
 ) -> Design:
     window = _receive_window(experiment, board, net)

@@ -221,8 +221,8 @@ def op_headers(design: Design, command: str) -> str:
     """The text of op_headers.hpp: includes the kernels of the model's ops."""
     net = design.graph
     used = {type(call.op) for calls in (net.forward, *net.backward.values()) for call in calls}
-    ours = sorted({f"<kernels/{op.header}>" for op in used if ops.own.header(op) is None})
-    theirs = sorted({file for op in used if (file := ops.own.header(op))})
+    ours = sorted({f"<kernels/{op.header}>" for op in used if ops.own_op.header(op) is None})
+    theirs = sorted({file for op in used if (file := ops.own_op.header(op))})
     return render(
         "op_headers.hpp.j2",
         command=command,

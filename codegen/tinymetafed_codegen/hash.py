@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from . import included, ops, sample_source, weights
+from . import included, ops, sample_source, weights_file
 from .graph import Call, Graph
 from .ops import Op, Sgd
 from .spec import Experiment
@@ -24,7 +24,7 @@ HASH_VERSION = 2
 _NAMES = {"name", "other"}  # names of layers, which do not count; `reads` has the numbers of layers instead
 
 
-def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights.Floats]) -> bytes:
+def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_file.Floats]) -> bytes:
     """Hashes ops with shapes and options, their order, the update rule and the arithmetic.
 
     Args:
@@ -64,7 +64,7 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights.F
 def _layer(call: Call, net: Graph) -> dict[str, Any]:
     """One layer: its op, the layers that it reads (0 is the input), its shapes, its options that differ from the defaults."""
     made = {net.input.name: 0} | {each.y.name: place for place, each in enumerate(net.forward, start=1)}
-    own = {"own": _own(call.op)} if ops.own.is_own(type(call.op)) else {}
+    own = {"own": _own(call.op)} if ops.own_op.is_own(type(call.op)) else {}
     return own | {
         "op": call.op.kind,
         "reads": [made[tensor.name] for tensor in call.reads],
@@ -88,7 +88,7 @@ def _options(op: Op) -> dict[str, Any]:
 
 def _own(op: Op) -> dict[str, Any]:
     """What else the bits of a user's op depend on; ARITHMETIC_VERSION covers it for built-in ops."""
-    header = ops.own.header(type(op))
+    header = ops.own_op.header(type(op))
     return {
         "kernel": op.cpp_type(),
         "header": included.digest(header) if header else op.header,
@@ -97,5 +97,5 @@ def _own(op: Op) -> dict[str, Any]:
     }
 
 
-def _digest(arrays: list[weights.Floats]) -> str:
+def _digest(arrays: list[weights_file.Floats]) -> str:
     return hashlib.sha256(b"".join(array.astype("<f4").tobytes() for array in arrays)).hexdigest()

@@ -43,7 +43,7 @@ from .api.starting import (
     new_project,
 )
 from .bench import BenchError
-from .devices.link.errors import LaunchError, LinkError
+from .devices.link.link_errors import LaunchError, LinkError
 from .devices.link.transport import DEFAULT_BAUD
 from .experiments.sweep import SweepError, SweepFailed
 from .federation.clients import TrainingFailed
@@ -53,7 +53,7 @@ from .federation.result import Adaptation, FinalScores
 from .learn.codecs.delta import DeltaError, Sparse
 from .learn.strategies import FedAvg, FedSgd, Reptile, Strategy, StrategyError, TinyMetaFed, TinyOl, TinyReptile
 from .learn.tasks import HELD_OUT, DataError, Samples, Task
-from .learn.tasks.own import TaskError
+from .learn.tasks.own_task import TaskError
 from .projects.new import ProjectError
 from .runs.export import ExportError
 from .runs.journal import RunResult

@@ -1,4 +1,4 @@
-"""The public API: what a notebook or a script does with it, and that it fails with the command line's own words."""
+"""The public API as a notebook or script uses it; errors have the same text as on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Python code of docs/api.md and of the README's section on notebooks runs as it is written, block after block."""
+"""The Python code of docs/api.md and of the README's section on notebooks runs unchanged, block after block."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ BLOCK = re.compile(r"(?ms)^```python\n(.*?)^```$")
 
 
 def readme_section() -> str:
-    """The README from the heading of its section on notebooks to the next one."""
+    """The README's section on notebooks, up to the next heading."""
     _, found, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition(f"\n{SECTION}\n")
     assert found, f"README.md has no section {SECTION}"
     return rest.partition("\n## ")[0]
 
 
 def run(text: str, name: str) -> dict[str, object]:
-    """Runs a text's Python blocks in one namespace, which it returns; errors name ``name`` and the block."""
+    """Runs the Python blocks of a text in one namespace and returns it; errors contain ``name`` and the block."""
     blocks = BLOCK.findall(text)
     assert blocks, f"{name} has no Python block"
     names: dict[str, object] = {"__name__": "__main__"}
@@ -54,7 +54,7 @@ def test_the_readmes_section_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (names["run"].path / "report.html").is_file() and (tmp_path / "weights.npz").is_file()
 
 
-def test_every_name_of_the_page_is_promised() -> None:
+def test_every_name_on_the_page_is_public() -> None:
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8") + readme_section()
     assert set(re.findall(r"\btmf\.(\w+)", page)) <= set(tmf.__all__)
 
@@ -67,7 +67,7 @@ def test_every_error_of_the_api_is_on_the_page() -> None:
     assert {name for name in errors if f"`{name}`" not in page} <= {"Error"}
 
 
-def test_code_that_fails_is_found() -> None:
+def test_failing_code_is_reported() -> None:
     with pytest.raises(ZeroDivisionError):
         run("text\n```python\na = 1\n```\n```python\na / 0\n```\n", "a page")
     with pytest.raises(AssertionError, match="no Python block"):

@@ -8,7 +8,7 @@ import nbformat
 from nbclient import NotebookClient
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "notebooks" / "sine.ipynb"
-HUNG_SECONDS = 600  # ends a notebook that would never come to its end
+HUNG_SECONDS = 600  # limit for a notebook that hangs
 
 
 def test_the_notebook_runs(tmp_path: Path) -> None:

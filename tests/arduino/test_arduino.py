@@ -17,7 +17,7 @@ from clocks import HUNG_SECONDS, SlowClock
 from processor import share
 from small_runs import Quiet, sine
 
-from tinymetafed.devices.link.errors import LinkError
+from tinymetafed.devices.link.link_errors import LinkError
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import open_transport
 from tinymetafed.learn.codecs import downlink

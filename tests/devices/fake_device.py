@@ -19,7 +19,7 @@ import numpy as np
 from clocks import FakeClock
 
 from tinymetafed.devices.link.clock import SYSTEM_CLOCK, Clock
-from tinymetafed.devices.link.errors import PortError
+from tinymetafed.devices.link.link_errors import PortError
 from tinymetafed.devices.link.session import Session
 from tinymetafed.wire.frame import Decoder, Frame, encode
 from tinymetafed_codegen import protocol

@@ -13,7 +13,7 @@ import serial
 from clocks import LOOK_SECONDS, FakeClock
 from fake_device import FakeBoard
 
-from tinymetafed.devices.link.errors import LinkError
+from tinymetafed.devices.link.link_errors import LinkError
 from tinymetafed.devices.link.transport import open_transport
 
 CHUNK = 4096

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from tinymetafed.devices.launch import launch
 from tinymetafed.devices.launch import parse as parse_urls
-from tinymetafed.devices.link.errors import PortError
 from tinymetafed.devices.link.faults import (
     PIECE_BYTES,
     STALL_SECONDS,
@@ -26,6 +25,7 @@ from tinymetafed.devices.link.faults import (
     paced,
     parse,
 )
+from tinymetafed.devices.link.link_errors import PortError
 from tinymetafed.devices.link.session import Session
 from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen.protocol import Dtype

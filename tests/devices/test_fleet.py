@@ -13,7 +13,7 @@ from clocks import HUNG_SECONDS, HeldClock
 
 from tinymetafed.devices import fleet as fleet_module
 from tinymetafed.devices.fleet import LATE_SECONDS, MAX_FAILURES, Fleet, FleetError
-from tinymetafed.devices.link.errors import DeviceRefused, DeviceSilent, PortError, WrongFirmware
+from tinymetafed.devices.link.link_errors import DeviceRefused, DeviceSilent, PortError, WrongFirmware
 from tinymetafed.federation.clients import Traffic, TrainingFailed
 from tinymetafed.learn.codecs.delta import DeltaError
 from tinymetafed_codegen.protocol import Load, Program, Recipe, Status

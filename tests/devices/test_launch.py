@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinymetafed.devices.launch import DeviceSpec, DeviceUrlError, EmulatorMissing, LaunchError, launch, parse
-from tinymetafed.devices.link.errors import DeviceSilent, PortError
+from tinymetafed.devices.link.link_errors import DeviceSilent, PortError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="emulated devices need pseudo-terminals")
 

@@ -10,7 +10,7 @@ from clocks import FakeClock
 from fake_device import FakeBoard, FakeDevice, FakeLine, Fault
 
 from tinymetafed.devices.link import monitor
-from tinymetafed.devices.link.errors import PortError
+from tinymetafed.devices.link.link_errors import PortError
 from tinymetafed.devices.link.record import DOWN, UP, Recorder, RecordingError, events, replay
 from tinymetafed.devices.link.session import Session
 from tinymetafed.wire.frame import Decoder, encode

@@ -18,7 +18,7 @@ from serial_shim import BadPort, SerialShim, watch_lines
 from tinymetafed.devices import usb
 from tinymetafed.devices.device import Device
 from tinymetafed.devices.launch import DeviceSpec, DeviceUrlError, launch, parse
-from tinymetafed.devices.link.errors import LinkError, WrongFirmware
+from tinymetafed.devices.link.link_errors import LinkError, WrongFirmware
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import discard_input, open_transport
 from tinymetafed_codegen.boards import Line

@@ -13,7 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_runs import manifest, sine
 
-from tinymetafed.devices.link.errors import DeviceGarbled, DeviceRefused, DeviceSilent, PortError, SampleTooLarge, WrongFirmware
+from tinymetafed.devices.link.link_errors import (
+    DeviceGarbled,
+    DeviceRefused,
+    DeviceSilent,
+    PortError,
+    SampleTooLarge,
+    WrongFirmware,
+)
 from tinymetafed.devices.link.session import Session, board_name
 from tinymetafed.devices.link.transport import open_transport
 from tinymetafed.federation.clients import Traffic, TrainingFailed

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from in_process import Device, Fault, Line
 
-from tinymetafed.devices.link.errors import DeviceRefused, LinkError
+from tinymetafed.devices.link.link_errors import DeviceRefused, LinkError
 from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.codecs import delta, downlink
 from tinymetafed.wire.messages import Example

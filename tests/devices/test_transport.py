@@ -15,7 +15,7 @@ import pytest
 from clocks import HUNG_SECONDS, FakeClock
 from serial.tools.list_ports_common import ListPortInfo
 
-from tinymetafed.devices.link.errors import PortError
+from tinymetafed.devices.link.link_errors import PortError
 from tinymetafed.devices.link.transport import BUSY_SECONDS, discard_input, holders, open_transport
 
 

@@ -14,7 +14,7 @@ from fake_device import FakeBoard, FakeLine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tinymetafed.devices.link.errors import DeviceGarbled, LinkError
+from tinymetafed.devices.link.link_errors import DeviceGarbled, LinkError
 from tinymetafed.devices.link.session import Session
 from tinymetafed.federation.clients import TrainingFailed
 from tinymetafed.learn.codecs import delta

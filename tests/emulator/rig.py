@@ -18,7 +18,7 @@ from reference import run
 from small_runs import Quiet, sine
 
 from tinymetafed.devices.launch import Device, DeviceUrlError, launch, parse
-from tinymetafed.devices.link.errors import DeviceRefused
+from tinymetafed.devices.link.link_errors import DeviceRefused
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.running import running
 from tinymetafed.learn.codecs import delta, downlink

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rig import ALL, CLIENT, MODELS, ROUND, SEED, Board, Boards, board_of, devices, raw
 
-from tinymetafed.devices.link.errors import DeviceRefused, DeviceSilent
+from tinymetafed.devices.link.link_errors import DeviceRefused, DeviceSilent
 from tinymetafed.learn.codecs import delta
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import (

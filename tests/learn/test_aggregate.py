@@ -15,7 +15,7 @@ numbers = st.floats(-1e3, 1e3, width=32)
 
 
 def sparse(**entries: float) -> Sparse:
-    """Entries by index, written i3=0.5."""
+    """A delta from its entries by index; i3=0.5 is entry 3."""
     indices = [int(name[1:]) for name in entries]
     return Sparse(np.array(indices, np.int64), np.array(list(entries.values()), np.float32))
 
@@ -32,7 +32,7 @@ def test_one_client_is_its_own_mean() -> None:
 
 def test_the_sum_is_float32_in_client_order() -> None:
     large, small = sparse(i0=2.0**24), sparse(i0=1.0)
-    # In float32 2^24 + 1 = 2^24, so where the small ones stand decides.
+    # In float32, 2^24 + 1 = 2^24, so the position of the small terms decides.
     assert mean([large, small, small], N)[0] == np.float32(2**24) / np.float32(3)
     assert mean([small, small, large], N)[0] == np.float32(2**24 + 2) / np.float32(3)
 

@@ -1,4 +1,4 @@
-"""Data sets that are downloaded: once, checked, and with a word on what to do where they cannot be."""
+"""Downloads of data sets: only once, checked by SHA-256, and with a remedy in the error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTENT = b"an archive"
 
 
 class Requests(SimpleHTTPRequestHandler):
-    """Serves a folder and counts."""
+    """Serves the files of a folder and counts requests."""
 
     count = 0
 
@@ -39,7 +39,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    """Of a server that has the file set.zip."""
+    """Address of a server with the file set.zip."""
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "set.zip").write_bytes(CONTENT)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Requests, directory=str(tmp_path / "served")))
@@ -65,7 +65,7 @@ def test_another_file_than_expected_is_not_kept(cache: Path, address: str) -> No
     assert f"{address}/set.zip" in str(caught.value) and list(cache.iterdir()) == []
 
 
-def test_without_network_it_says_where_to_get_the_file_and_where_to_put_it(cache: Path, address: str) -> None:
+def test_without_network_the_error_names_source_and_destination_of_the_file(cache: Path, address: str) -> None:
     nobody = Archive("set.zip", "http://127.0.0.1:9/set.zip")
     for archive in (nobody, Archive("set.zip", f"{address}/gone.zip")):
         with pytest.raises(DataError) as caught:

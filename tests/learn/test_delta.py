@@ -1,4 +1,4 @@
-"""The host's delta codec and downlink: what arrives, what is refused, and how small index sets are."""
+"""The host's delta codec and downlink codec: round trips, refusals, and the size of index sets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def ideal_bits(n: int, k: int) -> float:
 
 
 @pytest.mark.parametrize("n", [1120, 5888, 65536])
-def test_index_sets_come_within_5_percent_of_the_least_possible(n: int) -> None:
+def test_index_sets_are_within_5_percent_of_the_information_bound(n: int) -> None:
     # Counted: the code lengths of all gaps, the first index as a gap from 0 (on the wire it is Delta.base instead),
     # before padding to bytes, mean over random sets of k = round(P n / 100) indices; against log2 C(n, k).
     rng = np.random.default_rng(n)
@@ -58,7 +58,7 @@ def test_data_bytes_are_the_counted_bits_and_the_values() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("capacity", [7, 8, 50, 1000])
-def test_what_is_sent_arrives(dtype: Dtype, capacity: int) -> None:
+def test_decoding_returns_the_encoded_delta(dtype: Dtype, capacity: int) -> None:
     sparse = decode(chunks(dtype, capacity))
     assert sparse.values.dtype == np.float32
     assert np.array_equal(sparse.indices, np.sort(np.argsort(-np.abs(sample()), kind="stable")[:K]))
@@ -71,7 +71,7 @@ def test_what_is_sent_arrives(dtype: Dtype, capacity: int) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**32), n=st.integers(1, 2000), share=st.floats(0, 1), coding=st.integers(-1, 20))
-def test_every_coding_of_any_set_is_read_back(seed: int, n: int, share: float, coding: int) -> None:
+def test_every_index_set_is_decoded_from_every_coding(seed: int, n: int, share: float, coding: int) -> None:
     rng = np.random.default_rng(seed)
     k = max(1, round(share * n))
     indices = np.sort(rng.permutation(n)[:k])
@@ -83,7 +83,7 @@ def test_every_coding_of_any_set_is_read_back(seed: int, n: int, share: float, c
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("n", "k"), [(N, N), (N, 1), (1, 1)])
-def test_indices_that_follow_each_other_take_no_bits(n: int, k: int, dtype: Dtype) -> None:
+def test_consecutive_indices_take_no_bits(n: int, k: int, dtype: Dtype) -> None:
     messages = codec.encode(sample(n=n), k, dtype, 400, token=TOKEN)
     assert {message.coding for message in messages} == {int(Coding.RUN)}
     assert sum(len(message.data) for message in messages) == k * dtype.width
@@ -144,7 +144,7 @@ def test_a_value_that_is_no_number_is_refused(bad: float, dtype: Dtype) -> None:
         decode([dataclasses.replace(message, data=message.data[: -len(wire)] + wire)])
 
 
-def test_a_scale_that_makes_infinity_is_refused() -> None:
+def test_a_scale_that_gives_infinite_values_is_refused() -> None:
     (message,) = chunks(Dtype.I8, 4096)
     with np.errstate(over="ignore"), pytest.raises(codec.DeltaError, match="not finite"):
         decode([dataclasses.replace(message, scale=3e38)])
@@ -180,7 +180,7 @@ def test_chunks_missing_repeated_swapped_or_mixed_are_refused() -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data(), dtype=st.sampled_from(DTYPES))
-def test_whatever_bits_flip_the_result_keeps_its_promises(data: st.DataObject, dtype: Dtype) -> None:
+def test_a_delta_with_flipped_bits_is_refused_or_valid(data: st.DataObject, dtype: Dtype) -> None:
     message = chunks(dtype, 4096)[0]
     content = bytearray(message.data)
     for _ in range(data.draw(st.integers(1, 3))):
@@ -196,7 +196,7 @@ def test_whatever_bits_flip_the_result_keeps_its_promises(data: st.DataObject, d
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=60), coding=st.integers(0, 255), dtype=st.integers(0, 4), count=st.integers(0, 70))
-def test_garbage_is_refused_or_keeps_the_promises(data: bytes, coding: int, dtype: int, count: int) -> None:
+def test_random_bytes_are_refused_or_give_a_valid_delta(data: bytes, coding: int, dtype: int, count: int) -> None:
     message = Delta(0, 0, count, 0, coding, dtype, 1.0, data)
     try:
         sparse = codec.decode([message], n=1000, k=count, token=0)
@@ -223,7 +223,7 @@ def test_what_cannot_be_sent_is_refused(values: list[float], k: int, dtype: Dtyp
         codec.encode(np.array(values, dtype=np.float32), k, dtype, capacity, token=0)
 
 
-def test_nothing_selected_is_nothing_sent() -> None:
+def test_an_empty_selection_sends_no_bytes() -> None:
     assert codec.encode(sample(), 0, Dtype.F32, 100, token=0) == []
     assert codec.decode([], n=N, k=0, token=0).indices.size == 0
 

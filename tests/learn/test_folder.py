@@ -1,4 +1,4 @@
-"""Clients from the user's files: read exactly, split without a leak, drawn in turns; bad input named with its place."""
+"""Clients from the user's files: exact values, a split without leaks, classes in turn, and errors with file, row and column."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def task_of(path: Path, shapes: TaskShapes = CLASSES, seed: int = 1, clients: in
 
 
 def csv_rows(client: int, rows: int = 18) -> list[str]:
-    """Rows that are all different, in every file too, with labels in turn."""
+    """Rows with labels in turn; all rows of all files differ."""
     return [f"{client}.{i:02},{-i},{NAMES[i % 3]}" for i in range(rows)]
 
 
@@ -81,7 +81,7 @@ def test_binary_labels_are_two_classes_for_one_output(data: Path) -> None:
     assert (task.metric, task.target_size, task.output_size) == ("accuracy", 1, 1)
     test = task.test_samples(HELD_OUT, 0)
     assert set(test.targets[:, 0]) == {0.0, 1.0}
-    logits = test.targets - 0.5  # a logit above 0 is more than an even chance
+    logits = test.targets - 0.5  # a logit above 0 is a probability above 0.5
     assert task.score(logits, test) == 1 and task.score(-logits, test) == 0
     assert task.score(logits - 1, test) == np.mean(test.targets == 0)
     (numbers / "b.csv").write_text("\n".join(f"{i},1,{i % 2 + 1}" for i in range(20)))
@@ -117,7 +117,7 @@ def test_targets_are_the_last_columns_and_inputs_take_the_models_shape(tmp_path:
     assert np.array_equal(task.trained[0].inputs, x) and task.trained[0].targets.shape == (20, 1)
 
 
-def test_other_files_are_left_alone(data: Path) -> None:
+def test_other_files_are_ignored(data: Path) -> None:
     (data / "README.md").write_text("not data")
     (data / "._alice.csv").write_bytes(b"\x00\x01")
     (data / "more.csv").mkdir()
@@ -140,7 +140,7 @@ def test_a_quarter_is_held_out_by_the_seed_and_at_least_one(tmp_path: Path) -> N
     assert task_of(write(tmp_path / "two", a=csv_rows(1), b=csv_rows(2))).unseen_clients == 1
 
 
-def test_an_own_source_leaves_all_files_to_unseen_clients(data: Path) -> None:
+def test_with_a_cpp_source_all_files_are_held_out(data: Path) -> None:
     task = task_of(data, source="source.cpp", clients=50)
     assert (task.clients, task.unseen_clients) == (50, 3)
     made = {sample_set: task.on_device(sample_set) for sample_set in SampleSet}
@@ -187,7 +187,7 @@ def test_draws_are_a_function_of_seed_client_and_round(data: Path) -> None:
     assert np.array_equal(fewer, task.samples(0, 4, SampleSet.SUPPORT, 6).inputs[:2])
 
 
-def test_unseen_clients_go_round_the_held_out_files_each_time_split_anew(data: Path) -> None:
+def test_held_out_clients_take_the_held_out_files_in_turn_with_a_new_split_each(data: Path) -> None:
     task = task_of(data, held_out=["alice", "carol"])
     assert [task.describe(HELD_OUT + t) for t in range(4)] == [
         "alice, split 1",
@@ -208,7 +208,7 @@ def test_a_rare_class_drops_out_of_the_test_rows_when_it_is_used_up(tmp_path: Pa
     assert len(task_of(write(tmp_path / "many", a=many, b=many)).test_samples(HELD_OUT, 0)) == TEST_ROWS
 
 
-def test_more_samples_than_set_aside_are_refused(data: Path) -> None:
+def test_more_samples_than_the_experiment_sets_are_refused(data: Path) -> None:
     task = task_of(data)
     for sample_set, count in ((SampleSet.SUPPORT, 7), (SampleSet.ADAPT, 6), (SampleSet.TEST, 1)):
         with pytest.raises(ValueError, match=sample_set.name):
@@ -231,7 +231,7 @@ def test_scores(data: Path, tmp_path: Path) -> None:
 
 
 def replaced(row: int, text: str) -> Callable[[Path], None]:
-    """Another text in a line (from 1) of bob.csv."""
+    """Replaces a line (numbered from 1) of bob.csv."""
 
     def change(data: Path) -> None:
         lines = csv_rows(2)
@@ -242,7 +242,7 @@ def replaced(row: int, text: str) -> Callable[[Path], None]:
 
 
 def saved(**arrays: Any) -> Callable[[Path], None]:
-    """bob.npz in place of bob.csv."""
+    """Replaces bob.csv by bob.npz."""
 
     def change(data: Path) -> None:
         (data / "bob.csv").unlink()
@@ -315,14 +315,14 @@ def test_bad_input_is_named(data: Path, change: Callable[[Path], object], messag
 
 
 @pytest.mark.parametrize("label", ["1_0", "٣", "2٠"])
-def test_a_label_that_is_half_a_number_is_named(tmp_path: Path, label: str) -> None:
+def test_a_label_that_is_an_unusual_number_is_named(tmp_path: Path, label: str) -> None:
     rows = [f"{i},0,{i % 3}" for i in range(18)]
     data = write(tmp_path / "data", alice=rows, bob=[*rows[:4], f"1,2,{label}", *rows[5:]])
     with pytest.raises(DataError, match=rf"bob\.csv: row 5, column 3: label '{label}' is neither a whole number"):
         task_of(data)
 
 
-def test_numbers_are_written_in_every_usual_way(data: Path) -> None:
+def test_usual_notations_of_numbers_are_read(data: Path) -> None:
     texts = ["+1", "-1.", ".5", "1e5", "2E-3", "007", "-0.0", "1.25e+1"]
     write(data, alice=csv_rows(1, 24), bob=[f"{texts[i % len(texts)]},{i},{NAMES[i % 3]}" for i in range(24)])
     task = task_of(data, held_out=["carol"], support=12, query=12)

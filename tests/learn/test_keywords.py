@@ -1,4 +1,4 @@
-"""Spoken words: what a spectrogram shows, splits without a leak, a cache that heals, archives told apart."""
+"""Spoken words: spectrograms, splits without leaks, a cache that is rebuilt if damaged, and checks of archives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ needs_fsdd = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True, scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> Iterable[Path]:
-    """Where this module's features are kept."""
+    """The folder of the feature cache for this module."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
@@ -60,7 +60,7 @@ def wav(sound: np.ndarray, rate: int = 8000, channels: int = 1) -> bytes:
 
 
 def write_digits(path: Path, speakers: Iterable[str] = "abc", digits: int = 10, takes: int = 16) -> Path:
-    """An archive of the spoken digits' layout: every word a tone of its own, every recording of another length."""
+    """An archive in the layout of the spoken digits: one tone per word, another length for every recording."""
     with zipfile.ZipFile(path, "w") as archive:
         for s, speaker in enumerate(speakers):
             for digit in range(digits):
@@ -71,7 +71,7 @@ def write_digits(path: Path, speakers: Iterable[str] = "abc", digits: int = 10, 
 
 
 def write_commands(path: Path, words: Iterable[str], speakers: int = 9, takes: int = 2) -> Path:
-    """An archive laid out as Speech Commands documents it: a folder per word, the speaker's hash in every file's name."""
+    """An archive in the layout of Speech Commands: one folder per word, the speaker's hash in each file name."""
     with tarfile.open(path, "w:gz") as archive:
 
         def add(name: str, content: bytes) -> None:
@@ -105,8 +105,8 @@ def test_a_rising_tone_climbs_the_bands_from_first_frame_to_last() -> None:
     assert spectrogram.max() == 255
 
 
-def test_silence_around_a_word_and_its_loudness_change_nothing_and_silence_alone_is_dealt_with() -> None:
-    # In steps of a hop, so that windows fall on the same samples.
+def test_spectrograms_ignore_silence_around_a_word_and_its_loudness_and_accept_silence_alone() -> None:
+    # The silence is a multiple of the hop, so that windows cover the same samples.
     word = tone(700, silence=0)
     alone, framed = log_mel(np.pad(word, 8 * 64), 8000), log_mel(np.pad(word, (40 * 64, 60 * 64)), 8000)
     np.testing.assert_array_equal(alone, framed)
@@ -186,13 +186,13 @@ def test_speech_commands_clients_are_words_by_all_speakers_of_their_side(tmp_pat
     assert (len(task.sides[0].words), task.adapt_limit) == (35, 4 * 2)
 
 
-def test_another_version_is_named_and_taken_only_where_it_is_named_itself(tmp_path: Path) -> None:
+def test_another_version_is_refused_unless_its_own_path_is_given(tmp_path: Path) -> None:
     old = write_commands(
         tmp_path / "speech_commands_v0.02.tar.gz", sorted(SPEECH_COMMANDS - {"visual", "learn"} | {"hm"}), 3, 1
     )
     keys: dict[str, Any] = {"corpus": "speech_commands", "support": 1, "query": 1, "adapt": 2, "ways": 2}
     with pytest.raises(
-        DataError, match=r"gz: another version of the Speech Commands: it lacks learn, visual and it has also hm; get"
+        DataError, match=r"gz: another version of the Speech Commands: it lacks learn, visual and it has also hm; download"
     ):
         task_of(tmp_path, **keys)
     with pytest.raises(DataError, match="need 12 of each word"):
@@ -246,13 +246,13 @@ def test_bad_archives_are_named_with_their_fault(tmp_path: Path) -> None:
         task_of(tmp_path)
 
 
-def test_sets_too_small_for_what_is_asked_are_refused(tmp_path: Path) -> None:
+def test_corpora_with_too_few_recordings_or_words_are_refused(tmp_path: Path) -> None:
     archive = write_digits(tmp_path / "digits.zip", digits=6)
     with pytest.raises(DataError, match=r"16 recording\(s\) of '\d' by \w, but task.adapt = 8 and 10 to test need 18 of each"):
         task_of(archive)
     with pytest.raises(DataError, match=r"16 recording\(s\) .* but task.support \+ task.query = 17 need 17 of each"):
         task_of(archive, adapt=2, support=9, query=8)
-    with pytest.raises(DataError, match=r"6 words, with task.split = 'both' 2 on one side, are not enough for task.ways = 4"):
+    with pytest.raises(DataError, match=r"6 words, .* 'both' leaves 2 for .*, are not enough for task.ways = 4"):
         task_of(archive, adapt=2, split="both")
     with pytest.raises(DataError, match=r"6 words.* are not enough for task.ways = 7"):
         task_of(archive, adapt=2, ways=7)

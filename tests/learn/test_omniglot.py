@@ -1,4 +1,4 @@
-"""Omniglot clients: exact images, a split without a leak, disjoint drawers, errors naming archive and remedy."""
+"""Omniglot clients: exact images, a split without leaks, disjoint drawers, errors that name archive and remedy."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def omniglot() -> Omniglot:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """A PNG of black where ``pixels`` is 1."""
+    """A PNG that is black where ``pixels`` is 1."""
     out = io.BytesIO()
     Image.fromarray(np.where(pixels, 0, 255).astype(np.uint8)).convert("1").save(out, "PNG")
     return out.getvalue()
 
 
 def write_archive(path: Path, characters: list[str], drawers: int = 20, shape: tuple[int, int] = (105, 105)) -> Path:
-    """A small archive of Omniglot's layout whose drawings are all different."""
+    """A small archive in Omniglot's layout; all drawings differ."""
     generator = np.random.default_rng(0)
     with zipfile.ZipFile(path, "w") as archive:
         for number, character in enumerate(characters, 1):
@@ -88,7 +88,7 @@ def test_the_small_archives_hold_242_distinct_characters() -> None:
     assert sum(name.startswith(("Greek/", "Latin/")) for name in characters.names) == 50
     assert characters.levels.shape == (242, 20, 28, 28)
     ink = characters.levels.mean(axis=(2, 3)) / 255
-    assert ink.min() > 0 and ink.max() < 0.3  # strokes on paper, not paper on strokes
+    assert ink.min() > 0 and ink.max() < 0.3  # few pixels are ink; inverted images would fail
 
 
 @needs_data
@@ -156,7 +156,7 @@ def test_support_and_query_share_no_drawing_and_all_are_used(omniglot: Omniglot,
 
 
 @needs_data
-def test_adaptation_grows_by_prefix_and_leaves_the_test_set_alone(omniglot: Omniglot) -> None:
+def test_fewer_adapt_samples_are_a_prefix_and_the_test_set_is_constant(omniglot: Omniglot) -> None:
     client = HELD_OUT + 5
     test = omniglot.test_samples(client, 0)
     largest = omniglot.samples(client, 0, SampleSet.ADAPT, 80)
@@ -167,7 +167,7 @@ def test_adaptation_grows_by_prefix_and_leaves_the_test_set_alone(omniglot: Omni
 
 
 @needs_data
-def test_classes_go_round_and_draws_repeat_only_for_the_same_round(omniglot: Omniglot) -> None:
+def test_classes_take_turns_and_draws_repeat_only_for_the_same_round(omniglot: Omniglot) -> None:
     first = omniglot.samples(2, 8, SampleSet.SUPPORT, 12)
     assert first.targets[:, 0].tolist() == [0, 1, 2, 3, 4] * 2 + [0, 1]
     np.testing.assert_array_equal(first.inputs, omniglot.samples(2, 8, SampleSet.SUPPORT, 12).inputs)
@@ -199,7 +199,7 @@ def test_it_is_a_task_and_names_its_characters(omniglot: Omniglot) -> None:
 # Errors
 
 
-def test_a_missing_archive_says_where_to_get_it(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_archive_names_its_address(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"githubusercontent\.com/brendenlake/omniglot.*small1\.zip.*--data") as caught:
         task_of(tmp_path)
     assert str(tmp_path) in str(caught.value)
@@ -207,7 +207,7 @@ def test_a_missing_archive_says_where_to_get_it(tmp_path: Path) -> None:
         task_of(tmp_path / "absent")
 
 
-def test_an_archive_of_another_version_is_taken_only_where_it_is_named_itself(tmp_path: Path) -> None:
+def test_an_archive_of_another_version_is_refused_unless_its_own_path_is_given(tmp_path: Path) -> None:
     other = write_archive(tmp_path / "images_background_small1.zip", characters(20))
     with pytest.raises(DataError, match=r"small1\.zip: damaged, or another version than https://.*SHA-256.*f38eb80f.*--data"):
         task_of(tmp_path)

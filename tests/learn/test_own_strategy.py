@@ -1,4 +1,4 @@
-"""The strategy of one's own that docs/strategies.md shows works as it stands there."""
+"""The user's strategy that docs/strategies.md shows works unchanged."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_strategys_file_hides_no_module_of_its_name(tmp_path: Path) -> None:
 
 
 class Impatient(Quiet):
-    """Interrupts after the first step."""
+    """Interrupts a run after its first round."""
 
     def advance(self) -> None:
         raise KeyboardInterrupt

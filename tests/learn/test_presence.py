@@ -1,4 +1,4 @@
-"""Rooms: repeatable, all different, physically plausible, and no sensor that means the same in each."""
+"""Simulated rooms: repeatable, distinct, physically plausible, and without a sensor that decides alone in all rooms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CO2, LIGHT, TEMPERATURE, MOTION, CO2_CHANGE = range(5)
 
 
 def apart(x: Floats, y: Floats) -> tuple[np.ndarray, float]:
-    """Fisher's linear discriminant: direction and threshold."""
+    """Direction and threshold of Fisher's linear discriminant."""
     empty, used = x[y == 0], x[y == 1]
     within = np.cov(np.concatenate([empty - empty.mean(axis=0), used - used.mean(axis=0)]).T)
     direction = np.linalg.solve(within, used.mean(axis=0) - empty.mean(axis=0))
@@ -40,11 +40,11 @@ def test_rooms_fill_their_ranges_and_people_breathe() -> None:
         assert low <= values.min() and values.max() <= high and np.ptp(values) > 0.95 * (high - low)
     many = [task.samples(client, 0, SampleSet.SUPPORT, 100) for client in range(50)]
     change = np.concatenate([samples.inputs[:, CO2_CHANGE] for samples in many]).reshape(-1, 2).mean(axis=0)
-    assert change[0] < -0.1 and change[1] > 0.1  # it falls without people, and rises with them
+    assert change[0] < -0.1 and change[1] > 0.1  # CO2 falls without people and rises with them
     assert "people, used around" in task.describe(HELD_OUT)
 
 
-def test_a_room_is_learnable_but_what_is_learned_in_others_says_little() -> None:
+def test_a_room_is_learnable_but_a_classifier_of_other_rooms_is_poor_in_it() -> None:
     task = Presence(1)
     sets = [task.samples(client, 0, SampleSet.SUPPORT, 400) for client in range(60)]
     every = apart(np.concatenate([s.inputs for s in sets]), np.concatenate([s.targets[:, 0] for s in sets]))

@@ -1,4 +1,4 @@
-"""Threefry on the host: published answers, both ways of computing, and the conventions built on it."""
+"""Threefry on the host: published test vectors, scalar and vector implementations, and functions that use it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from tinymetafed.learn import prng
 from tinymetafed_codegen.protocol import Stream
 
-KNOWN = [  # Random123's known answers for threefry2x32, 20 rounds: key, counter, words
+KNOWN = [  # Random123's test vectors for threefry2x32 with 20 rounds: key, counter, words
     ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
     ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
     ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
@@ -17,7 +17,7 @@ KNOWN = [  # Random123's known answers for threefry2x32, 20 rounds: key, counter
 
 @pytest.mark.parametrize(("key", "counter", "answer"), KNOWN)
 @pytest.mark.parametrize("count", [1, 100])
-def test_known_answers(key: tuple[int, int], counter: tuple[int, int], answer: tuple[int, int], count: int) -> None:
+def test_published_test_vectors(key: tuple[int, int], counter: tuple[int, int], answer: tuple[int, int], count: int) -> None:
     a, b = prng.threefry(key, np.full(count, counter[0], dtype=np.uint32), counter[1])
     assert a.dtype == b.dtype == np.uint32
     assert a.shape == b.shape == (count,)
@@ -74,6 +74,6 @@ def test_numbers_out_of_range_are_refused(arguments: tuple[int, int, int, int]) 
         prng.draw(seed, client, round, Stream.SUPPORT, index)
 
 
-def test_a_fraction_is_no_counter() -> None:
+def test_a_counter_that_is_not_an_integer_is_refused() -> None:
     with pytest.raises(ValueError, match="integers"):
         prng.threefry((0, 0), np.array([0.5]), 0)

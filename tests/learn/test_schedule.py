@@ -1,4 +1,4 @@
-"""The server's learning rate: linear and warm restarts, never below its minimum, on a grid that every system shares."""
+"""The server's learning rate: linear, warm restarts, never below its minimum, rounded to a grid so that all systems agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sine clients: published ranges, the board's own arithmetic, independent sets, a score that cannot hide divergence."""
+"""Sine clients: published ranges, bit-identical values on boards, independent sets, and an infinite score for divergence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_waves_and_points_lie_in_the_published_ranges(seed: int, client: int, ro
     np.testing.assert_allclose(samples.targets, amplitude * np.sin(samples.inputs + phase), atol=1e-5)
 
 
-def test_amplitude_phase_and_x_are_the_boards_float32_steps_on_the_named_draws() -> None:
+def test_amplitude_phase_and_x_follow_the_boards_float32_arithmetic() -> None:
     task, client, round = Sine(seed=7), HELD_OUT + 3, 12
     u, v = prng.draw(7, client, 0, Stream.CLIENT_TASK, np.array([0]))
     unit = np.float32(2.0**-24)
@@ -65,13 +65,13 @@ def test_the_test_grid_is_even_and_fixed() -> None:
     np.testing.assert_array_equal(test.inputs, Sine(2).test_samples(3, 9).inputs)
 
 
-def test_score_is_the_mean_square_and_divergence_is_infinite() -> None:
+def test_score_is_the_mean_squared_error_and_infinite_for_divergence() -> None:
     task = Sine(1)
     test = task.test_samples(0, 0)
     assert task.score(test.targets, test) == 0
     assert task.score(test.targets + np.float32(2), test) == pytest.approx(4, rel=1e-6)
     assert task.score(np.full_like(test.targets, np.nan), test) == float("inf")
-    assert task.score(np.full_like(test.targets, 3e38), test) < float("inf")  # the square is taken in float64
+    assert task.score(np.full_like(test.targets, 3e38), test) < float("inf")  # squares are computed in float64
     with pytest.raises(ValueError, match=r"expected \(100, 1\)"):
         task.score(test.targets[:, 0], test)
 

@@ -1,4 +1,4 @@
-"""Strategies: clients from the seed alone, the programs of the paper, the delta's size, updates that stay finite."""
+"""Strategies: client selection from the seed, the recipes of the papers, the size of a delta, and finite updates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def strategy(*overrides: str, **changes: Any) -> TinyMetaFed:
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 10**7), st.integers(1, 60), st.integers(0, 40))
 @settings(max_examples=60, deadline=None)
-def test_clients_are_distinct_in_range_and_named_by_seed_and_round(seed: int, round: int, clients: int, spare: int) -> None:
+def test_clients_are_distinct_in_range_and_determined_by_seed_and_round(
+    seed: int, round: int, clients: int, spare: int
+) -> None:
     taking_part = max(1, clients - spare)
     keys = (f"run.seed={seed}", f"run.clients={clients}", f"run.devices_per_round={taking_part}")
     chosen = strategy(*keys).clients(round, clients)
@@ -65,7 +67,7 @@ def test_the_deltas_size_is_rounded_and_at_least_one(n: int, top_p: float, k: in
 
 @given(st.integers(1, 1 << 20), st.floats(1e-6, 100))
 @settings(max_examples=50, deadline=None)
-def test_the_deltas_size_never_passes_the_vectors(n: int, top_p: float) -> None:
+def test_a_delta_never_has_more_entries_than_global_weights(n: int, top_p: float) -> None:
     assert 1 <= strategy(f"strategy.top_p={top_p!r}", n_global=n).top_k <= n
 
 
@@ -96,7 +98,7 @@ def test_wire_types_are_the_experiments(name: str, dtype: Dtype) -> None:
     assert chosen.uplink == dtype
     segments = chosen.download(np.ones(chosen.n_global, np.float32))
     assert {segment.dtype for segment in segments} == {dtype}
-    assert len(segments) == (4 if dtype == Dtype.I8 else 1)  # int8 has a scale per tensor
+    assert len(segments) == (4 if dtype == Dtype.I8 else 1)  # int8 has one scale per tensor
 
 
 def test_an_update_moves_by_alpha_times_the_mean() -> None:
@@ -105,7 +107,7 @@ def test_an_update_moves_by_alpha_times_the_mean() -> None:
     deltas = [Sparse(np.array([0, 2]), np.array([1, 4], np.float32)), Sparse(np.array([2]), np.array([2], np.float32))]
     moved = chosen.update(weights, deltas, 2)
     assert moved[:4].tolist() == [0.125, 0, 0.75, 0]
-    assert not weights.any()  # the caller's are its own
+    assert not weights.any()  # the caller's array is not modified
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
@@ -116,8 +118,8 @@ def test_an_update_that_would_be_infinite_is_refused() -> None:
         chosen.update(weights, [Sparse(np.array([5]), np.array([3e38], np.float32))], 0)
 
 
-def test_weights_that_do_not_fit_their_wire_type_name_the_remedy() -> None:
-    chosen = strategy()  # float16 down
+def test_the_error_for_weights_out_of_range_of_their_dtype_names_the_remedy() -> None:
+    chosen = strategy()  # downlink in float16
     weights = np.zeros(chosen.n_global, np.float32)
     weights[40] = 1e6
     with pytest.raises(StrategyError, match=r"diverged.*float16.*strategy\.global_learning_rate"):
@@ -155,8 +157,8 @@ def test_a_users_file_hides_no_other_module(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("phases", "message"),
     [
-        ("()", r"asks for 0 phases.*expected 1 to 4"),
-        ("super().training() * 3", r"asks for 6 phases.*expected 1 to 4"),
+        ("()", r"returns 0 phases.*expected 1 to 4"),
+        ("super().training() * 3", r"returns 6 phases.*expected 1 to 4"),
         (
             "(self.phase(Variant.FULL, SampleSet.QUERY, 0, 0.1), *super().training())",
             r"phases\[0\]\.passes = 0: expected 1",
@@ -165,11 +167,9 @@ def test_a_users_file_hides_no_other_module(tmp_path: Path) -> None:
         ("(self.phase(Variant.GRADIENT, SampleSet.QUERY, 1, 0.1),)", r"has no GRADIENT steps"),
     ],
 )
-def test_a_program_that_boards_and_simulation_would_run_differently_is_refused(
-    phases: str, message: str, tmp_path: Path
-) -> None:
-    program = f"    def training(self):\n        return {phases}\n"
-    (tmp_path / "mine.py").write_text("from tinymetafed_codegen.protocol import SampleSet, Variant" + OWN + program)
+def test_a_recipe_that_no_device_can_run_is_refused(phases: str, message: str, tmp_path: Path) -> None:
+    method = f"    def training(self):\n        return {phases}\n"
+    (tmp_path / "mine.py").write_text("from tinymetafed_codegen.protocol import SampleSet, Variant" + OWN + method)
     (tmp_path / "own.toml").write_text(Path("examples/sine.toml").read_text())
     experiment = load(tmp_path / "own.toml", ["strategy.kind=mine:Half"])
     with pytest.raises(SpecError, match=message):
@@ -196,7 +196,7 @@ def test_a_class_that_is_no_strategy_is_refused(kind: str, message: str, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["tinyreptile", "reptile", "fedavg"])
-def test_strategies_that_share_all_send_the_local_layers_too(kind: str) -> None:
+def test_strategies_without_local_layers_send_the_whole_model(kind: str) -> None:
     experiment = sine(f"strategy.kind={kind}", "strategy.top_p=100")
     chosen = open_strategy(experiment, manifest(experiment))
     assert chosen.n_global == chosen.top_k == 1153
@@ -208,7 +208,7 @@ def test_strategies_that_share_all_send_the_local_layers_too(kind: str) -> None:
     assert chosen.alpha(0) == (1.0 if kind == "fedavg" else 0.5)
 
 
-def test_fedsgd_asks_for_one_gradient_of_all_samples_and_takes_the_mean_as_it_is() -> None:
+def test_fedsgd_computes_one_gradient_of_all_samples_and_steps_by_the_mean() -> None:
     experiment = sine("strategy.kind=fedsgd", "strategy.top_p=100")
     chosen = open_strategy(experiment, manifest(experiment))
     assert chosen.n_global == chosen.top_k == 1153 and experiment.run.devices_per_round == 5
@@ -222,7 +222,7 @@ def test_fedsgd_asks_for_one_gradient_of_all_samples_and_takes_the_mean_as_it_is
         sine("strategy.kind=fedsgd", "strategy.global_passes=2")
 
 
-def test_only_strategies_of_a_gradient_have_steps_for_one() -> None:
+def test_only_fedsgd_has_gradient_phases() -> None:
     with pytest.raises(StrategyError, match=r"'tinymetafed' .*GRADIENT"):
         strategy().phase(Variant.GRADIENT, SampleSet.SUPPORT, 1, 0.1)
 
@@ -241,7 +241,7 @@ def test_every_strategy_clamps_and_clips(kind: str) -> None:
         }
 
 
-def test_tinyol_takes_no_rounds_and_trains_what_is_local() -> None:
+def test_tinyol_has_no_rounds_and_trains_the_local_layers() -> None:
     experiment = sine("strategy.kind=tinyol")
     chosen = open_strategy(experiment, manifest(experiment))
     assert experiment.run.rounds == 0 and chosen.training() == ()

@@ -1,4 +1,4 @@
-"""Student's t quantiles: against published tables, and against the closed form for whole degrees of freedom."""
+"""Quantiles of Student's t: compared with published tables and with the closed form for integer degrees of freedom."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def closed_form(t: float, degrees: int) -> float:
 
 
 @pytest.mark.parametrize(("degrees", "t"), TABLE.items())
-def test_95_percent_is_as_tables_have_it(degrees: int, t: float) -> None:
+def test_95_percent_agrees_with_tables(degrees: int, t: float) -> None:
     assert round(quantile(0.95, degrees), 3) == t
 
 
 @pytest.mark.parametrize(("asked", "t"), OTHER_SHARES.items())
-def test_other_shares_are_as_tables_have_them(asked: tuple[float, int], t: float) -> None:
+def test_other_shares_agree_with_tables(asked: tuple[float, int], t: float) -> None:
     assert round(quantile(*asked), 3) == t
 
 
@@ -57,6 +57,6 @@ def test_it_falls_with_the_degrees_towards_the_normal_quantile() -> None:
 
 
 @pytest.mark.parametrize(("share", "degrees"), [(0.95, 0), (0.0, 5), (1.0, 5), (float("nan"), 5)])
-def test_what_is_out_of_range_is_refused(share: float, degrees: int) -> None:
+def test_arguments_out_of_range_are_refused(share: float, degrees: int) -> None:
     with pytest.raises(ValueError, match="expected 0 < share < 1"):
         quantile(share, degrees)

@@ -1,4 +1,4 @@
-"""What is known of a task stands on its spec class: whoever reads the data, reports or sizes a model asks there."""
+"""The facts of a task have one definition, its spec class; data, reports and budgets take them from there."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytest
 
 from tinymetafed.learn.metric import Metric
 from tinymetafed.learn.tasks import Samples, Task
-from tinymetafed.learn.tasks.registry import open_task, task_class
+from tinymetafed.learn.tasks.task_registry import open_task, task_class
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.locate import find, root
 from tinymetafed_codegen.ops import LOSSES
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import TARGETS, TASKS, ModelSpec, SpecError, TaskBase, is_classification
 
-GIVEN = {"folder": {"path": "somewhere"}}  # keys without a default
+REQUIRED = {"folder": {"path": "somewhere"}}  # keys without a default
 
 
 def section(kind: str) -> TaskBase:
-    return TASKS[kind].model_validate({"kind": kind, **GIVEN.get(kind, {})})
+    return TASKS[kind].model_validate({"kind": kind, **REQUIRED.get(kind, {})})
 
 
 @pytest.mark.parametrize("kind", TASKS)
@@ -35,8 +35,8 @@ def test_two_kinds_never_share_a_class() -> None:
     assert len({task_class(section(kind)) for kind in TASKS}) == len(TASKS)
 
 
-def test_nobody_asks_of_which_class_a_task_is() -> None:
-    """A fact that differs between tasks is an attribute or a method of theirs."""
+def test_no_code_branches_on_the_class_of_a_task() -> None:
+    """Facts that differ between tasks are attributes or methods of the spec classes."""
     asks = re.compile(r"isinstance\([^)]*(?:Task\b|TaskBase)|task\.kind == |get\(.kind.\) == .(?:" + "|".join(TASKS) + ")")
     files = [path for folder in ("host", "codegen") for path in (root() / folder).rglob("*.py")]
     assert [str(path) for path in files if asks.search(path.read_text(encoding="utf-8"))] == []
@@ -90,7 +90,7 @@ def test_the_defaults_of_a_loss_are_those_of_its_kind(loss: str) -> None:
     found = spec.parse({"task": {"kind": "folder", "path": "."}, "model": model}, "test")
     is_class = loss in ("binary_crossentropy", "softmax_cross_entropy")
     assert found.model.init == ("he" if is_class else "glorot") and found.strategy.output_clamp == (0.0 if is_class else 1.0)
-    assert found.evaluation.model_dump() == {"tasks": 40, "every": 0, "every_tasks": 20}  # the task's, whatever the loss
+    assert found.evaluation.model_dump() == {"tasks": 40, "every": 0, "every_tasks": 20}  # the task's defaults, for every loss
 
 
 def test_an_unknown_loss_is_named() -> None:

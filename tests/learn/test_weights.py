@@ -1,4 +1,4 @@
-"""Initial weights: Glorot's and He's limits, biases zero, a function of the seed alone, bits that never change."""
+"""Initial weights: Glorot's and He's limits, zero biases, determined by the seed, and equal bits in every version."""
 
 from __future__ import annotations
 

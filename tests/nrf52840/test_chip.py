@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_runs import Quiet, sine
 
-from tinymetafed.devices.link.errors import DeviceRefused
+from tinymetafed.devices.link.link_errors import DeviceRefused
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.running import build_firmware, running
 from tinymetafed.learn.codecs import downlink

@@ -1,4 +1,4 @@
-"""An installed wheel, for what users plug in from outside the checkout."""
+"""An installed wheel, for tests of plug-ins outside the checkout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from installed_wheel import WheelVenv, install
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All in one process, which installs the wheel once."""
+    """Runs these tests in one process, so that the wheel is installed only once."""
     for item in items:
         if item.nodeid.startswith("tests/plugins/"):
             item.add_marker(pytest.mark.xdist_group("wheel"))
@@ -15,5 +15,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def wheel_venv(tmp_path_factory: pytest.TempPathFactory) -> WheelVenv:
-    """The wheel of this checkout in an environment of its own, outside the checkout."""
+    """The wheel of this checkout, installed in a separate environment outside the checkout."""
     return install(tmp_path_factory.mktemp("wheel"))

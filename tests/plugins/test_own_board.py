@@ -1,4 +1,4 @@
-"""A board of a user's own: docs/own-board.md as it stands from a wheel, where boards are looked for, and what errors name."""
+"""A user's own board: the commands of docs/own-board.md from a wheel, the search for boards, and errors."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ SHORT = ("--set", "run.rounds=20")
 
 
 def sha256(said: str) -> str:
-    """The weights' SHA-256 in what a command prints with --json."""
+    """The weights' SHA-256 in the --json output of a command."""
     return str(json.loads(said)["weights_sha256"])
 
 
 def own(project: Path, name: str, like: str, **facts: object) -> Path:
-    """Writes a board into a project: its JSON as that of ours ``like``, with other facts, and its environment; the JSON."""
+    """Writes a board into a project, with the facts of the built-in board ``like`` except ``facts``; returns its JSON file."""
     manifest = json.loads((find("boards") / f"{like}.json").read_text())
     manifest["tinymetafed"] |= facts
     (project / "boards").mkdir(exist_ok=True)
     file = project / "boards" / f"{name}.json"
     file.write_text(json.dumps(manifest, indent=2))
     ini = project / "platformio.ini"
-    if f"[env:{name}]" not in ini.read_text():  # the names of ours are there
+    if f"[env:{name}]" not in ini.read_text():  # built-in boards have theirs already
         ini.write_text(f"{ini.read_text()}\n[env:{name}]\nextends = offline\nboard = {name}\n")
     return file
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A new project without a board of its own."""
+    """A new project without own boards."""
     new.create(tmp_path / "project", "native")
     return tmp_path / "project"
 
@@ -115,7 +115,7 @@ class RaspberrypiPlatform(PlatformBase):
 from SCons.Script import Default, DefaultEnvironment
 env = DefaultEnvironment()
 env.Replace(AR="ar", AS="as", CC="gcc", CXX="g++", RANLIB="ranlib", PROGNAME="firmware", PROGSUFFIX=".elf")
-env.Append(CXXFLAGS=["-std=gnu++14"], LINKFLAGS=["-pthread"])  # the core's language is older than ours
+env.Append(CXXFLAGS=["-std=gnu++14"], LINKFLAGS=["-pthread"])  # the core selects an older language version than ours
 Default(env.BuildProgram())
 """,
     "arduino.py": f"""
@@ -126,7 +126,7 @@ env.BuildSources("$BUILD_DIR/core", "{ROOT}/tests/arduino", "+<core.cpp>")
 }
 
 
-def test_a_real_boards_port_is_built_by_its_vendors_platform(wheel_venv: WheelVenv, tmp_path: Path) -> None:
+def test_the_port_of_a_real_board_is_built_by_the_vendors_platform(wheel_venv: WheelVenv, tmp_path: Path) -> None:
     wheel_venv.tinymetafed(tmp_path, "new", "project", "--board", "rp2040")
     project = tmp_path / "project"
     for name, text in VENDOR.items():
@@ -138,11 +138,12 @@ def test_a_real_boards_port_is_built_by_its_vendors_platform(wheel_venv: WheelVe
     ini.write_text(text)
     facts = project / "boards" / "rp2040.json"
     machine = json.dumps(json.loads(facts.read_text())["tinymetafed"]["machine_flags"])
-    facts.write_text(facts.read_text().replace(machine, '["-DMACHINE_FLAG"]'))  # the stand-in is this machine
+    # The substitute platform builds for this machine, which does not know the board's machine flags.
+    facts.write_text(facts.read_text().replace(machine, '["-DMACHINE_FLAG"]'))
     done = wheel_venv.run(project, "pio", "run", "-v")
     assert done.returncode == 0, done.stdout + done.stderr
     (port,) = [line for line in done.stdout.splitlines() if line.endswith("port/rp2040/port.cpp")]
-    assert "-std=gnu++17" in port and "-fno-exceptions" in port and "-DMACHINE_FLAG" in port  # as the rest of our sources
+    assert "-std=gnu++17" in port and "-fno-exceptions" in port and "-DMACHINE_FLAG" in port  # the flags of our other sources
     assert (project / ".pio" / "build" / "rp2040" / "firmware.elf").is_file()
 
 
@@ -161,11 +162,11 @@ def test_the_project_is_that_of_the_experiment_then_that_of_the_working_director
     assert boards.around(find("examples/sine.toml")) == Catalogue(tmp_path / "elsewhere")
     assert boards.around("experiment.toml") == Catalogue(tmp_path / "elsewhere")
     monkeypatch.chdir(root())
-    assert boards.around("experiment.toml") == Catalogue(None)  # a checkout is nobody's project
+    assert boards.around("experiment.toml") == Catalogue(None)  # a checkout is not a project
     assert design_of(sine(), str(project / "experiment.toml"), "mine").board.file == project / "boards" / "mine.json"
 
 
-def test_a_board_is_found_by_name_before_ours_and_by_its_file(project: Path) -> None:
+def test_an_own_board_is_found_by_name_before_a_built_in_one_and_by_its_file(project: Path) -> None:
     own(project, "mine", "native", receive_window=2048)
     known = Catalogue(project)
     assert known.load("mine").project == project and known.load("mps2").project is None
@@ -178,7 +179,7 @@ def test_a_board_is_found_by_name_before_ours_and_by_its_file(project: Path) -> 
 
 
 @pytest.mark.usefixtures("built_once")
-def test_a_board_with_the_name_of_one_of_ours_stands_in_its_place(project: Path) -> None:
+def test_an_own_board_replaces_the_built_in_board_of_its_name(project: Path) -> None:
     experiment = project / "experiment.toml"
     usual = training.train(set_up(sine("run.rounds=2"), "sine", None), ["native:1"], ["native:1"], project / "a", Quiet())
     file = own(project, "native", "native", receive_window=1280)
@@ -227,7 +228,7 @@ def test_a_round_is_estimated_for_a_real_board_of_ones_own(tmp_path: Path) -> No
     assert result.estimate is not None and set(result.estimate.boards) == {"nano33ble", "esp32dev", "rp2040"}
 
 
-def test_new_refuses_a_board_that_is_neither_ours_nor_a_starter(tmp_path: Path) -> None:
+def test_new_refuses_a_board_that_is_neither_built_in_nor_a_starter(tmp_path: Path) -> None:
     with pytest.raises(BoardError, match="no board 'rp2350'; did you mean 'rp2040'"):
         new.create(tmp_path / "project", "rp2350")
     assert not (tmp_path / "project").exists()
@@ -239,7 +240,7 @@ def test_new_refuses_a_board_that_is_neither_ours_nor_a_starter(tmp_path: Path) 
 def test_a_missing_port_is_named_before_anything_is_built(project: Path) -> None:
     file = own(project, "mine", "native", ports=["mine"])
     known = Catalogue(project)
-    for make in (lambda: None, (project / "port" / "mine").mkdir):  # an empty folder is none either
+    for make in (lambda: None, (project / "port" / "mine").mkdir):  # an empty folder has no port either
         (project / "port").mkdir(exist_ok=True)
         make()
         with pytest.raises(LaunchError, match="no firmware can be built for board 'mine'") as said:
@@ -320,7 +321,7 @@ def test_a_value_is_refused_with_its_key_and_line(project: Path, key: str, value
     assert f'"{column}":' in named or (column == "library" and '"g++":' in named)
 
 
-def test_every_key_of_a_board_is_missed(project: Path) -> None:
+def test_every_missing_key_of_a_board_is_named(project: Path) -> None:
     manifest = json.loads((find("boards") / "mps2.json").read_text())
     optional = {"stands_for", "debian_packages"}
     for key in set(manifest["tinymetafed"]) - optional:

@@ -1,4 +1,4 @@
-"""The op of one's own that docs/own-op.md shows: from a wheel, outside the checkout, with the gradient that its kernel has."""
+"""The user's op of docs/own-op.md: from a wheel, outside the checkout, with a check of its gradient."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def block(language: str) -> str:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """The page's three files in a folder."""
+    """A folder with the page's three files."""
     assert not tmp_path.resolve().is_relative_to(root())
     for name, language in FILES.items():
         (tmp_path / name).write_text(block(language), encoding="utf-8")
@@ -67,7 +67,7 @@ def test_every_command_of_the_page_runs_from_a_wheel_and_all_ends_in_the_same_we
         words = shlex.split(command)
         lacking = boards.missing_tools("mps2" if "qemu:1" in words else "native")
         if lacking:
-            continue  # boards' own tests say what is not installed
+            continue  # other tests report tools that are not installed
         done = wheel_venv.run(project, *words)
         assert done.returncode == 0, done.stderr
         said[command] = re.findall(r"sha256 ([0-9a-f]{16})", done.stdout)
@@ -80,13 +80,13 @@ def test_every_command_of_the_page_runs_from_a_wheel_and_all_ends_in_the_same_we
 
 
 class Compiled:
-    """A generated model over double: outputs, and what a step of the whole model takes off each weight."""
+    """A generated model in double: its outputs, and the decrease of each weight in a step over the whole model."""
 
-    def __init__(self, settled: Design, folder: Path) -> None:
-        emit.write(settled, folder, "test")
+    def __init__(self, model: Design, folder: Path) -> None:
+        emit.write(model, folder, "test")
         compile_with(["g++", "-O1", "-shared", "-fPIC", "-fvisibility=hidden"], folder, folder / "model.so")
         self.library = ctypes.CDLL(str(folder / "model.so"))
-        self.settled = settled
+        self.model = model
         sizes = (ctypes.c_uint32 * 10)()
         self.library.sizes(sizes)
         _, self.weights, _, self.n_in, self.n_out, self.n_target, self.arena, self.at_in, self.at_target, self.at_out = sizes
@@ -113,7 +113,7 @@ def _pointer(array: Any) -> Any:
 
 
 def gradient_error(model: Compiled) -> float:
-    """The largest difference from central differences, over the largest gradient."""
+    """Largest deviation from central differences, relative to the largest gradient."""
     random = np.random.default_rng(3)
     weights = random.normal(0, 0.7, model.weights)
     x, target = random.normal(0, 1, model.n_in), random.normal(0, 1, model.n_target)
@@ -131,7 +131,7 @@ def gradient_error(model: Compiled) -> float:
 def test_the_shown_ops_gradient_is_that_of_its_kernel(project: Path) -> None:
     assert gradient_error(Compiled(designed(project), project / "right")) < 1e-6
     replace(project / "swish.hpp", "gate + x[i]", "gate - x[i]")
-    assert gradient_error(Compiled(designed(project), project / "wrong")) > 1e-3  # the measure tells them apart
+    assert gradient_error(Compiled(designed(project), project / "wrong")) > 1e-3  # a wrong gradient is detected
 
 
 OTHERS = '''
@@ -238,7 +238,7 @@ struct Repeat {
 
 @pytest.fixture
 def others(project: Path) -> Path:
-    """An op with weights and one with another shape, their headers in a folder with a space in its name."""
+    """A project with an op that has weights and an op that changes the shape; their folder has a space in its name."""
     folder = project / "my ops"
     (folder / "kernels").mkdir(parents=True)
     (folder / "others.py").write_text(OTHERS)
@@ -257,22 +257,23 @@ def others(project: Path) -> Path:
 
 
 def test_ops_with_weights_and_other_shapes_have_their_gradients_too(others: Path) -> None:
-    settled = designed(others)
-    assert gradient_error(Compiled(settled, others / "gradient")) < 1e-6
-    assert [tensor.name for tensor in settled.manifest.local_tensors] == ["gain6.gain"]
+    model = designed(others)
+    assert gradient_error(Compiled(model, others / "gradient")) < 1e-6
+    assert [tensor.name for tensor in model.manifest.local_tensors] == ["gain6.gain"]
 
 
-def test_they_train_to_the_same_bits_in_a_process_and_in_every_lane(others: Path, wheel_venv: WheelVenv) -> None:
+def test_own_ops_train_to_the_same_bits_in_a_process_and_in_every_lane(others: Path, wheel_venv: WheelVenv) -> None:
     seen = []
     for command in ("simulate swish.toml --out simulated", "train swish.toml -d native:1 --out native"):
         done = wheel_venv.run(others, "tinymetafed", *command.split())
         assert done.returncode == 0, done.stderr
         seen.append(re.findall(r"sha256 ([0-9a-f]{16})", done.stdout))
     assert seen[0] == seen[1] and len(seen[0]) == 1
-    assert 'op = "../my ops/others.py:Gain"' in (others / "native" / "experiment.toml").read_text()  # may be copied with it
+    # The path is relative, so that the project can be moved.
+    assert 'op = "../my ops/others.py:Gain"' in (others / "native" / "experiment.toml").read_text()
 
 
-# The hash, the file that is written
+# The model's hash and the written experiment
 
 
 @pytest.mark.parametrize(
@@ -280,7 +281,7 @@ def test_they_train_to_the_same_bits_in_a_process_and_in_every_lane(others: Path
     [
         ("swish.hpp", "1.0f - gate", "1.0f - 1.0f * gate", False),
         ("swish.toml", "beta = 1.5", "beta = 1.25", False),
-        ("swish.py", "1.0\n\n\n@dataclass", "2.0\n\n\n@dataclass", False),  # the default of the layer without the key
+        ("swish.py", "1.0\n\n\n@dataclass", "2.0\n\n\n@dataclass", False),  # a layer without the key takes this default
         ("swish.py", 'return "x"', 'return "xy"', False),
         ("swish.py", "Takes any shape", "Any shape is taken", True),
         ("swish.toml", "units = 1,", 'name = "last", units = 1,', True),
@@ -313,13 +314,13 @@ def test_a_strict_type_checker_knows_the_base_classes(project: Path, wheel_venv:
 
 
 class Impatient(Quiet):
-    """Ends a run after its first step, as Ctrl-C does."""
+    """Interrupts a run after its first round, as Ctrl-C does."""
 
     def advance(self) -> None:
         raise KeyboardInterrupt
 
 
-def test_a_run_is_not_continued_with_another_op_nor_exported_to_who_does_not_know_it(project: Path) -> None:
+def test_a_run_is_neither_continued_with_another_op_nor_exported_to_a_format_without_it(project: Path) -> None:
     experiment = load(project / "swish.toml")
     with pytest.raises(KeyboardInterrupt):
         training.simulate(set_up(experiment, "swish.toml", None), 1, project / "run", Impatient())
@@ -330,7 +331,7 @@ def test_a_run_is_not_continued_with_another_op_nor_exported_to_who_does_not_kno
         training.resume_simulated(project / "run", 1, Quiet())
 
 
-# What cannot be used
+# Ops that cannot be used
 
 
 def broken(file: str, old: str, new: str) -> Callable[[Path], None]:
@@ -397,13 +398,13 @@ def test_an_unusable_op_names_file_and_line(project: Path, damage: Callable[[Pat
         ('beta = "1"', r"model\.layers\[1\]: 'beta' = '1': input should be a valid number"),
     ],
 )
-def test_its_keys_are_checked_as_ours_are(project: Path, key: str, text: str) -> None:
+def test_the_keys_of_an_own_op_are_checked_like_those_of_built_in_ops(project: Path, key: str, text: str) -> None:
     replace(project / "swish.toml", "beta = 1.5", key)
     with pytest.raises(SpecError, match=text):
         load(project / "swish.toml")
 
 
-def test_a_kernel_of_another_signature_ends_in_the_compilers_words(project: Path, wheel_venv: WheelVenv) -> None:
+def test_a_kernel_of_another_signature_is_reported_with_the_compilers_message(project: Path, wheel_venv: WheelVenv) -> None:
     replace(project / "swish.hpp", "backward(const T* x, const T* dy, T* dx)", "backward(const T* x, T* dx)")
     replace(project / "swish.hpp", "dx[i] = dy[i] *", "dx[i] =")
     done = wheel_venv.run(project, "tinymetafed", "simulate", "swish.toml", "--out", "run")
@@ -411,7 +412,7 @@ def test_a_kernel_of_another_signature_ends_in_the_compilers_words(project: Path
     assert re.search(rf"{re.escape(str(project))}/swish\.hpp:\d+:\d+: note: candidate", done.stderr), done.stderr
 
 
-def test_ours_are_told_to_whoever_names_no_op(project: Path) -> None:
+def test_an_unknown_op_is_refused_with_the_names_of_the_built_in_ops(project: Path) -> None:
     replace(project / "swish.toml", '"swish.py:Swish" }', '"swish" }')
     with pytest.raises(SpecError, match=r"unknown value 'swish'; expected one of: dense, .*FILE\.py:CLASS"):
         load(project / "swish.toml")

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..own_class import is_reference
-from . import own
+from . import own_op
 from .activations import ACTIVATIONS
 from .add import Add, AddSpec
-from .base import Op, OpError, Parameter, Shape, float_bits, tile
 from .clip_norm import ClipNorm
 from .elementwise import Elementwise
 from .layer import LayerSpec
 from .losses import LOSSES, Loss
-from .registry import LAYERS
+from .op import Op, OpError, Parameter, Shape, float_bits, tile
+from .op_registry import LAYERS
 from .relu import Relu
 from .sgd import Sgd
 from .weighted import WeightedSpec
@@ -42,7 +42,7 @@ __all__ = [
     "build",
     "find",
     "float_bits",
-    "own",
+    "own_op",
     "tile",
 ]
 
@@ -56,7 +56,7 @@ def find(name: str) -> type[Op]:
     Raises:
         OwnClassError: The user's class cannot be used.
     """
-    return own.load(name) if is_reference(name) else LAYERS[name]
+    return own_op.load(name) if is_reference(name) else LAYERS[name]
 
 
 def build(layer: LayerSpec, name: str, input_shape: Shape, below: Mapping[str, Shape]) -> list[Op]:
@@ -76,7 +76,7 @@ def build(layer: LayerSpec, name: str, input_shape: Shape, below: Mapping[str, S
         OwnClassError: The user's op cannot be used.
     """
     op = find(layer.op)
-    made = own.layer(op, layer, name, input_shape, below) if own.is_own(op) else op.layer(layer, name, input_shape, below)
+    made = own_op.layer(op, layer, name, input_shape, below) if own_op.is_own(op) else op.layer(layer, name, input_shape, below)
     last = made[-1]
     activation = layer.activation if isinstance(layer, WeightedSpec) else None
     if activation is None or (activation == "relu" and last.can_fuse_relu):

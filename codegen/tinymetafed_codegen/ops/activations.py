@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from .base import Op
 from .leaky_relu import LeakyRelu
+from .op import Op
 from .relu import Relu
 from .relu6 import Relu6
 from .sigmoid import Sigmoid

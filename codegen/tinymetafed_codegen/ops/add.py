@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from .base import Op, OpError, Shape
 from .layer import LayerSpec
+from .op import Op, OpError, Shape
 
 
 class AddSpec(LayerSpec):

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .base import Op, float_bits
+from .op import Op, float_bits
 
 
 @dataclass(frozen=True)

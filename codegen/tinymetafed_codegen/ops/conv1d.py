@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
 
-from .base import OpError, Parameter, Shape
 from .conv2d import Conv2d
 from .layer import LayerSpec
+from .op import OpError, Parameter, Shape
 from .weighted import WeightedSpec
 from .window import SINGLE, Axis, Extent, Padding
 

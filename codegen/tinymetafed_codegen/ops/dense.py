@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
 
-from .base import Op, OpError, Parameter, Shape, tile
 from .layer import LayerSpec
+from .op import Op, OpError, Parameter, Shape, tile
 from .weighted import WeightedSpec
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from .base import Op, OpError, Parameter, Shape, tile
 from .layer import LayerSpec
+from .op import Op, OpError, Parameter, Shape, tile
 from .weighted import WeightedSpec
 from .window import SINGLE, Axis, Padding, Pair
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from .base import Op, Shape
+from .op import Op, Shape
 
 
 @dataclass(frozen=True)

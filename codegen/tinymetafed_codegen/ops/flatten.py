@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from .base import Op, Shape
 from .layer import LayerSpec
+from .op import Op, Shape
 
 
 class FlattenSpec(LayerSpec):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from .avg_pool import AvgPool
-from .base import OpError, Shape
 from .layer import LayerSpec
+from .op import OpError, Shape
 from .window import SINGLE, Axis
 
 

@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
 
-from .base import Shape, float_bits
 from .elementwise import Elementwise
 from .layer import LayerSpec
+from .op import Shape, float_bits
 
 
 class LeakyReluSpec(LayerSpec):

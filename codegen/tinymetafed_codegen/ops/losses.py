@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..loss import TARGETS, LossName, Targets
-from .base import float_bits
+from .op import float_bits
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from .base import Op, OpError, Shape, tile
 from .layer import LayerSpec
+from .op import Op, OpError, Shape, tile
 from .window import SINGLE, Axis, Padding, Pair
 
 

@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from .base import Op, Shape
 from .conv2d import Conv2d, Conv2dSpec
 from .depthwise_conv2d import DepthwiseConv2d, DepthwiseConv2dSpec
 from .layer import LayerSpec
+from .op import Op, Shape
 from .weighted import WeightedSpec
 from .window import Padding, Pair
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .base import float_bits
+from .op import float_bits
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field
 
-from .base import OpError
+from .op import OpError
 
 Extent = Annotated[int, Field(ge=1, le=64)]
 # One number for both axes, or [height, width].

@@ -19,10 +19,10 @@ from .task_facts import StatesFacts, TaskFacts, TaskOptions, TaskShapes, load_ta
 
 
 class TaskBase(Section):
-    """What all tasks have: three sets of samples, and facts that firmware, budget and reports ask for.
+    """Base class of [task] sections: sizes of three sample sets, and facts for firmware, budget and reports.
 
-    ``sample_source`` names firmware/app/source_NAME.cpp; with "streamed" the host sends every sample. ``evaluation``: defaults
-    of [evaluation] that go before those of the loss.
+    ``sample_source`` names firmware/app/source_NAME.cpp; with "streamed" the host sends every sample. ``evaluation`` has
+    defaults of [evaluation] that replace those of the loss.
     """
 
     sample_source: ClassVar[str] = "streamed"
@@ -46,7 +46,7 @@ class TaskBase(Section):
 
     @property
     def shapes(self) -> TaskShapes | None:
-        """What the task asks of a model; None where it takes any."""
+        """The task's requirements for a model; None where it takes any model."""
         return None
 
     @property
@@ -196,7 +196,7 @@ class FolderTask(TaskBase):
 
     title: ClassVar[str] = "Your own data"
     path_keys: ClassVar[tuple[str, ...]] = ("path", "source")
-    # There are few files; every test splits each one anew.
+    # There are few files, so every meta-test task is a new split of one file.
     evaluation: ClassVar[Mapping[str, int]] = MappingProxyType({"tasks": 40, "every": 0, "every_tasks": 20})
 
     kind: Literal["folder"]
@@ -237,9 +237,9 @@ class FolderTask(TaskBase):
 
 
 class OwnTaskSpec(TaskBase):
-    """A user's class, ``FILE.py:CLASS``, which states the task's facts; all samples are streamed by the host.
+    """A task defined by a user's class, ``FILE.py:CLASS``; the host streams all samples.
 
-    ``path``: a file or folder with its data; ``options``: keys of the class's own.
+    ``path`` is a file or folder with the data; the class defines the keys of ``options``.
     """
 
     tag: ClassVar[str] = "FILE.py:CLASS"
@@ -258,23 +258,23 @@ class OwnTaskSpec(TaskBase):
     @model_validator(mode="before")
     @classmethod
     def _read_options(cls, given: Any) -> Any:
-        """Has the class validate its options."""
+        """Validates ``options`` with the user's class."""
         if not isinstance(given, dict) or not own_class.is_reference(given.get("kind")):
             return given
         try:
             options = stated_options(load_task(given["kind"]), given.get("options", {}))
         except OwnClassError as error:
-            raise _told(f"kind = '{given['kind']}': {error}") from None
+            raise _readable_error(f"kind = '{given['kind']}': {error}") from None
         return {**given, "options": options}
 
     @model_validator(mode="after")
     def _ask_class(self) -> Self:
-        """Has the class state its facts, once: its file may change while a run goes on."""
+        """Reads the facts from the user's class, once, because its file may change during a run."""
         try:
             self._task = load_task(self.kind)
             self._facts = stated_facts(self._task, self.options)
         except OwnClassError as error:
-            raise _told(f"kind = '{self.kind}': {error}") from None
+            raise _readable_error(f"kind = '{self.kind}': {error}") from None
         return self
 
     @property
@@ -284,7 +284,7 @@ class OwnTaskSpec(TaskBase):
 
     @property
     def facts(self) -> TaskFacts:
-        """What the class states for these options."""
+        """The facts that the class states for these options."""
         return self._facts
 
     @property
@@ -299,26 +299,26 @@ class OwnTaskSpec(TaskBase):
 
     @property
     def shapes(self) -> TaskShapes:
-        """What the class asks of a model."""
+        """The class's requirements for a model."""
         return self._facts.shapes
 
     @property
     def classes(self) -> int:
-        """Classes of which each has its number of samples."""
+        """Number of classes that each have ``support``, ``query`` and ``adapt`` samples; 1 where these count all samples."""
         return self._facts.classes
 
     @property
     def counts_clients(self) -> bool:
-        """Whether the data say how many clients there are."""
+        """Whether the number of clients follows from the data; otherwise ``run.clients`` sets it."""
         return self._facts.counts_clients
 
 
-def _told(text: str) -> PydanticCustomError:
+def _readable_error(text: str) -> PydanticCustomError:
     return PydanticCustomError(READABLE, "{text}", {"text": text})
 
 
 def kind(section: Any) -> str | None:
-    """Which task a section is for, as validation asks: one of ours, or the tag of OwnTaskSpec."""
+    """The tag of a section's class for validation: the ``kind`` of a built-in task, or the tag of OwnTaskSpec."""
     named = section.get("kind") if isinstance(section, dict) else section.kind
     return OwnTaskSpec.tag if own_class.is_reference(named) else named if isinstance(named, str) else None
 
@@ -332,7 +332,7 @@ TaskSpec = Annotated[
     | Annotated[OwnTaskSpec, Tag(OwnTaskSpec.tag)],
     Discriminator(kind),
 ]
-# Our classes by what an experiment calls them in task.kind.
+# Section classes of the built-in tasks by task.kind.
 TASKS: dict[str, type[TaskBase]] = {
     get_args(each.model_fields["kind"].annotation)[0]: each
     for each in (SineTask, OmniglotTask, KeywordsTask, PresenceTask, FolderTask)
@@ -340,5 +340,5 @@ TASKS: dict[str, type[TaskBase]] = {
 
 
 def section_class(name: object) -> type[TaskBase] | None:
-    """The class of a [task] section with this ``kind``; None for one that is not known."""
+    """The class of a [task] section with this ``kind``; None for an unknown kind."""
     return OwnTaskSpec if own_class.is_reference(name) else TASKS.get(str(name))

@@ -1,4 +1,4 @@
-"""What a task asks of a model, and what a user's task class states before its data are read."""
+"""The facts of a task: its requirements for a model, and what a user's task class states without its data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .mistakes import explain
 
 
 class TaskShapes(NamedTuple):
-    """What a task asks of a model: the shape of its input, its number of outputs, its loss."""
+    """A task's requirements for a model: input shape, number of outputs, loss."""
 
     input: tuple[int, ...]
     outputs: int
@@ -23,32 +23,32 @@ class TaskShapes(NamedTuple):
 
     @property
     def is_classification(self) -> bool:
-        """Whether classes are told apart; otherwise values are learned."""
+        """Whether targets are classes; otherwise they are values."""
         return is_classification(self.loss)
 
     @property
     def target_size(self) -> int:
-        """Numbers that say what is right for one sample."""
+        """Numbers in the target of one sample."""
         return target_size(self.loss, self.outputs)
 
 
 class TaskOptions(Section):
-    """The keys of ``task.options``; a user's task with options derives a class from it and adds pydantic fields."""
+    """The keys of ``task.options``; a user's task with options subclasses it and adds pydantic fields."""
 
 
 class TaskFacts(Section):
-    """What is known of a user's task without its data.
+    """The facts of a user's task that are known without its data.
 
     Args:
         title: The task's name in reports.
-        input_shape: Shape of one input, one to three numbers.
-        output_size: Outputs that the model must have.
-        loss: The loss; it says whether targets are values, a class or labels. A model may take another loss of the same kind.
-        per_class: Whether ``support``, ``query`` and ``adapt`` count samples of each class; otherwise of all together.
-        bytes_per_input: 4 where the host sends float32; 1 where samples have ``levels``, bytes with a scale.
-        counts_clients: Whether the data say how many clients there are; otherwise ``run.clients`` does.
-        may_repeat: Whether equal samples may occur by nature, as in data of few distinct values. Otherwise a sample that is
-            in two sets which must not share any is an error.
+        input_shape: Shape of one input, one to three dimensions.
+        output_size: Number of outputs that the model must have.
+        loss: The loss; it defines whether targets are values or a class. A model may use another loss of the same kind.
+        per_class: Whether ``support``, ``query`` and ``adapt`` are numbers per class; otherwise they count all samples.
+        bytes_per_input: 4 if the host sends float32; 1 if samples have ``levels``, bytes with a scale.
+        counts_clients: Whether the number of clients follows from the data; otherwise ``run.clients`` sets it.
+        may_repeat: Whether equal samples can occur, as in data with few distinct values. Otherwise a sample in two sets that
+            must be disjoint is an error.
     """
 
     title: Annotated[str, Field(min_length=1)]
@@ -62,26 +62,32 @@ class TaskFacts(Section):
 
     @property
     def shapes(self) -> TaskShapes:
-        """What the task asks of a model."""
+        """The task's requirements for a model."""
         return TaskShapes(self.input_shape, self.output_size, self.loss)
 
     @property
     def classes(self) -> int:
-        """Classes of which each has its number of samples; 1 where samples are counted together."""
+        """Number of classes that each have ``support``, ``query`` and ``adapt`` samples; 1 where these count all samples."""
         return max(2, self.output_size) if self.per_class else 1
 
 
 class StatesFacts:
-    """What an experiment asks of a user's task class. ``tinymetafed.Task`` is derived from it."""
+    """The part of a user's task class that is read with the experiment; the base class of ``tinymetafed.Task``."""
 
     options_class: ClassVar[type[TaskOptions]] = TaskOptions
 
     @classmethod
     def facts(cls, options: Any) -> TaskFacts:
-        """What is known of the task without its data. Every task of a user's defines it; of ours, [task] has the facts.
+        """The facts of a user's own task that are known without its data; for a built-in task, [task] has them.
 
         Args:
-            options: The experiment's ``task.options``, of the class ``options_class``.
+            options: The experiment's ``task.options``, an object of ``options_class``.
+
+        Returns:
+            Title, shapes and other facts, which must not depend on the data.
+
+        Raises:
+            NotImplementedError: The class does not define it.
         """
         raise NotImplementedError(f"{cls.__name__}.facts()")
 
@@ -101,31 +107,34 @@ def load_task(reference: str) -> type[StatesFacts]:
 
 
 def stated_options(task: type[StatesFacts], given: object) -> TaskOptions:
-    """``task.options`` as the class takes them. Raises OwnClassError, which names the key at fault, or file and line."""
+    """Validates ``task.options`` with the class. Raises OwnClassError, which names the key, or the file and line, at fault."""
     file = str(own_class.file_of(task))
+    if not isinstance(given, dict | TaskOptions):
+        keys = ", ".join(task.options_class.model_fields) or "none"
+        raise OwnClassError(f"options is {given!r}, expected a table of the keys {keys}")
     try:
         return task.options_class.model_validate(given)
     except pydantic.ValidationError as error:
         raise OwnClassError(f"options: {explain(error, task.options_class)}") from None
-    except Exception as error:  # whatever a user's validator raises
+    except Exception as error:  # a user's validator may raise anything
         raise OwnClassError(own_class.explain(error, file)) from error
 
 
 def stated_facts(task: type[StatesFacts], options: TaskOptions) -> TaskFacts:
-    """What the class states for these options. Raises OwnClassError, which names the file and line at fault."""
+    """The facts that the class states for ``options``. Raises OwnClassError, which names the file and line at fault."""
     file, where = str(own_class.file_of(task)), f"(in {task.__name__}.facts())"
     try:
         facts = task.facts(options)
     except pydantic.ValidationError as error:
         raise OwnClassError(f"{own_class.place_in(error, file)}: {explain(error, TaskFacts)} {where}") from None
-    except (Exception, SystemExit) as error:  # whatever a user's code raises
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         raise OwnClassError(f"{own_class.explain(error, file)} {where}") from error
     at = f"{own_class.place_of(task)}: {task.__name__}.facts()"
     if not isinstance(facts, TaskFacts):
         raise OwnClassError(f"{at} gives {type(facts).__name__}, expected tinymetafed.TaskFacts")
     n, loss = facts.output_size, facts.loss
     if (loss == "binary_crossentropy" and n != 1) or (loss == "softmax_cross_entropy" and n < 2):
-        raise OwnClassError(f"{at}: output_size = {n} with loss = '{loss}', which has {'1' if n > 1 else '2 or more'}")
+        raise OwnClassError(f"{at}: output_size = {n} with loss = '{loss}', expected {'1' if n > 1 else '2 or more'}")
     if facts.per_class and not facts.shapes.is_classification:
-        raise OwnClassError(f"{at}: per_class = True with loss = '{loss}', which knows no classes")
+        raise OwnClassError(f"{at}: per_class = True with loss = '{loss}', which has no classes")
     return facts

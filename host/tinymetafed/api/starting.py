@@ -15,7 +15,7 @@ from ..devices.link.transport import DEFAULT_BAUD
 from ..projects import doctor as machine
 from ..projects import new as projects
 from ..projects.doctor import Finding
-from ..projects.importing import experiment as importing
+from ..projects.importing import written_experiment as importing
 
 TASKS = tuple(_TASKS)
 LOSSES = tuple(_LOSSES)

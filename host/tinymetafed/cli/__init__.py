@@ -12,7 +12,7 @@ import typer
 
 import tinymetafed as tmf
 
-from . import artifacts, measure, project, sweeping, training
+from . import artifacts, measure, project, run_commands, sweeping
 from .output import notes
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -27,17 +27,17 @@ app = typer.Typer(
 )
 app.command()(project.new)
 app.command("import")(project.import_)
-app.command()(training.train)
-app.command()(training.simulate)
+app.command()(run_commands.train)
+app.command()(run_commands.simulate)
 app.command()(sweeping.sweep)
 app.command()(sweeping.paper)
-app.command()(training.adapt)
+app.command()(run_commands.adapt)
 app.command()(artifacts.report)
 app.command()(artifacts.export)
 app.command("monitor")(artifacts.listen)
 app.command()(artifacts.codegen)
 app.command("doctor")(artifacts.examine)
-app.command()(training.demo)
+app.command()(run_commands.demo)
 bench_app = typer.Typer(help="Measure: exact instructions, bytes, memory and speed.", no_args_is_help=True)
 bench_app.command()(measure.kernels)
 bench_app.command()(measure.memory)

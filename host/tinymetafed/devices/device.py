@@ -9,7 +9,7 @@ from typing import Protocol
 from tinymetafed_codegen.protocol import HelloAnswer
 
 from ..federation.clients import Traffic
-from .link.errors import LaunchError, LinkError, PortError, WrongFirmware
+from .link.link_errors import LaunchError, LinkError, PortError, WrongFirmware
 from .link.session import Session, board_name
 from .link.transport import Transport
 

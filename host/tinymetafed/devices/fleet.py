@@ -15,7 +15,7 @@ from ..federation.clients import Served, Traffic, TrainingFailed
 from ..learn.codecs.delta import DeltaError
 from .device import Device
 from .link.clock import SYSTEM_CLOCK, Clock
-from .link.errors import DeviceRefused, LaunchError, LinkError, SampleTooLarge, WrongFirmware
+from .link.link_errors import DeviceRefused, LaunchError, LinkError, SampleTooLarge, WrongFirmware
 from .link.session import Session
 
 Item = TypeVar("Item")

@@ -25,9 +25,9 @@ from tinymetafed_codegen.protocol import HelloAnswer
 
 from .device import Device, Reconnection
 from .link.clock import SYSTEM_CLOCK, Clock
-from .link.errors import LaunchError, LinkError, PortError, WrongFirmware
 from .link.exchange import RETRIES
 from .link.faults import FaultError, FaultPlan, Injector
+from .link.link_errors import LaunchError, LinkError, PortError, WrongFirmware
 from .link.record import Recorder
 from .link.session import START_SECONDS, Session, board_name
 from .link.transport import Transport, open_transport, ready

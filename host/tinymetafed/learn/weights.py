@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Stream
-from tinymetafed_codegen.weights import read
+from tinymetafed_codegen.weights_file import read
 
 from . import prng
 

@@ -140,7 +140,6 @@ class RunResult(StrictJson):
     devices: tuple[ServedDevice, ...]
     versions: dict[str, str]
     instructions_per_step: dict[str, int] | None = None
-    task_sha256: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``--json`` prints; without instructions if they were not counted."""

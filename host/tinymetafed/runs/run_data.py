@@ -113,7 +113,8 @@ class RunData:
         try:
             experiment = parse(raw, str(self.path))
         except SpecError as error:
-            raise StoreError(f"{error}; the run was made by tinymetafed {self.header.tinymetafed}, use that version") from None
+            made_by = f"the run was made by tinymetafed {self.header.tinymetafed}"
+            raise StoreError(f"{error}; {made_by}, use that version, or restore the files that it names") from None
         task = raw["task"]
         if adapt is None or not isinstance(task, dict):  # it is a dict, or parsing would have failed
             return experiment

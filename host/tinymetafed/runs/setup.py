@@ -11,7 +11,7 @@ from tinymetafed_codegen.spec import Experiment
 
 from ..learn.strategies import Strategy, open_strategy
 from ..learn.tasks import Task
-from ..learn.tasks.registry import open_task
+from ..learn.tasks.task_registry import open_task
 
 BOARD = "native"  # the board of the manifest that is used before the devices are known
 

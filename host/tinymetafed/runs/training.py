@@ -177,7 +177,7 @@ def same_model(setup: Setup, run: RunData) -> None:
     """Raises StoreError if a run's weights do not belong to the model that this version makes of its experiment."""
     if setup.design.manifest.model_hash != run.manifest.model_hash:
         experiment = setup.experiment
-        of_ops = [file for op in experiment.model.own_ops for file in ops.own.files(op)]
+        of_ops = [file for op in experiment.model.own_ops for file in ops.own_op.files(op)]
         files = [str(file) for file in (own_source(experiment), experiment.model.weights, *of_ops) if file]
         remedy = f"restore {' and '.join(files)} as it was then, or use " if files else "use "
         raise StoreError(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from compiled_model import library
 
-from tinymetafed.projects.importing import experiment
+from tinymetafed.projects.importing import written_experiment
 from tinymetafed_codegen import boards, graph, spec
 from tinymetafed_codegen.design import design_graph
 
@@ -27,4 +27,4 @@ def outputs(folder: Path, inputs: Any) -> Any:
 def write(file: Path, folder: Path, **options: Any) -> list[str]:
     """Imports a file into FOLDER/experiment.toml; returns the importer's notes."""
     folder.mkdir(parents=True, exist_ok=True)
-    return experiment.write(experiment.read(file), folder / "experiment.toml", "folder", **options)
+    return written_experiment.write(written_experiment.read(file), folder / "experiment.toml", "folder", **options)

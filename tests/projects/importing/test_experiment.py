@@ -12,7 +12,7 @@ import pytest
 from imported import outputs
 
 from tinymetafed import cli
-from tinymetafed.projects.importing import experiment
+from tinymetafed.projects.importing import written_experiment
 from tinymetafed.projects.importing.network import AFFINE, Layer, Network
 from tinymetafed.runs.tensorflow import ModelFileError
 from tinymetafed_codegen import spec
@@ -40,7 +40,7 @@ def network(shape: tuple[int, ...], *layers: Layer, loss: str | None = "mse") ->
 
 
 def written(net: Network, folder: Path, **options: Any) -> tuple[spec.Experiment, list[str]]:
-    notes = experiment.write(net, folder / "experiment.toml", "folder", **options)
+    notes = written_experiment.write(net, folder / "experiment.toml", "folder", **options)
     return spec.load(folder / "experiment.toml"), notes
 
 
@@ -255,12 +255,12 @@ def test_nothing_is_overwritten(tmp_path: Path, there: str) -> None:
 def test_files_of_another_kind_are_named(tmp_path: Path) -> None:
     for name, expected in (("net.onnx", "unknown format; expected FILE.keras"), ("none.keras", "no such file")):
         with pytest.raises(ModelFileError, match=f"{name}: {expected}"):
-            experiment.read(tmp_path / name)
+            written_experiment.read(tmp_path / name)
     (tmp_path / "x.tflite").write_bytes(b"no model at all")
     with pytest.raises(ModelFileError, match=r"x\.tflite: no TensorFlow Lite model"):
-        experiment.read(tmp_path / "x.tflite")
+        written_experiment.read(tmp_path / "x.tflite")
     with pytest.raises(ModelFileError, match="expected an experiment file to write"):
-        experiment.write(three(), tmp_path / "experiment", "folder")
+        written_experiment.write(three(), tmp_path / "experiment", "folder")
 
 
 def test_without_tensorflow_the_extra_is_named(

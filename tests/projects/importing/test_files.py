@@ -13,7 +13,7 @@ from imported import outputs, write
 from with_tensorflow import agree, needs_tensorflow
 
 from tinymetafed import cli
-from tinymetafed.projects.importing import experiment
+from tinymetafed.projects.importing import written_experiment
 from tinymetafed.runs.tensorflow import ModelFileError
 from tinymetafed_codegen import spec
 
@@ -260,7 +260,7 @@ def test_a_file_that_keras_cannot_load_is_named(keras: Any, tmp_path: Path) -> N
     for content in (b"", b"nonsense", b"PK\3\4 no archive"):
         (tmp_path / "net.keras").write_bytes(content)
         with pytest.raises(ModelFileError, match=r"net\.keras: Keras cannot load it: .*save it again"):
-            experiment.read(tmp_path / "net.keras")
+            written_experiment.read(tmp_path / "net.keras")
 
 
 def converted(model: Any, prepare: Callable[[Any], None] = lambda converter: None) -> bytes:
@@ -286,7 +286,7 @@ def test_quantised_files_are_refused(keras: Any, tmp_path: Path, prepare: Callab
     with pytest.raises(
         ModelFileError, match=r"net\.tflite: operator 0.*convert (the model|it) again without converter\.optimizations"
     ):
-        experiment.read(tmp_path / "net.tflite")
+        written_experiment.read(tmp_path / "net.tflite")
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_quantised_files_are_refused(keras: Any, tmp_path: Path, prepare: Callab
 def test_unsupported_operators_are_refused(keras: Any, tmp_path: Path, build: Callable[[Any], Any], expected: str) -> None:
     (tmp_path / "net.tflite").write_bytes(converted(build(keras)))
     with pytest.raises(ModelFileError) as caught:
-        experiment.read(tmp_path / "net.tflite")
+        written_experiment.read(tmp_path / "net.tflite")
     assert expected in str(caught.value) and "net.tflite" in str(caught.value)
 
 
@@ -319,7 +319,7 @@ def test_damaged_files_are_refused_or_read(keras: Any, tmp_path: Path) -> None:
         content[random.integers(8, len(content))] = random.integers(256)
         (tmp_path / "net.tflite").write_bytes(bytes(content) if trial % 3 else whole[: random.integers(8, len(whole))])
         try:
-            experiment.read(tmp_path / "net.tflite")
+            written_experiment.read(tmp_path / "net.tflite")
         except ModelFileError as error:
             refused += "net.tflite" in str(error)
     assert 20 < refused < 150
@@ -328,10 +328,10 @@ def test_damaged_files_are_refused_or_read(keras: Any, tmp_path: Path) -> None:
 def test_a_folder_that_is_no_saved_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(ModelFileError, match="folder: unknown format; expected"):
-        experiment.read(tmp_path / "folder")
+        written_experiment.read(tmp_path / "folder")
     (tmp_path / "folder" / "saved_model.pb").write_bytes(b"nonsense")
     with pytest.raises(ModelFileError, match="folder: TensorFlow cannot convert it"):
-        experiment.read(tmp_path / "folder")
+        written_experiment.read(tmp_path / "folder")
 
 
 def test_the_command_prints_notes_and_the_next_step(

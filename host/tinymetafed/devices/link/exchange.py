@@ -14,7 +14,7 @@ from tinymetafed_codegen.protocol import Status
 from ...federation.clients import Traffic
 from ...wire.frame import Decoder, Frame, encode
 from .clock import SYSTEM_CLOCK, Clock
-from .errors import DeviceGarbled, DeviceRefused, DeviceSilent, LinkError
+from .link_errors import DeviceGarbled, DeviceRefused, DeviceSilent, LinkError
 from .transport import Transport
 
 AnswerT = TypeVar("AnswerT", bound=protocol.Record)

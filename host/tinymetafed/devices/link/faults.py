@@ -16,7 +16,7 @@ from typing import Self
 from tinymetafed_codegen.errors import UsageError
 
 from .clock import SYSTEM_CLOCK, Clock
-from .errors import LaunchError, LinkError, PortError
+from .link_errors import LaunchError, LinkError, PortError
 from .transport import Transport
 
 STALL_SECONDS = 1.0

@@ -15,7 +15,7 @@ from tinymetafed_codegen import protocol
 
 from ...wire.frame import Decoder, encode
 from .clock import SYSTEM_CLOCK, Clock
-from .errors import LinkError, PortError
+from .link_errors import LinkError, PortError
 from .transport import DEFAULT_BAUD, Transport
 
 _FORMAT = {"recording": "tinymetafed", "version": 1}

@@ -26,8 +26,8 @@ from ...wire.messages import (
     tail_capacity,
 )
 from .clock import SYSTEM_CLOCK, Clock
-from .errors import DeviceGarbled, SampleTooLarge, WrongFirmware
 from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Exchange, Sent
+from .link_errors import DeviceGarbled, SampleTooLarge, WrongFirmware
 from .transport import Transport
 
 START_SECONDS = 8.0  # a board may wait in its boot loader

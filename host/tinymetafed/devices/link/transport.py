@@ -20,7 +20,7 @@ from serial.tools import list_ports
 from tinymetafed_codegen.boards import Line
 
 from .clock import SYSTEM_CLOCK, Clock
-from .errors import PortError
+from .link_errors import PortError
 
 DEFAULT_BAUD = Line().baud
 # A modem manager, or this program's search for a lost board (REJOIN_HELLO_SECONDS), may hold a port that has just appeared.

@@ -2,7 +2,7 @@
 
 from . import table
 from .execute import SweepFailed, execute, is_sweep
-from .plan import Cell, Run, Sweep, SweepError, load
+from .sweep_file import Cell, Run, Sweep, SweepError, load
 from .table import Row, rows
 
 __all__ = ["Cell", "Row", "Run", "Sweep", "SweepError", "SweepFailed", "execute", "is_sweep", "load", "rows", "table"]

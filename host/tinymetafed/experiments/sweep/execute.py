@@ -28,14 +28,14 @@ from ...federation.meta_test import Collapsed
 from ...federation.observer import Observer
 from ...learn.strategies import StrategyError, code_sha256
 from ...learn.tasks import DataError, Task
-from ...learn.tasks.registry import open_task
+from ...learn.tasks.task_registry import open_task
 from ...learn.weights import initial, sha256
 from ...runs import training
 from ...runs.run_data import RunData
 from ...runs.setup import set_up
 from ...runs.store import read_run
 from ...simulation.kernels import open_kernels
-from .plan import Run, Sweep
+from .sweep_file import Run, Sweep
 
 _STOPPED = 3  # exit code of a run whose sweep has ended
 

@@ -17,7 +17,7 @@ from ...runs.run_data import RunData
 from ...runs.run_figures import values_only_cost
 from ...runs.store import read_run
 from .execute import is_done
-from .plan import Cell, Run, Sweep
+from .sweep_file import Cell, Run, Sweep
 
 
 @dataclass(frozen=True)

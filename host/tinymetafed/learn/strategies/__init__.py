@@ -1,4 +1,4 @@
-"""How clients learn together: a class per method, and from an experiment's ``strategy.kind`` to its object."""
+"""Federated strategies: one class per method, and the strategy of an experiment."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import MAX_PHASES, WireError
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec, SpecError
 
-from .base import Strategy, StrategyError
 from .fedsgd import FedSgd
+from .interface import Strategy, StrategyError
 from .reptile import FedAvg, Reptile, TinyReptile
 from .tinymetafed import TinyMetaFed
 from .tinyol import TinyOl
@@ -37,7 +37,18 @@ _KINDS: dict[str, type[Strategy]] = {
 
 
 def open_strategy(experiment: Experiment, manifest: ModelManifest) -> Strategy:
-    """The experiment's strategy for a model of this manifest. Raises SpecError for a user's class that is none."""
+    """Creates the strategy of an experiment.
+
+    Args:
+        experiment: The experiment; ``strategy.kind`` names the strategy.
+        manifest: The manifest of its model.
+
+    Returns:
+        The strategy, with a training recipe that devices accept.
+
+    Raises:
+        SpecError: A user's own strategy cannot be loaded, or no device can run its recipe.
+    """
     spec = experiment.strategy
     if not isinstance(spec, OwnStrategySpec):
         return _KINDS[spec.kind](experiment, manifest)
@@ -47,7 +58,7 @@ def open_strategy(experiment: Experiment, manifest: ModelManifest) -> Strategy:
 
 
 def code_sha256(experiment: Experiment) -> str:
-    """Of the file of a user's own strategy, hexadecimal; empty for ours. Raises SpecError."""
+    """SHA-256 of the file of a user's own strategy, hexadecimal; "" for a built-in strategy. Raises SpecError."""
     spec = experiment.strategy
     if not isinstance(spec, OwnStrategySpec):
         return ""
@@ -55,19 +66,19 @@ def code_sha256(experiment: Experiment) -> str:
 
 
 def _check(own: Strategy) -> None:
-    """Refuses, before anything starts, what no device would take."""
-    kind, least = own.spec.kind, 1 if own.experiment.run.rounds else 0
+    """Raises SpecError if no device can run the strategy's training recipe."""
+    kind, fewest = own.spec.kind, 1 if own.experiment.run.rounds else 0
     try:
         recipe = own.training_recipe()
-        if not least <= len(recipe.phases) <= MAX_PHASES:
+        if not fewest <= len(recipe.phases) <= MAX_PHASES:
             raise SpecError(
-                f"strategy.kind = '{kind}': training() asks for {len(recipe.phases)} phases; expected {least} to {MAX_PHASES}"
+                f"strategy.kind = '{kind}': training() returns {len(recipe.phases)} phases; expected {fewest} to {MAX_PHASES}"
             )
         recipe.pack()
     except StrategyError as error:
         raise SpecError(f"strategy.kind = '{kind}': {error}") from None
     except WireError as error:
-        raise SpecError(f"strategy.kind = '{kind}': what it asks of a device is none that it can do: {error}") from None
+        raise SpecError(f"strategy.kind = '{kind}': no device can run its training recipe: {error}") from None
 
 
 def _own(kind: str) -> type[Strategy]:

@@ -1,14 +1,14 @@
-"""Reptile and its kin: a device trains the whole network on all samples that it has."""
+"""Reptile, TinyReptile and FedAvg: a device trains the whole network on all its samples."""
 
 from __future__ import annotations
 
 from tinymetafed_codegen.protocol import Phase, SampleSet, Variant
 
-from .base import Strategy
+from .interface import Strategy
 
 
 class Reptile(Strategy):
-    """Several devices train for several epochs; φ ← φ + α · mean(φ̂ − φ) (Nichol et al., arXiv 1803.02999)."""
+    """Several devices train for several passes; φ ← φ + α · mean(φ̂ − φ) (Nichol et al., arXiv 1803.02999)."""
 
     def training(self) -> tuple[Phase, ...]:
         """The whole network on the support set, then on the query set."""
@@ -17,11 +17,11 @@ class Reptile(Strategy):
 
 
 class TinyReptile(Reptile):
-    """Reptile of one device at a time, online (Ren et al., arXiv 2304.05201); ``run.devices_per_round`` is 1 by default."""
+    """Reptile with one device per round (the default) and online training (Ren et al., arXiv 2304.05201)."""
 
 
 class FedAvg(Reptile):
     """The mean of the devices' weights (McMahan et al., arXiv 1602.05629): Reptile's step with α = 1.
 
-    The paper weights devices by their number of samples; here every device trains on as many as any other.
+    The paper weights devices by their number of samples; here all devices have equal numbers.
     """

@@ -1,4 +1,4 @@
-"""TinyMetaFed: what is local is rebuilt on every device, what is global is updated and travels in part."""
+"""TinyMetaFed: devices reconstruct their local layers, train the global layers and send part of the delta."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Phase, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec, TinyMetaFedSpec
 
-from .base import Strategy
+from .interface import Strategy
 
 
 class TinyMetaFed(Strategy):
-    """Partial local reconstruction and Top-P% communication (Ren et al., arXiv 2307.06822, Algorithm 1)."""
+    """Partial local reconstruction and Top-P selection (Ren et al., arXiv 2307.06822, Algorithm 1)."""
 
     spec: TinyMetaFedSpec | OwnStrategySpec
 
@@ -19,7 +19,7 @@ class TinyMetaFed(Strategy):
         assert isinstance(self.spec, TinyMetaFedSpec | OwnStrategySpec)
 
     def training(self) -> tuple[Phase, ...]:
-        """Reconstructs l on the support set with g held, then updates g on the query set with l held."""
+        """Trains the local layers on the support set, then the global layers on the query set; the other layers stay fixed."""
         spec = self.spec
         return (
             self.phase(Variant.LOCAL, SampleSet.SUPPORT, spec.local_passes, spec.local_learning_rate),

@@ -1,18 +1,18 @@
-"""TinyOL: no server; every device for itself."""
+"""TinyOL: every device trains alone, without a server."""
 
 from __future__ import annotations
 
 from tinymetafed_codegen.protocol import Phase
 
-from .base import Strategy
+from .interface import Strategy
 
 
 class TinyOl(Strategy):
     """A device trains its ``local`` layers online from the weights it was flashed with (Ren et al., arXiv 2103.08295).
 
-    It takes no rounds; by default a new client sees each of its samples once. Inputs are scaled by the task.
+    There are no rounds; by default a client trains one pass over its samples. The task scales the inputs, not the device.
     """
 
     def training(self) -> tuple[Phase, ...]:
-        """Nothing."""
+        """No phases: devices do not train in rounds."""
         return ()

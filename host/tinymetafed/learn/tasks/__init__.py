@@ -1,4 +1,4 @@
-"""What clients learn: where their samples come from and how a model is scored on them."""
+"""Tasks: the samples of every client, and the score of a model on them."""
 
 from __future__ import annotations
 
@@ -21,21 +21,24 @@ from ..metric import Metric
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-HELD_OUT = 1 << 20  # clients from here on are meta-test clients: nothing of theirs is ever meta-trained on
-UNLIMITED = 1 << 16  # samples, where each is a new draw; more than a device can be asked to train
-ANY_NUMBER = (1 << 32) - HELD_OUT  # of unseen clients, where each number is one with data of its own
+HELD_OUT = 1 << 20  # the first held-out client; held-out clients serve the meta-test only
+UNLIMITED = 1 << 16  # adapt_limit where every sample is a new draw; above the largest count of a phase
+ANY_NUMBER = (1 << 32) - HELD_OUT  # unseen_clients where every number is a client with its own data
 
 
 class DataError(Error):
-    """A data set that cannot be used; the text names the file and what to do."""
+    """A data set cannot be used; the message names the file and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
     """Labelled samples in training order.
 
-    ``inputs`` float32 [count, *input_shape], ``targets`` float32 [count, target_size] (a class: its index).
-    Of byte data, ``levels`` uint8 [count, *input_shape] are the bytes: inputs == levels * float32(scale) exactly.
+    Attributes:
+        inputs: float32 [count, *input_shape].
+        targets: float32 [count, target_size]; for a class, its index.
+        levels: The bytes of byte data, uint8 [count, *input_shape]: inputs == levels * float32(scale) exactly; None for others.
+        scale: The input value of level 1; 1 where there are no levels.
     """
 
     inputs: Floats
@@ -45,7 +48,16 @@ class Samples:
 
     @classmethod
     def from_levels(cls, levels: Bytes, scale: float, targets: Floats) -> Self:
-        """Samples whose inputs are ``levels * float32(scale)``, the device's own arithmetic."""
+        """Samples of byte data; a device computes their inputs with the same arithmetic.
+
+        Args:
+            levels: uint8 [count, *input_shape].
+            scale: The input value of level 1; the same for all samples of a task.
+            targets: float32 [count, target_size].
+
+        Returns:
+            Samples with inputs = levels * float32(scale).
+        """
         return cls(levels.astype(np.float32) * np.float32(scale), targets, levels, scale)
 
     def __len__(self) -> int:
@@ -53,22 +65,25 @@ class Samples:
 
 
 class Task(StatesFacts, ABC):
-    """A family of client tasks, each a pure function of (seed, client, round), so any device may run any client.
+    """Base class of tasks: a client's samples are a pure function of (seed, client, round), so any device can run any client.
 
-    Clients to train on are numbered from 0, held-out clients from HELD_OUT. ``samples`` may be called from several threads at
-    once. A task of a user's own defines ``facts``, ``samples`` and ``test_samples``, and ``read`` where it has data in files.
+    Training clients are numbered from 0, held-out clients (for the meta-test) from HELD_OUT. Several threads may call
+    ``samples`` at once. A user's own task defines ``facts``, ``samples`` and ``test_samples``, and ``read`` if it reads files.
 
     Attributes:
         spec: The experiment's [task]: numbers of samples, options.
-        shapes: What the task asks of a model.
+        shapes: Input shape, number of outputs and loss that a model must have.
         options: ``task.options`` of a user's own task, an object of its ``options_class``.
         seed: ``run.seed``.
-        clients: How many clients to meta-train on; 0 where every board is one.
-        unseen_clients: How many held-out clients have data of their own; numbers beyond are new draws of the same data.
-        adapt_limit: ADAPT samples that every held-out client has, all classes together; its test samples stay the same up to
-            there. At first what the experiment asks for; a task with more sets it, so that more are tried after training.
-        data_sha256: SHA-256 of data that the user may change, hexadecimal; "" where they are always the same.
-        code_sha256: SHA-256 of the Python file of a user's own task, hexadecimal; "" for ours.
+        clients: Number of training clients; 0 where every board is one client.
+        unseen_clients: Number of held-out clients with data of their own; higher numbers are new splits of the same data.
+        adapt_limit: Largest number of ADAPT samples, over all classes, that every held-out client has and that leaves its test
+            samples unchanged. Default: the number that the experiment sets. With a larger limit, the meta-test after training
+            also tries larger numbers.
+        data_sha256: SHA-256 of data that the user may change, hexadecimal; "" where the data are fixed.
+        code_sha256: SHA-256 of the Python file of a user's own task, hexadecimal; "" for a built-in task.
+
+    Source: clients as tasks with support and query sets, Ren et al., arXiv 2307.06822, Algorithm 1.
     """
 
     unseen_clients: int = ANY_NUMBER
@@ -85,15 +100,19 @@ class Task(StatesFacts, ABC):
 
     @classmethod
     def open(cls, spec: Any, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
-        """Makes the task and reads its data.
+        """Creates the task and reads its data.
 
         Args:
-            spec: The experiment's [task], of the class that belongs to this one.
-            run: The experiment's [run]: the seed, how many clients.
-            shapes: What the task asks of a model; of a task that takes any model, what this one has.
-            data: Where the data are, None for where the experiment says or the usual place.
+            spec: The experiment's [task], of the section class for this task.
+            run: The experiment's [run], with the seed and the number of clients.
+            shapes: The task's requirements for a model; the model's own shapes if the task takes any model.
+            data: Path of the data; None for the path in the experiment or the default place.
 
-        Raises DataError.
+        Returns:
+            The task, ready to draw samples.
+
+        Raises:
+            DataError: The data are missing, damaged or too few.
         """
         task = cls(spec, shapes, run.seed, run.clients or 0)
         task.options = spec.options
@@ -101,25 +120,25 @@ class Task(StatesFacts, ABC):
         return task
 
     def read(self, data: Path | None) -> None:
-        """Reads the data of a user's own task, once; without a definition there are none.
+        """Reads the data of a user's own task, once per run. The default reads nothing.
 
-        It sets ``clients`` where ``facts`` say that the data count them, and ``unseen_clients`` and ``adapt_limit`` where the
-        data limit them.
+        Sets ``clients`` if ``facts`` has ``counts_clients``, and ``unseen_clients`` and ``adapt_limit`` if the data limit them.
 
         Args:
-            data: ``--data``, or else ``task.path``; None without either.
+            data: The path from ``--data``, otherwise from ``task.path``; None if neither is set.
 
-        Raises DataError, which names the file at fault and what to do.
+        Raises:
+            DataError: The data cannot be used; the message names the file at fault and the remedy.
         """
 
     def data_files(self, data: Path | None) -> Sequence[Path]:
-        """The files that ``data_sha256`` of a user's own task covers; a run is continued only while they are the same.
+        """The data files of a user's own task; a run continues only if their SHA-256 is unchanged.
 
         Args:
-            data: As for ``read``.
+            data: The same path as for ``read``.
 
         Returns:
-            The file ``data``, or every file in the folder ``data`` and below; none without it.
+            By default the file ``data``, or all files in the folder ``data`` and its subfolders; empty for None.
         """
         if data is None or data.is_file():
             return [data] if data else []
@@ -132,82 +151,109 @@ class Task(StatesFacts, ABC):
 
     @property
     def output_size(self) -> int:
-        """Outputs that the model must have."""
+        """Number of outputs that the model must have."""
         return self.shapes.outputs
 
     @property
     def target_size(self) -> int:
-        """Numbers per target: 1 for a class index."""
+        """Numbers in the target of one sample; 1 for a class index."""
         return self.shapes.target_size
 
     @property
     def metric(self) -> Metric:
-        """What a model is scored by."""
+        """The metric that scores a model."""
         return Metric.of(self.shapes.loss)
 
     def on_device(self, sample_set: SampleSet) -> bool:
-        """Whether the board makes a set's samples itself; otherwise the host streams them."""
+        """Whether the board computes the samples of a set itself; otherwise the host streams them."""
         return self.spec.sample_source != "streamed"
 
     @abstractmethod
     def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
-        """A client's samples of one set in one round; the same call always gives the same ones.
+        """A client's samples of one set in one round; equal arguments return equal samples.
 
         Args:
-            client: Its number.
-            round: The round, from 0; 0 where an unseen client adapts.
-            sample_set: SUPPORT or QUERY, which share no sample, of a client to train on; ADAPT of a held-out client.
-            count: How many, all classes together.
+            client: Number of the client.
+            round: The round, from 0; 0 for the adaptation of a held-out client.
+            sample_set: SUPPORT or QUERY for a training client, two disjoint sets; ADAPT for a held-out client.
+            count: Number of samples, over all classes.
 
         Returns:
-            The set's first ``count`` samples: inputs float32 [count, *input_shape], targets float32 [count, target_size].
+            The first ``count`` samples of the set: inputs float32 [count, *input_shape], targets float32 [count, target_size].
+
+        Source: support and query set, Ren et al., arXiv 2307.06822, Algorithm 1.
         """
 
     @abstractmethod
     def test_samples(self, client: int, round: int) -> Samples:
-        """What a client is scored on; shares nothing with the ADAPT samples of the same round.
+        """The samples that a held-out client is scored on; disjoint from its ADAPT samples of the same round.
 
         Args:
-            client: The number of a held-out client.
-            round: The round.
+            client: Number of the held-out client.
+            round: The round, from 0.
 
         Returns:
-            Any number of samples, of shapes as in ``samples``.
+            One or more samples: inputs float32 [any, *input_shape], targets float32 [any, target_size].
         """
 
     def describe(self, client: int) -> str:
-        """The client's own task in one line."""
+        """One line about a client, for tables and reports.
+
+        Args:
+            client: Number of a training client or of a held-out client.
+        """
         return f"held-out client {client - HELD_OUT}" if is_held_out(client) else f"client {client}"
 
     @final
     def uniform(self, client: int, round: int, stream: SampleSet | Stream, count: int) -> Floats:
-        """Random numbers that depend on the seed and the arguments alone, and are the same on every machine.
+        """Uniform random numbers that depend only on the seed and the arguments; equal on every machine.
 
         Args:
-            client: The client whose numbers they are.
-            round: The round; 0 for what stays the same over all rounds.
-            stream: A sample set for its samples, ``Stream.CLIENT_TASK`` for what a client is like; others draw other numbers.
-            count: How many.
+            client: Number of the client.
+            round: The round; 0 for values that are constant over all rounds.
+            stream: A sample set for its samples, ``Stream.CLIENT_TASK`` for a client's properties; streams are independent.
+            count: Number of values.
 
         Returns:
-            float32 [count], even in [0, 1); fewer are the first of more.
+            float32 [count] in [0, 1); a smaller count returns a prefix of a larger one.
         """
         words, _ = prng.draw(self.seed, client, round, Stream(stream), np.arange(count))
         return prng.uniform(words)
 
     @final
     def order(self, client: int, round: int, stream: SampleSet | Stream, count: int) -> NDArray[np.int64]:
-        """0 to ``count`` - 1 in an order that depends on the seed and the arguments alone, int64 [count]; see ``uniform``."""
+        """A random permutation that depends only on the seed and the arguments; equal on every machine.
+
+        Args:
+            client: Number of the client.
+            round: The round; 0 for an order that is constant over all rounds.
+            stream: The random stream, as for ``uniform``.
+            count: Length of the permutation.
+
+        Returns:
+            The numbers 0 to ``count`` - 1, int64 [count].
+        """
         return prng.permutation(self.seed, client, round, Stream(stream), count)
 
     @final
     def score(self, outputs: Floats, test: Samples) -> float:
-        """The metric over ``outputs`` float32 [count, output_size]. Raises ValueError for outputs of another shape."""
+        """The metric of a model on test samples.
+
+        Args:
+            outputs: The model's outputs, float32 [count, output_size].
+            test: The samples that belong to them.
+
+        Returns:
+            Accuracy from 0 to 1, or mean squared error in the square of the targets' unit.
+
+        Raises:
+            ValueError: ``outputs`` has another shape.
+        """
         if outputs.shape != (len(test), self.output_size):
             raise ValueError(f"outputs have shape {outputs.shape}, expected ({len(test)}, {self.output_size})")
         return self.metric.score(outputs, test.targets)
 
 
 def is_held_out(client: int) -> bool:
-    """Whether a client is for meta-testing."""
+    """Whether a client is held out for the meta-test."""
     return client >= HELD_OUT

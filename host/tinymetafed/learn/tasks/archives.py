@@ -1,4 +1,4 @@
-"""A data set's archives as their authors publish them: where the user says they are, or downloaded once; and their files."""
+"""Archives of public data sets: finds or downloads them, checks them, and reads the files inside."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ from . import DataError
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A file with the address to get it from; ``sha256`` is "" where only its content can be judged.
+    """A data set's archive.
 
-    ``aliases``: other names that it goes by.
+    Attributes:
+        name: File name.
+        url: Address for the download.
+        sha256: Expected SHA-256, hexadecimal; "" if the archive may be repacked, so that only its content can be checked.
+        aliases: Other file names of the same archive.
     """
 
     name: str
@@ -29,30 +33,30 @@ class Archive:
     aliases: Sequence[str] = ()
 
     def within(self, folder: Path) -> Path | None:
-        """The archive's path in a folder, None where it is not there."""
+        """The archive's path in ``folder``; None if it is missing."""
         return next((folder / name for name in (self.name, *self.aliases) if (folder / name).is_file()), None)
 
     def require(self, path: Path) -> None:
-        """Raises DataError unless the file at ``path`` is this very archive."""
+        """Raises DataError if the file at ``path`` has another SHA-256 than this archive."""
         if self.sha256 and (found := sha256_of(path)) != self.sha256:
             raise DataError(
-                f"{path}: damaged, or another version than {self.url}: its SHA-256 is {found}, expected {self.sha256}; get "
-                "that one, or name this very file with --data to use it all the same"
+                f"{path}: damaged, or another version than {self.url}: its SHA-256 is {found}, expected {self.sha256}; "
+                "download that version, or pass the path of this file with --data to use it anyway"
             )
 
 
 def downloaded(archive: Archive) -> Path:
-    """The archive in the user's cache folder, brought there and checked unless it is there. Raises DataError."""
+    """Path of the archive in the user's cache folder; downloads and checks it if it is missing. Raises DataError."""
     folder = user_cache() / "data"
     path = folder / archive.name
     if path.is_file() and archive.sha256 in ("", sha256_of(path)):
         return path
-    import pooch  # on first use: it brings an HTTP client, which no other command needs
+    import pooch  # imported here because it loads an HTTP client that no other command needs
 
     pooch.get_logger().setLevel("WARNING")
     try:
         return Path(pooch.retrieve(archive.url, f"sha256:{archive.sha256}" if archive.sha256 else None, archive.name, folder))
-    except (OSError, ValueError) as error:  # no network or no such file; another file than expected
+    except (OSError, ValueError) as error:  # OSError: no network or no such file; ValueError: wrong SHA-256
         raise DataError(
             f"{archive.name}: cannot be downloaded ({error}). Get it from {archive.url} and put it into {folder}, or give the "
             "folder it is in with --data"
@@ -60,7 +64,15 @@ def downloaded(archive: Archive) -> Path:
 
 
 def files(path: Path, source: str) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every file in a zip or tar archive; ``source`` says in errors where to get it. Raises DataError."""
+    """Name and content of every file in a zip or tar archive.
+
+    Args:
+        path: Path of the archive.
+        source: Address of the archive, for error messages.
+
+    Raises:
+        DataError: The archive is missing, damaged or neither zip nor tar.
+    """
     try:
         if tarfile.is_tarfile(path):
             with tarfile.open(path) as tar:

@@ -1,4 +1,4 @@
-"""The user's own data: every CSV or NPZ file of a folder is a client, and the host streams its rows."""
+"""The task ``folder``: every CSV or NPZ file in a folder is one client; the host streams the rows."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tinymetafed_codegen.spec import FolderTask, RunSpec, TaskShapes
 from .. import prng
 from . import HELD_OUT, DataError, Floats, Samples, Task, is_held_out
 
-TEST_ROWS = 100  # at most, of those that a client does not adapt with
+TEST_ROWS = 100  # largest number of test samples of a client
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A file's rows: ``inputs`` float32 [rows, *input_shape], ``targets`` float32 [rows, target_size]."""
+    """The rows of one file: ``inputs`` float32 [rows, *input_shape], ``targets`` float32 [rows, target_size]."""
 
     name: str
     inputs: Floats
@@ -38,10 +38,10 @@ class Client:
 
 
 class Folder(Task):
-    """Clients with rows of their own; meta-training client i is the i-th file by name that is not held out.
+    """A task of one client per file; training client i is the i-th file, by name, that is not held out.
 
-    Held-out client t is the (t modulo files)-th held-out file, its rows split anew for every t. Rows are shuffled for every
-    client and round. Classes take turns in what is drawn, 0, 1, …, and a class whose rows are used up drops out.
+    Held-out client t is the held-out file number t modulo their count; every t splits its rows in another way. Rows are
+    shuffled for every client and round. Samples are drawn from the classes in turn, 0, 1, …, until a class has no rows left.
     """
 
     spec: FolderTask
@@ -55,7 +55,16 @@ class Folder(Task):
         unseen: Sequence[Client],
         clients: int | None = None,
     ) -> None:
-        """``trained``: none where the boards make their own samples; ``clients``: how many train there, None: those files."""
+        """Takes the rows that have been read.
+
+        Args:
+            spec: The experiment's [task].
+            shapes: Shapes and loss of the model.
+            seed: ``run.seed``.
+            trained: Training clients; empty if boards make their own samples.
+            unseen: Held-out clients.
+            clients: Number of training clients if boards make their own samples; None for the number of ``trained``.
+        """
         super().__init__(spec, shapes, seed, len(trained) if clients is None else clients)
         self.trained = trained
         self.unseen = unseen
@@ -64,20 +73,28 @@ class Folder(Task):
 
     @classmethod
     def open(cls, spec: FolderTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
-        """Reads the folder. Raises DataError naming file, row and column of what cannot be used."""
+        """Reads the folder. Raises DataError, which names the file, row and column at fault."""
         path = data or Path(spec.path)
         task = cls.from_files(path, spec, shapes, run.seed, run.clients)
         if 0 < task.clients < run.devices_per_round:
             raise DataError(
-                f"{path}: {task.clients} client(s) to train on, too few for run.devices_per_round = {run.devices_per_round}"
+                f"{path}: {task.clients} training client(s), too few for run.devices_per_round = {run.devices_per_round}"
             )
         return task
 
     @classmethod
     def from_files(cls, path: Path, spec: FolderTask, shapes: TaskShapes, seed: int, clients: int | None) -> Self:
-        """Reads and checks every file of a folder, for a model of ``shapes``; ``clients``: how many an own source makes.
+        """Reads and checks every file of a folder.
 
-        Raises DataError naming file, row and column of what cannot be used, and what to do.
+        Args:
+            path: The folder.
+            spec: The experiment's [task].
+            shapes: Shapes and loss of the model.
+            seed: ``run.seed``.
+            clients: ``run.clients``, the number of training clients if ``task.source`` makes their samples.
+
+        Raises:
+            DataError: A file cannot be used; the message names the file, row and column at fault, and the remedy.
         """
         files = find_files(path)
         held_out = _held_out(path, files, spec, seed)
@@ -97,26 +114,26 @@ class Folder(Task):
         return cls(spec, shapes, seed, trained, unseen, None if spec.source is None else clients or 0)
 
     def on_device(self, sample_set: SampleSet) -> bool:
-        """Only what an own source makes to train on; unseen clients adapt with the rows of their files."""
+        """With ``task.source`` the board makes support and query set; held-out clients adapt to the rows of their files."""
         return self.spec.source is not None and sample_set in (SampleSet.SUPPORT, SampleSet.QUERY)
 
     def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
-        """Rows of the round's order: support its first, query the next; ADAPT the first of an order of its own.
+        """Rows in the shuffled order of the round: the first for SUPPORT, the next for QUERY. ADAPT has a separate order.
 
-        Raises ValueError for more samples than the experiment's set has, and for TEST, which ``test_samples`` gives.
+        Raises ValueError for more samples than the experiment sets, and for TEST (see ``test_samples``).
         """
         if sample_set is SampleSet.TEST or count > self.spec.count(sample_set):
-            raise ValueError(f"{count} {sample_set.name} samples; the experiment sets aside fewer")
+            raise ValueError(f"{count} {sample_set.name} samples; the experiment sets fewer")
         if sample_set is SampleSet.ADAPT:
             return self._rows(client, round, Stream.ADAPT, 0, count)
         return self._rows(client, round, Stream.SUPPORT, 0 if sample_set is SampleSet.SUPPORT else self.spec.support, count)
 
     def test_samples(self, client: int, round: int) -> Samples:
-        """Up to 100 rows that follow those to adapt with, however many of these are used."""
+        """Up to 100 rows after the first ``task.adapt`` rows of the adaptation's order."""
         return self._rows(client, round, Stream.ADAPT, self.spec.adapt, TEST_ROWS)
 
     def describe(self, client: int) -> str:
-        """The file's name without its ending and, of a held-out client, which split of its rows."""
+        """The file's name without its suffix; for a held-out client also the number of the split."""
         split = f", split {(client - HELD_OUT) // len(self.unseen) + 1}" if is_held_out(client) else ""
         return self._client(client).name + split
 
@@ -145,9 +162,9 @@ def _digest(clients: Sequence[Client]) -> str:
 
 
 def find_files(path: Path) -> dict[str, Path]:
-    """The folder's data files by client, sorted by name; other files are left alone.
+    """The folder's data files by client, sorted by name; other files are ignored.
 
-    Raises DataError when the folder or its files are missing, or two files would be one client.
+    Raises DataError if the folder or its files are missing, or if two files have the name of one client.
     """
     if not path.is_dir():
         what = "a file, not a folder" if path.exists() else "no such folder"
@@ -167,7 +184,7 @@ def find_files(path: Path) -> dict[str, Path]:
 
 
 def _held_out(path: Path, files: dict[str, Path], spec: FolderTask, seed: int) -> set[str]:
-    """Names of the clients for the meta-test; with an own source no file is trained on, so all may be."""
+    """Names of the held-out clients; with ``task.source`` no file is trained on, so all files may be held out."""
     names = list(files)
     if spec.held_out is not None:
         for name in spec.held_out:
@@ -191,14 +208,14 @@ def _held_out(path: Path, files: dict[str, Path], spec: FolderTask, seed: int) -
 
 @dataclass(frozen=True)
 class _Table:
-    """A file as read: ``inputs`` float32 [rows, features], and ``targets`` float32 [rows, outputs] or a label per row."""
+    """The content of one file: ``inputs`` float32 [rows, features]; ``targets`` float32 [rows, outputs], or a label per row."""
 
     file: Path
     inputs: Floats
     targets: Floats
     labels: Sequence[str]
-    place: Callable[[int], str]  # of a row's label, in words
-    header: Sequence[str] = ()  # the columns' names, where the file says them
+    place: Callable[[int], str]  # file, row and column of the label of row i, for messages
+    header: Sequence[str] = ()  # the names of the columns; empty without a header
 
 
 def _read_csv(file: Path, shapes: TaskShapes) -> _Table:
@@ -285,12 +302,12 @@ _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNOR
 
 
 def _number(cell: str) -> float | None:
-    """The decimal number that a cell is; None for what else Python reads as one, such as 1_000, infinity or other digits."""
+    """A cell's decimal number; None for other text, also if ``float`` accepts it: 1_000, infinity, digits of other scripts."""
     return float(cell) if _DECIMAL.fullmatch(cell) else None
 
 
 def _is_meant_as_number(cell: str) -> bool:
-    """Whether somebody may take a cell for a number, right or wrong: 1_000, 0x10, 1 0, 1,5, nan, digits of other scripts."""
+    """Whether the author of a cell probably meant a number: 1_000, 0x10, 1 0, 1,5, nan, digits of other scripts."""
     compact = "".join(cell.split()).replace(",", ".")
     for read in (float, lambda text: int(text, 0)):
         try:
@@ -302,12 +319,12 @@ def _is_meant_as_number(cell: str) -> bool:
 
 
 def _are_names(cells: Sequence[str]) -> bool:
-    """Whether a first row's cells above the numbers can be the columns' names."""
+    """Whether the cells of a first row can be column names."""
     return any(cells) and not any(_is_meant_as_number(cell) for cell in cells)
 
 
 def _fits(number: float) -> bool:
-    """Whether it is finite as float32 too."""
+    """Whether a number is finite in float32."""
     return abs(number) <= float(np.finfo(np.float32).max)
 
 
@@ -317,7 +334,7 @@ def _columns(shapes: TaskShapes) -> str:
 
 
 def _classes(path: Path, tables: Sequence[_Table], shapes: TaskShapes) -> dict[str, int]:
-    """Every label's class: whole numbers are themselves, names count in sorted order over all files."""
+    """The class index of every label: a whole number is its own index; names are indexed in sorted order over all files."""
     is_binary = shapes.loss == "binary_crossentropy"
     expected = 2 if is_binary else shapes.outputs
     model = "loss binary_crossentropy is for 2" if is_binary else f"last layer has {expected} units"
@@ -348,7 +365,7 @@ def _classes(path: Path, tables: Sequence[_Table], shapes: TaskShapes) -> dict[s
 
 
 def _check_headers(tables: Sequence[_Table]) -> None:
-    """Raises DataError where files say that their columns are others, or in another order."""
+    """Raises DataError if the headers of two files differ in a name or in the order."""
     named = [table for table in tables if table.header]
     for table in named[1:]:
         for column, (name, first) in enumerate(zip(table.header, named[0].header, strict=True)):
@@ -360,16 +377,16 @@ def _check_headers(tables: Sequence[_Table]) -> None:
 
 
 def _check_rows(table: _Table, index: dict[str, int] | None, spec: FolderTask, is_unseen: bool) -> None:
-    """Raises DataError unless the rows, those of each class too, suffice for what is drawn at once."""
+    """Raises DataError if there are too few rows, or too few of one class, for the sets that are drawn together."""
     keys = ["adapt"] if is_unseen else ["support", "query"]
     drawn = spec.adapt if is_unseen else spec.support + spec.query
     groups = Counter("" if index is None else label for label in (table.labels or [""] * len(table.inputs)))
     if is_unseen and index is not None and len(groups) == 1:
         raise DataError(
-            f"{table.file}: all rows are of class '{table.labels[0]}', which tells nothing about a held-out client; add "
-            "rows of others, or hold out another file"
+            f"{table.file}: all rows are of class '{table.labels[0]}', too few classes for a meta-test; add rows "
+            "of other classes, or hold out another file"
         )
-    # One row of each class at least must be left to test on.
+    # At least one row of each class is left for the test.
     needed = -(-drawn // len(groups)) + (1 if is_unseen else 0)
     for label, rows in groups.items():
         if rows < needed:

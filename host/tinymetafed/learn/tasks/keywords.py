@@ -1,4 +1,4 @@
-"""Keywords: every client tells a few spoken words apart; the host streams their spectrograms."""
+"""The task ``keywords``: every client classifies a few spoken words; the host streams their spectrograms."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ from .ways import Ways
 
 
 class Keywords(Ways):
-    """``ways`` random words of one speaker, or of many where none says a word often (Speech Commands).
+    """A client has ``ways`` random words of one speaker, or of many in Speech Commands, where speakers have few recordings.
 
-    Held-out clients are unseen in what ``split`` says, their speakers, their words, or both: a third of these, chosen by
-    ``seed`` unless ``held_out`` names the speakers. ``sides``: for meta-training, for held-out clients.
+    ``split`` says whether held-out clients have other speakers, other words, or both. ``seed`` selects a third of these, unless
+    ``held_out`` names the speakers.
+
+    Attributes:
+        sides: Speakers and words for meta-training, and those for held-out clients.
     """
 
     test_shots = 10
 
     def __init__(self, spec: KeywordsTask, data: Path | None, seed: int, clients: int = CLIENTS) -> None:
-        """Reads the corpus at ``data``, or downloads it. Raises DataError if it is missing or does not suffice."""
+        """Reads the corpus at ``data``, or downloads it. Raises DataError if it is missing or too small."""
         corpus = CORPORA[spec.corpus]
         recordings = read_recordings(corpus, data)
         where = f"{data or corpus.archive.name}: {corpus.title}"
@@ -54,21 +57,21 @@ class Keywords(Ways):
 
     @classmethod
     def open(cls, spec: KeywordsTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
-        """Reads the corpus, or downloads it. Raises DataError if it is missing or does not suffice."""
+        """Reads the corpus, or downloads it. Raises DataError if it is missing or too small."""
         return cls(spec, data, run.seed, run.clients or CLIENTS)
 
     def pools(self, client: int) -> Sequence[Bytes]:
-        """Of each of the client's words, all recordings by its speaker, or speakers."""
+        """All recordings of each of the client's words by its speaker or speakers."""
         group, words = self._classes(client)
         return [group.pools[word] for word in words]
 
     def describe(self, client: int) -> str:
-        """Who says which words."""
+        """The client's speaker, or number of speakers, and its words."""
         group, words = self._classes(client)
         return f"{group.name}: {', '.join(self._names[word] for word in words)}"
 
     def _classes(self, client: int) -> tuple[_Group, list[int]]:
-        """Who speaks, and the client's words in the order of their targets."""
+        """The client's speakers, and its words in the order of their targets."""
         groups, words = self._groups[is_held_out(client)], self.sides[is_held_out(client)].words
         order = prng.permutation(self.seed, client, 0, Stream.CLIENT_TASK, len(words))[: self.output_size]
         drawn, _ = prng.draw(self.seed, client, 0, Stream.CLIENT_TASK, np.arange(len(words), len(words) + 1))
@@ -77,7 +80,7 @@ class Keywords(Ways):
 
 @dataclass(frozen=True)
 class Side:
-    """What meta-training or what the meta-test draws from: places in the recordings' names."""
+    """Speakers and words for meta-training or for the meta-test, as indices into the names in ``Recordings``."""
 
     speakers: Sequence[int]
     words: Sequence[int]
@@ -85,7 +88,7 @@ class Side:
 
 @dataclass(frozen=True)
 class _Group:
-    """Speakers who make a client together, and of each word all their recordings, uint8 [count, 32, 20, 1]."""
+    """The speakers of one client, and all their recordings of each word, uint8 [count, 32, 20, 1]."""
 
     name: str
     pools: Mapping[int, Bytes]
@@ -102,7 +105,7 @@ def _groups(recordings: Recordings, side: Side, personal: bool) -> list[_Group]:
 
 
 def _split(recordings: Recordings, spec: KeywordsTask, seed: int, where: str) -> tuple[Side, Side]:
-    """For meta-training and for held-out clients. Raises DataError."""
+    """Splits speakers and words between meta-training and held-out clients. Raises DataError if too few are left."""
     n_speakers, n_words = len(recordings.speakers), len(recordings.words)
     unseen_speakers = unseen_words = None
     if spec.split != "word":
@@ -114,8 +117,8 @@ def _split(recordings: Recordings, spec: KeywordsTask, seed: int, where: str) ->
         raise DataError(f"{where}: all speakers are held out, none is left to train on; name fewer in task.held_out")
     if (fewest := min(map(len, words))) < spec.ways:
         raise DataError(
-            f"{where}: {n_words} words, with task.split = '{spec.split}' {fewest} on one side, are not enough for "
-            f"task.ways = {spec.ways}; ask for fewer"
+            f"{where}: {n_words} words, of which task.split = '{spec.split}' leaves {fewest} for training or for the test, are "
+            f"not enough for task.ways = {spec.ways}; lower task.ways"
         )
     return Side(speakers[0], words[0]), Side(speakers[1], words[1])
 
@@ -132,7 +135,7 @@ def _named(recordings: Recordings, names: Sequence[str], where: str) -> set[int]
 
 
 def _apart(n: int, unseen: set[int] | None) -> tuple[Sequence[int], Sequence[int]]:
-    """Those to train on and those to test on; None: both the same, all."""
+    """Indices for training and for the test; all indices for both if ``unseen`` is None."""
     if unseen is None:
         return range(n), range(n)
     return [i for i in range(n) if i not in unseen], sorted(unseen)

@@ -1,4 +1,4 @@
-"""Omniglot: every client tells a few handwritten characters apart; the host streams the images (Lake et al. 2015)."""
+"""The task ``omniglot``: every client classifies a few written characters; the host streams the images (Lake et al. 2015)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from .ways import Ways, shuffle
 
 DRAWERS = 20
 SIDE, ORIGINAL_SIDE = 28, 105
-ROTATIONS = 4  # quarter turns that make extra classes, in meta-training only
-HELD_OUT_SHARE = 62 / 242  # of the characters
+ROTATIONS = 4  # quarter turns of a character; each is a class of its own, in meta-training only
+HELD_OUT_SHARE = 62 / 242  # share of the characters that is held out
 SOURCE = "https://github.com/brendenlake/omniglot"
 _FILES = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 SMALL_SETS = (
@@ -41,22 +41,29 @@ SMALL_SETS = (
         ("omniglot_background_small2.zip",),
     ),
 )
-WHOLE_SET = Archive("images_background.zip", _FILES + "images_background.zip")  # what it holds is checked, its digest not
+WHOLE_SET = Archive("images_background.zip", _FILES + "images_background.zip")  # its content is checked, not its SHA-256
 IMAGE_PATH = re.compile(r"images_background[^/]*/(?P<character>[^/]+/character\d+)/\d+_(?P<drawer>\d+)\.png")
 
 
 @dataclass(frozen=True, slots=True)
 class Characters:
-    """``names`` sorted ("Greek/character01"), ``levels`` uint8 [character, drawer, 28, 28] with ink = 255."""
+    """Sorted ``names`` such as "Greek/character01", and ``levels`` uint8 [character, drawer, 28, 28], where ink is 255."""
 
     names: tuple[str, ...]
     levels: Bytes
 
 
 def find_archives(data: Path | None) -> list[Path]:
-    """The archives at ``data``: itself where it is a file, those inside where it is a folder; None: downloaded once.
+    """The archives to read.
 
-    Raises DataError where there are none, or where a folder's are another version than Omniglot's authors publish.
+    Args:
+        data: An archive, or a folder with archives; None to download the two small archives into the cache.
+
+    Returns:
+        Paths of the archives.
+
+    Raises:
+        DataError: The folder has no archive, or one that differs from the version that Omniglot's authors publish.
     """
     if data is None:
         return [downloaded(archive) for archive in SMALL_SETS]
@@ -68,7 +75,7 @@ def find_archives(data: Path | None) -> list[Path]:
     if not found:
         raise DataError(
             f"{data}: no Omniglot archive here. Get {' and '.join(archive.url for archive in SMALL_SETS)}, put both into this "
-            "folder unopened, or give the folder they are in with --data"
+            "folder as they are (do not unpack them), or give the folder they are in with --data"
         )
     for archive, path in found.items():
         archive.require(path)
@@ -76,23 +83,23 @@ def find_archives(data: Path | None) -> list[Path]:
 
 
 def read_characters(archives: Sequence[Path]) -> Characters:
-    """Every distinct character in the archives; one that several archives hold (by alphabet and number) counts once.
+    """All characters in the archives; a character in several archives (same alphabet and number) counts once.
 
-    Raises DataError naming the archive that is missing, damaged or something else than Omniglot.
+    Raises DataError if an archive is missing, damaged or not Omniglot; the message names it.
     """
     drawings: dict[str, dict[int, Bytes]] = {}
     for archive in archives:
         for character, drawn in _read_archive(archive).items():
             drawings.setdefault(character, drawn)
     names = tuple(sorted(drawings))
-    # A character at a time: all of the drawings as float32 would be hundreds of megabytes.
+    # One character at a time: all drawings together would take hundreds of megabytes in float32.
     levels = [shrink(np.stack([drawings[name][drawer] for drawer in range(1, DRAWERS + 1)])) for name in names]
     return Characters(names, np.stack(levels))
 
 
 def shrink(ink: Bytes) -> Bytes:
-    """Area average of ink [count, 105, 105] of 0 or 1 as levels [count, 28, 28] of 0 to 255, exact integers rounded."""
-    # 105/28 = 15/4: cut every pixel into 4x4 parts, then each new pixel covers 15x15 of them.
+    """Shrinks images by an exact area average: ink 0 or 1, [count, 105, 105], to levels 0 to 255, uint8 [count, 28, 28]."""
+    # 105/28 = 15/4: if every pixel is cut into 4x4 parts, each new pixel covers 15x15 parts.
     parts = np.zeros((SIDE, ORIGINAL_SIDE), np.float32)
     np.add.at(parts, (np.arange(4 * ORIGINAL_SIDE) // 15, np.arange(4 * ORIGINAL_SIDE) // 4), 1)
     covered = (parts @ ink.astype(np.float32) @ parts.T).astype(np.int32)
@@ -100,17 +107,17 @@ def shrink(ink: Bytes) -> Bytes:
 
 
 class Omniglot(Ways):
-    """N-way classification of characters, each client with its own ``ways`` classes (Santoro et al. 2016).
+    """N-way classification of characters; every client has its own ``ways`` classes (Santoro et al. 2016).
 
-    Characters are split by ``seed``: about a quarter (62 of the small sets' 242) only for held-out clients, unrotated;
-    the others for meta-training, where each of four rotations is a class. Within a round, a character's support and
-    query are by different people, and so are its adaptation and test.
+    ``seed`` splits the characters: about a quarter (62 of 242 in the small archives) is for held-out clients, unrotated. The
+    others are for meta-training, where each of four rotations is a class. Within a round, different people drew a character's
+    support and query samples; the same holds for its ADAPT and test samples.
     """
 
     test_shots = 4
 
     def __init__(self, spec: OmniglotTask, data: Path | None, seed: int, clients: int = CLIENTS) -> None:
-        """Reads the archives at ``data``: a folder or an archive. Raises DataError if they do not suffice."""
+        """Reads the archives at ``data``, see ``find_archives``. Raises DataError if they have too few characters."""
         archives = find_archives(data)
         self._characters = read_characters(archives)
         self.data_sha256 = hashlib.sha256(" ".join(map(sha256_of, archives)).encode()).hexdigest()
@@ -128,7 +135,7 @@ class Omniglot(Ways):
 
     @classmethod
     def open(cls, spec: OmniglotTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
-        """Reads the archives, or downloads the small ones. Raises DataError if they do not suffice."""
+        """Reads the archives, or downloads the small ones. Raises DataError if they have too few characters."""
         return cls(spec, data, run.seed, run.clients or CLIENTS)
 
     def classes(self, client: int) -> list[tuple[int, int]]:
@@ -140,17 +147,17 @@ class Omniglot(Ways):
         return [(int(characters[c // rotations]), int(c % rotations)) for c in order[: self.output_size]]
 
     def pools(self, client: int) -> Sequence[Bytes]:
-        """All drawings of each of the client's characters, turned."""
+        """All drawings of each of the client's characters, rotated by its quarter turns."""
         return [np.rot90(self._characters.levels[c], turns, (1, 2))[..., None] for c, turns in self.classes(client)]
 
     def describe(self, client: int) -> str:
-        """The characters and how far each is turned."""
+        """The client's characters and their rotations."""
         names = self._characters.names
         return ", ".join(names[c] + (f" turned {90 * turns}°" if turns else "") for c, turns in self.classes(client))
 
 
 def _read_archive(archive: Path) -> dict[str, dict[int, Bytes]]:
-    """Ink (0 or 1) [105, 105] by character and drawer (1 to 20)."""
+    """The drawings in an archive by character and drawer (1 to 20), ink 0 or 1, uint8 [105, 105]."""
     drawings: dict[str, dict[int, Bytes]] = {}
     for entry, content in files(archive, SOURCE):
         if match := IMAGE_PATH.fullmatch(entry):
@@ -176,4 +183,4 @@ def _ink(archive: Path, entry: str, png: bytes) -> Bytes:
             f"{archive}: {entry} is {paper.shape[1]}x{paper.shape[0]} pixels, "
             f"expected {ORIGINAL_SIDE}x{ORIGINAL_SIDE}; Omniglot's original archives are at {SOURCE}"
         )
-    return (~paper).astype(np.uint8)  # Omniglot draws in black
+    return (~paper).astype(np.uint8)  # ink is black in Omniglot

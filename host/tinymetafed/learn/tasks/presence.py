@@ -1,4 +1,4 @@
-"""Presence: every client is a room whose sensors tell whether somebody is in it; rooms are made up, and no two are alike."""
+"""The task ``presence``: every client is a simulated room; a model tells from sensors whether somebody is in it."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ SENSORS = ("CO2", "light", "temperature", "motion")
 TEST_MOMENTS = 100
 DEFAULTS = PresenceTask(kind="presence")
 OUTDOOR_PPM = 420.0
-DRAWS = 32  # of random numbers for a moment, at most
-EXHALED_PPM_M3 = 18_000.0  # per person and hour: 18 litres of CO2, in ppm of a cubic metre
+DRAWS = 32  # random numbers set aside for one moment; a moment uses fewer
+EXHALED_PPM_M3 = 18_000.0  # 18 litres of CO2 per person and hour, in ppm · m³
 
 Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What tells rooms apart, in m³, air changes per hour, people, lux, °C, ppm."""
+    """The properties of a room, in m³, air changes per hour, people, lux, °C and ppm."""
 
     volume: float
     air_changes: float
     people: float
-    middle_of_use: float  # hour of the day around which it is used: a bedroom's is at night
+    middle_of_use: float  # hour of the day; at night for a bedroom
     daylight: float  # through its windows at noon
-    blinds: float  # share of daylight that people there shut out
+    blinds: float  # share of the daylight that people in the room block
     lamp: float
     lamp_when_used: float  # probabilities that it is on
     lamp_when_empty: float
-    warmth: float  # where the heating is set to
-    warming: float  # while people are in it, by their heater, or below 0 by their air conditioning
-    motion_when_used: float  # share of minutes in which the sensor sees some: little of people asleep,
-    motion_when_empty: float  # much of a corridor behind a glass door
+    warmth: float  # set point of the heating
+    warming: float  # caused by people in the room: their heater, or below 0 their air conditioning
+    motion_when_used: float  # share of minutes with motion; low if people are asleep
+    motion_when_empty: float  # high if there is a corridor behind a glass door
     co2_offset: float
-    co2_drift: float  # over the months that a room is observed, as temperature_drift
+    co2_drift: float  # over the months of observation, like temperature_drift
     light_gain: float
     temperature_offset: float
     temperature_drift: float
 
 
-# Each is drawn evenly from lowest to highest; wide enough that no one sensor means the same everywhere.
+# Lowest and highest value of each uniform draw. The ranges are wide, so that no sensor alone decides in all rooms.
 RANGES = {
     "volume": (30, 300),
     "air_changes": (0.5, 6),
@@ -73,11 +73,11 @@ RANGES = {
 
 
 class Presence(Task):
-    """Not occupied (0) or occupied (1), in turn, from 8 features of a moment: what the four SENSORS say, and how much
-    that changed in ten minutes.
+    """Binary classification of moments in a room, empty (0) or occupied (1), in turn.
 
-    A moment is some time after people came or left, so that CO2 and temperature are on their way to where they settle.
-    Rooms differ in size, ventilation, hours of use, windows, lamps and in their sensors' offsets, which drift.
+    A moment has 8 features: the values of the four SENSORS and their changes over ten minutes. It lies some time after people
+    came or left, so that CO2 and temperature still approach their steady states. Rooms differ in size, ventilation, hours of
+    use, windows and lamps, and their sensors differ in offset and drift.
     """
 
     def __init__(self, seed: int, clients: int = CLIENTS, spec: PresenceTask = DEFAULTS) -> None:
@@ -86,11 +86,11 @@ class Presence(Task):
 
     @classmethod
     def open(cls, spec: PresenceTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
-        """Nothing is read."""
+        """Creates the task; there are no data to read."""
         return cls(run.seed, run.clients or CLIENTS, spec)
 
     def room(self, client: int) -> Room:
-        """A client's room."""
+        """The room of a client."""
         words, _ = prng.draw(self.seed, client, 0, Stream.CLIENT_TASK, np.arange(len(RANGES)))
         shares = prng.uniform(words).tolist()
         ranges = zip(RANGES.items(), shares, strict=True)
@@ -103,11 +103,11 @@ class Presence(Task):
         return Samples(inputs, occupied.astype(np.float32)[:, None])
 
     def test_samples(self, client: int, round: int) -> Samples:
-        """100 moments of their own."""
+        """100 moments, from a random stream of their own."""
         return self.samples(client, round, SampleSet.TEST, TEST_MOMENTS)
 
     def describe(self, client: int) -> str:
-        """The room in a few figures."""
+        """The room's size, ventilation, people and hours of use."""
         room = self.room(client)
         return (
             f"{room.volume:.0f} m³, {room.air_changes:.1f} air changes per hour, {room.people:.0f} people, "
@@ -116,7 +116,7 @@ class Presence(Task):
 
 
 class _Draws:
-    """Random numbers for ``count`` moments; every call gives others."""
+    """Random numbers for ``count`` moments; every call returns new ones."""
 
     def __init__(self, seed: int, client: int, round: int, stream: Stream, count: int) -> None:
         calls, moments = np.arange(DRAWS), DRAWS * np.arange(count)
@@ -125,35 +125,44 @@ class _Draws:
         self._pairs = zip(first, second, strict=True)
 
     def uniform(self) -> Numbers:
-        """In [0, 1), one per moment."""
+        """Uniform in [0, 1), float64 [count]."""
         first: Numbers = next(self._pairs)[0]
         return first
 
     def noise(self) -> Numbers:
-        """Around 0 with the standard deviation 1, within ±2.45: the sum of two uniform numbers."""
+        """Noise of mean 0 and standard deviation 1, within ±2.45, float64 [count]: the scaled sum of two uniform numbers."""
         first, second = next(self._pairs)
         return np.asarray((first + second - 1) * np.sqrt(6))
 
 
 def _measured(room: Room, occupied: NDArray[np.int64], draws: _Draws) -> Floats:
-    """What a room's sensors report at moments of which ``occupied`` says whether people are there, float32 [moments, 8]."""
+    """The features of moments in a room.
+
+    Args:
+        room: The room.
+        occupied: 1 for an occupied moment and 0 for an empty one, int64 [moments].
+        draws: Random numbers for the moments.
+
+    Returns:
+        float32 [moments, 8].
+    """
     used = occupied == 1
     since = 3 * draws.uniform() ** 2  # hours since somebody came or the last one left
-    just_now = since < 1 / 6  # the ten minutes of the changes
+    just_now = since < 1 / 6  # within the ten minutes over which changes are measured
     people = room.people * (0.5 + draws.uniform())
     drift = draws.uniform()
 
-    # Mixed air: CO2 goes exponentially towards where sources and ventilation are even.
-    settled = people * EXHALED_PPM_M3 / (room.volume * room.air_changes)
-    settled = 2500 * settled / (2500 + settled)  # they open a window
-    before = 0.6 * settled * draws.uniform() ** 2
+    # In well-mixed air, CO2 approaches exponentially the steady state in which ventilation removes what people exhale.
+    steady = people * EXHALED_PPM_M3 / (room.volume * room.air_changes)
+    steady = 2500 * steady / (2500 + steady)  # people open a window in bad air
+    before = 0.6 * steady * draws.uniform() ** 2
     left = np.exp(-room.air_changes * since)
-    co2 = np.where(used, settled + (before - settled) * left, settled * left)
-    co2_change = np.where(used, settled - before, -settled) * left * (1 - np.exp(-room.air_changes / 6))
+    co2 = np.where(used, steady + (before - steady) * left, steady * left)
+    co2_change = np.where(used, steady - before, -steady) * left * (1 - np.exp(-room.air_changes / 6))
     co2 += OUTDOOR_PPM + room.co2_offset + room.co2_drift * drift + 25 * draws.noise()
 
     hour = room.middle_of_use + np.where(used, 0, 12) + 4 * draws.noise()
-    sun = np.maximum(0, np.cos((hour - 13) * np.pi / 12)) * (0.3 + 0.7 * draws.uniform())  # 1 in a cloudless early afternoon
+    sun = np.maximum(0, np.cos((hour - 13) * np.pi / 12)) * (0.3 + 0.7 * draws.uniform())  # 1 at 13:00 under a clear sky
     daylight = room.daylight * sun * np.where(used, 1 - room.blinds * draws.uniform(), 1)
     lamp = room.lamp * (draws.uniform() < np.where(used, room.lamp_when_used, room.lamp_when_empty))
     switched = np.where(used, lamp, -room.lamp * room.lamp_when_used)

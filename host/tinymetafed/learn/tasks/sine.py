@@ -1,4 +1,4 @@
-"""Sine waves: every client has its own amplitude and phase; the board makes its samples itself."""
+"""The task ``sine``: every client is a sine wave with its own amplitude and phase; boards compute the samples themselves."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PHASE_SPAN = np.float32(3.14159274)
 class Sine(Task):
     """y = amplitude * sin(x + phase), amplitude in [0.1, 5], phase in [0, π], x in [-5, 5] (Finn et al. 2017, 5.1).
 
-    The twin of firmware/app/source_sine.cpp: amplitude, phase and x agree bit for bit. The board evaluates the sine in
-    float32 by its own polynomial and the host in float64, so y agrees to float32 rounding only.
+    firmware/app/source_sine.cpp implements the same task. Amplitude, phase and x are bit-identical. The board computes the sine
+    with a float32 polynomial and the host in float64, so y agrees only within float32 rounding.
     """
 
     def __init__(self, seed: int, clients: int = CLIENTS, spec: SineTask = DEFAULTS) -> None:
@@ -33,11 +33,11 @@ class Sine(Task):
 
     @classmethod
     def open(cls, spec: SineTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
-        """Nothing is read."""
+        """Creates the task; there are no data to read."""
         return cls(run.seed, run.clients or CLIENTS, spec)
 
     def wave(self, client: int) -> tuple[np.float32, np.float32]:
-        """A client's (amplitude, phase in radians)."""
+        """Amplitude and phase (radians) of a client's wave."""
         amplitude, phase = prng.draw(self.seed, client, 0, Stream.CLIENT_TASK, np.arange(1))
         return (
             LOWEST_AMPLITUDE + AMPLITUDE_SPAN * prng.uniform(amplitude)[0],

@@ -1,4 +1,4 @@
-"""Spoken words as small spectrograms: the corpora's archives read, log-mel features computed once and kept in a cache."""
+"""Corpora of spoken words: reads their archives, and computes log-mel spectrograms that a cache stores."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tinymetafed_codegen.locate import user_cache
 from . import Bytes, DataError
 from .archives import Archive, downloaded, files, sha256_of
 
-BANDS, FRAMES = 32, 20  # of a spectrogram
+BANDS, FRAMES = 32, 20  # shape of a spectrogram
 LOWEST_HZ = 60.0
 WINDOW_SECONDS, HOP_SECONDS = 0.032, 0.008
-RANGE_DB = 60.0  # below the loudest point of a recording; what is quieter is level 0
-SILENCE = 1e-3  # of the loudest frame's power: what is quieter before and after a word does not belong to it
-# Names the features in the cache: raise the last number when they are computed otherwise.
+RANGE_DB = 60.0  # range below the loudest point of a recording; level 0 is this quiet or quieter
+SILENCE = 1e-3  # share of the loudest frame's power; quieter frames before and after a word are cut off
+# Part of the cache's key: increase the last number when the computation of the features changes.
 RECIPE = f"{BANDS}x{FRAMES} {LOWEST_HZ} Hz {WINDOW_SECONDS}/{HOP_SECONDS} s {RANGE_DB} dB {SILENCE} 1"
 
 Waveform = NDArray[np.float64]
@@ -39,10 +39,15 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Corpus:
-    """A data set of recorded words, and how to tell it from others.
+    """A data set of recorded words.
 
-    ``path``: of a recording in the archive, with its word and speaker; ``layout`` the same in words. ``personal``: every
-    speaker says every word so often that one speaker can be a client. ``fault``: what tells another version apart, or "".
+    Attributes:
+        title: Name of the data set.
+        archive: Its archive.
+        layout: Path of a recording in the archive, for error messages.
+        path: Pattern of that path, with groups ``word`` and ``speaker``.
+        personal: Whether every speaker has enough recordings of every word to be a client alone.
+        fault: Describes how recordings differ from the supported version; "" if they do not differ.
     """
 
     title: str
@@ -64,7 +69,7 @@ def _speech_commands_fault(found: Recordings) -> str:
     return " and ".join(f"it {verb} {some}" for verb, some in (("lacks", missing), ("has also", unknown)) if some)
 
 
-# Of the recordings themselves: GitHub may pack a release's archive anew.
+# SHA-256 over the recordings, not over the archive: GitHub may repack the archive of a release.
 FSDD_SHA256 = "faa529d78e35489b48f6b4f6502cea219732185b6c3b5af2a886b26df6f503fa"
 SPEECH_COMMANDS = {
     *("backward", "bed", "bird", "cat", "dog", "down", "eight", "five", "follow", "forward", "four", "go", "happy", "house"),
@@ -97,9 +102,15 @@ CORPORA = {
 
 @dataclass(frozen=True)
 class Recordings:
-    """``levels`` uint8 [n, 32, 20], of the word ``words[word[i]]`` said by ``speakers[speaker[i]]``; names are sorted.
+    """The spectrograms of a corpus; recording i is the word ``words[word[i]]`` by ``speakers[speaker[i]]``.
 
-    ``sha256``: over names and contents of the recordings, however they were packed.
+    Attributes:
+        levels: Spectrograms, uint8 [n, 32, 20].
+        word: Index of each recording's word, int64 [n].
+        speaker: Index of each recording's speaker, int64 [n].
+        words: Names of the words, sorted.
+        speakers: Names of the speakers, sorted.
+        sha256: SHA-256 over names and contents of the recordings, hexadecimal; independent of the archive's packing.
     """
 
     levels: Bytes
@@ -111,10 +122,18 @@ class Recordings:
 
 
 def read_recordings(corpus: Corpus, data: Path | None) -> Recordings:
-    """All recordings of a corpus from ``data``, its archive or a folder with it; None: downloaded once.
+    """Reads all recordings of a corpus.
 
-    Raises DataError where the archive is missing, damaged or another one; a version that is not known is taken only
-    where ``data`` names the file itself.
+    Args:
+        corpus: The corpus.
+        data: The archive, or a folder with it; None to download it into the cache.
+
+    Returns:
+        The recordings as spectrograms.
+
+    Raises:
+        DataError: The archive is missing, damaged, or of another data set. An unknown version is an error too, unless ``data``
+            is the path of the archive itself.
     """
     path = data or downloaded(corpus.archive)
     if path.is_dir():
@@ -122,21 +141,21 @@ def read_recordings(corpus: Corpus, data: Path | None) -> Recordings:
     recordings = _recordings(corpus, path)
     if path != data and (fault := corpus.fault(recordings)):
         raise DataError(
-            f"{path}: another version of the {corpus.title}: {fault}; get {corpus.archive.url}, or name this very file with "
-            "--data to use it all the same"
+            f"{path}: another version of the {corpus.title}: {fault}; download {corpus.archive.url}, or pass "
+            "the path of this file with --data to use it anyway"
         )
     return recordings
 
 
 def _absent(corpus: Corpus, folder: Path) -> NoReturn:
     raise DataError(
-        f"{folder}: no {corpus.archive.name} here; get it from {corpus.archive.url}, put it into this folder unopened, or give "
-        "its own path with --data"
+        f"{folder}: no {corpus.archive.name} here; get it from {corpus.archive.url}, put it into this folder as it is (do not "
+        "unpack it), or give its path with --data"
     )
 
 
 def _recordings(corpus: Corpus, path: Path) -> Recordings:
-    """From the cache, which is made of the archive where it is missing or damaged."""
+    """Reads the recordings from the cache; computes and stores them if the cache is missing or damaged."""
     key = hashlib.sha256(f"{RECIPE} {sha256_of(path)}".encode()).hexdigest()
     kept = user_cache() / "features" / f"{corpus.archive.name}-{key[:16]}.npz"
     with suppress(OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile), np.load(kept) as arrays:
@@ -146,7 +165,7 @@ def _recordings(corpus: Corpus, path: Path) -> Recordings:
     kept.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=kept.parent, suffix=".new", delete=False) as file:
         np.savez(file, **vars(made))
-    Path(file.name).replace(kept)  # whole or not at all, whoever else is doing the same
+    Path(file.name).replace(kept)  # atomic, because another process may write the same file
     return made
 
 
@@ -171,7 +190,7 @@ def _read(corpus: Corpus, path: Path) -> Recordings:
 
 
 def _sound(path: Path, name: str, content: bytes) -> tuple[Waveform, int]:
-    """Samples between -1 and 1 and their rate in Hz."""
+    """The waveform of a WAV file, between -1 and 1, and its sampling rate in Hz."""
     try:
         with wave.open(io.BytesIO(content)) as file:
             layout, rate, data = (
@@ -187,19 +206,26 @@ def _sound(path: Path, name: str, content: bytes) -> tuple[Waveform, int]:
 
 
 def log_mel(sound: Waveform, rate: int) -> Bytes:
-    """A word's spectrogram, uint8 [32, 20]: bands over the mel scale up to half the ``rate``, low ones first; levels in dB.
+    """The log-mel spectrogram of a word.
 
-    The word alone, without the silence around it, is stretched to 20 frames, its loudest point is 255 and 60 dB less is 0.
+    Silence before and after the word is cut off, and the rest is stretched to 20 frames.
+
+    Args:
+        sound: Waveform between -1 and 1, float64 [samples].
+        rate: Sampling rate in Hz.
+
+    Returns:
+        uint8 [32, 20]: mel bands from 60 Hz to half the sampling rate, then frames. 255 is the loudest point, 0 is 60 dB lower.
     """
     window, hop = round(WINDOW_SECONDS * rate), round(HOP_SECONDS * rate)
     framed = sliding_window_view(np.pad(sound, (window // 2, window // 2 + hop)), window)[::hop]
     power = np.abs(np.fft.rfft(framed * np.hanning(window))) ** 2
-    # Not by BLAS: its threads take longer than the sums, and its order of summation is the machine's.
+    # einsum instead of BLAS: BLAS threads take longer than the sums, and its order of summation depends on the machine.
     mel = np.einsum("fk,bk->fb", power, mel_filters(rate, window)) + np.finfo(np.float32).tiny
     loudness = mel.sum(axis=1)
     heard = np.flatnonzero(loudness > SILENCE * loudness.max())
     decibels = 10 * np.log10(mel[heard[0] : heard[-1] + 1])
-    # Each new frame is the mean of the old ones that it covers, in parts of a frame.
+    # Each new frame is the mean of the old frames that it covers, weighted by overlap.
     stretched = np.repeat(decibels, FRAMES, axis=0).reshape(FRAMES, len(decibels), BANDS).mean(axis=1).T
     levels: Bytes = np.rint(255 * np.clip((stretched - stretched.max()) / RANGE_DB + 1, 0, 1)).astype(np.uint8)
     return levels
@@ -207,7 +233,7 @@ def log_mel(sound: Waveform, rate: int) -> Bytes:
 
 @cache
 def mel_filters(rate: int, window: int) -> NDArray[np.float64]:
-    """Triangles over a window's spectrum, [32, window // 2 + 1], evenly spaced on O'Shaughnessy's mel scale."""
+    """Triangular filters over a window's spectrum, [32, window // 2 + 1], evenly spaced on O'Shaughnessy's mel scale."""
 
     def mel(hertz: Any) -> Waveform:
         return np.asarray(2595 * np.log10(1 + np.asarray(hertz) / 700))

@@ -1,4 +1,4 @@
-"""N-way classification: each client tells a few classes apart, from a pool of samples of each."""
+"""N-way classification: every client has a few classes, and a pool of samples for each class."""
 
 from __future__ import annotations
 
@@ -17,31 +17,35 @@ from . import Bytes, Samples, Task
 
 Indices = NDArray[np.int64]
 
-SCALE = 1 / 255  # of a pool's bytes, so that the brightest is 1
+SCALE = 1 / 255  # input value of level 1, so that level 255 is 1
 
 
 class Ways(Task):
-    """A task of ``ways`` classes in bytes that the host streams; a subclass says what a client's classes are.
+    """Base class of tasks with ``ways`` classes of byte samples; a subclass defines the classes of a client.
 
-    Samples go round the classes: 0, 1, …, ways - 1, 0, 1, … Of each class, support takes the first of the round's order and
-    query the last; adaptation has an order of its own, whose last ``test_shots`` are what the client is scored on, the
-    same however many adapt. ``smallest_pool``: samples that every class of a held-out client has at least.
+    Classes take turns: 0, 1, …, ways - 1, 0, 1, … A round shuffles the pool of each class; the support set takes its first
+    samples and the query set its last. Adaptation shuffles each pool separately; its last ``test_shots`` samples are the test
+    samples, for any number of ADAPT samples.
+
+    Attributes:
+        test_shots: Test samples per class.
     """
 
     test_shots: int
 
     def __init__(self, spec: TaskBase, shapes: TaskShapes, seed: int, clients: int, smallest_pool: int) -> None:
+        """``smallest_pool``: the smallest number of samples in a class of a held-out client. Others: see ``Task``."""
         super().__init__(spec, shapes, seed, clients)
         self.adapt_limit = shapes.outputs * (smallest_pool - self.test_shots)
 
     @abstractmethod
     def pools(self, client: int) -> Sequence[Bytes]:
-        """All samples of each of the client's classes in the order of their targets, uint8 [count, *input_shape]."""
+        """The pools of the client's classes, in the order of their targets, each uint8 [count, *input_shape]."""
 
     def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
-        """The first ``count``, classes in turn.
+        """The first ``count`` samples of a set, classes in turn.
 
-        Raises ValueError for more samples than a set has, and for TEST, which ``test_samples`` gives.
+        Raises ValueError for more samples than the set has, and for TEST (see ``test_samples``).
         """
         pools = self.pools(client)
         limit = min(len(pool) for pool in pools) - (self.test_shots if sample_set is SampleSet.ADAPT else 0)
@@ -51,13 +55,13 @@ class Ways(Task):
         return self._in_turn(pools, [order[::-1] for order in orders] if sample_set is SampleSet.QUERY else orders, count)
 
     def test_samples(self, client: int, round: int) -> Samples:
-        """The last of the adaptation's order, every class: the same for any number of ADAPT samples."""
+        """The last ``test_shots`` samples of every class in the adaptation's order."""
         pools = self.pools(client)
         orders = self._orders(client, round, Stream.ADAPT, pools)
         return self._in_turn(pools, [order[-self.test_shots :] for order in orders], self.output_size * self.test_shots)
 
     def _orders(self, client: int, round: int, stream: Stream, pools: Sequence[Bytes]) -> list[Indices]:
-        """A shuffle of each pool, all from one draw."""
+        """A random order of each pool, all taken from one permutation."""
         ends = np.cumsum([len(pool) for pool in pools])
         order = shuffle(self.seed, client, round, stream, int(ends[-1]))
         return [
@@ -72,7 +76,7 @@ class Ways(Task):
         return Samples.from_levels(levels, SCALE, targets[:, None])
 
 
-@lru_cache(maxsize=1024)  # support and query share theirs, and a client's classes are the same in every round
+@lru_cache(maxsize=1024)  # support and query set share an order, and a client's classes are the same in every round
 def shuffle(seed: int, client: int, round: int, stream: Stream, n: int) -> Indices:
-    """0..n-1 in random order (prng.permutation), int64 [n]."""
+    """``prng.permutation`` with a cache: the numbers 0 to n - 1 in random order, int64 [n]."""
     return prng.permutation(seed, client, round, stream, n)

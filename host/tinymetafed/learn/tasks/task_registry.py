@@ -1,4 +1,4 @@
-"""From the experiment's ``[task]`` to a task with its data."""
+"""Opens the task of an experiment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from . import Task
 from .folder import Folder
 from .keywords import Keywords
 from .omniglot import Omniglot
-from .own import OwnTask
+from .own_task import OwnTask
 from .presence import Presence
 from .sine import Sine
 
@@ -40,7 +40,19 @@ def task_class(spec: TaskBase) -> type[Task]:
 
 
 def open_task(experiment: Experiment, data: Path | None) -> Task:
-    """Reads the task's data; ``data`` is where they are if not where the experiment says. Raises DataError, SpecError."""
+    """Creates the experiment's task and reads its data.
+
+    Args:
+        experiment: The experiment.
+        data: Path of the data; None for the path in the experiment or the default place.
+
+    Returns:
+        The task, ready to draw samples.
+
+    Raises:
+        DataError: The data cannot be used.
+        SpecError: The class of a user's own task cannot be used.
+    """
     spec = experiment.task
     shapes = spec.shapes or graph.build(experiment.model, "model").shapes
     return task_class(spec).open(spec, experiment.run, shapes, data)

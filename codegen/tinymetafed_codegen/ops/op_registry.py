@@ -5,7 +5,6 @@ from __future__ import annotations
 from .activations import ACTIVATIONS
 from .add import Add
 from .avg_pool import AvgPool
-from .base import Op
 from .conv1d import Conv1d
 from .conv2d import Conv2d
 from .dense import Dense
@@ -13,6 +12,7 @@ from .depthwise_conv2d import DepthwiseConv2d
 from .flatten import Flatten
 from .global_avg_pool import GlobalAvgPool
 from .max_pool import MaxPool
+from .op import Op
 from .separable_conv2d import SeparableConv2d
 
 # activations.py lists the ops that can also be the ``activation`` of another layer.

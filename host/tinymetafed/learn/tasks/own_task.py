@@ -1,4 +1,4 @@
-"""A user's own task, a class in a Python file of theirs: every answer of it is checked before anything is trained on it."""
+"""A user's own task, a class in a Python file: checks every value that it returns."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from tinymetafed_codegen.spec import TARGETS, OwnTaskSpec, RunSpec, SpecError, T
 from . import ANY_NUMBER, HELD_OUT, DataError, Samples, Task
 
 _Answer = TypeVar("_Answer")
+MANY = 100_000  # checked number of held-out clients if the data do not limit it; a meta-test takes fewer
+MOST_SHOTS = 32  # checked number of ADAPT samples, per class if the task counts per class
 
 
 class TaskError(DataError):
-    """A user's task that fails or breaks its promise; the text names its file and line and what was expected."""
+    """A user's task fails or returns an invalid value; the message names the file and line and what was expected."""
 
 
 class OwnTask(Task):
-    """The task that ``kind = "FILE.py:CLASS"`` names, behind a check of what it answers.
+    """Wraps the task that ``kind = "FILE.py:CLASS"`` names and checks what it returns.
 
-    What the user's code raises becomes a TaskError with its file and line; a DataError passes as it is.
+    An exception of the user's code becomes a TaskError with its file and line; a DataError is not changed.
     """
 
     spec: OwnTaskSpec
@@ -40,12 +42,14 @@ class OwnTask(Task):
         self.unseen_clients = self._number("unseen_clients", 1, ANY_NUMBER)
         self.adapt_limit = self._number("adapt_limit", spec.count(SampleSet.ADAPT), 1 << 32)
         if self.clients < run.devices_per_round:
-            self._refuse(f"clients is {self.clients}: too few to train on for run.devices_per_round = {run.devices_per_round}")
-        self._scale: float | None = None  # of all its bytes, known from the first
+            self._refuse(
+                f"clients is {self.clients}: too few training clients for run.devices_per_round = {run.devices_per_round}"
+            )
+        self._scale: float | None = None  # scale of all byte samples; set by the first samples
 
     @classmethod
     def open(cls, spec: OwnTaskSpec, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
-        """Reads the task's data, and tries it on a few clients. Raises DataError; SpecError for a class that is no task."""
+        """Reads the task's data and checks samples of a few clients. Raises DataError; SpecError if the class is not a task."""
         path = data or (None if spec.path is None else Path(spec.path))
         if path is not None and not path.exists():
             raise DataError(f"{path}: no such file or folder; task.path or --data says where the task's data are")
@@ -72,28 +76,28 @@ class OwnTask(Task):
         return given
 
     def describe(self, client: int) -> str:
-        """The user's words. Raises TaskError."""
+        """The user's description, checked. Raises TaskError."""
         given: object = self._asked(f"describe(client={client})", lambda: self._own.describe(client))
         if not isinstance(given, str) or not given.strip() or "\n" in given:
             self._refuse(f"describe(client={client}) gives {given!r}, expected a line of text")
         return given
 
     def refuse_shared(self, these: str, first: Samples, those: str, second: Samples, why: str) -> None:
-        """Raises TaskError where two sets share a sample, unless the class says that equal ones may occur by nature."""
+        """Raises TaskError if two sets that must be disjoint share a sample, unless the class sets ``may_repeat``."""
         if self.spec.facts.may_repeat:
             return
         if shared := len(_rows(first) & _rows(second)):
             self._refuse(
-                f"{these} and {those} share {shared} sample(s); {why}. Draw them apart; or, where equal samples occur by "
-                "nature, say may_repeat = True in facts()"
+                f"{these} and {those} share {shared} sample(s); {why}. Draw disjoint sets, or, if equal samples can occur "
+                "in the data, say may_repeat = True in facts()"
             )
 
     def refuse_changed(self, what: str, first: Samples, second: Samples) -> None:
-        """Raises TaskError where two answers to one call are not the same to the bit."""
+        """Raises TaskError if two calls with equal arguments returned samples that are not bit-identical."""
         if not (np.array_equal(first.inputs, second.inputs) and np.array_equal(first.targets, second.targets)):
             self._refuse(
-                f"{what} gives other samples when it is called again; the same call must always give the same ones: draw with "
-                "self.uniform() and self.order(), and keep nothing in the object"
+                f"{what} gives other samples when it is called again; the same call must return the same samples: draw with "
+                "self.uniform() and self.order(), and keep no state in the object"
             )
 
     def _asked(self, what: str, call: Callable[[], _Answer]) -> _Answer:
@@ -115,13 +119,15 @@ class OwnTask(Task):
         return value
 
     def _check(self, what: str, given: object, count: int | None) -> None:
-        """Shapes, types and values of what the user's code has given; ``count`` None: any number of samples but 0."""
+        """Checks shapes, types and values of returned samples; ``count`` None allows any number of samples but 0."""
         if not isinstance(given, Samples):
             self._refuse(f"{what} gives {type(given).__name__}, expected tinymetafed.Samples")
+        inputs, targets, facts = given.inputs, given.targets, self.spec.facts
         n = count
         if n is None:
-            n = max(len(given), 1) if isinstance(given.inputs, np.ndarray) and given.inputs.ndim else 1
-        inputs, targets, facts = given.inputs, given.targets, self.spec.facts
+            n = len(inputs) if isinstance(inputs, np.ndarray) and inputs.ndim else 1
+            if n == 0:
+                self._refuse(f"{what} gives no samples, expected at least one")
         self._check_array(what, "inputs", inputs, np.float32, (n, *self.input_shape))
         self._check_array(what, "targets", targets, np.float32, (n, self.target_size))
         if facts.bytes_per_input == 1:
@@ -176,7 +182,7 @@ class OwnTask(Task):
 
 
 def _task_class(spec: OwnTaskSpec) -> type[Task]:
-    """The user's class. Raises SpecError where it is none of ours to run."""
+    """The user's class. Raises SpecError if it does not implement ``tinymetafed.Task``."""
     try:
         return own_class.require(spec.own_task, Task, "tinymetafed.Task")  # type: ignore[type-abstract]
     except own_class.OwnClassError as error:
@@ -184,24 +190,28 @@ def _task_class(spec: OwnTaskSpec) -> type[Task]:
 
 
 def _rows(samples: Samples) -> set[bytes]:
-    """Every sample, input and target, as its bytes."""
+    """The set of samples, each as the bytes of its input and target."""
     return {x.tobytes() + y.tobytes() for x, y in zip(samples.inputs, samples.targets, strict=True)}
 
 
 def _try(task: OwnTask) -> None:
-    """Asks for samples of a few clients and compares them. Raises TaskError for a promise that is broken.
+    """Draws samples of a few clients and compares them. Raises TaskError for sets that overlap or samples that change.
 
-    The clients to train on are the first, the last, and the one whose data the first held-out client would have if its number
-    were taken modulo the number of clients.
+    The training clients are the first, the last, and number HELD_OUT modulo the number of clients. A class that takes every
+    number modulo the number of clients gives the last of these the data of the first held-out client.
     """
     spec = task.spec
-    unseen = HELD_OUT
+    unseen, beyond = HELD_OUT, HELD_OUT + min(task.unseen_clients, MANY)
 
     def drawn(client: int, sample_set: SampleSet) -> Samples:
         return task.samples(client, 0, sample_set, spec.count(sample_set))
 
-    adapt, test = drawn(unseen, SampleSet.ADAPT), task.test_samples(unseen, 0)
-    task.refuse_shared("ADAPT samples", adapt, "test samples", test, "a client is scored on what it did not adapt with")
+    drawn(beyond, SampleSet.ADAPT)
+    task.test_samples(beyond, 0)
+    most = min(task.adapt_limit // spec.classes, MOST_SHOTS) * spec.classes
+    adapt = task.samples(unseen, 0, SampleSet.ADAPT, max(most, spec.count(SampleSet.ADAPT)))
+    test = task.test_samples(unseen, 0)
+    task.refuse_shared("ADAPT samples", adapt, "test samples", test, "a client is scored on samples that it has not adapted to")
     for client in sorted({0, HELD_OUT % task.clients, task.clients - 1}):
         support, query = drawn(client, SampleSet.SUPPORT), drawn(client, SampleSet.QUERY)
         task.refuse_shared(
@@ -209,7 +219,7 @@ def _try(task: OwnTask) -> None:
             support,
             "its QUERY samples",
             query,
-            "a round trains each sample in one part",
+            "support and query set of a round must be disjoint",
         )
         for name, trained in (("SUPPORT", support), ("QUERY", query)):
             for other, held_out in (("ADAPT", adapt), ("test", test)):
@@ -218,11 +228,12 @@ def _try(task: OwnTask) -> None:
                     trained,
                     f"{other} samples of held-out client {unseen}",
                     held_out,
-                    "nothing of a held-out client is trained on",
+                    "data of held-out clients must not be trained on",
                 )
         task.refuse_changed(f"samples(client={client}, round=0, sample_set=QUERY)", query, drawn(client, SampleSet.QUERY))
         task.refuse_changed(f"samples(client={client}, round=0, sample_set=SUPPORT)", support, drawn(client, SampleSet.SUPPORT))
         task.describe(client)
     task.refuse_changed(f"test_samples(client={unseen}, round=0)", test, task.test_samples(unseen, 0))
-    task.refuse_changed(f"samples(client={unseen}, round=0, sample_set=ADAPT)", adapt, drawn(unseen, SampleSet.ADAPT))
+    again = task.samples(unseen, 0, SampleSet.ADAPT, len(adapt))
+    task.refuse_changed(f"samples(client={unseen}, round=0, sample_set=ADAPT)", adapt, again)
     task.describe(unseen)

@@ -10,9 +10,9 @@ from typing import NoReturn
 
 from .. import own_class
 from ..own_class import OwnClassError
-from .base import Op, OpError, Parameter, Shape
 from .layer import NAME, LayerSpec
-from .registry import LAYERS
+from .op import Op, OpError, Parameter, Shape
+from .op_registry import LAYERS
 
 _WEIGHTLESS, _WEIGHTED = "weightless.hpp.j2", "weighted.hpp.j2"
 _READS = ("", "x", "y", "xy")

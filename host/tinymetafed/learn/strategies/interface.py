@@ -1,0 +1,208 @@
+"""The base class of strategies: which clients take part, what devices train, and how deltas change the global weights."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from tinymetafed_codegen.errors import Error
+from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.protocol import Dtype, Phase, Recipe, SampleSet, Selection, Stream, Variant
+from tinymetafed_codegen.spec import Experiment, OwnStrategySpec
+
+from .. import aggregate, prng, schedule
+from ..codecs import downlink
+from ..codecs.delta import Sparse
+from ..weights import Floats
+
+_REMEDY = "set strategy.output_clamp = 1.0, or lower strategy.global_learning_rate"
+
+
+class StrategyError(Error):
+    """A strategy cannot continue: training diverged, clients are too few, or a phase is not supported."""
+
+
+class Strategy(ABC):
+    """Base class of strategies; a subclass defines ``training`` and may override every other method.
+
+    A strategy keeps no state between rounds: every method depends only on the experiment and its arguments, so that a resumed
+    run ends in the same weights. A user's own strategy must keep to this too.
+
+    Attributes:
+        experiment: The experiment.
+        spec: Its [strategy] section.
+        options: ``strategy.options`` of a user's own strategy; {} for a built-in one.
+        n_global: Number of global weights.
+        kept: Experiment keys that make a device keep a client's state between rounds; if empty, any device serves any client.
+
+    Source: TinyMetaFed, Ren et al., arXiv 2307.06822, Algorithm 1; other methods in the classes that derive from this one.
+    """
+
+    def __init__(self, experiment: Experiment, manifest: ModelManifest) -> None:
+        """Prepares the strategy of a run.
+
+        Args:
+            experiment: The experiment.
+            manifest: The manifest of its model, with global tensors and layers.
+        """
+        self.experiment = experiment
+        self.spec = experiment.strategy
+        self.options = self.spec.options if isinstance(self.spec, OwnStrategySpec) else {}
+        self.n_global = manifest.n_global
+        self.kept: list[str] = [
+            *(["model.local_start = 'kept'"] if manifest.keeps_local else []),
+            *(["strategy.error_feedback"] if manifest.error_feedback else []),
+        ]
+        self._least = len(manifest.layer_ends) if self.selection == Selection.LAYER else 1
+        self._tensors = [tensor.size for tensor in manifest.global_tensors]
+
+    @abstractmethod
+    def training(self) -> tuple[Phase, ...]:
+        """The phases that a device trains in a round.
+
+        Returns:
+            One to MAX_PHASES phases, best made with ``phase``; none if ``run.rounds`` is 0.
+        """
+
+    def training_recipe(self) -> Recipe:
+        """The recipe of a round: the phases of ``training``; number, selection and dtype of the delta entries sent up."""
+        return Recipe(tuple(self.training()), self.top_k, self.uplink, self.selection)
+
+    def adaptation_recipe(self, count: int) -> Recipe:
+        """The recipe of an adaptation, which sends no delta.
+
+        Args:
+            count: Number of ADAPT samples, over all classes.
+
+        Returns:
+            A recipe with the phases of ``adaptation``.
+        """
+        return Recipe(tuple(self.adaptation(count)))
+
+    @property
+    def top_k(self) -> int:
+        """Number of delta entries sent up: ``top_p`` percent of the global weights, at least 1 (1 per layer for LAYER)."""
+        return max(self._least, math.floor(self.n_global * self.spec.top_p / 100 + 0.5))
+
+    @property
+    def selection(self) -> Selection:
+        """How the delta entries to send up are selected."""
+        return Selection[self.spec.selection.upper()]
+
+    @property
+    def uplink(self) -> Dtype:
+        """Dtype of the delta's values on the wire."""
+        return Dtype[self.spec.uplink.upper()]
+
+    def clients(self, round_: int, of: int) -> list[int]:
+        """Selects the training clients of a round; the selection depends only on ``run.seed`` and the arguments.
+
+        Args:
+            round_: The round, from 0.
+            of: Number of training clients.
+
+        Returns:
+            ``run.devices_per_round`` distinct numbers from 0 to ``of`` - 1.
+
+        Raises:
+            StrategyError: ``of`` is smaller than ``run.devices_per_round``.
+        """
+        run = self.experiment.run
+        if of < run.devices_per_round:
+            raise StrategyError(f"run.devices_per_round = {run.devices_per_round}, but there are only {of} client(s)")
+        chosen: dict[int, None] = {}  # a dict keeps the order of the draws
+        attempts = 0
+        while lacking := run.devices_per_round - len(chosen):
+            words, _ = prng.draw(run.seed, 0, round_, Stream.CLIENT_CHOICE, np.arange(attempts, attempts + lacking))
+            attempts += lacking
+            chosen.update((word * of >> 32, None) for word in words.tolist())
+        return list(chosen)
+
+    def adaptation(self, count: int) -> tuple[Phase, ...]:
+        """The phases of a held-out client's adaptation: first the local layers, then the whole model.
+
+        Args:
+            count: Number of ADAPT samples, over all classes.
+
+        Returns:
+            Up to two phases with the passes and learning rates of [adaptation]; phases without passes or samples are left out.
+        """
+        spec = self.experiment.adaptation
+        phases = (
+            self.phase(Variant.LOCAL, SampleSet.ADAPT, spec.local_passes, spec.local_learning_rate, count),
+            self.phase(Variant.FULL, SampleSet.ADAPT, spec.full_passes, spec.full_learning_rate, count),
+        )
+        return tuple(phase for phase in phases if phase.passes and phase.count)
+
+    def phase(self, variant: Variant, samples: SampleSet, passes: int, rate: float, count: int | None = None) -> Phase:
+        """A phase of online SGD with ``strategy.output_clamp``.
+
+        Args:
+            variant: The weights to train: LOCAL, GLOBAL or FULL; GRADIENT to compute a gradient without changing weights.
+            samples: The sample set.
+            passes: Number of passes over the samples.
+            rate: Learning rate.
+            count: Number of samples, over all classes; None for the task's number.
+
+        Returns:
+            The phase.
+
+        Raises:
+            StrategyError: The strategy's firmware does not support the variant.
+        """
+        if variant is Variant.GRADIENT and not self.spec.gradient:
+            raise StrategyError(f"firmware for strategy '{self.spec.kind}' has no GRADIENT steps; only 'fedsgd' has them")
+        size = self.experiment.task.count(samples) if count is None else count
+        return Phase(variant, samples, size, passes, rate, self.spec.output_clamp)
+
+    def download(self, weights: Floats) -> list[downlink.Segment]:
+        """Encodes the global weights in the dtype ``strategy.downlink``.
+
+        Args:
+            weights: Global weights, float32 [n_global].
+
+        Returns:
+            Segments in the order of the weights; one per tensor for int8, because each tensor has its own scale, otherwise one.
+
+        Raises:
+            StrategyError: A weight is not finite or out of range of the dtype.
+        """
+        try:
+            return downlink.encode(weights, Dtype[self.spec.downlink.upper()], self._tensors)
+        except ValueError as error:
+            raise StrategyError(f"training diverged: {error}; {_REMEDY}") from None
+
+    def alpha(self, round_: int) -> np.float32:
+        """The server's learning rate α in a round, from the schedule in [strategy].
+
+        Args:
+            round_: The round, from 0.
+
+        Returns:
+            α, float32.
+        """
+        return schedule.alpha(self.spec, round_, self.experiment.run.rounds)
+
+    def update(self, weights: Floats, deltas: Sequence[Sparse], round_: int) -> Floats:
+        """The server's step: g ← g + α · mean(delta).
+
+        Args:
+            weights: Global weights g, float32 [n_global]; they are not modified.
+            deltas: Changes of the global weights, one per client, in client order; an entry that was not sent counts as 0.
+            round_: The round, from 0.
+
+        Returns:
+            The new global weights, float32 [n_global].
+
+        Raises:
+            StrategyError: A new weight is not finite.
+
+        Source: Ren et al., arXiv 2307.06822, Algorithm 1.
+        """
+        moved = aggregate.move(weights, aggregate.mean(deltas, self.n_global), self.alpha(round_))
+        if not np.isfinite(moved).all():
+            raise StrategyError(f"training diverged: the update of round {round_} makes a weight infinite or NaN; {_REMEDY}")
+        return moved
