@@ -82,6 +82,18 @@ def explain(error: BaseException, file: str) -> str:
     return f"{place_in(error, file)}: {type(error).__name__}: {why}"
 
 
+def explain_call(error: BaseException, user_class: type, what: str) -> str:
+    """One line for an error raised in a call of a class of the user, which ``what`` names: the place, the error and the call.
+
+    The place is the last line of the user's file that ran, or the class statement where none did.
+    """
+    file = str(file_of(user_class))
+    line = explain(error, file)
+    if place_in(error, file) == file:
+        line = place_of(user_class) + line.removeprefix(file)
+    return f"{line} (in {user_class.__name__}.{what})"
+
+
 def place_in(error: BaseException, file: str) -> str:
     """FILE:LINE at which code in ``file`` failed; FILE alone where the error comes from elsewhere."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]

@@ -51,7 +51,17 @@ from .federation.meta_test import Collapsed
 from .federation.observer import Observer
 from .federation.result import Adaptation, FinalScores
 from .learn.codecs.delta import DeltaError, Sparse
-from .learn.strategies import FedAvg, FedSgd, Reptile, Strategy, StrategyError, TinyMetaFed, TinyOl, TinyReptile
+from .learn.strategies import (
+    FedAvg,
+    FedSgd,
+    OwnStrategyError,
+    Reptile,
+    Strategy,
+    StrategyError,
+    TinyMetaFed,
+    TinyOl,
+    TinyReptile,
+)
 from .learn.tasks import HELD_OUT, DataError, Samples, Task
 from .learn.tasks.own_task import TaskError
 from .projects.new import ProjectError
@@ -92,6 +102,7 @@ __all__ = [
     "ModelFileError",
     "ModelManifest",
     "Observer",
+    "OwnStrategyError",
     "Phase",
     "ProgressEvent",
     "ProgressOption",

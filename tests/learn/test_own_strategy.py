@@ -13,6 +13,7 @@ from small_runs import SINE, Quiet, manifest
 
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import open_strategy
+from tinymetafed.learn.strategies.own_strategy import OwnStrategy, OwnStrategyError
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import StoreError
@@ -44,7 +45,8 @@ def test_the_shown_strategy_takes_the_median(tmp_path: Path) -> None:
 def test_a_strategys_file_hides_no_module_of_its_name(tmp_path: Path) -> None:
     (tmp_path / "statistics.py").write_text(block("python"))
     experiment = load(SINE, [f"strategy.kind={tmp_path / 'statistics.py'}:Median"])
-    assert type(open_strategy(experiment, manifest(experiment))).__name__ == "Median"
+    own = open_strategy(experiment, manifest(experiment))
+    assert isinstance(own, OwnStrategy) and own.user_class.__name__ == "Median"
     assert sys.modules["statistics"] is statistics
 
 
@@ -66,3 +68,31 @@ def test_a_run_is_not_continued_with_other_code(tmp_path: Path) -> None:
         training.resume_simulated(tmp_path / "run", 1, Quiet())
     (tmp_path / "median.py").write_text(block("python"))
     assert training.resume_simulated(tmp_path / "run", 1, Quiet()).rounds == 4
+
+
+FAULTY = """import numpy as np
+from tinymetafed import TinyMetaFed
+
+class Faulty(TinyMetaFed):
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("def update(self, weights, deltas, round_): return weights / len(self.none)", r"AttributeError: .*update\(round_=0\)"),
+        ("def clients(self, round_, of): raise SystemExit('no')", r"SystemExit: no \(in Faulty\.clients\(round_=0, of="),
+        ("def clients(self, round_, of): return 3", r"clients\(round_=0, of=\d+\) gives 3, expected a list of whole numbers"),
+        ("def training(self): return None", r"training\(\) gives None, expected a tuple of phases"),
+        ("def adaptation(self, count): return [count]", r"adaptation\(count=\d+\) gives \[\d+\], expected a tuple of phases"),
+        ("def alpha(self, round_): return 'a lot'", r"TypeError: .*\(in Faulty\.update\(round_=0\)\)"),
+        ("def download(self, weights): return 1 // 0", r"ZeroDivisionError: .*\(in Faulty\.download\(\)\)"),
+        ("top_k = property(lambda self: self.none)", r"AttributeError: "),
+        ("def __init__(self, *both): raise ValueError('no start')", r"ValueError: no start \(in Faulty\.__init__\(\)\)"),
+    ],
+)
+def test_an_error_in_a_users_strategy_names_file_and_line(method: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "faulty.py").write_text(FAULTY + f"    {method}\n")
+    experiment = load(SINE, [f"strategy.kind={tmp_path / 'faulty.py'}:Faulty", "run.rounds=2", "evaluation.tasks=1"])
+    with pytest.raises(OwnStrategyError, match=rf"(?s)faulty\.py:[45]: .*{message}"):
+        training.simulate(set_up(experiment, "own", None), 1, tmp_path / "run", Quiet())

@@ -16,6 +16,7 @@ from small_runs import manifest, omniglot, sine
 
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import StrategyError, TinyMetaFed, open_strategy
+from tinymetafed.learn.strategies.own_strategy import OwnStrategy
 from tinymetafed_codegen import graph
 from tinymetafed_codegen.ops import ClipNorm
 from tinymetafed_codegen.protocol import Dtype, SampleSet, Variant
@@ -150,7 +151,8 @@ def test_a_users_file_hides_no_other_module(tmp_path: Path) -> None:
     (tmp_path / "statistics.py").write_text(OWN)
     (tmp_path / "own.toml").write_text(Path("examples/sine.toml").read_text())
     experiment = load(tmp_path / "own.toml", ["strategy.kind=statistics:Half"])
-    assert type(open_strategy(experiment, manifest(experiment))).__name__ == "Half"
+    own = open_strategy(experiment, manifest(experiment))
+    assert isinstance(own, OwnStrategy) and own.user_class.__name__ == "Half"
     assert sys.modules["statistics"] is statistics
 
 

@@ -118,8 +118,7 @@ def _call(op: type[Op], method: str, call: Callable[[], object]) -> object:
     except OpError:
         raise
     except Exception as error:  # the user's code may raise anything
-        file = str(own_class.file_of(op))
-        raise OpError(f"{own_class.explain(error, file)} (in {op.__name__}.{method}())") from error
+        raise OpError(own_class.explain_call(error, op, f"{method}()")) from error
 
 
 def _refuse(op: type[Op], why: str) -> NoReturn:

@@ -128,7 +128,7 @@ def stated_facts(task: type[StatesFacts], options: TaskOptions) -> TaskFacts:
     except pydantic.ValidationError as error:
         raise OwnClassError(f"{own_class.place_in(error, file)}: {explain(error, TaskFacts)} {where}") from None
     except (Exception, SystemExit) as error:  # a user's code may raise anything
-        raise OwnClassError(f"{own_class.explain(error, file)} {where}") from error
+        raise OwnClassError(own_class.explain_call(error, task, "facts()")) from error
     at = f"{own_class.place_of(task)}: {task.__name__}.facts()"
     if not isinstance(facts, TaskFacts):
         raise OwnClassError(f"{at} gives {type(facts).__name__}, expected tinymetafed.TaskFacts")

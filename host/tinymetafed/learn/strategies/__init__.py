@@ -9,6 +9,7 @@ from tinymetafed_codegen.spec import Experiment, OwnStrategySpec, SpecError
 
 from .fedsgd import FedSgd
 from .interface import Strategy, StrategyError
+from .own_strategy import OwnStrategy, OwnStrategyError
 from .reptile import FedAvg, Reptile, TinyReptile
 from .tinymetafed import TinyMetaFed
 from .tinyol import TinyOl
@@ -16,6 +17,7 @@ from .tinyol import TinyOl
 __all__ = [
     "FedAvg",
     "FedSgd",
+    "OwnStrategyError",
     "Reptile",
     "Strategy",
     "StrategyError",
@@ -48,11 +50,12 @@ def open_strategy(experiment: Experiment, manifest: ModelManifest) -> Strategy:
 
     Raises:
         SpecError: A user's own strategy cannot be loaded, or no device can run its recipe.
+        OwnStrategyError: Its code fails.
     """
     spec = experiment.strategy
     if not isinstance(spec, OwnStrategySpec):
         return _KINDS[spec.kind](experiment, manifest)
-    own = _own(spec.kind)(experiment, manifest)
+    own = OwnStrategy(experiment, manifest, _own(spec.kind))
     _check(own)
     return own
 

@@ -106,8 +106,7 @@ class OwnTask(Task):
         except DataError:
             raise
         except (Exception, SystemExit) as error:  # whatever a user's code raises
-            file = str(own_class.file_of(self._class))
-            raise TaskError(f"{own_class.explain(error, file)} (in {self._class.__name__}.{what})") from error
+            raise TaskError(own_class.explain_call(error, self._class, what)) from error
 
     def _refuse(self, why: str) -> NoReturn:
         raise TaskError(f"{own_class.place_of(self._class)}: {self._class.__name__}: {why}")
