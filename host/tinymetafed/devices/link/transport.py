@@ -108,7 +108,8 @@ def discard_input(transport: Transport, seconds: float, clock: Clock = SYSTEM_CL
     until = clock.monotonic() + seconds
     try:
         while (left := until - clock.monotonic()) > 0:
-            transport.read(left)
+            if not transport.read(left):  # nothing came in all the time that was left
+                break
     except BaseException:
         transport.close()
         raise
