@@ -102,7 +102,9 @@ def test_a_strategy_cannot_train_on_who_is_held_out(monkeypatch: pytest.MonkeyPa
 def test_a_strategy_cannot_choose_a_client_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     with federation("native:1", 3) as (_, done):
         monkeypatch.setattr(Strategy, "clients", lambda self, round_, of: [4, 7, 4])
-        with pytest.raises(StrategyError, match=r"round 0: the strategy chose clients \[4, 7, 4\]; choose each client only once"):
+        with pytest.raises(
+            StrategyError, match=r"round 0: the strategy chose clients \[4, 7, 4\]; choose each client only once"
+        ):
             next(done)
 
 

@@ -141,7 +141,7 @@ def test_two_installations_are_not_mixed(gestures: Path, tmp_path: Path) -> None
     done = subprocess.run(command, cwd=gestures, env=environment, capture_output=True, text=True)
     assert done.returncode != 0
     said = " ".join((done.stdout + done.stderr).split())
-    assert f"has TinyMetaFed in {root()}, but this project is built with that in {data}; remove {gestures}/.pio/" in said
+    assert f"has TinyMetaFed in {root()}, but this project uses the one in {data}; remove {gestures}/.pio/" in said
     (gestures / ".pio" / "tinymetafed.ini").unlink()
     pio(gestures, sys.executable, environment)
 

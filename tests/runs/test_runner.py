@@ -290,7 +290,9 @@ def test_a_torn_log_is_reported(trained: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_another_model_is_not_continued(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hash, "model_hash", lambda *_: bytes(8))
     before = (trained / "run.db").read_bytes()
-    with pytest.raises(StoreError, match=r"run\.db: holds weights of model [0-9a-f]{16}, this version .* 0000000000000000"):
+    with pytest.raises(
+        StoreError, match=r"run\.db: holds weights of model [0-9a-f]{16}, but in this version .* 0000000000000000"
+    ):
         training.resume(trained, Quiet())
     assert len((trained / "run.db").read_bytes()) == len(before) and read_run(trained).result is None
     run = read_run(trained)
