@@ -119,7 +119,7 @@ def test_a_folder_is_trained_on_whichever_devices_there_are(file: Path, tmp_path
     again = train(file, tmp_path / "again", "run.devices_per_round=2", url="native:1")
     assert again.weights.tobytes() == run.weights.tobytes()
     same_in_simulation(run, simulate(file, tmp_path / "simulated", "run.devices_per_round=2"))
-    page = report.write(run.path).read_text()
+    page = report.write(store.read_run(run.path)).read_text()
     assert "Your own data" in page and "12 splits of 1 client" in page and "labelled samples" in page
     curve = run.result.d_curve
     assert curve.d == (0, 1, 2, 4, 6) and (curve.n_tasks, curve.n_clients) == (12, 1)
@@ -176,7 +176,7 @@ def test_a_regression_shows_predicted_against_true(file: Path, tmp_path: Path) -
     assert run.result.d_curve.d == (0, 1, 2, 4, 6)
     drawn = run.result.example
     assert len(drawn.true) == len(drawn.before) == len(drawn.after) == 2 * 34
-    assert "predicted against true values" in report.write(run.path).read_text()
+    assert "predicted against true values" in report.write(store.read_run(run.path)).read_text()
 
 
 # Own source

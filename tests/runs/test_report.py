@@ -186,7 +186,7 @@ class Page(HTMLParser):
 
 
 def page(run_dir: Path) -> Page:
-    return Page(report.write(run_dir).read_text(encoding="utf-8"))
+    return Page(report.write(store.read_run(run_dir)).read_text(encoding="utf-8"))
 
 
 # Whole runs
@@ -268,7 +268,7 @@ def test_the_memory_map_comes_from_the_manifest(sine: Path) -> None:
 
 
 def test_the_page_needs_nothing_from_outside_and_runs_nothing(sine: Path) -> None:
-    html = report.write(sine).read_text(encoding="utf-8")
+    html = report.write(store.read_run(sine)).read_text(encoding="utf-8")
     assert not re.search(r"https?:|//|@import|url\(|\bsrc=|\bhref=|<script|\bon\w+=", html)
 
 
@@ -478,7 +478,7 @@ def test_all_text_from_outside_is_escaped(tmp_path: Path) -> None:
         manifest=replace(made, board=hostile, arena=arena, parameters=parameters),
     )
     run_dir = write_run(tmp_path / "<b>&", SINE, entries, given, first)
-    html = report.write(run_dir).read_text(encoding="utf-8")
+    html = report.write(store.read_run(run_dir)).read_text(encoding="utf-8")
     assert "<script" not in html and "<b>&<" not in html and html.count("&lt;/script&gt;") >= 9
     assert "alert(1)" in Page(html).text
 
@@ -489,17 +489,17 @@ def test_all_text_from_outside_is_escaped(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_a_run_is_named(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(StoreError, match="not a run folder") as caught:
-            report.write(folder)
+            report.write(store.read_run(folder))
         assert str(folder) in str(caught.value)
     assert not (tmp_path / "report.html").exists()
 
 
 def test_damage_is_named_and_the_old_report_stays(sine: Path) -> None:
-    before = report.write(sine).read_bytes()
+    before = report.write(store.read_run(sine)).read_bytes()
     content = (sine / "run.db").read_bytes()
     (sine / "run.db").write_bytes(content.replace(b"ab" * 32, b"ac" * 32, 1))
     with pytest.raises(StoreError, match="not what was written") as caught:
-        report.write(sine)
+        report.write(store.read_run(sine))
     assert str(sine / "run.db") in str(caught.value)
     assert (sine / "report.html").read_bytes() == before
     assert {path.name for path in sine.iterdir()} == {"run.db", "report.html"}

@@ -154,7 +154,7 @@ def test_an_error_rolls_back_all_held_rounds(tmp_path: Path, monkeypatch: pytest
             patched.setattr(store.time, "monotonic", lambda: 1 / 0)
             with pytest.raises(ZeroDivisionError):  # interrupted at an arbitrary point
                 commit(run, 3)
-        assert run.read().trained == 1
+        assert run.read().trained == 1 and same(run.read(), read_run(tmp_path / "run"))
         commit(run, 1)
     run_now = read_run(tmp_path / "run")
     assert run_now.trained == 2 and run_now.weights.tobytes() == after(1).tobytes()
@@ -174,6 +174,18 @@ def test_people_with_an_sql_shell_see_tables(folder: Path) -> None:
         assert rounds == [(round_, 0.5, sha256(after(round_))) for round_ in range(9)]
         assert database.execute("SELECT count(*), min(device) FROM contributions").fetchone() == (9, "native#1")
         assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
+def test_the_writer_knows_what_is_in_the_file(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with begun(folder) as run:
+        for round_ in range(3):
+            commit(run, round_)
+            assert same(run.read(), read_run(folder))
+    with store.reopen(folder) as run:
+        for entry in (evaluation(3, 0.5), run_result("mse", 4.5, 0.25)):
+            run.append(entry)
+            assert same(run.read(), read_run(folder))
 
 
 def test_values_that_json_lacks_are_not_committed(folder: Path) -> None:
@@ -387,8 +399,8 @@ def test_a_round_is_never_committed_twice(tmp_path: Path) -> None:
     with begun(tmp_path / "run") as run:
         commit(run, 0)
         commit(run, 0)
-        with pytest.raises(StoreError, match="do not follow one another"):
-            run.read()
+    with pytest.raises(StoreError, match="do not follow one another"):
+        read_run(tmp_path / "run")
 
 
 # --- Killed ---

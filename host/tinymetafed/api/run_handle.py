@@ -139,7 +139,7 @@ class Run:
         )
 
     def report(self, output: str | Path | None = None) -> Path:
-        """Writes the run's HTML report.
+        """Writes the run's HTML report; of a run that still trains, up to the last ``reload``.
 
         Args:
             output: The file; None for report.html in the run folder.
@@ -151,7 +151,7 @@ class Run:
             StoreError: The run cannot be read.
         """
         with _named_files():
-            return report.write(self.path, None if output is None else Path(output))
+            return report.write(self._data, None if output is None else Path(output))
 
     def export(self, output: str | Path) -> Path:
         """Writes the weights or the whole network to a file.
@@ -412,7 +412,7 @@ def _whole_run(folder: Path, begun: bool = False) -> Iterator[None]:
                 with store.claimed(folder):
                     yield
         except Collapsed:
-            report.write(folder)
+            report.write(store.read_run(folder))
             raise
 
 

@@ -67,6 +67,7 @@ class RunStore:
 
     Rounds that end within ``hold_seconds`` of the last commit share a transaction, so a crash loses at most so much finished
     work. Any other entry, ``read`` and the end of the run commit it too. With 0 each round has a transaction of its own.
+    Entries are kept in memory too, so that ``read`` does not read the file again.
     """
 
     def __init__(self, path: Path, database: sqlite3.Connection, warning: str = "") -> None:
@@ -74,9 +75,11 @@ class RunStore:
         self.warning = warning  # one line about lost commits, "" if there are none
         self.hold_seconds = 0.0
         self._database = database
-        self._number, self._chain = 0, ""
-        self._committed = self._number, self._chain
-        self._weights: tuple[int, bytes] | None = None  # rounds trained and their weights, written with the next commit
+        self._entries: list[Entry] = []
+        self._chain = ""
+        self._committed = 0, ""  # number of entries and the last one's hash at the last commit
+        self._latest = np.zeros(0, np.float32)  # the committed weights
+        self._weights: tuple[int, Floats] | None = None  # rounds trained and their weights, written with the next commit
         self._since = time.monotonic()  # time of the last commit
 
     def append(self, entry: Entry, weights: Floats | None = None) -> None:
@@ -94,10 +97,11 @@ class RunStore:
         with self._all_or_nothing():
             if not self._database.in_transaction:
                 self._database.execute("BEGIN IMMEDIATE")
-            self._database.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (self._number, kind, text, chain))
-            self._number, self._chain = self._number + 1, chain
+            self._database.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (len(self._entries), kind, text, chain))
+            self._entries.append(entry)
+            self._chain = chain
             if weights is not None:
-                self._weights = (entry.round + 1 if isinstance(entry, RoundEntry) else 0, weights.astype("<f4").tobytes())
+                self._weights = (entry.round + 1 if isinstance(entry, RoundEntry) else 0, weights.astype(np.float32))
             if not isinstance(entry, RoundEntry) or time.monotonic() - self._since >= self.hold_seconds:
                 self._commit()
 
@@ -107,20 +111,28 @@ class RunStore:
             with self._all_or_nothing():
                 self._commit()
 
-    def read(self) -> RunData:
-        """Commits, verifies the store and returns its content. Raises StoreError."""
-        self.commit()
+    def verify(self) -> RunData:
+        """Reads and verifies the file, to which entries are then added, and returns its content. Raises StoreError."""
         with _named(self.path, "damaged: {}; " + _RESTORE):
-            data, self._number, self._chain = _read(self._database, self.path)
-        self._committed = self._number, self._chain
-        return data
+            self._entries, self._latest, self._chain = _read(self._database, self.path)
+        self._committed = len(self._entries), self._chain
+        return self.read()
+
+    def read(self) -> RunData:
+        """Commits and returns the content as it was written, without reading the file again. Raises StoreError."""
+        self.commit()
+        return RunData.of(self.path, self._entries, self._latest)
 
     def _commit(self) -> None:
         self._since = time.monotonic()
-        if self._weights is not None:
-            self._database.execute("INSERT OR REPLACE INTO weights VALUES (0, ?, ?)", self._weights)
+        trained, weights = self._weights or (0, None)
+        if weights is not None:
+            stored = weights.astype("<f4").tobytes()
+            self._database.execute("INSERT OR REPLACE INTO weights VALUES (0, ?, ?)", (trained, stored))
         self._database.execute("COMMIT")
-        self._committed, self._weights = (self._number, self._chain), None
+        if weights is not None:
+            self._latest, self._weights = weights, None
+        self._committed = len(self._entries), self._chain
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -131,7 +143,9 @@ class RunStore:
         except BaseException:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
-            (self._number, self._chain), self._weights = self._committed, None
+            count, self._chain = self._committed
+            del self._entries[count:]
+            self._weights = None
             raise
 
 
@@ -251,7 +265,8 @@ def read_run(path: Path) -> RunData:
         closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)) as database,
     ):
         database.execute("BEGIN")  # all reads see the same state
-        return _read(database, path)[0]
+        entries, weights, _ = _read(database, path)
+        return RunData.of(path, entries, weights)
 
 
 @contextmanager
@@ -327,7 +342,7 @@ def _writing(path: Path, check: Callable[[RunStore, RunData], None] = lambda sto
     with closing(database):
         with _named(path, "damaged: {}; " + _RESTORE):
             store = RunStore(path, database)
-            check(store, store.read())  # before anything is written to it
+            check(store, store.verify())  # before anything is written to it
             if database.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
                 raise StoreError(f"{path}: SQLite can keep no write-ahead log there (a network folder?); use a local one")
             database.execute("PRAGMA synchronous = NORMAL")
@@ -353,8 +368,8 @@ def _recognise(database: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _read(database: sqlite3.Connection, path: Path) -> tuple[RunData, int, str]:
-    """The run, the number of its entries and the last entry's hash. Raises StoreError if anything is damaged."""
+def _read(database: sqlite3.Connection, path: Path) -> tuple[list[Entry], Floats, str]:
+    """The journal, the weights and the last entry's hash. Raises StoreError if anything is damaged."""
 
     def damaged(what: str) -> StoreError:
         return StoreError(f"{path / 'run.db'}: damaged: {what}; {_RESTORE}")
@@ -384,7 +399,7 @@ def _read(database: sqlite3.Connection, path: Path) -> tuple[RunData, int, str]:
     if row is None or row[0] != len(rounds) or not isinstance(row[1], bytes) or hashlib.sha256(row[1]).hexdigest() != named:
         raise damaged(f"the weights are not those of its {len(rounds)} rounds")
     weights = np.frombuffer(row[1], "<f4").astype(np.float32)
-    return RunData.of(path, entries, weights), len(entries), chain
+    return entries, weights, chain
 
 
 def _maker(database: sqlite3.Connection) -> str:

@@ -23,21 +23,21 @@ class ReportError(Error):
     """Runs that cannot be compared; the text names them."""
 
 
-def write(run_dir: Path, output: Path | None = None) -> Path:
+def write(run: RunData, output: Path | None = None) -> Path:
     """Writes a run's page.
 
     Args:
-        run_dir: The run folder.
+        run: The run.
         output: The file; None for report.html in the run folder.
 
     Returns:
         Path of the page.
 
     Raises:
-        StoreError: The run cannot be read.
+        StoreError: This version cannot read the run's experiment.
     """
-    path = run_dir / "report.html" if output is None else output
-    write_if_changed(path, _render("run.html.j2", run_page.page(read_run(run_dir))))
+    path = run.path / "report.html" if output is None else output
+    write_if_changed(path, _render("run.html.j2", run_page.page(run)))
     return path
 
 
