@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from tinymetafed_codegen.errors import Error
@@ -40,11 +40,23 @@ class Traffic:
 
     def __sub__(self, earlier: Traffic) -> Traffic:
         """The traffic since ``earlier``."""
-        return Traffic(*(getattr(self, f.name) - getattr(earlier, f.name) for f in fields(self)))
+        return Traffic(
+            self.down - earlier.down,
+            self.up - earlier.up,
+            self.samples_down - earlier.samples_down,
+            self.samples_up - earlier.samples_up,
+            self.retries - earlier.retries,
+        )
 
     def __add__(self, other: Traffic) -> Traffic:
         """The sum, for instance of two boards."""
-        return Traffic(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        return Traffic(
+            self.down + other.down,
+            self.up + other.up,
+            self.samples_down + other.samples_down,
+            self.samples_up + other.samples_up,
+            self.retries + other.retries,
+        )
 
 
 @dataclass(frozen=True)

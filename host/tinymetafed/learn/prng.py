@@ -63,6 +63,8 @@ def threefry(key: tuple[int, int], first: npt.ArrayLike, second: npt.ArrayLike) 
 
 
 def _words(values: npt.ArrayLike) -> Words:
+    if type(values) is int and 0 <= values <= _MASK:
+        return np.array(values, np.uint32)
     array = np.asarray(values)
     if array.dtype == np.uint32 or not array.size:
         return array.astype(np.uint32, copy=False)

@@ -151,9 +151,7 @@ def _loads(download: Sequence[Segment], window: int) -> tuple[int, int]:
             data = segment.data[at : at + step]
             count += 1
             size += _bytes(protocol.Load) + len(data)
-            runs = (before + data + after).split(b"\0")
-            if max(map(len, runs)) >= _LONGEST_RUN:
-                size += sum(len(run) // _LONGEST_RUN for run in runs)
+            size += sum([len(run) // _LONGEST_RUN for run in (before + data + after).split(b"\0")])
     return count, size
 
 

@@ -116,7 +116,8 @@ class Strategy(ABC):
         chosen: dict[int, None] = {}  # a dict keeps the order of the draws
         attempts = 0
         while lacking := run.devices_per_round - len(chosen):
-            words, _ = prng.draw(run.seed, 0, round_, Stream.CLIENT_CHOICE, np.arange(attempts, attempts + lacking))
+            indices = np.arange(attempts, attempts + lacking, dtype=np.uint32)
+            words, _ = prng.draw(run.seed, 0, round_, Stream.CLIENT_CHOICE, indices)
             attempts += lacking
             chosen.update((word * of >> 32, None) for word in words.tolist())
         return list(chosen)
