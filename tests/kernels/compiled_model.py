@@ -200,6 +200,32 @@ MODELS: dict[str, dict[str, Any]] = {
             dense(2),
         ],
     },
+    "padded by numbers": {
+        "input": [6, 5, 2],
+        "loss": "softmax_cross_entropy",
+        "layers": [
+            conv(9, 3, stride=2, padding=[[0, 1], [1, 0]], activation="relu"),
+            depthwise([3, 2], stride=2, padding=[[2, 0], [0, 1]], activation="relu"),
+            conv(3, [2, 1], padding=[[1, 1], [0, 0]], activation="tanh"),
+            {"op": "separable_conv2d", "filters": 5, "kernel": 3, "padding": [[2, 2], [1, 2]]},
+            FLATTEN,
+            dense(3, local=True),
+        ],
+    },
+    "long kernel and reshapes": {
+        "input": [90],
+        "loss": "mse",
+        "layers": [
+            {"op": "reshape", "shape": [90, 1]},
+            {"op": "conv1d", "filters": 5, "kernel": 80, "stride": 4, "padding": [79, 3], "activation": "tanh"},
+            {"op": "reshape", "shape": [1, 24, 5]},
+            {"op": "max_pool", "size": [1, 3]},
+            {"op": "reshape", "shape": [4, 2, 5]},
+            depthwise(2, activation="relu6"),
+            FLATTEN,
+            dense(2, local=True),
+        ],
+    },
     "residual": {
         "input": [4, 3, 2],
         "loss": "softmax_cross_entropy",

@@ -11,7 +11,7 @@ from .conv2d import Conv2d
 from .layer import LayerSpec
 from .op import OpError, Parameter, Shape
 from .weighted import WeightedSpec
-from .window import SINGLE, Axis, Extent, Padding
+from .window import SINGLE, Axis, Extent, SequencePadding
 
 
 class Conv1dSpec(WeightedSpec):
@@ -20,7 +20,7 @@ class Conv1dSpec(WeightedSpec):
     filters: Annotated[int, Field(ge=1, le=4_096)]
     kernel: Extent
     stride: Extent = 1
-    padding: Padding = "same"
+    padding: SequencePadding = "same"
 
 
 @dataclass(frozen=True)

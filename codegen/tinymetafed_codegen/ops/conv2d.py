@@ -10,7 +10,7 @@ from pydantic import Field
 from .layer import LayerSpec
 from .op import Op, OpError, Parameter, Shape, tile
 from .weighted import WeightedSpec
-from .window import SINGLE, Axis, Padding, Pair
+from .window import SINGLE, Axis, ImagePadding, Pair, margins_of_axes
 
 
 class Conv2dSpec(WeightedSpec):
@@ -19,7 +19,7 @@ class Conv2dSpec(WeightedSpec):
     filters: Annotated[int, Field(ge=1, le=4_096)]
     kernel: Pair
     stride: Pair = (1, 1)
-    padding: Padding = "same"
+    padding: ImagePadding = "same"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Conv2d(Op):
         """Makes the op for an input of shape [height, width, channels]. Raises OpError for any other shape."""
         if len(input_shape) != 3:
             raise OpError(f"conv2d expects [height, width, channels], not {list(input_shape)}")
-        rows, columns = (Axis.build(*axis, spec.padding) for axis in zip(input_shape, spec.kernel, spec.stride, strict=False))
+        axes = zip(input_shape, spec.kernel, spec.stride, margins_of_axes(spec.padding), strict=False)
+        rows, columns = (Axis.build(*axis) for axis in axes)
         pixels, channels = spec.kernel[0] * spec.kernel[1], input_shape[2]
         fan_in, fan_out = pixels * channels, pixels * spec.filters
         parameters = (

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 from .layer import LayerSpec
 from .op import Op, OpError, Parameter, Shape, tile
 from .weighted import WeightedSpec
-from .window import SINGLE, Axis, Padding, Pair
+from .window import SINGLE, Axis, ImagePadding, Pair, margins_of_axes
 
 
 class DepthwiseConv2dSpec(WeightedSpec):
@@ -16,7 +16,7 @@ class DepthwiseConv2dSpec(WeightedSpec):
 
     kernel: Pair
     stride: Pair = (1, 1)
-    padding: Padding = "same"
+    padding: ImagePadding = "same"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class DepthwiseConv2d(Op):
         """Makes the op for an input of shape [height, width, channels]. Raises OpError for any other shape."""
         if len(input_shape) != 3:
             raise OpError(f"{spec.op} expects [height, width, channels], not {list(input_shape)}")
-        rows, columns = (Axis.build(*axis, spec.padding) for axis in zip(input_shape, spec.kernel, spec.stride, strict=False))
+        axes = zip(input_shape, spec.kernel, spec.stride, margins_of_axes(spec.padding), strict=False)
+        rows, columns = (Axis.build(*axis) for axis in axes)
         pixels, channels = spec.kernel[0] * spec.kernel[1], input_shape[2]
         parameters = (
             Parameter("kernel", (*spec.kernel, channels, 1), fan_in=pixels, fan_out=pixels),

@@ -13,11 +13,12 @@ from .flatten import Flatten
 from .global_avg_pool import GlobalAvgPool
 from .max_pool import MaxPool
 from .op import Op
+from .reshape import Reshape
 from .separable_conv2d import SeparableConv2d
 
 # activations.py lists the ops that can also be the ``activation`` of another layer.
 _OPS: tuple[type[Op], ...] = (
-    Dense, Conv2d, DepthwiseConv2d, SeparableConv2d, Conv1d, MaxPool, AvgPool, GlobalAvgPool, Flatten, Add,
+    Dense, Conv2d, DepthwiseConv2d, SeparableConv2d, Conv1d, MaxPool, AvgPool, GlobalAvgPool, Flatten, Reshape, Add,
     *ACTIVATIONS.values(),
 )  # fmt: skip
 LAYERS = {op.kind: op for op in _OPS}

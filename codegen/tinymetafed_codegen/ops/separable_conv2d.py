@@ -12,7 +12,7 @@ from .depthwise_conv2d import DepthwiseConv2d, DepthwiseConv2dSpec
 from .layer import LayerSpec
 from .op import Op, Shape
 from .weighted import WeightedSpec
-from .window import Padding, Pair
+from .window import ImagePadding, Pair
 
 
 class SeparableConv2dSpec(WeightedSpec):
@@ -21,7 +21,7 @@ class SeparableConv2dSpec(WeightedSpec):
     filters: Annotated[int, Field(ge=1, le=4_096)]
     kernel: Pair
     stride: Pair = (1, 1)
-    padding: Padding = "same"
+    padding: ImagePadding = "same"
 
 
 class SeparableConv2d(Op):

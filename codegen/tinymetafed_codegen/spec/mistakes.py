@@ -42,6 +42,8 @@ def explain(errors: ValidationError, sections: type[BaseModel]) -> str:
         hint = f"; did you mean '{near[0]}'?" if near else ""
         what = f"unknown value '{given}'" if given is not None else "is missing"
         return f"'{key}.{discriminator}' {what}; expected one of: {expected}{hint}"
+    if kind == "too_long":
+        return f"'{key}' has {error['ctx']['actual_length']} entries, the most are {error['ctx']['max_length']}"
     return f"'{key}' = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 

@@ -15,6 +15,7 @@ from ..section import Section
 from .mistakes import READABLE, explain
 
 OWN = "FILE.py:CLASS"
+MAX_LAYERS = 256
 
 
 def op(layer: Any) -> str | None:
@@ -57,7 +58,7 @@ class ModelSpec(Section):
     """
 
     input: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(min_length=1, max_length=3, strict=False)]
-    layers: Annotated[tuple[AnyLayer, ...], Field(min_length=1, max_length=64, strict=False)]
+    layers: Annotated[tuple[AnyLayer, ...], Field(min_length=1, max_length=MAX_LAYERS, strict=False)]
     loss: LossName
     huber_delta: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0

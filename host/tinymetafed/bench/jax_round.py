@@ -97,7 +97,7 @@ def _inputs(net: graph.Graph, batch: Batch) -> Floats:
 
 
 def _forward(jax: Any, op: Op, weights: Tensors, x: Any) -> Any:
-    x = x.reshape(op.input_shape)  # all that flatten does
+    x = x.reshape(op.input_shape)  # all that flatten and reshape do
     if op.parameters:
         kernel, bias = (weights[f"{op.name}.{parameter.name}"] for parameter in op.parameters)
         x = (x @ kernel if op.kind == "dense" else _convolve(jax, op, x, kernel)) + bias
@@ -106,8 +106,7 @@ def _forward(jax: Any, op: Op, weights: Tensors, x: Any) -> Any:
 
 def _convolve(jax: Any, op: Any, x: Any, kernel: Any) -> Any:
     axes = (op.rows, op.columns)
-    after = [max((axis.outputs - 1) * axis.stride + axis.size - axis.length - axis.pad, 0) for axis in axes]
-    padding = [(axis.pad, end) for axis, end in zip(axes, after, strict=True)]
+    padding = [axis.margins for axis in axes]
     strides = [axis.stride for axis in axes]
     layout = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(x[None], kernel, strides, padding, dimension_numbers=layout)[0]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from tinymetafed_codegen.graph import Graph
 from tinymetafed_codegen.ops import Op
+from tinymetafed_codegen.ops.window import Axis
 
 from .tensorflow import require
 
@@ -40,14 +41,18 @@ def build(net: Graph, arrays: Mapping[str, npt.NDArray[Any]], batch: int | None 
     def seen(tensor: Any) -> Any:
         """The tensor in the shape in which a layer reads it; a change of shape is no call of the graph."""
         value = values[tensor.name]
-        return value if value.shape[1:] == tensor.shape else keras.layers.Flatten(dtype=dtype)(value)
+        if value.shape[1:] == tensor.shape:
+            return value
+        view = keras.layers.Flatten(dtype=dtype) if len(tensor.shape) == 1 else keras.layers.Reshape(tensor.shape, dtype=dtype)
+        return view(value)
 
     for call in net.forward:
         if call.other is not None:
             y = keras.layers.Add(name=call.op.name, dtype=dtype)([seen(call.x), seen(call.other)])
         else:
             layer = _layer(keras, call.op, dtype)
-            y = layer(seen(call.x))
+            zeros = _zero_padding(keras, call.op, dtype)
+            y = layer(seen(call.x) if zeros is None else zeros(seen(call.x)))
             layer.set_weights([arrays[f"{call.op.name}.{parameter.name}"] for parameter in call.op.parameters])
         values[call.y.name] = y
     return keras.Model(first, seen(net.output))
@@ -107,5 +112,22 @@ class _Window(TypedDict):
 def _window(op: Op) -> _Window:
     """Strides and padding of a sliding window; where both kinds of padding fit, they mean the same."""
     rows, columns = op.rows, op.columns  # type: ignore[attr-defined]
-    same = all(axis.outputs == -(-axis.length // axis.stride) for axis in (rows, columns))
-    return {"strides": (rows.stride, columns.stride), "padding": "same" if same else "valid"}
+    return {"strides": (rows.stride, columns.stride), "padding": "same" if _pads_as_same(op) else "valid"}
+
+
+def _pads_as_same(op: Op) -> bool:
+    axes = (op.rows, op.columns)  # type: ignore[attr-defined]
+    return all(axis == Axis.build(axis.length, axis.size, axis.stride, "same") for axis in axes)
+
+
+def _zero_padding(keras: Any, op: Op, dtype: str) -> Any:
+    """The layer of zeros around a convolution's input; None where 'same' or 'valid' says it."""
+    if op.kind not in ("conv2d", "depthwise_conv2d", "conv1d") or _pads_as_same(op):
+        return None
+    rows, columns = op.rows.margins, op.columns.margins  # type: ignore[attr-defined]
+    if not any((*rows, *columns)):
+        return None
+    name = f"{op.name}_zeros"
+    if op.kind == "conv1d":
+        return keras.layers.ZeroPadding1D(columns, name=name, dtype=dtype)
+    return keras.layers.ZeroPadding2D((rows, columns), name=name, dtype=dtype)
