@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import reference
 from compiled_model import library
 
 from tinymetafed.projects.importing import written_experiment
@@ -22,6 +23,19 @@ def outputs(folder: Path, inputs: Any) -> Any:
     for placed in settled.graph.parameters:
         weights[placed.offset : placed.offset + placed.parameter.size] = settled.weights[placed.name].ravel()
     return np.stack([model.run(weights, x.astype(np.float32)) for x in inputs])
+
+
+def reference_outputs(folder: Path, inputs: Any) -> Any:
+    """Like ``outputs``, by the NumPy reference of every op, which other tests compare with the kernels: nothing is compiled."""
+    loaded = spec.load(folder / "experiment.toml")
+    net = graph.build(loaded.model)
+    with np.load(folder / "experiment.npz") as file:
+        arrays = {name: file[name].astype(float) for name in file.files}
+    weights = np.zeros(net.n_parameters)
+    for placed in net.parameters:
+        weights[placed.offset : placed.offset + placed.parameter.size] = arrays[placed.name].ravel()
+    frozen = {name: arrays[name] for name in (f"{op.name}.{parameter.name}" for op, parameter in net.frozen)}
+    return np.stack([reference.run(net, weights, frozen, x.astype(float))[0] for x in inputs])
 
 
 def write(file: Path, folder: Path, **options: Any) -> list[str]:

@@ -89,8 +89,8 @@ def test_a_round_on_the_emulated_board_ends_on_the_weights_of_the_native_one(
         with suppress(Collapsed):  # raised after the round is stored: training this short collapses
             training.train(setup, [url], ["native:1"], out, Quiet())
         run = store.read_run(out)
-        ended.append(run.rounds[-1]["weights_sha256"])
-        assert run.rounds[0]["contributions"][0]["status"] == "accepted" and run.rounds[0]["update_norm"] > 0
+        ended.append(run.rounds[-1].weights_sha256)
+        assert run.rounds[0].contributions[0].status == "accepted" and run.rounds[0].update_norm > 0
     assert ended[0] == ended[1]
 
 

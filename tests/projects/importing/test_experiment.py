@@ -13,9 +13,10 @@ from imported import outputs
 
 from tinymetafed import cli
 from tinymetafed.projects.importing import written_experiment
-from tinymetafed.projects.importing.network import AFFINE, Layer, Network
+from tinymetafed.projects.importing.network import AFFINE, FileLoss, Layer, Network
 from tinymetafed.runs.tensorflow import ModelFileError
 from tinymetafed_codegen import spec
+from tinymetafed_codegen.loss import LossName
 
 RANDOM = np.random.default_rng(1)
 
@@ -35,8 +36,8 @@ def conv(below: Layer | None, channels: int, filters: int, padding: str = "valid
     return layer("conv2d", below, name="Conv2D_1", shapes=shapes, filters=filters, kernel=[3, 2], padding=padding)
 
 
-def network(shape: tuple[int, ...], *layers: Layer, loss: str | None = "mse") -> Network:
-    return Network("net.keras", shape, list(layers), loss)
+def network(shape: tuple[int, ...], *layers: Layer, loss: LossName | None = "mse") -> Network:
+    return Network("net.keras", shape, list(layers), None if loss is None else FileLoss(loss, loss))
 
 
 def written(net: Network, folder: Path, **options: Any) -> tuple[spec.Experiment, list[str]]:
@@ -162,7 +163,10 @@ def test_a_final_softmax_sets_the_loss_and_is_left_out(tmp_path: Path) -> None:
     net.loss = None
     loaded, notes = written(net, tmp_path)
     last: Any = loaded.model.layers[-1]
-    assert loaded.model.loss == "softmax_cross_entropy" and last.activation is None and "logits" in notes[0]
+    assert loaded.model.loss == "softmax_cross_entropy" and last.activation is None
+    assert (
+        "does not say its loss: softmax_cross_entropy, because its last layer is a softmax" in notes[0] and "logits" in notes[1]
+    )
 
 
 def test_a_final_softmax_stays_with_another_loss(tmp_path: Path) -> None:
@@ -204,7 +208,13 @@ def branching() -> Network:
 
 def adding_the_input() -> Network:
     first = dense(None, 3, 3, "a")
-    return network((3,), first, layer("add", first, None), dense(None, 3, 3, "b"))
+    add = layer("add", first, None)
+    return network((3,), first, add, dense(add, 3, 3, "b"))
+
+
+def scaled_input() -> Network:
+    scale = affine(None)
+    return network((3,), scale, dense(scale, 3, 1))
 
 
 def misfit() -> Network:
@@ -216,7 +226,8 @@ def normalised_twice(padding: str) -> Network:
     shift = affine(None, 2)
     first = conv(shift, 2, 3, padding)
     flat = layer("flatten", first)
-    return network((4, 4, 2), shift, first, flat, dense(flat, 48, 2, "x"), dense(None, 2, 1, "y"))
+    head = dense(flat, 48 if padding == "same" else 18, 2, "x")
+    return network((4, 4, 2), shift, first, flat, head, dense(head, 2, 1, "y"))
 
 
 @pytest.mark.parametrize(
@@ -230,7 +241,7 @@ def normalised_twice(padding: str) -> Network:
         (branching(), {}, "layer 'c': reads 'a', not the layer before it: branches are not supported"),
         (adding_the_input(), {}, "layer 'add': adds the model's input or a constant"),
         (misfit(), {}, "net.keras: layer 'Head': dense expects"),
-        (network((3,), affine(None), dense(None, 3, 1)), {}, "layer 'affine': can only be folded"),
+        (scaled_input(), {}, "layer 'affine': can only be folded"),
         (normalised_twice("same"), {"freeze": "1"}, "its offset cannot be folded into 'Conv2D_1', which pads with zeros"),
         (normalised_twice("valid"), {}, "remove it and scale the data instead, or freeze that layer (--freeze)"),
     ],
@@ -242,6 +253,18 @@ def test_networks_that_cannot_be_imported_are_refused_by_name(
         written(net, tmp_path, **options)
     assert expected in str(caught.value)
     assert not list(tmp_path.iterdir()), "a refused network must leave no file"
+
+
+def test_many_layers_are_counted_not_printed(tmp_path: Path) -> None:
+    def chained(count: int) -> Network:
+        layers = [dense(None, 2, 2)]
+        for _ in range(count - 1):
+            layers.append(dense(layers[-1], 2, 2))
+        return network((2,), *layers)
+
+    assert len(written(chained(70), tmp_path)[0].model.layers) == 70
+    with pytest.raises(ModelFileError, match=r"net.keras: 'model.layers' has 300 entries, the most are 256$"):
+        written(chained(300), tmp_path / "more")
 
 
 @pytest.mark.parametrize("there", ["experiment.toml", "experiment.npz"])

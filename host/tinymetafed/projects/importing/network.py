@@ -1,24 +1,33 @@
-"""A network as read from a model file of any format: its layers with their inputs and weights."""
+"""A network as read from a model file of any format: its layers with their shapes, inputs and weights."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import pydantic
 
+from tinymetafed_codegen import ops
+from tinymetafed_codegen.loss import LossName
 from tinymetafed_codegen.section import TomlTable, TomlValue
+from tinymetafed_codegen.spec.mistakes import explain
 
 from ...runs.tensorflow import ModelFileError
 
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
 Keys = TomlTable  # of a layer, as an experiment's file writes them
+Evaluate = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 WEIGHTED = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d")
-AFFINE = "affine"  # y = scale x + offset, per channel; not an op, so it must be folded into a layer with weights
+ELEMENTWISE = ("relu", "relu6", "leaky_relu", "sigmoid", "tanh")
+VIEWS = ("reshape", "flatten")
+# Not ops: an experiment cannot have them, so they become part of other layers.
+AFFINE = "affine"  # y = scale x + offset, per channel
+PAD = "pad"  # zeros around an image or a sequence; the key margins has [before, after] for each axis but the channels
 
 
 @dataclass(eq=False)
@@ -27,7 +36,8 @@ class Layer:
 
     ``keys``: its keys in an experiment. ``inputs``: the layers that it reads, None for the model's input. ``arrays``: float64
     weights by the suffix of their names in an npz file, for instance ".kernel"; an affine has ``scale`` and ``offset``, of
-    shape () or (channels,). ``where``: file and layer, for errors.
+    shape () or (channels,). ``shape``: of its output, for one sample. ``with_zeros``: the setting because of which its kernel
+    has zeros that must stay zeros, so that it may not train; or "". ``where``: file and layer, for errors.
     """
 
     where: str
@@ -36,6 +46,8 @@ class Layer:
     inputs: list[Layer | None]
     arrays: dict[str, Array] = field(default_factory=dict)
     trainable: bool = True
+    shape: Shape = ()
+    with_zeros: str = ""
 
     @property
     def op(self) -> str:
@@ -43,19 +55,112 @@ class Layer:
         return str(self.keys["op"])
 
 
+@dataclass(frozen=True)
+class FileLoss:
+    """The loss that a model file was compiled with.
+
+    ``name``: ours, None if we lack it. ``title``: its name in the file, with its options. ``takes``: the activation whose
+    outputs it takes, "logits" if it applies an activation itself, or "" if it takes any outputs. ``remedy``: why it cannot be
+    carried over, and what to do.
+    """
+
+    name: LossName | None
+    title: str
+    takes: str = ""
+    huber_delta: float = 1.0
+    remedy: str = ""
+
+
 @dataclass
 class Network:
-    """Layers in order of execution; the last one gives the output. ``loss``: None if the file does not have one."""
+    """Layers in order of execution; the last one gives the output.
+
+    ``loss``: None if the file does not have one. ``evaluate``: the file's own outputs, [batch, ...] for inputs
+    [batch, *file_input]; None if nothing can compute them.
+    """
 
     file: str
     input: Shape
     layers: list[Layer]
-    loss: str | None = None
+    loss: FileLoss | None = None
     notes: list[str] = field(default_factory=list)
+    file_input: Shape = ()
+    evaluate: Evaluate | None = None
 
     def readers(self, layer: Layer | None) -> list[Layer]:
         """The layers that read ``layer``."""
         return [each for each in self.layers if layer in each.inputs]
+
+    def shape_of(self, layer: Layer | None) -> Shape:
+        """The shape of a layer's output, or of the model's input."""
+        return self.input if layer is None else layer.shape
+
+    def add(self, layer: Layer) -> Layer:
+        """Adds a layer behind the others and computes its shape. Raises ModelFileError if it does not fit its inputs."""
+        self.layers.append(layer)
+        self.infer(layer)
+        return layer
+
+    def infer(self, layer: Layer) -> None:
+        """Computes the shape of a layer from those of its inputs. Raises ModelFileError if it does not fit them."""
+        layer.shape = _output_shape(layer, [self.shape_of(each) for each in layer.inputs])
+
+
+def _output_shape(layer: Layer, inputs: Sequence[Shape]) -> Shape:
+    given = inputs[0]
+    if layer.op == AFFINE:
+        for values in layer.arrays.values():
+            if values.ndim and values.shape != given[-1:]:
+                raise ModelFileError(f"{layer.where}: {values.size} values for {given[-1]} channels; use one value per channel")
+        return given
+    if layer.op == PAD:
+        margins = margins_of(layer)
+        return (*(sum(pair) + size for pair, size in zip(margins, given, strict=False)), given[-1])
+    if layer.op in VIEWS:  # of any number of axes, as it may be joined with the next one
+        wanted = layer.keys.get("shape", [math.prod(given)])
+        shape = tuple(int(size) for size in np.atleast_1d(wanted))  # type: ignore[arg-type]
+        if math.prod(shape) != math.prod(given):
+            raise ModelFileError(f"{layer.where}: from {list(given)} to {list(shape)}, which has another number of values")
+        return shape
+    if layer.op == "add":
+        if any(shape != given for shape in inputs):
+            shapes = " and ".join(str(list(shape)) for shape in inputs)
+            raise ModelFileError(f"{layer.where}: adds {shapes}; expected equal shapes")
+        return given
+    op = ops.LAYERS[layer.op]
+    keys = {key: value for key, value in layer.keys.items() if key != "with"}
+    try:
+        return ops.build(op.spec.model_validate(keys), "layer", given, {})[-1].output_shape
+    except pydantic.ValidationError as error:
+        raise ModelFileError(f"{layer.where}: {explain(error, op.spec)}") from None
+    except ops.OpError as error:
+        raise ModelFileError(f"{layer.where}: {error}") from None
+
+
+def margins_of(pad: Layer) -> list[tuple[int, int]]:
+    """The zeros before and behind each axis of a layer of zeros."""
+    return [(int(before), int(after)) for before, after in np.asarray(pad.keys["margins"])]
+
+
+def same_values(first: Shape, second: Shape) -> bool:
+    """Whether the shapes differ by axes of size 1 only."""
+    return [size for size in first if size != 1] == [size for size in second if size != 1]
+
+
+def reshape(shape: Shape) -> Keys:
+    """The keys of a change of shape."""
+    return {"op": "flatten"} if len(shape) == 1 else {"op": "reshape", "shape": list(shape)}
+
+
+def leaky_relu(slope: float, where: str) -> list[Keys]:
+    """The keys of a LeakyReLU; none for a slope of 1, which changes nothing. Raises ModelFileError for other slopes."""
+    if slope == 1:
+        return []
+    if slope == 0:
+        return [{"op": "relu"}]
+    if not 1e-9 <= slope < 1:
+        raise ModelFileError(f"{where}: negative_slope = {slope}; expected 0 to 1")
+    return [{"op": "leaky_relu", "slope": slope}]
 
 
 def finite(values: npt.ArrayLike, where: str) -> Array:
@@ -67,9 +172,8 @@ def finite(values: npt.ArrayLike, where: str) -> Array:
 
 
 def unsupported(where: str, given: str, known: Collection[str], nearest: Mapping[str, str]) -> ModelFileError:
-    """The error for a layer that is not supported; its text names the nearest supported one."""
-    close = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
-    hint = nearest.get(given) or (f"the nearest one is {close[0]}" if close else f"known are {', '.join(known)}")
+    """The error for a layer that is not supported; its text names the supported one of the nearest meaning."""
+    hint = nearest.get(given) or f"supported are {', '.join(known)}"
     return ModelFileError(f"{where}: {given} is not supported; {hint}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,22 +12,52 @@ from typing import Any
 import numpy as np
 
 from ...runs.tensorflow import ModelFileError, require
-from .network import AFFINE, WEIGHTED, Array, Keys, Layer, Network, Shape, extents, finite, unsupported
+from .kernels import spread, spread_channels, spread_groups
+from .network import (
+    AFFINE,
+    PAD,
+    WEIGHTED,
+    Array,
+    Keys,
+    Layer,
+    Network,
+    Shape,
+    extents,
+    finite,
+    leaky_relu,
+    reshape,
+    same_values,
+    unsupported,
+)
 
 _FILE_IDENTIFIER = b"TFL3"  # at byte 4
-_FLOAT32 = 0
+_FLOAT32, _FLOAT16, _INTEGERS = 0, 1, (2, 4)
 _VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
-_SHAPE_ARITHMETIC = ("SHAPE", "STRIDED_SLICE", "PACK")  # operators on integers that compute the new shape of a view
 _PADDINGS = ("same", "valid")
 _FUSED: dict[int, list[Keys]] = {0: [], 1: [{"op": "relu"}], 3: [{"op": "relu6"}], 4: [{"op": "tanh"}]}
 _NEAREST = {
-    "PAD": "leave it out and give the layer behind it padding 'same'",
     "DEQUANTIZE": "the file is quantised; convert it again without converter.optimizations",
     "QUANTIZE": "the file is quantised; convert it again without converter.optimizations",
     "PRELU": "the nearest one is LEAKY_RELU, with a fixed slope",
     "ELU": "the nearest one is LEAKY_RELU",
+    "HARD_SWISH": "the nearest one is RELU6",
+    "GELU": "the nearest one is RELU",
     "CONCATENATION": "the nearest one is ADD",
-    "REDUCE_MAX": "the nearest one is MEAN over all pixels",
+    "MAXIMUM": "the nearest one is ADD",
+    "MINIMUM": "the nearest one is ADD",
+    "SUM": "the nearest one is MEAN over all pixels",
+    "TRANSPOSE": "reorder the axes of the data instead",
+    "BATCH_MATMUL": "the nearest one is FULLY_CONNECTED",
+    "TRANSPOSE_CONV": "the nearest one is CONV_2D",
+    "RESIZE_NEAREST_NEIGHBOR": "leave it out, and let the layers before it keep the size",
+    "RESIZE_BILINEAR": "leave it out, and let the layers before it keep the size",
+    "SPACE_TO_BATCH_ND": "this is a dilated convolution: build it without dilation_rate",
+    "CAST": "give the model float32 inputs",
+    "GATHER": "give the model numbers instead of words; of an UpSampling, let the layers before it keep the size",
+    "TILE": "leave an UpSampling out, and let the layers before it keep the size",
+    "BROADCAST_TO": "leave an UpSampling out, and let the layers before it keep the size",
+    "WHILE": "recurrent layers are not supported; the nearest one is a convolution over the window",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "recurrent layers are not supported; the nearest one is a convolution over the window",
 }
 _ELEMENTWISE = {"RELU": "relu", "RELU6": "relu6", "LOGISTIC": "sigmoid", "TANH": "tanh"}
 
@@ -58,7 +89,7 @@ def read(file: Path, name: str | None = None) -> Network:
             raise ModelFileError(
                 f"{name}: {len(model.subgraphs)} subgraphs, expected one: a network without conditions and loops"
             )
-        return _Reader(schema, model, name).network
+        return _Reader(schema, model, name, content).network
     except ModelFileError:
         raise
     except Exception as error:  # a flatbuffer has no checksum, so damage may cause any exception
@@ -68,7 +99,7 @@ def read(file: Path, name: str | None = None) -> Network:
 class _Reader:
     """Reads the operators of a file in order; ``made`` has for each tensor the layer that computes it."""
 
-    def __init__(self, schema: Any, model: Any, file: str) -> None:
+    def __init__(self, schema: Any, model: Any, file: str, content: bytes) -> None:
         graph = model.subgraphs[0]
         self.model, self.tensors, self.file = model, graph.tensors, file
         for what, found in (("inputs", graph.inputs), ("outputs", graph.outputs)):
@@ -76,37 +107,58 @@ class _Reader:
                 raise ModelFileError(f"{file}: the model has {len(found)} {what}, expected one; convert the part that has one")
         source, output = int(graph.inputs[0]), int(graph.outputs[0])
         self._refuse_unfit_input(source)
-        self.network = Network(file, self.shape(source), [])
+        self.batch = int(self.tensors[source].shape[0])
+        shape = tuple(int(size) for size in self.tensors[source].shape)[1:]
+        self.network = Network(file, shape, [], file_input=shape, evaluate=partial(_run, content, file))
         self.made: dict[int, Layer | None] = {source: None}
-        self.rank = {source: len(self.shape(source))}  # number of axes in our network: a sequence has one less than in the file
+        self.constants: dict[int, Any] = {}  # of tensors that an operator computes from constants
+        self.of_unknown_shape: set[int] = set()
+        self.kernels: dict[int, Layer] = {}  # the layer that uses a kernel, by its buffer
         names = {value: key for key, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
         for position, operator in enumerate(graph.operators):
             code = model.operatorCodes[operator.opcodeIndex]
             self.operator(position, operator, names[max(code.builtinCode, code.deprecatedBuiltinCode)])
-        if not self.network.layers or self.made.get(output) is not self.network.layers[-1]:
-            raise ModelFileError(f"{file}: the output of the model is not that of its last operator; convert only that far")
+        last = self.made.get(output)
+        if last is None:
+            raise ModelFileError(f"{file}: no operator computes the output of the model; convert it again")
+        self.network.layers = [layer for layer in self.network.layers if layer is not last] + [last]
 
     def _refuse_unfit_input(self, source: int) -> None:
         tensor = self.tensors[source]
         signature = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
-        shape = [int(size) for size in signature][1:]
+        shape = [] if signature is None else [int(size) for size in signature][1:]
         if not shape or -1 in shape:
             raise ModelFileError(
-                f"{self.file}: input '{tensor.name.decode()}' of shape {shape}, but sizes must be known; convert it again "
+                f"{self.file}: input '{self.title(source)}' of shape {shape}, but sizes must be known; convert it again "
                 "with a fixed input shape"
             )
 
+    def title(self, tensor: int) -> str:
+        """The name of a tensor, or its number in a file without names."""
+        name = self.tensors[tensor].name
+        return f"tensor {tensor}" if not name else name.decode(errors="replace").split(";")[-1]
+
     def shape(self, tensor: int) -> Shape:
-        """The shape of one sample, without the batch."""
-        return tuple(int(size) for size in self.tensors[tensor].shape)[1:]
+        """The shape of a tensor for one sample; of one that is computed, as its layer gives it."""
+        if tensor in self.made:
+            return self.network.shape_of(self.made[tensor])
+        return self.file_shape(tensor)
+
+    def file_shape(self, tensor: int) -> Shape:
+        """The shape that the file gives a tensor, without the batch."""
+        found = self.tensors[tensor].shape
+        shape = () if found is None else tuple(int(size) for size in found)
+        return shape[1:] if shape[:1] == (self.batch,) else shape
 
     def constant(self, tensor: int) -> Any:
         """A tensor's constant value in the file, None if it is computed."""
+        if tensor in self.constants:
+            return self.constants[tensor]
         found = self.tensors[tensor]
         data = self.model.buffers[found.buffer].data
         if data is None or not len(data):
             return None
-        kind = "<f4" if found.type == _FLOAT32 else "<i4"
+        kind = {_FLOAT32: "<f4", _FLOAT16: "<f2"}.get(found.type, "<i4")
         return np.frombuffer(bytes(data), kind).reshape([] if found.shape is None else [int(size) for size in found.shape])
 
     def weights(self, tensor: int, where: str) -> Array:
@@ -124,35 +176,65 @@ class _Reader:
     def operator(self, position: int, operator: Any, kind: str) -> None:
         """Reads one operator into layers."""
         output = int(operator.outputs[0])
-        title = self.tensors[output].name.decode(errors="replace").split(";")[-1]
-        where = f"{self.file}: operator {position}, '{title}' ({kind})"
-        if kind in _SHAPE_ARITHMETIC and self.tensors[output].type != _FLOAT32:
-            return
+        where = f"{self.file}: operator {position}, '{self.title(output)}' ({kind})"
+        if self.tensors[output].type in _INTEGERS and kind != "CAST":
+            return  # it computes the new shape of a view, which the file has as well
+        if kind == "DEQUANTIZE" and self.tensors[operator.inputs[0]].type == _FLOAT16:
+            value = self.constant(int(operator.inputs[0]))
+            if value is not None:
+                self.constants[output] = value.astype(np.float32)
+                return
         if kind not in (*_OPERATORS, *_VIEWS):
             raise unsupported(where, kind, [*_OPERATORS, *_VIEWS], _NEAREST)
         for each in (*operator.inputs[:2], output):
-            is_axes = kind in (*_VIEWS, "MEAN") and each == operator.inputs[1]
+            is_axes = kind in (*_VIEWS, "MEAN", "REDUCE_MAX", "PAD", "PADV2") and each == operator.inputs[1]
             if each >= 0 and not is_axes and self.tensors[each].type != _FLOAT32:
                 raise ModelFileError(f"{where}: not float32; convert the model again without converter.optimizations")
         inputs = [int(each) for each in operator.inputs if int(each) in self.made]
         if not inputs:
             raise ModelFileError(f"{where}: reads nothing that comes from the model's input; convert the model again")
-        self.rank[output] = self.rank[inputs[0]]
-        if kind in _VIEWS:
-            self.view(inputs[0], output, where)
+        if kind not in (*_VIEWS, "FULLY_CONNECTED") and self.of_unknown_shape & {*inputs}:
+            raise ModelFileError(
+                f"{where}: reads a tensor whose shape the file does not say; convert it with a fixed batch size"
+            )
+        read = [self.made[each] for each in inputs]
+        second = read[1:]
+        parts = [] if kind in _VIEWS else _OPERATORS[kind](self, operator, where)
+        for part in [*parts, *(Part(keys) for keys in self.fused(operator, where))]:
+            name = f"{part.keys['op']}{1 + sum(layer.op in WEIGHTED for layer in self.network.layers)}"
+            inputs_read = [*read[:1], *second] if part.keys["op"] == "add" else read[:1]
+            layer = Layer(where, name, part.keys, inputs_read, part.arrays, with_zeros=part.with_zeros)
+            read = [self.network.add(layer)]
+            self.note_second_use(operator, kind, layer)
+        self.made[output] = self.as_in_file(read[0], output, where, free=kind in _VIEWS or kind == "FULLY_CONNECTED")
+
+    def note_second_use(self, operator: Any, kind: str, layer: Layer) -> None:
+        """Notes that two operators share their weights: here they are two layers."""
+        if layer.op not in WEIGHTED or layer.op == "flatten":
             return
-        for keys, arrays in [
-            *_OPERATORS[kind](self, operator, where),
-            *((keys, {}) for keys in self.fused(operator, where)),
-        ]:
-            if keys["op"] in ("dense", "global_avg_pool", "flatten"):
-                self.rank[output] = 1
-            read = inputs if keys["op"] == "add" else inputs[:1]
-            name = f"{keys['op']}{1 + sum(layer.op in WEIGHTED for layer in self.network.layers)}"
-            layer = Layer(where, name, keys, [self.made[each] for each in read], arrays)
-            self.network.layers.append(layer)
-            self.made[output] = layer
-            inputs = [output]
+        buffer = int(self.tensors[operator.inputs[1]].buffer)
+        first = self.kernels.setdefault(buffer, layer)
+        if first is not layer:
+            self.network.notes.append(
+                f"{layer.where.removeprefix(self.file + ': ')}: has the weights of '{first.name}' in the file; here "
+                f"'{layer.name}' is a layer of its own, and the two train apart"
+            )
+
+    def as_in_file(self, layer: Layer | None, tensor: int, where: str, *, free: bool) -> Layer | None:
+        """The output of a layer in the shape that the file gives the tensor.
+
+        ``free``: the operator may change the shape in any way; otherwise only axes of size 1 come or go.
+        """
+        given, wanted = self.network.shape_of(layer), self.file_shape(tensor)
+        if given == wanted:
+            return layer
+        signature = self.tensors[tensor].shapeSignature
+        if free and signature is not None and -1 in signature and int(np.prod(given)) != int(np.prod(wanted)):
+            self.of_unknown_shape.add(tensor)  # rows of all samples, which the converter makes for a Dense along the last axis
+            return layer
+        if int(np.prod(given)) != int(np.prod(wanted)) or not (free or same_values(given, wanted)):
+            raise ModelFileError(f"{where}: gives {list(wanted)} in the file and {list(given)} here; convert it in another way")
+        return self.network.add(Layer(where, "reshape", reshape(wanted), [layer]))
 
     def fused(self, operator: Any, where: str) -> list[Keys]:
         """The keys of an operator's fused activation; empty for none."""
@@ -161,131 +243,176 @@ class _Reader:
             raise ModelFileError(f"{where}: its activation {code} is not supported; the nearest one is a ReLU")
         return [dict(keys) for keys in _FUSED[code]]
 
-    def view(self, source: int, output: int, where: str) -> None:
-        """Reads a change of shape: it is a flatten, another shape of the model's input, or has no effect."""
-        old, new = self.shape(source), self.shape(output)
-        layer = self.made[source]
-        same = [size for size in old if size != 1] == [size for size in new if size != 1]
-        if len(new) == 1 and self.rank[source] > 1:
-            layer = Layer(where, "flatten", {"op": "flatten"}, [layer])
-            self.network.layers.append(layer)
-            self.rank[output] = 1
-        elif layer is None and not same:
-            self.network.input = new
-            self.rank[output] = len(new)
-        elif not same:
-            raise ModelFileError(f"{where}: from {list(old)} to {list(new)}; expected a view of the input, or one axis")
-        self.made[output] = layer
-
-    def window(self, options: Any, size: tuple[int, int], where: str, sequence: bool) -> Keys:
-        """The keys of a convolution."""
-        if (options.dilationHFactor, options.dilationWFactor) != (1, 1):
-            raise ModelFileError(
-                f"{where}: dilation = {[options.dilationHFactor, options.dilationWFactor]}, expected 1; use strides instead"
-            )
-        strides = (options.strideH, options.strideW)
-        if sequence:
-            size, strides = size[1:], strides[1:]  # type: ignore[assignment]
-        keys: Keys = {"kernel": extents(size), "padding": _PADDINGS[options.padding]}
-        return keys if set(strides) == {1} else keys | {"stride": extents(strides)}
+    def window(self, options: Any, kernel: Array, filters: int) -> Keys:
+        """The keys of a convolution with a kernel [rows, columns, channels, filters]; a depthwise one has no ``filters``."""
+        keys: Keys = {"kernel": extents(kernel.shape[:2]), "padding": _PADDINGS[options.padding]}
+        if filters:
+            keys = {"filters": filters, **keys}
+        stride = extents((options.strideH, options.strideW))
+        return keys if stride == 1 else keys | {"stride": stride}
 
 
-Parts = list[tuple[Keys, dict[str, Array]]]
+@dataclass(frozen=True)
+class Part:
+    """One layer of an experiment; ``with_zeros`` as in Layer."""
+
+    keys: Keys
+    arrays: dict[str, Array] = field(default_factory=dict)
+    with_zeros: str = ""
 
 
-def _conv(reader: _Reader, operator: Any, where: str) -> Parts:
+def _run(content: bytes, file: str, samples: Any) -> Any:
+    """The outputs of TensorFlow Lite's reference kernels; the default ones are themselves wrong for some paddings."""
+    lite = require("tensorflow", file).lite
+    interpreter = lite.Interpreter(
+        model_content=content, experimental_op_resolver_type=lite.experimental.OpResolverType.BUILTIN_REF
+    )
+    interpreter.allocate_tensors()
+    source, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    found = []
+    for sample in samples:
+        interpreter.set_tensor(source["index"], np.broadcast_to(sample, source["shape"]).astype(np.float32))
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(output["index"])[:1].ravel())
+    return np.stack(found)
+
+
+def _dilation(options: Any) -> tuple[tuple[int, int], str]:
+    dilation = (options.dilationHFactor, options.dilationWFactor)
+    return dilation, "" if dilation == (1, 1) else f"dilation = {list(dilation)}"
+
+
+def _conv(reader: _Reader, operator: Any, where: str) -> list[Part]:
+    options = operator.builtinOptions
     kernel = reader.weights(int(operator.inputs[1]), where).transpose(1, 2, 3, 0)
-    sequence = reader.rank[int(operator.inputs[0])] == 2
     channels, filters = reader.shape(int(operator.inputs[0]))[-1], kernel.shape[3]
-    if kernel.shape[2] != channels:
-        raise ModelFileError(f"{where}: {channels // kernel.shape[2]} groups, expected 1; split it, or use a depthwise one")
-    if sequence and kernel.shape[0] != 1:
-        raise ModelFileError(f"{where}: a kernel of {kernel.shape[0]} rows on a sequence; give the model three axes")
-    keys: Keys = {"op": "conv1d" if sequence else "conv2d", "filters": filters}
-    keys |= reader.window(operator.builtinOptions, kernel.shape[:2], where, sequence)
-    return [(keys, {".kernel": kernel[0] if sequence else kernel, ".bias": reader.bias(operator, filters, where)})]
+    if channels % kernel.shape[2]:
+        raise ModelFileError(f"{where}: a kernel of {kernel.shape[2]} channels on {channels}; convert the model again")
+    groups = channels // kernel.shape[2]
+    dilation, with_zeros = _dilation(options)
+    wide = spread(spread_groups(kernel, groups), dilation)
+    with_zeros = f"groups = {groups}" if groups > 1 else with_zeros
+    arrays = {".kernel": wide, ".bias": reader.bias(operator, filters, where)}
+    return [Part({"op": "conv2d", **reader.window(options, wide, filters)}, arrays, with_zeros)]
 
 
-def _depthwise(reader: _Reader, operator: Any, where: str) -> Parts:
+def _depthwise(reader: _Reader, operator: Any, where: str) -> list[Part]:
+    options = operator.builtinOptions
     kernel = reader.weights(int(operator.inputs[1]), where)
     channels = reader.shape(int(operator.inputs[0]))[-1]
-    kernel = kernel.reshape(*kernel.shape[1:3], channels, -1)
+    dilation, with_zeros = _dilation(options)
+    kernel = spread(kernel.reshape(*kernel.shape[1:3], channels, -1), dilation)
     multiplier = kernel.shape[3]
-    window = reader.window(operator.builtinOptions, kernel.shape[:2], where, sequence=False)
-    if multiplier > 1 and channels > 1:
-        raise ModelFileError(f"{where}: depth multiplier {multiplier}, expected 1; use a separable or a full convolution")
-    # With one input channel it is the same as a conv2d.
-    keys: Keys = {"op": "conv2d", "filters": multiplier} if multiplier > 1 else {"op": "depthwise_conv2d"}
-    return [(keys | window, {".kernel": kernel, ".bias": reader.bias(operator, channels * multiplier, where)})]
+    arrays = {".kernel": kernel, ".bias": reader.bias(operator, channels * multiplier, where)}
+    if multiplier == 1:
+        return [Part({"op": "depthwise_conv2d", **reader.window(options, kernel, 0)}, arrays, with_zeros)]
+    arrays[".kernel"] = spread_channels(kernel)
+    keys: Keys = {"op": "conv2d", **reader.window(options, kernel, channels * multiplier)}
+    return [Part(keys, arrays, f"depth multiplier {multiplier}" if channels > 1 else with_zeros)]
 
 
-def _dense(reader: _Reader, operator: Any, where: str) -> Parts:
+def _dense(reader: _Reader, operator: Any, where: str) -> list[Part]:
     kernel = reader.weights(int(operator.inputs[1]), where).T
-    shape = reader.shape(int(operator.inputs[0]))
-    if int(np.prod(shape)) != kernel.shape[0]:
-        raise ModelFileError(f"{where}: {kernel.shape[0]} inputs on a tensor of {list(shape)}; flatten it first")
-    units = kernel.shape[1]
-    keys: Keys = {"op": "dense", "units": units}
-    dense = (keys, {".kernel": kernel, ".bias": reader.bias(operator, units, where)})
-    return [dense] if reader.rank[int(operator.inputs[0])] == 1 else [({"op": "flatten"}, {}), dense]
+    shape, (inputs, units) = reader.shape(int(operator.inputs[0])), kernel.shape
+    # The converter may write the sum with another layer as a bias that this layer computes.
+    added = any(int(each) in reader.made for each in operator.inputs[2:])
+    bias = np.zeros(units) if added else reader.bias(operator, units, where)
+    behind = [Part({"op": "add"})] if added else []
+    if len(shape) == 1 or int(np.prod(shape)) == inputs:
+        first = [] if len(shape) == 1 else [Part({"op": "flatten"})]
+        return [*first, Part({"op": "dense", "units": units}, {".kernel": kernel, ".bias": bias}), *behind]
+    if shape[-1] != inputs or len(shape) > 3:
+        raise ModelFileError(f"{where}: {inputs} inputs on a tensor of {list(shape)}; flatten it first")
+    axes = len(shape) - 1  # along the last axis: a convolution with a kernel of one pixel
+    keys: Keys = {"op": f"conv{axes}d", "filters": units, "kernel": 1}
+    return [Part(keys, {".kernel": kernel.reshape(*(1,) * axes, inputs, units), ".bias": bias}), *behind]
 
 
-def _pool(op: str) -> Callable[[_Reader, Any, str], Parts]:
-    def read_pool(reader: _Reader, operator: Any, where: str) -> Parts:
+def _pool(op: str) -> Callable[[_Reader, Any, str], list[Part]]:
+    def read_pool(reader: _Reader, operator: Any, where: str) -> list[Part]:
         options = operator.builtinOptions
         size = extents((options.filterHeight, options.filterWidth))
         stride = extents((options.strideH, options.strideW))
-        return [({"op": op, "size": size, "stride": stride, "padding": _PADDINGS[options.padding]}, {})]
+        return [Part({"op": op, "size": size, "stride": stride, "padding": _PADDINGS[options.padding]})]
 
     return read_pool
 
 
-def _mean(reader: _Reader, operator: Any, where: str) -> Parts:
+def _over_pixels(reader: _Reader, operator: Any, where: str) -> Shape:
+    """The shape of the input of an operator over all axes but the channels. Raises ModelFileError for other axes."""
     axes = reader.constant(int(operator.inputs[1]))
-    rank = len(reader.shape(int(operator.inputs[0])))
-    if axes is None or sorted(int(axis) % (rank + 1) for axis in np.ravel(axes)) != list(range(1, rank)):
-        raise ModelFileError(f"{where}: over other axes than all but the channels; use a global average pool")
-    return [({"op": "global_avg_pool"}, {})]
+    source = int(operator.inputs[0])
+    shape = reader.shape(source)
+    rank = len(shape) + 1
+    if axes is None or sorted(int(axis) % rank for axis in np.ravel(axes)) != list(range(1, rank - 1)):
+        raise ModelFileError(f"{where}: over other axes than all but the channels; use a global pool")
+    return shape
 
 
-def _arithmetic(reader: _Reader, operator: Any, where: str, kind: str) -> Parts:
+def _mean(reader: _Reader, operator: Any, where: str) -> list[Part]:
+    _over_pixels(reader, operator, where)
+    return [Part({"op": "global_avg_pool"})]
+
+
+def _largest(reader: _Reader, operator: Any, where: str) -> list[Part]:
+    shape = _over_pixels(reader, operator, where)
+    image = (1,) * (3 - len(shape)) + shape
+    first = [] if image == shape else [Part(reshape(image))]
+    return [*first, Part({"op": "max_pool", "size": extents(image[:2])})]
+
+
+def _pad(reader: _Reader, operator: Any, where: str) -> list[Part]:
+    margins = reader.constant(int(operator.inputs[1]))
+    value = reader.constant(int(operator.inputs[2])) if len(operator.inputs) > 2 else 0
+    if margins is None or value is None or np.any(value):
+        raise ModelFileError(f"{where}: pads with other values than zeros; pad with zeros, or pad the data instead")
+    pairs = [[int(each) for each in pair] for pair in margins]
+    if any(pairs[0]) or any(pairs[-1]):
+        raise ModelFileError(f"{where}: pads the channels; pad rows and columns only")
+    return [Part({"op": PAD, "margins": pairs[1:-1]})]  # type: ignore[dict-item]
+
+
+def _arithmetic(reader: _Reader, operator: Any, where: str, kind: str) -> list[Part]:
     """ADD of two tensors, or one of ADD, SUB and MUL with a constant per channel."""
     first, second = (int(each) for each in operator.inputs[:2])
     if first in reader.made and second in reader.made:
         if kind != "ADD":
             raise ModelFileError(f"{where}: of two tensors is not supported; the nearest one is ADD")
-        return [({"op": "add"}, {})]
+        return [Part({"op": "add"})]
     constant = reader.weights(second if first in reader.made else first, where)
-    value = constant.squeeze()
-    if value.ndim > 1 or (value.ndim == 1 and constant.shape[-1] != value.size) or (kind == "SUB" and second in reader.made):
+    if constant.size not in (1, constant.shape[-1] if constant.ndim else 1) or (kind == "SUB" and second in reader.made):
         raise ModelFileError(f"{where}: a constant of shape {list(constant.shape)}, expected one number or one per channel")
+    value = constant.reshape(()) if constant.size == 1 else constant.ravel()
     zero, one = np.zeros(()), np.ones(())
-    arrays = {"ADD": (one, value), "SUB": (one, -value), "MUL": (value, zero)}[kind]
-    return [({"op": AFFINE}, dict(zip(("scale", "offset"), arrays, strict=True)))]
+    scale, offset = {"ADD": (one, value), "SUB": (one, -value), "MUL": (value, zero)}[kind]
+    return [Part({"op": AFFINE}, {"scale": scale, "offset": offset})]
 
 
-def _elementwise(reader: _Reader, operator: Any, where: str, op: str) -> Parts:
-    return [({"op": op}, {})]
+def _elementwise(reader: _Reader, operator: Any, where: str, op: str) -> list[Part]:
+    return [Part({"op": op})]
 
 
-def _leaky_relu(reader: _Reader, operator: Any, where: str) -> Parts:
+def _leaky_relu(reader: _Reader, operator: Any, where: str) -> list[Part]:
     slope = float(str(np.float32(operator.builtinOptions.alpha)))  # the shortest decimal number with the same float32 bits
-    return [({"op": "leaky_relu", "slope": slope}, {})]
+    return [Part(keys) for keys in leaky_relu(slope, where)]
 
 
-def _softmax(reader: _Reader, operator: Any, where: str) -> Parts:
+def _softmax(reader: _Reader, operator: Any, where: str) -> list[Part]:
     if operator.builtinOptions.beta != 1:
         raise ModelFileError(f"{where}: beta = {operator.builtinOptions.beta}, expected 1; scale the layer before it")
-    return [({"op": "softmax"}, {})]
+    return [Part({"op": "softmax"})]
 
 
-_OPERATORS: dict[str, Callable[[_Reader, Any, str], Parts]] = {
+_OPERATORS: dict[str, Callable[[_Reader, Any, str], list[Part]]] = {
     "CONV_2D": _conv,
     "DEPTHWISE_CONV_2D": _depthwise,
     "FULLY_CONNECTED": _dense,
     "MAX_POOL_2D": _pool("max_pool"),
     "AVERAGE_POOL_2D": _pool("avg_pool"),
     "MEAN": _mean,
+    "REDUCE_MAX": _largest,
+    "PAD": _pad,
+    "PADV2": _pad,
     "LEAKY_RELU": _leaky_relu,
     "SOFTMAX": _softmax,
     **{kind: partial(_arithmetic, kind=kind) for kind in ("ADD", "SUB", "MUL")},

@@ -1,25 +1,32 @@
-"""Writes an imported network as an experiment file and an npz file of weights; decides what is folded, frozen and local."""
+"""Writes an imported network as an experiment and its weights; decides what is folded, frozen and local."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
-from tinymetafed_codegen import graph, spec
+from tinymetafed_codegen import boards, graph, spec
+from tinymetafed_codegen.design import Design, design
+from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import replace
+from tinymetafed_codegen.loss import LossName
 from tinymetafed_codegen.ops import LOSSES
-from tinymetafed_codegen.section import TomlTable
 
 from ...runs.tensorflow import ModelFileError
-from .network import AFFINE, WEIGHTED, Array, Keys, Layer, Network
+from . import normal_form
+from .network import AFFINE, VIEWS, WEIGHTED, Array, Keys, Layer, Network
+from .same_outputs import check_outputs
 
 _INLINE = {"relu": {}, "relu6": {}, "leaky_relu": {"slope": 0.2}, "sigmoid": {}, "tanh": {}, "softmax": {}}
-_LOSS_OF = {"softmax": "softmax_cross_entropy", "sigmoid": "binary_crossentropy"}
+_LOSS_OF: dict[str, LossName] = {"softmax": "softmax_cross_entropy", "sigmoid": "binary_crossentropy"}
 _NAME_LENGTH = 36  # names in an experiment have at most 40 characters, and a number may be appended
 _TASK_KEYS = {"folder": 'path = "data"  # a CSV or NPZ file per client'}
 
@@ -66,7 +73,8 @@ def write(
         Notes on the decisions.
 
     Raises:
-        ModelFileError: The network is not supported, an option is invalid, or a file exists already.
+        ModelFileError: The network is not supported, its experiment would be refused, its outputs would differ from the
+            file's, an option is invalid, or a file exists already.
         OSError: A file cannot be written.
     """
     weights = output.with_suffix(".npz")
@@ -77,19 +85,28 @@ def write(
             raise ModelFileError(f"{path}: there is one already, perhaps edited; name another, or remove it first")
     notes = list(network.notes)
     _freeze(network, freeze)
+    normal_form.rewrite(network)
     for layer in [each for each in network.layers if each.op == AFFINE]:
         notes.append(_fold(network, layer))
-    loss = _choose_loss(network, loss, notes)
+    normal_form.simplify_views(network)
+    chosen = _choose_loss(network, loss, notes)
     _order(network)
     _fuse(network)
     _name(network)
     _choose_local(network, local, notes)
-    arrays = {f"{layer.keys['name']}{name}": array for layer in network.layers for name, array in layer.arrays.items()}
-    _check(network, loss)
+    downlink = _choose_downlink(network, notes)
+    arrays = {
+        f"{layer.keys['name']}{name}": array.astype(np.float32)
+        for layer in network.layers
+        for name, array in layer.arrays.items()
+    }
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: array.astype(np.float32) for name, array in arrays.items()})  # type: ignore[arg-type]
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    text = _toml(network, chosen, downlink, weights.name, task).encode()
+    designed = _design(network, output.name, text, weights.name, buffer.getvalue())
+    check_outputs(network, designed.graph, arrays, chosen.removed)
     replace(weights, buffer.getvalue())
-    replace(output, _toml(network, loss, weights.name, task).encode())
+    replace(output, text)
     return notes
 
 
@@ -123,6 +140,12 @@ def _freeze(network: Network, freeze: str | None) -> None:
         )
     for layer in weighted[:count]:
         layer.keys["frozen"] = True
+    for layer in weighted[count:]:
+        if layer.with_zeros:
+            raise ModelFileError(
+                f"{layer.where}: {layer.with_zeros} is supported in frozen layers only, where the zeros between its weights "
+                "stay zeros; freeze the layers up to it with --freeze, or build it without"
+            )
 
 
 def _names(layers: Sequence[Layer]) -> str:
@@ -143,11 +166,11 @@ def _along(values: Array, array: Array, axis: int) -> Array:
 def _fold(network: Network, affine: Layer) -> str:
     """Folds an affine into the layer with weights before it, or after it if the result is exact; returns a note about it."""
     scale, offset = affine.arrays["scale"], affine.arrays["offset"]
-    below, readers = affine.inputs[0], network.readers(affine)
-    if len(readers) == 1 and readers[0].op == AFFINE:
-        above = readers[0].arrays
+    below, target = affine.inputs[0], _only_reader(network, affine)
+    remark = ""
+    if target is not None and target.op == AFFINE:
+        above = target.arrays
         above["scale"], above["offset"] = scale * above["scale"], offset * above["scale"] + above["offset"]
-        target, remark = readers[0], ""
     elif below is not None and below.op in WEIGHTED and len(network.readers(below)) == 1:
         suffix = "_pointwise" if below.op == "separable_conv2d" else ""
         kernel, bias = below.arrays[f"{suffix}.kernel"], below.arrays[f"{suffix}.bias"]
@@ -155,24 +178,46 @@ def _fold(network: Network, affine: Layer) -> str:
         below.arrays[f"{suffix}.kernel"] = kernel * _along(scale, kernel, axis)
         below.arrays[f"{suffix}.bias"] = bias * scale + offset
         target, remark = below, "" if below.keys.get("frozen") else ", which trains from there without normalisation"
-    elif len(readers) == 1 and readers[0].op in WEIGHTED and readers[0].keys.get("frozen"):
-        target, remark = readers[0], ""
+    elif (other := _other_summand(network, target, affine)) is not None:
+        other.arrays[".bias"] = other.arrays[".bias"] + offset
+        target = other
+    elif target is not None and target.op in WEIGHTED and (below is not None or target.keys.get("frozen")):
         _fold_into_input(affine, target)
+        remark = "" if target.keys.get("frozen") else ", which trains from there on inputs that are not normalised"
     else:
         raise ModelFileError(
-            f"{affine.where}: can only be folded into a layer with weights directly before it, or into a frozen one directly "
-            "after it; remove it and scale the data instead, or freeze that layer (--freeze)"
+            f"{affine.where}: can only be folded into a layer with weights directly before it, or into one directly after it, "
+            "which must be frozen if it reads the model's input; remove it and scale the data instead, or freeze that layer "
+            "(--freeze)"
         )
-    for reader in readers:
-        reader.inputs = [below if each is affine else each for each in reader.inputs]
-    network.layers.remove(affine)
+    normal_form.bypass(network, affine)
     return f"{affine.where.removeprefix(network.file + ': ')}: folded into '{target.name}'{remark}"
+
+
+def _other_summand(network: Network, add: Layer | None, affine: Layer) -> Layer | None:
+    """The layer with one bias that is added to an offset, None if there is none that only this sum reads."""
+    if add is None or add.op != "add" or (affine.arrays["scale"] != 1).any():
+        return None
+    others = [each for each in add.inputs if each is not affine]
+    if len(others) != 1 or others[0] is None or others[0].op not in WEIGHTED or len(network.readers(others[0])) != 1:
+        return None
+    return others[0] if ".bias" in others[0].arrays else None
+
+
+def _only_reader(network: Network, affine: Layer) -> Layer | None:
+    """The only layer that reads an affine, past changes of shape that keep the channels; None if there are more."""
+    layer = affine
+    while len(readers := network.readers(layer)) == 1:
+        if readers[0].op not in VIEWS or not normal_form.keeps_channels(readers[0], layer.shape, affine):
+            return readers[0]
+        layer = readers[0]
+    return None
 
 
 def _fold_into_input(affine: Layer, target: Layer) -> None:
     """Folds an affine into the weights of the layer that reads it."""
     scale, offset = affine.arrays["scale"], affine.arrays["offset"]
-    if offset.any() and target.keys.get("padding") == "same":
+    if offset.any() and target.keys.get("padding", "valid") != "valid":
         raise ModelFileError(
             f"{affine.where}: its offset cannot be folded into '{target.name}', which pads with zeros; remove it and shift the "
             "data instead"
@@ -188,18 +233,71 @@ def _fold_into_input(affine: Layer, target: Layer) -> None:
     target.arrays[f"{suffix}.kernel"] = kernel * _along(scale, kernel, axis)
 
 
-def _choose_loss(network: Network, loss: str | None, notes: list[str]) -> str:
+@dataclass(frozen=True)
+class _ChosenLoss:
+    """The experiment's loss, and the last activation that was removed because the loss applies it, or ""."""
+
+    name: LossName
+    huber_delta: float
+    removed: str
+
+
+def _choose_loss(network: Network, loss: str | None, notes: list[str]) -> _ChosenLoss:
     """Chooses the loss; removes a last activation that the loss applies itself."""
     last = network.layers[-1]
-    chosen = loss or network.loss or _LOSS_OF.get(last.op)
-    if chosen is None:
+    delta = 1.0
+    if loss is not None:
+        names = {str(name): name for name in get_args(LossName)}
+        if loss not in names:
+            raise ModelFileError(f"--loss {loss}: expected one of {', '.join(LOSSES)}")
+        chosen = names[loss]
+    elif network.loss is not None:
+        chosen, delta = _file_loss(network, last), network.loss.huber_delta
+    elif last.op in _LOSS_OF:
+        chosen = _LOSS_OF[last.op]
+        notes.append(f"the file does not say its loss: {chosen}, because its last layer is a {last.op}")
+    else:
         raise ModelFileError(f"{network.file}: does not say its loss; give one with --loss {'|'.join(LOSSES)}")
-    if chosen not in LOSSES:
-        raise ModelFileError(f"--loss {chosen}: expected one of {', '.join(LOSSES)}")
-    if LOSSES[chosen].takes_logits_of == last.op:
-        network.layers.pop()
-        notes.append(f"the last {last.op} is left out, {chosen} applies it itself: the model's outputs are logits")
-    return chosen
+    activation = LOSSES[chosen].takes_logits_of
+    if activation and last.op in _LOSS_OF and last.op != activation:
+        raise ModelFileError(
+            f"{last.where}: a last {last.op} does not go with {chosen}, which applies a {activation} itself; build it with a "
+            f"{activation}, or give another loss with --loss"
+        )
+    if not activation or last.op != activation:
+        return _ChosenLoss(chosen, delta, "")
+    network.layers.pop()
+    notes.append(f"the last {last.op} is left out, {chosen} applies it itself: the model's outputs are logits")
+    return _ChosenLoss(chosen, delta, activation)
+
+
+def _file_loss(network: Network, last: Layer) -> LossName:
+    """Our name of the file's loss. Raises ModelFileError if it would train to something else here."""
+    given = network.loss
+    assert given is not None
+    if given.name is None:
+        raise ModelFileError(f"{network.file}: its loss is {given.title}: {given.remedy}")
+    if given.takes == "logits" and last.op in _LOSS_OF:
+        raise ModelFileError(
+            f"{last.where}: {given.title} takes logits, the last layer is a {last.op}: both would be applied; remove the "
+            f"{last.op}, or choose what to train with --loss"
+        )
+    if given.takes not in ("", "logits", last.op):
+        raise ModelFileError(
+            f"{last.where}: {given.title} takes the outputs of a {given.takes}, the last layer is a {last.op}; no loss here "
+            "trains it as Keras does: choose one with --loss"
+        )
+    return given.name
+
+
+def _choose_downlink(network: Network, notes: list[str]) -> str:
+    """The type in which the global weights travel down: float16, the default, if they fit."""
+    travelling = [layer for layer in _weighted(network) if not (layer.keys.get("frozen") or layer.keys.get("local"))]
+    largest = max((float(np.abs(array).max()) for layer in travelling for array in layer.arrays.values()), default=0.0)
+    if largest <= np.finfo(np.float16).max:
+        return ""
+    notes.append(f"weights of up to {largest:g} do not fit float16: they travel as float32 (strategy.downlink)")
+    return "f32"
 
 
 def _order(network: Network) -> None:
@@ -270,21 +368,26 @@ def _choose_local(network: Network, local: Sequence[str], notes: list[str]) -> N
         layer.keys["local"] = True
 
 
-def _check(network: Network, loss: str) -> None:
-    """Checks the model's shapes; an error names the layer of the model file instead of that of the experiment."""
-    model: TomlTable = {"input": [*network.input], "loss": loss, "layers": [layer.keys for layer in network.layers]}
-    raw: TomlTable = {"task": {"kind": "sine"}, "model": model}
-    try:
-        graph.build(spec.parse(raw, network.file).model, network.file)
-    except spec.SpecError as error:
-        at = re.search(r"model\.layers\[(\d+)\]", str(error))
-        text = str(error)
-        if at is not None:
-            text = text.replace(f"{network.file}: {at[0]}", network.layers[int(at[1])].where)
-        raise ModelFileError(text) from None
+def _design(network: Network, name: str, text: bytes, weights_name: str, weights: bytes) -> Design:
+    """Designs the experiment as every command does; an error names the layer of the model file instead of the experiment's."""
+    with tempfile.TemporaryDirectory(prefix="tinymetafed-import-") as folder:
+        file = Path(folder) / name
+        file.write_bytes(text)
+        (Path(folder) / weights_name).write_bytes(weights)
+        try:
+            experiment = spec.load(file)
+            return design(experiment, boards.load("native"), str(file))
+        except UsageError as error:
+            reason = str(error).replace(str(file), network.file)
+            at = re.search(r"model\.layers\[(\d+)\]", reason)
+            if at is not None and int(at[1]) < len(network.layers):
+                reason = reason.replace(f"{network.file}: {at[0]}", network.layers[int(at[1])].where)
+            if "device can address" in reason:
+                reason += "; freeze more of the first layers with --freeze"
+            raise ModelFileError(reason) from None
 
 
-def _toml(network: Network, loss: str, weights: str, task: str) -> str:
+def _toml(network: Network, loss: _ChosenLoss, downlink: str, weights: str, task: str) -> str:
     """The experiment as TOML with comments."""
     kind = json.dumps(task)
     return "\n".join([
@@ -294,9 +397,11 @@ def _toml(network: Network, loss: str, weights: str, task: str) -> str:
         f"kind = {kind}",
         *([_TASK_KEYS[task]] if task in _TASK_KEYS else []),
         "",
+        *(["[strategy]", f"downlink = {json.dumps(downlink)}", ""] if downlink else []),
         "[model]",
         f"input = {list(network.input)}",
-        f'loss = "{loss}"',
+        f'loss = "{loss.name}"',
+        *([f"huber_delta = {loss.huber_delta}"] if loss.huber_delta != 1 else []),
         f"weights = {json.dumps(weights)}",
         "layers = [",
         *(f"  {_inline(layer.keys)}," for layer in network.layers),

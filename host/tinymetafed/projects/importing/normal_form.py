@@ -1,0 +1,199 @@
+"""Rewrites a network as read from a file into layers that an experiment has, with the same outputs."""
+
+from __future__ import annotations
+
+from ...runs.tensorflow import ModelFileError
+from .network import AFFINE, ELEMENTWISE, PAD, VIEWS, Layer, Network, margins_of, reshape
+
+_NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "softmax")
+_WINDOWS = ("conv1d", "conv2d", "depthwise_conv2d", "separable_conv2d")
+
+
+def rewrite(network: Network) -> None:
+    """Rewrites the network in place: zeros become padding, images of one row become sequences.
+
+    Raises:
+        ModelFileError: Zeros that no convolution reads, a layer that does not fit its input, or more than three axes.
+    """
+    _drop_unread(network)
+    for layer in network.layers:
+        network.infer(layer)
+    for pad in [each for each in network.layers if each.op == PAD]:
+        _pad_readers(network, pad)
+    for layer in [each for each in network.layers if each.op == "conv2d"]:
+        _as_sequence(network, layer)
+    simplify_views(network)
+
+
+def simplify_views(network: Network) -> None:
+    """Removes changes of shape that do nothing, joins those in a row, and moves them behind elementwise layers.
+
+    Raises:
+        ModelFileError: A tensor would have more than three axes.
+    """
+    while _simplify_a_view(network):
+        pass
+    for layer in network.layers:
+        if layer.op == "reshape" and len(layer.shape) > 3:
+            raise ModelFileError(f"{layer.where}: to {list(layer.shape)}; a tensor has at most three axes here")
+        if layer.op in VIEWS:
+            layer.keys = reshape(layer.shape)
+
+
+def bypass(network: Network, layer: Layer) -> None:
+    """Removes a layer; its readers read its input."""
+    below = layer.inputs[0]
+    for reader in network.readers(layer):
+        reader.inputs = [below if each is layer else each for each in reader.inputs]
+    network.layers.remove(layer)
+
+
+def _drop_unread(network: Network) -> None:
+    """Removes layers that the output does not depend on."""
+    needed: list[Layer | None] = network.layers[-1:]  # type: ignore[assignment]
+    for layer in reversed(network.layers):
+        if layer in needed:
+            needed += layer.inputs
+    network.layers = [layer for layer in network.layers if layer in needed]
+
+
+def _pad_readers(network: Network, pad: Layer) -> None:
+    """Makes a layer of zeros a part of each layer that reads it."""
+    margins = margins_of(pad)
+    for view in network.readers(pad):
+        if view.op == "reshape" and view.shape == (1, *pad.shape):
+            _pad_behind(network, pad, view)
+    if any(map(any, margins)):
+        below = pad.inputs[0]
+        for reader in network.readers(pad):
+            if reader.op == PAD:
+                more = margins_of(reader)
+                reader.keys["margins"] = [[a + c, b + d] for (a, b), (c, d) in zip(margins, more, strict=True)]
+            elif reader.op in _WINDOWS:
+                _widen(reader, pad.shape, network.shape_of(below), margins)
+            elif reader.op == "max_pool" and below is not None and below.op in _NOT_NEGATIVE:
+                _widen(reader, pad.shape, network.shape_of(below), margins)  # zeros are never larger than what is there
+                if not isinstance(reader.keys["padding"], str):
+                    raise ModelFileError(
+                        f"{pad.where}: cannot become part of '{reader.name}': a pool has padding 'same' or 'valid'; give the "
+                        "pool padding='same' instead"
+                    )
+            else:
+                raise ModelFileError(
+                    f"{pad.where}: read by '{reader.name}' ({reader.op}); zeros are supported directly before a convolution, "
+                    "or between a ReLU and a max pool"
+                )
+    if pad in network.layers:
+        bypass(network, pad)
+
+
+def _pad_behind(network: Network, pad: Layer, view: Layer) -> None:
+    """Moves zeros behind a view of a sequence as an image of one row, where a file of TensorFlow Lite has its convolution."""
+    shape = (1, *network.shape_of(pad.inputs[0]))
+    row = Layer(view.where, view.name, reshape(shape), pad.inputs[:], shape=shape)
+    view.inputs, view.where, view.keys = [row], pad.where, {"op": PAD, "margins": [[0, 0], list(margins_of(pad)[0])]}
+    network.layers.insert(network.layers.index(view), row)
+    _pad_readers(network, view)
+
+
+def _widen(reader: Layer, padded: tuple[int, ...], length: tuple[int, ...], margins: list[tuple[int, int]]) -> None:
+    """Adds zeros around the input to those that the layer's own padding adds."""
+    axes = len(margins)
+    sizes, strides = _pair(reader, "size" if reader.op == "max_pool" else "kernel", axes), _pair(reader, "stride", axes)
+    own = [_margins(*each, str(reader.keys["padding"])) for each in zip(padded, sizes, strides, strict=False)]
+    total = [(a + c, b + d) for (a, b), (c, d) in zip(margins, own, strict=True)]
+    for word in ("same", "valid"):
+        if total == [_margins(*each, word) for each in zip(length, sizes, strides, strict=False)]:
+            reader.keys["padding"] = word
+            return
+    pairs = [list(pair) for pair in total]
+    reader.keys["padding"] = pairs[0] if reader.op == "conv1d" else pairs  # type: ignore[assignment]
+    if any(max(pair) >= size for pair, size in zip(total, sizes, strict=True)):
+        raise ModelFileError(f"{reader.where}: reads {pairs} zeros around its input, as many as its kernel; use fewer")
+
+
+def _margins(length: int, size: int, stride: int, padding: str) -> tuple[int, int]:
+    """The zeros that 'same' or 'valid' adds before and behind one axis, as in Keras."""
+    if padding == "valid":
+        return 0, 0
+    total = max((-(-length // stride) - 1) * stride + size - length, 0)
+    return total // 2, total - total // 2
+
+
+def _pair(layer: Layer, key: str, axes: int) -> list[int]:
+    given = layer.keys.get(key, 1)
+    return [int(each) for each in given] if isinstance(given, list) else [int(given)] * axes  # type: ignore[arg-type]
+
+
+def _as_sequence(network: Network, layer: Layer) -> None:
+    """Makes a convolution of one row, whose input was a sequence before, a conv1d: files of TensorFlow Lite have no others."""
+    view = layer.inputs[0]
+    if view is None or view.op != "reshape" or len(network.shape_of(view.inputs[0])) != 2:
+        return
+    sequence = network.shape_of(view.inputs[0])
+    rows, size = _pair(layer, "kernel", 2)
+    if view.shape != (1, *sequence) or rows != 1:
+        return
+    keys = {key: value for key, value in layer.keys.items() if key not in ("kernel", "stride")}
+    stride = _pair(layer, "stride", 2)[1]
+    padding = keys["padding"]
+    image = layer.shape
+    layer.keys = keys | {"op": "conv1d", "kernel": size, "padding": padding if isinstance(padding, str) else padding[1]}  # type: ignore[index]
+    if stride != 1:
+        layer.keys["stride"] = stride
+    layer.arrays[".kernel"] = layer.arrays[".kernel"][0]
+    readers, at = network.readers(layer), network.layers.index(layer)
+    before = Layer(layer.where, view.name, reshape(sequence), [view], shape=sequence)
+    behind = Layer(layer.where, view.name, reshape(image), [layer], shape=image)
+    layer.inputs = [before]
+    network.infer(layer)
+    network.layers[at : at + 1] = [before, layer, behind]
+    for reader in readers:
+        reader.inputs = [behind if each is layer else each for each in reader.inputs]
+
+
+def _simplify_a_view(network: Network) -> bool:
+    """Removes or moves one change of shape; False if there is none to remove or move."""
+    for view in network.layers:
+        below = view.inputs[0]
+        if view.op not in VIEWS:
+            continue
+        if view.shape == network.shape_of(below) and len(network.layers) > 1:
+            bypass(network, view)
+            return True
+        if below is not None and below.op in VIEWS:
+            view.inputs = below.inputs[:]
+            if not network.readers(below):
+                network.layers.remove(below)
+            return True
+        readers = network.readers(view)
+        if below is None and network.readers(None) == [view] and len(view.shape) <= 3 and readers:
+            network.input = view.shape
+            bypass(network, view)
+            return True
+        if below is not None and len(readers) == 1 and _commutes(readers[0], view, network.shape_of(below)):
+            _move_behind(network, view, readers[0])
+            return True
+    return False
+
+
+def _commutes(reader: Layer, view: Layer, shape: tuple[int, ...]) -> bool:
+    """Whether a layer gives the same numbers before and behind a change of shape."""
+    if reader.op == AFFINE:
+        return keeps_channels(view, shape, reader)
+    return reader.op in ELEMENTWISE or (reader.op == "softmax" and shape[-1] == view.shape[-1])
+
+
+def keeps_channels(view: Layer, shape: tuple[int, ...], affine: Layer) -> bool:
+    """Whether a scale and an offset apply to the same numbers before a change of shape (from ``shape``) and behind it."""
+    return shape[-1] == view.shape[-1] or all(values.ndim == 0 for values in affine.arrays.values())
+
+
+def _move_behind(network: Network, view: Layer, reader: Layer) -> None:
+    above = network.readers(reader)
+    reader.inputs, view.inputs = view.inputs, [reader]
+    network.infer(reader)
+    network.layers.remove(view)
+    network.layers.insert(network.layers.index(reader) + 1, view)
+    for layer in above:
+        layer.inputs = [view if each is reader else each for each in layer.inputs]
