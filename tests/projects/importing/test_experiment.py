@@ -157,6 +157,32 @@ def test_a_trainable_normalisation_is_folded_with_a_note(tmp_path: Path) -> None
     assert len(notes) == 1 and "folded into 'dense', which trains from there without normalisation" in notes[0]
 
 
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("freeze", [None, "1"])
+def test_a_scale_that_nothing_can_take_becomes_a_layer(tmp_path: Path, padding: str, freeze: str | None) -> None:
+    net = normalised_twice(padding)
+    scale, shift = net.layers[0].arrays["scale"], net.layers[0].arrays["offset"]
+    loaded, notes = written(net, tmp_path, freeze=freeze)
+    first: Any = loaded.model.layers[0]
+    if (padding, freeze) == ("valid", "1"):
+        assert "folded into 'Conv2D_1'" in notes[0] and first.op == "conv2d"
+        return
+    assert f"becomes a depthwise convolution of one pixel, {'frozen' if freeze else 'which trains'}" in notes[0]
+    assert (first.op, first.kernel, first.frozen) == ("depthwise_conv2d", (1, 1), freeze is not None)
+    with np.load(tmp_path / "experiment.npz") as arrays:
+        np.testing.assert_array_equal(arrays[f"{first.name}.kernel"].ravel(), scale.astype(np.float32))
+        np.testing.assert_array_equal(arrays[f"{first.name}.bias"], shift.astype(np.float32))
+
+
+def test_a_scaled_vector_keeps_its_input(tmp_path: Path) -> None:
+    net = scaled_input()
+    net.layers[0].trainable = False
+    loaded, notes = written(net, tmp_path)
+    layers: Any = loaded.model.layers
+    assert loaded.model.input == (3,) and [each.op for each in layers] == ["reshape", "depthwise_conv2d", "flatten", "dense"]
+    assert layers[1].frozen and notes[0].endswith("one pixel, frozen")
+
+
 def test_a_final_softmax_sets_the_loss_and_is_left_out(tmp_path: Path) -> None:
     net = three()
     net.layers.append(layer("softmax", net.layers[-1]))
@@ -241,9 +267,6 @@ def normalised_twice(padding: str) -> Network:
         (branching(), {}, "layer 'c': reads 'a', not the layer before it: branches are not supported"),
         (adding_the_input(), {}, "layer 'add': adds the model's input or a constant"),
         (misfit(), {}, "net.keras: layer 'Head': dense expects"),
-        (scaled_input(), {}, "layer 'affine': can only be folded"),
-        (normalised_twice("same"), {"freeze": "1"}, "its offset cannot be folded into 'Conv2D_1', which pads with zeros"),
-        (normalised_twice("valid"), {}, "remove it and scale the data instead, or freeze that layer (--freeze)"),
     ],
 )
 def test_networks_that_cannot_be_imported_are_refused_by_name(

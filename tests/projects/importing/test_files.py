@@ -229,10 +229,6 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda k: sequential(k, (4, 4, 2), k.layers.Conv2D(2, 3), k.layers.BatchNormalization(axis=1)),
         "axis = 1; build it with axis=-1",
     ),
-    "lonely": (
-        lambda k: sequential(k, (3,), k.layers.BatchNormalization(name="bn"), k.layers.Dense(1)),
-        "layer 1, 'bn' (BatchNormalization): can only",
-    ),
     "reshape": (
         lambda k: sequential(k, (4, 4, 2), k.layers.Conv2D(2, 1), k.layers.Reshape((2, 2, 4, 2)), k.layers.Softmax()),
         "to [2, 2, 4, 2]; a tensor has at most three axes",

@@ -301,6 +301,18 @@ VALID: dict[str, Callable[[Any], Any]] = {
     "normalisation behind a relu": lambda k: chain(
         k, (4,), k.layers.Dense(3, activation="relu"), k.layers.BatchNormalization(), k.layers.Dense(2)
     ),
+    "normalisation before all": lambda k: chain(k, (5,), k.layers.BatchNormalization(), k.layers.Dense(2)),
+    "normalisation before zeros": lambda k: chain(
+        k, (5, 5, 2), k.layers.Conv2D(3, 2, activation="relu"), k.layers.BatchNormalization(),
+        k.layers.Conv2D(2, 3, padding="same"), k.layers.Flatten(), k.layers.Dense(2),
+    ),
+    "normalisation of a sequence": lambda k: chain(
+        k, (7, 2), k.layers.BatchNormalization(), k.layers.Conv1D(3, 3, padding="same"), k.layers.Flatten(), k.layers.Dense(2)
+    ),
+    "rescaled and reshaped": lambda k: chain(
+        k, (20,), k.layers.Rescaling(0.5, offset=1.0), k.layers.Reshape((5, 4, 1)), k.layers.Conv2D(2, 3, padding="same"),
+        k.layers.Flatten(), k.layers.Dense(2),
+    ),
     "zeros": lambda k: chain(
         k, (5, 5, 1), k.layers.ZeroPadding2D(1), k.layers.Conv2D(2, 3), k.layers.Flatten(), k.layers.Dense(2)
     ),

@@ -173,7 +173,8 @@ class _Reader:
     def add(self, part: Part, inputs: list[Layer | None], layer: Any, where: str) -> Layer:
         """Adds a layer to the network."""
         arrays = {name: finite(array, where) for name, array in part.arrays.items()}
-        added = Layer(where, layer.name, dict(part.keys), inputs, arrays, layer.trainable, with_zeros=part.with_zeros)
+        trains = layer.trainable and bool(layer.weights)
+        added = Layer(where, layer.name, dict(part.keys), inputs, arrays, trains, with_zeros=part.with_zeros)
         return self.network.add(added)
 
     def view(self, name: str, source: Layer | None, shape: Shape, where: str) -> Layer | None:

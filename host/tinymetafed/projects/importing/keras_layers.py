@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tinymetafed_codegen.section import TomlValue
 
 from ...runs.tensorflow import ModelFileError
-from .kernels import spread, spread_channels, spread_groups
+from .kernels_with_zeros import spread, spread_channels, spread_groups
 from .network import AFFINE, PAD, Keys, Shape, extents, finite, leaky_relu, reshape, unsupported
 
 _ACTIVATIONS = ("relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softmax")

@@ -22,6 +22,8 @@ def rewrite(network: Network) -> None:
         _pad_readers(network, pad)
     for layer in [each for each in network.layers if each.op == "conv2d"]:
         _as_sequence(network, layer)
+    while _adopt_input_shape(network) or _simplify_a_view(network):
+        pass
     simplify_views(network)
 
 
@@ -167,14 +169,27 @@ def _simplify_a_view(network: Network) -> bool:
                 network.layers.remove(below)
             return True
         readers = network.readers(view)
-        if below is None and network.readers(None) == [view] and len(view.shape) <= 3 and readers:
-            network.input = view.shape
-            bypass(network, view)
-            return True
         if below is not None and len(readers) == 1 and _commutes(readers[0], view, network.shape_of(below)):
             _move_behind(network, view, readers[0])
             return True
     return False
+
+
+def _adopt_input_shape(network: Network) -> bool:
+    """Gives the model's input the shape that the only layer on it changes it to; False if there is no such layer."""
+    readers = network.readers(None)
+    if len(readers) != 1:
+        return False
+    view, affine = readers[0], readers[0]
+    if affine.op == AFFINE and len(network.readers(affine)) == 1:
+        view = network.readers(affine)[0]
+        if view.op in VIEWS and keeps_channels(view, affine.shape, affine):
+            _move_behind(network, affine, view)
+    if network.readers(None) != [view] or view.op not in VIEWS or len(view.shape) > 3 or not network.readers(view):
+        return False
+    network.input = view.shape
+    bypass(network, view)
+    return True
 
 
 def _commutes(reader: Layer, view: Layer, shape: tuple[int, ...]) -> bool:
@@ -189,11 +204,13 @@ def keeps_channels(view: Layer, shape: tuple[int, ...], affine: Layer) -> bool:
     return shape[-1] == view.shape[-1] or all(values.ndim == 0 for values in affine.arrays.values())
 
 
-def _move_behind(network: Network, view: Layer, reader: Layer) -> None:
+def _move_behind(network: Network, layer: Layer, reader: Layer) -> None:
+    """Exchanges a layer and its only reader."""
     above = network.readers(reader)
-    reader.inputs, view.inputs = view.inputs, [reader]
+    reader.inputs, layer.inputs = layer.inputs, [reader]
     network.infer(reader)
-    network.layers.remove(view)
-    network.layers.insert(network.layers.index(reader) + 1, view)
-    for layer in above:
-        layer.inputs = [view if each is reader else each for each in layer.inputs]
+    network.infer(layer)
+    network.layers.remove(layer)
+    network.layers.insert(network.layers.index(reader) + 1, layer)
+    for each in above:
+        each.inputs = [layer if below is reader else below for below in each.inputs]

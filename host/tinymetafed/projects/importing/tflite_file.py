@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...runs.tensorflow import ModelFileError, require
-from .kernels import spread, spread_channels, spread_groups
+from .kernels_with_zeros import spread, spread_channels, spread_groups
 from .network import (
     AFFINE,
     PAD,
@@ -203,7 +203,9 @@ class _Reader:
         for part in [*parts, *(Part(keys) for keys in self.fused(operator, where))]:
             name = f"{part.keys['op']}{1 + sum(layer.op in WEIGHTED for layer in self.network.layers)}"
             inputs_read = [*read[:1], *second] if part.keys["op"] == "add" else read[:1]
-            layer = Layer(where, name, part.keys, inputs_read, part.arrays, with_zeros=part.with_zeros)
+            layer = Layer(
+                where, name, part.keys, inputs_read, part.arrays, part.keys["op"] != AFFINE, with_zeros=part.with_zeros
+            )
             read = [self.network.add(layer)]
             self.note_second_use(operator, kind, layer)
         self.made[output] = self.as_in_file(read[0], output, where, free=kind in _VIEWS or kind == "FULLY_CONNECTED")

@@ -22,7 +22,7 @@ from tinymetafed_codegen.ops import LOSSES
 
 from ...runs.tensorflow import ModelFileError
 from . import normal_form
-from .network import AFFINE, VIEWS, WEIGHTED, Array, Keys, Layer, Network
+from .network import AFFINE, VIEWS, WEIGHTED, Array, Keys, Layer, Network, reshape
 from .same_outputs import check_outputs
 
 _INLINE = {"relu": {}, "relu6": {}, "leaky_relu": {"slope": 0.2}, "sigmoid": {}, "tanh": {}, "softmax": {}}
@@ -164,7 +164,7 @@ def _along(values: Array, array: Array, axis: int) -> Array:
 
 
 def _fold(network: Network, affine: Layer) -> str:
-    """Folds an affine into the layer with weights before it, or after it if the result is exact; returns a note about it."""
+    """Folds an affine into the layer with weights before it or a frozen one after it, or makes it a layer; returns a note."""
     scale, offset = affine.arrays["scale"], affine.arrays["offset"]
     below, target = affine.inputs[0], _only_reader(network, affine)
     remark = ""
@@ -181,15 +181,10 @@ def _fold(network: Network, affine: Layer) -> str:
     elif (other := _other_summand(network, target, affine)) is not None:
         other.arrays[".bias"] = other.arrays[".bias"] + offset
         target = other
-    elif target is not None and target.op in WEIGHTED and (below is not None or target.keys.get("frozen")):
+    elif target is not None and target.op in WEIGHTED and target.keys.get("frozen") and _folds_into_input(affine, target):
         _fold_into_input(affine, target)
-        remark = "" if target.keys.get("frozen") else ", which trains from there on inputs that are not normalised"
     else:
-        raise ModelFileError(
-            f"{affine.where}: can only be folded into a layer with weights directly before it, or into one directly after it, "
-            "which must be frozen if it reads the model's input; remove it and scale the data instead, or freeze that layer "
-            "(--freeze)"
-        )
+        return _as_layer(network, affine)
     normal_form.bypass(network, affine)
     return f"{affine.where.removeprefix(network.file + ': ')}: folded into '{target.name}'{remark}"
 
@@ -214,14 +209,39 @@ def _only_reader(network: Network, affine: Layer) -> Layer | None:
     return None
 
 
+def _as_layer(network: Network, affine: Layer) -> str:
+    """Makes an affine a layer of its own, a depthwise convolution of one pixel; returns a note about it."""
+    at, channels, shape = network.layers.index(affine), affine.shape[-1], affine.shape
+    above = network.layers[at:]
+    frozen = any(each.keys.get("frozen") for each in above) or not (
+        affine.trainable or any(each.op in WEIGHTED and not each.keys.get("frozen") for each in network.layers[:at])
+    )
+    ones, scale, offset = np.ones(channels), affine.arrays["scale"], affine.arrays["offset"]
+    affine.keys = {"op": "depthwise_conv2d", "kernel": 1, "padding": "valid"}
+    if frozen:
+        affine.keys["frozen"] = True
+    affine.arrays = {".kernel": (ones * scale).reshape(1, 1, channels, 1), ".bias": ones * offset}
+    if len(shape) != 3:
+        image = (1,) * (3 - len(shape)) + shape
+        readers = network.readers(affine)
+        before = Layer(affine.where, affine.name, reshape(image), affine.inputs, shape=image)
+        behind = Layer(affine.where, affine.name, reshape(shape), [affine], shape=shape)
+        affine.inputs, affine.shape = [before], image
+        network.layers[at : at + 1] = [before, affine, behind]
+        for reader in readers:
+            reader.inputs = [behind if each is affine else each for each in reader.inputs]
+    remark = "frozen" if frozen else "which trains"
+    return f"{affine.where.removeprefix(network.file + ': ')}: becomes a depthwise convolution of one pixel, {remark}"
+
+
+def _folds_into_input(affine: Layer, target: Layer) -> bool:
+    """Whether the result is exact: zeros around the input would have to become the offset."""
+    return not affine.arrays["offset"].any() or target.keys.get("padding", "valid") == "valid"
+
+
 def _fold_into_input(affine: Layer, target: Layer) -> None:
     """Folds an affine into the weights of the layer that reads it."""
     scale, offset = affine.arrays["scale"], affine.arrays["offset"]
-    if offset.any() and target.keys.get("padding", "valid") != "valid":
-        raise ModelFileError(
-            f"{affine.where}: its offset cannot be folded into '{target.name}', which pads with zeros; remove it and shift the "
-            "data instead"
-        )
     suffix = "_depthwise" if target.op == "separable_conv2d" else ""
     kernel = target.arrays[f"{suffix}.kernel"]
     axis = _channel_axis(kernel, f"{suffix}.kernel", target, inputs=True)
