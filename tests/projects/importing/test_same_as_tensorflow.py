@@ -381,13 +381,27 @@ FROZEN: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", [".keras", ".tflite"])
-@pytest.mark.parametrize("name", sorted(FROZEN))
+@pytest.mark.parametrize(
+    ("name", "kind"), [*((name, ".keras") for name in FROZEN), ("groups", ".tflite"), ("multiplier", ".tflite")]
+)
 def test_frozen_layers_may_have_zeros_in_their_kernels(keras: Any, tmp_path: Path, name: str, kind: str) -> None:
-    if (name, kind) == ("dilation", ".tflite"):
-        pytest.skip("the converter writes three operators for it, of which the first is refused by name")
     layers = [FROZEN[name](keras), keras.layers.Conv2D(3, 2), keras.layers.Flatten(), keras.layers.Dense(2)]
     same(mixed(chain(keras, (7, 6, 2), *layers)), tmp_path, kind, freeze="1")
+
+
+def test_a_dilated_convolution_in_tflite_is_refused_with_its_name(keras: Any, tmp_path: Path) -> None:
+    file = save(
+        chain(keras, (7, 6, 2), FROZEN["dilation"](keras), keras.layers.Flatten(), keras.layers.Dense(2)), tmp_path, ".tflite"
+    )
+    with pytest.raises(ModelFileError, match="SPACE_TO_BATCH_ND is not supported; this is a dilated convolution"):
+        write(file, tmp_path / "in", loss="mse")
+
+
+def test_a_normalisation_that_was_adapted_is_read(keras: Any, tmp_path: Path) -> None:
+    scaled = keras.layers.Normalization()
+    scaled.adapt(np.random.default_rng(1).normal(3, 2, (50, 4)))
+    notes = same(chain(keras, (4,), scaled, keras.layers.Dense(3), keras.layers.Dense(2)), tmp_path, ".keras")
+    assert notes[0].endswith("(Normalization): becomes a depthwise convolution of one pixel, frozen")
 
 
 def test_half_precision_weights_are_read(keras: Any, tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ class _Reader:
     def add(self, part: Part, inputs: list[Layer | None], layer: Any, where: str) -> Layer:
         """Adds a layer to the network."""
         arrays = {name: finite(array, where) for name, array in part.arrays.items()}
-        trains = layer.trainable and bool(layer.weights)
+        trains = bool(layer.trainable_weights)
         added = Layer(where, layer.name, dict(part.keys), inputs, arrays, trains, with_zeros=part.with_zeros)
         return self.network.add(added)
 

@@ -50,7 +50,6 @@ _NEAREST = {
     "LayerNormalization": "the nearest one is BatchNormalization behind a layer with weights",
     "GroupNormalization": "the nearest one is BatchNormalization behind a layer with weights",
     "UnitNormalization": "the nearest one is BatchNormalization behind a layer with weights",
-    "Normalization": "the nearest one is Rescaling; or normalise the data instead",
     "Concatenate": "the nearest one is Add",
     "Multiply": "the nearest one is Add",
     "Average": "the nearest one is Add, which gives the sum",
@@ -229,6 +228,16 @@ def _batch_normalization(layer: Any, shape: Shape, where: str) -> list[Part]:
     return [Part({"op": AFFINE}, {"scale": scale, "offset": offset})]
 
 
+def _normalization(layer: Any, shape: Shape, where: str) -> list[Part]:
+    _only(layer, where, "use it without invert", invert=False)
+    mean, variance = (finite(_array(each), where) for each in (layer.mean, layer.variance))
+    values = {"mean": mean, "variance": variance}
+    if any(array.size not in (1, array.shape[-1]) for array in values.values()):
+        raise ModelFileError(f"{where}: axis = {layer.axis}; build it with axis=-1, the channels")
+    scale = 1 / np.maximum(np.sqrt(np.squeeze(variance)), 1e-7)  # Keras' epsilon
+    return [Part({"op": AFFINE}, {"scale": scale, "offset": -np.squeeze(mean) * scale})]
+
+
 def _rescaling(layer: Any, shape: Shape, where: str) -> list[Part]:
     return [Part({"op": AFFINE}, {"scale": np.squeeze(layer.scale), "offset": np.squeeze(layer.offset)})]
 
@@ -305,5 +314,6 @@ LAYERS: dict[str, Read] = {
     "Softmax": _softmax,
     "Activation": lambda layer, shape, where: [],  # only what its activation means
     "BatchNormalization": _batch_normalization,
+    "Normalization": _normalization,
     "Rescaling": _rescaling,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -266,9 +267,10 @@ class Part:
 def _run(content: bytes, file: str, samples: Any) -> Any:
     """The outputs of TensorFlow Lite's reference kernels; the default ones are themselves wrong for some paddings."""
     lite = require("tensorflow", file).lite
-    interpreter = lite.Interpreter(
-        model_content=content, experimental_op_resolver_type=lite.experimental.OpResolverType.BUILTIN_REF
-    )
+    reference = lite.experimental.OpResolverType.BUILTIN_REF
+    with warnings.catch_warnings():  # that the class will be moved to another package
+        warnings.simplefilter("ignore")
+        interpreter = lite.Interpreter(model_content=content, experimental_op_resolver_type=reference)
     interpreter.allocate_tensors()
     source, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     found = []
