@@ -54,9 +54,9 @@ class Builder:
         inner = self.keras.Input(shape=x.shape[1:])
         if self.random.random() < 0.3:
             other = self.keras.Input(shape=x.shape[1:])
-            model = self.keras.Model([inner, other], self.layers.Add()([self.one(inner), other]))
-            if model.outputs[0].shape == x.shape:
-                return model([x, self.layers.Activation("tanh")(x)])
+            y = self.one(inner)
+            if y.shape == other.shape:
+                return self.keras.Model([inner, other], self.layers.Add()([y, other]))([self.layers.Activation("tanh")(x), x])
         return self.keras.Model(inner, self.stack(inner, 2, depth=1))(x)
 
     def one(self, x: Any) -> Any:

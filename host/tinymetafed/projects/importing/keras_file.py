@@ -10,7 +10,7 @@ from typing import Any
 from ...runs.tensorflow import ModelFileError, require
 from .keras_layers import LAYERS, Part, activation_keys, refuse
 from .keras_training import file_loss, optimizer_notes, training_config
-from .network import Layer, Network, Shape, finite, reshape, same_values
+from .network import WEIGHTED, Layer, Network, Shape, finite, reshape, same_values
 
 _IGNORED = (
     "Dropout", "SpatialDropout1D", "SpatialDropout2D", "AlphaDropout", "GaussianDropout", "GaussianNoise",
@@ -141,23 +141,10 @@ class _Reader:
                 current = self.add(part, [current, other] if inputs[1:] else [current], layer, where)
         for keys in activation_keys(getattr(layer, "activation", None), where):
             current = self.add(Part(keys), [current], layer, where)
-        if layer.weights and layer.trainable:
-            self.note_what_is_left_out(layer)
         if not same_values(self.network.shape_of(current), shape):
             found = list(self.network.shape_of(current))
             raise ModelFileError(f"{where}: gives {list(shape)} in the file and {found} here; build it in another way")
         return self.view(layer.name, current, shape, where)
-
-    def note_what_is_left_out(self, layer: Any) -> None:
-        """Notes how the layer would train in Keras but not on a device."""
-        said = f"layer {self.position}, '{layer.name}' ({type(layer).__name__})"
-        if getattr(layer, "use_bias", True) is False:
-            self.network.notes.append(f"{said}: has no bias in the file; here it has one, which begins at 0 and trains")
-        for what, key in (("regulariser", "regularizer"), ("constraint", "constraint")):
-            given = {type(value).__name__ for name, value in vars(layer).items() if name.endswith(key) and value is not None}
-            if given:
-                hint = "; model.weight_decay is the nearest" if key == "regularizer" else ""
-                self.network.notes.append(f"{said}: its {what} ({', '.join(sorted(given))}) is left out{hint}")
 
     def operation(self, node: Any, inputs: list[Layer | None], where: str) -> Layer | None:
         """Reads a call of keras.ops: a reshape, or the sum of two layers."""
@@ -175,6 +162,8 @@ class _Reader:
         arrays = {name: finite(array, where) for name, array in part.arrays.items()}
         trains = bool(layer.trainable_weights)
         added = Layer(where, layer.name, dict(part.keys), inputs, arrays, trains, with_zeros=part.with_zeros)
+        if added.op in WEIGHTED:
+            added.has_bias, added.left_out = bool(layer.use_bias), _left_out(layer)
         return self.network.add(added)
 
     def view(self, name: str, source: Layer | None, shape: Shape, where: str) -> Layer | None:
@@ -196,3 +185,14 @@ class _Reader:
         if len(tensors) != len(own.inputs) or (isinstance(given, list | tuple) and isinstance(own._inputs_struct, dict)):
             raise ModelFileError(f"{where}: called with other inputs than its own; call it with its {len(own.inputs)} inputs")
         return [made[id(tensor)] for tensor in tensors]
+
+
+def _left_out(layer: Any) -> tuple[str, ...]:
+    """What a layer was trained with in Keras but not on a device."""
+    found = []
+    for what, key in (("regulariser", "regularizer"), ("constraint", "constraint")):
+        given = {type(value).__name__ for name, value in vars(layer).items() if name.endswith(key) and value is not None}
+        if given:
+            hint = "; model.weight_decay is the nearest" if key == "regularizer" else ""
+            found.append(f"its {what} ({', '.join(sorted(given))}) is left out{hint}")
+    return tuple(found)

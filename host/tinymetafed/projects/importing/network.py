@@ -37,7 +37,8 @@ class Layer:
     ``keys``: its keys in an experiment. ``inputs``: the layers that it reads, None for the model's input. ``arrays``: float64
     weights by the suffix of their names in an npz file, for instance ".kernel"; an affine has ``scale`` and ``offset``, of
     shape () or (channels,). ``shape``: of its output, for one sample. ``with_zeros``: the setting because of which its kernel
-    has zeros that must stay zeros, so that it may not train; or "". ``where``: file and layer, for errors.
+    has zeros that must stay zeros, so that it may not train; or "". ``has_bias``: whether the file has a bias, of a layer with
+    weights. ``left_out``: what the file says of its training that an import leaves out. ``where``: file and layer, for errors.
     """
 
     where: str
@@ -48,6 +49,8 @@ class Layer:
     trainable: bool = True
     shape: Shape = ()
     with_zeros: str = ""
+    has_bias: bool = True
+    left_out: tuple[str, ...] = ()
 
     @property
     def op(self) -> str:

@@ -207,6 +207,8 @@ class _Reader:
             layer = Layer(
                 where, name, part.keys, inputs_read, part.arrays, part.keys["op"] != AFFINE, with_zeros=part.with_zeros
             )
+            if layer.op in WEIGHTED:
+                layer.has_bias = any(each >= 0 for each in operator.inputs[2:])
             read = [self.network.add(layer)]
             self.note_second_use(operator, kind, layer)
         self.made[output] = self.as_in_file(read[0], output, where, free=kind in _VIEWS or kind == "FULLY_CONNECTED")

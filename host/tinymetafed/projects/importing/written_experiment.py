@@ -89,6 +89,7 @@ def write(
     for layer in [each for each in network.layers if each.op == AFFINE]:
         notes.append(_fold(network, layer))
     normal_form.simplify_views(network)
+    notes += _notes_on_training(network)
     chosen = _choose_loss(network, loss, notes)
     _order(network)
     _fuse(network)
@@ -177,9 +178,11 @@ def _fold(network: Network, affine: Layer) -> str:
         axis = _channel_axis(kernel, f"{suffix}.kernel", below, inputs=False)
         below.arrays[f"{suffix}.kernel"] = kernel * _along(scale, kernel, axis)
         below.arrays[f"{suffix}.bias"] = bias * scale + offset
+        below.has_bias = True
         target, remark = below, "" if below.keys.get("frozen") else ", which trains from there without normalisation"
     elif (other := _other_summand(network, target, affine)) is not None:
         other.arrays[".bias"] = other.arrays[".bias"] + offset
+        other.has_bias = True
         target = other
     elif target is not None and target.op in WEIGHTED and target.keys.get("frozen") and _folds_into_input(affine, target):
         _fold_into_input(affine, target)
@@ -207,6 +210,19 @@ def _only_reader(network: Network, affine: Layer) -> Layer | None:
             return readers[0]
         layer = readers[0]
     return None
+
+
+def _notes_on_training(network: Network) -> list[str]:
+    """Notes on what trains otherwise than in the model file."""
+    notes = []
+    for layer in _weighted(network):
+        if layer.keys.get("frozen"):
+            continue
+        said = layer.where.removeprefix(network.file + ": ")
+        if not layer.has_bias:
+            notes.append(f"{said}: has no bias in the file; here it has one, which begins at 0 and trains")
+        notes += [f"{said}: {each}" for each in layer.left_out]
+    return notes
 
 
 def _as_layer(network: Network, affine: Layer) -> str:
