@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .columns import Roles, Wanted, find_roles
 from .csv_format import CsvFormat, NotCsv, find_format, is_aside
 from .file_table import UNKNOWN, Bools, Doubles, Indices, Table, Texts
-from .numbers import are_names, fits, is_meant_as_number, is_missing, number, why_not
+from .numbers import are_names, fits, is_meant_as_number, is_missing, number, why_not, with_nan
 from .problems import Place, Problems
 
 _BLOCK = 20_000  # lines that are read at once
@@ -74,8 +74,22 @@ class _Codes:
         codes = {text: UNKNOWN if text.casefold() in _NO_LABEL else self._code(text) for text in dict.fromkeys(texts)}
         return np.fromiter((codes[text] for text in texts), np.int64, len(texts))
 
+    def one(self, text: str) -> int:
+        """The code of one text."""
+        return int(self.of([text])[0])
+
     def _code(self, text: str) -> int:
         return self.known.setdefault(text, len(self.known))
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """The values of one row: numbers of features and targets, time, label, client; "" and 0 for columns that are not there."""
+
+    values: list[float]
+    time: float
+    label: str
+    client: str
 
 
 @dataclass
@@ -101,6 +115,7 @@ class _Reader:
         self.labels, self.clients, self.blocks = _Codes(), _Codes(), _Blocks()
         self.roles = Roles((), (), None, None, None)
         self.width = 0
+        self.padded = False  # whether rows end with a delimiter
         self.left_out = 0
         self.broken = False  # whether the row before the next one was left out
 
@@ -115,6 +130,7 @@ class _Reader:
         self.width = self.form.width
         if len(rows) > 1 and self._end_with_delimiter([cells for _, cells in rows[1:]]):
             self.width -= 1
+            self.padded = True
             rows = [(line, cells[: self.width] if not any(cells[self.width :]) else cells) for line, cells in rows]
         if rows and are_names(rows[0][1]) and len(rows[0][1]) == self.width:
             line, names = rows.pop(0)
@@ -155,99 +171,153 @@ class _Reader:
             self._take_rows(numbers, lines)
 
     def _take_block(self, numbers: Indices, lines: list[str]) -> bool:
-        """Reads a block in which nothing is unusual; False if it has to be read row by row."""
-        form, roles = self.form, self.roles
-        comma = form.decimal == ","
-        if comma:
-            if form.delimiter == "," or any("." in line for line in lines):
-                return False
-            lines = [line.replace(",", ".") for line in lines]
-        texts = {column for column in (roles.label, roles.client) if column is not None}
-        clock = {roles.time} if self.is_clock else set()
-        floats = {*roles.numbers, roles.time} - clock
-        kinds = ["f8" if i in floats else object if i in texts | clock else "U1" for i in range(self.width)]
-        if not lines[0].strip():
+        """Reads a block at once, and single rows of it again where a cell is no number; False if the block has other faults."""
+        roles, missing = self.roles, self.wanted.spec.missing
+        read = self._load(lines)
+        if read is None or len(read) != len(lines):
             return False
-        try:
-            read = np.loadtxt(
-                lines,
-                dtype=[(f"c{i}", kind) for i, kind in enumerate(kinds)],
-                delimiter=None if form.delimiter == " " else form.delimiter,
-                comments=None,
-                quotechar='"',
-                ndmin=1,
-            )
-        except ValueError:
-            return False
-        values = np.stack([read[f"c{i}"] for i in roles.numbers], axis=1)
+        wide = np.stack([read[f"c{i}"] for i in roles.numbers], axis=1)
         with np.errstate(over="ignore"):
-            narrow = values.astype(np.float32)
-        if len(read) != len(lines) or not np.isfinite(narrow).all():
-            return False
-
-        def cells(column: int) -> list[str]:
-            stripped = [cell.strip() for cell in read[f"c{column}"]]
-            return [cell.replace(".", ",") for cell in stripped] if comma else stripped
-
-        time = None
-        if roles.time is not None:
-            time = read[f"c{roles.time}"]
-            if self.is_clock:
-                found = [_clock(cell) for cell in cells(roles.time)]
-                if None in found:
-                    return False
-                time = np.array(found, np.float64)
-            if not np.isfinite(time).all():
-                return False
-        labels = None if roles.label is None else self.labels.of(cells(roles.label))
-        clients = None if roles.client is None else self.clients.of(cells(roles.client))
-        if any(codes is not None and (codes == UNKNOWN).any() for codes in (labels, clients)):
-            return False
-        self._keep(narrow, labels, clients, time, numbers, np.zeros(len(numbers), bool))
+            values = wide.astype(np.float32)
+        absent = np.isnan(wide)
+        odd = (~np.isfinite(values) & ~absent).any(axis=1) | absent.all(axis=1)
+        time = None if roles.time is None else self._times(read)
+        if time is not None:
+            odd |= ~np.isfinite(time)
+        labels, clients = (
+            None if column is None else codes.of(self._cells(read, column))
+            for column, codes in ((roles.label, self.labels), (roles.client, self.clients))
+        )
+        unknown = np.zeros(len(read), bool)
+        for texts in (labels, clients):
+            unknown |= False if texts is None else texts == UNKNOWN
+        if self.padded:
+            odd |= np.array([bool(cell.strip()) for cell in read[f"c{self.width}"]], bool)
+        odd |= (absent.any(axis=1) | unknown) if missing == "refuse" else unknown & (missing == "interpolate")
+        lacking = absent[:, len(roles.features) :].any(axis=1) if missing == "interpolate" else absent.any(axis=1) | unknown
+        left_out = lacking & ~odd
+        self.left_out += int(left_out.sum())
+        blank = np.zeros(len(read), bool)
+        for i in np.flatnonzero(odd):
+            rows = self._rows(numbers[i : i + 1], lines[i : i + 1])
+            row = self._row(*rows[0]) if rows else None
+            blank[i], left_out[i] = not rows, bool(rows) and row is None
+            if row is None:
+                continue
+            values[i] = row.values
+            for into, value in (
+                (time, row.time),
+                (labels, self.labels.one(row.label)),
+                (clients, self.clients.one(row.client)),
+            ):
+                if into is not None:
+                    into[i] = value
+        kept = np.flatnonzero(~(left_out | blank))
+        if len(kept):
+            self._keep(
+                values[kept],
+                None if labels is None else labels[kept],
+                None if clients is None else clients[kept],
+                None if time is None else time[kept],
+                numbers[kept],
+                np.diff(np.cumsum(left_out)[kept], prepend=0) > 0,
+            )
+        self.broken |= bool(left_out[kept[-1] + 1 if len(kept) else 0 :].any())
         return True
 
+    def _load(self, lines: list[str]) -> NDArray[np.void] | None:
+        """The cells of a block by column, c0, c1, …: numbers as float64, NaN for missing ones; None if some are no numbers."""
+        delimiter, comma = self.form.delimiter, self.form.decimal == ","
+        if not lines[0].strip():
+            return None
+        if comma:
+            whole = "".join(lines)
+            if "." in whole:
+                return None
+            if delimiter == ",":
+                if ";" in whole:
+                    return None
+                delimiter = ";"
+                lines = [";".join(cells) + "\n" for cells in csv.reader(lines, strict=True, skipinitialspace=True)]
+            lines = [line.replace(",", ".") for line in lines]
+        roles = self.roles
+        texts = {column for column in (roles.label, roles.client, roles.time if self.is_clock else None) if column is not None}
+        floats = {*roles.numbers, roles.time} - texts
+        kinds = ["f8" if i in floats else object if i in texts else "U1" for i in range(self.width + self.padded)]
+        columns = np.dtype([(f"c{i}", kind) for i, kind in enumerate(kinds)])
+        for filled in (False, True):
+            try:
+                return np.loadtxt(
+                    with_nan(lines, delimiter) if filled else lines,
+                    dtype=columns,
+                    delimiter=None if delimiter == " " else delimiter,
+                    comments=None,
+                    quotechar='"',
+                    ndmin=1,
+                )
+            except ValueError:
+                continue
+        return None
+
+    def _cells(self, read: NDArray[np.void], column: int) -> list[str]:
+        """The texts of a column."""
+        stripped = [cell.strip() for cell in read[f"c{column}"]]
+        return [cell.replace(".", ",") for cell in stripped] if self.form.decimal == "," else stripped
+
+    def _times(self, read: NDArray[np.void]) -> Doubles:
+        """The times of a block; NaN where a text is no time."""
+        column = self.roles.time
+        assert column is not None
+        if not self.is_clock:
+            return np.array(read[f"c{column}"])
+        found = (_clock(cell) for cell in self._cells(read, column))
+        return np.array([np.nan if moment is None else moment for moment in found], np.float64)
+
     def _take_rows(self, numbers: Indices, lines: list[str]) -> None:
-        """Reads a block row by row, and says what is wrong with which cell."""
-        roles, spec = self.roles, self.wanted.spec
-        values, labels, clients, time = [], [], [], []
-        kept, breaks = [], []
+        """Reads a block row by row."""
+        roles = self.roles
+        kept, breaks, rows = list[int](), list[bool](), list[_Row]()
         for line, cells in self._rows(numbers, lines):
-            if len(cells) == self.width + 1 and not cells[-1]:
-                cells.pop()  # the row ends with a delimiter
-            if tuple(cells) == self.header:
-                self.repeated += 1
+            if (row := self._row(line, cells)) is None:
                 self.broken = True
                 continue
-            if len(cells) != self.width:
-                expected = self.wanted if spec.features is None else f"{', '.join(self.header) or 'as in the first row'}"
-                remedy = "correct it, or begin it with # if it is a comment"
-                self.problems.add(self.place(line), f"has {len(cells)} columns, expected {self.width}: {expected}", remedy)
-                self.broken = True
-                continue
-            wrong = self.problems.count
-            row = [self._value(line, column, cells[column]) for column in roles.numbers]
-            moment = 0.0 if roles.time is None else self._moment(line, roles.time, cells[roles.time])
-            texts = [self._text(line, column, cells) for column in (roles.label, roles.client)]
-            if any(value is None for value in (*row, moment, *texts)):
-                self.left_out += self.problems.count == wrong
-                self.broken = True
-                continue
-            values.append(row)
-            time.append(moment)
-            labels.append(texts[0])
-            clients.append(texts[1])
+            rows.append(row)
             kept.append(line)
             breaks.append(self.broken)
             self.broken = False
         if kept:
             self._keep(
-                np.array(values, np.float64).astype(np.float32),
-                None if roles.label is None else self.labels.of([str(label) for label in labels]),
-                None if roles.client is None else self.clients.of([str(client) for client in clients]),
-                None if roles.time is None else np.array(time, np.float64),
+                np.array([row.values for row in rows], np.float64).astype(np.float32),
+                None if roles.label is None else self.labels.of([row.label for row in rows]),
+                None if roles.client is None else self.clients.of([row.client for row in rows]),
+                None if roles.time is None else np.array([row.time for row in rows], np.float64),
                 np.array(kept, np.int64),
                 np.array(breaks, bool),
             )
+
+    def _row(self, line: int, cells: list[str]) -> _Row | None:
+        """A row's values; None for one that is left out, which is a problem unless ``task.missing`` allows it."""
+        roles = self.roles
+        if len(cells) == self.width + 1 and not cells[-1]:
+            cells = cells[:-1]  # the row ends with a delimiter
+        if tuple(cells) == self.header:
+            self.repeated += 1
+            return None
+        if len(cells) != self.width:
+            expected = (
+                str(self.wanted) if self.wanted.spec.features is None else ", ".join(self.header) or "as in the first row"
+            )
+            remedy = "correct it, or begin it with # if it is a comment"
+            self.problems.add(self.place(line), f"has {len(cells)} columns, expected {self.width}: {expected}", remedy)
+            return None
+        wrong = self.problems.count
+        values = [value for column in roles.numbers if (value := self._value(line, column, cells[column])) is not None]
+        time = 0.0 if roles.time is None else self._moment(line, roles.time, cells[roles.time])
+        label, client = (self._text(line, column, cells) for column in (roles.label, roles.client))
+        if len(values) < len(roles.numbers) or time is None or label is None or client is None:
+            self.left_out += self.problems.count == wrong
+            return None
+        return _Row(values, time, label, client)
 
     def _value(self, line: int, column: int, cell: str) -> float | None:
         """The number of a cell: NaN for a missing one, None for a row that is left out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
 import numpy as np
 
@@ -33,6 +34,20 @@ def fits(value: float) -> bool:
 def is_missing(cell: str) -> bool:
     """Whether a cell is empty or a word for a missing number: NaN, NA, null, ?, -."""
     return cell.casefold() in _MISSING
+
+
+def with_nan(lines: Iterable[str], delimiter: str) -> list[str]:
+    """Lines of CSV in which empty cells, and those with a word for a missing number, are ``nan``."""
+    text = "\n" + "".join(lines)
+    whole = text if text.endswith(("\n", "\r")) else text + "\n"
+    return _missing_cells(delimiter).sub(r"\1nan", whole).splitlines(keepends=True)[1:]
+
+
+@cache
+def _missing_cells(delimiter: str) -> re.Pattern[str]:
+    words = "|".join(re.escape(word) for word in sorted(_MISSING, key=len, reverse=True) if word)
+    edge = re.escape(delimiter)
+    return re.compile(rf"([{edge}\n])[ \t]*(?:{words})?[ \t]*(?=[{edge}\r\n])", re.IGNORECASE)
 
 
 def is_meant_as_number(cell: str) -> bool:
