@@ -26,6 +26,7 @@ from .task import (
     OwnTaskSpec,
     PresenceTask,
     SineTask,
+    SoundOptions,
     TaskBase,
     TaskSpec,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "RunSpec",
     "SharingSpec",
     "SineTask",
+    "SoundOptions",
     "SpecError",
     "StatesFacts",
     "Targets",

@@ -188,6 +188,21 @@ class PresenceTask(TaskBase):
         return 2
 
 
+class SoundOptions(Section):
+    """How log-mel spectrograms are made of recorded sounds.
+
+    ``lowest_hz``: where the lowest mel band begins. ``window_seconds``, ``hop_seconds``: a Hann window's length, and the time
+    from one to the next. ``range_db``: the range below the loudest point of a recording. ``silence``: share of the loudest
+    window's power; quieter windows before and after the sound are cut off, with 0 none.
+    """
+
+    lowest_hz: Annotated[float, Field(gt=0, le=20_000)] = 60.0
+    window_seconds: Annotated[float, Field(gt=0, le=1)] = 0.032
+    hop_seconds: Annotated[float, Field(gt=0, le=1)] = 0.008
+    range_db: Annotated[float, Field(gt=0, le=200)] = 60.0
+    silence: Annotated[float, Field(ge=0, lt=1)] = 1e-3
+
+
 ColumnName = Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=1)]  # in the header, or counted from 1
 ColumnNames = Annotated[tuple[ColumnName, ...], Field(min_length=1, strict=False)]
 
@@ -202,7 +217,8 @@ class FolderTask(TaskBase):
     ``window``: rows over time that are one sample; the next window begins ``stride`` rows later (default ``window``). A window
     lies within rows of one label; with ``window_label`` "majority" it has the label of most of its rows. It never spans a gap
     of more than ``largest_gap`` seconds (default five median steps). ``rate``: recordings are resampled to it, in Hz.
-    ``time_unit``: the unit of numbers in the column ``time``; found if it is not set.
+    ``time_unit``: the unit of numbers in the column ``time``; found if it is not set. ``sound``: how recorded sounds are made
+    into spectrograms.
     """
 
     title: ClassVar[str] = "Your own data"
@@ -232,6 +248,7 @@ class FolderTask(TaskBase):
     largest_gap: Annotated[float, Field(gt=0, le=1e9)] | None = None
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     rate: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    sound: SoundOptions = SoundOptions()
 
     @property
     def own_source(self) -> str | None:

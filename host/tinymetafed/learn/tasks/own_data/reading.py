@@ -21,6 +21,7 @@ from .classes import find_classes
 from .columns import Wanted
 from .csv_file import CsvContent, read_csv
 from .file_table import UNKNOWN, Indices, Table
+from .media_files import find_media, read_media
 from .npz_file import read_npz
 from .problems import Place, Problem, Problems
 from .times import SECONDS, Unit, find_unit
@@ -143,23 +144,30 @@ def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes | None, seed: i
     Raises:
         DataError: There are no files; or the model's input does not fit ``task.window``.
     """
-    files = find_files(path, spec.client is not None)
-    wanted = Wanted(spec, _row_size(path, spec, shapes), _outputs(shapes), shapes.input if shapes else ())
     problems, notes, contents = Problems(), list[str](), list[CsvContent]()
     tables: list[tuple[str, Table]] = []
-    for client, group in files.items():
-        for file in group:
-            if file.suffix.lower() == ".npz":
-                table = read_npz(file, wanted, problems, notes)
-            else:
-                content = read_csv(file, wanted, problems)
-                contents += [content] if content else []
-                table = content.table if content else None
-            tables += [(client, table)] if table is not None and len(table) else []
+    if media := find_media(path):
+        known = list(media.files)
+        if shapes is not None and not shapes.is_classification:
+            raise DataError(f"{path}: {media.kind} have classes, but the model's loss is {shapes.loss}; take one for classes")
+        tables = read_media(media, spec, shapes.input if shapes else (), problems, notes)
+    else:
+        files = find_files(path, spec.client is not None)
+        known = list(files)
+        wanted = Wanted(spec, _row_size(path, spec, shapes), _outputs(shapes), shapes.input if shapes else ())
+        for client, group in files.items():
+            for file in group:
+                if file.suffix.lower() == ".npz":
+                    table = read_npz(file, wanted, problems, notes)
+                else:
+                    content = read_csv(file, wanted, problems)
+                    contents += [content] if content else []
+                    table = content.table if content else None
+                tables += [(client, table)] if table is not None and len(table) else []
     _check_headers([table for _, table in tables], problems)
     notes += _notes_on_form(contents) + _notes_on_missing([table for _, table in tables])
     classes = None
-    if wanted.outputs == 0:
+    if _outputs(shapes) == 0:
         classes = find_classes(path, [table for _, table in tables], shapes, problems)
     timed = _in_seconds([table for _, table in tables], spec, notes)
     recordings = [
@@ -169,8 +177,8 @@ def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes | None, seed: i
     ]
     names = sorted({recording.client for recording in recordings})
     if spec.client is None:
-        names = [name for name in files if name in set(names)]  # the order of files
-    held_out = _held_out(path, names, list(files) if spec.client is None else names, spec, seed, problems)
+        names = [name for name in known if name in set(names)]  # the order of files
+    held_out = _held_out(path, names, known if spec.client is None else names, spec, seed, problems)
     clients = []
     for name in names:
         own = [recording for recording in recordings if recording.client == name]
