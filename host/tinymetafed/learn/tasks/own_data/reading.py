@@ -23,6 +23,7 @@ from .csv_file import CsvContent, read_csv
 from .file_table import UNKNOWN, Indices, Table
 from .media_files import find_media, read_media
 from .npz_file import read_npz
+from .origin import located
 from .problems import Place, Problem, Problems
 from .times import SECONDS, Unit, find_unit
 from .windows import Recording, WindowLabel, cut, filled, resampled, runs, segments
@@ -89,12 +90,13 @@ class Reading:
             raise DataError(f"{self.problems[0]}{others}")
 
 
-def find_files(path: Path, by_column: bool = False) -> dict[str, tuple[Path, ...]]:
+def find_files(path: Path, by_column: bool = False, pattern: str | None = None) -> dict[str, tuple[Path, ...]]:
     """The folder's data files by client, sorted by name; other files are ignored.
 
     Args:
         path: The folder. A file NAME.csv or NAME.npz in it is the client NAME, a folder NAME of such files is one client too.
         by_column: Whether a column names the client, so that files may have equal names.
+        pattern: A pattern such as ``**/*_watch.csv`` that files must match; the client is the name of a file's folder.
 
     Returns:
         Files by client.
@@ -106,6 +108,14 @@ def find_files(path: Path, by_column: bool = False) -> dict[str, tuple[Path, ...
         what = "a file, not a folder" if path.exists() else "no such folder"
         raise DataError(f"{path}: {what}; task.path names a folder with one CSV or NPZ file per client")
     found: dict[str, tuple[Path, ...]] = {}
+    if pattern is not None:
+        for file in sorted(path.glob(pattern)):
+            if _is_data(file):
+                name = file.stem if file.parent == path else file.parent.name
+                found[name] = (*found.get(name, ()), file)
+        if not found:
+            raise DataError(f"{path}: no CSV or NPZ file here matches task.files = '{pattern}'")
+        return found
     origin: dict[str, str] = {}
     for entry in sorted(path.iterdir()):
         if _is_data(entry):
@@ -133,7 +143,7 @@ def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes | None, seed: i
     """Reads and checks every file of a folder.
 
     Args:
-        path: The folder.
+        path: The folder, an archive of it, or a DOI (see ``located``).
         spec: The experiment's [task].
         shapes: Shapes and loss of the model; None where there is no model, then rows have labels.
         seed: ``run.seed``, which chooses the held-out clients if ``task.held_out`` does not.
@@ -146,13 +156,14 @@ def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes | None, seed: i
     """
     problems, notes, contents = Problems(), list[str](), list[CsvContent]()
     tables: list[tuple[str, Table]] = []
-    if media := find_media(path):
+    root = located(path)
+    if spec.files is None and (media := find_media(root)):
         known = list(media.files)
         if shapes is not None and not shapes.is_classification:
             raise DataError(f"{path}: {media.kind} have classes, but the model's loss is {shapes.loss}; take one for classes")
         tables = read_media(media, spec, shapes.input if shapes else (), problems, notes)
     else:
-        files = find_files(path, spec.client is not None)
+        files = find_files(root, spec.client is not None, spec.files)
         known = list(files)
         wanted = Wanted(spec, _row_size(path, spec, shapes), _outputs(shapes), shapes.input if shapes else ())
         for client, group in files.items():
