@@ -121,6 +121,10 @@ def _experiment(source: Experiment | str | Path, set: Changes) -> Experiment | N
     if path.is_dir():
         inside = path / "experiment.toml"
         return load(inside, set) if inside.is_file() else None
+    if not path.exists():
+        raise UsageError(f"{path}: no such folder or experiment file")
+    if path.suffix.lower() == ".zip":
+        return None
     if path.suffix.lower() in SUFFIXES:
         raise UsageError(f"{path}: a data file; give the folder that it is in, or the experiment")
     return load(path, set)
@@ -154,7 +158,8 @@ def _result(
         return DataCheck(str(folder), None, tuple(map(_problem, problems)), len(problems), (), needs)
     found = tuple(_problem(each) for each in (*problems, *reading.problems))
     facts = examine_data(reading, task)
-    return DataCheck(str(folder), facts, found, len(problems) + reading.problem_count, reading.notes, needs)
+    notes = (*reading.usual_forms, *reading.notes)
+    return DataCheck(str(folder), facts, found, len(problems) + reading.problem_count, notes, needs)
 
 
 def _problem(found: Problem) -> DataProblem:

@@ -72,6 +72,7 @@ class Reading:
         classes: Class index by label; None where rows have values to predict.
         problems: Everything that is wrong, listed; ``problem_count`` counts more where many are alike.
         notes: What was decided by what the files look like, a line each.
+        usual_forms: The form of those files that have the usual one, a line for each.
     """
 
     path: Path
@@ -81,6 +82,7 @@ class Reading:
     problems: tuple[Problem, ...]
     problem_count: int
     notes: tuple[str, ...]
+    usual_forms: tuple[str, ...] = ()
 
     def require(self) -> None:
         """Raises DataError with the first problem if there is one, and the number of the others."""
@@ -176,7 +178,8 @@ def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes | None, seed: i
                     table = content.table if content else None
                 tables += [(client, table)] if table is not None and len(table) else []
     _check_headers([table for _, table in tables], problems)
-    notes += _notes_on_form(contents) + _notes_on_missing([table for _, table in tables])
+    usual_forms, others = _notes_on_form(contents)
+    notes += others + _notes_on_missing([table for _, table in tables])
     classes = None
     if _outputs(shapes) == 0:
         classes = find_classes(path, [table for _, table in tables], shapes, problems)
@@ -199,7 +202,13 @@ def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes | None, seed: i
     if shapes is not None:
         _check_samples(reading, spec, problems)
     notes += _notes_on_windows(reading, spec)
-    return replace(reading, problems=problems.listed, problem_count=problems.count, notes=tuple(notes))
+    return replace(
+        reading,
+        problems=problems.listed,
+        problem_count=problems.count,
+        notes=tuple(notes),
+        usual_forms=tuple(usual_forms),
+    )
 
 
 def _outputs(shapes: TaskShapes | None) -> int:
@@ -467,20 +476,25 @@ def _check_rows(client: ClientSamples, classes: Mapping[str, int] | None, spec: 
             return
 
 
-def _notes_on_form(contents: Sequence[CsvContent]) -> list[str]:
-    """One line for each form of CSV files that is not the usual one, and for rows that were left out."""
-    by_form: dict[str, list[CsvContent]] = defaultdict(list)
+def _notes_on_form(contents: Sequence[CsvContent]) -> tuple[list[str], list[str]]:
+    """A line for each form that CSV files have: forms as most files have them, and others."""
+    by_form: dict[tuple[bool, str], list[CsvContent]] = defaultdict(list)
     for content in contents:
         said = [*content.form.unusual]
         if content.units:
             said.append("a row of units left out")
         if content.repeated_headers:
             said.append("repeated headers left out")
-        if said and content.header:
-            said.append("the first row has names")
-        if said:
-            by_form[", ".join(said)].append(content)
-    return [f"{_files(group)}: {said}" for said, group in by_form.items()]
+        is_usual = not said
+        if is_usual:
+            said = [content.form.encoding_title, "columns separated by commas"]
+        said.append("the first row has names" if content.header else "no names in the first row")
+        by_form[is_usual, ", ".join(said)].append(content)
+    usual, others = (
+        [f"{_files(group)}: {said}" for (is_usual, said), group in by_form.items() if is_usual == wanted]
+        for wanted in (True, False)
+    )
+    return usual, others
 
 
 def _notes_on_missing(tables: Sequence[Table]) -> list[str]:
@@ -496,7 +510,8 @@ def _notes_on_missing(tables: Sequence[Table]) -> list[str]:
 
 def _files(group: Sequence[CsvContent]) -> str:
     first = group[0].table.file.name
-    return first if len(group) == 1 else f"{first} and {len(group) - 1} more files"
+    more = len(group) - 1
+    return f"{first} and {more} more file{'s' * (more > 1)}" if more else first
 
 
 def _notes_on_windows(reading: Reading, spec: FolderTask) -> list[str]:
