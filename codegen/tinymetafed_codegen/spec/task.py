@@ -60,6 +60,11 @@ class TaskBase(Section):
         return None
 
     @property
+    def own_files(self) -> FolderTask | None:
+        """The keys for the user's own data files; None where the data are given."""
+        return None
+
+    @property
     def boards_are_clients(self) -> bool:
         """Whether every board is one client, with data that exist only on the board."""
         return False
@@ -253,6 +258,11 @@ class FolderTask(TaskBase):
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     rate: Annotated[float, Field(gt=0, le=1e6)] | None = None
     sound: SoundOptions = SoundOptions()
+
+    @property
+    def own_files(self) -> FolderTask:
+        """These keys."""
+        return self
 
     @property
     def own_source(self) -> str | None:

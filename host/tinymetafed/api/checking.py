@@ -97,10 +97,10 @@ def check(
         assert not isinstance(source, Experiment)
         folder = Path(data or source)
         return _result(folder, specs.folder_task(folder, set), None, 1, None, ())
-    task = experiment.spec.task
-    if not isinstance(task, FolderTask):
+    task = experiment.spec.task.own_files
+    if task is None:
         raise UsageError(
-            f"{experiment.source}: task.kind = '{task.kind}'; check is for the files of task 'folder', which are the user's own"
+            f"{experiment.source}: task.kind = '{experiment.spec.task.kind}'; check is for the files of task 'folder', which are the user's own"
         )
     problems = list[Problem]()
     here = Place(Path(experiment.source))
