@@ -17,9 +17,7 @@ from ..learn.tasks import DataError
 from ..learn.tasks.own_data.examination import DataFacts, examine_data
 from ..learn.tasks.own_data.problems import Place, Problem
 from ..learn.tasks.own_data.reading import SUFFIXES, read_folder
-from .loaded_experiment import Changes, Experiment, load
-
-CHECK_BOARD = "nano33ble"  # the board whose memory is compared by default
+from .loaded_experiment import CHECK_BOARD, Changes, Experiment, load
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,8 @@ def check(
     task = experiment.spec.task.own_files
     if task is None:
         raise UsageError(
-            f"{experiment.source}: task.kind = '{experiment.spec.task.kind}'; check is for the files of task 'folder', which are the user's own"
+            f"{experiment.source}: task.kind = '{experiment.spec.task.kind}'; check is for the files of task 'folder', which "
+            "are the user's own"
         )
     problems = list[Problem]()
     here = Place(Path(experiment.source))
