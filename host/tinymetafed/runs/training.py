@@ -152,9 +152,8 @@ def _continue(path: Path, site: Callable[[Asked], Site], data: Path | None, obse
     started = time.monotonic()
     with store.reopen(path) as run:
         past = run.read()
-        if past.evaluations:
-            _refuse_collapse(past.experiment(), path, past.evaluations[-1])
         if past.result is not None:
+            _refuse_collapse(past)
             return past.result
         if run.warning:
             observer.event(run.warning)
@@ -233,7 +232,7 @@ class _Training:
         run = self._export()
         result = run_figures.result(self._strategy, self._setup.task, run, self._setup.design.boards)
         self._run.append(result)
-        _refuse_collapse(self._plan, self._run.path, run.evaluations[-1])
+        _refuse_collapse(run)
         return result
 
     def _train(self, past: RunData) -> None:
@@ -296,12 +295,15 @@ class _Training:
         return bool(every) and 0 < trained < self._plan.run.rounds and trained % every == 0
 
     def _evaluate(self, weights: Floats, trained: int) -> None:
-        """Evaluates a few held-out clients during training. Raises Collapsed."""
+        """Evaluates a few held-out clients during training. It only informs: it never ends the run."""
+        past = self._run.read()
         entry = replace(self._meta_test(weights, trained, self._plan.evaluation.every_tasks), per_task=())
         self._run.append(entry)
         after = "diverged" if entry.after is None else f"{entry.after:.3f}"
         self._observer.note(f"after {trained} rounds: {entry.metric} {after}")
-        _refuse_collapse(self._plan, self._run.path, entry)
+        known_before = bool(past.evaluations) and past.evaluations[-1].collapsed
+        if entry.collapsed and not known_before:
+            self._observer.event(f"{_collapse(self._plan, [*past.evaluations, entry])}; training goes on")
 
     def _test(self) -> None:
         """Does what is missing of the final meta-test, its curve over numbers of samples, and the example."""
@@ -331,16 +333,35 @@ class _Training:
         return run
 
 
-def _refuse_collapse(experiment: Experiment, path: Path, evaluation: Evaluation) -> None:
-    if not evaluation.collapsed:
-        return
-    remedy = "lower strategy.global_learning_rate or strategy.alpha_max"
-    if evaluation.metric == Metric.MSE and not 0 < experiment.strategy.output_clamp <= 1:
-        remedy = f"set strategy.output_clamp = 1.0, or {remedy}"
-    raise Collapsed(
-        f"{path}: training collapsed: after {evaluation.round} rounds {evaluation.constant} of "
-        f"{evaluation.n_tasks} adapted networks give the same answer whatever their input; {remedy}"
-    )
+def _refuse_collapse(run: RunData) -> None:
+    """Raises Collapsed if the final meta-test of a run found networks that ignore their input."""
+    if run.evaluations[-1].collapsed:
+        raise Collapsed(f"{run.path}: training collapsed: {_collapse(run.experiment(), run.evaluations)}")
+
+
+def _collapse(experiment: Experiment, evaluations: Sequence[Evaluation]) -> str:
+    """Says that the last of a run's evaluations found a collapse, and what to do.
+
+    A network that has hardly been trained gives one answer too; an earlier, better score shows that it has lost what it knew.
+    """
+    last = evaluations[-1]
+    which = f"{last.constant} of {last.n_tasks} adapted networks"
+    found = f"after {last.round} rounds {which} give the same answer whatever their input"
+    better = [entry for entry in evaluations[:-1] if not entry.collapsed and _is_better(entry, last)]
+    lower = "lower strategy.global_learning_rate or strategy.alpha_max"
+    if last.metric == Metric.MSE and not 0 < experiment.strategy.output_clamp <= 1:
+        lower = f"set strategy.output_clamp = 1.0, or {lower}"
+    if better:
+        return f"{found}, and the score fell since round {better[-1].round}; {lower}"
+    train_more = "train longer (run.rounds) or raise strategy.global_learning_rate"
+    return f"{found}; if training has only begun, {train_more}, otherwise {lower}"
+
+
+def _is_better(one: Evaluation, other: Evaluation) -> bool:
+    """Whether one evaluation has the better score after adaptation; a diverged one has the worst."""
+    worst = one.metric.worst
+    first, second = (worst if entry.after is None else entry.after for entry in (one, other))
+    return one.metric.is_better(first, second)
 
 
 def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[int], observer: Observer) -> Adaptation:

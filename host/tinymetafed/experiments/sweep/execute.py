@@ -82,14 +82,14 @@ def is_sweep(out: Path) -> bool:
 
 
 def is_done(run: Run, out: Path) -> bool:
-    """Whether a run has finished or collapsed, and its files other than data have not changed since.
+    """Whether a run has finished, and its files other than data have not changed since.
 
     Raises SweepFailed if its folder holds a run of another experiment.
     """
     stored = _stored(run, out)
     if stored is None or _changed(run, stored):
         return False
-    return stored.result is not None or any(entry.collapsed for entry in stored.evaluations)
+    return stored.result is not None
 
 
 def _stored(run: Run, out: Path) -> RunData | None:
@@ -281,7 +281,7 @@ def _simulate(experiment: str, source: str, folder: Path, data: Path | None, ans
         else:
             training.simulate(set_up(parse(json.loads(experiment), source), source, data), 1, folder, _Quiet())
     except Collapsed:
-        answer.send(("done", ""))  # the store has the collapsed evaluation
+        answer.send(("done", ""))  # it ran to its end, and the store has its figures
     except (TrainingFailed, StrategyError) as error:
         answer.send(("diverged", str(error)))  # a repetition would diverge too
     except Exception as error:
