@@ -1,7 +1,8 @@
-"""Atomic writes of files, and locks between processes that work in one folder."""
+"""Atomic writes of files, locks between processes that work in one folder, and the file that a mistyped path meant."""
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 import tempfile
@@ -20,6 +21,24 @@ def write_if_changed(path: Path, text: str) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     replace(path, text.encode())
     return True
+
+
+def suggestion(path: Path, otherwise: str) -> str:
+    """What to do about a path where nothing is.
+
+    Args:
+        path: The path.
+        otherwise: The remedy if nothing beside it has a similar name.
+
+    Returns:
+        A question that names the file or folder beside it with the most similar name, or ``otherwise``.
+    """
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        names = []
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
+    return f"did you mean {path.with_name(near[0])}?" if near else otherwise
 
 
 def replace(path: Path, content: bytes) -> None:

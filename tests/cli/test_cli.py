@@ -718,6 +718,8 @@ def test_a_damaged_store_is_refused(
 def test_a_folder_without_a_run_is_refused(command: Command, tmp_path: Path, verb: list[str]) -> None:
     said = command(*verb, tmp_path)
     assert said.code == 1 and str(tmp_path) in said.error and "run folder" in said.error
+    Path("runs/waves").mkdir(parents=True)
+    assert "did you mean runs/waves?" in command(*verb, "runs/wave").error
 
 
 # Runs that fail or learn nothing

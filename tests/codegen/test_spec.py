@@ -63,6 +63,17 @@ def test_overrides_reach_any_key() -> None:
         ("model.momentun=0.9", "'model.momentun'", "did you mean 'momentum'?"),
         ('task.kind="sinus"', "'task.kind'", "did you mean 'sine'?"),
         ("zzz.key=1", "'zzz'", "known here: task, model"),
+        ("strategy.rounds=3", "'strategy.rounds'", "did you mean 'run.rounds'?"),
+        ("strategy.devices_per_round=3", "'strategy.devices_per_round'", "did you mean 'run.devices_per_round'?"),
+        ("strategy.device_per_round=3", "'strategy.device_per_round'", "did you mean 'run.devices_per_round'?"),
+        ("run.alpha_max=0.5", "'run.alpha_max'", "did you mean 'strategy.alpha_max'?"),
+        ("run.tasks=3", "'run.tasks'", "did you mean 'evaluation.tasks'?"),
+        ("run.kind='sine'", "'run.kind'", "did you mean 'task.kind' or 'strategy.kind'?"),
+        ("model.units=3", "'model.units'", "did you mean 'model.layers.N.units', N being the layer's number from 0?"),
+        ("runs.seed=3", "'runs'", "did you mean 'run'?"),
+        ("task.ways=3", "'task.ways'", "it is a key of task.kind = 'omniglot' and of task.kind = 'keywords'"),
+        ("model.layers.0.momentum=0.5", "'model.layers[0].momentum'", "did you mean 'model.momentum'?"),
+        ("model.layers.0.slope=0.5", "'model.layers[0].slope'", "it is a key of op = 'leaky_relu'"),
         ("model.lokal=true", "'model.lokal'", "did you mean 'local_start'?"),
     ],
 )
@@ -141,7 +152,10 @@ def test_malformed_overrides_are_explained(override: str) -> None:
 
 
 def test_a_missing_file_and_broken_toml_are_named(tmp_path: Path) -> None:
-    assert "no such experiment file" in refusal(path=tmp_path / "none.toml")
+    assert "no such experiment file; examples/sine.toml" in refusal(path=tmp_path / "none.toml")
+    (tmp_path / "experiment.toml").touch()
+    assert f"did you mean {tmp_path / 'experiment.toml'}?" in refusal(path=tmp_path / "experimnt.toml")
+    assert f"did you mean {tmp_path / 'experiment.toml'}?" in refusal(path=tmp_path)
     assert "a folder" in refusal(path=tmp_path)
     broken = tmp_path / "broken.toml"
     broken.write_text("[task\nkind = 1", encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
+from ..files import suggestion
 from ..section import Section, SpecError, TomlTable, TomlValue
 from .defaults import CLIENTS, defaults
 from .mistakes import explain
@@ -71,9 +72,11 @@ def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, TomlV
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SpecError(f"{path}: no such experiment file; examples/sine.toml is one to start from") from None
+        remedy = suggestion(path, "examples/sine.toml is one to start from")
+        raise SpecError(f"{path}: no such experiment file; {remedy}") from None
     except IsADirectoryError:
-        raise SpecError(f"{path}: a folder, not an experiment file") from None
+        remedy = f"; did you mean {path / 'experiment.toml'}?" if (path / "experiment.toml").is_file() else ""
+        raise SpecError(f"{path}: a folder, not an experiment file{remedy}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
+from tinymetafed_codegen.files import suggestion
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.section import Section, TomlValue
 from tinymetafed_codegen.spec import Experiment, SpecError
@@ -125,7 +126,8 @@ def load(path: Path) -> Sweep:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         file = _SweepSpec.model_validate(raw)
     except FileNotFoundError:
-        raise SweepError(f"{path}: no such sweep file; examples/sweeps has some to start from") from None
+        remedy = suggestion(path, "examples/sweeps has some to start from")
+        raise SweepError(f"{path}: no such sweep file; {remedy}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SweepError(f"{path}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
