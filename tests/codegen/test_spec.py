@@ -133,7 +133,12 @@ def test_values_outside_their_domain_are_named(override: str) -> None:
         (["strategy.schedule=sgdr", "strategy.restart_rounds=999"], "not a multiple"),
         (["strategy.restart_rounds=10"], "only with"),
         (["strategy.alpha_min=0.9"], "above alpha_max"),
-        (["run.clients=2", "run.devices_per_round=3"], "only run.clients = 2"),
+        (["run.clients=2", "run.devices_per_round=3"], "run.devices_per_round = 3 but there are only run.clients = 2"),
+        (
+            ["run.clients=2", "strategy.kind=fedavg"],
+            "run.devices_per_round = 5 (the default of strategy.kind = 'fedavg') but there are only run.clients = 2; set "
+            "run.devices_per_round = 2 or less",
+        ),
     ],
 )
 def test_keys_that_contradict_each_other_are_refused(overrides: list[str], expected: str) -> None:

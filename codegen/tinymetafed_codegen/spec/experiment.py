@@ -20,6 +20,10 @@ from .strategy import AdaptationSpec, StrategySpec, TinyOlSpec
 from .task import TaskSpec
 
 
+class TooFewClients(SpecError):
+    """A round needs more training clients than there are."""
+
+
 class RunSpec(Section):
     """The ``[run]`` section: rounds, clients and the seed."""
 
@@ -46,6 +50,22 @@ class Experiment(Section):
     adaptation: AdaptationSpec
     run: RunSpec
     evaluation: EvaluationSpec
+
+    @property
+    def per_round(self) -> str:
+        """``run.devices_per_round`` in words; says so if it is the default of the strategy, which the user may not know."""
+        chosen, kind = self.run.devices_per_round, self.strategy.kind
+        default = defaults(self.model.loss, kind, self.task.kind).get("run", {}).get("devices_per_round")
+        remark = f" (the default of strategy.kind = '{kind}')" if chosen == default else ""
+        return f"run.devices_per_round = {chosen}{remark}"
+
+    def require_clients(self, clients: int, source: str) -> None:
+        """Raises TooFewClients if a round needs more training clients than there are; ``source`` says where they are from."""
+        if clients < self.run.devices_per_round:
+            raise TooFewClients(
+                f"{source}: {clients} training client(s), too few for {self.per_round}; set run.devices_per_round = {clients} "
+                "or less, or add clients"
+            )
 
     @property
     def streamed(self) -> Experiment:
@@ -175,7 +195,8 @@ def _check(experiment: Experiment, source: str) -> None:
             "or the boards with task.client_per_board; leave run.clients out"
         )
     if run.clients is not None and run.devices_per_round > run.clients:
-        raise SpecError(
-            f"{source}: run.devices_per_round = {run.devices_per_round} but there are only run.clients = {run.clients}"
+        raise TooFewClients(
+            f"{source}: {experiment.per_round} but there are only run.clients = {run.clients}; set run.devices_per_round = "
+            f"{run.clients} or less"
         )
     task.check(source)

@@ -72,7 +72,7 @@ _INDEX = re.compile(r"\[\d+\]")
 
 
 class _Place(NamedTuple):
-    """A key of an experiment: its path, with N for the number of a list's entry, and the kind of section that has it, if any."""
+    """A key of an experiment: its path, with N for a number in a list, and the kind of section that has it, if any."""
 
     name: str
     path: str

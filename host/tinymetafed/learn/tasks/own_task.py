@@ -41,10 +41,6 @@ class OwnTask(Task):
         self.clients = self._number("clients", 1, HELD_OUT)
         self.unseen_clients = self._number("unseen_clients", 1, ANY_NUMBER)
         self.adapt_limit = self._number("adapt_limit", spec.count(SampleSet.ADAPT), 1 << 32)
-        if self.clients < run.devices_per_round:
-            self._refuse(
-                f"clients is {self.clients}: too few training clients for run.devices_per_round = {run.devices_per_round}"
-            )
         self._scale: float | None = None  # scale of all byte samples; set by the first samples
 
     @classmethod
