@@ -18,7 +18,6 @@ def write_if_changed(path: Path, text: str) -> bool:
     """Writes ``text`` atomically, but does not touch a file with the same text. Returns whether it wrote. Raises OSError."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
     replace(path, text.encode())
     return True
 
@@ -42,7 +41,8 @@ def suggestion(path: Path, otherwise: str) -> str:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Writes a file atomically: readers see the old content or the new one, never a part. Raises OSError."""
+    """Writes a file atomically: readers see the old content or the new one, never a part. Makes its folder. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with os.fdopen(handle, "wb") as out:
