@@ -49,7 +49,7 @@ from .experiments.sweep import SweepError, SweepFailed
 from .federation.clients import TrainingFailed
 from .federation.meta_test import Collapsed
 from .federation.observer import Observer
-from .federation.result import Adaptation, FinalScores
+from .federation.result import Adaptation, ClassScores, FinalScores
 from .learn.codecs.delta import DeltaError, Sparse
 from .learn.strategies import (
     FedAvg,
@@ -86,6 +86,7 @@ __all__ = [
     "BoardWarning",
     "BudgetError",
     "BuildError",
+    "ClassScores",
     "Collapsed",
     "DataError",
     "DeltaError",

@@ -194,10 +194,11 @@ def test_train_prints_one_json_object_and_nothing_else(finished: tuple[Path, Com
 RESULT_KEYS = {
     "task", "rounds", "seed", "weights_sha256", "bytes_down", "bytes_up", "bytes_up_dense", "bytes_samples", "retries",
     "redone", "skipped", "sessions", "seconds", "training_seconds", "start_seconds", "meta_test", "d_curve", "example",
-    "estimate", "collapsed", "devices", "versions", "run", "report",
+    "estimate", "collapsed", "devices", "versions", "run", "report", "untrained",
 }  # fmt: skip
 NESTED_KEYS = {
     "meta_test": {"metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task", "spread"},
+    "untrained": {"metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task"},
     "d_curve": {"metric", "samples", "d", "mean", "ci95", "n_tasks", "n_clients"},
     "example": {"client", "x", "truth", "before", "after", "samples_x", "samples_y"},
     "estimate": {"basis", "bytes", "multiply_accumulates", "boards"},

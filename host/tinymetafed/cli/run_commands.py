@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import tinymetafed as tmf
@@ -160,7 +161,9 @@ def adapt(
         table.add_row(str(client.client), client.task, _score(client.before), _score(client.after))
     table.add_section()
     table.add_row("mean", "", _score(adapted.before), _score(adapted.after))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    _show_classes(console, adapted.classes)
 
 
 def demo(
@@ -246,6 +249,7 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
     table.add_row("weights", f"sha256 {result.weights_sha256[:16]}…")
     console = Console()
     console.print(table, highlight=False)
+    _show_classes(console, test.classes)
     console.print(f"  report  {page}", highlight=False, soft_wrap=True)
     if _is_worse(test):
         console.print(
@@ -254,6 +258,28 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
             highlight=False,
             soft_wrap=True,
         )
+
+
+MANY_CLASSES = 12  # of more the confusion matrix is too wide for a terminal; the report and --json have it
+
+
+def _show_classes(console: Console, classes: tmf.ClassScores | None) -> None:
+    """Prints precision and recall by class, and the confusion matrix of a few classes."""
+    if classes is None:
+        return
+    few = len(classes.names) <= MANY_CLASSES
+    table = Table(title="Test samples by class after adaptation", title_justify="left")
+    table.add_column("true class")
+    for name in ("precision", "recall"):
+        table.add_column(name, justify="right")
+    for name in classes.names if few else ():
+        table.add_column(f"as {escape(name)}", justify="right")
+    for name, counts, precision, recall in zip(
+        classes.names, classes.confusion, classes.precision, classes.recall, strict=True
+    ):
+        shares = ["–" if share is None else f"{100 * share:.1f} %" for share in (precision, recall)]
+        table.add_row(escape(name), *shares, *(f"{number:,}" for number in (counts[:-1] if few else ())))
+    console.print(table, highlight=False)
 
 
 def _is_worse(test: tmf.FinalScores) -> bool:

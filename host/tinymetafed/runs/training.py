@@ -21,7 +21,7 @@ from ..federation import meta_test, rounds
 from ..federation.clients import Clients
 from ..federation.meta_test import Collapsed, MetaTest
 from ..federation.observer import Observer
-from ..federation.result import Adaptation, ClientScore, Evaluation
+from ..federation.result import Adaptation, ClientScore, Evaluation, Scores
 from ..federation.rounds import Round
 from ..learn.metric import Metric
 from ..learn.strategies import code_sha256
@@ -297,7 +297,7 @@ class _Training:
     def _evaluate(self, weights: Floats, trained: int) -> None:
         """Evaluates a few held-out clients during training. It only informs: it never ends the run."""
         past = self._run.read()
-        entry = replace(self._meta_test(weights, trained, self._plan.evaluation.every_tasks), per_task=())
+        entry = replace(self._meta_test(weights, trained, self._plan.evaluation.every_tasks), per_task=(), confusion=())
         self._run.append(entry)
         after = "diverged" if entry.after is None else f"{entry.after:.3f}"
         self._observer.note(f"after {trained} rounds: {entry.metric} {after}")
@@ -320,7 +320,17 @@ class _Training:
             tried = meta_test.shots(setup.task, setup.experiment.task.count(SampleSet.ADAPT))
             self._observer.stage("meta-test with fewer and more samples", (len(tried) - 1) * len(final.after))
             curve, example = meta_test.d_curve(*asked, final, self._observer.advance), meta_test.example(*asked)
-            self._run.append(Showcase(curve, example, time.monotonic() - started))
+            untrained = self._untrained(last, run.trained)
+            self._run.append(Showcase(curve, example, time.monotonic() - started, untrained))
+
+    def _untrained(self, final: Evaluation, trained: int) -> Scores:
+        """The scores of the final meta-test's clients when they adapt from the initial weights."""
+        if trained:
+            experiment, manifest = self._plan, self._setup.design.manifest
+            weights = initial(manifest, experiment.run.seed, experiment.model.init)
+            self._observer.stage("meta-test without training by others", final.n_tasks)
+            final = self._meta_test(weights, 0, final.n_tasks, self._observer.advance)
+        return Scores(final.metric, final.before, final.after, final.after_ci95, final.n_tasks, final.n_clients, ())
 
     def _meta_test(self, weights: Floats, trained: int, tasks: int, on_task: Callable[[], None] = lambda: None) -> Evaluation:
         started = time.monotonic()
@@ -398,4 +408,5 @@ def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[
         for each in adapted
     )
     before, after = meta_test.mean([row.before for row in rows]), meta_test.mean([row.after for row in rows])
-    return Adaptation(task.metric, count, before, after, rows)
+    classes = meta_test.class_scores(task, meta_test.confusion(task, adapted))
+    return Adaptation(task.metric, count, before, after, rows, classes)

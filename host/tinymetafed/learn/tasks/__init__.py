@@ -81,6 +81,8 @@ class Task(StatesFacts, ABC):
             samples unchanged. Default: the number that the experiment sets. With a larger limit, the meta-test after training
             also tries larger numbers.
         data_sha256: SHA-256 of data that the user may change, hexadecimal; "" where the data are fixed.
+        class_names: The names of the classes, in the order of their indices, where a class means the same to every client;
+            otherwise (), and results are not shown by class.
         code_sha256: SHA-256 of the Python file of a user's own task, hexadecimal; "" for a built-in task.
 
     Source: clients as tasks with support and query sets, Ren et al., arXiv 2307.06822, Algorithm 1.
@@ -89,6 +91,7 @@ class Task(StatesFacts, ABC):
     unseen_clients: int = ANY_NUMBER
     data_sha256: str = ""
     code_sha256: str = ""
+    class_names: Sequence[str] = ()
     options: Any
 
     def __init__(self, spec: TaskBase, shapes: TaskShapes, seed: int, clients: int) -> None:

@@ -106,7 +106,11 @@ class Folder(Task):
             _check_rows(table, index, spec, is_unseen)
             targets = table.targets if index is None else np.array([[index[label]] for label in table.labels], np.float32)
             (unseen if is_unseen else trained).append(Client(name, table.inputs.reshape(-1, *shapes.input), targets))
-        return cls(spec, shapes, seed, trained, unseen, None if spec.source is None else clients or 0)
+        task = cls(spec, shapes, seed, trained, unseen, None if spec.source is None else clients or 0)
+        if index is not None:
+            names = {number: label for label, number in reversed(index.items())}
+            task.class_names = tuple(names.get(i, str(i)) for i in range(max(2, shapes.outputs)))
+        return task
 
     def on_device(self, sample_set: SampleSet) -> bool:
         """With ``task.source`` the board makes support and query set; held-out clients adapt to the rows of their files."""
