@@ -65,6 +65,7 @@ from .learn.strategies import (
 from .learn.tasks import HELD_OUT, DataError, Samples, Task
 from .learn.tasks.own_task import TaskError
 from .projects.new import ProjectError
+from .runs.adapted import AdaptedError
 from .runs.export import ExportError
 from .runs.journal import RunResult
 from .runs.report import ReportError
@@ -79,6 +80,7 @@ __all__ = [
     "TASKS",
     "TEST_DEVICE",
     "Adaptation",
+    "AdaptedError",
     "ArenaMap",
     "BenchError",
     "Board",

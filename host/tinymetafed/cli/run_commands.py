@@ -142,28 +142,49 @@ def adapt(
         int | None,
         typer.Option(min=1, help="Samples to adapt with (per class if the task has classes); default: the run's own."),
     ] = None,
+    client: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A client, instead of --tasks and --first: the name of its file, otherwise the number of an unseen client. "
+            "May be given several times."
+        ),
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Folder for the adapted weights, global and local: CLIENT.npz for each client.")
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Adapt unseen clients from a run's weights and show the score of each before and after.
+    """Adapt clients from a run's weights, show the score of each before and after, and keep their weights.
 
-    tinymetafed adapt runs/sine --device qemu:1 --tasks 3
+    tinymetafed adapt runs/sine --device qemu:1 --client 0 --client 7 --save adapted
     """
     adapted = tmf.open_run(run).adapt(
-        devices=device or tmf.DEFAULT_DEVICES, tasks=tasks, first=first, samples=samples, data=data
+        devices=device or tmf.DEFAULT_DEVICES,
+        tasks=tasks,
+        first=first,
+        clients=client or (),
+        samples=samples,
+        data=data,
+        save=save,
     )
     if json_:
         print(json.dumps(asdict(adapted)))
         return
-    table = Table(title=f"Unseen clients, each adapted with {adapted.samples} samples")
+    whose = "Clients" if any(each.trained_on for each in adapted.clients) else "Unseen clients"
+    table = Table(title=f"{whose}, each adapted with {adapted.samples} samples")
     for heading in ("client", "task", f"{adapted.metric} before", "after"):
         table.add_column(heading, justify="left" if heading == "task" else "right")
-    for client in adapted.clients:
-        table.add_row(str(client.client), client.task, _score(client.before), _score(client.after))
+    for each in adapted.clients:
+        known = " (trained on)" if each.trained_on else ""
+        table.add_row(str(each.client), escape(each.task) + known, _score(each.before), _score(each.after))
     table.add_section()
     table.add_row("mean", "", _score(adapted.before), _score(adapted.after))
     console = Console()
     console.print(table)
     _show_classes(console, adapted.classes)
+    if save is not None:
+        kept = sum(each.file is not None for each in adapted.clients)
+        notes.print(f"{save}: the adapted weights of {kept} clients", highlight=False, soft_wrap=True)
 
 
 def demo(

@@ -153,6 +153,17 @@ Example = CurveExample | ScatterExample
 
 
 @dataclass(frozen=True)
+class AdaptedClient(ClientScore):
+    """Scores of one client; ``trained_on``: whether it took part in meta-training, so that it is not unseen.
+
+    ``file``: the file with its adapted weights, None if they were not saved or its model diverged.
+    """
+
+    trained_on: bool = False
+    file: str | None = None
+
+
+@dataclass(frozen=True)
 class Adaptation(StrictJson):
     """Scores of clients that each adapted with ``samples`` samples; ``before`` and ``after`` are means."""
 
@@ -160,5 +171,5 @@ class Adaptation(StrictJson):
     samples: int
     before: Score
     after: Score
-    clients: tuple[ClientScore, ...]
+    clients: tuple[AdaptedClient, ...]
     classes: ClassScores | None = None

@@ -18,16 +18,16 @@ from ..devices.device_clients import DeviceClients
 from ..devices.link.faults import FaultPlan
 from ..devices.running import running
 from ..federation import meta_test, rounds
-from ..federation.clients import Clients
+from ..federation.clients import Adapted, Clients
 from ..federation.meta_test import Collapsed, MetaTest
 from ..federation.observer import Observer
-from ..federation.result import Adaptation, ClientScore, Evaluation, Scores
+from ..federation.result import Adaptation, AdaptedClient, Evaluation, Scores
 from ..federation.rounds import Round
 from ..learn.metric import Metric
 from ..learn.strategies import code_sha256
-from ..learn.tasks import HELD_OUT
+from ..learn.tasks import HELD_OUT, Task, is_held_out
 from ..learn.weights import Floats, initial, sha256
-from . import export, run_figures, store
+from . import adapted, export, run_figures, store
 from .journal import Asked, RoundEntry, RunResult, SessionEntry, Showcase
 from .run_data import RunData, StoreError
 from .setup import Setup, set_up
@@ -374,39 +374,54 @@ def _is_better(one: Evaluation, other: Evaluation) -> bool:
     return one.metric.is_better(first, second)
 
 
-def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[int], observer: Observer) -> Adaptation:
-    """Adapts unseen clients on devices.
+def adapt(
+    setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[int], observer: Observer, save: Path | None = None
+) -> Adaptation:
+    """Adapts clients on devices.
 
     Args:
         setup: The experiment's set-up.
         urls: URLs of the devices.
         weights: float32[n_global], the global weights.
-        clients: Numbers of the unseen clients, from 0.
+        clients: Numbers of the clients.
         observer: Is told of progress.
+        save: Folder for the adapted weights of each client; None to drop them.
 
     Returns:
         Each client's scores before and after.
 
     Raises:
-        Error: LinkError, BuildError or SpecError.
+        Error: LinkError, BuildError, SpecError, AdaptedError or StoreError.
     """
     strategy, task = setup.strategy, setup.task
     count = setup.experiment.task.count(SampleSet.ADAPT)
     with running(
         design(setup.experiment.streamed, setup.design.board, setup.source, setup.design.boards), urls, observer
     ) as fleet:
-        observer.stage("adapting unseen clients", len(clients))
-        unseen = [HELD_OUT + client for client in clients]
-        adapted = DeviceClients(fleet, strategy, task).adapt(weights, unseen, count, observer.advance)
+        observer.stage("adapting clients", len(clients))
+        on_devices = DeviceClients(fleet, strategy, task).adapt(weights, clients, count, observer.advance)
+    files: Sequence[Path | None] = [None] * len(on_devices)
+    if save is not None:
+        observer.stage("computing the adapted weights")
+        simulated = adapted.compute(setup, weights, clients, count)
+        adapted.require_same(on_devices, simulated, task)
+        files = adapted.write(save, setup.design.manifest, task, simulated)
+    return _adaptation(task, on_devices, count, files)
+
+
+def _adaptation(task: Task, done: Sequence[Adapted], count: int, files: Sequence[Path | None]) -> Adaptation:
+    """The scores of adapted clients, by client, by class and on average."""
     rows = tuple(
-        ClientScore(
-            client=each.client - HELD_OUT,
+        AdaptedClient(
+            client=each.client - HELD_OUT if is_held_out(each.client) else each.client,
             task=task.describe(each.client),
             before=meta_test.finite(task.score(each.before, each.test)),
             after=meta_test.finite(task.score(each.after, each.test)),
+            trained_on=not is_held_out(each.client),
+            file=None if file is None else str(file),
         )
-        for each in adapted
+        for each, file in zip(done, files, strict=True)
     )
     before, after = meta_test.mean([row.before for row in rows]), meta_test.mean([row.after for row in rows])
-    classes = meta_test.class_scores(task, meta_test.confusion(task, adapted))
+    classes = meta_test.class_scores(task, meta_test.confusion(task, done))
     return Adaptation(task.metric, count, before, after, rows, classes)

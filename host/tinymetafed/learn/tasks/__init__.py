@@ -207,6 +207,27 @@ class Task(StatesFacts, ABC):
         """
         return f"held-out client {client - HELD_OUT}" if is_held_out(client) else f"client {client}"
 
+    def client_name(self, client: int) -> str:
+        """A short name of a held-out client, for instance for a file; ``find`` takes it.
+
+        Args:
+            client: Number of a held-out client.
+        """
+        return str(client - HELD_OUT)
+
+    def find(self, name: str) -> int:
+        """The number of the client with this name; by default the name is that of a held-out client, counted from 0.
+
+        Args:
+            name: The name, as from ``client_name``.
+
+        Raises:
+            DataError: There is no such client.
+        """
+        if not name.isdecimal() or int(name) >= ANY_NUMBER:
+            raise DataError(f"client '{name}': this task numbers its unseen clients; give a number from 0 on")
+        return HELD_OUT + int(name)
+
     @final
     def uniform(self, client: int, round: int, stream: SampleSet | Stream, count: int) -> Floats:
         """Uniform random numbers that depend only on the seed and the arguments; equal on every machine.

@@ -136,6 +136,25 @@ class Folder(Task):
         split = f", split {(client - HELD_OUT) // len(self.unseen) + 1}" if is_held_out(client) else ""
         return self._client(client).name + split
 
+    def client_name(self, client: int) -> str:
+        """The file's name without its suffix; of a held-out client's later splits with their number."""
+        split = (client - HELD_OUT) // len(self.unseen) + 1 if is_held_out(client) else 1
+        return self._client(client).name + (f"-split-{split}" if split > 1 else "")
+
+    def find(self, name: str) -> int:
+        """The number of a client by the name of its file, held out or not. Raises DataError."""
+        names = {own.name: i for i, own in enumerate(self.trained)}
+        names |= {own.name: HELD_OUT + i for i, own in enumerate(self.unseen)}
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            raise DataError(
+                f"client '{name}': no such client in these data; "
+                + (f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(sorted(names))}")
+            )
+        if len(self._client(names[name]).inputs) <= self.spec.adapt:
+            raise DataError(f"client '{name}': too few rows for task.adapt = {self.spec.adapt} and a test; lower task.adapt")
+        return names[name]
+
     def _client(self, client: int) -> Client:
         return self.unseen[(client - HELD_OUT) % len(self.unseen)] if is_held_out(client) else self.trained[client]
 
