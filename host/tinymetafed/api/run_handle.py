@@ -217,6 +217,7 @@ class Run:
         data: str | Path | None = None,
         fault: str = "",
         record: str | Path | None = None,
+        rounds: int | None = None,
         progress: ProgressOption = True,
     ) -> Run:
         """Continues the run after its last finished round; see ``resume`` for the arguments."""
@@ -228,6 +229,7 @@ class Run:
             data=data,
             fault=fault,
             record=record,
+            rounds=rounds,
             progress=progress,
         )
 
@@ -329,6 +331,7 @@ def resume(
     fault: str = "",
     record: str | Path | None = None,
     experiment: Experiment | None = None,
+    rounds: int | None = None,
     progress: ProgressOption = True,
 ) -> Run:
     """Continues a run after its last finished round; the weights are the same as without the interruption.
@@ -342,7 +345,9 @@ def resume(
         data: Folder of the task's data; None for the one that the run was begun with.
         fault: As in ``train``.
         record: As in ``train``.
-        experiment: If given, the run's experiment must be equal to it.
+        experiment: If given, the run's experiment must be equal to it, up to run.rounds if these were changed.
+        rounds: Rounds after which the run now ends, also of a finished run: run.rounds; None for the run's own number. Where
+            the server's learning rate does not depend on it, the weights are those of a run begun with it.
         progress: As in ``simulate``.
 
     Returns:
@@ -354,7 +359,7 @@ def resume(
     """
     folder = Path(path)
     begun = store.read_run(folder)
-    if experiment is not None and experiment.spec != begun.experiment():
+    if experiment is not None and not _is_of(experiment, begun, any_rounds=rounds is not None):
         raise StoreError(
             f"{experiment.source}: not the experiment of {folder}, which cannot change during a run; leave it out to continue "
             "that run, or leave --resume out to begin another"
@@ -362,7 +367,7 @@ def resume(
     here = not (devices or begun.header.asked.devices) if simulated is None else simulated
     with _whole_run(folder, begun=True), watching(progress) as observer:
         if here:
-            training.resume_simulated(folder, _threads(threads), observer, data=_path(data))
+            training.resume_simulated(folder, _threads(threads), observer, data=_path(data), rounds=rounds)
         else:
             training.resume(
                 folder,
@@ -372,8 +377,18 @@ def resume(
                 data=_path(data),
                 faults=faults.parse(fault) if fault else None,
                 record=_path(record),
+                rounds=rounds,
             )
     return Run(folder)
+
+
+def _is_of(experiment: Experiment, run: RunData, *, any_rounds: bool) -> bool:
+    """Whether a run was begun with this experiment; its rounds may differ where the run is or was extended."""
+    if not any_rounds and run.extended is None:
+        return experiment.spec == run.experiment()
+    own = run.experiment().run.rounds
+    given = experiment.spec.model_copy(update={"run": experiment.spec.run.model_copy(update={"rounds": own})})
+    return given == run.experiment()
 
 
 def compare(runs: Sequence[Run | str | Path], output: str | Path = "comparison.html") -> list[str]:

@@ -37,7 +37,11 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder to create; default runs/NAME-DATE-TIME.")] = None,
     set_: SetOption = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Run folder to continue after its last finished round; ends with the same weights.")
+        Path | None,
+        typer.Option(
+            help="Run folder to continue after its last finished round; ends with the same weights. --set run.rounds=N "
+            "extends it."
+        ),
     ] = None,
     fault: Annotated[
         list[str] | None,
@@ -65,8 +69,8 @@ def train(
                 record=record,
             )
     else:
-        _refuse_with_resume(set_, out)
-        _say_if_finished(resume)
+        rounds = _rounds_of_resumed(set_, out)
+        _say_if_finished(resume, rounds)
         with _resumable(resume, device, test_device, data):
             run = tmf.resume(
                 resume,
@@ -77,6 +81,7 @@ def train(
                 fault=disturbance,
                 record=record,
                 experiment=None if experiment is None else tmf.load(experiment),
+                rounds=rounds,
             )
     _finish(run, json_)
 
@@ -90,7 +95,10 @@ def simulate(
     set_: SetOption = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Run folder to continue after its last finished round, of train too; ends with the same weights."),
+        typer.Option(
+            help="Run folder to continue after its last finished round, of train too; ends with the same weights. "
+            "--set run.rounds=N extends it."
+        ),
     ] = None,
     threads: ThreadsOption = None,
     json_: JsonOption = False,
@@ -105,11 +113,11 @@ def simulate(
         with _resumable(folder, command="simulate"):
             run = tmf.simulate(chosen, out=folder, threads=threads, data=data)
     else:
-        _refuse_with_resume(set_, out)
-        _say_if_finished(resume)
+        rounds = _rounds_of_resumed(set_, out)
+        _say_if_finished(resume, rounds)
         with _resumable(resume, data=data, command="simulate"):
             begun_as = None if experiment is None else tmf.load(experiment)
-            run = tmf.resume(resume, simulated=True, threads=threads, data=data, experiment=begun_as)
+            run = tmf.resume(resume, simulated=True, threads=threads, data=data, experiment=begun_as, rounds=rounds)
     _finish(run, json_)
 
 
@@ -119,17 +127,31 @@ def _experiment(file: Path | None, set_: Sequence[str] | None) -> tmf.Experiment
     return tmf.load(file, set_ or ())
 
 
-def _say_if_finished(folder: Path) -> None:
+def _say_if_finished(folder: Path, rounds: int | None) -> None:
     run = tmf.open_run(folder)
-    if run.finished:
-        notes.print(f"{folder}: finished already, with all of its {run.rounds} rounds.", highlight=False, soft_wrap=True)
+    if run.finished and rounds in (None, run.rounds):
+        notes.print(
+            f"{folder}: finished already, with all of its {run.rounds} rounds; --set run.rounds=N extends it.",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
-def _refuse_with_resume(set_: Sequence[str] | None, out: Path | None) -> None:
-    """Raises UsageError for options that would change a run that is to be continued."""
-    given = "--set" if set_ else "--out" if out else None
-    if given is not None:
-        raise tmf.UsageError(f"--resume continues a run as it was begun, in its own folder; leave {given} out")
+def _rounds_of_resumed(set_: Sequence[str] | None, out: Path | None) -> int | None:
+    """The run.rounds that a run is extended to, None for its own; UsageError for options that would change anything else."""
+    rounds = None
+    for given in set_ or ():
+        key, _, text = given.partition("=")
+        if key.strip() != "run.rounds":
+            raise tmf.UsageError(
+                f"--resume continues a run as it was begun; only run.rounds may change, to extend it; leave --set {given} out"
+            )
+        if not text.strip().isdecimal():
+            raise tmf.UsageError(f"--set {given}: expected a whole number of rounds, for instance run.rounds=2000")
+        rounds = int(text)
+    if out is not None:
+        raise tmf.UsageError("--resume continues a run as it was begun, in its own folder; leave --out out")
+    return rounds
 
 
 def adapt(

@@ -92,7 +92,7 @@ def write(folder: Path, manifest: ModelManifest, task: Task, adapted: Sequence[A
 
 
 def read(file: Path, manifest: ModelManifest) -> Floats:
-    """The weights of a file that ``write`` made, float32[n_parameters]. Raises SpecError; AdaptedError if some are missing."""
+    """The weights of a file that ``write`` made, float32[n_parameters]. Raises SpecError or AdaptedError."""
     found = read_weights(str(file), {tensor.name: tensor.shape for tensor in manifest.parameters}, "adapted weights")
     if lacking := [tensor.name for tensor in manifest.parameters if tensor.name not in found]:
         raise AdaptedError(

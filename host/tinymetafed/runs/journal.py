@@ -63,12 +63,16 @@ class RunHeader(StrictJson):
 
 @dataclass(frozen=True)
 class SessionEntry(StrictJson):
-    """The start of a session, which trains from round ``round`` on: its devices and how long they took to start."""
+    """The start of a session, which trains from round ``round`` on: its devices and how long they took to start.
+
+    ``rounds``: the run's number of rounds from here on, if this session changed it; None otherwise.
+    """
 
     round: int
     devices: tuple[DeviceFacts, ...]
     versions: dict[str, str]
     start_seconds: float
+    rounds: int | None = None
 
 
 @dataclass(frozen=True)
