@@ -20,7 +20,7 @@ from ..federation.meta_test import Collapsed
 from ..federation.result import Adaptation
 from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, sha256
-from ..runs import export, report, store, training
+from ..runs import export, report, scoring, store, training
 from ..runs.journal import RunResult
 from ..runs.run_data import RunData, StoreError
 from ..runs.setup import set_up
@@ -207,6 +207,35 @@ class Run:
         chosen = [setup.task.find(name) for name in clients] or [HELD_OUT + first + i for i in range(tasks)]
         with watching(progress) as observer, _named_files():
             return training.adapt(setup, devices, self._data.weights, chosen, observer, _path(save))
+
+    def evaluate(
+        self,
+        *,
+        data: str | Path | None = None,
+        weights: str | Path | None = None,
+        samples: int | None = None,
+        threads: int | None = None,
+        progress: ProgressOption = True,
+    ) -> Adaptation:
+        """Scores the run's model on any data, in a simulation.
+
+        Args:
+            data: The data, for instance a folder with other recordings; None for the held-out clients of the run's own.
+            weights: A file that ``adapt`` saved, for all clients, or a folder with a file for each; then nothing is trained.
+                None to let each client adapt with samples of its own.
+            samples: Samples to adapt with, per class if the task has classes; None for the run's own number.
+            threads: Threads to use; None for all processors.
+            progress: As in ``simulate``.
+
+        Returns:
+            Each client's score before and after, their means, and the results by class. Where each client is a file, every
+            file of ``data`` is scored, on all of its rows that it has not adapted to.
+
+        Raises:
+            StoreError, SpecError, DataError, AdaptedError, BuildError.
+        """
+        with watching(progress) as observer, _named_files():
+            return scoring.evaluate(self._data, _path(data), _path(weights), samples, _threads(threads), observer)
 
     def resume(
         self,

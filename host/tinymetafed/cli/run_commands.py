@@ -189,11 +189,20 @@ def adapt(
         data=data,
         save=save,
     )
-    if json_:
+    whose = "Clients" if any(each.trained_on for each in adapted.clients) else "Unseen clients"
+    _show_adaptation(adapted, whose, json_)
+    if save is not None:
+        kept = sum(each.file is not None for each in adapted.clients)
+        notes.print(f"{save}: the adapted weights of {kept} clients", highlight=False, soft_wrap=True)
+
+
+def _show_adaptation(adapted: tmf.Adaptation, whose: str, as_json: bool) -> None:
+    """Prints the score of each client, their means and the results by class."""
+    if as_json:
         print(json.dumps(asdict(adapted)))
         return
-    whose = "Clients" if any(each.trained_on for each in adapted.clients) else "Unseen clients"
-    table = Table(title=f"{whose}, each adapted with {adapted.samples} samples")
+    how = f"each adapted with {adapted.samples} samples" if adapted.samples else "adapted already"
+    table = Table(title=f"{whose}, {how}")
     for heading in ("client", "task", f"{adapted.metric} before", "after"):
         table.add_column(heading, justify="left" if heading == "task" else "right")
     for each in adapted.clients:
@@ -204,9 +213,37 @@ def adapt(
     console = Console()
     console.print(table)
     _show_classes(console, adapted.classes)
-    if save is not None:
-        kept = sum(each.file is not None for each in adapted.clients)
-        notes.print(f"{save}: the adapted weights of {kept} clients", highlight=False, soft_wrap=True)
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder that train or simulate wrote.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="The data to score on, for instance other recordings.", show_default="held-out clients of the run"
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Adapted weights, as adapt --save writes them: the folder, or one file for all clients; nothing trains."
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Samples to adapt with (per class if the task has classes); default: the run's own."),
+    ] = None,
+    threads: ThreadsOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Score a run's model on any data: by client, and by class with a confusion matrix, precision and recall.
+
+    Each client adapts first with samples of its own and is scored on all others; with --weights it is scored as it is.
+
+    tinymetafed evaluate runs/gestures --data recordings/may
+    """
+    scored = tmf.open_run(run).evaluate(data=data, weights=weights, samples=samples, threads=threads)
+    _show_adaptation(scored, "Unseen clients" if data is None else f"Clients of {data}", json_)
 
 
 def demo(

@@ -18,14 +18,13 @@ from ..devices.device_clients import DeviceClients
 from ..devices.link.faults import FaultPlan
 from ..devices.running import running
 from ..federation import meta_test, rounds
-from ..federation.clients import Adapted, Clients
+from ..federation.clients import Clients
 from ..federation.meta_test import Collapsed, MetaTest
 from ..federation.observer import Observer
-from ..federation.result import Adaptation, AdaptedClient, Evaluation, Scores
+from ..federation.result import Adaptation, Evaluation, Scores
 from ..federation.rounds import Round
 from ..learn.metric import Metric
 from ..learn.strategies import code_sha256
-from ..learn.tasks import HELD_OUT, Task, is_held_out
 from ..learn.weights import Floats, initial, sha256
 from . import adapted, export, run_figures, store
 from .journal import Asked, RoundEntry, RunResult, SessionEntry, Showcase
@@ -138,6 +137,7 @@ def _asked(setup: Setup) -> Asked:
         data_sha256=setup.task.data_sha256,
         strategy_sha256=code_sha256(setup.experiment),
         task_sha256=setup.task.code_sha256,
+        class_names=tuple(setup.task.class_names),
     )
 
 
@@ -440,22 +440,4 @@ def adapt(
         simulated = adapted.compute(setup, weights, clients, count)
         adapted.require_same(on_devices, simulated, task)
         files = adapted.write(save, setup.design.manifest, task, simulated)
-    return _adaptation(task, on_devices, count, files)
-
-
-def _adaptation(task: Task, done: Sequence[Adapted], count: int, files: Sequence[Path | None]) -> Adaptation:
-    """The scores of adapted clients, by client, by class and on average."""
-    rows = tuple(
-        AdaptedClient(
-            client=each.client - HELD_OUT if is_held_out(each.client) else each.client,
-            task=task.describe(each.client),
-            before=meta_test.finite(task.score(each.before, each.test)),
-            after=meta_test.finite(task.score(each.after, each.test)),
-            trained_on=not is_held_out(each.client),
-            file=None if file is None else str(file),
-        )
-        for each, file in zip(done, files, strict=True)
-    )
-    before, after = meta_test.mean([row.before for row in rows]), meta_test.mean([row.after for row in rows])
-    classes = meta_test.class_scores(task, meta_test.confusion(task, done))
-    return Adaptation(task.metric, count, before, after, rows, classes)
+    return adapted.scores(task, on_devices, count, files)
