@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -25,12 +25,17 @@ class TooFewClients(SpecError):
 
 
 class RunSpec(Section):
-    """The ``[run]`` section: rounds, clients and the seed."""
+    """The ``[run]`` section: rounds, clients, the seed, and which weights are kept.
+
+    ``keep``: the ``last`` round's weights, or the ``best`` of those that are evaluated every ``evaluation.every`` rounds and at
+    the end, on held-out clients that the final meta-test does not use.
+    """
 
     rounds: Annotated[int, Field(ge=0, le=10_000_000)] = 1_000  # 0: only the initial weights are tested
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 1
     clients: Annotated[int, Field(ge=1, le=1 << 20)] | None = None  # None: the number of the task's files or boards
     devices_per_round: Annotated[int, Field(ge=1, le=1_024)] = 1
+    keep: Literal["last", "best"] = "last"
 
 
 class EvaluationSpec(Section):
@@ -216,6 +221,11 @@ def _check(experiment: Experiment, source: str) -> None:
             )
     elif strategy.restart_rounds is not None:
         raise SpecError(f"{source}: strategy.restart_rounds works only with strategy.schedule = 'sgdr'")
+    if run.keep == "best" and run.rounds and not experiment.evaluation.every:
+        raise SpecError(
+            f"{source}: run.keep = 'best' needs evaluation.every, the number of rounds after which weights are compared; set "
+            f"evaluation.every = {max(run.rounds // 20, 1)}"
+        )
     if task.counts_clients and run.clients is not None:
         raise SpecError(
             f"{source}: run.clients = {run.clients}, but task '{task.kind}' counts its clients: in its data, "

@@ -95,6 +95,11 @@ class Run:
         return self._data.trained
 
     @property
+    def kept_round(self) -> int:
+        """Rounds trained until ``weights``: all of them, or with run.keep = "best" until the best weights so far."""
+        return self._data.kept_round
+
+    @property
     def finished(self) -> bool:
         """Whether the run has been trained and tested to its end."""
         return self._data.result is not None
@@ -106,13 +111,13 @@ class Run:
 
     @property
     def weights(self) -> dict[str, Floats]:
-        """The global weights after the latest round, by LAYER.kernel and LAYER.bias: float32 in the tensor's shape."""
+        """The global weights after ``kept_round`` rounds, by LAYER.kernel and LAYER.bias: float32 in the tensor's shape."""
         return export.global_weights(self._data)
 
     @property
     def weights_sha256(self) -> str:
         """SHA-256 of the global weights; the same experiment gives the same value on all devices and in a simulation."""
-        return sha256(self._data.weights)
+        return sha256(self._data.kept)
 
     @property
     def history(self) -> History:
@@ -206,7 +211,7 @@ class Run:
         training.same_model(setup, self._data)
         chosen = [setup.task.find(name) for name in clients] or [HELD_OUT + first + i for i in range(tasks)]
         with watching(progress) as observer, _named_files():
-            return training.adapt(setup, devices, self._data.weights, chosen, observer, _path(save))
+            return training.adapt(setup, devices, self._data.kept, chosen, observer, _path(save))
 
     def evaluate(
         self,

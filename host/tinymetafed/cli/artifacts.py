@@ -137,7 +137,7 @@ def export(
     """
     trained = tmf.open_run(run)
     trained.export(output)
-    notes.print(f"{output}: the weights after {trained.rounds} rounds", highlight=False, soft_wrap=True)
+    notes.print(f"{output}: the weights after {trained.kept_round} rounds", highlight=False, soft_wrap=True)
 
 
 def listen(

@@ -326,7 +326,8 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
     if result.redone or result.skipped:
         table.add_row("contributions", f"{result.redone:,} redone after a first attempt was lost, {result.skipped:,} skipped")
     table.add_row("time", f"{result.seconds:.1f} s for {result.rounds} rounds and the meta-test")
-    table.add_row("weights", f"sha256 {result.weights_sha256[:16]}…")
+    best = "" if result.kept_round is None else f", the best of those compared, after {result.kept_round:,} rounds"
+    table.add_row("weights", f"sha256 {result.weights_sha256[:16]}…{best}")
     console = Console()
     console.print(table, highlight=False)
     _show_classes(console, test.classes)

@@ -15,7 +15,7 @@ from tinymetafed_codegen.protocol import SampleSet
 from ..learn import student_t
 from ..learn.metric import Metric, predicted
 from ..learn.strategies import Strategy
-from ..learn.tasks import HELD_OUT, Floats, Samples, Task, is_held_out
+from ..learn.tasks import HELD_OUT, DataError, Floats, Samples, Task, is_held_out
 from ..learn.weights import Floats as Weights
 from .clients import Adapted, Clients
 from .result import ClassScores, ClientScore, ClientSpread, CurveExample, DCurve, Evaluation, Example, ScatterExample, Score
@@ -28,6 +28,36 @@ _CONSTANT = 1e-3  # outputs that vary by less than this share of the targets' ra
 
 class Collapsed(Error):
     """Training ended in a network whose outputs do not depend on its input."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A part of the held-out clients: ``count`` of every ``of`` numbers, from ``first`` on. Its tasks are numbered from 0."""
+
+    first: int
+    count: int
+    of: int
+
+    @classmethod
+    def whole(cls, task: Task) -> Self:
+        """All held-out clients."""
+        return cls(0, task.unseen_clients, task.unseen_clients)
+
+    @classmethod
+    def split(cls, task: Task) -> tuple[Self, Self]:
+        """Clients to test, and others to choose weights by: a third of counted clients. Raises DataError for a single one."""
+        there = task.unseen_clients
+        if there < 2:
+            raise DataError(
+                "run.keep = 'best' needs two held-out clients or more, some to choose the weights by and others to test them; "
+                "hold out more in task.held_out, or set run.keep = 'last'"
+            )
+        chosen_by = max(1, there // 3)
+        return cls(0, there - chosen_by, there), cls(there - chosen_by, chosen_by, there)
+
+    def client(self, number: int) -> int:
+        """The client of a task; numbers beyond ``count`` are further splits of the same clients' data."""
+        return HELD_OUT + number // self.count * self.of + self.first + number % self.count
 
 
 @dataclass(frozen=True)
@@ -89,8 +119,14 @@ class MetaTest:
         before, after = ([worst if s is None else s for s in column] for column in zip(*evaluation.per_task, strict=True))
         return cls(evaluation.metric, before, after, evaluation.constant, evaluation.n_clients, evaluation.confusion)
 
-    def spread(self, task: Task) -> ClientSpread:
-        """Percentiles of the scores after adaptation, each the score of one client, and the best and worst client."""
+    def spread(self, task: Task, group: Group | None = None) -> ClientSpread:
+        """Percentiles of the scores after adaptation, each the score of one client, and the best and worst client.
+
+        Args:
+            task: Task of the experiment.
+            group: The held-out clients that were tested; None for all.
+        """
+        group = group or Group.whole(task)
         ordered = sorted(range(len(self.after)), key=lambda t: (self.after[t], t))
         nearest = [ordered[max(math.ceil(p / 100 * len(ordered)), 1) - 1] for p in PERCENTILES]
         best, worst = ordered[0], ordered[-1]
@@ -98,13 +134,13 @@ class MetaTest:
             best, worst = worst, best
         return ClientSpread(
             percentiles={str(p): finite(self.after[t]) for p, t in zip(PERCENTILES, nearest, strict=True)},
-            best=self._client(task, best),
-            worst=self._client(task, worst),
+            best=self._client(task, group.client(best), best),
+            worst=self._client(task, group.client(worst), worst),
         )
 
-    def _client(self, task: Task, number: int) -> ClientScore:
+    def _client(self, task: Task, client: int, number: int) -> ClientScore:
         before, after = finite(self.before[number]), finite(self.after[number])
-        return ClientScore(number, task.describe(HELD_OUT + number), before, after)
+        return ClientScore(client - HELD_OUT, task.describe(client), before, after)
 
 
 def finite(score: float) -> Score:
@@ -141,6 +177,7 @@ def meta_test(
     tasks: int,
     count: int | None = None,
     on_task: Callable[[], None] = lambda: None,
+    group: Group | None = None,
 ) -> MetaTest:
     """Adapts and scores held-out clients.
 
@@ -152,6 +189,7 @@ def meta_test(
         tasks: Number of tasks, one held-out client each.
         count: Samples that each adapts with; None for the task's own number.
         on_task: Called after each task.
+        group: The held-out clients to take; None for all.
 
     Returns:
         The scores of all tasks.
@@ -160,14 +198,15 @@ def meta_test(
         LinkError: Devices failed.
     """
     count = strategy.experiment.task.count(SampleSet.ADAPT) if count is None else count
-    adapted = clients.adapt(weights, [HELD_OUT + t for t in range(tasks)], count, on_task)
+    group = group or Group.whole(task)
+    adapted = clients.adapt(weights, [group.client(t) for t in range(tasks)], count, on_task)
     assert all(is_held_out(each.client) for each in adapted)
     return MetaTest(
         task.metric,
         [task.score(each.before, each.test) for each in adapted],
         [task.score(each.after, each.test) for each in adapted],
         sum(_is_constant(task, each.after, each.test) for each in adapted),
-        min(tasks, task.unseen_clients),
+        min(tasks, group.count),
         confusion(task, adapted),
     )
 
@@ -191,7 +230,13 @@ def shots(task: Task, own: int) -> list[int]:
 
 
 def d_curve(
-    clients: Clients, strategy: Strategy, task: Task, weights: Weights, final: MetaTest, on_task: Callable[[], None]
+    clients: Clients,
+    strategy: Strategy,
+    task: Task,
+    weights: Weights,
+    final: MetaTest,
+    on_task: Callable[[], None],
+    group: Group | None = None,
 ) -> DCurve:
     """The metric by number of adaptation samples, for the clients of the ``final`` meta-test.
 
@@ -202,6 +247,7 @@ def d_curve(
         weights: float32[n_global], the global weights.
         final: The final meta-test, whose scores are reused.
         on_task: Called after each task.
+        group: The held-out clients of the final meta-test; None for all.
 
     Returns:
         The curve.
@@ -214,7 +260,7 @@ def d_curve(
     tried, tests = shots(task, own), [replace(final, after=final.before)]
     for d in tried:
         known = d * unit == own
-        test = final if known else meta_test(clients, strategy, task, weights, len(final.after), d * unit, on_task)
+        test = final if known else meta_test(clients, strategy, task, weights, len(final.after), d * unit, on_task, group)
         tests.append(test)
     return DCurve(
         metric=task.metric,

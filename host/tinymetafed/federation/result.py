@@ -37,6 +37,7 @@ class Evaluation(Scores):
 
     ``bytes_down``, ``bytes_up``: bytes of all training so far, without samples. ``constant``: number of adapted networks
     that ignore their input; ``collapsed``: whether these are the majority. ``confusion``: as in ClassScores, () if not stored.
+    ``kept_sha256``: SHA-256 of the evaluated weights if they were the best so far and are kept, "" otherwise.
     """
 
     round: int
@@ -46,6 +47,7 @@ class Evaluation(Scores):
     collapsed: bool
     seconds: float
     confusion: tuple[tuple[int, ...], ...] = ()
+    kept_sha256: str = ""
 
 
 @dataclass(frozen=True)

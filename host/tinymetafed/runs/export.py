@@ -56,7 +56,7 @@ def write(run: RunData, file: Path) -> None:
 def npz(run: RunData) -> bytes:
     """An .npz file: one float32 array per global tensor, and the number of rounds trained."""
     buffer = io.BytesIO()
-    np.savez(buffer, rounds=np.int64(run.trained), **global_weights(run))  # type: ignore[arg-type]
+    np.savez(buffer, rounds=np.int64(run.kept_round), **global_weights(run))  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
@@ -64,7 +64,7 @@ def header(run: RunData) -> bytes:
     """A C header: one float array per global tensor, row by row, with enough digits to restore the same bits."""
     guard = "TINYMETAFED_WEIGHTS_H"
     lines = [
-        f"// Global weights after {run.trained} rounds, model {run.manifest.model_hash};",
+        f"// Global weights after {run.kept_round} rounds, model {run.manifest.model_hash};",
         f"// written by: tinymetafed export {run.name} (tinymetafed {run.header.tinymetafed}).",
         f"#ifndef {guard}",
         f"#define {guard}",
@@ -110,4 +110,4 @@ def _network(run: RunData, batch: int | None) -> Any:
 
 def global_weights(run: RunData) -> dict[str, Floats]:
     """The trained global tensors by name, float32 in their shapes."""
-    return {tensor.name: run.weights[tensor.place].reshape(tensor.shape) for tensor in run.manifest.global_tensors}
+    return {tensor.name: run.kept[tensor.place].reshape(tensor.shape) for tensor in run.manifest.global_tensors}

@@ -125,7 +125,7 @@ class RunResult(StrictJson):
     ``bytes_down``, ``bytes_up``: bytes of training, framing and retries included, without samples. ``bytes_up_dense``: bytes
     of all global weights as float32, once per trained client and round. ``seconds``: training and tests, without
     ``start_seconds``. ``collapsed``: that of the last evaluation. ``estimate``: None for a run without rounds. ``untrained``:
-    that of the Showcase.
+    that of the Showcase. ``kept_round``: rounds trained until the weights that were kept as the best; None for the last ones.
     """
 
     task: str
@@ -152,12 +152,15 @@ class RunResult(StrictJson):
     versions: dict[str, str]
     instructions_per_step: dict[str, int] | None = None
     untrained: Scores | None = None
+    kept_round: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The JSON value that ``--json`` prints; without instructions if they were not counted, without classes for values."""
+        """The JSON value that ``--json`` prints; keys that a run has no value for are left out."""
         plain = asdict(self)
         if self.instructions_per_step is None:
             del plain["instructions_per_step"]
+        if self.kept_round is None:
+            del plain["kept_round"]
         if self.meta_test.classes is None:
             del plain["meta_test"]["classes"]
         return plain

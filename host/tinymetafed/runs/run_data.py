@@ -28,7 +28,8 @@ class StoreError(Error):
 class RunData:
     """A run; its lists are in order of time.
 
-    ``weights``: float32[n_global] after ``len(rounds)`` rounds. ``showcase``: None until the final meta-test is done.
+    ``weights``: float32[n_global] after ``len(rounds)`` rounds. ``best``: with run.keep = "best", the best evaluated weights so
+    far. ``showcase``: None until the final meta-test is done.
     ``result``: None until the run has finished. A session that extends the run makes it unfinished.
     """
 
@@ -40,9 +41,10 @@ class RunData:
     showcase: Showcase | None
     result: RunResult | None
     weights: Floats = field(repr=False)
+    best: Floats | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, path: Path, entries: Sequence[Entry], weights: Floats) -> Self:
+    def of(cls, path: Path, entries: Sequence[Entry], weights: Floats, best: Floats | None = None) -> Self:
         """The run with these journal entries, of which the first is the header."""
         header, *others = entries
         assert isinstance(header, RunHeader)
@@ -57,12 +59,23 @@ class RunData:
             showcase=next((entry for entry in reversed(latest) if isinstance(entry, Showcase)), None),
             result=next((entry for entry in reversed(latest) if isinstance(entry, RunResult)), None),
             weights=weights,
+            best=best,
         )
 
     @property
     def name(self) -> str:
         """The folder's name."""
         return self.path.resolve().name
+
+    @property
+    def kept(self) -> Floats:
+        """The weights that the run is for: the best ones where they are kept, otherwise the latest."""
+        return self.weights if self.best is None else self.best
+
+    @property
+    def kept_round(self) -> int:
+        """Rounds trained until the weights ``kept``."""
+        return next((entry.round for entry in reversed(self.evaluations) if entry.kept_sha256), self.trained)
 
     @property
     def trained(self) -> int:

@@ -65,7 +65,7 @@ def evaluate(
     count = experiment.task.count(SampleSet.ADAPT)
     for client in numbers:
         _require_enough(task, client, count)
-    done = clients.adapt_and_score(run.weights, numbers, count, observer.advance)
+    done = clients.adapt_and_score(run.kept, numbers, count, observer.advance)
     return adapted.scores(task, done, count, [None] * len(done))
 
 
@@ -90,5 +90,5 @@ def _scored(clients: SimulatedClients, run: RunData, task: Task, client: int, we
                 f"`tinymetafed adapt {run.path} --client … --save {weights}`, or name one file for all clients"
             )
     test = task.samples_to_score(client, 0)
-    before = clients.predict(client, run.weights, test)
+    before = clients.predict(client, run.kept, test)
     return Adapted(client, test, before, clients.predict(client, adapted.read(file, run.manifest), test))

@@ -19,7 +19,7 @@ from ..devices.link.faults import FaultPlan
 from ..devices.running import running
 from ..federation import meta_test, rounds
 from ..federation.clients import Clients
-from ..federation.meta_test import Collapsed, MetaTest
+from ..federation.meta_test import Collapsed, Group, MetaTest
 from ..federation.observer import Observer
 from ..federation.result import Adaptation, Evaluation, Scores
 from ..federation.rounds import Round
@@ -243,6 +243,8 @@ class _Training:
         self._setup, self._strategy, self._plan = setup, setup.strategy, setup.experiment
         self._run, self._trainers, self._testers, self._observer = run, trainers, testers, observer
         self._known = trainers.devices
+        whole = Group.whole(setup.task)
+        self._tested, self._compared = Group.split(setup.task) if setup.keeps_best else (whole, whole)
         self._down = self._up = 0  # bytes of all rounds so far, for the curve over bytes
 
     def complete(self, start_seconds: float, rounds: int | None = None) -> RunResult:
@@ -264,7 +266,7 @@ class _Training:
                 self._export()
             raise
         run = self._export()
-        result = run_figures.result(self._strategy, self._setup.task, run, self._setup.design.boards)
+        result = run_figures.result(self._strategy, self._setup.task, run, self._setup.design.boards, self._tested)
         self._run.append(result)
         _refuse_collapse(run)
         return result
@@ -324,15 +326,21 @@ class _Training:
         self._up += entry.bytes_up
 
     def _due(self, trained: int) -> bool:
-        """Whether held-out clients are evaluated after this many rounds, before the end."""
+        """Whether held-out clients are evaluated after this many rounds, before the final meta-test."""
         every = self._plan.evaluation.every
+        if trained == self._plan.run.rounds and trained:
+            return self._setup.keeps_best
         return bool(every) and 0 < trained < self._plan.run.rounds and trained % every == 0
 
     def _evaluate(self, weights: Floats, trained: int) -> None:
         """Evaluates a few held-out clients during training. It only informs: it never ends the run."""
         past = self._run.read()
-        entry = replace(self._meta_test(weights, trained, self._plan.evaluation.every_tasks), per_task=(), confusion=())
-        self._run.append(entry)
+        test = self._meta_test(weights, trained, self._plan.evaluation.every_tasks, group=self._compared)
+        entry = replace(test, per_task=(), confusion=())
+        so_far = [former for former in past.evaluations if former.kept_sha256]
+        if self._setup.keeps_best and (not so_far or _is_better(entry, so_far[-1])):
+            entry = replace(entry, kept_sha256=sha256(weights))
+        self._run.append(entry, weights if entry.kept_sha256 else None)
         after = "diverged" if entry.after is None else f"{entry.after:.3f}"
         self._observer.note(f"after {trained} rounds: {entry.metric} {after}")
         known_before = bool(past.evaluations) and past.evaluations[-1].collapsed
@@ -346,14 +354,17 @@ class _Training:
         if last is None or not last.per_task or last.round < run.trained:
             tasks = self._plan.evaluation.tasks
             self._observer.stage("meta-test on unseen clients", tasks)
-            last = self._meta_test(run.weights, run.trained, tasks, self._observer.advance)
+            last = self._meta_test(run.kept, run.trained, tasks, self._observer.advance)
             self._run.append(last)
         if run.showcase is None:
-            started, asked = time.monotonic(), (self._testers, self._strategy, setup.task, run.weights)
+            started, asked = time.monotonic(), (self._testers, self._strategy, setup.task, run.kept)
             final = MetaTest.of(last)
             tried = meta_test.shots(setup.task, setup.experiment.task.count(SampleSet.ADAPT))
             self._observer.stage("meta-test with fewer and more samples", (len(tried) - 1) * len(final.after))
-            curve, example = meta_test.d_curve(*asked, final, self._observer.advance), meta_test.example(*asked)
+            curve, example = (
+                meta_test.d_curve(*asked, final, self._observer.advance, self._tested),
+                meta_test.example(*asked),
+            )
             untrained = self._untrained(last, run.trained)
             self._run.append(Showcase(curve, example, time.monotonic() - started, untrained))
 
@@ -366,9 +377,18 @@ class _Training:
             final = self._meta_test(weights, 0, final.n_tasks, self._observer.advance)
         return Scores(final.metric, final.before, final.after, final.after_ci95, final.n_tasks, final.n_clients, ())
 
-    def _meta_test(self, weights: Floats, trained: int, tasks: int, on_task: Callable[[], None] = lambda: None) -> Evaluation:
-        started = time.monotonic()
-        test = meta_test.meta_test(self._testers, self._strategy, self._setup.task, weights, tasks, on_task=on_task)
+    def _meta_test(
+        self,
+        weights: Floats,
+        trained: int,
+        tasks: int,
+        on_task: Callable[[], None] = lambda: None,
+        group: Group | None = None,
+    ) -> Evaluation:
+        started, group = time.monotonic(), group or self._tested
+        test = meta_test.meta_test(
+            self._testers, self._strategy, self._setup.task, weights, tasks, on_task=on_task, group=group
+        )
         return test.evaluation(trained, self._down, self._up, time.monotonic() - started)
 
     def _export(self) -> RunData:

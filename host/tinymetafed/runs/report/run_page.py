@@ -192,7 +192,8 @@ def _tiles(run: RunData, planned: int, scale: Scale) -> list[Tile]:
     tiles = []
     if run.result:
         test = run.result.meta_test
-        context = f"{scale.text(test.before)} before; mean of {tested(test)} never trained on"
+        best = _which_weights(run)
+        context = f"{scale.text(test.before)} before; mean of {tested(test)} never trained on{best}"
         tiles.append(Tile(sentence(f"{scale.title} after adaptation"), scale.mean(test.after, interval(test)), context))
     elif run.evaluations:
         last = run.evaluations[-1]
@@ -212,6 +213,13 @@ def _tiles(run: RunData, planned: int, scale: Scale) -> list[Tile]:
     context = f"of {size(manifest.memory.ram_available)} on {manifest.board}; {weights} weights"
     tiles.append(Tile("Memory on the device", size(manifest.memory.ram_total), context))
     return tiles
+
+
+def _which_weights(run: RunData) -> str:
+    """Says which weights were tested, if they are not those of the last round."""
+    if run.best is None:
+        return ""
+    return f"; the best weights of other held-out clients, after {count(run.kept_round)} rounds"
 
 
 def _learning(run: RunData, planned: int, scale: Scale) -> Chart | None:
