@@ -300,7 +300,7 @@ def test_a_source_changed_since_the_run_is_named(file: Path, tmp_path: Path) -> 
 
 
 def test_too_few_clients_for_a_round_are_refused_before_anything_is_built(file: Path) -> None:
-    with pytest.raises(DataError, match=r"2 training client\(s\), too few for run\.devices_per_round = 3"):
+    with pytest.raises(SpecError, match=r"data: 2 training client\(s\), too few for run\.devices_per_round = 3; set .* = 2 or"):
         set_up(load(file, "run.devices_per_round=3"), "test", None)
 
 

@@ -148,6 +148,14 @@ class Group {
     }
   }
 
+  // Writes each client's weights, [client, weight].
+  void copy_weights(float* weights) const {
+    for (uint32_t lane = 0; lane < size_; ++lane) {
+      float* const end = weights + size_t{first_ + lane} * model::kParameterCount;
+      for (uint32_t i = 0; i < model::kParameterCount; ++i) end[i] = get(memory_.weights + i, lane);
+    }
+  }
+
   // Selects, rounds and encodes the delta of every client with the firmware's own code.
   void send(const Updates& updates) {
     for (uint32_t lane = 0; lane < size_; ++lane) {
@@ -349,5 +357,6 @@ void adapt(const sim::Training& training, const sim::Evaluation& test) {
     group.predict(test, test.before);
     group.train();
     group.predict(test, test.after);
+    if (test.weights != nullptr) group.copy_weights(test.weights);
   });
 }

@@ -49,7 +49,7 @@ from .experiments.sweep import SweepError, SweepFailed
 from .federation.clients import TrainingFailed
 from .federation.meta_test import Collapsed
 from .federation.observer import Observer
-from .federation.result import Adaptation, FinalScores
+from .federation.result import Adaptation, ClassScores, FinalScores
 from .learn.codecs.delta import DeltaError, Sparse
 from .learn.strategies import (
     FedAvg,
@@ -65,6 +65,7 @@ from .learn.strategies import (
 from .learn.tasks import HELD_OUT, DataError, Samples, Task
 from .learn.tasks.own_task import TaskError
 from .projects.new import ProjectError
+from .runs.adapted import AdaptedError
 from .runs.export import ExportError
 from .runs.journal import RunResult
 from .runs.report import ReportError
@@ -79,6 +80,7 @@ __all__ = [
     "TASKS",
     "TEST_DEVICE",
     "Adaptation",
+    "AdaptedError",
     "ArenaMap",
     "BenchError",
     "Board",
@@ -86,6 +88,7 @@ __all__ = [
     "BoardWarning",
     "BudgetError",
     "BuildError",
+    "ClassScores",
     "Collapsed",
     "DataError",
     "DeltaError",

@@ -3,7 +3,7 @@
 from ..loss import TARGETS, LossName, Targets, is_classification, target_size
 from ..section import SpecError
 from .defaults import CLIENTS
-from .experiment import EvaluationSpec, Experiment, RunSpec, dump, load, parse
+from .experiment import EvaluationSpec, Experiment, RunSpec, TooFewClients, dump, load, parse
 from .model import ModelSpec
 from .paths import anchor, anchored, portable, relative
 from .strategy import (
@@ -52,6 +52,7 @@ __all__ = [
     "TinyMetaFedSpec",
     "TinyOlSpec",
     "TinyReptileSpec",
+    "TooFewClients",
     "anchor",
     "anchored",
     "dump",

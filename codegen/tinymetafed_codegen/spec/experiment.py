@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
+from ..files import suggestion
 from ..section import Section, SpecError, TomlTable, TomlValue
 from .defaults import CLIENTS, defaults
 from .mistakes import explain
@@ -17,6 +18,10 @@ from .model import ModelSpec
 from .paths import anchored
 from .strategy import AdaptationSpec, StrategySpec, TinyOlSpec
 from .task import TaskSpec
+
+
+class TooFewClients(SpecError):
+    """A round needs more training clients than there are."""
 
 
 class RunSpec(Section):
@@ -47,6 +52,22 @@ class Experiment(Section):
     evaluation: EvaluationSpec
 
     @property
+    def per_round(self) -> str:
+        """``run.devices_per_round`` in words; says so if it is the default of the strategy, which the user may not know."""
+        chosen, kind = self.run.devices_per_round, self.strategy.kind
+        default = defaults(self.model.loss, kind, self.task.kind).get("run", {}).get("devices_per_round")
+        remark = f" (the default of strategy.kind = '{kind}')" if chosen == default else ""
+        return f"run.devices_per_round = {chosen}{remark}"
+
+    def require_clients(self, clients: int, source: str) -> None:
+        """Raises TooFewClients if a round needs more training clients than there are; ``source`` says where they are from."""
+        if clients < self.run.devices_per_round:
+            raise TooFewClients(
+                f"{source}: {clients} training client(s), too few for {self.per_round}; set run.devices_per_round = {clients} "
+                "or less, or add clients"
+            )
+
+    @property
     def streamed(self) -> Experiment:
         """The same experiment with all samples streamed by the host instead of made by the user's sample source."""
         if self.task.own_source is None:
@@ -71,9 +92,11 @@ def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, TomlV
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SpecError(f"{path}: no such experiment file; examples/sine.toml is one to start from") from None
+        remedy = suggestion(path, "examples/sine.toml is one to start from")
+        raise SpecError(f"{path}: no such experiment file; {remedy}") from None
     except IsADirectoryError:
-        raise SpecError(f"{path}: a folder, not an experiment file") from None
+        remedy = f"; did you mean {path / 'experiment.toml'}?" if (path / "experiment.toml").is_file() else ""
+        raise SpecError(f"{path}: a folder, not an experiment file{remedy}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
@@ -172,7 +195,8 @@ def _check(experiment: Experiment, source: str) -> None:
             "or the boards with task.client_per_board; leave run.clients out"
         )
     if run.clients is not None and run.devices_per_round > run.clients:
-        raise SpecError(
-            f"{source}: run.devices_per_round = {run.devices_per_round} but there are only run.clients = {run.clients}"
+        raise TooFewClients(
+            f"{source}: {experiment.per_round} but there are only run.clients = {run.clients}; set run.devices_per_round = "
+            f"{run.clients} or less"
         )
     task.check(source)

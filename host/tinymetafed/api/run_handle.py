@@ -18,6 +18,7 @@ from tinymetafed_codegen.errors import Error
 from ..devices.link import faults
 from ..federation.meta_test import Collapsed
 from ..federation.result import Adaptation
+from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, sha256
 from ..runs import export, report, store, training
 from ..runs.journal import RunResult
@@ -176,22 +177,26 @@ class Run:
         devices: Sequence[str] = DEFAULT_DEVICES,
         tasks: int = 10,
         first: int = 0,
+        clients: Sequence[str] = (),
         samples: int | None = None,
         data: str | Path | None = None,
+        save: str | Path | None = None,
         progress: ProgressOption = True,
     ) -> Adaptation:
-        """Adapts unseen clients, starting from the run's weights.
+        """Adapts clients, starting from the run's weights.
 
         Args:
             devices: Device URLs to adapt on.
             tasks: Number of unseen clients.
             first: Number of the first one.
+            clients: Names of the clients instead: of files where each client is a file, numbers of unseen clients otherwise.
             samples: Samples to adapt with, per class if the task has classes; None for the run's own number.
             data: Folder of the task's data; None for that of the run.
+            save: Folder for the adapted weights, an npz file per client; None to drop them.
             progress: As in ``simulate``.
 
         Returns:
-            Each client's score before and after, and their means.
+            Each client's score before and after, their means, and the results by class.
 
         Raises:
             StoreError, SpecError, DataError, LinkError, LaunchError, BuildError.
@@ -199,8 +204,9 @@ class Run:
         experiment = self._data.experiment(adapt=samples)
         setup = set_up(experiment, str(self.path / "experiment.toml"), _path(data) or self._data.data)
         training.same_model(setup, self._data)
+        chosen = [setup.task.find(name) for name in clients] or [HELD_OUT + first + i for i in range(tasks)]
         with watching(progress) as observer, _named_files():
-            return training.adapt(setup, devices, self._data.weights, range(first, first + tasks), observer)
+            return training.adapt(setup, devices, self._data.weights, chosen, observer, _path(save))
 
     def resume(
         self,

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import tinymetafed as tmf
@@ -141,26 +142,49 @@ def adapt(
         int | None,
         typer.Option(min=1, help="Samples to adapt with (per class if the task has classes); default: the run's own."),
     ] = None,
+    client: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A client, instead of --tasks and --first: the name of its file, otherwise the number of an unseen client. "
+            "May be given several times."
+        ),
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Folder for the adapted weights, global and local: CLIENT.npz for each client.")
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Adapt unseen clients from a run's weights and show the score of each before and after.
+    """Adapt clients from a run's weights, show the score of each before and after, and keep their weights.
 
-    tinymetafed adapt runs/sine --device qemu:1 --tasks 3
+    tinymetafed adapt runs/sine --device qemu:1 --client 0 --client 7 --save adapted
     """
     adapted = tmf.open_run(run).adapt(
-        devices=device or tmf.DEFAULT_DEVICES, tasks=tasks, first=first, samples=samples, data=data
+        devices=device or tmf.DEFAULT_DEVICES,
+        tasks=tasks,
+        first=first,
+        clients=client or (),
+        samples=samples,
+        data=data,
+        save=save,
     )
     if json_:
         print(json.dumps(asdict(adapted)))
         return
-    table = Table(title=f"Unseen clients, each adapted with {adapted.samples} samples")
+    whose = "Clients" if any(each.trained_on for each in adapted.clients) else "Unseen clients"
+    table = Table(title=f"{whose}, each adapted with {adapted.samples} samples")
     for heading in ("client", "task", f"{adapted.metric} before", "after"):
         table.add_column(heading, justify="left" if heading == "task" else "right")
-    for client in adapted.clients:
-        table.add_row(str(client.client), client.task, _score(client.before), _score(client.after))
+    for each in adapted.clients:
+        known = " (trained on)" if each.trained_on else ""
+        table.add_row(str(each.client), escape(each.task) + known, _score(each.before), _score(each.after))
     table.add_section()
     table.add_row("mean", "", _score(adapted.before), _score(adapted.after))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    _show_classes(console, adapted.classes)
+    if save is not None:
+        kept = sum(each.file is not None for each in adapted.clients)
+        notes.print(f"{save}: the adapted weights of {kept} clients", highlight=False, soft_wrap=True)
 
 
 def demo(
@@ -246,6 +270,7 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
     table.add_row("weights", f"sha256 {result.weights_sha256[:16]}…")
     console = Console()
     console.print(table, highlight=False)
+    _show_classes(console, test.classes)
     console.print(f"  report  {page}", highlight=False, soft_wrap=True)
     if _is_worse(test):
         console.print(
@@ -254,6 +279,28 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
             highlight=False,
             soft_wrap=True,
         )
+
+
+MANY_CLASSES = 12  # of more the confusion matrix is too wide for a terminal; the report and --json have it
+
+
+def _show_classes(console: Console, classes: tmf.ClassScores | None) -> None:
+    """Prints precision and recall by class, and the confusion matrix of a few classes."""
+    if classes is None:
+        return
+    few = len(classes.names) <= MANY_CLASSES
+    table = Table(title="Test samples by class after adaptation", title_justify="left")
+    table.add_column("true class")
+    for name in ("precision", "recall"):
+        table.add_column(name, justify="right")
+    for name in classes.names if few else ():
+        table.add_column(f"as {escape(name)}", justify="right")
+    for name, counts, precision, recall in zip(
+        classes.names, classes.confusion, classes.precision, classes.recall, strict=True
+    ):
+        shares = ["–" if share is None else f"{100 * share:.1f} %" for share in (precision, recall)]
+        table.add_row(escape(name), *shares, *(f"{number:,}" for number in (counts[:-1] if few else ())))
+    console.print(table, highlight=False)
 
 
 def _is_worse(test: tmf.FinalScores) -> bool:

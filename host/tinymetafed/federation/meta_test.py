@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -17,8 +17,8 @@ from ..learn.metric import Metric, predicted
 from ..learn.strategies import Strategy
 from ..learn.tasks import HELD_OUT, Floats, Samples, Task, is_held_out
 from ..learn.weights import Floats as Weights
-from .clients import Clients
-from .result import ClientScore, ClientSpread, CurveExample, DCurve, Evaluation, Example, ScatterExample, Score
+from .clients import Adapted, Clients
+from .result import ClassScores, ClientScore, ClientSpread, CurveExample, DCurve, Evaluation, Example, ScatterExample, Score
 
 SHOTS = (1, 2, 4, 8, 16)  # adaptation samples per class (TinyMetaFed, Table 5)
 VALUE_SHOTS = (*SHOTS, 32)  # adaptation samples in all, where the task does not count them per class
@@ -35,7 +35,7 @@ class MetaTest:
     """Scores of each task before and after adaptation; for a diverged model the metric's worst score.
 
     ``constant``: number of adapted networks that ignore their input. ``n_clients``: number of clients that the tasks
-    belong to.
+    belong to, in turn. ``confusion``: as in result.ClassScores, () where classes have no names.
     """
 
     metric: Metric
@@ -43,6 +43,7 @@ class MetaTest:
     after: list[float]
     constant: int
     n_clients: int
+    confusion: tuple[tuple[int, ...], ...] = ()
 
     @property
     def collapsed(self) -> bool:
@@ -63,7 +64,7 @@ class MetaTest:
             metric=self.metric,
             before=mean(self.before),
             after=mean(self.after),
-            after_ci95=confidence(self.after),
+            after_ci95=self.confidence,
             n_tasks=len(self.after),
             n_clients=self.n_clients,
             per_task=tuple((finite(before), finite(after)) for before, after in pairs),
@@ -73,14 +74,20 @@ class MetaTest:
             constant=self.constant,
             collapsed=self.collapsed,
             seconds=seconds,
+            confusion=self.confusion,
         )
+
+    @property
+    def confidence(self) -> float | None:
+        """Half-width of the 95 % confidence interval of the mean score after adaptation, over clients."""
+        return over_clients(self.after, self.n_clients)
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> Self:
         """The meta-test that an ``evaluation`` describes; it must have the scores of its tasks (``per_task``)."""
         worst = evaluation.metric.worst
         before, after = ([worst if s is None else s for s in column] for column in zip(*evaluation.per_task, strict=True))
-        return cls(evaluation.metric, before, after, evaluation.constant, evaluation.n_clients)
+        return cls(evaluation.metric, before, after, evaluation.constant, evaluation.n_clients, evaluation.confusion)
 
     def spread(self, task: Task) -> ClientSpread:
         """Percentiles of the scores after adaptation, each the score of one client, and the best and worst client."""
@@ -118,6 +125,14 @@ def confidence(scores: Sequence[float]) -> float | None:
     return student_t.quantile(0.95, len(scores) - 1) * float(np.std(scores, ddof=1)) / math.sqrt(len(scores))
 
 
+def over_clients(scores: Sequence[float], clients: int) -> float | None:
+    """Half-width of the 95 % confidence interval over clients, whose tasks take turns; None for a single client.
+
+    Splits of one client are no independent tests, so each client counts once, with the mean of its splits.
+    """
+    return confidence([float(np.mean(scores[client::clients])) for client in range(clients)])
+
+
 def meta_test(
     clients: Clients,
     strategy: Strategy,
@@ -153,6 +168,7 @@ def meta_test(
         [task.score(each.after, each.test) for each in adapted],
         sum(_is_constant(task, each.after, each.test) for each in adapted),
         min(tasks, task.unseen_clients),
+        confusion(task, adapted),
     )
 
 
@@ -195,17 +211,17 @@ def d_curve(
     """
     own = strategy.experiment.task.count(SampleSet.ADAPT)
     unit = task.spec.classes
-    tried, scores = shots(task, own), [final.before]
+    tried, tests = shots(task, own), [replace(final, after=final.before)]
     for d in tried:
         known = d * unit == own
         test = final if known else meta_test(clients, strategy, task, weights, len(final.after), d * unit, on_task)
-        scores.append(test.after)
+        tests.append(test)
     return DCurve(
         metric=task.metric,
         samples="labelled samples per class" if unit > 1 else "labelled samples",
         d=(0, *tried),
-        mean=tuple(mean(each) for each in scores),
-        ci95=tuple(confidence(each) for each in scores),
+        mean=tuple(mean(each.after) for each in tests),
+        ci95=tuple(each.confidence for each in tests),
         n_tasks=len(final.after),
         n_clients=final.n_clients,
     )
@@ -228,6 +244,24 @@ def example(clients: Clients, strategy: Strategy, task: Task, weights: Weights) 
 def _row(values: Floats) -> tuple[Score, ...]:
     """All values flattened; None for one that is not finite."""
     return tuple(finite(value) for value in values.ravel().tolist())
+
+
+def confusion(task: Task, adapted: Sequence[Adapted]) -> tuple[tuple[int, ...], ...]:
+    """The confusion matrix (see result.ClassScores) of adapted clients; () where classes have no names."""
+    if not task.class_names:
+        return ()
+    size = len(task.class_names)
+    counts = np.zeros((size, size + 1), np.int64)
+    for each in adapted:
+        known = np.asarray(np.isfinite(each.after).all(axis=1))
+        column = np.where(known, predicted(np.where(known[:, None], each.after, 0)), size)
+        np.add.at(counts, (each.test.targets[:, 0].astype(np.int64), column), 1)
+    return tuple(map(tuple, counts.tolist()))
+
+
+def class_scores(task: Task, counts: tuple[tuple[int, ...], ...]) -> ClassScores | None:
+    """The results by class of a confusion matrix; None without one."""
+    return ClassScores.of(task.class_names, counts) if counts else None
 
 
 def _is_constant(task: Task, outputs: Floats, test: Samples) -> bool:

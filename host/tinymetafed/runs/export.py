@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tinymetafed_codegen.hash import model_hash
 from ..learn.weights import Floats, local_start
 from . import keras_model
 from .run_data import RunData, StoreError
+from .tensorflow import quiet
 
 _PER_LINE = 8
 
@@ -43,7 +45,8 @@ def write(run: RunData, file: Path) -> None:
         raise ExportError(
             f"{file}: unknown format '{file.suffix}'; expected FILE.npz (NumPy), FILE.h (C header), FILE.keras or FILE.tflite"
         )
-    content = formats[file.suffix](run)
+    with quiet() if file.suffix in (".keras", ".tflite") else nullcontext():
+        content = formats[file.suffix](run)
     try:
         replace(file, content)
     except OSError as error:

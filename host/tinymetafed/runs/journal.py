@@ -15,7 +15,7 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.section import StrictJson
 
 from ..federation.clients import DeviceFacts
-from ..federation.result import DCurve, Evaluation, Example, FinalScores
+from ..federation.result import DCurve, Evaluation, Example, FinalScores, Scores
 from ..federation.rounds import Contribution
 from .estimate import RoundEstimate
 
@@ -94,11 +94,15 @@ class RoundEntry(StrictJson):
 
 @dataclass(frozen=True)
 class Showcase(StrictJson):
-    """Measurements that are made once after the final meta-test."""
+    """Measurements that are made once after the final meta-test.
+
+    ``untrained``: the same clients adapting from the initial weights, without any training by others; None in older runs.
+    """
 
     d_curve: DCurve
     example: Example | None
     seconds: float
+    untrained: Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ class RunResult(StrictJson):
 
     ``bytes_down``, ``bytes_up``: bytes of training, framing and retries included, without samples. ``bytes_up_dense``: bytes
     of all global weights as float32, once per trained client and round. ``seconds``: training and tests, without
-    ``start_seconds``. ``collapsed``: that of the last evaluation. ``estimate``: None for a run without rounds.
+    ``start_seconds``. ``collapsed``: that of the last evaluation. ``estimate``: None for a run without rounds. ``untrained``:
+    that of the Showcase.
     """
 
     task: str
@@ -140,12 +145,15 @@ class RunResult(StrictJson):
     devices: tuple[ServedDevice, ...]
     versions: dict[str, str]
     instructions_per_step: dict[str, int] | None = None
+    untrained: Scores | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The JSON value that ``--json`` prints; without instructions if they were not counted."""
+        """The JSON value that ``--json`` prints; without instructions if they were not counted, without classes for values."""
         plain = asdict(self)
         if self.instructions_per_step is None:
             del plain["instructions_per_step"]
+        if self.meta_test.classes is None:
+            del plain["meta_test"]["classes"]
         return plain
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -64,8 +62,7 @@ def keras_file(model: Any) -> bytes:
 def tflite_file(model: Any) -> bytes:
     """The content of a float32 .tflite file. Raises ModelFileError if TensorFlow is not installed."""
     tensorflow = require("tensorflow", "a .tflite file")
-    with redirect_stdout(sys.stderr):  # Keras prints the paths of its temporary files
-        return bytes(tensorflow.lite.TFLiteConverter.from_keras_model(model).convert())
+    return bytes(tensorflow.lite.TFLiteConverter.from_keras_model(model).convert())
 
 
 def _layer(keras: Any, op: Any, dtype: str) -> Any:

@@ -14,7 +14,7 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import PROTOCOL_VERSION
 from tinymetafed_codegen.spec import Experiment
 
-from ..federation.meta_test import MetaTest
+from ..federation.meta_test import MetaTest, class_scores
 from ..federation.result import FinalScores
 from ..learn.strategies import Strategy
 from ..learn.tasks import Task
@@ -86,6 +86,7 @@ def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue) -> R
             n_clients=final.n_clients,
             per_task=final.per_task,
             spread=MetaTest.of(final).spread(task),
+            classes=class_scores(task, final.confusion),
         ),
         d_curve=drawn.d_curve,
         example=drawn.example,
@@ -94,6 +95,7 @@ def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue) -> R
         devices=tuple(run.devices),
         versions=run.sessions[-1].versions,
         instructions_per_step=run.header.asked.instructions_per_step,
+        untrained=drawn.untrained,
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import tomli_w
 
 from tinymetafed_codegen import __version__
-from tinymetafed_codegen.files import LockedError, locked, write_if_changed
+from tinymetafed_codegen.files import LockedError, locked, suggestion, write_if_changed
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment, dump, portable, relative
@@ -317,7 +317,9 @@ def _find(path: Path) -> Path:
                 f"{path}: not a run folder yet: the run was stopped before its first round, so there is nothing to continue; "
                 f"start it again, the folder may be the same: tinymetafed train EXPERIMENT --out {path}"
             )
-        raise StoreError(f"{path}: not a run folder (it has no run.db); give the folder that train wrote")
+        remedy = "give the folder that train wrote"
+        remedy = remedy if path.exists() else suggestion(path, remedy)
+        raise StoreError(f"{path}: not a run folder (it has no run.db); {remedy}")
     return file
 
 

@@ -18,16 +18,16 @@ from ..devices.device_clients import DeviceClients
 from ..devices.link.faults import FaultPlan
 from ..devices.running import running
 from ..federation import meta_test, rounds
-from ..federation.clients import Clients
+from ..federation.clients import Adapted, Clients
 from ..federation.meta_test import Collapsed, MetaTest
 from ..federation.observer import Observer
-from ..federation.result import Adaptation, ClientScore, Evaluation
+from ..federation.result import Adaptation, AdaptedClient, Evaluation, Scores
 from ..federation.rounds import Round
 from ..learn.metric import Metric
 from ..learn.strategies import code_sha256
-from ..learn.tasks import HELD_OUT
+from ..learn.tasks import HELD_OUT, Task, is_held_out
 from ..learn.weights import Floats, initial, sha256
-from . import export, run_figures, store
+from . import adapted, export, run_figures, store
 from .journal import Asked, RoundEntry, RunResult, SessionEntry, Showcase
 from .run_data import RunData, StoreError
 from .setup import Setup, set_up
@@ -152,9 +152,8 @@ def _continue(path: Path, site: Callable[[Asked], Site], data: Path | None, obse
     started = time.monotonic()
     with store.reopen(path) as run:
         past = run.read()
-        if past.evaluations:
-            _refuse_collapse(past.experiment(), path, past.evaluations[-1])
         if past.result is not None:
+            _refuse_collapse(past)
             return past.result
         if run.warning:
             observer.event(run.warning)
@@ -233,7 +232,7 @@ class _Training:
         run = self._export()
         result = run_figures.result(self._strategy, self._setup.task, run, self._setup.design.boards)
         self._run.append(result)
-        _refuse_collapse(self._plan, self._run.path, run.evaluations[-1])
+        _refuse_collapse(run)
         return result
 
     def _train(self, past: RunData) -> None:
@@ -296,12 +295,15 @@ class _Training:
         return bool(every) and 0 < trained < self._plan.run.rounds and trained % every == 0
 
     def _evaluate(self, weights: Floats, trained: int) -> None:
-        """Evaluates a few held-out clients during training. Raises Collapsed."""
-        entry = replace(self._meta_test(weights, trained, self._plan.evaluation.every_tasks), per_task=())
+        """Evaluates a few held-out clients during training. It only informs: it never ends the run."""
+        past = self._run.read()
+        entry = replace(self._meta_test(weights, trained, self._plan.evaluation.every_tasks), per_task=(), confusion=())
         self._run.append(entry)
         after = "diverged" if entry.after is None else f"{entry.after:.3f}"
         self._observer.note(f"after {trained} rounds: {entry.metric} {after}")
-        _refuse_collapse(self._plan, self._run.path, entry)
+        known_before = bool(past.evaluations) and past.evaluations[-1].collapsed
+        if entry.collapsed and not known_before:
+            self._observer.event(f"{_collapse(self._plan, [*past.evaluations, entry])}; training goes on")
 
     def _test(self) -> None:
         """Does what is missing of the final meta-test, its curve over numbers of samples, and the example."""
@@ -318,7 +320,17 @@ class _Training:
             tried = meta_test.shots(setup.task, setup.experiment.task.count(SampleSet.ADAPT))
             self._observer.stage("meta-test with fewer and more samples", (len(tried) - 1) * len(final.after))
             curve, example = meta_test.d_curve(*asked, final, self._observer.advance), meta_test.example(*asked)
-            self._run.append(Showcase(curve, example, time.monotonic() - started))
+            untrained = self._untrained(last, run.trained)
+            self._run.append(Showcase(curve, example, time.monotonic() - started, untrained))
+
+    def _untrained(self, final: Evaluation, trained: int) -> Scores:
+        """The scores of the final meta-test's clients when they adapt from the initial weights."""
+        if trained:
+            experiment, manifest = self._plan, self._setup.design.manifest
+            weights = initial(manifest, experiment.run.seed, experiment.model.init)
+            self._observer.stage("meta-test without training by others", final.n_tasks)
+            final = self._meta_test(weights, 0, final.n_tasks, self._observer.advance)
+        return Scores(final.metric, final.before, final.after, final.after_ci95, final.n_tasks, final.n_clients, ())
 
     def _meta_test(self, weights: Floats, trained: int, tasks: int, on_task: Callable[[], None] = lambda: None) -> Evaluation:
         started = time.monotonic()
@@ -331,50 +343,85 @@ class _Training:
         return run
 
 
-def _refuse_collapse(experiment: Experiment, path: Path, evaluation: Evaluation) -> None:
-    if not evaluation.collapsed:
-        return
-    remedy = "lower strategy.global_learning_rate or strategy.alpha_max"
-    if evaluation.metric == Metric.MSE and not 0 < experiment.strategy.output_clamp <= 1:
-        remedy = f"set strategy.output_clamp = 1.0, or {remedy}"
-    raise Collapsed(
-        f"{path}: training collapsed: after {evaluation.round} rounds {evaluation.constant} of "
-        f"{evaluation.n_tasks} adapted networks give the same answer whatever their input; {remedy}"
-    )
+def _refuse_collapse(run: RunData) -> None:
+    """Raises Collapsed if the final meta-test of a run found networks that ignore their input."""
+    if run.evaluations[-1].collapsed:
+        raise Collapsed(f"{run.path}: training collapsed: {_collapse(run.experiment(), run.evaluations)}")
 
 
-def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[int], observer: Observer) -> Adaptation:
-    """Adapts unseen clients on devices.
+def _collapse(experiment: Experiment, evaluations: Sequence[Evaluation]) -> str:
+    """Says that the last of a run's evaluations found a collapse, and what to do.
+
+    A network that has hardly been trained gives one answer too; an earlier, better score shows that it has lost what it knew.
+    """
+    last = evaluations[-1]
+    which = f"{last.constant} of {last.n_tasks} adapted networks"
+    found = f"after {last.round} rounds {which} give the same answer whatever their input"
+    better = [entry for entry in evaluations[:-1] if not entry.collapsed and _is_better(entry, last)]
+    lower = "lower strategy.global_learning_rate or strategy.alpha_max"
+    if last.metric == Metric.MSE and not 0 < experiment.strategy.output_clamp <= 1:
+        lower = f"set strategy.output_clamp = 1.0, or {lower}"
+    if better:
+        return f"{found}, and the score fell since round {better[-1].round}; {lower}"
+    train_more = "train longer (run.rounds) or raise strategy.global_learning_rate"
+    return f"{found}; if training has only begun, {train_more}, otherwise {lower}"
+
+
+def _is_better(one: Evaluation, other: Evaluation) -> bool:
+    """Whether one evaluation has the better score after adaptation; a diverged one has the worst."""
+    worst = one.metric.worst
+    first, second = (worst if entry.after is None else entry.after for entry in (one, other))
+    return one.metric.is_better(first, second)
+
+
+def adapt(
+    setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[int], observer: Observer, save: Path | None = None
+) -> Adaptation:
+    """Adapts clients on devices.
 
     Args:
         setup: The experiment's set-up.
         urls: URLs of the devices.
         weights: float32[n_global], the global weights.
-        clients: Numbers of the unseen clients, from 0.
+        clients: Numbers of the clients.
         observer: Is told of progress.
+        save: Folder for the adapted weights of each client; None to drop them.
 
     Returns:
         Each client's scores before and after.
 
     Raises:
-        Error: LinkError, BuildError or SpecError.
+        Error: LinkError, BuildError, SpecError, AdaptedError or StoreError.
     """
     strategy, task = setup.strategy, setup.task
     count = setup.experiment.task.count(SampleSet.ADAPT)
     with running(
         design(setup.experiment.streamed, setup.design.board, setup.source, setup.design.boards), urls, observer
     ) as fleet:
-        observer.stage("adapting unseen clients", len(clients))
-        unseen = [HELD_OUT + client for client in clients]
-        adapted = DeviceClients(fleet, strategy, task).adapt(weights, unseen, count, observer.advance)
+        observer.stage("adapting clients", len(clients))
+        on_devices = DeviceClients(fleet, strategy, task).adapt(weights, clients, count, observer.advance)
+    files: Sequence[Path | None] = [None] * len(on_devices)
+    if save is not None:
+        observer.stage("computing the adapted weights")
+        simulated = adapted.compute(setup, weights, clients, count)
+        adapted.require_same(on_devices, simulated, task)
+        files = adapted.write(save, setup.design.manifest, task, simulated)
+    return _adaptation(task, on_devices, count, files)
+
+
+def _adaptation(task: Task, done: Sequence[Adapted], count: int, files: Sequence[Path | None]) -> Adaptation:
+    """The scores of adapted clients, by client, by class and on average."""
     rows = tuple(
-        ClientScore(
-            client=each.client - HELD_OUT,
+        AdaptedClient(
+            client=each.client - HELD_OUT if is_held_out(each.client) else each.client,
             task=task.describe(each.client),
             before=meta_test.finite(task.score(each.before, each.test)),
             after=meta_test.finite(task.score(each.after, each.test)),
+            trained_on=not is_held_out(each.client),
+            file=None if file is None else str(file),
         )
-        for each in adapted
+        for each, file in zip(done, files, strict=True)
     )
     before, after = meta_test.mean([row.before for row in rows]), meta_test.mean([row.after for row in rows])
-    return Adaptation(task.metric, count, before, after, rows)
+    classes = meta_test.class_scores(task, meta_test.confusion(task, done))
+    return Adaptation(task.metric, count, before, after, rows, classes)

@@ -81,6 +81,15 @@ class SimulatedClients:
         self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None] = lambda: None
     ) -> list[Adapted]:
         """See Clients."""
+        return self._adapt(weights, clients, count, on_client, keep=False)
+
+    def adapt_and_keep(self, weights: Floats, clients: Sequence[int], count: int) -> list[Adapted]:
+        """As ``adapt``, with the trained weights of each client."""
+        return self._adapt(weights, clients, count, lambda: None, keep=True)
+
+    def _adapt(
+        self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None], *, keep: bool
+    ) -> list[Adapted]:
         strategy, recipe = self._strategy, self._strategy.adaptation_recipe(count)
         received = downlink.decode(strategy.download(weights), strategy.n_global)
         adapted = []
@@ -89,11 +98,13 @@ class SimulatedClients:
             tests = [self._task.test_samples(client, 0) for client in group]
             samples = self._samples(group, 0, recipe.phases)
             taking_part = TrainingClients(self._seed, group, 0)
-            statuses, before, after = self._kernels.adapt(received, recipe, samples, taking_part, Batch.of(tests))
+            kept = np.zeros((len(group), self._kernels.manifest.n_parameters), np.float32) if keep else None
+            statuses, before, after = self._kernels.adapt(received, recipe, samples, taking_part, Batch.of(tests), kept)
             for i, (client, status, test) in enumerate(zip(group, statuses, tests, strict=True)):
                 if status != Status.OK:
                     after[i] = np.nan
-                adapted.append(Adapted(client, test, before[i, : len(test)], after[i, : len(test)]))
+                own = None if kept is None else kept[i]
+                adapted.append(Adapted(client, test, before[i, : len(test)], after[i, : len(test)], own))
                 on_client()
         return adapted
 

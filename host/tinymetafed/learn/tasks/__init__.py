@@ -81,6 +81,8 @@ class Task(StatesFacts, ABC):
             samples unchanged. Default: the number that the experiment sets. With a larger limit, the meta-test after training
             also tries larger numbers.
         data_sha256: SHA-256 of data that the user may change, hexadecimal; "" where the data are fixed.
+        class_names: The names of the classes, in the order of their indices, where a class means the same to every client;
+            otherwise (), and results are not shown by class.
         code_sha256: SHA-256 of the Python file of a user's own task, hexadecimal; "" for a built-in task.
 
     Source: clients as tasks with support and query sets, Ren et al., arXiv 2307.06822, Algorithm 1.
@@ -89,6 +91,7 @@ class Task(StatesFacts, ABC):
     unseen_clients: int = ANY_NUMBER
     data_sha256: str = ""
     code_sha256: str = ""
+    class_names: Sequence[str] = ()
     options: Any
 
     def __init__(self, spec: TaskBase, shapes: TaskShapes, seed: int, clients: int) -> None:
@@ -203,6 +206,27 @@ class Task(StatesFacts, ABC):
             client: Number of a training client or of a held-out client.
         """
         return f"held-out client {client - HELD_OUT}" if is_held_out(client) else f"client {client}"
+
+    def client_name(self, client: int) -> str:
+        """A short name of a held-out client, for instance for a file; ``find`` takes it.
+
+        Args:
+            client: Number of a held-out client.
+        """
+        return str(client - HELD_OUT)
+
+    def find(self, name: str) -> int:
+        """The number of the client with this name; by default the name is that of a held-out client, counted from 0.
+
+        Args:
+            name: The name, as from ``client_name``.
+
+        Raises:
+            DataError: There is no such client.
+        """
+        if not name.isdecimal() or int(name) >= ANY_NUMBER:
+            raise DataError(f"client '{name}': this task numbers its unseen clients; give a number from 0 on")
+        return HELD_OUT + int(name)
 
     @final
     def uniform(self, client: int, round: int, stream: SampleSet | Stream, count: int) -> Floats:

@@ -75,12 +75,7 @@ class Folder(Task):
     def open(cls, spec: FolderTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
         """Reads the folder. Raises DataError, which names the file, row and column at fault."""
         path = data or Path(spec.path)
-        task = cls.from_files(path, spec, shapes, run.seed, run.clients)
-        if 0 < task.clients < run.devices_per_round:
-            raise DataError(
-                f"{path}: {task.clients} training client(s), too few for run.devices_per_round = {run.devices_per_round}"
-            )
-        return task
+        return cls.from_files(path, spec, shapes, run.seed, run.clients)
 
     @classmethod
     def from_files(cls, path: Path, spec: FolderTask, shapes: TaskShapes, seed: int, clients: int | None) -> Self:
@@ -111,7 +106,11 @@ class Folder(Task):
             _check_rows(table, index, spec, is_unseen)
             targets = table.targets if index is None else np.array([[index[label]] for label in table.labels], np.float32)
             (unseen if is_unseen else trained).append(Client(name, table.inputs.reshape(-1, *shapes.input), targets))
-        return cls(spec, shapes, seed, trained, unseen, None if spec.source is None else clients or 0)
+        task = cls(spec, shapes, seed, trained, unseen, None if spec.source is None else clients or 0)
+        if index is not None:
+            names = {number: label for label, number in reversed(index.items())}
+            task.class_names = tuple(names.get(i, str(i)) for i in range(max(2, shapes.outputs)))
+        return task
 
     def on_device(self, sample_set: SampleSet) -> bool:
         """With ``task.source`` the board makes support and query set; held-out clients adapt to the rows of their files."""
@@ -136,6 +135,25 @@ class Folder(Task):
         """The file's name without its suffix; for a held-out client also the number of the split."""
         split = f", split {(client - HELD_OUT) // len(self.unseen) + 1}" if is_held_out(client) else ""
         return self._client(client).name + split
+
+    def client_name(self, client: int) -> str:
+        """The file's name without its suffix; of a held-out client's later splits with their number."""
+        split = (client - HELD_OUT) // len(self.unseen) + 1 if is_held_out(client) else 1
+        return self._client(client).name + (f"-split-{split}" if split > 1 else "")
+
+    def find(self, name: str) -> int:
+        """The number of a client by the name of its file, held out or not. Raises DataError."""
+        names = {own.name: i for i, own in enumerate(self.trained)}
+        names |= {own.name: HELD_OUT + i for i, own in enumerate(self.unseen)}
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            raise DataError(
+                f"client '{name}': no such client in these data; "
+                + (f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(sorted(names))}")
+            )
+        if len(self._client(names[name]).inputs) <= self.spec.adapt:
+            raise DataError(f"client '{name}': too few rows for task.adapt = {self.spec.adapt} and a test; lower task.adapt")
+        return names[name]
 
     def _client(self, client: int) -> Client:
         return self.unseen[(client - HELD_OUT) % len(self.unseen)] if is_held_out(client) else self.trained[client]

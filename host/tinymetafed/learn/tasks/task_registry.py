@@ -52,7 +52,11 @@ def open_task(experiment: Experiment, data: Path | None) -> Task:
     Raises:
         DataError: The data cannot be used.
         SpecError: The class of a user's own task cannot be used.
+        TooFewClients: There are fewer training clients than a round needs.
     """
     spec = experiment.task
     shapes = spec.shapes or graph.build(experiment.model, "model").shapes
-    return task_class(spec).open(spec, experiment.run, shapes, data)
+    task = task_class(spec).open(spec, experiment.run, shapes, data)
+    if task.clients:  # 0: each board is a client
+        experiment.require_clients(task.clients, str(data or getattr(spec, "path", None) or spec.kind))
+    return task
