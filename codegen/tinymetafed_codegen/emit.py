@@ -109,7 +109,7 @@ def own_source_header(path: str, sha256: str, command: str) -> str:
 
 
 def model_header(design: Design, command: str, template: str = "model.hpp.j2") -> str:
-    """The text of model.hpp: one model's training step, as calls of kernels. ``template`` is the one of firmware or of libraries."""
+    """The text of model.hpp: one model's training step, as calls of kernels. ``template``: that of firmware or of libraries."""
     net, arena = design.graph, design.plan
     redraws_local = design.experiment.model.local_start == "redrawn" and net.n_local > 0
 

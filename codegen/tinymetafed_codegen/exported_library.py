@@ -7,7 +7,6 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ from .locate import find
 from .protocol import Variant
 
 Floats = NDArray[np.float32]
-Scores = Literal["logits", "softmax"]
+Kind = Literal["arduino", "cpp"]
 
 _ALIGNMENT = 16  # bytes, of weights and arena
 _PER_LINE = 8  # numbers
@@ -38,8 +37,8 @@ class LibraryError(UsageError):
 class SelfTest:
     """Samples with the host's results, which the library's test program prints and compares.
 
-    ``inputs``: float32 [count, inputs]. ``targets``: float32 [count, targets]. ``before`` and ``after``: scores, float32 [count,
-    outputs], before and after one pass of training over the samples. ``weights``: all weights after it.
+    ``inputs``: float32 [count, inputs]. ``targets``: float32 [count, targets]. ``before`` and ``after``: scores,
+    float32 [count, outputs], before and after one pass of training over the samples. ``weights``: all weights after it.
     """
 
     inputs: Floats
@@ -62,7 +61,6 @@ class Library:
         rate: Its learning rate.
         clamp: ``strategy.output_clamp``.
         class_names: Names of the classes in the order of their indices; () where there are none.
-        scores: Whether ``predict`` gives the model's outputs or applies the activation of the loss to them.
         self_test: Samples and what the host computes for them.
         version: Version of this package.
         command: The command that exports it.
@@ -76,20 +74,19 @@ class Library:
     rate: float
     clamp: float
     class_names: Sequence[str]
-    scores: Scores
     self_test: SelfTest = field(repr=False)
     version: str
     command: str
 
 
 def class_name(text: str) -> str:
-    """A name for the library and its class, from the name of an experiment: ``SineModel`` for ``sine``."""
+    """A name for the library and its class, from the name of its folder: ``SineModel`` for ``sine``."""
     parts = re.findall(r"[A-Za-z0-9]+", text.encode("ascii", "ignore").decode())
     joined = "".join(part[:1].upper() + part[1:] for part in parts)
-    return (joined if joined[:1].isalpha() else f"My{joined}") + "Model"
+    return (joined if joined[:1].isalpha() else f"My{joined}").removesuffix("Model") + "Model"
 
 
-def render(library: Library, kind: Literal["arduino", "cpp"]) -> dict[str, str]:
+def render(library: Library, kind: Kind) -> dict[str, str]:
     """All files of a library.
 
     Args:
@@ -107,7 +104,10 @@ def render(library: Library, kind: Literal["arduino", "cpp"]) -> dict[str, str]:
         raise LibraryError("adaptation ends in GRADIENT steps, which train nothing by themselves; no library can learn so")
     facts = _facts(library)
     name = library.name
-    template = partial(emit.render, **facts)
+
+    def template(file: str, **more: bool) -> str:
+        return emit.render(file, **facts, **more)
+
     files = {
         f"src/{name}.h": template("library.h.j2"),
         f"src/{name}.cpp": template("library.cpp.j2"),
@@ -152,7 +152,7 @@ class _Array:
 
     @classmethod
     def of(cls, values: Floats) -> _Array:
-        numbers = [float_literal(value) for value in values.ravel()]
+        numbers = [float_literal(float(value)) for value in values.ravel()]
         return cls(len(numbers), [", ".join(numbers[at : at + _PER_LINE]) + "," for at in range(0, len(numbers), _PER_LINE)])
 
 
@@ -171,7 +171,7 @@ def _facts(library: Library) -> dict[str, Any]:
         "origin": library.origin,
         "command": library.command,
         "version": library.version,
-        "library_version": ".".join((library.version.split("+")[0].split(".") + ["0", "0"])[:3]),
+        "library_version": _three_numbers(library.version),
         "layers": " -> ".join(call.op.name for call in net.forward),
         "model_hash": design.model_hash.hex(),
         "features": net.input.size,
@@ -197,7 +197,7 @@ def _facts(library: Library) -> dict[str, Any]:
         "default_part": {Variant.LOCAL: "kLocal", Variant.GLOBAL: "kGlobal"}.get(library.variant, "kAll"),
         "rate": float_literal(library.rate),
         "clamp": float_literal(library.clamp),
-        "activation": net.loss.takes_logits_of if library.scores == "softmax" else "",
+        "activation": net.loss.takes_logits_of,
         "start": _Array.of(library.weights),
         "inputs": _Array.of(test.inputs),
         "test_targets": _Array.of(test.targets),
@@ -209,6 +209,12 @@ def _facts(library: Library) -> dict[str, Any]:
     }
 
 
+def _three_numbers(version: str) -> str:
+    """A version as Arduino and PlatformIO write it: 1.2.3."""
+    numbers = re.findall(r"\d+", version.partition("+")[0])
+    return ".".join([*numbers, "0", "0", "0"][:3])
+
+
 def _namespace(library: Library) -> str:
     """The namespace of the library's own copy of the kernels: two libraries in one program do not meet."""
     return f"tmf_{library.name}"
@@ -216,9 +222,7 @@ def _namespace(library: Library) -> str:
 
 def _scores_note(library: Library) -> str:
     activation = library.design.graph.loss.takes_logits_of
-    if not activation:
-        return "the model's outputs"
-    return f"probabilities, {activation} of the outputs" if library.scores == "softmax" else f"logits: {activation} is not applied"
+    return f"logits; probabilities() gives their {activation}" if activation else "the predicted values"
 
 
 def _class_names(library: Library, classes: int) -> Sequence[str]:
@@ -235,7 +239,7 @@ def _platformio(library: Library) -> dict[str, object]:
     """The content of library.json."""
     return {
         "name": library.name,
-        "version": ".".join((library.version.split("+")[0].split(".") + ["0", "0"])[:3]),
+        "version": _three_numbers(library.version),
         "description": f"A model that goes on learning on the device: {library.origin}",
         "keywords": "tinyml, federated learning, training",
         "frameworks": "*",
@@ -271,7 +275,8 @@ def _network(library: Library) -> str:
     }
     if design.graph.frozen:
         generated["frozen.hpp"] = emit.frozen_header(design, library.command)
-    entry = '#include "kernels/softmax.hpp"\n#include "kernels/sigmoid.hpp"\n#include "model.hpp"\n'
+    activation = design.graph.loss.takes_logits_of  # for probabilities()
+    entry = (f'#include "kernels/{activation}.hpp"\n' if activation else "") + '#include "model.hpp"\n'
     body = "\n".join(_inlined(entry, find("firmware") / "core", generated, set()))
     guard = f"{library.name.upper()}_NETWORK_H"
     text = (
