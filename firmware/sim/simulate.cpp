@@ -109,10 +109,10 @@ class Group {
   void start_locals() {
     for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
       const float* start = memory_.one + model::kGlobalCount;
-      if constexpr (model::kRedrawsLocal) {
-        redraw_local(memory_.one, {training_.seed, training_.clients[client(lane)], training_.round});
-      } else {
+      if (training_.local_weights != nullptr) {
         start = training_.local_weights + size_t{client(lane)} * kLocalCount;
+      } else {
+        redraw_local(memory_.one, {training_.seed, training_.clients[client(lane)], training_.round});
       }
       for (uint32_t i = 0; i != kLocalCount; ++i) put(memory_.weights + model::kGlobalCount + i, lane, start[i]);
     }

@@ -408,7 +408,7 @@ def test_resuming_a_finished_run_prints_its_result_again(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--set", "run.rounds=9"], "leave --set out"),
+        (["--set", "run.seed=9"], "leave --set run.seed=9 out"),
         (["--out", "elsewhere"], "leave --out out"),
         ([], "give an experiment file"),
     ],

@@ -21,7 +21,7 @@ from ..federation.meta_test import Collapsed
 from ..federation.result import Adaptation
 from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, sha256
-from ..runs import export, exporting, report, store, training
+from ..runs import export, exporting, report, scoring, store, training
 from ..runs.journal import RunResult
 from ..runs.run_data import RunData, StoreError
 from ..runs.setup import set_up
@@ -232,6 +232,35 @@ class Run:
         with watching(progress) as observer, _named_files():
             return training.adapt(setup, devices, self._data.weights, chosen, observer, _path(save))
 
+    def evaluate(
+        self,
+        *,
+        data: str | Path | None = None,
+        weights: str | Path | None = None,
+        samples: int | None = None,
+        threads: int | None = None,
+        progress: ProgressOption = True,
+    ) -> Adaptation:
+        """Scores the run's model on any data, in a simulation.
+
+        Args:
+            data: The data, for instance a folder with other recordings; None for the held-out clients of the run's own.
+            weights: A file that ``adapt`` saved, for all clients, or a folder with a file for each; then nothing is trained.
+                None to let each client adapt with samples of its own.
+            samples: Samples to adapt with, per class if the task has classes; None for the run's own number.
+            threads: Threads to use; None for all processors.
+            progress: As in ``simulate``.
+
+        Returns:
+            Each client's score before and after, their means, and the results by class. Where each client is a file, every
+            file of ``data`` is scored, on all of its rows that it has not adapted to.
+
+        Raises:
+            StoreError, SpecError, DataError, AdaptedError, BuildError.
+        """
+        with watching(progress) as observer, _named_files():
+            return scoring.evaluate(self._data, _path(data), _path(weights), samples, _threads(threads), observer)
+
     def resume(
         self,
         *,
@@ -241,6 +270,7 @@ class Run:
         data: str | Path | None = None,
         fault: str = "",
         record: str | Path | None = None,
+        rounds: int | None = None,
         progress: ProgressOption = True,
     ) -> Run:
         """Continues the run after its last finished round; see ``resume`` for the arguments."""
@@ -252,6 +282,7 @@ class Run:
             data=data,
             fault=fault,
             record=record,
+            rounds=rounds,
             progress=progress,
         )
 
@@ -353,6 +384,7 @@ def resume(
     fault: str = "",
     record: str | Path | None = None,
     experiment: Experiment | None = None,
+    rounds: int | None = None,
     progress: ProgressOption = True,
 ) -> Run:
     """Continues a run after its last finished round; the weights are the same as without the interruption.
@@ -366,7 +398,9 @@ def resume(
         data: Folder of the task's data; None for the one that the run was begun with.
         fault: As in ``train``.
         record: As in ``train``.
-        experiment: If given, the run's experiment must be equal to it.
+        experiment: If given, the run's experiment must be equal to it, up to run.rounds if these were changed.
+        rounds: Rounds after which the run now ends, also of a finished run: run.rounds; None for the run's own number. Where
+            the server's learning rate does not depend on it, the weights are those of a run begun with it.
         progress: As in ``simulate``.
 
     Returns:
@@ -378,7 +412,7 @@ def resume(
     """
     folder = Path(path)
     begun = store.read_run(folder)
-    if experiment is not None and experiment.spec != begun.experiment():
+    if experiment is not None and not _is_of(experiment, begun, any_rounds=rounds is not None):
         raise StoreError(
             f"{experiment.source}: not the experiment of {folder}, which cannot change during a run; leave it out to continue "
             "that run, or leave --resume out to begin another"
@@ -386,7 +420,7 @@ def resume(
     here = not (devices or begun.header.asked.devices) if simulated is None else simulated
     with _whole_run(folder, begun=True), watching(progress) as observer:
         if here:
-            training.resume_simulated(folder, _threads(threads), observer, data=_path(data))
+            training.resume_simulated(folder, _threads(threads), observer, data=_path(data), rounds=rounds)
         else:
             training.resume(
                 folder,
@@ -396,8 +430,18 @@ def resume(
                 data=_path(data),
                 faults=faults.parse(fault) if fault else None,
                 record=_path(record),
+                rounds=rounds,
             )
     return Run(folder)
+
+
+def _is_of(experiment: Experiment, run: RunData, *, any_rounds: bool) -> bool:
+    """Whether a run was begun with this experiment; its rounds may differ where the run is or was extended."""
+    if not any_rounds and run.extended is None:
+        return experiment.spec == run.experiment()
+    own = run.experiment().run.rounds
+    given = experiment.spec.model_copy(update={"run": experiment.spec.run.model_copy(update={"rounds": own})})
+    return given == run.experiment()
 
 
 def compare(runs: Sequence[Run | str | Path], output: str | Path = "comparison.html") -> list[str]:

@@ -37,7 +37,11 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder to create; default runs/NAME-DATE-TIME.")] = None,
     set_: SetOption = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Run folder to continue after its last finished round; ends with the same weights.")
+        Path | None,
+        typer.Option(
+            help="Run folder to continue after its last finished round; ends with the same weights. --set run.rounds=N "
+            "extends it."
+        ),
     ] = None,
     fault: Annotated[
         list[str] | None,
@@ -65,8 +69,8 @@ def train(
                 record=record,
             )
     else:
-        _refuse_with_resume(set_, out)
-        _say_if_finished(resume)
+        rounds = _rounds_of_resumed(set_, out)
+        _say_if_finished(resume, rounds)
         with _resumable(resume, device, test_device, data):
             run = tmf.resume(
                 resume,
@@ -77,6 +81,7 @@ def train(
                 fault=disturbance,
                 record=record,
                 experiment=None if experiment is None else tmf.load(experiment),
+                rounds=rounds,
             )
     _finish(run, json_)
 
@@ -90,7 +95,10 @@ def simulate(
     set_: SetOption = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Run folder to continue after its last finished round, of train too; ends with the same weights."),
+        typer.Option(
+            help="Run folder to continue after its last finished round, of train too; ends with the same weights. "
+            "--set run.rounds=N extends it."
+        ),
     ] = None,
     threads: ThreadsOption = None,
     json_: JsonOption = False,
@@ -105,11 +113,11 @@ def simulate(
         with _resumable(folder, command="simulate"):
             run = tmf.simulate(chosen, out=folder, threads=threads, data=data)
     else:
-        _refuse_with_resume(set_, out)
-        _say_if_finished(resume)
+        rounds = _rounds_of_resumed(set_, out)
+        _say_if_finished(resume, rounds)
         with _resumable(resume, data=data, command="simulate"):
             begun_as = None if experiment is None else tmf.load(experiment)
-            run = tmf.resume(resume, simulated=True, threads=threads, data=data, experiment=begun_as)
+            run = tmf.resume(resume, simulated=True, threads=threads, data=data, experiment=begun_as, rounds=rounds)
     _finish(run, json_)
 
 
@@ -119,17 +127,31 @@ def _experiment(file: Path | None, set_: Sequence[str] | None) -> tmf.Experiment
     return tmf.load(file, set_ or ())
 
 
-def _say_if_finished(folder: Path) -> None:
+def _say_if_finished(folder: Path, rounds: int | None) -> None:
     run = tmf.open_run(folder)
-    if run.finished:
-        notes.print(f"{folder}: finished already, with all of its {run.rounds} rounds.", highlight=False, soft_wrap=True)
+    if run.finished and rounds in (None, run.rounds):
+        notes.print(
+            f"{folder}: finished already, with all of its {run.rounds} rounds; --set run.rounds=N extends it.",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
-def _refuse_with_resume(set_: Sequence[str] | None, out: Path | None) -> None:
-    """Raises UsageError for options that would change a run that is to be continued."""
-    given = "--set" if set_ else "--out" if out else None
-    if given is not None:
-        raise tmf.UsageError(f"--resume continues a run as it was begun, in its own folder; leave {given} out")
+def _rounds_of_resumed(set_: Sequence[str] | None, out: Path | None) -> int | None:
+    """The run.rounds that a run is extended to, None for its own; UsageError for options that would change anything else."""
+    rounds = None
+    for given in set_ or ():
+        key, _, text = given.partition("=")
+        if key.strip() != "run.rounds":
+            raise tmf.UsageError(
+                f"--resume continues a run as it was begun; only run.rounds may change, to extend it; leave --set {given} out"
+            )
+        if not text.strip().isdecimal():
+            raise tmf.UsageError(f"--set {given}: expected a whole number of rounds, for instance run.rounds=2000")
+        rounds = int(text)
+    if out is not None:
+        raise tmf.UsageError("--resume continues a run as it was begun, in its own folder; leave --out out")
+    return rounds
 
 
 def adapt(
@@ -167,11 +189,20 @@ def adapt(
         data=data,
         save=save,
     )
-    if json_:
+    whose = "Clients" if any(each.trained_on for each in adapted.clients) else "Unseen clients"
+    _show_adaptation(adapted, whose, json_)
+    if save is not None:
+        kept = sum(each.file is not None for each in adapted.clients)
+        notes.print(f"{save}: the adapted weights of {kept} clients", highlight=False, soft_wrap=True)
+
+
+def _show_adaptation(adapted: tmf.Adaptation, whose: str, as_json: bool) -> None:
+    """Prints the score of each client, their means and the results by class."""
+    if as_json:
         print(json.dumps(asdict(adapted)))
         return
-    whose = "Clients" if any(each.trained_on for each in adapted.clients) else "Unseen clients"
-    table = Table(title=f"{whose}, each adapted with {adapted.samples} samples")
+    how = f"each adapted with {adapted.samples} samples" if adapted.samples else "adapted already"
+    table = Table(title=f"{whose}, {how}")
     for heading in ("client", "task", f"{adapted.metric} before", "after"):
         table.add_column(heading, justify="left" if heading == "task" else "right")
     for each in adapted.clients:
@@ -182,9 +213,37 @@ def adapt(
     console = Console()
     console.print(table)
     _show_classes(console, adapted.classes)
-    if save is not None:
-        kept = sum(each.file is not None for each in adapted.clients)
-        notes.print(f"{save}: the adapted weights of {kept} clients", highlight=False, soft_wrap=True)
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder that train or simulate wrote.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="The data to score on, for instance other recordings.", show_default="held-out clients of the run"
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Adapted weights, as adapt --save writes them: the folder, or one file for all clients; nothing trains."
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Samples to adapt with (per class if the task has classes); default: the run's own."),
+    ] = None,
+    threads: ThreadsOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Score a run's model on any data: by client, and by class with a confusion matrix, precision and recall.
+
+    Each client adapts first with samples of its own and is scored on all others; with --weights it is scored as it is.
+
+    tinymetafed evaluate runs/gestures --data recordings/may
+    """
+    scored = tmf.open_run(run).evaluate(data=data, weights=weights, samples=samples, threads=threads)
+    _show_adaptation(scored, "Unseen clients" if data is None else f"Clients of {data}", json_)
 
 
 def demo(

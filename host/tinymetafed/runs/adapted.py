@@ -1,4 +1,4 @@
-"""The weights of single clients after adaptation: computed in the simulation, written to a folder and read again."""
+"""The weights of single clients after adaptation: computed in the simulation, written to a folder, read again and scored."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.weights_file import read as read_weights
 
+from ..federation import meta_test
 from ..federation.clients import Adapted
-from ..learn.tasks import Task
+from ..federation.result import Adaptation, AdaptedClient
+from ..learn.tasks import HELD_OUT, Task, is_held_out
 from ..learn.weights import Floats
 from ..simulation.kernels import open_kernels
 from ..simulation.simulated_clients import SimulatedClients
@@ -82,7 +84,7 @@ def write(folder: Path, manifest: ModelManifest, task: Task, adapted: Sequence[A
         content = io.BytesIO()
         arrays = {tensor.name: each.weights[tensor.place].reshape(tensor.shape) for tensor in manifest.parameters}
         np.savez(content, **arrays)  # type: ignore[arg-type]
-        file = folder / (re.sub(r"[^\w.=+-]+", "-", task.client_name(each.client)) + ".npz")
+        file = folder / file_name(task.client_name(each.client))
         try:
             replace(file, content.getvalue())
         except OSError as error:
@@ -91,8 +93,13 @@ def write(folder: Path, manifest: ModelManifest, task: Task, adapted: Sequence[A
     return files
 
 
+def file_name(client: str) -> str:
+    """The name of a client's file."""
+    return re.sub(r"[^\w.=+-]+", "-", client) + ".npz"
+
+
 def read(file: Path, manifest: ModelManifest) -> Floats:
-    """The weights of a file that ``write`` made, float32[n_parameters]. Raises SpecError; AdaptedError if some are missing."""
+    """The weights of a file that ``write`` made, float32[n_parameters]. Raises SpecError or AdaptedError."""
     found = read_weights(str(file), {tensor.name: tensor.shape for tensor in manifest.parameters}, "adapted weights")
     if lacking := [tensor.name for tensor in manifest.parameters if tensor.name not in found]:
         raise AdaptedError(
@@ -102,3 +109,21 @@ def read(file: Path, manifest: ModelManifest) -> Floats:
     for tensor in manifest.parameters:
         weights[tensor.place] = found[tensor.name].ravel()
     return weights
+
+
+def scores(task: Task, done: Sequence[Adapted], count: int, files: Sequence[Path | None]) -> Adaptation:
+    """The scores of adapted clients, by client, by class and on average."""
+    rows = tuple(
+        AdaptedClient(
+            client=each.client - HELD_OUT if is_held_out(each.client) else each.client,
+            task=task.describe(each.client),
+            before=meta_test.finite(task.score(each.before, each.test)),
+            after=meta_test.finite(task.score(each.after, each.test)),
+            trained_on=not is_held_out(each.client),
+            file=None if file is None else str(file),
+        )
+        for each, file in zip(done, files, strict=True)
+    )
+    before, after = meta_test.mean([row.before for row in rows]), meta_test.mean([row.after for row in rows])
+    classes = meta_test.class_scores(task, meta_test.confusion(task, done))
+    return Adaptation(task.metric, count, before, after, rows, classes)

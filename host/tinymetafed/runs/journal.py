@@ -30,7 +30,8 @@ class Asked(StrictJson):
 
     ``devices``, ``test_devices``: device URLs. ``data``: folder of the task's data, None for the usual place.
     ``data_sha256``, ``strategy_sha256``, ``task_sha256``: hashes of the data and of the files of the user's own strategy and
-    task, "" without them. ``instructions_per_step``: by variant, if they were counted before the run.
+    task, "" without them. ``instructions_per_step``: by variant, if they were counted before the run. ``class_names``: of the
+    task, () in older runs.
     """
 
     devices: tuple[str, ...]
@@ -40,6 +41,7 @@ class Asked(StrictJson):
     strategy_sha256: str
     instructions_per_step: dict[str, int] | None = None
     task_sha256: str = ""
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,16 @@ class RunHeader(StrictJson):
 
 @dataclass(frozen=True)
 class SessionEntry(StrictJson):
-    """The start of a session, which trains from round ``round`` on: its devices and how long they took to start."""
+    """The start of a session, which trains from round ``round`` on: its devices and how long they took to start.
+
+    ``rounds``: the run's number of rounds from here on, if this session changed it; None otherwise.
+    """
 
     round: int
     devices: tuple[DeviceFacts, ...]
     versions: dict[str, str]
     start_seconds: float
+    rounds: int | None = None
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,19 @@ from tinymetafed_codegen import ops
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.sample_source import own_source
-from tinymetafed_codegen.spec import Experiment
+from tinymetafed_codegen.spec import Experiment, SpecError
 
 from ..devices.device_clients import DeviceClients
 from ..devices.link.faults import FaultPlan
 from ..devices.running import running
 from ..federation import meta_test, rounds
-from ..federation.clients import Adapted, Clients
+from ..federation.clients import Clients
 from ..federation.meta_test import Collapsed, MetaTest
 from ..federation.observer import Observer
-from ..federation.result import Adaptation, AdaptedClient, Evaluation, Scores
+from ..federation.result import Adaptation, Evaluation, Scores
 from ..federation.rounds import Round
 from ..learn.metric import Metric
 from ..learn.strategies import code_sha256
-from ..learn.tasks import HELD_OUT, Task, is_held_out
 from ..learn.weights import Floats, initial, sha256
 from . import adapted, export, run_figures, store
 from .journal import Asked, RoundEntry, RunResult, SessionEntry, Showcase
@@ -89,6 +88,7 @@ def resume(
     data: Path | None = None,
     faults: FaultPlan | None = None,
     record: Path | None = None,
+    rounds: int | None = None,
 ) -> RunResult:
     """Continues a run on devices after its last finished round.
 
@@ -100,6 +100,7 @@ def resume(
         data: Folder of the task's data; None for the one that the run began with.
         faults: Faults to inject between host and training devices.
         record: File to record the training lines in.
+        rounds: Rounds after which the run now ends, also of a finished run; None for the run's own number.
 
     Returns:
         The result of the whole run.
@@ -116,12 +117,14 @@ def resume(
             )
         return OnDevices(urls or asked.devices, test_urls or asked.test_devices, faults, record)
 
-    return _continue(path, site, data, observer)
+    return _continue(path, site, data, observer, rounds)
 
 
-def resume_simulated(path: Path, threads: int, observer: Observer, *, data: Path | None = None) -> RunResult:
+def resume_simulated(
+    path: Path, threads: int, observer: Observer, *, data: Path | None = None, rounds: int | None = None
+) -> RunResult:
     """As ``resume``, but simulated in this process on ``threads`` threads; for runs on devices too."""
-    return _continue(path, lambda asked: InSimulation(threads), data, observer)
+    return _continue(path, lambda asked: InSimulation(threads), data, observer, rounds)
 
 
 def _asked(setup: Setup) -> Asked:
@@ -134,6 +137,7 @@ def _asked(setup: Setup) -> Asked:
         data_sha256=setup.task.data_sha256,
         strategy_sha256=code_sha256(setup.experiment),
         task_sha256=setup.task.code_sha256,
+        class_names=tuple(setup.task.class_names),
     )
 
 
@@ -141,6 +145,8 @@ def _begin(setup: Setup, site: Site, asked: Asked, out: Path, observer: Observer
     experiment = setup.experiment
     weights = initial(setup.design.manifest, experiment.run.seed, experiment.model.init)
     started = time.monotonic()
+    for note in setup.task.notes:
+        observer.event(note)
     with site.open(setup, observer) as (trainers, testers):
         manifest = setup.design.on(setup.design.boards.load(trainers.devices[0].board)).manifest
         with store.create(out, experiment, manifest, weights, asked) as run:
@@ -148,16 +154,20 @@ def _begin(setup: Setup, site: Site, asked: Asked, out: Path, observer: Observer
             return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
 
 
-def _continue(path: Path, site: Callable[[Asked], Site], data: Path | None, observer: Observer) -> RunResult:
+def _continue(
+    path: Path, site: Callable[[Asked], Site], data: Path | None, observer: Observer, rounds: int | None
+) -> RunResult:
     started = time.monotonic()
     with store.reopen(path) as run:
         past = run.read()
-        if past.result is not None:
+        experiment = past.experiment() if rounds is None else _extended(past, rounds)
+        rounds = None if experiment == past.experiment() else rounds
+        if past.result is not None and rounds is None:
             _refuse_collapse(past)
             return past.result
         if run.warning:
             observer.event(run.warning)
-        setup = set_up(past.experiment(), str(path / "experiment.toml"), data or past.data)
+        setup = set_up(experiment, str(path / "experiment.toml"), data or past.data)
         same_model(setup, past)
         _same_code(setup, past)
         _same_data(setup, past)
@@ -166,10 +176,29 @@ def _continue(path: Path, site: Callable[[Asked], Site], data: Path | None, obse
                 f"{path}: the state that clients keep between rounds ({', '.join(setup.strategy.kept)}) was lost when the run "
                 f"stopped after {past.trained} rounds; clients continue without it"
             )
+        if rounds is not None and any(entry.alpha != float(setup.strategy.alpha(entry.round)) for entry in past.rounds):
+            observer.event(
+                f"{path}: strategy.schedule = '{experiment.strategy.schedule}' is now spread over {rounds} rounds, but the "
+                f"{past.trained} finished ones followed another one; the weights will not be those of a run begun with "
+                f"run.rounds = {rounds}"
+            )
         place = site(past.header.asked)
         with place.open(setup, observer) as (trainers, testers):
             run.hold_seconds = place.hold_seconds
-            return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
+            training = _Training(setup, run, trainers, testers, observer)
+            return training.complete(time.monotonic() - started, rounds)
+
+
+def _extended(past: RunData, rounds: int) -> Experiment:
+    """The experiment of a run that is to end after ``rounds`` rounds. Raises SpecError if it cannot."""
+    if rounds < past.trained:
+        raise SpecError(
+            f"{past.path}: run.rounds = {rounds}, but {past.trained} rounds are trained already; give {past.trained} or more"
+        )
+    experiment = past.experiment(rounds=rounds)
+    if experiment.run.rounds != rounds:
+        raise SpecError(f"{past.path}: strategy.kind = '{experiment.strategy.kind}' has no rounds; leave run.rounds out")
+    return experiment
 
 
 def same_model(setup: Setup, run: RunData) -> None:
@@ -221,13 +250,18 @@ class _Training:
         self._known = trainers.devices
         self._down = self._up = 0  # bytes of all rounds so far, for the curve over bytes
 
-    def complete(self, start_seconds: float) -> RunResult:
-        """Completes the run and returns its result; weights.npz is written even after an error."""
+    def complete(self, start_seconds: float, rounds: int | None = None) -> RunResult:
+        """Completes the run and returns its result; weights.npz is written even after an error.
+
+        Args:
+            start_seconds: How long the devices took to start.
+            rounds: The run's new number of rounds; None if it is not changed.
+        """
         try:
             past = self._run.read()
             self._down = sum(entry.bytes_down for entry in past.rounds)
             self._up = sum(entry.bytes_up for entry in past.rounds)
-            self._run.append(SessionEntry(past.trained, tuple(self._known), run_figures.versions(), start_seconds))
+            self._run.append(SessionEntry(past.trained, tuple(self._known), run_figures.versions(), start_seconds, rounds))
             self._train(past)
             self._test()
         except BaseException:
@@ -314,7 +348,7 @@ class _Training:
         """Does what is missing of the final meta-test, its curve over numbers of samples, and the example."""
         run, setup = self._run.read(), self._setup
         last = run.evaluations[-1] if run.evaluations else None
-        if last is None or not last.per_task:
+        if last is None or not last.per_task or last.round < run.trained:
             tasks = self._plan.evaluation.tasks
             self._observer.stage("meta-test on unseen clients", tasks)
             last = self._meta_test(run.weights, run.trained, tasks, self._observer.advance)
@@ -411,22 +445,4 @@ def adapt(
         simulated = adapted.compute(setup, weights, clients, count)
         adapted.require_same(on_devices, simulated, task)
         files = adapted.write(save, setup.design.manifest, task, simulated)
-    return _adaptation(task, on_devices, count, files)
-
-
-def _adaptation(task: Task, done: Sequence[Adapted], count: int, files: Sequence[Path | None]) -> Adaptation:
-    """The scores of adapted clients, by client, by class and on average."""
-    rows = tuple(
-        AdaptedClient(
-            client=each.client - HELD_OUT if is_held_out(each.client) else each.client,
-            task=task.describe(each.client),
-            before=meta_test.finite(task.score(each.before, each.test)),
-            after=meta_test.finite(task.score(each.after, each.test)),
-            trained_on=not is_held_out(each.client),
-            file=None if file is None else str(file),
-        )
-        for each, file in zip(done, files, strict=True)
-    )
-    before, after = meta_test.mean([row.before for row in rows]), meta_test.mean([row.after for row in rows])
-    classes = meta_test.class_scores(task, meta_test.confusion(task, done))
-    return Adaptation(task.metric, count, before, after, rows, classes)
+    return adapted.scores(task, on_devices, count, files)

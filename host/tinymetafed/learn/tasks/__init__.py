@@ -84,6 +84,7 @@ class Task(StatesFacts, ABC):
         class_names: The names of the classes, in the order of their indices, where a class means the same to every client;
             otherwise (), and results are not shown by class.
         code_sha256: SHA-256 of the Python file of a user's own task, hexadecimal; "" for a built-in task.
+        notes: What was decided by what the data look like, a line each, to be said once when a run begins.
 
     Source: clients as tasks with support and query sets, Ren et al., arXiv 2307.06822, Algorithm 1.
     """
@@ -92,6 +93,7 @@ class Task(StatesFacts, ABC):
     data_sha256: str = ""
     code_sha256: str = ""
     class_names: Sequence[str] = ()
+    notes: Sequence[str] = ()
     options: Any
 
     def __init__(self, spec: TaskBase, shapes: TaskShapes, seed: int, clients: int) -> None:
@@ -206,6 +208,34 @@ class Task(StatesFacts, ABC):
             client: Number of a training client or of a held-out client.
         """
         return f"held-out client {client - HELD_OUT}" if is_held_out(client) else f"client {client}"
+
+    @classmethod
+    def open_to_score(cls, spec: Any, run: RunSpec, shapes: TaskShapes, data: Path | None, class_names: Sequence[str]) -> Self:
+        """Creates the task to score a trained model on data that may be others than those of its run.
+
+        Args:
+            spec: The experiment's [task].
+            run: The experiment's [run].
+            shapes: The task's requirements for a model.
+            data: Path of the data; None for the path in the experiment or the default place.
+            class_names: The names of the classes that the model was trained with; () where classes have none.
+
+        Returns:
+            The task; its held-out clients are those to score.
+
+        Raises:
+            DataError: The data cannot be used.
+        """
+        return cls.open(spec, run, shapes, data)
+
+    def samples_to_score(self, client: int, adapted: int) -> Samples:
+        """All samples of a held-out client that a model can be scored on; by default its test samples.
+
+        Args:
+            client: Number of the client.
+            adapted: Number of its first ADAPT samples that the model was adapted with; they are left out.
+        """
+        return self.test_samples(client, 0)
 
     def client_name(self, client: int) -> str:
         """A short name of a held-out client, for instance for a file; ``find`` takes it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tinymetafed_codegen import graph
@@ -37,6 +38,13 @@ _TASKS: dict[type[TaskBase], type[Task]] = {
 def task_class(spec: TaskBase) -> type[Task]:
     """The class that reads the data of a ``[task]`` section."""
     return _TASKS[type(spec)]
+
+
+def open_to_score(experiment: Experiment, data: Path | None, class_names: Sequence[str]) -> Task:
+    """Creates the experiment's task to score a trained model on data; see Task.open_to_score. Raises DataError, SpecError."""
+    spec = experiment.task
+    shapes = spec.shapes or graph.build(experiment.model, "model").shapes
+    return task_class(spec).open_to_score(spec, experiment.run, shapes, data, class_names)
 
 
 def open_task(experiment: Experiment, data: Path | None) -> Task:

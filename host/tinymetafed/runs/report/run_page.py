@@ -147,7 +147,7 @@ def page(run: RunData) -> RunPage:
         memory=memory_picture(manifest),
         parameters=parameters(manifest),
         instructions=[(name, count(number)) for name, number in counted.items()],
-        experiment=run.header.experiment,
+        experiment=run.header.experiment + ("" if run.extended is None else f"\n# extended to run.rounds = {run.extended}\n"),
         interruptions=_interruptions(run),
         provenance=_provenance(run),
         tested=tested(result.meta_test) if result else "",
@@ -430,7 +430,10 @@ def _devices(run: RunData) -> list[DeviceRow]:
 
 def _interruptions(run: RunData) -> Interruptions | None:
     """Sessions after the first, and contributions that were redone or skipped; None if there are none."""
-    resumed = [(session.round, "the run was continued") for session in run.sessions[1:]]
+    resumed = [
+        (session.round, "the run was continued" + ("" if session.rounds is None else f", to {count(session.rounds)} rounds"))
+        for session in run.sessions[1:]
+    ]
     troubled = [
         (entry.round, f"client {part.client} {part.status}: {part.note}")
         for entry in run.rounds
