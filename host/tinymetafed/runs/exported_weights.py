@@ -18,7 +18,7 @@ from tinymetafed_codegen.spec import FolderTask
 from ..learn.codecs import downlink
 from ..learn.strategies import Strategy
 from ..learn.tasks import HELD_OUT, DataError, Samples
-from ..learn.tasks.folder import Client, Folder, find_files
+from ..learn.tasks.folder import Client, Folder
 from ..learn.weights import Floats, local_start
 from ..simulation.batches import Batch
 from ..simulation.kernels import Kernels, TrainingClients, open_kernels
@@ -27,7 +27,6 @@ from .run_data import RunData
 from .setup import Setup
 
 _MOST_ROWS = (1 << 16) - 1  # of one phase
-_OWN = "own"  # the folder of the user's files among those of the run
 
 
 class ExportError(UsageError):
@@ -85,25 +84,25 @@ def _adaptation_samples(setup: Setup, client: int, count: int) -> Samples | None
     return None if task.on_device(SampleSet.ADAPT) or not count else task.samples(client, 0, SampleSet.ADAPT, count)
 
 
-def of_files(run: RunData, setup: Setup, files: Sequence[Path]) -> ExportedWeights:
+def of_files(run: RunData, made: Design, strategy: Strategy, files: Sequence[Path]) -> ExportedWeights:
     """The weights after adaptation to all samples of the user's files.
 
     Args:
         run: The run, whose task is ``folder``.
-        setup: The set-up of its experiment.
+        made: The design of its model.
+        strategy: Its strategy.
         files: Files in the form of the run's own.
 
     Raises:
         DataError: A file cannot be used; the text names it.
         ExportError: The task has no files, or the model diverges.
     """
-    samples = read_files(setup, files)
-    strategy = setup.strategy
+    samples = read_files(run, made, files)
     recipe = strategy.adaptation_recipe(len(samples))
     received = downlink.decode(strategy.download(run.weights), strategy.n_global)
-    kernels = open_kernels(library_design(setup.design), 1)
+    kernels = open_kernels(library_design(made), 1)
     batch, weights = Batch.of([samples]), np.zeros((1, kernels.manifest.n_parameters), np.float32)
-    taking_part = TrainingClients(setup.experiment.run.seed, [HELD_OUT], 0)
+    taking_part = TrainingClients(made.experiment.run.seed, [HELD_OUT], 0)
     (status,), _, _ = kernels.adapt(received, recipe, [batch] * len(recipe.phases), taking_part, batch, weights)
     named = ", ".join(file.name for file in files)
     if status != Status.OK:
@@ -112,48 +111,37 @@ def of_files(run: RunData, setup: Setup, files: Sequence[Path]) -> ExportedWeigh
     return ExportedWeights(weights[0], origin, samples)
 
 
-def read_files(setup: Setup, files: Sequence[Path]) -> Samples:
+def read_files(run: RunData, made: Design, files: Sequence[Path]) -> Samples:
     """All samples of the user's files, in the order in which a held-out client of task ``folder`` would adapt to them.
 
-    The files are read beside those of the run, so that columns and classes are the run's. Raises DataError, ExportError.
+    Raises DataError, ExportError.
     """
-    spec = setup.experiment.task
+    experiment = made.experiment
+    spec = experiment.task
     if not isinstance(spec, FolderTask):
         raise ExportError(f"--adapt reads files as task 'folder' does, and this run's task is '{spec.kind}'; use --client")
-    for file in files:
-        if not file.is_file():
-            raise DataError(f"{file}: no such file; --adapt takes CSV or NPZ files like those of the run")
-    shapes, data = setup.task.shapes, setup.data or Path(spec.path)
+    shapes = made.graph.shapes
+    alone = spec.model_copy(update={"source": None, "client_per_board": False})
     with tempfile.TemporaryDirectory(prefix="tinymetafed-export-") as folder:
-        names = []
-        there = find_files(data)
-        for name in there:
-            _copy_client(data, name, Path(folder))
+        copies: dict[Path, Path] = {}
         for number, file in enumerate(files):
-            names.append(f"{_OWN}{number}")
-            shutil.copyfile(file, Path(folder) / f"{names[-1]}{file.suffix.lower()}")
-        alone = spec.model_copy(update={"held_out": tuple(names), "adapt": 1, "source": None, "client_per_board": False})
+            if not file.is_file():
+                raise DataError(f"{file}: no such file; --adapt takes CSV or NPZ files like those of the run")
+            copies[Path(folder) / f"{number}-{file.name}"] = file
+            shutil.copyfile(file, Path(folder) / f"{number}-{file.name}")
         try:
-            read = Folder.from_files(Path(folder), alone, shapes, setup.task.seed, None)
+            read = Folder.open_to_score(alone, experiment.run, shapes, Path(folder), run.header.asked.class_names).unseen
         except DataError as error:
             text = str(error)
-            for name, file in zip(names, files, strict=True):
-                text = text.replace(f"{folder}/{name}{file.suffix.lower()}", str(file)).replace(f"'{name}'", f"'{file.stem}'")
-            raise DataError(text.replace(folder, str(data))) from None
-    found = read.unseen
-    rows = sum(len(client.inputs) for client in found)
+            for copy, file in copies.items():
+                text = text.replace(str(copy), str(file)).replace(copy.name, file.name)
+            raise DataError(text.replace(folder, ", ".join(map(str, files)))) from None
+    rows = sum(len(client.inputs) for client in read)
     if rows > _MOST_ROWS:
         raise ExportError(f"--adapt: {rows:,} samples, more than the {_MOST_ROWS:,} of one adaptation; give fewer files")
-    together = Client(_OWN, np.concatenate([each.inputs for each in found]), np.concatenate([each.targets for each in found]))
+    together = Client("own", np.concatenate([each.inputs for each in read]), np.concatenate([each.targets for each in read]))
     whole = alone.model_copy(update={"adapt": rows})
-    return Folder(whole, shapes, setup.task.seed, (), [together]).samples(HELD_OUT, 0, SampleSet.ADAPT, rows)
-
-
-def _copy_client(data: Path, name: str, folder: Path) -> None:
-    """Links the files of one client into a folder."""
-    for entry in sorted(data.iterdir()):
-        if name in (entry.stem, entry.name) and not entry.name.startswith("."):
-            (folder / entry.name).symlink_to(entry.resolve())
+    return Folder(whole, shapes, experiment.run.seed, (), [together]).samples(HELD_OUT, 0, SampleSet.ADAPT, rows)
 
 
 def library_design(made: Design) -> Design:

@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from tinymetafed_codegen.spec import FolderTask, OwnTaskSpec
-
 from ..learn.strategies import open_strategy
-from ..learn.tasks import DataError
-from ..learn.tasks.task_registry import open_task
 from . import export, export_library, exported_weights
 from .export import FileFormat, Outputs
 from .exported_weights import ExportedWeights, ExportError
 from .run_data import RunData
-from .setup import Setup, design_of, set_up
+from .setup import design_of, set_up
 from .training import same_design
 
 Format = Literal["arduino", "cpp", "header", "keras", "tflite", "npz"]
@@ -66,25 +62,27 @@ def write(
     is_library = chosen_format in ("arduino", "cpp")
     if is_library:
         export_library.require_replaceable(output)
-    setup = None
-    adapted: ExportedWeights | None = None
-    if client is not None or adapt:
-        setup = _set_up(run, data)
-        adapted = exported_weights.of_files(run, setup, adapt) if adapt else exported_weights.of_client(run, setup, str(client))
-    if is_library:
+    weights: ExportedWeights | None = None
+    if client is not None:
         source = str(run.path / "experiment.toml")
-        made = setup.design if setup else design_of(run.experiment(), source)
+        setup = set_up(run.experiment(), source, data or run.data)
+        same_design(setup.design, run)
+        weights = exported_weights.of_client(run, setup, client)
+    if adapt or is_library:
+        made = design_of(run.experiment(), str(run.path / "experiment.toml"))
         same_design(made, run)
-        strategy = setup.strategy if setup else open_strategy(run.experiment(), made.manifest)
-        weights = adapted or exported_weights.initial(run, strategy)
-        names = setup.task.class_names if setup else _class_names(run, data)
-        kind = cast(Literal["arduino", "cpp"], chosen_format)
-        export_library.write(run, made, strategy, weights, kind, output, names)
-        return Exported(output, weights.origin)
+        strategy = open_strategy(run.experiment(), made.manifest)
+        if adapt:
+            weights = exported_weights.of_files(run, made, strategy, adapt)
+        if is_library:
+            kind = cast(Literal["arduino", "cpp"], chosen_format)
+            chosen = weights or exported_weights.initial(run, strategy)
+            export_library.write(run, made, strategy, chosen, kind, output, run.header.asked.class_names)
+            return Exported(output, chosen.origin)
     file_format = cast(FileFormat, chosen_format)
     file = output if output.suffix == export.SUFFIXES[file_format] else output / f"{run.name}{export.SUFFIXES[file_format]}"
-    export.write(run, file, adapted.weights if adapted else None, outputs)
-    return Exported(file, adapted.origin if adapted else f"the weights after {run.trained} rounds")
+    export.write(run, file, weights.weights if weights else None, outputs)
+    return Exported(file, weights.origin if weights else f"the weights after {run.trained} rounds")
 
 
 def _format(output: Path, asked: str | None) -> Format:
@@ -103,20 +101,3 @@ def _format(output: Path, asked: str | None) -> Format:
     if found is not None and found != asked:
         raise ExportError(f"{output}: a file of format {found}, but --format is {asked}; leave one of them out")
     return cast(Format, asked)
-
-
-def _set_up(run: RunData, data: Path | None) -> Setup:
-    setup = set_up(run.experiment(), str(run.path / "experiment.toml"), data or run.data)
-    same_design(setup.design, run)
-    return setup
-
-
-def _class_names(run: RunData, data: Path | None) -> Sequence[str]:
-    """The names of the classes in the user's own data; () where they cannot be read, or no data are there to be read."""
-    experiment = run.experiment()
-    if not isinstance(experiment.task, FolderTask | OwnTaskSpec):
-        return ()
-    try:
-        return open_task(experiment, data or run.data).class_names
-    except DataError:
-        return ()
