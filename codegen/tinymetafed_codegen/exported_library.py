@@ -167,9 +167,10 @@ def _facts(library: Library) -> dict[str, Any]:
     labels = test.targets[:, 0].astype(int).tolist() if takes_label else []
     return {
         "name": library.name,
+        "guard": library.name.upper(),
         "namespace": _namespace(library),
-        "origin": library.origin,
-        "command": library.command,
+        "origin": _one_line(library.origin),
+        "command": _one_line(library.command),
         "version": library.version,
         "library_version": _three_numbers(library.version),
         "layers": " -> ".join(call.op.name for call in net.forward),
@@ -179,7 +180,9 @@ def _facts(library: Library) -> dict[str, Any]:
         "scores": net.output.size,
         "scores_note": _scores_note(library),
         "classes": classes,
-        "class_names": [_c_string(each) for each in _class_names(library, classes)],
+        "last_label": classes - 1,
+        "class_names": [_one_line(each).replace("|", "/") for each in _class_names(library, classes)],
+        "class_name_list": ", ".join(_c_string(each) for each in _class_names(library, classes)),
         "takes_label": takes_label,
         "values": net.loss.targets == "values",
         "targets": net.target.size,
@@ -209,6 +212,11 @@ def _facts(library: Library) -> dict[str, Any]:
     }
 
 
+def _one_line(text: str) -> str:
+    """A text for a comment: without line breaks, and without what C++ reads as one at the end of a line."""
+    return " ".join(text.replace("\\", "/").replace("??", "?").split())
+
+
 def _three_numbers(version: str) -> str:
     """A version as Arduino and PlatformIO write it: 1.2.3."""
     numbers = re.findall(r"\d+", version.partition("+")[0])
@@ -226,7 +234,9 @@ def _scores_note(library: Library) -> str:
 
 
 def _class_names(library: Library, classes: int) -> Sequence[str]:
-    return library.class_names or [f"class {i}" for i in range(classes)]
+    if len(library.class_names) == classes:
+        return library.class_names
+    return [f"class {i}" for i in range(classes)]  # where a class means something else to every client
 
 
 def _c_string(text: str) -> str:
@@ -240,7 +250,7 @@ def _platformio(library: Library) -> dict[str, object]:
     return {
         "name": library.name,
         "version": _three_numbers(library.version),
-        "description": f"A model that goes on learning on the device: {library.origin}",
+        "description": f"A model that goes on learning on the device: {_one_line(library.origin)}",
         "keywords": "tinyml, federated learning, training",
         "frameworks": "*",
         "platforms": "*",

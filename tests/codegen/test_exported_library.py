@@ -124,7 +124,8 @@ def test_gradient_steps_are_no_way_to_learn(tmp_path: Path) -> None:
 
 def test_class_names_are_any_text(tmp_path: Path) -> None:
     names = ('"; exit(1); //', "läufer ??/", "back\\slash", "new\nline")
-    library = library_of("dense local first", tmp_path, class_names=names)
+    origin = "of run??/\n#error \\"
+    library = library_of("dense local first", tmp_path, class_names=names, origin=origin)
     for path, text in exported_library.render(library, "cpp").items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import zlib
 from pathlib import Path
@@ -10,6 +11,7 @@ import exported
 import numpy as np
 import pytest
 from small_runs import Quiet, sine
+from with_tensorflow import agree, needs_tensorflow
 
 from tinymetafed.learn.tasks import HELD_OUT
 from tinymetafed.runs import adapted, exporting, training
@@ -56,7 +58,9 @@ def test_the_self_test_prints_what_the_host_computes(runs: dict[str, tuple[RunDa
 
 def test_fused_multiply_add_and_optimisation_change_no_bit(runs: dict[str, tuple[RunData, Setup]], tmp_path: Path) -> None:
     made = library(runs["conv1d"][0], tmp_path)
-    fast = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast")
+    info = Path("/proc/cpuinfo")
+    fused = ("-mfma",) if info.exists() and " fma " in info.read_text() else ()  # the processor has the instruction
+    fast = ("-std=c++17", "-O3", "-ffp-contract=fast", *fused)
     said = exported.printed(exported.build(made, made / "test" / "self_test.cpp", options=fast))
     assert said == (made / "test" / "expected.txt").read_text()
 
@@ -319,3 +323,29 @@ def test_a_sketch_compiles_and_runs(runs: dict[str, tuple[RunData, Setup]], tmp_
         said = exported.printed(exported.build_sketch(made, made / "examples" / f"{NAME}SelfTest" / f"{NAME}SelfTest.ino"))
         assert said.endswith("same as on the host\n")
         assert exported.printed(exported.build_sketch(made, made / "examples" / f"{NAME}Learn" / f"{NAME}Learn.ino"))
+
+
+@pytest.mark.parametrize("suffix", [pytest.param(each, marks=needs_tensorflow) for each in (".keras", ".tflite")])
+def test_networks_for_tensorflow_are_adapted_and_end_as_asked(
+    runs: dict[str, tuple[RunData, Setup]], tmp_path: Path, suffix: str
+) -> None:
+    run, setup = runs["conv1d"]
+    (host,) = adapted.compute(setup, run.weights, [HELD_OUT], setup.experiment.task.count(SampleSet.ADAPT))
+    for outputs in ("logits", "softmax"):
+        file = tmp_path / f"{outputs}{suffix}"
+        exporting.write(run, file, client="person4", outputs="softmax" if outputs == "softmax" else "logits")
+        if suffix == ".keras":
+            given = np.asarray(importlib.import_module("keras").saving.load_model(file)(host.test.inputs))
+        else:
+            interpreter = importlib.import_module("tensorflow").lite.Interpreter(str(file))
+            interpreter.allocate_tensors()
+            rows = []
+            for x in host.test.inputs:
+                interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x[None])
+                interpreter.invoke()
+                rows.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
+            given = np.array(rows)
+        powers = np.exp(host.after - host.after.max(axis=1, keepdims=True))
+        agree(given, host.after if outputs == "logits" else powers / powers.sum(axis=1, keepdims=True))
+    with pytest.raises(Error, match="the outputs of loss 'mse' are values"):
+        exporting.write(runs["sine"][0], tmp_path / f"sine{suffix}", outputs="softmax")

@@ -167,8 +167,10 @@ def export(
         outputs="softmax" if outputs == "softmax" else "logits",
         data=data,
     )
-    whose = f"adapted to client {client}" if client is not None else "adapted to your samples" if adapt else "not adapted"
-    notes.print(f"{path}: the weights after {trained.rounds} rounds, {whose}", markup=False, highlight=False, soft_wrap=True)
+    whose = f", adapted to client {client}" if client is not None else ", adapted to your samples" if adapt else ""
+    if not whose and path.suffix not in (".npz", ".h"):  # these have no local weights
+        whose = ", not adapted to a client"
+    notes.print(f"{path}: the weights after {trained.rounds} rounds{whose}", markup=False, highlight=False, soft_wrap=True)
 
 
 def listen(
