@@ -5,7 +5,7 @@ from ..section import SpecError
 from .defaults import CLIENTS
 from .experiment import EvaluationSpec, Experiment, RunSpec, TooFewClients, dump, folder_task, load, parse
 from .model import ModelSpec
-from .paths import anchor, anchored, portable, relative
+from .paths import PUBLISHED, anchor, anchored, portable, relative
 from .strategy import (
     AdaptationSpec,
     FedAvgSpec,
@@ -34,6 +34,7 @@ from .task_facts import StatesFacts, TaskFacts, TaskOptions, TaskShapes
 
 __all__ = [
     "CLIENTS",
+    "PUBLISHED",
     "TARGETS",
     "TASKS",
     "AdaptationSpec",

@@ -20,6 +20,7 @@ from tinymetafed_codegen.section import TomlValue
 from ..runs.setup import design_of
 
 TASKS = tuple(spec.TASKS)
+CHECK_BOARD = "nano33ble"  # the board whose memory data are checked against by default
 LOSSES = tuple(_LOSSES)
 
 # Values by ``section.key``, or texts ``section.key=value`` as for the command line's --set.

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -16,7 +16,9 @@ from tinymetafed_codegen.spec import FolderTask, RunSpec, TaskShapes
 
 from .. import prng
 from . import HELD_OUT, DataError, Floats, Samples, Task, is_held_out
-from .own_data.reading import Reading, read_folder
+
+if TYPE_CHECKING:
+    from .own_data.reading import Reading
 
 TEST_ROWS = 100  # largest number of test samples of a client
 
@@ -86,6 +88,8 @@ class Folder(Task):
         Raises:
             DataError: A file cannot be used, or has a class that the model does not know.
         """
+        from .own_data.reading import read_folder  # imported here because other tasks start sooner without it
+
         reading = read_folder(data or Path(spec.path), spec, shapes, run.seed, class_names)
         task = cls._of(reading, spec, shapes, run.seed, None)
         task.class_names = class_names
@@ -105,6 +109,8 @@ class Folder(Task):
         Raises:
             DataError: A file cannot be used; the message names the file, row and column at fault, and the remedy.
         """
+        from .own_data.reading import read_folder  # imported here because other tasks start sooner without it
+
         return cls._of(read_folder(path, spec, shapes, seed), spec, shapes, seed, clients)
 
     @classmethod
