@@ -56,7 +56,7 @@ from .learn.tasks import HELD_OUT, DataError, Samples, Task
 from .learn.tasks.own_task import TaskError
 from .projects import ProjectError
 from .runs.adapted import AdaptedError
-from .runs.export import ExportError
+from .runs.exported_weights import ExportError
 from .runs.journal import RunResult
 from .runs.report import ReportError
 from .runs.run_data import StoreError

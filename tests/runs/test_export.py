@@ -202,4 +202,4 @@ def test_the_command_shows_only_its_own_line_with_tensorflow(tmp_path: Path, suf
         text=True,
         check=True,
     )
-    assert done.stdout == "" and done.stderr == f"{file}: the weights after 1 rounds\n"
+    assert done.stdout == "" and done.stderr == f"{file}: the weights after 1 rounds, not adapted to a client\n"

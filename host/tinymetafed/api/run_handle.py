@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from ..federation.meta_test import Collapsed
 from ..federation.result import Adaptation
 from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, sha256
-from ..runs import export, report, scoring, store, training
+from ..runs import export, exporting, report, scoring, store, training
 from ..runs.journal import RunResult
 from ..runs.run_data import RunData, StoreError
 from ..runs.setup import set_up
@@ -159,22 +160,45 @@ class Run:
         with _named_files():
             return report.write(self._data, None if output is None else Path(output))
 
-    def export(self, output: str | Path) -> Path:
-        """Writes the weights or the whole network to a file.
+    def export(
+        self,
+        output: str | Path,
+        *,
+        format: str | None = None,
+        client: str | None = None,
+        adapt: Sequence[str | Path] = (),
+        outputs: Literal["logits", "softmax"] = "logits",
+        data: str | Path | None = None,
+    ) -> Path:
+        """Writes the weights or the whole network to a file, or a library for boards to a folder.
 
         Args:
-            output: FILE.npz or FILE.h for the weights, FILE.keras or FILE.tflite for the network.
+            output: FILE.npz or FILE.h for the weights, FILE.keras or FILE.tflite for the network, or a folder.
+            format: "arduino", "cpp", "header", "keras", "tflite" or "npz"; None for the one of the file's suffix.
+            client: A client to adapt the weights to: the name of its file, or the number of an unseen client.
+            adapt: Files like those of the run, to adapt the weights to their samples.
+            outputs: Whether a network for TensorFlow ends in logits or in the activation of its loss.
+            data: Folder of the task's data; None for that of the run.
 
         Returns:
-            Path of the file.
+            Path of the file or folder.
 
         Raises:
-            ExportError: The suffix is unknown, or the network cannot be exported.
+            ExportError: The format is unknown, or the network cannot be exported so, or the folder is no earlier export.
             ModelFileError: TensorFlow is needed and not installed.
             StoreError: The file cannot be written.
+            Error: DataError, BuildError and SpecError where the weights are adapted.
         """
-        export.write(self._data, Path(output))
-        return Path(output)
+        with _named_files():
+            return exporting.write(
+                self._data,
+                Path(output),
+                format=format,
+                client=client,
+                adapt=[Path(file) for file in adapt],
+                outputs=outputs,
+                data=_path(data),
+            ).path
 
     def adapt(
         self,

@@ -15,7 +15,9 @@ from tinymetafed_codegen.ops import Op
 from .tensorflow import require
 
 
-def build(net: Graph, arrays: Mapping[str, npt.NDArray[Any]], batch: int | None = None, dtype: str = "float32") -> Any:
+def build(
+    net: Graph, arrays: Mapping[str, npt.NDArray[Any]], batch: int | None = None, dtype: str = "float32", activation: str = ""
+) -> Any:
     """Builds the keras.Model of a graph.
 
     Args:
@@ -23,6 +25,7 @@ def build(net: Graph, arrays: Mapping[str, npt.NDArray[Any]], batch: int | None 
         arrays: All weights, by LAYER.kernel and LAYER.bias.
         batch: Batch size of the input; None for any.
         dtype: Dtype of all layers.
+        activation: An activation to end in, "" for none: that of a loss that takes logits.
 
     Returns:
         A model with the input [batch, *input shape]. Its output is that of the last layer: logits where the loss applies
@@ -48,7 +51,8 @@ def build(net: Graph, arrays: Mapping[str, npt.NDArray[Any]], batch: int | None 
             y = layer(seen(call.x))
             layer.set_weights([arrays[f"{call.op.name}.{parameter.name}"] for parameter in call.op.parameters])
         values[call.y.name] = y
-    return keras.Model(first, seen(net.output))
+    last = seen(net.output)
+    return keras.Model(first, keras.layers.Activation(activation, dtype=dtype)(last) if activation else last)
 
 
 def keras_file(model: Any) -> bytes:

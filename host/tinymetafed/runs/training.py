@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinymetafed_codegen import ops
-from tinymetafed_codegen.design import design
+from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.sample_source import own_source
 from tinymetafed_codegen.spec import Experiment, SpecError
@@ -203,14 +203,19 @@ def _extended(past: RunData, rounds: int) -> Experiment:
 
 def same_model(setup: Setup, run: RunData) -> None:
     """Raises StoreError if a run's weights do not belong to the model that this version makes of its experiment."""
-    if setup.design.manifest.model_hash != run.manifest.model_hash:
-        experiment = setup.experiment
+    same_design(setup.design, run)
+
+
+def same_design(made: Design, run: RunData) -> None:
+    """Raises StoreError if a run's weights do not belong to the model that this version makes of its experiment."""
+    if made.manifest.model_hash != run.manifest.model_hash:
+        experiment = made.experiment
         of_ops = [file for op in experiment.model.own_ops for file in ops.own_op.files(op)]
         files = [str(file) for file in (own_source(experiment), experiment.model.weights, *of_ops) if file]
         remedy = f"restore {' and '.join(files)} as it was then, or use " if files else "use "
         raise StoreError(
             f"{run.path / 'run.db'}: holds weights of model {run.manifest.model_hash}, but in this version its experiment "
-            f"gives model {setup.design.manifest.model_hash}; {remedy}tinymetafed {run.header.tinymetafed}"
+            f"gives model {made.manifest.model_hash}; {remedy}tinymetafed {run.header.tinymetafed}"
         )
 
 

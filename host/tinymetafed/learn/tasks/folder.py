@@ -88,7 +88,7 @@ class Folder(Task):
         Raises:
             DataError: A file cannot be used, or has a class that the model does not know.
         """
-        from .own_data.reading import read_folder
+        from .own_data.reading import read_folder  # imported here because other tasks start sooner without it
 
         reading = read_folder(data or Path(spec.path), spec, shapes, run.seed, class_names)
         task = cls._of(reading, spec, shapes, run.seed, None)
