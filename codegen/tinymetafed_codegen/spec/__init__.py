@@ -3,7 +3,7 @@
 from ..loss import TARGETS, LossName, Targets, is_classification, target_size
 from ..section import SpecError
 from .defaults import CLIENTS
-from .experiment import EvaluationSpec, Experiment, RunSpec, dump, folder_task, load, parse
+from .experiment import EvaluationSpec, Experiment, RunSpec, TooFewClients, dump, folder_task, load, parse
 from .model import ModelSpec
 from .paths import PUBLISHED, anchor, anchored, portable, relative
 from .strategy import (
@@ -67,6 +67,7 @@ __all__ = [
     "TinyMetaFedSpec",
     "TinyOlSpec",
     "TinyReptileSpec",
+    "TooFewClients",
     "anchor",
     "anchored",
     "dump",

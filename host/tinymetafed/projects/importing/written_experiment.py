@@ -20,7 +20,7 @@ from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.loss import LossName
 from tinymetafed_codegen.ops import LOSSES
 
-from ...runs.tensorflow import ModelFileError
+from ...runs.tensorflow import ModelFileError, quiet
 from . import normal_form
 from .network import AFFINE, VIEWS, WEIGHTED, Array, Keys, Layer, Network, reshape
 from .same_outputs import check_outputs
@@ -46,13 +46,15 @@ def read(file: Path) -> Network:
     from . import keras_file, tflite_file
 
     if (file / "saved_model.pb").is_file():
-        return tflite_file.read_saved_model(file)
+        with quiet():
+            return tflite_file.read_saved_model(file)
     readers = {".keras": keras_file.read, ".h5": keras_file.read, ".tflite": tflite_file.read}
     if file.suffix not in readers:
         raise ModelFileError(f"{file}: unknown format; expected FILE.keras, FILE.h5, FILE.tflite or a SavedModel's folder")
     if not file.is_file():
         raise ModelFileError(f"{file}: no such file")
-    return readers[file.suffix](file)
+    with quiet():
+        return readers[file.suffix](file)
 
 
 def write(
@@ -105,7 +107,8 @@ def write(
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     text = _toml(network, chosen, downlink, weights.name, task).encode()
     designed = _design(network, output.name, text, weights.name, buffer.getvalue())
-    check_outputs(network, designed.graph, arrays, chosen.removed)
+    with quiet():
+        check_outputs(network, designed.graph, arrays, chosen.removed)
     replace(weights, buffer.getvalue())
     replace(output, text)
     return notes
