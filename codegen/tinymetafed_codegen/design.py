@@ -141,7 +141,14 @@ def _design(
 def _weight_tensor(placed: graph.PlacedParameter) -> WeightTensor:
     parameter = placed.parameter
     return WeightTensor(
-        placed.name, parameter.shape, placed.offset, parameter.size, parameter.fan_in, parameter.fan_out, placed.op.part
+        placed.name,
+        parameter.shape,
+        placed.offset,
+        parameter.size,
+        parameter.fan_in,
+        parameter.fan_out,
+        placed.op.part,
+        parameter.starts_at_one,
     )
 
 

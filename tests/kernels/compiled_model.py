@@ -271,6 +271,19 @@ MODELS: dict[str, dict[str, Any]] = {
             dense(3, local=True),
         ],
     },
+    "affine": {
+        "input": [5, 3],
+        "loss": "softmax_cross_entropy",
+        "layers": [
+            {"op": "affine", "frozen": True},
+            {"op": "affine", "activation": "relu", "name": "scaled"},
+            {"op": "conv1d", "filters": 11, "kernel": 3, "activation": "relu"},
+            {"op": "affine", "activation": "tanh"},
+            {"op": "global_avg_pool"},
+            {"op": "affine", "local": True},
+            dense(3),
+        ],
+    },
     "frozen dense": {
         "input": [5],
         "loss": "mse",
@@ -280,7 +293,7 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 # Models built with the variant that returns one gradient; the others are built for steps only.
-GRADIENTS = ["dense odd", "conv valid", "momentum, decay and clipped norm", "frozen"]
+GRADIENTS = ["affine", "dense odd", "conv valid", "momentum, decay and clipped norm", "frozen"]
 
 
 @dataclass
