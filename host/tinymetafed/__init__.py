@@ -15,6 +15,7 @@ from tinymetafed_codegen.protocol import Phase, SampleSet, Stream, Variant
 from tinymetafed_codegen.spec import SpecError, TaskFacts, TaskOptions
 from tinymetafed_codegen.toolchain import BuildError
 
+from .api.checking import CHECK_BOARD, BoardNeeds, DataCheck, DataProblem, check
 from .api.loaded_experiment import Experiment, Generated, codegen, load
 from .api.many_runs import SweepTable, paper, sweep
 from .api.measuring import bench_all, bench_kernels, bench_memory, bench_simulation, bench_wire, count_instructions
@@ -72,6 +73,7 @@ from .runs.run_data import StoreError
 from .runs.tensorflow import ModelFileError
 
 __all__ = [
+    "CHECK_BOARD",
     "DEFAULT_BAUD",
     "DEFAULT_DEVICES",
     "HELD_OUT",
@@ -83,11 +85,14 @@ __all__ = [
     "BenchError",
     "Board",
     "BoardError",
+    "BoardNeeds",
     "BoardWarning",
     "BudgetError",
     "BuildError",
     "Collapsed",
+    "DataCheck",
     "DataError",
+    "DataProblem",
     "DeltaError",
     "Error",
     "Experiment",
@@ -139,6 +144,7 @@ __all__ = [
     "bench_simulation",
     "bench_wire",
     "board",
+    "check",
     "codegen",
     "compare",
     "count_instructions",

@@ -278,7 +278,7 @@ BAD_X = np.where(X == 7, np.inf, X)
         (replaced(5, "1,2, "), r"bob\.csv: row 5, column 3 has no label"),
         (replaced(5, "1,2"), r"bob\.csv: row 5 has 2 columns, expected 3: 2 features \(model\.input = \[2\]\), then a label"),
         (replaced(5, "1,2,3,tilt"), r"bob\.csv: row 5 has 4 columns, expected 3"),
-        (lambda data: write(data, bob="1;2;tilt"), r"bob\.csv: row 1 has 1 columns, .* separated by commas"),
+        (lambda data: write(data, bob="1!2!tilt"), r"bob\.csv: row 1 has 1 columns, .* separated by commas"),
         (lambda data: write(data, bob=["a,b,label", "1,?,tilt"]), r"bob\.csv: row 2, column 2 \('b'\) '\?' is not"),
         (lambda data: write(data, bob=["1,2,3,tilt"] * 20), r"bob\.csv: row 1 has 4 columns, expected 3: 2 features"),
         (lambda data: write(data, bob=""), r"bob\.csv: no rows"),

@@ -16,7 +16,8 @@ from small_runs import DATA
 
 from tinymetafed.learn.tasks import HELD_OUT, DataError, Task, is_held_out
 from tinymetafed.learn.tasks.keywords import Keywords
-from tinymetafed.learn.tasks.speech import BANDS, FRAMES, FSDD_SHA256, SPEECH_COMMANDS, log_mel, mel_filters
+from tinymetafed.learn.tasks.log_mel import BANDS, FRAMES, log_mel, mel_filters
+from tinymetafed.learn.tasks.speech import FSDD_SHA256, SPEECH_COMMANDS
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import KeywordsTask
 

@@ -3,7 +3,7 @@
 from ..loss import TARGETS, LossName, Targets, is_classification, target_size
 from ..section import SpecError
 from .defaults import CLIENTS
-from .experiment import EvaluationSpec, Experiment, RunSpec, dump, load, parse
+from .experiment import EvaluationSpec, Experiment, RunSpec, dump, folder_task, load, parse
 from .model import ModelSpec
 from .paths import anchor, anchored, portable, relative
 from .strategy import (
@@ -17,7 +17,19 @@ from .strategy import (
     TinyOlSpec,
     TinyReptileSpec,
 )
-from .task import TASKS, FolderTask, KeywordsTask, OmniglotTask, OwnTaskSpec, PresenceTask, SineTask, TaskBase, TaskSpec
+from .task import (
+    TASKS,
+    ColumnName,
+    FolderTask,
+    KeywordsTask,
+    OmniglotTask,
+    OwnTaskSpec,
+    PresenceTask,
+    SineTask,
+    SoundOptions,
+    TaskBase,
+    TaskSpec,
+)
 from .task_facts import StatesFacts, TaskFacts, TaskOptions, TaskShapes
 
 __all__ = [
@@ -25,6 +37,7 @@ __all__ = [
     "TARGETS",
     "TASKS",
     "AdaptationSpec",
+    "ColumnName",
     "EvaluationSpec",
     "Experiment",
     "FedAvgSpec",
@@ -41,6 +54,7 @@ __all__ = [
     "RunSpec",
     "SharingSpec",
     "SineTask",
+    "SoundOptions",
     "SpecError",
     "StatesFacts",
     "Targets",
@@ -55,6 +69,7 @@ __all__ = [
     "anchor",
     "anchored",
     "dump",
+    "folder_task",
     "is_classification",
     "load",
     "parse",

@@ -16,7 +16,7 @@ from .mistakes import explain
 from .model import ModelSpec
 from .paths import anchored
 from .strategy import AdaptationSpec, StrategySpec, TinyOlSpec
-from .task import TaskSpec
+from .task import FolderTask, TaskSpec
 
 
 class RunSpec(Section):
@@ -110,6 +110,33 @@ _DECIDING = (("model", "loss", ""), ("strategy", "kind", "tinymetafed"), ("task"
 def _key(raw: TomlTable, section: str, key: str, default: str) -> str:
     found = raw.get(section)
     return str(found.get(key, default)) if isinstance(found, dict) else default
+
+
+def folder_task(path: Path, changes: Mapping[str, TomlValue] | Sequence[str] = ()) -> FolderTask:
+    """The section [task] of an experiment on a folder of data, for data that have no experiment yet.
+
+    Args:
+        path: The folder.
+        changes: Keys of [task] by ``task.key``, or texts ``task.key=value`` as in ``--set``.
+
+    Raises:
+        SpecError: A key is unknown or its value is wrong.
+    """
+    raw: TomlTable = {"task": {"kind": "folder", "path": str(path.resolve())}}
+    if isinstance(changes, Mapping):
+        for key, value in changes.items():
+            _put(raw, key.split("."), value, key)
+    else:
+        for override in changes:
+            _put(raw, *_decode(override), f"--set {override}")
+    if others := [section for section in raw if section != "task"]:
+        raise SpecError(f"{path}: '{others[0]}' is set, but a folder of data has keys of [task] only; give an experiment file")
+    try:
+        task = FolderTask.model_validate(raw["task"])
+    except pydantic.ValidationError as error:
+        raise SpecError(f"{path}: task: {explain(error, FolderTask)}") from None
+    task.check(str(path))
+    return task
 
 
 def dump(experiment: Experiment) -> TomlTable:

@@ -188,10 +188,37 @@ class PresenceTask(TaskBase):
         return 2
 
 
+class SoundOptions(Section):
+    """How log-mel spectrograms are made of recorded sounds.
+
+    ``lowest_hz``: where the lowest mel band begins. ``window_seconds``, ``hop_seconds``: a Hann window's length, and the time
+    from one to the next. ``range_db``: the range below the loudest point of a recording. ``silence``: share of the loudest
+    window's power; quieter windows before and after the sound are cut off, with 0 none.
+    """
+
+    lowest_hz: Annotated[float, Field(gt=0, le=20_000)] = 60.0
+    window_seconds: Annotated[float, Field(gt=0, le=1)] = 0.032
+    hop_seconds: Annotated[float, Field(gt=0, le=1)] = 0.008
+    range_db: Annotated[float, Field(gt=0, le=200)] = 60.0
+    silence: Annotated[float, Field(ge=0, lt=1)] = 1e-3
+
+
+ColumnName = Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=1)]  # in the header, or counted from 1
+ColumnNames = Annotated[tuple[ColumnName, ...], Field(min_length=1, strict=False)]
+
+
 class FolderTask(TaskBase):
     """The user's data, one file per client, streamed by the host; boards train on samples of the C++ file ``source``, if set.
 
-    ``path`` and ``source`` are relative to the experiment file until it is loaded, absolute from then on.
+    ``path`` and ``source`` are relative to the experiment file until it is loaded, absolute from then on. The columns of a file
+    are ``label`` (or several values to predict; default the last), ``features`` (default all others), ``ignore``, ``client``
+    (default: a file is a client) and ``time``. ``delimiter`` and ``decimal`` are found in the file if they are not set.
+
+    ``window``: rows over time that are one sample; the next window begins ``stride`` rows later (default ``window``). A window
+    lies within rows of one label; with ``window_label`` "majority" it has the label of most of its rows. It never spans a gap
+    of more than ``largest_gap`` seconds (default five median steps). ``rate``: recordings are resampled to it, in Hz.
+    ``time_unit``: the unit of numbers in the column ``time``; found if it is not set. ``sound``: how recorded sounds are made
+    into spectrograms.
     """
 
     title: ClassVar[str] = "Your own data"
@@ -207,6 +234,21 @@ class FolderTask(TaskBase):
     held_out: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
     source: Annotated[str, Field(min_length=1)] | None = None
     client_per_board: bool = False
+    label: ColumnName | ColumnNames | None = None
+    features: ColumnNames | None = None
+    ignore: Annotated[tuple[ColumnName, ...], Field(strict=False)] = ()
+    client: ColumnName | None = None
+    time: ColumnName | None = None
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    decimal: Literal[".", ","] | None = None
+    missing: Literal["refuse", "drop", "interpolate"] = "refuse"
+    window: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    stride: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    window_label: Literal["pure", "majority"] = "pure"
+    largest_gap: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None
+    rate: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    sound: SoundOptions = SoundOptions()
 
     @property
     def own_source(self) -> str | None:
@@ -234,6 +276,19 @@ class FolderTask(TaskBase):
             raise SpecError(
                 f"{source}: task.client_per_board = true needs task.source, the C++ file that reads the board's data"
             )
+        for key, needed in (
+            ("stride", "window"),
+            ("rate", "window"),
+            ("rate", "time"),
+            ("largest_gap", "time"),
+            ("time_unit", "time"),
+        ):
+            if getattr(self, key) is not None and getattr(self, needed) is None:
+                raise SpecError(
+                    f"{source}: task.{key} = {getattr(self, key)} needs task.{needed}; docs/data.md says what it is"
+                )
+        if self.delimiter is not None and self.delimiter == self.decimal:
+            raise SpecError(f"{source}: task.delimiter and task.decimal are both '{self.delimiter}'; one of them is wrong")
 
 
 class OwnTaskSpec(TaskBase):

@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.command()(project.new)
 app.command("import")(project.import_)
+app.command()(artifacts.check)
 app.command()(run_commands.train)
 app.command()(run_commands.simulate)
 app.command()(sweeping.sweep)

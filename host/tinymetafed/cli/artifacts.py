@@ -1,4 +1,4 @@
-"""Commands that show or convert something: report, export, monitor, codegen, doctor."""
+"""Commands that show or convert something: check, report, export, monitor, codegen, doctor."""
 
 from __future__ import annotations
 
@@ -15,6 +15,92 @@ import tinymetafed as tmf
 
 from .options import ExperimentArgument, JsonOption, SetOption
 from .output import notes
+
+
+def check(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR|EXPERIMENT", help="A folder of CSV and NPZ files, or an experiment file with task 'folder'."
+        ),
+    ],
+    data: Annotated[Path | None, typer.Option("--data", help="Another folder in place of task.path.")] = None,
+    board: Annotated[str, typer.Option(help="The board whose memory the model is compared with.")] = tmf.CHECK_BOARD,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Check your data: all problems of all files at once, and rows, classes, ranges, duplicates, gaps, windows.
+
+    The exit code is 1 if there is a problem.
+
+    tinymetafed check data --set task.label=activity
+    """
+    result = tmf.check(source, set_ or (), data=data, board=board)
+    if json_:
+        print(json.dumps(dataclasses.asdict(result)))
+    else:
+        _show_check(result)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+def _show_check(result: tmf.DataCheck) -> None:
+    console = Console()
+
+    def line(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    facts = result.facts
+    if facts is not None and facts.clients:
+        classes = list(facts.classes)[:12]
+        table = Table(title=f"{result.path}: clients", title_justify="left")
+        table.add_column("client", overflow="fold")
+        table.add_column("for")
+        for heading in ("rows", "samples", *classes):
+            table.add_column(heading, justify="right")
+        for client in facts.clients:
+            counts = (f"{client.classes.get(each, 0):,}" for each in classes)
+            use = "test" if client.held_out else "training"
+            table.add_row(client.name, use, f"{client.rows:,}", f"{client.samples:,}", *counts)
+        table.add_section()
+        rows, samples = (sum(getattr(client, key) for client in facts.clients) for key in ("rows", "samples"))
+        table.add_row("all", "", f"{rows:,}", f"{samples:,}", *(f"{facts.classes[each]:,}" for each in classes))
+        console.print(table)
+    if facts is not None and facts.features:
+        table = Table(title="Features", title_justify="left")
+        table.add_column("feature")
+        for heading in ("lowest", "highest", "mean", "standard deviation"):
+            table.add_column(heading, justify="right")
+        for each in facts.features[:40]:
+            table.add_row(each.name, *(f"{value:.4g}" for value in (each.minimum, each.maximum, each.mean, each.deviation)))
+        console.print(table)
+        if len(facts.features) > 40:
+            line(f"… and {len(facts.features) - 40} features more; --json lists all")
+    for note in result.notes:
+        line(f"note: {note}")
+    if facts is not None:
+        for gap in facts.gaps[:3]:
+            where = f"{gap.file}" + (f", row {gap.row}" if gap.row is not None else "")
+            line(f"gap: {gap.seconds:.3g} s before {where} (client {gap.client})")
+        if facts.gap_count > 3:
+            line(f"gap: {facts.gap_count - 3:,} more; windows do not cross them")
+        for warning in facts.warnings:
+            line(f"warning: {warning}")
+    if result.needs is not None:
+        needs = result.needs
+        line(
+            f"{needs.board}: {needs.weights:,} weights, {needs.ram:,} of {needs.ram_available:,} bytes of RAM, about "
+            f"{needs.flash:,} of {needs.flash_available:,} bytes of flash, {needs.sample:,} bytes for a sample on the line"
+        )
+    elif facts is not None and facts.sample_shape:
+        shape = list(facts.sample_shape)
+        line(f"model: input = {shape}" + (f", last layer with units = {len(facts.classes)}" if facts.classes else ""))
+    for problem in result.problems:
+        line(f"problem: {problem.text}")
+    listed = (
+        "no problems" if result.ok else f"{result.problem_count:,} problem(s); nothing can be trained on before they are solved"
+    )
+    line(f"{result.path}: {listed}")
 
 
 def report(

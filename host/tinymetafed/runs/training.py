@@ -141,6 +141,8 @@ def _begin(setup: Setup, site: Site, asked: Asked, out: Path, observer: Observer
     experiment = setup.experiment
     weights = initial(setup.design.manifest, experiment.run.seed, experiment.model.init)
     started = time.monotonic()
+    for note in setup.task.notes:
+        observer.event(note)
     with site.open(setup, observer) as (trainers, testers):
         manifest = setup.design.on(setup.design.boards.load(trainers.devices[0].board)).manifest
         with store.create(out, experiment, manifest, weights, asked) as run:

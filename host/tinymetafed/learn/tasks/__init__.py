@@ -82,6 +82,7 @@ class Task(StatesFacts, ABC):
             also tries larger numbers.
         data_sha256: SHA-256 of data that the user may change, hexadecimal; "" where the data are fixed.
         code_sha256: SHA-256 of the Python file of a user's own task, hexadecimal; "" for a built-in task.
+        notes: What was decided by what the data look like, a line each, to be said once when a run begins.
 
     Source: clients as tasks with support and query sets, Ren et al., arXiv 2307.06822, Algorithm 1.
     """
@@ -89,6 +90,7 @@ class Task(StatesFacts, ABC):
     unseen_clients: int = ANY_NUMBER
     data_sha256: str = ""
     code_sha256: str = ""
+    notes: Sequence[str] = ()
     options: Any
 
     def __init__(self, spec: TaskBase, shapes: TaskShapes, seed: int, clients: int) -> None:

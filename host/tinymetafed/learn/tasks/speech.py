@@ -1,4 +1,4 @@
-"""Corpora of spoken words: reads their archives, and computes log-mel spectrograms that a cache stores."""
+"""Corpora of spoken words: reads their archives; a cache stores their log-mel spectrograms."""
 
 from __future__ import annotations
 
@@ -11,29 +11,27 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from tinymetafed_codegen.locate import user_cache
+from tinymetafed_codegen.spec import SoundOptions
 
 from . import Bytes, DataError
 from .archives import Archive, downloaded, files, sha256_of
+from .log_mel import BANDS, FRAMES, Waveform, log_mel
 
-BANDS, FRAMES = 32, 20  # shape of a spectrogram
-LOWEST_HZ = 60.0
-WINDOW_SECONDS, HOP_SECONDS = 0.032, 0.008
-RANGE_DB = 60.0  # range below the loudest point of a recording; level 0 is this quiet or quieter
-SILENCE = 1e-3  # share of the loudest frame's power; quieter frames before and after a word are cut off
+_SOUND = SoundOptions()
 # Part of the cache's key: increase the last number when the computation of the features changes.
-RECIPE = f"{BANDS}x{FRAMES} {LOWEST_HZ} Hz {WINDOW_SECONDS}/{HOP_SECONDS} s {RANGE_DB} dB {SILENCE} 1"
+RECIPE = (
+    f"{BANDS}x{FRAMES} {_SOUND.lowest_hz} Hz {_SOUND.window_seconds}/{_SOUND.hop_seconds} s {_SOUND.range_db} dB "
+    f"{_SOUND.silence} 1"
+)
 
-Waveform = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 
@@ -203,42 +201,3 @@ def _sound(path: Path, name: str, content: bytes) -> tuple[Waveform, int]:
     if layout != (1, 2) or len(data) < 2:
         raise DataError(f"{path}: {name} has {layout[0]} channel(s) of {8 * layout[1]} bits, expected 16-bit mono with sound")
     return np.frombuffer(data[: len(data) // 2 * 2], "<i2") / 32768, rate
-
-
-def log_mel(sound: Waveform, rate: int) -> Bytes:
-    """The log-mel spectrogram of a word.
-
-    Silence before and after the word is cut off, and the rest is stretched to 20 frames.
-
-    Args:
-        sound: Waveform between -1 and 1, float64 [samples].
-        rate: Sampling rate in Hz.
-
-    Returns:
-        uint8 [32, 20]: mel bands from 60 Hz to half the sampling rate, then frames. 255 is the loudest point, 0 is 60 dB lower.
-    """
-    window, hop = round(WINDOW_SECONDS * rate), round(HOP_SECONDS * rate)
-    framed = sliding_window_view(np.pad(sound, (window // 2, window // 2 + hop)), window)[::hop]
-    power = np.abs(np.fft.rfft(framed * np.hanning(window))) ** 2
-    # einsum instead of BLAS: BLAS threads take longer than the sums, and its order of summation depends on the machine.
-    mel = np.einsum("fk,bk->fb", power, mel_filters(rate, window)) + np.finfo(np.float32).tiny
-    loudness = mel.sum(axis=1)
-    heard = np.flatnonzero(loudness > SILENCE * loudness.max())
-    decibels = 10 * np.log10(mel[heard[0] : heard[-1] + 1])
-    # Each new frame is the mean of the old frames that it covers, weighted by overlap.
-    stretched = np.repeat(decibels, FRAMES, axis=0).reshape(FRAMES, len(decibels), BANDS).mean(axis=1).T
-    levels: Bytes = np.rint(255 * np.clip((stretched - stretched.max()) / RANGE_DB + 1, 0, 1)).astype(np.uint8)
-    return levels
-
-
-@cache
-def mel_filters(rate: int, window: int) -> NDArray[np.float64]:
-    """Triangular filters over a window's spectrum, [32, window // 2 + 1], evenly spaced on O'Shaughnessy's mel scale."""
-
-    def mel(hertz: Any) -> Waveform:
-        return np.asarray(2595 * np.log10(1 + np.asarray(hertz) / 700))
-
-    edges = np.linspace(mel(LOWEST_HZ), mel(rate / 2), BANDS + 2)[:, None]
-    at = mel(np.fft.rfftfreq(window, 1 / rate))
-    rising, falling = (at - edges[:-2]) / (edges[1:-1] - edges[:-2]), (edges[2:] - at) / (edges[2:] - edges[1:-1])
-    return np.asarray(np.maximum(0, np.minimum(rising, falling)))

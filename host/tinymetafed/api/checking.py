@@ -1,0 +1,162 @@
+"""Checks the user's data before anything is trained: problems, facts, and what a board would need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinymetafed_codegen import graph
+from tinymetafed_codegen import spec as specs
+from tinymetafed_codegen.errors import UsageError
+from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.spec import FolderTask, TaskShapes
+
+from ..learn.tasks import DataError
+from ..learn.tasks.own_data.examination import DataFacts, examine_data
+from ..learn.tasks.own_data.problems import Place, Problem
+from ..learn.tasks.own_data.reading import SUFFIXES, read_folder
+from .loaded_experiment import Changes, Experiment, load
+
+CHECK_BOARD = "nano33ble"  # the board whose memory is compared by default
+
+
+@dataclass(frozen=True)
+class BoardNeeds:
+    """What an experiment's model needs on a board, in bytes; ``sample`` is one sample as it travels to the board."""
+
+    board: str
+    weights: int
+    ram: int
+    ram_available: int
+    flash: int
+    flash_available: int
+    sample: int
+
+
+@dataclass(frozen=True)
+class DataProblem:
+    """A problem: file, row and column (counted from 1; None where all are meant), what is wrong, what to do."""
+
+    file: str
+    row: int | None
+    column: int | None
+    what: str
+    remedy: str
+    text: str
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """The result of ``check``.
+
+    Attributes:
+        path: The folder with the data.
+        facts: What it holds; None if nothing could be read.
+        problems: What keeps it from being trained on; ``problem_count`` counts more where many are alike.
+        notes: What was decided by what the files look like.
+        needs: What the board needs; None without an experiment.
+    """
+
+    path: str
+    facts: DataFacts | None
+    problems: tuple[DataProblem, ...]
+    problem_count: int
+    notes: tuple[str, ...]
+    needs: BoardNeeds | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no problem."""
+        return not self.problems
+
+
+def check(
+    source: Experiment | str | Path, set: Changes = (), *, data: str | Path | None = None, board: str = CHECK_BOARD
+) -> DataCheck:
+    """Checks the user's data: finds all problems of all files at once, and says what the files hold.
+
+    Args:
+        source: An experiment with the task ``folder``, its file, or a folder: with an experiment.toml that one, otherwise its
+            CSV and NPZ files, each row a sample whose label comes last.
+        set: Keys to change, as for ``load``; for a folder without experiment keys of [task].
+        data: Another folder in place of ``task.path``.
+        board: The board whose memory the model is compared with.
+
+    Returns:
+        Facts and problems.
+
+    Raises:
+        SpecError: The experiment, or a key of ``set``, is wrong.
+        UsageError: The experiment has another task than ``folder``.
+        BoardError: There is no such board.
+    """
+    experiment = _experiment(source, set)
+    if experiment is None:
+        assert not isinstance(source, Experiment)
+        folder = Path(data or source)
+        return _result(folder, specs.folder_task(folder, set), None, 1, None, ())
+    task = experiment.spec.task
+    if not isinstance(task, FolderTask):
+        raise UsageError(
+            f"{experiment.source}: task.kind = '{task.kind}'; check is for the files of task 'folder', which are the user's own"
+        )
+    problems = list[Problem]()
+    here = Place(Path(experiment.source))
+    needs, shapes = None, None
+    try:
+        shapes = graph.build(experiment.spec.model, experiment.source).shapes
+        needs = _needs(experiment.manifest(board), task)
+    except specs.SpecError as error:  # BudgetError too
+        problems.append(Problem(here, str(error).removeprefix(f"{experiment.source}: "), ""))
+    return _result(Path(data or task.path), task, shapes, experiment.spec.run.seed, needs, problems)
+
+
+def _experiment(source: Experiment | str | Path, set: Changes) -> Experiment | None:
+    """The experiment to check; None for a folder of data."""
+    if isinstance(source, Experiment):
+        return source
+    path = Path(source)
+    if path.is_dir():
+        inside = path / "experiment.toml"
+        return load(inside, set) if inside.is_file() else None
+    if path.suffix.lower() in SUFFIXES:
+        raise UsageError(f"{path}: a data file; give the folder that it is in, or the experiment")
+    return load(path, set)
+
+
+def _needs(manifest: ModelManifest, task: FolderTask) -> BoardNeeds:
+    memory, sample = manifest.memory, task.bytes_per_input * math.prod(manifest.input_shape) + 4 * manifest.target_size
+    return BoardNeeds(
+        manifest.board,
+        manifest.n_parameters,
+        memory.ram_total,
+        memory.ram_available,
+        memory.flash,
+        memory.flash_available,
+        sample,
+    )
+
+
+def _result(
+    folder: Path,
+    task: FolderTask,
+    shapes: TaskShapes | None,
+    seed: int,
+    needs: BoardNeeds | None,
+    problems: Sequence[Problem],
+) -> DataCheck:
+    try:
+        reading = read_folder(folder, task, shapes, seed)
+    except DataError as error:
+        problems = [*problems, Problem(Place(folder), str(error).removeprefix(f"{folder}: "), "")]
+        return DataCheck(str(folder), None, tuple(map(_problem, problems)), len(problems), (), needs)
+    found = tuple(_problem(each) for each in (*problems, *reading.problems))
+    facts = examine_data(reading, task)
+    return DataCheck(str(folder), facts, found, len(problems) + reading.problem_count, reading.notes, needs)
+
+
+def _problem(found: Problem) -> DataProblem:
+    place = found.place
+    return DataProblem(str(place.file), place.row, place.column, found.what, found.remedy, str(found))

@@ -1,0 +1,93 @@
+"""The index of every class: a whole number is its own index, names are numbered in sorted order over all files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tinymetafed_codegen.spec import TaskShapes
+
+from .file_table import UNKNOWN, Table
+from .numbers import is_meant_as_number, number
+from .problems import Place, Problems
+
+
+def count_labels(tables: Sequence[Table]) -> Counter[str]:
+    """Rows of each label over all files."""
+    counts: Counter[str] = Counter()
+    for table in tables:
+        if table.labels is not None:
+            known = np.bincount(table.labels.codes[table.labels.codes != UNKNOWN], minlength=len(table.labels.names))
+            counts.update({name: int(rows) for name, rows in zip(table.labels.names, known, strict=True) if rows})
+    return counts
+
+
+def find_classes(path: Path, tables: Sequence[Table], shapes: TaskShapes | None, problems: Problems) -> dict[str, int]:
+    """The class index of every label.
+
+    Args:
+        path: The folder, for messages.
+        tables: All files.
+        shapes: Outputs and loss of the model; None for any.
+        problems: Takes labels that are no classes of the model.
+
+    Returns:
+        Indices by label, also of labels that the model has no output for.
+    """
+    counts = count_labels(tables)
+    for label in counts:
+        if number(label) is None and any(map(str.isdigit, label)) and is_meant_as_number(label):
+            for place in _places(tables, label):
+                problems.add(place, f"label '{label}' is neither a whole number, written like 12, nor a name", "correct it")
+    numbers = {label: number(label) for label in counts}
+    whole = {label: int(value) for label, value in numbers.items() if value is not None and value.is_integer()}
+    is_whole = len(whole) == len(counts)
+    index = whole if is_whole else {label: i for i, label in enumerate(sorted(counts))}
+    if shapes is None or not counts:
+        return index
+    is_binary = shapes.loss == "binary_crossentropy"
+    expected = 2 if is_binary else shapes.outputs
+    model = "loss binary_crossentropy is for 2" if is_binary else f"last layer has {expected} units"
+    outside = [label for label in counts if is_whole and not 0 <= whole[label] < expected]
+    for label in outside:
+        for place in _places(tables, label):
+            problems.add(place, f"class {label}, but the model's {model}, for classes 0 to {expected - 1}")
+    n = max(index.values()) + 1
+    if outside or n == expected:
+        return index
+    shown = ", ".join(sorted(counts)[:20]) + (", …" if len(counts) > 20 else "")
+    fractions = [label for label, value in numbers.items() if value is not None and label not in whole]
+    if len(fractions) > expected:
+        problems.add(
+            Place(path),
+            f"the column of labels has {len(counts):,} different values such as {fractions[0]}, which are no classes",
+            'labels go in the last column, or name it: label = …; for values to predict set model.loss = "mse"',
+        )
+        return index
+    if len(counts) == 1:
+        remedy = "add rows of another class"
+    elif is_binary:
+        remedy = 'add rows of the other one, or take loss = "softmax_cross_entropy"'
+    else:
+        remedy = f"make it {n} units"
+    rarest = min(counts, key=lambda label: counts[label])
+    where = next(iter(_places(tables, rarest)))
+    problems.add(
+        Place(path),
+        f"{n} class{'es' * (n > 1)} ({shown}), but the model's {model}",
+        f"{remedy}, or correct the labels (the rarest, '{rarest}', is in {where})",
+    )
+    return index
+
+
+def _places(tables: Sequence[Table], label: str) -> list[Place]:
+    """The places of the rows with a label."""
+    places = []
+    for table in tables:
+        if table.labels is not None and label in table.labels.names:
+            code = table.labels.names.index(label)
+            places += [table.label_place(int(i)) for i in np.flatnonzero(table.labels.codes == code)[:1000]]
+    return places

@@ -1,0 +1,227 @@
+"""Facts of a folder of data: rows and classes by client, ranges, duplicates, gaps, and what looks wrong."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from tinymetafed_codegen.spec import FolderTask
+
+from .file_table import UNKNOWN
+from .reading import ClientRecording, Reading
+from .windows import gaps
+
+MOST_GAPS = 20  # gaps that are listed
+DUPLICATE_SHARE = 0.1  # share of a client's rows from which equal rows are suspicious
+IMBALANCE = 10  # times as many samples of one class as of another that are worth a warning
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFacts:
+    """A client: its files' names, its rows, the samples made of them, the samples of each class."""
+
+    name: str
+    files: tuple[str, ...]
+    held_out: bool
+    rows: int
+    samples: int
+    classes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureFacts:
+    """A feature's range over all rows of all clients."""
+
+    name: str
+    minimum: float
+    maximum: float
+    mean: float
+    deviation: float
+    constant: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Rows of ``client`` that occur again: in ``other``, or earlier in the client itself where ``other`` is the same."""
+
+    client: str
+    other: str
+    rows: int
+    of_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class GapFacts:
+    """A gap in time before a row (its line in the file); ``seconds`` is below 0 where time runs backwards."""
+
+    client: str
+    file: str
+    row: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """The content of a folder.
+
+    Attributes:
+        sample_shape: Shape of one sample; empty without samples.
+        clients: Sorted by name.
+        classes: Samples by class over all clients; empty where rows have values to predict.
+        features: In the order of a sample's columns.
+        duplicates: Clients in which a suspicious number of rows occur twice.
+        gaps: The longest gaps in time; ``gap_count`` counts all.
+        warnings: What looks wrong without being an error, a line each.
+    """
+
+    sample_shape: tuple[int, ...]
+    clients: tuple[ClientFacts, ...]
+    classes: Mapping[str, int]
+    features: tuple[FeatureFacts, ...]
+    duplicates: tuple[Duplicates, ...]
+    gaps: tuple[GapFacts, ...]
+    gap_count: int
+    warnings: tuple[str, ...]
+
+
+def examine_data(reading: Reading, spec: FolderTask) -> DataFacts:
+    """The facts of a folder that has been read.
+
+    Args:
+        reading: Its content.
+        spec: The experiment's [task].
+
+    Returns:
+        Facts and warnings.
+    """
+    clients = _clients(reading)
+    classes: Counter[str] = Counter()
+    for client in clients:
+        classes.update(client.classes)
+    features = _features(reading.recordings)
+    duplicates = _duplicates(reading.recordings)
+    found = _gaps(reading.recordings, spec)
+    shapes = {client.inputs.shape[1:] for client in reading.clients}
+    return DataFacts(
+        sample_shape=shapes.pop() if len(shapes) == 1 else (),
+        clients=clients,
+        classes=dict(sorted(classes.items())),
+        features=features,
+        duplicates=duplicates,
+        gaps=tuple(sorted(found, key=lambda gap: -abs(gap.seconds))[:MOST_GAPS]),
+        gap_count=len(found),
+        warnings=(*_warnings(features, classes, duplicates), *_backwards(found)),
+    )
+
+
+def _clients(reading: Reading) -> tuple[ClientFacts, ...]:
+    label_of = {} if reading.classes is None else {index: label for label, index in reading.classes.items()}
+    found = []
+    for client in reading.clients:
+        counts = Counter(client.targets[:, 0].astype(np.int64).tolist()) if label_of else Counter[int]()
+        classes = {label_of[index]: count for index, count in sorted(counts.items()) if index != UNKNOWN}
+        files = tuple(file.name for file in client.files)
+        found.append(ClientFacts(client.name, files, client.is_held_out, client.rows, len(client.inputs), classes))
+    return tuple(found)
+
+
+def _features(recordings: Sequence[ClientRecording]) -> tuple[FeatureFacts, ...]:
+    sizes = {each.recording.values[0].size for each in recordings if len(each.recording)}
+    if len(sizes) != 1:
+        return ()
+    size = sizes.pop()
+    least, most = np.full(size, np.inf), np.full(size, -np.inf)
+    count, total, squares = np.zeros(size), np.zeros(size), np.zeros(size)
+    for each in recordings:
+        values = each.recording.values.reshape(-1, size)
+        there = ~np.isnan(values)
+        least = np.minimum(least, np.where(there, values, np.inf).min(axis=0))
+        most = np.maximum(most, np.where(there, values, -np.inf).max(axis=0))
+        count += there.sum(axis=0)
+        total += np.nansum(values, axis=0, dtype=np.float64)
+    mean = total / np.maximum(count, 1)
+    for each in recordings:
+        squares += np.nansum((each.recording.values.reshape(-1, size) - mean) ** 2, axis=0)
+    names = next((each.table.names for each in recordings if each.table.names), ())
+    return tuple(
+        FeatureFacts(
+            names[i] if len(names) == size else f"{i + 1}",
+            float(least[i]),
+            float(most[i]),
+            float(mean[i]),
+            float(np.sqrt(squares[i] / max(1, count[i]))),
+            bool(least[i] == most[i]),
+        )
+        for i in range(size)
+        if count[i]
+    )
+
+
+def _duplicates(recordings: Sequence[ClientRecording]) -> tuple[Duplicates, ...]:
+    """Clients whose rows, features and target alike, occur again in themselves or in others."""
+    rows = [
+        np.concatenate([each.recording.values.reshape(len(each.recording), -1), each.recording.targets], axis=1)
+        for each in recordings
+        if len(each.recording)
+    ]
+    if not rows or len({part.shape[1] for part in rows}) != 1:
+        return ()
+    owners = [each.client for each in recordings if len(each.recording)]
+    names = sorted(set(owners))
+    owner = np.repeat([names.index(name) for name in owners], [len(part) for part in rows])
+    together = np.ascontiguousarray(np.concatenate(rows) + np.float32(0))  # -0 is 0
+    keys = together.view(np.dtype((np.void, together.dtype.itemsize * together.shape[1]))).ravel()
+    _, ids = np.unique(keys, return_inverse=True)
+    total = np.bincount(owner, minlength=len(names))
+    pairs, times = np.unique(np.stack([ids, owner]), axis=1, return_counts=True)
+    found = []
+    for client, name in enumerate(names):
+        again = int((times[pairs[1] == client] - 1).sum())
+        found.append(Duplicates(name, name, again, int(total[client])))
+    shared: Counter[tuple[int, int]] = Counter()
+    holders: dict[int, list[int]] = defaultdict(list)
+    common = np.flatnonzero(np.bincount(pairs[0]) > 1)
+    for row in np.flatnonzero(np.isin(pairs[0], common)):
+        holders[int(pairs[0, row])].append(int(pairs[1, row]))
+    for group in holders.values():
+        shared.update(combinations(group, 2))
+    found += [Duplicates(names[a], names[b], count, int(min(total[a], total[b]))) for (a, b), count in sorted(shared.items())]
+    return tuple(each for each in found if each.rows > 1 and each.rows >= DUPLICATE_SHARE * each.of_rows)
+
+
+def _gaps(recordings: Sequence[ClientRecording], spec: FolderTask) -> list[GapFacts]:
+    return [
+        GapFacts(each.client, each.table.file.name, each.table.label_place(gap.row).row, gap.seconds)
+        for each in recordings
+        for gap in gaps(each.recording, spec.largest_gap)
+    ]
+
+
+def _warnings(features: Sequence[FeatureFacts], classes: Mapping[str, int], duplicates: Sequence[Duplicates]) -> list[str]:
+    said = [
+        f"feature '{each.name}' is {each.minimum:g} in every row: it tells nothing; leave it out with task.ignore"
+        for each in features
+        if each.constant
+    ]
+    if classes and max(classes.values()) > IMBALANCE * min(classes.values()):
+        most, least = max(classes, key=lambda each: classes[each]), min(classes, key=lambda each: classes[each])
+        said.append(
+            f"class '{most}' has {classes[most]:,} samples, '{least}' has {classes[least]:,}; a round takes as many of each"
+        )
+    for each in duplicates:
+        where = "occur there more than once" if each.client == each.other else f"are in '{each.other}' too"
+        said.append(f"client '{each.client}': {each.rows:,} of {each.of_rows:,} rows {where}; is a recording there twice?")
+    return said
+
+
+def _backwards(found: Sequence[GapFacts]) -> list[str]:
+    back = [gap for gap in found if gap.seconds < 0]
+    if not back:
+        return []
+    first = back[0]
+    where = f"first in {first.file}" + (f", row {first.row}" if first.row is not None else "")
+    return [f"time runs backwards {len(back)} times, {where}; rows there are taken for separate recordings"]

@@ -1,0 +1,50 @@
+"""The unit of a column of times."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from .file_table import Table
+from .windows import median_step
+
+Unit = Literal["s", "ms", "us", "ns"]
+SECONDS: dict[Unit, float] = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+_SINCE_1970: tuple[tuple[float, Unit], ...] = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"), (1e8, "s"))
+_IN_NAME: tuple[tuple[str, Unit], ...] = (
+    (r"ns|nanos\w*", "ns"),
+    (r"us|µs|micros\w*", "us"),
+    (r"ms|msecs?|millis\w*", "ms"),
+    (r"s|secs?|seconds?", "s"),
+)
+
+
+def find_unit(tables: Sequence[Table], given: Unit | None) -> tuple[Unit, str]:
+    """The unit of the times of some files.
+
+    Args:
+        tables: The files, with times that are numbers.
+        given: ``task.time_unit``.
+
+    Returns:
+        The unit; and the reason for it in words, "" if it was given.
+    """
+    if given is not None:
+        return given, ""
+    for table in tables:
+        for words, unit in _IN_NAME:
+            if re.search(rf"(^|[^a-zµ])({words})[)\]]?$", table.time_name.casefold()):
+                return unit, f"as the column's name '{table.time_name}' says"
+    firsts = [float(table.time[0]) for table in tables if table.time is not None and len(table.time)]
+    for least, unit in _SINCE_1970:
+        if firsts and min(firsts) >= least:
+            return unit, "because they count since 1970"
+    steps = [median_step(table.time) for table in tables if table.time is not None and len(table.time) > 1]
+    step = float(np.median(steps)) if steps else 0.0
+    reason = f"because their median step is {step:g}"
+    if step < 1 or not step.is_integer() or step == 1:
+        return "s", reason
+    return ("ms" if step < 5_000 else "us"), reason

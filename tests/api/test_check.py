@@ -1,0 +1,122 @@
+"""`tinymetafed check` and tmf.check: everything about a folder of data at once, as a table, as JSON, and as an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import tinymetafed as tmf
+from tinymetafed import cli
+
+ROWS = "".join(f"{i / 10},{i % 7 - 3},{('idle', 'walk')[i // 20 % 2]}\n" for i in range(80))
+EXPERIMENT = """
+[task]
+kind = "folder"
+path = "data"
+held_out = ["anna"]
+window = 4
+[model]
+input = [4, 2]
+loss = "softmax_cross_entropy"
+layers = [ { op = "conv1d", filters = 4, kernel = 3, activation = "relu" }, { op = "flatten" },
+  { op = "dense", units = 2, local = true } ]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    for name in ("anna", "bob"):
+        (tmp_path / "data" / f"{name}.csv").write_text("ax,ay,activity\n" + ROWS)
+    (tmp_path / "experiment.toml").write_text(EXPERIMENT.replace("held_out", "adapt = 4\nsupport = 4\nquery = 4\nheld_out"))
+    return tmp_path
+
+
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["tinymetafed", "check", *map(str, words)])
+    monkeypatch.setenv("COLUMNS", "160")
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    said = capsys.readouterr()
+    return int(end.value.code or 0), said.out, said.err
+
+
+def test_an_experiments_data_are_shown_with_what_the_board_needs(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = command(capsys, monkeypatch, project / "experiment.toml")
+    assert code == 0 and err == ""
+    for part in ("anna", "test", "training", "idle", "ax", "40 windows of 4 rows, one every 4", "nano33ble: ", "no problems"):
+        assert part in out
+    assert "client 'anna': 80 of 80 rows are in 'bob' too" in out
+    result = tmf.check(project)  # the folder of an experiment
+    assert result.ok and result.needs is not None and result.needs.sample == 4 * 8 + 4
+    assert result.needs.weights == tmf.load(project / "experiment.toml").manifest("nano33ble").n_parameters
+    assert 0 < result.needs.ram < result.needs.ram_available and 0 < result.needs.flash < result.needs.flash_available
+
+
+def test_all_problems_are_in_the_json_and_the_exit_code(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "data" / "anna.csv").write_text("ax,ay,activity\n" + ROWS.replace("0.3,", "oops,").replace("0.5,", ",", 1))
+    (project / "data" / "cleo.csv").write_text("ax,ay\n1,2\n")
+    code, out, err = command(capsys, monkeypatch, project / "experiment.toml", "--json")
+    found = json.loads(out)
+    assert code == 1 and err == "" and found["problem_count"] == len(found["problems"]) == 3
+    assert [(Path(each["file"]).name, each["row"], each["column"]) for each in found["problems"]] == [
+        ("anna.csv", 5, 1),
+        ("anna.csv", 7, 1),
+        ("cleo.csv", 2, None),
+    ]
+    assert all(each["what"] and each["text"].startswith(each["file"]) for each in found["problems"])
+    assert "correct it" in found["problems"][0]["remedy"]
+    assert {client["name"] for client in found["facts"]["clients"]} == {"anna", "bob"}
+    code, out, _ = command(capsys, monkeypatch, project / "experiment.toml")
+    assert code == 1 and out.count("problem: ") == 3 and "3 problem(s)" in out
+
+
+def test_a_folder_without_an_experiment_is_checked_with_keys_of_the_task(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = project / "data"
+    result = tmf.check(data)
+    assert result.ok and result.needs is None and result.facts is not None
+    assert result.facts.sample_shape == (2,) and dict(result.facts.classes) == {"idle": 80, "walk": 80}
+    windows = tmf.check(data, {"task.window": 10, "task.label": "activity"})
+    assert windows.facts is not None and windows.facts.sample_shape == (10, 2) and len(windows.notes) == 1
+    code, out, _ = command(capsys, monkeypatch, data, "--set", "task.window=10")
+    assert code == 0 and "input = [10, 2], last layer with units = 2" in out
+    for words, message in (
+        (["--set", "task.labl=activity"], "unknown key 'labl'; did you mean 'label'?"),
+        (["--set", "run.rounds=5"], "'run' is set, but a folder of data has keys of [task] only"),
+        (["--set", "task.stride=5"], "task.stride = 5 needs task.window"),
+    ):
+        code, out, err = command(capsys, monkeypatch, data, *words)
+        assert code == 2 and out == "" and message in err
+
+
+def test_what_keeps_the_model_from_its_board_is_a_problem(project: Path) -> None:
+    big = tmf.check(project / "experiment.toml", ["model.layers.0.filters=4096"])
+    assert not big.ok and big.needs is None and big.facts is not None
+    wrong = tmf.check(project / "experiment.toml", ["model.input=[5, 2]"])
+    assert any("is not made of windows of task.window = 4" in problem.text for problem in wrong.problems)
+    gone = tmf.check(project / "experiment.toml", data=project / "nowhere")
+    assert gone.facts is None and "no such folder" in gone.problems[0].text
+    with pytest.raises(tmf.UsageError, match=r"task\.kind = 'sine'; check is for the files of task 'folder'"):
+        tmf.check(tmf.example("sine.toml"))
+    with pytest.raises(tmf.UsageError, match=r"anna\.csv: a data file; give the folder"):
+        tmf.check(project / "data" / "anna.csv")
+    with pytest.raises(tmf.BoardError):
+        tmf.check(project / "experiment.toml", board="nano")
+
+
+def test_what_was_decided_is_said_once_when_a_run_begins(project: Path, built_once: None) -> None:
+    said: list[str] = []
+    short = ["run.rounds=3", "evaluation.tasks=2", "evaluation.every=0"]
+    experiment = tmf.load(project / "experiment.toml", short)
+    run = tmf.simulate(experiment, out=project / "run", progress=lambda event: said.append(event.event))
+    assert len([line for line in said if "windows of 4 rows" in line]) == 1
+    assert run.finished

@@ -1,0 +1,65 @@
+"""Facts of a folder of data: ranges, constant features, duplicates, gaps, and the warnings that they give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from files import BODY, HEADER, ROWS, VALUES, reading_of, spec_of, write
+
+from tinymetafed.learn.tasks.own_data.examination import DataFacts, examine_data
+
+
+def facts_of(folder: Path, **keys: Any) -> DataFacts:
+    return examine_data(reading_of(folder, None, **keys), spec_of(**keys))
+
+
+def test_rows_classes_and_ranges(tmp_path: Path) -> None:
+    facts = facts_of(write(tmp_path, anna=HEADER + BODY, bob=HEADER + "".join(f"{100 + i},{i},run\n" for i in range(7))))
+    anna, bob = facts.clients
+    assert (anna.held_out, anna.rows, anna.samples, dict(anna.classes)) == (True, 45, 45, {"idle": 15, "run": 15, "walk": 15})
+    assert (bob.held_out, bob.files, dict(bob.classes)) == (False, ("bob.csv",), {"run": 7})
+    assert dict(facts.classes) == {"idle": 15, "run": 22, "walk": 15} and facts.sample_shape == (2,)
+    ax = facts.features[0]
+    column = np.concatenate([VALUES[:, 0], 100 + np.arange(7)])
+    assert (ax.name, ax.constant) == ("ax", False)
+    assert [ax.minimum, ax.maximum, ax.mean, ax.deviation] == pytest.approx(
+        [column.min(), column.max(), column.mean(), column.std()], rel=1e-5
+    )
+
+
+def test_a_constant_feature_is_a_warning(tmp_path: Path) -> None:
+    text = "ax,battery,activity\n" + "".join(f"{row[0]},3.7,{row[2]}\n" for row in ROWS)
+    facts = facts_of(write(tmp_path, anna=text, bob=text.replace("1.", "2.")))
+    assert [feature.constant for feature in facts.features] == [False, True]
+    assert any(line.startswith("feature 'battery' is 3.7 in every row") for line in facts.warnings)
+
+
+def test_a_recording_that_is_there_twice_is_a_warning(tmp_path: Path) -> None:
+    other = "".join(f"{100 + i},{i},run\n" for i in range(45))
+    assert facts_of(write(tmp_path, anna=BODY, bob=other)).duplicates == ()
+    found = facts_of(write(tmp_path, cleo=BODY, dora=other + other)).duplicates
+    assert {(each.client, each.other, each.rows, each.of_rows) for each in found} == {
+        ("anna", "cleo", 45, 45),
+        ("bob", "dora", 45, 45),
+        ("dora", "dora", 45, 90),
+    }
+
+
+def test_classes_out_of_balance_are_a_warning(tmp_path: Path) -> None:
+    text = BODY + "".join(f"{i},{-i},idle\n" for i in range(200)) + "7,7,rare\n"
+    facts = facts_of(write(tmp_path, anna=text, bob=BODY))
+    assert any("class 'idle' has 230 samples, 'rare' has 1" in line for line in facts.warnings)
+
+
+def test_gaps_name_file_row_and_seconds(tmp_path: Path) -> None:
+    times = [*range(10), *range(60, 70), *range(40, 45)]
+    text = "t [s],ax,ay,activity\n" + "".join(f"{t},{t},{-t},idle\n" for t in times)
+    facts = facts_of(write(tmp_path, anna=text, bob=text), time="t [s]")
+    assert facts.gap_count == 4
+    assert {(gap.file, gap.row, gap.seconds) for gap in facts.gaps} == {
+        (f"{name}.csv", *gap) for name in ("anna", "bob") for gap in ((12, 51.0), (22, -29.0))
+    }
+    assert any("time runs backwards 2 times, first in anna.csv, row 22" in line for line in facts.warnings)
