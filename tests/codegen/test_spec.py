@@ -62,7 +62,7 @@ def test_overrides_reach_any_key() -> None:
         ('model.layers=[{op="dense",units=3,forzen=true}]', "'model.layers[0].forzen'", "did you mean 'frozen'?"),
         ("model.momentun=0.9", "'model.momentun'", "did you mean 'momentum'?"),
         ('task.kind="sinus"', "'task.kind'", "did you mean 'sine'?"),
-        ("zzz.key=1", "'zzz'", "known here: task, model"),
+        ("zzz.key=1", "'zzz'", "known here: task, data, model"),
         ("model.lokal=true", "'model.lokal'", "did you mean 'local_start'?"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from ..loss import TARGETS, LossName, Targets, is_classification, target_size
 from ..section import SpecError
+from .data import DataSpec, Normalise
 from .defaults import CLIENTS
 from .experiment import EvaluationSpec, Experiment, RunSpec, dump, folder_task, load, parse
 from .model import ModelSpec
@@ -38,6 +39,7 @@ __all__ = [
     "TASKS",
     "AdaptationSpec",
     "ColumnName",
+    "DataSpec",
     "EvaluationSpec",
     "Experiment",
     "FedAvgSpec",
@@ -46,6 +48,7 @@ __all__ = [
     "KeywordsTask",
     "LossName",
     "ModelSpec",
+    "Normalise",
     "OmniglotTask",
     "OwnStrategySpec",
     "OwnTaskSpec",

@@ -16,7 +16,7 @@ from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.section import TomlValue
 
-from ..runs.setup import design_of
+from ..runs.setup import design_of, measured_design
 
 # Values by ``section.key``, or texts ``section.key=value`` as for the command line's --set.
 Changes = Mapping[str, TomlValue] | Sequence[str]
@@ -105,9 +105,10 @@ def codegen(experiment: Experiment, board: str, out: str | Path) -> Generated:
     Raises:
         SpecError: The experiment cannot be built. BudgetError: the model does not fit the board's memory.
         BoardError: There is no such board.
+        DataError: The input's normalisation has to be measured, and the data cannot be read.
         UsageError: The folder cannot be written to.
     """
-    design, folder = design_of(experiment.spec, experiment.source, board), Path(out)
+    design, folder = measured_design(experiment.spec, experiment.source, board), Path(out)
     sets = [word for change in experiment.changes for word in ("--set", change)]
     words = ["tinymetafed", "codegen", Path(experiment.source).name, "--board", design.board.name, *sets, "-o"]
     try:

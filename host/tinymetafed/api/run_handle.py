@@ -348,7 +348,7 @@ def resume(
     """
     folder = Path(path)
     begun = store.read_run(folder)
-    if experiment is not None and experiment.spec != begun.experiment():
+    if experiment is not None and experiment.spec != begun.experiment().as_asked(experiment.spec):
         raise StoreError(
             f"{experiment.source}: not the experiment of {folder}, which cannot change during a run; leave it out to continue "
             "that run, or leave --resume out to begin another"

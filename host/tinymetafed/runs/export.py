@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from tinymetafed_codegen import graph
+from tinymetafed_codegen import design, graph
 from tinymetafed_codegen.design import given_weights
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.hash import model_hash
+from tinymetafed_codegen.spec import Experiment
 
 from ..learn.weights import Floats, local_start
 from . import keras_model
@@ -51,9 +52,9 @@ def write(run: RunData, file: Path) -> None:
 
 
 def npz(run: RunData) -> bytes:
-    """An .npz file: one float32 array per global tensor, and the number of rounds trained."""
+    """An .npz file: one float32 array per global tensor and of the normalisation, and the number of rounds trained."""
     buffer = io.BytesIO()
-    np.savez(buffer, rounds=np.int64(run.trained), **global_weights(run))  # type: ignore[arg-type]
+    np.savez(buffer, rounds=np.int64(run.trained), **normalising_weights(run), **global_weights(run))  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
@@ -66,7 +67,10 @@ def header(run: RunData) -> bytes:
         f"#ifndef {guard}",
         f"#define {guard}",
     ]
-    for name, tensor in global_weights(run).items():
+    normalising = normalising_weights(run)
+    if normalising:
+        lines += ["", "// The first layer takes input * normalise_kernel + normalise_bias, a number of both per channel."]
+    for name, tensor in (normalising | global_weights(run)).items():
         numbers = [f"{float(value):.9g}" for value in tensor.ravel()]
         texts = [number + ("f" if set(number) & set(".e") else ".0f") for number in numbers]
         lines += ["", f"// shape {list(tensor.shape)}", f"static const float {name.replace('.', '_')}[{tensor.size}] = {{"]
@@ -93,16 +97,32 @@ def _network(run: RunData, batch: int | None) -> Any:
             f"{run.name}: TensorFlow has no layer for '{op.kind}', an op of your own; export the weights alone, to FILE.npz or "
             "FILE.h"
         )
-    net = graph.build(experiment.model, run.name, partial=experiment.strategy.partial)
+    net = _graph(run, experiment)
     arrays = global_weights(run) | local_start(run.manifest, experiment.model.local_start, experiment.model.local_start_scale)
-    if net.frozen:  # a run does not store frozen weights
-        given = given_weights(experiment, net, run.name)
-        if model_hash(experiment, net, given).hex() != run.manifest.model_hash:
-            raise ExportError(
-                f"{experiment.model.weights}: other frozen weights than the run was trained with; restore the file as it was"
-            )
-        arrays |= {name: given[name] for name in (f"{op.name}.{parameter.name}" for op, parameter in net.frozen)}
+    if net.frozen:
+        arrays |= _frozen(run, experiment, net)
     return keras_model.build(net, arrays, batch)
+
+
+def _graph(run: RunData, experiment: Experiment) -> graph.Graph:
+    partial, normalised = experiment.strategy.partial, experiment.data.is_normalised
+    return graph.build(experiment.model, run.name, partial=partial, normalised=normalised)
+
+
+def _frozen(run: RunData, experiment: Experiment, net: graph.Graph) -> dict[str, Floats]:
+    """The frozen tensors, which a run does not store. Raises ExportError if they have changed since the run."""
+    given = given_weights(experiment, net, run.name)
+    if model_hash(experiment, net, given).hex() != run.manifest.model_hash:
+        raise ExportError(
+            f"{experiment.model.weights}: other frozen weights than the run was trained with; restore the file as it was"
+        )
+    return {name: given[name] for name in (f"{op.name}.{parameter.name}" for op, parameter in net.frozen)}
+
+
+def normalising_weights(run: RunData) -> dict[str, Floats]:
+    """The layer that normalises: its input times ``normalise.kernel`` plus ``normalise.bias``; empty for a run without."""
+    experiment = run.experiment()
+    return design.normalising_weights(experiment, _graph(run, experiment)) if experiment.data.is_normalised else {}
 
 
 def global_weights(run: RunData) -> dict[str, Floats]:

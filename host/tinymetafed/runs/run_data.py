@@ -11,6 +11,7 @@ from typing import Self
 
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.section import TomlTable
 from tinymetafed_codegen.spec import Experiment, SpecError, anchor, anchored, parse
 
 from ..federation.clients import DeviceFacts
@@ -109,7 +110,9 @@ class RunData:
             StoreError: This version cannot read the experiment.
             SpecError: The value of ``adapt`` is invalid.
         """
-        raw = anchored(tomllib.loads(self.header.experiment), *self._folders)
+        # Experiments of versions that did not normalise lack the section [data].
+        raw: TomlTable = {"data": {"normalise": "none"}}
+        raw |= anchored(tomllib.loads(self.header.experiment), *self._folders)
         try:
             experiment = parse(raw, str(self.path))
         except SpecError as error:

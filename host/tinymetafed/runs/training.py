@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from tinymetafed_codegen import ops
 from tinymetafed_codegen.design import design
-from tinymetafed_codegen.protocol import SampleSet
+from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.sample_source import own_source
 from tinymetafed_codegen.spec import Experiment
 
@@ -18,14 +18,15 @@ from ..devices.device_clients import DeviceClients
 from ..devices.link.faults import FaultPlan
 from ..devices.running import running
 from ..federation import meta_test, rounds
-from ..federation.clients import Clients
+from ..federation.clients import Clients, TrainingFailed
 from ..federation.meta_test import Collapsed, MetaTest
 from ..federation.observer import Observer
 from ..federation.result import Adaptation, ClientScore, Evaluation
 from ..federation.rounds import Round
 from ..learn.metric import Metric
-from ..learn.strategies import code_sha256
-from ..learn.tasks import HELD_OUT
+from ..learn.normalisation import unscaled
+from ..learn.strategies import Diverged, code_sha256
+from ..learn.tasks import HELD_OUT, Task
 from ..learn.weights import Floats, initial, sha256
 from . import export, run_figures, store
 from .journal import Asked, RoundEntry, RunResult, SessionEntry, Showcase
@@ -246,7 +247,8 @@ class _Training:
         if past.trained == total:
             return
         boards = self._boards(past)
-        for done in rounds.rounds(self._strategy, self._setup.task, self._trainers, past.weights, past.trained, boards):
+        done_rounds = rounds.rounds(self._strategy, self._setup.task, self._trainers, past.weights, past.trained, boards)
+        for done in _explained(done_rounds, self._plan, self._setup.task):
             self._write(done)
             self._observer.advance()
             if self._due(done.index + 1):
@@ -331,6 +333,20 @@ class _Training:
         run = self._run.read()
         export.write(run, run.path / "weights.npz")
         return run
+
+
+def _explained(done: Iterator[Round], experiment: Experiment, task: Task) -> Iterator[Round]:
+    """The rounds; if training diverges on inputs that are not normalised, the error names their column instead of a remedy."""
+    try:
+        yield from done
+    except Diverged as error:
+        if (cause := unscaled(experiment, task)) is None:
+            raise
+        raise Diverged(error.what, cause) from None
+    except TrainingFailed as error:
+        if error.status is not Status.NOT_FINITE or (cause := unscaled(experiment, task)) is None:
+            raise
+        raise TrainingFailed(f"{error}, or inputs that are too large: {cause}", error.status) from None
 
 
 def _refuse_collapse(experiment: Experiment, path: Path, evaluation: Evaluation) -> None:

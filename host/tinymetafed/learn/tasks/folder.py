@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -95,6 +95,7 @@ class Folder(Task):
         unseen = [client for is_held_out, client in read if is_held_out]
         task = cls(spec, shapes, seed, trained, unseen, None if spec.source is None else clients or 0)
         task.notes = reading.notes
+        task.column_names = next((each.table.names for each in reading.recordings if each.table.names), ())
         return task
 
     def on_device(self, sample_set: SampleSet) -> bool:
@@ -115,6 +116,14 @@ class Folder(Task):
     def test_samples(self, client: int, round: int) -> Samples:
         """Up to 100 rows after the first ``task.adapt`` rows of the adaptation's order."""
         return self._rows(client, round, Stream.ADAPT, self.spec.adapt, TEST_ROWS)
+
+    def training_inputs(self) -> Iterator[Floats]:
+        """All samples of each training client."""
+        return (client.inputs for client in self.trained)
+
+    def unseen_inputs(self) -> Iterator[Floats]:
+        """All samples of each held-out client."""
+        return (client.inputs for client in self.unseen)
 
     def describe(self, client: int) -> str:
         """The file's name without its suffix; for a held-out client also the number of the split."""
