@@ -195,8 +195,10 @@ def test_a_folder_counts_its_clients(own: Path) -> None:
 def test_unseen_clients_use_the_same_experiment_with_streamed_samples(own: Path) -> None:
     streamed = spec.load(own).streamed
     assert streamed == spec.load(own)
-    assert spec.load(own, ["task.source=s.cpp"]).streamed == streamed
-    assert spec.load(own, ["task.source=s.cpp", "task.client_per_board=true"]).streamed == streamed
+    raw = spec.load(own, ["data.normalise=none"]).streamed
+    assert streamed.data.normalise == "standard"
+    assert spec.load(own, ["task.source=s.cpp"]).streamed == raw
+    assert spec.load(own, ["task.source=s.cpp", "task.client_per_board=true"]).streamed == raw
     sine = spec.load(SINE)
     assert sine.streamed is sine
 

@@ -257,6 +257,11 @@ class FolderTask(TaskBase):
     sound: SoundOptions = SoundOptions()
 
     @property
+    def normalise(self) -> Normalise:
+        """The user's numbers have any unit; those that boards read are not known before a run."""
+        return "standard" if self.source is None else "none"
+
+    @property
     def own_source(self) -> str | None:
         """The C++ file that makes the samples on the board."""
         return self.source
