@@ -48,6 +48,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(group))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fails if test processes do not keep the groups: they would share terminals, and build everything twice."""
+    grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
+    if getattr(session.config.option, "loadgroup", False) and any("@" not in item.nodeid for item in grouped):
+        raise pytest.UsageError("this version of pytest ignores the groups of pytest-xdist; install the one in pyproject.toml")
+
+
 @pytest.fixture
 def built_once(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Builds each pair of model and board once for all test processes; PlatformIO's check for changes takes seconds."""

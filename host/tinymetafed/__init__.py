@@ -6,6 +6,9 @@ Names in ``__all__`` follow semantic versioning: before 1.0 a minor version may 
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from tinymetafed_codegen import __version__
 from tinymetafed_codegen.boards import Board, BoardError, BoardWarning
 from tinymetafed_codegen.budget import BudgetError
@@ -15,10 +18,7 @@ from tinymetafed_codegen.protocol import Phase, SampleSet, Stream, Variant
 from tinymetafed_codegen.spec import SpecError, TaskFacts, TaskOptions
 from tinymetafed_codegen.toolchain import BuildError
 
-from .api.checking import CHECK_BOARD, BoardNeeds, DataCheck, DataProblem, check
-from .api.loaded_experiment import Experiment, Generated, codegen, load
-from .api.many_runs import SweepTable, paper, sweep
-from .api.measuring import bench_all, bench_kernels, bench_memory, bench_simulation, bench_wire, count_instructions
+from .api.loaded_experiment import CHECK_BOARD, LOSSES, TASKS, Experiment, Generated, codegen, load
 from .api.progress import ProgressEvent, ProgressOption, watching
 from .api.run_handle import (
     DEFAULT_DEVICES,
@@ -32,21 +32,10 @@ from .api.run_handle import (
     simulate,
     train,
 )
-from .api.starting import (
-    LOSSES,
-    TASKS,
-    board,
-    examine,
-    example,
-    import_model,
-    missing_tools,
-    monitor,
-    new_project,
-)
 from .bench import BenchError
 from .devices.link.link_errors import LaunchError, LinkError
 from .devices.link.transport import DEFAULT_BAUD
-from .experiments.sweep import SweepError, SweepFailed
+from .experiments import SweepError, SweepFailed
 from .federation.clients import TrainingFailed
 from .federation.meta_test import Collapsed
 from .federation.observer import Observer
@@ -65,12 +54,38 @@ from .learn.strategies import (
 )
 from .learn.tasks import HELD_OUT, DataError, Samples, Task
 from .learn.tasks.own_task import TaskError
-from .projects.new import ProjectError
+from .projects import ProjectError
 from .runs.export import ExportError
 from .runs.journal import RunResult
 from .runs.report import ReportError
 from .runs.run_data import StoreError
 from .runs.tensorflow import ModelFileError
+
+if TYPE_CHECKING:
+    from .api.checking import BoardNeeds, DataCheck, DataProblem, check
+    from .api.many_runs import SweepTable, paper, sweep
+    from .api.measuring import bench_all, bench_kernels, bench_memory, bench_simulation, bench_wire, count_instructions
+    from .api.starting import board, examine, example, import_model, missing_tools, monitor, new_project
+
+# A program that trains or simulates starts sooner without these modules, so they are imported when they are first used.
+_WHEN_USED = {
+    "checking": ("BoardNeeds", "DataCheck", "DataProblem", "check"),
+    "many_runs": ("SweepTable", "paper", "sweep"),
+    "measuring": ("bench_all", "bench_kernels", "bench_memory", "bench_simulation", "bench_wire", "count_instructions"),
+    "starting": ("board", "examine", "example", "import_model", "missing_tools", "monitor", "new_project"),
+}
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _WHEN_USED.items():
+        if name in names:
+            return getattr(import_module(f".api.{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 __all__ = [
     "CHECK_BOARD",

@@ -49,7 +49,17 @@ def test_an_experiments_data_are_shown_with_what_the_board_needs(
 ) -> None:
     code, out, err = command(capsys, monkeypatch, project / "experiment.toml")
     assert code == 0 and err == ""
-    for part in ("anna", "test", "training", "idle", "ax", "40 windows of 4 rows, one every 4", "nano33ble: ", "no problems"):
+    for part in (
+        "anna",
+        "test",
+        "training",
+        "idle",
+        "ax",
+        "40 windows of 4 rows, one every 4",
+        "UTF-8, columns separated by commas, the first row has names",
+        "nano33ble: ",
+        "no problems",
+    ):
         assert part in out
     assert "client 'anna': 80 of 80 rows are in 'bob' too" in out
     result = tmf.check(project)  # the folder of an experiment
@@ -86,7 +96,7 @@ def test_a_folder_without_an_experiment_is_checked_with_keys_of_the_task(
     assert result.ok and result.needs is None and result.facts is not None
     assert result.facts.sample_shape == (2,) and dict(result.facts.classes) == {"idle": 80, "walk": 80}
     windows = tmf.check(data, {"task.window": 10, "task.label": "activity"})
-    assert windows.facts is not None and windows.facts.sample_shape == (10, 2) and len(windows.notes) == 1
+    assert windows.facts is not None and windows.facts.sample_shape == (10, 2) and len(windows.notes) == 2
     code, out, _ = command(capsys, monkeypatch, data, "--set", "task.window=10")
     assert code == 0 and "input = [10, 2], last layer with units = 2" in out
     for words, message in (
@@ -109,6 +119,8 @@ def test_what_keeps_the_model_from_its_board_is_a_problem(project: Path) -> None
         tmf.check(tmf.example("sine.toml"))
     with pytest.raises(tmf.UsageError, match=r"anna\.csv: a data file; give the folder"):
         tmf.check(project / "data" / "anna.csv")
+    with pytest.raises(tmf.UsageError, match=r"nowhere: no such folder or experiment file"):
+        tmf.check(project / "nowhere")
     with pytest.raises(tmf.BoardError):
         tmf.check(project / "experiment.toml", board="nano")
 

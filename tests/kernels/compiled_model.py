@@ -372,7 +372,7 @@ def library(settled: Design, folder: Path, first: list[str] | None = None) -> Co
     """Compiles a designed model; ``first``: compiler options before all others."""
     emit.write(settled, folder, "test")
     # Hidden symbols: otherwise all libraries of a process share the frozen weights of the first with a layer of that name.
-    compile_with(["g++", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", *(first or [])], folder, folder / "model.so")
+    compile_with(["g++", "-O2", "-g0", "-shared", "-fPIC", "-fvisibility=hidden", *(first or [])], folder, folder / "model.so")
     return Compiled(settled, folder, ctypes.CDLL(str(folder / "model.so")))
 
 
@@ -380,6 +380,6 @@ def compile_with(compiler: list[str], folder: Path, output: Path | None, harness
     core = find("firmware") / "core"
     sources = [str(HERE / harness), str(core / "prng.cpp")]
     target = ["-fsyntax-only"] if output is None else ["-o", str(output)]
-    command = [*compiler, *compiler_flags(), f"-I{folder}", f"-I{core}", *sources, *target]
+    command = [compiler[0], *compiler_flags(), *compiler[1:], f"-I{folder}", f"-I{core}", *sources, *target]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

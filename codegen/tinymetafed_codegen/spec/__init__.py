@@ -6,7 +6,7 @@ from .data import DataSpec, Normalise
 from .defaults import CLIENTS
 from .experiment import EvaluationSpec, Experiment, RunSpec, dump, folder_task, load, parse
 from .model import ModelSpec
-from .paths import anchor, anchored, portable, relative
+from .paths import PUBLISHED, anchor, anchored, portable, relative
 from .strategy import (
     AdaptationSpec,
     FedAvgSpec,
@@ -35,6 +35,7 @@ from .task_facts import StatesFacts, TaskFacts, TaskOptions, TaskShapes
 
 __all__ = [
     "CLIENTS",
+    "PUBLISHED",
     "TARGETS",
     "TASKS",
     "AdaptationSpec",

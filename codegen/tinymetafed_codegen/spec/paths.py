@@ -10,6 +10,8 @@ from ..own_class import SEPARATOR
 from ..section import TomlTable, TomlValue
 from .task import section_class
 
+PUBLISHED = "doi:"  # begins a path that is no file: the DOI of data that are downloaded
+
 
 def anchored(raw: TomlTable, *folders: Path) -> TomlTable:
     """Makes all paths of a decoded experiment absolute.
@@ -19,9 +21,9 @@ def anchored(raw: TomlTable, *folders: Path) -> TomlTable:
         folders: The folders that a path may be relative to. The first folder that has the file counts, else the first one.
 
     Returns:
-        A copy with absolute paths.
+        A copy with absolute paths; a DOI stays as it is.
     """
-    return _moved(raw, lambda name: str(anchor(name, *folders)))
+    return _moved(raw, lambda name: name if name.startswith(PUBLISHED) else str(anchor(name, *folders)))
 
 
 def anchor(name: str, *folders: Path) -> Path:

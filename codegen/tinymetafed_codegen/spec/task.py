@@ -66,6 +66,11 @@ class TaskBase(Section):
         return None
 
     @property
+    def own_files(self) -> FolderTask | None:
+        """The keys for the user's own data files; None where the data are given."""
+        return None
+
+    @property
     def boards_are_clients(self) -> bool:
         """Whether every board is one client, with data that exist only on the board."""
         return False
@@ -216,9 +221,12 @@ ColumnNames = Annotated[tuple[ColumnName, ...], Field(min_length=1, strict=False
 class FolderTask(TaskBase):
     """The user's data, one file per client, streamed by the host; boards train on samples of the C++ file ``source``, if set.
 
-    ``path`` and ``source`` are relative to the experiment file until it is loaded, absolute from then on. The columns of a file
-    are ``label`` (or several values to predict; default the last), ``features`` (default all others), ``ignore``, ``client``
-    (default: a file is a client) and ``time``. ``delimiter`` and ``decimal`` are found in the file if they are not set.
+    ``path`` and ``source`` are relative to the experiment file until it is loaded, absolute from then on; ``path`` may also be
+    ``doi:PREFIX/RECORD``. ``files``: a pattern of the data files in it; a file's folder is its client then.
+
+    The columns of a file are ``label`` (or several values to predict; default the last), ``features`` (default all others),
+    ``ignore``, ``client`` (default: a file is a client) and ``time``. ``delimiter`` and ``decimal`` are found in the file if
+    they are not set.
 
     ``window``: rows over time that are one sample; the next window begins ``stride`` rows later (default ``window``). A window
     lies within rows of one label; with ``window_label`` "majority" it has the label of most of its rows. It never spans a gap
@@ -240,6 +248,7 @@ class FolderTask(TaskBase):
     held_out: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
     source: Annotated[str, Field(min_length=1)] | None = None
     client_per_board: bool = False
+    files: Annotated[str, Field(pattern=r"^[^/\\]")] | None = None
     label: ColumnName | ColumnNames | None = None
     features: ColumnNames | None = None
     ignore: Annotated[tuple[ColumnName, ...], Field(strict=False)] = ()
@@ -260,6 +269,11 @@ class FolderTask(TaskBase):
     def normalise(self) -> Normalise:
         """The user's numbers have any unit; those that boards read are not known before a run."""
         return "standard" if self.source is None else "none"
+
+    @property
+    def own_files(self) -> FolderTask:
+        """These keys."""
+        return self
 
     @property
     def own_source(self) -> str | None:
@@ -298,6 +312,8 @@ class FolderTask(TaskBase):
                 raise SpecError(
                     f"{source}: task.{key} = {getattr(self, key)} needs task.{needed}; docs/data.md says what it is"
                 )
+        if self.files is not None and ".." in self.files.split("/"):
+            raise SpecError(f"{source}: task.files = '{self.files}' leaves task.path; name a folder further up in task.path")
         if self.delimiter is not None and self.delimiter == self.decimal:
             raise SpecError(f"{source}: task.delimiter and task.decimal are both '{self.delimiter}'; one of them is wrong")
 

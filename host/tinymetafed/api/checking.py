@@ -17,9 +17,7 @@ from ..learn.tasks import DataError
 from ..learn.tasks.own_data.examination import DataFacts, examine_data
 from ..learn.tasks.own_data.problems import Place, Problem
 from ..learn.tasks.own_data.reading import SUFFIXES, read_folder
-from .loaded_experiment import Changes, Experiment, load
-
-CHECK_BOARD = "nano33ble"  # the board whose memory is compared by default
+from .loaded_experiment import CHECK_BOARD, Changes, Experiment, load
 
 
 @dataclass(frozen=True)
@@ -97,10 +95,11 @@ def check(
         assert not isinstance(source, Experiment)
         folder = Path(data or source)
         return _result(folder, specs.folder_task(folder, set), None, 1, None, ())
-    task = experiment.spec.task
-    if not isinstance(task, FolderTask):
+    task = experiment.spec.task.own_files
+    if task is None:
         raise UsageError(
-            f"{experiment.source}: task.kind = '{task.kind}'; check is for the files of task 'folder', which are the user's own"
+            f"{experiment.source}: task.kind = '{experiment.spec.task.kind}'; check is for the files of task 'folder', which "
+            "are the user's own"
         )
     problems = list[Problem]()
     here = Place(Path(experiment.source))
@@ -121,6 +120,10 @@ def _experiment(source: Experiment | str | Path, set: Changes) -> Experiment | N
     if path.is_dir():
         inside = path / "experiment.toml"
         return load(inside, set) if inside.is_file() else None
+    if not path.exists():
+        raise UsageError(f"{path}: no such folder or experiment file")
+    if path.suffix.lower() == ".zip":
+        return None
     if path.suffix.lower() in SUFFIXES:
         raise UsageError(f"{path}: a data file; give the folder that it is in, or the experiment")
     return load(path, set)
@@ -154,7 +157,8 @@ def _result(
         return DataCheck(str(folder), None, tuple(map(_problem, problems)), len(problems), (), needs)
     found = tuple(_problem(each) for each in (*problems, *reading.problems))
     facts = examine_data(reading, task)
-    return DataCheck(str(folder), facts, found, len(problems) + reading.problem_count, reading.notes, needs)
+    notes = (*reading.usual_forms, *reading.notes)
+    return DataCheck(str(folder), facts, found, len(problems) + reading.problem_count, notes, needs)
 
 
 def _problem(found: Problem) -> DataProblem:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from tinymetafed_codegen.boards import Board, Catalogue, Requirement
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.ops import LOSSES as _LOSSES
-from tinymetafed_codegen.spec import TASKS as _TASKS
 
 from ..devices.link import monitor as line_monitor
 from ..devices.link.transport import DEFAULT_BAUD
@@ -16,9 +14,6 @@ from ..projects import doctor as machine
 from ..projects import new as projects
 from ..projects.doctor import Finding
 from ..projects.importing import written_experiment as importing
-
-TASKS = tuple(_TASKS)
-LOSSES = tuple(_LOSSES)
 
 
 def new_project(folder: str | Path, board: str = "native") -> None:

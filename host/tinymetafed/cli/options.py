@@ -15,7 +15,7 @@ DataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="The task's data: an archive of Omniglot or of speech, a folder with it, or a folder that replaces task.path.",
+        help="The task's data: an archive of Omniglot or of speech, a folder with it, or what replaces task.path.",
         show_default="downloaded once",
     ),
 ]

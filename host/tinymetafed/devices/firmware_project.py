@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jinja2
@@ -10,7 +12,7 @@ import tomli_w
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.design import Design
-from tinymetafed_codegen.files import write_if_changed
+from tinymetafed_codegen.files import locked, write_if_changed
 from tinymetafed_codegen.locate import PLATFORMIO_CONFIG
 from tinymetafed_codegen.spec import dump
 from tinymetafed_codegen.toolchain import build_root
@@ -49,23 +51,27 @@ def platformio_files(board: str, core_dir: str) -> dict[str, str]:
 
 
 def flashing(experiment: Path, board: Board) -> str:
-    """The command that builds and flashes firmware of an ``experiment`` written by ``write_project``."""
+    """The command that builds and flashes firmware of an ``experiment`` written by ``writing_project``."""
     if board.project is None:
         return f"pio run -d {experiment.parent} -e {board.name} -t upload"
     return f"TINYMETAFED_EXPERIMENT={experiment} pio run -d {board.project} -e {board.name} -t upload"
 
 
-def write_project(design: Design) -> Path:
+@contextmanager
+def writing_project(design: Design) -> Iterator[Path]:
     """Writes the complete experiment and its PlatformIO project, so that a user can flash it by hand.
 
-    The folder is named after the model's hash, so that no two models share one.
+    The folder is named after the model's hash, so that no two models share one. Two experiments of one model may name
+    different files with the same weights; no other process writes the folder until the caller has finished.
 
-    Returns:
+    Yields:
         Path of the experiment file.
     """
     folder = build_root() / design.manifest.model_hash
-    write_if_changed(folder / "experiment.toml", tomli_w.dumps(dump(design.experiment)))
-    packages = (build_root() / "core").as_posix()  # shared by all projects: a real board's compiler is large
-    for name, text in platformio_files("native", packages).items():
-        write_if_changed(folder / name, text)
-    return folder / "experiment.toml"
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "project.lock"):
+        write_if_changed(folder / "experiment.toml", tomli_w.dumps(dump(design.experiment)))
+        packages = (build_root() / "core").as_posix()  # shared by all projects: a real board's compiler is large
+        for name, text in platformio_files("native", packages).items():
+            write_if_changed(folder / name, text)
+        yield folder / "experiment.toml"

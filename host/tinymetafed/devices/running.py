@@ -12,7 +12,7 @@ from ..federation.observer import Observer
 from . import firmware
 from .device import Device
 from .firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
-from .firmware_project import flashing, write_project
+from .firmware_project import flashing, writing_project
 from .fleet import Fleet
 from .launch import launch, parse, require
 from .link.faults import FaultPlan
@@ -36,8 +36,8 @@ def build_firmware(design: Design, name: str, deviation: Deviation = AS_THE_BOAR
     """
     board = design.boards.load(name)
     design.on(board)
-    experiment = write_project(design)
-    return firmware.build(experiment, board, key=experiment.parent.name, deviation=deviation)
+    with writing_project(design) as experiment:
+        return firmware.build(experiment, board, key=experiment.parent.name, deviation=deviation)
 
 
 @contextmanager
@@ -69,7 +69,8 @@ def running(
 
     def check(device: Device) -> None:
         on_board = design.on(design.boards.load(device.board))
-        remedy = flashing(write_project(design), on_board.board)
+        with writing_project(design) as experiment:
+            remedy = flashing(experiment, on_board.board)
         device.session.check(device.hello, on_board.manifest, remedy)
 
     specs = parse(urls, design.boards)

@@ -12,11 +12,11 @@ import jinja2
 import numpy as np
 
 from tinymetafed_codegen import boards
-from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.protocol import Stream
 
 from ..devices.firmware_project import platformio_files
 from ..learn import prng
+from . import ProjectError
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _FILES = {
@@ -38,10 +38,6 @@ HELD_OUT = CLIENTS[-1]
 GAIN, OFFSET, NOISE = (0.6, 1.4), (-0.5, 0.5), (-0.25, 0.25)  # gain and offset per person and feature, noise per sample
 ROWS = 60
 _SEED = 1
-
-
-class ProjectError(UsageError):
-    """A folder that cannot become a project; wrong usage."""
 
 
 def create(folder: Path, board: str) -> None:

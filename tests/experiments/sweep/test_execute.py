@@ -17,8 +17,7 @@ import pytest
 from clocks import wait_until
 from small_runs import SINE, Quiet, halting
 
-from tinymetafed.experiments import sweep
-from tinymetafed.experiments.sweep import SweepFailed
+from tinymetafed.experiments import SweepFailed, sweep
 from tinymetafed.runs import training
 from tinymetafed.runs.run_data import StoreError
 from tinymetafed.runs.setup import set_up

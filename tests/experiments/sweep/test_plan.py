@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from small_runs import SINE
 
-from tinymetafed.experiments import sweep
-from tinymetafed.experiments.sweep import Sweep, SweepError
+from tinymetafed.experiments import SweepError, sweep
+from tinymetafed.experiments.sweep import Sweep
 
 
 def planned(folder: Path, text: str) -> Sweep:

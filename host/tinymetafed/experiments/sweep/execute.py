@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from tinymetafed_codegen import __version__
-from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.files import LockedError, locked
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 from tinymetafed_codegen.sample_source import own_source
@@ -35,13 +34,10 @@ from ...runs.run_data import RunData
 from ...runs.setup import design_of, set_up
 from ...runs.store import read_run
 from ...simulation.kernels import open_kernels
+from .. import SweepFailed
 from .sweep_file import Run, Sweep
 
 _STOPPED = 3  # exit code of a run whose sweep has ended
-
-
-class SweepFailed(Error):
-    """A sweep cannot use its folder, or one of its runs failed; the text names folder or run, and the remedy."""
 
 
 def execute(sweep: Sweep, out: Path, jobs: int, data: Path | None, observer: Observer) -> dict[Path, str]:

@@ -15,7 +15,6 @@ import pydantic
 from pydantic import Field
 
 from tinymetafed_codegen.design import Design
-from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.section import Section, TomlValue
 from tinymetafed_codegen.spec import Experiment, SpecError
@@ -24,14 +23,11 @@ from tinymetafed_codegen.spec.mistakes import explain
 
 from ...learn.strategies import open_strategy
 from ...runs.setup import design_of
+from .. import SweepError
 
 SEED = "run.seed"
 
 Settings = dict[str, TomlValue]  # by section.key
-
-
-class SweepError(UsageError):
-    """An invalid sweep file; the text names file, variant or key, and the remedy."""
 
 
 class _VariantSpec(Section):

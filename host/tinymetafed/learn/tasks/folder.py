@@ -15,7 +15,6 @@ from tinymetafed_codegen.spec import FolderTask, RunSpec, TaskShapes
 
 from .. import prng
 from . import HELD_OUT, DataError, Floats, Samples, Task, is_held_out
-from .own_data.reading import read_folder
 
 TEST_ROWS = 100  # largest number of test samples of a client
 
@@ -88,6 +87,8 @@ class Folder(Task):
         Raises:
             DataError: A file cannot be used; the message names the file, row and column at fault, and the remedy.
         """
+        from .own_data.reading import read_folder  # imported here because other tasks start sooner without it
+
         reading = read_folder(path, spec, shapes, seed)
         reading.require()
         read = [(each.is_held_out, Client(each.name, each.inputs, each.targets)) for each in reading.clients]

@@ -18,6 +18,7 @@ TEST_POINTS = 100
 LOWEST_X, X_SPAN = np.float32(-5.0), np.float32(10.0)
 LOWEST_AMPLITUDE, AMPLITUDE_SPAN = np.float32(0.1), np.float32(4.9)
 PHASE_SPAN = np.float32(3.14159274)
+_GRID = np.linspace(LOWEST_X, LOWEST_X + X_SPAN, TEST_POINTS, dtype=np.float32)
 
 
 class Sine(Task):
@@ -38,7 +39,7 @@ class Sine(Task):
 
     def wave(self, client: int) -> tuple[np.float32, np.float32]:
         """Amplitude and phase (radians) of a client's wave."""
-        amplitude, phase = prng.draw(self.seed, client, 0, Stream.CLIENT_TASK, np.arange(1))
+        amplitude, phase = prng.draw(self.seed, client, 0, Stream.CLIENT_TASK, np.arange(1, dtype=np.uint32))
         return (
             LOWEST_AMPLITUDE + AMPLITUDE_SPAN * prng.uniform(amplitude)[0],
             PHASE_SPAN * prng.uniform(phase)[0],
@@ -46,12 +47,12 @@ class Sine(Task):
 
     def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
         """``count`` fresh points of the client's wave, x uniform."""
-        words, _ = prng.draw(self.seed, client, round, Stream(sample_set), np.arange(count))
+        words, _ = prng.draw(self.seed, client, round, Stream(sample_set), np.arange(count, dtype=np.uint32))
         return self._on_wave(client, LOWEST_X + X_SPAN * prng.uniform(words))
 
     def test_samples(self, client: int, round: int) -> Samples:
         """An even grid of 100 points over [-5, 5], the same in every round."""
-        return self._on_wave(client, np.linspace(LOWEST_X, LOWEST_X + X_SPAN, TEST_POINTS, dtype=np.float32))
+        return self._on_wave(client, _GRID)
 
     def describe(self, client: int) -> str:
         """The wave's formula."""

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinymetafed_codegen.spec import FolderTask
 
 from .file_table import UNKNOWN
 from .reading import ClientRecording, Reading
-from .windows import gaps
+from .windows import Recording, gaps
 
 MOST_GAPS = 20  # gaps that are listed
 DUPLICATE_SHARE = 0.1  # share of a client's rows from which equal rows are suspicious
@@ -163,19 +164,12 @@ def _features(recordings: Sequence[ClientRecording]) -> tuple[FeatureFacts, ...]
 
 def _duplicates(recordings: Sequence[ClientRecording]) -> tuple[Duplicates, ...]:
     """Clients whose rows, features and target alike, occur again in themselves or in others."""
-    rows = [
-        np.concatenate([each.recording.values.reshape(len(each.recording), -1), each.recording.targets], axis=1)
-        for each in recordings
-        if len(each.recording)
-    ]
-    if not rows or len({part.shape[1] for part in rows}) != 1:
+    filled = [each for each in recordings if len(each.recording)]
+    if len({each.recording.values[0].size + each.recording.targets.shape[1] for each in filled}) != 1:
         return ()
-    owners = [each.client for each in recordings if len(each.recording)]
-    names = sorted(set(owners))
-    owner = np.repeat([names.index(name) for name in owners], [len(part) for part in rows])
-    together = np.ascontiguousarray(np.concatenate(rows) + np.float32(0))  # -0 is 0
-    keys = together.view(np.dtype((np.void, together.dtype.itemsize * together.shape[1]))).ravel()
-    _, ids = np.unique(keys, return_inverse=True)
+    names = sorted({each.client for each in filled})
+    owner = np.repeat([names.index(each.client) for each in filled], [len(each.recording) for each in filled])
+    _, ids = np.unique(np.concatenate([_hashes(each.recording) for each in filled]), return_inverse=True)
     total = np.bincount(owner, minlength=len(names))
     pairs, times = np.unique(np.stack([ids, owner]), axis=1, return_counts=True)
     found = []
@@ -191,6 +185,16 @@ def _duplicates(recordings: Sequence[ClientRecording]) -> tuple[Duplicates, ...]
         shared.update(combinations(group, 2))
     found += [Duplicates(names[a], names[b], count, int(min(total[a], total[b]))) for (a, b), count in sorted(shared.items())]
     return tuple(each for each in found if each.rows > 1 and each.rows >= DUPLICATE_SHARE * each.of_rows)
+
+
+def _hashes(recording: Recording) -> NDArray[np.uint64]:
+    """64 bits for each row, equal for equal values and targets."""
+    found = np.zeros(len(recording), np.uint64)
+    for column in (*recording.values.reshape(len(recording), -1).T, *recording.targets.T):
+        bits = (column + np.float32(0)).view(np.uint32)  # -0 is 0
+        found = (found ^ bits) * np.uint64(0x9E3779B97F4A7C15)
+        found ^= found >> np.uint64(29)
+    return found
 
 
 def _gaps(recordings: Sequence[ClientRecording], spec: FolderTask) -> list[GapFacts]:

@@ -23,6 +23,7 @@ from .csv_file import CsvContent, read_csv
 from .file_table import UNKNOWN, Indices, Table
 from .media_files import find_media, read_media
 from .npz_file import read_npz
+from .origin import located
 from .problems import Place, Problem, Problems
 from .times import SECONDS, Unit, find_unit
 from .windows import Recording, WindowLabel, cut, filled, resampled, runs, segments
@@ -71,6 +72,7 @@ class Reading:
         classes: Class index by label; None where rows have values to predict.
         problems: Everything that is wrong, listed; ``problem_count`` counts more where many are alike.
         notes: What was decided by what the files look like, a line each.
+        usual_forms: The form of those files that have the usual one, a line for each.
     """
 
     path: Path
@@ -80,6 +82,7 @@ class Reading:
     problems: tuple[Problem, ...]
     problem_count: int
     notes: tuple[str, ...]
+    usual_forms: tuple[str, ...] = ()
 
     def require(self) -> None:
         """Raises DataError with the first problem if there is one, and the number of the others."""
@@ -89,12 +92,13 @@ class Reading:
             raise DataError(f"{self.problems[0]}{others}")
 
 
-def find_files(path: Path, by_column: bool = False) -> dict[str, tuple[Path, ...]]:
+def find_files(path: Path, by_column: bool = False, pattern: str | None = None) -> dict[str, tuple[Path, ...]]:
     """The folder's data files by client, sorted by name; other files are ignored.
 
     Args:
         path: The folder. A file NAME.csv or NAME.npz in it is the client NAME, a folder NAME of such files is one client too.
         by_column: Whether a column names the client, so that files may have equal names.
+        pattern: A pattern such as ``**/*_watch.csv`` that files must match; the client is the name of a file's folder.
 
     Returns:
         Files by client.
@@ -106,6 +110,14 @@ def find_files(path: Path, by_column: bool = False) -> dict[str, tuple[Path, ...
         what = "a file, not a folder" if path.exists() else "no such folder"
         raise DataError(f"{path}: {what}; task.path names a folder with one CSV or NPZ file per client")
     found: dict[str, tuple[Path, ...]] = {}
+    if pattern is not None:
+        for file in sorted(path.glob(pattern)):
+            if _is_data(file):
+                name = file.stem if file.parent == path else file.parent.name
+                found[name] = (*found.get(name, ()), file)
+        if not found:
+            raise DataError(f"{path}: no CSV or NPZ file here matches task.files = '{pattern}'")
+        return found
     origin: dict[str, str] = {}
     for entry in sorted(path.iterdir()):
         if _is_data(entry):
@@ -133,7 +145,7 @@ def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes | None, seed: i
     """Reads and checks every file of a folder.
 
     Args:
-        path: The folder.
+        path: The folder, an archive of it, or a DOI (see ``located``).
         spec: The experiment's [task].
         shapes: Shapes and loss of the model; None where there is no model, then rows have labels.
         seed: ``run.seed``, which chooses the held-out clients if ``task.held_out`` does not.
@@ -146,13 +158,14 @@ def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes | None, seed: i
     """
     problems, notes, contents = Problems(), list[str](), list[CsvContent]()
     tables: list[tuple[str, Table]] = []
-    if media := find_media(path):
+    root = located(path)
+    if spec.files is None and (media := find_media(root)):
         known = list(media.files)
         if shapes is not None and not shapes.is_classification:
             raise DataError(f"{path}: {media.kind} have classes, but the model's loss is {shapes.loss}; take one for classes")
         tables = read_media(media, spec, shapes.input if shapes else (), problems, notes)
     else:
-        files = find_files(path, spec.client is not None)
+        files = find_files(root, spec.client is not None, spec.files)
         known = list(files)
         wanted = Wanted(spec, _row_size(path, spec, shapes), _outputs(shapes), shapes.input if shapes else ())
         for client, group in files.items():
@@ -165,7 +178,8 @@ def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes | None, seed: i
                     table = content.table if content else None
                 tables += [(client, table)] if table is not None and len(table) else []
     _check_headers([table for _, table in tables], problems)
-    notes += _notes_on_form(contents) + _notes_on_missing([table for _, table in tables])
+    usual_forms, others = _notes_on_form(contents)
+    notes += others + _notes_on_missing([table for _, table in tables])
     classes = None
     if _outputs(shapes) == 0:
         classes = find_classes(path, [table for _, table in tables], shapes, problems)
@@ -188,7 +202,13 @@ def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes | None, seed: i
     if shapes is not None:
         _check_samples(reading, spec, problems)
     notes += _notes_on_windows(reading, spec)
-    return replace(reading, problems=problems.listed, problem_count=problems.count, notes=tuple(notes))
+    return replace(
+        reading,
+        problems=problems.listed,
+        problem_count=problems.count,
+        notes=tuple(notes),
+        usual_forms=tuple(usual_forms),
+    )
 
 
 def _outputs(shapes: TaskShapes | None) -> int:
@@ -456,20 +476,25 @@ def _check_rows(client: ClientSamples, classes: Mapping[str, int] | None, spec: 
             return
 
 
-def _notes_on_form(contents: Sequence[CsvContent]) -> list[str]:
-    """One line for each form of CSV files that is not the usual one, and for rows that were left out."""
-    by_form: dict[str, list[CsvContent]] = defaultdict(list)
+def _notes_on_form(contents: Sequence[CsvContent]) -> tuple[list[str], list[str]]:
+    """A line for each form that CSV files have: forms as most files have them, and others."""
+    by_form: dict[tuple[bool, str], list[CsvContent]] = defaultdict(list)
     for content in contents:
         said = [*content.form.unusual]
         if content.units:
             said.append("a row of units left out")
         if content.repeated_headers:
             said.append("repeated headers left out")
-        if said and content.header:
-            said.append("the first row has names")
-        if said:
-            by_form[", ".join(said)].append(content)
-    return [f"{_files(group)}: {said}" for said, group in by_form.items()]
+        is_usual = not said
+        if is_usual:
+            said = [content.form.encoding_title, "columns separated by commas"]
+        said.append("the first row has names" if content.header else "no names in the first row")
+        by_form[is_usual, ", ".join(said)].append(content)
+    usual, others = (
+        [f"{_files(group)}: {said}" for (is_usual, said), group in by_form.items() if is_usual == wanted]
+        for wanted in (True, False)
+    )
+    return usual, others
 
 
 def _notes_on_missing(tables: Sequence[Table]) -> list[str]:
@@ -485,7 +510,8 @@ def _notes_on_missing(tables: Sequence[Table]) -> list[str]:
 
 def _files(group: Sequence[CsvContent]) -> str:
     first = group[0].table.file.name
-    return first if len(group) == 1 else f"{first} and {len(group) - 1} more files"
+    more = len(group) - 1
+    return f"{first} and {more} more file{'s' * (more > 1)}" if more else first
 
 
 def _notes_on_windows(reading: Reading, spec: FolderTask) -> list[str]:
