@@ -349,13 +349,15 @@ _compiled: dict[tuple[str, str], Compiled] = {}
 
 def design(model: dict[str, Any], folder: Path, *, gradient: bool = False) -> Design:
     """Designs a model; frozen layers get random weights from a file in ``folder``."""
-    experiment = spec.parse({"task": ANY, "model": model}, "test")
+    experiment = spec.parse({"task": ANY, "data": {"normalise": "none"}, "model": model}, "test")
     net = graph.build(experiment.model, gradient=gradient)
     if net.frozen:
         folder.mkdir(parents=True, exist_ok=True)
         random = np.random.default_rng(1)
         np.savez(folder / "frozen.npz", **{f"{op.name}.{p.name}": random.normal(0, 0.5, p.shape) for op, p in net.frozen})
-        experiment = spec.parse({"task": ANY, "model": {**model, "weights": str(folder / "frozen.npz")}}, "test")
+        experiment = spec.parse(
+            {"task": ANY, "data": {"normalise": "none"}, "model": {**model, "weights": str(folder / "frozen.npz")}}, "test"
+        )
     return design_graph(experiment, boards.load("native"), net, "test")
 
 
