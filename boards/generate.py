@@ -21,6 +21,7 @@ project = Path(env.subst("$PROJECT_DIR"))
 root = Path(env.subst("$PROJECT_SRC_DIR")).parent
 generated = Path(env.subst("$BUILD_DIR")) / "generated"
 experiment = os.environ.get("TINYMETAFED_EXPERIMENT") or project / env.GetProjectOption("custom_experiment")
+env["TINYMETAFED_EXPERIMENT"] = os.path.relpath(experiment)  # for the line that says how to train on the board
 board = env.BoardConfig()
 
 environment = dict(os.environ)

@@ -42,17 +42,11 @@ _GROUPS = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if group := _GROUPS.get(item.nodeid.partition("::")[0]):
             item.add_marker(pytest.mark.xdist_group(group))
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Fails if test processes do not keep the groups: they would share terminals, and build everything twice."""
-    grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
-    if getattr(session.config.option, "loadgroup", False) and any("@" not in item.nodeid for item in grouped):
-        raise pytest.UsageError("this version of pytest ignores the groups of pytest-xdist; install the one in pyproject.toml")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import tomli_w
 from small_runs import manifest
 
 from tinymetafed.federation.clients import DeviceFacts
-from tinymetafed.federation.result import ClientScore, ClientSpread, DCurve, Evaluation, FinalScores
+from tinymetafed.federation.result import ClientScore, ClientSpread, DCurve, Evaluation, FinalScores, Scores
 from tinymetafed.federation.rounds import Contribution
 from tinymetafed.learn.metric import Metric
 from tinymetafed.runs.estimate import BoardEstimate, RoundEstimate
@@ -86,6 +86,9 @@ def evaluation(round_: int, after: float | None, **changes: Any) -> Evaluation:
     return replace(made, **changes)
 
 
+_UNTRAINED: dict[str, Any] = {"after_ci95": None, "n_tasks": 4, "n_clients": 4, "per_task": ()}
+
+
 def run_result(metric: str, before: float, after: float, **changes: Any) -> RunResult:
     """The result of 40 rounds."""
     final = FinalScores(
@@ -136,5 +139,6 @@ def run_result(metric: str, before: float, after: float, **changes: Any) -> RunR
         devices=(ServedDevice(DEVICE.url, DEVICE.board, DEVICE.unique_id, DEVICE.receive_window, 80),),
         versions={"tinymetafed": "9.8.7"},
         instructions_per_step={"full": 12345},
+        untrained=Scores(Metric(metric), before=before, after=5.2 if metric == "mse" else 0.4, **_UNTRAINED),
     )
     return replace(made, **changes)

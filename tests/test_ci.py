@@ -66,3 +66,11 @@ def test_the_experiments_that_are_built_are_there(jobs: dict[str, Any]) -> None:
 def test_the_files_that_key_the_cache_exist() -> None:
     (files,) = re.findall(r"hashFiles\(([^)]*)\)", WORKFLOW.read_text(encoding="utf-8"))
     assert all((ROOT / name).is_file() for name in re.findall(r"'([^']+)'", files))
+
+
+def test_test_processes_keep_the_groups_of_tests(request: pytest.FixtureRequest) -> None:
+    """Without groups, two processes would share pseudo-terminals and build the same firmware."""
+    if not hasattr(request.config, "workerinput"):
+        pytest.skip("all tests run in one process")
+    grouped = [item.nodeid for item in request.session.items if item.get_closest_marker("xdist_group")]
+    assert [nodeid for nodeid in grouped if "@" not in nodeid] == []

@@ -125,7 +125,7 @@ def test_a_folder_is_trained_on_whichever_devices_there_are(file: Path, tmp_path
     assert curve.d == (0, 1, 2, 4, 6) and (curve.n_tasks, curve.n_clients) == (12, 1)
     assert (curve.mean[0], curve.mean[-1]) == (test.before, test.after)
     setup = set_up(run.experiment(), "run", run.data)
-    rows = training.adapt(setup, ["native:1"], run.weights, range(3), Quiet()).clients
+    rows = training.adapt(setup, ["native:1"], run.weights, range(HELD_OUT, HELD_OUT + 3), Quiet()).clients
     assert [row.task for row in rows] == ["carol, split 1", "carol, split 2", "carol, split 3"]
     assert [(row.before, row.after) for row in rows] == list(test.per_task[:3])
 
@@ -196,7 +196,7 @@ def test_boards_train_on_what_an_own_source_makes_and_unseen_clients_adapt_with_
     assert again.weights.tobytes() == run.weights.tobytes()
     same_in_simulation(run, simulate(file, tmp_path / "simulated", *own))
     setup = set_up(run.experiment(), "run", None)
-    assert len(training.adapt(setup, ["native:1"], run.weights, range(2), Quiet()).clients) == 2
+    assert len(training.adapt(setup, ["native:1"], run.weights, range(HELD_OUT, HELD_OUT + 2), Quiet()).clients) == 2
 
 
 @pytest.mark.usefixtures("built_once")
@@ -300,7 +300,7 @@ def test_a_source_changed_since_the_run_is_named(file: Path, tmp_path: Path) -> 
 
 
 def test_too_few_clients_for_a_round_are_refused_before_anything_is_built(file: Path) -> None:
-    with pytest.raises(DataError, match=r"2 training client\(s\), too few for run\.devices_per_round = 3"):
+    with pytest.raises(SpecError, match=r"data: 2 training client\(s\), too few for run\.devices_per_round = 3; set .* = 2 or"):
         set_up(load(file, "run.devices_per_round=3"), "test", None)
 
 

@@ -1,8 +1,11 @@
-"""The check of the port before an upload: a port without the board is refused with a list of all ports."""
+"""Uploads: a port without the board is refused with a list of all ports; an emulated board says what to do next."""
 
 from __future__ import annotations
 
+import json
 import runpy
+import subprocess
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -94,3 +97,27 @@ def test_errors_list_the_ports(
 
 def test_another_upload_protocol_is_not_checked(upload: Upload) -> None:
     assert upload(protocol="jlink") == 0
+
+
+START = find("boards/platform/builder/start.py")
+
+
+@pytest.mark.parametrize(
+    ("line", "printed"),
+    [
+        ("", "char device redirected to /dev/pts/7 (label serial0)"),  # QEMU
+        ("", "pty /dev/pts/7"),  # a native process
+        ("/dev/pts/7", "monitor"),  # Renode makes the line that it is told to make
+    ],
+)
+def test_an_emulated_board_says_what_to_do_next(line: str, printed: str) -> None:
+    command = [sys.executable, str(START), "my files/sine.toml", line, sys.executable, "-c", f"print({printed!r}); exit(3)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3 and printed in done.stdout
+    assert "tinymetafed train 'my files/sine.toml' --device /dev/pts/7" in done.stdout
+
+
+@pytest.mark.parametrize("board", ["native", "mps2", "rv32", "nrf52840", "esp32isa"])
+def test_the_line_of_every_emulated_board_is_known_or_printed(board: str) -> None:
+    serial = json.loads(find(f"boards/{board}.json").read_text(encoding="utf-8"))["tinymetafed"]["serial"]
+    assert any("{line}" in part for part in serial) or serial in (["-serial", "pty"], ["--pty"])

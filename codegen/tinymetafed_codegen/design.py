@@ -35,6 +35,11 @@ class Design:
         """The model's hash, 8 bytes; the same on every board."""
         return bytes.fromhex(self.manifest.model_hash)
 
+    @property
+    def normalisation(self) -> dict[str, weights_file.Floats]:
+        """kernel and bias of the layer that normalises the input, by LAYER.kernel and LAYER.bias; empty without one."""
+        return normalising_weights(self.experiment, self.graph)
+
     def on(self, board: Board) -> Design:
         """Designs the same model for another board. Raises BudgetError if that board is too small."""
         if board == self.board:

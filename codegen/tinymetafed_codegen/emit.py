@@ -115,8 +115,8 @@ def own_source_header(path: str, sha256: str, command: str) -> str:
     return render("own_source.hpp.j2", path=path, sha256=sha256, command=command)
 
 
-def model_header(design: Design, command: str) -> str:
-    """The text of model.hpp: one model's training step, as calls of kernels."""
+def model_header(design: Design, command: str, template: str = "model.hpp.j2") -> str:
+    """The text of model.hpp: one model's training step, as calls of kernels. ``template``: that of firmware or of libraries."""
     net, arena = design.graph, design.plan
     redraws_local = design.experiment.model.local_start == "redrawn" and net.n_local > 0
 
@@ -164,7 +164,7 @@ def model_header(design: Design, command: str) -> str:
         return [forward(call) if isinstance(call, Call) else backward(call, update) for call in net.backward[variant]]
 
     return render(
-        "model.hpp.j2",
+        template,
         title=" -> ".join(call.op.name for call in net.forward),
         command=command,
         frozen=bool(net.frozen),

@@ -1,7 +1,8 @@
-"""Atomic writes of files, and locks between processes that work in one folder."""
+"""Atomic writes of files, locks between processes that work in one folder, and the file that a mistyped path meant."""
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 import tempfile
@@ -17,13 +18,31 @@ def write_if_changed(path: Path, text: str) -> bool:
     """Writes ``text`` atomically, but does not touch a file with the same text. Returns whether it wrote. Raises OSError."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
     replace(path, text.encode())
     return True
 
 
+def suggestion(path: Path, otherwise: str) -> str:
+    """What to do about a path where nothing is.
+
+    Args:
+        path: The path.
+        otherwise: The remedy if nothing beside it has a similar name.
+
+    Returns:
+        A question that names the file or folder beside it with the most similar name, or ``otherwise``.
+    """
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        names = []
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
+    return f"did you mean {path.with_name(near[0])}?" if near else otherwise
+
+
 def replace(path: Path, content: bytes) -> None:
-    """Writes a file atomically: readers see the old content or the new one, never a part. Raises OSError."""
+    """Writes a file atomically: readers see the old content or the new one, never a part. Makes its folder. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with os.fdopen(handle, "wb") as out:

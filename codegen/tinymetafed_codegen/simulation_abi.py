@@ -267,6 +267,10 @@ class Evaluation(Struct):
     rows: Annotated[U32, "number of samples of each client"]
     before: Annotated[Floats, _WRITTEN_FLOATS, "[clients][rows][kOutputSize]"]
     after: Annotated[Floats, _WRITTEN_FLOATS, "[clients][rows][kOutputSize]"]
+    weights: Annotated[Floats | None, _WRITTEN_FLOATS, "[clients][kParameterCount], after training; null: not asked for"]
+    start: Annotated[
+        Floats | None, _READ_FLOATS, "[clients][kParameterCount], all weights before training; null: the start of a round"
+    ]
 
 
 @dataclass(frozen=True)

@@ -97,22 +97,34 @@ class Group {
     for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) memory_.weights[i] = T{};  // velocities or gradients
   }
 
+  // Sets all weights of every lane; `weights` is [client, weight].
+  void load_all(const float* weights) {
+    for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
+      const float* const from = weights + size_t{client(lane)} * model::kParameterCount;
+      for (uint32_t i = 0; i < model::kParameterCount; ++i) put(memory_.weights + i, lane, from[i]);
+    }
+  }
+
   // Sets local weights that do not start from the fixed values: random ones, or those of the client's last round.
   void start_locals() {
     for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
       const float* start = memory_.one + model::kGlobalCount;
-      if constexpr (model::kRedrawsLocal) {
-        redraw_local(memory_.one, {training_.seed, training_.clients[client(lane)], training_.round});
-      } else {
+      if (training_.local_weights != nullptr) {
         start = training_.local_weights + size_t{client(lane)} * kLocalCount;
+      } else {
+        redraw_local(memory_.one, {training_.seed, training_.clients[client(lane)], training_.round});
       }
       for (uint32_t i = 0; i != kLocalCount; ++i) put(memory_.weights + model::kGlobalCount + i, lane, start[i]);
     }
   }
 
+  // Sets the local weights that each client's training starts from.
+  void begin_training() {
+    if (model::kRedrawsLocal || training_.local_weights != nullptr) start_locals();
+  }
+
   // Trains the recipe's phases and sets each client's status.
   void train() {
-    if (model::kRedrawsLocal || training_.local_weights != nullptr) start_locals();
     for (uint32_t n = 0; n < phase_count(); ++n) {
       const protocol::Phase& phase = recipe_.phases[n];
       const Samples& samples = training_.samples[n];
@@ -145,6 +157,14 @@ class Group {
         float* output = outputs + (size_t{first_ + lane} * test.rows + row) * model::kOutputSize;
         for (uint32_t i = 0; i < model::kOutputSize; ++i) output[i] = get(memory_.arena + model::kOutput + i, lane);
       }
+    }
+  }
+
+  // Writes each client's weights, [client, weight].
+  void copy_weights(float* weights) const {
+    for (uint32_t lane = 0; lane < size_; ++lane) {
+      float* const end = weights + size_t{first_ + lane} * model::kParameterCount;
+      for (uint32_t i = 0; i < model::kParameterCount; ++i) end[i] = get(memory_.weights + i, lane);
     }
   }
 
@@ -338,6 +358,7 @@ void make_samples(const sim::OwnSamples& made) {
 void train_round(const sim::Training& training, const sim::Updates& updates) {
   sim::run(training, [&](auto& group) {
     group.load();
+    group.begin_training();
     group.train();
     group.send(updates);
   });
@@ -346,8 +367,11 @@ void train_round(const sim::Training& training, const sim::Updates& updates) {
 void adapt(const sim::Training& training, const sim::Evaluation& test) {
   sim::run(training, [&](auto& group) {
     group.load();
+    if (test.start != nullptr) group.load_all(test.start);
     group.predict(test, test.before);
+    if (test.start == nullptr) group.begin_training();
     group.train();
     group.predict(test, test.after);
+    if (test.weights != nullptr) group.copy_weights(test.weights);
   });
 }

@@ -39,7 +39,7 @@ from .experiments import SweepError, SweepFailed
 from .federation.clients import TrainingFailed
 from .federation.meta_test import Collapsed
 from .federation.observer import Observer
-from .federation.result import Adaptation, FinalScores
+from .federation.result import Adaptation, ClassScores, FinalScores
 from .learn.codecs.delta import DeltaError, Sparse
 from .learn.strategies import (
     FedAvg,
@@ -55,7 +55,8 @@ from .learn.strategies import (
 from .learn.tasks import HELD_OUT, DataError, Samples, Task
 from .learn.tasks.own_task import TaskError
 from .projects import ProjectError
-from .runs.export import ExportError
+from .runs.adapted import AdaptedError
+from .runs.exported_weights import ExportError
 from .runs.journal import RunResult
 from .runs.report import ReportError
 from .runs.run_data import StoreError
@@ -96,6 +97,7 @@ __all__ = [
     "TASKS",
     "TEST_DEVICE",
     "Adaptation",
+    "AdaptedError",
     "ArenaMap",
     "BenchError",
     "Board",
@@ -104,6 +106,7 @@ __all__ = [
     "BoardWarning",
     "BudgetError",
     "BuildError",
+    "ClassScores",
     "Collapsed",
     "DataCheck",
     "DataError",

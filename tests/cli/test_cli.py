@@ -35,6 +35,7 @@ from tinymetafed_codegen.protocol import Dtype
 
 COMMAND = Path(sys.executable).with_name("tinymetafed")
 SHORT = ("--set", "run.rounds=5", "--set", "evaluation.tasks=3", "--set", "evaluation.every=0", "--test-device", "native:1")
+COLLAPSING = ("strategy.alpha_max=1", "strategy.global_learning_rate=0.5")
 RUN_FILES = {"experiment.toml", "run.db", "lock", "weights.npz", "report.html"}
 
 
@@ -193,10 +194,11 @@ def test_train_prints_one_json_object_and_nothing_else(finished: tuple[Path, Com
 RESULT_KEYS = {
     "task", "rounds", "seed", "weights_sha256", "bytes_down", "bytes_up", "bytes_up_dense", "bytes_samples", "retries",
     "redone", "skipped", "sessions", "seconds", "training_seconds", "start_seconds", "meta_test", "d_curve", "example",
-    "estimate", "collapsed", "devices", "versions", "run", "report",
+    "estimate", "collapsed", "devices", "versions", "run", "report", "untrained",
 }  # fmt: skip
 NESTED_KEYS = {
     "meta_test": {"metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task", "spread"},
+    "untrained": {"metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task"},
     "d_curve": {"metric", "samples", "d", "mean", "ci95", "n_tasks", "n_clients"},
     "example": {"client", "x", "truth", "before", "after", "samples_x", "samples_y"},
     "estimate": {"basis", "bytes", "multiply_accumulates", "boards"},
@@ -406,7 +408,7 @@ def test_resuming_a_finished_run_prints_its_result_again(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--set", "run.rounds=9"], "leave --set out"),
+        (["--set", "run.seed=9"], "leave --set run.seed=9 out"),
         (["--out", "elsewhere"], "leave --out out"),
         ([], "give an experiment file"),
     ],
@@ -717,6 +719,8 @@ def test_a_damaged_store_is_refused(
 def test_a_folder_without_a_run_is_refused(command: Command, tmp_path: Path, verb: list[str]) -> None:
     said = command(*verb, tmp_path)
     assert said.code == 1 and str(tmp_path) in said.error and "run folder" in said.error
+    Path("runs/waves").mkdir(parents=True)
+    assert "did you mean runs/waves?" in command(*verb, "runs/wave").error
 
 
 # Runs that fail or learn nothing
@@ -747,15 +751,14 @@ def test_a_run_that_fails_is_not_a_finished_one(command: Command, overrides: lis
         assert again.code == 1 and "collapsed" in again.error
 
 
-def test_a_collapse_is_reported_during_training(command: Command) -> None:
-    keys = ["run.rounds=500", "evaluation.every=50", "strategy.alpha_max=1", "strategy.global_learning_rate=0.5"]
+def test_a_collapse_during_training_is_a_warning_until_the_end(command: Command) -> None:
+    keys = ["run.rounds=100", "evaluation.every=10", "evaluation.tasks=20", *COLLAPSING]
     settings = [word for key in keys for word in ("--set", key)]
-    said = command("train", SINE, "--device", "native:1", "--test-device", "native:1", "--out", "run", "--json", *settings)
-    assert said.code == 1 and "training collapsed: after 50 rounds" in said.error
-    assert store.read_run(Path("run")).result is None
-    again = command("train", "--resume", "run", "--json")
-    assert again.code == 1 and "training collapsed: after 50 rounds" in again.error
-    assert store.read_run(Path("run")).trained == 50
+    said = command("simulate", SINE, "--out", "run", "--json", *settings)
+    warning, error = said.error.split("Error:")
+    assert warning.count("give the same answer whatever their input") == 1 and "after 10 rounds" in warning
+    assert said.code == 1 and "training collapsed: after 100 rounds" in error
+    assert store.read_run(Path("run")).result is not None
 
 
 @pytest.fixture

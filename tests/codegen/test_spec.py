@@ -63,6 +63,17 @@ def test_overrides_reach_any_key() -> None:
         ("model.momentun=0.9", "'model.momentun'", "did you mean 'momentum'?"),
         ('task.kind="sinus"', "'task.kind'", "did you mean 'sine'?"),
         ("zzz.key=1", "'zzz'", "known here: task, data, model"),
+        ("strategy.rounds=3", "'strategy.rounds'", "did you mean 'run.rounds'?"),
+        ("strategy.devices_per_round=3", "'strategy.devices_per_round'", "did you mean 'run.devices_per_round'?"),
+        ("strategy.device_per_round=3", "'strategy.device_per_round'", "did you mean 'run.devices_per_round'?"),
+        ("run.alpha_max=0.5", "'run.alpha_max'", "did you mean 'strategy.alpha_max'?"),
+        ("run.tasks=3", "'run.tasks'", "did you mean 'evaluation.tasks'?"),
+        ("run.kind='sine'", "'run.kind'", "did you mean 'task.kind' or 'strategy.kind'?"),
+        ("model.units=3", "'model.units'", "did you mean 'model.layers.N.units', N being the layer's number from 0?"),
+        ("runs.seed=3", "'runs'", "did you mean 'run'?"),
+        ("task.ways=3", "'task.ways'", "it is a key of task.kind = 'omniglot' and of task.kind = 'keywords'"),
+        ("model.layers.0.momentum=0.5", "'model.layers[0].momentum'", "did you mean 'model.momentum'?"),
+        ("model.layers.0.slope=0.5", "'model.layers[0].slope'", "it is a key of op = 'leaky_relu'"),
         ("model.lokal=true", "'model.lokal'", "did you mean 'local_start'?"),
     ],
 )
@@ -122,7 +133,12 @@ def test_values_outside_their_domain_are_named(override: str) -> None:
         (["strategy.schedule=sgdr", "strategy.restart_rounds=999"], "not a multiple"),
         (["strategy.restart_rounds=10"], "only with"),
         (["strategy.alpha_min=0.9"], "above alpha_max"),
-        (["run.clients=2", "run.devices_per_round=3"], "only run.clients = 2"),
+        (["run.clients=2", "run.devices_per_round=3"], "run.devices_per_round = 3 but there are only run.clients = 2"),
+        (
+            ["run.clients=2", "strategy.kind=fedavg"],
+            "run.devices_per_round = 5 (the default of strategy.kind = 'fedavg') but there are only run.clients = 2; set "
+            "run.devices_per_round = 2 or less",
+        ),
     ],
 )
 def test_keys_that_contradict_each_other_are_refused(overrides: list[str], expected: str) -> None:
@@ -141,7 +157,10 @@ def test_malformed_overrides_are_explained(override: str) -> None:
 
 
 def test_a_missing_file_and_broken_toml_are_named(tmp_path: Path) -> None:
-    assert "no such experiment file" in refusal(path=tmp_path / "none.toml")
+    assert "no such experiment file; examples/sine.toml" in refusal(path=tmp_path / "none.toml")
+    (tmp_path / "experiment.toml").touch()
+    assert f"did you mean {tmp_path / 'experiment.toml'}?" in refusal(path=tmp_path / "experimnt.toml")
+    assert f"did you mean {tmp_path / 'experiment.toml'}?" in refusal(path=tmp_path)
     assert "a folder" in refusal(path=tmp_path)
     broken = tmp_path / "broken.toml"
     broken.write_text("[task\nkind = 1", encoding="utf-8")

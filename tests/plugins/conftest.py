@@ -6,6 +6,7 @@ import pytest
 from installed_wheel import WheelVenv, install
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs these tests in one process, so that the wheel is installed only once."""
     for item in items:

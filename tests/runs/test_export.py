@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import os
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from tinymetafed.runs import export, store
 from tinymetafed.runs.export import ExportError
 from tinymetafed.runs.run_data import RunData, StoreError
 from tinymetafed.runs.store import read_run
-from tinymetafed.runs.tensorflow import ModelFileError
+from tinymetafed.runs.tensorflow import ModelFileError, quiet
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.design import design
 
@@ -157,5 +158,48 @@ def test_another_suffix_is_refused(run: RunData, tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_named(run: RunData, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"absent/w\.h: cannot be written"):
-        export.write(run, tmp_path / "absent" / "w.h")
+    (tmp_path / "taken").touch()
+    with pytest.raises(StoreError, match=r"taken/w\.h: cannot be written"):
+        export.write(run, tmp_path / "taken" / "w.h")
+    assert (tmp_path / "taken").read_bytes() == b""
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h"])
+def test_folders_of_the_file_are_made(run: RunData, tmp_path: Path, suffix: str) -> None:
+    export.write(run, tmp_path / "one" / "two" / f"w{suffix}")
+    assert [file.name for file in (tmp_path / "one" / "two").iterdir()] == [f"w{suffix}"]
+    with pytest.raises(ExportError):
+        export.write(run, tmp_path / "three" / "w.txt")
+    assert not (tmp_path / "three").exists()
+
+
+def test_what_tensorflow_prints_is_kept_away_unless_it_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    def print_everywhere() -> None:
+        print("Saved artifact")
+        os.write(2, b"I0000 oneDNN custom operations are on\n")
+
+    with quiet():
+        print_everywhere()
+    with pytest.raises(ModelFileError), quiet():
+        print_everywhere()
+        raise ModelFileError("known")
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(RuntimeError), quiet():
+        print_everywhere()
+        raise RuntimeError
+    assert capfd.readouterr().err.count("oneDNN") == 1
+    print("after")
+    assert capfd.readouterr().out == "after\n"
+
+
+@pytest.mark.parametrize("suffix", [pytest.param(each, marks=needs_tensorflow) for each in (".keras", ".tflite")])
+def test_the_command_shows_only_its_own_line_with_tensorflow(tmp_path: Path, suffix: str) -> None:
+    finished(tmp_path)
+    file = tmp_path / "new" / f"net{suffix}"
+    done = subprocess.run(
+        [sys.executable, "-m", "tinymetafed", "export", tmp_path / "run", "-o", file],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "" and done.stderr == f"{file}: the weights after 1 rounds, not adapted to a client\n"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small_runs import Quiet
 
-from tinymetafed.learn.tasks import DataError
+from tinymetafed.learn.tasks import HELD_OUT, DataError
 from tinymetafed.runs import export, training
 from tinymetafed.runs.journal import RunResult
 from tinymetafed.runs.setup import set_up
@@ -135,7 +135,7 @@ def test_a_run_goes_on_where_its_project_has_been_copied_to(tmp_path: Path, on: 
     setup = set_up(ended.experiment(), str(run / "experiment.toml"), ended.data)
     training.same_model(setup, ended)
     if on == "native:1":
-        assert training.adapt(setup, [on], ended.weights, [0], Quiet()).clients[0].task.startswith("cleo")
+        assert training.adapt(setup, [on], ended.weights, [HELD_OUT], Quiet()).clients[0].task.startswith("cleo")
     export.write(ended, run / "weights.h")
     again = begin(run / "experiment.toml", third / "runs" / "two", on, Quiet())
     assert again.weights_sha256 == undisturbed.weights_sha256

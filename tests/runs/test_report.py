@@ -227,7 +227,8 @@ def test_bytes_are_per_client_and_round_beside_the_dense_values(sine: Path) -> N
 def test_accuracy_is_in_percent_and_streamed_samples_are_apart(omniglot: Path) -> None:
     shown = page(omniglot)
     assert "92.5 ± 2.0 % 20.0 % before" in shown.text
-    assert "streamed samples apart: 40.0 kB" in shown.text and "samples, both ways 40,000" in shown.text
+    assert "40.0 kB of them are samples" in shown.text and "round 42,500" in shown.text
+    assert "samples, both ways 40,000" in shown.text
     assert "Accuracy over labelled samples per class, 100 new clients." in shown.text
     assert len([a for tag, a in shown.tags if tag == "path" and a.get("class") == "whisker after"]) == 3
 
@@ -381,10 +382,12 @@ def test_a_comparison_shows_the_journals_figures_and_what_differs(sine: Path, tm
     assert report.compare([sine, other], tmp_path / "page.html") == []
     shown = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "2 runs: Sine waves" in shown.text and "Left out" not in shown.text
-    heads = "MSE before after bytes down bytes up wire, first = 1 values only strategy. top_ p run. seed"
+    heads = (
+        "MSE, no federation before after bytes down bytes up of samples wire, first = 1 values only strategy. top_ p run. seed"
+    )
     quarter, whole = (f"{64 / 97 * (1 + share) / 2:.2f}" for share in (0.25, 1.0))  # 64 of 97 weights are global
-    assert f"run {heads} waves 4.5 0.25 ± 0.02 4,000 1,000 1.00 {quarter} 25.0 3" in shown.text
-    assert f"costly 4.5 0.125 ± 0.02 40,000 10,000 10.00 {whole} 100.0 4" in shown.text
+    assert f"run {heads} waves 5.2 4.5 0.25 ± 0.02 4,000 1,000 0 1.00 {quarter} 25.0 3" in shown.text
+    assert f"costly 5.2 4.5 0.125 ± 0.02 40,000 10,000 0 10.00 {whole} 100.0 4" in shown.text
     assert "labelled samples run 0 1 8 waves 4.5 ± 0.01 2.38 ± 0.02 0.25 ± 0.01 costly" in shown.text
     assert "waves down 4,000 up 1,000 costly down 40,000 up 10,000" in shown.text
     assert "The arena of waves, costly" in shown.text and "waves, Nano 0.25 s" in shown.text
@@ -397,14 +400,71 @@ def test_a_comparison_shows_the_journals_figures_and_what_differs(sine: Path, tm
     assert not re.search(r"https?:|//|@import|url\(|\bsrc=|\bhref=|<script|\bon\w+=", html)
 
 
-def test_accuracies_are_drawn_where_they_differ(omniglot: Path, tmp_path: Path) -> None:
+def test_a_reader_is_not_misled_by_one_client_and_one_seed(omniglot: Path, tmp_path: Path) -> None:
+    given = omniglot_result()
+    one = replace(given.meta_test, n_clients=1)
+    few = replace(given, meta_test=one, d_curve=replace(given.d_curve, n_clients=1))
+    report.compare([omniglot, write_run(tmp_path / "few", OMNIGLOT, journal(40), few)], tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    shown = Page(html).text
+    assert "few 40.0 % 20.0 % 92.5 % 4,000 1,000 0" in shown and "few 20.0 % 56.2 % 92.5 %" in shown  # no intervals
+    assert html.count('class="whisker run1"') > 0 == html.count('class="whisker run2"')
+    assert "trained with one seed only" in shown and "guessing one of 5 classes" in shown
+    second = write_run(tmp_path / "second", OMNIGLOT.replace("seed = 3", "seed = 4"), journal(40), given)
+    report.compare([omniglot, second], tmp_path / "seeds.html")
+    assert "trained with 2 seeds or more" in Page((tmp_path / "seeds.html").read_text(encoding="utf-8")).text
+
+
+def test_splits_of_a_client_count_once(tmp_path: Path) -> None:
+    given = omniglot_result()
+    per_task = ((0.2, 0.9), (0.2, 0.5), (0.2, 0.9), (0.2, 0.5))  # two clients in turn, each with two equal splits
+    two = replace(given.meta_test, n_clients=2, per_task=per_task, after=0.7, after_ci95=0.01)
+    expected = 12.706 * 0.2 * 100  # Student's t with one degree of freedom, times the standard error of 0.9 and 0.5
+    assert f"70.0 ± {expected:.1f} %" in page(write_run(tmp_path, OMNIGLOT, journal(40), replace(given, meta_test=two))).text
+
+
+def test_charts_of_one_page_have_the_same_y_axis(sine: Path, omniglot: Path, tmp_path: Path) -> None:
+    for first, second in (
+        (sine, costly(tmp_path / "costly", SECOND)),
+        (omniglot, write_run(tmp_path / "twin", OMNIGLOT, journal(40), omniglot_result())),
+    ):
+        report.compare([first, second], tmp_path / "page.html")
+        html = (tmp_path / "page.html").read_text(encoding="utf-8")
+        ticks = re.findall(r'text-anchor="end">([^<]*)<', html)
+        assert len(ticks) % 3 == 0 and ticks == ticks[: len(ticks) // 3] * 3
+    assert ticks[0] == "0" and "100" in ticks
+
+
+def test_what_no_federation_reaches_is_drawn(sine: Path, tmp_path: Path) -> None:
+    given = sine_result()
+    assert given.untrained is not None
+    other = write_run(tmp_path / "other", SINE, journal(40), replace(given, untrained=replace(given.untrained, after=3.0)))
+    report.compare([sine, write_run(tmp_path / "same", SINE, journal(40), given)], tmp_path / "page.html")
+    shown = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert len(shown.lines("level untrained")) == 2  # over rounds and over bytes, where the number of samples is the same
+    report.compare([sine, other], tmp_path / "page.html")
+    shown = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert len(shown.lines("level run1")) == len(shown.lines("level run2")) == 2 and "other, no federation" in shown.text
+    older = write_run(tmp_path / "older", SINE, journal(40), replace(given, untrained=None))
+    assert not page(older).lines("level untrained") and page(sine).lines("level untrained")
+
+
+def test_tables_scroll_and_words_stay_whole(sine: Path, tmp_path: Path) -> None:
+    report.compare([sine, costly(tmp_path / "costly", SECOND)], tmp_path / "page.html")
+    for html in (report.write(store.read_run(sine)).read_text(), (tmp_path / "page.html").read_text(encoding="utf-8")):
+        assert "overflow-wrap: anywhere" not in html and "word-break" not in html
+        assert html.count("<table") == len(re.findall(r'<div class="scroll" tabindex="0"><table', html)) > 2
+        assert "scroll sideways" in html
+
+
+def test_accuracies_are_drawn_from_0_to_100_percent(omniglot: Path, tmp_path: Path) -> None:
     twin = write_run(tmp_path / "twin", OMNIGLOT, journal(40, streamed=80_000), omniglot_result())
     report.compare([omniglot, twin], tmp_path / "page.html")
     shown = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "Accuracy of held-out clients, higher is better" in shown.text and "samples 80,000" in shown.text
     over_rounds, _, over_samples = shown.lines("run1")
-    # from 50 to 100 %, and from 20 to 100 %, over the same height
-    assert over_rounds[0][1] == over_samples[0][1] == charts.HEIGHT - charts.BOTTOM
+    bottom, height = charts.HEIGHT - charts.BOTTOM, charts.HEIGHT - charts.BOTTOM - charts.TOP
+    assert over_rounds[0][1] == bottom - 0.5 * height and over_samples[0][1] == pytest.approx(bottom - 0.2 * height, abs=0.1)
 
 
 def test_bytes_of_one_magnitude_have_a_linear_axis(sine: Path, tmp_path: Path) -> None:

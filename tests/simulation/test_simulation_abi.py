@@ -96,7 +96,7 @@ def test_arrays_of_the_wrong_type_or_shape_are_refused(changed: dict[str, np.nda
 
 def test_read_only_outputs_and_values_out_of_range_are_refused() -> None:
     outputs = floats(1, 3, 1)
-    test = abi.Evaluation(abi.Samples(None, floats(1, 3), floats(1, 3), 1.0), 3, outputs, outputs)
+    test = abi.Evaluation(abi.Samples(None, floats(1, 3), floats(1, 3), 1.0), 3, outputs, outputs, None, None)
     filled = test.to_c()
     assert (filled.rows, filled.before, filled.samples.scale) == (3, outputs.ctypes.data, 1.0)  # type: ignore[attr-defined]
     for rows in (-1, 1 << 32):

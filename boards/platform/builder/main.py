@@ -49,8 +49,11 @@ def check_budget(target, source, env):
 size = env.VerboseAction(check_budget, "Checking memory use of $SOURCE")
 env.AddPlatformTarget("size", program, size, "Check the program's use of flash and RAM")
 
-values = {"program": env.subst("$PROGPATH"), "boards": boards, "own": own, "line": Path(env.subst("$BUILD_DIR")) / "line"}
+line = Path(env.subst("$BUILD_DIR")) / "line"
+values = {"program": env.subst("$PROGPATH"), "boards": boards, "own": own, "line": line}
 run = [part.format(**values) for part in [*(facts["emulator"] or ["{program}"]), *facts["serial"]]]
-env.Replace(UPLOADCMD=shlex.join(run).replace("$", "$$"))  # $$: SCons must not expand the emulator's variables
+known_line = str(line) if any("{line}" in part for part in facts["serial"]) else ""  # others open one and print its path
+start = [env.subst("$PYTHONEXE"), str(platform / "builder" / "start.py"), env["TINYMETAFED_EXPERIMENT"], known_line, *run]
+env.Replace(UPLOADCMD=shlex.join(start).replace("$", "$$"))  # $$: SCons must not expand the emulator's variables
 upload = env.AddPlatformTarget("upload", program, env.VerboseAction("$UPLOADCMD", "$UPLOADCMD"), "Run on a pty")
 AlwaysBuild(upload)

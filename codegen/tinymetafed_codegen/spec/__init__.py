@@ -4,7 +4,7 @@ from ..loss import TARGETS, LossName, Targets, is_classification, target_size
 from ..section import SpecError
 from .data import DataSpec, Normalise
 from .defaults import CLIENTS
-from .experiment import EvaluationSpec, Experiment, RunSpec, dump, folder_task, load, parse
+from .experiment import EvaluationSpec, Experiment, RunSpec, TooFewClients, dump, folder_task, load, parse
 from .model import ModelSpec
 from .paths import PUBLISHED, anchor, anchored, portable, relative
 from .strategy import (
@@ -70,6 +70,7 @@ __all__ = [
     "TinyMetaFedSpec",
     "TinyOlSpec",
     "TinyReptileSpec",
+    "TooFewClients",
     "anchor",
     "anchored",
     "dump",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
 
+from ..files import suggestion
 from ..section import Section, SpecError, TomlTable, TomlValue
 from .data import DataSpec
 from .defaults import CLIENTS, defaults
@@ -20,13 +21,22 @@ from .strategy import AdaptationSpec, StrategySpec, TinyOlSpec
 from .task import FolderTask, TaskSpec
 
 
+class TooFewClients(SpecError):
+    """A round needs more training clients than there are."""
+
+
 class RunSpec(Section):
-    """The ``[run]`` section: rounds, clients and the seed."""
+    """The ``[run]`` section: rounds, clients, the seed, and which weights are kept.
+
+    ``keep``: the ``last`` round's weights, or the ``best`` of those that are evaluated every ``evaluation.every`` rounds and at
+    the end, on held-out clients that the final meta-test does not use.
+    """
 
     rounds: Annotated[int, Field(ge=0, le=10_000_000)] = 1_000  # 0: only the initial weights are tested
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 1
     clients: Annotated[int, Field(ge=1, le=1 << 20)] | None = None  # None: the number of the task's files or boards
     devices_per_round: Annotated[int, Field(ge=1, le=1_024)] = 1
+    keep: Literal["last", "best"] = "last"
 
 
 class EvaluationSpec(Section):
@@ -55,6 +65,22 @@ class Experiment(Section):
         return self.model_copy(update={"data": asked.data})
 
     @property
+    def per_round(self) -> str:
+        """``run.devices_per_round`` in words; says so if it is the default of the strategy, which the user may not know."""
+        chosen, kind = self.run.devices_per_round, self.strategy.kind
+        default = defaults(self.model.loss, kind, self.task.kind).get("run", {}).get("devices_per_round")
+        remark = f" (the default of strategy.kind = '{kind}')" if chosen == default else ""
+        return f"run.devices_per_round = {chosen}{remark}"
+
+    def require_clients(self, clients: int, source: str) -> None:
+        """Raises TooFewClients if a round needs more training clients than there are; ``source`` says where they are from."""
+        if clients < self.run.devices_per_round:
+            raise TooFewClients(
+                f"{source}: {clients} training client(s), too few for {self.per_round}; set run.devices_per_round = {clients} "
+                "or less, or add clients"
+            )
+
+    @property
     def streamed(self) -> Experiment:
         """The same experiment with all samples streamed by the host instead of made by the user's sample source."""
         if self.task.own_source is None:
@@ -79,9 +105,11 @@ def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, TomlV
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SpecError(f"{path}: no such experiment file; examples/sine.toml is one to start from") from None
+        remedy = suggestion(path, "examples/sine.toml is one to start from")
+        raise SpecError(f"{path}: no such experiment file; {remedy}") from None
     except IsADirectoryError:
-        raise SpecError(f"{path}: a folder, not an experiment file") from None
+        remedy = f"; did you mean {path / 'experiment.toml'}?" if (path / "experiment.toml").is_file() else ""
+        raise SpecError(f"{path}: a folder, not an experiment file{remedy}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
@@ -205,14 +233,20 @@ def _check(experiment: Experiment, source: str) -> None:
             )
     elif strategy.restart_rounds is not None:
         raise SpecError(f"{source}: strategy.restart_rounds works only with strategy.schedule = 'sgdr'")
+    if run.keep == "best" and run.rounds and not experiment.evaluation.every:
+        raise SpecError(
+            f"{source}: run.keep = 'best' needs evaluation.every, the number of rounds after which weights are compared; set "
+            f"evaluation.every = {max(run.rounds // 20, 1)}"
+        )
     if task.counts_clients and run.clients is not None:
         raise SpecError(
             f"{source}: run.clients = {run.clients}, but task '{task.kind}' counts its clients: in its data, "
             "or the boards with task.client_per_board; leave run.clients out"
         )
     if run.clients is not None and run.devices_per_round > run.clients:
-        raise SpecError(
-            f"{source}: run.devices_per_round = {run.devices_per_round} but there are only run.clients = {run.clients}"
+        raise TooFewClients(
+            f"{source}: {experiment.per_round} but there are only run.clients = {run.clients}; set run.devices_per_round = "
+            f"{run.clients} or less"
         )
     task.check(source)
     _check_data(experiment, source)

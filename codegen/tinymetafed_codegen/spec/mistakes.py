@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, get_args
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
 
@@ -28,10 +30,7 @@ def explain(errors: ValidationError, sections: type[BaseModel]) -> str:
     if kind == READABLE:
         return f"{key}: {error['msg']}"
     if kind == "extra_forbidden":
-        known = [field.alias or name for owner in owners for name, field in owner.model_fields.items()]
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
-        return f"unknown key '{key}'; {hint}"
+        return f"unknown key '{key}'; {_hint(str(error['loc'][-1]), key, owners, sections)}"
     if kind == "missing":
         return f"'{key}' is missing"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -43,6 +42,53 @@ def explain(errors: ValidationError, sections: type[BaseModel]) -> str:
         what = f"unknown value '{given}'" if given is not None else "is missing"
         return f"'{key}.{discriminator}' {what}; expected one of: {expected}{hint}"
     return f"'{key}' = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+_SURE = 0.85  # a key of another section is suggested if its name is at least so similar
+
+
+def _hint(name: str, key: str, owners: Sequence[type[BaseModel]], sections: type[BaseModel]) -> str:
+    """What the author of an unknown key probably meant: a key of this section, or one of another section or kind."""
+    here = [field.alias or known for owner in owners for known, field in owner.model_fields.items()]
+    places = list(_places(sections))
+    same = [place for place in places if place.name == name]
+    if kinds := list(dict.fromkeys(place.kind for place in same if place.kind and place.path == _INDEX.sub(".N", key))):
+        return f"it is a key of {' and of '.join(kinds)}"
+    (near, likeness), (far, surety) = (_nearest(name, known) for known in (here, [place.name for place in places]))
+    if same or (surety >= _SURE and surety > likeness):
+        meant = list(dict.fromkeys(place.path for place in places if place.name == (name if same else far)))
+        numbered = ", N being the layer's number from 0" if any(".N." in path for path in meant) else ""
+        return f"did you mean {' or '.join(repr(path) for path in meant)}{numbered}?"
+    return f"did you mean '{near}'?" if likeness >= 0.5 else f"known here: {', '.join(here)}"
+
+
+def _nearest(name: str, known: Sequence[str]) -> tuple[str, float]:
+    """The most similar of some names, and how similar it is, from 0 to 1."""
+    likeness = {each: difflib.SequenceMatcher(None, each, name).ratio() for each in known}
+    return max(likeness.items(), key=lambda pair: pair[1], default=("", 0.0))
+
+
+_INDEX = re.compile(r"\[\d+\]")
+
+
+class _Place(NamedTuple):
+    """A key of an experiment: its path, with N for a number in a list, and the kind of section that has it, if any."""
+
+    name: str
+    path: str
+    kind: str
+
+
+def _places(section: type[BaseModel], path: str = "", kind: str = "") -> Iterator[_Place]:
+    """All keys below a section."""
+    for attribute, field in section.model_fields.items():
+        name = field.alias or attribute
+        yield _Place(name, path + name, kind)
+        below = f"{path}{name}.N." if get_origin(field.annotation) in (tuple, list) else f"{path}{name}."
+        members = _members(field.annotation)
+        for member, tags in members:
+            tagged = len(members) > 1 and tags and ("op" if "op" in member.model_fields else f"{path}{name}.kind")
+            yield from _places(member, below, f"{tagged} = '{tags[0]}'" if tagged else "")
 
 
 def _walk(location: tuple[Any, ...], sections: type[BaseModel]) -> tuple[str, list[type[BaseModel]]]:

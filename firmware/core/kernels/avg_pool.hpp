@@ -13,18 +13,14 @@ struct AvgPool {
   template <typename T>
   static void forward(const T* x, T* y) {
     NoMask<T> none;
-    All::for_each([=, &none](auto width, int row, int column, int c, int output) {
-      forward_tile<width.kWidth>(none, x + c, y + output, row, column);
-    });
+    All::for_each(Forward<NoMask<T>, T>{none, x, y});
   }
 
   // For x from a ReLU: also saves a mask of the pixels above 0, the only ones that pass a gradient on.
   template <typename T>
   static void forward(const T* x, T* y, T* mask) {
     MaskWriter<T> saved(mask);
-    All::for_each([=, &saved](auto width, int row, int column, int c, int output) {
-      forward_tile<width.kWidth>(saved, x + c, y + output, row, column);
-    });
+    All::for_each(Forward<MaskWriter<T>, T>{saved, x, y});
     saved.finish();
   }
 
@@ -32,18 +28,14 @@ struct AvgPool {
   static void backward(const T* dy, T* dx) {
     All::clear(dx);
     NoMask<T> none;
-    All::for_each([=, &none](auto width, int row, int column, int c, int output) {
-      backward_tile<width.kWidth>(none, dy + output, dx + c, row, column);
-    });
+    All::for_each(Backward<NoMask<T>, T>{none, dy, dx});
   }
 
   template <typename T>
   static void backward(const T* mask, const T* dy, T* dx) {
     All::clear(dx);
     MaskReader<T> saved(mask);
-    All::for_each([=, &saved](auto width, int row, int column, int c, int output) {
-      backward_tile<width.kWidth>(saved, dy + output, dx + c, row, column);
-    });
+    All::for_each(Backward<MaskReader<T>, T>{saved, dy, dx});
   }
 
  private:
@@ -55,6 +47,30 @@ struct AvgPool {
   struct NoMask {
     void put(const Word<T>&, int) {}
     Word<T> take(int) { return ~Word<T>{}; }
+  };
+
+  // What each pass does with a tile of kWidth channels.
+  template <typename Mask, typename T>
+  struct Forward {
+    Mask& mask;
+    const T* x;
+    T* y;
+
+    template <int kWidth>
+    void visit(int row, int column, int c, int output) const {
+      forward_tile<kWidth>(mask, x + c, y + output, row, column);
+    }
+  };
+  template <typename Mask, typename T>
+  struct Backward {
+    Mask& mask;
+    const T* dy;
+    T* dx;
+
+    template <int kWidth>
+    void visit(int row, int column, int c, int output) const {
+      backward_tile<kWidth>(mask, dy + output, dx + c, row, column);
+    }
   };
 
   template <int kWidth, typename Mask, typename T>

@@ -36,13 +36,13 @@ struct Axis {
     return out + 1 < kOut && first(out) == first(out + 1) && last(out) == last(out + 1);
   }
   static constexpr bool inputs_alike(int in) {
-    const int next = in + kStride;
-    return next < kIn && first_element(in) == first_element(next) && last_element(in) == last_element(next);
+    return in + kStride < kIn && first_element(in) == first_element(in + kStride) &&
+           last_element(in) == last_element(in + kStride);
   }
   // Whether a kernel element and the next one lie on inputs for the same outputs.
   static constexpr bool elements_alike(int element) {
-    const int next = element + 1;
-    return next < kKernel && first_out(element) == first_out(next) && last_out(element) == last_out(next);
+    return element + 1 < kKernel && first_out(element) == first_out(element + 1) &&
+           last_out(element) == last_out(element + 1);
   }
 
  private:

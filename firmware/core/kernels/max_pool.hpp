@@ -12,19 +12,14 @@ template <typename Rows, typename Columns, int kChannels, int kTile>
 struct MaxPool {
   template <typename T>
   static void forward(const T* x, T* y) {
-    All::for_each([=](auto width, int row, int column, int c, int output) {
-      forward_tile<width.kWidth>(x + c, y + output, row, column);
-    });
+    All::for_each(Forward<T>{x, y});
   }
 
   // Also saves a mask of the pixels that receive a gradient. With kMask, x is from a ReLU: a window with y = 0 has none.
   template <bool kMask, typename T>
   static void forward(const T* x, T* y, T* mask) {
     MaskWriter<T> saved(mask);
-    All::for_each([=, &saved](auto width, int row, int column, int c, int output) {
-      forward_tile<width.kWidth>(x + c, y + output, row, column);
-      mask_tile<width.kWidth, kMask>(x + c, y + output, saved, row, column);
-    });
+    All::for_each(ForwardAndMask<kMask, T>{x, y, saved});
     saved.finish();
   }
 
@@ -32,14 +27,48 @@ struct MaxPool {
   static void backward(const T* mask, const T* dy, T* dx) {
     All::clear(dx);
     MaskReader<T> saved(mask);
-    All::for_each([=, &saved](auto width, int row, int column, int c, int output) {
-      backward_tile<width.kWidth>(saved, dy + output, dx + c, row, column);
-    });
+    All::for_each(Backward<T>{saved, dy, dx});
   }
 
  private:
   using All = Windows<Rows, Columns, kChannels, kTile>;
   using Window = typename All::Window;
+
+  // What each pass does with a tile of kWidth channels; functions with a template parameter instead of generic lambdas, so that
+  // an exported library needs no more than C++11.
+  template <typename T>
+  struct Forward {
+    const T* x;
+    T* y;
+
+    template <int kWidth>
+    void visit(int row, int column, int c, int output) const {
+      forward_tile<kWidth>(x + c, y + output, row, column);
+    }
+  };
+  template <bool kMask, typename T>
+  struct ForwardAndMask {
+    const T* x;
+    T* y;
+    MaskWriter<T>& saved;
+
+    template <int kWidth>
+    void visit(int row, int column, int c, int output) const {
+      forward_tile<kWidth>(x + c, y + output, row, column);
+      mask_tile<kWidth, kMask>(x + c, y + output, saved, row, column);
+    }
+  };
+  template <typename T>
+  struct Backward {
+    MaskReader<T>& saved;
+    const T* dy;
+    T* dx;
+
+    template <int kWidth>
+    void visit(int row, int column, int c, int output) const {
+      backward_tile<kWidth>(saved, dy + output, dx + c, row, column);
+    }
+  };
 
   template <int kWidth, typename T>
   static void forward_tile(const T* x, T* y, int row, int column) {

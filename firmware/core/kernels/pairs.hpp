@@ -36,7 +36,7 @@ struct Inputs {
 template <typename Rows, typename Columns>
 struct Pairs {
   template <typename Visit>
-  static constexpr void for_each(const Visit& visit) {
+  static void for_each(const Visit& visit) {
     for (int first_row = 0; first_row < Rows::kNext; ++first_row) {
       for (int row = first_row; row < Rows::kCount;) {
         const int down = Rows::alike(row) ? Rows::kNext : 0;
@@ -53,10 +53,29 @@ struct Pairs {
   }
 
   // Whether single pixels need code of their own. One alone does not: it is computed as a pair with itself.
-  static constexpr bool has_singles() {
-    int count = 0;
-    for_each([&count](const Pair& at) { count += at.is_single() ? 1 : 0; });
-    return count > 1;
+  static constexpr bool has_singles() { return singles<Rows>() * singles<Columns>() > 1; }
+
+ private:
+  // How far a walk along an axis has come, and how many places without a partner it has met.
+  struct Walked {
+    int at, singles;
+  };
+
+  // `steps` more steps of a walk. Halving keeps the depth of the recursion, which compilers limit, at log2(steps).
+  template <typename Axis>
+  static constexpr Walked walk(Walked done, int steps) {
+    return done.at >= Axis::kCount || steps == 0 ? done
+           : steps > 1                           ? walk<Axis>(walk<Axis>(done, steps / 2), steps - steps / 2)
+           : Axis::alike(done.at)                ? Walked{done.at + 2 * Axis::kNext, done.singles}
+                                                 : Walked{done.at + Axis::kNext, done.singles + 1};
+  }
+
+  // Places along an axis that have no partner, when places a step apart are walked from each first one.
+  template <typename Axis>
+  static constexpr int singles(int first = 0) {
+    return first == Axis::kNext
+               ? 0
+               : walk<Axis>(Walked{first, 0}, Axis::kCount).singles + singles<Axis>(first + 1);
   }
 };
 

@@ -10,6 +10,9 @@ namespace tmf::kernels {
 // For frozen weights: no update.
 struct Hold {
   static constexpr bool kMoves = false;
+
+  template <typename T>
+  static void move(T*, const T&, const T&, const T&) {}
 };
 
 // v <- momentum v + (rate gradient + rate weight_decay w); w <- w - v. The velocity v is stored kVelocity values after its

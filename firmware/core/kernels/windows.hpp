@@ -5,12 +5,6 @@
 
 namespace tmf::kernels {
 
-// A tile's number of channels as a type.
-template <int kChannels>
-struct Width {
-  static constexpr int kWidth = kChannels;
-};
-
 // Rows and Columns are each an Axis; a tile has kTile channels, the last one may have fewer.
 template <typename Rows, typename Columns, int kChannels, int kTile>
 struct Windows {
@@ -35,15 +29,15 @@ struct Windows {
     int pixels() const { return (last_row - first_row) * columns(); }
   };
 
-  // Calls visit(Width, row, column, the tile's first channel, offset of its output) for every tile of every output pixel.
-  template <typename Visit>
-  static void for_each(const Visit& visit) {
+  // Calls visit<number of channels>(row, column, the first channel, offset of its output) for every tile of every output pixel.
+  template <typename Visitor>
+  static void for_each(const Visitor& visitor) {
     int output = 0;
     for (int row = 0; row < Rows::kOut; ++row) {
       for (int column = 0; column < Columns::kOut; ++column, output += kChannels) {
         int c = 0;
-        for (; c + kTile <= kChannels; c += kTile) visit(Width<kTile>(), row, column, c, output + c);
-        if constexpr (kChannels % kTile != 0) visit(Width<kChannels % kTile>(), row, column, c, output + c);
+        for (; c + kTile <= kChannels; c += kTile) visitor.template visit<kTile>(row, column, c, output + c);
+        if constexpr (kChannels % kTile != 0) visitor.template visit<kChannels % kTile>(row, column, c, output + c);
       }
     }
   }

@@ -17,11 +17,15 @@ from .progress import ProgressOption, watching
 
 @dataclass(frozen=True)
 class SweepTable:
-    """A sweep's results, one row per combination of options; ``folder`` has the runs, table.md and table.csv."""
+    """A sweep's results, one row per combination of options; ``folder`` has the runs, table.md and table.csv.
+
+    ``left_out``: name and reason of each combination that has too few clients for its rounds.
+    """
 
     name: str
     folder: Path
     rows: tuple[Row, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
 
     def cells(self) -> list[list[str]]:
         """The rows as text: name, seeds, before, after, SD, confidence interval, each seed, bytes down, up, samples, cost."""
@@ -32,12 +36,12 @@ class SweepTable:
         return table.legend(self.rows)
 
     def notes(self) -> list[str]:
-        """Notes on single rows, for instance on runs that diverged."""
-        return table.notes(self.rows)
+        """Notes on single rows, for instance on runs that diverged, and on what was left out."""
+        return table.notes(self.rows, self.left_out)
 
     def markdown(self) -> str:
         """The table as Markdown."""
-        return table.markdown(self.rows)
+        return table.markdown(self.rows, self.left_out)
 
 
 def sweep(
@@ -66,20 +70,20 @@ def sweep(
     path = Path(file)
     planned = sweeps.load(path)
     folder = Path("runs") / f"sweep-{path.stem}" if out is None else Path(out)
-    diverged: dict[Path, str] = {}
+    failed: dict[Path, str] = {}
     try:
         with watching(progress) as observer:
-            diverged = sweeps.execute(planned, folder, _jobs(jobs), _path(data), observer)
+            failed = sweeps.execute(planned, folder, _jobs(jobs), _path(data), observer)
     finally:
         if sweeps.is_sweep(folder):
-            found = sweep_table(planned, folder, diverged)
+            found = sweep_table(planned, folder, failed)
     return found
 
 
-def sweep_table(planned: sweeps.Sweep, folder: Path, diverged: dict[Path, str]) -> SweepTable:
+def sweep_table(planned: sweeps.Sweep, folder: Path, failed: dict[Path, str]) -> SweepTable:
     """The table of the finished runs in a sweep's folder; also writes it there as table.md and table.csv."""
-    rows: Sequence[Row] = sweeps.rows(planned, folder, diverged)
-    found = SweepTable(planned.path.stem, folder, tuple(rows))
+    rows: Sequence[Row] = sweeps.rows(planned, folder, failed)
+    found = SweepTable(planned.path.stem, folder, tuple(rows), planned.left_out)
     write_if_changed(folder / "table.csv", table.csv_text(rows))
     write_if_changed(folder / "table.md", f"# {found.name}\n\n{found.markdown()}")
     return found

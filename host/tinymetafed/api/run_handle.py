@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,9 @@ from tinymetafed_codegen.errors import Error
 from ..devices.link import faults
 from ..federation.meta_test import Collapsed
 from ..federation.result import Adaptation
+from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, sha256
-from ..runs import export, report, store, training
+from ..runs import export, exporting, report, scoring, store, training
 from ..runs.journal import RunResult
 from ..runs.run_data import RunData, StoreError
 from ..runs.setup import set_up
@@ -94,6 +96,11 @@ class Run:
         return self._data.trained
 
     @property
+    def kept_round(self) -> int:
+        """Rounds trained until ``weights``: all of them, or with run.keep = "best" until the best weights so far."""
+        return self._data.kept_round
+
+    @property
     def finished(self) -> bool:
         """Whether the run has been trained and tested to its end."""
         return self._data.result is not None
@@ -105,13 +112,13 @@ class Run:
 
     @property
     def weights(self) -> dict[str, Floats]:
-        """The global weights after the latest round, by LAYER.kernel and LAYER.bias: float32 in the tensor's shape."""
+        """The global weights after ``kept_round`` rounds, by LAYER.kernel and LAYER.bias: float32 in the tensor's shape."""
         return export.global_weights(self._data)
 
     @property
     def weights_sha256(self) -> str:
         """SHA-256 of the global weights; the same experiment gives the same value on all devices and in a simulation."""
-        return sha256(self._data.weights)
+        return sha256(self._data.kept)
 
     @property
     def history(self) -> History:
@@ -153,22 +160,45 @@ class Run:
         with _named_files():
             return report.write(self._data, None if output is None else Path(output))
 
-    def export(self, output: str | Path) -> Path:
-        """Writes the weights or the whole network to a file.
+    def export(
+        self,
+        output: str | Path,
+        *,
+        format: str | None = None,
+        client: str | None = None,
+        adapt: Sequence[str | Path] = (),
+        outputs: Literal["logits", "softmax"] = "logits",
+        data: str | Path | None = None,
+    ) -> Path:
+        """Writes the weights or the whole network to a file, or a library for boards to a folder.
 
         Args:
-            output: FILE.npz or FILE.h for the weights, FILE.keras or FILE.tflite for the network.
+            output: FILE.npz or FILE.h for the weights, FILE.keras or FILE.tflite for the network, or a folder.
+            format: "arduino", "cpp", "header", "keras", "tflite" or "npz"; None for the one of the file's suffix.
+            client: A client to adapt the weights to: the name of its file, or the number of an unseen client.
+            adapt: Files like those of the run, to adapt the weights to their samples.
+            outputs: Whether a network for TensorFlow ends in logits or in the activation of its loss.
+            data: Folder of the task's data; None for that of the run.
 
         Returns:
-            Path of the file.
+            Path of the file or folder.
 
         Raises:
-            ExportError: The suffix is unknown, or the network cannot be exported.
+            ExportError: The format is unknown, or the network cannot be exported so, or the folder is no earlier export.
             ModelFileError: TensorFlow is needed and not installed.
             StoreError: The file cannot be written.
+            Error: DataError, BuildError and SpecError where the weights are adapted.
         """
-        export.write(self._data, Path(output))
-        return Path(output)
+        with _named_files():
+            return exporting.write(
+                self._data,
+                Path(output),
+                format=format,
+                client=client,
+                adapt=[Path(file) for file in adapt],
+                outputs=outputs,
+                data=_path(data),
+            ).path
 
     def adapt(
         self,
@@ -176,22 +206,26 @@ class Run:
         devices: Sequence[str] = DEFAULT_DEVICES,
         tasks: int = 10,
         first: int = 0,
+        clients: Sequence[str] = (),
         samples: int | None = None,
         data: str | Path | None = None,
+        save: str | Path | None = None,
         progress: ProgressOption = True,
     ) -> Adaptation:
-        """Adapts unseen clients, starting from the run's weights.
+        """Adapts clients, starting from the run's weights.
 
         Args:
             devices: Device URLs to adapt on.
             tasks: Number of unseen clients.
             first: Number of the first one.
+            clients: Names of the clients instead: of files where each client is a file, numbers of unseen clients otherwise.
             samples: Samples to adapt with, per class if the task has classes; None for the run's own number.
             data: Folder of the task's data; None for that of the run.
+            save: Folder for the adapted weights, an npz file per client; None to drop them.
             progress: As in ``simulate``.
 
         Returns:
-            Each client's score before and after, and their means.
+            Each client's score before and after, their means, and the results by class.
 
         Raises:
             StoreError, SpecError, DataError, LinkError, LaunchError, BuildError.
@@ -199,8 +233,38 @@ class Run:
         experiment = self._data.experiment(adapt=samples)
         setup = set_up(experiment, str(self.path / "experiment.toml"), _path(data) or self._data.data)
         training.same_model(setup, self._data)
+        chosen = [setup.task.find(name) for name in clients] or [HELD_OUT + first + i for i in range(tasks)]
         with watching(progress) as observer, _named_files():
-            return training.adapt(setup, devices, self._data.weights, range(first, first + tasks), observer)
+            return training.adapt(setup, devices, self._data.kept, chosen, observer, _path(save))
+
+    def evaluate(
+        self,
+        *,
+        data: str | Path | None = None,
+        weights: str | Path | None = None,
+        samples: int | None = None,
+        threads: int | None = None,
+        progress: ProgressOption = True,
+    ) -> Adaptation:
+        """Scores the run's model on any data, in a simulation.
+
+        Args:
+            data: The data, for instance a folder with other recordings; None for the held-out clients of the run's own.
+            weights: A file that ``adapt`` saved, for all clients, or a folder with a file for each; then nothing is trained.
+                None to let each client adapt with samples of its own.
+            samples: Samples to adapt with, per class if the task has classes; None for the run's own number.
+            threads: Threads to use; None for all processors.
+            progress: As in ``simulate``.
+
+        Returns:
+            Each client's score before and after, their means, and the results by class. Where each client is a file, every
+            file of ``data`` is scored, on all of its rows that it has not adapted to.
+
+        Raises:
+            StoreError, SpecError, DataError, AdaptedError, BuildError.
+        """
+        with watching(progress) as observer, _named_files():
+            return scoring.evaluate(self._data, _path(data), _path(weights), samples, _threads(threads), observer)
 
     def resume(
         self,
@@ -211,6 +275,7 @@ class Run:
         data: str | Path | None = None,
         fault: str = "",
         record: str | Path | None = None,
+        rounds: int | None = None,
         progress: ProgressOption = True,
     ) -> Run:
         """Continues the run after its last finished round; see ``resume`` for the arguments."""
@@ -222,6 +287,7 @@ class Run:
             data=data,
             fault=fault,
             record=record,
+            rounds=rounds,
             progress=progress,
         )
 
@@ -323,6 +389,7 @@ def resume(
     fault: str = "",
     record: str | Path | None = None,
     experiment: Experiment | None = None,
+    rounds: int | None = None,
     progress: ProgressOption = True,
 ) -> Run:
     """Continues a run after its last finished round; the weights are the same as without the interruption.
@@ -336,7 +403,9 @@ def resume(
         data: Folder of the task's data; None for the one that the run was begun with.
         fault: As in ``train``.
         record: As in ``train``.
-        experiment: If given, the run's experiment must be equal to it.
+        experiment: If given, the run's experiment must be equal to it, up to run.rounds if these were changed.
+        rounds: Rounds after which the run now ends, also of a finished run: run.rounds; None for the run's own number. Where
+            the server's learning rate does not depend on it, the weights are those of a run begun with it.
         progress: As in ``simulate``.
 
     Returns:
@@ -348,7 +417,7 @@ def resume(
     """
     folder = Path(path)
     begun = store.read_run(folder)
-    if experiment is not None and experiment.spec != begun.experiment().as_asked(experiment.spec):
+    if experiment is not None and not _is_of(experiment, begun, any_rounds=rounds is not None):
         raise StoreError(
             f"{experiment.source}: not the experiment of {folder}, which cannot change during a run; leave it out to continue "
             "that run, or leave --resume out to begin another"
@@ -356,7 +425,7 @@ def resume(
     here = not (devices or begun.header.asked.devices) if simulated is None else simulated
     with _whole_run(folder, begun=True), watching(progress) as observer:
         if here:
-            training.resume_simulated(folder, _threads(threads), observer, data=_path(data))
+            training.resume_simulated(folder, _threads(threads), observer, data=_path(data), rounds=rounds)
         else:
             training.resume(
                 folder,
@@ -366,8 +435,18 @@ def resume(
                 data=_path(data),
                 faults=faults.parse(fault) if fault else None,
                 record=_path(record),
+                rounds=rounds,
             )
     return Run(folder)
+
+
+def _is_of(experiment: Experiment, run: RunData, *, any_rounds: bool) -> bool:
+    """Whether a run was begun with this experiment; its rounds may differ where the run is or was extended."""
+    if not any_rounds and run.extended is None:
+        return experiment.spec == run.experiment().as_asked(experiment.spec)
+    own = run.experiment().run.rounds
+    given = experiment.spec.model_copy(update={"run": experiment.spec.run.model_copy(update={"rounds": own})})
+    return given == run.experiment().as_asked(given)
 
 
 def compare(runs: Sequence[Run | str | Path], output: str | Path = "comparison.html") -> list[str]:

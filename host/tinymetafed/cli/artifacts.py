@@ -13,7 +13,7 @@ from rich.table import Table
 
 import tinymetafed as tmf
 
-from .options import ExperimentArgument, JsonOption, SetOption
+from .options import DataOption, ExperimentArgument, JsonOption, SetOption
 from .output import notes
 
 
@@ -126,18 +126,51 @@ def report(
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder that train or simulate wrote, or is still writing.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="FILE.npz (NumPy), FILE.h (C header), FILE.keras or FILE.tflite.")
+        Path,
+        typer.Option("-o", "--output", help="FILE.npz (NumPy), FILE.h (C header), FILE.keras or FILE.tflite; or a folder."),
     ],
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="arduino or cpp for a library in the folder -o; header, keras, tflite or npz.",
+            show_default="by the suffix",
+        ),
+    ] = None,
+    client: Annotated[
+        str | None,
+        typer.Option(help="Adapt the weights to this client: the name of its file, or the number of an unseen client."),
+    ] = None,
+    adapt: Annotated[
+        list[Path] | None,
+        typer.Option(help="Adapt the weights to the samples of this CSV or NPZ file. May be given several times."),
+    ] = None,
+    outputs: Annotated[
+        str, typer.Option(help="What a .keras or .tflite file ends in: logits or softmax.", metavar="[logits|softmax]")
+    ] = "logits",
+    data: DataOption = None,
 ) -> None:
-    """Write the weights of a run's latest round to a file for other programs; for TensorFlow, the whole network.
+    """Write a trained model for other programs: a library for boards, its weights, or for TensorFlow the whole network.
 
-    .keras and .tflite files have the initial local weights, and logits as outputs where the loss is one on logits.
+    Without --client and --adapt, local layers have their initial weights. A library predicts, and learns with the host's bits.
 
-    tinymetafed export runs/sine -o weights.h
+    tinymetafed export runs/sine --client 0 --format arduino -o build/Sine
     """
+    if outputs not in ("logits", "softmax"):
+        raise tmf.ExportError(f"--outputs '{outputs}': unknown; expected logits or softmax")
     trained = tmf.open_run(run)
-    trained.export(output)
-    notes.print(f"{output}: the weights after {trained.rounds} rounds", highlight=False, soft_wrap=True)
+    path = trained.export(
+        output,
+        format=format,
+        client=client,
+        adapt=adapt or (),
+        outputs="softmax" if outputs == "softmax" else "logits",
+        data=data,
+    )
+    whose = f", adapted to client {client}" if client is not None else ", adapted to your samples" if adapt else ""
+    if not whose and path.suffix not in (".npz", ".h"):  # these have no local weights
+        whose = ", not adapted to a client"
+    notes.print(f"{path}: the weights after {trained.kept_round} rounds{whose}", markup=False, highlight=False, soft_wrap=True)
 
 
 def listen(

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import tinymetafed as tmf
@@ -36,7 +37,11 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder to create; default runs/NAME-DATE-TIME.")] = None,
     set_: SetOption = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Run folder to continue after its last finished round; ends with the same weights.")
+        Path | None,
+        typer.Option(
+            help="Run folder to continue after its last finished round; ends with the same weights. --set run.rounds=N "
+            "extends it."
+        ),
     ] = None,
     fault: Annotated[
         list[str] | None,
@@ -64,8 +69,8 @@ def train(
                 record=record,
             )
     else:
-        _refuse_with_resume(set_, out)
-        _say_if_finished(resume)
+        rounds = _rounds_of_resumed(set_, out)
+        _say_if_finished(resume, rounds)
         with _resumable(resume, device, test_device, data):
             run = tmf.resume(
                 resume,
@@ -76,6 +81,7 @@ def train(
                 fault=disturbance,
                 record=record,
                 experiment=None if experiment is None else tmf.load(experiment),
+                rounds=rounds,
             )
     _finish(run, json_)
 
@@ -89,7 +95,10 @@ def simulate(
     set_: SetOption = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Run folder to continue after its last finished round, of train too; ends with the same weights."),
+        typer.Option(
+            help="Run folder to continue after its last finished round, of train too; ends with the same weights. "
+            "--set run.rounds=N extends it."
+        ),
     ] = None,
     threads: ThreadsOption = None,
     json_: JsonOption = False,
@@ -104,11 +113,11 @@ def simulate(
         with _resumable(folder, command="simulate"):
             run = tmf.simulate(chosen, out=folder, threads=threads, data=data)
     else:
-        _refuse_with_resume(set_, out)
-        _say_if_finished(resume)
+        rounds = _rounds_of_resumed(set_, out)
+        _say_if_finished(resume, rounds)
         with _resumable(resume, data=data, command="simulate"):
             begun_as = None if experiment is None else tmf.load(experiment)
-            run = tmf.resume(resume, simulated=True, threads=threads, data=data, experiment=begun_as)
+            run = tmf.resume(resume, simulated=True, threads=threads, data=data, experiment=begun_as, rounds=rounds)
     _finish(run, json_)
 
 
@@ -118,17 +127,31 @@ def _experiment(file: Path | None, set_: Sequence[str] | None) -> tmf.Experiment
     return tmf.load(file, set_ or ())
 
 
-def _say_if_finished(folder: Path) -> None:
+def _say_if_finished(folder: Path, rounds: int | None) -> None:
     run = tmf.open_run(folder)
-    if run.finished:
-        notes.print(f"{folder}: finished already, with all of its {run.rounds} rounds.", highlight=False, soft_wrap=True)
+    if run.finished and rounds in (None, run.rounds):
+        notes.print(
+            f"{folder}: finished already, with all of its {run.rounds} rounds; --set run.rounds=N extends it.",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
-def _refuse_with_resume(set_: Sequence[str] | None, out: Path | None) -> None:
-    """Raises UsageError for options that would change a run that is to be continued."""
-    given = "--set" if set_ else "--out" if out else None
-    if given is not None:
-        raise tmf.UsageError(f"--resume continues a run as it was begun, in its own folder; leave {given} out")
+def _rounds_of_resumed(set_: Sequence[str] | None, out: Path | None) -> int | None:
+    """The run.rounds that a run is extended to, None for its own; UsageError for options that would change anything else."""
+    rounds = None
+    for given in set_ or ():
+        key, _, text = given.partition("=")
+        if key.strip() != "run.rounds":
+            raise tmf.UsageError(
+                f"--resume continues a run as it was begun; only run.rounds may change, to extend it; leave --set {given} out"
+            )
+        if not text.strip().isdecimal():
+            raise tmf.UsageError(f"--set {given}: expected a whole number of rounds, for instance run.rounds=2000")
+        rounds = int(text)
+    if out is not None:
+        raise tmf.UsageError("--resume continues a run as it was begun, in its own folder; leave --out out")
+    return rounds
 
 
 def adapt(
@@ -141,26 +164,86 @@ def adapt(
         int | None,
         typer.Option(min=1, help="Samples to adapt with (per class if the task has classes); default: the run's own."),
     ] = None,
+    client: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A client, instead of --tasks and --first: the name of its file, otherwise the number of an unseen client. "
+            "May be given several times."
+        ),
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Folder for the adapted weights, global and local: CLIENT.npz for each client.")
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Adapt unseen clients from a run's weights and show the score of each before and after.
+    """Adapt clients from a run's weights, show the score of each before and after, and keep their weights.
 
-    tinymetafed adapt runs/sine --device qemu:1 --tasks 3
+    tinymetafed adapt runs/sine --device qemu:1 --client 0 --client 7 --save adapted
     """
     adapted = tmf.open_run(run).adapt(
-        devices=device or tmf.DEFAULT_DEVICES, tasks=tasks, first=first, samples=samples, data=data
+        devices=device or tmf.DEFAULT_DEVICES,
+        tasks=tasks,
+        first=first,
+        clients=client or (),
+        samples=samples,
+        data=data,
+        save=save,
     )
-    if json_:
+    whose = "Clients" if any(each.trained_on for each in adapted.clients) else "Unseen clients"
+    _show_adaptation(adapted, whose, json_)
+    if save is not None:
+        kept = sum(each.file is not None for each in adapted.clients)
+        notes.print(f"{save}: the adapted weights of {kept} clients", highlight=False, soft_wrap=True)
+
+
+def _show_adaptation(adapted: tmf.Adaptation, whose: str, as_json: bool) -> None:
+    """Prints the score of each client, their means and the results by class."""
+    if as_json:
         print(json.dumps(asdict(adapted)))
         return
-    table = Table(title=f"Unseen clients, each adapted with {adapted.samples} samples")
+    how = f"each adapted with {adapted.samples} samples" if adapted.samples else "adapted already"
+    table = Table(title=f"{whose}, {how}")
     for heading in ("client", "task", f"{adapted.metric} before", "after"):
         table.add_column(heading, justify="left" if heading == "task" else "right")
-    for client in adapted.clients:
-        table.add_row(str(client.client), client.task, _score(client.before), _score(client.after))
+    for each in adapted.clients:
+        known = " (trained on)" if each.trained_on else ""
+        table.add_row(str(each.client), escape(each.task) + known, _score(each.before), _score(each.after))
     table.add_section()
     table.add_row("mean", "", _score(adapted.before), _score(adapted.after))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    _show_classes(console, adapted.classes)
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder that train or simulate wrote.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="The data to score on, for instance other recordings.", show_default="held-out clients of the run"
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Adapted weights, as adapt --save writes them: the folder, or one file for all clients; nothing trains."
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Samples to adapt with (per class if the task has classes); default: the run's own."),
+    ] = None,
+    threads: ThreadsOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Score a run's model on any data: by client, and by class with a confusion matrix, precision and recall.
+
+    Each client adapts first with samples of its own and is scored on all others; with --weights it is scored as it is.
+
+    tinymetafed evaluate runs/gestures --data recordings/may
+    """
+    scored = tmf.open_run(run).evaluate(data=data, weights=weights, samples=samples, threads=threads)
+    _show_adaptation(scored, "Unseen clients" if data is None else f"Clients of {data}", json_)
 
 
 def demo(
@@ -243,9 +326,11 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
     if result.redone or result.skipped:
         table.add_row("contributions", f"{result.redone:,} redone after a first attempt was lost, {result.skipped:,} skipped")
     table.add_row("time", f"{result.seconds:.1f} s for {result.rounds} rounds and the meta-test")
-    table.add_row("weights", f"sha256 {result.weights_sha256[:16]}…")
+    best = "" if result.kept_round is None else f", the best of those compared, after {result.kept_round:,} rounds"
+    table.add_row("weights", f"sha256 {result.weights_sha256[:16]}…{best}")
     console = Console()
     console.print(table, highlight=False)
+    _show_classes(console, test.classes)
     console.print(f"  report  {page}", highlight=False, soft_wrap=True)
     if _is_worse(test):
         console.print(
@@ -254,6 +339,28 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
             highlight=False,
             soft_wrap=True,
         )
+
+
+MANY_CLASSES = 12  # of more the confusion matrix is too wide for a terminal; the report and --json have it
+
+
+def _show_classes(console: Console, classes: tmf.ClassScores | None) -> None:
+    """Prints precision and recall by class, and the confusion matrix of a few classes."""
+    if classes is None:
+        return
+    few = len(classes.names) <= MANY_CLASSES
+    table = Table(title="Test samples by class after adaptation", title_justify="left")
+    table.add_column("true class")
+    for name in ("precision", "recall"):
+        table.add_column(name, justify="right")
+    for name in classes.names if few else ():
+        table.add_column(f"as {escape(name)}", justify="right")
+    for name, counts, precision, recall in zip(
+        classes.names, classes.confusion, classes.precision, classes.recall, strict=True
+    ):
+        shares = ["–" if share is None else f"{100 * share:.1f} %" for share in (precision, recall)]
+        table.add_row(escape(name), *shares, *(f"{number:,}" for number in (counts[:-1] if few else ())))
+    console.print(table, highlight=False)
 
 
 def _is_worse(test: tmf.FinalScores) -> bool:

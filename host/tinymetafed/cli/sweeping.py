@@ -42,7 +42,7 @@ def sweep(
         raise
     if json_:
         cells = [row.as_json() for row in table.rows]
-        print(json.dumps({"sweep": str(file), "folder": str(table.folder), "cells": cells}))
+        print(json.dumps({"sweep": str(file), "folder": str(table.folder), "cells": cells, "left_out": dict(table.left_out)}))
         return
     _show(table)
     Console().print(f"  {table.folder / 'table.md'}, {table.folder / 'table.csv'}", highlight=False, soft_wrap=True)

@@ -89,13 +89,14 @@ class Adapted:
     """One client's adaptation.
 
     ``before`` and ``after`` are the outputs, float32 [count, output_size], on its test samples; ``after`` is NaN if training
-    diverged.
+    diverged. ``weights``: the trained weights, float32 [n_parameters], global ones first; None if they were not asked for.
     """
 
     client: int
     test: Samples
     before: Floats
     after: Floats
+    weights: Floats | None = None
 
 
 class Clients(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -15,10 +15,10 @@ from tinymetafed_codegen.protocol import SampleSet
 from ..learn import student_t
 from ..learn.metric import Metric, predicted
 from ..learn.strategies import Strategy
-from ..learn.tasks import HELD_OUT, Floats, Samples, Task, is_held_out
+from ..learn.tasks import HELD_OUT, DataError, Floats, Samples, Task, is_held_out
 from ..learn.weights import Floats as Weights
-from .clients import Clients
-from .result import ClientScore, ClientSpread, CurveExample, DCurve, Evaluation, Example, ScatterExample, Score
+from .clients import Adapted, Clients
+from .result import ClassScores, ClientScore, ClientSpread, CurveExample, DCurve, Evaluation, Example, ScatterExample, Score
 
 SHOTS = (1, 2, 4, 8, 16)  # adaptation samples per class (TinyMetaFed, Table 5)
 VALUE_SHOTS = (*SHOTS, 32)  # adaptation samples in all, where the task does not count them per class
@@ -31,11 +31,41 @@ class Collapsed(Error):
 
 
 @dataclass(frozen=True)
+class Group:
+    """A part of the held-out clients: ``count`` of every ``of`` numbers, from ``first`` on. Its tasks are numbered from 0."""
+
+    first: int
+    count: int
+    of: int
+
+    @classmethod
+    def whole(cls, task: Task) -> Self:
+        """All held-out clients."""
+        return cls(0, task.unseen_clients, task.unseen_clients)
+
+    @classmethod
+    def split(cls, task: Task) -> tuple[Self, Self]:
+        """Clients to test, and others to choose weights by: a third of counted clients. Raises DataError for a single one."""
+        there = task.unseen_clients
+        if there < 2:
+            raise DataError(
+                "run.keep = 'best' needs two held-out clients or more, some to choose the weights by and others to test them; "
+                "hold out more in task.held_out, or set run.keep = 'last'"
+            )
+        chosen_by = max(1, there // 3)
+        return cls(0, there - chosen_by, there), cls(there - chosen_by, chosen_by, there)
+
+    def client(self, number: int) -> int:
+        """The client of a task; numbers beyond ``count`` are further splits of the same clients' data."""
+        return HELD_OUT + number // self.count * self.of + self.first + number % self.count
+
+
+@dataclass(frozen=True)
 class MetaTest:
     """Scores of each task before and after adaptation; for a diverged model the metric's worst score.
 
     ``constant``: number of adapted networks that ignore their input. ``n_clients``: number of clients that the tasks
-    belong to.
+    belong to, in turn. ``confusion``: as in result.ClassScores, () where classes have no names.
     """
 
     metric: Metric
@@ -43,6 +73,7 @@ class MetaTest:
     after: list[float]
     constant: int
     n_clients: int
+    confusion: tuple[tuple[int, ...], ...] = ()
 
     @property
     def collapsed(self) -> bool:
@@ -63,7 +94,7 @@ class MetaTest:
             metric=self.metric,
             before=mean(self.before),
             after=mean(self.after),
-            after_ci95=confidence(self.after),
+            after_ci95=self.confidence,
             n_tasks=len(self.after),
             n_clients=self.n_clients,
             per_task=tuple((finite(before), finite(after)) for before, after in pairs),
@@ -73,17 +104,29 @@ class MetaTest:
             constant=self.constant,
             collapsed=self.collapsed,
             seconds=seconds,
+            confusion=self.confusion,
         )
+
+    @property
+    def confidence(self) -> float | None:
+        """Half-width of the 95 % confidence interval of the mean score after adaptation, over clients."""
+        return over_clients(self.after, self.n_clients)
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> Self:
         """The meta-test that an ``evaluation`` describes; it must have the scores of its tasks (``per_task``)."""
         worst = evaluation.metric.worst
         before, after = ([worst if s is None else s for s in column] for column in zip(*evaluation.per_task, strict=True))
-        return cls(evaluation.metric, before, after, evaluation.constant, evaluation.n_clients)
+        return cls(evaluation.metric, before, after, evaluation.constant, evaluation.n_clients, evaluation.confusion)
 
-    def spread(self, task: Task) -> ClientSpread:
-        """Percentiles of the scores after adaptation, each the score of one client, and the best and worst client."""
+    def spread(self, task: Task, group: Group | None = None) -> ClientSpread:
+        """Percentiles of the scores after adaptation, each the score of one client, and the best and worst client.
+
+        Args:
+            task: Task of the experiment.
+            group: The held-out clients that were tested; None for all.
+        """
+        group = group or Group.whole(task)
         ordered = sorted(range(len(self.after)), key=lambda t: (self.after[t], t))
         nearest = [ordered[max(math.ceil(p / 100 * len(ordered)), 1) - 1] for p in PERCENTILES]
         best, worst = ordered[0], ordered[-1]
@@ -91,13 +134,13 @@ class MetaTest:
             best, worst = worst, best
         return ClientSpread(
             percentiles={str(p): finite(self.after[t]) for p, t in zip(PERCENTILES, nearest, strict=True)},
-            best=self._client(task, best),
-            worst=self._client(task, worst),
+            best=self._client(task, group.client(best), best),
+            worst=self._client(task, group.client(worst), worst),
         )
 
-    def _client(self, task: Task, number: int) -> ClientScore:
+    def _client(self, task: Task, client: int, number: int) -> ClientScore:
         before, after = finite(self.before[number]), finite(self.after[number])
-        return ClientScore(number, task.describe(HELD_OUT + number), before, after)
+        return ClientScore(client - HELD_OUT, task.describe(client), before, after)
 
 
 def finite(score: float) -> Score:
@@ -118,6 +161,14 @@ def confidence(scores: Sequence[float]) -> float | None:
     return student_t.quantile(0.95, len(scores) - 1) * float(np.std(scores, ddof=1)) / math.sqrt(len(scores))
 
 
+def over_clients(scores: Sequence[float], clients: int) -> float | None:
+    """Half-width of the 95 % confidence interval over clients, whose tasks take turns; None for a single client.
+
+    Splits of one client are no independent tests, so each client counts once, with the mean of its splits.
+    """
+    return confidence([float(np.mean(scores[client::clients])) for client in range(clients)])
+
+
 def meta_test(
     clients: Clients,
     strategy: Strategy,
@@ -126,6 +177,7 @@ def meta_test(
     tasks: int,
     count: int | None = None,
     on_task: Callable[[], None] = lambda: None,
+    group: Group | None = None,
 ) -> MetaTest:
     """Adapts and scores held-out clients.
 
@@ -137,6 +189,7 @@ def meta_test(
         tasks: Number of tasks, one held-out client each.
         count: Samples that each adapts with; None for the task's own number.
         on_task: Called after each task.
+        group: The held-out clients to take; None for all.
 
     Returns:
         The scores of all tasks.
@@ -145,14 +198,16 @@ def meta_test(
         LinkError: Devices failed.
     """
     count = strategy.experiment.task.count(SampleSet.ADAPT) if count is None else count
-    adapted = clients.adapt(weights, [HELD_OUT + t for t in range(tasks)], count, on_task)
+    group = group or Group.whole(task)
+    adapted = clients.adapt(weights, [group.client(t) for t in range(tasks)], count, on_task)
     assert all(is_held_out(each.client) for each in adapted)
     return MetaTest(
         task.metric,
         [task.score(each.before, each.test) for each in adapted],
         [task.score(each.after, each.test) for each in adapted],
         sum(_is_constant(task, each.after, each.test) for each in adapted),
-        min(tasks, task.unseen_clients),
+        min(tasks, group.count),
+        confusion(task, adapted),
     )
 
 
@@ -175,7 +230,13 @@ def shots(task: Task, own: int) -> list[int]:
 
 
 def d_curve(
-    clients: Clients, strategy: Strategy, task: Task, weights: Weights, final: MetaTest, on_task: Callable[[], None]
+    clients: Clients,
+    strategy: Strategy,
+    task: Task,
+    weights: Weights,
+    final: MetaTest,
+    on_task: Callable[[], None],
+    group: Group | None = None,
 ) -> DCurve:
     """The metric by number of adaptation samples, for the clients of the ``final`` meta-test.
 
@@ -186,6 +247,7 @@ def d_curve(
         weights: float32[n_global], the global weights.
         final: The final meta-test, whose scores are reused.
         on_task: Called after each task.
+        group: The held-out clients of the final meta-test; None for all.
 
     Returns:
         The curve.
@@ -195,17 +257,17 @@ def d_curve(
     """
     own = strategy.experiment.task.count(SampleSet.ADAPT)
     unit = task.spec.classes
-    tried, scores = shots(task, own), [final.before]
+    tried, tests = shots(task, own), [replace(final, after=final.before)]
     for d in tried:
         known = d * unit == own
-        test = final if known else meta_test(clients, strategy, task, weights, len(final.after), d * unit, on_task)
-        scores.append(test.after)
+        test = final if known else meta_test(clients, strategy, task, weights, len(final.after), d * unit, on_task, group)
+        tests.append(test)
     return DCurve(
         metric=task.metric,
         samples="labelled samples per class" if unit > 1 else "labelled samples",
         d=(0, *tried),
-        mean=tuple(mean(each) for each in scores),
-        ci95=tuple(confidence(each) for each in scores),
+        mean=tuple(mean(each.after) for each in tests),
+        ci95=tuple(each.confidence for each in tests),
         n_tasks=len(final.after),
         n_clients=final.n_clients,
     )
@@ -228,6 +290,24 @@ def example(clients: Clients, strategy: Strategy, task: Task, weights: Weights) 
 def _row(values: Floats) -> tuple[Score, ...]:
     """All values flattened; None for one that is not finite."""
     return tuple(finite(value) for value in values.ravel().tolist())
+
+
+def confusion(task: Task, adapted: Sequence[Adapted]) -> tuple[tuple[int, ...], ...]:
+    """The confusion matrix (see result.ClassScores) of adapted clients; () where classes have no names."""
+    if not task.class_names:
+        return ()
+    size = len(task.class_names)
+    counts = np.zeros((size, size + 1), np.int64)
+    for each in adapted:
+        known = np.asarray(np.isfinite(each.after).all(axis=1))
+        column = np.where(known, predicted(np.where(known[:, None], each.after, 0)), size)
+        np.add.at(counts, (each.test.targets[:, 0].astype(np.int64), column), 1)
+    return tuple(map(tuple, counts.tolist()))
+
+
+def class_scores(task: Task, counts: tuple[tuple[int, ...], ...]) -> ClassScores | None:
+    """The results by class of a confusion matrix; None without one."""
+    return ClassScores.of(task.class_names, counts) if counts else None
 
 
 def _is_constant(task: Task, outputs: Floats, test: Samples) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from tinymetafed_codegen.section import StrictJson
 
@@ -16,7 +18,8 @@ class Scores(StrictJson):
     """The scores of a meta-test.
 
     ``before``, ``after``: means over tasks, before and after adaptation. ``after_ci95``: half-width of the 95 % confidence
-    interval of ``after``, None if it cannot be computed. ``per_task``: each task's (before, after), () if not stored.
+    interval of ``after`` over clients, None if it cannot be computed. ``per_task``: each task's (before, after), () if not
+    stored.
     """
 
     metric: Metric
@@ -33,7 +36,8 @@ class Evaluation(Scores):
     """A meta-test after ``round`` rounds; the test took ``seconds``.
 
     ``bytes_down``, ``bytes_up``: bytes of all training so far, without samples. ``constant``: number of adapted networks
-    that ignore their input; ``collapsed``: whether these are the majority.
+    that ignore their input; ``collapsed``: whether these are the majority. ``confusion``: as in ClassScores, () if not stored.
+    ``kept_sha256``: SHA-256 of the evaluated weights if they were the best so far and are kept, "" otherwise.
     """
 
     round: int
@@ -42,6 +46,39 @@ class Evaluation(Scores):
     constant: int
     collapsed: bool
     seconds: float
+    confusion: tuple[tuple[int, ...], ...] = ()
+    kept_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class ClassScores(StrictJson):
+    """Results by class after adaptation, over the test samples of all tasks.
+
+    ``confusion``: for each true class the number of samples that were predicted as each class, and at the end those without a
+    prediction, because the model diverged. ``precision``: the right share of what was predicted as a class; ``recall``: the
+    share of a class that was predicted right; None where there is nothing to share.
+    """
+
+    names: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    precision: tuple[float | None, ...]
+    recall: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, names: Sequence[str], confusion: tuple[tuple[int, ...], ...]) -> Self:
+        """The results of a confusion matrix."""
+        right = [row[i] for i, row in enumerate(confusion)]
+        predicted = [sum(row[i] for row in confusion) for i in range(len(names))]
+        return cls(
+            names=tuple(names),
+            confusion=confusion,
+            precision=tuple(_share(part, whole) for part, whole in zip(right, predicted, strict=True)),
+            recall=tuple(_share(part, sum(row)) for part, row in zip(right, confusion, strict=True)),
+        )
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 @dataclass(frozen=True)
@@ -68,9 +105,10 @@ class ClientSpread(StrictJson):
 
 @dataclass(frozen=True)
 class FinalScores(Scores):
-    """The meta-test at a run's end."""
+    """The meta-test at a run's end. ``classes``: None for values, and where a class means something else to each client."""
 
     spread: ClientSpread
+    classes: ClassScores | None = None
 
 
 @dataclass(frozen=True)
@@ -117,11 +155,23 @@ Example = CurveExample | ScatterExample
 
 
 @dataclass(frozen=True)
+class AdaptedClient(ClientScore):
+    """Scores of one client; ``trained_on``: whether it took part in meta-training, so that it is not unseen.
+
+    ``file``: the file with its adapted weights, None if they were not saved or its model diverged.
+    """
+
+    trained_on: bool = False
+    file: str | None = None
+
+
+@dataclass(frozen=True)
 class Adaptation(StrictJson):
-    """Scores of unseen clients that each adapted with ``samples`` samples; ``before`` and ``after`` are means."""
+    """Scores of clients that each adapted with ``samples`` samples; ``before`` and ``after`` are means."""
 
     metric: Metric
     samples: int
     before: Score
     after: Score
-    clients: tuple[ClientScore, ...]
+    clients: tuple[AdaptedClient, ...]
+    classes: ClassScores | None = None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 Point = tuple[float, float]
-Role = str  # CSS class that gives the colour: after, before, truth, samples, final; run1 to run8 on the comparison page
+Role = str  # CSS class that gives the colour: after, before, truth, samples, final, chance; run1 to run8 on the comparison page
 MAX_POINTS = 400  # of a curve; of more points only every second, third, ... and the last are drawn
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, TOP, BOTTOM = 48, 14, 26, 46
@@ -84,6 +84,15 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Level:
+    """A reference value: a horizontal line over the whole width."""
+
+    label: str
+    role: Role
+    y: float
+
+
+@dataclass(frozen=True)
 class Chart:
     """A finished chart in SVG units."""
 
@@ -108,6 +117,8 @@ def chart(
     log_y: bool = False,
     x_ticks: Sequence[tuple[float, str]] | None = None,
     log_x: bool = False,
+    levels: Sequence[Level] = (),
+    shared: Sequence[float] = (),
 ) -> Chart:
     """Lays out a chart.
 
@@ -123,6 +134,8 @@ def chart(
         log_y: Use a logarithmic y axis if all values are positive and their range is large enough.
         x_ticks: Ticks as (value, label) instead of round numbers.
         log_x: Use a logarithmic x axis.
+        levels: Reference values; those that are not finite are left out.
+        shared: Values of other charts; charts with the same ``shared`` values, their own among them, get the same y axis.
 
     Returns:
         The chart.
@@ -133,7 +146,9 @@ def chart(
 
     finite = [[(x, y) for x, y in one.points if is_drawn(x, y)] for one in series]
     xs = [x for points in finite for x, _ in points] or [1.0]
-    ys = [y for points in finite for _, y in points] or [1.0]
+    levels = [level for level in levels if math.isfinite(level.y)]
+    others = [*(level.y for level in levels), *(y for y in shared if math.isfinite(y))]
+    ys = [y for points in finite for _, y in points] + others or [1.0]
     log_y = log_y and min(ys) > 0 and max(ys) > WIDE * min(ys)
     low, high = y_range or _y_range(ys, log_y)
     left, right = x_range or (min(xs), max(xs))
@@ -147,6 +162,9 @@ def chart(
     lines: list[tuple[Role, str]] = []
     dots: list[tuple[Role, float, float]] = []
     whiskers: list[tuple[Role, float, float, float]] = []
+    for level in levels:
+        y = y_axis.at(level.y)
+        lines.append((f"level {level.role}", f"{LEFT},{y} {WIDTH - RIGHT},{y}"))
     for one, points in zip(series, finite, strict=True):
         if one.line and len(points) > 1:
             path = " ".join(f"{x_axis.at(x)},{y_axis.at(y)}" for x, y in _thinned(points))
@@ -165,7 +183,10 @@ def chart(
         lines=lines,
         dots=dots,
         whiskers=whiskers,
-        legend=[(one.role, one.label, one.line) for one in series],
+        legend=[
+            *((one.role, one.label, one.line) for one in series),
+            *((f"level {level.role}", level.label, True) for level in levels),
+        ],
     )
 
 

@@ -1,76 +1,85 @@
-"""Exports a run: its weights as NumPy's .npz or as a C header, or the whole network for TensorFlow."""
+"""Writes a run's weights to a file: NumPy's .npz, a C header, or the whole network for TensorFlow."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from tinymetafed_codegen import design, graph
 from tinymetafed_codegen.design import given_weights
-from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.hash import model_hash
 from tinymetafed_codegen.spec import Experiment
 
 from ..learn.weights import Floats, local_start
 from . import keras_model
+from .exported_weights import ExportError
 from .run_data import RunData, StoreError
+from .tensorflow import quiet
 
+FileFormat = Literal["header", "keras", "tflite", "npz"]
+Outputs = Literal["logits", "softmax"]
+SUFFIXES: dict[FileFormat, str] = {"npz": ".npz", "header": ".h", "keras": ".keras", "tflite": ".tflite"}
 _PER_LINE = 8
 
 
-class ExportError(UsageError):
-    """A run that cannot be exported to this file; wrong usage."""
-
-
-def write(run: RunData, file: Path) -> None:
-    """Writes the weights after the latest round; if it fails, an existing file stays unchanged.
+def write(run: RunData, file: Path, adapted: Floats | None = None, outputs: Outputs = "logits") -> None:
+    """Writes weights; if it fails, an existing file stays unchanged.
 
     Args:
         run: The run.
         file: The file; its suffix chooses the format: .npz, .h, .keras or .tflite.
+        adapted: All weights of an adapted model, float32 [n_parameters]; None for the run's global weights after the latest
+            round, with the initial local weights where a whole network is written.
+        outputs: Whether a network ends in logits or in the activation of its loss.
 
     Raises:
-        ExportError: The suffix is unknown, an op has no TensorFlow layer, or the frozen weights have changed since.
+        ExportError: The suffix is unknown, an op has no TensorFlow layer, the loss has no activation, or the frozen weights
+            have changed since.
         ModelFileError: TensorFlow is needed and not installed.
         StoreError: The file cannot be written.
     """
-    formats: dict[str, Callable[[RunData], bytes]] = {".npz": npz, ".h": header, ".keras": keras, ".tflite": tflite}
-    if file.suffix not in formats:
+    if file.suffix not in SUFFIXES.values():
         raise ExportError(
             f"{file}: unknown format '{file.suffix}'; expected FILE.npz (NumPy), FILE.h (C header), FILE.keras or FILE.tflite"
         )
-    content = formats[file.suffix](run)
+    if file.suffix in (".npz", ".h"):
+        weights = global_weights(run) if adapted is None else _all_weights(run, adapted)
+        tensors = normalising_weights(run) | weights
+        content = npz(run, tensors) if file.suffix == ".npz" else header(run, tensors, adapted is not None)
+    else:
+        with quiet():
+            network = _network(run, None if file.suffix == ".keras" else 1, adapted, outputs)
+            content = keras_model.keras_file(network) if file.suffix == ".keras" else keras_model.tflite_file(network)
     try:
         replace(file, content)
     except OSError as error:
         raise StoreError(f"{file}: cannot be written: {error.strerror}") from None
 
 
-def npz(run: RunData) -> bytes:
-    """An .npz file: one float32 array per global tensor and of the normalisation, and the number of rounds trained."""
+def npz(run: RunData, tensors: dict[str, Floats]) -> bytes:
+    """An .npz file: one float32 array per tensor, and the number of rounds trained."""
     buffer = io.BytesIO()
-    np.savez(buffer, rounds=np.int64(run.trained), **normalising_weights(run), **global_weights(run))  # type: ignore[arg-type]
+    np.savez(buffer, rounds=np.int64(run.kept_round), **tensors)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
-def header(run: RunData) -> bytes:
-    """A C header: one float array per global tensor, row by row, with enough digits to restore the same bits."""
+def header(run: RunData, tensors: dict[str, Floats], is_adapted: bool) -> bytes:
+    """A C header: one float array per tensor, row by row, with enough digits to restore the same bits."""
     guard = "TINYMETAFED_WEIGHTS_H"
+    what = "Global weights" if not is_adapted else "Global and local weights, adapted,"
     lines = [
-        f"// Global weights after {run.trained} rounds, model {run.manifest.model_hash};",
+        f"// {what} after {run.kept_round} rounds, model {run.manifest.model_hash};",
         f"// written by: tinymetafed export {run.name} (tinymetafed {run.header.tinymetafed}).",
         f"#ifndef {guard}",
         f"#define {guard}",
     ]
-    normalising = normalising_weights(run)
-    if normalising:
+    if f"{graph.NORMALISE}.kernel" in tensors:
         lines += ["", "// The first layer takes input * normalise_kernel + normalise_bias, a number of both per channel."]
-    for name, tensor in (normalising | global_weights(run)).items():
+    for name, tensor in tensors.items():
         numbers = [f"{float(value):.9g}" for value in tensor.ravel()]
         texts = [number + ("f" if set(number) & set(".e") else ".0f") for number in numbers]
         lines += ["", f"// shape {list(tensor.shape)}", f"static const float {name.replace('.', '_')}[{tensor.size}] = {{"]
@@ -79,18 +88,8 @@ def header(run: RunData) -> bytes:
     return "\n".join([*lines, "", f"#endif  // {guard}", ""]).encode()
 
 
-def keras(run: RunData) -> bytes:
-    """The network as a Keras file, with the trained global weights and the initial local weights."""
-    return keras_model.keras_file(_network(run, batch=None))
-
-
-def tflite(run: RunData) -> bytes:
-    """The network as a TensorFlow Lite file for one sample at a time, with the same weights as ``keras``."""
-    return keras_model.tflite_file(_network(run, batch=1))
-
-
-def _network(run: RunData, batch: int | None) -> Any:
-    """The keras.Model of a run."""
+def _network(run: RunData, batch: int | None, adapted: Floats | None, outputs: Outputs) -> Any:
+    """The keras.Model of a run, for ``batch`` samples at a time or any number."""
     experiment = run.experiment()
     for op in experiment.model.own_ops:
         raise ExportError(
@@ -98,10 +97,17 @@ def _network(run: RunData, batch: int | None) -> Any:
             "FILE.h"
         )
     net = _graph(run, experiment)
-    arrays = global_weights(run) | local_start(run.manifest, experiment.model.local_start, experiment.model.local_start_scale)
+    if outputs == "softmax" and not net.loss.takes_logits_of:
+        raise ExportError(f"--outputs softmax: the outputs of loss '{net.loss.name}' are values, no logits; leave it out")
+    if adapted is None:
+        start = local_start(run.manifest, experiment.model.local_start, experiment.model.local_start_scale)
+        arrays = global_weights(run) | start
+    else:
+        arrays = _all_weights(run, adapted)
     if net.frozen:
         arrays |= _frozen(run, experiment, net)
-    return keras_model.build(net, arrays, batch)
+    activation = net.loss.takes_logits_of if outputs == "softmax" else ""
+    return keras_model.build(net, arrays, batch, activation=activation)
 
 
 def _graph(run: RunData, experiment: Experiment) -> graph.Graph:
@@ -127,4 +133,9 @@ def normalising_weights(run: RunData) -> dict[str, Floats]:
 
 def global_weights(run: RunData) -> dict[str, Floats]:
     """The trained global tensors by name, float32 in their shapes."""
-    return {tensor.name: run.weights[tensor.place].reshape(tensor.shape) for tensor in run.manifest.global_tensors}
+    return {tensor.name: run.kept[tensor.place].reshape(tensor.shape) for tensor in run.manifest.global_tensors}
+
+
+def _all_weights(run: RunData, weights: Floats) -> dict[str, Floats]:
+    """All tensors by name, float32 in their shapes."""
+    return {tensor.name: weights[tensor.place].reshape(tensor.shape) for tensor in run.manifest.parameters}

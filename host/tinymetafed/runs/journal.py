@@ -15,7 +15,7 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.section import StrictJson
 
 from ..federation.clients import DeviceFacts
-from ..federation.result import DCurve, Evaluation, Example, FinalScores
+from ..federation.result import DCurve, Evaluation, Example, FinalScores, Scores
 from ..federation.rounds import Contribution
 from .estimate import RoundEstimate
 
@@ -30,7 +30,8 @@ class Asked(StrictJson):
 
     ``devices``, ``test_devices``: device URLs. ``data``: folder of the task's data, None for the usual place.
     ``data_sha256``, ``strategy_sha256``, ``task_sha256``: hashes of the data and of the files of the user's own strategy and
-    task, "" without them. ``instructions_per_step``: by variant, if they were counted before the run.
+    task, "" without them. ``instructions_per_step``: by variant, if they were counted before the run. ``class_names``: of the
+    task, () in older runs.
     """
 
     devices: tuple[str, ...]
@@ -40,6 +41,7 @@ class Asked(StrictJson):
     strategy_sha256: str
     instructions_per_step: dict[str, int] | None = None
     task_sha256: str = ""
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,16 @@ class RunHeader(StrictJson):
 
 @dataclass(frozen=True)
 class SessionEntry(StrictJson):
-    """The start of a session, which trains from round ``round`` on: its devices and how long they took to start."""
+    """The start of a session, which trains from round ``round`` on: its devices and how long they took to start.
+
+    ``rounds``: the run's number of rounds from here on, if this session changed it; None otherwise.
+    """
 
     round: int
     devices: tuple[DeviceFacts, ...]
     versions: dict[str, str]
     start_seconds: float
+    rounds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,11 +100,15 @@ class RoundEntry(StrictJson):
 
 @dataclass(frozen=True)
 class Showcase(StrictJson):
-    """Measurements that are made once after the final meta-test."""
+    """Measurements that are made once after the final meta-test.
+
+    ``untrained``: the same clients adapting from the initial weights, without any training by others; None in older runs.
+    """
 
     d_curve: DCurve
     example: Example | None
     seconds: float
+    untrained: Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +124,8 @@ class RunResult(StrictJson):
 
     ``bytes_down``, ``bytes_up``: bytes of training, framing and retries included, without samples. ``bytes_up_dense``: bytes
     of all global weights as float32, once per trained client and round. ``seconds``: training and tests, without
-    ``start_seconds``. ``collapsed``: that of the last evaluation. ``estimate``: None for a run without rounds.
+    ``start_seconds``. ``collapsed``: that of the last evaluation. ``estimate``: None for a run without rounds. ``untrained``:
+    that of the Showcase. ``kept_round``: rounds trained until the weights that were kept as the best; None for the last ones.
     """
 
     task: str
@@ -140,12 +151,18 @@ class RunResult(StrictJson):
     devices: tuple[ServedDevice, ...]
     versions: dict[str, str]
     instructions_per_step: dict[str, int] | None = None
+    untrained: Scores | None = None
+    kept_round: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The JSON value that ``--json`` prints; without instructions if they were not counted."""
+        """The JSON value that ``--json`` prints; keys that a run has no value for are left out."""
         plain = asdict(self)
         if self.instructions_per_step is None:
             del plain["instructions_per_step"]
+        if self.kept_round is None:
+            del plain["kept_round"]
+        if self.meta_test.classes is None:
+            del plain["meta_test"]["classes"]
         return plain
 
 

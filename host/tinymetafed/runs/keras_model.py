@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -18,7 +16,9 @@ from tinymetafed_codegen.ops import Op
 from .tensorflow import require
 
 
-def build(net: Graph, arrays: Mapping[str, npt.NDArray[Any]], batch: int | None = None, dtype: str = "float32") -> Any:
+def build(
+    net: Graph, arrays: Mapping[str, npt.NDArray[Any]], batch: int | None = None, dtype: str = "float32", activation: str = ""
+) -> Any:
     """Builds the keras.Model of a graph.
 
     Args:
@@ -26,6 +26,7 @@ def build(net: Graph, arrays: Mapping[str, npt.NDArray[Any]], batch: int | None 
         arrays: All weights, by LAYER.kernel and LAYER.bias.
         batch: Batch size of the input; None for any.
         dtype: Dtype of all layers.
+        activation: An activation to end in, "" for none: that of a loss that takes logits.
 
     Returns:
         A model with the input [batch, *input shape]. Its output is that of the last layer: logits where the loss applies
@@ -49,7 +50,8 @@ def build(net: Graph, arrays: Mapping[str, npt.NDArray[Any]], batch: int | None 
         else:
             y = _applied(keras, call.op, seen(call.x), [arrays[f"{call.op.name}.{p.name}"] for p in call.op.parameters], dtype)
         values[call.y.name] = y
-    return keras.Model(first, seen(net.output))
+    last = seen(net.output)
+    return keras.Model(first, keras.layers.Activation(activation, dtype=dtype)(last) if activation else last)
 
 
 def _applied(keras: Any, op: Op, x: Any, weights: list[npt.NDArray[Any]], dtype: str) -> Any:
@@ -89,8 +91,7 @@ def keras_file(model: Any) -> bytes:
 def tflite_file(model: Any) -> bytes:
     """The content of a float32 .tflite file. Raises ModelFileError if TensorFlow is not installed."""
     tensorflow = require("tensorflow", "a .tflite file")
-    with redirect_stdout(sys.stderr):  # Keras prints the paths of its temporary files
-        return bytes(tensorflow.lite.TFLiteConverter.from_keras_model(model).convert())
+    return bytes(tensorflow.lite.TFLiteConverter.from_keras_model(model).convert())
 
 
 def _layer(keras: Any, op: Any, dtype: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Self
 
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.section import TomlTable
+from tinymetafed_codegen.section import TomlTable, TomlValue
 from tinymetafed_codegen.spec import Experiment, SpecError, anchor, anchored, parse
 
 from ..federation.clients import DeviceFacts
@@ -28,8 +28,9 @@ class StoreError(Error):
 class RunData:
     """A run; its lists are in order of time.
 
-    ``weights``: float32[n_global] after ``len(rounds)`` rounds. ``showcase``: None until the final meta-test is done.
-    ``result``: None until the run has finished.
+    ``weights``: float32[n_global] after ``len(rounds)`` rounds. ``best``: with run.keep = "best", the best evaluated weights so
+    far. ``showcase``: None until the final meta-test is done.
+    ``result``: None until the run has finished. A session that extends the run makes it unfinished.
     """
 
     path: Path
@@ -40,21 +41,25 @@ class RunData:
     showcase: Showcase | None
     result: RunResult | None
     weights: Floats = field(repr=False)
+    best: Floats | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, path: Path, entries: Sequence[Entry], weights: Floats) -> Self:
+    def of(cls, path: Path, entries: Sequence[Entry], weights: Floats, best: Floats | None = None) -> Self:
         """The run with these journal entries, of which the first is the header."""
         header, *others = entries
         assert isinstance(header, RunHeader)
+        extended = [i for i, entry in enumerate(others) if isinstance(entry, SessionEntry) and entry.rounds is not None]
+        latest = others[extended[-1] :] if extended else others
         return cls(
             path=path,
             header=header,
             sessions=[entry for entry in others if isinstance(entry, SessionEntry)],
             rounds=[entry for entry in others if isinstance(entry, RoundEntry)],
             evaluations=[entry for entry in others if isinstance(entry, Evaluation)],
-            showcase=next((entry for entry in reversed(others) if isinstance(entry, Showcase)), None),
-            result=next((entry for entry in reversed(others) if isinstance(entry, RunResult)), None),
+            showcase=next((entry for entry in reversed(latest) if isinstance(entry, Showcase)), None),
+            result=next((entry for entry in reversed(latest) if isinstance(entry, RunResult)), None),
             weights=weights,
+            best=best,
         )
 
     @property
@@ -63,9 +68,24 @@ class RunData:
         return self.path.resolve().name
 
     @property
+    def kept(self) -> Floats:
+        """The weights that the run is for: the best ones where they are kept, otherwise the latest."""
+        return self.weights if self.best is None else self.best
+
+    @property
+    def kept_round(self) -> int:
+        """Rounds trained until the weights ``kept``."""
+        return next((entry.round for entry in reversed(self.evaluations) if entry.kept_sha256), self.trained)
+
+    @property
     def trained(self) -> int:
         """Rounds trained."""
         return len(self.rounds)
+
+    @property
+    def extended(self) -> int | None:
+        """The number of rounds that the run was last extended to; None if it was not."""
+        return next((session.rounds for session in reversed(self.sessions) if session.rounds is not None), None)
 
     @property
     def manifest(self) -> ModelManifest:
@@ -100,25 +120,33 @@ class RunData:
             for key, device in known.items()
         ]
 
-    def experiment(self, adapt: int | None = None) -> Experiment:
-        """The run's experiment.
+    def experiment(self, adapt: int | None = None, rounds: int | None = None) -> Experiment:
+        """The run's experiment, with the number of rounds that it was extended to.
 
         Args:
             adapt: Another value for task.adapt; None for the run's own.
+            rounds: Another value for run.rounds; None for the run's own.
 
         Raises:
             StoreError: This version cannot read the experiment.
-            SpecError: The value of ``adapt`` is invalid.
+            SpecError: The value of ``adapt`` or ``rounds`` is invalid.
         """
         # Experiments of versions that did not normalise lack the section [data].
         raw: TomlTable = {"data": {"normalise": "none"}}
         raw |= anchored(tomllib.loads(self.header.experiment), *self._folders)
+        if self.extended is not None:
+            raw = _with(raw, "run", "rounds", self.extended)
         try:
             experiment = parse(raw, str(self.path))
         except SpecError as error:
             made_by = f"the run was made by tinymetafed {self.header.tinymetafed}"
             raise StoreError(f"{error}; {made_by}, use that version, or restore the files that it names") from None
-        task = raw["task"]
-        if adapt is None or not isinstance(task, dict):  # it is a dict, or parsing would have failed
-            return experiment
-        return parse({**raw, "task": {**task, "adapt": adapt}}, str(self.path))
+        changed = raw if adapt is None else _with(raw, "task", "adapt", adapt)
+        changed = changed if rounds is None else _with(changed, "run", "rounds", rounds)
+        return experiment if changed is raw else parse(changed, str(self.path))
+
+
+def _with(raw: TomlTable, section: str, key: str, value: TomlValue) -> TomlTable:
+    """A decoded experiment with another value of a key."""
+    given = raw.get(section, {})
+    return {**raw, section: {**(given if isinstance(given, dict) else {}), key: value}}

@@ -14,7 +14,7 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import PROTOCOL_VERSION
 from tinymetafed_codegen.spec import Experiment
 
-from ..federation.meta_test import MetaTest
+from ..federation.meta_test import Group, MetaTest, class_scores
 from ..federation.result import FinalScores
 from ..learn.strategies import Strategy
 from ..learn.tasks import Task
@@ -43,7 +43,7 @@ def values_only_cost(experiment: Experiment, manifest: ModelManifest) -> float:
     return float(experiment.run.devices_per_round * shared * (1 + experiment.strategy.top_p / 100) / 2)
 
 
-def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue) -> RunResult:
+def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue, tested: Group) -> RunResult:
     """The figures of a run that has been trained and tested.
 
     Args:
@@ -51,6 +51,7 @@ def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue) -> R
         task: Task of the experiment.
         run: The run.
         boards: The boards to estimate time and energy for.
+        tested: The held-out clients of the final meta-test.
 
     Returns:
         The figures, all sessions of the run together.
@@ -65,7 +66,7 @@ def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue) -> R
         task=task.spec.kind,
         rounds=run.trained,
         seed=strategy.experiment.run.seed,
-        weights_sha256=sha256(run.weights),
+        weights_sha256=sha256(run.kept),
         bytes_down=down,
         bytes_up=up,
         bytes_up_dense=4 * strategy.n_global * (statuses.total() - statuses["skipped"]),
@@ -85,7 +86,8 @@ def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue) -> R
             n_tasks=final.n_tasks,
             n_clients=final.n_clients,
             per_task=final.per_task,
-            spread=MetaTest.of(final).spread(task),
+            spread=MetaTest.of(final).spread(task, tested),
+            classes=class_scores(task, final.confusion),
         ),
         d_curve=drawn.d_curve,
         example=drawn.example,
@@ -94,6 +96,8 @@ def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue) -> R
         devices=tuple(run.devices),
         versions=run.sessions[-1].versions,
         instructions_per_step=run.header.asked.instructions_per_step,
+        untrained=drawn.untrained,
+        kept_round=run.kept_round if run.best is not None else None,
     )
 
 

@@ -32,6 +32,11 @@ class Setup:
         return self.design.experiment
 
     @property
+    def keeps_best(self) -> bool:
+        """Whether the best weights are kept, not those of the last round."""
+        return self.experiment.run.keep == "best" and self.experiment.run.rounds > 0
+
+    @property
     def source(self) -> str:
         """The experiment's name in errors, for instance its file."""
         return self.design.source

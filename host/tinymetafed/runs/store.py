@@ -19,11 +19,12 @@ import numpy as np
 import tomli_w
 
 from tinymetafed_codegen import __version__
-from tinymetafed_codegen.files import LockedError, locked, write_if_changed
+from tinymetafed_codegen.files import LockedError, locked, suggestion, write_if_changed
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment, dump, portable, relative
 
+from ..federation.result import Evaluation
 from ..learn.weights import Floats, sha256
 from .journal import Asked, Entry, JournalError, RoundEntry, RunHeader, from_json, kind_of, to_json
 from .run_data import RunData, StoreError
@@ -61,6 +62,15 @@ CREATE VIEW contributions AS SELECT
 COMMIT;
 """
 
+# A run has this table if it keeps its best weights.
+_BEST = """
+CREATE TABLE IF NOT EXISTS best (
+  only INTEGER PRIMARY KEY CHECK (only = 0),
+  round INTEGER NOT NULL,      -- rounds trained
+  float32 BLOB NOT NULL        -- little-endian, in manifest order
+) STRICT
+"""
+
 
 class RunStore:
     """A run that is being written; only ``append`` adds to it.
@@ -79,6 +89,7 @@ class RunStore:
         self._chain = ""
         self._committed = 0, ""  # number of entries and the last one's hash at the last commit
         self._latest = np.zeros(0, np.float32)  # the committed weights
+        self._best: Floats | None = None  # the committed weights of the best evaluation
         self._weights: tuple[int, Floats] | None = None  # rounds trained and their weights, written with the next commit
         self._since = time.monotonic()  # time of the last commit
 
@@ -87,7 +98,7 @@ class RunStore:
 
         Args:
             entry: The entry.
-            weights: For the header and for rounds: float32[n_global] at that point.
+            weights: For the header, for rounds, and for evaluations of weights that are kept: float32[n_global] at that point.
 
         Raises:
             StoreError: It cannot be written; then everything since the last commit is rolled back.
@@ -100,10 +111,16 @@ class RunStore:
             self._database.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (len(self._entries), kind, text, chain))
             self._entries.append(entry)
             self._chain = chain
-            if weights is not None:
+            if isinstance(entry, Evaluation) and weights is not None:
+                self._database.execute(_BEST)
+                stored = weights.astype("<f4").tobytes()
+                self._database.execute("INSERT OR REPLACE INTO best VALUES (0, ?, ?)", (entry.round, stored))
+            elif weights is not None:
                 self._weights = (entry.round + 1 if isinstance(entry, RoundEntry) else 0, weights.astype(np.float32))
             if not isinstance(entry, RoundEntry) or time.monotonic() - self._since >= self.hold_seconds:
                 self._commit()
+            if isinstance(entry, Evaluation) and weights is not None:
+                self._best = weights
 
     def commit(self) -> None:
         """Commits the open transaction, if any. Raises StoreError; then it is rolled back."""
@@ -114,14 +131,14 @@ class RunStore:
     def verify(self) -> RunData:
         """Reads and verifies the file, to which entries are then added, and returns its content. Raises StoreError."""
         with _named(self.path, "damaged: {}; " + _RESTORE):
-            self._entries, self._latest, self._chain = _read(self._database, self.path)
+            self._entries, self._latest, self._best, self._chain = _read(self._database, self.path)
         self._committed = len(self._entries), self._chain
         return self.read()
 
     def read(self) -> RunData:
         """Commits and returns the content as it was written, without reading the file again. Raises StoreError."""
         self.commit()
-        return RunData.of(self.path, self._entries, self._latest)
+        return RunData.of(self.path, self._entries, self._latest, self._best)
 
     def _commit(self) -> None:
         self._since = time.monotonic()
@@ -265,8 +282,8 @@ def read_run(path: Path) -> RunData:
         closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)) as database,
     ):
         database.execute("BEGIN")  # all reads see the same state
-        entries, weights, _ = _read(database, path)
-        return RunData.of(path, entries, weights)
+        entries, weights, best, _ = _read(database, path)
+        return RunData.of(path, entries, weights, best)
 
 
 @contextmanager
@@ -317,7 +334,9 @@ def _find(path: Path) -> Path:
                 f"{path}: not a run folder yet: the run was stopped before its first round, so there is nothing to continue; "
                 f"start it again, the folder may be the same: tinymetafed train EXPERIMENT --out {path}"
             )
-        raise StoreError(f"{path}: not a run folder (it has no run.db); give the folder that train wrote")
+        remedy = "give the folder that train wrote"
+        remedy = remedy if path.exists() else suggestion(path, remedy)
+        raise StoreError(f"{path}: not a run folder (it has no run.db); {remedy}")
     return file
 
 
@@ -368,8 +387,8 @@ def _recognise(database: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _read(database: sqlite3.Connection, path: Path) -> tuple[list[Entry], Floats, str]:
-    """The journal, the weights and the last entry's hash. Raises StoreError if anything is damaged."""
+def _read(database: sqlite3.Connection, path: Path) -> tuple[list[Entry], Floats, Floats | None, str]:
+    """The journal, the latest and the best weights, and the last entry's hash. Raises StoreError if anything is damaged."""
 
     def damaged(what: str) -> StoreError:
         return StoreError(f"{path / 'run.db'}: damaged: {what}; {_RESTORE}")
@@ -396,10 +415,21 @@ def _read(database: sqlite3.Connection, path: Path) -> tuple[list[Entry], Floats
         raise damaged("its rounds do not follow one another")
     named = (rounds[-1] if rounds else header).weights_sha256
     row = database.execute("SELECT round, float32 FROM weights").fetchone()
-    if row is None or row[0] != len(rounds) or not isinstance(row[1], bytes) or hashlib.sha256(row[1]).hexdigest() != named:
+    if row is None or row[0] != len(rounds) or not isinstance(row[1], bytes) or _sha256(row[1]) != named:
         raise damaged(f"the weights are not those of its {len(rounds)} rounds")
     weights = np.frombuffer(row[1], "<f4").astype(np.float32)
-    return entries, weights, chain
+    kept = next((entry for entry in reversed(entries) if isinstance(entry, Evaluation) and entry.kept_sha256), None)
+    if kept is None:
+        return entries, weights, None, chain
+    there = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'best'").fetchone()
+    row = database.execute("SELECT round, float32 FROM best").fetchone() if there else None
+    if row is None or row[0] != kept.round or not isinstance(row[1], bytes) or _sha256(row[1]) != kept.kept_sha256:
+        raise damaged(f"the best weights are not those after {kept.round} rounds")
+    return entries, weights, np.frombuffer(row[1], "<f4").astype(np.float32), chain
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _maker(database: sqlite3.Connection) -> str:

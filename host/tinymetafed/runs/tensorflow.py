@@ -1,9 +1,13 @@
-"""Imports TensorFlow, which is needed only to read or write model files."""
+"""Imports TensorFlow, which is needed only to read or write model files, and keeps its own messages off the screen."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 from tinymetafed_codegen.errors import UsageError
@@ -30,3 +34,39 @@ def require(module: str, what: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ModelFileError(f"{what} needs TensorFlow ({error}); pip install 'tensorflow>=2.16,<3'") from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps off the screen what TensorFlow and Keras print; our own errors say what matters.
+
+    TensorFlow's C++ writes to the file descriptors of standard output and standard error, Keras to Python's streams. If an
+    unexpected exception is raised, what was printed is shown, because it may explain the exception.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed:
+        try:
+            with _redirected(printed.fileno()), redirect_stdout(printed), redirect_stderr(printed):
+                yield
+        except UsageError:
+            raise
+        except BaseException:
+            printed.flush()
+            printed.seek(0)
+            sys.stderr.write(printed.read())
+            raise
+
+
+@contextmanager
+def _redirected(target: int) -> Iterator[None]:
+    """Lets file descriptors 1 and 2 write to ``target``."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    try:
+        for descriptor in saved:
+            os.dup2(target, descriptor)
+        yield
+    finally:
+        for descriptor, genuine in saved.items():
+            os.dup2(genuine, descriptor)
+            os.close(genuine)

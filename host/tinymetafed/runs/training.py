@@ -9,26 +9,26 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinymetafed_codegen import ops
-from tinymetafed_codegen.design import design
+from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.sample_source import own_source
-from tinymetafed_codegen.spec import Experiment
+from tinymetafed_codegen.spec import Experiment, SpecError
 
 from ..devices.device_clients import DeviceClients
 from ..devices.link.faults import FaultPlan
 from ..devices.running import running
 from ..federation import meta_test, rounds
 from ..federation.clients import Clients, TrainingFailed
-from ..federation.meta_test import Collapsed, MetaTest
+from ..federation.meta_test import Collapsed, Group, MetaTest
 from ..federation.observer import Observer
-from ..federation.result import Adaptation, ClientScore, Evaluation
+from ..federation.result import Adaptation, Evaluation, Scores
 from ..federation.rounds import Round
 from ..learn.metric import Metric
 from ..learn.normalisation import unscaled
 from ..learn.strategies import Diverged, code_sha256
-from ..learn.tasks import HELD_OUT, Task
+from ..learn.tasks import Task
 from ..learn.weights import Floats, initial, sha256
-from . import export, run_figures, store
+from . import adapted, export, run_figures, store
 from .journal import Asked, RoundEntry, RunResult, SessionEntry, Showcase
 from .run_data import RunData, StoreError
 from .setup import Setup, set_up
@@ -90,6 +90,7 @@ def resume(
     data: Path | None = None,
     faults: FaultPlan | None = None,
     record: Path | None = None,
+    rounds: int | None = None,
 ) -> RunResult:
     """Continues a run on devices after its last finished round.
 
@@ -101,6 +102,7 @@ def resume(
         data: Folder of the task's data; None for the one that the run began with.
         faults: Faults to inject between host and training devices.
         record: File to record the training lines in.
+        rounds: Rounds after which the run now ends, also of a finished run; None for the run's own number.
 
     Returns:
         The result of the whole run.
@@ -117,12 +119,14 @@ def resume(
             )
         return OnDevices(urls or asked.devices, test_urls or asked.test_devices, faults, record)
 
-    return _continue(path, site, data, observer)
+    return _continue(path, site, data, observer, rounds)
 
 
-def resume_simulated(path: Path, threads: int, observer: Observer, *, data: Path | None = None) -> RunResult:
+def resume_simulated(
+    path: Path, threads: int, observer: Observer, *, data: Path | None = None, rounds: int | None = None
+) -> RunResult:
     """As ``resume``, but simulated in this process on ``threads`` threads; for runs on devices too."""
-    return _continue(path, lambda asked: InSimulation(threads), data, observer)
+    return _continue(path, lambda asked: InSimulation(threads), data, observer, rounds)
 
 
 def _asked(setup: Setup) -> Asked:
@@ -135,6 +139,7 @@ def _asked(setup: Setup) -> Asked:
         data_sha256=setup.task.data_sha256,
         strategy_sha256=code_sha256(setup.experiment),
         task_sha256=setup.task.code_sha256,
+        class_names=tuple(setup.task.class_names),
     )
 
 
@@ -151,17 +156,20 @@ def _begin(setup: Setup, site: Site, asked: Asked, out: Path, observer: Observer
             return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
 
 
-def _continue(path: Path, site: Callable[[Asked], Site], data: Path | None, observer: Observer) -> RunResult:
+def _continue(
+    path: Path, site: Callable[[Asked], Site], data: Path | None, observer: Observer, rounds: int | None
+) -> RunResult:
     started = time.monotonic()
     with store.reopen(path) as run:
         past = run.read()
-        if past.evaluations:
-            _refuse_collapse(past.experiment(), path, past.evaluations[-1])
-        if past.result is not None:
+        experiment = past.experiment() if rounds is None else _extended(past, rounds)
+        rounds = None if experiment == past.experiment() else rounds
+        if past.result is not None and rounds is None:
+            _refuse_collapse(past)
             return past.result
         if run.warning:
             observer.event(run.warning)
-        setup = set_up(past.experiment(), str(path / "experiment.toml"), data or past.data)
+        setup = set_up(experiment, str(path / "experiment.toml"), data or past.data)
         same_model(setup, past)
         _same_code(setup, past)
         _same_data(setup, past)
@@ -170,22 +178,46 @@ def _continue(path: Path, site: Callable[[Asked], Site], data: Path | None, obse
                 f"{path}: the state that clients keep between rounds ({', '.join(setup.strategy.kept)}) was lost when the run "
                 f"stopped after {past.trained} rounds; clients continue without it"
             )
+        if rounds is not None and any(entry.alpha != float(setup.strategy.alpha(entry.round)) for entry in past.rounds):
+            observer.event(
+                f"{path}: strategy.schedule = '{experiment.strategy.schedule}' is now spread over {rounds} rounds, but the "
+                f"{past.trained} finished ones followed another one; the weights will not be those of a run begun with "
+                f"run.rounds = {rounds}"
+            )
         place = site(past.header.asked)
         with place.open(setup, observer) as (trainers, testers):
             run.hold_seconds = place.hold_seconds
-            return _Training(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
+            training = _Training(setup, run, trainers, testers, observer)
+            return training.complete(time.monotonic() - started, rounds)
+
+
+def _extended(past: RunData, rounds: int) -> Experiment:
+    """The experiment of a run that is to end after ``rounds`` rounds. Raises SpecError if it cannot."""
+    if rounds < past.trained:
+        raise SpecError(
+            f"{past.path}: run.rounds = {rounds}, but {past.trained} rounds are trained already; give {past.trained} or more"
+        )
+    experiment = past.experiment(rounds=rounds)
+    if experiment.run.rounds != rounds:
+        raise SpecError(f"{past.path}: strategy.kind = '{experiment.strategy.kind}' has no rounds; leave run.rounds out")
+    return experiment
 
 
 def same_model(setup: Setup, run: RunData) -> None:
     """Raises StoreError if a run's weights do not belong to the model that this version makes of its experiment."""
-    if setup.design.manifest.model_hash != run.manifest.model_hash:
-        experiment = setup.experiment
+    same_design(setup.design, run)
+
+
+def same_design(made: Design, run: RunData) -> None:
+    """Raises StoreError if a run's weights do not belong to the model that this version makes of its experiment."""
+    if made.manifest.model_hash != run.manifest.model_hash:
+        experiment = made.experiment
         of_ops = [file for op in experiment.model.own_ops for file in ops.own_op.files(op)]
         files = [str(file) for file in (own_source(experiment), experiment.model.weights, *of_ops) if file]
         remedy = f"restore {' and '.join(files)} as it was then, or use " if files else "use "
         raise StoreError(
             f"{run.path / 'run.db'}: holds weights of model {run.manifest.model_hash}, but in this version its experiment "
-            f"gives model {setup.design.manifest.model_hash}; {remedy}tinymetafed {run.header.tinymetafed}"
+            f"gives model {made.manifest.model_hash}; {remedy}tinymetafed {run.header.tinymetafed}"
         )
 
 
@@ -218,15 +250,22 @@ class _Training:
         self._setup, self._strategy, self._plan = setup, setup.strategy, setup.experiment
         self._run, self._trainers, self._testers, self._observer = run, trainers, testers, observer
         self._known = trainers.devices
+        whole = Group.whole(setup.task)
+        self._tested, self._compared = Group.split(setup.task) if setup.keeps_best else (whole, whole)
         self._down = self._up = 0  # bytes of all rounds so far, for the curve over bytes
 
-    def complete(self, start_seconds: float) -> RunResult:
-        """Completes the run and returns its result; weights.npz is written even after an error."""
+    def complete(self, start_seconds: float, rounds: int | None = None) -> RunResult:
+        """Completes the run and returns its result; weights.npz is written even after an error.
+
+        Args:
+            start_seconds: How long the devices took to start.
+            rounds: The run's new number of rounds; None if it is not changed.
+        """
         try:
             past = self._run.read()
             self._down = sum(entry.bytes_down for entry in past.rounds)
             self._up = sum(entry.bytes_up for entry in past.rounds)
-            self._run.append(SessionEntry(past.trained, tuple(self._known), run_figures.versions(), start_seconds))
+            self._run.append(SessionEntry(past.trained, tuple(self._known), run_figures.versions(), start_seconds, rounds))
             self._train(past)
             self._test()
         except BaseException:
@@ -234,9 +273,9 @@ class _Training:
                 self._export()
             raise
         run = self._export()
-        result = run_figures.result(self._strategy, self._setup.task, run, self._setup.design.boards)
+        result = run_figures.result(self._strategy, self._setup.task, run, self._setup.design.boards, self._tested)
         self._run.append(result)
-        _refuse_collapse(self._plan, self._run.path, run.evaluations[-1])
+        _refuse_collapse(run)
         return result
 
     def _train(self, past: RunData) -> None:
@@ -295,38 +334,69 @@ class _Training:
         self._up += entry.bytes_up
 
     def _due(self, trained: int) -> bool:
-        """Whether held-out clients are evaluated after this many rounds, before the end."""
+        """Whether held-out clients are evaluated after this many rounds, before the final meta-test."""
         every = self._plan.evaluation.every
+        if trained == self._plan.run.rounds and trained:
+            return self._setup.keeps_best
         return bool(every) and 0 < trained < self._plan.run.rounds and trained % every == 0
 
     def _evaluate(self, weights: Floats, trained: int) -> None:
-        """Evaluates a few held-out clients during training. Raises Collapsed."""
-        entry = replace(self._meta_test(weights, trained, self._plan.evaluation.every_tasks), per_task=())
-        self._run.append(entry)
+        """Evaluates a few held-out clients during training. It only informs: it never ends the run."""
+        past = self._run.read()
+        test = self._meta_test(weights, trained, self._plan.evaluation.every_tasks, group=self._compared)
+        entry = replace(test, per_task=(), confusion=())
+        so_far = [former for former in past.evaluations if former.kept_sha256]
+        if self._setup.keeps_best and (not so_far or _is_better(entry, so_far[-1])):
+            entry = replace(entry, kept_sha256=sha256(weights))
+        self._run.append(entry, weights if entry.kept_sha256 else None)
         after = "diverged" if entry.after is None else f"{entry.after:.3f}"
         self._observer.note(f"after {trained} rounds: {entry.metric} {after}")
-        _refuse_collapse(self._plan, self._run.path, entry)
+        known_before = bool(past.evaluations) and past.evaluations[-1].collapsed
+        if entry.collapsed and not known_before:
+            self._observer.event(f"{_collapse(self._plan, [*past.evaluations, entry])}; training goes on")
 
     def _test(self) -> None:
         """Does what is missing of the final meta-test, its curve over numbers of samples, and the example."""
         run, setup = self._run.read(), self._setup
         last = run.evaluations[-1] if run.evaluations else None
-        if last is None or not last.per_task:
+        if last is None or not last.per_task or last.round < run.trained:
             tasks = self._plan.evaluation.tasks
             self._observer.stage("meta-test on unseen clients", tasks)
-            last = self._meta_test(run.weights, run.trained, tasks, self._observer.advance)
+            last = self._meta_test(run.kept, run.trained, tasks, self._observer.advance)
             self._run.append(last)
         if run.showcase is None:
-            started, asked = time.monotonic(), (self._testers, self._strategy, setup.task, run.weights)
+            started, asked = time.monotonic(), (self._testers, self._strategy, setup.task, run.kept)
             final = MetaTest.of(last)
             tried = meta_test.shots(setup.task, setup.experiment.task.count(SampleSet.ADAPT))
             self._observer.stage("meta-test with fewer and more samples", (len(tried) - 1) * len(final.after))
-            curve, example = meta_test.d_curve(*asked, final, self._observer.advance), meta_test.example(*asked)
-            self._run.append(Showcase(curve, example, time.monotonic() - started))
+            curve, example = (
+                meta_test.d_curve(*asked, final, self._observer.advance, self._tested),
+                meta_test.example(*asked),
+            )
+            untrained = self._untrained(last, run.trained)
+            self._run.append(Showcase(curve, example, time.monotonic() - started, untrained))
 
-    def _meta_test(self, weights: Floats, trained: int, tasks: int, on_task: Callable[[], None] = lambda: None) -> Evaluation:
-        started = time.monotonic()
-        test = meta_test.meta_test(self._testers, self._strategy, self._setup.task, weights, tasks, on_task=on_task)
+    def _untrained(self, final: Evaluation, trained: int) -> Scores:
+        """The scores of the final meta-test's clients when they adapt from the initial weights."""
+        if trained:
+            experiment, manifest = self._plan, self._setup.design.manifest
+            weights = initial(manifest, experiment.run.seed, experiment.model.init)
+            self._observer.stage("meta-test without training by others", final.n_tasks)
+            final = self._meta_test(weights, 0, final.n_tasks, self._observer.advance)
+        return Scores(final.metric, final.before, final.after, final.after_ci95, final.n_tasks, final.n_clients, ())
+
+    def _meta_test(
+        self,
+        weights: Floats,
+        trained: int,
+        tasks: int,
+        on_task: Callable[[], None] = lambda: None,
+        group: Group | None = None,
+    ) -> Evaluation:
+        started, group = time.monotonic(), group or self._tested
+        test = meta_test.meta_test(
+            self._testers, self._strategy, self._setup.task, weights, tasks, on_task=on_task, group=group
+        )
         return test.evaluation(trained, self._down, self._up, time.monotonic() - started)
 
     def _export(self) -> RunData:
@@ -349,50 +419,67 @@ def _explained(done: Iterator[Round], experiment: Experiment, task: Task) -> Ite
         raise TrainingFailed(f"{error}, or inputs that are too large: {cause}", error.status) from None
 
 
-def _refuse_collapse(experiment: Experiment, path: Path, evaluation: Evaluation) -> None:
-    if not evaluation.collapsed:
-        return
-    remedy = "lower strategy.global_learning_rate or strategy.alpha_max"
-    if evaluation.metric == Metric.MSE and not 0 < experiment.strategy.output_clamp <= 1:
-        remedy = f"set strategy.output_clamp = 1.0, or {remedy}"
-    raise Collapsed(
-        f"{path}: training collapsed: after {evaluation.round} rounds {evaluation.constant} of "
-        f"{evaluation.n_tasks} adapted networks give the same answer whatever their input; {remedy}"
-    )
+def _refuse_collapse(run: RunData) -> None:
+    """Raises Collapsed if the final meta-test of a run found networks that ignore their input."""
+    if run.evaluations[-1].collapsed:
+        raise Collapsed(f"{run.path}: training collapsed: {_collapse(run.experiment(), run.evaluations)}")
 
 
-def adapt(setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[int], observer: Observer) -> Adaptation:
-    """Adapts unseen clients on devices.
+def _collapse(experiment: Experiment, evaluations: Sequence[Evaluation]) -> str:
+    """Says that the last of a run's evaluations found a collapse, and what to do.
+
+    A network that has hardly been trained gives one answer too; an earlier, better score shows that it has lost what it knew.
+    """
+    last = evaluations[-1]
+    which = f"{last.constant} of {last.n_tasks} adapted networks"
+    found = f"after {last.round} rounds {which} give the same answer whatever their input"
+    better = [entry for entry in evaluations[:-1] if not entry.collapsed and _is_better(entry, last)]
+    lower = "lower strategy.global_learning_rate or strategy.alpha_max"
+    if last.metric == Metric.MSE and not 0 < experiment.strategy.output_clamp <= 1:
+        lower = f"set strategy.output_clamp = 1.0, or {lower}"
+    if better:
+        return f"{found}, and the score fell since round {better[-1].round}; {lower}"
+    train_more = "train longer (run.rounds) or raise strategy.global_learning_rate"
+    return f"{found}; if training has only begun, {train_more}, otherwise {lower}"
+
+
+def _is_better(one: Evaluation, other: Evaluation) -> bool:
+    """Whether one evaluation has the better score after adaptation; a diverged one has the worst."""
+    worst = one.metric.worst
+    first, second = (worst if entry.after is None else entry.after for entry in (one, other))
+    return one.metric.is_better(first, second)
+
+
+def adapt(
+    setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[int], observer: Observer, save: Path | None = None
+) -> Adaptation:
+    """Adapts clients on devices.
 
     Args:
         setup: The experiment's set-up.
         urls: URLs of the devices.
         weights: float32[n_global], the global weights.
-        clients: Numbers of the unseen clients, from 0.
+        clients: Numbers of the clients.
         observer: Is told of progress.
+        save: Folder for the adapted weights of each client; None to drop them.
 
     Returns:
         Each client's scores before and after.
 
     Raises:
-        Error: LinkError, BuildError or SpecError.
+        Error: LinkError, BuildError, SpecError, AdaptedError or StoreError.
     """
     strategy, task = setup.strategy, setup.task
     count = setup.experiment.task.count(SampleSet.ADAPT)
     with running(
         design(setup.experiment.streamed, setup.design.board, setup.source, setup.design.boards), urls, observer
     ) as fleet:
-        observer.stage("adapting unseen clients", len(clients))
-        unseen = [HELD_OUT + client for client in clients]
-        adapted = DeviceClients(fleet, strategy, task).adapt(weights, unseen, count, observer.advance)
-    rows = tuple(
-        ClientScore(
-            client=each.client - HELD_OUT,
-            task=task.describe(each.client),
-            before=meta_test.finite(task.score(each.before, each.test)),
-            after=meta_test.finite(task.score(each.after, each.test)),
-        )
-        for each in adapted
-    )
-    before, after = meta_test.mean([row.before for row in rows]), meta_test.mean([row.after for row in rows])
-    return Adaptation(task.metric, count, before, after, rows)
+        observer.stage("adapting clients", len(clients))
+        on_devices = DeviceClients(fleet, strategy, task).adapt(weights, clients, count, observer.advance)
+    files: Sequence[Path | None] = [None] * len(on_devices)
+    if save is not None:
+        observer.stage("computing the adapted weights")
+        simulated = adapted.compute(setup, weights, clients, count)
+        adapted.require_same(on_devices, simulated, task)
+        files = adapted.write(save, setup.design, task, simulated)
+    return adapted.scores(task, on_devices, count, files)

@@ -123,6 +123,8 @@ class Kernels:
         samples: Sequence[Batch],
         clients: TrainingClients,
         test: Batch,
+        weights: Floats | None = None,
+        start: Floats | None = None,
     ) -> tuple[list[Status], Floats, Floats]:
         """Adapts all clients and predicts their test samples before and after.
 
@@ -132,6 +134,8 @@ class Kernels:
             samples: For each phase the samples of all clients.
             clients: The clients.
             test: Test samples of all clients.
+            weights: float32 [clients, n_parameters] to write the trained weights to, global ones first; None to drop them.
+            start: float32 [clients, n_parameters], all weights to start from; None for the global ones and new local ones.
 
         Returns:
             The status of each client's training, and the outputs before and after it, float32 [clients, count, output_size].
@@ -139,7 +143,7 @@ class Kernels:
         before = np.zeros((len(clients.numbers), test.count, self.manifest.output_size), np.float32)
         after = np.zeros_like(before)
         training = self._training(global_weights, recipe, samples, clients)
-        self._call(abi.ADAPT, training, abi.Evaluation(test.arguments(), test.count, before, after))
+        self._call(abi.ADAPT, training, abi.Evaluation(test.arguments(), test.count, before, after, weights, start))
         return [Status(status) for status in training.statuses.tolist()], before, after
 
     def _training(

@@ -15,7 +15,7 @@ from ..learn.codecs import downlink
 from ..learn.codecs.delta import Sparse
 from ..learn.codecs.downlink import Segment
 from ..learn.strategies import Strategy
-from ..learn.tasks import Floats, Task
+from ..learn.tasks import Floats, Samples, Task
 from ..learn.weights import local_start
 from ..wire.frame import encode
 from ..wire.messages import load_bytes
@@ -81,19 +81,66 @@ class SimulatedClients:
         self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None] = lambda: None
     ) -> list[Adapted]:
         """See Clients."""
+        return self._adapt(weights, clients, count, self._test, on_client, keep=False)
+
+    def adapt_and_keep(self, weights: Floats, clients: Sequence[int], count: int) -> list[Adapted]:
+        """As ``adapt``, with the trained weights of each client."""
+        return self._adapt(weights, clients, count, self._test, lambda: None, keep=True)
+
+    def adapt_and_score(
+        self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None]
+    ) -> list[Adapted]:
+        """As ``adapt``, but predicts all samples that a client can be scored on."""
+        return self._adapt(
+            weights, clients, count, lambda client: self._task.samples_to_score(client, count), on_client, keep=False
+        )
+
+    def predict(self, client: int, weights: Floats, test: Samples) -> Floats:
+        """Predicts samples of one client with weights of its own, which are not trained.
+
+        Args:
+            client: Number of the client.
+            weights: float32[n_parameters], global ones first; or float32[n_global] for local weights as they start.
+            test: The samples.
+
+        Returns:
+            float32 [count, output_size].
+        """
+        n_global = self._strategy.n_global
+        local = weights[n_global:].reshape(1, -1).copy() if weights.size > n_global else None
+        taking_part = TrainingClients(self._seed, [client], 0, local)
+        _, _, outputs = self._kernels.adapt(weights[:n_global].copy(), Recipe(()), [], taking_part, Batch.of([test]))
+        outputs_of_client: Floats = outputs[0]
+        return outputs_of_client
+
+    def _test(self, client: int) -> Samples:
+        return self._task.test_samples(client, 0)
+
+    def _adapt(
+        self,
+        weights: Floats,
+        clients: Sequence[int],
+        count: int,
+        test_of: Callable[[int], Samples],
+        on_client: Callable[[], None],
+        *,
+        keep: bool,
+    ) -> list[Adapted]:
         strategy, recipe = self._strategy, self._strategy.adaptation_recipe(count)
         received = downlink.decode(strategy.download(weights), strategy.n_global)
         adapted = []
         size = self._kernels.threads * self._kernels.lanes
         for group in (clients[i : i + size] for i in range(0, len(clients), size)):
-            tests = [self._task.test_samples(client, 0) for client in group]
+            tests = [test_of(client) for client in group]
             samples = self._samples(group, 0, recipe.phases)
             taking_part = TrainingClients(self._seed, group, 0)
-            statuses, before, after = self._kernels.adapt(received, recipe, samples, taking_part, Batch.of(tests))
+            kept = np.zeros((len(group), self._kernels.manifest.n_parameters), np.float32) if keep else None
+            statuses, before, after = self._kernels.adapt(received, recipe, samples, taking_part, Batch.of(tests), kept)
             for i, (client, status, test) in enumerate(zip(group, statuses, tests, strict=True)):
                 if status != Status.OK:
                     after[i] = np.nan
-                adapted.append(Adapted(client, test, before[i, : len(test)], after[i, : len(test)]))
+                own = None if kept is None else kept[i]
+                adapted.append(Adapted(client, test, before[i, : len(test)], after[i, : len(test)], own))
                 on_client()
         return adapted
 

@@ -17,6 +17,7 @@ import pytest
 from clocks import wait_until
 from small_runs import SINE, Quiet, halting
 
+import tinymetafed as tmf
 from tinymetafed.experiments import SweepFailed, sweep
 from tinymetafed.runs import training
 from tinymetafed.runs.run_data import StoreError
@@ -150,6 +151,55 @@ def test_runs_that_diverge_or_collapse_are_named_and_the_others_continue(tmp_pat
     assert good.whole and not bad.whole and bad.after.mean is None
     assert "Not complete: diverges." in sweep.table.notes([bad, good])
     assert any("seed 1 diverged: client" in note for note in sweep.table.notes([bad, good]))
+
+
+_TWO_VARIANTS = """
+experiment = "{experiment}"
+seeds = [1, 2]
+[[variant]]
+name = "ours"
+set = {{ run.rounds = 5, evaluation.tasks = 4{clients} }}
+[[variant]]
+name = "theirs"
+set = {{ run.rounds = 5, evaluation.tasks = 4, strategy.kind = "fedavg"{clients} }}
+"""
+_DEFAULT = r"run.devices_per_round = 5 (the default of strategy.kind = 'fedavg')"
+
+
+def test_a_variant_with_too_few_clients_is_named_and_the_others_run(tmp_path: Path) -> None:
+    file, out = tmp_path / "tried.toml", tmp_path / "out"
+    file.write_text(_TWO_VARIANTS.format(experiment=SINE, clients=", run.clients = 2"))
+    table = tmf.sweep(file, out=out, jobs=2, progress=False)
+    assert [(row.cell.name, row.whole) for row in table.rows] == [("ours", True)]
+    assert [name for name, _ in table.left_out] == ["theirs"] and _DEFAULT in table.left_out[0][1]
+    assert any("theirs: left out" in note and _DEFAULT in note for note in table.notes())
+    assert _DEFAULT in (out / "table.md").read_text()
+    file.write_text(file.read_text().replace('name = "ours"\nset = {', 'name = "ours"\nset = { strategy.kind = "reptile",'))
+    with pytest.raises(tmf.SweepError, match=r"'ours': .*the default of strategy\.kind = 'reptile'"):
+        tmf.sweep(file, out=tmp_path / "none", jobs=2, progress=False)
+
+
+def test_a_variant_with_too_few_files_is_named_and_the_others_run(tmp_path: Path) -> None:
+    file, out = tmp_path / "tried.toml", tmp_path / "out"
+    (tmp_path / "data").mkdir()
+    for client in ("anna", "bert", "carl"):
+        (tmp_path / "data" / f"{client}.csv").write_text("".join(f"{i % 7},{i % 2}\n" for i in range(60)))
+    experiment = tmp_path / "experiment.toml"
+    experiment.write_text("""
+        [task]
+        kind = "folder"
+        path = "data"
+        [model]
+        input = [1]
+        loss = "softmax_cross_entropy"
+        layers = [ { op = "dense", units = 4 }, { op = "dense", units = 2, local = true } ]
+    """)
+    file.write_text(_TWO_VARIANTS.format(experiment=experiment, clients=""))
+    table = tmf.sweep(file, out=out, jobs=2, progress=False)
+    ours, theirs = table.rows
+    assert ours.whole and not theirs.scores
+    assert [f"seed {seed} left out: {tmp_path / 'data'}: 2 training" in theirs.troubles[seed - 1] for seed in (1, 2)]
+    assert all(_DEFAULT in trouble for trouble in theirs.troubles)
 
 
 def test_a_damaged_run_ends_the_sweep_with_its_name(file: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tinymetafed_codegen import __version__
 from tinymetafed_codegen.files import LockedError, locked
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 from tinymetafed_codegen.sample_source import own_source
-from tinymetafed_codegen.spec import dump, parse
+from tinymetafed_codegen.spec import TooFewClients, dump, parse
 
 from ...federation.clients import TrainingFailed
 from ...federation.meta_test import Collapsed
@@ -53,23 +53,29 @@ def execute(sweep: Sweep, out: Path, jobs: int, data: Path | None, observer: Obs
         observer: Is told of progress.
 
     Returns:
-        For runs that diverged the reason, by folder.
+        For runs that diverged or have too few clients what happened, by folder.
 
     Raises:
-        SweepFailed: The folder belongs to another sweep, or a run failed.
+        SweepFailed: The folder belongs to another sweep, a run failed, or no run has enough clients.
         DataError: The data cannot be read.
         BuildError: The simulation cannot be compiled.
     """
     with _claimed(out):
         _set_changed_aside(sweep.runs, out, data, observer)
-        missing = [run for run in sweep.runs if not is_done(run, out)]
+        waiting = [run for run in sweep.runs if not is_done(run, out)]
+        short = _short_of_clients(waiting, data)
+        if len(short) == len(sweep.runs):
+            raise SweepFailed(f"{sweep.path}: {next(iter(short.values()))}")
+        for folder, reason in short.items():
+            observer.event(f"{folder.parent.name}, {folder.name}: {reason}")
+        missing = [run for run in waiting if run.folder not in short]
         if not missing:
-            return {}
-        _compile(missing, jobs, data, observer)
+            return short
+        _compile(missing, jobs, observer)
         observer.stage("runs", len(missing))
         # The longest runs first, so that all cores finish at nearly the same time.
         queue = sorted(missing, key=_work)
-        return _all(queue, out, jobs, data, observer)
+        return short | _all(queue, out, jobs, data, observer)
 
 
 def is_sweep(out: Path) -> bool:
@@ -78,14 +84,14 @@ def is_sweep(out: Path) -> bool:
 
 
 def is_done(run: Run, out: Path) -> bool:
-    """Whether a run has finished or collapsed, and its files other than data have not changed since.
+    """Whether a run has finished, and its files other than data have not changed since.
 
     Raises SweepFailed if its folder holds a run of another experiment.
     """
     stored = _stored(run, out)
     if stored is None or _changed(run, stored):
         return False
-    return stored.result is not None or any(entry.collapsed for entry in stored.evaluations)
+    return stored.result is not None
 
 
 def _stored(run: Run, out: Path) -> RunData | None:
@@ -198,13 +204,25 @@ def _work(run: Run) -> float:
     return -weights * experiment.run.rounds * experiment.run.devices_per_round * experiment.strategy.global_passes
 
 
-def _compile(runs: Sequence[Run], jobs: int, data: Path | None, observer: Observer) -> None:
-    """Compiles each model's kernels and checks each task's data, before the first run."""
+def _short_of_clients(runs: Sequence[Run], data: Path | None) -> dict[Path, str]:
+    """Checks each task's data before the first run; the runs that have fewer clients than a round needs, by folder."""
+    tasks: dict[tuple[str, int], list[Run]] = {}
+    for run in runs:
+        task = json.dumps(dump(run.experiment)["task"], sort_keys=True)
+        tasks.setdefault((task, run.experiment.run.devices_per_round), []).append(run)
+    short: dict[Path, str] = {}
+    for same in tasks.values():
+        try:
+            _opened(same[0], data)
+        except TooFewClients as error:
+            short |= {run.folder: f"left out: {error}" for run in same}
+    return short
+
+
+def _compile(runs: Sequence[Run], jobs: int, observer: Observer) -> None:
+    """Compiles each model's kernels, before the first run."""
     # The normalisation may differ between seeds, which hold out other clients; such runs compile their own kernels.
     models = {run.cell.manifest.model_hash: run for run in runs if not run.experiment.data.is_unmeasured}
-    tasks = {json.dumps(dump(run.experiment)["task"], sort_keys=True): run for run in runs}
-    for run in tasks.values():
-        _opened(run, data)
     observer.stage("compiling simulations", len(models))
     with ThreadPoolExecutor(jobs) as pool:
         for _ in pool.map(lambda run: open_kernels(run.cell.design, 1), models.values()):
@@ -238,7 +256,7 @@ def _all(queue: list[Run], out: Path, jobs: int, data: Path | None, observer: Ob
                 if kind == "failed":
                     raise SweepFailed(f"{run.name}: {text}\nThe same command continues with what is finished.")
                 if kind == "diverged":
-                    diverged[run.folder] = text
+                    diverged[run.folder] = f"diverged: {text}"
                     observer.event(f"{run.name}: {text}")
                 observer.note(f"finished: {run.name}")
                 observer.advance()
@@ -285,7 +303,7 @@ def _simulate(experiment: str, source: str, folder: Path, data: Path | None, ans
         else:
             training.simulate(set_up(parse(json.loads(experiment), source), source, data), 1, folder, _Quiet())
     except Collapsed:
-        answer.send(("done", ""))  # the store has the collapsed evaluation
+        answer.send(("done", ""))  # it ran to its end, and the store has its figures
     except (TrainingFailed, StrategyError) as error:
         answer.send(("diverged", str(error)))  # a repetition would diverge too
     except Exception as error:

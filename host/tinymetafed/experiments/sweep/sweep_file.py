@@ -15,9 +15,10 @@ import pydantic
 from pydantic import Field
 
 from tinymetafed_codegen.design import Design
+from tinymetafed_codegen.files import suggestion
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.section import Section, TomlValue
-from tinymetafed_codegen.spec import Experiment, SpecError
+from tinymetafed_codegen.spec import Experiment, SpecError, TooFewClients
 from tinymetafed_codegen.spec import load as load_experiment
 from tinymetafed_codegen.spec.mistakes import explain
 
@@ -93,11 +94,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep that has been checked."""
+    """A sweep that has been checked.
+
+    ``left_out``: for each combination that has too few clients for its rounds, its name and the reason; the others run.
+    """
 
     path: Path
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
 
     @property
     def runs(self) -> list[Run]:
@@ -112,16 +117,17 @@ class Sweep:
             rounds = min(run.rounds, max(run.rounds // divisor, 1))
             short = {"run": run.model_copy(update={"rounds": rounds})}
             cells.append(replace(cell, design=replace(cell.design, experiment=cell.experiment.model_copy(update=short))))
-        return Sweep(self.path, self.seeds[:1], tuple(cells))
+        return replace(self, seeds=self.seeds[:1], cells=tuple(cells))
 
 
 def load(path: Path) -> Sweep:
-    """Reads a sweep file and checks every cell of it. Raises SweepError."""
+    """Reads a sweep file and checks every cell of it. Raises SweepError if it is invalid or no cell has enough clients."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         file = _SweepSpec.model_validate(raw)
     except FileNotFoundError:
-        raise SweepError(f"{path}: no such sweep file; examples/sweeps has some to start from") from None
+        remedy = suggestion(path, "examples/sweeps has some to start from")
+        raise SweepError(f"{path}: no such sweep file; {remedy}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SweepError(f"{path}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
@@ -130,12 +136,20 @@ def load(path: Path) -> Sweep:
         raise SweepError(f"{path}: {explain(error, _SweepSpec)}") from None
     if len(set(file.seeds)) < len(file.seeds):
         raise SweepError(f"{path}: seeds = {file.seeds} names one twice; name each seed once")
-    cells = [_cell(path, file, name, over, base) for name, over, base in _chosen(path, file)]
+    cells: list[Cell] = []
+    left_out: list[tuple[str, str]] = []
+    for name, over, base in _chosen(path, file):
+        try:
+            cells.append(_cell(path, file, name, over, base))
+        except TooFewClients as error:
+            left_out.append((name, str(error)))
+    if not cells:
+        raise SweepError(f"{path}: '{left_out[0][0]}': {left_out[0][1]}")
     taken: dict[str, str] = {}
     for cell in cells:
         if (other := taken.setdefault(cell.folder, cell.name)) is not cell.name:
             raise SweepError(f"{path}: '{other}' and '{cell.name}' would share the folder {cell.folder}; rename one")
-    return Sweep(path, tuple(file.seeds), tuple(cells))
+    return Sweep(path, tuple(file.seeds), tuple(cells), tuple(left_out))
 
 
 def _chosen(path: Path, file: _SweepSpec) -> Iterator[tuple[str, Settings, str | None]]:
@@ -166,6 +180,8 @@ def _cell(path: Path, file: _SweepSpec, name: str, settings: Settings, experimen
         loaded = load_experiment(source, settings=settings | {SEED: file.seeds[0]})
         designed = design_of(loaded, str(source))
         open_strategy(loaded, designed.manifest)  # a user's class may be missing
+    except TooFewClients:
+        raise
     except SpecError as error:
         raise SweepError(f"{path}: '{name}': {error}") from None
     return Cell(name, source, designed)

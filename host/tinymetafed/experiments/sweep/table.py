@@ -42,7 +42,7 @@ class Row:
     """One cell of the sweep.
 
     ``scores``: scores after adaptation of the finished runs, by seed. Bytes are means per round, all devices together.
-    ``cost``: the papers' communication cost, TinyReptile's round = 1. ``troubles``: the runs that collapsed or diverged.
+    ``cost``: the papers' communication cost, TinyReptile's round = 1. ``troubles``: which runs failed, and how.
     """
 
     cell: Cell
@@ -81,13 +81,13 @@ class Row:
         }
 
 
-def rows(sweep: Sweep, out: Path, diverged: Mapping[Path, str] | None = None) -> list[Row]:
+def rows(sweep: Sweep, out: Path, failed: Mapping[Path, str] | None = None) -> list[Row]:
     """The table of a sweep, finished or not.
 
     Args:
         sweep: The sweep.
         out: Its folder.
-        diverged: For runs that diverged the reason, by folder.
+        failed: For runs that diverged or have too few clients what happened, by folder.
 
     Returns:
         One row per cell.
@@ -95,16 +95,16 @@ def rows(sweep: Sweep, out: Path, diverged: Mapping[Path, str] | None = None) ->
     Raises:
         Error: StoreError or SweepFailed.
     """
-    return [_row(cell, [Run(cell, seed) for seed in sweep.seeds], out, diverged or {}) for cell in sweep.cells]
+    return [_row(cell, [Run(cell, seed) for seed in sweep.seeds], out, failed or {}) for cell in sweep.cells]
 
 
-def _row(cell: Cell, runs: Sequence[Run], out: Path, diverged: Mapping[Path, str]) -> Row:
+def _row(cell: Cell, runs: Sequence[Run], out: Path, failed: Mapping[Path, str]) -> Row:
     done = {run.seed: read_run(out / run.folder) for run in runs if is_done(run, out)}
     finals = {seed: run.evaluations[-1] for seed, run in done.items()}
     scores = {seed: final.after for seed, final in finals.items() if final.after is not None}
     troubles = [f"seed {seed} collapsed after {final.round} rounds" for seed, final in finals.items() if final.collapsed]
     troubles += [f"seed {seed} diverged" for seed in finals.keys() - scores.keys() if not finals[seed].collapsed]
-    troubles += [f"seed {run.seed} diverged: {diverged[run.folder]}" for run in runs if run.folder in diverged]
+    troubles += [f"seed {run.seed} {failed[run.folder]}" for run in runs if run.folder in failed]
     trained = [entry for run in done.values() for entry in run.rounds]
 
     def per_round(total: int) -> float | None:
@@ -151,10 +151,11 @@ def score(value: float | None, metric: Metric) -> str:
     return "–" if value is None else f"{100 * value:.1f}" if metric == Metric.ACCURACY else f"{value:.3f}"
 
 
-def notes(table: Sequence[Row]) -> list[str]:
-    """Notes on the table: which rows are incomplete, and which runs collapsed or diverged."""
+def notes(table: Sequence[Row], left_out: Sequence[tuple[str, str]] = ()) -> list[str]:
+    """Notes on the table: which rows are incomplete or left out, and which runs collapsed or diverged."""
     unfinished = [row.cell.name for row in table if not row.whole]
     found = [f"{row.cell.name}: {trouble}" for row in table for trouble in row.troubles]
+    found += [f"{name}: left out: {reason}" for name, reason in left_out]
     return ([f"Not complete: {', '.join(unfinished)}."] if unfinished else []) + found
 
 
@@ -164,10 +165,10 @@ def legend(table: Sequence[Row]) -> str:
     return f"{what[0].upper()}{what[1:]} of unseen clients; bytes of a round on the wire, framing included, samples apart"
 
 
-def markdown(table: Sequence[Row]) -> str:
+def markdown(table: Sequence[Row], left_out: Sequence[tuple[str, str]] = ()) -> str:
     """The table as Markdown, followed by its legend and notes."""
     lines = [_line(HEADINGS), "|---|" + "---:|" * (len(HEADINGS) - 1), *(_line(cells(row)) for row in table)]
-    lines += ["", f"{legend(table)}.", *(f"- {note}" for note in notes(table))]
+    lines += ["", f"{legend(table)}.", *(f"- {note}" for note in notes(table, left_out))]
     return "\n".join(lines) + "\n"
 
 

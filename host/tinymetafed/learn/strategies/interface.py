@@ -120,7 +120,7 @@ class Strategy(ABC):
         """
         run = self.experiment.run
         if of < run.devices_per_round:
-            raise StrategyError(f"run.devices_per_round = {run.devices_per_round}, but there are only {of} client(s)")
+            raise StrategyError(f"{self.experiment.per_round}, but there are only {of} client(s)")
         chosen: dict[int, None] = {}  # a dict keeps the order of the draws
         attempts = 0
         while lacking := run.devices_per_round - len(chosen):

@@ -82,6 +82,8 @@ class Task(StatesFacts, ABC):
             samples unchanged. Default: the number that the experiment sets. With a larger limit, the meta-test after training
             also tries larger numbers.
         data_sha256: SHA-256 of data that the user may change, hexadecimal; "" where the data are fixed.
+        class_names: The names of the classes, in the order of their indices, where a class means the same to every client;
+            otherwise (), and results are not shown by class.
         code_sha256: SHA-256 of the Python file of a user's own task, hexadecimal; "" for a built-in task.
         column_names: Names of the features of a row of the user's data; empty where they have none.
         notes: What was decided by what the data look like, a line each, to be said once when a run begins.
@@ -92,6 +94,7 @@ class Task(StatesFacts, ABC):
     unseen_clients: int = ANY_NUMBER
     data_sha256: str = ""
     code_sha256: str = ""
+    class_names: Sequence[str] = ()
     column_names: Sequence[str] = ()
     notes: Sequence[str] = ()
     options: Any
@@ -226,6 +229,55 @@ class Task(StatesFacts, ABC):
             client: Number of a training client or of a held-out client.
         """
         return f"held-out client {client - HELD_OUT}" if is_held_out(client) else f"client {client}"
+
+    @classmethod
+    def open_to_score(cls, spec: Any, run: RunSpec, shapes: TaskShapes, data: Path | None, class_names: Sequence[str]) -> Self:
+        """Creates the task to score a trained model on data that may be others than those of its run.
+
+        Args:
+            spec: The experiment's [task].
+            run: The experiment's [run].
+            shapes: The task's requirements for a model.
+            data: Path of the data; None for the path in the experiment or the default place.
+            class_names: The names of the classes that the model was trained with; () where classes have none.
+
+        Returns:
+            The task; its held-out clients are those to score.
+
+        Raises:
+            DataError: The data cannot be used.
+        """
+        return cls.open(spec, run, shapes, data)
+
+    def samples_to_score(self, client: int, adapted: int) -> Samples:
+        """All samples of a held-out client that a model can be scored on; by default its test samples.
+
+        Args:
+            client: Number of the client.
+            adapted: Number of its first ADAPT samples that the model was adapted with; they are left out.
+        """
+        return self.test_samples(client, 0)
+
+    def client_name(self, client: int) -> str:
+        """A short name of a held-out client, for instance for a file; ``find`` takes it.
+
+        Args:
+            client: Number of a held-out client.
+        """
+        return str(client - HELD_OUT)
+
+    def find(self, name: str) -> int:
+        """The number of the client with this name; by default the name is that of a held-out client, counted from 0.
+
+        Args:
+            name: The name, as from ``client_name``.
+
+        Raises:
+            DataError: There is no such client.
+        """
+        if not name.isdecimal() or int(name) >= ANY_NUMBER:
+            raise DataError(f"client '{name}': this task numbers its unseen clients; give a number from 0 on")
+        return HELD_OUT + int(name)
 
     @final
     def uniform(self, client: int, round: int, stream: SampleSet | Stream, count: int) -> Floats:

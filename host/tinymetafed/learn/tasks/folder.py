@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from tinymetafed_codegen.spec import FolderTask, RunSpec, TaskShapes
 
 from .. import prng
 from . import HELD_OUT, DataError, Floats, Samples, Task, is_held_out
+
+if TYPE_CHECKING:
+    from .own_data.reading import Reading
 
 TEST_ROWS = 100  # largest number of test samples of a client
 
@@ -66,11 +70,29 @@ class Folder(Task):
     def open(cls, spec: FolderTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
         """Reads the folder. Raises DataError, which names the file, row and column at fault."""
         path = data or Path(spec.path)
-        task = cls.from_files(path, spec, shapes, run.seed, run.clients)
-        if 0 < task.clients < run.devices_per_round:
-            raise DataError(
-                f"{path}: {task.clients} training client(s), too few for run.devices_per_round = {run.devices_per_round}"
-            )
+        return cls.from_files(path, spec, shapes, run.seed, run.clients)
+
+    @classmethod
+    def open_to_score(
+        cls, spec: FolderTask, run: RunSpec, shapes: TaskShapes, data: Path | None, class_names: Sequence[str]
+    ) -> Self:
+        """Reads a folder to score a trained model on it: every client is unseen, and classes keep their indices.
+
+        Args:
+            spec: The experiment's [task].
+            run: Its [run].
+            shapes: Shapes and loss of the model.
+            data: The folder; None for that of the experiment.
+            class_names: The names of the classes that the model was trained with; () for values.
+
+        Raises:
+            DataError: A file cannot be used, or has a class that the model does not know.
+        """
+        from .own_data.reading import read_folder  # imported here because other tasks start sooner without it
+
+        reading = read_folder(data or Path(spec.path), spec, shapes, run.seed, class_names)
+        task = cls._of(reading, spec, shapes, run.seed, None)
+        task.class_names = class_names
         return task
 
     @classmethod
@@ -89,7 +111,10 @@ class Folder(Task):
         """
         from .own_data.reading import read_folder  # imported here because other tasks start sooner without it
 
-        reading = read_folder(path, spec, shapes, seed)
+        return cls._of(read_folder(path, spec, shapes, seed), spec, shapes, seed, clients)
+
+    @classmethod
+    def _of(cls, reading: Reading, spec: FolderTask, shapes: TaskShapes, seed: int, clients: int | None) -> Self:
         reading.require()
         read = [(each.is_held_out, Client(each.name, each.inputs, each.targets)) for each in reading.clients]
         trained = [client for is_held_out, client in read if not is_held_out and spec.source is None]
@@ -97,6 +122,9 @@ class Folder(Task):
         task = cls(spec, shapes, seed, trained, unseen, None if spec.source is None else clients or 0)
         task.notes = reading.notes
         task.column_names = next((each.table.names for each in reading.recordings if each.table.names), ())
+        if reading.classes is not None:
+            names = {number: label for label, number in reversed([*reading.classes.items()])}
+            task.class_names = tuple(names.get(i, str(i)) for i in range(max(2, shapes.outputs)))
         return task
 
     def on_device(self, sample_set: SampleSet) -> bool:
@@ -126,10 +154,33 @@ class Folder(Task):
         """All samples of each held-out client."""
         return (client.inputs for client in self.unseen)
 
+    def samples_to_score(self, client: int, adapted: int) -> Samples:
+        """All rows after the first ``adapted`` rows of the adaptation's order."""
+        return self._rows(client, 0, Stream.ADAPT, adapted, len(self._client(client).inputs))
+
     def describe(self, client: int) -> str:
         """The file's name without its suffix; for a held-out client also the number of the split."""
         split = f", split {(client - HELD_OUT) // len(self.unseen) + 1}" if is_held_out(client) else ""
         return self._client(client).name + split
+
+    def client_name(self, client: int) -> str:
+        """The file's name without its suffix; of a held-out client's later splits with their number."""
+        split = (client - HELD_OUT) // len(self.unseen) + 1 if is_held_out(client) else 1
+        return self._client(client).name + (f"-split-{split}" if split > 1 else "")
+
+    def find(self, name: str) -> int:
+        """The number of a client by the name of its file, held out or not. Raises DataError."""
+        names = {own.name: i for i, own in enumerate(self.trained)}
+        names |= {own.name: HELD_OUT + i for i, own in enumerate(self.unseen)}
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            raise DataError(
+                f"client '{name}': no such client in these data; "
+                + (f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(sorted(names))}")
+            )
+        if len(self._client(names[name]).inputs) <= self.spec.adapt:
+            raise DataError(f"client '{name}': too few rows for task.adapt = {self.spec.adapt} and a test; lower task.adapt")
+        return names[name]
 
     def _client(self, client: int) -> Client:
         return self.unseen[(client - HELD_OUT) % len(self.unseen)] if is_held_out(client) else self.trained[client]

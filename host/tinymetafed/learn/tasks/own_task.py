@@ -41,10 +41,7 @@ class OwnTask(Task):
         self.clients = self._number("clients", 1, HELD_OUT)
         self.unseen_clients = self._number("unseen_clients", 1, ANY_NUMBER)
         self.adapt_limit = self._number("adapt_limit", spec.count(SampleSet.ADAPT), 1 << 32)
-        if self.clients < run.devices_per_round:
-            self._refuse(
-                f"clients is {self.clients}: too few training clients for run.devices_per_round = {run.devices_per_round}"
-            )
+        self.class_names = self._class_names()
         self._scale: float | None = None  # scale of all byte samples; set by the first samples
 
     @classmethod
@@ -56,6 +53,17 @@ class OwnTask(Task):
         task = cls(spec, shapes, run, path)
         _try(task)
         return task
+
+    def _class_names(self) -> tuple[str, ...]:
+        """The user's names of the classes, checked; by default their numbers. Raises TaskError."""
+        if not self.shapes.is_classification:
+            return ()
+        size, given = max(2, self.shapes.outputs), self._own.class_names
+        if not given:
+            return tuple(map(str, range(size)))
+        if isinstance(given, str) or not all(isinstance(name, str) for name in given) or len(given) != size:
+            self._refuse(f"class_names is {given!r}, expected {size} names (str)")
+        return tuple(given)
 
     def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
         """The user's samples, checked. Raises TaskError."""

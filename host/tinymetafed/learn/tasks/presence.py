@@ -83,6 +83,7 @@ class Presence(Task):
     def __init__(self, seed: int, clients: int = CLIENTS, spec: PresenceTask = DEFAULTS) -> None:
         super().__init__(spec, spec.shapes, seed, clients)
         self.adapt_limit = UNLIMITED
+        self.class_names = ("empty", "occupied")
 
     @classmethod
     def open(cls, spec: PresenceTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:

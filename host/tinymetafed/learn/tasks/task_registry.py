@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tinymetafed_codegen import graph
@@ -39,6 +40,13 @@ def task_class(spec: TaskBase) -> type[Task]:
     return _TASKS[type(spec)]
 
 
+def open_to_score(experiment: Experiment, data: Path | None, class_names: Sequence[str]) -> Task:
+    """Creates the experiment's task to score a trained model on data; see Task.open_to_score. Raises DataError, SpecError."""
+    spec = experiment.task
+    shapes = spec.shapes or graph.build(experiment.model, "model").shapes
+    return task_class(spec).open_to_score(spec, experiment.run, shapes, data, class_names)
+
+
 def open_task(experiment: Experiment, data: Path | None) -> Task:
     """Creates the experiment's task and reads its data.
 
@@ -52,7 +60,11 @@ def open_task(experiment: Experiment, data: Path | None) -> Task:
     Raises:
         DataError: The data cannot be used.
         SpecError: The class of a user's own task cannot be used.
+        TooFewClients: There are fewer training clients than a round needs.
     """
     spec = experiment.task
     shapes = spec.shapes or graph.build(experiment.model, "model").shapes
-    return task_class(spec).open(spec, experiment.run, shapes, data)
+    task = task_class(spec).open(spec, experiment.run, shapes, data)
+    if task.clients:  # 0: each board is a client
+        experiment.require_clients(task.clients, str(data or getattr(spec, "path", None) or spec.kind))
+    return task

@@ -15,7 +15,7 @@ from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.ops import LOSSES
 from tinymetafed_codegen.section import TomlTable
 
-from ...runs.tensorflow import ModelFileError
+from ...runs.tensorflow import ModelFileError, quiet
 from .network import AFFINE, WEIGHTED, Array, Keys, Layer, Network
 
 _INLINE = {"relu": {}, "relu6": {}, "leaky_relu": {"slope": 0.2}, "sigmoid": {}, "tanh": {}, "softmax": {}}
@@ -39,13 +39,15 @@ def read(file: Path) -> Network:
     from . import keras_file, tflite_file
 
     if (file / "saved_model.pb").is_file():
-        return tflite_file.read_saved_model(file)
+        with quiet():
+            return tflite_file.read_saved_model(file)
     readers = {".keras": keras_file.read, ".h5": keras_file.read, ".tflite": tflite_file.read}
     if file.suffix not in readers:
         raise ModelFileError(f"{file}: unknown format; expected FILE.keras, FILE.h5, FILE.tflite or a SavedModel's folder")
     if not file.is_file():
         raise ModelFileError(f"{file}: no such file")
-    return readers[file.suffix](file)
+    with quiet():
+        return readers[file.suffix](file)
 
 
 def write(

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from tinymetafed_codegen.spec import Experiment, dump
 
 from ...learn.metric import Metric
-from ..charts import FRAME, WIDE, Chart, Role, Series, chart
+from ..charts import FRAME, WIDE, Chart, Level, Role, Series, chart
 from ..journal import RoundEntry, RunResult
 from ..run_data import RunData
 from ..run_figures import values_only_cost
 from .arena import Bar, MemoryPicture, memory_picture
 from .run_page import EstimateRow, down, estimates, samples, up, wire_bytes
-from .wording import Scale, byte_unit, count, sentence, tested
+from .wording import Scale, byte_unit, chance, count, interval, sentence, tested
 
 COLOURS = 8  # of curves; with more runs they repeat
 ABSENT = "–"
@@ -30,10 +30,12 @@ class Row:
     role: Role
     name: str
     differing: list[str]
+    untrained: str
     before: str
     after: str
     down: str
     up: str
+    samples: str
     share: str
     values: str
 
@@ -49,7 +51,7 @@ class DTable:
 
 @dataclass(frozen=True)
 class ComparisonPage:
-    """The template's values; ``keys`` are split where a line may break."""
+    """The template's values; ``keys`` are split where a line may break. ``seeds`` says what the figures do not cover."""
 
     count: str
     task: str
@@ -60,6 +62,7 @@ class ComparisonPage:
     keys: list[list[str]]
     rows: list[Row]
     tested: list[str]
+    seeds: str
     charts: list[tuple[str, str, Chart]]
     d_curves: DTable
     traffic: list[tuple[Role, str, list[Bar]]]
@@ -100,6 +103,7 @@ def page(runs: Sequence[RunData], left_out: Sequence[str]) -> ComparisonPage:
         keys=[re.findall(r"[^._]+[._]?", key) for key in keys],
         rows=[_row(run, i, names[i], keys, scale, runs[0]) for i, run in enumerate(runs)],
         tested=sorted({tested(result.meta_test) for result in results}),
+        seeds=_seeds(experiments),
         charts=[drawn for drawn in _charts(runs, names, scale) if drawn is not None],
         d_curves=_d_table(runs, names, scale),
         traffic=_traffic(runs, names),
@@ -129,6 +133,23 @@ def _flat(value: object, key: str = "") -> dict[str, str]:
     return {key: str(value).lower() if isinstance(value, bool) else str(value)}
 
 
+def _seeds(experiments: Sequence[Experiment]) -> str:
+    """Says that intervals do not cover seeds; the smallest number of seeds that one setting was trained with decides."""
+    seeds: dict[tuple[tuple[str, str], ...], set[int]] = {}
+    for experiment in experiments:
+        setting = tuple(pair for pair in _flat(dump(experiment)).items() if pair[0] != "run.seed")
+        seeds.setdefault(setting, set()).add(experiment.run.seed)
+    fewest = min(map(len, seeds.values()))
+    if fewest > 1:
+        return (
+            f"Each setting was trained with {fewest} seeds or more; intervals are over the clients of one run, not over seeds."
+        )
+    return (
+        "Some settings were trained with one seed only. Training differs from seed to seed, which no interval covers, so a "
+        "difference between two runs may be chance: compare several seeds with tinymetafed sweep."
+    )
+
+
 def _names(runs: Sequence[RunData]) -> list[str]:
     """Folder names; where two runs share one, their paths."""
     names = [run.name for run in runs]
@@ -152,15 +173,18 @@ def _per_round(run: RunData, sent: Callable[[RoundEntry], int]) -> float:
 def _row(run: RunData, number: int, name: str, keys: Sequence[str], scale: Scale, first: RunData) -> Row:
     experiment, test = run.experiment(), _result(run).meta_test
     flat = _flat(dump(experiment))
-    total, reference = (_per_round(one, down) + _per_round(one, up) for one in (run, first))
+    total, reference = (sum(_per_round(one, way) for _, way in _WAYS) for one in (run, first))
+    untrained = _result(run).untrained
     return Row(
         role=_role(number),
         name=name,
         differing=[flat.get(key, ABSENT) for key in keys],
+        untrained=scale.text(untrained.after) if untrained else ABSENT,
         before=scale.text(test.before),
-        after=scale.mean(test.after, test.after_ci95),
+        after=scale.mean(test.after, interval(test)),
         down=count(_per_round(run, down)),
         up=count(_per_round(run, up)),
+        samples=count(_per_round(run, samples)),
         share=f"{total / reference:.2f}" if reference else ABSENT,
         values=f"{values_only_cost(experiment, run.manifest):.2f}" if run.rounds else ABSENT,
     )
@@ -168,11 +192,14 @@ def _row(run: RunData, number: int, name: str, keys: Sequence[str], scale: Scale
 
 def _charts(runs: Sequence[RunData], names: Sequence[str], scale: Scale) -> list[tuple[str, str, Chart] | None]:
     """Heading, note and chart: the metric over rounds, over bytes and over samples."""
-    sent = [wire_bytes(run.evaluations[-1]) for run in runs]
+    sent = [wire_bytes(run, run.evaluations[-1]) for run in runs]
     unit, factor = byte_unit(max(sent))
     over_rounds = [[(float(entry.round), scale.value(entry.after)) for entry in run.evaluations] for run in runs]
-    over_bytes = [[(wire_bytes(entry) / factor, scale.value(entry.after)) for entry in run.evaluations] for run in runs]
-    tries = "Held-out clients after adaptation; the last point is the final meta-test with its 95 % confidence interval."
+    over_bytes = [[(wire_bytes(run, entry) / factor, scale.value(entry.after)) for entry in run.evaluations] for run in runs]
+    tries = (
+        "Held-out clients after adaptation; the last point is the final meta-test, with its 95 % confidence interval over the "
+        "clients of this one run where there are several. No federation: the same clients adapted from the initial weights."
+    )
     smallest = min((total for total in sent if total), default=0.0)
     curves = [_result(run).d_curve for run in runs]
     tried = sorted({d for curve in curves for d in curve.d})
@@ -180,25 +207,49 @@ def _charts(runs: Sequence[RunData], names: Sequence[str], scale: Scale) -> list
     for curve in curves:
         means = zip(curve.d, curve.mean, strict=True)
         over_samples.append([(float(tried.index(d)), scale.value(mean)) for d, mean in means])
-    errors = [[scale.value(half_width) for half_width in curve.ci95] for curve in curves]
+    errors = [[scale.value(half_width if curve.n_clients > 1 else None) for half_width in curve.ci95] for curve in curves]
     final = [_final_error(run, scale) for run in runs]
+    guess = _guessing(runs)
+    references = [*guess, *_untrained(runs, names, scale)]
+    shared = [y for points in (*over_rounds, *over_samples) for _, y in points] + [level.y for level in references]
     return [
-        _chart("Over rounds", tries, names, over_rounds, final, "rounds trained", scale),
+        _chart("Over rounds", tries, names, over_rounds, final, "rounds trained", scale, references, shared),
         _chart(
-            "Over bytes", f"{tries} Bytes include framing and retries, but not streamed samples.", names, over_bytes, final,
-            f"{unit} on the wire, both ways", scale, log_x=bool(smallest) and max(sent) > WIDE * smallest,
+            "Over bytes", f"{tries} Bytes include framing, retries and streamed samples.", names, over_bytes, final,
+            f"{unit} on the wire, both ways", scale, references, shared,
+            log_x=bool(smallest) and max(sent) > WIDE * smallest,
         ),
         _chart(
             "More and fewer samples",
-            "Held-out clients of the final meta-test by number of adaptation samples; 95 % confidence intervals.",
-            names, over_samples, errors, curves[0].samples, scale, ticks=[(float(i), str(d)) for i, d in enumerate(tried)],
+            "Held-out clients of the final meta-test by number of adaptation samples, with 95 % confidence intervals over the "
+            "clients of this one run where there are several.",
+            names, over_samples, errors, curves[0].samples, scale, guess, shared,
+            ticks=[(float(i), str(d)) for i, d in enumerate(tried)],
         ),
     ]  # fmt: skip
 
 
+def _guessing(runs: Sequence[RunData]) -> list[Level]:
+    """The accuracy of guessing, for each number of classes; none for values."""
+    known = {chance(run.experiment(), run.manifest.output_size) for run in runs}
+    return [Level(label, "chance", y) for label, y in sorted(each for each in known if each)]
+
+
+def _untrained(runs: Sequence[RunData], names: Sequence[str], scale: Scale) -> list[Level]:
+    """The score without federation: one line where all runs have the same one, otherwise one for each."""
+    levels = [
+        Level(f"{name}, no federation", _role(i), scale.value(untrained.after))
+        for i, (run, name) in enumerate(zip(runs, names, strict=True))
+        if (untrained := _result(run).untrained)
+    ]
+    if len(levels) == len(runs) and len({level.y for level in levels}) == 1:
+        return [Level("no federation", "untrained", levels[0].y)]
+    return levels
+
+
 def _final_error(run: RunData, scale: Scale) -> list[float]:
     """Half-widths of the evaluations' intervals; only the last one is drawn, because all of them would hide the curve."""
-    half_width = _result(run).meta_test.after_ci95
+    half_width = interval(_result(run).meta_test)
     return [math.nan] * (len(run.evaluations) - 1) + [scale.value(half_width)]
 
 
@@ -210,6 +261,8 @@ def _chart(
     errors: Sequence[list[float]],
     x_label: str,
     scale: Scale,
+    levels: Sequence[Level],
+    shared: Sequence[float],
     ticks: Sequence[tuple[float, str]] | None = None,
     log_x: bool = False,
 ) -> tuple[str, str, Chart] | None:
@@ -221,12 +274,17 @@ def _chart(
         for i, (name, points, half_widths) in enumerate(zip(names, curves, errors, strict=True))
     ]
     summary = f"{scale.title} {heading.lower()}: {', '.join(names)}"
-    y_range = None
-    if scale.in_percent:  # with an axis from 0 differences between runs would be too small to see
-        lowest = min(y for points in curves for _, y in points if math.isfinite(y))
-        y_range = (10.0 * min(math.floor(lowest / 10), 9), 100.0)
     drawn = chart(
-        series, x_label, scale.label, summary, y_range=y_range, log_y=scale.y_range is None, x_ticks=ticks, log_x=log_x
+        series,
+        x_label,
+        scale.label,
+        summary,
+        y_range=scale.y_range,
+        log_y=scale.y_range is None,
+        x_ticks=ticks,
+        log_x=log_x,
+        levels=levels,
+        shared=shared,
     )
     return heading, note, drawn
 
@@ -237,7 +295,10 @@ def _d_table(runs: Sequence[RunData], names: Sequence[str], scale: Scale) -> DTa
     tried = sorted({d for curve in curves for d in curve.d})
     rows = []
     for name, curve in zip(names, curves, strict=True):
-        known = {d: scale.mean(mean, ci) for d, mean, ci in zip(curve.d, curve.mean, curve.ci95, strict=True)}
+        known = {
+            d: scale.mean(mean, ci if curve.n_clients > 1 else None)
+            for d, mean, ci in zip(curve.d, curve.mean, curve.ci95, strict=True)
+        }
         rows.append((name, [known.get(d, ABSENT) for d in tried]))
     return DTable(curves[0].samples, [str(d) for d in tried], rows)
 

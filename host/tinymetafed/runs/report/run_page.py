@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ...federation.result import CurveExample, DCurve, Evaluation, Example, FinalScores, Score, Scores
+from ...federation.result import ClassScores, CurveExample, DCurve, Evaluation, Example, FinalScores, Score, Scores
 from ...learn.metric import Metric
-from ..charts import FRAME, Chart, Point, Role, Series, chart
+from ..charts import FRAME, Chart, Level, Point, Role, Series, chart
 from ..journal import RoundEntry
 from ..run_data import RunData
 from .arena import Bar, MemoryPicture, ParameterRow, memory_picture, parameters
-from .wording import Scale, byte_unit, count, duration, sentence, size, span, tested
+from .wording import Scale, byte_unit, chance, count, duration, interval, sentence, size, span, tested
 
 MAX_EVENTS = 40  # interruptions that are listed
 BEFORE_AND_AFTER: tuple[Role, Role] = ("before", "after")
@@ -34,6 +34,17 @@ class ClientTable:
 
     percentiles: list[tuple[str, str]]
     ends: list[tuple[str, str, str, str, str]]
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """As text: the classes' names, and for each class its samples by prediction, precision and recall.
+
+    ``columns``: the names, and at the end "none" if a model that diverged predicted nothing.
+    """
+
+    columns: list[str]
+    rows: list[tuple[str, list[str], str, str]]
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,7 @@ class RunPage:
     example: Chart | None
     spread: Chart | None
     clients: ClientTable | None
+    classes: ClassTable | None
     estimates: list[EstimateRow]
     estimate_basis: str
     traffic: TrafficBars | None
@@ -123,10 +135,11 @@ def page(run: RunData) -> RunPage:
         tiles=_tiles(run, planned, scale),
         learning=_learning(run, planned, scale),
         over_bytes=_over_bytes(run, scale),
-        d_curve=_d_curve(result.d_curve, scale) if result else None,
+        d_curve=_d_curve(run, result.d_curve, scale) if result else None,
         example=_example(result.example) if result and result.example else None,
         spread=_spread(result.meta_test, scale) if result else None,
         clients=_clients(result.meta_test, scale) if result else None,
+        classes=_classes(result.meta_test.classes) if result and result.meta_test.classes else None,
         estimates=estimates(run),
         estimate_basis=sentence(result.estimate.basis) if result and result.estimate else "",
         traffic=_traffic(run),
@@ -134,7 +147,7 @@ def page(run: RunData) -> RunPage:
         memory=memory_picture(manifest),
         parameters=parameters(manifest),
         instructions=[(name, count(number)) for name, number in counted.items()],
-        experiment=run.header.experiment,
+        experiment=run.header.experiment + ("" if run.extended is None else f"\n# extended to run.rounds = {run.extended}\n"),
         interruptions=_interruptions(run),
         provenance=_provenance(run),
         tested=tested(result.meta_test) if result else "",
@@ -144,10 +157,10 @@ def page(run: RunData) -> RunPage:
 def _improves(meta_test: Scores, scale: Scale) -> bool:
     """Whether adaptation improves the score by more than its confidence interval, or of a model that diverged before."""
     before, after = scale.value(meta_test.before), scale.value(meta_test.after)
-    interval = scale.value(meta_test.after_ci95 or 0)
+    half_width = scale.value(meta_test.after_ci95 or 0)
     if not math.isfinite(after):
         return False
-    return after > before + interval if scale.metric.higher_is_better else not after >= before - interval
+    return after > before + half_width if scale.metric.higher_is_better else not after >= before - half_width
 
 
 def down(entry: RoundEntry) -> int:
@@ -179,18 +192,19 @@ def _tiles(run: RunData, planned: int, scale: Scale) -> list[Tile]:
     tiles = []
     if run.result:
         test = run.result.meta_test
-        context = f"{scale.text(test.before)} before; mean of {tested(test)} never trained on"
-        tiles.append(Tile(sentence(f"{scale.title} after adaptation"), scale.mean(test.after, test.after_ci95), context))
+        best = _which_weights(run)
+        context = f"{scale.text(test.before)} before; mean of {tested(test)} never trained on{best}"
+        tiles.append(Tile(sentence(f"{scale.title} after adaptation"), scale.mean(test.after, interval(test)), context))
     elif run.evaluations:
         last = run.evaluations[-1]
         context = f"{scale.text(last.before)} before; after {count(last.round)} rounds"
         tiles.append(Tile(sentence(f"{scale.title} after adaptation"), scale.text(last.after), context))
     if run.rounds:
-        both = _per_client_round(run, up) + _per_client_round(run, down)
-        share = f"{both / (2 * _dense_values(run)):.0%} of dense float32 both ways; ".replace("%", " %")
         streamed = _per_client_round(run, samples)
-        context = share + (f"streamed samples apart: {size(streamed)}" if streamed else "samples are generated on the device")
-        tiles.append(Tile("Bytes per client and round", count(both), context))
+        total = _per_client_round(run, up) + _per_client_round(run, down) + streamed
+        share = f"{total / (2 * _dense_values(run)):.0%} of dense float32 both ways; ".replace("%", " %")
+        context = share + (f"{size(streamed)} of them are samples" if streamed else "samples are generated on the device")
+        tiles.append(Tile("Bytes per client and round", count(total), context))
     took = duration(sum(entry.seconds for entry in run.rounds))
     context = f"in {took}" if run.trained >= planned else f"of {count(planned)}, in {took}"
     tiles.append(Tile("Rounds", count(run.trained), context))
@@ -199,6 +213,13 @@ def _tiles(run: RunData, planned: int, scale: Scale) -> list[Tile]:
     context = f"of {size(manifest.memory.ram_available)} on {manifest.board}; {weights} weights"
     tiles.append(Tile("Memory on the device", size(manifest.memory.ram_total), context))
     return tiles
+
+
+def _which_weights(run: RunData) -> str:
+    """Says which weights were tested, if they are not those of the last round."""
+    if run.best is None:
+        return ""
+    return f"; the best weights of other held-out clients, after {count(run.kept_round)} rounds"
 
 
 def _learning(run: RunData, planned: int, scale: Scale) -> Chart | None:
@@ -218,11 +239,13 @@ def _learning(run: RunData, planned: int, scale: Scale) -> Chart | None:
     if run.result:
         test = run.result.meta_test
         final = [(float(run.result.rounds), scale.value(test.after))]
-        errors = [scale.value(test.after_ci95)] if test.after_ci95 is not None else []
+        half_width = interval(test)
+        errors = [scale.value(half_width)] if half_width is not None else []
         label = "final meta-test" + (", 95 % interval" if errors else "")
         series.append(Series(label, "final", final, errors, line=False))
     if not any(math.isfinite(y) for one in series for _, y in one.points) or len(run.evaluations) < 2:
         return None
+    untrained = run.result.untrained if run.result else None
     return chart(
         series,
         "rounds trained",
@@ -231,12 +254,16 @@ def _learning(run: RunData, planned: int, scale: Scale) -> Chart | None:
         x_range=(0, float(planned)),
         y_range=scale.y_range,
         log_y=scale.y_range is None,
+        levels=[
+            *_guessing(run),
+            *([Level("no federation", "untrained", scale.value(untrained.after))] if untrained else []),
+        ],
     )
 
 
 def _over_bytes(run: RunData, scale: Scale) -> Chart | None:
     """The metric over bytes sent; None with fewer than two evaluations."""
-    points = [(wire_bytes(entry), scale.value(entry.after)) for entry in run.evaluations]
+    points = [(wire_bytes(run, entry), scale.value(entry.after)) for entry in run.evaluations]
     if sum(math.isfinite(y) for _, y in points) < 2 or not points[-1][0]:
         return None
     unit, factor = byte_unit(points[-1][0])
@@ -247,12 +274,20 @@ def _over_bytes(run: RunData, scale: Scale) -> Chart | None:
         f"{scale.title} of held-out clients over bytes on the wire",
         y_range=scale.y_range,
         log_y=scale.y_range is None,
+        levels=_guessing(run),
     )
 
 
-def wire_bytes(evaluation: Evaluation) -> float:
-    """Bytes sent in both directions before an evaluation, without samples."""
-    return float(evaluation.bytes_down + evaluation.bytes_up)
+def wire_bytes(run: RunData, evaluation: Evaluation) -> float:
+    """Bytes sent in both directions before an evaluation, samples included."""
+    streamed = sum(samples(entry) for entry in run.rounds[: evaluation.round])
+    return float(evaluation.bytes_down + evaluation.bytes_up + streamed)
+
+
+def _guessing(run: RunData) -> list[Level]:
+    """The accuracy of guessing; none for values."""
+    guess = chance(run.experiment(), run.manifest.output_size)
+    return [Level(guess[0], "chance", guess[1])] if guess else []
 
 
 def _clients(meta_test: FinalScores, scale: Scale) -> ClientTable:
@@ -265,6 +300,23 @@ def _clients(meta_test: FinalScores, scale: Scale) -> ClientTable:
             for which, client in (("best", spread.best), ("worst", spread.worst))
         ],
     )
+
+
+def _classes(classes: ClassScores) -> ClassTable:
+    """The confusion matrix with precision and recall."""
+    undecided = any(row[-1] for row in classes.confusion)
+    rows = zip(classes.names, classes.confusion, classes.precision, classes.recall, strict=True)
+    return ClassTable(
+        columns=[*classes.names, *(["none"] if undecided else [])],
+        rows=[
+            (name, [count(number) for number in (counts if undecided else counts[:-1])], _percent(precision), _percent(recall))
+            for name, counts, precision, recall in rows
+        ],
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def estimates(run: RunData) -> list[EstimateRow]:
@@ -283,12 +335,12 @@ def estimates(run: RunData) -> list[EstimateRow]:
     ]
 
 
-def _d_curve(curve: DCurve, scale: Scale) -> Chart | None:
+def _d_curve(run: RunData, curve: DCurve, scale: Scale) -> Chart | None:
     """The metric of held-out clients by number of adaptation samples; None if all models diverged."""
     points = [(float(i), scale.value(mean)) for i, mean in enumerate(curve.mean)]
     if not any(math.isfinite(y) for _, y in points):
         return None
-    errors = [scale.value(half_width) for half_width in curve.ci95]
+    errors = [scale.value(half_width if curve.n_clients > 1 else None) for half_width in curve.ci95]
     known = any(math.isfinite(error) for error in errors)
     return chart(
         [Series("mean, 95 % confidence interval" if known else "mean", "after", points, errors, dots=True)],
@@ -298,6 +350,7 @@ def _d_curve(curve: DCurve, scale: Scale) -> Chart | None:
         y_range=scale.y_range,
         log_y=scale.y_range is None,
         x_ticks=[(float(i), str(d)) for i, d in enumerate(curve.d)],
+        levels=_guessing(run),
     )
 
 
@@ -385,7 +438,10 @@ def _devices(run: RunData) -> list[DeviceRow]:
 
 def _interruptions(run: RunData) -> Interruptions | None:
     """Sessions after the first, and contributions that were redone or skipped; None if there are none."""
-    resumed = [(session.round, "the run was continued") for session in run.sessions[1:]]
+    resumed = [
+        (session.round, "the run was continued" + ("" if session.rounds is None else f", to {count(session.rounds)} rounds"))
+        for session in run.sessions[1:]
+    ]
     troubled = [
         (entry.round, f"client {part.client} {part.status}: {part.note}")
         for entry in run.rounds

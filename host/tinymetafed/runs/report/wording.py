@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tinymetafed_codegen.spec import Experiment
+
+from ...federation.meta_test import over_clients
 from ...federation.result import DCurve, Score, Scores
 from ...learn.metric import Metric
 
@@ -94,8 +97,26 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
 
 
+def interval(test: Scores) -> float | None:
+    """Half-width of a meta-test's 95 % confidence interval over clients; None where it was over splits of a single one.
+
+    Runs of earlier versions have intervals over splits of clients, which look too certain; those are computed again.
+    """
+    if test.n_tasks == test.n_clients or not test.per_task:
+        return test.after_ci95 if test.n_clients > 1 else None
+    return over_clients([test.metric.worst if after is None else after for _, after in test.per_task], test.n_clients)
+
+
 def tested(meta_test: Scores | DCurve, kind: str = "") -> str:
     """Who was tested: a number of clients, or of splits of the data of fewer clients."""
     tasks, clients = meta_test.n_tasks, meta_test.n_clients
     who = f"{count(clients)} {kind}client{'' if clients == 1 else 's'}"
     return who if tasks == clients else f"{count(tasks)} splits of {who}"
+
+
+def chance(experiment: Experiment, outputs: int) -> tuple[str, float] | None:
+    """Guessing among a classification's classes, for a chart: its label and its accuracy in percent; None for values."""
+    if Metric.of(experiment.model.loss) != Metric.ACCURACY:
+        return None
+    classes = max(2, outputs)  # a single output tells two classes apart
+    return f"guessing one of {classes} classes", 100 / classes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,9 @@ def count_labels(tables: Sequence[Table]) -> Counter[str]:
     return counts
 
 
-def find_classes(path: Path, tables: Sequence[Table], shapes: TaskShapes | None, problems: Problems) -> dict[str, int]:
+def find_classes(
+    path: Path, tables: Sequence[Table], shapes: TaskShapes | None, problems: Problems, trained: Sequence[str] | None = None
+) -> dict[str, int]:
     """The class index of every label.
 
     Args:
@@ -33,6 +35,7 @@ def find_classes(path: Path, tables: Sequence[Table], shapes: TaskShapes | None,
         tables: All files.
         shapes: Outputs and loss of the model; None for any.
         problems: Takes labels that are no classes of the model.
+        trained: The classes that the model was trained with, in the order of its outputs; None to number them anew.
 
     Returns:
         Indices by label, also of labels that the model has no output for.
@@ -42,6 +45,8 @@ def find_classes(path: Path, tables: Sequence[Table], shapes: TaskShapes | None,
         if number(label) is None and any(map(str.isdigit, label)) and is_meant_as_number(label):
             for place in _places(tables, label):
                 problems.add(place, f"label '{label}' is neither a whole number, written like 12, nor a name", "correct it")
+    if trained:
+        return _known_classes(tables, counts, trained, problems)
     numbers = {label: number(label) for label in counts}
     whole = {label: int(value) for label, value in numbers.items() if value is not None and value.is_integer()}
     is_whole = len(whole) == len(counts)
@@ -80,6 +85,23 @@ def find_classes(path: Path, tables: Sequence[Table], shapes: TaskShapes | None,
         f"{n} class{'es' * (n > 1)} ({shown}), but the model's {model}",
         f"{remedy}, or correct the labels (the rarest, '{rarest}', is in {where})",
     )
+    return index
+
+
+def _known_classes(
+    tables: Sequence[Table], counts: Mapping[str, int], trained: Sequence[str], problems: Problems
+) -> dict[str, int]:
+    """The indices that a trained model's classes have; other labels are problems."""
+    index: dict[str, int] = {}
+    for label in counts:
+        value = number(label)
+        same = [i for i, name in enumerate(trained) if name == label or (value is not None and number(name) == value)]
+        if same:
+            index[label] = same[0]
+            continue
+        index[label] = 0  # never used: the problem ends the reading
+        for place in _places(tables, label):
+            problems.add(place, f"class '{label}', but the model was trained with {', '.join(trained)}", "correct the label")
     return index
 
 

@@ -141,7 +141,9 @@ def _is_data(file: Path) -> bool:
     return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
-def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes | None, seed: int) -> Reading:
+def read_folder(
+    path: Path, spec: FolderTask, shapes: TaskShapes | None, seed: int, scored: Sequence[str] | None = None
+) -> Reading:
     """Reads and checks every file of a folder.
 
     Args:
@@ -149,6 +151,8 @@ def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes | None, seed: i
         spec: The experiment's [task].
         shapes: Shapes and loss of the model; None where there is no model, then rows have labels.
         seed: ``run.seed``, which chooses the held-out clients if ``task.held_out`` does not.
+        scored: To score a trained model on these data: the names of its classes, () for values; all clients are held out then,
+            and one row each is enough. None to train on them.
 
     Returns:
         The samples, and all problems of all files.
@@ -182,7 +186,7 @@ def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes | None, seed: i
     notes += others + _notes_on_missing([table for _, table in tables])
     classes = None
     if _outputs(shapes) == 0:
-        classes = find_classes(path, [table for _, table in tables], shapes, problems)
+        classes = find_classes(path, [table for _, table in tables], shapes, problems, scored)
     timed = _in_seconds([table for _, table in tables], spec, notes)
     recordings = [
         recording
@@ -192,14 +196,15 @@ def read_folder(path: Path, spec: FolderTask, shapes: TaskShapes | None, seed: i
     names = sorted({recording.client for recording in recordings})
     if spec.client is None:
         names = [name for name in known if name in set(names)]  # the order of files
-    held_out = _held_out(path, names, known if spec.client is None else names, spec, seed, problems)
+    all_names = known if spec.client is None else names
+    held_out = set(names) if scored is not None else _held_out(path, names, all_names, spec, seed, problems)
     clients = []
     for name in names:
         own = [recording for recording in recordings if recording.client == name]
         if samples := _samples(name, own, spec, shapes, name in held_out, problems):
             clients.append(samples)
     reading = Reading(path, tuple(recordings), tuple(clients), classes, (), 0, ())
-    if shapes is not None:
+    if shapes is not None and scored is None:
         _check_samples(reading, spec, problems)
     notes += _notes_on_windows(reading, spec)
     return replace(

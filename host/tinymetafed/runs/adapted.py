@@ -1,0 +1,133 @@
+"""The weights of single clients after adaptation: computed in the simulation, written to a folder, read again and scored."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tinymetafed_codegen.design import Design, design
+from tinymetafed_codegen.errors import Error
+from tinymetafed_codegen.files import replace
+from tinymetafed_codegen.weights_file import read as read_weights
+
+from ..federation import meta_test
+from ..federation.clients import Adapted
+from ..federation.result import Adaptation, AdaptedClient
+from ..learn.tasks import HELD_OUT, Task, is_held_out
+from ..learn.weights import Floats
+from ..simulation.kernels import open_kernels
+from ..simulation.simulated_clients import SimulatedClients
+from .run_data import StoreError
+from .setup import Setup
+
+
+class AdaptedError(Error):
+    """Adapted weights that cannot be computed or do not fit the run; the text names client or file, and the remedy."""
+
+
+def compute(setup: Setup, weights: Floats, clients: Sequence[int], count: int, threads: int = 1) -> list[Adapted]:
+    """Adapts clients in the simulation, which has the bits of every device, and keeps their weights.
+
+    Args:
+        setup: The experiment's set-up.
+        weights: float32[n_global], the global weights.
+        clients: Numbers of the clients.
+        count: Samples that each adapts with, over all classes.
+        threads: Threads to use.
+
+    Returns:
+        The adaptations, with weights.
+
+    Raises:
+        BuildError: The kernels cannot be compiled.
+    """
+    streamed = design(setup.experiment.streamed, setup.design.board, setup.source, setup.design.boards)
+    return SimulatedClients(open_kernels(streamed, threads), setup.strategy, setup.task).adapt_and_keep(weights, clients, count)
+
+
+def require_same(on_devices: Sequence[Adapted], simulated: Sequence[Adapted], task: Task) -> None:
+    """Raises AdaptedError unless devices and simulation gave the same outputs, so that the weights are the devices' too."""
+    for one, other in zip(on_devices, simulated, strict=True):
+        if one.after.tobytes() != other.after.tobytes() and not np.isnan(one.after).all() & np.isnan(other.after).all():
+            raise AdaptedError(
+                f"{task.client_name(one.client)}: the device's outputs differ from the simulation's, so its weights are not "
+                "known here; flash the board again with this version, or leave --save out"
+            )
+
+
+def write(folder: Path, made: Design, task: Task, adapted: Sequence[Adapted]) -> list[Path | None]:
+    """Writes an npz file per client: a float32 array per tensor of weights, global and local, and of the normalisation.
+
+    Args:
+        folder: The folder; made if it is missing. Files of the same clients are replaced.
+        made: The design of the model.
+        task: Names the clients.
+        adapted: The clients, with weights.
+
+    Returns:
+        For each client its file; None if its model diverged.
+
+    Raises:
+        StoreError: A file cannot be written.
+    """
+    files: list[Path | None] = []
+    for each in adapted:
+        assert each.weights is not None
+        if not np.isfinite(each.weights).all() or not np.isfinite(each.after).all():
+            files.append(None)
+            continue
+        content = io.BytesIO()
+        arrays = {tensor.name: each.weights[tensor.place].reshape(tensor.shape) for tensor in made.manifest.parameters}
+        np.savez(content, **made.normalisation, **arrays)  # type: ignore[arg-type]
+        file = folder / file_name(task.client_name(each.client))
+        try:
+            replace(file, content.getvalue())
+        except OSError as error:
+            raise StoreError(f"{error.filename or file}: cannot be written: {error.strerror}") from None
+        files.append(file)
+    return files
+
+
+def file_name(client: str) -> str:
+    """The name of a client's file."""
+    return re.sub(r"[^\w.=+-]+", "-", client) + ".npz"
+
+
+def read(file: Path, made: Design) -> Floats:
+    """The weights of a file that ``write`` made, float32[n_parameters]. Raises SpecError or AdaptedError."""
+    manifest, normalisation = made.manifest, made.normalisation
+    shapes = {name: array.shape for name, array in normalisation.items()}
+    found = read_weights(str(file), shapes | {tensor.name: tensor.shape for tensor in manifest.parameters}, "adapted weights")
+    for name, array in normalisation.items():
+        if name in found and found[name].tobytes() != array.tobytes():
+            raise AdaptedError(f"{file}: {name} has other numbers than the run; these weights were adapted to other inputs")
+    if lacking := [tensor.name for tensor in manifest.parameters if tensor.name not in found]:
+        raise AdaptedError(
+            f"{file}: has no {', '.join(lacking)}; expected all weights of one client, as adapt --save writes them"
+        )
+    weights = np.zeros(manifest.n_parameters, np.float32)
+    for tensor in manifest.parameters:
+        weights[tensor.place] = found[tensor.name].ravel()
+    return weights
+
+
+def scores(task: Task, done: Sequence[Adapted], count: int, files: Sequence[Path | None]) -> Adaptation:
+    """The scores of adapted clients, by client, by class and on average."""
+    rows = tuple(
+        AdaptedClient(
+            client=each.client - HELD_OUT if is_held_out(each.client) else each.client,
+            task=task.describe(each.client),
+            before=meta_test.finite(task.score(each.before, each.test)),
+            after=meta_test.finite(task.score(each.after, each.test)),
+            trained_on=not is_held_out(each.client),
+            file=None if file is None else str(file),
+        )
+        for each, file in zip(done, files, strict=True)
+    )
+    before, after = meta_test.mean([row.before for row in rows]), meta_test.mean([row.after for row in rows])
+    classes = meta_test.class_scores(task, meta_test.confusion(task, done))
+    return Adaptation(task.metric, count, before, after, rows, classes)

@@ -1,0 +1,94 @@
+"""Scores a run's model on any data: every client adapts first, or has adapted weights of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tinymetafed_codegen.design import Design, design
+from tinymetafed_codegen.protocol import SampleSet
+from tinymetafed_codegen.spec import is_classification
+
+from ..federation.clients import Adapted
+from ..federation.observer import Observer
+from ..federation.result import Adaptation
+from ..learn.strategies import open_strategy
+from ..learn.tasks import ANY_NUMBER, HELD_OUT, DataError, Task
+from ..learn.tasks.task_registry import open_task, open_to_score
+from ..simulation.kernels import open_kernels
+from ..simulation.simulated_clients import SimulatedClients
+from . import adapted, training
+from .adapted import AdaptedError
+from .run_data import RunData
+from .setup import Setup, design_of
+
+
+def evaluate(
+    run: RunData, data: Path | None, weights: Path | None, samples: int | None, threads: int, observer: Observer
+) -> Adaptation:
+    """Scores the model of a run on data, in the simulation.
+
+    Args:
+        run: The run.
+        data: Path of the data to score on; None for the held-out clients of the run's own data.
+        weights: A file of adapted weights for all clients, or a folder with the file of each; then nothing is trained. None to
+            let each client adapt with samples of its own.
+        samples: Samples to adapt with, per class if the task has classes; None for the run's own number.
+        threads: Threads to use.
+        observer: Is told of progress.
+
+    Returns:
+        The scores of each client: before and after, by class and on average. With ``weights``, "before" is the run's model
+        without adaptation. Where each client is a file, all clients of the data are scored, on all rows that they have not
+        adapted to; where clients are drawn at random, as many as ``evaluation.tasks`` says.
+
+    Raises:
+        Error: DataError, SpecError, StoreError, AdaptedError or BuildError.
+    """
+    experiment = run.experiment(adapt=samples)
+    names = run.header.asked.class_names
+    if not names and is_classification(experiment.model.loss):  # a run of an earlier version
+        names = tuple(open_task(experiment, run.data).class_names)
+    source = str(run.path / "experiment.toml")
+    designed = design_of(experiment, source)
+    task = open_task(experiment, run.data) if data is None else open_to_score(experiment, data, names)
+    setup = Setup(designed, task, open_strategy(experiment, designed.manifest), data)
+    training.same_model(setup, run)
+    observer.stage("compiling the simulation")
+    streamed = design(experiment.streamed, designed.board, source, designed.boards)
+    clients = SimulatedClients(open_kernels(streamed, threads), setup.strategy, task)
+    counted = task.unseen_clients != ANY_NUMBER
+    numbers = [HELD_OUT + i for i in range(task.unseen_clients if counted else experiment.evaluation.tasks)]
+    observer.stage("scoring clients", len(numbers))
+    if weights is not None:
+        done = [_scored(clients, run, designed, task, client, weights) for client in numbers]
+        return adapted.scores(task, done, 0, [None] * len(done))
+    count = experiment.task.count(SampleSet.ADAPT)
+    for client in numbers:
+        _require_enough(task, client, count)
+    done = clients.adapt_and_score(run.kept, numbers, count, observer.advance)
+    return adapted.scores(task, done, count, [None] * len(done))
+
+
+def _require_enough(task: Task, client: int, count: int) -> None:
+    """Raises DataError unless a client has the samples to adapt with, and one more to be scored on."""
+    there = len(task.samples(client, 0, SampleSet.ADAPT, count))
+    if there < count or not len(task.samples_to_score(client, count)):
+        raise DataError(
+            f"client '{task.client_name(client)}': too few samples to adapt with {count} and be scored on others; adapt with "
+            "fewer (--samples), or score weights that are adapted already (--weights)"
+        )
+
+
+def _scored(clients: SimulatedClients, run: RunData, made: Design, task: Task, client: int, weights: Path) -> Adapted:
+    """The outputs of one client's adapted weights on all of its samples, and those of the run's weights."""
+    file = weights
+    if weights.is_dir():
+        file = weights / adapted.file_name(task.client_name(client))
+        if not file.is_file():
+            raise AdaptedError(
+                f"{file}: no such file, so client '{task.client_name(client)}' has no adapted weights; make it with "
+                f"`tinymetafed adapt {run.path} --client … --save {weights}`, or name one file for all clients"
+            )
+    test = task.samples_to_score(client, 0)
+    before = clients.predict(client, run.kept, test)
+    return Adapted(client, test, before, clients.predict(client, adapted.read(file, made), test))

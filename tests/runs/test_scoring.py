@@ -1,0 +1,148 @@
+"""evaluate: a run's model is scored on any data, with the classes that it was trained with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_adapted import EXPERIMENT, normalised, write_data
+
+import tinymetafed as tmf
+from tinymetafed import cli
+from tinymetafed.learn.tasks import HELD_OUT
+from tinymetafed.runs import adapted, scoring
+from tinymetafed.runs.setup import set_up
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tmf.Run:
+    folder = tmp_path_factory.mktemp("scored")
+    write_data(folder / "data", ("alice", "bob", "carol", "dave"))
+    (folder / "experiment.toml").write_text(EXPERIMENT)
+    return tmf.simulate(tmf.load(folder / "experiment.toml"), out=folder / "run", progress=False)
+
+
+@pytest.fixture
+def may(tmp_path: Path) -> Path:
+    write_data(tmp_path / "may", ("erin", "dave"), seed=5)
+    return tmp_path / "may"
+
+
+def outputs(weights: Path, x: np.ndarray) -> np.ndarray:
+    with np.load(weights) as file:
+        hidden = np.maximum(normalised(x, file) @ file["dense1.kernel"] + file["dense1.bias"], 0)
+        return np.asarray(hidden @ file["dense2.kernel"] + file["dense2.bias"])
+
+
+def rows(file: Path) -> tuple[np.ndarray, list[str]]:
+    cells = [line.split(",") for line in file.read_text().splitlines()]
+    return np.array([row[:3] for row in cells], np.float32), [row[3] for row in cells]
+
+
+def test_every_file_of_other_data_is_adapted_and_scored(run: tmf.Run, may: Path) -> None:
+    scored = run.evaluate(data=may, progress=False)
+    assert [each.task for each in scored.clients] == ["dave, split 1", "erin, split 1"] and scored.samples == 9
+    assert scored.classes is not None
+    assert np.array(scored.classes.confusion).sum() == 2 * (48 - 9)  # all rows that were not adapted to
+    assert scored.before is not None and scored.after is not None and scored.after > scored.before
+
+
+def test_adapted_weights_are_scored_on_all_rows_as_they_are(run: tmf.Run, may: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "weights"
+    run.adapt(clients=["dave"], devices=["native:1"], save=saved, progress=False)
+    scored = run.evaluate(data=may, weights=saved / "dave.npz", progress=False)
+    names = ("rest", "run", "walk")
+    counts = np.zeros((3, 4), int)
+    for client in ("dave", "erin"):
+        inputs, labels = rows(may / f"{client}.csv")
+        for label, output in zip(labels, outputs(saved / "dave.npz", inputs), strict=True):
+            counts[names.index(label), output.argmax()] += 1
+    assert scored.classes is not None and scored.classes.confusion == tuple(map(tuple, counts.tolist()))
+    with pytest.raises(tmf.AdaptedError, match=r"erin\.npz: no such file, so client 'erin' has no adapted weights"):
+        run.evaluate(data=may, weights=saved, progress=False)
+    (may / "erin.csv").unlink()
+    assert len(run.evaluate(data=may, weights=saved, progress=False).clients) == 1
+
+
+def test_classes_keep_their_meaning_in_data_that_have_only_some(run: tmf.Run, may: Path) -> None:
+    for file in may.iterdir():
+        kept = [line for line in file.read_text().splitlines() if not line.endswith("rest")]
+        file.write_text("\n".join(kept))
+    classes = run.evaluate(data=may, progress=False).classes
+    assert classes is not None and classes.names == ("rest", "run", "walk")
+    assert sum(classes.confusion[0]) == 0 and sum(classes.confusion[1]) > 0
+    older = replace(run.data, header=replace(run.data.header, asked=replace(run.data.header.asked, class_names=())))
+    again = scoring.evaluate(older, may, None, None, 1, tmf.watching(False).__enter__())
+    assert again.classes == classes
+    file.write_text(file.read_text().replace("walk", "swim"))
+    with pytest.raises(tmf.DataError, match=r"class 'swim', but the model was trained with rest, run, walk; correct the label"):
+        run.evaluate(data=may, progress=False)
+
+
+def test_one_class_and_one_row_can_be_scored_with_adapted_weights(run: tmf.Run, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "erin.csv").write_text("1.2,0.1,0.2,rest\n")
+    run.adapt(clients=["carol"], devices=["native:1"], save=tmp_path / "weights", progress=False)
+    scored = run.evaluate(data=tmp_path / "one", weights=tmp_path / "weights" / "carol.npz", progress=False)
+    assert scored.after in (0.0, 1.0)
+    with pytest.raises(tmf.DataError, match="client 'erin': too few samples to adapt with 9"):
+        run.evaluate(data=tmp_path / "one", progress=False)
+
+
+def test_without_data_the_held_out_clients_are_scored(run: tmf.Run) -> None:
+    assert [each.task for each in run.evaluate(progress=False).clients] == ["carol, split 1", "dave, split 1"]
+
+
+def test_weights_of_another_model_are_refused(run: tmf.Run, may: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", **{"dense1.kernel": np.zeros((3, 8), np.float32)})  # type: ignore[arg-type]
+    with pytest.raises(tmf.AdaptedError, match=r"has no dense1\.bias, dense2\.kernel, dense2\.bias"):
+        run.evaluate(data=may, weights=tmp_path / "other.npz", progress=False)
+    np.savez(tmp_path / "shape.npz", **{"dense1.kernel": np.zeros((4, 8), np.float32)})  # type: ignore[arg-type]
+    with pytest.raises(tmf.SpecError, match=r"shape\.npz: 'dense1\.kernel' has the shape \[4, 8\], expected \[3, 8\]"):
+        run.evaluate(data=may, weights=tmp_path / "shape.npz", progress=False)
+
+
+@pytest.mark.parametrize("start", ["redrawn", "zeros"])
+def test_saved_weights_are_used_however_local_weights_start(tmp_path: Path, start: str) -> None:
+    write_data(tmp_path / "data", ("alice", "bob", "carol"))
+    (tmp_path / "experiment.toml").write_text(EXPERIMENT.replace(', "dave"', ""))
+    settings = {"model.local_start": start, "run.rounds": 5, "evaluation.tasks": 1}
+    run = tmf.simulate(tmf.load(tmp_path / "experiment.toml", settings), out=tmp_path / "run", progress=False)
+    setup, manifest = set_up(run.data.experiment(), "test", None), run.data.manifest
+    done = adapted.compute(setup, run.data.weights, [HELD_OUT], 9)
+    (file,) = adapted.write(tmp_path / "weights", setup.design, setup.task, done)
+    assert file is not None and adapted.read(file, setup.design).size == manifest.n_parameters
+    scored = run.evaluate(weights=tmp_path / "weights", progress=False)
+    inputs, labels = rows(tmp_path / "data" / "carol.csv")
+    found = outputs(tmp_path / "weights" / "carol.npz", inputs).argmax(axis=1)
+    expected = np.mean([("rest", "run", "walk")[i] == label for i, label in zip(found, labels, strict=True)])
+    assert scored.after == pytest.approx(expected)
+
+
+def test_the_command_scores(
+    run: tmf.Run, may: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options in ([], ["--json"]):
+        monkeypatch.setattr("sys.argv", ["tinymetafed", "evaluate", str(run.path), "--data", str(may), *options])
+        monkeypatch.setenv("COLUMNS", "150")
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert ended.value.code == 0, said.err
+        if options:
+            assert json.loads(said.out)["classes"]["names"] == ["rest", "run", "walk"]
+        else:
+            assert "Clients of" in said.out and "recall" in said.out and "erin" in said.out
+
+
+def test_weights_adapted_to_other_inputs_are_refused(run: tmf.Run, tmp_path: Path) -> None:
+    run.adapt(clients=["dave"], devices=["native:1"], save=tmp_path, progress=False)
+    with np.load(tmp_path / "dave.npz") as file:
+        arrays = dict(file)
+    arrays["normalise.bias"][0] += 1
+    np.savez(tmp_path / "moved.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(tmf.AdaptedError, match=r"moved\.npz: normalise\.bias has other numbers than the run"):
+        run.evaluate(weights=tmp_path / "moved.npz", progress=False)
