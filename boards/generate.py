@@ -5,6 +5,7 @@ TINYMETAFED_OPTIMIZATION and TINYMETAFED_RECEIVE_WINDOW replace the board's valu
 firmware/bench/, replaces kernels of firmware/core.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -25,8 +26,8 @@ board = env.BoardConfig()
 
 environment = dict(os.environ)
 if (root / "codegen").is_dir():  # a checkout; otherwise codegen is an installed package
-    sys.path.insert(0, str(root / "codegen"))
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [sys.path[0], os.environ.get("PYTHONPATH")]))
+    sys.path[:0] = [str(root / "codegen"), str(root / "host")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [*sys.path[:2], os.environ.get("PYTHONPATH")]))
 if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
     sys.stderr.write(
         f"Error: PlatformIO runs in {sys.executable}, which lacks Python 3.11 or Jinja2, needed for code generation; use the "
@@ -34,7 +35,7 @@ if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
     )
     env.Exit(1)
 
-from tinymetafed_codegen import boards, locate, toolchain  # noqa: E402  # needs the lines above
+from tinymetafed_codegen import boards, locate, spec, toolchain  # noqa: E402  # needs the lines above
 
 if locate.root() != root.resolve():
     sys.stderr.write(
@@ -60,11 +61,16 @@ if trouble:
     sys.stderr.write(f"Error: {board.id}: {trouble}\n")
     env.Exit(1)
 
-codegen = [env.subst("$PYTHONEXE"), "-m", "tinymetafed_codegen"]
+# The normalisation of the input is measured in the training data, which only the host reads.
+unmeasured = False
+with contextlib.suppress(spec.SpecError):  # codegen reports it
+    unmeasured = spec.load(Path(experiment)).data.is_unmeasured and importlib.util.find_spec("tinymetafed") is not None
+codegen = [env.subst("$PYTHONEXE"), "-m", *(["tinymetafed", "codegen"] if unmeasured else ["tinymetafed_codegen"])]
 arguments = [str(experiment), "--board", str(known.file), "-o", str(generated)]
 if window := os.environ.get("TINYMETAFED_RECEIVE_WINDOW"):
     arguments += ["--receive-window", window]
-if subprocess.run([*codegen, *arguments], env=environment, check=False).returncode != 0:
+quiet = subprocess.DEVNULL if unmeasured else None
+if subprocess.run([*codegen, *arguments], env=environment, stdout=quiet, check=False).returncode != 0:
     env.Exit(1)  # codegen has printed the error
 
 source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["source"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+import numpy as np
 
 from . import budget, graph, hash, plan, protocol, sample_source, weights_file
 from .boards import INSTALLED, Board, Catalogue
@@ -32,6 +35,11 @@ class Design:
         """The model's hash, 8 bytes; the same on every board."""
         return bytes.fromhex(self.manifest.model_hash)
 
+    @property
+    def normalisation(self) -> dict[str, weights_file.Floats]:
+        """kernel and bias of the layer that normalises the input, by LAYER.kernel and LAYER.bias; empty without one."""
+        return normalising_weights(self.experiment, self.graph)
+
     def on(self, board: Board) -> Design:
         """Designs the same model for another board. Raises BudgetError if that board is too small."""
         if board == self.board:
@@ -53,7 +61,9 @@ def design(experiment: Experiment, board: Board, source: str, boards: Catalogue 
         BudgetError: The board has too little RAM or flash.
     """
     strategy = experiment.strategy
-    net = graph.build(experiment.model, source, partial=strategy.partial, gradient=strategy.gradient)
+    net = graph.build(
+        experiment.model, source, partial=strategy.partial, gradient=strategy.gradient, normalised=experiment.data.is_normalised
+    )
     _check_task(experiment, net, source)
     return design_graph(experiment, board, net, source, boards)
 
@@ -64,18 +74,35 @@ def design_graph(experiment: Experiment, board: Board, net: graph.Graph, source:
 
 
 def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict[str, weights_file.Floats]:
-    """Reads the arrays of model.weights. Raises SpecError if one is wrong or the array of a frozen layer is missing."""
+    """The arrays of frozen layers and of model.weights, by LAYER.kernel and LAYER.bias.
+
+    Those of the normalisation come from [data]; they are NaN as long as they are not measured, which ``emit`` refuses.
+
+    Raises:
+        SpecError: An array is wrong, or that of a frozen layer is missing.
+    """
     model = experiment.model
-    frozen = {f"{op.name}.{parameter.name}": parameter.shape for op, parameter in net.frozen}
+    normalising = normalising_weights(experiment, net)
+    frozen = {f"{op.name}.{p.name}": p.shape for op, p in net.frozen if f"{op.name}.{p.name}" not in normalising}
     if model.weights is None:
         if frozen:
             raise SpecError(f"{source}: model.weights is missing; it names the npz file with the frozen {', '.join(frozen)}")
-        return {}
+        return normalising
     given = weights_file.read(model.weights, frozen | {p.name: p.parameter.shape for p in net.parameters}, source)
     for name, shape in frozen.items():
         if name not in given:
             raise SpecError(f"{source}: model.weights = {model.weights}: the frozen '{name}' of shape {list(shape)} is missing")
-    return given
+    return normalising | given
+
+
+def normalising_weights(experiment: Experiment, net: graph.Graph) -> dict[str, weights_file.Floats]:
+    """kernel = scale and bias = -shift * scale of the layer that normalises, float32; empty for a model without one."""
+    if net.forward[0].op.name != graph.NORMALISE:
+        return {}
+    unknown = (math.nan,) * net.input.shape[-1]
+    shift, scale = (np.array(values or unknown, np.float64) for values in (experiment.data.shift, experiment.data.scale))
+    arrays = {"kernel": scale, "bias": -shift * scale}
+    return {f"{graph.NORMALISE}.{name}": values.astype(np.float32) for name, values in arrays.items()}
 
 
 def _check_task(experiment: Experiment, net: graph.Graph, source: str) -> None:
@@ -141,7 +168,14 @@ def _design(
 def _weight_tensor(placed: graph.PlacedParameter) -> WeightTensor:
     parameter = placed.parameter
     return WeightTensor(
-        placed.name, parameter.shape, placed.offset, parameter.size, parameter.fan_in, parameter.fan_out, placed.op.part
+        placed.name,
+        parameter.shape,
+        placed.offset,
+        parameter.size,
+        parameter.fan_in,
+        parameter.fan_out,
+        placed.op.part,
+        parameter.starts_at_one,
     )
 
 

@@ -18,6 +18,7 @@ from .ops import Op, Parameter
 from .plan import HISTOGRAM_BINS
 from .protocol import Variant
 from .protocol_cpp import cpp_constant
+from .section import SpecError
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -48,8 +49,14 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
         The files that changed.
 
     Raises:
+        SpecError: The numbers of the normalisation are not measured yet.
         OSError: A file cannot be written.
     """
+    if design.experiment.data.is_unmeasured:
+        raise SpecError(
+            f"{design.source}: data.normalise = '{design.experiment.data.normalise}' lacks data.shift and data.scale, which "
+            "are measured in the data; `tinymetafed codegen` measures them and generates the code, as every run does"
+        )
     texts = {
         "protocol.hpp": protocol_header(command),
         "board.hpp": board_header(design, command),
@@ -281,6 +288,8 @@ def _local_start(design: Design, placed: PlacedParameter, key: str = "") -> str:
     model, parameter = design.experiment.model, placed.parameter
     constant = weight_constant(placed.op, parameter)
     scale = f"{model.local_start_scale!r}f"
+    if parameter.starts_at_one:
+        return f"local_start::ones(p + {constant}, {parameter.size});"
     if parameter.is_bias or model.local_start == "zeros":
         return f"local_start::zeros(p + {constant}, {parameter.size});"
     if model.local_start == "alternating":

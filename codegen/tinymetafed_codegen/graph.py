@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from . import ops
 from .loss import target_size
-from .ops import LOSSES, Add, AddSpec, ClipNorm, Loss, Op, OpError, Parameter, Relu, Sgd, Shape
+from .ops import LOSSES, Add, AddSpec, Affine, AffineSpec, ClipNorm, Loss, Op, OpError, Parameter, Relu, Sgd, Shape
 from .own_class import OwnClassError
 from .protocol import MAX_PARAMETERS, Variant
 from .spec import ModelSpec, SpecError, TaskShapes
 
+NORMALISE = "normalise"  # the name of the layer that normalises the input
 RESERVED_NAMES = {"loss", "model", "t", "update"}  # types of the generated C++ that a layer's type would hide
 
 
@@ -164,7 +165,9 @@ class Graph:
         return self.n_global + self.n_local
 
 
-def build(model: ModelSpec, source: str = "model", *, partial: bool = True, gradient: bool = False) -> Graph:
+def build(
+    model: ModelSpec, source: str = "model", *, partial: bool = True, gradient: bool = False, normalised: bool = False
+) -> Graph:
     """Computes all shapes, fuses ReLU and lists the calls of each variant.
 
     Args:
@@ -172,11 +175,12 @@ def build(model: ModelSpec, source: str = "model", *, partial: bool = True, grad
         source: The experiment's name in errors.
         partial: Whether the strategy keeps local layers on their device; otherwise they are global too.
         gradient: Whether the strategy asks devices for a gradient, which adds Variant.GRADIENT.
+        normalised: Whether a frozen affine layer NORMALISE comes before the first layer.
 
     Raises:
         SpecError: A layer or the loss does not fit; the text names the layer.
     """
-    layers, outputs = _layers(model, source)
+    layers, outputs = _layers(model, source, normalised)
     if not partial:
         layers = [dataclasses.replace(op, local=False) for op in layers]
     parameters = _place(layers)
@@ -232,10 +236,10 @@ def trains(op: Op, variant: Variant) -> bool:
     return variant in (Variant.FULL, Variant.GRADIENT) or op.local == (variant is Variant.LOCAL)
 
 
-def _layers(model: ModelSpec, source: str) -> tuple[list[Op], dict[str, str]]:
+def _layers(model: ModelSpec, source: str, normalised: bool) -> tuple[list[Op], dict[str, str]]:
     """The ops in order, with ReLU layers fused where that is possible; and the name of each layer's last op, by layer."""
-    layers: list[Op] = []
     shape: Shape = tuple(model.input)
+    layers: list[Op] = [Affine.build(AffineSpec(op="affine", frozen=True), NORMALISE, shape)] if normalised else []
     shapes: dict[str, Shape] = {}
     outputs: dict[str, str] = {}
     wanted = {layer.with_ for layer in model.layers if isinstance(layer, AddSpec)}

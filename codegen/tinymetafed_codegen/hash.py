@@ -93,7 +93,7 @@ def _own(op: Op) -> dict[str, Any]:
         "kernel": op.cpp_type(),
         "header": included.digest(header) if header else op.header,
         "calls": [op.template, op.backward_reads(), op.in_place, op.can_mask_input],
-        "scales": [[parameter.fan_in, parameter.fan_out] for parameter in op.parameters],
+        "scales": [[p.fan_in, p.fan_out, *[1] * p.starts_at_one] for p in op.parameters],
     }
 
 

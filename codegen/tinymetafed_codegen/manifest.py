@@ -27,7 +27,8 @@ class ManifestError(Error):
 class WeightTensor(StrictJson):
     """One tensor of weights that train; ``offset`` is its place in the weight vector, ``part`` is "global" or "local".
 
-    ``fan_in`` and ``fan_out`` scale the initial values of a kernel (Glorot and Bengio 2010; He et al. 2015).
+    ``fan_in`` and ``fan_out`` scale the initial values of a kernel (Glorot and Bengio 2010; He et al. 2015);
+    ``starts_at_one``: they are all 1 instead.
     """
 
     name: str
@@ -37,6 +38,7 @@ class WeightTensor(StrictJson):
     fan_in: int
     fan_out: int
     part: str
+    starts_at_one: bool = False
 
     @property
     def is_global(self) -> bool:

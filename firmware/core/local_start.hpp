@@ -28,6 +28,12 @@ void random(T* weights, uint32_t count, uint32_t first, float scale, const Key& 
   }
 }
 
+// All one: the factors of an affine layer.
+template <typename T>
+void ones(T* weights, uint32_t count) {
+  for (uint32_t i = 0; i < count; ++i) weights[i] = 1.0f - T{};
+}
+
 // All zero.
 template <typename T>
 void zeros(T* weights, uint32_t count) {

@@ -117,6 +117,7 @@ def test_backward_stops_at_the_lowest_layer_that_trains() -> None:
         ([dense(3), dense(3, frozen=True)], [1], "mse", "layers[1]: frozen above model.layers[0], which trains"),
         ([dense(3, frozen=True, local=True), dense(1)], [1], "mse", "layers[0]: 'frozen' and 'local' exclude each other"),
         ([dense(3, frozen=True), dense(1, frozen=True)], [1], "mse", "nothing to train"),
+        ([dense(3), {"op": "affine", "frozen": True}], [1], "mse", "layers[1]: frozen above model.layers[0], which trains"),
     ],
 )
 def test_invalid_models_are_refused(layers: list[dict[str, Any]], input_: list[int], loss: str, expected: str) -> None:
@@ -133,6 +134,8 @@ def test_invalid_models_are_refused(layers: list[dict[str, Any]], input_: list[i
         ({"op": "separable_conv2d", "filters": 9, "kernel": 3, "stride": 2}, [5, 6, 2], (3, 3, 9)),
         ({"op": "conv1d", "filters": 2, "kernel": 4, "stride": 3}, [10, 1], (4, 2)),
         ({"op": "conv1d", "filters": 2, "kernel": 4, "stride": 3, "padding": "valid"}, [10, 1], (3, 2)),
+        ({"op": "affine"}, [7], (7,)),
+        ({"op": "affine"}, [5, 4, 3], (5, 4, 3)),
         ({"op": "max_pool"}, [5, 4, 3], (2, 2, 3)),
         ({"op": "max_pool", "size": 3, "stride": 2, "padding": "same"}, [5, 1, 3], (3, 1, 3)),
         ({"op": "avg_pool", "size": [1, 4]}, [5, 4, 3], (5, 1, 3)),

@@ -62,7 +62,7 @@ def test_overrides_reach_any_key() -> None:
         ('model.layers=[{op="dense",units=3,forzen=true}]', "'model.layers[0].forzen'", "did you mean 'frozen'?"),
         ("model.momentun=0.9", "'model.momentun'", "did you mean 'momentum'?"),
         ('task.kind="sinus"', "'task.kind'", "did you mean 'sine'?"),
-        ("zzz.key=1", "'zzz'", "known here: task, model"),
+        ("zzz.key=1", "'zzz'", "known here: task, data, model"),
         ("strategy.rounds=3", "'strategy.rounds'", "did you mean 'run.rounds'?"),
         ("strategy.devices_per_round=3", "'strategy.devices_per_round'", "did you mean 'run.devices_per_round'?"),
         ("strategy.device_per_round=3", "'strategy.device_per_round'", "did you mean 'run.devices_per_round'?"),
@@ -214,8 +214,10 @@ def test_a_folder_counts_its_clients(own: Path) -> None:
 def test_unseen_clients_use_the_same_experiment_with_streamed_samples(own: Path) -> None:
     streamed = spec.load(own).streamed
     assert streamed == spec.load(own)
-    assert spec.load(own, ["task.source=s.cpp"]).streamed == streamed
-    assert spec.load(own, ["task.source=s.cpp", "task.client_per_board=true"]).streamed == streamed
+    raw = spec.load(own, ["data.normalise=none"]).streamed
+    assert streamed.data.normalise == "standard"
+    assert spec.load(own, ["task.source=s.cpp"]).streamed == raw
+    assert spec.load(own, ["task.source=s.cpp", "task.client_per_board=true"]).streamed == raw
     sine = spec.load(SINE)
     assert sine.streamed is sine
 

@@ -297,6 +297,19 @@ MODELS: dict[str, dict[str, Any]] = {
             dense(3, local=True),
         ],
     },
+    "affine": {
+        "input": [5, 3],
+        "loss": "softmax_cross_entropy",
+        "layers": [
+            {"op": "affine", "frozen": True},
+            {"op": "affine", "activation": "relu", "name": "scaled"},
+            {"op": "conv1d", "filters": 11, "kernel": 3, "activation": "relu"},
+            {"op": "affine", "activation": "tanh"},
+            {"op": "global_avg_pool"},
+            {"op": "affine", "local": True},
+            dense(3),
+        ],
+    },
     "frozen dense": {
         "input": [5],
         "loss": "mse",
@@ -306,7 +319,7 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 # Models built with the variant that returns one gradient; the others are built for steps only.
-GRADIENTS = ["dense odd", "conv valid", "momentum, decay and clipped norm", "frozen"]
+GRADIENTS = ["affine", "dense odd", "conv valid", "momentum, decay and clipped norm", "frozen"]
 
 
 @dataclass
@@ -362,13 +375,15 @@ _compiled: dict[tuple[str, str], Compiled] = {}
 
 def design(model: dict[str, Any], folder: Path, *, gradient: bool = False) -> Design:
     """Designs a model; frozen layers get random weights from a file in ``folder``."""
-    experiment = spec.parse({"task": ANY, "model": model}, "test")
+    experiment = spec.parse({"task": ANY, "data": {"normalise": "none"}, "model": model}, "test")
     net = graph.build(experiment.model, gradient=gradient)
     if net.frozen:
         folder.mkdir(parents=True, exist_ok=True)
         random = np.random.default_rng(1)
         np.savez(folder / "frozen.npz", **{f"{op.name}.{p.name}": random.normal(0, 0.5, p.shape) for op, p in net.frozen})
-        experiment = spec.parse({"task": ANY, "model": {**model, "weights": str(folder / "frozen.npz")}}, "test")
+        experiment = spec.parse(
+            {"task": ANY, "data": {"normalise": "none"}, "model": {**model, "weights": str(folder / "frozen.npz")}}, "test"
+        )
     return design_graph(experiment, boards.load("native"), net, "test")
 
 

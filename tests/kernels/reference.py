@@ -37,6 +37,11 @@ def dense(op: Any, x: Array, kernel: Array, bias: Array) -> Result:
     return x @ kernel + bias, lambda dy: (kernel @ dy, {"kernel": np.outer(x, dy), "bias": dy})
 
 
+def affine(op: Any, x: Array, kernel: Array, bias: Array) -> Result:
+    axes = tuple(range(x.ndim - 1))
+    return x * kernel + bias, lambda dy: (kernel * dy, {"kernel": (x * dy).sum(axes), "bias": dy.sum(axes)})
+
+
 def conv2d(op: Any, x: Array, kernel: Array, bias: Array) -> Result:
     y = np.zeros(op.output_shape, x.dtype)
     for at, rows, columns, k_rows, k_columns in _windows(op):
@@ -152,8 +157,8 @@ class Reshaped:
 OPS: dict[str, Callable[..., Result]] = {
     f.__name__: f
     for f in (
-        dense, conv2d, conv1d, depthwise_conv2d, max_pool, avg_pool, global_avg_pool, relu, relu6, leaky_relu, sigmoid, tanh,
-        softmax,
+        dense, conv2d, conv1d, depthwise_conv2d, affine, max_pool, avg_pool, global_avg_pool, relu, relu6, leaky_relu, sigmoid,
+        tanh, softmax,
     )
 }  # fmt: skip
 

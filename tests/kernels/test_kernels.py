@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from compiled_model import GRADIENTS, MODELS, Compiled, compile_with, compiled
+from compiled_model import GRADIENTS, MODELS, Compiled, compile_with, compiled, design, library
 
+from tinymetafed.learn.weights import initial, local_start
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.graph import trains
 from tinymetafed_codegen.protocol import Variant
@@ -196,3 +197,19 @@ def test_compiles_for_cortex_m_without_warnings(model: Compiled) -> None:
     if shutil.which("arm-none-eabi-g++") is None:
         pytest.skip("arm-none-eabi-g++ is not installed (Debian: gcc-arm-none-eabi)")
     compile_with(["arm-none-eabi-g++", *boards.load("mps2").machine_flags, "-Os"], model.folder, None)
+
+
+@pytest.mark.parametrize("kind", ["alternating", "random", "zeros", "redrawn"])
+def test_an_affine_layer_starts_as_the_identity(kind: str, tmp_path: Path) -> None:
+    layers = [{"op": "affine", "local": True}, {"op": "affine"}]
+    model: dict[str, Any] = {"input": [4, 3], "loss": "mse", "layers": [*layers, {"op": "flatten"}], "local_start": kind}
+    built = library(design(model, tmp_path), tmp_path)
+    manifest = built.design.manifest
+    weights = np.full(built.n_state, 7, np.float32)
+    weights[: built.n_global] = initial(manifest, 1, "he")
+    built.library.start_local_float(pointer(weights))
+    for name, tensor in local_start(manifest, kind, 0.3).items():
+        place = next(each.place for each in manifest.parameters if each.name == name)
+        assert (weights[place] == tensor).all()
+    x = np.linspace(-2, 2, 12).astype(np.float32)
+    assert built.run(weights, x).tobytes() == x.tobytes()

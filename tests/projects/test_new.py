@@ -19,7 +19,7 @@ from tinymetafed.learn.tasks.folder import Folder
 from tinymetafed.projects import new as project
 from tinymetafed.runs import training
 from tinymetafed.runs.journal import RunResult
-from tinymetafed.runs.setup import design_of, set_up
+from tinymetafed.runs.setup import measured_design, set_up
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import platformio_config, root
 
@@ -94,7 +94,7 @@ def test_platformio_builds_it_into_its_own_folder(gestures: Path, own: bool) -> 
     before = snapshot(root() / "boards") | snapshot(root() / "firmware")
     pio(gestures, sys.executable, os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"})
     program = (gestures / ".pio" / "build" / "native" / "firmware.elf").read_bytes()
-    manifest = design_of(spec.load(gestures / "experiment.toml"), "test", "native").manifest
+    manifest = measured_design(spec.load(gestures / "experiment.toml"), "test").manifest
     assert bytes.fromhex(manifest.model_hash) in program
     assert snapshot(root() / "boards") | snapshot(root() / "firmware") == before
 

@@ -55,6 +55,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tmf.Run:
     return tmf.simulate(tmf.load(folder / "experiment.toml"), out=folder / "run", progress=False)
 
 
+def normalised(x: np.ndarray, weights: np.lib.npyio.NpzFile) -> np.ndarray:
+    return np.asarray(x * weights["normalise.kernel"] + weights["normalise.bias"])
+
+
 def test_saved_weights_give_the_outputs_of_the_device(run: tmf.Run, tmp_path: Path) -> None:
     done = run.adapt(clients=["dave", "alice"], devices=["native:1"], save=tmp_path / "new" / "weights", progress=False)
     assert [(each.task, each.trained_on, each.client) for each in done.clients] == [
@@ -64,10 +68,10 @@ def test_saved_weights_give_the_outputs_of_the_device(run: tmf.Run, tmp_path: Pa
     assert [each.file for each in done.clients] == [str(tmp_path / "new" / "weights" / f"{n}.npz") for n in ("dave", "alice")]
     setup = set_up(run.data.experiment(), "test", None)
     (own, _) = adapted.compute(setup, run.data.weights, [HELD_OUT + 1, 0], 9)
-    weights = adapted.read(Path(done.clients[0].file or ""), setup.design.manifest)
+    weights = adapted.read(Path(done.clients[0].file or ""), setup.design)
     assert own.weights is not None and weights.tobytes() == own.weights.tobytes()
     with np.load(done.clients[0].file or "") as file:
-        x = np.maximum(own.test.inputs @ file["dense1.kernel"] + file["dense1.bias"], 0)
+        x = np.maximum(normalised(own.test.inputs, file) @ file["dense1.kernel"] + file["dense1.bias"], 0)
         outputs = x @ file["dense2.kernel"] + file["dense2.bias"]
     np.testing.assert_allclose(outputs, own.after, rtol=1e-5, atol=1e-5)  # local weights as adapted, not as they start
     assert not np.allclose(own.before, own.after)

@@ -130,7 +130,8 @@ def test_a_run_goes_on_where_its_project_has_been_copied_to(tmp_path: Path, on: 
     assert resume(run, on).weights_sha256 == undisturbed.weights_sha256
     run = move(second, third) / "runs" / "one"
     ended = read_run(run)
-    assert ended.experiment() == spec.load(run / "experiment.toml") == spec.load(third / "experiments" / "experiment.toml")
+    begun = spec.load(third / "experiments" / "experiment.toml")
+    assert ended.experiment() == spec.load(run / "experiment.toml") and ended.experiment().as_asked(begun) == begun
     setup = set_up(ended.experiment(), str(run / "experiment.toml"), ended.data)
     training.same_model(setup, ended)
     if on == "native:1":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_adapted import EXPERIMENT, write_data
+from test_adapted import EXPERIMENT, normalised, write_data
 
 import tinymetafed as tmf
 from tinymetafed import cli
@@ -33,7 +33,7 @@ def may(tmp_path: Path) -> Path:
 
 def outputs(weights: Path, x: np.ndarray) -> np.ndarray:
     with np.load(weights) as file:
-        hidden = np.maximum(x @ file["dense1.kernel"] + file["dense1.bias"], 0)
+        hidden = np.maximum(normalised(x, file) @ file["dense1.kernel"] + file["dense1.bias"], 0)
         return np.asarray(hidden @ file["dense2.kernel"] + file["dense2.bias"])
 
 
@@ -113,8 +113,8 @@ def test_saved_weights_are_used_however_local_weights_start(tmp_path: Path, star
     run = tmf.simulate(tmf.load(tmp_path / "experiment.toml", settings), out=tmp_path / "run", progress=False)
     setup, manifest = set_up(run.data.experiment(), "test", None), run.data.manifest
     done = adapted.compute(setup, run.data.weights, [HELD_OUT], 9)
-    (file,) = adapted.write(tmp_path / "weights", manifest, setup.task, done)
-    assert file is not None and adapted.read(file, manifest).size == manifest.n_parameters
+    (file,) = adapted.write(tmp_path / "weights", setup.design, setup.task, done)
+    assert file is not None and adapted.read(file, setup.design).size == manifest.n_parameters
     scored = run.evaluate(weights=tmp_path / "weights", progress=False)
     inputs, labels = rows(tmp_path / "data" / "carol.csv")
     found = outputs(tmp_path / "weights" / "carol.npz", inputs).argmax(axis=1)
@@ -136,3 +136,13 @@ def test_the_command_scores(
             assert json.loads(said.out)["classes"]["names"] == ["rest", "run", "walk"]
         else:
             assert "Clients of" in said.out and "recall" in said.out and "erin" in said.out
+
+
+def test_weights_adapted_to_other_inputs_are_refused(run: tmf.Run, tmp_path: Path) -> None:
+    run.adapt(clients=["dave"], devices=["native:1"], save=tmp_path, progress=False)
+    with np.load(tmp_path / "dave.npz") as file:
+        arrays = dict(file)
+    arrays["normalise.bias"][0] += 1
+    np.savez(tmp_path / "moved.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(tmf.AdaptedError, match=r"moved\.npz: normalise\.bias has other numbers than the run"):
+        run.evaluate(weights=tmp_path / "moved.npz", progress=False)

@@ -12,6 +12,7 @@ from ..own_class import is_reference
 from . import own_op
 from .activations import ACTIVATIONS
 from .add import Add, AddSpec
+from .affine import Affine, AffineSpec
 from .clip_norm import ClipNorm
 from .elementwise import Elementwise
 from .layer import LayerSpec
@@ -28,6 +29,8 @@ __all__ = [
     "LOSSES",
     "Add",
     "AddSpec",
+    "Affine",
+    "AffineSpec",
     "ClipNorm",
     "Elementwise",
     "LayerSpec",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .activations import ACTIVATIONS
 from .add import Add
+from .affine import Affine
 from .avg_pool import AvgPool
 from .conv1d import Conv1d
 from .conv2d import Conv2d
@@ -18,7 +19,7 @@ from .separable_conv2d import SeparableConv2d
 
 # activations.py lists the ops that can also be the ``activation`` of another layer.
 _OPS: tuple[type[Op], ...] = (
-    Dense, Conv2d, DepthwiseConv2d, SeparableConv2d, Conv1d, MaxPool, AvgPool, GlobalAvgPool, Flatten, Reshape, Add,
+    Dense, Conv2d, DepthwiseConv2d, SeparableConv2d, Conv1d, Affine, MaxPool, AvgPool, GlobalAvgPool, Flatten, Reshape, Add,
     *ACTIVATIONS.values(),
 )  # fmt: skip
 LAYERS = {op.kind: op for op in _OPS}

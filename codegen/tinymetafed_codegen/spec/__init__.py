@@ -2,6 +2,7 @@
 
 from ..loss import TARGETS, LossName, Targets, is_classification, target_size
 from ..section import SpecError
+from .data import DataSpec, Normalise
 from .defaults import CLIENTS
 from .experiment import EvaluationSpec, Experiment, RunSpec, TooFewClients, dump, folder_task, load, parse
 from .model import ModelSpec
@@ -39,6 +40,7 @@ __all__ = [
     "TASKS",
     "AdaptationSpec",
     "ColumnName",
+    "DataSpec",
     "EvaluationSpec",
     "Experiment",
     "FedAvgSpec",
@@ -47,6 +49,7 @@ __all__ = [
     "KeywordsTask",
     "LossName",
     "ModelSpec",
+    "Normalise",
     "OmniglotTask",
     "OwnStrategySpec",
     "OwnTaskSpec",

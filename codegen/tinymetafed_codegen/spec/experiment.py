@@ -12,6 +12,7 @@ from pydantic import Field
 
 from ..files import suggestion
 from ..section import Section, SpecError, TomlTable, TomlValue
+from .data import DataSpec
 from .defaults import CLIENTS, defaults
 from .mistakes import explain
 from .model import ModelSpec
@@ -50,11 +51,18 @@ class Experiment(Section):
     """A complete experiment: everything that determines the result of a run."""
 
     task: TaskSpec
+    data: DataSpec = DataSpec()
     model: ModelSpec
     strategy: StrategySpec
     adaptation: AdaptationSpec
     run: RunSpec
     evaluation: EvaluationSpec
+
+    def as_asked(self, asked: Experiment) -> Experiment:
+        """This experiment of a run without measured numbers where ``asked``, which it is compared with, has them not either."""
+        if not asked.data.is_unmeasured or self.data.normalise != asked.data.normalise:
+            return self
+        return self.model_copy(update={"data": asked.data})
 
     @property
     def per_round(self) -> str:
@@ -127,6 +135,10 @@ def parse(raw: TomlTable, source: str) -> Experiment:
         experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"clients": CLIENTS})})
     if isinstance(experiment.strategy, TinyOlSpec):
         experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"rounds": 0})})
+    if experiment.data.normalise is None:
+        experiment = experiment.model_copy(
+            update={"data": experiment.data.model_copy(update={"normalise": experiment.task.normalise})}
+        )
     _check(experiment, source)
     return experiment
 
@@ -237,3 +249,35 @@ def _check(experiment: Experiment, source: str) -> None:
             f"{run.clients} or less"
         )
     task.check(source)
+    _check_data(experiment, source)
+
+
+def _check_data(experiment: Experiment, source: str) -> None:
+    """Checks that the numbers of the normalisation are complete, fit the model's input, and can be known."""
+    data, task, channels = experiment.data, experiment.task, experiment.model.input[-1]
+    given = {key: values for key, values in (("shift", data.shift), ("scale", data.scale)) if values is not None}
+    if given and not data.is_normalised:
+        raise SpecError(
+            f"{source}: data.{next(iter(given))} is set, but data.normalise = 'none'; set data.normalise = 'standard' to use it"
+        )
+    if len(given) == 1:
+        there, lacking = ("shift", "scale") if "shift" in given else ("scale", "shift")
+        raise SpecError(
+            f"{source}: data.{there} without data.{lacking}; give both, or neither to measure them in the training data"
+        )
+    for key, values in given.items():
+        if len(values) != channels:
+            raise SpecError(
+                f"{source}: data.{key} has {len(values)} number(s), expected {channels}: one per channel, the last axis of "
+                f"model.input = {list(experiment.model.input)}"
+            )
+    for i, (shift, scale) in enumerate(zip(data.shift or (), data.scale or (), strict=True)):
+        if abs(shift * scale) > 1e38:
+            raise SpecError(
+                f"{source}: data.shift[{i}] * data.scale[{i}] = {shift * scale:.3g} does not fit float32; correct one of them"
+            )
+    if data.is_unmeasured and task.own_source is not None:
+        raise SpecError(
+            f"{source}: data.normalise = '{data.normalise}' is measured in the files of training clients, but boards make "
+            "their samples (task.source); give data.shift and data.scale, a number per channel, or set data.normalise = 'none'"
+        )

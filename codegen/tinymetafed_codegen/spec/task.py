@@ -14,6 +14,7 @@ from .. import own_class
 from ..own_class import OwnClassError
 from ..protocol import SampleSet
 from ..section import Count, Section, SpecError
+from .data import Normalise
 from .mistakes import READABLE
 from .task_facts import StatesFacts, TaskFacts, TaskOptions, TaskShapes, load_task, stated_facts, stated_options
 
@@ -43,6 +44,11 @@ class TaskBase(Section):
     def bytes_per_input(self) -> int:
         """Bytes in which the host sends one input value."""
         return 4  # float32
+
+    @property
+    def normalise(self) -> Normalise:
+        """The default of ``data.normalise``."""
+        return "none"
 
     @property
     def shapes(self) -> TaskShapes | None:
@@ -258,6 +264,11 @@ class FolderTask(TaskBase):
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     rate: Annotated[float, Field(gt=0, le=1e6)] | None = None
     sound: SoundOptions = SoundOptions()
+
+    @property
+    def normalise(self) -> Normalise:
+        """The user's numbers have any unit; those that boards read are not known before a run."""
+        return "standard" if self.source is None else "none"
 
     @property
     def own_files(self) -> FolderTask:

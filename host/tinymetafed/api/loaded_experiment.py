@@ -17,7 +17,7 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.ops import LOSSES as _LOSSES
 from tinymetafed_codegen.section import TomlValue
 
-from ..runs.setup import design_of
+from ..runs.setup import design_of, measured_design
 
 TASKS = tuple(spec.TASKS)
 CHECK_BOARD = "nano33ble"  # the board whose memory data are checked against by default
@@ -110,9 +110,10 @@ def codegen(experiment: Experiment, board: str, out: str | Path) -> Generated:
     Raises:
         SpecError: The experiment cannot be built. BudgetError: the model does not fit the board's memory.
         BoardError: There is no such board.
+        DataError: The input's normalisation has to be measured, and the data cannot be read.
         UsageError: The folder cannot be written to.
     """
-    design, folder = design_of(experiment.spec, experiment.source, board), Path(out)
+    design, folder = measured_design(experiment.spec, experiment.source, board), Path(out)
     sets = [word for change in experiment.changes for word in ("--set", change)]
     words = ["tinymetafed", "codegen", Path(experiment.source).name, "--board", design.board.name, *sets, "-o"]
     try:

@@ -443,10 +443,10 @@ def resume(
 def _is_of(experiment: Experiment, run: RunData, *, any_rounds: bool) -> bool:
     """Whether a run was begun with this experiment; its rounds may differ where the run is or was extended."""
     if not any_rounds and run.extended is None:
-        return experiment.spec == run.experiment()
+        return experiment.spec == run.experiment().as_asked(experiment.spec)
     own = run.experiment().run.rounds
     given = experiment.spec.model_copy(update={"run": experiment.spec.run.model_copy(update={"rounds": own})})
-    return given == run.experiment()
+    return given == run.experiment().as_asked(given)
 
 
 def compare(runs: Sequence[Run | str | Path], output: str | Path = "comparison.html") -> list[str]:

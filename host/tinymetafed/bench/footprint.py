@@ -16,7 +16,7 @@ from tinymetafed_codegen.toolchain import require_tools
 
 from ..devices.running import build_firmware
 from ..federation.observer import Observer
-from ..runs.setup import design_of
+from ..runs.setup import measured_design
 from . import BenchError, in_qemu, line_cost, stack
 
 
@@ -82,7 +82,7 @@ def measure(chosen: Sequence[tuple[str, Experiment]], on: Sequence[str], observe
 
 
 def _design(name: str, experiment: Experiment) -> Design:
-    return design_of(experiment, name)
+    return measured_design(experiment, name)
 
 
 def _footprint(designed: Design, board: Board) -> Footprint:

@@ -24,7 +24,7 @@ from ..federation.observer import Observer
 from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, initial
-from ..runs.setup import design_of
+from ..runs.setup import measured_design
 from . import BenchError, cycles, in_qemu, stack, synthetic_samples
 from .cycles import executions
 from .cycles.executions import Uncountable
@@ -119,7 +119,7 @@ def kernels(experiment: Experiment, source: str, board: str, observer: Observer,
     Raises:
         Error: BoardError, BenchError, BuildError, SpecError or LinkError.
     """
-    designed = design_of(experiment, source)
+    designed = measured_design(experiment, source)
     facts = in_qemu(board, designed.boards)
     observer.stage(f"building firmware for {board}")
     ours = build_firmware(designed, board, Deviation(optimization))
@@ -142,7 +142,7 @@ def kernels(experiment: Experiment, source: str, board: str, observer: Observer,
 
 def instructions(experiment: Experiment, source: str, board: str, observer: Observer) -> dict[str, int]:
     """Exact instructions of one training step by variant. Raises as ``kernels``."""
-    designed = design_of(experiment, source)
+    designed = measured_design(experiment, source)
     facts = in_qemu(board, designed.boards)
     observer.stage(f"building firmware for {board}")
     return measure(experiment, facts, build_firmware(designed, board), observer).instructions

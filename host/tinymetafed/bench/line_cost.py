@@ -43,6 +43,7 @@ def presence() -> Experiment:
     raw: TomlTable = {
         # A task whose samples are streamed and may have any shape; no file is read.
         "task": {"kind": "folder", "path": ".", "support": 25, "query": 25},
+        "data": {"normalise": "none"},
         "model": {
             "input": [8],
             "loss": "mse",
@@ -195,6 +196,7 @@ def _bulk_model() -> Experiment:
     small: TomlTable = {"op": "dense", "units": 1, "local": True}
     raw: TomlTable = {
         "task": {"kind": "folder", "path": ".", "support": 2, "query": 2},
+        "data": {"normalise": "none"},
         "model": {"input": [inputs], "loss": "mse", "layers": [large, small]},
         "strategy": {"top_p": 50, "local_passes": 1, "global_passes": 1, "uplink": "f16", "downlink": "f16"},
     }

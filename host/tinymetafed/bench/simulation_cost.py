@@ -15,7 +15,7 @@ from ..federation.observer import Observer
 from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, initial, local_start
-from ..runs.setup import design_of
+from ..runs.setup import measured_design
 from ..simulation.batches import Batch
 from ..simulation.compilation import BOARD, compile_kernels
 from ..simulation.kernels import Kernels, TrainingClients
@@ -68,7 +68,7 @@ def simulation(experiment: Experiment, source: str, unit: str | None, threads: i
     """
     observer.stage("compiling the simulation")
     chosen = choose(unit)
-    designed = design_of(experiment, source, BOARD)
+    designed = measured_design(experiment, source, BOARD)
     manifest = designed.manifest
     if not open_strategy(experiment, manifest).training():
         raise BenchError(f"{source}: with strategy.kind = {experiment.strategy.kind!r} no client trains in a round")

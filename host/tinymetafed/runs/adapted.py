@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tinymetafed_codegen.design import design
+from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.files import replace
-from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.weights_file import read as read_weights
 
 from ..federation import meta_test
@@ -60,12 +59,12 @@ def require_same(on_devices: Sequence[Adapted], simulated: Sequence[Adapted], ta
             )
 
 
-def write(folder: Path, manifest: ModelManifest, task: Task, adapted: Sequence[Adapted]) -> list[Path | None]:
-    """Writes an npz file per client: a float32 array per tensor of weights, global and local.
+def write(folder: Path, made: Design, task: Task, adapted: Sequence[Adapted]) -> list[Path | None]:
+    """Writes an npz file per client: a float32 array per tensor of weights, global and local, and of the normalisation.
 
     Args:
         folder: The folder; made if it is missing. Files of the same clients are replaced.
-        manifest: The model.
+        made: The design of the model.
         task: Names the clients.
         adapted: The clients, with weights.
 
@@ -82,8 +81,8 @@ def write(folder: Path, manifest: ModelManifest, task: Task, adapted: Sequence[A
             files.append(None)
             continue
         content = io.BytesIO()
-        arrays = {tensor.name: each.weights[tensor.place].reshape(tensor.shape) for tensor in manifest.parameters}
-        np.savez(content, **arrays)  # type: ignore[arg-type]
+        arrays = {tensor.name: each.weights[tensor.place].reshape(tensor.shape) for tensor in made.manifest.parameters}
+        np.savez(content, **made.normalisation, **arrays)  # type: ignore[arg-type]
         file = folder / file_name(task.client_name(each.client))
         try:
             replace(file, content.getvalue())
@@ -98,9 +97,14 @@ def file_name(client: str) -> str:
     return re.sub(r"[^\w.=+-]+", "-", client) + ".npz"
 
 
-def read(file: Path, manifest: ModelManifest) -> Floats:
+def read(file: Path, made: Design) -> Floats:
     """The weights of a file that ``write`` made, float32[n_parameters]. Raises SpecError or AdaptedError."""
-    found = read_weights(str(file), {tensor.name: tensor.shape for tensor in manifest.parameters}, "adapted weights")
+    manifest, normalisation = made.manifest, made.normalisation
+    shapes = {name: array.shape for name, array in normalisation.items()}
+    found = read_weights(str(file), shapes | {tensor.name: tensor.shape for tensor in manifest.parameters}, "adapted weights")
+    for name, array in normalisation.items():
+        if name in found and found[name].tobytes() != array.tobytes():
+            raise AdaptedError(f"{file}: {name} has other numbers than the run; these weights were adapted to other inputs")
     if lacking := [tensor.name for tensor in manifest.parameters if tensor.name not in found]:
         raise AdaptedError(
             f"{file}: has no {', '.join(lacking)}; expected all weights of one client, as adapt --save writes them"

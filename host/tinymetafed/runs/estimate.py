@@ -54,8 +54,12 @@ def of_round(strategy: Strategy, wire_bytes: float, boards: Catalogue) -> RoundE
     Returns:
         Time in seconds and energy in joules by board. docs/boards.md explains the figures.
     """
+    experiment = strategy.experiment
     net = graph.build(
-        strategy.experiment.model, partial=strategy.experiment.strategy.partial, gradient=strategy.experiment.strategy.gradient
+        experiment.model,
+        partial=experiment.strategy.partial,
+        gradient=experiment.strategy.gradient,
+        normalised=experiment.data.is_normalised,
     )
     work = sum(phase.steps * multiply_accumulates(net, phase.variant) for phase in strategy.training())
     figures = {}

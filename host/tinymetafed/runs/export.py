@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tinymetafed_codegen import graph
+from tinymetafed_codegen import design, graph
 from tinymetafed_codegen.design import given_weights
 from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.hash import model_hash
+from tinymetafed_codegen.spec import Experiment
 
 from ..learn.weights import Floats, local_start
 from . import keras_model
@@ -46,7 +47,8 @@ def write(run: RunData, file: Path, adapted: Floats | None = None, outputs: Outp
             f"{file}: unknown format '{file.suffix}'; expected FILE.npz (NumPy), FILE.h (C header), FILE.keras or FILE.tflite"
         )
     if file.suffix in (".npz", ".h"):
-        tensors = global_weights(run) if adapted is None else _all_weights(run, adapted)
+        weights = global_weights(run) if adapted is None else _all_weights(run, adapted)
+        tensors = normalising_weights(run) | weights
         content = npz(run, tensors) if file.suffix == ".npz" else header(run, tensors, adapted is not None)
     else:
         with quiet():
@@ -75,6 +77,8 @@ def header(run: RunData, tensors: dict[str, Floats], is_adapted: bool) -> bytes:
         f"#ifndef {guard}",
         f"#define {guard}",
     ]
+    if f"{graph.NORMALISE}.kernel" in tensors:
+        lines += ["", "// The first layer takes input * normalise_kernel + normalise_bias, a number of both per channel."]
     for name, tensor in tensors.items():
         numbers = [f"{float(value):.9g}" for value in tensor.ravel()]
         texts = [number + ("f" if set(number) & set(".e") else ".0f") for number in numbers]
@@ -92,7 +96,7 @@ def _network(run: RunData, batch: int | None, adapted: Floats | None, outputs: O
             f"{run.name}: TensorFlow has no layer for '{op.kind}', an op of your own; export the weights alone, to FILE.npz or "
             "FILE.h"
         )
-    net = graph.build(experiment.model, run.name, partial=experiment.strategy.partial)
+    net = _graph(run, experiment)
     if outputs == "softmax" and not net.loss.takes_logits_of:
         raise ExportError(f"--outputs softmax: the outputs of loss '{net.loss.name}' are values, no logits; leave it out")
     if adapted is None:
@@ -100,15 +104,31 @@ def _network(run: RunData, batch: int | None, adapted: Floats | None, outputs: O
         arrays = global_weights(run) | start
     else:
         arrays = _all_weights(run, adapted)
-    if net.frozen:  # a run does not store frozen weights
-        given = given_weights(experiment, net, run.name)
-        if model_hash(experiment, net, given).hex() != run.manifest.model_hash:
-            raise ExportError(
-                f"{experiment.model.weights}: other frozen weights than the run was trained with; restore the file as it was"
-            )
-        arrays |= {name: given[name] for name in (f"{op.name}.{parameter.name}" for op, parameter in net.frozen)}
+    if net.frozen:
+        arrays |= _frozen(run, experiment, net)
     activation = net.loss.takes_logits_of if outputs == "softmax" else ""
     return keras_model.build(net, arrays, batch, activation=activation)
+
+
+def _graph(run: RunData, experiment: Experiment) -> graph.Graph:
+    partial, normalised = experiment.strategy.partial, experiment.data.is_normalised
+    return graph.build(experiment.model, run.name, partial=partial, normalised=normalised)
+
+
+def _frozen(run: RunData, experiment: Experiment, net: graph.Graph) -> dict[str, Floats]:
+    """The frozen tensors, which a run does not store. Raises ExportError if they have changed since the run."""
+    given = given_weights(experiment, net, run.name)
+    if model_hash(experiment, net, given).hex() != run.manifest.model_hash:
+        raise ExportError(
+            f"{experiment.model.weights}: other frozen weights than the run was trained with; restore the file as it was"
+        )
+    return {name: given[name] for name in (f"{op.name}.{parameter.name}" for op, parameter in net.frozen)}
+
+
+def normalising_weights(run: RunData) -> dict[str, Floats]:
+    """The layer that normalises: its input times ``normalise.kernel`` plus ``normalise.bias``; empty for a run without."""
+    experiment = run.experiment()
+    return design.normalising_weights(experiment, _graph(run, experiment)) if experiment.data.is_normalised else {}
 
 
 def global_weights(run: RunData) -> dict[str, Floats]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
+import numpy as np
 import numpy.typing as npt
 
 from tinymetafed_codegen.graph import Graph
@@ -51,13 +52,37 @@ def build(
         if call.other is not None:
             y = keras.layers.Add(name=call.op.name, dtype=dtype)([seen(call.x), seen(call.other)])
         else:
-            layer = _layer(keras, call.op, dtype)
-            zeros = _zero_padding(keras, call.op, dtype)
-            y = layer(seen(call.x) if zeros is None else zeros(seen(call.x)))
-            layer.set_weights([arrays[f"{call.op.name}.{parameter.name}"] for parameter in call.op.parameters])
+            y = _applied(keras, call.op, seen(call.x), [arrays[f"{call.op.name}.{p.name}"] for p in call.op.parameters], dtype)
         values[call.y.name] = y
     last = seen(net.output)
     return keras.Model(first, keras.layers.Activation(activation, dtype=dtype)(last) if activation else last)
+
+
+def _applied(keras: Any, op: Op, x: Any, weights: list[npt.NDArray[Any]], dtype: str) -> Any:
+    """The output of an op's Keras layer with these weights."""
+    if op.kind == "affine":
+        return _affine(keras, op, x, weights, dtype)
+    layer = _layer(keras, op, dtype)
+    zeros = _zero_padding(keras, op, dtype)
+    y = layer(x if zeros is None else zeros(x))
+    layer.set_weights(weights)
+    return y
+
+
+def _affine(keras: Any, op: Op, x: Any, weights: list[npt.NDArray[Any]], dtype: str) -> Any:
+    """The output of an affine op: constants as Rescaling, weights that train as a BatchNormalization of mean 0, variance 1.
+
+    Both compute x * kernel + bias as our kernels do. Training a BatchNormalization further in Keras adds batch statistics.
+    """
+    kernel, bias = weights
+    if op.frozen:
+        layer = keras.layers.Rescaling(kernel.tolist(), bias.tolist(), name=op.name, dtype=dtype)
+        y = layer(x)
+    else:
+        layer = keras.layers.BatchNormalization(epsilon=0.0, name=op.name, dtype=dtype)
+        y = layer(x)
+        layer.set_weights([kernel, bias, np.zeros_like(kernel), np.ones_like(kernel)])
+    return keras.layers.ReLU(name=f"{op.name}_relu", dtype=dtype)(y) if op.relu else y
 
 
 def keras_file(model: Any) -> bytes:

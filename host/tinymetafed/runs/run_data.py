@@ -131,7 +131,9 @@ class RunData:
             StoreError: This version cannot read the experiment.
             SpecError: The value of ``adapt`` or ``rounds`` is invalid.
         """
-        raw = anchored(tomllib.loads(self.header.experiment), *self._folders)
+        # Experiments of versions that did not normalise lack the section [data].
+        raw: TomlTable = {"data": {"normalise": "none"}}
+        raw |= anchored(tomllib.loads(self.header.experiment), *self._folders)
         if self.extended is not None:
             raw = _with(raw, "run", "rounds", self.extended)
         try:

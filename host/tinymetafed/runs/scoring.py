@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tinymetafed_codegen.design import design
+from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import is_classification
 
@@ -60,7 +60,7 @@ def evaluate(
     numbers = [HELD_OUT + i for i in range(task.unseen_clients if counted else experiment.evaluation.tasks)]
     observer.stage("scoring clients", len(numbers))
     if weights is not None:
-        done = [_scored(clients, run, task, client, weights) for client in numbers]
+        done = [_scored(clients, run, designed, task, client, weights) for client in numbers]
         return adapted.scores(task, done, 0, [None] * len(done))
     count = experiment.task.count(SampleSet.ADAPT)
     for client in numbers:
@@ -79,7 +79,7 @@ def _require_enough(task: Task, client: int, count: int) -> None:
         )
 
 
-def _scored(clients: SimulatedClients, run: RunData, task: Task, client: int, weights: Path) -> Adapted:
+def _scored(clients: SimulatedClients, run: RunData, made: Design, task: Task, client: int, weights: Path) -> Adapted:
     """The outputs of one client's adapted weights on all of its samples, and those of the run's weights."""
     file = weights
     if weights.is_dir():
@@ -91,4 +91,4 @@ def _scored(clients: SimulatedClients, run: RunData, task: Task, client: int, we
             )
     test = task.samples_to_score(client, 0)
     before = clients.predict(client, run.kept, test)
-    return Adapted(client, test, before, clients.predict(client, adapted.read(file, run.manifest), test))
+    return Adapted(client, test, before, clients.predict(client, adapted.read(file, made), test))

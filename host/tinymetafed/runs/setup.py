@@ -9,6 +9,7 @@ from tinymetafed_codegen import boards
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.spec import Experiment
 
+from ..learn.normalisation import measure
 from ..learn.strategies import Strategy, open_strategy
 from ..learn.tasks import Task
 from ..learn.tasks.task_registry import open_task
@@ -62,7 +63,7 @@ def design_of(experiment: Experiment, source: str, board: str = BOARD) -> Design
 
 
 def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:
-    """Designs the model, reads the data and opens the strategy.
+    """Designs the model, reads the data, measures their normalisation and opens the strategy.
 
     Args:
         experiment: The complete experiment.
@@ -79,4 +80,20 @@ def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:
     """
     designed = design_of(experiment, source)
     task = open_task(experiment, data)
-    return Setup(designed, task, open_strategy(experiment, designed.manifest), data and data.resolve())
+    measured = measure(experiment, task, source)
+    if experiment.data != measured.data:
+        designed = design_of(experiment.model_copy(update={"data": measured.data}), source)
+        task.notes = (*task.notes, *measured.notes)
+    return Setup(designed, task, open_strategy(designed.experiment, designed.manifest), data and data.resolve())
+
+
+def measured_design(experiment: Experiment, source: str, board: str = BOARD, data: Path | None = None) -> Design:
+    """As ``design_of``, and reads the data where the normalisation has to be measured, as firmware needs its numbers.
+
+    Raises:
+        DataError: The data cannot be read.
+    """
+    if experiment.data.is_unmeasured:
+        design_of(experiment, source, board)  # its errors come before those of the data
+        experiment = experiment.model_copy(update={"data": measure(experiment, open_task(experiment, data), source).data})
+    return design_of(experiment, source, board)

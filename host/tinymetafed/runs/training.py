@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from tinymetafed_codegen import ops
 from tinymetafed_codegen.design import Design, design
-from tinymetafed_codegen.protocol import SampleSet
+from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.sample_source import own_source
 from tinymetafed_codegen.spec import Experiment, SpecError
 
@@ -18,13 +18,15 @@ from ..devices.device_clients import DeviceClients
 from ..devices.link.faults import FaultPlan
 from ..devices.running import running
 from ..federation import meta_test, rounds
-from ..federation.clients import Clients
+from ..federation.clients import Clients, TrainingFailed
 from ..federation.meta_test import Collapsed, Group, MetaTest
 from ..federation.observer import Observer
 from ..federation.result import Adaptation, Evaluation, Scores
 from ..federation.rounds import Round
 from ..learn.metric import Metric
-from ..learn.strategies import code_sha256
+from ..learn.normalisation import unscaled
+from ..learn.strategies import Diverged, code_sha256
+from ..learn.tasks import Task
 from ..learn.weights import Floats, initial, sha256
 from . import adapted, export, run_figures, store
 from .journal import Asked, RoundEntry, RunResult, SessionEntry, Showcase
@@ -284,7 +286,8 @@ class _Training:
         if past.trained == total:
             return
         boards = self._boards(past)
-        for done in rounds.rounds(self._strategy, self._setup.task, self._trainers, past.weights, past.trained, boards):
+        done_rounds = rounds.rounds(self._strategy, self._setup.task, self._trainers, past.weights, past.trained, boards)
+        for done in _explained(done_rounds, self._plan, self._setup.task):
             self._write(done)
             self._observer.advance()
             if self._due(done.index + 1):
@@ -402,6 +405,20 @@ class _Training:
         return run
 
 
+def _explained(done: Iterator[Round], experiment: Experiment, task: Task) -> Iterator[Round]:
+    """The rounds; if training diverges on inputs that are not normalised, the error names their column instead of a remedy."""
+    try:
+        yield from done
+    except Diverged as error:
+        if (cause := unscaled(experiment, task)) is None:
+            raise
+        raise Diverged(error.what, cause) from None
+    except TrainingFailed as error:
+        if error.status is not Status.NOT_FINITE or (cause := unscaled(experiment, task)) is None:
+            raise
+        raise TrainingFailed(f"{error}, or inputs that are too large: {cause}", error.status) from None
+
+
 def _refuse_collapse(run: RunData) -> None:
     """Raises Collapsed if the final meta-test of a run found networks that ignore their input."""
     if run.evaluations[-1].collapsed:
@@ -464,5 +481,5 @@ def adapt(
         observer.stage("computing the adapted weights")
         simulated = adapted.compute(setup, weights, clients, count)
         adapted.require_same(on_devices, simulated, task)
-        files = adapted.write(save, setup.design.manifest, task, simulated)
+        files = adapted.write(save, setup.design, task, simulated)
     return adapted.scores(task, on_devices, count, files)

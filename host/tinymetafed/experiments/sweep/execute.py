@@ -31,7 +31,7 @@ from ...learn.tasks.task_registry import open_task
 from ...learn.weights import initial, sha256
 from ...runs import training
 from ...runs.run_data import RunData
-from ...runs.setup import set_up
+from ...runs.setup import design_of, set_up
 from ...runs.store import read_run
 from ...simulation.kernels import open_kernels
 from .. import SweepFailed
@@ -101,7 +101,11 @@ def _stored(run: Run, out: Path) -> RunData | None:
         return None
     stored = read_run(folder)
     # Another version may count other bytes for the same weights.
-    then = dump(stored.experiment()) | {"arithmetic": stored.header.arithmetic, "tinymetafed": stored.header.tinymetafed}
+    begun = stored.experiment().as_asked(run.experiment)
+    then = dump(begun) | {
+        "arithmetic": stored.header.arithmetic,
+        "tinymetafed": stored.header.tinymetafed,
+    }
     now = dump(run.experiment) | {"arithmetic": ARITHMETIC_VERSION, "tinymetafed": __version__}
     if (difference := _difference(then, now)) is not None:
         raise SweepFailed(
@@ -114,6 +118,9 @@ def _stored(run: Run, out: Path) -> RunData | None:
 def _changed(run: Run, stored: RunData) -> list[str]:
     """The files, other than data, that have changed since a run was begun and affect its result; in words."""
     experiment, manifest = run.experiment, run.cell.manifest
+    if experiment.data.is_unmeasured:  # the data are compared by their own hash
+        begun = experiment.model_copy(update={"data": stored.experiment().data})
+        manifest = design_of(begun, str(run.cell.source)).manifest
     files = {"task.source": own_source(experiment), "model.weights": experiment.model.weights}
     model = [f"{key} ({file})" for key, file in files.items() if file is not None] or ["how its model is made"]
     changed = model if manifest.model_hash != stored.manifest.model_hash else []
@@ -214,7 +221,8 @@ def _short_of_clients(runs: Sequence[Run], data: Path | None) -> dict[Path, str]
 
 def _compile(runs: Sequence[Run], jobs: int, observer: Observer) -> None:
     """Compiles each model's kernels, before the first run."""
-    models = {run.cell.manifest.model_hash: run for run in runs}
+    # The normalisation may differ between seeds, which hold out other clients; such runs compile their own kernels.
+    models = {run.cell.manifest.model_hash: run for run in runs if not run.experiment.data.is_unmeasured}
     observer.stage("compiling simulations", len(models))
     with ThreadPoolExecutor(jobs) as pool:
         for _ in pool.map(lambda run: open_kernels(run.cell.design, 1), models.values()):

@@ -8,13 +8,14 @@ from tinymetafed_codegen.protocol import MAX_PHASES, WireError
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec, SpecError
 
 from .fedsgd import FedSgd
-from .interface import Strategy, StrategyError
+from .interface import Diverged, Strategy, StrategyError
 from .own_strategy import OwnStrategy, OwnStrategyError
 from .reptile import FedAvg, Reptile, TinyReptile
 from .tinymetafed import TinyMetaFed
 from .tinyol import TinyOl
 
 __all__ = [
+    "Diverged",
     "FedAvg",
     "FedSgd",
     "OwnStrategyError",

@@ -25,6 +25,14 @@ class StrategyError(Error):
     """A strategy cannot continue: training diverged, clients are too few, or a phase is not supported."""
 
 
+class Diverged(StrategyError):
+    """Training diverged: ``what`` happened, and the remedy."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
+
+
 class Strategy(ABC):
     """Base class of strategies; a subclass defines ``training`` and may override every other method.
 
@@ -169,12 +177,12 @@ class Strategy(ABC):
             Segments in the order of the weights; one per tensor for int8, because each tensor has its own scale, otherwise one.
 
         Raises:
-            StrategyError: A weight is not finite or out of range of the dtype.
+            Diverged: A weight is not finite or out of range of the dtype.
         """
         try:
             return downlink.encode(weights, Dtype[self.spec.downlink.upper()], self._tensors)
         except ValueError as error:
-            raise StrategyError(f"training diverged: {error}; {_REMEDY}") from None
+            raise Diverged(f"training diverged: {error}", _REMEDY) from None
 
     def alpha(self, round_: int) -> np.float32:
         """The server's learning rate α in a round, from the schedule in [strategy].
@@ -199,11 +207,11 @@ class Strategy(ABC):
             The new global weights, float32 [n_global].
 
         Raises:
-            StrategyError: A new weight is not finite.
+            Diverged: A new weight is not finite.
 
         Source: Ren et al., arXiv 2307.06822, Algorithm 1.
         """
         moved = aggregate.move(weights, aggregate.mean(deltas, self.n_global), self.alpha(round_))
         if not np.isfinite(moved).all():
-            raise StrategyError(f"training diverged: the update of round {round_} makes a weight infinite or NaN; {_REMEDY}")
+            raise Diverged(f"training diverged: the update of round {round_} makes a weight infinite or NaN", _REMEDY)
         return moved

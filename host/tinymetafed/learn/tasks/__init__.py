@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, final
@@ -22,6 +22,7 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 HELD_OUT = 1 << 20  # the first held-out client; held-out clients serve the meta-test only
+MEASURED_CLIENTS = 100  # training clients whose samples are measured for a normalisation, where samples are drawn
 UNLIMITED = 1 << 16  # adapt_limit where every sample is a new draw; above the largest count of a phase
 ANY_NUMBER = (1 << 32) - HELD_OUT  # unseen_clients where every number is a client with its own data
 
@@ -84,6 +85,7 @@ class Task(StatesFacts, ABC):
         class_names: The names of the classes, in the order of their indices, where a class means the same to every client;
             otherwise (), and results are not shown by class.
         code_sha256: SHA-256 of the Python file of a user's own task, hexadecimal; "" for a built-in task.
+        column_names: Names of the features of a row of the user's data; empty where they have none.
         notes: What was decided by what the data look like, a line each, to be said once when a run begins.
 
     Source: clients as tasks with support and query sets, Ren et al., arXiv 2307.06822, Algorithm 1.
@@ -93,6 +95,7 @@ class Task(StatesFacts, ABC):
     data_sha256: str = ""
     code_sha256: str = ""
     class_names: Sequence[str] = ()
+    column_names: Sequence[str] = ()
     notes: Sequence[str] = ()
     options: Any
 
@@ -200,6 +203,24 @@ class Task(StatesFacts, ABC):
         Returns:
             One or more samples: inputs float32 [any, *input_shape], targets float32 [any, target_size].
         """
+
+    def training_inputs(self) -> Iterator[Floats]:
+        """The inputs that normalisation is measured on: by default what training clients get in round 0, of the first 100.
+
+        Yields:
+            float32 [samples, *input_shape] of one training client.
+        """
+        for client in range(min(self.clients, MEASURED_CLIENTS)):
+            for sample_set in (SampleSet.SUPPORT, SampleSet.QUERY):
+                yield self.samples(client, 0, sample_set, self.spec.count(sample_set)).inputs
+
+    def unseen_inputs(self) -> Iterator[Floats]:
+        """The inputs of held-out clients, as far as they are a fixed number of rows; by default none.
+
+        Yields:
+            float32 [samples, *input_shape] of one held-out client.
+        """
+        yield from ()
 
     def describe(self, client: int) -> str:
         """One line about a client, for tables and reports.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -121,6 +121,7 @@ class Folder(Task):
         unseen = [client for is_held_out, client in read if is_held_out]
         task = cls(spec, shapes, seed, trained, unseen, None if spec.source is None else clients or 0)
         task.notes = reading.notes
+        task.column_names = next((each.table.names for each in reading.recordings if each.table.names), ())
         if reading.classes is not None:
             names = {number: label for label, number in reversed([*reading.classes.items()])}
             task.class_names = tuple(names.get(i, str(i)) for i in range(max(2, shapes.outputs)))
@@ -144,6 +145,14 @@ class Folder(Task):
     def test_samples(self, client: int, round: int) -> Samples:
         """Up to 100 rows after the first ``task.adapt`` rows of the adaptation's order."""
         return self._rows(client, round, Stream.ADAPT, self.spec.adapt, TEST_ROWS)
+
+    def training_inputs(self) -> Iterator[Floats]:
+        """All samples of each training client."""
+        return (client.inputs for client in self.trained)
+
+    def unseen_inputs(self) -> Iterator[Floats]:
+        """All samples of each held-out client."""
+        return (client.inputs for client in self.unseen)
 
     def samples_to_score(self, client: int, adapted: int) -> Samples:
         """All rows after the first ``adapted`` rows of the adaptation's order."""
