@@ -53,7 +53,8 @@ line = Path(env.subst("$BUILD_DIR")) / "line"
 values = {"program": env.subst("$PROGPATH"), "boards": boards, "own": own, "line": line}
 run = [part.format(**values) for part in [*(facts["emulator"] or ["{program}"]), *facts["serial"]]]
 known_line = str(line) if any("{line}" in part for part in facts["serial"]) else ""  # others open one and print its path
-start = [env.subst("$PYTHONEXE"), str(platform / "builder" / "start.py"), env["TINYMETAFED_EXPERIMENT"], known_line, *run]
+experiment = env.get("TINYMETAFED_EXPERIMENT", "EXPERIMENT")  # a project that does not call generate.py names none
+start = [env.subst("$PYTHONEXE"), str(platform / "builder" / "start.py"), experiment, known_line, *run]
 env.Replace(UPLOADCMD=shlex.join(start).replace("$", "$$"))  # $$: SCons must not expand the emulator's variables
 upload = env.AddPlatformTarget("upload", program, env.VerboseAction("$UPLOADCMD", "$UPLOADCMD"), "Run on a pty")
 AlwaysBuild(upload)

@@ -13,7 +13,6 @@ import numpy as np
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.protocol import Phase, Recipe, SampleSet, Status
-from tinymetafed_codegen.spec import FolderTask
 
 from ..learn.codecs import downlink
 from ..learn.strategies import Strategy
@@ -117,9 +116,10 @@ def read_files(run: RunData, made: Design, files: Sequence[Path]) -> Samples:
     Raises DataError, ExportError.
     """
     experiment = made.experiment
-    spec = experiment.task
-    if not isinstance(spec, FolderTask):
-        raise ExportError(f"--adapt reads files as task 'folder' does, and this run's task is '{spec.kind}'; use --client")
+    spec = experiment.task.own_files
+    if spec is None:
+        named = experiment.task.kind
+        raise ExportError(f"--adapt reads files as task 'folder' does, and this run's task is '{named}'; use --client")
     shapes = made.graph.shapes
     alone = spec.model_copy(update={"source": None, "client_per_board": False})
     with tempfile.TemporaryDirectory(prefix="tinymetafed-export-") as folder:
