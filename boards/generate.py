@@ -36,6 +36,7 @@ if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
     env.Exit(1)
 
 from tinymetafed_codegen import boards, locate, spec, toolchain  # noqa: E402  # needs the lines above
+from tinymetafed_codegen.__main__ import main as codegen  # noqa: E402
 
 if locate.root() != root.resolve():
     sys.stderr.write(
@@ -65,13 +66,16 @@ if trouble:
 unmeasured = False
 with contextlib.suppress(spec.SpecError):  # codegen reports it
     unmeasured = spec.load(Path(experiment)).data.is_unmeasured and importlib.util.find_spec("tinymetafed") is not None
-codegen = [env.subst("$PYTHONEXE"), "-m", *(["tinymetafed", "codegen"] if unmeasured else ["tinymetafed_codegen"])]
 arguments = [str(experiment), "--board", str(known.file), "-o", str(generated)]
 if window := os.environ.get("TINYMETAFED_RECEIVE_WINDOW"):
     arguments += ["--receive-window", window]
-quiet = subprocess.DEVNULL if unmeasured else None
-if subprocess.run([*codegen, *arguments], env=environment, stdout=quiet, check=False).returncode != 0:
-    env.Exit(1)  # codegen has printed the error
+if unmeasured:
+    command = [env.subst("$PYTHONEXE"), "-m", "tinymetafed", "codegen", *arguments]
+    code = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
+else:
+    code = codegen(arguments)  # in this process, which has imported most of it: a second one takes half a second to start
+if code != 0:
+    env.Exit(1)  # the error has been printed
 
 source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["source"]
 # A folder of firmware/bench/ whose kernel headers replace those of firmware/core: it comes first in the include path.

@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from . import boards, emit, spec
 from .design import design
 
 
-def main() -> int:
-    """Runs the command; returns its exit code, which is 1 after an error."""
+def main(given: Sequence[str] | None = None) -> int:
+    """Runs the command with these arguments (None: those of the process); returns its exit code, 1 after an error."""
     parser = argparse.ArgumentParser(
         prog="python -m tinymetafed_codegen", description="Generates an experiment's C++ and manifest for one board."
     )
@@ -22,7 +23,7 @@ def main() -> int:
     parser.add_argument("--board", required=True, help="a board's name, for instance mps2, or its JSON file")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the generated files")
     parser.add_argument("--receive-window", type=int, help="bytes of the receive window; default: those of the board's file")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     warnings.simplefilter("ignore", boards.BoardWarning)  # errors of this one board are reported anyway
     try:
         run(arguments.experiment, arguments.board, arguments.output, arguments.receive_window)
