@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,8 +106,38 @@ def test_backward_stops_at_the_lowest_layer_that_trains() -> None:
         ([{"op": "global_avg_pool"}], [4], "mse", "global_avg_pool expects [height, width, channels] or [length, channels]"),
         ([dense(3, name="a"), dense(3), {"op": "add", "with": "b"}], [1], "mse", "layers[2]: with = 'b': no layer"),
         ([dense(3, name="stem"), {"op": "add", "with": "stm"}], [1], "mse", "did you mean 'stem'?"),
-        ([{"op": "add", "with": "dense2"}, dense(1)], [1], "mse", "there are: none"),
+        ([{"op": "add", "with": "dense2"}, dense(1)], [1], "mse", "there are: input"),
         ([dense(3), dense(2), {"op": "add", "with": "dense1"}], [1], "mse", "two equal shapes, not [2] and [3] of 'dense1'"),
+        ([dense(3), {"op": "add", "with": []}], [1], "mse", "layers[1].with' = []: value error, expected the name of a layer"),
+        ([dense(3), {"op": "add", "with": [1]}], [1], "mse", "expected the name of a layer, or a list of names"),
+        ([dense(3), dense(3, **{"from": "dense3"})], [1], "mse", "layers[1]: from = 'dense3': no layer above this line"),
+        ([dense(3), dense(3, **{"from": "input"})], [1], "mse", "layers[0]: no layer reads the output of 'dense1'; leave it out"),
+        ([dense(3, name="input")], [1], "mse", "layers[0]: the name 'input' is taken"),
+        (
+            [dense(3), dense(3), {"op": "subtract", "with": ["dense1", "input"]}],
+            [3],
+            "mse",
+            "layers[2]: with = ['dense1', 'input']: subtract takes one layer",
+        ),
+        (
+            [conv(name="a"), {"op": "max_pool"}, {"op": "multiply", "with": "a"}],
+            [4, 4, 1],
+            "mse",
+            "one factor per channel (the last axis) or per pixel, not [2, 2, 4] and [4, 4, 4] of 'a'",
+        ),
+        ([conv(), {"op": "concatenate", "with": "input"}, {"op": "maximum", "with": "input"}], [4, 4, 1], "mse", "maximum expects"),
+        (
+            [dense(3), {"op": "concatenate", "with": "input", "axis": 1}],
+            [3],
+            "mse",
+            "axis = 1: [3] has no such axis",
+        ),
+        (
+            [conv(), {"op": "concatenate", "with": "input", "axis": 0}],
+            [4, 4, 1],
+            "mse",
+            "equal but for axis 0, not [4, 4, 4] and [4, 4, 1] of 'input'",
+        ),
         ([dense(3, name="a"), dense(3, name="a")], [1], "mse", "layers[1]: the name 'a' is taken"),
         ([dense(3, name="dense2"), dense(3)], [1], "mse", "layers[1]: the name 'dense2' is taken"),
         ([dense(3, name="loss")], [1], "mse", "layers[0]: the name 'loss' is taken"),
@@ -145,6 +176,11 @@ def test_invalid_models_are_refused(layers: list[dict[str, Any]], input_: list[i
         ({"op": "global_avg_pool"}, [5, 4, 3], (3,)),
         ({"op": "global_avg_pool"}, [5, 3], (3,)),
         ({"op": "softmax"}, [5, 3], (5, 3)),
+        ({"op": "concatenate", "with": ["input", "input"]}, [5, 3], (5, 9)),
+        ({"op": "concatenate", "with": "input", "axis": 0}, [5, 4, 3], (10, 4, 3)),
+        ({"op": "concatenate", "with": "input", "axis": -2}, [5, 4, 3], (5, 8, 3)),
+        ({"op": "multiply", "with": "input"}, [5, 4, 3], (5, 4, 3)),
+        ({"op": "subtract", "with": "input"}, [5, 4, 3], (5, 4, 3)),
     ],
 )
 def test_shapes_are_those_of_keras(layer: dict[str, Any], shape: list[int], out: tuple[int, ...]) -> None:
@@ -169,6 +205,48 @@ def test_a_tensor_with_several_readers_gets_the_gradient_of_the_highest_first() 
         ("dx4", "dx4"),  # both adds pass their gradient on unchanged
         ("dx1_sum2", "dx1_from_b"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("factor", "whole", "out"),
+    [
+        ([4], [3, 2, 4], (3, 2, 4)),
+        ([1, 1, 4], [3, 2, 4], (3, 2, 4)),
+        ([3, 2, 1], [3, 2, 4], (3, 2, 4)),
+        ([1], [3, 4], (3, 4)),
+        ([3, 4], [1, 4], (3, 4)),
+        ([3, 4], [3, 1], (3, 4)),
+    ],
+)
+def test_a_product_has_the_shape_of_the_larger_input(factor: list[int], whole: list[int], out: tuple[int, ...]) -> None:
+    layers = [
+        dense(math.prod(factor)),
+        {"op": "reshape", "shape": factor, "name": "factor"},
+        dense(math.prod(whole), **{"from": "input"}),
+        {"op": "reshape", "shape": whole},
+        {"op": "multiply", "with": "factor"},
+        {"op": "flatten"},
+        dense(1),
+    ]
+    assert graph.build(model(layers, [1])).forward[-2].y.shape == out
+
+
+def test_a_branch_from_the_input_reads_it_normalised() -> None:
+    layers = [dense(4), dense(4, **{"from": "input"}), {"op": "add", "with": "dense1"}, dense(1)]
+    net = graph.build(model(layers, [3]), normalised=True)
+    assert net.forward[0].op.name == graph.NORMALISE
+    assert [call.x.name for call in net.forward[1:3]] == [net.forward[0].y.name] * 2
+
+
+def test_a_maximum_saves_a_mask_only_where_a_gradient_passes() -> None:
+    layers = [dense(40, name="a"), dense(40, **{"from": "input"}), {"op": "maximum", "with": "a"}, dense(1)]
+    net = graph.build(model(layers, [3]))
+    saved = net.forward[2].saved_mask
+    assert saved is not None and saved.size == 2
+    slots = {slot.tensor.name: slot for slot in plan.plan(net).slots}
+    assert slots["x1"].last == slots["x2"].last == slots["x3"].first, "the inputs stay in the arena after their last use"
+    frozen = [{**layer, "frozen": True} if layer["op"] == "dense" else layer for layer in layers[:3]]
+    assert graph.build(model([*frozen, dense(1)], [3])).forward[2].saved_mask is None
 
 
 def test_frozen_layers_have_no_weights_and_no_backward_pass() -> None:
@@ -241,6 +319,7 @@ def executed(net: graph.Graph, made: plan.Plan, calls: Sequence[graph.Call | gra
             write(written)
 
 
+MERGES = ["add", "subtract", "multiply", "average", "maximum", "minimum", "concatenate"]
 POINTWISE = ["relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softmax"]
 image_layers = st.one_of(
     st.builds(conv, stride=st.integers(1, 2), activation=st.sampled_from([*POINTWISE, None]), local=st.booleans()),
@@ -266,15 +345,27 @@ def networks(draw: st.DrawFn) -> graph.Graph:
         name = f"n{len(layers)}"
         layers.append({**layer, "name": name})
         parsed = model(layers, input_).layers[-1]
-        shape = list(shapes.values())[-1] if shapes else tuple(input_)
-        shapes[name] = ops.build(parsed, name, shape, shapes)[-1].output_shape
+        below = {"input": tuple(input_), **shapes}
+        shape = below[parsed.from_] if parsed.from_ else list(below.values())[-1]
+        shapes[name] = ops.build(parsed, name, shape, below)[-1].output_shape
+
+    def branch() -> None:
+        """A gate: a layer that reads an earlier one, and the product of the last layer with it, per channel or per value."""
+        (last, shape), everywhere = list(shapes.items())[-1], {"input": tuple(input_), **shapes}
+        source = draw(st.sampled_from([name for name, found in everywhere.items() if len(found) == len(shape)]))
+        append({"op": "global_avg_pool", "from": source} if len(shape) == 3 else dense(5, **{"from": source}))
+        append(dense(shape[-1], activation="sigmoid"))
+        append({"op": "multiply", "with": last})
 
     for options, most in ((image_layers, 4), (vector_layers, 5)):
         for _ in range(draw(st.integers(0, most))):
             append(draw(options))
             last = list(shapes.values())[-1]
             if draw(st.booleans()):
-                append({"op": "add", "with": draw(st.sampled_from([name for name, shape in shapes.items() if shape == last]))})
+                equal = st.sampled_from([name for name, shape in shapes.items() if shape == last])
+                append({"op": draw(st.sampled_from(MERGES)), "with": draw(equal)})
+            elif draw(st.booleans()):
+                branch()
         if options is image_layers:
             append({"op": "flatten"})
     for layer in layers[: draw(st.integers(0, 3))]:

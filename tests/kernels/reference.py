@@ -147,6 +147,48 @@ def softmax(op: Any, x: Array) -> Result:
     return y, lambda dy: (y * (dy - (y * dy).sum(-1, keepdims=True)), {})
 
 
+def scale(op: Any, x: Array) -> Result:
+    factor = float(np.float32(op.factor))
+    return factor * x, lambda dy: (factor * dy, {})
+
+
+# y, and a function from dy to the gradients of both inputs.
+Merged = tuple[Array, Callable[[Array], tuple[Array, Array]]]
+
+
+def add(op: Any, x: Array, other: Array) -> Merged:
+    return x + other, lambda dy: (dy, dy)
+
+
+def subtract(op: Any, x: Array, other: Array) -> Merged:
+    return x - other, lambda dy: (dy, -dy)
+
+
+def multiply(op: Any, x: Array, other: Array) -> Merged:
+    def summed(gradient: Array, shape: tuple[int, ...]) -> Array:
+        padded = (1,) * (gradient.ndim - len(shape)) + shape
+        axes = tuple(axis for axis, size in enumerate(padded) if size == 1)
+        return gradient.sum(axes, keepdims=True).reshape(shape)
+
+    return x * other, lambda dy: (summed(dy * other, x.shape), summed(dy * x, other.shape))
+
+
+def maximum(op: Any, x: Array, other: Array) -> Merged:
+    return np.maximum(x, other), lambda dy: (dy * (x >= other), dy * (x < other))
+
+
+def minimum(op: Any, x: Array, other: Array) -> Merged:
+    return np.minimum(x, other), lambda dy: (dy * (x <= other), dy * (x > other))
+
+
+def concatenate(op: Any, x: Array, other: Array) -> Merged:
+    def parts(dy: Array) -> tuple[Array, Array]:
+        first, second = np.split(dy, [x.shape[op.axis]], op.axis)
+        return first, second
+
+    return np.concatenate([x, other], op.axis), parts
+
+
 class Reshaped:
     """An op with other shapes, for a sequence as an image of one row."""
 
@@ -158,21 +200,24 @@ OPS: dict[str, Callable[..., Result]] = {
     f.__name__: f
     for f in (
         dense, conv2d, conv1d, depthwise_conv2d, affine, max_pool, avg_pool, global_avg_pool, relu, relu6, leaky_relu, sigmoid,
-        tanh, softmax,
+        tanh, softmax, scale,
     )
 }  # fmt: skip
+MERGES: dict[str, Callable[..., Merged]] = {
+    f.__name__: f for f in (add, subtract, multiply, maximum, minimum, concatenate)
+}
 
 
 def run(graph: Graph, weights: Array, frozen: Tensors, x: Array) -> tuple[Array, Callable[[Array, Variant, float], Tensors]]:
     """The network's output, and a function from its gradient to those of all trainable parameters, by name."""
     tensors = unpack(graph, weights, frozen)
     values: Tensors = {graph.input.name: x.reshape(graph.input.shape)}
-    backwards: list[tuple[Any, Callable[[Array], tuple[Array, Tensors]] | None]] = []
+    backwards: list[tuple[Any, Callable[[Array], tuple[Array, Any]]]] = []
     for call in graph.forward:
         op, value = call.op, values[call.x.name].reshape(call.x.shape)
         if call.other is not None:
-            values[call.y.name] = value + values[call.other.name].reshape(call.y.shape)
-            backwards.append((call, None))
+            values[call.y.name], of_inputs = MERGES[op.kind](op, value, values[call.other.name].reshape(call.other.shape))
+            backwards.append((call, of_inputs))
             continue
         y, backward = OPS[op.kind](op, value, *(tensors[f"{op.name}.{p.name}"] for p in op.parameters))
         values[call.y.name] = np.maximum(y, 0) if op.relu else y
@@ -188,12 +233,12 @@ def run(graph: Graph, weights: Array, frozen: Tensors, x: Array) -> tuple[Array,
                 d = d * (values[call.y.name].reshape(call.y.shape) > 0)
             if clip_norm and trains(op, variant):
                 d = d * min(1, clip_norm / max(np.sqrt((d * d).sum()), 1e-300))
-            if backward is None:
-                parts = [(call.x, d), (call.other, d)]
+            first, second = backward(d)
+            parts = [(call.x, first)]
+            if call.other is not None:
+                parts += [(call.other, second)]
             else:
-                dx, of_parameters = backward(d)
-                parts = [(call.x, dx)]
-                found |= {f"{op.name}.{name}": value for name, value in of_parameters.items()}
+                found |= {f"{op.name}.{name}": value for name, value in second.items()}
             for tensor, part in parts:
                 gradients[tensor.name] = gradients[tensor.name] + part.reshape(gradients[tensor.name].shape)
         return found

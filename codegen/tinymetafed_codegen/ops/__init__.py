@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from ..own_class import is_reference
 from . import own_op
 from .activations import ACTIVATIONS
-from .add import Add, AddSpec
+from .add import Add
 from .affine import Affine, AffineSpec
 from .clip_norm import ClipNorm
 from .elementwise import Elementwise
-from .layer import LayerSpec
+from .layer import INPUT, LayerSpec
 from .losses import LOSSES, Loss
-from .op import Op, OpError, Parameter, Shape, float_bits, tile
+from .merge import Merge, MergeSpec
+from .op import Op, OpError, Parameter, Shape, float_bits, shape_of, tile
 from .op_registry import LAYERS
 from .relu import Relu
 from .sgd import Sgd
@@ -25,16 +26,18 @@ from .weighted import WeightedSpec
 
 __all__ = [
     "ACTIVATIONS",
+    "INPUT",
     "LAYERS",
     "LOSSES",
     "Add",
-    "AddSpec",
     "Affine",
     "AffineSpec",
     "ClipNorm",
     "Elementwise",
     "LayerSpec",
     "Loss",
+    "Merge",
+    "MergeSpec",
     "Op",
     "OpError",
     "Parameter",
@@ -46,6 +49,7 @@ __all__ = [
     "find",
     "float_bits",
     "own_op",
+    "shape_of",
     "tile",
 ]
 

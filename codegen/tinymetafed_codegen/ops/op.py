@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import struct
 from collections.abc import Mapping
@@ -15,6 +16,15 @@ Shape = tuple[int, ...]
 
 class OpError(ValueError):
     """The layer does not fit its input; the text says which input was expected."""
+
+
+def shape_of(key: str, name: str, below: Mapping[str, Shape]) -> Shape:
+    """The output shape of the layer that a key names. Raises OpError where no layer above has that name."""
+    if name in below:
+        return below[name]
+    near = difflib.get_close_matches(name, below, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(below)}"
+    raise OpError(f"{key} = '{name}': no layer above this line has that name; {hint}")
 
 
 @dataclass(frozen=True)
