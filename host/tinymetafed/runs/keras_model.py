@@ -50,7 +50,7 @@ def build(
 
     for call in net.forward:
         if call.other is not None:
-            y = keras.layers.Add(name=call.op.name, dtype=dtype)([seen(call.x), seen(call.other)])
+            y = _merge(keras, call.op, dtype)([seen(call.x), seen(call.other)])
         else:
             y = _applied(keras, call.op, seen(call.x), [arrays[f"{call.op.name}.{p.name}"] for p in call.op.parameters], dtype)
         values[call.y.name] = y
@@ -67,6 +67,14 @@ def _applied(keras: Any, op: Op, x: Any, weights: list[npt.NDArray[Any]], dtype:
     y = layer(x if zeros is None else zeros(x))
     layer.set_weights(weights)
     return y
+
+
+def _merge(keras: Any, op: Any, dtype: str) -> Any:
+    """The Keras layer of an op that reads two tensors."""
+    common = {"name": op.name, "dtype": dtype}
+    if op.kind == "concatenate":
+        return keras.layers.Concatenate(op.axis, **common)
+    return getattr(keras.layers, op.kind.capitalize())(**common)
 
 
 def _affine(keras: Any, op: Op, x: Any, weights: list[npt.NDArray[Any]], dtype: str) -> Any:
@@ -123,6 +131,8 @@ def _layer(keras: Any, op: Any, dtype: str) -> Any:
             return average(**common)
         case "relu6":
             return layers.ReLU(6.0, **common)
+        case "scale":
+            return layers.Rescaling(op.factor, **common)
         case "leaky_relu":
             return layers.LeakyReLU(op.slope, **common)
     return layers.Activation(op.kind, **common)
