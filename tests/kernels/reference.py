@@ -203,9 +203,7 @@ OPS: dict[str, Callable[..., Result]] = {
         tanh, softmax, scale,
     )
 }  # fmt: skip
-MERGES: dict[str, Callable[..., Merged]] = {
-    f.__name__: f for f in (add, subtract, multiply, maximum, minimum, concatenate)
-}
+MERGES: dict[str, Callable[..., Merged]] = {f.__name__: f for f in (add, subtract, multiply, maximum, minimum, concatenate)}
 
 
 def run(graph: Graph, weights: Array, frozen: Tensors, x: Array) -> tuple[Array, Callable[[Array, Variant, float], Tensors]]:

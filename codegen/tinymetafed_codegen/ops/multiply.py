@@ -17,7 +17,7 @@ class MultiplySpec(MergeSpec):
 
 @dataclass(frozen=True)
 class _Walk:
-    """How far apart the factors of neighbouring pixels and of neighbouring channels are in memory; 0 where they are the same."""
+    """How far the factors of neighbouring pixels and of neighbouring channels are apart in memory; 0: one factor for both."""
 
     pixel: int
     channel: int
@@ -54,8 +54,8 @@ class Multiply(Merge):
             if _walk(input_shape, whole) and _walk(other_shape, whole):
                 return cls(name, input_shape, whole, other=other, other_shape=other_shape)
         raise OpError(
-            f"multiply expects two equal shapes, or one factor per channel (the last axis) or per pixel, not {list(input_shape)} "
-            f"and {list(other_shape)} of '{other}'"
+            "multiply expects two equal shapes, or one factor per channel (the last axis) or per pixel, not "
+            f"{list(input_shape)} and {list(other_shape)} of '{other}'"
         )
 
     def cpp_type(self) -> str:

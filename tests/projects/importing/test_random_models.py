@@ -39,15 +39,33 @@ class Builder:
         return self.randomised(self.keras.Model(first, self.layers.Dense(2)(x)))
 
     def stack(self, x: Any, count: int, depth: int) -> Any:
-        """Some layers on a tensor; earlier tensors of the same shape may be added."""
+        """Some layers on a tensor, with merges and branches between them."""
         made = [x]
         for _ in range(count):
             x = self.nested(x) if depth == 0 and self.random.random() < 0.15 else self.one(x)
-            equal = [other for other in made[1:] if other.shape == x.shape and other is not x]
-            if equal and self.random.random() < 0.4:
-                x = self.layers.Add()([x, self.pick(*equal)] if self.random.random() < 0.5 else [self.pick(*equal), x])
             made.append(x)
+            if self.random.random() < 0.4:
+                made.append(x := self.merged(x, made))
         return x
+
+    def merged(self, x: Any, made: list[Any]) -> Any:
+        """A tensor with an earlier one of the same shape, with another layer on the same tensor, or times one factor each."""
+        layers, shape = self.layers, x.shape[1:]
+        equal = [other for other in made[:-1] if other.shape == x.shape]
+        beside = self.pick(*made)
+        if not equal or self.random.random() < 0.3:
+            equal = [layers.Reshape(shape)(layers.Dense(math.prod(shape))(layers.Flatten()(beside)))]
+        kind = self.random.random()
+        if kind < 0.25 and len(shape) > 1:
+            pool = layers.GlobalAveragePooling2D if len(shape) == 3 else layers.GlobalMaxPooling1D
+            factors = layers.Dense(shape[-1], activation="sigmoid")(pool(keepdims=self.pick(True, False))(x))
+            return layers.Multiply()([x, factors] if self.random.random() < 0.5 else [factors, x])
+        if kind < 0.45:
+            return layers.Concatenate(axis=int(self.random.integers(1, len(x.shape))))([self.pick(*equal), x])
+        merge = self.pick(layers.Add, layers.Subtract, layers.Multiply, layers.Average, layers.Maximum, layers.Minimum)()
+        third = [self.pick(*equal)] if self.random.random() < 0.3 and not isinstance(merge, layers.Subtract) else []
+        pair = [x, self.pick(*equal)]
+        return merge([*(pair if self.random.random() < 0.5 else reversed(pair)), *third])
 
     def nested(self, x: Any) -> Any:
         """The same as a model of its own, with one input or with two."""

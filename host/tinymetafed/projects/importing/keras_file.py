@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from ...runs.tensorflow import ModelFileError, require
-from .keras_layers import LAYERS, Part, activation_keys, refuse
+from .keras_layers import LAYERS, Part, activation_keys, concatenation, refuse
 from .keras_training import file_loss, optimizer_notes, training_config
-from .network import WEIGHTED, Layer, Network, Shape, finite, reshape, same_values
+from .network import AFFINE, MERGES, WEIGHTED, Layer, Network, Shape, finite, reshape, same_values
 
 _IGNORED = (
     "Dropout", "SpatialDropout1D", "SpatialDropout2D", "AlphaDropout", "GaussianDropout", "GaussianNoise",
     "ActivityRegularization",
 )  # fmt: skip
+# Operations of keras.ops: of two tensors, and of a tensor and a number.
+_MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
+_WITH_NUMBER = ("Add", "Subtract", "Multiply", "TrueDivide", "Divide")
 # Keras 2 wrote groups = 1 for these layers, which Keras 3 does not read.
 _WITHOUT_GROUPS = ("DepthwiseConv2D", "DepthwiseConv1D", "SeparableConv2D", "SeparableConv1D")
 
@@ -137,8 +140,7 @@ class _Reader:
         """Adds the layers of one Keras layer and its activation; returns the last one."""
         current = inputs[0]
         for part in LAYERS[type(layer).__name__](layer, self.network.shape_of(current), where):
-            for other in inputs[1:] or [None]:
-                current = self.add(part, [current, other] if inputs[1:] else [current], layer, where)
+            current = self.add(part, inputs if part.keys["op"] in MERGES else [current], layer, where)
         for keys in activation_keys(getattr(layer, "activation", None), where):
             current = self.add(Part(keys), [current], layer, where)
         if not same_values(self.network.shape_of(current), shape):
@@ -147,12 +149,19 @@ class _Reader:
         return self.view(layer.name, current, shape, where)
 
     def operation(self, node: Any, inputs: list[Layer | None], where: str) -> Layer | None:
-        """Reads a call of keras.ops: a reshape, or the sum of two layers."""
+        """Reads a call of keras.ops: a reshape, a merge of layers, or arithmetic with a number."""
         kind, shape = type(node.operation).__name__, tuple(node.outputs[0].shape)
+        name = node.operation.name
         if kind == "Reshape" and shape[0] is None and None not in shape[1:]:
-            return self.view(node.operation.name, inputs[0], shape[1:], where)
-        if kind == "Add" and len(inputs) == 2:
-            return self.network.add(Layer(where, node.operation.name, {"op": "add"}, inputs))
+            return self.view(name, inputs[0], shape[1:], where)
+        if kind == "Concatenate":
+            return self.network.add(Layer(where, name, concatenation(node.operation.axis, len(shape) - 1, where), inputs))
+        # Here tensors of fewer axes are joined at the last ones, where merging layers join them at the samples.
+        if kind in _MERGES and len(inputs) == 2 and len({len(self.network.shape_of(each)) for each in inputs}) == 1:
+            return self.network.add(Layer(where, name, {"op": kind.lower()}, inputs))
+        if kind in _WITH_NUMBER and len(inputs) == 1 and (affine := _with_number(kind, node.arguments.args)) is not None:
+            arrays = {key: finite(value, where) for key, value in affine.items()}
+            return self.network.add(Layer(where, name, {"op": AFFINE}, inputs, arrays, trainable=False))
         raise ModelFileError(
             f"{where}: the operation {kind} of keras.ops is not supported here; use a layer of keras.layers in its place"
         )
@@ -185,6 +194,27 @@ class _Reader:
         if len(tensors) != len(own.inputs) or (isinstance(given, list | tuple) and isinstance(own._inputs_struct, dict)):
             raise ModelFileError(f"{where}: called with other inputs than its own; call it with its {len(own.inputs)} inputs")
         return [made[id(tensor)] for tensor in tensors]
+
+
+def _with_number(kind: str, operands: Sequence[Any]) -> dict[str, float] | None:
+    """Scale and offset of a sum, difference, product or quotient of a tensor and a number; None for anything else."""
+    first, second = (float(each) if isinstance(each, int | float) else None for each in operands)
+    match kind, first, second:
+        case "Add", None, float(number):
+            return {"scale": 1, "offset": number}
+        case "Add", float(number), None:
+            return {"scale": 1, "offset": number}
+        case "Subtract", None, float(number):
+            return {"scale": 1, "offset": -number}
+        case "Subtract", float(number), None:
+            return {"scale": -1, "offset": number}
+        case "Multiply", None, float(number):
+            return {"scale": number, "offset": 0}
+        case "Multiply", float(number), None:
+            return {"scale": number, "offset": 0}
+        case "TrueDivide" | "Divide", None, float(number) if number != 0:
+            return {"scale": 1 / number, "offset": 0}
+    return None
 
 
 def _left_out(layer: Any) -> tuple[str, ...]:

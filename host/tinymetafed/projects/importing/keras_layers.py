@@ -50,12 +50,7 @@ _NEAREST = {
     "LayerNormalization": "the nearest one is BatchNormalization behind a layer with weights",
     "GroupNormalization": "the nearest one is BatchNormalization behind a layer with weights",
     "UnitNormalization": "the nearest one is BatchNormalization behind a layer with weights",
-    "Concatenate": "the nearest one is Add",
-    "Multiply": "the nearest one is Add",
-    "Average": "the nearest one is Add, which gives the sum",
-    "Maximum": "the nearest one is Add",
-    "Minimum": "the nearest one is Add",
-    "Subtract": "the nearest one is Add",
+    "Dot": "the nearest one is Multiply",
     "LSTM": "the nearest one is Conv1D over the window, then GlobalAveragePooling1D",
     "GRU": "the nearest one is Conv1D over the window, then GlobalAveragePooling1D",
     "SimpleRNN": "the nearest one is Conv1D over the window, then GlobalAveragePooling1D",
@@ -214,6 +209,18 @@ def _global_max_pool(layer: Any, shape: Shape, where: str) -> list[Part]:
     return [*first, Part({"op": "max_pool", "size": extents(image[:2])})]
 
 
+def _concatenate(layer: Any, shape: Shape, where: str) -> list[Part]:
+    return [Part(concatenation(layer.axis, len(shape), where))]
+
+
+def concatenation(axis: int, rank: int, where: str) -> Keys:
+    """The keys of a concatenation of tensors of ``rank`` axes. Keras counts the axis of the samples as well."""
+    if axis in (0, -rank - 1):
+        raise ModelFileError(f"{where}: axis = {axis} joins samples; join their values along another axis")
+    last = axis in (-1, rank)
+    return {"op": "concatenate"} if last else {"op": "concatenate", "axis": axis if axis < 0 else axis - rank - 1}
+
+
 def _plain(op: str) -> Read:
     return lambda layer, shape, where: [Part({"op": op})]
 
@@ -309,6 +316,12 @@ LAYERS: dict[str, Read] = {
     "GlobalAveragePooling1D": _plain("global_avg_pool"),
     "Flatten": _plain("flatten"),
     "Add": _plain("add"),
+    "Subtract": _plain("subtract"),
+    "Multiply": _plain("multiply"),
+    "Average": _plain("average"),
+    "Maximum": _plain("maximum"),
+    "Minimum": _plain("minimum"),
+    "Concatenate": _concatenate,
     "ReLU": _relu,
     "LeakyReLU": _leaky_relu,
     "Softmax": _softmax,

@@ -25,6 +25,8 @@ Evaluate = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 WEIGHTED = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d")
 ELEMENTWISE = ("relu", "relu6", "leaky_relu", "sigmoid", "tanh")
 VIEWS = ("reshape", "flatten")
+MERGES = tuple(kind for kind, op in ops.LAYERS.items() if issubclass(op, ops.Merge))  # ops that read several layers
+COMMUTATIVE = tuple(kind for kind in MERGES if kind not in ("subtract", "concatenate"))
 # Not ops: an experiment cannot have them, so they become part of other layers.
 AFFINE = "affine"  # y = scale x + offset, per channel
 PAD = "pad"  # zeros around an image or a sequence; the key margins has [before, after] for each axis but the channels
@@ -125,15 +127,11 @@ def _output_shape(layer: Layer, inputs: Sequence[Shape]) -> Shape:
         if math.prod(shape) != math.prod(given):
             raise ModelFileError(f"{layer.where}: from {list(given)} to {list(shape)}, which has another number of values")
         return shape
-    if layer.op == "add":
-        if any(shape != given for shape in inputs):
-            shapes = " and ".join(str(list(shape)) for shape in inputs)
-            raise ModelFileError(f"{layer.where}: adds {shapes}; expected equal shapes")
-        return given
     op = ops.LAYERS[layer.op]
-    keys = {key: value for key, value in layer.keys.items() if key != "with"}
+    others = {f"input {number}": shape for number, shape in enumerate(inputs[1:], start=2)}
+    keys = layer.keys | ({"with": list(others)} if layer.op in MERGES else {})
     try:
-        return ops.build(op.spec.model_validate(keys), "layer", given, {})[-1].output_shape
+        return ops.build(op.spec.model_validate(keys), "layer", given, others)[-1].output_shape
     except pydantic.ValidationError as error:
         raise ModelFileError(f"{layer.where}: {explain(error, op.spec)}") from None
     except ops.OpError as error:

@@ -16,6 +16,7 @@ from ...runs.tensorflow import ModelFileError, require
 from .kernels_with_zeros import spread, spread_channels, spread_groups
 from .network import (
     AFFINE,
+    MERGES,
     PAD,
     WEIGHTED,
     Array,
@@ -43,9 +44,6 @@ _NEAREST = {
     "ELU": "the nearest one is LEAKY_RELU",
     "HARD_SWISH": "the nearest one is RELU6",
     "GELU": "the nearest one is RELU",
-    "CONCATENATION": "the nearest one is ADD",
-    "MAXIMUM": "the nearest one is ADD",
-    "MINIMUM": "the nearest one is ADD",
     "SUM": "the nearest one is MEAN over all pixels",
     "TRANSPOSE": "reorder the axes of the data instead",
     "BATCH_MATMUL": "the nearest one is FULLY_CONNECTED",
@@ -60,6 +58,7 @@ _NEAREST = {
     "WHILE": "recurrent layers are not supported; the nearest one is a convolution over the window",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "recurrent layers are not supported; the nearest one is a convolution over the window",
 }
+_MERGES = {"ADD": "add", "ADD_N": "add", "SUB": "subtract", "MUL": "multiply", "MAXIMUM": "maximum", "MINIMUM": "minimum"}
 _ELEMENTWISE = {"RELU": "relu", "RELU6": "relu6", "LOGISTIC": "sigmoid", "TANH": "tanh"}
 
 
@@ -203,7 +202,7 @@ class _Reader:
         parts = [] if kind in _VIEWS else _OPERATORS[kind](self, operator, where)
         for part in [*parts, *(Part(keys) for keys in self.fused(operator, where))]:
             name = f"{part.keys['op']}{1 + sum(layer.op in WEIGHTED for layer in self.network.layers)}"
-            inputs_read = [*read[:1], *second] if part.keys["op"] == "add" else read[:1]
+            inputs_read = [*read[:1], *second] if part.keys["op"] in MERGES else read[:1]
             layer = Layer(
                 where, name, part.keys, inputs_read, part.arrays, part.keys["op"] != AFFINE, with_zeros=part.with_zeros
             )
@@ -379,19 +378,45 @@ def _pad(reader: _Reader, operator: Any, where: str) -> list[Part]:
 
 
 def _arithmetic(reader: _Reader, operator: Any, where: str, kind: str) -> list[Part]:
-    """ADD of two tensors, or one of ADD, SUB and MUL with a constant per channel."""
+    """ADD, SUB or MUL of two tensors, or one of these and DIV with a constant per channel."""
     first, second = (int(each) for each in operator.inputs[:2])
     if first in reader.made and second in reader.made:
-        if kind != "ADD":
-            raise ModelFileError(f"{where}: of two tensors is not supported; the nearest one is ADD")
-        return [Part({"op": "add"})]
+        if kind not in _MERGES:
+            raise ModelFileError(f"{where}: of two tensors is not supported; the nearest one is MUL")
+        return _merge(reader, operator, where, _MERGES[kind])
     constant = reader.weights(second if first in reader.made else first, where)
-    if constant.size not in (1, constant.shape[-1] if constant.ndim else 1) or (kind == "SUB" and second in reader.made):
+    if constant.size not in (1, constant.shape[-1] if constant.ndim else 1):
         raise ModelFileError(f"{where}: a constant of shape {list(constant.shape)}, expected one number or one per channel")
     value = constant.reshape(()) if constant.size == 1 else constant.ravel()
     zero, one = np.zeros(()), np.ones(())
+    if second in reader.made and kind == "SUB":
+        return [Part({"op": AFFINE}, {"scale": -one, "offset": value})]
+    if kind == "DIV":
+        if second in reader.made or not value.all():
+            raise ModelFileError(f"{where}: divides by what is computed, or by 0; divide by a number, or multiply instead")
+        return [Part({"op": AFFINE}, {"scale": one / value, "offset": zero})]
     scale, offset = {"ADD": (one, value), "SUB": (one, -value), "MUL": (value, zero)}[kind]
     return [Part({"op": AFFINE}, {"scale": scale, "offset": offset})]
+
+
+def _merge(reader: _Reader, operator: Any, where: str, op: str) -> list[Part]:
+    """An operator of several tensors that the file computes, none of them a constant, all of one number of axes."""
+    inputs = [int(each) for each in operator.inputs]
+    if not set(inputs) <= set(reader.made):
+        raise ModelFileError(f"{where}: of a constant is not supported; use the outputs of two layers")
+    if len({len(reader.tensors[each].shape) for each in inputs}) > 1:
+        raise ModelFileError(f"{where}: of tensors of different numbers of axes; reshape them to the same number")
+    return [Part({"op": op})]
+
+
+def _concatenation(reader: _Reader, operator: Any, where: str) -> list[Part]:
+    rank = len(reader.shape(int(operator.inputs[0])))
+    axis = int(operator.builtinOptions.axis)
+    axis = axis - rank - 1 if axis >= 0 else axis
+    if axis == -rank - 1:
+        raise ModelFileError(f"{where}: joins samples; join their values along another axis")
+    (part,) = _merge(reader, operator, where, "concatenate")
+    return [Part(part.keys if axis == -1 else part.keys | {"axis": axis})]
 
 
 def _elementwise(reader: _Reader, operator: Any, where: str, op: str) -> list[Part]:
@@ -419,8 +444,10 @@ _OPERATORS: dict[str, Callable[[_Reader, Any, str], list[Part]]] = {
     "REDUCE_MAX": _largest,
     "PAD": _pad,
     "PADV2": _pad,
+    "CONCATENATION": _concatenation,
     "LEAKY_RELU": _leaky_relu,
     "SOFTMAX": _softmax,
-    **{kind: partial(_arithmetic, kind=kind) for kind in ("ADD", "SUB", "MUL")},
+    **{kind: partial(_merge, op=op) for kind, op in _MERGES.items()},
+    **{kind: partial(_arithmetic, kind=kind) for kind in ("ADD", "SUB", "MUL", "DIV")},
     **{kind: partial(_elementwise, op=op) for kind, op in _ELEMENTWISE.items()},
 }

@@ -18,11 +18,11 @@ from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.loss import LossName
-from tinymetafed_codegen.ops import LOSSES
+from tinymetafed_codegen.ops import INPUT, LOSSES
 
 from ...runs.tensorflow import ModelFileError, quiet
 from . import normal_form
-from .network import AFFINE, VIEWS, WEIGHTED, Array, Keys, Layer, Network, reshape
+from .network import AFFINE, COMMUTATIVE, MERGES, VIEWS, WEIGHTED, Array, Keys, Layer, Network, reshape
 from .same_outputs import check_outputs
 
 _INLINE = {"relu": {}, "relu6": {}, "leaky_relu": {"slope": 0.2}, "sigmoid": {}, "tanh": {}, "softmax": {}}
@@ -340,20 +340,12 @@ def _choose_downlink(network: Network, notes: list[str]) -> str:
 
 
 def _order(network: Network) -> None:
-    """Checks that every layer reads the layer before it, and an add also an earlier one."""
-    above: Layer | None = None
+    """Lets a merge of two layers read the layer before it first, where their order does not matter."""
+    before: Layer | None = None
     for layer in network.layers:
-        if layer.op == "add" and layer.inputs[0] is not above:
+        if layer.op in COMMUTATIVE and len(layer.inputs) == 2 and layer.inputs[1] is before:
             layer.inputs.reverse()
-        if layer.inputs[0] is not above:
-            read = "the input" if layer.inputs[0] is None else f"'{layer.inputs[0].name}'"
-            raise ModelFileError(
-                f"{layer.where}: reads {read}, not the layer before it: branches are not supported, except for an Add of the "
-                "layer before it and an earlier one"
-            )
-        if layer.op == "add" and (len(layer.inputs) != 2 or layer.inputs[1] is None):
-            raise ModelFileError(f"{layer.where}: adds the model's input or a constant; an Add takes the outputs of two layers")
-        above = layer
+        before = layer
 
 
 def _fuse(network: Network) -> None:
@@ -371,10 +363,15 @@ def _fuse(network: Network) -> None:
 
 
 def _name(network: Network) -> None:
-    """Names the layers with weights and those that an add reads."""
-    taken = set(graph.RESERVED_NAMES)
-    added = [layer.inputs[1] for layer in network.layers if layer.op == "add"]
-    named = [layer for layer in network.layers if layer.op in WEIGHTED or layer in added]
+    """Names the layers with weights and those that a layer reads by name."""
+    taken = {*graph.RESERVED_NAMES, INPUT}
+    befores = [None, *network.layers]
+    by_name = [
+        source
+        for layer, before in zip(network.layers, befores, strict=False)
+        for source in (*layer.inputs[1:], *([] if layer.inputs[0] is before else layer.inputs[:1]))
+    ]
+    named = [layer for layer in network.layers if layer.op in WEIGHTED or layer in by_name]
     for i, layer in enumerate(network.layers, start=1):
         if layer not in named:
             taken.add(f"{layer.op}{i}")  # its default name
@@ -387,9 +384,12 @@ def _name(network: Network) -> None:
             name = f"{first}x{copy}"
         taken |= {name + variant for variant in variants}
         layer.keys["name"] = name
-    for layer in network.layers:
-        if layer.op == "add" and layer.inputs[1] is not None:
-            layer.keys["with"] = layer.inputs[1].keys["name"]
+    for layer, before in zip(network.layers, befores, strict=False):
+        names = [INPUT if source is None else source.keys.get("name", "") for source in layer.inputs]
+        if layer.inputs[0] is not before:
+            layer.keys["from"] = names[0]
+        if layer.op in MERGES:
+            layer.keys["with"] = names[1] if len(names) == 2 else list(names[1:])
 
 
 def _choose_local(network: Network, local: Sequence[str], notes: list[str]) -> None:
@@ -453,6 +453,6 @@ def _toml(network: Network, loss: _ChosenLoss, downlink: str, weights: str, task
 
 
 def _inline(layer: Keys) -> str:
-    first = ("op", "name")
+    first = ("op", "name", "from", "with")
     keys = [*(key for key in first if key in layer), *(key for key in layer if key not in first)]
     return "{ " + ", ".join(f"{key} = {json.dumps(layer[key])}" for key in keys) + " }"
