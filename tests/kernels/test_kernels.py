@@ -21,7 +21,7 @@ from tinymetafed_codegen.protocol import Variant
 # One group per model, so that it is compiled once for all its tests.
 EACH_MODEL = [pytest.param(name, marks=pytest.mark.xdist_group(f"kernels {name}")) for name in sorted(MODELS)]
 # Compiling takes long, so these are one model for each memory access pattern.
-SOME = ("conv oblong", "conv valid", "depthwise", "every activation", "frozen", "pools of touching windows", "residual")
+SOME = ("branches", "conv oblong", "conv valid", "depthwise", "every activation", "frozen", "pools of touching windows")
 SOME_MODELS = [param for param in EACH_MODEL if param.values[0] in SOME]
 
 

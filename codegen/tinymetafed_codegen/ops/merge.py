@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PlainValidator
+from pydantic import BeforeValidator, Field
 
 from .layer import LayerSpec
 from .op import Op, OpError, Shape, shape_of
@@ -22,7 +22,7 @@ def _names(given: Any) -> tuple[str, ...]:
 class MergeSpec(LayerSpec):
     """The keys of a layer that also reads the layers named in ``with``, one or a list."""
 
-    with_: Annotated[tuple[str, ...], Field(alias="with"), PlainValidator(_names)]
+    with_: Annotated[tuple[str, ...], Field(alias="with", strict=False), BeforeValidator(_names)]
 
 
 @dataclass(frozen=True)
