@@ -1,8 +1,9 @@
 // C functions for one generated model, in float as on the boards and in double for finite differences. With STANDALONE, a
 // program for the sanitizers that trains weights from standard input.
-#include <cmath>
+#ifdef STANDALONE
 #include <cstdio>
 #include <vector>
+#endif
 
 #include "kernels/mask.hpp"
 #include "kernels/elementary.hpp"
@@ -11,9 +12,10 @@
 namespace tmf::kernels {
 template <>
 struct Elementary<double> {
-  static double exp(double x) { return std::exp(x); }
-  static double tanh(double x) { return std::tanh(x); }
-  static double sqrt(double x) { return std::sqrt(x); }
+  // GCC's own names: the header <cmath> would take a fifth of the compiler's time.
+  static double exp(double x) { return __builtin_exp(x); }
+  static double tanh(double x) { return __builtin_tanh(x); }
+  static double sqrt(double x) { return __builtin_sqrt(x); }
 };
 template <>
 struct WordOf<double> {
