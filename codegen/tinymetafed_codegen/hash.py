@@ -93,7 +93,7 @@ def _own(op: Op) -> dict[str, Any]:
         "kernel": op.cpp_type(),
         "header": included.digest(header) if header else op.header,
         "calls": [op.template, op.backward_reads(), op.in_place, op.can_mask_input],
-        "scales": [[p.fan_in, p.fan_out, *[1] * p.starts_at_one] for p in op.parameters],
+        "scales": [[p.fan_in, p.fan_out, *([] if p.starts_at is None else [p.starts_at])] for p in op.parameters],
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -141,6 +142,55 @@ def tanh(op: Any, x: Array) -> Result:
     return np.tanh(x), lambda dy: (dy / np.cosh(x) ** 2, {})
 
 
+SIXTH, ROOT_HALF, DENSITY, ROOT, CUBIC = (
+    float(np.float32(each)) for each in (1 / 6, 0.5**0.5, 0.3989422804, 0.7978845608, 0.044715)
+)
+
+
+def silu(op: Any, x: Array) -> Result:
+    gate = 1 / (1 + np.exp(-x))
+    return x * gate, lambda dy: (dy * (gate + x * gate * (1 - gate)), {})
+
+
+def hard_sigmoid(op: Any, x: Array) -> Result:
+    line = SIXTH * x + 0.5
+    return np.clip(line, 0, 1), lambda dy: (dy * SIXTH * ((line > 0) & (line < 1)), {})
+
+
+def hard_swish(op: Any, x: Array) -> Result:
+    line = SIXTH * x + 0.5
+    gate = np.clip(line, 0, 1)
+    return x * gate, lambda dy: (dy * (gate + SIXTH * x * ((line > 0) & (line < 1))), {})
+
+
+def elu(op: Any, x: Array) -> Result:
+    scale, lowest = float(np.float32(op.scale)), float(np.float32(op.scale * op.alpha))
+    y = np.where(x > 0, scale * x, lowest * np.expm1(np.minimum(x, 0)))
+    return y, lambda dy: (dy * np.where(x > 0, scale, lowest * np.exp(np.minimum(x, 0))), {})
+
+
+def softplus(op: Any, x: Array) -> Result:
+    return np.logaddexp(0, x), lambda dy: (dy / (1 + np.exp(-x)), {})
+
+
+def gelu(op: Any, x: Array) -> Result:
+    if op.approximate:
+        t = np.tanh(ROOT * (x + CUBIC * x**3))
+        slope = ROOT * (1 + float(np.float32(3) * np.float32(CUBIC)) * x**2)
+        return 0.5 * x * (1 + t), lambda dy: (dy * 0.5 * (1 + t + x * (1 - t * t) * slope), {})
+    below = 0.5 * (1 + np.vectorize(math.erf)(ROOT_HALF * x))
+    return x * below, lambda dy: (dy * (below + x * DENSITY * np.exp(-x * x / 2)), {})
+
+
+def prelu(op: Any, x: Array, slope: Array) -> Result:
+    axes = tuple(range(x.ndim - 1))
+
+    def backward(dy: Array) -> tuple[Array, Tensors]:
+        return np.where(x > 0, dy, slope * dy), {"slope": np.where(x > 0, 0, x * dy).sum(axes)}
+
+    return np.where(x > 0, x, slope * x), backward
+
+
 def softmax(op: Any, x: Array) -> Result:
     powers = np.exp(x - x.max(-1, keepdims=True))
     y = powers / powers.sum(-1, keepdims=True)
@@ -200,9 +250,10 @@ OPS: dict[str, Callable[..., Result]] = {
     f.__name__: f
     for f in (
         dense, conv2d, conv1d, depthwise_conv2d, affine, max_pool, avg_pool, global_avg_pool, relu, relu6, leaky_relu, sigmoid,
-        tanh, softmax, scale,
+        tanh, softmax, scale, silu, hard_sigmoid, hard_swish, elu, softplus, gelu, prelu,
     )
 }  # fmt: skip
+OPS["selu"] = elu
 MERGES: dict[str, Callable[..., Merged]] = {f.__name__: f for f in (add, subtract, multiply, maximum, minimum, concatenate)}
 
 

@@ -32,14 +32,14 @@ class Parameter:
     """A tensor of weights.
 
     ``fan_in`` and ``fan_out`` scale a kernel's initial values (Glorot and Bengio 2010; He et al. 2015); biases start at 0.
-    ``starts_at_one``: all initial values are 1 instead, also those of a local layer.
+    ``starts_at``: all initial values are this number instead, also those of a local layer.
     """
 
     name: str
     shape: Shape
     fan_in: int
     fan_out: int
-    starts_at_one: bool = False
+    starts_at: float | None = None
 
     @property
     def size(self) -> int:

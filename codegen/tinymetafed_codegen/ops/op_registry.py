@@ -18,13 +18,14 @@ from .max_pool import MaxPool
 from .maximum import Maximum, Minimum
 from .multiply import Multiply
 from .op import Op
+from .prelu import PRelu
 from .reshape import Reshape
 from .separable_conv2d import SeparableConv2d
 from .subtract import Subtract
 
 # activations.py lists the ops that can also be the ``activation`` of another layer.
 _OPS: tuple[type[Op], ...] = (
-    Dense, Conv2d, DepthwiseConv2d, SeparableConv2d, Conv1d, Affine, MaxPool, AvgPool, GlobalAvgPool, Flatten, Reshape,
+    Dense, Conv2d, DepthwiseConv2d, SeparableConv2d, Conv1d, Affine, PRelu, MaxPool, AvgPool, GlobalAvgPool, Flatten, Reshape,
     Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate,
     *ACTIVATIONS.values(),
 )  # fmt: skip
