@@ -33,7 +33,7 @@ class Elu(Elementwise):
     kind: ClassVar[str] = "elu"
     spec: ClassVar[type[LayerSpec]] = EluSpec
     header: ClassVar[str] = "elu.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (190, 90)
+    flash_bytes: ClassVar[tuple[int, ...]] = (380, 120)
 
     @classmethod
     def build(cls, spec: EluSpec, name: str, input_shape: Shape) -> Self:

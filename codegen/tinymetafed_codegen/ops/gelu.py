@@ -26,7 +26,7 @@ class Gelu(Elementwise):
     kind: ClassVar[str] = "gelu"
     spec: ClassVar[type[LayerSpec]] = GeluSpec
     header: ClassVar[str] = "gelu.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (330, 420)
+    flash_bytes: ClassVar[tuple[int, ...]] = (360, 420)
 
     @classmethod
     def build(cls, spec: GeluSpec, name: str, input_shape: Shape) -> Self:

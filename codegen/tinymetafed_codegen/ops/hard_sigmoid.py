@@ -20,5 +20,5 @@ class HardSigmoid(Elementwise):
     kind: ClassVar[str] = "hard_sigmoid"
     spec: ClassVar[type[LayerSpec]] = HardSigmoidSpec
     header: ClassVar[str] = "hard_sigmoid.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (80, 80)
+    flash_bytes: ClassVar[tuple[int, ...]] = (100, 90)
     function: ClassVar[str] = "HardSigmoid"

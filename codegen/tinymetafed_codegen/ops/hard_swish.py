@@ -20,7 +20,7 @@ class HardSwish(Elementwise):
     kind: ClassVar[str] = "hard_swish"
     spec: ClassVar[type[LayerSpec]] = HardSwishSpec
     header: ClassVar[str] = "hard_swish.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (90, 120)
+    flash_bytes: ClassVar[tuple[int, ...]] = (120, 130)
     function: ClassVar[str] = "HardSwish"
 
     def backward_reads(self) -> str:

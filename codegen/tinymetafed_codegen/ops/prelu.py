@@ -24,7 +24,7 @@ class PRelu(Op):
     kind: ClassVar[str] = "prelu"
     spec: ClassVar[type[LayerSpec]] = PReluSpec
     header: ClassVar[str] = "prelu.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (110, 160, 160)
+    flash_bytes: ClassVar[tuple[int, ...]] = (90, 130, 130)
     fuses_backward: ClassVar[bool] = True
     template: ClassVar[str] = "weighted.hpp.j2"
     in_place: ClassVar[bool] = True

@@ -20,7 +20,7 @@ class Silu(Elementwise):
     kind: ClassVar[str] = "silu"
     spec: ClassVar[type[LayerSpec]] = SiluSpec
     header: ClassVar[str] = "silu.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (120, 140)
+    flash_bytes: ClassVar[tuple[int, ...]] = (190, 210)
     function: ClassVar[str] = "Silu"
 
     def backward_reads(self) -> str:

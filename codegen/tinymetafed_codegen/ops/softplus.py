@@ -20,5 +20,5 @@ class Softplus(Elementwise):
     kind: ClassVar[str] = "softplus"
     spec: ClassVar[type[LayerSpec]] = SoftplusSpec
     header: ClassVar[str] = "softplus.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (240, 160)
+    flash_bytes: ClassVar[tuple[int, ...]] = (400, 240)
     function: ClassVar[str] = "Softplus"

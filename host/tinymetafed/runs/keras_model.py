@@ -62,10 +62,12 @@ def _applied(keras: Any, op: Op, x: Any, weights: list[npt.NDArray[Any]], dtype:
     """The output of an op's Keras layer with these weights."""
     if op.kind == "affine":
         return _affine(keras, op, x, weights, dtype)
+    if op.kind == "gelu":  # a layer Activation has no place for `approximate`
+        return keras.activations.gelu(x, approximate=op.approximate)  # type: ignore[attr-defined]
     layer = _layer(keras, op, dtype)
     zeros = _zero_padding(keras, op, dtype)
     y = layer(x if zeros is None else zeros(x))
-    layer.set_weights(weights)
+    layer.set_weights(weights if op.kind != "prelu" else [weights[0].reshape(layer.alpha.shape)])
     return y
 
 
@@ -131,6 +133,10 @@ def _layer(keras: Any, op: Any, dtype: str) -> Any:
             return average(**common)
         case "relu6":
             return layers.ReLU(6.0, **common)
+        case "prelu":
+            return layers.PReLU(shared_axes=list(range(1, len(op.input_shape))) or None, **common)
+        case "elu":
+            return layers.ELU(op.alpha, **common)
         case "scale":
             return layers.Rescaling(op.factor, **common)
         case "leaky_relu":

@@ -17,6 +17,7 @@ from tinymetafed.runs.tensorflow import ModelFileError, require
 pytestmark = [*needs_tensorflow, pytest.mark.filterwarnings("ignore")]
 MODELS, PER_TEST = 300, 30
 KINDS = (".keras", ".keras", ".h5", ".tflite")
+NEWER = ("silu", "elu", "gelu", "hard_sigmoid", "hard_swish", "selu", "softplus")
 # The models of a test in which nothing was refused would prove as little as those in which all were.
 FEWEST_IMPORTED = PER_TEST // 2
 
@@ -81,7 +82,7 @@ class Builder:
         """One random layer that takes a tensor of this shape."""
         layers, shape = self.layers, tuple(x.shape[1:])
         size = int(self.random.integers(1, 4))
-        activation = "elu" if self.random.random() < 0.02 else self.pick(None, "relu", "tanh", "relu6", "sigmoid")
+        activation = "mish" if self.random.random() < 0.02 else self.pick(None, "relu", "tanh", "relu6", "sigmoid", *NEWER)
         common = {"activation": activation, "use_bias": self.pick(True, False)}
         window = {"padding": self.pick("same", "valid"), "strides": self.pick(1, 1, 2)}
         if window["padding"] == "valid":
@@ -91,6 +92,9 @@ class Builder:
         anywhere = [
             lambda: layers.BatchNormalization() if self.random.random() < 0.3 else layers.Activation("sigmoid"),
             lambda: self.pick(layers.ReLU(), layers.LeakyReLU(), layers.Softmax(), layers.Activation("tanh"), layers.ReLU(6.0)),
+            lambda: self.pick(
+                layers.ELU(0.5), layers.PReLU(shared_axes=[1] if len(shape) > 1 else None), layers.LeakyReLU(1e-7)
+            ),
             lambda: self.pick(layers.Dropout(0.1), layers.Identity()),
             lambda: layers.Reshape(self.factors(math.prod(shape))),
             lambda: layers.Reshape(

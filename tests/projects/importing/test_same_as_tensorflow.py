@@ -465,7 +465,7 @@ def test_only_weights_that_train_are_limited(keras: Any, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("activation", "nearest"),
-    [("softplus", "relu"), ("softsign", "tanh"), ("elu", "leaky_relu"), ("silu", "relu"), ("hard_sigmoid", "sigmoid")],
+    [("mish", "silu"), ("softsign", "tanh"), ("celu", "elu"), ("log_softmax", "softmax"), ("log_sigmoid", "sigmoid")],
 )
 def test_the_nearest_activation_is_the_one_of_the_nearest_meaning(
     keras: Any, tmp_path: Path, activation: str, nearest: str

@@ -19,13 +19,16 @@ from .network import (
     MERGES,
     PAD,
     WEIGHTED,
+    WITH_KERNEL,
     Array,
     Keys,
     Layer,
     Network,
+    PRelu,
     Shape,
     extents,
     finite,
+    gelu,
     leaky_relu,
     reshape,
     same_values,
@@ -40,10 +43,7 @@ _FUSED: dict[int, list[Keys]] = {0: [], 1: [{"op": "relu"}], 3: [{"op": "relu6"}
 _NEAREST = {
     "DEQUANTIZE": "the file is quantised; convert it again without converter.optimizations",
     "QUANTIZE": "the file is quantised; convert it again without converter.optimizations",
-    "PRELU": "the nearest one is LEAKY_RELU, with a fixed slope",
-    "ELU": "the nearest one is LEAKY_RELU",
-    "HARD_SWISH": "the nearest one is RELU6",
-    "GELU": "the nearest one is RELU",
+    **dict.fromkeys(("EXP", "LOG", "GREATER", "SELECT_V2"), "of a softplus, a SELU or an ELU: import the .keras file instead"),
     "SUM": "the nearest one is MEAN over all pixels",
     "TRANSPOSE": "reorder the axes of the data instead",
     "BATCH_MATMUL": "the nearest one is FULLY_CONNECTED",
@@ -59,7 +59,14 @@ _NEAREST = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "recurrent layers are not supported; the nearest one is a convolution over the window",
 }
 _MERGES = {"ADD": "add", "ADD_N": "add", "SUB": "subtract", "MUL": "multiply", "MAXIMUM": "maximum", "MINIMUM": "minimum"}
-_ELEMENTWISE = {"RELU": "relu", "RELU6": "relu6", "LOGISTIC": "sigmoid", "TANH": "tanh"}
+_ELEMENTWISE = {
+    "RELU": "relu",
+    "RELU6": "relu6",
+    "LOGISTIC": "sigmoid",
+    "TANH": "tanh",
+    "HARD_SWISH": "hard_swish",
+    "ELU": "elu",
+}
 
 
 def read_saved_model(folder: Path) -> Network:
@@ -206,7 +213,7 @@ class _Reader:
             layer = Layer(
                 where, name, part.keys, inputs_read, part.arrays, part.keys["op"] != AFFINE, with_zeros=part.with_zeros
             )
-            if layer.op in WEIGHTED:
+            if layer.op in WITH_KERNEL:
                 layer.has_bias = any(each >= 0 for each in operator.inputs[2:])
             read = [self.network.add(layer)]
             self.note_second_use(operator, kind, layer)
@@ -268,10 +275,14 @@ class Part:
 def _run(content: bytes, file: str, samples: Any) -> Any:
     """The outputs of TensorFlow Lite's reference kernels; the default ones are themselves wrong for some paddings."""
     lite = require("tensorflow", file).lite
-    reference = lite.experimental.OpResolverType.BUILTIN_REF
+    kinds = lite.experimental.OpResolverType
     with warnings.catch_warnings():  # that the class will be moved to another package
         warnings.simplefilter("ignore")
-        interpreter = lite.Interpreter(model_content=content, experimental_op_resolver_type=reference)
+        try:
+            interpreter = lite.Interpreter(model_content=content, experimental_op_resolver_type=kinds.BUILTIN_REF)
+        except ValueError:  # there is no reference kernel of ELU
+            plain = kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            interpreter = lite.Interpreter(model_content=content, experimental_op_resolver_type=plain)
     interpreter.allocate_tensors()
     source, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     found = []
@@ -428,6 +439,17 @@ def _leaky_relu(reader: _Reader, operator: Any, where: str) -> list[Part]:
     return [Part(keys) for keys in leaky_relu(slope, where)]
 
 
+def _gelu(reader: _Reader, operator: Any, where: str) -> list[Part]:
+    return [Part(gelu(bool(operator.builtinOptions.approximate)))]
+
+
+def _prelu(reader: _Reader, operator: Any, where: str) -> list[Part]:
+    shape = reader.shape(int(operator.inputs[0]))
+    read = PRelu.of(reader.weights(int(operator.inputs[1]), where), shape, where)
+    slope = Part({"op": "prelu"}, {".slope": read.slopes})
+    return [slope] if read.shape == shape else [Part(reshape(read.shape)), slope, Part(reshape(shape))]
+
+
 def _softmax(reader: _Reader, operator: Any, where: str) -> list[Part]:
     if operator.builtinOptions.beta != 1:
         raise ModelFileError(f"{where}: beta = {operator.builtinOptions.beta}, expected 1; scale the layer before it")
@@ -446,6 +468,8 @@ _OPERATORS: dict[str, Callable[[_Reader, Any, str], list[Part]]] = {
     "PADV2": _pad,
     "CONCATENATION": _concatenation,
     "LEAKY_RELU": _leaky_relu,
+    "GELU": _gelu,
+    "PRELU": _prelu,
     "SOFTMAX": _softmax,
     **{kind: partial(_merge, op=op) for kind, op in _MERGES.items()},
     **{kind: partial(_arithmetic, kind=kind) for kind in ("ADD", "SUB", "MUL", "DIV")},

@@ -18,14 +18,15 @@ from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.loss import LossName
-from tinymetafed_codegen.ops import INPUT, LOSSES
+from tinymetafed_codegen.ops import ACTIVATIONS, INPUT, LOSSES
 
 from ...runs.tensorflow import ModelFileError, quiet
 from . import normal_form
-from .network import AFFINE, COMMUTATIVE, MERGES, VIEWS, WEIGHTED, Array, Keys, Layer, Network, reshape
+from .network import AFFINE, COMMUTATIVE, MERGES, VIEWS, WEIGHTED, WITH_KERNEL, Array, Keys, Layer, Network, reshape
 from .same_outputs import check_outputs
 
-_INLINE = {"relu": {}, "relu6": {}, "leaky_relu": {"slope": 0.2}, "sigmoid": {}, "tanh": {}, "softmax": {}}
+# The settings with which an op can be the activation of another layer.
+_INLINE = {kind: {"slope": 0.2} if kind == "leaky_relu" else {} for kind in ACTIVATIONS}
 _LOSS_OF: dict[str, LossName] = {"softmax": "softmax_cross_entropy", "sigmoid": "binary_crossentropy"}
 _NAME_LENGTH = 36  # names in an experiment have at most 40 characters, and a number may be appended
 _TASK_KEYS = {"folder": 'path = "data"  # a CSV or NPZ file per client'}
@@ -175,7 +176,7 @@ def _fold(network: Network, affine: Layer) -> str:
     if target is not None and target.op == AFFINE:
         above = target.arrays
         above["scale"], above["offset"] = scale * above["scale"], offset * above["scale"] + above["offset"]
-    elif below is not None and below.op in WEIGHTED and len(network.readers(below)) == 1:
+    elif below is not None and below.op in WITH_KERNEL and len(network.readers(below)) == 1:
         suffix = "_pointwise" if below.op == "separable_conv2d" else ""
         kernel, bias = below.arrays[f"{suffix}.kernel"], below.arrays[f"{suffix}.bias"]
         axis = _channel_axis(kernel, f"{suffix}.kernel", below, inputs=False)
@@ -187,7 +188,7 @@ def _fold(network: Network, affine: Layer) -> str:
         other.arrays[".bias"] = other.arrays[".bias"] + offset
         other.has_bias = True
         target = other
-    elif target is not None and target.op in WEIGHTED and target.keys.get("frozen") and _folds_into_input(affine, target):
+    elif target is not None and target.op in WITH_KERNEL and target.keys.get("frozen") and _folds_into_input(affine, target):
         _fold_into_input(affine, target)
     else:
         return _as_layer(network, affine)
@@ -200,7 +201,7 @@ def _other_summand(network: Network, add: Layer | None, affine: Layer) -> Layer 
     if add is None or add.op != "add" or (affine.arrays["scale"] != 1).any():
         return None
     others = [each for each in add.inputs if each is not affine]
-    if len(others) != 1 or others[0] is None or others[0].op not in WEIGHTED or len(network.readers(others[0])) != 1:
+    if len(others) != 1 or others[0] is None or others[0].op not in WITH_KERNEL or len(network.readers(others[0])) != 1:
         return None
     return others[0] if ".bias" in others[0].arrays else None
 
@@ -353,7 +354,7 @@ def _fuse(network: Network) -> None:
     for layer in list(network.layers):
         below = layer.inputs[0]
         settings = {key: value for key, value in layer.keys.items() if key != "op"}
-        if below is None or below.op not in WEIGHTED or "activation" in below.keys or _INLINE.get(layer.op) != settings:
+        if below is None or below.op not in WITH_KERNEL or "activation" in below.keys or _INLINE.get(layer.op) != settings:
             continue
         if len(network.readers(below)) == 1:
             below.keys["activation"] = layer.op
