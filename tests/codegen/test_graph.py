@@ -102,6 +102,19 @@ def test_backward_stops_at_the_lowest_layer_that_trains() -> None:
             "mse",
             "expected 'same', 'valid' or [before, after]",
         ),
+        (
+            [dense(1), {"op": "elu", "alpha": -1}],
+            [1],
+            "mse",
+            "'model.layers[1].alpha' = -1: input should be greater than or equal",
+        ),
+        (
+            [dense(1), {"op": "leaky_relu", "slope": 1.5}],
+            [1],
+            "mse",
+            "'model.layers[1].slope' = 1.5: input should be less than",
+        ),
+        ([dense(1), {"op": "prelu", "frozen": True}], [1], "mse", "layers[1]: frozen above model.layers[0], which trains"),
         ([dense(1)] * 300, [1], "mse", "'model.layers' has 300 entries, the most are 256"),
         ([{"op": "global_avg_pool"}], [4], "mse", "global_avg_pool expects [height, width, channels] or [length, channels]"),
         ([dense(3, name="a"), dense(3), {"op": "add", "with": "b"}], [1], "mse", "layers[2]: with = 'b': no layer"),
@@ -285,6 +298,17 @@ def test_images_below_pools_are_not_kept(kind: str, pools: dict[str, int], most:
         assert 8 * slots[f"{pooled}_mask"].tensor.size <= slots[image].tensor.size * (2 if "stride" in pools else 1)
 
 
+@pytest.mark.parametrize("kind", [*ops.ACTIVATIONS])
+def test_activations_keep_one_tensor_at_most(kind: str) -> None:
+    wide = dense(1000, name="a")
+    slots = {slot.tensor.name: slot for slot in plan.plan(graph.build(model([wide, {"op": kind}, dense(1)], [1]))).slots}
+    keeps_input = kind in ("silu", "hard_swish", "gelu")
+    if kind != "relu":  # which is fused
+        assert (slots["x1"].offset != slots["x2"].offset) == keeps_input, "y takes the place of x unless the backward reads x"
+    frozen = graph.build(model([{**wide, "frozen": True}, {"op": kind}, dense(1)], [1]))
+    assert plan.plan(frozen).floats <= 1004 + 128, "nothing is kept below the layers that train"
+
+
 def test_pools_save_no_mask_where_nothing_needs_it() -> None:
     rest = [{"op": "flatten"}, dense(5)]
     for below in (conv(frozen=True, activation="relu"), {"op": "tanh"}):  # no layer there trains
@@ -320,13 +344,13 @@ def executed(net: graph.Graph, made: plan.Plan, calls: Sequence[graph.Call | gra
 
 
 MERGES = ["add", "subtract", "multiply", "average", "maximum", "minimum", "concatenate"]
-POINTWISE = ["relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softmax"]
+POINTWISE = [*ops.ACTIVATIONS]
 image_layers = st.one_of(
     st.builds(conv, stride=st.integers(1, 2), activation=st.sampled_from([*POINTWISE, None]), local=st.booleans()),
     st.just({"op": "depthwise_conv2d", "kernel": 3, "activation": "relu"}),
     st.just({"op": "separable_conv2d", "filters": 4, "kernel": 3}),
     st.builds(lambda op: {"op": op, "padding": "same"}, st.sampled_from(["max_pool", "avg_pool"])),
-    st.sampled_from([{"op": op} for op in POINTWISE]),
+    st.sampled_from([{"op": op} for op in [*POINTWISE, "prelu", "affine"]]),
 )
 vector_layers = st.one_of(
     st.builds(dense, st.sampled_from([3, 3, 17]), activation=st.sampled_from([*POINTWISE, None]), local=st.booleans()),

@@ -199,6 +199,13 @@ def test_compiles_for_cortex_m_without_warnings(model: Compiled) -> None:
     compile_with(["arm-none-eabi-g++", *boards.load("mps2").machine_flags, "-Os"], model.folder, None)
 
 
+def test_slopes_start_at_a_quarter(tmp_path: Path) -> None:
+    layers = [{"op": "prelu", "local": True}, {"op": "prelu"}]
+    manifest = design({"input": [4, 3], "loss": "mse", "layers": [*layers, {"op": "flatten"}]}, tmp_path).manifest
+    assert initial(manifest, 1, "he").tolist() == [0.25] * 3
+    assert [tensor.tolist() for tensor in local_start(manifest, "random", 0.3).values()] == [[0.25] * 3]
+
+
 @pytest.mark.parametrize("kind", ["alternating", "random", "zeros", "redrawn"])
 def test_an_affine_layer_starts_as_the_identity(kind: str, tmp_path: Path) -> None:
     layers = [{"op": "affine", "local": True}, {"op": "affine"}]
