@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from imported import write
-from test_same_as_tensorflow import keras, mixed, same, save
+from test_same_as_tensorflow import chain, keras, mixed, same, save
 from with_tensorflow import needs_tensorflow
 
 from tinymetafed.runs.tensorflow import ModelFileError
@@ -149,6 +149,13 @@ def test_the_experiment_says_where_a_branch_begins(keras: Any, tmp_path: Path) -
     layers: Any = spec.load(tmp_path / "in" / "experiment.toml").model.layers
     shortcut = next(layer for layer in layers if layer.op == "conv2d" and layer.kernel == (1, 1))
     assert shortcut.from_ is not None or any(layer.from_ for layer in layers)
+
+
+def test_a_softmax_before_the_last_flatten_goes_into_the_loss(keras: Any, tmp_path: Path) -> None:
+    layers = [keras.layers.GlobalAveragePooling2D(keepdims=True), keras.layers.Conv2D(3, 1), keras.layers.Flatten()]
+    model = mixed(chain(keras, (4, 4, 2), keras.layers.Conv2D(2, 3), *layers, keras.layers.Softmax()))  # as in MobileNetV3
+    notes = write(save(model, tmp_path, ".keras"), tmp_path / "in")
+    assert any("the last softmax is left out, softmax_cross_entropy applies it itself" in note for note in notes)
 
 
 REFUSED: dict[str, tuple[Callable[[Any, Any], Any], str]] = {

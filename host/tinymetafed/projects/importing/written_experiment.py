@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import tempfile
 from collections.abc import Sequence
@@ -284,7 +285,7 @@ class _ChosenLoss:
 
 def _choose_loss(network: Network, loss: str | None, notes: list[str]) -> _ChosenLoss:
     """Chooses the loss; removes a last activation that the loss applies itself."""
-    last = network.layers[-1]
+    last = _last_activation(network)
     delta = 1.0
     if loss is not None:
         names = {str(name): name for name in get_args(LossName)}
@@ -306,9 +307,19 @@ def _choose_loss(network: Network, loss: str | None, notes: list[str]) -> _Chose
         )
     if not activation or last.op != activation:
         return _ChosenLoss(chosen, delta, "")
-    network.layers.pop()
+    normal_form.bypass(network, last)
     notes.append(f"the last {last.op} is left out, {chosen} applies it itself: the model's outputs are logits")
     return _ChosenLoss(chosen, delta, activation)
+
+
+def _last_activation(network: Network) -> Layer:
+    """The last layer, or the softmax or sigmoid before a last change of shape that leaves each sample's outputs as they are."""
+    last = network.layers[-1]
+    below = last.inputs[0]
+    if last.op not in VIEWS or below is None or len(network.readers(below)) != 1:
+        return last
+    is_whole = below.op == "sigmoid" or (below.op == "softmax" and below.shape[-1:] == (math.prod(below.shape),))
+    return below if is_whole else last
 
 
 def _file_loss(network: Network, last: Layer) -> LossName:
