@@ -173,7 +173,7 @@ def _as_sequence(network: Network, layer: Layer) -> None:
         return
     keys = {key: value for key, value in layer.keys.items() if key not in ("kernel", "stride")}
     stride = _pair(layer, "stride", 2)[1]
-    padding = keys["padding"]
+    padding = keys.get("padding", "same")
     image = layer.shape
     layer.keys = keys | {"op": "conv1d", "kernel": size, "padding": padding if isinstance(padding, str) else padding[1]}  # type: ignore[index]
     if stride != 1:
