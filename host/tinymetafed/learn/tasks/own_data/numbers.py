@@ -46,6 +46,8 @@ def with_nan(lines: Iterable[str], delimiter: str) -> list[str]:
 @cache
 def _missing_cells(delimiter: str) -> re.Pattern[str]:
     words = "|".join(re.escape(word) for word in sorted(_MISSING, key=len, reverse=True) if word)
+    if delimiter == " ":  # any number of spaces; there are no empty cells
+        return re.compile(rf"()(?<!\S)(?:{words})(?!\S)", re.IGNORECASE)
     edge = re.escape(delimiter)
     return re.compile(rf"([{edge}\n])[ \t]*(?:{words})?[ \t]*(?=[{edge}\r\n])", re.IGNORECASE)
 

@@ -271,7 +271,8 @@ def _by_client(default: str, table: Table, classes: Mapping[str, int] | None, by
     """The rows of each client of a file. ``by_row``: whether rows are neighbours in time, so that left-out rows are breaks."""
     targets = table.targets
     if classes is not None and table.labels is not None:
-        of_code = np.array([*(classes.get(name, UNKNOWN) for name in table.labels.names), UNKNOWN], np.float32)
+        with np.errstate(over="ignore"):  # of a label beyond float32, which is a problem already
+            of_code = np.array([*(classes.get(name, UNKNOWN) for name in table.labels.names), UNKNOWN], np.float32)
         targets = of_code[table.labels.codes][:, None]
     if table.clients is None:
         return [ClientRecording(default, table, Recording(table.values, targets, table.time, table.breaks))]
