@@ -46,7 +46,7 @@ class ClientSamples:
 
     Attributes:
         name: The client.
-        files: Its files.
+        origin: The files of its samples, in this order, and the number of samples of each.
         rows: Number of rows that its samples come from.
         inputs: float32 [samples, *input_shape].
         targets: float32 [samples, target_size].
@@ -54,11 +54,16 @@ class ClientSamples:
     """
 
     name: str
-    files: tuple[Path, ...]
+    origin: tuple[tuple[Path, int], ...]
     rows: int
     inputs: Floats
     targets: Floats
     is_held_out: bool
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its files."""
+        return tuple(dict.fromkeys(file for file, _ in self.origin))
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,8 +351,10 @@ def _samples(
     """A client's rows, or the windows cut from them; None and a problem if there are none."""
     files = tuple(dict.fromkeys(each.table.file for each in own))
     rows = sum(len(each.recording) for each in own)
-    values, targets = [], []
+    values, targets = list[Floats](), list[Floats]()
+    origin = list[tuple[Path, int]]()
     for each in own:
+        before = sum(map(len, values))
         for segment in _prepared(each, spec, problems):
             if spec.window is None:
                 values.append(segment.values)
@@ -356,6 +363,7 @@ def _samples(
                 x, y = cut(segment, spec.window, spec.stride or spec.window, _window_label(each.table, spec))
                 values.append(x)
                 targets.append(y)
+        origin.append((each.table.file, sum(map(len, values)) - before))
     if not sum(map(len, values)):
         if spec.window is not None and not any(problems.of(file) for file in files):
             longest = max((_longest_run(each, spec) for each in own), default=0)
@@ -370,7 +378,7 @@ def _samples(
     inputs = values[0] if one else np.concatenate(values)
     if shapes is not None:
         inputs = inputs.reshape(-1, *shapes.input)
-    return ClientSamples(name, files, rows, inputs, targets[0] if one else np.concatenate(targets), is_held_out)
+    return ClientSamples(name, tuple(origin), rows, inputs, targets[0] if one else np.concatenate(targets), is_held_out)
 
 
 def _window_label(table: Table, spec: FolderTask) -> WindowLabel | None:
