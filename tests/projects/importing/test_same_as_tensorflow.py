@@ -401,7 +401,7 @@ def test_a_normalisation_that_was_adapted_is_read(keras: Any, tmp_path: Path) ->
     scaled = keras.layers.Normalization()
     scaled.adapt(np.random.default_rng(1).normal(3, 2, (50, 4)))
     notes = same(chain(keras, (4,), scaled, keras.layers.Dense(3), keras.layers.Dense(2)), tmp_path, ".keras")
-    assert notes[0].endswith("(Normalization): becomes a depthwise convolution of one pixel, frozen")
+    assert notes[0].endswith("(Normalization): becomes a layer 'affine', frozen")
 
 
 def test_half_precision_weights_are_read(keras: Any, tmp_path: Path) -> None:

@@ -22,11 +22,11 @@ Shape = tuple[int, ...]
 Keys = TomlTable  # of a layer, as an experiment's file writes them
 Evaluate = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
-WEIGHTED = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d")
+WEIGHTED = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d", "affine")
 ELEMENTWISE = ("relu", "relu6", "leaky_relu", "sigmoid", "tanh")
 VIEWS = ("reshape", "flatten")
-# Not ops: an experiment cannot have them, so they become part of other layers.
-AFFINE = "affine"  # y = scale x + offset, per channel
+# Not ops: an experiment cannot have them, so they become part of other layers, or a layer "affine".
+AFFINE = "scale and offset"  # y = scale x + offset, per channel
 PAD = "pad"  # zeros around an image or a sequence; the key margins has [before, after] for each axis but the channels
 
 
@@ -35,7 +35,7 @@ class Layer:
     """One layer.
 
     ``keys``: its keys in an experiment. ``inputs``: the layers that it reads, None for the model's input. ``arrays``: float64
-    weights by the suffix of their names in an npz file, for instance ".kernel"; an affine has ``scale`` and ``offset``, of
+    weights by the suffix of their names in an npz file, for instance ".kernel"; an AFFINE has ``scale`` and ``offset``, of
     shape () or (channels,). ``shape``: of its output, for one sample. ``with_zeros``: the setting because of which its kernel
     has zeros that must stay zeros, so that it may not train; or "". ``has_bias``: whether the file has a bias, of a layer with
     weights. ``left_out``: what the file says of its training that an import leaves out. ``where``: file and layer, for errors.
