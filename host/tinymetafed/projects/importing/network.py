@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from ...runs.tensorflow import ModelFileError
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
 Keys = TomlTable  # of a layer, as an experiment's file writes them
-Evaluate = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+Evaluate = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
 
 WEIGHTED = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d", "affine")
 ELEMENTWISE = ("relu", "relu6", "leaky_relu", "sigmoid", "tanh")
@@ -79,7 +80,7 @@ class Network:
     """Layers in order of execution; the last one gives the output.
 
     ``loss``: None if the file does not have one. ``evaluate``: the file's own outputs, [batch, ...] for inputs
-    [batch, *file_input]; None if nothing can compute them.
+    [batch, *file_input]; None if nothing can compute them. ``input_type``: that of the file's input, as NumPy names it.
     """
 
     file: str
@@ -89,6 +90,7 @@ class Network:
     notes: list[str] = field(default_factory=list)
     file_input: Shape = ()
     evaluate: Evaluate | None = None
+    input_type: str = "float32"
 
     def readers(self, layer: Layer | None) -> list[Layer]:
         """The layers that read ``layer``."""

@@ -86,6 +86,8 @@ def write(
         if path.exists():
             raise ModelFileError(f"{path}: there is one already, perhaps edited; name another, or remove it first")
     notes = list(network.notes)
+    if network.input_type != "float32":
+        notes.append(f"the input is {network.input_type} in the file; here samples are float32, with the same numbers")
     _freeze(network, freeze)
     normal_form.rewrite(network)
     for layer in [each for each in network.layers if each.op == AFFINE]:
@@ -148,8 +150,16 @@ def _freeze(network: Network, freeze: str | None) -> None:
         if layer.with_zeros:
             raise ModelFileError(
                 f"{layer.where}: {layer.with_zeros} is supported in frozen layers only, where the zeros between its weights "
-                "stay zeros; freeze the layers up to it with --freeze, or build it without"
+                f"stay zeros; freeze the layers up to it with --freeze, or build it without{_hint(layer)}"
             )
+
+
+def _hint(layer: Layer) -> str:
+    """When a dilated sequence may train."""
+    kernel = layer.keys.get("kernel")
+    if "dilation" not in layer.with_zeros or not (layer.op == "conv1d" or (isinstance(kernel, list) and kernel[0] == 1)):
+        return ""
+    return ", or give it a length that is a multiple of its dilation, and an odd kernel or padding='causal'"
 
 
 def _names(layers: Sequence[Layer]) -> str:
@@ -182,7 +192,8 @@ def _fold(network: Network, affine: Layer) -> str:
         below.arrays[f"{suffix}.kernel"] = kernel * _along(scale, kernel, axis)
         below.arrays[f"{suffix}.bias"] = bias * scale + offset
         below.has_bias = True
-        target, remark = below, "" if below.keys.get("frozen") else ", which trains from there without normalisation"
+        normalised = (scale != 1).any() and not below.keys.get("frozen")
+        target, remark = below, ", which trains from there without normalisation" if normalised else ""
     elif (other := _other_summand(network, target, affine)) is not None:
         other.arrays[".bias"] = other.arrays[".bias"] + offset
         other.has_bias = True
