@@ -159,18 +159,18 @@ def _result(
         problems = [*problems, Problem(Place(folder), str(error).removeprefix(f"{folder}: "), "")]
         return DataCheck(str(folder), None, tuple(map(_problem, problems)), len(problems), (), needs)
     if experiment is not None and shapes is not None and not reading.problems:
-        problems = [*problems, *_normalised(reading, task, shapes, experiment)]
+        problems = [*problems, *_unfit(reading, task, shapes, experiment)]
     found = tuple(_problem(each) for each in (*problems, *reading.problems))
     facts = examine_data(reading, task)
     notes = (*reading.usual_forms, *reading.notes)
     return DataCheck(str(folder), facts, found, len(problems) + reading.problem_count, notes, needs)
 
 
-def _normalised(reading: Reading, task: FolderTask, shapes: TaskShapes, experiment: Experiment) -> list[Problem]:
-    """The values that do not fit float32 once they are normalised."""
+def _unfit(reading: Reading, task: FolderTask, shapes: TaskShapes, experiment: Experiment) -> list[Problem]:
+    """The values that nothing can be computed with once they are normalised."""
     opened = Folder.of_reading(reading, task, shapes, experiment.spec.run.seed, experiment.spec.run.clients)
     data = normalisation.measured(experiment.spec, opened, experiment.source).data
-    return [Problem(Place(Path(each.file)), each.what, each.remedy) for each in normalisation.not_finite(data, opened)]
+    return [Problem(Place(Path(each.file)), each.what, each.remedy) for each in normalisation.unfit(data, opened)]
 
 
 def _problem(found: Problem) -> DataProblem:

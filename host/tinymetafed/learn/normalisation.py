@@ -12,6 +12,7 @@ from tinymetafed_codegen.spec import DataSpec, Experiment
 
 from .tasks import DataError, Task
 
+_LARGEST = 1e18  # its square is finite in float32
 LARGE = 10.0  # inputs beyond it, in a column that is not normalised, are the likely cause of a training that diverges
 
 
@@ -45,8 +46,8 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class NotFinite:
-    """A value that is NaN or infinite once it is normalised: its file ("" if it is in none), what is wrong, what to do."""
+class Unfit:
+    """A value that nothing can be computed with: its file ("" if it is in none), what is wrong, what to do."""
 
     file: str
     what: str
@@ -56,7 +57,7 @@ class NotFinite:
 def measure(experiment: Experiment, task: Task, source: str) -> Measured:
     """As ``measured``, and checks what the model gets. Raises DataError, also for a value that does not fit float32."""
     found = measured(experiment, task, source)
-    require_finite(found.data, task, source)
+    require_fit(found.data, task, source)
     return found
 
 
@@ -97,7 +98,7 @@ def measured(experiment: Experiment, task: Task, source: str) -> Measured:
     return Measured(data, notes)
 
 
-def require_finite(data: DataSpec, task: Task, source: str) -> None:
+def require_fit(data: DataSpec, task: Task, source: str) -> None:
     """Checks what the model gets from all samples that are known.
 
     Args:
@@ -106,29 +107,30 @@ def require_finite(data: DataSpec, task: Task, source: str) -> None:
         source: The experiment's name in errors about samples that are in no file.
 
     Raises:
-        DataError: A value is NaN or infinite once it is normalised; the text names file and column.
+        DataError: A value is NaN, infinite or too large once it is normalised; the text names file and column.
     """
-    for each in not_finite(data, task):
+    for each in unfit(data, task):
         raise DataError(f"{each.file or source}: {each.what}; {each.remedy}")
 
 
-def not_finite(data: DataSpec, task: Task) -> Iterator[NotFinite]:
-    """The first value of each file that is NaN or infinite once it is normalised, in float32 as the model computes it."""
-    if data.shift is None or data.scale is None:
-        return
-    shift, scale = np.array(data.shift), np.array(data.scale)
-    kernel, bias = scale.astype(np.float32), (-shift * scale).astype(np.float32)
+def unfit(data: DataSpec, task: Task) -> Iterator[Unfit]:
+    """The first value of each file that is no number, or too large, once it is normalised in float32 as the model does it."""
+    kernel, bias, numbers = np.ones(1, np.float32), np.zeros(1, np.float32), ""
+    if data.shift is not None and data.scale is not None:
+        shift, scale = np.array(data.shift), np.array(data.scale)
+        kernel, bias = scale.astype(np.float32), (-shift * scale).astype(np.float32)
     for file, inputs in task.inputs_by_origin():
         with np.errstate(over="ignore", invalid="ignore"):
             normalised = inputs * kernel + bias
-        for at in np.argwhere(~np.isfinite(normalised))[:1]:
-            channel, value = int(at[-1]), inputs[tuple(at)]
-            yield NotFinite(
-                file,
-                f"{channel_name(task, channel)} = {value:.6g} is NaN or infinite once it is normalised (data.shift = "
-                f"{data.shift[channel]:.6g}, data.scale = {data.scale[channel]:.6g})",
-                "correct the value, or the two numbers",
-            )
+        for at in np.argwhere(~(np.abs(normalised) <= _LARGEST))[:1]:
+            channel, value, given = int(at[-1]), inputs[tuple(at)], normalised[tuple(at)]
+            became = "NaN or infinite" if not np.isfinite(given) else "too large to compute with"
+            if data.shift is not None and data.scale is not None:
+                numbers = (
+                    f" once it is normalised (data.shift = {data.shift[channel]:.6g}, data.scale = {data.scale[channel]:.6g})"
+                )
+            remedy = "correct the value, or the two numbers" if numbers else "correct the value"
+            yield Unfit(file, f"{channel_name(task, channel)} = {value:.6g} is {became}{numbers}", remedy)
 
 
 def channels(task: Task) -> tuple[Channel, ...]:

@@ -99,6 +99,8 @@ def test_a_file_is_read_to_the_values_it_means(tmp_path: Path, content: str | by
             {},
             r"row 4, column 1 'N/A' .* or set task\.missing = \"drop\"",
         ),
+        (BODY.replace(ROWS[3][0], "1e39", 1), {}, r"row 4, column 1 '1e39' is not a finite number.*; the largest is 3\.4e\+38"),
+        ("1,2,idle\n1,2,run\n1,2,walk\n" * 15, {"held_out": ["bob"]}, r"all samples are equal, so they tell no classes"),
         (BODY.replace(ROWS[3][0], "inf", 1), {"missing": "drop"}, r"row 4, column 1 'inf' is not a finite number"),
         (BODY.replace("walk", '"walk', 1), {}, r"bob\.csv: cannot be read as CSV .*quote"),
         (BODY.replace("walk", "fällt").encode("latin-1"), {}, r"bob\.csv: cannot be read as CSV in UTF-8 .*; save it as UTF-8"),

@@ -421,6 +421,9 @@ def _check_samples(reading: Reading, spec: FolderTask, problems: Problems) -> No
     for client in reading.clients:
         if (client.is_held_out or spec.source is None) and not any(problems.of(file) for file in client.files):
             _check_rows(client, reading.classes, spec, problems)
+    inputs = [client.inputs for client in reading.clients if len(client.inputs)]
+    if all_read and inputs and all(np.array_equal(each, np.broadcast_to(inputs[0][0], each.shape)) for each in inputs):
+        problems.add(Place(reading.path), "all samples are equal, so they tell no classes or values apart", "record them again")
     if reading.classes is not None and spec.source is None and all_read:
         _check_trained(reading.clients, reading.classes, spec, problems)
 
@@ -430,12 +433,16 @@ def _check_windows(reading: Reading, classes: Mapping[str, int], window: int, sp
     there = {int(target) for client in reading.clients for target in np.unique(client.targets)}
     for label, index in classes.items():
         if reading.clients and index not in there:
-            longest = max((_longest_run(each, spec, index) for each in reading.recordings), default=0)
-            problems.add(
-                Place(reading.path),
-                f"no window of {window} rows fits into class '{label}': its longest run has {longest} rows",
-                'lower task.window, or set task.window_label = "majority"',
-            )
+            if spec.window_label == "majority":
+                what, remedy = (
+                    f"class '{label}' has most rows of no window of {window} rows",
+                    "lower task.window or task.stride",
+                )
+            else:
+                longest = max((_longest_run(each, spec, index) for each in reading.recordings), default=0)
+                what = f"no window of {window} rows fits into class '{label}': its longest run has {longest} rows"
+                remedy = 'lower task.window, or set task.window_label = "majority"'
+            problems.add(Place(reading.path), what, remedy)
 
 
 def _check_trained(clients: Sequence[ClientSamples], classes: Mapping[str, int], spec: FolderTask, problems: Problems) -> None:
