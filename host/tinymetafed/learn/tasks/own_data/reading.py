@@ -26,7 +26,7 @@ from .npz_file import read_npz
 from .origin import located
 from .problems import Place, Problem, Problems
 from .times import SECONDS, Unit, find_unit
-from .windows import Recording, WindowLabel, cut, filled, resampled, runs, segments
+from .windows import Recording, WindowLabel, cut, filled, resampled, runs, segments, too_many_rows
 
 SUFFIXES = (".csv", ".npz")
 
@@ -372,11 +372,17 @@ def _samples(
         if spec.window is not None and not any(problems.of(file) for file in files):
             longest = max((_longest_run(each, spec) for each in own), default=0)
             of_one = "of one label " if _window_label(own[0].table, spec) == "pure" else ""
-            problems.add(
-                Place(files[0]),
-                f"no window of {spec.window} rows fits: the longest run {of_one}without a gap has {longest} rows",
-                "lower task.window" + (', or set task.window_label = "majority"' if of_one else ""),
-            )
+            what = f"no window of {spec.window} rows fits: the longest run {of_one}without a gap has {longest} rows"
+            remedy = "lower task.window" + (', or set task.window_label = "majority"' if of_one else "")
+            steps = [np.diff(each.recording.time) for each in own if each.recording.time is not None]
+            if steps and (np.concatenate(steps) < 0).mean() > 0.5:
+                what, remedy = "time runs backwards from row to row", "sort the rows by time"
+            elif steps and spec.rate is not None and rows > 1 and not np.concatenate(steps).any():
+                what, remedy = (
+                    f"all {rows:,} rows have the same time",
+                    "correct the times, or leave task.rate out",
+                )
+            problems.add(Place(files[0]), what, remedy)
         return None
     one = len(values) == 1
     inputs = values[0] if one else np.concatenate(values)
@@ -414,7 +420,15 @@ def _prepared(each: ClientRecording, spec: FolderTask, problems: Problems) -> li
             what = f"feature {of} has no value in {len(whole)} row(s) that belong together, so that none can be interpolated"
             problems.add(Place(each.table.file), what, 'leave the column out with task.ignore, or set task.missing = "drop"')
             continue
-        prepared.append(whole if spec.rate is None or spec.window is None else resampled(whole, spec.rate))
+        if spec.rate is None or spec.window is None:
+            prepared.append(whole)
+        elif rows := too_many_rows(whole, spec.rate):
+            what = f"{len(whole):,} rows without a gap become {rows:,} at task.rate = {spec.rate:g}"
+            problems.add(
+                Place(each.table.file), what, "lower task.rate, correct the times or their unit, or set task.largest_gap"
+            )
+        else:
+            prepared.append(resampled(whole, spec.rate))
     return prepared
 
 
@@ -422,7 +436,7 @@ def _longest_run(each: ClientRecording, spec: FolderTask, target: float | None =
     """Rows of the longest run that a window may be cut from; with ``target``, of that class only."""
     longest = 0
     for segment in segments(each.recording, spec.largest_gap):
-        part = segment if spec.rate is None else resampled(segment, spec.rate)
+        part = segment if spec.rate is None or too_many_rows(segment, spec.rate) else resampled(segment, spec.rate)
         ends = runs(part) if _window_label(each.table, spec) == "pure" else np.array([0, len(part)])
         for start, end in pairwise(ends.tolist()):
             if target is None or (part.targets[start:end, 0] == target).any():
