@@ -17,7 +17,7 @@ KindOf = Callable[[Any], str]
 
 
 def drop_input_cast(graph: Any, kind_of: KindOf) -> str:
-    """Makes the model's input float32 where the file only casts it to that.
+    """Makes the model's input float32 where the file only changes its shape and casts it to that.
 
     Args:
         graph: A subgraph, decoded; changed in place.
@@ -27,14 +27,22 @@ def drop_input_cast(graph: Any, kind_of: KindOf) -> str:
         The type of the input in the file, as NumPy names it; "float32" where nothing was changed.
     """
     source = int(graph.inputs[0])
-    readers = [each for each in graph.operators if source in each.inputs]
     was = _CAST_FROM.get(graph.tensors[source].type)
-    if was is None or not readers:
+    tensors, casts = [source], list[Any]()
+    for tensor in tensors:  # grows
+        for reader in [each for each in graph.operators if tensor in each.inputs]:
+            output = int(reader.outputs[0])
+            if kind_of(reader) == "CAST" and graph.tensors[output].type == _FLOAT32:
+                casts.append(reader)
+            elif kind_of(reader) in _VIEWS:
+                tensors.append(output)
+            elif kind_of(reader) != "SHAPE":
+                return "float32"
+    if was is None or not casts:
         return "float32"
-    if any(kind_of(each) != "CAST" or graph.tensors[int(each.outputs[0])].type != _FLOAT32 for each in readers):
-        return "float32"
-    graph.tensors[source].type = _FLOAT32
-    for cast in readers:
+    for tensor in tensors:
+        graph.tensors[tensor].type = _FLOAT32
+    for cast in casts:
         _remove(graph, cast)
     return was
 
