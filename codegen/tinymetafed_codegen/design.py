@@ -88,7 +88,8 @@ def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict
         if frozen:
             raise SpecError(f"{source}: model.weights is missing; it names the npz file with the frozen {', '.join(frozen)}")
         return normalising
-    given = weights_file.read(model.weights, frozen | {p.name: p.parameter.shape for p in net.parameters}, source)
+    shapes = frozen | {p.name: p.parameter.shape for p in net.parameters}
+    given = weights_file.read(model.weights, shapes, f"{source}: model.weights = {model.weights}")
     for name, shape in frozen.items():
         if name not in given:
             raise SpecError(f"{source}: model.weights = {model.weights}: the frozen '{name}' of shape {list(shape)} is missing")

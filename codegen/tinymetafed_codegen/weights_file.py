@@ -15,13 +15,13 @@ from .spec import SpecError
 Floats = npt.NDArray[np.float32]
 
 
-def read(path: str, shapes: Mapping[str, tuple[int, ...]], source: str) -> dict[str, Floats]:
+def read(path: str, shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[str, Floats]:
     """Reads an npz file.
 
     Args:
         path: The file.
         shapes: The shapes of all tensors of the model, by LAYER.kernel and LAYER.bias.
-        source: The experiment's name in errors.
+        where: The file's name in errors, and what asks for it.
 
     Returns:
         The arrays as float32, by name.
@@ -29,14 +29,14 @@ def read(path: str, shapes: Mapping[str, tuple[int, ...]], source: str) -> dict[
     Raises:
         SpecError: The file cannot be read, or an array is unknown, has another shape, or is not finite.
     """
-    where = f"{source}: model.weights = {path}"
     try:
         with np.load(path, allow_pickle=False) as file:
             found: dict[str, npt.NDArray[Any]] = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise SpecError(f"{where}: no such file") from None
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise SpecError(f"{where}: not an npz file of numbers: {error}") from None
+        reason = "it holds other objects" if "allow_pickle" in str(error) else str(error)
+        raise SpecError(f"{where}: not an npz file of numbers: {reason}") from None
     arrays: dict[str, Floats] = {}
     for name, array in found.items():
         if name not in shapes:

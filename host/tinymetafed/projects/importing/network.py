@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,16 +21,16 @@ from ...runs.tensorflow import ModelFileError
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
 Keys = TomlTable  # of a layer, as an experiment's file writes them
-Evaluate = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+Evaluate = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
 
-WITH_KERNEL = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d")  # and a bias
+WITH_KERNEL = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d", "affine")  # and a bias
 WEIGHTED = (*WITH_KERNEL, "prelu")
 ELEMENTWISE = tuple(kind for kind in ops.ACTIVATIONS if kind != "softmax")
 VIEWS = ("reshape", "flatten")
 MERGES = tuple(kind for kind, op in ops.LAYERS.items() if issubclass(op, ops.Merge))  # ops that read several layers
 COMMUTATIVE = tuple(kind for kind in MERGES if kind not in ("subtract", "concatenate"))
-# Not ops: an experiment cannot have them, so they become part of other layers.
-AFFINE = "affine"  # y = scale x + offset, per channel
+# Not ops: an experiment cannot have them, so they become part of other layers, or a layer "affine".
+AFFINE = "scale and offset"  # y = scale x + offset, per channel
 PAD = "pad"  # zeros around an image or a sequence; the key margins has [before, after] for each axis but the channels
 
 
@@ -38,7 +39,7 @@ class Layer:
     """One layer.
 
     ``keys``: its keys in an experiment. ``inputs``: the layers that it reads, None for the model's input. ``arrays``: float64
-    weights by the suffix of their names in an npz file, for instance ".kernel"; an affine has ``scale`` and ``offset``, of
+    weights by the suffix of their names in an npz file, for instance ".kernel"; an AFFINE has ``scale`` and ``offset``, of
     shape () or (channels,). ``shape``: of its output, for one sample. ``with_zeros``: the setting because of which its kernel
     has zeros that must stay zeros, so that it may not train; or "". ``has_bias``: whether the file has a bias, of a layer with
     weights. ``left_out``: what the file says of its training that an import leaves out. ``where``: file and layer, for errors.
@@ -82,7 +83,7 @@ class Network:
     """Layers in order of execution; the last one gives the output.
 
     ``loss``: None if the file does not have one. ``evaluate``: the file's own outputs, [batch, ...] for inputs
-    [batch, *file_input]; None if nothing can compute them.
+    [batch, *file_input]; None if nothing can compute them. ``input_type``: that of the file's input, as NumPy names it.
     """
 
     file: str
@@ -92,6 +93,7 @@ class Network:
     notes: list[str] = field(default_factory=list)
     file_input: Shape = ()
     evaluate: Evaluate | None = None
+    input_type: str = "float32"
 
     def readers(self, layer: Layer | None) -> list[Layer]:
         """The layers that read ``layer``."""
