@@ -11,6 +11,7 @@ import numpy as np
 from .. import Floats
 from .file_table import Bools, Doubles, Indices
 
+# A recording may become so many rows, or so many times its own, at task.rate; the last is the largest number in a message.
 _MANY_ROWS, _MOST_TIMES, _MOST_ROWS = 10**6, 100, 10**18
 USUAL_STEPS = 5  # a longer step than so many median steps is a gap, where task.largest_gap does not say it
 WindowLabel = Literal["pure", "majority"]
