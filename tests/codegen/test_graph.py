@@ -393,7 +393,7 @@ def networks(draw: st.DrawFn) -> graph.Graph:
         if options is image_layers:
             append({"op": "flatten"})
     for layer in layers[: draw(st.integers(0, 3))]:
-        if layer["op"] in ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d"):
+        if layer["op"] in ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "prelu", "affine"):
             layer |= {"frozen": True, "local": False}
     spec_ = model([*layers, dense(2)], input_)
     clipped = spec_.model_copy(update={"clip_norm": draw(st.sampled_from([0.0, 1.0]))})
