@@ -17,8 +17,9 @@ from ..learn import normalisation
 from ..learn.tasks import DataError
 from ..learn.tasks.folder import Folder
 from ..learn.tasks.own_data.examination import DataFacts, examine_data
+from ..learn.tasks.own_data.folder_content import Reading
 from ..learn.tasks.own_data.problems import Place, Problem
-from ..learn.tasks.own_data.reading import SUFFIXES, Reading, read_folder
+from ..learn.tasks.own_data.reading import SUFFIXES, read_folder
 from .loaded_experiment import CHECK_BOARD, Changes, Experiment, load
 
 

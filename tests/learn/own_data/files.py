@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from tinymetafed.learn.tasks.folder import Folder
-from tinymetafed.learn.tasks.own_data.reading import Reading, read_folder
+from tinymetafed.learn.tasks.own_data.folder_content import Reading
+from tinymetafed.learn.tasks.own_data.reading import read_folder
 from tinymetafed_codegen.spec import FolderTask, TaskShapes
 
 LABELS = ("idle", "run", "walk")

@@ -18,7 +18,7 @@ from .. import prng
 from . import HELD_OUT, DataError, Floats, Samples, Task, is_held_out
 
 if TYPE_CHECKING:
-    from .own_data.reading import Reading
+    from .own_data.folder_content import Reading
 
 TEST_ROWS = 100  # largest number of test samples of a client
 

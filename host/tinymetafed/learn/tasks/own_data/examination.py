@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tinymetafed_codegen.spec import FolderTask
 
 from .file_table import UNKNOWN
-from .reading import ClientRecording, Reading
+from .folder_content import ClientRecording, Reading
 from .windows import Recording, gaps
 
 MOST_GAPS = 20  # gaps that are listed

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,87 +14,23 @@ from tinymetafed_codegen.protocol import Stream
 from tinymetafed_codegen.spec import FolderTask, TaskShapes
 
 from ... import prng
-from .. import DataError, Floats
+from .. import DataError
 from .classes import find_classes
+from .client_samples import samples_of
 from .columns import Wanted
 from .csv_file import CsvContent, read_csv
 from .file_table import UNKNOWN, Indices, Table
+from .folder_content import ClientRecording, Reading
 from .media_files import MEDIA_SCALE, find_media, read_media
 from .npz_file import read_npz
 from .origin import located
-from .problems import Place, Problem, Problems
+from .problems import Place, Problems
+from .reading_notes import notes_on_form, notes_on_missing, notes_on_windows
+from .sample_checks import check_levels, check_samples
 from .times import SECONDS, Unit, find_unit
-from .windows import Recording, WindowLabel, cut, filled, resampled, runs, segments, too_many_rows
+from .windows import Recording
 
 SUFFIXES = (".csv", ".npz")
-
-
-@dataclass(frozen=True, slots=True)
-class ClientRecording:
-    """A client's rows in one file."""
-
-    client: str
-    table: Table
-    recording: Recording
-
-
-@dataclass(frozen=True, slots=True)
-class ClientSamples:
-    """A client's samples.
-
-    Attributes:
-        name: The client.
-        origin: The files of its samples, in this order, and the number of samples of each.
-        rows: Number of rows that its samples come from.
-        inputs: float32 [samples, *input_shape].
-        targets: float32 [samples, target_size].
-        is_held_out: Whether it serves the test.
-    """
-
-    name: str
-    origin: tuple[tuple[Path, int], ...]
-    rows: int
-    inputs: Floats
-    targets: Floats
-    is_held_out: bool
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Its files."""
-        return tuple(dict.fromkeys(file for file, _ in self.origin))
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The content of a folder.
-
-    Attributes:
-        path: The folder.
-        recordings: Rows by client and file.
-        clients: Samples by client, sorted by name.
-        classes: Class index by label; None where rows have values to predict.
-        problems: Everything that is wrong, listed; ``problem_count`` counts more where many are alike.
-        notes: What was decided by what the files look like, a line each.
-        usual_forms: The form of those files that have the usual one, a line for each.
-        scale: The input value of level 1, where all inputs are bytes with a scale (``task.dtype = "uint8"``).
-    """
-
-    path: Path
-    recordings: tuple[ClientRecording, ...]
-    clients: tuple[ClientSamples, ...]
-    classes: Mapping[str, int] | None
-    problems: tuple[Problem, ...]
-    problem_count: int
-    notes: tuple[str, ...]
-    usual_forms: tuple[str, ...] = ()
-    scale: float = 1.0
-
-    def require(self) -> None:
-        """Raises DataError with the first problem if there is one, and the number of the others."""
-        if self.problems:
-            more = self.problem_count - 1
-            others = f" ({more:,} more problem{'s' * (more > 1)}; `tinymetafed check` lists all)" if more else ""
-            raise DataError(f"{self.problems[0]}{others}")
 
 
 def find_files(path: Path, by_column: bool = False, pattern: str | None = None) -> dict[str, tuple[Path, ...]]:
@@ -189,8 +123,8 @@ def read_folder(
                     table = content.table if content else None
                 tables += [(client, table)] if table is not None and len(table) else []
     _check_headers([table for _, table in tables], problems)
-    usual_forms, others = _notes_on_form(contents)
-    notes += others + _notes_on_missing([table for _, table in tables])
+    usual_forms, others = notes_on_form(contents)
+    notes += others + notes_on_missing([table for _, table in tables])
     classes = None
     if _outputs(shapes) == 0:
         classes = find_classes(path, [table for _, table in tables], shapes, problems, scored)
@@ -208,14 +142,14 @@ def read_folder(
     clients = []
     for name in names:
         own = [recording for recording in recordings if recording.client == name]
-        if samples := _samples(name, own, spec, shapes, name in held_out, problems):
+        if samples := samples_of(name, own, spec, shapes, name in held_out, problems):
             clients.append(samples)
             if spec.dtype == "uint8":
-                _check_levels(samples, scale, problems)
+                check_levels(samples, scale, problems)
     reading = Reading(path, tuple(recordings), tuple(clients), classes, (), 0, (), scale=float(scale))
     if shapes is not None and scored is None:
-        _check_samples(reading, spec, problems)
-    notes += _notes_on_windows(reading, spec)
+        check_samples(reading, spec, problems)
+    notes += notes_on_windows(reading, spec)
     return replace(
         reading,
         problems=problems.listed,
@@ -342,244 +276,3 @@ def _held_out(
             + ("" if spec.client or len(names) > 1 else ", or name the column of the clients in task.client"),
         )
     return chosen
-
-
-def _samples(
-    name: str,
-    own: Sequence[ClientRecording],
-    spec: FolderTask,
-    shapes: TaskShapes | None,
-    is_held_out: bool,
-    problems: Problems,
-) -> ClientSamples | None:
-    """A client's rows, or the windows cut from them; None and a problem if there are none."""
-    files = tuple(dict.fromkeys(each.table.file for each in own))
-    rows = sum(len(each.recording) for each in own)
-    values, targets = list[Floats](), list[Floats]()
-    origin = list[tuple[Path, int]]()
-    for each in own:
-        before = sum(map(len, values))
-        for segment in _prepared(each, spec, problems):
-            if spec.window is None:
-                values.append(segment.values)
-                targets.append(segment.targets)
-            else:
-                x, y = cut(segment, spec.window, spec.stride or spec.window, _window_label(each.table, spec))
-                values.append(x)
-                targets.append(y)
-        origin.append((each.table.file, sum(map(len, values)) - before))
-    if not sum(map(len, values)):
-        if spec.window is not None and not any(problems.of(file) for file in files):
-            longest = max((_longest_run(each, spec) for each in own), default=0)
-            of_one = "of one label " if _window_label(own[0].table, spec) == "pure" else ""
-            what = f"no window of {spec.window} rows fits: the longest run {of_one}without a gap has {longest} rows"
-            remedy = "lower task.window" + (', or set task.window_label = "majority"' if of_one else "")
-            steps = [np.diff(each.recording.time) for each in own if each.recording.time is not None]
-            if steps and (np.concatenate(steps) < 0).mean() > 0.5:
-                what, remedy = "time runs backwards from row to row", "sort the rows by time"
-            elif steps and spec.rate is not None and rows > 1 and not np.concatenate(steps).any():
-                what, remedy = (
-                    f"all {rows:,} rows have the same time",
-                    "correct the times, or leave task.rate out",
-                )
-            problems.add(Place(files[0]), what, remedy)
-        return None
-    one = len(values) == 1
-    inputs = values[0] if one else np.concatenate(values)
-    if shapes is not None:
-        inputs = inputs.reshape(-1, *shapes.input)
-    return ClientSamples(name, tuple(origin), rows, inputs, targets[0] if one else np.concatenate(targets), is_held_out)
-
-
-def _check_levels(client: ClientSamples, scale: np.float32, problems: Problems) -> None:
-    """Finds inputs that are no byte times ``scale``."""
-    levels = np.rint(client.inputs / scale)
-    wrong = (levels < 0) | (levels > 255) | (levels.astype(np.float32) * scale != client.inputs)
-    if wrong.any():
-        problems.add(
-            Place(client.files[0]),
-            f"task.dtype = 'uint8' is for whole numbers from 0 to 255, but an input of client '{client.name}' is "
-            f"{client.inputs[wrong][0]:g}",
-            'set task.dtype = "float32"',
-        )
-
-
-def _window_label(table: Table, spec: FolderTask) -> WindowLabel | None:
-    return None if table.labels is None else spec.window_label
-
-
-def _prepared(each: ClientRecording, spec: FolderTask, problems: Problems) -> list[Recording]:
-    """The parts of a recording without gaps, with missing values filled, at ``task.rate``; one part without windows."""
-    parts = [each.recording] if spec.window is None else segments(each.recording, spec.largest_gap)
-    prepared = []
-    for part in parts:
-        whole = filled(part) if part.values.ndim == 2 else part
-        if np.isnan(whole.values).any():
-            empty = int(np.argmax(np.isnan(whole.values).all(axis=0))) if whole.values.ndim == 2 else 0
-            of = f"'{each.table.names[empty]}'" if each.table.names else f"{empty + 1}"
-            what = f"feature {of} has no value in {len(whole)} row(s) that belong together, so that none can be interpolated"
-            problems.add(Place(each.table.file), what, 'leave the column out with task.ignore, or set task.missing = "drop"')
-            continue
-        if spec.rate is None or spec.window is None:
-            prepared.append(whole)
-        elif rows := too_many_rows(whole, spec.rate):
-            what = f"{len(whole):,} rows without a gap become {rows:,} at task.rate = {spec.rate:g}"
-            problems.add(
-                Place(each.table.file), what, "lower task.rate, correct the times or their unit, or set task.largest_gap"
-            )
-        else:
-            prepared.append(resampled(whole, spec.rate))
-    return prepared
-
-
-def _longest_run(each: ClientRecording, spec: FolderTask, target: float | None = None) -> int:
-    """Rows of the longest run that a window may be cut from; with ``target``, of that class only."""
-    longest = 0
-    for segment in segments(each.recording, spec.largest_gap):
-        part = segment if spec.rate is None or too_many_rows(segment, spec.rate) else resampled(segment, spec.rate)
-        ends = runs(part) if _window_label(each.table, spec) == "pure" else np.array([0, len(part)])
-        for start, end in pairwise(ends.tolist()):
-            if target is None or (part.targets[start:end, 0] == target).any():
-                longest = max(longest, int(end - start))
-    return longest
-
-
-def _check_samples(reading: Reading, spec: FolderTask, problems: Problems) -> None:
-    """Finds classes without a window, clients with too few samples, and classes that nobody trains on."""
-    all_read = problems.count == 0
-    if reading.classes is not None and spec.window is not None:
-        _check_windows(reading, reading.classes, spec.window, spec, problems)
-    for client in reading.clients:
-        if (client.is_held_out or spec.source is None) and not any(problems.of(file) for file in client.files):
-            _check_rows(client, reading.classes, spec, problems)
-    inputs = [client.inputs for client in reading.clients if len(client.inputs)]
-    if all_read and inputs and all(np.array_equal(each, np.broadcast_to(inputs[0][0], each.shape)) for each in inputs):
-        problems.add(Place(reading.path), "all samples are equal, so they tell no classes or values apart", "record them again")
-    if reading.classes is not None and spec.source is None and all_read:
-        _check_trained(reading.clients, reading.classes, spec, problems)
-
-
-def _check_windows(reading: Reading, classes: Mapping[str, int], window: int, spec: FolderTask, problems: Problems) -> None:
-    """Finds classes that no client has a window of."""
-    there = {int(target) for client in reading.clients for target in np.unique(client.targets)}
-    for label, index in classes.items():
-        if reading.clients and index not in there:
-            if spec.window_label == "majority":
-                what, remedy = (
-                    f"class '{label}' has most rows of no window of {window} rows",
-                    "lower task.window or task.stride",
-                )
-            else:
-                longest = max((_longest_run(each, spec, index) for each in reading.recordings), default=0)
-                what = f"no window of {window} rows fits into class '{label}': its longest run has {longest} rows"
-                remedy = 'lower task.window, or set task.window_label = "majority"'
-            problems.add(Place(reading.path), what, remedy)
-
-
-def _check_trained(clients: Sequence[ClientSamples], classes: Mapping[str, int], spec: FolderTask, problems: Problems) -> None:
-    """Finds classes of held-out clients that no training client has."""
-    label_of = {index: label for label, index in classes.items()}
-    trained = {int(target) for client in clients if not client.is_held_out for target in np.unique(client.targets)}
-    for client in clients:
-        for index in sorted({int(target) for target in np.unique(client.targets)} - trained):
-            problems.add(
-                Place(client.files[0]),
-                f"{_who(client, spec)}class '{label_of[index]}' is in held-out clients only, nobody trains on it",
-                "hold out other clients in task.held_out, or leave its rows out",
-            )
-
-
-def _who(client: ClientSamples, spec: FolderTask) -> str:
-    return "" if spec.client is None else f"client '{client.name}': "
-
-
-def _check_rows(client: ClientSamples, classes: Mapping[str, int] | None, spec: FolderTask, problems: Problems) -> None:
-    """Finds too few samples, or too few of one class, for the sets that are drawn together."""
-    keys = ["adapt"] if client.is_held_out else ["support", "query"]
-    drawn = spec.adapt if client.is_held_out else spec.support + spec.query
-    what = "row" if spec.window is None else "window"
-    label_of = {} if classes is None else {index: label for label, index in classes.items()}
-    groups: Counter[str] = Counter()
-    if classes is None:
-        groups[""] = len(client.targets)
-    else:
-        indices, first, counts = np.unique(client.targets, return_index=True, return_counts=True)
-        for i in np.argsort(first):  # classes in the order of their first samples
-            groups[label_of.get(int(indices[i]), "")] = int(counts[i])
-    if client.is_held_out and classes is not None and len(groups) == 1:
-        problems.add(
-            Place(client.files[0]),
-            f"{_who(client, spec)}all {what}s are of class '{next(iter(groups))}', too few classes for a meta-test",
-            f"add {what}s of other classes, or hold out another {'file' if spec.client is None else 'client'}",
-        )
-        return
-    # At least one sample of each class is left for the test.
-    needed = -(-drawn // len(groups)) + (1 if client.is_held_out else 0)
-    for label, count in groups.items():
-        if count < needed:
-            asked = " and ".join(f"task.{key} = {getattr(spec, key)}" for key in keys)
-            of_class = f" of class '{label}'" if label else ""
-            why = f"{asked}{', and one to test,' if client.is_held_out else ''} need {needed}"
-            problems.add(
-                Place(client.files[0]),
-                f"{_who(client, spec)}{count} {what}(s){of_class}, but {why}{' of each class' if label else ''}",
-                f"add {what}s or lower {keys[-1]}",
-            )
-            return
-
-
-def _notes_on_form(contents: Sequence[CsvContent]) -> tuple[list[str], list[str]]:
-    """A line for each form that CSV files have: forms as most files have them, and others."""
-    by_form: dict[tuple[bool, str], list[CsvContent]] = defaultdict(list)
-    for content in contents:
-        said = [*content.form.unusual]
-        if content.units:
-            said.append("a row of units left out")
-        if content.repeated_headers:
-            said.append("repeated headers left out")
-        is_usual = not said
-        if is_usual:
-            said = [content.form.encoding_title, "columns separated by commas"]
-        said.append("the first row has names" if content.header else "no names in the first row")
-        by_form[is_usual, ", ".join(said)].append(content)
-    usual, others = (
-        [f"{_files(group)}: {said}" for (is_usual, said), group in by_form.items() if is_usual == wanted]
-        for wanted in (True, False)
-    )
-    return usual, others
-
-
-def _notes_on_missing(tables: Sequence[Table]) -> list[str]:
-    """Numbers of rows left out and of values interpolated."""
-    left_out = [table.left_out for table in tables if table.left_out]
-    missing = [count for table in tables if (count := int(np.isnan(table.values).sum()))]
-    return [
-        f"{sum(counts):,} {what}, of {len(counts)} file{'s' * (len(counts) > 1)}"
-        for counts, what in ((left_out, "rows with missing values left out"), (missing, "missing values interpolated"))
-        if counts
-    ]
-
-
-def _files(group: Sequence[CsvContent]) -> str:
-    first = group[0].table.file.name
-    more = len(group) - 1
-    return f"{first} and {more} more file{'s' * (more > 1)}" if more else first
-
-
-def _notes_on_windows(reading: Reading, spec: FolderTask) -> list[str]:
-    if spec.window is None or not reading.clients:
-        return []
-    stride = spec.stride or spec.window
-    total = sum(len(client.inputs) for client in reading.clients)
-    said = f"{total:,} windows of {spec.window} rows, one every {stride}"
-    if reading.classes is not None:
-        pure = "each within rows of one label"
-        said += f", {pure if spec.window_label == 'pure' else 'each with the label of most of its rows'}"
-    if spec.rate is not None:
-        said += f", resampled to {spec.rate:g} Hz"
-    if stride < spec.window:
-        said += (
-            f"; windows side by side share {spec.window - stride} rows, so that samples to adapt and to test with do too: "
-            f"stride = {spec.window} keeps them apart"
-        )
-    return [said]
