@@ -13,7 +13,7 @@ from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import FolderTask, TaskShapes
 
-from ..learn import normalisation
+from ..learn.normalisation import measure, unfit_values
 from ..learn.tasks import DataError
 from ..learn.tasks.folder import Folder
 from ..learn.tasks.own_data.examination import DataFacts, examine_data
@@ -160,18 +160,18 @@ def _result(
         problems = [*problems, Problem(Place(folder), str(error).removeprefix(f"{folder}: "), "")]
         return DataCheck(str(folder), None, tuple(map(_problem, problems)), len(problems), (), needs)
     if experiment is not None and shapes is not None and not reading.problems:
-        problems = [*problems, *_unfit(reading, task, shapes, experiment)]
+        problems = [*problems, *_unfit_values(reading, task, shapes, experiment)]
     found = tuple(_problem(each) for each in (*problems, *reading.problems))
     facts = examine_data(reading, task)
     notes = (*reading.usual_forms, *reading.notes)
     return DataCheck(str(folder), facts, found, len(problems) + reading.problem_count, notes, needs)
 
 
-def _unfit(reading: Reading, task: FolderTask, shapes: TaskShapes, experiment: Experiment) -> list[Problem]:
-    """The values that nothing can be computed with once they are normalised."""
+def _unfit_values(reading: Reading, task: FolderTask, shapes: TaskShapes, experiment: Experiment) -> list[Problem]:
+    """The values that the model cannot compute with, as problems."""
     opened = Folder.of_reading(reading, task, shapes, experiment.spec.run.seed, experiment.spec.run.clients)
-    data = normalisation.measured(experiment.spec, opened, experiment.source).data
-    return [Problem(Place(Path(each.file)), each.what, each.remedy) for each in normalisation.unfit(data, opened)]
+    data = measure(experiment.spec, opened, experiment.source).data
+    return [Problem(Place(Path(each.file)), each.what, each.remedy) for each in unfit_values(data, opened)]
 
 
 def _problem(found: Problem) -> DataProblem:

@@ -46,8 +46,14 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Unfit:
-    """A value that nothing can be computed with: its file ("" if it is in none), what is wrong, what to do."""
+class UnfitValue:
+    """A value of a sample that the model cannot compute with.
+
+    Attributes:
+        file: Its file; "" if it is in none.
+        what: What is wrong; names the column.
+        remedy: What to do.
+    """
 
     file: str
     what: str
@@ -55,13 +61,6 @@ class Unfit:
 
 
 def measure(experiment: Experiment, task: Task, source: str) -> Measured:
-    """As ``measured``, and checks what the model gets. Raises DataError, also for a value that does not fit float32."""
-    found = measured(experiment, task, source)
-    require_fit(found.data, task, source)
-    return found
-
-
-def measured(experiment: Experiment, task: Task, source: str) -> Measured:
     """Measures the numbers of ``data.normalise``, or takes those of the experiment.
 
     Args:
@@ -99,7 +98,7 @@ def measured(experiment: Experiment, task: Task, source: str) -> Measured:
 
 
 def require_fit(data: DataSpec, task: Task, source: str) -> None:
-    """Checks what the model gets from all samples that are known.
+    """Checks that the model can compute with all samples that are known.
 
     Args:
         data: The section [data], with numbers if it asks for any.
@@ -109,18 +108,25 @@ def require_fit(data: DataSpec, task: Task, source: str) -> None:
     Raises:
         DataError: A value is NaN, infinite or too large once it is normalised; the text names file and column.
     """
-    for each in unfit(data, task):
+    for each in unfit_values(data, task):
         raise DataError(f"{each.file or source}: {each.what}; {each.remedy}")
 
 
-def unfit(data: DataSpec, task: Task) -> Iterator[Unfit]:
-    """The first value of each file that is no number, or too large, once it is normalised in float32 as the model does it.
+def unfit_values(data: DataSpec, task: Task) -> Iterator[UnfitValue]:
+    """Finds values that are NaN, infinite or too large once they are normalised in float32, as the model does it.
 
-    Of samples that are not normalised only those in the user's files are checked.
+    Samples that are not normalised are checked only where they come from the user's files.
+
+    Args:
+        data: The section [data], with numbers if it asks for any.
+        task: The task, with the data read.
+
+    Yields:
+        The first such value of each file.
     """
     if data.shift is None and task.spec.own_files is None:
         return
-    kernel, bias, numbers = np.ones(1, np.float32), np.zeros(1, np.float32), ""
+    kernel, bias = np.ones(1, np.float32), np.zeros(1, np.float32)
     if data.shift is not None and data.scale is not None:
         shift, scale = np.array(data.shift), np.array(data.scale)
         kernel, bias = scale.astype(np.float32), (-shift * scale).astype(np.float32)
@@ -130,12 +136,11 @@ def unfit(data: DataSpec, task: Task) -> Iterator[Unfit]:
         for at in np.argwhere(~(np.abs(normalised) <= _LARGEST))[:1]:
             channel, value, given = int(at[-1]), inputs[tuple(at)], normalised[tuple(at)]
             became = "NaN or infinite" if not np.isfinite(given) else "too large to compute with"
+            what, remedy = f"{channel_name(task, channel)} = {value:.6g} is {became}", "correct the value"
             if data.shift is not None and data.scale is not None:
-                numbers = (
-                    f" once it is normalised (data.shift = {data.shift[channel]:.6g}, data.scale = {data.scale[channel]:.6g})"
-                )
-            remedy = "correct the value, or the two numbers" if numbers else "correct the value"
-            yield Unfit(file, f"{channel_name(task, channel)} = {value:.6g} is {became}{numbers}", remedy)
+                numbers = f"data.shift = {data.shift[channel]:.6g}, data.scale = {data.scale[channel]:.6g}"
+                what, remedy = f"{what} once it is normalised ({numbers})", "correct the value, or the two numbers"
+            yield UnfitValue(file, what, remedy)
 
 
 def channels(task: Task) -> tuple[Channel, ...]:

@@ -9,7 +9,7 @@ from tinymetafed_codegen import boards
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.spec import Experiment
 
-from ..learn.normalisation import measure
+from ..learn.normalisation import measure, require_fit
 from ..learn.strategies import Strategy, open_strategy
 from ..learn.tasks import Task
 from ..learn.tasks.task_registry import open_task
@@ -81,6 +81,7 @@ def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:
     designed = design_of(experiment, source)
     task = open_task(experiment, data)
     measured = measure(experiment, task, source)
+    require_fit(measured.data, task, source)
     if experiment.data != measured.data:
         designed = design_of(experiment.model_copy(update={"data": measured.data}), source)
         task.notes = (*task.notes, *measured.notes)
@@ -95,5 +96,8 @@ def measured_design(experiment: Experiment, source: str, board: str = BOARD, dat
     """
     if experiment.data.is_unmeasured:
         design_of(experiment, source, board)  # its errors come before those of the data
-        experiment = experiment.model_copy(update={"data": measure(experiment, open_task(experiment, data), source).data})
+        task = open_task(experiment, data)
+        measured = measure(experiment, task, source)
+        require_fit(measured.data, task, source)
+        experiment = experiment.model_copy(update={"data": measured.data})
     return design_of(experiment, source, board)

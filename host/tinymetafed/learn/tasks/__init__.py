@@ -215,10 +215,10 @@ class Task(StatesFacts, ABC):
                 yield self.samples(client, 0, sample_set, self.spec.count(sample_set)).inputs
 
     def inputs_by_origin(self) -> Iterator[tuple[str, Floats]]:
-        """The inputs that are checked before anything is computed with them: by default those of ``training_inputs``.
+        """The inputs that are checked before a model computes with them: by default those of ``training_inputs``.
 
         Yields:
-            Their file, "" if they are in none; and float32 [samples, *input_shape].
+            The file of some inputs, "" if they are in none; and these inputs, float32 [samples, *input_shape].
         """
         for inputs in self.training_inputs():
             yield "", inputs
