@@ -18,7 +18,7 @@ class Design:
     """An experiment's model on a board: everything that the generated files are rendered from.
 
     ``source`` is the experiment's name in errors. ``boards`` are the boards that the model may be designed for next.
-    ``weights`` are the arrays of model.weights, by LAYER.kernel and LAYER.bias.
+    ``weights`` are the arrays of model.weights, by names such as dense1.kernel.
     """
 
     experiment: Experiment
@@ -37,7 +37,7 @@ class Design:
 
     @property
     def normalisation(self) -> dict[str, weights_file.Floats]:
-        """kernel and bias of the layer that normalises the input, by LAYER.kernel and LAYER.bias; empty without one."""
+        """Kernel and bias of the layer that normalises the input, by their names in the weight file; empty without one."""
         return normalising_weights(self.experiment, self.graph)
 
     def on(self, board: Board) -> Design:
@@ -74,7 +74,7 @@ def design_graph(experiment: Experiment, board: Board, net: graph.Graph, source:
 
 
 def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict[str, weights_file.Floats]:
-    """The arrays of frozen layers and of model.weights, by LAYER.kernel and LAYER.bias.
+    """The arrays of frozen layers and of model.weights, by names such as dense1.kernel.
 
     Those of the normalisation come from [data]; they are NaN as long as they are not measured, which ``emit`` refuses.
 

@@ -54,7 +54,7 @@ class Tensor:
 class Call:
     """One op run forward: reads ``x``, for a merge also ``other``; writes ``y`` and the mask saved for backward, if any.
 
-    The gradients of a merge are such calls as well: ``x`` is dy, and ``other`` what it reads beside that.
+    The gradient of an input of a merge is such a call as well: ``x`` is dy, ``other`` what the call reads beside dy.
 
     ``masks_input``: x is the output of a ReLU, whose derivative the mask saved for backward includes.
     """
@@ -272,7 +272,7 @@ def trains(op: Op, variant: Variant) -> bool:
 
 @dataclass(frozen=True)
 class _Step:
-    """An op and the names of the ops whose outputs it reads, or INPUT; ``other`` is that of a merge."""
+    """An op and the names of the ops whose outputs it reads, INPUT for the model's input; only a merge reads ``other``."""
 
     op: Op
     source: str

@@ -30,7 +30,7 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_f
     Args:
         experiment: The complete experiment. Only those options of the strategy count that change the firmware.
         net: The model's graph.
-        given: The arrays of model.weights by LAYER.kernel and LAYER.bias. Only those of frozen layers count.
+        given: The arrays of model.weights by names such as dense1.kernel. Only those of frozen layers count.
 
     Returns:
         The first 8 bytes of SHA-256. Names of layers, C++ types, tiles and the board do not change them, but the C++ type and

@@ -20,7 +20,7 @@ def read(path: str, shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[s
 
     Args:
         path: The file.
-        shapes: The shapes of all tensors of the model, by LAYER.kernel and LAYER.bias.
+        shapes: The shapes of all tensors of the model, by names such as dense1.kernel.
         where: The file's name in errors, and what asks for it.
 
     Returns:

@@ -90,8 +90,8 @@ Float tanh_lanes(Float x) {
 
   const Float magnitude = x < Float{} ? -x : x;
   const Float far = 1.0f - 2.0f / (exp_lanes<Float, Bits>(magnitude + magnitude) + 1.0f);
-  const Float bent = x < Float{} ? -far : far;
-  return magnitude < Float{} + 0.625f ? near : bent;
+  const Float mirrored = x < Float{} ? -far : far;
+  return magnitude < Float{} + 0.625f ? near : mirrored;
 }
 
 // Square root of x >= 0, with an error of at most 1 ulp; +inf for +inf, 0 for subnormal numbers. Newton's method; halving the
@@ -153,8 +153,8 @@ Float erf_lanes(Float x) {
   tail = tail * t + 0x1.457e88p-1f;
   tail = tail * t + 0x1.0730a6p-3f;
   const Float far = 1.0f - exp_lanes<Float, Bits>(-(tail * t + t));
-  const Float bent = x < Float{} ? -far : far;
-  return magnitude < Float{} + 0.925f ? near : bent;
+  const Float mirrored = x < Float{} ? -far : far;
+  return magnitude < Float{} + 0.925f ? near : mirrored;
 }
 
 inline float exp(float x) { return exp_lanes<float, uint32_t>(x); }

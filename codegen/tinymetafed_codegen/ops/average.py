@@ -17,7 +17,7 @@ class AverageSpec(MergeSpec):
 
 
 class Average(Merge):
-    """Stands for sums and a scaling by 1 / (number of inputs); there is never an instance of this class."""
+    """A layer that becomes sums and a scaling by 1 / (number of inputs); this class has no instances."""
 
     kind: ClassVar[str] = "average"
     spec: ClassVar[type[LayerSpec]] = AverageSpec

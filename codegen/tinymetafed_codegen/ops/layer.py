@@ -9,7 +9,7 @@ from pydantic import Field
 from ..section import Section
 
 NAME = r"^[a-z][a-z0-9]*(_[a-z][a-z0-9]*)*$"  # of layers and ops; they become C++ names
-INPUT = "input"  # names the model's input where a layer names another one that it reads
+INPUT = "input"  # the name of the model's input in the keys ``from`` and ``with`` of layers
 Name = Annotated[str, Field(pattern=NAME, max_length=40)]
 
 

@@ -20,17 +20,17 @@ def _names(given: Any) -> tuple[str, ...]:
 
 
 class MergeSpec(LayerSpec):
-    """The keys of a layer that also reads the layers named in ``with``, one or a list."""
+    """The keys of a layer that also reads the layers named in ``with``: one name or a list of names."""
 
     with_: Annotated[tuple[str, ...], Field(alias="with", strict=False), BeforeValidator(_names)]
 
 
 @dataclass(frozen=True)
 class Derivative:
-    """How the gradient of one input of a merge follows from dy, the gradient of its output.
+    """How to compute the gradient of one input of a merge from dy, the gradient of its output.
 
-    ``op``: computes it from dy; None where it is dy itself. ``reads``: what the op reads beside dy: an input of the merge, the
-    mask that its forward pass saves, or nothing.
+    ``op``: computes the gradient; None where it is dy itself. ``reads``: what the op reads beside dy: an input of the merge,
+    the mask that its forward pass saves, or "" for nothing.
     """
 
     op: Op | None = None
@@ -48,7 +48,21 @@ class Merge(Op):
 
     @classmethod
     def of(cls, spec: Any, name: str, input_shape: Shape, other: str, other_shape: Shape) -> Self:
-        """Makes the op that reads ``other``. Raises OpError where the two shapes do not fit together."""
+        """Makes one op of a layer.
+
+        Args:
+            spec: The layer's keys.
+            name: The op's name.
+            input_shape: The shape of x.
+            other: The name of the layer that it reads besides x.
+            other_shape: The output shape of that layer.
+
+        Returns:
+            The op.
+
+        Raises:
+            OpError: The two shapes do not fit together.
+        """
         if other_shape != input_shape:
             shapes = f"{list(input_shape)} and {list(other_shape)} of '{other}'"
             raise OpError(f"{spec.op} expects two equal shapes, not {shapes}")
@@ -66,5 +80,5 @@ class Merge(Op):
         return made
 
     def derivatives(self) -> tuple[Derivative, Derivative]:
-        """How the gradients of x and of the other input follow from dy."""
+        """How to compute the gradients of x and of the other input from dy."""
         raise NotImplementedError(f"{type(self).__name__} defines no derivatives()")

@@ -16,23 +16,23 @@ class MultiplySpec(MergeSpec):
 
 
 @dataclass(frozen=True)
-class _Walk:
-    """How far the factors of neighbouring pixels and of neighbouring channels are apart in memory; 0: one factor for both."""
+class _Strides:
+    """Distances in memory between the factors of neighbouring pixels and of neighbouring channels; 0: they share a factor."""
 
     pixel: int
     channel: int
 
 
-def _walk(shape: Shape, whole: Shape) -> _Walk | None:
-    """How the factors of ``shape`` lie along the product's values; None if that is neither per channel nor per pixel."""
+def _strides(shape: Shape, whole: Shape) -> _Strides | None:
+    """The strides of factors of ``shape`` in a product of shape ``whole``; None if they do not fit it."""
     padded = (1,) * (len(whole) - len(shape)) + shape
     if padded == whole:
-        return _Walk(whole[-1], 1)
+        return _Strides(whole[-1], 1)
     if padded == (*(1,) * (len(whole) - 1), whole[-1]):
-        return _Walk(0, 1)
+        return _Strides(0, 1)
     if padded == (*whole[:-1], 1):
-        return _Walk(1, 0)
-    return _Walk(0, 0) if math.prod(padded) == 1 and len(padded) == len(whole) else None
+        return _Strides(1, 0)
+    return _Strides(0, 0) if math.prod(padded) == 1 and len(padded) == len(whole) else None
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Multiply(Merge):
     def of(cls, spec: MultiplySpec, name: str, input_shape: Shape, other: str, other_shape: Shape) -> Self:
         """Makes the op. Raises OpError where the shapes do not fit together."""
         for whole in (input_shape, other_shape):
-            if _walk(input_shape, whole) and _walk(other_shape, whole):
+            if _strides(input_shape, whole) and _strides(other_shape, whole):
                 return cls(name, input_shape, whole, other=other, other_shape=other_shape)
         raise OpError(
             "multiply expects two equal shapes, or one factor per channel (the last axis) or per pixel, not "
@@ -82,22 +82,23 @@ class FactorGradient(Op):
 
     def cpp_type(self) -> str:
         """The C++ type of the kernels."""
-        walk = _walk(self.output_shape, self.input_shape)
-        assert walk is not None
+        strides = _strides(self.output_shape, self.input_shape)
+        assert strides is not None
         channels = self.input_shape[-1]
         return (
             f"kernels::FactorGradient</*pixels=*/{math.prod(self.input_shape) // channels}, /*channels=*/{channels}, "
-            f"/*factors=*/{math.prod(self.output_shape)}, /*next_pixel=*/{walk.pixel}, /*next_channel=*/{walk.channel}>"
+            f"/*factors=*/{math.prod(self.output_shape)}, /*next_pixel=*/{strides.pixel}, /*next_channel=*/{strides.channel}>"
         )
 
 
 def _gradient(of: Shape, other: Shape, y: Shape) -> Op:
+    """The op that computes the gradient of an input of shape ``of`` from dy, of shape ``y``, and the other input."""
     if math.prod(of) < math.prod(y):
         return FactorGradient("", y, of)
     return Multiply("", y, y, other_shape=other)
 
 
 def _product_type(a: Shape, b: Shape, y: Shape) -> str:
-    walks = [walk for walk in (_walk(a, y), _walk(b, y)) if walk is not None]
-    steps = ", ".join(f"{walk.pixel}, {walk.channel}" for walk in walks)
-    return f"kernels::Multiply</*pixels=*/{math.prod(y) // y[-1]}, /*channels=*/{y[-1]}, /*next_pixel_and_channel=*/{steps}>"
+    strides = [each for each in (_strides(a, y), _strides(b, y)) if each is not None]
+    numbers = ", ".join(f"{each.pixel}, {each.channel}" for each in strides)
+    return f"kernels::Multiply</*pixels=*/{math.prod(y) // y[-1]}, /*channels=*/{y[-1]}, /*next_pixel_and_channel=*/{numbers}>"

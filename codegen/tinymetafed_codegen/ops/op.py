@@ -19,7 +19,19 @@ class OpError(ValueError):
 
 
 def shape_of(key: str, name: str, below: Mapping[str, Shape]) -> Shape:
-    """The output shape of the layer that a key names. Raises OpError where no layer above has that name."""
+    """Finds the layer that a key of another layer names.
+
+    Args:
+        key: The key, for the error.
+        name: The name that it holds.
+        below: The output shapes of the layers above it in the file, and of the input, by name.
+
+    Returns:
+        The output shape of the layer.
+
+    Raises:
+        OpError: None has that name.
+    """
     if name in below:
         return below[name]
     near = difflib.get_close_matches(name, below, n=1)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Tag, ValidationError
 
 READABLE = "readable"  # the type of an error whose text is shown as it is
 # One mistake can cause several errors: a mistyped key is both unknown and missing. The cause is shown.
-# Of the kinds of value that a key may have, the one that was meant has another error than its type.
+# A key may take values of several types: an error in a value of one of them is shown before those of the wrong types.
 _CAUSES_FIRST = {"extra_forbidden": 0, "missing": 2, "too_short": 3, "string_type": 4, "int_type": 4, "tuple_type": 5}
 
 
@@ -108,7 +108,7 @@ def _walk(location: tuple[Any, ...], sections: type[BaseModel]) -> tuple[str, li
             key += f"[{part}]"
         elif chosen := [member for member in inside if len(inside) > 1 and part in member[1]]:
             inside = chosen  # pydantic adds the chosen union member to the path; the file does not have it
-        elif inside:  # else the name of a type that pydantic adds where a value may be of several
+        elif inside:  # where a key takes several types, pydantic adds the name of one to the path; it is left out
             key += f".{part}" if key else str(part)
             owners = [model for model, _ in inside]
             fields = {field.alias or name: field for owner in owners for name, field in owner.model_fields.items()}

@@ -50,7 +50,7 @@ else:
 class ModelSpec(Section):
     """The ``[model]`` section.
 
-    ``layers`` go from input to output. ``weights`` is an npz file of arrays LAYER.kernel and LAYER.bias with the values of
+    ``layers`` go from input to output. ``weights`` is an npz file of arrays such as dense1.kernel with the values of
     frozen layers and initial values of others; ``init`` draws all other initial values. ``local_start`` says how local layers
     start a reconstruction: ``alternating`` (a fixed pattern), ``random`` (fixed random numbers), ``zeros``, ``redrawn`` (new
     random numbers for every client and round) or ``kept`` (as the client's last round left them; the first time ``random``).

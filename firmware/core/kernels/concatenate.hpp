@@ -3,7 +3,7 @@
 
 namespace tmf::kernels {
 
-// kTimes times: kFirst values of a, then kSecond values of b.
+// y is kTimes times kFirst values of a, then kSecond values of b.
 template <int kTimes, int kFirst, int kSecond>
 struct Concatenate {
   template <typename T>
@@ -15,7 +15,7 @@ struct Concatenate {
   }
 };
 
-// kTimes times: kSize of kWhole values, from kStart on.
+// The gradient of one input: kTimes times kSize of kWhole values of dy, from kStart on.
 template <int kTimes, int kWhole, int kStart, int kSize>
 struct Slice {
   template <typename T>

@@ -5,6 +5,7 @@ namespace tmf::kernels {
 
 constexpr float kSixth = 1.0f / 6.0f;
 
+// Hard sigmoid of one value.
 template <typename T>
 T hard_logistic(const T& x) {
   const T one = T{} + 1.0f;

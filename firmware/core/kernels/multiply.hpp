@@ -3,8 +3,8 @@
 
 namespace tmf::kernels {
 
-// y [pixels, channels]. Neighbouring pixels of a are kPixelA floats apart and neighbouring channels kChannelA, 0 where they
-// have the same factor; so are those of b. y may be stored in place of an input that has as many values.
+// y [pixels, channels]. kPixelA and kChannelA are the strides of a, in floats, from pixel to pixel and from channel to channel;
+// 0 where neighbours share a factor. kPixelB and kChannelB are those of b. y may be stored in place of an input of its size.
 template <int kPixels, int kChannels, int kPixelA, int kChannelA, int kPixelB, int kChannelB>
 struct Multiply {
   template <typename T>
@@ -14,7 +14,7 @@ struct Multiply {
   }
 };
 
-// Adds dy * x to 0 for each factor, over pixels and channels in ascending order.
+// The gradient of kFactors factors: each adds dy * x over its pixels and channels, in ascending order, to 0.
 template <int kPixels, int kChannels, int kFactors, int kNextPixel, int kNextChannel>
 struct FactorGradient {
   template <typename T>

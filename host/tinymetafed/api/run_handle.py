@@ -112,7 +112,7 @@ class Run:
 
     @property
     def weights(self) -> dict[str, Floats]:
-        """The global weights after ``kept_round`` rounds, by LAYER.kernel and LAYER.bias: float32 in the tensor's shape."""
+        """The global weights after ``kept_round`` rounds, by names such as dense1.kernel: float32 in the tensor's shape."""
         return export.global_weights(self._data)
 
     @property

@@ -24,7 +24,7 @@ def build(
 
     Args:
         net: The graph.
-        arrays: All weights, by LAYER.kernel and LAYER.bias.
+        arrays: All weights, by names such as dense1.kernel.
         batch: Batch size of the input; None for any.
         dtype: Dtype of all layers.
         activation: An activation to end in, "" for none: that of a loss that takes logits.

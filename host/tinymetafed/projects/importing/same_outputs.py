@@ -27,7 +27,7 @@ def check_outputs(network: Network, net: Graph, arrays: Mapping[str, npt.NDArray
     Args:
         network: The network, with a way to compute the file's outputs; without one nothing is compared.
         net: The graph of its experiment.
-        arrays: All its weights, by LAYER.kernel and LAYER.bias.
+        arrays: All its weights, by names such as dense1.kernel.
         activation: The last activation that the experiment's loss applies, or "".
 
     Raises:
