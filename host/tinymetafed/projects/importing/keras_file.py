@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...runs.tensorflow import ModelFileError, require
-from .keras_layers import LAYERS, Part, activation_keys, concatenation, operation_keys, refuse
+from .keras_layers import LAYERS, activation_keys, concatenation, operation_keys, refuse
 from .keras_training import file_loss, keras_version, optimizer_notes, training_config
-from .network import AFFINE, MERGES, WITH_KERNEL, Layer, Network, Shape, finite, reshape, same_values
+from .network import AFFINE, MERGES, WITH_KERNEL, Layer, Network, Part, Shape, finite, reshape, same_values
 
 _IGNORED = (
     "Dropout", "SpatialDropout1D", "SpatialDropout2D", "AlphaDropout", "GaussianDropout", "GaussianNoise",
@@ -162,10 +162,10 @@ class _Reader:
             return self.view(name, inputs[0], shape[1:], where)
         if kind == "Concatenate":
             return self.network.add(Layer(where, name, concatenation(node.operation.axis, len(shape) - 1, where), inputs))
-        # Here tensors of fewer axes are joined at the last ones, where merging layers join them at the samples.
+        # keras.ops aligns tensors of different numbers of axes at the last axis, Keras' merging layers at the first.
         if kind in _MERGES and len(inputs) == 2 and len({len(self.network.shape_of(each)) for each in inputs}) == 1:
             return self.network.add(Layer(where, name, {"op": kind.lower()}, inputs))
-        if (activations := operation_keys(node.operation, where)) is not None and len(inputs) == 1:
+        if (activations := operation_keys(node.operation)) is not None and len(inputs) == 1:
             current = inputs[0]
             for keys in activations:
                 current = self.network.add(Layer(where, name, keys, [current]))

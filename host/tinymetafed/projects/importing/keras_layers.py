@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,16 +14,12 @@ from tinymetafed_codegen.section import TomlValue
 
 from ...runs.tensorflow import ModelFileError
 from .kernels_with_zeros import spread, spread_channels, spread_groups
-from .network import AFFINE, PAD, Keys, PRelu, Shape, elu, extents, finite, gelu, leaky_relu, reshape, unsupported
+from .network import AFFINE, PAD, Keys, Part, PRelu, Shape, elu, extents, finite, gelu, leaky_relu, reshape, unsupported
 
-# Ours by their names in Keras. Those of classes in keras.ops are the same without underscores and with capitals.
-_ACTIVATIONS = {
-    **{name: name for name in ops.ACTIVATIONS if name not in ("hard_swish", "leaky_relu")},
-    "hard_silu": "hard_swish",
-    "leaky_relu": "leaky_relu",
-}
+# The names of activations in an experiment, by those in Keras, and Keras' names by their classes in keras.ops.
+_ACTIVATIONS = {"hard_silu" if name == "hard_swish" else name: name for name in ops.ACTIVATIONS}
 _OF_OPERATIONS = {name.title().replace("_", ""): name for name in _ACTIVATIONS}
-# By meaning: what does nearly the same.
+# Activations that are not supported, with the one that does nearly the same.
 _NEAREST_ACTIVATION = {
     "activation 'celu'": "the nearest one is 'elu'",
     "activation 'mish'": "the nearest one is 'silu'",
@@ -58,18 +54,6 @@ _NEAREST = {
 }
 
 Arrays = dict[str, npt.ArrayLike]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One layer of an experiment.
-
-    ``with_zeros``: the setting because of which its kernel has zeros that must stay zeros, so that it may not train; or "".
-    """
-
-    keys: Keys
-    arrays: Arrays = field(default_factory=dict)
-    with_zeros: str = ""
 
 
 # From a Keras layer, the shape of its input and its place in the file to layers of an experiment, the weights in the first.
@@ -141,8 +125,11 @@ class _Rows:
         return Part(reshape((self.behind * self.shape[1], channels)))
 
 
-def _in_rows(layer: Any, shape: Shape, where: str, size: int) -> _Rows | None:
-    """A dilated sequence of ``shape`` as an image; None if there is no dilation, or if its length is no multiple of it."""
+def _in_rows(layer: Any, shape: Shape, size: int) -> _Rows | None:
+    """A dilated sequence of ``shape`` as an image, for a kernel of ``size`` steps.
+
+    None without a dilation, if the length is no multiple of it, or if padding adds more zeros behind the sequence than before.
+    """
     dilation = layer.dilation_rate if isinstance(layer.dilation_rate, int) else layer.dilation_rate[0]
     before = {"valid": 0, "causal": size - 1, "same": (size - 1) / 2}.get(layer.padding, 0.5)
     if dilation == 1 or shape[0] % dilation or before % 1:
@@ -156,7 +143,7 @@ def _in_rows(layer: Any, shape: Shape, where: str, size: int) -> _Rows | None:
 
 def _conv(axes: int) -> Read:
     def read_conv(layer: Any, shape: Shape, where: str) -> list[Part]:
-        if axes == 1 and layer.groups == 1 and (rows := _in_rows(layer, shape, where, layer.kernel_size[0])):
+        if axes == 1 and layer.groups == 1 and (rows := _in_rows(layer, shape, layer.kernel_size[0])):
             arrays = _kernel_and_bias(layer, _array(layer.kernel)[:, None], layer.filters)
             convolution = Part({"op": "conv2d", "filters": layer.filters, **rows.keys}, arrays)
             return [Part(reshape(rows.shape)), convolution, rows.back(layer.filters)]
@@ -177,7 +164,7 @@ def _dilation(layer: Any) -> str:
 def _depthwise(axes: int) -> Read:
     def read_depthwise(layer: Any, shape: Shape, where: str) -> list[Part]:
         kernel = _array(layer.kernel)  # [rows, columns, channels, multiplier]; of a sequence without rows
-        if axes == 1 and kernel.shape[2] == 1 and (rows := _in_rows(layer, shape, where, kernel.shape[0])):
+        if axes == 1 and kernel.shape[2] == 1 and (rows := _in_rows(layer, shape, kernel.shape[0])):
             arrays = _kernel_and_bias(layer, kernel[:, None], shape[1])
             return [Part(reshape(rows.shape)), Part({"op": "depthwise_conv2d", **rows.keys}, arrays), rows.back(shape[1])]
         first = [] if axes == 2 else [Part(reshape((1, *shape)))]
@@ -212,7 +199,7 @@ def _separable(axes: int) -> Read:
         outputs = depthwise.shape[2] * depthwise.shape[3]
         pointwise_keys: Keys = {"op": "conv2d", "filters": layer.filters, "kernel": 1}
         pointwise_part = Part(pointwise_keys, {".kernel": pointwise, ".bias": bias})
-        if axes == 1 and outputs == shape[1] and (rows := _in_rows(layer, shape, where, depthwise.shape[1])):
+        if axes == 1 and outputs == shape[1] and (rows := _in_rows(layer, shape, depthwise.shape[1])):
             spatial_arrays: Arrays = {".kernel": depthwise.transpose(1, 0, 2, 3), ".bias": np.zeros(outputs)}
             spatial = Part({"op": "depthwise_conv2d", **rows.keys}, spatial_arrays)
             return [Part(reshape(rows.shape)), spatial, pointwise_part, rows.back(layer.filters)]
@@ -294,27 +281,25 @@ def _zeros(layer: Any, shape: Shape, where: str) -> list[Part]:
 def _relu(layer: Any, shape: Shape, where: str) -> list[Part]:
     _only(layer, where, "use ReLU(), ReLU(6) or LeakyReLU()", threshold=0)
     if layer.max_value is None:
-        return _sloped(float(layer.negative_slope), where)
+        return _sloped(float(layer.negative_slope))
     _only(layer, where, "use ReLU(), ReLU(6) or LeakyReLU()", max_value=6, negative_slope=0)
     return [Part({"op": "relu6"})]
 
 
 def _leaky_relu(layer: Any, shape: Shape, where: str) -> list[Part]:
-    return _sloped(float(layer.negative_slope), where)
+    return _sloped(float(layer.negative_slope))
 
 
-def _sloped(slope: float, where: str) -> list[Part]:
-    return [Part(keys) for keys in leaky_relu(slope, where)]
+def _sloped(slope: float) -> list[Part]:
+    return [Part(keys) for keys in leaky_relu(slope)]
 
 
 def _elu(layer: Any, shape: Shape, where: str) -> list[Part]:
-    return [Part(elu(float(layer.alpha), where))]
+    return [Part(elu(float(layer.alpha)))]
 
 
 def _prelu(layer: Any, shape: Shape, where: str) -> list[Part]:
-    read = PRelu.of(finite(_array(layer.alpha), where), shape, where)
-    slope = Part({"op": "prelu"}, {".slope": read.slopes})
-    return [slope] if read.shape == shape else [Part(reshape(read.shape)), slope, Part(reshape(shape))]
+    return PRelu.of(finite(_array(layer.alpha), where), shape, where).parts
 
 
 def _softmax(layer: Any, shape: Shape, where: str) -> list[Part]:
@@ -338,17 +323,17 @@ def activation_keys(activation: Any, where: str) -> list[Keys]:
     return [{"op": "leaky_relu", "slope": 0.2} if name == "leaky_relu" else {"op": _ACTIVATIONS[name]}]
 
 
-def operation_keys(operation: Any, where: str) -> list[Keys] | None:
+def operation_keys(operation: Any) -> list[Keys] | None:
     """The keys of the layers that an operation of keras.ops means; None if it is no activation that is supported."""
     name = _OF_OPERATIONS.get(type(operation).__name__)
     if name is None or getattr(operation, "axis", -1) != -1:
         return None
     if name == "elu":
-        return [elu(float(operation.alpha), where)]
+        return [elu(float(operation.alpha))]
     if name == "gelu":
         return [gelu(bool(operation.approximate))]
     if name == "leaky_relu":
-        return leaky_relu(float(operation.negative_slope), where)
+        return leaky_relu(float(operation.negative_slope))
     return [{"op": _ACTIVATIONS[name]}]
 
 

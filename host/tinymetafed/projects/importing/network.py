@@ -34,6 +34,15 @@ AFFINE = "scale and offset"  # y = scale x + offset, per channel
 PAD = "pad"  # zeros around an image or a sequence; the key margins has [before, after] for each axis but the channels
 
 
+@dataclass(frozen=True)
+class Part:
+    """One layer that an operator of a file becomes; the fields are as in Layer."""
+
+    keys: Keys
+    arrays: dict[str, Any] = field(default_factory=dict)
+    with_zeros: str = ""
+
+
 @dataclass(eq=False)
 class Layer:
     """One layer.
@@ -156,21 +165,15 @@ def reshape(shape: Shape) -> Keys:
     return {"op": "flatten"} if len(shape) == 1 else {"op": "reshape", "shape": list(shape)}
 
 
-def leaky_relu(slope: float, where: str) -> list[Keys]:
-    """The keys of a LeakyReLU; none for a slope of 1, which changes nothing. Raises ModelFileError for other slopes."""
+def leaky_relu(slope: float) -> list[Keys]:
+    """The keys of a LeakyReLU; none for a slope of 1, which changes nothing."""
     if slope == 1:
         return []
-    if slope == 0:
-        return [{"op": "relu"}]
-    if not 1e-9 <= slope < 1:
-        raise ModelFileError(f"{where}: negative_slope = {slope}; expected 0 to 1")
-    return [{"op": "leaky_relu", "slope": slope}]
+    return [{"op": "relu"} if slope == 0 else {"op": "leaky_relu", "slope": slope}]
 
 
-def elu(alpha: float, where: str) -> Keys:
-    """The keys of an ELU. Raises ModelFileError for an alpha below 0."""
-    if not 1e-6 <= alpha <= 1e3:
-        raise ModelFileError(f"{where}: alpha = {alpha}; expected 0.000001 to 1000")
+def elu(alpha: float) -> Keys:
+    """The keys of an ELU."""
     return {"op": "elu"} if alpha == 1 else {"op": "elu", "alpha": alpha}
 
 
@@ -181,16 +184,30 @@ def gelu(approximate: bool) -> Keys:
 
 @dataclass(frozen=True)
 class PRelu:
-    """A PReLU as layers of an experiment: the shape in which each channel has one slope, and these slopes."""
+    """A PReLU of an experiment, which has one slope per channel.
+
+    ``shape``: of its input in the file. ``view``: that input with the axes joined so that each channel has one slope.
+    ``slopes``: by channel of the view.
+    """
 
     shape: Shape
+    view: Shape
     slopes: Array
 
     @classmethod
     def of(cls, slopes: Array, shape: Shape, where: str) -> PRelu:
-        """Reads slopes for an input of ``shape``, [1, 1, channels] for instance, where the first axes share theirs.
+        """Reads the slopes of a file.
 
-        Raises ModelFileError where the last axis shares its slopes and others do not.
+        Args:
+            slopes: One for each value of the input; axes of size 1 share them: [1, 1, channels] has one slope per channel.
+            shape: Of the input, for one sample.
+            where: File and layer, for errors.
+
+        Returns:
+            The PReLU.
+
+        Raises:
+            ModelFileError: An axis shares its slopes, and one before it does not.
         """
         padded = (1,) * (len(shape) - slopes.ndim) + slopes.shape
         shared = next((axis for axis, size in enumerate(padded) if size != 1), len(shape))
@@ -200,7 +217,13 @@ class PRelu:
             )
         size = math.prod(shape[shared:])
         view = shape if size == shape[-1] else (size,) if size == math.prod(shape) else (math.prod(shape) // size, size)
-        return cls(view, slopes.ravel())
+        return cls(shape, view, slopes.ravel())
+
+    @property
+    def parts(self) -> list[Part]:
+        """Its layers: the PReLU, between two changes of shape where it needs them."""
+        layer = Part({"op": "prelu"}, {".slope": self.slopes})
+        return [layer] if self.view == self.shape else [Part(reshape(self.view)), layer, Part(reshape(self.shape))]
 
 
 def finite(values: npt.ArrayLike, where: str) -> Array:

@@ -8,7 +8,7 @@ from ...runs.tensorflow import ModelFileError
 from .network import AFFINE, ELEMENTWISE, PAD, VIEWS, Layer, Network, margins_of, reshape
 
 _NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "softmax", "hard_sigmoid", "softplus")
-_GATED = {"sigmoid": "silu", "hard_sigmoid": "hard_swish"}  # what x times one of these is
+_GATED = {"sigmoid": "silu", "hard_sigmoid": "hard_swish"}  # x * sigmoid(x) is a SiLU, x * hard_sigmoid(x) a hard swish
 _WINDOWS = ("conv1d", "conv2d", "depthwise_conv2d", "separable_conv2d")
 
 

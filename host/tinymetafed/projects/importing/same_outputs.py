@@ -17,7 +17,8 @@ from .network import Network
 
 _TOLERANCE = 1e-3  # of the largest output: far above what rounding does, far below what a wrong layer does
 _SAMPLES = 4
-_LARGE = 255  # of integers
+_LARGE = 255  # the largest random integer
+# Types of inputs of which samples are made; of others samples are float32.
 _TYPES = ("float16", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 

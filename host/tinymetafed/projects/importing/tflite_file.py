@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from .network import (
     Keys,
     Layer,
     Network,
+    Part,
     PRelu,
     Shape,
     extents,
@@ -274,15 +274,6 @@ class _Reader:
         return keys if stride == 1 else keys | {"stride": stride}
 
 
-@dataclass(frozen=True)
-class Part:
-    """One layer of an experiment; ``with_zeros`` as in Layer."""
-
-    keys: Keys
-    arrays: dict[str, Array] = field(default_factory=dict)
-    with_zeros: str = ""
-
-
 def _run(content: bytes, file: str, samples: Any) -> Any:
     """The outputs of TensorFlow Lite's reference kernels; the default ones are themselves wrong for some paddings."""
     lite = require("tensorflow", file).lite
@@ -310,9 +301,9 @@ def _dilation(options: Any) -> tuple[tuple[int, int], str]:
 
 
 def _in_rows(reader: _Reader, operator: Any, kernel: Array) -> Shape | None:
-    """A dilated sequence, which is an image of one row, with the phases of the dilation as columns; None for others.
+    """The shape of a dilated sequence as an image whose columns are the phases of the dilation; None where it cannot be one.
 
-    A dilated kernel is one of some rows there, which has no zeros and may train.
+    There the dilated kernel becomes one of some rows, which has no zeros and may train.
     """
     options, source = operator.builtinOptions, int(operator.inputs[0])
     image, below, dilation = reader.shape(source), reader.made[source], options.dilationWFactor
@@ -326,7 +317,7 @@ def _in_rows(reader: _Reader, operator: Any, kernel: Array) -> Shape | None:
 
 
 def _back(view: Shape, kernel: Array, channels: int) -> Part:
-    """The change of shape behind the convolution of such an image, to one row again."""
+    """The change of shape behind the convolution of an image of ``_in_rows``: to one row again."""
     return Part(reshape((1, (view[0] - kernel.shape[1] + 1) * view[1], channels)))
 
 
@@ -477,7 +468,7 @@ def _elementwise(reader: _Reader, operator: Any, where: str, op: str) -> list[Pa
 
 def _leaky_relu(reader: _Reader, operator: Any, where: str) -> list[Part]:
     slope = float(str(np.float32(operator.builtinOptions.alpha)))  # the shortest decimal number with the same float32 bits
-    return [Part(keys) for keys in leaky_relu(slope, where)]
+    return [Part(keys) for keys in leaky_relu(slope)]
 
 
 def _gelu(reader: _Reader, operator: Any, where: str) -> list[Part]:
@@ -486,9 +477,7 @@ def _gelu(reader: _Reader, operator: Any, where: str) -> list[Part]:
 
 def _prelu(reader: _Reader, operator: Any, where: str) -> list[Part]:
     shape = reader.shape(int(operator.inputs[0]))
-    read = PRelu.of(reader.weights(int(operator.inputs[1]), where), shape, where)
-    slope = Part({"op": "prelu"}, {".slope": read.slopes})
-    return [slope] if read.shape == shape else [Part(reshape(read.shape)), slope, Part(reshape(shape))]
+    return PRelu.of(reader.weights(int(operator.inputs[1]), where), shape, where).parts
 
 
 def _softmax(reader: _Reader, operator: Any, where: str) -> list[Part]:
