@@ -162,7 +162,7 @@ inline float sin(float x) { return sin_lanes<float, uint32_t>(x); }
 inline float tanh(float x) { return tanh_lanes<float, uint32_t>(x); }
 inline float sqrt(float x) { return sqrt_lanes<float, uint32_t>(x); }
 inline float expm1(float x) { return expm1_lanes<float, uint32_t>(x); }
-inline float log1p(float x) { return log1p_lanes<float, uint32_t>(x); }
+inline float log1p(float x) { return log1p_lanes<float, uint32_t>(x); }  // for 0 <= x <= 1
 inline float erf(float x) { return erf_lanes<float, uint32_t>(x); }
 
 }  // namespace tmf

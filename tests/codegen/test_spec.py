@@ -92,7 +92,7 @@ def test_unknown_keys_name_the_nearest(override: str, named: str, remedy: str) -
         ("task.held_out=carol", "'task.held_out' = 'carol': expected a list, as in held_out = ['carol']"),
     ],
 )
-def test_columns_that_are_none_are_named(own: Path, override: str, said: str) -> None:
+def test_values_that_name_no_columns_are_explained(own: Path, override: str, said: str) -> None:
     assert said in refusal(override, path=own)
 
 

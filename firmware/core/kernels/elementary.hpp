@@ -1,4 +1,5 @@
-// exp, tanh and others for the kernels' scalar type, from math.hpp: libm's results differ between machines.
+// exp, tanh, sqrt, expm1, erf and log1p (of 0 to 1) for the kernels' scalar type, from math.hpp: libm's results differ between
+// machines.
 #pragma once
 
 #include "math.hpp"

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from imported import write
-from test_same_as_tensorflow import chain, keras, mixed, same, save
+from keras_models import chain, mixed, same, save
 from with_tensorflow import needs_tensorflow
 
 from tinymetafed.runs.tensorflow import ModelFileError
 from tinymetafed_codegen import spec
 
-__all__ = ["keras"]  # a fixture
 pytestmark = [*needs_tensorflow, pytest.mark.filterwarnings("ignore")]
 FUNCTIONS = ("silu", "swish", "hard_swish", "hard_silu", "hard_sigmoid", "elu", "selu", "gelu", "softplus")
 PARTS_OF_TFLITE = ("selu", "softplus")  # .tflite has them as several operators

@@ -20,13 +20,6 @@ from tinymetafed_codegen import spec
 pytestmark = needs_tensorflow
 
 
-@pytest.fixture
-def keras() -> Any:
-    module = importlib.import_module("keras")
-    module.utils.clear_session()  # Keras numbers default names from the start again
-    return module
-
-
 def randomise(model: Any) -> Any:
     """Gives every weight a random value; variances are above 0."""
     random = np.random.default_rng(1)

@@ -12,58 +12,13 @@ import numpy as np
 import pytest
 from imported import reference_outputs as outputs
 from imported import write
+from keras_models import chain, mixed, ones, same, save
 from with_tensorflow import agree, needs_tensorflow
 
 from tinymetafed.runs.tensorflow import ModelFileError, require
 from tinymetafed_codegen import spec
 
 pytestmark = [*needs_tensorflow, pytest.mark.filterwarnings("ignore")]
-
-
-@pytest.fixture
-def keras() -> Any:
-    module = require("keras", "the test")
-    module.utils.clear_session()
-    return module
-
-
-def ones(model: Any) -> Any:
-    """Gives every kernel ones and every bias zeros."""
-    model.set_weights([np.zeros(w.shape) if w.ndim == 1 else np.ones(w.shape) for w in model.get_weights()])
-    return model
-
-
-def mixed(model: Any) -> Any:
-    """Gives every weight a random value; variances are above 0."""
-    random = np.random.default_rng(3)
-    model.set_weights(
-        [random.uniform(0.3, 1, v.shape) if "variance" in v.name else random.normal(0, 0.5, v.shape) for v in model.weights]
-    )
-    return model
-
-
-def chain(k: Any, shape: tuple[int, ...], *layers: Any) -> Any:
-    return k.Sequential([k.Input(shape=shape), *layers])
-
-
-def save(model: Any, folder: Path, kind: str) -> Path:
-    """The model as a file of a format."""
-    file = folder / f"net{kind}"
-    if kind == "":
-        model.export(str(file), verbose=False)
-    elif kind == ".tflite":
-        file.write_bytes(importlib.import_module("tensorflow").lite.TFLiteConverter.from_keras_model(model).convert())
-    else:
-        model.save(file)
-    return file
-
-
-def same(model: Any, folder: Path, kind: str, **options: Any) -> list[str]:
-    """Imports a model and compares its outputs with those of Keras; returns the notes."""
-    notes = write(save(model, folder, kind), folder / "in", loss=options.pop("loss", "mse"), **options)
-    inputs = np.random.default_rng(2).normal(0, 1, (3, *model.inputs[0].shape[1:])).astype(np.float32)
-    agree(outputs(folder / "in", inputs), model(inputs))
-    return notes
 
 
 AXES_OF_ONE: dict[str, tuple[Callable[[Any], Any], float]] = {
@@ -394,48 +349,6 @@ FROZEN: dict[str, Callable[[Any], Any]] = {
 def test_frozen_layers_may_have_zeros_in_their_kernels(keras: Any, tmp_path: Path, name: str, kind: str) -> None:
     layers = [FROZEN[name](keras), keras.layers.Conv2D(3, 2), keras.layers.Flatten(), keras.layers.Dense(2)]
     same(mixed(chain(keras, (7, 6, 2), *layers)), tmp_path, kind, freeze="1")
-
-
-DILATED: dict[str, tuple[tuple[int, ...], Callable[[Any], list[Any]]]] = {
-    "same": ((12, 2), lambda k: [k.layers.Conv1D(4, 3, dilation_rate=2, padding="same", activation="relu")]),
-    "valid": ((12, 2), lambda k: [k.layers.Conv1D(4, 3, dilation_rate=3, activation="tanh")]),
-    "causal, doubled": (
-        (16, 2), lambda k: [k.layers.Conv1D(3, 3, dilation_rate=d, padding="causal", activation="relu") for d in (1, 2, 4, 8)],
-    ),
-    "depthwise": ((12, 2), lambda k: [k.layers.DepthwiseConv1D(3, dilation_rate=2, padding="same")]),
-    "separable": ((12, 2), lambda k: [k.layers.SeparableConv1D(3, 3, dilation_rate=2, padding="same", activation="relu")]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", [".keras", ".tflite"])
-@pytest.mark.parametrize("name", list(DILATED))
-def test_dilated_sequences_train(keras: Any, tmp_path: Path, name: str, kind: str) -> None:
-    shape, layers = DILATED[name]
-    same(mixed(chain(keras, shape, *layers(keras), keras.layers.Flatten(), keras.layers.Dense(2))), tmp_path, kind)
-    made: Any = spec.load(tmp_path / "in" / "experiment.toml").model.layers
-    assert not any(getattr(each, "frozen", False) for each in made), "all layers train"
-
-
-@pytest.mark.parametrize("kind", [".keras", ".tflite"])
-@pytest.mark.parametrize(
-    ("shape", "build"),
-    [
-        ((9, 2), lambda k: k.layers.Conv1D(4, 3, dilation_rate=2, padding="same")),
-        ((12, 2), lambda k: k.layers.Conv1D(4, 4, dilation_rate=2, padding="same")),
-        ((9, 8, 2), lambda k: k.layers.Conv2D(4, 3, dilation_rate=(2, 3))),
-        ((7, 6, 2), lambda k: k.layers.DepthwiseConv2D(3, dilation_rate=2, padding="same")),
-    ],
-)
-def test_other_dilated_convolutions_are_read_where_frozen(
-    keras: Any, tmp_path: Path, shape: tuple[int, ...], build: Callable[[Any], Any], kind: str
-) -> None:
-    model = mixed(chain(keras, shape, build(keras), keras.layers.Flatten(), keras.layers.Dense(2)))
-    same(model, tmp_path, kind, freeze="1")
-    with pytest.raises(
-        ModelFileError, match=r"dilation.* is supported in frozen layers only.* --freeze, or build it"
-    ) as caught:
-        write(tmp_path / f"net{kind}", tmp_path / "trained", loss="mse")
-    assert ("a multiple of its dilation" in str(caught.value)) == (len(shape) == 2)
 
 
 @pytest.mark.parametrize("kind", [".keras", ".h5", ".tflite"])
