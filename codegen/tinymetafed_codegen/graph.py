@@ -9,7 +9,26 @@ from dataclasses import dataclass
 
 from . import ops
 from .loss import target_size
-from .ops import LOSSES, Add, AddSpec, Affine, AffineSpec, ClipNorm, Loss, Op, OpError, Parameter, Relu, Sgd, Shape
+from .ops import (
+    LOSSES,
+    Add,
+    AddInt8,
+    AddInt8Spec,
+    AddSpec,
+    Affine,
+    AffineSpec,
+    ClipNorm,
+    Int8Op,
+    Int8Spec,
+    LayerSpec,
+    Loss,
+    Op,
+    OpError,
+    Parameter,
+    Relu,
+    Sgd,
+    Shape,
+)
 from .own_class import OwnClassError
 from .protocol import MAX_PARAMETERS, Variant
 from .spec import ModelSpec, SpecError, TaskShapes
@@ -25,11 +44,17 @@ class Tensor:
     name: str
     shape: Shape
     note: str
+    int8: bool = False
 
     @property
     def size(self) -> int:
         """Number of values."""
         return math.prod(self.shape)
+
+    @property
+    def floats(self) -> int:
+        """Floats of the arena that it takes; four int8 values share one."""
+        return -(-self.size // 4) if self.int8 else self.size
 
 
 @dataclass(frozen=True)
@@ -135,6 +160,11 @@ class Graph:
         return [(call.op, parameter) for call in self.forward if call.op.frozen for parameter in call.op.parameters]
 
     @property
+    def frozen_bytes(self) -> int:
+        """Bytes of flash that they take."""
+        return sum(parameter.bytes for _, parameter in self.frozen)
+
+    @property
     def sums_gradients(self) -> bool:
         """Whether a device can return one gradient of the weights that it received."""
         return Variant.GRADIENT in self.backward
@@ -199,10 +229,11 @@ def build(
     for i, op in enumerate(layers, start=1):
         if op.is_view:
             # A view has the name of its input tensor, and so its memory.
-            current = Tensor(current.name, op.output_shape, current.note)
+            current = dataclasses.replace(current, shape=op.output_shape)
         else:
-            y = Tensor(f"x{i}", op.output_shape, f"output of {op.name}")
-            forward.append(Call(op, current, y, made[outputs[op.other]] if isinstance(op, Add) else None))
+            y = Tensor(f"x{i}", op.output_shape, f"output of {op.name}", int8=isinstance(op, Int8Op) and op.writes_int8)
+            x = made[outputs[op.source]] if isinstance(op, Int8Op) and op.source else current
+            forward.append(Call(op, x, y, made[outputs[op.other]] if isinstance(op, Add | AddInt8) else None))
             current = y
         made[op.name] = current
     if len(current.shape) != 1:
@@ -236,32 +267,43 @@ def trains(op: Op, variant: Variant) -> bool:
     return variant in (Variant.FULL, Variant.GRADIENT) or op.local == (variant is Variant.LOCAL)
 
 
+def _reading(op: Op, zero_points: list[int | None]) -> Op:
+    """The op on tensors with these zero points; None is a tensor of float32. Raises OpError if it cannot read one of them."""
+    if isinstance(op, Int8Op):
+        return op.reading(tuple(zero_points))
+    if not op.is_view and any(point is not None for point in zero_points):
+        raise OpError(f"{op.kind} computes in float32 and would read int8; put {{ op = 'dequantize' }} between them")
+    return op
+
+
 def _layers(model: ModelSpec, source: str, normalised: bool) -> tuple[list[Op], dict[str, str]]:
     """The ops in order, with ReLU layers fused where that is possible; and the name of each layer's last op, by layer."""
     shape: Shape = tuple(model.input)
     layers: list[Op] = [Affine.build(AffineSpec(op="affine", frozen=True), NORMALISE, shape)] if normalised else []
     shapes: dict[str, Shape] = {}
     outputs: dict[str, str] = {}
-    wanted = {layer.with_ for layer in model.layers if isinstance(layer, AddSpec)}
+    zero_points: dict[str, int | None] = {"": None}  # of each layer's output, by name; "" is the layer before
+    wanted = {layer.with_ for layer in model.layers if isinstance(layer, AddSpec | AddInt8Spec)}
+    wanted |= {layer.input for layer in model.layers if isinstance(layer, Int8Spec) and layer.input}
     lowest_training: int | None = None
     for i, layer in enumerate(model.layers):
         at = f"{source}: model.layers[{i}]"
         try:
             name = layer.name or f"{ops.find(layer.op).kind}{i + 1}"
             made = ops.build(layer, name, shape, shapes)
+            made[0] = _reading(made[0], [zero_points[each] for each in _read_by(layer)])
         except (OpError, OwnClassError) as error:
             raise SpecError(f"{at}: {error}") from None
         if clash := {name, *(op.name for op in made)} & {*RESERVED_NAMES, *shapes, *(op.name for op in layers)}:
             raise SpecError(f"{at}: the name '{min(clash)}' is taken; give this layer another 'name'")
-        if made[0].parameters:
-            if made[0].frozen and made[0].local:
-                raise SpecError(f"{at}: 'frozen' and 'local' exclude each other: a frozen layer is the same on all devices")
-            if made[0].frozen and lowest_training is not None:
-                raise SpecError(
-                    f"{at}: frozen above model.layers[{lowest_training}], which trains; only the first layers can be frozen"
-                )
-            if not made[0].frozen and lowest_training is None:
-                lowest_training = i
+        if made[0].frozen and made[0].local:
+            raise SpecError(f"{at}: 'frozen' and 'local' exclude each other: a frozen layer is the same on all devices")
+        if made[0].frozen and lowest_training is not None:
+            raise SpecError(
+                f"{at}: frozen above model.layers[{lowest_training}], which trains; only the first layers can be frozen"
+            )
+        if made[0].parameters and not made[0].frozen and lowest_training is None:
+            lowest_training = i
         unfusable = {outputs.get(other) for other in wanted}  # an add reads the output of these ops without a ReLU
         if made[0].kind == "relu" and layers and layers[-1].can_fuse_relu and layers[-1].name not in unfusable:
             layers[-1] = dataclasses.replace(layers[-1], relu=True)
@@ -269,7 +311,17 @@ def _layers(model: ModelSpec, source: str, normalised: bool) -> tuple[list[Op], 
             layers += made
         shape = made[-1].output_shape
         shapes[name], outputs[name] = shape, layers[-1].name
+        if not made[-1].is_view:
+            last = made[-1]
+            zero_points[""] = last.zero_point if isinstance(last, Int8Op) and last.writes_int8 else None
+        zero_points[name] = zero_points[""]
     return layers, outputs
+
+
+def _read_by(layer: LayerSpec) -> list[str]:
+    """The names of the layers that a layer reads; "" is the one before it."""
+    first = layer.input or "" if isinstance(layer, Int8Spec) else ""
+    return [first, layer.with_] if isinstance(layer, AddSpec | AddInt8Spec) else [first]
 
 
 def _place(layers: list[Op]) -> tuple[PlacedParameter, ...]:

@@ -12,9 +12,11 @@ from ..own_class import is_reference
 from . import own_op
 from .activations import ACTIVATIONS
 from .add import Add, AddSpec
+from .add_int8 import AddInt8, AddInt8Spec
 from .affine import Affine, AffineSpec
 from .clip_norm import ClipNorm
 from .elementwise import Elementwise
+from .int8 import Int8Op, Int8Spec
 from .layer import LayerSpec
 from .losses import LOSSES, Loss
 from .op import Op, OpError, Parameter, Shape, float_bits, tile
@@ -28,11 +30,15 @@ __all__ = [
     "LAYERS",
     "LOSSES",
     "Add",
+    "AddInt8",
+    "AddInt8Spec",
     "AddSpec",
     "Affine",
     "AffineSpec",
     "ClipNorm",
     "Elementwise",
+    "Int8Op",
+    "Int8Spec",
     "LayerSpec",
     "Loss",
     "Op",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from .layer import LayerSpec
-from .op import Op, OpError, Shape
+from .op import Op, OpError, Shape, shape_of
 
 
 class AddSpec(LayerSpec):
@@ -36,11 +35,7 @@ class Add(Op):
     @classmethod
     def layer(cls, spec: AddSpec, name: str, input_shape: Shape, below: Mapping[str, Shape]) -> list[Op]:
         """Makes the op. Raises OpError where no layer has that name or the shapes differ."""
-        other = below.get(spec.with_)
-        if other is None:
-            near = difflib.get_close_matches(spec.with_, below, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(below) or 'none'}"
-            raise OpError(f"with = '{spec.with_}': no layer above this line has that name; {hint}")
+        other = shape_of(spec.with_, "with", below)
         if other != input_shape:
             raise OpError(f"add expects two equal shapes, not {list(input_shape)} and {list(other)} of '{spec.with_}'")
         return [cls(name, input_shape, input_shape, other=spec.with_)]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from .layer import LayerSpec
 
 Shape = tuple[int, ...]
+NumberType = Literal["float32", "int8", "int32"]
 
 
 class OpError(ValueError):
@@ -22,7 +24,8 @@ class Parameter:
     """A tensor of weights.
 
     ``fan_in`` and ``fan_out`` scale a kernel's initial values (Glorot and Bengio 2010; He et al. 2015); biases start at 0.
-    ``starts_at_one``: all initial values are 1 instead, also those of a local layer.
+    ``starts_at_one``: all initial values are 1 instead, also those of a local layer. ``dtype``: of a frozen layer's constants;
+    all weights that train are float32.
     """
 
     name: str
@@ -30,11 +33,17 @@ class Parameter:
     fan_in: int
     fan_out: int
     starts_at_one: bool = False
+    dtype: NumberType = "float32"
 
     @property
     def size(self) -> int:
         """Number of weights."""
         return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of flash that the constants of a frozen layer take."""
+        return self.size * (1 if self.dtype == "int8" else 4)
 
     @property
     def is_bias(self) -> bool:
@@ -125,6 +134,16 @@ class Op:
     def part(self) -> str:
         """Whether its parameters are "frozen", "local" or "global"."""
         return "frozen" if self.frozen else "local" if self.local else "global"
+
+
+def shape_of(name: str, key: str, below: Mapping[str, Shape]) -> Shape:
+    """The output shape of the earlier layer that the ``key`` of a layer names. Raises OpError if there is none."""
+    found = below.get(name)
+    if found is None:
+        near = difflib.get_close_matches(name, below, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(below) or 'none'}"
+        raise OpError(f"{key} = '{name}': no layer above this line has that name; {hint}")
+    return found
 
 
 def tile(size: int) -> int:

@@ -38,7 +38,8 @@ def initial(manifest: ModelManifest, seed: int, init: str) -> Floats:
     weights = np.zeros(manifest.n_global, np.float32)
     shapes = {tensor.name: tensor.shape for tensor in manifest.parameters}
     shapes |= {tensor.name: tensor.shape for tensor in manifest.frozen}
-    given = read(manifest.weights_file, shapes, "manifest") if manifest.weights_file else {}
+    integers = {tensor.name: tensor.dtype for tensor in manifest.frozen if tensor.dtype != "float32"}
+    given = read(manifest.weights_file, shapes, "manifest", integers) if manifest.weights_file else {}
     for tensor in manifest.global_tensors:
         if tensor.name in given:
             weights[tensor.place] = given[tensor.name].ravel()

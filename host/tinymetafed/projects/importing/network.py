@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,10 @@ Keys = TomlTable  # of a layer, as an experiment's file writes them
 Evaluate = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 WEIGHTED = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d")
+INT8_WEIGHTED = ("dense_int8", "conv2d_int8", "depthwise_conv2d_int8")
+INT8 = (
+    *INT8_WEIGHTED, "add_int8", "max_pool_int8", "avg_pool_int8", "mean_int8", "pad_int8", "requantize", "quantize", "dequantize",
+)  # fmt: skip
 ELEMENTWISE = ("relu", "relu6", "leaky_relu", "sigmoid", "tanh")
 VIEWS = ("reshape", "flatten")
 # Not ops: an experiment cannot have them, so they become part of other layers.
@@ -30,27 +35,39 @@ AFFINE = "affine"  # y = scale x + offset, per channel
 PAD = "pad"  # zeros around an image or a sequence; the key margins has [before, after] for each axis but the channels
 
 
+@dataclass(frozen=True)
+class Part:
+    """One layer that an operator of a file becomes; the fields are as in Layer."""
+
+    keys: Keys
+    arrays: dict[str, Any] = field(default_factory=dict)
+    with_zeros: str = ""
+
+
 @dataclass(eq=False)
 class Layer:
     """One layer.
 
     ``keys``: its keys in an experiment. ``inputs``: the layers that it reads, None for the model's input. ``arrays``: float64
-    weights by the suffix of their names in an npz file, for instance ".kernel"; an affine has ``scale`` and ``offset``, of
+    weights, or integers of a layer over int8, by the suffix of their names in an npz file: ".kernel"; an affine has ``scale`` and ``offset``, of
     shape () or (channels,). ``shape``: of its output, for one sample. ``with_zeros``: the setting because of which its kernel
     has zeros that must stay zeros, so that it may not train; or "". ``has_bias``: whether the file has a bias, of a layer with
     weights. ``left_out``: what the file says of its training that an import leaves out. ``where``: file and layer, for errors.
+    ``trained``: what a layer over int8 becomes where it trains, in float32; None for other layers. ``scale``: of its int8 output.
     """
 
     where: str
     name: str
     keys: Keys
     inputs: list[Layer | None]
-    arrays: dict[str, Array] = field(default_factory=dict)
+    arrays: dict[str, Any] = field(default_factory=dict)
     trainable: bool = True
     shape: Shape = ()
     with_zeros: str = ""
     has_bias: bool = True
     left_out: tuple[str, ...] = ()
+    trained: list[Part] | None = None
+    scale: float | None = None
 
     @property
     def op(self) -> str:
@@ -125,7 +142,7 @@ def _output_shape(layer: Layer, inputs: Sequence[Shape]) -> Shape:
         if math.prod(shape) != math.prod(given):
             raise ModelFileError(f"{layer.where}: from {list(given)} to {list(shape)}, which has another number of values")
         return shape
-    if layer.op == "add":
+    if layer.op in ("add", "add_int8"):
         if any(shape != given for shape in inputs):
             shapes = " and ".join(str(list(shape)) for shape in inputs)
             raise ModelFileError(f"{layer.where}: adds {shapes}; expected equal shapes")

@@ -21,8 +21,8 @@ from tinymetafed_codegen.loss import LossName
 from tinymetafed_codegen.ops import LOSSES
 
 from ...runs.tensorflow import ModelFileError, quiet
-from . import normal_form
-from .network import AFFINE, VIEWS, WEIGHTED, Array, Keys, Layer, Network, reshape
+from . import int8_prefix, normal_form
+from .network import AFFINE, INT8, INT8_WEIGHTED, VIEWS, WEIGHTED, Array, Keys, Layer, Network, reshape
 from .same_outputs import check_outputs
 
 _INLINE = {"relu": {}, "relu6": {}, "leaky_relu": {"slope": 0.2}, "sigmoid": {}, "tanh": {}, "softmax": {}}
@@ -99,7 +99,7 @@ def write(
     _choose_local(network, local, notes)
     downlink = _choose_downlink(network, notes)
     arrays = {
-        f"{layer.keys['name']}{name}": array.astype(np.float32)
+        f"{layer.keys['name']}{name}": array if layer.op in INT8 else array.astype(np.float32)
         for layer in network.layers
         for name, array in layer.arrays.items()
     }
@@ -115,7 +115,11 @@ def write(
 
 
 def _weighted(network: Network) -> list[Layer]:
-    return [layer for layer in network.layers if layer.op in WEIGHTED]
+    return [layer for layer in network.layers if layer.op in (*WEIGHTED, *INT8_WEIGHTED)]
+
+
+def _is_frozen(layer: Layer) -> bool:
+    return layer.op in INT8 or bool(layer.keys.get("frozen"))
 
 
 def _identifier(name: str) -> str:
@@ -142,8 +146,11 @@ def _freeze(network: Network, freeze: str | None) -> None:
             f"{network.file}: all {len(weighted)} layers with weights would be frozen and nothing would train; say how many of "
             "the first ones with --freeze N"
         )
+    if any(layer.op in INT8 for layer in network.layers):
+        int8_prefix.end(network, weighted[count])
     for layer in weighted[:count]:
-        layer.keys["frozen"] = True
+        if layer.op not in INT8:
+            layer.keys["frozen"] = True
     for layer in weighted[count:]:
         if layer.with_zeros:
             raise ModelFileError(
@@ -219,7 +226,7 @@ def _notes_on_training(network: Network) -> list[str]:
     """Notes on what trains otherwise than in the model file."""
     notes = []
     for layer in _weighted(network):
-        if layer.keys.get("frozen"):
+        if _is_frozen(layer):
             continue
         said = layer.where.removeprefix(network.file + ": ")
         if not layer.has_bias:
@@ -331,7 +338,7 @@ def _file_loss(network: Network, last: Layer) -> LossName:
 
 def _choose_downlink(network: Network, notes: list[str]) -> str:
     """The type in which the global weights travel down: float16, the default, if they fit."""
-    travelling = [layer for layer in _weighted(network) if not (layer.keys.get("frozen") or layer.keys.get("local"))]
+    travelling = [layer for layer in _weighted(network) if not (_is_frozen(layer) or layer.keys.get("local"))]
     largest = max((float(np.abs(array).max()) for layer in travelling for array in layer.arrays.values()), default=0.0)
     if largest <= np.finfo(np.float16).max:
         return ""
@@ -340,9 +347,12 @@ def _choose_downlink(network: Network, notes: list[str]) -> str:
 
 
 def _order(network: Network) -> None:
-    """Checks that every layer reads the layer before it, and an add also an earlier one."""
+    """Checks that every layer reads the layer before it, and an add also an earlier one; a layer over int8 may read any."""
     above: Layer | None = None
     for layer in network.layers:
+        if layer.op in INT8 and layer.inputs[0] is not None:
+            above = layer
+            continue
         if layer.op == "add" and layer.inputs[0] is not above:
             layer.inputs.reverse()
         if layer.inputs[0] is not above:
@@ -373,8 +383,11 @@ def _fuse(network: Network) -> None:
 def _name(network: Network) -> None:
     """Names the layers with weights and those that an add reads."""
     taken = set(graph.RESERVED_NAMES)
-    added = [layer.inputs[1] for layer in network.layers if layer.op == "add"]
-    named = [layer for layer in network.layers if layer.op in WEIGHTED or layer in added]
+    added = [layer.inputs[1] for layer in network.layers if layer.op in ("add", "add_int8")]
+    before = dict(zip(network.layers[1:], network.layers, strict=False))
+    far = [layer for layer in network.layers if layer.op in INT8 and layer.inputs[0] is not before.get(layer)]
+    named_by = [*added, *(layer.inputs[0] for layer in far)]
+    named = [layer for layer in network.layers if layer.op in (*WEIGHTED, *INT8_WEIGHTED) or layer in named_by]
     for i, layer in enumerate(network.layers, start=1):
         if layer not in named:
             taken.add(f"{layer.op}{i}")  # its default name
@@ -388,13 +401,15 @@ def _name(network: Network) -> None:
         taken |= {name + variant for variant in variants}
         layer.keys["name"] = name
     for layer in network.layers:
-        if layer.op == "add" and layer.inputs[1] is not None:
+        if layer.op in ("add", "add_int8") and layer.inputs[1] is not None:
             layer.keys["with"] = layer.inputs[1].keys["name"]
+        if layer in far and layer.inputs[0] is not None:
+            layer.keys["input"] = layer.inputs[0].keys["name"]
 
 
 def _choose_local(network: Network, local: Sequence[str], notes: list[str]) -> None:
     """Marks the local layers."""
-    training = [layer for layer in _weighted(network) if "frozen" not in layer.keys]
+    training = [layer for layer in _weighted(network) if not _is_frozen(layer)]
     if not local and len(training) == 1:
         notes.append(f"only '{training[0].name}' trains, so it is global and no layer is local; freeze fewer layers")
     chosen = [] if local or len(training) == 1 else training[-1:]

@@ -1,0 +1,45 @@
+// int8 tensors in an arena of T: where their bytes are, and how a sum becomes one of their numbers.
+#pragma once
+
+#include <cstdint>
+
+namespace tmf::kernels {
+
+// The number of lanes of a T: one on a device; in the simulation, a float for each client.
+template <typename T>
+constexpr int lanes_of() {
+  return static_cast<int>(sizeof(T) / sizeof(float));
+}
+
+// The bytes of one lane's tensor of kSize numbers. They follow each other, those of the next lane begin at a whole float.
+template <int kSize, typename T>
+const int8_t* int8_in(const T* tensor, int lane) {
+  return reinterpret_cast<const int8_t*>(tensor) + lane * ((kSize + 3) / 4 * 4);
+}
+template <int kSize, typename T>
+int8_t* int8_in(T* tensor, int lane) {
+  return reinterpret_cast<int8_t*>(tensor) + lane * ((kSize + 3) / 4 * 4);
+}
+
+// x * multiplier / 2^31, rounded to the nearest integer; multiplier >= 0.
+inline int32_t high_product(int32_t x, int32_t multiplier) {
+  return static_cast<int32_t>((static_cast<int64_t>(x) * multiplier + (1 << 30)) >> 31);
+}
+
+// x * multiplier / 2^31 * 2^shift, rounded twice as in TensorFlow Lite's reference kernels (Jacob et al., arXiv 1712.05877):
+// after the product, and after a shift to the right, where halves round away from zero.
+inline int32_t scaled(int32_t x, int32_t multiplier, int shift) {
+  const int left = shift > 0 ? shift : 0, right = shift > 0 ? 0 : -shift;
+  const int32_t product = high_product(static_cast<int32_t>(static_cast<uint32_t>(x) << left), multiplier);
+  const int32_t mask = static_cast<int32_t>((uint32_t{1} << right) - 1);
+  const int32_t threshold = (mask >> 1) + (product < 0 ? 1 : 0);
+  return (product >> right) + ((product & mask) > threshold ? 1 : 0);
+}
+
+// The nearest number from kLow to kHigh.
+template <int kLow, int kHigh>
+int8_t clamped(int32_t x) {
+  return static_cast<int8_t>(x < kLow ? kLow : x > kHigh ? kHigh : x);
+}
+
+}  // namespace tmf::kernels
