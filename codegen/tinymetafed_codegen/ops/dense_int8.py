@@ -7,10 +7,9 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
 
-from .int8 import HIGHEST, LOWEST, Int8Op, Int8OutputSpec, cpp_axes, cpp_limits, weights
+from .int8 import HIGHEST, LOWEST, Int8Op, Int8OutputSpec, cpp_limits, weights
 from .layer import LayerSpec
 from .op import OpError, Shape
-from .window import SINGLE
 
 
 class DenseInt8Spec(Int8OutputSpec):
@@ -21,26 +20,25 @@ class DenseInt8Spec(Int8OutputSpec):
 
 @dataclass(frozen=True)
 class DenseInt8(Int8Op):
-    """Fully connected layer: a convolution of a single pixel."""
+    """Fully connected layer; each unit's scale has 53 bits, as TensorFlow Lite's reference kernel computes in doubles."""
 
     limits: tuple[int, int] = (LOWEST, HIGHEST)
 
     kind: ClassVar[str] = "dense_int8"
     spec: ClassVar[type[LayerSpec]] = DenseInt8Spec
-    header: ClassVar[str] = "conv2d_int8.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (450,)
+    header: ClassVar[str] = "dense_int8.hpp"
+    flash_bytes: ClassVar[tuple[int, ...]] = (500,)
 
     @classmethod
     def build(cls, spec: DenseInt8Spec, name: str, input_shape: Shape) -> Self:
         """Makes the op for an input of shape [inputs]. Raises OpError for any other shape."""
         if len(input_shape) != 1:
             raise OpError(f"{cls.kind} expects a vector, not {list(input_shape)}; put {{ op = 'flatten' }} before it")
-        constants = weights((spec.units, input_shape[0]), spec.units, input_shape[0])
+        constants = weights((spec.units, input_shape[0]), spec.units, input_shape[0], ("scale_high", "scale_low"))
         return cls(name, input_shape, (spec.units,), constants, zero_point=spec.zero_point, limits=spec.range)
 
     def cpp_type(self) -> str:
         """The C++ type of the kernels."""
         return (
-            f"kernels::Conv2dInt8<{cpp_axes(SINGLE, SINGLE)}, /*channels=*/{self.input_shape[0]}, "
-            f"/*filters=*/{self.output_shape[0]}, {self.cpp_zero_points()}, {cpp_limits(self.limits)}>"
+            f"kernels::DenseInt8</*inputs=*/{self.input_shape[0]}, /*units=*/{self.output_shape[0]}, {self.cpp_zero_points()}, {cpp_limits(self.limits)}>"
         )

@@ -96,16 +96,17 @@ def cpp_limits(limits: tuple[int, int]) -> str:
     return f"/*low=*/{limits[0]}, /*high=*/{limits[1]}"
 
 
-def weights(kernel: Shape, outputs: int, terms: int) -> tuple[Parameter, ...]:
-    """The constants of a layer with weights: its kernel, and a bias and a factor for each output channel.
+def weights(kernel: Shape, outputs: int, terms: int, scale: tuple[str, ...] = ("multiplier",)) -> tuple[Parameter, ...]:
+    """The constants of a layer with weights: its kernel, and a bias and a scale for each output channel.
 
-    ``terms``: products that are added for one output. Raises OpError if they may not fit into 32 bits.
+    ``terms``: products that are added for one output. ``scale``: the int32 parts of an output's scale, beside its shift. Raises
+    OpError if the sum may not fit into 32 bits.
     """
     if terms > _MOST_TERMS:
         raise OpError(f"{terms} products per output, whose sum may not fit into 32 bits; at most {_MOST_TERMS} are supported")
     return (
         Parameter("kernel", kernel, terms, terms, dtype="int8"),
-        *(Parameter(name, (outputs,), terms, terms, dtype="int32") for name in ("bias", "multiplier")),
+        *(Parameter(name, (outputs,), terms, terms, dtype="int32") for name in ("bias", *scale)),
         Parameter("shift", (outputs,), terms, terms, dtype="int8"),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,14 +44,11 @@ def factor(real: float) -> Factor:
     return (0, 0) if shift < -31 else (multiplier, shift)
 
 
-def factors_of_filters(source: Scale, kernel: Sequence[float], output: Scale) -> list[Factor]:
-    """The factor of each filter's sum of products, from the scales of the filters' kernels."""
-    return [factor(source.scale * each / output.scale) for each in kernel]
-
-
-def factor_of_tensor(source: Scale, kernel: float, output: Scale) -> Factor:
-    """The factor of a dense layer whose whole kernel has one scale; TensorFlow Lite rounds the product to float32."""
-    return factor(float(np.float32(source.scale) * np.float32(kernel)) / output.scale)
+def parts(real: float) -> tuple[int, int, int]:
+    """A positive double below 1024 as (high, low, shift): (high * 2^32 + low) / 2^shift."""
+    fraction, exponent = math.frexp(real)
+    significand = int(fraction * (1 << 53))
+    return significand >> 32, significand & 0xFFFFFFFF, 53 - exponent
 
 
 def factors_of_sum(first: Scale, second: Scale, output: Scale) -> tuple[Factor, Factor, Factor]:

@@ -80,13 +80,18 @@ class Operator:
             raise ModelFileError(f"{self.where}: its kernel has another zero point than 0; convert the model again")
         return value, [float(each) for each in found.scale]
 
-    def constants(self, kernel: Any, factors: list[fixed_point.Factor]) -> dict[str, Any]:
-        """The arrays of an int8 layer with weights."""
-        bias = self.reader.constant(self.inputs[2]) if len(self.inputs) > 2 and self.inputs[2] >= 0 else None
+    def bias(self, outputs: int) -> Any:
+        """The int32 bias; zeros if there is none."""
+        found = self.reader.constant(self.inputs[2]) if len(self.inputs) > 2 and self.inputs[2] >= 0 else None
+        return np.zeros(outputs, np.int32) if found is None else np.asarray(found, np.int32).ravel()
+
+    def constants(self, kernel: Any, scales: list[float]) -> dict[str, Any]:
+        """The arrays of a convolution; ``scales`` are those of the kernel's filters."""
+        factors = [fixed_point.factor(self.source_scale.scale * scale / self.output_scale.scale) for scale in scales]
         multipliers, shifts = zip(*factors, strict=True)
         return {
             ".kernel": np.asarray(kernel, np.int8),
-            ".bias": np.zeros(len(factors), np.int32) if bias is None else np.asarray(bias, np.int32).ravel(),
+            ".bias": self.bias(len(scales)),
             ".multiplier": np.array(multipliers, np.int32),
             ".shift": np.array(shifts, np.int8),
         }
@@ -139,8 +144,7 @@ def _conv(operator: Operator) -> Both:
         raise ModelFileError(f"{operator.where}: groups are not supported in int8; build it without groups")
     scales = _per_output(scales, filters)
     window = _window(operator, rows, columns)
-    factors = fixed_point.factors_of_filters(operator.source_scale, scales, operator.output_scale)
-    arrays = operator.constants(kernel, factors)
+    arrays = operator.constants(kernel, scales)
     keys: Keys = {"op": "conv2d_int8", "filters": filters, **window, **operator.range(operator.activation)}
     real = (kernel * np.reshape(scales, (-1, 1, 1, 1))).transpose(1, 2, 3, 0)
     trained = operator.trained({"op": "conv2d", "filters": filters, **window}, real, arrays[".bias"], scales)
@@ -153,8 +157,7 @@ def _depthwise(operator: Operator) -> Both:
     channels = operator.reader.shape(operator.inputs[0])[-1]
     scales = _per_output(scales, outputs)
     window = _window(operator, rows, columns)
-    factors = fixed_point.factors_of_filters(operator.source_scale, scales, operator.output_scale)
-    arrays = operator.constants(kernel[0], factors)
+    arrays = operator.constants(kernel[0], scales)
     keys: Keys = {"op": "depthwise_conv2d_int8", **window, **operator.range(operator.activation)}
     real = (kernel[0] * np.asarray(scales)).reshape(rows, columns, channels, -1)
     if outputs == channels:
@@ -170,16 +173,21 @@ def _depthwise(operator: Operator) -> Both:
 def _dense(operator: Operator) -> Both:
     kernel, scales = operator.kernel()
     units, inputs = kernel.shape
-    if operator.reader.shape(operator.inputs[0]) != (inputs,):
+    if int(np.prod(operator.reader.shape(operator.inputs[0]))) != inputs:
         raise ModelFileError(f"{operator.where}: on more than one axis is not supported in int8; flatten its input first")
-    source, output = operator.source_scale, operator.output_scale
-    if len(scales) == 1:
-        factors = [fixed_point.factor_of_tensor(source, scales[0], output)] * units
-    else:
-        factors = fixed_point.factors_of_filters(source, scales, output)
-    arrays = operator.constants(kernel, factors)
-    keys: Keys = {"op": "dense_int8", "units": units, **operator.range(operator.activation)}
     scales = _per_output(scales, units)
+    products = [operator.source_scale.scale * scale / operator.output_scale.scale for scale in scales]
+    if not all(1e-30 < product < 1024 for product in products):
+        raise ModelFileError(f"{operator.where}: its scales differ by more than 1024 or less than 1e-30; convert the model again")
+    high, low, shift = zip(*map(fixed_point.parts, products), strict=True)
+    arrays = {
+        ".kernel": np.asarray(kernel, np.int8),
+        ".bias": operator.bias(units),
+        ".scale_high": np.array(high, np.int32),
+        ".scale_low": np.array(low, np.uint32).view(np.int32),
+        ".shift": np.array(shift, np.int8),
+    }
+    keys: Keys = {"op": "dense_int8", "units": units, **operator.range(operator.activation)}
     real = (kernel * np.reshape(scales, (-1, 1))).T
     return Part(keys, arrays), operator.trained({"op": "dense", "units": units}, real, arrays[".bias"], scales)
 

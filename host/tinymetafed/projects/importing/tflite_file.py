@@ -253,6 +253,9 @@ class _Reader:
         op = str(part.keys["op"]).removesuffix("_int8")
         number = 1 + sum(layer.op in (*WEIGHTED, *INT8_WEIGHTED) for layer in self.network.layers)
         name = f"{op}{number}" if part.arrays else op
+        if kind == "FULLY_CONNECTED" and len(self.shape(inputs[0])) > 1:
+            flat = (int(np.prod(self.shape(inputs[0]))),)
+            read[0] = self.network.add(Layer(where, "flatten", reshape(flat), [read[0]]))
         layer = Layer(where, name, part.keys, [*read], part.arrays, trained=trained, scale=scale)
         free = kind in ("FULLY_CONNECTED", "MEAN")
         self.made[output] = self.as_in_file(self.network.add(layer), output, where, free=free)
