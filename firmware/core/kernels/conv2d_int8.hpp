@@ -26,7 +26,7 @@ struct Conv2dInt8 {
   static constexpr int kFilterSize = Rows::kKernel * Columns::kKernel * kChannels;
   static constexpr int kTile = at_most(kFilters, 2);  // two pixels by two filters: their sums and factors fit into registers
 
-  struct Weights {
+  struct Weights {  // passed by value: a store of an int8_t could change what a reference points to
     const int8_t* kernel;
     const int32_t* bias;
     const int32_t* multiplier;
@@ -37,7 +37,7 @@ struct Conv2dInt8 {
     }
   };
 
-  static void run(const int8_t* x, const Weights& weights, int8_t* y) {
+  static void run(const int8_t* x, Weights weights, int8_t* y) {
     using Walk = Pairs<Outputs<Rows>, Outputs<Columns>>;
     constexpr bool kHasSingles = Walk::has_singles();
     Walk::for_each([=](const Pair& at) {
@@ -49,7 +49,7 @@ struct Conv2dInt8 {
   }
 
   template <int kPixels>
-  static void pixels(const int8_t* x, const Weights& weights, int8_t* y, const Pair& at) {
+  static void pixels(const int8_t* x, Weights weights, int8_t* y, const Pair& at) {
     y += (at.row * Columns::kOut + at.column) * kFilters;
     int f = 0;
     for (; f + kTile <= kFilters; f += kTile) tile<kPixels, kTile>(x, weights.from(f), y + f, at);
@@ -57,7 +57,7 @@ struct Conv2dInt8 {
   }
 
   template <int kPixels, int kWidth>
-  static void tile(const int8_t* x, const Weights& weights, int8_t* y, const Pair& at) {
+  static void tile(const int8_t* x, Weights weights, int8_t* y, const Pair& at) {
     const int top = Rows::start(at.row), left = Columns::start(at.column);
     const int last_row = Rows::last(at.row);
     const int first_column = Columns::first(at.column), columns = Columns::last(at.column) - first_column;

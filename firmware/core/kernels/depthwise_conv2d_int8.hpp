@@ -5,7 +5,6 @@
 
 #include "axis.hpp"
 #include "int8_tensor.hpp"
-#include "pairs.hpp"
 
 namespace tmf::kernels {
 
@@ -25,79 +24,64 @@ struct DepthwiseConv2dInt8 {
   static constexpr int kOutputs = Rows::kOut * Columns::kOut * kOutputChannels;
   static constexpr int kInFours = kMultiplier == 1 ? kChannels / 4 * 4 : 0;  // outputs that are computed four at a time
 
-  struct Weights {
+  struct Weights {  // passed by value: a store of an int8_t could change what a reference points to
     const int8_t* kernel;
     const int32_t* bias;
     const int32_t* multiplier;
     const int8_t* shift;
   };
 
-  static void run(const int8_t* x, const Weights& weights, int8_t* y) {
-    using Walk = Pairs<Outputs<Rows>, Outputs<Columns>>;
-    constexpr bool kHasSingles = Walk::has_singles();
-    Walk::for_each([=](const Pair& at) {
-      if (kHasSingles && at.is_single())
-        pixels<1>(x, weights, y, at);
-      else
-        pixels<2>(x, weights, y, at);
-    });
-  }
+  // The part of a window that lies on the image.
+  struct Window {
+    Window(const int8_t* x, int row, int column)
+        : first_row(Rows::first(row)),
+          last_row(Rows::last(row)),
+          first_column(Columns::first(column)),
+          last_column(Columns::last(column)),
+          image(x + (Rows::start(row) * Columns::kIn + Columns::start(column)) * kChannels) {}
 
-  template <int kPixels>
-  static void pixels(const int8_t* x, const Weights& weights, int8_t* y, const Pair& at) {
-    y += (at.row * Columns::kOut + at.column) * kOutputChannels;
-    for (int o = 0; o < kInFours; o += 4) four<kPixels>(x + o, weights, o, y, at);
-    for (int o = kInFours; o < kOutputChannels; ++o) {
-      one(x + o / kMultiplier, weights, o, y, at, 0);
-      if (kPixels == 2) one(x + o / kMultiplier, weights, o, y, at, 1);
-    }
-  }
+    int first_row, last_row, first_column, last_column;
+    const int8_t* image;  // at the window's first element, which may lie outside
 
-  static constexpr int next_x(const Pair& at) {
-    return (at.down * Rows::kStride * Columns::kIn + at.right * Columns::kStride) * kChannels;
-  }
-  static constexpr int next_y(const Pair& at) { return (at.down * Columns::kOut + at.right) * kOutputChannels; }
+    const int8_t* pixel(int r, int c) const { return image + (r * Columns::kIn + c) * kChannels; }
+  };
 
-  static int8_t output(int32_t sum, const Weights& weights, int o) {
-    return clamped<kLow, kHigh>(scaled(sum, weights.multiplier[o], weights.shift[o]) + kZero);
-  }
-
-  template <int kPixels>
-  static void four(const int8_t* x, const Weights& weights, int o, int8_t* y, const Pair& at) {
-    const int top = Rows::start(at.row), left = Columns::start(at.column);
-    const int last_row = Rows::last(at.row);
-    const int first_column = Columns::first(at.column), last_column = Columns::last(at.column);
-    int32_t sums[kPixels][4];
-#pragma GCC unroll 2
-    for (int p = 0; p < kPixels; ++p) {
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) sums[p][i] = weights.bias[o + i];
-    }
-    for (int r = Rows::first(at.row); r < last_row; ++r) {
-      const int8_t* pixel = x + ((top + r) * Columns::kIn + left + first_column) * kChannels;
-      const int8_t* weight = weights.kernel + (r * Columns::kKernel + first_column) * kOutputChannels + o;
-      for (int c = first_column; c < last_column; ++c, pixel += kChannels, weight += kOutputChannels) {
-        const Four factor = widened<0>(weight);
-#pragma GCC unroll 2
-        for (int p = 0; p < kPixels; ++p) add_each_product(sums[p], widened<-kInputZero>(pixel + p * next_x(at)), factor);
+  static void run(const int8_t* x, Weights weights, int8_t* y) {
+    for (int row = 0; row < Rows::kOut; ++row) {
+      for (int column = 0; column < Columns::kOut; ++column, y += kOutputChannels) {
+        const Window window(x, row, column);
+        for (int o = 0; o < kInFours; o += 4) four(window, weights, o, y + o);
+        for (int o = kInFours; o < kOutputChannels; ++o) one(window, weights, o, y + o);
       }
     }
-#pragma GCC unroll 2
-    for (int p = 0; p < kPixels; ++p) {
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) y[p * next_y(at) + o + i] = output(sums[p][i], weights, o + i);
-    }
   }
 
-  static void one(const int8_t* x, const Weights& weights, int o, int8_t* y, const Pair& at, int pixel) {
-    const int top = Rows::start(at.row), left = Columns::start(at.column);
+  static void four(Window window, Weights weights, int o, int8_t* y) {
+    int32_t sums[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) sums[i] = weights.bias[o + i];
+    for (int r = window.first_row; r < window.last_row; ++r) {
+      const int8_t* pixel = window.pixel(r, window.first_column) + o;
+      const int8_t* weight = weights.kernel + (r * Columns::kKernel + window.first_column) * kOutputChannels + o;
+      for (int c = window.first_column; c < window.last_column; ++c, pixel += kChannels, weight += kOutputChannels)
+        add_each_product(sums, widened<-kInputZero>(pixel), widened<0>(weight));
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) y[i] = output(sums[i], weights, o + i);
+  }
+
+  static void one(Window window, Weights weights, int o, int8_t* y) {
     int32_t sum = weights.bias[o];
-    for (int r = Rows::first(at.row); r < Rows::last(at.row); ++r) {
-      for (int c = Columns::first(at.column); c < Columns::last(at.column); ++c)
-        sum += (x[((top + r) * Columns::kIn + left + c) * kChannels + pixel * next_x(at)] - kInputZero) *
+    for (int r = window.first_row; r < window.last_row; ++r) {
+      for (int c = window.first_column; c < window.last_column; ++c)
+        sum += (window.pixel(r, c)[o / kMultiplier] - kInputZero) *
                weights.kernel[(r * Columns::kKernel + c) * kOutputChannels + o];
     }
-    y[pixel * next_y(at) + o] = output(sum, weights, o);
+    *y = output(sum, weights, o);
+  }
+
+  static int8_t output(int32_t sum, Weights weights, int o) {
+    return clamped<kLow, kHigh>(scaled(sum, weights.multiplier[o], weights.shift[o]) + kZero);
   }
 };
 

@@ -18,13 +18,13 @@ inline Four widened(const int8_t* from) {
 }
 
 // sum plus the four products of a and b.
-inline int32_t plus_products(int32_t sum, const Four& a, const Four& b) {
+inline int32_t plus_products(int32_t sum, Four a, Four b) {
   for (int i = 0; i < 4; ++i) sum += a.number[i] * b.number[i];
   return sum;
 }
 
 // Adds each of the four products of a and b to a sum of its own.
-inline void add_each_product(int32_t (&sums)[4], const Four& a, const Four& b) {
+inline void add_each_product(int32_t (&sums)[4], Four a, Four b) {
   for (int i = 0; i < 4; ++i) sums[i] += a.number[i] * b.number[i];
 }
 
