@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import int8_reference
 import numpy as np
 
 from tinymetafed_codegen.graph import Graph, trains
@@ -170,6 +171,11 @@ def run(graph: Graph, weights: Array, frozen: Tensors, x: Array) -> tuple[Array,
     backwards: list[tuple[Any, Callable[[Array], tuple[Array, Tensors]] | None]] = []
     for call in graph.forward:
         op, value = call.op, values[call.x.name].reshape(call.x.shape)
+        if op.kind in int8_reference.OPS:  # frozen: it has no backward
+            constants = [frozen[f"{op.name}.{p.name}"].astype(np.int64) for p in op.parameters]
+            read = [value] if call.other is None else [value, values[call.other.name].reshape(call.y.shape)]
+            values[call.y.name] = int8_reference.OPS[op.kind](op, *read, *constants)
+            continue
         if call.other is not None:
             values[call.y.name] = value + values[call.other.name].reshape(call.y.shape)
             backwards.append((call, None))

@@ -17,7 +17,7 @@ template <int kSize, int kInputZero, int kOtherZero, int kZero, typename InputFa
 struct AddInt8 {
   template <typename T>
   static void forward(const T* x, const T* other, T* y) {
-    for (int lane = 0; lane < lanes_of<T>(); ++lane) {
+    for (int lane = 0; lane < Lanes<T>::kCount; ++lane) {
       const int8_t* first = int8_in<kSize>(x, lane);
       const int8_t* second = int8_in<kSize>(other, lane);
       int8_t* to = int8_in<kSize>(y, lane);

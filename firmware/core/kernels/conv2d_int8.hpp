@@ -16,7 +16,7 @@ struct Conv2dInt8 {
   template <typename T>
   static void forward(const T* x, const int8_t* kernel, const int32_t* bias, const int32_t* multiplier, const int8_t* shift,
                       T* y) {
-    for (int lane = 0; lane < lanes_of<T>(); ++lane)
+    for (int lane = 0; lane < Lanes<T>::kCount; ++lane)
       run(int8_in<kInputs>(x, lane), Weights{kernel, bias, multiplier, shift}, int8_in<kOutputs>(y, lane));
   }
 

@@ -33,7 +33,7 @@ struct DenseInt8 {
   template <typename T>
   static void forward(const T* x, const int8_t* kernel, const int32_t* bias, const int32_t* high, const int32_t* low,
                       const int8_t* shift, T* y) {
-    for (int lane = 0; lane < lanes_of<T>(); ++lane) {
+    for (int lane = 0; lane < Lanes<T>::kCount; ++lane) {
       const int8_t* from = int8_in<kInputs>(x, lane);
       int8_t* to = int8_in<kUnits>(y, lane);
       for (int u = 0; u < kUnits; ++u) {

@@ -2,14 +2,24 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 namespace tmf::kernels {
 
-// The number of lanes of a T: one on a device; in the simulation, a float for each client.
+// The floats of a T: one on a device; in the simulation one for each client (lane). The tests specialise it for double.
 template <typename T>
-constexpr int lanes_of() {
-  return static_cast<int>(sizeof(T) / sizeof(float));
-}
+struct Lanes {
+  static constexpr int kCount = static_cast<int>(sizeof(T) / sizeof(float));
+
+  static float get(const T* place, int lane) {
+    float value;
+    std::memcpy(&value, reinterpret_cast<const char*>(place) + sizeof(float) * lane, sizeof value);
+    return value;
+  }
+  static void put(T* place, int lane, float value) {
+    std::memcpy(reinterpret_cast<char*>(place) + sizeof(float) * lane, &value, sizeof value);
+  }
+};
 
 // The bytes of one lane's tensor of kSize numbers. They follow each other, those of the next lane begin at a whole float.
 template <int kSize, typename T>

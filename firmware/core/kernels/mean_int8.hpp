@@ -10,7 +10,7 @@ template <int kPixels, int kChannels, int kInputZero, int kZero, int kMultiplier
 struct GlobalMeanInt8 {
   template <typename T>
   static void forward(const T* x, T* y) {
-    for (int lane = 0; lane < lanes_of<T>(); ++lane) {
+    for (int lane = 0; lane < Lanes<T>::kCount; ++lane) {
       const int8_t* from = int8_in<kPixels * kChannels>(x, lane);
       int8_t* to = int8_in<kChannels>(y, lane);
       for (int c = 0; c < kChannels; ++c) {

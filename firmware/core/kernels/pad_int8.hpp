@@ -12,7 +12,7 @@ template <int kHeight, int kWidth, int kChannels, int kTop, int kBottom, int kLe
 struct PadInt8 {
   template <typename T>
   static void forward(const T* x, T* y) {
-    for (int lane = 0; lane < lanes_of<T>(); ++lane)
+    for (int lane = 0; lane < Lanes<T>::kCount; ++lane)
       run(int8_in<kHeight * kRow>(x, lane), int8_in<(kTop + kHeight + kBottom) * kPaddedRow>(y, lane));
   }
 

@@ -11,7 +11,7 @@ template <typename Reduce, typename Rows, typename Columns, int kChannels, int k
 struct PoolInt8 {
   template <typename T>
   static void forward(const T* x, T* y) {
-    for (int lane = 0; lane < lanes_of<T>(); ++lane)
+    for (int lane = 0; lane < Lanes<T>::kCount; ++lane)
       run(int8_in<Rows::kIn * Columns::kIn * kChannels>(x, lane), int8_in<Rows::kOut * Columns::kOut * kChannels>(y, lane));
   }
 

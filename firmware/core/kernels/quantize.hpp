@@ -2,29 +2,21 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
 #include "elementary.hpp"
 #include "int8_tensor.hpp"
 
 namespace tmf::kernels {
 
-// The number of one lane in a T.
-template <typename T>
-float float_in(const T* place, int lane) {
-  float value;
-  std::memcpy(&value, reinterpret_cast<const char*>(place) + sizeof(float) * lane, sizeof value);
-  return value;
-}
-
 // kScale is the bits of a float. Halves are rounded away from zero, numbers beyond int8 become the nearest one.
 template <int kSize, uint32_t kScale, int kZero>
 struct Quantize {
   template <typename T>
   static void forward(const T* x, T* y) {
-    for (int lane = 0; lane < lanes_of<T>(); ++lane) {
+    for (int lane = 0; lane < Lanes<T>::kCount; ++lane) {
       int8_t* to = int8_in<kSize>(y, lane);
-      for (int i = 0; i < kSize; ++i) to[i] = clamped<-128, 127>(nearest(float_in(x + i, lane) / bits_of<float>(kScale)) + kZero);
+      for (int i = 0; i < kSize; ++i)
+        to[i] = clamped<-128, 127>(nearest(Lanes<T>::get(x + i, lane) / bits_of<float>(kScale)) + kZero);
     }
   }
 
@@ -43,12 +35,10 @@ template <int kSize, uint32_t kScale, int kInputZero>
 struct Dequantize {
   template <typename T>
   static void forward(const T* x, T* y) {
-    for (int lane = 0; lane < lanes_of<T>(); ++lane) {
+    for (int lane = 0; lane < Lanes<T>::kCount; ++lane) {
       const int8_t* from = int8_in<kSize>(x, lane);
-      for (int i = 0; i < kSize; ++i) {
-        const float value = bits_of<float>(kScale) * static_cast<float>(from[i] - kInputZero);
-        std::memcpy(reinterpret_cast<char*>(y + i) + sizeof(float) * lane, &value, sizeof value);
-      }
+      for (int i = 0; i < kSize; ++i)
+        Lanes<T>::put(y + i, lane, bits_of<float>(kScale) * static_cast<float>(from[i] - kInputZero));
     }
   }
 };

@@ -10,7 +10,7 @@ template <int kSize, int kInputZero, int kZero, int kMultiplier, int kShift, int
 struct Requantize {
   template <typename T>
   static void forward(const T* x, T* y) {
-    for (int lane = 0; lane < lanes_of<T>(); ++lane) {
+    for (int lane = 0; lane < Lanes<T>::kCount; ++lane) {
       const int8_t* from = int8_in<kSize>(x, lane);
       int8_t* to = int8_in<kSize>(y, lane);
       for (int i = 0; i < kSize; ++i)
