@@ -323,7 +323,10 @@ MODELS: dict[str, dict[str, Any]] = {
             {"op": "max_pool_int8", "size": 3, "stride": 1, "padding": "same", "range": [-20, 127]},
             {"op": "conv2d_int8", "filters": 7, "kernel": 3, "zero_point": -3, "input": "stem"},
             {
-                "op": "add_int8", "with": "block", "zero_point": -17, "range": [-17, 127],
+                "op": "add_int8",
+                "with": "block",
+                "zero_point": -17,
+                "range": [-17, 127],
                 "factors": [[1073741824, 0], [1623821475, -2], [1098017566, -17]],
             },
             {"op": "depthwise_conv2d_int8", "kernel": 3, "stride": 2, "zero_point": 9},

@@ -11,7 +11,7 @@ Array = np.ndarray[Any, Any]
 
 
 def scaled(x: Array, multiplier: Any, shift: Any) -> Array:
-    """x * multiplier / 2^31 * 2^shift: a product rounded to the nearest integer, then a shift that rounds halves away from 0."""
+    """x * multiplier / 2^31 * 2^shift: a product rounded to an integer, then a shift that rounds halves away from 0."""
     x, multiplier, shift = (np.asarray(each, np.int64) for each in (x, multiplier, shift))
     product = x * 2 ** np.maximum(shift, 0) * multiplier
     nudge = np.where(product >= 0, 1 << 30, 1 - (1 << 30))

@@ -89,9 +89,7 @@ def require_equal_layers(file: Path, folder: Path, monkeypatch: pytest.MonkeyPat
         given, sample = reference.random_sample(random)
         ours = {layer: values for layer, values in model.tensors(sample).items() if values.dtype == np.int8}
         for (layer, values), expected in zip(ours.items(), reference.outputs(given), strict=True):
-            assert values.tobytes() == expected.tobytes(), (
-                f"{layer}: {(values != expected).sum()} of {values.size} bytes differ"
-            )
+            assert values.tobytes() == expected.tobytes(), f"{layer}: {(values != expected).sum()} of {values.size} differ"
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -39,4 +39,7 @@ class DenseInt8(Int8Op):
 
     def cpp_type(self) -> str:
         """The C++ type of the kernels."""
-        return f"kernels::DenseInt8</*inputs=*/{self.input_shape[0]}, /*units=*/{self.output_shape[0]}, {self.cpp_zero_points()}, {cpp_limits(self.limits)}>"
+        return (
+            f"kernels::DenseInt8</*inputs=*/{self.input_shape[0]}, /*units=*/{self.output_shape[0]}, "
+            f"{self.cpp_zero_points()}, {cpp_limits(self.limits)}>"
+        )

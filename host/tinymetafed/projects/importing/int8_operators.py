@@ -178,9 +178,7 @@ def _dense(operator: Operator) -> Both:
     scales = _per_output(scales, units)
     products = [operator.source_scale.scale * scale / operator.output_scale.scale for scale in scales]
     if not all(1e-30 < product < 1024 for product in products):
-        raise ModelFileError(
-            f"{operator.where}: its scales differ by more than 1024 or less than 1e-30; convert the model again"
-        )
+        raise ModelFileError(f"{operator.where}: its scales are too far apart; convert the model again")
     high, low, shift = zip(*map(fixed_point.parts, products), strict=True)
     arrays = {
         ".kernel": np.asarray(kernel, np.int8),

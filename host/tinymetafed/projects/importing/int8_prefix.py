@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...runs.tensorflow import ModelFileError
 from . import normal_form
 from .int8_operators import shortest
-from .network import INT8, INT8_WEIGHTED, Layer, Network
+from .network import INT8, INT8_WEIGHTED, Keys, Layer, Network
 
 
 def end(network: Network, first_trained: Layer) -> None:
@@ -26,8 +26,8 @@ def end(network: Network, first_trained: Layer) -> None:
     crossing = [layer for layer in before if any(layer in reader.inputs for reader in behind)]
     if len(crossing) > 1:
         raise ModelFileError(
-            f"{crossing[-1].where}: a branch leaves the frozen layers before it and joins behind it; freeze more or fewer layers "
-            "with --freeze"
+            f"{crossing[-1].where}: two tensors go from frozen layers to layers that train, expected one; freeze more or fewer "
+            "layers with --freeze"
         )
     if crossing and crossing[0].op != "dequantize":
         _dequantize(network, crossing[0])
@@ -37,8 +37,8 @@ def end(network: Network, first_trained: Layer) -> None:
 
 def _dequantize(network: Network, last: Layer) -> None:
     """Puts a dequantize layer behind the last one over int8."""
-    keys = {"op": "dequantize", "scale": shortest(_scale(last))}
-    layer = Layer(last.where, "dequantize", keys, [last], shape=last.shape)  # type: ignore[arg-type]
+    keys: Keys = {"op": "dequantize", "scale": shortest(_scale(last))}
+    layer = Layer(last.where, "dequantize", keys, [last], shape=last.shape)
     for reader in network.readers(last):
         if reader.trained is not None or reader.op not in INT8:
             reader.inputs = [layer if each is last else each for each in reader.inputs]
@@ -57,10 +57,10 @@ def _train(network: Network, layer: Layer) -> None:
     """Makes a layer over int8 what it is in float32."""
     if layer.trained is None:
         return
-    first, *more = layer.trained or [None]
-    if first is None:
+    if not layer.trained:
         normal_form.bypass(network, layer)
         return
+    first, *more = layer.trained
     layer.keys, layer.arrays, layer.with_zeros = first.keys, first.arrays, first.with_zeros
     last = layer
     for part in more:

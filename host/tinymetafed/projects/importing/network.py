@@ -26,7 +26,8 @@ Evaluate = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 WEIGHTED = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d")
 INT8_WEIGHTED = ("dense_int8", "conv2d_int8", "depthwise_conv2d_int8")
 INT8 = (
-    *INT8_WEIGHTED, "add_int8", "max_pool_int8", "avg_pool_int8", "mean_int8", "pad_int8", "requantize", "quantize", "dequantize",
+    *INT8_WEIGHTED, "add_int8", "max_pool_int8", "avg_pool_int8", "mean_int8", "pad_int8", "requantize", "quantize",
+    "dequantize",
 )  # fmt: skip
 ELEMENTWISE = ("relu", "relu6", "leaky_relu", "sigmoid", "tanh")
 VIEWS = ("reshape", "flatten")
@@ -49,11 +50,12 @@ class Layer:
     """One layer.
 
     ``keys``: its keys in an experiment. ``inputs``: the layers that it reads, None for the model's input. ``arrays``: float64
-    weights, or integers of a layer over int8, by the suffix of their names in an npz file: ".kernel"; an affine has ``scale`` and ``offset``, of
-    shape () or (channels,). ``shape``: of its output, for one sample. ``with_zeros``: the setting because of which its kernel
-    has zeros that must stay zeros, so that it may not train; or "". ``has_bias``: whether the file has a bias, of a layer with
-    weights. ``left_out``: what the file says of its training that an import leaves out. ``where``: file and layer, for errors.
-    ``trained``: what a layer over int8 becomes where it trains, in float32; None for other layers. ``scale``: of its int8 output.
+    weights by the suffix of their names in an npz file, for instance ".kernel", or integers of a layer over int8; an affine has
+    ``scale`` and ``offset``, of shape () or (channels,). ``shape``: of its output, for one sample. ``with_zeros``: the setting
+    because of which its kernel has zeros that must stay zeros, so that it may not train; or "". ``has_bias``: whether the file
+    has a bias, of a layer with weights. ``left_out``: what the file says of its training that an import leaves out. ``where``:
+    file and layer, for errors. ``trained``: what a layer over int8 becomes where it trains, in float32; None for other layers.
+    ``scale``: that of its int8 output.
     """
 
     where: str

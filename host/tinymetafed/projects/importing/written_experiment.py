@@ -58,7 +58,13 @@ def read(file: Path) -> Network:
 
 
 def write(
-    network: Network, output: Path, task: str, loss: str | None = None, freeze: str | None = None, local: Sequence[str] = ()
+    network: Network,
+    output: Path,
+    task: str,
+    loss: str | None = None,
+    freeze: str | None = None,
+    local: Sequence[str] = (),
+    outputs: int | None = None,
 ) -> list[str]:
     """Writes an experiment and, in the same folder, its weights as .npz.
 
@@ -68,8 +74,9 @@ def write(
         task: The experiment's task.
         loss: Its loss; None for that of the model file.
         freeze: How many of the first layers with weights to freeze, or the name of the last one; None for the first layers
-            that are not trainable in the model file.
+            that are not trainable in the model file; of a quantised file, for all but the last.
         local: Names of the local layers; empty for the last layer that trains.
+        outputs: Outputs of a new last layer, which begins with random weights; None for that of the model file.
 
     Returns:
         Notes on the decisions.
@@ -93,6 +100,8 @@ def write(
     normal_form.simplify_views(network)
     notes += _notes_on_training(network)
     chosen = _choose_loss(network, loss, notes)
+    if outputs is not None:
+        notes.append(_replace_last(network, outputs))
     _order(network)
     _fuse(network)
     _name(network)
@@ -104,7 +113,7 @@ def write(
         for name, array in layer.arrays.items()
     }
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    np.savez(buffer, **arrays)
     text = _toml(network, chosen, downlink, weights.name, task).encode()
     designed = _design(network, output.name, text, weights.name, buffer.getvalue())
     with quiet():
@@ -364,6 +373,19 @@ def _order(network: Network) -> None:
         if layer.op == "add" and (len(layer.inputs) != 2 or layer.inputs[1] is None):
             raise ModelFileError(f"{layer.where}: adds the model's input or a constant; an Add takes the outputs of two layers")
         above = layer
+
+
+def _replace_last(network: Network, outputs: int) -> str:
+    """Gives the last layer with weights, a dense one, another number of units and no weights; returns a note."""
+    last = _weighted(network)[-1]
+    behind = network.layers[network.layers.index(last) + 1 :]
+    if last.op != "dense" or last.keys.get("frozen") or any(layer.op not in _INLINE for layer in behind):
+        raise ModelFileError(f"{last.where}: --outputs replaces a last dense layer that trains, not a {last.op}; leave it out")
+    last.keys["units"], last.arrays = outputs, {}
+    for layer in (last, *behind):
+        layer.shape = (outputs,)
+    network.evaluate = None
+    return f"{last.where.removeprefix(network.file + ': ')}: replaced by a layer of {outputs} units with random weights"
 
 
 def _fuse(network: Network) -> None:
