@@ -48,7 +48,8 @@ def windows(op: Any, x: Array) -> Array:
 
 
 def quantize(op: Any, x: Array) -> Array:
-    return clamped(op, away_from_zero(x.astype(np.float32) / np.float32(op.scale)))
+    with np.errstate(over="ignore"):  # infinity is clamped
+        return clamped(op, away_from_zero(x.astype(np.float32) / np.float32(op.scale)))
 
 
 def dequantize(op: Any, x: Array) -> Array:
