@@ -83,10 +83,20 @@ EVERY_OP = spec.parse(
             "weights": str(FROZEN),
             "layers": [
                 {"op": "quantize", "scale": 1 / 255, "zero_point": -128},
-                {"op": "conv2d_int8", "name": "bytes", "filters": 6, "kernel": 3, "stride": 2, "zero_point": -90, "range": [-90, 127]},
+                {
+                    "op": "conv2d_int8",
+                    "name": "bytes",
+                    "filters": 6,
+                    "kernel": 3,
+                    "stride": 2,
+                    "zero_point": -90,
+                    "range": [-90, 127],
+                },
                 {"op": "depthwise_conv2d_int8", "kernel": 3, "zero_point": 9},
                 {
-                    "op": "add_int8", "with": "bytes", "zero_point": -17,
+                    "op": "add_int8",
+                    "with": "bytes",
+                    "zero_point": -17,
                     "factors": [[1073741824, 0], [1623821475, -2], [1098017566, -17]],
                 },
                 {"op": "max_pool_int8", "size": 2},
