@@ -29,6 +29,10 @@ collect_ignore = ["firmware"]  # unit tests in C++, which `pio test` runs
 os.environ |= {"PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no", "PLATFORMIO_DISABLE_UPGRADE_CHECK": "true"}
 (Path(__file__).parents[1] / ".pio" / "core").mkdir(parents=True, exist_ok=True)
 
+# Where the environment forbids bytecode, each of the hundreds of commands would compile our modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A shell that starts the tests in the background ignores Ctrl-C, and the processes that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -60,7 +60,8 @@ def install(folder: Path) -> WheelVenv:
     venv.create(folder / "venv", symlinks=True, with_pip=False)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TINYMETAFED", "XDG"))}
     path = f"{folder / 'venv' / 'bin'}{os.pathsep}{kept['PATH']}"
-    made = WheelVenv(folder / "venv", kept | {"HOME": str(folder / "home"), "PATH": path})
+    own = {"HOME": str(folder / "home"), "PATH": path, "MYPY_CACHE_DIR": str(folder / "mypy")}
+    made = WheelVenv(folder / "venv", kept | own)
     subprocess.run([*pip, "--python", made.python, "install", *offline, wheel], check=True, cwd=folder)
     # The packages of the tests' environment come after the wheel; links of editable installations are not followed.
     (made.site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")

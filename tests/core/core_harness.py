@@ -41,8 +41,8 @@ def compile_harness(folder: Path, output: str, *flags: str) -> Path:
     """Builds the harness into ``folder``; raises CalledProcessError with the compiler's messages."""
     write_protocol_header(folder)
     sources = [Path(__file__).with_name("harness.cpp"), *(CORE / f"{unit}.cpp" for unit in UNITS)]
-    command = ["g++", *compiler_flags(), *flags, f"-I{CORE}", f"-I{folder}", *map(str, sources), "-o", str(folder / output)]
-    subprocess.run(command, check=True)
+    flags = (*compiler_flags(), "-g1", *flags, f"-I{CORE}", f"-I{folder}")
+    subprocess.run(["g++", *flags, *map(str, sources), "-o", str(folder / output)], check=True)
     return folder / output
 
 

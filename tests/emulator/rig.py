@@ -335,7 +335,7 @@ def sanitized(experiment: Experiment, folder: Path, findings: Path) -> Path:
         firmware / "app" / "main.cpp",
         firmware / "app" / f"source_{made.manifest.sample_source}.cpp",
     ]
-    sanitizers = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+    sanitizers = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
     includes = [f"-I{folder}", f"-I{firmware / 'core'}", f"-I{firmware / 'app'}"]
     program = folder / "firmware"
     command = ["g++", *compiler_flags(), *sanitizers, *includes, *map(str, sources), "-o", str(program)]

@@ -73,7 +73,7 @@ def generate_sources(model: str, folder: Path) -> list[Path]:
 
 
 def _flags(folder: Path) -> list[str]:
-    return [*compiler_flags(), "-O1", *SANITIZERS, f"-I{folder}", f"-I{find('firmware') / 'core'}"]
+    return [*compiler_flags(), "-O1", "-g1", *SANITIZERS, f"-I{folder}", f"-I{find('firmware') / 'core'}"]
 
 
 def _run(command: list[str]) -> None:

@@ -35,6 +35,7 @@ def build(model: str, folder: Path) -> Path:
         "g++",
         *compiler_flags(),
         "-O2",
+        "-g1",
         own_tables,
         "-shared",
         "-fPIC",

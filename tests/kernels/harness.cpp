@@ -1,8 +1,9 @@
 // C functions for one generated model, in float as on the boards and in double for finite differences. With STANDALONE, a
 // program for the sanitizers that trains weights from standard input.
-#include <cmath>
+#ifdef STANDALONE
 #include <cstdio>
 #include <vector>
+#endif
 
 #include "kernels/mask.hpp"
 #include "kernels/elementary.hpp"
@@ -12,9 +13,10 @@
 namespace tmf::kernels {
 template <>
 struct Elementary<double> {
-  static double exp(double x) { return std::exp(x); }
-  static double tanh(double x) { return std::tanh(x); }
-  static double sqrt(double x) { return std::sqrt(x); }
+  // GCC's own names: the header <cmath> would take a fifth of the compiler's time.
+  static double exp(double x) { return __builtin_exp(x); }
+  static double tanh(double x) { return __builtin_tanh(x); }
+  static double sqrt(double x) { return __builtin_sqrt(x); }
 };
 template <>
 struct WordOf<double> {
@@ -51,13 +53,14 @@ EXPORT void sizes(uint32_t* out) {
                              kTargetSize,  kArenaFloats,    kInput,      kTarget,    kOutput};
   for (size_t i = 0; i < sizeof values / sizeof *values; ++i) out[i] = values[i];
 }
-EXPORT void forward_double(const double* p, double* a) { Model<double>::forward(p, a); }
 EXPORT void forward_float(const float* p, float* a) { Model<float>::forward(p, a); }
-EXPORT void step_double(int variant, double* p, double* a, double rate, double limit) { step(variant, p, a, rate, limit); }
 EXPORT void step_float(int variant, float* p, float* a, float rate, float limit) { step(variant, p, a, rate, limit); }
 EXPORT void start_local_float(float* p) { Model<float>::start_local(p); }
 
-#ifdef STANDALONE
+#ifndef STANDALONE  // the program needs no double, which would take half of the compiler's time
+EXPORT void forward_double(const double* p, double* a) { Model<double>::forward(p, a); }
+EXPORT void step_double(int variant, double* p, double* a, double rate, double limit) { step(variant, p, a, rate, limit); }
+#else
 // Reads weights, rate, limit, then samples (input, target); trains each with all variants; writes the weights.
 int main() {
   // Heap buffers of the exact size, so that the sanitizer finds any access beyond them.

@@ -138,7 +138,7 @@ def test_clamp_limits_the_update(model: Compiled) -> None:
 @pytest.mark.parametrize("model", SOME_MODELS, indirect=True)
 def test_sanitized_build_gives_the_same_bits(model: Compiled, tmp_path: Path) -> None:
     program = tmp_path / "sanitized"
-    sanitize = ["g++", "-O1", "-g", "-DSTANDALONE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    sanitize = ["g++", "-O1", "-g1", "-DSTANDALONE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     compile_with(sanitize, model.folder, program)
     weights = example(model, 11)[0].astype(np.float32)
     fed = [weights.tobytes(), np.array([0.05, 1.0], "<f4").tobytes()]
@@ -156,7 +156,7 @@ def test_each_lane_of_a_vector_trains_to_the_scalar_bits(model: Compiled, tmp_pa
     lanes = 8
     library = tmp_path / "lanes.so"
     # Vector arguments pass only between inlined functions of one unit, so the calling convention does not matter.
-    flags = ["g++", "-O2", "-shared", "-fPIC", f"-DLANES={lanes}", "-Wno-psabi"]
+    flags = ["g++", "-O2", "-g0", "-shared", "-fPIC", f"-DLANES={lanes}", "-Wno-psabi"]
     compile_with(flags, model.folder, library, "lanes.cpp")
     vectors = ctypes.CDLL(str(library))
     examples = [example(model, 300 + lane) for lane in range(lanes)]

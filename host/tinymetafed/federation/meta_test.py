@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -199,8 +199,7 @@ def meta_test(
     """
     count = strategy.experiment.task.count(SampleSet.ADAPT) if count is None else count
     group = group or Group.whole(task)
-    adapted = clients.adapt(weights, [group.client(t) for t in range(tasks)], count, on_task)
-    assert all(is_held_out(each.client) for each in adapted)
+    adapted = _adapt(clients, weights, tasks, count, on_task, group)
     return MetaTest(
         task.metric,
         [task.score(each.before, each.test) for each in adapted],
@@ -209,6 +208,15 @@ def meta_test(
         min(tasks, group.count),
         confusion(task, adapted),
     )
+
+
+def _adapt(
+    clients: Clients, weights: Weights, tasks: int, count: int, on_task: Callable[[], None], group: Group
+) -> list[Adapted]:
+    """Adapts the held-out clients of ``tasks`` tasks with ``count`` samples each. Raises LinkError."""
+    adapted = clients.adapt(weights, [group.client(t) for t in range(tasks)], count, on_task)
+    assert all(is_held_out(each.client) for each in adapted)
+    return adapted
 
 
 def shots(task: Task, own: int) -> list[int]:
@@ -257,17 +265,20 @@ def d_curve(
     """
     own = strategy.experiment.task.count(SampleSet.ADAPT)
     unit = task.spec.classes
-    tried, tests = shots(task, own), [replace(final, after=final.before)]
+    group = group or Group.whole(task)
+    tried, scores = shots(task, own), [final.before]
     for d in tried:
-        known = d * unit == own
-        test = final if known else meta_test(clients, strategy, task, weights, len(final.after), d * unit, on_task, group)
-        tests.append(test)
+        if d * unit == own:
+            scores.append(final.after)
+        else:
+            adapted = _adapt(clients, weights, len(final.after), d * unit, on_task, group)
+            scores.append([task.score(each.after, each.test) for each in adapted])
     return DCurve(
         metric=task.metric,
         samples="labelled samples per class" if unit > 1 else "labelled samples",
         d=(0, *tried),
-        mean=tuple(mean(each.after) for each in tests),
-        ci95=tuple(each.confidence for each in tests),
+        mean=tuple(mean(each) for each in scores),
+        ci95=tuple(over_clients(each, final.n_clients) for each in scores),
         n_tasks=len(final.after),
         n_clients=final.n_clients,
     )

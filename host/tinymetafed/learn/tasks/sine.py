@@ -31,6 +31,7 @@ class Sine(Task):
     def __init__(self, seed: int, clients: int = CLIENTS, spec: SineTask = DEFAULTS) -> None:
         super().__init__(spec, spec.shapes, seed, clients)
         self.adapt_limit = UNLIMITED
+        self._grids: dict[int, Samples] = {}  # test samples by client: each is tested many times
 
     @classmethod
     def open(cls, spec: SineTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
@@ -52,7 +53,9 @@ class Sine(Task):
 
     def test_samples(self, client: int, round: int) -> Samples:
         """An even grid of 100 points over [-5, 5], the same in every round."""
-        return self._on_wave(client, _GRID)
+        if client not in self._grids:
+            self._grids[client] = self._on_wave(client, _GRID)
+        return self._grids[client]
 
     def describe(self, client: int) -> str:
         """The wave's formula."""
