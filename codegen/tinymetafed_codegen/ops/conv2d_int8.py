@@ -34,7 +34,7 @@ class Conv2dInt8(Int8Op):
     kind: ClassVar[str] = "conv2d_int8"
     spec: ClassVar[type[LayerSpec]] = Conv2dInt8Spec
     header: ClassVar[str] = "conv2d_int8.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (900,)
+    flash_bytes: ClassVar[tuple[int, ...]] = (2_000,)
 
     @classmethod
     def build(cls, spec: Conv2dInt8Spec, name: str, input_shape: Shape) -> Self:

@@ -27,7 +27,7 @@ class DenseInt8(Int8Op):
     kind: ClassVar[str] = "dense_int8"
     spec: ClassVar[type[LayerSpec]] = DenseInt8Spec
     header: ClassVar[str] = "dense_int8.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (500,)
+    flash_bytes: ClassVar[tuple[int, ...]] = (560,)
 
     @classmethod
     def build(cls, spec: DenseInt8Spec, name: str, input_shape: Shape) -> Self:

@@ -37,7 +37,7 @@ class Quantize(Int8Op):
     kind: ClassVar[str] = "quantize"
     spec: ClassVar[type[LayerSpec]] = QuantizeSpec
     header: ClassVar[str] = "quantize.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (160,)
+    flash_bytes: ClassVar[tuple[int, ...]] = (190,)
     reads_int8: ClassVar[bool] = False
 
     @classmethod

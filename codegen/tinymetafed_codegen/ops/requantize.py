@@ -27,7 +27,7 @@ class Requantize(Int8Op):
     kind: ClassVar[str] = "requantize"
     spec: ClassVar[type[LayerSpec]] = RequantizeSpec
     header: ClassVar[str] = "requantize.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (100,)
+    flash_bytes: ClassVar[tuple[int, ...]] = (120,)
     in_place: ClassVar[bool] = True
 
     @classmethod
