@@ -232,7 +232,7 @@ class FolderTask(TaskBase):
     lies within rows of one label; with ``window_label`` "majority" it has the label of most of its rows. It never spans a gap
     of more than ``largest_gap`` seconds (default five median steps). ``rate``: recordings are resampled to it, in Hz.
     ``time_unit``: the unit of numbers in the column ``time``; found if it is not set. ``sound``: how recorded sounds are made
-    into spectrograms.
+    into spectrograms. ``dtype``: how the host sends an input; "uint8" for pixels, spectrograms and whole numbers up to 255.
     """
 
     title: ClassVar[str] = "Your own data"
@@ -264,6 +264,12 @@ class FolderTask(TaskBase):
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     rate: Annotated[float, Field(gt=0, le=1e6)] | None = None
     sound: SoundOptions = SoundOptions()
+    dtype: Literal["float32", "uint8"] = "float32"
+
+    @property
+    def bytes_per_input(self) -> int:
+        """4 for float32, 1 for bytes with a scale."""
+        return 1 if self.dtype == "uint8" else 4
 
     @property
     def normalise(self) -> Normalise:

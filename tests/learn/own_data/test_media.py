@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import wave
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 from files import reading_of, task_of, write
 from PIL import Image
 
-from tinymetafed.learn.tasks import DataError
+from tinymetafed.learn.tasks import HELD_OUT, DataError
 from tinymetafed.learn.tasks.log_mel import log_mel
 from tinymetafed.learn.tasks.own_data.media_files import read_wav
+from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import SoundOptions, TaskShapes
 
 GREY = TaskShapes((6, 8, 1), 2, "softmax_cross_entropy")
@@ -167,3 +169,34 @@ def test_sounds_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         problems, ("rate is 16000 Hz, that of 0.wav 8000 Hz", "it is silent", "cannot be read"), strict=True
     ):
         assert part in problem
+
+
+@pytest.mark.parametrize("kind", ["images", "sounds", "rows"])
+def test_bytes_are_sent_as_they_are_and_train_alike(tmp_path: Path, kind: str) -> None:
+    shapes = {"images": GREY, "sounds": SOUND, "rows": TaskShapes((2,), 2, "softmax_cross_entropy")}[kind]
+    if kind == "images":
+        images(tmp_path)
+    elif kind == "sounds":
+        sounds(tmp_path)
+    else:
+        for client in ("anna", "bob"):
+            write(tmp_path, **{client: "\n".join(f"{i * 31},{255 - i},{i % 2}" for i in range(8))})
+    as_floats, as_bytes = (task_of(tmp_path, shapes, dtype=dtype, **FEW) for dtype in ("float32", "uint8"))
+    for given, sent in zip(
+        (as_floats.samples(0, 1, SampleSet.SUPPORT, 2), as_floats.test_samples(HELD_OUT, 0)),
+        (as_bytes.samples(0, 1, SampleSet.SUPPORT, 2), as_bytes.test_samples(HELD_OUT, 0)),
+        strict=True,
+    ):
+        assert given.levels is None and sent.levels is not None and sent.levels.dtype == np.uint8
+        assert np.array_equal(sent.inputs, sent.levels.astype(np.float32) * np.float32(sent.scale))
+        assert np.array_equal(sent.inputs, given.inputs) and np.array_equal(sent.targets, given.targets)
+
+
+@pytest.mark.parametrize("wrong", ["0.5", "-1", "256", "1e30"])
+def test_numbers_that_are_no_bytes_are_named(tmp_path: Path, wrong: str) -> None:
+    for client in ("anna", "bob"):
+        write(tmp_path, **{client: "\n".join(f"{i},{i % 2}" for i in range(8)) + f"\n{wrong},0"})
+    with pytest.raises(
+        DataError, match=rf"anna\.csv: task\.dtype = 'uint8' is for whole .* is {re.escape(f'{float(wrong):g}')}; set"
+    ):
+        task_of(tmp_path, TaskShapes((1,), 2, "softmax_cross_entropy"), dtype="uint8", **FEW)

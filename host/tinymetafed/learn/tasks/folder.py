@@ -65,6 +65,7 @@ class Folder(Task):
         self.unseen = unseen
         self.unseen_clients = len(unseen)
         self.data_sha256 = _digest((*trained, *unseen))
+        self.scale = 1.0  # the input value of level 1, with ``task.dtype = "uint8"``
 
     @classmethod
     def open(cls, spec: FolderTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
@@ -121,6 +122,7 @@ class Folder(Task):
         unseen = [client for is_held_out, client in read if is_held_out]
         task = cls(spec, shapes, seed, trained, unseen, None if spec.source is None else clients or 0)
         task.notes = reading.notes
+        task.scale = reading.scale
         task.column_names = next((each.table.names for each in reading.recordings if each.table.names), ())
         if reading.classes is not None:
             names = {number: label for label, number in reversed([*reading.classes.items()])}
@@ -195,7 +197,10 @@ class Folder(Task):
                 turn[classes == each] = np.arange(np.count_nonzero(classes == each))
             order = order[np.lexsort((classes, turn))]
         chosen = order[start : start + count]
-        return Samples(own.inputs[chosen], own.targets[chosen])
+        inputs, targets = own.inputs[chosen], own.targets[chosen]
+        if self.spec.bytes_per_input > 1:
+            return Samples(inputs, targets)
+        return Samples.from_levels(np.rint(inputs / np.float32(self.scale)).astype(np.uint8), self.scale, targets)
 
 
 def _digest(clients: Sequence[Client]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ _INLINE = {"relu": {}, "relu6": {}, "leaky_relu": {"slope": 0.2}, "sigmoid": {},
 _LOSS_OF: dict[str, LossName] = {"softmax": "softmax_cross_entropy", "sigmoid": "binary_crossentropy"}
 _NAME_LENGTH = 36  # names in an experiment have at most 40 characters, and a number may be appended
 _TASK_KEYS = {"folder": 'path = "data"  # a CSV or NPZ file per client'}
+_MOST_FLOAT_BYTES = 64_000  # of a sample in one message, beside its targets and the message's fields
 
 
 def read(file: Path) -> Network:
@@ -466,12 +468,14 @@ def _design(network: Network, name: str, text: bytes, weights_name: str, weights
 def _toml(network: Network, loss: _ChosenLoss, downlink: str, weights: str, task: str) -> str:
     """The experiment as TOML with comments."""
     kind = json.dumps(task)
+    in_bytes = task == "folder" and 4 * math.prod(network.input) > _MOST_FLOAT_BYTES
     return "\n".join([
         f"# Imported from {Path(network.file).name}; {weights} has its weights. You may change 'frozen' and 'local':",
         "# the first layers may be frozen; local ones never leave a device, which does not use their weights in the file.",
         "[task]",
         f"kind = {kind}",
         *([_TASK_KEYS[task]] if task in _TASK_KEYS else []),
+        *(['dtype = "uint8"  # for pixels; as floats a sample would not fit one message'] if in_bytes else []),
         "",
         "[data]",
         'normalise = "none"  # the network was trained on inputs as they are',

@@ -28,7 +28,7 @@ SUFFIXES: dict[str, Kind] = {
     ".bmp": "images",
     ".wav": "sounds",
 }
-_LEVELS = np.float32(1 / 255)  # the input value of level 1, so that level 255 is 1
+MEDIA_SCALE = np.float32(1 / 255)  # the input value of level 1, so that level 255 is 1
 _FOR_ROWS = ("label", "features", "client", "time", "window")  # keys of [task] that are for files of rows
 
 
@@ -103,7 +103,7 @@ def read_media(
                 labels.append(label)
                 kept.append(file)
         if levels:
-            values = np.stack(levels).reshape(-1, *(shape or size)).astype(np.float32) * _LEVELS
+            values = np.stack(levels).reshape(-1, *(shape or size)).astype(np.float32) * MEDIA_SCALE
             tables.append((client, _table(values, labels, kept)))
     count = sum(map(len, media.files.values()))
     what = "x".join(map(str, size[:2])) + (" in colour" if size[2] == 3 else " in grey")

@@ -21,7 +21,7 @@ from .classes import find_classes
 from .columns import Wanted
 from .csv_file import CsvContent, read_csv
 from .file_table import UNKNOWN, Indices, Table
-from .media_files import find_media, read_media
+from .media_files import MEDIA_SCALE, find_media, read_media
 from .npz_file import read_npz
 from .origin import located
 from .problems import Place, Problem, Problems
@@ -73,6 +73,7 @@ class Reading:
         problems: Everything that is wrong, listed; ``problem_count`` counts more where many are alike.
         notes: What was decided by what the files look like, a line each.
         usual_forms: The form of those files that have the usual one, a line for each.
+        scale: The input value of level 1, where all inputs are bytes with a scale (``task.dtype = "uint8"``).
     """
 
     path: Path
@@ -83,6 +84,7 @@ class Reading:
     problem_count: int
     notes: tuple[str, ...]
     usual_forms: tuple[str, ...] = ()
+    scale: float = 1.0
 
     def require(self) -> None:
         """Raises DataError with the first problem if there is one, and the number of the others."""
@@ -162,12 +164,12 @@ def read_folder(
     """
     problems, notes, contents = Problems(), list[str](), list[CsvContent]()
     tables: list[tuple[str, Table]] = []
-    root = located(path)
+    root, scale = located(path), np.float32(1)
     if spec.files is None and (media := find_media(root)):
         known = list(media.files)
         if shapes is not None and not shapes.is_classification:
             raise DataError(f"{path}: {media.kind} have classes, but the model's loss is {shapes.loss}; take one for classes")
-        tables = read_media(media, spec, shapes.input if shapes else (), problems, notes)
+        tables, scale = read_media(media, spec, shapes.input if shapes else (), problems, notes), MEDIA_SCALE
     else:
         files = find_files(root, spec.client is not None, spec.files)
         known = list(files)
@@ -203,7 +205,9 @@ def read_folder(
         own = [recording for recording in recordings if recording.client == name]
         if samples := _samples(name, own, spec, shapes, name in held_out, problems):
             clients.append(samples)
-    reading = Reading(path, tuple(recordings), tuple(clients), classes, (), 0, ())
+            if spec.dtype == "uint8":
+                _check_levels(samples, scale, problems)
+    reading = Reading(path, tuple(recordings), tuple(clients), classes, (), 0, (), scale=float(scale))
     if shapes is not None and scored is None:
         _check_samples(reading, spec, problems)
     notes += _notes_on_windows(reading, spec)
@@ -370,6 +374,19 @@ def _samples(
     if shapes is not None:
         inputs = inputs.reshape(-1, *shapes.input)
     return ClientSamples(name, files, rows, inputs, targets[0] if one else np.concatenate(targets), is_held_out)
+
+
+def _check_levels(client: ClientSamples, scale: np.float32, problems: Problems) -> None:
+    """Finds inputs that are no byte times ``scale``."""
+    levels = np.rint(client.inputs / scale)
+    wrong = (levels < 0) | (levels > 255) | (levels.astype(np.float32) * scale != client.inputs)
+    if wrong.any():
+        problems.add(
+            Place(client.files[0]),
+            f"task.dtype = 'uint8' is for whole numbers from 0 to 255, but an input of client '{client.name}' is "
+            f"{client.inputs[wrong][0]:g}",
+            'set task.dtype = "float32"',
+        )
 
 
 def _window_label(table: Table, spec: FolderTask) -> WindowLabel | None:
