@@ -39,11 +39,10 @@ inline int32_t high_product(int32_t x, int32_t multiplier) {
 // x * multiplier / 2^31 * 2^shift, rounded twice as in TensorFlow Lite's reference kernels (Jacob et al., arXiv 1712.05877):
 // after the product, and after a shift to the right, where halves round away from zero.
 inline int32_t scaled(int32_t x, int32_t multiplier, int shift) {
-  const int left = shift > 0 ? shift : 0, right = shift > 0 ? 0 : -shift;
-  const int32_t product = high_product(static_cast<int32_t>(static_cast<uint32_t>(x) << left), multiplier);
-  const int32_t mask = static_cast<int32_t>((uint32_t{1} << right) - 1);
-  const int32_t threshold = (mask >> 1) + (product < 0 ? 1 : 0);
-  return (product >> right) + ((product & mask) > threshold ? 1 : 0);
+  if (shift >= 0) return high_product(static_cast<int32_t>(static_cast<uint32_t>(x) << shift), multiplier);
+  const int32_t product = high_product(x, multiplier);
+  const int32_t down = product < 0 ? product - 1 : product;  // so that the half of a negative number is rounded down
+  return ((down >> (-shift - 1)) + 1) >> 1;
 }
 
 // The nearest number from kLow to kHigh.
