@@ -26,7 +26,8 @@ static bool sums_agree() {
     int32_t sum = -17, expected = -17;
     int32_t sums[4] = {1, -2, 3, -4}, expected_sums[4] = {1, -2, 3, -4};
     for (int i = 0; i + 4 <= kCount; i += 3) {  // 3: also words that cross a border of words
-      const Four four = widened<kOffset>(a + i), factor = widened<0>(b + i);
+      const Four<kOffset> four = widened<kOffset>(a + i);
+      const Four<0> factor = widened<0>(b + i);
       sum = plus_products(sum, four, factor);
       add_each_product(sums, four, factor);
       for (int k = 0; k < 4; ++k) {

@@ -75,12 +75,12 @@ struct Conv2dInt8 {
       const int8_t* weight = weights.kernel + (r * Columns::kKernel + first_column) * kChannels;
       int n = columns * kChannels;
       for (; n >= 4; n -= 4, pixel += 4, weight += 4) {
-        Four value[kPixels];
+        Four<-kInputZero> value[kPixels];
 #pragma GCC unroll 2
         for (int p = 0; p < kPixels; ++p) value[p] = widened<-kInputZero>(pixel + p * next_x);
 #pragma GCC unroll 2
         for (int t = 0; t < kWidth; ++t) {
-          const Four factor = widened<0>(weight + t * kFilterSize);
+          const Four<0> factor = widened<0>(weight + t * kFilterSize);
 #pragma GCC unroll 2
           for (int p = 0; p < kPixels; ++p) sum[p][t] = plus_products(sum[p][t], value[p], factor);
         }

@@ -5,27 +5,32 @@
 
 namespace tmf::kernels {
 
-// Four int8 numbers, each with an offset that keeps it within int16.
+// Four int8 numbers, to each of which kOffset is added; the sums fit into int16.
+template <int kOffset>
 struct Four {
-  int16_t number[4];
+  const int8_t* from;
+
+  int32_t at(int i) const { return from[i] + kOffset; }
 };
 
 template <int kOffset>
-inline Four widened(const int8_t* from) {
-  Four four;
-  for (int i = 0; i < 4; ++i) four.number[i] = static_cast<int16_t>(from[i] + kOffset);
-  return four;
+inline Four<kOffset> widened(const int8_t* from) {
+  return Four<kOffset>{from};
 }
 
 // sum plus the four products of a and b.
-inline int32_t plus_products(int32_t sum, Four a, Four b) {
-  for (int i = 0; i < 4; ++i) sum += a.number[i] * b.number[i];
+template <int kA, int kB>
+inline int32_t plus_products(int32_t sum, Four<kA> a, Four<kB> b) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) sum += a.at(i) * b.at(i);
   return sum;
 }
 
 // Adds each of the four products of a and b to a sum of its own.
-inline void add_each_product(int32_t (&sums)[4], Four a, Four b) {
-  for (int i = 0; i < 4; ++i) sums[i] += a.number[i] * b.number[i];
+template <int kA, int kB>
+inline void add_each_product(int32_t (&sums)[4], Four<kA> a, Four<kB> b) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) sums[i] += a.at(i) * b.at(i);
 }
 
 }  // namespace tmf::kernels
