@@ -151,7 +151,17 @@ def convert(body: Callable[[Any, Any], Any], file: Path, dtype: str) -> None:
     file.write_bytes(converter.convert())
 
 
-@pytest.mark.parametrize("body", [pools, activations, means, mean_without_axes, multiplier, branches])
+def denses(k: Any, x: Any) -> Any:
+    x = k.layers.Dense(11, activation="relu")(k.layers.Flatten()(x))
+    return k.layers.Dense(9, activation="relu6")(x)
+
+
+def sequences(k: Any, x: Any) -> Any:
+    x = k.layers.Conv1D(5, 3, strides=2, activation="relu")(k.layers.Reshape((72, 3))(x))
+    return k.layers.MaxPooling1D(2)(k.layers.Conv1D(4, 3, padding="same")(x))
+
+
+@pytest.mark.parametrize("body", [pools, activations, means, mean_without_axes, multiplier, branches, denses, sequences])
 @pytest.mark.parametrize("dtype", ["int8", "float32"])
 def test_every_layer_of_a_converted_network_is_equal(
     body: Callable[[Any, Any], Any], dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
