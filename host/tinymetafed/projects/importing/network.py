@@ -25,10 +25,7 @@ Evaluate = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 WEIGHTED = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d")
 INT8_WEIGHTED = ("dense_int8", "conv2d_int8", "depthwise_conv2d_int8")
-INT8 = (
-    *INT8_WEIGHTED, "add_int8", "max_pool_int8", "avg_pool_int8", "mean_int8", "pad_int8", "requantize", "quantize",
-    "dequantize",
-)  # fmt: skip
+INT8 = tuple(kind for kind, op in ops.LAYERS.items() if issubclass(op, ops.Int8Op))
 ELEMENTWISE = ("relu", "relu6", "leaky_relu", "sigmoid", "tanh")
 VIEWS = ("reshape", "flatten")
 # Not ops: an experiment cannot have them, so they become part of other layers.
