@@ -107,10 +107,21 @@ def residual(layers: Any, x: Any) -> Any:
     return layers.Add()([y, layers.Conv2D(2, 1)(z)])
 
 
+def test_a_partly_quantised_file_says_how_to_convert_it(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    layers = [tf.keras.layers.Dense(64, activation="relu"), tf.keras.layers.Dense(3)]
+    converter = tf.lite.TFLiteConverter.from_keras_model(tf.keras.Sequential([tf.keras.Input((40,)), *layers]))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]  # without samples: int8 weights, float32 activations
+    (tmp_path / "net.tflite").write_bytes(converter.convert())
+    with pytest.raises(ModelFileError, match="whole in int8 with a representative dataset"):
+        import_model(tmp_path / "net.tflite", tmp_path / "net.toml", loss="mse")
+
+
 @pytest.mark.parametrize(
     ("body", "dtype", "options", "said"),
     [
-        (lambda k, x: k.Conv2D(2, 3)(x), "uint8", {}, "converts? with inference_input_type = tf.int8|uint8"),
+        (lambda k, x: k.Conv2D(2, 3)(x), "uint8", {}, "neither float32 nor int8; convert with inference_input_type = tf.int8"),
         (lambda k, x: k.Conv2D(2, 3)(k.Activation("tanh")(x)), "int8", {}, "TANH.*behind all frozen layers only"),
         (lambda k, x: k.Conv2D(2, 3)(k.LeakyReLU(0.1)(x)), "int8", {}, "LEAKY_RELU over int8 is not supported"),
         (lambda k, x: k.Conv2D(2, 2, dilation_rate=2)(x), "int8", {}, "dilation"),

@@ -38,9 +38,10 @@ _FLOAT32, _FLOAT16, _INTEGERS = 0, 1, (2, 4)
 _VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 _PADDINGS = ("same", "valid")
 _FUSED: dict[int, list[Keys]] = {0: [], 1: [{"op": "relu"}], 3: [{"op": "relu6"}], 4: [{"op": "tanh"}]}
+_WHOLE = "convert the model again, whole in int8 with a representative dataset, or without converter.optimizations"
 _NEAREST = {
-    "DEQUANTIZE": "the file is quantised; convert it again without converter.optimizations",
-    "QUANTIZE": "the file is quantised; convert it again without converter.optimizations",
+    "DEQUANTIZE": f"the file is partly quantised; {_WHOLE}",
+    "QUANTIZE": f"the file is partly quantised; {_WHOLE}",
     "PRELU": "the nearest one is LEAKY_RELU, with a fixed slope",
     "ELU": "the nearest one is LEAKY_RELU",
     "HARD_SWISH": "the nearest one is RELU6",
@@ -212,7 +213,7 @@ class _Reader:
             is_axes = kind in (*_VIEWS, "MEAN", "REDUCE_MAX", "PAD", "PADV2") and each == operator.inputs[1]
             over_int8 = kind in _VIEWS and self.tensors[each].type == int8_operators.INT8
             if each >= 0 and not is_axes and not over_int8 and self.tensors[each].type != _FLOAT32:
-                raise ModelFileError(f"{where}: not float32; convert the model again without converter.optimizations")
+                raise ModelFileError(f"{where}: neither float32 nor int8; {_WHOLE}")
         inputs = [int(each) for each in operator.inputs if int(each) in self.made]
         if not inputs:
             raise ModelFileError(f"{where}: reads nothing that comes from the model's input; convert the model again")
@@ -240,7 +241,7 @@ class _Reader:
         inputs, output = tuple(int(each) for each in operator.inputs), int(operator.outputs[0])
         read = [self.made[each] for each in inputs if each in self.made]
         if not read:
-            raise ModelFileError(f"{where}: reads nothing that comes from the model's input; convert the model again")
+            raise ModelFileError(f"{where}: reads nothing that comes from the model's input; {_WHOLE}")
         scale = None
         if kind in int8_operators.ONLY_TRAINED:
             part, trained = Part({"op": int8_operators.ONLY_TRAINED[kind]}), None
