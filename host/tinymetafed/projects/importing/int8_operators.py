@@ -279,4 +279,4 @@ OPERATORS: dict[str, Callable[[Operator], Both]] = {
     "QUANTIZE": _quantize,
     "DEQUANTIZE": _dequantize,
 }
-ONLY_TRAINED = {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid", "TANH": "tanh"}  # in float32, behind the frozen layers
+ONLY_TRAINED = ("SOFTMAX", "LOGISTIC", "TANH")  # in float32, behind the frozen layers

@@ -30,18 +30,17 @@ def end(network: Network, first_trained: Layer) -> None:
             "layers with --freeze"
         )
     if crossing and crossing[0].op != "dequantize":
-        _dequantize(network, crossing[0])
+        _dequantize(network, crossing[0], behind)
     for layer in behind:
         _train(network, layer)
 
 
-def _dequantize(network: Network, last: Layer) -> None:
-    """Puts a dequantize layer behind the last one over int8."""
+def _dequantize(network: Network, last: Layer, behind: list[Layer]) -> None:
+    """Puts a dequantize layer between the last one over int8 and those behind it."""
     keys: Keys = {"op": "dequantize", "scale": shortest(_scale(last))}
     layer = Layer(last.where, "dequantize", keys, [last], shape=last.shape)
-    for reader in network.readers(last):
-        if reader.trained is not None or reader.op not in INT8:
-            reader.inputs = [layer if each is last else each for each in reader.inputs]
+    for reader in behind:
+        reader.inputs = [layer if each is last else each for each in reader.inputs]
     network.layers.insert(network.layers.index(last) + 1, layer)
 
 

@@ -244,7 +244,7 @@ class _Reader:
             raise ModelFileError(f"{where}: reads nothing that comes from the model's input; {_WHOLE}")
         scale = None
         if kind in int8_operators.ONLY_TRAINED:
-            part, trained = Part({"op": int8_operators.ONLY_TRAINED[kind]}), None
+            (part,), trained = _OPERATORS[kind](self, operator, where), None
         elif kind not in int8_operators.OPERATORS:
             raise unsupported(where, f"{kind} over int8", [*int8_operators.OPERATORS, *int8_operators.ONLY_TRAINED], _NEAREST)
         else:
