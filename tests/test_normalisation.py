@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -198,12 +199,34 @@ def test_wrong_numbers_are_refused(file: Path, changes: list[str], expected: str
     assert str(file) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_value_that_overflows_is_named(file: Path) -> None:
+def test_a_value_that_overflows_is_named_by_everything_that_reads_data(file: Path, tmp_path: Path) -> None:
     values = rows("carol")
     values[7, 1] = 3e38
-    write(file.parent / "data" / "carol.csv", values)
-    with pytest.raises(DataError, match=r"experiment\.toml: 'light' = 3e\+38 is NaN or infinite once it is normalised"):
+    run = tmf.simulate(tmf.load(file, {"run.rounds": 1}), out=tmp_path / "run", progress=False)
+    other = tmp_path / "other"
+    other.mkdir()
+    for folder in (other, file.parent / "data"):
+        for client in ("alice", "bob"):
+            write(folder / f"{client}.csv", rows(client))
+        write(folder / "carol.csv", values)
+
+    def named(folder: Path) -> str:
+        return re.escape(f"{folder / 'carol.csv'}: 'light' = 3e+38 is NaN or infinite once it is normalised")
+
+    with pytest.raises(DataError, match=named(file.parent / "data")):
         prepared(file)
+    (problem,) = tmf.check(file).problems
+    assert problem.file.endswith("carol.csv") and "'light' = 3e+38" in problem.what
+    for compute in (
+        lambda: run.evaluate(data=other),
+        lambda: run.evaluate(),
+        lambda: run.adapt(data=other),
+        lambda: run.export(tmp_path / "lib", format="cpp", client="carol"),
+        lambda: run.export(tmp_path / "lib", format="cpp", adapt=[other / "carol.csv"]),
+    ):
+        with pytest.raises(DataError, match=r"carol\.csv: 'light' = 3e\+38 is NaN or infinite once it is normalised") as caught:
+            compute()
+        assert "\n" not in str(caught.value) and not (tmp_path / "lib").exists()
 
 
 @pytest.mark.parametrize("where", ["simulated", "native"])

@@ -89,8 +89,8 @@ def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict
             raise SpecError(f"{source}: model.weights is missing; it names the npz file with the frozen {', '.join(frozen)}")
         return normalising
     integers = {f"{op.name}.{p.name}": p.dtype for op, p in net.frozen if p.dtype != "float32"}
-    trained = {p.name: p.parameter.shape for p in net.parameters}
-    given = weights_file.read(model.weights, frozen | trained, source, integers)
+    shapes = frozen | {p.name: p.parameter.shape for p in net.parameters}
+    given = weights_file.read(model.weights, shapes, f"{source}: model.weights = {model.weights}", integers)
     for name, shape in frozen.items():
         if name not in given:
             raise SpecError(f"{source}: model.weights = {model.weights}: the frozen '{name}' of shape {list(shape)} is missing")

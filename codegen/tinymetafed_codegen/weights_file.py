@@ -18,14 +18,14 @@ Values = npt.NDArray[Any]  # float32, or the integers of frozen layers in intege
 
 
 def read(
-    path: str, shapes: Mapping[str, tuple[int, ...]], source: str, integers: Mapping[str, str] = MappingProxyType({})
+    path: str, shapes: Mapping[str, tuple[int, ...]], where: str, integers: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, Values]:
     """Reads an npz file.
 
     Args:
         path: The file.
         shapes: The shapes of all tensors of the model, by LAYER.kernel and LAYER.bias.
-        source: The experiment's name in errors.
+        where: The file's name in errors, and what asks for it.
         integers: The dtypes, "int8" or "int32", of tensors that are not float32.
 
     Returns:
@@ -34,14 +34,14 @@ def read(
     Raises:
         SpecError: The file cannot be read, or an array is unknown, has another shape, is not finite or holds no integers.
     """
-    where = f"{source}: model.weights = {path}"
     try:
         with np.load(path, allow_pickle=False) as file:
             found: dict[str, npt.NDArray[Any]] = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise SpecError(f"{where}: no such file") from None
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise SpecError(f"{where}: not an npz file of numbers: {error}") from None
+        reason = "it holds other objects" if "allow_pickle" in str(error) else str(error)
+        raise SpecError(f"{where}: not an npz file of numbers: {reason}") from None
     arrays: dict[str, Values] = {}
     for name, array in found.items():
         if name not in shapes:

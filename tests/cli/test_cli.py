@@ -7,6 +7,7 @@ import fcntl
 import functools
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -504,6 +505,61 @@ def test_a_folder_in_use_is_refused_and_untouched(command: Command, run_copy: Pa
 def test_a_bad_experiment_is_wrong_usage(refused: Callable[..., str], override: str, culprit: str, remedy: str) -> None:
     text = refused(2, SINE, "--set", override, "--device", "native:1")
     assert culprit in text and remedy in text
+
+
+OWN_DATA = """
+[task]
+kind = "folder"
+path = "data"
+held_out = ["carol"]
+label = "activity"
+support = 2
+query = 2
+adapt = 2
+[model]
+input = [2]
+loss = "softmax_cross_entropy"
+layers = [ { op = "dense", units = 4 }, { op = "dense", units = 2, local = true } ]
+"""
+ROWS = ["t,ax,ay,activity", *(f"{i / 50},{i % 7}.5,{i * i % 5},{'run' if i % 8 < 4 else 'idle'}" for i in range(32))]
+GOOD = "\n".join(ROWS)
+EQUAL = ROWS[0] + "\n1,2,3,run\n1,2,3,idle" * 8
+
+
+def changed(cell: str, to: str) -> str:
+    """The rows with another cell in the place of all that are equal."""
+    return re.sub(rf"(?m)(?<=,){re.escape(cell)}(?=,|$)", to, GOOD)
+
+
+# The rows of bob and carol, who is held out; options; the error.
+BAD_DATA: dict[str, tuple[str, str, tuple[str, ...], str]] = {
+    "one class": (changed("run", "idle"), changed("run", "idle"), (), r"1 class \(idle\), but the model's last layer has 2"),
+    "a class that nobody trains on": (
+        GOOD, changed("run", "walk"), ("model.layers.1.units=3",), r"carol\.csv: class 'walk' is in held-out clients only",
+    ),
+    "a window longer than every run": (
+        GOOD, GOOD, ("task.time=t", "task.window=8", "model.input=[16]"), r"the longest run of one label .* has 4 rows; lower",
+    ),
+    "beyond float32": (GOOD, changed("0.5", "1e39"), (), r"carol\.csv: row 2, column 2 \('ax'\) '1e39' is not a finite number"),
+    "NaN": (GOOD, changed("0.5", "NaN"), (), r"carol\.csv: row 2, column 2 \('ax'\) 'NaN' .*set task\.missing"),
+    "too large to compute with": (GOOD, changed("0.5", "3e38"), (), r"carol\.csv: 'ax' = 3e\+38 is too large .* normalised"),
+    "infinite once it is normalised": (
+        GOOD, changed("0.5", "3e38"), ("data.shift=[0,0]", "data.scale=[9,1]"), r"'ax' = 3e\+38 is NaN or infinite once",
+    ),
+    "nothing but constants": (EQUAL, EQUAL, (), r"data: all samples are equal, so they tell no classes"),
+    "no rows": (ROWS[0], GOOD, (), r"bob\.csv: no rows"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(BAD_DATA))
+def test_bad_data_are_refused_before_anything_is_written(refused: Callable[..., str], tmp_path: Path, case: str) -> None:
+    bob, carol, keys, said = BAD_DATA[case]
+    (tmp_path / "data").mkdir()
+    for name, rows in (("alice", GOOD if bob == ROWS[0] else bob), ("bob", bob), ("carol", carol)):
+        (tmp_path / "data" / f"{name}.csv").write_text(rows)
+    (tmp_path / "own.toml").write_text(OWN_DATA)
+    options = [word for key in (*keys, *["task.ignore=[1]"] * ("task.time=t" not in keys)) for word in ("--set", key)]
+    assert re.search(said, refused(1, "own.toml", *options, "--device", "native:1"))
 
 
 def test_a_missing_experiment_file_is_wrong_usage(refused: Callable[..., str], tmp_path: Path) -> None:

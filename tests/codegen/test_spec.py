@@ -83,6 +83,20 @@ def test_unknown_keys_name_the_nearest(override: str, named: str, remedy: str) -
 
 
 @pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("task.label=0", "'task.label' = 0: input should be greater than or equal to 1"),
+        ("task.label=[]", "'task.label' = []: expected 1 entry or more"),
+        ("task.label=[1, 0]", "'task.label[1]' = 0: input should be greater than or equal to 1"),
+        ("task.features=3", "'task.features' = 3: expected a list, as in features = [3]"),
+        ("task.held_out=carol", "'task.held_out' = 'carol': expected a list, as in held_out = ['carol']"),
+    ],
+)
+def test_columns_that_are_none_are_named(own: Path, override: str, said: str) -> None:
+    assert said in refusal(override, path=own)
+
+
+@pytest.mark.parametrize(
     "override",
     [
         'run.rounds="many"',

@@ -99,6 +99,8 @@ def test_a_device_with_other_outputs_is_refused(run: tmf.Run) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(run: tmf.Run, tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
+    with pytest.raises(tmf.AdaptedError, match=r"taken: a file; give a folder for the adapted weights"):
+        run.adapt(clients=["dave"], save=tmp_path / "taken", progress=False)
     with pytest.raises(tmf.StoreError, match=r"taken.*cannot be written"):
         run.adapt(clients=["dave"], save=tmp_path / "taken" / "weights", progress=False)
 

@@ -285,6 +285,9 @@ def test_files_of_ones_own_adapt_the_weights(runs: dict[str, tuple[RunData, Setu
         library(run, tmp_path / "faulty", adapt=[own])
     with pytest.raises(Error, match=r"none\.csv: no such file"):
         library(run, tmp_path / "faulty", adapt=[tmp_path / "none.csv"])
+    for path, what in ((people, "a folder"), (made / "README.md", "neither a CSV nor an NPZ file")):
+        with pytest.raises(Error, match=rf"{path}: {what}; --adapt takes"):
+            library(run, tmp_path / "faulty", adapt=[path])
     assert not (tmp_path / "faulty").exists()
 
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, Tag, ValidationError
 
 READABLE = "readable"  # the type of an error whose text is shown as it is
 # One mistake can cause several errors: a mistyped key is both unknown and missing. The cause is shown.
-_CAUSES_FIRST = {"extra_forbidden": 0, "missing": 2, "too_short": 3}
+# Of the kinds of value that a key may have, the one that was meant has another error than its type.
+_CAUSES_FIRST = {"extra_forbidden": 0, "missing": 2, "too_short": 3, "string_type": 4, "int_type": 4, "tuple_type": 5}
 
 
 def explain(errors: ValidationError, sections: type[BaseModel]) -> str:
@@ -41,6 +42,11 @@ def explain(errors: ValidationError, sections: type[BaseModel]) -> str:
         hint = f"; did you mean '{near[0]}'?" if near else ""
         what = f"unknown value '{given}'" if given is not None else "is missing"
         return f"'{key}.{discriminator}' {what}; expected one of: {expected}{hint}"
+    if kind == "tuple_type":
+        return f"'{key}' = {error['input']!r}: expected a list, as in {key.rpartition('.')[2]} = [{error['input']!r}]"
+    if kind == "too_short":
+        fewest = error["ctx"]["min_length"]
+        return f"'{key}' = {error['input']!r}: expected {fewest} {'entry' if fewest == 1 else 'entries'} or more"
     if kind == "too_long":
         return f"'{key}' has {error['ctx']['actual_length']} entries, the most are {error['ctx']['max_length']}"
     return f"'{key}' = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
@@ -102,7 +108,7 @@ def _walk(location: tuple[Any, ...], sections: type[BaseModel]) -> tuple[str, li
             key += f"[{part}]"
         elif chosen := [member for member in inside if len(inside) > 1 and part in member[1]]:
             inside = chosen  # pydantic adds the chosen union member to the path; the file does not have it
-        else:
+        elif inside:  # else the name of a type that pydantic adds where a value may be of several
             key += f".{part}" if key else str(part)
             owners = [model for model, _ in inside]
             fields = {field.alias or name: field for owner in owners for name, field in owner.model_fields.items()}

@@ -13,10 +13,12 @@ from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import FolderTask, TaskShapes
 
+from ..learn import normalisation
 from ..learn.tasks import DataError
+from ..learn.tasks.folder import Folder
 from ..learn.tasks.own_data.examination import DataFacts, examine_data
 from ..learn.tasks.own_data.problems import Place, Problem
-from ..learn.tasks.own_data.reading import SUFFIXES, read_folder
+from ..learn.tasks.own_data.reading import SUFFIXES, Reading, read_folder
 from .loaded_experiment import CHECK_BOARD, Changes, Experiment, load
 
 
@@ -94,7 +96,7 @@ def check(
     if experiment is None:
         assert not isinstance(source, Experiment)
         folder = Path(data or source)
-        return _result(folder, specs.folder_task(folder, set), None, 1, None, ())
+        return _result(folder, specs.folder_task(folder, set), None, 1, None, (), None)
     task = experiment.spec.task.own_files
     if task is None:
         raise UsageError(
@@ -109,7 +111,7 @@ def check(
         needs = _needs(experiment.manifest(board), task)
     except specs.SpecError as error:  # BudgetError too
         problems.append(Problem(here, str(error).removeprefix(f"{experiment.source}: "), ""))
-    return _result(Path(data or task.path), task, shapes, experiment.spec.run.seed, needs, problems)
+    return _result(Path(data or task.path), task, shapes, experiment.spec.run.seed, needs, problems, experiment)
 
 
 def _experiment(source: Experiment | str | Path, set: Changes) -> Experiment | None:
@@ -149,16 +151,26 @@ def _result(
     seed: int,
     needs: BoardNeeds | None,
     problems: Sequence[Problem],
+    experiment: Experiment | None,
 ) -> DataCheck:
     try:
         reading = read_folder(folder, task, shapes, seed)
     except DataError as error:
         problems = [*problems, Problem(Place(folder), str(error).removeprefix(f"{folder}: "), "")]
         return DataCheck(str(folder), None, tuple(map(_problem, problems)), len(problems), (), needs)
+    if experiment is not None and shapes is not None and not reading.problems:
+        problems = [*problems, *_unfit(reading, task, shapes, experiment)]
     found = tuple(_problem(each) for each in (*problems, *reading.problems))
     facts = examine_data(reading, task)
     notes = (*reading.usual_forms, *reading.notes)
     return DataCheck(str(folder), facts, found, len(problems) + reading.problem_count, notes, needs)
+
+
+def _unfit(reading: Reading, task: FolderTask, shapes: TaskShapes, experiment: Experiment) -> list[Problem]:
+    """The values that nothing can be computed with once they are normalised."""
+    opened = Folder.of_reading(reading, task, shapes, experiment.spec.run.seed, experiment.spec.run.clients)
+    data = normalisation.measured(experiment.spec, opened, experiment.source).data
+    return [Problem(Place(Path(each.file)), each.what, each.remedy) for each in normalisation.unfit(data, opened)]
 
 
 def _problem(found: Problem) -> DataProblem:

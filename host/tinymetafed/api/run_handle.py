@@ -21,7 +21,7 @@ from ..federation.meta_test import Collapsed
 from ..federation.result import Adaptation
 from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, sha256
-from ..runs import export, exporting, report, scoring, store, training
+from ..runs import adapted, export, exporting, report, scoring, store, training
 from ..runs.journal import RunResult
 from ..runs.run_data import RunData, StoreError
 from ..runs.setup import set_up
@@ -231,6 +231,8 @@ class Run:
             StoreError, SpecError, DataError, LinkError, LaunchError, BuildError.
         """
         experiment = self._data.experiment(adapt=samples)
+        if save is not None:
+            adapted.require_folder(Path(save))
         setup = set_up(experiment, str(self.path / "experiment.toml"), _path(data) or self._data.data)
         training.same_model(setup, self._data)
         chosen = [setup.task.find(name) for name in clients] or [HELD_OUT + first + i for i in range(tasks)]

@@ -193,7 +193,7 @@ def adapt(
     _show_adaptation(adapted, whose, json_)
     if save is not None:
         kept = sum(each.file is not None for each in adapted.clients)
-        notes.print(f"{save}: the adapted weights of {kept} clients", highlight=False, soft_wrap=True)
+        notes.print(f"{save}: the adapted weights of {kept} client{'s' * (kept != 1)}", highlight=False, soft_wrap=True)
 
 
 def _show_adaptation(adapted: tmf.Adaptation, whose: str, as_json: bool) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 
 from tinymetafed_codegen.spec import DataSpec, Experiment
 
-from .tasks import DataError, Floats, Task
+from .tasks import DataError, Task
 
+_LARGEST = 1e18  # its square is finite in float32
 LARGE = 10.0  # inputs beyond it, in a column that is not normalised, are the likely cause of a training that diverges
 
 
@@ -44,8 +45,24 @@ class Measured:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """A value that nothing can be computed with: its file ("" if it is in none), what is wrong, what to do."""
+
+    file: str
+    what: str
+    remedy: str
+
+
 def measure(experiment: Experiment, task: Task, source: str) -> Measured:
-    """Measures the numbers of ``data.normalise``, or takes those of the experiment, and checks what the model would get.
+    """As ``measured``, and checks what the model gets. Raises DataError, also for a value that does not fit float32."""
+    found = measured(experiment, task, source)
+    require_fit(found.data, task, source)
+    return found
+
+
+def measured(experiment: Experiment, task: Task, source: str) -> Measured:
+    """Measures the numbers of ``data.normalise``, or takes those of the experiment.
 
     Args:
         experiment: The complete experiment.
@@ -57,7 +74,7 @@ def measure(experiment: Experiment, task: Task, source: str) -> Measured:
         A constant channel has the scale 1.
 
     Raises:
-        DataError: A value does not fit float32 once it is normalised, or there are no training samples to measure.
+        DataError: There are no training samples to measure.
     """
     data, notes = experiment.data, tuple[str, ...]()
     if not data.is_normalised:
@@ -78,8 +95,47 @@ def measure(experiment: Experiment, task: Task, source: str) -> Measured:
             for each in found
             if each.is_constant
         )
-    _check(data, task, source)
     return Measured(data, notes)
+
+
+def require_fit(data: DataSpec, task: Task, source: str) -> None:
+    """Checks what the model gets from all samples that are known.
+
+    Args:
+        data: The section [data], with numbers if it asks for any.
+        task: The task, with the data read.
+        source: The experiment's name in errors about samples that are in no file.
+
+    Raises:
+        DataError: A value is NaN, infinite or too large once it is normalised; the text names file and column.
+    """
+    for each in unfit(data, task):
+        raise DataError(f"{each.file or source}: {each.what}; {each.remedy}")
+
+
+def unfit(data: DataSpec, task: Task) -> Iterator[Unfit]:
+    """The first value of each file that is no number, or too large, once it is normalised in float32 as the model does it.
+
+    Of samples that are not normalised only those in the user's files are checked.
+    """
+    if data.shift is None and task.spec.own_files is None:
+        return
+    kernel, bias, numbers = np.ones(1, np.float32), np.zeros(1, np.float32), ""
+    if data.shift is not None and data.scale is not None:
+        shift, scale = np.array(data.shift), np.array(data.scale)
+        kernel, bias = scale.astype(np.float32), (-shift * scale).astype(np.float32)
+    for file, inputs in task.inputs_by_origin():
+        with np.errstate(over="ignore", invalid="ignore"):
+            normalised = inputs * kernel + bias
+        for at in np.argwhere(~(np.abs(normalised) <= _LARGEST))[:1]:
+            channel, value, given = int(at[-1]), inputs[tuple(at)], normalised[tuple(at)]
+            became = "NaN or infinite" if not np.isfinite(given) else "too large to compute with"
+            if data.shift is not None and data.scale is not None:
+                numbers = (
+                    f" once it is normalised (data.shift = {data.shift[channel]:.6g}, data.scale = {data.scale[channel]:.6g})"
+                )
+            remedy = "correct the value, or the two numbers" if numbers else "correct the value"
+            yield Unfit(file, f"{channel_name(task, channel)} = {value:.6g} is {became}{numbers}", remedy)
 
 
 def channels(task: Task) -> tuple[Channel, ...]:
@@ -131,24 +187,3 @@ def _numbers(channel: Channel, is_standard: bool) -> tuple[float, float]:
 
 def _short(value: float) -> float:
     return float(str(np.float32(value)))
-
-
-def _check(data: DataSpec, task: Task, source: str) -> None:
-    """Raises DataError if a sample's value is not finite once it is normalised, in float32 as the model computes it."""
-    assert data.shift is not None and data.scale is not None  # the caller has measured them
-    shift, scale = np.array(data.shift), np.array(data.scale)
-    kernel, bias = scale.astype(np.float32), (-shift * scale).astype(np.float32)
-    for inputs in _all_inputs(task):
-        with np.errstate(over="ignore", invalid="ignore"):
-            normalised = inputs * kernel + bias
-        for at in np.argwhere(~np.isfinite(normalised))[:1]:
-            channel, value = int(at[-1]), inputs[tuple(at)]
-            raise DataError(
-                f"{source}: {channel_name(task, channel)} = {value:.6g} is NaN or infinite once it is normalised (data.shift = "
-                f"{data.shift[channel]:.6g}, data.scale = {data.scale[channel]:.6g}); correct the value, or the two numbers"
-            )
-
-
-def _all_inputs(task: Task) -> Iterator[Floats]:
-    yield from task.training_inputs()
-    yield from task.unseen_inputs()

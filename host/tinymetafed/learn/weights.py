@@ -39,7 +39,8 @@ def initial(manifest: ModelManifest, seed: int, init: str) -> Floats:
     shapes = {tensor.name: tensor.shape for tensor in manifest.parameters}
     shapes |= {tensor.name: tensor.shape for tensor in manifest.frozen}
     integers = {tensor.name: tensor.dtype for tensor in manifest.frozen if tensor.dtype != "float32"}
-    given = read(manifest.weights_file, shapes, "manifest", integers) if manifest.weights_file else {}
+    where = f"model.weights = {manifest.weights_file}"
+    given = read(manifest.weights_file, shapes, where, integers) if manifest.weights_file else {}
     for tensor in manifest.global_tensors:
         if tensor.name in given:
             weights[tensor.place] = given[tensor.name].ravel()

@@ -59,6 +59,12 @@ def require_same(on_devices: Sequence[Adapted], simulated: Sequence[Adapted], ta
             )
 
 
+def require_folder(folder: Path) -> None:
+    """Raises AdaptedError if a folder for adapted weights is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise AdaptedError(f"{folder}: a file; give a folder for the adapted weights")
+
+
 def write(folder: Path, made: Design, task: Task, adapted: Sequence[Adapted]) -> list[Path | None]:
     """Writes an npz file per client: a float32 array per tensor of weights, global and local, and of the normalisation.
 
@@ -101,7 +107,8 @@ def read(file: Path, made: Design) -> Floats:
     """The weights of a file that ``write`` made, float32[n_parameters]. Raises SpecError or AdaptedError."""
     manifest, normalisation = made.manifest, made.normalisation
     shapes = {name: array.shape for name, array in normalisation.items()}
-    found = read_weights(str(file), shapes | {tensor.name: tensor.shape for tensor in manifest.parameters}, "adapted weights")
+    shapes |= {tensor.name: tensor.shape for tensor in manifest.parameters}
+    found = read_weights(str(file), shapes, f"{file}: adapted weights")
     for name, array in normalisation.items():
         if name in found and found[name].tobytes() != array.tobytes():
             raise AdaptedError(f"{file}: {name} has other numbers than the run; these weights were adapted to other inputs")

@@ -15,9 +15,11 @@ from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.protocol import Phase, Recipe, SampleSet, Status
 
 from ..learn.codecs import downlink
+from ..learn.normalisation import require_fit
 from ..learn.strategies import Strategy
 from ..learn.tasks import HELD_OUT, DataError, Samples
 from ..learn.tasks.folder import Client, Folder
+from ..learn.tasks.own_data.reading import SUFFIXES
 from ..learn.weights import Floats, local_start
 from ..simulation.batches import Batch
 from ..simulation.kernels import Kernels, TrainingClients, open_kernels
@@ -125,21 +127,24 @@ def read_files(run: RunData, made: Design, files: Sequence[Path]) -> Samples:
     with tempfile.TemporaryDirectory(prefix="tinymetafed-export-") as folder:
         copies: dict[Path, Path] = {}
         for number, file in enumerate(files):
-            if not file.is_file():
-                raise DataError(f"{file}: no such file; --adapt takes CSV or NPZ files like those of the run")
+            if not file.is_file() or file.suffix.lower() not in SUFFIXES:
+                what = "a folder" if file.is_dir() else "neither a CSV nor an NPZ file" if file.exists() else "no such file"
+                raise DataError(f"{file}: {what}; --adapt takes CSV or NPZ files like those of the run")
             copies[Path(folder) / f"{number}-{file.name}"] = file
             shutil.copyfile(file, Path(folder) / f"{number}-{file.name}")
         try:
-            read = Folder.open_to_score(alone, experiment.run, shapes, Path(folder), run.header.asked.class_names).unseen
+            task = Folder.open_to_score(alone, experiment.run, shapes, Path(folder), run.header.asked.class_names)
+            require_fit(experiment.data, task, made.source)
         except DataError as error:
             text = str(error)
             for copy, file in copies.items():
                 text = text.replace(str(copy), str(file)).replace(copy.name, file.name)
             raise DataError(text.replace(folder, ", ".join(map(str, files)))) from None
-    rows = sum(len(client.inputs) for client in read)
+    rows = sum(len(client.inputs) for client in task.unseen)
     if rows > _MOST_ROWS:
         raise ExportError(f"--adapt: {rows:,} samples, more than the {_MOST_ROWS:,} of one adaptation; give fewer files")
-    together = Client("own", np.concatenate([each.inputs for each in read]), np.concatenate([each.targets for each in read]))
+    inputs, targets = [each.inputs for each in task.unseen], [each.targets for each in task.unseen]
+    together = Client("own", np.concatenate(inputs), np.concatenate(targets))
     whole = alone.model_copy(update={"adapt": rows})
     return Folder(whole, shapes, experiment.run.seed, (), [together]).samples(HELD_OUT, 0, SampleSet.ADAPT, rows)
 

@@ -11,6 +11,7 @@ from tinymetafed_codegen.spec import is_classification
 from ..federation.clients import Adapted
 from ..federation.observer import Observer
 from ..federation.result import Adaptation
+from ..learn.normalisation import require_fit
 from ..learn.strategies import open_strategy
 from ..learn.tasks import ANY_NUMBER, HELD_OUT, DataError, Task
 from ..learn.tasks.task_registry import open_task, open_to_score
@@ -51,6 +52,7 @@ def evaluate(
     source = str(run.path / "experiment.toml")
     designed = design_of(experiment, source)
     task = open_task(experiment, run.data) if data is None else open_to_score(experiment, data, names)
+    require_fit(experiment.data, task, source)
     setup = Setup(designed, task, open_strategy(experiment, designed.manifest), data)
     training.same_model(setup, run)
     observer.stage("compiling the simulation")

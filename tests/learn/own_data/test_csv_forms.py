@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from files import BODY, HEADER, LABELS, ROWS, VALUES, reading_of, task_of, write
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinymetafed.learn.tasks import DataError
@@ -99,6 +99,8 @@ def test_a_file_is_read_to_the_values_it_means(tmp_path: Path, content: str | by
             {},
             r"row 4, column 1 'N/A' .* or set task\.missing = \"drop\"",
         ),
+        (BODY.replace(ROWS[3][0], "1e39", 1), {}, r"row 4, column 1 '1e39' is not a finite number.*; the largest is 3\.4e\+38"),
+        ("1,2,idle\n1,2,run\n1,2,walk\n" * 15, {"held_out": ["bob"]}, r"all samples are equal, so they tell no classes"),
         (BODY.replace(ROWS[3][0], "inf", 1), {"missing": "drop"}, r"row 4, column 1 'inf' is not a finite number"),
         (BODY.replace("walk", '"walk', 1), {}, r"bob\.csv: cannot be read as CSV .*quote"),
         (BODY.replace("walk", "fällt").encode("latin-1"), {}, r"bob\.csv: cannot be read as CSV in UTF-8 .*; save it as UTF-8"),
@@ -180,27 +182,74 @@ def test_a_folder_of_files_is_a_client(tmp_path: Path) -> None:
     assert np.array_equal(task.unseen[0].inputs, VALUES.astype(np.float32))
 
 
+NUMBERS = st.sampled_from(["1", "-2.5", " 7 ", "NaN", "", "-", "none", "?"])
 CELLS = st.sampled_from(
-    ["1", "-2.5", "3e-4", ".5", "NaN", "", "x", "1,5", "1_0", "0x1", "inf", "1e39", " 7 ", "'", "#", "1.2.3", "-"]
+    [
+        "1",
+        "-2.5",
+        "3e-4",
+        ".5",
+        "NaN",
+        "",
+        "x",
+        "1,5",
+        "1_0",
+        "0x1",
+        "inf",
+        "1e39",
+        " 7 ",
+        "'",
+        "#",
+        "1.2.3",
+        "-",
+        "none",
+        '"x"',
+    ]
 )
+READ_ROWS = st.lists(st.tuples(NUMBERS | CELLS, NUMBERS | CELLS, NUMBERS | CELLS), min_size=1, max_size=6)
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.lists(CELLS, min_size=3, max_size=3), min_size=1, max_size=6), st.sampled_from(["refuse", "drop"]))
+@given(
+    READ_ROWS,
+    st.sampled_from([",", ";", "\t", " "]),
+    st.booleans(),
+    st.sampled_from([".", ","]),
+    st.sampled_from(["refuse", "drop", "interpolate"]),
+)
+@example([("1", "", "x"), ("1", "1", "none")], ",", False, ".", "drop")  # a class, though also a word for a missing number
+@example([("1", "1", '"x"'), ("1", "1", "")], " ", False, ".", "drop")
+@example([("inf", "1", "1_0"), ("-", "1", "0x1"), ("1", "-", "1_0")], ",", False, ".", "interpolate")
 def test_blocks_and_single_rows_are_read_alike(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], missing: str
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[tuple[str, str, str]],
+    delimiter: str,
+    padded: bool,
+    decimal: str,
+    missing: str,
 ) -> None:
-    """The fast way of reading gives what reading row by row gives: the same values, labels and problems."""
-    folder = write(
-        tmp_path_factory.mktemp("data"), bob="ax,ay,activity\n1,2,idle\n" + "".join(",".join(row) + "\n" for row in rows)
-    )
+    """The fast way of reading gives what reading row by row gives: the same values, labels, problems and notes."""
+    form = [delimiter.join(row) + delimiter * padded for row in (("ax", "ay", "activity"), ("1", "2.5", "idle"), *rows)]
+    content = "\n".join(form) + "\n"
+    folder = write(tmp_path_factory.mktemp("data"), bob=content if delimiter == "," else content.replace(".", decimal))
     fast = reading_of(folder, missing=missing)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(csv_file._Reader, "_take_block", lambda *_: False)
         slow = reading_of(folder, missing=missing)
-    assert list(map(str, fast.problems)) == list(map(str, slow.problems))
+    assert list(map(str, fast.problems)) == list(map(str, slow.problems)) and fast.notes == slow.notes
     assert [client.inputs.tobytes() for client in fast.clients] == [client.inputs.tobytes() for client in slow.clients]
     assert [client.targets.tobytes() for client in fast.clients] == [client.targets.tobytes() for client in slow.clients]
+
+
+def test_a_class_named_like_a_missing_number_is_kept(tmp_path: Path) -> None:
+    content = BODY.replace("idle", "null").replace(ROWS[20][0], "", 1)
+    task = task_of(write(tmp_path, anna=content, bob=content), missing="drop")
+    assert task.trained[0].targets[:, 0].tolist() == [0] * 15 + [1] * 14 + [2] * 15
+
+
+def test_a_quoted_text_between_spaces_is_one_cell(tmp_path: Path) -> None:
+    content = lines('{0}  {1}\t"{2} fast" ')
+    assert np.array_equal(task_of(write(tmp_path, anna=content, bob=content)).trained[0].inputs, VALUES.astype(np.float32))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,8 @@ def test_a_window_longer_than_every_run_of_a_label_is_named(tmp_path: Path) -> N
     write(tmp_path, anna=csv("a" * 20 + "bb"), bob=csv("a" * 20 + "bbb"))
     with pytest.raises(DataError, match=r"no window of 4 rows fits into class .b.: its longest run has 3 rows; lower"):
         task_of(tmp_path, WINDOW, **SMALL, time="time_s")
+    with pytest.raises(DataError, match=r"class .b. has most rows of no window of 4 rows; lower task\.window or task\.stride"):
+        task_of(tmp_path, WINDOW, **SMALL, time="time_s", window_label="majority")
     write(tmp_path, bob=csv("ab" * 20))
     with pytest.raises(DataError, match=r"bob\.csv: no window of 4 rows fits: the longest run of one label .* has 1 rows"):
         task_of(tmp_path, WINDOW, **SMALL, time="time_s")
@@ -250,3 +253,20 @@ def test_npz_arrays_are_reshaped_with_a_word(tmp_path: Path) -> None:
 )
 def test_only_shapes_whose_order_is_clear_are_reshaped(own: tuple[int, ...], wanted: tuple[int, ...], clear: bool) -> None:
     assert is_reshape(own, wanted) == clear
+
+
+@pytest.mark.parametrize(
+    ("times", "keys", "message"),
+    [
+        (lambda i: -i / 10, {}, r"bob\.csv: time runs backwards from row to row; sort the rows by time"),
+        (lambda i: 7.0, {"rate": 10}, r"bob\.csv: all 20 rows have the same time; correct the times"),
+        (lambda i: i * 1e7, {"rate": 10}, r"bob\.csv: 20 rows without a gap become 1,900,000,000 at task\.rate = 10; lower"),
+        (lambda i: i * 1e200, {"rate": 10}, r"bob\.csv: 20 rows without a gap become 1,0+(,0+)+ at task\.rate = 10"),
+    ],
+)  # fmt: skip
+def test_times_that_cannot_be_meant_are_named(
+    tmp_path: Path, times: Callable[[int], float], keys: dict[str, Any], message: str
+) -> None:
+    write(tmp_path, anna=csv("a" * 20), bob=csv("b" * 20, [times(i) for i in range(20)]))
+    with pytest.raises(DataError, match=message):
+        task_of(tmp_path, WINDOW, **SMALL, time="time_s", **keys)

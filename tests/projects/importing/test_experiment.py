@@ -174,8 +174,8 @@ def test_a_scale_that_nothing_can_take_becomes_a_layer(tmp_path: Path, padding: 
     if (padding, freeze) == ("valid", "1"):
         assert "folded into 'Conv2D_1'" in notes[0] and first.op == "conv2d"
         return
-    assert f"becomes a depthwise convolution of one pixel, {'frozen' if freeze else 'which trains'}" in notes[0]
-    assert (first.op, first.kernel, first.frozen) == ("depthwise_conv2d", (1, 1), freeze is not None)
+    assert f"becomes a layer 'affine', {'frozen' if freeze else 'which trains'}" in notes[0]
+    assert (first.op, first.frozen) == ("affine", freeze is not None)
     with np.load(tmp_path / "experiment.npz") as arrays:
         np.testing.assert_array_equal(arrays[f"{first.name}.kernel"].ravel(), scale.astype(np.float32))
         np.testing.assert_array_equal(arrays[f"{first.name}.bias"], shift.astype(np.float32))
@@ -186,8 +186,8 @@ def test_a_scaled_vector_keeps_its_input(tmp_path: Path) -> None:
     net.layers[0].trainable = False
     loaded, notes = written(net, tmp_path)
     layers: Any = loaded.model.layers
-    assert loaded.model.input == (3,) and [each.op for each in layers] == ["reshape", "depthwise_conv2d", "flatten", "dense"]
-    assert layers[1].frozen and notes[0].endswith("one pixel, frozen")
+    assert loaded.model.input == (3,) and [each.op for each in layers] == ["affine", "dense"]
+    assert layers[0].frozen and notes[0].endswith("becomes a layer 'affine', frozen")
 
 
 def test_a_final_softmax_sets_the_loss_and_is_left_out(tmp_path: Path) -> None:

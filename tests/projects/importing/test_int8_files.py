@@ -107,17 +107,6 @@ def residual(layers: Any, x: Any) -> Any:
     return layers.Add()([y, layers.Conv2D(2, 1)(z)])
 
 
-def test_a_partly_quantised_file_says_how_to_convert_it(tmp_path: Path) -> None:
-    import tensorflow as tf
-
-    layers = [tf.keras.layers.Dense(64, activation="relu"), tf.keras.layers.Dense(3)]
-    converter = tf.lite.TFLiteConverter.from_keras_model(tf.keras.Sequential([tf.keras.Input((40,)), *layers]))
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]  # without samples: int8 weights, float32 activations
-    (tmp_path / "net.tflite").write_bytes(converter.convert())
-    with pytest.raises(ModelFileError, match="whole in int8 with a representative dataset"):
-        import_model(tmp_path / "net.tflite", tmp_path / "net.toml", loss="mse")
-
-
 @pytest.mark.parametrize(
     ("body", "dtype", "options", "said"),
     [

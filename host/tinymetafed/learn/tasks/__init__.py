@@ -214,13 +214,14 @@ class Task(StatesFacts, ABC):
             for sample_set in (SampleSet.SUPPORT, SampleSet.QUERY):
                 yield self.samples(client, 0, sample_set, self.spec.count(sample_set)).inputs
 
-    def unseen_inputs(self) -> Iterator[Floats]:
-        """The inputs of held-out clients, as far as they are a fixed number of rows; by default none.
+    def inputs_by_origin(self) -> Iterator[tuple[str, Floats]]:
+        """The inputs that are checked before anything is computed with them: by default those of ``training_inputs``.
 
         Yields:
-            float32 [samples, *input_shape] of one held-out client.
+            Their file, "" if they are in none; and float32 [samples, *input_shape].
         """
-        yield from ()
+        for inputs in self.training_inputs():
+            yield "", inputs
 
     def describe(self, client: int) -> str:
         """One line about a client, for tables and reports.

@@ -25,11 +25,19 @@ TEST_ROWS = 100  # largest number of test samples of a client
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client's samples: ``inputs`` float32 [samples, *input_shape], ``targets`` float32 [samples, target_size]."""
+    """A client's samples.
+
+    Attributes:
+        name: The client.
+        inputs: float32 [samples, *input_shape].
+        targets: float32 [samples, target_size].
+        origin: The files of the samples, in this order, and the number of samples of each.
+    """
 
     name: str
     inputs: Floats
     targets: Floats
+    origin: tuple[tuple[Path, int], ...] = ()
 
 
 class Folder(Task):
@@ -92,7 +100,7 @@ class Folder(Task):
         from .own_data.reading import read_folder  # imported here because other tasks start sooner without it
 
         reading = read_folder(data or Path(spec.path), spec, shapes, run.seed, class_names)
-        task = cls._of(reading, spec, shapes, run.seed, None)
+        task = cls.of_reading(reading, spec, shapes, run.seed, None)
         task.class_names = class_names
         return task
 
@@ -112,12 +120,13 @@ class Folder(Task):
         """
         from .own_data.reading import read_folder  # imported here because other tasks start sooner without it
 
-        return cls._of(read_folder(path, spec, shapes, seed), spec, shapes, seed, clients)
+        return cls.of_reading(read_folder(path, spec, shapes, seed), spec, shapes, seed, clients)
 
     @classmethod
-    def _of(cls, reading: Reading, spec: FolderTask, shapes: TaskShapes, seed: int, clients: int | None) -> Self:
+    def of_reading(cls, reading: Reading, spec: FolderTask, shapes: TaskShapes, seed: int, clients: int | None) -> Self:
+        """The task of a folder that has been read; arguments as for ``from_files``. Raises DataError for its first problem."""
         reading.require()
-        read = [(each.is_held_out, Client(each.name, each.inputs, each.targets)) for each in reading.clients]
+        read = [(each.is_held_out, Client(each.name, each.inputs, each.targets, each.origin)) for each in reading.clients]
         trained = [client for is_held_out, client in read if not is_held_out and spec.source is None]
         unseen = [client for is_held_out, client in read if is_held_out]
         task = cls(spec, shapes, seed, trained, unseen, None if spec.source is None else clients or 0)
@@ -152,9 +161,13 @@ class Folder(Task):
         """All samples of each training client."""
         return (client.inputs for client in self.trained)
 
-    def unseen_inputs(self) -> Iterator[Floats]:
-        """All samples of each held-out client."""
-        return (client.inputs for client in self.unseen)
+    def inputs_by_origin(self) -> Iterator[tuple[str, Floats]]:
+        """All samples of each file, of training clients and of held-out ones."""
+        for client in (*self.trained, *self.unseen):
+            start = 0
+            for file, count in client.origin:
+                yield str(file), client.inputs[start : start + count]
+                start += count
 
     def samples_to_score(self, client: int, adapted: int) -> Samples:
         """All rows after the first ``adapted`` rows of the adaptation's order."""

@@ -55,6 +55,7 @@ def read(file: Path) -> Network:
         optimizer_notes(config),
         file_input=shape,
         evaluate=lambda samples: keras.ops.convert_to_numpy(model(samples, training=False)),
+        input_type=str(model.inputs[0].dtype),
     )
     (last,) = _Reader(keras, network).walk(model, [None])
     if last is None:

@@ -134,8 +134,41 @@ def _dense(layer: Any, shape: Shape, where: str) -> list[Part]:
     return [Part(keys, _kernel_and_bias(layer, kernel.reshape(*(1,) * axes, *kernel.shape), layer.units))]
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """A sequence as an image whose columns are the phases of a dilation: a dilated kernel is then one of some rows.
+
+    ``shape``: of the image. ``keys``: its convolution's kernel and padding. ``behind``: rows of the result.
+    """
+
+    shape: Shape
+    keys: Keys
+    behind: int
+
+    def back(self, channels: int) -> Part:
+        """The change of shape behind the convolution, to a sequence again."""
+        return Part(reshape((self.behind * self.shape[1], channels)))
+
+
+def _in_rows(layer: Any, shape: Shape, where: str, size: int) -> _Rows | None:
+    """A dilated sequence of ``shape`` as an image; None if there is no dilation, or if its length is no multiple of it."""
+    dilation = layer.dilation_rate if isinstance(layer.dilation_rate, int) else layer.dilation_rate[0]
+    before = {"valid": 0, "causal": size - 1, "same": (size - 1) / 2}.get(layer.padding, 0.5)
+    if dilation == 1 or shape[0] % dilation or before % 1:
+        return None
+    rows, first = shape[0] // dilation, int(before)
+    after = first if layer.padding == "same" else 0
+    behind = rows + first + after - size + 1
+    padding: TomlValue = [[first, 0], [0, 0]] if layer.padding == "causal" else layer.padding
+    return None if behind < 1 else _Rows((rows, dilation, shape[1]), {"kernel": [size, 1], "padding": padding}, behind)
+
+
 def _conv(axes: int) -> Read:
     def read_conv(layer: Any, shape: Shape, where: str) -> list[Part]:
+        if axes == 1 and layer.groups == 1 and (rows := _in_rows(layer, shape, where, layer.kernel_size[0])):
+            arrays = _kernel_and_bias(layer, _array(layer.kernel)[:, None], layer.filters)
+            convolution = Part({"op": "conv2d", "filters": layer.filters, **rows.keys}, arrays)
+            return [Part(reshape(rows.shape)), convolution, rows.back(layer.filters)]
         grouped = spread_groups(_array(layer.kernel), layer.groups)
         kernel = spread(grouped, _on_axes(layer.dilation_rate, axes))
         keys: Keys = {"op": f"conv{axes}d", "filters": layer.filters, **_window(layer, where, kernel, axes)}
@@ -153,6 +186,9 @@ def _dilation(layer: Any) -> str:
 def _depthwise(axes: int) -> Read:
     def read_depthwise(layer: Any, shape: Shape, where: str) -> list[Part]:
         kernel = _array(layer.kernel)  # [rows, columns, channels, multiplier]; of a sequence without rows
+        if axes == 1 and kernel.shape[2] == 1 and (rows := _in_rows(layer, shape, where, kernel.shape[0])):
+            arrays = _kernel_and_bias(layer, kernel[:, None], shape[1])
+            return [Part(reshape(rows.shape)), Part({"op": "depthwise_conv2d", **rows.keys}, arrays), rows.back(shape[1])]
         first = [] if axes == 2 else [Part(reshape((1, *shape)))]
         kernel = kernel if axes == 2 else kernel[None]
         return [
@@ -183,6 +219,12 @@ def _separable(axes: int) -> Read:
             depthwise, pointwise = depthwise[None], pointwise[None]
         bias = _array(layer.bias if layer.use_bias else None, np.zeros(layer.filters))
         outputs = depthwise.shape[2] * depthwise.shape[3]
+        pointwise_keys: Keys = {"op": "conv2d", "filters": layer.filters, "kernel": 1}
+        pointwise_part = Part(pointwise_keys, {".kernel": pointwise, ".bias": bias})
+        if axes == 1 and outputs == shape[1] and (rows := _in_rows(layer, shape, where, depthwise.shape[1])):
+            spatial_arrays: Arrays = {".kernel": depthwise.transpose(1, 0, 2, 3), ".bias": np.zeros(outputs)}
+            spatial = Part({"op": "depthwise_conv2d", **rows.keys}, spatial_arrays)
+            return [Part(reshape(rows.shape)), spatial, pointwise_part, rows.back(layer.filters)]
         if depthwise.shape[3] == 1 and not _dilation(layer):
             arrays: Arrays = {
                 "_depthwise.kernel": depthwise,
@@ -193,8 +235,7 @@ def _separable(axes: int) -> Read:
             keys: Keys = {"op": "separable_conv2d", "filters": layer.filters, **_window(layer, where, depthwise, 2)}
             return [*first, Part(keys, arrays)]
         spatial = _depthwise_part(layer, depthwise, where, {".bias": np.zeros(outputs)})
-        keys = {"op": "conv2d", "filters": layer.filters, "kernel": 1}
-        return [*first, spatial, Part(keys, {".kernel": pointwise, ".bias": bias})]
+        return [*first, spatial, pointwise_part]
 
     return read_separable
 

@@ -28,6 +28,7 @@ _NEAREST_LOSS = {
     "categoricalhinge": "softmax_cross_entropy",
     "categoricalfocalcrossentropy": "softmax_cross_entropy",
     "kldivergence": "softmax_cross_entropy",
+    "kld": "softmax_cross_entropy",
     "kullbackleiblerdivergence": "softmax_cross_entropy",
     "cosinesimilarity": "mse",
     "ctc": "softmax_cross_entropy",

@@ -21,15 +21,15 @@ from ...runs.tensorflow import ModelFileError
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
 Keys = TomlTable  # of a layer, as an experiment's file writes them
-Evaluate = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+Evaluate = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
 
-WEIGHTED = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d")
+WEIGHTED = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d", "affine")
 INT8_WEIGHTED = ("dense_int8", "conv2d_int8", "depthwise_conv2d_int8")
 INT8 = tuple(kind for kind, op in ops.LAYERS.items() if issubclass(op, ops.Int8Op))
 ELEMENTWISE = ("relu", "relu6", "leaky_relu", "sigmoid", "tanh")
 VIEWS = ("reshape", "flatten")
-# Not ops: an experiment cannot have them, so they become part of other layers.
-AFFINE = "affine"  # y = scale x + offset, per channel
+# Not ops: an experiment cannot have them, so they become part of other layers, or a layer "affine".
+AFFINE = "scale and offset"  # y = scale x + offset, per channel
 PAD = "pad"  # zeros around an image or a sequence; the key margins has [before, after] for each axis but the channels
 
 
@@ -47,7 +47,7 @@ class Layer:
     """One layer.
 
     ``keys``: its keys in an experiment. ``inputs``: the layers that it reads, None for the model's input. ``arrays``: float64
-    weights by the suffix of their names in an npz file, for instance ".kernel", or integers of a layer over int8; an affine has
+    weights by the suffix of their names in an npz file, for instance ".kernel", or integers of a layer over int8; an AFFINE has
     ``scale`` and ``offset``, of shape () or (channels,). ``shape``: of its output, for one sample. ``with_zeros``: the setting
     because of which its kernel has zeros that must stay zeros, so that it may not train; or "". ``has_bias``: whether the file
     has a bias, of a layer with weights. ``left_out``: what the file says of its training that an import leaves out. ``where``:
@@ -95,7 +95,7 @@ class Network:
     """Layers in order of execution; the last one gives the output.
 
     ``loss``: None if the file does not have one. ``evaluate``: the file's own outputs, [batch, ...] for inputs
-    [batch, *file_input]; None if nothing can compute them.
+    [batch, *file_input]; None if nothing can compute them. ``input_type``: that of the file's input, as NumPy names it.
     """
 
     file: str
@@ -105,6 +105,7 @@ class Network:
     notes: list[str] = field(default_factory=list)
     file_input: Shape = ()
     evaluate: Evaluate | None = None
+    input_type: str = "float32"
 
     def readers(self, layer: Layer | None) -> list[Layer]:
         """The layers that read ``layer``."""

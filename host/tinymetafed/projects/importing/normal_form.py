@@ -63,8 +63,8 @@ def _pad_readers(network: Network, pad: Layer) -> None:
     """Makes a layer of zeros a part of each layer that reads it."""
     margins = margins_of(pad)
     for view in network.readers(pad):
-        if view.op == "reshape" and view.shape == (1, *pad.shape):
-            _pad_behind(network, pad, view)
+        if view.op == "reshape" and (behind := _margins_behind(pad, view.shape)):
+            _pad_behind(network, pad, view, behind)
     if any(map(any, margins)):
         below = pad.inputs[0]
         for reader in network.readers(pad):
@@ -89,12 +89,31 @@ def _pad_readers(network: Network, pad: Layer) -> None:
         bypass(network, pad)
 
 
-def _pad_behind(network: Network, pad: Layer, view: Layer) -> None:
-    """Moves zeros behind a view of a sequence as an image of one row, where a file of TensorFlow Lite has its convolution."""
-    shape = (1, *network.shape_of(pad.inputs[0]))
-    row = Layer(view.where, view.name, reshape(shape), pad.inputs[:], shape=shape)
-    view.inputs, view.where, view.keys = [row], pad.where, {"op": PAD, "margins": [[0, 0], list(margins_of(pad)[0])]}
-    network.layers.insert(network.layers.index(view), row)
+def _margins_behind(pad: Layer, shape: tuple[int, ...]) -> list[list[int]] | None:
+    """The zeros around the rows and columns of a view of a padded sequence, or of an image of one row, as an image.
+
+    None where they are not whole rows, or whole columns of one row, so that the zeros cannot be added behind the view.
+    """
+    *above, (before, after) = margins_of(pad)
+    length, channels = pad.shape[-2:]
+    is_sequence = pad.shape[:-2] in ((), (1,)) and not any(map(any, above))
+    if not is_sequence or len(shape) != 3 or shape[2] != channels or shape == pad.shape:
+        return None
+    rows, columns = shape[:2]
+    if (rows, columns) == (1, length):
+        return [[0, 0], [before, after]]
+    if rows * columns == length and before % columns == 0 and after % columns == 0:
+        return [[before // columns, after // columns], [0, 0]]
+    return None
+
+
+def _pad_behind(network: Network, pad: Layer, view: Layer, margins: list[list[int]]) -> None:
+    """Moves zeros behind a view of a sequence as an image, where a file of TensorFlow Lite has its convolution."""
+    rows, columns, channels = view.shape
+    shape = (rows - sum(margins[0]), columns - sum(margins[1]), channels)
+    image = Layer(view.where, view.name, reshape(shape), pad.inputs[:], shape=shape)
+    view.inputs, view.where, view.keys = [image], pad.where, {"op": PAD, "margins": margins}  # type: ignore[dict-item]
+    network.layers.insert(network.layers.index(view), image)
     _pad_readers(network, view)
 
 

@@ -18,6 +18,7 @@ from .network import (
     AFFINE,
     INT8_WEIGHTED,
     PAD,
+    VIEWS,
     WEIGHTED,
     Array,
     Keys,
@@ -28,10 +29,12 @@ from .network import (
     extents,
     finite,
     leaky_relu,
+    margins_of,
     reshape,
     same_values,
     unsupported,
 )
+from .tflite_rewriting import drop_input_cast, join_dilation
 
 _FILE_IDENTIFIER = b"TFL3"  # at byte 4
 _FLOAT32, _FLOAT16, _INTEGERS = 0, 1, (2, 4)
@@ -55,7 +58,7 @@ _NEAREST = {
     "TRANSPOSE_CONV": "the nearest one is CONV_2D",
     "RESIZE_NEAREST_NEIGHBOR": "leave it out, and let the layers before it keep the size",
     "RESIZE_BILINEAR": "leave it out, and let the layers before it keep the size",
-    "SPACE_TO_BATCH_ND": "this is a dilated convolution: build it without dilation_rate",
+    "SPACE_TO_BATCH_ND": "it is supported around a convolution with a stride of 1: build it without dilation_rate",
     "CAST": "give the model float32 inputs",
     "GATHER": "give the model numbers instead of words; of an UpSampling, let the layers before it keep the size",
     "TILE": "leave an UpSampling out, and let the layers before it keep the size",
@@ -93,7 +96,17 @@ def read(file: Path, name: str | None = None) -> Network:
             raise ModelFileError(
                 f"{name}: {len(model.subgraphs)} subgraphs, expected one: a network without conditions and loops"
             )
-        return _Reader(schema, model, name, content).network
+        names = {value: key for key, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+
+        def kind_of(operator: Any) -> str:
+            code = model.operatorCodes[operator.opcodeIndex]
+            return str(names[max(code.builtinCode, code.deprecatedBuiltinCode)])
+
+        input_type = drop_input_cast(model.subgraphs[0], kind_of)
+        join_dilation(model, schema, kind_of)
+        network = _Reader(kind_of, model, name, content).network
+        network.input_type = input_type
+        return network
     except ModelFileError:
         raise
     except Exception as error:  # a flatbuffer has no checksum, so damage may cause any exception
@@ -103,7 +116,7 @@ def read(file: Path, name: str | None = None) -> Network:
 class _Reader:
     """Reads the operators of a file in order; ``made`` has for each tensor the layer that computes it."""
 
-    def __init__(self, schema: Any, model: Any, file: str, content: bytes) -> None:
+    def __init__(self, kind_of: Callable[[Any], str], model: Any, file: str, content: bytes) -> None:
         graph = model.subgraphs[0]
         self.model, self.tensors, self.file = model, graph.tensors, file
         for what, found in (("inputs", graph.inputs), ("outputs", graph.outputs)):
@@ -120,10 +133,8 @@ class _Reader:
         self.constants: dict[int, Any] = {}  # of tensors that an operator computes from constants
         self.of_unknown_shape: set[int] = set()
         self.kernels: dict[int, Layer] = {}  # the layer that uses a kernel, by its buffer
-        names = {value: key for key, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
         for position, operator in enumerate(graph.operators):
-            code = model.operatorCodes[operator.opcodeIndex]
-            self.operator(position, operator, names[max(code.builtinCode, code.deprecatedBuiltinCode)])
+            self.operator(position, operator, kind_of(operator))
         last = self.made.get(output)
         if last is None:
             raise ModelFileError(f"{file}: no operator computes the output of the model; convert it again")
@@ -316,7 +327,7 @@ def _run(content: bytes, file: str, samples: Any) -> Any:
     source, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     found = []
     for sample in samples:
-        interpreter.set_tensor(source["index"], np.broadcast_to(sample, source["shape"]).astype(np.float32))
+        interpreter.set_tensor(source["index"], np.broadcast_to(sample, source["shape"]).astype(source["dtype"]))
         interpreter.invoke()
         found.append(interpreter.get_tensor(output["index"])[:1].ravel())
     return np.stack(found)
@@ -327,6 +338,27 @@ def _dilation(options: Any) -> tuple[tuple[int, int], str]:
     return dilation, "" if dilation == (1, 1) else f"dilation = {list(dilation)}"
 
 
+def _in_rows(reader: _Reader, operator: Any, kernel: Array) -> Shape | None:
+    """A dilated sequence, which is an image of one row, with the phases of the dilation as columns; None for others.
+
+    A dilated kernel is one of some rows there, which has no zeros and may train.
+    """
+    options, source = operator.builtinOptions, int(operator.inputs[0])
+    image, below, dilation = reader.shape(source), reader.made[source], options.dilationWFactor
+    is_sequence = image[0] == kernel.shape[0] == 1 and dilation > 1 and (options.strideH, options.strideW) == (1, 1)
+    while below is not None and below.op in VIEWS:
+        below = below.inputs[0]
+    margins = margins_of(below)[-1] if below is not None and below.op == PAD else ()
+    if not is_sequence or _PADDINGS[options.padding] != "valid" or any(each % dilation for each in (image[1], *margins)):
+        return None
+    return image[1] // dilation, dilation, image[2]
+
+
+def _back(view: Shape, kernel: Array, channels: int) -> Part:
+    """The change of shape behind the convolution of such an image, to one row again."""
+    return Part(reshape((1, (view[0] - kernel.shape[1] + 1) * view[1], channels)))
+
+
 def _conv(reader: _Reader, operator: Any, where: str) -> list[Part]:
     options = operator.builtinOptions
     kernel = reader.weights(int(operator.inputs[1]), where).transpose(1, 2, 3, 0)
@@ -335,6 +367,10 @@ def _conv(reader: _Reader, operator: Any, where: str) -> list[Part]:
         raise ModelFileError(f"{where}: a kernel of {kernel.shape[2]} channels on {channels}; convert the model again")
     groups = channels // kernel.shape[2]
     dilation, with_zeros = _dilation(options)
+    if groups == 1 and (view := _in_rows(reader, operator, kernel)):
+        part = Part({"op": "conv2d", "filters": filters, "kernel": [kernel.shape[1], 1], "padding": "valid"},
+                    {".kernel": kernel.transpose(1, 0, 2, 3), ".bias": reader.bias(operator, filters, where)})  # fmt: skip
+        return [Part(reshape(view)), part, _back(view, kernel, filters)]
     wide = spread(spread_groups(kernel, groups), dilation)
     with_zeros = f"groups = {groups}" if groups > 1 else with_zeros
     arrays = {".kernel": wide, ".bias": reader.bias(operator, filters, where)}
@@ -346,8 +382,13 @@ def _depthwise(reader: _Reader, operator: Any, where: str) -> list[Part]:
     kernel = reader.weights(int(operator.inputs[1]), where)
     channels = reader.shape(int(operator.inputs[0]))[-1]
     dilation, with_zeros = _dilation(options)
-    kernel = spread(kernel.reshape(*kernel.shape[1:3], channels, -1), dilation)
+    kernel = kernel.reshape(*kernel.shape[1:3], channels, -1)
     multiplier = kernel.shape[3]
+    if multiplier == 1 and (view := _in_rows(reader, operator, kernel)):
+        part = Part({"op": "depthwise_conv2d", "kernel": [kernel.shape[1], 1], "padding": "valid"},
+                    {".kernel": kernel.transpose(1, 0, 2, 3), ".bias": reader.bias(operator, channels, where)})  # fmt: skip
+        return [Part(reshape(view)), part, _back(view, kernel, channels)]
+    kernel = spread(kernel, dilation)
     arrays = {".kernel": kernel, ".bias": reader.bias(operator, channels * multiplier, where)}
     if multiplier == 1:
         return [Part({"op": "depthwise_conv2d", **reader.window(options, kernel, 0)}, arrays, with_zeros)]

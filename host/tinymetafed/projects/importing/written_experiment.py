@@ -23,7 +23,7 @@ from tinymetafed_codegen.ops import LOSSES
 
 from ...runs.tensorflow import ModelFileError, quiet
 from . import int8_prefix, normal_form
-from .network import AFFINE, INT8, INT8_WEIGHTED, VIEWS, WEIGHTED, Array, Keys, Layer, Network, reshape
+from .network import AFFINE, INT8, INT8_WEIGHTED, VIEWS, WEIGHTED, Array, Keys, Layer, Network
 from .same_outputs import check_outputs
 
 _INLINE = {"relu": {}, "relu6": {}, "leaky_relu": {"slope": 0.2}, "sigmoid": {}, "tanh": {}, "softmax": {}}
@@ -95,6 +95,8 @@ def write(
         if path.exists():
             raise ModelFileError(f"{path}: there is one already, perhaps edited; name another, or remove it first")
     notes = list(network.notes)
+    if network.input_type != "float32":
+        notes.append(f"the input is {network.input_type} in the file; here samples are float32, with the same numbers")
     _freeze(network, freeze)
     normal_form.rewrite(network)
     for layer in [each for each in network.layers if each.op == AFFINE]:
@@ -166,8 +168,16 @@ def _freeze(network: Network, freeze: str | None) -> None:
         if layer.with_zeros:
             raise ModelFileError(
                 f"{layer.where}: {layer.with_zeros} is supported in frozen layers only, where the zeros between its weights "
-                "stay zeros; freeze the layers up to it with --freeze, or build it without"
+                f"stay zeros; freeze the layers up to it with --freeze, or build it without{_hint(layer)}"
             )
+
+
+def _hint(layer: Layer) -> str:
+    """When a dilated sequence may train."""
+    kernel = layer.keys.get("kernel")
+    if "dilation" not in layer.with_zeros or not (layer.op == "conv1d" or (isinstance(kernel, list) and kernel[0] == 1)):
+        return ""
+    return ", or give it a length that is a multiple of its dilation, and an odd kernel or padding='causal'"
 
 
 def _names(layers: Sequence[Layer]) -> str:
@@ -175,9 +185,9 @@ def _names(layers: Sequence[Layer]) -> str:
 
 
 def _channel_axis(array: Array, suffix: str, layer: Layer, *, inputs: bool) -> int:
-    """The axis of a kernel's input or output channels; depthwise kernels have one axis for both."""
+    """The axis of a kernel's input or output channels; depthwise kernels, and those of an affine, have one axis for both."""
     depthwise = layer.op == "depthwise_conv2d" or suffix == "_depthwise.kernel"
-    return array.ndim - 2 if inputs or depthwise else array.ndim - 1
+    return array.ndim - 2 if (inputs or depthwise) and array.ndim > 1 else array.ndim - 1
 
 
 def _along(values: Array, array: Array, axis: int) -> Array:
@@ -200,7 +210,8 @@ def _fold(network: Network, affine: Layer) -> str:
         below.arrays[f"{suffix}.kernel"] = kernel * _along(scale, kernel, axis)
         below.arrays[f"{suffix}.bias"] = bias * scale + offset
         below.has_bias = True
-        target, remark = below, "" if below.keys.get("frozen") else ", which trains from there without normalisation"
+        normalised = (scale != 1).any() and not below.keys.get("frozen")
+        target, remark = below, ", which trains from there without normalisation" if normalised else ""
     elif (other := _other_summand(network, target, affine)) is not None:
         other.arrays[".bias"] = other.arrays[".bias"] + offset
         other.has_bias = True
@@ -247,28 +258,17 @@ def _notes_on_training(network: Network) -> list[str]:
 
 
 def _as_layer(network: Network, affine: Layer) -> str:
-    """Makes an affine a layer of its own, a depthwise convolution of one pixel; returns a note about it."""
-    at, channels, shape = network.layers.index(affine), affine.shape[-1], affine.shape
+    """Makes an affine a layer of its own; returns a note about it."""
+    at = network.layers.index(affine)
     above = network.layers[at:]
     frozen = any(each.keys.get("frozen") for each in above) or not (
         affine.trainable or any(each.op in WEIGHTED and not each.keys.get("frozen") for each in network.layers[:at])
     )
-    ones, scale, offset = np.ones(channels), affine.arrays["scale"], affine.arrays["offset"]
-    affine.keys = {"op": "depthwise_conv2d", "kernel": 1, "padding": "valid"}
-    if frozen:
-        affine.keys["frozen"] = True
-    affine.arrays = {".kernel": (ones * scale).reshape(1, 1, channels, 1), ".bias": ones * offset}
-    if len(shape) != 3:
-        image = (1,) * (3 - len(shape)) + shape
-        readers = network.readers(affine)
-        before = Layer(affine.where, affine.name, reshape(image), affine.inputs, shape=image)
-        behind = Layer(affine.where, affine.name, reshape(shape), [affine], shape=shape)
-        affine.inputs, affine.shape = [before], image
-        network.layers[at : at + 1] = [before, affine, behind]
-        for reader in readers:
-            reader.inputs = [behind if each is affine else each for each in reader.inputs]
+    ones = np.ones(affine.shape[-1])
+    affine.keys = {"op": "affine", "frozen": True} if frozen else {"op": "affine"}
+    affine.arrays = {".kernel": ones * affine.arrays["scale"], ".bias": ones * affine.arrays["offset"]}
     remark = "frozen" if frozen else "which trains"
-    return f"{affine.where.removeprefix(network.file + ': ')}: becomes a depthwise convolution of one pixel, {remark}"
+    return f"{affine.where.removeprefix(network.file + ': ')}: becomes a layer 'affine', {remark}"
 
 
 def _folds_into_input(affine: Layer, target: Layer) -> bool:

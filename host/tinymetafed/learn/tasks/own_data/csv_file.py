@@ -227,7 +227,7 @@ class _Reader:
 
     def _load(self, lines: list[str]) -> NDArray[np.void] | None:
         """The cells of a block by column, c0, c1, …: numbers as float64, NaN for missing ones; None if some are no numbers."""
-        delimiter, comma = self.form.delimiter, self.form.decimal == ","
+        written, delimiter, comma = lines, self.form.delimiter, self.form.decimal == ","
         if not lines[0].strip():
             return None
         if comma:
@@ -243,11 +243,13 @@ class _Reader:
         roles = self.roles
         texts = {column for column in (roles.label, roles.client, roles.time if self.is_clock else None) if column is not None}
         floats = {*roles.numbers, roles.time} - texts
+        if self.padded:
+            texts.add(self.width)
         kinds = ["f8" if i in floats else object if i in texts else "U1" for i in range(self.width + self.padded)]
         columns = np.dtype([(f"c{i}", kind) for i, kind in enumerate(kinds)])
         for filled in (False, True):
             try:
-                return np.loadtxt(
+                read = np.loadtxt(
                     with_nan(lines, delimiter) if filled else lines,
                     dtype=columns,
                     delimiter=None if delimiter == " " else delimiter,
@@ -257,7 +259,20 @@ class _Reader:
                 )
             except ValueError:
                 continue
+            if filled and len(read) == len(lines):
+                self._put_back(read, texts, written)
+            return read
         return None
+
+    def _put_back(self, read: NDArray[np.void], texts: set[int], lines: list[str]) -> None:
+        """Puts back the texts that ``with_nan`` took for missing numbers: 'none' and '-' may be classes."""
+        changed = np.zeros(len(read), bool)
+        for column in texts:
+            changed |= read[f"c{column}"] == "nan"
+        for i in np.flatnonzero(changed):
+            for _, cells in self.form.split([lines[i]]):
+                for column in texts:
+                    read[f"c{column}"][i] = cells[column].replace(",", ".") if self.form.decimal == "," else cells[column]
 
     def _cells(self, read: NDArray[np.void], column: int) -> list[str]:
         """The texts of a column."""
@@ -380,10 +395,6 @@ class _Reader:
         values = np.concatenate([np.empty((0, len(roles.numbers)), np.float32), *blocks.values])
         blocks.values.clear()
         lines = np.concatenate([np.empty(0, np.int64), *blocks.lines])
-
-        def joined(parts: list[Indices]) -> Indices:
-            return np.concatenate([np.empty(0, np.int64), *parts])
-
         label = roles.label
 
         def place(i: int) -> Place:
@@ -394,8 +405,8 @@ class _Reader:
             names=tuple(self.header[i] for i in roles.features) if self.header else (),
             values=values[:, :n],
             targets=values[:, n:],
-            labels=None if label is None else Texts(joined(blocks.labels), tuple(self.labels.known)),
-            clients=None if roles.client is None else Texts(joined(blocks.clients), tuple(self.clients.known)),
+            labels=None if label is None else _texts(blocks.labels, self.labels),
+            clients=None if roles.client is None else _texts(blocks.clients, self.clients),
             time=None if roles.time is None else np.concatenate([np.empty(0), *blocks.time]),
             time_name=self.header[roles.time] if self.header and roles.time is not None else "",
             is_clock=self.is_clock,
@@ -429,6 +440,17 @@ def _blocks(stream: TextIO) -> Iterator[tuple[Indices, list[str]]]:
             quotes += more.count('"')
         yield np.arange(start, start + len(lines)), lines
         start += len(lines)
+
+
+def _texts(parts: list[Indices], codes: _Codes) -> Texts:
+    """A column of texts, whose names are those of the rows that were kept, in the order of their first rows."""
+    given = np.concatenate([np.empty(0, np.int64), *parts])
+    known = tuple(codes.known)
+    used, first = np.unique(given, return_index=True)
+    order = [int(code) for code in used[np.argsort(first)] if code != UNKNOWN]
+    again = np.full(len(known) + 1, UNKNOWN)  # UNKNOWN, -1, is the last one
+    again[order] = np.arange(len(order))
+    return Texts(again[given], tuple(known[code] for code in order))
 
 
 def _are_units(cells: Sequence[str], after: Sequence[str]) -> bool:

@@ -58,8 +58,7 @@ class CsvFormat:
     def split(self, lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
         """Number (from 1) and stripped cells of every row that is not blank. Raises csv.Error."""
         if self.delimiter == " ":
-            yield from ((i, line.split()) for i, line in enumerate(lines, start=1) if line.strip())
-            return
+            lines = [line.strip().replace("\t", " ") for line in lines]
         reader = csv.reader(lines, delimiter=self.delimiter, strict=True, skipinitialspace=True)
         last = 0
         for cells in reader:
@@ -153,9 +152,10 @@ def _delimiter(lines: Sequence[str], known: str | None, expected: int | None) ->
         width, times = Counter(map(len, rows)).most_common(1)[0]
         if width < 2 and not known:
             continue
-        cells = [cell for row in rows[1:] or rows for cell in row]
+        cells = [cell for row in rows[1:] or rows for cell in row if cell]
         numeric = sum(map(is_meant_as_number, cells)) / max(1, len(cells))
-        score = (numeric > 0, width == expected, round(times / len(rows), 1), round(numeric, 2))
+        named = width - all(not row[-1] for row in rows if len(row) == width)  # rows may end with a delimiter
+        score = (numeric > 0, named == expected, round(times / len(rows), 1), round(numeric, 2))
         if best is None or score > best[0]:  # of equals the first of DELIMITERS
             best = score, candidate, width
     return (None, 1 if lines else 0) if best is None else (best[1], best[2])

@@ -46,6 +46,8 @@ def with_nan(lines: Iterable[str], delimiter: str) -> list[str]:
 @cache
 def _missing_cells(delimiter: str) -> re.Pattern[str]:
     words = "|".join(re.escape(word) for word in sorted(_MISSING, key=len, reverse=True) if word)
+    if delimiter == " ":  # any number of spaces; there are no empty cells
+        return re.compile(rf"()(?<!\S)(?:{words})(?!\S)", re.IGNORECASE)
     edge = re.escape(delimiter)
     return re.compile(rf"([{edge}\n])[ \t]*(?:{words})?[ \t]*(?=[{edge}\r\n])", re.IGNORECASE)
 
@@ -69,7 +71,9 @@ def are_names(cells: Iterable[str]) -> bool:
 
 
 def why_not(cell: str, decimal: str) -> str:
-    """What to do about a cell that is no number in a file with this decimal mark."""
+    """What to do about a cell that is no number in a file with this decimal mark, or none that fits float32."""
+    if number(cell, decimal) is not None:
+        return f"the largest is {_LARGEST:.1e}; correct it or remove the row"
     if is_missing(cell):
         return 'correct it, remove the row, or set task.missing = "drop" or "interpolate"'
     if number(cell, "," if decimal == "." else ".") is not None and not _THOUSANDS.fullmatch(cell.replace(".", ",")):

@@ -26,7 +26,7 @@ from .npz_file import read_npz
 from .origin import located
 from .problems import Place, Problem, Problems
 from .times import SECONDS, Unit, find_unit
-from .windows import Recording, WindowLabel, cut, filled, resampled, runs, segments
+from .windows import Recording, WindowLabel, cut, filled, resampled, runs, segments, too_many_rows
 
 SUFFIXES = (".csv", ".npz")
 
@@ -46,7 +46,7 @@ class ClientSamples:
 
     Attributes:
         name: The client.
-        files: Its files.
+        origin: The files of its samples, in this order, and the number of samples of each.
         rows: Number of rows that its samples come from.
         inputs: float32 [samples, *input_shape].
         targets: float32 [samples, target_size].
@@ -54,11 +54,16 @@ class ClientSamples:
     """
 
     name: str
-    files: tuple[Path, ...]
+    origin: tuple[tuple[Path, int], ...]
     rows: int
     inputs: Floats
     targets: Floats
     is_held_out: bool
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its files."""
+        return tuple(dict.fromkeys(file for file, _ in self.origin))
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +280,8 @@ def _by_client(default: str, table: Table, classes: Mapping[str, int] | None, by
     """The rows of each client of a file. ``by_row``: whether rows are neighbours in time, so that left-out rows are breaks."""
     targets = table.targets
     if classes is not None and table.labels is not None:
-        of_code = np.array([*(classes.get(name, UNKNOWN) for name in table.labels.names), UNKNOWN], np.float32)
+        with np.errstate(over="ignore"):  # of a label beyond float32, which is a problem already
+            of_code = np.array([*(classes.get(name, UNKNOWN) for name in table.labels.names), UNKNOWN], np.float32)
         targets = of_code[table.labels.codes][:, None]
     if table.clients is None:
         return [ClientRecording(default, table, Recording(table.values, targets, table.time, table.breaks))]
@@ -349,8 +355,10 @@ def _samples(
     """A client's rows, or the windows cut from them; None and a problem if there are none."""
     files = tuple(dict.fromkeys(each.table.file for each in own))
     rows = sum(len(each.recording) for each in own)
-    values, targets = [], []
+    values, targets = list[Floats](), list[Floats]()
+    origin = list[tuple[Path, int]]()
     for each in own:
+        before = sum(map(len, values))
         for segment in _prepared(each, spec, problems):
             if spec.window is None:
                 values.append(segment.values)
@@ -359,21 +367,28 @@ def _samples(
                 x, y = cut(segment, spec.window, spec.stride or spec.window, _window_label(each.table, spec))
                 values.append(x)
                 targets.append(y)
+        origin.append((each.table.file, sum(map(len, values)) - before))
     if not sum(map(len, values)):
         if spec.window is not None and not any(problems.of(file) for file in files):
             longest = max((_longest_run(each, spec) for each in own), default=0)
             of_one = "of one label " if _window_label(own[0].table, spec) == "pure" else ""
-            problems.add(
-                Place(files[0]),
-                f"no window of {spec.window} rows fits: the longest run {of_one}without a gap has {longest} rows",
-                "lower task.window" + (', or set task.window_label = "majority"' if of_one else ""),
-            )
+            what = f"no window of {spec.window} rows fits: the longest run {of_one}without a gap has {longest} rows"
+            remedy = "lower task.window" + (', or set task.window_label = "majority"' if of_one else "")
+            steps = [np.diff(each.recording.time) for each in own if each.recording.time is not None]
+            if steps and (np.concatenate(steps) < 0).mean() > 0.5:
+                what, remedy = "time runs backwards from row to row", "sort the rows by time"
+            elif steps and spec.rate is not None and rows > 1 and not np.concatenate(steps).any():
+                what, remedy = (
+                    f"all {rows:,} rows have the same time",
+                    "correct the times, or leave task.rate out",
+                )
+            problems.add(Place(files[0]), what, remedy)
         return None
     one = len(values) == 1
     inputs = values[0] if one else np.concatenate(values)
     if shapes is not None:
         inputs = inputs.reshape(-1, *shapes.input)
-    return ClientSamples(name, files, rows, inputs, targets[0] if one else np.concatenate(targets), is_held_out)
+    return ClientSamples(name, tuple(origin), rows, inputs, targets[0] if one else np.concatenate(targets), is_held_out)
 
 
 def _check_levels(client: ClientSamples, scale: np.float32, problems: Problems) -> None:
@@ -405,7 +420,15 @@ def _prepared(each: ClientRecording, spec: FolderTask, problems: Problems) -> li
             what = f"feature {of} has no value in {len(whole)} row(s) that belong together, so that none can be interpolated"
             problems.add(Place(each.table.file), what, 'leave the column out with task.ignore, or set task.missing = "drop"')
             continue
-        prepared.append(whole if spec.rate is None or spec.window is None else resampled(whole, spec.rate))
+        if spec.rate is None or spec.window is None:
+            prepared.append(whole)
+        elif rows := too_many_rows(whole, spec.rate):
+            what = f"{len(whole):,} rows without a gap become {rows:,} at task.rate = {spec.rate:g}"
+            problems.add(
+                Place(each.table.file), what, "lower task.rate, correct the times or their unit, or set task.largest_gap"
+            )
+        else:
+            prepared.append(resampled(whole, spec.rate))
     return prepared
 
 
@@ -413,7 +436,7 @@ def _longest_run(each: ClientRecording, spec: FolderTask, target: float | None =
     """Rows of the longest run that a window may be cut from; with ``target``, of that class only."""
     longest = 0
     for segment in segments(each.recording, spec.largest_gap):
-        part = segment if spec.rate is None else resampled(segment, spec.rate)
+        part = segment if spec.rate is None or too_many_rows(segment, spec.rate) else resampled(segment, spec.rate)
         ends = runs(part) if _window_label(each.table, spec) == "pure" else np.array([0, len(part)])
         for start, end in pairwise(ends.tolist()):
             if target is None or (part.targets[start:end, 0] == target).any():
@@ -429,6 +452,9 @@ def _check_samples(reading: Reading, spec: FolderTask, problems: Problems) -> No
     for client in reading.clients:
         if (client.is_held_out or spec.source is None) and not any(problems.of(file) for file in client.files):
             _check_rows(client, reading.classes, spec, problems)
+    inputs = [client.inputs for client in reading.clients if len(client.inputs)]
+    if all_read and inputs and all(np.array_equal(each, np.broadcast_to(inputs[0][0], each.shape)) for each in inputs):
+        problems.add(Place(reading.path), "all samples are equal, so they tell no classes or values apart", "record them again")
     if reading.classes is not None and spec.source is None and all_read:
         _check_trained(reading.clients, reading.classes, spec, problems)
 
@@ -438,12 +464,16 @@ def _check_windows(reading: Reading, classes: Mapping[str, int], window: int, sp
     there = {int(target) for client in reading.clients for target in np.unique(client.targets)}
     for label, index in classes.items():
         if reading.clients and index not in there:
-            longest = max((_longest_run(each, spec, index) for each in reading.recordings), default=0)
-            problems.add(
-                Place(reading.path),
-                f"no window of {window} rows fits into class '{label}': its longest run has {longest} rows",
-                'lower task.window, or set task.window_label = "majority"',
-            )
+            if spec.window_label == "majority":
+                what, remedy = (
+                    f"class '{label}' has most rows of no window of {window} rows",
+                    "lower task.window or task.stride",
+                )
+            else:
+                longest = max((_longest_run(each, spec, index) for each in reading.recordings), default=0)
+                what = f"no window of {window} rows fits into class '{label}': its longest run has {longest} rows"
+                remedy = 'lower task.window, or set task.window_label = "majority"'
+            problems.add(Place(reading.path), what, remedy)
 
 
 def _check_trained(clients: Sequence[ClientSamples], classes: Mapping[str, int], spec: FolderTask, problems: Problems) -> None:

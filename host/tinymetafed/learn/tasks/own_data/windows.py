@@ -11,6 +11,8 @@ import numpy as np
 from .. import Floats
 from .file_table import Bools, Doubles, Indices
 
+# A recording may become so many rows, or so many times its own, at task.rate; the last is the largest number in a message.
+_MANY_ROWS, _MOST_TIMES, _MOST_ROWS = 10**6, 100, 10**18
 USUAL_STEPS = 5  # a longer step than so many median steps is a gap, where task.largest_gap does not say it
 WindowLabel = Literal["pure", "majority"]
 
@@ -80,6 +82,13 @@ def segments(recording: Recording, largest_gap: float | None) -> list[Recording]
     broken[:1] = False
     ends = [0, *np.flatnonzero(broken).tolist(), len(recording)]
     return [recording.part(start, end) for start, end in pairwise(ends) if end > start]
+
+
+def too_many_rows(segment: Recording, rate: float) -> int:
+    """The rows of a segment at a rate if they are so many that its times must be wrong; 0 if they are not."""
+    assert segment.time is not None
+    rows = float(segment.time[-1] - segment.time[0]) * rate
+    return int(min(rows, _MOST_ROWS)) if rows > max(_MANY_ROWS, _MOST_TIMES * len(segment)) else 0
 
 
 def resampled(segment: Recording, rate: float) -> Recording:
