@@ -179,7 +179,7 @@ def _weight_tensor(placed: graph.PlacedParameter) -> WeightTensor:
         parameter.fan_in,
         parameter.fan_out,
         placed.op.part,
-        parameter.starts_at_one,
+        parameter.starts_at,
     )
 
 

@@ -306,8 +306,8 @@ def _local_start(design: Design, placed: PlacedParameter, key: str = "") -> str:
     model, parameter = design.experiment.model, placed.parameter
     constant = weight_constant(placed.op, parameter)
     scale = f"{model.local_start_scale!r}f"
-    if parameter.starts_at_one:
-        return f"local_start::ones(p + {constant}, {parameter.size});"
+    if parameter.starts_at is not None:
+        return f"local_start::fill(p + {constant}, {parameter.size}, {parameter.starts_at!r}f);"
     if parameter.is_bias or model.local_start == "zeros":
         return f"local_start::zeros(p + {constant}, {parameter.size});"
     if model.local_start == "alternating":

@@ -10,24 +10,24 @@ from dataclasses import dataclass
 from . import ops
 from .loss import target_size
 from .ops import (
+    INPUT,
     LOSSES,
     Add,
-    AddInt8,
-    AddInt8Spec,
-    AddSpec,
     Affine,
     AffineSpec,
     ClipNorm,
     Int8Op,
-    Int8Spec,
     LayerSpec,
     Loss,
+    Merge,
+    MergeSpec,
     Op,
     OpError,
     Parameter,
     Relu,
     Sgd,
     Shape,
+    shape_of,
 )
 from .own_class import OwnClassError
 from .protocol import MAX_PARAMETERS, Variant
@@ -59,7 +59,9 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Call:
-    """One op run forward: reads ``x``, for an add also ``other``; writes ``y`` and the mask saved for backward, if any.
+    """One op run forward: reads ``x``, for a merge also ``other``; writes ``y`` and the mask saved for backward, if any.
+
+    The gradients of a merge are such calls as well: ``x`` is dy, and ``other`` what it reads beside that.
 
     ``masks_input``: x is the output of a ReLU, whose derivative the mask saved for backward includes.
     """
@@ -84,7 +86,7 @@ class Call:
     @property
     def reusable(self) -> tuple[Tensor, ...]:
         """The tensors among those read whose place in the arena the result may take."""
-        return self.reads if self.op.in_place else ()
+        return tuple(tensor for tensor in self.reads if tensor.size == self.y.size) if self.op.in_place else ()
 
 
 @dataclass(frozen=True)
@@ -210,10 +212,10 @@ def build(
     Raises:
         SpecError: A layer or the loss does not fit; the text names the layer.
     """
-    layers, outputs = _layers(model, source, normalised)
+    steps = _steps(model, source, normalised)
     if not partial:
-        layers = [dataclasses.replace(op, local=False) for op in layers]
-    parameters = _place(layers)
+        steps = [dataclasses.replace(step, op=dataclasses.replace(step.op, local=False)) for step in steps]
+    parameters = _place([step.op for step in steps])
     n_global = sum(p.parameter.size for p in parameters if not p.op.local)
     if not parameters:
         raise SpecError(f"{source}: model.layers has nothing to train; add a dense or conv2d layer")
@@ -225,16 +227,16 @@ def build(
 
     current = first = Tensor("x0", tuple(model.input), "input")
     forward: list[Call] = []
-    made: dict[str, Tensor] = {}  # output of each op, by its name
-    for i, op in enumerate(layers, start=1):
+    made: dict[str, Tensor] = {INPUT: first}  # output of each op, by its name
+    for i, step in enumerate(steps, start=1):
+        op, x = step.op, made[step.source]
         if op.is_view:
             # A view has the name of its input tensor, and so its memory.
-            current = dataclasses.replace(current, shape=op.output_shape)
+            current = dataclasses.replace(x, shape=op.output_shape)
         else:
-            y = Tensor(f"x{i}", op.output_shape, f"output of {op.name}", int8=isinstance(op, Int8Op) and op.writes_int8)
-            x = made[outputs[op.source]] if isinstance(op, Int8Op) and op.source else current
-            forward.append(Call(op, x, y, made[outputs[op.other]] if isinstance(op, Add | AddInt8) else None))
-            current = y
+            is_int8 = isinstance(op, Int8Op) and op.writes_int8
+            current = Tensor(f"x{i}", op.output_shape, f"output of {op.name}", is_int8)
+            forward.append(Call(op, x, current, None if step.other is None else made[step.other]))
         made[op.name] = current
     if len(current.shape) != 1:
         raise SpecError(f"{source}: the last layer gives {list(current.shape)}, a loss needs a vector; add a flatten layer")
@@ -250,14 +252,28 @@ def build(
     d_output = Tensor(f"d{current.name}", current.shape, f"gradient of {current.name}")
     variants = [variant for variant in Variant if variant is not Variant.GRADIENT or gradient]
     backward = {variant: _backward(forward, current, d_output, variant, model.clip_norm) for variant in variants}
-    masked = {back.op.name: back for back in backward[Variant.FULL] if isinstance(back, BackwardCall) and back.saved_mask}
-    forward = [_with_mask(call, masked[call.op.name]) if call.op.name in masked else call for call in forward]
+    read = {tensor.name: back for back in backward[Variant.FULL] for tensor in back.reads}
+    forward = [_with_mask(call, read.get(_mask_name(call.y))) for call in forward]
     sgd = Sgd(model.momentum, model.weight_decay)
     return Graph(first, current, d_output, target, loss, tuple(forward), backward, parameters, sgd)
 
 
-def _with_mask(call: Call, back: BackwardCall) -> Call:
-    return dataclasses.replace(call, saved_mask=back.saved_mask, masks_input=back.masks_input)
+def _mask_name(y: Tensor) -> str:
+    return f"{y.name}_mask"
+
+
+def _mask(op: Op, y: Tensor, masks_input: bool = False) -> Tensor | None:
+    """The mask that an op with the output ``y`` saves for its backward; None if it needs none."""
+    size = op.mask_floats(masks_input)
+    return Tensor(_mask_name(y), (size,), f"mask saved for the backward of {op.name}") if size else None
+
+
+def _with_mask(call: Call, reader: Call | BackwardCall | None) -> Call:
+    """The call as it saves the mask that ``reader`` reads."""
+    if reader is None:
+        return call
+    masks_input = isinstance(reader, BackwardCall) and reader.masks_input
+    return dataclasses.replace(call, saved_mask=_mask(call.op, call.y, masks_input), masks_input=masks_input)
 
 
 def trains(op: Op, variant: Variant) -> bool:
@@ -265,6 +281,25 @@ def trains(op: Op, variant: Variant) -> bool:
     if not op.parameters or op.frozen:
         return False
     return variant in (Variant.FULL, Variant.GRADIENT) or op.local == (variant is Variant.LOCAL)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """An op and the names of the ops whose outputs it reads, or INPUT; ``other`` is that of a merge."""
+
+    op: Op
+    source: str
+    other: str | None = None
+
+
+def _others(layer: LayerSpec) -> tuple[str, ...]:
+    """The layers that a merge reads beside its first one."""
+    return layer.with_ if isinstance(layer, MergeSpec) else ()
+
+
+def _named(layer: LayerSpec) -> set[str]:
+    """The layers that a layer reads by name."""
+    return {*_others(layer), *([] if layer.from_ is None else [layer.from_])}
 
 
 def _reading(op: Op, zero_points: list[int | None]) -> Op:
@@ -276,25 +311,37 @@ def _reading(op: Op, zero_points: list[int | None]) -> Op:
     return op
 
 
-def _layers(model: ModelSpec, source: str, normalised: bool) -> tuple[list[Op], dict[str, str]]:
-    """The ops in order, with ReLU layers fused where that is possible; and the name of each layer's last op, by layer."""
-    shape: Shape = tuple(model.input)
-    layers: list[Op] = [Affine.build(AffineSpec(op="affine", frozen=True), NORMALISE, shape)] if normalised else []
-    shapes: dict[str, Shape] = {}
-    outputs: dict[str, str] = {}
-    zero_points: dict[str, int | None] = {"": None}  # of each layer's output, by name; "" is the layer before
-    wanted = {layer.with_ for layer in model.layers if isinstance(layer, AddSpec | AddInt8Spec)}
-    wanted |= {layer.input for layer in model.layers if isinstance(layer, Int8Spec) and layer.input}
+def _zero_point(op: Op, read: int | None) -> int | None:
+    """The number that means 0 in the output of an op, None for float32; a view has that of what it reads."""
+    if op.is_view:
+        return read
+    return op.zero_point if isinstance(op, Int8Op) and op.writes_int8 else None
+
+
+def _steps(model: ModelSpec, source: str, normalised: bool) -> list[_Step]:
+    """The ops in order, each with what it reads; ReLU layers are fused where that is possible."""
+    before = INPUT
+    shapes: dict[str, Shape] = {INPUT: tuple(model.input)}
+    outputs = {INPUT: INPUT}  # the name of each layer's last op
+    zero_points: dict[str, int | None] = {INPUT: None}  # of each layer's output
+    steps: list[_Step] = []
+    if normalised:
+        steps.append(_Step(Affine.build(AffineSpec(op="affine", frozen=True), NORMALISE, shapes[INPUT]), INPUT))
+        outputs[INPUT] = NORMALISE
+    wanted = {name for layer in model.layers for name in _named(layer)}
+    read: set[str] = set()
     lowest_training: int | None = None
     for i, layer in enumerate(model.layers):
         at = f"{source}: model.layers[{i}]"
+        below = before if layer.from_ is None else layer.from_
         try:
+            shape = shape_of("from", below, shapes)
             name = layer.name or f"{ops.find(layer.op).kind}{i + 1}"
             made = ops.build(layer, name, shape, shapes)
-            made[0] = _reading(made[0], [zero_points[each] for each in _read_by(layer)])
+            made[0] = _reading(made[0], [zero_points[each] for each in (below, *_others(layer))])
         except (OpError, OwnClassError) as error:
             raise SpecError(f"{at}: {error}") from None
-        if clash := {name, *(op.name for op in made)} & {*RESERVED_NAMES, *shapes, *(op.name for op in layers)}:
+        if clash := {name, *(op.name for op in made)} & {*RESERVED_NAMES, *shapes, *(step.op.name for step in steps)}:
             raise SpecError(f"{at}: the name '{min(clash)}' is taken; give this layer another 'name'")
         if made[0].frozen and made[0].local:
             raise SpecError(f"{at}: 'frozen' and 'local' exclude each other: a frozen layer is the same on all devices")
@@ -304,24 +351,25 @@ def _layers(model: ModelSpec, source: str, normalised: bool) -> tuple[list[Op], 
             )
         if made[0].parameters and not made[0].frozen and lowest_training is None:
             lowest_training = i
-        unfusable = {outputs.get(other) for other in wanted}  # an add reads the output of these ops without a ReLU
-        if made[0].kind == "relu" and layers and layers[-1].can_fuse_relu and layers[-1].name not in unfusable:
-            layers[-1] = dataclasses.replace(layers[-1], relu=True)
+        unfusable = {outputs.get(other) for other in wanted}  # a layer reads the output of these ops without a ReLU
+        x, last = outputs[below], steps[-1].op if steps else None
+        if made[0].kind == "relu" and last and last.name == x and last.can_fuse_relu and x not in unfusable:
+            steps[-1] = dataclasses.replace(steps[-1], op=dataclasses.replace(last, relu=True))
         else:
-            layers += made
-        shape = made[-1].output_shape
-        shapes[name], outputs[name] = shape, layers[-1].name
-        if not made[-1].is_view:
-            last = made[-1]
-            zero_points[""] = last.zero_point if isinstance(last, Int8Op) and last.writes_int8 else None
-        zero_points[name] = zero_points[""]
-    return layers, outputs
-
-
-def _read_by(layer: LayerSpec) -> list[str]:
-    """The names of the layers that a layer reads; "" is the one before it."""
-    first = layer.input or "" if isinstance(layer, Int8Spec) else ""
-    return [first, layer.with_] if isinstance(layer, AddSpec | AddInt8Spec) else [first]
+            for op in made:
+                steps.append(_Step(op, x, outputs[op.other] if isinstance(op, Merge) else None))
+                x = op.name
+        read |= {below} | _named(layer)
+        shapes[name], outputs[name] = made[-1].output_shape, steps[-1].op.name
+        zero_points[name] = _zero_point(made[-1], zero_points[below])
+        before = name
+    for i, name in enumerate(list(shapes)[1:-1]):
+        if name not in read:
+            raise SpecError(
+                f"{source}: model.layers[{i}]: no layer reads the output of '{name}'; leave it out, or name it in 'from' or "
+                "'with' of a layer below"
+            )
+    return steps
 
 
 def _place(layers: list[Op]) -> tuple[PlacedParameter, ...]:
@@ -372,9 +420,17 @@ def _backward(
             clipped = Tensor(f"d{y.name}_clipped", y.shape, f"gradient of {y.name}, clipped")
             calls.append(Call(ClipNorm("", y.shape, y.shape, limit=clip_norm), dy, clipped))
             dy = clipped
-        if isinstance(op, Add):
-            for tensor in call.reads:
-                received.setdefault(tensor.name, []).append((op.name, dy))
+        if isinstance(op, Merge):
+            others = {"x": call.x, "other": call.other, "mask": _mask(op, y), "": None}
+            for of, (tensor, derivative) in enumerate(zip(call.reads, op.derivatives(), strict=True)):
+                if tensor.name not in needed:
+                    continue
+                part = dy
+                if derivative.op is not None:
+                    name = f"d{tensor.name}_from_{op.name}{'_other' if of else ''}"
+                    part = Tensor(name, tensor.shape, f"gradient of {tensor.name}")
+                    calls.append(Call(derivative.op, dy, part, others[derivative.reads]))
+                received.setdefault(tensor.name, []).append((op.name, part))
             continue
         x = call.x
         dx: Tensor | None = None
@@ -386,7 +442,5 @@ def _backward(
                 masked.add(x.name)
         if update or dx is not None:
             masks_input = x.name in masked
-            size = op.mask_floats(masks_input)
-            mask = Tensor(f"{y.name}_mask", (size,), f"mask saved for the backward of {op.name}") if size else None
-            calls.append(BackwardCall(op, x, y, dy, dx, update, masks_input, mask))
+            calls.append(BackwardCall(op, x, y, dy, dx, update, masks_input, _mask(op, y, masks_input)))
     return tuple(calls)

@@ -21,7 +21,7 @@ from .spec import Experiment
 ARITHMETIC_VERSION = 1
 # Raise it when the hash itself is computed in another way.
 HASH_VERSION = 2
-_NAMES = {"name", "other", "source"}  # names of layers, which do not count; `reads` has the numbers of layers instead
+_NAMES = {"name", "other"}  # names of layers, which do not count; `reads` has the numbers of layers instead
 
 
 def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_file.Values]) -> bytes:
@@ -93,7 +93,7 @@ def _own(op: Op) -> dict[str, Any]:
         "kernel": op.cpp_type(),
         "header": included.digest(header) if header else op.header,
         "calls": [op.template, op.backward_reads(), op.in_place, op.can_mask_input],
-        "scales": [[p.fan_in, p.fan_out, *[1] * p.starts_at_one] for p in op.parameters],
+        "scales": [[p.fan_in, p.fan_out, *([] if p.starts_at is None else [p.starts_at])] for p in op.parameters],
     }
 
 

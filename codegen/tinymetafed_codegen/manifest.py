@@ -29,7 +29,7 @@ class WeightTensor(StrictJson):
     """One tensor of weights that train; ``offset`` is its place in the weight vector, ``part`` is "global" or "local".
 
     ``fan_in`` and ``fan_out`` scale the initial values of a kernel (Glorot and Bengio 2010; He et al. 2015);
-    ``starts_at_one``: they are all 1 instead.
+    ``starts_at``: they are all this number instead.
     """
 
     name: str
@@ -39,7 +39,7 @@ class WeightTensor(StrictJson):
     fan_in: int
     fan_out: int
     part: str
-    starts_at_one: bool = False
+    starts_at: float | None = None
 
     @property
     def is_global(self) -> bool:

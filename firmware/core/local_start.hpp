@@ -28,10 +28,10 @@ void random(T* weights, uint32_t count, uint32_t first, float scale, const Key& 
   }
 }
 
-// All one: the factors of an affine layer.
+// All the same number: the factors of an affine layer, the slopes of a PReLU.
 template <typename T>
-void ones(T* weights, uint32_t count) {
-  for (uint32_t i = 0; i < count; ++i) weights[i] = 1.0f - T{};
+void fill(T* weights, uint32_t count, float value) {
+  for (uint32_t i = 0; i < count; ++i) weights[i] = value - T{};
 }
 
 // All zero.

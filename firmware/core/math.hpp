@@ -1,4 +1,5 @@
-// exp, sin, tanh and sqrt from + - * / and integer operations only: the same bits on every machine, for a float or a vector.
+// exp, sin, tanh, sqrt, expm1, log1p and erf from + - * / and integer operations only: the same bits on every machine, for a
+// float or a vector.
 #pragma once
 
 #include <cstdint>
@@ -103,9 +104,65 @@ Float sqrt_lanes(Float x) {
   return x < Float{} + 0x1p-126f ? Float{} : root;
 }
 
+// e^x - 1, with an error of at most 3.2 ulp; NaN for NaN.
+template <typename Float, typename Bits>
+Float expm1_lanes(Float x) {
+  Float tail = x * 0x1.9f076cp-13f + 0x1.6d8e8p-10f;
+  tail = tail * x + 0x1.111274p-7f;
+  tail = tail * x + 0x1.55548cp-5f;
+  tail = tail * x + 0x1.555554p-3f;
+  tail = tail * x + 0.5f;
+  const Float near = tail * (x * x) + x;
+  const Float far = exp_lanes<Float, Bits>(x) - 1.0f;
+  const Float magnitude = x < Float{} ? -x : x;
+  return magnitude < Float{} + 0.34375f ? near : far;
+}
+
+// log(1 + x) for 0 <= x <= 1, with an error of at most 2 ulp; NaN for NaN.
+template <typename Float, typename Bits>
+Float log1p_lanes(Float x) {
+  // log(1 + x) = 2 artanh(r), 0 <= r <= 1/3.
+  const Float r = x / (x + 2.0f);
+  const Float square = r * r;
+  Float tail = square * 0x1.dc2fc2p-3f + 0x1.bc6dfcp-3f;
+  tail = tail * square + 0x1.24ca34p-2f;
+  tail = tail * square + 0x1.9998cep-2f;
+  tail = tail * square + 0x1.555556p-1f;
+  return tail * (square * r) + (r + r);
+}
+
+// The error function, with an error of at most 2 ulp; NaN for NaN.
+template <typename Float, typename Bits>
+Float erf_lanes(Float x) {
+  const Float square = x * x;
+  Float tail = square * -0x1.395c8cp-11f + 0x1.4716c4p-8f;
+  tail = tail * square - 0x1.b686eep-6f;
+  tail = tail * square + 0x1.ce1a46p-4f;
+  tail = tail * square - 0x1.8126e6p-2f;
+  tail = tail * square + 0x1.06eba6p-3f;
+  const Float near = tail * x + x;
+
+  // 1 - e^-(t + t p(t)), where p is a polynomial; 1 - erf(4) is less than half an ulp of 1.
+  const Float four = Float{} + 4.0f;
+  Float t = x < Float{} ? -x : x;
+  const Float magnitude = t;
+  t = t > four ? four : t;
+  tail = t * -0x1.bfcf22p-13f + 0x1.a4e9b6p-9f;
+  tail = tail * t - 0x1.76d7c2p-6f;
+  tail = tail * t + 0x1.af14fep-4f;
+  tail = tail * t + 0x1.457e88p-1f;
+  tail = tail * t + 0x1.0730a6p-3f;
+  const Float far = 1.0f - exp_lanes<Float, Bits>(-(tail * t + t));
+  const Float bent = x < Float{} ? -far : far;
+  return magnitude < Float{} + 0.925f ? near : bent;
+}
+
 inline float exp(float x) { return exp_lanes<float, uint32_t>(x); }
 inline float sin(float x) { return sin_lanes<float, uint32_t>(x); }
 inline float tanh(float x) { return tanh_lanes<float, uint32_t>(x); }
 inline float sqrt(float x) { return sqrt_lanes<float, uint32_t>(x); }
+inline float expm1(float x) { return expm1_lanes<float, uint32_t>(x); }
+inline float log1p(float x) { return log1p_lanes<float, uint32_t>(x); }
+inline float erf(float x) { return erf_lanes<float, uint32_t>(x); }
 
 }  // namespace tmf

@@ -52,6 +52,9 @@ struct Elementary<sim::Floats> {
   static Floats exp(Floats x) { return exp_lanes<Floats, sim::Bits>(x); }
   static Floats tanh(Floats x) { return tanh_lanes<Floats, sim::Bits>(x); }
   static Floats sqrt(Floats x) { return sqrt_lanes<Floats, sim::Bits>(x); }
+  static Floats expm1(Floats x) { return expm1_lanes<Floats, sim::Bits>(x); }
+  static Floats log1p(Floats x) { return log1p_lanes<Floats, sim::Bits>(x); }
+  static Floats erf(Floats x) { return erf_lanes<Floats, sim::Bits>(x); }
 };
 
 template <>

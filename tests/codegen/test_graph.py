@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -101,12 +102,55 @@ def test_backward_stops_at_the_lowest_layer_that_trains() -> None:
             "mse",
             "expected 'same', 'valid' or [before, after]",
         ),
+        (
+            [dense(1), {"op": "elu", "alpha": -1}],
+            [1],
+            "mse",
+            "'model.layers[1].alpha' = -1: input should be greater than or equal",
+        ),
+        (
+            [dense(1), {"op": "leaky_relu", "slope": 1.5}],
+            [1],
+            "mse",
+            "'model.layers[1].slope' = 1.5: input should be less than",
+        ),
+        ([dense(1), {"op": "prelu", "frozen": True}], [1], "mse", "layers[1]: frozen above model.layers[0], which trains"),
         ([dense(1)] * 300, [1], "mse", "'model.layers' has 300 entries, the most are 256"),
         ([{"op": "global_avg_pool"}], [4], "mse", "global_avg_pool expects [height, width, channels] or [length, channels]"),
         ([dense(3, name="a"), dense(3), {"op": "add", "with": "b"}], [1], "mse", "layers[2]: with = 'b': no layer"),
         ([dense(3, name="stem"), {"op": "add", "with": "stm"}], [1], "mse", "did you mean 'stem'?"),
-        ([{"op": "add", "with": "dense2"}, dense(1)], [1], "mse", "there are: none"),
+        ([{"op": "add", "with": "dense2"}, dense(1)], [1], "mse", "there are: input"),
         ([dense(3), dense(2), {"op": "add", "with": "dense1"}], [1], "mse", "two equal shapes, not [2] and [3] of 'dense1'"),
+        ([dense(3), {"op": "add", "with": []}], [1], "mse", "layers[1].with' = []: value error, expected the name of a layer"),
+        ([dense(3), {"op": "add", "with": [1]}], [1], "mse", "expected the name of a layer, or a list of names"),
+        ([dense(3), dense(3, **{"from": "dense3"})], [1], "mse", "layers[1]: from = 'dense3': no layer above this line"),
+        ([dense(3), dense(3, **{"from": "input"})], [1], "mse", "layers[0]: no layer reads the output of 'dense1'"),
+        ([dense(3, name="input")], [1], "mse", "layers[0]: the name 'input' is taken"),
+        (
+            [dense(3), dense(3), {"op": "subtract", "with": ["dense1", "input"]}],
+            [3],
+            "mse",
+            "layers[2]: with = ['dense1', 'input']: subtract takes one layer",
+        ),
+        (
+            [conv(name="a"), {"op": "max_pool"}, {"op": "multiply", "with": "a"}],
+            [4, 4, 1],
+            "mse",
+            "one factor per channel (the last axis) or per pixel, not [2, 2, 4] and [4, 4, 4] of 'a'",
+        ),
+        ([conv(), {"op": "maximum", "with": "input"}], [4, 4, 1], "mse", "maximum expects two equal shapes, not [4, 4, 4] and"),
+        (
+            [dense(3), {"op": "concatenate", "with": "input", "axis": 1}],
+            [3],
+            "mse",
+            "axis = 1: [3] has no such axis",
+        ),
+        (
+            [conv(), {"op": "concatenate", "with": "input", "axis": 0}],
+            [4, 4, 1],
+            "mse",
+            "equal but for axis 0, not [4, 4, 4] and [4, 4, 1] of 'input'",
+        ),
         ([dense(3, name="a"), dense(3, name="a")], [1], "mse", "layers[1]: the name 'a' is taken"),
         ([dense(3, name="dense2"), dense(3)], [1], "mse", "layers[1]: the name 'dense2' is taken"),
         ([dense(3, name="loss")], [1], "mse", "layers[0]: the name 'loss' is taken"),
@@ -145,6 +189,11 @@ def test_invalid_models_are_refused(layers: list[dict[str, Any]], input_: list[i
         ({"op": "global_avg_pool"}, [5, 4, 3], (3,)),
         ({"op": "global_avg_pool"}, [5, 3], (3,)),
         ({"op": "softmax"}, [5, 3], (5, 3)),
+        ({"op": "concatenate", "with": ["input", "input"]}, [5, 3], (5, 9)),
+        ({"op": "concatenate", "with": "input", "axis": 0}, [5, 4, 3], (10, 4, 3)),
+        ({"op": "concatenate", "with": "input", "axis": -2}, [5, 4, 3], (5, 8, 3)),
+        ({"op": "multiply", "with": "input"}, [5, 4, 3], (5, 4, 3)),
+        ({"op": "subtract", "with": "input"}, [5, 4, 3], (5, 4, 3)),
     ],
 )
 def test_shapes_are_those_of_keras(layer: dict[str, Any], shape: list[int], out: tuple[int, ...]) -> None:
@@ -169,6 +218,48 @@ def test_a_tensor_with_several_readers_gets_the_gradient_of_the_highest_first() 
         ("dx4", "dx4"),  # both adds pass their gradient on unchanged
         ("dx1_sum2", "dx1_from_b"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("factor", "whole", "out"),
+    [
+        ([4], [3, 2, 4], (3, 2, 4)),
+        ([1, 1, 4], [3, 2, 4], (3, 2, 4)),
+        ([3, 2, 1], [3, 2, 4], (3, 2, 4)),
+        ([1], [3, 4], (3, 4)),
+        ([3, 4], [1, 4], (3, 4)),
+        ([3, 4], [3, 1], (3, 4)),
+    ],
+)
+def test_a_product_has_the_shape_of_the_larger_input(factor: list[int], whole: list[int], out: tuple[int, ...]) -> None:
+    layers = [
+        dense(math.prod(factor)),
+        {"op": "reshape", "shape": factor, "name": "factor"},
+        dense(math.prod(whole), **{"from": "input"}),
+        {"op": "reshape", "shape": whole},
+        {"op": "multiply", "with": "factor"},
+        {"op": "flatten"},
+        dense(1),
+    ]
+    assert graph.build(model(layers, [1])).forward[-2].y.shape == out
+
+
+def test_a_branch_from_the_input_reads_it_normalised() -> None:
+    layers = [dense(4), dense(4, **{"from": "input"}), {"op": "add", "with": "dense1"}, dense(1)]
+    net = graph.build(model(layers, [3]), normalised=True)
+    assert net.forward[0].op.name == graph.NORMALISE
+    assert [call.x.name for call in net.forward[1:3]] == [net.forward[0].y.name] * 2
+
+
+def test_a_maximum_saves_a_mask_only_where_a_gradient_passes() -> None:
+    layers = [dense(40, name="a"), dense(40, **{"from": "input"}), {"op": "maximum", "with": "a"}, dense(1)]
+    net = graph.build(model(layers, [3]))
+    saved = net.forward[2].saved_mask
+    assert saved is not None and saved.size == 2
+    slots = {slot.tensor.name: slot for slot in plan.plan(net).slots}
+    assert slots["x1"].last == slots["x2"].last == slots["x3"].first, "the inputs stay in the arena after their last use"
+    frozen = [{**layer, "frozen": True} if layer["op"] == "dense" else layer for layer in layers[:3]]
+    assert graph.build(model([*frozen, dense(1)], [3])).forward[2].saved_mask is None
 
 
 def test_frozen_layers_have_no_weights_and_no_backward_pass() -> None:
@@ -207,6 +298,17 @@ def test_images_below_pools_are_not_kept(kind: str, pools: dict[str, int], most:
         assert 8 * slots[f"{pooled}_mask"].tensor.size <= slots[image].tensor.size * (2 if "stride" in pools else 1)
 
 
+@pytest.mark.parametrize("kind", [*ops.ACTIVATIONS])
+def test_activations_keep_one_tensor_at_most(kind: str) -> None:
+    wide = dense(1000, name="a")
+    slots = {slot.tensor.name: slot for slot in plan.plan(graph.build(model([wide, {"op": kind}, dense(1)], [1]))).slots}
+    keeps_input = kind in ("silu", "hard_swish", "gelu")
+    if kind != "relu":  # which is fused
+        assert (slots["x1"].offset != slots["x2"].offset) == keeps_input, "y takes the place of x unless the backward reads x"
+    frozen = graph.build(model([{**wide, "frozen": True}, {"op": kind}, dense(1)], [1]))
+    assert plan.plan(frozen).floats <= 1004 + 128, "nothing is kept below the layers that train"
+
+
 def test_pools_save_no_mask_where_nothing_needs_it() -> None:
     rest = [{"op": "flatten"}, dense(5)]
     for below in (conv(frozen=True, activation="relu"), {"op": "tanh"}):  # no layer there trains
@@ -241,13 +343,14 @@ def executed(net: graph.Graph, made: plan.Plan, calls: Sequence[graph.Call | gra
             write(written)
 
 
-POINTWISE = ["relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softmax"]
+MERGES = ["add", "subtract", "multiply", "average", "maximum", "minimum", "concatenate"]
+POINTWISE = [*ops.ACTIVATIONS]
 image_layers = st.one_of(
     st.builds(conv, stride=st.integers(1, 2), activation=st.sampled_from([*POINTWISE, None]), local=st.booleans()),
     st.just({"op": "depthwise_conv2d", "kernel": 3, "activation": "relu"}),
     st.just({"op": "separable_conv2d", "filters": 4, "kernel": 3}),
     st.builds(lambda op: {"op": op, "padding": "same"}, st.sampled_from(["max_pool", "avg_pool"])),
-    st.sampled_from([{"op": op} for op in POINTWISE]),
+    st.sampled_from([{"op": op} for op in [*POINTWISE, "prelu", "affine"]]),
 )
 vector_layers = st.one_of(
     st.builds(dense, st.sampled_from([3, 3, 17]), activation=st.sampled_from([*POINTWISE, None]), local=st.booleans()),
@@ -266,19 +369,31 @@ def networks(draw: st.DrawFn) -> graph.Graph:
         name = f"n{len(layers)}"
         layers.append({**layer, "name": name})
         parsed = model(layers, input_).layers[-1]
-        shape = list(shapes.values())[-1] if shapes else tuple(input_)
-        shapes[name] = ops.build(parsed, name, shape, shapes)[-1].output_shape
+        below = {"input": tuple(input_), **shapes}
+        shape = below[parsed.from_] if parsed.from_ else list(below.values())[-1]
+        shapes[name] = ops.build(parsed, name, shape, below)[-1].output_shape
+
+    def branch() -> None:
+        """A gate: a layer that reads an earlier one, and the product of the last layer with it, per channel or per value."""
+        (last, shape), everywhere = list(shapes.items())[-1], {"input": tuple(input_), **shapes}
+        source = draw(st.sampled_from([name for name, found in everywhere.items() if len(found) == len(shape)]))
+        append({"op": "global_avg_pool", "from": source} if len(shape) == 3 else dense(5, **{"from": source}))
+        append(dense(shape[-1], activation="sigmoid"))
+        append({"op": "multiply", "with": last})
 
     for options, most in ((image_layers, 4), (vector_layers, 5)):
         for _ in range(draw(st.integers(0, most))):
             append(draw(options))
             last = list(shapes.values())[-1]
             if draw(st.booleans()):
-                append({"op": "add", "with": draw(st.sampled_from([name for name, shape in shapes.items() if shape == last]))})
+                equal = st.sampled_from([name for name, shape in shapes.items() if shape == last])
+                append({"op": draw(st.sampled_from(MERGES)), "with": draw(equal)})
+            elif draw(st.booleans()):
+                branch()
         if options is image_layers:
             append({"op": "flatten"})
     for layer in layers[: draw(st.integers(0, 3))]:
-        if layer["op"] in ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d"):
+        if layer["op"] in ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "prelu", "affine"):
             layer |= {"frozen": True, "local": False}
     spec_ = model([*layers, dense(2)], input_)
     clipped = spec_.model_copy(update={"clip_norm": draw(st.sampled_from([0.0, 1.0]))})

@@ -49,10 +49,10 @@ def designed(folder: Path, layers: list[dict[str, Any]], **changed: Any) -> Desi
             [{"op": "conv2d", "filters": 2, "kernel": 1}, QUANTIZE, DEQUANTIZE, *TOP],
             r"layers\[1\]: frozen above model.layers\[0\]",
         ),
-        ([QUANTIZE, CONV | {"input": "stem"}, DEQUANTIZE, *TOP], r"layers\[1\]: input = 'stem': no layer above this line"),
+        ([QUANTIZE, CONV | {"from": "stem"}, DEQUANTIZE, *TOP], r"layers\[1\]: from = 'stem': no layer above this line"),
         ([QUANTIZE, CONV | {"range": [5, 4]}, DEQUANTIZE, *TOP], r"range.*\[5, 4\]: expected \[lowest, highest\]"),
         ([QUANTIZE, CONV | {"zero_point": 128}, DEQUANTIZE, *TOP], r"zero_point.*127"),
-        ([QUANTIZE, CONV, ADD | {"input": "quantize1", "name": "sum"}, DEQUANTIZE], r"every layer|nothing to train"),
+        ([QUANTIZE, CONV, ADD | {"from": "quantize1", "name": "sum"}, DEQUANTIZE], r"every layer|nothing to train"),
         (
             [QUANTIZE, CONV | {"filters": 3}, ADD | {"with": "quantize1"}, DEQUANTIZE, *TOP],
             r"add_int8 expects two equal shapes",
@@ -67,15 +67,23 @@ def test_what_may_follow_what(layers: list[dict[str, Any]], said: str) -> None:
 
 
 def test_zero_points_come_from_the_layers_that_are_read() -> None:
-    pool = {"op": "max_pool_int8", "size": 1}
-    layers = [QUANTIZE, CONV, pool, CONV | {"name": "right", "input": "conv", "zero_point": 7}, ADD, DEQUANTIZE, *TOP]
+    pool = {"op": "max_pool_int8", "size": 1, "name": "pool"}
+    layers = [
+        QUANTIZE,
+        CONV,
+        pool,
+        CONV | {"name": "right", "from": "conv", "zero_point": 7},
+        ADD | {"with": "pool"},
+        DEQUANTIZE,
+        *TOP,
+    ]
     net = graph.build(experiment(layers).model, "a test")
     kernels = {call.op.name: call.op.cpp_type() for call in net.forward}
     assert "/*input_zero=*/3, /*zero=*/-1," in kernels["conv"]
     assert "/*input_zero=*/-1, /*zero=*/7," in kernels["right"]
     assert "/*input_zero=*/7, /*input_zero=*/-1, /*zero=*/0," in kernels["add_int85"]
     read = {call.op.name: [tensor.name for tensor in call.reads] for call in net.forward}
-    assert read["right"] == ["x2"] and read["add_int85"] == ["x4", "x2"]
+    assert read["right"] == ["x2"] and read["add_int85"] == ["x4", "x3"]
 
 
 @pytest.mark.parametrize(

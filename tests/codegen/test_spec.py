@@ -125,7 +125,7 @@ def test_columns_that_are_none_are_named(own: Path, override: str, said: str) ->
         'model.layers=[{op="dense",units=4,name="a_1"}]',
         'model.layers=[{op="conv2d",filters=4,kernel=[3,3,3]}]',
         'model.layers=[{op="max_pool",size=0}]',
-        'model.layers=[{op="leaky_relu",slope=0.0}]',
+        'model.layers=[{op="leaky_relu",slope=-0.5}]',
         "model.momentum=1.0",
         "model.weight_decay=-0.1",
         "model.clip_norm=nan",

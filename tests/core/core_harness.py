@@ -27,9 +27,10 @@ Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
 TENSORS = (7, 1, 32)  # sizes of the tensors whose weights the harness receives
 _OPERATIONS = (
-    "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN TANH SQRT THREEFRY DRAW SELECT SELECT_BY_BIT DELTA DELTA_OF_3"
+    "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN TANH SQRT EXPM1 LOG1P ERF THREEFRY DRAW SELECT SELECT_BY_BIT "
+    "DELTA DELTA_OF_3 RECEIVED_F32 RECEIVED_F16 RECEIVED_I8"
 )
-Operation = IntEnum("Operation", f"{_OPERATIONS} RECEIVED_F32 RECEIVED_F16 RECEIVED_I8 SCALED DOUBLE_PRODUCT", start=0)
+Operation = IntEnum("Operation", f"{_OPERATIONS} SCALED DOUBLE_PRODUCT", start=0)
 
 
 def write_protocol_header(folder: Path) -> None:
@@ -150,6 +151,18 @@ class Core:
     def sqrt(self, values: Floats) -> Floats:
         """tmf::sqrt of each number."""
         return np.frombuffer(self._call(Operation.SQRT, values.tobytes()), dtype="<f4")
+
+    def expm1(self, values: Floats) -> Floats:
+        """tmf::expm1 of each number."""
+        return np.frombuffer(self._call(Operation.EXPM1, values.tobytes()), dtype="<f4")
+
+    def log1p(self, values: Floats) -> Floats:
+        """tmf::log1p of each number."""
+        return np.frombuffer(self._call(Operation.LOG1P, values.tobytes()), dtype="<f4")
+
+    def erf(self, values: Floats) -> Floats:
+        """tmf::erf of each number."""
+        return np.frombuffer(self._call(Operation.ERF, values.tobytes()), dtype="<f4")
 
     def threefry(self, key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, int]:
         """The two words of Threefry."""

@@ -1,8 +1,9 @@
-"""The core's exp, sin, tanh and sqrt against double precision, and their bits against those recorded for every machine."""
+"""The core's elementary functions against double precision, and their bits against those recorded for every machine."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,7 @@ def test_exp_at_the_extremes(core: Core, x: float, want: float) -> None:
 
 def test_nan_stays_nan(core: Core) -> None:
     nan = np.array([np.nan], dtype=np.float32)
-    for function in (core.exp, core.sin, core.tanh, core.sqrt):
+    for function in (core.exp, core.sin, core.tanh, core.sqrt, core.expm1, core.log1p, core.erf):
         assert np.isnan(function(nan)).all()
 
 
@@ -76,6 +77,25 @@ def test_sqrt_is_within_1_ulp(core: Core) -> None:
     assert list(core.sqrt(np.array([0, 1e-39, 1, 4, np.inf], np.float32))) == [0, 0, 1, 2, np.inf]
 
 
+def test_expm1_is_within_3_2_ulp(core: Core) -> None:
+    x = between(-20, 20)
+    assert ulps(core.expm1(x), np.expm1(x.astype(np.float64))).max() < 3.2
+    assert list(core.expm1(np.array([0, -200, -np.inf, np.inf], np.float32))) == [0, -1, -1, np.inf]
+
+
+def test_log1p_is_within_2_ulp_from_0_to_1(core: Core) -> None:
+    x = np.concatenate([np.linspace(0, 1, 60_001), np.logspace(-30, 0, 10_000)]).astype(np.float32)
+    assert ulps(core.log1p(x), np.log1p(x.astype(np.float64))).max() < 2
+
+
+def test_erf_is_within_2_ulp_and_odd(core: Core) -> None:
+    x = between(-5, 5)
+    exact = np.array([math.erf(each) for each in x.tolist()])
+    assert ulps(core.erf(x), exact).max() < 2
+    assert np.array_equal(core.erf(-x), -core.erf(x))
+    assert list(core.erf(np.array([0, 4, -4, 1e30, np.inf, -np.inf], np.float32))) == [0, 1, -1, 1, 1, -1]
+
+
 def test_bits_equal_those_recorded_for_every_machine(core: Core) -> None:
     # Recorded on x86-64 and equal on a Cortex-M4F; a change here changes every trained weight.
     steps = np.arange(-208 * 64, 178 * 64, dtype=np.float32) * np.float32(1 / 128)
@@ -84,3 +104,8 @@ def test_bits_equal_those_recorded_for_every_machine(core: Core) -> None:
     assert digest[:16] == "773acee29c7bb89d"
     digest = hashlib.sha256(core.tanh(angles).tobytes() + core.sqrt(np.abs(angles)).tobytes()).hexdigest()
     assert digest[:16] == "96e626df462b8d96"
+    halves = np.abs(angles[(angles >= -1) & (angles <= 1)])
+    digest = hashlib.sha256(
+        core.expm1(angles).tobytes() + core.log1p(halves).tobytes() + core.erf(angles).tobytes()
+    ).hexdigest()
+    assert digest[:16] == "aae04599df6caac3"

@@ -17,6 +17,9 @@ struct Elementary<double> {
   static double exp(double x) { return __builtin_exp(x); }
   static double tanh(double x) { return __builtin_tanh(x); }
   static double sqrt(double x) { return __builtin_sqrt(x); }
+  static double expm1(double x) { return __builtin_expm1(x); }
+  static double log1p(double x) { return __builtin_log1p(x); }
+  static double erf(double x) { return __builtin_erf(x); }
 };
 template <>
 struct WordOf<double> {

@@ -13,6 +13,9 @@ struct Elementary<Floats> {
   static Floats exp(Floats x) { return exp_lanes<Floats, Bits>(x); }
   static Floats tanh(Floats x) { return tanh_lanes<Floats, Bits>(x); }
   static Floats sqrt(Floats x) { return sqrt_lanes<Floats, Bits>(x); }
+  static Floats expm1(Floats x) { return expm1_lanes<Floats, Bits>(x); }
+  static Floats log1p(Floats x) { return log1p_lanes<Floats, Bits>(x); }
+  static Floats erf(Floats x) { return erf_lanes<Floats, Bits>(x); }
 };
 template <>
 struct WordOf<Floats> {

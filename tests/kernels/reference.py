@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -142,10 +143,101 @@ def tanh(op: Any, x: Array) -> Result:
     return np.tanh(x), lambda dy: (dy / np.cosh(x) ** 2, {})
 
 
+SIXTH, ROOT_HALF, DENSITY, ROOT, CUBIC = (
+    float(np.float32(each)) for each in (1 / 6, 0.5**0.5, 0.3989422804, 0.7978845608, 0.044715)
+)
+
+
+def silu(op: Any, x: Array) -> Result:
+    gate = 1 / (1 + np.exp(-x))
+    return x * gate, lambda dy: (dy * (gate + x * gate * (1 - gate)), {})
+
+
+def hard_sigmoid(op: Any, x: Array) -> Result:
+    line = SIXTH * x + 0.5
+    return np.clip(line, 0, 1), lambda dy: (dy * SIXTH * ((line > 0) & (line < 1)), {})
+
+
+def hard_swish(op: Any, x: Array) -> Result:
+    line = SIXTH * x + 0.5
+    gate = np.clip(line, 0, 1)
+    return x * gate, lambda dy: (dy * (gate + SIXTH * x * ((line > 0) & (line < 1))), {})
+
+
+def elu(op: Any, x: Array) -> Result:
+    scale, lowest = float(np.float32(op.scale)), float(np.float32(op.scale * op.alpha))
+    y = np.where(x > 0, scale * x, lowest * np.expm1(np.minimum(x, 0)))
+    return y, lambda dy: (dy * np.where(x > 0, scale, lowest * np.exp(np.minimum(x, 0))), {})
+
+
+def softplus(op: Any, x: Array) -> Result:
+    return np.logaddexp(0, x), lambda dy: (dy / (1 + np.exp(-x)), {})
+
+
+def gelu(op: Any, x: Array) -> Result:
+    if op.approximate:
+        t = np.tanh(ROOT * (x + CUBIC * x**3))
+        slope = ROOT * (1 + float(np.float32(3) * np.float32(CUBIC)) * x**2)
+        return 0.5 * x * (1 + t), lambda dy: (dy * 0.5 * (1 + t + x * (1 - t * t) * slope), {})
+    below = 0.5 * (1 + np.vectorize(math.erf)(ROOT_HALF * x))
+    return x * below, lambda dy: (dy * (below + x * DENSITY * np.exp(-x * x / 2)), {})
+
+
+def prelu(op: Any, x: Array, slope: Array) -> Result:
+    axes = tuple(range(x.ndim - 1))
+
+    def backward(dy: Array) -> tuple[Array, Tensors]:
+        return np.where(x > 0, dy, slope * dy), {"slope": np.where(x > 0, 0, x * dy).sum(axes)}
+
+    return np.where(x > 0, x, slope * x), backward
+
+
 def softmax(op: Any, x: Array) -> Result:
     powers = np.exp(x - x.max(-1, keepdims=True))
     y = powers / powers.sum(-1, keepdims=True)
     return y, lambda dy: (y * (dy - (y * dy).sum(-1, keepdims=True)), {})
+
+
+def scale(op: Any, x: Array) -> Result:
+    factor = float(np.float32(op.factor))
+    return factor * x, lambda dy: (factor * dy, {})
+
+
+# y, and a function from dy to the gradients of both inputs.
+Merged = tuple[Array, Callable[[Array], tuple[Array, Array]]]
+
+
+def add(op: Any, x: Array, other: Array) -> Merged:
+    return x + other, lambda dy: (dy, dy)
+
+
+def subtract(op: Any, x: Array, other: Array) -> Merged:
+    return x - other, lambda dy: (dy, -dy)
+
+
+def multiply(op: Any, x: Array, other: Array) -> Merged:
+    def summed(gradient: Array, shape: tuple[int, ...]) -> Array:
+        padded = (1,) * (gradient.ndim - len(shape)) + shape
+        axes = tuple(axis for axis, size in enumerate(padded) if size == 1)
+        return gradient.sum(axes, keepdims=True).reshape(shape)
+
+    return x * other, lambda dy: (summed(dy * other, x.shape), summed(dy * x, other.shape))
+
+
+def maximum(op: Any, x: Array, other: Array) -> Merged:
+    return np.maximum(x, other), lambda dy: (dy * (x >= other), dy * (x < other))
+
+
+def minimum(op: Any, x: Array, other: Array) -> Merged:
+    return np.minimum(x, other), lambda dy: (dy * (x <= other), dy * (x > other))
+
+
+def concatenate(op: Any, x: Array, other: Array) -> Merged:
+    def parts(dy: Array) -> tuple[Array, Array]:
+        first, second = np.split(dy, [x.shape[op.axis]], op.axis)
+        return first, second
+
+    return np.concatenate([x, other], op.axis), parts
 
 
 class Reshaped:
@@ -159,16 +251,18 @@ OPS: dict[str, Callable[..., Result]] = {
     f.__name__: f
     for f in (
         dense, conv2d, conv1d, depthwise_conv2d, affine, max_pool, avg_pool, global_avg_pool, relu, relu6, leaky_relu, sigmoid,
-        tanh, softmax,
+        tanh, softmax, scale, silu, hard_sigmoid, hard_swish, elu, softplus, gelu, prelu,
     )
 }  # fmt: skip
+OPS["selu"] = elu
+MERGES: dict[str, Callable[..., Merged]] = {f.__name__: f for f in (add, subtract, multiply, maximum, minimum, concatenate)}
 
 
 def run(graph: Graph, weights: Array, frozen: Tensors, x: Array) -> tuple[Array, Callable[[Array, Variant, float], Tensors]]:
     """The network's output, and a function from its gradient to those of all trainable parameters, by name."""
     tensors = unpack(graph, weights, frozen)
     values: Tensors = {graph.input.name: x.reshape(graph.input.shape)}
-    backwards: list[tuple[Any, Callable[[Array], tuple[Array, Tensors]] | None]] = []
+    backwards: list[tuple[Any, Callable[[Array], tuple[Array, Any]]]] = []
     for call in graph.forward:
         op, value = call.op, values[call.x.name].reshape(call.x.shape)
         if op.kind in int8_reference.OPS:  # frozen: it has no backward
@@ -177,8 +271,8 @@ def run(graph: Graph, weights: Array, frozen: Tensors, x: Array) -> tuple[Array,
             values[call.y.name] = int8_reference.OPS[op.kind](op, *read, *constants)
             continue
         if call.other is not None:
-            values[call.y.name] = value + values[call.other.name].reshape(call.y.shape)
-            backwards.append((call, None))
+            values[call.y.name], of_inputs = MERGES[op.kind](op, value, values[call.other.name].reshape(call.other.shape))
+            backwards.append((call, of_inputs))
             continue
         y, backward = OPS[op.kind](op, value, *(tensors[f"{op.name}.{p.name}"] for p in op.parameters))
         values[call.y.name] = np.maximum(y, 0) if op.relu else y
@@ -194,12 +288,12 @@ def run(graph: Graph, weights: Array, frozen: Tensors, x: Array) -> tuple[Array,
                 d = d * (values[call.y.name].reshape(call.y.shape) > 0)
             if clip_norm and trains(op, variant):
                 d = d * min(1, clip_norm / max(np.sqrt((d * d).sum()), 1e-300))
-            if backward is None:
-                parts = [(call.x, d), (call.other, d)]
+            first, second = backward(d)
+            parts = [(call.x, first)]
+            if call.other is not None:
+                parts += [(call.other, second)]
             else:
-                dx, of_parameters = backward(d)
-                parts = [(call.x, dx)]
-                found |= {f"{op.name}.{name}": value for name, value in of_parameters.items()}
+                found |= {f"{op.name}.{name}": value for name, value in second.items()}
             for tensor, part in parts:
                 gradients[tensor.name] = gradients[tensor.name] + part.reshape(gradients[tensor.name].shape)
         return found

@@ -21,7 +21,7 @@ from tinymetafed_codegen.protocol import Variant
 # One group per model, so that it is compiled once for all its tests.
 EACH_MODEL = [pytest.param(name, marks=pytest.mark.xdist_group(f"kernels {name}")) for name in sorted(MODELS)]
 # Compiling takes long, so these are one model for each memory access pattern.
-SOME = ("conv oblong", "conv valid", "depthwise", "every activation", "frozen", "pools of touching windows", "residual")
+SOME = ("branches", "conv oblong", "conv valid", "depthwise", "every activation", "frozen", "pools of touching windows")
 SOME_MODELS = [param for param in EACH_MODEL if param.values[0] in SOME]
 
 
@@ -197,6 +197,13 @@ def test_compiles_for_cortex_m_without_warnings(model: Compiled) -> None:
     if shutil.which("arm-none-eabi-g++") is None:
         pytest.skip("arm-none-eabi-g++ is not installed (Debian: gcc-arm-none-eabi)")
     compile_with(["arm-none-eabi-g++", *boards.load("mps2").machine_flags, "-Os"], model.folder, None)
+
+
+def test_slopes_start_at_a_quarter(tmp_path: Path) -> None:
+    layers = [{"op": "prelu", "local": True}, {"op": "prelu"}]
+    manifest = design({"input": [4, 3], "loss": "mse", "layers": [*layers, {"op": "flatten"}]}, tmp_path).manifest
+    assert initial(manifest, 1, "he").tolist() == [0.25] * 3
+    assert [tensor.tolist() for tensor in local_start(manifest, "random", 0.3).values()] == [[0.25] * 3]
 
 
 @pytest.mark.parametrize("kind", ["alternating", "random", "zeros", "redrawn"])

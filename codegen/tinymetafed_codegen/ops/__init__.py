@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from ..own_class import is_reference
 from . import own_op
 from .activations import ACTIVATIONS
-from .add import Add, AddSpec
-from .add_int8 import AddInt8, AddInt8Spec
+from .add import Add
 from .affine import Affine, AffineSpec
 from .clip_norm import ClipNorm
 from .elementwise import Elementwise
-from .int8 import Int8Op, Int8Spec
-from .layer import LayerSpec
+from .int8 import Int8Op
+from .layer import INPUT, LayerSpec
 from .losses import LOSSES, Loss
-from .op import Op, OpError, Parameter, Shape, float_bits, tile
+from .merge import Merge, MergeSpec
+from .op import Op, OpError, Parameter, Shape, float_bits, shape_of, tile
 from .op_registry import LAYERS
 from .relu import Relu
 from .sgd import Sgd
@@ -27,20 +27,19 @@ from .weighted import WeightedSpec
 
 __all__ = [
     "ACTIVATIONS",
+    "INPUT",
     "LAYERS",
     "LOSSES",
     "Add",
-    "AddInt8",
-    "AddInt8Spec",
-    "AddSpec",
     "Affine",
     "AffineSpec",
     "ClipNorm",
     "Elementwise",
     "Int8Op",
-    "Int8Spec",
     "LayerSpec",
     "Loss",
+    "Merge",
+    "MergeSpec",
     "Op",
     "OpError",
     "Parameter",
@@ -52,6 +51,7 @@ __all__ = [
     "find",
     "float_bits",
     "own_op",
+    "shape_of",
     "tile",
 ]
 

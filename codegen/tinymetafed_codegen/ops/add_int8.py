@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .int8 import HIGHEST, LOWEST, Factor, Int8Op, Int8OutputSpec, cpp_limits
-from .layer import LayerSpec, Name
-from .op import Op, OpError, Shape, shape_of
+from .layer import LayerSpec
+from .merge import Merge, MergeSpec
+from .op import OpError, Shape
 
 
-class AddInt8Spec(Int8OutputSpec):
+class AddInt8Spec(MergeSpec, Int8OutputSpec):
     """The sum of the layer before and the layer named in ``with``.
 
     ``factors``: that of the first tensor, that of the second, and that of their sum, as TensorFlow Lite chooses them.
     """
 
-    with_: Annotated[Name, Field(alias="with")]
     factors: Annotated[tuple[Factor, Factor, Factor], Field(strict=False)]
+
+    @field_validator("with_")
+    @classmethod
+    def _single(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(names) != 1:
+            raise ValueError("expected the name of one layer")
+        return names
 
 
 @dataclass(frozen=True)
-class AddInt8(Int8Op):
+class AddInt8(Int8Op, Merge):
     """The sum of x and the output of layer ``other``."""
 
-    other: str = ""
     factors: tuple[tuple[int, int], ...] = ()
     limits: tuple[int, int] = (LOWEST, HIGHEST)
 
@@ -39,26 +44,19 @@ class AddInt8(Int8Op):
     in_place: ClassVar[bool] = True
 
     @classmethod
-    def build(cls, spec: AddInt8Spec, name: str, input_shape: Shape) -> Self:
-        """Makes the op for an input of any shape."""
+    def of(cls, spec: Any, name: str, input_shape: Shape, other: str, other_shape: Shape) -> Self:
+        """Makes the op that reads ``other``. Raises OpError where the two shapes differ."""
+        if other_shape != input_shape:
+            raise OpError(f"add_int8 expects two equal shapes, not {list(input_shape)} and {list(other_shape)} of '{other}'")
         return cls(
             name,
             input_shape,
             input_shape,
             zero_point=spec.zero_point,
-            other=spec.with_,
+            other=other,
             factors=spec.factors,
             limits=spec.range,
         )
-
-    @classmethod
-    def layer(cls, spec: Any, name: str, input_shape: Shape, below: Mapping[str, Shape]) -> list[Op]:
-        """Makes the op. Raises OpError where no layer has that name or the shapes differ."""
-        made = super().layer(spec, name, input_shape, below)
-        first, other = made[0].input_shape, shape_of(spec.with_, "with", below)
-        if other != first:
-            raise OpError(f"add_int8 expects two equal shapes, not {list(first)} and {list(other)} of '{spec.with_}'")
-        return made
 
     def cpp_type(self) -> str:
         """The C++ type of the kernels."""

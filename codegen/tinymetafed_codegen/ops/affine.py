@@ -35,7 +35,7 @@ class Affine(Op):
         """Makes the op for an input of any shape."""
         channels = input_shape[-1]
         parameters = (
-            Parameter("kernel", (channels,), fan_in=1, fan_out=1, starts_at_one=True),
+            Parameter("kernel", (channels,), fan_in=1, fan_out=1, starts_at=1.0),
             Parameter("bias", (channels,), fan_in=1, fan_out=1),
         )
         return cls(name, input_shape, input_shape, parameters, spec.local, spec.frozen, spec.activation == "relu")

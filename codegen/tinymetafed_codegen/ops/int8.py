@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field
 
-from .layer import LayerSpec, Name
-from .op import Op, OpError, Parameter, Shape, shape_of
+from .layer import LayerSpec
+from .op import Op, OpError, Parameter, Shape
 from .window import Axis
 
 LOWEST, HIGHEST = -128, 127
@@ -32,13 +31,7 @@ Factor = Annotated[
 _MOST_TERMS = 65_000  # of a sum of products of a 9-bit and an 8-bit number, so that it fits into 32 bits
 
 
-class Int8Spec(LayerSpec):
-    """The keys of every layer that reads int8: ``input`` names the layer that it reads, by default the one before it."""
-
-    input: Name | None = None
-
-
-class Int8OutputSpec(Int8Spec):
+class Int8OutputSpec(LayerSpec):
     """Adds ``zero_point``, the number that means 0 in the layer's output, and ``range``, which a fused activation limits."""
 
     zero_point: Int8
@@ -50,24 +43,16 @@ class Int8Op(Op):
     """A frozen layer that reads or writes int8.
 
     ``zero_point``: the number that means 0 in the output. ``input_zero_points``: that of each tensor that it reads, which the
-    graph knows. ``source``: the layer that it reads, "" for the one before it.
+    graph knows.
     """
 
     frozen: bool = True
     zero_point: int = 0
     input_zero_points: tuple[int, ...] = ()
-    source: str = ""
 
     template: ClassVar[str] = "int8.hpp.j2"
     reads_int8: ClassVar[bool] = True
     writes_int8: ClassVar[bool] = True
-
-    @classmethod
-    def layer(cls, spec: Any, name: str, input_shape: Shape, below: Mapping[str, Shape]) -> list[Op]:
-        """Makes the op. Raises OpError where ``input`` names no layer before it, or the op does not fit its input."""
-        if spec.input is None:
-            return [cls.build(spec, name, input_shape)]
-        return [dataclasses.replace(cls.build(spec, name, shape_of(spec.input, "input", below)), source=spec.input)]
 
     def reading(self, zero_points: tuple[int | None, ...]) -> Self:
         """This op on tensors with these zero points; None is a tensor of float32.

@@ -16,7 +16,7 @@ from .op import Shape, float_bits
 class LeakyReluSpec(LayerSpec):
     """x where x > 0, slope x elsewhere."""
 
-    slope: Annotated[float, Field(ge=1e-9, lt=1)] = 0.2
+    slope: Annotated[float, Field(ge=0, le=1)] = 0.2
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from .int8 import Factor, Int8, Int8Op, Int8Spec
+from .int8 import Factor, Int8, Int8Op
 from .layer import LayerSpec
 from .op import OpError, Shape
 
 
-class MeanInt8Spec(Int8Spec):
+class MeanInt8Spec(LayerSpec):
     """The sum of each channel times ``factor``, which includes the division by the number of pixels, plus ``zero_point``."""
 
     zero_point: Int8

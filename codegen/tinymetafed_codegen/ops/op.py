@@ -19,20 +19,29 @@ class OpError(ValueError):
     """The layer does not fit its input; the text says which input was expected."""
 
 
+def shape_of(key: str, name: str, below: Mapping[str, Shape]) -> Shape:
+    """The output shape of the layer that a key names. Raises OpError where no layer above has that name."""
+    if name in below:
+        return below[name]
+    near = difflib.get_close_matches(name, below, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(below)}"
+    raise OpError(f"{key} = '{name}': no layer above this line has that name; {hint}")
+
+
 @dataclass(frozen=True)
 class Parameter:
     """A tensor of weights.
 
     ``fan_in`` and ``fan_out`` scale a kernel's initial values (Glorot and Bengio 2010; He et al. 2015); biases start at 0.
-    ``starts_at_one``: all initial values are 1 instead, also those of a local layer. ``dtype``: of a frozen layer's constants;
-    all weights that train are float32.
+    ``starts_at``: all initial values are this number instead, also those of a local layer. ``dtype``: of a frozen layer's
+    constants; all weights that train are float32.
     """
 
     name: str
     shape: Shape
     fan_in: int
     fan_out: int
-    starts_at_one: bool = False
+    starts_at: float | None = None
     dtype: NumberType = "float32"
 
     @property
@@ -134,16 +143,6 @@ class Op:
     def part(self) -> str:
         """Whether its parameters are "frozen", "local" or "global"."""
         return "frozen" if self.frozen else "local" if self.local else "global"
-
-
-def shape_of(name: str, key: str, below: Mapping[str, Shape]) -> Shape:
-    """The output shape of the earlier layer that the ``key`` of a layer names. Raises OpError if there is none."""
-    found = below.get(name)
-    if found is None:
-        near = difflib.get_close_matches(name, below, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(below) or 'none'}"
-        raise OpError(f"{key} = '{name}': no layer above this line has that name; {hint}")
-    return found
 
 
 def tile(size: int) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
 
-from .int8 import Int8Op, Int8Spec, image
+from .int8 import Int8Op, image
 from .layer import LayerSpec
 from .op import Shape
 
@@ -16,7 +16,7 @@ _Count = Annotated[int, Field(ge=0, le=1_024)]
 _Margins = Annotated[tuple[_Count, _Count], Field(strict=False)]
 
 
-class PadInt8Spec(Int8Spec):
+class PadInt8Spec(LayerSpec):
     """``margins`` are the zeros around the image: [[top, bottom], [left, right]]."""
 
     margins: Annotated[tuple[_Margins, _Margins], Field(strict=False)]

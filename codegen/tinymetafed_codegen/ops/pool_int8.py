@@ -6,13 +6,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from .int8 import HIGHEST, LOWEST, Int8Op, Int8Spec, Limits, cpp_axes, cpp_limits, image
+from .int8 import HIGHEST, LOWEST, Int8Op, Limits, cpp_axes, cpp_limits, image
 from .layer import LayerSpec
 from .op import Shape
 from .window import SINGLE, Axis, Padding, Pair
 
 
-class PoolInt8Spec(Int8Spec):
+class PoolInt8Spec(LayerSpec):
     """The keys of a pool; ``stride`` is ``size`` by default, so that windows do not overlap."""
 
     size: Pair

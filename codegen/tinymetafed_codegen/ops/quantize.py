@@ -8,21 +8,21 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
 
-from .int8 import Int8, Int8Op, Int8Spec
+from .int8 import Int8, Int8Op
 from .layer import LayerSpec
 from .op import Shape, float_bits
 
 Scale = Annotated[float, Field(ge=1e-30, le=1e30, allow_inf_nan=False)]
 
 
-class QuantizeSpec(Int8Spec):
+class QuantizeSpec(LayerSpec):
     """x / ``scale`` + ``zero_point``, rounded to int8."""
 
     scale: Scale
     zero_point: Int8
 
 
-class DequantizeSpec(Int8Spec):
+class DequantizeSpec(LayerSpec):
     """``scale`` * (q - zero point), in float32."""
 
     scale: Scale

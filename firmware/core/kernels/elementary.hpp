@@ -1,4 +1,4 @@
-// exp, tanh and square root for the kernels' scalar type, from math.hpp: libm's results differ between machines.
+// exp, tanh and others for the kernels' scalar type, from math.hpp: libm's results differ between machines.
 #pragma once
 
 #include "math.hpp"
@@ -14,6 +14,9 @@ struct Elementary<float> {
   static float exp(float x) { return tmf::exp(x); }
   static float tanh(float x) { return tmf::tanh(x); }
   static float sqrt(float x) { return tmf::sqrt(x); }
+  static float expm1(float x) { return tmf::expm1(x); }
+  static float log1p(float x) { return tmf::log1p(x); }
+  static float erf(float x) { return tmf::erf(x); }
 };
 
 // 1 / (1 + e^-x); 0 for very negative x, 1 for very large x, NaN for NaN.

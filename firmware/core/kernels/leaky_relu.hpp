@@ -7,7 +7,7 @@
 
 namespace tmf::kernels {
 
-// kSlope is the bit pattern of a positive float, so y has the sign of x. y may be stored in place of x, and dx in place of dy.
+// kSlope is the bits of a float from 0 to 1, so y is positive where x is. y may be stored in place of x, and dx in place of dy.
 template <int kSize, uint32_t kSlope>
 struct LeakyRelu {
   template <typename T>

@@ -13,6 +13,7 @@ import numpy as np
 
 from tinymetafed_codegen.boards import Board, Catalogue
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.ops import ACTIVATIONS
 from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 
@@ -35,7 +36,9 @@ QUIET_SECONDS = 0.3
 TOLERANCE = 1  # instructions per step, for rounding of the timer
 VARIANTS = (Variant.LOCAL, Variant.GLOBAL, Variant.FULL)  # a gradient step costs as much as a full one
 TEXTBOOK = "textbook"  # a folder of firmware/bench; it has no kernels for ops whose core kernels are plain loops already
-TEXTBOOK_OPS = {"dense", "conv2d", "conv1d", "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softmax", "add"}
+TEXTBOOK_OPS = {
+    "dense", "conv2d", "conv1d", *ACTIVATIONS, "prelu", "add", "subtract", "multiply", "scale", "concatenate",
+}  # fmt: skip
 _NANOSECONDS = 1024  # of virtual time per instruction at -icount shift=10
 _MARK = "_ZN3tmf4port5ticksEv"  # tmf::port::ticks(), which the learner calls immediately before and after a training step
 

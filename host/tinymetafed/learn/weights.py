@@ -20,7 +20,8 @@ Floats = npt.NDArray[np.float32]
 def initial(manifest: ModelManifest, seed: int, init: str) -> Floats:
     """Initial global weights: uniform in ±limit, biases 0; tensors that the experiment's ``model.weights`` holds come from it.
 
-    The limit is √(6 / (fan_in + fan_out)) for "glorot", √(6 / fan_in) for "he". Factors of an affine layer start at 1.
+    The limit is √(6 / (fan_in + fan_out)) for "glorot", √(6 / fan_in) for "he". Factors of an affine layer start at 1, slopes
+    of a PReLU at 0.25.
 
     Args:
         manifest: The model.
@@ -45,9 +46,9 @@ def initial(manifest: ModelManifest, seed: int, init: str) -> Floats:
         if tensor.name in given:
             weights[tensor.place] = given[tensor.name].ravel()
             continue
-        if tensor.starts_at_one:
-            weights[tensor.place] = 1
-        if tensor.is_bias or tensor.starts_at_one:
+        if tensor.starts_at is not None:
+            weights[tensor.place] = tensor.starts_at
+        if tensor.is_bias or tensor.starts_at is not None:
             continue
         fans = tensor.fan_in + (tensor.fan_out if init == "glorot" else 0)
         limit = np.float32(math.sqrt(6 / fans))
@@ -72,8 +73,8 @@ def local_start(manifest: ModelManifest, kind: str, scale: float) -> dict[str, F
     start: dict[str, Floats] = {}
     for tensor in manifest.local_tensors:
         values = np.zeros(tensor.size, np.float32)
-        if tensor.starts_at_one:
-            values[:] = 1
+        if tensor.starts_at is not None:
+            values[:] = tensor.starts_at
         elif kind != "zeros" and not tensor.is_bias:
             places = np.arange(tensor.size)
             if kind == "alternating":

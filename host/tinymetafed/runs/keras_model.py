@@ -50,7 +50,7 @@ def build(
 
     for call in net.forward:
         if call.other is not None:
-            y = keras.layers.Add(name=call.op.name, dtype=dtype)([seen(call.x), seen(call.other)])
+            y = _merge(keras, call.op, dtype)([seen(call.x), seen(call.other)])
         else:
             y = _applied(keras, call.op, seen(call.x), [arrays[f"{call.op.name}.{p.name}"] for p in call.op.parameters], dtype)
         values[call.y.name] = y
@@ -62,11 +62,21 @@ def _applied(keras: Any, op: Op, x: Any, weights: list[npt.NDArray[Any]], dtype:
     """The output of an op's Keras layer with these weights."""
     if op.kind == "affine":
         return _affine(keras, op, x, weights, dtype)
+    if op.kind == "gelu":  # a layer Activation has no place for `approximate`
+        return keras.activations.gelu(x, approximate=op.approximate)  # type: ignore[attr-defined]
     layer = _layer(keras, op, dtype)
     zeros = _zero_padding(keras, op, dtype)
     y = layer(x if zeros is None else zeros(x))
-    layer.set_weights(weights)
+    layer.set_weights(weights if op.kind != "prelu" else [weights[0].reshape(layer.alpha.shape)])
     return y
+
+
+def _merge(keras: Any, op: Any, dtype: str) -> Any:
+    """The Keras layer of an op that reads two tensors."""
+    common = {"name": op.name, "dtype": dtype}
+    if op.kind == "concatenate":
+        return keras.layers.Concatenate(op.axis, **common)
+    return getattr(keras.layers, op.kind.capitalize())(**common)
 
 
 def _affine(keras: Any, op: Op, x: Any, weights: list[npt.NDArray[Any]], dtype: str) -> Any:
@@ -123,6 +133,12 @@ def _layer(keras: Any, op: Any, dtype: str) -> Any:
             return average(**common)
         case "relu6":
             return layers.ReLU(6.0, **common)
+        case "prelu":
+            return layers.PReLU(shared_axes=list(range(1, len(op.input_shape))) or None, **common)
+        case "elu":
+            return layers.ELU(op.alpha, **common)
+        case "scale":
+            return layers.Rescaling(op.factor, **common)
         case "leaky_relu":
             return layers.LeakyReLU(op.slope, **common)
     return layers.Activation(op.kind, **common)

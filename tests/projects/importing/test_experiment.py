@@ -217,7 +217,7 @@ def test_an_add_finds_the_layer_that_it_reads(tmp_path: Path) -> None:
     third = dense(add, 3, 1, "dense?")
     loaded, _ = written(network((3,), first, second, tanh, add, third), tmp_path)
     layers: Any = loaded.model.layers
-    assert [each.name for each in layers] == ["dense", "densex2", None, "densex3"] and layers[2].with_ == "dense"
+    assert [each.name for each in layers] == ["dense", "densex2", None, "densex3"] and layers[2].with_ == ("dense",)
     assert layers[1].activation == "tanh", "no other layer reads the input of the tanh"
 
 
@@ -229,7 +229,7 @@ def test_an_activation_is_not_fused_where_another_layer_reads_its_input(tmp_path
     loaded, _ = written(network((3,), first, relu, second, add, dense(add, 3, 1, "c")), tmp_path)
     layers: Any = loaded.model.layers
     assert [each.op for each in layers] == ["dense", "relu", "dense", "add", "dense"]
-    assert layers[0].name == "lossx2" and layers[3].with_ == "lossx2", "generated code uses the name loss itself"
+    assert layers[0].name == "lossx2" and layers[3].with_ == ("lossx2",), "generated code uses the name loss itself"
 
 
 def branching() -> Network:
@@ -243,6 +243,17 @@ def adding_the_input() -> Network:
     first = dense(None, 3, 3, "a")
     add = layer("add", first, None)
     return network((3,), first, add, dense(add, 3, 3, "b"))
+
+
+def test_a_branch_names_the_layer_where_it_begins(tmp_path: Path) -> None:
+    layers: Any = written(branching(), tmp_path)[0].model.layers
+    assert [(each.name, each.from_) for each in layers] == [("a", None), ("b", None), ("c", "a"), (None, None)]
+    assert layers[3].with_ == ("b",)
+
+
+def test_a_merge_may_read_the_input(tmp_path: Path) -> None:
+    layers: Any = written(adding_the_input(), tmp_path)[0].model.layers
+    assert layers[1].with_ == ("input",)
 
 
 def scaled_input() -> Network:
@@ -271,8 +282,6 @@ def normalised_twice(padding: str) -> Network:
         (three(), {"freeze": "1", "local": ["First"]}, "--local First: no such layer that trains; there are dense_1, dense_2"),
         (three(), {"local": ["First", "dense_1", "dense_2"]}, "every layer is local"),
         (network((3,), dense(None, 3, 1), loss=None), {}, "does not say its loss; give one with --loss mse|mae"),
-        (branching(), {}, "layer 'c': reads 'a', not the layer before it: branches are not supported"),
-        (adding_the_input(), {}, "layer 'add': adds the model's input or a constant"),
         (misfit(), {}, "net.keras: layer 'Head': dense expects"),
     ],
 )

@@ -201,8 +201,8 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
         "read by 'average_pooling2d' (avg_pool); zeros are supported directly before a convolution",
     ),
     "activation": (
-        lambda k: sequential(k, (3,), k.layers.Dense(2, activation="gelu")),
-        "activation 'gelu' is not supported; the nearest",
+        lambda k: sequential(k, (3,), k.layers.Dense(2, activation="mish")),
+        "activation 'mish' is not supported; the nearest",
     ),
     "dilation": (
         lambda k: sequential(k, (8, 8, 1), k.layers.Conv2D(2, 3, dilation_rate=2)),

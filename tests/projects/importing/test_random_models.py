@@ -17,6 +17,7 @@ from tinymetafed.runs.tensorflow import ModelFileError, require
 pytestmark = [*needs_tensorflow, pytest.mark.filterwarnings("ignore")]
 MODELS, PER_TEST = 300, 30
 KINDS = (".keras", ".keras", ".h5", ".tflite")
+NEWER = ("silu", "elu", "gelu", "hard_sigmoid", "hard_swish", "selu", "softplus")
 # The models of a test in which nothing was refused would prove as little as those in which all were.
 FEWEST_IMPORTED = PER_TEST // 2
 
@@ -39,15 +40,33 @@ class Builder:
         return self.randomised(self.keras.Model(first, self.layers.Dense(2)(x)))
 
     def stack(self, x: Any, count: int, depth: int) -> Any:
-        """Some layers on a tensor; earlier tensors of the same shape may be added."""
+        """Some layers on a tensor, with merges and branches between them."""
         made = [x]
         for _ in range(count):
             x = self.nested(x) if depth == 0 and self.random.random() < 0.15 else self.one(x)
-            equal = [other for other in made[1:] if other.shape == x.shape and other is not x]
-            if equal and self.random.random() < 0.4:
-                x = self.layers.Add()([x, self.pick(*equal)] if self.random.random() < 0.5 else [self.pick(*equal), x])
             made.append(x)
+            if self.random.random() < 0.4:
+                made.append(x := self.merged(x, made))
         return x
+
+    def merged(self, x: Any, made: list[Any]) -> Any:
+        """A tensor with an earlier one of the same shape, with another layer on the same tensor, or times one factor each."""
+        layers, shape = self.layers, x.shape[1:]
+        equal = [other for other in made[:-1] if other.shape == x.shape]
+        beside = self.pick(*made)
+        if not equal or self.random.random() < 0.3:
+            equal = [layers.Reshape(shape)(layers.Dense(math.prod(shape))(layers.Flatten()(beside)))]
+        kind = self.random.random()
+        if kind < 0.25 and len(shape) > 1:
+            pool = layers.GlobalAveragePooling2D if len(shape) == 3 else layers.GlobalMaxPooling1D
+            factors = layers.Dense(shape[-1], activation="sigmoid")(pool(keepdims=self.pick(True, False))(x))
+            return layers.Multiply()([x, factors] if self.random.random() < 0.5 else [factors, x])
+        if kind < 0.45:
+            return layers.Concatenate(axis=int(self.random.integers(1, len(x.shape))))([self.pick(*equal), x])
+        merge = self.pick(layers.Add, layers.Subtract, layers.Multiply, layers.Average, layers.Maximum, layers.Minimum)()
+        third = [self.pick(*equal)] if self.random.random() < 0.3 and not isinstance(merge, layers.Subtract) else []
+        pair = [x, self.pick(*equal)]
+        return merge([*(pair if self.random.random() < 0.5 else reversed(pair)), *third])
 
     def nested(self, x: Any) -> Any:
         """The same as a model of its own, with one input or with two."""
@@ -63,7 +82,7 @@ class Builder:
         """One random layer that takes a tensor of this shape."""
         layers, shape = self.layers, tuple(x.shape[1:])
         size = int(self.random.integers(1, 4))
-        activation = "elu" if self.random.random() < 0.02 else self.pick(None, "relu", "tanh", "relu6", "sigmoid")
+        activation = "mish" if self.random.random() < 0.02 else self.pick(None, "relu", "tanh", "relu6", "sigmoid", *NEWER)
         common = {"activation": activation, "use_bias": self.pick(True, False)}
         window = {"padding": self.pick("same", "valid"), "strides": self.pick(1, 1, 2)}
         if window["padding"] == "valid":
@@ -73,6 +92,9 @@ class Builder:
         anywhere = [
             lambda: layers.BatchNormalization() if self.random.random() < 0.3 else layers.Activation("sigmoid"),
             lambda: self.pick(layers.ReLU(), layers.LeakyReLU(), layers.Softmax(), layers.Activation("tanh"), layers.ReLU(6.0)),
+            lambda: self.pick(
+                layers.ELU(0.5), layers.PReLU(shared_axes=[1] if len(shape) > 1 else None), layers.LeakyReLU(1e-7)
+            ),
             lambda: self.pick(layers.Dropout(0.1), layers.Identity()),
             lambda: layers.Reshape(self.factors(math.prod(shape))),
             lambda: layers.Reshape(

@@ -329,6 +329,9 @@ VALID: dict[str, Callable[[Any], Any]] = {
     "dense along the last axis": lambda k: chain(
         k, (4, 3), k.layers.Dense(5, activation="relu"), k.layers.Dense(2), k.layers.Flatten(), k.layers.Dense(2)
     ),
+    "dense on one row": lambda k: chain(
+        k, (4, 3), k.layers.Conv1D(2, 2), k.layers.Reshape((1, 3, 2)), k.layers.Dense(5), k.layers.Flatten(), k.layers.Dense(2)
+    ),
     "dense on pixels": lambda k: chain(k, (4, 3, 2), k.layers.Dense(5), k.layers.Flatten(), k.layers.Dense(2)),
     "zeros before a stride": lambda k: chain(
         k, (8, 8, 3), k.layers.ZeroPadding2D(((0, 1), (0, 1))), k.layers.Conv2D(4, 3, strides=2, use_bias=False),
@@ -521,7 +524,7 @@ def test_only_weights_that_train_are_limited(keras: Any, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("activation", "nearest"),
-    [("softplus", "relu"), ("softsign", "tanh"), ("elu", "leaky_relu"), ("silu", "relu"), ("hard_sigmoid", "sigmoid")],
+    [("mish", "silu"), ("softsign", "tanh"), ("celu", "elu"), ("log_softmax", "softmax"), ("log_sigmoid", "sigmoid")],
 )
 def test_the_nearest_activation_is_the_one_of_the_nearest_meaning(
     keras: Any, tmp_path: Path, activation: str, nearest: str

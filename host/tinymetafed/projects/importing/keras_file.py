@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from ...runs.tensorflow import ModelFileError, require
-from .keras_layers import LAYERS, Part, activation_keys, refuse
-from .keras_training import file_loss, optimizer_notes, training_config
-from .network import WEIGHTED, Layer, Network, Shape, finite, reshape, same_values
+from .keras_layers import LAYERS, Part, activation_keys, concatenation, operation_keys, refuse
+from .keras_training import file_loss, keras_version, optimizer_notes, training_config
+from .network import AFFINE, MERGES, WITH_KERNEL, Layer, Network, Shape, finite, reshape, same_values
 
 _IGNORED = (
     "Dropout", "SpatialDropout1D", "SpatialDropout2D", "AlphaDropout", "GaussianDropout", "GaussianNoise",
     "ActivityRegularization",
 )  # fmt: skip
+# Operations of keras.ops: of two tensors, and of a tensor and a number.
+_MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
+_WITH_NUMBER = ("Add", "Subtract", "Multiply", "TrueDivide", "Divide")
 # Keras 2 wrote groups = 1 for these layers, which Keras 3 does not read.
 _WITHOUT_GROUPS = ("DepthwiseConv2D", "DepthwiseConv1D", "SeparableConv2D", "SeparableConv1D")
 
@@ -27,7 +30,7 @@ def read(file: Path) -> Network:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = keras.saving.load_model(file, custom_objects=_older_layers(keras), compile=False)
-        config = training_config(file)
+        config, version = training_config(file), keras_version(file)
     except Exception as error:  # Keras may raise any exception
         reason = str(error).strip().partition("\n")[0]
         raise ModelFileError(f"{file}: Keras cannot load it: {reason}; save it again with model.save()") from None
@@ -57,7 +60,7 @@ def read(file: Path) -> Network:
         evaluate=lambda samples: keras.ops.convert_to_numpy(model(samples, training=False)),
         input_type=str(model.inputs[0].dtype),
     )
-    (last,) = _Reader(keras, network).walk(model, [None])
+    (last,) = _Reader(keras, network, version).walk(model, [None])
     if last is None:
         raise ModelFileError(f"{file}: the output of the model is its input; add a layer with weights")
     network.layers = [layer for layer in network.layers if layer is not last] + [last]
@@ -82,8 +85,8 @@ def _older_layers(keras: Any) -> dict[str, Any]:
 class _Reader:
     """Collects a model's layers, those of nested models included."""
 
-    def __init__(self, keras: Any, network: Network) -> None:
-        self.keras, self.network = keras, network
+    def __init__(self, keras: Any, network: Network, version: str) -> None:
+        self.keras, self.network, self.version = keras, network, version
         self.seen: set[int] = set()
         self.position = 0
 
@@ -138,9 +141,13 @@ class _Reader:
         """Adds the layers of one Keras layer and its activation; returns the last one."""
         current = inputs[0]
         for part in LAYERS[type(layer).__name__](layer, self.network.shape_of(current), where):
-            for other in inputs[1:] or [None]:
-                current = self.add(part, [current, other] if inputs[1:] else [current], layer, where)
+            current = self.add(part, inputs if part.keys["op"] in MERGES else [current], layer, where)
         for keys in activation_keys(getattr(layer, "activation", None), where):
+            if keys["op"] == "hard_sigmoid" and self.version[:2] in ("1.", "2."):
+                raise ModelFileError(
+                    f"{where}: hard_sigmoid was x / 5 + 1/2 in Keras {self.version}, which wrote the file, and is x / 6 + 1/2 "
+                    "now; train it again, with a sigmoid for instance"
+                )
             current = self.add(Part(keys), [current], layer, where)
         if not same_values(self.network.shape_of(current), shape):
             found = list(self.network.shape_of(current))
@@ -148,12 +155,24 @@ class _Reader:
         return self.view(layer.name, current, shape, where)
 
     def operation(self, node: Any, inputs: list[Layer | None], where: str) -> Layer | None:
-        """Reads a call of keras.ops: a reshape, or the sum of two layers."""
+        """Reads a call of keras.ops: a reshape, a merge of layers, an activation, or arithmetic with a number."""
         kind, shape = type(node.operation).__name__, tuple(node.outputs[0].shape)
+        name = node.operation.name
         if kind == "Reshape" and shape[0] is None and None not in shape[1:]:
-            return self.view(node.operation.name, inputs[0], shape[1:], where)
-        if kind == "Add" and len(inputs) == 2:
-            return self.network.add(Layer(where, node.operation.name, {"op": "add"}, inputs))
+            return self.view(name, inputs[0], shape[1:], where)
+        if kind == "Concatenate":
+            return self.network.add(Layer(where, name, concatenation(node.operation.axis, len(shape) - 1, where), inputs))
+        # Here tensors of fewer axes are joined at the last ones, where merging layers join them at the samples.
+        if kind in _MERGES and len(inputs) == 2 and len({len(self.network.shape_of(each)) for each in inputs}) == 1:
+            return self.network.add(Layer(where, name, {"op": kind.lower()}, inputs))
+        if (activations := operation_keys(node.operation, where)) is not None and len(inputs) == 1:
+            current = inputs[0]
+            for keys in activations:
+                current = self.network.add(Layer(where, name, keys, [current]))
+            return current
+        if kind in _WITH_NUMBER and len(inputs) == 1 and (affine := _with_number(kind, node.arguments.args)) is not None:
+            arrays = {key: finite(value, where) for key, value in affine.items()}
+            return self.network.add(Layer(where, name, {"op": AFFINE}, inputs, arrays, trainable=False))
         raise ModelFileError(
             f"{where}: the operation {kind} of keras.ops is not supported here; use a layer of keras.layers in its place"
         )
@@ -163,7 +182,7 @@ class _Reader:
         arrays = {name: finite(array, where) for name, array in part.arrays.items()}
         trains = bool(layer.trainable_weights)
         added = Layer(where, layer.name, dict(part.keys), inputs, arrays, trains, with_zeros=part.with_zeros)
-        if added.op in WEIGHTED:
+        if added.op in WITH_KERNEL:
             added.has_bias, added.left_out = bool(layer.use_bias), _left_out(layer)
         return self.network.add(added)
 
@@ -186,6 +205,27 @@ class _Reader:
         if len(tensors) != len(own.inputs) or (isinstance(given, list | tuple) and isinstance(own._inputs_struct, dict)):
             raise ModelFileError(f"{where}: called with other inputs than its own; call it with its {len(own.inputs)} inputs")
         return [made[id(tensor)] for tensor in tensors]
+
+
+def _with_number(kind: str, operands: Sequence[Any]) -> dict[str, float] | None:
+    """Scale and offset of a sum, difference, product or quotient of a tensor and a number; None for anything else."""
+    first, second = (float(each) if isinstance(each, int | float) else None for each in operands)
+    match kind, first, second:
+        case "Add", None, float(number):
+            return {"scale": 1, "offset": number}
+        case "Add", float(number), None:
+            return {"scale": 1, "offset": number}
+        case "Subtract", None, float(number):
+            return {"scale": 1, "offset": -number}
+        case "Subtract", float(number), None:
+            return {"scale": -1, "offset": number}
+        case "Multiply", None, float(number):
+            return {"scale": number, "offset": 0}
+        case "Multiply", float(number), None:
+            return {"scale": number, "offset": 0}
+        case "TrueDivide" | "Divide", None, float(number) if number != 0:
+            return {"scale": 1 / number, "offset": 0}
+    return None
 
 
 def _left_out(layer: Any) -> tuple[str, ...]:

@@ -9,27 +9,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tinymetafed_codegen import ops
 from tinymetafed_codegen.section import TomlValue
 
 from ...runs.tensorflow import ModelFileError
 from .kernels_with_zeros import spread, spread_channels, spread_groups
-from .network import AFFINE, PAD, Keys, Shape, extents, finite, leaky_relu, reshape, unsupported
+from .network import AFFINE, PAD, Keys, PRelu, Shape, elu, extents, finite, gelu, leaky_relu, reshape, unsupported
 
-_ACTIVATIONS = ("relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softmax")
+# Ours by their names in Keras. Those of classes in keras.ops are the same without underscores and with capitals.
+_ACTIVATIONS = {
+    **{name: name for name in ops.ACTIVATIONS if name not in ("hard_swish", "leaky_relu")},
+    "hard_silu": "hard_swish",
+    "leaky_relu": "leaky_relu",
+}
+_OF_OPERATIONS = {name.title().replace("_", ""): name for name in _ACTIVATIONS}
 # By meaning: what does nearly the same.
 _NEAREST_ACTIVATION = {
-    "activation 'elu'": "the nearest one is 'leaky_relu'",
-    "activation 'celu'": "the nearest one is 'leaky_relu'",
-    "activation 'selu'": "the nearest one is 'leaky_relu', behind a BatchNormalization",
-    "activation 'gelu'": "the nearest one is 'relu'",
-    "activation 'silu'": "the nearest one is 'relu'",
-    "activation 'swish'": "the nearest one is 'relu'",
-    "activation 'mish'": "the nearest one is 'relu'",
-    "activation 'softplus'": "the nearest one is 'relu'",
-    "activation 'exponential'": "the nearest one is 'relu'",
-    "activation 'hard_silu'": "the nearest one is 'relu6'",
-    "activation 'hard_swish'": "the nearest one is 'relu6'",
-    "activation 'hard_sigmoid'": "the nearest one is 'sigmoid'",
+    "activation 'celu'": "the nearest one is 'elu'",
+    "activation 'mish'": "the nearest one is 'silu'",
+    "activation 'exponential'": "the nearest one is 'softplus'",
     "activation 'log_sigmoid'": "the nearest one is 'sigmoid'",
     "activation 'softsign'": "the nearest one is 'tanh'",
     "activation 'hard_tanh'": "the nearest one is 'tanh'",
@@ -38,8 +36,6 @@ _NEAREST_ACTIVATION = {
     "activation 'sparsemax'": "the nearest one is 'softmax'",
 }
 _NEAREST = {
-    "ELU": "the nearest one is LeakyReLU",
-    "PReLU": "the nearest one is LeakyReLU, with a fixed slope",
     "Conv2DTranspose": "the nearest one is Conv2D behind a Reshape",
     "Conv1DTranspose": "the nearest one is Conv1D behind a Reshape",
     "Conv3D": "the nearest one is Conv2D, with the third axis among the channels",
@@ -50,12 +46,7 @@ _NEAREST = {
     "LayerNormalization": "the nearest one is BatchNormalization behind a layer with weights",
     "GroupNormalization": "the nearest one is BatchNormalization behind a layer with weights",
     "UnitNormalization": "the nearest one is BatchNormalization behind a layer with weights",
-    "Concatenate": "the nearest one is Add",
-    "Multiply": "the nearest one is Add",
-    "Average": "the nearest one is Add, which gives the sum",
-    "Maximum": "the nearest one is Add",
-    "Minimum": "the nearest one is Add",
-    "Subtract": "the nearest one is Add",
+    "Dot": "the nearest one is Multiply",
     "LSTM": "the nearest one is Conv1D over the window, then GlobalAveragePooling1D",
     "GRU": "the nearest one is Conv1D over the window, then GlobalAveragePooling1D",
     "SimpleRNN": "the nearest one is Conv1D over the window, then GlobalAveragePooling1D",
@@ -255,6 +246,18 @@ def _global_max_pool(layer: Any, shape: Shape, where: str) -> list[Part]:
     return [*first, Part({"op": "max_pool", "size": extents(image[:2])})]
 
 
+def _concatenate(layer: Any, shape: Shape, where: str) -> list[Part]:
+    return [Part(concatenation(layer.axis, len(shape), where))]
+
+
+def concatenation(axis: int, rank: int, where: str) -> Keys:
+    """The keys of a concatenation of tensors of ``rank`` axes. Keras counts the axis of the samples as well."""
+    if axis in (0, -rank - 1):
+        raise ModelFileError(f"{where}: axis = {axis} joins samples; join their values along another axis")
+    last = axis in (-1, rank)
+    return {"op": "concatenate"} if last else {"op": "concatenate", "axis": axis if axis < 0 else axis - rank - 1}
+
+
 def _plain(op: str) -> Read:
     return lambda layer, shape, where: [Part({"op": op})]
 
@@ -304,6 +307,16 @@ def _sloped(slope: float, where: str) -> list[Part]:
     return [Part(keys) for keys in leaky_relu(slope, where)]
 
 
+def _elu(layer: Any, shape: Shape, where: str) -> list[Part]:
+    return [Part(elu(float(layer.alpha), where))]
+
+
+def _prelu(layer: Any, shape: Shape, where: str) -> list[Part]:
+    read = PRelu.of(finite(_array(layer.alpha), where), shape, where)
+    slope = Part({"op": "prelu"}, {".slope": read.slopes})
+    return [slope] if read.shape == shape else [Part(reshape(read.shape)), slope, Part(reshape(shape))]
+
+
 def _softmax(layer: Any, shape: Shape, where: str) -> list[Part]:
     _only(layer, where, "use the last axis", axis=-1)
     return [Part({"op": "softmax"})]
@@ -314,7 +327,7 @@ def activation_keys(activation: Any, where: str) -> list[Keys]:
     if activation is None:
         return []
     kind = type(activation).__name__
-    if kind in ("ReLU", "LeakyReLU", "Softmax"):  # a layer instead of a function
+    if kind in ("ReLU", "LeakyReLU", "Softmax", "ELU"):  # a layer instead of a function
         return [part.keys for part in LAYERS[kind](activation, (), where)]
     name = getattr(activation, "__name__", kind)
     if name == "linear":
@@ -322,7 +335,21 @@ def activation_keys(activation: Any, where: str) -> list[Keys]:
     if name not in _ACTIVATIONS:
         known = [f"'{each}'" for each in _ACTIVATIONS]
         raise unsupported(where, f"activation '{name}'", known, _NEAREST_ACTIVATION)
-    return [{"op": "leaky_relu", "slope": 0.2} if name == "leaky_relu" else {"op": name}]
+    return [{"op": "leaky_relu", "slope": 0.2} if name == "leaky_relu" else {"op": _ACTIVATIONS[name]}]
+
+
+def operation_keys(operation: Any, where: str) -> list[Keys] | None:
+    """The keys of the layers that an operation of keras.ops means; None if it is no activation that is supported."""
+    name = _OF_OPERATIONS.get(type(operation).__name__)
+    if name is None or getattr(operation, "axis", -1) != -1:
+        return None
+    if name == "elu":
+        return [elu(float(operation.alpha), where)]
+    if name == "gelu":
+        return [gelu(bool(operation.approximate))]
+    if name == "leaky_relu":
+        return leaky_relu(float(operation.negative_slope), where)
+    return [{"op": _ACTIVATIONS[name]}]
 
 
 def refuse(kind: str, where: str) -> ModelFileError:
@@ -350,8 +377,16 @@ LAYERS: dict[str, Read] = {
     "GlobalAveragePooling1D": _plain("global_avg_pool"),
     "Flatten": _plain("flatten"),
     "Add": _plain("add"),
+    "Subtract": _plain("subtract"),
+    "Multiply": _plain("multiply"),
+    "Average": _plain("average"),
+    "Maximum": _plain("maximum"),
+    "Minimum": _plain("minimum"),
+    "Concatenate": _concatenate,
     "ReLU": _relu,
     "LeakyReLU": _leaky_relu,
+    "ELU": _elu,
+    "PReLU": _prelu,
     "Softmax": _softmax,
     "Activation": lambda layer, shape, where: [],  # only what its activation means
     "BatchNormalization": _batch_normalization,

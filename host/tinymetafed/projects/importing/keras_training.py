@@ -57,6 +57,16 @@ def training_config(file: Path) -> Mapping[str, Any]:
         return json.loads(archive.read("config.json")).get("compile_config") or {}
 
 
+def keras_version(file: Path) -> str:
+    """The version of Keras that wrote the file; "" if the file does not say it."""
+    if file.suffix == ".h5":
+        with require("h5py", str(file)).File(file, "r") as content:
+            given = content.attrs.get("keras_version", "")
+            return given.decode() if isinstance(given, bytes) else str(given)
+    with zipfile.ZipFile(file) as archive:
+        return str(json.loads(archive.read("metadata.json")).get("keras_version", ""))
+
+
 def file_loss(config: Mapping[str, Any]) -> FileLoss | None:
     """The loss of a model that was compiled; None if it was not.
 

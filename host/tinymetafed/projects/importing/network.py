@@ -23,11 +23,14 @@ Shape = tuple[int, ...]
 Keys = TomlTable  # of a layer, as an experiment's file writes them
 Evaluate = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
 
-WEIGHTED = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d", "affine")
+WITH_KERNEL = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d", "affine")  # and a bias
+WEIGHTED = (*WITH_KERNEL, "prelu")
 INT8_WEIGHTED = ("dense_int8", "conv2d_int8", "depthwise_conv2d_int8")
 INT8 = tuple(kind for kind, op in ops.LAYERS.items() if issubclass(op, ops.Int8Op))
-ELEMENTWISE = ("relu", "relu6", "leaky_relu", "sigmoid", "tanh")
+ELEMENTWISE = tuple(kind for kind in ops.ACTIVATIONS if kind != "softmax")
 VIEWS = ("reshape", "flatten")
+MERGES = tuple(kind for kind, op in ops.LAYERS.items() if issubclass(op, ops.Merge))  # ops that read several layers
+COMMUTATIVE = tuple(kind for kind in MERGES if kind not in ("subtract", "concatenate", "add_int8"))
 # Not ops: an experiment cannot have them, so they become part of other layers, or a layer "affine".
 AFFINE = "scale and offset"  # y = scale x + offset, per channel
 PAD = "pad"  # zeros around an image or a sequence; the key margins has [before, after] for each axis but the channels
@@ -142,15 +145,11 @@ def _output_shape(layer: Layer, inputs: Sequence[Shape]) -> Shape:
         if math.prod(shape) != math.prod(given):
             raise ModelFileError(f"{layer.where}: from {list(given)} to {list(shape)}, which has another number of values")
         return shape
-    if layer.op in ("add", "add_int8"):
-        if any(shape != given for shape in inputs):
-            shapes = " and ".join(str(list(shape)) for shape in inputs)
-            raise ModelFileError(f"{layer.where}: adds {shapes}; expected equal shapes")
-        return given
     op = ops.LAYERS[layer.op]
-    keys = {key: value for key, value in layer.keys.items() if key != "with"}
+    others = {f"input {number}": shape for number, shape in enumerate(inputs[1:], start=2)}
+    keys = layer.keys | ({"with": list(others)} if layer.op in MERGES else {})
     try:
-        return ops.build(op.spec.model_validate(keys), "layer", given, {})[-1].output_shape
+        return ops.build(op.spec.model_validate(keys), "layer", given, others)[-1].output_shape
     except pydantic.ValidationError as error:
         raise ModelFileError(f"{layer.where}: {explain(error, op.spec)}") from None
     except ops.OpError as error:
@@ -181,6 +180,42 @@ def leaky_relu(slope: float, where: str) -> list[Keys]:
     if not 1e-9 <= slope < 1:
         raise ModelFileError(f"{where}: negative_slope = {slope}; expected 0 to 1")
     return [{"op": "leaky_relu", "slope": slope}]
+
+
+def elu(alpha: float, where: str) -> Keys:
+    """The keys of an ELU. Raises ModelFileError for an alpha below 0."""
+    if not 1e-6 <= alpha <= 1e3:
+        raise ModelFileError(f"{where}: alpha = {alpha}; expected 0.000001 to 1000")
+    return {"op": "elu"} if alpha == 1 else {"op": "elu", "alpha": alpha}
+
+
+def gelu(approximate: bool) -> Keys:
+    """The keys of a GELU."""
+    return {"op": "gelu", "approximate": True} if approximate else {"op": "gelu"}
+
+
+@dataclass(frozen=True)
+class PRelu:
+    """A PReLU as layers of an experiment: the shape in which each channel has one slope, and these slopes."""
+
+    shape: Shape
+    slopes: Array
+
+    @classmethod
+    def of(cls, slopes: Array, shape: Shape, where: str) -> PRelu:
+        """Reads slopes for an input of ``shape``, [1, 1, channels] for instance, where the first axes share theirs.
+
+        Raises ModelFileError where the last axis shares its slopes and others do not.
+        """
+        padded = (1,) * (len(shape) - slopes.ndim) + slopes.shape
+        shared = next((axis for axis, size in enumerate(padded) if size != 1), len(shape))
+        if padded[shared:] != shape[shared:]:
+            raise ModelFileError(
+                f"{where}: slopes of shape {list(slopes.shape)}; share those of the first axes, as (1, 2) of an image"
+            )
+        size = math.prod(shape[shared:])
+        view = shape if size == shape[-1] else (size,) if size == math.prod(shape) else (math.prod(shape) // size, size)
+        return cls(view, slopes.ravel())
 
 
 def finite(values: npt.ArrayLike, where: str) -> Array:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ...runs.tensorflow import ModelFileError
 from .network import AFFINE, ELEMENTWISE, PAD, VIEWS, Layer, Network, margins_of, reshape
 
-_NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "softmax")
+_NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "softmax", "hard_sigmoid", "softplus")
+_GATED = {"sigmoid": "silu", "hard_sigmoid": "hard_swish"}  # what x times one of these is
 _WINDOWS = ("conv1d", "conv2d", "depthwise_conv2d", "separable_conv2d")
 
 
@@ -18,6 +21,7 @@ def rewrite(network: Network) -> None:
     _drop_unread(network)
     for layer in network.layers:
         network.infer(layer)
+    _join_activations(network)
     for pad in [each for each in network.layers if each.op == PAD]:
         _pad_readers(network, pad)
     for layer in [each for each in network.layers if each.op == "conv2d"]:
@@ -48,6 +52,37 @@ def bypass(network: Network, layer: Layer) -> None:
     for reader in network.readers(layer):
         reader.inputs = [below if each is layer else each for each in reader.inputs]
     network.layers.remove(layer)
+
+
+def _join_activations(network: Network) -> None:
+    """Reads ReLU6(x) / 6 as a hard sigmoid, x * sigmoid(x) as a SiLU, and x * hard_sigmoid(x) as a hard swish."""
+    for scale in [layer for layer in network.layers if layer.op == AFFINE]:
+        relu6 = scale.inputs[0]
+        if relu6 is None or relu6.op != "relu6" or len(network.readers(relu6)) != 1 or not _is(scale, 1 / 6, 0):
+            continue
+        shift = relu6.inputs[0]
+        if shift is None or shift.op != AFFINE or not _is(shift, 1, 3):  # a hard sigmoid adds 3 itself
+            arrays = {"scale": np.ones(()), "offset": np.full((), -3.0)}
+            shift = Layer(scale.where, scale.name, {"op": AFFINE}, relu6.inputs, arrays, trainable=False, shape=relu6.shape)
+            network.layers.insert(network.layers.index(relu6), shift)
+            relu6.inputs = [shift]
+        else:
+            relu6.inputs = shift.inputs
+            if not network.readers(shift):
+                network.layers.remove(shift)
+        relu6.keys = {"op": "hard_sigmoid"}
+        bypass(network, scale)
+    for product in [layer for layer in network.layers if layer.op == "multiply" and len(layer.inputs) == 2]:
+        for gate, x in (product.inputs, product.inputs[::-1]):
+            if gate is not None and gate.op in _GATED and gate.inputs == [x] and network.readers(gate) == [product]:
+                product.keys, product.inputs = {"op": _GATED[gate.op]}, [x]
+                network.layers.remove(gate)
+                break
+
+
+def _is(affine: Layer, scale: float, offset: float) -> bool:
+    """Whether all channels of an affine have this scale and this offset, but for rounding."""
+    return np.allclose(affine.arrays["scale"], scale, rtol=1e-6) and np.allclose(affine.arrays["offset"], offset, atol=1e-6)
 
 
 def _drop_unread(network: Network) -> None:
@@ -157,7 +192,7 @@ def _as_sequence(network: Network, layer: Layer) -> None:
         return
     keys = {key: value for key, value in layer.keys.items() if key not in ("kernel", "stride")}
     stride = _pair(layer, "stride", 2)[1]
-    padding = keys["padding"]
+    padding = keys.get("padding", "same")
     image = layer.shape
     layer.keys = keys | {"op": "conv1d", "kernel": size, "padding": padding if isinstance(padding, str) else padding[1]}  # type: ignore[index]
     if stride != 1:

@@ -17,17 +17,21 @@ from .kernels_with_zeros import spread, spread_channels, spread_groups
 from .network import (
     AFFINE,
     INT8_WEIGHTED,
+    MERGES,
     PAD,
     VIEWS,
     WEIGHTED,
+    WITH_KERNEL,
     Array,
     Keys,
     Layer,
     Network,
     Part,
+    PRelu,
     Shape,
     extents,
     finite,
+    gelu,
     leaky_relu,
     margins_of,
     reshape,
@@ -45,13 +49,7 @@ _WHOLE = "convert the model again, whole in int8 with a representative dataset, 
 _NEAREST = {
     "DEQUANTIZE": f"the file is partly quantised; {_WHOLE}",
     "QUANTIZE": f"the file is partly quantised; {_WHOLE}",
-    "PRELU": "the nearest one is LEAKY_RELU, with a fixed slope",
-    "ELU": "the nearest one is LEAKY_RELU",
-    "HARD_SWISH": "the nearest one is RELU6",
-    "GELU": "the nearest one is RELU",
-    "CONCATENATION": "the nearest one is ADD",
-    "MAXIMUM": "the nearest one is ADD",
-    "MINIMUM": "the nearest one is ADD",
+    **dict.fromkeys(("EXP", "LOG", "GREATER", "SELECT_V2"), "of a softplus, a SELU or an ELU: import the .keras file instead"),
     "SUM": "the nearest one is MEAN over all pixels",
     "TRANSPOSE": "reorder the axes of the data instead",
     "BATCH_MATMUL": "the nearest one is FULLY_CONNECTED",
@@ -66,7 +64,15 @@ _NEAREST = {
     "WHILE": "recurrent layers are not supported; the nearest one is a convolution over the window",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "recurrent layers are not supported; the nearest one is a convolution over the window",
 }
-_ELEMENTWISE = {"RELU": "relu", "RELU6": "relu6", "LOGISTIC": "sigmoid", "TANH": "tanh"}
+_MERGES = {"ADD": "add", "ADD_N": "add", "SUB": "subtract", "MUL": "multiply", "MAXIMUM": "maximum", "MINIMUM": "minimum"}
+_ELEMENTWISE = {
+    "RELU": "relu",
+    "RELU6": "relu6",
+    "LOGISTIC": "sigmoid",
+    "TANH": "tanh",
+    "HARD_SWISH": "hard_swish",
+    "ELU": "elu",
+}
 
 
 def read_saved_model(folder: Path) -> Network:
@@ -237,11 +243,11 @@ class _Reader:
         parts = [] if kind in _VIEWS else _OPERATORS[kind](self, operator, where)
         for part in [*parts, *(Part(keys) for keys in self.fused(operator, where))]:
             name = f"{part.keys['op']}{1 + sum(layer.op in WEIGHTED for layer in self.network.layers)}"
-            inputs_read = [*read[:1], *second] if part.keys["op"] == "add" else read[:1]
+            inputs_read = [*read[:1], *second] if part.keys["op"] in MERGES else read[:1]
             layer = Layer(
                 where, name, part.keys, inputs_read, part.arrays, part.keys["op"] != AFFINE, with_zeros=part.with_zeros
             )
-            if layer.op in WEIGHTED:
+            if layer.op in WITH_KERNEL:
                 layer.has_bias = any(each >= 0 for each in operator.inputs[2:])
             read = [self.network.add(layer)]
             self.note_second_use(operator, kind, layer)
@@ -319,10 +325,14 @@ class _Reader:
 def _run(content: bytes, file: str, samples: Any) -> Any:
     """The outputs of TensorFlow Lite's reference kernels; the default ones are themselves wrong for some paddings."""
     lite = require("tensorflow", file).lite
-    reference = lite.experimental.OpResolverType.BUILTIN_REF
+    kinds = lite.experimental.OpResolverType
     with warnings.catch_warnings():  # that the class will be moved to another package
         warnings.simplefilter("ignore")
-        interpreter = lite.Interpreter(model_content=content, experimental_op_resolver_type=reference)
+        try:
+            interpreter = lite.Interpreter(model_content=content, experimental_op_resolver_type=kinds.BUILTIN_REF)
+        except ValueError:  # there is no reference kernel of ELU
+            plain = kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            interpreter = lite.Interpreter(model_content=content, experimental_op_resolver_type=plain)
     interpreter.allocate_tensors()
     source, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     found = []
@@ -459,19 +469,45 @@ def _pad(reader: _Reader, operator: Any, where: str) -> list[Part]:
 
 
 def _arithmetic(reader: _Reader, operator: Any, where: str, kind: str) -> list[Part]:
-    """ADD of two tensors, or one of ADD, SUB and MUL with a constant per channel."""
+    """ADD, SUB or MUL of two tensors, or one of these and DIV with a constant per channel."""
     first, second = (int(each) for each in operator.inputs[:2])
     if first in reader.made and second in reader.made:
-        if kind != "ADD":
-            raise ModelFileError(f"{where}: of two tensors is not supported; the nearest one is ADD")
-        return [Part({"op": "add"})]
+        if kind not in _MERGES:
+            raise ModelFileError(f"{where}: of two tensors is not supported; the nearest one is MUL")
+        return _merge(reader, operator, where, _MERGES[kind])
     constant = reader.weights(second if first in reader.made else first, where)
-    if constant.size not in (1, constant.shape[-1] if constant.ndim else 1) or (kind == "SUB" and second in reader.made):
+    if constant.size not in (1, constant.shape[-1] if constant.ndim else 1):
         raise ModelFileError(f"{where}: a constant of shape {list(constant.shape)}, expected one number or one per channel")
     value = constant.reshape(()) if constant.size == 1 else constant.ravel()
     zero, one = np.zeros(()), np.ones(())
+    if second in reader.made and kind == "SUB":
+        return [Part({"op": AFFINE}, {"scale": -one, "offset": value})]
+    if kind == "DIV":
+        if second in reader.made or not value.all():
+            raise ModelFileError(f"{where}: divides by what is computed, or by 0; divide by a number, or multiply instead")
+        return [Part({"op": AFFINE}, {"scale": one / value, "offset": zero})]
     scale, offset = {"ADD": (one, value), "SUB": (one, -value), "MUL": (value, zero)}[kind]
     return [Part({"op": AFFINE}, {"scale": scale, "offset": offset})]
+
+
+def _merge(reader: _Reader, operator: Any, where: str, op: str) -> list[Part]:
+    """An operator of several tensors that the file computes, none of them a constant, all of one number of axes."""
+    inputs = [int(each) for each in operator.inputs]
+    if not set(inputs) <= set(reader.made):
+        raise ModelFileError(f"{where}: of a constant is not supported; use the outputs of two layers")
+    if len({len(reader.tensors[each].shape) for each in inputs}) > 1:
+        raise ModelFileError(f"{where}: of tensors of different numbers of axes; reshape them to the same number")
+    return [Part({"op": op})]
+
+
+def _concatenation(reader: _Reader, operator: Any, where: str) -> list[Part]:
+    rank = len(reader.shape(int(operator.inputs[0])))
+    axis = int(operator.builtinOptions.axis)
+    axis = axis - rank - 1 if axis >= 0 else axis
+    if axis == -rank - 1:
+        raise ModelFileError(f"{where}: joins samples; join their values along another axis")
+    (part,) = _merge(reader, operator, where, "concatenate")
+    return [Part(part.keys if axis == -1 else part.keys | {"axis": axis})]
 
 
 def _elementwise(reader: _Reader, operator: Any, where: str, op: str) -> list[Part]:
@@ -481,6 +517,17 @@ def _elementwise(reader: _Reader, operator: Any, where: str, op: str) -> list[Pa
 def _leaky_relu(reader: _Reader, operator: Any, where: str) -> list[Part]:
     slope = float(str(np.float32(operator.builtinOptions.alpha)))  # the shortest decimal number with the same float32 bits
     return [Part(keys) for keys in leaky_relu(slope, where)]
+
+
+def _gelu(reader: _Reader, operator: Any, where: str) -> list[Part]:
+    return [Part(gelu(bool(operator.builtinOptions.approximate)))]
+
+
+def _prelu(reader: _Reader, operator: Any, where: str) -> list[Part]:
+    shape = reader.shape(int(operator.inputs[0]))
+    read = PRelu.of(reader.weights(int(operator.inputs[1]), where), shape, where)
+    slope = Part({"op": "prelu"}, {".slope": read.slopes})
+    return [slope] if read.shape == shape else [Part(reshape(read.shape)), slope, Part(reshape(shape))]
 
 
 def _softmax(reader: _Reader, operator: Any, where: str) -> list[Part]:
@@ -499,8 +546,12 @@ _OPERATORS: dict[str, Callable[[_Reader, Any, str], list[Part]]] = {
     "REDUCE_MAX": _largest,
     "PAD": _pad,
     "PADV2": _pad,
+    "CONCATENATION": _concatenation,
     "LEAKY_RELU": _leaky_relu,
+    "GELU": _gelu,
+    "PRELU": _prelu,
     "SOFTMAX": _softmax,
-    **{kind: partial(_arithmetic, kind=kind) for kind in ("ADD", "SUB", "MUL")},
+    **{kind: partial(_merge, op=op) for kind, op in _MERGES.items()},
+    **{kind: partial(_arithmetic, kind=kind) for kind in ("ADD", "SUB", "MUL", "DIV")},
     **{kind: partial(_elementwise, op=op) for kind, op in _ELEMENTWISE.items()},
 }

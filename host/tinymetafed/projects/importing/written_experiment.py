@@ -19,14 +19,28 @@ from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.loss import LossName
-from tinymetafed_codegen.ops import LOSSES
+from tinymetafed_codegen.ops import ACTIVATIONS, INPUT, LOSSES
 
 from ...runs.tensorflow import ModelFileError, quiet
 from . import int8_prefix, normal_form
-from .network import AFFINE, INT8, INT8_WEIGHTED, VIEWS, WEIGHTED, Array, Keys, Layer, Network
+from .network import (
+    AFFINE,
+    COMMUTATIVE,
+    INT8,
+    INT8_WEIGHTED,
+    MERGES,
+    VIEWS,
+    WEIGHTED,
+    WITH_KERNEL,
+    Array,
+    Keys,
+    Layer,
+    Network,
+)
 from .same_outputs import check_outputs
 
-_INLINE = {"relu": {}, "relu6": {}, "leaky_relu": {"slope": 0.2}, "sigmoid": {}, "tanh": {}, "softmax": {}}
+# The settings with which an op can be the activation of another layer.
+_INLINE = {kind: {"slope": 0.2} if kind == "leaky_relu" else {} for kind in ACTIVATIONS}
 _LOSS_OF: dict[str, LossName] = {"softmax": "softmax_cross_entropy", "sigmoid": "binary_crossentropy"}
 _NAME_LENGTH = 36  # names in an experiment have at most 40 characters, and a number may be appended
 _TASK_KEYS = {"folder": 'path = "data"  # a CSV or NPZ file per client'}
@@ -203,7 +217,7 @@ def _fold(network: Network, affine: Layer) -> str:
     if target is not None and target.op == AFFINE:
         above = target.arrays
         above["scale"], above["offset"] = scale * above["scale"], offset * above["scale"] + above["offset"]
-    elif below is not None and below.op in WEIGHTED and len(network.readers(below)) == 1:
+    elif below is not None and below.op in WITH_KERNEL and len(network.readers(below)) == 1:
         suffix = "_pointwise" if below.op == "separable_conv2d" else ""
         kernel, bias = below.arrays[f"{suffix}.kernel"], below.arrays[f"{suffix}.bias"]
         axis = _channel_axis(kernel, f"{suffix}.kernel", below, inputs=False)
@@ -216,7 +230,7 @@ def _fold(network: Network, affine: Layer) -> str:
         other.arrays[".bias"] = other.arrays[".bias"] + offset
         other.has_bias = True
         target = other
-    elif target is not None and target.op in WEIGHTED and target.keys.get("frozen") and _folds_into_input(affine, target):
+    elif target is not None and target.op in WITH_KERNEL and target.keys.get("frozen") and _folds_into_input(affine, target):
         _fold_into_input(affine, target)
     else:
         return _as_layer(network, affine)
@@ -229,7 +243,7 @@ def _other_summand(network: Network, add: Layer | None, affine: Layer) -> Layer 
     if add is None or add.op != "add" or (affine.arrays["scale"] != 1).any():
         return None
     others = [each for each in add.inputs if each is not affine]
-    if len(others) != 1 or others[0] is None or others[0].op not in WEIGHTED or len(network.readers(others[0])) != 1:
+    if len(others) != 1 or others[0] is None or others[0].op not in WITH_KERNEL or len(network.readers(others[0])) != 1:
         return None
     return others[0] if ".bias" in others[0].arrays else None
 
@@ -301,7 +315,7 @@ class _ChosenLoss:
 
 def _choose_loss(network: Network, loss: str | None, notes: list[str]) -> _ChosenLoss:
     """Chooses the loss; removes a last activation that the loss applies itself."""
-    last = network.layers[-1]
+    last = _last_activation(network)
     delta = 1.0
     if loss is not None:
         names = {str(name): name for name in get_args(LossName)}
@@ -323,9 +337,19 @@ def _choose_loss(network: Network, loss: str | None, notes: list[str]) -> _Chose
         )
     if not activation or last.op != activation:
         return _ChosenLoss(chosen, delta, "")
-    network.layers.pop()
+    normal_form.bypass(network, last)
     notes.append(f"the last {last.op} is left out, {chosen} applies it itself: the model's outputs are logits")
     return _ChosenLoss(chosen, delta, activation)
+
+
+def _last_activation(network: Network) -> Layer:
+    """The last layer, or the softmax or sigmoid before a last change of shape that leaves each sample's outputs as they are."""
+    last = network.layers[-1]
+    below = last.inputs[0]
+    if last.op not in VIEWS or below is None or len(network.readers(below)) != 1:
+        return last
+    is_whole = below.op == "sigmoid" or (below.op == "softmax" and below.shape[-1:] == (math.prod(below.shape),))
+    return below if is_whole else last
 
 
 def _file_loss(network: Network, last: Layer) -> LossName:
@@ -358,23 +382,12 @@ def _choose_downlink(network: Network, notes: list[str]) -> str:
 
 
 def _order(network: Network) -> None:
-    """Checks that every layer reads the layer before it, and an add also an earlier one; a layer over int8 may read any."""
-    above: Layer | None = None
+    """Lets a merge of two layers read the layer before it first, where their order does not matter."""
+    before: Layer | None = None
     for layer in network.layers:
-        if layer.op in INT8 and layer.inputs[0] is not None:
-            above = layer
-            continue
-        if layer.op == "add" and layer.inputs[0] is not above:
+        if layer.op in COMMUTATIVE and len(layer.inputs) == 2 and layer.inputs[1] is before:
             layer.inputs.reverse()
-        if layer.inputs[0] is not above:
-            read = "the input" if layer.inputs[0] is None else f"'{layer.inputs[0].name}'"
-            raise ModelFileError(
-                f"{layer.where}: reads {read}, not the layer before it: branches are not supported, except for an Add of the "
-                "layer before it and an earlier one"
-            )
-        if layer.op == "add" and (len(layer.inputs) != 2 or layer.inputs[1] is None):
-            raise ModelFileError(f"{layer.where}: adds the model's input or a constant; an Add takes the outputs of two layers")
-        above = layer
+        before = layer
 
 
 def _replace_last(network: Network, outputs: int) -> str:
@@ -395,7 +408,7 @@ def _fuse(network: Network) -> None:
     for layer in list(network.layers):
         below = layer.inputs[0]
         settings = {key: value for key, value in layer.keys.items() if key != "op"}
-        if below is None or below.op not in WEIGHTED or "activation" in below.keys or _INLINE.get(layer.op) != settings:
+        if below is None or below.op not in WITH_KERNEL or "activation" in below.keys or _INLINE.get(layer.op) != settings:
             continue
         if len(network.readers(below)) == 1:
             below.keys["activation"] = layer.op
@@ -405,13 +418,15 @@ def _fuse(network: Network) -> None:
 
 
 def _name(network: Network) -> None:
-    """Names the layers with weights and those that an add reads."""
-    taken = set(graph.RESERVED_NAMES)
-    added = [layer.inputs[1] for layer in network.layers if layer.op in ("add", "add_int8")]
-    before = dict(zip(network.layers[1:], network.layers, strict=False))
-    far = [layer for layer in network.layers if layer.op in INT8 and layer.inputs[0] is not before.get(layer)]
-    named_by = [*added, *(layer.inputs[0] for layer in far)]
-    named = [layer for layer in network.layers if layer.op in (*WEIGHTED, *INT8_WEIGHTED) or layer in named_by]
+    """Names the layers with weights and those that a layer reads by name."""
+    taken = {*graph.RESERVED_NAMES, INPUT}
+    befores = [None, *network.layers]
+    by_name = [
+        source
+        for layer, before in zip(network.layers, befores, strict=False)
+        for source in (*layer.inputs[1:], *([] if layer.inputs[0] is before else layer.inputs[:1]))
+    ]
+    named = [layer for layer in network.layers if layer.op in (*WEIGHTED, *INT8_WEIGHTED) or layer in by_name]
     for i, layer in enumerate(network.layers, start=1):
         if layer not in named:
             taken.add(f"{layer.op}{i}")  # its default name
@@ -424,11 +439,12 @@ def _name(network: Network) -> None:
             name = f"{first}x{copy}"
         taken |= {name + variant for variant in variants}
         layer.keys["name"] = name
-    for layer in network.layers:
-        if layer.op in ("add", "add_int8") and layer.inputs[1] is not None:
-            layer.keys["with"] = layer.inputs[1].keys["name"]
-        if layer in far and layer.inputs[0] is not None:
-            layer.keys["input"] = layer.inputs[0].keys["name"]
+    for layer, before in zip(network.layers, befores, strict=False):
+        names = [INPUT if source is None else source.keys.get("name", "") for source in layer.inputs]
+        if layer.inputs[0] is not before:
+            layer.keys["from"] = names[0]
+        if layer.op in MERGES:
+            layer.keys["with"] = names[1] if len(names) == 2 else list(names[1:])
 
 
 def _choose_local(network: Network, local: Sequence[str], notes: list[str]) -> None:
@@ -494,6 +510,6 @@ def _toml(network: Network, loss: _ChosenLoss, downlink: str, weights: str, task
 
 
 def _inline(layer: Keys) -> str:
-    first = ("op", "name")
+    first = ("op", "name", "from", "with")
     keys = [*(key for key in first if key in layer), *(key for key in layer if key not in first)]
     return "{ " + ", ".join(f"{key} = {json.dumps(layer[key])}" for key in keys) + " }"
