@@ -3,10 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint bench paper
+.PHONY: help setup demo test test-tensorflow lint bench paper
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## Python environment and compilers; installs only what is missing
 	@$(PYTHON) scripts/setup.py
@@ -14,8 +14,15 @@ setup:  ## Python environment and compilers; installs only what is missing
 demo: setup  ## a small federation of emulated boards learns sine waves
 	$(BIN)/tinymetafed demo
 
-test: setup  ## all tests
+test: setup  ## all tests; those that need TensorFlow are skipped unless it is installed
 	$(BIN)/pytest
+
+IMPORTING := tests/projects/importing
+
+test-tensorflow: setup  ## installs TensorFlow (1.6 GB) and compares imported models with it; a minute of its many tests
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[models]'
+	$(BIN)/pytest -n 0 $(IMPORTING)/test_same_as_tensorflow.py \
+	  "$(IMPORTING)/test_random_models.py::test_random_models_have_equal_outputs_or_are_refused[0]"
 
 lint: setup  ## style and types
 	$(BIN)/ruff check

@@ -78,10 +78,12 @@ if code != 0:
     env.Exit(1)  # the error has been printed
 
 source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["source"]
-# A folder of firmware/bench/ whose kernel headers replace those of firmware/core: it comes first in the include path.
-kernels = [f"bench/{name}"] if (name := os.environ.get("TINYMETAFED_KERNELS")) else []
-env.Append(CPPPATH=[str(generated), *(str(Path("$PROJECT_SRC_DIR") / part) for part in (*kernels, "core", "app"))])
+firmware = Path("$PROJECT_SRC_DIR")
 folders = {port: known.port_folder(port) for port in known.ports}
+# Folders with a folder kernels/, whose headers replace those of core/kernels/: of firmware/bench/, and of the board's ports.
+replacing = [firmware / "bench" / name] if (name := os.environ.get("TINYMETAFED_KERNELS")) else []
+replacing += [folder for folder in folders.values() if (folder / "kernels").is_dir()]
+env.Append(CPPPATH=[str(path) for path in (generated, *replacing, firmware / "core", firmware / "app")])
 theirs = {port: folder for port, folder in folders.items() if known.project and folder.parent == known.project / "port"}
 ports = [f"+<port/{port}/*>" for port in folders if port not in theirs]
 program = [] if "test" in env.GetBuildType() else [f"+<app/{known.main}.cpp>"]  # unit tests have their own main()

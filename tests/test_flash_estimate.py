@@ -16,7 +16,8 @@ from tinymetafed_codegen.boards import STACK_BYTES
 @needs_qemu
 @pytest.mark.xdist_group("emulator-qemu")
 @pytest.mark.parametrize(
-    "name", ["affine", "branches", "dense local first", "conv stride 2 same", "depthwise", "max pool", "momentum", "frozen"]
+    "name",
+    ["affine", "branches", "dense local first", "conv stride 2 same", "depthwise", "max pool", "momentum", "frozen", "int8"],
 )
 def test_the_estimate_holds_for_awkward_sizes(name: str, tmp_path: Path) -> None:
     built = build_firmware(design_of(design(MODELS[name], tmp_path).experiment, name), "mps2")

@@ -161,7 +161,7 @@ class Board:
     def cannot_build(self) -> str:
         """What is wrong with the board's port or PlatformIO environment, and what to do; "" if nothing is."""
         for port in self.ports:
-            if not any(path.is_file() for path in self.port_folder(port).glob("*")):
+            if not any(path.is_file() for path in self.port_folder(port).rglob("*")):
                 own = f"{self.project / 'port' / port} nor " if self.project is not None else ""
                 ours = find("firmware") / "port" / port
                 return (

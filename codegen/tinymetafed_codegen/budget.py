@@ -80,8 +80,7 @@ def keeps_local(experiment: Experiment, net: Graph) -> bool:
 
 def _flash(experiment: Experiment, net: Graph) -> int:
     feedback = FEEDBACK_FLASH_BYTES * experiment.strategy.error_feedback
-    frozen = sum(4 * parameter.size for _, parameter in net.frozen)
-    return CORE_FLASH_BYTES + feedback + _kernel_flash(net) + frozen
+    return CORE_FLASH_BYTES + feedback + _kernel_flash(net) + net.frozen_bytes
 
 
 def _kernel_flash(net: Graph) -> int:

@@ -27,7 +27,7 @@ class Design:
     boards: Catalogue
     graph: graph.Graph
     plan: plan.Plan
-    weights: dict[str, weights_file.Floats]
+    weights: dict[str, weights_file.Values]
     manifest: ModelManifest
 
     @property
@@ -73,7 +73,7 @@ def design_graph(experiment: Experiment, board: Board, net: graph.Graph, source:
     return _design(experiment, board, boards, net, plan.plan(net), given_weights(experiment, net, source), source)
 
 
-def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict[str, weights_file.Floats]:
+def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict[str, weights_file.Values]:
     """The arrays of frozen layers and of model.weights, by names such as dense1.kernel.
 
     Those of the normalisation come from [data]; they are NaN as long as they are not measured, which ``emit`` refuses.
@@ -88,8 +88,9 @@ def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict
         if frozen:
             raise SpecError(f"{source}: model.weights is missing; it names the npz file with the frozen {', '.join(frozen)}")
         return normalising
+    integers = {f"{op.name}.{p.name}": p.dtype for op, p in net.frozen if p.dtype != "float32"}
     shapes = frozen | {p.name: p.parameter.shape for p in net.parameters}
-    given = weights_file.read(model.weights, shapes, f"{source}: model.weights = {model.weights}")
+    given = weights_file.read(model.weights, shapes, f"{source}: model.weights = {model.weights}", integers)
     for name, shape in frozen.items():
         if name not in given:
             raise SpecError(f"{source}: model.weights = {model.weights}: the frozen '{name}' of shape {list(shape)} is missing")
@@ -131,7 +132,7 @@ def _design(
     boards: Catalogue,
     net: graph.Graph,
     arena: plan.Plan,
-    given: dict[str, weights_file.Floats],
+    given: dict[str, weights_file.Values],
     source: str,
 ) -> Design:
     window = _receive_window(experiment, board, net)
@@ -159,7 +160,7 @@ def _design(
         error_feedback=experiment.strategy.error_feedback,
         layer_ends=tuple(net.layer_ends),
         parameters=tuple(_weight_tensor(placed) for placed in net.parameters),
-        frozen=tuple(FrozenTensor(f"{op.name}.{p.name}", p.shape, p.size) for op, p in net.frozen),
+        frozen=tuple(FrozenTensor(f"{op.name}.{p.name}", p.shape, p.size, p.dtype) for op, p in net.frozen),
         weights_file=experiment.model.weights,
         layers=tuple(LayerFacts(call.op.name, call.op.title, call.op.relu) for call in net.forward),
         arena=ArenaMap(arena.floats, arena.steps, tuple(_arena_tensor(slot) for slot in arena.slots)),
@@ -184,7 +185,7 @@ def _weight_tensor(placed: graph.PlacedParameter) -> WeightTensor:
 
 def _arena_tensor(slot: plan.Slot) -> ArenaTensor:
     tensor = slot.tensor
-    return ArenaTensor(tensor.name, tensor.shape, slot.offset, tensor.size, slot.first, slot.last, tensor.note)
+    return ArenaTensor(tensor.name, tensor.shape, slot.offset, tensor.floats, slot.first, slot.last, tensor.note)
 
 
 def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> int:

@@ -251,18 +251,31 @@ def frozen_header(design: Design, command: str) -> str:
 
 @dataclass(frozen=True)
 class _FrozenText:
-    """A tensor of a frozen layer as C++ text: the constant's name and the lines of its numbers."""
+    """A tensor of a frozen layer as C++ text: its type, the constant's name and the lines of its numbers."""
 
+    declaration: str
     constant: str
     shape: list[int]
     lines: list[str]
 
 
 def _frozen_tensor(design: Design, op: Op, parameter: Parameter) -> _FrozenText:
-    # str(float32) is the shortest decimal that reads back as the same float32.
-    numbers = [f"{float(str(value))!r}f" for value in design.weights[f"{op.name}.{parameter.name}"].ravel()]
+    values = design.weights[f"{op.name}.{parameter.name}"].ravel()
+    if parameter.dtype == "float32":
+        # str(float32) is the shortest decimal that reads back as the same float32.
+        numbers = [f"{float(str(value))!r}f" for value in values]
+    else:
+        numbers = [str(int(value)) for value in values]
     lines = [", ".join(numbers[i : i + 8]) + "," for i in range(0, len(numbers), 8)]
-    return _FrozenText(weight_constant(op, parameter), list(parameter.shape), lines)
+    return _FrozenText(_DECLARATIONS[parameter.dtype], weight_constant(op, parameter), list(parameter.shape), lines)
+
+
+# Bytes begin at a whole word, so that fewer loads of four of them cross its border.
+_DECLARATIONS = {
+    "float32": "inline constexpr float",
+    "int8": "alignas(4) inline constexpr int8_t",
+    "int32": "inline constexpr int32_t",
+}
 
 
 _VARIANT_DOC = {

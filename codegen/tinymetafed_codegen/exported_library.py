@@ -163,7 +163,6 @@ def _facts(library: Library) -> dict[str, Any]:
     takes_label = net.loss.class_target or (net.loss.targets == "labels" and net.output.size == 1)
     classes = (max(2, net.output.size)) if takes_label else 0
     state_bytes, arena_bytes = 4 * net.n_state, 4 * arena.floats
-    frozen_bytes = 4 * sum(parameter.size for _, parameter in net.frozen)
     labels = test.targets[:, 0].astype(int).tolist() if takes_label else []
     return {
         "name": library.name,
@@ -192,7 +191,7 @@ def _facts(library: Library) -> dict[str, Any]:
         "arena_floats": arena.floats,
         "arena_bytes": arena_bytes,
         "ram_bytes": -(-state_bytes // _ALIGNMENT) * _ALIGNMENT + -(-arena_bytes // _ALIGNMENT) * _ALIGNMENT + _ALIGNMENT,
-        "flash_bytes": 4 * net.n_parameters + frozen_bytes,
+        "flash_bytes": 4 * net.n_parameters + net.frozen_bytes,
         "save_bytes": 8 + state_bytes + 4,
         "alignment": _ALIGNMENT,
         "has_local": net.n_local > 0,

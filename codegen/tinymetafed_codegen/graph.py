@@ -16,6 +16,7 @@ from .ops import (
     Affine,
     AffineSpec,
     ClipNorm,
+    Int8Op,
     LayerSpec,
     Loss,
     Merge,
@@ -43,11 +44,17 @@ class Tensor:
     name: str
     shape: Shape
     note: str
+    int8: bool = False
 
     @property
     def size(self) -> int:
         """Number of values."""
         return math.prod(self.shape)
+
+    @property
+    def floats(self) -> int:
+        """Floats of the arena that it takes; four int8 values share one."""
+        return -(-self.size // 4) if self.int8 else self.size
 
 
 @dataclass(frozen=True)
@@ -155,6 +162,11 @@ class Graph:
         return [(call.op, parameter) for call in self.forward if call.op.frozen for parameter in call.op.parameters]
 
     @property
+    def frozen_bytes(self) -> int:
+        """Bytes of flash that they take."""
+        return sum(parameter.bytes for _, parameter in self.frozen)
+
+    @property
     def sums_gradients(self) -> bool:
         """Whether a device can return one gradient of the weights that it received."""
         return Variant.GRADIENT in self.backward
@@ -220,9 +232,10 @@ def build(
         op, x = step.op, made[step.source]
         if op.is_view:
             # A view has the name of its input tensor, and so its memory.
-            current = Tensor(x.name, op.output_shape, x.note)
+            current = dataclasses.replace(x, shape=op.output_shape)
         else:
-            current = Tensor(f"x{i}", op.output_shape, f"output of {op.name}")
+            is_int8 = isinstance(op, Int8Op) and op.writes_int8
+            current = Tensor(f"x{i}", op.output_shape, f"output of {op.name}", is_int8)
             forward.append(Call(op, x, current, None if step.other is None else made[step.other]))
         made[op.name] = current
     if len(current.shape) != 1:
@@ -279,10 +292,30 @@ class _Step:
     other: str | None = None
 
 
+def _others(layer: LayerSpec) -> tuple[str, ...]:
+    """The layers that a merge reads beside its first one."""
+    return layer.with_ if isinstance(layer, MergeSpec) else ()
+
+
 def _named(layer: LayerSpec) -> set[str]:
     """The layers that a layer reads by name."""
-    others = layer.with_ if isinstance(layer, MergeSpec) else ()
-    return {*others, *([] if layer.from_ is None else [layer.from_])}
+    return {*_others(layer), *([] if layer.from_ is None else [layer.from_])}
+
+
+def _reading(op: Op, zero_points: list[int | None]) -> Op:
+    """The op on tensors with these zero points; None is a tensor of float32. Raises OpError if it cannot read one of them."""
+    if isinstance(op, Int8Op):
+        return op.reading(tuple(zero_points))
+    if not op.is_view and any(point is not None for point in zero_points):
+        raise OpError(f"{op.kind} computes in float32 and would read int8; put {{ op = 'dequantize' }} between them")
+    return op
+
+
+def _zero_point(op: Op, read: int | None) -> int | None:
+    """The number that means 0 in the output of an op, None for float32; a view has that of what it reads."""
+    if op.is_view:
+        return read
+    return op.zero_point if isinstance(op, Int8Op) and op.writes_int8 else None
 
 
 def _steps(model: ModelSpec, source: str, normalised: bool) -> list[_Step]:
@@ -290,6 +323,7 @@ def _steps(model: ModelSpec, source: str, normalised: bool) -> list[_Step]:
     before = INPUT
     shapes: dict[str, Shape] = {INPUT: tuple(model.input)}
     outputs = {INPUT: INPUT}  # the name of each layer's last op
+    zero_points: dict[str, int | None] = {INPUT: None}  # of each layer's output
     steps: list[_Step] = []
     if normalised:
         steps.append(_Step(Affine.build(AffineSpec(op="affine", frozen=True), NORMALISE, shapes[INPUT]), INPUT))
@@ -304,19 +338,19 @@ def _steps(model: ModelSpec, source: str, normalised: bool) -> list[_Step]:
             shape = shape_of("from", below, shapes)
             name = layer.name or f"{ops.find(layer.op).kind}{i + 1}"
             made = ops.build(layer, name, shape, shapes)
+            made[0] = _reading(made[0], [zero_points[each] for each in (below, *_others(layer))])
         except (OpError, OwnClassError) as error:
             raise SpecError(f"{at}: {error}") from None
         if clash := {name, *(op.name for op in made)} & {*RESERVED_NAMES, *shapes, *(step.op.name for step in steps)}:
             raise SpecError(f"{at}: the name '{min(clash)}' is taken; give this layer another 'name'")
-        if made[0].parameters:
-            if made[0].frozen and made[0].local:
-                raise SpecError(f"{at}: 'frozen' and 'local' exclude each other: a frozen layer is the same on all devices")
-            if made[0].frozen and lowest_training is not None:
-                raise SpecError(
-                    f"{at}: frozen above model.layers[{lowest_training}], which trains; only the first layers can be frozen"
-                )
-            if not made[0].frozen and lowest_training is None:
-                lowest_training = i
+        if made[0].frozen and made[0].local:
+            raise SpecError(f"{at}: 'frozen' and 'local' exclude each other: a frozen layer is the same on all devices")
+        if made[0].frozen and lowest_training is not None:
+            raise SpecError(
+                f"{at}: frozen above model.layers[{lowest_training}], which trains; only the first layers can be frozen"
+            )
+        if made[0].parameters and not made[0].frozen and lowest_training is None:
+            lowest_training = i
         unfusable = {outputs.get(other) for other in wanted}  # a layer reads the output of these ops without a ReLU
         x, last = outputs[below], steps[-1].op if steps else None
         if made[0].kind == "relu" and last and last.name == x and last.can_fuse_relu and x not in unfusable:
@@ -327,6 +361,7 @@ def _steps(model: ModelSpec, source: str, normalised: bool) -> list[_Step]:
                 x = op.name
         read |= {below} | _named(layer)
         shapes[name], outputs[name] = made[-1].output_shape, steps[-1].op.name
+        zero_points[name] = _zero_point(made[-1], zero_points[below])
         before = name
     for i, name in enumerate(list(shapes)[1:-1]):
         if name not in read:

@@ -24,7 +24,7 @@ HASH_VERSION = 2
 _NAMES = {"name", "other"}  # names of layers, which do not count; `reads` has the numbers of layers instead
 
 
-def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_file.Floats]) -> bytes:
+def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_file.Values]) -> bytes:
     """Hashes ops with shapes and options, their order, the update rule and the arithmetic.
 
     Args:
@@ -97,5 +97,6 @@ def _own(op: Op) -> dict[str, Any]:
     }
 
 
-def _digest(arrays: list[weights_file.Floats]) -> str:
-    return hashlib.sha256(b"".join(array.astype("<f4").tobytes() for array in arrays)).hexdigest()
+def _digest(arrays: list[weights_file.Values]) -> str:
+    little_endian = [array.astype(array.dtype.newbyteorder("<")) for array in arrays]
+    return hashlib.sha256(b"".join(array.tobytes() for array in little_endian)).hexdigest()

@@ -13,6 +13,7 @@ import pydantic
 from pydantic import TypeAdapter
 
 from .errors import Error
+from .ops.op import NumberType
 from .protocol import Dtype
 from .section import StrictJson
 
@@ -68,6 +69,7 @@ class FrozenTensor(StrictJson):
     name: str
     shape: tuple[int, ...]
     size: int
+    dtype: NumberType = "float32"
 
 
 @dataclass(frozen=True)

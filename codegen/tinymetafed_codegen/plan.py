@@ -26,7 +26,7 @@ class Slot:
     @property
     def end(self) -> int:
         """The first float after the tensor."""
-        return self.offset + self.tensor.size
+        return self.offset + self.tensor.floats
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,12 @@ def _align(floats: int) -> int:
 def _place(places: list[list[_Lifetime]]) -> list[Slot]:
     """Slots for all tensors; the tensors of one place have the same size and follow each other in time."""
     slots: list[Slot] = []
-    for place in sorted(places, key=lambda place: (-place[0].tensor.size, place[0].first, place[0].tensor.name)):
+    for place in sorted(places, key=lambda place: (-place[0].tensor.floats, place[0].first, place[0].tensor.name)):
         first, last = place[0].first, place[-1].last
         alive = sorted((s for s in slots if s.first <= last and first <= s.last), key=lambda slot: slot.offset)
         offset = 0
         for slot in alive:
-            if offset + place[0].tensor.size <= slot.offset:
+            if offset + place[0].tensor.floats <= slot.offset:
                 break
             offset = max(offset, _align(slot.end))
         slots += [Slot(lifetime.tensor, offset, lifetime.first, lifetime.last) for lifetime in place]

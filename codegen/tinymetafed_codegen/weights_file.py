@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import zipfile
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,25 @@ import numpy.typing as npt
 from .spec import SpecError
 
 Floats = npt.NDArray[np.float32]
+Values = npt.NDArray[Any]  # float32, or the integers of frozen layers in integer arithmetic
 
 
-def read(path: str, shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[str, Floats]:
+def read(
+    path: str, shapes: Mapping[str, tuple[int, ...]], where: str, integers: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Values]:
     """Reads an npz file.
 
     Args:
         path: The file.
         shapes: The shapes of all tensors of the model, by names such as dense1.kernel.
         where: The file's name in errors, and what asks for it.
+        integers: The dtypes, "int8" or "int32", of tensors that are not float32.
 
     Returns:
-        The arrays as float32, by name.
+        The arrays by name, float32 or as ``integers`` says.
 
     Raises:
-        SpecError: The file cannot be read, or an array is unknown, has another shape, or is not finite.
+        SpecError: The file cannot be read, or an array is unknown, has another shape, is not finite or holds no integers.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -37,7 +42,7 @@ def read(path: str, shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[s
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         reason = "it holds other objects" if "allow_pickle" in str(error) else str(error)
         raise SpecError(f"{where}: not an npz file of numbers: {reason}") from None
-    arrays: dict[str, Floats] = {}
+    arrays: dict[str, Values] = {}
     for name, array in found.items():
         if name not in shapes:
             near = difflib.get_close_matches(name, shapes, n=1)
@@ -47,6 +52,11 @@ def read(path: str, shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[s
             raise SpecError(f"{where}: '{name}' holds {array.dtype}, expected numbers")
         if array.shape != shapes[name]:
             raise SpecError(f"{where}: '{name}' has the shape {list(array.shape)}, expected {list(shapes[name])}")
+        if name in integers:
+            arrays[name] = array.astype(integers[name])
+            if not np.array_equal(arrays[name], array):
+                raise SpecError(f"{where}: '{name}' holds numbers that are not {integers[name]}; import the model again")
+            continue
         with np.errstate(over="ignore"):
             arrays[name] = array.astype(np.float32)
         if not np.isfinite(arrays[name]).all():

@@ -24,12 +24,13 @@ SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 NEXT = 0xFFFFFFFF  # as a rank: the chunk after the previous one; no answer when there is none
 
 Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int32]
 TENSORS = (7, 1, 32)  # sizes of the tensors whose weights the harness receives
 _OPERATIONS = (
     "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN TANH SQRT EXPM1 LOG1P ERF THREEFRY DRAW SELECT SELECT_BY_BIT "
     "DELTA DELTA_OF_3 RECEIVED_F32 RECEIVED_F16 RECEIVED_I8"
 )
-Operation = IntEnum("Operation", _OPERATIONS, start=0)
+Operation = IntEnum("Operation", f"{_OPERATIONS} SCALED DOUBLE_PRODUCT", start=0)
 
 
 def write_protocol_header(folder: Path) -> None:
@@ -135,6 +136,17 @@ class Core:
     def tanh(self, values: Floats) -> Floats:
         """tmf::tanh of each number."""
         return np.frombuffer(self._call(Operation.TANH, values.tobytes()), dtype="<f4")
+
+    def scaled(self, x: Integers, multiplier: Integers, shift: Integers) -> Integers:
+        """tmf::kernels::scaled of each triple."""
+        return self._integers(Operation.SCALED, x, multiplier, shift)
+
+    def double_product(self, x: Integers, high: Integers, low: Integers, shift: Integers) -> Integers:
+        """tmf::kernels::double_product of each four numbers."""
+        return self._integers(Operation.DOUBLE_PRODUCT, x, high, low, shift)
+
+    def _integers(self, operation: Operation, *columns: Integers) -> Integers:
+        return np.frombuffer(self._call(operation, np.stack(columns, axis=1).astype("<i4").tobytes()), dtype="<i4")
 
     def sqrt(self, values: Floats) -> Floats:
         """tmf::sqrt of each number."""

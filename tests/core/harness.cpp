@@ -6,6 +6,7 @@
 #include "delta_codec.hpp"
 #include "frame.hpp"
 #include "half.hpp"
+#include "kernels/dense_int8.hpp"
 #include "math.hpp"
 #include "prng.hpp"
 #include "received.hpp"
@@ -170,11 +171,27 @@ void received(tmf::Reader& in, Answer& out) {
   for (uint32_t i = 0; i < 40; ++i) out.f32(stored[i]);
 }
 
+void scaled(tmf::Reader& in, Answer& out) {
+  while (in.left() > 0) {
+    const auto x = static_cast<int32_t>(in.u32()), multiplier = static_cast<int32_t>(in.u32());
+    out.u32(static_cast<uint32_t>(tmf::kernels::scaled(x, multiplier, static_cast<int32_t>(in.u32()))));
+  }
+}
+
+void double_product(tmf::Reader& in, Answer& out) {
+  while (in.left() > 0) {
+    const auto x = static_cast<int32_t>(in.u32());
+    const auto high = static_cast<int32_t>(in.u32()), low = static_cast<int32_t>(in.u32());
+    out.u32(static_cast<uint32_t>(tmf::kernels::double_product(x, high, low, static_cast<int32_t>(in.u32()))));
+  }
+}
+
 using Operation = void (*)(tmf::Reader&, Answer&);
 constexpr Operation kOperations[] = {  // in the order of core_harness.Operation
     crc, frame_encode, frame_decode, to_half, from_half, map<tmf::exp>, map<tmf::sin>, map<tmf::tanh>,
     map<tmf::sqrt>, map<tmf::expm1>, map<tmf::log1p>, map<tmf::erf>, threefry, draw, select<128>, select<2>, delta<1>, delta<3>,
     received<tmf::protocol::Dtype::kF32>, received<tmf::protocol::Dtype::kF16>, received<tmf::protocol::Dtype::kI8>,
+    scaled, double_product,
 };
 
 Bytes call(uint8_t operation, const uint8_t* data, size_t size) {

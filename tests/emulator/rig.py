@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -11,6 +14,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
+import int8_reference
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -62,6 +66,9 @@ MODELS: dict[str, Experiment] = {
     "sine-f16": sine("strategy.downlink=f16"),
     "streamed": STREAMED,
 }
+# The constants of the frozen layers of EVERY_OP, which int8_reference chooses.
+FROZEN = Path(tempfile.mkdtemp(prefix="tinymetafed-frozen-")) / "frozen.npz"
+atexit.register(shutil.rmtree, FROZEN.parent, ignore_errors=True)
 # Every kind of layer and every option of the optimizer, to compare bits.
 EVERY_OP = spec.parse(
     {
@@ -73,7 +80,31 @@ EVERY_OP = spec.parse(
             "momentum": 0.5,
             "weight_decay": 0.001,
             "clip_norm": 1.0,
+            "weights": str(FROZEN),
             "layers": [
+                {"op": "quantize", "scale": 1 / 255, "zero_point": -128},
+                {
+                    "op": "conv2d_int8",
+                    "name": "bytes",
+                    "filters": 6,
+                    "kernel": 3,
+                    "stride": 2,
+                    "zero_point": -90,
+                    "range": [-90, 127],
+                },
+                {"op": "depthwise_conv2d_int8", "kernel": 3, "zero_point": 9},
+                {
+                    "op": "add_int8",
+                    "with": "bytes",
+                    "zero_point": -17,
+                    "factors": [[1073741824, 0], [1623821475, -2], [1098017566, -17]],
+                },
+                {"op": "max_pool_int8", "size": 2},
+                {"op": "requantize", "factor": [1500000000, 1], "zero_point": -100},
+                {"op": "flatten"},
+                {"op": "dense_int8", "units": 64, "zero_point": 2},
+                {"op": "dequantize", "scale": 0.02},
+                {"op": "reshape", "shape": [8, 8, 1]},
                 {"op": "avg_pool", "size": 2},
                 {"op": "conv2d", "filters": 5, "kernel": 3, "stride": 2, "activation": "relu"},
                 {"op": "depthwise_conv2d", "kernel": 3, "name": "fork", "activation": "relu6"},
@@ -107,6 +138,14 @@ EVERY_OP = spec.parse(
         "strategy": {"error_feedback": True},
     },
     "every op",
+)
+np.savez(
+    FROZEN,
+    **{
+        f"{op.name}.{name}": values
+        for op in {op.name: op for op, _ in graph.build(EVERY_OP.model).frozen}.values()
+        for name, values in int8_reference.constants(op, np.random.default_rng(1)).items()
+    },
 )
 BITS: dict[str, Experiment] = {**MODELS, "every-op": EVERY_OP}
 # Models that keep state from one round to the next.

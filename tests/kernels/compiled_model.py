@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import int8_reference
 import numpy as np
 
 from tinymetafed_codegen import boards, emit, graph, spec
 from tinymetafed_codegen.design import Design, design_graph
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.ops import Int8Op
 from tinymetafed_codegen.toolchain import compiler_flags
 
 HERE = Path(__file__).parent
@@ -352,6 +354,47 @@ MODELS: dict[str, dict[str, Any]] = {
             dense(3),
         ],
     },
+    "int8": {
+        "input": [7, 6, 3],
+        "loss": "softmax_cross_entropy",
+        "layers": [
+            {"op": "quantize", "scale": 0.02, "zero_point": 83},
+            {"op": "pad_int8", "margins": [[1, 0], [2, 3]]},
+            {"op": "conv2d_int8", "name": "stem", "filters": 5, "kernel": [3, 2], "stride": [2, 1], "zero_point": -128},
+            {"op": "conv2d_int8", "name": "block", "filters": 7, "kernel": 1, "zero_point": 4, "range": [4, 90]},
+            {"op": "max_pool_int8", "name": "pooled", "size": 3, "stride": 1, "padding": "same", "range": [-20, 127]},
+            {"op": "conv2d_int8", "filters": 7, "kernel": 3, "zero_point": -3, "from": "stem"},
+            {
+                "op": "add_int8",
+                "with": "pooled",
+                "zero_point": -17,
+                "range": [-17, 127],
+                "factors": [[1073741824, 0], [1623821475, -2], [1098017566, -17]],
+            },
+            {"op": "depthwise_conv2d_int8", "kernel": 3, "stride": 2, "zero_point": 9},
+            {"op": "requantize", "factor": [1500000000, 1], "zero_point": -100, "range": [-100, 60]},
+            {"op": "mean_int8", "factor": [1234567890, -1], "zero_point": 11},
+            {"op": "dense_int8", "units": 6, "zero_point": 2},
+            {"op": "dequantize", "scale": 0.03},
+            dense(4, activation="tanh"),
+            dense(3, local=True),
+        ],
+    },
+    "int8 of one row": {
+        "input": [23],
+        "loss": "mse",
+        "layers": [
+            {"op": "quantize", "scale": 0.013, "zero_point": -128},
+            {"op": "reshape", "shape": [1, 23, 1]},
+            {"op": "conv2d_int8", "filters": 8, "kernel": [1, 5], "padding": [[0, 0], [4, 0]], "zero_point": 0},
+            {"op": "depthwise_conv2d_int8", "kernel": [1, 3], "depth_multiplier": 2, "padding": "valid", "zero_point": 1},
+            {"op": "avg_pool_int8", "size": [1, 4], "stride": [1, 3], "padding": "same"},
+            {"op": "flatten"},
+            {"op": "dense_int8", "units": 9, "zero_point": -128},
+            {"op": "dequantize", "scale": 0.05},
+            dense(2),
+        ],
+    },
     "frozen dense": {
         "input": [5],
         "loss": "mse",
@@ -422,7 +465,17 @@ def design(model: dict[str, Any], folder: Path, *, gradient: bool = False) -> De
     if net.frozen:
         folder.mkdir(parents=True, exist_ok=True)
         random = np.random.default_rng(1)
-        np.savez(folder / "frozen.npz", **{f"{op.name}.{p.name}": random.normal(0, 0.5, p.shape) for op, p in net.frozen})
+        ops = {op.name: op for op, _ in net.frozen}
+        arrays = {
+            f"{name}.{key}": values
+            for name, op in ops.items()
+            for key, values in (
+                int8_reference.constants(op, random)
+                if isinstance(op, Int8Op)
+                else {p.name: random.normal(0, 0.5, p.shape) for p in op.parameters}
+            ).items()
+        }
+        np.savez(folder / "frozen.npz", **arrays)
         experiment = spec.parse(
             {"task": ANY, "data": {"normalise": "none"}, "model": {**model, "weights": str(folder / "frozen.npz")}}, "test"
         )

@@ -7,6 +7,7 @@
 
 #include "kernels/mask.hpp"
 #include "kernels/elementary.hpp"
+#include "kernels/int8_tensor.hpp"
 #include "model.hpp"
 
 namespace tmf::kernels {
@@ -23,6 +24,12 @@ struct Elementary<double> {
 template <>
 struct WordOf<double> {
   using Type = uint32_t;
+};
+template <>
+struct Lanes<double> {
+  static constexpr int kCount = 1;
+  static float get(const double* place, int) { return static_cast<float>(*place); }
+  static void put(double* place, int, float value) { *place = value; }
 };
 }  // namespace tmf::kernels
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import int8_reference
 import numpy as np
 
 from tinymetafed_codegen.graph import Graph, trains
@@ -264,6 +265,11 @@ def run(graph: Graph, weights: Array, frozen: Tensors, x: Array) -> tuple[Array,
     backwards: list[tuple[Any, Callable[[Array], tuple[Array, Any]]]] = []
     for call in graph.forward:
         op, value = call.op, values[call.x.name].reshape(call.x.shape)
+        if op.kind in int8_reference.OPS:  # frozen: it has no backward
+            constants = [frozen[f"{op.name}.{p.name}"].astype(np.int64) for p in op.parameters]
+            read = [value] if call.other is None else [value, values[call.other.name].reshape(call.y.shape)]
+            values[call.y.name] = int8_reference.OPS[op.kind](op, *read, *constants)
+            continue
         if call.other is not None:
             values[call.y.name], of_inputs = MERGES[op.kind](op, value, values[call.other.name].reshape(call.other.shape))
             backwards.append((call, of_inputs))

@@ -47,6 +47,12 @@ def test_a_layer_counts_once_per_forward_and_backward_pass() -> None:
     assert estimate.multiply_accumulates(net, Variant.FULL) == forward + 2 * 32 + 2 * 32 * 32 + 32
 
 
+def test_a_layer_over_int8_counts_its_kernel_alone() -> None:
+    below = "{op='quantize',scale=0.1,zero_point=0},{op='dense_int8',units=7,zero_point=0},{op='dequantize',scale=0.1}"
+    net = graph.build(sine(f"model.layers=[{below},{{op='dense',units=1}}]").model)
+    assert estimate.multiply_accumulates(net, Variant.FULL) == 7 + 2 * 7
+
+
 def test_the_time_of_a_round_is_line_and_training() -> None:
     experiment = sine("task.support=10", "task.query=5")  # 2 passes of the reconstruction phase, 3 of the update phase
     figures = estimate.of_round(open_strategy(experiment, manifest(experiment)), 2304.0, boards.INSTALLED)

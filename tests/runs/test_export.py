@@ -95,6 +95,18 @@ def started(run: RunData, model: Compiled) -> Floats:
     return weights
 
 
+@pytest.mark.parametrize("suffix", [".keras", ".tflite"])
+def test_layers_over_int8_are_refused_by_name(tmp_path: Path, suffix: str) -> None:
+    layers = "{op='quantize',scale=0.1,zero_point=0},{op='dequantize',scale=0.1},{op='dense',units=1}"
+    experiment = sine(f"model.layers=[{layers}]")
+    made = design(experiment, boards.load("native"), "test")
+    weights = np.zeros(made.graph.n_global, np.float32)
+    with store.create(tmp_path / "run", experiment, made.manifest, weights, ASKED) as writer:
+        writer.append(round_entry(0, sha256(weights)), weights)
+    with pytest.raises(ExportError, match="no layer for 'quantize', which computes in int8; export a library"):
+        export.write(read_run(tmp_path / "run"), tmp_path / f"net{suffix}")
+
+
 @pytest.mark.parametrize("kind", ["alternating", "random", "zeros"])
 def test_local_weights_start_as_on_the_device(tmp_path: Path, kind: str) -> None:
     run, model = finished(tmp_path, f"model.local_start={kind}", "model.local_start_scale=0.3")

@@ -15,6 +15,7 @@ from .add import Add
 from .affine import Affine, AffineSpec
 from .clip_norm import ClipNorm
 from .elementwise import Elementwise
+from .int8 import Int8Op
 from .layer import INPUT, LayerSpec
 from .losses import LOSSES, Loss
 from .merge import Merge, MergeSpec
@@ -34,6 +35,7 @@ __all__ = [
     "AffineSpec",
     "ClipNorm",
     "Elementwise",
+    "Int8Op",
     "LayerSpec",
     "Loss",
     "Merge",

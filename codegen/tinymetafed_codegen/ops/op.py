@@ -7,11 +7,12 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from .layer import LayerSpec
 
 Shape = tuple[int, ...]
+NumberType = Literal["float32", "int8", "int32"]
 
 
 class OpError(ValueError):
@@ -44,7 +45,8 @@ class Parameter:
     """A tensor of weights.
 
     ``fan_in`` and ``fan_out`` scale a kernel's initial values (Glorot and Bengio 2010; He et al. 2015); biases start at 0.
-    ``starts_at``: all initial values are this number instead, also those of a local layer.
+    ``starts_at``: all initial values are this number instead, also those of a local layer. ``dtype``: of a frozen layer's
+    constants; all weights that train are float32.
     """
 
     name: str
@@ -52,11 +54,17 @@ class Parameter:
     fan_in: int
     fan_out: int
     starts_at: float | None = None
+    dtype: NumberType = "float32"
 
     @property
     def size(self) -> int:
         """Number of weights."""
         return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of flash that the constants of a frozen layer take."""
+        return self.size * (1 if self.dtype == "int8" else 4)
 
     @property
     def is_bias(self) -> bool:

@@ -38,17 +38,19 @@ def import_model(
     loss: str | None = None,
     freeze: str | None = None,
     local: Sequence[str] = (),
+    outputs: int | None = None,
 ) -> list[str]:
     """Creates an experiment from a trained model: a TOML file to edit and, in the same folder, the weights.
 
     Args:
-        model: FILE.keras, FILE.h5, a float FILE.tflite, or a SavedModel's folder.
+        model: FILE.keras, FILE.h5, FILE.tflite, or a SavedModel's folder.
         output: The experiment file to write; its weights get the same name with the suffix .npz.
         task: The experiment's task.
         loss: Its loss; None for that of the model file.
         freeze: How many of the first layers with weights to freeze, or the name of the last one; None for the first layers
-            that are not trainable in the model file.
+            that are not trainable in the model file; of a quantised .tflite, for all but the last.
         local: Names of the local layers; empty for the last layer that trains.
+        outputs: Outputs of a new last layer, which begins with random weights; None for that of the model file.
 
     Returns:
         Notes on the decisions.
@@ -56,7 +58,7 @@ def import_model(
     Raises:
         ModelFileError: The file cannot be read, or its network is not supported.
     """
-    return importing.write(importing.read(Path(model)), Path(output), task, loss, freeze, local)
+    return importing.write(importing.read(Path(model)), Path(output), task, loss, freeze, local, outputs)
 
 
 def example(name: str) -> Path:

@@ -37,7 +37,7 @@ def new(
 
 
 def import_(
-    model: Annotated[Path, typer.Argument(help="FILE.keras, FILE.h5, a float FILE.tflite, or a SavedModel's folder.")],
+    model: Annotated[Path, typer.Argument(help="FILE.keras, FILE.h5, FILE.tflite, or a SavedModel's folder.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Experiment file to write; its weights get the same name with .npz.")
     ],
@@ -48,19 +48,27 @@ def import_(
         typer.Option(
             metavar="N|LAYER",
             help="How many of the first layers with weights to freeze, or the name of the last one.",
-            show_default="the first layers that are not trainable in the file",
+            show_default="those that are not trainable in the file; of a quantised .tflite, all but the last",
         ),
     ] = None,
     local: Annotated[
         list[str] | None,
         typer.Option(metavar="LAYER", help="A local layer; may be given several times.", show_default="the last that trains"),
     ] = None,
+    outputs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Outputs of a new last layer, which begins with random weights; default: the file's layer."),
+    ] = None,
 ) -> None:
     """Create an experiment from a trained model: a TOML file to edit and, in the same folder, the weights.
 
     tinymetafed import net.keras -o experiment.toml --freeze 3
+
+    A quantised .tflite computes in int8 up to the layers that train; here a new layer for four classes:
+
+    tinymetafed import keywords_int8.tflite -o experiment.toml --outputs 4
     """
-    for note in tmf.import_model(model, output, task=task, loss=loss, freeze=freeze, local=local or ()):
+    for note in tmf.import_model(model, output, task=task, loss=loss, freeze=freeze, local=local or (), outputs=outputs):
         notes.print(note, markup=False, highlight=False, soft_wrap=True)
     print(f"{output}, {output.with_suffix('.npz').name}: written. Next:")
     print(f"  tinymetafed codegen {shlex.quote(str(output))} --board nano33ble -o build/{output.stem}")

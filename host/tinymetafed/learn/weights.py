@@ -39,7 +39,9 @@ def initial(manifest: ModelManifest, seed: int, init: str) -> Floats:
     weights = np.zeros(manifest.n_global, np.float32)
     shapes = {tensor.name: tensor.shape for tensor in manifest.parameters}
     shapes |= {tensor.name: tensor.shape for tensor in manifest.frozen}
-    given = read(manifest.weights_file, shapes, f"model.weights = {manifest.weights_file}") if manifest.weights_file else {}
+    integers = {tensor.name: tensor.dtype for tensor in manifest.frozen if tensor.dtype != "float32"}
+    where = f"model.weights = {manifest.weights_file}"
+    given = read(manifest.weights_file, shapes, where, integers) if manifest.weights_file else {}
     for tensor in manifest.global_tensors:
         if tensor.name in given:
             weights[tensor.place] = given[tensor.name].ravel()

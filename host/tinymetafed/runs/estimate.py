@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tinymetafed_codegen import graph
 from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.graph import BackwardCall, Call, Graph
-from tinymetafed_codegen.ops import Op
+from tinymetafed_codegen.ops import Int8Op, Op
 from tinymetafed_codegen.protocol import Variant
 from tinymetafed_codegen.section import StrictJson
 
@@ -95,4 +95,5 @@ def _backward(call: Call | BackwardCall) -> int:
 
 def _products(op: Op) -> int:
     """Multiply-accumulates of a forward pass: each weight that is no bias is used once per output position."""
-    return sum(p.size for p in op.parameters if not p.is_bias) * math.prod(op.output_shape[:-1])
+    weights = op.parameters[:1] if isinstance(op, Int8Op) else op.parameters  # the others scale its sums
+    return sum(p.size for p in weights if not p.is_bias) * math.prod(op.output_shape[:-1])

@@ -12,6 +12,7 @@ from tinymetafed_codegen import design, graph
 from tinymetafed_codegen.design import given_weights
 from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.hash import model_hash
+from tinymetafed_codegen.ops import Int8Op
 from tinymetafed_codegen.spec import Experiment
 
 from ..learn.weights import Floats, local_start
@@ -97,6 +98,12 @@ def _network(run: RunData, batch: int | None, adapted: Floats | None, outputs: O
             "FILE.h"
         )
     net = _graph(run, experiment)
+    for call in net.forward:
+        if isinstance(call.op, Int8Op):
+            raise ExportError(
+                f"{run.name}: a Keras model has no layer for '{call.op.kind}', which computes in int8; export a library, with "
+                "--format arduino or cpp, or the weights alone, to FILE.npz or FILE.h"
+            )
     if outputs == "softmax" and not net.loss.takes_logits_of:
         raise ExportError(f"--outputs softmax: the outputs of loss '{net.loss.name}' are values, no logits; leave it out")
     if adapted is None:

@@ -25,10 +25,12 @@ Evaluate = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
 
 WITH_KERNEL = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d", "affine")  # and a bias
 WEIGHTED = (*WITH_KERNEL, "prelu")
+INT8_WEIGHTED = ("dense_int8", "conv2d_int8", "depthwise_conv2d_int8")
+INT8 = tuple(kind for kind, op in ops.LAYERS.items() if issubclass(op, ops.Int8Op))
 ELEMENTWISE = tuple(kind for kind in ops.ACTIVATIONS if kind != "softmax")
 VIEWS = ("reshape", "flatten")
 MERGES = tuple(kind for kind, op in ops.LAYERS.items() if issubclass(op, ops.Merge))  # ops that read several layers
-COMMUTATIVE = tuple(kind for kind in MERGES if kind not in ("subtract", "concatenate"))
+COMMUTATIVE = tuple(kind for kind in MERGES if kind not in ("subtract", "concatenate", "add_int8"))
 # Not ops: an experiment cannot have them, so they become part of other layers, or a layer "affine".
 AFFINE = "scale and offset"  # y = scale x + offset, per channel
 PAD = "pad"  # zeros around an image or a sequence; the key margins has [before, after] for each axis but the channels
@@ -48,22 +50,26 @@ class Layer:
     """One layer.
 
     ``keys``: its keys in an experiment. ``inputs``: the layers that it reads, None for the model's input. ``arrays``: float64
-    weights by the suffix of their names in an npz file, for instance ".kernel"; an AFFINE has ``scale`` and ``offset``, of
-    shape () or (channels,). ``shape``: of its output, for one sample. ``with_zeros``: the setting because of which its kernel
-    has zeros that must stay zeros, so that it may not train; or "". ``has_bias``: whether the file has a bias, of a layer with
-    weights. ``left_out``: what the file says of its training that an import leaves out. ``where``: file and layer, for errors.
+    weights by the suffix of their names in an npz file, for instance ".kernel", or integers of a layer over int8; an AFFINE has
+    ``scale`` and ``offset``, of shape () or (channels,). ``shape``: of its output, for one sample. ``with_zeros``: the setting
+    because of which its kernel has zeros that must stay zeros, so that it may not train; or "". ``has_bias``: whether the file
+    has a bias, of a layer with weights. ``left_out``: what the file says of its training that an import leaves out. ``where``:
+    file and layer, for errors. ``trained``: what a layer over int8 becomes where it trains, in float32; None for other layers.
+    ``scale``: that of its int8 output.
     """
 
     where: str
     name: str
     keys: Keys
     inputs: list[Layer | None]
-    arrays: dict[str, Array] = field(default_factory=dict)
+    arrays: dict[str, Any] = field(default_factory=dict)
     trainable: bool = True
     shape: Shape = ()
     with_zeros: str = ""
     has_bias: bool = True
     left_out: tuple[str, ...] = ()
+    trained: list[Part] | None = None
+    scale: float | None = None
 
     @property
     def op(self) -> str:

@@ -1,4 +1,4 @@
-"""Reads float TensorFlow Lite files, and SavedModels, which are first converted to TensorFlow Lite."""
+"""Reads TensorFlow Lite files, float ones and quantised ones, and SavedModels, which are first converted to TensorFlow Lite."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from ...runs.tensorflow import ModelFileError, require
+from . import int8_operators
 from .kernels_with_zeros import spread, spread_channels, spread_groups
 from .network import (
     AFFINE,
+    INT8_WEIGHTED,
     MERGES,
     PAD,
     VIEWS,
@@ -43,9 +45,10 @@ _FLOAT32, _FLOAT16, _INTEGERS = 0, 1, (2, 4)
 _VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 _PADDINGS = ("same", "valid")
 _FUSED: dict[int, list[Keys]] = {0: [], 1: [{"op": "relu"}], 3: [{"op": "relu6"}], 4: [{"op": "tanh"}]}
+_WHOLE = "convert the model again, whole in int8 with a representative dataset, or without converter.optimizations"
 _NEAREST = {
-    "DEQUANTIZE": "the file is quantised; convert it again without converter.optimizations",
-    "QUANTIZE": "the file is quantised; convert it again without converter.optimizations",
+    "DEQUANTIZE": f"the file is partly quantised; {_WHOLE}",
+    "QUANTIZE": f"the file is partly quantised; {_WHOLE}",
     **dict.fromkeys(("EXP", "LOG", "GREATER", "SELECT_V2"), "of a softplus, a SELU or an ELU: import the .keras file instead"),
     "SUM": "the nearest one is MEAN over all pixels",
     "TRANSPOSE": "reorder the axes of the data instead",
@@ -131,6 +134,8 @@ class _Reader:
         shape = tuple(int(size) for size in self.tensors[source].shape)[1:]
         self.network = Network(file, shape, [], file_input=shape, evaluate=partial(_run, content, file))
         self.made: dict[int, Layer | None] = {source: None}
+        if self.tensors[source].type == int8_operators.INT8:
+            self._quantize_input(source)
         self.constants: dict[int, Any] = {}  # of tensors that an operator computes from constants
         self.of_unknown_shape: set[int] = set()
         self.kernels: dict[int, Layer] = {}  # the layer that uses a kernel, by its buffer
@@ -140,6 +145,19 @@ class _Reader:
         if last is None:
             raise ModelFileError(f"{file}: no operator computes the output of the model; convert it again")
         self.network.layers = [layer for layer in self.network.layers if layer is not last] + [last]
+        over_int8 = [layer for layer in self.network.layers if layer.op in INT8_WEIGHTED]
+        for layer in over_int8[:-1]:
+            layer.trainable = False
+        if over_int8:
+            self.network.evaluate = None  # what trains is not in int8
+
+    def _quantize_input(self, source: int) -> None:
+        """Samples are float32: the first layer makes them int8."""
+        where = f"{self.file}: input '{self.title(source)}'"
+        scale = int8_operators.Operator(self, (source,), source, None, where).source_scale
+        keys = int8_operators.quantize(scale).keys
+        layer = Layer(where, "quantize", keys, [None], trained=[], scale=scale.scale)
+        self.made[source] = self.network.add(layer)
 
     def _refuse_unfit_input(self, source: int) -> None:
         tensor = self.tensors[source]
@@ -176,7 +194,7 @@ class _Reader:
         data = self.model.buffers[found.buffer].data
         if data is None or not len(data):
             return None
-        kind = {_FLOAT32: "<f4", _FLOAT16: "<f2"}.get(found.type, "<i4")
+        kind = {_FLOAT32: "<f4", _FLOAT16: "<f2", int8_operators.INT8: "<i1"}.get(found.type, "<i4")
         return np.frombuffer(bytes(data), kind).reshape([] if found.shape is None else [int(size) for size in found.shape])
 
     def weights(self, tensor: int, where: str) -> Array:
@@ -202,12 +220,17 @@ class _Reader:
             if value is not None:
                 self.constants[output] = value.astype(np.float32)
                 return
+        first = int(operator.inputs[0]) if len(operator.inputs) else -1
+        if kind not in _VIEWS and int8_operators.INT8 in (self.tensors[first].type, self.tensors[output].type):
+            self.int8_operator(operator, kind, where)
+            return
         if kind not in (*_OPERATORS, *_VIEWS):
             raise unsupported(where, kind, [*_OPERATORS, *_VIEWS], _NEAREST)
         for each in (*operator.inputs[:2], output):
             is_axes = kind in (*_VIEWS, "MEAN", "REDUCE_MAX", "PAD", "PADV2") and each == operator.inputs[1]
-            if each >= 0 and not is_axes and self.tensors[each].type != _FLOAT32:
-                raise ModelFileError(f"{where}: not float32; convert the model again without converter.optimizations")
+            over_int8 = kind in _VIEWS and self.tensors[each].type == int8_operators.INT8
+            if each >= 0 and not is_axes and not over_int8 and self.tensors[each].type != _FLOAT32:
+                raise ModelFileError(f"{where}: neither float32 nor int8; {_WHOLE}")
         inputs = [int(each) for each in operator.inputs if int(each) in self.made]
         if not inputs:
             raise ModelFileError(f"{where}: reads nothing that comes from the model's input; convert the model again")
@@ -229,6 +252,31 @@ class _Reader:
             read = [self.network.add(layer)]
             self.note_second_use(operator, kind, layer)
         self.made[output] = self.as_in_file(read[0], output, where, free=kind in _VIEWS or kind == "FULLY_CONNECTED")
+
+    def int8_operator(self, operator: Any, kind: str, where: str) -> None:
+        """Reads one operator over int8 into a layer, which knows what it becomes where it trains."""
+        inputs, output = tuple(int(each) for each in operator.inputs), int(operator.outputs[0])
+        read = [self.made[each] for each in inputs if each in self.made]
+        if not read:
+            raise ModelFileError(f"{where}: reads nothing that comes from the model's input; {_WHOLE}")
+        scale = None
+        if kind in int8_operators.ONLY_TRAINED:
+            (part,), trained = _OPERATORS[kind](self, operator, where), None
+        elif kind not in int8_operators.OPERATORS:
+            raise unsupported(where, f"{kind} over int8", [*int8_operators.OPERATORS, *int8_operators.ONLY_TRAINED], _NEAREST)
+        else:
+            found = int8_operators.Operator(self, inputs, output, operator.builtinOptions, where)
+            part, trained = int8_operators.OPERATORS[kind](found)
+            scale = found.output_scale.scale if self.tensors[output].type == int8_operators.INT8 else None
+        op = str(part.keys["op"]).removesuffix("_int8")
+        number = 1 + sum(layer.op in (*WEIGHTED, *INT8_WEIGHTED) for layer in self.network.layers)
+        name = f"{op}{number}" if part.arrays else op
+        if kind == "FULLY_CONNECTED" and len(self.shape(inputs[0])) > 1:
+            flat = (int(np.prod(self.shape(inputs[0]))),)
+            read[0] = self.network.add(Layer(where, "flatten", reshape(flat), [read[0]]))
+        layer = Layer(where, name, part.keys, [*read], part.arrays, trained=trained, scale=scale)
+        free = kind in ("FULLY_CONNECTED", "MEAN")
+        self.made[output] = self.as_in_file(self.network.add(layer), output, where, free=free)
 
     def note_second_use(self, operator: Any, kind: str, layer: Layer) -> None:
         """Notes that two operators share their weights: here they are two layers."""

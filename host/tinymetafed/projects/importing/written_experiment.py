@@ -22,8 +22,21 @@ from tinymetafed_codegen.loss import LossName
 from tinymetafed_codegen.ops import ACTIVATIONS, INPUT, LOSSES
 
 from ...runs.tensorflow import ModelFileError, quiet
-from . import normal_form
-from .network import AFFINE, COMMUTATIVE, MERGES, VIEWS, WEIGHTED, WITH_KERNEL, Array, Keys, Layer, Network
+from . import int8_prefix, normal_form
+from .network import (
+    AFFINE,
+    COMMUTATIVE,
+    INT8,
+    INT8_WEIGHTED,
+    MERGES,
+    VIEWS,
+    WEIGHTED,
+    WITH_KERNEL,
+    Array,
+    Keys,
+    Layer,
+    Network,
+)
 from .same_outputs import check_outputs
 
 # The settings with which an op can be the activation of another layer.
@@ -61,7 +74,13 @@ def read(file: Path) -> Network:
 
 
 def write(
-    network: Network, output: Path, task: str, loss: str | None = None, freeze: str | None = None, local: Sequence[str] = ()
+    network: Network,
+    output: Path,
+    task: str,
+    loss: str | None = None,
+    freeze: str | None = None,
+    local: Sequence[str] = (),
+    outputs: int | None = None,
 ) -> list[str]:
     """Writes an experiment and, in the same folder, its weights as .npz.
 
@@ -71,8 +90,9 @@ def write(
         task: The experiment's task.
         loss: Its loss; None for that of the model file.
         freeze: How many of the first layers with weights to freeze, or the name of the last one; None for the first layers
-            that are not trainable in the model file.
+            that are not trainable in the model file; of a quantised file, for all but the last.
         local: Names of the local layers; empty for the last layer that trains.
+        outputs: Outputs of a new last layer, which begins with random weights; None for that of the model file.
 
     Returns:
         Notes on the decisions.
@@ -98,18 +118,20 @@ def write(
     normal_form.simplify_views(network)
     notes += _notes_on_training(network)
     chosen = _choose_loss(network, loss, notes)
+    if outputs is not None:
+        notes.append(_replace_last(network, outputs))
     _order(network)
     _fuse(network)
     _name(network)
     _choose_local(network, local, notes)
     downlink = _choose_downlink(network, notes)
     arrays = {
-        f"{layer.keys['name']}{name}": array.astype(np.float32)
+        f"{layer.keys['name']}{name}": array if layer.op in INT8 else array.astype(np.float32)
         for layer in network.layers
         for name, array in layer.arrays.items()
     }
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    np.savez(buffer, **arrays)
     text = _toml(network, chosen, downlink, weights.name, task).encode()
     designed = _design(network, output.name, text, weights.name, buffer.getvalue())
     with quiet():
@@ -120,7 +142,11 @@ def write(
 
 
 def _weighted(network: Network) -> list[Layer]:
-    return [layer for layer in network.layers if layer.op in WEIGHTED]
+    return [layer for layer in network.layers if layer.op in (*WEIGHTED, *INT8_WEIGHTED)]
+
+
+def _is_frozen(layer: Layer) -> bool:
+    return layer.op in INT8 or bool(layer.keys.get("frozen"))
 
 
 def _identifier(name: str) -> str:
@@ -147,8 +173,11 @@ def _freeze(network: Network, freeze: str | None) -> None:
             f"{network.file}: all {len(weighted)} layers with weights would be frozen and nothing would train; say how many of "
             "the first ones with --freeze N"
         )
+    if any(layer.op in INT8 for layer in network.layers):
+        int8_prefix.end(network, weighted[count])
     for layer in weighted[:count]:
-        layer.keys["frozen"] = True
+        if layer.op not in INT8:
+            layer.keys["frozen"] = True
     for layer in weighted[count:]:
         if layer.with_zeros:
             raise ModelFileError(
@@ -233,7 +262,7 @@ def _notes_on_training(network: Network) -> list[str]:
     """Notes on what trains otherwise than in the model file."""
     notes = []
     for layer in _weighted(network):
-        if layer.keys.get("frozen"):
+        if _is_frozen(layer):
             continue
         said = layer.where.removeprefix(network.file + ": ")
         if not layer.has_bias:
@@ -344,7 +373,7 @@ def _file_loss(network: Network, last: Layer) -> LossName:
 
 def _choose_downlink(network: Network, notes: list[str]) -> str:
     """The type in which the global weights travel down: float16, the default, if they fit."""
-    travelling = [layer for layer in _weighted(network) if not (layer.keys.get("frozen") or layer.keys.get("local"))]
+    travelling = [layer for layer in _weighted(network) if not (_is_frozen(layer) or layer.keys.get("local"))]
     largest = max((float(np.abs(array).max()) for layer in travelling for array in layer.arrays.values()), default=0.0)
     if largest <= np.finfo(np.float16).max:
         return ""
@@ -359,6 +388,19 @@ def _order(network: Network) -> None:
         if layer.op in COMMUTATIVE and len(layer.inputs) == 2 and layer.inputs[1] is before:
             layer.inputs.reverse()
         before = layer
+
+
+def _replace_last(network: Network, outputs: int) -> str:
+    """Gives the last layer with weights, a dense one, another number of units and no weights; returns a note."""
+    last = _weighted(network)[-1]
+    behind = network.layers[network.layers.index(last) + 1 :]
+    if last.op != "dense" or last.keys.get("frozen") or any(layer.op not in _INLINE for layer in behind):
+        raise ModelFileError(f"{last.where}: --outputs replaces a last dense layer that trains, not a {last.op}; leave it out")
+    last.keys["units"], last.arrays = outputs, {}
+    for layer in (last, *behind):
+        layer.shape = (outputs,)
+    network.evaluate = None
+    return f"{last.where.removeprefix(network.file + ': ')}: replaced by a layer of {outputs} units with random weights"
 
 
 def _fuse(network: Network) -> None:
@@ -384,7 +426,7 @@ def _name(network: Network) -> None:
         for layer, before in zip(network.layers, befores, strict=False)
         for source in (*layer.inputs[1:], *([] if layer.inputs[0] is before else layer.inputs[:1]))
     ]
-    named = [layer for layer in network.layers if layer.op in WEIGHTED or layer in by_name]
+    named = [layer for layer in network.layers if layer.op in (*WEIGHTED, *INT8_WEIGHTED) or layer in by_name]
     for i, layer in enumerate(network.layers, start=1):
         if layer not in named:
             taken.add(f"{layer.op}{i}")  # its default name
@@ -407,7 +449,7 @@ def _name(network: Network) -> None:
 
 def _choose_local(network: Network, local: Sequence[str], notes: list[str]) -> None:
     """Marks the local layers."""
-    training = [layer for layer in _weighted(network) if "frozen" not in layer.keys]
+    training = [layer for layer in _weighted(network) if not _is_frozen(layer)]
     if not local and len(training) == 1:
         notes.append(f"only '{training[0].name}' trains, so it is global and no layer is local; freeze fewer layers")
     chosen = [] if local or len(training) == 1 else training[-1:]
