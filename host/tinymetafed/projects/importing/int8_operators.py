@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -12,26 +12,10 @@ from ...runs.tensorflow import ModelFileError
 from . import fixed_point
 from .fixed_point import Scale
 from .kernels_with_zeros import spread_channels
-from .network import Array, Keys, Part, Shape, extents
+from .network import Array, Keys, Part, extents
+from .tflite_format import ACTIVATIONS, INT8, PADDINGS, Reader, shortest
 
-INT8 = 9  # TensorType of the file format
-_PADDINGS = ("same", "valid")
-_ACTIVATIONS = {0: "", 1: "relu", 3: "relu6"}
-
-
-class Reader(Protocol):
-    """What the operators ask of a file."""
-
-    tensors: Any
-
-    def title(self, tensor: int) -> str:
-        """The name of a tensor."""
-
-    def shape(self, tensor: int) -> Shape:
-        """The shape of a tensor for one sample."""
-
-    def constant(self, tensor: int) -> Any:
-        """A tensor's constant value, None if it is computed."""
+_ACTIVATIONS = ("", "relu", "relu6")  # of operators over int8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +50,10 @@ class Operator:
     def activation(self) -> str:
         """The fused activation: "", "relu" or "relu6". Raises ModelFileError for others."""
         code = getattr(self.options, "fusedActivationFunction", 0)
-        if code not in _ACTIVATIONS:
+        name = ACTIVATIONS.get(code)
+        if name not in _ACTIVATIONS:
             raise ModelFileError(f"{self.where}: its activation {code} is not supported; the nearest one is a ReLU")
-        return _ACTIVATIONS[code]
+        return name
 
     def kernel(self) -> tuple[Any, list[float]]:
         """The int8 kernel and its scales: one, or one for each filter. Raises ModelFileError for other kernels."""
@@ -119,16 +104,11 @@ def quantize(scale: Scale) -> Part:
     return Part({"op": "quantize", "scale": shortest(scale.scale), "zero_point": scale.zero_point})
 
 
-def shortest(scale: float) -> float:
-    """The shortest decimal number with the same float32 bits."""
-    return float(str(np.float32(scale)))
-
-
 def _window(operator: Operator, rows: int, columns: int) -> Keys:
     options = operator.options
     if (options.dilationHFactor, options.dilationWFactor) != (1, 1):
         raise ModelFileError(f"{operator.where}: dilation is not supported in int8; build it without dilation_rate")
-    keys: Keys = {"kernel": extents((rows, columns)), "padding": _PADDINGS[options.padding]}
+    keys: Keys = {"kernel": extents((rows, columns)), "padding": PADDINGS[options.padding]}
     stride = extents((options.strideH, options.strideW))
     return keys if stride == 1 else keys | {"stride": stride}
 
@@ -200,7 +180,7 @@ def _pool(op: str) -> Callable[[Operator], Both]:
         keys: Keys = {
             "size": extents((options.filterHeight, options.filterWidth)),
             "stride": extents((options.strideH, options.strideW)),
-            "padding": _PADDINGS[options.padding],
+            "padding": PADDINGS[options.padding],
         }
         limits = {key: value for key, value in operator.range(operator.activation).items() if key == "range"}
         return Part({"op": f"{op}_int8", **keys, **limits}), operator.trained({"op": op, **keys})

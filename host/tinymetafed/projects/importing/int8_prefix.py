@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ...runs.tensorflow import ModelFileError
 from . import normal_form
-from .int8_operators import shortest
-from .network import INT8, INT8_WEIGHTED, Keys, Layer, Network
+from .network import INT8_OPS, INT8_WEIGHTED, Keys, Layer, Network
+from .tflite_format import shortest
 
 
 def end(network: Network, first_trained: Layer) -> None:
@@ -19,7 +19,7 @@ def end(network: Network, first_trained: Layer) -> None:
     if not any(layer.op in INT8_WEIGHTED for layer in before):
         before, behind = [], network.layers[:]
     for layer in before:
-        if layer.op not in (*INT8, "reshape", "flatten"):
+        if layer.op not in (*INT8_OPS, "reshape", "flatten"):
             raise ModelFileError(
                 f"{layer.where}: in int8 it is supported behind all frozen layers only; freeze fewer layers with --freeze"
             )

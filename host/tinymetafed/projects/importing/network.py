@@ -26,7 +26,7 @@ Evaluate = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
 WITH_KERNEL = ("dense", "conv2d", "depthwise_conv2d", "separable_conv2d", "conv1d", "affine")  # and a bias
 WEIGHTED = (*WITH_KERNEL, "prelu")
 INT8_WEIGHTED = ("dense_int8", "conv2d_int8", "depthwise_conv2d_int8")
-INT8 = tuple(kind for kind, op in ops.LAYERS.items() if issubclass(op, ops.Int8Op))
+INT8_OPS = tuple(kind for kind, op in ops.LAYERS.items() if issubclass(op, ops.Int8Op))
 ELEMENTWISE = tuple(kind for kind in ops.ACTIVATIONS if kind != "softmax")
 VIEWS = ("reshape", "flatten")
 MERGES = tuple(kind for kind, op in ops.LAYERS.items() if issubclass(op, ops.Merge))  # ops that read several layers

@@ -13,38 +13,26 @@ import numpy as np
 
 from ...runs.tensorflow import ModelFileError, require
 from . import int8_operators
-from .kernels_with_zeros import spread, spread_channels, spread_groups
 from .network import (
     AFFINE,
     INT8_WEIGHTED,
     MERGES,
-    PAD,
-    VIEWS,
     WEIGHTED,
     WITH_KERNEL,
-    Array,
     Keys,
     Layer,
     Network,
     Part,
-    PRelu,
     Shape,
-    extents,
-    finite,
-    gelu,
-    leaky_relu,
-    margins_of,
     reshape,
     same_values,
     unsupported,
 )
+from .tflite_format import ACTIVATIONS, FLOAT16, FLOAT32, INT8, INT32, INT64, VIEW_OPERATORS
+from .tflite_operators import OPERATORS
 from .tflite_rewriting import drop_input_cast, join_dilation
 
 _FILE_IDENTIFIER = b"TFL3"  # at byte 4
-_FLOAT32, _FLOAT16, _INTEGERS = 0, 1, (2, 4)
-_VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
-_PADDINGS = ("same", "valid")
-_FUSED: dict[int, list[Keys]] = {0: [], 1: [{"op": "relu"}], 3: [{"op": "relu6"}], 4: [{"op": "tanh"}]}
 _WHOLE = "convert the model again, whole in int8 with a representative dataset, or without converter.optimizations"
 _NEAREST = {
     "DEQUANTIZE": f"the file is partly quantised; {_WHOLE}",
@@ -63,15 +51,6 @@ _NEAREST = {
     "BROADCAST_TO": "leave an UpSampling out, and let the layers before it keep the size",
     "WHILE": "recurrent layers are not supported; the nearest one is a convolution over the window",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "recurrent layers are not supported; the nearest one is a convolution over the window",
-}
-_MERGES = {"ADD": "add", "ADD_N": "add", "SUB": "subtract", "MUL": "multiply", "MAXIMUM": "maximum", "MINIMUM": "minimum"}
-_ELEMENTWISE = {
-    "RELU": "relu",
-    "RELU6": "relu6",
-    "LOGISTIC": "sigmoid",
-    "TANH": "tanh",
-    "HARD_SWISH": "hard_swish",
-    "ELU": "elu",
 }
 
 
@@ -132,9 +111,9 @@ class _Reader:
         self._refuse_unfit_input(source)
         self.batch = int(self.tensors[source].shape[0])
         shape = tuple(int(size) for size in self.tensors[source].shape)[1:]
-        self.network = Network(file, shape, [], file_input=shape, evaluate=partial(_run, content, file))
+        self.network = Network(file, shape, [], file_input=shape, evaluate=partial(reference_outputs, content, file))
         self.made: dict[int, Layer | None] = {source: None}
-        if self.tensors[source].type == int8_operators.INT8:
+        if self.tensors[source].type == INT8:
             self._quantize_input(source)
         self.constants: dict[int, Any] = {}  # of tensors that an operator computes from constants
         self.of_unknown_shape: set[int] = set()
@@ -194,53 +173,41 @@ class _Reader:
         data = self.model.buffers[found.buffer].data
         if data is None or not len(data):
             return None
-        kind = {_FLOAT32: "<f4", _FLOAT16: "<f2", int8_operators.INT8: "<i1"}.get(found.type, "<i4")
+        kind = {FLOAT32: "<f4", FLOAT16: "<f2", INT8: "<i1"}.get(found.type, "<i4")
         return np.frombuffer(bytes(data), kind).reshape([] if found.shape is None else [int(size) for size in found.shape])
-
-    def weights(self, tensor: int, where: str) -> Array:
-        """A tensor's constant weights. Raises ModelFileError if it is computed."""
-        value = self.constant(tensor)
-        if value is None:
-            raise ModelFileError(f"{where}: its weights are computed, expected constants; convert a trained, frozen model")
-        return finite(value, where)
-
-    def bias(self, operator: Any, outputs: int, where: str) -> Array:
-        """An operator's third input, zeros if it has none."""
-        given = [int(each) for each in operator.inputs[2:] if each >= 0]
-        return self.weights(given[0], where) if given else np.zeros(outputs)
 
     def operator(self, position: int, operator: Any, kind: str) -> None:
         """Reads one operator into layers."""
         output = int(operator.outputs[0])
         where = f"{self.file}: operator {position}, '{self.title(output)}' ({kind})"
-        if self.tensors[output].type in _INTEGERS and kind != "CAST":
+        if self.tensors[output].type in (INT32, INT64) and kind != "CAST":
             return  # it computes the new shape of a view, which the file has as well
-        if kind == "DEQUANTIZE" and self.tensors[operator.inputs[0]].type == _FLOAT16:
+        if kind == "DEQUANTIZE" and self.tensors[operator.inputs[0]].type == FLOAT16:
             value = self.constant(int(operator.inputs[0]))
             if value is not None:
                 self.constants[output] = value.astype(np.float32)
                 return
         first = int(operator.inputs[0]) if len(operator.inputs) else -1
-        if kind not in _VIEWS and int8_operators.INT8 in (self.tensors[first].type, self.tensors[output].type):
+        if kind not in VIEW_OPERATORS and INT8 in (self.tensors[first].type, self.tensors[output].type):
             self.int8_operator(operator, kind, where)
             return
-        if kind not in (*_OPERATORS, *_VIEWS):
-            raise unsupported(where, kind, [*_OPERATORS, *_VIEWS], _NEAREST)
+        if kind not in (*OPERATORS, *VIEW_OPERATORS):
+            raise unsupported(where, kind, [*OPERATORS, *VIEW_OPERATORS], _NEAREST)
         for each in (*operator.inputs[:2], output):
-            is_axes = kind in (*_VIEWS, "MEAN", "REDUCE_MAX", "PAD", "PADV2") and each == operator.inputs[1]
-            over_int8 = kind in _VIEWS and self.tensors[each].type == int8_operators.INT8
-            if each >= 0 and not is_axes and not over_int8 and self.tensors[each].type != _FLOAT32:
+            is_axes = kind in (*VIEW_OPERATORS, "MEAN", "REDUCE_MAX", "PAD", "PADV2") and each == operator.inputs[1]
+            over_int8 = kind in VIEW_OPERATORS and self.tensors[each].type == INT8
+            if each >= 0 and not is_axes and not over_int8 and self.tensors[each].type != FLOAT32:
                 raise ModelFileError(f"{where}: neither float32 nor int8; {_WHOLE}")
         inputs = [int(each) for each in operator.inputs if int(each) in self.made]
         if not inputs:
             raise ModelFileError(f"{where}: reads nothing that comes from the model's input; convert the model again")
-        if kind not in (*_VIEWS, "FULLY_CONNECTED") and self.of_unknown_shape & {*inputs}:
+        if kind not in (*VIEW_OPERATORS, "FULLY_CONNECTED") and self.of_unknown_shape & {*inputs}:
             raise ModelFileError(
                 f"{where}: reads a tensor whose shape the file does not say; convert it with a fixed batch size"
             )
         read = [self.made[each] for each in inputs]
         second = read[1:]
-        parts = [] if kind in _VIEWS else _OPERATORS[kind](self, operator, where)
+        parts = [] if kind in VIEW_OPERATORS else OPERATORS[kind](self, operator, where)
         for part in [*parts, *(Part(keys) for keys in self.fused(operator, where))]:
             name = f"{part.keys['op']}{1 + sum(layer.op in WEIGHTED for layer in self.network.layers)}"
             inputs_read = [*read[:1], *second] if part.keys["op"] in MERGES else read[:1]
@@ -251,7 +218,7 @@ class _Reader:
                 layer.has_bias = any(each >= 0 for each in operator.inputs[2:])
             read = [self.network.add(layer)]
             self.note_second_use(operator, kind, layer)
-        self.made[output] = self.as_in_file(read[0], output, where, free=kind in _VIEWS or kind == "FULLY_CONNECTED")
+        self.made[output] = self.as_in_file(read[0], output, where, free=kind in VIEW_OPERATORS or kind == "FULLY_CONNECTED")
 
     def int8_operator(self, operator: Any, kind: str, where: str) -> None:
         """Reads one operator over int8 into a layer, which knows what it becomes where it trains."""
@@ -261,13 +228,13 @@ class _Reader:
             raise ModelFileError(f"{where}: reads nothing that comes from the model's input; {_WHOLE}")
         scale = None
         if kind in int8_operators.ONLY_TRAINED:
-            (part,), trained = _OPERATORS[kind](self, operator, where), None
+            (part,), trained = OPERATORS[kind](self, operator, where), None
         elif kind not in int8_operators.OPERATORS:
             raise unsupported(where, f"{kind} over int8", [*int8_operators.OPERATORS, *int8_operators.ONLY_TRAINED], _NEAREST)
         else:
             found = int8_operators.Operator(self, inputs, output, operator.builtinOptions, where)
             part, trained = int8_operators.OPERATORS[kind](found)
-            scale = found.output_scale.scale if self.tensors[output].type == int8_operators.INT8 else None
+            scale = found.output_scale.scale if self.tensors[output].type == INT8 else None
         op = str(part.keys["op"]).removesuffix("_int8")
         number = 1 + sum(layer.op in (*WEIGHTED, *INT8_WEIGHTED) for layer in self.network.layers)
         name = f"{op}{number}" if part.arrays else op
@@ -309,21 +276,22 @@ class _Reader:
     def fused(self, operator: Any, where: str) -> list[Keys]:
         """The keys of an operator's fused activation; empty for none."""
         code = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
-        if code not in _FUSED:
+        if code not in ACTIVATIONS:
             raise ModelFileError(f"{where}: its activation {code} is not supported; the nearest one is a ReLU")
-        return [dict(keys) for keys in _FUSED[code]]
-
-    def window(self, options: Any, kernel: Array, filters: int) -> Keys:
-        """The keys of a convolution with a kernel [rows, columns, channels, filters]; a depthwise one has no ``filters``."""
-        keys: Keys = {"kernel": extents(kernel.shape[:2]), "padding": _PADDINGS[options.padding]}
-        if filters:
-            keys = {"filters": filters, **keys}
-        stride = extents((options.strideH, options.strideW))
-        return keys if stride == 1 else keys | {"stride": stride}
+        return [{"op": ACTIVATIONS[code]}] if ACTIVATIONS[code] else []
 
 
-def _run(content: bytes, file: str, samples: Any) -> Any:
-    """The outputs of TensorFlow Lite's reference kernels; the default ones are themselves wrong for some paddings."""
+def reference_outputs(content: bytes, file: str, samples: Any) -> Any:
+    """Computes a model with TensorFlow Lite's reference kernels; the default ones give wrong outputs for some paddings.
+
+    Args:
+        content: The bytes of the file.
+        file: Its name in errors.
+        samples: One input each.
+
+    Returns:
+        The outputs, [samples, outputs].
+    """
     lite = require("tensorflow", file).lite
     kinds = lite.experimental.OpResolverType
     with warnings.catch_warnings():  # that the class will be moved to another package
@@ -341,215 +309,3 @@ def _run(content: bytes, file: str, samples: Any) -> Any:
         interpreter.invoke()
         found.append(interpreter.get_tensor(output["index"])[:1].ravel())
     return np.stack(found)
-
-
-def _dilation(options: Any) -> tuple[tuple[int, int], str]:
-    dilation = (options.dilationHFactor, options.dilationWFactor)
-    return dilation, "" if dilation == (1, 1) else f"dilation = {list(dilation)}"
-
-
-def _in_rows(reader: _Reader, operator: Any, kernel: Array) -> Shape | None:
-    """The shape of a dilated sequence as an image whose columns are the phases of the dilation; None where it cannot be one.
-
-    There the dilated kernel becomes one of some rows, which has no zeros and may train.
-    """
-    options, source = operator.builtinOptions, int(operator.inputs[0])
-    image, below, dilation = reader.shape(source), reader.made[source], options.dilationWFactor
-    is_sequence = image[0] == kernel.shape[0] == 1 and dilation > 1 and (options.strideH, options.strideW) == (1, 1)
-    while below is not None and below.op in VIEWS:
-        below = below.inputs[0]
-    margins = margins_of(below)[-1] if below is not None and below.op == PAD else ()
-    if not is_sequence or _PADDINGS[options.padding] != "valid" or any(each % dilation for each in (image[1], *margins)):
-        return None
-    return image[1] // dilation, dilation, image[2]
-
-
-def _back(view: Shape, kernel: Array, channels: int) -> Part:
-    """The change of shape behind the convolution of an image of ``_in_rows``: to one row again."""
-    return Part(reshape((1, (view[0] - kernel.shape[1] + 1) * view[1], channels)))
-
-
-def _conv(reader: _Reader, operator: Any, where: str) -> list[Part]:
-    options = operator.builtinOptions
-    kernel = reader.weights(int(operator.inputs[1]), where).transpose(1, 2, 3, 0)
-    channels, filters = reader.shape(int(operator.inputs[0]))[-1], kernel.shape[3]
-    if channels % kernel.shape[2]:
-        raise ModelFileError(f"{where}: a kernel of {kernel.shape[2]} channels on {channels}; convert the model again")
-    groups = channels // kernel.shape[2]
-    dilation, with_zeros = _dilation(options)
-    if groups == 1 and (view := _in_rows(reader, operator, kernel)):
-        part = Part({"op": "conv2d", "filters": filters, "kernel": [kernel.shape[1], 1], "padding": "valid"},
-                    {".kernel": kernel.transpose(1, 0, 2, 3), ".bias": reader.bias(operator, filters, where)})  # fmt: skip
-        return [Part(reshape(view)), part, _back(view, kernel, filters)]
-    wide = spread(spread_groups(kernel, groups), dilation)
-    with_zeros = f"groups = {groups}" if groups > 1 else with_zeros
-    arrays = {".kernel": wide, ".bias": reader.bias(operator, filters, where)}
-    return [Part({"op": "conv2d", **reader.window(options, wide, filters)}, arrays, with_zeros)]
-
-
-def _depthwise(reader: _Reader, operator: Any, where: str) -> list[Part]:
-    options = operator.builtinOptions
-    kernel = reader.weights(int(operator.inputs[1]), where)
-    channels = reader.shape(int(operator.inputs[0]))[-1]
-    dilation, with_zeros = _dilation(options)
-    kernel = kernel.reshape(*kernel.shape[1:3], channels, -1)
-    multiplier = kernel.shape[3]
-    if multiplier == 1 and (view := _in_rows(reader, operator, kernel)):
-        part = Part({"op": "depthwise_conv2d", "kernel": [kernel.shape[1], 1], "padding": "valid"},
-                    {".kernel": kernel.transpose(1, 0, 2, 3), ".bias": reader.bias(operator, channels, where)})  # fmt: skip
-        return [Part(reshape(view)), part, _back(view, kernel, channels)]
-    kernel = spread(kernel, dilation)
-    arrays = {".kernel": kernel, ".bias": reader.bias(operator, channels * multiplier, where)}
-    if multiplier == 1:
-        return [Part({"op": "depthwise_conv2d", **reader.window(options, kernel, 0)}, arrays, with_zeros)]
-    arrays[".kernel"] = spread_channels(kernel)
-    keys: Keys = {"op": "conv2d", **reader.window(options, kernel, channels * multiplier)}
-    return [Part(keys, arrays, f"depth multiplier {multiplier}" if channels > 1 else with_zeros)]
-
-
-def _dense(reader: _Reader, operator: Any, where: str) -> list[Part]:
-    kernel = reader.weights(int(operator.inputs[1]), where).T
-    shape, (inputs, units) = reader.shape(int(operator.inputs[0])), kernel.shape
-    # The converter may write the sum with another layer as a bias that this layer computes.
-    added = any(int(each) in reader.made for each in operator.inputs[2:])
-    bias = np.zeros(units) if added else reader.bias(operator, units, where)
-    behind = [Part({"op": "add"})] if added else []
-    if len(shape) == 1 or int(np.prod(shape)) == inputs:
-        first = [] if len(shape) == 1 else [Part({"op": "flatten"})]
-        return [*first, Part({"op": "dense", "units": units}, {".kernel": kernel, ".bias": bias}), *behind]
-    if shape[-1] != inputs or len(shape) > 3:
-        raise ModelFileError(f"{where}: {inputs} inputs on a tensor of {list(shape)}; flatten it first")
-    axes = len(shape) - 1  # along the last axis: a convolution with a kernel of one pixel
-    keys: Keys = {"op": f"conv{axes}d", "filters": units, "kernel": 1}
-    return [Part(keys, {".kernel": kernel.reshape(*(1,) * axes, inputs, units), ".bias": bias}), *behind]
-
-
-def _pool(op: str) -> Callable[[_Reader, Any, str], list[Part]]:
-    def read_pool(reader: _Reader, operator: Any, where: str) -> list[Part]:
-        options = operator.builtinOptions
-        size = extents((options.filterHeight, options.filterWidth))
-        stride = extents((options.strideH, options.strideW))
-        return [Part({"op": op, "size": size, "stride": stride, "padding": _PADDINGS[options.padding]})]
-
-    return read_pool
-
-
-def _over_pixels(reader: _Reader, operator: Any, where: str) -> Shape:
-    """The shape of the input of an operator over all axes but the channels. Raises ModelFileError for other axes."""
-    axes = reader.constant(int(operator.inputs[1]))
-    source = int(operator.inputs[0])
-    shape = reader.shape(source)
-    rank = len(shape) + 1
-    if axes is None or sorted(int(axis) % rank for axis in np.ravel(axes)) != list(range(1, rank - 1)):
-        raise ModelFileError(f"{where}: over other axes than all but the channels; use a global pool")
-    return shape
-
-
-def _mean(reader: _Reader, operator: Any, where: str) -> list[Part]:
-    _over_pixels(reader, operator, where)
-    return [Part({"op": "global_avg_pool"})]
-
-
-def _largest(reader: _Reader, operator: Any, where: str) -> list[Part]:
-    shape = _over_pixels(reader, operator, where)
-    image = (1,) * (3 - len(shape)) + shape
-    first = [] if image == shape else [Part(reshape(image))]
-    return [*first, Part({"op": "max_pool", "size": extents(image[:2])})]
-
-
-def _pad(reader: _Reader, operator: Any, where: str) -> list[Part]:
-    margins = reader.constant(int(operator.inputs[1]))
-    value = reader.constant(int(operator.inputs[2])) if len(operator.inputs) > 2 else 0
-    if margins is None or value is None or np.any(value):
-        raise ModelFileError(f"{where}: pads with other values than zeros; pad with zeros, or pad the data instead")
-    pairs = [[int(each) for each in pair] for pair in margins]
-    if any(pairs[0]) or any(pairs[-1]):
-        raise ModelFileError(f"{where}: pads the channels; pad rows and columns only")
-    return [Part({"op": PAD, "margins": pairs[1:-1]})]  # type: ignore[dict-item]
-
-
-def _arithmetic(reader: _Reader, operator: Any, where: str, kind: str) -> list[Part]:
-    """ADD, SUB or MUL of two tensors, or one of these and DIV with a constant per channel."""
-    first, second = (int(each) for each in operator.inputs[:2])
-    if first in reader.made and second in reader.made:
-        if kind not in _MERGES:
-            raise ModelFileError(f"{where}: of two tensors is not supported; the nearest one is MUL")
-        return _merge(reader, operator, where, _MERGES[kind])
-    constant = reader.weights(second if first in reader.made else first, where)
-    if constant.size not in (1, constant.shape[-1] if constant.ndim else 1):
-        raise ModelFileError(f"{where}: a constant of shape {list(constant.shape)}, expected one number or one per channel")
-    value = constant.reshape(()) if constant.size == 1 else constant.ravel()
-    zero, one = np.zeros(()), np.ones(())
-    if second in reader.made and kind == "SUB":
-        return [Part({"op": AFFINE}, {"scale": -one, "offset": value})]
-    if kind == "DIV":
-        if second in reader.made or not value.all():
-            raise ModelFileError(f"{where}: divides by what is computed, or by 0; divide by a number, or multiply instead")
-        return [Part({"op": AFFINE}, {"scale": one / value, "offset": zero})]
-    scale, offset = {"ADD": (one, value), "SUB": (one, -value), "MUL": (value, zero)}[kind]
-    return [Part({"op": AFFINE}, {"scale": scale, "offset": offset})]
-
-
-def _merge(reader: _Reader, operator: Any, where: str, op: str) -> list[Part]:
-    """An operator of several tensors that the file computes, none of them a constant, all of one number of axes."""
-    inputs = [int(each) for each in operator.inputs]
-    if not set(inputs) <= set(reader.made):
-        raise ModelFileError(f"{where}: of a constant is not supported; use the outputs of two layers")
-    if len({len(reader.tensors[each].shape) for each in inputs}) > 1:
-        raise ModelFileError(f"{where}: of tensors of different numbers of axes; reshape them to the same number")
-    return [Part({"op": op})]
-
-
-def _concatenation(reader: _Reader, operator: Any, where: str) -> list[Part]:
-    rank = len(reader.shape(int(operator.inputs[0])))
-    axis = int(operator.builtinOptions.axis)
-    axis = axis - rank - 1 if axis >= 0 else axis
-    if axis == -rank - 1:
-        raise ModelFileError(f"{where}: joins samples; join their values along another axis")
-    (part,) = _merge(reader, operator, where, "concatenate")
-    return [Part(part.keys if axis == -1 else part.keys | {"axis": axis})]
-
-
-def _elementwise(reader: _Reader, operator: Any, where: str, op: str) -> list[Part]:
-    return [Part({"op": op})]
-
-
-def _leaky_relu(reader: _Reader, operator: Any, where: str) -> list[Part]:
-    slope = float(str(np.float32(operator.builtinOptions.alpha)))  # the shortest decimal number with the same float32 bits
-    return [Part(keys) for keys in leaky_relu(slope)]
-
-
-def _gelu(reader: _Reader, operator: Any, where: str) -> list[Part]:
-    return [Part(gelu(bool(operator.builtinOptions.approximate)))]
-
-
-def _prelu(reader: _Reader, operator: Any, where: str) -> list[Part]:
-    shape = reader.shape(int(operator.inputs[0]))
-    return PRelu.of(reader.weights(int(operator.inputs[1]), where), shape, where).parts
-
-
-def _softmax(reader: _Reader, operator: Any, where: str) -> list[Part]:
-    if operator.builtinOptions.beta != 1:
-        raise ModelFileError(f"{where}: beta = {operator.builtinOptions.beta}, expected 1; scale the layer before it")
-    return [Part({"op": "softmax"})]
-
-
-_OPERATORS: dict[str, Callable[[_Reader, Any, str], list[Part]]] = {
-    "CONV_2D": _conv,
-    "DEPTHWISE_CONV_2D": _depthwise,
-    "FULLY_CONNECTED": _dense,
-    "MAX_POOL_2D": _pool("max_pool"),
-    "AVERAGE_POOL_2D": _pool("avg_pool"),
-    "MEAN": _mean,
-    "REDUCE_MAX": _largest,
-    "PAD": _pad,
-    "PADV2": _pad,
-    "CONCATENATION": _concatenation,
-    "LEAKY_RELU": _leaky_relu,
-    "GELU": _gelu,
-    "PRELU": _prelu,
-    "SOFTMAX": _softmax,
-    **{kind: partial(_merge, op=op) for kind, op in _MERGES.items()},
-    **{kind: partial(_arithmetic, kind=kind) for kind in ("ADD", "SUB", "MUL", "DIV")},
-    **{kind: partial(_elementwise, op=op) for kind, op in _ELEMENTWISE.items()},
-}

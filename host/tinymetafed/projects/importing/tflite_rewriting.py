@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-# Numbers of the schema's TensorType: those that a CAST may turn into float32, by their name in NumPy.
-_FLOAT32, _INT32 = 0, 2
+from .tflite_format import FLOAT32, INT32, VIEW_OPERATORS
+
+# Types of tensors that a CAST may turn into float32, by their number in the file, and their names in NumPy.
 _CAST_FROM = {1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8"}
-_VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 KindOf = Callable[[Any], str]
@@ -32,16 +32,16 @@ def drop_input_cast(graph: Any, kind_of: KindOf) -> str:
     for tensor in tensors:  # grows
         for reader in [each for each in graph.operators if tensor in each.inputs]:
             output = int(reader.outputs[0])
-            if kind_of(reader) == "CAST" and graph.tensors[output].type == _FLOAT32:
+            if kind_of(reader) == "CAST" and graph.tensors[output].type == FLOAT32:
                 casts.append(reader)
-            elif kind_of(reader) in _VIEWS:
+            elif kind_of(reader) in VIEW_OPERATORS:
                 tensors.append(output)
             elif kind_of(reader) != "SHAPE":
                 return "float32"
     if was is None or not casts:
         return "float32"
     for tensor in tensors:
-        graph.tensors[tensor].type = _FLOAT32
+        graph.tensors[tensor].type = FLOAT32
     for cast in casts:
         _remove(graph, cast)
     return was
@@ -77,7 +77,7 @@ def _between(graph: Any, spread: Any, kind_of: KindOf) -> tuple[list[Any], Any] 
         kind = kind_of(current)
         if kind == "BATCH_TO_SPACE_ND":
             return (found, current) if sum(kind_of(each) in _CONVOLUTIONS for each in found) == 1 else None
-        if kind not in (*_CONVOLUTIONS, *_VIEWS):
+        if kind not in (*_CONVOLUTIONS, *VIEW_OPERATORS):
             return None
         found.append(current)
 
@@ -119,7 +119,7 @@ def _join(model: Any, schema: Any, spread: Any, between: list[Any], gather: Any)
 def _integers(model: Any, tensor: Any) -> Any:
     """The value of a constant int32 tensor; None for others."""
     data = model.buffers[tensor.buffer].data
-    if tensor.type != _INT32 or data is None or not len(data):
+    if tensor.type != INT32 or data is None or not len(data):
         return None
     return np.frombuffer(bytes(data), "<i4")
 
@@ -147,7 +147,7 @@ def _constant(model: Any, schema: Any, values: list[list[int]]) -> int:
     buffer, tensor = schema.BufferT(), schema.TensorT()
     buffer.data = np.frombuffer(array.tobytes(), np.uint8)
     model.buffers.append(buffer)
-    tensor.type, tensor.shape, tensor.buffer = _INT32, np.array(array.shape), len(model.buffers) - 1
+    tensor.type, tensor.shape, tensor.buffer = INT32, np.array(array.shape), len(model.buffers) - 1
     tensor.name = b"margins"
     model.subgraphs[0].tensors.append(tensor)
     return len(model.subgraphs[0].tensors) - 1

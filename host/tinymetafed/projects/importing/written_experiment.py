@@ -26,7 +26,7 @@ from . import int8_prefix, normal_form
 from .network import (
     AFFINE,
     COMMUTATIVE,
-    INT8,
+    INT8_OPS,
     INT8_WEIGHTED,
     MERGES,
     VIEWS,
@@ -126,7 +126,7 @@ def write(
     _choose_local(network, local, notes)
     downlink = _choose_downlink(network, notes)
     arrays = {
-        f"{layer.keys['name']}{name}": array if layer.op in INT8 else array.astype(np.float32)
+        f"{layer.keys['name']}{name}": array if layer.op in INT8_OPS else array.astype(np.float32)
         for layer in network.layers
         for name, array in layer.arrays.items()
     }
@@ -146,7 +146,7 @@ def _weighted(network: Network) -> list[Layer]:
 
 
 def _is_frozen(layer: Layer) -> bool:
-    return layer.op in INT8 or bool(layer.keys.get("frozen"))
+    return layer.op in INT8_OPS or bool(layer.keys.get("frozen"))
 
 
 def _identifier(name: str) -> str:
@@ -173,10 +173,10 @@ def _freeze(network: Network, freeze: str | None) -> None:
             f"{network.file}: all {len(weighted)} layers with weights would be frozen and nothing would train; say how many of "
             "the first ones with --freeze N"
         )
-    if any(layer.op in INT8 for layer in network.layers):
+    if any(layer.op in INT8_OPS for layer in network.layers):
         int8_prefix.end(network, weighted[count])
     for layer in weighted[:count]:
-        if layer.op not in INT8:
+        if layer.op not in INT8_OPS:
             layer.keys["frozen"] = True
     for layer in weighted[count:]:
         if layer.with_zeros:
