@@ -53,7 +53,7 @@ _NEAREST = {
     "Permute": "reorder the axes of the data instead",
 }
 
-Arrays = dict[str, npt.ArrayLike]
+Arrays = dict[str, npt.NDArray[Any]]
 
 
 # From a Keras layer, the shape of its input and its place in the file to layers of an experiment, the weights in the first.

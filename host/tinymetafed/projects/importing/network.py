@@ -41,7 +41,7 @@ class Part:
     """One layer that an operator of a file becomes; the fields are as in Layer."""
 
     keys: Keys
-    arrays: dict[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     with_zeros: str = ""
 
 
@@ -62,7 +62,7 @@ class Layer:
     name: str
     keys: Keys
     inputs: list[Layer | None]
-    arrays: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     trainable: bool = True
     shape: Shape = ()
     with_zeros: str = ""
