@@ -8,9 +8,7 @@ import math
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
@@ -18,21 +16,21 @@ from tinymetafed_codegen import boards, graph, spec
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import replace
-from tinymetafed_codegen.loss import LossName
-from tinymetafed_codegen.ops import ACTIVATIONS, INPUT, LOSSES
+from tinymetafed_codegen.ops import ACTIVATIONS, INPUT
+from tinymetafed_codegen.protocol import MAX_RECEIVE_WINDOW
 
 from ...runs.tensorflow import ModelFileError, quiet
 from . import int8_prefix, normal_form
+from .folding import fold
+from .loss_choice import ChosenLoss, choose_loss
 from .network import (
     AFFINE,
     COMMUTATIVE,
     INT8_OPS,
     INT8_WEIGHTED,
     MERGES,
-    VIEWS,
     WEIGHTED,
     WITH_KERNEL,
-    Array,
     Keys,
     Layer,
     Network,
@@ -41,10 +39,9 @@ from .same_outputs import check_outputs
 
 # The settings with which an op can be the activation of another layer.
 _INLINE = {kind: {"slope": 0.2} if kind == "leaky_relu" else {} for kind in ACTIVATIONS}
-_LOSS_OF: dict[str, LossName] = {"softmax": "softmax_cross_entropy", "sigmoid": "binary_crossentropy"}
 _NAME_LENGTH = 36  # names in an experiment have at most 40 characters, and a number may be appended
 _TASK_KEYS = {"folder": 'path = "data"  # a CSV or NPZ file per client'}
-_MOST_FLOAT_BYTES = 64_000  # of a sample in one message, beside its targets and the message's fields
+_MOST_FLOAT_BYTES = MAX_RECEIVE_WINDOW - 1_535  # of a sample; the rest is for its targets and the message's fields
 
 
 def read(file: Path) -> Network:
@@ -114,10 +111,10 @@ def write(
     _freeze(network, freeze)
     normal_form.rewrite(network)
     for layer in [each for each in network.layers if each.op == AFFINE]:
-        notes.append(_fold(network, layer))
+        notes.append(fold(network, layer))
     normal_form.simplify_views(network)
     notes += _notes_on_training(network)
-    chosen = _choose_loss(network, loss, notes)
+    chosen = choose_loss(network, loss, notes)
     if outputs is not None:
         notes.append(_replace_last(network, outputs))
     _order(network)
@@ -198,66 +195,6 @@ def _names(layers: Sequence[Layer]) -> str:
     return ", ".join(layer.name for layer in layers)
 
 
-def _channel_axis(array: Array, suffix: str, layer: Layer, *, inputs: bool) -> int:
-    """The axis of a kernel's input or output channels; depthwise kernels, and those of an affine, have one axis for both."""
-    depthwise = layer.op == "depthwise_conv2d" or suffix == "_depthwise.kernel"
-    return array.ndim - 2 if (inputs or depthwise) and array.ndim > 1 else array.ndim - 1
-
-
-def _along(values: Array, array: Array, axis: int) -> Array:
-    """One value per channel, or a single value, reshaped so that it broadcasts along ``axis`` of ``array``."""
-    return values.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
-
-
-def _fold(network: Network, affine: Layer) -> str:
-    """Folds an affine into the layer with weights before it or a frozen one after it, or makes it a layer; returns a note."""
-    scale, offset = affine.arrays["scale"], affine.arrays["offset"]
-    below, target = affine.inputs[0], _only_reader(network, affine)
-    remark = ""
-    if target is not None and target.op == AFFINE:
-        above = target.arrays
-        above["scale"], above["offset"] = scale * above["scale"], offset * above["scale"] + above["offset"]
-    elif below is not None and below.op in WITH_KERNEL and len(network.readers(below)) == 1:
-        suffix = "_pointwise" if below.op == "separable_conv2d" else ""
-        kernel, bias = below.arrays[f"{suffix}.kernel"], below.arrays[f"{suffix}.bias"]
-        axis = _channel_axis(kernel, f"{suffix}.kernel", below, inputs=False)
-        below.arrays[f"{suffix}.kernel"] = kernel * _along(scale, kernel, axis)
-        below.arrays[f"{suffix}.bias"] = bias * scale + offset
-        below.has_bias = True
-        normalised = (scale != 1).any() and not below.keys.get("frozen")
-        target, remark = below, ", which trains from there without normalisation" if normalised else ""
-    elif (other := _other_summand(network, target, affine)) is not None:
-        other.arrays[".bias"] = other.arrays[".bias"] + offset
-        other.has_bias = True
-        target = other
-    elif target is not None and target.op in WITH_KERNEL and target.keys.get("frozen") and _folds_into_input(affine, target):
-        _fold_into_input(affine, target)
-    else:
-        return _as_layer(network, affine)
-    normal_form.bypass(network, affine)
-    return f"{affine.where.removeprefix(network.file + ': ')}: folded into '{target.name}'{remark}"
-
-
-def _other_summand(network: Network, add: Layer | None, affine: Layer) -> Layer | None:
-    """The layer with one bias that is added to an offset, None if there is none that only this sum reads."""
-    if add is None or add.op != "add" or (affine.arrays["scale"] != 1).any():
-        return None
-    others = [each for each in add.inputs if each is not affine]
-    if len(others) != 1 or others[0] is None or others[0].op not in WITH_KERNEL or len(network.readers(others[0])) != 1:
-        return None
-    return others[0] if ".bias" in others[0].arrays else None
-
-
-def _only_reader(network: Network, affine: Layer) -> Layer | None:
-    """The only layer that reads an affine, past changes of shape that keep the channels; None if there are more."""
-    layer = affine
-    while len(readers := network.readers(layer)) == 1:
-        if readers[0].op not in VIEWS or not normal_form.keeps_channels(readers[0], layer.shape, affine):
-            return readers[0]
-        layer = readers[0]
-    return None
-
-
 def _notes_on_training(network: Network) -> list[str]:
     """Notes on what trains otherwise than in the model file."""
     notes = []
@@ -269,106 +206,6 @@ def _notes_on_training(network: Network) -> list[str]:
             notes.append(f"{said}: has no bias in the file; here it has one, which begins at 0 and trains")
         notes += [f"{said}: {each}" for each in layer.left_out]
     return notes
-
-
-def _as_layer(network: Network, affine: Layer) -> str:
-    """Makes an affine a layer of its own; returns a note about it."""
-    at = network.layers.index(affine)
-    above = network.layers[at:]
-    frozen = any(each.keys.get("frozen") for each in above) or not (
-        affine.trainable or any(each.op in WEIGHTED and not each.keys.get("frozen") for each in network.layers[:at])
-    )
-    ones = np.ones(affine.shape[-1])
-    affine.keys = {"op": "affine", "frozen": True} if frozen else {"op": "affine"}
-    affine.arrays = {".kernel": ones * affine.arrays["scale"], ".bias": ones * affine.arrays["offset"]}
-    remark = "frozen" if frozen else "which trains"
-    return f"{affine.where.removeprefix(network.file + ': ')}: becomes a layer 'affine', {remark}"
-
-
-def _folds_into_input(affine: Layer, target: Layer) -> bool:
-    """Whether the result is exact: zeros around the input would have to become the offset."""
-    return not affine.arrays["offset"].any() or target.keys.get("padding", "valid") == "valid"
-
-
-def _fold_into_input(affine: Layer, target: Layer) -> None:
-    """Folds an affine into the weights of the layer that reads it."""
-    scale, offset = affine.arrays["scale"], affine.arrays["offset"]
-    suffix = "_depthwise" if target.op == "separable_conv2d" else ""
-    kernel = target.arrays[f"{suffix}.kernel"]
-    axis = _channel_axis(kernel, f"{suffix}.kernel", target, inputs=True)
-    shifts = kernel * _along(offset, kernel, axis)
-    outputs = _channel_axis(kernel, f"{suffix}.kernel", target, inputs=False)
-    target.arrays[f"{suffix}.bias"] = target.arrays[f"{suffix}.bias"] + shifts.sum(
-        tuple(i for i in range(kernel.ndim) if i != outputs)
-    )
-    target.arrays[f"{suffix}.kernel"] = kernel * _along(scale, kernel, axis)
-
-
-@dataclass(frozen=True)
-class _ChosenLoss:
-    """The experiment's loss, and the last activation that was removed because the loss applies it, or ""."""
-
-    name: LossName
-    huber_delta: float
-    removed: str
-
-
-def _choose_loss(network: Network, loss: str | None, notes: list[str]) -> _ChosenLoss:
-    """Chooses the loss; removes a last activation that the loss applies itself."""
-    last = _last_activation(network)
-    delta = 1.0
-    if loss is not None:
-        names = {str(name): name for name in get_args(LossName)}
-        if loss not in names:
-            raise ModelFileError(f"--loss {loss}: expected one of {', '.join(LOSSES)}")
-        chosen = names[loss]
-    elif network.loss is not None:
-        chosen, delta = _file_loss(network, last), network.loss.huber_delta
-    elif last.op in _LOSS_OF:
-        chosen = _LOSS_OF[last.op]
-        notes.append(f"the file does not say its loss: {chosen}, because its last layer is a {last.op}")
-    else:
-        raise ModelFileError(f"{network.file}: does not say its loss; give one with --loss {'|'.join(LOSSES)}")
-    activation = LOSSES[chosen].takes_logits_of
-    if activation and last.op in _LOSS_OF and last.op != activation:
-        raise ModelFileError(
-            f"{last.where}: a last {last.op} does not go with {chosen}, which applies a {activation} itself; build it with a "
-            f"{activation}, or give another loss with --loss"
-        )
-    if not activation or last.op != activation:
-        return _ChosenLoss(chosen, delta, "")
-    normal_form.bypass(network, last)
-    notes.append(f"the last {last.op} is left out, {chosen} applies it itself: the model's outputs are logits")
-    return _ChosenLoss(chosen, delta, activation)
-
-
-def _last_activation(network: Network) -> Layer:
-    """The last layer, or the softmax or sigmoid before a last change of shape that leaves each sample's outputs as they are."""
-    last = network.layers[-1]
-    below = last.inputs[0]
-    if last.op not in VIEWS or below is None or len(network.readers(below)) != 1:
-        return last
-    is_whole = below.op == "sigmoid" or (below.op == "softmax" and below.shape[-1:] == (math.prod(below.shape),))
-    return below if is_whole else last
-
-
-def _file_loss(network: Network, last: Layer) -> LossName:
-    """Our name of the file's loss. Raises ModelFileError if it would train to something else here."""
-    given = network.loss
-    assert given is not None
-    if given.name is None:
-        raise ModelFileError(f"{network.file}: its loss is {given.title}: {given.remedy}")
-    if given.takes == "logits" and last.op in _LOSS_OF:
-        raise ModelFileError(
-            f"{last.where}: {given.title} takes logits, the last layer is a {last.op}: both would be applied; remove the "
-            f"{last.op}, or choose what to train with --loss"
-        )
-    if given.takes not in ("", "logits", last.op):
-        raise ModelFileError(
-            f"{last.where}: {given.title} takes the outputs of a {given.takes}, the last layer is a {last.op}; no loss here "
-            "trains it as Keras does: choose one with --loss"
-        )
-    return given.name
 
 
 def _choose_downlink(network: Network, notes: list[str]) -> str:
@@ -481,7 +318,7 @@ def _design(network: Network, name: str, text: bytes, weights_name: str, weights
             raise ModelFileError(reason) from None
 
 
-def _toml(network: Network, loss: _ChosenLoss, downlink: str, weights: str, task: str) -> str:
+def _toml(network: Network, loss: ChosenLoss, downlink: str, weights: str, task: str) -> str:
     """The experiment as TOML with comments."""
     kind = json.dumps(task)
     in_bytes = task == "folder" and 4 * math.prod(network.input) > _MOST_FLOAT_BYTES
