@@ -131,7 +131,7 @@ def write(
         for name, array in layer.arrays.items()
     }
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
     text = _toml(network, chosen, downlink, weights.name, task).encode()
     designed = _design(network, output.name, text, weights.name, buffer.getvalue())
     with quiet():
