@@ -12,7 +12,7 @@ from ...runs.tensorflow import ModelFileError
 from . import fixed_point
 from .fixed_point import Scale
 from .kernels_with_zeros import spread_channels
-from .network import Array, Keys, Part, extents
+from .network import Array, Arrays, Keys, Part, extents
 from .tflite_format import ACTIVATIONS, INT8, PADDINGS, Reader, shortest
 
 _ACTIVATIONS = ("", "relu", "relu6")  # of operators over int8
@@ -70,7 +70,7 @@ class Operator:
         found = self.reader.constant(self.inputs[2]) if len(self.inputs) > 2 and self.inputs[2] >= 0 else None
         return np.zeros(outputs, np.int32) if found is None else np.asarray(found, np.int32).ravel()
 
-    def constants(self, kernel: Any, scales: list[float]) -> dict[str, Any]:
+    def constants(self, kernel: Any, scales: list[float]) -> Arrays:
         """The arrays of a convolution; ``scales`` are those of the kernel's filters."""
         factors = [fixed_point.factor(self.source_scale.scale * scale / self.output_scale.scale) for scale in scales]
         multipliers, shifts = zip(*factors, strict=True)

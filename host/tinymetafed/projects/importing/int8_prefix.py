@@ -60,7 +60,7 @@ def _train(network: Network, layer: Layer) -> None:
         normal_form.bypass(network, layer)
         return
     first, *more = layer.trained
-    layer.keys, layer.arrays, layer.with_zeros = first.keys, dict(first.arrays), first.with_zeros
+    layer.keys, layer.arrays, layer.with_zeros = first.keys, first.arrays, first.with_zeros
     last = layer
     for part in more:
         added = Layer(layer.where, f"{layer.name}_{part.keys['op']}", part.keys, [last], shape=layer.shape)

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tinymetafed_codegen import ops
 from tinymetafed_codegen.section import TomlValue
 
 from ...runs.tensorflow import ModelFileError
 from .kernels_with_zeros import spread, spread_channels, spread_groups
-from .network import AFFINE, PAD, Keys, Part, PRelu, Shape, elu, extents, finite, gelu, leaky_relu, reshape, unsupported
+from .network import AFFINE, PAD, Arrays, Keys, Part, PRelu, Shape, elu, extents, finite, gelu, leaky_relu, reshape, unsupported
 
 # The names of activations in an experiment, by those in Keras, and Keras' names by their classes in keras.ops.
 _ACTIVATIONS = {"hard_silu" if name == "hard_swish" else name: name for name in ops.ACTIVATIONS}
@@ -53,10 +52,7 @@ _NEAREST = {
     "Permute": "reorder the axes of the data instead",
 }
 
-Arrays = dict[str, npt.NDArray[Any]]
-
-
-# From a Keras layer, the shape of its input and its place in the file to layers of an experiment, the weights in the first.
+# From a Keras layer, the shape of its input, and file and layer for errors, to layers of an experiment.
 Read = Callable[[Any, Shape, str], list[Part]]
 
 

@@ -19,6 +19,7 @@ from tinymetafed_codegen.spec.mistakes import explain
 from ...runs.tensorflow import ModelFileError
 
 Array = npt.NDArray[np.float64]
+Arrays = dict[str, npt.NDArray[Any]]  # a layer's weights by the suffix of their names in an npz file
 Shape = tuple[int, ...]
 Keys = TomlTable  # of a layer, as an experiment's file writes them
 Evaluate = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
@@ -41,7 +42,7 @@ class Part:
     """One layer that an operator of a file becomes; the fields are as in Layer."""
 
     keys: Keys
-    arrays: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
     with_zeros: str = ""
 
 
@@ -62,7 +63,7 @@ class Layer:
     name: str
     keys: Keys
     inputs: list[Layer | None]
-    arrays: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
     trainable: bool = True
     shape: Shape = ()
     with_zeros: str = ""

@@ -212,7 +212,7 @@ class _Reader:
             name = f"{part.keys['op']}{1 + sum(layer.op in WEIGHTED for layer in self.network.layers)}"
             inputs_read = [*read[:1], *second] if part.keys["op"] in MERGES else read[:1]
             layer = Layer(
-                where, name, part.keys, inputs_read, dict(part.arrays), part.keys["op"] != AFFINE, with_zeros=part.with_zeros
+                where, name, part.keys, inputs_read, part.arrays, part.keys["op"] != AFFINE, with_zeros=part.with_zeros
             )
             if layer.op in WITH_KERNEL:
                 layer.has_bias = any(each >= 0 for each in operator.inputs[2:])
@@ -241,7 +241,7 @@ class _Reader:
         if kind == "FULLY_CONNECTED" and len(self.shape(inputs[0])) > 1:
             flat = (int(np.prod(self.shape(inputs[0]))),)
             read[0] = self.network.add(Layer(where, "flatten", reshape(flat), [read[0]]))
-        layer = Layer(where, name, part.keys, [*read], dict(part.arrays), trained=trained, scale=scale)
+        layer = Layer(where, name, part.keys, [*read], part.arrays, trained=trained, scale=scale)
         free = kind in ("FULLY_CONNECTED", "MEAN")
         self.made[output] = self.as_in_file(self.network.add(layer), output, where, free=free)
 
