@@ -35,6 +35,30 @@ def test_dilated_sequences_train(keras: Any, tmp_path: Path, name: str, kind: st
     assert not any(getattr(each, "frozen", False) for each in made), "all layers train"
 
 
+FIRST_LAYERS: dict[str, tuple[Callable[[Any], Any], list[int]]] = {
+    "Conv1D": (lambda k: k.layers.Conv1D(8, 3, dilation_rate=2, padding="same"), [25, 2, 3]),
+    "causal": (lambda k: k.layers.Conv1D(4, 2, dilation_rate=5, padding="causal"), [10, 5, 3]),
+    "depthwise": (lambda k: k.layers.DepthwiseConv1D(3, padding="same"), [1, 50, 3]),
+    "dilated depthwise": (lambda k: k.layers.DepthwiseConv1D(3, dilation_rate=2, padding="same"), [25, 2, 3]),
+    "separable": (lambda k: k.layers.SeparableConv1D(4, 3), [1, 50, 3]),
+    "pool": (lambda k: k.layers.MaxPooling1D(2), [1, 50, 3]),
+}
+
+
+@pytest.mark.parametrize("rescaled", [False, True])
+@pytest.mark.parametrize("kind", [".keras", ".tflite"])
+@pytest.mark.parametrize("name", list(FIRST_LAYERS))
+def test_a_sequence_stays_the_input_of_a_first_layer_over_images(
+    keras: Any, tmp_path: Path, name: str, kind: str, rescaled: bool
+) -> None:
+    build, shape = FIRST_LAYERS[name]
+    rescaling = [keras.layers.Rescaling(0.5, 1)] if rescaled else []
+    same(mixed(chain(keras, (50, 3), *rescaling, build(keras), keras.layers.Flatten(), keras.layers.Dense(2))), tmp_path, kind)
+    model = spec.load(tmp_path / "in" / "experiment.toml").model
+    first: Any = next(each for each in model.layers if each.op == "reshape")
+    assert model.input == (50, 3) and list(first.shape) == shape
+
+
 @pytest.mark.parametrize("kind", [".keras", ".tflite"])
 @pytest.mark.parametrize(
     ("shape", "build"),

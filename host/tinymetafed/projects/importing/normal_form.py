@@ -237,13 +237,31 @@ def _adopt_input_shape(network: Network) -> bool:
     view, affine = readers[0], readers[0]
     if affine.op == AFFINE and len(network.readers(affine)) == 1:
         view = network.readers(affine)[0]
+        if _is_of_a_sequence(network, view):
+            return False
         if view.op in VIEWS and keeps_channels(view, affine.shape, affine):
             _move_behind(network, affine, view)
+    if _is_of_a_sequence(network, view):
+        return False
     if network.readers(None) != [view] or view.op not in VIEWS or len(view.shape) > 3 or not network.readers(view):
         return False
     network.input = view.shape
     bypass(network, view)
     return True
+
+
+def _is_of_a_sequence(network: Network, view: Layer) -> bool:
+    """Whether a change of shape makes the model's input, a sequence, an image of one row or of the phases of a dilation."""
+    if view.op != "reshape" or len(network.input) != 2 or len(view.shape) != 3:
+        return False
+    steps, channels = network.input
+    if view.shape == (1, steps, channels):
+        return True
+    readers = network.readers(view)
+    in_columns = all(
+        each.op in _WINDOWS and _pair(each, "kernel", 2)[1] == 1 and _pair(each, "kernel", 2)[0] > 1 for each in readers
+    )
+    return view.shape[-1] == channels and bool(readers) and in_columns
 
 
 def _commutes(reader: Layer, view: Layer, shape: tuple[int, ...]) -> bool:
