@@ -243,6 +243,53 @@ def test_unsupported_layers_are_refused_with_layer_and_file(keras: Any, tmp_path
     assert expected in str(caught.value) and "net.keras" in str(caught.value)
 
 
+AUGMENTATIONS: dict[str, Callable[[Any], Any]] = {
+    "RandomFlip": lambda k: k.layers.RandomFlip(),
+    "RandomRotation": lambda k: k.layers.RandomRotation(0.1),
+    "RandomZoom": lambda k: k.layers.RandomZoom(0.2),
+    "RandomTranslation": lambda k: k.layers.RandomTranslation(0.1, 0.1),
+    "RandomContrast": lambda k: k.layers.RandomContrast(0.2),
+    "RandomBrightness": lambda k: k.layers.RandomBrightness(0.2),
+    "RandomCrop": lambda k: k.layers.RandomCrop(8, 8),
+    "CenterCrop": lambda k: k.layers.CenterCrop(8, 8),
+    "Resizing": lambda k: k.layers.Resizing(8, 8),
+    "GaussianNoise": lambda k: k.layers.GaussianNoise(0.1),
+    "RandomHue": lambda k: k.Sequential([k.layers.RandomHue(0.1)]),
+    "RandomGrayscale": lambda k: k.layers.RandomGrayscale(dtype="mixed_float16"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
+def test_augmentation_is_left_out_with_a_note(keras: Any, tmp_path: Path, name: str) -> None:
+    layers = [AUGMENTATIONS[name](keras), keras.layers.Conv2D(2, 3), keras.layers.Flatten(), keras.layers.Dense(2)]
+    sequential(keras, (8, 8, 3), *layers).save(tmp_path / "net.keras")
+    notes = write(tmp_path / "net.keras", tmp_path / "in", loss="mse")
+    loaded = spec.load(tmp_path / "in" / "experiment.toml").model
+    assert [each.op for each in loaded.layers] == ["conv2d", "flatten", "dense"] and loaded.input == (8, 8, 3)
+    assert len(notes) == 1 and notes[0].startswith("layer ") and f"({name}): left out" in notes[0]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [
+        (lambda k: k.layers.RandomCrop(6, 6), "(RandomCrop): RandomCrop is not supported; crop the data"),
+        (lambda k: k.layers.CenterCrop(6, 6), "(CenterCrop): CenterCrop is not supported; crop the data"),
+        (lambda k: k.layers.Resizing(4, 4), "(Resizing): Resizing is not supported; resize the data"),
+        (lambda k: k.layers.AutoContrast(), "(AutoContrast): AutoContrast is not supported; change the data"),
+    ],
+)
+def test_layers_that_change_images_in_inference_are_refused(
+    keras: Any, tmp_path: Path, build: Callable[[Any], Any], expected: str
+) -> None:
+    layers = [build(keras), keras.layers.Flatten(), keras.layers.Dense(2)]
+    sequential(keras, (8, 8, 3), *layers).save(tmp_path / "net.keras")
+    with pytest.raises(ModelFileError) as caught:
+        write(tmp_path / "net.keras", tmp_path / "in", loss="mse")
+    assert expected in str(caught.value) and "layer 1, " in str(caught.value)
+
+
 def test_a_file_that_keras_cannot_load_is_named(keras: Any, tmp_path: Path) -> None:
     for content in (b"", b"nonsense", b"PK\3\4 no archive"):
         (tmp_path / "net.keras").write_bytes(content)

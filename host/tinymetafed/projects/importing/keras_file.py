@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...runs.tensorflow import ModelFileError, require
 from .keras_layers import LAYERS, activation_keys, concatenation, operation_keys, refuse
 from .keras_training import file_loss, keras_version, optimizer_notes, training_config
@@ -16,6 +18,10 @@ _IGNORED = (
     "Dropout", "SpatialDropout1D", "SpatialDropout2D", "AlphaDropout", "GaussianDropout", "GaussianNoise",
     "ActivityRegularization",
 )  # fmt: skip
+# Layers that change images while a model trains, beside those named Random...; some of them change images always.
+_AUGMENTING = ("RandAugment", "AugMix", "MixUp", "CutMix", "Solarization", "AutoContrast", "Equalization")
+_OF_A_SIZE = ("Resizing", "CenterCrop")  # change nothing where images have that size
+_AS_PIXELS = 255
 # Operations of keras.ops: of two tensors, and of a tensor and a number.
 _MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
 _WITH_NUMBER = ("Add", "Subtract", "Multiply", "TrueDivide", "Divide")
@@ -117,6 +123,13 @@ class _Reader:
         if id(layer) in self.seen and layer.weights:
             raise ModelFileError(f"{where}: used more than once; give each use a layer of its own")
         self.seen.add(id(layer))
+        if kind.startswith("Random") or kind in (*_AUGMENTING, *_OF_A_SIZE):
+            if not self.is_identity(layer, node):
+                raise refuse(kind, where)
+            self.network.notes.append(
+                f"layer {self.position}, '{layer.name}' ({kind}): left out, it changes nothing in inference"
+            )
+            return inputs[:1]
         if node.arguments.kwargs.get("training"):
             raise ModelFileError(f"{where}: called with training=True, so it never stops training; build it without")
         if isinstance(layer, self.keras.Sequential) or hasattr(layer, "_nodes_by_depth"):
@@ -136,6 +149,19 @@ class _Reader:
         if getattr(layer, "quantization_mode", None):
             raise ModelFileError(f"{where}: quantised ({layer.quantization_mode}); save the model before model.quantize()")
         return [self.layer(layer, inputs, shape, where)]
+
+    def is_identity(self, layer: Any, node: Any) -> bool:
+        """Whether a layer gives its input in inference: random values as small as weights and as large as pixels."""
+        given, made = (tensors[0].shape[1:] for tensors in (node.arguments.keras_tensors, node.outputs))
+        if tuple(given) != tuple(made):
+            return False
+        samples = np.random.default_rng(1).normal(0, 1, (4, *given)).astype(np.float32)
+        samples[2:] *= _AS_PIXELS
+        try:
+            outputs = self.keras.ops.convert_to_numpy(layer(samples, training=False))
+        except Exception:  # Keras may raise any exception; such a layer is refused
+            return False
+        return np.allclose(outputs, samples, rtol=1e-2)  # a layer of a model in mixed precision rounds to bfloat16
 
     def layer(self, layer: Any, inputs: list[Layer | None], shape: Shape, where: str) -> Layer | None:
         """Adds the layers of one Keras layer and its activation; returns the last one."""
