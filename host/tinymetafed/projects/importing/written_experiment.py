@@ -22,6 +22,7 @@ from tinymetafed_codegen.protocol import MAX_RECEIVE_WINDOW
 from ...runs.tensorflow import ModelFileError, quiet
 from . import int8_prefix, normal_form
 from .folding import fold
+from .input_range import Bytes, expected_bytes
 from .loss_choice import ChosenLoss, choose_loss
 from .network import (
     AFFINE,
@@ -110,6 +111,9 @@ def write(
         notes.append(f"the input is {network.input_type} in the file; here samples are float32, with the same numbers")
     _freeze(network, freeze)
     normal_form.rewrite(network)
+    in_bytes = expected_bytes(network)
+    if in_bytes is not None:
+        notes.append(in_bytes.note)
     for layer in [each for each in network.layers if each.op == AFFINE]:
         notes.append(fold(network, layer))
     normal_form.simplify_views(network)
@@ -129,7 +133,7 @@ def write(
     }
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    text = _toml(network, chosen, downlink, weights.name, task).encode()
+    text = _toml(network, chosen, downlink, weights.name, task, in_bytes).encode()
     designed = _design(network, output.name, text, weights.name, buffer.getvalue())
     with quiet():
         check_outputs(network, designed.graph, arrays, chosen.removed)
@@ -318,7 +322,7 @@ def _design(network: Network, name: str, text: bytes, weights_name: str, weights
             raise ModelFileError(reason) from None
 
 
-def _toml(network: Network, loss: ChosenLoss, downlink: str, weights: str, task: str) -> str:
+def _toml(network: Network, loss: ChosenLoss, downlink: str, weights: str, task: str, expected: Bytes | None) -> str:
     """The experiment as TOML with comments."""
     kind = json.dumps(task)
     in_bytes = task == "folder" and 4 * math.prod(network.input) > _MOST_FLOAT_BYTES
@@ -331,6 +335,7 @@ def _toml(network: Network, loss: ChosenLoss, downlink: str, weights: str, task:
         *(['dtype = "uint8"  # for pixels; as floats a sample would not fit one message'] if in_bytes else []),
         "",
         "[data]",
+        *(expected.comment if expected is not None else []),
         'normalise = "none"  # the network was trained on inputs as they are',
         "",
         *(["[strategy]", f"downlink = {json.dumps(downlink)}", ""] if downlink else []),

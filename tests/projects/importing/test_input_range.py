@@ -1,0 +1,89 @@
+"""Networks that expect bytes: the lines that a note and the experiment's comment give make image folders fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from imported import write
+from keras_models import chain, mixed, save
+from with_tensorflow import agree, needs_tensorflow
+
+from tinymetafed.runs import keras_model
+from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.design import design
+
+pytestmark = [*needs_tensorflow, pytest.mark.filterwarnings("ignore")]
+
+
+def normalised(k: Any, mean: float, deviation: float) -> Any:
+    return k.layers.Normalization(mean=[mean] * 3, variance=[deviation**2] * 3)
+
+
+def preprocessed(k: Any) -> Any:
+    """The arithmetic of MobileNet's preprocess_input in a model."""
+    first = k.Input(shape=(6, 5, 3))
+    return mixed(k.Model(first, k.layers.Dense(2)(k.layers.Flatten()(k.layers.Conv2D(2, 3)(first / 127.5 - 1.0)))))
+
+
+def image(*layers: Callable[[Any], Any], shape: tuple[int, ...] = (6, 5, 3)) -> Callable[[Any], Any]:
+    def build(k: Any) -> Any:
+        body = mixed(chain(k, shape, k.layers.Conv2D(2, 3, padding="same"), k.layers.Flatten(), k.layers.Dense(2)))
+        return chain(k, shape, *(layer(k) for layer in layers), *body.layers)
+
+    return build
+
+
+BYTES: dict[str, Callable[[Any], Any]] = {
+    "-1 to 1": image(lambda k: k.layers.Rescaling(1 / 127.5, -1)),
+    "0 to 1": image(lambda k: k.layers.Rescaling(1 / 255)),
+    "grey": image(lambda k: k.layers.Rescaling(1 / 255), shape=(6, 5, 1)),
+    "mean and deviation of pixels": image(lambda k: normalised(k, 120, 60)),
+    "two steps": image(lambda k: k.layers.Rescaling(1 / 255), lambda k: normalised(k, 0.45, 0.22)),
+    "mean of pixels": image(lambda k: k.layers.Rescaling(1.0, [-103.9, -116.8, -123.7])),
+    "behind augmentation": image(lambda k: k.layers.RandomFlip(), lambda k: k.layers.Rescaling(1 / 127.5, -1)),
+    "arithmetic": preprocessed,
+}
+OTHERS: dict[str, Callable[[Any], Any]] = {
+    "none": image(),
+    "of 0 to 1": image(lambda k: k.layers.Rescaling(2, -1)),
+    "mean and deviation of 0 to 1": image(lambda k: normalised(k, 0.45, 0.22)),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    # TensorFlow's converter leaves the rescaling in the last of these files, and folds the others into the weights itself.
+    [*((name, ".keras") for name in BYTES), ("-1 to 1", ".h5"), ("mean and deviation of pixels", ".tflite")],
+)
+def test_the_lines_for_image_folders_make_bytes_of_their_values(keras: Any, tmp_path: Path, name: str, kind: str) -> None:
+    model = BYTES[name](keras)
+    notes = write(save(model, tmp_path, kind), tmp_path / "in", loss="mse")
+    file = tmp_path / "in" / "experiment.toml"
+    before, _, behind = file.read_text().partition("[data]\n")
+    comment = behind.partition("\n\n")[0].splitlines()
+    lines = [line.removeprefix("# ") for line in comment if line.startswith("# ") and " = " in line]
+    (note,) = (each for each in notes if "expects bytes" in each)
+    assert "image folders" in note and ", ".join(lines) in note
+    file.write_text(before + "[data]\n" + "\n".join(lines) + "\n\n" + behind.partition("\n\n")[2])
+    designed = design(spec.load(file), boards.load("native"), "test")
+    with np.load(tmp_path / "in" / "experiment.npz") as arrays:
+        weights = {**arrays, **designed.weights}
+    levels = np.random.default_rng(2).integers(0, 256, (3, *model.inputs[0].shape[1:])).astype(np.float32)
+    agree(keras_model.build(designed.graph, weights)(levels / 255), model(levels, training=False))
+
+
+@pytest.mark.parametrize("name", list(OTHERS))
+def test_other_inputs_are_not_called_bytes(keras: Any, tmp_path: Path, name: str) -> None:
+    notes = write(save(OTHERS[name](keras), tmp_path, ".keras"), tmp_path / "in", loss="mse")
+    text = (tmp_path / "in" / "experiment.toml").read_text()
+    assert not any("bytes" in note for note in notes) and "0 to 255" not in text
+
+
+def test_sensors_of_a_wide_range_are_not_called_bytes(keras: Any, tmp_path: Path) -> None:
+    model = chain(keras, (20, 3), normalised(keras, 120, 60), keras.layers.Flatten(), keras.layers.Dense(2))
+    notes = write(save(model, tmp_path, ".keras"), tmp_path / "in", loss="mse")
+    assert not any("bytes" in note for note in notes)
