@@ -238,15 +238,22 @@ def build(
             current = Tensor(f"x{i}", op.output_shape, f"output of {op.name}", is_int8)
             forward.append(Call(op, x, current, None if step.other is None else made[step.other]))
         made[op.name] = current
+    computing = [i for i, layer in enumerate(model.layers) if layer.op not in ("flatten", "reshape")]
+    at = f"{source}: model.layers[{computing[-1]}]"
     if len(current.shape) != 1:
-        raise SpecError(f"{source}: the last layer gives {list(current.shape)}, a loss needs a vector; add a flatten layer")
+        raise SpecError(f"{at}: the last layer gives {list(current.shape)}, a loss needs a vector; add a flatten layer")
     last, loss = forward[-1].op, LOSSES[model.loss]
     if last.relu or last.kind in ("relu", "relu6"):
-        raise SpecError(f"{source}: the last layer ends in a ReLU, under which a network that outputs 0 never trains again")
+        raise SpecError(
+            f"{at}: the last layer ends in a ReLU, under which a network that outputs 0 never trains again; build it without "
+            "activation, or with softplus, which is above 0 as well"
+        )
     if last.kind == loss.takes_logits_of:
-        raise SpecError(f"{source}: {model.loss} applies the {last.kind} itself; leave it out of the last layer")
+        raise SpecError(f"{at}: {model.loss} applies the {last.kind} itself; leave it out of the last layer")
     if loss.class_target and current.size < 2:
-        raise SpecError(f"{source}: {model.loss} needs at least 2 outputs, the last layer has {current.size}")
+        raise SpecError(
+            f"{at}: {model.loss} needs at least 2 outputs, the last layer has {current.size}; give it one per class"
+        )
     note = {"values": "target values", "labels": "0 or 1 per output", "class": "class index"}[loss.targets]
     target = Tensor("target", (target_size(loss.name, current.size),), note)
     d_output = Tensor(f"d{current.name}", current.shape, f"gradient of {current.name}")

@@ -159,6 +159,10 @@ def test_a_softmax_before_the_last_flatten_goes_into_the_loss(keras: Any, tmp_pa
 REFUSED: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "samples": (lambda k, x: k.layers.Concatenate(axis=0)([x, x]), "axis = 0 joins samples; join their values along another"),
     "shapes": (lambda k, x: k.layers.Add()([x, k.layers.GlobalAveragePooling2D()(x)]), "add expects two equal shapes, not"),
+    "names": (
+        lambda k, x: k.layers.Add()([x, k.layers.GlobalAveragePooling2D(name="mean", keepdims=True)(x)]),
+        "not [4, 4, 2] and [1, 1, 2] of 'mean' (its first input is 'below'); build the model so that their shapes fit, or use",
+    ),
     "axes": (lambda k, x: k.layers.Multiply()([x, k.layers.MaxPooling2D((4, 1))(x)]), "one factor per channel"),
     "dot": (lambda k, x: k.layers.Dot(3)([x, x]), "Dot is not supported; the nearest one is Mul"),
     "operation": (lambda k, x: x / (x + 1), "the operation TrueDivide of keras.ops is not supported here"),

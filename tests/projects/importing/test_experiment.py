@@ -266,6 +266,11 @@ def misfit() -> Network:
     return network((4, 4, 2), first, dense(first, 3, 2, "Head"))
 
 
+def ending_in_relu() -> Network:
+    first = dense(None, 3, 2, "Head")
+    return network((3,), first, layer("relu", first))
+
+
 def normalised_twice(padding: str) -> Network:
     shift = affine(None, 2)
     first = conv(shift, 2, 3, padding)
@@ -282,6 +287,8 @@ def normalised_twice(padding: str) -> Network:
         (three(), {"freeze": "1", "local": ["First"]}, "--local First: no such layer that trains; there are dense_1, dense_2"),
         (three(), {"local": ["First", "dense_1", "dense_2"]}, "every layer is local"),
         (network((3,), dense(None, 3, 1), loss=None), {}, "does not say its loss; give one with --loss mse|mae"),
+        (ending_in_relu(), {}, "net.keras: layer 'Head': the last layer ends in a ReLU"),
+        (ending_in_relu(), {}, "never trains again; build it without activation"),
         (misfit(), {}, "net.keras: layer 'Head': dense expects"),
     ],
 )

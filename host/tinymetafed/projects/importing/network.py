@@ -154,7 +154,17 @@ def _output_shape(layer: Layer, inputs: Sequence[Shape]) -> Shape:
     except pydantic.ValidationError as error:
         raise ModelFileError(f"{layer.where}: {explain(error, op.spec)}") from None
     except ops.OpError as error:
-        raise ModelFileError(f"{layer.where}: {error}") from None
+        reason = _of_a_merge(layer, str(error)) if layer.op in MERGES else str(error)
+        raise ModelFileError(f"{layer.where}: {reason}") from None
+
+
+def _of_a_merge(layer: Layer, reason: str) -> str:
+    """An error of a merge with the names of the layers that it reads, and what to do."""
+    names = ["the model's input" if each is None else f"'{each.name}'" for each in layer.inputs]
+    for number, name in enumerate(names[1:], start=2):
+        reason = reason.replace(f"'input {number}'", name)
+    factor = "" if layer.op == "multiply" else ", or use Multiply, which takes one factor per channel or per pixel"
+    return f"{reason} (its first input is {names[0]}); build the model so that their shapes fit{factor}"
 
 
 def margins_of(pad: Layer) -> list[tuple[int, int]]:
