@@ -290,6 +290,75 @@ def test_layers_that_change_images_in_inference_are_refused(
     assert expected in str(caught.value) and "layer 1, " in str(caught.value)
 
 
+def custom_classes(keras: Any) -> tuple[type, type]:
+    """A layer and a model of classes that Keras cannot find when it loads them."""
+
+    class Doubling(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, x: Any) -> Any:
+            return x * 2
+
+    class Own(keras.Model):  # type: ignore[misc]
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given)
+            self.only = keras.layers.Dense(2)
+
+        def call(self, x: Any) -> Any:
+            return self.only(x)
+
+    return Doubling, Own
+
+
+def mystery(x: Any) -> Any:
+    """An activation that Keras does not have."""
+    return x * 0.5
+
+
+CUSTOM: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "layer": (
+        lambda k: sequential(k, (3,), k.layers.Dense(2), custom_classes(k)[0](name="twice")),
+        "layer 2, 'twice' (Doubling): custom layers are not supported; build the model with layers of keras.layers, or",
+    ),
+    "registered": (
+        lambda k: sequential(k, (3,), k.saving.register_keras_serializable("own")(custom_classes(k)[0])(name="twice")),
+        "layer 1, 'twice' (Doubling): ",
+    ),
+    "nested": (
+        lambda k: sequential(k, (3,), sequential(k, (3,), k.layers.Dense(2), custom_classes(k)[0](name="twice"))),
+        "layer 3, 'twice' (Doubling): custom layers are not supported",
+    ),
+    "lambda": (
+        lambda k: sequential(k, (3,), k.layers.Dense(2), k.layers.Lambda(lambda x: x * 2, name="half")),
+        "layer 2, 'half' (Lambda): Lambda layers are not supported; build the model with layers of keras.layers, or",
+    ),
+    "activation": (
+        lambda k: sequential(k, (3,), k.layers.Dense(2, activation=mystery, name="odd")),
+        "layer 1, 'odd' (Dense): the custom activation 'mystery' is not supported",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", [".keras", ".h5"])
+@pytest.mark.parametrize("name", sorted(CUSTOM))
+def test_layers_that_need_python_are_named(keras: Any, tmp_path: Path, name: str, kind: str) -> None:
+    build, expected = CUSTOM[name]
+    build(keras).save(tmp_path / f"net{kind}")
+    keras.saving.get_custom_objects().clear()
+    with pytest.raises(ModelFileError) as caught:
+        written_experiment.read(tmp_path / f"net{kind}")
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_model_of_a_class_of_its_own_is_named(keras: Any, tmp_path: Path) -> None:
+    model = custom_classes(keras)[1]()
+    model(np.zeros((1, 3), np.float32))
+    model.save(tmp_path / "net.keras")
+    with pytest.raises(
+        ModelFileError, match=r"net\.keras: Own is neither Sequential nor Functional; save it with model\.export"
+    ):
+        written_experiment.read(tmp_path / "net.keras")
+
+
 def test_a_file_that_keras_cannot_load_is_named(keras: Any, tmp_path: Path) -> None:
     for content in (b"", b"nonsense", b"PK\3\4 no archive"):
         (tmp_path / "net.keras").write_bytes(content)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...runs.tensorflow import ModelFileError, require
+from .keras_custom import CUSTOM, REMEDY, custom_layer
 from .keras_layers import LAYERS, activation_keys, concatenation, operation_keys, refuse
 from .keras_training import file_loss, keras_version, optimizer_notes, training_config
 from .network import AFFINE, MERGES, WITH_KERNEL, Layer, Network, Part, Shape, finite, reshape, same_values
@@ -38,6 +39,8 @@ def read(file: Path) -> Network:
             model = keras.saving.load_model(file, custom_objects=_older_layers(keras), compile=False)
         config, version = training_config(file), keras_version(file)
     except Exception as error:  # Keras may raise any exception
+        if (custom := custom_layer(file)) is not None:
+            raise ModelFileError(f"{file}: {custom}") from None
         reason = str(error).strip().partition("\n")[0]
         raise ModelFileError(f"{file}: Keras cannot load it: {reason}; save it again with model.save()") from None
     if not isinstance(model, keras.Sequential) and not hasattr(model, "_nodes_by_depth"):
@@ -142,6 +145,8 @@ class _Reader:
         shape = tuple(node.outputs[0].shape[1:])
         if kind == "Reshape":
             return [self.view(layer.name, inputs[0], shape, where)]
+        if kind not in LAYERS and not hasattr(self.keras.layers, kind):
+            raise ModelFileError(f"{where}: {CUSTOM}; {REMEDY}")
         if kind not in LAYERS:
             raise refuse(kind, where)
         if getattr(layer, "data_format", "channels_last") != "channels_last":

@@ -38,6 +38,7 @@ _NEAREST = {
     "UpSampling1D": "leave it out, and let the layers before it keep the size",
     "Cropping2D": "crop the data instead, or use padding='valid'",
     "Cropping1D": "crop the data instead, or use padding='valid'",
+    "Lambda": "use a layer of keras.layers in its place",
     "RandomCrop": "crop the data instead",
     "CenterCrop": "crop the data instead",
     "Resizing": "resize the data instead, and begin the model with an input of that size",
