@@ -164,6 +164,34 @@ def test_a_trainable_normalisation_is_folded_with_a_note(tmp_path: Path) -> None
     assert len(notes) == 1 and "folded into 'dense', which trains from there without normalisation" in notes[0]
 
 
+def test_notes_have_the_names_of_the_experiment(tmp_path: Path) -> None:
+    below = layer("conv2d", None, name="conv.x-1", shapes={".kernel": (3, 2, 2, 2), ".bias": (2,)}, filters=2, kernel=[3, 2])
+    below.has_bias = False
+    first, second = affine(below, 2), affine(below, 2)
+    second.inputs = [first]
+    flat = layer("flatten", second)
+    loaded, notes = written(network((4, 4, 2), below, first, second, flat, dense(flat, 32, 2, "Head_2")), tmp_path)
+    names = [each.name for each in loaded.model.layers if each.op != "flatten"]
+    assert names == ["conv_x1", "head2"]
+    assert len(notes) == 2 and all("folded into 'conv_x1'" in note for note in notes)
+
+
+def test_a_missing_bias_is_noted_with_both_names(tmp_path: Path) -> None:
+    net = three()
+    net.layers[2].has_bias = False
+    assert written(net, tmp_path)[1] == [
+        "layer 'dense_1', here 'dense1': has no bias in the file; here it has one, which begins at 0 and trains"
+    ]
+
+
+@pytest.mark.parametrize(("freeze", "remedy"), [("0", "add a layer with weights"), ("1", "freeze fewer layers")])
+def test_a_layer_that_trains_alone_is_noted_with_what_to_do(tmp_path: Path, freeze: str, remedy: str) -> None:
+    first = dense(None, 3, 3, "dense_4")
+    net = network((3,), first, *([dense(first, 3, 2, "dense_5")] if freeze == "1" else []))
+    _, (note,) = written(net, tmp_path, freeze=freeze)
+    assert note.startswith(f"only '{'dense5' if freeze == '1' else 'dense4'}' trains, so it is global") and remedy in note
+
+
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("freeze", [None, "1"])
 def test_a_scale_that_nothing_can_take_becomes_a_layer(tmp_path: Path, padding: str, freeze: str | None) -> None:
@@ -172,7 +200,7 @@ def test_a_scale_that_nothing_can_take_becomes_a_layer(tmp_path: Path, padding: 
     loaded, notes = written(net, tmp_path, freeze=freeze)
     first: Any = loaded.model.layers[0]
     if (padding, freeze) == ("valid", "1"):
-        assert "folded into 'Conv2D_1'" in notes[0] and first.op == "conv2d"
+        assert "folded into 'conv2d1'" in notes[0] and first.op == "conv2d"
         return
     assert f"becomes a layer 'affine', {'frozen' if freeze else 'which trains'}" in notes[0]
     assert (first.op, first.frozen) == ("affine", freeze is not None)

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from . import normal_form
 from .network import AFFINE, VIEWS, WEIGHTED, WITH_KERNEL, Array, Layer, Network
 
 
-def fold(network: Network, affine: Layer) -> str:
+@dataclass(frozen=True)
+class Folded:
+    """What became of a scale and an offset: part of ``target``, or a layer of its own. ``remark``: what follows from it."""
+
+    affine: Layer
+    target: Layer
+    remark: str = ""
+
+
+def notes(network: Network, folded: Sequence[Folded]) -> list[str]:
+    """Notes on scales and offsets, by the names of the experiment's layers, which have their names by now."""
+    target_of = {id(each.affine): each.target for each in folded}
+    return [_note(network, each, target_of) for each in folded]
+
+
+def _note(network: Network, folded: Folded, target_of: Mapping[int, Layer]) -> str:
+    said = folded.affine.where.removeprefix(network.file + ": ")
+    target = folded.target
+    if target is folded.affine:
+        return f"{said}: becomes a layer 'affine', {folded.remark}"
+    while (behind := target_of.get(id(target), target)) is not target:
+        target = behind  # a scale that was folded into the next one
+    return f"{said}: folded into '{target.keys.get('name', target.name)}'{folded.remark}"
+
+
+def fold(network: Network, affine: Layer) -> Folded:
     """Folds a scale and an offset into the layer with weights before it or a frozen one after it, or makes them a layer.
 
     Args:
@@ -16,7 +44,7 @@ def fold(network: Network, affine: Layer) -> str:
         affine: The layer with ``scale`` and ``offset``.
 
     Returns:
-        A note on what became of it.
+        What became of it.
     """
     scale, offset = affine.arrays["scale"], affine.arrays["offset"]
     below, target = affine.inputs[0], _only_reader(network, affine)
@@ -42,7 +70,7 @@ def fold(network: Network, affine: Layer) -> str:
     else:
         return _as_layer(network, affine)
     normal_form.bypass(network, affine)
-    return f"{affine.where.removeprefix(network.file + ': ')}: folded into '{target.name}'{remark}"
+    return Folded(affine, target, remark)
 
 
 def _only_reader(network: Network, affine: Layer) -> Layer | None:
@@ -84,8 +112,8 @@ def _fold_into_input(affine: Layer, target: Layer) -> None:
     target.arrays[f"{suffix}.kernel"] = kernel * _along(scale, kernel, axis)
 
 
-def _as_layer(network: Network, affine: Layer) -> str:
-    """Makes an affine a layer of its own; returns a note about it."""
+def _as_layer(network: Network, affine: Layer) -> Folded:
+    """Makes an affine a layer of its own."""
     at = network.layers.index(affine)
     above = network.layers[at:]
     frozen = any(each.keys.get("frozen") for each in above) or not (
@@ -94,8 +122,7 @@ def _as_layer(network: Network, affine: Layer) -> str:
     ones = np.ones(affine.shape[-1])
     affine.keys = {"op": "affine", "frozen": True} if frozen else {"op": "affine"}
     affine.arrays = {".kernel": ones * affine.arrays["scale"], ".bias": ones * affine.arrays["offset"]}
-    remark = "frozen" if frozen else "which trains"
-    return f"{affine.where.removeprefix(network.file + ': ')}: becomes a layer 'affine', {remark}"
+    return Folded(affine, affine, "frozen" if frozen else "which trains")
 
 
 def _channel_axis(array: Array, suffix: str, layer: Layer, *, inputs: bool) -> int:

@@ -20,8 +20,7 @@ from tinymetafed_codegen.ops import ACTIVATIONS, INPUT
 from tinymetafed_codegen.protocol import MAX_RECEIVE_WINDOW
 
 from ...runs.tensorflow import ModelFileError, quiet
-from . import int8_prefix, normal_form
-from .folding import fold
+from . import folding, int8_prefix, normal_form
 from .input_range import Bytes, expected_bytes
 from .loss_choice import ChosenLoss, choose_loss
 from .network import (
@@ -106,7 +105,7 @@ def write(
     for path in (output, weights):
         if path.exists():
             raise ModelFileError(f"{path}: there is one already, perhaps edited; name another, or remove it first")
-    notes = list(network.notes)
+    notes: list[str] = []
     if network.input_type != "float32":
         notes.append(f"the input is {network.input_type} in the file; here samples are float32, with the same numbers")
     _freeze(network, freeze)
@@ -114,16 +113,16 @@ def write(
     in_bytes = expected_bytes(network)
     if in_bytes is not None:
         notes.append(in_bytes.note)
-    for layer in [each for each in network.layers if each.op == AFFINE]:
-        notes.append(fold(network, layer))
+    folded = [folding.fold(network, layer) for layer in [each for each in network.layers if each.op == AFFINE]]
     normal_form.simplify_views(network)
-    notes += _notes_on_training(network)
-    chosen = choose_loss(network, loss, notes)
+    later: list[str] = []  # decisions on the loss and the last layer, which come behind those on the layers
+    chosen = choose_loss(network, loss, later)
     if outputs is not None:
-        notes.append(_replace_last(network, outputs))
+        later.append(_replace_last(network, outputs))
     _order(network)
     _fuse(network)
     _name(network)
+    notes = [*network.notes, *notes, *folding.notes(network, folded), *_notes_on_training(network), *later]
     _choose_local(network, local, notes)
     downlink = _choose_downlink(network, notes)
     arrays = {
@@ -206,6 +205,8 @@ def _notes_on_training(network: Network) -> list[str]:
         if _is_frozen(layer):
             continue
         said = layer.where.removeprefix(network.file + ": ")
+        if layer.keys["name"] != layer.name:
+            said += f", here '{layer.keys['name']}'"
         if not layer.has_bias:
             notes.append(f"{said}: has no bias in the file; here it has one, which begins at 0 and trains")
         notes += [f"{said}: {each}" for each in layer.left_out]
@@ -292,7 +293,9 @@ def _choose_local(network: Network, local: Sequence[str], notes: list[str]) -> N
     """Marks the local layers."""
     training = [layer for layer in _weighted(network) if not _is_frozen(layer)]
     if not local and len(training) == 1:
-        notes.append(f"only '{training[0].name}' trains, so it is global and no layer is local; freeze fewer layers")
+        name, frozen = training[0].keys["name"], len(_weighted(network)) > 1
+        remedy = "freeze fewer layers" if frozen else "add a layer with weights to the model for one that stays on each device"
+        notes.append(f"only '{name}' trains, so it is global and no layer is local; {remedy}")
     chosen = [] if local or len(training) == 1 else training[-1:]
     for name in local:
         named = [layer for layer in training if name in (layer.name, layer.keys["name"])]
