@@ -260,7 +260,9 @@ class Run:
 
         Returns:
             Each client's score before and after, their means, and the results by class. Where each client is a file, every
-            file of ``data`` is scored, on all of its rows that it has not adapted to.
+            file of ``data`` is scored, on all of its rows that it has not adapted to; ``trained_on`` says whether the run
+            has trained on the same samples. With ``weights``, the rows that they were adapted with are left out where the
+            file says which they are. ``notes`` says what was left out, and what is not known.
 
         Raises:
             StoreError, SpecError, DataError, AdaptedError, BuildError.

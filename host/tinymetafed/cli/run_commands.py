@@ -213,6 +213,8 @@ def _show_adaptation(adapted: tmf.Adaptation, whose: str, as_json: bool) -> None
     console = Console()
     console.print(table)
     _show_classes(console, adapted.classes)
+    for note in adapted.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 def evaluate(
@@ -226,7 +228,8 @@ def evaluate(
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Adapted weights, as adapt --save writes them: the folder, or one file for all clients; nothing trains."
+            help="Adapted weights, as adapt --save writes them: the folder, or one file for all clients; nothing trains. "
+            "The samples that they were adapted with are left out where the file says which; otherwise a note says so."
         ),
     ] = None,
     samples: Annotated[
@@ -242,8 +245,9 @@ def evaluate(
 
     tinymetafed evaluate runs/gestures --data recordings/may
     """
+    whose = f"Clients of {data}" if data is not None else "Unseen clients" if weights is None else "Held-out clients"
     scored = tmf.open_run(run).evaluate(data=data, weights=weights, samples=samples, threads=threads)
-    _show_adaptation(scored, "Unseen clients" if data is None else f"Clients of {data}", json_)
+    _show_adaptation(scored, whose, json_)
 
 
 def demo(

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from tinymetafed_codegen.spec import RunSpec, StatesFacts, TaskBase, TaskShapes
 
 from .. import prng
 from ..metric import Metric
+
+if TYPE_CHECKING:
+    from .adaptation_record import AdaptationRecord
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -258,6 +261,27 @@ class Task(StatesFacts, ABC):
             adapted: Number of its first ADAPT samples that the model was adapted with; they are left out.
         """
         return self.test_samples(client, 0)
+
+    def samples_not_adapted_with(self, client: int, record: AdaptationRecord | None) -> Samples | None:
+        """The samples of a client to score adapted weights on; by default its test samples, which no client adapts with.
+
+        Args:
+            client: Number of the client.
+            record: The samples that the weights were adapted with; None if that is not known.
+
+        Returns:
+            All samples but those of the record; None if the client's data are not those of the record.
+        """
+        return self.test_samples(client, 0)
+
+    def trained_with(self, client: int, other: Task) -> bool:
+        """Whether the samples of a client are those of a training client of ``other``; by default they never are.
+
+        Args:
+            client: Number of a held-out client of this task.
+            other: A task of the same class, on other or the same data.
+        """
+        return False
 
     def client_name(self, client: int) -> str:
         """A short name of a held-out client, for instance for a file; ``find`` takes it.

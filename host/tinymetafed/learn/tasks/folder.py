@@ -16,6 +16,7 @@ from tinymetafed_codegen.spec import FolderTask, RunSpec, TaskShapes
 
 from .. import prng
 from . import HELD_OUT, DataError, Floats, Samples, Task, is_held_out
+from .adaptation_record import AdaptationRecord, samples_sha256
 
 if TYPE_CHECKING:
     from .own_data.folder_content import Reading
@@ -173,6 +174,23 @@ class Folder(Task):
         """All rows after the first ``adapted`` rows of the adaptation's order."""
         return self._rows(client, 0, Stream.ADAPT, adapted, len(self._client(client).inputs))
 
+    def samples_not_adapted_with(self, client: int, record: AdaptationRecord | None) -> Samples | None:
+        """All rows but those of the record; None if the client's rows are not those of the record."""
+        if record is None:
+            return None
+        rows = len(self._client(client).inputs)
+        adapted = self._rows(client, 0, Stream.ADAPT, 0, record.samples, record.number)
+        if samples_sha256(adapted) != record.sha256:
+            return None
+        return self._rows(client, 0, Stream.ADAPT, record.samples, rows, record.number)
+
+    def trained_with(self, client: int, other: Task) -> bool:
+        """Whether a training client of ``other`` has the same samples, whatever the name of its file."""
+        own = self._client(client)
+        return isinstance(other, Folder) and any(
+            np.array_equal(own.inputs, each.inputs) and np.array_equal(own.targets, each.targets) for each in other.trained
+        )
+
     def describe(self, client: int) -> str:
         """The file's name without its suffix; for a held-out client also the number of the split."""
         split = f", split {(client - HELD_OUT) // len(self.unseen) + 1}" if is_held_out(client) else ""
@@ -200,9 +218,11 @@ class Folder(Task):
     def _client(self, client: int) -> Client:
         return self.unseen[(client - HELD_OUT) % len(self.unseen)] if is_held_out(client) else self.trained[client]
 
-    def _rows(self, client: int, round: int, stream: Stream, start: int, count: int) -> Samples:
+    def _rows(self, client: int, round: int, stream: Stream, start: int, count: int, shuffled_as: int | None = None) -> Samples:
+        """Some of a client's rows, in the order of the client ``shuffled_as``; None for the order of the client itself."""
         own = self._client(client)
-        order = prng.permutation(self.seed, client, round, stream, len(own.inputs))
+        number = client if shuffled_as is None else shuffled_as
+        order = prng.permutation(self.seed, number, round, stream, len(own.inputs))
         if self.shapes.is_classification:
             classes = own.targets[order, 0]
             turn = np.zeros(len(order), np.int64)
