@@ -35,7 +35,7 @@ def evaluate(
         data: Path of the data to score on; None for the held-out clients of the run's own data.
         weights: A file of adapted weights for all clients, or a folder with the file of each; then nothing is trained. None to
             let each client adapt with samples of its own.
-        samples: Samples to adapt with, per class if the task has classes; None for the run's own number.
+        samples: Samples to adapt with, in the unit of ``task.adapt``; None for the run's own number.
         threads: Threads to use.
         observer: Is told of progress.
 

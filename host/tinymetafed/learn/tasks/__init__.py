@@ -89,6 +89,7 @@ class Task(StatesFacts, ABC):
             otherwise (), and results are not shown by class.
         code_sha256: SHA-256 of the Python file of a user's own task, hexadecimal; "" for a built-in task.
         column_names: Names of the features of a row of the user's data; empty where they have none.
+        feature_note: One line about the numbers of a sample of the user's data and their order; "" where the task makes them.
         notes: What was decided by what the data look like, a line each, to be said once when a run begins.
 
     Source: clients as tasks with support and query sets, Ren et al., arXiv 2307.06822, Algorithm 1.
@@ -99,6 +100,7 @@ class Task(StatesFacts, ABC):
     code_sha256: str = ""
     class_names: Sequence[str] = ()
     column_names: Sequence[str] = ()
+    feature_note: str = ""
     notes: Sequence[str] = ()
     options: Any
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from .adaptation_record import AdaptationRecord, samples_sha256
 if TYPE_CHECKING:
     from .own_data.folder_content import Reading
 
+MOST_NAMES = 100  # columns that a line about the features names
 TEST_ROWS = 100  # largest number of test samples of a client
 
 
@@ -134,6 +136,7 @@ class Folder(Task):
         task.notes = reading.notes
         task.scale = reading.scale
         task.column_names = next((each.table.names for each in reading.recordings if each.table.names), ())
+        task.feature_note = _feature_note(reading, spec, shapes)
         if reading.classes is not None:
             names = {number: label for label, number in reversed([*reading.classes.items()])}
             task.class_names = tuple(names.get(i, str(i)) for i in range(max(2, shapes.outputs)))
@@ -212,7 +215,10 @@ class Folder(Task):
                 + (f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(sorted(names))}")
             )
         if len(self._client(names[name]).inputs) <= self.spec.adapt:
-            raise DataError(f"client '{name}': too few rows for task.adapt = {self.spec.adapt} and a test; lower task.adapt")
+            raise DataError(
+                f"client '{name}': too few samples to adapt with {self.spec.adapt} and be tested on others; adapt with fewer "
+                "(task.adapt, or --samples of `tinymetafed adapt`)"
+            )
         return names[name]
 
     def _client(self, client: int) -> Client:
@@ -234,6 +240,26 @@ class Folder(Task):
         if self.spec.bytes_per_input > 1:
             return Samples(inputs, targets)
         return Samples.from_levels(np.rint(inputs / np.float32(self.scale)).astype(np.uint8), self.scale, targets)
+
+
+def _feature_note(reading: Reading, spec: FolderTask, shapes: TaskShapes) -> str:
+    """One line about the numbers of a sample: what they are, and in which order."""
+    size = math.prod(shapes.input)
+    if reading.media == "images":
+        return f"pixels / 255, from 0 to 1, row by row, in the shape {list(shapes.input)}"
+    if reading.media == "sounds":
+        return f"levels / 255 of a log-mel spectrogram, from 0 to 1, band by band, in the shape {list(shapes.input)}"
+    columns = size // (spec.window or 1)
+    names = next((each.table.names for each in reading.recordings if len(each.table.names) == columns), ())
+    if names:
+        rest = f", … {names[-1]}" if columns > MOST_NAMES else ""
+        row = f"{', '.join(names[:MOST_NAMES])}{rest}"
+    else:
+        row = f"{columns} number{'s' * (columns != 1)} in the order of the data files"
+    if spec.window is None:
+        return row
+    rate = f" at {spec.rate:g} Hz" if spec.rate else ""
+    return f"{spec.window} rows over time{rate}, one after the other, the oldest first; in each row: {row}"
 
 
 def _digest(clients: Sequence[Client]) -> str:
