@@ -208,3 +208,12 @@ def test_two_clients_are_too_few_for_an_interval(run: tmf.Run, capsys: pytest.Ca
     said = capsys.readouterr().out
     assert "(2 clients, too few for an interval)" in " ".join(said.split()) and "±" not in said
     assert run.result is not None and run.result.meta_test.after_ci95 is not None
+
+
+def test_too_many_samples_are_refused_with_the_option_that_asked_for_them(run: tmf.Run, may: Path) -> None:
+    for clients, samples in ((["dave"], 48), (["alice"], 46), ([], 60)):
+        with pytest.raises(tmf.DataError, match="--samples"):
+            run.adapt(clients=clients, devices=["native:1"], samples=samples, progress=False)
+    for data in (may, None):
+        with pytest.raises(tmf.DataError, match="--samples"):
+            run.evaluate(data=data, samples=48, progress=False)
