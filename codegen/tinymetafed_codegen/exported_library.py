@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ Kind = Literal["arduino", "cpp"]
 
 _ALIGNMENT = 16  # bytes, of weights and arena
 _PER_LINE = 8  # numbers
+_WIDTH = 115  # characters in a line of a comment
 _INCLUDE = re.compile(r'^#include (?:"([^"]+)"|<(kernels/[^>]+)>).*$')
 _SYSTEM_INCLUDE = re.compile(r"^#include <[^>/]+>$")
 
@@ -64,6 +66,7 @@ class Library:
         self_test: Samples and what the host computes for them.
         version: Version of this package.
         command: The command that exports it.
+        feature_note: One line about the numbers of a sample and their order; "" where that is not known.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Library:
     self_test: SelfTest = field(repr=False)
     version: str
     command: str
+    feature_note: str = ""
 
 
 def class_name(text: str) -> str:
@@ -176,6 +180,8 @@ def _facts(library: Library) -> dict[str, Any]:
         "model_hash": design.model_hash.hex(),
         "features": net.input.size,
         "input_shape": list(net.input.shape),
+        "feature_note": _one_line(library.feature_note),
+        "feature_lines": textwrap.wrap(_one_line(library.feature_note), _WIDTH, break_long_words=False),
         "scores": net.output.size,
         "scores_note": _scores_note(library),
         "classes": classes,

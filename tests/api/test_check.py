@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import tinymetafed as tmf
 from tinymetafed import cli
 
 ROWS = "".join(f"{i / 10},{i % 7 - 3},{('idle', 'walk')[i // 20 % 2]}\n" for i in range(80))
+CONV1D = '{ op = "conv1d", filters = 4, kernel = 3, activation = "relu" }, { op = "flatten" },'
 EXPERIMENT = """
 [task]
 kind = "folder"
@@ -132,3 +134,102 @@ def test_what_was_decided_is_said_once_when_a_run_begins(project: Path, built_on
     run = tmf.simulate(experiment, out=project / "run", progress=lambda event: said.append(event.event))
     assert len([line for line in said if "windows of 4 rows" in line]) == 1
     assert run.finished
+
+
+def _write(folder: Path, label: str, rows: int = 60) -> None:
+    folder.mkdir(exist_ok=True)
+    for number, name in enumerate(("anna", "bob", "cleo")):
+        lines = [f"{i},{i % 7 + number},{eval(label, {'i': i})}" for i in range(rows)]
+        (folder / f"{name}.csv").write_text("\n".join(["a,b,angle", *lines]))
+
+
+@pytest.mark.parametrize(
+    ("label", "units", "warning"),
+    [
+        ("i % 2 + 1", 3, "number the classes from 0 without gaps, or give the last layer units = 3"),
+        ("(i % 3) * 2", 5, "class 1 has no samples"),
+        ("i % 2 * 2 - 1", 2, "label -1: classes that are numbers begin at 0"),
+        ("i % 2", 2, ""),
+        ("'xy'[i % 2]", 2, ""),
+    ],
+)
+def test_check_and_run_agree_on_the_numbers_of_classes(tmp_path: Path, label: str, units: int, warning: str) -> None:
+    _write(tmp_path / "data", label)
+    facts = tmf.check(tmp_path / "data").facts
+    assert facts is not None and facts.units == units
+    said = [each for each in facts.warnings if "class" in each and "number" in each]
+    assert [warning in each for each in said] == ([True] if warning else [])
+
+
+def test_a_class_beyond_the_last_layer_has_a_remedy(tmp_path: Path) -> None:
+    _write(tmp_path / "data", "i % 2 + 1")
+    (tmp_path / "experiment.toml").write_text(
+        EXPERIMENT.replace("window = 4\n", "")
+        .replace("[4, 2]", "[2]")
+        .replace(
+            '{ op = "conv1d", filters = 4, kernel = 3, activation = "relu" }, { op = "flatten" },',
+            '{ op = "dense", units = 4 },',
+        )
+    )
+    problem = tmf.check(tmp_path / "experiment.toml").problems[0]
+    assert "number the classes from 0, or give the last layer units = 3" in problem.remedy
+    assert tmf.check(tmp_path / "experiment.toml", ["model.layers.1.units=3"]).ok
+
+
+@pytest.mark.parametrize("label", ["(i * 37 % 59) / 10 - 2.57", "i * 13"])
+def test_values_to_predict_are_not_listed_as_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, label: str
+) -> None:
+    _write(tmp_path / "data", label)
+    code, out, _ = command(capsys, monkeypatch, tmp_path / "data")
+    assert code == 0 and 'these look like values to predict; set model.loss = "mse" and task.label = ["angle"]' in out
+    assert 'loss = "mse", last layer with units = 1' in out and max(map(len, out.splitlines())) < 200
+    (heading,) = (row for row in out.splitlines() if "client" in row and "samples" in row)
+    assert heading.rstrip("┃ ").endswith("samples")
+
+
+def test_the_table_of_many_classes_is_cut_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path / "data", "i % 30")
+    code, out, _ = command(capsys, monkeypatch, tmp_path / "data")
+    assert code == 0 and "… and 20 classes more; --json lists all" in out and "last layer with units = 30" in out
+
+
+@pytest.mark.parametrize("broken", ["first", "all"])
+def test_an_unreadable_image_is_a_problem_among_others(tmp_path: Path, broken: str) -> None:
+    for client in ("anna", "bob"):
+        for label in ("cat", "dog"):
+            folder = tmp_path / client / label
+            folder.mkdir(parents=True)
+            for number in range(3):
+                Image.new("L", (4, 5), 40 * number).save(folder / f"{number}.png")
+    names = sorted(tmp_path.rglob("*.png"))
+    for file in names if broken == "all" else names[:1]:
+        file.write_bytes(b"no image")
+    result = tmf.check(tmp_path)
+    found = [each for each in result.problems if "it is no image" in each.text]
+    assert len(found) == (12 if broken == "all" else 1) and found[0].file == str(names[0])
+    assert all(each.remedy == "save it again, or remove it" for each in found)
+    if broken == "first":
+        assert result.facts is not None and result.facts.sample_shape == (5, 4, 1)
+
+
+def test_a_gap_is_named_with_its_folder_and_an_empty_folder_with_all_forms(tmp_path: Path) -> None:
+    for client in ("anna", "bob"):
+        (tmp_path / "data" / client).mkdir(parents=True)
+        for number in (1, 2):
+            rows = "".join(f"{i + 50 * (i > 20)},{i % 5},{'xy'[i % 2]}\n" for i in range(40))
+            (tmp_path / "data" / client / f"{number}.csv").write_text("t,a,label\n" + rows)
+    facts = tmf.check(tmp_path / "data", {"task.time": "t", "task.window": 2, "task.time_unit": "s"}).facts
+    assert facts is not None and {gap.file for gap in facts.gaps} == {f"{c}/{n}.csv" for c in ("anna", "bob") for n in (1, 2)}
+    (tmp_path / "empty").mkdir()
+    text = tmf.check(tmp_path / "empty").problems[0].text
+    assert "no CSV or NPZ file in this folder, and no images or sounds" in text and "CLIENT/CLASS/FILE" in text
+
+
+def test_a_wrong_option_is_an_error_of_whole_sentences(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, err = command(capsys, monkeypatch, "data", "--bord", "x")
+    assert ". See --help." in " ".join(err.split()) and ".. See" not in err

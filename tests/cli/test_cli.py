@@ -115,7 +115,7 @@ def json_object(said: CommandResult) -> dict[str, Any]:
             ["train"],
             ["tinymetafed train examples/sine.toml", "--device", "native:4", "qemu:4", "/dev/ttyACM0", "--data", "--set"],
         ),
-        (["train"], ["[default: (native:2)]", "[default: (downloaded once)]"]),
+        (["train"], ["[default: (native:2)]", "[default: (task.path; public data are downloaded once)]"]),
         (["sweep"], ["[default: (one per core)]", "[default: (runs/sweep-NAME)]"]),
         (["adapt"], ["tinymetafed adapt", "--tasks", "--samples", "--device"]),
         (["train"], ["--resume", "--fault", "flip=0.01", "--record"]),

@@ -10,6 +10,7 @@ from pathlib import Path
 import exported
 import numpy as np
 import pytest
+from PIL import Image
 from small_runs import Quiet, sine
 from with_tensorflow import agree, needs_tensorflow
 
@@ -24,6 +25,7 @@ from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import load
 
 NAME = "LibModel"
+FLATTEN = "{op='flatten'},"
 
 
 @pytest.fixture(scope="module")
@@ -352,3 +354,41 @@ def test_networks_for_tensorflow_are_adapted_and_end_as_asked(
         agree(given, host.after if outputs == "logits" else powers / powers.sum(axis=1, keepdims=True))
     with pytest.raises(Error, match="the outputs of loss 'mse' are values"):
         exporting.write(runs["sine"][0], tmp_path / f"sine{suffix}", outputs="softmax")
+
+
+@pytest.mark.parametrize(
+    ("keys", "shape", "note"),
+    [
+        ('features = ["az", "ax"]', [2], "az, ax"),
+        (
+            'window = 4\ntime = "t"\nrate = 10',
+            [12],
+            "4 rows over time at 10 Hz, one after the other, the oldest first; in each row: ax, ay, az",
+        ),
+        ("images", [5, 4, 1], "pixels / 255, from 0 to 1, row by row, in the shape [5, 4, 1]"),
+    ],
+)
+def test_readme_and_header_name_the_features(tmp_path: Path, keys: str, shape: list[int], note: str) -> None:
+    for client in ("anna", "bob", "cleo"):
+        for number, label in enumerate(("idle", "walk") * 8):
+            file = tmp_path / "data" / client / label / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if keys == "images":
+                Image.new("L", (4, 5), 9 * number).save(file)
+        if keys != "images":
+            times = "t," if "time" in keys else ""
+            rows = [f"{i / 10}," * bool(times) + f"{i},{i % 5},{i % 3},{('idle', 'walk')[i // 40]}" for i in range(80)]
+            (tmp_path / "data" / f"{client}.csv").write_text("\n".join([f"{times}ax,ay,az,label", *rows]))
+    file = tmp_path / "experiment.toml"
+    file.write_text(
+        f"[task]\nkind = 'folder'\npath = 'data'\nheld_out = ['cleo']\nsupport = 2\nquery = 2\nadapt = 2\n"
+        f"{keys.replace('images', '')}\n[model]\ninput = {shape}\nloss = 'softmax_cross_entropy'\n"
+        f"layers = [{FLATTEN if len(shape) > 1 else ''}"
+        "{op='dense',units=3},{op='dense',units=2,local=true}]\n[run]\nrounds = 1\n"
+        "devices_per_round = 1\n[evaluation]\ntasks = 1\n"
+    )
+    run, _ = _run(set_up(load(file), str(file), None), tmp_path / "run")
+    made = library(run, tmp_path / "arduino", "arduino")
+    assert f"Features of one sample: {note}" in (made / "README.md").read_text()
+    header = (made / "src" / f"{NAME}.h").read_text()
+    assert note in " ".join(line.strip(" /") for line in header.splitlines())

@@ -12,6 +12,7 @@ from test_adapted import EXPERIMENT, normalised, write_data
 
 import tinymetafed as tmf
 from tinymetafed import cli
+from tinymetafed.cli import run_commands
 from tinymetafed.learn.tasks import HELD_OUT
 from tinymetafed.runs import adapted, scoring
 from tinymetafed.runs.setup import set_up
@@ -120,10 +121,9 @@ def test_saved_weights_are_used_however_local_weights_start(tmp_path: Path, star
     (file,) = adapted.write(tmp_path / "weights", setup.design, setup.task, done)
     assert file is not None and adapted.read(file, setup.design).size == manifest.n_parameters
     scored = run.evaluate(weights=tmp_path / "weights", progress=False)
-    inputs, labels = rows(tmp_path / "data" / "carol.csv")
-    found = outputs(tmp_path / "weights" / "carol.npz", inputs).argmax(axis=1)
-    expected = np.mean([("rest", "run", "walk")[i] == label for i, label in zip(found, labels, strict=True)])
-    assert scored.after == pytest.approx(expected)
+    unused = setup.task.samples_to_score(HELD_OUT, 9)
+    found = outputs(tmp_path / "weights" / "carol.npz", unused.inputs).argmax(axis=1)
+    assert scored.after == pytest.approx(np.mean(found == unused.targets[:, 0]))
 
 
 def test_the_command_scores(
@@ -150,3 +150,70 @@ def test_weights_adapted_to_other_inputs_are_refused(run: tmf.Run, tmp_path: Pat
     np.savez(tmp_path / "moved.npz", **arrays)  # type: ignore[arg-type]
     with pytest.raises(tmf.AdaptedError, match=r"moved\.npz: normalise\.bias has other numbers than the run"):
         run.evaluate(weights=tmp_path / "moved.npz", progress=False)
+
+
+def test_clients_that_the_run_has_trained_on_are_marked_by_their_samples(
+    run: tmf.Run, may: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = run.path.parent / "data"
+    scored = run.evaluate(data=own, progress=False)
+    marks = {each.task.partition(",")[0]: each.trained_on for each in scored.clients}
+    assert marks == {"alice": True, "bob": True, "carol": False, "dave": False}
+    assert "trained on 2 of these 4 clients" in scored.notes[0]
+    (may / "alice.csv").write_text((may / "erin.csv").read_text())  # the name of a training client, but other samples
+    (may / "zoe.csv").write_text((own / "bob.csv").read_text())  # another name, but the samples of one
+    marks = {each.task.partition(",")[0]: each.trained_on for each in run.evaluate(data=may, progress=False).clients}
+    assert marks == {"alice": False, "dave": False, "erin": False, "zoe": True}
+    monkeypatch.setattr("sys.argv", ["tinymetafed", "evaluate", str(run.path), "--data", str(own)])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().out.count("(trained on)") == 2
+
+
+def test_where_the_runs_data_have_changed_it_is_not_known_who_was_trained_on(run: tmf.Run, may: Path) -> None:
+    other = replace(run.data, header=replace(run.data.header, asked=replace(run.data.header.asked, data_sha256="0" * 64)))
+    scored = scoring.evaluate(other, may, None, None, 1, tmf.watching(False).__enter__())
+    assert [each.trained_on for each in scored.clients] == [None, None] and "have changed" in scored.notes[0]
+
+
+def test_other_data_are_said_to_be_others(run: tmf.Run, may: Path) -> None:
+    assert "other data than the run has trained on" in run.evaluate(data=may, progress=False).notes[0]
+
+
+@pytest.mark.parametrize("client", ["dave", "alice"])  # held out, trained on
+def test_samples_that_weights_were_adapted_with_are_not_scored(run: tmf.Run, tmp_path: Path, client: str) -> None:
+    run.adapt(clients=[client], devices=["native:1"], save=tmp_path, samples=12, progress=False)
+    file, own = tmp_path / f"{client}.npz", run.path.parent / "data"
+    scored = run.evaluate(data=own, weights=file, progress=False)
+    assert scored.classes is not None and np.array(scored.classes.confusion).sum() == 4 * 48 - 12
+    assert any(f"client '{client}': the 12 samples that" in note for note in scored.notes)
+    expected = run.adapt(clients=[client], devices=["native:1"], samples=12, progress=False).after
+    after = {each.task.partition(",")[0]: each.after for each in scored.clients}
+    assert after[client] == pytest.approx(expected)  # adapt scores on the same remaining 36 rows
+
+
+def test_weights_that_do_not_say_how_they_were_adapted_are_scored_with_a_note(run: tmf.Run, may: Path, tmp_path: Path) -> None:
+    run.adapt(clients=["dave"], devices=["native:1"], save=tmp_path, progress=False)
+    changed = run.evaluate(data=may, weights=tmp_path / "dave.npz", progress=False)
+    assert any("client 'dave': its data are not those" in note for note in changed.notes)
+    with np.load(tmp_path / "dave.npz") as file:
+        np.savez(tmp_path / "silent.npz", **dict(file))  # type: ignore[arg-type]
+    silent = run.evaluate(weights=tmp_path / "silent.npz", progress=False)
+    assert [note for note in silent.notes if "does not say which samples" in note] == list(silent.notes)
+    assert silent.classes is not None and np.array(silent.classes.confusion).sum() == 2 * 48
+
+
+def test_two_clients_are_too_few_for_an_interval(run: tmf.Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run_commands._finish(run, False)
+    said = capsys.readouterr().out
+    assert "(2 clients, too few for an interval)" in " ".join(said.split()) and "±" not in said
+    assert run.result is not None and run.result.meta_test.after_ci95 is not None
+
+
+def test_too_many_samples_are_refused_with_the_option_that_asked_for_them(run: tmf.Run, may: Path) -> None:
+    for clients, samples in ((["dave"], 48), (["alice"], 46), ([], 60)):
+        with pytest.raises(tmf.DataError, match="--samples"):
+            run.adapt(clients=clients, devices=["native:1"], samples=samples, progress=False)
+    for data in (may, None):
+        with pytest.raises(tmf.DataError, match="--samples"):
+            run.evaluate(data=data, samples=48, progress=False)

@@ -219,7 +219,7 @@ class Run:
             tasks: Number of unseen clients.
             first: Number of the first one.
             clients: Names of the clients instead: of files where each client is a file, numbers of unseen clients otherwise.
-            samples: Samples to adapt with, per class if the task has classes; None for the run's own number.
+            samples: Samples to adapt with, in the unit of ``task.adapt``; None for the run's own number.
             data: Folder of the task's data; None for that of the run.
             save: Folder for the adapted weights, an npz file per client; None to drop them.
             progress: As in ``simulate``.
@@ -254,13 +254,15 @@ class Run:
             data: The data, for instance a folder with other recordings; None for the held-out clients of the run's own.
             weights: A file that ``adapt`` saved, for all clients, or a folder with a file for each; then nothing is trained.
                 None to let each client adapt with samples of its own.
-            samples: Samples to adapt with, per class if the task has classes; None for the run's own number.
+            samples: Samples to adapt with, in the unit of ``task.adapt``; None for the run's own number.
             threads: Threads to use; None for all processors.
             progress: As in ``simulate``.
 
         Returns:
             Each client's score before and after, their means, and the results by class. Where each client is a file, every
-            file of ``data`` is scored, on all of its rows that it has not adapted to.
+            file of ``data`` is scored, on all of its rows that it has not adapted to; ``trained_on`` says whether the run
+            has trained on the same samples. With ``weights``, the rows that they were adapted with are left out where the
+            file says which they are. ``notes`` says what was left out, and what is not known.
 
         Raises:
             StoreError, SpecError, DataError, AdaptedError, BuildError.

@@ -88,7 +88,8 @@ def _explain(error: Exception) -> int:
     usage = getattr(error, "exit_code", None) == WRONG_USAGE and hasattr(error, "format_message")
     if usage:
         if text := error.format_message():  # type: ignore[attr-defined]  # empty if the help was printed
-            notes.print(f"[bold red]Error:[/] {text} See --help.", highlight=False, soft_wrap=True)
+            stop = "" if text.endswith((".", "?", "!")) else "."
+            notes.print(f"[bold red]Error:[/] {text}{stop} See --help.", highlight=False, soft_wrap=True)
         return WRONG_USAGE
     if isinstance(error, tmf.Error | OSError):
         notes.print("[bold red]Error:[/]", end=" ")

@@ -44,6 +44,9 @@ def check(
         raise typer.Exit(1)
 
 
+MOST_CLASSES = 10  # classes that the table of clients shows
+
+
 def _show_check(result: tmf.DataCheck) -> None:
     console = Console()
 
@@ -52,7 +55,7 @@ def _show_check(result: tmf.DataCheck) -> None:
 
     facts = result.facts
     if facts is not None and facts.clients:
-        classes = list(facts.classes)[:12]
+        classes = [] if facts.look_like_values else list(facts.classes)[:MOST_CLASSES]
         table = Table(title=f"{result.path}: clients", title_justify="left")
         table.add_column("client", overflow="fold")
         table.add_column("for")
@@ -66,6 +69,8 @@ def _show_check(result: tmf.DataCheck) -> None:
         rows, samples = (sum(getattr(client, key) for client in facts.clients) for key in ("rows", "samples"))
         table.add_row("all", "", f"{rows:,}", f"{samples:,}", *(f"{facts.classes[each]:,}" for each in classes))
         console.print(table)
+        if classes and len(facts.classes) > MOST_CLASSES:
+            line(f"… and {len(facts.classes) - MOST_CLASSES:,} classes more; --json lists all")
     if facts is not None and facts.features:
         table = Table(title="Features", title_justify="left")
         table.add_column("feature")
@@ -94,7 +99,10 @@ def _show_check(result: tmf.DataCheck) -> None:
         )
     elif facts is not None and facts.sample_shape:
         shape = list(facts.sample_shape)
-        line(f"model: input = {shape}" + (f", last layer with units = {len(facts.classes)}" if facts.classes else ""))
+        last = ', loss = "mse", last layer with units = 1' if facts.look_like_values else ""
+        if facts.units and not facts.look_like_values:
+            last = f", last layer with units = {facts.units}"
+        line(f"model: input = {shape}{last}")
     for problem in result.problems:
         line(f"problem: {problem.text}")
     listed = (
@@ -143,7 +151,10 @@ def export(
     ] = None,
     adapt: Annotated[
         list[Path] | None,
-        typer.Option(help="Adapt the weights to the samples of this CSV or NPZ file. May be given several times."),
+        typer.Option(
+            help="Adapt the weights to the samples of this CSV or NPZ file (for a run on images an NPZ file of pixels / 255). "
+            "May be given several times."
+        ),
     ] = None,
     outputs: Annotated[
         str, typer.Option(help="What a .keras or .tflite file ends in: logits or softmax.", metavar="[logits|softmax]")

@@ -16,7 +16,7 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         help="The task's data: an archive of Omniglot or of speech, a folder with it, or what replaces task.path.",
-        show_default="downloaded once",
+        show_default="task.path; public data are downloaded once",
     ),
 ]
 DeviceOption = Annotated[

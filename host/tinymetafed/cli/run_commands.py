@@ -154,6 +154,12 @@ def _rounds_of_resumed(set_: Sequence[str] | None, out: Path | None) -> int | No
     return rounds
 
 
+SAMPLES_HELP = (
+    "Samples to adapt with, like task.adapt: of each class for omniglot, keywords and presence, in all for folder and sine; "
+    "default: the run's own."
+)
+
+
 def adapt(
     run: Annotated[Path, typer.Argument(help="Run folder that train or simulate wrote.")],
     device: DeviceOption = None,
@@ -162,7 +168,7 @@ def adapt(
     first: Annotated[int, typer.Option(min=0, max=1 << 30, help="Number of the first unseen client.")] = 0,
     samples: Annotated[
         int | None,
-        typer.Option(min=1, help="Samples to adapt with (per class if the task has classes); default: the run's own."),
+        typer.Option(min=1, help=SAMPLES_HELP),
     ] = None,
     client: Annotated[
         list[str] | None,
@@ -213,6 +219,8 @@ def _show_adaptation(adapted: tmf.Adaptation, whose: str, as_json: bool) -> None
     console = Console()
     console.print(table)
     _show_classes(console, adapted.classes)
+    for note in adapted.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 def evaluate(
@@ -226,12 +234,13 @@ def evaluate(
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Adapted weights, as adapt --save writes them: the folder, or one file for all clients; nothing trains."
+            help="Adapted weights, as adapt --save writes them: the folder, or one file for all clients; nothing trains. "
+            "The samples that they were adapted with are left out where the file says which; otherwise a note says so."
         ),
     ] = None,
     samples: Annotated[
         int | None,
-        typer.Option(min=1, help="Samples to adapt with (per class if the task has classes); default: the run's own."),
+        typer.Option(min=1, help=SAMPLES_HELP),
     ] = None,
     threads: ThreadsOption = None,
     json_: JsonOption = False,
@@ -242,8 +251,9 @@ def evaluate(
 
     tinymetafed evaluate runs/gestures --data recordings/may
     """
+    whose = f"Clients of {data}" if data is not None else "Unseen clients" if weights is None else "Held-out clients"
     scored = tmf.open_run(run).evaluate(data=data, weights=weights, samples=samples, threads=threads)
-    _show_adaptation(scored, "Unseen clients" if data is None else f"Clients of {data}", json_)
+    _show_adaptation(scored, whose, json_)
 
 
 def demo(
@@ -293,6 +303,9 @@ def _resumable(
         raise
 
 
+FEWEST_FOR_INTERVAL = 3  # clients: an interval of two is wider than any use
+
+
 def _score(value: float | None) -> str:
     return "diverged" if value is None else f"{value:.3f}"
 
@@ -312,6 +325,8 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
     splits = "" if test.n_tasks == test.n_clients else f"{test.n_tasks} splits of "
     table.add_row(f"meta-test {unit}, {splits}{clients}", f"{_score(test.before)} before adaptation")
     interval = "" if test.after_ci95 is None else f" ± {test.after_ci95:.3f}"
+    if test.n_clients < FEWEST_FOR_INTERVAL:
+        interval = f" ({test.n_clients} client{'s' * (test.n_clients != 1)}, too few for an interval)"
     table.add_row("", f"[bold]{_score(test.after)}[/]{interval} after")
     table.add_row(
         "bytes per round on the wire",

@@ -90,6 +90,7 @@ class Adapted:
 
     ``before`` and ``after`` are the outputs, float32 [count, output_size], on its test samples; ``after`` is NaN if training
     diverged. ``weights``: the trained weights, float32 [n_parameters], global ones first; None if they were not asked for.
+    ``count``: number of samples that it adapted with; 0 where that is not recorded.
     """
 
     client: int
@@ -97,6 +98,7 @@ class Adapted:
     before: Floats
     after: Floats
     weights: Floats | None = None
+    count: int = 0
 
 
 class Clients(Protocol):

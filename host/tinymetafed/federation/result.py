@@ -156,18 +156,22 @@ Example = CurveExample | ScatterExample
 
 @dataclass(frozen=True)
 class AdaptedClient(ClientScore):
-    """Scores of one client; ``trained_on``: whether it took part in meta-training, so that it is not unseen.
+    """Scores of one client.
 
+    ``trained_on``: whether it took part in meta-training, so that it is not unseen; None if that cannot be found out.
     ``file``: the file with its adapted weights, None if they were not saved or its model diverged.
     """
 
-    trained_on: bool = False
+    trained_on: bool | None = False
     file: str | None = None
 
 
 @dataclass(frozen=True)
 class Adaptation(StrictJson):
-    """Scores of clients that each adapted with ``samples`` samples; ``before`` and ``after`` are means."""
+    """Scores of clients that each adapted with ``samples`` samples; ``before`` and ``after`` are means.
+
+    ``notes``: what the reader of these scores must know, a line each.
+    """
 
     metric: Metric
     samples: int
@@ -175,3 +179,4 @@ class Adaptation(StrictJson):
     after: Score
     clients: tuple[AdaptedClient, ...]
     classes: ClassScores | None = None
+    notes: tuple[str, ...] = ()

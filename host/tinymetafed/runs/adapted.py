@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import io
+import json
 import re
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.files import replace
+from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.weights_file import read as read_weights
 
 from ..federation import meta_test
 from ..federation.clients import Adapted
 from ..federation.result import Adaptation, AdaptedClient
 from ..learn.tasks import HELD_OUT, Task, is_held_out
+from ..learn.tasks.adaptation_record import AdaptationRecord
 from ..learn.weights import Floats
 from ..simulation.kernels import open_kernels
 from ..simulation.simulated_clients import SimulatedClients
@@ -89,6 +95,11 @@ def write(folder: Path, made: Design, task: Task, adapted: Sequence[Adapted]) ->
         content = io.BytesIO()
         arrays = {tensor.name: each.weights[tensor.place].reshape(tensor.shape) for tensor in made.manifest.parameters}
         np.savez(content, **made.normalisation, **arrays)  # type: ignore[arg-type]
+        if each.count and not task.on_device(SampleSet.ADAPT):
+            samples = task.samples(each.client, 0, SampleSet.ADAPT, each.count)
+            record = AdaptationRecord.of(task.client_name(each.client), each.client, samples)
+            with zipfile.ZipFile(content, "a") as archive:  # in the archive's comment, so that all arrays are tensors
+                archive.comment = json.dumps(asdict(record)).encode()
         file = folder / file_name(task.client_name(each.client))
         try:
             replace(file, content.getvalue())
@@ -122,19 +133,44 @@ def read(file: Path, made: Design) -> Floats:
     return weights
 
 
-def scores(task: Task, done: Sequence[Adapted], count: int, files: Sequence[Path | None]) -> Adaptation:
-    """The scores of adapted clients, by client, by class and on average."""
+def read_record(file: Path) -> AdaptationRecord | None:
+    """The samples that a file's weights were adapted with; None if the file does not say so."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return AdaptationRecord(**json.loads(archive.comment))
+    except (OSError, zipfile.BadZipFile, ValueError, TypeError):
+        return None
+
+
+def scores(
+    task: Task,
+    done: Sequence[Adapted],
+    count: int,
+    files: Sequence[Path | None],
+    known: Mapping[int, bool | None] = MappingProxyType({}),
+    notes: Sequence[str] = (),
+) -> Adaptation:
+    """The scores of adapted clients, by client, by class and on average.
+
+    Args:
+        task: The task.
+        done: The clients.
+        count: Number of samples that each adapted with.
+        files: The file of each client's weights.
+        known: Whether the run trained on a held-out client of the task, by number; None where that is not known.
+        notes: What the reader of the scores must know.
+    """
     rows = tuple(
         AdaptedClient(
             client=each.client - HELD_OUT if is_held_out(each.client) else each.client,
             task=task.describe(each.client),
             before=meta_test.finite(task.score(each.before, each.test)),
             after=meta_test.finite(task.score(each.after, each.test)),
-            trained_on=not is_held_out(each.client),
+            trained_on=known.get(each.client, not is_held_out(each.client)),
             file=None if file is None else str(file),
         )
         for each, file in zip(done, files, strict=True)
     )
     before, after = meta_test.mean([row.before for row in rows]), meta_test.mean([row.after for row in rows])
     classes = meta_test.class_scores(task, meta_test.confusion(task, done))
-    return Adaptation(task.metric, count, before, after, rows, classes)
+    return Adaptation(task.metric, count, before, after, rows, classes, tuple(notes))

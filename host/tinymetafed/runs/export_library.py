@@ -71,6 +71,7 @@ def write(
         rate=phase.learning_rate,
         clamp=phase.output_clamp,
         class_names=class_names,
+        feature_note=run.header.asked.feature_note,
         self_test=SelfTest(samples.inputs.reshape(count, -1), samples.targets, before, after, weights),
         version=run.header.tinymetafed,
         command=f"tinymetafed export {run.name}",

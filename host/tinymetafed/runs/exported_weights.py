@@ -129,7 +129,10 @@ def read_files(run: RunData, made: Design, files: Sequence[Path]) -> Samples:
         for number, file in enumerate(files):
             if not file.is_file() or file.suffix.lower() not in SUFFIXES:
                 what = "a folder" if file.is_dir() else "neither a CSV nor an NPZ file" if file.exists() else "no such file"
-                raise DataError(f"{file}: {what}; --adapt takes CSV or NPZ files like those of the run")
+                raise DataError(
+                    f"{file}: {what}; --adapt takes CSV or NPZ files like those of the run; for images or sounds "
+                    "an NPZ file of values from 0 to 1 (pixels / 255)"
+                )
             copies[Path(folder) / f"{number}-{file.name}"] = file
             shutil.copyfile(file, Path(folder) / f"{number}-{file.name}")
         try:

@@ -31,7 +31,7 @@ class Asked(StrictJson):
     ``devices``, ``test_devices``: device URLs. ``data``: folder of the task's data, None for the usual place.
     ``data_sha256``, ``strategy_sha256``, ``task_sha256``: hashes of the data and of the files of the user's own strategy and
     task, "" without them. ``instructions_per_step``: by variant, if they were counted before the run. ``class_names``: of the
-    task, () in older runs.
+    task, () in older runs. ``feature_note``: of the task, "" in older runs.
     """
 
     devices: tuple[str, ...]
@@ -42,6 +42,7 @@ class Asked(StrictJson):
     instructions_per_step: dict[str, int] | None = None
     task_sha256: str = ""
     class_names: tuple[str, ...] = ()
+    feature_note: str = ""
 
 
 @dataclass(frozen=True)

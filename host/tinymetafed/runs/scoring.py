@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tinymetafed_codegen.design import Design, design
+from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import is_classification
 
@@ -33,14 +35,15 @@ def evaluate(
         data: Path of the data to score on; None for the held-out clients of the run's own data.
         weights: A file of adapted weights for all clients, or a folder with the file of each; then nothing is trained. None to
             let each client adapt with samples of its own.
-        samples: Samples to adapt with, per class if the task has classes; None for the run's own number.
+        samples: Samples to adapt with, in the unit of ``task.adapt``; None for the run's own number.
         threads: Threads to use.
         observer: Is told of progress.
 
     Returns:
         The scores of each client: before and after, by class and on average. With ``weights``, "before" is the run's model
         without adaptation. Where each client is a file, all clients of the data are scored, on all rows that they have not
-        adapted to; where clients are drawn at random, as many as ``evaluation.tasks`` says.
+        adapted to; where clients are drawn at random, as many as ``evaluation.tasks`` says. With ``weights`` the rows that
+        these weights were adapted with are left out where the file says which they are; otherwise ``notes`` says so.
 
     Raises:
         Error: DataError, SpecError, StoreError, AdaptedError or BuildError.
@@ -61,14 +64,31 @@ def evaluate(
     counted = task.unseen_clients != ANY_NUMBER
     numbers = [HELD_OUT + i for i in range(task.unseen_clients if counted else experiment.evaluation.tasks)]
     observer.stage("scoring clients", len(numbers))
+    known, notes = ({}, []) if data is None or not counted else _trained_on(run, task, numbers)
     if weights is not None:
-        done = [_scored(clients, run, designed, task, client, weights) for client in numbers]
-        return adapted.scores(task, done, 0, [None] * len(done))
+        done = [_scored(clients, run, designed, task, client, weights, notes) for client in numbers]
+        return adapted.scores(task, done, 0, [None] * len(done), known, notes)
     count = experiment.task.count(SampleSet.ADAPT)
     for client in numbers:
         _require_enough(task, client, count)
     done = clients.adapt_and_score(run.kept, numbers, count, observer.advance)
-    return adapted.scores(task, done, count, [None] * len(done))
+    return adapted.scores(task, done, count, [None] * len(done), known, notes)
+
+
+def _trained_on(run: RunData, task: Task, clients: Sequence[int]) -> tuple[dict[int, bool | None], list[str]]:
+    """Whether the run has trained on each client of other data, found by comparing samples; and a note about it."""
+    try:
+        own = open_task(run.experiment(), run.data)
+    except Error as error:
+        reason = f"the run's own data cannot be read ({error})"
+    else:
+        if own.data_sha256 == run.header.asked.data_sha256:
+            known: dict[int, bool | None] = {client: task.trained_with(client, own) for client in clients}
+            if trained := sum(map(bool, known.values())):
+                return known, [f"the run has trained on {trained} of these {len(clients)} clients, which are not unseen"]
+            return known, ["other data than the run has trained on: no client has the samples of a training client"]
+        reason = "the run's own data have changed since it was begun"
+    return dict.fromkeys(clients), [f"{reason}, so it is not known whether it has trained on these clients"]
 
 
 def _require_enough(task: Task, client: int, count: int) -> None:
@@ -81,8 +101,13 @@ def _require_enough(task: Task, client: int, count: int) -> None:
         )
 
 
-def _scored(clients: SimulatedClients, run: RunData, made: Design, task: Task, client: int, weights: Path) -> Adapted:
-    """The outputs of one client's adapted weights on all of its samples, and those of the run's weights."""
+def _scored(
+    clients: SimulatedClients, run: RunData, made: Design, task: Task, client: int, weights: Path, notes: list[str]
+) -> Adapted:
+    """The outputs of adapted weights on all samples of a client that they were not adapted with, and of the run's weights.
+
+    ``notes`` takes which samples are left out, or why it is not known which.
+    """
     file = weights
     if weights.is_dir():
         file = weights / adapted.file_name(task.client_name(client))
@@ -91,6 +116,23 @@ def _scored(clients: SimulatedClients, run: RunData, made: Design, task: Task, c
                 f"{file}: no such file, so client '{task.client_name(client)}' has no adapted weights; make it with "
                 f"`tinymetafed adapt {run.path} --client … --save {weights}`, or name one file for all clients"
             )
-    test = task.samples_to_score(client, 0)
+    adapted_weights = adapted.read(file, made)
+    record, name = adapted.read_record(file), task.client_name(client)
+    test = task.samples_not_adapted_with(client, record)
+    if test is not None and record is not None and not len(test):
+        raise DataError(
+            f"client '{name}': {file} was adapted with all of its {record.samples} samples, none is left to be scored on; "
+            "adapt with fewer (--samples), or give other data (--data)"
+        )
+    if test is None:
+        test = task.samples_to_score(client, 0)
+        if record is None:
+            said = f"{file} does not say which samples it was adapted with; they count in the scores if they are in the data"
+        else:
+            said = f"client '{name}': its data are not those that {file} was adapted with, so all of its samples are scored"
+        if (record is None or record.client == name) and said not in notes:
+            notes.append(said)
+    elif record is not None and task.unseen_clients != ANY_NUMBER:
+        notes.append(f"client '{name}': the {record.samples} samples that {file} was adapted with are left out")
     before = clients.predict(client, run.kept, test)
-    return Adapted(client, test, before, clients.predict(client, adapted.read(file, made), test))
+    return Adapted(client, test, before, clients.predict(client, adapted_weights, test))

@@ -140,6 +140,7 @@ def _asked(setup: Setup) -> Asked:
         strategy_sha256=code_sha256(setup.experiment),
         task_sha256=setup.task.code_sha256,
         class_names=tuple(setup.task.class_names),
+        feature_note=setup.task.feature_note,
     )
 
 

@@ -140,7 +140,7 @@ class SimulatedClients:
                 if status != Status.OK:
                     after[i] = np.nan
                 own = None if kept is None else kept[i]
-                adapted.append(Adapted(client, test, before[i, : len(test)], after[i, : len(test)], own))
+                adapted.append(Adapted(client, test, before[i, : len(test)], after[i, : len(test)], own, count))
                 on_client()
         return adapted
 

@@ -111,4 +111,4 @@ def test_real_watches_become_windows_of_23_people() -> None:
         "WALKING",
     }
     assert sum(len(client.inputs) for client in reading.clients) == 2_407
-    assert "times are in ms, because they count since 1970; task.time_unit says otherwise" in reading.notes
+    assert "times are in ms, because they count since 1970; set task.time_unit if that is wrong" in reading.notes

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from tinymetafed_codegen.spec import RunSpec, StatesFacts, TaskBase, TaskShapes
 
 from .. import prng
 from ..metric import Metric
+
+if TYPE_CHECKING:
+    from .adaptation_record import AdaptationRecord
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -86,6 +89,7 @@ class Task(StatesFacts, ABC):
             otherwise (), and results are not shown by class.
         code_sha256: SHA-256 of the Python file of a user's own task, hexadecimal; "" for a built-in task.
         column_names: Names of the features of a row of the user's data; empty where they have none.
+        feature_note: One line about the numbers of a sample of the user's data and their order; "" where the task makes them.
         notes: What was decided by what the data look like, a line each, to be said once when a run begins.
 
     Source: clients as tasks with support and query sets, Ren et al., arXiv 2307.06822, Algorithm 1.
@@ -96,6 +100,7 @@ class Task(StatesFacts, ABC):
     code_sha256: str = ""
     class_names: Sequence[str] = ()
     column_names: Sequence[str] = ()
+    feature_note: str = ""
     notes: Sequence[str] = ()
     options: Any
 
@@ -258,6 +263,27 @@ class Task(StatesFacts, ABC):
             adapted: Number of its first ADAPT samples that the model was adapted with; they are left out.
         """
         return self.test_samples(client, 0)
+
+    def samples_not_adapted_with(self, client: int, record: AdaptationRecord | None) -> Samples | None:
+        """The samples of a client to score adapted weights on; by default its test samples, which no client adapts with.
+
+        Args:
+            client: Number of the client.
+            record: The samples that the weights were adapted with; None if that is not known.
+
+        Returns:
+            All samples but those of the record; None if the client's data are not those of the record.
+        """
+        return self.test_samples(client, 0)
+
+    def trained_with(self, client: int, other: Task) -> bool:
+        """Whether the samples of a client are those of a training client of ``other``; by default they never are.
+
+        Args:
+            client: Number of a held-out client of this task.
+            other: A task of the same class, on other or the same data.
+        """
+        return False
 
     def client_name(self, client: int) -> str:
         """A short name of a held-out client, for instance for a file; ``find`` takes it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,12 @@ from tinymetafed_codegen.spec import FolderTask, RunSpec, TaskShapes
 
 from .. import prng
 from . import HELD_OUT, DataError, Floats, Samples, Task, is_held_out
+from .adaptation_record import AdaptationRecord, samples_sha256
 
 if TYPE_CHECKING:
     from .own_data.folder_content import Reading
 
+MOST_NAMES = 100  # columns that a line about the features names
 TEST_ROWS = 100  # largest number of test samples of a client
 
 
@@ -133,6 +136,7 @@ class Folder(Task):
         task.notes = reading.notes
         task.scale = reading.scale
         task.column_names = next((each.table.names for each in reading.recordings if each.table.names), ())
+        task.feature_note = _feature_note(reading, spec, shapes)
         if reading.classes is not None:
             names = {number: label for label, number in reversed([*reading.classes.items()])}
             task.class_names = tuple(names.get(i, str(i)) for i in range(max(2, shapes.outputs)))
@@ -173,6 +177,23 @@ class Folder(Task):
         """All rows after the first ``adapted`` rows of the adaptation's order."""
         return self._rows(client, 0, Stream.ADAPT, adapted, len(self._client(client).inputs))
 
+    def samples_not_adapted_with(self, client: int, record: AdaptationRecord | None) -> Samples | None:
+        """All rows but those of the record; None if the client's rows are not those of the record."""
+        if record is None:
+            return None
+        rows = len(self._client(client).inputs)
+        adapted = self._rows(client, 0, Stream.ADAPT, 0, record.samples, record.number)
+        if samples_sha256(adapted) != record.sha256:
+            return None
+        return self._rows(client, 0, Stream.ADAPT, record.samples, rows, record.number)
+
+    def trained_with(self, client: int, other: Task) -> bool:
+        """Whether a training client of ``other`` has the same samples, whatever the name of its file."""
+        own = self._client(client)
+        return isinstance(other, Folder) and any(
+            np.array_equal(own.inputs, each.inputs) and np.array_equal(own.targets, each.targets) for each in other.trained
+        )
+
     def describe(self, client: int) -> str:
         """The file's name without its suffix; for a held-out client also the number of the split."""
         split = f", split {(client - HELD_OUT) // len(self.unseen) + 1}" if is_held_out(client) else ""
@@ -194,15 +215,20 @@ class Folder(Task):
                 + (f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(sorted(names))}")
             )
         if len(self._client(names[name]).inputs) <= self.spec.adapt:
-            raise DataError(f"client '{name}': too few rows for task.adapt = {self.spec.adapt} and a test; lower task.adapt")
+            raise DataError(
+                f"client '{name}': too few samples to adapt with {self.spec.adapt} and be tested on others; adapt with fewer "
+                "(task.adapt, or --samples of `tinymetafed adapt`)"
+            )
         return names[name]
 
     def _client(self, client: int) -> Client:
         return self.unseen[(client - HELD_OUT) % len(self.unseen)] if is_held_out(client) else self.trained[client]
 
-    def _rows(self, client: int, round: int, stream: Stream, start: int, count: int) -> Samples:
+    def _rows(self, client: int, round: int, stream: Stream, start: int, count: int, shuffled_as: int | None = None) -> Samples:
+        """Some of a client's rows, in the order of the client ``shuffled_as``; None for the order of the client itself."""
         own = self._client(client)
-        order = prng.permutation(self.seed, client, round, stream, len(own.inputs))
+        number = client if shuffled_as is None else shuffled_as
+        order = prng.permutation(self.seed, number, round, stream, len(own.inputs))
         if self.shapes.is_classification:
             classes = own.targets[order, 0]
             turn = np.zeros(len(order), np.int64)
@@ -214,6 +240,26 @@ class Folder(Task):
         if self.spec.bytes_per_input > 1:
             return Samples(inputs, targets)
         return Samples.from_levels(np.rint(inputs / np.float32(self.scale)).astype(np.uint8), self.scale, targets)
+
+
+def _feature_note(reading: Reading, spec: FolderTask, shapes: TaskShapes) -> str:
+    """One line about the numbers of a sample: what they are, and in which order."""
+    size = math.prod(shapes.input)
+    if reading.media == "images":
+        return f"pixels / 255, from 0 to 1, row by row, in the shape {list(shapes.input)}"
+    if reading.media == "sounds":
+        return f"levels / 255 of a log-mel spectrogram, from 0 to 1, band by band, in the shape {list(shapes.input)}"
+    columns = size // (spec.window or 1)
+    names = next((each.table.names for each in reading.recordings if len(each.table.names) == columns), ())
+    if names:
+        rest = f", … {names[-1]}" if columns > MOST_NAMES else ""
+        row = f"{', '.join(names[:MOST_NAMES])}{rest}"
+    else:
+        row = f"{columns} number{'s' * (columns != 1)} in the order of the data files"
+    if spec.window is None:
+        return row
+    rate = f" at {spec.rate:g} Hz" if spec.rate else ""
+    return f"{spec.window} rows over time{rate}, one after the other, the oldest first; in each row: {row}"
 
 
 def _digest(clients: Sequence[Client]) -> str:

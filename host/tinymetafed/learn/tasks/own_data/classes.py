@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,20 @@ from tinymetafed_codegen.spec import TaskShapes
 from .file_table import UNKNOWN, Table
 from .numbers import is_meant_as_number, number
 from .problems import Place, Problems
+
+MOST_UNITS = 1000  # of a last layer that is proposed
+MOST_FRACTIONS = 10  # different labels with fractions that may be classes
+MOST_SCATTERED = 20  # different whole numbers with others between them that may be classes
+
+
+def look_like_values(labels: Collection[str]) -> bool:
+    """Whether labels look like values to predict: many different numbers that are not numbered one after the other."""
+    numbers = [value for value in map(number, labels) if value is not None]
+    if not numbers or len(numbers) < len(labels):
+        return False
+    if any(not value.is_integer() for value in numbers):
+        return len(labels) > MOST_FRACTIONS
+    return len(labels) > MOST_SCATTERED and max(numbers) - min(numbers) >= len(set(numbers))
 
 
 def count_labels(tables: Sequence[Table]) -> Counter[str]:
@@ -57,9 +71,14 @@ def find_classes(
     expected = 2 if is_binary else shapes.outputs
     model = "loss binary_crossentropy is for 2" if is_binary else f"last layer has {expected} units"
     outside = [label for label in counts if is_whole and not 0 <= whole[label] < expected]
+    if outside:
+        least, needed = min(whole.values()), max(whole.values()) + 1
+        remedy = "number the classes from 0" if least > 0 or len(whole) <= expected else "correct the label"
+        if least >= 0 and not is_binary and needed <= MOST_UNITS:
+            remedy += f", or give the last layer units = {needed}"
     for label in outside:
         for place in _places(tables, label):
-            problems.add(place, f"class {label}, but the model's {model}, for classes 0 to {expected - 1}")
+            problems.add(place, f"class {label}, but the model's {model}, for classes 0 to {expected - 1}", remedy)
     n = max(index.values()) + 1
     if outside or n == expected:
         return index

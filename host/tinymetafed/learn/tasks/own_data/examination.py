@@ -6,12 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinymetafed_codegen.spec import FolderTask
 
+from .classes import MOST_UNITS, look_like_values
 from .file_table import UNKNOWN
 from .folder_content import ClientRecording, Reading
 from .windows import Recording, gaps
@@ -57,7 +59,10 @@ class Duplicates:
 
 @dataclass(frozen=True, slots=True)
 class GapFacts:
-    """A gap in time before a row (its line in the file); ``seconds`` is below 0 where time runs backwards."""
+    """A gap in time before a row (its line in the file); ``seconds`` is below 0 where time runs backwards.
+
+    ``file`` is relative to the folder of the data.
+    """
 
     client: str
     file: str
@@ -73,6 +78,8 @@ class DataFacts:
         sample_shape: Shape of one sample; empty without samples.
         clients: Sorted by name.
         classes: Samples by class over all clients; empty where rows have values to predict.
+        units: Units that the last layer of a model for these classes needs; 0 where there are none.
+        look_like_values: Whether the labels look like values to predict rather than classes.
         features: In the order of a sample's columns.
         duplicates: Clients in which a suspicious number of rows occur twice.
         gaps: The longest gaps in time; ``gap_count`` counts all.
@@ -82,6 +89,8 @@ class DataFacts:
     sample_shape: tuple[int, ...]
     clients: tuple[ClientFacts, ...]
     classes: Mapping[str, int]
+    units: int
+    look_like_values: bool
     features: tuple[FeatureFacts, ...]
     duplicates: tuple[Duplicates, ...]
     gaps: tuple[GapFacts, ...]
@@ -103,19 +112,25 @@ def examine_data(reading: Reading, spec: FolderTask) -> DataFacts:
     classes: Counter[str] = Counter()
     for client in clients:
         classes.update(client.classes)
-    features = _features(reading.recordings)
+    features, are_values = _features(reading.recordings), look_like_values(classes)
     duplicates = _duplicates(reading.recordings)
-    found = _gaps(reading.recordings, spec)
+    found = _gaps(reading.recordings, spec, reading.path)
     shapes = {client.inputs.shape[1:] for client in reading.clients}
     return DataFacts(
         sample_shape=shapes.pop() if len(shapes) == 1 else (),
         clients=clients,
         classes=dict(sorted(classes.items())),
+        units=max((reading.classes or {}).values(), default=-1) + 1,
+        look_like_values=are_values,
         features=features,
         duplicates=duplicates,
         gaps=tuple(sorted(found, key=lambda gap: -abs(gap.seconds))[:MOST_GAPS]),
         gap_count=len(found),
-        warnings=(*_warnings(features, classes, duplicates), *_backwards(found)),
+        warnings=(
+            *_label_warnings(reading, are_values),
+            *_warnings(features, {} if are_values else classes, duplicates),
+            *_backwards(found),
+        ),
     )
 
 
@@ -197,12 +212,39 @@ def _hashes(recording: Recording) -> NDArray[np.uint64]:
     return found
 
 
-def _gaps(recordings: Sequence[ClientRecording], spec: FolderTask) -> list[GapFacts]:
+def _below(file: Path, root: Path) -> str:
+    """A file's path in the folder of the data; its name where it is elsewhere, as for an archive that was unpacked."""
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else "/".join(file.parts[-2:])
+
+
+def _gaps(recordings: Sequence[ClientRecording], spec: FolderTask, root: Path) -> list[GapFacts]:
     return [
-        GapFacts(each.client, each.table.file.name, each.table.label_place(gap.row).row, gap.seconds)
+        GapFacts(each.client, _below(each.table.file, root), each.table.label_place(gap.row).row, gap.seconds)
         for each in recordings
         for gap in gaps(each.recording, spec.largest_gap)
     ]
+
+
+def _label_warnings(reading: Reading, are_values: bool) -> list[str]:
+    """What looks wrong about the labels: values that are taken for classes, or numbers that do not begin at 0."""
+    labels = reading.classes or {}
+    if are_values:
+        place = next(each.table.label_place(0) for each in reading.recordings if len(each.table))
+        column = f'"{place.name}"' if place.name else "…" if place.column is None else str(place.column)
+        some = ", ".join(sorted(labels)[:3])
+        return [
+            f"{len(labels):,} different labels such as {some}: these look like values to predict; "
+            f'set model.loss = "mse" and task.label = [{column}]'
+        ]
+    there = set(labels.values())
+    if not there or there == set(range(len(there))):
+        return []
+    if min(there) < 0:
+        return [f"label {min(there)}: classes that are numbers begin at 0; number them from 0, or give them names"]
+    units = max(there) + 1
+    lacking = next(i for i in range(units) if i not in there)
+    said = f"class {lacking} has no samples, while labels go up to {units - 1}: number the classes from 0 without gaps"
+    return [said + (f", or give the last layer units = {units}" if units <= MOST_UNITS else "")]
 
 
 def _warnings(features: Sequence[FeatureFacts], classes: Mapping[str, int], duplicates: Sequence[Duplicates]) -> list[str]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from .. import DataError, Floats
 from .file_table import Table
 from .problems import Problem
 from .windows import Recording
+
+MediaKind = Literal["images", "sounds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Reading:
         problems: Everything that is wrong, listed; ``problem_count`` counts more where many are alike.
         notes: What was decided by what the files look like, a line each.
         usual_forms: The form of those files that have the usual one, a line for each.
+        media: What the files are; None for rows of numbers.
         scale: The input value of level 1, where all inputs are bytes with a scale (``task.dtype = "uint8"``).
     """
 
@@ -71,6 +75,7 @@ class Reading:
     notes: tuple[str, ...]
     usual_forms: tuple[str, ...] = ()
     scale: float = 1.0
+    media: MediaKind | None = None
 
     def require(self) -> None:
         """Raises DataError with the first problem if there is one, and the number of the others."""

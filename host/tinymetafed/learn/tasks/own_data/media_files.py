@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import wave
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,10 @@ from tinymetafed_codegen.spec import FolderTask, SoundOptions
 from .. import Bytes, DataError
 from ..log_mel import BANDS, FRAMES, Waveform, log_mel
 from .file_table import Table, Texts
+from .folder_content import MediaKind
 from .problems import Place, Problems
 
-Kind = Literal["images", "sounds"]
-SUFFIXES: dict[str, Kind] = {
+SUFFIXES: dict[str, MediaKind] = {
     ".png": "images",
     ".jpg": "images",
     ".jpeg": "images",
@@ -29,6 +29,7 @@ SUFFIXES: dict[str, Kind] = {
     ".wav": "sounds",
 }
 MEDIA_SCALE = np.float32(1 / 255)  # the input value of level 1, so that level 255 is 1
+_UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, wave.Error, Image.DecompressionBombError)
 _FOR_ROWS = ("label", "features", "client", "time", "window")  # keys of [task] that are for files of rows
 
 
@@ -36,7 +37,7 @@ _FOR_ROWS = ("label", "features", "client", "time", "window")  # keys of [task] 
 class MediaFolder:
     """A folder of images or sounds: ``files`` are (class, file) by client, sorted by name."""
 
-    kind: Kind
+    kind: MediaKind
     files: dict[str, tuple[tuple[str, Path], ...]]
 
 
@@ -49,7 +50,7 @@ def find_media(path: Path) -> MediaFolder | None:
     if not path.is_dir():
         return None
     found: dict[str, tuple[tuple[str, Path], ...]] = {}
-    kinds: dict[Kind, Path] = {}
+    kinds: dict[MediaKind, Path] = {}
     elsewhere: Path | None = None
     for file in sorted(path.rglob("*")):
         parts = file.relative_to(path).parts
@@ -91,7 +92,7 @@ def read_media(
     first = next(iter(media.files.values()))[0][1]
     if given := [key for key in _FOR_ROWS if getattr(spec, key) is not None]:
         raise DataError(f"{first.parent}: task.{given[0]} is for CSV and NPZ files, but there are {media.kind}; leave it out")
-    size = _size(media.kind, shape, first)
+    size = _size(media, shape)
     read = _read_image if media.kind == "images" else _Sounds(spec.sound).read
     tables = []
     for client, files in media.files.items():
@@ -109,7 +110,8 @@ def read_media(
     what = "x".join(map(str, size[:2])) + (" in colour" if size[2] == 3 else " in grey")
     if media.kind == "sounds":
         what = f"spectrograms of {size[0]} bands and {size[1]} frames"
-    notes.append(f"{count:,} {media.kind} of {len(media.files)} clients, made {what}, values from 0 to 1")
+    if tables:
+        notes.append(f"{count:,} {media.kind} of {len(media.files)} clients, made {what}, values from 0 to 1")
     return tables
 
 
@@ -130,9 +132,10 @@ def _table(values: NDArray[np.float32], labels: Sequence[str], files: Sequence[P
     )
 
 
-def _size(kind: Kind, shape: tuple[int, ...], first: Path) -> tuple[int, int, int]:
+def _size(media: MediaFolder, shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Height, width and channels of images, or bands, frames and 1 for sounds. Raises DataError."""
-    if kind == "sounds":
+    files = [file for own in media.files.values() for _, file in own]
+    if media.kind == "sounds":
         if not shape:
             return BANDS, FRAMES, 1
         if len(shape) == 2 or (len(shape) == 3 and shape[2] == 1):
@@ -142,8 +145,10 @@ def _size(kind: Kind, shape: tuple[int, ...], first: Path) -> tuple[int, int, in
         expected = f"[BANDS, FRAMES, 1], for instance [{BANDS}, {FRAMES}, 1], or [{BANDS * FRAMES}]"
     else:
         if not shape:
-            with Image.open(first) as image:
-                return image.height, image.width, 1 if image.mode in ("1", "L") else 3
+            for file in files:
+                with suppress(*_UNREADABLE), Image.open(file) as image:
+                    return image.height, image.width, 1 if image.mode in ("1", "L") else 3
+            return 1, 1, 1  # none can be read; each will be a problem
         if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3)):
             return shape[0], shape[1], 1 if len(shape) == 2 else shape[2]
         for channels in (1, 3):
@@ -151,7 +156,7 @@ def _size(kind: Kind, shape: tuple[int, ...], first: Path) -> tuple[int, int, in
             if len(shape) == 1 and side * side * channels == shape[0]:
                 return side, side, channels
         expected = "[HEIGHT, WIDTH, 1] for grey, [HEIGHT, WIDTH, 3] for colour, or as many numbers as a square image has"
-    raise DataError(f"{first.parents[2]}: model.input = {list(shape)}, but the data are {kind}; make it {expected}")
+    raise DataError(f"{files[0].parents[2]}: model.input = {list(shape)}, but the data are {media.kind}; make it {expected}")
 
 
 def _attempt(
@@ -162,7 +167,7 @@ def _attempt(
         return read(file, size)
     except UnidentifiedImageError:
         reason = "it is no image"
-    except (OSError, EOFError, SyntaxError, ValueError, wave.Error, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         reason = str(error) or "it ends too early"
     problems.add(Place(file), f"cannot be read ({reason})", "save it again, or remove it")
     return None

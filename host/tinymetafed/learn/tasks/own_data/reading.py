@@ -74,7 +74,10 @@ def find_files(path: Path, by_column: bool = False, pattern: str | None = None) 
         found[name] = (*found.get(name, ()), *files)
         origin[name] = entry.name
     if not found:
-        raise DataError(f"{path}: no CSV or NPZ file in this folder; a client is one file NAME.csv or NAME.npz")
+        raise DataError(
+            f"{path}: no CSV or NPZ file in this folder, and no images or sounds; a client is one file NAME.csv or "
+            "NAME.npz, or a folder of images (.png, .jpg, .bmp) or sounds (.wav), CLIENT/CLASS/FILE"
+        )
     return found
 
 
@@ -103,9 +106,9 @@ def read_folder(
     """
     problems, notes, contents = Problems(), list[str](), list[CsvContent]()
     tables: list[tuple[str, Table]] = []
-    root, scale = located(path), np.float32(1)
+    root, scale, kind = located(path), np.float32(1), None
     if spec.files is None and (media := find_media(root)):
-        known = list(media.files)
+        known, kind = list(media.files), media.kind
         if shapes is not None and not shapes.is_classification:
             raise DataError(f"{path}: {media.kind} have classes, but the model's loss is {shapes.loss}; take one for classes")
         tables, scale = read_media(media, spec, shapes.input if shapes else (), problems, notes), MEDIA_SCALE
@@ -146,7 +149,7 @@ def read_folder(
             clients.append(samples)
             if spec.dtype == "uint8":
                 check_levels(samples, scale, problems)
-    reading = Reading(path, tuple(recordings), tuple(clients), classes, (), 0, (), scale=float(scale))
+    reading = Reading(path, tuple(recordings), tuple(clients), classes, (), 0, (), scale=float(scale), media=kind)
     if shapes is not None and scored is None:
         check_samples(reading, spec, problems)
     notes += notes_on_windows(reading, spec)
@@ -201,7 +204,7 @@ def _in_seconds(tables: Sequence[Table], spec: FolderTask, notes: list[str]) -> 
     if numbered:
         unit, reason = find_unit(numbered, spec.time_unit)
         if reason:
-            notes.append(f"times are in {unit}, {reason}; task.time_unit says otherwise")
+            notes.append(f"times are in {unit}, {reason}; set task.time_unit if that is wrong")
     return [
         table
         if table.time is None

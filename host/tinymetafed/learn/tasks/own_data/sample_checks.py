@@ -116,6 +116,6 @@ def _check_rows(client: ClientSamples, classes: Mapping[str, int] | None, spec: 
             problems.add(
                 Place(client.files[0]),
                 f"{_who(client, spec)}{count} {what}(s){of_class}, but {why}{' of each class' if label else ''}",
-                f"add {what}s or lower {keys[-1]}",
+                f"add {what}s or lower {keys[-1]}" + (" (task.adapt, or --samples)" if client.is_held_out else ""),
             )
             return
