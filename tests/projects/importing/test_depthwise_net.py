@@ -45,6 +45,7 @@ def network(keras: Any) -> Any:
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> spec.Experiment:
     """An experiment with the imported network, all convolutions frozen, and random images of three clients."""
     keras = importlib.import_module("keras")
+    keras.utils.clear_session()  # numbers the names of layers from the start again
     keras.utils.set_random_seed(1)
     folder: Path = tmp_path_factory.mktemp("depthwise")
     model = network(keras)
