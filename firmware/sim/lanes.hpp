@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
+#include "kernels/float_lanes.hpp"
 #include "kernels/mask.hpp"
 #include "kernels/elementary.hpp"
 
 namespace tmf::sim {
+
+using kernels::Lanes;
 
 // Number of lanes: that of the machine's vector unit. More lanes work too, but are many times slower.
 constexpr uint32_t kLanes = TMF_LANES;
@@ -19,26 +21,10 @@ typedef uint32_t Bits __attribute__((vector_size(4 * TMF_LANES)));
 using Floats = float;  // no vector unit
 #endif
 
-template <typename T>
-constexpr uint32_t kWidth = sizeof(T) / sizeof(float);
-
 // A T with the number in every lane. x - 0 is x for every x; x + 0 would turn -0 into +0.
 template <typename T>
 T in_every_lane(float number) {
   return number - T{};
-}
-
-// Read and write the number in one lane of *place.
-template <typename T>
-float get(const T* place, uint32_t lane) {
-  float value;
-  std::memcpy(&value, reinterpret_cast<const char*>(place) + sizeof(float) * lane, sizeof value);
-  return value;
-}
-
-template <typename T>
-void put(T* place, uint32_t lane, float value) {
-  std::memcpy(reinterpret_cast<char*>(place) + sizeof(float) * lane, &value, sizeof value);
 }
 
 }  // namespace tmf::sim

@@ -87,7 +87,7 @@ class Group {
       : training_(training),
         recipe_(recipe),
         first_(first),
-        size_(training.client_count - first < kWidth<T> ? training.client_count - first : kWidth<T>),
+        size_(training.client_count - first < Lanes<T>::kCount ? training.client_count - first : Lanes<T>::kCount),
         memory_(memory) {}
 
   // Sets the weights of every lane to the start of a round.
@@ -99,22 +99,22 @@ class Group {
 
   // Sets all weights of every lane; `weights` is [client, weight].
   void load_all(const float* weights) {
-    for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
+    for (uint32_t lane = 0; lane < Lanes<T>::kCount; ++lane) {
       const float* const from = weights + size_t{client(lane)} * model::kParameterCount;
-      for (uint32_t i = 0; i < model::kParameterCount; ++i) put(memory_.weights + i, lane, from[i]);
+      for (uint32_t i = 0; i < model::kParameterCount; ++i) Lanes<T>::put(memory_.weights + i, lane, from[i]);
     }
   }
 
   // Sets local weights that do not start from the fixed values: random ones, or those of the client's last round.
   void start_locals() {
-    for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
+    for (uint32_t lane = 0; lane < Lanes<T>::kCount; ++lane) {
       const float* start = memory_.one + model::kGlobalCount;
       if (training_.local_weights != nullptr) {
         start = training_.local_weights + size_t{client(lane)} * kLocalCount;
       } else {
         redraw_local(memory_.one, {training_.seed, training_.clients[client(lane)], training_.round});
       }
-      for (uint32_t i = 0; i != kLocalCount; ++i) put(memory_.weights + model::kGlobalCount + i, lane, start[i]);
+      for (uint32_t i = 0; i != kLocalCount; ++i) Lanes<T>::put(memory_.weights + model::kGlobalCount + i, lane, start[i]);
     }
   }
 
@@ -132,9 +132,9 @@ class Group {
       for (uint32_t step = 0; step < uint32_t{phase.count} * phase.passes; ++step) {
         const uint32_t row = step % phase.count;
         set_input(samples, phase.count, row);
-        for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
+        for (uint32_t lane = 0; lane < Lanes<T>::kCount; ++lane) {
           const float* target = samples.targets + (size_t{client(lane)} * phase.count + row) * model::kTargetSize;
-          for (uint32_t i = 0; i < model::kTargetSize; ++i) put(memory_.arena + model::kTarget + i, lane, target[i]);
+          for (uint32_t i = 0; i < model::kTargetSize; ++i) Lanes<T>::put(memory_.arena + model::kTarget + i, lane, target[i]);
         }
         train_step(phase.variant, memory_.weights, memory_.arena, rate, clamp);
       }
@@ -143,7 +143,7 @@ class Group {
     for (uint32_t lane = 0; lane < size_; ++lane) {
       Status fault = Status::kOk;
       for (const T& weight : memory_.weights)
-        if (!is_finite(get(&weight, lane))) fault = Status::kNotFinite;
+        if (!is_finite(Lanes<T>::get(&weight, lane))) fault = Status::kNotFinite;
       training_.statuses[first_ + lane] = static_cast<uint8_t>(fault);
     }
   }
@@ -155,7 +155,7 @@ class Group {
       Model::forward(memory_.weights, memory_.arena);
       for (uint32_t lane = 0; lane < size_; ++lane) {
         float* output = outputs + (size_t{first_ + lane} * test.rows + row) * model::kOutputSize;
-        for (uint32_t i = 0; i < model::kOutputSize; ++i) output[i] = get(memory_.arena + model::kOutput + i, lane);
+        for (uint32_t i = 0; i < model::kOutputSize; ++i) output[i] = Lanes<T>::get(memory_.arena + model::kOutput + i, lane);
       }
     }
   }
@@ -164,7 +164,7 @@ class Group {
   void copy_weights(float* weights) const {
     for (uint32_t lane = 0; lane < size_; ++lane) {
       float* const end = weights + size_t{first_ + lane} * model::kParameterCount;
-      for (uint32_t i = 0; i < model::kParameterCount; ++i) end[i] = get(memory_.weights + i, lane);
+      for (uint32_t i = 0; i < model::kParameterCount; ++i) end[i] = Lanes<T>::get(memory_.weights + i, lane);
     }
   }
 
@@ -176,7 +176,7 @@ class Group {
       const size_t at = size_t{first_ + lane} * model::kGlobalCount;
       const float* const residual = updates.residuals == nullptr ? nullptr : updates.residuals + at;
       for (uint32_t i = 0; i < model::kGlobalCount; ++i) {
-        const float change = get(memory_.weights + i, lane) - training_.global_weights[i];
+        const float change = Lanes<T>::get(memory_.weights + i, lane) - training_.global_weights[i];
         memory_.change[i] = residual == nullptr ? change : change + residual[i];
       }
       fault = static_cast<uint8_t>(send_one(updates, first_ + lane));
@@ -196,7 +196,7 @@ class Group {
 
   void keep_local(uint32_t lane) {
     float* const end = training_.local_weights + size_t{first_ + lane} * kLocalCount;
-    for (uint32_t i = 0; i != kLocalCount; ++i) end[i] = get(memory_.weights + model::kGlobalCount + i, lane);
+    for (uint32_t i = 0; i != kLocalCount; ++i) end[i] = Lanes<T>::get(memory_.weights + model::kGlobalCount + i, lane);
   }
 
   // Called before every step, as kernels may overwrite their input. Copies lane by lane, in blocks that fit into the L1 cache.
@@ -205,14 +205,14 @@ class Group {
     for (uint32_t start = 0; start < model::kInputSize; start += kBlock) {
       const uint32_t count = model::kInputSize - start < kBlock ? model::kInputSize - start : kBlock;
       T* const place = memory_.arena + model::kInput + start;
-      for (uint32_t lane = 0; lane < kWidth<T>; ++lane) {
+      for (uint32_t lane = 0; lane < Lanes<T>::kCount; ++lane) {
         const size_t at = (size_t{client(lane)} * rows + row) * model::kInputSize + start;
         if (samples.levels != nullptr) {
           const uint8_t* const from = samples.levels + at;
-          for (uint32_t i = 0; i < count; ++i) put(place + i, lane, static_cast<float>(from[i]) * samples.scale);
+          for (uint32_t i = 0; i < count; ++i) Lanes<T>::put(place + i, lane, static_cast<float>(from[i]) * samples.scale);
         } else {
           const float* const from = samples.inputs + at;
-          for (uint32_t i = 0; i < count; ++i) put(place + i, lane, from[i]);
+          for (uint32_t i = 0; i < count; ++i) Lanes<T>::put(place + i, lane, from[i]);
         }
       }
     }
@@ -300,7 +300,7 @@ struct Worker {
  private:
   template <typename T>
   std::unique_ptr<Workspace<T>>& own() {
-    if constexpr (kWidth<T> == 1 && kLanes > 1) return single;
+    if constexpr (Lanes<T>::kCount == 1 && kLanes > 1) return single;
     else return lanes;
   }
 };
@@ -310,7 +310,7 @@ std::vector<Worker> workers;
 
 template <typename T, typename Part>
 void run_groups(const Training& training, const Part& part) {
-  const uint32_t groups = (training.client_count + kWidth<T> - 1) / kWidth<T>;
+  const uint32_t groups = (training.client_count + Lanes<T>::kCount - 1) / Lanes<T>::kCount;
   const uint32_t threads = training.threads < groups ? training.threads : groups;
   if (workers.size() < threads) workers.resize(threads);
   protocol::Recipe recipe;
@@ -319,7 +319,7 @@ void run_groups(const Training& training, const Part& part) {
   std::atomic<uint32_t> next{0};
   const auto serve = [&](Worker& worker) {
     for (uint32_t group; (group = next++) < groups;) {
-      Group<T> clients(training, recipe, group * kWidth<T>, worker.template workspace<T>());
+      Group<T> clients(training, recipe, group * Lanes<T>::kCount, worker.template workspace<T>());
       part(clients);
     }
   };

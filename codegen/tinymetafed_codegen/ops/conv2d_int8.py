@@ -8,28 +8,20 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
 
-from .int8 import HIGHEST, LOWEST, Int8Op, Int8OutputSpec, cpp_axes, cpp_limits, image, weights
+from .int8 import ConvolutionSpec, WindowInt8, cpp_axes, cpp_limits, image, weights
 from .layer import LayerSpec
 from .op import Shape
-from .window import SINGLE, Axis, ImagePadding, Pair, margins_of_axes
 
 
-class Conv2dInt8Spec(Int8OutputSpec):
+class Conv2dInt8Spec(ConvolutionSpec):
     """2-D convolution over int8 [height, width, channels]."""
 
     filters: Annotated[int, Field(ge=1, le=4_096)]
-    kernel: Pair
-    stride: Pair = (1, 1)
-    padding: ImagePadding = "same"
 
 
 @dataclass(frozen=True)
-class Conv2dInt8(Int8Op):
+class Conv2dInt8(WindowInt8):
     """2-D convolution; each filter's sum has a factor of its own."""
-
-    rows: Axis = SINGLE
-    columns: Axis = SINGLE
-    limits: tuple[int, int] = (LOWEST, HIGHEST)
 
     kind: ClassVar[str] = "conv2d_int8"
     spec: ClassVar[type[LayerSpec]] = Conv2dInt8Spec
@@ -40,8 +32,7 @@ class Conv2dInt8(Int8Op):
     def build(cls, spec: Conv2dInt8Spec, name: str, input_shape: Shape) -> Self:
         """Makes the op for an input of shape [height, width, channels]. Raises OpError for any other shape."""
         *_, channels = image(input_shape, cls.kind)
-        axes = zip(input_shape, spec.kernel, spec.stride, margins_of_axes(spec.padding), strict=False)
-        rows, columns = (Axis.build(*axis) for axis in axes)
+        rows, columns = cls.axes(spec, input_shape)
         kernel = (spec.filters, *spec.kernel, channels)
         return cls(
             name,

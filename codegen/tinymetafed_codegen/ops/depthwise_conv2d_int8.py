@@ -8,28 +8,20 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
 
-from .int8 import HIGHEST, LOWEST, Int8Op, Int8OutputSpec, cpp_axes, cpp_limits, image, weights
+from .int8 import ConvolutionSpec, WindowInt8, cpp_axes, cpp_limits, image, weights
 from .layer import LayerSpec
 from .op import Shape
-from .window import SINGLE, Axis, ImagePadding, Pair, margins_of_axes
 
 
-class DepthwiseConv2dInt8Spec(Int8OutputSpec):
+class DepthwiseConv2dInt8Spec(ConvolutionSpec):
     """2-D convolution of each int8 channel by itself; each channel gives ``depth_multiplier`` outputs."""
 
-    kernel: Pair
-    stride: Pair = (1, 1)
-    padding: ImagePadding = "same"
     depth_multiplier: Annotated[int, Field(ge=1, le=256)] = 1
 
 
 @dataclass(frozen=True)
-class DepthwiseConv2dInt8(Int8Op):
+class DepthwiseConv2dInt8(WindowInt8):
     """Depthwise 2-D convolution; each output channel's sum has a factor of its own."""
-
-    rows: Axis = SINGLE
-    columns: Axis = SINGLE
-    limits: tuple[int, int] = (LOWEST, HIGHEST)
 
     kind: ClassVar[str] = "depthwise_conv2d_int8"
     spec: ClassVar[type[LayerSpec]] = DepthwiseConv2dInt8Spec
@@ -40,8 +32,7 @@ class DepthwiseConv2dInt8(Int8Op):
     def build(cls, spec: DepthwiseConv2dInt8Spec, name: str, input_shape: Shape) -> Self:
         """Makes the op for an input of shape [height, width, channels]. Raises OpError for any other shape."""
         *_, channels = image(input_shape, cls.kind)
-        axes = zip(input_shape, spec.kernel, spec.stride, margins_of_axes(spec.padding), strict=False)
-        rows, columns = (Axis.build(*axis) for axis in axes)
+        rows, columns = cls.axes(spec, input_shape)
         outputs = channels * spec.depth_multiplier
         return cls(
             name,

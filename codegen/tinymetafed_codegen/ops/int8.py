@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from .layer import LayerSpec
 from .op import Op, OpError, Parameter, Shape
-from .window import Axis
+from .window import SINGLE, Axis, ImagePadding, Pair, margins_of_axes
 
 LOWEST, HIGHEST = -128, 127
 Int8 = Annotated[int, Field(ge=LOWEST, le=HIGHEST)]
@@ -36,6 +36,14 @@ class Int8OutputSpec(LayerSpec):
 
     zero_point: Int8
     range: Limits = (LOWEST, HIGHEST)
+
+
+class ConvolutionSpec(Int8OutputSpec):
+    """The keys of a convolution of either kind."""
+
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: ImagePadding = "same"
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,22 @@ class Int8Op(Op):
         """Zero points of the inputs and of the output as C++ template arguments."""
         inputs = ", ".join(f"/*input_zero=*/{point}" for point in self.input_zero_points)
         return f"{inputs}, /*zero=*/{self.zero_point}"
+
+
+@dataclass(frozen=True)
+class WindowInt8(Int8Op):
+    """An op that makes an output of each window of an image; ``limits``: the lowest and the highest one."""
+
+    rows: Axis = SINGLE
+    columns: Axis = SINGLE
+    limits: Limits = (LOWEST, HIGHEST)
+
+    @staticmethod
+    def axes(spec: ConvolutionSpec, input_shape: Shape) -> tuple[Axis, Axis]:
+        """Rows and columns of a convolution's windows. Raises OpError where the kernel does not fit on the image."""
+        of_axes = zip(input_shape, spec.kernel, spec.stride, margins_of_axes(spec.padding), strict=False)
+        rows, columns = (Axis.build(*axis) for axis in of_axes)
+        return rows, columns
 
 
 def cpp_limits(limits: tuple[int, int]) -> str:

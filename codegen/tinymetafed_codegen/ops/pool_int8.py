@@ -6,10 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from .int8 import HIGHEST, LOWEST, Int8Op, Limits, cpp_axes, cpp_limits, image
+from .int8 import HIGHEST, LOWEST, Limits, WindowInt8, cpp_axes, cpp_limits, image
 from .layer import LayerSpec
 from .op import Shape
-from .window import SINGLE, Axis, Padding, Pair
+from .window import Axis, Padding, Pair
 
 
 class PoolInt8Spec(LayerSpec):
@@ -22,12 +22,8 @@ class PoolInt8Spec(LayerSpec):
 
 
 @dataclass(frozen=True)
-class PoolInt8(Int8Op):
+class PoolInt8(WindowInt8):
     """One value per window and channel, with the scale and the zero point of the input."""
-
-    rows: Axis = SINGLE
-    columns: Axis = SINGLE
-    limits: tuple[int, int] = (LOWEST, HIGHEST)
 
     spec: ClassVar[type[LayerSpec]] = PoolInt8Spec
     header: ClassVar[str] = "pool_int8.hpp"

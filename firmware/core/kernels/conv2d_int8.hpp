@@ -17,7 +17,7 @@ struct Conv2dInt8 {
   static void forward(const T* x, const int8_t* kernel, const int32_t* bias, const int32_t* multiplier, const int8_t* shift,
                       T* y) {
     for (int lane = 0; lane < Lanes<T>::kCount; ++lane)
-      run(int8_in<kInputs>(x, lane), Weights{kernel, bias, multiplier, shift}, int8_in<kOutputs>(y, lane));
+      run(int8_in<kInputs>(x, lane), Int8Weights{kernel, bias, multiplier, shift}, int8_in<kOutputs>(y, lane));
   }
 
  private:
@@ -26,18 +26,12 @@ struct Conv2dInt8 {
   static constexpr int kFilterSize = Rows::kKernel * Columns::kKernel * kChannels;
   static constexpr int kTile = at_most(kFilters, 2);  // two pixels by two filters: their sums and factors fit into registers
 
-  struct Weights {  // passed by value: a store of an int8_t could change what a reference points to
-    const int8_t* kernel;
-    const int32_t* bias;
-    const int32_t* multiplier;
-    const int8_t* shift;
+  static Int8Weights from(Int8Weights weights, int filter) {
+    return Int8Weights{weights.kernel + filter * kFilterSize, weights.bias + filter, weights.multiplier + filter,
+                       weights.shift + filter};
+  }
 
-    Weights from(int filter) const {
-      return Weights{kernel + filter * kFilterSize, bias + filter, multiplier + filter, shift + filter};
-    }
-  };
-
-  static void run(const int8_t* x, Weights weights, int8_t* y) {
+  static void run(const int8_t* x, Int8Weights weights, int8_t* y) {
     using Walk = Pairs<Outputs<Rows>, Outputs<Columns>>;
     constexpr bool kHasSingles = Walk::has_singles();
     Walk::for_each([=](const Pair& at) {
@@ -49,15 +43,15 @@ struct Conv2dInt8 {
   }
 
   template <int kPixels>
-  static void pixels(const int8_t* x, Weights weights, int8_t* y, const Pair& at) {
+  static void pixels(const int8_t* x, Int8Weights weights, int8_t* y, const Pair& at) {
     y += (at.row * Columns::kOut + at.column) * kFilters;
     int f = 0;
-    for (; f + kTile <= kFilters; f += kTile) tile<kPixels, kTile>(x, weights.from(f), y + f, at);
-    if constexpr (kFilters % kTile != 0) tile<kPixels, kFilters % kTile>(x, weights.from(f), y + f, at);
+    for (; f + kTile <= kFilters; f += kTile) tile<kPixels, kTile>(x, from(weights, f), y + f, at);
+    if constexpr (kFilters % kTile != 0) tile<kPixels, kFilters % kTile>(x, from(weights, f), y + f, at);
   }
 
   template <int kPixels, int kWidth>
-  static void tile(const int8_t* x, Weights weights, int8_t* y, const Pair& at) {
+  static void tile(const int8_t* x, Int8Weights weights, int8_t* y, const Pair& at) {
     const int top = Rows::start(at.row), left = Columns::start(at.column);
     const int last_row = Rows::last(at.row);
     const int first_column = Columns::first(at.column), columns = Columns::last(at.column) - first_column;

@@ -7,8 +7,8 @@
 
 namespace tmf::kernels {
 
-// x * scale as a double, rounded to the nearest integer; halves away from zero. TensorFlow Lite's reference kernel of dense layers
-// computes so. scale = (high * 2^32 + low) / 2^shift is a double of 53 bits below 1024, shift > 42.
+// x * scale as a double, rounded to the nearest integer; halves away from zero. TensorFlow Lite's reference kernel of dense
+// layers computes so. scale = (high * 2^32 + low) / 2^shift is a double of 53 bits below 1024, shift > 42.
 inline int32_t double_product(int32_t x, int32_t high, int32_t low, int shift) {
   constexpr int64_t kLargest = 1 << 20;  // larger results are clamped to int8 anyway
   const uint64_t magnitude = static_cast<uint64_t>(x < 0 ? -static_cast<int64_t>(x) : x);
@@ -26,8 +26,8 @@ inline int32_t double_product(int32_t x, int32_t high, int32_t low, int shift) {
   return static_cast<int32_t>(x < 0 ? -result : result);
 }
 
-// kernel is [units, inputs]; bias and the three parts of each unit's scale are [units]. The sum of x - kInputZero times the kernel
-// is multiplied by its unit's scale, kZero is added, and the result is clamped.
+// kernel is [units, inputs]; bias and the three parts of each unit's scale are [units]. The sum of x - kInputZero times the
+// kernel is multiplied by its unit's scale, kZero is added, and the result is clamped.
 template <int kInputs, int kUnits, int kInputZero, int kZero, int kLow, int kHigh>
 struct DenseInt8 {
   template <typename T>

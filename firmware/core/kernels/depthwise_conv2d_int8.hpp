@@ -15,7 +15,7 @@ struct DepthwiseConv2dInt8 {
   static void forward(const T* x, const int8_t* kernel, const int32_t* bias, const int32_t* multiplier, const int8_t* shift,
                       T* y) {
     for (int lane = 0; lane < Lanes<T>::kCount; ++lane)
-      run(int8_in<kInputs>(x, lane), Weights{kernel, bias, multiplier, shift}, int8_in<kOutputs>(y, lane));
+      run(int8_in<kInputs>(x, lane), Int8Weights{kernel, bias, multiplier, shift}, int8_in<kOutputs>(y, lane));
   }
 
  private:
@@ -23,13 +23,6 @@ struct DepthwiseConv2dInt8 {
   static constexpr int kInputs = Rows::kIn * Columns::kIn * kChannels;
   static constexpr int kOutputs = Rows::kOut * Columns::kOut * kOutputChannels;
   static constexpr int kInFours = kMultiplier == 1 ? kChannels / 4 * 4 : 0;  // outputs that are computed four at a time
-
-  struct Weights {  // passed by value: a store of an int8_t could change what a reference points to
-    const int8_t* kernel;
-    const int32_t* bias;
-    const int32_t* multiplier;
-    const int8_t* shift;
-  };
 
   // The part of a window that lies on the image.
   struct Window {
@@ -46,7 +39,7 @@ struct DepthwiseConv2dInt8 {
     const int8_t* pixel(int r, int c) const { return image + (r * Columns::kIn + c) * kChannels; }
   };
 
-  static void run(const int8_t* x, Weights weights, int8_t* y) {
+  static void run(const int8_t* x, Int8Weights weights, int8_t* y) {
     for (int row = 0; row < Rows::kOut; ++row) {
       for (int column = 0; column < Columns::kOut; ++column, y += kOutputChannels) {
         const Window window(x, row, column);
@@ -56,7 +49,7 @@ struct DepthwiseConv2dInt8 {
     }
   }
 
-  static void four(Window window, Weights weights, int o, int8_t* y) {
+  static void four(Window window, Int8Weights weights, int o, int8_t* y) {
     int32_t sums[4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) sums[i] = weights.bias[o + i];
@@ -70,7 +63,7 @@ struct DepthwiseConv2dInt8 {
     for (int i = 0; i < 4; ++i) y[i] = output(sums[i], weights, o + i);
   }
 
-  static void one(Window window, Weights weights, int o, int8_t* y) {
+  static void one(Window window, Int8Weights weights, int o, int8_t* y) {
     int32_t sum = weights.bias[o];
     for (int r = window.first_row; r < window.last_row; ++r) {
       for (int c = window.first_column; c < window.last_column; ++c)
@@ -80,7 +73,7 @@ struct DepthwiseConv2dInt8 {
     *y = output(sum, weights, o);
   }
 
-  static int8_t output(int32_t sum, Weights weights, int o) {
+  static int8_t output(int32_t sum, Int8Weights weights, int o) {
     return clamped<kLow, kHigh>(scaled(sum, weights.multiplier[o], weights.shift[o]) + kZero);
   }
 };

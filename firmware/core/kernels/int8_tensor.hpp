@@ -2,24 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
+
+#include "float_lanes.hpp"
 
 namespace tmf::kernels {
-
-// The floats of a T: one on a device; in the simulation one for each client (lane). The tests specialise it for double.
-template <typename T>
-struct Lanes {
-  static constexpr int kCount = static_cast<int>(sizeof(T) / sizeof(float));
-
-  static float get(const T* place, int lane) {
-    float value;
-    std::memcpy(&value, reinterpret_cast<const char*>(place) + sizeof(float) * lane, sizeof value);
-    return value;
-  }
-  static void put(T* place, int lane, float value) {
-    std::memcpy(reinterpret_cast<char*>(place) + sizeof(float) * lane, &value, sizeof value);
-  }
-};
 
 // The bytes of one lane's tensor of kSize numbers. They follow each other, those of the next lane begin at a whole float.
 template <int kSize, typename T>
@@ -50,5 +36,13 @@ template <int kLow, int kHigh>
 int8_t clamped(int32_t x) {
   return static_cast<int8_t>(x < kLow ? kLow : x > kHigh ? kHigh : x);
 }
+
+// The constants of a convolution. It is passed by value: a store of an int8_t could change what a reference points to.
+struct Int8Weights {
+  const int8_t* kernel;
+  const int32_t* bias;  // of each output channel, as multiplier and shift
+  const int32_t* multiplier;
+  const int8_t* shift;
+};
 
 }  // namespace tmf::kernels
