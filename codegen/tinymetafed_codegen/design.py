@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,13 +99,18 @@ def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict
 
 
 def normalising_weights(experiment: Experiment, net: graph.Graph) -> dict[str, weights_file.Floats]:
-    """kernel = scale and bias = -shift * scale of the layer that normalises, float32; empty for a model without one."""
+    """Kernel and bias of the layer that normalises, by their names in the weight file; empty for a model without one."""
     if net.forward[0].op.name != graph.NORMALISE:
         return {}
     unknown = (math.nan,) * net.input.shape[-1]
-    shift, scale = (np.array(values or unknown, np.float64) for values in (experiment.data.shift, experiment.data.scale))
-    arrays = {"kernel": scale, "bias": -shift * scale}
-    return {f"{graph.NORMALISE}.{name}": values.astype(np.float32) for name, values in arrays.items()}
+    kernel, bias = kernel_and_bias(experiment.data.shift or unknown, experiment.data.scale or unknown)
+    return {f"{graph.NORMALISE}.kernel": kernel, f"{graph.NORMALISE}.bias": bias}
+
+
+def kernel_and_bias(shift: Sequence[float], scale: Sequence[float]) -> tuple[weights_file.Floats, weights_file.Floats]:
+    """float32 kernel and bias with which x * kernel + bias is (x - shift) * scale, one number of each per channel."""
+    shifts, scales = np.array(shift, np.float64), np.array(scale, np.float64)
+    return scales.astype(np.float32), (-shifts * scales).astype(np.float32)
 
 
 def _check_task(experiment: Experiment, net: graph.Graph, source: str) -> None:

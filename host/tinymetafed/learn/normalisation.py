@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinymetafed_codegen.design import kernel_and_bias
 from tinymetafed_codegen.spec import DataSpec, Experiment
 
 from .tasks import DataError, Task
@@ -126,10 +127,7 @@ def unfit_values(data: DataSpec, task: Task) -> Iterator[UnfitValue]:
     """
     if data.shift is None and task.spec.own_files is None:
         return
-    kernel, bias = np.ones(1, np.float32), np.zeros(1, np.float32)
-    if data.shift is not None and data.scale is not None:
-        shift, scale = np.array(data.shift), np.array(data.scale)
-        kernel, bias = scale.astype(np.float32), (-shift * scale).astype(np.float32)
+    kernel, bias = kernel_and_bias(data.shift or (0.0,), data.scale or (1.0,))
     for file, inputs in task.inputs_by_origin():
         with np.errstate(over="ignore", invalid="ignore"):
             normalised = inputs * kernel + bias
