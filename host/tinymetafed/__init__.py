@@ -21,6 +21,7 @@ from tinymetafed_codegen.toolchain import BuildError
 from .api.loaded_experiment import CHECK_BOARD, LOSSES, TASKS, Experiment, Generated, codegen, load
 from .api.progress import ProgressEvent, ProgressOption, watching
 from .api.run_handle import (
+    ADAPTED_TASKS,
     DEFAULT_DEVICES,
     TEST_DEVICE,
     History,
@@ -89,6 +90,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "ADAPTED_TASKS",
     "CHECK_BOARD",
     "DEFAULT_BAUD",
     "DEFAULT_DEVICES",

@@ -74,7 +74,7 @@ class DataCheck:
 
 
 def check(
-    source: Experiment | str | Path, set: Changes = (), *, data: str | Path | None = None, board: str = CHECK_BOARD
+    source: Experiment | str | Path, set: Changes = (), *, data: str | Path | None = None, board: str | None = None
 ) -> DataCheck:
     """Checks the user's data: finds all problems of all files at once, and says what the files hold.
 
@@ -82,21 +82,27 @@ def check(
         source: An experiment with the task ``folder``, its file, or a folder: with an experiment.toml that one, otherwise its
             CSV and NPZ files, each row a sample whose label comes last.
         set: Keys to change, as for ``load``; for a folder without experiment keys of [task].
-        data: Another folder in place of ``task.path``.
-        board: The board whose memory the model is compared with.
+        data: Another folder in place of ``task.path`` of the experiment.
+        board: The board whose memory the experiment's model is compared with; None for ``CHECK_BOARD``.
 
     Returns:
         Facts and problems.
 
     Raises:
         SpecError: The experiment, or a key of ``set``, is wrong.
-        UsageError: The experiment has another task than ``folder``.
+        UsageError: The experiment has another task than ``folder``; or ``data`` or ``board`` is given without an experiment.
         BoardError: There is no such board.
     """
     experiment = _experiment(source, set)
     if experiment is None:
         assert not isinstance(source, Experiment)
-        folder = Path(data or source)
+        folder = Path(source)
+        for option, given, why in (
+            ("--data", data, "is a folder in place of an experiment's task.path"),
+            ("--board", board, "is compared with an experiment's model"),
+        ):
+            if given is not None:
+                raise UsageError(f"{option} {given} {why}, and {folder} has no experiment.toml; leave {option} out")
         return _result(folder, specs.folder_task(folder, set), None, 1, None, (), None)
     task = experiment.spec.task.own_files
     if task is None:
@@ -109,7 +115,7 @@ def check(
     needs, shapes = None, None
     try:
         shapes = graph.build(experiment.spec.model, experiment.source).shapes
-        needs = _needs(experiment.manifest(board), task)
+        needs = _needs(experiment.manifest(board or CHECK_BOARD), task)
     except specs.SpecError as error:  # BudgetError too
         problems.append(Problem(here, str(error).removeprefix(f"{experiment.source}: "), ""))
     return _result(Path(data or task.path), task, shapes, experiment.spec.run.seed, needs, problems, experiment)

@@ -24,8 +24,11 @@ def check(
             metavar="DIR|EXPERIMENT", help="A folder of CSV and NPZ files, or an experiment file with task 'folder'."
         ),
     ],
-    data: Annotated[Path | None, typer.Option("--data", help="Another folder in place of task.path.")] = None,
-    board: Annotated[str, typer.Option(help="The board whose memory the model is compared with.")] = tmf.CHECK_BOARD,
+    data: Annotated[Path | None, typer.Option("--data", help="Another folder in place of task.path of the experiment.")] = None,
+    board: Annotated[
+        str | None,
+        typer.Option(help="The board whose memory the experiment's model is compared with.", show_default=tmf.CHECK_BOARD),
+    ] = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
