@@ -127,6 +127,7 @@ def examine_data(reading: Reading, spec: FolderTask) -> DataFacts:
         gaps=tuple(sorted(found, key=lambda gap: -abs(gap.seconds))[:MOST_GAPS]),
         gap_count=len(found),
         warnings=(
+            *reading.warnings,
             *_label_warnings(reading, are_values),
             *_warnings(features, {} if are_values else classes, duplicates),
             *_backwards(found),
@@ -212,14 +213,14 @@ def _hashes(recording: Recording) -> NDArray[np.uint64]:
     return found
 
 
-def _below(file: Path, root: Path) -> str:
+def below(file: Path, root: Path) -> str:
     """A file's path in the folder of the data; its name where it is elsewhere, as for an archive that was unpacked."""
     return file.relative_to(root).as_posix() if file.is_relative_to(root) else "/".join(file.parts[-2:])
 
 
 def _gaps(recordings: Sequence[ClientRecording], spec: FolderTask, root: Path) -> list[GapFacts]:
     return [
-        GapFacts(each.client, _below(each.table.file, root), each.table.label_place(gap.row).row, gap.seconds)
+        GapFacts(each.client, below(each.table.file, root), each.table.label_place(gap.row).row, gap.seconds)
         for each in recordings
         for gap in gaps(each.recording, spec.largest_gap)
     ]
