@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import shlex
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import jinja2
 
 from . import included, ops, protocol_cpp, sample_source, simulation_abi
+from .boards import Board
 from .calls import BackwardCall, Call
 from .design import Design
 from .files import write_if_changed
@@ -39,6 +41,11 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def command(experiment: Path, board: Board) -> str:
+    """The command that generates the files of an experiment for a board, for the comment at the top of each file."""
+    return f"{shlex.join(['tinymetafed', 'codegen', experiment.name, '--board', board.name, '-o'])} DIR"
 
 
 def write(design: Design, folder: Path, command: str) -> list[Path]:
