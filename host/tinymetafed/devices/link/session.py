@@ -39,7 +39,7 @@ _SMALLER = "send uint8 levels with a scale, use smaller inputs, or a board with 
 
 
 class Session(Exchange):
-    """One device on an open line. Every call may raise DeviceSilent, DeviceGarbled, DeviceRefused or PortError."""
+    """One device on an open line. Every call may raise a LinkError, as `request` does."""
 
     def __init__(
         self,
@@ -68,12 +68,12 @@ class Session(Exchange):
 
         Raises:
             WrongFirmware: The answer is of another protocol.
-            LinkError: DeviceSilent or DeviceGarbled, if there is no valid answer.
+            LinkError: DeviceSilent, DeviceGarbled or DeviceSlow, if there is no valid answer.
         """
         message = protocol.Hello()
         asked: dict[int, Sent] = {}
         end = self.clock.monotonic() + start
-        self._noise.clear()
+        self._listen_afresh()
         while self.clock.monotonic() < end:
             # Each has its own sequence number and any answer counts: the first may wait in a board that is still booting.
             sent = self._prepare(message)
@@ -88,7 +88,7 @@ class Session(Exchange):
                 while asked and (late := self._receive(asked, message.type_id, self.clock.monotonic() + QUIET_SECONDS)):
                     del asked[late.sequence]
                 return welcome
-        raise self._no_answer(message, start, None)
+        raise self._no_answer(list(asked.values()) or [self._prepare(message)], start, None)
 
     def _welcome(self, frame: Frame, sent: Sent) -> protocol.HelloAnswer:
         ours = protocol.HelloAnswer
