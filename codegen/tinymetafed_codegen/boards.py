@@ -111,7 +111,8 @@ class Board:
     ``machine_flags`` are compiler flags for the processor, empty where the vendor's package sets them; flags of all boards are
     in boards/platform/flags.json. ``optimization`` is the compiler's level, None where the vendor's package sets it. ``usb``
     has a title for each pair of USB vendor and product id: the board in one of its states, or its USB bridge. It answers
-    within ``start_seconds`` of its start; where it is emulated, with a core of this machine for itself.
+    within ``start_seconds`` of its start; where it is emulated, with a core of this machine for itself. Its port resets it when
+    the main loop has not passed for ``watchdog_seconds``; None if the port has no watchdog.
     """
 
     name: str
@@ -137,6 +138,7 @@ class Board:
     requirements: tuple[Requirement, ...]
     line: Line
     start_seconds: float
+    watchdog_seconds: int | None
     usb: dict[tuple[int, int], str]
 
     @property
@@ -363,6 +365,7 @@ def _board(file: Path, manifest: Facts) -> Board:
         requirements=tuple(_requirements(facts)),
         line=_line(facts.object_of("line")),
         start_seconds=_start_seconds(facts),
+        watchdog_seconds=facts.count("watchdog_seconds") if "watchdog_seconds" in facts else None,
         usb=_usb(build, facts),
     )
     facts.checked("emulator", not real or board.emulator is None, "null, because a real board is not started on this machine")
