@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from .boards import Board
-from .graph import BackwardCall, Call, Graph
+from .calls import BackwardCall, Call
+from .graph import Graph
 from .ops import Int8Op, Op
 from .protocol import Variant
 
