@@ -90,6 +90,10 @@ def test_every_downloaded_package_is_pinned_exactly() -> None:
     lines = re.findall(r"(?m)^(?:platform|platform_packages) = (.*)$", "".join(texts))
     downloaded = [package for package in lines if "symlink://" not in package]
     assert downloaded and all(re.fullmatch(r"[\w/-]+@\d+\.\d+\.\d+", package) for package in downloaded)
+    vendors = {Path(package).name for package in lines if "/vendors/" in package}
+    manifests = {path.parent.name: json.loads(path.read_text()) for path in find("boards").glob("vendors/*/platform.json")}
+    assert set(manifests) == vendors == {json.loads(boards.load(name).file.read_text())["platforms"][0] for name in OURS}
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", manifest["version"]) for manifest in manifests.values())
 
 
 def test_real_boards_are_built_on_request_only() -> None:
