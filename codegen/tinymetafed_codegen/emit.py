@@ -12,9 +12,10 @@ from typing import Any
 import jinja2
 
 from . import included, ops, protocol_cpp, sample_source, simulation_abi
+from .calls import BackwardCall, Call
 from .design import Design
 from .files import write_if_changed
-from .graph import BackwardCall, Call, Graph, PlacedParameter
+from .graph import Graph, PlacedParameter
 from .ops import Op, Parameter
 from .plan import HISTOGRAM_BINS
 from .protocol import Variant
