@@ -21,6 +21,7 @@ from tinymetafed_codegen.toolchain import BuildError
 from .api.loaded_experiment import CHECK_BOARD, LOSSES, TASKS, Experiment, Generated, codegen, load
 from .api.progress import ProgressEvent, ProgressOption, watching
 from .api.run_handle import (
+    ADAPTED_TASKS,
     DEFAULT_DEVICES,
     TEST_DEVICE,
     History,
@@ -63,14 +64,14 @@ from .runs.run_data import StoreError
 from .runs.tensorflow import ModelFileError
 
 if TYPE_CHECKING:
-    from .api.checking import BoardNeeds, DataCheck, DataProblem, check
+    from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import bench_all, bench_kernels, bench_memory, bench_simulation, bench_wire, count_instructions
     from .api.starting import board, examine, example, import_model, missing_tools, monitor, new_project
 
 # A program that trains or simulates starts sooner without these modules, so they are imported when they are first used.
 _WHEN_USED = {
-    "checking": ("BoardNeeds", "DataCheck", "DataProblem", "check"),
+    "checking": ("BoardNeeds", "DataCause", "DataCheck", "DataProblem", "check"),
     "many_runs": ("SweepTable", "paper", "sweep"),
     "measuring": ("bench_all", "bench_kernels", "bench_memory", "bench_simulation", "bench_wire", "count_instructions"),
     "starting": ("board", "examine", "example", "import_model", "missing_tools", "monitor", "new_project"),
@@ -89,6 +90,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "ADAPTED_TASKS",
     "CHECK_BOARD",
     "DEFAULT_BAUD",
     "DEFAULT_DEVICES",
@@ -108,6 +110,7 @@ __all__ = [
     "BuildError",
     "ClassScores",
     "Collapsed",
+    "DataCause",
     "DataCheck",
     "DataError",
     "DataProblem",
