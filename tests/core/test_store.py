@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
 from core_harness import CORE, SANITIZERS, write_protocol_header
 
 from tinymetafed_codegen.toolchain import compiler_flags
@@ -26,7 +25,7 @@ def built(folder: Path, instead: Sequence[tuple[str, str]] = ()) -> subprocess.C
             text = text.replace(was, becomes)
         (folder / "store").mkdir()
         (folder / "store" / "log.hpp").write_text(text)
-    checked = ("-g1", "-O1", *SANITIZERS) if not instead else ("-O1",)
+    checked = ("-g1", "-O1", *SANITIZERS) if not instead else ("-O0",)
     flags = (*compiler_flags(), *checked, f"-I{folder}", f"-I{CORE}", f"-I{UNIT_TESTS}")
     program = folder / "harness"
     subprocess.run(["g++", *flags, str(HARNESS), str(CORE / "crc32.cpp"), "-o", str(program)], check=True)
@@ -49,13 +48,6 @@ RECORDS = "    uint32_t moved[3]"
 
 
 # The order of writes is what makes the store safe.
-@pytest.mark.parametrize(
-    "instead",
-    [
-        pytest.param([(BEGIN, ""), (RECORDS, BEGIN + RECORDS)], id="the header is written first"),
-        pytest.param([("end_ = is_blank(at, end) ? at : end;", "end_ = at;")], id="it writes on over a cut record"),
-    ],
-)
-def test_the_test_finds_a_store_that_is_not_safe(tmp_path: Path, instead: list[tuple[str, str]]) -> None:
-    done = built(tmp_path, instead)
-    assert done.returncode != 0 and "FAILED" in done.stdout
+def test_the_test_finds_a_store_that_writes_the_header_first(tmp_path: Path) -> None:
+    done = built(tmp_path, [(BEGIN, ""), (RECORDS, BEGIN + RECORDS)])
+    assert done.returncode != 0 and "FAILED: after a cut the records are the old or the new ones" in done.stdout
