@@ -23,6 +23,7 @@ from tinymetafed.cli import app
 from tinymetafed.devices.board_stores import run_number
 from tinymetafed.devices.device import Device
 from tinymetafed.devices.launch import DeviceUrlError, parse
+from tinymetafed.devices.link.link_errors import LaunchError
 from tinymetafed.devices.running import running
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.weights import initial
@@ -205,7 +206,9 @@ def test_adapt_keeps_a_client_on_each_board(tmp_path: Path) -> None:
         run.adapt(devices=["native:1"], clients=["3", "4"], keep=True, progress=False)
 
 
-def test_a_board_url_with_a_wrong_option_is_refused() -> None:
+def test_a_board_url_with_a_wrong_option_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match="longer than the 300 bytes"), board(f"native:1?store={tmp_path / ('a/' * 150)}"):
+        pass
     with pytest.raises(DeviceUrlError, match=r"expected store=DIR after \?"):
         parse(["native:2?stored=here"])
 
