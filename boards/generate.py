@@ -86,7 +86,9 @@ def generate() -> int:
 if not given and generate() != 0:
     env.Exit(1)
 
-source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["source"]
+manifest = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))
+source = manifest["source"]
+store = ["+<core/store/*.cpp>"] if "store" in manifest else []
 firmware = Path("$PROJECT_SRC_DIR")
 folders = {port: known.port_folder(port) for port in known.ports}
 # Folders with a folder kernels/, whose headers replace those of core/kernels/: of firmware/bench/, and of the board's ports.
@@ -96,7 +98,7 @@ env.Append(CPPPATH=[str(path) for path in (generated, *replacing, firmware / "co
 theirs = {port: folder for port, folder in folders.items() if known.project and folder.parent == known.project / "port"}
 ports = [f"+<port/{port}/*>" for port in folders if port not in theirs]
 program = [] if "test" in env.GetBuildType() else [f"+<app/{known.main}.cpp>"]  # unit tests have their own main()
-env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *ports, *program, f"+<app/source_{source}.cpp>"])
+env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *store, *ports, *program, f"+<app/source_{source}.cpp>"])
 if theirs:
     # PlatformIO compiles only sources below its source folder, which is our firmware/. So the project's own port is compiled
     # when core/dispatch.cpp is, in the same environment. The include path lets it use "../arduino/arduino.hpp" as our ports do.

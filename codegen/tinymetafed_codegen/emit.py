@@ -24,6 +24,7 @@ from .protocol import Variant
 from .protocol_cpp import cpp_constant
 from .section import SpecError
 
+_STORE_HEADERS = {"saved_state.hpp", "store_facts.hpp"}
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -51,7 +52,7 @@ def command(experiment: Path, board: Board) -> str:
 def write(design: Design, folder: Path, command: str) -> list[Path]:
     """Writes a design's generated files: protocol.hpp, board.hpp, model.hpp, op_headers.hpp and manifest.json.
 
-    Frozen layers add frozen.hpp, the user's sample source adds own_source.hpp.
+    Frozen layers add frozen.hpp, the user's sample source adds own_source.hpp, a store saved_state.hpp and store_facts.hpp.
 
     Args:
         design: The design.
@@ -81,6 +82,10 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
         texts["frozen.hpp"] = frozen_header(design, command)
     if own := sample_source.own_source(design.experiment):
         texts["own_source.hpp"] = own_source_header(own.as_posix(), sample_source.digest(own), command)
+    store = store_headers(design, command)
+    for name in _STORE_HEADERS - store.keys():
+        (folder / name).unlink(missing_ok=True)  # its presence would give the firmware a store
+    texts |= store
     return [folder / name for name, text in texts.items() if write_if_changed(folder / name, text)]
 
 
@@ -124,6 +129,24 @@ def board_header(design: Design, command: str) -> str:
         receive_window=design.manifest.receive_window,
         window_reason=reason,
     )
+
+
+def store_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of saved_state.hpp and store_facts.hpp; empty for firmware without a store."""
+    facts, storage = design.manifest.store, design.board.storage
+    if facts is None or storage is None:
+        return {}
+    return {
+        "saved_state.hpp": render("saved_state.hpp.j2", command=command),
+        "store_facts.hpp": render(
+            "store_facts.hpp.j2",
+            board=design.board.name,
+            storage=storage,
+            facts=facts,
+            command=command,
+            **vars(protocol_cpp.store_parts()),
+        ),
+    }
 
 
 def own_source_header(path: str, sha256: str, command: str) -> str:
