@@ -50,7 +50,8 @@ class Learner : private SavedState {
   Outcome predict(const protocol::Predict& message, Writer& out);
   // Requests that only firmware with a store knows.
   Outcome store(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
-    const bool whole = weights_complete() && state_ != protocol::State::kLoading && state_ != protocol::State::kTraining;
+    using protocol::State;
+    const bool whole = weights_complete() && (state_ == State::kIdle || state_ == State::kLoaded || state_ == State::kDone);
     return SavedState::answer(type, payload, size, out, whole ? parameters_ : nullptr, key_);
   }
 

@@ -285,6 +285,53 @@ void fill_and_wear() {
   expect(stamp_of(log, log.newest_round(), kRoundCount) == last, "a worn store keeps its records over a restart", 0);
 }
 
+// Puts `value` at `at` and, behind the `size` bytes from `start` on, their CRC.
+void put(uint32_t at, uint32_t value, uint32_t start, uint32_t size) {
+  std::memcpy(memory.bytes + at, &value, sizeof value);
+  const uint32_t crc = crc32(memory.bytes + start, size);
+  std::memcpy(memory.bytes + start + size, &crc, sizeof crc);
+}
+
+// Counters that begin again at 0 after 2^32 - 1.
+void wrap_counters() {
+  memory.make_blank();
+  Log log(Flash{&memory});
+  log.open(kModel);
+  expect(save(log, kFirst) == Status::kOk, "a save", 0);
+  constexpr uint32_t kHeader = Log::header_bytes();
+  put(16, UINT32_MAX - 1, 0, 20);                                      // Header::generation
+  put(kHeader + 4, UINT32_MAX - 20, kHeader, 24 + 4 * kRoundCount);  // Head::sequence
+  log.open(kModel);
+  expect(log.erases() == UINT32_MAX - 1 && log.saves() == UINT32_MAX - 20, "the counters are near their end", 0);
+  Save next = kFirst;
+  for (uint32_t i = 1; i < 60; ++i) {
+    next.tag.round = i;
+    next.stamp = 1000.0f * static_cast<float>(i + 1);
+    expect(save(log, next) == Status::kOk, "a save", i);
+    log.open(kModel);
+    expect(log.condition() == store::Condition::kReady, "a store whose counters begin again is ready", i);
+    expect(stamp_of(log, log.newest_round(), kRoundCount) == next.stamp, "the newest state after counters begin again", i);
+  }
+  expect(log.erases() < 60, "the counter of erases began again", 0);
+}
+
+// A record that flash has lost since the last reset is not copied as if it were whole.
+void lose_a_record() {
+  memory.make_blank();
+  Log log(Flash{&memory});
+  log.open(kModel);
+  expect(save(log, kSecond) == Status::kOk, "a save", 0);
+  memory.bytes[log.weights() + 40] ^= 1;
+  Save next = kFirst;
+  for (uint32_t i = 0; i < 20; ++i) {
+    next.tag.round = i;
+    expect(save(log, next) == Status::kOk && stamp_of(log, log.newest_round(), kRoundCount) == 1000.0f, "saves go on", i);
+    expect(!log.has_record(log.weights(), kWeightCount), "a lost record is not given out", i);
+  }
+  log.open(kModel);
+  expect(!log.has_record(log.weights(), kWeightCount), "a lost record is not given out after a reset", 0);
+}
+
 }  // namespace
 
 int main() {
@@ -293,6 +340,8 @@ int main() {
   cut_everywhere<16, 3>(40);
   refuse();
   fill_and_wear();
+  wrap_counters();
+  lose_a_record();
   std::printf("%lu failures\n", failures);
   return failures == 0 ? 0 : 1;
 }

@@ -19,6 +19,12 @@
 #include "reference.hpp"
 #include "source.hpp"
 
+#if __has_include(<store_facts.hpp>)  // generated for firmware with a store only
+#define HAS_STORE 1
+#else
+#define HAS_STORE 0
+#endif
+
 using namespace tmf;
 using namespace tmf::protocol;
 using namespace fuzz;
@@ -51,6 +57,11 @@ REVEAL(Learner, received_)
 REVEAL(Learner, kept_local_)
 REVEAL(Learner, residual_)
 REVEAL(Learner, arena_)
+REVEAL(Learner, programs_)
+#if HAS_STORE
+REVEAL(SavedState, log_)
+REVEAL(SavedState, run_)
+#endif
 #undef REVEAL
 
 namespace {
@@ -60,6 +71,9 @@ alignas(Dispatcher) uint8_t device_bytes[sizeof(Dispatcher)];
 Dispatcher& device() { return *reinterpret_cast<Dispatcher*>(device_bytes); }
 Learner& learner() { return device().*reveal(Dispatcher_learner_{}); }
 
+Bytes flash;  // of the firmware's store, if it has one
+uint32_t flash_writes = 0;  // programs and erases
+uint32_t trained_run = kRun;  // that was named before the last Train
 Bytes answered;  // bytes that the device has sent since the last call of reply()
 uint32_t now = 0;
 
@@ -67,16 +81,24 @@ uint32_t now = 0;
 struct Snapshot {
   alignas(Learner) uint8_t bytes[sizeof(Learner)];
   size_t size;
+  size_t store_size;  // of the base class, which is the store
+  uint32_t writes;
 
   void take() {
     const Learner& from = learner();
-    size = static_cast<size_t>(reinterpret_cast<const uint8_t*>(&(from.*reveal(Learner_arena_{}))) -
-                               reinterpret_cast<const uint8_t*>(&from));
+    const auto* const start = reinterpret_cast<const uint8_t*>(&from);
+    size = static_cast<size_t>(reinterpret_cast<const uint8_t*>(&(from.*reveal(Learner_arena_{}))) - start);
+    store_size = static_cast<size_t>(reinterpret_cast<const uint8_t*>(&(from.*reveal(Learner_programs_{}))) - start);
+    writes = flash_writes;
     std::memcpy(bytes, &from, size);
   }
   const Learner& view() const { return *reinterpret_cast<const Learner*>(bytes); }
   bool unchanged() {
-    return std::memcmp(bytes, &learner(), size) == 0;
+    return writes == flash_writes && std::memcmp(bytes, &learner(), size) == 0;
+  }
+  bool unchanged_but_for_the_store() {
+    const auto* const now = reinterpret_cast<const uint8_t*>(&learner());
+    return std::memcmp(bytes + store_size, now + store_size, size - store_size) == 0;
   }
   template <typename Tag>
   bool same(Tag) {
@@ -112,7 +134,7 @@ void forget_frozen() {
 // --- Statistics of a run, which show that the inputs reach every message, state and status ---
 
 struct Reached {
-  uint64_t accepted[10];
+  uint64_t accepted[kKeep + 1];
   uint64_t status[16];
   uint64_t state[8];
   uint64_t fault[16];
@@ -166,8 +188,69 @@ uint32_t program_steps() {
   return steps;
 }
 
+#if HAS_STORE
+
+SavedState& learner_store() { return *reinterpret_cast<SavedState*>(&learner()); }  // its base
+
+// What the firmware would find in its flash after a reset.
+auto reopened() {
+  std::remove_reference_t<decltype(learner_store().*reveal(SavedState_log_{}))> log;
+  log.open(model::kModelHash);
+  return log;
+}
+
+void check_store(const Bytes& request, const Bytes& answer) {
+  StoreReport report;
+  check(parsed(answer, report), "I10", "a wrong StoreReport");
+  check(before.unchanged_but_for_the_store(), "I4", "a message about the store has changed more than the store");
+  auto& log = learner_store().*reveal(SavedState_log_{});
+  check(static_cast<int>(report.state) == static_cast<int>(log.condition()) && report.saves == log.saves() &&
+            report.erases == log.erases() && report.weights == (log.weights() != log.kNowhere),
+        "I10", "StoreReport does not report the store");
+  if (request[0] == kRecall) {
+    Recall recall;
+    check(parsed(request, recall) && learner_store().*reveal(SavedState_run_{}) == recall.run, "I10", "another run than was named");
+    check(before.writes == flash_writes, "I4", "Recall has written flash");
+    return;
+  }
+  check(request.size() == kFrameHeaderBytes && report.state == StoreState::kReady, "I10", "Keep has not saved the weights");
+  auto saved = reopened();
+  check(saved.has_record(saved.weights(), kParameters), "I10", "weights that were kept are lost by a reset");
+  for (uint32_t i = 0; i < kParameters; ++i) {
+    const float weight = saved.number_at(saved.weights(), i);
+    check(is_finite(weight), "I5", "a weight that is not finite was kept");
+    check(bits_of<uint32_t>(weight) == bits_of<uint32_t>((learner().*reveal(Learner_parameters_{}))[i]), "I10",
+          "other weights were kept than the device has");
+  }
+}
+
+void note_run() {
+  if (before.was(Learner_state_{}) == State::kLoaded) trained_run = learner_store().*reveal(SavedState_run_{});
+}
+
+// After a write: a reset finds the records that the firmware has noted.
+void check_flash() {
+  if (before.writes == flash_writes) return;
+  auto& log = learner_store().*reveal(SavedState_log_{});
+  auto found = reopened();
+  check(found.condition() == log.condition() && found.saves() == log.saves() && found.weights() == log.weights() &&
+            found.newest_round() == log.newest_round(),
+        "I10", "a reset would find other records than were saved");
+  if (is(Learner_state_{}) == State::kDone && before.was(Learner_state_{}) != State::kDone)
+    check(found.tag_at(found.newest_round()).run == trained_run, "I12", "a state was saved under a run that did not train it");
+}
+
+#else
+
+void check_store(const Bytes&, const Bytes&) { violated("I10", "firmware without a store has answered its messages"); }
+void note_run() {}
+void check_flash() {}
+
+#endif
+
 // Checks that hold after any piece and any training step.
 void check_always() {
+  check_flash();
   const State state = is(Learner_state_{});
   ++reached.state[static_cast<int>(state)];
   check(is(Learner_loaded_{}) <= kGlobal, "I1", "more weights were loaded than there are");
@@ -184,7 +267,9 @@ void check_always() {
     const bool forgot = !before.same(Learner_session_{}) || !before.was(Learner_has_session_{});
     const bool cycle_ended = before.was(Learner_state_{}) == State::kDone && before.was(Learner_delta_{}).count() > 0 &&
                          state != State::kDone && is(Learner_token_{}) != before.was(Learner_token_{});
-    check(forgot || cycle_ended, "I12", "local weights or residual kept for the next round have changed within a cycle");
+    // A Train sets both to what the store has.
+    const bool recalled = HAS_STORE && before.was(Learner_state_{}) == State::kLoaded && state > State::kLoaded;
+    check(forgot || cycle_ended || recalled, "I12", "local weights or residual kept for the next round have changed within a cycle");
   }
   if (!is(Learner_has_token_{})) return;
   if (state == State::kFailed && before.was(Learner_state_{}) != State::kFailed)
@@ -265,9 +350,12 @@ void check_pulled(const Pull& pull, const Bytes& answer) {
 void check_accepted(const Bytes& request, const Bytes& answer) {
   const uint8_t type = request[0];
   if (type != Configure::kType && type != Load::kType && type != Train::kType && type != Sample::kType &&
-      type != Pull::kType)
+      type != Pull::kType && type != kRecall && type != kKeep)
     check(before.unchanged(), "I4", "a message that only reads has changed the device");
-  if (type != Load::kType && type != Sample::kType)
+  // The first Configure of a session loads the weights that are saved.
+  const bool recalls = HAS_STORE && type == Configure::kType &&
+                       (!before.same(Learner_session_{}) || !before.was(Learner_has_session_{}));
+  if (type != Load::kType && type != Sample::kType && !recalls)
     check(before.same(Learner_received_{}) &&
               (type == Train::kType ? before.same_globals() : before.same(Learner_parameters_{})),
           "I4", "a message that neither loads nor trains has changed a weight");
@@ -291,6 +379,7 @@ void check_accepted(const Bytes& request, const Bytes& answer) {
     }
     case Train::kType: {
       check_progress(answer);
+      note_run();
       if (before.was(Learner_state_{}) != State::kLoaded)
         check(before.unchanged(), "I3", "Train again has changed the device");
       else
@@ -334,6 +423,7 @@ void check_accepted(const Bytes& request, const Bytes& answer) {
       check(payload > 0 && payload % (4 * model::kOutputSize) == 0, "I10", "wrong Outputs");
       break;
     }
+    case kRecall: case kKeep: check_store(request, answer); break;
     default: violated("I10", "a message that does not exist was accepted");
   }
   ++reached.accepted[type];
@@ -601,6 +691,7 @@ void run_codec(Reader& in) {
 // --- Stored states ---
 
 Bytes states[kStates];
+Bytes flashes[kStates];
 
 template <typename Message>
 void say(const Message& message) {
@@ -608,7 +699,20 @@ void say(const Message& message) {
   feed(framed(body_of(message, 9)), line);
 }
 
-void keep(int state) { states[state].assign(device_bytes, device_bytes + sizeof device_bytes); }
+void keep(int state) {
+  states[state].assign(device_bytes, device_bytes + sizeof device_bytes);
+  flashes[state] = flash;
+}
+
+void restore(int state) {
+  static int last = -1;
+  static uint32_t written = 0;
+  std::memcpy(device_bytes, states[state].data(), sizeof device_bytes);
+  if (state != last || flash_writes != written) flash = flashes[state];
+  trained_run = kRun;
+  last = state;
+  written = flash_writes;
+}
 
 void load_all(uint32_t token = kToken) {
   Bytes data;
@@ -626,12 +730,20 @@ void train_steps(uint32_t first, uint32_t steps, uint32_t token = kToken) {
   }
 }
 
+void say_run() {
+#if HAS_STORE
+  say(Recall{kRun});
+#endif
+}
+
 void make_states() {
   forget_frozen();
   new (device_bytes) Dispatcher();
+  device().begin();
+  say_run();
   keep(0);
   for (const Dtype uplink : {Dtype::kF32, Dtype::kF16, Dtype::kI8}) {
-    std::memcpy(device_bytes, states[0].data(), sizeof device_bytes);
+    restore(0);
     say(configuration(Program::kTrain, uplink));
     say(configuration(Program::kAdapt, uplink));
     if (uplink == Dtype::kF32) {
@@ -655,7 +767,7 @@ void make_states() {
   }
   // Two programs one step before their end: one leads to weights that are not finite, one to a delta beyond float16.
   for (const float rate : {1e30f, 1e6f}) {
-    std::memcpy(device_bytes, states[0].data(), sizeof device_bytes);
+    restore(0);
     Configure wild = configuration(Program::kTrain, Dtype::kF16);
     wild.recipe.phases[0] = {Variant::kGlobal, SampleSet::kQuery, 4, 2, rate, 1.0f};
     wild.recipe.phases[1].passes = 0;
@@ -680,6 +792,41 @@ uint32_t ticks() { return now += 7; }
 void unique_id(uint8_t (&id)[8]) { std::memcpy(id, "fuzzfuzz", 8); }
 }  // namespace tmf::port
 
+#if HAS_STORE
+namespace tmf::port::storage {
+
+Status open() {
+  flash.assign(2 * store::kSlotPages * store::kPageBytes, 0xFF);
+  return Status::kOk;
+}
+
+Status read(uint32_t at, void* to, size_t size) {
+  check(size <= flash.size() && at <= flash.size() - size, "I1", "the store has read beyond its flash");
+  std::memcpy(to, flash.data() + at, size);
+  return Status::kOk;
+}
+
+Status program(uint32_t at, const void* from, size_t size) {
+  check(size <= flash.size() && at <= flash.size() - size && (at | size) % store::kWriteBytes == 0, "I1",
+        "the store has written beyond its flash, or parts of a unit");
+  for (size_t i = 0; i < size; ++i) {
+    check(flash[at + i] == 0xFF, "I1", "the store has written flash that is not erased");
+    flash[at + i] = static_cast<const uint8_t*>(from)[i];
+  }
+  ++flash_writes;
+  return Status::kOk;
+}
+
+Status erase(uint32_t page) {
+  check(page < 2 * store::kSlotPages, "I1", "the store has erased beyond its flash");
+  std::fill_n(flash.begin() + page * store::kPageBytes, store::kPageBytes, uint8_t{0xFF});
+  ++flash_writes;
+  return Status::kOk;
+}
+
+}  // namespace tmf::port::storage
+#endif
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (states[0].empty()) make_states();
   Reader in(data, size);
@@ -692,8 +839,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     run_decoder(in);
     return 0;
   }
-  const Bytes& state = states[start % kStates];
-  std::memcpy(device_bytes, state.data(), state.size());
+  restore(start % kStates);
   answered.clear();
   awaited.clear();
   forget_frozen();
@@ -768,7 +914,7 @@ void report(uint64_t executions) {
     for (size_t i = 0; i < size; ++i) std::printf(" %llu", static_cast<unsigned long long>(counts[i]));
     std::printf("\n");
   };
-  list("accepted", reached.accepted, 10);
+  list("accepted", reached.accepted, sizeof reached.accepted / sizeof reached.accepted[0]);
   list("status", reached.status, 10);
   list("state", reached.state, 6);
   list("fault", reached.fault, 10);

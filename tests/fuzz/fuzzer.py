@@ -19,7 +19,8 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno
 # Samples come from the host, one per message. The model is small, so that most of the time goes into messages.
 STREAMED: dict[str, Any] = {
     "task": {"kind": "omniglot", "ways": 3},
-    # It has a scale per tensor and keeps state between rounds; the sine model uses float16 and keeps none.
+    # It has a scale per tensor and keeps state between rounds, in fuzz.cpp also in a store; the sine model uses float16 and
+    # keeps none.
     "strategy": {"downlink": "i8", "error_feedback": True},
     "model": {
         "input": [5, 4, 1],
@@ -41,7 +42,7 @@ def build(model: str, folder: Path, replaced: Mapping[str, Path] | None = None) 
 
     ``replaced`` maps file names of units to other source text. Raises AssertionError with the compiler's messages.
     """
-    units = [HARNESS, *generate_sources(model, folder)]
+    units = [HARNESS, *generate_sources(model, folder, store=model == "streamed")]
     objects = []
     for unit in units:
         given = (replaced or {}).get(unit.name)
@@ -56,20 +57,28 @@ def build(model: str, folder: Path, replaced: Mapping[str, Path] | None = None) 
 
 def build_libfuzzer(model: str, folder: Path) -> Path:
     """Builds the harness for libFuzzer, clang's coverage-guided fuzzer."""
-    units = [str(HARNESS), *map(str, generate_sources(model, folder))]
+    units = [str(HARNESS), *map(str, generate_sources(model, folder, store=model == "streamed"))]
     program = folder / "libfuzzer"
     _run(["clang++", "-fsanitize=fuzzer", *_flags(folder), *units, "-o", str(program)])
     return program
 
 
-def generate_sources(model: str, folder: Path) -> list[Path]:
-    """Writes protocol.hpp, board.hpp and model.hpp; returns the source files of the core and the sample source."""
-    experiment = spec.load(find("examples/sine.toml")) if model == "sine" else spec.parse(STREAMED, "fuzz")
-    board = dataclasses.replace(boards.load("native"), receive_window=WINDOWS[model])
+def generate_sources(model: str, folder: Path, *, store: bool = False) -> list[Path]:
+    """Writes protocol.hpp, board.hpp and model.hpp; returns the source files of the core and the sample source.
+
+    ``store``: the firmware of ``streamed`` has a store, with room for one record more than it begins a slot with.
+    """
+    streamed = STREAMED | ({"board": {"store": True}} if store else {})
+    experiment = spec.load(find("examples/sine.toml")) if model == "sine" else spec.parse(streamed, "fuzz")
+    native = boards.load("native")
+    assert native.storage is not None
+    flash = dataclasses.replace(native.storage, page_bytes=1024, write_bytes=4, pages=12)
+    board = dataclasses.replace(native, receive_window=WINDOWS[model], storage=flash)
     design = design_graph(experiment, board, graph.build(experiment.model, "fuzz"), "fuzz")
     emit.write(design, folder, "fuzz")
     firmware = find("firmware")
-    return [*sorted((firmware / "core").glob("*.cpp")), firmware / "app" / f"source_{design.manifest.sample_source}.cpp"]
+    core = [path for pattern in ["*.cpp", *["store/*.cpp"] * store] for path in sorted((firmware / "core").glob(pattern))]
+    return [*core, firmware / "app" / f"source_{design.manifest.sample_source}.cpp"]
 
 
 def _flags(folder: Path) -> list[str]:

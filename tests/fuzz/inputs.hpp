@@ -52,6 +52,9 @@ inline Bytes body_of(const Message& message, uint8_t sequence) {
 
 constexpr uint32_t kSession = 77;
 constexpr uint32_t kToken = 5;
+constexpr uint32_t kRun = 3;
+constexpr uint8_t kRecall = 0x20;  // types of the messages that only firmware with a store knows
+constexpr uint8_t kKeep = 0x21;
 constexpr uint32_t kSteps = 3 * 2 + 2 * 1;  // steps of the stored states' program TRAIN
 
 inline Configure configuration(Program program, Dtype uplink) {
@@ -131,7 +134,7 @@ class Host {
   }
 
   Bytes message() {
-    switch (source::on_device() ? random_.below(32) : random_.below(40)) {
+    switch (source::on_device() ? random_.below(34) : random_.below(42)) {
       case 0: return body_of(Hello{}, sequence());
       case 1: case 2: case 3: return body_of(configure(), sequence());
       case 4: case 5: case 6: case 7: case 8: case 9: return load();
@@ -153,6 +156,7 @@ class Host {
         any[0] = static_cast<uint8_t>(random_.once_in(2) ? random_.below(12) : any[0]);
         return any;
       }
+      case 32: case 33: return store();
       default: return sample();
     }
   }
@@ -252,6 +256,14 @@ class Host {
     const uint8_t number = sequence();
     const float scale = random_.once_in(15) ? real() : 0.01f;
     return body_of(Predict{dtype, scale, data.data(), data.size()}, number);
+  }
+
+  Bytes store() {
+    Bytes body = {random_.once_in(2) ? kRecall : kKeep, sequence()};
+    const uint32_t run = random_.once_in(4) ? number() : kRun;
+    for (int byte = 0; body[0] == kRecall && byte < 4; ++byte) body.push_back(static_cast<uint8_t>(run >> (8 * byte)));
+    if (random_.once_in(10)) body.resize(2 + random_.below(9));
+    return body;
   }
 
   Random& random_;

@@ -114,7 +114,7 @@ class Log {
     Header headers[2];
     for (uint32_t slot = 0; slot < 2; ++slot) {
       found[slot] = inspect(slot, headers[slot]);
-      if (found[slot] == Condition::kReady && (!has_active_ || headers[slot].generation > generation_)) {
+      if (found[slot] == Condition::kReady && (!has_active_ || is_later(headers[slot].generation, generation_))) {
         has_active_ = true;
         active_ = slot;
         generation_ = headers[slot].generation;
@@ -176,7 +176,7 @@ class Log {
     uint32_t magic;
     uint32_t format;
     uint8_t model[8];
-    uint32_t generation;  // higher in the slot that was begun later
+    uint32_t generation;  // one more than in the slot that was begun before
     uint32_t crc;         // of the fields above
   };
   struct Head {
@@ -232,6 +232,9 @@ class Log {
     return saved ? Status::kOk : Status::kBadState;
   }
 
+  // Whether a counter that begins again at 0 after 2^32 - 1 was `one` after it was `other`.
+  static bool is_later(uint32_t one, uint32_t other) { return one - other - 1 < UINT32_MAX / 2; }
+
   void forget() { newest_ = previous_ = weights_ = kNowhere; }
 
   // What is at the start of a slot: kReady with its header, kEmpty, or why it cannot be used.
@@ -250,7 +253,8 @@ class Log {
   // Finds the records of the active slot, and where the next one goes.
   void scan() {
     const uint32_t end = end_of_slot(active_);
-    uint32_t at = start_of_slot(active_) + header_bytes();
+    const uint32_t first = start_of_slot(active_) + header_bytes();
+    uint32_t at = first;
     Head head;
     while (at + record_bytes(0) <= end && is_whole(at, end, head)) {
       adopt(head, at);
@@ -258,7 +262,7 @@ class Log {
       at += record_bytes(head.count());
     }
     end_ = is_blank(at, end) ? at : end;
-    if (sequence_ == 0) condition_ = Condition::kDamaged;  // a slot is begun with a record
+    if (at == first) condition_ = Condition::kDamaged;  // a slot is begun with a record
   }
 
   // Whether the flash from `at` to `end` is erased.
@@ -325,8 +329,9 @@ class Log {
     uint32_t moved[3] = {kNowhere, kNowhere, kNowhere};
     for (int i = 0; i < 3; ++i) {
       const bool is_new = i == 2;
-      if (!is_new && needed[i] == kNowhere) continue;
-      const Head each = is_new ? head : head_at(needed[i]);
+      Head each = head;
+      // A copy gets a CRC of its own, so what flash has lost since the last reset must not be copied.
+      if (!is_new && (needed[i] == kNowhere || !is_whole(needed[i], end_of_slot(active_), each))) continue;
       const Copied copied = {this, is_new ? 0 : needed[i], each.count()};
       if (!append(at, each, is_new ? numbers : Numbers{&copied, give_copied})) return false;
       moved[i] = at;

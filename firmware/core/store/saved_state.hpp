@@ -74,6 +74,7 @@ class SavedState {
   template <typename Kept, typename Owed>
   void load_round(const Key& key, bool sends_delta, Kept& kept, Owed& owed) {
     if constexpr (kRoundCount > 0) {
+      trained_run_ = run_;
       if (log_.condition() >= store::Condition::kFull) return;
       store::Tag before = tag(key);
       if (!sends_delta) before.round = UINT32_MAX;
@@ -92,7 +93,7 @@ class SavedState {
   template <typename Encoder, typename ChangeAt>
   void save_round(const Key& key, const Encoder& encoder, ChangeAt change_at, const float* weights) {
     if constexpr (kRoundCount > 0) {
-      static_cast<void>(log_.save(store::Kind::kRound, tag(key), kRoundCount, [&](Log::Sink& sink) {
+      static_cast<void>(log_.save(store::Kind::kRound, tag(key, trained_run_), kRoundCount, [&](Log::Sink& sink) {
         if constexpr (model::kFeedsBack) encoder.unsent(change_at, [&sink](uint32_t, float rest) { sink(rest); });
         if constexpr (model::kKeepsLocal)
           for (uint32_t i = model::kGlobalCount; i < model::kParameterCount; ++i) sink(weights[i]);
@@ -127,7 +128,8 @@ class SavedState {
                     Log::kSlotBytes,
                 "a slot holds the states of two rounds and all weights");
 
-  store::Tag tag(const Key& key) const { return {run_, key.seed, key.client, key.round}; }
+  store::Tag tag(const Key& key) const { return tag(key, run_); }
+  static store::Tag tag(const Key& key, uint32_t run) { return {run, key.seed, key.client, key.round}; }
 
   protocol::StoreReport report() {
     using protocol::StoreState;
@@ -154,7 +156,8 @@ class SavedState {
   }
 
   Log log_;
-  uint32_t run_ = 0;
+  uint32_t run_ = 0;          // that Recall has named
+  uint32_t trained_run_ = 0;  // of the last Train; a new host may name its run while the program of the former one goes on
 };
 
 }  // namespace tmf
