@@ -430,6 +430,7 @@ class Constant:
 
 REQUESTS: tuple[type[Request], ...] = (Hello, Configure, Load, Train, Sample, Await, Pull, Fetch, Predict)
 STORE_REQUESTS: tuple[type[Request], ...] = (Recall, Keep)  # firmware without a store answers UNKNOWN_TYPE
+ALL_REQUESTS: tuple[type[Request], ...] = (*REQUESTS, *STORE_REQUESTS)
 STORE_ENUMS: tuple[type[Code], ...] = (StoreState,)
 ENUMS: tuple[type[Code], ...] = (Status, Dtype, Program, Variant, SampleSet, State, Coding, Selection, Stream)
 CONSTANTS: tuple[Constant, ...] = (

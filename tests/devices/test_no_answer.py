@@ -52,13 +52,16 @@ class Script:
 
 
 def answers(sequence: int) -> st.SearchStrategy[bytes]:
-    """Frames of valid answers with this sequence number: short, long, refusals."""
+    """Frames of valid answers with this sequence number: short, long, refusals, those of firmware with a store."""
     short = st.integers(0, 2**32 - 1).map(lambda at: (protocol.Load.type_id, protocol.LoadAnswer(at).encode()))
     long = st.binary(max_size=700).map(lambda data: (protocol.Fetch.type_id, protocol.Weights(0, data).encode()))
     refusal = st.sampled_from([s for s in Status if s]).map(
         lambda s: (protocol.ERROR_TYPE, protocol.ErrorAnswer(s, 3).encode())
     )
-    return st.one_of(short, long, refusal).map(lambda it: encode(it[0] | protocol.ANSWER_BIT, sequence, it[1]))
+    store = st.sampled_from([protocol.Recall, protocol.Keep]).map(
+        lambda asked: (asked.type_id, protocol.StoreReport(protocol.StoreState.READY, 2, 1, 1, 4, 0).encode())
+    )
+    return st.one_of(short, long, refusal, store).map(lambda it: encode(it[0] | protocol.ANSWER_BIT, sequence, it[1]))
 
 
 def asking(pieces: list[bytes], *, hello: bool = False) -> LinkError:

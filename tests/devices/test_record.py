@@ -167,11 +167,12 @@ RECIPE = protocol.Recipe((STEP,), 4, protocol.Dtype.I8, protocol.Selection.RANDO
         protocol.Progress(1, protocol.State.FAILED, protocol.Status.OVERFLOW, 1, 2),
         protocol.Delta(1, 0, 1, 0, protocol.Coding.BITMAP, protocol.Dtype.I8, 0.5, b""),
         protocol.ErrorAnswer(protocol.Status.BAD_TOKEN, 7),
+        protocol.StoreReport(protocol.StoreState.WORN, 3, 2, 1, 9, 0),
     ],
     ids=lambda message: type(message).__name__,
 )
 def test_every_code_is_shown_by_name(message: protocol.Record) -> None:
-    answers = {request.answer: request.type_id | protocol.ANSWER_BIT for request in protocol.REQUESTS}
+    answers = {request.answer: request.type_id | protocol.ANSWER_BIT for request in protocol.ALL_REQUESTS}
     type_id = protocol.type_id(type(message))
     (frame,) = Decoder().feed(encode(answers[type(message)] if type_id is None else type_id, 1, message.pack()))
     shown = monitor.describe(frame)

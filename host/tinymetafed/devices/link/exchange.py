@@ -26,7 +26,7 @@ RETRIES = 4
 PATIENCE = 4  # the timeout is this many times the longest recent answer time of the message type
 PACE_DECAY = 0.875  # factor on the longest recent answer time with every answer
 MAX_UNDER_WAY = 64  # requests in flight; well below the 256 sequence numbers
-ANSWER_TYPES = frozenset((protocol.ERROR_TYPE, *(request.type_id | protocol.ANSWER_BIT for request in protocol.REQUESTS)))
+ANSWER_TYPES = frozenset((protocol.ERROR_TYPE, *(each.type_id | protocol.ANSWER_BIT for each in protocol.ALL_REQUESTS)))
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from .transport import DEFAULT_BAUD, open_transport
 
 SHOWN_BYTES = 8  # bytes shown of a field or of a damaged frame
 _POLL_SECONDS = 0.5
-_REQUESTS = {each.type_id: each for each in protocol.REQUESTS}
+_REQUESTS = {each.type_id: each for each in protocol.ALL_REQUESTS}
 _ANSWERS = {type_id | protocol.ANSWER_BIT: each.answer for type_id, each in _REQUESTS.items()}
 
 

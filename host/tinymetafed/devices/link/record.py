@@ -226,4 +226,4 @@ class Replay:
 
 
 def _request_name(type_id: int) -> str:
-    return next((each.__name__ for each in protocol.REQUESTS if each.type_id == type_id), f"type {type_id}")
+    return next((each.__name__ for each in protocol.ALL_REQUESTS if each.type_id == type_id), f"type {type_id}")
