@@ -26,6 +26,7 @@ from tinymetafed.devices.launch import DeviceUrlError, parse
 from tinymetafed.devices.link.link_errors import LaunchError
 from tinymetafed.devices.running import running
 from tinymetafed.learn.strategies import open_strategy
+from tinymetafed.learn.tasks import HELD_OUT
 from tinymetafed.learn.weights import initial
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import design_of, set_up
@@ -206,11 +207,35 @@ def test_adapt_keeps_a_client_on_each_board(tmp_path: Path) -> None:
         run.adapt(devices=["native:1"], clients=["3", "4"], keep=True, progress=False)
 
 
+def test_a_client_that_diverges_is_not_kept_and_is_named(tmp_path: Path) -> None:
+    url, manifest = f"native:1?store={tmp_path / 'flash'}", design_of(sine(STORE), "test").manifest
+    good = initial(manifest, 1, "glorot")
+    with board(url) as (experiment, device, _):
+        strategy = open_strategy(experiment, manifest)
+        device.session.configure(Program.TRAIN, strategy.training_recipe())
+        device.session.load(1, strategy.download(good))
+        before = device.session.keep()
+        kept = device.session.fetch(0, 9)
+    heard = Heard()
+    diverging = set_up(sine(STORE, "adaptation.full_learning_rate=10", "strategy.output_clamp=0"), "test", None)
+    adaptation = training.adapt(diverging, [url], np.full_like(good, 1e3), [HELD_OUT + 3], heard, keep=True)
+    assert adaptation.clients[0].after is None
+    (said,) = heard.events
+    assert said.startswith(f"native#1: client {HELD_OUT + 3} diverged, its weights are not kept") and "learning_rate" in said
+    with board(url) as (_, device, _):
+        assert device.session.store == before
+        np.testing.assert_array_equal(device.session.fetch(0, 9), kept)
+
+
 def test_a_board_url_with_a_wrong_option_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LaunchError, match="longer than the 300 bytes"), board(f"native:1?store={tmp_path / ('a/' * 150)}"):
         pass
     with pytest.raises(DeviceUrlError, match=r"expected store=DIR after \?"):
         parse(["native:2?stored=here"])
+    one, other = f"native:2?store={tmp_path}", f"native:1?store={tmp_path / '.'}"
+    with pytest.raises(DeviceUrlError, match=r"native:1\?store=.*: another URL has boards 'native' with this store; .* native:3"):
+        parse([one, other])
+    assert len(parse([one, f"qemu:1?store={tmp_path}", f"native:1?store={tmp_path / 'b'}"])) == 3
 
 
 def test_firmware_without_a_store_has_nothing_of_it(tmp_path: Path) -> None:

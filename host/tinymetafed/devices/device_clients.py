@@ -95,14 +95,14 @@ class DeviceClients:
         *,
         keep: bool = False,
     ) -> list[Adapted]:
-        """See Clients. ``keep``: client i is adapted on device i, which saves its weights."""
+        """See Clients. ``keep``: client i is adapted on device i, which saves its weights unless they diverged."""
         strategy, recipe = self._strategy, self._strategy.adaptation_recipe(count)
         self.fleet.configure(Program.ADAPT, recipe)
         download = strategy.download(weights)
 
         def one(session: Session, client: int) -> Adapted:
             adapted = adapt(session, self._task, Job(Program.ADAPT, recipe, strategy.experiment.run.seed, client, 0), download)
-            if keep and (wrong := problem(session.keep())):
+            if keep and (wrong := _keep(session, adapted)):
                 self.fleet.on_event(f"{session.name}: {wrong}")
             on_client()
             return adapted
@@ -185,6 +185,16 @@ def examples(samples: Samples) -> Iterator[Example]:
     scale = samples.scale if samples.levels is not None else 1.0
     for target, values in zip(samples.targets, inputs, strict=True):
         yield Example(target, values, scale)
+
+
+def _keep(session: Session, adapted: Adapted) -> str:
+    """Makes the board save what it has adapted; returns why it has not, as the end of a sentence, "" if it has."""
+    if np.isnan(adapted.after).all():
+        return (
+            f"client {adapted.client} diverged, its weights are not kept, and those that were kept before stay; lower "
+            "adaptation.full_learning_rate or adaptation.local_learning_rate"
+        )
+    return problem(session.keep())
 
 
 def _predict(session: Session, task: Task, test: Samples) -> Floats:

@@ -104,7 +104,15 @@ def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec
     for url in urls:
         kind, colon, rest = url.partition(":")
         if kind in DEFAULT_BOARDS:
-            found.append(_parse_process(url, kind, rest, boards))
+            spec = _parse_process(url, kind, rest, boards)
+            for other in found:
+                if spec.store is not None and (spec.board, spec.store) == (other.board, other.store):
+                    raise DeviceUrlError(
+                        f"device '{url}': another URL has boards '{spec.board}' with this store; two boards cannot write one "
+                        f"file: name another folder, or give all in one URL: {kind}:{spec.count + other.count}"
+                        f"{url[url.index(':') + 1 :].lstrip('0123456789')}"
+                    )
+            found.append(spec)
         elif not url or (colon and re.fullmatch(r"\w+", kind) and re.fullmatch(r"-?\d+([@?].*)?", rest)):
             near = get_close_matches(kind, DEFAULT_BOARDS, n=1)
             expected = "expected native:N, qemu:N, qemu:N@BOARD, renode:N or a serial port"
