@@ -107,7 +107,8 @@ class Storage:
 
     ``page_bytes`` are erased together, ``write_bytes`` written together. ``start`` is the address of the first of ``pages``.
     A page lasts for ``erase_cycles``, as ``source`` says; None: without limit. ``arguments`` tell an emulator the path of the
-    file, {storage}.
+    file, {storage}. ``flash_bytes`` are left to firmware with a store; None: what lies before ``start``, or on a real board all
+    of the board's.
     """
 
     page_bytes: int
@@ -117,6 +118,7 @@ class Storage:
     erase_cycles: int | None
     source: str
     arguments: tuple[str, ...]
+    flash_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -450,6 +452,7 @@ def _storage(facts: Facts) -> Storage:
         erase_cycles=None if facts.raw("erase_cycles") is None else facts.count("erase_cycles"),
         source=facts.text_of("source"),
         arguments=facts.words("arguments") if "arguments" in facts else (),
+        flash_bytes=facts.count("flash_bytes") if "flash_bytes" in facts else None,
     )
 
 

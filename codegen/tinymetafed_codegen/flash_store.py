@@ -71,9 +71,10 @@ def layout(board: Board, net: Graph, *, keeps_local: bool, error_feedback: bool,
             f"{source}: board.store = true, but board '{board.name}' has no storage; add 'storage' to {board.file}, as "
             "docs/own-board.md describes, or leave board.store out"
         )
-    if not board.real and 0 < storage.start < flash:
+    left = storage.flash_bytes or (0 if board.real else storage.start)
+    if 0 < left < flash:
         raise SpecError(
-            f"{source}: board.store = true leaves {storage.start:,} bytes of flash of board '{board.name}' to the program, "
+            f"{source}: board.store = true leaves {left:,} bytes of flash of board '{board.name}' to the program, "
             f"which needs about {flash:,}; make the model smaller, or leave board.store out"
         )
     numbers = net.n_local * keeps_local + net.n_global * error_feedback

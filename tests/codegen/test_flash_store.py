@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 from small_runs import sine
 
-from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen import boards, graph, spec
 from tinymetafed_codegen.boards import Board, Storage
 from tinymetafed_codegen.design import design
-from tinymetafed_codegen.flash_store import HEADER_BYTES, StoreFacts
+from tinymetafed_codegen.flash_store import HEADER_BYTES, StoreFacts, layout
 
 KEEPING = ("board.store=true", "strategy.error_feedback=true", "model.local_start=kept")
 
@@ -57,8 +58,23 @@ def test_a_store_that_a_board_cannot_have_is_refused() -> None:
         laid_out(on(pages=4), *KEEPING)
     with pytest.raises(spec.SpecError, match=r"leaves 4,096 bytes of flash of board 'mps2' to the program, which needs about"):
         laid_out(on(start=4096), *KEEPING)
+    with pytest.raises(spec.SpecError, match=r"leaves 786,432 bytes of flash of board 'nano33ble' to the program"):
+        nano = boards.load("nano33ble")
+        layout(nano, graph.build(sine().model, "test"), keeps_local=False, error_feedback=False, flash=786_433, source="test")
     with pytest.raises(spec.SpecError, match=r"board\.stored"):
         sine("board.stored=true")
+
+
+def test_the_program_of_the_nano_ends_before_its_storage() -> None:
+    """Its loader and the Arduino core lie before our firmware: a program that reaches the storage would be erased by a save."""
+    nano = boards.load("nano33ble")
+    upload = json.loads(nano.file.read_text())["upload"]
+    assert nano.storage is not None and nano.storage.flash_bytes is not None
+    flash, loader = 1 << 20, 0x10000
+    assert upload["maximum_size"] == flash - loader
+    core = upload["maximum_size"] - nano.flash_bytes
+    assert loader + core + nano.storage.flash_bytes <= nano.storage.start
+    assert nano.storage.start + nano.storage.pages * nano.storage.page_bytes <= flash
 
 
 def test_the_store_is_part_of_the_models_hash_only_where_it_is_on() -> None:
