@@ -99,9 +99,28 @@ def test_a_run_goes_on_with_the_stores_of_its_boards_and_another_run_does_not_us
 
 
 def test_runs_are_told_apart_and_more_rounds_are_the_same_run() -> None:
-    numbers = [run_number(sine(*more)) for more in ([], ["run.seed=2"], ["strategy.top_p=7"], ["run.devices_per_round=2"])]
-    assert len(set(numbers)) == 4
-    assert run_number(sine("run.rounds=7")) == numbers[0]
+    ways = ["run.seed=2", "strategy.top_p=7", "run.devices_per_round=2", "run.clients=9", "task.support=3", "model.init=he"]
+    numbers = [run_number(sine(*more)) for more in ([], *([way] for way in ways))] + [run_number(sine(), "other data")]
+    assert len(set(numbers)) == len(ways) + 2
+    for same in ("run.rounds=7", "task.adapt=3"):
+        assert run_number(sine(same)) == numbers[0]
+
+
+def test_a_run_whose_data_have_moved_is_the_same() -> None:
+    folders = ("task.path=/here", "task.path=/there")
+    here, there = (spec.load(find("examples/presence.toml"), ["task.kind=folder", folder]) for folder in folders)
+    assert here != there and run_number(here, "data") == run_number(there, "data")
+
+
+def test_two_boards_cannot_write_one_file(tmp_path: Path) -> None:
+    url, used = f"native:1?store={tmp_path}", r"native-1\.flash: another board or process uses it.* another folder after store="
+    with pytest.raises(LaunchError, match=used):
+        tmf.train(tmf.load("examples/sine.toml", [STORE]), [url], test_device=url, out=tmp_path / "run", progress=False)
+    made = design_of(sine(STORE), "test")
+    with pytest.raises(LaunchError, match=used), running(made, [url, f"native:2?store={tmp_path / '.'}"], Quiet()):
+        pass
+    with board(url) as (_, device, _):  # the file is free again
+        assert device.session.store is not None
 
 
 @pytest.mark.parametrize("url", present(["native:1", "qemu:1", "qemu:1@rv32", "qemu:1@esp32isa"]))
@@ -232,10 +251,6 @@ def test_a_board_url_with_a_wrong_option_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(DeviceUrlError, match=r"expected store=DIR after \?"):
         parse(["native:2?stored=here"])
-    one, other = f"native:2?store={tmp_path}", f"native:1?store={tmp_path / '.'}"
-    with pytest.raises(DeviceUrlError, match=r"native:1\?store=.*: another URL has boards 'native' with this store; .* native:3"):
-        parse([one, other])
-    assert len(parse([one, f"qemu:1?store={tmp_path}", f"native:1?store={tmp_path / 'b'}"])) == 3
 
 
 def test_firmware_without_a_store_has_nothing_of_it(tmp_path: Path) -> None:

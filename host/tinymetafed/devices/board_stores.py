@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 from tinymetafed_codegen.protocol import StoreReport, StoreState
+from tinymetafed_codegen.section import TomlValue
 from tinymetafed_codegen.spec import Experiment, dump
 
 _REPLACED = "it is not used, and the board's next save replaces it"
@@ -19,13 +22,28 @@ _PROBLEMS = {
 }
 
 
-def run_number(experiment: Experiment) -> int:
-    """The number by which boards tell runs apart: the same when a run is continued, also to more rounds."""
+def run_number(experiment: Experiment, data_sha256: str = "") -> int:
+    """The number by which boards tell runs of one model apart.
+
+    Args:
+        experiment: The run's experiment.
+        data_sha256: SHA-256 of its task's data; "" where they are fixed.
+
+    Returns:
+        A number from 0 to 2^32 - 1, the same when a run is continued: also to more rounds, and in another folder.
+    """
     whole = dump(experiment)
-    run = dict(whole["run"])  # type: ignore[arg-type]
-    run.pop("rounds", None)
-    text = json.dumps([whole["strategy"], run], sort_keys=True)
+    left_out = {"run": ("rounds",), "strategy": (), "task": ("adapt", *experiment.task.path_keys)}
+    sections = {name: _without(whole[name], keys) for name, keys in left_out.items()}
+    text = json.dumps([sections, experiment.model.init, data_sha256], sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
+
+
+def _without(section: TomlValue, keys: Sequence[str]) -> dict[str, TomlValue]:
+    """The entries of a section but these, with a user's own Python file by its name alone."""
+    assert isinstance(section, dict)
+    found = {key: value for key, value in section.items() if key not in keys}
+    return found | ({"kind": Path(str(found["kind"])).name} if "kind" in found else {})
 
 
 def problem(report: StoreReport) -> str:

@@ -104,15 +104,7 @@ def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec
     for url in urls:
         kind, colon, rest = url.partition(":")
         if kind in DEFAULT_BOARDS:
-            spec = _parse_process(url, kind, rest, boards)
-            for other in found:
-                if spec.store is not None and (spec.board, spec.store) == (other.board, other.store):
-                    raise DeviceUrlError(
-                        f"device '{url}': another URL has boards '{spec.board}' with this store; two boards cannot write one "
-                        f"file: name another folder, or give all in one URL: {kind}:{spec.count + other.count}"
-                        f"{url[url.index(':') + 1 :].lstrip('0123456789')}"
-                    )
-            found.append(spec)
+            found.append(_parse_process(url, kind, rest, boards))
         elif not url or (colon and re.fullmatch(r"\w+", kind) and re.fullmatch(r"-?\d+([@?].*)?", rest)):
             near = get_close_matches(kind, DEFAULT_BOARDS, n=1)
             expected = "expected native:N, qemu:N, qemu:N@BOARD, renode:N or a serial port"
@@ -550,6 +542,8 @@ def _start_all(
     for name, store, number in wanted:
         unique_id = f"{next(_process_numbers):016x}"
         storage = lines / f"{unique_id}.flash" if store is None else _kept_in(store) / f"{name}-{number}.flash"
+        if store is not None:
+            _lock(storage, stack)
         words = command(known[name], programs[name], unique_id, lines / unique_id, storage)
         processes.append(_Process([*words, *options], storage, tell, clock))
     return processes
@@ -566,6 +560,24 @@ def _kept_in(store: Path) -> Path:
     except OSError as error:
         raise LaunchError(f"{store}: cannot hold the boards' stores: {error.strerror}; name another folder") from None
     return store
+
+
+def _lock(storage: Path, stack: ExitStack) -> None:
+    """Keeps other boards and processes off a file of a store until ``stack`` ends. Raises LaunchError if one has it."""
+    import fcntl  # on POSIX only
+
+    try:
+        file = os.open(storage, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError:
+        return  # the board reports that it has no storage
+    stack.callback(os.close, file)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise LaunchError(
+            f"{storage}: another board or process uses it, and two cannot write one file; give all boards in one URL, name "
+            "another folder after store=, or wait until the other process has ended"
+        ) from None
 
 
 def _greet(stack: ExitStack, port: _ProcessPort | _SerialPort, start: float | None, clock: Clock) -> Device:

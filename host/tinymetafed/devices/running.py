@@ -74,6 +74,7 @@ def running(
     urls: Sequence[str],
     observer: Observer,
     *,
+    data_sha256: str = "",
     programs: Programs | None = None,
     icount: bool = False,
     faults: FaultPlan | None = None,
@@ -85,6 +86,7 @@ def running(
         design: The experiment's model.
         urls: Device URLs.
         observer: Is told of stages and events.
+        data_sha256: SHA-256 of the task's data, by which boards with a store tell runs apart; "" where the data are fixed.
         programs: The programs that the run has built so far; None for none.
         icount: Emulators count instructions exactly.
         faults: Faults to inject between host and devices.
@@ -97,7 +99,7 @@ def running(
         Error: BuildError, LaunchError or LinkError.
     """
 
-    number = run_number(design.experiment)
+    number = run_number(design.experiment, data_sha256)
 
     def check(device: Device) -> None:
         on_board = design.on(design.boards.load(device.board))

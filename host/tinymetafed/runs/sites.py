@@ -66,8 +66,16 @@ class OnDevices:
         tested = design(setup.experiment.streamed, setup.design.board, setup.source, boards)
         programs = Programs()
         with (
-            running(setup.design, self.urls, observer, programs=programs, faults=self.faults, record=self.record) as fleet,
-            running(tested, self.test_urls, observer, programs=programs) as testers,
+            running(
+                setup.design,
+                self.urls,
+                observer,
+                data_sha256=task.data_sha256,
+                programs=programs,
+                faults=self.faults,
+                record=self.record,
+            ) as fleet,
+            running(tested, self.test_urls, observer, data_sha256=task.data_sha256, programs=programs) as testers,
         ):
             yield DeviceClients(fleet, strategy, task), DeviceClients(testers, strategy, task)
 

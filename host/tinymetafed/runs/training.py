@@ -481,9 +481,8 @@ def adapt(
     """
     strategy, task = setup.strategy, setup.task
     count = setup.experiment.task.count(SampleSet.ADAPT)
-    with running(
-        design(setup.experiment.streamed, setup.design.board, setup.source, setup.design.boards), urls, observer
-    ) as fleet:
+    tested = design(setup.experiment.streamed, setup.design.board, setup.source, setup.design.boards)
+    with running(tested, urls, observer, data_sha256=task.data_sha256) as fleet:
         if keep:
             _require_stores(setup, len(clients), len(fleet.devices))
         observer.stage("adapting clients", len(clients))
