@@ -114,6 +114,12 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str, str]] = {
     "mish": (lambda k: k.layers.Activation("mish"), ".keras", "activation 'mish' is not supported; the nearest one is 'silu'"),
     "celu": (lambda k: k.layers.Activation("celu"), ".keras", "activation 'celu' is not supported; the nearest one is 'elu'"),
     "shared channels": (lambda k: k.layers.PReLU(shared_axes=[3]), ".keras", "(PReLU): slopes of shape [4, 4, 1]; share those"),
+    "mask": (
+        lambda k: k.layers.Masking(),
+        ".keras",
+        "(Masking): Masking is not supported; leave it out, and give the model windows",
+    ),
+    "crop": (lambda k: k.layers.Cropping2D(1), ".tflite", "STRIDED_SLICE is not supported; crop the data instead"),
     "GRU": (lambda k: k.layers.GRU(4), ".keras", "(GRU): GRU is not supported; the nearest one is Conv1D over the window"),
 }
 

@@ -51,6 +51,8 @@ _NEAREST = {
     "RESIZE_BILINEAR": "leave it out, and let the layers before it keep the size",
     "SPACE_TO_BATCH_ND": "it is supported around a convolution with a stride of 1: build it without dilation_rate",
     "CAST": "give the model float32 inputs",
+    "STRIDED_SLICE": "crop the data instead",
+    "PACK": "the nearest one is CONCATENATION",
     "GATHER": "give the model numbers instead of words; of an UpSampling, let the layers before it keep the size",
     "TILE": "leave an UpSampling out, and let the layers before it keep the size",
     "BROADCAST_TO": "leave an UpSampling out, and let the layers before it keep the size",
