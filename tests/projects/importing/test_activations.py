@@ -174,6 +174,22 @@ def test_activations_that_a_tflite_file_has_in_parts_are_joined(keras: Any, tmp_
     assert any("softplus of numbers above 88" in note for note in notes) == (op == "softplus")
 
 
+@pytest.mark.parametrize("name", ["softplus", "selu", "elu", "mish"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_activations_in_parts_behind_a_sequence_are_joined(keras: Any, tmp_path: Path, name: str, causal: bool) -> None:
+    layers = keras.layers
+    options = {"padding": "causal", "dilation_rate": 2} if causal else {}
+    first, activation = keras.Input(shape=(10, 3)), layers.ELU(0.5) if name == "elu" else layers.Activation(name)
+    behind = activation(layers.Conv1D(4, 3, **options)(first))
+    model = mixed(keras.Model(first, layers.Dense(2)(layers.Flatten()(layers.Conv1D(2, 3, activation="selu")(behind)))))
+    if name == "mish":
+        write(save(model, tmp_path, ".tflite"), tmp_path / "in", loss="mse")
+        inputs = np.random.default_rng(2).normal(0, 1, (3, 10, 3)).astype(np.float32)
+        agree(reference_outputs(tmp_path / "in", inputs), model(inputs))
+    else:
+        same(model, tmp_path, ".tflite")
+
+
 def test_a_part_that_something_else_reads_is_refused(keras: Any, tmp_path: Path) -> None:
     def build(x: Any) -> Any:
         power = keras.ops.exp(x)

@@ -242,7 +242,8 @@ class _Reader:
                 layer.has_bias = any(each >= 0 for each in operator.inputs[2:])
             read = [self.network.add(layer)]
             self.note_second_use(operator, kind, layer)
-        self.made[output] = self.as_in_file(read[0], output, where, free=kind in VIEW_OPERATORS or kind == "FULLY_CONNECTED")
+        free = joined is not None or kind in VIEW_OPERATORS or kind == "FULLY_CONNECTED"
+        self.made[output] = self.as_in_file(read[0], output, where, free=free)
 
     def int8_operator(self, operator: Any, kind: str, where: str) -> None:
         """Reads one operator over int8 into a layer, which knows what it becomes where it trains."""
