@@ -203,7 +203,7 @@ def export(
 
 def listen(
     source: Annotated[str, typer.Argument(help="A serial line to read from, or a file that train --record wrote.")],
-    baud: Annotated[int, typer.Option(min=1, help="Speed of the line.")] = tmf.DEFAULT_BAUD,
+    baud: Annotated[int | None, typer.Option(min=1, help="Speed of the line.", show_default=str(tmf.DEFAULT_BAUD))] = None,
 ) -> None:
     """Show every message on a serial line as a line of text, live or from a recording.
 
