@@ -366,6 +366,9 @@ UNUSABLE = {
         spoilt(estimates={"cycles_per_mac": [1], "milliamperes": [1, 2]}),
         "'cycles_per_mac' is [1], expected a list of two",
     ),
+    "no time to start": (spoilt(start_seconds=0), "'start_seconds' is 0, expected a number of seconds above 0"),
+    "endless time to start": (spoilt(start_seconds=float("inf")), "'start_seconds' is Infinity, expected a number of seconds"),
+    "start at once": (spoilt(start_seconds="soon"), "'start_seconds' is \"soon\", expected a number"),
     "real perhaps": (spoilt(real="perhaps"), "'real' is \"perhaps\", expected true or false"),
     "no text at all": (b"\xff\xfe", "decode"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import difflib
+import math
 import re
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from .locate import find
 
 # RAM reserved for the stack (at least 2,048 bytes), the guard below it and alignment. Training uses up to 756 bytes of stack
 # on mps2 (`bench memory`); the rest is for sample sources.
+REAL_START_SECONDS, PROCESS_START_SECONDS = 8.0, 60.0  # of boards whose file does not say how long they take to start
 STACK_BYTES = 4096
 MAX_NAME = 15  # characters of a board's name: it has 16 bytes on the wire, of which the last is 0
 # The keys that boards/platform/builder reads, by toolchain: lists of texts, and texts. Real boards use their vendor's builder.
@@ -100,6 +102,24 @@ class Estimates:
 
 
 @dataclass(frozen=True)
+class Storage:
+    """The part of a board's flash that a store may use, or the file that stands for it on a board that runs as a process.
+
+    ``page_bytes`` are erased together, ``write_bytes`` written together. ``start`` is the address of the first of ``pages``.
+    A page lasts for ``erase_cycles``, as ``source`` says; None: without limit. ``arguments`` tell an emulator the path of the
+    file, {storage}.
+    """
+
+    page_bytes: int
+    write_bytes: int
+    pages: int
+    start: int
+    erase_cycles: int | None
+    source: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Board:
     """The facts of a board.
 
@@ -108,7 +128,9 @@ class Board:
     board is flashed. Any other board is started on this machine, in its ``emulator`` or, where that is None, as a process.
     ``machine_flags`` are compiler flags for the processor, empty where the vendor's package sets them; flags of all boards are
     in boards/platform/flags.json. ``optimization`` is the compiler's level, None where the vendor's package sets it. ``usb``
-    has a title for each pair of USB vendor and product id: the board in one of its states, or its USB bridge.
+    has a title for each pair of USB vendor and product id: the board in one of its states, or its USB bridge. It answers
+    within ``start_seconds`` of its start; where it is emulated, with a core of this machine for itself. Its port resets it when
+    the main loop has not passed for ``watchdog_seconds``; None if the port has no watchdog.
     """
 
     name: str
@@ -125,6 +147,7 @@ class Board:
     float_registers: int
     stands_for: Chip | None
     estimates: Estimates | None
+    storage: Storage | None
     toolchain_prefix: str
     machine_flags: tuple[str, ...]
     optimization: str | None
@@ -133,6 +156,8 @@ class Board:
     unique_id: tuple[str, ...]
     requirements: tuple[Requirement, ...]
     line: Line
+    start_seconds: float
+    watchdog_seconds: int | None
     usb: dict[tuple[int, int], str]
 
     @property
@@ -350,6 +375,7 @@ def _board(file: Path, manifest: Facts) -> Board:
         float_registers=facts.count("float_registers", least=0),
         stands_for=_chip(facts.object_of("stands_for")) if "stands_for" in facts else None,
         estimates=_estimates(facts.object_of("estimates"), build) if "estimates" in facts else None,
+        storage=_storage(facts.object_of("storage")) if "storage" in facts else None,
         toolchain_prefix=facts.text_of("toolchain_prefix"),
         machine_flags=facts.words("machine_flags") if "machine_flags" in facts else (),
         optimization=facts.text_of("optimization") if "optimization" in facts else None,
@@ -358,6 +384,8 @@ def _board(file: Path, manifest: Facts) -> Board:
         unique_id=facts.words("unique_id"),
         requirements=tuple(_requirements(facts)),
         line=_line(facts.object_of("line")),
+        start_seconds=_start_seconds(facts, real),
+        watchdog_seconds=facts.count("watchdog_seconds") if "watchdog_seconds" in facts else None,
         usb=_usb(build, facts),
     )
     facts.checked("emulator", not real or board.emulator is None, "null, because a real board is not started on this machine")
@@ -395,10 +423,34 @@ def _line(facts: Facts) -> Line:
     )
 
 
+def _start_seconds(facts: Facts, real: bool) -> float:
+    if "start_seconds" not in facts:  # boards that users wrote before the key existed
+        return REAL_START_SECONDS if real else PROCESS_START_SECONDS
+    seconds = facts.number("start_seconds")
+    facts.checked("start_seconds", 0 < seconds < math.inf, "a number of seconds above 0")
+    return seconds
+
+
 def _estimates(facts: Facts, build: Facts) -> Estimates:
     clock = build.text_of("f_cpu").rstrip("L")
     build.checked("f_cpu", clock.isdecimal() and int(clock) > 0, 'a frequency in hertz such as "64000000L"')
     return Estimates(int(clock), facts.pair("cycles_per_mac"), facts.number("volts"), facts.pair("milliamperes"))
+
+
+def _storage(facts: Facts) -> Storage:
+    page, unit = facts.count("page_bytes"), facts.count("write_bytes")
+    facts.checked("page_bytes", page % 32 == 0, "a multiple of 32")
+    facts.checked("write_bytes", unit in (1, 2, 4, 8, 16, 32), "1, 2, 4, 8, 16 or 32")
+    facts.checked("pages", facts.count("pages") >= 2, "a whole number from 2 on: two slots of a page")
+    return Storage(
+        page_bytes=page,
+        write_bytes=unit,
+        pages=facts.count("pages"),
+        start=facts.count("start", least=0),
+        erase_cycles=None if facts.raw("erase_cycles") is None else facts.count("erase_cycles"),
+        source=facts.text_of("source"),
+        arguments=facts.words("arguments") if "arguments" in facts else (),
+    )
 
 
 def _usb(build: Facts, facts: Facts) -> dict[tuple[int, int], str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import shlex
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import jinja2
 
-from . import included, ops, protocol_cpp, sample_source, simulation_abi
+from . import included, ops, protocol_cpp, sample_source, simulation_abi, work
+from .boards import Board
 from .calls import BackwardCall, Call
 from .design import Design
 from .files import write_if_changed
@@ -22,6 +24,7 @@ from .protocol import Variant
 from .protocol_cpp import cpp_constant
 from .section import SpecError
 
+_STORE_HEADERS = {"saved_state.hpp", "store_facts.hpp"}
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -41,10 +44,15 @@ def _environment() -> jinja2.Environment:
     )
 
 
+def command(experiment: Path, board: Board) -> str:
+    """The command that generates the files of an experiment for a board, for the comment at the top of each file."""
+    return f"{shlex.join(['tinymetafed', 'codegen', experiment.name, '--board', board.name, '-o'])} DIR"
+
+
 def write(design: Design, folder: Path, command: str) -> list[Path]:
     """Writes a design's generated files: protocol.hpp, board.hpp, model.hpp, op_headers.hpp and manifest.json.
 
-    Frozen layers add frozen.hpp, the user's sample source adds own_source.hpp.
+    Frozen layers add frozen.hpp, the user's sample source adds own_source.hpp, a store saved_state.hpp and store_facts.hpp.
 
     Args:
         design: The design.
@@ -74,6 +82,10 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
         texts["frozen.hpp"] = frozen_header(design, command)
     if own := sample_source.own_source(design.experiment):
         texts["own_source.hpp"] = own_source_header(own.as_posix(), sample_source.digest(own), command)
+    store = store_headers(design, command)
+    for name in _STORE_HEADERS - store.keys():
+        (folder / name).unlink(missing_ok=True)  # its presence would give the firmware a store
+    texts |= store
     return [folder / name for name, text in texts.items() if write_if_changed(folder / name, text)]
 
 
@@ -107,13 +119,34 @@ def board_header(design: Design, command: str) -> str:
     reason = ""
     if design.manifest.receive_window != design.board.receive_window:
         reason = f"; the {design.board.receive_window} of the board's file are too few for one sample or one answer"
+    watchdog = work.watchdog_seconds(design.board, design.graph)
     return render(
         "board.hpp.j2",
         board=design.board,
         command=command,
+        watchdog_seconds=watchdog,
+        watchdog_reason="" if watchdog == design.board.watchdog_seconds else "  // the board file's are too few for a step",
         receive_window=design.manifest.receive_window,
         window_reason=reason,
     )
+
+
+def store_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of saved_state.hpp and store_facts.hpp; empty for firmware without a store."""
+    facts, storage = design.manifest.store, design.board.storage
+    if facts is None or storage is None:
+        return {}
+    return {
+        "saved_state.hpp": render("saved_state.hpp.j2", command=command),
+        "store_facts.hpp": render(
+            "store_facts.hpp.j2",
+            board=design.board.name,
+            storage=storage,
+            facts=facts,
+            command=command,
+            **vars(protocol_cpp.store_parts()),
+        ),
+    }
 
 
 def own_source_header(path: str, sha256: str, command: str) -> str:

@@ -100,6 +100,22 @@ def parts() -> ProtocolText:
     )
 
 
+@dataclass(frozen=True)
+class StoreText:
+    """The messages of firmware with a store, for the template store_facts.hpp.j2."""
+
+    enums: list[EnumText]
+    records: list[RecordText]
+
+
+def store_parts() -> StoreText:
+    """The text of the messages that only firmware with a store has."""
+    return StoreText(
+        enums=[_enum(enum) for enum in protocol.STORE_ENUMS],
+        records=[_record(record) for record in protocol.records(protocol.STORE_REQUESTS)],
+    )
+
+
 def _enum(enum: type[Code]) -> EnumText:
     members = [NamedNumber(cpp_constant(member.name), int(member), member.doc) for member in enum]
     return EnumText(enum.__name__, (enum.__doc__ or "").strip(), members, nodiscard=enum is protocol.Status)

@@ -10,5 +10,6 @@ tmf::Dispatcher dispatcher;
 
 int main(int argc, char** argv) {
   tmf::port::init(argc, argv);
+  dispatcher.begin();
   for (;;) tmf::turn(dispatcher);
 }

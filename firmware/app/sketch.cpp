@@ -10,6 +10,9 @@ tmf::Dispatcher dispatcher;
 
 }  // namespace
 
-void setup() { tmf::port::init(0, nullptr); }
+void setup() {
+  tmf::port::init(0, nullptr);
+  dispatcher.begin();
+}
 
 void loop() { tmf::turn(dispatcher); }

@@ -13,6 +13,9 @@ namespace tmf {
 // The device's side of the protocol; owns the learner.
 class Dispatcher {
  public:
+  // Called once, after port::init().
+  void begin() { learner_.begin(); }
+
   // Decodes received bytes and answers every frame that they complete.
   void receive(const uint8_t* bytes, size_t size);
 

@@ -53,7 +53,7 @@ Outcome Learner::configure(const protocol::Configure& message) {
     has_session_ = true;
     has_token_ = false;
     state_ = State::kIdle;
-    loaded_ = 0;
+    loaded_ = SavedState::load_weights(parameters_) ? model::kGlobalCount : 0;
     kept_local_.clear();
     residual_.clear();
     for (Configured& program : programs_) program.ready = false;
@@ -119,6 +119,7 @@ Outcome Learner::train(const protocol::Train& message) {
   recipe_ = &program.recipe;
   for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) parameters_[i] = 0.0f;  // velocities or gradients
   redraw_local(parameters_, key_);
+  SavedState::load_round(key_, recipe_->top_k > 0, kept_local_, residual_);
   kept_local_.restore(parameters_, key_.client);
   phase_ = 0;
   phase_end_ = 0;
@@ -183,6 +184,7 @@ void Learner::finish() {
     if (!is_finite(weight)) fault_ = Status::kNotFinite;
   if (fault_ == Status::kOk && recipe_->top_k > 0) {
     fault_ = delta_.freeze(change(), model::kLayerEnds, *recipe_, key_, arena_.histogram);
+    if (fault_ == Status::kOk) SavedState::save_round(key_, delta_, change(), parameters_);
   }
   state_ = fault_ == Status::kOk ? State::kDone : State::kFailed;
 }

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include <saved_state.hpp>  // generated for firmware with a store
+
 #include "bytes.hpp"
 #include "delta_codec.hpp"
 #include "kept_local.hpp"
@@ -26,9 +28,16 @@ struct [[nodiscard]] Outcome {
 // Carries out the host's requests. Requests are idempotent: a repeated request gets the same answer and trains nothing twice.
 //
 // States: IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED. In any state, a Load with a higher token begins a new cycle.
-// Some models keep local weights or a residual from round to round. A new session clears both.
-class Learner {
+// Some models keep local weights or a residual from round to round. A new session clears both; firmware with a store has saved
+// them. SavedState is a base because as a member it would take memory also where it is empty.
+class Learner : private SavedState {
  public:
+  // Called once after a start: loads the weights that were saved, so that the device predicts with them.
+  void begin() {
+    SavedState::open();
+    if (SavedState::load_weights(parameters_)) loaded_ = model::kGlobalCount;
+  }
+
   // One function for each request of the wire table. A refused request changes nothing.
   Outcome configure(const protocol::Configure& message);
   Outcome load(const protocol::Load& message);
@@ -39,6 +48,11 @@ class Learner {
   Outcome pull(const protocol::Pull& message, protocol::Delta& header, uint8_t* data, size_t capacity, size_t& size);
   Outcome fetch(const protocol::Fetch& message, Writer& out) const;
   Outcome predict(const protocol::Predict& message, Writer& out);
+  // Requests that only firmware with a store knows.
+  Outcome store(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
+    const bool whole = weights_complete() && state_ != protocol::State::kLoading && state_ != protocol::State::kTraining;
+    return SavedState::answer(type, payload, size, out, whole ? parameters_ : nullptr, key_);
+  }
 
   // Trains one sample that the device makes itself, if a program is running. Returns whether it did.
   bool work();

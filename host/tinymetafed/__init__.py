@@ -66,14 +66,30 @@ from .runs.tensorflow import ModelFileError
 if TYPE_CHECKING:
     from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
     from .api.many_runs import SweepTable, paper, sweep
-    from .api.measuring import bench_all, bench_kernels, bench_memory, bench_simulation, bench_wire, count_instructions
+    from .api.measuring import (
+        bench_all,
+        bench_board,
+        bench_kernels,
+        bench_memory,
+        bench_simulation,
+        bench_wire,
+        count_instructions,
+    )
     from .api.starting import board, examine, example, import_model, missing_tools, monitor, new_project
 
 # A program that trains or simulates starts sooner without these modules, so they are imported when they are first used.
 _WHEN_USED = {
     "checking": ("BoardNeeds", "DataCause", "DataCheck", "DataProblem", "check"),
     "many_runs": ("SweepTable", "paper", "sweep"),
-    "measuring": ("bench_all", "bench_kernels", "bench_memory", "bench_simulation", "bench_wire", "count_instructions"),
+    "measuring": (
+        "bench_all",
+        "bench_board",
+        "bench_kernels",
+        "bench_memory",
+        "bench_simulation",
+        "bench_wire",
+        "count_instructions",
+    ),
     "starting": ("board", "examine", "example", "import_model", "missing_tools", "monitor", "new_project"),
 }
 
@@ -160,6 +176,7 @@ __all__ = [
     "Variant",
     "__version__",
     "bench_all",
+    "bench_board",
     "bench_kernels",
     "bench_memory",
     "bench_simulation",

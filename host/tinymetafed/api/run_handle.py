@@ -214,6 +214,7 @@ class Run:
         samples: int | None = None,
         data: str | Path | None = None,
         save: str | Path | None = None,
+        keep: bool = False,
         progress: ProgressOption = True,
     ) -> Adaptation:
         """Adapts clients, starting from the run's weights.
@@ -226,6 +227,8 @@ class Run:
             samples: Samples to adapt with, in the unit of ``task.adapt``; None for the run's own number.
             data: Folder of the task's data; None for that of the run.
             save: Folder for the adapted weights, an npz file per client; None to drop them.
+            keep: Each device saves the weights of its client, one client per device, and predicts with them after a reset. The
+                run's boards need a store: ``board.store = true``.
             progress: As in ``simulate``.
 
         Returns:
@@ -249,7 +252,7 @@ class Run:
         numbers = range(first or 0, (first or 0) + (ADAPTED_TASKS if tasks is None else tasks))
         chosen = [setup.task.find(name) for name in clients] or [HELD_OUT + number for number in numbers]
         with watching(progress) as observer, _named_files():
-            return training.adapt(setup, devices, self._data.kept, chosen, observer, _path(save))
+            return training.adapt(setup, devices, self._data.kept, chosen, observer, _path(save), keep=keep)
 
     def evaluate(
         self,

@@ -30,7 +30,7 @@ from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Exc
 from .link_errors import DeviceGarbled, SampleTooLarge, WrongFirmware
 from .transport import Transport
 
-START_SECONDS = 8.0  # a board may wait in its boot loader
+UNKNOWN_START_SECONDS = 8.0  # to start, where the board is not known
 HELLO_SECONDS = 0.06
 QUIET_SECONDS = 0.1  # after so long without a byte no late answer is expected
 REPORT_SECONDS = 0.5  # between two progress reports of a training board
@@ -39,7 +39,7 @@ _SMALLER = "send uint8 levels with a scale, use smaller inputs, or a board with 
 
 
 class Session(Exchange):
-    """One device on an open line. Every call may raise DeviceSilent, DeviceGarbled, DeviceRefused or PortError."""
+    """One device on an open line. Every call may raise a LinkError, as `request` does."""
 
     def __init__(
         self,
@@ -53,11 +53,13 @@ class Session(Exchange):
         super().__init__(transport, name=name, deadline=deadline, retries=retries, clock=clock)
         self.session = int.from_bytes(os.urandom(4), "little")  # a new number ends an earlier host's session on the board
         self._token = 0
+        self.store: protocol.StoreReport | None = None  # the last report of firmware with a store
+        self._run = 0
         self._training: float | None = None  # seconds that the last program took, without streamed samples
 
     # --- Identity and firmware ---
 
-    def hello(self, start: float = START_SECONDS) -> protocol.HelloAnswer:
+    def hello(self, start: float = UNKNOWN_START_SECONDS) -> protocol.HelloAnswer:
         """Sends Hello repeatedly until the device answers; this bridges its boot time and skips boot messages.
 
         Args:
@@ -68,12 +70,12 @@ class Session(Exchange):
 
         Raises:
             WrongFirmware: The answer is of another protocol.
-            LinkError: DeviceSilent or DeviceGarbled, if there is no valid answer.
+            LinkError: DeviceSilent, DeviceGarbled or DeviceSlow, if there is no valid answer.
         """
         message = protocol.Hello()
         asked: dict[int, Sent] = {}
         end = self.clock.monotonic() + start
-        self._noise.clear()
+        self._listen_afresh()
         while self.clock.monotonic() < end:
             # Each has its own sequence number and any answer counts: the first may wait in a board that is still booting.
             sent = self._prepare(message)
@@ -88,7 +90,7 @@ class Session(Exchange):
                 while asked and (late := self._receive(asked, message.type_id, self.clock.monotonic() + QUIET_SECONDS)):
                     del asked[late.sequence]
                 return welcome
-        raise self._no_answer(message, start, None)
+        raise self._no_answer(list(asked.values()) or [self._prepare(message)], start, None)
 
     def _welcome(self, frame: Frame, sent: Sent) -> protocol.HelloAnswer:
         ours = protocol.HelloAnswer
@@ -130,6 +132,36 @@ class Session(Exchange):
         else:
             return
         raise WrongFirmware(f"{wrong}; flash this experiment's firmware: {flash}")
+
+    # --- The board's store ---
+
+    def recall(self, run: int) -> protocol.StoreReport:
+        """Names the run of the cycles that follow, so that the board continues from states that it saved in this run.
+
+        Only for firmware with a store.
+
+        Args:
+            run: The run's number, from 0 to 2^32 - 1; the same when it is continued.
+
+        Returns:
+            What the board's store holds; also in ``store`` from now on.
+        """
+        self._run = run
+        self.store = self._ask(protocol.Recall(run), protocol.StoreReport)
+        return self.store
+
+    def keep(self) -> protocol.StoreReport:
+        """Makes the board save its current weights, local ones included; it has them again after a reset.
+
+        Returns:
+            As ``recall``; its state is FULL or WORN if they are not saved.
+        """
+        self.store = self._ask(protocol.Keep(), protocol.StoreReport)
+        return self.store
+
+    def refresh(self) -> protocol.StoreReport:
+        """As ``recall`` for the same run again."""
+        return self.recall(self._run)
 
     # --- A round ---
 
