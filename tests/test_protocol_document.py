@@ -52,7 +52,7 @@ def test_everything_in_the_wire_table_says_what_it_means() -> None:
 
 
 def test_the_header_carries_every_meaning() -> None:
-    header = emit.protocol_header("a test")
+    header = emit.protocol_header("a test") + emit.status_header("a test")
     for record in protocol.records():
         for field in record.fields():
             assert f"  // {field.doc}\n" in header, f"{record.__name__}.{field.name}"

@@ -13,12 +13,15 @@ namespace tmf {
 // The device's side of the protocol; owns the learner.
 class Dispatcher {
  public:
-  // Decodes received bytes and answers every frame that they complete.
-  void receive(const uint8_t* bytes, size_t size);
+  // Decodes received bytes up to the end of a frame, and answers that frame. Returns the number of bytes used, at least 1 if
+  // there is one.
+  size_t receive(const uint8_t* bytes, size_t size);
 
   // Trains one sample of the device's own, if a program is running. Then answers a pending Await, if its step is reached.
   // Returns whether a sample was trained, and there may be another.
   bool work();
+
+  Learner& learner() { return learner_; }
 
  private:
   static constexpr size_t kCapacity = board::kReceiveWindow;
@@ -41,7 +44,7 @@ class Dispatcher {
 
   uint8_t request_[kCapacity] = {};
   uint8_t answer_[kCapacity] = {};
-  FrameDecoder decoder_{request_, kCapacity};
+  FrameDecoder decoder_;
   Pending pending_;
   Learner learner_;
 };

@@ -27,6 +27,8 @@ struct [[nodiscard]] Outcome {
 //
 // States: IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED. In any state, a Load with a higher token begins a new cycle.
 // Some models keep local weights or a residual from round to round. A new session clears both.
+//
+// Between two cycles the board's own program may learn, which ends the last cycle: the board is *alone* until the next Load.
 class Learner {
  public:
   // One function for each request of the wire table. A refused request changes nothing.
@@ -50,6 +52,20 @@ class Learner {
 
   uint32_t next_offset() const { return loaded_; }
 
+  // For the board's own program. A refused call changes nothing. kBadState: there are no whole weights yet, or, for all but
+  // `predict`, a cycle of the host is in progress.
+
+  // Runs the model forward with the current weights. Fails with kNotFinite for an input or an output that is not finite.
+  Status predict(const float* inputs, float* outputs);
+  // Trains one sample: a step of the last phase of [adaptation], or, after `adapt`, the next step of all its phases. Fails with
+  // kBadValue for a class that there is not, and with kNotFinite for such an input or target, or if the weights have diverged.
+  Status learn(const float* inputs, const float* targets);
+  // Returns to the received weights and the initial local weights, and starts [adaptation] on the board's own samples. Where the
+  // board makes them itself, `work` trains them; otherwise `learn` brings one after the other, in the order of the phases.
+  Status adapt();
+  // Leaves a cycle that the host has begun and not finished. The host then has to begin it anew.
+  void leave();
+
  private:
   static constexpr uint32_t kLayers = sizeof model::kLayerEnds / sizeof model::kLayerEnds[0];
 
@@ -70,10 +86,13 @@ class Learner {
   };
 
   bool weights_complete() const { return loaded_ == model::kGlobalCount; }
+  bool in_cycle() const;
+  void go_alone();
   void keep_for_next_round();  // what the model keeps: local weights, residuals
   void enter_phase();
   void step();
   void finish();
+  Status weights_status() const;  // kNotFinite if a weight is not finite
   Change change() const { return {parameters_, received_, residual_}; }
 
   Configured programs_[2];
@@ -93,6 +112,9 @@ class Learner {
   uint32_t step_ = 0;
   uint32_t ticks_ = 0;
   Encoder delta_;
+  bool is_whole_ = false;   // the weights are those of one Load and what was trained from them
+  bool is_pulled_ = false;  // the delta's last entry has been encoded
+  bool is_alone_ = false;   // the host's cycle is over, and what is in progress is the board's own
 
   float parameters_[model::kStateCount] = {};
   Downlink received_;

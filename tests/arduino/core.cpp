@@ -97,7 +97,13 @@ unsigned long micros() {
 
 size_t Print::write(const uint8_t* from, size_t size) { return put(from, size); }
 
+unsigned long millis() { return micros() / 1000; }
+
 #ifdef Serial  // a macro of the mbed core
+
+void pinMode(pin_size_t, PinMode) {}
+void digitalWrite(pin_size_t, PinStatus) {}
+int analogRead(pin_size_t pin) { return pin * 10; }
 
 #if __has_include(<nrf.h>)  // the Nano 33 BLE
 
@@ -142,6 +148,10 @@ UART::operator bool() { return true; }
 
 HardwareSerial Serial;
 EspClass ESP;
+
+void pinMode(uint8_t, uint8_t) {}
+void digitalWrite(uint8_t, uint8_t) {}
+uint16_t analogRead(uint8_t pin) { return pin * 10; }
 
 void delay(uint32_t ms) { usleep(ms * 1000); }
 

@@ -135,7 +135,7 @@ PLANTED = [
         "a recipe changes while it runs",
         "sine",
         "learner.cpp",
-        "if (state_ == State::kTraining) return",
+        "if (state_ == State::kTraining && !is_alone_) return",
         "if (false) return",
         "I",
     ),

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from tinymetafed_codegen import graph
-from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.boards import Board, Catalogue
 from tinymetafed_codegen.graph import BackwardCall, Call, Graph
 from tinymetafed_codegen.ops import Int8Op, Op
 from tinymetafed_codegen.protocol import Variant
@@ -79,6 +79,25 @@ def of_round(strategy: Strategy, wire_bytes: float, boards: Catalogue) -> RoundE
             joules=(seconds[0] * known.volts * least / 1000, seconds[1] * known.volts * most / 1000),
         )
     return RoundEstimate(BASIS, wire_bytes, work, figures)
+
+
+def step_milliseconds(net: Graph, board: Board) -> dict[Variant, tuple[float, float]]:
+    """Estimates one training step of each variant on a real board.
+
+    Args:
+        net: The model's graph.
+        board: The board.
+
+    Returns:
+        Lowest and highest estimate in ms by variant, from counted multiply-accumulates, the cycles of one in the emulated
+        examples, and the chip's clock; {} for a board without these figures.
+    """
+    known = board.estimates
+    if known is None:
+        return {}
+    low, high = (1000 * cycles / known.clock_hz for cycles in known.cycles_per_mac)
+    counts = {variant: multiply_accumulates(net, variant) for variant, calls in net.backward.items() if calls}
+    return {variant: (low * count, high * count) for variant, count in counts.items()}
 
 
 def multiply_accumulates(net: Graph, variant: Variant) -> int:

@@ -1,0 +1,296 @@
+"""The library for sketches: it compiles for every chip, federates inside a sketch, and learns to the simulation's bits."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import exported
+import numpy as np
+import pytest
+from clocks import FakeClock
+from sketches import FLAGS, compile_sketch, run, units, write_library
+from small_runs import sine
+from test_arduino import HERE, check_syntax
+
+import tinymetafed as tmf
+from tinymetafed.devices.link.session import Session
+from tinymetafed.learn.codecs import downlink
+from tinymetafed.learn.strategies import open_strategy
+from tinymetafed.learn.tasks import HELD_OUT, Samples
+from tinymetafed.learn.weights import initial
+from tinymetafed.runs.exported_weights import library_design, trained
+from tinymetafed.simulation.batches import Batch
+from tinymetafed.projects import new
+from tinymetafed.simulation.kernels import TrainingClients, open_kernels
+from tinymetafed.wire.frame import Decoder, encode
+from tinymetafed_codegen import boards
+from tinymetafed_codegen.design import Design
+from tinymetafed_codegen.protocol import Program, Recipe, SampleSet, State, Status, Train
+from tinymetafed_codegen.toolchain import compiler_flags
+
+pytestmark = pytest.mark.usefixtures("patient")
+
+
+def loaded_sine() -> tmf.Experiment:
+    spec = sine("run.rounds=6", "evaluation.tasks=3", "evaluation.every=0")
+    return tmf.Experiment(spec, str(HERE / "experiment.toml"))
+
+
+def test_it_compiles_for_the_chips_of_real_boards(tmp_path: Path) -> None:
+    found = exported.compilers()
+    for board, name in (("nano33ble", "arm-none-eabi-g++"), ("esp32dev", "clang++-22")):
+        if name not in found:
+            continue
+        library = write_library(loaded_sine(), board, tmp_path / board)
+        arguments = [*compiler_flags(), f"-I{library / 'src'}", f"-I{HERE / board}"]
+        headers = [] if name != "clang++-22" else arm_headers()
+        check_syntax([*found[name], *headers], [Path(unit) for unit in units(library)], arguments)
+        sketch = tmp_path / "sketch.cpp"
+        sketch.write_text((library / "examples" / "Federated" / "Federated.ino").read_text())
+        run(
+            [
+                *found[name],
+                *headers,
+                *FLAGS,
+                "-std=gnu++11",
+                *arguments[-2:],
+                "-include",
+                "Arduino.h",
+                "-fsyntax-only",
+                str(sketch),
+            ]
+        )
+
+
+def arm_headers() -> list[str]:
+    """The C++ headers of the compiler for ARM, which serve any 32-bit target."""
+    if shutil.which("arm-none-eabi-g++") is None:
+        pytest.skip("no C++ headers for a 32-bit target")
+    said = subprocess.run(
+        ["arm-none-eabi-g++", "-E", "-v", "-x", "c++", "/dev/null"], capture_output=True, text=True, check=True
+    )
+    listed = [Path(line.strip()).resolve() for line in said.stderr.splitlines() if line.startswith(" /")]
+    return [word for path in listed if path.is_dir() and "gcc" not in path.parts for word in ("-isystem", str(path))]
+
+
+def test_no_file_outside_of_it_is_needed(tmp_path: Path) -> None:
+    library = write_library(loaded_sine(), "nano33ble", tmp_path / "library")
+    outside = {"Arduino.h", "nrf.h", "cstddef", "cstdint", "cstring", "stdint.h", "tinymetafed.h"}
+    for file in [path for path in library.rglob("*") if path.suffix in (".h", ".hpp", ".cpp", ".ino")]:
+        for quoted, angled in re.findall(r'(?m)^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)', file.read_text()):
+            assert angled in outside or (quoted and (file.parent / quoted).is_file()), f"{file}: {quoted or angled}"
+
+
+def test_a_board_and_a_sample_source_of_the_users_are_in_it(tmp_path: Path) -> None:
+    new.create(tmp_path / "blinds", "rp2040")
+    experiment = tmf.load(tmp_path / "blinds" / "experiment.toml", ["task.source=source.cpp"])
+    library = write_library(experiment, "rp2040", tmp_path / "library")
+    compile_sketch(library, "rp2040", library / "examples" / "Federated" / "Federated.ino")
+    text = "".join(path.read_text() for path in library.rglob("*") if path.is_file())
+    assert str(tmp_path / "blinds") not in text.replace(f"# {tmp_path}", "")
+
+
+def test_no_constructor_runs_before_the_sketch(tmp_path: Path) -> None:
+    library = write_library(loaded_sine(), "nano33ble", tmp_path / "library")
+    device = library / "src" / "tinymetafed" / "core" / "device.cpp"
+    for level in ("-O0", "-Os"):
+        run(["g++", level, "-std=gnu++17", "-c", str(device), "-o", str(tmp_path / "device.o")])
+        sections = run(["objdump", "-h", str(tmp_path / "device.o")])
+        assert ".init_array" not in sections and ".ctors" not in sections
+        initialised = re.search(r"\.data\s+([0-9a-f]+)", sections)
+        assert initialised and int(initialised[1], 16) == 0, "the device is zeroed memory, which takes no flash"
+
+
+def test_products_and_sums_are_not_fused_without_a_flag(tmp_path: Path) -> None:
+    if (arm := exported.compilers().get("arm-none-eabi-g++")) is None:
+        pytest.skip("arm-none-eabi-g++ is not installed")
+    library = write_library(loaded_sine(), "nano33ble", tmp_path / "library")
+    for unit in ("core/learner.cpp", "core/learner_alone.cpp"):
+        source = library / "src" / "tinymetafed" / unit
+        text = run([*arm, "-O2", "-std=gnu++17", "-S", str(source), "-o", "-"])
+        assert "vmul.f32" in text and not re.search(r"\bvfn?m[as]\b|\bvfn?m[as]\.f32", text)
+
+
+# The functions of a sketch, called from here.
+
+
+class Sketch:
+    """A sketch in this process, and the transport to it."""
+
+    name, baud = "sketch", 1_000_000_000
+
+    def __init__(self, library: Path, board: str) -> None:
+        program = compile_sketch(library, board, HERE / "bridge.cpp", "-fPIC", "-shared", "-fno-gnu-unique")
+        self.calls = ctypes.CDLL(str(program))
+        self.calls.sketch_poll.restype = ctypes.c_bool
+        self.calls.sketch_sent.restype = ctypes.c_size_t
+        self.calls.sketch_setup()
+        self._buffer = ctypes.create_string_buffer(1 << 16)
+        self.clock = FakeClock()
+
+    def write(self, data: bytes) -> None:
+        self.calls.sketch_receive(data, ctypes.c_size_t(len(data)))
+
+    def poll(self) -> bool:
+        return bool(self.calls.sketch_poll())
+
+    def read(self, timeout: float) -> bytes:
+        while self.poll():
+            pass
+        answered = self.sent()
+        if not answered:
+            self.clock.sleep(timeout)
+        return answered
+
+    def sent(self) -> bytes:
+        size = self.calls.sketch_sent(self._buffer)
+        return self._buffer.raw[:size]
+
+    def close(self) -> None:
+        pass
+
+    def predict(self, features: np.ndarray, outputs: int) -> tuple[Status, np.ndarray]:
+        given, scores = np.ascontiguousarray(features, np.float32), np.full(outputs, 7, np.float32)
+        return Status(self.calls.sketch_predict(given.ctypes, scores.ctypes)), scores
+
+    def learn(self, features: np.ndarray, label: int) -> Status:
+        given = np.ascontiguousarray(features, np.float32)
+        return Status(self.calls.sketch_learn_label(given.ctypes, ctypes.c_int32(label)))
+
+    def learn_targets(self, features: np.ndarray, targets: np.ndarray) -> Status:
+        given, wanted = np.ascontiguousarray(features, np.float32), np.ascontiguousarray(targets, np.float32)
+        return Status(self.calls.sketch_learn(given.ctypes, wanted.ctypes))
+
+    def adapt(self) -> Status:
+        return Status(self.calls.sketch_adapt())
+
+
+def test_what_a_sketch_learns_has_the_simulations_bits(tmp_path: Path) -> None:
+    exported.write_clients(tmp_path / "people")
+    experiment = tmf.load(exported.write_experiment(tmp_path, "dense"))
+    made = tmf.codegen(experiment, "nano33ble", tmp_path / "library", library=True).design
+    sketch = Sketch(tmp_path / "library", "nano33ble")
+    strategy, n = open_strategy(made.experiment, made.manifest), made.manifest.n_parameters
+    g = strategy.download(initial(made.manifest, 1, "glorot")[: strategy.n_global])
+    received = downlink.decode(g, strategy.n_global)
+    random = np.random.default_rng(4)
+    samples = Samples(random.normal(0, 1, (12, 30)).astype(np.float32), random.integers(0, 3, (12, 1)).astype(np.float32))
+    features, label = samples.inputs[0], int(samples.targets[0, 0])
+
+    assert sketch.predict(features, 3)[0] == sketch.learn(features, label) == sketch.adapt() == Status.BAD_STATE
+    session = Session(sketch, clock=sketch.clock)
+    session.hello()
+    session.configure(Program.TRAIN, strategy.training_recipe())
+    session.load(session.next_token(), g)
+    assert sketch.learn(features, label) == sketch.adapt() == Status.BAD_STATE, "the host has begun a round"
+    status, scores = sketch.predict(features, 3)
+    assert status == Status.OK and scores.tobytes() == session.predict(features[None], 3)[0].tobytes()
+    sketch.calls.sketch_leave()
+
+    phases = strategy.adaptation(len(samples))
+    assert len(phases) == 2 and sketch.adapt() == Status.OK
+    for phase in phases:
+        for _ in range(phase.passes):
+            for x, target in zip(samples.inputs, samples.targets, strict=True):
+                assert sketch.learn(x, int(target[0])) == Status.OK
+    kernels = open_kernels(library_design(made), 1)
+    batch, weights = Batch.of([samples]), np.zeros((1, n), np.float32)
+    clients = TrainingClients(made.experiment.run.seed, [HELD_OUT], 0)
+    (status,), _, _ = kernels.adapt(received, Recipe(phases), [batch, batch], clients, batch, weights)
+    assert status == Status.OK and session.fetch(0, n).tobytes() == weights[0].tobytes()
+
+    for x, target in zip(samples.inputs, samples.targets, strict=True):
+        assert sketch.learn_targets(x, target) == Status.OK
+    status, _, _, after = trained(kernels, weights[0], phases[-1], samples)
+    assert status == Status.OK and session.fetch(0, n).tobytes() == after.tobytes() != weights[0].tobytes()
+
+    broken = features.copy()
+    broken[17] = np.nan
+    assert sketch.predict(broken, 3)[0] == sketch.learn(broken, label) == Status.NOT_FINITE
+    assert [sketch.learn(features, wrong) for wrong in (-1, 3, 1 << 30)] == [Status.BAD_VALUE] * 3
+    for wrong, why in ((3.0, Status.BAD_VALUE), (0.5, Status.BAD_VALUE), (np.inf, Status.NOT_FINITE)):
+        assert sketch.learn_targets(features, np.array([wrong])) == why
+    assert session.fetch(0, n).tobytes() == after.tobytes(), "a refused sample has changed the model"
+
+    session.load(token := session.next_token(), g)  # and the host goes on
+    session.train(token, Program.TRAIN, 1, 0, 0)
+    assert sketch.learn(features, label) == Status.BAD_STATE
+
+
+@pytest.fixture(scope="module")
+def sine_sketch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Design, Sketch]:
+    """A sketch on an ESP32 whose board makes its own samples."""
+    folder = tmp_path_factory.mktemp("sine") / "library"
+    made = tmf.codegen(loaded_sine(), "esp32dev", folder, library=True).design
+    return made, Sketch(folder, "esp32dev")
+
+
+def test_a_board_adapts_alone_to_the_samples_that_it_makes(sine_sketch: tuple[Design, Sketch]) -> None:
+    made, sketch = sine_sketch
+    strategy, n = open_strategy(made.experiment, made.manifest), made.manifest.n_parameters
+    g = strategy.download(initial(made.manifest, 1, "glorot")[: strategy.n_global])
+    session = Session(sketch, clock=sketch.clock)
+    session.hello()
+    session.configure(Program.TRAIN, strategy.training_recipe())
+    session.configure(Program.ADAPT, strategy.adaptation_recipe(made.experiment.task.count(SampleSet.ADAPT)))
+    session.load(token := session.next_token(), g)
+    session.train(token, Program.ADAPT, 1, 5, 3)
+    session.await_done(token, 256)
+    wanted = session.fetch(0, n)
+    assert sketch.learn_targets(np.array([0.5]), np.array([1.0])) == Status.OK
+    assert session.fetch(0, n).tobytes() != wanted.tobytes()
+    assert sketch.adapt() == Status.OK
+    assert sketch.learn_targets(np.array([0.5]), np.array([1.0])) == Status.BAD_STATE, "its own samples come first"
+    while sketch.poll():
+        pass
+    assert session.fetch(0, n).tobytes() == wanted.tobytes()
+
+    # A round that is trained and pulled may be followed by learning; its delta is then gone, and the host begins it anew.
+    session.load(token := session.next_token(), g)
+    session.train(token, Program.TRAIN, 1, 5, 3)
+    session.await_done(token, 64)
+    assert sketch.learn_targets(np.array([0.5]), np.array([1.0])) == Status.BAD_STATE
+    before = [chunk.data for chunk in session.pull(token, strategy.top_k)]
+    assert [chunk.data for chunk in session.pull(token, strategy.top_k)] == before
+    assert sketch.learn_targets(np.array([0.5]), np.array([1.0])) == Status.OK
+    with pytest.raises(tmf.LinkError, match="BAD_STATE"):
+        session.pull(token, strategy.top_k)
+
+
+def test_one_poll_answers_one_request_and_trains_one_step(sine_sketch: tuple[Design, Sketch]) -> None:
+    made, sketch = sine_sketch
+    strategy = open_strategy(made.experiment, made.manifest)
+    session = Session(sketch, clock=sketch.clock)
+    session.hello()
+    session.configure(Program.TRAIN, strategy.training_recipe())
+    session.load(token := session.next_token(), strategy.download(initial(made.manifest, 1, "glorot")[: strategy.n_global]))
+    request = Train(token, Program.TRAIN, 1, 5, 3)
+    sketch.write(encode(request.type_id, 1, request.pack()) * 3)
+    answers = []
+    for polls in range(6):
+        assert sketch.poll()
+        frames = Decoder().feed(sketch.sent())
+        assert len(frames) <= 1
+        answers += [(polls, request.answer.unpack(frame.payload)) for frame in frames]
+    assert len(answers) == 3
+    for polls, progress in answers:
+        assert (progress.state, progress.step) == (State.TRAINING, polls), "a step for every poll before"
+
+
+def test_a_folder_with_other_files_is_not_overwritten(tmp_path: Path) -> None:
+    library = write_library(loaded_sine(), "nano33ble", tmp_path / "library")
+    write_library(loaded_sine(), "esp32dev", library)  # an earlier library is
+    assert (library / "src" / "tinymetafed" / "port" / "esp32dev" / "port.cpp").is_file()
+    (library / "notes.txt").write_text("mine")
+    with pytest.raises(tmf.ExportError, match=r"notes\.txt: added"):
+        write_library(loaded_sine(), "nano33ble", library)
+
+
+def test_a_board_without_an_arduino_core_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(tmf.UsageError, match=r"no Arduino core.*choose one of esp32dev, nano33ble"):
+        write_library(loaded_sine(), "mps2", tmp_path / "library")
+    assert boards.load("mps2").main == "main" and not (tmp_path / "library").exists()
