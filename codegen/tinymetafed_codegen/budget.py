@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .boards import STACK_BYTES, Board
-from .graph import Call, Graph
+from .calls import Call
+from .graph import Graph
 from .manifest import STACK, Memory, RamUse
 from .ops import Op
 from .plan import Plan

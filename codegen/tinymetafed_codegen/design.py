@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import budget, graph, hash, plan, protocol, sample_source, weights_file
+from . import budget, graph, hash, layer_chain, plan, protocol, sample_source, weights_file
 from .boards import INSTALLED, Board, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
 from .spec import TARGETS, Experiment, SpecError
@@ -100,11 +100,11 @@ def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict
 
 def normalising_weights(experiment: Experiment, net: graph.Graph) -> dict[str, weights_file.Floats]:
     """Kernel and bias of the layer that normalises, by their names in the weight file; empty for a model without one."""
-    if net.forward[0].op.name != graph.NORMALISE:
+    if net.forward[0].op.name != layer_chain.NORMALISE:
         return {}
     unknown = (math.nan,) * net.input.shape[-1]
     kernel, bias = kernel_and_bias(experiment.data.shift or unknown, experiment.data.scale or unknown)
-    return {f"{graph.NORMALISE}.kernel": kernel, f"{graph.NORMALISE}.bias": bias}
+    return {f"{layer_chain.NORMALISE}.kernel": kernel, f"{layer_chain.NORMALISE}.bias": bias}
 
 
 def kernel_and_bias(shift: Sequence[float], scale: Sequence[float]) -> tuple[weights_file.Floats, weights_file.Floats]:

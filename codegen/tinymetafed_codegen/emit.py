@@ -13,10 +13,11 @@ from typing import Any
 import jinja2
 
 from . import adaptation, included, ops, protocol_cpp, sample_source, simulation_abi
+from .calls import BackwardCall, Call
 from .cpp11 import float_literal
 from .design import Design
 from .files import write_if_changed
-from .graph import BackwardCall, Call, Graph, PlacedParameter
+from .graph import Graph, PlacedParameter
 from .ops import Op, Parameter
 from .plan import HISTOGRAM_BINS
 from .protocol import Phase, SampleSet, Status, Variant

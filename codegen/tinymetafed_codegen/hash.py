@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import included, ops, sample_source, weights_file
-from .graph import Call, Graph
+from .calls import Call
+from .graph import Graph
 from .ops import Op, Sgd
 from .spec import Experiment
 

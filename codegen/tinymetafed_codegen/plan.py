@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .graph import BackwardCall, Call, Graph, Tensor
+from .calls import BackwardCall, Call, Tensor
+from .graph import Graph
 from .protocol import Variant
 
 ALIGNMENT = 4  # floats: 16 bytes, so that vector loads are aligned

@@ -26,7 +26,7 @@ class SpecError(UsageError):
 class Section(BaseModel):
     """A section of an experiment file: unknown keys are refused, values are not converted, instances do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
 
 class StrictJson:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinymetafed_codegen import graph, ops, plan, spec
+from tinymetafed_codegen import graph, layer_chain, ops, plan, spec
+from tinymetafed_codegen.calls import BackwardCall, Call
 from tinymetafed_codegen.protocol import Variant
 
 
@@ -213,7 +214,7 @@ def test_relu_is_not_fused_where_an_add_reads_its_input() -> None:
 def test_a_tensor_with_several_readers_gets_the_gradient_of_the_highest_first() -> None:
     layers = [dense(4, name="a"), dense(4, name="b"), {"op": "add", "with": "a"}, {"op": "add", "with": "a"}, dense(1)]
     net = graph.build(model(layers, [3]))
-    sums = [call for call in net.backward[Variant.FULL] if isinstance(call, graph.Call)]
+    sums = [call for call in net.backward[Variant.FULL] if isinstance(call, Call)]
     assert [(call.x.name, call.other and call.other.name) for call in sums] == [
         ("dx4", "dx4"),  # both adds pass their gradient on unchanged
         ("dx1_sum2", "dx1_from_b"),
@@ -247,7 +248,7 @@ def test_a_product_has_the_shape_of_the_larger_input(factor: list[int], whole: l
 def test_a_branch_from_the_input_reads_it_normalised() -> None:
     layers = [dense(4), dense(4, **{"from": "input"}), {"op": "add", "with": "dense1"}, dense(1)]
     net = graph.build(model(layers, [3]), normalised=True)
-    assert net.forward[0].op.name == graph.NORMALISE
+    assert net.forward[0].op.name == layer_chain.NORMALISE
     assert [call.x.name for call in net.forward[1:3]] == [net.forward[0].y.name] * 2
 
 
@@ -318,7 +319,7 @@ def test_pools_save_no_mask_where_nothing_needs_it() -> None:
     assert all(call.saved_mask is None for call in net.forward), "the gradient of a mean does not depend on its input"
 
 
-def executed(net: graph.Graph, made: plan.Plan, calls: Sequence[graph.Call | graph.BackwardCall], memory: list[str]) -> None:
+def executed(net: graph.Graph, made: plan.Plan, calls: Sequence[Call | BackwardCall], memory: list[str]) -> None:
     """Runs the calls with names as values: every call must read the value that was written for it."""
 
     def read(tensor: graph.Tensor) -> None:
@@ -413,7 +414,7 @@ def test_every_reader_finds_what_was_written_for_it(net: graph.Graph) -> None:
             at = made.offset(tensor)
             memory[at : at + tensor.size] = [tensor.name] * tensor.size
         executed(net, made, net.forward, memory)
-        loss = graph.Call(ops.Op("loss", (), ()), net.output, net.output_gradient, net.target)
+        loss = Call(ops.Op("loss", (), ()), net.output, net.output_gradient, net.target)
         executed(net, made, [loss, *calls], memory)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import int8_reference
 import numpy as np
 
-from tinymetafed_codegen.graph import Graph, trains
+from tinymetafed_codegen.calls import trains
+from tinymetafed_codegen.graph import Graph
 from tinymetafed_codegen.protocol import Variant
 
 Array = np.ndarray[Any, Any]

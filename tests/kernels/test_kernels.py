@@ -15,7 +15,7 @@ from compiled_model import GRADIENTS, MODELS, Compiled, compile_with, compiled, 
 
 from tinymetafed.learn.weights import initial, local_start
 from tinymetafed_codegen import boards
-from tinymetafed_codegen.graph import trains
+from tinymetafed_codegen.calls import trains
 from tinymetafed_codegen.protocol import Variant
 
 # One group per model, so that it is compiled once for all its tests.

@@ -18,6 +18,7 @@ from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import StrategyError, TinyMetaFed, open_strategy
 from tinymetafed.learn.strategies.own_strategy import OwnStrategy
 from tinymetafed_codegen import graph
+from tinymetafed_codegen.calls import BackwardCall
 from tinymetafed_codegen.ops import ClipNorm
 from tinymetafed_codegen.protocol import Dtype, SampleSet, Variant
 from tinymetafed_codegen.spec import SpecError, load
@@ -238,9 +239,7 @@ def test_every_strategy_clamps_and_clips(kind: str) -> None:
     net = graph.build(experiment.model, partial=experiment.strategy.partial, gradient=experiment.strategy.gradient)
     for variant in {Variant(phase.variant) for phase in phases}:
         clipped = {call.y.name for call in net.backward[variant] if isinstance(call.op, ClipNorm)}
-        assert clipped == {
-            call.dy.name for call in net.backward[variant] if isinstance(call, graph.BackwardCall) and call.update
-        }
+        assert clipped == {call.dy.name for call in net.backward[variant] if isinstance(call, BackwardCall) and call.update}
 
 
 def test_tinyol_has_no_rounds_and_trains_the_local_layers() -> None:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 from ..own_class import is_reference
 from . import own_op
-from .activations import ACTIVATIONS
 from .add import Add
 from .affine import Affine, AffineSpec
 from .clip_norm import ClipNorm
@@ -20,7 +19,7 @@ from .layer import INPUT, LayerSpec
 from .losses import LOSSES, Loss
 from .merge import Merge, MergeSpec
 from .op import Op, OpError, Parameter, Shape, float_bits, shape_of, tile
-from .op_registry import LAYERS
+from .op_registry import ACTIVATIONS, LAYERS
 from .relu import Relu
 from .sgd import Sgd
 from .weighted import WeightedSpec

@@ -1,43 +1,68 @@
-"""All built-in ops that a layer can name."""
+"""All built-in ops that a layer can name, each with its module and class."""
 
 from __future__ import annotations
 
-from .activations import ACTIVATIONS
-from .add import Add
-from .add_int8 import AddInt8
-from .affine import Affine
-from .average import Average
-from .avg_pool import AvgPool
-from .concatenate import Concatenate
-from .conv1d import Conv1d
-from .conv2d import Conv2d
-from .conv2d_int8 import Conv2dInt8
-from .dense import Dense
-from .dense_int8 import DenseInt8
-from .depthwise_conv2d import DepthwiseConv2d
-from .depthwise_conv2d_int8 import DepthwiseConv2dInt8
-from .flatten import Flatten
-from .global_avg_pool import GlobalAvgPool
-from .max_pool import MaxPool
-from .maximum import Maximum, Minimum
-from .mean_int8 import MeanInt8
-from .multiply import Multiply
-from .op import Op
-from .pad_int8 import PadInt8
-from .pool_int8 import AvgPoolInt8, MaxPoolInt8
-from .prelu import PRelu
-from .quantize import Dequantize, Quantize
-from .requantize import Requantize
-from .reshape import Reshape
-from .separable_conv2d import SeparableConv2d
-from .subtract import Subtract
+from typing import TYPE_CHECKING, Literal
 
-# activations.py lists the ops that can also be the ``activation`` of another layer.
-_OPS: tuple[type[Op], ...] = (
-    Dense, Conv2d, DepthwiseConv2d, SeparableConv2d, Conv1d, Affine, PRelu, MaxPool, AvgPool, GlobalAvgPool, Flatten, Reshape,
-    Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate,
-    *ACTIVATIONS.values(),
-    Quantize, Conv2dInt8, DepthwiseConv2dInt8, DenseInt8, AddInt8, MaxPoolInt8, AvgPoolInt8, MeanInt8, PadInt8, Requantize,
-    Dequantize,
-)  # fmt: skip
-LAYERS = {op.kind: op for op in _OPS}
+from ..class_table import ClassTable
+
+if TYPE_CHECKING:
+    from .op import Op
+
+
+# A layer with weights may name one of these as its ``activation``; each can be a layer too.
+_ACTIVATIONS = {
+    "relu": "relu.Relu",
+    "relu6": "relu6.Relu6",
+    "leaky_relu": "leaky_relu.LeakyRelu",
+    "sigmoid": "sigmoid.Sigmoid",
+    "tanh": "tanh.Tanh",
+    "softmax": "softmax.Softmax",
+    "silu": "silu.Silu",
+    "hard_swish": "hard_swish.HardSwish",
+    "hard_sigmoid": "hard_sigmoid.HardSigmoid",
+    "elu": "elu.Elu",
+    "selu": "elu.Selu",
+    "gelu": "gelu.Gelu",
+    "softplus": "softplus.Softplus",
+}
+_LAYERS = {
+    "dense": "dense.Dense",
+    "conv2d": "conv2d.Conv2d",
+    "depthwise_conv2d": "depthwise_conv2d.DepthwiseConv2d",
+    "separable_conv2d": "separable_conv2d.SeparableConv2d",
+    "conv1d": "conv1d.Conv1d",
+    "affine": "affine.Affine",
+    "prelu": "prelu.PRelu",
+    "max_pool": "max_pool.MaxPool",
+    "avg_pool": "avg_pool.AvgPool",
+    "global_avg_pool": "global_avg_pool.GlobalAvgPool",
+    "flatten": "flatten.Flatten",
+    "reshape": "reshape.Reshape",
+    "add": "add.Add",
+    "subtract": "subtract.Subtract",
+    "multiply": "multiply.Multiply",
+    "average": "average.Average",
+    "maximum": "maximum.Maximum",
+    "minimum": "maximum.Minimum",
+    "concatenate": "concatenate.Concatenate",
+    **_ACTIVATIONS,
+    "quantize": "quantize.Quantize",
+    "conv2d_int8": "conv2d_int8.Conv2dInt8",
+    "depthwise_conv2d_int8": "depthwise_conv2d_int8.DepthwiseConv2dInt8",
+    "dense_int8": "dense_int8.DenseInt8",
+    "add_int8": "add_int8.AddInt8",
+    "max_pool_int8": "pool_int8.MaxPoolInt8",
+    "avg_pool_int8": "pool_int8.AvgPoolInt8",
+    "mean_int8": "mean_int8.MeanInt8",
+    "pad_int8": "pad_int8.PadInt8",
+    "requantize": "requantize.Requantize",
+    "dequantize": "quantize.Dequantize",
+}
+ACTIVATIONS: ClassTable[str, type[Op]] = ClassTable(__package__, _ACTIVATIONS)
+LAYERS: ClassTable[str, type[Op]] = ClassTable(__package__, _LAYERS)
+
+if TYPE_CHECKING:
+    Activation = str  # type checkers cannot evaluate the tuple
+else:
+    Activation = Literal[tuple(ACTIVATIONS)]

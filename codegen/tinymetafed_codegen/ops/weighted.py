@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .activations import Activation
 from .layer import LayerSpec
+from .op_registry import Activation
 
 
 class WeightedSpec(LayerSpec):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
@@ -13,6 +14,13 @@ READABLE = "readable"  # the type of an error whose text is shown as it is
 # One mistake can cause several errors: a mistyped key is both unknown and missing. The cause is shown.
 # A key may take values of several types: an error in a value of one of them is shown before those of the wrong types.
 _CAUSES_FIRST = {"extra_forbidden": 0, "missing": 2, "too_short": 3, "string_type": 4, "int_type": 4, "tuple_type": 5}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Marks a field whose own validator chooses a class; ``union`` makes the union of all of them, for messages."""
+
+    union: Callable[[], Any]
 
 
 def explain(errors: ValidationError, sections: type[BaseModel]) -> str:
@@ -122,6 +130,9 @@ _Member = tuple[type[BaseModel], tuple[Any, ...]]  # a class that a field may ho
 def _members(annotation: Any, tags: tuple[Any, ...] = ()) -> list[_Member]:
     """All classes that a field may hold. The tags of a union are annotations of its members or the values of their ``kind``."""
     parts = get_args(annotation)
+    for part in parts:
+        if isinstance(part, Choice):
+            return _members(part.union(), tags)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         kind = annotation.model_fields.get("kind")
         return [(annotation, tags or (get_args(kind.annotation) if kind else ()))]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from functools import cache
+from typing import Annotated, Any, Literal, Union
 
 import pydantic
-from pydantic import Discriminator, Field, PlainValidator, SerializeAsAny, Tag
+from pydantic import Discriminator, Field, PlainValidator, SerializeAsAny, Tag, TypeAdapter
 from pydantic_core import PydanticCustomError
 
 from .. import ops, own_class
 from ..loss import LossName
 from ..ops import LayerSpec, Op
 from ..section import Section
-from .mistakes import READABLE, explain
+from .mistakes import READABLE, Choice, explain
 
 OWN = "FILE.py:CLASS"
 MAX_LAYERS = 256
@@ -39,12 +40,26 @@ def _own_layer(given: Any) -> LayerSpec:
         raise PydanticCustomError(READABLE, "{text}", {"text": own_class.explain(error, file)}) from None
 
 
-if TYPE_CHECKING:
-    AnyLayer = LayerSpec  # type checkers cannot evaluate the union
-else:
-    _BUILT_IN = [Annotated[each.spec, Tag(kind)] for kind, each in ops.LAYERS.items()]
-    _USERS = Annotated[SerializeAsAny[LayerSpec], PlainValidator(_own_layer), Tag(OWN)]
-    AnyLayer = Annotated[Union[*_BUILT_IN, _USERS], Discriminator(op)]
+@cache
+def _union(kinds: tuple[str, ...]) -> Any:
+    """The union of the layers of some built-in ops and of users' ops."""
+    built_in = [Annotated[ops.LAYERS[kind].spec, Tag(kind)] for kind in kinds]
+    return Annotated[Union[*built_in, _USERS], Discriminator(op)]
+
+
+@cache
+def _validator(kinds: tuple[str, ...]) -> TypeAdapter[LayerSpec]:
+    return TypeAdapter(_union(kinds))
+
+
+def _layer(given: Any) -> LayerSpec:
+    """Validates a layer; only the module of its own op is imported, but all of them for the list of what is known."""
+    named = op(given) if isinstance(given, dict | LayerSpec) else None
+    return _validator((named,) if named in ops.LAYERS else tuple(ops.LAYERS)).validate_python(given)
+
+
+_USERS = Annotated[SerializeAsAny[LayerSpec], PlainValidator(_own_layer), Tag(OWN)]
+AnyLayer = Annotated[SerializeAsAny[LayerSpec], PlainValidator(_layer), Choice(lambda: _union(tuple(ops.LAYERS)))]
 
 
 class ModelSpec(Section):

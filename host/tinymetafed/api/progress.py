@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..federation.observer import Observer, Silent
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _standard_error = Console(stderr=True)
 
@@ -135,6 +138,9 @@ def _shown() -> Iterator[Observer]:
     if not (console.is_terminal or console.is_jupyter):
         yield Lines()
         return
+    # Imported here because a program without a terminal starts sooner without it.
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

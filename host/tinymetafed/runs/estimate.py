@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from tinymetafed_codegen import graph
 from tinymetafed_codegen.boards import Board, Catalogue
-from tinymetafed_codegen.graph import BackwardCall, Call, Graph
+from tinymetafed_codegen.calls import BackwardCall, Call
+from tinymetafed_codegen.graph import Graph
 from tinymetafed_codegen.ops import Int8Op, Op
 from tinymetafed_codegen.protocol import Variant
 from tinymetafed_codegen.section import StrictJson

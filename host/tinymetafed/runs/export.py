@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tinymetafed_codegen import design, graph
+from tinymetafed_codegen import design, graph, layer_chain
 from tinymetafed_codegen.design import given_weights
 from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.hash import model_hash
@@ -78,7 +78,7 @@ def header(run: RunData, tensors: dict[str, Floats], is_adapted: bool) -> bytes:
         f"#ifndef {guard}",
         f"#define {guard}",
     ]
-    if f"{graph.NORMALISE}.kernel" in tensors:
+    if f"{layer_chain.NORMALISE}.kernel" in tensors:
         lines += ["", "// The first layer takes input * normalise_kernel + normalise_bias, a number of both per channel."]
     for name, tensor in tensors.items():
         numbers = [f"{float(value):.9g}" for value in tensor.ravel()]

@@ -19,7 +19,6 @@ from ..learn.normalisation import require_fit
 from ..learn.strategies import Strategy
 from ..learn.tasks import HELD_OUT, DataError, Samples
 from ..learn.tasks.folder import Client, Folder
-from ..learn.tasks.own_data.reading import SUFFIXES
 from ..learn.weights import Floats, local_start
 from ..simulation.batches import Batch
 from ..simulation.kernels import Kernels, TrainingClients, open_kernels
@@ -117,6 +116,8 @@ def read_files(run: RunData, made: Design, files: Sequence[Path]) -> Samples:
 
     Raises DataError, ExportError.
     """
+    from ..learn.tasks.own_data.reading import SUFFIXES  # imported here because other work starts sooner without it
+
     experiment = made.experiment
     spec = experiment.task.own_files
     if spec is None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinymetafed_codegen import graph
+from tinymetafed_codegen.class_table import ClassTable
 from tinymetafed_codegen.spec import (
     Experiment,
     FolderTask,
@@ -18,21 +19,16 @@ from tinymetafed_codegen.spec import (
 )
 
 from . import Task
-from .folder import Folder
-from .keywords import Keywords
-from .omniglot import Omniglot
-from .own_task import OwnTask
-from .presence import Presence
-from .sine import Sine
 
-_TASKS: dict[type[TaskBase], type[Task]] = {
-    SineTask: Sine,
-    OmniglotTask: Omniglot,
-    KeywordsTask: Keywords,
-    PresenceTask: Presence,
-    FolderTask: Folder,
-    OwnTaskSpec: OwnTask,
+_PLACES: dict[type[TaskBase], str] = {
+    SineTask: "sine.Sine",
+    OmniglotTask: "omniglot.Omniglot",
+    KeywordsTask: "keywords.Keywords",
+    PresenceTask: "presence.Presence",
+    FolderTask: "folder.Folder",
+    OwnTaskSpec: "own_task.OwnTask",
 }
+_TASKS: ClassTable[type[TaskBase], type[Task]] = ClassTable(__package__, _PLACES)
 
 
 def task_class(spec: TaskBase) -> type[Task]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinymetafed_codegen import boards, graph, spec
+from tinymetafed_codegen import boards, layer_chain, spec
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import replace
@@ -261,7 +261,7 @@ def _fuse(network: Network) -> None:
 
 def _name(network: Network) -> None:
     """Names the layers with weights and those that a layer reads by name."""
-    taken = {*graph.RESERVED_NAMES, INPUT}
+    taken = {*layer_chain.RESERVED_NAMES, INPUT}
     befores = [None, *network.layers]
     by_name = [
         source
