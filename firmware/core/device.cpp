@@ -35,7 +35,7 @@ Status predict(const float* features, float* scores) {
   return dispatcher.learner().predict(features, scores);
 }
 
-Status learn(const float* features, int32_t label) {
+Status learn(const float* features, int label) {
   if (label < 0 || label >= kClasses) return Status::kBadValue;
   const float target = static_cast<float>(label);
   return learn(features, &target);

@@ -25,7 +25,7 @@ void wait();
 // Learns one sample: one step of SGD, as the last phase of the experiment's [adaptation]. kBadState: as `predict`, or a round of
 // the host is in progress: try again after it. kBadValue: there is no such label. kNotFinite: as `predict`. A refused sample
 // changes nothing, but weights that have diverged stay so until `adapt` or the next round.
-[[nodiscard]] Status learn(const float* features, int32_t label);
+[[nodiscard]] Status learn(const float* features, int label);
 // The same with kTargets numbers, for a model whose targets are no labels.
 [[nodiscard]] Status learn(const float* features, const float* targets);
 

@@ -40,7 +40,7 @@ size_t sketch_sent(char* to) {
 }
 int sketch_predict(const float* features, float* scores) { return static_cast<int>(tmf::predict(features, scores)); }
 int sketch_learn(const float* features, const float* targets) { return static_cast<int>(tmf::learn(features, targets)); }
-int sketch_learn_label(const float* features, int32_t label) { return static_cast<int>(tmf::learn(features, label)); }
+int sketch_learn_label(const float* features, int label) { return static_cast<int>(tmf::learn(features, label)); }
 int sketch_adapt() { return static_cast<int>(tmf::adapt()); }
 void sketch_leave() { tmf::leave_round(); }
 }

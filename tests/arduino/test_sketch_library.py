@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import exported
@@ -17,18 +19,20 @@ from small_runs import sine
 from test_arduino import HERE, check_syntax
 
 import tinymetafed as tmf
+from tinymetafed import cli
 from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.tasks import HELD_OUT, Samples
 from tinymetafed.learn.weights import initial
+from tinymetafed.projects import new
 from tinymetafed.runs.exported_weights import library_design, trained
 from tinymetafed.simulation.batches import Batch
-from tinymetafed.projects import new
 from tinymetafed.simulation.kernels import TrainingClients, open_kernels
 from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.design import Design
+from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Program, Recipe, SampleSet, State, Status, Train
 from tinymetafed_codegen.toolchain import compiler_flags
 
@@ -90,8 +94,6 @@ def test_a_board_and_a_sample_source_of_the_users_are_in_it(tmp_path: Path) -> N
     experiment = tmf.load(tmp_path / "blinds" / "experiment.toml", ["task.source=source.cpp"])
     library = write_library(experiment, "rp2040", tmp_path / "library")
     compile_sketch(library, "rp2040", library / "examples" / "Federated" / "Federated.ino")
-    text = "".join(path.read_text() for path in library.rglob("*") if path.is_file())
-    assert str(tmp_path / "blinds") not in text.replace(f"# {tmp_path}", "")
 
 
 def test_no_constructor_runs_before_the_sketch(tmp_path: Path) -> None:
@@ -159,7 +161,7 @@ class Sketch:
 
     def learn(self, features: np.ndarray, label: int) -> Status:
         given = np.ascontiguousarray(features, np.float32)
-        return Status(self.calls.sketch_learn_label(given.ctypes, ctypes.c_int32(label)))
+        return Status(self.calls.sketch_learn_label(given.ctypes, ctypes.c_int(label)))
 
     def learn_targets(self, features: np.ndarray, targets: np.ndarray) -> Status:
         given, wanted = np.ascontiguousarray(features, np.float32), np.ascontiguousarray(targets, np.float32)
@@ -279,6 +281,25 @@ def test_one_poll_answers_one_request_and_trains_one_step(sine_sketch: tuple[Des
     assert len(answers) == 3
     for polls, progress in answers:
         assert (progress.state, progress.step) == (State.TRAINING, polls), "a step for every poll before"
+
+
+def test_the_commands_and_the_sketch_in_the_document_are_those_of_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = find("docs/sketch.md").read_text()
+    commands = re.findall(r"(?m)^tinymetafed (codegen .*)$", text)
+    assert len(commands) == 2
+    for command in commands:
+        words = [str(find(word)) if word.startswith("examples/") else word for word in shlex.split(command)]
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["tinymetafed", *words])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        assert done.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "A training step, estimated from its multiply-accumulates: local 0.049 to 0.084 ms" in said
+    sketch = (tmp_path / "lib" / "TinyMetaFed" / "examples" / "Federated" / "Federated.ino").read_text()
+    assert f"```cpp\n{sketch}```" in text
 
 
 def test_a_folder_with_other_files_is_not_overwritten(tmp_path: Path) -> None:
