@@ -123,6 +123,7 @@ def device_facts_header(design: Design, command: str) -> str:
         target_size=net.target.size,
         target_note=net.target.note,
         classes=label_count(net),
+        targets_are_values=str(net.loss.targets == "values").lower(),
         receive_window=design.manifest.receive_window,
     )
 

@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
     if (is_asked(2e30f)) status = tmf::learn(features, targets);
     if (is_asked(3e30f)) status = tmf::learn(features, 0);
     if (is_asked(4e30f)) status = tmf::adapt();
+    if (is_asked(tmf::confidence(scores)) && tmf::statistics().drifted) status = tmf::adapt();
     if (is_asked(5e30f) || status != tmf::Status::kOk) tmf::leave_round();
     tmf::wait();
   }

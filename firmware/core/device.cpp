@@ -2,7 +2,9 @@
 #include "device.hpp"
 
 #include "dispatch.hpp"
+#include "math.hpp"
 #include "port.hpp"
+#include "prequential.hpp"
 
 namespace tmf {
 namespace {
@@ -11,6 +13,7 @@ static_assert(kFeatures == model::kInputSize && kScores == model::kOutputSize &&
 
 // Static, so that the linker counts its memory.
 Dispatcher dispatcher;
+Prequential prequential;
 
 uint8_t received[64];  // bytes read from the line
 uint8_t received_size = 0;
@@ -43,10 +46,36 @@ Status learn(const float* features, int label) {
 
 Status learn(const float* features, const float* targets) {
   if (features == nullptr || targets == nullptr) return Status::kBadValue;
-  return dispatcher.learner().learn(features, targets);
+  float error = 0.0f;
+  const Status status = dispatcher.learner().learn(features, targets, error);
+  if (status == Status::kOk) prequential.add(error, !kTargetsAreValues);
+  return status;
 }
 
-Status adapt() { return dispatcher.learner().adapt(); }
+Statistics statistics() { return {prequential.count(), prequential.error(), prequential.drifted()}; }
+
+int best(const float* scores) {
+  if (kScores == 1) return scores[0] > 0.0f ? 1 : 0;
+  int found = 0;
+  for (int i = 1; i < kScores; ++i)
+    if (scores[i] > scores[found]) found = i;
+  return found;
+}
+
+float confidence(const float* scores) {
+  if (kTargetsAreValues) return 1.0f;
+  if (kScores == 1) return 1.0f / (1.0f + exp(scores[0] > 0.0f ? -scores[0] : scores[0]));
+  const float highest = scores[best(scores)];
+  float sum = 0.0f;
+  for (int i = 0; i < kScores; ++i) sum += exp(scores[i] - highest);
+  return 1.0f / sum;
+}
+
+Status adapt() {
+  const Status status = dispatcher.learner().adapt();
+  if (status == Status::kOk) prequential.clear_drift();
+  return status;
+}
 
 void leave_round() { dispatcher.learner().leave(); }
 

@@ -29,6 +29,22 @@ void wait();
 // The same with kTargets numbers, for a model whose targets are no labels.
 [[nodiscard]] Status learn(const float* features, const float* targets);
 
+// How the board has done so far. `error` is that of its predictions before it learned the sample, of which older ones count
+// less and less (each 1 % less than the next): the share of wrong labels, or the mean distance of values. `drifted`: the error
+// has grown since (Page-Hinkley test), so the sensor or its world may have changed; `adapt` clears it.
+struct Statistics {
+  uint32_t learned;  // samples since the start
+  float error;
+  bool drifted;
+};
+Statistics statistics();
+
+// The label of the highest score; with one score, 1 where it is above 0.
+int best(const float* scores);
+
+// The probability that the model gives to that label, from 1 / kScores to 1; 1 for a model whose targets are values.
+float confidence(const float* scores);
+
 // Forgets what the board has learned: returns to the weights of the federation, then adapts as the experiment's [adaptation]
 // says. A board that makes its own samples does that in `poll`; for any other the next calls of `learn` bring the samples, in
 // the order of its phases and passes. kBadState: as `learn`.

@@ -59,7 +59,8 @@ class Learner {
   Status predict(const float* inputs, float* outputs);
   // Trains one sample: a step of the last phase of [adaptation], or, after `adapt`, the next step of all its phases. Fails with
   // kBadValue for a class that there is not, and with kNotFinite for such an input or target, or if the weights have diverged.
-  Status learn(const float* inputs, const float* targets);
+  // Writes the error of the prediction before that step to `error`: the share of wrong labels, or the mean distance of values.
+  Status learn(const float* inputs, const float* targets, float& error);
   // Returns to the received weights and the initial local weights, and starts [adaptation] on the board's own samples. Where the
   // board makes them itself, `work` trains them; otherwise `learn` brings one after the other, in the order of the phases.
   Status adapt();

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "adaptation.hpp"
+#include "device.hpp"
 #include "learner.hpp"
 #include "sample_check.hpp"
 #include "source.hpp"
@@ -11,6 +12,22 @@
 namespace tmf {
 
 using protocol::State;
+
+namespace {
+
+// 1 for another class than the target; otherwise the share of outputs on the wrong side of 0, or their mean distance to it.
+float error_of(const float* outputs, const float* targets) {
+  if constexpr (model::kClassCount > 0) return static_cast<float>(best(outputs)) != targets[0] ? 1.0f : 0.0f;
+  float sum = 0.0f;
+  for (uint32_t i = 0; i < model::kTargetSize; ++i) {
+    const float distance = outputs[i] > targets[i] ? outputs[i] - targets[i] : targets[i] - outputs[i];
+    const bool is_wrong = (outputs[i] > 0.0f) != (targets[i] > 0.5f);
+    sum += kTargetsAreValues ? distance : is_wrong ? 1.0f : 0.0f;
+  }
+  return sum / static_cast<float>(model::kTargetSize);
+}
+
+}  // namespace
 
 bool Learner::in_cycle() const {
   if (is_alone_) return false;
@@ -42,13 +59,17 @@ Status Learner::predict(const float* inputs, float* outputs) {
   return Status::kOk;
 }
 
-Status Learner::learn(const float* inputs, const float* targets) {
+Status Learner::learn(const float* inputs, const float* targets, float& error) {
   if (!is_whole_ || in_cycle()) return Status::kBadState;
   const bool adapts = state_ == State::kTraining;
   if (adapts ? source::on_device() : adaptation::kLast.passes == 0) return Status::kBadState;
   if (!all_finite(inputs, model::kInputSize) || fault_ == Status::kNotFinite) return Status::kNotFinite;
   if (const Status status = check_targets(targets); status != Status::kOk) return status;
   std::memcpy(arena_.values + model::kInput, inputs, sizeof(float) * model::kInputSize);
+  model::Model<float>::forward(parameters_, arena_.values);
+  if (!all_finite(arena_.values + model::kOutput, model::kOutputSize)) return Status::kNotFinite;
+  error = error_of(arena_.values + model::kOutput, targets);
+  std::memcpy(arena_.values + model::kInput, inputs, sizeof(float) * model::kInputSize);  // forward may have written there
   std::memcpy(arena_.values + model::kTarget, targets, sizeof(float) * model::kTargetSize);
   if (adapts) {
     step();

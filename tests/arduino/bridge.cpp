@@ -41,6 +41,14 @@ size_t sketch_sent(char* to) {
 int sketch_predict(const float* features, float* scores) { return static_cast<int>(tmf::predict(features, scores)); }
 int sketch_learn(const float* features, const float* targets) { return static_cast<int>(tmf::learn(features, targets)); }
 int sketch_learn_label(const float* features, int label) { return static_cast<int>(tmf::learn(features, label)); }
+int sketch_best(const float* scores) { return tmf::best(scores); }
+float sketch_confidence(const float* scores) { return tmf::confidence(scores); }
+int sketch_statistics(uint32_t* learned, float* error) {
+  const tmf::Statistics now = tmf::statistics();
+  *learned = now.learned;
+  *error = now.error;
+  return now.drifted;
+}
 int sketch_adapt() { return static_cast<int>(tmf::adapt()); }
 void sketch_leave() { tmf::leave_round(); }
 }

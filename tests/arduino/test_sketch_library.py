@@ -130,6 +130,7 @@ class Sketch:
         self.calls = ctypes.CDLL(str(program))
         self.calls.sketch_poll.restype = ctypes.c_bool
         self.calls.sketch_sent.restype = ctypes.c_size_t
+        self.calls.sketch_confidence.restype = ctypes.c_float
         self.calls.sketch_setup()
         self._buffer = ctypes.create_string_buffer(1 << 16)
         self.clock = FakeClock()
@@ -170,12 +171,25 @@ class Sketch:
     def adapt(self) -> Status:
         return Status(self.calls.sketch_adapt())
 
+    def statistics(self) -> tuple[int, float, bool]:
+        """Samples learned, running error, whether the error has grown."""
+        learned, error = ctypes.c_uint32(), ctypes.c_float()
+        drifted = bool(self.calls.sketch_statistics(ctypes.byref(learned), ctypes.byref(error)))
+        return learned.value, error.value, drifted
 
-def test_what_a_sketch_learns_has_the_simulations_bits(tmp_path: Path) -> None:
-    exported.write_clients(tmp_path / "people")
-    experiment = tmf.load(exported.write_experiment(tmp_path, "dense"))
-    made = tmf.codegen(experiment, "nano33ble", tmp_path / "library", library=True).design
-    sketch = Sketch(tmp_path / "library", "nano33ble")
+
+@pytest.fixture(scope="module")
+def class_sketch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Design, Sketch]:
+    """A sketch on a Nano 33 BLE that tells three classes apart; the host streams its samples."""
+    folder = tmp_path_factory.mktemp("classes")
+    exported.write_clients(folder / "people")
+    experiment = tmf.load(exported.write_experiment(folder, "dense"))
+    made = tmf.codegen(experiment, "nano33ble", folder / "library", library=True).design
+    return made, Sketch(folder / "library", "nano33ble")
+
+
+def test_what_a_sketch_learns_has_the_simulations_bits(class_sketch: tuple[Design, Sketch]) -> None:
+    made, sketch = class_sketch
     strategy, n = open_strategy(made.experiment, made.manifest), made.manifest.n_parameters
     g = strategy.download(initial(made.manifest, 1, "glorot")[: strategy.n_global])
     received = downlink.decode(g, strategy.n_global)
@@ -229,6 +243,48 @@ def sine_sketch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Design, Sketc
     folder = tmp_path_factory.mktemp("sine") / "library"
     made = tmf.codegen(loaded_sine(), "esp32dev", folder, library=True).design
     return made, Sketch(folder, "esp32dev")
+
+
+def test_the_running_error_is_that_of_predictions_before_learning(class_sketch: tuple[Design, Sketch]) -> None:
+    made, sketch = class_sketch
+    strategy = open_strategy(made.experiment, made.manifest)
+    session = Session(sketch, clock=sketch.clock)
+    session.hello()
+    session.configure(Program.TRAIN, strategy.training_recipe())
+    session.load(session.next_token(), strategy.download(initial(made.manifest, 1, "glorot")[: strategy.n_global]))
+    sketch.calls.sketch_leave()
+    random = np.random.default_rng(5)
+    centres = random.normal(0, 1, (3, 30))
+    before, started, _ = sketch.statistics()
+    total, count = np.float32(0), np.float32(0)
+    if before:  # another test has learned on this board
+        total, count = np.float32(started * ((1 - 0.99**before) / 0.01)), np.float32((1 - 0.99**before) / 0.01)
+
+    def learn(shift: int, number: int) -> int | None:
+        """Learns samples with labels moved by ``shift``; returns after how many the error was reported to have grown."""
+        nonlocal total, count
+        for at in range(number):
+            label = int(random.integers(0, 3))
+            x = centres[label] + random.normal(0, 0.8, 30)
+            status, scores = sketch.predict(x, 3)
+            shares = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+            assert status == Status.OK and sketch.calls.sketch_best(scores.ctypes) == scores.argmax()
+            assert abs(sketch.calls.sketch_confidence(scores.ctypes) - shares.max()) < 1e-6
+            wanted = (label + shift) % 3
+            assert sketch.learn(x, wanted) == Status.OK
+            total = np.float32(scores.argmax() != wanted) + np.float32(0.99) * total
+            count = np.float32(1) + np.float32(0.99) * count
+            if sketch.statistics()[2]:
+                return at + 1
+        return None
+
+    assert sketch.learn(np.full(30, np.nan), 0) == Status.NOT_FINITE and sketch.statistics()[0] == before
+    assert learn(0, 300) is None
+    learned, error, drifted = sketch.statistics()
+    assert learned == before + 300 and abs(error - total / count) < 1e-5 and error < 0.2 and not drifted
+    found = learn(1, 60)
+    assert found is not None and found < 40
+    assert sketch.adapt() == Status.OK and not sketch.statistics()[2]
 
 
 def test_a_board_adapts_alone_to_the_samples_that_it_makes(sine_sketch: tuple[Design, Sketch]) -> None:
