@@ -77,7 +77,9 @@ else:
 if code != 0:
     env.Exit(1)  # the error has been printed
 
-source = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))["source"]
+manifest = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))
+source = manifest["source"]
+store = ["+<core/store/*.cpp>"] if "store" in manifest else []
 firmware = Path("$PROJECT_SRC_DIR")
 folders = {port: known.port_folder(port) for port in known.ports}
 # Folders with a folder kernels/, whose headers replace those of core/kernels/: of firmware/bench/, and of the board's ports.
@@ -88,7 +90,7 @@ theirs = {port: folder for port, folder in folders.items() if known.project and 
 ports = [f"+<port/{port}/*>" for port in folders if port not in theirs]
 main = f"bench/{own}" if (own := os.environ.get("TINYMETAFED_PROGRAM")) else f"app/{known.main}"
 program = [] if "test" in env.GetBuildType() else [f"+<{main}.cpp>"]  # unit tests have their own main()
-env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *ports, *program, f"+<app/source_{source}.cpp>"])
+env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *store, *ports, *program, f"+<app/source_{source}.cpp>"])
 if theirs:
     # PlatformIO compiles only sources below its source folder, which is our firmware/. So the project's own port is compiled
     # when core/dispatch.cpp is, in the same environment. The include path lets it use "../arduino/arduino.hpp" as our ports do.

@@ -101,3 +101,10 @@ def test_invariants_are_numbered_and_asserted_under_their_numbers() -> None:
     assert numbers[len(device) :] == [f"H{i}" for i in range(1, len(numbers) - len(device) + 1)]
     assert set(re.findall(r'"(I\d+)"', HARNESS)) == set(device)
     assert all("](" in row[2] and "](../tests" in row[3] for row in rows(section("Invariants")))
+
+
+def test_the_page_on_stores_has_the_messages_of_a_store() -> None:
+    page = (ROOT / "docs" / "store.md").read_text(encoding="utf-8")
+    assert protocol_document.filled(page, protocol_document.store_tables()) == page, (
+        "run python -m tinymetafed_codegen.protocol_document"
+    )

@@ -100,6 +100,24 @@ class Estimates:
 
 
 @dataclass(frozen=True)
+class Storage:
+    """The part of a board's flash that a store may use, or the file that stands for it on a board that runs as a process.
+
+    ``page_bytes`` are erased together, ``write_bytes`` written together. ``start`` is the address of the first of ``pages``.
+    A page lasts for ``erase_cycles``, as ``source`` says; None: without limit. ``arguments`` tell an emulator the path of the
+    file, {storage}.
+    """
+
+    page_bytes: int
+    write_bytes: int
+    pages: int
+    start: int
+    erase_cycles: int | None
+    source: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Board:
     """The facts of a board.
 
@@ -125,6 +143,7 @@ class Board:
     float_registers: int
     stands_for: Chip | None
     estimates: Estimates | None
+    storage: Storage | None
     toolchain_prefix: str
     machine_flags: tuple[str, ...]
     optimization: str | None
@@ -350,6 +369,7 @@ def _board(file: Path, manifest: Facts) -> Board:
         float_registers=facts.count("float_registers", least=0),
         stands_for=_chip(facts.object_of("stands_for")) if "stands_for" in facts else None,
         estimates=_estimates(facts.object_of("estimates"), build) if "estimates" in facts else None,
+        storage=_storage(facts.object_of("storage")) if "storage" in facts else None,
         toolchain_prefix=facts.text_of("toolchain_prefix"),
         machine_flags=facts.words("machine_flags") if "machine_flags" in facts else (),
         optimization=facts.text_of("optimization") if "optimization" in facts else None,
@@ -399,6 +419,22 @@ def _estimates(facts: Facts, build: Facts) -> Estimates:
     clock = build.text_of("f_cpu").rstrip("L")
     build.checked("f_cpu", clock.isdecimal() and int(clock) > 0, 'a frequency in hertz such as "64000000L"')
     return Estimates(int(clock), facts.pair("cycles_per_mac"), facts.number("volts"), facts.pair("milliamperes"))
+
+
+def _storage(facts: Facts) -> Storage:
+    page, unit = facts.count("page_bytes"), facts.count("write_bytes")
+    facts.checked("page_bytes", page % 32 == 0, "a multiple of 32")
+    facts.checked("write_bytes", unit in (1, 2, 4, 8, 16, 32), "1, 2, 4, 8, 16 or 32")
+    facts.checked("pages", facts.count("pages") >= 2, "a whole number from 2 on: two slots of a page")
+    return Storage(
+        page_bytes=page,
+        write_bytes=unit,
+        pages=facts.count("pages"),
+        start=facts.count("start", least=0),
+        erase_cycles=None if facts.raw("erase_cycles") is None else facts.count("erase_cycles"),
+        source=facts.text_of("source"),
+        arguments=facts.words("arguments") if "arguments" in facts else (),
+    )
 
 
 def _usb(build: Facts, facts: Facts) -> dict[tuple[int, int], str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import budget, graph, hash, layer_chain, plan, protocol, sample_source, weights_file
+from . import budget, flash_store, graph, hash, layer_chain, plan, protocol, sample_source, weights_file
 from .boards import INSTALLED, Board, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
 from .spec import TARGETS, Experiment, SpecError
@@ -149,6 +149,7 @@ def _design(
             f"message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; make the input or the last layer smaller"
             + (', or set task.dtype = "uint8" for pixels and other bytes, which are sent as they are' if in_bytes else "")
         )
+    keeps_local, error_feedback = budget.keeps_local(experiment, net), experiment.strategy.error_feedback
     manifest = ModelManifest(
         board=board.name,
         sample_source=sample_source.name(experiment),
@@ -162,8 +163,8 @@ def _design(
         class_target=net.loss.class_target,
         n_global=net.n_global,
         n_parameters=net.n_parameters,
-        keeps_local=budget.keeps_local(experiment, net),
-        error_feedback=experiment.strategy.error_feedback,
+        keeps_local=keeps_local,
+        error_feedback=error_feedback,
         layer_ends=tuple(net.layer_ends),
         parameters=tuple(_weight_tensor(placed) for placed in net.parameters),
         frozen=tuple(FrozenTensor(f"{op.name}.{p.name}", p.shape, p.size, p.dtype) for op, p in net.frozen),
@@ -171,6 +172,9 @@ def _design(
         layers=tuple(LayerFacts(call.op.name, call.op.title, call.op.relu) for call in net.forward),
         arena=ArenaMap(arena.floats, arena.steps, tuple(_arena_tensor(slot) for slot in arena.slots)),
         memory=budget.memory(experiment, board, net, arena, window, source),
+        store=flash_store.layout(board, net, keeps_local=keeps_local, error_feedback=error_feedback, source=source)
+        if experiment.board.store
+        else None,
     )
     return Design(experiment, source, board, boards, net, arena, given, manifest)
 

@@ -24,6 +24,7 @@ from .protocol import Phase, SampleSet, Status, Variant
 from .protocol_cpp import cpp_constant
 from .section import SpecError
 
+_STORE_HEADERS = {"saved_state.hpp", "store_facts.hpp"}
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -62,6 +63,8 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
     texts = headers(design, command) | {"manifest.json": json.dumps(design.manifest.as_json(), indent=1) + "\n"}
     if own is not None:
         texts["own_source.hpp"] = own_source_header(own.as_posix(), sample_source.digest(own), command)
+    for name in _STORE_HEADERS - texts.keys():
+        (folder / name).unlink(missing_ok=True)  # its presence would give the firmware a store
     return [folder / name for name, text in texts.items() if write_if_changed(folder / name, text)]
 
 
@@ -92,7 +95,7 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None)
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
-    return texts
+    return texts | store_headers(design, command)
 
 
 def protocol_header(command: str) -> str:
@@ -188,6 +191,24 @@ def board_header(design: Design, command: str) -> str:
         receive_window=design.manifest.receive_window,
         window_reason=reason,
     )
+
+
+def store_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of saved_state.hpp and store_facts.hpp; empty for firmware without a store."""
+    facts, storage = design.manifest.store, design.board.storage
+    if facts is None or storage is None:
+        return {}
+    return {
+        "saved_state.hpp": render("saved_state.hpp.j2", command=command),
+        "store_facts.hpp": render(
+            "store_facts.hpp.j2",
+            board=design.board.name,
+            storage=storage,
+            facts=facts,
+            command=command,
+            **vars(protocol_cpp.store_parts()),
+        ),
+    }
 
 
 def own_source_header(path: str, sha256: str, command: str) -> str:

@@ -13,6 +13,7 @@ import pydantic
 from pydantic import TypeAdapter
 
 from .errors import Error
+from .flash_store import StoreFacts
 from .ops.op import NumberType
 from .protocol import Dtype
 from .section import StrictJson
@@ -134,10 +135,12 @@ class Memory(StrictJson):
 
 @dataclass(frozen=True)
 class ModelManifest(StrictJson):
-    """All facts of one experiment's model on one board. Only ``board``, ``receive_window`` and ``memory`` depend on the board.
+    """All facts of one experiment's model on one board.
 
+    Only ``board``, ``receive_window``, ``memory`` and ``store`` depend on the board.
     ``sample_source`` names firmware/app/source_NAME.cpp. ``model_hash`` and ``schema_hash`` are hexadecimal.
     ``layer_ends``: where each global layer ends in the weight vector. ``weights_file``: model.weights of the experiment.
+    ``store``: the layout of the board's store; None without ``board.store``.
     """
 
     board: str
@@ -161,6 +164,7 @@ class ModelManifest(StrictJson):
     layers: tuple[LayerFacts, ...]
     arena: ArenaMap
     memory: Memory
+    store: StoreFacts | None = None
 
     @property
     def n_local(self) -> int:
@@ -192,6 +196,8 @@ class ModelManifest(StrictJson):
         plain: dict[str, Any] = _adapter().dump_python(self, mode="json")
         plain["source"], plain["weights"] = plain.pop("sample_source"), plain.pop("weights_file")
         del plain["memory"]
+        if self.store is None:
+            del plain["store"]
         return plain | {
             "ram_bytes": {use.purpose: use.size for use in self.memory.ram},
             "ram_total": self.memory.ram_total,

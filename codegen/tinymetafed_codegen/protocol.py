@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -370,6 +371,51 @@ class ErrorAnswer(Record):
     detail: Annotated[U32, "the expected value, for a status whose text has a detail; else 0"]
 
 
+# --- Messages of firmware with a store only ---
+
+
+class StoreState(Code):
+    """What a board's store holds, or what the last save has met."""
+
+    EMPTY = 0, "nothing is saved yet"
+    READY = 1, "records are there"
+    OTHER_MODEL = 2, "records of another model, which are not used; the first save replaces them"
+    OTHER_FORMAT = 3, "records of another version of the store, which are not used; the first save replaces them"
+    DAMAGED = 4, "neither records nor erased flash; the first save replaces it"
+    FULL = 5, "the last record does not fit beside those that are needed; those are kept"
+    WORN = 6, "the flash did not take the last record; earlier ones are kept, and nothing is written until the next reset"
+    MISSING = 7, "the board has no storage; for an emulated board, no file"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReport(Record):
+    """The state of the board's store."""
+
+    state: Annotated[StoreState, "state of the store"]
+    saves: Annotated[U32, "records saved so far"]
+    erases: Annotated[U32, "erases of a slot so far; each of the two slots has had half of them"]
+    rounds: Annotated[U16, "1 if the newest state after a round is of this run, else 0"]
+    round: Annotated[U32, "the round of the newest state, of any run"]
+    weights: Annotated[U16, "1 if weights are saved, which the board predicts with after a reset, else 0"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall(Request):
+    """Names the run of the cycles that follow: the board continues from states that it has saved in this run."""
+
+    type_id = 0x20
+    answer = StoreReport
+    run: Annotated[U32, "number of the run, the same when it is continued"]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep(Request):
+    """Saves the current weights, local ones included, for after a reset; saved weights are not written again."""
+
+    type_id = 0x21
+    answer = StoreReport
+
+
 # --- The whole table ---
 
 
@@ -383,6 +429,8 @@ class Constant:
 
 
 REQUESTS: tuple[type[Request], ...] = (Hello, Configure, Load, Train, Sample, Await, Pull, Fetch, Predict)
+STORE_REQUESTS: tuple[type[Request], ...] = (Recall, Keep)  # firmware without a store answers UNKNOWN_TYPE
+STORE_ENUMS: tuple[type[Code], ...] = (StoreState,)
 ENUMS: tuple[type[Code], ...] = (Status, Dtype, Program, Variant, SampleSet, State, Coding, Selection, Stream)
 CONSTANTS: tuple[Constant, ...] = (
     Constant("PROTOCOL_VERSION", PROTOCOL_VERSION, "version of the protocol"),
@@ -412,8 +460,8 @@ def payload_capacity(window: int) -> int:
     return body - FRAME_HEADER_BYTES - FRAME_CRC_BYTES
 
 
-def records() -> list[type[Record]]:
-    """All records, each one after the records that it contains."""
+def records(requests: Sequence[type[Request]] = REQUESTS) -> list[type[Record]]:
+    """All records of ``requests``, each one after the records that it contains; with ``REQUESTS``, the ErrorAnswer too."""
     found: list[type[Record]] = []
 
     def add(record: type[Record]) -> None:
@@ -423,10 +471,12 @@ def records() -> list[type[Record]]:
         if record not in found:
             found.append(record)
 
-    for request in REQUESTS:
+    for request in requests:
         add(request)
-        add(request.answer)
-    add(ErrorAnswer)
+        if request.answer not in found:
+            add(request.answer)
+    if requests is REQUESTS:
+        add(ErrorAnswer)
     return found
 
 
@@ -439,10 +489,22 @@ def type_id(record: type[Record]) -> int | None:
 
 def schema_hash() -> bytes:
     """First 8 bytes of SHA-256 over the table without its texts; host and firmware must have the same."""
-    table = {
-        "constants": {constant.name: constant.value for constant in CONSTANTS},
-        "enums": {e.__name__: {m.name: int(m) for m in e} for e in ENUMS},
-        "records": {r.__name__: {name: kind.schema() for name, kind in r.kinds().items()} for r in records()},
-        "requests": {r.__name__: [r.type_id, r.answer.__name__] for r in REQUESTS},
+    constants = {constant.name: constant.value for constant in CONSTANTS}
+    return _digest({"constants": constants} | _schema(ENUMS, REQUESTS))
+
+
+def store_schema_hash() -> bytes:
+    """The same for the messages of firmware with a store; the model's hash of such firmware covers it."""
+    return _digest(_schema(STORE_ENUMS, STORE_REQUESTS))
+
+
+def _schema(enums: Sequence[type[Code]], requests: Sequence[type[Request]]) -> dict[str, object]:
+    return {
+        "enums": {e.__name__: {m.name: int(m) for m in e} for e in enums},
+        "records": {r.__name__: {name: kind.schema() for name, kind in r.kinds().items()} for r in records(requests)},
+        "requests": {r.__name__: [r.type_id, r.answer.__name__] for r in requests},
     }
+
+
+def _digest(table: dict[str, object]) -> bytes:
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).digest()[:8]

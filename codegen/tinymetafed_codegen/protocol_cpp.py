@@ -101,6 +101,22 @@ def parts() -> ProtocolText:
     )
 
 
+@dataclass(frozen=True)
+class StoreText:
+    """The messages of firmware with a store, for the template store_facts.hpp.j2."""
+
+    enums: list[EnumText]
+    records: list[RecordText]
+
+
+def store_parts() -> StoreText:
+    """The text of the messages that only firmware with a store has."""
+    return StoreText(
+        enums=[enum_text(enum) for enum in protocol.STORE_ENUMS],
+        records=[_record(record) for record in protocol.records(protocol.STORE_REQUESTS)],
+    )
+
+
 def enum_text(enum: type[Code]) -> EnumText:
     """The text of an enum."""
     members = [NamedNumber(cpp_constant(member.name), int(member), member.doc) for member in enum]

@@ -1,10 +1,9 @@
-"""Writes the wire table into docs/protocol.md; run it with ``python -m tinymetafed_codegen.protocol_document``."""
+"""Writes the wire table into docs/protocol.md and docs/store.md: ``python -m tinymetafed_codegen.protocol_document``."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 from . import protocol
 from .files import write_if_changed
@@ -25,9 +24,22 @@ def tables() -> dict[str, str]:
     }
 
 
-def filled(text: str) -> str:
-    """The page with every table between its markers. Raises ValueError for an unknown, repeated or missing marker."""
-    made, seen = tables(), set[str]()
+def store_tables() -> dict[str, str]:
+    """The same for the messages that only firmware with a store has."""
+    return {
+        **{record.__name__: _fields(record) for record in protocol.records(protocol.STORE_REQUESTS)},
+        **{enum.__name__: _members(enum) for enum in protocol.STORE_ENUMS},
+    }
+
+
+def filled(text: str, made: Mapping[str, str] | None = None) -> str:
+    """A page with every table between its markers. Raises ValueError for an unknown, repeated or missing marker.
+
+    Args:
+        text: The page.
+        made: The text of each table by its name; None for ``tables()``.
+    """
+    made, seen = tables() if made is None else made, set[str]()
 
     def put(match: re.Match[str]) -> str:
         name = match["name"]
@@ -82,5 +94,5 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    page: Path = find("docs/protocol.md")
-    write_if_changed(page, filled(page.read_text(encoding="utf-8")))
+    for page, made in ((find("docs/protocol.md"), tables()), (find("docs/store.md"), store_tables())):
+        write_if_changed(page, filled(page.read_text(encoding="utf-8"), made))

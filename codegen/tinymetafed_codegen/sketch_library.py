@@ -135,6 +135,7 @@ def _sources(design: Design, generated: Mapping[str, str], command: str) -> dict
         return next(((each / name).resolve() for each in path if (each / name).is_file()), None)
 
     todo: list[Path | str] = sorted((firmware / "core").glob("*.cpp"))
+    todo += sorted((firmware / "core" / "store").glob("*.cpp")) if design.manifest.store is not None else []
     todo += [file for folder in ports.values() for file in sorted(folder.glob("*.cpp"))]
     todo += [firmware / "app" / "tinymetafed.h", firmware / "app" / f"source_{design.manifest.sample_source}.cpp"]
     texts: dict[str, str] = {}

@@ -4,6 +4,7 @@
 
 int main(int argc, char** argv) {
   tmf::port::init(argc, argv);
+  tmf::start();
   for (;;)
     if (!tmf::poll()) tmf::wait();
 }

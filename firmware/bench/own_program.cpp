@@ -15,6 +15,7 @@ bool is_asked(float answer) { return scores[0] == answer; }
 
 int main(int argc, char** argv) {
   tmf::port::init(argc, argv);
+  tmf::start();
   for (;;) {
     if (tmf::poll()) continue;
     tmf::Status status = tmf::Status::kOk;

@@ -21,6 +21,8 @@ uint8_t used = 0;  // of them
 
 }  // namespace
 
+void start() { dispatcher.begin(); }
+
 bool poll() {
   if (used == received_size) {
     used = 0;

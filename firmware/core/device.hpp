@@ -11,6 +11,9 @@
 
 namespace tmf {
 
+// Called once, after the port is initialised: firmware with a store has its saved weights from then on.
+void start();
+
 // Reads the line and answers at most one request, then trains at most one sample. Returns whether there was anything to do;
 // otherwise there is nothing before the next bytes arrive.
 bool poll();
@@ -47,7 +50,7 @@ float confidence(const float* scores);
 
 // Forgets what the board has learned: returns to the weights of the federation, then adapts as the experiment's [adaptation]
 // says. A board that makes its own samples does that in `poll`; for any other the next calls of `learn` bring the samples, in
-// the order of its phases and passes. kBadState: as `learn`.
+// the order of its phases and passes. kBadState: as `learn`; or since the start only saved weights are there.
 [[nodiscard]] Status adapt();
 
 // Leaves a round that the host has begun and not finished, so that `learn` and `adapt` are possible. The host repeats the round.

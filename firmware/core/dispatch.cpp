@@ -115,7 +115,7 @@ Outcome Dispatcher::answer(uint8_t type, const uint8_t* payload, size_t size, Wr
       if (const Status status = parse(payload, size, request); status != Status::kOk) return status;
       return learner_.predict(request, out);
     }
-    default: return Status::kUnknownType;
+    default: return learner_.store(type, payload, size, out);
   }
 }
 

@@ -13,6 +13,9 @@ namespace tmf {
 // The device's side of the protocol; owns the learner.
 class Dispatcher {
  public:
+  // Called once, after port::init().
+  void begin() { learner_.begin(); }
+
   // Decodes received bytes up to the end of a frame, and answers that frame. Returns the number of bytes used, at least 1 if
   // there is one.
   size_t receive(const uint8_t* bytes, size_t size);

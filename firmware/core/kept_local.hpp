@@ -25,6 +25,13 @@ class KeptLocal {
 
   void clear() { is_saved_ = false; }
 
+  // Sets the local weights of one client one by one, then their client.
+  void set(uint32_t i, float weight) { saved_[i] = weight; }
+  void set_client(uint32_t client) {
+    client_ = client;
+    is_saved_ = true;
+  }
+
  private:
   static constexpr uint32_t kCount = model::kParameterCount - model::kGlobalCount;
 
@@ -40,6 +47,8 @@ class KeptLocal<false> {
   void save(const float*, uint32_t) {}
   void restore(float*, uint32_t) const {}
   void clear() {}
+  void set(uint32_t, float) {}
+  void set_client(uint32_t) {}
 };
 
 }  // namespace tmf

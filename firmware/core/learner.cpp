@@ -48,8 +48,8 @@ Outcome Learner::configure(const protocol::Configure& message) {
     has_session_ = true;
     has_token_ = false;
     state_ = State::kIdle;
-    loaded_ = 0;
     is_alone_ = false;
+    load_saved();
     kept_local_.clear();
     residual_.clear();
     for (Configured& program : programs_) program.ready = false;
@@ -60,6 +60,13 @@ Outcome Learner::configure(const protocol::Configure& message) {
   program.recipe = wanted;
   program.ready = true;
   return Status::kOk;
+}
+
+// The weights that firmware with a store has saved, which take the place of those that are there.
+void Learner::load_saved() {
+  const bool is_saved = SavedState::load_weights(parameters_);
+  loaded_ = is_saved ? model::kGlobalCount : 0;
+  if (is_saved) is_whole_ = true;
 }
 
 Outcome Learner::load(const protocol::Load& message) {
@@ -86,7 +93,7 @@ Outcome Learner::load(const protocol::Load& message) {
     step_ = 0;
     ticks_ = 0;
     fault_ = Status::kOk;
-    is_whole_ = is_pulled_ = is_alone_ = false;
+    is_whole_ = is_received_ = is_pulled_ = is_alone_ = false;
     delta_ = Encoder();  // a Pull must not return an earlier cycle's entries
   }
   received_.store(message, parameters_);
@@ -94,7 +101,7 @@ Outcome Learner::load(const protocol::Load& message) {
   if (weights_complete()) {
     model::Model<float>::start_local(parameters_);
     state_ = State::kLoaded;
-    is_whole_ = true;
+    is_whole_ = is_received_ = true;
   }
   return Status::kOk;
 }
@@ -117,6 +124,7 @@ Outcome Learner::train(const protocol::Train& message) {
   recipe_ = &program.recipe;
   for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) parameters_[i] = 0.0f;  // velocities or gradients
   redraw_local(parameters_, key_);
+  SavedState::load_round(key_, recipe_->top_k > 0, kept_local_, residual_);
   kept_local_.restore(parameters_, key_.client);
   phase_ = 0;
   phase_end_ = 0;
@@ -181,6 +189,7 @@ void Learner::finish() {
   fault_ = weights_status();
   if (fault_ == Status::kOk && recipe_->top_k > 0) {
     fault_ = delta_.freeze(change(), model::kLayerEnds, *recipe_, key_, arena_.histogram);
+    if (fault_ == Status::kOk) SavedState::save_round(key_, delta_, change(), parameters_);
   }
   state_ = fault_ == Status::kOk ? State::kDone : State::kFailed;
 }

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include <saved_state.hpp>  // generated for firmware with a store
+
 #include "bytes.hpp"
 #include "delta_codec.hpp"
 #include "kept_local.hpp"
@@ -26,11 +28,18 @@ struct [[nodiscard]] Outcome {
 // Carries out the host's requests. Requests are idempotent: a repeated request gets the same answer and trains nothing twice.
 //
 // States: IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED. In any state, a Load with a higher token begins a new cycle.
-// Some models keep local weights or a residual from round to round. A new session clears both.
+// Some models keep local weights or a residual from round to round. A new session clears both; firmware with a store has saved
+// them. SavedState is a base because as a member it would take memory also where it is empty.
 //
 // Between two cycles the board's own program may learn, which ends the last cycle: the board is *alone* until the next Load.
-class Learner {
+class Learner : private SavedState {
  public:
+  // Called once after a start: loads the weights that were saved, so that the device predicts with them.
+  void begin() {
+    SavedState::open();
+    load_saved();
+  }
+
   // One function for each request of the wire table. A refused request changes nothing.
   Outcome configure(const protocol::Configure& message);
   Outcome load(const protocol::Load& message);
@@ -41,6 +50,11 @@ class Learner {
   Outcome pull(const protocol::Pull& message, protocol::Delta& header, uint8_t* data, size_t capacity, size_t& size);
   Outcome fetch(const protocol::Fetch& message, Writer& out) const;
   Outcome predict(const protocol::Predict& message, Writer& out);
+  // Requests that only firmware with a store knows.
+  Outcome store(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
+    const bool whole = weights_complete() && state_ != protocol::State::kLoading && state_ != protocol::State::kTraining;
+    return SavedState::answer(type, payload, size, out, whole ? parameters_ : nullptr, key_);
+  }
 
   // Trains one sample that the device makes itself, if a program is running. Returns whether it did.
   bool work();
@@ -90,6 +104,7 @@ class Learner {
   bool in_cycle() const;
   void go_alone();
   void keep_for_next_round();  // what the model keeps: local weights, residuals
+  void load_saved();
   void enter_phase();
   void step();
   void finish();
@@ -113,7 +128,8 @@ class Learner {
   uint32_t step_ = 0;
   uint32_t ticks_ = 0;
   Encoder delta_;
-  bool is_whole_ = false;   // the weights are those of one Load and what was trained from them
+  bool is_whole_ = false;     // the weights are those of one Load, or saved ones, and what was trained from them
+  bool is_received_ = false;  // the global weights of one Load are there, to return to
   bool is_pulled_ = false;  // the delta's last entry has been encoded
   bool is_alone_ = false;   // the host's cycle is over, and what is in progress is the board's own
 

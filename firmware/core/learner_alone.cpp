@@ -84,7 +84,7 @@ Status Learner::learn(const float* inputs, const float* targets, float& error) {
 }
 
 Status Learner::adapt() {
-  if (!is_whole_ || in_cycle()) return Status::kBadState;
+  if (!is_received_ || in_cycle()) return Status::kBadState;
   go_alone();
   for (uint32_t i = 0; i < model::kGlobalCount; ++i) parameters_[i] = received_[i];
   for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) parameters_[i] = 0.0f;

@@ -24,6 +24,8 @@ class Residual {
     for (float& residual : residuals_) residual = 0.0f;
   }
 
+  void set(uint32_t i, float residual) { residuals_[i] = residual; }
+
  private:
   float residuals_[model::kGlobalCount] = {};
 };
@@ -36,6 +38,7 @@ class Residual<false> {
   template <typename Encoder, typename ChangeAt>
   void update(const Encoder&, ChangeAt) {}
   void clear() {}
+  void set(uint32_t, float) {}
 };
 
 }  // namespace tmf

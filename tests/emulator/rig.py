@@ -345,6 +345,7 @@ def sanitized(experiment: Experiment, folder: Path, findings: Path) -> Path:
     firmware = find("firmware")
     sources: Sequence[Path] = [
         *sorted((firmware / "core").glob("*.cpp")),
+        *(sorted((firmware / "core" / "store").glob("*.cpp")) if made.manifest.store else []),
         *sorted((firmware / "port" / "native").glob("*.cpp")),
         firmware / "app" / "main.cpp",
         firmware / "app" / f"source_{made.manifest.sample_source}.cpp",

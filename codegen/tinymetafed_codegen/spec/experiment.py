@@ -47,6 +47,15 @@ class EvaluationSpec(Section):
     every_tasks: Annotated[int, Field(ge=1, le=100_000)]
 
 
+class BoardSpec(Section):
+    """The ``[board]`` section: what the firmware does besides training.
+
+    ``store``: state that is kept from round to round, and weights that were saved, survive a reset of the board.
+    """
+
+    store: bool = False
+
+
 class Experiment(Section):
     """A complete experiment: everything that determines the result of a run."""
 
@@ -57,6 +66,7 @@ class Experiment(Section):
     adaptation: AdaptationSpec
     run: RunSpec
     evaluation: EvaluationSpec
+    board: BoardSpec = BoardSpec()
 
     def as_asked(self, asked: Experiment) -> Experiment:
         """This experiment of a run without measured numbers where ``asked``, which it is compared with, has them not either."""

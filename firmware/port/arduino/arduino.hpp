@@ -1,15 +1,14 @@
-// How a sketch starts the device. Includes Arduino.h as a system header, so that our warning flags do not apply to its core.
+// Arduino's API, and the line that the port uses. A system header, so that our warning flags do not apply to the Arduino core.
 #pragma once
 #pragma GCC system_header
 
 #include <Arduino.h>
 
 namespace tmf {
+namespace port {
 
-// Starts on the board's own line, Serial, and opens it as the board needs it.
-void begin();
+// Takes this line, which is open, instead of Serial.
+void use(Stream& line);
 
-// Starts on a line that the sketch has opened. Without flow control its buffer must hold kReceiveWindow bytes.
-void begin(Stream& line);
-
+}  // namespace port
 }  // namespace tmf

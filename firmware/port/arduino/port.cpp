@@ -3,18 +3,14 @@
 
 #include "arduino.hpp"
 
-namespace tmf {
+namespace tmf::port {
 namespace {
 
 Stream* line = &Serial;
 
 }  // namespace
 
-void begin() { port::init(0, nullptr); }
-
-void begin(Stream& opened) { line = &opened; }
-
-namespace port {
+void use(Stream& opened) { line = &opened; }
 
 static_assert(board::kTicksPerSecond == 1'000'000, "micros() counts microseconds");
 
@@ -46,5 +42,4 @@ void wait() {
 
 uint32_t ticks() { return static_cast<uint32_t>(micros()); }
 
-}  // namespace port
-}  // namespace tmf
+}  // namespace tmf::port

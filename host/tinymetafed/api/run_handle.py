@@ -210,6 +210,7 @@ class Run:
         samples: int | None = None,
         data: str | Path | None = None,
         save: str | Path | None = None,
+        keep: bool = False,
         progress: ProgressOption = True,
     ) -> Adaptation:
         """Adapts clients, starting from the run's weights.
@@ -222,6 +223,8 @@ class Run:
             samples: Samples to adapt with, in the unit of ``task.adapt``; None for the run's own number.
             data: Folder of the task's data; None for that of the run.
             save: Folder for the adapted weights, an npz file per client; None to drop them.
+            keep: Each device saves the weights of its client, one client per device, and predicts with them after a reset. The
+                run's boards need a store: ``board.store = true``.
             progress: As in ``simulate``.
 
         Returns:
@@ -237,7 +240,7 @@ class Run:
         training.same_model(setup, self._data)
         chosen = [setup.task.find(name) for name in clients] or [HELD_OUT + first + i for i in range(tasks)]
         with watching(progress) as observer, _named_files():
-            return training.adapt(setup, devices, self._data.kept, chosen, observer, _path(save))
+            return training.adapt(setup, devices, self._data.kept, chosen, observer, _path(save), keep=keep)
 
     def evaluate(
         self,

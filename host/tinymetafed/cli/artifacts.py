@@ -234,6 +234,8 @@ def codegen(
         drawing, steps = _arena_over_time(manifest.arena)
         console.print(drawing)
         console.print(steps, highlight=False)
+    if manifest.store is not None:
+        console.print(manifest.store.summary, markup=False, highlight=False, soft_wrap=True)
     console.print(
         f"{manifest.n_global:,} global and {manifest.n_local:,} local weights, "
         f"model {manifest.model_hash}, {len(made.changed)} files changed in {output}",

@@ -180,6 +180,10 @@ def adapt(
     save: Annotated[
         Path | None, typer.Option(help="Folder for the adapted weights, global and local: CLIENT.npz for each client.")
     ] = None,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="Each device keeps its client's weights over a reset; needs board.store = true."),
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Adapt clients from a run's weights, show the score of each before and after, and keep their weights.
@@ -194,6 +198,7 @@ def adapt(
         samples=samples,
         data=data,
         save=save,
+        keep=keep,
     )
     whose = "Clients" if any(each.trained_on for each in adapted.clients) else "Unseen clients"
     _show_adaptation(adapted, whose, json_)

@@ -92,7 +92,9 @@ class Device:
     def check(self, check: Callable[[Device], None]) -> None:
         """Runs ``check`` on the device now and after every reconnection. Raises what ``check`` raises."""
         self._check = check
+        self._port.arm(False)  # a device that is lost here is not looked for
         check(self)
+        self._port.arm(True)
 
     def close(self) -> None:
         """Closes its line."""

@@ -17,6 +17,7 @@ from ..learn.strategies import Strategy
 from ..learn.tasks import Samples, Task
 from ..learn.weights import Floats
 from ..wire.messages import Example
+from .board_stores import problem
 from .device import Device
 from .fleet import Fleet
 from .link.session import Session
@@ -70,25 +71,47 @@ class DeviceClients:
 
         def one(session: Session, client: int) -> Sparse:
             job = Job(Program.TRAIN, recipe, strategy.experiment.run.seed, client, round_)
-            return federate(session, self._task, job, download, strategy.n_global).delta
+            trained = federate(session, self._task, job, download, strategy.n_global)
+            self._watch_store(session)
+            return trained.delta
 
         return self.fleet.map(clients, one, pinned=None if boards is None else boards.__getitem__)
 
+    def _watch_store(self, session: Session) -> None:
+        """Reports a store that no longer saves, once."""
+        if session.store is None:
+            return
+        was = session.store.state
+        now = session.refresh()
+        if now.state != was and (wrong := problem(now)):
+            self.fleet.on_event(f"{session.name}: {wrong}")
+
     def adapt(
-        self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None] = lambda: None
+        self,
+        weights: Floats,
+        clients: Sequence[int],
+        count: int,
+        on_client: Callable[[], None] = lambda: None,
+        *,
+        keep: bool = False,
     ) -> list[Adapted]:
-        """See Clients."""
+        """See Clients. ``keep``: client i is adapted on device i, which saves its weights."""
         strategy, recipe = self._strategy, self._strategy.adaptation_recipe(count)
         self.fleet.configure(Program.ADAPT, recipe)
         download = strategy.download(weights)
 
         def one(session: Session, client: int) -> Adapted:
             adapted = adapt(session, self._task, Job(Program.ADAPT, recipe, strategy.experiment.run.seed, client, 0), download)
+            if keep and (wrong := problem(session.keep())):
+                self.fleet.on_event(f"{session.name}: {wrong}")
             on_client()
             return adapted
 
-        # Any device may serve an unseen client, so none is skipped.
-        return [served.outcome for served in self.fleet.map(clients, one) if served.outcome is not None]
+        devices = self.fleet.devices if keep else []
+        own = {client: device.hello.unique_id for client, device in zip(clients, devices, strict=False)}
+        # Without `keep` any device may serve an unseen client, so none is skipped.
+        served = self.fleet.map(clients, one, pinned=own.get)
+        return [each.outcome for each in served if each.outcome is not None]
 
 
 def federate(session: Session, task: Task, job: Job, weights: list[Segment], n: int) -> ClientResult:

@@ -40,6 +40,7 @@ PROCESS_START_SECONDS = 60.0
 PROCESS_RETRIES = 6  # more than for a board: a process that does not answer waits for a core more often than it loses a frame
 STOP_SECONDS = 2.0
 _POLL_SECONDS = 0.1  # how often the clock is read while waiting for a process's output
+STORAGE_VARIABLE = "TINYMETAFED_STORAGE"  # names the file that stands for the flash of a native process
 FILES_PER_PROCESS = 5  # open files of the host per process: pipes, diagnostics, the line, and a share of its own
 
 # Kills the processes when the host is gone: standard input is a pipe from the host, which ends however the host ended.
@@ -71,20 +72,26 @@ class EmulatorMissing(LaunchError):
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """A parsed device URL: ``count`` processes of ``kind`` that run ``board``; or a serial port, without ``board``."""
+    """A parsed device URL: ``count`` processes of ``kind`` that run ``board``; or a serial port, without ``board``.
+
+    ``declared`` is the board on a serial port, if the URL names it. ``store`` is the folder for the files that stand for the
+    flash of processes; None: files that are removed at the end.
+    """
 
     url: str
     kind: str
     board: str | None = None
     count: int = 1
-    declared: str | None = None  # the board on a serial port, if the URL names it
+    declared: str | None = None
+    store: Path | None = None
 
 
 def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec]:
     """Parses device URLs.
 
     Args:
-        urls: Each is ``native:N``, ``qemu:N`` or ``renode:N``, with or without ``@BOARD``; or a serial PORT or PORT@BOARD.
+        urls: Each is ``native:N``, ``qemu:N`` or ``renode:N``, with or without ``@BOARD`` and then ``?store=DIR``; or a serial
+            PORT or PORT@BOARD.
         boards: The known boards.
 
     Returns:
@@ -99,7 +106,7 @@ def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec
         kind, colon, rest = url.partition(":")
         if kind in DEFAULT_BOARDS:
             found.append(_parse_process(url, kind, rest, boards))
-        elif not url or (colon and re.fullmatch(r"\w+", kind) and re.fullmatch(r"-?\d+(@.*)?", rest)):
+        elif not url or (colon and re.fullmatch(r"\w+", kind) and re.fullmatch(r"-?\d+([@?].*)?", rest)):
             near = get_close_matches(kind, DEFAULT_BOARDS, n=1)
             expected = "expected native:N, qemu:N, qemu:N@BOARD, renode:N or a serial port"
             hint = f"did you mean '{near[0]}:{rest}'?" if near else expected
@@ -127,6 +134,10 @@ def _known_board(url: str, board: str, boards: Catalogue) -> str:
 
 
 def _parse_process(url: str, kind: str, rest: str, boards: Catalogue) -> DeviceSpec:
+    rest, has_options, options = rest.partition("?")
+    store = re.fullmatch(r"store=(.+)", options)
+    if has_options and store is None:
+        raise DeviceUrlError(f"device '{url}': expected store=DIR after ?, a folder for what boards keep over a reset")
     match = re.fullmatch(r"(\d+)(?:@([\w-]+))?", rest)
     if match is None or int(match[1]) == 0:
         raise DeviceUrlError(f"device '{url}': expected a number of devices from 1 on, for instance {kind}:4")
@@ -137,7 +148,7 @@ def _parse_process(url: str, kind: str, rest: str, boards: Catalogue) -> DeviceS
     if kind != right:
         hint = f"{right}:{match[1]}" if board == DEFAULT_BOARDS[right] else f"{right}:{match[1]}@{board}"
         raise DeviceUrlError(f"device '{url}': board '{board}' does not run as {kind}; use {hint}")
-    return DeviceSpec(url, kind, board, int(match[1]))
+    return DeviceSpec(url, kind, board, int(match[1]), store=None if store is None else Path(store[1]).resolve())
 
 
 @contextmanager
@@ -203,7 +214,7 @@ def launch(
         yield devices
 
 
-def command(board: Board, program: Path, unique_id: str, line: Path) -> list[str]:
+def command(board: Board, program: Path, unique_id: str, line: Path, storage: Path | None = None) -> list[str]:
     """The command that runs a device process, which creates a serial line and prints its path.
 
     Args:
@@ -211,6 +222,7 @@ def command(board: Board, program: Path, unique_id: str, line: Path) -> list[str
         program: Its firmware.
         unique_id: The device's unique id, 16 hexadecimal digits.
         line: Path for the serial line, for emulators that need to be given one.
+        storage: The file that stands for the board's flash; None if its firmware has no store.
 
     Returns:
         The command's words.
@@ -224,6 +236,9 @@ def command(board: Board, program: Path, unique_id: str, line: Path) -> list[str
         "{line}": line,
     }
     words = [*started, *board.unique_id, *board.serial]
+    if storage is not None and board.storage is not None:
+        words += board.storage.arguments
+        meant["{storage}"] = str(storage).replace(",", ",,")  # QEMU separates options by single commas
     for placeholder, value in meant.items():
         words = [word.replace(placeholder, str(value)) for word in words]
     return words
@@ -238,11 +253,12 @@ def announced(said: str) -> str | None:
 class _Process:
     """A process that runs a board's firmware; its standard error goes to a file. A restart keeps the unique id."""
 
-    def __init__(self, command: list[str], tell: Callable[[str, int], None], clock: Clock) -> None:
-        """Starts it. ``tell`` is called with "start" or "stop" and the process's number."""
+    def __init__(self, command: list[str], storage: Path, tell: Callable[[str, int], None], clock: Clock) -> None:
+        """Starts it. ``storage`` stands for its flash. ``tell`` is called with "start" or "stop" and the process's number."""
         self.clock = clock
         self.program = Path(command[0]).name
         self._command = command
+        self._environment = os.environ | {STORAGE_VARIABLE: str(storage)}
         self._tell = tell
         self._start()
 
@@ -251,7 +267,12 @@ class _Process:
         # In a session of its own, so that Ctrl-C reaches the host only, which then stops the processes in order.
         try:
             self.popen = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env=self._environment,
+                start_new_session=True,
             )
         except OSError as error:
             self._errors.close()
@@ -473,11 +494,11 @@ def _start_all(
     clock: Clock,
 ) -> list[_Process]:
     """Starts every process. ``stack`` stops them; if the host is killed, a watchdog process does."""
-    wanted = [spec.board for spec in specs for _ in range(spec.count) if spec.board is not None]
+    wanted = [(spec.board, spec.store, i + 1) for spec in specs for i in range(spec.count) if spec.board is not None]
     if not wanted:
         return []
     require(specs, boards)
-    known = {name: boards.load(name) for name in dict.fromkeys(wanted)}
+    known = {name: boards.load(name) for name, _, _ in wanted}
     programs = {name: firmware(name) for name in known}
     watchdog = subprocess.Popen(["/bin/sh", "-c", _WATCHDOG], stdin=subprocess.PIPE, start_new_session=True)
     processes: list[_Process] = []
@@ -500,11 +521,21 @@ def _start_all(
 
     lines = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tinymetafed-")))
     stack.callback(stop_all)
-    for name in wanted:
+    for name, store, number in wanted:
         unique_id = f"{next(_process_numbers):016x}"
-        words = command(known[name], programs[name], unique_id, lines / unique_id)
-        processes.append(_Process([*words, *options], tell, clock))
+        storage = lines / f"{unique_id}.flash" if store is None else _kept_in(store) / f"{name}-{number}.flash"
+        words = command(known[name], programs[name], unique_id, lines / unique_id, storage)
+        processes.append(_Process([*words, *options], storage, tell, clock))
     return processes
+
+
+def _kept_in(store: Path) -> Path:
+    """The folder of a device URL's store, which is made if it is missing. Raises LaunchError."""
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(f"{store}: cannot hold the boards' stores: {error.strerror}; name another folder") from None
+    return store
 
 
 def _greet(stack: ExitStack, port: _ProcessPort | _SerialPort, start: float | None, clock: Clock) -> Device:

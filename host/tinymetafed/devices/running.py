@@ -10,6 +10,7 @@ from tinymetafed_codegen.design import Design
 
 from ..federation.observer import Observer
 from . import firmware
+from .board_stores import problem, run_number
 from .device import Device
 from .firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
 from .firmware_project import flashing, writing_project
@@ -67,11 +68,15 @@ def running(
         Error: BuildError, LaunchError or LinkError.
     """
 
+    number = run_number(design.experiment)
+
     def check(device: Device) -> None:
         on_board = design.on(design.boards.load(device.board))
         with writing_project(design) as experiment:
             remedy = flashing(experiment, on_board.board)
         device.session.check(device.hello, on_board.manifest, remedy)
+        if on_board.manifest.store is not None and (wrong := problem(device.session.recall(number))):
+            observer.event(f"{device.url}: {wrong}")
 
     specs = parse(urls, design.boards)
     require(specs, design.boards)

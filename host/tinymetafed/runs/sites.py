@@ -31,6 +31,9 @@ class Site(Protocol):
     @property
     def hold_seconds(self) -> float: ...  # noqa: D102  # the class says it
 
+    def has_stores(self, setup: Setup) -> bool:
+        """Whether clients still have what they kept when an earlier session of the run ended."""
+
     def open(self, setup: Setup, observer: Observer) -> AbstractContextManager[tuple[Clients, Clients]]:
         """Opens the clients to train on and those to test on. Raises LinkError, BuildError, SpecError."""
 
@@ -44,6 +47,11 @@ class OnDevices:
     test_urls: Sequence[str]
     faults: FaultPlan | None = None
     record: Path | None = None
+
+    def has_stores(self, setup: Setup) -> bool:
+        """Boards with a store do; those that run as processes, if their files are kept."""
+        specs = parse(self.urls, setup.design.boards)
+        return setup.experiment.board.store and all(spec.board is None or spec.store is not None for spec in specs)
 
     @contextmanager
     def open(self, setup: Setup, observer: Observer) -> Iterator[tuple[Clients, Clients]]:
@@ -69,6 +77,10 @@ class InSimulation:
 
     hold_seconds: ClassVar[float] = 0.25  # lost rounds take less time than this to repeat
     threads: int
+
+    def has_stores(self, setup: Setup) -> bool:
+        """No: a simulation keeps state in memory."""
+        return False
 
     @contextmanager
     def open(self, setup: Setup, observer: Observer) -> Iterator[tuple[Clients, Clients]]:

@@ -174,18 +174,19 @@ def _continue(
         same_model(setup, past)
         _same_code(setup, past)
         _same_data(setup, past)
+        place = site(past.header.asked)
         if setup.strategy.kept and 0 < past.trained < setup.experiment.run.rounds:
-            observer.event(
-                f"{path}: the state that clients keep between rounds ({', '.join(setup.strategy.kept)}) was lost when the run "
-                f"stopped after {past.trained} rounds; clients continue without it"
-            )
+            what = f"{path}: the state that clients keep between rounds ({', '.join(setup.strategy.kept)})"
+            if place.has_stores(setup):
+                observer.event(f"{what} continues from the stores of the boards")
+            else:
+                observer.event(f"{what} was lost when the run stopped after {past.trained} rounds; clients continue without it")
         if rounds is not None and any(entry.alpha != float(setup.strategy.alpha(entry.round)) for entry in past.rounds):
             observer.event(
                 f"{path}: strategy.schedule = '{experiment.strategy.schedule}' is now spread over {rounds} rounds, but the "
                 f"{past.trained} finished ones followed another one; the weights will not be those of a run begun with "
                 f"run.rounds = {rounds}"
             )
-        place = site(past.header.asked)
         with place.open(setup, observer) as (trainers, testers):
             run.hold_seconds = place.hold_seconds
             training = _Training(setup, run, trainers, testers, observer)
@@ -452,7 +453,14 @@ def _is_better(one: Evaluation, other: Evaluation) -> bool:
 
 
 def adapt(
-    setup: Setup, urls: Sequence[str], weights: Floats, clients: Sequence[int], observer: Observer, save: Path | None = None
+    setup: Setup,
+    urls: Sequence[str],
+    weights: Floats,
+    clients: Sequence[int],
+    observer: Observer,
+    save: Path | None = None,
+    *,
+    keep: bool = False,
 ) -> Adaptation:
     """Adapts clients on devices.
 
@@ -463,6 +471,7 @@ def adapt(
         clients: Numbers of the clients.
         observer: Is told of progress.
         save: Folder for the adapted weights of each client; None to drop them.
+        keep: Each client's device saves the adapted weights in its store.
 
     Returns:
         Each client's scores before and after.
@@ -475,8 +484,10 @@ def adapt(
     with running(
         design(setup.experiment.streamed, setup.design.board, setup.source, setup.design.boards), urls, observer
     ) as fleet:
+        if keep:
+            _require_stores(setup, len(clients), len(fleet.devices))
         observer.stage("adapting clients", len(clients))
-        on_devices = DeviceClients(fleet, strategy, task).adapt(weights, clients, count, observer.advance)
+        on_devices = DeviceClients(fleet, strategy, task).adapt(weights, clients, count, observer.advance, keep=keep)
     files: Sequence[Path | None] = [None] * len(on_devices)
     if save is not None:
         observer.stage("computing the adapted weights")
@@ -484,3 +495,13 @@ def adapt(
         adapted.require_same(on_devices, simulated, task)
         files = adapted.write(save, setup.design, task, simulated)
     return adapted.scores(task, on_devices, count, files)
+
+
+def _require_stores(setup: Setup, clients: int, devices: int) -> None:
+    """Raises SpecError unless there is a device with a store for each client."""
+    if not setup.experiment.board.store:
+        raise SpecError(f"{setup.source}: boards have no store to keep weights in; train with board.store = true")
+    if clients > devices:
+        raise SpecError(
+            f"{setup.source}: {clients} clients to keep, but {devices} device(s), which keep one each; give more devices"
+        )

@@ -53,6 +53,8 @@ class Session(Exchange):
         super().__init__(transport, name=name, deadline=deadline, retries=retries, clock=clock)
         self.session = int.from_bytes(os.urandom(4), "little")  # a new number ends an earlier host's session on the board
         self._token = 0
+        self.store: protocol.StoreReport | None = None  # the last report of firmware with a store
+        self._run = 0
         self._training: float | None = None  # seconds that the last program took, without streamed samples
 
     # --- Identity and firmware ---
@@ -130,6 +132,36 @@ class Session(Exchange):
         else:
             return
         raise WrongFirmware(f"{wrong}; flash this experiment's firmware: {flash}")
+
+    # --- The board's store ---
+
+    def recall(self, run: int) -> protocol.StoreReport:
+        """Names the run of the cycles that follow, so that the board continues from states that it saved in this run.
+
+        Only for firmware with a store.
+
+        Args:
+            run: The run's number, from 0 to 2^32 - 1; the same when it is continued.
+
+        Returns:
+            What the board's store holds; also in ``store`` from now on.
+        """
+        self._run = run
+        self.store = self._ask(protocol.Recall(run), protocol.StoreReport)
+        return self.store
+
+    def keep(self) -> protocol.StoreReport:
+        """Makes the board save its current weights, local ones included; it has them again after a reset.
+
+        Returns:
+            As ``recall``; its state is FULL or WORN if they are not saved.
+        """
+        self.store = self._ask(protocol.Keep(), protocol.StoreReport)
+        return self.store
+
+    def refresh(self) -> protocol.StoreReport:
+        """As ``recall`` for the same run again."""
+        return self.recall(self._run)
 
     # --- A round ---
 

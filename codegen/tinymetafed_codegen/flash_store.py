@@ -1,0 +1,101 @@
+"""The layout of a board's store: its records, its two slots, and how long the flash lasts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .boards import Board, Storage
+from .graph import Graph
+from .section import SpecError, StrictJson
+
+HEADER_BYTES = 24  # of a slot: Log::Header of firmware/core/store/log.hpp
+RECORD_BYTES = 28  # of a record besides its numbers: Log::Head and the CRC
+SAVES_PER_SLOT = 32  # a slot has as many pages as it takes for so many saves, if the board has them
+DAYS_PER_YEAR = 365.25
+
+
+@dataclass(frozen=True)
+class StoreFacts(StrictJson):
+    """The store of one model on one board.
+
+    ``round_bytes`` and ``weights_bytes`` are the sizes in flash of one record: of the state after a round (0 if the model keeps
+    none), and of all weights. ``saves_per_slot`` records of the larger kind fit into a slot between two erases.
+    ``erase_cycles``: how often a page can be erased, by ``source``; None: without limit.
+    """
+
+    page_bytes: int
+    slot_pages: int
+    round_bytes: int
+    weights_bytes: int
+    saves_per_slot: int
+    erase_cycles: int | None
+    source: str
+
+    def years(self, saves_per_day: float) -> float | None:
+        """How long the flash lasts with so many saves a day; None: without limit."""
+        if self.erase_cycles is None:
+            return None
+        return self.erase_cycles * 2 * self.saves_per_slot / saves_per_day / DAYS_PER_YEAR
+
+    @property
+    def summary(self) -> str:
+        """Size and wear, for people."""
+        flash = 2 * self.slot_pages * self.page_bytes
+        parts = [f"{self.round_bytes:,} bytes after each round"] * (self.round_bytes > 0) + [
+            f"{self.weights_bytes:,} bytes for all weights"
+        ]
+        text = f"store: {flash:,} bytes of flash in two slots; {', '.join(parts)}; a page is erased every "
+        text += f"{2 * self.saves_per_slot:,} saves or later"
+        if (years := self.years(100)) is None:
+            return f"{text}; {self.source}"
+        return f"{text}: at 100 saves a day its {self.erase_cycles:,} erases last {years:,.1f} years ({self.source})"
+
+
+def layout(board: Board, net: Graph, *, keeps_local: bool, error_feedback: bool, source: str) -> StoreFacts:
+    """Lays out the store.
+
+    Args:
+        board: The board.
+        net: The model's graph.
+        keeps_local: Whether local weights continue from the client's last round.
+        error_feedback: Whether changes that were not sent are added to the next delta.
+        source: The experiment's name in errors.
+
+    Raises:
+        SpecError: The board has no storage, or too little for this model.
+    """
+    storage = board.storage
+    if storage is None:
+        raise SpecError(
+            f"{source}: board.store = true, but board '{board.name}' has no storage; add 'storage' to {board.file}, as "
+            "docs/own-board.md describes, or leave board.store out"
+        )
+    numbers = net.n_local * keeps_local + net.n_global * error_feedback
+    round_bytes = _record(storage, numbers) if numbers else 0
+    weights_bytes = _record(storage, net.n_parameters)
+    header = _aligned(storage, HEADER_BYTES)
+    # When a slot is begun, it gets the records that are still needed and the new one.
+    begun = header + 2 * round_bytes + weights_bytes
+    larger = max(round_bytes, weights_bytes)
+    least = _pages(storage, begun)
+    pages = min(max(least, _pages(storage, begun + SAVES_PER_SLOT * larger)), storage.pages // 2)
+    if least > pages:
+        raise SpecError(
+            f"{source}: board.store = true needs {2 * least * storage.page_bytes:,} bytes of flash for two slots with the "
+            f"states of two rounds and all weights; board '{board.name}' has {storage.pages * storage.page_bytes:,}; make the "
+            "model smaller, or leave board.store out"
+        )
+    saves = 1 + (pages * storage.page_bytes - begun) // larger
+    return StoreFacts(storage.page_bytes, pages, round_bytes, weights_bytes, saves, storage.erase_cycles, storage.source)
+
+
+def _aligned(storage: Storage, size: int) -> int:
+    return -(-size // storage.write_bytes) * storage.write_bytes
+
+
+def _record(storage: Storage, numbers: int) -> int:
+    return _aligned(storage, RECORD_BYTES + 4 * numbers)
+
+
+def _pages(storage: Storage, size: int) -> int:
+    return -(-size // storage.page_bytes)

@@ -1,0 +1,385 @@
+// A log of records in two slots of flash that survives a power cut at every write and erase.
+//
+// Saves are appended to the active slot. When it is full, the other slot is erased, gets the records that are still needed and
+// the new one, and last its header, which makes it the active slot. So at any moment one slot is whole, and a record counts
+// only with its CRC, which is written last. A slot whose end is not clean, after a power cut, is not written to again.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "crc32.hpp"
+#include "protocol.hpp"
+
+namespace tmf::store {
+
+constexpr uint32_t kMagic = 0x53464D54;  // "TMFS"
+constexpr uint32_t kFormat = 1;          // raise it when slots or records are laid out in another way
+
+// What open() has found, or the last save has met. The wire's StoreState has the same values.
+enum class Condition : uint8_t {
+  kEmpty,        // nothing is saved yet
+  kReady,        // records are there
+  kOtherModel,   // records of another model; unused, and replaced by the first save
+  kOtherFormat,  // records of another version of this format; likewise
+  kDamaged,      // neither records nor erased flash; likewise
+  kFull,         // the last record does not fit beside those that are needed
+  kWorn,         // the flash did not take the last record; nothing is written until the next start
+  kMissing,      // the port has no storage
+};
+
+enum class Kind : uint8_t {
+  kRound = 1,    // the state that a client keeps after a round; the last two of different rounds are needed
+  kWeights = 2,  // all weights of the model; the last is needed
+};
+
+// Which run, client and round a record belongs to. `seed`, `client` and `round` are those of Train.
+struct Tag {
+  uint32_t run;
+  uint32_t seed;
+  uint32_t client;
+  uint32_t round;
+
+  // Whether both belong to one client of one run.
+  bool same_client(const Tag& other) const { return run == other.run && seed == other.seed && client == other.client; }
+  bool is_before(const Tag& other) const { return same_client(other) && round < other.round; }
+};
+
+// Records of float32 numbers in flash. `Flash` has the constants kPageBytes and kWriteBytes, and
+//   Status read(uint32_t at, void* to, size_t size);
+//   Status program(uint32_t at, const void* from, size_t size);  // of erased flash; whole units of kWriteBytes
+//   Status erase(uint32_t page);                                 // sets all bytes of a page to 0xFF
+// where `at` counts bytes from the first of 2 * kSlotPages pages. Numbers are in the machine's own byte order.
+template <typename Flash, uint32_t kSlotPages>
+class Log {
+ public:
+  static constexpr uint32_t kSlotBytes = kSlotPages * Flash::kPageBytes;
+  static constexpr uint32_t kNowhere = 0;  // in place of a record's position: a slot begins with its header
+  static constexpr uint32_t kChunk = 32;   // bytes read or programmed at once
+
+  // Programs numbers as they come, in chunks, and computes their CRC.
+  class Sink {
+   public:
+    Sink(Flash& flash, uint32_t at) : flash_(flash), at_(at) {}
+
+    void put(const void* from, uint32_t size) {
+      const auto* bytes = static_cast<const uint8_t*>(from);
+      crc_ = crc32(bytes, size, crc_);
+      for (uint32_t i = 0; i < size; ++i) {
+        chunk_[used_++] = bytes[i];
+        if (used_ == kChunk) flush();
+      }
+    }
+
+    void operator()(float number) { put(&number, sizeof number); }
+
+    // Ends the record with its CRC. Returns whether the flash took all of it.
+    bool close() {
+      const uint32_t crc = crc_;
+      put(&crc, sizeof crc);
+      while (used_ % Flash::kWriteBytes != 0) chunk_[used_++] = 0xFF;
+      if (used_ > 0) flush();
+      return ok_;
+    }
+
+   private:
+    void flush() {
+      ok_ = ok_ && flash_.program(at_, chunk_, used_) == Status::kOk;
+      at_ += used_;
+      used_ = 0;
+    }
+
+    Flash& flash_;
+    uint32_t at_;
+    uint32_t crc_ = 0;
+    uint32_t used_ = 0;
+    bool ok_ = true;
+    uint8_t chunk_[kChunk];
+  };
+
+  constexpr explicit Log(const Flash& flash = Flash()) : flash_(flash) {}
+
+  // Bytes in flash of a record with `count` numbers.
+  static constexpr uint32_t record_bytes(uint32_t count) { return aligned(sizeof(Head) + 4 * (count + 1)); }
+  static constexpr uint32_t header_bytes() { return aligned(sizeof(Header)); }
+
+  // Reads the flash and finds the records of `model`, which must stay valid. Writes nothing.
+  void open(const uint8_t (&model)[8]) {
+    model_ = model;
+    has_active_ = false;
+    sequence_ = generation_ = 0;
+    forget();
+    Condition found[2];
+    Header headers[2];
+    for (uint32_t slot = 0; slot < 2; ++slot) {
+      found[slot] = inspect(slot, headers[slot]);
+      if (found[slot] == Condition::kReady && (!has_active_ || headers[slot].generation > generation_)) {
+        has_active_ = true;
+        active_ = slot;
+        generation_ = headers[slot].generation;
+      }
+    }
+    if (has_active_) {
+      condition_ = Condition::kReady;
+      scan();
+      return;
+    }
+    condition_ = found[found[0] == Condition::kEmpty ? 1 : 0];
+  }
+
+  Condition condition() const { return condition_; }
+  uint32_t saves() const { return sequence_; }  // records saved so far
+  uint32_t erases() const { return generation_; }  // erases of a slot so far: each slot has had half of them
+
+  // Position of the client's newest state of a round before `tag.round`; kNowhere if there is none.
+  uint32_t round_before(const Tag& tag) {
+    if (newest_ != kNowhere && tag_at(newest_).is_before(tag)) return newest_;
+    return previous_ != kNowhere && tag_at(previous_).is_before(tag) ? previous_ : kNowhere;
+  }
+
+  // Position of the newest state of a round of any client; kNowhere if there is none.
+  uint32_t newest_round() const { return newest_; }
+
+  // Position of the last weights; kNowhere if there are none.
+  uint32_t weights() const { return weights_; }
+
+  Tag tag_at(uint32_t at) { return head_at(at).tag; }
+
+  // Whether the record at `at`, which may be kNowhere, is whole and has `count` numbers.
+  bool has_record(uint32_t at, uint32_t count) {
+    Head head;
+    return at != kNowhere && is_whole(at, end_of_slot(active_), head) && head.count() == count;
+  }
+
+  // Number `i` of a record; 0 if the flash cannot be read.
+  float number_at(uint32_t at, uint32_t i) {
+    float number = 0;
+    static_cast<void>(flash_.read(at + sizeof(Head) + 4 * i, &number, sizeof number));
+    return number;
+  }
+
+  // Saves a record of `count` numbers. `give(sink)` calls sink(number) once for each; it is called again if the flash did not
+  // take the numbers the first time. Fails with kTooLarge (condition kFull) or kBadState (kWorn, kMissing); then all earlier
+  // records are still there.
+  template <typename Give>
+  Status save(Kind kind, const Tag& tag, uint32_t count, const Give& give) {
+    return save_record(kind, tag, count, {&give, [](const void* context, Sink& sink) {
+                                            (*static_cast<const Give*>(context))(sink);
+                                          }});
+  }
+
+  void set_missing() { condition_ = Condition::kMissing; }
+
+ private:
+  struct Header {
+    uint32_t magic;
+    uint32_t format;
+    uint8_t model[8];
+    uint32_t generation;  // higher in the slot that was begun later
+    uint32_t crc;         // of the fields above
+  };
+  struct Head {
+    uint32_t kind_and_count;  // the kind in the highest byte, which is 0xFF where nothing is written
+    uint32_t sequence;
+    Tag tag;
+    // Then `count` numbers, and the CRC of all that.
+
+    Kind kind() const { return static_cast<Kind>(kind_and_count >> 24); }
+    uint32_t count() const { return kind_and_count & 0x00FFFFFF; }
+  };
+  static_assert((Flash::kWriteBytes & (Flash::kWriteBytes - 1)) == 0 && Flash::kWriteBytes <= kChunk, "whole units in a chunk");
+  static_assert(Flash::kPageBytes % kChunk == 0 && kSlotPages > 0, "whole chunks in a page");
+
+  static constexpr uint32_t aligned(uint32_t size) { return (size + Flash::kWriteBytes - 1) / Flash::kWriteBytes * Flash::kWriteBytes; }
+  static constexpr uint32_t start_of_slot(uint32_t slot) { return slot * kSlotBytes; }
+  static constexpr uint32_t end_of_slot(uint32_t slot) { return (slot + 1) * kSlotBytes; }
+
+  // Gives a record's numbers to a sink: a reference to any function that does it.
+  struct Numbers {
+    const void* context;
+    void (*give)(const void* context, Sink& sink);
+  };
+
+  Status save_record(Kind kind, const Tag& tag, uint32_t count, const Numbers& numbers) {
+    if (condition_ == Condition::kWorn || condition_ == Condition::kMissing) return Status::kBadState;
+    const uint32_t size = record_bytes(count);
+    // Needed beside the new record: weights, and of rounds the state before a new one, because the host may ask for that round
+    // again.
+    const bool is_round = kind == Kind::kRound;
+    const uint32_t needed[2] = {is_round ? round_before(tag) : previous_, is_round ? weights_ : newest_};
+    uint32_t total = header_bytes() + size;
+    for (const uint32_t at : needed)
+      if (at != kNowhere) total += record_bytes(head_at(at).count());
+    if (total > kSlotBytes) {
+      condition_ = Condition::kFull;
+      return Status::kTooLarge;
+    }
+    const Head head = {static_cast<uint32_t>(kind) << 24 | count, sequence_ + 1, tag};
+    bool saved = false;
+    if (has_active_ && end_ + size <= end_of_slot(active_)) {
+      const uint32_t at = end_;
+      end_ = end_of_slot(active_);  // if this write fails, nothing is written behind it
+      saved = append(at, head, numbers);
+      if (saved) {
+        adopt(head, at);
+        end_ = at + size;
+      }
+    }
+    saved = saved || move(head, needed, numbers);
+    if (saved) sequence_ = head.sequence;
+    condition_ = saved ? Condition::kReady : Condition::kWorn;
+    return saved ? Status::kOk : Status::kBadState;
+  }
+
+  void forget() { newest_ = previous_ = weights_ = kNowhere; }
+
+  // What is at the start of a slot: kReady with its header, kEmpty, or why it cannot be used.
+  Condition inspect(uint32_t slot, Header& header) {
+    if (flash_.read(start_of_slot(slot), &header, sizeof header) != Status::kOk) return Condition::kMissing;
+    if (is_blank(start_of_slot(slot), start_of_slot(slot) + sizeof header)) return Condition::kEmpty;
+    const auto* bytes = reinterpret_cast<const uint8_t*>(&header);
+    if (header.magic != kMagic) return Condition::kDamaged;
+    if (header.format != kFormat) return Condition::kOtherFormat;
+    if (header.crc != crc32(bytes, offsetof(Header, crc))) return Condition::kDamaged;
+    for (uint32_t i = 0; i < sizeof header.model; ++i)
+      if (header.model[i] != model_[i]) return Condition::kOtherModel;
+    return Condition::kReady;
+  }
+
+  // Finds the records of the active slot, and where the next one goes.
+  void scan() {
+    const uint32_t end = end_of_slot(active_);
+    uint32_t at = start_of_slot(active_) + header_bytes();
+    Head head;
+    while (at + record_bytes(0) <= end && is_whole(at, end, head)) {
+      adopt(head, at);
+      sequence_ = head.sequence;
+      at += record_bytes(head.count());
+    }
+    end_ = is_blank(at, end) ? at : end;
+    if (sequence_ == 0) condition_ = Condition::kDamaged;  // a slot is begun with a record
+  }
+
+  // Whether the flash from `at` to `end` is erased.
+  bool is_blank(uint32_t at, uint32_t end) {
+    for (uint32_t size; at < end; at += size) {
+      uint8_t chunk[kChunk];
+      size = end - at < kChunk ? end - at : kChunk;
+      if (flash_.read(at, chunk, size) != Status::kOk) return false;
+      for (uint32_t i = 0; i < size; ++i)
+        if (chunk[i] != 0xFF) return false;
+    }
+    return true;
+  }
+
+  Head head_at(uint32_t at) {
+    Head head{};
+    static_cast<void>(flash_.read(at, &head, sizeof head));
+    return head;
+  }
+
+  // Whether a whole record is at `at`, with its CRC.
+  bool is_whole(uint32_t at, uint32_t end, Head& head) {
+    if (flash_.read(at, &head, sizeof head) != Status::kOk) return false;
+    if (head.kind() != Kind::kRound && head.kind() != Kind::kWeights) return false;
+    if (head.count() > kSlotBytes / 4 || record_bytes(head.count()) > end - at) return false;
+    const uint32_t size = sizeof(Head) + 4 * head.count();
+    uint32_t crc = 0;
+    for (uint32_t done = 0, part; done < size; done += part) {
+      uint8_t chunk[kChunk];
+      part = size - done < kChunk ? size - done : kChunk;
+      if (flash_.read(at + done, chunk, part) != Status::kOk) return false;
+      crc = crc32(chunk, part, crc);
+    }
+    uint32_t stored = 0;
+    return flash_.read(at + size, &stored, sizeof stored) == Status::kOk && stored == crc;
+  }
+
+  // Notes the position of a record that was written after all others.
+  void adopt(const Head& head, uint32_t at) {
+    if (head.kind() == Kind::kRound) {
+      previous_ = round_before(head.tag);
+      newest_ = at;
+    } else {
+      weights_ = at;
+    }
+  }
+
+  // Writes a record and reads it again.
+  bool append(uint32_t at, const Head& head, const Numbers& numbers) {
+    Sink sink(flash_, at);
+    sink.put(&head, sizeof head);
+    numbers.give(numbers.context, sink);
+    Head written;
+    return sink.close() && is_whole(at, at + record_bytes(head.count()), written);
+  }
+
+  // Begins the other slot with the records that are needed and the new one, and makes it the active slot.
+  bool move(const Head& head, const uint32_t (&needed)[2], const Numbers& numbers) {
+    const uint32_t slot = has_active_ && active_ == 0 ? 1 : 0;
+    for (uint32_t page = 0; page < kSlotPages; ++page)
+      if (flash_.erase(slot * kSlotPages + page) != Status::kOk) return false;
+    if (!is_blank(start_of_slot(slot), end_of_slot(slot))) return false;
+    uint32_t at = start_of_slot(slot) + header_bytes();
+    uint32_t moved[3] = {kNowhere, kNowhere, kNowhere};
+    for (int i = 0; i < 3; ++i) {
+      const bool is_new = i == 2;
+      if (!is_new && needed[i] == kNowhere) continue;
+      const Head each = is_new ? head : head_at(needed[i]);
+      const Copied copied = {this, is_new ? 0 : needed[i], each.count()};
+      if (!append(at, each, is_new ? numbers : Numbers{&copied, give_copied})) return false;
+      moved[i] = at;
+      at += record_bytes(each.count());
+    }
+    if (!begin(slot)) return false;
+    const bool is_round = head.kind() == Kind::kRound;
+    previous_ = moved[0];
+    newest_ = is_round ? moved[2] : moved[1];
+    weights_ = is_round ? moved[1] : moved[2];
+    has_active_ = true;
+    active_ = slot;
+    ++generation_;
+    end_ = at;
+    return true;
+  }
+
+  // The numbers of a record of the active slot.
+  struct Copied {
+    Log* log;
+    uint32_t at;
+    uint32_t count;
+  };
+  static void give_copied(const void* context, Sink& sink) {
+    const Copied& copied = *static_cast<const Copied*>(context);
+    for (uint32_t i = 0; i < copied.count; ++i) sink(copied.log->number_at(copied.at, i));
+  }
+
+  bool begin(uint32_t slot) {
+    alignas(4) uint8_t bytes[aligned(sizeof(Header))];
+    std::memset(bytes, 0xFF, sizeof bytes);
+    Header header = {kMagic, kFormat, {}, generation_ + 1, 0};
+    std::memcpy(header.model, model_, sizeof header.model);
+    header.crc = crc32(reinterpret_cast<const uint8_t*>(&header), offsetof(Header, crc));
+    std::memcpy(bytes, &header, sizeof header);
+    if (flash_.program(start_of_slot(slot), bytes, sizeof bytes) != Status::kOk) return false;
+    Header written;
+    return inspect(slot, written) == Condition::kReady && written.generation == header.generation;
+  }
+
+  // All zero at first, so that a static log takes no flash and needs no constructor.
+  Flash flash_;
+  const uint8_t* model_ = nullptr;
+  Condition condition_ = Condition::kEmpty;
+  bool has_active_ = false;  // not before the first save
+  uint32_t active_ = 0;      // slot
+  uint32_t end_ = 0;         // where the next record goes
+  uint32_t generation_ = 0;
+  uint32_t sequence_ = 0;  // of the last record
+  // Positions of the records that are needed.
+  uint32_t newest_ = kNowhere;
+  uint32_t previous_ = kNowhere;
+  uint32_t weights_ = kNowhere;
+};
+
+}  // namespace tmf::store

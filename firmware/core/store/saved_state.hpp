@@ -1,0 +1,160 @@
+// What the learner keeps over a reset, in the board's flash: the state of a client after its last two rounds, and weights.
+// The generated saved_state.hpp includes this file after store_facts.hpp, which has the facts of the flash and the messages.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "bytes.hpp"
+#include "math.hpp"
+#include "model.hpp"
+#include "prng.hpp"
+#include "protocol.hpp"
+#include "store/log.hpp"
+#include "store/storage.hpp"
+
+namespace tmf {
+
+namespace store {
+
+// The storage of the port as a Log needs it.
+struct PortFlash {
+  static constexpr uint32_t kPageBytes = store::kPageBytes;
+  static constexpr uint32_t kWriteBytes = store::kWriteBytes;
+
+  Status read(uint32_t at, void* to, size_t size) { return port::storage::read(at, to, size); }
+  Status program(uint32_t at, const void* from, size_t size) { return port::storage::program(at, from, size); }
+  Status erase(uint32_t page) { return port::storage::erase(page); }
+};
+extern template class Log<PortFlash, kSlotPages>;  // in log.cpp, so that it is compiled once
+
+}  // namespace store
+
+// The store of this firmware's model; the base of the learner, and the part of the core that a sketch with a learner of its own
+// may use: open() once, then load_weights() after a start and save_weights() whenever they are worth a write.
+class SavedState {
+  using Log = store::Log<store::PortFlash, store::kSlotPages>;
+
+ public:
+  // Reads the flash. Writes nothing, so that the records of other firmware stay until the first save.
+  void open() {
+    if (port::storage::open() == Status::kOk) {
+      log_.open(model::kModelHash);
+    } else {
+      log_.set_missing();
+    }
+  }
+
+  store::Condition condition() const { return log_.condition(); }
+
+  // Sets all kParameterCount weights to those of the last save_weights(). Returns whether there are any.
+  bool load_weights(float* weights) {
+    const uint32_t at = log_.weights();
+    if (!log_.has_record(at, model::kParameterCount)) return false;
+    for (uint32_t i = 0; i < model::kParameterCount; ++i) weights[i] = log_.number_at(at, i);
+    return true;
+  }
+
+  // Saves all weights, unless they are the saved ones. `key` says what they were trained on last. Fails as Log::save does.
+  Status save_weights(const float* weights, const Key& key) {
+    const uint32_t at = log_.weights();
+    bool same = log_.has_record(at, model::kParameterCount);
+    for (uint32_t i = 0; same && i < model::kParameterCount; ++i) {
+      same = bits_of<uint32_t>(log_.number_at(at, i)) == bits_of<uint32_t>(weights[i]);
+    }
+    if (same) return Status::kOk;
+    return log_.save(store::Kind::kWeights, tag(key), model::kParameterCount, [weights](Log::Sink& sink) {
+      for (uint32_t i = 0; i < model::kParameterCount; ++i) sink(weights[i]);
+    });
+  }
+
+  // Before a program: sets what its client keeps to the state after the client's last round before this one, or to nothing.
+  // `sends_delta`: this is a round, not an adaptation, which starts from the last state of all. After a failed save the memory
+  // has a later state than the flash; then it is left as it is.
+  template <typename Kept, typename Owed>
+  void load_round(const Key& key, bool sends_delta, Kept& kept, Owed& owed) {
+    if constexpr (kRoundCount > 0) {
+      if (log_.condition() >= store::Condition::kFull) return;
+      store::Tag before = tag(key);
+      if (!sends_delta) before.round = UINT32_MAX;
+      kept.clear();
+      owed.clear();
+      const uint32_t at = log_.round_before(before);
+      if (!log_.has_record(at, kRoundCount)) return;
+      for (uint32_t i = 0; i < kOwedCount; ++i) owed.set(i, log_.number_at(at, i));
+      for (uint32_t i = 0; i < kKeptCount; ++i) kept.set(i, log_.number_at(at, kOwedCount + i));
+      kept.set_client(key.client);
+    }
+  }
+
+  // After a round, before its delta is sent: saves the state that the next round starts from. The state before this round stays
+  // too, because the host asks for this round again if it loses the delta. A failure is reported by the next StoreReport.
+  template <typename Encoder, typename ChangeAt>
+  void save_round(const Key& key, const Encoder& encoder, ChangeAt change_at, const float* weights) {
+    if constexpr (kRoundCount > 0) {
+      static_cast<void>(log_.save(store::Kind::kRound, tag(key), kRoundCount, [&](Log::Sink& sink) {
+        if constexpr (model::kFeedsBack) encoder.unsent(change_at, [&sink](uint32_t, float rest) { sink(rest); });
+        if constexpr (model::kKeepsLocal)
+          for (uint32_t i = model::kGlobalCount; i < model::kParameterCount; ++i) sink(weights[i]);
+      }));
+    }
+  }
+
+  // Answers Recall and Keep. `weights`: those that Keep saves, nullptr while there are none that are whole.
+  Status answer(uint8_t type, const uint8_t* payload, size_t size, Writer& out, const float* weights, const Key& key) {
+    if (type == protocol::Recall::kType) {
+      protocol::Recall request;
+      if (const Status status = protocol::parse(payload, size, request); status != Status::kOk) return status;
+      run_ = request.run;
+    } else if (type == protocol::Keep::kType) {
+      protocol::Keep request;
+      if (const Status status = protocol::parse(payload, size, request); status != Status::kOk) return status;
+      if (weights == nullptr) return Status::kBadState;
+      static_cast<void>(save_weights(weights, key));  // the report says whether it worked
+    } else {
+      return Status::kUnknownType;
+    }
+    report().write(out);
+    return Status::kOk;
+  }
+
+ private:
+  static constexpr uint32_t kOwedCount = model::kFeedsBack ? model::kGlobalCount : 0;
+  static constexpr uint32_t kKeptCount = model::kKeepsLocal ? model::kParameterCount - model::kGlobalCount : 0;
+  static constexpr uint32_t kRoundCount = kOwedCount + kKeptCount;
+
+  static_assert(Log::header_bytes() + 2 * Log::record_bytes(kRoundCount) + Log::record_bytes(model::kParameterCount) <=
+                    Log::kSlotBytes,
+                "a slot holds the states of two rounds and all weights");
+
+  store::Tag tag(const Key& key) const { return {run_, key.seed, key.client, key.round}; }
+
+  protocol::StoreReport report() {
+    using protocol::StoreState;
+    using store::Condition;
+    static_assert(static_cast<int>(Condition::kReady) == static_cast<int>(StoreState::kReady) &&
+                      static_cast<int>(Condition::kOtherModel) == static_cast<int>(StoreState::kOtherModel) &&
+                      static_cast<int>(Condition::kOtherFormat) == static_cast<int>(StoreState::kOtherFormat) &&
+                      static_cast<int>(Condition::kDamaged) == static_cast<int>(StoreState::kDamaged) &&
+                      static_cast<int>(Condition::kFull) == static_cast<int>(StoreState::kFull) &&
+                      static_cast<int>(Condition::kWorn) == static_cast<int>(StoreState::kWorn) &&
+                      static_cast<int>(Condition::kMissing) == static_cast<int>(StoreState::kMissing),
+                  "the wire has the numbers of Condition");
+    protocol::StoreReport report;
+    report.state = static_cast<StoreState>(log_.condition());
+    report.saves = log_.saves();
+    report.erases = log_.erases();
+    if (const uint32_t at = log_.newest_round(); at != Log::kNowhere) {
+      const store::Tag newest = log_.tag_at(at);
+      report.rounds = newest.run == run_;
+      report.round = newest.round;
+    }
+    report.weights = log_.weights() != Log::kNowhere;
+    return report;
+  }
+
+  Log log_;
+  uint32_t run_ = 0;
+};
+
+}  // namespace tmf
