@@ -20,6 +20,7 @@ TEMPLATES = sorted((ROOT / "codegen" / "tinymetafed_codegen" / "templates").iter
 ASSEMBLY = sorted((ROOT / "firmware").rglob("*.s"))
 GENERATED = {
     "protocol.hpp", "status.hpp", "board.hpp", "model.hpp", "op_headers.hpp", "device_facts.hpp", "adaptation.hpp",
+    "own_program.hpp",
 }  # fmt: skip
 SYSTEM_HEADERS = {"<cstdint>", "<cstddef>", "<cstring>", "<climits>", "<stdint.h>"}
 HEAP_AND_EXCEPTIONS = (

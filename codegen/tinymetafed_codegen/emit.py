@@ -92,6 +92,7 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None)
         "op_headers.hpp": op_headers(design, command),
         "device_facts.hpp": device_facts_header(design, command),
         "adaptation.hpp": adaptation_header(design, command, phases),
+        "own_program.hpp": render("own_program.hpp.j2", command=command, records=protocol_cpp.own_program_records()),
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)

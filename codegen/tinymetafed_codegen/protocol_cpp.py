@@ -117,6 +117,11 @@ def store_parts() -> StoreText:
     )
 
 
+def own_program_records() -> list[RecordText]:
+    """The text of the messages that only firmware has whose own program learns."""
+    return [_record(record) for record in protocol.records(protocol.OWN_PROGRAM_REQUESTS)]
+
+
 def enum_text(enum: type[Code]) -> EnumText:
     """The text of an enum."""
     members = [NamedNumber(cpp_constant(member.name), int(member), member.doc) for member in enum]

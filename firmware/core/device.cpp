@@ -3,6 +3,7 @@
 
 #include "dispatch.hpp"
 #include "math.hpp"
+#include "own_program.hpp"
 #include "port.hpp"
 #include "prequential.hpp"
 
@@ -14,6 +15,19 @@ static_assert(kFeatures == model::kInputSize && kScores == model::kOutputSize &&
 // Static, so that the linker counts its memory.
 Dispatcher dispatcher;
 Prequential prequential;
+
+// Answers the host's question how the board has done; asked of the dispatcher once the program has learned.
+Outcome inspect(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
+  if (type != protocol::Inspect::kType) return Status::kUnknownType;
+  protocol::Inspect request;
+  if (const Status status = protocol::parse(payload, size, request); status != Status::kOk) return status;
+  protocol::Inspection answer;
+  answer.learned = prequential.count();
+  answer.error = prequential.error();
+  answer.drifted = prequential.drifted() ? 1 : 0;
+  answer.write(out);
+  return Status::kOk;
+}
 
 uint8_t received[64];  // bytes read from the line
 uint8_t received_size = 0;
@@ -50,7 +64,9 @@ Status learn(const float* features, const float* targets) {
   if (features == nullptr || targets == nullptr) return Status::kBadValue;
   float error = 0.0f;
   const Status status = dispatcher.learner().learn(features, targets, error);
-  if (status == Status::kOk) prequential.add(error, !kTargetsAreValues);
+  if (status != Status::kOk) return status;
+  prequential.add(error, !kTargetsAreValues);
+  dispatcher.answer_also(inspect);
   return status;
 }
 

@@ -26,6 +26,10 @@ class Dispatcher {
 
   Learner& learner() { return learner_; }
 
+  // Answers a request of a type that is not in the wire table; kUnknownType for a type that it does not know either.
+  using Also = Outcome (*)(uint8_t type, const uint8_t* payload, size_t size, Writer& out);
+  void answer_also(Also also) { also_ = also; }
+
  private:
   static constexpr size_t kCapacity = board::kReceiveWindow;
   static_assert(kCapacity >= protocol::kMinReceiveWindow, "the smallest window that the protocol works with");
@@ -49,6 +53,7 @@ class Dispatcher {
   uint8_t answer_[kCapacity] = {};
   FrameDecoder decoder_;
   Pending pending_;
+  Also also_ = nullptr;  // before the learner, which is aligned: here it takes no memory
   Learner learner_;
 };
 

@@ -278,12 +278,15 @@ def test_the_running_error_is_that_of_predictions_before_learning(class_sketch: 
                 return at + 1
         return None
 
+    assert (session.inspect() is None) == (before == 0)
     assert sketch.learn(np.full(30, np.nan), 0) == Status.NOT_FINITE and sketch.statistics()[0] == before
     assert learn(0, 300) is None
     learned, error, drifted = sketch.statistics()
     assert learned == before + 300 and abs(error - total / count) < 1e-5 and error < 0.2 and not drifted
     found = learn(1, 60)
-    assert found is not None and found < 40
+    assert found is not None and found < 50
+    asked, (learned, error, drifted) = session.inspect(), sketch.statistics()
+    assert asked is not None and (asked.learned, asked.error, asked.drifted) == (learned, error, drifted)
     assert sketch.adapt() == Status.OK and not sketch.statistics()[2]
 
 
