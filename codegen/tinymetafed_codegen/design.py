@@ -143,10 +143,13 @@ def _design(
 ) -> Design:
     window = _receive_window(experiment, board, net)
     if window > protocol.MAX_RECEIVE_WINDOW:
-        in_bytes = experiment.task.own_files is not None and experiment.task.bytes_per_input > 1
+        own = experiment.task.own_files
+        of_windows = own is not None and own.window is not None
+        in_bytes = own is not None and own.bytes_per_input > 1
         raise SpecError(
             f"{source}: one sample of model.input = {list(net.input.shape)} or its outputs take {window:,} bytes in one "
             f"message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; make the input or the last layer smaller"
+            + (", with a lower task.window or fewer task.features" if of_windows else "")
             + (', or set task.dtype = "uint8" for pixels and other bytes, which are sent as they are' if in_bytes else "")
         )
     keeps_local, error_feedback = budget.keeps_local(experiment, net), experiment.strategy.error_feedback

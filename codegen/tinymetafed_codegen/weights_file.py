@@ -1,4 +1,4 @@
-"""Reads weights from an npz file: the values of frozen layers and the initial values of the others."""
+"""Reads weights from an npz file: the values of frozen layers, the initial values of the others, or trained ones."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .spec import SpecError
 
 Floats = npt.NDArray[np.float32]
 Values = npt.NDArray[Any]  # float32, or the integers of frozen layers in integer arithmetic
+ROUNDS = "rounds"  # the array of a run's weights that is no tensor: the number of rounds trained
 
 
 def read(
@@ -29,7 +30,7 @@ def read(
         integers: The dtypes, "int8" or "int32", of tensors that are not float32.
 
     Returns:
-        The arrays by name, float32 or as ``integers`` says.
+        The arrays by name, float32 or as ``integers`` says; of a run's weights without the number of rounds.
 
     Raises:
         SpecError: The file cannot be read, or an array is unknown, has another shape, is not finite or holds no integers.
@@ -37,11 +38,14 @@ def read(
     try:
         with np.load(path, allow_pickle=False) as file:
             found: dict[str, npt.NDArray[Any]] = {name: file[name] for name in file.files}
+            if others := [name for name, array in found.items() if not isinstance(array, np.ndarray)]:
+                raise ValueError(f"it is an archive of other files, such as {others[0]}")
     except FileNotFoundError:
         raise SpecError(f"{where}: no such file") from None
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         reason = "it holds other objects" if "allow_pickle" in str(error) else str(error)
         raise SpecError(f"{where}: not an npz file of numbers: {reason}") from None
+    found.pop(ROUNDS, None)
     arrays: dict[str, Values] = {}
     for name, array in found.items():
         if name not in shapes:

@@ -21,6 +21,7 @@ from tinymetafed_codegen.toolchain import BuildError
 from .api.loaded_experiment import CHECK_BOARD, LOSSES, TASKS, Experiment, Generated, codegen, load
 from .api.progress import ProgressEvent, ProgressOption, watching
 from .api.run_handle import (
+    ADAPTED_TASKS,
     DEFAULT_DEVICES,
     TEST_DEVICE,
     History,
@@ -64,7 +65,7 @@ from .runs.tensorflow import ModelFileError
 
 if TYPE_CHECKING:
     from .api.asking import BoardStatus, board_predict, board_status
-    from .api.checking import BoardNeeds, DataCheck, DataProblem, check
+    from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import bench_all, bench_kernels, bench_memory, bench_simulation, bench_wire, count_instructions
     from .api.starting import board, examine, example, import_model, missing_tools, monitor, new_project
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
 # A program that trains or simulates starts sooner without these modules, so they are imported when they are first used.
 _WHEN_USED = {
     "asking": ("BoardStatus", "board_predict", "board_status"),
-    "checking": ("BoardNeeds", "DataCheck", "DataProblem", "check"),
+    "checking": ("BoardNeeds", "DataCause", "DataCheck", "DataProblem", "check"),
     "many_runs": ("SweepTable", "paper", "sweep"),
     "measuring": ("bench_all", "bench_kernels", "bench_memory", "bench_simulation", "bench_wire", "count_instructions"),
     "starting": ("board", "examine", "example", "import_model", "missing_tools", "monitor", "new_project"),
@@ -91,6 +92,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "ADAPTED_TASKS",
     "CHECK_BOARD",
     "DEFAULT_BAUD",
     "DEFAULT_DEVICES",
@@ -111,6 +113,7 @@ __all__ = [
     "BuildError",
     "ClassScores",
     "Collapsed",
+    "DataCause",
     "DataCheck",
     "DataError",
     "DataProblem",

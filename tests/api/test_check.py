@@ -11,6 +11,7 @@ from PIL import Image
 
 import tinymetafed as tmf
 from tinymetafed import cli
+from tinymetafed.runs.setup import set_up
 
 ROWS = "".join(f"{i / 10},{i % 7 - 3},{('idle', 'walk')[i // 20 % 2]}\n" for i in range(80))
 CONV1D = '{ op = "conv1d", filters = 4, kernel = 3, activation = "relu" }, { op = "flatten" },'
@@ -233,3 +234,50 @@ def test_a_wrong_option_is_an_error_of_whole_sentences(
 ) -> None:
     _, _, err = command(capsys, monkeypatch, "data", "--bord", "x")
     assert ". See --help." in " ".join(err.split()) and ".. See" not in err
+
+
+def test_problems_with_one_cause_are_shown_once_with_their_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    good = "ax,ay,activity\n" + ROWS
+    for number in range(12):
+        words = good.replace("0.1,", f"word{number},").replace("0.2,", "other,").replace("0.3,", ",")
+        (data / f"p{number:02d}.csv").write_text(words if number < 11 else good + "1,2,3,4\n")
+    (data / "q.csv").write_text("".join(f"{number % 7},nothing,idle\n" for number in range(40)))
+    result = tmf.check(data)
+    assert [cause.count for cause in result.causes] == [22, 11, 1, 40] and result.problem_count == 74
+    assert sum(cause.count for cause in result.causes) == result.problem_count
+    assert dict(result.causes[0].files) == {f"p{number:02d}.csv": 2 for number in range(11)}
+    code, out, _ = command(capsys, monkeypatch, data)
+    assert code == 1 and out.count("problem: ") == 4 and "word1'" not in out
+    assert "  22 like it in 11 files: p00.csv (2), p01.csv (2)," in out and "p07.csv (2) and 3 more; --json lists all" in out
+    assert "is empty, not a finite number" in out and "\n  11 like it in 11 files: p00.csv, p01.csv," in out
+    assert "\n  39 more like it in this file\n" in out and "74 problem(s)" in out
+    _, out, _ = command(capsys, monkeypatch, data, "--json")
+    found = json.loads(out)
+    assert len(found["problems"]) == 33 + 1 + 6 and [cause["count"] for cause in found["causes"]] == [22, 11, 1, 40]
+
+
+def test_warnings_are_said_when_a_run_begins_too(project: Path) -> None:
+    for file in (project / "data").iterdir():
+        file.write_text(file.read_text().replace("walk", "Idle"))
+    said = "'Idle' and 'idle' differ only in case, blanks or encoding, and are 2 classes; write them alike if they are one"
+    facts = tmf.check(project).facts
+    assert facts is not None and said in facts.warnings
+    assert said in set_up(tmf.load(project / "experiment.toml").spec, "test", None).task.notes
+
+
+def test_a_sample_that_no_message_holds_is_refused_before_anything_is_trained(project: Path) -> None:
+    large = ["task.window=10000", "model.input=[10000, 2]"]
+    said = (
+        r"experiment\.toml: one sample of model\.input = \[10000, 2\] .* take 80,\d{3} bytes in one .* allows 65,535; make "
+        r"the input or the last layer smaller, with a lower task\.window or fewer task\.features, or set task\.dtype = "
+    )
+    experiment = tmf.load(project / "experiment.toml", large)
+    for begin in (tmf.simulate, tmf.train):
+        with pytest.raises(tmf.SpecError, match=said):
+            begin(experiment, out=project / "run", progress=False)
+        assert not (project / "run").exists()
+    assert "in one message" in tmf.check(project, large).problems[0].text

@@ -15,6 +15,7 @@ from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.spec import Experiment
 
 pytestmark = [needs_qemu, pytest.mark.xdist_group("emulator-qemu"), pytest.mark.usefixtures("built_once")]
 
@@ -55,9 +56,13 @@ def test_both_kernels_train_alike_and_are_counted(model: str) -> None:
     assert "never checked on silicon" in figures.estimate
 
 
-def test_streamed_samples_disturb_no_step_that_is_counted() -> None:
-    built = build_firmware(design_of(line_cost.presence(), "presence"), "mps2")
-    counts = [kernel_cost.measure(line_cost.presence(), boards.load("mps2"), built, Quiet()).instructions for _ in range(2)]
+SINE = find("examples/sine.toml")
+
+
+@pytest.mark.parametrize("experiment", [spec.load(SINE, ()), line_cost.presence()], ids=["samples of the board", "streamed"])
+def test_two_counts_of_the_same_steps_are_equal(experiment: Experiment) -> None:
+    built = build_firmware(design_of(experiment, "counted"), "mps2")
+    counts = [kernel_cost.measure(experiment, boards.load("mps2"), built, Quiet()).instructions for _ in range(2)]
     assert counts[0] == counts[1]
 
 
@@ -71,7 +76,7 @@ def test_a_difference_between_plugin_and_timer_is_reported(monkeypatch: pytest.M
         return [{at: each for at, each in step.items() if at != lost} for step, lost in zip(steps, most, strict=True)]
 
     monkeypatch.setattr(executions, "read", one_lost)
-    path = find("examples/sine.toml")
+    path = SINE
     with pytest.raises(BenchError, match=r"instructions by the timer, .* by the plugin"):
         kernel_cost.kernels(spec.load(path, ()), str(path), "mps2", Quiet())
 
@@ -109,7 +114,7 @@ def test_an_emulator_that_refuses_the_plugin_is_quoted(monkeypatch: pytest.Monke
 
 
 def test_a_board_without_a_counter_is_refused() -> None:
-    path = find("examples/sine.toml")
+    path = SINE
     with pytest.raises(BenchError, match="'native' does not run in QEMU"):
         kernel_cost.kernels(spec.load(path, ()), str(path), "native", Quiet())
 

@@ -21,7 +21,14 @@ WATCHES = DATA / "sp_sw_har_watch.zip"
 @pytest.mark.xdist_group("emulator-qemu")
 @pytest.mark.usefixtures("built_once", "patient")
 def test_four_emulated_boards_end_on_the_simulations_weights(tmp_path: Path) -> None:
-    short = ("run.rounds=1", "run.devices_per_round=4", "evaluation.tasks=1", "evaluation.every_tasks=1")
+    short = (
+        "task.support=2",
+        "task.query=3",
+        "run.rounds=1",
+        "run.devices_per_round=4",
+        "evaluation.tasks=1",
+        "evaluation.every_tasks=1",
+    )
     setup = set_up(spec.load(ACTIVITY, short), str(ACTIVITY), WATCHES)
     simulated = training.simulate(setup, 1, tmp_path / "simulated", Quiet())
     federated = training.train(setup, ["qemu:4"], ["native:1"], tmp_path / "devices", Quiet())

@@ -1,4 +1,4 @@
-"""Every layer over int8 against NumPy, byte for byte, also for samples beyond int8."""
+"""Every layer over int8 against NumPy, also for samples beyond int8, and against recorded outputs of TensorFlow Lite."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import Any
 import int8_reference
 import numpy as np
 import pytest
+import recorded_int8
 from compiled_model import MODELS, design
 from int8_model import compile_apart
+
+from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen.design import design as designed
 
 
 def expected(settled: Any, x: Any) -> dict[str, Any]:
@@ -44,6 +48,19 @@ def test_every_layer_equals_numpy(name: str, tmp_path: Path) -> None:
             seen.setdefault(layer, set()).update(np.unique(wanted).tolist())
     few = [layer for layer, values in seen.items() if len(values) < 12]
     assert not few, "the outputs of these layers are nearly all clamped, so that a wrong one would not be noticed"
+
+
+@pytest.mark.parametrize("name", recorded_int8.NETWORKS)
+def test_every_layer_equals_what_tensorflow_lite_gave(name: str, tmp_path: Path) -> None:
+    settled = designed(spec.load(recorded_int8.FOLDER / name / "net.toml"), boards.load("native"), "test")
+    model = compile_apart(settled, tmp_path)
+    quantize = settled.graph.forward[0].op
+    scale, zero_point = np.float32(quantize.scale), np.float32(quantize.zero_point)  # type: ignore[attr-defined]
+    given = []
+    for x in recorded_int8.samples(settled.graph.input.size):
+        tensors = model.tensors(scale * (x.astype(np.float32) - zero_point))
+        given.append({layer: values for layer, values in tensors.items() if values.dtype == np.int8})
+    assert recorded_int8.hashes(given) == recorded_int8.recorded()[name]
 
 
 def test_four_int8_numbers_share_a_float_of_the_arena(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import recorded_int8
 from int8_model import Int8Model, compile_apart
 from with_tensorflow import needs_tensorflow
 
@@ -26,6 +27,14 @@ def tensorflow() -> Any:
     import tensorflow as imported_here  # only where a test needs it: it takes seconds
 
     return imported_here
+
+
+def published(name: str) -> Path:
+    """The file of a published network; the test is skipped without it."""
+    file = MODELS / f"{name}_int8.tflite"
+    if not file.is_file():
+        pytest.skip(f"no {file}: TINYMETAFED_TEST_DATA has to name a folder with it")
+    return file
 
 
 def imported(file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Int8Model:
@@ -57,6 +66,13 @@ class Reference:
             )
         self.interpreter.allocate_tensors()
         self.source = self.interpreter.get_input_details()[0]
+        kinds = {each["index"]: each["dtype"] for each in self.interpreter.get_tensor_details()}
+        made = [
+            int(operator["outputs"][0])
+            for operator in self.interpreter._get_ops_details()
+            if operator["op_name"] not in ("RESHAPE", "SOFTMAX")
+        ]
+        self.int8_tensors = [each for each in (self.source["index"], *made) if kinds[each] == np.int8]
 
     def random_sample(self, random: np.random.Generator) -> tuple[Any, Any]:
         """A sample as the file takes it, and in float32. Numbers in float32 lie between those of int8, and beyond them."""
@@ -69,16 +85,10 @@ class Reference:
         return quantised, np.float32(scale) * (quantised.astype(np.float32) - np.float32(zero_point))
 
     def outputs(self, x: Any) -> list[Any]:
-        """The int8 tensors for one sample: the input and every operator's output, except changes of shape."""
+        """The values of ``int8_tensors`` for one sample: the input and every operator's output, except changes of shape."""
         self.interpreter.set_tensor(self.source["index"], np.reshape(x, self.source["shape"]))
         self.interpreter.invoke()
-        made = [
-            int(operator["outputs"][0])
-            for operator in self.interpreter._get_ops_details()
-            if operator["op_name"] not in ("RESHAPE", "SOFTMAX")
-        ]
-        values = [self.interpreter.get_tensor(each).ravel().copy() for each in (self.source["index"], *made)]
-        return [each for each in values if each.dtype == np.int8]
+        return [self.interpreter.get_tensor(each).ravel().copy() for each in self.int8_tensors]
 
 
 def require_equal_layers(file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, samples: int = 3) -> None:
@@ -94,10 +104,40 @@ def require_equal_layers(file: Path, folder: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_layer_of_a_published_network_is_equal(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = MODELS / f"{name}_int8.tflite"
-    if not file.is_file():
-        pytest.skip(f"no {file}: TINYMETAFED_TEST_DATA has to name a folder with it")
-    require_equal_layers(file, tmp_path, monkeypatch)
+    require_equal_layers(published(name), tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_layer_of_a_published_network_is_equal_in_tflite_micro(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to the first dense layer: TensorFlow Lite Micro rounds twice where the reference kernel of that one rounds once."""
+    reason = "tflite-micro is not installed: the extra [models] brings it"
+    runtime = pytest.importorskip("tflite_micro.python.tflite_micro.runtime", reason=reason)
+    file = published(name)
+    model, reference = imported(file, tmp_path, monkeypatch), Reference(file)
+    keep = runtime.InterpreterConfig.kPreserveAllTensors
+    micro = runtime.Interpreter.from_file(str(file), arena_size=1 << 22, intrepreter_config=keep)
+    kinds = {call.op.name: call.op.kind for call in model.compiled.design.graph.forward}
+    random = np.random.default_rng(2)
+    for _ in range(3):
+        given, sample = reference.random_sample(random)
+        micro.set_input(np.reshape(given, reference.source["shape"]), 0)
+        micro.invoke()
+        ours = {layer: values for layer, values in model.tensors(sample).items() if values.dtype == np.int8}
+        for (layer, values), tensor in zip(ours.items(), reference.int8_tensors, strict=True):
+            expected = np.ravel(micro.GetTensor(tensor, 0)["tensor_data"])
+            error = np.abs(values.astype(int) - expected)
+            assert error.max() <= (kinds[layer] == "dense_int8"), f"{layer}: {(error > 0).sum()} of {values.size} differ"
+            if error.any():
+                break  # what follows has other inputs
+
+
+@pytest.mark.parametrize("name", recorded_int8.NETWORKS)
+def test_the_recorded_outputs_are_those_of_tensorflow_lite(name: str) -> None:
+    reference, kept = Reference(recorded_int8.FOLDER / name / "net.tflite"), recorded_int8.recorded()[name]
+    inputs = recorded_int8.samples(int(np.prod(reference.source["shape"])))
+    assert recorded_int8.hashes([dict(zip(kept, reference.outputs(x), strict=True)) for x in inputs]) == kept
 
 
 def pools(k: Any, x: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -217,3 +218,80 @@ def test_too_many_samples_are_refused_with_the_option_that_asked_for_them(run: t
     for data in (may, None):
         with pytest.raises(tmf.DataError, match="--samples"):
             run.evaluate(data=data, samples=48, progress=False)
+
+
+def test_exported_weights_are_scored_as_saved_ones(run: tmf.Run, may: Path, tmp_path: Path) -> None:
+    run.adapt(clients=["dave"], devices=["native:1"], save=tmp_path, progress=False)
+    run.export(tmp_path / "exported.npz", client="dave")
+    saved, exported = (
+        run.evaluate(data=run.path.parent / "data", weights=tmp_path / name, progress=False)
+        for name in ("dave.npz", "exported.npz")
+    )
+    assert saved.clients == exported.clients and saved.classes == exported.classes
+    assert any("the 9 samples that" in note for note in exported.notes)
+    run.export(tmp_path / "own.npz", adapt=[may / "erin.csv"])
+    (may / "dave.csv").unlink()
+    with pytest.raises(tmf.DataError, match=r"client 'erin': .*own\.npz was adapted with all of its 48 samples"):
+        run.evaluate(data=may, weights=tmp_path / "own.npz", progress=False)
+
+
+def test_exported_weights_without_the_local_layers_are_refused_with_what_to_do(run: tmf.Run, tmp_path: Path) -> None:
+    for file in (run.export(tmp_path / "global.npz"), run.path / "weights.npz"):
+        with pytest.raises(tmf.AdaptedError, match=rf"{file.name}: has no dense2\.kernel.*export RUN --client … -o FILE\.npz"):
+            run.evaluate(weights=file, progress=False)
+
+
+def test_exported_weights_of_a_run_without_local_layers_are_scored_on_all_samples(tmp_path: Path) -> None:
+    write_data(tmp_path / "data", ("alice", "bob", "carol"))
+    (tmp_path / "experiment.toml").write_text(EXPERIMENT.replace(', "dave"', "").replace(", local = true", ""))
+    settings = {"run.rounds": 5, "evaluation.tasks": 1, "strategy.kind": "fedavg", "run.devices_per_round": 1}
+    run = tmf.simulate(tmf.load(tmp_path / "experiment.toml", settings), out=tmp_path / "run", progress=False)
+    scored = run.evaluate(weights=run.export(tmp_path / "whole.npz"), progress=False)
+    assert scored.classes is not None and np.array(scored.classes.confusion).sum() == 48
+    assert scored.notes == () and scored.before == scored.after
+
+
+def test_files_of_other_formats_are_refused_with_what_to_do(run: tmf.Run, tmp_path: Path) -> None:
+    file = run.export(tmp_path / "w.h")
+    with pytest.raises(tmf.AdaptedError, match=r"w\.h: of format \.h, expected a NumPy file; .* -o FILE\.npz`"):
+        run.evaluate(weights=file, progress=False)
+    with zipfile.ZipFile(tmp_path / "other.npz", "w") as archive:
+        archive.writestr("config.json", "{}")
+    with pytest.raises(
+        tmf.SpecError, match=r"other\.npz: adapted weights: not an npz file of numbers: it is an archive of other"
+    ):
+        run.evaluate(weights=tmp_path / "other.npz", progress=False)
+
+
+def test_options_that_would_be_ignored_are_refused(run: tmf.Run, may: Path, tmp_path: Path) -> None:
+    for name in ("first", "tasks"):
+        with pytest.raises(tmf.UsageError, match=f"--{name} 2 and --client: give one of them"):
+            run.adapt(clients=["dave"], **{name: 2}, progress=False)  # type: ignore[arg-type]
+    with pytest.raises(tmf.UsageError, match="--samples 3 and --weights: give one of them"):
+        run.evaluate(weights=tmp_path, samples=3, progress=False)
+    for options in ({}, {"adapt": [may / "erin.csv"]}):
+        with pytest.raises(tmf.UsageError, match=r"--data .*may has the clients of --client; give a client too"):
+            run.export(tmp_path / "w.npz", data=may, **options)  # type: ignore[arg-type]
+    for option, value in (("data", may), ("board", "mps2")):
+        with pytest.raises(tmf.UsageError, match=rf"--{option} .* has no experiment\.toml; leave --{option} out"):
+            tmf.check(may, **{option: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["sine", "presence"])
+def test_data_are_refused_where_the_task_reads_none(kind: str, tmp_path: Path) -> None:
+    experiment = tmf.load(tmf.example(f"{kind}.toml"), {"run.rounds": 1, "evaluation.tasks": 1, "evaluation.every": 0})
+    said = rf"--data .*: task '{kind}' makes its samples itself and reads no data; leave --data out"
+    for begin in (tmf.simulate, tmf.train):
+        with pytest.raises(tmf.UsageError, match=said):
+            begin(experiment, out=tmp_path / "none", data=tmp_path, progress=False)
+    assert not (tmp_path / "none").exists()
+    if kind == "presence":
+        return
+    run = tmf.simulate(experiment, out=tmp_path / "run", progress=False)
+    for refused in (run.adapt, run.evaluate, run.resume):
+        with pytest.raises(tmf.UsageError, match=said):
+            refused(data=tmp_path, progress=False)
+    with pytest.raises(tmf.UsageError, match=said):
+        run.export(tmp_path / "w.npz", client="0", data=tmp_path)
+    with pytest.raises(tmf.UsageError, match=said):
+        tmf.sweep(tmf.example("sweeps/sine.toml"), out=tmp_path / "sweep", data=tmp_path, progress=False)

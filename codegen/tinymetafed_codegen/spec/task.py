@@ -29,6 +29,7 @@ class TaskBase(Section):
     sample_source: ClassVar[str] = "streamed"
     path_keys: ClassVar[tuple[str, ...]] = ()  # keys that name files, relative to the experiment file until it is loaded
     evaluation: ClassVar[Mapping[str, int]] = MappingProxyType({})
+    reads_data: ClassVar[bool] = True  # False where the task makes its samples from random numbers alone
 
     kind: str
     support: int
@@ -99,6 +100,7 @@ class SineTask(TaskBase):
 
     title: ClassVar[str] = "Sine waves"
     sample_source: ClassVar[str] = "sine"
+    reads_data: ClassVar[bool] = False
 
     kind: Literal["sine"]
     support: Count = 16
@@ -182,6 +184,7 @@ class PresenceTask(TaskBase):
     """One simulated room per client, occupied or empty, streamed by the host; sample counts are per class."""
 
     title: ClassVar[str] = "Presence in rooms"
+    reads_data: ClassVar[bool] = False
 
     kind: Literal["presence"]
     support: Annotated[int, Field(ge=1, le=1_000)] = 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from tinymetafed_codegen.spec import FolderTask, TaskShapes
 from ..learn.normalisation import measure, unfit_values
 from ..learn.tasks import DataError
 from ..learn.tasks.folder import Folder
-from ..learn.tasks.own_data.examination import DataFacts, examine_data
+from ..learn.tasks.own_data.examination import DataFacts, below, examine_data
 from ..learn.tasks.own_data.folder_content import Reading
-from ..learn.tasks.own_data.problems import Place, Problem
+from ..learn.tasks.own_data.problems import Place, Problem, causes
 from ..learn.tasks.own_data.reading import SUFFIXES, read_folder
 from .loaded_experiment import CHECK_BOARD, Changes, Experiment, load
 
@@ -49,6 +49,18 @@ class DataProblem:
 
 
 @dataclass(frozen=True)
+class DataCause:
+    """Problems with one cause: the text of the first one, their number, and their number in each file.
+
+    Files are relative to the folder of the data.
+    """
+
+    text: str
+    count: int
+    files: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class DataCheck:
     """The result of ``check``.
 
@@ -56,6 +68,7 @@ class DataCheck:
         path: The folder with the data.
         facts: What it holds; None if nothing could be read.
         problems: What keeps it from being trained on; ``problem_count`` counts more where many are alike.
+        causes: The same problems, those with one cause together.
         notes: What was decided by what the files look like.
         needs: What the board needs; None without an experiment.
     """
@@ -64,6 +77,7 @@ class DataCheck:
     facts: DataFacts | None
     problems: tuple[DataProblem, ...]
     problem_count: int
+    causes: tuple[DataCause, ...]
     notes: tuple[str, ...]
     needs: BoardNeeds | None
 
@@ -74,7 +88,7 @@ class DataCheck:
 
 
 def check(
-    source: Experiment | str | Path, set: Changes = (), *, data: str | Path | None = None, board: str = CHECK_BOARD
+    source: Experiment | str | Path, set: Changes = (), *, data: str | Path | None = None, board: str | None = None
 ) -> DataCheck:
     """Checks the user's data: finds all problems of all files at once, and says what the files hold.
 
@@ -82,21 +96,27 @@ def check(
         source: An experiment with the task ``folder``, its file, or a folder: with an experiment.toml that one, otherwise its
             CSV and NPZ files, each row a sample whose label comes last.
         set: Keys to change, as for ``load``; for a folder without experiment keys of [task].
-        data: Another folder in place of ``task.path``.
-        board: The board whose memory the model is compared with.
+        data: Another folder in place of ``task.path`` of the experiment.
+        board: The board whose memory the experiment's model is compared with; None for ``CHECK_BOARD``.
 
     Returns:
         Facts and problems.
 
     Raises:
         SpecError: The experiment, or a key of ``set``, is wrong.
-        UsageError: The experiment has another task than ``folder``.
+        UsageError: The experiment has another task than ``folder``; or ``data`` or ``board`` is given without an experiment.
         BoardError: There is no such board.
     """
     experiment = _experiment(source, set)
     if experiment is None:
         assert not isinstance(source, Experiment)
-        folder = Path(data or source)
+        folder = Path(source)
+        for option, given, why in (
+            ("--data", data, "is a folder in place of an experiment's task.path"),
+            ("--board", board, "is compared with an experiment's model"),
+        ):
+            if given is not None:
+                raise UsageError(f"{option} {given} {why}, and {folder} has no experiment.toml; leave {option} out")
         return _result(folder, specs.folder_task(folder, set), None, 1, None, (), None)
     task = experiment.spec.task.own_files
     if task is None:
@@ -109,9 +129,9 @@ def check(
     needs, shapes = None, None
     try:
         shapes = graph.build(experiment.spec.model, experiment.source).shapes
-        needs = _needs(experiment.manifest(board), task)
+        needs = _needs(experiment.manifest(board or CHECK_BOARD), task)
     except specs.SpecError as error:  # BudgetError too
-        problems.append(Problem(here, str(error).removeprefix(f"{experiment.source}: "), ""))
+        problems.append(_said(here, str(error).removeprefix(f"{experiment.source}: ")))
     return _result(Path(data or task.path), task, shapes, experiment.spec.run.seed, needs, problems, experiment)
 
 
@@ -157,21 +177,35 @@ def _result(
     try:
         reading = read_folder(folder, task, shapes, seed)
     except DataError as error:
-        problems = [*problems, Problem(Place(folder), str(error).removeprefix(f"{folder}: "), "")]
-        return DataCheck(str(folder), None, tuple(map(_problem, problems)), len(problems), (), needs)
+        problems = [*problems, _said(Place(folder), str(error).removeprefix(f"{folder}: "))]
+        found = tuple(map(_problem, problems))
+        return DataCheck(str(folder), None, found, len(problems), _causes(problems, folder), (), needs)
     if experiment is not None and shapes is not None and not reading.problems:
         problems = [*problems, *_unfit_values(reading, task, shapes, experiment)]
-    found = tuple(_problem(each) for each in (*problems, *reading.problems))
+    problems = [*problems, *reading.problems]
+    count, grouped = sum(each.count for each in problems), _causes(problems, folder)
     facts = examine_data(reading, task)
     notes = (*reading.usual_forms, *reading.notes)
-    return DataCheck(str(folder), facts, found, len(problems) + reading.problem_count, notes, needs)
+    return DataCheck(str(folder), facts, tuple(map(_problem, problems)), count, grouped, notes, needs)
 
 
 def _unfit_values(reading: Reading, task: FolderTask, shapes: TaskShapes, experiment: Experiment) -> list[Problem]:
     """The values that the model cannot compute with, as problems."""
     opened = Folder.of_reading(reading, task, shapes, experiment.spec.run.seed, experiment.spec.run.clients)
     data = measure(experiment.spec, opened, experiment.source).data
-    return [Problem(Place(Path(each.file)), each.what, each.remedy) for each in unfit_values(data, opened)]
+    return [Problem(Place(Path(each.file)), each.what, each.remedy, each.remedy) for each in unfit_values(data, opened)]
+
+
+def _said(place: Place, what: str) -> Problem:
+    """A problem that an error's text says, remedy included."""
+    return Problem(place, what, "", what)
+
+
+def _causes(problems: Sequence[Problem], root: Path) -> tuple[DataCause, ...]:
+    return tuple(
+        DataCause(str(each.first), each.count, {below(file, root): count for file, count in each.counts.items()})
+        for each in causes(problems)
+    )
 
 
 def _problem(found: Problem) -> DataProblem:

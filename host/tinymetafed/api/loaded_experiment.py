@@ -140,3 +140,12 @@ def codegen(experiment: Experiment, board: str, out: str | Path, *, library: boo
             f"--output {out}: cannot be a folder of generated files: {error.strerror}; name one that you may write to"
         ) from None
     return Generated(design, folder, tuple(changed), milliseconds)
+
+
+def data_path(task: spec.TaskBase, given: str | Path | None) -> Path | None:
+    """The path of a task's data. Raises UsageError if one is given and the task reads none."""
+    if given is None:
+        return None
+    if not task.reads_data:
+        raise UsageError(f"--data {given}: task '{task.kind}' makes its samples itself and reads no data; leave --data out")
+    return Path(given)

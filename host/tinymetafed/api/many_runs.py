@@ -12,6 +12,7 @@ from tinymetafed_codegen.files import write_if_changed
 from ..experiments import paper as paper_document
 from ..experiments import sweep as sweeps
 from ..experiments.sweep import Row, table
+from .loaded_experiment import data_path
 from .progress import ProgressOption, watching
 
 
@@ -65,15 +66,19 @@ def sweep(
         The table, which is also written to table.md and table.csv in the folder, even after an interruption.
 
     Raises:
+        UsageError: ``data`` is given and the task reads none.
         SweepError: The sweep file is invalid. SweepFailed: the folder belongs to another sweep, or a run failed.
     """
     path = Path(file)
     planned = sweeps.load(path)
+    own = None
+    for cell in planned.cells:
+        own = data_path(cell.experiment.task, data)
     folder = Path("runs") / f"sweep-{path.stem}" if out is None else Path(out)
     failed: dict[Path, str] = {}
     try:
         with watching(progress) as observer:
-            failed = sweeps.execute(planned, folder, _jobs(jobs), _path(data), observer)
+            failed = sweeps.execute(planned, folder, _jobs(jobs), own, observer)
     finally:
         if sweeps.is_sweep(folder):
             found = sweep_table(planned, folder, failed)

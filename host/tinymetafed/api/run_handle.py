@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymetafed_codegen.errors import Error
+from tinymetafed_codegen.errors import Error, UsageError
 
 from ..devices.link import faults
 from ..federation.meta_test import Collapsed
@@ -25,10 +25,11 @@ from ..runs import adapted, export, exporting, report, scoring, store, training
 from ..runs.journal import RunResult
 from ..runs.run_data import RunData, StoreError
 from ..runs.setup import set_up
-from .loaded_experiment import Experiment
+from .loaded_experiment import Experiment, data_path
 from .progress import ProgressOption, watching
 
 DEFAULT_DEVICES = ("native:2",)
+ADAPTED_TASKS = 10  # unseen clients that ``Run.adapt`` adapts by default
 TEST_DEVICE = training.TEST_URL
 
 
@@ -187,8 +188,11 @@ class Run:
             ExportError: The format is unknown, or the network cannot be exported so, or the folder is no earlier export.
             ModelFileError: TensorFlow is needed and not installed.
             StoreError: The file cannot be written.
+            UsageError: ``data`` is given without ``client``, or is nothing that the task reads.
             Error: DataError, BuildError and SpecError where the weights are adapted.
         """
+        if data is not None and client is None:
+            raise UsageError(f"--data {data} has the clients of --client; give a client too, or leave --data out")
         with _named_files():
             return exporting.write(
                 self._data,
@@ -197,15 +201,15 @@ class Run:
                 client=client,
                 adapt=[Path(file) for file in adapt],
                 outputs=outputs,
-                data=_path(data),
+                data=data_path(self._data.experiment().task, data),
             ).path
 
     def adapt(
         self,
         *,
         devices: Sequence[str] = DEFAULT_DEVICES,
-        tasks: int = 10,
-        first: int = 0,
+        tasks: int | None = None,
+        first: int | None = None,
         clients: Sequence[str] = (),
         samples: int | None = None,
         data: str | Path | None = None,
@@ -217,8 +221,8 @@ class Run:
 
         Args:
             devices: Device URLs to adapt on.
-            tasks: Number of unseen clients.
-            first: Number of the first one.
+            tasks: Number of unseen clients; None for 10.
+            first: Number of the first one; None for 0.
             clients: Names of the clients instead: of files where each client is a file, numbers of unseen clients otherwise.
             samples: Samples to adapt with, in the unit of ``task.adapt``; None for the run's own number.
             data: Folder of the task's data; None for that of the run.
@@ -232,13 +236,21 @@ class Run:
 
         Raises:
             StoreError, SpecError, DataError, LinkError, LaunchError, BuildError.
+            UsageError: Options contradict each other, or ``data`` is nothing that the task reads.
         """
+        for option, value in (("--tasks", tasks), ("--first", first)):
+            if clients and value is not None:
+                raise UsageError(
+                    f"{option} {value} and --client: give one of them; --client names the clients, --tasks and --first number "
+                    "unseen ones"
+                )
         experiment = self._data.experiment(adapt=samples)
         if save is not None:
             adapted.require_folder(Path(save))
-        setup = set_up(experiment, str(self.path / "experiment.toml"), _path(data) or self._data.data)
+        setup = set_up(experiment, str(self.path / "experiment.toml"), data_path(experiment.task, data) or self._data.data)
         training.same_model(setup, self._data)
-        chosen = [setup.task.find(name) for name in clients] or [HELD_OUT + first + i for i in range(tasks)]
+        numbers = range(first or 0, (first or 0) + (ADAPTED_TASKS if tasks is None else tasks))
+        chosen = [setup.task.find(name) for name in clients] or [HELD_OUT + number for number in numbers]
         with watching(progress) as observer, _named_files():
             return training.adapt(setup, devices, self._data.kept, chosen, observer, _path(save), keep=keep)
 
@@ -269,9 +281,15 @@ class Run:
 
         Raises:
             StoreError, SpecError, DataError, AdaptedError, BuildError.
+            UsageError: Options contradict each other, or ``data`` is nothing that the task reads.
         """
+        if weights is not None and samples is not None:
+            raise UsageError(
+                f"--samples {samples} and --weights: give one of them; weights that are adapted already adapt with no samples"
+            )
+        own = data_path(self._data.experiment().task, data)
         with watching(progress) as observer, _named_files():
-            return scoring.evaluate(self._data, _path(data), _path(weights), samples, _threads(threads), observer)
+            return scoring.evaluate(self._data, own, _path(weights), samples, _threads(threads), observer)
 
     def resume(
         self,
@@ -329,7 +347,7 @@ def simulate(
         Error: SpecError, DataError, BuildError, StoreError, StrategyError, TrainingFailed, Collapsed.
         KeyboardInterrupt: The finished rounds are in the run folder, and ``resume`` continues after them.
     """
-    setup = set_up(experiment.spec, experiment.source, _path(data))
+    setup = set_up(experiment.spec, experiment.source, data_path(experiment.spec.task, data))
     folder = _path(out) or new_run_folder(experiment.name)
     with _whole_run(folder), watching(progress) as observer:
         training.simulate(setup, _threads(threads), folder, observer)
@@ -369,7 +387,7 @@ def train(
         KeyboardInterrupt: The finished rounds are in the run folder, and ``resume`` continues after them.
     """
     disturbance = faults.parse(fault) if fault else None
-    setup = set_up(experiment.spec, experiment.source, _path(data))
+    setup = set_up(experiment.spec, experiment.source, data_path(experiment.spec.task, data))
     folder = _path(out) or new_run_folder(experiment.name)
     with _whole_run(folder), watching(progress) as observer:
         training.train(
@@ -424,6 +442,7 @@ def resume(
     """
     folder = Path(path)
     begun = store.read_run(folder)
+    own = data_path(begun.experiment().task, data)
     if experiment is not None and not _is_of(experiment, begun, any_rounds=rounds is not None):
         raise StoreError(
             f"{experiment.source}: not the experiment of {folder}, which cannot change during a run; leave it out to continue "
@@ -432,14 +451,14 @@ def resume(
     here = not (devices or begun.header.asked.devices) if simulated is None else simulated
     with _whole_run(folder, begun=True), watching(progress) as observer:
         if here:
-            training.resume_simulated(folder, _threads(threads), observer, data=_path(data), rounds=rounds)
+            training.resume_simulated(folder, _threads(threads), observer, data=own, rounds=rounds)
         else:
             training.resume(
                 folder,
                 observer,
                 urls=list(devices),
                 test_urls=[test_device] if test_device else (),
-                data=_path(data),
+                data=own,
                 faults=faults.parse(fault) if fault else None,
                 record=_path(record),
                 rounds=rounds,

@@ -24,8 +24,11 @@ def check(
             metavar="DIR|EXPERIMENT", help="A folder of CSV and NPZ files, or an experiment file with task 'folder'."
         ),
     ],
-    data: Annotated[Path | None, typer.Option("--data", help="Another folder in place of task.path.")] = None,
-    board: Annotated[str, typer.Option(help="The board whose memory the model is compared with.")] = tmf.CHECK_BOARD,
+    data: Annotated[Path | None, typer.Option("--data", help="Another folder in place of task.path of the experiment.")] = None,
+    board: Annotated[
+        str | None,
+        typer.Option(help="The board whose memory the experiment's model is compared with.", show_default=tmf.CHECK_BOARD),
+    ] = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -45,6 +48,18 @@ def check(
 
 
 MOST_CLASSES = 10  # classes that the table of clients shows
+MOST_FILES = 8  # files that are listed for one cause of problems
+
+
+def _others(cause: tmf.DataCause) -> str:
+    """How often a cause occurs, and in which files."""
+    if len(cause.files) == 1:
+        return f"{cause.count - 1:,} more like it in this file"
+    single = cause.count == len(cause.files)
+    named = [file if single else f"{file} ({count:,})" for file, count in cause.files.items()]
+    more = len(named) - MOST_FILES
+    listed = ", ".join(named[:MOST_FILES]) + (f" and {more:,} more; --json lists all" if more > 0 else "")
+    return f"{cause.count:,} like it in {len(named):,} files: {listed}"
 
 
 def _show_check(result: tmf.DataCheck) -> None:
@@ -103,8 +118,10 @@ def _show_check(result: tmf.DataCheck) -> None:
         if facts.units and not facts.look_like_values:
             last = f", last layer with units = {facts.units}"
         line(f"model: input = {shape}{last}")
-    for problem in result.problems:
-        line(f"problem: {problem.text}")
+    for cause in result.causes:
+        line(f"problem: {cause.text}")
+        if cause.count > 1:
+            line(f"  {_others(cause)}")
     listed = (
         "no problems" if result.ok else f"{result.problem_count:,} problem(s); nothing can be trained on before they are solved"
     )

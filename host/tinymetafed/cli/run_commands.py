@@ -164,8 +164,12 @@ def adapt(
     run: Annotated[Path, typer.Argument(help="Run folder that train or simulate wrote.")],
     device: DeviceOption = None,
     data: DataOption = None,
-    tasks: Annotated[int, typer.Option(min=1, max=100_000, help="Number of unseen clients.")] = 10,
-    first: Annotated[int, typer.Option(min=0, max=1 << 30, help="Number of the first unseen client.")] = 0,
+    tasks: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Number of unseen clients.", show_default=str(tmf.ADAPTED_TASKS))
+    ] = None,
+    first: Annotated[
+        int | None, typer.Option(min=0, max=1 << 30, help="Number of the first unseen client.", show_default="0")
+    ] = None,
     samples: Annotated[
         int | None,
         typer.Option(min=1, help=SAMPLES_HELP),
@@ -239,8 +243,9 @@ def evaluate(
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Adapted weights, as adapt --save writes them: the folder, or one file for all clients; nothing trains. "
-            "The samples that they were adapted with are left out where the file says which; otherwise a note says so."
+            help="Adapted weights, as adapt --save writes them (the folder, or one file for all clients) or export; "
+            "nothing trains. The samples that they were adapted with are left out where the file says which; otherwise a note "
+            "says so."
         ),
     ] = None,
     samples: Annotated[

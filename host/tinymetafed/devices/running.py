@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import tomli_w
+
 from tinymetafed_codegen.design import Design
+from tinymetafed_codegen.spec import dump
 
 from ..federation.observer import Observer
 from . import firmware
@@ -41,12 +44,29 @@ def build_firmware(design: Design, name: str, deviation: Deviation = AS_THE_BOAR
         return firmware.build(experiment, board, key=experiment.parent.name, deviation=deviation)
 
 
+class Programs:
+    """The programs of a run's boards; each pair of experiment and board is built once."""
+
+    def __init__(self) -> None:
+        """No program is built yet."""
+        self._built: dict[tuple[str, str], Path] = {}
+
+    def build(self, design: Design, board: str, observer: Observer) -> Path:
+        """The program of a design for a board. Raises BuildError, SpecError, BudgetError."""
+        key = (tomli_w.dumps(dump(design.experiment)), board)
+        if key not in self._built:
+            observer.stage(f"building firmware for {board}")
+            self._built[key] = build_firmware(design, board).program
+        return self._built[key]
+
+
 @contextmanager
 def running(
     design: Design,
     urls: Sequence[str],
     observer: Observer,
     *,
+    programs: Programs | None = None,
     icount: bool = False,
     faults: FaultPlan | None = None,
     record: Path | None = None,
@@ -57,6 +77,7 @@ def running(
         design: The experiment's model.
         urls: Device URLs.
         observer: Is told of stages and events.
+        programs: The programs that the run has built so far; None for none.
         icount: Emulators count instructions exactly.
         faults: Faults to inject between host and devices.
         record: File to record every byte in.
@@ -80,12 +101,11 @@ def running(
 
     specs = parse(urls, design.boards)
     require(specs, design.boards)
-    programs: dict[str, Path] = {}
-    for board in dict.fromkeys(spec.board for spec in specs if spec.board is not None):
-        observer.stage(f"building firmware for {board}")
-        programs[board] = build_firmware(design, board).program
+    known = Programs() if programs is None else programs
+    named = dict.fromkeys(spec.board for spec in specs if spec.board is not None)
+    built = {board: known.build(design, board, observer) for board in named}
     observer.stage(f"starting {', '.join(urls)}")
     with launch(
-        specs, programs.__getitem__, boards=design.boards, icount=icount, faults=faults, record=record, check=check
+        specs, built.__getitem__, boards=design.boards, icount=icount, faults=faults, record=record, check=check
     ) as devices:
         yield Fleet(devices, on_event=observer.event)

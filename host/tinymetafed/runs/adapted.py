@@ -17,6 +17,7 @@ from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.protocol import SampleSet
+from tinymetafed_codegen.weights_file import Values
 from tinymetafed_codegen.weights_file import read as read_weights
 
 from ..federation import meta_test
@@ -29,6 +30,8 @@ from ..simulation.kernels import open_kernels
 from ..simulation.simulated_clients import SimulatedClients
 from .run_data import StoreError
 from .setup import Setup
+
+_OTHER_FORMATS = (".h", ".keras", ".h5", ".tflite")  # of exports and imports
 
 
 class AdaptedError(Error):
@@ -92,21 +95,34 @@ def write(folder: Path, made: Design, task: Task, adapted: Sequence[Adapted]) ->
         if not np.isfinite(each.weights).all() or not np.isfinite(each.after).all():
             files.append(None)
             continue
-        content = io.BytesIO()
         arrays = {tensor.name: each.weights[tensor.place].reshape(tensor.shape) for tensor in made.manifest.parameters}
-        np.savez(content, **made.normalisation, **arrays)  # type: ignore[arg-type]
-        if each.count and not task.on_device(SampleSet.ADAPT):
-            samples = task.samples(each.client, 0, SampleSet.ADAPT, each.count)
-            record = AdaptationRecord.of(task.client_name(each.client), each.client, samples)
-            with zipfile.ZipFile(content, "a") as archive:  # in the archive's comment, so that all arrays are tensors
-                archive.comment = json.dumps(asdict(record)).encode()
+        content = npz(made.normalisation | arrays, record_of(task, each.client, each.count))
         file = folder / file_name(task.client_name(each.client))
         try:
-            replace(file, content.getvalue())
+            replace(file, content)
         except OSError as error:
             raise StoreError(f"{error.filename or file}: cannot be written: {error.strerror}") from None
         files.append(file)
     return files
+
+
+def record_of(task: Task, client: int, count: int) -> AdaptationRecord | None:
+    """The record of a client that has adapted with ``count`` samples; None where the board makes these itself."""
+    if task.on_device(SampleSet.ADAPT):
+        return None
+    if not count:
+        return AdaptationRecord.of_none()
+    return AdaptationRecord.of(task.client_name(client), client, task.samples(client, 0, SampleSet.ADAPT, count))
+
+
+def npz(arrays: Mapping[str, Values], record: AdaptationRecord | None) -> bytes:
+    """An npz file of arrays, with the samples that they were adapted with; None if that is not known."""
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    if record is not None:
+        with zipfile.ZipFile(content, "a") as archive:  # in the archive's comment, so that all arrays are numbers
+            archive.comment = json.dumps(asdict(record)).encode()
+    return content.getvalue()
 
 
 def file_name(client: str) -> str:
@@ -115,7 +131,12 @@ def file_name(client: str) -> str:
 
 
 def read(file: Path, made: Design) -> Floats:
-    """The weights of a file that ``write`` made, float32[n_parameters]. Raises SpecError or AdaptedError."""
+    """The weights of a file of ``write`` or of an export to NumPy, float32[n_parameters]. Raises SpecError or AdaptedError."""
+    if file.suffix.lower() in _OTHER_FORMATS:
+        raise AdaptedError(
+            f"{file}: of format {file.suffix}, expected a NumPy file; write one with `tinymetafed adapt RUN --client … --save "
+            "DIR` or `tinymetafed export RUN --client … -o FILE.npz`"
+        )
     manifest, normalisation = made.manifest, made.normalisation
     shapes = {name: array.shape for name, array in normalisation.items()}
     shapes |= {tensor.name: tensor.shape for tensor in manifest.parameters}
@@ -125,7 +146,8 @@ def read(file: Path, made: Design) -> Floats:
             raise AdaptedError(f"{file}: {name} has other numbers than the run; these weights were adapted to other inputs")
     if lacking := [tensor.name for tensor in manifest.parameters if tensor.name not in found]:
         raise AdaptedError(
-            f"{file}: has no {', '.join(lacking)}; expected all weights of one client, as adapt --save writes them"
+            f"{file}: has no {', '.join(lacking)}; expected all weights of one client, global and local, as `tinymetafed adapt "
+            "RUN --client … --save DIR` or `tinymetafed export RUN --client … -o FILE.npz` writes them"
         )
     weights = np.zeros(manifest.n_parameters, np.float32)
     for tensor in manifest.parameters:

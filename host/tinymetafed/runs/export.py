@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +13,13 @@ from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.hash import model_hash
 from tinymetafed_codegen.ops import Int8Op
 from tinymetafed_codegen.spec import Experiment
+from tinymetafed_codegen.weights_file import ROUNDS
 
+from ..learn.tasks.adaptation_record import AdaptationRecord
 from ..learn.weights import Floats, local_start
+from . import adapted as adapted_weights
 from . import keras_model
-from .exported_weights import ExportError
+from .exported_weights import ExportedWeights, ExportError
 from .run_data import RunData, StoreError
 from .tensorflow import quiet
 
@@ -27,14 +29,14 @@ SUFFIXES: dict[FileFormat, str] = {"npz": ".npz", "header": ".h", "keras": ".ker
 _PER_LINE = 8
 
 
-def write(run: RunData, file: Path, adapted: Floats | None = None, outputs: Outputs = "logits") -> None:
+def write(run: RunData, file: Path, adapted: ExportedWeights | None = None, outputs: Outputs = "logits") -> None:
     """Writes weights; if it fails, an existing file stays unchanged.
 
     Args:
         run: The run.
         file: The file; its suffix chooses the format: .npz, .h, .keras or .tflite.
-        adapted: All weights of an adapted model, float32 [n_parameters]; None for the run's global weights after the latest
-            round, with the initial local weights where a whole network is written.
+        adapted: All weights of an adapted model; None for the run's global weights after the latest round, with the initial
+            local weights where a whole network is written.
         outputs: Whether a network ends in logits or in the activation of its loss.
 
     Raises:
@@ -48,12 +50,14 @@ def write(run: RunData, file: Path, adapted: Floats | None = None, outputs: Outp
             f"{file}: unknown format '{file.suffix}'; expected FILE.npz (NumPy), FILE.h (C header), FILE.keras or FILE.tflite"
         )
     if file.suffix in (".npz", ".h"):
-        weights = global_weights(run) if adapted is None else _all_weights(run, adapted)
+        weights = global_weights(run) if adapted is None else _all_weights(run, adapted.weights)
         tensors = normalising_weights(run) | weights
-        content = npz(run, tensors) if file.suffix == ".npz" else header(run, tensors, adapted is not None)
+        record = AdaptationRecord.of_none() if adapted is None else adapted.record
+        content = npz(run, tensors, record) if file.suffix == ".npz" else header(run, tensors, adapted is not None)
     else:
         with quiet():
-            network = _network(run, None if file.suffix == ".keras" else 1, adapted, outputs)
+            own = None if adapted is None else adapted.weights
+            network = _network(run, None if file.suffix == ".keras" else 1, own, outputs)
             content = keras_model.keras_file(network) if file.suffix == ".keras" else keras_model.tflite_file(network)
     try:
         replace(file, content)
@@ -61,11 +65,9 @@ def write(run: RunData, file: Path, adapted: Floats | None = None, outputs: Outp
         raise StoreError(f"{file}: cannot be written: {error.strerror}") from None
 
 
-def npz(run: RunData, tensors: dict[str, Floats]) -> bytes:
-    """An .npz file: one float32 array per tensor, and the number of rounds trained."""
-    buffer = io.BytesIO()
-    np.savez(buffer, rounds=np.int64(run.kept_round), **tensors)  # type: ignore[arg-type]
-    return buffer.getvalue()
+def npz(run: RunData, tensors: dict[str, Floats], record: AdaptationRecord | None) -> bytes:
+    """An .npz file: one float32 array per tensor, the number of rounds trained, and the samples adapted with."""
+    return adapted_weights.npz({ROUNDS: np.array(run.kept_round, np.int64), **tensors}, record)
 
 
 def header(run: RunData, tensors: dict[str, Floats], is_adapted: bool) -> bytes:

@@ -18,11 +18,12 @@ from ..learn.codecs import downlink
 from ..learn.normalisation import require_fit
 from ..learn.strategies import Strategy
 from ..learn.tasks import HELD_OUT, DataError, Samples
+from ..learn.tasks.adaptation_record import AdaptationRecord
 from ..learn.tasks.folder import Client, Folder
 from ..learn.weights import Floats, local_start
 from ..simulation.batches import Batch
 from ..simulation.kernels import Kernels, TrainingClients, open_kernels
-from .adapted import compute
+from .adapted import compute, record_of
 from .run_data import RunData
 from .setup import Setup
 
@@ -38,12 +39,13 @@ class ExportedWeights:
     """All weights of a model, global and local.
 
     ``weights``: float32 [n_parameters]. ``origin``: one line that says what they are. ``samples``: samples of the client, None
-    where nothing was adapted.
+    where nothing was adapted. ``record``: the same samples for a later score; None where it is not known which they are.
     """
 
     weights: Floats = field(repr=False)
     origin: str
     samples: Samples | None = field(repr=False, default=None)
+    record: AdaptationRecord | None = field(repr=False, default=None)
 
 
 def initial(run: RunData, strategy: Strategy) -> ExportedWeights:
@@ -75,7 +77,8 @@ def of_client(run: RunData, setup: Setup, name: str) -> ExportedWeights:
     if adapted.weights is None or not np.isfinite(adapted.weights).all():
         raise ExportError(f"client '{name}': its model diverges in adaptation; lower [adaptation]'s learning rates")
     origin = f"{run.name} after {run.kept_round:,} rounds, adapted to {task.describe(client)} with {count} samples"
-    return ExportedWeights(adapted.weights, origin, _adaptation_samples(setup, client, count) or adapted.test)
+    samples = _adaptation_samples(setup, client, count) or adapted.test
+    return ExportedWeights(adapted.weights, origin, samples, record_of(task, client, count))
 
 
 def _adaptation_samples(setup: Setup, client: int, count: int) -> Samples | None:
@@ -108,7 +111,9 @@ def of_files(run: RunData, made: Design, strategy: Strategy, files: Sequence[Pat
     if status != Status.OK:
         raise ExportError(f"{named}: the model diverges in adaptation to these samples; lower [adaptation]'s learning rates")
     origin = f"{run.name} after {run.kept_round:,} rounds, adapted to {len(samples)} samples of {named}"
-    return ExportedWeights(weights[0], origin, samples)
+    # Of several files no client has all samples, so that a later score could not find them.
+    record = AdaptationRecord.of(files[0].stem, HELD_OUT, samples) if len(files) == 1 else None
+    return ExportedWeights(weights[0], origin, samples, record)
 
 
 def read_files(run: RunData, made: Design, files: Sequence[Path]) -> Samples:

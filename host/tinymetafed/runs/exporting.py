@@ -81,7 +81,7 @@ def write(
             return Exported(output, chosen.origin)
     file_format = cast(FileFormat, chosen_format)
     file = output if output.suffix == export.SUFFIXES[file_format] else output / f"{run.name}{export.SUFFIXES[file_format]}"
-    export.write(run, file, weights.weights if weights else None, outputs)
+    export.write(run, file, weights, outputs)
     return Exported(file, weights.origin if weights else f"the weights after {run.kept_round} rounds")
 
 

@@ -118,7 +118,8 @@ def _scored(
             )
     adapted_weights = adapted.read(file, made)
     record, name = adapted.read_record(file), task.client_name(client)
-    test = task.samples_not_adapted_with(client, record)
+    untouched = record is not None and not record.samples
+    test = task.samples_to_score(client, 0) if untouched else task.samples_not_adapted_with(client, record)
     if test is not None and record is not None and not len(test):
         raise DataError(
             f"client '{name}': {file} was adapted with all of its {record.samples} samples, none is left to be scored on; "
@@ -132,7 +133,7 @@ def _scored(
             said = f"client '{name}': its data are not those that {file} was adapted with, so all of its samples are scored"
         if (record is None or record.client == name) and said not in notes:
             notes.append(said)
-    elif record is not None and task.unseen_clients != ANY_NUMBER:
+    elif record is not None and record.samples and task.unseen_clients != ANY_NUMBER:
         notes.append(f"client '{name}': the {record.samples} samples that {file} was adapted with are left out")
     before = clients.predict(client, run.kept, test)
     return Adapted(client, test, before, clients.predict(client, adapted_weights, test))

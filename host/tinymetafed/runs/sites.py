@@ -14,7 +14,7 @@ from tinymetafed_codegen.spec import SpecError
 from ..devices.device_clients import DeviceClients
 from ..devices.launch import DeviceUrlError, parse, require
 from ..devices.link.faults import FaultPlan
-from ..devices.running import running
+from ..devices.running import Programs, running
 from ..federation.clients import Clients
 from ..federation.observer import Observer
 from ..simulation.kernels import open_kernels
@@ -64,9 +64,10 @@ class OnDevices:
             raise DeviceUrlError(f"{', '.join(sorted(shared))}: given both to train and to test on; use it for one only")
         strategy, task = setup.strategy, setup.task
         tested = design(setup.experiment.streamed, setup.design.board, setup.source, boards)
+        programs = Programs()
         with (
-            running(setup.design, self.urls, observer, faults=self.faults, record=self.record) as fleet,
-            running(tested, self.test_urls, observer) as testers,
+            running(setup.design, self.urls, observer, programs=programs, faults=self.faults, record=self.record) as fleet,
+            running(tested, self.test_urls, observer, programs=programs) as testers,
         ):
             yield DeviceClients(fleet, strategy, task), DeviceClients(testers, strategy, task)
 

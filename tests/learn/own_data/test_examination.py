@@ -63,3 +63,57 @@ def test_gaps_name_file_row_and_seconds(tmp_path: Path) -> None:
         (f"{name}.csv", *gap) for name in ("anna", "bob") for gap in ((12, 51.0), (22, -29.0))
     }
     assert any("time runs backwards 2 times, first in anna.csv, row 22" in line for line in facts.warnings)
+
+
+def test_a_rate_above_that_of_the_recording_is_a_warning(tmp_path: Path) -> None:
+    def text(step: float) -> str:
+        return "t,ax,ay,activity\n" + "".join(f"{i * step:.3f},{','.join(row)}\n" for i, row in enumerate(ROWS))
+
+    write(tmp_path, anna=text(0.1), bob=text(0.1), cleo=text(0.02))
+    keys: dict[str, Any] = {"window": 5, "time": "t"}
+    (warning,) = [line for line in facts_of(tmp_path, rate=50, **keys).warnings if "task.rate" in line]
+    assert warning.startswith(
+        "task.rate = 50, but anna.csv has about 10 rows per second, and 1 more file too few, so that up to "
+    )
+    assert warning.endswith("80% of the rows are interpolated and tell nothing new; set task.rate = 10 or lower")
+    for rate in (10, 12):  # lower, or as uneven times may look
+        assert not any("task.rate" in line for line in facts_of(tmp_path, rate=rate, **keys).warnings)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "warns"),
+    [
+        ("Walk", "walk", True),
+        ("walk  fast", "Walk fast", True),
+        ("Café", "cafe\u0301", True),
+        ("walk ", "walk", False),
+        ("walk", "walks", False),
+    ],
+)
+def test_labels_that_differ_only_in_spelling_are_a_warning(tmp_path: Path, one: str, other: str, warns: bool) -> None:
+    text = HEADER + BODY.replace("walk", one) + BODY.replace("walk", other)
+    facts = facts_of(write(tmp_path, anna=text, bob=text))
+    assert any("differ only in case, blanks or encoding, and are 2 classes" in line for line in facts.warnings) == warns
+    assert len(facts.classes) == (3 if one.strip() == other else 4)
+
+
+def test_clients_that_differ_only_in_spelling_are_a_warning(tmp_path: Path) -> None:
+    text = "who,ax,ay,activity\n" + "".join(f"{('Anna', 'anna', 'bob')[i % 3]},{','.join(row)}\n" for i, row in enumerate(ROWS))
+    facts = facts_of(write(tmp_path, all=text), client="who", held_out=["bob"])
+    assert "'Anna' and 'anna' differ only in case, blanks or encoding, and are 2 clients" in facts.warnings[0]
+
+
+def test_samples_that_no_message_holds_are_a_warning(tmp_path: Path) -> None:
+    for name in ("anna", "bob"):
+        np.savez(tmp_path / f"{name}.npz", x=np.zeros((4, 96, 96, 3), np.uint8), y=np.arange(4) % 2)
+    (warning,) = [line for line in facts_of(tmp_path).warnings if "one message" in line]
+    assert warning.startswith(
+        "a sample of [96, 96, 3] takes 110,592 bytes, and one message holds 65,535, so that no model can be"
+    )
+    assert warning.endswith('make the samples smaller, or set task.dtype = "uint8" for pixels and other bytes')
+    assert not any("one message" in line for line in facts_of(tmp_path, dtype="uint8").warnings)
+    text = HEADER + BODY * 250
+    facts = facts_of(write(tmp_path / "csv", anna=text, bob=text), window=10_000, window_label="majority")
+    assert facts.warnings[-1].endswith(
+        'lower task.window, or name fewer task.features, or set task.dtype = "uint8" for pixels and other bytes'
+    )

@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from imported import write
+from imported import reference_outputs, write
 from keras_models import chain, mixed, same, save
-from with_tensorflow import needs_tensorflow
+from with_tensorflow import agree, needs_tensorflow
 
 from tinymetafed.runs.tensorflow import ModelFileError
 from tinymetafed_codegen import spec
 
 pytestmark = [*needs_tensorflow, pytest.mark.filterwarnings("ignore")]
 FUNCTIONS = ("silu", "swish", "hard_swish", "hard_silu", "hard_sigmoid", "elu", "selu", "gelu", "softplus")
-PARTS_OF_TFLITE = ("selu", "softplus")  # .tflite has them as several operators
 
 
 def written(folder: Path) -> list[Any]:
@@ -27,12 +26,7 @@ def written(folder: Path) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [
-        (name, kind)
-        for name in FUNCTIONS
-        for kind in (".keras", ".h5", ".tflite")
-        if kind != ".tflite" or name not in PARTS_OF_TFLITE
-    ],
+    [(name, kind) for name in FUNCTIONS for kind in (".keras", ".h5", ".tflite")],
 )
 def test_activations_are_imported_by_their_names(keras: Any, tmp_path: Path, name: str, kind: str) -> None:
     layers = keras.layers
@@ -81,12 +75,6 @@ FORMS: dict[str, tuple[Callable[[Any], Any], str, dict[str, Any]]] = {
 def test_other_forms_of_activations_are_imported(keras: Any, tmp_path: Path, name: str, kind: str) -> None:
     build, op, settings = FORMS[name]
     model = mixed(build(keras))
-    if kind == ".tflite" and op == "elu":
-        with pytest.raises(
-            ModelFileError, match=r"net\.tflite: operator \d+, '.*' \(GREATER\): GREATER is not supported; of a"
-        ):
-            write(save(model, tmp_path, kind), tmp_path / "in", loss="mse")
-        return
     same(model, tmp_path, kind)
     layers = written(tmp_path)
     assert [layer.op for layer in layers if layer.op != "dense"] == ([op] if settings else [])
@@ -113,11 +101,15 @@ def test_slopes_that_train_are_imported(
 
 
 REFUSED: dict[str, tuple[Callable[[Any], Any], str, str]] = {
-    "softplus": (lambda k: k.layers.Activation("softplus"), ".tflite", "(EXP): EXP is not supported; of a softplus, a SELU"),
-    "selu": (
-        lambda k: k.layers.Activation("selu"),
+    "exponential": (
+        lambda k: k.layers.Activation("exponential"),
         ".tflite",
-        "of a softplus, a SELU or an ELU: import the .keras file instead",
+        "(EXP): EXP is not supported; it is only as part of a softplus, a SELU or an ELU in",
+    ),
+    "scaled elu": (
+        lambda k: k.layers.Lambda(lambda x: k.ops.where(x > 0, 2.0 * x, 3.0 * (k.ops.exp(x) - 1.0))),
+        ".tflite",
+        "import the .keras file instead, which names its activations",
     ),
     "mish": (lambda k: k.layers.Activation("mish"), ".keras", "activation 'mish' is not supported; the nearest one is 'silu'"),
     "celu": (lambda k: k.layers.Activation("celu"), ".keras", "activation 'celu' is not supported; the nearest one is 'elu'"),
@@ -142,4 +134,45 @@ def test_the_hard_sigmoid_of_keras_2_is_refused(keras: Any, tmp_path: Path) -> N
     with importlib.import_module("h5py").File(file, "r+") as content:
         content.attrs["keras_version"] = "2.4.0"
     with pytest.raises(ModelFileError, match=r"net\.h5: layer 1, .* was x / 5 \+ 1/2 in Keras 2\.4\.0, which wrote the file"):
+        write(file, tmp_path / "in", loss="mse")
+
+
+IN_PARTS: dict[str, tuple[Callable[[Any], Callable[[Any], Any]], str, dict[str, Any]]] = {
+    "softplus": (lambda k: lambda x: k.ops.log(k.ops.exp(x) + 1.0), "softplus", {}),
+    "softplus, one first": (lambda k: lambda x: k.ops.log(1.0 + k.ops.exp(x)), "softplus", {}),
+    "elu": (lambda k: lambda x: k.ops.where(x > 0, x, 0.7 * (k.ops.exp(x) - 1.0)), "elu", {"alpha": 0.7}),
+    "mish": (lambda k: k.layers.Activation("mish"), "softplus", {}),
+    "selu": (lambda k: k.layers.Activation("selu"), "selu", {}),
+}
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("name", sorted(IN_PARTS))
+def test_activations_that_a_tflite_file_has_in_parts_are_joined(keras: Any, tmp_path: Path, name: str, half: bool) -> None:
+    build, op, settings = IN_PARTS[name]
+    model = mixed(functional(keras, build(keras)))
+    file = tmp_path / "net.tflite"
+    converter = importlib.import_module("tensorflow").lite.TFLiteConverter.from_keras_model(model)
+    if half:
+        tensorflow = importlib.import_module("tensorflow")
+        converter.optimizations, converter.target_spec.supported_types = (
+            [tensorflow.lite.Optimize.DEFAULT],
+            [tensorflow.float16],
+        )
+    file.write_bytes(converter.convert())
+    notes = write(file, tmp_path / "in", loss="mse")
+    inputs = np.random.default_rng(2).normal(0, 1, (3, 4)).astype(np.float32)
+    agree(reference_outputs(tmp_path / "in", inputs), model(inputs), 1e-3 if half else 1e-5)
+    (layer,) = (each for each in written(tmp_path) if op in (each.op, getattr(each, "activation", None)))
+    assert {key: getattr(layer, key) for key in settings} == pytest.approx(settings, rel=1e-3 if half else 1e-6)
+    assert any("softplus of numbers above 88" in note for note in notes) == (op == "softplus")
+
+
+def test_a_part_that_something_else_reads_is_refused(keras: Any, tmp_path: Path) -> None:
+    def build(x: Any) -> Any:
+        power = keras.ops.exp(x)
+        return keras.ops.log(power + 1.0) + power
+
+    file = save(mixed(functional(keras, build)), tmp_path, ".tflite")
+    with pytest.raises(ModelFileError, match=r"net\.tflite: operator \d+, '.*' \(EXP\): EXP is not supported"):
         write(file, tmp_path / "in", loss="mse")

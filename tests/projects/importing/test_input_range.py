@@ -56,8 +56,8 @@ OTHERS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    # TensorFlow's converter leaves the rescaling in the last of these files, and folds the others into the weights itself.
-    [*((name, ".keras") for name in BYTES), ("-1 to 1", ".h5"), ("mean and deviation of pixels", ".tflite")],
+    # The converter folds a factor alone ("0 to 1", "grey") into the weights, and an offset without padding ("arithmetic").
+    [*((name, kind) for kind in (".keras", ".tflite") for name in BYTES), ("-1 to 1", ".h5")],
 )
 def test_the_lines_for_image_folders_make_bytes_of_their_values(keras: Any, tmp_path: Path, name: str, kind: str) -> None:
     model = BYTES[name](keras)
@@ -76,9 +76,10 @@ def test_the_lines_for_image_folders_make_bytes_of_their_values(keras: Any, tmp_
     agree(keras_model.build(designed.graph, weights)(levels / 255), model(levels, training=False))
 
 
+@pytest.mark.parametrize("kind", [".keras", ".tflite"])
 @pytest.mark.parametrize("name", list(OTHERS))
-def test_other_inputs_are_not_called_bytes(keras: Any, tmp_path: Path, name: str) -> None:
-    notes = write(save(OTHERS[name](keras), tmp_path, ".keras"), tmp_path / "in", loss="mse")
+def test_other_inputs_are_not_called_bytes(keras: Any, tmp_path: Path, name: str, kind: str) -> None:
+    notes = write(save(OTHERS[name](keras), tmp_path, kind), tmp_path / "in", loss="mse")
     text = (tmp_path / "in" / "experiment.toml").read_text()
     assert not any("bytes" in note for note in notes) and "0 to 255" not in text
 
@@ -87,3 +88,16 @@ def test_sensors_of_a_wide_range_are_not_called_bytes(keras: Any, tmp_path: Path
     model = chain(keras, (20, 3), normalised(keras, 120, 60), keras.layers.Flatten(), keras.layers.Dense(2))
     notes = write(save(model, tmp_path, ".keras"), tmp_path / "in", loss="mse")
     assert not any("bytes" in note for note in notes)
+
+
+@pytest.mark.parametrize("rescaling", [(), (1 / 255,), (1 / 127.5, -1.0)])
+def test_initial_weights_are_not_taken_for_folded_ones(keras: Any, tmp_path: Path, rescaling: tuple[float, ...]) -> None:
+    layers = keras.layers
+    for number, first in enumerate([layers.Conv2D(64, 7, strides=2), layers.Conv2D(8, 3), layers.Flatten()]):
+        rescaled = [layers.Rescaling(*rescaling)] if rescaling else []
+        before = [first, *rescaled] if number == 2 else [*rescaled, first]  # of a flat image the converter folds it too
+        model = chain(keras, (28, 24, 3), *before, layers.Flatten(), layers.Dense(64), layers.Dense(2))
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        notes = write(save(model, folder, ".tflite"), folder / "in", loss="mse")
+        assert any("expects bytes" in note for note in notes) == bool(rescaling)

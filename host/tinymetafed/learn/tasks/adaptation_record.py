@@ -18,10 +18,10 @@ class AdaptationRecord(StrictJson):
     """The samples of one adaptation.
 
     Attributes:
-        client: The client's name.
+        client: The client's name; "" where nothing was adapted.
         number: Its number, which the order of its samples depends on.
-        samples: Number of samples, over all classes.
-        sha256: SHA-256 of these samples, hexadecimal.
+        samples: Number of samples, over all classes; 0 where nothing was adapted.
+        sha256: SHA-256 of these samples, hexadecimal; "" where there are none.
     """
 
     client: str
@@ -33,6 +33,11 @@ class AdaptationRecord(StrictJson):
     def of(cls, client: str, number: int, samples: Samples) -> Self:
         """The record of a client that has adapted with these samples."""
         return cls(client, number, len(samples), samples_sha256(samples))
+
+    @classmethod
+    def of_none(cls) -> Self:
+        """The record of weights that no samples were adapted with."""
+        return cls("", 0, 0, "")
 
 
 def samples_sha256(samples: Samples) -> str:

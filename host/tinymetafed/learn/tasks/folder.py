@@ -133,7 +133,7 @@ class Folder(Task):
         trained = [client for is_held_out, client in read if not is_held_out and spec.source is None]
         unseen = [client for is_held_out, client in read if is_held_out]
         task = cls(spec, shapes, seed, trained, unseen, None if spec.source is None else clients or 0)
-        task.notes = reading.notes
+        task.notes = (*reading.notes, *reading.warnings)
         task.scale = reading.scale
         task.column_names = next((each.table.names for each in reading.recordings if each.table.names), ())
         task.feature_note = _feature_note(reading, spec, shapes)

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .network import AFFINE, INT8_OPS, VIEWS, Array, Layer, Network
+from .network import AFFINE, INT8_OPS, PAD, VIEWS, Array, Layer, Network
 
 _LARGEST_BYTE = 255
 _IMAGE_CHANNELS = (1, 3)
 _USUAL = ((0.0, 1.0), (-1.0, 1.0), (-0.5, 0.5))  # ranges of rescaled bytes
 _LARGEST_RESCALED = 10.0  # far above what networks expect, far below what a rescaling of inputs of 0 to 1 makes of bytes
 _MIDDLE = (64, 192)  # where the mean of pixels lies
+# The norm of a filter's weights. Trained filters on inputs of 0 to 1 or -1 to 1 have 0.2 to 5; where a rescaling of bytes is
+# folded into them, that is divided by 255 or 127.5.
+_SMALLEST_FILTER = 0.06
 _LISTED = 32  # channels of which the numbers are written one by one
 
 
@@ -53,7 +56,7 @@ class Bytes:
 
 
 def expected_bytes(network: Network) -> Bytes | None:
-    """Reads the scale and offset with which a network begins.
+    """Reads the scale and offset with which a network begins, or finds them in the size of its first weights.
 
     Args:
         network: The network, before scales and offsets are folded.
@@ -66,8 +69,15 @@ def expected_bytes(network: Network) -> Bytes | None:
     channels = network.input[-1]
     rescaling = _rescaling(network)
     if rescaling is None:
-        is_bytes = network.input_type == "uint8"
-        return Bytes("the network's input is uint8 in the file, without a rescaling", channels) if is_bytes else None
+        if network.input_type == "uint8":
+            return Bytes("the network's input is uint8 in the file, without a rescaling", channels)
+        first = _first_weighted(network)
+        if first is None or not _is_image(network) or not 0 < (norm := _largest_filter(first)) < _SMALLEST_FILTER:
+            return None
+        where = first.where.removeprefix(network.file + ": ")
+        return Bytes(
+            f"{where} has filters of a norm of {norm:.2g} or less, as where a rescaling of bytes is folded into them", channels
+        )
     scale, offset = rescaling
     ends = np.stack([offset, offset + _LARGEST_BYTE * scale])
     low, high = float(ends.min()), float(ends.max())
@@ -78,7 +88,24 @@ def expected_bytes(network: Network) -> Bytes | None:
 
 
 def _is_image(network: Network) -> bool:
-    return len(network.input) == 3 and network.input[-1] in _IMAGE_CHANNELS
+    shape = network.file_input or network.input
+    return len(shape) == 3 and shape[-1] in _IMAGE_CHANNELS
+
+
+def _first_weighted(network: Network) -> Layer | None:
+    """The layer with weights that reads the input, itself or its zeros and changes of shape; None if there is not one alone."""
+    layer: Layer | None = None
+    while len(readers := network.readers(layer)) == 1:
+        layer = readers[0]
+        if layer.op not in (*VIEWS, PAD):
+            return layer if layer.op in ("conv2d", "dense") and ".kernel" in layer.arrays else None
+    return None
+
+
+def _largest_filter(layer: Layer) -> float:
+    """The largest Euclidean norm of the weights of one output."""
+    kernel = layer.arrays[".kernel"]
+    return float(np.sqrt((kernel.reshape(-1, kernel.shape[-1]) ** 2).sum(axis=0)).max())
 
 
 def _is_of_bytes(scale: Array, offset: Array) -> bool:

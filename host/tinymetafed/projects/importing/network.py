@@ -100,6 +100,7 @@ class Network:
 
     ``loss``: None if the file does not have one. ``evaluate``: the file's own outputs, [batch, ...] for inputs
     [batch, *file_input]; None if nothing can compute them. ``input_type``: that of the file's input, as NumPy names it.
+    ``overflows``: whether the file computes something that overflows for large inputs, which nothing here does.
     """
 
     file: str
@@ -110,6 +111,7 @@ class Network:
     file_input: Shape = ()
     evaluate: Evaluate | None = None
     input_type: str = "float32"
+    overflows: bool = False
 
     def readers(self, layer: Layer | None) -> list[Layer]:
         """The layers that read ``layer``."""

@@ -69,5 +69,6 @@ def _samples(network: Network) -> npt.NDArray[Any]:
     if kind.kind == "b":
         return random.integers(0, 1, shape, endpoint=True).astype(kind)
     samples = random.normal(0, 1, shape)
-    samples[_SAMPLES // 2 :] *= 100  # as large as pixels
+    if not network.overflows:
+        samples[_SAMPLES // 2 :] *= 100  # as large as pixels
     return samples.astype(kind)

@@ -28,6 +28,7 @@ from .network import (
     same_values,
     unsupported,
 )
+from .tflite_activations import join_activations
 from .tflite_format import ACTIVATIONS, FLOAT16, FLOAT32, INT8, INT32, INT64, VIEW_OPERATORS
 from .tflite_operators import OPERATORS
 from .tflite_rewriting import drop_input_cast, join_dilation
@@ -37,7 +38,11 @@ _WHOLE = "convert the model again, whole in int8 with a representative dataset, 
 _NEAREST = {
     "DEQUANTIZE": f"the file is partly quantised; {_WHOLE}",
     "QUANTIZE": f"the file is partly quantised; {_WHOLE}",
-    **dict.fromkeys(("EXP", "LOG", "GREATER", "SELECT_V2"), "of a softplus, a SELU or an ELU: import the .keras file instead"),
+    **dict.fromkeys(
+        ("EXP", "LOG", "GREATER", "SELECT", "SELECT_V2"),
+        "it is only as part of a softplus, a SELU or an ELU in the form in which TensorFlow's converter writes these; import "
+        "the .keras file instead, which names its activations",
+    ),
     "SUM": "the nearest one is MEAN over all pixels",
     "TRANSPOSE": "reorder the axes of the data instead",
     "BATCH_MATMUL": "the nearest one is FULLY_CONNECTED",
@@ -116,8 +121,19 @@ class _Reader:
         if self.tensors[source].type == INT8:
             self._quantize_input(source)
         self.constants: dict[int, Any] = {}  # of tensors that an operator computes from constants
+        for each in graph.operators:
+            if kind_of(each) == "DEQUANTIZE" and self.tensors[each.inputs[0]].type == FLOAT16:
+                value = self.constant(int(each.inputs[0]))
+                if value is not None:
+                    self.constants[int(each.outputs[0])] = value.astype(np.float32)
         self.of_unknown_shape: set[int] = set()
         self.kernels: dict[int, Layer] = {}  # the layer that uses a kernel, by its buffer
+        self.activations = join_activations(graph, kind_of, self.number)
+        if {"op": "softplus"} in self.activations.values():
+            self.network.overflows = True
+            self.network.notes.append(
+                "softplus of numbers above 88 is 88.7 in the file, where exp(x) overflows; here it is the number, as in Keras"
+            )
         for position, operator in enumerate(graph.operators):
             self.operator(position, operator, kind_of(operator))
         last = self.made.get(output)
@@ -176,22 +192,25 @@ class _Reader:
         kind = {FLOAT32: "<f4", FLOAT16: "<f2", INT8: "<i1"}.get(found.type, "<i4")
         return np.frombuffer(bytes(data), kind).reshape([] if found.shape is None else [int(size) for size in found.shape])
 
+    def number(self, tensor: int) -> float | None:
+        """The value of a tensor that is one constant float32 number; None for others."""
+        value = self.constant(tensor) if self.tensors[tensor].type == FLOAT32 else None
+        return float(value.ravel()[0]) if value is not None and value.size == 1 else None
+
     def operator(self, position: int, operator: Any, kind: str) -> None:
         """Reads one operator into layers."""
         output = int(operator.outputs[0])
         where = f"{self.file}: operator {position}, '{self.title(output)}' ({kind})"
         if self.tensors[output].type in (INT32, INT64) and kind != "CAST":
             return  # it computes the new shape of a view, which the file has as well
-        if kind == "DEQUANTIZE" and self.tensors[operator.inputs[0]].type == FLOAT16:
-            value = self.constant(int(operator.inputs[0]))
-            if value is not None:
-                self.constants[output] = value.astype(np.float32)
-                return
+        if output in self.constants:
+            return
         first = int(operator.inputs[0]) if len(operator.inputs) else -1
         if kind not in VIEW_OPERATORS and INT8 in (self.tensors[first].type, self.tensors[output].type):
             self.int8_operator(operator, kind, where)
             return
-        if kind not in (*OPERATORS, *VIEW_OPERATORS):
+        joined = self.activations.get(output)
+        if joined is None and kind not in (*OPERATORS, *VIEW_OPERATORS):
             raise unsupported(where, kind, [*OPERATORS, *VIEW_OPERATORS], _NEAREST)
         for each in (*operator.inputs[:2], output):
             is_axes = kind in (*VIEW_OPERATORS, "MEAN", "REDUCE_MAX", "PAD", "PADV2") and each == operator.inputs[1]
@@ -207,7 +226,10 @@ class _Reader:
             )
         read = [self.made[each] for each in inputs]
         second = read[1:]
-        parts = [] if kind in VIEW_OPERATORS else OPERATORS[kind](self, operator, where)
+        if joined is not None:
+            parts = [Part(joined)]
+        else:
+            parts = [] if kind in VIEW_OPERATORS else OPERATORS[kind](self, operator, where)
         for part in [*parts, *(Part(keys) for keys in self.fused(operator, where))]:
             name = f"{part.keys['op']}{1 + sum(layer.op in WEIGHTED for layer in self.network.layers)}"
             inputs_read = [*read[:1], *second] if part.keys["op"] in MERGES else read[:1]

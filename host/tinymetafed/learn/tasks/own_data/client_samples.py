@@ -74,7 +74,7 @@ def _add_no_window(own: Sequence[ClientRecording], rows: int, spec: FolderTask, 
         what, remedy = "time runs backwards from row to row", "sort the rows by time"
     elif len(steps) and spec.rate is not None and not steps.any():
         what, remedy = f"all {rows:,} rows have the same time", "correct the times, or leave task.rate out"
-    problems.add(Place(own[0].table.file), what, remedy)
+    problems.add(Place(own[0].table.file), what, remedy, cause=f"no window: {remedy}")
 
 
 def _window_label(table: Table, spec: FolderTask) -> WindowLabel | None:
@@ -91,15 +91,15 @@ def _prepared(each: ClientRecording, spec: FolderTask, problems: Problems) -> li
             empty = int(np.argmax(np.isnan(whole.values).all(axis=0))) if whole.values.ndim == 2 else 0
             of = f"'{each.table.names[empty]}'" if each.table.names else f"{empty + 1}"
             what = f"feature {of} has no value in {len(whole)} row(s) that belong together, so that none can be interpolated"
-            problems.add(Place(each.table.file), what, 'leave the column out with task.ignore, or set task.missing = "drop"')
+            remedy = 'leave the column out with task.ignore, or set task.missing = "drop"'
+            problems.add(Place(each.table.file), what, remedy, cause=f"feature {of} has no value")
             continue
         if spec.rate is None or spec.window is None:
             prepared.append(whole)
         elif rows := too_many_rows(whole, spec.rate):
             what = f"{len(whole):,} rows without a gap become {rows:,} at task.rate = {spec.rate:g}"
-            problems.add(
-                Place(each.table.file), what, "lower task.rate, correct the times or their unit, or set task.largest_gap"
-            )
+            remedy = "lower task.rate, correct the times or their unit, or set task.largest_gap"
+            problems.add(Place(each.table.file), what, remedy, cause="too many rows at task.rate")
         else:
             prepared.append(resampled(whole, spec.rate))
     return prepared

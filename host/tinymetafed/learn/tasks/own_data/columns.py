@@ -74,8 +74,8 @@ class _Names:
         self.file, self.header, self.width, self.problems = file, header, width, problems
         self.failed = False
 
-    def refuse(self, what: str, remedy: str) -> None:
-        self.problems.add(Place(self.file), what, remedy)
+    def refuse(self, what: str, remedy: str, cause: str = "") -> None:
+        self.problems.add(Place(self.file), what, remedy, cause)
         self.failed = True
 
     def find(self, key: str, column: ColumnName) -> int:
@@ -170,6 +170,7 @@ def find_roles(
         names.refuse(
             f"column {column + 1} holds texts such as '{rows[0][column]}', the last column holds numbers",
             f"labels go in the last column, or name it: label = {name}",
+            cause=f"column {column + 1} holds texts, the last column holds numbers",
         )
     elif given is None and wanted.features is not None and len(features) != wanted.features:
         expected = width - len(features) + wanted.features

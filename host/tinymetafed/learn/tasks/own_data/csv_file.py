@@ -145,7 +145,12 @@ class _Reader:
             return None
         if self.form.unclear:
             what = f"'{self.form.unclear}' may be a decimal number or have a thousands separator"
-            self.problems.add(Place(self.file), f"the number {what}", 'set task.decimal = "," or ".", or write it without')
+            self.problems.add(
+                Place(self.file),
+                f"the number {what}",
+                'set task.decimal = "," or ".", or write it without',
+                cause="a number may be decimal or have a thousands separator",
+            )
             return None
         first = [cells for _, cells in rows[:_FIRST_ROWS]]
         roles = find_roles(self.file, self.header, (rows[0][0], first), self.width, self.wanted, self.problems)
@@ -323,7 +328,8 @@ class _Reader:
                 str(self.wanted) if self.wanted.spec.features is None else ", ".join(self.header) or "as in the first row"
             )
             remedy = "correct it, or begin it with # if it is a comment"
-            self.problems.add(self.place(line), f"has {len(cells)} columns, expected {self.width}: {expected}", remedy)
+            wanted = f"columns, expected {self.width}: {expected}"
+            self.problems.add(self.place(line), f"has {len(cells)} {wanted}", remedy, cause=f"another number of {wanted}")
             return None
         wrong = self.problems.count
         values = [value for column in roles.numbers if (value := self._value(line, column, cells[column])) is not None]
@@ -344,7 +350,9 @@ class _Reader:
             return float("nan") if missing == "interpolate" and column in self.roles.features else None
         what = f"'{cell}' is" if cell else "is empty,"
         like = f", written like {'-12,5' if self.form.decimal == ',' else '-12.5'} or 3e-4" if cell and found is None else ""
-        self.problems.add(self.place(line, column), f"{what} not a finite number{like}", why_not(cell, self.form.decimal))
+        remedy = why_not(cell, self.form.decimal)
+        said = f"not a finite number{like}"
+        self.problems.add(self.place(line, column), f"{what} {said}", remedy, cause=f"{said if cell else what}; {remedy}")
         return None
 
     def _moment(self, line: int, column: int, cell: str) -> float | None:
@@ -354,7 +362,10 @@ class _Reader:
         if not (is_missing(cell) and self.wanted.spec.missing == "drop"):
             what = f"'{cell}' is not a time" if cell else "is empty, not a time"
             self.problems.add(
-                self.place(line, column), what, "write all times as numbers, or all like 2026-03-01T12:30:05.25 or 12:30:05.25"
+                self.place(line, column),
+                what,
+                "write all times as numbers, or all like 2026-03-01T12:30:05.25 or 12:30:05.25",
+                cause="not a time" if cell else what,
             )
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tinymetafed_codegen.protocol import MAX_RECEIVE_WINDOW
 from tinymetafed_codegen.spec import FolderTask
 
 from .classes import MOST_UNITS, look_like_values
@@ -116,8 +118,9 @@ def examine_data(reading: Reading, spec: FolderTask) -> DataFacts:
     duplicates = _duplicates(reading.recordings)
     found = _gaps(reading.recordings, spec, reading.path)
     shapes = {client.inputs.shape[1:] for client in reading.clients}
+    sample = shapes.pop() if len(shapes) == 1 else ()
     return DataFacts(
-        sample_shape=shapes.pop() if len(shapes) == 1 else (),
+        sample_shape=sample,
         clients=clients,
         classes=dict(sorted(classes.items())),
         units=max((reading.classes or {}).values(), default=-1) + 1,
@@ -127,9 +130,11 @@ def examine_data(reading: Reading, spec: FolderTask) -> DataFacts:
         gaps=tuple(sorted(found, key=lambda gap: -abs(gap.seconds))[:MOST_GAPS]),
         gap_count=len(found),
         warnings=(
+            *reading.warnings,
             *_label_warnings(reading, are_values),
             *_warnings(features, {} if are_values else classes, duplicates),
             *_backwards(found),
+            *_large_sample(sample, spec),
         ),
     )
 
@@ -212,14 +217,14 @@ def _hashes(recording: Recording) -> NDArray[np.uint64]:
     return found
 
 
-def _below(file: Path, root: Path) -> str:
+def below(file: Path, root: Path) -> str:
     """A file's path in the folder of the data; its name where it is elsewhere, as for an archive that was unpacked."""
     return file.relative_to(root).as_posix() if file.is_relative_to(root) else "/".join(file.parts[-2:])
 
 
 def _gaps(recordings: Sequence[ClientRecording], spec: FolderTask, root: Path) -> list[GapFacts]:
     return [
-        GapFacts(each.client, _below(each.table.file, root), each.table.label_place(gap.row).row, gap.seconds)
+        GapFacts(each.client, below(each.table.file, root), each.table.label_place(gap.row).row, gap.seconds)
         for each in recordings
         for gap in gaps(each.recording, spec.largest_gap)
     ]
@@ -262,6 +267,18 @@ def _warnings(features: Sequence[FeatureFacts], classes: Mapping[str, int], dupl
         where = "occur there more than once" if each.client == each.other else f"are in '{each.other}' too"
         said.append(f"client '{each.client}': {each.rows:,} of {each.of_rows:,} rows {where}; is a recording there twice?")
     return said
+
+
+def _large_sample(shape: tuple[int, ...], spec: FolderTask) -> list[str]:
+    size = spec.bytes_per_input * math.prod(shape)
+    if size <= MAX_RECEIVE_WINDOW:
+        return []
+    smaller = "lower task.window, or name fewer task.features" if spec.window else "make the samples smaller"
+    in_bytes = ', or set task.dtype = "uint8" for pixels and other bytes' if spec.bytes_per_input > 1 else ""
+    return [
+        f"a sample of {list(shape)} takes {size:,} bytes, and one message holds {MAX_RECEIVE_WINDOW:,}, so that no model "
+        f"can be trained on it: {smaller}{in_bytes}"
+    ]
 
 
 def _backwards(found: Sequence[GapFacts]) -> list[str]:

@@ -61,6 +61,7 @@ class Reading:
         classes: Class index by label; None where rows have values to predict.
         problems: Everything that is wrong, listed; ``problem_count`` counts more where many are alike.
         notes: What was decided by what the files look like, a line each.
+        warnings: What may be meant otherwise, without being an error, a line each.
         usual_forms: The form of those files that have the usual one, a line for each.
         media: What the files are; None for rows of numbers.
         scale: The input value of level 1, where all inputs are bytes with a scale (``task.dtype = "uint8"``).
@@ -73,6 +74,7 @@ class Reading:
     problems: tuple[Problem, ...]
     problem_count: int
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     usual_forms: tuple[str, ...] = ()
     scale: float = 1.0
     media: MediaKind | None = None

@@ -113,7 +113,7 @@ def _shaped(
     if n and shape and math.prod(own) == math.prod(shape):
         remedy = "its numbers may be in another order; write x.transpose(...) or x.reshape(...) in the order of model.input"
     of = expected or f"[rows, {str(list(shape))[1:]} as in model.input"
-    problems.add(Place(file), f"x has shape {list(x.shape)}, expected {of}", remedy)
+    problems.add(Place(file), f"x has shape {list(x.shape)}, expected {of}", remedy, f"x of shape {own}, expected {of}")
     return None
 
 
@@ -136,7 +136,12 @@ def _numbers(
     wrong = ~np.isfinite(floats) & ~missing
     for at in np.argwhere(wrong):
         index = ", ".join(str(i) for i in at)
-        problems.add(Place(file, name=f"{name}[{index}]"), f"= {array[tuple(at)]} is not a finite number", _CORRECT)
+        problems.add(
+            Place(file, name=f"{name}[{index}]"),
+            f"= {array[tuple(at)]} is not a finite number",
+            _CORRECT,
+            f"{name}: not finite",
+        )
     if wanted.spec.missing == "drop" or name == "y":
         wrong |= missing
     left_out |= wrong.reshape(len(floats), -1).any(axis=1)
@@ -155,7 +160,9 @@ def _texts(file: Path, name: str, array: NDArray[np.generic], problems: Problems
             if not may_drop or array.dtype.kind not in "iufUb":
                 expected = f"expected a {'class' if name == 'y' else 'client'}, a whole number or a name (str)"
                 for i in rows:
-                    problems.add(Place(file, name=f"{name}[{i}]"), f"= {text!r} is not a {what}", expected)
+                    problems.add(
+                        Place(file, name=f"{name}[{i}]"), f"= {text!r} is not a {what}", expected, f"{name}: {expected}"
+                    )
             left_out[rows] = True
             codes[rows] = UNKNOWN
     return Texts(codes, tuple(known))

@@ -25,7 +25,7 @@ from .media_files import MEDIA_SCALE, find_media, read_media
 from .npz_file import read_npz
 from .origin import located
 from .problems import Place, Problems
-from .reading_notes import notes_on_form, notes_on_missing, notes_on_windows
+from .reading_notes import notes_on_form, notes_on_missing, notes_on_windows, warnings_on_rate, warnings_on_spelling
 from .sample_checks import check_levels, check_samples
 from .times import SECONDS, Unit, find_unit
 from .windows import Recording
@@ -153,11 +153,15 @@ def read_folder(
     if shapes is not None and scored is None:
         check_samples(reading, spec, problems)
     notes += notes_on_windows(reading, spec)
+    warnings = warnings_on_rate(recordings, spec) + warnings_on_spelling("class", classes or ())
+    if spec.client is not None:
+        warnings += warnings_on_spelling("client", names)
     return replace(
         reading,
         problems=problems.listed,
         problem_count=problems.count,
         notes=tuple(notes),
+        warnings=tuple(warnings),
         usual_forms=tuple(usual_forms),
     )
 

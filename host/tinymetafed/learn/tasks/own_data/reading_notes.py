@@ -1,9 +1,10 @@
-"""Says in notes what was decided by what the user's files look like."""
+"""Says in notes what was decided by what the user's files look like, and in warnings what may be meant otherwise."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -11,7 +12,10 @@ from tinymetafed_codegen.spec import FolderTask
 
 from .csv_file import CsvContent
 from .file_table import Table
-from .folder_content import Reading
+from .folder_content import ClientRecording, Reading
+from .windows import median_step
+
+FINER = 1.5  # times a recording's own rate from which a rate is worth a warning: times are never quite even
 
 
 def notes_on_form(contents: Sequence[CsvContent]) -> tuple[list[str], list[str]]:
@@ -50,6 +54,45 @@ def notes_on_missing(tables: Sequence[Table]) -> list[str]:
         f"{sum(counts):,} {what}, of {len(counts)} file{'s' * (len(counts) > 1)}"
         for counts, what in ((left_out, "rows with missing values left out"), (missing, "missing values interpolated"))
         if counts
+    ]
+
+
+def warnings_on_spelling(what: str, names: Iterable[str]) -> list[str]:
+    """A warning for each group of names that differ only in case, in blanks or in how a letter is encoded.
+
+    Args:
+        what: What is named: "class" or "client".
+        names: All names.
+    """
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        alike[" ".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
+    return [
+        f"{' and '.join(map(repr, group))} differ only in case, blanks or encoding, and are {len(group)} "
+        f"{what}{'es' if what.endswith('s') else 's'}; write them alike if they are one"
+        for group in alike.values()
+        if len(group) > 1
+    ]
+
+
+def warnings_on_rate(recordings: Sequence[ClientRecording], spec: FolderTask) -> list[str]:
+    """A warning if ``task.rate`` asks for more rows than recordings have; none without ``task.rate``."""
+    if spec.rate is None or spec.window is None:
+        return []
+    coarse = [
+        (1 / step, each.table.file.name)
+        for each in recordings
+        if each.recording.time is not None and (step := median_step(each.recording.time)) and spec.rate * step > FINER
+    ]
+    if not coarse:
+        return []
+    slowest, file = min(coarse)
+    more = len({name for _, name in coarse}) - 1
+    others = f", and {more} more file{'s' * (more > 1)} too few," if more else ""
+    return [
+        f"task.rate = {spec.rate:g}, but {file} has about {slowest:.3g} rows per second{others} so that up to "
+        f"{1 - slowest / spec.rate:.0%} of the rows are interpolated and tell nothing new; "
+        f"set task.rate = {slowest:.3g} or lower"
     ]
 
 

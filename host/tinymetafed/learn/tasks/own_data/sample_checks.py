@@ -51,6 +51,7 @@ def check_levels(client: ClientSamples, scale: np.float32, problems: Problems) -
             f"task.dtype = 'uint8' is for whole numbers from 0 to 255, but an input of client '{client.name}' is "
             f"{client.inputs[wrong][0]:g}",
             'set task.dtype = "float32"',
+            cause="task.dtype = 'uint8' is for whole numbers from 0 to 255",
         )
 
 
@@ -79,6 +80,7 @@ def _check_trained(clients: Sequence[ClientSamples], classes: Mapping[str, int],
                 Place(client.files[0]),
                 f"{_who(client, spec)}class '{label_of[index]}' is in held-out clients only, nobody trains on it",
                 "hold out other clients in task.held_out, or leave its rows out",
+                cause=f"class '{label_of[index]}' is in held-out clients only",
             )
 
 
@@ -104,6 +106,7 @@ def _check_rows(client: ClientSamples, classes: Mapping[str, int] | None, spec: 
             Place(client.files[0]),
             f"{_who(client, spec)}all {what}s are of class '{next(iter(groups))}', too few classes for a meta-test",
             f"add {what}s of other classes, or hold out another {'file' if spec.client is None else 'client'}",
+            cause=f"all {what}s are of one class",
         )
         return
     # At least one sample of each class is left for the test.
@@ -117,5 +120,6 @@ def _check_rows(client: ClientSamples, classes: Mapping[str, int] | None, spec: 
                 Place(client.files[0]),
                 f"{_who(client, spec)}{count} {what}(s){of_class}, but {why}{' of each class' if label else ''}",
                 f"add {what}s or lower {keys[-1]}" + (" (task.adapt, or --samples)" if client.is_held_out else ""),
+                cause=f"too few {what}s for task.{keys[-1]}",
             )
             return
