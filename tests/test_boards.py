@@ -366,6 +366,9 @@ UNUSABLE = {
         spoilt(estimates={"cycles_per_mac": [1], "milliamperes": [1, 2]}),
         "'cycles_per_mac' is [1], expected a list of two",
     ),
+    "no time to start": (spoilt(start_seconds=0), "'start_seconds' is 0, expected a number of seconds above 0"),
+    "endless time to start": (spoilt(start_seconds=float("inf")), "'start_seconds' is Infinity, expected a number of seconds"),
+    "start at once": (spoilt(start_seconds="soon"), "'start_seconds' is \"soon\", expected a number"),
     "real perhaps": (spoilt(real="perhaps"), "'real' is \"perhaps\", expected true or false"),
     "no text at all": (b"\xff\xfe", "decode"),
 }
@@ -396,6 +399,14 @@ def test_a_name_longer_than_the_wire_has_room_for_is_refused(own_boards: Path) -
     shutil.copy(own_boards / "native.json", own_boards / "sixteencharacter.json")
     with pytest.raises(boards.BoardError, match="name is 'sixteencharacter', expected up to 15 letters"):
         boards.load("sixteencharacter")
+
+
+def test_a_board_file_may_leave_out_how_long_it_takes_to_start(own_boards: Path) -> None:
+    assert all("start_seconds" in facts(board) for board in boards.names())
+    older = json.loads((own_boards / "native.json").read_text())
+    del older["tinymetafed"]["start_seconds"]
+    (own_boards / "native.json").write_text(json.dumps(older))
+    assert boards.load("native").start_seconds == boards.USUAL_START_SECONDS
 
 
 def test_every_board_has_its_environment() -> None:

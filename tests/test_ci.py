@@ -50,6 +50,15 @@ def test_commands_exist(jobs: dict[str, Any], job: str) -> None:
             assert program in SYSTEM | {"make", "pio"}, command
 
 
+def test_renodes_requirements_can_be_compiled(jobs: dict[str, Any]) -> None:
+    """One of them, psutil 5.9.3, has no wheel for the Python of Debian 12: without a compiler and Python.h the job fails."""
+    found = commands(jobs["renode"])
+    (pip,) = [at for at, command in enumerate(found) if "/opt/renode/tests/requirements.txt" in command]
+    installed = {word for command in found[:pip] if command.startswith("apt-get install") for word in shlex.split(command)}
+    assert {"gcc", "python3-dev"} <= installed
+    assert jobs["renode"]["container"] == "debian:12"
+
+
 def test_every_real_board_is_built(jobs: dict[str, Any]) -> None:
     real = {name for name in boards.names() if boards.load(name).real}
     for command in (command for command in commands(jobs["boards"]) if command.startswith("pio ")):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -132,3 +134,76 @@ def test_pio_run_says_what_is_missing_before_it_compiles(target: list[str], tmp_
 def test_a_real_board_is_flashed_and_not_started(build_folder: Path) -> None:
     with pytest.raises(firmware.BuildError, match=r"firmware for nano33ble: .*`pio run -e nano33ble -t upload`"):
         firmware.build(SINE, boards.load("nano33ble"), key="k")
+
+
+# The packages of real boards, which PlatformIO downloads
+
+
+def pio_without_network(board: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """`pio run -e BOARD` with the packages in ``folder`` alone: the proxies that it may use are not there."""
+    proxies = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")}
+    own = {f"PLATFORMIO_{name}_DIR": str(folder / name.lower()) for name in ("CORE", "WORKSPACE")}
+    return subprocess.run(
+        [sys.executable, "-m", "platformio", "run", "--project-dir", str(root()), "--environment", board],
+        env=os.environ | proxies | {name.upper(): proxy for name, proxy in proxies.items()} | own,
+        capture_output=True,
+        text=True,
+        timeout=HUNG_SECONDS,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("board", "packages"),
+    [
+        ("nano33ble", ["platformio/nordicnrf52 @ 10.11.0", "framework-arduino-mbed", "toolchain-gccarmnoneeabi"]),
+        ("esp32dev", ["platformio/espressif32 @ 6.13.0", "framework-arduinoespressif32", "toolchain-xtensa-esp32"]),
+    ],
+)
+def test_a_real_board_without_a_network_says_what_is_missing_and_from_where(
+    board: str, packages: list[str], tmp_path: Path
+) -> None:
+    done = pio_without_network(board, tmp_path)
+    assert done.returncode != 0
+    (said,) = [line for line in done.stderr.splitlines() if line]
+    assert said.startswith("PackagesMissing: missing ") and all(package in said for package in packages)
+    assert "does not reach registry.platformio.org; connect it" in said and f"copy {tmp_path / 'core'} from a machine" in said
+
+
+def test_a_vendors_platform_is_used_as_it_is_once_it_is_there(tmp_path: Path) -> None:
+    """A stand-in for the vendor's platform and its packages, in PlatformIO's folder as after a download."""
+    core = tmp_path / "core"
+    platform = core / "platforms" / "nordicnrf52"
+    (platform / "builder").mkdir(parents=True)
+    (platform / "builder" / "main.py").write_text(
+        "from SCons.Script import DefaultEnvironment\n"
+        "env = DefaultEnvironment()\n"
+        "print('BUILDS', env.BoardConfig().id, 'BY', env.PioPlatform().get_dir())\n"
+    )
+    needs = {"toolchain-gccarmnoneeabi": "1.90201.191206", "framework-arduino-mbed": "4.5.0", "tool-scons": "*"}
+    facts = {
+        "description": "x",
+        "license": "MIT",
+        "packages": {n: {"owner": "platformio", "version": v} for n, v in needs.items()},
+    }
+    installed(platform, "platform", "nordicnrf52", "10.11.0", "platform.json", facts)
+    done = pio_without_network("nano33ble", tmp_path)
+    said = done.stderr.strip()
+    assert done.returncode != 0 and said.startswith("PackagesMissing: missing ") and "\n" not in said
+    assert "platformio/toolchain-gccarmnoneeabi @ 1.90201.191206" in said and "framework-arduino-mbed @ 4.5.0" in said
+    assert "nordicnrf52" not in said
+    for name, version in needs.items():
+        if name != "tool-scons":
+            installed(core / "packages" / name, "tool", name, version, "package.json", {"system": "*"})
+    shutil.copytree(root() / "boards" / "tool-scons", core / "packages" / "tool-scons")
+    done = pio_without_network("nano33ble", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"BUILDS nano33ble BY {platform}" in done.stdout
+
+
+def installed(folder: Path, kind: str, name: str, version: str, manifest: str, facts: dict[str, object]) -> None:
+    """Makes a package of PlatformIO's registry as it is after its installation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / manifest).write_text(json.dumps({"name": name, "version": version} | facts))
+    spec = {"owner": "platformio", "id": None, "name": name, "requirements": None, "uri": None}
+    (folder / ".piopm").write_text(json.dumps({"type": kind, "name": name, "version": version, "spec": spec}))

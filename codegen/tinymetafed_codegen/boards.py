@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import difflib
+import math
 import re
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from .locate import find
 # RAM reserved for the stack (at least 2,048 bytes), the guard below it and alignment. Training uses up to 756 bytes of stack
 # on mps2 (`bench memory`); the rest is for sample sources.
 STACK_BYTES = 4096
+USUAL_START_SECONDS = 60.0  # of a board whose file does not say
 MAX_NAME = 15  # characters of a board's name: it has 16 bytes on the wire, of which the last is 0
 # The keys that boards/platform/builder reads, by toolchain: lists of texts, and texts. Real boards use their vendor's builder.
 _BUILDER_LISTS = {
@@ -126,7 +128,9 @@ class Board:
     board is flashed. Any other board is started on this machine, in its ``emulator`` or, where that is None, as a process.
     ``machine_flags`` are compiler flags for the processor, empty where the vendor's package sets them; flags of all boards are
     in boards/platform/flags.json. ``optimization`` is the compiler's level, None where the vendor's package sets it. ``usb``
-    has a title for each pair of USB vendor and product id: the board in one of its states, or its USB bridge.
+    has a title for each pair of USB vendor and product id: the board in one of its states, or its USB bridge. It answers
+    within ``start_seconds`` of its start; where it is emulated, with a core of this machine for itself. Its port resets it when
+    the main loop has not passed for ``watchdog_seconds``; None if the port has no watchdog.
     """
 
     name: str
@@ -152,6 +156,8 @@ class Board:
     unique_id: tuple[str, ...]
     requirements: tuple[Requirement, ...]
     line: Line
+    start_seconds: float
+    watchdog_seconds: int | None
     usb: dict[tuple[int, int], str]
 
     @property
@@ -378,6 +384,8 @@ def _board(file: Path, manifest: Facts) -> Board:
         unique_id=facts.words("unique_id"),
         requirements=tuple(_requirements(facts)),
         line=_line(facts.object_of("line")),
+        start_seconds=_start_seconds(facts),
+        watchdog_seconds=facts.count("watchdog_seconds") if "watchdog_seconds" in facts else None,
         usb=_usb(build, facts),
     )
     facts.checked("emulator", not real or board.emulator is None, "null, because a real board is not started on this machine")
@@ -413,6 +421,14 @@ def _line(facts: Facts) -> Line:
         rts=facts.flag("rts", usual.rts),
         settle_seconds=facts.number("settle_seconds") if "settle_seconds" in facts else usual.settle_seconds,
     )
+
+
+def _start_seconds(facts: Facts) -> float:
+    if "start_seconds" not in facts:
+        return USUAL_START_SECONDS
+    seconds = facts.number("start_seconds")
+    facts.checked("start_seconds", 0 < seconds < math.inf, "a number of seconds above 0")
+    return seconds
 
 
 def _estimates(facts: Facts, build: Facts) -> Estimates:

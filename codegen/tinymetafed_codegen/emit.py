@@ -12,7 +12,7 @@ from typing import Any
 
 import jinja2
 
-from . import adaptation, included, ops, protocol_cpp, sample_source, simulation_abi
+from . import adaptation, included, ops, protocol_cpp, sample_source, simulation_abi, work
 from .calls import BackwardCall, Call
 from .cpp11 import float_literal
 from .design import Design
@@ -185,10 +185,13 @@ def board_header(design: Design, command: str) -> str:
     reason = ""
     if design.manifest.receive_window != design.board.receive_window:
         reason = f"; the {design.board.receive_window} of the board's file are too few for one sample or one answer"
+    watchdog = work.watchdog_seconds(design.board, design.graph)
     return render(
         "board.hpp.j2",
         board=design.board,
         command=command,
+        watchdog_seconds=watchdog,
+        watchdog_reason="" if watchdog == design.board.watchdog_seconds else "  // the board file's are too few for a step",
         receive_window=design.manifest.receive_window,
         window_reason=reason,
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import signal
+import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +22,17 @@ from sketches import compile_sketch, write_library
 from small_runs import Quiet, sine
 
 import tinymetafed as tmf
+from tinymetafed.devices.link.clock import SYSTEM_CLOCK
 from tinymetafed.devices.link.link_errors import LinkError
 from tinymetafed.devices.link.session import Session
-from tinymetafed.devices.link.transport import open_transport
+from tinymetafed.devices.link.transport import Transport, open_transport
 from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.projects import new
 from tinymetafed.projects.new import starters
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import set_up
-from tinymetafed_codegen import boards, emit
+from tinymetafed_codegen import boards, emit, spec, work
 from tinymetafed_codegen.boards import Board, Catalogue
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
@@ -88,6 +92,10 @@ def test_every_downloaded_package_is_pinned_exactly() -> None:
     lines = re.findall(r"(?m)^(?:platform|platform_packages) = (.*)$", "".join(texts))
     downloaded = [package for package in lines if "symlink://" not in package]
     assert downloaded and all(re.fullmatch(r"[\w/-]+@\d+\.\d+\.\d+", package) for package in downloaded)
+    vendors = {Path(package).name for package in lines if "/vendors/" in package}
+    manifests = {path.parent.name: json.loads(path.read_text()) for path in find("boards").glob("vendors/*/platform.json")}
+    assert set(manifests) == vendors == {json.loads(boards.load(name).file.read_text())["platforms"][0] for name in OURS}
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", manifest["version"]) for manifest in manifests.values())
 
 
 def test_real_boards_are_built_on_request_only() -> None:
@@ -147,8 +155,11 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """A real board's firmware, built as a host process."""
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed")
-    folder = tmp_path_factory.mktemp(request.param)
+    folder = tmp_path_factory.getbasetemp() / f"arduino-{request.param}"
+    folder.mkdir(exist_ok=True)
     board = known(request.param, folder / "project")
+    if (folder / "firmware").exists():  # for other tests
+        return board, folder / "firmware"
     files, arguments = sources(board, folder)
     command = ["g++", "-O2", *arguments, *map(str, files), str(HERE / "core.cpp"), "-pthread", "-o", str(folder / "firmware")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -236,3 +247,104 @@ def test_answers_to_a_closed_port_do_not_block(program: tuple[Board, Path]) -> N
             session.fetch(0, 1)
         process.send_signal(signal.SIGUSR2)
         session.hello(HUNG_SECONDS)
+
+
+def loaded(transport: Transport) -> Session:
+    """A session with a board that has been given its weights."""
+    session = Session(transport, clock=SlowClock())
+    board = boards.load("native")  # any board: the weights are the same
+    strategy = open_strategy(EXPERIMENT, manifest := design(EXPERIMENT, board, "test").manifest)
+    session.hello()
+    session.configure(Program.TRAIN, Recipe(strategy.training(), strategy.top_k))
+    sizes = [tensor.size for tensor in manifest.global_tensors]
+    session.load(session.next_token(), downlink.encode(np.zeros(strategy.n_global, np.float32), Dtype.F16, sizes))
+    return session
+
+
+@pytest.mark.parametrize("program", ["nano33ble", "rp2040"], indirect=True)
+def test_no_answer_stays_in_the_hosts_driver(program: tuple[Board, Path]) -> None:
+    """Frames of every length up to three packets of USB, full packets at their end included."""
+    with running(program[1]) as (_, path), open_transport(path) as transport:
+        session = loaded(transport)
+        session.clock, session.deadline, session.retries = SYSTEM_CLOCK, 60.0, 0  # an answer that is kept ends the test
+        before = session.traffic
+        lengths = set()
+        for count in range(1, 48):
+            session.fetch(0, count)
+            lengths.add((session.traffic - before).up)
+            before = session.traffic
+        assert {64, 128, 192} <= lengths and before.retries == 0
+
+
+@pytest.mark.parametrize("program", ["nano33ble", "esp32dev"], indirect=True)
+def test_a_board_that_has_stopped_is_reset_by_its_watchdog_and_answers_again(program: tuple[Board, Path]) -> None:
+    with running(program[1], "0", "60") as (process, path), open_transport(path) as transport:  # a second is a minute
+        hello = loaded(transport).hello()
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout is not None and process.stdout.readline() == f"pty {path}\n"
+        assert loaded(transport).hello() == hello
+
+
+@pytest.mark.parametrize("board", OURS)
+def test_the_watchdog_waits_longer_than_any_training_step(board: str, tmp_path: Path) -> None:
+    facts = boards.load(board)
+    assert facts.watchdog_seconds is not None
+    files = {name: spec.load(find(f"examples/{name}.toml")) for name in ("sine", "omniglot", "bench-conv")}
+    for name, experiment in files.items():
+        made = design(experiment, facts, name)
+        assert work.STEPS_OF_WATCHDOG * work.longest_step_seconds(facts, made.graph) < facts.watchdog_seconds
+        said = emit.board_header(made, "test")
+        assert f"constexpr uint32_t kWatchdogSeconds = {facts.watchdog_seconds};\n" in said
+    made = design(files["bench-conv"], facts, "slow")
+    slow = replace(facts, estimates=replace(facts.estimates, clock_hz=10_000))
+    step = work.longest_step_seconds(slow, made.graph)
+    wanted = math.ceil(work.STEPS_OF_WATCHDOG * step)
+    assert wanted > facts.watchdog_seconds and work.watchdog_seconds(slow, made.graph) == wanted
+    said = emit.board_header(replace(made, board=slow), "test")
+    assert f"constexpr uint32_t kWatchdogSeconds = {wanted};  // the board file's are too few for a step\n" in said
+
+
+def test_a_board_without_a_watchdog_has_no_time_for_one(tmp_path: Path) -> None:
+    made = design(EXPERIMENT, boards.load("mps2"), "test")
+    assert work.watchdog_seconds(made.board, made.graph) is None
+    assert "Watchdog" not in emit.board_header(made, "test")
+
+
+# The packets of USB
+
+
+@pytest.fixture(scope="module")
+def packets(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[bytes]], list[bytes]]:
+    """``packets(pieces)``: the packets that the Arduino port makes of the pieces that it is told to write."""
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed")
+    program = tmp_path_factory.mktemp("packets") / "packets"
+    port = find("firmware") / "port" / "arduino"
+    command = ["g++", *compiler_flags(), f"-I{port}", str(HERE / "packets.cpp"), "-o", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+    def run(pieces: list[bytes]) -> list[bytes]:
+        told = b"".join(struct.pack("<H", len(piece)) + piece for piece in pieces)
+        said, found = subprocess.run([program], input=told, capture_output=True, check=True).stdout, []
+        while said:
+            size = struct.unpack("<H", said[:2])[0]
+            found.append(said[2 : 2 + size])
+            said = said[2 + size :]
+        return found
+
+    return run
+
+
+@pytest.mark.parametrize("size", [1, 2, 62, 63, 64, 65, 126, 127, 128, 129, 192, 300, 1024])
+def test_an_answer_is_sent_in_as_few_packets_as_possible_and_the_last_is_not_full(
+    packets: Callable[[list[bytes]], list[bytes]], size: int
+) -> None:
+    answer = bytes(1 + i % 255 for i in range(size - 1)) + b"\0"
+    for step in (1, 3, 64, 254, size):
+        pieces = [answer[at : at + step] for at in range(0, size, step)]
+        sent = packets([*pieces, *pieces])
+        assert b"".join(sent) == answer + answer
+        whole, rest = divmod(size, 64)
+        once = [64] * whole + [rest] if rest else [64] * (whole - 1) + [63, 1]
+        assert [len(packet) for packet in sent] == once + once

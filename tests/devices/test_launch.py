@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,9 @@ from fake_device import FakeDevice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinymetafed.devices.launch import DeviceSpec, DeviceUrlError, EmulatorMissing, LaunchError, launch, parse
+from tinymetafed.devices.launch import DeviceSpec, DeviceUrlError, EmulatorMissing, LaunchError, launch, parse, start_seconds
 from tinymetafed.devices.link.link_errors import DeviceSilent, PortError
+from tinymetafed_codegen import boards
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="emulated devices need pseudo-terminals")
 
@@ -262,6 +265,31 @@ def test_a_silent_program_is_named_and_stopped(install: Install) -> None:
     program = install("native", silent=True)
     with pytest.raises(DeviceSilent, match=r"^native#1: no answer to Hello"):
         launch(parse(["native:1"]), lambda board: program, clock=until_event(program)).__enter__()
+
+
+@pytest.mark.parametrize(("processes", "cores", "seconds"), [(1, 2, 120), (2, 2, 120), (4, 2, 240), (3, 1, 360), (9, 8, 135)])
+def test_emulators_that_share_cores_get_more_time_to_start(processes: int, cores: int, seconds: float) -> None:
+    board = replace(boards.load("nrf52840"), start_seconds=120.0)
+    assert start_seconds(board, processes, cores) == seconds
+
+
+def test_a_start_may_take_as_long_as_the_boards_file_says(install: Install, own_boards: Path) -> None:
+    program = install("renode", silent=True)
+    facts = json.loads((own_boards / "nrf52840.json").read_text())
+    facts["tinymetafed"]["start_seconds"] = 7
+    (own_boards / "nrf52840.json").write_text(json.dumps(facts))
+    with pytest.raises(DeviceSilent, match=r"^renode#1: no answer to Hello in 7\.0 s;"):
+        launch(parse(["renode:1"]), Path, clock=until_event(program)).__enter__()
+
+
+def test_a_restart_may_take_as_long_as_a_start(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinymetafed.devices.launch.processor_cores", lambda: 2)
+    install("renode")
+    program = install("native")
+    with launch(parse(["renode:3", "native:1"]), lambda board: program) as devices:
+        ways = [list(device._port.reconnections())[-1] for device in devices]
+        wanted = [2 * boards.load(device.board).start_seconds for device in devices]
+        assert [way.start_seconds for way in ways] == wanted and wanted[0] > wanted[3]
 
 
 def test_a_program_that_announces_no_line_is_named(install: Install) -> None:

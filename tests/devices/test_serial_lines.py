@@ -21,6 +21,7 @@ from tinymetafed.devices.launch import DeviceSpec, DeviceUrlError, launch, parse
 from tinymetafed.devices.link.link_errors import LinkError, WrongFirmware
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import discard_input, open_transport
+from tinymetafed_codegen import boards
 from tinymetafed_codegen.boards import Line
 from tinymetafed_codegen.protocol import Dtype
 
@@ -150,6 +151,10 @@ def test_a_port_is_opened_as_its_board_requires(monkeypatch: pytest.MonkeyPatch)
     assert usb.line_of("/dev/ttyUSB7").settle_seconds > 0
     assert usb.line_of("/dev/ttyUSB8") == usb.line_of("socket://x:1") == Line()
     assert usb.line_of("/dev/ttyUSB7", "mps2") == Line()  # the user's option takes precedence
+    assert usb.start_seconds_of("/dev/ttyUSB7") == boards.load("esp32dev").start_seconds
+    assert usb.start_seconds_of("/dev/ttyUSB7", "mps2") == boards.load("mps2").start_seconds
+    longest = max(board.start_seconds for board in boards.usable() if board.real)
+    assert usb.start_seconds_of("/dev/ttyUSB8") == usb.start_seconds_of("socket://x:1") == longest
     assert usb.other_ports("/dev/ttyACM0") == ["/dev/ttyUSB7"] and usb.other_ports("/dev/ttyUSB7") == []
 
 

@@ -20,7 +20,6 @@ from platformio.test.exception import UnitTestSuiteError
 from platformio.test.result import TestCase, TestCaseSource, TestStatus
 from platformio.test.runners.base import TestRunnerBase
 
-START_SECONDS = 300.0  # until the line is announced; long, as the machine may be busy
 SILENCE_SECONDS = 300.0  # longest silence during one test
 _ANNOUNCEMENT = re.compile(r"\b(?:pty|char device redirected to)\s+(/\S+).*\n")
 
@@ -74,7 +73,7 @@ class CustomTestRunner(TestRunnerBase):  # type: ignore[misc]  # PlatformIO is u
         with tempfile.TemporaryFile() as errors:
             process = subprocess.Popen([word.format(**meant) for word in command], stdin=pipe, stdout=pipe, stderr=errors)
             try:
-                with serial.Serial(_line_of(process), timeout=0.1) as line:
+                with serial.Serial(_line_of(process, self.facts["start_seconds"]), timeout=0.1) as line:
                     self._read(_lines(line, process))
             except UnitTestSuiteError as error:
                 after = f" after '{self.test_suite.cases[-1].name}'" if self.test_suite.cases else ""
@@ -110,13 +109,13 @@ class CustomTestRunner(TestRunnerBase):  # type: ignore[misc]  # PlatformIO is u
             click.echo(case.humanize())
 
 
-def _line_of(process: subprocess.Popen[bytes]) -> str:
-    """The pseudo-terminal that the process announces."""
+def _line_of(process: subprocess.Popen[bytes], seconds: float) -> str:
+    """The pseudo-terminal that the process announces within so many seconds."""
     assert process.stdout is not None
-    until, said = time.monotonic() + START_SECONDS, ""
+    until, said = time.monotonic() + seconds, ""
     while (match := _ANNOUNCEMENT.search(said)) is None:
         if not select.select([process.stdout], [], [], max(0.0, until - time.monotonic()))[0]:
-            raise UnitTestSuiteError(f"has announced no serial line in {START_SECONDS:g} s; it said {said!r}")
+            raise UnitTestSuiteError(f"has announced no serial line in {seconds:g} s; it said {said!r}")
         data = os.read(process.stdout.fileno(), 4096)
         if not data:
             raise UnitTestSuiteError(f"ended at its start, exit code {process.wait()}")

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from serial.tools.list_ports_common import ListPortInfo
 
 from tinymetafed.projects import doctor
 from tinymetafed.projects.doctor import Finding
+from tinymetafed_codegen import boards
 
 
 def port(device: str, vid: int | None, pid: int | None) -> ListPortInfo:
@@ -119,6 +121,77 @@ def test_a_busy_port_names_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_machine_without_ports_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     (finding,) = show(monkeypatch)
     assert not finding.ok and "native:4 works without" in finding.remedy
+
+
+def machine(root: Path, files: dict[str, str], masked: tuple[str, ...] = ()) -> dict[str, Finding]:
+    """What is found on a machine with these files, and with links to /dev/null."""
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    for name in masked:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to("/dev/null")
+    return {finding.name: finding for finding in doctor.port_takers(root)}
+
+
+BRLTTY = {"usr/lib/udev/rules.d/85-brltty.rules": 'ENV{PRODUCT}=="1a86/7523/*", ENV{BRLTTY_BRAILLE_DRIVER}="bm"'}
+MODEM_MANAGER = {"usr/sbin/ModemManager": "", "usr/lib/systemd/system/ModemManager.service": "[Service]"}
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="brltty and ModemManager are programs of Linux")
+
+
+@linux
+@pytest.mark.parametrize(
+    ("files", "name", "state", "to_do"),
+    [
+        (BRLTTY, "brltty", "installed; takes USB bridges", "sudo apt remove brltty"),
+        (BRLTTY, "brltty", "installed", "ln -s /dev/null /etc/udev/rules.d/85-brltty.rules"),
+        (
+            {"lib/udev/rules.d/90-brltty-usb.rules": "x"},
+            "brltty",
+            "installed",
+            "/dev/null /etc/udev/rules.d/90-brltty-usb.rules",
+        ),
+        ({"proc/17/comm": "brltty\n"}, "brltty", "running; takes", "sudo apt remove brltty"),
+        (MODEM_MANAGER, "ModemManager", "installed; looks for a modem", "sudo systemctl mask --now ModemManager"),
+        ({"proc/1/comm": "init\n", "proc/299/comm": "ModemManager\n"}, "ModemManager", "running", "a udev rule for the board"),
+    ],
+)
+def test_programs_that_take_ports_are_named_with_the_remedy(
+    tmp_path: Path, files: dict[str, str], name: str, state: str, to_do: str
+) -> None:
+    found = machine(tmp_path, files)
+    assert set(found) == {name} and not found[name].ok
+    assert found[name].group == "Serial ports" and found[name].detail.startswith(state) and to_do in found[name].remedy
+
+
+@linux
+def test_programs_that_leave_boards_alone_are_no_shortcoming(tmp_path: Path) -> None:
+    assert machine(tmp_path / "without", {"proc/1/comm": "init\n", "usr/bin/ls": ""}) == {}
+    assert machine(tmp_path / "rules", BRLTTY, ("etc/udev/rules.d/85-brltty.rules",)) == {}
+    assert machine(tmp_path / "unit", MODEM_MANAGER, ("etc/systemd/system/ModemManager.service",)) == {}
+    rule = {"etc/udev/rules.d/78-boards.rules": 'ATTRS{idVendor}=="2341", ENV{ID_MM_DEVICE_IGNORE}="1"'}
+    (found,) = machine(tmp_path / "rule", {**MODEM_MANAGER, "proc/9/comm": "ModemManager\n", **rule}).values()
+    assert found.ok and found.detail.startswith("running; a udev rule")
+
+
+@linux
+def test_masked_programs_that_still_run_are_named(tmp_path: Path) -> None:
+    found = machine(tmp_path, {**MODEM_MANAGER, "proc/9/comm": "ModemManager\n"}, ("etc/systemd/system/ModemManager.service",))
+    assert not found["ModemManager"].ok
+
+
+def test_the_documented_rule_keeps_modem_manager_off_every_known_board() -> None:
+    page = (boards.find("boards").parent / "docs" / "boards.md").read_text(encoding="utf-8")
+    rules = [line for line in page.splitlines() if "ID_MM_DEVICE_IGNORE" in line]
+    for vendor, product in (ids for board in boards.usable() for ids in board.usb):
+        covering = [rule for rule in rules if f'=="{vendor:04x}"' in rule]
+        assert any("idProduct" not in rule or f'=="{product:04x}"' in rule for rule in covering), f"{vendor:04x}:{product:04x}"
+
+
+def test_doctor_looks_for_programs_that_take_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Finding("Serial ports", "brltty", False, "running", "remove it")
+    monkeypatch.setattr("tinymetafed.projects.doctor.port_takers", lambda: [there])
+    assert doctor.examine()[-1] == there
 
 
 def test_a_board_file_that_cannot_be_used_is_a_finding_among_the_others(own_boards: Path) -> None:

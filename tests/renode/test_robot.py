@@ -29,7 +29,8 @@ pytestmark = [
     pytest.mark.skipif(RENODE_TEST is None, reason="renode-test, which comes with Renode, is not on the PATH"),
     pytest.mark.skipif(
         importlib.util.find_spec("robot") is None,
-        reason="Robot Framework is not installed: pip install -r tests/requirements.txt of Renode's folder",
+        reason="Robot Framework is not installed: pip install -r tests/requirements.txt of Renode's folder; it needs gcc and "
+        "python3-dev",
     ),
 ]
 

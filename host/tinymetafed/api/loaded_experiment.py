@@ -16,9 +16,9 @@ from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.ops import LOSSES as _LOSSES
 from tinymetafed_codegen.section import TomlValue
+from tinymetafed_codegen.work import step_milliseconds
 
 from ..runs import sketch_library_export
-from ..runs.estimate import step_milliseconds
 from ..runs.setup import design_of, measured_design
 
 TASKS = tuple(spec.TASKS)
@@ -124,7 +124,7 @@ def codegen(experiment: Experiment, board: str, out: str | Path, *, library: boo
         ExportError: The folder has something other than an earlier library in it.
     """
     design, folder = measured_design(experiment.spec, experiment.source, board), Path(out)
-    steps = step_milliseconds(design.graph, design.board)
+    steps = step_milliseconds(design.board, design.graph)
     milliseconds = {variant.name.lower(): both for variant, both in steps.items()}
     sets = [word for change in experiment.changes for word in ("--set", change)]
     words = ["tinymetafed", "codegen", Path(experiment.source).name, "--board", design.board.name, *sets]

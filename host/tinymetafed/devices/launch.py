@@ -29,14 +29,12 @@ from .link.exchange import RETRIES
 from .link.faults import FaultError, FaultPlan, Injector
 from .link.link_errors import LaunchError, LinkError, PortError, WrongFirmware
 from .link.record import Recorder
-from .link.session import START_SECONDS, Session, board_name
+from .link.session import Session, board_name
 from .link.transport import Transport, open_transport, ready
-from .usb import line_of, other_ports
+from .usb import line_of, other_ports, start_seconds_of
 
 DEFAULT_BOARDS = {"native": "native", "qemu": "mps2", "renode": "nrf52840"}
 ICOUNT = ("-icount", "shift=10")  # one instruction = 2^10 ns of virtual time, whatever the host's load
-# A process that ends is noticed at once; one that runs and does not answer for long is on a busy machine.
-PROCESS_START_SECONDS = 60.0
 PROCESS_RETRIES = 6  # more than for a board: a process that does not answer waits for a core more often than it loses a frame
 STOP_SECONDS = 2.0
 _POLL_SECONDS = 0.1  # how often the clock is read while waiting for a process's output
@@ -176,7 +174,8 @@ def launch(
         faults: Faults to inject between host and devices.
         record: File to record every byte in.
         check: Called for each device now and after every reconnection.
-        start: Seconds that each may take to answer; None: START_SECONDS for a port, PROCESS_START_SECONDS for a process.
+        start: Seconds that each may take to answer; None: the ``start_seconds`` of its board, for a process those of
+            ``start_seconds``, which depend on the number of processes.
         clock: Clock to measure time with.
 
     Yields:
@@ -197,6 +196,8 @@ def launch(
         processes = _start_all(stack, specs, firmware, boards, (*(ICOUNT if icount else ()), *options), clock)
         numbered = {kind: itertools.count(1) for kind in DEFAULT_BOARDS}
         waiting = iter(processes)
+        kinds = {spec.board for spec in specs if spec.board is not None}
+        seconds = {name: start_seconds(boards.load(name), len(processes), processor_cores()) for name in kinds}
         ports: list[_ProcessPort | _SerialPort] = []
         for spec in specs:
             for _ in range(spec.count):
@@ -204,7 +205,9 @@ def launch(
                     ports.append(_SerialPort(spec.url, _Wrapping(faults, recorder, len(ports), clock), spec.declared, boards))
                 else:
                     name = f"{spec.kind}#{next(numbered[spec.kind])}"
-                    ports.append(_ProcessPort(name, _Wrapping(faults, recorder, len(ports), clock), next(waiting)))
+                    assert spec.board is not None
+                    wrapping = _Wrapping(faults, recorder, len(ports), clock)
+                    ports.append(_ProcessPort(name, wrapping, next(waiting), seconds[spec.board]))
         with ThreadPoolExecutor(max_workers=max(1, len(ports))) as pool:
             futures = [pool.submit(_greet, stack, port, start, clock) for port in ports]
             devices = [future.result() for future in futures]
@@ -212,6 +215,16 @@ def launch(
             for device in devices:
                 device.check(check)
         yield devices
+
+
+def start_seconds(board: Board, processes: int, cores: int) -> float:
+    """Seconds that one of several processes, which share the machine's cores, may take from its start to its first answer."""
+    return board.start_seconds * max(1.0, processes / cores)
+
+
+def processor_cores() -> int:
+    """The number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def command(board: Board, program: Path, unique_id: str, line: Path, storage: Path | None = None) -> list[str]:
@@ -355,11 +368,11 @@ class _Wrapping:
 class _ProcessPort:
     """The pseudo-terminal of a process; the process is restarted when it has ended or does not answer."""
 
-    start = PROCESS_START_SECONDS
     retries = PROCESS_RETRIES
 
-    def __init__(self, name: str, wrapping: _Wrapping, process: _Process) -> None:
+    def __init__(self, name: str, wrapping: _Wrapping, process: _Process, start: float) -> None:
         self.name = name
+        self.start = start
         self.arm = wrapping.arm
         self.injector = wrapping.injector
         self._wrap = wrapping.wrap
@@ -405,7 +418,6 @@ class _SerialPort:
     """A board's serial port. A lost board is searched on the port that the user gave, then on all other USB ports."""
 
     process = None
-    start = START_SECONDS
     retries = RETRIES
 
     def __init__(self, url: str, wrapping: _Wrapping, declared: str | None, boards: Catalogue) -> None:
@@ -416,6 +428,11 @@ class _SerialPort:
         self._clock = wrapping.clock
         self._declared = declared
         self._boards = boards
+
+    @property
+    def start(self) -> float:
+        """Seconds that its board may take to answer."""
+        return start_seconds_of(self._path, self._declared, self._boards)
 
     def open(self, until: float) -> Transport:
         """Opens the line with the settings that its board needs."""

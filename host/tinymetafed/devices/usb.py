@@ -7,7 +7,7 @@ from functools import cache
 
 from serial.tools import list_ports
 
-from tinymetafed_codegen.boards import INSTALLED, Catalogue, Line
+from tinymetafed_codegen.boards import INSTALLED, USUAL_START_SECONDS, Catalogue, Line
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class UsbSerial:
     board: str
     title: str
     line: Line
+    start_seconds: float
 
 
 @cache
@@ -26,7 +27,11 @@ def known_usb(boards: Catalogue = INSTALLED) -> dict[tuple[int, int], UsbSerial]
     Boards with the same bridge share ids; then a board of the user's project takes precedence over ours.
     """
     own_last = sorted(boards.usable(), key=lambda board: board.project is not None)
-    return {ids: UsbSerial(board.name, title, board.line) for board in own_last for ids, title in board.usb.items()}
+    return {
+        ids: UsbSerial(board.name, title, board.line, board.start_seconds)
+        for board in own_last
+        for ids, title in board.usb.items()
+    }
 
 
 def line_of(path: str, board: str | None = None, boards: Catalogue = INSTALLED) -> Line:
@@ -45,12 +50,28 @@ def line_of(path: str, board: str | None = None, boards: Catalogue = INSTALLED) 
     """
     if board is not None:
         return boards.load(board).line
-    if "://" not in path:
-        for port in list_ports.comports():
-            if port.device == path and port.vid is not None and port.pid is not None:
-                known = known_usb(boards).get((port.vid, port.pid))
-                return known.line if known is not None else Line()
-    return Line()
+    known = _known_at(path, boards)
+    return Line() if known is None else known.line
+
+
+def start_seconds_of(path: str, board: str | None = None, boards: Catalogue = INSTALLED) -> float:
+    """Seconds in which a board on a serial line answers after its start; its arguments are those of ``line_of``.
+
+    Where the board is not known: the longest time of all real boards.
+    """
+    if board is not None:
+        return boards.load(board).start_seconds
+    known = _known_at(path, boards)
+    if known is not None:
+        return known.start_seconds
+    return max((each.start_seconds for each in boards.usable() if each.real), default=USUAL_START_SECONDS)
+
+
+def _known_at(path: str, boards: Catalogue) -> UsbSerial | None:
+    """The known USB device at ``path``."""
+    ports = [] if "://" in path else list_ports.comports()
+    ids = next(((port.vid, port.pid) for port in ports if port.device == path), (None, None))
+    return None if ids[0] is None or ids[1] is None else known_usb(boards).get((ids[0], ids[1]))
 
 
 def other_ports(path: str) -> list[str]:

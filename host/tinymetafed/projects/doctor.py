@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from serial.tools import list_ports
 
@@ -17,6 +18,7 @@ from tinymetafed_codegen.boards import INSTALLED, Board, BoardError, Catalogue, 
 
 from ..devices.link.transport import group_of, holders
 from ..devices.usb import known_usb
+from .port_programs import port_programs
 
 MIN_PYTHON = (3, 11)
 _HUNG_SECONDS = 60.0  # a program that has not printed its version by then hangs
@@ -35,7 +37,7 @@ class Finding:
 
 def examine(boards: Catalogue = INSTALLED) -> list[Finding]:
     """Checks everything, group by group: Python, programs, ``boards``, serial ports. Installs and opens nothing."""
-    return [*python(), *programs(boards), *all_boards(boards), *serial_ports(boards)]
+    return [*python(), *programs(boards), *all_boards(boards), *serial_ports(boards), *port_takers()]
 
 
 def python() -> list[Finding]:
@@ -123,6 +125,18 @@ def serial_ports(boards: Catalogue = INSTALLED) -> list[Finding]:
     if not found:
         remedy = "plug a board in with a cable that carries data; native:4 works without any"
         found.append(Finding("Serial ports", "boards", False, "none attached", remedy))
+    return found
+
+
+def port_takers(root: Path = Path("/")) -> list[Finding]:
+    """Programs that take the ports of boards on Linux, where they are installed or running. ``root``: the root folder."""
+    found = []
+    for program in port_programs(root) if sys.platform.startswith("linux") else []:
+        state = "running" if program.running else "installed"
+        if program.kept_off:
+            found.append(Finding("Serial ports", program.name, True, f"{state}; a udev rule keeps it off some devices"))
+        else:
+            found.append(Finding("Serial ports", program.name, False, f"{state}; {program.does}", program.remedy))
     return found
 
 

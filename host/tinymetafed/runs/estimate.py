@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from tinymetafed_codegen import graph
-from tinymetafed_codegen.boards import Board, Catalogue
-from tinymetafed_codegen.calls import BackwardCall, Call
-from tinymetafed_codegen.graph import Graph
-from tinymetafed_codegen.ops import Int8Op, Op
-from tinymetafed_codegen.protocol import Variant
+from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.section import StrictJson
+from tinymetafed_codegen.work import multiply_accumulates
 
 from ..learn.strategies import Strategy
 
@@ -80,40 +76,3 @@ def of_round(strategy: Strategy, wire_bytes: float, boards: Catalogue) -> RoundE
             joules=(seconds[0] * known.volts * least / 1000, seconds[1] * known.volts * most / 1000),
         )
     return RoundEstimate(BASIS, wire_bytes, work, figures)
-
-
-def step_milliseconds(net: Graph, board: Board) -> dict[Variant, tuple[float, float]]:
-    """Estimates one training step of each variant on a real board.
-
-    Args:
-        net: The model's graph.
-        board: The board.
-
-    Returns:
-        Lowest and highest estimate in ms by variant, from counted multiply-accumulates, the cycles of one in the emulated
-        examples, and the chip's clock; {} for a board without these figures.
-    """
-    known = board.estimates
-    if known is None:
-        return {}
-    low, high = (1000 * cycles / known.clock_hz for cycles in known.cycles_per_mac)
-    counts = {variant: multiply_accumulates(net, variant) for variant, calls in net.backward.items() if calls}
-    return {variant: (low * count, high * count) for variant, count in counts.items()}
-
-
-def multiply_accumulates(net: Graph, variant: Variant) -> int:
-    """Multiply-accumulates of one training step: forward pass, input gradients, and gradients of the updated weights."""
-    forward = sum(_products(call.op) for call in net.forward)
-    return forward + sum(_backward(call) for call in net.backward[variant])
-
-
-def _backward(call: Call | BackwardCall) -> int:
-    if isinstance(call, Call):
-        return 0
-    return _products(call.op) * ((call.dx is not None) + call.update)
-
-
-def _products(op: Op) -> int:
-    """Multiply-accumulates of a forward pass: each weight that is no bias is used once per output position."""
-    weights = op.parameters[:1] if isinstance(op, Int8Op) else op.parameters  # the others scale its sums
-    return sum(p.size for p in weights if not p.is_bias) * math.prod(op.output_shape[:-1])

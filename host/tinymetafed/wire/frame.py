@@ -9,6 +9,8 @@ from cobs import cobs  # type: ignore[import-untyped]
 
 from tinymetafed_codegen.protocol import FRAME_CRC_BYTES, FRAME_HEADER_BYTES
 
+KEPT_BYTES = 24  # bytes of damaged frames that a decoder keeps for an error's text
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -43,10 +45,12 @@ class Decoder:
     """Splits a stream of bytes into frames; after damaged bytes it resynchronises at the next 0x00.
 
     ``damaged`` counts the frames that were dropped: truncated, failed CRC, or longer than ``limit`` bytes on the wire.
+    ``damage`` has the first KEPT_BYTES of such frames since ``forget_damage()``.
     """
 
     def __init__(self, limit: int = 1 << 17) -> None:
         self.damaged = 0
+        self.damage = b""
         self._limit = limit
         self._pending = bytearray()
         self._too_long = False
@@ -55,6 +59,10 @@ class Decoder:
     def pending(self) -> bytes:
         """The bytes received so far of a frame that is not complete."""
         return bytes(self._pending)
+
+    def forget_damage(self) -> None:
+        """Empties ``damage``."""
+        self.damage = b""
 
     def beginning(self, size: int) -> bytes:
         """Decodes the first ``size`` bytes (type, sequence, payload) of the incomplete frame.
@@ -85,6 +93,7 @@ class Decoder:
     def _append(self, piece: bytes) -> None:
         if len(self._pending) + len(piece) >= self._limit:
             self._too_long = True
+            self._keep(self._pending)
             self._pending.clear()
         if not self._too_long:
             self._pending += piece
@@ -102,5 +111,9 @@ class Decoder:
         content, trailer = body[:-FRAME_CRC_BYTES], body[-FRAME_CRC_BYTES:]
         if len(content) < FRAME_HEADER_BYTES or zlib.crc32(content) != int.from_bytes(trailer, "little"):
             self.damaged += 1
+            self._keep(wire)
             return None
         return Frame(content[0], content[1], content[FRAME_HEADER_BYTES:], len(wire) + 1)
+
+    def _keep(self, damaged: bytes | bytearray) -> None:
+        self.damage = (self.damage + damaged)[:KEPT_BYTES]

@@ -1,4 +1,4 @@
-// Stand-in for Nordic's nrf.h: the factory information registers, as a variable that the test sets.
+// Stand-in for Nordic's nrf.h: the registers of factory information and watchdog, as variables of the test.
 #pragma once
 
 #include <stdint.h>
@@ -9,3 +9,14 @@ typedef struct {
 
 extern NRF_FICR_Type factory_information;
 #define NRF_FICR (&factory_information)
+
+typedef struct {
+  volatile uint32_t TASKS_START;
+  volatile uint32_t CRV;
+  volatile uint32_t RREN;
+  volatile uint32_t CONFIG;
+  volatile uint32_t RR[8];
+} NRF_WDT_Type;
+
+extern NRF_WDT_Type watchdog;
+#define NRF_WDT (&watchdog)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.protocol import Status
+from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Status, wire_size
 
 from ...federation.clients import Traffic
-from ...wire.frame import Decoder, Frame, encode
+from ...wire.frame import KEPT_BYTES, Decoder, Frame, encode
 from .clock import SYSTEM_CLOCK, Clock
-from .link_errors import DeviceGarbled, DeviceRefused, DeviceSilent, LinkError
+from .link_errors import DeviceGarbled, DeviceRefused, DeviceSilent, DeviceSlow, LinkError
 from .transport import Transport
 
 AnswerT = TypeVar("AnswerT", bound=protocol.Record)
@@ -23,10 +23,10 @@ DEADLINE_SECONDS = 0.5  # timeout until the device's answer times are known; dou
 SHORTEST_SECONDS = 0.2  # shortest timeout: a busy laptop may suspend this process for so long
 HURRY_SECONDS = 0.02  # timeout after a damaged frame, which probably was the answer
 RETRIES = 4
-NOISE_BYTES = 24  # bytes shown in the error text when something else than an answer was received
 PATIENCE = 4  # the timeout is this many times the longest recent answer time of the message type
 PACE_DECAY = 0.875  # factor on the longest recent answer time with every answer
 MAX_UNDER_WAY = 64  # requests in flight; well below the 256 sequence numbers
+ANSWER_TYPES = frozenset((protocol.ERROR_TYPE, *(request.type_id | protocol.ANSWER_BIT for request in protocol.REQUESTS)))
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class Exchange:
         self._frames: deque[Frame] = deque()
         self._sequence = os.urandom(1)[0]  # a late answer to an earlier program is unlikely to match
         self._pace: dict[int, float] = {}  # longest recent answer time in seconds, by request type
-        self._noise = bytearray()  # first bytes received since the request that are no valid frame
+        self._late = 0  # valid answers to earlier requests, received since the latest request
         self._down = [0, 0]  # bytes: of other messages, of samples
         self._up = [0, 0]
         self._retries = 0
@@ -103,13 +103,13 @@ class Exchange:
         """Sends ``message``, with retries, until its answer is received.
 
         Raises:
-            LinkError: DeviceSilent, DeviceGarbled, DeviceRefused or PortError.
+            LinkError: DeviceSilent, DeviceGarbled, DeviceSlow, DeviceRefused or PortError.
         """
         return self._ask(message, message.answer)
 
     def _ask(self, message: protocol.Request, answer: type[AnswerT]) -> AnswerT:
         sent = self._prepare(message)
-        self._noise.clear()
+        self._listen_afresh()
         patience = self._patience(sent)
         for attempt in range(self.retries + 1):
             self._send(sent, repeated=attempt > 0)
@@ -117,11 +117,16 @@ class Exchange:
             frame = self._receive((sent.sequence,), message.type_id, until, hurry=attempt == 0)
             if frame is not None:
                 return self._open(frame, sent, answer)
-        raise self._no_answer(message, patience * (2 ** (self.retries + 1) - 1), self.retries)
+        raise self._no_answer((sent,), patience * (2 ** (self.retries + 1) - 1), self.retries)
 
     def _prepare(self, message: protocol.Request, after: int = 0) -> Sent:
         self._sequence = (self._sequence + 1) & 0xFF
         return Sent(self._sequence, message, encode(message.type_id, self._sequence, message.pack()), after, 0.0)
+
+    def _listen_afresh(self) -> None:
+        """Forgets what was received before a new request, so that an error's text is about this request only."""
+        self._decoder.forget_damage()
+        self._late = 0
 
     def _send(self, sent: Sent, *, repeated: bool = False) -> None:
         # A delimiter in front of a repeated frame ends a frame whose end was lost.
@@ -158,15 +163,13 @@ class Exchange:
                 frame = self._frames.popleft()
                 if frame.sequence in sequences and frame.type_id in answers:
                     return frame
+                self._late += frame.type_id in ANSWER_TYPES
             remaining = until - self.clock.monotonic()
             if remaining <= 0:
                 return None
             data = self._transport.read(remaining)
             self._up[_is_sample(type_id)] += len(data)
-            found = self._decoder.feed(data)
-            self._frames.extend(found)
-            if not found and len(self._noise) < NOISE_BYTES:
-                self._noise += data
+            self._frames.extend(self._decoder.feed(data))
             if hurry and self._decoder.damaged > damaged:
                 until = min(until, self.clock.monotonic() + HURRY_SECONDS)
             on_bytes()
@@ -184,17 +187,43 @@ class Exchange:
             question = type(sent.message).__name__
             raise DeviceGarbled(f"{self.name}: answered {question} with something else: {error}") from error
 
-    def _no_answer(self, message: protocol.Request, seconds: float, retries: int | None) -> LinkError:
-        what = f"{type(message).__name__} in {seconds:.1f} s"
+    def _no_answer(self, asked: Collection[Sent], seconds: float, retries: int | None) -> LinkError:
+        """The error for requests without an answer: what was received instead decides what is wrong and what to do."""
+        what = f"{type(next(iter(asked)).message).__name__} in {seconds:.1f} s"
         if retries is not None:
             what += f" and {retries} {'retry' if retries == 1 else 'retries'}"
-        if not self._noise:
-            return DeviceSilent(f"{self.name}: no answer to {what}; reset the board, check cable and power, try again")
-        return DeviceGarbled(
-            f"{self.name}: no valid answer to {what}, only bytes like {bytes(self._noise[:NOISE_BYTES])!r}; "
-            f"another program is on the board, its speed is not {self._transport.baud} bit/s, or the cable is bad: "
-            "flash this experiment's firmware, then try another cable"
-        )
+        late, noise = self._heard({sent.sequence for sent in asked})
+        answers = f"{late} to earlier requests"
+        if noise and late:
+            return DeviceGarbled(
+                f"{self.name}: no answer to {what}, only {answers} and damaged bytes like {noise!r}; "
+                "the cable or the USB hub loses or changes bytes: try another one"
+            )
+        if noise:
+            return DeviceGarbled(
+                f"{self.name}: no valid answer to {what}, only bytes like {noise!r}; "
+                f"another program is on the board, its speed is not {self._transport.baud} bit/s, or the cable is bad: "
+                "flash this experiment's firmware, then try another cable"
+            )
+        if late:
+            return DeviceSlow(
+                f"{self.name}: no answer to {what}, only {answers}: the device answers too slowly; emulated boards: start "
+                "fewer, or end other programs on this machine; a real board: shorten what its program does between two calls "
+                "that serve the host"
+            )
+        return DeviceSilent(f"{self.name}: no answer to {what}; reset the board, check cable and power, try again")
+
+    def _heard(self, asked: Collection[int]) -> tuple[int, bytes]:
+        """What was received since the request: the number of late answers, and the first bytes of damaged frames.
+
+        An incomplete frame that begins as an answer to an earlier request is the next late answer. Any other one is damaged,
+        unless late answers were received and too little of it is there to tell.
+        """
+        rest = self._decoder.pending
+        head = self._decoder.beginning(FRAME_HEADER_BYTES)
+        begins = not head or (head[0] in ANSWER_TYPES and _may_have(len(rest), rest[0], head[0]))
+        late = self._late + (begins and len(head) == FRAME_HEADER_BYTES and head[1] not in asked)
+        return late, self._decoder.damage if begins and late else (self._decoder.damage + rest)[:KEPT_BYTES]
 
     # --- Many messages in order ---
 
@@ -222,7 +251,7 @@ class Exchange:
         refused: DeviceRefused | None = None
         failures = 0
         lost = False
-        self._noise.clear()
+        self._listen_afresh()
         while True:
             while not lost and len(under_way) < MAX_UNDER_WAY:
                 if ready is None and (entry := message_at(following)) is not None:
@@ -269,9 +298,14 @@ class Exchange:
                 failures = 0
             if frame is None or (lost and not under_way):
                 if position == before and (failures := failures + 1) > self.retries:
-                    raise refused or self._no_answer(oldest.message, patience, self.retries)
+                    raise refused or self._no_answer((oldest,), patience, self.retries)
                 lost, ready, following = False, None, position
 
 
 def _is_sample(type_id: int) -> bool:
     return type_id in (protocol.Sample.type_id, protocol.Predict.type_id)
+
+
+def _may_have(received: int, first: int, type_id: int) -> bool:
+    """Whether a frame of this type may have so many bytes; ``first``, its first, promises as many (COBS)."""
+    return type_id != protocol.ERROR_TYPE or max(received, first) <= wire_size(protocol.ErrorAnswer.fixed_size())

@@ -43,6 +43,10 @@ class DeviceGarbled(LinkError):
     """The device sent bytes that are no valid answer."""
 
 
+class DeviceSlow(LinkError):
+    """The device sent valid answers, but only to earlier requests: later than the host waits for them."""
+
+
 class DeviceRefused(LinkError):
     """The device refused a request: ``status`` and ``detail`` (see protocol.Status), and the request's ``message`` type."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from tinymetafed_codegen import protocol
+from tinymetafed_codegen.boards import USUAL_START_SECONDS
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Dtype, Program, Recipe, State, Status
 
@@ -30,7 +31,6 @@ from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Exc
 from .link_errors import DeviceGarbled, DeviceRefused, SampleTooLarge, WrongFirmware
 from .transport import Transport
 
-START_SECONDS = 8.0  # a board may wait in its boot loader
 HELLO_SECONDS = 0.06
 QUIET_SECONDS = 0.1  # after so long without a byte no late answer is expected
 REPORT_SECONDS = 0.5  # between two progress reports of a training board
@@ -39,7 +39,7 @@ _SMALLER = "send uint8 levels with a scale, use smaller inputs, or a board with 
 
 
 class Session(Exchange):
-    """One device on an open line. Every call may raise DeviceSilent, DeviceGarbled, DeviceRefused or PortError."""
+    """One device on an open line. Every call may raise a LinkError, as `request` does."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Session(Exchange):
 
     # --- Identity and firmware ---
 
-    def hello(self, start: float = START_SECONDS) -> protocol.HelloAnswer:
+    def hello(self, start: float = USUAL_START_SECONDS) -> protocol.HelloAnswer:
         """Sends Hello repeatedly until the device answers; this bridges its boot time and skips boot messages.
 
         Args:
@@ -70,12 +70,12 @@ class Session(Exchange):
 
         Raises:
             WrongFirmware: The answer is of another protocol.
-            LinkError: DeviceSilent or DeviceGarbled, if there is no valid answer.
+            LinkError: DeviceSilent, DeviceGarbled or DeviceSlow, if there is no valid answer.
         """
         message = protocol.Hello()
         asked: dict[int, Sent] = {}
         end = self.clock.monotonic() + start
-        self._noise.clear()
+        self._listen_afresh()
         while self.clock.monotonic() < end:
             # Each has its own sequence number and any answer counts: the first may wait in a board that is still booting.
             sent = self._prepare(message)
@@ -90,7 +90,7 @@ class Session(Exchange):
                 while asked and (late := self._receive(asked, message.type_id, self.clock.monotonic() + QUIET_SECONDS)):
                     del asked[late.sequence]
                 return welcome
-        raise self._no_answer(message, start, None)
+        raise self._no_answer(list(asked.values()) or [self._prepare(message)], start, None)
 
     def _welcome(self, frame: Frame, sent: Sent) -> protocol.HelloAnswer:
         ours = protocol.HelloAnswer

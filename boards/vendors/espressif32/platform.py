@@ -1,0 +1,9 @@
+"""The vendor's PlatformIO platform espressif32, in the version of platform.json."""
+
+from pathlib import Path
+
+from platformio.compat import load_python_module
+
+Vendor_espressif32Platform = load_python_module("vendor", str(Path(__file__).parents[1] / "vendor.py")).vendor_platform(
+    __file__
+)

@@ -1,0 +1,66 @@
+"""Counts the multiply-accumulates of a training step, and estimates from them how long a step takes on a real board."""
+
+from __future__ import annotations
+
+import math
+
+from .boards import Board
+from .calls import BackwardCall, Call
+from .graph import Graph
+from .ops import Int8Op, Op
+from .protocol import Variant
+
+# A watchdog waits this many times the estimated longest step: the estimate leaves out flash wait states and other interrupts.
+STEPS_OF_WATCHDOG = 4
+
+
+def multiply_accumulates(net: Graph, variant: Variant) -> int:
+    """Multiply-accumulates of one training step: forward pass, input gradients, and gradients of the updated weights."""
+    forward = sum(_products(call.op) for call in net.forward)
+    return forward + sum(_backward(call) for call in net.backward[variant])
+
+
+def step_milliseconds(board: Board, net: Graph) -> dict[Variant, tuple[float, float]]:
+    """Estimates one training step of each variant on a real board.
+
+    Args:
+        board: The board.
+        net: The model's graph.
+
+    Returns:
+        Lowest and highest estimate in ms by variant, from counted multiply-accumulates, the cycles of one in the emulated
+        examples, and the chip's clock; {} for a board without these figures.
+    """
+    known = board.estimates
+    if known is None:
+        return {}
+    low, high = (1000 * cycles / known.clock_hz for cycles in known.cycles_per_mac)
+    counts = {variant: multiply_accumulates(net, variant) for variant, calls in net.backward.items() if calls}
+    return {variant: (low * count, high * count) for variant, count in counts.items()}
+
+
+def longest_step_seconds(board: Board, net: Graph) -> float:
+    """The estimated time of the longest training step on a real board, by its file's high figure; 0 without figures."""
+    return max((high for _, high in step_milliseconds(board, net).values()), default=0.0) / 1000
+
+
+def watchdog_seconds(board: Board, net: Graph) -> int | None:
+    """After how many seconds without a pass of the main loop the port resets the board; None if it has no watchdog.
+
+    It is the time in the board's file, or several times the longest training step where that is longer.
+    """
+    if board.watchdog_seconds is None:
+        return None
+    return max(board.watchdog_seconds, math.ceil(STEPS_OF_WATCHDOG * longest_step_seconds(board, net)))
+
+
+def _backward(call: Call | BackwardCall) -> int:
+    if isinstance(call, Call):
+        return 0
+    return _products(call.op) * ((call.dx is not None) + call.update)
+
+
+def _products(op: Op) -> int:
+    """Multiply-accumulates of a forward pass: each weight that is no bias is used once per output position."""
+    weights = op.parameters[:1] if isinstance(op, Int8Op) else op.parameters  # the others scale its sums
+    return sum(p.size for p in weights if not p.is_bias) * math.prod(op.output_shape[:-1])
