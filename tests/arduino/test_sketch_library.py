@@ -302,7 +302,10 @@ def test_a_board_adapts_alone_to_the_samples_that_it_makes(sine_sketch: tuple[De
     session.train(token, Program.ADAPT, 1, 5, 3)
     session.await_done(token, 256)
     wanted = session.fetch(0, n)
+    _, (score,) = sketch.predict(np.array([0.5]), 1)
+    assert sketch.calls.sketch_confidence(np.array([score]).ctypes) == 1.0
     assert sketch.learn_targets(np.array([0.5]), np.array([1.0])) == Status.OK
+    assert sketch.statistics() == (1, np.float32(abs(score - np.float32(1))), False)
     assert session.fetch(0, n).tobytes() != wanted.tobytes()
     assert sketch.adapt() == Status.OK
     assert sketch.learn_targets(np.array([0.5]), np.array([1.0])) == Status.BAD_STATE, "its own samples come first"
