@@ -45,7 +45,7 @@ Statistics statistics();
 // The label of the highest score; with one score, 1 where it is above 0.
 int best(const float* scores);
 
-// The probability that the model gives to that label, from 1 / kScores to 1; 1 for a model whose targets are values.
+// The probability that the model gives to that label, where labels exclude each other; 1 for a model whose targets are values.
 float confidence(const float* scores);
 
 // Forgets what the board has learned: returns to the weights of the federation, then adapts as the experiment's [adaptation]

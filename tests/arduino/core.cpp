@@ -262,6 +262,7 @@ size_t HardwareSerial::write(uint8_t c) { return put(&c, 1); }
 size_t HardwareSerial::write(const uint8_t* from, size_t size) { return put(from, size); }
 HardwareSerial::operator bool() const { return true; }
 size_t HardwareSerial::setRxBufferSize(size_t size) { return capacity = size; }
+size_t HardwareSerial::setTxBufferSize(size_t size) { return size; }
 bool HardwareSerial::setRxFIFOFull(uint8_t bytes) {
   if (fifo_full == 0) return false;  // before begin() it has no effect
   fifo_full = bytes;

@@ -48,6 +48,7 @@ class HardwareSerial : public Stream {
   size_t write(const uint8_t* buffer, size_t size);
   operator bool() const;
   size_t setRxBufferSize(size_t new_size);
+  size_t setTxBufferSize(size_t new_size);
   bool setRxFIFOFull(uint8_t fifoBytes);
 };
 
