@@ -16,6 +16,9 @@ CORE_FLASH_BYTES = 8_500
 CORE_RAM_BYTES = 396  # includes the bytes read from the line and the padding before the aligned arena
 SELECTION_RAM_BYTES = 12  # per global layer: its end, its threshold and its number of ties
 FEEDBACK_FLASH_BYTES = 600  # code of error feedback
+STORE_FLASH_BYTES = 2_750  # code of a store, with the storage functions of the emulated board
+STORE_STATE_FLASH_BYTES = 800  # in addition, where it keeps the state between rounds
+STORE_RAM_BYTES = 56
 UNMEASURED_FLASH_BYTES = 1_000  # assumed for a kernel whose op has no flash_bytes
 _WIDEST_TILE = 8  # most outputs that a kernel accumulates side by side; Op.flash_bytes is measured at this width
 
@@ -64,6 +67,7 @@ def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int) -> tuple[
         RamUse("arena", 4 * arena.floats),
         RamUse("serial receive buffer", window),
         RamUse("request and answer buffers", 2 * window),
+        RamUse("store", STORE_RAM_BYTES if experiment.board.store else 0),
         RamUse("core", CORE_RAM_BYTES + SELECTION_RAM_BYTES * len(net.layer_ends)),
         RamUse(STACK, STACK_BYTES),
     )
@@ -81,7 +85,9 @@ def keeps_local(experiment: Experiment, net: Graph) -> bool:
 
 def _flash(experiment: Experiment, net: Graph) -> int:
     feedback = FEEDBACK_FLASH_BYTES * experiment.strategy.error_feedback
-    return CORE_FLASH_BYTES + feedback + _kernel_flash(net) + net.frozen_bytes
+    keeps_state = keeps_local(experiment, net) or experiment.strategy.error_feedback
+    store = (STORE_FLASH_BYTES + STORE_STATE_FLASH_BYTES * keeps_state) * experiment.board.store
+    return CORE_FLASH_BYTES + feedback + store + _kernel_flash(net) + net.frozen_bytes
 
 
 def _kernel_flash(net: Graph) -> int:

@@ -153,6 +153,7 @@ def _design(
             + (', or set task.dtype = "uint8" for pixels and other bytes, which are sent as they are' if in_bytes else "")
         )
     keeps_local, error_feedback = budget.keeps_local(experiment, net), experiment.strategy.error_feedback
+    memory = budget.memory(experiment, board, net, arena, window, source)
     manifest = ModelManifest(
         board=board.name,
         sample_source=sample_source.name(experiment),
@@ -174,8 +175,10 @@ def _design(
         weights_file=experiment.model.weights,
         layers=tuple(LayerFacts(call.op.name, call.op.title, call.op.relu) for call in net.forward),
         arena=ArenaMap(arena.floats, arena.steps, tuple(_arena_tensor(slot) for slot in arena.slots)),
-        memory=budget.memory(experiment, board, net, arena, window, source),
-        store=flash_store.layout(board, net, keeps_local=keeps_local, error_feedback=error_feedback, source=source)
+        memory=memory,
+        store=flash_store.layout(
+            board, net, keeps_local=keeps_local, error_feedback=error_feedback, flash=memory.flash, source=source
+        )
         if experiment.board.store
         else None,
     )

@@ -51,7 +51,7 @@ class StoreFacts(StrictJson):
         return f"{text}: at 100 saves a day its {self.erase_cycles:,} erases last {years:,.1f} years ({self.source})"
 
 
-def layout(board: Board, net: Graph, *, keeps_local: bool, error_feedback: bool, source: str) -> StoreFacts:
+def layout(board: Board, net: Graph, *, keeps_local: bool, error_feedback: bool, flash: int, source: str) -> StoreFacts:
     """Lays out the store.
 
     Args:
@@ -59,16 +59,22 @@ def layout(board: Board, net: Graph, *, keeps_local: bool, error_feedback: bool,
         net: The model's graph.
         keeps_local: Whether local weights continue from the client's last round.
         error_feedback: Whether changes that were not sent are added to the next delta.
+        flash: Bytes of flash that the program takes.
         source: The experiment's name in errors.
 
     Raises:
-        SpecError: The board has no storage, or too little for this model.
+        SpecError: The board has no storage, or too little for this model, or the program reaches into it.
     """
     storage = board.storage
     if storage is None:
         raise SpecError(
             f"{source}: board.store = true, but board '{board.name}' has no storage; add 'storage' to {board.file}, as "
             "docs/own-board.md describes, or leave board.store out"
+        )
+    if not board.real and 0 < storage.start < flash:
+        raise SpecError(
+            f"{source}: board.store = true leaves {storage.start:,} bytes of flash of board '{board.name}' to the program, "
+            f"which needs about {flash:,}; make the model smaller, or leave board.store out"
         )
     numbers = net.n_local * keeps_local + net.n_global * error_feedback
     round_bytes = _record(storage, numbers) if numbers else 0

@@ -97,7 +97,7 @@ def test_runs_are_told_apart_and_more_rounds_are_the_same_run() -> None:
     assert run_number(sine("run.rounds=7")) == numbers[0]
 
 
-@pytest.mark.parametrize("url", present(["native:1", "qemu:1"]))
+@pytest.mark.parametrize("url", present(["native:1", "qemu:1", "qemu:1@rv32", "qemu:1@esp32isa"]))
 def test_weights_that_are_kept_predict_after_a_reset(url: str) -> None:
     inputs = np.linspace(-5, 5, 9, dtype=np.float32).reshape(9, 1)
     with board(url) as (experiment, device, events):

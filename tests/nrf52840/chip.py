@@ -1,6 +1,6 @@
 """A model of the nRF52840: Unicorn executes the firmware, and this file models the peripherals that the port uses.
 
-UARTE0 and TIMER0 follow Nordic's product specification; access to any other peripheral ends the test. A second UARTE0
+UARTE0, TIMER0 and NVMC follow Nordic's product specification; access to any other peripheral ends the test. A second UARTE0
 behaves like Renode's, after its source. Time is counted in instructions, one per cycle. An interrupt's handler runs as a
 subroutine between two instructions, with the stack frame that the core would have pushed.
 """
@@ -26,7 +26,8 @@ FIFO_BYTES = 1  # bytes that wait for a DMA to start; the real chip has more, an
 FLASH, FLASH_BYTES = 0, 0x100000
 RAM, RAM_BYTES = 0x20000000, 0x40000
 FICR, DEVICE_ID = 0x10000000, 0x10000060
-PERIPHERALS = (0x40000000, 0x40002000, 0x40008000, 0x50000000, 0xE000E000)
+STORAGE, STORAGE_BYTES = 0xE0000, 0x20000  # the part of the flash that the firmware may write, by the NVMC
+PERIPHERALS = (0x40000000, 0x40002000, 0x40008000, 0x4001E000, 0x50000000, 0xE000E000)
 PAGE = 0x1000
 RETURN = 0x1FFFF000  # return address of handlers; Unicorn would interpret the core's own EXC_RETURN values
 NOWHERE = 0x60000000
@@ -199,6 +200,50 @@ class Timer:
             raise ChipError(f"writes {value} to TIMER0 + 0x{offset:x}")
 
 
+class Nvmc:
+    """The NVMC, which writes words of erased flash and erases pages; and the protection unit, which must allow it."""
+
+    def __init__(self, chip: Chip) -> None:
+        self._chip = chip
+        self._config = 0
+        self._region = 0
+        self._regions: dict[int, list[int]] = {}
+        self.erases = 0
+
+    def read(self, offset: int) -> int:
+        if offset == 0x400:
+            return 1  # ready: the processor has stood still meanwhile
+        raise ChipError(f"reads NVMC + 0x{offset:x}")
+
+    def write(self, offset: int, value: int) -> None:
+        if offset == 0x504 and value in (0, 1, 2):
+            self._config = value
+        elif offset == 0x508 and self._config == 2 and value % PAGE == 0 and STORAGE <= value < STORAGE + STORAGE_BYTES:
+            self._chip.core.mem_write(value, b"\xff" * PAGE)
+            self.erases += 1
+        else:
+            raise ChipError(f"writes 0x{value:x} to NVMC + 0x{offset:x}, its config is {self._config}")
+
+    def protect(self, address: int, value: int) -> None:
+        """A write to the protection unit: region number, base or attributes."""
+        if address == 0xE000ED98:
+            self._region = value
+        elif address in (0xE000ED9C, 0xE000EDA0):
+            self._regions.setdefault(self._region, [0, 0])[address == 0xE000EDA0] = value
+
+    def program(self, address: int, size: int, value: int) -> None:
+        """A store of the processor to the flash."""
+        if self._config != 1 or size != 4 or address % 4:
+            raise ChipError(f"stores {size} bytes to the flash at 0x{address:x}, the NVMC's config is {self._config}")
+        if self._chip.core.mem_read(address, 4) != b"\xff" * 4:
+            raise ChipError(f"writes the word at 0x{address:x} twice")
+        over = [
+            region for region, (base, rights) in self._regions.items() if base <= address < base + (2 << (rights >> 1 & 31))
+        ]
+        if not over or self._regions[max(over)][1] >> 24 & 7 != 3:
+            raise ChipError(f"the protection unit forbids to write at 0x{address:x}")
+
+
 class Chip:
     """The chip with a program in its flash; bytes put on the wire with ``receive`` arrive while it runs."""
 
@@ -207,7 +252,10 @@ class Chip:
         self._amid_handler: tuple[int, bytes] | None = None
         self.core = core = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
         core.ctl_set_cpu_model(arm.UC_CPU_ARM_CORTEX_M4)
-        core.mem_map(FLASH, FLASH_BYTES, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
+        core.mem_map(FLASH, STORAGE, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
+        core.mem_map(STORAGE, STORAGE_BYTES, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)
+        core.mem_write(STORAGE, b"\xff" * STORAGE_BYTES)
+        core.hook_add(unicorn.UC_HOOK_MEM_WRITE, self._program, begin=STORAGE, end=STORAGE + STORAGE_BYTES - 1)
         core.mem_map(RAM, RAM_BYTES)
         core.mem_map(FICR, PAGE, unicorn.UC_PROT_READ)
         core.mem_map(RETURN, PAGE)
@@ -233,6 +281,7 @@ class Chip:
         self.core.reg_write(arm.UC_ARM_REG_PC, start | THUMB)
         self.uarte = self._make_uarte(self)
         self._timer = Timer(self)
+        self.nvmc = Nvmc(self)
         self._enabled_interrupts = 0
         self._asleep = self._reset_wanted = False
 
@@ -381,6 +430,8 @@ class Chip:
                 return self.uarte.read(offset)
             if base == 0x40008000:
                 return self._timer.read(offset)
+            if base == 0x4001E000:
+                return self.nvmc.read(offset)
             if base + offset == 0xE000ED88:
                 return 0
             raise ChipError(f"reads 0x{base + offset:08x}")
@@ -395,13 +446,23 @@ class Chip:
                 self.uarte.write(offset, value)
             elif base == 0x40008000:
                 self._timer.write(offset, value)
+            elif base == 0x4001E000:
+                self.nvmc.write(offset, value)
+            elif 0xE000ED94 <= address <= 0xE000EDA0:
+                self.nvmc.protect(address, value)
             elif address == 0xE000E100:
                 self._enabled_interrupts |= value
             elif address == 0xE000ED0C and value == RESET_CORE:
                 self._reset_wanted = True
                 self.core.emu_stop()
-            elif address not in _TAKEN and not 0xE000ED90 <= address <= 0xE000EDA0:
+            elif address not in _TAKEN:
                 raise ChipError(f"writes 0x{value:x} to 0x{address:08x}")
+        except ChipError as error:
+            self._stop(error)
+
+    def _program(self, core: unicorn.Uc, access: int, address: int, size: int, value: int, data: object) -> None:
+        try:
+            self.nvmc.program(address, size, value & 0xFFFFFFFF)
         except ChipError as error:
             self._stop(error)
 

@@ -17,7 +17,7 @@ from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.runs.setup import design_of
 from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen import boards
-from tinymetafed_codegen.protocol import Delta, Dtype, Hello, Program, Recipe, Status
+from tinymetafed_codegen.protocol import Delta, Dtype, Hello, Program, Recipe, Status, StoreState
 
 pytest.importorskip("unicorn", reason="unicorn is not installed: `pip install -e .[dev]`")
 if lacking := [tool for tool in boards.missing_tools("nrf52840") if tool.to_build]:
@@ -166,3 +166,24 @@ def test_a_dma_from_flash_is_refused(chip: Chip, session: Session) -> None:
     chip.uarte.write(0x544, 0x100)
     with pytest.raises(ChipError, match="not RAM"):
         chip.uarte.write(0x008, 1)
+
+
+def test_weights_that_are_kept_in_flash_are_there_after_a_reset() -> None:
+    experiment = sine("board.store=true")
+    made = design_of(experiment, "test", "nrf52840")
+    chip = Chip(build_firmware(made, "nrf52840").program, UNIQUE_ID)
+    strategy, n = open_strategy(experiment, made.manifest), made.manifest.n_parameters
+    wire = Wire(chip)
+    with Session(wire, clock=wire) as session:
+        session.hello()
+        assert session.recall(1).state == StoreState.EMPTY
+        session.configure(Program.TRAIN, Recipe(strategy.training(), strategy.top_k))
+        session.load(1, strategy.download(np.linspace(-1, 1, strategy.n_global, dtype=np.float32)))
+        kept = session.fetch(0, n)
+        assert session.keep().state == StoreState.READY
+        assert chip.nvmc.erases == made.manifest.store.slot_pages
+    chip.reset()
+    with Session(wire, clock=wire) as session:
+        session.hello()
+        assert session.recall(1).saves == 1
+        np.testing.assert_array_equal(session.fetch(0, n), kept)
