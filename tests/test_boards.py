@@ -401,14 +401,6 @@ def test_a_name_longer_than_the_wire_has_room_for_is_refused(own_boards: Path) -
         boards.load("sixteencharacter")
 
 
-def test_a_board_file_may_leave_out_how_long_it_takes_to_start(own_boards: Path) -> None:
-    assert all("start_seconds" in facts(board) for board in boards.names())
-    older = json.loads((own_boards / "native.json").read_text())
-    del older["tinymetafed"]["start_seconds"]
-    (own_boards / "native.json").write_text(json.dumps(older))
-    assert boards.load("native").start_seconds == boards.USUAL_START_SECONDS
-
-
 def test_every_board_has_its_environment() -> None:
     assert {board.name: board.cannot_build() for board in boards.usable()} == dict.fromkeys(boards.names(), "")
 

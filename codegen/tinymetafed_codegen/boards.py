@@ -22,7 +22,6 @@ from .locate import find
 # RAM reserved for the stack (at least 2,048 bytes), the guard below it and alignment. Training uses up to 756 bytes of stack
 # on mps2 (`bench memory`); the rest is for sample sources.
 STACK_BYTES = 4096
-USUAL_START_SECONDS = 60.0  # of a board whose file does not say
 MAX_NAME = 15  # characters of a board's name: it has 16 bytes on the wire, of which the last is 0
 # The keys that boards/platform/builder reads, by toolchain: lists of texts, and texts. Real boards use their vendor's builder.
 _BUILDER_LISTS = {
@@ -424,8 +423,6 @@ def _line(facts: Facts) -> Line:
 
 
 def _start_seconds(facts: Facts) -> float:
-    if "start_seconds" not in facts:
-        return USUAL_START_SECONDS
     seconds = facts.number("start_seconds")
     facts.checked("start_seconds", 0 < seconds < math.inf, "a number of seconds above 0")
     return seconds

@@ -21,7 +21,8 @@ NAME = "TinyMetaFed"
 _SOURCES = "src/tinymetafed"  # Arduino compiles all below src/
 _OWN = f"{_SOURCES}/own"  # files of the user's
 _FORCED = f"{_SOURCES}/settings.h"
-_INCLUDE = re.compile(r'^([ \t]*#[ \t]*include[ \t]*)(?:"([^"\n]+)"|<([^>\n]+)>)', re.MULTILINE)
+_INCLUDE = re.compile(r'(^[ \t]*#[ \t]*include[ \t]*|\b__has_include\()(?:"([^"\n]+)"|<([^>\n]+)>)', re.MULTILINE)
+_STORAGE = "storage.cpp"  # of a port, for firmware with a store only
 
 
 class LibraryError(UsageError):
@@ -134,9 +135,11 @@ def _sources(design: Design, generated: Mapping[str, str], command: str) -> dict
             return name
         return next(((each / name).resolve() for each in path if (each / name).is_file()), None)
 
+    has_store = design.manifest.store is not None
     todo: list[Path | str] = sorted((firmware / "core").glob("*.cpp"))
-    todo += sorted((firmware / "core" / "store").glob("*.cpp")) if design.manifest.store is not None else []
-    todo += [file for folder in ports.values() for file in sorted(folder.glob("*.cpp"))]
+    todo += sorted((firmware / "core" / "store").glob("*.cpp")) if has_store else []
+    port_files = [file for folder in ports.values() for file in sorted(folder.glob("*.cpp"))]
+    todo += [file for file in port_files if has_store or file.name != _STORAGE]
     todo += [firmware / "app" / "tinymetafed.h", firmware / "app" / f"source_{design.manifest.sample_source}.cpp"]
     texts: dict[str, str] = {}
     for file in todo:  # the loop itself appends to the list

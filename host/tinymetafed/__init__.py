@@ -67,7 +67,15 @@ if TYPE_CHECKING:
     from .api.asking import BoardStatus, board_predict, board_status
     from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
     from .api.many_runs import SweepTable, paper, sweep
-    from .api.measuring import bench_all, bench_kernels, bench_memory, bench_simulation, bench_wire, count_instructions
+    from .api.measuring import (
+        bench_all,
+        bench_board,
+        bench_kernels,
+        bench_memory,
+        bench_simulation,
+        bench_wire,
+        count_instructions,
+    )
     from .api.starting import board, examine, example, import_model, missing_tools, monitor, new_project
 
 # A program that trains or simulates starts sooner without these modules, so they are imported when they are first used.
@@ -75,7 +83,15 @@ _WHEN_USED = {
     "asking": ("BoardStatus", "board_predict", "board_status"),
     "checking": ("BoardNeeds", "DataCause", "DataCheck", "DataProblem", "check"),
     "many_runs": ("SweepTable", "paper", "sweep"),
-    "measuring": ("bench_all", "bench_kernels", "bench_memory", "bench_simulation", "bench_wire", "count_instructions"),
+    "measuring": (
+        "bench_all",
+        "bench_board",
+        "bench_kernels",
+        "bench_memory",
+        "bench_simulation",
+        "bench_wire",
+        "count_instructions",
+    ),
     "starting": ("board", "examine", "example", "import_model", "missing_tools", "monitor", "new_project"),
 }
 
@@ -163,6 +179,7 @@ __all__ = [
     "Variant",
     "__version__",
     "bench_all",
+    "bench_board",
     "bench_kernels",
     "bench_memory",
     "bench_simulation",

@@ -22,6 +22,7 @@ from sketches import compile_sketch, write_library
 from small_runs import Quiet, sine
 
 import tinymetafed as tmf
+from tinymetafed.bench import board_speed
 from tinymetafed.devices.link.clock import SYSTEM_CLOCK
 from tinymetafed.devices.link.link_errors import LinkError
 from tinymetafed.devices.link.session import Session
@@ -229,6 +230,17 @@ def test_a_full_window_received_during_a_training_step_is_not_lost(program: tupl
             np.testing.assert_array_equal(session.fetch(0, arrived.size), arrived)
             session.train(token, Program.TRAIN, 1, 1, token)
         assert session.traffic.retries == 0
+
+
+def test_bench_board_measures_a_real_board(program: tuple[Board, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("STEP_SECONDS", 0.01), ("LINE_BYTES", 1500), ("ROUND_TRIPS", 3), ("MOST_STEPS", 50)):
+        monkeypatch.setattr(board_speed, name, value)
+    board, firmware = program
+    source = str((board.project or HERE) / "experiment.toml")
+    with running(firmware) as (_, path):
+        found = board_speed.measure(EXPERIMENT, source, f"{path}@{board.name}", Quiet())
+    assert found.board == board.name and found.real and found.clock == board_speed.BOARD_CLOCK
+    assert all((step.cycles_per_mac is None) == (board.estimates is None) for step in found.steps.values())
 
 
 def test_it_sleeps_while_idle(program: tuple[Board, Path]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from clocks import FakeClock
 from sketches import FLAGS, compile_sketch, run, units, write_library
-from small_runs import sine
+from small_runs import SINE, sine
 from test_arduino import HERE, check_syntax
 
 import tinymetafed as tmf
@@ -81,8 +81,11 @@ def arm_headers() -> list[str]:
     return [word for path in listed if path.is_dir() and "gcc" not in path.parts for word in ("-isystem", str(path))]
 
 
-def test_no_file_outside_of_it_is_needed(tmp_path: Path) -> None:
-    library = write_library(loaded_sine(), "nano33ble", tmp_path / "library")
+@pytest.mark.parametrize("has_store", [False, True])
+def test_no_file_outside_of_it_is_needed(has_store: bool, tmp_path: Path) -> None:
+    experiment = tmf.load(SINE, {"board.store": has_store})
+    library = write_library(experiment, "nano33ble", tmp_path / "library")
+    assert ((library / "src/tinymetafed/port/nano33ble/storage.cpp") in map(Path, units(library))) == has_store
     outside = {"Arduino.h", "nrf.h", "cstddef", "cstdint", "cstring", "stdint.h", "tinymetafed.h"}
     for file in [path for path in library.rglob("*") if path.suffix in (".h", ".hpp", ".cpp", ".ino")]:
         for quoted, angled in re.findall(r'(?m)^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)', file.read_text()):

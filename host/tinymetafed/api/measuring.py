@@ -8,7 +8,8 @@ from pathlib import Path
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
-from ..bench import costs, footprint, kernel_cost, line_cost, simulation_cost
+from ..bench import board_speed, costs, footprint, kernel_cost, line_cost, simulation_cost
+from ..bench.board_speed import BoardSpeed
 from ..bench.costs import Costs
 from ..bench.footprint import Footprint
 from ..bench.kernel_cost import Comparison
@@ -114,6 +115,32 @@ def bench_wire(experiment: Experiment | None = None, *, progress: ProgressOption
         if experiment is None:
             return line_cost.wire(None, "", observer)
         return line_cost.wire(experiment.spec, experiment.source, observer)
+
+
+def bench_board(
+    device: str, experiment: Experiment | None = None, *, out: str | Path | None = None, progress: ProgressOption = True
+) -> BoardSpeed:
+    """Measures a connected board: time per training step by its own clock, rates of the line, round trips, predictions.
+
+    Args:
+        device: One device URL, such as "/dev/ttyACM0@nano33ble" or "qemu:1". A board on a port holds the experiment's firmware.
+        experiment: An experiment from ``load``; None for examples/sine.toml.
+        out: File to write the figures into, as JSON; None for none.
+        progress: As in ``simulate``.
+
+    Returns:
+        The figures. ``clock`` says whose clock the times per step are from; nothing identifies the board.
+
+    Raises:
+        UsageError: The URL names several devices.
+        BenchError: The file cannot be written. BuildError, SpecError, LaunchError, LinkError.
+    """
+    chosen = load(find("examples") / "sine.toml") if experiment is None else experiment
+    with watching(progress) as observer:
+        measured = board_speed.measure(chosen.spec, chosen.source, device, observer)
+    if out is not None:
+        measured.write(Path(out))
+    return measured
 
 
 def bench_all(out: str | Path, board: str = "mps2", *, progress: ProgressOption = True) -> tuple[Costs, tuple[Path, Path]]:

@@ -47,6 +47,7 @@ bench_app.command()(measure.kernels)
 bench_app.command()(measure.memory)
 bench_app.command()(measure.simulation)
 bench_app.command()(measure.wire)
+bench_app.command("board")(measure.board)
 bench_app.command("all")(measure.all_)
 app.add_typer(bench_app, name="bench")
 

@@ -1,4 +1,4 @@
-"""Commands that measure: bench kernels, bench memory, bench simulation, bench wire, bench all."""
+"""Commands that measure: bench kernels, bench memory, bench simulation, bench wire, bench board, bench all."""
 
 from __future__ import annotations
 
@@ -186,6 +186,51 @@ def wire(
             table.add_row(*row)
         console.print(table)
     console.print(f"  Estimate: {figures.estimate}", highlight=False)
+
+
+def board(
+    device: Annotated[str, typer.Argument(help="One device: /dev/ttyACM0@nano33ble, COM5, native:1, qemu:1@rv32.")],
+    experiment: Annotated[
+        Path | None, typer.Argument(help="Experiment whose firmware is on the board; default: examples/sine.toml.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File for the figures.", show_default="bench-BOARD.json")
+    ] = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Measure a connected board: time per training step by its own clock, rates of the line, round trips, predictions.
+
+    This takes a minute and writes one JSON file, in which nothing identifies the board:
+
+    tinymetafed bench board /dev/ttyACM0@nano33ble
+    """
+    chosen = tmf.load(experiment or tmf.example("sine.toml"), set_ or ())
+    found = tmf.bench_board(device, chosen, out=output)
+    if json_:
+        print(json.dumps(asdict(found)))
+        return
+    if output is None:
+        output = Path(f"bench-{found.board}.json")
+        found.write(output)
+    table = Table(title=f"{found.model} on {found.board}", title_justify="left")
+    table.add_column("one training step")
+    table.add_column("µs", justify="right")
+    table.add_column("least – most", justify="right")
+    table.add_column("cycles per multiply-accumulate", justify="right")
+    for variant, time in found.steps.items():
+        cycles = "" if time.cycles_per_mac is None else f"{time.cycles_per_mac:.2f}"
+        table.add_row(variant, f"{time.us:,.1f}", f"{time.us_least:,.1f} – {time.us_most:,.1f}", cycles)
+    console = Console()
+    console.print(table)
+    for line in (
+        f"Steps are timed by {found.clock}.",
+        f"Line: {found.line_down:,.0f} bytes/s down, {found.line_up:,.0f} up, {found.retries} repeats; "
+        f"a round trip takes {found.round_trip_ms:.2f} ms, a prediction {found.predict_ms:.2f} ms (the host's clock).",
+        *(f"Not measured: {what}: {why}." for what, why in found.not_measured.items()),
+        f"Written: {output}",
+    ):
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
 
 
 def all_(

@@ -7,7 +7,9 @@ from functools import cache
 
 from serial.tools import list_ports
 
-from tinymetafed_codegen.boards import INSTALLED, USUAL_START_SECONDS, Catalogue, Line
+from tinymetafed_codegen.boards import INSTALLED, Catalogue, Line
+
+from .link.session import UNKNOWN_START_SECONDS
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def start_seconds_of(path: str, board: str | None = None, boards: Catalogue = IN
     known = _known_at(path, boards)
     if known is not None:
         return known.start_seconds
-    return max((each.start_seconds for each in boards.usable() if each.real), default=USUAL_START_SECONDS)
+    return max((each.start_seconds for each in boards.usable() if each.real), default=UNKNOWN_START_SECONDS)
 
 
 def _known_at(path: str, boards: Catalogue) -> UsbSerial | None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.boards import USUAL_START_SECONDS
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Dtype, Program, Recipe, State, Status
 
@@ -31,6 +30,7 @@ from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Exc
 from .link_errors import DeviceGarbled, DeviceRefused, SampleTooLarge, WrongFirmware
 from .transport import Transport
 
+UNKNOWN_START_SECONDS = 8.0  # to start, where the board is not known
 HELLO_SECONDS = 0.06
 QUIET_SECONDS = 0.1  # after so long without a byte no late answer is expected
 REPORT_SECONDS = 0.5  # between two progress reports of a training board
@@ -59,7 +59,7 @@ class Session(Exchange):
 
     # --- Identity and firmware ---
 
-    def hello(self, start: float = USUAL_START_SECONDS) -> protocol.HelloAnswer:
+    def hello(self, start: float = UNKNOWN_START_SECONDS) -> protocol.HelloAnswer:
         """Sends Hello repeatedly until the device answers; this bridges its boot time and skips boot messages.
 
         Args:
