@@ -2,7 +2,8 @@
 
 The experiment is TINYMETAFED_EXPERIMENT (an absolute path) or custom_experiment of platformio.ini. For measurements,
 TINYMETAFED_OPTIMIZATION and TINYMETAFED_RECEIVE_WINDOW replace the board's values, TINYMETAFED_KERNELS, a folder of
-firmware/bench/, replaces kernels of firmware/core, and TINYMETAFED_PROGRAM, a file there, replaces the main program.
+firmware/bench/, replaces kernels of firmware/core, and TINYMETAFED_PROGRAM, a file there, replaces the main program. TINYMETAFED_GENERATED
+is a folder with the generated files, where the caller has made them already.
 """
 
 import contextlib
@@ -19,7 +20,9 @@ Import("env")  # SCons puts it, and `env`, into this script's namespace
 
 project = Path(env.subst("$PROJECT_DIR"))
 root = Path(env.subst("$PROJECT_SRC_DIR")).parent
-generated = Path(env.subst("$BUILD_DIR")) / "generated"
+given = os.environ.get("TINYMETAFED_GENERATED")
+generated = Path(given) if given else Path(env.subst("$BUILD_DIR")) / "generated"
+env["TINYMETAFED_GENERATED"] = str(generated)  # for our platform's builder
 experiment = os.environ.get("TINYMETAFED_EXPERIMENT") or project / env.GetProjectOption("custom_experiment")
 env["TINYMETAFED_EXPERIMENT"] = os.path.relpath(experiment)  # for the line that says how to train on the board
 board = env.BoardConfig()
@@ -35,8 +38,7 @@ if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
     )
     env.Exit(1)
 
-from tinymetafed_codegen import boards, locate, spec, toolchain  # noqa: E402  # needs the lines above
-from tinymetafed_codegen.__main__ import main as codegen  # noqa: E402
+from tinymetafed_codegen import boards, locate, toolchain  # noqa: E402  # needs the lines above
 
 if locate.root() != root.resolve():
     sys.stderr.write(
@@ -62,20 +64,27 @@ if trouble:
     sys.stderr.write(f"Error: {board.id}: {trouble}\n")
     env.Exit(1)
 
-# The normalisation of the input is measured in the training data, which only the host reads.
-unmeasured = False
-with contextlib.suppress(spec.SpecError):  # codegen reports it
-    unmeasured = spec.load(Path(experiment)).data.is_unmeasured and importlib.util.find_spec("tinymetafed") is not None
-arguments = [str(experiment), "--board", str(known.file), "-o", str(generated)]
-if window := os.environ.get("TINYMETAFED_RECEIVE_WINDOW"):
-    arguments += ["--receive-window", window]
-if unmeasured:
-    command = [env.subst("$PYTHONEXE"), "-m", "tinymetafed", "codegen", *arguments]
-    code = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
-else:
-    code = codegen(arguments)  # in this process, which has imported most of it: a second one takes half a second to start
-if code != 0:
-    env.Exit(1)  # the error has been printed
+
+def generate() -> int:
+    """Writes the generated files; returns the exit code of codegen, which prints its errors."""
+    from tinymetafed_codegen import spec  # imported here because a build starts half a second sooner without them
+    from tinymetafed_codegen.__main__ import main as codegen
+
+    arguments = [str(experiment), "--board", str(known.file), "-o", str(generated)]
+    if window := os.environ.get("TINYMETAFED_RECEIVE_WINDOW"):
+        arguments += ["--receive-window", window]
+    # The normalisation of the input is measured in the training data, which only the host reads.
+    unmeasured = False
+    with contextlib.suppress(spec.SpecError):  # codegen reports it
+        unmeasured = spec.load(Path(experiment)).data.is_unmeasured and importlib.util.find_spec("tinymetafed") is not None
+    if unmeasured:
+        command = [env.subst("$PYTHONEXE"), "-m", "tinymetafed", "codegen", *arguments]
+        return subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
+    return codegen(arguments)  # in this process, which has imported most of it: a second one takes half a second to start
+
+
+if not given and generate() != 0:
+    env.Exit(1)
 
 manifest = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))
 source = manifest["source"]

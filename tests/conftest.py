@@ -61,13 +61,20 @@ def built_once(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
     folder = (base.parent if base.name.startswith("popen-") else base) / "built"
     folder.mkdir(exist_ok=True)
 
-    def remembered(experiment: Path, board: Board, *, key: str, deviation: Deviation = firmware.AS_THE_BOARD_SAYS) -> Firmware:
+    def remembered(
+        experiment: Path,
+        board: Board,
+        *,
+        key: str,
+        deviation: Deviation = firmware.AS_THE_BOARD_SAYS,
+        generated: Path | None = None,
+    ) -> Firmware:
         file = hashlib.sha256(str(board.file).encode()).hexdigest()[:8]  # a project may have another board of the same name
         name = f"{board.name}-{file}-{deviation.folder(key)}"
         with locked(folder / f"{name}.lock"):
             known = folder / f"{name}.pickle"
             if not known.exists():
-                known.write_bytes(pickle.dumps(build(experiment, board, key=key, deviation=deviation)))
+                known.write_bytes(pickle.dumps(build(experiment, board, key=key, deviation=deviation, generated=generated)))
         found: Firmware = pickle.loads(known.read_bytes())
         return found
 

@@ -22,7 +22,7 @@ GENERATED = {
     "protocol.hpp", "status.hpp", "board.hpp", "model.hpp", "op_headers.hpp", "device_facts.hpp", "adaptation.hpp",
     "own_program.hpp",
 }  # fmt: skip
-SYSTEM_HEADERS = {"<cstdint>", "<cstddef>", "<cstring>", "<climits>", "<stdint.h>"}
+SYSTEM_HEADERS = {"<cstdint>", "<cstddef>", "<cstring>", "<climits>"}
 HEAP_AND_EXCEPTIONS = (
     r"\bnew\b",
     r"(?<!= )\bdelete\b",  # a deleted function is no deallocation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -50,8 +49,7 @@ def run(experiment: Path, board: str, output: Path, receive_window: int | None =
     known = boards.around(experiment)
     facts = known.load(board)
     facts = facts if receive_window is None else replace(facts, receive_window=receive_window)
-    words = ["tinymetafed", "codegen", experiment.name, "--board", facts.name, "-o"]
-    emit.write(design(spec.load(experiment), facts, str(experiment)), output, f"{shlex.join(words)} DIR")
+    emit.write(design(spec.load(experiment), facts, str(experiment)), output, emit.command(experiment, facts))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from .locate import find
 
 # RAM reserved for the stack (at least 2,048 bytes), the guard below it and alignment. Training uses up to 756 bytes of stack
 # on mps2 (`bench memory`); the rest is for sample sources.
+REAL_START_SECONDS, PROCESS_START_SECONDS = 8.0, 60.0  # of boards whose file does not say how long they take to start
 STACK_BYTES = 4096
 MAX_NAME = 15  # characters of a board's name: it has 16 bytes on the wire, of which the last is 0
 # The keys that boards/platform/builder reads, by toolchain: lists of texts, and texts. Real boards use their vendor's builder.
@@ -383,7 +384,7 @@ def _board(file: Path, manifest: Facts) -> Board:
         unique_id=facts.words("unique_id"),
         requirements=tuple(_requirements(facts)),
         line=_line(facts.object_of("line")),
-        start_seconds=_start_seconds(facts),
+        start_seconds=_start_seconds(facts, real),
         watchdog_seconds=facts.count("watchdog_seconds") if "watchdog_seconds" in facts else None,
         usb=_usb(build, facts),
     )
@@ -422,7 +423,9 @@ def _line(facts: Facts) -> Line:
     )
 
 
-def _start_seconds(facts: Facts) -> float:
+def _start_seconds(facts: Facts, real: bool) -> float:
+    if "start_seconds" not in facts:  # boards that users wrote before the key existed
+        return REAL_START_SECONDS if real else PROCESS_START_SECONDS
     seconds = facts.number("start_seconds")
     facts.checked("start_seconds", 0 < seconds < math.inf, "a number of seconds above 0")
     return seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,7 @@ from typing import Any
 import jinja2
 
 from . import adaptation, included, ops, protocol_cpp, sample_source, simulation_abi, work
+from .boards import Board
 from .calls import BackwardCall, Call
 from .cpp11 import float_literal
 from .design import Design
@@ -42,6 +44,11 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def command(experiment: Path, board: Board) -> str:
+    """The command that generates the files of an experiment for a board, for the comment at the top of each file."""
+    return f"{shlex.join(['tinymetafed', 'codegen', experiment.name, '--board', board.name, '-o'])} DIR"
 
 
 def write(design: Design, folder: Path, command: str) -> list[Path]:

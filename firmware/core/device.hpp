@@ -4,7 +4,7 @@
 // no constructor has to run before them.
 #pragma once
 
-#include <stdint.h>
+#include <cstdint>
 
 #include "device_facts.hpp"  // generated: kFeatures, kScores, kTargets, kClasses, kReceiveWindow
 #include "status.hpp"        // generated: Status, describe()

@@ -225,7 +225,7 @@ void refuse() {
   expect(opened(kModel) == store::Condition::kOtherFormat, "another format's records are refused", 0);
   expect_replaced("another format's records");
 
-  for (uint32_t seed = 1; seed <= 1000; ++seed) {
+  for (uint32_t seed = 1; seed <= 200; ++seed) {
     memory.make_blank();
     memory.random = seed;
     for (uint8_t& byte : memory.bytes) byte = memory.noise();
@@ -288,10 +288,9 @@ void fill_and_wear() {
 }  // namespace
 
 int main() {
-  cut_everywhere<4, 4>(360);
-  cut_everywhere<4, 2>(60);
-  cut_everywhere<1, 2>(60);
-  cut_everywhere<16, 3>(120);
+  cut_everywhere<4, 4>(240);
+  cut_everywhere<1, 2>(20);
+  cut_everywhere<16, 3>(40);
   refuse();
   fill_and_wear();
   std::printf("%lu failures\n", failures);

@@ -229,6 +229,7 @@ def test_a_process_that_hangs_is_replaced(install: Install) -> None:
         process = device.process
         assert process is not None
         process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
         assert device.rejoin(0.5).startswith("restarted as")
         assert process.returncode is not None
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import struct
 import subprocess
 import zlib
@@ -14,11 +16,14 @@ import numpy as np
 import pytest
 from rig import CLIENT, SEED, present
 from small_runs import Quiet, sine
+from typer.testing import CliRunner
 
 import tinymetafed as tmf
+from tinymetafed.cli import app
 from tinymetafed.devices.board_stores import run_number
 from tinymetafed.devices.device import Device
 from tinymetafed.devices.launch import DeviceUrlError, parse
+from tinymetafed.devices.link.link_errors import LaunchError
 from tinymetafed.devices.running import running
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.weights import initial
@@ -26,10 +31,11 @@ from tinymetafed.runs import training
 from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed.runs.store import read_run
 from tinymetafed_codegen import emit, spec
+from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Program, StoreState
 from tinymetafed_codegen.spec import Experiment
 
-KEEPING = ("strategy.error_feedback=true", "model.local_start=kept", "strategy.top_p=5", "run.clients=2", "run.rounds=12")
+KEEPING = ("strategy.error_feedback=true", "model.local_start=kept", "strategy.top_p=5", "run.clients=2", "run.rounds=10")
 QUICK = ("evaluation.tasks=1", "evaluation.every=0", "adaptation.local_passes=1", "adaptation.full_passes=0")
 STORE = "board.store=true"
 pytestmark = pytest.mark.usefixtures("built_once")
@@ -83,9 +89,9 @@ def test_a_board_that_is_reset_in_a_run_ends_with_the_weights_of_an_undisturbed_
 def test_a_run_goes_on_with_the_stores_of_its_boards_and_another_run_does_not_use_them(tmp_path: Path) -> None:
     url, constant = f"native:2?store={tmp_path / 'flash'}", "strategy.schedule=constant"
     whole = trained(tmp_path / "whole", constant).weights_sha256
-    trained(tmp_path / "run", STORE, constant, "run.rounds=5", url=url)
+    trained(tmp_path / "run", STORE, constant, "run.rounds=4", url=url)
     assert sorted(path.name for path in (tmp_path / "flash").iterdir()) == ["native-1.flash", "native-2.flash"]
-    assert tmf.resume(tmp_path / "run", devices=[url], rounds=12, progress=False).weights_sha256 == whole
+    assert tmf.resume(tmp_path / "run", devices=[url], rounds=10, progress=False).weights_sha256 == whole
     other = trained(tmp_path / "other", constant, "run.seed=2").weights_sha256
     assert trained(tmp_path / "again", STORE, constant, "run.seed=2", url=url).weights_sha256 == other
     assert trained(tmp_path / "from the start", STORE, constant, url=url).weights_sha256 == whole
@@ -200,7 +206,9 @@ def test_adapt_keeps_a_client_on_each_board(tmp_path: Path) -> None:
         run.adapt(devices=["native:1"], clients=["3", "4"], keep=True, progress=False)
 
 
-def test_a_board_url_with_a_wrong_option_is_refused() -> None:
+def test_a_board_url_with_a_wrong_option_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match="longer than the 300 bytes"), board(f"native:1?store={tmp_path / ('a/' * 150)}"):
+        pass
     with pytest.raises(DeviceUrlError, match=r"expected store=DIR after \?"):
         parse(["native:2?stored=here"])
 
@@ -218,3 +226,15 @@ def test_firmware_without_a_store_has_nothing_of_it(tmp_path: Path) -> None:
         "protocol.hpp",
     }
     assert "store" not in json.loads((tmp_path / "manifest.json").read_text())
+
+
+def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(find("examples"))
+    (block,) = re.findall(r"(?ms)^```console\n(.*?)^```", find("docs/store.md").read_text(encoding="utf-8"))
+    for line in block.splitlines():
+        words = shlex.split(line.removeprefix("$ tinymetafed "))
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.output
+    assert "its 10,000 erases last" in done.stdout
+    assert (tmp_path / "flash" / "native-1.flash").is_file()

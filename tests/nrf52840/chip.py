@@ -205,6 +205,7 @@ class Nvmc:
 
     def __init__(self, chip: Chip) -> None:
         self._chip = chip
+        self.present = chip.has_nvmc
         self._config = 0
         self._region = 0
         self._regions: dict[int, list[int]] = {}
@@ -212,7 +213,7 @@ class Nvmc:
 
     def read(self, offset: int) -> int:
         if offset == 0x400:
-            return 1  # ready: the processor has stood still meanwhile
+            return int(self.present)  # ready: the processor has stood still meanwhile
         raise ChipError(f"reads NVMC + 0x{offset:x}")
 
     def write(self, offset: int, value: int) -> None:
@@ -249,6 +250,7 @@ class Chip:
 
     def __init__(self, program: Path, unique_id: int, uarte: type[Uarte] = Uarte) -> None:
         self._make_uarte = uarte
+        self.has_nvmc = uarte is Uarte  # Renode has no model of it
         self._amid_handler: tuple[int, bytes] | None = None
         self.core = core = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
         core.ctl_set_cpu_model(arm.UC_CPU_ARM_CORTEX_M4)

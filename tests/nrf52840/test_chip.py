@@ -187,3 +187,16 @@ def test_weights_that_are_kept_in_flash_are_there_after_a_reset() -> None:
         session.hello()
         assert session.recall(1).saves == 1
         np.testing.assert_array_equal(session.fetch(0, n), kept)
+
+
+def test_a_chip_without_an_nvmc_goes_on_and_says_so() -> None:
+    made = design_of(sine("board.store=true"), "test", "nrf52840")
+    wire = Wire(Chip(build_firmware(made, "nrf52840").program, UNIQUE_ID, RenodeUarte))
+    with Session(wire, clock=wire) as session:
+        session.hello()
+        assert session.recall(1).state == StoreState.MISSING
+        strategy = open_strategy(sine(), made.manifest)
+        session.configure(Program.TRAIN, Recipe(strategy.training(), strategy.top_k))
+        session.load(1, strategy.download(np.zeros(strategy.n_global, np.float32)))
+        assert session.keep().state == StoreState.MISSING
+        assert session.predict(np.ones((1, 1), np.float32), 1).shape == (1, 1)

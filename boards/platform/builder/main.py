@@ -33,7 +33,8 @@ Default(program)
 
 def check_budget(target, source, env):
     """Prints how much of the board's flash and RAM the program uses; fails if the board has less."""
-    manifest = json.loads((Path(env.subst("$BUILD_DIR")) / "generated" / "manifest.json").read_text(encoding="utf-8"))
+    folder = env.get("TINYMETAFED_GENERATED") or env.subst("$BUILD_DIR/generated")
+    manifest = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
     sizes = subprocess.check_output([env.subst("$SIZETOOL"), "--format=berkeley", str(source[0])], text=True)
     text, data, bss = map(int, sizes.splitlines()[1].split()[:3])
     stack = manifest["ram_bytes"]["stack"]

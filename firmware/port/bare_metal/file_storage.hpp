@@ -32,7 +32,7 @@ constexpr uint32_t kReadAndWrite = 3;  // "r+b"
 constexpr uint32_t kCreate = 7;        // "w+b"
 constexpr uint32_t kFailed = 0xFFFFFFFF;
 constexpr uint32_t kBytes = 2 * store::kSlotPages * store::kPageBytes;
-constexpr uint32_t kLongestPath = 1024;
+constexpr uint32_t kLongestPath = 384;  // with the word before it
 
 uint32_t file = kFailed;
 

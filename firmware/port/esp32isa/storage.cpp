@@ -58,7 +58,7 @@ Status write_blank(uint32_t from, uint32_t end) {
 }  // namespace
 
 Status open() {
-  uint32_t arguments[256] = {};  // the addresses of the texts, which follow them
+  uint32_t arguments[96] = {};  // the addresses of the texts, which follow them
   if (simulator_call(kArgumentCount) < 2 || simulator_call(kArgumentBytes) > sizeof arguments) return Status::kBadState;
   simulator_call(kArguments, address_of(arguments));
   file = simulator_call(kOpen, arguments[1], kReadAndWrite | kCreate, 0644);

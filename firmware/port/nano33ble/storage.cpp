@@ -4,7 +4,7 @@
 
 namespace tmf::port::storage {
 
-Status open() { return Status::kOk; }
+Status open() { return nrf52840::has_nvmc() ? Status::kOk : Status::kBadState; }
 
 }  // namespace tmf::port::storage
 

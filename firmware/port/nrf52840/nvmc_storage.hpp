@@ -34,6 +34,9 @@ inline void set_nvmc(uint32_t config) {
   asm volatile("dsb\n isb" ::: "memory");
 }
 
+// False where the chip has none, as in Renode: its registers read 0 there.
+inline bool has_nvmc() { return nvmc().ready != 0; }
+
 inline void wait_for_nvmc() {
   while (nvmc().ready == 0) {
   }

@@ -13,7 +13,7 @@ static_assert(store::kFirstByte % kProtectedBytes == 0 && 2 * store::kSlotPages 
 Status open() {
   cortex_m::protect(2, store::kFirstByte, kProtectedBytes, cortex_m::Access::kReadWrite);
   asm volatile("dsb\n isb" ::: "memory");
-  return Status::kOk;
+  return nrf52840::has_nvmc() ? Status::kOk : Status::kBadState;
 }
 
 }  // namespace tmf::port::storage

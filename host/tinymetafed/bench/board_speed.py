@@ -45,7 +45,7 @@ PROCESS_CLOCK = "this machine's clock, in a process of this machine"
 HOST_CLOCK = "the host's clock, because the board's does not run; times of the line are in it where samples are streamed"
 NOT_MEASURED = {
     "ram_high_water_bytes": "the firmware does not report it; `tinymetafed bench memory` measures it in an emulator",
-    "flash_write_us": "this firmware writes no flash",
+    "flash_write_us": "the firmware does not report it",
     "volts": "the firmware does not read the supply voltage",
 }
 

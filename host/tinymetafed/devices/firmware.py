@@ -48,9 +48,15 @@ AS_THE_BOARD_SAYS = Deviation()
 
 
 def build(
-    experiment: Path, board: Board, *, key: str, quiet: bool = True, deviation: Deviation = AS_THE_BOARD_SAYS
+    experiment: Path,
+    board: Board,
+    *,
+    key: str,
+    quiet: bool = True,
+    deviation: Deviation = AS_THE_BOARD_SAYS,
+    generated: Path | None = None,
 ) -> Firmware:
-    """Generates and compiles firmware; only what changed since the last build is built again.
+    """Compiles firmware; only what changed since the last build is built again.
 
     A board of a user's project is built with that project's platformio.ini, any other board with ours.
 
@@ -60,6 +66,7 @@ def build(
         key: Name of the build folder. Different keys never overwrite each other; builds of one key wait for each other.
         quiet: Hide PlatformIO's output; otherwise it goes to standard error.
         deviation: Settings that replace the board's.
+        generated: Folder with the generated files; None to generate them from the experiment file.
 
     Returns:
         The program, its manifest and its size.
@@ -77,6 +84,7 @@ def build(
         | deviation.environment()
         | {
             "TINYMETAFED_EXPERIMENT": str(experiment.resolve()),
+            "TINYMETAFED_GENERATED": "" if generated is None else str(generated.resolve()),
             "PLATFORMIO_BOARDS_DIR": str(board.file.parent),
             "PLATFORMIO_CORE_DIR": str(folder / "core"),
             "PLATFORMIO_WORKSPACE_DIR": str(folder),
@@ -101,7 +109,7 @@ def build(
             last = said.strip().splitlines()[-SHOWN_LINES:]
             raise BuildError("\n".join([f"firmware for {board.name} from {experiment}: the build failed", *last]))
         program = output / "firmware.elf"
-        manifest = ModelManifest.read(output / "generated" / "manifest.json")
+        manifest = ModelManifest.read((generated or output / "generated") / "manifest.json")
         return Firmware(program, manifest, *_sizes(program, board.toolchain_prefix))
 
 

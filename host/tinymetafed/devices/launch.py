@@ -38,6 +38,7 @@ ICOUNT = ("-icount", "shift=10")  # one instruction = 2^10 ns of virtual time, w
 PROCESS_RETRIES = 6  # more than for a board: a process that does not answer waits for a core more often than it loses a frame
 STOP_SECONDS = 2.0
 _POLL_SECONDS = 0.1  # how often the clock is read while waiting for a process's output
+LONGEST_STORE = 300  # bytes of a folder's path; boards have room for 384, with the file's name
 STORAGE_VARIABLE = "TINYMETAFED_STORAGE"  # names the file that stands for the flash of a native process
 FILES_PER_PROCESS = 5  # open files of the host per process: pipes, diagnostics, the line, and a share of its own
 
@@ -548,6 +549,10 @@ def _start_all(
 
 def _kept_in(store: Path) -> Path:
     """The folder of a device URL's store, which is made if it is missing. Raises LaunchError."""
+    if len(os.fsencode(store)) > LONGEST_STORE:
+        raise LaunchError(
+            f"{store}: longer than the {LONGEST_STORE} bytes that an emulated board can read; name another folder"
+        )
     try:
         store.mkdir(parents=True, exist_ok=True)
     except OSError as error:
