@@ -2,8 +2,8 @@
 
 The experiment is TINYMETAFED_EXPERIMENT (an absolute path) or custom_experiment of platformio.ini. For measurements,
 TINYMETAFED_OPTIMIZATION and TINYMETAFED_RECEIVE_WINDOW replace the board's values, TINYMETAFED_KERNELS, a folder of
-firmware/bench/, replaces kernels of firmware/core, and TINYMETAFED_PROGRAM, a file there, replaces the main program. TINYMETAFED_GENERATED
-is a folder with the generated files, where the caller has made them already.
+firmware/bench/, replaces kernels of firmware/core, and TINYMETAFED_PROGRAM, a file there, replaces the main program.
+TINYMETAFED_GENERATED is a folder with the generated files, where the caller has made them already.
 """
 
 import contextlib

@@ -14,7 +14,7 @@ static_assert(kFeatures == model::kInputSize && kScores == model::kOutputSize &&
 
 // Static, so that the linker counts its memory.
 Dispatcher dispatcher;
-Prequential prequential;
+Prequential<!kTargetsAreValues> prequential;
 
 // Answers the host's question how the board has done; asked of the dispatcher once the program has learned.
 Outcome inspect(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
@@ -65,7 +65,7 @@ Status learn(const float* features, const float* targets) {
   float error = 0.0f;
   const Status status = dispatcher.learner().learn(features, targets, error);
   if (status != Status::kOk) return status;
-  prequential.add(error, !kTargetsAreValues);
+  prequential.add(error);
   dispatcher.answer_also(inspect);
   return status;
 }

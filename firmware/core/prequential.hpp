@@ -11,25 +11,31 @@
 
 namespace tmf {
 
+// `kIsShare`: an error is the share of wrong labels, at most 1. Otherwise it is a distance in the unit of the targets, and its
+// growth is relative to the mean distance.
+template <bool kIsShare>
 class Prequential {
  public:
-  // Adds the error of one prediction, at least 0. `is_share`: it is the share of wrong labels, at most 1. Otherwise it is a
-  // distance in the unit of the targets, which is compared with the mean distance.
-  void add(float error, bool is_share) {
+  // Adds the error of one prediction, at least 0.
+  void add(float error) {
     constexpr float kFading = 0.99f;
     ++count_;
     faded_sum_ = error + kFading * faded_sum_;
     faded_count_ = 1.0f + kFading * faded_count_;
 
     constexpr uint32_t kFewest = 30;  // errors before a growth is believed
-    const float tolerated = is_share ? 0.1f : 0.3f;
-    const float limit = is_share ? 12.0f : 14.0f;
+    constexpr float kTolerated = kIsShare ? 0.1f : 0.3f;
+    constexpr float kLimit = kIsShare ? 12.0f : 14.0f;
     ++since_;
     mean_ += (error - mean_) / static_cast<float>(since_);
-    if (!is_share && mean_ == 0.0f) return;
-    growth_ += (error - mean_) / (is_share ? 1.0f : mean_) - tolerated;
+    float change = error - mean_;
+    if constexpr (!kIsShare) {
+      if (mean_ == 0.0f) return;
+      change = change / mean_;
+    }
+    growth_ += change - kTolerated;
     if (growth_ < least_) least_ = growth_;
-    if (since_ < kFewest || growth_ - least_ <= limit) return;
+    if (since_ < kFewest || growth_ - least_ <= kLimit) return;
     drifted_ = true;
     restart();
   }
