@@ -1,9 +1,9 @@
 """PlatformIO pre-build script: generates the experiment's C++ for the board and selects the sources to build.
 
 The experiment is TINYMETAFED_EXPERIMENT (an absolute path) or custom_experiment of platformio.ini. For measurements,
-TINYMETAFED_OPTIMIZATION and TINYMETAFED_RECEIVE_WINDOW replace the board's values, and TINYMETAFED_KERNELS, a folder of
-firmware/bench/, replaces kernels of firmware/core. TINYMETAFED_GENERATED is a folder with the generated files, where the
-caller has made them already.
+TINYMETAFED_OPTIMIZATION and TINYMETAFED_RECEIVE_WINDOW replace the board's values, TINYMETAFED_KERNELS, a folder of
+firmware/bench/, replaces kernels of firmware/core, and TINYMETAFED_PROGRAM, a file there, replaces the main program.
+TINYMETAFED_GENERATED is a folder with the generated files, where the caller has made them already.
 """
 
 import contextlib
@@ -97,7 +97,8 @@ replacing += [folder for folder in folders.values() if (folder / "kernels").is_d
 env.Append(CPPPATH=[str(path) for path in (generated, *replacing, firmware / "core", firmware / "app")])
 theirs = {port: folder for port, folder in folders.items() if known.project and folder.parent == known.project / "port"}
 ports = [f"+<port/{port}/*>" for port in folders if port not in theirs]
-program = [] if "test" in env.GetBuildType() else [f"+<app/{known.main}.cpp>"]  # unit tests have their own main()
+main = f"bench/{own}" if (own := os.environ.get("TINYMETAFED_PROGRAM")) else f"app/{known.main}"
+program = [] if "test" in env.GetBuildType() else [f"+<{main}.cpp>"]  # unit tests have their own main()
 env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *store, *ports, *program, f"+<app/source_{source}.cpp>"])
 if theirs:
     # PlatformIO compiles only sources below its source folder, which is our firmware/. So the project's own port is compiled

@@ -5,22 +5,48 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from compiled_model import MODELS, design
+from compiled_model import FLATTEN, MODELS, dense, design
 from small_runs import needs_qemu, sine
 
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen.boards import STACK_BYTES
 
+# An odd number of filters, for which the compiler unrolls most.
+ODD_INT8 = {
+    "input": [6, 6, 3],
+    "loss": "mse",
+    "layers": [
+        {"op": "quantize", "scale": 0.02, "zero_point": 3},
+        {"op": "conv2d_int8", "filters": 5, "kernel": 3, "zero_point": 2},
+        {"op": "conv2d_int8", "filters": 5, "kernel": 3, "zero_point": 2},
+        FLATTEN,
+        {"op": "dequantize", "scale": 0.03},
+        dense(3),
+    ],
+}
+
 
 @needs_qemu
 @pytest.mark.xdist_group("emulator-qemu")
 @pytest.mark.parametrize(
     "name",
-    ["affine", "branches", "dense local first", "conv stride 2 same", "depthwise", "max pool", "momentum", "frozen", "int8"],
+    [
+        "affine",
+        "branches",
+        "dense local first",
+        "conv stride 2 same",
+        "depthwise",
+        "max pool",
+        "momentum",
+        "frozen",
+        "int8",
+        "dense odd",
+        "odd int8",
+    ],
 )
 def test_the_estimate_holds_for_awkward_sizes(name: str, tmp_path: Path) -> None:
-    built = build_firmware(design_of(design(MODELS[name], tmp_path).experiment, name), "mps2")
+    built = build_firmware(design_of(design({**MODELS, "odd int8": ODD_INT8}[name], tmp_path).experiment, name), "mps2")
     assert built.flash_bytes <= built.manifest.memory.flash <= 1.4 * built.flash_bytes
 
 

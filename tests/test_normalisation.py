@@ -150,6 +150,22 @@ def test_the_exported_network_normalises(file: Path, tmp_path: Path) -> None:
     x = rows("alice").astype(np.float32)
     first = keras.Model(network.inputs, network.get_layer("normalise").output)
     np.testing.assert_allclose(np.asarray(first(x)), seen(prepared(file), x), rtol=1e-6, atol=1e-5)
+    tmf.import_model(tmp_path / "net.keras", tmp_path / "again.toml", loss="mse")
+    again = spec.load(tmp_path / "again.toml").model.layers[0]
+    assert (again.op, again.name) == ("affine", "normalisex2")  # free for the layer of [data] normalise
+
+
+def test_a_layer_of_the_users_own_may_be_called_normalise(file: Path, tmp_path: Path) -> None:
+    numbers = {"kernel": np.array([1.0, 2.0, 3.0], np.float32), "bias": np.array([4.0, 5.0, 6.0], np.float32)}
+    dense = {"dense2.kernel": np.zeros((3, 2), np.float32), "dense2.bias": np.zeros(2, np.float32)}
+    np.savez(tmp_path / "own.npz", **{f"normalise.{name}": values for name, values in numbers.items()}, **dense)  # type: ignore[arg-type]
+    layers = "[{op='affine',name='normalise',frozen=true},{op='dense',units=2}]"
+    keys = ["data.normalise=none", f"model.layers={layers}", f"model.weights={tmp_path / 'own.npz'}"]
+    designed = design_of(tmf.load(file, keys).spec, str(file))
+    for name, values in numbers.items():
+        np.testing.assert_array_equal(designed.weights[f"normalise.{name}"].ravel(), values)
+    with pytest.raises(SpecError, match="the name 'normalise' is taken"):
+        design_of(tmf.load(file, keys[1:]).spec, str(file))
 
 
 def test_codegen_measures_and_the_bare_code_generator_says_what_to_do(file: Path, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_everything_in_the_wire_table_says_what_it_means() -> None:
 
 
 def test_the_header_carries_every_meaning() -> None:
-    header = emit.protocol_header("a test")
+    header = emit.protocol_header("a test") + emit.status_header("a test")
     for record in protocol.records():
         for field in record.fields():
             assert f"  // {field.doc}\n" in header, f"{record.__name__}.{field.name}"
@@ -103,8 +103,9 @@ def test_invariants_are_numbered_and_asserted_under_their_numbers() -> None:
     assert all("](" in row[2] and "](../tests" in row[3] for row in rows(section("Invariants")))
 
 
-def test_the_page_on_stores_has_the_messages_of_a_store() -> None:
-    page = (ROOT / "docs" / "store.md").read_text(encoding="utf-8")
-    assert protocol_document.filled(page, protocol_document.store_tables()) == page, (
-        "run python -m tinymetafed_codegen.protocol_document"
-    )
+@pytest.mark.parametrize(
+    ("name", "tables"), [("store", protocol_document.store_tables()), ("sketch", protocol_document.own_program_tables())]
+)
+def test_other_pages_have_the_messages_of_their_firmware(name: str, tables: dict[str, str]) -> None:
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert protocol_document.filled(page, tables) == page, "run python -m tinymetafed_codegen.protocol_document"

@@ -100,7 +100,7 @@ def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict
 
 def normalising_weights(experiment: Experiment, net: graph.Graph) -> dict[str, weights_file.Floats]:
     """Kernel and bias of the layer that normalises, by their names in the weight file; empty for a model without one."""
-    if net.forward[0].op.name != layer_chain.NORMALISE:
+    if not experiment.data.is_normalised or net.forward[0].op.name != layer_chain.NORMALISE:
         return {}
     unknown = (math.nan,) * net.input.shape[-1]
     kernel, bias = kernel_and_bias(experiment.data.shift or unknown, experiment.data.scale or unknown)

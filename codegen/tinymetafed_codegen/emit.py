@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,15 +13,16 @@ from typing import Any
 
 import jinja2
 
-from . import included, ops, protocol_cpp, sample_source, simulation_abi, work
+from . import adaptation, included, ops, protocol_cpp, sample_source, simulation_abi, work
 from .boards import Board
 from .calls import BackwardCall, Call
+from .cpp11 import float_literal
 from .design import Design
 from .files import write_if_changed
 from .graph import Graph, PlacedParameter
 from .ops import Op, Parameter
 from .plan import HISTOGRAM_BINS
-from .protocol import Variant
+from .protocol import Phase, SampleSet, Status, Variant
 from .protocol_cpp import cpp_constant
 from .section import SpecError
 
@@ -50,9 +52,7 @@ def command(experiment: Path, board: Board) -> str:
 
 
 def write(design: Design, folder: Path, command: str) -> list[Path]:
-    """Writes a design's generated files: protocol.hpp, board.hpp, model.hpp, op_headers.hpp and manifest.json.
-
-    Frozen layers add frozen.hpp, the user's sample source adds own_source.hpp, a store saved_state.hpp and store_facts.hpp.
+    """Writes a design's generated files: the headers that the firmware's core includes, and manifest.json.
 
     Args:
         design: The design.
@@ -66,6 +66,26 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
         SpecError: The numbers of the normalisation are not measured yet.
         OSError: A file cannot be written.
     """
+    own = sample_source.own_source(design.experiment)
+    texts = headers(design, command) | {"manifest.json": json.dumps(design.manifest.as_json(), indent=1) + "\n"}
+    if own is not None:
+        texts["own_source.hpp"] = own_source_header(own.as_posix(), sample_source.digest(own), command)
+    for name in _STORE_HEADERS - texts.keys():
+        (folder / name).unlink(missing_ok=True)  # its presence would give the firmware a store
+    return [folder / name for name, text in texts.items() if write_if_changed(folder / name, text)]
+
+
+def headers(design: Design, command: str, phases: Sequence[Phase] | None = None) -> dict[str, str]:
+    """The texts of the generated headers that the firmware's core includes, by name.
+
+    Args:
+        design: The design.
+        command: The command that generates them.
+        phases: What a board trains when it adapts by itself; None for the phases of [adaptation].
+
+    Raises:
+        SpecError: The numbers of the normalisation are not measured yet.
+    """
     if design.experiment.data.is_unmeasured:
         raise SpecError(
             f"{design.source}: data.normalise = '{design.experiment.data.normalise}' lacks data.shift and data.scale, which "
@@ -73,25 +93,78 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
         )
     texts = {
         "protocol.hpp": protocol_header(command),
+        "status.hpp": status_header(command),
         "board.hpp": board_header(design, command),
         "model.hpp": model_header(design, command),
         "op_headers.hpp": op_headers(design, command),
-        "manifest.json": json.dumps(design.manifest.as_json(), indent=1) + "\n",
+        "device_facts.hpp": device_facts_header(design, command),
+        "adaptation.hpp": adaptation_header(design, command, phases),
+        "own_program.hpp": render("own_program.hpp.j2", command=command, records=protocol_cpp.own_program_records()),
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
-    if own := sample_source.own_source(design.experiment):
-        texts["own_source.hpp"] = own_source_header(own.as_posix(), sample_source.digest(own), command)
-    store = store_headers(design, command)
-    for name in _STORE_HEADERS - store.keys():
-        (folder / name).unlink(missing_ok=True)  # its presence would give the firmware a store
-    texts |= store
-    return [folder / name for name, text in texts.items() if write_if_changed(folder / name, text)]
+    return texts | store_headers(design, command)
 
 
 def protocol_header(command: str) -> str:
     """The text of protocol.hpp: the wire table as C++."""
     return render("protocol.hpp.j2", command=command, **vars(protocol_cpp.parts()))
+
+
+def status_header(command: str) -> str:
+    """The text of status.hpp: the results of operations as C++, and what they mean."""
+    enum = protocol_cpp.enum_text(Status)
+    members = [{**vars(member), "literal": json.dumps(member.doc.replace("`", ""))} for member in enum.members]
+    return render("status.hpp.j2", source=protocol_cpp.SOURCE, command=command, enum={"doc": enum.doc, "members": members})
+
+
+def device_facts_header(design: Design, command: str) -> str:
+    """The text of device_facts.hpp: the sizes of samples and scores, for the user's program."""
+    net = design.graph
+    activation = net.loss.takes_logits_of
+    return render(
+        "device_facts.hpp.j2",
+        title=" -> ".join(call.op.name for call in net.forward),
+        command=command,
+        model_hash_hex=design.model_hash.hex(),
+        input_size=net.input.size,
+        input_shape=list(net.input.shape),
+        output_size=net.output.size,
+        scores_note=f"logits, of which {activation} makes probabilities" if activation else "the predicted values",
+        target_size=net.target.size,
+        target_note=net.target.note,
+        classes=label_count(net),
+        targets_are_values=str(net.loss.targets == "values").lower(),
+        receive_window=design.manifest.receive_window,
+    )
+
+
+def label_count(net: Graph) -> int:
+    """Number of labels of a model whose target is one label; 0 for any other."""
+    takes_label = net.loss.class_target or (net.loss.targets == "labels" and net.output.size == 1)
+    return max(2, net.output.size) if takes_label else 0
+
+
+def adaptation_header(design: Design, command: str, phases: Sequence[Phase] | None = None) -> str:
+    """The text of adaptation.hpp: what a board trains when it adapts by itself; None for the phases of [adaptation]."""
+    count = design.experiment.task.count(SampleSet.ADAPT)
+    chosen = adaptation.phases(design.experiment, count) if phases is None else phases
+    return render(
+        "adaptation.hpp.j2",
+        command=command,
+        phases=[
+            {
+                "variant": cpp_constant(phase.variant.name),
+                "sample_set": cpp_constant(phase.sample_set.name),
+                "count": phase.count,
+                "passes": phase.passes,
+                "rate": float_literal(phase.learning_rate),
+                "clamp": float_literal(phase.output_clamp),
+            }
+            for phase in chosen
+        ],
+        last=max(0, len(chosen) - 1),
+    )
 
 
 def simulation_abi_header(command: str) -> str:

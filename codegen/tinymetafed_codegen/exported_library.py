@@ -164,8 +164,8 @@ def _facts(library: Library) -> dict[str, Any]:
     """The values that the templates substitute."""
     design, test = library.design, library.self_test
     net, arena = design.graph, design.plan
-    takes_label = net.loss.class_target or (net.loss.targets == "labels" and net.output.size == 1)
-    classes = (max(2, net.output.size)) if takes_label else 0
+    classes = emit.label_count(net)
+    takes_label = classes > 0
     state_bytes, arena_bytes = 4 * net.n_state, 4 * arena.floats
     labels = test.targets[:, 0].astype(int).tolist() if takes_label else []
     return {

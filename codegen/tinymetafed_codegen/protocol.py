@@ -416,6 +416,26 @@ class Keep(Request):
     answer = StoreReport
 
 
+# --- Messages of firmware whose own program learns ---
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection(Record):
+    """How the board has done on the samples that its own program has learned."""
+
+    learned: Annotated[U32, "samples learned since the start"]
+    error: Annotated[F32, "of the predictions before learning, of late: the share of wrong labels, or the mean distance"]
+    drifted: Annotated[U16, "1 if the error has grown since (Page-Hinkley test), else 0"]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect(Request):
+    """Asks how the board has done."""
+
+    type_id = 0x30
+    answer = Inspection
+
+
 # --- The whole table ---
 
 
@@ -430,7 +450,8 @@ class Constant:
 
 REQUESTS: tuple[type[Request], ...] = (Hello, Configure, Load, Train, Sample, Await, Pull, Fetch, Predict)
 STORE_REQUESTS: tuple[type[Request], ...] = (Recall, Keep)  # firmware without a store answers UNKNOWN_TYPE
-ALL_REQUESTS: tuple[type[Request], ...] = (*REQUESTS, *STORE_REQUESTS)
+OWN_PROGRAM_REQUESTS: tuple[type[Request], ...] = (Inspect,)  # a program that has not learned answers UNKNOWN_TYPE
+ALL_REQUESTS: tuple[type[Request], ...] = (*REQUESTS, *STORE_REQUESTS, *OWN_PROGRAM_REQUESTS)
 STORE_ENUMS: tuple[type[Code], ...] = (StoreState,)
 ENUMS: tuple[type[Code], ...] = (Status, Dtype, Program, Variant, SampleSet, State, Coding, Selection, Stream)
 CONSTANTS: tuple[Constant, ...] = (

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from . import protocol
 from .protocol import Code, Dtype, UpTo
 
+SOURCE = "codegen/tinymetafed_codegen/protocol.py"  # of the wire table
+
 
 def cpp_constant(name: str) -> str:
     """The C++ name of a constant: ``kMaxPhases`` for ``MAX_PHASES`` or ``max_phases``."""
@@ -25,12 +27,11 @@ class NamedNumber:
 
 @dataclass(frozen=True)
 class EnumText:
-    """An enum; ``nodiscard``: the compiler warns where a result of this type is ignored."""
+    """An enum."""
 
     name: str
     doc: str
     members: list[NamedNumber]
-    nodiscard: bool
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,11 @@ def parts() -> ProtocolText:
     """The text of the whole wire table."""
     digest = protocol.schema_hash()
     return ProtocolText(
-        source="codegen/tinymetafed_codegen/protocol.py",
+        source=SOURCE,
         schema_hash_hex=digest.hex(),
         schema_hash_bytes=", ".join(f"0x{b:02x}" for b in digest),
         constants=[NamedNumber(cpp_constant(each.name), each.value, each.doc) for each in protocol.CONSTANTS],
-        enums=[_enum(enum) for enum in protocol.ENUMS],
+        enums=[enum_text(enum) for enum in protocol.ENUMS if enum is not protocol.Status],
         widths=[WidthText(_member(dtype), dtype.width) for dtype in Dtype],
         records=[_record(record) for record in protocol.records()],
     )
@@ -111,14 +112,20 @@ class StoreText:
 def store_parts() -> StoreText:
     """The text of the messages that only firmware with a store has."""
     return StoreText(
-        enums=[_enum(enum) for enum in protocol.STORE_ENUMS],
+        enums=[enum_text(enum) for enum in protocol.STORE_ENUMS],
         records=[_record(record) for record in protocol.records(protocol.STORE_REQUESTS)],
     )
 
 
-def _enum(enum: type[Code]) -> EnumText:
+def own_program_records() -> list[RecordText]:
+    """The text of the messages that only firmware has whose own program learns."""
+    return [_record(record) for record in protocol.records(protocol.OWN_PROGRAM_REQUESTS)]
+
+
+def enum_text(enum: type[Code]) -> EnumText:
+    """The text of an enum."""
     members = [NamedNumber(cpp_constant(member.name), int(member), member.doc) for member in enum]
-    return EnumText(enum.__name__, (enum.__doc__ or "").strip(), members, nodiscard=enum is protocol.Status)
+    return EnumText(enum.__name__, (enum.__doc__ or "").strip(), members)
 
 
 def _record(record: type[protocol.Record]) -> RecordText:

@@ -32,6 +32,11 @@ def store_tables() -> dict[str, str]:
     }
 
 
+def own_program_tables() -> dict[str, str]:
+    """The same for the messages that only firmware has whose own program learns."""
+    return {record.__name__: _fields(record) for record in protocol.records(protocol.OWN_PROGRAM_REQUESTS)}
+
+
 def filled(text: str, made: Mapping[str, str] | None = None) -> str:
     """A page with every table between its markers. Raises ValueError for an unknown, repeated or missing marker.
 
@@ -94,5 +99,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    for page, made in ((find("docs/protocol.md"), tables()), (find("docs/store.md"), store_tables())):
+    pages = {"protocol.md": tables(), "store.md": store_tables(), "sketch.md": own_program_tables()}
+    for page, made in ((find(f"docs/{name}"), made) for name, made in pages.items()):
         write_if_changed(page, filled(page.read_text(encoding="utf-8"), made))

@@ -20,12 +20,28 @@ def multiply_accumulates(net: Graph, variant: Variant) -> int:
     return forward + sum(_backward(call) for call in net.backward[variant])
 
 
+def step_milliseconds(board: Board, net: Graph) -> dict[Variant, tuple[float, float]]:
+    """Estimates one training step of each variant on a real board.
+
+    Args:
+        board: The board.
+        net: The model's graph.
+
+    Returns:
+        Lowest and highest estimate in ms by variant, from counted multiply-accumulates, the cycles of one in the emulated
+        examples, and the chip's clock; {} for a board without these figures.
+    """
+    known = board.estimates
+    if known is None:
+        return {}
+    low, high = (1000 * cycles / known.clock_hz for cycles in known.cycles_per_mac)
+    counts = {variant: multiply_accumulates(net, variant) for variant, calls in net.backward.items() if calls}
+    return {variant: (low * count, high * count) for variant, count in counts.items()}
+
+
 def longest_step_seconds(board: Board, net: Graph) -> float:
     """The estimated time of the longest training step on a real board, by its file's high figure; 0 without figures."""
-    if board.estimates is None:
-        return 0.0
-    most = max(multiply_accumulates(net, variant) for variant in net.backward)
-    return most * board.estimates.cycles_per_mac[1] / board.estimates.clock_hz
+    return max((high for _, high in step_milliseconds(board, net).values()), default=0.0) / 1000
 
 
 def watchdog_seconds(board: Board, net: Graph) -> int | None:

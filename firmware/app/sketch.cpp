@@ -1,18 +1,8 @@
-// The main program as an Arduino sketch: the Arduino core's main() calls setup() once and then loop() again and again.
-#include "turn.hpp"
+// The main program as an Arduino sketch, which does nothing but federate.
+#include "tinymetafed.h"
 
-#include "../port/arduino/arduino.hpp"  // declares both functions, in some Arduino cores as extern "C"
+void setup() { tmf::begin(); }
 
-namespace {
-
-// Static, so that the linker counts its memory.
-tmf::Dispatcher dispatcher;
-
-}  // namespace
-
-void setup() {
-  tmf::port::init(0, nullptr);
-  dispatcher.begin();
+void loop() {
+  if (!tmf::poll()) tmf::wait();
 }
-
-void loop() { tmf::turn(dispatcher); }

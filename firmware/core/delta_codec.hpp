@@ -203,10 +203,10 @@ class DeltaEncoder {
   uint32_t n_ = 0;
   uint32_t count_ = 0;
   SelectionRule rule_;
-  Part parts_[kLayers];
+  Part parts_[kLayers] = {};
   delta::Format format_;
   Cursor cursor_;
-  protocol::Coding coding_ = protocol::Coding::kRun;
+  protocol::Coding coding_ = protocol::Coding::kRice0;
 };
 
 }  // namespace tmf

@@ -9,12 +9,14 @@ namespace tmf {
 
 using namespace protocol;  // NOLINT: nearly every name in this file is one of the wire table
 
-void Dispatcher::receive(const uint8_t* bytes, size_t size) {
-  for (size_t i = 0; i < size; ++i) {
-    if (!decoder_.push(bytes[i])) continue;
-    const uint8_t* frame = decoder_.data();
-    handle(frame[0], frame[1], frame + kFrameHeaderBytes, decoder_.size() - kFrameHeaderBytes);
+size_t Dispatcher::receive(const uint8_t* bytes, size_t size) {
+  size_t used = 0;
+  while (used < size) {
+    if (!decoder_.push(bytes[used++], request_, kCapacity)) continue;
+    handle(request_[0], request_[1], request_ + kFrameHeaderBytes, decoder_.size() - kFrameHeaderBytes);
+    break;
   }
+  return used;
 }
 
 bool Dispatcher::work() {
@@ -113,7 +115,9 @@ Outcome Dispatcher::answer(uint8_t type, const uint8_t* payload, size_t size, Wr
       if (const Status status = parse(payload, size, request); status != Status::kOk) return status;
       return learner_.predict(request, out);
     }
-    default: return learner_.store(type, payload, size, out);
+    default:
+      if (const Outcome outcome = learner_.store(type, payload, size, out); outcome.status != Status::kUnknownType) return outcome;
+      return also_ == nullptr ? Status::kUnknownType : also_(type, payload, size, out);
   }
 }
 

@@ -16,12 +16,19 @@ class Dispatcher {
   // Called once, after port::init().
   void begin() { learner_.begin(); }
 
-  // Decodes received bytes and answers every frame that they complete.
-  void receive(const uint8_t* bytes, size_t size);
+  // Decodes received bytes up to the end of a frame, and answers that frame. Returns the number of bytes used, at least 1 if
+  // there is one.
+  size_t receive(const uint8_t* bytes, size_t size);
 
   // Trains one sample of the device's own, if a program is running. Then answers a pending Await, if its step is reached.
   // Returns whether a sample was trained, and there may be another.
   bool work();
+
+  Learner& learner() { return learner_; }
+
+  // Answers a request of a type that is not in the wire table; kUnknownType for a type that it does not know either.
+  using Also = Outcome (*)(uint8_t type, const uint8_t* payload, size_t size, Writer& out);
+  void answer_also(Also also) { also_ = also; }
 
  private:
   static constexpr size_t kCapacity = board::kReceiveWindow;
@@ -44,8 +51,9 @@ class Dispatcher {
 
   uint8_t request_[kCapacity] = {};
   uint8_t answer_[kCapacity] = {};
-  FrameDecoder decoder_{request_, kCapacity};
+  FrameDecoder decoder_;
   Pending pending_;
+  Also also_ = nullptr;  // before the learner, which is aligned: here it takes no memory
   Learner learner_;
 };
 

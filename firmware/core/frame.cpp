@@ -3,50 +3,50 @@
 
 namespace tmf {
 
-bool FrameDecoder::push(uint8_t byte) {
+bool FrameDecoder::push(uint8_t byte, uint8_t* buffer, size_t capacity) {
   if (byte == 0) {
-    const bool valid = is_valid();
+    const bool valid = is_valid(buffer);
     if (valid) {
       size_ = filled_ - protocol::kFrameCrcBytes;
-    } else if (!empty_) {
+    } else if (begun_) {
       ++damaged_;
     }
     restart();
     return valid;
   }
-  if (empty_) size_ = 0;  // the buffer is about to be overwritten
-  empty_ = false;
+  if (!begun_) size_ = 0;  // the buffer is about to be overwritten
+  begun_ = true;
   if (block_left_ > 0) {
     --block_left_;
-    append(byte);
+    append(byte, buffer, capacity);
     return false;
   }
-  if (zero_due_) append(0);
+  if (zero_due_) append(0, buffer, capacity);
   block_left_ = static_cast<uint8_t>(byte - 1);
   zero_due_ = byte != 0xFF;
   return false;
 }
 
-void FrameDecoder::append(uint8_t byte) {
-  if (filled_ < capacity_) {
-    buffer_[filled_++] = byte;
+void FrameDecoder::append(uint8_t byte, uint8_t* buffer, size_t capacity) {
+  if (filled_ < capacity) {
+    buffer[filled_++] = byte;
   } else {
     too_long_ = true;
   }
 }
 
-bool FrameDecoder::is_valid() const {
+bool FrameDecoder::is_valid(const uint8_t* buffer) const {
   constexpr size_t kCrcBytes = protocol::kFrameCrcBytes;
   if (block_left_ > 0 || too_long_ || filled_ < protocol::kFrameHeaderBytes + kCrcBytes) return false;
-  Reader trailer(buffer_ + filled_ - kCrcBytes, kCrcBytes);
-  return trailer.u32() == crc32(buffer_, filled_ - kCrcBytes);
+  Reader trailer(buffer + filled_ - kCrcBytes, kCrcBytes);
+  return trailer.u32() == crc32(buffer, filled_ - kCrcBytes);
 }
 
 void FrameDecoder::restart() {
   filled_ = 0;
   block_left_ = 0;
   zero_due_ = false;
-  empty_ = true;
+  begun_ = false;
   too_long_ = false;
 }
 

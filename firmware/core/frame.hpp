@@ -18,32 +18,28 @@ constexpr size_t payload_capacity(size_t window) {
 // Decodes frames from the bytes of a line, one by one. After damaged bytes it is synchronised again at the next 0x00.
 class FrameDecoder {
  public:
-  // `buffer` holds one frame with its CRC; longer frames are dropped.
-  FrameDecoder(uint8_t* buffer, size_t capacity) : buffer_(buffer), capacity_(capacity) {}
+  // Decodes into `buffer`, which holds one frame with its CRC; longer frames are dropped. All calls pass the same buffer.
+  // Returns whether `byte` ended a valid frame, which stays in the buffer until the next push.
+  [[nodiscard]] bool push(uint8_t byte, uint8_t* buffer, size_t capacity);
 
-  // Returns whether `byte` ended a valid frame, which stays readable until the next push.
-  [[nodiscard]] bool push(uint8_t byte);
-
-  // Type, sequence and payload, without the CRC.
-  const uint8_t* data() const { return buffer_; }
+  // Bytes of the frame in the buffer: type, sequence and payload, without the CRC.
   size_t size() const { return size_; }
 
   // Number of frames dropped so far because they were cut or too long, or because their CRC was wrong.
   uint32_t damaged() const { return damaged_; }
 
  private:
-  void append(uint8_t byte);
-  [[nodiscard]] bool is_valid() const;
+  void append(uint8_t byte, uint8_t* buffer, size_t capacity);
+  [[nodiscard]] bool is_valid(const uint8_t* buffer) const;
   void restart();
 
-  uint8_t* buffer_;
-  size_t capacity_;
+  // All zero at first: a static decoder is in zeroed memory and needs no constructor.
   size_t filled_ = 0;
   size_t size_ = 0;
   uint32_t damaged_ = 0;
   uint8_t block_left_ = 0;  // bytes of the current COBS block that have not arrived yet
   bool zero_due_ = false;   // a zero follows the block, unless the frame ends with it
-  bool empty_ = true;
+  bool begun_ = false;
   bool too_long_ = false;
 };
 

@@ -4,6 +4,7 @@
 
 #include "math.hpp"
 #include "port.hpp"
+#include "sample_check.hpp"
 #include "source.hpp"
 #include "step.hpp"
 
@@ -24,14 +25,8 @@ Status read_inputs(Reader& in, Dtype dtype, float scale, float* inputs) {
 }
 
 Status read_targets(Reader& in, float* targets) {
-  for (uint32_t i = 0; i < model::kTargetSize; ++i) {
-    targets[i] = in.f32();
-    if (!is_finite(targets[i])) return Status::kNotFinite;
-  }
-  if constexpr (model::kClassCount > 0) {
-    if (!(targets[0] >= 0.0f && targets[0] < static_cast<float>(model::kClassCount))) return Status::kBadValue;
-    if (static_cast<float>(static_cast<uint32_t>(targets[0])) != targets[0]) return Status::kBadValue;  // not an integer
-  }
+  for (uint32_t i = 0; i < model::kTargetSize; ++i) targets[i] = in.f32();
+  if (const Status status = check_targets(targets); status != Status::kOk) return status;
   return in.ok() ? Status::kOk : Status::kBadLength;
 }
 
@@ -53,17 +48,25 @@ Outcome Learner::configure(const protocol::Configure& message) {
     has_session_ = true;
     has_token_ = false;
     state_ = State::kIdle;
-    loaded_ = SavedState::load_weights(parameters_) ? model::kGlobalCount : 0;
+    is_alone_ = false;
+    load_saved();
     kept_local_.clear();
     residual_.clear();
     for (Configured& program : programs_) program.ready = false;
   }
   Configured& program = programs_[static_cast<size_t>(message.program)];
   if (program.ready && program.recipe == wanted) return Status::kOk;
-  if (state_ == State::kTraining) return Status::kBadState;  // the recipe of a running program must not change
+  if (state_ == State::kTraining && !is_alone_) return Status::kBadState;  // the recipe of a running program must not change
   program.recipe = wanted;
   program.ready = true;
   return Status::kOk;
+}
+
+// The weights that firmware with a store has saved, which take the place of those that are there.
+void Learner::load_saved() {
+  const bool is_saved = SavedState::load_weights(parameters_);
+  loaded_ = is_saved ? model::kGlobalCount : 0;
+  if (is_saved) is_whole_ = true;
 }
 
 Outcome Learner::load(const protocol::Load& message) {
@@ -90,6 +93,7 @@ Outcome Learner::load(const protocol::Load& message) {
     step_ = 0;
     ticks_ = 0;
     fault_ = Status::kOk;
+    is_whole_ = is_received_ = is_pulled_ = is_alone_ = false;
     delta_ = Encoder();  // a Pull must not return an earlier cycle's entries
   }
   received_.store(message, parameters_);
@@ -97,6 +101,7 @@ Outcome Learner::load(const protocol::Load& message) {
   if (weights_complete()) {
     model::Model<float>::start_local(parameters_);
     state_ = State::kLoaded;
+    is_whole_ = is_received_ = true;
   }
   return Status::kOk;
 }
@@ -129,7 +134,7 @@ Outcome Learner::train(const protocol::Train& message) {
 }
 
 Outcome Learner::sample(const protocol::Sample& message) {
-  if (!has_token_ || source::on_device()) return Status::kBadState;
+  if (!has_token_ || is_alone_ || source::on_device()) return Status::kBadState;
   if (message.token != token_) return {Status::kBadToken, token_};
   if (state_ == State::kIdle || state_ == State::kLoading || state_ == State::kLoaded) return Status::kBadState;
   if (message.step < step_ || state_ == State::kFailed) return Status::kOk;  // already trained, or training has failed
@@ -177,11 +182,11 @@ void Learner::enter_phase() {
   phase_end_ += static_cast<uint32_t>(phase.count) * phase.passes;
 }
 
+Status Learner::weights_status() const { return all_finite(parameters_, model::kStateCount) ? Status::kOk : Status::kNotFinite; }
+
 // Freezes the delta. If a weight is not finite, the program fails and nothing is sent.
 void Learner::finish() {
-  fault_ = Status::kOk;
-  for (const float weight : parameters_)
-    if (!is_finite(weight)) fault_ = Status::kNotFinite;
+  fault_ = weights_status();
   if (fault_ == Status::kOk && recipe_->top_k > 0) {
     fault_ = delta_.freeze(change(), model::kLayerEnds, *recipe_, key_, arena_.histogram);
     if (fault_ == Status::kOk) SavedState::save_round(key_, delta_, change(), parameters_);
@@ -193,6 +198,10 @@ Outcome Learner::progress(uint32_t token, protocol::Progress& out) const {
   if (!has_token_) return Status::kBadState;
   if (token != token_) return {Status::kBadToken, token_};
   out = {token_, state_, fault_, step_, ticks_};
+  if (is_alone_) {  // what the board does by itself is no progress of the host's cycle
+    out.state = State::kIdle;
+    out.fault = Status::kOk;
+  }
   return Status::kOk;
 }
 
@@ -202,7 +211,9 @@ Outcome Learner::pull(const protocol::Pull& message, protocol::Delta& header, ui
   if (message.token != token_) return {Status::kBadToken, token_};
   if (message.rank >= delta_.count()) return {Status::kBadOffset, delta_.count()};
   header.token = token_;
-  return delta_.encode(change(), message.rank, header, data, capacity, size);
+  const Status status = delta_.encode(change(), message.rank, header, data, capacity, size);
+  if (status == Status::kOk && header.rank + header.count == delta_.count()) is_pulled_ = true;
+  return status;
 }
 
 Outcome Learner::fetch(const protocol::Fetch& message, Writer& out) const {

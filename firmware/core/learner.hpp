@@ -30,12 +30,14 @@ struct [[nodiscard]] Outcome {
 // States: IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED. In any state, a Load with a higher token begins a new cycle.
 // Some models keep local weights or a residual from round to round. A new session clears both; firmware with a store has saved
 // them. SavedState is a base because as a member it would take memory also where it is empty.
+//
+// Between two cycles the board's own program may learn, which ends the last cycle: the board is *alone* until the next Load.
 class Learner : private SavedState {
  public:
   // Called once after a start: loads the weights that were saved, so that the device predicts with them.
   void begin() {
     SavedState::open();
-    if (SavedState::load_weights(parameters_)) loaded_ = model::kGlobalCount;
+    load_saved();
   }
 
   // One function for each request of the wire table. A refused request changes nothing.
@@ -50,8 +52,7 @@ class Learner : private SavedState {
   Outcome predict(const protocol::Predict& message, Writer& out);
   // Requests that only firmware with a store knows.
   Outcome store(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
-    using protocol::State;
-    const bool whole = weights_complete() && (state_ == State::kIdle || state_ == State::kLoaded || state_ == State::kDone);
+    const bool whole = weights_complete() && state_ != protocol::State::kLoading && state_ != protocol::State::kTraining;
     return SavedState::answer(type, payload, size, out, whole ? parameters_ : nullptr, key_);
   }
 
@@ -64,6 +65,21 @@ class Learner : private SavedState {
   }
 
   uint32_t next_offset() const { return loaded_; }
+
+  // For the board's own program. A refused call changes nothing. kBadState: there are no whole weights yet, or, for all but
+  // `predict`, a cycle of the host is in progress.
+
+  // Runs the model forward with the current weights. Fails with kNotFinite for an input or an output that is not finite.
+  Status predict(const float* inputs, float* outputs);
+  // Trains one sample: a step of the last phase of [adaptation], or, after `adapt`, the next step of all its phases. Fails with
+  // kBadValue for a class that there is not, and with kNotFinite for such an input or target, or if the weights have diverged.
+  // Writes the error of the prediction before that step to `error`: the share of wrong labels, or the mean distance of values.
+  Status learn(const float* inputs, const float* targets, float& error);
+  // Returns to the received weights and the initial local weights, and starts [adaptation] on the board's own samples. Where the
+  // board makes them itself, `work` trains them; otherwise `learn` brings one after the other, in the order of the phases.
+  Status adapt();
+  // Leaves a cycle that the host has begun and not finished. The host then has to begin it anew.
+  void leave();
 
  private:
   static constexpr uint32_t kLayers = sizeof model::kLayerEnds / sizeof model::kLayerEnds[0];
@@ -85,10 +101,14 @@ class Learner : private SavedState {
   };
 
   bool weights_complete() const { return loaded_ == model::kGlobalCount; }
+  bool in_cycle() const;
+  void go_alone();
   void keep_for_next_round();  // what the model keeps: local weights, residuals
+  void load_saved();
   void enter_phase();
   void step();
   void finish();
+  Status weights_status() const;  // kNotFinite if a weight is not finite
   Change change() const { return {parameters_, received_, residual_}; }
 
   Configured programs_[2];
@@ -108,6 +128,10 @@ class Learner : private SavedState {
   uint32_t step_ = 0;
   uint32_t ticks_ = 0;
   Encoder delta_;
+  bool is_whole_ = false;     // the weights are those of one Load, or saved ones, and what was trained from them
+  bool is_received_ = false;  // the global weights of one Load are there, to return to
+  bool is_pulled_ = false;  // the delta's last entry has been encoded
+  bool is_alone_ = false;   // the host's cycle is over, and what is in progress is the board's own
 
   float parameters_[model::kStateCount] = {};
   Downlink received_;

@@ -146,7 +146,13 @@ unsigned long micros() {
 
 size_t Print::write(const uint8_t* from, size_t size) { return put(from, size); }
 
+unsigned long millis() { return micros() / 1000; }
+
 #ifdef Serial  // a macro of the mbed core
+
+void pinMode(pin_size_t, PinMode) {}
+void digitalWrite(pin_size_t, PinStatus) {}
+int analogRead(pin_size_t pin) { return pin * 10; }
 
 #if __has_include(<nrf.h>)  // the Nano 33 BLE
 
@@ -209,6 +215,9 @@ UART::operator bool() { return true; }
 HardwareSerial Serial;
 EspClass ESP;
 
+void pinMode(uint8_t, uint8_t) {}
+void digitalWrite(uint8_t, uint8_t) {}
+uint16_t analogRead(uint8_t pin) { return pin * 10; }
 namespace {
 int fifo_full = 0;  // 0 until begin()
 volatile uint32_t seconds = 0;
@@ -253,6 +262,7 @@ size_t HardwareSerial::write(uint8_t c) { return put(&c, 1); }
 size_t HardwareSerial::write(const uint8_t* from, size_t size) { return put(from, size); }
 HardwareSerial::operator bool() const { return true; }
 size_t HardwareSerial::setRxBufferSize(size_t size) { return capacity = size; }
+size_t HardwareSerial::setTxBufferSize(size_t size) { return size; }
 bool HardwareSerial::setRxFIFOFull(uint8_t bytes) {
   if (fifo_full == 0) return false;  // before begin() it has no effect
   fifo_full = bytes;

@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 from clocks import HUNG_SECONDS, SlowClock
 from processor import share
+from sketches import compile_sketch, write_library
 from small_runs import Quiet, sine
 
+import tinymetafed as tmf
 from tinymetafed.bench import board_speed
 from tinymetafed.devices.link.clock import SYSTEM_CLOCK
 from tinymetafed.devices.link.link_errors import LinkError
@@ -194,6 +196,14 @@ def test_the_arduino_port_trains_to_the_same_weights(program: tuple[Board, Path]
     board, firmware = program
     with running(firmware) as (_, path):
         assert train(f"{path}@{board.name}", tmp_path / "run", board.project or HERE) == reference
+
+
+def test_a_sketch_that_blinks_and_reads_trains_to_the_same_weights(reference: str, tmp_path: Path) -> None:
+    library = write_library(tmf.Experiment(EXPERIMENT, str(HERE / "experiment.toml")), "nano33ble", tmp_path / "library")
+    sketch = library / "examples" / "Federated" / "Federated.ino"
+    assert 2 <= sketch.read_text().count("  // +\n") <= 10
+    with running(compile_sketch(library, "nano33ble", sketch)) as (_, path):
+        assert train(f"{path}@nano33ble", tmp_path / "run") == reference
 
 
 def test_hello_names_the_board_and_its_id(program: tuple[Board, Path]) -> None:

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from small_runs import Quiet, needs_qemu
+from small_runs import Quiet, needs_qemu, sine
 
 from tinymetafed import cli
 from tinymetafed.bench import BenchError, BoardCannotMeasure, footprint, stack
 from tinymetafed.bench.footprint import Footprint
+from tinymetafed.devices.running import build_firmware
+from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import boards, graph
 from tinymetafed_codegen.design import design_graph
 from tinymetafed_codegen.manifest import ModelManifest
@@ -52,6 +54,16 @@ def test_codegen_estimates_no_less_than_is_measured_and_little_more(figures: dic
         assert found.flash <= manifest.memory.flash <= 1.15 * found.flash, name
 
 
+@needs_qemu
+@pytest.mark.xdist_group("emulator-qemu")
+def test_a_program_that_predicts_learns_and_adapts_takes_little_more(figures: dict[str, Footprint]) -> None:
+    designed = design_of(sine(), "sine")
+    with_all = build_firmware(designed, "mps2", footprint.OWN_PROGRAM)
+    plain = figures["examples/sine.toml"]
+    assert plain.flash < with_all.flash_bytes <= plain.flash + 3 * KB
+    assert plain.static <= with_all.ram_bytes <= plain.static + 512
+
+
 def manifest_of(experiment: Experiment, board: boards.Board) -> ModelManifest:
     return design_graph(experiment, board, graph.build(experiment.model, "test"), "test").manifest
 
@@ -84,7 +96,7 @@ def test_the_command_prints_what_was_measured(
         {"model": "sine", "board": "mps2", "flash": 11_044, "static": 11_256, "stack": 596, "ram": 11_852,
          "flash_available": 1_048_576, "ram_available": 262_144},
     ])  # fmt: skip
-    monkeypatch.setattr(footprint, "measure", lambda chosen, on, observer: rows)
+    monkeypatch.setattr(footprint, "measure", lambda chosen, on, observer, own_program: rows)
     for arguments, words in ((["--json"], printed), ([], "11,852")):
         monkeypatch.setattr("sys.argv", ["tinymetafed", "bench", "memory", "--board", "mps2", *arguments])
         with pytest.raises(SystemExit) as ended:

@@ -247,6 +247,16 @@ def test_a_run_repeated_from_its_own_experiment_file_gives_its_weights(
     assert again["weights_sha256"] == json_object(said)["weights_sha256"]
 
 
+@pytest.mark.parametrize("name", ["train", "simulate"])
+def test_a_run_that_cannot_begin_leaves_no_folder(command: Command, tmp_path: Path, name: str) -> None:
+    (tmp_path / "own.toml").write_text(
+        '[task]\nkind = "folder"\npath = "nowhere"\n[model]\ninput = [2]\nloss = "mse"\n'
+        'layers = [{ op = "dense", units = 3 }, { op = "dense", units = 1, local = true }]\n'
+    )
+    assert "nowhere: no such folder" in command(name, "own.toml").error
+    assert not list(tmp_path.glob("runs/*"))
+
+
 def test_report_writes_the_page_of_a_run(command: Command, run_copy: Path) -> None:
     (run_copy / "report.html").unlink()
     said = command("report", run_copy)
@@ -294,7 +304,8 @@ def test_codegen_draws_the_arena_over_time(command: Command, tmp_path: Path) -> 
 def test_codegen_prints_its_manifest(command: Command, tmp_path: Path) -> None:
     found = json_object(command("codegen", SINE, "--board", "mps2", "-o", tmp_path / "out", "--json"))
     assert found["board"] == "mps2" and found["ram_total"] < found["ram_available"]
-    written = {"protocol.hpp", "board.hpp", "model.hpp", "op_headers.hpp", "manifest.json"}
+    written = {"protocol.hpp", "status.hpp", "board.hpp", "model.hpp", "op_headers.hpp", "manifest.json"}
+    written |= {"device_facts.hpp", "adaptation.hpp", "own_program.hpp"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == written
 
 

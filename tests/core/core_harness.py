@@ -34,7 +34,8 @@ Operation = IntEnum("Operation", f"{_OPERATIONS} SCALED DOUBLE_PRODUCT", start=0
 
 
 def write_protocol_header(folder: Path) -> None:
-    """Renders protocol.hpp into ``folder``."""
+    """Renders protocol.hpp and status.hpp into ``folder``."""
+    (folder / "status.hpp").write_text(emit.status_header("pytest"))
     (folder / "protocol.hpp").write_text(emit.protocol_header("pytest"))
 
 

@@ -45,11 +45,11 @@ void frame_encode(tmf::Reader& in, Answer& out) {
 
 void frame_decode(tmf::Reader& in, Answer& out) {
   Bytes buffer(in.u32());
-  tmf::FrameDecoder decoder(buffer.data(), buffer.size());
+  tmf::FrameDecoder decoder;
   while (in.left() > 0) {
-    if (!decoder.push(in.u8())) continue;
+    if (!decoder.push(in.u8(), buffer.data(), buffer.size())) continue;
     out.u32(static_cast<uint32_t>(decoder.size()));
-    out.raw(decoder.data(), decoder.size());
+    out.raw(buffer.data(), decoder.size());
   }
   out.u32(decoder.damaged());
 }

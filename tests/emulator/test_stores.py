@@ -258,13 +258,7 @@ def test_firmware_without_a_store_has_nothing_of_it(tmp_path: Path) -> None:
     emit.write(made, tmp_path, "test")
     assert {"saved_state.hpp", "store_facts.hpp"} <= {path.name for path in tmp_path.iterdir()}
     emit.write(design_of(sine(), "test"), tmp_path, "test")  # into the same folder: the store's headers go
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "board.hpp",
-        "manifest.json",
-        "model.hpp",
-        "op_headers.hpp",
-        "protocol.hpp",
-    }
+    assert not {"saved_state.hpp", "store_facts.hpp"} & {path.name for path in tmp_path.iterdir()}
     assert "store" not in json.loads((tmp_path / "manifest.json").read_text())
 
 

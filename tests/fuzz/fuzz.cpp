@@ -477,7 +477,7 @@ Reply feed_piece(const uint8_t* bytes, size_t size, Bytes& line) {
   const bool ends = size > 0 && bytes[size - 1] == 0;
   const Bytes request = ends ? unframed(line.data(), line.size() - 1, kWindow) : Bytes{};
   if (ends) line.clear();
-  device().receive(bytes, size);
+  for (size_t used = 0; used < size;) used += device().receive(bytes + used, size - used);
   Reply answer = reply();
   if (request.empty()) {
     check(!answer.present && before.unchanged(), "I2", "bytes that are not a frame were answered, or changed the device");
@@ -581,14 +581,14 @@ void run(const Operation& operation, Bytes& line) {
 void run_decoder(Reader& in) {
   const size_t capacity = in.u8() + size_t{6};
   uint8_t* const buffer = static_cast<uint8_t*>(std::malloc(capacity));
-  FrameDecoder decoder(buffer, capacity);
+  FrameDecoder decoder;
   Bytes line;
   Operation operation;
   while (next_operation(in, operation)) {
     Bytes data(operation.data, operation.data + operation.size);
     if (operation.kind != kRaw && !data.empty()) data = framed(data);
     for (const uint8_t byte : data) {
-      const bool found = decoder.push(byte);
+      const bool found = decoder.push(byte, buffer, capacity);
       line.push_back(byte);
       if (byte != 0) {
         check(!found, "I2", "a frame was accepted before its end");
@@ -597,7 +597,7 @@ void run_decoder(Reader& in) {
       const Bytes expected = unframed(line.data(), line.size() - 1, capacity);
       check(found == !expected.empty(), "I2", "a damaged frame was accepted, or a good one dropped");
       if (found)
-        check(Bytes(decoder.data(), decoder.data() + decoder.size()) == expected, "I2", "a frame has other bytes");
+        check(Bytes(buffer, buffer + decoder.size()) == expected, "I2", "a frame has other bytes");
       line.clear();
     }
   }

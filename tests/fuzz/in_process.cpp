@@ -33,7 +33,7 @@ void device_delete(Device* device) { delete device; }
 
 void device_receive(Device* device, const uint8_t* bytes, size_t size) {
   current = device;
-  device->dispatcher.receive(bytes, size);
+  for (size_t used = 0; used < size;) used += device->dispatcher.receive(bytes + used, size - used);
 }
 
 // Trains at most one step, then answers a pending Await if its step is reached. Returns whether it has trained.

@@ -143,7 +143,7 @@ PLANTED = [
         "a recipe changes while it runs",
         "sine",
         "learner.cpp",
-        "if (state_ == State::kTraining) return",
+        "if (state_ == State::kTraining && !is_alone_) return",
         "if (false) return",
         "I",
     ),
@@ -158,7 +158,7 @@ PLANTED = [
     ),
     Planted("an answer is as long as its buffer", "sine", "dispatch.cpp", "kMostPayload", "kCapacity - 6", "I6"),
     Planted("a damaged frame passes", "sine", "frame.cpp", "return trailer.u32() ==", "return trailer.u32() != 1 +", "I2"),
-    Planted("a frame is one byte too long", "sine", "frame.cpp", "filled_ < capacity_", "filled_ <= capacity_", ""),
+    Planted("a frame is one byte too long", "sine", "frame.cpp", "filled_ < capacity", "filled_ <= capacity", ""),
     Planted(
         "a value is rounded down", "sine", "delta_codec.cpp", "value / scale + kRounder", "value / scale - 1 + kRounder", "I7"
     ),

@@ -272,6 +272,8 @@ def test_options_that_would_be_ignored_are_refused(run: tmf.Run, may: Path, tmp_
     for options in ({}, {"adapt": [may / "erin.csv"]}):
         with pytest.raises(tmf.UsageError, match=r"--data .*may has the clients of --client; give a client too"):
             run.export(tmp_path / "w.npz", data=may, **options)  # type: ignore[arg-type]
+    with pytest.raises(tmf.UsageError, match="--baud 9600 is the speed of a serial line"):
+        tmf.monitor(str(may / "erin.csv"), 9600)
     for option, value in (("data", may), ("board", "mps2")):
         with pytest.raises(tmf.UsageError, match=rf"--{option} .* has no experiment\.toml; leave --{option} out"):
             tmf.check(may, **{option: value})  # type: ignore[arg-type]

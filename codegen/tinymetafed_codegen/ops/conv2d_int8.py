@@ -26,7 +26,7 @@ class Conv2dInt8(WindowInt8):
     kind: ClassVar[str] = "conv2d_int8"
     spec: ClassVar[type[LayerSpec]] = Conv2dInt8Spec
     header: ClassVar[str] = "conv2d_int8.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (2_000,)
+    flash_bytes: ClassVar[tuple[int, ...]] = (2_500,)
 
     @classmethod
     def build(cls, spec: Conv2dInt8Spec, name: str, input_shape: Shape) -> Self:

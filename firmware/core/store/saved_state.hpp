@@ -55,8 +55,11 @@ class SavedState {
     return true;
   }
 
-  // Saves all weights, unless they are the saved ones. `key` says what they were trained on last. Fails as Log::save does.
+  // Saves all weights, unless they are the saved ones. `key` says what they were trained on last. Fails as Log::save does, and
+  // with kNotFinite if they have diverged: the saved ones stay.
   Status save_weights(const float* weights, const Key& key) {
+    for (uint32_t i = 0; i < model::kParameterCount; ++i)
+      if (!is_finite(weights[i])) return Status::kNotFinite;
     const uint32_t at = log_.weights();
     bool same = log_.has_record(at, model::kParameterCount);
     for (uint32_t i = 0; same && i < model::kParameterCount; ++i) {
@@ -111,7 +114,7 @@ class SavedState {
       protocol::Keep request;
       if (const Status status = protocol::parse(payload, size, request); status != Status::kOk) return status;
       if (weights == nullptr) return Status::kBadState;
-      static_cast<void>(save_weights(weights, key));  // the report says whether it worked
+      if (save_weights(weights, key) == Status::kNotFinite) return Status::kNotFinite;  // the report has all other failures
     } else {
       return Status::kUnknownType;
     }

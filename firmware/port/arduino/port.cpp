@@ -1,4 +1,4 @@
-// The board contract on Arduino's API: serial line and clock. Each board's folder has its init() and unique_id().
+// The board contract on Arduino's API: a line and the clock. Each board's folder has its init(), for Serial, and unique_id().
 #include "port.hpp"
 
 #include "arduino.hpp"
@@ -8,11 +8,14 @@
 namespace tmf::port {
 namespace {
 
+Stream* line = &Serial;
 Packets packets;
 
 }  // namespace
 
 [[gnu::weak]] void feed_watchdog() {}
+
+void use(Stream& opened) { line = &opened; }
 
 static_assert(board::kTicksPerSecond == 1'000'000, "micros() counts microseconds");
 
@@ -23,22 +26,22 @@ static_assert(board::kTicksPerSecond == 1'000'000, "micros() counts microseconds
 // for long has stopped.
 size_t read(uint8_t* to, size_t capacity) {
   feed_watchdog();
-  const int waiting = Serial.available();
+  const int waiting = line->available();
   size_t size = 0;
-  while (size < capacity && static_cast<int>(size) < waiting) to[size++] = static_cast<uint8_t>(Serial.read());
+  while (size < capacity && static_cast<int>(size) < waiting) to[size++] = static_cast<uint8_t>(line->read());
   return size;
 }
 
-// Serial.write waits for room. It writes nothing while no host has the port open: the answer is dropped, and the host repeats
+// Writing waits for room. It writes nothing while no host has the port open: the answer is dropped, and the host repeats
 // its request.
 void write(const uint8_t* from, size_t size) {
-  packets.write(from, size, [](const uint8_t* packet, size_t bytes) { return Serial.write(packet, bytes); });
+  packets.write(from, size, [](const uint8_t* packet, size_t bytes) { return line->write(packet, bytes); });
 }
 
 // Polls once a millisecond and lets the processor sleep in between. Waiting for an interrupt would not do: after a host has
 // closed and reopened the port, USB serial receives nothing until available() is called.
 void wait() {
-  while (Serial.available() == 0) {
+  while (line->available() == 0) {
     feed_watchdog();
     delay(1);
   }

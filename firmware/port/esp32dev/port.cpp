@@ -11,9 +11,10 @@ namespace tmf::port {
 
 // A UART has no flow control here, so the driver's receive buffer, filled by interrupt, must hold a whole receive window. The
 // interrupt comes when the chip's FIFO of 128 bytes holds 64: the default, 120, would leave it 0.7 ms, less than other interrupts
-// may take; 64 leave it 5.6 ms.
+// may take; 64 leave it 5.6 ms. With a buffer for a whole answer, writing does not wait until it is on the line, 89 ms later.
 void init(int, char**) {
-  Serial.setRxBufferSize(board::kReceiveWindow);  // has no effect after begin()
+  Serial.setRxBufferSize(board::kReceiveWindow);  // both have no effect after begin()
+  Serial.setTxBufferSize(board::kReceiveWindow);
   Serial.begin(board::kBaud);
   Serial.setRxFIFOFull(64);
   esp_task_wdt_init(board::kWatchdogSeconds, true);  // true: a reset, not only a message

@@ -16,7 +16,9 @@ from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.ops import LOSSES as _LOSSES
 from tinymetafed_codegen.section import TomlValue
+from tinymetafed_codegen.work import step_milliseconds
 
+from ..runs import sketch_library_export
 from ..runs.setup import design_of, measured_design
 
 TASKS = tuple(spec.TASKS)
@@ -65,11 +67,16 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Generated:
-    """The result of code generation: the design, the folder, and the files that changed."""
+    """The result of code generation: the design, the folder, and the files that changed.
+
+    ``step_milliseconds``: lowest and highest estimate of a training step on the board, by variant ("local", "global", "full"),
+    from counted multiply-accumulates and the chip's clock; {} for a board without figures.
+    """
 
     design: Design
     folder: Path
     changed: tuple[Path, ...]
+    step_milliseconds: Mapping[str, tuple[float, float]]
 
     @property
     def manifest(self) -> ModelManifest:
@@ -96,33 +103,43 @@ def load(path: str | Path, set: Changes = ()) -> Experiment:
     return Experiment(spec.load(Path(path), set), str(path), tuple(set))
 
 
-def codegen(experiment: Experiment, board: str, out: str | Path) -> Generated:
-    """Generates an experiment's C++ and its manifest for one board.
+def codegen(experiment: Experiment, board: str, out: str | Path, *, library: bool = False) -> Generated:
+    """Generates an experiment's C++ and its manifest for one board, or all of its firmware as a library for a sketch.
 
     Args:
         experiment: An experiment from ``load``.
         board: A board's name, for instance "mps2": a board of the experiment's project or of this package.
-        out: The folder for the generated files.
+        out: The folder for the generated files. A library replaces an earlier one, but no folder with anything else in it.
+        library: Write an Arduino and PlatformIO library that needs no other file: core, port and model. The board must be one
+            that runs sketches.
 
     Returns:
-        The design, and the files that changed.
+        The design, the files that changed, and how long a training step takes.
 
     Raises:
         SpecError: The experiment cannot be built. BudgetError: the model does not fit the board's memory.
         BoardError: There is no such board.
         DataError: The input's normalisation has to be measured, and the data cannot be read.
-        UsageError: The folder cannot be written to.
+        UsageError: The folder cannot be written to, or no sketch runs on the board.
+        ExportError: The folder has something other than an earlier library in it.
     """
     design, folder = measured_design(experiment.spec, experiment.source, board), Path(out)
+    steps = step_milliseconds(design.board, design.graph)
+    milliseconds = {variant.name.lower(): both for variant, both in steps.items()}
     sets = [word for change in experiment.changes for word in ("--set", change)]
-    words = ["tinymetafed", "codegen", Path(experiment.source).name, "--board", design.board.name, *sets, "-o"]
+    words = ["tinymetafed", "codegen", Path(experiment.source).name, "--board", design.board.name, *sets]
+    if library:
+        command = shlex.join([*words, "--library"])
+        written = sketch_library_export.write(design, steps, folder, f"{command} -o DIR")
+        return Generated(design, folder, written, milliseconds)
+    words.append("-o")
     try:
         changed = emit.write(design, folder, f"{shlex.join(words)} DIR")
     except OSError as error:
         raise UsageError(
             f"--output {out}: cannot be a folder of generated files: {error.strerror}; name one that you may write to"
         ) from None
-    return Generated(design, folder, tuple(changed))
+    return Generated(design, folder, tuple(changed), milliseconds)
 
 
 def data_path(task: spec.TaskBase, given: str | Path | None) -> Path | None:

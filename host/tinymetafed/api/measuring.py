@@ -48,13 +48,18 @@ def count_instructions(experiment: Experiment, board: str = "mps2", *, progress:
 
 
 def bench_memory(
-    experiments: Sequence[str | Path] = (), boards: Sequence[str] = (), *, progress: ProgressOption = True
+    experiments: Sequence[str | Path] = (),
+    boards: Sequence[str] = (),
+    *,
+    own_program: bool = False,
+    progress: ProgressOption = True,
 ) -> list[Footprint]:
     """Measures flash, static RAM and the deepest stack over whole rounds in emulators.
 
     Args:
         experiments: Experiment files; empty for two examples and a presence detector of the paper's size.
         boards: Emulated boards; empty for all that run on this machine.
+        own_program: Measure firmware whose program also predicts, learns and adapts by itself, as a user's sketch may.
         progress: As in ``simulate``.
 
     Returns:
@@ -65,7 +70,7 @@ def bench_memory(
     """
     chosen = footprint.models([Path(path) for path in experiments])
     with watching(progress) as observer:
-        return footprint.measure(chosen, boards or footprint.emulated_boards(), observer)
+        return footprint.measure(chosen, boards or footprint.emulated_boards(), observer, own_program=own_program)
 
 
 def bench_simulation(

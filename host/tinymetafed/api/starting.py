@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tinymetafed_codegen.boards import Board, Catalogue, Requirement
+from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
 from ..devices.link import monitor as line_monitor
@@ -87,17 +88,20 @@ def board(name: str) -> Board:
     return Catalogue.near(Path.cwd()).load(name)
 
 
-def monitor(source: str, baud: int = DEFAULT_BAUD) -> Iterator[str]:
+def monitor(source: str, baud: int | None = None) -> Iterator[str]:
     """Shows the messages on a serial line, live or from a recording.
 
     Args:
         source: A serial line's URL, or a file that ``train`` recorded.
-        baud: The line's speed in bit/s.
+        baud: The line's speed in bit/s; None for DEFAULT_BAUD.
 
     Yields:
         One line of text per message.
 
     Raises:
         RecordingError: The file is no recording. PortError: The line cannot be opened.
+        UsageError: ``baud`` is given for a file.
     """
-    return line_monitor.lines(source, baud)
+    if baud is not None and Path(source).is_file():
+        raise UsageError(f"--baud {baud} is the speed of a serial line, and {source} is a recording; leave --baud out")
+    return line_monitor.lines(source, DEFAULT_BAUD if baud is None else baud)

@@ -14,10 +14,13 @@ from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.toolchain import require_tools
 
+from ..devices.firmware import AS_THE_BOARD_SAYS, Deviation
 from ..devices.running import build_firmware
 from ..federation.observer import Observer
 from ..runs.setup import measured_design
 from . import BenchError, in_qemu, line_cost, stack
+
+OWN_PROGRAM = Deviation(program="own_program")
 
 
 def models(experiments: Sequence[Path]) -> list[tuple[str, Experiment]]:
@@ -55,13 +58,16 @@ class Footprint:
     ram_available: int
 
 
-def measure(chosen: Sequence[tuple[str, Experiment]], on: Sequence[str], observer: Observer) -> list[Footprint]:
+def measure(
+    chosen: Sequence[tuple[str, Experiment]], on: Sequence[str], observer: Observer, *, own_program: bool = False
+) -> list[Footprint]:
     """Measures each model on each board.
 
     Args:
         chosen: Models by name.
         on: Names of emulated boards.
         observer: Is told of progress.
+        own_program: Build with a program that also predicts, learns and adapts by itself.
 
     Returns:
         One footprint per model and board.
@@ -76,7 +82,7 @@ def measure(chosen: Sequence[tuple[str, Experiment]], on: Sequence[str], observe
     measured = []
     for designed, board in asked:
         observer.note(f"{designed.source} on {board.name}")
-        measured.append(_footprint(designed, board))
+        measured.append(_footprint(designed, board, OWN_PROGRAM if own_program else AS_THE_BOARD_SAYS))
         observer.advance()
     return measured
 
@@ -85,8 +91,8 @@ def _design(name: str, experiment: Experiment) -> Design:
     return measured_design(experiment, name)
 
 
-def _footprint(designed: Design, board: Board) -> Footprint:
-    built = build_firmware(designed, board.name)
+def _footprint(designed: Design, board: Board, deviation: Deviation) -> Footprint:
+    built = build_firmware(designed, board.name, deviation)
     depth = stack.deepest(designed.experiment, built, board)
     return Footprint(
         model=designed.source,

@@ -12,7 +12,7 @@ import typer
 
 import tinymetafed as tmf
 
-from . import artifacts, measure, project, run_commands, sweeping
+from . import artifacts, board_commands, measure, project, run_commands, sweeping
 from .output import notes
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -36,6 +36,8 @@ app.command()(run_commands.adapt)
 app.command()(run_commands.evaluate)
 app.command()(artifacts.report)
 app.command()(artifacts.export)
+app.command()(board_commands.status)
+app.command()(board_commands.predict)
 app.command("monitor")(artifacts.listen)
 app.command()(artifacts.codegen)
 app.command("doctor")(artifacts.examine)

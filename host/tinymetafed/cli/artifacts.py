@@ -203,7 +203,7 @@ def export(
 
 def listen(
     source: Annotated[str, typer.Argument(help="A serial line to read from, or a file that train --record wrote.")],
-    baud: Annotated[int, typer.Option(min=1, help="Speed of the line.")] = tmf.DEFAULT_BAUD,
+    baud: Annotated[int | None, typer.Option(min=1, help="Speed of the line.", show_default=str(tmf.DEFAULT_BAUD))] = None,
 ) -> None:
     """Show every message on a serial line as a line of text, live or from a recording.
 
@@ -219,15 +219,20 @@ def codegen(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the generated files.")],
     set_: SetOption = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show which tensor uses which bytes, and when.")] = False,
+    library: Annotated[
+        bool, typer.Option("--library", help="Write an Arduino and PlatformIO library: the firmware for your own sketch.")
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Generate an experiment's C++ and its manifest, and show how much of the board's memory it takes.
 
     tinymetafed codegen examples/sine.toml --board mps2 -o build/sine --explain
+
+    tinymetafed codegen examples/sine.toml --board nano33ble --library -o lib/TinyMetaFed
     """
-    made = tmf.codegen(tmf.load(experiment, set_ or ()), board, output)
+    made = tmf.codegen(tmf.load(experiment, set_ or ()), board, output, library=library)
     if json_:
-        print(json.dumps(made.manifest.as_json()))
+        print(json.dumps(made.manifest.as_json() | {"step_milliseconds": dict(made.step_milliseconds)}))
         return
     manifest = made.manifest
     table = Table(title=f"{experiment} on {made.design.board.title}", title_justify="left")
@@ -253,6 +258,9 @@ def codegen(
         f"model {manifest.model_hash}, {len(made.changed)} files changed in {output}",
         highlight=False,
     )
+    if made.step_milliseconds:
+        steps = ", ".join(f"{name} {low:.2g} to {high:.2g} ms" for name, (low, high) in made.step_milliseconds.items())
+        console.print(f"A training step, estimated from its multiply-accumulates: {steps}.", highlight=False, soft_wrap=True)
 
 
 def _arena_over_time(arena: tmf.ArenaMap) -> tuple[Table, str]:

@@ -75,6 +75,9 @@ def memory(
         list[str] | None,
         typer.Option(help="An emulated board. May be given several times.", show_default="all that run on this machine"),
     ] = None,
+    library: Annotated[
+        bool, typer.Option("--library", help="Firmware whose program also predicts, learns and adapts by itself.")
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Measure a firmware's memory on a board: flash, static RAM, and the deepest stack over whole rounds.
@@ -83,7 +86,7 @@ def memory(
 
     tinymetafed bench memory examples/sine.toml --board mps2
     """
-    footprints = tmf.bench_memory(experiments or (), board or ())
+    footprints = tmf.bench_memory(experiments or (), board or (), own_program=library)
     if json_:
         print(json.dumps([asdict(each) for each in footprints]))
         return

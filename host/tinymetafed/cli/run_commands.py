@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -300,7 +300,7 @@ def _resumable(
     data: Path | None = None,
     command: str = "train",
 ) -> Iterator[None]:
-    """Prints how to continue a run that was interrupted or lost its devices."""
+    """Prints how to continue a run that was interrupted or lost its devices; removes its folder if nothing is in it."""
     try:
         yield
     except (KeyboardInterrupt, tmf.LinkError, tmf.LaunchError):
@@ -311,6 +311,9 @@ def _resumable(
             words += ["--data", str(data)] if data else []
             notes.print(f"The finished rounds are kept; continue with: {shlex.join(words)}", highlight=False, soft_wrap=True)
         raise
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # fails unless it is empty
 
 
 FEWEST_FOR_INTERVAL = 3  # clients: an interval of two is wider than any use

@@ -33,6 +33,7 @@ class Deviation:
     optimization: str | None = None  # for instance -O2
     kernels: str | None = None  # a folder of firmware/bench whose kernels replace the core's
     receive_window: int | None = None  # bytes
+    program: str | None = None  # a file of firmware/bench in place of the main program, without its suffix
 
     def environment(self) -> dict[str, str]:
         """The environment variables that pass the settings to the build."""

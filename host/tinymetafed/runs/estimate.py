@@ -14,8 +14,8 @@ from ..learn.strategies import Strategy
 BITS_PER_BYTE = 10  # on a serial line, with start and stop bit
 BASIS = (
     "bytes on the wire at the line's speed without turn-around times, plus the training steps' multiply-accumulates times the "
-    "cycles of one in the emulated examples, without flash wait states; energy is the chip's documented supply current over "
-    "that time, without the other parts of the board; not measured on a board"
+    "cycles of one in the emulated examples, without flash wait states and without what activations and merges add; energy is "
+    "the chip's documented supply current over that time, without the other parts of the board; not measured on a board"
 )
 
 

@@ -1,14 +1,23 @@
-// Stand-in for the Arduino.h of arduino-esp32 2.0: the declarations that our port uses, as in the original.
+// Stand-in for the Arduino.h of arduino-esp32 2.0: the declarations that our port and the sketches of tests use, as in the original.
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
 #define SERIAL_8N1 0x800001c
+#define LOW 0x0
+#define HIGH 0x1
+#define OUTPUT 0x03
+
+static const uint8_t A0 = 36;
 
 extern "C" {
 unsigned long micros();
+unsigned long millis();
 void delay(uint32_t);
+void pinMode(uint8_t pin, uint8_t mode);
+void digitalWrite(uint8_t pin, uint8_t val);
+uint16_t analogRead(uint8_t pin);
 }
 
 void setup(void);
@@ -39,6 +48,7 @@ class HardwareSerial : public Stream {
   size_t write(const uint8_t* buffer, size_t size);
   operator bool() const;
   size_t setRxBufferSize(size_t new_size);
+  size_t setTxBufferSize(size_t new_size);
   bool setRxFIFOFull(uint8_t fifoBytes);
 };
 

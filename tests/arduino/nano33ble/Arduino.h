@@ -1,12 +1,22 @@
-// Stand-in for the Arduino.h of ArduinoCore-mbed 4.5.0: the declarations that our port uses, as in the original.
+// Stand-in for the Arduino.h of ArduinoCore-mbed 4.5.0: the declarations that our port and the sketches of tests use, as in the original.
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
+typedef enum { LOW = 0, HIGH = 1 } PinStatus;
+typedef enum { INPUT = 0x0, OUTPUT = 0x1 } PinMode;
+typedef uint8_t pin_size_t;
+
+#define A0 (14u)
+
 extern "C" {
 unsigned long micros(void);
+unsigned long millis(void);
 void delay(unsigned long);
+void pinMode(pin_size_t pinNumber, PinMode pinMode);
+void digitalWrite(pin_size_t pinNumber, PinStatus status);
+int analogRead(pin_size_t pinNumber);
 void setup(void);
 void loop(void);
 }

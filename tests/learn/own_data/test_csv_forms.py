@@ -276,3 +276,31 @@ def test_many_rows_take_little_memory(tmp_path: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(task.trained[0].inputs) == 200_000 and peak < 100 * 200_000
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("\u22121.5", "write its minus sign as -"),
+        ("1.5%", "write it without '%'"),
+        ("1.5 m/s2", "write it without 'm/s2'"),
+        ("2026-03-01 12:30:05", "it is a time: name its column in task.time, or leave that out with task.ignore"),
+        ("sensor", "leave a column of texts out with task.ignore"),
+        ('"two\nlines"', "'two lines' is not a finite number"),
+        ("x" * 200, "'" + "x" * 60 + "…' is"),
+    ],
+)
+def test_what_to_do_about_a_cell_depends_on_what_it_looks_like(tmp_path: Path, cell: str, said: str) -> None:
+    reading = reading_of(write(tmp_path, anna=BODY, bob=f"{cell},1.0,idle\n" * 3 + BODY))
+    assert said in str(reading.problems[0]) and "\n" not in str(reading.problems[0])
+
+
+def test_tables_under_another_name_are_named(tmp_path: Path) -> None:
+    for name, said in (
+        ("anna.txt", "There is anna.txt: if it is a table of text, name it .csv"),
+        ("bob.xlsx", "save its table as CSV"),
+    ):
+        (tmp_path / name).touch()
+        with pytest.raises(DataError, match=said):
+            task_of(tmp_path)
+        (tmp_path / name).unlink()

@@ -117,3 +117,17 @@ def test_samples_that_no_message_holds_are_a_warning(tmp_path: Path) -> None:
     assert facts.warnings[-1].endswith(
         'lower task.window, or name fewer task.features, or set task.dtype = "uint8" for pixels and other bytes'
     )
+
+
+def test_a_row_number_among_the_features_is_a_warning(tmp_path: Path) -> None:
+    text = ",ax,ay,activity\n" + "".join(f"{i},{','.join(row)}\n" for i, row in enumerate(ROWS))
+    (warning,) = [line for line in facts_of(write(tmp_path, anna=text, bob=text)).warnings if "rises" in line]
+    assert warning.startswith("feature '1' rises from row to row in every file, as a row number or a time does")
+    assert not any("rises" in line for line in facts_of(tmp_path, ignore=[1]).warnings)
+
+
+def test_two_columns_of_one_name_and_a_single_class_are_warnings(tmp_path: Path) -> None:
+    text = "ax,ax,activity\n" + "".join(f"{a},{b},idle\n" for a, b, _ in ROWS)
+    warnings = facts_of(write(tmp_path, anna=text, bob=text)).warnings
+    assert any(line.startswith("2 features are named 'ax'") for line in warnings)
+    assert "all rows are of class 'idle', so there is nothing to tell apart: add another one" in warnings

@@ -114,6 +114,12 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str, str]] = {
     "mish": (lambda k: k.layers.Activation("mish"), ".keras", "activation 'mish' is not supported; the nearest one is 'silu'"),
     "celu": (lambda k: k.layers.Activation("celu"), ".keras", "activation 'celu' is not supported; the nearest one is 'elu'"),
     "shared channels": (lambda k: k.layers.PReLU(shared_axes=[3]), ".keras", "(PReLU): slopes of shape [4, 4, 1]; share those"),
+    "mask": (
+        lambda k: k.layers.Masking(),
+        ".keras",
+        "(Masking): Masking is not supported; leave it out, and give the model windows",
+    ),
+    "crop": (lambda k: k.layers.Cropping2D(1), ".tflite", "STRIDED_SLICE is not supported; crop the data instead"),
     "GRU": (lambda k: k.layers.GRU(4), ".keras", "(GRU): GRU is not supported; the nearest one is Conv1D over the window"),
 }
 
@@ -166,6 +172,22 @@ def test_activations_that_a_tflite_file_has_in_parts_are_joined(keras: Any, tmp_
     (layer,) = (each for each in written(tmp_path) if op in (each.op, getattr(each, "activation", None)))
     assert {key: getattr(layer, key) for key in settings} == pytest.approx(settings, rel=1e-3 if half else 1e-6)
     assert any("softplus of numbers above 88" in note for note in notes) == (op == "softplus")
+
+
+@pytest.mark.parametrize("name", ["softplus", "selu", "elu", "mish"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_activations_in_parts_behind_a_sequence_are_joined(keras: Any, tmp_path: Path, name: str, causal: bool) -> None:
+    layers = keras.layers
+    options = {"padding": "causal", "dilation_rate": 2} if causal else {}
+    first, activation = keras.Input(shape=(10, 3)), layers.ELU(0.5) if name == "elu" else layers.Activation(name)
+    behind = activation(layers.Conv1D(4, 3, **options)(first))
+    model = mixed(keras.Model(first, layers.Dense(2)(layers.Flatten()(layers.Conv1D(2, 3, activation="selu")(behind)))))
+    if name == "mish":
+        write(save(model, tmp_path, ".tflite"), tmp_path / "in", loss="mse")
+        inputs = np.random.default_rng(2).normal(0, 1, (3, 10, 3)).astype(np.float32)
+        agree(reference_outputs(tmp_path / "in", inputs), model(inputs))
+    else:
+        same(model, tmp_path, ".tflite")
 
 
 def test_a_part_that_something_else_reads_is_refused(keras: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Program, Recipe, State, Status
+from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Dtype, Program, Recipe, State, Status
 
 from ...federation.clients import TrainingFailed
 from ...wire.frame import Frame
@@ -27,7 +27,7 @@ from ...wire.messages import (
 )
 from .clock import SYSTEM_CLOCK, Clock
 from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Exchange, Sent
-from .link_errors import DeviceGarbled, SampleTooLarge, WrongFirmware
+from .link_errors import DeviceGarbled, DeviceRefused, SampleTooLarge, WrongFirmware
 from .transport import Transport
 
 UNKNOWN_START_SECONDS = 8.0  # to start, where the board is not known
@@ -162,6 +162,30 @@ class Session(Exchange):
     def refresh(self) -> protocol.StoreReport:
         """As ``recall`` for the same run again."""
         return self.recall(self._run)
+
+    # --- What the board's own program does ---
+
+    def inspect(self) -> protocol.Inspection | None:
+        """How the board has done on the samples that its own program has learned; None if it has learned none."""
+        try:
+            return self._ask(protocol.Inspect(), protocol.Inspection)
+        except DeviceRefused as refusal:
+            if refusal.status != Status.UNKNOWN_TYPE:
+                raise
+            return None
+
+    def position(self) -> protocol.Progress | None:
+        """The state of the board and its cycle, whatever its token; None if it has had no cycle since its start."""
+        token = 0
+        while True:
+            try:
+                return self._ask(protocol.Await(token, 0), protocol.Progress)
+            except DeviceRefused as refusal:
+                if refusal.status == Status.BAD_STATE:
+                    return None
+                if refusal.status != Status.BAD_TOKEN or refusal.detail == token:
+                    raise
+                token = refusal.detail
 
     # --- A round ---
 
@@ -443,6 +467,14 @@ class Session(Exchange):
             parts.append(answer.data)
             got += size // 4
         return np.frombuffer(b"".join(parts), "<f4").astype(np.float32)
+
+    def scores(self, inputs: ArrayLike) -> FloatArray:
+        """The network's outputs for one input of finite float32, where their number is not known. Float32 [outputs]."""
+        data = np.ascontiguousarray(inputs, "<f4").tobytes()
+        answer = self._ask(protocol.Predict(Dtype.F32, 1.0, data), protocol.Outputs).data
+        if not answer or len(answer) % 4:
+            raise DeviceGarbled(f"{self.name}: asked for a prediction, got {len(answer)} bytes")
+        return np.frombuffer(answer, "<f4").astype(np.float32)
 
     def predict(self, inputs: ArrayLike, output_size: int, scale: float = 1.0) -> FloatArray:
         """The network's outputs with the device's current weights.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tinymetafed_codegen import adaptation
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Dtype, Phase, Recipe, SampleSet, Selection, Stream, Variant
@@ -139,12 +140,7 @@ class Strategy(ABC):
         Returns:
             Up to two phases with the passes and learning rates of [adaptation]; phases without passes or samples are left out.
         """
-        spec = self.experiment.adaptation
-        phases = (
-            self.phase(Variant.LOCAL, SampleSet.ADAPT, spec.local_passes, spec.local_learning_rate, count),
-            self.phase(Variant.FULL, SampleSet.ADAPT, spec.full_passes, spec.full_learning_rate, count),
-        )
-        return tuple(phase for phase in phases if phase.passes and phase.count)
+        return adaptation.phases(self.experiment, count)
 
     def phase(self, variant: Variant, samples: SampleSet, passes: int, rate: float, count: int | None = None) -> Phase:
         """A phase of online SGD with ``strategy.output_clamp``.

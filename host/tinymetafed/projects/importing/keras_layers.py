@@ -57,6 +57,8 @@ _NEAREST = {
     "TimeDistributed": "the nearest one is the same layer without it: Dense and Conv1D work along the last axis",
     "Embedding": "give the model numbers instead of words",
     "Permute": "reorder the axes of the data instead",
+    "Masking": "leave it out, and give the model windows without padding",
+    "RepeatVector": "leave it out, and let the layers behind it read the vector itself",
 }
 
 # From a Keras layer, the shape of its input, and file and layer for errors, to layers of an experiment.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .network import Keys, elu
-from .tflite_format import shortest
+from .tflite_format import VIEW_OPERATORS, shortest
 
 _SELU_SCALE, _SELU_ALPHA = 1.05070098735, 1.67326324235
 _CLOSE = 1e-3  # relative error of a constant; files with float16 weights have it in float16
@@ -31,14 +31,30 @@ class _Finder:
         self.kind_of, self.number_of, self.used = kind_of, number_of, list[Any]()
 
     def inputs(self, tensor: int, kind: str, count: int) -> list[int] | None:
-        """The inputs of the operator of a kind that makes a tensor; None if another one does, or it has an activation."""
-        operator = self.made_by.get(tensor)
+        """The inputs of the operator of a kind that makes a tensor, up to changes of shape; None if another one does.
+
+        An operator with an activation of its own is another one.
+        """
+        views, operator = self.views(tensor)
         if operator is None or self.kind_of(operator) != kind or len(operator.inputs) != count:
             return None
         if getattr(operator.builtinOptions, "fusedActivationFunction", 0):
             return None
-        self.used.append(operator)
+        self.used += [*views, operator]
         return [int(each) for each in operator.inputs]
+
+    def views(self, tensor: int) -> tuple[list[Any], Any | None]:
+        """The changes of shape that end in a tensor, which the converter of a Conv1D writes, and the operator before them."""
+        views, operator = list[Any](), self.made_by.get(tensor)
+        while operator is not None and self.kind_of(operator) in VIEW_OPERATORS:
+            views.append(operator)
+            operator = self.made_by.get(int(operator.inputs[0]))
+        return views, operator
+
+    def are_same(self, tensor: int, other: int) -> bool:
+        """Whether two tensors have the same numbers, in their shapes."""
+        first, second = (int(views[-1].inputs[0]) if (views := self.views(each)[0]) else each for each in (tensor, other))
+        return first == second
 
     def with_number(self, tensor: int, kind: str) -> tuple[int, float] | None:
         """The tensor and the constant number of a sum or product, in any order, or of a difference."""
@@ -68,13 +84,16 @@ class _Finder:
         product = self.with_number(below, "MUL")
         if product is None:
             return None
-        if (plain := self.inputs(product[0], "ELU", 1)) == [x]:  # elu(x) above 0, alpha * elu(x) elsewhere
-            return _Elu(x, 1.0, product[1]) if plain and above == product[0] else None
+        if plain := self.inputs(product[0], "ELU", 1):  # elu(x) above 0, alpha * elu(x) elsewhere
+            same = self.are_same(plain[0], x) and self.are_same(above, product[0])
+            return _Elu(x, 1.0, product[1]) if same else None
         less = self.with_number(product[0], "SUB")
-        if less is None or less[1] != 1 or self.inputs(less[0], "EXP", 1) != [x]:
+        power = self.inputs(less[0], "EXP", 1) if less and less[1] == 1 else None
+        if not power or not self.are_same(power[0], x):
             return None
-        scaled = (x, 1.0) if above == x else self.with_number(above, "MUL")
-        return _Elu(x, scaled[1], product[1] / scaled[1]) if scaled and scaled[0] == x and scaled[1] > 0 else None
+        scaled = (x, 1.0) if self.are_same(above, x) else self.with_number(above, "MUL")
+        is_scaled = scaled is not None and self.are_same(scaled[0], x) and scaled[1] > 0
+        return _Elu(x, scaled[1], product[1] / scaled[1]) if scaled and is_scaled else None
 
 
 def join_activations(graph: Any, kind_of: Callable[[Any], str], number_of: Callable[[int], float | None]) -> dict[int, Keys]:

@@ -51,6 +51,8 @@ _NEAREST = {
     "RESIZE_BILINEAR": "leave it out, and let the layers before it keep the size",
     "SPACE_TO_BATCH_ND": "it is supported around a convolution with a stride of 1: build it without dilation_rate",
     "CAST": "give the model float32 inputs",
+    "STRIDED_SLICE": "crop the data instead",
+    "PACK": "the nearest one is CONCATENATION",
     "GATHER": "give the model numbers instead of words; of an UpSampling, let the layers before it keep the size",
     "TILE": "leave an UpSampling out, and let the layers before it keep the size",
     "BROADCAST_TO": "leave an UpSampling out, and let the layers before it keep the size",
@@ -240,7 +242,8 @@ class _Reader:
                 layer.has_bias = any(each >= 0 for each in operator.inputs[2:])
             read = [self.network.add(layer)]
             self.note_second_use(operator, kind, layer)
-        self.made[output] = self.as_in_file(read[0], output, where, free=kind in VIEW_OPERATORS or kind == "FULLY_CONNECTED")
+        free = joined is not None or kind in VIEW_OPERATORS or kind == "FULLY_CONNECTED"
+        self.made[output] = self.as_in_file(read[0], output, where, free=free)
 
     def int8_operator(self, operator: Any, kind: str, where: str) -> None:
         """Reads one operator over int8 into a layer, which knows what it becomes where it trains."""

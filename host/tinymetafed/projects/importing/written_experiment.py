@@ -261,7 +261,7 @@ def _fuse(network: Network) -> None:
 
 def _name(network: Network) -> None:
     """Names the layers with weights and those that a layer reads by name."""
-    taken = {*layer_chain.RESERVED_NAMES, INPUT}
+    taken = {*layer_chain.RESERVED_NAMES, layer_chain.NORMALISE, INPUT}
     befores = [None, *network.layers]
     by_name = [
         source

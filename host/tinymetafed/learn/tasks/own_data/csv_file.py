@@ -21,6 +21,7 @@ from .problems import Place, Problems
 
 _BLOCK = 20_000  # lines that are read at once
 _FIRST_ROWS = 20  # rows that roles are found from
+_MOST_SHOWN = 60  # characters of a cell in a message
 _NO_LABEL = {"", "nan"}
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _REMEDIES = (
@@ -59,7 +60,7 @@ def read_csv(file: Path, wanted: Wanted, problems: Problems) -> CsvContent | Non
             return _Reader(file, form, wanted, problems).read(stream)
     except (OSError, UnicodeError, csv.Error, NotCsv) as error:
         remedy = next((to_do for kind, to_do in _REMEDIES if isinstance(error, kind)), "")
-        problems.add(Place(file), f"cannot be read as CSV in UTF-8 ({error})", remedy)
+        problems.add(Place(file), f"cannot be read as CSV in UTF-8 ({error})", remedy, cause=f"cannot be read: {remedy}")
         return None
 
 
@@ -348,9 +349,12 @@ class _Reader:
         missing = self.wanted.spec.missing
         if found is None and is_missing(cell) and missing != "refuse":
             return float("nan") if missing == "interpolate" and column in self.roles.features else None
-        what = f"'{cell}' is" if cell else "is empty,"
+        what = f"'{_shown(cell)}' is" if cell else "is empty,"
         like = f", written like {'-12,5' if self.form.decimal == ',' else '-12.5'} or 3e-4" if cell and found is None else ""
-        remedy = why_not(cell, self.form.decimal)
+        if _clock(cell) is None:
+            remedy = why_not(cell, self.form.decimal)
+        else:
+            remedy = "it is a time: name its column in task.time, or leave that out with task.ignore"
         said = f"not a finite number{like}"
         self.problems.add(self.place(line, column), f"{what} {said}", remedy, cause=f"{said if cell else what}; {remedy}")
         return None
@@ -360,7 +364,7 @@ class _Reader:
         if found is not None:
             return found
         if not (is_missing(cell) and self.wanted.spec.missing == "drop"):
-            what = f"'{cell}' is not a time" if cell else "is empty, not a time"
+            what = f"'{_shown(cell)}' is not a time" if cell else "is empty, not a time"
             self.problems.add(
                 self.place(line, column),
                 what,
@@ -469,6 +473,12 @@ def _are_units(cells: Sequence[str], after: Sequence[str]) -> bool:
     if any(is_meant_as_number(cell) for cell in cells) or all(is_missing(cell) for cell in cells):
         return False
     return any(number(cell) is not None or number(cell, ",") is not None for cell in after)
+
+
+def _shown(cell: str) -> str:
+    """A cell as a message shows it: in one line, and not too long."""
+    text = " ".join(cell.split())
+    return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
 
 
 def _clock(cell: str) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ from .windows import Recording, gaps
 
 MOST_GAPS = 20  # gaps that are listed
 DUPLICATE_SHARE = 0.1  # share of a client's rows from which equal rows are suspicious
+MANY_ROWS = 10  # of a file, from which rising values are no chance
+# Names of columns that rise by themselves; that of the row numbers that pandas writes is empty.
+_COUNTS = re.compile(
+    r"|unnamed.*|.*(index|idx|row|num(ber)?|time|stamp|date|clock|count(er)?).*|id|no\.?|nr\.?|t|ts|ms|s", re.IGNORECASE
+)
 IMBALANCE = 10  # times as many samples of one class as of another that are worth a warning
 
 
@@ -133,6 +139,7 @@ def examine_data(reading: Reading, spec: FolderTask) -> DataFacts:
             *reading.warnings,
             *_label_warnings(reading, are_values),
             *_warnings(features, {} if are_values else classes, duplicates),
+            *_column_warnings(reading.recordings, features),
             *_backwards(found),
             *_large_sample(sample, spec),
         ),
@@ -170,7 +177,7 @@ def _features(recordings: Sequence[ClientRecording]) -> tuple[FeatureFacts, ...]
     names = next((each.table.names for each in recordings if each.table.names), ())
     return tuple(
         FeatureFacts(
-            names[i] if len(names) == size else f"{i + 1}",
+            (names[i] if len(names) == size else "") or f"{i + 1}",
             float(least[i]),
             float(most[i]),
             float(mean[i]),
@@ -254,6 +261,11 @@ def _label_warnings(reading: Reading, are_values: bool) -> list[str]:
 
 def _warnings(features: Sequence[FeatureFacts], classes: Mapping[str, int], duplicates: Sequence[Duplicates]) -> list[str]:
     said = [
+        f"all rows are of class '{only}', so there is nothing to tell apart: add another one"
+        for only in classes
+        if len(classes) == 1
+    ]
+    said += [
         f"feature '{each.name}' is {each.minimum:g} in every row: it tells nothing; leave it out with task.ignore"
         for each in features
         if each.constant
@@ -278,6 +290,29 @@ def _large_sample(shape: tuple[int, ...], spec: FolderTask) -> list[str]:
     return [
         f"a sample of {list(shape)} takes {size:,} bytes, and one message holds {MAX_RECEIVE_WINDOW:,}, so that no model "
         f"can be trained on it: {smaller}{in_bytes}"
+    ]
+
+
+def _column_warnings(recordings: Sequence[ClientRecording], features: Sequence[FeatureFacts]) -> list[str]:
+    """What looks wrong about the columns of features: two of one name, and times or row numbers among them."""
+    names = Counter(next((each.table.names for each in recordings if each.table.names), ()))
+    said = [
+        f"{count} features are named '{name}': task.features and task.ignore would mean the first; name them differently"
+        for name, count in names.items()
+        if name and count > 1
+    ]
+    values = [each.recording.values for each in recordings if len(each.recording) >= MANY_ROWS]
+    if not values or any(each.ndim != 2 or each.shape[1] != len(features) for each in values):
+        return said
+    rising = np.all([(np.diff(each, axis=0) > 0).all(axis=0) for each in values], axis=0)
+    named = zip(
+        rising.tolist(), features, next((each.table.names for each in recordings if each.table.names), ()), strict=False
+    )
+    return said + [
+        f"feature '{feature.name}' rises from row to row in every file, as a row number or a time does, which tells a model "
+        "the place in the file and not the class; leave it out with task.ignore, or name it in task.time"
+        for rises, feature, name in named
+        if rises and _COUNTS.fullmatch(name)
     ]
 
 

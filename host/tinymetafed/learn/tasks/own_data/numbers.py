@@ -14,6 +14,8 @@ _COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+", re.ASCII)
 _GROUPED = re.compile(r"[+-]?\d{1,3}([,.'’  ]\d{3})+([.,]\d+)?", re.ASCII)
 _MISSING = {"", "nan", "+nan", "-nan", "na", "n/a", "#n/a", "#na", "null", "none", "nil", "missing", "?", "-", "--"}
+_UNIT = re.compile(r"(.*\d\.?)\s*([^\W\d_]{1,5}(?:/[^\W\d_]{1,3}\d?)?|[%°]\w?)")
+_MINUS = str.maketrans("\u2212\u2010\u2011\u2012\u2013\uff0d", "------")  # minus signs and dashes of word processors
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -81,6 +83,12 @@ def why_not(cell: str, decimal: str) -> str:
         return f"it has a decimal {other} and others do not; write all alike, or set task.decimal"
     if _GROUPED.fullmatch(cell):
         return "write it without thousands separators"
+    if number(cell.translate(_MINUS), decimal) is not None:
+        return "write its minus sign as -"
+    if (unit := _UNIT.fullmatch(cell)) and number(unit[1], decimal) is not None:
+        return f"write it without '{unit[2]}'"
+    if not any(map(str.isdigit, cell)):
+        return "correct it or remove the row; leave a column of texts out with task.ignore"
     return "correct it or remove the row"
 
 

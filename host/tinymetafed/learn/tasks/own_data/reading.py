@@ -31,6 +31,8 @@ from .times import SECONDS, Unit, find_unit
 from .windows import Recording
 
 SUFFIXES = (".csv", ".npz")
+_TEXT = (".txt", ".tsv", ".tab", ".dat", ".log")
+_OF_TABLES = (*_TEXT, ".xlsx", ".xls", ".ods", ".parquet", ".json", ".npy", ".mat", ".h5")
 
 
 def find_files(path: Path, by_column: bool = False, pattern: str | None = None) -> dict[str, tuple[Path, ...]]:
@@ -76,9 +78,19 @@ def find_files(path: Path, by_column: bool = False, pattern: str | None = None) 
     if not found:
         raise DataError(
             f"{path}: no CSV or NPZ file in this folder, and no images or sounds; a client is one file NAME.csv or "
-            "NAME.npz, or a folder of images (.png, .jpg, .bmp) or sounds (.wav), CLIENT/CLASS/FILE"
+            f"NAME.npz, or a folder of images (.png, .jpg, .bmp) or sounds (.wav), CLIENT/CLASS/FILE{_tables(path)}"
         )
     return found
+
+
+def _tables(path: Path) -> str:
+    """Which files of a folder without data may be tables under another name, as the end of a message; "" if there are none."""
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in _OF_TABLES and file.is_file())
+    if not files:
+        return ""
+    known = files[0].suffix.lower() in _TEXT
+    remedy = "if it is a table of text, name it .csv" if known else "save its table as CSV"
+    return f". There is {files[0].name}{f' and {len(files) - 1} more' if len(files) > 1 else ''}: {remedy}"
 
 
 def _is_data(file: Path) -> bool:

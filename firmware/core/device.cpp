@@ -1,0 +1,100 @@
+// The one device of a program, and the functions that a program calls.
+#include "device.hpp"
+
+#include "dispatch.hpp"
+#include "math.hpp"
+#include "own_program.hpp"
+#include "port.hpp"
+#include "prequential.hpp"
+
+namespace tmf {
+namespace {
+
+static_assert(kFeatures == model::kInputSize && kScores == model::kOutputSize && kTargets == model::kTargetSize, "one model");
+
+// Static, so that the linker counts its memory.
+Dispatcher dispatcher;
+Prequential<!kTargetsAreValues> prequential;
+
+// Answers the host's question how the board has done; asked of the dispatcher once the program has learned.
+Outcome inspect(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
+  if (type != protocol::Inspect::kType) return Status::kUnknownType;
+  protocol::Inspect request;
+  if (const Status status = protocol::parse(payload, size, request); status != Status::kOk) return status;
+  protocol::Inspection answer;
+  answer.learned = prequential.count();
+  answer.error = prequential.error();
+  answer.drifted = prequential.drifted() ? 1 : 0;
+  answer.write(out);
+  return Status::kOk;
+}
+
+uint8_t received[64];  // bytes read from the line
+uint8_t received_size = 0;
+uint8_t used = 0;  // of them
+
+}  // namespace
+
+void start() { dispatcher.begin(); }
+
+bool poll() {
+  if (used == received_size) {
+    used = 0;
+    received_size = static_cast<uint8_t>(port::read(received, sizeof received));
+  }
+  const bool any = used < received_size;
+  used = static_cast<uint8_t>(used + dispatcher.receive(received + used, received_size - used));
+  return dispatcher.work() || any;
+}
+
+void wait() { port::wait(); }
+
+Status predict(const float* features, float* scores) {
+  if (features == nullptr || scores == nullptr) return Status::kBadValue;
+  return dispatcher.learner().predict(features, scores);
+}
+
+Status learn(const float* features, int label) {
+  if (label < 0 || label >= kClasses) return Status::kBadValue;
+  const float target = static_cast<float>(label);
+  return learn(features, &target);
+}
+
+Status learn(const float* features, const float* targets) {
+  if (features == nullptr || targets == nullptr) return Status::kBadValue;
+  float error = 0.0f;
+  const Status status = dispatcher.learner().learn(features, targets, error);
+  if (status != Status::kOk) return status;
+  prequential.add(error);
+  dispatcher.answer_also(inspect);
+  return status;
+}
+
+Statistics statistics() { return {prequential.count(), prequential.error(), prequential.drifted()}; }
+
+int best(const float* scores) {
+  if (kScores == 1) return scores[0] > 0.0f ? 1 : 0;
+  int found = 0;
+  for (int i = 1; i < kScores; ++i)
+    if (scores[i] > scores[found]) found = i;
+  return found;
+}
+
+float confidence(const float* scores) {
+  if (kTargetsAreValues) return 1.0f;
+  if (kScores == 1) return 1.0f / (1.0f + exp(scores[0] > 0.0f ? -scores[0] : scores[0]));
+  const float highest = scores[best(scores)];
+  float sum = 0.0f;
+  for (int i = 0; i < kScores; ++i) sum += exp(scores[i] - highest);
+  return 1.0f / sum;
+}
+
+Status adapt() {
+  const Status status = dispatcher.learner().adapt();
+  if (status == Status::kOk) prequential.clear_drift();
+  return status;
+}
+
+void leave_round() { dispatcher.learner().leave(); }
+
+}  // namespace tmf

@@ -1,0 +1,59 @@
+// The device in your program: one that federates when polled, predicts, and learns. Understood by compilers from C++11 on.
+//
+// All functions are called by one thread, and none by an interrupt handler. The device is static memory, all zero at first, so
+// no constructor has to run before them.
+#pragma once
+
+#include <cstdint>
+
+#include "device_facts.hpp"  // generated: kFeatures, kScores, kTargets, kClasses, kReceiveWindow
+#include "status.hpp"        // generated: Status, describe()
+
+namespace tmf {
+
+// Called once, after the port is initialised: firmware with a store has its saved weights from then on.
+void start();
+
+// Reads the line and answers at most one request, then trains at most one sample. Returns whether there was anything to do;
+// otherwise there is nothing before the next bytes arrive.
+bool poll();
+
+// Sleeps until bytes arrive, for a program that has nothing else to do.
+void wait();
+
+// Predicts a sample with the current weights: reads kFeatures numbers and writes kScores. kBadState: no weights have arrived
+// yet, or not all. kNotFinite: a feature is NaN or infinite, or the weights have diverged.
+[[nodiscard]] Status predict(const float* features, float* scores);
+
+// Learns one sample: one step of SGD, as the last phase of the experiment's [adaptation]. kBadState: as `predict`, or a round of
+// the host is in progress: try again after it. kBadValue: there is no such label. kNotFinite: as `predict`. A refused sample
+// changes nothing, but weights that have diverged stay so until `adapt` or the next round.
+[[nodiscard]] Status learn(const float* features, int label);
+// The same with kTargets numbers, for a model whose targets are no labels.
+[[nodiscard]] Status learn(const float* features, const float* targets);
+
+// How the board has done so far. `error` is that of its predictions before it learned the sample, of which older ones count
+// less and less (each 1 % less than the next): the share of wrong labels, or the mean distance of values. `drifted`: the error
+// has grown since (Page-Hinkley test), so the sensor or its world may have changed; `adapt` clears it.
+struct Statistics {
+  uint32_t learned;  // samples since the start
+  float error;
+  bool drifted;
+};
+Statistics statistics();
+
+// The label of the highest score; with one score, 1 where it is above 0.
+int best(const float* scores);
+
+// The probability that the model gives to that label, where labels exclude each other; 1 for a model whose targets are values.
+float confidence(const float* scores);
+
+// Forgets what the board has learned: returns to the weights of the federation, then adapts as the experiment's [adaptation]
+// says. A board that makes its own samples does that in `poll`; for any other the next calls of `learn` bring the samples, in
+// the order of its phases and passes. kBadState: as `learn`; or since the start only saved weights are there.
+[[nodiscard]] Status adapt();
+
+// Leaves a round that the host has begun and not finished, so that `learn` and `adapt` are possible. The host repeats the round.
+void leave_round();
+
+}  // namespace tmf

@@ -1,0 +1,106 @@
+// What a learner does for the board's own program: predict, learn a sample, adapt. A file of its own, so that firmware that only
+// federates stays as it is.
+#include <cstring>
+
+#include "adaptation.hpp"
+#include "device.hpp"
+#include "learner.hpp"
+#include "sample_check.hpp"
+#include "source.hpp"
+#include "step.hpp"
+
+namespace tmf {
+
+using protocol::State;
+
+namespace {
+
+// 1 for another class than the target; otherwise the share of outputs on the wrong side of 0, or their mean distance to it.
+float error_of(const float* outputs, const float* targets) {
+  volatile int wrong = 0;  // so that no compiler makes it a choice between 0.0f and 1.0f, which clang for Xtensa cannot compile
+  if constexpr (model::kClassCount > 0) {
+    wrong = best(outputs) != static_cast<int>(targets[0]);
+    return static_cast<float>(wrong);
+  }
+  float distance = 0.0f;
+  for (uint32_t i = 0; i < model::kTargetSize; ++i) {
+    distance += outputs[i] > targets[i] ? outputs[i] - targets[i] : targets[i] - outputs[i];
+    if ((outputs[i] > 0.0f) != (targets[i] > 0.5f)) wrong = wrong + 1;
+  }
+  return (kTargetsAreValues ? distance : static_cast<float>(wrong)) / static_cast<float>(model::kTargetSize);
+}
+
+}  // namespace
+
+bool Learner::in_cycle() const {
+  if (is_alone_) return false;
+  if (state_ == State::kDone) return delta_.count() > 0 && !is_pulled_;
+  return state_ == State::kLoading || state_ == State::kLoaded || state_ == State::kTraining;
+}
+
+// Ends the host's last cycle: from here on the board's own steps change the weights, so its delta can no longer be pulled.
+void Learner::go_alone() {
+  if (is_alone_) return;
+  keep_for_next_round();
+  delta_ = Encoder();
+  for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) parameters_[i] = 0.0f;  // velocities or gradients
+  state_ = State::kIdle;
+  is_alone_ = true;
+}
+
+void Learner::leave() {
+  if (is_whole_) go_alone();
+}
+
+Status Learner::predict(const float* inputs, float* outputs) {
+  if (!is_whole_) return Status::kBadState;
+  if (!all_finite(inputs, model::kInputSize)) return Status::kNotFinite;
+  std::memcpy(arena_.values + model::kInput, inputs, sizeof(float) * model::kInputSize);
+  model::Model<float>::forward(parameters_, arena_.values);
+  if (!all_finite(arena_.values + model::kOutput, model::kOutputSize)) return Status::kNotFinite;
+  std::memcpy(outputs, arena_.values + model::kOutput, sizeof(float) * model::kOutputSize);
+  return Status::kOk;
+}
+
+Status Learner::learn(const float* inputs, const float* targets, float& error) {
+  if (!is_whole_ || in_cycle()) return Status::kBadState;
+  const bool adapts = state_ == State::kTraining;
+  if (adapts ? source::on_device() : adaptation::kLast.passes == 0) return Status::kBadState;
+  if (!all_finite(inputs, model::kInputSize) || fault_ == Status::kNotFinite) return Status::kNotFinite;
+  if (const Status status = check_targets(targets); status != Status::kOk) return status;
+  std::memcpy(arena_.values + model::kInput, inputs, sizeof(float) * model::kInputSize);
+  model::Model<float>::forward(parameters_, arena_.values);
+  if (!all_finite(arena_.values + model::kOutput, model::kOutputSize)) return Status::kNotFinite;
+  error = error_of(arena_.values + model::kOutput, targets);
+  std::memcpy(arena_.values + model::kInput, inputs, sizeof(float) * model::kInputSize);  // forward may have written there
+  std::memcpy(arena_.values + model::kTarget, targets, sizeof(float) * model::kTargetSize);
+  if (adapts) {
+    step();
+    return fault_;
+  }
+  go_alone();
+  const protocol::Phase& phase = adaptation::kLast;
+  train_step(phase.variant, parameters_, arena_.values, phase.learning_rate, phase.output_clamp);
+  fault_ = weights_status();
+  kept_local_.save(parameters_, key_.client);
+  return fault_;
+}
+
+Status Learner::adapt() {
+  if (!is_received_ || in_cycle()) return Status::kBadState;
+  go_alone();
+  for (uint32_t i = 0; i < model::kGlobalCount; ++i) parameters_[i] = received_[i];
+  for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) parameters_[i] = 0.0f;
+  model::Model<float>::start_local(parameters_);
+  redraw_local(parameters_, key_);
+  recipe_ = &adaptation::kRecipe;
+  fault_ = Status::kOk;
+  step_ = 0;
+  phase_ = 0;
+  phase_end_ = 0;
+  state_ = State::kTraining;
+  enter_phase();
+  return Status::kOk;
+}
+
+}  // namespace tmf

@@ -1,0 +1,89 @@
+"""Commands that ask a running board: status, predict."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import tinymetafed as tmf
+
+from .options import JsonOption
+
+DeviceArgument = Annotated[
+    str, typer.Argument(metavar="DEVICE", help="The board's serial port: /dev/ttyACM0, COM5, /dev/ttyUSB0@esp32dev.")
+]
+
+
+def status(device: DeviceArgument, json_: JsonOption = False) -> None:
+    """Ask a running board what it is, how far its last round is, and how well its own program has learned.
+
+    tinymetafed status /dev/ttyACM0
+    """
+    found = tmf.board_status(device)
+    if json_:
+        print(json.dumps(dataclasses.asdict(found)))
+        return
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_row("board", f"{found.board}, id {found.unique_id}")
+    table.add_row("model", f"{found.model_hash}, receive window {found.receive_window:,} bytes")
+    table.add_row("last round", f"{found.state}, {found.step:,} training steps")
+    learning = found.learning
+    if learning is None:
+        table.add_row("learned", "nothing by itself")
+    else:
+        table.add_row("learned", f"{learning.learned:,} samples by itself")
+        table.add_row("error of late", f"{learning.error:.3f} before learning (share of wrong labels, or mean distance)")
+        table.add_row("drift", "the error has grown: let it adapt" if learning.drifted else "none found")
+    Console().print(table, highlight=False)
+
+
+def predict(
+    device: DeviceArgument,
+    features: Annotated[
+        list[str] | None, typer.Option("--features", help="Numbers of one sample: 0.1,0.5,2. May be given several times.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="A CSV file of numbers: each row is a sample, without label.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Let a running board predict samples with the weights that it has; it learns nothing from them.
+
+    tinymetafed predict /dev/ttyACM0 --features 0.5
+    """
+    rows = [_numbers(text, f"--features {text}") for text in features or ()]
+    if csv is not None:
+        lines = csv.read_text(encoding="utf-8-sig").splitlines()
+        rows += [_numbers(line, f"{csv}, row {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise tmf.UsageError("nothing to predict; give --features 0.1,0.5 or --csv FILE")
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(rows[0]):
+            raise tmf.UsageError(f"sample {number} has {len(row)} features, the first has {len(rows[0])}")
+    scores = tmf.board_predict(device, np.array(rows, np.float32))
+    if json_:
+        print(json.dumps([[float(score) for score in row] for row in scores]))
+        return
+    table = Table()
+    table.add_column("sample", justify="right")
+    table.add_column("scores")
+    if scores.shape[1] > 1:
+        table.add_column("highest", justify="right")
+    for number, row in enumerate(scores, 1):
+        best = [str(int(row.argmax()))] if scores.shape[1] > 1 else []
+        table.add_row(str(number), " ".join(f"{float(score):.6g}" for score in row), *best)
+    Console().print(table, highlight=False)
+
+
+def _numbers(text: str, source: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise tmf.UsageError(f"{source}: expected numbers with commas between them, such as 0.1,0.5,2") from None
