@@ -83,6 +83,7 @@ Status Learner::learn(const float* inputs, const float* targets, float& error) {
   train_step(phase.variant, parameters_, arena_.values, phase.learning_rate, phase.output_clamp);
   fault_ = weights_status();
   kept_local_.save(parameters_, key_.client);
+  SavedState::note_learned();
   return fault_;
 }
 

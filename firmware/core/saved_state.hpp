@@ -20,6 +20,7 @@ class SavedState {
   void load_round(const Key&, bool, Kept&, Owed&) {}
   template <typename Encoder, typename ChangeAt>
   void save_round(const Key&, const Encoder&, ChangeAt, const float*) {}
+  void note_learned() {}
   Status answer(uint8_t, const uint8_t*, size_t, Writer&, const float*, const Key&) { return Status::kUnknownType; }
 };
 

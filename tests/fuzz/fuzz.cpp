@@ -779,6 +779,33 @@ void make_states() {
   }
 }
 
+// What the board's own program learns between two rounds of a client is where its local weights start from in the second.
+void check_learned() {
+  if (!model::kKeepsLocal || source::on_device()) return;
+  restore(6);
+  learner().leave();
+  float inputs[model::kInputSize];
+  for (uint32_t i = 0; i < model::kInputSize; ++i) inputs[i] = static_cast<float>(i % 5) * 0.1f;
+  const float targets[model::kTargetSize] = {1.0f};
+  const auto& weights = learner().*reveal(Learner_parameters_{});
+  const auto locals = [&] { return std::vector<float>(weights + kGlobal, weights + kParameters); };
+  const std::vector<float> trained = locals();
+  float error = 0.0f;
+  check(learner().learn(inputs, targets, error) == Status::kOk, "I12", "the board's own program cannot learn after a round");
+  const std::vector<float> learned = locals();
+  check(learned != trained, "I12", "a sample that was learned has changed no local weight");
+  load_all(kToken + 1);
+  say(Train{kToken + 1, Program::kTrain, 1, 2, 4});
+  check(is(Learner_state_{}) == State::kTraining && locals() == learned, "I12", "what the board has learned is lost in the next round");
+  // A new session forgets it, and the round starts from the state after the last one, or from nothing.
+  Configure again = configuration(Program::kTrain, Dtype::kF32);
+  again.session = kSession + 1;
+  say(again);
+  load_all(kToken + 2);
+  say(Train{kToken + 2, Program::kTrain, 1, 2, 4});
+  check(!HAS_STORE || locals() == trained, "I12", "a new session does not start from the saved state");
+}
+
 }  // namespace
 
 // --- The board contract, in memory ---
@@ -828,7 +855,10 @@ Status erase(uint32_t page) {
 #endif
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (states[0].empty()) make_states();
+  if (states[0].empty()) {
+    make_states();
+    check_learned();
+  }
   Reader in(data, size);
   const uint8_t start = in.u8() % 16;
   if (start == kCodec) {

@@ -49,6 +49,7 @@ class SavedState {
 
   // Sets all kParameterCount weights to those of the last save_weights(). Returns whether there are any.
   bool load_weights(float* weights) {
+    has_learned_ = false;
     const uint32_t at = log_.weights();
     if (!log_.has_record(at, model::kParameterCount)) return false;
     for (uint32_t i = 0; i < model::kParameterCount; ++i) weights[i] = log_.number_at(at, i);
@@ -72,13 +73,13 @@ class SavedState {
   }
 
   // Before a program: sets what its client keeps to the state after the client's last round before this one, or to nothing.
-  // `sends_delta`: this is a round, not an adaptation, which starts from the last state of all. After a failed save the memory
-  // has a later state than the flash; then it is left as it is.
+  // `sends_delta`: this is a round, not an adaptation, which starts from the last state of all. After a failed save, and
+  // when the board has learned by itself, the memory has a later state than the flash; then it is left as it is.
   template <typename Kept, typename Owed>
   void load_round(const Key& key, bool sends_delta, Kept& kept, Owed& owed) {
     if constexpr (kRoundCount > 0) {
       trained_run_ = run_;
-      if (log_.condition() >= store::Condition::kFull) return;
+      if (has_learned_ || log_.condition() >= store::Condition::kFull) return;
       store::Tag before = tag(key);
       if (!sends_delta) before.round = UINT32_MAX;
       kept.clear();
@@ -96,6 +97,7 @@ class SavedState {
   template <typename Encoder, typename ChangeAt>
   void save_round(const Key& key, const Encoder& encoder, ChangeAt change_at, const float* weights) {
     if constexpr (kRoundCount > 0) {
+      has_learned_ = false;
       static_cast<void>(log_.save(store::Kind::kRound, tag(key, trained_run_), kRoundCount, [&](Log::Sink& sink) {
         if constexpr (model::kFeedsBack) encoder.unsent(change_at, [&sink](uint32_t, float rest) { sink(rest); });
         if constexpr (model::kKeepsLocal)
@@ -103,6 +105,9 @@ class SavedState {
       }));
     }
   }
+
+  // The board has learned by itself: until the next round, or a new session, what the client keeps is in memory alone.
+  void note_learned() { has_learned_ = true; }
 
   // Answers Recall and Keep. `weights`: those that Keep saves, nullptr while there are none that are whole.
   Status answer(uint8_t type, const uint8_t* payload, size_t size, Writer& out, const float* weights, const Key& key) {
@@ -160,6 +165,7 @@ class SavedState {
 
   Log log_;
   uint32_t run_ = 0;          // that Recall has named
+  bool has_learned_ = false;
   uint32_t trained_run_ = 0;  // of the last Train; a new host may name its run while the program of the former one goes on
 };
 
