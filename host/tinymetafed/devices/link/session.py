@@ -154,7 +154,10 @@ class Session(Exchange):
         """Makes the board save its current weights, local ones included; it has them again after a reset.
 
         Returns:
-            As ``recall``; its state is FULL or WORN if they are not saved.
+            As ``recall``; its state is FULL, WORN or MISSING if they are not saved.
+
+        Raises:
+            DeviceRefused: BAD_STATE while weights are loaded or trained; NOT_FINITE if they have diverged.
         """
         self.store = self._ask(protocol.Keep(), protocol.StoreReport)
         return self.store
