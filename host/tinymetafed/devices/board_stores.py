@@ -16,9 +16,12 @@ _PROBLEMS = {
     StoreState.OTHER_MODEL: f"its store is of another model; {_REPLACED}",
     StoreState.OTHER_FORMAT: f"its store is of another version of the firmware; {_REPLACED}",
     StoreState.DAMAGED: f"its store is damaged, or the flash holds something else; {_REPLACED}",
-    StoreState.FULL: "its store is full: the last state or weights are not saved; the board goes on, but a reset loses them",
-    StoreState.WORN: "its flash is worn: it no longer takes what the board saves; the board goes on, but a reset loses it",
-    StoreState.MISSING: "it has no storage; the board goes on, but a reset loses what it keeps",
+    StoreState.FULL: "its store is full: the last state or weights are not saved; the board goes on, but a reset loses them; "
+    "make the model smaller",
+    StoreState.WORN: "its flash is worn: it no longer takes what the board saves; the board goes on, but a reset loses it; use "
+    "another board where that matters",
+    StoreState.MISSING: "it has no storage; the board goes on, but a reset loses what it keeps; an emulated board needs a folder "
+    "that can be written (?store=DIR), an ESP32 a partition that is large enough, and Renode has none",
 }
 
 
