@@ -209,8 +209,8 @@ def test_worn_flash_is_named_and_the_run_goes_on(
     training.train(set_up(experiment, "test", None), ["native:2"], ["native:2"], tmp_path / "worn", heard)
     assert tmf.open_run(tmp_path / "worn").weights_sha256 == undisturbed
     assert sorted(event for event in heard.events) == [
-        f"native#{number}: its flash is worn: it no longer takes what the board saves; the board goes on, but a reset loses it; "
-        "use another board where that matters"
+        f"native#{number}: its flash is worn: it no longer takes what the board saves; the board goes on, but a reset loses "
+        "it; use another board where that matters"
         for number in (1, 2)
     ]
 

@@ -20,8 +20,8 @@ _PROBLEMS = {
     "make the model smaller",
     StoreState.WORN: "its flash is worn: it no longer takes what the board saves; the board goes on, but a reset loses it; use "
     "another board where that matters",
-    StoreState.MISSING: "it has no storage; the board goes on, but a reset loses what it keeps; an emulated board needs a folder "
-    "that can be written (?store=DIR), an ESP32 a partition that is large enough, and Renode has none",
+    StoreState.MISSING: "it has no storage; the board goes on, but a reset loses what it keeps; an emulated board needs a "
+    "folder that can be written (?store=DIR), an ESP32 a partition that is large enough, and Renode has none",
 }
 
 
