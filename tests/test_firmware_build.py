@@ -88,7 +88,7 @@ def test_the_sources_are_never_written(build_folder: Path) -> None:
     def snapshot() -> dict[Path, int]:
         places = [root() / "boards", root() / "firmware", root() / "platformio.ini"]
         files = [path for place in places for path in (place.rglob("*") if place.is_dir() else [place])]
-        return {path: path.stat().st_mtime_ns for path in files if "__pycache__" not in path.parts}
+        return {path: path.stat().st_mtime_ns for path in files if path.is_file() and "__pycache__" not in path.parts}
 
     before = snapshot()
     firmware.build(SINE, boards.load("native"), key="k")

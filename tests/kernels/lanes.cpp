@@ -30,13 +30,15 @@ void sum_gradient(T* p, T* a, T rate, T limit) {
   if constexpr (tmf::model::kSumsGradients) tmf::model::Model<T>::step_gradient(p, a, rate, limit);
 }
 
-extern "C" void start_local(void* weights) { Model::start_local(static_cast<Floats*>(weights)); }
+#define EXPORT extern "C" __attribute__((visibility("default")))
 
-extern "C" void forward(const void* weights, void* arena) {
+EXPORT void start_local(void* weights) { Model::start_local(static_cast<Floats*>(weights)); }
+
+EXPORT void forward(const void* weights, void* arena) {
   Model::forward(static_cast<const Floats*>(weights), static_cast<Floats*>(arena));
 }
 
-extern "C" void step(int variant, void* weights, void* arena, const float* rates, float limit) {
+EXPORT void step(int variant, void* weights, void* arena, const float* rates, float limit) {
   Floats rate;
   __builtin_memcpy(&rate, rates, sizeof rate);
   auto* p = static_cast<Floats*>(weights);

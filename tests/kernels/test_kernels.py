@@ -156,7 +156,8 @@ def test_each_lane_of_a_vector_trains_to_the_scalar_bits(model: Compiled, tmp_pa
     lanes = 8
     library = tmp_path / "lanes.so"
     # Vector arguments pass only between inlined functions of one unit, so the calling convention does not matter.
-    flags = ["g++", "-O2", "-g0", "-shared", "-fPIC", f"-DLANES={lanes}", "-Wno-psabi"]
+    # Hidden symbols: otherwise the frozen weights may be those of a library that this process loaded before.
+    flags = ["g++", "-O2", "-g0", "-shared", "-fPIC", "-fvisibility=hidden", f"-DLANES={lanes}", "-Wno-psabi"]
     compile_with(flags, model.folder, library, "lanes.cpp")
     vectors = ctypes.CDLL(str(library))
     examples = [example(model, 300 + lane) for lane in range(lanes)]

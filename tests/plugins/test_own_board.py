@@ -65,7 +65,10 @@ def test_every_command_of_the_page_works_from_a_wheel(wheel_venv: WheelVenv, tmp
     project = tmp_path / "blinds"
     assert json.loads((project / "build" / "rp2040" / "manifest.json").read_text())["board"] == "rp2040"
     assert "firmware for bench" in done.stderr and (project / ".pio" / "build" / "bench" / "firmware.elf").is_file()
-    assert sorted(path.name for path in (project / ".pio" / "build" / "bench" / "port" / "bench").iterdir()) == ["port.o"]
+    assert sorted(path.name for path in (project / ".pio" / "build" / "bench" / "port" / "bench").iterdir()) == [
+        "port.o",
+        "storage.o",
+    ]
     asked = "import tinymetafed as tmf; r = tmf.open_run('runs/bench').result; print(r.devices[0].board, r.weights_sha256)"
     board, trained = wheel_venv.run(project, wheel_venv.python, "-c", asked).stdout.split()
     usual = wheel_venv.tinymetafed(project, "train", "experiment.toml", "-d", "native:2", *SHORT, "--out", "usual", "--json")
@@ -323,7 +326,7 @@ def test_a_value_is_refused_with_its_key_and_line(project: Path, key: str, value
 
 def test_every_missing_key_of_a_board_is_named(project: Path) -> None:
     manifest = json.loads((find("boards") / "mps2.json").read_text())
-    optional = {"stands_for", "debian_packages"}
+    optional = {"stands_for", "debian_packages", "start_seconds", "storage"}
     for key in set(manifest["tinymetafed"]) - optional:
         less = manifest | {"tinymetafed": {name: fact for name, fact in manifest["tinymetafed"].items() if name != key}}
         (project / "mine.json").write_text(json.dumps(less, indent=1))

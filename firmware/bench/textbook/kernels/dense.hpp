@@ -8,8 +8,9 @@ namespace tmf::kernels {
 // Replaces core/kernels/dense.hpp. The tile sizes are not used.
 template <int kInputs, int kUnits, bool kRelu, int kUnitTile, int kInputTile>
 struct Dense {
+  // Functions of their own, so that what the compiler inlines around them does not change their cost.
   template <typename T, typename W>
-  static void forward(const T* x, const W* kernel, const W* bias, T* y) {
+  [[gnu::noinline]] static void forward(const T* x, const W* kernel, const W* bias, T* y) {
     for (int u = 0; u < kUnits; ++u) {
       T sum = bias[u];
       for (int i = 0; i < kInputs; ++i) sum += x[i] * kernel[i * kUnits + u];
@@ -18,7 +19,7 @@ struct Dense {
   }
 
   template <typename Update, bool kDx, bool kMask, typename T>
-  static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
+  [[gnu::noinline]] static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
     T* const kernel_gradient = gradients<T>;
     for (int i = 0; i < kInputs; ++i) {
       const T input = x[i];
