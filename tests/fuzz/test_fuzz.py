@@ -15,7 +15,7 @@ from tinymetafed_codegen.protocol import REQUESTS, STORE_REQUESTS, State, Status
 
 # One group per model: each is compiled once, and two workers share the work.
 MODELS = [pytest.param(model, marks=pytest.mark.xdist_group(f"fuzz-{model}")) for model in fuzzer.WINDOWS]
-EXECUTIONS = 200_000  # of each model
+EXECUTIONS = 100_000  # of each model
 
 
 @pytest.fixture(scope="module")
