@@ -27,7 +27,6 @@ def measured(board: Board, url: str) -> board_speed.BoardSpeed:
     return found
 
 
-@pytest.mark.essential
 def test_every_board_is_measured_by_its_own_clock(board: Board, url: str) -> None:
     found = measured(board, url)
     assert found.clock == (PROCESS_CLOCK if board_of(url) == "native" else EMULATOR_CLOCK)

@@ -114,7 +114,7 @@ def test_a_copied_project_builds_with_an_installation_in_another_place(gestures:
 
     def build(folder: Path, installation: Path) -> None:
         path = os.pathsep.join([str(installation / "codegen"), *sys.path])
-        pio(folder, sys.executable, os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"})
+        pio(folder, sys.executable, os.environ | {"PYTHONPATH": path})
         assert f"root = {installation}\n" in (folder / ".pio" / "tinymetafed.ini").read_text()
         assert (folder / ".pio" / "build" / "native" / "firmware.elf").is_file()
         shutil.rmtree(folder / ".pio" / "build")
