@@ -74,7 +74,7 @@ def test_the_local_part_goes_on_from_its_clients_last_round(boards: Boards, url:
     assert not np.array_equal(ended, fixed)
 
 
-@pytest.mark.parametrize("url", devices(QUICK))
+@pytest.mark.parametrize("url", devices(["native:1", "qemu:1"]))
 def test_the_local_part_is_redrawn_for_every_client_and_round(boards: Boards, url: str) -> None:
     board = boards(url, "every-op")
     board.forget()
