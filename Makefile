@@ -22,7 +22,7 @@ IMPORTING := tests/projects/importing
 INT8 := tests/kernels/test_int8_tensorflow.py
 
 test-tensorflow: setup  ## installs TensorFlow (1.6 GB) and compares imported models with it; a minute of its many tests
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[models]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --editable '.[models]'
 	$(BIN)/pytest -n 2 --dist load $(IMPORTING)/test_same_as_tensorflow.py \
 	  "$(IMPORTING)/test_random_models.py::test_random_models_have_equal_outputs_or_are_refused[0]" \
 	  $(INT8)::test_every_layer_of_a_published_network_is_equal \
