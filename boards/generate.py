@@ -67,7 +67,7 @@ if trouble:
 
 def generate() -> int:
     """Writes the generated files; returns the exit code of codegen, which prints its errors."""
-    from tinymetafed_codegen import spec  # imported here because a build starts half a second sooner without them
+    from tinymetafed_codegen import spec  # imported here because a build with given files starts sooner without them
     from tinymetafed_codegen.__main__ import main as codegen
 
     arguments = [str(experiment), "--board", str(known.file), "-o", str(generated)]

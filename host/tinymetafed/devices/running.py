@@ -46,7 +46,7 @@ def build_firmware(design: Design, name: str, deviation: Deviation = AS_THE_BOAR
     on_board = design.on(replace(board, receive_window=window))
     with writing_project(design) as experiment:
         key = experiment.parent.name
-        # This process knows the design; PlatformIO's would need half a second to make it again.
+        # This process knows the design; PlatformIO's would have to load the code generator and make it again.
         generated = build_root() / deviation.folder(key) / f"generated-{name}"
         emit.write(on_board, generated, emit.command(experiment, board))
         return firmware.build(experiment, board, key=key, deviation=deviation, generated=generated)
