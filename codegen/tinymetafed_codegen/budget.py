@@ -99,6 +99,8 @@ def _kernel_flash(net: Graph) -> int:
         inputs, outputs = (shape[-1] if op.tiled else 0 for shape in (op.input_shape, op.output_shape))
         if isinstance(call, Call):
             kernels[(op.cpp_type(), 0, outputs)] = op
+            if op.observes:
+                kernels[(op.cpp_type(), 1, outputs)] = op
             continue
         fused = op.fuses_backward  # one loop does both, so other variants share neither
         variant = (call.update, call.dx is not None, call.masks_input) if fused else ()

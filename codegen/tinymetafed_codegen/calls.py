@@ -107,7 +107,12 @@ def mask(op: Op, y: Tensor, masks_input: bool = False) -> Tensor | None:
 
 
 def trains(op: Op, variant: Variant) -> bool:
-    """Whether this variant of the training step updates the op's parameters."""
-    if not op.parameters or op.frozen:
+    """Whether this variant of the training step updates the op's parameters along their gradient."""
+    if not op.parameters or op.frozen or op.observes:
         return False
     return variant in (Variant.FULL, Variant.GRADIENT) or op.local == (variant is Variant.LOCAL)
+
+
+def observes(op: Op, variant: Variant) -> bool:
+    """Whether this variant of the training step takes the sample into the op's statistics: wherever local weights train."""
+    return op.observes and variant is not Variant.GLOBAL

@@ -62,9 +62,7 @@ def design(experiment: Experiment, board: Board, source: str, boards: Catalogue 
         BudgetError: The board has too little RAM or flash.
     """
     strategy = experiment.strategy
-    net = graph.build(
-        experiment.model, source, partial=strategy.partial, gradient=strategy.gradient, normalised=experiment.data.is_normalised
-    )
+    net = graph.build(experiment.model, source, partial=strategy.partial, gradient=strategy.gradient, data=experiment.data)
     _check_task(experiment, net, source)
     return design_graph(experiment, board, net, source, boards)
 
@@ -99,8 +97,8 @@ def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict
 
 
 def normalising_weights(experiment: Experiment, net: graph.Graph) -> dict[str, weights_file.Floats]:
-    """Kernel and bias of the layer that normalises, by their names in the weight file; empty for a model without one."""
-    if not experiment.data.is_normalised or net.forward[0].op.name != layer_chain.NORMALISE:
+    """Kernel and bias of the layer that normalises by constants, by their names in the weight file; empty without one."""
+    if not experiment.data.is_normalised or experiment.data.is_running or net.forward[0].op.name != layer_chain.NORMALISE:
         return {}
     unknown = (math.nan,) * net.input.shape[-1]
     kernel, bias = kernel_and_bias(experiment.data.shift or unknown, experiment.data.scale or unknown)

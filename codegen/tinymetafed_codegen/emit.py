@@ -252,6 +252,9 @@ def model_header(design: Design, command: str, template: str = "model.hpp.j2") -
             "weights": weights(call.op),
         }
 
+    def observe(call: Call) -> dict[str, str]:
+        return {**forward(call), "direction": "observe"}
+
     def backward(call: BackwardCall, update: str) -> dict[str, str]:
         reads = call.op.backward_reads()
         forward_tensors = [tensor for name, tensor in (("x", call.x), ("y", call.y)) if name in reads]
@@ -295,6 +298,7 @@ def model_header(design: Design, command: str, template: str = "model.hpp.j2") -
         sums_gradients=str(net.sums_gradients).lower(),
         redraws_local=str(redraws_local).lower(),
         keeps_local=str(design.manifest.keeps_local).lower(),
+        largest_input=float_literal(net.largest_input or 0.0),
         feeds_back=str(design.experiment.strategy.error_feedback).lower(),
         parameters=[
             {
@@ -330,7 +334,16 @@ def model_header(design: Design, command: str, template: str = "model.hpp.j2") -
         target=place(net.target),
         output_gradient=place(net.output_gradient),
         forward=[forward(call) for call in net.forward],
-        variants=[{"name": v.name.lower(), "doc": _VARIANT_DOC[v], "calls": step(v)} for v in net.backward],
+        variants=[
+            {
+                "name": v.name.lower(),
+                "doc": _VARIANT_DOC[v],
+                "observing": [observe(call) for call in net.observing(v)],
+                "calls": step(v),
+            }
+            for v in net.backward
+        ],
+        start_values=[_StartText.of(p) for p in net.parameters if p.op.local and isinstance(p.parameter.starts_at, tuple)],
         local_starts=[_local_start(design, p) for p in net.parameters if p.op.local],
         local_redraws=[_local_start(design, p, ", key") for p in net.parameters if p.op.local] if redraws_local else [],
     )
@@ -408,11 +421,27 @@ def weight_constant(op: Op, parameter: Parameter) -> str:
     return cpp_constant(f"{op.name}_{parameter.name}")
 
 
+@dataclass(frozen=True)
+class _StartText:
+    """The given start of a local tensor as C++ text: the tensor's constant and its numbers."""
+
+    constant: str
+    numbers: str
+
+    @classmethod
+    def of(cls, placed: PlacedParameter) -> _StartText:
+        given = placed.parameter.starts_at
+        assert isinstance(given, tuple)
+        return cls(weight_constant(placed.op, placed.parameter), ", ".join(map(float_literal, given)))
+
+
 def _local_start(design: Design, placed: PlacedParameter, key: str = "") -> str:
     """The call that fills one local tensor; ``key`` is the argument that selects the random numbers, "" for the fixed ones."""
     model, parameter = design.experiment.model, placed.parameter
     constant = weight_constant(placed.op, parameter)
     scale = f"{model.local_start_scale!r}f"
+    if isinstance(parameter.starts_at, tuple):
+        return f"local_start::given(p + {constant}, {constant}Start, {parameter.size});"
     if parameter.starts_at is not None:
         return f"local_start::fill(p + {constant}, {parameter.size}, {parameter.starts_at!r}f);"
     if parameter.is_bias or model.local_start == "zeros":

@@ -6,11 +6,14 @@ import dataclasses
 from dataclasses import dataclass
 
 from . import backward, layer_chain
-from .calls import BackwardCall, Call, Tensor, mask, mask_name
+from .calls import BackwardCall, Call, Tensor, mask, mask_name, observes
 from .loss import target_size
 from .ops import INPUT, LOSSES, Int8Op, Loss, Op, Parameter, Sgd
+from .ops.running import LARGEST_INPUT
 from .protocol import MAX_PARAMETERS, Variant
-from .spec import ModelSpec, SpecError, TaskShapes
+from .spec import DataSpec, ModelSpec, SpecError, TaskShapes
+
+_NOT_NORMALISED = DataSpec()
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,15 @@ class Graph:
         return sum(parameter.bytes for _, parameter in self.frozen)
 
     @property
+    def largest_input(self) -> float | None:
+        """The largest magnitude of an input of a model whose device takes statistics of it; None for any other."""
+        return LARGEST_INPUT if any(call.op.observes for call in self.forward) else None
+
+    def observing(self, variant: Variant) -> list[Call]:
+        """The calls whose ops take the model's input into their statistics, before a training step of this variant."""
+        return [call for call in self.forward if observes(call.op, variant)]
+
+    @property
     def sums_gradients(self) -> bool:
         """Whether a device can return one gradient of the weights that it received."""
         return Variant.GRADIENT in self.backward
@@ -88,7 +100,12 @@ class Graph:
 
 
 def build(
-    model: ModelSpec, source: str = "model", *, partial: bool = True, gradient: bool = False, normalised: bool = False
+    model: ModelSpec,
+    source: str = "model",
+    *,
+    partial: bool = True,
+    gradient: bool = False,
+    data: DataSpec = _NOT_NORMALISED,
 ) -> Graph:
     """Computes all shapes, fuses ReLU and lists the calls of each variant.
 
@@ -97,17 +114,17 @@ def build(
         source: The experiment's name in errors.
         partial: Whether the strategy keeps local layers on their device; otherwise they are global too.
         gradient: Whether the strategy asks devices for a gradient, which adds Variant.GRADIENT.
-        normalised: Whether a frozen affine layer NORMALISE comes before the first layer.
+        data: The [data] section: whether a layer NORMALISE comes before the first layer, and which.
 
     Raises:
         SpecError: A layer or the loss does not fit; the text names the layer.
     """
-    steps = layer_chain.steps(model, source, normalised)
+    steps = layer_chain.steps(model, source, data)
     if not partial:
-        steps = [dataclasses.replace(step, op=dataclasses.replace(step.op, local=False)) for step in steps]
+        steps = [dataclasses.replace(step, op=_shared(step.op)) for step in steps]
     parameters = _place([step.op for step in steps])
     n_global = sum(p.parameter.size for p in parameters if not p.op.local)
-    if not parameters:
+    if all(p.op.observes for p in parameters):
         raise SpecError(f"{source}: model.layers has nothing to train; add a dense or conv2d layer")
     if n_global == 0:
         raise SpecError(f"{source}: every layer is local, so nothing would be shared; leave 'local' out of one of them")
@@ -161,6 +178,11 @@ def _withmask(call: Call, reader: Call | BackwardCall | None) -> Call:
         return call
     masks_input = isinstance(reader, BackwardCall) and reader.masks_input
     return dataclasses.replace(call, saved_mask=mask(call.op, call.y, masks_input), masks_input=masks_input)
+
+
+def _shared(op: Op) -> Op:
+    """The op with global weights; statistics of inputs are of one device."""
+    return op if op.observes else dataclasses.replace(op, local=False)
 
 
 def _place(layers: list[Op]) -> tuple[PlacedParameter, ...]:

@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 
 from . import ops
-from .ops import INPUT, Affine, AffineSpec, Int8Op, LayerSpec, Merge, MergeSpec, Op, OpError, Shape, shape_of
+from .ops import INPUT, Affine, AffineSpec, Int8Op, LayerSpec, Merge, MergeSpec, Op, OpError, Running, Shape, shape_of
 from .own_class import OwnClassError
-from .spec import ModelSpec, SpecError
+from .spec import DataSpec, ModelSpec, SpecError
 
 NORMALISE = "normalise"  # the name of the layer that normalises the input
 RESERVED_NAMES = {"loss", "model", "t", "update"}  # types of the generated C++ that a layer's type would hide
@@ -23,20 +23,20 @@ class Step:
     other: str | None = None
 
 
-def steps(model: ModelSpec, source: str, normalised: bool) -> list[Step]:
+def steps(model: ModelSpec, source: str, data: DataSpec) -> list[Step]:
     """The ops of a model in order; ReLU layers are fused where that is possible.
 
     Args:
         model: The [model] section.
         source: The experiment's name in errors.
-        normalised: Whether a frozen affine layer NORMALISE comes before the first layer.
+        data: The [data] section: whether a layer NORMALISE comes before the first layer, and which.
 
     Raises:
         SpecError: A layer does not fit its input or the layers before it; the text names the layer.
     """
     chain = _Chain(model, source)
-    if normalised:
-        chain.normalise()
+    if data.is_normalised:
+        chain.normalise(data)
     for number, layer in enumerate(model.layers):
         chain.add(number, layer)
     chain.require_readers()
@@ -63,11 +63,16 @@ class _Chain:
         self._wanted = {name for layer in model.layers for name in _named(layer)}
         self._read: set[str] = set()
         self._lowest_training: int | None = None
+        self._is_running = False
 
-    def normalise(self) -> None:
+    def normalise(self, data: DataSpec) -> None:
         """Puts the layer that normalises the input before all others."""
         shape = self._outputs[INPUT].shape
-        self.steps.append(Step(Affine.build(AffineSpec(op="affine", frozen=True), NORMALISE, shape), INPUT))
+        op: Op = Affine.build(AffineSpec(op="affine", frozen=True), NORMALISE, shape)
+        if data.is_running:
+            op = Running.of(NORMALISE, shape, data.shift or (), data.scale or (), data.counted_from, data.counted_to)
+            self._is_running = True
+        self.steps.append(Step(op, INPUT))
         self._outputs[INPUT] = _Output(shape, NORMALISE)
 
     def add(self, number: int, layer: LayerSpec) -> None:
@@ -82,6 +87,11 @@ class _Chain:
             made[0] = _reading(made[0], [self._outputs[each].zero_point for each in (below, *_others(layer))])
         except (OpError, OwnClassError) as error:
             raise SpecError(f"{at}: {error}") from None
+        if self._is_running and any(isinstance(op, Int8Op) for op in made):
+            raise SpecError(
+                f"{at}: data.normalise = 'running' moves the range of the inputs, and '{made[0].kind}' computes in int8, made "
+                "for one range; set data.normalise = 'none', or 'standard'"
+            )
         self._require_free(at, {name, *(op.name for op in made)})
         self._require_frozen_first(at, number, made[0])
         if not self._fused(made[0], below):

@@ -30,7 +30,7 @@ class WeightTensor(StrictJson):
     """One tensor of weights that train; ``offset`` is its place in the weight vector, ``part`` is "global" or "local".
 
     ``fan_in`` and ``fan_out`` scale the initial values of a kernel (Glorot and Bengio 2010; He et al. 2015);
-    ``starts_at``: they are all this number instead.
+    ``starts_at``: they are all this number, or these numbers, instead.
     """
 
     name: str
@@ -40,7 +40,7 @@ class WeightTensor(StrictJson):
     fan_in: int
     fan_out: int
     part: str
-    starts_at: float | None = None
+    starts_at: float | tuple[float, ...] | None = None
 
     @property
     def is_global(self) -> bool:

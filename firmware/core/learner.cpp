@@ -21,7 +21,9 @@ Status read_inputs(Reader& in, Dtype dtype, float scale, float* inputs) {
     inputs[i] = dtype == Dtype::kU8 ? static_cast<float>(in.u8()) * scale : in.f32();
     if (!is_finite(inputs[i])) return Status::kNotFinite;
   }
-  return in.ok() ? Status::kOk : Status::kBadLength;
+  if (!in.ok()) return Status::kBadLength;
+  if constexpr (model::kLargestInput > 0) return check_inputs(inputs);
+  return Status::kOk;
 }
 
 Status read_targets(Reader& in, float* targets) {
@@ -156,6 +158,12 @@ bool Learner::work() {
   const uint32_t index = (step_ - phase_start_) % phase.count;
   const source::Key key = {key_.seed, key_.client, {key_.round}, phase.sample_set, index};
   source::make(key, arena_.values + model::kInput, arena_.values + model::kTarget);
+  if constexpr (model::kLargestInput > 0) {  // without, weights that are no longer finite say it at the end
+    if (fault_ = check_inputs(arena_.values + model::kInput); fault_ != Status::kOk) {
+      state_ = State::kFailed;
+      return true;
+    }
+  }
   step();
   return true;
 }

@@ -72,7 +72,7 @@ class Learner : private SavedState {
   // Runs the model forward with the current weights. Fails with kNotFinite for an input or an output that is not finite.
   Status predict(const float* inputs, float* outputs);
   // Trains one sample: a step of the last phase of [adaptation], or, after `adapt`, the next step of all its phases. Fails with
-  // kBadValue for a class that there is not, and with kNotFinite for such an input or target, or if the weights have diverged.
+  // kBadValue for a class that there is not or an input beyond model::kLargestInput, and with kNotFinite for such an input or target, or if the weights have diverged.
   // Writes the error of the prediction before that step to `error`: the share of wrong labels, or the mean distance of values.
   Status learn(const float* inputs, const float* targets, float& error);
   // Returns to the received weights and the initial local weights, and starts [adaptation] on the board's own samples. Where the

@@ -54,7 +54,7 @@ void Learner::leave() {
 
 Status Learner::predict(const float* inputs, float* outputs) {
   if (!is_whole_) return Status::kBadState;
-  if (!all_finite(inputs, model::kInputSize)) return Status::kNotFinite;
+  if (const Status status = check_inputs(inputs); status != Status::kOk) return status;
   std::memcpy(arena_.values + model::kInput, inputs, sizeof(float) * model::kInputSize);
   model::Model<float>::forward(parameters_, arena_.values);
   if (!all_finite(arena_.values + model::kOutput, model::kOutputSize)) return Status::kNotFinite;
@@ -66,7 +66,8 @@ Status Learner::learn(const float* inputs, const float* targets, float& error) {
   if (!is_whole_ || in_cycle()) return Status::kBadState;
   const bool adapts = state_ == State::kTraining;
   if (adapts ? source::on_device() : adaptation::kLast.passes == 0) return Status::kBadState;
-  if (!all_finite(inputs, model::kInputSize) || fault_ == Status::kNotFinite) return Status::kNotFinite;
+  if (fault_ == Status::kNotFinite) return Status::kNotFinite;
+  if (const Status status = check_inputs(inputs); status != Status::kOk) return status;
   if (const Status status = check_targets(targets); status != Status::kOk) return status;
   std::memcpy(arena_.values + model::kInput, inputs, sizeof(float) * model::kInputSize);
   model::Model<float>::forward(parameters_, arena_.values);

@@ -34,6 +34,12 @@ void fill(T* weights, uint32_t count, float value) {
   for (uint32_t i = 0; i < count; ++i) weights[i] = value - T{};
 }
 
+// A given number each: means and variances of the input that are known before the device has seen any.
+template <typename T>
+void given(T* weights, const float* values, uint32_t count) {
+  for (uint32_t i = 0; i < count; ++i) weights[i] = values[i] - T{};
+}
+
 // All zero.
 template <typename T>
 void zeros(T* weights, uint32_t count) {

@@ -15,6 +15,16 @@ inline bool all_finite(const float* values, uint32_t count) {
   return true;
 }
 
+// kNotFinite for an input that is NaN or infinite; kBadValue for one that statistics of inputs cannot hold.
+inline Status check_inputs(const float* inputs) {
+  if (!all_finite(inputs, model::kInputSize)) return Status::kNotFinite;
+  if constexpr (model::kLargestInput > 0) {
+    for (uint32_t i = 0; i < model::kInputSize; ++i)
+      if (inputs[i] > model::kLargestInput || inputs[i] < -model::kLargestInput) return Status::kBadValue;
+  }
+  return Status::kOk;
+}
+
 // kNotFinite for a target that is NaN or infinite, kBadValue for a class that there is not.
 inline Status check_targets(const float* targets) {
   for (uint32_t i = 0; i < model::kTargetSize; ++i)

@@ -247,7 +247,7 @@ def test_a_product_has_the_shape_of_the_larger_input(factor: list[int], whole: l
 
 def test_a_branch_from_the_input_reads_it_normalised() -> None:
     layers = [dense(4), dense(4, **{"from": "input"}), {"op": "add", "with": "dense1"}, dense(1)]
-    net = graph.build(model(layers, [3]), normalised=True)
+    net = graph.build(model(layers, [3]), data=spec.DataSpec(normalise="standard"))
     assert net.forward[0].op.name == layer_chain.NORMALISE
     assert [call.x.name for call in net.forward[1:3]] == [net.forward[0].y.name] * 2
 

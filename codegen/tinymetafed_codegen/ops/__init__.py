@@ -21,6 +21,7 @@ from .merge import Merge, MergeSpec
 from .op import Op, OpError, Parameter, Shape, float_bits, shape_of, tile
 from .op_registry import ACTIVATIONS, LAYERS
 from .relu import Relu
+from .running import Running
 from .sgd import Sgd
 from .weighted import WeightedSpec
 
@@ -43,6 +44,7 @@ __all__ = [
     "OpError",
     "Parameter",
     "Relu",
+    "Running",
     "Sgd",
     "Shape",
     "WeightedSpec",

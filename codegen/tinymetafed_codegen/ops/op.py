@@ -45,15 +45,15 @@ class Parameter:
     """A tensor of weights.
 
     ``fan_in`` and ``fan_out`` scale a kernel's initial values (Glorot and Bengio 2010; He et al. 2015); biases start at 0.
-    ``starts_at``: all initial values are this number instead, also those of a local layer. ``dtype``: of a frozen layer's
-    constants; all weights that train are float32.
+    ``starts_at``: all initial values are this number instead, or these numbers, also those of a local layer. ``dtype``: of a
+    frozen layer's constants; all weights that train are float32.
     """
 
     name: str
     shape: Shape
     fan_in: int
     fan_out: int
-    starts_at: float | None = None
+    starts_at: float | tuple[float, ...] | None = None
     dtype: NumberType = "float32"
 
     @property
@@ -100,6 +100,7 @@ class Op:
     # Bytes of code of forward, input gradient and update: measured on mps2 at -Os, tiled kernels with 8 sums side by side.
     flash_bytes: ClassVar[tuple[int, ...]] = ()
     in_place: ClassVar[bool] = False  # y may overwrite x, and dx may overwrite dy
+    observes: ClassVar[bool] = False  # the parameters follow the model's input and not a gradient; always local
 
     @classmethod
     def build(cls, spec: Any, name: str, input_shape: Shape) -> Self:

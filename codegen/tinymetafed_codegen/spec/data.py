@@ -8,7 +8,8 @@ from pydantic import Field
 
 from ..section import Section
 
-Normalise = Literal["standard", "range", "none"]
+Normalise = Literal["standard", "range", "running", "none"]
+LARGEST_COUNT = 1 << 16
 
 _Shifts = Annotated[
     tuple[Annotated[float, Field(ge=-1e38, le=1e38)], ...], Field(min_length=1, max_length=65_536, strict=False)
@@ -16,19 +17,24 @@ _Shifts = Annotated[
 _Scales = Annotated[
     tuple[Annotated[float, Field(ge=1e-30, le=1e30)], ...], Field(min_length=1, max_length=65_536, strict=False)
 ]
+_Count = Annotated[int, Field(ge=1, le=1 << 20)]
 
 
 class DataSpec(Section):
     """The ``[data]`` section: the model gets (x - shift) * scale of each channel, the last axis of its input.
 
     ``normalise``: shift and scale of the meta-training clients: their mean and 1 / standard deviation (``standard``), their
-    minimum and 1 / range (``range``), or the input stays as it is (``none``); None until an experiment is complete: the task's
-    default. ``shift`` and ``scale`` are measured when a run begins, unless the file has them.
+    minimum and 1 / range (``range``); mean and standard deviation of the board's own inputs so far (``running``); or the input
+    stays as it is (``none``); None until an experiment is complete: the task's default. ``shift`` and ``scale`` are measured
+    when a run begins, unless the file has them; for ``running`` they are where boards start, and count as ``start_count``
+    samples. ``largest_count``: after so many samples a board's older ones count exponentially less.
     """
 
     normalise: Normalise | None = None
     shift: _Shifts | None = None
     scale: _Scales | None = None
+    start_count: _Count | None = None
+    largest_count: _Count | None = None
 
     @property
     def is_normalised(self) -> bool:
@@ -36,6 +42,21 @@ class DataSpec(Section):
         return self.normalise not in (None, "none")
 
     @property
+    def is_running(self) -> bool:
+        """Whether boards measure their own inputs."""
+        return self.normalise == "running"
+
+    @property
     def is_unmeasured(self) -> bool:
-        """Whether the model begins with a normalisation whose numbers are not known yet."""
-        return self.is_normalised and (self.shift is None or self.scale is None)
+        """Whether the model begins with a normalisation whose numbers the host has to measure and has not yet."""
+        return self.is_normalised and not self.is_running and (self.shift is None or self.scale is None)
+
+    @property
+    def counted_from(self) -> int:
+        """The samples that a board's statistics count as before its first one."""
+        return 0 if self.shift is None else self.start_count or 1
+
+    @property
+    def counted_to(self) -> int:
+        """The largest number of samples that a board's statistics count as."""
+        return self.largest_count or LARGEST_COUNT

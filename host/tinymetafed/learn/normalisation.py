@@ -71,7 +71,7 @@ def measure(experiment: Experiment, task: Task, source: str) -> Measured:
 
     Returns:
         ``standard``: shift = mean, scale = 1 / standard deviation. ``range``: shift = minimum, scale = 1 / (maximum - minimum).
-        A constant channel has the scale 1.
+        A constant channel has the scale 1. ``running``: what the experiment has, as boards measure for themselves.
 
     Raises:
         DataError: There are no training samples to measure.
@@ -116,7 +116,8 @@ def require_fit(data: DataSpec, task: Task, source: str) -> None:
 def unfit_values(data: DataSpec, task: Task) -> Iterator[UnfitValue]:
     """Finds values that are NaN, infinite or too large once they are normalised in float32, as the model does it.
 
-    Samples that are not normalised are checked only where they come from the user's files.
+    Samples that are not normalised by numbers of the experiment are checked as they are, and only where they come from the
+    user's files.
 
     Args:
         data: The section [data], with numbers if it asks for any.
@@ -125,9 +126,10 @@ def unfit_values(data: DataSpec, task: Task) -> Iterator[UnfitValue]:
     Yields:
         The first such value of each file.
     """
-    if data.shift is None and task.spec.own_files is None:
+    known = None if data.shift is None or data.scale is None or data.is_running else (data.shift, data.scale)
+    if known is None and task.spec.own_files is None:
         return
-    kernel, bias = kernel_and_bias(data.shift or (0.0,), data.scale or (1.0,))
+    kernel, bias = kernel_and_bias(*(known or ((0.0,), (1.0,))))
     for file, inputs in task.inputs_by_origin():
         with np.errstate(over="ignore", invalid="ignore"):
             normalised = inputs * kernel + bias
@@ -135,8 +137,9 @@ def unfit_values(data: DataSpec, task: Task) -> Iterator[UnfitValue]:
             channel, value, given = int(at[-1]), inputs[tuple(at)], normalised[tuple(at)]
             became = "NaN or infinite" if not np.isfinite(given) else "too large to compute with"
             what, remedy = f"{channel_name(task, channel)} = {value:.6g} is {became}", "correct the value"
-            if data.shift is not None and data.scale is not None:
-                numbers = f"data.shift = {data.shift[channel]:.6g}, data.scale = {data.scale[channel]:.6g}"
+            if known is not None:
+                shift, scale = known
+                numbers = f"data.shift = {shift[channel]:.6g}, data.scale = {scale[channel]:.6g}"
                 what, remedy = f"{what} once it is normalised ({numbers})", "correct the value, or the two numbers"
             yield UnfitValue(file, what, remedy)
 

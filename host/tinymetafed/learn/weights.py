@@ -74,7 +74,7 @@ def local_start(manifest: ModelManifest, kind: str, scale: float) -> dict[str, F
     for tensor in manifest.local_tensors:
         values = np.zeros(tensor.size, np.float32)
         if tensor.starts_at is not None:
-            values[:] = tensor.starts_at
+            values[:] = tensor.starts_at  # one number, or one for each
         elif kind != "zeros" and not tensor.is_bias:
             places = np.arange(tensor.size)
             if kind == "alternating":

@@ -56,7 +56,7 @@ def of_round(strategy: Strategy, wire_bytes: float, boards: Catalogue) -> RoundE
         experiment.model,
         partial=experiment.strategy.partial,
         gradient=experiment.strategy.gradient,
-        normalised=experiment.data.is_normalised,
+        data=experiment.data,
     )
     work = sum(phase.steps * multiply_accumulates(net, phase.variant) for phase in strategy.training())
     figures = {}

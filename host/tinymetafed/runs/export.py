@@ -82,6 +82,12 @@ def header(run: RunData, tensors: dict[str, Floats], is_adapted: bool) -> bytes:
     ]
     if f"{layer_chain.NORMALISE}.kernel" in tensors:
         lines += ["", "// The first layer takes input * normalise_kernel + normalise_bias, a number of both per channel."]
+    if f"{layer_chain.NORMALISE}.variance" in tensors:
+        lines += [
+            "",
+            "// The first layer takes (input - normalise_mean) / sqrt(normalise_variance), a number of both per channel; where",
+        ]
+        lines += ["// the variance is 0, input - normalise_mean."]
     for name, tensor in tensors.items():
         numbers = [f"{float(value):.9g}" for value in tensor.ravel()]
         texts = [number + ("f" if set(number) & set(".e") else ".0f") for number in numbers]
@@ -120,8 +126,7 @@ def _network(run: RunData, batch: int | None, adapted: Floats | None, outputs: O
 
 
 def _graph(run: RunData, experiment: Experiment) -> graph.Graph:
-    partial, normalised = experiment.strategy.partial, experiment.data.is_normalised
-    return graph.build(experiment.model, run.name, partial=partial, normalised=normalised)
+    return graph.build(experiment.model, run.name, partial=experiment.strategy.partial, data=experiment.data)
 
 
 def _frozen(run: RunData, experiment: Experiment, net: graph.Graph) -> dict[str, Floats]:

@@ -10,8 +10,10 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from tinymetafed_codegen.design import kernel_and_bias
 from tinymetafed_codegen.graph import Graph
-from tinymetafed_codegen.ops import Op
+from tinymetafed_codegen.ops import Op, Running
+from tinymetafed_codegen.ops.running import LEAST_VARIANCE
 from tinymetafed_codegen.ops.window import Axis
 
 from .tensorflow import require
@@ -62,6 +64,9 @@ def _applied(keras: Any, op: Op, x: Any, weights: list[npt.NDArray[Any]], dtype:
     """The output of an op's Keras layer with these weights."""
     if op.kind == "affine":
         return _affine(keras, op, x, weights, dtype)
+    if isinstance(op, Running):
+        kernel, bias = _measured(weights)
+        return keras.layers.Rescaling(kernel.tolist(), bias.tolist(), name=op.name, dtype=dtype)(x)
     if op.kind == "gelu":  # a layer Activation has no place for `approximate`
         return keras.activations.gelu(x, approximate=op.approximate)  # type: ignore[attr-defined]
     layer = _layer(keras, op, dtype)
@@ -93,6 +98,14 @@ def _affine(keras: Any, op: Op, x: Any, weights: list[npt.NDArray[Any]], dtype: 
         y = layer(x)
         layer.set_weights([kernel, bias, np.zeros_like(kernel), np.ones_like(kernel)])
     return keras.layers.ReLU(name=f"{op.name}_relu", dtype=dtype)(y) if op.relu else y
+
+
+def _measured(weights: list[npt.NDArray[Any]]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Kernel and bias of a normalisation by running statistics that stay as they are."""
+    _, mean, variance = weights
+    scale = np.ones(variance.shape)
+    np.divide(1, np.sqrt(variance, dtype=np.float64), out=scale, where=variance > LEAST_VARIANCE)
+    return kernel_and_bias([float(each) for each in mean], [float(each) for each in scale])
 
 
 def keras_file(model: Any) -> bytes:
