@@ -201,6 +201,8 @@ def _facts(library: Library) -> dict[str, Any]:
         "save_bytes": 8 + state_bytes + 4,
         "alignment": _ALIGNMENT,
         "has_local": net.n_local > 0,
+        "largest_input": "" if net.largest_input is None else float_literal(net.largest_input),
+        "beyond": "" if net.largest_input is None else f", or a feature is beyond {net.largest_input:g}",
         "learns": {Variant.LOCAL: "the local layers", Variant.GLOBAL: "the global layers"}.get(library.variant, "all layers"),
         "default_part": {Variant.LOCAL: "kLocal", Variant.GLOBAL: "kGlobal"}.get(library.variant, "kAll"),
         "rate": float_literal(library.rate),

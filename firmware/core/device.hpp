@@ -22,12 +22,13 @@ bool poll();
 void wait();
 
 // Predicts a sample with the current weights: reads kFeatures numbers and writes kScores. kBadState: no weights have arrived
-// yet, or not all. kNotFinite: a feature is NaN or infinite, or the weights have diverged.
+// yet, or not all. kNotFinite: a feature is NaN or infinite, or the weights have diverged. kBadValue: a feature is too large for
+// the statistics that a model with data.normalise = "running" takes: beyond 1e18.
 [[nodiscard]] Status predict(const float* features, float* scores);
 
 // Learns one sample: one step of SGD, as the last phase of the experiment's [adaptation]. kBadState: as `predict`, or a round of
-// the host is in progress: try again after it. kBadValue: there is no such label. kNotFinite: as `predict`. A refused sample
-// changes nothing, but weights that have diverged stay so until `adapt` or the next round.
+// the host is in progress: try again after it. kBadValue: there is no such label, or as `predict`. kNotFinite: as `predict`. A
+// refused sample changes nothing, but weights that have diverged stay so until `adapt` or the next round.
 [[nodiscard]] Status learn(const float* features, int label);
 // The same with kTargets numbers, for a model whose targets are no labels.
 [[nodiscard]] Status learn(const float* features, const float* targets);

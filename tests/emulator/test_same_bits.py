@@ -145,7 +145,10 @@ def test_handwriting_streamed_into_an_emulated_board_trains_to_the_native_weight
 
 
 def wide(folder: Path, shape: tuple[int, ...]) -> Experiment:
-    """Three clients with float32 samples; the message of one sample is longer than a board's usual receive window."""
+    """Three clients with float32 samples, which boards normalise by their own running statistics.
+
+    The message of one sample is longer than a board's usual receive window.
+    """
     data = folder / "data"
     data.mkdir(parents=True)
     draws = np.random.default_rng(7)
@@ -161,6 +164,8 @@ path = "data"
 support = 3
 query = 3
 adapt = 3
+[data]
+normalise = "running"
 [model]
 input = {list(shape)}
 loss = "softmax_cross_entropy"
@@ -168,7 +173,7 @@ layers = [{flatten}{{ op = "dense", units = 4, activation = "relu" }}, {{ op = "
 [run]
 rounds = 1
 [adaptation]
-local_passes = 1
+local_passes = 3
 full_passes = 1
 [evaluation]
 tasks = 1

@@ -9,7 +9,7 @@ from pydantic import Field
 from ..section import Section
 
 Normalise = Literal["standard", "range", "running", "none"]
-LARGEST_COUNT = 1 << 16
+START_COUNT, LARGEST_COUNT = 10, 1 << 16  # samples
 
 _Shifts = Annotated[
     tuple[Annotated[float, Field(ge=-1e38, le=1e38)], ...], Field(min_length=1, max_length=65_536, strict=False)
@@ -52,9 +52,22 @@ class DataSpec(Section):
         return self.is_normalised and not self.is_running and (self.shift is None or self.scale is None)
 
     @property
+    def running_note(self) -> str:
+        """One line that says what ``running`` does on a board; "" for any other normalisation."""
+        if not self.is_running:
+            return ""
+        start = "mean 0 and variance 1"
+        if self.shift is not None:
+            start = f"data.shift and data.scale, which count as {self.counted_from:,} sample{'s' * (self.counted_from != 1)}"
+        return (
+            "each board normalises its input by the mean and variance of its own samples so far (data.normalise = 'running'): "
+            f"they begin with {start}, follow every step that trains local layers, and never leave the board"
+        )
+
+    @property
     def counted_from(self) -> int:
         """The samples that a board's statistics count as before its first one."""
-        return 0 if self.shift is None else self.start_count or 1
+        return 0 if self.shift is None else self.start_count or START_COUNT
 
     @property
     def counted_to(self) -> int:

@@ -185,7 +185,8 @@ def _result(
     problems = [*problems, *reading.problems]
     count, grouped = sum(each.count for each in problems), _causes(problems, folder)
     facts = examine_data(reading, task)
-    notes = (*reading.usual_forms, *reading.notes)
+    running = experiment.spec.data.running_note if experiment is not None else ""
+    notes = (*reading.usual_forms, *reading.notes, *([running] if running else []))
     return DataCheck(str(folder), facts, tuple(map(_problem, problems)), count, grouped, notes, needs)
 
 

@@ -258,6 +258,8 @@ def codegen(
         f"model {manifest.model_hash}, {len(made.changed)} files changed in {output}",
         highlight=False,
     )
+    if note := made.design.experiment.data.running_note:
+        console.print(f"{note[0].upper()}{note[1:]}.", markup=False, highlight=False, soft_wrap=True)
     if made.step_milliseconds:
         steps = ", ".join(f"{name} {low:.2g} to {high:.2g} ms" for name, (low, high) in made.step_milliseconds.items())
         console.print(f"A training step, estimated from its multiply-accumulates: {steps}.", highlight=False, soft_wrap=True)

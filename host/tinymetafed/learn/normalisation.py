@@ -79,6 +79,8 @@ def measure(experiment: Experiment, task: Task, source: str) -> Measured:
     data, notes = experiment.data, tuple[str, ...]()
     if not data.is_normalised:
         return Measured(data, notes)
+    if data.is_running:
+        notes = (data.running_note,)
     if data.is_unmeasured:
         found = channels(task)
         if not found:

@@ -84,7 +84,7 @@ def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:
     require_fit(measured.data, task, source)
     if experiment.data != measured.data:
         designed = design_of(experiment.model_copy(update={"data": measured.data}), source)
-        task.notes = (*task.notes, *measured.notes)
+    task.notes = (*task.notes, *measured.notes)
     return Setup(designed, task, open_strategy(designed.experiment, designed.manifest), data and data.resolve())
 
 

@@ -109,6 +109,7 @@ class RunPage:
     devices: list[DeviceRow]
     memory: MemoryPicture
     parameters: list[ParameterRow]
+    running_note: str
     instructions: list[tuple[str, str]]
     experiment: str
     interruptions: Interruptions | None
@@ -146,6 +147,7 @@ def page(run: RunData) -> RunPage:
         devices=_devices(run),
         memory=memory_picture(manifest),
         parameters=parameters(manifest),
+        running_note=experiment.data.running_note,
         instructions=[(name, count(number)) for name, number in counted.items()],
         experiment=run.header.experiment + ("" if run.extended is None else f"\n# extended to run.rounds = {run.extended}\n"),
         interruptions=_interruptions(run),
