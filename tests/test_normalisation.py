@@ -17,6 +17,7 @@ from small_runs import Quiet
 
 import tinymetafed as tmf
 from tinymetafed.learn.tasks import DataError
+from tinymetafed.learn.weights import initial
 from tinymetafed.runs import store, training
 from tinymetafed.runs.setup import Setup, design_of, set_up
 from tinymetafed_codegen import __main__ as command
@@ -140,6 +141,20 @@ def test_exports_hold_the_normalisation(file: Path, tmp_path: Path) -> None:
         assert (arrays[f"normalise.{name}"] == setup.design.weights[f"normalise.{name}"]).all()
     text = (tmp_path / "weights.h").read_text()
     assert "static const float normalise_kernel[3]" in text and "input * normalise_kernel + normalise_bias" in text
+
+
+def test_weights_of_a_run_that_normalised_are_weights_to_start_from(file: Path, tmp_path: Path) -> None:
+    run = tmf.simulate(tmf.load(file, {"run.rounds": 1}), out=tmp_path / "run", progress=False)
+    run.export(tmp_path / "weights.npz")
+    given = f"model.weights={tmp_path / 'weights.npz'}"
+    for mode in ("standard", "running"):
+        manifest = prepared(file, given, f"data.normalise={mode}").design.manifest
+        start = initial(manifest, 1, "glorot")
+        assert (start == np.concatenate([each.ravel() for each in run.weights.values()])).all()
+    with pytest.raises(SpecError, match=r"'normalise\.kernel' is not what data\.shift and data\.scale give; set these to those"):
+        prepared(file, given, "data.shift=[1,2,3]", "data.scale=[1,2,3]")
+    with pytest.raises(SpecError, match=r"the model has no 'normalise\.kernel'"):
+        prepared(file, given, "data.normalise=none")
 
 
 def test_the_exported_network_normalises(file: Path, tmp_path: Path) -> None:

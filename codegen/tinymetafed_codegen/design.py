@@ -88,12 +88,24 @@ def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict
             raise SpecError(f"{source}: model.weights is missing; it names the npz file with the frozen {', '.join(frozen)}")
         return normalising
     integers = {f"{op.name}.{p.name}": p.dtype for op, p in net.frozen if p.dtype != "float32"}
-    shapes = frozen | {p.name: p.parameter.shape for p in net.parameters}
-    given = weights_file.read(model.weights, shapes, f"{source}: model.weights = {model.weights}", integers)
+    shapes = (
+        frozen | {p.name: p.parameter.shape for p in net.parameters} | {name: each.shape for name, each in normalising.items()}
+    )
+    where = f"{source}: model.weights = {model.weights}"
+    # The weights of a run that normalised say how; running statistics begin anew.
+    besides = layer_chain.NORMALISING if experiment.data.is_running else ()
+    given = weights_file.read(model.weights, shapes, where, integers, besides)
+    if not experiment.data.is_unmeasured:
+        for name, numbers in normalising.items():
+            if name in given and given[name].tobytes() != numbers.tobytes():
+                raise SpecError(
+                    f"{where}: '{name}' is not what data.shift and data.scale give; set these to those of the run that trained "
+                    "the weights, in its experiment.toml"
+                )
     for name, shape in frozen.items():
         if name not in given:
             raise SpecError(f"{source}: model.weights = {model.weights}: the frozen '{name}' of shape {list(shape)} is missing")
-    return normalising | given
+    return given | normalising
 
 
 def normalising_weights(experiment: Experiment, net: graph.Graph) -> dict[str, weights_file.Floats]:
@@ -102,7 +114,7 @@ def normalising_weights(experiment: Experiment, net: graph.Graph) -> dict[str, w
         return {}
     unknown = (math.nan,) * net.input.shape[-1]
     kernel, bias = kernel_and_bias(experiment.data.shift or unknown, experiment.data.scale or unknown)
-    return {f"{layer_chain.NORMALISE}.kernel": kernel, f"{layer_chain.NORMALISE}.bias": bias}
+    return dict(zip(layer_chain.NORMALISING, (kernel, bias), strict=True))
 
 
 def kernel_and_bias(shift: Sequence[float], scale: Sequence[float]) -> tuple[weights_file.Floats, weights_file.Floats]:

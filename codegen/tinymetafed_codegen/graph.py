@@ -9,7 +9,7 @@ from . import backward, layer_chain
 from .calls import BackwardCall, Call, Tensor, mask, mask_name, observes
 from .loss import target_size
 from .ops import INPUT, LOSSES, Int8Op, Loss, Op, Parameter, Sgd
-from .ops.running import LARGEST_INPUT
+from .ops.running_statistics import LARGEST_INPUT
 from .protocol import MAX_PARAMETERS, Variant
 from .spec import DataSpec, ModelSpec, SpecError, TaskShapes
 

@@ -6,11 +6,12 @@ import dataclasses
 from dataclasses import dataclass
 
 from . import ops
-from .ops import INPUT, Affine, AffineSpec, Int8Op, LayerSpec, Merge, MergeSpec, Op, OpError, Running, Shape, shape_of
+from .ops import INPUT, Affine, AffineSpec, Int8Op, LayerSpec, Merge, MergeSpec, Op, OpError, RunningStatistics, Shape, shape_of
 from .own_class import OwnClassError
 from .spec import DataSpec, ModelSpec, SpecError
 
 NORMALISE = "normalise"  # the name of the layer that normalises the input
+NORMALISING = (f"{NORMALISE}.kernel", f"{NORMALISE}.bias")  # its weights where they are constants
 RESERVED_NAMES = {"loss", "model", "t", "update"}  # types of the generated C++ that a layer's type would hide
 
 
@@ -70,7 +71,7 @@ class _Chain:
         shape = self._outputs[INPUT].shape
         op: Op = Affine.build(AffineSpec(op="affine", frozen=True), NORMALISE, shape)
         if data.is_running:
-            op = Running.of(NORMALISE, shape, data.shift or (), data.scale or (), data.counted_from, data.counted_to)
+            op = RunningStatistics.of(NORMALISE, shape, data.shift or (), data.scale or (), data.counted_from, data.counted_to)
             self._is_running = True
         self.steps.append(Step(op, INPUT))
         self._outputs[INPUT] = _Output(shape, NORMALISE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -19,7 +19,11 @@ ROUNDS = "rounds"  # the array of a run's weights that is no tensor: the number 
 
 
 def read(
-    path: str, shapes: Mapping[str, tuple[int, ...]], where: str, integers: Mapping[str, str] = MappingProxyType({})
+    path: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    where: str,
+    integers: Mapping[str, str] = MappingProxyType({}),
+    besides: Collection[str] = (),
 ) -> dict[str, Values]:
     """Reads an npz file.
 
@@ -28,6 +32,7 @@ def read(
         shapes: The shapes of all tensors of the model, by names such as dense1.kernel.
         where: The file's name in errors, and what asks for it.
         integers: The dtypes, "int8" or "int32", of tensors that are not float32.
+        besides: Names of other arrays that the file may have; they are left out.
 
     Returns:
         The arrays by name, float32 or as ``integers`` says; of a run's weights without the number of rounds.
@@ -48,6 +53,8 @@ def read(
     found.pop(ROUNDS, None)
     arrays: dict[str, Values] = {}
     for name, array in found.items():
+        if name not in shapes and name in besides:
+            continue
         if name not in shapes:
             near = difflib.get_close_matches(name, shapes, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(shapes)}"

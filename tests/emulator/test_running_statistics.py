@@ -147,7 +147,9 @@ def test_boards_and_simulation_keep_the_same_statistics_and_never_send_them(file
 def test_a_board_refuses_what_its_statistics_cannot_hold_and_goes_on(file: Path) -> None:
     setup = prepared(file)
     manifest, model = setup.design.manifest, setup.experiment.model
-    start = np.concatenate([each.ravel() for each in local_start(manifest, model.local_start, model.local_start_scale).values()])
+    start = np.concatenate(
+        [each.ravel() for each in local_start(manifest, model.local_start, model.local_start_scale).values()]
+    )
     sound = rows("carol")[:1].astype(np.float32)
     with running(setup.design, ["native:1"], Quiet()) as fleet:
         session = fleet.devices[0].session
@@ -195,7 +197,10 @@ def test_statistics_stay_on_the_board_with_every_strategy_and_need_no_gradient(f
         (["data.shift=[0,0,0]", "data.scale=[1,1e-20,1]"], r"data\.scale\[1\] = 1e-20: .* 1e-15 to 1e\+15"),
         (["data.start_count=5"], r"data\.start_count .* data\.shift and data\.scale"),
         (["data.largest_count=0"], r"data\.largest_count"),
-        (["data.largest_count=8", "data.normalise=standard"], r"data\.largest_count works only with data\.normalise = 'running'"),
+        (
+            ["data.largest_count=8", "data.normalise=standard"],
+            r"data\.largest_count works only with data\.normalise = 'running'",
+        ),
         (["data.largest_count=8", "data.shift=[1,2,3]", "data.scale=[1,2,3]"], r"data\.start_count = 10 is above .* = 8"),
         (['model.layers=[{op="quantize",scale=0.1,zero_point=0}]'], r"layers\[0\]: data\.normalise = 'running' .* 'quantize'"),
         (["data.normalise=runing"], "running"),

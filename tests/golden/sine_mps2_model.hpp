@@ -39,6 +39,7 @@ constexpr bool kSumsGradients = false;  // it can return one gradient of the rec
 constexpr bool kRedrawsLocal = false;  // local weights are drawn anew for every client and round: redraw_local
 constexpr bool kKeepsLocal = false;  // local weights continue from the client's last round
 constexpr bool kFeedsBack = false;  // error feedback: changes that were not sent are added to the next delta
+constexpr float kLargestInput = 0.0f;  // of inputs whose mean and variance the first layer takes; 0: it takes none
 
 // The arena, in floats. Tensors whose places overlap are never in use at the same time.
 constexpr uint32_t kX1 = 0;  // [32], output of dense1; from forward dense1 to backward dense2

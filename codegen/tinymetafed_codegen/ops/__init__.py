@@ -21,7 +21,7 @@ from .merge import Merge, MergeSpec
 from .op import Op, OpError, Parameter, Shape, float_bits, shape_of, tile
 from .op_registry import ACTIVATIONS, LAYERS
 from .relu import Relu
-from .running import Running
+from .running_statistics import RunningStatistics
 from .sgd import Sgd
 from .weighted import WeightedSpec
 
@@ -44,7 +44,7 @@ __all__ = [
     "OpError",
     "Parameter",
     "Relu",
-    "Running",
+    "RunningStatistics",
     "Sgd",
     "Shape",
     "WeightedSpec",

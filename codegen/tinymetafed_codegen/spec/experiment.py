@@ -12,7 +12,7 @@ import pydantic
 from pydantic import Field
 
 from ..files import suggestion
-from ..ops.running import LARGEST_INPUT, LEAST_VARIANCE
+from ..ops.running_statistics import LARGEST_INPUT, LEAST_VARIANCE
 from ..section import Section, SpecError, TomlTable, TomlValue
 from .data import DataSpec
 from .defaults import CLIENTS, defaults

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from tinymetafed_codegen.layer_chain import NORMALISING
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Stream
 from tinymetafed_codegen.weights_file import read
@@ -41,7 +42,7 @@ def initial(manifest: ModelManifest, seed: int, init: str) -> Floats:
     shapes |= {tensor.name: tensor.shape for tensor in manifest.frozen}
     integers = {tensor.name: tensor.dtype for tensor in manifest.frozen if tensor.dtype != "float32"}
     where = f"model.weights = {manifest.weights_file}"
-    given = read(manifest.weights_file, shapes, where, integers) if manifest.weights_file else {}
+    given = read(manifest.weights_file, shapes, where, integers, NORMALISING) if manifest.weights_file else {}
     for tensor in manifest.global_tensors:
         if tensor.name in given:
             weights[tensor.place] = given[tensor.name].ravel()

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from tinymetafed_codegen.design import kernel_and_bias
 from tinymetafed_codegen.graph import Graph
-from tinymetafed_codegen.ops import Op, Running
-from tinymetafed_codegen.ops.running import LEAST_VARIANCE
+from tinymetafed_codegen.ops import Op, RunningStatistics
+from tinymetafed_codegen.ops.running_statistics import LEAST_VARIANCE
 from tinymetafed_codegen.ops.window import Axis
 
 from .tensorflow import require
@@ -64,7 +64,7 @@ def _applied(keras: Any, op: Op, x: Any, weights: list[npt.NDArray[Any]], dtype:
     """The output of an op's Keras layer with these weights."""
     if op.kind == "affine":
         return _affine(keras, op, x, weights, dtype)
-    if isinstance(op, Running):
+    if isinstance(op, RunningStatistics):
         kernel, bias = _measured(weights)
         return keras.layers.Rescaling(kernel.tolist(), bias.tolist(), name=op.name, dtype=dtype)(x)
     if op.kind == "gelu":  # a layer Activation has no place for `approximate`

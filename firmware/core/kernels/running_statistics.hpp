@@ -11,7 +11,7 @@ namespace tmf::kernels {
 // All samples count alike, up to kLargestCount of them; from then on each counts 1 / kLargestCount, and the older ones less. The
 // count is a float, because it is one of the local weights. kLeastVariance is the bit pattern of a float.
 template <int kPixels, int kChannels, int kLargestCount, uint32_t kLeastVariance>
-struct Running {
+struct RunningStatistics {
   // Takes a sample into the statistics. Each channel: mean and variance of the sample's own pixels, in ascending order, then those of
   // all samples. Differences to the channel's first pixel are added, so that a constant channel has the variance 0 exactly.
   template <typename T>

@@ -14,7 +14,7 @@ LEAST_VARIANCE = 1e-30  # 1 / standard deviation stays below 1e15, so that even 
 
 
 @dataclass(frozen=True)
-class Running(Op):
+class RunningStatistics(Op):
     """(x - mean) / standard deviation per channel, the last axis, of all inputs that the board has trained on.
 
     Its parameters are local: the number of samples, and mean and variance of each channel. They have no gradient; a training
@@ -33,10 +33,10 @@ class Running(Op):
     start_count: int = 0
     largest_count: int = 0
 
-    kind: ClassVar[str] = "running"
-    header: ClassVar[str] = "running.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (200, 200)  # of forward and observe
-    template: ClassVar[str] = "running.hpp.j2"
+    kind: ClassVar[str] = "running_statistics"
+    header: ClassVar[str] = "running_statistics.hpp"
+    flash_bytes: ClassVar[tuple[int, ...]] = (280, 460)  # of forward and observe
+    template: ClassVar[str] = "running_statistics.hpp.j2"
     in_place: ClassVar[bool] = True
     observes: ClassVar[bool] = True
 
@@ -60,7 +60,7 @@ class Running(Op):
         channels = self.input_shape[-1]
         pixels = math.prod(self.input_shape) // channels
         return (
-            f"kernels::Running</*pixels=*/{pixels}, /*channels=*/{channels}, /*largest_count=*/{self.largest_count}, "
+            f"kernels::RunningStatistics</*pixels=*/{pixels}, /*channels=*/{channels}, /*largest_count=*/{self.largest_count}, "
             f"/*least_variance=*/{float_bits(LEAST_VARIANCE)}>"
         )
 
