@@ -116,6 +116,26 @@ def test_statistics_are_those_of_all_samples_however_often_they_come(file: Path)
     assert variance[2] == 0 and mean[2] == np.float32(5.1), "a constant channel has no variance, not even of rounding"
 
 
+def test_the_model_gets_distances_in_standard_deviations_cut_to_ten(file: Path) -> None:
+    """A network that only passes on what its first layer gives; nothing but the statistics is local."""
+    for path in (file.parent / "data").iterdir():
+        write(path, rows(path.stem)[:, 0, :2])
+    keys = ["model.input=[2]", "model.layers=[{op='dense',units=2}]", "adaptation.full_passes=0"]
+    settled = prepared(file, *keys)
+    adapts = settled.task.samples(HELD_OUT, 0, SampleSet.ADAPT, 8).inputs
+    values = rows("carol")[:, 0, :2].astype(np.float32)
+    values[~(values[:, None] == adapts).all(2).any(1), 0] *= 3  # rows to predict, far from all that was seen
+    write(file.parent / "data" / "carol.npz", values)
+    setup = prepared(file, *keys)
+    (client,) = compute(setup, np.array([1, 0, 0, 1, 0, 0], np.float32), [HELD_OUT], 8)
+    assert client.weights is not None
+    count, mean, variance = statistics(setup, client.weights)
+    expected = (client.test.inputs.astype(np.float64) - mean) / np.sqrt(variance.astype(np.float64))
+    assert count == 16 and (expected[:, 0] > 10).all() and (np.abs(expected[:, 1]) < 5).all()
+    np.testing.assert_allclose(client.after, np.clip(expected, -10, 10), rtol=1e-4, atol=1e-5)
+    assert (client.before[:, 0] == 10).all(), "before its first step a board computes with mean 0 and variance 1"
+
+
 def test_a_start_counts_as_samples_and_the_window_is_bounded(file: Path) -> None:
     start = "data.shift=[99000,0,5.0]", "data.scale=[0.001,100.0,1.0]"
     setup = prepared(file, *start, "data.start_count=5", "data.largest_count=12")
@@ -271,6 +291,10 @@ class TestTensorFlow:
         run.export(tmp_path / "net.npz", client="carol")
         arrays, network = np.load(tmp_path / "net.npz"), keras.saving.load_model(tmp_path / "net.keras")
         x = rows("carol").astype(np.float32)
-        first = keras.Model(network.inputs, network.get_layer("normalise").output)
+        x[:, 0] *= 3  # beyond what is normalised
         scale = np.where(arrays["normalise.variance"] > 0, np.sqrt(arrays["normalise.variance"]), 1)
-        agree(np.asarray(first(x)), (x - arrays["normalise.mean"]) / scale, 1e-3)
+        expected = np.clip((x - arrays["normalise.mean"]) / scale, -10, 10)
+        assert (expected == 10).any()
+        cut = keras.Model(network.input, next(each for each in network.operations if each.name.startswith("clip")).output)
+        agree(np.asarray(cut(x)), expected, 1e-3)
+        run.export(tmp_path / "net.tflite", client="carol")

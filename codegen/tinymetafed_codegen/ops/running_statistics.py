@@ -11,11 +11,14 @@ from .op import Op, Parameter, Shape, float_bits
 
 LARGEST_INPUT = 1e18  # the square of a distance between two such inputs is finite in float32
 LEAST_VARIANCE = 1e-30  # 1 / standard deviation stays below 1e15, so that even the largest input stays finite
+# The layer's outputs are cut to +-this: two first samples that happen to be close have next to no variance. Among n samples,
+# none is more than sqrt(n - 1) standard deviations from their mean.
+LARGEST_OUTPUT = 10.0
 
 
 @dataclass(frozen=True)
 class RunningStatistics(Op):
-    """(x - mean) / standard deviation per channel, the last axis, of all inputs that the board has trained on.
+    """(x - mean) / standard deviation, cut to +-LARGEST_OUTPUT, per channel, the last axis, of all inputs trained on so far.
 
     Its parameters are local: the number of samples, and mean and variance of each channel. They have no gradient; a training
     step that changes local weights takes its sample into them before the forward pass. It cannot be a layer of the user's.
@@ -61,7 +64,7 @@ class RunningStatistics(Op):
         pixels = math.prod(self.input_shape) // channels
         return (
             f"kernels::RunningStatistics</*pixels=*/{pixels}, /*channels=*/{channels}, /*largest_count=*/{self.largest_count}, "
-            f"/*least_variance=*/{float_bits(LEAST_VARIANCE)}>"
+            f"/*least_variance=*/{float_bits(LEAST_VARIANCE)}, /*largest_output=*/{float_bits(LARGEST_OUTPUT)}>"
         )
 
     @property

@@ -9,8 +9,8 @@
 namespace tmf::kernels {
 
 // All samples count alike, up to kLargestCount of them; from then on each counts 1 / kLargestCount, and the older ones less. The
-// count is a float, because it is one of the local weights. kLeastVariance is the bit pattern of a float.
-template <int kPixels, int kChannels, int kLargestCount, uint32_t kLeastVariance>
+// count is a float, because it is one of the local weights. kLeastVariance and kLargestOutput are bit patterns of floats.
+template <int kPixels, int kChannels, int kLargestCount, uint32_t kLeastVariance, uint32_t kLargestOutput>
 struct RunningStatistics {
   // Takes a sample into the statistics. Each channel: mean and variance of the sample's own pixels, in ascending order, then those of
   // all samples. Differences to the channel's first pixel are added, so that a constant channel has the variance 0 exactly.
@@ -42,16 +42,22 @@ struct RunningStatistics {
     }
   }
 
-  // A channel whose variance is 0, or not above kLeastVariance, has the factor 1. y may be stored in place of x.
+  // A channel whose variance is 0, or not above kLeastVariance, has the factor 1. y is cut to the largest output on both
+  // sides; it may be stored in place of x.
   template <typename T>
   static void forward(const T* x, const T* /*count*/, const T* mean, const T* variance, T* y) {
     const T one = T{} + 1.0f;
     const T least = T{} + bits_of<float>(kLeastVariance);
+    const T most = T{} + bits_of<float>(kLargestOutput);
     for (int c = 0; c < kChannels; ++c) {
       const T squared = variance[c];
       const T factor = squared > least ? T(one / Elementary<T>::sqrt(squared)) : one;
       const T middle = mean[c];
-      for (int i = c; i < kPixels * kChannels; i += kChannels) y[i] = (x[i] - middle) * factor;
+      for (int i = c; i < kPixels * kChannels; i += kChannels) {
+        const T scaled = (x[i] - middle) * factor;
+        const T below = scaled > most ? most : scaled;
+        y[i] = below < -most ? T(-most) : below;
+      }
     }
   }
 

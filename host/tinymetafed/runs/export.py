@@ -12,6 +12,7 @@ from tinymetafed_codegen.design import given_weights
 from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.hash import model_hash
 from tinymetafed_codegen.ops import Int8Op
+from tinymetafed_codegen.ops.running_statistics import LARGEST_OUTPUT
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.weights_file import ROUNDS
 
@@ -85,9 +86,9 @@ def header(run: RunData, tensors: dict[str, Floats], is_adapted: bool) -> bytes:
     if f"{layer_chain.NORMALISE}.variance" in tensors:
         lines += [
             "",
-            "// The first layer takes (input - normalise_mean) / sqrt(normalise_variance), a number of both per channel; where",
+            "// The first layer takes (input - normalise_mean) / sqrt(normalise_variance), a number of both per channel,",
+            f"// cut to {LARGEST_OUTPUT:g} on both sides; where the variance is 0, input - normalise_mean.",
         ]
-        lines += ["// the variance is 0, input - normalise_mean."]
     for name, tensor in tensors.items():
         numbers = [f"{float(value):.9g}" for value in tensor.ravel()]
         texts = [number + ("f" if set(number) & set(".e") else ".0f") for number in numbers]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tinymetafed_codegen.design import kernel_and_bias
 from tinymetafed_codegen.graph import Graph
 from tinymetafed_codegen.ops import Op, RunningStatistics
-from tinymetafed_codegen.ops.running_statistics import LEAST_VARIANCE
+from tinymetafed_codegen.ops.running_statistics import LARGEST_OUTPUT, LEAST_VARIANCE
 from tinymetafed_codegen.ops.window import Axis
 
 from .tensorflow import require
@@ -66,7 +66,8 @@ def _applied(keras: Any, op: Op, x: Any, weights: list[npt.NDArray[Any]], dtype:
         return _affine(keras, op, x, weights, dtype)
     if isinstance(op, RunningStatistics):
         kernel, bias = _measured(weights)
-        return keras.layers.Rescaling(kernel.tolist(), bias.tolist(), name=op.name, dtype=dtype)(x)
+        scaled = keras.layers.Rescaling(kernel.tolist(), bias.tolist(), name=op.name, dtype=dtype)(x)
+        return keras.ops.clip(scaled, -LARGEST_OUTPUT, LARGEST_OUTPUT)
     if op.kind == "gelu":  # a layer Activation has no place for `approximate`
         return keras.activations.gelu(x, approximate=op.approximate)  # type: ignore[attr-defined]
     layer = _layer(keras, op, dtype)
