@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from clocks import HUNG_SECONDS, SlowClock
 
+from tinymetafed.bench import kernel_cost
 from tinymetafed.devices import firmware, launch, running
 from tinymetafed.devices.firmware import Deviation, Firmware
 from tinymetafed_codegen import boards
@@ -88,6 +89,13 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "launch", functools.partial(running.launch, clock=clock))
     monkeypatch.setattr(running, "Fleet", functools.partial(running.Fleet, clock=clock))
     monkeypatch.setattr(launch._SerialPort, "start", HUNG_SECONDS)
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts two training steps, once: sending samples to an emulator takes longer than counting the instructions."""
+    monkeypatch.setattr(kernel_cost, "STEPS", 2)
+    monkeypatch.setattr(kernel_cost, "REPEATS", 1)
 
 
 @pytest.fixture
