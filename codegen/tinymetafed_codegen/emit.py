@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 
 from . import adaptation, included, ops, protocol_cpp, sample_source, simulation_abi, work
 from .boards import Board
@@ -20,6 +21,7 @@ from .cpp11 import float_literal
 from .design import Design
 from .files import write_if_changed
 from .graph import Graph, PlacedParameter
+from .log_mel_facts import LogMelFacts
 from .ops import Op, Parameter
 from .plan import HISTOGRAM_BINS
 from .protocol import Phase, SampleSet, Status, Variant
@@ -222,6 +224,34 @@ def store_headers(design: Design, command: str) -> dict[str, str]:
     }
 
 
+def log_mel_header(facts: LogMelFacts, command: str) -> str:
+    """The text of log_mel_facts.hpp: sizes and tables of the log-mel front end."""
+    return render(
+        "log_mel_facts.hpp.j2",
+        command=command,
+        facts=facts,
+        floor=_exact(facts.floor),
+        silence=_exact(facts.silence),
+        fade=_exact(facts.fade),
+        hann=_lines([_exact(value) for value in facts.hann], 6),
+        sine=_lines([_exact(value) for value in facts.sine], 6),
+        bins=len(facts.band),
+        band_type="uint8_t" if facts.bands < 256 else "uint16_t",
+        band=_lines([str(value) for value in facts.band], 24),
+        share=_lines([_exact(value) for value in facts.share], 6),
+    )
+
+
+def _exact(value: float) -> str:
+    """The nearest float32 as a hexadecimal C++ literal."""
+    digits, exponent = float(np.float32(value)).hex().split("p")
+    return f"{digits.rstrip('0').rstrip('.') if '.' in digits else digits}p{exponent}f"
+
+
+def _lines(numbers: Sequence[str], width: int) -> list[str]:
+    return [", ".join(numbers[i : i + width]) + "," for i in range(0, len(numbers), width)]
+
+
 def own_source_header(path: str, sha256: str, command: str) -> str:
     """The text of own_source.hpp: includes the user's sample source, for firmware/app/source_own.cpp."""
     return render("own_source.hpp.j2", path=path, sha256=sha256, command=command)
@@ -373,8 +403,9 @@ def _frozen_tensor(design: Design, op: Op, parameter: Parameter) -> _FrozenText:
         numbers = [f"{float(str(value))!r}f" for value in values]
     else:
         numbers = [str(int(value)) for value in values]
-    lines = [", ".join(numbers[i : i + 8]) + "," for i in range(0, len(numbers), 8)]
-    return _FrozenText(_DECLARATIONS[parameter.dtype], weight_constant(op, parameter), list(parameter.shape), lines)
+    return _FrozenText(
+        _DECLARATIONS[parameter.dtype], weight_constant(op, parameter), list(parameter.shape), _lines(numbers, 8)
+    )
 
 
 # Bytes begin at a whole word, so that fewer loads of four of them cross its border.
