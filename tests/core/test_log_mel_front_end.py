@@ -99,7 +99,7 @@ def test_recordings_do_not_disturb_each_other(core: Core) -> None:
 
 
 def test_quiet_noise_before_and_after_a_word_is_no_sound(core: Core) -> None:
-    hiss = quantised(0.003 * np.random.default_rng(1).normal(size=SECOND // 2))
+    hiss = quantised(0.001 * np.random.default_rng(1).normal(size=SECOND // 2))
     (alone,), found = core.sounds(word(1)), core.sounds(np.concatenate([hiss[: SECOND // 8], word(1), hiss]))
     assert len(found) == 1
     # The word's own quiet edges are longer or shorter by a frame, which stretches it a little.
