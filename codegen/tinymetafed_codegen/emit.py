@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from . import adaptation, included, ops, protocol_cpp, sample_source, simulation_abi, work
+from . import adaptation, included, ops, protocol_cpp, sample_source, sensor, simulation_abi, work
 from .boards import Board
 from .calls import BackwardCall, Call
 from .cpp11 import float_literal
@@ -28,7 +28,8 @@ from .protocol import Phase, SampleSet, Status, Variant
 from .protocol_cpp import cpp_constant
 from .section import SpecError
 
-_STORE_HEADERS = {"saved_state.hpp", "store_facts.hpp"}
+# Their presence gives the firmware a store, or a sensor.
+_OPTIONAL_HEADERS = {"saved_state.hpp", "store_facts.hpp", "sensing.hpp", "sensor_facts.hpp", "own_sensor.hpp"}
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -72,8 +73,8 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
     texts = headers(design, command) | {"manifest.json": json.dumps(design.manifest.as_json(), indent=1) + "\n"}
     if own is not None:
         texts["own_source.hpp"] = own_source_header(own.as_posix(), sample_source.digest(own), command)
-    for name in _STORE_HEADERS - texts.keys():
-        (folder / name).unlink(missing_ok=True)  # its presence would give the firmware a store
+    for name in _OPTIONAL_HEADERS - texts.keys():
+        (folder / name).unlink(missing_ok=True)
     return [folder / name for name, text in texts.items() if write_if_changed(folder / name, text)]
 
 
@@ -105,7 +106,7 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None)
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
-    return texts | store_headers(design, command)
+    return texts | store_headers(design, command) | sensor_headers(design, command)
 
 
 def protocol_header(command: str) -> str:
@@ -135,16 +136,10 @@ def device_facts_header(design: Design, command: str) -> str:
         scores_note=f"logits, of which {activation} makes probabilities" if activation else "the predicted values",
         target_size=net.target.size,
         target_note=net.target.note,
-        classes=label_count(net),
+        classes=net.labels,
         targets_are_values=str(net.loss.targets == "values").lower(),
         receive_window=design.manifest.receive_window,
     )
-
-
-def label_count(net: Graph) -> int:
-    """Number of labels of a model whose target is one label; 0 for any other."""
-    takes_label = net.loss.class_target or (net.loss.targets == "labels" and net.output.size == 1)
-    return max(2, net.output.size) if takes_label else 0
 
 
 def adaptation_header(design: Design, command: str, phases: Sequence[Phase] | None = None) -> str:
@@ -250,6 +245,35 @@ def _exact(value: float) -> str:
 
 def _lines(numbers: Sequence[str], width: int) -> list[str]:
     return [", ".join(numbers[i : i + width]) + "," for i in range(0, len(numbers), width)]
+
+
+def sensor_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of the headers of firmware with a sensor, by name; empty for any other firmware.
+
+    Raises:
+        SpecError: The user's sensor cannot be used.
+    """
+    facts, file = design.manifest.sensor, design.experiment.board.sensor
+    if facts is None or file is None:
+        return {}
+    sha256 = sensor.digest(Path(file))
+    texts = {
+        "sensing.hpp": render("sensing.hpp.j2", command=command),
+        "sensor_facts.hpp": render(
+            "sensor_facts.hpp.j2",
+            board=design.board.name,
+            facts=facts,
+            replayed=str(facts.replayed).lower(),
+            majority=str(facts.majority).lower(),
+            rate=float_literal(facts.rate),
+            columns=json.dumps(",".join(facts.columns), ensure_ascii=False),
+            command=command,
+            **vars(protocol_cpp.sensor_parts()),
+        ),
+    }
+    if not facts.replayed:
+        texts["own_sensor.hpp"] = render("own_sensor.hpp.j2", path=Path(file).as_posix(), sha256=sha256, command=command)
+    return texts
 
 
 def own_source_header(path: str, sha256: str, command: str) -> str:
