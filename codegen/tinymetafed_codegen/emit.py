@@ -14,14 +14,14 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from . import adaptation, included, ops, protocol_cpp, sample_source, sensor, simulation_abi, work
+from . import adaptation, included, log_mel_facts, ops, protocol_cpp, sample_source, sensor, simulation_abi, work
 from .boards import Board
 from .calls import BackwardCall, Call
 from .cpp11 import float_literal
 from .design import Design
 from .files import write_if_changed
 from .graph import Graph, PlacedParameter
-from .log_mel_facts import LogMelFacts
+from .log_mel_facts import LEVELS, LogMelFacts
 from .ops import Op, Parameter
 from .plan import HISTOGRAM_BINS
 from .protocol import Phase, SampleSet, Status, Variant
@@ -29,7 +29,14 @@ from .protocol_cpp import cpp_constant
 from .section import SpecError
 
 # Their presence gives the firmware a store, or a sensor.
-_OPTIONAL_HEADERS = {"saved_state.hpp", "store_facts.hpp", "sensing.hpp", "sensor_facts.hpp", "own_sensor.hpp"}
+_OPTIONAL_HEADERS = {
+    "saved_state.hpp",
+    "store_facts.hpp",
+    "sensing.hpp",
+    "sensor_facts.hpp",
+    "own_sensor.hpp",
+    "log_mel_facts.hpp",
+}
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -228,6 +235,7 @@ def log_mel_header(facts: LogMelFacts, command: str) -> str:
         floor=_exact(facts.floor),
         silence=_exact(facts.silence),
         fade=_exact(facts.fade),
+        one=_exact(1 / LEVELS),
         hann=_lines([_exact(value) for value in facts.hann], 6),
         sine=_lines([_exact(value) for value in facts.sine], 6),
         bins=len(facts.band),
@@ -257,23 +265,32 @@ def sensor_headers(design: Design, command: str) -> dict[str, str]:
     if facts is None or file is None:
         return {}
     sha256 = sensor.digest(Path(file))
+    heard = log_mel_facts.of_experiment(design.experiment, design.source)
     texts = {
         "sensing.hpp": render("sensing.hpp.j2", command=command),
         "sensor_facts.hpp": render(
             "sensor_facts.hpp.j2",
             board=design.board.name,
             facts=facts,
+            header="sensor/windows.hpp" if heard is None else "sound/front_end.hpp",
+            front_end=_windows(facts) if heard is None else "sound::FrontEnd<sound::LogMelFacts>",
             replayed=str(facts.replayed).lower(),
-            majority=str(facts.majority).lower(),
             rate=float_literal(facts.rate),
             columns=json.dumps(",".join(facts.columns), ensure_ascii=False),
             command=command,
             **vars(protocol_cpp.sensor_parts()),
         ),
     }
+    if heard is not None:
+        texts["log_mel_facts.hpp"] = log_mel_header(heard, command)
     if not facts.replayed:
         texts["own_sensor.hpp"] = render("own_sensor.hpp.j2", path=Path(file).as_posix(), sha256=sha256, command=command)
     return texts
+
+
+def _windows(facts: sensor.SensorFacts) -> str:
+    """The C++ type of the front end that cuts windows."""
+    return f"Windows<kChannels, {facts.window}, {facts.stride}, {str(facts.majority).lower()}, kClasses>"
 
 
 def own_source_header(path: str, sha256: str, command: str) -> str:

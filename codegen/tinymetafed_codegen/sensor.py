@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import included
+from . import included, log_mel_facts
 from .boards import Board
 from .graph import Graph
 from .protocol import sensor_schema_hash
@@ -16,9 +16,15 @@ from .spec import Experiment, FolderTask
 
 FEWEST_ROWS = 16  # that a board keeps for the host while it records
 KEPT_BYTES = 4096  # for these rows, if so many come in a second
+STUCK_SECONDS_OF_SOUND = 2
 STUCK_ROWS, STUCK_WINDOWS = 32, 2  # so many equal rows, and so many windows of them, are a stuck sensor
 FEWEST_TIMED_ROWS = 8  # that a rate is measured over; else the rows of a second
 WATCH_RAM_BYTES = 96  # of the pipeline, besides rows and samples
+
+
+SOUND_ROW_BYTES = 4  # a sample and the mark of its row
+SOUND_COLUMNS = ("sample", "label")
+_NEEDS_LABELS = "needs a model that predicts labels; take loss = 'softmax_cross_entropy'"
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,8 @@ class SensorFacts(StrictJson):
 
     ``columns`` are those of a CSV file of rows, of which ``channels`` are numbers of the sensor. ``rate``: rows per second, 0
     where the experiment names none. ``replayed``: a recording stands for the sensor. ``majority``: a window has the label of
-    most of its rows, not that of all. The board keeps ``kept_rows`` for the host while it records.
+    most of its rows, not that of all. The board keeps ``kept_rows`` for the host while it records. ``sound_bytes``: RAM of the
+    front end for sounds, whose rows are single samples of 16 bits; 0 where rows are cut into windows.
     """
 
     columns: tuple[str, ...]
@@ -38,10 +45,18 @@ class SensorFacts(StrictJson):
     rate: float
     kept_rows: int
     replayed: bool
+    sound_bytes: int = 0
+
+    @property
+    def sound(self) -> bool:
+        """Whether the sensor is a microphone, whose sounds become spectrograms."""
+        return self.sound_bytes > 0
 
     @property
     def stuck_rows(self) -> int:
         """Equal rows of a stuck sensor."""
+        if self.sound:  # between words, recordings may have digital silence
+            return math.ceil(STUCK_SECONDS_OF_SOUND * self.rate)
         return max(STUCK_ROWS, STUCK_WINDOWS * self.window)
 
     @property
@@ -52,6 +67,8 @@ class SensorFacts(StrictJson):
     @property
     def ram_bytes(self) -> int:
         """Bytes of RAM: a window, the newest sample, the rows kept for the host, and the state of the pipeline."""
+        if self.sound:
+            return self.sound_bytes + SOUND_ROW_BYTES * self.kept_rows + WATCH_RAM_BYTES
         return (2 * self.window + self.kept_rows + 1) * 4 * self.channels + 2 * self.kept_rows + WATCH_RAM_BYTES
 
 
@@ -69,11 +86,31 @@ def facts(experiment: Experiment, board: Board, net: Graph, source: str) -> Sens
     """
     if experiment.board.sensor is None:
         return None
-    task, what = experiment.task.own_files, f"{source}: board.sensor = {Path(experiment.board.sensor).name}"
+    what = f"{source}: board.sensor = {Path(experiment.board.sensor).name}"
+    if (heard := log_mel_facts.of_experiment(experiment, source)) is not None:
+        if not net.labels:
+            raise SpecError(f"{what} {_NEEDS_LABELS}")
+        return SensorFacts(
+            columns=SOUND_COLUMNS,
+            channels=1,
+            window=1,
+            stride=1,
+            majority=False,
+            rate=heard.rate,
+            kept_rows=KEPT_BYTES // SOUND_ROW_BYTES,
+            replayed=board.replays,
+            sound_bytes=heard.ram + 4 * net.input.size,
+        )
+    task = experiment.task.own_files
     if task is None:
         raise SpecError(f"{what} needs task.kind = 'folder', whose files hold what the sensor records")
     if not net.labels:
-        raise SpecError(f"{what} needs a model that predicts labels; take loss = 'softmax_cross_entropy'")
+        raise SpecError(f"{what} {_NEEDS_LABELS}")
+    if len(net.input.shape) > 2:
+        raise SpecError(
+            f"{what} has rows, but the model takes {list(net.input.shape)}; a microphone needs "
+            "task.sound.arithmetic = 'board', and a camera has no front end"
+        )
     window = task.window or 1
     channels, rest = divmod(net.input.size, window)
     if rest or (len(net.input.shape) == 2 and net.input.shape[0] != window):

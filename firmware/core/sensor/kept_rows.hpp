@@ -28,7 +28,7 @@ class KeptRows {
     }
     const uint32_t at = end_++ % kKeptRows;
     marks_[at] = static_cast<uint16_t>((after_gap ? kGap : 0) | (label + 1));
-    for (int32_t i = 0; i < kChannels; ++i) numbers_[at * kChannels + i] = static_cast<RowNumber>(row[i]);
+    for (int32_t i = 0; i < kChannels; ++i) numbers_[at * kChannels + i] = FrontEnd::kept(row[i]);
   }
 
   // Forgets the rows before number `row`, which the host has.

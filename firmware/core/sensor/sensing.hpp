@@ -42,6 +42,7 @@ class Sensing {
         return true;
       case sensor::Reading::kEnd:
         watch_.end();
+        if (front_end_.end()) take_sample(front_end_.label());
         return false;
       case sensor::Reading::kRow:
       case sensor::Reading::kRowAfterGap:
@@ -58,7 +59,7 @@ class Sensing {
     after_gap = after_gap || lost_;
     lost_ = false;
     if (recording_ != 0) rows_.add(row, label, after_gap);
-    if (after_gap) front_end_.restart();
+    if (after_gap && front_end_.end()) take_sample(front_end_.label());
     if (front_end_.add(row, label)) take_sample(front_end_.label());
     return true;
   }
@@ -113,7 +114,7 @@ class Sensing {
     started_ = sensor::begin();
     watch_ = sensor::Watch();
     if (!started_) watch_.miss();
-    front_end_.restart();
+    static_cast<void>(front_end_.end());  // what an earlier recording has begun is no sample
     lost_ = false;
   }
 

@@ -15,12 +15,14 @@ template <int32_t kNumbers, int32_t kRows, int32_t kStep, bool kMajority, int32_
 class Windows {
  public:
   static constexpr int32_t kSize = kRows * kNumbers;  // numbers of a sample
+  using RowNumber = float;  // as numbers of rows are kept and sent
 
-  // Begins anew: rows that follow do not continue those before.
-  void restart() {
-    until_complete_ = kRows;
-    label_ = kNoLabel;
-    if constexpr (kMajority) counts_ = Counts();
+  static RowNumber kept(float number) { return number; }
+
+  // The recording ends; rows that follow do not continue it. Returns whether a sample is complete by that: never.
+  bool end() {
+    restart();
+    return false;
   }
 
   // Adds a row; its label is kNoLabel or below kLabels. Returns whether a window is complete, which stays until the next row.
@@ -55,6 +57,12 @@ class Windows {
   }
 
  private:
+  void restart() {
+    until_complete_ = kRows;
+    label_ = kNoLabel;
+    if constexpr (kMajority) counts_ = Counts();
+  }
+
   // For majorities: the label of each row in the window, and how many rows have each label.
   struct Counts {
     int16_t of_row[kMajority ? kRows : 1] = {};  // label + 1
