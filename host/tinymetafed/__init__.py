@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         bench_kernels,
         bench_memory,
         bench_simulation,
+        bench_sound,
         bench_wire,
         count_instructions,
     )
@@ -89,6 +90,7 @@ _WHEN_USED = {
         "bench_kernels",
         "bench_memory",
         "bench_simulation",
+        "bench_sound",
         "bench_wire",
         "count_instructions",
     ),
@@ -183,6 +185,7 @@ __all__ = [
     "bench_kernels",
     "bench_memory",
     "bench_simulation",
+    "bench_sound",
     "bench_wire",
     "board",
     "board_predict",

@@ -46,6 +46,7 @@ bench_app = typer.Typer(help="Measure: exact instructions, bytes, memory and spe
 bench_app.command()(measure.kernels)
 bench_app.command()(measure.memory)
 bench_app.command()(measure.simulation)
+bench_app.command()(measure.sound)
 bench_app.command()(measure.wire)
 bench_app.command("board")(measure.board)
 bench_app.command("all")(measure.all_)
