@@ -34,8 +34,8 @@ class SoundCost:
     """What the front end takes on a board.
 
     ``instructions_per_frame``: of one frame with the samples of its hop, mean of a second of loud sound. A second has
-    ``frames_per_second`` of them. ``instructions_per_sound``: of a sound's spectrogram, for the longest sound. ``ram_bytes``: static
-    RAM; ``table_bytes``: constants in flash.
+    ``frames_per_second`` of them. ``instructions_per_sound``: of a sound's spectrogram, for the longest sound.
+    ``ram_bytes``: static RAM; ``table_bytes``: constants in flash.
     """
 
     board: str
