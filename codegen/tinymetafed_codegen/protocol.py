@@ -489,7 +489,8 @@ class Columns(Record):
     channels: Annotated[U16, Bounds(least=1), "numbers of a row"]
     format: Annotated[RowFormat, "their format in `Rows`"]
     rate: Annotated[F32, Bounds(least=0), "`task.rate`, rows per second; 0 where the experiment names none"]
-    names: Annotated[Tail, "the columns of a CSV file of rows, in UTF-8: names, in the first row of the file"]
+    per_second: Annotated[U32, "the first column counts time in so many parts of a second; 0: no column of times"]
+    names: Annotated[Tail, "the columns of a CSV file of rows, in UTF-8, with commas between them; the last is the label"]
 
 
 @dataclass(frozen=True, slots=True)

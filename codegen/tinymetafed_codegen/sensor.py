@@ -19,6 +19,7 @@ KEPT_BYTES = 4096  # for these rows, if so many come in a second
 STUCK_SECONDS_OF_SOUND = 2
 STUCK_ROWS, STUCK_WINDOWS = 32, 2  # so many equal rows, and so many windows of them, are a stuck sensor
 FEWEST_TIMED_ROWS = 8  # that a rate is measured over; else the rows of a second
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 WATCH_RAM_BYTES = 96  # of the pipeline, besides rows and samples
 
 
@@ -31,13 +32,15 @@ _NEEDS_LABELS = "needs a model that predicts labels; take loss = 'softmax_cross_
 class SensorFacts(StrictJson):
     """A board's sensor, and the windows that the firmware cuts its rows into.
 
-    ``columns`` are those of a CSV file of rows, of which ``channels`` are numbers of the sensor. ``rate``: rows per second, 0
+    ``columns`` are those of a CSV file of rows, of which ``channels`` are numbers of the sensor; the first one has times, in so
+    many parts ``per_second``, unless that is 0. ``rate``: rows per second, 0
     where the experiment names none. ``replayed``: a recording stands for the sensor. ``majority``: a window has the label of
     most of its rows, not that of all. The board keeps ``kept_rows`` for the host while it records. ``sound_bytes``: RAM of the
     front end for sounds, whose rows are single samples of 16 bits; 0 where rows are cut into windows.
     """
 
     columns: tuple[str, ...]
+    per_second: int
     channels: int
     window: int
     stride: int
@@ -119,7 +122,8 @@ def facts(experiment: Experiment, board: Board, net: Graph, source: str) -> Sens
     kept = min(max(FEWEST_ROWS, math.ceil(rate)), max(FEWEST_ROWS, KEPT_BYTES // (4 * channels + 2)))
     majority = task.window is not None and task.window_label == "majority"
     names = columns(task, channels, what)
-    return SensorFacts(names, channels, window, task.stride or window, majority, rate, kept, replayed=board.replays)
+    per_second = PER_SECOND[task.time_unit] if task.time is not None and task.time_unit is not None else 0
+    return SensorFacts(names, per_second, channels, window, task.stride or window, majority, rate, kept, replayed=board.replays)
 
 
 def columns(task: FolderTask, channels: int, what: str) -> tuple[str, ...]:
@@ -142,8 +146,8 @@ def columns(task: FolderTask, channels: int, what: str) -> tuple[str, ...]:
             raise SpecError(
                 f"{what} records one file of comma-separated numbers per client, but task.{key} = '{value}'; leave it out"
             )
-    if task.time is not None and (task.rate is None or task.time_unit != "s"):
-        raise SpecError(f"{what} records times in seconds at task.rate; set task.rate, and task.time_unit = 's'")
+    if task.time is not None and (task.rate is None or task.time_unit is None):
+        raise SpecError(f"{what} records times; set task.rate, and the unit of the column task.time: task.time_unit = 's'")
     features = tuple(map(str, task.features)) if task.features else tuple(f"x{i + 1}" for i in range(channels))
     if len(features) != channels:
         raise SpecError(f"{what}: task.features names {len(features)} columns, the model takes {channels} numbers of a row")

@@ -81,6 +81,7 @@ class Sensing {
         columns.channels = sensor::kChannels;
         columns.format = sizeof(sensor::RowNumber) == 2 ? RowFormat::kI16 : RowFormat::kF32;
         columns.rate = sensor::kRate;
+        columns.per_second = sensor::kPerSecond;
         columns.names = reinterpret_cast<const uint8_t*>(sensor::kColumns);
         columns.names_size = sizeof sensor::kColumns - 1;
         columns.write(out);
