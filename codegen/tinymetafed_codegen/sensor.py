@@ -95,6 +95,7 @@ def facts(experiment: Experiment, board: Board, net: Graph, source: str) -> Sens
             raise SpecError(f"{what} {_NEEDS_LABELS}")
         return SensorFacts(
             columns=SOUND_COLUMNS,
+            per_second=0,
             channels=1,
             window=1,
             stride=1,

@@ -1,8 +1,9 @@
-"""Records a board's sensor into CSV files that the task ``folder`` reads: rows of numbers with labels and times."""
+"""Records a board's sensor into files that the task ``folder`` reads: CSV files of rows with labels and times, or WAV files."""
 
 from __future__ import annotations
 
 import os
+import wave
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def record(device: Device, folder: Path, client: str, label: str | None, limits:
         LinkError: The board was lost, or its sensor gives no row. What was recorded until then is in the files.
     """
     form = _form_of(device)
-    files = _Files(folder / client, form, label)
+    files = (_SoundFiles if form.layout == _FORMATS[RowFormat.I16] else _Files)(folder / client, form, label)
     observer.stage(f"recording {device.url}", limits.rows or 0)
     ended, rate = "as asked", 0.0
     try:
@@ -204,13 +205,15 @@ def _fetched(device: Device, form: _Form, limits: Limits, observer: Observer) ->
 
 
 class _Files:
-    """The files of a recording. Each is hidden until it is complete, and never takes the place of another."""
+    """The CSV files of a recording. Each is hidden until it is complete, and never takes the place of another."""
+
+    _suffix = ".csv"
 
     def __init__(self, folder: Path, form: _Form, label: str | None) -> None:
         self.done: list[Path] = []
         self.rows = self.dropped = self.unlabelled = 0
         self._folder, self._form, self._label = folder, form, label
-        self._file: TextIO | None = None
+        self._file: TextIO | wave.Wave_write | None = None
         self._hidden = folder / f".recording-{os.getpid()}.part"
         self._next = 0  # number of the next row
 
@@ -219,16 +222,13 @@ class _Files:
         if not len(batch.marks):
             return
         self.dropped += batch.first - self._next
-        starts = [0, *(np.flatnonzero(batch.marks[1:] & _GAP) + 1).tolist(), len(batch.marks)]
-        if batch.first > self._next or batch.marks[0] & _GAP:
+        apart = self._apart(batch.marks)
+        if batch.first > self._next or apart[0]:
             self.close()
-        for start, end in pairwise(starts):
+        for start, end in pairwise([0, *(np.flatnonzero(apart[1:]) + 1).tolist(), len(apart)]):
             if start:
                 self.close()
-            if self._file is None:
-                self._begin()
-            assert self._file is not None
-            self._file.write("".join(self._line(batch, i) for i in range(start, end)))
+            self._write(batch, start, end)
             self.rows += end - start
         self.unlabelled += 0 if self._label is not None else int((batch.marks & _LABEL == 0).sum())
         self._next = batch.first + len(batch.marks)
@@ -239,8 +239,10 @@ class _Files:
             return
         self._file.close()
         self._file = None
+        folder = self._folder_of_file()
+        folder.mkdir(parents=True, exist_ok=True)
         for number in range(FIRST_NUMBER, MOST_FILES):
-            name = self._folder / f"{number:04d}.csv"
+            name = folder / f"{number:04d}{self._suffix}"
             try:
                 os.link(self._hidden, name)
             except FileExistsError:
@@ -250,16 +252,62 @@ class _Files:
             return
         raise UsageError(f"{self._folder}: has {MOST_FILES - 1:,} recordings already; name another folder or --client")
 
-    def _begin(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._file = self._hidden.open("w", encoding="utf-8", newline="\n")
-        self._file.write(f"{self._form.names}\n")
+    def _apart(self, marks: NDArray[np.uint16]) -> NDArray[np.bool_]:
+        """Whether each row begins a new file."""
+        return (marks & _GAP).astype(bool)
+
+    def _folder_of_file(self) -> Path:
+        return self._folder
+
+    def _write(self, batch: _Batch, start: int, end: int) -> None:
+        """Writes rows to the file, which is begun if none is open."""
+        if self._file is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = self._hidden.open("w", encoding="utf-8", newline="\n")
+            self._file.write(f"{self._form.names}\n")
+        assert not isinstance(self._file, wave.Wave_write)
+        self._file.write("".join(self._line(batch, i) for i in range(start, end)))
 
     def _line(self, batch: _Batch, i: int) -> str:
         form, mark = self._form, int(batch.marks[i]) & _LABEL
         time = [repr((batch.first + i) * form.per_second / form.rate)] if form.per_second else []
         label = self._label if self._label is not None else str(mark - 1) if mark else ""
         return ",".join([*time, *map(_decimal, batch.values[i]), *[""] * form.others, label]) + "\n"
+
+
+class _SoundFiles(_Files):
+    """The WAV files of a microphone: CLIENT/LABEL/FILE.wav; without a label CLIENT/FILE.wav, which no task reads."""
+
+    _suffix = ".wav"
+    _mark = -1  # the label of the open file's rows, as in their marks
+
+    def __init__(self, folder: Path, form: _Form, label: str | None) -> None:
+        """Raises UsageError if the label cannot be a folder's name."""
+        super().__init__(folder, form, label)
+        if label is not None and (Path(label).name != label or label.startswith(".")):
+            raise UsageError(
+                f"--label {label}: the label of sounds is the name of their folder; leave out / and a dot in front"
+            )
+
+    def _apart(self, marks: NDArray[np.uint16]) -> NDArray[np.bool_]:
+        labels = marks & _LABEL
+        before = np.concatenate([[self._mark], labels[:-1]])
+        return (marks & _GAP).astype(bool) | (labels != before if self._label is None else False)
+
+    def _folder_of_file(self) -> Path:
+        label = self._label if self._label is not None else str(self._mark - 1) if self._mark > 0 else ""
+        return self._folder / label
+
+    def _write(self, batch: _Batch, start: int, end: int) -> None:
+        self._mark = int(batch.marks[start]) & _LABEL
+        if self._file is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = wave.open(str(self._hidden), "wb")  # noqa: SIM115  # closed by close()
+            self._file.setnchannels(1)
+            self._file.setsampwidth(2)
+            self._file.setframerate(round(self._form.rate))
+        assert isinstance(self._file, wave.Wave_write)
+        self._file.writeframes(batch.values[start:end, 0].astype("<i2").tobytes())
 
 
 def _decimal(value: np.float32) -> str:

@@ -28,19 +28,22 @@ def recordings_of(design: Design) -> Recordings:
         A function that reads the recordings of a device URL, one per board, as firmware/app/sensor_replayed.cpp reads them. It
         raises DataError where a file cannot be used, and LaunchError where the firmware has no sensor, or clients are too few.
     """
-    from ..learn.tasks.own_data.replayed import sensor_rows  # imported here because other devices start sooner without it
+    from ..learn.tasks.own_data.replayed import sensor_rows, sound_rows  # here because other devices start sooner without it
 
     def read(spec: DeviceSpec) -> list[bytes]:
         assert spec.replay is not None
-        facts, task = design.manifest.sensor, design.experiment.task.own_files
-        if facts is None or task is None:
+        facts, task = design.manifest.sensor, design.experiment.task
+        if facts is None:
             raise LaunchError(
                 f"device '{spec.url}': its firmware has no sensor to replay; set board.sensor in {Path(design.source).name}, "
                 "or leave replay= out"
             )
         if not spec.replay.exists():
             raise LaunchError(f"{spec.replay}: no such file or folder; replay= names a recording, or a folder of them")
-        clients = sensor_rows(spec.replay, task, facts.channels)
+        if task.own_files is None or facts.sound:
+            clients = sound_rows(spec.replay, task)
+        else:
+            clients = sensor_rows(spec.replay, task.own_files, facts.channels)
         if spec.replay.is_file():
             clients *= spec.count
         if len(clients) < spec.count:

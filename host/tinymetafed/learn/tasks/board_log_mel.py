@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinymetafed_codegen import boards, emit
 from tinymetafed_codegen.files import locked, write_if_changed
@@ -22,6 +23,11 @@ from .log_mel import Waveform
 _BOARD = "native"
 _COMMAND = "tinymetafed"  # named as their origin in the generated files
 _FIRST = 8  # sounds of a recording for which there is memory at first
+
+
+def microphone_samples(sound: Waveform) -> NDArray[np.int16]:
+    """A waveform between -1 and 1 as a microphone's samples of 16 bits, int16 [samples]."""
+    return np.clip(np.rint(sound * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
 
 
 class BoardLogMel:
@@ -42,7 +48,7 @@ class BoardLogMel:
         Raises:
             BuildError: The C++ cannot be compiled.
         """
-        samples = np.clip(np.rint(sound * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+        samples = microphone_samples(sound)
         room = _FIRST
         while True:
             levels = np.empty((room, self.facts.bands, self.facts.frames), np.uint8)

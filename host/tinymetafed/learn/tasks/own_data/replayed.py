@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import glob
+import wave
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tinymetafed_codegen.spec import FolderTask
+from tinymetafed_codegen.spec import FolderTask, TaskBase
 
 from .. import DataError, Floats
+from ..board_log_mel import microphone_samples
 from .client_samples import prepared
 from .file_table import UNKNOWN, Bools, Indices
 from .folder_content import Reading
+from .media_files import MediaFolder, find_media, read_wav
 from .numbers import number
 from .problems import Problems
 from .reading import read_folder
@@ -82,6 +86,54 @@ def sensor_rows(path: Path, spec: FolderTask, channels: int) -> list[SensorRows]
         begins[np.cumsum([0, *(len(values) for values, _ in parts)])[:-1]] = True
         clients.append(SensorRows(client, values, np.concatenate([labels for _, labels in parts]), begins))
     return clients
+
+
+def sound_rows(path: Path, spec: TaskBase) -> list[SensorRows]:
+    """The samples of each client's sounds in a folder, or of one file, as a microphone gives them.
+
+    Args:
+        path: The folder, with files CLIENT/CLASS/FILE.wav, or a file; its label is its folder's name where that is a class.
+        spec: The experiment's [task], whose features boards compute. Names of classes are numbered as in its own data, where
+            those are there, otherwise in their order here.
+
+    Returns:
+        The clients, sorted by name, with values float32 [samples, 1] of 16 bits; after_gap where a file begins.
+
+    Raises:
+        DataError: There are no WAV files, or one cannot be used.
+    """
+    _, rate = spec.board_sound
+    media = MediaFolder("sounds", {path.stem: ((path.parent.name, path),)}) if path.is_file() else find_media(path)
+    if media is None or media.kind != "sounds":
+        raise DataError(f"{path}: has no sounds; expected files CLIENT/CLASS/FILE.wav, or one WAV file")
+    classes = _classes_of_sounds(path, media, spec)
+    clients = []
+    for client, files in media.files.items():
+        heard = [_samples(file, rate) for _, file in files]
+        sizes = [len(samples) for samples in heard]
+        begins = np.zeros(sum(sizes), bool)
+        begins[np.cumsum([0, *sizes])[:-1]] = True
+        labels = np.repeat([classes.get(label, UNKNOWN) for label, _ in files], sizes)
+        clients.append(SensorRows(client, np.concatenate(heard)[:, None].astype(np.float32), labels, begins))
+    return clients
+
+
+def _samples(file: Path, rate: int | None) -> NDArray[np.int16]:
+    try:
+        sound, found = read_wav(file)
+    except (OSError, EOFError, ValueError, wave.Error) as error:
+        raise DataError(f"{file}: cannot be read ({error or 'it ends too early'}); save it again as WAV") from None
+    if found != rate:
+        raise DataError(f"{file}: its rate is {found} Hz, that of the board's microphone {rate} Hz; make them equal")
+    return microphone_samples(sound)
+
+
+def _classes_of_sounds(path: Path, media: MediaFolder, spec: TaskBase) -> Mapping[str, int]:
+    own = spec.own_files
+    if own is not None and Path(own.path).exists():
+        return read_folder(Path(own.path), own, None, 0, ()).classes or {}
+    names = sorted({label for files in media.files.values() for label, _ in files})
+    return {} if path.is_file() else {name: index for index, name in enumerate(names)}
 
 
 def _class_index(reading: Reading, path: Path, spec: FolderTask) -> dict[int, int]:
