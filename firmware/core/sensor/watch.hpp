@@ -67,7 +67,8 @@ class Watch {
       if (timed_ == 0) {
         since_ = now;
       } else if (timed_ == kRateRows) {
-        rate_ = static_cast<float>(kRateRows) * static_cast<float>(board::kTicksPerSecond) / static_cast<float>(now - since_);
+        const float ticks = now == since_ ? 1.0f : static_cast<float>(now - since_);
+        rate_ = static_cast<float>(kRateRows) * static_cast<float>(board::kTicksPerSecond) / ticks;
         since_ = now;
         timed_ = 0;
       }
