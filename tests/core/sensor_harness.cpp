@@ -29,7 +29,7 @@ int32_t cut(const float* rows, int32_t numbers, const int32_t* labels, const uin
   front = Front();
   int32_t made = 0;
   for (int32_t i = 0; i < count; ++i) {
-    if (gaps[i] != 0) front.restart();
+    if (gaps[i] != 0) front.end();
     if (!front.add(rows + i * numbers, labels[i])) continue;
     front.write(windows + made * Front::kSize);
     found[made++] = front.label();

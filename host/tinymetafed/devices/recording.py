@@ -285,9 +285,7 @@ class _SoundFiles(_Files):
         """Raises UsageError if the label cannot be a folder's name."""
         super().__init__(folder, form, label)
         if label is not None and (Path(label).name != label or label.startswith(".")):
-            raise UsageError(
-                f"--label {label}: the label of sounds names their folder; leave out / and a dot in front"
-            )
+            raise UsageError(f"--label {label}: the label of sounds names their folder; leave out / and a dot in front")
 
     def _apart(self, marks: NDArray[np.uint16]) -> NDArray[np.bool_]:
         labels = marks & _LABEL
