@@ -281,12 +281,6 @@ class _SoundFiles(_Files):
     _suffix = ".wav"
     _mark = -1  # the label of the open file's rows, as in their marks
 
-    def __init__(self, folder: Path, form: _Form, label: str | None) -> None:
-        """Raises UsageError if the label cannot be a folder's name."""
-        super().__init__(folder, form, label)
-        if label is not None and (Path(label).name != label or label.startswith(".")):
-            raise UsageError(f"--label {label}: the label of sounds names their folder; leave out / and a dot in front")
-
     def _apart(self, marks: NDArray[np.uint16]) -> NDArray[np.bool_]:
         labels = marks & _LABEL
         before = np.concatenate([[self._mark], labels[:-1]])
