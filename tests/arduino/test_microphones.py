@@ -1,4 +1,4 @@
-"""The microphones of examples/microphone: they compile for their chips, and give each sample once, or tell of lost ones."""
+"""The microphones of examples/sensors: they compile for their chips, and give each sample once, or tell of lost ones."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.toolchain import compiler_flags
 
 HERE = Path(__file__).parent
-MICROPHONES = {"pdm_nano33ble.cpp": "nano33ble", "i2s_esp32.cpp": "esp32dev"}
+MICROPHONES = {"nano33ble_microphone.cpp": "nano33ble", "esp32dev_microphone.cpp": "esp32dev"}
 
 
 def arguments(sensor: str, folder: Path, rate: int = 16000) -> list[str]:
     """Generates the firmware's headers for the board of a microphone; returns the compiler's arguments."""
-    changes = (f"task.sound.rate={rate}", f"board.sensor={find('examples/microphone') / sensor}")
-    experiment = spec.load(find("examples/microphone/microphone.toml"), changes)
+    changes = (f"task.sound.rate={rate}", f"board.sensor={find('examples/sensors') / sensor}")
+    experiment = spec.load(find("examples/sensors/keywords.toml"), changes)
     emit.write(design(experiment, boards.load(MICROPHONES[sensor]), "test"), folder, "pytest")
     firmware = find("firmware")
     folders = (folder, firmware / "core", firmware / "app", HERE / MICROPHONES[sensor])
@@ -38,11 +38,15 @@ def test_it_compiles_for_a_chip(sensor: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("sensor", "rate", "last"),
-    [("pdm_nano33ble.cpp", 16000, 299), ("pdm_nano33ble.cpp", 8000, 298.5), ("i2s_esp32.cpp", 16000, 299)],
+    [
+        ("nano33ble_microphone.cpp", 16000, 299),
+        ("nano33ble_microphone.cpp", 8000, 298.5),
+        ("esp32dev_microphone.cpp", 16000, 299),
+    ],
 )
 def test_each_sample_is_a_row_and_lost_ones_are_a_gap(sensor: str, rate: int, last: float, tmp_path: Path) -> None:
     program = tmp_path / "microphone"
-    i2s = ["-DI2S"] if sensor.startswith("i2s") else []
+    i2s = ["-DI2S"] if sensor.startswith("esp32dev") else []
     command = ["g++", *arguments(sensor, tmp_path, rate), *i2s, HERE / "microphone.cpp", "-o", program]
     subprocess.run(command, check=True)
     rows = subprocess.run([program], capture_output=True, text=True, check=True).stdout.split()

@@ -95,7 +95,7 @@ def test_a_folder_needs_the_rate_of_the_microphone() -> None:
 
 @pytest.mark.parametrize("board", ["mps2", "nano33ble"])
 def test_keywords_run_on_a_board_with_a_microphone(board: str) -> None:
-    sensor = find("examples/microphone/pdm_nano33ble.cpp")
+    sensor = find("examples/sensors/nano33ble_microphone.cpp")
     changes = ["task.sound.arithmetic=board", f"board.sensor={sensor}"]
     made = design(spec.load(find("examples/digits.toml"), changes), boards.load(board), "test")
     facts = made.manifest.sensor
