@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import log_mel_facts
 from .boards import STACK_BYTES, Board
 from .calls import Call
 from .graph import Graph
@@ -20,6 +21,7 @@ STORE_FLASH_BYTES = 2_800  # code of a store, with the storage functions of the 
 STORE_STATE_FLASH_BYTES = 820  # in addition, where it keeps the state between rounds
 STORE_RAM_BYTES = 56
 SENSOR_FLASH_BYTES = 5_000  # code of a sensor's pipeline and of what a program of one's own calls
+SOUND_FLASH_BYTES = 1_000  # code of the front end for sounds, beyond that for windows; its tables are counted in addition
 UNMEASURED_FLASH_BYTES = 1_000  # assumed for a kernel whose op has no flash_bytes
 _WIDEST_TILE = 8  # most outputs that a kernel accumulates side by side; Op.flash_bytes is measured at this width
 
@@ -91,6 +93,8 @@ def _flash(experiment: Experiment, net: Graph) -> int:
     keeps_state = keeps_local(experiment, net) or experiment.strategy.error_feedback
     store = (STORE_FLASH_BYTES + STORE_STATE_FLASH_BYTES * keeps_state) * experiment.board.store
     sensor = SENSOR_FLASH_BYTES * (experiment.board.sensor is not None)
+    if sensor and (heard := log_mel_facts.of_experiment(experiment, "")) is not None:
+        sensor += SOUND_FLASH_BYTES + heard.flash
     return CORE_FLASH_BYTES + feedback + store + sensor + _kernel_flash(net) + net.frozen_bytes
 
 

@@ -1,5 +1,5 @@
-// Tests the bits of spectrograms: a board with a microphone must make those of the host.
-#include "sound/log_mel.hpp"
+// Tests the bits of spectrograms, which must be those of the host, and the labels of sounds.
+#include "sound/front_end.hpp"
 
 #include "check.hpp"
 #include "crc32.hpp"
@@ -37,6 +37,27 @@ TEST("spectrograms have the recorded bits") {
   if (front_end.finish()) keep();
   CHECK(sounds == 3);
   CHECK(crc == kRecorded);
+}
+
+TEST("a sound has the last label since the sound before it") {
+  static sound::FrontEnd<sound::LogMelFacts> front;
+  // Three sounds of a square wave; a label comes in the middle of the first, two in the pause before the second, none afterwards.
+  const int expected[] = {3, 1, sensor::kNoLabel};
+  int heard = 0;
+  for (int i = 0; i < 6000; ++i) {
+    const int place = i % 2000;
+    const auto sample = static_cast<float>(place > 1000 ? 0 : 5000 - 10000 * (place / 8 % 2));
+    const int label = i == 500 ? 3 : i == 1950 ? 2 : i == 2050 ? 1 : sensor::kNoLabel;
+    if (!front.add(&sample, label)) continue;
+    CHECK(heard < 3 && front.label() == expected[heard]);
+    ++heard;
+  }
+  CHECK(heard == 3 && !front.end());
+}
+
+TEST("numbers beyond 16 bits are the loudest samples") {
+  CHECK(sound::to_sample(40000.0f) == 32767 && sound::to_sample(-40000.0f) == -32768);
+  CHECK(sound::to_sample(1.5f) == 2 && sound::to_sample(-0.4f) == 0 && sound::to_sample(32766.6f) == 32767);
 }
 
 }  // namespace tmf
