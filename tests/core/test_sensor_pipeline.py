@@ -173,6 +173,20 @@ def test_the_state_of_a_sensor_has_a_name(harness: Harness) -> None:
     assert harness.report().state == SensorState.ENDED
 
 
+def test_a_silent_sensor_is_missing(harness: Harness) -> None:
+    harness.begin()
+    harness.ticks = (1 << 32) - TICKS
+    harness.rows(2)
+    for _ in range(9):
+        harness.row(reading=NOTHING, seconds=0.1)
+    assert harness.report().state == SensorState.OK
+    for _ in range(3):
+        harness.row(reading=NOTHING, seconds=0.1)
+    assert harness.report().state == SensorState.MISSING
+    harness.rows(1)
+    assert harness.report().state == SensorState.OK
+
+
 def test_a_stuck_sensor_is_predicted_and_not_learned(harness: Harness) -> None:
     harness.begin()
     for _ in range(32):

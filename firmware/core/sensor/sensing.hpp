@@ -35,6 +35,7 @@ class Sensing {
     bool after_gap = reading == sensor::Reading::kRowAfterGap;
     switch (reading) {
       case sensor::Reading::kNothingNew:
+        watch_.wait(port::ticks());
         return true;
       case sensor::Reading::kFault:
         watch_.miss();

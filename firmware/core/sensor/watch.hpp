@@ -17,6 +17,16 @@ class Watch {
 
  public:
   void miss() { missing_ = true; }
+
+  // Called when there is no new row: a sensor whose rate is known is missing when it has been silent for kSilentTicks.
+  void wait(uint32_t now) {
+    if constexpr (kMeasures) {
+      if (!has_waited_) quiet_since_ = now;
+      has_waited_ = true;
+      if (now - quiet_since_ > kSilentTicks) missing_ = true;
+    }
+  }
+
   void end() { ended_ = true; }
   void refuse_label() {
     ++refused_labels_;
@@ -26,6 +36,7 @@ class Watch {
   // Sees the next row. Returns whether it is finite.
   bool see(const float* row, uint32_t now) {
     missing_ = false;
+    has_waited_ = false;
     label_refused_ = false;
     bool finite = true;
     for (int32_t i = 0; i < kChannels; ++i) finite = finite && is_finite(row[i]);
@@ -62,6 +73,9 @@ class Watch {
   static constexpr bool kMeasures =
       !kReplayed && kRate > 0.0f && static_cast<float>(kRateRows) / kRate * static_cast<float>(board::kTicksPerSecond) < 2.0e9f;
 
+  static constexpr float kSilentSeconds = kRate >= 10.0f || !kMeasures ? 1.0f : 10.0f / kRate;  // at least that of ten rows
+  static constexpr uint32_t kSilentTicks = static_cast<uint32_t>(kSilentSeconds * static_cast<float>(board::kTicksPerSecond));
+
   void measure(uint32_t now) {
     if constexpr (kMeasures) {
       if (timed_ == 0) {
@@ -82,9 +96,11 @@ class Watch {
   uint32_t rows_ = 0;
   uint32_t equal_ = 0;  // rows like the last one, with it
   uint32_t refused_labels_ = 0;
-  uint32_t since_ = 0;  // ticks
+  uint32_t since_ = 0;        // ticks
+  uint32_t quiet_since_ = 0;  // ticks
   int32_t timed_ = 0;   // rows since then
   bool missing_ = false;
+  bool has_waited_ = false;  // since the last row
   bool not_finite_ = false;
   bool label_refused_ = false;
   bool ended_ = false;
