@@ -12,6 +12,22 @@ constexpr uint32_t kRecorded = 0xA884F125;  // tests/core/test_log_mel_front_end
 
 sound::LogMel<sound::LogMelFacts> front_end;
 
+// A zigzag whose slope changes with time.
+struct Zigzag {
+  int32_t at = 0;
+  int32_t slope = 200;
+
+  int32_t next() {
+    at += slope;
+    if (at > 9000 || at < -9000) {
+      slope = -slope;
+      at += 2 * slope;
+    }
+    slope += slope > 0 ? 1 : -1;
+    return at;
+  }
+};
+
 }  // namespace
 
 TEST("spectrograms have the recorded bits") {
@@ -23,15 +39,9 @@ TEST("spectrograms have the recorded bits") {
     crc = crc32(levels, sizeof levels, crc);
     ++sounds;
   };
-  int32_t at = 0;
-  int32_t slope = 200;
+  Zigzag zigzag;
   for (uint32_t i = 0; i < 6000; ++i) {
-    at += slope;
-    if (at > 9000 || at < -9000) {
-      slope = -slope;
-      at += 2 * slope;
-    }
-    slope += slope > 0 ? 1 : -1;
+    const int32_t at = zigzag.next();
     if (front_end.add(i % 2000 > 1400 ? 0 : static_cast<int16_t>(at))) keep();
   }
   if (front_end.finish()) keep();
@@ -41,12 +51,13 @@ TEST("spectrograms have the recorded bits") {
 
 TEST("a sound has the last label since the sound before it") {
   static sound::FrontEnd<sound::LogMelFacts> front;
-  // Three sounds of a square wave; a label comes in the middle of the first, two in the pause before the second, none afterwards.
+  // Three sounds of a zigzag; a label comes in the middle of the first, two in the pause before the second, none afterwards.
   const int expected[] = {3, 1, sensor::kNoLabel};
   int heard = 0;
+  Zigzag zigzag;
   for (int i = 0; i < 6000; ++i) {
-    const int place = i % 2000;
-    const auto sample = static_cast<float>(place > 1000 ? 0 : 5000 - 10000 * (place / 8 % 2));
+    const int32_t at = zigzag.next();
+    const auto sample = static_cast<float>(i % 2000 > 1000 ? 0 : at);
     const int label = i == 500 ? 3 : i == 1950 ? 2 : i == 2050 ? 1 : sensor::kNoLabel;
     if (!front.add(&sample, label)) continue;
     CHECK(heard < 3 && front.label() == expected[heard]);
