@@ -161,8 +161,13 @@ def columns(task: FolderTask, channels: int, what: str) -> tuple[str, ...]:
 
 def description(experiment: Experiment) -> list[object] | None:
     """What counts in the model's hash: the messages, and what the firmware makes of rows; None without a sensor."""
+    if experiment.board.sensor is None:
+        return None
+    options, rate = experiment.task.board_sound
+    if options is not None:
+        return [sensor_schema_hash().hex(), options.model_dump(mode="json"), rate]
     task = experiment.task.own_files
-    if experiment.board.sensor is None or task is None:
+    if task is None:
         return None
     return [sensor_schema_hash().hex(), task.window, task.stride, task.window_label, task.rate]
 

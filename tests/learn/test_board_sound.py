@@ -103,5 +103,8 @@ def test_keywords_run_on_a_board_with_a_microphone(board: str) -> None:
     texts = emit.headers(made, "pytest")
     assert "using FrontEnd = sound::FrontEnd<sound::LogMelFacts>;" in texts["sensor_facts.hpp"]
     assert "log_mel_facts.hpp" in texts and ("own_sensor.hpp" in texts) is (board == "nano33ble")
+    plain = design(spec.load(find("examples/digits.toml"), changes[:1]), boards.load(board), "test")
+    higher = design(spec.load(find("examples/digits.toml"), [*changes, "task.sound.floor_db=-50"]), boards.load(board), "test")
+    assert len({each.manifest.model_hash for each in (made, plain, higher)}) == 3
     with pytest.raises(SpecError, match=r"a microphone needs task\.sound\.arithmetic = 'board'|needs task.kind = 'folder'"):
         design(spec.load(find("examples/digits.toml"), changes[1:]), boards.load(board), "test")
