@@ -20,6 +20,7 @@ struct LogMelFacts {
   static constexpr float kFade = 0x1.fb4e54p-1f;  // of the loudest power, for each frame after a sound
   static constexpr uint32_t kFirstBin = 1;
   static constexpr uint32_t kBins = 32;
+  static constexpr float kOne = 0x1.010102p-8f;  // the number that level 1 becomes
   // Hann's window, for samples of which 32768 is 1.
   static constexpr float kHann[kWindow] = {
       0x0p+0f, 0x1.45a9c2p-24f, 0x1.44da9ep-22f, 0x1.6bf294p-21f, 0x1.41a228p-20f, 0x1.f2cdfp-20f,
