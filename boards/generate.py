@@ -89,6 +89,7 @@ if not given and generate() != 0:
 manifest = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))
 source = manifest["source"]
 store = ["+<core/store/*.cpp>"] if "store" in manifest else []
+sensor = [f"+<app/sensor_{'replayed' if manifest['sensor']['replayed'] else 'own'}.cpp>"] if "sensor" in manifest else []
 firmware = Path("$PROJECT_SRC_DIR")
 folders = {port: known.port_folder(port) for port in known.ports}
 # Folders with a folder kernels/, whose headers replace those of core/kernels/: of firmware/bench/, and of the board's ports.
@@ -99,7 +100,7 @@ theirs = {port: folder for port, folder in folders.items() if known.project and 
 ports = [f"+<port/{port}/*>" for port in folders if port not in theirs]
 main = f"bench/{own}" if (own := os.environ.get("TINYMETAFED_PROGRAM")) else f"app/{known.main}"
 program = [] if "test" in env.GetBuildType() else [f"+<{main}.cpp>"]  # unit tests have their own main()
-env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *store, *ports, *program, f"+<app/source_{source}.cpp>"])
+env.Replace(SRC_FILTER=["-<*>", "+<core/*.cpp>", *store, *sensor, *ports, *program, f"+<app/source_{source}.cpp>"])
 if theirs:
     # PlatformIO compiles only sources below its source folder, which is our firmware/. So the project's own port is compiled
     # when core/dispatch.cpp is, in the same environment. The include path lets it use "../arduino/arduino.hpp" as our ports do.

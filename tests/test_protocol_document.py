@@ -104,7 +104,12 @@ def test_invariants_are_numbered_and_asserted_under_their_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "tables"), [("store", protocol_document.store_tables()), ("sketch", protocol_document.own_program_tables())]
+    ("name", "tables"),
+    [
+        ("store", protocol_document.store_tables()),
+        ("sketch", protocol_document.own_program_tables()),
+        ("sensors", protocol_document.sensor_tables()),
+    ],
 )
 def test_other_pages_have_the_messages_of_their_firmware(name: str, tables: dict[str, str]) -> None:
     page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")

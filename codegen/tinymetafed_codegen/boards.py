@@ -167,6 +167,13 @@ class Board:
         """How device URLs name a process of this board: ``native``, or the emulator, ``qemu`` or ``renode``."""
         return "native" if self.emulator is None else self.emulator[0].partition("-")[0]
 
+    @property
+    def replays(self) -> bool:
+        """Whether a recording, a file of this machine, can stand for its sensor: where a file stands for its flash."""
+        if self.real or self.storage is None:
+            return False
+        return self.emulator is None or any("{storage}" in word for word in self.storage.arguments)
+
     def missing_tools(self) -> list[Requirement]:
         """The requirements for building and running that this machine does not have."""
         compiler = shutil.which(f"{self.toolchain_prefix}g++")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import log_mel_facts
 from .boards import STACK_BYTES, Board
 from .calls import Call
 from .graph import Graph
@@ -19,6 +20,8 @@ FEEDBACK_FLASH_BYTES = 600  # code of error feedback
 STORE_FLASH_BYTES = 2_800  # code of a store, with the storage functions of the emulated board
 STORE_STATE_FLASH_BYTES = 820  # in addition, where it keeps the state between rounds
 STORE_RAM_BYTES = 56
+SENSOR_FLASH_BYTES = 5_000  # code of a sensor's pipeline and of what a program of one's own calls
+SOUND_FLASH_BYTES = 1_000  # code of the front end for sounds, beyond that for windows; its tables are counted in addition
 UNMEASURED_FLASH_BYTES = 1_000  # assumed for a kernel whose op has no flash_bytes
 _WIDEST_TILE = 8  # most outputs that a kernel accumulates side by side; Op.flash_bytes is measured at this width
 
@@ -27,7 +30,7 @@ class BudgetError(SpecError):
     """The model does not fit the board; the text lists what takes how many bytes."""
 
 
-def memory(experiment: Experiment, board: Board, net: Graph, arena: Plan, window: int, source: str) -> Memory:
+def memory(experiment: Experiment, board: Board, net: Graph, arena: Plan, window: int, source: str, sensor: int = 0) -> Memory:
     """Computes the RAM and flash that the model needs.
 
     Args:
@@ -37,11 +40,12 @@ def memory(experiment: Experiment, board: Board, net: Graph, arena: Plan, window
         arena: The plan of its arena.
         window: Bytes of the receive window.
         source: The experiment's name in errors, for instance its file.
+        sensor: Bytes of RAM for rows and samples of a sensor; 0 without one.
 
     Raises:
         BudgetError: The board has less RAM or flash than the model needs.
     """
-    ram = _ram(experiment, net, arena, window)
+    ram = _ram(experiment, net, arena, window, sensor)
     found = Memory(ram, STACK_BYTES, board.ram_bytes, _flash(experiment, net), board.flash_bytes)
     for what, used, available in (
         ("RAM", found.ram_total, found.ram_available),
@@ -52,7 +56,7 @@ def memory(experiment: Experiment, board: Board, net: Graph, arena: Plan, window
     return found
 
 
-def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int) -> tuple[RamUse, ...]:
+def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: int) -> tuple[RamUse, ...]:
     downlink = Dtype[experiment.strategy.downlink.upper()]
     scales = 4 * sum(not p.op.local for p in net.parameters) if downlink == Dtype.I8 else 0
     behind = 4 * (net.n_state - net.n_parameters)
@@ -68,6 +72,7 @@ def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int) -> tuple[
         RamUse("serial receive buffer", window),
         RamUse("request and answer buffers", 2 * window),
         RamUse("store", STORE_RAM_BYTES if experiment.board.store else 0),
+        RamUse("sensor", sensor),
         RamUse("core", CORE_RAM_BYTES + SELECTION_RAM_BYTES * len(net.layer_ends)),
         RamUse(STACK, STACK_BYTES),
     )
@@ -87,7 +92,10 @@ def _flash(experiment: Experiment, net: Graph) -> int:
     feedback = FEEDBACK_FLASH_BYTES * experiment.strategy.error_feedback
     keeps_state = keeps_local(experiment, net) or experiment.strategy.error_feedback
     store = (STORE_FLASH_BYTES + STORE_STATE_FLASH_BYTES * keeps_state) * experiment.board.store
-    return CORE_FLASH_BYTES + feedback + store + _kernel_flash(net) + net.frozen_bytes
+    sensor = SENSOR_FLASH_BYTES * (experiment.board.sensor is not None)
+    if sensor and (heard := log_mel_facts.of_experiment(experiment, "")) is not None:
+        sensor += SOUND_FLASH_BYTES + heard.flash
+    return CORE_FLASH_BYTES + feedback + store + sensor + _kernel_flash(net) + net.frozen_bytes
 
 
 def _kernel_flash(net: Graph) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import budget, flash_store, graph, hash, layer_chain, plan, protocol, sample_source, weights_file
+from . import budget, flash_store, graph, hash, layer_chain, plan, protocol, sample_source, sensor, weights_file
 from .boards import INSTALLED, Board, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
 from .spec import TARGETS, Experiment, SpecError
@@ -163,7 +163,8 @@ def _design(
             + (', or set task.dtype = "uint8" for pixels and other bytes, which are sent as they are' if in_bytes else "")
         )
     keeps_local, error_feedback = budget.keeps_local(experiment, net), experiment.strategy.error_feedback
-    memory = budget.memory(experiment, board, net, arena, window, source)
+    sensed = sensor.facts(experiment, board, net, source)
+    memory = budget.memory(experiment, board, net, arena, window, source, 0 if sensed is None else sensed.ram_bytes)
     manifest = ModelManifest(
         board=board.name,
         sample_source=sample_source.name(experiment),
@@ -191,6 +192,7 @@ def _design(
         )
         if experiment.board.store
         else None,
+        sensor=sensed,
     )
     return Design(experiment, source, board, boards, net, arena, given, manifest)
 

@@ -12,21 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 
-from . import adaptation, included, ops, protocol_cpp, sample_source, simulation_abi, work
+from . import adaptation, included, log_mel_facts, ops, protocol_cpp, sample_source, sensor, simulation_abi, work
 from .boards import Board
 from .calls import BackwardCall, Call
 from .cpp11 import float_literal
 from .design import Design
 from .files import write_if_changed
 from .graph import Graph, PlacedParameter
+from .log_mel_facts import LEVELS, LogMelFacts
 from .ops import Op, Parameter
 from .plan import HISTOGRAM_BINS
 from .protocol import Phase, SampleSet, Status, Variant
 from .protocol_cpp import cpp_constant
 from .section import SpecError
 
-_STORE_HEADERS = {"saved_state.hpp", "store_facts.hpp"}
+# Their presence gives the firmware a store, or a sensor.
+_OPTIONAL_HEADERS = {
+    "saved_state.hpp",
+    "store_facts.hpp",
+    "sensing.hpp",
+    "sensor_facts.hpp",
+    "own_sensor.hpp",
+    "log_mel_facts.hpp",
+}
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -70,8 +80,8 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
     texts = headers(design, command) | {"manifest.json": json.dumps(design.manifest.as_json(), indent=1) + "\n"}
     if own is not None:
         texts["own_source.hpp"] = own_source_header(own.as_posix(), sample_source.digest(own), command)
-    for name in _STORE_HEADERS - texts.keys():
-        (folder / name).unlink(missing_ok=True)  # its presence would give the firmware a store
+    for name in _OPTIONAL_HEADERS - texts.keys():
+        (folder / name).unlink(missing_ok=True)
     return [folder / name for name, text in texts.items() if write_if_changed(folder / name, text)]
 
 
@@ -103,7 +113,7 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None)
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
-    return texts | store_headers(design, command)
+    return texts | store_headers(design, command) | sensor_headers(design, command)
 
 
 def protocol_header(command: str) -> str:
@@ -133,16 +143,10 @@ def device_facts_header(design: Design, command: str) -> str:
         scores_note=f"logits, of which {activation} makes probabilities" if activation else "the predicted values",
         target_size=net.target.size,
         target_note=net.target.note,
-        classes=label_count(net),
+        classes=net.labels,
         targets_are_values=str(net.loss.targets == "values").lower(),
         receive_window=design.manifest.receive_window,
     )
-
-
-def label_count(net: Graph) -> int:
-    """Number of labels of a model whose target is one label; 0 for any other."""
-    takes_label = net.loss.class_target or (net.loss.targets == "labels" and net.output.size == 1)
-    return max(2, net.output.size) if takes_label else 0
 
 
 def adaptation_header(design: Design, command: str, phases: Sequence[Phase] | None = None) -> str:
@@ -220,6 +224,73 @@ def store_headers(design: Design, command: str) -> dict[str, str]:
             **vars(protocol_cpp.store_parts()),
         ),
     }
+
+
+def log_mel_header(facts: LogMelFacts, command: str) -> str:
+    """The text of log_mel_facts.hpp: sizes and tables of the log-mel front end."""
+    return render(
+        "log_mel_facts.hpp.j2",
+        command=command,
+        facts=facts,
+        floor=_exact(facts.floor),
+        silence=_exact(facts.silence),
+        fade=_exact(facts.fade),
+        one=_exact(1 / LEVELS),
+        hann=_lines([_exact(value) for value in facts.hann], 6),
+        sine=_lines([_exact(value) for value in facts.sine], 6),
+        bins=len(facts.band),
+        band_type="uint8_t" if facts.bands < 256 else "uint16_t",
+        band=_lines([str(value) for value in facts.band], 24),
+        share=_lines([_exact(value) for value in facts.share], 6),
+    )
+
+
+def _exact(value: float) -> str:
+    """The nearest float32 as a hexadecimal C++ literal."""
+    digits, exponent = float(np.float32(value)).hex().split("p")
+    return f"{digits.rstrip('0').rstrip('.') if '.' in digits else digits}p{exponent}f"
+
+
+def _lines(numbers: Sequence[str], width: int) -> list[str]:
+    return [", ".join(numbers[i : i + width]) + "," for i in range(0, len(numbers), width)]
+
+
+def sensor_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of the headers of firmware with a sensor, by name; empty for any other firmware.
+
+    Raises:
+        SpecError: The user's sensor cannot be used.
+    """
+    facts, file = design.manifest.sensor, design.experiment.board.sensor
+    if facts is None or file is None:
+        return {}
+    sha256 = sensor.digest(Path(file))
+    heard = log_mel_facts.of_experiment(design.experiment, design.source)
+    texts = {
+        "sensing.hpp": render("sensing.hpp.j2", command=command),
+        "sensor_facts.hpp": render(
+            "sensor_facts.hpp.j2",
+            board=design.board.name,
+            facts=facts,
+            header="sensor/windows.hpp" if heard is None else "sound/front_end.hpp",
+            front_end=_windows(facts) if heard is None else "sound::FrontEnd<sound::LogMelFacts>",
+            replayed=str(facts.replayed).lower(),
+            rate=float_literal(facts.rate),
+            columns=json.dumps(",".join(facts.columns), ensure_ascii=False),
+            command=command,
+            **vars(protocol_cpp.sensor_parts()),
+        ),
+    }
+    if heard is not None:
+        texts["log_mel_facts.hpp"] = log_mel_header(heard, command)
+    if not facts.replayed:
+        texts["own_sensor.hpp"] = render("own_sensor.hpp.j2", path=Path(file).as_posix(), sha256=sha256, command=command)
+    return texts
+
+
+def _windows(facts: sensor.SensorFacts) -> str:
+    """The C++ type of the front end that cuts windows."""
+    return f"Windows<kChannels, {facts.window}, {facts.stride}, {str(facts.majority).lower()}, kClasses>"
 
 
 def own_source_header(path: str, sha256: str, command: str) -> str:
@@ -386,8 +457,9 @@ def _frozen_tensor(design: Design, op: Op, parameter: Parameter) -> _FrozenText:
         numbers = [f"{float(str(value))!r}f" for value in values]
     else:
         numbers = [str(int(value)) for value in values]
-    lines = [", ".join(numbers[i : i + 8]) + "," for i in range(0, len(numbers), 8)]
-    return _FrozenText(_DECLARATIONS[parameter.dtype], weight_constant(op, parameter), list(parameter.shape), lines)
+    return _FrozenText(
+        _DECLARATIONS[parameter.dtype], weight_constant(op, parameter), list(parameter.shape), _lines(numbers, 8)
+    )
 
 
 # Bytes begin at a whole word, so that fewer loads of four of them cross its border.

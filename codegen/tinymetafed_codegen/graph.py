@@ -69,6 +69,12 @@ class Graph:
         return [call for call in self.forward if observes(call.op, variant)]
 
     @property
+    def labels(self) -> int:
+        """Number of labels of a model whose target is one label; 0 for any other."""
+        takes_label = self.loss.class_target or (self.loss.targets == "labels" and self.output.size == 1)
+        return max(2, self.output.size) if takes_label else 0
+
+    @property
     def sums_gradients(self) -> bool:
         """Whether a device can return one gradient of the weights that it received."""
         return Variant.GRADIENT in self.backward

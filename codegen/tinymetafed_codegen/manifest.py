@@ -17,6 +17,7 @@ from .flash_store import StoreFacts
 from .ops.op import NumberType
 from .protocol import Dtype
 from .section import StrictJson
+from .sensor import SensorFacts
 
 STACK = "stack"  # the purpose of the RamUse that is Memory.stack
 
@@ -137,10 +138,10 @@ class Memory(StrictJson):
 class ModelManifest(StrictJson):
     """All facts of one experiment's model on one board.
 
-    Only ``board``, ``receive_window``, ``memory`` and ``store`` depend on the board.
+    Only ``board``, ``receive_window``, ``memory``, ``store`` and ``sensor`` depend on the board.
     ``sample_source`` names firmware/app/source_NAME.cpp. ``model_hash`` and ``schema_hash`` are hexadecimal.
     ``layer_ends``: where each global layer ends in the weight vector. ``weights_file``: model.weights of the experiment.
-    ``store``: the layout of the board's store; None without ``board.store``.
+    ``store``: the layout of the board's store; None without ``board.store``. ``sensor``: the same for ``board.sensor``.
     """
 
     board: str
@@ -165,6 +166,7 @@ class ModelManifest(StrictJson):
     arena: ArenaMap
     memory: Memory
     store: StoreFacts | None = None
+    sensor: SensorFacts | None = None
 
     @property
     def n_local(self) -> int:
@@ -196,8 +198,9 @@ class ModelManifest(StrictJson):
         plain: dict[str, Any] = _adapter().dump_python(self, mode="json")
         plain["source"], plain["weights"] = plain.pop("sample_source"), plain.pop("weights_file")
         del plain["memory"]
-        if self.store is None:
-            del plain["store"]
+        for part in ("store", "sensor"):
+            if plain[part] is None:
+                del plain[part]
         return plain | {
             "ram_bytes": {use.purpose: use.size for use in self.memory.ram},
             "ram_total": self.memory.ram_total,

@@ -102,18 +102,26 @@ def parts() -> ProtocolText:
 
 
 @dataclass(frozen=True)
-class StoreText:
-    """The messages of firmware with a store, for the template store_facts.hpp.j2."""
+class PartText:
+    """The messages of an optional part of the firmware, for the template of its facts."""
 
     enums: list[EnumText]
     records: list[RecordText]
 
 
-def store_parts() -> StoreText:
+def store_parts() -> PartText:
     """The text of the messages that only firmware with a store has."""
-    return StoreText(
+    return PartText(
         enums=[enum_text(enum) for enum in protocol.STORE_ENUMS],
         records=[_record(record) for record in protocol.records(protocol.STORE_REQUESTS)],
+    )
+
+
+def sensor_parts() -> PartText:
+    """The text of the messages that only firmware with a sensor has."""
+    return PartText(
+        enums=[enum_text(enum) for enum in protocol.SENSOR_ENUMS],
+        records=[_record(record) for record in protocol.records(protocol.SENSOR_REQUESTS)],
     )
 
 

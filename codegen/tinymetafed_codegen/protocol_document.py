@@ -1,4 +1,4 @@
-"""Writes the wire table into docs/protocol.md and docs/store.md: ``python -m tinymetafed_codegen.protocol_document``."""
+"""Writes the wire table into the pages of docs that have its tables: ``python -m tinymetafed_codegen.protocol_document``."""
 
 from __future__ import annotations
 
@@ -35,6 +35,14 @@ def store_tables() -> dict[str, str]:
 def own_program_tables() -> dict[str, str]:
     """The same for the messages that only firmware has whose own program learns."""
     return {record.__name__: _fields(record) for record in protocol.records(protocol.OWN_PROGRAM_REQUESTS)}
+
+
+def sensor_tables() -> dict[str, str]:
+    """The same for the messages that only firmware with a sensor has."""
+    return {
+        **{record.__name__: _fields(record) for record in protocol.records(protocol.SENSOR_REQUESTS)},
+        **{enum.__name__: _members(enum) for enum in protocol.SENSOR_ENUMS},
+    }
 
 
 def filled(text: str, made: Mapping[str, str] | None = None) -> str:
@@ -99,6 +107,11 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    pages = {"protocol.md": tables(), "store.md": store_tables(), "sketch.md": own_program_tables()}
+    pages = {
+        "protocol.md": tables(),
+        "store.md": store_tables(),
+        "sketch.md": own_program_tables(),
+        "sensors.md": sensor_tables(),
+    }
     for page, made in ((find(f"docs/{name}"), made) for name, made in pages.items()):
         write_if_changed(page, filled(page.read_text(encoding="utf-8"), made))

@@ -78,7 +78,7 @@ def render(library: SketchLibrary) -> dict[str, str]:
         "receive_window": design.manifest.receive_window,
         "step": "" if library.step_milliseconds is None else "{:.2g} to {:.2g} ms".format(*library.step_milliseconds),
         "makes_samples": not design.manifest.streamed,
-        "takes_label": emit.label_count(design.graph) > 0,
+        "takes_label": design.graph.labels > 0,
         "features": design.graph.input.size,
     }
     texts = {
@@ -140,6 +140,8 @@ def _sources(design: Design, generated: Mapping[str, str], command: str) -> dict
     todo += sorted((firmware / "core" / "store").glob("*.cpp")) if has_store else []
     port_files = [file for folder in ports.values() for file in sorted(folder.glob("*.cpp"))]
     todo += [file for file in port_files if has_store or file.name != _STORAGE]
+    if design.manifest.sensor is not None:
+        todo.append(firmware / "app" / f"sensor_{'replayed' if design.manifest.sensor.replayed else 'own'}.cpp")
     todo += [firmware / "app" / "tinymetafed.h", firmware / "app" / f"source_{design.manifest.sample_source}.cpp"]
     texts: dict[str, str] = {}
     for file in todo:  # the loop itself appends to the list
@@ -166,7 +168,9 @@ def _places(design: Design, firmware: Path, ports: Mapping[str, Path]) -> _Place
     """Where sources go: as in firmware/, ports of the user's project beside ours, other files of the user's below own/."""
     ours = [(firmware.resolve(), _SOURCES)]
     theirs = [(folder.resolve(), f"{_SOURCES}/port/{port}") for port, folder in ports.items()]
-    roots = [own for own in [sample_source.own_source(design.experiment)] if own is not None]
+    sensor = design.experiment.board.sensor
+    own_files = (sample_source.own_source(design.experiment), None if sensor is None else Path(sensor))
+    roots = [own for own in own_files if own is not None]
     roots += [file for call in design.graph.forward if (file := own_op.header(type(call.op))) is not None]
     for number, root in enumerate(dict.fromkeys(roots)):
         files = included.with_included(root)

@@ -1,6 +1,8 @@
 // The one device of a program, and the functions that a program calls.
 #include "device.hpp"
 
+#include <sensing.hpp>  // generated for firmware with a sensor
+
 #include "dispatch.hpp"
 #include "math.hpp"
 #include "own_program.hpp"
@@ -15,10 +17,16 @@ static_assert(kFeatures == model::kInputSize && kScores == model::kOutputSize &&
 // Static, so that the linker counts its memory.
 Dispatcher dispatcher;
 Prequential<!kTargetsAreValues> prequential;
+Sensing sensing;
 
-// Answers the host's question how the board has done; asked of the dispatcher once the program has learned.
+// Answers the host's questions how the board has done and what it senses; the dispatcher asks it once the program has learned,
+// and always with a sensor.
 Outcome inspect(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
-  if (type != protocol::Inspect::kType) return Status::kUnknownType;
+  if (type != protocol::Inspect::kType) {
+    uint32_t detail = 0;
+    const Status status = sensing.answer(type, payload, size, out, detail);
+    return {status, detail};
+  }
   protocol::Inspect request;
   if (const Status status = protocol::parse(payload, size, request); status != Status::kOk) return status;
   protocol::Inspection answer;
@@ -35,7 +43,11 @@ uint8_t used = 0;  // of them
 
 }  // namespace
 
-void start() { dispatcher.begin(); }
+void start() {
+  dispatcher.begin();
+  if (Sensing::kSenses) dispatcher.answer_also(inspect);
+  sensing.begin();
+}
 
 bool poll() {
   if (used == received_size) {
@@ -44,7 +56,9 @@ bool poll() {
   }
   const bool any = used < received_size;
   used = static_cast<uint8_t>(used + dispatcher.receive(received + used, received_size - used));
-  return dispatcher.work() || any;
+  const bool trained = dispatcher.work();
+  const bool sensed = Sensing::kSenses && sensing.work(dispatcher.learner().is_free());
+  return trained || sensed || any;
 }
 
 void wait() { port::wait(); }

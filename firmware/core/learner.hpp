@@ -66,6 +66,9 @@ class Learner : private SavedState {
 
   uint32_t next_offset() const { return loaded_; }
 
+  // Whether the board's own program may learn: there are whole weights, and no cycle of the host is in progress.
+  bool is_free() const { return is_whole_ && !in_cycle(); }
+
   // For the board's own program. A refused call changes nothing. kBadState: there are no whole weights yet, or, for all but
   // `predict`, a cycle of the host is in progress.
 

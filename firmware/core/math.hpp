@@ -1,4 +1,4 @@
-// exp, sin, tanh, sqrt, expm1, log1p and erf from + - * / and integer operations only: the same bits on every machine, for a
+// exp, sin, tanh, sqrt, expm1, log1p, log2 and erf from + - * / and integer operations only: the same bits on every machine, for a
 // float or a vector.
 #pragma once
 
@@ -131,6 +131,17 @@ Float log1p_lanes(Float x) {
   return tail * (square * r) + (r + r);
 }
 
+// Binary logarithm of a normal x > 0, with an error of at most 3.1e-7 + 0.5 ulp.
+template <typename Float, typename Bits>
+Float log2_lanes(Float x) {
+  // x = 2^n (1 + f), 0 <= f < 1.
+  constexpr uint32_t kMantissa = 0x007FFFFF;
+  const Bits bits = bits_of<Bits>(x);
+  const Float f = bits_of<Float>((bits & kMantissa) | bits_of<uint32_t>(1.0f)) - 1.0f;
+  const Float n = bits_of<Float>((bits >> 23) + bits_of<uint32_t>(kRounder)) - (kRounder + 127.0f);
+  return log1p_lanes<Float, Bits>(f) * 0x1.715476p+0f + n;
+}
+
 // The error function, with an error of at most 2 ulp; NaN for NaN.
 template <typename Float, typename Bits>
 Float erf_lanes(Float x) {
@@ -163,6 +174,7 @@ inline float tanh(float x) { return tanh_lanes<float, uint32_t>(x); }
 inline float sqrt(float x) { return sqrt_lanes<float, uint32_t>(x); }
 inline float expm1(float x) { return expm1_lanes<float, uint32_t>(x); }
 inline float log1p(float x) { return log1p_lanes<float, uint32_t>(x); }  // for 0 <= x <= 1
+inline float log2(float x) { return log2_lanes<float, uint32_t>(x); }  // for normal x > 0
 inline float erf(float x) { return erf_lanes<float, uint32_t>(x); }
 
 }  // namespace tmf

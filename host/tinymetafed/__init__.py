@@ -64,7 +64,7 @@ from .runs.run_data import StoreError
 from .runs.tensorflow import ModelFileError
 
 if TYPE_CHECKING:
-    from .api.asking import BoardStatus, board_predict, board_status
+    from .api.asking import BoardStatus, Recorded, Sensing, board_predict, board_status, label_sample, record, started
     from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import (
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         bench_kernels,
         bench_memory,
         bench_simulation,
+        bench_sound,
         bench_wire,
         count_instructions,
     )
@@ -80,7 +81,16 @@ if TYPE_CHECKING:
 
 # A program that trains or simulates starts sooner without these modules, so they are imported when they are first used.
 _WHEN_USED = {
-    "asking": ("BoardStatus", "board_predict", "board_status"),
+    "asking": (
+        "BoardStatus",
+        "Recorded",
+        "Sensing",
+        "board_predict",
+        "board_status",
+        "label_sample",
+        "record",
+        "started",
+    ),
     "checking": ("BoardNeeds", "DataCause", "DataCheck", "DataProblem", "check"),
     "many_runs": ("SweepTable", "paper", "sweep"),
     "measuring": (
@@ -89,6 +99,7 @@ _WHEN_USED = {
         "bench_kernels",
         "bench_memory",
         "bench_simulation",
+        "bench_sound",
         "bench_wire",
         "count_instructions",
     ),
@@ -152,12 +163,14 @@ __all__ = [
     "ProgressEvent",
     "ProgressOption",
     "ProjectError",
+    "Recorded",
     "ReportError",
     "Reptile",
     "Run",
     "RunResult",
     "SampleSet",
     "Samples",
+    "Sensing",
     "Sparse",
     "SpecError",
     "StoreError",
@@ -183,6 +196,7 @@ __all__ = [
     "bench_kernels",
     "bench_memory",
     "bench_simulation",
+    "bench_sound",
     "bench_wire",
     "board",
     "board_predict",
@@ -194,6 +208,7 @@ __all__ = [
     "examine",
     "example",
     "import_model",
+    "label_sample",
     "load",
     "missing_tools",
     "monitor",
@@ -201,8 +216,10 @@ __all__ = [
     "new_run_folder",
     "open_run",
     "paper",
+    "record",
     "resume",
     "simulate",
+    "started",
     "sweep",
     "train",
     "watching",

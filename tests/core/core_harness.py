@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tinymetafed_codegen import emit
+from tinymetafed_codegen.log_mel_facts import facts
 from tinymetafed_codegen.protocol import Delta, Dtype, Recipe, Selection, Status
+from tinymetafed_codegen.spec import SoundOptions
 from tinymetafed_codegen.toolchain import compiler_flags
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -25,16 +27,18 @@ NEXT = 0xFFFFFFFF  # as a rank: the chunk after the previous one; no answer when
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
+SOUND = facts(SoundOptions(longest_seconds=0.6), rate=8000, bands=32, frames=20, source="pytest")
 TENSORS = (7, 1, 32)  # sizes of the tensors whose weights the harness receives
 _OPERATIONS = (
     "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN TANH SQRT EXPM1 LOG1P ERF THREEFRY DRAW SELECT SELECT_BY_BIT "
     "DELTA DELTA_OF_3 RECEIVED_F32 RECEIVED_F16 RECEIVED_I8"
 )
-Operation = IntEnum("Operation", f"{_OPERATIONS} SCALED DOUBLE_PRODUCT", start=0)
+Operation = IntEnum("Operation", f"{_OPERATIONS} SCALED DOUBLE_PRODUCT LOG2 SOUNDS", start=0)
 
 
 def write_protocol_header(folder: Path) -> None:
-    """Renders protocol.hpp and status.hpp into ``folder``."""
+    """Renders protocol.hpp, status.hpp and log_mel_facts.hpp into ``folder``."""
+    (folder / "log_mel_facts.hpp").write_text(emit.log_mel_header(SOUND, "pytest"))
     (folder / "status.hpp").write_text(emit.status_header("pytest"))
     (folder / "protocol.hpp").write_text(emit.protocol_header("pytest"))
 
@@ -160,6 +164,16 @@ class Core:
     def log1p(self, values: Floats) -> Floats:
         """tmf::log1p of each number."""
         return np.frombuffer(self._call(Operation.LOG1P, values.tobytes()), dtype="<f4")
+
+    def log2(self, values: Floats) -> Floats:
+        """tmf::log2 of each number."""
+        return np.frombuffer(self._call(Operation.LOG2, values.tobytes()), dtype="<f4")
+
+    def sounds(self, *recordings: npt.NDArray[np.int16]) -> npt.NDArray[np.uint8]:
+        """The spectrograms of the sounds in some recordings, one after the other; one of odd length is not finished."""
+        question = struct.pack(f"<{1 + len(recordings)}I", len(recordings), *map(len, recordings))
+        answer = self._call(Operation.SOUNDS, question + b"".join(each.astype("<i2").tobytes() for each in recordings))
+        return np.frombuffer(answer, np.uint8).reshape(-1, SOUND.bands, SOUND.frames)
 
     def erf(self, values: Floats) -> Floats:
         """tmf::erf of each number."""

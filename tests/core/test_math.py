@@ -88,6 +88,13 @@ def test_log1p_is_within_2_ulp_from_0_to_1(core: Core) -> None:
     assert ulps(core.log1p(x), np.log1p(x.astype(np.float64))).max() < 2
 
 
+def test_log2_is_within_3_1e_7_and_half_an_ulp(core: Core) -> None:
+    x = np.concatenate([np.logspace(-37.9, 38.5, 40_001), np.linspace(0.5, 2, 60_001)]).astype(np.float32)
+    exact = np.log2(x.astype(np.float64))
+    assert (np.abs(core.log2(x) - exact) - np.spacing(np.abs(exact).astype(np.float32)) / 2).max() < 3.1e-7
+    assert list(core.log2(np.array([1, 2, 0.5, 2.0**-126, 2.0**127], np.float32))) == [0, 1, -1, -126, 127]
+
+
 def test_erf_is_within_2_ulp_and_odd(core: Core) -> None:
     x = between(-5, 5)
     exact = np.array([math.erf(each) for each in x.tolist()])

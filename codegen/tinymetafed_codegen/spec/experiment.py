@@ -52,10 +52,13 @@ class EvaluationSpec(Section):
 class BoardSpec(Section):
     """The ``[board]`` section: what the firmware does besides training.
 
-    ``store``: state that is kept from round to round, and weights that were saved, survive a reset of the board.
+    ``store``: state that is kept from round to round, and weights that were saved, survive a reset of the board. ``sensor``:
+    the C++ file of the board's sensor, relative to the experiment file until it is loaded, absolute from then on; a board that
+    runs as a process reads a recording instead.
     """
 
     store: bool = False
+    sensor: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Experiment(Section):

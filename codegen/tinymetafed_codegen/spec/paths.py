@@ -64,6 +64,7 @@ def _moved(raw: TomlTable, move: Callable[[str], str]) -> TomlTable:
             moved[section] = {**values, key: new(name)}
 
     change("model", "weights", move)
+    change("board", "sensor", move)
     for section in ("strategy", "task"):
         change(section, "kind", lambda kind: _moved_class(kind, move))
     model = moved.get("model")

@@ -19,6 +19,30 @@ from .mistakes import READABLE
 from .task_facts import StatesFacts, TaskFacts, TaskOptions, TaskShapes, load_task, stated_facts, stated_options
 
 
+class SoundOptions(Section):
+    """How log-mel spectrograms are made of recorded sounds.
+
+    ``lowest_hz``: where the lowest mel band begins. ``window_seconds``, ``hop_seconds``: a Hann window's length, and the time
+    from one to the next. ``range_db``: the range below the loudest point of a recording. ``silence``: share of the loudest
+    window's power; quieter windows before and after the sound are cut off, with 0 none.
+
+    ``arithmetic``: "host" computes in float64 over whole recordings; "board" as a board does with its microphone, of ``rate``
+    Hz: there a sound begins when its power is above ``floor_db`` (0 is that of the loudest sine), and ends with a pause of
+    ``pause_seconds``, or when it is ``longest_seconds`` long.
+    """
+
+    lowest_hz: Annotated[float, Field(gt=0, le=20_000)] = 60.0
+    window_seconds: Annotated[float, Field(gt=0, le=1)] = 0.032
+    hop_seconds: Annotated[float, Field(gt=0, le=1)] = 0.008
+    range_db: Annotated[float, Field(gt=0, le=200)] = 60.0
+    silence: Annotated[float, Field(ge=0, lt=1)] = 1e-3
+    arithmetic: Literal["host", "board"] = "host"
+    rate: Annotated[int, Field(ge=100, le=192_000)] | None = None
+    floor_db: Annotated[float, Field(ge=-200, le=0)] = -70.0
+    pause_seconds: Annotated[float, Field(gt=0, le=10)] = 0.25
+    longest_seconds: Annotated[float, Field(gt=0, le=60)] = 1.0
+
+
 class TaskBase(Section):
     """Base class of [task] sections: sizes of three sample sets, and facts for firmware, budget and reports.
 
@@ -70,6 +94,11 @@ class TaskBase(Section):
     def own_files(self) -> FolderTask | None:
         """The keys for the user's own data files; None where the data are given."""
         return None
+
+    @property
+    def board_sound(self) -> tuple[SoundOptions | None, int | None]:
+        """How boards make features of sound, and its sampling rate in Hz; None and None where they do not."""
+        return None, None
 
     @property
     def boards_are_clients(self) -> bool:
@@ -147,11 +176,12 @@ class KeywordsTask(TaskBase):
     """``ways`` random spoken words per client, streamed by the host; ``support``, ``query`` and ``adapt`` are per word.
 
     ``split``: whether held-out clients have other speakers, other words, or both. ``held_out``: the held-out speakers;
-    without it ``run.seed`` selects them.
+    without it ``run.seed`` selects them. ``sound``: how recordings are made into spectrograms.
     """
 
     title: ClassVar[str] = "Spoken words"
     bytes_per_input: ClassVar[int] = 1  # levels of the spectrogram
+    rates: ClassVar[Mapping[str, int]] = MappingProxyType({"fsdd": 8_000, "speech_commands": 16_000})  # of a corpus, in Hz
 
     kind: Literal["keywords"]
     corpus: Literal["fsdd", "speech_commands"] = "fsdd"
@@ -161,6 +191,12 @@ class KeywordsTask(TaskBase):
     adapt: Annotated[int, Field(ge=1, le=64)] = 8
     split: Literal["speaker", "word", "both"] = "speaker"
     held_out: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
+    sound: SoundOptions = SoundOptions()
+
+    @property
+    def board_sound(self) -> tuple[SoundOptions | None, int | None]:
+        """How boards make features of sound, and the corpus's sampling rate."""
+        return (self.sound, self.rates[self.corpus]) if self.sound.arithmetic == "board" else (None, None)
 
     @property
     def shapes(self) -> TaskShapes:
@@ -173,7 +209,9 @@ class KeywordsTask(TaskBase):
         return self.ways
 
     def check(self, source: str) -> None:
-        """Refuses held-out speakers where the split is by word."""
+        """Refuses held-out speakers where the split is by word, and another rate than the corpus has."""
+        if self.sound.rate not in (None, rate := self.rates[self.corpus]):
+            raise SpecError(f"{source}: task.sound.rate = {self.sound.rate}, but {self.corpus} has {rate}; leave it out")
         if self.held_out is not None and self.split == "word":
             raise SpecError(
                 f"{source}: task.held_out names speakers, but task.split = 'word' holds out words; leave one of them out"
@@ -200,21 +238,6 @@ class PresenceTask(TaskBase):
     def classes(self) -> int:
         """Empty and occupied."""
         return 2
-
-
-class SoundOptions(Section):
-    """How log-mel spectrograms are made of recorded sounds.
-
-    ``lowest_hz``: where the lowest mel band begins. ``window_seconds``, ``hop_seconds``: a Hann window's length, and the time
-    from one to the next. ``range_db``: the range below the loudest point of a recording. ``silence``: share of the loudest
-    window's power; quieter windows before and after the sound are cut off, with 0 none.
-    """
-
-    lowest_hz: Annotated[float, Field(gt=0, le=20_000)] = 60.0
-    window_seconds: Annotated[float, Field(gt=0, le=1)] = 0.032
-    hop_seconds: Annotated[float, Field(gt=0, le=1)] = 0.008
-    range_db: Annotated[float, Field(gt=0, le=200)] = 60.0
-    silence: Annotated[float, Field(ge=0, lt=1)] = 1e-3
 
 
 ColumnName = Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=1)]  # in the header, or counted from 1
@@ -290,6 +313,11 @@ class FolderTask(TaskBase):
         return self.source
 
     @property
+    def board_sound(self) -> tuple[SoundOptions | None, int | None]:
+        """How boards make features of sound, and its sampling rate."""
+        return (self.sound, self.sound.rate) if self.sound.arithmetic == "board" else (None, None)
+
+    @property
     def boards_are_clients(self) -> bool:
         """Whether every board is one client, with data that exist only on the board."""
         return self.client_per_board
@@ -306,6 +334,11 @@ class FolderTask(TaskBase):
 
     def check(self, source: str) -> None:
         """Refuses boards as clients without a C++ file that reads their data."""
+        if self.sound.arithmetic == "board" and self.sound.rate is None:
+            raise SpecError(
+                f"{source}: task.sound.arithmetic = 'board' needs task.sound.rate, the sampling rate in Hz of the files and of "
+                "the board's microphone"
+            )
         if self.client_per_board and self.source is None:
             raise SpecError(
                 f"{source}: task.client_per_board = true needs task.source, the C++ file that reads the board's data"

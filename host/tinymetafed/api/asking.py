@@ -1,16 +1,27 @@
-"""Questions to a board that runs already: its status, and what it predicts."""
+"""Questions to a board that runs already: its status, what it predicts and senses. Starts boards that run as processes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.errors import UsageError
 
 from ..devices import asked_board
 from ..devices.asked_board import BoardStatus as BoardStatus
+from ..devices.asked_board import Sensing as Sensing
+from ..devices.launch import DEFAULT_BOARDS
+from ..devices.recording import Limits
+from ..devices.recording import Recorded as Recorded
+from ..devices.running import running
+from ..runs.setup import design_of, measured_design
+from .loaded_experiment import Experiment
+from .progress import ProgressOption, watching
 
 
 def board_status(device: str) -> BoardStatus:
@@ -42,3 +53,99 @@ def board_predict(device: str, features: npt.ArrayLike) -> npt.NDArray[np.float3
     """
     rows = np.atleast_2d(np.asarray(features, np.float32))
     return asked_board.predict(device, list(rows), Catalogue.near(Path.cwd()))
+
+
+def record(
+    device: str,
+    folder: str | Path,
+    *,
+    client: str | None = None,
+    label: str | None = None,
+    rows: int | None = None,
+    seconds: float | None = None,
+    experiment: Experiment | None = None,
+    progress: ProgressOption = True,
+) -> Recorded:
+    """Records a board's sensor into CSV files, which the task ``folder`` of its experiment reads; Ctrl-C ends it.
+
+    Args:
+        device: As for ``board_status``; or one native or emulated board that is started now, "qemu:1?replay=DIR".
+        folder: The folder for recordings: FOLDER/CLIENT/0001.csv, 0002.csv, …; no file there is ever written over.
+        client: Name of the client; None for the board's name and id.
+        label: Label of all rows; None for those that the sensor gives, by a button for instance.
+        rows: Rows to record; None for no limit.
+        seconds: Seconds to record; None for no limit.
+        experiment: The experiment whose firmware a board that is started now gets.
+        progress: As in ``simulate``.
+
+    Returns:
+        The files; how many rows they have, and how many were lost; the measured rate; why the recording ended.
+
+    Raises:
+        LinkError: The board does not answer, or was lost: what was recorded until then is in the files.
+        UsageError: The firmware has no sensor, or a name cannot be one.
+        Error: BuildError, LaunchError, SpecError and DataError for a board that is started now.
+    """
+    for option, name in (("--client", client), ("--label", label)):
+        if name is not None and (name != name.strip() or not name or name[0] == "." or set(name) & set('/\\,;"\t\r\n')):
+            raise UsageError(f"{option} '{name}': expected a name without slashes, commas and quotes that begins with no dot")
+    design = None
+    if experiment is not None:
+        # Rows are recorded as they are; the numbers of the normalisation are measured in recordings.
+        raw = experiment.spec.data.model_copy(update={"normalise": "none", "shift": None, "scale": None})
+        design = design_of(experiment.spec.model_copy(update={"data": raw}), experiment.source)
+    with watching(progress) as observer:
+        return asked_board.record(
+            device,
+            Path(folder),
+            client=client,
+            label=label,
+            limits=Limits(rows, seconds),
+            design=design,
+            boards=Catalogue.near(Path.cwd()),
+            observer=observer,
+        )
+
+
+def label_sample(device: str, label: int, *, keep: bool = False) -> Sensing:
+    """Labels the newest sample of a running board's sensor; the board learns it, one step of SGD.
+
+    Args:
+        device: As for ``board_status``.
+        label: The label, a whole number from 0 on: the index of the class.
+        keep: Whether the board saves its weights then, for after a reset; its firmware needs a store.
+
+    Returns:
+        What the sensor does.
+
+    Raises:
+        LinkError: The board does not answer, or cannot learn now.
+        UsageError: The URL names processes, or the model does not have the label, or the firmware has no sensor or no store.
+    """
+    return asked_board.label(device, label, Catalogue.near(Path.cwd()), keep=keep)
+
+
+@contextmanager
+def started(experiment: Experiment, devices: Sequence[str], *, progress: ProgressOption = True) -> Iterator[dict[str, str]]:
+    """Starts native or emulated boards with an experiment's firmware; they run until the context ends.
+
+    Args:
+        experiment: The experiment; that of a run has the numbers of its normalisation.
+        devices: Device URLs, for instance "qemu:1?store=flash&replay=recordings".
+        progress: As in ``simulate``.
+
+    Yields:
+        The port of each board, by its name (qemu#1), for ``board_status``, ``board_predict`` and ``label_sample``.
+
+    Raises:
+        BuildError, LaunchError, LinkError, SpecError, DataError.
+        UsageError: A URL is a serial port.
+    """
+    if ports := [url for url in devices if url.partition(":")[0] not in DEFAULT_BOARDS]:
+        raise UsageError(f"device '{ports[0]}': a port, whose board runs already; give native:N or qemu:N")
+    design = measured_design(experiment.spec, experiment.source)
+    with watching(progress) as observer, running(design, devices, observer) as fleet:
+        lines = {device.url: device.line for device in fleet.devices}
+        for device in fleet.devices:
+            device.close()  # others open the line now; the process goes on
+        yield lines

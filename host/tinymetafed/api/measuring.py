@@ -8,13 +8,14 @@ from pathlib import Path
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
-from ..bench import board_speed, costs, footprint, kernel_cost, line_cost, simulation_cost
+from ..bench import board_speed, costs, footprint, kernel_cost, line_cost, simulation_cost, sound_cost
 from ..bench.board_speed import BoardSpeed
 from ..bench.costs import Costs
 from ..bench.footprint import Footprint
 from ..bench.kernel_cost import Comparison
 from ..bench.line_cost import WireCost
 from ..bench.simulation_cost import SimulationCost
+from ..bench.sound_cost import SoundCost
 from ..simulation.vector_units import vector_units
 from .loaded_experiment import Experiment, load
 from .progress import ProgressOption, watching
@@ -71,6 +72,24 @@ def bench_memory(
     chosen = footprint.models([Path(path) for path in experiments])
     with watching(progress) as observer:
         return footprint.measure(chosen, boards or footprint.emulated_boards(), observer, own_program=own_program)
+
+
+def bench_sound(experiment: Experiment, board: str = "mps2", *, progress: ProgressOption = True) -> SoundCost:
+    """Counts the exact instructions that a board's log-mel front end takes, in an emulator.
+
+    Args:
+        experiment: An experiment from ``load`` with ``task.sound.arithmetic = "board"``.
+        board: An emulated board with an exact instruction counter.
+        progress: As in ``simulate``.
+
+    Returns:
+        Instructions per frame, per second and per sound, static RAM and tables.
+
+    Raises:
+        BoardError, BenchError, BuildError, SpecError.
+    """
+    with watching(progress) as observer:
+        return sound_cost.measure(experiment.spec, experiment.source, board, observer)
 
 
 def bench_simulation(

@@ -1,9 +1,11 @@
-"""Commands that ask a running board: status, predict."""
+"""Commands for boards that run: status, predict, record, label; and start, which runs them on this machine."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +16,10 @@ from rich.table import Table
 
 import tinymetafed as tmf
 
-from .options import JsonOption
+from .options import JsonOption, SetOption
+from .output import notes
+
+SHOWN_FILES = 10  # of a recording
 
 DeviceArgument = Annotated[
     str, typer.Argument(metavar="DEVICE", help="The board's serial port: /dev/ttyACM0, COM5, /dev/ttyUSB0@esp32dev.")
@@ -41,7 +46,19 @@ def status(device: DeviceArgument, json_: JsonOption = False) -> None:
         table.add_row("learned", f"{learning.learned:,} samples by itself")
         table.add_row("error of late", f"{learning.error:.3f} before learning (share of wrong labels, or mean distance)")
         table.add_row("drift", "the error has grown: let it adapt" if learning.drifted else "none found")
+    if found.sensing is not None:
+        _add_sensing(table, found.sensing)
     Console().print(table, highlight=False)
+
+
+def _add_sensing(table: Table, sensing: tmf.Sensing) -> None:
+    table.add_row("sensor", sensing.state + (f": {sensing.problem}" if sensing.problem else ""))
+    rate = f", {sensing.rate:.4g} per second" if sensing.rate else ""
+    refused = f", {sensing.refused:,} with a label that the model does not have" if sensing.refused else ""
+    table.add_row("rows", f"{sensing.rows:,}{rate}{refused}")
+    table.add_row("samples", f"{sensing.samples:,}, {sensing.learned:,} learned by the labels of their rows")
+    if sensing.label is not None:
+        table.add_row("prediction", f"{sensing.label}, confidence {sensing.confidence:.2f}, for the newest sample")
 
 
 def predict(
@@ -80,6 +97,110 @@ def predict(
         best = [str(int(row.argmax()))] if scores.shape[1] > 1 else []
         table.add_row(str(number), " ".join(f"{float(score):.6g}" for score in row), *best)
     Console().print(table, highlight=False)
+
+
+def record(
+    device: Annotated[
+        str,
+        typer.Argument(metavar="DEVICE", help="The board's serial port; or one that is started now: 'qemu:1?replay=DIR'."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the recordings: DIR/CLIENT/0001.csv, 0002.csv, …")],
+    client: Annotated[
+        str | None,
+        typer.Option("--client", help="Name of the client, a folder in DIR.", show_default="the board's name and id"),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", help="Label of all rows.", show_default="those that the sensor gives")
+    ] = None,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Rows to record.", show_default="no limit")] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", min=0.1, help="Seconds to record.", show_default="no limit")
+    ] = None,
+    experiment: Annotated[
+        Path | None, typer.Option("--experiment", help="Experiment whose firmware a board that is started now gets.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Record a board's sensor into CSV files that the task folder of its experiment reads; Ctrl-C ends it.
+
+    No file is ever written over. Where rows are lost, a new file begins, so that no window spans the gap.
+
+    tinymetafed record /dev/ttyACM0 -o recordings --client anna --label wave --seconds 30
+    """
+    found = tmf.record(
+        device,
+        output,
+        client=client,
+        label=label,
+        rows=rows,
+        seconds=seconds,
+        experiment=None if experiment is None else tmf.load(experiment),
+    )
+    if json_:
+        plain = dataclasses.asdict(found) | {"files": [str(file) for file in found.files], "rate_is_off": found.rate_is_off}
+        print(json.dumps(plain))
+        return
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_row("rows", f"{found.rows:,} in {len(found.files)} file(s)")
+    table.add_row("dropped", f"{found.dropped:,}")
+    if found.rate:
+        expected = f", task.rate is {found.expected_rate:g}" if found.expected_rate else ""
+        table.add_row(
+            "rate", f"{found.rate:.4g} per second{expected}{': OFF by more than a tenth' if found.rate_is_off else ''}"
+        )
+    table.add_row("ended", found.ended)
+    if found.unlabelled:
+        remedy = "record with --label, or leave such rows out with task.missing = 'drop'"
+        table.add_row("without label", f"{found.unlabelled:,} rows; {remedy}")
+    for file in found.files[:SHOWN_FILES]:
+        table.add_row("", str(file))
+    if len(found.files) > SHOWN_FILES:
+        table.add_row("", f"… and {len(found.files) - SHOWN_FILES} more")
+    Console().print(table, highlight=False, markup=False, soft_wrap=True)
+
+
+def label(
+    device: DeviceArgument,
+    label: Annotated[int, typer.Argument(metavar="LABEL", help="The label, a whole number from 0 on: the index of the class.")],
+    keep: Annotated[bool, typer.Option("--keep", help="Let the board save its weights then, for after a reset.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Label the newest sample of a running board's sensor; the board learns it.
+
+    tinymetafed label /dev/ttyACM0 2
+    """
+    found = tmf.label_sample(device, label, keep=keep)
+    if json_:
+        print(json.dumps(dataclasses.asdict(found)))
+        return
+    was = "it had no prediction" if found.label is None else f"its prediction was {found.label}"
+    kept = ", and saved its weights" if keep else ""
+    print(f"Learned the newest of {found.samples:,} samples as {label} ({was}){kept}.")
+
+
+def start(
+    experiment: Annotated[Path, typer.Argument(help="Experiment file, or a run's folder, whose firmware the boards get.")],
+    device: Annotated[
+        list[str],
+        typer.Option("--device", "-d", help="Boards to start: 'qemu:1?store=DIR&replay=DIR'. May be given several times."),
+    ],
+    set_: SetOption = None,
+) -> None:
+    """Start native or emulated boards and keep them running until Ctrl-C, to be asked on the ports that it prints.
+
+    tinymetafed start runs/mine -d 'qemu:1?store=flash&replay=recordings'
+    """
+    if experiment.is_dir():
+        if set_:
+            raise tmf.UsageError(f"--set changes an experiment file, and {experiment} is a run; leave --set out")
+        chosen = tmf.open_run(experiment).experiment
+    else:
+        chosen = tmf.load(experiment, set_ or ())
+    with tmf.started(chosen, device) as ports, suppress(KeyboardInterrupt):
+        for name, port in ports.items():
+            print(f"{name} {port}", flush=True)
+        notes.print("Running. In another terminal, for instance:  tinymetafed status PORT.  Ctrl-C ends it.", highlight=False)
+        threading.Event().wait()
 
 
 def _numbers(text: str, source: str) -> list[float]:

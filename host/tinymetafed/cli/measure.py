@@ -1,4 +1,4 @@
-"""Commands that measure: bench kernels, bench memory, bench simulation, bench wire, bench board, bench all."""
+"""Commands that measure: bench kernels, bench memory, bench simulation, bench sound, bench wire, bench board, bench all."""
 
 from __future__ import annotations
 
@@ -98,6 +98,36 @@ def memory(
     for each in footprints:
         sizes = (each.flash, each.flash_available, each.static, each.stack, each.ram, each.ram_available)
         table.add_row(each.model, each.board, *(f"{size:,}" for size in sizes))
+    Console().print(table)
+
+
+def sound(
+    experiment: ExperimentArgument,
+    board: Annotated[str, typer.Option(help="An emulated board with an exact instruction counter.")] = "mps2",
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Count the exact instructions that a board's microphone takes: frames of mel bands, and the spectrogram of a sound.
+
+    The experiment's features are those that boards compute, task.sound.arithmetic = "board":
+
+    tinymetafed bench sound examples/digits.toml --set task.sound.arithmetic=board
+    """
+    cost = tmf.bench_sound(tmf.load(experiment, set_ or ()), board)
+    if json_:
+        print(json.dumps(asdict(cost)))
+        return
+    table = Table(title=f"{experiment} on {board}, {cost.rate:,} Hz", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for what, value in (
+        ("frame with the samples of its hop, instructions", cost.instructions_per_frame),
+        (f"second of {cost.frames_per_second:g} frames, instructions", cost.instructions_per_second),
+        ("spectrogram of the longest sound, instructions", cost.instructions_per_sound),
+        ("static RAM, bytes", cost.ram_bytes),
+        ("tables in flash, bytes", cost.table_bytes),
+    ):
+        table.add_row(what, f"{value:,}")
     Console().print(table)
 
 

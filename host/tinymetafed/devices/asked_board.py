@@ -10,13 +10,21 @@ from pathlib import Path
 import numpy as np
 
 from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
-from tinymetafed_codegen.protocol import State, Status
+from tinymetafed_codegen.protocol import SensorReport, State, Status
 
+from ..federation.observer import Observer
 from ..wire.messages import ArrayLike, FloatArray
+from .board_stores import problem
 from .device import Device
 from .launch import launch, parse
 from .link.link_errors import DeviceRefused, LinkError
+from .recording import Limits, NoSensor, Recorded, describe
+from .recording import record as record_rows
+from .running import running
+
+NO_LABEL = 0xFFFF  # in a SensorReport: no prediction
 
 
 class AskError(UsageError):
@@ -37,12 +45,35 @@ class Learning:
 
 
 @dataclass(frozen=True)
+class Sensing:
+    """What a board's sensor does, and what the board makes of its rows.
+
+    ``state`` is a name of docs/sensors.md, ``problem`` says what is wrong with the sensor, "" if nothing is. ``rows`` counts
+    from the sensor's start, ``rate`` is measured, in rows per second, 0 where it is not. ``samples`` are made of the rows;
+    ``learned`` counts those that were learned by the labels of their rows, ``refused`` the rows with a label that the model
+    does not have. ``label`` is the prediction for the newest sample, None without one or without weights; ``confidence`` the
+    probability that the model gives to it. Labels are below ``labels``.
+    """
+
+    state: str
+    problem: str
+    rows: int
+    rate: float
+    samples: int
+    learned: int
+    refused: int
+    label: int | None
+    confidence: float
+    labels: int
+
+
+@dataclass(frozen=True)
 class BoardStatus:
     """What a board says of itself.
 
     ``state`` is that of its last cycle with a host, in words of docs/protocol.md; "IDLE" without one, and where its own program
     has learned since. ``step`` counts the cycle's training steps. ``learning`` is None where its own program has learned
-    nothing.
+    nothing, ``sensing`` where its firmware has no sensor.
     """
 
     device: str
@@ -53,6 +84,7 @@ class BoardStatus:
     state: str
     step: int
     learning: Learning | None
+    sensing: Sensing | None = None
 
 
 def status(url: str, boards: Catalogue) -> BoardStatus:
@@ -81,7 +113,127 @@ def status(url: str, boards: Catalogue) -> BoardStatus:
             state.name,
             step,
             learning,
+            _sensing(device.session.sensor()),
         )
+
+
+def label(url: str, label: int, boards: Catalogue, *, keep: bool = False) -> Sensing:
+    """Labels the newest sample of a board's sensor, which the board learns.
+
+    Args:
+        url: Its serial port, as PORT or PORT@BOARD.
+        label: The label.
+        boards: The known boards.
+        keep: Whether the board saves its weights then, for after a reset.
+
+    Returns:
+        What its sensor does.
+
+    Raises:
+        AskError: The URL names processes, the model does not have the label, or the firmware has no store to keep weights in.
+        NoSensor: The firmware has no sensor.
+        LinkError: The board does not answer, or cannot learn now.
+    """
+    with _asked(url, boards) as device:
+        before = device.session.sensor()
+        if before is None:
+            raise NoSensor(f"{device.url}: its firmware has no sensor, so it has no sample to label; set board.sensor")
+        if not 0 <= label < before.classes:
+            raise AskError(f"{device.url}: label {label}: its model has the labels 0 to {before.classes - 1}")
+        if not before.samples:
+            problem = describe(before.state) or f"only {before.rows:,} rows have come so far; try again later"
+            raise LinkError(f"{device.url}: has no sample yet to label: {problem}")
+        try:
+            found = device.session.label_sample(label)
+        except DeviceRefused as refusal:
+            if refusal.status == Status.NOT_FINITE:
+                raise LinkError(f"{device.url}: its weights have diverged; let it adapt, or load weights") from None
+            if refusal.status != Status.BAD_STATE:
+                raise
+            raise LinkError(
+                f"{device.url}: cannot learn now: it has no weights since its start, or a round of a host is in progress, or "
+                "its experiment has no [adaptation] to learn by"
+            ) from None
+        if keep:
+            _keep(device)
+        sensing = _sensing(found)
+        assert sensing is not None
+        return sensing
+
+
+def record(
+    url: str,
+    folder: Path,
+    *,
+    client: str | None,
+    label: str | None,
+    limits: Limits,
+    design: Design | None,
+    boards: Catalogue,
+    observer: Observer,
+) -> Recorded:
+    """Records a board's sensor into CSV files; see ``recording.record``.
+
+    Args:
+        url: Its serial port; or a URL of one process, which is started with the firmware of ``design``.
+        folder: The folder for recordings.
+        client: Name of the client, a folder in it; None for the board's name and id.
+        label: Label of all rows; None for those that the sensor gives.
+        limits: When to end.
+        design: The experiment's model, for a process.
+        boards: The known boards.
+        observer: Is told of progress, and of what is wrong with the sensor.
+
+    Raises:
+        AskError: The URL names several processes, or processes without ``design``.
+        Error: As ``recording.record``; and BuildError, LaunchError and DataError for a process.
+    """
+
+    def recorded(device: Device) -> Recorded:
+        name = client or f"{device.board}-{device.hello.unique_id.hex()[-6:]}"
+        return record_rows(device, folder, name, label, limits, observer)
+
+    (spec,) = parse([url], boards)
+    if spec.kind == "serial":
+        with _asked(url, boards) as device:
+            return recorded(device)
+    if design is None:
+        raise AskError(
+            f"device '{url}': names a process that is started now; name the experiment of its firmware too (--experiment FILE)"
+        )
+    if spec.count != 1:
+        raise AskError(f"device '{url}': one board is recorded at a time; give {spec.kind}:1")
+    with running(design, [url], observer) as fleet:
+        return recorded(fleet.devices[0])
+
+
+def _sensing(report: SensorReport | None) -> Sensing | None:
+    if report is None:
+        return None
+    return Sensing(
+        report.state.name,
+        describe(report.state),
+        report.rows,
+        report.rate,
+        report.samples,
+        report.learned,
+        report.refused,
+        None if report.label == NO_LABEL else report.label,
+        report.confidence,
+        report.classes,
+    )
+
+
+def _keep(device: Device) -> None:
+    """Lets a board save its weights. Raises AskError or LinkError."""
+    try:
+        report = device.session.keep()
+    except DeviceRefused as refusal:
+        if refusal.status != Status.UNKNOWN_TYPE:
+            raise
+        raise AskError(f"{device.url}: has learned, but its firmware has no store to keep it; set board.store = true") from None
+    if wrong := problem(report):
+        raise LinkError(f"{device.url}: has learned, but {wrong}")
 
 
 def predict(url: str, rows: Sequence[ArrayLike], boards: Catalogue) -> FloatArray:

@@ -25,6 +25,10 @@ class Port(Protocol):
     def process(self) -> subprocess.Popen[bytes] | None:
         """The process that runs the firmware; None for a real board."""
 
+    @property
+    def line(self) -> str:
+        """The path of its line, by which other programs may open it."""
+
     def reconnections(self) -> Iterator[Reconnection]:
         """Ways to reconnect a lost device, the most likely one first."""
 
@@ -83,6 +87,11 @@ class Device:
     def process(self) -> subprocess.Popen[bytes] | None:
         """The process that runs the firmware; None for a real board."""
         return self._port.process
+
+    @property
+    def line(self) -> str:
+        """The path of its line, by which other programs may open it."""
+        return self._port.line
 
     @property
     def traffic(self) -> Traffic:

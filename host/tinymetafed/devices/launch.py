@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -40,6 +40,9 @@ STOP_SECONDS = 2.0
 _POLL_SECONDS = 0.1  # how often the clock is read while waiting for a process's output
 LONGEST_STORE = 300  # bytes of a folder's path; boards have room for 384, with the file's name
 STORAGE_VARIABLE = "TINYMETAFED_STORAGE"  # names the file that stands for the flash of a native process
+REPLAY_VARIABLE = "TINYMETAFED_REPLAY"  # names the file that stands for its sensor
+REPLAY_SUFFIX = ".rows"  # behind the path of the file that stands for an emulated board's flash: the one for its sensor
+_OPTION = re.compile(r"(store|replay)=(.+?)(?=&(?:store|replay)=|$)")
 FILES_PER_PROCESS = 5  # open files of the host per process: pipes, diagnostics, the line, and a share of its own
 
 # Kills the processes when the host is gone: standard input is a pipe from the host, which ends however the host ended.
@@ -74,7 +77,8 @@ class DeviceSpec:
     """A parsed device URL: ``count`` processes of ``kind`` that run ``board``; or a serial port, without ``board``.
 
     ``declared`` is the board on a serial port, if the URL names it. ``store`` is the folder for the files that stand for the
-    flash of processes; None: files that are removed at the end.
+    flash of processes; None: files that are removed at the end. ``replay`` is the recording, or a folder of them, that stands
+    for their sensors.
     """
 
     url: str
@@ -83,14 +87,15 @@ class DeviceSpec:
     count: int = 1
     declared: str | None = None
     store: Path | None = None
+    replay: Path | None = None
 
 
 def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec]:
     """Parses device URLs.
 
     Args:
-        urls: Each is ``native:N``, ``qemu:N`` or ``renode:N``, with or without ``@BOARD`` and then ``?store=DIR``; or a serial
-            PORT or PORT@BOARD.
+        urls: Each is ``native:N``, ``qemu:N`` or ``renode:N``, with or without ``@BOARD`` and then ``?store=DIR``,
+            ``?replay=FILE|DIR`` or both with ``&`` between them; or a serial PORT or PORT@BOARD.
         boards: The known boards.
 
     Returns:
@@ -134,9 +139,12 @@ def _known_board(url: str, board: str, boards: Catalogue) -> str:
 
 def _parse_process(url: str, kind: str, rest: str, boards: Catalogue) -> DeviceSpec:
     rest, has_options, options = rest.partition("?")
-    store = re.fullmatch(r"store=(.+)", options)
-    if has_options and store is None:
-        raise DeviceUrlError(f"device '{url}': expected store=DIR after ?, a folder for what boards keep over a reset")
+    folders = {match[1]: Path(match[2]).resolve() for match in _OPTION.finditer(options)}
+    if has_options and "&".join(match[0] for match in _OPTION.finditer(options)) != options:
+        raise DeviceUrlError(
+            f"device '{url}': expected store=DIR after ?, a folder for what boards keep over a reset, or replay=DIR, the "
+            "recordings that they take for their sensors, or both with & between them"
+        )
     match = re.fullmatch(r"(\d+)(?:@([\w-]+))?", rest)
     if match is None or int(match[1]) == 0:
         raise DeviceUrlError(f"device '{url}': expected a number of devices from 1 on, for instance {kind}:4")
@@ -147,7 +155,12 @@ def _parse_process(url: str, kind: str, rest: str, boards: Catalogue) -> DeviceS
     if kind != right:
         hint = f"{right}:{match[1]}" if board == DEFAULT_BOARDS[right] else f"{right}:{match[1]}@{board}"
         raise DeviceUrlError(f"device '{url}': board '{board}' does not run as {kind}; use {hint}")
-    return DeviceSpec(url, kind, board, int(match[1]), store=None if store is None else Path(store[1]).resolve())
+    if "replay" in folders and not boards.load(board).replays:
+        raise DeviceUrlError(
+            f"device '{url}': board '{board}' cannot read recordings in {kind}, only in QEMU or as a native process; leave "
+            "replay= out, or use qemu or native"
+        )
+    return DeviceSpec(url, kind, board, int(match[1]), store=folders.get("store"), replay=folders.get("replay"))
 
 
 @contextmanager
@@ -156,6 +169,7 @@ def launch(
     firmware: Callable[[str], Path],
     *,
     boards: Catalogue = INSTALLED,
+    recordings: Callable[[DeviceSpec], Sequence[bytes]] | None = None,
     icount: bool = False,
     options: Sequence[str] = (),
     faults: FaultPlan | None = None,
@@ -170,6 +184,7 @@ def launch(
         specs: Parsed device URLs.
         firmware: Gives the program for a board's name; called once per board that runs as a process.
         boards: The known boards.
+        recordings: Reads what the boards of a URL with ``replay`` replay, a file's content for each.
         icount: Emulators count instructions exactly.
         options: Further options of the emulators.
         faults: Faults to inject between host and devices.
@@ -194,7 +209,8 @@ def launch(
                 raise FaultError(f"{spec.url}: fault 'reboot' restarts processes, not boards on ports; leave it out")
     with ExitStack() as stack:
         recorder = stack.enter_context(Recorder(record, clock)) if record is not None else None
-        processes = _start_all(stack, specs, firmware, boards, (*(ICOUNT if icount else ()), *options), clock)
+        words = (*(ICOUNT if icount else ()), *options)
+        processes = _start_all(stack, specs, firmware, boards, recordings, words, clock)
         numbered = {kind: itertools.count(1) for kind in DEFAULT_BOARDS}
         waiting = iter(processes)
         kinds = {spec.board for spec in specs if spec.board is not None}
@@ -267,12 +283,19 @@ def announced(said: str) -> str | None:
 class _Process:
     """A process that runs a board's firmware; its standard error goes to a file. A restart keeps the unique id."""
 
-    def __init__(self, command: list[str], storage: Path, tell: Callable[[str, int], None], clock: Clock) -> None:
-        """Starts it. ``storage`` stands for its flash. ``tell`` is called with "start" or "stop" and the process's number."""
+    def __init__(self, command: list[str], files: Mapping[str, str], tell: Callable[[str, int], None], clock: Clock) -> None:
+        """Starts it.
+
+        Args:
+            command: Its program and arguments.
+            files: Environment variables that name its files.
+            tell: Called with "start" or "stop" and the process's number.
+            clock: Clock to measure time with.
+        """
         self.clock = clock
         self.program = Path(command[0]).name
         self._command = command
-        self._environment = os.environ | {STORAGE_VARIABLE: str(storage)}
+        self._environment = {**os.environ, **files}
         self._tell = tell
         self._start()
 
@@ -384,6 +407,10 @@ class _ProcessPort:
     def process(self) -> subprocess.Popen[bytes]:
         return self._process.popen
 
+    @property
+    def line(self) -> str:
+        return self._path
+
     def open(self, until: float) -> Transport:
         """Opens the line of a process that has just been started."""
         self._path = self._process.line(until)
@@ -434,6 +461,10 @@ class _SerialPort:
     def start(self) -> float:
         """Seconds that its board may take to answer."""
         return start_seconds_of(self._path, self._declared, self._boards)
+
+    @property
+    def line(self) -> str:
+        return self._path
 
     def open(self, until: float) -> Transport:
         """Opens the line with the settings that its board needs."""
@@ -508,14 +539,16 @@ def _start_all(
     specs: Sequence[DeviceSpec],
     firmware: Callable[[str], Path],
     boards: Catalogue,
+    recordings: Callable[[DeviceSpec], Sequence[bytes]] | None,
     options: Sequence[str],
     clock: Clock,
 ) -> list[_Process]:
     """Starts every process. ``stack`` stops them; if the host is killed, a watchdog process does."""
-    wanted = [(spec.board, spec.store, i + 1) for spec in specs for i in range(spec.count) if spec.board is not None]
+    wanted = [(spec.board, spec.store, i) for spec in specs for i in range(spec.count) if spec.board is not None]
     if not wanted:
         return []
     require(specs, boards)
+    replayed = [rows for spec in specs if spec.board is not None for rows in _replayed(spec, recordings)]
     known = {name: boards.load(name) for name, _, _ in wanted}
     programs = {name: firmware(name) for name in known}
     watchdog = subprocess.Popen(["/bin/sh", "-c", _WATCHDOG], stdin=subprocess.PIPE, start_new_session=True)
@@ -539,14 +572,32 @@ def _start_all(
 
     lines = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tinymetafed-")))
     stack.callback(stop_all)
-    for name, store, number in wanted:
+    for (name, store, i), rows in zip(wanted, replayed, strict=True):
         unique_id = f"{next(_process_numbers):016x}"
-        storage = lines / f"{unique_id}.flash" if store is None else _kept_in(store) / f"{name}-{number}.flash"
+        flash = lines / f"{unique_id}.flash"
+        storage = flash if store is None else _kept_in(store) / f"{name}-{i + 1}.flash"
         if store is not None:
             _lock(storage, stack)
+        files = {STORAGE_VARIABLE: str(storage), REPLAY_VARIABLE: ""}
+        if rows is not None:
+            recording = lines / f"{flash.name}{REPLAY_SUFFIX}"
+            recording.write_bytes(rows)
+            files[REPLAY_VARIABLE] = str(recording)
+            if storage != flash:  # an emulated board finds its recording beside its flash
+                flash.symlink_to(storage)
+                storage = flash
         words = command(known[name], programs[name], unique_id, lines / unique_id, storage)
-        processes.append(_Process([*words, *options], storage, tell, clock))
+        processes.append(_Process([*words, *options], files, tell, clock))
     return processes
+
+
+def _replayed(spec: DeviceSpec, recordings: Callable[[DeviceSpec], Sequence[bytes]] | None) -> Sequence[bytes | None]:
+    """What each board of a URL replays; None for one that replays nothing. Raises LaunchError."""
+    if spec.replay is None:
+        return [None] * spec.count
+    if recordings is None:
+        raise LaunchError(f"device '{spec.url}': this command starts boards without sensors; leave replay= out")
+    return recordings(spec)
 
 
 def _kept_in(store: Path) -> Path:

@@ -23,6 +23,7 @@ from .firmware_project import flashing, writing_project
 from .fleet import Fleet
 from .launch import launch, parse, require
 from .link.faults import FaultPlan
+from .replay import recordings_of
 
 
 def build_firmware(design: Design, name: str, deviation: Deviation = AS_THE_BOARD_SAYS) -> Firmware:
@@ -116,6 +117,13 @@ def running(
     built = {board: known.build(design, board, observer) for board in named}
     observer.stage(f"starting {', '.join(urls)}")
     with launch(
-        specs, built.__getitem__, boards=design.boards, icount=icount, faults=faults, record=record, check=check
+        specs,
+        built.__getitem__,
+        boards=design.boards,
+        recordings=recordings_of(design),
+        icount=icount,
+        faults=faults,
+        record=record,
+        check=check,
     ) as devices:
         yield Fleet(devices, on_event=observer.event)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
 import shlex
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from tinymetafed_codegen import boards, emit
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.files import locked, write_if_changed
+from tinymetafed_codegen.host_library import SHARED, run_compiler, shared_library
 from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.sample_source import own_source
-from tinymetafed_codegen.toolchain import SHOWN_LINES, BuildError, build_root, compiler_flags, require_tools
+from tinymetafed_codegen.toolchain import build_root, compiler_flags, require_tools
 
 from .vector_units import VectorUnit
 
@@ -48,7 +45,7 @@ def compile_kernels(design: Design, unit: VectorUnit, kernels: str | None = None
     command = ["g++", *compiler_flags(), *include, "-O2", *unit.flags, f"-DTMF_LANES={unit.lanes}"]
     # GCC warns of the ABI of vector arguments, which does not matter: no vector is passed between libraries.
     # -g0: debugging information takes a sixth of the compiler's time.
-    command += ["-Wno-psabi", "-g0", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"]
+    command += ["-Wno-psabi", "-g0", *SHARED, "-pthread"]
     core = [tree / "core" / f"{name}.cpp" for name in ("delta_codec", "half", "prng")]
     command += [str(path) for path in [tree / "sim" / "simulate.cpp", *core, task_source]]
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,29 +54,12 @@ def compile_kernels(design: Design, unit: VectorUnit, kernels: str | None = None
         write_if_changed(generated / "simulation_abi.hpp", emit.simulation_abi_header(_COMMAND))
         files = [file for part in (tree / "core", tree / "sim", *replaced) for file in sorted(part.rglob("*.[hc]pp"))]
         files += [*sorted(generated.glob("*.hpp")), task_source, *_included_by(own_source(design.experiment), include)]
-        # Machines may share the folder, so the name depends on the machine's architecture and vector unit.
-        digest = hashlib.sha256(json.dumps([platform.machine(), *command]).encode())
-        for file in files:
-            digest.update(file.read_bytes())
-        library = folder / f"{unit.name}-{digest.hexdigest()[:16]}.so"
-        if not library.exists():
-            begun = library.with_suffix(".new")
-            _run([*command, "-o", str(begun)], f"the simulation of {design.source}")
-            begun.replace(library)
-    return library
+        return shared_library(folder / unit.name, command, files, f"the simulation of {design.source}")
 
 
 def _included_by(own: Path | None, include: Sequence[str]) -> list[Path]:
     """A user's sample source and all files that it includes; none without one."""
     if own is None:
         return []
-    rule = _run(["g++", *compiler_flags(), *include, "-M", str(own)], str(own))
+    rule = run_compiler(["g++", *compiler_flags(), *include, "-M", str(own)], str(own))
     return [Path(name) for name in shlex.split(rule.partition(":")[2].replace("\\\n", " "))]
-
-
-def _run(command: Sequence[str], what: str) -> str:
-    """Runs a compiler and returns its standard output. Raises BuildError, which names ``what`` was compiled."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise BuildError("\n".join([f"{what}: the compiler failed", *done.stderr.strip().splitlines()[-SHOWN_LINES:]]))
-    return done.stdout

@@ -190,6 +190,43 @@ class Session(Exchange):
                     raise
                 token = refusal.detail
 
+    # --- The board's sensor; firmware without one refuses with UNKNOWN_TYPE ---
+
+    def sensor(self) -> protocol.SensorReport | None:
+        """How the board's sensor does; None for firmware without one."""
+        try:
+            return self._ask(protocol.AskSensor(), protocol.SensorReport)
+        except DeviceRefused as refusal:
+            if refusal.status != Status.UNKNOWN_TYPE:
+                raise
+            return None
+
+    def columns(self) -> protocol.Columns:
+        """What a row of the sensor is."""
+        return self._ask(protocol.AskColumns(), protocol.Columns)
+
+    def pull_rows(self, recording: int, row: int) -> protocol.Rows:
+        """Fetches rows of a recording from number ``row`` on, as many as are there and fit into an answer.
+
+        Args:
+            recording: The recording's random number, above 0. A new one begins it and restarts the sensor; 0 ends it.
+            row: Number of the first row that the host lacks; the board forgets those before it.
+
+        Raises:
+            DeviceRefused: BAD_STATE if the board knows nothing of this recording, because it was reset.
+        """
+        return self._ask(protocol.PullRows(recording, row), protocol.Rows)
+
+    def label_sample(self, label: int) -> protocol.SensorReport:
+        """Labels the newest sample, which the board learns.
+
+        Raises:
+            DeviceRefused: BAD_VALUE for a label that the model does not have; BAD_STATE without a sample, without weights, or
+                in a round; NOT_FINITE if the weights have diverged.
+        """
+        request = int.from_bytes(os.urandom(4), "little")
+        return self._ask(protocol.LabelSample(request, label), protocol.SensorReport)
+
     # --- A round ---
 
     def configure(self, program: Program, recipe: Recipe) -> None:

@@ -15,7 +15,7 @@ from tinymetafed_codegen.spec import CLIENTS, KeywordsTask, RunSpec, TaskShapes
 
 from .. import prng
 from . import Bytes, DataError, is_held_out
-from .speech import CORPORA, Recordings, read_recordings
+from .speech import CORPORA, Features, Recordings, read_recordings
 from .ways import Ways
 
 
@@ -34,7 +34,7 @@ class Keywords(Ways):
     def __init__(self, spec: KeywordsTask, data: Path | None, seed: int, clients: int = CLIENTS) -> None:
         """Reads the corpus at ``data``, or downloads it. Raises DataError if it is missing or too small."""
         corpus = CORPORA[spec.corpus]
-        recordings = read_recordings(corpus, data)
+        recordings = read_recordings(corpus, data, Features(spec))
         where = f"{data or corpus.archive.name}: {corpus.title}"
         self.data_sha256 = recordings.sha256
         self.sides = _split(recordings, spec, seed, where)

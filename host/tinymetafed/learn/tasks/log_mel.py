@@ -9,11 +9,12 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from tinymetafed_codegen.log_mel_facts import SHAPE
 from tinymetafed_codegen.spec import SoundOptions
 
 from . import Bytes
 
-BANDS, FRAMES = 32, 20  # shape of a spectrogram where no model says another
+BANDS, FRAMES = SHAPE  # of a spectrogram where no model says another
 _USUAL = SoundOptions()
 
 Waveform = NDArray[np.float64]

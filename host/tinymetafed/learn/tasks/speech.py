@@ -19,18 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymetafed_codegen.locate import user_cache
-from tinymetafed_codegen.spec import SoundOptions
+from tinymetafed_codegen.log_mel_facts import facts
+from tinymetafed_codegen.spec import KeywordsTask
 
 from . import Bytes, DataError
 from .archives import Archive, downloaded, files, sha256_of
+from .board_log_mel import BoardLogMel
 from .log_mel import BANDS, FRAMES, Waveform, log_mel
-
-_SOUND = SoundOptions()
-# Part of the cache's key: increase the last number when the computation of the features changes.
-RECIPE = (
-    f"{BANDS}x{FRAMES} {_SOUND.lowest_hz} Hz {_SOUND.window_seconds}/{_SOUND.hop_seconds} s {_SOUND.range_db} dB "
-    f"{_SOUND.silence} 1"
-)
 
 Indices = NDArray[np.int64]
 
@@ -100,12 +95,12 @@ CORPORA = {
 
 @dataclass(frozen=True)
 class Recordings:
-    """The spectrograms of a corpus; recording i is the word ``words[word[i]]`` by ``speakers[speaker[i]]``.
+    """The spectrograms of a corpus; sound i is the word ``words[word[i]]`` by ``speakers[speaker[i]]``.
 
     Attributes:
         levels: Spectrograms, uint8 [n, 32, 20].
-        word: Index of each recording's word, int64 [n].
-        speaker: Index of each recording's speaker, int64 [n].
+        word: Index of each sound's word, int64 [n].
+        speaker: Index of each sound's speaker, int64 [n].
         words: Names of the words, sorted.
         speakers: Names of the speakers, sorted.
         sha256: SHA-256 over names and contents of the recordings, hexadecimal; independent of the archive's packing.
@@ -119,12 +114,45 @@ class Recordings:
     sha256: str
 
 
-def read_recordings(corpus: Corpus, data: Path | None) -> Recordings:
+class Features:
+    """Makes the spectrograms of recordings as a task says."""
+
+    def __init__(self, spec: KeywordsTask) -> None:
+        """Raises SpecError if the options do not fit the corpus."""
+        self.sound = spec.sound
+        self.board: BoardLogMel | None = None
+        options, rate = spec.board_sound
+        if options is not None and rate is not None:
+            self.board = BoardLogMel(facts(options, rate, BANDS, FRAMES, "task.sound"))
+
+    @property
+    def recipe(self) -> str:
+        """Names all that the features depend on besides the recordings. Raises BuildError."""
+        if self.board is not None:
+            return f"{self.board.library.parent.name} {self.board.library.name}"
+        sound = self.sound
+        # Increase the last number when the computation of the features changes.
+        return (
+            f"{BANDS}x{FRAMES} {sound.lowest_hz} Hz {sound.window_seconds}/{sound.hop_seconds} s {sound.range_db} dB "
+            f"{sound.silence} 1"
+        )
+
+    def of(self, sound: Waveform, rate: int, where: str) -> Bytes:
+        """The spectrograms of a recording's sounds, uint8 [sounds, bands, frames]. Raises DataError for another rate."""
+        if self.board is None:
+            return log_mel(sound, rate, options=self.sound)[None]
+        if rate != self.board.facts.rate:
+            raise DataError(f"{where} has a rate of {rate} Hz, expected {self.board.facts.rate}")
+        return self.board.spectrograms(sound)
+
+
+def read_recordings(corpus: Corpus, data: Path | None, features: Features) -> Recordings:
     """Reads all recordings of a corpus.
 
     Args:
         corpus: The corpus.
         data: The archive, or a folder with it; None to download it into the cache.
+        features: Makes their spectrograms.
 
     Returns:
         The recordings as spectrograms.
@@ -136,7 +164,7 @@ def read_recordings(corpus: Corpus, data: Path | None) -> Recordings:
     path = data or downloaded(corpus.archive)
     if path.is_dir():
         path = corpus.archive.within(path) or _absent(corpus, path)
-    recordings = _recordings(corpus, path)
+    recordings = _recordings(corpus, path, features)
     if path != data and (fault := corpus.fault(recordings)):
         raise DataError(
             f"{path}: another version of the {corpus.title}: {fault}; download {corpus.archive.url}, or pass "
@@ -152,14 +180,14 @@ def _absent(corpus: Corpus, folder: Path) -> NoReturn:
     )
 
 
-def _recordings(corpus: Corpus, path: Path) -> Recordings:
+def _recordings(corpus: Corpus, path: Path, features: Features) -> Recordings:
     """Reads the recordings from the cache; computes and stores them if the cache is missing or damaged."""
-    key = hashlib.sha256(f"{RECIPE} {sha256_of(path)}".encode()).hexdigest()
+    key = hashlib.sha256(f"{features.recipe} {sha256_of(path)}".encode()).hexdigest()
     kept = user_cache() / "features" / f"{corpus.archive.name}-{key[:16]}.npz"
     with suppress(OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile), np.load(kept) as arrays:
         names = {name: tuple(arrays[name].tolist()) for name in ("words", "speakers")}
         return Recordings(arrays["levels"], arrays["word"], arrays["speaker"], **names, sha256=str(arrays["sha256"]))
-    made = _read(corpus, path)
+    made = _read(corpus, path, features)
     kept.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=kept.parent, suffix=".new", delete=False) as file:
         np.savez(file, **vars(made))
@@ -167,20 +195,21 @@ def _recordings(corpus: Corpus, path: Path) -> Recordings:
     return made
 
 
-def _read(corpus: Corpus, path: Path) -> Recordings:
+def _read(corpus: Corpus, path: Path, features: Features) -> Recordings:
     found: dict[tuple[str, str, str], tuple[str, Bytes]] = {}
     for name, content in files(path, corpus.archive.url):
         if match := corpus.path.fullmatch(name):
             key = match["word"], match["speaker"], Path(name).name
-            found[key] = hashlib.sha256(content).hexdigest(), log_mel(*_sound(path, name, content))
+            found[key] = hashlib.sha256(content).hexdigest(), features.of(*_sound(path, name, content), f"{path}: {name}")
     if not found:
         raise DataError(f"{path}: another data set; the {corpus.title} has {corpus.layout} (see {corpus.archive.url})")
     words, speakers = (tuple(sorted({key[i] for key in found})) for i in (0, 1))
     keys = sorted(found)
+    counts = [len(found[key][1]) for key in keys]
     return Recordings(
-        np.stack([found[key][1] for key in keys]),
-        np.array([words.index(word) for word, _, _ in keys]),
-        np.array([speakers.index(speaker) for _, speaker, _ in keys]),
+        np.concatenate([found[key][1] for key in keys]),
+        np.repeat([words.index(word) for word, _, _ in keys], counts),
+        np.repeat([speakers.index(speaker) for _, speaker, _ in keys], counts),
         words,
         speakers,
         hashlib.sha256("".join(f"{'/'.join(key)} {found[key][0]}\n" for key in keys).encode()).hexdigest(),

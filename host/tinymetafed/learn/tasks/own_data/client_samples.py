@@ -42,7 +42,7 @@ def samples_of(
     origin = list[tuple[Path, int]]()
     for each in own:
         before = sum(map(len, values))
-        for segment in _prepared(each, spec, problems):
+        for segment in prepared(each, spec, problems):
             if spec.window is None:
                 values.append(segment.values)
                 targets.append(segment.targets)
@@ -81,10 +81,19 @@ def _window_label(table: Table, spec: FolderTask) -> WindowLabel | None:
     return None if table.labels is None else spec.window_label
 
 
-def _prepared(each: ClientRecording, spec: FolderTask, problems: Problems) -> list[Recording]:
-    """The parts of a recording without gaps, with missing values filled, at ``task.rate``; one part without windows."""
+def prepared(each: ClientRecording, spec: FolderTask, problems: Problems) -> list[Recording]:
+    """The parts of a recording that windows are cut from.
+
+    Args:
+        each: The recording.
+        spec: The experiment's [task].
+        problems: Takes what is wrong with it.
+
+    Returns:
+        The parts between gaps, with missing values filled, at ``task.rate``; without windows the whole recording.
+    """
     parts = [each.recording] if spec.window is None else segments(each.recording, spec.largest_gap)
-    prepared = []
+    found = []
     for part in parts:
         whole = filled(part) if part.values.ndim == 2 else part
         if np.isnan(whole.values).any():
@@ -95,14 +104,14 @@ def _prepared(each: ClientRecording, spec: FolderTask, problems: Problems) -> li
             problems.add(Place(each.table.file), what, remedy, cause=f"feature {of} has no value")
             continue
         if spec.rate is None or spec.window is None:
-            prepared.append(whole)
+            found.append(whole)
         elif rows := too_many_rows(whole, spec.rate):
             what = f"{len(whole):,} rows without a gap become {rows:,} at task.rate = {spec.rate:g}"
             remedy = "lower task.rate, correct the times or their unit, or set task.largest_gap"
             problems.add(Place(each.table.file), what, remedy, cause="too many rows at task.rate")
         else:
-            prepared.append(resampled(whole, spec.rate))
-    return prepared
+            found.append(resampled(whole, spec.rate))
+    return found
 
 
 def longest_run(each: ClientRecording, spec: FolderTask, target: float | None = None) -> int:

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tinymetafed_codegen.spec import FolderTask, SoundOptions
+from tinymetafed_codegen import log_mel_facts
+from tinymetafed_codegen.spec import FolderTask, SpecError
 
 from .. import Bytes, DataError
-from ..log_mel import BANDS, FRAMES, Waveform, log_mel
+from ..board_log_mel import BoardLogMel
+from ..log_mel import Waveform, log_mel
 from .file_table import Table, Texts
 from .folder_content import MediaKind
 from .problems import Place, Problems
@@ -93,16 +95,15 @@ def read_media(
     if given := [key for key in _FOR_ROWS if getattr(spec, key) is not None]:
         raise DataError(f"{first.parent}: task.{given[0]} is for CSV and NPZ files, but there are {media.kind}; leave it out")
     size = _size(media, shape)
-    read = _read_image if media.kind == "images" else _Sounds(spec.sound).read
+    read = _read_image if media.kind == "images" else _Sounds(spec, size).read
     tables = []
     for client, files in media.files.items():
         levels, labels, kept = list[Bytes](), list[str](), list[Path]()
         for label, file in files:
-            one = _attempt(read, file, size, problems)
-            if one is not None:
-                levels.append(one)
-                labels.append(label)
-                kept.append(file)
+            found = _attempt(read, file, size, problems)
+            levels += found
+            labels += [label] * len(found)
+            kept += [file] * len(found)
         if levels:
             values = np.stack(levels).reshape(-1, *(shape or size)).astype(np.float32) * MEDIA_SCALE
             tables.append((client, _table(values, labels, kept)))
@@ -112,6 +113,8 @@ def read_media(
         what = f"spectrograms of {size[0]} bands and {size[1]} frames"
     if tables:
         notes.append(f"{count:,} {media.kind} of {len(media.files)} clients, made {what}, values from 0 to 1")
+    if tables and (made := sum(len(table.values) for _, table in tables)) > count:
+        notes.append(f"{made:,} samples: some recordings have several sounds, with pauses of task.sound.pause_seconds")
     return tables
 
 
@@ -136,33 +139,31 @@ def _size(media: MediaFolder, shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Height, width and channels of images, or bands, frames and 1 for sounds. Raises DataError."""
     files = [file for own in media.files.values() for _, file in own]
     if media.kind == "sounds":
-        if not shape:
-            return BANDS, FRAMES, 1
-        if len(shape) == 2 or (len(shape) == 3 and shape[2] == 1):
-            return shape[0], shape[1], 1
-        if shape == (BANDS * FRAMES,):
-            return BANDS, FRAMES, 1
-        expected = f"[BANDS, FRAMES, 1], for instance [{BANDS}, {FRAMES}, 1], or [{BANDS * FRAMES}]"
-    else:
-        if not shape:
-            for file in files:
-                with suppress(*_UNREADABLE), Image.open(file) as image:
-                    return image.height, image.width, 1 if image.mode in ("1", "L") else 3
-            return 1, 1, 1  # none can be read; each will be a problem
-        if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3)):
-            return shape[0], shape[1], 1 if len(shape) == 2 else shape[2]
-        for channels in (1, 3):
-            side = math.isqrt(math.prod(shape) // channels)
-            if len(shape) == 1 and side * side * channels == shape[0]:
-                return side, side, channels
-        expected = "[HEIGHT, WIDTH, 1] for grey, [HEIGHT, WIDTH, 3] for colour, or as many numbers as a square image has"
-    raise DataError(f"{files[0].parents[2]}: model.input = {list(shape)}, but the data are {media.kind}; make it {expected}")
+        try:
+            return (*log_mel_facts.size(shape or log_mel_facts.SHAPE, str(files[0].parents[2])), 1)
+        except SpecError as error:
+            raise DataError(str(error)) from None
+    if not shape:
+        for file in files:
+            with suppress(*_UNREADABLE), Image.open(file) as image:
+                return image.height, image.width, 1 if image.mode in ("1", "L") else 3
+        return 1, 1, 1  # none can be read; each will be a problem
+    if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3)):
+        return shape[0], shape[1], 1 if len(shape) == 2 else shape[2]
+    for channels in (1, 3):
+        side = math.isqrt(math.prod(shape) // channels)
+        if len(shape) == 1 and side * side * channels == shape[0]:
+            return side, side, channels
+    raise DataError(
+        f"{files[0].parents[2]}: model.input = {list(shape)}, but the data are images; make it [HEIGHT, WIDTH, 1] for grey, "
+        "[HEIGHT, WIDTH, 3] for colour, or as many numbers as a square image has"
+    )
 
 
 def _attempt(
-    read: Callable[[Path, tuple[int, int, int]], Bytes], file: Path, size: tuple[int, int, int], problems: Problems
-) -> Bytes | None:
-    """What ``read`` makes of a file; None and a problem if it cannot be read."""
+    read: Callable[[Path, tuple[int, int, int]], Sequence[Bytes]], file: Path, size: tuple[int, int, int], problems: Problems
+) -> Sequence[Bytes]:
+    """The samples that ``read`` makes of a file; none and a problem if it cannot be read."""
     try:
         return read(file, size)
     except UnidentifiedImageError:
@@ -170,10 +171,10 @@ def _attempt(
     except _UNREADABLE as error:
         reason = str(error) or "it ends too early"
     problems.add(Place(file), f"cannot be read ({reason})", "save it again, or remove it", cause="cannot be read")
-    return None
+    return ()
 
 
-def _read_image(file: Path, size: tuple[int, int, int]) -> Bytes:
+def _read_image(file: Path, size: tuple[int, int, int]) -> Sequence[Bytes]:
     """An image in the size, uint8 [height, width, channels]; transparent parts are white."""
     height, width, channels = size
     with Image.open(file) as image:
@@ -187,28 +188,38 @@ def _read_image(file: Path, size: tuple[int, int, int]) -> Bytes:
             turned = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
         plain = turned.convert("L" if channels == 1 else "RGB")
         pixels: Bytes = np.asarray(plain.resize((width, height), Image.Resampling.BILINEAR), np.uint8)
-    return pixels.reshape(height, width, channels)
+    return (pixels.reshape(height, width, channels),)
 
 
 class _Sounds:
     """Reads WAV files, all of one sampling rate."""
 
-    def __init__(self, options: SoundOptions) -> None:
-        self.options = options
-        self.first: tuple[Path, int] | None = None
+    def __init__(self, spec: FolderTask, size: tuple[int, int, int]) -> None:
+        self.options = spec.sound
+        self.first: tuple[str, int] | None = None
+        self.board: BoardLogMel | None = None
+        options, rate = spec.board_sound
+        if options is not None and rate is not None:
+            self.first = "task.sound.rate", rate
+            self.board = BoardLogMel(log_mel_facts.facts(options, rate, size[0], size[1], spec.path))
 
-    def read(self, file: Path, size: tuple[int, int, int]) -> Bytes:
-        """A recording's spectrogram, uint8 [bands, frames, 1]. Raises ValueError."""
+    def read(self, file: Path, size: tuple[int, int, int]) -> Sequence[Bytes]:
+        """The spectrograms of a recording's sounds, each uint8 [bands, frames, 1]. Raises ValueError."""
         sound, rate = read_wav(file)
-        self.first = self.first or (file, rate)
+        self.first = self.first or (f"that of {file.name}", rate)
         if rate != self.first[1]:
-            raise ValueError(f"its rate is {rate} Hz, that of {self.first[0].name} {self.first[1]} Hz; make them equal")
+            raise ValueError(f"its rate is {rate} Hz, {self.first[0]} {self.first[1]} Hz; make them equal")
         window = round(self.options.window_seconds * rate)
         if window < 2 or round(self.options.hop_seconds * rate) < 1 or self.options.lowest_hz >= rate / 2:
             raise ValueError(f"task.sound does not fit its rate of {rate} Hz")
         if not sound.any():
             raise ValueError("it is silent")
-        return log_mel(sound, rate, size[0], size[1], self.options)[..., None]
+        if self.board is None:
+            return (log_mel(sound, rate, size[0], size[1], self.options)[..., None],)
+        found = self.board.spectrograms(sound)
+        if not len(found):
+            raise ValueError(f"no sound in it is above task.sound.floor_db = {self.options.floor_db:g}")
+        return tuple(found[..., None])
 
 
 def read_wav(file: Path) -> tuple[Waveform, int]:

@@ -13,6 +13,7 @@ from .file_table import Bools, Doubles, Indices
 
 # A recording may become so many rows, or so many times its own, at task.rate; the last is the largest number in a message.
 _MANY_ROWS, _MOST_TIMES, _MOST_ROWS = 10**6, 100, 10**18
+_SAME_TIME = 1e-6  # times that differ by less, in steps, are the same time, written with rounding
 USUAL_STEPS = 5  # a longer step than so many median steps is a gap, where task.largest_gap does not say it
 WindowLabel = Literal["pure", "majority"]
 
@@ -99,12 +100,14 @@ def resampled(segment: Recording, rate: float) -> Recording:
         rate: Rows per second.
 
     Returns:
-        Rows at the times first, first + 1 / rate, … up to the last.
+        Rows at the times first, first + 1 / rate, … up to the last. Rows that are at these times already stay as they are.
     """
     assert segment.time is not None
     since = segment.time - segment.time[0]
     count = int(np.floor(since[-1] * rate * (1 + 1e-12))) + 1
     at = np.arange(count) / rate
+    if count == len(since) and np.abs(at - since).max() * rate < _SAME_TIME:
+        return segment
     values = np.stack([np.interp(at, since, channel) for channel in segment.values.T], axis=1).astype(np.float32)
     after = np.clip(np.searchsorted(since, at), 0, len(since) - 1)
     before = np.maximum(after - 1, 0)

@@ -1,0 +1,23 @@
+// What the device senses by itself: nothing. Firmware with a sensor (board.sensor) has a generated header of this name, which
+// includes sensor/sensing.hpp instead.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "bytes.hpp"
+#include "protocol.hpp"
+
+namespace tmf {
+
+// The interface that sensor/sensing.hpp describes; takes neither memory nor time.
+class Sensing {
+ public:
+  static constexpr bool kSenses = false;
+
+  void begin() {}
+  bool work(bool) { return false; }
+  Status answer(uint8_t, const uint8_t*, size_t, Writer&, uint32_t&) { return Status::kUnknownType; }
+};
+
+}  // namespace tmf
