@@ -102,7 +102,7 @@ def status(url: str, boards: Catalogue) -> BoardStatus:
     """
     with _asked(url, boards) as device:
         hello, at, found = device.hello, device.session.position(), device.session.inspect()
-        learning = None if found is None else Learning(found.learned, found.error, bool(found.drifted))
+        learning = None if found is None or not found.learned else Learning(found.learned, found.error, bool(found.drifted))
         state, step = (State.IDLE, 0) if at is None else (at.state, at.step)
         return BoardStatus(
             device.url,
