@@ -19,7 +19,7 @@ FEEDBACK_FLASH_BYTES = 600  # code of error feedback
 STORE_FLASH_BYTES = 2_800  # code of a store, with the storage functions of the emulated board
 STORE_STATE_FLASH_BYTES = 820  # in addition, where it keeps the state between rounds
 STORE_RAM_BYTES = 56
-SENSOR_FLASH_BYTES = 5_000  # code of a sensor's pipeline and of what a program of one's own calls
+SENSOR_FLASH_BYTES = 4_000  # code of a sensor's pipeline and of what a program of one's own calls
 UNMEASURED_FLASH_BYTES = 1_000  # assumed for a kernel whose op has no flash_bytes
 _WIDEST_TILE = 8  # most outputs that a kernel accumulates side by side; Op.flash_bytes is measured at this width
 

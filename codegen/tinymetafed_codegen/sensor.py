@@ -19,7 +19,8 @@ KEPT_BYTES = 4096  # for these rows, if so many come in a second
 STUCK_ROWS, STUCK_WINDOWS = 32, 2  # so many equal rows, and so many windows of them, are a stuck sensor
 FEWEST_TIMED_ROWS = 8  # that a rate is measured over; else the rows of a second
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-WATCH_RAM_BYTES = 96  # of the pipeline, besides rows and samples
+PIPELINE_RAM_BYTES = 160  # besides rows and samples
+REPLAY_RAM_BYTES = 280  # rows of a recording that are read at once, and the state of its file
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class SensorFacts(StrictJson):
     @property
     def ram_bytes(self) -> int:
         """Bytes of RAM: a window, the newest sample, the rows kept for the host, and the state of the pipeline."""
-        return (2 * self.window + self.kept_rows + 1) * 4 * self.channels + 2 * self.kept_rows + WATCH_RAM_BYTES
+        rows = (2 * self.window + self.kept_rows + 1) * 4 * self.channels + 2 * self.kept_rows
+        return rows + PIPELINE_RAM_BYTES + REPLAY_RAM_BYTES * self.replayed
 
 
 def facts(experiment: Experiment, board: Board, net: Graph, source: str) -> SensorFacts | None:
