@@ -54,6 +54,13 @@ class SensorFacts(StrictJson):
         return max(FEWEST_TIMED_ROWS, math.ceil(self.rate))
 
     @property
+    def summary(self) -> str:
+        """What the firmware makes of rows, for people."""
+        rows = f"{self.window} row{'s' * (self.window > 1)}" + (f" at {self.rate:g} Hz" if self.rate else "")
+        source = "a recording that is replayed" if self.replayed else "the sensor"
+        return f"sensor: a sample is {rows} of {self.channels} numbers of {source}, one every {self.stride}"
+
+    @property
     def ram_bytes(self) -> int:
         """Bytes of RAM: a window, the newest sample, the rows kept for the host, and the state of the pipeline."""
         rows = (2 * self.window + self.kept_rows + 1) * 4 * self.channels + 2 * self.kept_rows

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clocks import HUNG_SECONDS, LOOK_SECONDS, wait_until
+from clocks import HUNG_SECONDS, wait_until
 from small_runs import DATA, Quiet, needs_qemu
 
 import tinymetafed as tmf
@@ -82,10 +81,14 @@ def started(command: str) -> Iterator[str]:
 
 def until_ended(port: str) -> tmf.BoardStatus:
     """The status of a board once it has replayed its recording."""
-    while (found := tmf.board_status(port)).sensing is not None and found.sensing.state != "ENDED":
-        assert found.sensing.state == "OK", found
-        time.sleep(LOOK_SECONDS)
-    return found
+
+    def has_ended() -> bool:
+        sensing = tmf.board_status(port).sensing
+        assert sensing is not None and sensing.state in ("OK", "ENDED")
+        return sensing.state == "ENDED"
+
+    wait_until(has_ended)
+    return tmf.board_status(port)
 
 
 def test_the_walk_through_of_readme(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -253,6 +253,8 @@ def codegen(
         console.print(steps, highlight=False)
     if manifest.store is not None:
         console.print(manifest.store.summary, markup=False, highlight=False, soft_wrap=True)
+    if manifest.sensor is not None:
+        console.print(manifest.sensor.summary, markup=False, highlight=False, soft_wrap=True)
     console.print(
         f"{manifest.n_global:,} global and {manifest.n_local:,} local weights, "
         f"model {manifest.model_hash}, {len(made.changed)} files changed in {output}",
