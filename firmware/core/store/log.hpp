@@ -50,18 +50,19 @@ struct Tag {
 //   Status read(uint32_t at, void* to, size_t size);
 //   Status program(uint32_t at, const void* from, size_t size);  // of erased flash; whole units of kWriteBytes
 //   Status erase(uint32_t page);                                 // sets all bytes of a page to 0xFF
-// where `at` counts bytes from the first of 2 * kSlotPages pages. Numbers are in the machine's own byte order.
-template <typename Flash, uint32_t kSlotPages>
+// where `at` counts bytes from the first of 2 * kSlotPages pages. Numbers are in the machine's own byte order. A log that
+// `kHasRounds` is false for has records of weights only, and no code for others.
+template <typename Flash, uint32_t kSlotPages, bool kHasRounds = true>
 class Log {
  public:
   static constexpr uint32_t kSlotBytes = kSlotPages * Flash::kPageBytes;
   static constexpr uint32_t kNowhere = 0;  // in place of a record's position: a slot begins with its header
   static constexpr uint32_t kChunk = 32;   // bytes read or programmed at once
 
-  // Programs numbers as they come, in chunks, and computes their CRC.
+  // Programs numbers as they come, in chunks, and computes their CRC. Or compares them with what is there.
   class Sink {
    public:
-    Sink(Flash& flash, uint32_t at) : flash_(flash), at_(at) {}
+    Sink(Flash& flash, uint32_t at, bool compares = false) : flash_(flash), at_(at), compares_(compares) {}
 
     void put(const void* from, uint32_t size) {
       const auto* bytes = static_cast<const uint8_t*>(from);
@@ -79,13 +80,23 @@ class Log {
       const uint32_t crc = crc_;
       put(&crc, sizeof crc);
       while (used_ % Flash::kWriteBytes != 0) chunk_[used_++] = 0xFF;
-      if (used_ > 0) flush();
+      return finish();
+    }
+
+    // Ends without a CRC. Returns whether the flash took all of it, or has the same.
+    bool finish() {
+      flush();
       return ok_;
     }
 
    private:
     void flush() {
-      ok_ = ok_ && flash_.program(at_, chunk_, used_) == Status::kOk;
+      if (used_ == 0) return;
+      if (compares_) {
+        ok_ = ok_ && has_bytes(flash_, at_, chunk_, used_);
+      } else {
+        ok_ = ok_ && flash_.program(at_, chunk_, used_) == Status::kOk;
+      }
       at_ += used_;
       used_ = 0;
     }
@@ -95,6 +106,7 @@ class Log {
     uint32_t crc_ = 0;
     uint32_t used_ = 0;
     bool ok_ = true;
+    bool compares_;
     uint8_t chunk_[kChunk];
   };
 
@@ -109,23 +121,21 @@ class Log {
     model_ = model;
     has_active_ = false;
     sequence_ = generation_ = 0;
-    forget();
-    Condition found[2];
-    Header headers[2];
+    newest_ = previous_ = weights_ = kNowhere;
+    condition_ = Condition::kEmpty;
     for (uint32_t slot = 0; slot < 2; ++slot) {
-      found[slot] = inspect(slot, headers[slot]);
-      if (found[slot] == Condition::kReady && (!has_active_ || is_later(headers[slot].generation, generation_))) {
+      uint32_t generation = 0;
+      const Condition found = inspect(slot, generation);
+      if (found == Condition::kReady) {
+        if (has_active_ && !is_later(generation, generation_)) continue;
         has_active_ = true;
         active_ = slot;
-        generation_ = headers[slot].generation;
+        generation_ = generation;
       }
+      // What is in the other slot does not matter where one is ready; else what is in the first counts, unless it is empty.
+      if (found == Condition::kReady || condition_ == Condition::kEmpty) condition_ = found;
     }
-    if (has_active_) {
-      condition_ = Condition::kReady;
-      scan();
-      return;
-    }
-    condition_ = found[found[0] == Condition::kEmpty ? 1 : 0];
+    if (has_active_) scan();
   }
 
   Condition condition() const { return condition_; }
@@ -134,12 +144,13 @@ class Log {
 
   // Position of the client's newest state of a round before `tag.round`; kNowhere if there is none.
   uint32_t round_before(const Tag& tag) {
+    if (!kHasRounds) return kNowhere;
     if (newest_ != kNowhere && tag_at(newest_).is_before(tag)) return newest_;
     return previous_ != kNowhere && tag_at(previous_).is_before(tag) ? previous_ : kNowhere;
   }
 
   // Position of the newest state of a round of any client; kNowhere if there is none.
-  uint32_t newest_round() const { return newest_; }
+  uint32_t newest_round() const { return kHasRounds ? newest_ : kNowhere; }
 
   // Position of the last weights; kNowhere if there are none.
   uint32_t weights() const { return weights_; }
@@ -155,8 +166,22 @@ class Log {
   // Number `i` of a record; 0 if the flash cannot be read.
   float number_at(uint32_t at, uint32_t i) {
     float number = 0;
-    static_cast<void>(flash_.read(at + sizeof(Head) + 4 * i, &number, sizeof number));
+    static_cast<void>(read_numbers(at, i, &number, sizeof number));
     return number;
+  }
+
+  // Reads `size` bytes of a record's numbers, from number `i` on.
+  Status read_numbers(uint32_t at, uint32_t i, void* to, uint32_t size) {
+    return flash_.read(at + sizeof(Head) + 4 * i, to, size);
+  }
+
+  // Whether the numbers of a whole record are those that `give` gives.
+  template <typename Give>
+  bool has_same(uint32_t at, uint32_t count, const Give& give) {
+    if (!has_record(at, count)) return false;
+    Sink sink(flash_, at + sizeof(Head), true);
+    give(sink);
+    return sink.finish();
   }
 
   // Saves a record of `count` numbers. `give(sink)` calls sink(number) once for each; it is called again if the flash did not
@@ -188,6 +213,7 @@ class Log {
     Kind kind() const { return static_cast<Kind>(kind_and_count >> 24); }
     uint32_t count() const { return kind_and_count & 0x00FFFFFF; }
   };
+  static constexpr uint32_t kMostNeeded = kHasRounds ? 2 : 0;  // records beside a new one
   static_assert((Flash::kWriteBytes & (Flash::kWriteBytes - 1)) == 0 && Flash::kWriteBytes <= kChunk, "whole units in a chunk");
   static_assert(Flash::kPageBytes % kChunk == 0 && kSlotPages > 0, "whole chunks in a page");
 
@@ -202,23 +228,27 @@ class Log {
   };
 
   Status save_record(Kind kind, const Tag& tag, uint32_t count, const Numbers& numbers) {
-    if (condition_ == Condition::kWorn || condition_ == Condition::kMissing) return Status::kBadState;
+    if (condition_ >= Condition::kWorn) return Status::kBadState;
     const uint32_t size = record_bytes(count);
     // Needed beside the new record: weights, and of rounds the state before a new one, because the host may ask for that round
     // again.
-    const bool is_round = kind == Kind::kRound;
-    const uint32_t needed[2] = {is_round ? round_before(tag) : previous_, is_round ? weights_ : newest_};
+    uint32_t needed[kMostNeeded + 1] = {};
     uint32_t total = header_bytes() + size;
-    for (const uint32_t at : needed)
-      if (at != kNowhere) total += record_bytes(head_at(at).count());
+    if constexpr (kHasRounds) {
+      const bool is_round = kind == Kind::kRound;
+      needed[0] = is_round ? round_before(tag) : previous_;
+      needed[1] = is_round ? weights_ : newest_;
+      for (const uint32_t at : needed)
+        if (at != kNowhere) total += record_bytes(head_at(at).count());
+    }
     if (total > kSlotBytes) {
       condition_ = Condition::kFull;
       return Status::kTooLarge;
     }
     const Head head = {static_cast<uint32_t>(kind) << 24 | count, sequence_ + 1, tag};
     bool saved = false;
-    if (has_active_ && end_ + size <= end_of_slot(active_)) {
-      const uint32_t at = end_;
+    const uint32_t at = end_;
+    if (has_active_ && at + size <= end_of_slot(active_)) {
       end_ = end_of_slot(active_);  // if this write fails, nothing is written behind it
       saved = append(at, head, numbers);
       if (saved) {
@@ -227,26 +257,27 @@ class Log {
       }
     }
     saved = saved || move(head, needed, numbers);
-    if (saved) sequence_ = head.sequence;
-    condition_ = saved ? Condition::kReady : Condition::kWorn;
-    return saved ? Status::kOk : Status::kBadState;
+    condition_ = Condition::kWorn;
+    if (!saved) return Status::kBadState;
+    sequence_ = head.sequence;
+    condition_ = Condition::kReady;
+    return Status::kOk;
   }
 
   // Whether a counter that begins again at 0 after 2^32 - 1 was `one` after it was `other`.
   static bool is_later(uint32_t one, uint32_t other) { return one - other - 1 < UINT32_MAX / 2; }
 
-  void forget() { newest_ = previous_ = weights_ = kNowhere; }
-
   // What is at the start of a slot: kReady with its header, kEmpty, or why it cannot be used.
-  Condition inspect(uint32_t slot, Header& header) {
-    if (flash_.read(start_of_slot(slot), &header, sizeof header) != Status::kOk) return Condition::kMissing;
-    if (is_blank(start_of_slot(slot), start_of_slot(slot) + sizeof header)) return Condition::kEmpty;
-    const auto* bytes = reinterpret_cast<const uint8_t*>(&header);
+  Condition inspect(uint32_t slot, uint32_t& generation) {
+    const uint32_t at = start_of_slot(slot);
+    Header header;
+    if (flash_.read(at, &header, sizeof header) != Status::kOk) return Condition::kMissing;
+    if (is_blank(at, at + sizeof header)) return Condition::kEmpty;
     if (header.magic != kMagic) return Condition::kDamaged;
     if (header.format != kFormat) return Condition::kOtherFormat;
-    if (header.crc != crc32(bytes, offsetof(Header, crc))) return Condition::kDamaged;
-    for (uint32_t i = 0; i < sizeof header.model; ++i)
-      if (header.model[i] != model_[i]) return Condition::kOtherModel;
+    if (header.crc != crc32(reinterpret_cast<const uint8_t*>(&header), offsetof(Header, crc))) return Condition::kDamaged;
+    if (!has_bytes(flash_, at + offsetof(Header, model), model_, sizeof header.model)) return Condition::kOtherModel;
+    generation = header.generation;
     return Condition::kReady;
   }
 
@@ -263,6 +294,15 @@ class Log {
     }
     end_ = is_blank(at, end) ? at : end;
     if (at == first) condition_ = Condition::kDamaged;  // a slot is begun with a record
+  }
+
+  // Whether the flash at `at` has these bytes, at most kChunk.
+  static bool has_bytes(Flash& flash, uint32_t at, const uint8_t* bytes, uint32_t size) {
+    uint8_t there[kChunk];
+    if (flash.read(at, there, size) != Status::kOk) return false;
+    for (uint32_t i = 0; i < size; ++i)
+      if (there[i] != bytes[i]) return false;
+    return true;
   }
 
   // Whether the flash from `at` to `end` is erased.
@@ -286,9 +326,10 @@ class Log {
   // Whether a whole record is at `at`, with its CRC.
   bool is_whole(uint32_t at, uint32_t end, Head& head) {
     if (flash_.read(at, &head, sizeof head) != Status::kOk) return false;
-    if (head.kind() != Kind::kRound && head.kind() != Kind::kWeights) return false;
-    if (head.count() > kSlotBytes / 4 || record_bytes(head.count()) > end - at) return false;
-    const uint32_t size = sizeof(Head) + 4 * head.count();
+    if (head.kind() != Kind::kWeights && !(kHasRounds && head.kind() == Kind::kRound)) return false;
+    if (record_bytes(head.count()) > end - at) return false;
+    constexpr uint32_t kRight = 0x2144DF1C;  // the CRC of bytes that their own CRC follows
+    const uint32_t size = sizeof(Head) + 4 * (head.count() + 1);
     uint32_t crc = 0;
     for (uint32_t done = 0, part; done < size; done += part) {
       uint8_t chunk[kChunk];
@@ -296,13 +337,12 @@ class Log {
       if (flash_.read(at + done, chunk, part) != Status::kOk) return false;
       crc = crc32(chunk, part, crc);
     }
-    uint32_t stored = 0;
-    return flash_.read(at + size, &stored, sizeof stored) == Status::kOk && stored == crc;
+    return crc == kRight;
   }
 
   // Notes the position of a record that was written after all others.
   void adopt(const Head& head, uint32_t at) {
-    if (head.kind() == Kind::kRound) {
+    if (kHasRounds && head.kind() == Kind::kRound) {
       previous_ = round_before(head.tag);
       newest_ = at;
     } else {
@@ -312,40 +352,52 @@ class Log {
 
   // Writes a record and reads it again.
   bool append(uint32_t at, const Head& head, const Numbers& numbers) {
-    Sink sink(flash_, at);
-    sink.put(&head, sizeof head);
-    numbers.give(numbers.context, sink);
     Head written;
-    return sink.close() && is_whole(at, at + record_bytes(head.count()), written);
+    return write(at, &head, sizeof head, numbers) && is_whole(at, at + record_bytes(head.count()), written);
+  }
+
+  bool write(uint32_t at, const void* head, uint32_t size, const Numbers& numbers) {
+    Sink sink(flash_, at);
+    sink.put(head, size);
+    numbers.give(numbers.context, sink);
+    return sink.close();
   }
 
   // Begins the other slot with the records that are needed and the new one, and makes it the active slot.
-  bool move(const Head& head, const uint32_t (&needed)[2], const Numbers& numbers) {
+  bool move(const Head& head, const uint32_t (&needed)[kMostNeeded + 1], const Numbers& numbers) {
     const uint32_t slot = has_active_ && active_ == 0 ? 1 : 0;
     for (uint32_t page = 0; page < kSlotPages; ++page)
       if (flash_.erase(slot * kSlotPages + page) != Status::kOk) return false;
-    if (!is_blank(start_of_slot(slot), end_of_slot(slot))) return false;
-    uint32_t at = start_of_slot(slot) + header_bytes();
-    uint32_t moved[3] = {kNowhere, kNowhere, kNowhere};
-    for (int i = 0; i < 3; ++i) {
-      const bool is_new = i == 2;
-      Head each = head;
-      // A copy gets a CRC of its own, so what flash has lost since the last reset must not be copied.
-      if (!is_new && (needed[i] == kNowhere || !is_whole(needed[i], end_of_slot(active_), each))) continue;
-      const Copied copied = {this, is_new ? 0 : needed[i], each.count()};
-      if (!append(at, each, is_new ? numbers : Numbers{&copied, give_copied})) return false;
-      moved[i] = at;
-      at += record_bytes(each.count());
+    const uint32_t start = start_of_slot(slot);
+    if (!is_blank(start, start + kSlotBytes)) return false;
+    uint32_t at = start + header_bytes();
+    uint32_t moved[kMostNeeded + 1] = {};
+    if constexpr (kHasRounds) {
+      for (uint32_t i = 0; i < kMostNeeded; ++i) {
+        Head each;
+        // A copy gets a CRC of its own, so what flash has lost since the last reset must not be copied.
+        if (needed[i] == kNowhere || !is_whole(needed[i], end_of_slot(active_), each)) continue;
+        const Copied copied = {this, needed[i], each.count()};
+        if (!append(at, each, {&copied, give_copied})) return false;
+        moved[i] = at;
+        at += record_bytes(each.count());
+      }
     }
+    if (!append(at, head, numbers)) return false;
+    // The header comes last: until it is there, the other slot counts.
     if (!begin(slot)) return false;
-    const bool is_round = head.kind() == Kind::kRound;
-    previous_ = moved[0];
-    newest_ = is_round ? moved[2] : moved[1];
-    weights_ = is_round ? moved[1] : moved[2];
+    if constexpr (kHasRounds) {
+      const bool is_round = head.kind() == Kind::kRound;
+      previous_ = moved[0];
+      newest_ = is_round ? at : moved[1];
+      weights_ = is_round ? moved[1] : at;
+    } else {
+      weights_ = at;
+    }
     has_active_ = true;
     active_ = slot;
     ++generation_;
-    end_ = at;
+    end_ = at + record_bytes(head.count());
     return true;
   }
 
@@ -361,15 +413,11 @@ class Log {
   }
 
   bool begin(uint32_t slot) {
-    alignas(4) uint8_t bytes[aligned(sizeof(Header))];
-    std::memset(bytes, 0xFF, sizeof bytes);
     Header header = {kMagic, kFormat, {}, generation_ + 1, 0};
     std::memcpy(header.model, model_, sizeof header.model);
-    header.crc = crc32(reinterpret_cast<const uint8_t*>(&header), offsetof(Header, crc));
-    std::memcpy(bytes, &header, sizeof header);
-    if (flash_.program(start_of_slot(slot), bytes, sizeof bytes) != Status::kOk) return false;
-    Header written;
-    return inspect(slot, written) == Condition::kReady && written.generation == header.generation;
+    uint32_t written = 0;
+    return write(start_of_slot(slot), &header, offsetof(Header, crc), {nullptr, [](const void*, Sink&) {}}) &&
+           inspect(slot, written) == Condition::kReady && written == header.generation;
   }
 
   // All zero at first, so that a static log takes no flash and needs no constructor.

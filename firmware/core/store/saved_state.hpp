@@ -6,10 +6,10 @@
 #include <cstdint>
 
 #include "bytes.hpp"
-#include "math.hpp"
 #include "model.hpp"
 #include "prng.hpp"
 #include "protocol.hpp"
+#include "sample_check.hpp"
 #include "store/log.hpp"
 #include "store/storage.hpp"
 
@@ -26,14 +26,16 @@ struct PortFlash {
   Status program(uint32_t at, const void* from, size_t size) { return port::storage::program(at, from, size); }
   Status erase(uint32_t page) { return port::storage::erase(page); }
 };
-extern template class Log<PortFlash, kSlotPages>;  // in log.cpp, so that it is compiled once
+// A model that keeps nothing between rounds has records of weights only.
+using PortLog = Log<PortFlash, kSlotPages, model::kFeedsBack || model::kKeepsLocal>;
+extern template class Log<PortFlash, kSlotPages, model::kFeedsBack || model::kKeepsLocal>;  // in log.cpp, so that it is compiled once
 
 }  // namespace store
 
 // The store of this firmware's model; the base of the learner, and the part of the core that a sketch with a learner of its own
 // may use: open() once, then load_weights() after a start and save_weights() whenever they are worth a write.
 class SavedState {
-  using Log = store::Log<store::PortFlash, store::kSlotPages>;
+  using Log = store::PortLog;
 
  public:
   // Reads the flash. Writes nothing, so that the records of other firmware stay until the first save.
@@ -51,25 +53,17 @@ class SavedState {
   bool load_weights(float* weights) {
     has_learned_ = false;
     const uint32_t at = log_.weights();
-    if (!log_.has_record(at, model::kParameterCount)) return false;
-    for (uint32_t i = 0; i < model::kParameterCount; ++i) weights[i] = log_.number_at(at, i);
-    return true;
+    return log_.has_record(at, model::kParameterCount) &&
+           log_.read_numbers(at, 0, weights, sizeof(float) * model::kParameterCount) == Status::kOk;
   }
 
   // Saves all weights, unless they are the saved ones. `key` says what they were trained on last. Fails as Log::save does, and
   // with kNotFinite if they have diverged: the saved ones stay.
   Status save_weights(const float* weights, const Key& key) {
-    for (uint32_t i = 0; i < model::kParameterCount; ++i)
-      if (!is_finite(weights[i])) return Status::kNotFinite;
-    const uint32_t at = log_.weights();
-    bool same = log_.has_record(at, model::kParameterCount);
-    for (uint32_t i = 0; same && i < model::kParameterCount; ++i) {
-      same = bits_of<uint32_t>(log_.number_at(at, i)) == bits_of<uint32_t>(weights[i]);
-    }
-    if (same) return Status::kOk;
-    return log_.save(store::Kind::kWeights, tag(key), model::kParameterCount, [weights](Log::Sink& sink) {
-      for (uint32_t i = 0; i < model::kParameterCount; ++i) sink(weights[i]);
-    });
+    if (!all_finite(weights, model::kParameterCount)) return Status::kNotFinite;
+    const auto give = [weights](Log::Sink& sink) { sink.put(weights, sizeof(float) * model::kParameterCount); };
+    if (log_.has_same(log_.weights(), model::kParameterCount, give)) return Status::kOk;
+    return log_.save(store::Kind::kWeights, tag(key), model::kParameterCount, give);
   }
 
   // Before a program: sets what its client keeps to the state after the client's last round before this one, or to nothing.
