@@ -133,16 +133,10 @@ def device_facts_header(design: Design, command: str) -> str:
         scores_note=f"logits, of which {activation} makes probabilities" if activation else "the predicted values",
         target_size=net.target.size,
         target_note=net.target.note,
-        classes=label_count(net),
+        classes=net.labels,
         targets_are_values=str(net.loss.targets == "values").lower(),
         receive_window=design.manifest.receive_window,
     )
-
-
-def label_count(net: Graph) -> int:
-    """Number of labels of a model whose target is one label; 0 for any other."""
-    takes_label = net.loss.class_target or (net.loss.targets == "labels" and net.output.size == 1)
-    return max(2, net.output.size) if takes_label else 0
 
 
 def adaptation_header(design: Design, command: str, phases: Sequence[Phase] | None = None) -> str:

@@ -164,7 +164,7 @@ def _facts(library: Library) -> dict[str, Any]:
     """The values that the templates substitute."""
     design, test = library.design, library.self_test
     net, arena = design.graph, design.plan
-    classes = emit.label_count(net)
+    classes = net.labels
     takes_label = classes > 0
     state_bytes, arena_bytes = 4 * net.n_state, 4 * arena.floats
     labels = test.targets[:, 0].astype(int).tolist() if takes_label else []

@@ -67,6 +67,12 @@ class Graph:
         return self.n_parameters * (2 if self.sgd.momentum or self.sums_gradients else 1)
 
     @property
+    def labels(self) -> int:
+        """Number of labels of a model whose target is one label; 0 for any other."""
+        takes_label = self.loss.class_target or (self.loss.targets == "labels" and self.output.size == 1)
+        return max(2, self.output.size) if takes_label else 0
+
+    @property
     def n_global(self) -> int:
         """Number of global weights."""
         return sum(p.parameter.size for p in self.parameters if not p.op.local)

@@ -78,7 +78,7 @@ def render(library: SketchLibrary) -> dict[str, str]:
         "receive_window": design.manifest.receive_window,
         "step": "" if library.step_milliseconds is None else "{:.2g} to {:.2g} ms".format(*library.step_milliseconds),
         "makes_samples": not design.manifest.streamed,
-        "takes_label": emit.label_count(design.graph) > 0,
+        "takes_label": design.graph.labels > 0,
         "features": design.graph.input.size,
     }
     texts = {

@@ -51,9 +51,11 @@ class BoardSpec(Section):
     """The ``[board]`` section: what the firmware does besides training.
 
     ``store``: state that is kept from round to round, and weights that were saved, survive a reset of the board.
+    ``save_every``: so does what the board learns by itself, saved after every so many samples; 0: when its program says so.
     """
 
     store: bool = False
+    save_every: Annotated[int, Field(ge=0, le=1_000_000)] = 16
 
 
 class Experiment(Section):

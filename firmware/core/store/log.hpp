@@ -15,7 +15,9 @@
 namespace tmf::store {
 
 constexpr uint32_t kMagic = 0x53464D54;  // "TMFS"
-constexpr uint32_t kFormat = 1;          // raise it when slots or records are laid out in another way
+constexpr uint32_t kErased = 0xFFFFFFFF;
+constexpr uint32_t kRight = 0x2144DF1C;  // the CRC of bytes that their own CRC follows
+constexpr uint32_t kFormat = 2;          // raise it when slots or records are laid out in another way
 
 // What open() has found, or the last save has met. The wire's StoreState has the same values.
 enum class Condition : uint8_t {
@@ -46,12 +48,20 @@ struct Tag {
   bool is_before(const Tag& other) const { return same_client(other) && round < other.round; }
 };
 
+// The tag at the start of a record, in a log that has records of rounds.
+template <bool kHasTag>
+struct Tagged {
+  Tag tag;
+};
+template <>
+struct Tagged<false> {};
+
 // Records of float32 numbers in flash. `Flash` has the constants kPageBytes and kWriteBytes, and
 //   Status read(uint32_t at, void* to, size_t size);
 //   Status program(uint32_t at, const void* from, size_t size);  // of erased flash; whole units of kWriteBytes
 //   Status erase(uint32_t page);                                 // sets all bytes of a page to 0xFF
 // where `at` counts bytes from the first of 2 * kSlotPages pages. Numbers are in the machine's own byte order. A log that
-// `kHasRounds` is false for has records of weights only, and no code for others.
+// `kHasRounds` is false for has records of weights only, without tags, and no code for others.
 template <typename Flash, uint32_t kSlotPages, bool kHasRounds = true>
 class Log {
  public:
@@ -59,55 +69,60 @@ class Log {
   static constexpr uint32_t kNowhere = 0;  // in place of a record's position: a slot begins with its header
   static constexpr uint32_t kChunk = 32;   // bytes read or programmed at once
 
-  // Programs numbers as they come, in chunks, and computes their CRC. Or compares them with what is there.
+  static constexpr uint32_t kDry = UINT32_MAX;  // in place of a position: nothing is programmed, or no longer
+
+  // Programs numbers as they come, and computes their CRC. Where the flash is written in units of more than a number, it fills
+  // a chunk first.
   class Sink {
    public:
-    Sink(Flash& flash, uint32_t at, bool compares = false) : flash_(flash), at_(at), compares_(compares) {}
+    // With `at` = kDry, it only computes the CRC.
+    [[gnu::noinline]] Sink(Flash& flash, uint32_t at) : flash_(flash), at_(at) {}
 
+    // `size` is a multiple of 4.
     void put(const void* from, uint32_t size) {
       const auto* bytes = static_cast<const uint8_t*>(from);
       crc_ = crc32(bytes, size, crc_);
-      for (uint32_t i = 0; i < size; ++i) {
-        chunk_[used_++] = bytes[i];
-        if (used_ == kChunk) flush();
+      if constexpr (kFillsChunk) {
+        for (uint32_t i = 0; i < size; ++i) {
+          chunk_[used_++] = bytes[i];
+          if (used_ == kChunk) flush();
+        }
+      } else {
+        write(bytes, size);
       }
     }
 
     void operator()(float number) { put(&number, sizeof number); }
 
+    uint32_t crc() const { return crc_; }
+
     // Ends the record with its CRC. Returns whether the flash took all of it.
     bool close() {
       const uint32_t crc = crc_;
       put(&crc, sizeof crc);
-      while (used_ % Flash::kWriteBytes != 0) chunk_[used_++] = 0xFF;
-      return finish();
-    }
-
-    // Ends without a CRC. Returns whether the flash took all of it, or has the same.
-    bool finish() {
-      flush();
-      return ok_;
+      if constexpr (kFillsChunk)
+        while (used_ % Flash::kWriteBytes != 0) chunk_[used_++] = 0xFF;
+      if constexpr (kFillsChunk) flush();
+      return at_ != kDry;
     }
 
    private:
+    static constexpr bool kFillsChunk = Flash::kWriteBytes > sizeof(float);
+
     void flush() {
-      if (used_ == 0) return;
-      if (compares_) {
-        ok_ = ok_ && has_bytes(flash_, at_, chunk_, used_);
-      } else {
-        ok_ = ok_ && flash_.program(at_, chunk_, used_) == Status::kOk;
-      }
-      at_ += used_;
+      if (used_ > 0) write(chunk_, used_);
       used_ = 0;
+    }
+
+    void write(const uint8_t* bytes, uint32_t size) {
+      if (at_ != kDry) at_ = flash_.program(at_, bytes, size) == Status::kOk ? at_ + size : kDry;
     }
 
     Flash& flash_;
     uint32_t at_;
     uint32_t crc_ = 0;
     uint32_t used_ = 0;
-    bool ok_ = true;
-    bool compares_;
-    uint8_t chunk_[kChunk];
+    uint8_t chunk_[kFillsChunk ? kChunk : 1];
   };
 
   constexpr explicit Log(const Flash& flash = Flash()) : flash_(flash) {}
@@ -119,7 +134,7 @@ class Log {
   // Reads the flash and finds the records of `model`, which must stay valid. Writes nothing.
   void open(const uint8_t (&model)[8]) {
     model_ = model;
-    has_active_ = false;
+    active_end_ = 0;
     sequence_ = generation_ = 0;
     newest_ = previous_ = weights_ = kNowhere;
     condition_ = Condition::kEmpty;
@@ -127,15 +142,14 @@ class Log {
       uint32_t generation = 0;
       const Condition found = inspect(slot, generation);
       if (found == Condition::kReady) {
-        if (has_active_ && !is_later(generation, generation_)) continue;
-        has_active_ = true;
-        active_ = slot;
+        if (active_end_ != 0 && !is_later(generation, generation_)) continue;
+        active_end_ = start_of_slot(slot + 1);
         generation_ = generation;
       }
       // What is in the other slot does not matter where one is ready; else what is in the first counts, unless it is empty.
       if (found == Condition::kReady || condition_ == Condition::kEmpty) condition_ = found;
     }
-    if (has_active_) scan();
+    if (active_end_ != 0) scan();
   }
 
   Condition condition() const { return condition_; }
@@ -155,12 +169,14 @@ class Log {
   // Position of the last weights; kNowhere if there are none.
   uint32_t weights() const { return weights_; }
 
-  Tag tag_at(uint32_t at) { return head_at(at).tag; }
+  Tag tag_at(uint32_t at) {
+    if constexpr (kHasRounds) return head_at(at).tag;
+    return {};
+  }
 
   // Whether the record at `at`, which may be kNowhere, is whole and has `count` numbers.
   bool has_record(uint32_t at, uint32_t count) {
-    Head head;
-    return at != kNowhere && is_whole(at, end_of_slot(active_), head) && head.count() == count;
+    return has_numbers(at, count, {nullptr, nullptr});
   }
 
   // Number `i` of a record; 0 if the flash cannot be read.
@@ -175,23 +191,17 @@ class Log {
     return flash_.read(at + sizeof(Head) + 4 * i, to, size);
   }
 
-  // Whether the numbers of a whole record are those that `give` gives.
-  template <typename Give>
-  bool has_same(uint32_t at, uint32_t count, const Give& give) {
-    if (!has_record(at, count)) return false;
-    Sink sink(flash_, at + sizeof(Head), true);
-    give(sink);
-    return sink.finish();
-  }
-
-  // Saves a record of `count` numbers. `give(sink)` calls sink(number) once for each; it is called again if the flash did not
-  // take the numbers the first time. Fails with kTooLarge (condition kFull) or kBadState (kWorn, kMissing); then all earlier
+  // Saves a record of `count` numbers; weights only if they are not saved already. `give(sink)` calls sink(number) once for
+  // each, and does so several times. Fails with kTooLarge (condition kFull) or kBadState (kWorn, kMissing); then all earlier
   // records are still there.
   template <typename Give>
   Status save(Kind kind, const Tag& tag, uint32_t count, const Give& give) {
-    return save_record(kind, tag, count, {&give, [](const void* context, Sink& sink) {
-                                            (*static_cast<const Give*>(context))(sink);
-                                          }});
+    if (header_bytes() + record_bytes(count) <= kSlotBytes)
+      return save_record(kind, kHasRounds ? &tag : nullptr, count, {&give, [](const void* context, Sink& sink) {
+                                              (*static_cast<const Give*>(context))(sink);
+                                            }});
+    condition_ = Condition::kFull;
+    return Status::kTooLarge;
   }
 
   void set_missing() { condition_ = Condition::kMissing; }
@@ -204,11 +214,10 @@ class Log {
     uint32_t generation;  // one more than in the slot that was begun before
     uint32_t crc;         // of the fields above
   };
-  struct Head {
+  struct Head : Tagged<kHasRounds> {
     uint32_t kind_and_count;  // the kind in the highest byte, which is 0xFF where nothing is written
     uint32_t sequence;
-    Tag tag;
-    // Then `count` numbers, and the CRC of all that.
+    // Before both the tag, if there is one; then `count` numbers, and the CRC of all that.
 
     Kind kind() const { return static_cast<Kind>(kind_and_count >> 24); }
     uint32_t count() const { return kind_and_count & 0x00FFFFFF; }
@@ -219,7 +228,6 @@ class Log {
 
   static constexpr uint32_t aligned(uint32_t size) { return (size + Flash::kWriteBytes - 1) / Flash::kWriteBytes * Flash::kWriteBytes; }
   static constexpr uint32_t start_of_slot(uint32_t slot) { return slot * kSlotBytes; }
-  static constexpr uint32_t end_of_slot(uint32_t slot) { return (slot + 1) * kSlotBytes; }
 
   // Gives a record's numbers to a sink: a reference to any function that does it.
   struct Numbers {
@@ -227,29 +235,33 @@ class Log {
     void (*give)(const void* context, Sink& sink);
   };
 
-  Status save_record(Kind kind, const Tag& tag, uint32_t count, const Numbers& numbers) {
+  [[gnu::noinline]] Status save_record(Kind kind, const Tag* tag, uint32_t count, const Numbers& numbers) {
     if (condition_ >= Condition::kWorn) return Status::kBadState;
+    if (kind == Kind::kWeights && has_numbers(weights_, count, numbers)) return Status::kOk;
     const uint32_t size = record_bytes(count);
     // Needed beside the new record: weights, and of rounds the state before a new one, because the host may ask for that round
     // again.
     uint32_t needed[kMostNeeded + 1] = {};
-    uint32_t total = header_bytes() + size;
     if constexpr (kHasRounds) {
+      uint32_t total = header_bytes() + size;
       const bool is_round = kind == Kind::kRound;
-      needed[0] = is_round ? round_before(tag) : previous_;
+      needed[0] = is_round ? round_before(*tag) : previous_;
       needed[1] = is_round ? weights_ : newest_;
       for (const uint32_t at : needed)
         if (at != kNowhere) total += record_bytes(head_at(at).count());
+      if (total > kSlotBytes) {
+        condition_ = Condition::kFull;
+        return Status::kTooLarge;
+      }
     }
-    if (total > kSlotBytes) {
-      condition_ = Condition::kFull;
-      return Status::kTooLarge;
-    }
-    const Head head = {static_cast<uint32_t>(kind) << 24 | count, sequence_ + 1, tag};
+    Head head;
+    head.kind_and_count = static_cast<uint32_t>(kind) << 24 | count;
+    head.sequence = sequence_ + 1;
+    if constexpr (kHasRounds) head.tag = *tag;
     bool saved = false;
     const uint32_t at = end_;
-    if (has_active_ && at + size <= end_of_slot(active_)) {
-      end_ = end_of_slot(active_);  // if this write fails, nothing is written behind it
+    if (at + size <= active_end_) {
+      end_ = active_end_;  // if this write fails, nothing is written behind it
       saved = append(at, head, numbers);
       if (saved) {
         adopt(head, at);
@@ -264,6 +276,18 @@ class Log {
     return Status::kOk;
   }
 
+  // As has_record; with `numbers`, whether the record has them. They are compared by the record's CRC.
+  bool has_numbers(uint32_t at, uint32_t count, const Numbers& numbers) {
+    Head head;
+    if (at == kNowhere || !is_whole(at, active_end_, head) || head.count() != count) return false;
+    if (numbers.give == nullptr) return true;
+    Sink sink(flash_, kDry);
+    sink.put(&head, sizeof head);
+    numbers.give(numbers.context, sink);
+    uint32_t crc = 0;
+    return read_numbers(at, count, &crc, sizeof crc) == Status::kOk && crc == sink.crc();
+  }
+
   // Whether a counter that begins again at 0 after 2^32 - 1 was `one` after it was `other`.
   static bool is_later(uint32_t one, uint32_t other) { return one - other - 1 < UINT32_MAX / 2; }
 
@@ -272,19 +296,20 @@ class Log {
     const uint32_t at = start_of_slot(slot);
     Header header;
     if (flash_.read(at, &header, sizeof header) != Status::kOk) return Condition::kMissing;
-    if (is_blank(at, at + sizeof header)) return Condition::kEmpty;
+    if (header.magic == kErased) return Condition::kEmpty;
     if (header.magic != kMagic) return Condition::kDamaged;
     if (header.format != kFormat) return Condition::kOtherFormat;
-    if (header.crc != crc32(reinterpret_cast<const uint8_t*>(&header), offsetof(Header, crc))) return Condition::kDamaged;
-    if (!has_bytes(flash_, at + offsetof(Header, model), model_, sizeof header.model)) return Condition::kOtherModel;
+    if (crc32(reinterpret_cast<const uint8_t*>(&header), sizeof header) != kRight) return Condition::kDamaged;
+    for (uint32_t i = 0; i < sizeof header.model; ++i)
+      if (header.model[i] != model_[i]) return Condition::kOtherModel;
     generation = header.generation;
     return Condition::kReady;
   }
 
   // Finds the records of the active slot, and where the next one goes.
-  void scan() {
-    const uint32_t end = end_of_slot(active_);
-    const uint32_t first = start_of_slot(active_) + header_bytes();
+  [[gnu::always_inline]] void scan() {
+    const uint32_t end = active_end_;
+    const uint32_t first = end - kSlotBytes + header_bytes();
     uint32_t at = first;
     Head head;
     while (at + record_bytes(0) <= end && is_whole(at, end, head)) {
@@ -294,15 +319,6 @@ class Log {
     }
     end_ = is_blank(at, end) ? at : end;
     if (at == first) condition_ = Condition::kDamaged;  // a slot is begun with a record
-  }
-
-  // Whether the flash at `at` has these bytes, at most kChunk.
-  static bool has_bytes(Flash& flash, uint32_t at, const uint8_t* bytes, uint32_t size) {
-    uint8_t there[kChunk];
-    if (flash.read(at, there, size) != Status::kOk) return false;
-    for (uint32_t i = 0; i < size; ++i)
-      if (there[i] != bytes[i]) return false;
-    return true;
   }
 
   // Whether the flash from `at` to `end` is erased.
@@ -328,7 +344,6 @@ class Log {
     if (flash_.read(at, &head, sizeof head) != Status::kOk) return false;
     if (head.kind() != Kind::kWeights && !(kHasRounds && head.kind() == Kind::kRound)) return false;
     if (record_bytes(head.count()) > end - at) return false;
-    constexpr uint32_t kRight = 0x2144DF1C;  // the CRC of bytes that their own CRC follows
     const uint32_t size = sizeof(Head) + 4 * (head.count() + 1);
     uint32_t crc = 0;
     for (uint32_t done = 0, part; done < size; done += part) {
@@ -342,30 +357,28 @@ class Log {
 
   // Notes the position of a record that was written after all others.
   void adopt(const Head& head, uint32_t at) {
-    if (kHasRounds && head.kind() == Kind::kRound) {
-      previous_ = round_before(head.tag);
-      newest_ = at;
-    } else {
-      weights_ = at;
+    if constexpr (kHasRounds) {
+      if (head.kind() == Kind::kRound) {
+        previous_ = round_before(head.tag);
+        newest_ = at;
+        return;
+      }
     }
+    weights_ = at;
   }
 
   // Writes a record and reads it again.
   bool append(uint32_t at, const Head& head, const Numbers& numbers) {
-    Head written;
-    return write(at, &head, sizeof head, numbers) && is_whole(at, at + record_bytes(head.count()), written);
-  }
-
-  bool write(uint32_t at, const void* head, uint32_t size, const Numbers& numbers) {
     Sink sink(flash_, at);
-    sink.put(head, size);
+    sink.put(&head, sizeof head);
     numbers.give(numbers.context, sink);
-    return sink.close();
+    Head written;
+    return sink.close() && is_whole(at, at + record_bytes(head.count()), written);
   }
 
   // Begins the other slot with the records that are needed and the new one, and makes it the active slot.
-  bool move(const Head& head, const uint32_t (&needed)[kMostNeeded + 1], const Numbers& numbers) {
-    const uint32_t slot = has_active_ && active_ == 0 ? 1 : 0;
+  [[gnu::always_inline]] bool move(const Head& head, const uint32_t (&needed)[kMostNeeded + 1], const Numbers& numbers) {
+    const uint32_t slot = active_end_ == kSlotBytes ? 1 : 0;
     for (uint32_t page = 0; page < kSlotPages; ++page)
       if (flash_.erase(slot * kSlotPages + page) != Status::kOk) return false;
     const uint32_t start = start_of_slot(slot);
@@ -376,7 +389,7 @@ class Log {
       for (uint32_t i = 0; i < kMostNeeded; ++i) {
         Head each;
         // A copy gets a CRC of its own, so what flash has lost since the last reset must not be copied.
-        if (needed[i] == kNowhere || !is_whole(needed[i], end_of_slot(active_), each)) continue;
+        if (needed[i] == kNowhere || !is_whole(needed[i], active_end_, each)) continue;
         const Copied copied = {this, needed[i], each.count()};
         if (!append(at, each, {&copied, give_copied})) return false;
         moved[i] = at;
@@ -394,8 +407,7 @@ class Log {
     } else {
       weights_ = at;
     }
-    has_active_ = true;
-    active_ = slot;
+    active_end_ = start + kSlotBytes;
     ++generation_;
     end_ = at + record_bytes(head.count());
     return true;
@@ -412,20 +424,21 @@ class Log {
     for (uint32_t i = 0; i < copied.count; ++i) sink(copied.log->number_at(copied.at, i));
   }
 
-  bool begin(uint32_t slot) {
-    Header header = {kMagic, kFormat, {}, generation_ + 1, 0};
-    std::memcpy(header.model, model_, sizeof header.model);
+  [[gnu::always_inline]] bool begin(uint32_t slot) {
+    const uint32_t first[2] = {kMagic, kFormat}, generation = generation_ + 1;
+    Sink sink(flash_, start_of_slot(slot));
+    sink.put(first, sizeof first);
+    sink.put(model_, sizeof Header::model);
+    sink.put(&generation, sizeof generation);
     uint32_t written = 0;
-    return write(start_of_slot(slot), &header, offsetof(Header, crc), {nullptr, [](const void*, Sink&) {}}) &&
-           inspect(slot, written) == Condition::kReady && written == header.generation;
+    return sink.close() && inspect(slot, written) == Condition::kReady && written == generation;
   }
 
   // All zero at first, so that a static log takes no flash and needs no constructor.
   Flash flash_;
   const uint8_t* model_ = nullptr;
   Condition condition_ = Condition::kEmpty;
-  bool has_active_ = false;  // not before the first save
-  uint32_t active_ = 0;      // slot
+  uint32_t active_end_ = 0;  // of the active slot; 0 before the first save
   uint32_t end_ = 0;         // where the next record goes
   uint32_t generation_ = 0;
   uint32_t sequence_ = 0;  // of the last record

@@ -1,6 +1,6 @@
 // The storage functions of emulated boards: by semihosting, a file of the machine that runs the emulator is the flash.
 //
-// The emulator is given the file's path as the second word of the program's command line. Included by one file of a board.
+// The file exists, empty at first; the second word of the program's command line is its path. Included by one file of a board.
 #pragma once
 
 #include <cstdint>
@@ -29,14 +29,13 @@ constexpr uint32_t kSemihostSeek = 0x0A;
 constexpr uint32_t kSemihostLength = 0x0C;
 constexpr uint32_t kSemihostCommandLine = 0x15;
 constexpr uint32_t kReadAndWrite = 3;  // "r+b"
-constexpr uint32_t kCreate = 7;        // "w+b"
 constexpr uint32_t kFailed = 0xFFFFFFFF;
 constexpr uint32_t kBytes = 2 * store::kSlotPages * store::kPageBytes;
 constexpr uint32_t kLongestPath = 384;  // with the word before it
 
-uint32_t file = kFailed;
+uint32_t file = 0;  // no file: the emulator refuses it
 
-uint32_t call(uint32_t operation, uint32_t first, uint32_t second = 0, uint32_t third = 0) {
+[[gnu::noinline]] uint32_t call(uint32_t operation, uint32_t first, uint32_t second = 0, uint32_t third = 0) {
   const volatile uint32_t arguments[3] = {first, second, third};
   return ask(operation, reinterpret_cast<uint32_t>(arguments));
 }
@@ -45,7 +44,7 @@ uint32_t address_of(const void* data) { return reinterpret_cast<uint32_t>(data);
 
 // Reads or writes at a place of the file; both operations return the number of bytes that are left.
 Status transfer(uint32_t operation, uint32_t at, const void* data, size_t size) {
-  if (file == kFailed || call(kSemihostSeek, file, at) != 0) return Status::kBadState;
+  if (call(kSemihostSeek, file, at) != 0) return Status::kBadState;
   return call(operation, file, address_of(data), size) == 0 ? Status::kOk : Status::kBadState;
 }
 
@@ -60,25 +59,23 @@ Status write_blank(uint32_t from, uint32_t end) {
   return Status::kOk;
 }
 
-uint32_t open_file(const char* path, uint32_t size, uint32_t mode) { return call(kSemihostOpen, address_of(path), mode, size); }
-
 }  // namespace
 
 Status open() {
-  char words[kLongestPath] = {};
+  char words[kLongestPath];
   volatile uint32_t line[2] = {address_of(words), sizeof words};
   if (ask(kSemihostCommandLine, reinterpret_cast<uint32_t>(line)) != 0) return Status::kBadState;
   asm volatile("" ::: "memory");
-  uint32_t start = 0, end = 0;  // of the second word, which goes on to the end
-  while (end < sizeof words && words[end] != '\0')
-    if (words[end++] == ' ' && start == 0) start = end;
-  if (start == 0) return Status::kBadState;
-  const char* path = words + start;
-  file = open_file(path, end - start, kReadAndWrite);
-  if (file == kFailed) file = open_file(path, end - start, kCreate);
-  const uint32_t length = file == kFailed ? kFailed : call(kSemihostLength, file);
+  const uint32_t end = line[1];
+  uint32_t start = 0;  // of the second word, which goes on to the end
+  while (start < end && words[start++] != ' ') {
+  }
+  if (start == end) return Status::kBadState;
+  const uint32_t opened = call(kSemihostOpen, address_of(words + start), kReadAndWrite, end - start);
+  const uint32_t length = call(kSemihostLength, opened);
   if (length == kFailed) return Status::kBadState;
-  return write_blank(length, kBytes);  // what a new or shorter file lacks is erased flash
+  file = opened;
+  return write_blank(length, kBytes);  // what an empty or shorter file lacks is erased flash
 }
 
 Status read(uint32_t at, void* to, size_t size) {

@@ -542,7 +542,9 @@ def _start_all(
     for name, store, number in wanted:
         unique_id = f"{next(_process_numbers):016x}"
         storage = lines / f"{unique_id}.flash" if store is None else _kept_in(store) / f"{name}-{number}.flash"
-        if store is not None:
+        if store is None:
+            storage.touch()  # an emulated board opens a file that is there
+        else:
             _lock(storage, stack)
         words = command(known[name], programs[name], unique_id, lines / unique_id, storage)
         processes.append(_Process([*words, *options], storage, tell, clock))
