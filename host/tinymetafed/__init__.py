@@ -64,7 +64,7 @@ from .runs.run_data import StoreError
 from .runs.tensorflow import ModelFileError
 
 if TYPE_CHECKING:
-    from .api.asking import BoardStatus, board_predict, board_status
+    from .api.asking import BoardStatus, board_classes, board_predict, board_status
     from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import (
@@ -80,7 +80,7 @@ if TYPE_CHECKING:
 
 # A program that trains or simulates starts sooner without these modules, so they are imported when they are first used.
 _WHEN_USED = {
-    "asking": ("BoardStatus", "board_predict", "board_status"),
+    "asking": ("BoardStatus", "board_classes", "board_predict", "board_status"),
     "checking": ("BoardNeeds", "DataCause", "DataCheck", "DataProblem", "check"),
     "many_runs": ("SweepTable", "paper", "sweep"),
     "measuring": (
@@ -185,6 +185,7 @@ __all__ = [
     "bench_simulation",
     "bench_wire",
     "board",
+    "board_classes",
     "board_predict",
     "board_status",
     "check",

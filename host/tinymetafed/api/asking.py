@@ -26,6 +26,22 @@ def board_status(device: str) -> BoardStatus:
     return asked_board.status(device, Catalogue.near(Path.cwd()))
 
 
+def board_classes(device: str) -> tuple[str, ...]:
+    """The names of the classes that a running board tells apart, as ``adapt(keep=True)`` has saved them.
+
+    Args:
+        device: As for ``board_status``.
+
+    Returns:
+        The names in the order of the classes' indices; () if there are none, or the board has no store.
+
+    Raises:
+        LinkError: The board does not answer, or has other firmware.
+        UsageError: The URL names processes.
+    """
+    return asked_board.classes(device, Catalogue.near(Path.cwd()))
+
+
 def board_predict(device: str, features: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """The scores of samples, computed by a running board with the weights that it has.
 

@@ -41,6 +41,8 @@ def status(device: DeviceArgument, json_: JsonOption = False) -> None:
         table.add_row("learned", f"{learning.learned:,} samples by itself")
         table.add_row("error of late", f"{learning.error:.3f} before learning (share of wrong labels, or mean distance)")
         table.add_row("drift", "the error has grown: let it adapt" if learning.drifted else "none found")
+    if found.classes:
+        table.add_row("classes", ", ".join(found.classes))
     Console().print(table, highlight=False)
 
 
@@ -71,13 +73,15 @@ def predict(
     if json_:
         print(json.dumps([[float(score) for score in row] for row in scores]))
         return
+    names = tmf.board_classes(device) if scores.shape[1] > 1 else ()
     table = Table()
     table.add_column("sample", justify="right")
     table.add_column("scores")
     if scores.shape[1] > 1:
         table.add_column("highest", justify="right")
     for number, row in enumerate(scores, 1):
-        best = [str(int(row.argmax()))] if scores.shape[1] > 1 else []
+        highest = int(row.argmax())
+        best = [names[highest] if highest < len(names) else str(highest)] if scores.shape[1] > 1 else []
         table.add_row(str(number), " ".join(f"{float(score):.6g}" for score in row), *best)
     Console().print(table, highlight=False)
 

@@ -25,7 +25,7 @@ class AskError(UsageError):
 
 @dataclass(frozen=True)
 class Learning:
-    """What a board's own program has learned since its start: samples, running error, whether the error has grown.
+    """What a board's own program has learned: samples, running error, whether the error has grown. A store keeps it over a reset.
 
     ``error`` is that of predictions before learning, older ones counting less: the share of wrong labels, or for values the
     mean distance to them. ``drifted``: by the Page-Hinkley test.
@@ -42,7 +42,7 @@ class BoardStatus:
 
     ``state`` is that of its last cycle with a host, in words of docs/protocol.md; "IDLE" without one, and where its own program
     has learned since. ``step`` counts the cycle's training steps. ``learning`` is None where its own program has learned
-    nothing.
+    nothing. ``classes`` are the names of the classes in its store, in the order of their indices; () if there are none.
     """
 
     device: str
@@ -53,6 +53,7 @@ class BoardStatus:
     state: str
     step: int
     learning: Learning | None
+    classes: tuple[str, ...] = ()
 
 
 def status(url: str, boards: Catalogue) -> BoardStatus:
@@ -81,7 +82,14 @@ def status(url: str, boards: Catalogue) -> BoardStatus:
             state.name,
             step,
             learning,
+            device.session.names(),
         )
+
+
+def classes(url: str, boards: Catalogue) -> tuple[str, ...]:
+    """The names of the classes in a board's store, () if there are none. Takes and raises what ``status`` does."""
+    with _asked(url, boards) as device:
+        return device.session.names()
 
 
 def predict(url: str, rows: Sequence[ArrayLike], boards: Catalogue) -> FloatArray:
