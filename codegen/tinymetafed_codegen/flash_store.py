@@ -22,8 +22,8 @@ class StoreFacts(StrictJson):
     """The store of one model on one board.
 
     ``round_bytes`` and ``weights_bytes`` are the sizes in flash of one record: of the state after a round (0 if the model keeps
-    none), and of all weights with statistics and names. ``saves_per_slot`` records of the larger kind fit into a slot between two erases.
-    ``erase_cycles``: how often a page can be erased, by ``source``; None: without limit. ``save_every``: after so many samples
+    none), and of all weights with statistics and names. ``saves_per_slot`` records of the larger kind fit into a slot between two
+    erases. ``erase_cycles``: how often a page can be erased, by ``source``; None: without limit. ``save_every``: after so many samples
     that a board learns by itself it saves them; 0: when its program says so. ``name_bytes``: room for the names of classes.
     """
 
@@ -52,9 +52,10 @@ class StoreFacts(StrictJson):
         ]
         text = f"store: {flash:,} bytes of flash in two slots; {', '.join(parts)}; a page is erased every "
         text += f"{2 * self.saves_per_slot:,} saves or later"
+        learned = f"; what the board learns is saved every {self.save_every:,} samples" if self.save_every else ""
         if (years := self.years(100)) is None:
-            return f"{text}; {self.source}"
-        return f"{text}: at 100 saves a day its {self.erase_cycles:,} erases last {years:,.1f} years ({self.source})"
+            return f"{text}; {self.source}{learned}"
+        return f"{text}: at 100 saves a day its {self.erase_cycles:,} erases last {years:,.1f} years ({self.source}){learned}"
 
 
 def layout(

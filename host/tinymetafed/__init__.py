@@ -66,6 +66,7 @@ from .runs.tensorflow import ModelFileError
 if TYPE_CHECKING:
     from .api.asking import BoardStatus, board_classes, board_predict, board_status
     from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
+    from .api.estimating import Cost, DailyEstimate, Day, estimate_day
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import (
         bench_all,
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
 _WHEN_USED = {
     "asking": ("BoardStatus", "board_classes", "board_predict", "board_status"),
     "checking": ("BoardNeeds", "DataCause", "DataCheck", "DataProblem", "check"),
+    "estimating": ("Cost", "DailyEstimate", "Day", "estimate_day"),
     "many_runs": ("SweepTable", "paper", "sweep"),
     "measuring": (
         "bench_all",
@@ -129,10 +131,13 @@ __all__ = [
     "BuildError",
     "ClassScores",
     "Collapsed",
+    "Cost",
+    "DailyEstimate",
     "DataCause",
     "DataCheck",
     "DataError",
     "DataProblem",
+    "Day",
     "DeltaError",
     "Error",
     "Experiment",
@@ -192,6 +197,7 @@ __all__ = [
     "codegen",
     "compare",
     "count_instructions",
+    "estimate_day",
     "examine",
     "example",
     "import_model",

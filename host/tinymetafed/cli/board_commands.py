@@ -1,4 +1,4 @@
-"""Commands that ask a running board: status, predict."""
+"""Commands about one board: status and predict ask a running one, estimate computes what it takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 
 import tinymetafed as tmf
 
-from .options import JsonOption
+from .options import JsonOption, SetOption
 
 DeviceArgument = Annotated[
     str, typer.Argument(metavar="DEVICE", help="The board's serial port: /dev/ttyACM0, COM5, /dev/ttyUSB0@esp32dev.")
@@ -91,3 +91,61 @@ def _numbers(text: str, source: str) -> list[float]:
         return [float(word) for word in text.split(",")]
     except ValueError:
         raise tmf.UsageError(f"{source}: expected numbers with commas between them, such as 0.1,0.5,2") from None
+
+
+def estimate(
+    source: Annotated[Path, typer.Argument(help="Experiment file, or the folder of a run, whose counted bytes are used.")],
+    board: Annotated[str, typer.Option(help="A real board.")] = "nano33ble",
+    rounds: Annotated[float | None, typer.Option(min=0, help="Rounds per day.", show_default="one an hour")] = None,
+    learned: Annotated[
+        float | None, typer.Option(min=0, help="Samples per day that the board learns by itself.", show_default="100")
+    ] = None,
+    predictions: Annotated[float | None, typer.Option(min=0, help="Predictions per day.", show_default="one a minute")] = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Estimate time, energy and flash wear of a board: of a round, a learned sample, a prediction, and a day.
+
+    Nothing is measured: the figures are computed from counted work and bytes and from data sheets.
+
+    tinymetafed estimate examples/sine.toml --board nano33ble --set board.store=true --rounds 4 --learned 50
+    """
+    given = {"rounds": rounds, "learned": learned, "predictions": predictions}
+    day, counted = tmf.Day(**{name: count for name, count in given.items() if count is not None}), None
+    if source.is_dir():
+        if set_:
+            raise tmf.UsageError(f"--set {set_[0]}: {source} is a run, whose experiment is fixed; give its experiment file")
+        run = tmf.open_run(source)
+        experiment = run.experiment
+        counted = None if run.result is None or run.result.estimate is None else run.result.estimate.bytes
+    else:
+        experiment = tmf.load(source, set_ or ())
+    found = tmf.estimate_day(experiment, board, day, counted_bytes=counted)
+    if json_:
+        print(json.dumps(dataclasses.asdict(found)))
+        return
+    table = Table(title=f"{source} on {found.title}: an estimate", title_justify="left")
+    for heading in ("", "time", "of it flash", "energy"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, cost in (
+        (f"a round, {found.bytes:,.0f} bytes", found.per_round),
+        ("a learned sample", found.per_learned_sample),
+        ("a prediction", found.per_prediction),
+        (f"a day: {day.rounds:,g} rounds, {day.learned:,g} learned, {day.predictions:,g} predictions", found.per_day),
+    ):
+        flash = _between(cost.flash_seconds, 1e6, "µs")
+        table.add_row(name, _between(cost.seconds, 1000, "ms"), flash, _between(cost.millijoules, 1, "mJ"))
+    console = Console()
+    console.print(table)
+    lines = [f"A day takes {_between(found.milliampere_hours, 1, 'mAh')} of a battery."]
+    if found.saves:
+        lasts = "" if found.flash_years is None else f"; the flash lasts {found.flash_years:,.1f} years"
+        lines.append(f"The store saves {found.saves:,.1f} times a day, {found.flash_bytes:,.0f} bytes{lasts}.")
+    lines.append(f"Estimate: {found.basis}.")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _between(pair: tuple[float, float], factor: float, unit: str) -> str:
+    low, high = (f"{value * factor:,.3g}" if value * factor < 1000 else f"{value * factor:,.0f}" for value in pair)
+    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"

@@ -25,7 +25,7 @@ class AskError(UsageError):
 
 @dataclass(frozen=True)
 class Learning:
-    """What a board's own program has learned: samples, running error, whether the error has grown. A store keeps it over a reset.
+    """What a board's own program has learned: samples, running error, whether the error has grown; a store keeps that.
 
     ``error`` is that of predictions before learning, older ones counting less: the share of wrong labels, or for values the
     mean distance to them. ``drifted``: by the Page-Hinkley test.
