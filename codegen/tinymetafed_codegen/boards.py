@@ -108,8 +108,8 @@ class Storage:
     ``page_bytes`` are erased together, ``write_bytes`` written together. ``start`` is the address of the first of ``pages``.
     A page lasts for ``erase_cycles``, as ``source`` says; None: without limit. ``arguments`` tell an emulator the path of the
     file, {storage}. ``flash_bytes`` are left to firmware with a store; None: what lies before ``start``, or on a real board all
-    of the board's. ``write_microseconds`` is the time of one write of ``write_bytes``, ``erase_milliseconds`` that of a page, as
-    (low, high); None where they are not known.
+    of the board's. ``write_microseconds`` is the time of one write of ``write_bytes``, ``erase_milliseconds`` that of a page,
+    as (low, high); None where they are not known.
     """
 
     page_bytes: int

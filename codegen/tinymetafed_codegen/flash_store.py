@@ -22,9 +22,10 @@ class StoreFacts(StrictJson):
     """The store of one model on one board.
 
     ``round_bytes`` and ``weights_bytes`` are the sizes in flash of one record: of the state after a round (0 if the model keeps
-    none), and of all weights with statistics and names. ``saves_per_slot`` records of the larger kind fit into a slot between two
-    erases. ``erase_cycles``: how often a page can be erased, by ``source``; None: without limit. ``save_every``: after so many samples
-    that a board learns by itself it saves them; 0: when its program says so. ``name_bytes``: room for the names of classes.
+    none), and of all weights with statistics and names. ``saves_per_slot`` records of the larger kind fit into a slot between
+    two erases. ``erase_cycles``: how often a page can be erased, by ``source``; None: without limit. ``save_every``: a board
+    saves what it learns by itself after every so many samples; 0: when its program says so. ``name_bytes``: room for the names
+    of classes.
     """
 
     page_bytes: int

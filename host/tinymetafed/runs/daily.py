@@ -21,9 +21,9 @@ from .estimate import BITS_PER_BYTE
 
 SECONDS_PER_HOUR = 3600
 BASIS = (
-    "multiply-accumulates times the cycles of one in the emulated examples, bytes at the line's speed, flash writes and erases at "
-    "the flash's documented times, and the chip's documented current over all that; without sleep, sensors, USB and the other "
-    "parts of the board, which may take more; not measured on a board"
+    "multiply-accumulates times the cycles of one in the emulated examples, bytes at the line's speed, flash writes and erases "
+    "at the flash's documented times, and the chip's documented current over all that; without sleep, sensors, USB and the "
+    "other parts of the board, which may take more; not measured on a board"
 )
 Range = tuple[float, float]
 
