@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from clocks import HUNG_SECONDS, SlowClock
 
+from tinymetafed.bench import kernel_cost
 from tinymetafed.devices import firmware, launch, running
 from tinymetafed.devices.firmware import Deviation, Firmware
 from tinymetafed_codegen import boards
@@ -37,19 +38,33 @@ sys.dont_write_bytecode = False
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Files whose tests run in one process. The tests of group "lines" open and search pseudo-terminals by name: two processes
-# would take each other's. The tests of the command line share runs.
+# would take each other's. The tests of each other file share programs or runs that take seconds to make.
 _GROUPS = {
+    "tests/arduino/test_sketch_library.py": "sketch library",
+    "tests/core/test_arm_build.py": "arm build",
     "tests/devices/test_launch.py": "lines",
     "tests/devices/test_serial_lines.py": "lines",
     "tests/devices/test_transport.py": "lines",
     "tests/cli/test_cli.py": "cli",
+    "tests/fuzz/test_refusals.py": "refusals",
+    "tests/runs/test_adapted.py": "adapted",
+    "tests/runs/test_export_library.py": "export library",
+    "tests/runs/test_keep_best.py": "keep best",
+    "tests/runs/test_scoring.py": "scoring",
 }
+# Fixtures with the board's name as parameter, whose program is built once for all tests of that board.
+_OF_EACH_BOARD = ("echo", "program")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if group := _GROUPS.get(item.nodeid.partition("::")[0]):
+        group = _GROUPS.get(item.nodeid.partition("::")[0])
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            for fixture in _OF_EACH_BOARD:
+                if fixture in item.callspec.params:
+                    group = f"{fixture} {item.callspec.params[fixture]}"
+        if group:
             item.add_marker(pytest.mark.xdist_group(group))
 
 
@@ -88,6 +103,13 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "launch", functools.partial(running.launch, clock=clock))
     monkeypatch.setattr(running, "Fleet", functools.partial(running.Fleet, clock=clock))
     monkeypatch.setattr(launch._SerialPort, "start", HUNG_SECONDS)
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts two training steps, once: sending samples to an emulator takes longer than counting the instructions."""
+    monkeypatch.setattr(kernel_cost, "STEPS", 2)
+    monkeypatch.setattr(kernel_cost, "REPEATS", 1)
 
 
 @pytest.fixture

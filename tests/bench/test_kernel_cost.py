@@ -17,7 +17,7 @@ from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
-pytestmark = [needs_qemu, pytest.mark.xdist_group("emulator-qemu"), pytest.mark.usefixtures("built_once")]
+pytestmark = [needs_qemu, pytest.mark.xdist_group("emulator-qemu"), pytest.mark.usefixtures("built_once", "few_steps")]
 
 # Upper limit of instructions of the textbook kernels at -O2, so that the comparison with them stays fair.
 TEXTBOOK_LIMIT = {"sine": 27_500, "bench-conv": 4_000_000}

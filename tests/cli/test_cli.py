@@ -325,6 +325,7 @@ def test_doctor_prints_json_and_nothing_else(command: Command) -> None:
     ],
 )
 @pytest.mark.xdist_group("emulator-qemu")
+@pytest.mark.usefixtures("few_steps")
 def test_bench_prints_the_counted_instructions(
     command: Command, monkeypatch: pytest.MonkeyPatch, board: str, fewest: int, most: int, estimate: str
 ) -> None:

@@ -466,10 +466,10 @@ def test_predictions_are_the_reference_networks_before_and_after_adaptation(boar
     board.load(1, board.weights())
     outputs = board.manifest.output_size
     if board.streamed:
-        levels = board.images(40)
+        levels = board.images(12)
         inputs, ask = levels * np.float64(1 / 255), lambda: board.session.predict(levels, outputs, 1 / 255)
     else:
-        points = np.linspace(-5, 5, 600, dtype=np.float32).reshape(-1, 1)  # more inputs than fit one message
+        points = np.linspace(-5, 5, 300, dtype=np.float32).reshape(-1, 1)  # more inputs than fit one message
         inputs, ask = points.astype(np.float64), lambda: board.session.predict(points, outputs)
     before = ask()
     np.testing.assert_allclose(before, board.forward(board.fetch(), inputs), rtol=1e-4, atol=1e-5)
@@ -627,5 +627,7 @@ def test_no_payload_changes_the_weights_or_stops_the_board(board: Board, model: 
     assert session.hello() == board.device.hello
     if accepted and message is Configure and Configure.unpack(payload).session != session.session:
         board.forget()  # a valid message that began a new session, which is allowed
-    else:
-        np.testing.assert_array_equal(board.fetch(), board.held)
+        return
+    # All weights now and then only: an emulator takes long to send them.
+    start, count = (0, board.n) if data.draw(st.integers(0, 9)) == 0 else (data.draw(st.integers(0, board.n - 100)), 100)
+    np.testing.assert_array_equal(session.fetch(start, count), board.held[start : start + count])

@@ -15,6 +15,8 @@ from tinymetafed_codegen.locate import PLATFORMIO_CONFIG, platformio_config, roo
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.toolchain import SHOWN_LINES, BuildError, build_root, require_tools
 
+from .build_inputs import inputs_digest, is_built, write_stamp
+
 
 @dataclass(frozen=True)
 class Firmware:
@@ -97,20 +99,28 @@ def build(
     with locked(folder / "lock"):
         if board.project is not None:
             write_if_changed(board.project / PLATFORMIO_CONFIG, platformio_config())
+        output = folder / "build" / board.name
+        program, stamp = output / "firmware.elf", output / "firmware.stamp"
+        inputs = None if generated is None else inputs_digest(board, generated, command, environment)
+        if generated is not None and is_built(stamp, inputs, program):  # PlatformIO would take a second to see it
+            return _firmware(board, program, generated)
+        stamp.unlink(missing_ok=True)
         if quiet:
             done = subprocess.run(
                 [*command, "--silent"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
             )
         else:
             done = subprocess.run(command, env=environment, stdout=sys.stderr.fileno(), check=False)
-        output = folder / "build" / board.name
         if done.returncode != 0:
             said = (done.stdout or b"").decode(errors="replace").partition("\n=====")[0]  # without PlatformIO's summary
             last = said.strip().splitlines()[-SHOWN_LINES:]
             raise BuildError("\n".join([f"firmware for {board.name} from {experiment}: the build failed", *last]))
-        program = output / "firmware.elf"
-        manifest = ModelManifest.read((generated or output / "generated") / "manifest.json")
-        return Firmware(program, manifest, *_sizes(program, board.toolchain_prefix))
+        write_stamp(stamp, inputs, program)
+        return _firmware(board, program, generated or output / "generated")
+
+
+def _firmware(board: Board, program: Path, generated: Path) -> Firmware:
+    return Firmware(program, ModelManifest.read(generated / "manifest.json"), *_sizes(program, board.toolchain_prefix))
 
 
 def _short_hash(path: Path) -> str:

@@ -254,9 +254,10 @@ def rows(folder: Path, name: str, shift: float = 0.0) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep over three experiments with the user's files: own data, own strategy, own sample source; all with own weights."""
-    folder = tmp_path / "project"
+    folder = tmp_path_factory.getbasetemp() / "project"  # always the same place, so that the own source is compiled once
+    shutil.rmtree(folder, ignore_errors=True)
     (folder / "data").mkdir(parents=True)
     for name in ("ann", "ben", "cleo"):
         rows(folder, name)
@@ -326,6 +327,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], set[str], str]] = {
 }
 
 
+@pytest.mark.xdist_group("sweep-files")
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_run_whose_files_have_changed_runs_again_and_is_kept(project: Path, tmp_path: Path, change: str) -> None:
     edit, cells, what = CHANGES[change]
@@ -349,6 +351,7 @@ def test_a_run_whose_files_have_changed_runs_again_and_is_kept(project: Path, tm
     assert sweep_it(project, out) == (after, [])
 
 
+@pytest.mark.xdist_group("sweep-files")
 def test_a_run_that_was_interrupted_before_its_data_changed_begins_anew(project: Path, tmp_path: Path) -> None:
     out, planned = tmp_path / "out", sweep.load(project / "sweep.toml")
     (run,) = [run for run in planned.runs if run.cell.name == "plain"]

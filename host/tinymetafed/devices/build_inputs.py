@@ -1,0 +1,73 @@
+"""What a program is built from, as one digest: where it has not changed, PlatformIO need not look at it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.locate import find, root
+from tinymetafed_codegen.manifest import ModelManifest
+
+# Compilers read these variables, and PlatformIO all that begin with its name.
+_COMPILERS_READ = {"CPATH", "CPLUS_INCLUDE_PATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX"}
+
+
+def inputs_digest(board: Board, generated: Path, command: Sequence[str], environment: Mapping[str, str]) -> str | None:
+    """The SHA-256 of all that a build reads: our sources and scripts, generated files, the command, compilers, variables.
+
+    Args:
+        board: The board.
+        generated: The folder with the generated files.
+        command: The command that builds.
+        environment: Its environment variables.
+
+    Returns:
+        The digest; None where the build reads files of the user, which may include any others.
+    """
+    if board.project is not None or ModelManifest.read(generated / "manifest.json").sample_source == "own":
+        return None
+    variables = {
+        name: value
+        for name, value in environment.items()
+        if name in _COMPILERS_READ or name.startswith(("PLATFORMIO_", "TINYMETAFED_"))
+    }
+    digest = hashlib.sha256(json.dumps([list(command), sorted(variables.items()), list(_tools(board))]).encode())
+    for file in [*_files(find("firmware")), *_files(find("boards")), *_files(generated), root() / "platformio.ini"]:
+        content = file.read_bytes()
+        digest.update(f"\n{file} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
+
+
+def _tools(board: Board) -> Iterator[tuple[str, int, int]]:
+    """Path, size and time of change of each tool that the board is built with."""
+    for name in (f"{board.toolchain_prefix}g++", *(need.name for need in board.requirements if need.is_command)):
+        if path := shutil.which(name):
+            state = Path(path).resolve().stat()
+            yield path, state.st_size, state.st_mtime_ns
+
+
+def is_built(stamp: Path, inputs: str | None, program: Path) -> bool:
+    """Whether ``stamp`` says that the program, as it is now, was built from these inputs."""
+    try:
+        return inputs is not None and stamp.read_text(encoding="ascii") == _stamp(inputs, program)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def write_stamp(stamp: Path, inputs: str | None, program: Path) -> None:
+    """Writes down what the program was built from."""
+    if inputs is not None:
+        stamp.write_text(_stamp(inputs, program), encoding="ascii")
+
+
+def _stamp(inputs: str, program: Path) -> str:
+    return f"{inputs} {hashlib.sha256(program.read_bytes()).hexdigest()}\n"
