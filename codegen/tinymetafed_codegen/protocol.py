@@ -410,10 +410,26 @@ class Recall(Request):
 
 @dataclass(frozen=True, slots=True)
 class Keep(Request):
-    """Saves the current weights, local ones included, for after a reset; saved weights are not written again."""
+    """Saves weights, statistics and names for after a reset; what is saved already is not written again."""
 
     type_id = 0x21
     answer = StoreReport
+    names: Annotated[Tail, "the names of the classes, in the store's length; empty: those that are saved stay"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassNames(Record):
+    """The names of the classes, as a Keep has given them."""
+
+    names: Annotated[Tail, "in UTF-8, one per line, then zeros; empty if no weights are saved"]
+
+
+@dataclass(frozen=True, slots=True)
+class Names(Request):
+    """Asks for the names of the classes. Firmware for a model without classes answers UNKNOWN_TYPE."""
+
+    type_id = 0x22
+    answer = ClassNames
 
 
 # --- Messages of firmware whose own program learns ---
@@ -546,7 +562,7 @@ class Constant:
 
 
 REQUESTS: tuple[type[Request], ...] = (Hello, Configure, Load, Train, Sample, Await, Pull, Fetch, Predict)
-STORE_REQUESTS: tuple[type[Request], ...] = (Recall, Keep)  # firmware without a store answers UNKNOWN_TYPE
+STORE_REQUESTS: tuple[type[Request], ...] = (Recall, Keep, Names)  # firmware without a store answers UNKNOWN_TYPE
 OWN_PROGRAM_REQUESTS: tuple[type[Request], ...] = (Inspect,)  # a program that has not learned answers UNKNOWN_TYPE
 SENSOR_REQUESTS: tuple[type[Request], ...] = (AskSensor, AskColumns, PullRows, LabelSample)  # without a sensor UNKNOWN_TYPE
 ALL_REQUESTS: tuple[type[Request], ...] = (*REQUESTS, *STORE_REQUESTS, *OWN_PROGRAM_REQUESTS, *SENSOR_REQUESTS)

@@ -121,7 +121,8 @@ def test_the_walk_through_of_readme(folder: Path, monkeypatch: pytest.MonkeyPatc
     start, predict = again
     with started(start) as port:
         assert json.loads(run(predict.replace("PORT", port), "--json")) == scores
-        assert tmf.board_status(port).learning is None, "this is another start of the board"
+        kept = tmf.board_status(port).learning
+        assert kept is not None and kept.learned == windows + 1, "the statistics are kept too"
 
 
 def clients(folder: str) -> tuple[ClientSamples, ...]:

@@ -1,6 +1,6 @@
 // The storage functions of emulated boards: by semihosting, a file of the machine that runs the emulator is the flash.
 //
-// Included by one file of a board.
+// The file exists, empty at first. Included by one file of a board.
 #pragma once
 
 #include <cstdint>
@@ -19,11 +19,11 @@ using namespace bare_metal;
 
 constexpr uint32_t kBytes = 2 * store::kSlotPages * store::kPageBytes;
 
-uint32_t file = kFailed;
+uint32_t file = 0;  // no file: the emulator refuses it
 
 // Reads or writes at a place of the file; both operations return the number of bytes that are left.
 Status transfer(uint32_t operation, uint32_t at, const void* data, size_t size) {
-  if (file == kFailed || call(kSemihostSeek, file, at) != 0) return Status::kBadState;
+  if (call(kSemihostSeek, file, at) != 0) return Status::kBadState;
   return call(operation, file, address_of(data), size) == 0 ? Status::kOk : Status::kBadState;
 }
 
@@ -44,11 +44,11 @@ Status open() {
   char words[kLongestPath];
   const Path path = given_path(words);
   if (path.text == nullptr) return Status::kBadState;
-  file = open_file(path, kReadAndWrite);
-  if (file == kFailed) file = open_file(path, kCreate);
-  const uint32_t length = file == kFailed ? kFailed : call(kSemihostLength, file);
+  const uint32_t opened = open_file(path, kReadAndWrite);
+  const uint32_t length = call(kSemihostLength, opened);
   if (length == kFailed) return Status::kBadState;
-  return write_blank(length, kBytes);  // what a new or shorter file lacks is erased flash
+  file = opened;
+  return write_blank(length, kBytes);  // what an empty or shorter file lacks is erased flash
 }
 
 Status read(uint32_t at, void* to, size_t size) {

@@ -576,7 +576,9 @@ def _start_all(
         unique_id = f"{next(_process_numbers):016x}"
         flash = lines / f"{unique_id}.flash"
         storage = flash if store is None else _kept_in(store) / f"{name}-{i + 1}.flash"
-        if store is not None:
+        if store is None:
+            storage.touch()  # an emulated board opens a file that is there
+        else:
             _lock(storage, stack)
         files = {STORAGE_VARIABLE: str(storage), REPLAY_VARIABLE: ""}
         if rows is not None:
