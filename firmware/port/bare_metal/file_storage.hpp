@@ -1,6 +1,6 @@
 // The storage functions of emulated boards: by semihosting, a file of the machine that runs the emulator is the flash.
 //
-// The file exists, empty at first; the second word of the program's command line is its path. Included by one file of a board.
+// The file exists and is as large as the flash; the second word of the program's command line is its path. Included by one file of a board.
 #pragma once
 
 #include <cstdint>
@@ -26,11 +26,9 @@ constexpr uint32_t kSemihostOpen = 0x01;
 constexpr uint32_t kSemihostWrite = 0x05;
 constexpr uint32_t kSemihostRead = 0x06;
 constexpr uint32_t kSemihostSeek = 0x0A;
-constexpr uint32_t kSemihostLength = 0x0C;
 constexpr uint32_t kSemihostCommandLine = 0x15;
 constexpr uint32_t kReadAndWrite = 3;  // "r+b"
 constexpr uint32_t kFailed = 0xFFFFFFFF;
-constexpr uint32_t kBytes = 2 * store::kSlotPages * store::kPageBytes;
 constexpr uint32_t kLongestPath = 384;  // with the word before it
 
 uint32_t file = 0;  // no file: the emulator refuses it
@@ -48,17 +46,6 @@ Status transfer(uint32_t operation, uint32_t at, const void* data, size_t size) 
   return call(operation, file, address_of(data), size) == 0 ? Status::kOk : Status::kBadState;
 }
 
-Status write_blank(uint32_t from, uint32_t end) {
-  uint8_t blank[256];
-  std::memset(blank, 0xFF, sizeof blank);
-  while (from < end) {
-    const uint32_t size = end - from < sizeof blank ? end - from : sizeof blank;
-    if (transfer(kSemihostWrite, from, blank, size) != Status::kOk) return Status::kBadState;
-    from += size;
-  }
-  return Status::kOk;
-}
-
 }  // namespace
 
 Status open() {
@@ -71,11 +58,8 @@ Status open() {
   while (start < end && words[start++] != ' ') {
   }
   if (start == end) return Status::kBadState;
-  const uint32_t opened = call(kSemihostOpen, address_of(words + start), kReadAndWrite, end - start);
-  const uint32_t length = call(kSemihostLength, opened);
-  if (length == kFailed) return Status::kBadState;
-  file = opened;
-  return write_blank(length, kBytes);  // what an empty or shorter file lacks is erased flash
+  file = call(kSemihostOpen, address_of(words + start), kReadAndWrite, end - start);
+  return file == kFailed ? Status::kBadState : Status::kOk;
 }
 
 Status read(uint32_t at, void* to, size_t size) {
@@ -86,6 +70,12 @@ Status read(uint32_t at, void* to, size_t size) {
 
 Status program(uint32_t at, const void* from, size_t size) { return transfer(kSemihostWrite, at, from, size); }
 
-Status erase(uint32_t page) { return write_blank(page * store::kPageBytes, (page + 1) * store::kPageBytes); }
+Status erase(uint32_t page) {
+  uint8_t blank[store::kPageBytes % 256 == 0 ? 256 : 32];
+  std::memset(blank, 0xFF, sizeof blank);
+  for (uint32_t done = 0; done < store::kPageBytes; done += sizeof blank)
+    if (transfer(kSemihostWrite, page * store::kPageBytes + done, blank, sizeof blank) != Status::kOk) return Status::kBadState;
+  return Status::kOk;
+}
 
 }  // namespace tmf::port::storage

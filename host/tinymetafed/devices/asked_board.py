@@ -13,7 +13,9 @@ from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.protocol import State, Status
 
+from ..wire import class_names
 from ..wire.messages import ArrayLike, FloatArray
+from .board_stores import problem
 from .device import Device
 from .launch import launch, parse
 from .link.link_errors import DeviceRefused, LinkError
@@ -43,6 +45,8 @@ class BoardStatus:
     ``state`` is that of its last cycle with a host, in words of docs/protocol.md; "IDLE" without one, and where its own program
     has learned since. ``step`` counts the cycle's training steps. ``learning`` is None where its own program has learned
     nothing. ``classes`` are the names of the classes in its store, in the order of their indices; () if there are none.
+    ``store`` is the state of the store, in words of docs/store.md; "" without one. ``problem`` says what is wrong with it, ""
+    if nothing is.
     """
 
     device: str
@@ -54,6 +58,8 @@ class BoardStatus:
     step: int
     learning: Learning | None
     classes: tuple[str, ...] = ()
+    store: str = ""
+    problem: str = ""
 
 
 def status(url: str, boards: Catalogue) -> BoardStatus:
@@ -70,7 +76,7 @@ def status(url: str, boards: Catalogue) -> BoardStatus:
         AskError: The URL names processes. LinkError: The board does not answer, or has other firmware.
     """
     with _asked(url, boards) as device:
-        hello, at, found = device.hello, device.session.position(), device.session.inspect()
+        hello, at, found, stored = device.hello, device.session.position(), device.session.inspect(), device.session.look()
         learning = None if found is None else Learning(found.learned, found.error, bool(found.drifted))
         state, step = (State.IDLE, 0) if at is None else (at.state, at.step)
         return BoardStatus(
@@ -82,14 +88,17 @@ def status(url: str, boards: Catalogue) -> BoardStatus:
             state.name,
             step,
             learning,
-            device.session.names(),
+            class_names.decode(stored.names) if stored is not None else (),
+            stored.state.name if stored is not None else "",
+            problem(stored.state) if stored is not None else "",
         )
 
 
 def classes(url: str, boards: Catalogue) -> tuple[str, ...]:
     """The names of the classes in a board's store, () if there are none. Takes and raises what ``status`` does."""
     with _asked(url, boards) as device:
-        return device.session.names()
+        stored = device.session.look()
+        return () if stored is None else class_names.decode(stored.names)
 
 
 def predict(url: str, rows: Sequence[ArrayLike], boards: Catalogue) -> FloatArray:

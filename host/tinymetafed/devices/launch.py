@@ -542,10 +542,10 @@ def _start_all(
     for name, store, number in wanted:
         unique_id = f"{next(_process_numbers):016x}"
         storage = lines / f"{unique_id}.flash" if store is None else _kept_in(store) / f"{name}-{number}.flash"
-        if store is None:
-            storage.touch()  # an emulated board opens a file that is there
-        else:
+        if store is not None:
             _lock(storage, stack)
+        if (flash := known[name].storage) is not None:
+            _fill(storage, flash.pages * flash.page_bytes)
         words = command(known[name], programs[name], unique_id, lines / unique_id, storage)
         processes.append(_Process([*words, *options], storage, tell, clock))
     return processes
@@ -562,6 +562,12 @@ def _kept_in(store: Path) -> Path:
     except OSError as error:
         raise LaunchError(f"{store}: cannot hold the boards' stores: {error.strerror}; name another folder") from None
     return store
+
+
+def _fill(storage: Path, size: int) -> None:
+    """Makes the file of a board's flash, if it is missing, and fills it with erased flash up to ``size`` bytes."""
+    with suppress(OSError), storage.open("ab") as file:  # the board reports that it has no storage
+        file.write(b"\xff" * (size - file.tell()))
 
 
 def _lock(storage: Path, stack: ExitStack) -> None:
