@@ -418,18 +418,19 @@ class Keep(Request):
 
 
 @dataclass(frozen=True, slots=True)
-class ClassNames(Record):
-    """The names of the classes, as a Keep has given them."""
+class Contents(Record):
+    """What is in the board's store."""
 
-    names: Annotated[Tail, "in UTF-8, one per line, then zeros; empty if no weights are saved"]
+    state: Annotated[StoreState, "state of the store"]
+    names: Annotated[Tail, "the names of the classes, in UTF-8, one per line, then zeros; empty without classes or weights"]
 
 
 @dataclass(frozen=True, slots=True)
-class Names(Request):
-    """Asks for the names of the classes. Firmware for a model without classes answers UNKNOWN_TYPE."""
+class Look(Request):
+    """Asks what is in the store, and changes nothing."""
 
     type_id = 0x22
-    answer = ClassNames
+    answer = Contents
 
 
 # --- Messages of firmware whose own program learns ---
@@ -562,7 +563,7 @@ class Constant:
 
 
 REQUESTS: tuple[type[Request], ...] = (Hello, Configure, Load, Train, Sample, Await, Pull, Fetch, Predict)
-STORE_REQUESTS: tuple[type[Request], ...] = (Recall, Keep, Names)  # firmware without a store answers UNKNOWN_TYPE
+STORE_REQUESTS: tuple[type[Request], ...] = (Recall, Keep, Look)  # firmware without a store answers UNKNOWN_TYPE
 OWN_PROGRAM_REQUESTS: tuple[type[Request], ...] = (Inspect,)  # a program that has not learned answers UNKNOWN_TYPE
 SENSOR_REQUESTS: tuple[type[Request], ...] = (AskSensor, AskColumns, PullRows, LabelSample)  # without a sensor UNKNOWN_TYPE
 ALL_REQUESTS: tuple[type[Request], ...] = (*REQUESTS, *STORE_REQUESTS, *OWN_PROGRAM_REQUESTS, *SENSOR_REQUESTS)

@@ -134,7 +134,7 @@ void forget_frozen() {
 // --- Statistics of a run, which show that the inputs reach every message, state and status ---
 
 struct Reached {
-  uint64_t accepted[kNames + 1];
+  uint64_t accepted[kLook + 1];
   uint64_t status[16];
   uint64_t state[8];
   uint64_t fault[16];
@@ -202,13 +202,17 @@ auto reopened() {
 constexpr uint32_t kNamesAt = kParameters + sizeof own_statistics / 4;
 constexpr uint32_t kKept = kNamesAt + store::kNameBytes / 4;  // numbers of a record of weights
 
-void check_names(const Bytes& answer) {
+void check_contents(const Bytes& answer) {
+  Contents contents;
+  check(parsed(answer, contents), "I10", "wrong Contents");
   auto saved = reopened();
-  const size_t named = answer.size() - kFrameHeaderBytes;
+  check(static_cast<int>(contents.state) == static_cast<int>((learner_store().*reveal(SavedState_log_{})).condition()), "I10",
+        "Contents do not report the store");
+  const size_t named = contents.names_size;
   check(named == (saved.has_record(saved.weights(), kKept) ? store::kNameBytes : 0), "I10", "names of another length");
   for (size_t i = 0; i < named; i += 4) {
     uint32_t word;
-    std::memcpy(&word, answer.data() + kFrameHeaderBytes + i, sizeof word);
+    std::memcpy(&word, contents.names + i, sizeof word);
     check(word == bits_of<uint32_t>(saved.number_at(saved.weights(), kNamesAt + static_cast<uint32_t>(i) / 4)), "I10",
           "other names than are saved");
   }
@@ -269,7 +273,7 @@ void check_flash() {
 #else
 
 void check_store(const Bytes&, const Bytes&) { violated("I10", "firmware without a store has answered its messages"); }
-void check_names(const Bytes&) { violated("I10", "firmware without a store has answered its messages"); }
+void check_contents(const Bytes&) { violated("I10", "firmware without a store has answered its messages"); }
 void note_run() {}
 void check_flash() {}
 
@@ -451,7 +455,7 @@ void check_accepted(const Bytes& request, const Bytes& answer) {
       break;
     }
     case kRecall: case kKeep: check_store(request, answer); break;
-    case kNames: check_names(answer); break;
+    case kLook: check_contents(answer); break;
     default: violated("I10", "a message that does not exist was accepted");
   }
   ++reached.accepted[type];

@@ -146,13 +146,17 @@ class SavedState {
       const Status status = keep(size == 0 ? nullptr : payload);
       // Where the flash does not take them, the report says so.
       if (status != Status::kOk && log_.condition() < store::Condition::kFull) return status;
-    } else if (store::kNameBytes > 0 && type == protocol::Names::kType) {
-      protocol::Names request;
-      if (const Status status = protocol::parse(payload, size, request); status != Status::kOk) return status;
-      protocol::ClassNames().write_head(out);
-      const uint32_t at = log_.weights();
-      uint8_t* const names = log_.has_record(at, kWeightsCount) ? out.reserve(store::kNameBytes) : nullptr;
-      return names == nullptr ? Status::kOk : log_.read_numbers(at, kNamesAt, names, store::kNameBytes);
+    } else if (type == protocol::Look::kType) {
+      if (size != protocol::Look::kFixedSize) return Status::kBadLength;
+      protocol::Contents contents;
+      contents.state = state();
+      contents.write_head(out);
+      if constexpr (store::kNameBytes > 0) {
+        const uint32_t at = log_.weights();
+        uint8_t* const names = log_.has_record(at, kWeightsCount) ? out.reserve(store::kNameBytes) : nullptr;
+        if (names != nullptr) return log_.read_numbers(at, kNamesAt, names, store::kNameBytes);
+      }
+      return Status::kOk;
     } else {
       return Status::kUnknownType;
     }
@@ -194,7 +198,7 @@ class SavedState {
                      });
   }
 
-  protocol::StoreReport report() {
+  protocol::StoreState state() const {
     using protocol::StoreState;
     using store::Condition;
     static_assert(static_cast<int>(Condition::kReady) == static_cast<int>(StoreState::kReady) &&
@@ -205,8 +209,12 @@ class SavedState {
                       static_cast<int>(Condition::kWorn) == static_cast<int>(StoreState::kWorn) &&
                       static_cast<int>(Condition::kMissing) == static_cast<int>(StoreState::kMissing),
                   "the wire has the numbers of Condition");
+    return static_cast<StoreState>(log_.condition());
+  }
+
+  protocol::StoreReport report() {
     protocol::StoreReport report;
-    report.state = static_cast<StoreState>(log_.condition());
+    report.state = state();
     report.saves = log_.saves();
     report.erases = log_.erases();
     if (const uint32_t at = log_.newest_round(); at != Log::kNowhere) {

@@ -13,7 +13,6 @@ constexpr uint32_t kSemihostOpen = 0x01;
 constexpr uint32_t kSemihostWrite = 0x05;
 constexpr uint32_t kSemihostRead = 0x06;
 constexpr uint32_t kSemihostSeek = 0x0A;
-constexpr uint32_t kSemihostLength = 0x0C;
 constexpr uint32_t kSemihostCommandLine = 0x15;
 constexpr uint32_t kReadOnly = 1;      // "rb"
 constexpr uint32_t kReadAndWrite = 3;  // "r+b"

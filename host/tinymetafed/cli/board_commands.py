@@ -47,6 +47,8 @@ def status(device: DeviceArgument, json_: JsonOption = False) -> None:
         table.add_row("learned", f"{learning.learned:,} samples by itself")
         table.add_row("error of late", f"{learning.error:.3f} before learning (share of wrong labels, or mean distance)")
         table.add_row("drift", "the error has grown: let it adapt" if learning.drifted else "none found")
+    if found.store:
+        table.add_row("store", found.problem or found.store)
     if found.classes:
         table.add_row("classes", ", ".join(found.classes))
     if found.sensing is not None:

@@ -15,6 +15,7 @@ from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.protocol import SensorReport, State, Status
 
 from ..federation.observer import Observer
+from ..wire import class_names
 from ..wire.messages import ArrayLike, FloatArray
 from .board_stores import problem
 from .device import Device
@@ -73,8 +74,9 @@ class BoardStatus:
 
     ``state`` is that of its last cycle with a host, in words of docs/protocol.md; "IDLE" without one, and where its own program
     has learned since. ``step`` counts the cycle's training steps. ``learning`` is None where its own program has learned
-    nothing, ``sensing`` where its firmware has no sensor. ``classes`` are the names of the classes in its store, in the order
-    of their indices; () if there are none.
+    nothing. ``classes`` are the names of the classes in its store, in the order of their indices; () if there are none.
+    ``store`` is the state of the store, in words of docs/store.md; "" without one. ``problem`` says what is wrong with it, ""
+    if nothing is. ``sensing`` is None where its firmware has no sensor.
     """
 
     device: str
@@ -86,6 +88,8 @@ class BoardStatus:
     step: int
     learning: Learning | None
     classes: tuple[str, ...] = ()
+    store: str = ""
+    problem: str = ""
     sensing: Sensing | None = None
 
 
@@ -103,7 +107,7 @@ def status(url: str, boards: Catalogue) -> BoardStatus:
         AskError: The URL names processes. LinkError: The board does not answer, or has other firmware.
     """
     with _asked(url, boards) as device:
-        hello, at, found = device.hello, device.session.position(), device.session.inspect()
+        hello, at, found, stored = device.hello, device.session.position(), device.session.inspect(), device.session.look()
         learning = None if found is None or not found.learned else Learning(found.learned, found.error, bool(found.drifted))
         state, step = (State.IDLE, 0) if at is None else (at.state, at.step)
         return BoardStatus(
@@ -115,7 +119,9 @@ def status(url: str, boards: Catalogue) -> BoardStatus:
             state.name,
             step,
             learning,
-            device.session.names(),
+            class_names.decode(stored.names) if stored is not None else (),
+            stored.state.name if stored is not None else "",
+            problem(stored.state) if stored is not None else "",
             _sensing(device.session.sensor()),
         )
 
@@ -143,8 +149,8 @@ def label(url: str, label: int | str, boards: Catalogue, *, keep: bool = False) 
             raise NoSensor(f"{device.url}: its firmware has no sensor, so it has no sample to label; set board.sensor")
         index = _label_index(label, device, before.classes)
         if not before.samples:
-            problem = describe(before.state) or f"only {before.rows:,} rows have come so far; try again later"
-            raise LinkError(f"{device.url}: has no sample yet to label: {problem}")
+            why = describe(before.state) or f"only {before.rows:,} rows have come so far; try again later"
+            raise LinkError(f"{device.url}: has no sample yet to label: {why}")
         try:
             found = device.session.label_sample(index)
         except DeviceRefused as refusal:
@@ -228,7 +234,7 @@ def _sensing(report: SensorReport | None) -> Sensing | None:
 
 def _label_index(label: int | str, device: Device, labels: int) -> int:
     """The index of a label that is a number or a name. Raises AskError."""
-    names = device.session.names() if isinstance(label, str) and not label.isdecimal() else ()
+    names = _names(device) if isinstance(label, str) and not label.isdecimal() else ()
     index = names.index(str(label)) if label in names else int(label) if str(label).isdecimal() else -1
     if not 0 <= index < labels:
         of_names = f" or a name of {', '.join(names)}" if names else ""
@@ -236,22 +242,28 @@ def _label_index(label: int | str, device: Device, labels: int) -> int:
     return index
 
 
+def _names(device: Device) -> tuple[str, ...]:
+    """The names of the classes in a board's store; () without."""
+    stored = device.session.look()
+    return () if stored is None else class_names.decode(stored.names)
+
+
 def _keep(device: Device) -> None:
     """Lets a board save its weights. Raises AskError or LinkError."""
     try:
-        report = device.session.keep(device.session.names())
+        report = device.session.keep(_names(device))
     except DeviceRefused as refusal:
         if refusal.status != Status.UNKNOWN_TYPE:
             raise
         raise AskError(f"{device.url}: has learned, but its firmware has no store to keep it; set board.store = true") from None
-    if wrong := problem(report):
+    if wrong := problem(report.state):
         raise LinkError(f"{device.url}: has learned, but {wrong}")
 
 
 def classes(url: str, boards: Catalogue) -> tuple[str, ...]:
     """The names of the classes in a board's store, () if there are none. Takes and raises what ``status`` does."""
     with _asked(url, boards) as device:
-        return device.session.names()
+        return _names(device)
 
 
 def predict(url: str, rows: Sequence[ArrayLike], boards: Catalogue) -> FloatArray:

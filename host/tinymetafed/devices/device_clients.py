@@ -83,7 +83,7 @@ class DeviceClients:
             return
         was = session.store.state
         now = session.refresh()
-        if now.state != was and (wrong := problem(now)):
+        if now.state != was and (wrong := problem(now.state)):
             self.fleet.on_event(f"{session.name}: {wrong}")
 
     def adapt(
@@ -194,7 +194,7 @@ def _keep(session: Session, adapted: Adapted, names: Sequence[str]) -> str:
             f"client {adapted.client} diverged, its weights are not kept, and those that were kept before stay; lower "
             "adaptation.full_learning_rate or adaptation.local_learning_rate"
         )
-    return problem(session.keep(names))
+    return problem(session.keep(names).state)
 
 
 def _predict(session: Session, task: Task, test: Samples) -> Floats:

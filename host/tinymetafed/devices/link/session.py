@@ -171,14 +171,14 @@ class Session(Exchange):
         """As ``recall`` for the same run again."""
         return self.recall(self._run)
 
-    def names(self) -> tuple[str, ...]:
-        """The names of the classes, as a Keep has given them; () if there are none, or the firmware has no store."""
+    def look(self) -> protocol.Contents | None:
+        """What is in the board's store, which does not change; None for firmware without one."""
         try:
-            return class_names.decode(self._ask(protocol.Names(), protocol.ClassNames).names)
+            return self._ask(protocol.Look(), protocol.Contents)
         except DeviceRefused as refusal:
             if refusal.status != Status.UNKNOWN_TYPE:
                 raise
-            return ()
+            return None
 
     # --- What the board's own program does ---
 
