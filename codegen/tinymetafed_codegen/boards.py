@@ -108,7 +108,8 @@ class Storage:
     ``page_bytes`` are erased together, ``write_bytes`` written together. ``start`` is the address of the first of ``pages``.
     A page lasts for ``erase_cycles``, as ``source`` says; None: without limit. ``arguments`` tell an emulator the path of the
     file, {storage}. ``flash_bytes`` are left to firmware with a store; None: what lies before ``start``, or on a real board all
-    of the board's.
+    of the board's. ``write_microseconds`` is the time of one write of ``write_bytes``, ``erase_milliseconds`` that of a page,
+    as (low, high); None where they are not known.
     """
 
     page_bytes: int
@@ -119,6 +120,8 @@ class Storage:
     source: str
     arguments: tuple[str, ...]
     flash_bytes: int | None = None
+    write_microseconds: tuple[float, float] | None = None
+    erase_milliseconds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -460,6 +463,8 @@ def _storage(facts: Facts) -> Storage:
         source=facts.text_of("source"),
         arguments=facts.words("arguments") if "arguments" in facts else (),
         flash_bytes=facts.count("flash_bytes") if "flash_bytes" in facts else None,
+        write_microseconds=facts.pair("write_microseconds") if "write_microseconds" in facts else None,
+        erase_milliseconds=facts.pair("erase_milliseconds") if "erase_milliseconds" in facts else None,
     )
 
 

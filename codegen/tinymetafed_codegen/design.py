@@ -188,7 +188,14 @@ def _design(
         arena=ArenaMap(arena.floats, arena.steps, tuple(_arena_tensor(slot) for slot in arena.slots)),
         memory=memory,
         store=flash_store.layout(
-            board, net, keeps_local=keeps_local, error_feedback=error_feedback, flash=memory.flash, source=source
+            board,
+            net,
+            keeps_local=keeps_local,
+            error_feedback=error_feedback,
+            save_every=experiment.board.save_every,
+            longest_payload=protocol.payload_capacity(window),
+            flash=memory.flash,
+            source=source,
         )
         if experiment.board.store
         else None,

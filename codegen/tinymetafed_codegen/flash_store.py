@@ -9,7 +9,10 @@ from .graph import Graph
 from .section import SpecError, StrictJson
 
 HEADER_BYTES = 24  # of a slot: Log::Header of firmware/core/store/log.hpp
-RECORD_BYTES = 28  # of a record besides its numbers: Log::Head and the CRC
+RECORD_BYTES = 12  # of a record besides its numbers: Log::Head and the CRC
+TAG_BYTES = 16  # of a record besides these, in a store that has states of rounds
+STATISTICS_BYTES = 28  # of own_statistics of firmware/core
+BYTES_PER_NAME = 16  # of a class, on average
 SAVES_PER_SLOT = 32  # a slot has as many pages as it takes for so many saves, if the board has them
 DAYS_PER_YEAR = 365.25
 
@@ -19,8 +22,10 @@ class StoreFacts(StrictJson):
     """The store of one model on one board.
 
     ``round_bytes`` and ``weights_bytes`` are the sizes in flash of one record: of the state after a round (0 if the model keeps
-    none), and of all weights. ``saves_per_slot`` records of the larger kind fit into a slot between two erases.
-    ``erase_cycles``: how often a page can be erased, by ``source``; None: without limit.
+    none), and of all weights with statistics and names. ``saves_per_slot`` records of the larger kind fit into a slot between
+    two erases. ``erase_cycles``: how often a page can be erased, by ``source``; None: without limit. ``save_every``: a board
+    saves what it learns by itself after every so many samples; 0: when its program says so. ``name_bytes``: room for the names
+    of classes.
     """
 
     page_bytes: int
@@ -30,6 +35,8 @@ class StoreFacts(StrictJson):
     saves_per_slot: int
     erase_cycles: int | None
     source: str
+    save_every: int
+    name_bytes: int
 
     def years(self, saves_per_day: float) -> float | None:
         """How long the flash lasts with so many saves a day; None: without limit."""
@@ -46,12 +53,23 @@ class StoreFacts(StrictJson):
         ]
         text = f"store: {flash:,} bytes of flash in two slots; {', '.join(parts)}; a page is erased every "
         text += f"{2 * self.saves_per_slot:,} saves or later"
+        learned = f"; what the board learns is saved every {self.save_every:,} samples" if self.save_every else ""
         if (years := self.years(100)) is None:
-            return f"{text}; {self.source}"
-        return f"{text}: at 100 saves a day its {self.erase_cycles:,} erases last {years:,.1f} years ({self.source})"
+            return f"{text}; {self.source}{learned}"
+        return f"{text}: at 100 saves a day its {self.erase_cycles:,} erases last {years:,.1f} years ({self.source}){learned}"
 
 
-def layout(board: Board, net: Graph, *, keeps_local: bool, error_feedback: bool, flash: int, source: str) -> StoreFacts:
+def layout(
+    board: Board,
+    net: Graph,
+    *,
+    keeps_local: bool,
+    error_feedback: bool,
+    save_every: int,
+    longest_payload: int,
+    flash: int,
+    source: str,
+) -> StoreFacts:
     """Lays out the store.
 
     Args:
@@ -59,6 +77,8 @@ def layout(board: Board, net: Graph, *, keeps_local: bool, error_feedback: bool,
         net: The model's graph.
         keeps_local: Whether local weights continue from the client's last round.
         error_feedback: Whether changes that were not sent are added to the next delta.
+        save_every: After how many samples that a board learns by itself it saves them; 0 for never.
+        longest_payload: Bytes of a message that the names of classes must fit in.
         flash: Bytes of flash that the program takes.
         source: The experiment's name in errors.
 
@@ -78,8 +98,10 @@ def layout(board: Board, net: Graph, *, keeps_local: bool, error_feedback: bool,
             f"which needs about {flash:,}; make the model smaller, or leave board.store out"
         )
     numbers = net.n_local * keeps_local + net.n_global * error_feedback
-    round_bytes = _record(storage, numbers) if numbers else 0
-    weights_bytes = _record(storage, net.n_parameters)
+    around = RECORD_BYTES + TAG_BYTES * (numbers > 0)
+    round_bytes = _aligned(storage, around + 4 * numbers) if numbers else 0
+    names = min(BYTES_PER_NAME * net.labels, longest_payload) // 4 * 4
+    weights_bytes = _aligned(storage, around + 4 * net.n_parameters + STATISTICS_BYTES + names)
     header = _aligned(storage, HEADER_BYTES)
     # When a slot is begun, it gets the records that are still needed and the new one.
     begun = header + 2 * round_bytes + weights_bytes
@@ -93,15 +115,21 @@ def layout(board: Board, net: Graph, *, keeps_local: bool, error_feedback: bool,
             "model smaller, or leave board.store out"
         )
     saves = 1 + (pages * storage.page_bytes - begun) // larger
-    return StoreFacts(storage.page_bytes, pages, round_bytes, weights_bytes, saves, storage.erase_cycles, storage.source)
+    return StoreFacts(
+        storage.page_bytes,
+        pages,
+        round_bytes,
+        weights_bytes,
+        saves,
+        storage.erase_cycles,
+        storage.source,
+        save_every,
+        names,
+    )
 
 
 def _aligned(storage: Storage, size: int) -> int:
     return -(-size // storage.write_bytes) * storage.write_bytes
-
-
-def _record(storage: Storage, numbers: int) -> int:
-    return _aligned(storage, RECORD_BYTES + 4 * numbers)
 
 
 def _pages(storage: Storage, size: int) -> int:

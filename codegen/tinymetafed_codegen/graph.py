@@ -69,12 +69,6 @@ class Graph:
         return [call for call in self.forward if observes(call.op, variant)]
 
     @property
-    def labels(self) -> int:
-        """Number of labels of a model whose target is one label; 0 for any other."""
-        takes_label = self.loss.class_target or (self.loss.targets == "labels" and self.output.size == 1)
-        return max(2, self.output.size) if takes_label else 0
-
-    @property
     def sums_gradients(self) -> bool:
         """Whether a device can return one gradient of the weights that it received."""
         return Variant.GRADIENT in self.backward
@@ -83,6 +77,12 @@ class Graph:
     def n_state(self) -> int:
         """Floats of all weights, plus one per weight for its velocity (momentum) or its sum of gradients."""
         return self.n_parameters * (2 if self.sgd.momentum or self.sums_gradients else 1)
+
+    @property
+    def labels(self) -> int:
+        """Number of labels of a model whose target is one label; 0 for any other."""
+        takes_label = self.loss.class_target or (self.loss.targets == "labels" and self.output.size == 1)
+        return max(2, self.output.size) if takes_label else 0
 
     @property
     def n_global(self) -> int:

@@ -410,10 +410,27 @@ class Recall(Request):
 
 @dataclass(frozen=True, slots=True)
 class Keep(Request):
-    """Saves the current weights, local ones included, for after a reset; saved weights are not written again."""
+    """Saves weights, statistics and names for after a reset; what is saved already is not written again."""
 
     type_id = 0x21
     answer = StoreReport
+    names: Annotated[Tail, "the names of the classes, in the store's length; empty: those that are saved stay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents(Record):
+    """What is in the board's store."""
+
+    state: Annotated[StoreState, "state of the store"]
+    names: Annotated[Tail, "the names of the classes, in UTF-8, one per line, then zeros; empty without classes or weights"]
+
+
+@dataclass(frozen=True, slots=True)
+class Look(Request):
+    """Asks what is in the store, and changes nothing."""
+
+    type_id = 0x22
+    answer = Contents
 
 
 # --- Messages of firmware whose own program learns ---
@@ -546,7 +563,7 @@ class Constant:
 
 
 REQUESTS: tuple[type[Request], ...] = (Hello, Configure, Load, Train, Sample, Await, Pull, Fetch, Predict)
-STORE_REQUESTS: tuple[type[Request], ...] = (Recall, Keep)  # firmware without a store answers UNKNOWN_TYPE
+STORE_REQUESTS: tuple[type[Request], ...] = (Recall, Keep, Look)  # firmware without a store answers UNKNOWN_TYPE
 OWN_PROGRAM_REQUESTS: tuple[type[Request], ...] = (Inspect,)  # a program that has not learned answers UNKNOWN_TYPE
 SENSOR_REQUESTS: tuple[type[Request], ...] = (AskSensor, AskColumns, PullRows, LabelSample)  # without a sensor UNKNOWN_TYPE
 ALL_REQUESTS: tuple[type[Request], ...] = (*REQUESTS, *STORE_REQUESTS, *OWN_PROGRAM_REQUESTS, *SENSOR_REQUESTS)

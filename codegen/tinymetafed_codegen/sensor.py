@@ -20,7 +20,8 @@ STUCK_SECONDS_OF_SOUND = 2
 STUCK_ROWS, STUCK_WINDOWS = 32, 2  # so many equal rows, and so many windows of them, are a stuck sensor
 FEWEST_TIMED_ROWS = 8  # that a rate is measured over; else the rows of a second
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-WATCH_RAM_BYTES = 96  # of the pipeline, besides rows and samples
+PIPELINE_RAM_BYTES = 160  # besides rows and samples
+REPLAY_RAM_BYTES = 280  # rows of a recording that are read at once, and the state of its file
 
 
 SOUND_ROW_BYTES = 4  # a sample and the mark of its row
@@ -68,11 +69,20 @@ class SensorFacts(StrictJson):
         return max(FEWEST_TIMED_ROWS, math.ceil(self.rate))
 
     @property
+    def summary(self) -> str:
+        """What the firmware makes of rows, for people."""
+        rows = f"{self.window} row{'s' * (self.window > 1)}" + (f" at {self.rate:g} Hz" if self.rate else "")
+        source = "a recording that is replayed" if self.replayed else "the sensor"
+        return f"sensor: a sample is {rows} of {self.channels} numbers of {source}, one every {self.stride}"
+
+    @property
     def ram_bytes(self) -> int:
         """Bytes of RAM: a window, the newest sample, the rows kept for the host, and the state of the pipeline."""
         if self.sound:
-            return self.sound_bytes + SOUND_ROW_BYTES * self.kept_rows + WATCH_RAM_BYTES
-        return (2 * self.window + self.kept_rows + 1) * 4 * self.channels + 2 * self.kept_rows + WATCH_RAM_BYTES
+            rows = self.sound_bytes + SOUND_ROW_BYTES * self.kept_rows
+        else:
+            rows = (2 * self.window + self.kept_rows + 1) * 4 * self.channels + 2 * self.kept_rows
+        return rows + PIPELINE_RAM_BYTES + REPLAY_RAM_BYTES * self.replayed
 
 
 def facts(experiment: Experiment, board: Board, net: Graph, source: str) -> SensorFacts | None:

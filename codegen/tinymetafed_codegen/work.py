@@ -16,8 +16,12 @@ STEPS_OF_WATCHDOG = 4
 
 def multiply_accumulates(net: Graph, variant: Variant) -> int:
     """Multiply-accumulates of one training step: forward pass, input gradients, and gradients of the updated weights."""
-    forward = sum(_products(call.op) for call in net.forward)
-    return forward + sum(_backward(call) for call in net.backward[variant])
+    return forward_multiply_accumulates(net) + sum(_backward(call) for call in net.backward[variant])
+
+
+def forward_multiply_accumulates(net: Graph) -> int:
+    """Multiply-accumulates of a prediction."""
+    return sum(_products(call.op) for call in net.forward)
 
 
 def step_milliseconds(board: Board, net: Graph) -> dict[Variant, tuple[float, float]]:

@@ -22,7 +22,7 @@ struct Head {
   uint32_t channels;
 };
 
-constexpr uint32_t kBuffered = sizeof(Row) >= 512 ? 1 : 512 / sizeof(Row);  // rows that are read at once
+constexpr uint32_t kBuffered = sizeof(Row) >= 256 ? 1 : 256 / sizeof(Row);  // rows that are read at once
 
 Row rows[kBuffered];
 uint32_t buffered = 0;

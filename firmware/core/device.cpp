@@ -6,8 +6,8 @@
 #include "dispatch.hpp"
 #include "math.hpp"
 #include "own_program.hpp"
+#include "own_statistics.hpp"
 #include "port.hpp"
-#include "prequential.hpp"
 
 namespace tmf {
 namespace {
@@ -16,23 +16,23 @@ static_assert(kFeatures == model::kInputSize && kScores == model::kOutputSize &&
 
 // Static, so that the linker counts its memory.
 Dispatcher dispatcher;
-Prequential<!kTargetsAreValues> prequential;
 Sensing sensing;
 
-// Answers the host's questions how the board has done and what it senses; the dispatcher asks it once the program has learned,
-// and always with a sensor.
-Outcome inspect(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
-  if (type != protocol::Inspect::kType) {
+// Answers the messages of firmware with a store or a sensor, and the host's question how the board has done, once it has learned.
+Outcome answer(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
+  if (type != protocol::Inspect::kType || own_statistics.count() == 0) {
     uint32_t detail = 0;
     const Status status = sensing.answer(type, payload, size, out, detail);
-    return {status, detail};
+    if (status != Status::kUnknownType) return {status, detail};
+    return dispatcher.learner().store(type, payload, size, out);
   }
   protocol::Inspect request;
   if (const Status status = protocol::parse(payload, size, request); status != Status::kOk) return status;
   protocol::Inspection answer;
-  answer.learned = prequential.count();
-  answer.error = prequential.error();
-  answer.drifted = prequential.drifted() ? 1 : 0;
+  const Statistics now = statistics();
+  answer.learned = now.learned;
+  answer.error = now.error;
+  answer.drifted = now.drifted ? 1 : 0;
   answer.write(out);
   return Status::kOk;
 }
@@ -45,7 +45,7 @@ uint8_t used = 0;  // of them
 
 void start() {
   dispatcher.begin();
-  if (Sensing::kSenses) dispatcher.answer_also(inspect);
+  if (SavedState::kIsStored || Sensing::kSenses) dispatcher.answer_also(answer);
   sensing.begin();
 }
 
@@ -76,15 +76,13 @@ Status learn(const float* features, int label) {
 
 Status learn(const float* features, const float* targets) {
   if (features == nullptr || targets == nullptr) return Status::kBadValue;
-  float error = 0.0f;
-  const Status status = dispatcher.learner().learn(features, targets, error);
-  if (status != Status::kOk) return status;
-  prequential.add(error);
-  dispatcher.answer_also(inspect);
-  return status;
+  if (!SavedState::kIsStored) dispatcher.answer_also(answer);
+  return dispatcher.learner().learn(features, targets);
 }
 
-Statistics statistics() { return {prequential.count(), prequential.error(), prequential.drifted()}; }
+Status save() { return dispatcher.learner().keep(); }
+
+Statistics statistics() { return {own_statistics.count(), own_statistics.error(), own_statistics.drifted()}; }
 
 int best(const float* scores) {
   if (kScores == 1) return scores[0] > 0.0f ? 1 : 0;
@@ -105,7 +103,7 @@ float confidence(const float* scores) {
 
 Status adapt() {
   const Status status = dispatcher.learner().adapt();
-  if (status == Status::kOk) prequential.clear_drift();
+  if (status == Status::kOk) own_statistics.clear_drift();
   return status;
 }
 

@@ -33,11 +33,16 @@ void wait();
 // The same with kTargets numbers, for a model whose targets are no labels.
 [[nodiscard]] Status learn(const float* features, const float* targets);
 
+// Saves what the board has learned, for after a reset: its weights and statistics. Firmware with a store also does so by itself,
+// after every `board.save_every` samples that it learns. Nothing is written that is saved already. kBadState: as `learn`; or the
+// firmware has no store, or the flash does not take it. kNotFinite: the weights have diverged; those that are saved stay.
+[[nodiscard]] Status save();
+
 // How the board has done so far. `error` is that of its predictions before it learned the sample, of which older ones count
 // less and less (each 1 % less than the next): the share of wrong labels, or the mean distance of values. `drifted`: the error
 // has grown since (Page-Hinkley test), so the sensor or its world may have changed; `adapt` clears it.
 struct Statistics {
-  uint32_t learned;  // samples since the start
+  uint32_t learned;  // samples since the start; with a store, since its first save
   float error;
   bool drifted;
 };

@@ -116,7 +116,6 @@ Outcome Dispatcher::answer(uint8_t type, const uint8_t* payload, size_t size, Wr
       return learner_.predict(request, out);
     }
     default:
-      if (const Outcome outcome = learner_.store(type, payload, size, out); outcome.status != Status::kUnknownType) return outcome;
       return also_ == nullptr ? Status::kUnknownType : also_(type, payload, size, out);
   }
 }

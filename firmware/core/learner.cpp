@@ -68,7 +68,10 @@ Outcome Learner::configure(const protocol::Configure& message) {
 void Learner::load_saved() {
   const bool is_saved = SavedState::load_weights(parameters_);
   loaded_ = is_saved ? model::kGlobalCount : 0;
-  if (is_saved) is_whole_ = true;
+  if (is_saved) {
+    is_whole_ = true;
+    SavedState::load_key(key_);
+  }
 }
 
 Outcome Learner::load(const protocol::Load& message) {

@@ -52,8 +52,7 @@ class Learner : private SavedState {
   Outcome predict(const protocol::Predict& message, Writer& out);
   // Requests that only firmware with a store knows.
   Outcome store(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
-    const bool whole = weights_complete() && state_ != protocol::State::kLoading && state_ != protocol::State::kTraining;
-    return SavedState::answer(type, payload, size, out, whole ? parameters_ : nullptr, key_);
+    return SavedState::answer(type, payload, size, out, [this](const uint8_t* names) { return keep(names); });
   }
 
   // Trains one sample that the device makes itself, if a program is running. Returns whether it did.
@@ -75,9 +74,12 @@ class Learner : private SavedState {
   // Runs the model forward with the current weights. Fails with kNotFinite for an input or an output that is not finite.
   Status predict(const float* inputs, float* outputs);
   // Trains one sample: a step of the last phase of [adaptation], or, after `adapt`, the next step of all its phases. Fails with
-  // kBadValue for a class that there is not or an input beyond model::kLargestInput, and with kNotFinite for such an input or target, or if the weights have diverged.
-  // Writes the error of the prediction before that step to `error`: the share of wrong labels, or the mean distance of values.
-  Status learn(const float* inputs, const float* targets, float& error);
+  // kBadValue for a class that there is not or an input beyond model::kLargestInput, and with kNotFinite for such an input or
+  // target, or if the weights have diverged. Adds the error of the prediction before that step to the board's statistics.
+  Status learn(const float* inputs, const float* targets);
+  // Saves weights and statistics in the store; `names` of classes as for SavedState::save. Also fails with kNotFinite, and with
+  // kBadState or kTooLarge where there is no store or the flash does not take them.
+  Status keep(const uint8_t* names = nullptr);
   // Returns to the received weights and the initial local weights, and starts [adaptation] on the board's own samples. Where the
   // board makes them itself, `work` trains them; otherwise `learn` brings one after the other, in the order of the phases.
   Status adapt();
@@ -106,6 +108,7 @@ class Learner : private SavedState {
   bool weights_complete() const { return loaded_ == model::kGlobalCount; }
   bool in_cycle() const;
   void go_alone();
+  Status run_forward(const float* inputs);
   void keep_for_next_round();  // what the model keeps: local weights, residuals
   void load_saved();
   void enter_phase();

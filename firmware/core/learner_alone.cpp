@@ -5,6 +5,7 @@
 #include "adaptation.hpp"
 #include "device.hpp"
 #include "learner.hpp"
+#include "own_statistics.hpp"
 #include "sample_check.hpp"
 #include "source.hpp"
 #include "step.hpp"
@@ -17,17 +18,21 @@ namespace {
 
 // 1 for another class than the target; otherwise the share of outputs on the wrong side of 0, or their mean distance to it.
 float error_of(const float* outputs, const float* targets) {
+  if constexpr (kTargetsAreValues) {
+    float distance = 0.0f;
+    for (uint32_t i = 0; i < model::kTargetSize; ++i) {
+      distance += outputs[i] > targets[i] ? outputs[i] - targets[i] : targets[i] - outputs[i];
+    }
+    return distance / static_cast<float>(model::kTargetSize);
+  }
   volatile int wrong = 0;  // so that no compiler makes it a choice between 0.0f and 1.0f, which clang for Xtensa cannot compile
   if constexpr (model::kClassCount > 0) {
     wrong = best(outputs) != static_cast<int>(targets[0]);
     return static_cast<float>(wrong);
   }
-  float distance = 0.0f;
-  for (uint32_t i = 0; i < model::kTargetSize; ++i) {
-    distance += outputs[i] > targets[i] ? outputs[i] - targets[i] : targets[i] - outputs[i];
+  for (uint32_t i = 0; i < model::kTargetSize; ++i)
     if ((outputs[i] > 0.0f) != (targets[i] > 0.5f)) wrong = wrong + 1;
-  }
-  return (kTargetsAreValues ? distance : static_cast<float>(wrong)) / static_cast<float>(model::kTargetSize);
+  return static_cast<float>(wrong) / static_cast<float>(model::kTargetSize);
 }
 
 }  // namespace
@@ -52,40 +57,55 @@ void Learner::leave() {
   if (is_whole_) go_alone();
 }
 
-Status Learner::predict(const float* inputs, float* outputs) {
-  if (!is_whole_) return Status::kBadState;
+// Runs the model forward; the outputs are in the arena.
+Status Learner::run_forward(const float* inputs) {
   if (const Status status = check_inputs(inputs); status != Status::kOk) return status;
   std::memcpy(arena_.values + model::kInput, inputs, sizeof(float) * model::kInputSize);
   model::Model<float>::forward(parameters_, arena_.values);
-  if (!all_finite(arena_.values + model::kOutput, model::kOutputSize)) return Status::kNotFinite;
-  std::memcpy(outputs, arena_.values + model::kOutput, sizeof(float) * model::kOutputSize);
+  return all_finite(arena_.values + model::kOutput, model::kOutputSize) ? Status::kOk : Status::kNotFinite;
+}
+
+Status Learner::predict(const float* inputs, float* outputs) {
+  if (!is_whole_) return Status::kBadState;
+  const Status status = run_forward(inputs);
+  if (status == Status::kOk) std::memcpy(outputs, arena_.values + model::kOutput, sizeof(float) * model::kOutputSize);
+  return status;
+}
+
+Status Learner::learn(const float* inputs, const float* targets) {
+  if (!is_whole_ || in_cycle()) return Status::kBadState;
+  const bool adapts = state_ == State::kTraining;
+  if (adapts ? source::on_device() : !adaptation::kHasSteps) return Status::kBadState;
+  if (fault_ == Status::kNotFinite) return Status::kNotFinite;
+  if (const Status status = check_targets(targets); status != Status::kOk) return status;
+  if (const Status status = run_forward(inputs); status != Status::kOk) return status;
+  const float error = error_of(arena_.values + model::kOutput, targets);
+  std::memcpy(arena_.values + model::kInput, inputs, sizeof(float) * model::kInputSize);  // forward may have written there
+  std::memcpy(arena_.values + model::kTarget, targets, sizeof(float) * model::kTargetSize);
+  if (!adapts) {
+    go_alone();
+    recipe_ = &adaptation::kRecipe;
+    phase_ = adaptation::kLast;
+    phase_end_ = 0;  // a phase without an end
+    --step_;         // the steps of the host's cycle stay as many
+  }
+  step();
+  if (!adapts) {
+    fault_ = weights_status();
+    kept_local_.save(parameters_, key_.client);
+    SavedState::note_learned();
+  }
+  if (fault_ != Status::kOk) return fault_;
+  own_statistics.add(error);
+  // An adaptation is saved at its end. If the flash does not take it, the next report of the store says so.
+  if (adapts ? state_ == State::kDone : SavedState::is_due(own_statistics.count())) static_cast<void>(keep());
   return Status::kOk;
 }
 
-Status Learner::learn(const float* inputs, const float* targets, float& error) {
-  if (!is_whole_ || in_cycle()) return Status::kBadState;
-  const bool adapts = state_ == State::kTraining;
-  if (adapts ? source::on_device() : adaptation::kLast.passes == 0) return Status::kBadState;
-  if (fault_ == Status::kNotFinite) return Status::kNotFinite;
-  if (const Status status = check_inputs(inputs); status != Status::kOk) return status;
-  if (const Status status = check_targets(targets); status != Status::kOk) return status;
-  std::memcpy(arena_.values + model::kInput, inputs, sizeof(float) * model::kInputSize);
-  model::Model<float>::forward(parameters_, arena_.values);
-  if (!all_finite(arena_.values + model::kOutput, model::kOutputSize)) return Status::kNotFinite;
-  error = error_of(arena_.values + model::kOutput, targets);
-  std::memcpy(arena_.values + model::kInput, inputs, sizeof(float) * model::kInputSize);  // forward may have written there
-  std::memcpy(arena_.values + model::kTarget, targets, sizeof(float) * model::kTargetSize);
-  if (adapts) {
-    step();
-    return fault_;
-  }
-  go_alone();
-  const protocol::Phase& phase = adaptation::kLast;
-  train_step(phase.variant, parameters_, arena_.values, phase.learning_rate, phase.output_clamp);
-  fault_ = weights_status();
-  kept_local_.save(parameters_, key_.client);
-  SavedState::note_learned();
-  return fault_;
+Status Learner::keep(const uint8_t* names) {
+  if (!SavedState::kIsStored || !is_whole_ || state_ == State::kTraining) return Status::kBadState;
+  if (const Status status = weights_status(); status != Status::kOk) return status;
+  return SavedState::save(parameters_, key_, residual_, names);
 }
 
 Status Learner::adapt() {

@@ -20,53 +20,46 @@ class Prequential {
   void add(float error) {
     constexpr float kFading = 0.99f;
     ++count_;
-    faded_sum_ = error + kFading * faded_sum_;
     faded_count_ = 1.0f + kFading * faded_count_;
+    error_ += (error - error_) / faded_count_;
 
     constexpr uint32_t kFewest = 30;  // errors before a growth is believed
-    constexpr float kTolerated = kIsShare ? 0.1f : 0.3f;
-    constexpr float kLimit = kIsShare ? 12.0f : 14.0f;
     ++since_;
     mean_ += (error - mean_) / static_cast<float>(since_);
-    float change = error - mean_;
-    if constexpr (!kIsShare) {
-      if (mean_ == 0.0f) return;
-      change = change / mean_;
-    }
-    growth_ += change - kTolerated;
-    if (growth_ < least_) least_ = growth_;
-    if (since_ < kFewest || growth_ - least_ <= kLimit) return;
-    drifted_ = true;
+    const float tolerated = kIsShare ? mean_ + 0.1f : 1.3f * mean_;
+    const float limit = kIsShare ? 12.0f : 14.0f * mean_;
+    growth_ += error - tolerated;
+    if (growth_ < 0.0f) growth_ = 0.0f;  // so it is the distance to its least value so far
+    if (since_ < kFewest || growth_ <= limit) return;
+    drifted_ = 1;
     restart();
   }
 
   // Forgets that the error has grown, and begins the test anew.
   void clear_drift() {
-    drifted_ = false;
+    drifted_ = 0;
     restart();
   }
 
   uint32_t count() const { return count_; }
-  float error() const { return count_ == 0 ? 0.0f : faded_sum_ / faded_count_; }
-  bool drifted() const { return drifted_; }
+  float error() const { return error_; }
+  bool drifted() const { return drifted_ != 0; }
 
  private:
   void restart() {
     since_ = 0;
     mean_ = 0.0f;
     growth_ = 0.0f;
-    least_ = 0.0f;
   }
 
   // All zero at first, so that a static object needs no constructor.
   uint32_t count_ = 0;
-  float faded_sum_ = 0.0f;
+  float error_ = 0.0f;
   float faded_count_ = 0.0f;
   uint32_t since_ = 0;  // errors in this test
   float mean_ = 0.0f;   // of them
-  float growth_ = 0.0f;
-  float least_ = 0.0f;
-  bool drifted_ = false;
+  float growth_ = 0.0f;  // of the sum of errors beyond their mean, since the sum was least
+  uint32_t drifted_ = 0;  // a number, so that the object has no padding and can be saved as bytes
 };
 
 }  // namespace tmf

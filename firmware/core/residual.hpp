@@ -14,6 +14,8 @@ class Residual {
   // The change of global weight i plus its residual.
   float add_to(uint32_t i, float change) const { return change + residuals_[i]; }
 
+  float at(uint32_t i) const { return residuals_[i]; }
+
   // Sets the residuals after a delta. `change_at(i)` is entry i of that delta, `encoder` has selected and rounded it.
   template <typename Encoder, typename ChangeAt>
   void update(const Encoder& encoder, ChangeAt change_at) {

@@ -64,8 +64,19 @@ from .runs.run_data import StoreError
 from .runs.tensorflow import ModelFileError
 
 if TYPE_CHECKING:
-    from .api.asking import BoardStatus, Recorded, Sensing, board_predict, board_status, label_sample, record, started
+    from .api.asking import (
+        BoardStatus,
+        Recorded,
+        Sensing,
+        board_classes,
+        board_predict,
+        board_status,
+        label_sample,
+        record,
+        started,
+    )
     from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
+    from .api.estimating import Cost, DailyEstimate, Day, estimate_day
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import (
         bench_all,
@@ -85,6 +96,7 @@ _WHEN_USED = {
         "BoardStatus",
         "Recorded",
         "Sensing",
+        "board_classes",
         "board_predict",
         "board_status",
         "label_sample",
@@ -92,6 +104,7 @@ _WHEN_USED = {
         "started",
     ),
     "checking": ("BoardNeeds", "DataCause", "DataCheck", "DataProblem", "check"),
+    "estimating": ("Cost", "DailyEstimate", "Day", "estimate_day"),
     "many_runs": ("SweepTable", "paper", "sweep"),
     "measuring": (
         "bench_all",
@@ -140,10 +153,13 @@ __all__ = [
     "BuildError",
     "ClassScores",
     "Collapsed",
+    "Cost",
+    "DailyEstimate",
     "DataCause",
     "DataCheck",
     "DataError",
     "DataProblem",
+    "Day",
     "DeltaError",
     "Error",
     "Experiment",
@@ -199,12 +215,14 @@ __all__ = [
     "bench_sound",
     "bench_wire",
     "board",
+    "board_classes",
     "board_predict",
     "board_status",
     "check",
     "codegen",
     "compare",
     "count_instructions",
+    "estimate_day",
     "examine",
     "example",
     "import_model",

@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 namespace {
 
@@ -42,10 +43,10 @@ esp_err_t esp_partition_read(const esp_partition_t*, size_t offset, void* to, si
 }
 
 esp_err_t esp_partition_write(const esp_partition_t* partition, size_t offset, const void* from, size_t size) {
-  char bytes[64];
-  if (size > sizeof bytes || esp_partition_read(partition, offset, bytes, size) != ESP_OK) return kInvalid;
+  std::vector<char> bytes(size);
+  if (esp_partition_read(partition, offset, bytes.data(), size) != ESP_OK) return kInvalid;
   for (size_t i = 0; i < size; ++i) bytes[i] &= static_cast<const char*>(from)[i];
-  return result(pwrite(file(), bytes, size, static_cast<off_t>(offset)), size);
+  return result(pwrite(file(), bytes.data(), size, static_cast<off_t>(offset)), size);
 }
 
 esp_err_t esp_partition_erase_range(const esp_partition_t*, size_t offset, size_t size) {

@@ -12,6 +12,7 @@ from tinymetafed_codegen import boards, graph, spec
 from tinymetafed_codegen.boards import Board, Storage
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.flash_store import HEADER_BYTES, StoreFacts, layout
+from tinymetafed_codegen.locate import find
 
 KEEPING = ("board.store=true", "strategy.error_feedback=true", "model.local_start=kept")
 
@@ -32,12 +33,22 @@ def on(**changes: object) -> Board:
 @pytest.mark.parametrize("board", [name for name in boards.names() if boards.load(name).storage])
 def test_a_slot_holds_two_states_the_weights_and_a_new_record(board: str) -> None:
     facts = laid_out(boards.load(board), *KEEPING)
-    assert facts.round_bytes == facts.weights_bytes == 28 + 4 * 1_153
+    assert (facts.round_bytes, facts.weights_bytes) == (28 + 4 * 1_153, 28 + 4 * 1_153 + 28)
     slot = facts.slot_pages * facts.page_bytes
     begun = HEADER_BYTES + 2 * facts.round_bytes + facts.weights_bytes
-    assert begun + (facts.saves_per_slot - 1) * facts.round_bytes <= slot < begun + facts.saves_per_slot * facts.round_bytes
+    assert begun + (facts.saves_per_slot - 1) * facts.weights_bytes <= slot < begun + facts.saves_per_slot * facts.weights_bytes
     storage = boards.load(board).storage
     assert isinstance(storage, Storage) and 2 * facts.slot_pages <= storage.pages
+
+
+def test_records_of_weights_alone_have_no_tag_and_names_have_room_in_a_message() -> None:
+    assert laid_out(boards.load("mps2"), "board.store=true").weights_bytes == 12 + 4 * 1_153 + 28
+    presence = spec.load(find("examples/presence.toml"), ["board.store=true"])
+    facts = design(presence, boards.load("mps2"), "test").manifest.store
+    assert facts is not None and facts.name_bytes == 2 * 16
+    net = graph.build(presence.model, "test")
+    few = {"keeps_local": False, "error_feedback": False, "save_every": 0, "flash": 0, "source": "test"}
+    assert layout(boards.load("mps2"), net, longest_payload=23, **few).name_bytes == 20  # type: ignore[arg-type]
 
 
 def test_wear_follows_from_erase_cycles_and_saves() -> None:
@@ -60,7 +71,16 @@ def test_a_store_that_a_board_cannot_have_is_refused() -> None:
         laid_out(on(start=4096), *KEEPING)
     with pytest.raises(spec.SpecError, match=r"leaves 786,432 bytes of flash of board 'nano33ble' to the program"):
         nano = boards.load("nano33ble")
-        layout(nano, graph.build(sine().model, "test"), keeps_local=False, error_feedback=False, flash=786_433, source="test")
+        layout(
+            nano,
+            graph.build(sine().model, "test"),
+            keeps_local=False,
+            error_feedback=False,
+            save_every=0,
+            longest_payload=0,
+            flash=786_433,
+            source="test",
+        )
     with pytest.raises(spec.SpecError, match=r"board\.stored"):
         sine("board.stored=true")
 

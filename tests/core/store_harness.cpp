@@ -221,7 +221,7 @@ void refuse() {
     log.open(kModel);
     expect(save(log, kFirst) == Status::kOk, "a save", 0);
   }
-  memory.bytes[4] = 2;  // Header::format
+  memory.bytes[4] = 9;  // Header::format
   expect(opened(kModel) == store::Condition::kOtherFormat, "another format's records are refused", 0);
   expect_replaced("another format's records");
 
@@ -300,7 +300,7 @@ void wrap_counters() {
   expect(save(log, kFirst) == Status::kOk, "a save", 0);
   constexpr uint32_t kHeader = Log::header_bytes();
   put(16, UINT32_MAX - 1, 0, 20);                                      // Header::generation
-  put(kHeader + 4, UINT32_MAX - 20, kHeader, 24 + 4 * kRoundCount);  // Head::sequence
+  put(kHeader + 20, UINT32_MAX - 20, kHeader, 24 + 4 * kRoundCount);  // Head::sequence
   log.open(kModel);
   expect(log.erases() == UINT32_MAX - 1 && log.saves() == UINT32_MAX - 20, "the counters are near their end", 0);
   Save next = kFirst;

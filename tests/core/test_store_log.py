@@ -44,7 +44,7 @@ def test_a_power_cut_at_any_program_or_erase_leaves_the_old_or_the_new_records(t
 
 
 BEGIN = "    if (!begin(slot)) return false;\n"
-RECORDS = "    uint32_t moved[3]"
+RECORDS = "    uint32_t moved["
 
 
 # The order of writes is what makes the store safe.

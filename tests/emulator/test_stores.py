@@ -148,7 +148,7 @@ def test_weights_that_are_kept_predict_after_a_reset(url: str) -> None:
         assert events == []
 
 
-def slot(model: bytes, version: int = 1) -> bytes:
+def slot(model: bytes, version: int = 2) -> bytes:
     """A file whose first slot begins with a valid header."""
     fields = struct.pack("<4sI8sI", b"TMFS", version, model, 1)
     return fields + struct.pack("<I", zlib.crc32(fields))
@@ -158,7 +158,7 @@ def slot(model: bytes, version: int = 1) -> bytes:
     ("content", "state", "said"),
     [
         (slot(bytes(8)), StoreState.OTHER_MODEL, "its store is of another model"),
-        (slot(bytes(8), version=2), StoreState.OTHER_FORMAT, "its store is of another version"),
+        (slot(bytes(8), version=1), StoreState.OTHER_FORMAT, "its store is of another version"),
         (np.random.default_rng(1).bytes(300_000), StoreState.DAMAGED, "its store is damaged"),
         (None, StoreState.MISSING, "it has no storage"),
     ],

@@ -134,7 +134,7 @@ void forget_frozen() {
 // --- Statistics of a run, which show that the inputs reach every message, state and status ---
 
 struct Reached {
-  uint64_t accepted[kKeep + 1];
+  uint64_t accepted[kLook + 1];
   uint64_t status[16];
   uint64_t state[8];
   uint64_t fault[16];
@@ -199,6 +199,29 @@ auto reopened() {
   return log;
 }
 
+constexpr uint32_t kNamesAt = kParameters + sizeof own_statistics / 4;
+constexpr uint32_t kKept = kNamesAt + store::kNameBytes / 4;  // numbers of a record of weights
+
+void check_contents(const Bytes& answer) {
+  Contents contents;
+  check(parsed(answer, contents), "I10", "wrong Contents");
+  auto saved = reopened();
+  check(static_cast<int>(contents.state) == static_cast<int>((learner_store().*reveal(SavedState_log_{})).condition()), "I10",
+        "Contents do not report the store");
+  const size_t named = contents.names_size;
+  check(named == (saved.has_record(saved.weights(), kKept) ? store::kNameBytes : 0), "I10", "names of another length");
+  for (size_t i = 0; i < named; i += 4) {
+    uint32_t word;
+    std::memcpy(&word, contents.names + i, sizeof word);
+    check(word == bits_of<uint32_t>(saved.number_at(saved.weights(), kNamesAt + static_cast<uint32_t>(i) / 4)), "I10",
+          "other names than are saved");
+  }
+}
+
+Outcome store_messages(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
+  return learner().store(type, payload, size, out);
+}
+
 void check_store(const Bytes& request, const Bytes& answer) {
   StoreReport report;
   check(parsed(answer, report), "I10", "a wrong StoreReport");
@@ -213,9 +236,16 @@ void check_store(const Bytes& request, const Bytes& answer) {
     check(before.writes == flash_writes, "I4", "Recall has written flash");
     return;
   }
-  check(request.size() == kFrameHeaderBytes && report.state == StoreState::kReady, "I10", "Keep has not saved the weights");
+  const size_t named = request.size() - kFrameHeaderBytes;
+  check((named == 0 || named == store::kNameBytes) && report.state == StoreState::kReady, "I10", "Keep has not saved the weights");
   auto saved = reopened();
-  check(saved.has_record(saved.weights(), kParameters), "I10", "weights that were kept are lost by a reset");
+  check(saved.has_record(saved.weights(), kKept), "I10", "weights that were kept are lost by a reset");
+  if (named > 0) {
+    uint8_t names[store::kNameBytes];
+    check(saved.read_numbers(saved.weights(), kNamesAt, names, named) == Status::kOk &&
+              std::memcmp(names, request.data() + kFrameHeaderBytes, named) == 0,
+          "I10", "other names were kept than were given");
+  }
   for (uint32_t i = 0; i < kParameters; ++i) {
     const float weight = saved.number_at(saved.weights(), i);
     check(is_finite(weight), "I5", "a weight that is not finite was kept");
@@ -243,6 +273,7 @@ void check_flash() {
 #else
 
 void check_store(const Bytes&, const Bytes&) { violated("I10", "firmware without a store has answered its messages"); }
+void check_contents(const Bytes&) { violated("I10", "firmware without a store has answered its messages"); }
 void note_run() {}
 void check_flash() {}
 
@@ -424,6 +455,7 @@ void check_accepted(const Bytes& request, const Bytes& answer) {
       break;
     }
     case kRecall: case kKeep: check_store(request, answer); break;
+    case kLook: check_contents(answer); break;
     default: violated("I10", "a message that does not exist was accepted");
   }
   ++reached.accepted[type];
@@ -732,6 +764,7 @@ void train_steps(uint32_t first, uint32_t steps, uint32_t token = kToken) {
 
 void say_run() {
 #if HAS_STORE
+  device().answer_also(store_messages);
   say(Recall{kRun});
 #endif
 }
@@ -790,8 +823,7 @@ void check_learned() {
   const auto& weights = learner().*reveal(Learner_parameters_{});
   const auto locals = [&] { return std::vector<float>(weights + kGlobal, weights + kParameters); };
   const std::vector<float> trained = locals();
-  float error = 0.0f;
-  check(learner().learn(inputs, targets, error) == Status::kOk, "I12", "the board's own program cannot learn after a round");
+  check(learner().learn(inputs, targets) == Status::kOk, "I12", "the board's own program cannot learn after a round");
   const std::vector<float> learned = locals();
   check(learned != trained, "I12", "a sample that was learned has changed no local weight");
   load_all(kToken + 1);

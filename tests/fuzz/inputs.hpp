@@ -55,6 +55,7 @@ constexpr uint32_t kToken = 5;
 constexpr uint32_t kRun = 3;
 constexpr uint8_t kRecall = 0x20;  // types of the messages that only firmware with a store knows
 constexpr uint8_t kKeep = 0x21;
+constexpr uint8_t kLook = 0x22;
 constexpr uint32_t kSteps = 3 * 2 + 2 * 1;  // steps of the stored states' program TRAIN
 
 inline Configure configuration(Program program, Dtype uplink) {
@@ -259,7 +260,9 @@ class Host {
   }
 
   Bytes store() {
-    Bytes body = {random_.once_in(2) ? kRecall : kKeep, sequence()};
+    Bytes body = {random_.once_in(2) ? kRecall : random_.once_in(3) ? kLook : kKeep, sequence()};
+    if (body[0] == kKeep && random_.once_in(3))
+      for (int byte = 0; byte < 16 * 3; ++byte) body.push_back(static_cast<uint8_t>(random_.below(256)));  // of three classes
     const uint32_t run = random_.once_in(4) ? number() : kRun;
     for (int byte = 0; body[0] == kRecall && byte < 4; ++byte) body.push_back(static_cast<uint8_t>(run >> (8 * byte)));
     if (random_.once_in(10)) body.resize(2 + random_.below(9));

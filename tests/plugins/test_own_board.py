@@ -67,6 +67,7 @@ def test_every_command_of_the_page_works_from_a_wheel(wheel_venv: WheelVenv, tmp
     assert "firmware for bench" in done.stderr and (project / ".pio" / "build" / "bench" / "firmware.elf").is_file()
     assert sorted(path.name for path in (project / ".pio" / "build" / "bench" / "port" / "bench").iterdir()) == [
         "port.o",
+        "replay.o",
         "storage.o",
     ]
     asked = "import tinymetafed as tmf; r = tmf.open_run('runs/bench').result; print(r.devices[0].board, r.weights_sha256)"

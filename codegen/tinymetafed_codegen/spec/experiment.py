@@ -52,12 +52,14 @@ class EvaluationSpec(Section):
 class BoardSpec(Section):
     """The ``[board]`` section: what the firmware does besides training.
 
-    ``store``: state that is kept from round to round, and weights that were saved, survive a reset of the board. ``sensor``:
-    the C++ file of the board's sensor, relative to the experiment file until it is loaded, absolute from then on; a board that
-    runs as a process reads a recording instead.
+    ``store``: state that is kept from round to round, and weights that were saved, survive a reset of the board.
+    ``save_every``: so does what the board learns by itself, saved after every so many samples; 0: when its program says so.
+    ``sensor``: the C++ file of the board's sensor, relative to the experiment file until it is loaded, absolute from then on; a
+    board that runs as a process reads a recording instead.
     """
 
     store: bool = False
+    save_every: Annotated[int, Field(ge=0, le=1_000_000)] = 16
     sensor: Annotated[str, Field(min_length=1)] | None = None
 
 

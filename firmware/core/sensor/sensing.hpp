@@ -27,7 +27,7 @@ class Sensing {
   // Reads at most one row. `is_free`: the device has weights, and no round of the host is in progress. A recording waits for
   // that, or for the host to fetch its rows; a sensor's rows come when they come. Returns whether to read again soon.
   bool work(bool is_free) {
-    if (watch_.state() == protocol::SensorState::kMissing && !started_) return false;
+    if (!started_ || watch_.state() == protocol::SensorState::kEnded) return false;
     if (sensor::kReplayed && !(recording_ != 0 ? rows_.has_room() : is_free)) return false;
     float row[sensor::kChannels];
     int label = sensor::kNoLabel;
@@ -168,7 +168,7 @@ class Sensing {
     report.samples = samples_;
     report.learned = learned_;
     report.refused = watch_.refused_labels();
-    report.label = predicted_ == sensor::kNoLabel ? UINT16_MAX : static_cast<uint16_t>(predicted_);
+    report.label = samples_ == 0 || predicted_ == sensor::kNoLabel ? UINT16_MAX : static_cast<uint16_t>(predicted_);
     report.confidence = confidence_;
     report.classes = static_cast<uint16_t>(kClasses);
     return report;

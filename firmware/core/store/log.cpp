@@ -3,6 +3,6 @@
 
 namespace tmf::store {
 
-template class Log<PortFlash, kSlotPages>;
+template class Log<PortFlash, kSlotPages, model::kFeedsBack || model::kKeepsLocal>;
 
 }  // namespace tmf::store

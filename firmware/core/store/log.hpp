@@ -15,7 +15,9 @@
 namespace tmf::store {
 
 constexpr uint32_t kMagic = 0x53464D54;  // "TMFS"
-constexpr uint32_t kFormat = 1;          // raise it when slots or records are laid out in another way
+constexpr uint32_t kErased = 0xFFFFFFFF;
+constexpr uint32_t kRight = 0x2144DF1C;  // the CRC of bytes that their own CRC follows
+constexpr uint32_t kFormat = 2;          // raise it when slots or records are laid out in another way
 
 // What open() has found, or the last save has met. The wire's StoreState has the same values.
 enum class Condition : uint8_t {
@@ -46,56 +48,81 @@ struct Tag {
   bool is_before(const Tag& other) const { return same_client(other) && round < other.round; }
 };
 
+// The tag at the start of a record, in a log that has records of rounds.
+template <bool kHasTag>
+struct Tagged {
+  Tag tag;
+};
+template <>
+struct Tagged<false> {};
+
 // Records of float32 numbers in flash. `Flash` has the constants kPageBytes and kWriteBytes, and
 //   Status read(uint32_t at, void* to, size_t size);
 //   Status program(uint32_t at, const void* from, size_t size);  // of erased flash; whole units of kWriteBytes
 //   Status erase(uint32_t page);                                 // sets all bytes of a page to 0xFF
-// where `at` counts bytes from the first of 2 * kSlotPages pages. Numbers are in the machine's own byte order.
-template <typename Flash, uint32_t kSlotPages>
+// where `at` counts bytes from the first of 2 * kSlotPages pages. Numbers are in the machine's own byte order. A log that
+// `kHasRounds` is false for has records of weights only, without tags, and no code for others.
+template <typename Flash, uint32_t kSlotPages, bool kHasRounds = true>
 class Log {
  public:
   static constexpr uint32_t kSlotBytes = kSlotPages * Flash::kPageBytes;
   static constexpr uint32_t kNowhere = 0;  // in place of a record's position: a slot begins with its header
   static constexpr uint32_t kChunk = 32;   // bytes read or programmed at once
 
-  // Programs numbers as they come, in chunks, and computes their CRC.
+  static constexpr uint32_t kDry = UINT32_MAX;  // in place of a position: nothing is programmed, or no longer
+
+  // Programs numbers as they come, and computes their CRC. Where the flash is written in units of more than a number, it fills
+  // a chunk first.
   class Sink {
    public:
-    Sink(Flash& flash, uint32_t at) : flash_(flash), at_(at) {}
+    // With `at` = kDry, it only computes the CRC.
+    [[gnu::noinline]] Sink(Flash& flash, uint32_t at) : flash_(flash), at_(at) {}
 
+    // `size` is a multiple of 4.
     void put(const void* from, uint32_t size) {
       const auto* bytes = static_cast<const uint8_t*>(from);
       crc_ = crc32(bytes, size, crc_);
-      for (uint32_t i = 0; i < size; ++i) {
-        chunk_[used_++] = bytes[i];
-        if (used_ == kChunk) flush();
+      if constexpr (kFillsChunk) {
+        for (uint32_t i = 0; i < size; ++i) {
+          chunk_[used_++] = bytes[i];
+          if (used_ == kChunk) flush();
+        }
+      } else {
+        write(bytes, size);
       }
     }
 
     void operator()(float number) { put(&number, sizeof number); }
 
+    uint32_t crc() const { return crc_; }
+
     // Ends the record with its CRC. Returns whether the flash took all of it.
     bool close() {
       const uint32_t crc = crc_;
       put(&crc, sizeof crc);
-      while (used_ % Flash::kWriteBytes != 0) chunk_[used_++] = 0xFF;
-      if (used_ > 0) flush();
-      return ok_;
+      if constexpr (kFillsChunk)
+        while (used_ % Flash::kWriteBytes != 0) chunk_[used_++] = 0xFF;
+      if constexpr (kFillsChunk) flush();
+      return at_ != kDry;
     }
 
    private:
+    static constexpr bool kFillsChunk = Flash::kWriteBytes > sizeof(float);
+
     void flush() {
-      ok_ = ok_ && flash_.program(at_, chunk_, used_) == Status::kOk;
-      at_ += used_;
+      if (used_ > 0) write(chunk_, used_);
       used_ = 0;
+    }
+
+    void write(const uint8_t* bytes, uint32_t size) {
+      if (at_ != kDry) at_ = flash_.program(at_, bytes, size) == Status::kOk ? at_ + size : kDry;
     }
 
     Flash& flash_;
     uint32_t at_;
     uint32_t crc_ = 0;
     uint32_t used_ = 0;
-    bool ok_ = true;
-    uint8_t chunk_[kChunk];
+    uint8_t chunk_[kFillsChunk ? kChunk : 1];
   };
 
   constexpr explicit Log(const Flash& flash = Flash()) : flash_(flash) {}
@@ -107,25 +134,22 @@ class Log {
   // Reads the flash and finds the records of `model`, which must stay valid. Writes nothing.
   void open(const uint8_t (&model)[8]) {
     model_ = model;
-    has_active_ = false;
+    active_end_ = 0;
     sequence_ = generation_ = 0;
-    forget();
-    Condition found[2];
-    Header headers[2];
+    newest_ = previous_ = weights_ = kNowhere;
+    condition_ = Condition::kEmpty;
     for (uint32_t slot = 0; slot < 2; ++slot) {
-      found[slot] = inspect(slot, headers[slot]);
-      if (found[slot] == Condition::kReady && (!has_active_ || is_later(headers[slot].generation, generation_))) {
-        has_active_ = true;
-        active_ = slot;
-        generation_ = headers[slot].generation;
+      uint32_t generation = 0;
+      const Condition found = inspect(slot, generation);
+      if (found == Condition::kReady) {
+        if (active_end_ != 0 && !is_later(generation, generation_)) continue;
+        active_end_ = start_of_slot(slot + 1);
+        generation_ = generation;
       }
+      // What is in the other slot does not matter where one is ready; else what is in the first counts, unless it is empty.
+      if (found == Condition::kReady || condition_ == Condition::kEmpty) condition_ = found;
     }
-    if (has_active_) {
-      condition_ = Condition::kReady;
-      scan();
-      return;
-    }
-    condition_ = found[found[0] == Condition::kEmpty ? 1 : 0];
+    if (active_end_ != 0) scan();
   }
 
   Condition condition() const { return condition_; }
@@ -134,39 +158,50 @@ class Log {
 
   // Position of the client's newest state of a round before `tag.round`; kNowhere if there is none.
   uint32_t round_before(const Tag& tag) {
+    if (!kHasRounds) return kNowhere;
     if (newest_ != kNowhere && tag_at(newest_).is_before(tag)) return newest_;
     return previous_ != kNowhere && tag_at(previous_).is_before(tag) ? previous_ : kNowhere;
   }
 
   // Position of the newest state of a round of any client; kNowhere if there is none.
-  uint32_t newest_round() const { return newest_; }
+  uint32_t newest_round() const { return kHasRounds ? newest_ : kNowhere; }
 
   // Position of the last weights; kNowhere if there are none.
   uint32_t weights() const { return weights_; }
 
-  Tag tag_at(uint32_t at) { return head_at(at).tag; }
+  Tag tag_at(uint32_t at) {
+    if constexpr (kHasRounds) return head_at(at).tag;
+    return {};
+  }
 
   // Whether the record at `at`, which may be kNowhere, is whole and has `count` numbers.
   bool has_record(uint32_t at, uint32_t count) {
-    Head head;
-    return at != kNowhere && is_whole(at, end_of_slot(active_), head) && head.count() == count;
+    return has_numbers(at, count, {nullptr, nullptr});
   }
 
   // Number `i` of a record; 0 if the flash cannot be read.
   float number_at(uint32_t at, uint32_t i) {
     float number = 0;
-    static_cast<void>(flash_.read(at + sizeof(Head) + 4 * i, &number, sizeof number));
+    static_cast<void>(read_numbers(at, i, &number, sizeof number));
     return number;
   }
 
-  // Saves a record of `count` numbers. `give(sink)` calls sink(number) once for each; it is called again if the flash did not
-  // take the numbers the first time. Fails with kTooLarge (condition kFull) or kBadState (kWorn, kMissing); then all earlier
+  // Reads `size` bytes of a record's numbers, from number `i` on.
+  Status read_numbers(uint32_t at, uint32_t i, void* to, uint32_t size) {
+    return flash_.read(at + sizeof(Head) + 4 * i, to, size);
+  }
+
+  // Saves a record of `count` numbers; weights only if they are not saved already. `give(sink)` calls sink(number) once for
+  // each, and does so several times. Fails with kTooLarge (condition kFull) or kBadState (kWorn, kMissing); then all earlier
   // records are still there.
   template <typename Give>
   Status save(Kind kind, const Tag& tag, uint32_t count, const Give& give) {
-    return save_record(kind, tag, count, {&give, [](const void* context, Sink& sink) {
-                                            (*static_cast<const Give*>(context))(sink);
-                                          }});
+    if (header_bytes() + record_bytes(count) <= kSlotBytes)
+      return save_record(kind, kHasRounds ? &tag : nullptr, count, {&give, [](const void* context, Sink& sink) {
+                                              (*static_cast<const Give*>(context))(sink);
+                                            }});
+    condition_ = Condition::kFull;
+    return Status::kTooLarge;
   }
 
   void set_missing() { condition_ = Condition::kMissing; }
@@ -179,21 +214,20 @@ class Log {
     uint32_t generation;  // one more than in the slot that was begun before
     uint32_t crc;         // of the fields above
   };
-  struct Head {
+  struct Head : Tagged<kHasRounds> {
     uint32_t kind_and_count;  // the kind in the highest byte, which is 0xFF where nothing is written
     uint32_t sequence;
-    Tag tag;
-    // Then `count` numbers, and the CRC of all that.
+    // Before both the tag, if there is one; then `count` numbers, and the CRC of all that.
 
     Kind kind() const { return static_cast<Kind>(kind_and_count >> 24); }
     uint32_t count() const { return kind_and_count & 0x00FFFFFF; }
   };
+  static constexpr uint32_t kMostNeeded = kHasRounds ? 2 : 0;  // records beside a new one
   static_assert((Flash::kWriteBytes & (Flash::kWriteBytes - 1)) == 0 && Flash::kWriteBytes <= kChunk, "whole units in a chunk");
   static_assert(Flash::kPageBytes % kChunk == 0 && kSlotPages > 0, "whole chunks in a page");
 
   static constexpr uint32_t aligned(uint32_t size) { return (size + Flash::kWriteBytes - 1) / Flash::kWriteBytes * Flash::kWriteBytes; }
   static constexpr uint32_t start_of_slot(uint32_t slot) { return slot * kSlotBytes; }
-  static constexpr uint32_t end_of_slot(uint32_t slot) { return (slot + 1) * kSlotBytes; }
 
   // Gives a record's numbers to a sink: a reference to any function that does it.
   struct Numbers {
@@ -201,25 +235,33 @@ class Log {
     void (*give)(const void* context, Sink& sink);
   };
 
-  Status save_record(Kind kind, const Tag& tag, uint32_t count, const Numbers& numbers) {
-    if (condition_ == Condition::kWorn || condition_ == Condition::kMissing) return Status::kBadState;
+  [[gnu::noinline]] Status save_record(Kind kind, const Tag* tag, uint32_t count, const Numbers& numbers) {
+    if (condition_ >= Condition::kWorn) return Status::kBadState;
+    if (kind == Kind::kWeights && has_numbers(weights_, count, numbers)) return Status::kOk;
     const uint32_t size = record_bytes(count);
     // Needed beside the new record: weights, and of rounds the state before a new one, because the host may ask for that round
     // again.
-    const bool is_round = kind == Kind::kRound;
-    const uint32_t needed[2] = {is_round ? round_before(tag) : previous_, is_round ? weights_ : newest_};
-    uint32_t total = header_bytes() + size;
-    for (const uint32_t at : needed)
-      if (at != kNowhere) total += record_bytes(head_at(at).count());
-    if (total > kSlotBytes) {
-      condition_ = Condition::kFull;
-      return Status::kTooLarge;
+    uint32_t needed[kMostNeeded + 1] = {};
+    if constexpr (kHasRounds) {
+      uint32_t total = header_bytes() + size;
+      const bool is_round = kind == Kind::kRound;
+      needed[0] = is_round ? round_before(*tag) : previous_;
+      needed[1] = is_round ? weights_ : newest_;
+      for (const uint32_t at : needed)
+        if (at != kNowhere) total += record_bytes(head_at(at).count());
+      if (total > kSlotBytes) {
+        condition_ = Condition::kFull;
+        return Status::kTooLarge;
+      }
     }
-    const Head head = {static_cast<uint32_t>(kind) << 24 | count, sequence_ + 1, tag};
+    Head head;
+    head.kind_and_count = static_cast<uint32_t>(kind) << 24 | count;
+    head.sequence = sequence_ + 1;
+    if constexpr (kHasRounds) head.tag = *tag;
     bool saved = false;
-    if (has_active_ && end_ + size <= end_of_slot(active_)) {
-      const uint32_t at = end_;
-      end_ = end_of_slot(active_);  // if this write fails, nothing is written behind it
+    const uint32_t at = end_;
+    if (at + size <= active_end_) {
+      end_ = active_end_;  // if this write fails, nothing is written behind it
       saved = append(at, head, numbers);
       if (saved) {
         adopt(head, at);
@@ -227,33 +269,47 @@ class Log {
       }
     }
     saved = saved || move(head, needed, numbers);
-    if (saved) sequence_ = head.sequence;
-    condition_ = saved ? Condition::kReady : Condition::kWorn;
-    return saved ? Status::kOk : Status::kBadState;
+    condition_ = Condition::kWorn;
+    if (!saved) return Status::kBadState;
+    sequence_ = head.sequence;
+    condition_ = Condition::kReady;
+    return Status::kOk;
+  }
+
+  // As has_record; with `numbers`, whether the record has them. They are compared by the record's CRC.
+  bool has_numbers(uint32_t at, uint32_t count, const Numbers& numbers) {
+    Head head;
+    if (at == kNowhere || !is_whole(at, active_end_, head) || head.count() != count) return false;
+    if (numbers.give == nullptr) return true;
+    Sink sink(flash_, kDry);
+    sink.put(&head, sizeof head);
+    numbers.give(numbers.context, sink);
+    uint32_t crc = 0;
+    return read_numbers(at, count, &crc, sizeof crc) == Status::kOk && crc == sink.crc();
   }
 
   // Whether a counter that begins again at 0 after 2^32 - 1 was `one` after it was `other`.
   static bool is_later(uint32_t one, uint32_t other) { return one - other - 1 < UINT32_MAX / 2; }
 
-  void forget() { newest_ = previous_ = weights_ = kNowhere; }
-
   // What is at the start of a slot: kReady with its header, kEmpty, or why it cannot be used.
-  Condition inspect(uint32_t slot, Header& header) {
-    if (flash_.read(start_of_slot(slot), &header, sizeof header) != Status::kOk) return Condition::kMissing;
-    if (is_blank(start_of_slot(slot), start_of_slot(slot) + sizeof header)) return Condition::kEmpty;
-    const auto* bytes = reinterpret_cast<const uint8_t*>(&header);
+  Condition inspect(uint32_t slot, uint32_t& generation) {
+    const uint32_t at = start_of_slot(slot);
+    Header header;
+    if (flash_.read(at, &header, sizeof header) != Status::kOk) return Condition::kMissing;
+    if (header.magic == kErased) return Condition::kEmpty;
     if (header.magic != kMagic) return Condition::kDamaged;
     if (header.format != kFormat) return Condition::kOtherFormat;
-    if (header.crc != crc32(bytes, offsetof(Header, crc))) return Condition::kDamaged;
+    if (crc32(reinterpret_cast<const uint8_t*>(&header), sizeof header) != kRight) return Condition::kDamaged;
     for (uint32_t i = 0; i < sizeof header.model; ++i)
       if (header.model[i] != model_[i]) return Condition::kOtherModel;
+    generation = header.generation;
     return Condition::kReady;
   }
 
   // Finds the records of the active slot, and where the next one goes.
-  void scan() {
-    const uint32_t end = end_of_slot(active_);
-    const uint32_t first = start_of_slot(active_) + header_bytes();
+  [[gnu::always_inline]] void scan() {
+    const uint32_t end = active_end_;
+    const uint32_t first = end - kSlotBytes + header_bytes();
     uint32_t at = first;
     Head head;
     while (at + record_bytes(0) <= end && is_whole(at, end, head)) {
@@ -286,9 +342,9 @@ class Log {
   // Whether a whole record is at `at`, with its CRC.
   bool is_whole(uint32_t at, uint32_t end, Head& head) {
     if (flash_.read(at, &head, sizeof head) != Status::kOk) return false;
-    if (head.kind() != Kind::kRound && head.kind() != Kind::kWeights) return false;
-    if (head.count() > kSlotBytes / 4 || record_bytes(head.count()) > end - at) return false;
-    const uint32_t size = sizeof(Head) + 4 * head.count();
+    if (head.kind() != Kind::kWeights && !(kHasRounds && head.kind() == Kind::kRound)) return false;
+    if (record_bytes(head.count()) > end - at) return false;
+    const uint32_t size = sizeof(Head) + 4 * (head.count() + 1);
     uint32_t crc = 0;
     for (uint32_t done = 0, part; done < size; done += part) {
       uint8_t chunk[kChunk];
@@ -296,18 +352,19 @@ class Log {
       if (flash_.read(at + done, chunk, part) != Status::kOk) return false;
       crc = crc32(chunk, part, crc);
     }
-    uint32_t stored = 0;
-    return flash_.read(at + size, &stored, sizeof stored) == Status::kOk && stored == crc;
+    return crc == kRight;
   }
 
   // Notes the position of a record that was written after all others.
   void adopt(const Head& head, uint32_t at) {
-    if (head.kind() == Kind::kRound) {
-      previous_ = round_before(head.tag);
-      newest_ = at;
-    } else {
-      weights_ = at;
+    if constexpr (kHasRounds) {
+      if (head.kind() == Kind::kRound) {
+        previous_ = round_before(head.tag);
+        newest_ = at;
+        return;
+      }
     }
+    weights_ = at;
   }
 
   // Writes a record and reads it again.
@@ -320,32 +377,39 @@ class Log {
   }
 
   // Begins the other slot with the records that are needed and the new one, and makes it the active slot.
-  bool move(const Head& head, const uint32_t (&needed)[2], const Numbers& numbers) {
-    const uint32_t slot = has_active_ && active_ == 0 ? 1 : 0;
+  [[gnu::always_inline]] bool move(const Head& head, const uint32_t (&needed)[kMostNeeded + 1], const Numbers& numbers) {
+    const uint32_t slot = active_end_ == kSlotBytes ? 1 : 0;
     for (uint32_t page = 0; page < kSlotPages; ++page)
       if (flash_.erase(slot * kSlotPages + page) != Status::kOk) return false;
-    if (!is_blank(start_of_slot(slot), end_of_slot(slot))) return false;
-    uint32_t at = start_of_slot(slot) + header_bytes();
-    uint32_t moved[3] = {kNowhere, kNowhere, kNowhere};
-    for (int i = 0; i < 3; ++i) {
-      const bool is_new = i == 2;
-      Head each = head;
-      // A copy gets a CRC of its own, so what flash has lost since the last reset must not be copied.
-      if (!is_new && (needed[i] == kNowhere || !is_whole(needed[i], end_of_slot(active_), each))) continue;
-      const Copied copied = {this, is_new ? 0 : needed[i], each.count()};
-      if (!append(at, each, is_new ? numbers : Numbers{&copied, give_copied})) return false;
-      moved[i] = at;
-      at += record_bytes(each.count());
+    const uint32_t start = start_of_slot(slot);
+    if (!is_blank(start, start + kSlotBytes)) return false;
+    uint32_t at = start + header_bytes();
+    uint32_t moved[kMostNeeded + 1] = {};
+    if constexpr (kHasRounds) {
+      for (uint32_t i = 0; i < kMostNeeded; ++i) {
+        Head each;
+        // A copy gets a CRC of its own, so what flash has lost since the last reset must not be copied.
+        if (needed[i] == kNowhere || !is_whole(needed[i], active_end_, each)) continue;
+        const Copied copied = {this, needed[i], each.count()};
+        if (!append(at, each, {&copied, give_copied})) return false;
+        moved[i] = at;
+        at += record_bytes(each.count());
+      }
     }
+    if (!append(at, head, numbers)) return false;
+    // The header comes last: until it is there, the other slot counts.
     if (!begin(slot)) return false;
-    const bool is_round = head.kind() == Kind::kRound;
-    previous_ = moved[0];
-    newest_ = is_round ? moved[2] : moved[1];
-    weights_ = is_round ? moved[1] : moved[2];
-    has_active_ = true;
-    active_ = slot;
+    if constexpr (kHasRounds) {
+      const bool is_round = head.kind() == Kind::kRound;
+      previous_ = moved[0];
+      newest_ = is_round ? at : moved[1];
+      weights_ = is_round ? moved[1] : at;
+    } else {
+      weights_ = at;
+    }
+    active_end_ = start + kSlotBytes;
     ++generation_;
-    end_ = at;
+    end_ = at + record_bytes(head.count());
     return true;
   }
 
@@ -360,24 +424,21 @@ class Log {
     for (uint32_t i = 0; i < copied.count; ++i) sink(copied.log->number_at(copied.at, i));
   }
 
-  bool begin(uint32_t slot) {
-    alignas(4) uint8_t bytes[aligned(sizeof(Header))];
-    std::memset(bytes, 0xFF, sizeof bytes);
-    Header header = {kMagic, kFormat, {}, generation_ + 1, 0};
-    std::memcpy(header.model, model_, sizeof header.model);
-    header.crc = crc32(reinterpret_cast<const uint8_t*>(&header), offsetof(Header, crc));
-    std::memcpy(bytes, &header, sizeof header);
-    if (flash_.program(start_of_slot(slot), bytes, sizeof bytes) != Status::kOk) return false;
-    Header written;
-    return inspect(slot, written) == Condition::kReady && written.generation == header.generation;
+  [[gnu::always_inline]] bool begin(uint32_t slot) {
+    const uint32_t first[2] = {kMagic, kFormat}, generation = generation_ + 1;
+    Sink sink(flash_, start_of_slot(slot));
+    sink.put(first, sizeof first);
+    sink.put(model_, sizeof Header::model);
+    sink.put(&generation, sizeof generation);
+    uint32_t written = 0;
+    return sink.close() && inspect(slot, written) == Condition::kReady && written == generation;
   }
 
   // All zero at first, so that a static log takes no flash and needs no constructor.
   Flash flash_;
   const uint8_t* model_ = nullptr;
   Condition condition_ = Condition::kEmpty;
-  bool has_active_ = false;  // not before the first save
-  uint32_t active_ = 0;      // slot
+  uint32_t active_end_ = 0;  // of the active slot; 0 before the first save
   uint32_t end_ = 0;         // where the next record goes
   uint32_t generation_ = 0;
   uint32_t sequence_ = 0;  // of the last record

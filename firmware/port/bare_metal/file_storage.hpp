@@ -1,6 +1,6 @@
 // The storage functions of emulated boards: by semihosting, a file of the machine that runs the emulator is the flash.
 //
-// Included by one file of a board.
+// The file exists and is as large as the flash. Included by one file of a board.
 #pragma once
 
 #include <cstdint>
@@ -17,25 +17,12 @@ namespace {
 
 using namespace bare_metal;
 
-constexpr uint32_t kBytes = 2 * store::kSlotPages * store::kPageBytes;
-
-uint32_t file = kFailed;
+uint32_t file = 0;  // no file: the emulator refuses it
 
 // Reads or writes at a place of the file; both operations return the number of bytes that are left.
 Status transfer(uint32_t operation, uint32_t at, const void* data, size_t size) {
-  if (file == kFailed || call(kSemihostSeek, file, at) != 0) return Status::kBadState;
+  if (call(kSemihostSeek, file, at) != 0) return Status::kBadState;
   return call(operation, file, address_of(data), size) == 0 ? Status::kOk : Status::kBadState;
-}
-
-Status write_blank(uint32_t from, uint32_t end) {
-  uint8_t blank[256];
-  std::memset(blank, 0xFF, sizeof blank);
-  while (from < end) {
-    const uint32_t size = end - from < sizeof blank ? end - from : sizeof blank;
-    if (transfer(kSemihostWrite, from, blank, size) != Status::kOk) return Status::kBadState;
-    from += size;
-  }
-  return Status::kOk;
 }
 
 }  // namespace
@@ -45,10 +32,7 @@ Status open() {
   const Path path = given_path(words);
   if (path.text == nullptr) return Status::kBadState;
   file = open_file(path, kReadAndWrite);
-  if (file == kFailed) file = open_file(path, kCreate);
-  const uint32_t length = file == kFailed ? kFailed : call(kSemihostLength, file);
-  if (length == kFailed) return Status::kBadState;
-  return write_blank(length, kBytes);  // what a new or shorter file lacks is erased flash
+  return file == kFailed ? Status::kBadState : Status::kOk;
 }
 
 Status read(uint32_t at, void* to, size_t size) {
@@ -59,6 +43,12 @@ Status read(uint32_t at, void* to, size_t size) {
 
 Status program(uint32_t at, const void* from, size_t size) { return transfer(kSemihostWrite, at, from, size); }
 
-Status erase(uint32_t page) { return write_blank(page * store::kPageBytes, (page + 1) * store::kPageBytes); }
+Status erase(uint32_t page) {
+  uint8_t blank[store::kPageBytes % 256 == 0 ? 256 : 32];
+  std::memset(blank, 0xFF, sizeof blank);
+  for (uint32_t done = 0; done < store::kPageBytes; done += sizeof blank)
+    if (transfer(kSemihostWrite, page * store::kPageBytes + done, blank, sizeof blank) != Status::kOk) return Status::kBadState;
+  return Status::kOk;
+}
 
 }  // namespace tmf::port::storage

@@ -13,15 +13,13 @@ constexpr uint32_t kSemihostOpen = 0x01;
 constexpr uint32_t kSemihostWrite = 0x05;
 constexpr uint32_t kSemihostRead = 0x06;
 constexpr uint32_t kSemihostSeek = 0x0A;
-constexpr uint32_t kSemihostLength = 0x0C;
 constexpr uint32_t kSemihostCommandLine = 0x15;
 constexpr uint32_t kReadOnly = 1;      // "rb"
 constexpr uint32_t kReadAndWrite = 3;  // "r+b"
-constexpr uint32_t kCreate = 7;        // "w+b"
 constexpr uint32_t kFailed = 0xFFFFFFFF;
 constexpr uint32_t kLongestPath = 384;  // with the word before it
 
-inline uint32_t call(uint32_t operation, uint32_t first, uint32_t second = 0, uint32_t third = 0) {
+[[gnu::noinline]] inline uint32_t call(uint32_t operation, uint32_t first, uint32_t second = 0, uint32_t third = 0) {
   const volatile uint32_t arguments[3] = {first, second, third};
   return ask(operation, reinterpret_cast<uint32_t>(arguments));
 }
@@ -36,14 +34,14 @@ struct Path {
 
 // The path that the emulator was given.
 inline Path given_path(char* words) {
-  for (uint32_t i = 0; i < kLongestPath; ++i) words[i] = '\0';
   volatile uint32_t line[2] = {address_of(words), kLongestPath};
   if (ask(kSemihostCommandLine, reinterpret_cast<uint32_t>(line)) != 0) return {nullptr, 0};
   asm volatile("" ::: "memory");
-  uint32_t start = 0, end = 0;  // of the second word, which goes on to the end
-  while (end < kLongestPath && words[end] != '\0')
-    if (words[end++] == ' ' && start == 0) start = end;
-  if (start == 0) return {nullptr, 0};
+  const uint32_t end = line[1];
+  uint32_t start = 0;  // of the second word, which goes on to the end
+  while (start < end && words[start++] != ' ') {
+  }
+  if (start == end) return {nullptr, 0};
   return {words + start, end - start};
 }
 

@@ -37,6 +37,22 @@ def board_status(device: str) -> BoardStatus:
     return asked_board.status(device, Catalogue.near(Path.cwd()))
 
 
+def board_classes(device: str) -> tuple[str, ...]:
+    """The names of the classes that a running board tells apart, as ``adapt(keep=True)`` has saved them.
+
+    Args:
+        device: As for ``board_status``.
+
+    Returns:
+        The names in the order of the classes' indices; () if there are none, or the board has no store.
+
+    Raises:
+        LinkError: The board does not answer, or has other firmware.
+        UsageError: The URL names processes.
+    """
+    return asked_board.classes(device, Catalogue.near(Path.cwd()))
+
+
 def board_predict(device: str, features: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """The scores of samples, computed by a running board with the weights that it has.
 
@@ -107,12 +123,12 @@ def record(
         )
 
 
-def label_sample(device: str, label: int, *, keep: bool = False) -> Sensing:
+def label_sample(device: str, label: int | str, *, keep: bool = False) -> Sensing:
     """Labels the newest sample of a running board's sensor; the board learns it, one step of SGD.
 
     Args:
         device: As for ``board_status``.
-        label: The label, a whole number from 0 on: the index of the class.
+        label: The label: the index of the class, a whole number from 0 on, or its name in the board's store.
         keep: Whether the board saves its weights then, for after a reset; its firmware needs a store.
 
     Returns:

@@ -52,6 +52,7 @@ def bench_memory(
     experiments: Sequence[str | Path] = (),
     boards: Sequence[str] = (),
     *,
+    overrides: Sequence[str] = (),
     own_program: bool = False,
     progress: ProgressOption = True,
 ) -> list[Footprint]:
@@ -60,6 +61,7 @@ def bench_memory(
     Args:
         experiments: Experiment files; empty for two examples and a presence detector of the paper's size.
         boards: Emulated boards; empty for all that run on this machine.
+        overrides: Keys of the experiments to override, such as "board.store=true".
         own_program: Measure firmware whose program also predicts, learns and adapts by itself, as a user's sketch may.
         progress: As in ``simulate``.
 
@@ -69,7 +71,7 @@ def bench_memory(
     Raises:
         BoardError, BenchError, BuildError, SpecError, LinkError.
     """
-    chosen = footprint.models([Path(path) for path in experiments])
+    chosen = footprint.models([Path(path) for path in experiments], overrides)
     with watching(progress) as observer:
         return footprint.measure(chosen, boards or footprint.emulated_boards(), observer, own_program=own_program)
 

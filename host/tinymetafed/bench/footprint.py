@@ -23,10 +23,12 @@ from . import BenchError, in_qemu, line_cost, stack
 OWN_PROGRAM = Deviation(program="own_program")
 
 
-def models(experiments: Sequence[Path]) -> list[tuple[str, Experiment]]:
-    """Loads ``experiments``; if empty, two examples and the paper's presence detector. Raises SpecError."""
+def models(experiments: Sequence[Path], overrides: Sequence[str] = ()) -> list[tuple[str, Experiment]]:
+    """Loads ``experiments`` with ``overrides``; if empty, two examples and the paper's presence detector. Raises SpecError."""
     if experiments:
-        return [(str(path), spec.load(path)) for path in experiments]
+        return [(str(path), spec.load(path, overrides)) for path in experiments]
+    if overrides:
+        raise BenchError(f"--set {overrides[0]}: name the experiment file that it overrides, for instance examples/sine.toml")
     examples = [f"examples/{name}.toml" for name in ("sine", "omniglot")]
     return [*((name, spec.load(find(name))) for name in examples), ("presence detector", line_cost.presence())]
 

@@ -230,7 +230,8 @@ def codegen(
 
     tinymetafed codegen examples/sine.toml --board nano33ble --library -o lib/TinyMetaFed
     """
-    made = tmf.codegen(tmf.load(experiment, set_ or ()), board, output, library=library)
+    loaded = tmf.load(experiment, set_ or ())
+    made = tmf.codegen(loaded, board, output, library=library)
     if json_:
         print(json.dumps(made.manifest.as_json() | {"step_milliseconds": dict(made.step_milliseconds)}))
         return
@@ -253,6 +254,8 @@ def codegen(
         console.print(steps, highlight=False)
     if manifest.store is not None:
         console.print(manifest.store.summary, markup=False, highlight=False, soft_wrap=True)
+    if manifest.sensor is not None:
+        console.print(manifest.sensor.summary, markup=False, highlight=False, soft_wrap=True)
     console.print(
         f"{manifest.n_global:,} global and {manifest.n_local:,} local weights, "
         f"model {manifest.model_hash}, {len(made.changed)} files changed in {output}",
@@ -263,6 +266,11 @@ def codegen(
     if made.step_milliseconds:
         steps = ", ".join(f"{name} {low:.2g} to {high:.2g} ms" for name, (low, high) in made.step_milliseconds.items())
         console.print(f"A training step, estimated from its multiply-accumulates: {steps}.", highlight=False, soft_wrap=True)
+        found = tmf.estimate_day(loaded, board)
+        low, high = found.milliampere_hours
+        day = f"{found.day.rounds:,g} rounds, {found.day.learned:,g} learned samples and {found.day.predictions:,g} predictions"
+        said = f"A day with {day}, estimated: {low:.2g} to {high:.2g} mAh for the chip's work; see `tinymetafed estimate`."
+        console.print(said, highlight=False, soft_wrap=True)
 
 
 def _arena_over_time(arena: tmf.ArenaMap) -> tuple[Table, str]:

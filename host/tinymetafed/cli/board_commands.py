@@ -1,10 +1,11 @@
-"""Commands for boards that run: status, predict, record, label; and start, which runs them on this machine."""
+"""Commands about boards: status, predict, record and label ask a running one; start runs some; estimate computes."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -46,19 +47,29 @@ def status(device: DeviceArgument, json_: JsonOption = False) -> None:
         table.add_row("learned", f"{learning.learned:,} samples by itself")
         table.add_row("error of late", f"{learning.error:.3f} before learning (share of wrong labels, or mean distance)")
         table.add_row("drift", "the error has grown: let it adapt" if learning.drifted else "none found")
+    if found.store:
+        table.add_row("store", found.problem or found.store)
+    if found.classes:
+        table.add_row("classes", ", ".join(found.classes))
     if found.sensing is not None:
-        _add_sensing(table, found.sensing)
+        _add_sensing(table, found.sensing, found.classes)
     Console().print(table, highlight=False)
 
 
-def _add_sensing(table: Table, sensing: tmf.Sensing) -> None:
+def _add_sensing(table: Table, sensing: tmf.Sensing, classes: Sequence[str]) -> None:
     table.add_row("sensor", sensing.state + (f": {sensing.problem}" if sensing.problem else ""))
     rate = f", {sensing.rate:.4g} per second" if sensing.rate else ""
     refused = f", {sensing.refused:,} with a label that the model does not have" if sensing.refused else ""
     table.add_row("rows", f"{sensing.rows:,}{rate}{refused}")
     table.add_row("samples", f"{sensing.samples:,}, {sensing.learned:,} learned by the labels of their rows")
     if sensing.label is not None:
-        table.add_row("prediction", f"{sensing.label}, confidence {sensing.confidence:.2f}, for the newest sample")
+        table.add_row(
+            "prediction", f"{_named(sensing.label, classes)}, confidence {sensing.confidence:.2f}, for the newest sample"
+        )
+
+
+def _named(label: int, classes: Sequence[str]) -> str:
+    return classes[label] if label < len(classes) else str(label)
 
 
 def predict(
@@ -88,13 +99,14 @@ def predict(
     if json_:
         print(json.dumps([[float(score) for score in row] for row in scores]))
         return
+    names = tmf.board_classes(device) if scores.shape[1] > 1 else ()
     table = Table()
     table.add_column("sample", justify="right")
     table.add_column("scores")
     if scores.shape[1] > 1:
         table.add_column("highest", justify="right")
     for number, row in enumerate(scores, 1):
-        best = [str(int(row.argmax()))] if scores.shape[1] > 1 else []
+        best = [_named(int(row.argmax()), names)] if scores.shape[1] > 1 else []
         table.add_row(str(number), " ".join(f"{float(score):.6g}" for score in row), *best)
     Console().print(table, highlight=False)
 
@@ -161,7 +173,10 @@ def record(
 
 def label(
     device: DeviceArgument,
-    label: Annotated[int, typer.Argument(metavar="LABEL", help="The label, a whole number from 0 on: the index of the class.")],
+    label: Annotated[
+        str,
+        typer.Argument(metavar="LABEL", help="The label: the number of the class from 0 on, or its name in the board's store."),
+    ],
     keep: Annotated[bool, typer.Option("--keep", help="Let the board save its weights then, for after a reset.")] = False,
     json_: JsonOption = False,
 ) -> None:
@@ -208,3 +223,61 @@ def _numbers(text: str, source: str) -> list[float]:
         return [float(word) for word in text.split(",")]
     except ValueError:
         raise tmf.UsageError(f"{source}: expected numbers with commas between them, such as 0.1,0.5,2") from None
+
+
+def estimate(
+    source: Annotated[Path, typer.Argument(help="Experiment file, or the folder of a run, whose counted bytes are used.")],
+    board: Annotated[str, typer.Option(help="A real board.")] = "nano33ble",
+    rounds: Annotated[float | None, typer.Option(min=0, help="Rounds per day.", show_default="one an hour")] = None,
+    learned: Annotated[
+        float | None, typer.Option(min=0, help="Samples per day that the board learns by itself.", show_default="100")
+    ] = None,
+    predictions: Annotated[float | None, typer.Option(min=0, help="Predictions per day.", show_default="one a minute")] = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Estimate time, energy and flash wear of a board: of a round, a learned sample, a prediction, and a day.
+
+    Nothing is measured: the figures are computed from counted work and bytes and from data sheets.
+
+    tinymetafed estimate examples/sine.toml --board nano33ble --set board.store=true --rounds 4 --learned 50
+    """
+    given = {"rounds": rounds, "learned": learned, "predictions": predictions}
+    day, counted = tmf.Day(**{name: count for name, count in given.items() if count is not None}), None
+    if source.is_dir():
+        if set_:
+            raise tmf.UsageError(f"--set {set_[0]}: {source} is a run, whose experiment is fixed; give its experiment file")
+        run = tmf.open_run(source)
+        experiment = run.experiment
+        counted = None if run.result is None or run.result.estimate is None else run.result.estimate.bytes
+    else:
+        experiment = tmf.load(source, set_ or ())
+    found = tmf.estimate_day(experiment, board, day, counted_bytes=counted)
+    if json_:
+        print(json.dumps(dataclasses.asdict(found)))
+        return
+    table = Table(title=f"{source} on {found.title}: an estimate", title_justify="left")
+    for heading in ("", "time", "of it flash", "energy"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, cost in (
+        (f"a round, {found.bytes:,.0f} bytes", found.per_round),
+        ("a learned sample", found.per_learned_sample),
+        ("a prediction", found.per_prediction),
+        (f"a day: {day.rounds:,g} rounds, {day.learned:,g} learned, {day.predictions:,g} predictions", found.per_day),
+    ):
+        flash = _between(cost.flash_seconds, 1e6, "µs")
+        table.add_row(name, _between(cost.seconds, 1000, "ms"), flash, _between(cost.millijoules, 1, "mJ"))
+    console = Console()
+    console.print(table)
+    lines = [f"A day takes {_between(found.milliampere_hours, 1, 'mAh')} of a battery."]
+    if found.saves:
+        lasts = "" if found.flash_years is None else f"; the flash lasts {found.flash_years:,.1f} years"
+        lines.append(f"The store saves {found.saves:,.1f} times a day, {found.flash_bytes:,.0f} bytes{lasts}.")
+    lines.append(f"Estimate: {found.basis}.")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _between(pair: tuple[float, float], factor: float, unit: str) -> str:
+    low, high = (f"{value * factor:,.3g}" if value * factor < 1000 else f"{value * factor:,.0f}" for value in pair)
+    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"

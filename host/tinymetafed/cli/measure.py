@@ -78,6 +78,7 @@ def memory(
     library: Annotated[
         bool, typer.Option("--library", help="Firmware whose program also predicts, learns and adapts by itself.")
     ] = False,
+    set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Measure a firmware's memory on a board: flash, static RAM, and the deepest stack over whole rounds.
@@ -86,7 +87,7 @@ def memory(
 
     tinymetafed bench memory examples/sine.toml --board mps2
     """
-    footprints = tmf.bench_memory(experiments or (), board or (), own_program=library)
+    footprints = tmf.bench_memory(experiments or (), board or (), overrides=set_ or (), own_program=library)
     if json_:
         print(json.dumps([asdict(each) for each in footprints]))
         return

@@ -15,6 +15,7 @@ from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.protocol import SensorReport, State, Status
 
 from ..federation.observer import Observer
+from ..wire import class_names
 from ..wire.messages import ArrayLike, FloatArray
 from .board_stores import problem
 from .device import Device
@@ -33,7 +34,7 @@ class AskError(UsageError):
 
 @dataclass(frozen=True)
 class Learning:
-    """What a board's own program has learned since its start: samples, running error, whether the error has grown.
+    """What a board's own program has learned: samples, running error, whether the error has grown; a store keeps that.
 
     ``error`` is that of predictions before learning, older ones counting less: the share of wrong labels, or for values the
     mean distance to them. ``drifted``: by the Page-Hinkley test.
@@ -73,7 +74,9 @@ class BoardStatus:
 
     ``state`` is that of its last cycle with a host, in words of docs/protocol.md; "IDLE" without one, and where its own program
     has learned since. ``step`` counts the cycle's training steps. ``learning`` is None where its own program has learned
-    nothing, ``sensing`` where its firmware has no sensor.
+    nothing. ``classes`` are the names of the classes in its store, in the order of their indices; () if there are none.
+    ``store`` is the state of the store, in words of docs/store.md; "" without one. ``problem`` says what is wrong with it, ""
+    if nothing is. ``sensing`` is None where its firmware has no sensor.
     """
 
     device: str
@@ -84,6 +87,9 @@ class BoardStatus:
     state: str
     step: int
     learning: Learning | None
+    classes: tuple[str, ...] = ()
+    store: str = ""
+    problem: str = ""
     sensing: Sensing | None = None
 
 
@@ -101,8 +107,8 @@ def status(url: str, boards: Catalogue) -> BoardStatus:
         AskError: The URL names processes. LinkError: The board does not answer, or has other firmware.
     """
     with _asked(url, boards) as device:
-        hello, at, found = device.hello, device.session.position(), device.session.inspect()
-        learning = None if found is None else Learning(found.learned, found.error, bool(found.drifted))
+        hello, at, found, stored = device.hello, device.session.position(), device.session.inspect(), device.session.look()
+        learning = None if found is None or not found.learned else Learning(found.learned, found.error, bool(found.drifted))
         state, step = (State.IDLE, 0) if at is None else (at.state, at.step)
         return BoardStatus(
             device.url,
@@ -113,16 +119,19 @@ def status(url: str, boards: Catalogue) -> BoardStatus:
             state.name,
             step,
             learning,
+            class_names.decode(stored.names) if stored is not None else (),
+            stored.state.name if stored is not None else "",
+            problem(stored.state) if stored is not None else "",
             _sensing(device.session.sensor()),
         )
 
 
-def label(url: str, label: int, boards: Catalogue, *, keep: bool = False) -> Sensing:
+def label(url: str, label: int | str, boards: Catalogue, *, keep: bool = False) -> Sensing:
     """Labels the newest sample of a board's sensor, which the board learns.
 
     Args:
         url: Its serial port, as PORT or PORT@BOARD.
-        label: The label.
+        label: The label: the index of the class, or its name in the board's store.
         boards: The known boards.
         keep: Whether the board saves its weights then, for after a reset.
 
@@ -138,13 +147,12 @@ def label(url: str, label: int, boards: Catalogue, *, keep: bool = False) -> Sen
         before = device.session.sensor()
         if before is None:
             raise NoSensor(f"{device.url}: its firmware has no sensor, so it has no sample to label; set board.sensor")
-        if not 0 <= label < before.classes:
-            raise AskError(f"{device.url}: label {label}: its model has the labels 0 to {before.classes - 1}")
+        index = _label_index(label, device, before.classes)
         if not before.samples:
-            problem = describe(before.state) or f"only {before.rows:,} rows have come so far; try again later"
-            raise LinkError(f"{device.url}: has no sample yet to label: {problem}")
+            why = describe(before.state) or f"only {before.rows:,} rows have come so far; try again later"
+            raise LinkError(f"{device.url}: has no sample yet to label: {why}")
         try:
-            found = device.session.label_sample(label)
+            found = device.session.label_sample(index)
         except DeviceRefused as refusal:
             if refusal.status == Status.NOT_FINITE:
                 raise LinkError(f"{device.url}: its weights have diverged; let it adapt, or load weights") from None
@@ -224,16 +232,38 @@ def _sensing(report: SensorReport | None) -> Sensing | None:
     )
 
 
+def _label_index(label: int | str, device: Device, labels: int) -> int:
+    """The index of a label that is a number or a name. Raises AskError."""
+    names = _names(device) if isinstance(label, str) and not label.isdecimal() else ()
+    index = names.index(str(label)) if label in names else int(label) if str(label).isdecimal() else -1
+    if not 0 <= index < labels:
+        of_names = f" or a name of {', '.join(names)}" if names else ""
+        raise AskError(f"{device.url}: label {label}: its model has the labels 0 to {labels - 1}{of_names}")
+    return index
+
+
+def _names(device: Device) -> tuple[str, ...]:
+    """The names of the classes in a board's store; () without."""
+    stored = device.session.look()
+    return () if stored is None else class_names.decode(stored.names)
+
+
 def _keep(device: Device) -> None:
     """Lets a board save its weights. Raises AskError or LinkError."""
     try:
-        report = device.session.keep()
+        report = device.session.keep(_names(device))
     except DeviceRefused as refusal:
         if refusal.status != Status.UNKNOWN_TYPE:
             raise
         raise AskError(f"{device.url}: has learned, but its firmware has no store to keep it; set board.store = true") from None
-    if wrong := problem(report):
+    if wrong := problem(report.state):
         raise LinkError(f"{device.url}: has learned, but {wrong}")
+
+
+def classes(url: str, boards: Catalogue) -> tuple[str, ...]:
+    """The names of the classes in a board's store, () if there are none. Takes and raises what ``status`` does."""
+    with _asked(url, boards) as device:
+        return _names(device)
 
 
 def predict(url: str, rows: Sequence[ArrayLike], boards: Catalogue) -> FloatArray:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinymetafed_codegen.protocol import StoreReport, StoreState
+from tinymetafed_codegen.protocol import StoreState
 from tinymetafed_codegen.section import TomlValue
 from tinymetafed_codegen.spec import Experiment, dump
 
@@ -49,6 +49,6 @@ def _without(section: TomlValue, keys: Sequence[str]) -> dict[str, TomlValue]:
     return found | ({"kind": Path(str(found["kind"])).name} if "kind" in found else {})
 
 
-def problem(report: StoreReport) -> str:
+def problem(state: StoreState) -> str:
     """What is wrong with a board's store, as the end of a sentence that begins with the board; "" if nothing is."""
-    return _PROBLEMS.get(report.state, "")
+    return _PROBLEMS.get(state, "")

@@ -28,7 +28,10 @@ def inputs_digest(board: Board, generated: Path, command: Sequence[str], environ
     Returns:
         The digest; None where the build reads files of the user, which may include any others.
     """
-    if board.project is not None or ModelManifest.read(generated / "manifest.json").sample_source == "own":
+    if board.project is not None:
+        return None
+    manifest = ModelManifest.read(generated / "manifest.json")
+    if manifest.sample_source == "own" or (manifest.sensor is not None and not manifest.sensor.replayed):
         return None
     variables = {
         name: value

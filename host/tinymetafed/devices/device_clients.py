@@ -83,7 +83,7 @@ class DeviceClients:
             return
         was = session.store.state
         now = session.refresh()
-        if now.state != was and (wrong := problem(now)):
+        if now.state != was and (wrong := problem(now.state)):
             self.fleet.on_event(f"{session.name}: {wrong}")
 
     def adapt(
@@ -102,7 +102,7 @@ class DeviceClients:
 
         def one(session: Session, client: int) -> Adapted:
             adapted = adapt(session, self._task, Job(Program.ADAPT, recipe, strategy.experiment.run.seed, client, 0), download)
-            if keep and (wrong := _keep(session, adapted)):
+            if keep and (wrong := _keep(session, adapted, self._task.classes_of(client))):
                 self.fleet.on_event(f"{session.name}: {wrong}")
             on_client()
             return adapted
@@ -187,14 +187,14 @@ def examples(samples: Samples) -> Iterator[Example]:
         yield Example(target, values, scale)
 
 
-def _keep(session: Session, adapted: Adapted) -> str:
+def _keep(session: Session, adapted: Adapted, names: Sequence[str]) -> str:
     """Makes the board save what it has adapted; returns why it has not, as the end of a sentence, "" if it has."""
     if np.isnan(adapted.after).all():
         return (
             f"client {adapted.client} diverged, its weights are not kept, and those that were kept before stay; lower "
             "adaptation.full_learning_rate or adaptation.local_learning_rate"
         )
-    return problem(session.keep())
+    return problem(session.keep(names).state)
 
 
 def _predict(session: Session, task: Task, test: Samples) -> Floats:

@@ -578,6 +578,8 @@ def _start_all(
         storage = flash if store is None else _kept_in(store) / f"{name}-{i + 1}.flash"
         if store is not None:
             _lock(storage, stack)
+        if (facts := known[name].storage) is not None:
+            _fill(storage, facts.pages * facts.page_bytes)
         files = {STORAGE_VARIABLE: str(storage), REPLAY_VARIABLE: ""}
         if rows is not None:
             recording = lines / f"{flash.name}{REPLAY_SUFFIX}"
@@ -611,6 +613,12 @@ def _kept_in(store: Path) -> Path:
     except OSError as error:
         raise LaunchError(f"{store}: cannot hold the boards' stores: {error.strerror}; name another folder") from None
     return store
+
+
+def _fill(storage: Path, size: int) -> None:
+    """Makes the file of a board's flash, if it is missing, and fills it with erased flash up to ``size`` bytes."""
+    with suppress(OSError), storage.open("ab") as file:  # the board reports that it has no storage
+        file.write(b"\xff" * (size - file.tell()))
 
 
 def _lock(storage: Path, stack: ExitStack) -> None:

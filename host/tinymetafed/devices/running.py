@@ -107,7 +107,9 @@ def running(
         with writing_project(design) as experiment:
             remedy = flashing(experiment, on_board.board)
         device.session.check(device.hello, on_board.manifest, remedy)
-        if on_board.manifest.store is not None and (wrong := problem(device.session.recall(number))):
+        if (store := on_board.manifest.store) is not None:
+            device.session.name_bytes = store.name_bytes
+        if store is not None and (wrong := problem(device.session.recall(number).state)):
             observer.event(f"{device.url}: {wrong}")
 
     specs = parse(urls, design.boards)

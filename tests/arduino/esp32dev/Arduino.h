@@ -8,6 +8,7 @@
 #define LOW 0x0
 #define HIGH 0x1
 #define OUTPUT 0x03
+#define INPUT_PULLUP 0x05
 
 static const uint8_t A0 = 36;
 
@@ -18,6 +19,8 @@ void delay(uint32_t);
 void pinMode(uint8_t pin, uint8_t mode);
 void digitalWrite(uint8_t pin, uint8_t val);
 uint16_t analogRead(uint8_t pin);
+int digitalRead(uint8_t pin);
+float temperatureRead();
 }
 
 void setup(void);

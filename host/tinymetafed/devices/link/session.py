@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Dtype, Program, Recipe, State, Status
 
 from ...federation.clients import TrainingFailed
+from ...wire import class_names
 from ...wire.frame import Frame
 from ...wire.messages import (
     ArrayLike,
@@ -54,6 +55,7 @@ class Session(Exchange):
         self.session = int.from_bytes(os.urandom(4), "little")  # a new number ends an earlier host's session on the board
         self._token = 0
         self.store: protocol.StoreReport | None = None  # the last report of firmware with a store
+        self.name_bytes = 0  # of the names of classes in that store
         self._run = 0
         self._training: float | None = None  # seconds that the last program took, without streamed samples
 
@@ -150,8 +152,11 @@ class Session(Exchange):
         self.store = self._ask(protocol.Recall(run), protocol.StoreReport)
         return self.store
 
-    def keep(self) -> protocol.StoreReport:
+    def keep(self, names: Sequence[str] = ()) -> protocol.StoreReport:
         """Makes the board save its current weights, local ones included; it has them again after a reset.
+
+        Args:
+            names: The names of the classes, in the order of their indices; () if they have none.
 
         Returns:
             As ``recall``; its state is FULL, WORN or MISSING if they are not saved.
@@ -159,12 +164,21 @@ class Session(Exchange):
         Raises:
             DeviceRefused: BAD_STATE while weights are loaded or trained; NOT_FINITE if they have diverged.
         """
-        self.store = self._ask(protocol.Keep(), protocol.StoreReport)
+        self.store = self._ask(protocol.Keep(class_names.encode(names, self.name_bytes)), protocol.StoreReport)
         return self.store
 
     def refresh(self) -> protocol.StoreReport:
         """As ``recall`` for the same run again."""
         return self.recall(self._run)
+
+    def look(self) -> protocol.Contents | None:
+        """What is in the board's store, which does not change; None for firmware without one."""
+        try:
+            return self._ask(protocol.Look(), protocol.Contents)
+        except DeviceRefused as refusal:
+            if refusal.status != Status.UNKNOWN_TYPE:
+                raise
+            return None
 
     # --- What the board's own program does ---
 

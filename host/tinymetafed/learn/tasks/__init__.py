@@ -236,6 +236,11 @@ class Task(StatesFacts, ABC):
         """
         return f"held-out client {client - HELD_OUT}" if is_held_out(client) else f"client {client}"
 
+    def classes_of(self, client: int) -> Sequence[str]:
+        """The names of a client's classes in the order of their indices; () where they have none."""
+        del client  # only some tasks draw classes for each
+        return self.class_names
+
     @classmethod
     def open_to_score(cls, spec: Any, run: RunSpec, shapes: TaskShapes, data: Path | None, class_names: Sequence[str]) -> Self:
         """Creates the task to score a trained model on data that may be others than those of its run.

@@ -70,6 +70,10 @@ class Keywords(Ways):
         group, words = self._classes(client)
         return f"{group.name}: {', '.join(self._names[word] for word in words)}"
 
+    def classes_of(self, client: int) -> Sequence[str]:
+        """The client's words."""
+        return [self._names[word] for word in self._classes(client)[1]]
+
     def _classes(self, client: int) -> tuple[_Group, list[int]]:
         """The client's speakers, and its words in the order of their targets."""
         groups, words = self._groups[is_held_out(client)], self.sides[is_held_out(client)].words

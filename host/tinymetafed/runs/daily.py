@@ -1,0 +1,182 @@
+"""Estimated time, energy and flash wear of a board by round, learned sample, prediction and day; computed, not measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinymetafed_codegen import protocol
+from tinymetafed_codegen.boards import Board, Estimates
+from tinymetafed_codegen.errors import UsageError
+from tinymetafed_codegen.flash_store import StoreFacts
+from tinymetafed_codegen.graph import Graph
+from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.protocol import SampleSet, payload_capacity, wire_size
+from tinymetafed_codegen.work import forward_multiply_accumulates, multiply_accumulates
+
+from ..learn.strategies import Strategy
+from ..wire.messages import load_bytes
+from .estimate import BITS_PER_BYTE
+
+SECONDS_PER_HOUR = 3600
+BASIS = (
+    "multiply-accumulates times the cycles of one in the emulated examples, bytes at the line's speed, flash writes and erases "
+    "at the flash's documented times, and the chip's documented current over all that; without sleep, sensors, USB and the "
+    "other parts of the board, which may take more; not measured on a board"
+)
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one activity takes; pairs are (low, high). ``seconds`` includes ``flash_seconds``, which is what the store writes.
+
+    ``flash_seconds`` is (0, 0) without a store, and where the board's file has no times of its flash.
+    """
+
+    seconds: Range
+    flash_seconds: Range
+    millijoules: Range
+
+
+@dataclass(frozen=True)
+class Day:
+    """What a board does in a day."""
+
+    rounds: float = 24
+    learned: float = 100
+    predictions: float = 1440
+
+
+@dataclass(frozen=True)
+class DailyEstimate:
+    """The estimate of one board's day; ``bytes`` is that of a round in both directions, without samples.
+
+    ``bytes_are_counted``: from a run; otherwise computed from the sizes of weights and delta. ``saves`` and ``flash_bytes`` are
+    writes of the store per day; ``flash_years`` is how long the flash lasts with them, None: without limit or store.
+    """
+
+    board: str
+    title: str
+    basis: str
+    day: Day
+    bytes: float
+    bytes_are_counted: bool
+    per_round: Cost
+    per_learned_sample: Cost
+    per_prediction: Cost
+    per_day: Cost
+    milliampere_hours: Range
+    saves: float
+    flash_bytes: float
+    flash_years: float | None
+
+
+def daily(
+    board: Board, net: Graph, manifest: ModelManifest, strategy: Strategy, day: Day, counted_bytes: float | None = None
+) -> DailyEstimate:
+    """Estimates a board's day.
+
+    Args:
+        board: The board.
+        net: The model's graph.
+        manifest: The model on the board.
+        strategy: Strategy of the experiment.
+        day: What the board does.
+        counted_bytes: Bytes of a round that a run has counted, both directions, without samples; None to compute them.
+
+    Returns:
+        The estimate.
+
+    Raises:
+        UsageError: The board's file has no figures to estimate from.
+    """
+    known, store = board.estimates, manifest.store
+    if known is None:
+        raise UsageError(
+            f"board '{board.name}' has no 'estimates' in {board.file}; name a real board, or add them as docs/boards.md says"
+        )
+    work = sum(phase.steps * multiply_accumulates(net, phase.variant) for phase in strategy.training())
+    forward = forward_multiply_accumulates(net)
+    adaptation = strategy.adaptation(max(1, strategy.experiment.task.count(SampleSet.ADAPT)))
+    learning = forward + multiply_accumulates(net, adaptation[-1].variant) if adaptation else 0
+    size = computed_bytes(manifest, strategy) if counted_bytes is None else counted_bytes
+    saves_per_sample = 1 / store.save_every if store is not None and store.save_every else 0.0
+    by_round = _save(board, store, store.round_bytes) if store is not None and store.round_bytes else (0.0, 0.0)
+    by_sample = _save(board, store, store.weights_bytes) if store is not None else (0.0, 0.0)
+    per_round = _cost(known, work, size * BITS_PER_BYTE / board.line.baud, by_round)
+    per_sample = _cost(known, learning, 0.0, _times(by_sample, saves_per_sample))
+    per_prediction = _cost(known, forward, 0.0, (0.0, 0.0))
+    parts = ((per_round, day.rounds), (per_sample, day.learned), (per_prediction, day.predictions))
+    per_day = Cost(
+        *(
+            _sum([_times(getattr(cost, name), count) for cost, count in parts])
+            for name in ("seconds", "flash_seconds", "millijoules")
+        )
+    )
+    least, most = known.milliamperes
+    saves_of_rounds = day.rounds if store is not None and store.round_bytes else 0.0
+    saves = saves_of_rounds + day.learned * saves_per_sample
+    written = 0.0 if store is None else saves_of_rounds * store.round_bytes + (saves - saves_of_rounds) * store.weights_bytes
+    return DailyEstimate(
+        board=board.name,
+        title=board.title,
+        basis=BASIS,
+        day=day,
+        bytes=size,
+        bytes_are_counted=counted_bytes is not None,
+        per_round=per_round,
+        per_learned_sample=per_sample,
+        per_prediction=per_prediction,
+        per_day=per_day,
+        milliampere_hours=(per_day.seconds[0] * least / SECONDS_PER_HOUR, per_day.seconds[1] * most / SECONDS_PER_HOUR),
+        saves=saves,
+        flash_bytes=written,
+        flash_years=store.years(saves) if store is not None and saves else None,
+    )
+
+
+def computed_bytes(manifest: ModelManifest, strategy: Strategy) -> float:
+    """Bytes of a round on the wire, both directions, without samples: each message once, indices of the delta as a bitmap."""
+    window, loads, down = manifest.receive_window, 0, 0
+    for segment in strategy.download(np.zeros(strategy.n_global, np.float32)):
+        step = load_bytes(segment.dtype.width, window)
+        for at in range(0, len(segment.data), step):
+            down += wire_size(protocol.Load.fixed_size() + len(segment.data[at : at + step]))
+            loads += 1
+    n, k = strategy.n_global, strategy.top_k
+    indices = 0 if k == n else -(-n // 8)
+    entries = k * strategy.training_recipe().uplink.width + indices
+    room = payload_capacity(window) - protocol.Delta.fixed_size()
+    chunks = -(-entries // room) if k else 0
+    up = entries + chunks * wire_size(protocol.Delta.fixed_size())
+    answers = loads * wire_size(protocol.LoadAnswer.fixed_size()) + 2 * wire_size(protocol.Progress.fixed_size())
+    asked = chunks * wire_size(protocol.Pull.fixed_size())
+    asked += wire_size(protocol.Train.fixed_size()) + wire_size(protocol.Await.fixed_size())
+    return float(down + up + answers + asked)
+
+
+def _save(board: Board, store: StoreFacts, size: int) -> Range:
+    """Seconds of one save of ``size`` bytes, with its share of the erases of a slot."""
+    storage = board.storage
+    if storage is None or storage.write_microseconds is None or storage.erase_milliseconds is None:
+        return 0.0, 0.0
+    writes, erases = size / storage.write_bytes / 1e6, store.slot_pages / store.saves_per_slot / 1e3
+    return _sum([_times(storage.write_microseconds, writes), _times(storage.erase_milliseconds, erases)])
+
+
+def _cost(known: Estimates, work: int, wire_seconds: float, flash: Range) -> Cost:
+    """The cost of multiply-accumulates, a time on the line, and one of the flash."""
+    low, high = (work * cycles / known.clock_hz + wire_seconds for cycles in known.cycles_per_mac)
+    seconds = _sum([(low, high), flash])
+    least, most = known.milliamperes
+    return Cost(seconds, flash, (seconds[0] * known.volts * least, seconds[1] * known.volts * most))
+
+
+def _times(pair: Range, factor: float) -> Range:
+    return pair[0] * factor, pair[1] * factor
+
+
+def _sum(pairs: list[Range]) -> Range:
+    return sum(low for low, _ in pairs), sum(high for _, high in pairs)
