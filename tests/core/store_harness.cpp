@@ -86,8 +86,8 @@ Status save(Log& log, const Save& save) {
   });
 }
 
-// Rounds of a client with gaps, some of them done again, another run in between, and weights now and then.
-std::vector<Save> scenario(uint32_t length) {
+// Rounds of a client with gaps, some of them done again, another run in between, and weights now and then. Or weights alone.
+std::vector<Save> scenario(uint32_t length, bool has_rounds) {
   std::vector<Save> saves;
   uint32_t round = 0, random = 7;
   for (uint32_t i = 0; i < length; ++i) {
@@ -95,7 +95,7 @@ std::vector<Save> scenario(uint32_t length) {
     const uint32_t run = i / 120;
     if (i % 120 == 0) round = 0;
     const float stamp = 1000.0f * static_cast<float>(i + 1);
-    if (random >> 29 == 0) {
+    if (!has_rounds || random >> 29 == 0) {
       saves.push_back({store::Kind::kWeights, {run, 1, 3, round}, stamp});
     } else {
       round += random >> 27 & 3;  // 0: the same round again
@@ -105,12 +105,12 @@ std::vector<Save> scenario(uint32_t length) {
   return saves;
 }
 
-template <uint32_t kWriteBytes, uint32_t kSlotPages>
+template <uint32_t kWriteBytes, uint32_t kSlotPages, bool kHasRounds = true>
 void cut_everywhere(uint32_t length) {
   using Memory = unit::FlashMemory<2 * kSlotPages, 256, kWriteBytes>;
   using Flash = unit::SimulatedFlash<Memory>;
-  using Log = store::Log<Flash, kSlotPages>;
-  const std::vector<Save> saves = scenario(length);
+  using Log = store::Log<Flash, kSlotPages, kHasRounds>;
+  const std::vector<Save> saves = scenario(length, kHasRounds);
   static Memory memory, copy;
   memory.make_blank();
   Expected before;
@@ -338,6 +338,8 @@ int main() {
   cut_everywhere<4, 4>(240);
   cut_everywhere<1, 2>(20);
   cut_everywhere<16, 3>(40);
+  cut_everywhere<4, 2, false>(60);
+  cut_everywhere<8, 2, false>(40);
   refuse();
   fill_and_wear();
   wrap_counters();
