@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "board.hpp"
 #include "bytes.hpp"
 #include "device.hpp"
+#include "frame.hpp"
 #include "math.hpp"
 #include "port.hpp"
 #include "protocol.hpp"
@@ -20,6 +22,9 @@ namespace tmf {
 class Sensing {
  public:
   static constexpr bool kSenses = true;
+  static_assert(protocol::Rows::kFixedSize + sensor::KeptRows::kRowBytes <= payload_capacity(board::kReceiveWindow) &&
+                    protocol::Columns::kFixedSize + sizeof sensor::kColumns - 1 <= payload_capacity(board::kReceiveWindow),
+                "an answer has room for a row, and for the names of its columns");
 
   // Called once, after a start.
   void begin() { start_sensor(); }
