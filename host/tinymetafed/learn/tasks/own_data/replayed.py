@@ -64,7 +64,8 @@ def sensor_rows(path: Path, spec: FolderTask, channels: int) -> list[SensorRows]
     }  # a client with too few rows for a window is no problem here
     if path.is_file():
         rows_alone["files"] = glob.escape(path.name)
-    reading = read_folder(path.parent if path.is_file() else path, spec.model_copy(update=rows_alone), None, 0, ())
+    folder = path.parent if path.is_file() else path
+    reading = read_folder(folder, spec.model_copy(update=rows_alone), None, 0, (), labelled=False)
     reading.require()
     index = _class_index(reading, path, spec)
     problems, found = Problems(), dict[str, list[tuple[Floats, Indices]]]()

@@ -1,0 +1,39 @@
+"""Rows that a board replays as its sensor: those without a label stay, as a sensor's rows do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinymetafed.learn.tasks import DataError
+from tinymetafed.learn.tasks.own_data.file_table import UNKNOWN
+from tinymetafed.learn.tasks.own_data.replayed import sensor_rows
+from tinymetafed_codegen.spec import FolderTask
+
+
+def task(folder: Path, **keys: object) -> FolderTask:
+    return FolderTask.model_validate({"kind": "folder", "path": str(folder / "own"), "label": "what", **keys})
+
+
+@pytest.mark.parametrize("keys", [{}, {"window": 2}, {"missing": "drop"}, {"missing": "interpolate"}])
+def test_rows_without_a_label_are_replayed(tmp_path: Path, keys: dict[str, object]) -> None:
+    labels = ["", "1", "nan", "0", ""]
+    (tmp_path / "a.csv").write_text("\n".join(["x,y,what", *(f"{i},{-i},{label}" for i, label in enumerate(labels)), ""]))
+    (found,) = sensor_rows(tmp_path / "a.csv", task(tmp_path, **keys), 2)
+    assert found.values[:, 0].tolist() == [0, 1, 2, 3, 4] and found.labels.tolist() == [UNKNOWN, 1, UNKNOWN, 0, UNKNOWN]
+    assert found.after_gap.tolist() == [True, False, False, False, False]
+
+
+def test_a_recording_without_any_label_is_replayed(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,y,what\n1,2,\n3,4,\n")
+    np.savez(tmp_path / "b.npz", x=np.ones((3, 2), np.float32), y=np.full(3, np.nan))
+    csv, npz = sensor_rows(tmp_path, task(tmp_path), 2)
+    assert csv.labels.tolist() == [UNKNOWN] * 2 and npz.labels.tolist() == [UNKNOWN] * 3
+
+
+def test_a_recording_that_was_cut_in_the_middle_of_a_row_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,y,what\n1,2,0\n3")
+    with pytest.raises(DataError, match=r"a\.csv: row 3"):
+        sensor_rows(tmp_path / "a.csv", task(tmp_path), 2)
