@@ -81,9 +81,12 @@ class SensorFacts(StrictJson):
     @property
     def summary(self) -> str:
         """What the firmware makes of rows, for people."""
-        rows = f"{self.window} row{'s' * (self.window > 1)}" + (f" at {self.rate:g} Hz" if self.rate else "")
         source = "a recording that is replayed" if self.replayed else "the sensor"
-        return f"sensor: a sample is {rows} of {self.channels} numbers of {source}, one every {self.stride}"
+        if self.sound:
+            return f"sensor: a sample is the spectrogram of a sound, heard by {source} at {self.rate:g} Hz"
+        rows = f"{self.window} row{'s' * (self.window > 1)}" + (f" at {self.rate:g} Hz" if self.rate else "")
+        numbers = f"{self.channels} number{'s' * (self.channels > 1)}"
+        return f"sensor: a sample is {rows} of {numbers} of {source}, one every {self.stride}"
 
     @property
     def ram_bytes(self) -> int:

@@ -132,7 +132,8 @@ def record(device: Device, folder: Path, client: str, label: str | None, limits:
         ended = "interrupted"
     except LinkError:
         files.close()
-        observer.event(f"{device.url}: recorded {files.rows:,} whole rows until then, in {folder / client}")
+        if files.rows:
+            observer.event(f"{device.url}: recorded {files.rows:,} whole rows until then, in {folder / client}")
         raise
     finally:
         try:

@@ -44,19 +44,21 @@ class SensorRows:
         return len(self.values)
 
 
-def sensor_rows(path: Path, spec: FolderTask, channels: int) -> list[SensorRows]:
+def sensor_rows(path: Path, spec: FolderTask, channels: int, classes: int | None = None) -> list[SensorRows]:
     """The rows of each client in a folder, or of one file, as the task would cut windows from them.
 
     Args:
         path: The folder or file.
         spec: The experiment's [task]. Names of classes are numbered as in its own data, where those are there.
         channels: Numbers of a row.
+        classes: Classes of the model; None if they are not known.
 
     Returns:
         The clients, in the order of their files; each has rows.
 
     Raises:
-        DataError: A file cannot be used, or its rows have other numbers than the model's.
+        DataError: A file cannot be used, its rows have other numbers than the model's, or nothing says which classes of the
+            model the names in it are.
     """
     rows_alone: dict[str, str | None] = {
         "window": None,
@@ -67,7 +69,7 @@ def sensor_rows(path: Path, spec: FolderTask, channels: int) -> list[SensorRows]
     folder = path.parent if path.is_file() else path
     reading = read_folder(folder, spec.model_copy(update=rows_alone), None, 0, (), labelled=False)
     reading.require()
-    index = _class_index(reading, path, spec)
+    index = _class_index(reading, path, spec, classes)
     problems, found = Problems(), dict[str, list[tuple[Floats, Indices]]]()
     for each in reading.recordings:
         parts = found.setdefault(each.client, [])
@@ -137,12 +139,18 @@ def _classes_of_sounds(path: Path, media: MediaFolder, spec: TaskBase) -> Mappin
     return {} if path.is_file() else {name: index for index, name in enumerate(names)}
 
 
-def _class_index(reading: Reading, path: Path, spec: FolderTask) -> dict[int, int]:
-    """The model's index of each class index of ``reading``."""
+def _class_index(reading: Reading, path: Path, spec: FolderTask, size: int | None) -> dict[int, int]:
+    """The model's index of each class index of ``reading``, for a model of ``size`` classes."""
     classes = reading.classes or {}
     of_model = dict(classes)
     if any(number(name) is None for name in classes):
-        of_model |= _trained_classes(path, spec)
+        trained = _trained_classes(path, spec)
+        if size is not None and len(classes) < size and not trained.keys() >= classes.keys():
+            raise DataError(
+                f"{path}: its labels are {', '.join(sorted(classes))}, and the model tells {size} classes apart: nothing says "
+                f"which of them these are; write the classes' numbers, or put data with all names into {spec.path}"
+            )
+        of_model |= trained
     return {own: of_model[name] for name, own in classes.items()}
 
 
