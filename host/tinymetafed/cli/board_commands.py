@@ -161,7 +161,11 @@ def record(
         )
     table.add_row("ended", found.ended)
     if found.unlabelled:
-        remedy = "record with --label, or leave such rows out with task.missing = 'drop'"
+        sounds = found.files[0].suffix == ".wav"
+        otherwise = (
+            "move the files into folders of their classes" if sounds else "leave such rows out with task.missing = 'drop'"
+        )
+        remedy = f"record with --label, or {otherwise}"
         table.add_row("without label", f"{found.unlabelled:,} rows; {remedy}")
     for file in found.files[:SHOWN_FILES]:
         table.add_row("", str(file))

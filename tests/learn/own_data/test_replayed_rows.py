@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from tinymetafed.learn.tasks import DataError
 from tinymetafed.learn.tasks.own_data.file_table import UNKNOWN
-from tinymetafed.learn.tasks.own_data.replayed import sensor_rows
+from tinymetafed.learn.tasks.own_data.replayed import sensor_rows, sound_rows
 from tinymetafed_codegen.spec import FolderTask
 
 
@@ -49,3 +50,32 @@ def test_names_that_may_be_any_classes_of_the_model_are_refused(tmp_path: Path) 
     (tmp_path / "own" / "b.csv").write_text("x,y,what\n1,2,walk\n3,4,run\n5,6,sit\n")
     (known,) = sensor_rows(tmp_path / "a.csv", task(tmp_path), 2, 3)
     assert known.labels.tolist() == [2, 1]
+
+
+def sounds(folder: Path, *words: str) -> Path:
+    for word in words:
+        (folder / "ann" / word).mkdir(parents=True)
+        with wave.open(str(folder / "ann" / word / "1.wav"), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(np.arange(8000, dtype="<i2").tobytes())
+    return folder
+
+
+def test_sounds_of_other_words_than_those_of_the_model_are_refused(tmp_path: Path) -> None:
+    spec = FolderTask.model_validate(
+        {"kind": "folder", "path": str(sounds(tmp_path / "own", "no", "yes")), "sound": {"arithmetic": "board", "rate": 8000}}
+    )
+    with pytest.raises(DataError, match=r"other: has sounds of down, up, but the classes of .*own are no, yes; rename"):
+        sound_rows(sounds(tmp_path / "other", "up", "down"), spec)
+    (found,) = sound_rows(sounds(tmp_path / "mixed", "up", "yes"), spec)
+    assert set(found.labels.tolist()) == {UNKNOWN, 1}
+
+
+def test_a_sound_that_was_cut_in_its_head_is_named(tmp_path: Path) -> None:
+    spec = FolderTask.model_validate(
+        {"kind": "folder", "path": str(tmp_path / "own"), "sound": {"arithmetic": "board", "rate": 8000}}
+    )
+    file = sounds(tmp_path / "cut", "yes") / "ann" / "yes" / "1.wav"
+    file.write_bytes(file.read_bytes()[:30])
+    with pytest.raises(DataError, match=r"1\.wav: cannot be read \(it ends too early\); save it again as WAV"):
+        sound_rows(tmp_path / "cut", spec)

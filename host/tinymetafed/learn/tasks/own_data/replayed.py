@@ -125,7 +125,7 @@ def _samples(file: Path, rate: int | None) -> NDArray[np.int16]:
     try:
         sound, found = read_wav(file)
     except (OSError, EOFError, ValueError, wave.Error) as error:
-        raise DataError(f"{file}: cannot be read ({error or 'it ends too early'}); save it again as WAV") from None
+        raise DataError(f"{file}: cannot be read ({str(error) or 'it ends too early'}); save it again as WAV") from None
     if found != rate:
         raise DataError(f"{file}: its rate is {found} Hz, that of the board's microphone {rate} Hz; make them equal")
     return microphone_samples(sound)
@@ -133,9 +133,15 @@ def _samples(file: Path, rate: int | None) -> NDArray[np.int16]:
 
 def _classes_of_sounds(path: Path, media: MediaFolder, spec: TaskBase) -> Mapping[str, int]:
     own = spec.own_files
-    if own is not None and Path(own.path).exists():
-        return read_folder(Path(own.path), own, None, 0, ()).classes or {}
     names = sorted({label for files in media.files.values() for label, _ in files})
+    if own is not None and Path(own.path).exists():
+        classes = read_folder(Path(own.path), own, None, 0, ()).classes or {}
+        if not path.is_file() and classes.keys().isdisjoint(names):
+            raise DataError(
+                f"{path}: has sounds of {', '.join(names)}, but the classes of {own.path} are {', '.join(classes)}; rename the "
+                "folders of the sounds, or let task.path name the data that the model is for"
+            )
+        return classes
     return {} if path.is_file() else {name: index for index, name in enumerate(names)}
 
 
