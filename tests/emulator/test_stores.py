@@ -33,7 +33,8 @@ from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed.runs.store import read_run
 from tinymetafed_codegen import emit, spec
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.protocol import Program, StoreState
+from tinymetafed_codegen.optional_messages import StoreState
+from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.spec import Experiment
 
 KEEPING = ("strategy.error_feedback=true", "model.local_start=kept", "strategy.top_p=5", "run.clients=2", "run.rounds=10")

@@ -25,7 +25,8 @@ from tinymetafed.wire.class_names import decode
 from tinymetafed_codegen import boards, emit, graph, spec
 from tinymetafed_codegen.design import Design, design_graph
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.protocol import Program, Status, StoreState
+from tinymetafed_codegen.optional_messages import StoreState
+from tinymetafed_codegen.protocol import Program, Status
 from tinymetafed_codegen.toolchain import compiler_flags
 
 STEPS = int(os.environ.get("TINYMETAFED_LIVING_STEPS", "500"))  # learned or predicted samples, and resets

@@ -12,7 +12,8 @@ import numpy as np
 from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
-from tinymetafed_codegen.protocol import SensorReport, State, Status
+from tinymetafed_codegen.optional_messages import SensorReport
+from tinymetafed_codegen.protocol import State, Status
 
 from ..federation.observer import Observer
 from ..wire import class_names
