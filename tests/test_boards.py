@@ -25,7 +25,7 @@ import serial
 from clocks import HUNG_SECONDS
 from processor import share
 
-from tinymetafed.devices.launch import announced, command
+from tinymetafed.devices.board_process import announced, command
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import MIN_RECEIVE_WINDOW

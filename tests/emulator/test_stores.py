@@ -22,7 +22,7 @@ import tinymetafed as tmf
 from tinymetafed.cli import app
 from tinymetafed.devices.board_stores import run_number
 from tinymetafed.devices.device import Device
-from tinymetafed.devices.launch import DeviceUrlError, parse
+from tinymetafed.devices.device_urls import DeviceUrlError, parse
 from tinymetafed.devices.link.link_errors import LaunchError
 from tinymetafed.devices.running import running
 from tinymetafed.learn.strategies import open_strategy

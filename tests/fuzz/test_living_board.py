@@ -14,7 +14,7 @@ import pytest
 from clocks import FakeClock
 from fuzzer import STREAMED
 
-from tinymetafed.devices.launch import STORAGE_VARIABLE
+from tinymetafed.devices.board_files import STORAGE_VARIABLE
 from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.tasks import Samples

@@ -17,9 +17,10 @@ from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.toolchain import build_root
 
 from ..devices import firmware
+from ..devices.board_process import announced, command
 from ..devices.firmware import Deviation
 from ..devices.firmware_project import writing_project
-from ..devices.launch import ICOUNT, announced, command
+from ..devices.launch import ICOUNT
 from ..federation.observer import Observer
 from ..runs.setup import measured_design
 from . import BenchError, in_qemu

@@ -20,7 +20,8 @@ from ..wire import class_names
 from ..wire.messages import ArrayLike, FloatArray
 from .board_stores import problem
 from .device import Device
-from .launch import launch, parse
+from .device_urls import parse
+from .launch import launch
 from .link.link_errors import DeviceRefused, LinkError
 from .recording import Limits, NoSensor, Recorded, describe
 from .recording import record as record_rows
