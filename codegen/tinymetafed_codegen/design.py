@@ -11,6 +11,7 @@ import numpy as np
 from . import budget, flash_store, graph, hash, layer_chain, plan, protocol, sample_source, sensor, weights_file
 from .boards import INSTALLED, Board, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
+from .optional_messages import Columns, Rows
 from .spec import TARGETS, Experiment, SpecError
 
 
@@ -234,5 +235,5 @@ def _receive_window(experiment: Experiment, board: Board, net: graph.Graph, sens
     if sample_source.name(experiment) == "streamed":
         payloads.append(protocol.Sample.fixed_size() + 4 * net.target.size + task.bytes_per_input * net.input.size)
     if sensed is not None:
-        payloads += [protocol.Rows.fixed_size() + sensed.row_bytes, protocol.Columns.fixed_size() + len(sensed.header.encode())]
+        payloads += [Rows.fixed_size() + sensed.row_bytes, Columns.fixed_size() + len(sensed.header.encode())]
     return max(board.receive_window, -(-protocol.wire_size(max(payloads)) // 64) * 64)

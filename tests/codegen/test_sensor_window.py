@@ -8,7 +8,8 @@ import pytest
 
 from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import spec
-from tinymetafed_codegen.protocol import Columns, Rows, payload_capacity
+from tinymetafed_codegen.optional_messages import Columns, Rows
+from tinymetafed_codegen.protocol import payload_capacity
 
 
 @pytest.mark.parametrize("channels", [3, 100, 251, 252, 255, 300, 1000])
