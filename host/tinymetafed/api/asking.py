@@ -68,7 +68,8 @@ def board_predict(device: str, features: npt.ArrayLike) -> npt.NDArray[np.float3
         LinkError: The board does not answer, has other firmware, or no weights yet.
         UsageError: The URL names processes, or the model takes another number of features.
     """
-    rows = np.atleast_2d(np.asarray(features, np.float32))
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused as such
+        rows = np.atleast_2d(np.asarray(features).astype(np.float32))
     return asked_board.predict(device, list(rows), Catalogue.near(Path.cwd()))
 
 

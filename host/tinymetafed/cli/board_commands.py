@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.table import Table
 
@@ -87,14 +86,17 @@ def predict(
     """
     rows = [_numbers(text, f"--features {text}") for text in features or ()]
     if csv is not None:
-        lines = csv.read_text(encoding="utf-8-sig").splitlines()
+        try:
+            lines = csv.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise tmf.UsageError(f"{csv}: is no text in UTF-8; save it as CSV in UTF-8") from None
         rows += [_numbers(line, f"{csv}, row {number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise tmf.UsageError("nothing to predict; give --features 0.1,0.5 or --csv FILE")
     for number, row in enumerate(rows, 1):
         if len(row) != len(rows[0]):
             raise tmf.UsageError(f"sample {number} has {len(row)} features, the first has {len(rows[0])}")
-    scores = tmf.board_predict(device, np.array(rows, np.float32))
+    scores = tmf.board_predict(device, rows)
     if json_:
         print(json.dumps([[float(score) for score in row] for row in scores]))
         return
