@@ -159,9 +159,10 @@ def _design(
         of_windows = own is not None and own.window is not None
         in_bytes = own is not None and own.bytes_per_input > 1
         raise SpecError(
-            f"{source}: one sample of model.input = {list(net.input.shape)}, its outputs or a row of a sensor take "
-            f"{window:,} bytes in one message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; "
-            "make the input or the last layer smaller"
+            f"{source}: one sample of model.input = {list(net.input.shape)} or its outputs"
+            + ("" if sensed is None else ", or a row of the sensor,")
+            + f" take {window:,} bytes in one message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; make the input or "
+            "the last layer smaller"
             + (", with a lower task.window or fewer task.features" if of_windows else "")
             + (', or set task.dtype = "uint8" for pixels and other bytes, which are sent as they are' if in_bytes else "")
         )
