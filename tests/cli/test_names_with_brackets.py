@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -31,6 +32,10 @@ def test_classes_of_a_board(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert run("status", "port", monkeypatch=monkeypatch) == 0
     said = capsys.readouterr().out
     assert ", ".join(ODD) in said and "[/b], confidence" in said
+    without = dataclasses.replace(status, sensing=dataclasses.replace(sensing, label=None))
+    monkeypatch.setattr(tmf, "board_status", lambda _: without)
+    assert run("status", "port", monkeypatch=monkeypatch) == 0
+    assert "none: the board has no weights since its start, or they have diverged" in " ".join(capsys.readouterr().out.split())
     assert run("predict", "port", "--features", "1", monkeypatch=monkeypatch) == 0
     assert all(name in said for name in ODD)
 

@@ -64,6 +64,8 @@ def _add_sensing(table: Table, sensing: tmf.Sensing, classes: Sequence[str]) -> 
         table.add_row(
             "prediction", f"{_named(sensing.label, classes)}, confidence {sensing.confidence:.2f}, for the newest sample"
         )
+    elif sensing.samples:
+        table.add_row("prediction", "none: the board has no weights since its start, or they have diverged; let it adapt")
 
 
 def _named(label: int, classes: Sequence[str]) -> str:
