@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ..federation.observer import Observer, Silent
+from .terminal import Terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-_standard_error = Console(stderr=True)
+_standard_error = Terminal(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,14 @@ class Lines:
 
     def stage(self, text: str, total: int = 0) -> None:
         """Prints a line for a new stage."""
-        _standard_error.print(text + (f" ({total:,})" if total else ""), highlight=False, soft_wrap=True)
+        _standard_error.print(text + (f" ({total:,})" if total else ""), soft_wrap=True)
 
     def advance(self) -> None:
         """Prints nothing, because a line per step is too much for a log."""
 
     def note(self, text: str) -> None:
         """Prints a note as a line."""
-        _standard_error.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
+        _standard_error.print(f"  {text}", soft_wrap=True)
 
     def event(self, text: str) -> None:
         """Prints an event as a line."""
@@ -142,12 +143,12 @@ def _shown() -> Iterator[Observer]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield Bars(progress)

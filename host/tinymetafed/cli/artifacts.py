@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import tinymetafed as tmf
 
 from .options import DataOption, ExperimentArgument, JsonOption, SetOption
-from .output import notes
+from .output import notes, results
 
 
 def check(
@@ -63,10 +63,9 @@ def _others(cause: tmf.DataCause) -> str:
 
 
 def _show_check(result: tmf.DataCheck) -> None:
-    console = Console()
 
     def line(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        results.print(text, soft_wrap=True)
 
     facts = result.facts
     if facts is not None and facts.clients:
@@ -83,7 +82,7 @@ def _show_check(result: tmf.DataCheck) -> None:
         table.add_section()
         rows, samples = (sum(getattr(client, key) for client in facts.clients) for key in ("rows", "samples"))
         table.add_row("all", "", f"{rows:,}", f"{samples:,}", *(f"{facts.classes[each]:,}" for each in classes))
-        console.print(table)
+        results.print(table)
         if classes and len(facts.classes) > MOST_CLASSES:
             line(f"… and {len(facts.classes) - MOST_CLASSES:,} classes more; --json lists all")
     if facts is not None and facts.features:
@@ -93,7 +92,7 @@ def _show_check(result: tmf.DataCheck) -> None:
             table.add_column(heading, justify="right")
         for each in facts.features[:40]:
             table.add_row(each.name, *(f"{value:.4g}" for value in (each.minimum, each.maximum, each.mean, each.deviation)))
-        console.print(table)
+        results.print(table)
         if len(facts.features) > 40:
             line(f"… and {len(facts.features) - 40} features more; --json lists all")
     for note in result.notes:
@@ -140,12 +139,12 @@ def report(
     tinymetafed report runs/p10 runs/p25 runs/p100 -o ablation.html
     """
     if len(runs) == 1:
-        print(tmf.open_run(runs[0]).report(output))
+        results.write(tmf.open_run(runs[0]).report(output))
         return
     page = output or Path("comparison.html")
     for line in tmf.compare(runs, page):
-        notes.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)
-    print(page)
+        notes.print(f"left out: {line}", soft_wrap=True)
+    results.write(page)
 
 
 def export(
@@ -198,7 +197,7 @@ def export(
     whose = f", adapted to client {client}" if client is not None else ", adapted to your samples" if adapt else ""
     if not whose and path.suffix not in (".npz", ".h"):  # these have no local weights
         whose = ", not adapted to a client"
-    notes.print(f"{path}: the weights after {trained.kept_round} rounds{whose}", markup=False, highlight=False, soft_wrap=True)
+    notes.print(f"{path}: the weights after {trained.kept_round} rounds{whose}", soft_wrap=True)
 
 
 def listen(
@@ -210,7 +209,7 @@ def listen(
     tinymetafed monitor run.record
     """
     for line in tmf.monitor(source, baud):
-        print(line, flush=True)
+        results.write(line)
 
 
 def codegen(
@@ -246,31 +245,29 @@ def codegen(
     table.add_row("available", f"{manifest.memory.ram_available:,}")
     table.add_section()
     table.add_row("flash (estimate)", f"{manifest.memory.flash:,}")
-    console = Console()
-    console.print(table)
+    results.print(table)
     if explain:
         drawing, steps = _arena_over_time(manifest.arena)
-        console.print(drawing)
-        console.print(steps, highlight=False)
+        results.print(drawing)
+        results.print(steps)
     if manifest.store is not None:
-        console.print(manifest.store.summary, markup=False, highlight=False, soft_wrap=True)
+        results.print(manifest.store.summary, soft_wrap=True)
     if manifest.sensor is not None:
-        console.print(manifest.sensor.summary, markup=False, highlight=False, soft_wrap=True)
-    console.print(
+        results.print(manifest.sensor.summary, soft_wrap=True)
+    results.print(
         f"{manifest.n_global:,} global and {manifest.n_local:,} local weights, "
         f"model {manifest.model_hash}, {len(made.changed)} files changed in {output}",
-        highlight=False,
     )
     if note := made.design.experiment.data.running_note:
-        console.print(f"{note[0].upper()}{note[1:]}.", markup=False, highlight=False, soft_wrap=True)
+        results.print(f"{note[0].upper()}{note[1:]}.", soft_wrap=True)
     if made.step_milliseconds:
         steps = ", ".join(f"{name} {low:.2g} to {high:.2g} ms" for name, (low, high) in made.step_milliseconds.items())
-        console.print(f"A training step, estimated from its multiply-accumulates: {steps}.", highlight=False, soft_wrap=True)
+        results.print(f"A training step, estimated from its multiply-accumulates: {steps}.", soft_wrap=True)
         found = tmf.estimate_day(loaded, board)
         low, high = found.milliampere_hours
         day = f"{found.day.rounds:,g} rounds, {found.day.learned:,g} learned samples and {found.day.predictions:,g} predictions"
         said = f"A day with {day}, estimated: {low:.2g} to {high:.2g} mAh for the chip's work; see `tinymetafed estimate`."
-        console.print(said, highlight=False, soft_wrap=True)
+        results.print(said, soft_wrap=True)
 
 
 def _arena_over_time(arena: tmf.ArenaMap) -> tuple[Table, str]:
@@ -305,7 +302,7 @@ def examine(json_: JsonOption = False) -> None:
         if finding.group != group:
             group = finding.group
             table.add_section()
-            table.add_row("", f"[bold]{group}[/]", "", "")
-        mark = "[green]✓[/]" if finding.ok else "[yellow]–[/]"
+            table.add_row("", Text(group, style="bold"), "", "")
+        mark = Text("✓", style="green") if finding.ok else Text("–", style="yellow")
         table.add_row(mark, finding.name, finding.detail, "" if finding.ok else finding.remedy)
-    Console().print(table)
+    results.print(table)

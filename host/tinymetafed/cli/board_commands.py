@@ -12,13 +12,12 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import tinymetafed as tmf
 
 from .options import JsonOption, SetOption
-from .output import notes
+from .output import notes, results
 
 SHOWN_FILES = 10  # of a recording
 
@@ -53,7 +52,7 @@ def status(device: DeviceArgument, json_: JsonOption = False) -> None:
         table.add_row("classes", ", ".join(found.classes))
     if found.sensing is not None:
         _add_sensing(table, found.sensing, found.classes)
-    Console().print(table, highlight=False)
+    results.print(table)
 
 
 def _add_sensing(table: Table, sensing: tmf.Sensing, classes: Sequence[str]) -> None:
@@ -108,7 +107,7 @@ def predict(
     for number, row in enumerate(scores, 1):
         best = [_named(int(row.argmax()), names)] if scores.shape[1] > 1 else []
         table.add_row(str(number), " ".join(f"{float(score):.6g}" for score in row), *best)
-    Console().print(table, highlight=False)
+    results.print(table)
 
 
 def record(
@@ -168,7 +167,7 @@ def record(
         table.add_row("", str(file))
     if len(found.files) > SHOWN_FILES:
         table.add_row("", f"… and {len(found.files) - SHOWN_FILES} more")
-    Console().print(table, highlight=False, markup=False, soft_wrap=True)
+    results.print(table, soft_wrap=True)
 
 
 def label(
@@ -190,7 +189,7 @@ def label(
         return
     was = "it had no prediction" if found.label is None else f"its prediction was {found.label}"
     kept = ", and saved its weights" if keep else ""
-    print(f"Learned the newest of {found.samples:,} samples as {label} ({was}){kept}.")
+    results.write(f"Learned the newest of {found.samples:,} samples as {label} ({was}){kept}.")
 
 
 def start(
@@ -213,8 +212,8 @@ def start(
         chosen = tmf.load(experiment, set_ or ())
     with tmf.started(chosen, device) as ports, suppress(KeyboardInterrupt):
         for name, port in ports.items():
-            print(f"{name} {port}", flush=True)
-        notes.print("Running. In another terminal, for instance:  tinymetafed status PORT.  Ctrl-C ends it.", highlight=False)
+            results.write(f"{name} {port}")
+        notes.print("Running. In another terminal, for instance:  tinymetafed status PORT.  Ctrl-C ends it.")
         threading.Event().wait()
 
 
@@ -267,15 +266,14 @@ def estimate(
     ):
         flash = _between(cost.flash_seconds, 1e6, "µs")
         table.add_row(name, _between(cost.seconds, 1000, "ms"), flash, _between(cost.millijoules, 1, "mJ"))
-    console = Console()
-    console.print(table)
+    results.print(table)
     lines = [f"A day takes {_between(found.milliampere_hours, 1, 'mAh')} of a battery."]
     if found.saves:
         lasts = "" if found.flash_years is None else f"; the flash lasts {found.flash_years:,.1f} years"
         lines.append(f"The store saves {found.saves:,.1f} times a day, {found.flash_bytes:,.0f} bytes{lasts}.")
     lines.append(f"Estimate: {found.basis}.")
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        results.print(line, soft_wrap=True)
 
 
 def _between(pair: tuple[float, float], factor: float, unit: str) -> str:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import tinymetafed as tmf
 
 from .options import ExperimentArgument, JsonOption, SetOption, ThreadsOption
+from .output import results
 
 
 class Optimization(StrEnum):
@@ -61,9 +61,8 @@ def kernels(
     table.add_row("flash, bytes", *(f"{each.flash_bytes:,}" for each in columns))
     table.add_row("static RAM, bytes", *(f"{each.ram_bytes:,}" for each in columns))
     table.add_row("deepest stack, bytes", *(f"{each.stack_bytes:,}" for each in columns))
-    console = Console()
-    console.print(table)
-    console.print(f"  {measured.estimate[0].upper()}{measured.estimate[1:]}.", highlight=False, soft_wrap=True)
+    results.print(table)
+    results.print(f"  {measured.estimate[0].upper()}{measured.estimate[1:]}.", soft_wrap=True)
 
 
 def memory(
@@ -99,7 +98,7 @@ def memory(
     for each in footprints:
         sizes = (each.flash, each.flash_available, each.static, each.stack, each.ram, each.ram_available)
         table.add_row(each.model, each.board, *(f"{size:,}" for size in sizes))
-    Console().print(table)
+    results.print(table)
 
 
 def sound(
@@ -129,7 +128,7 @@ def sound(
         ("tables in flash, bytes", cost.table_bytes),
     ):
         table.add_row(what, f"{value:,}")
-    Console().print(table)
+    results.print(table)
 
 
 def simulation(
@@ -159,13 +158,12 @@ def simulation(
         table.add_row("textbook, one client after the other, 1 thread", f"{figures.textbook_us:.3f}")
     if figures.jax_us is not None:
         table.add_row("JAX, all clients in one vmap, its own threads", f"{figures.jax_us:.3f}")
-    console = Console()
-    console.print(table)
+    results.print(table)
     if figures.speedup is not None:
         idle = f"by the processor time they took, {figures.speedup_idle:.2f} on a machine with nothing else to do"
-        console.print(f"  {figures.threads} threads are {figures.speedup:.2f} times as fast as one; {idle}.", highlight=False)
+        results.print(f"  {figures.threads} threads are {figures.speedup:.2f} times as fast as one; {idle}.")
     if figures.ratio is not None:
-        console.print(f"  {figures.ratio:.1f} times as fast as textbook kernels.", highlight=False)
+        results.print(f"  {figures.ratio:.1f} times as fast as textbook kernels.")
 
 
 def wire(
@@ -183,7 +181,6 @@ def wire(
     if json_:
         print(json.dumps(asdict(figures)))
         return
-    console = Console()
     for title, headings, rows in (
         (
             f"Bulk transfers at {figures.baud:,} baud",
@@ -215,8 +212,8 @@ def wire(
             table.add_column(heading, justify="left" if heading == "wire types" else "right")
         for row in rows:
             table.add_row(*row)
-        console.print(table)
-    console.print(f"  Estimate: {figures.estimate}", highlight=False)
+        results.print(table)
+    results.print(f"  Estimate: {figures.estimate}")
 
 
 def board(
@@ -252,8 +249,7 @@ def board(
     for variant, time in found.steps.items():
         cycles = "" if time.cycles_per_mac is None else f"{time.cycles_per_mac:.2f}"
         table.add_row(variant, f"{time.us:,.1f}", f"{time.us_least:,.1f} – {time.us_most:,.1f}", cycles)
-    console = Console()
-    console.print(table)
+    results.print(table)
     for line in (
         f"Steps are timed by {found.clock}.",
         f"Line: {found.line_down:,.0f} bytes/s down, {found.line_up:,.0f} up, {found.retries} repeats; "
@@ -261,7 +257,7 @@ def board(
         *(f"Not measured: {what}: {why}." for what, why in found.not_measured.items()),
         f"Written: {output}",
     ):
-        console.print(f"  {line}", highlight=False, soft_wrap=True)
+        results.print(f"  {line}", soft_wrap=True)
 
 
 def all_(
@@ -274,4 +270,4 @@ def all_(
     if json_:
         print(json.dumps(figures.as_json()))
         return
-    Console().print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+    results.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)

@@ -1,7 +1,30 @@
-"""The console for notes and errors, which go to standard error; results go to standard output."""
+"""Where commands write to: results to standard output, notes and errors to standard error."""
 
 from __future__ import annotations
 
-from rich.console import Console
+import codecs
+import io
+import sys
 
-notes = Console(stderr=True)
+import tinymetafed as tmf
+
+results = tmf.Terminal()
+notes = tmf.Terminal(stderr=True)
+
+# For streams of an encoding without these characters.
+_SIMILAR = {"–": "-", "…": "...", "±": "+-", "µ": "u", "×": "x", "█": "#", "·": ".", "✓": "ok", "→": "->"}
+
+
+def write_in_any_encoding() -> None:
+    """Lets standard output and error write similar characters or escapes for those that their encoding lacks."""
+    codecs.register_error("tinymetafed.similar", _similar)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="tinymetafed.similar")
+
+
+def _similar(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_SIMILAR.get(each, each.encode("ascii", "backslashreplace").decode()) for each in lacking), error.end

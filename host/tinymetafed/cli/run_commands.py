@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 import tinymetafed as tmf
 
 from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption
-from .output import notes
+from .output import notes, results
 
 
 def train(
@@ -132,7 +131,6 @@ def _say_if_finished(folder: Path, rounds: int | None) -> None:
     if run.finished and rounds in (None, run.rounds):
         notes.print(
             f"{folder}: finished already, with all of its {run.rounds} rounds; --set run.rounds=N extends it.",
-            highlight=False,
             soft_wrap=True,
         )
 
@@ -208,7 +206,7 @@ def adapt(
     _show_adaptation(adapted, whose, json_)
     if save is not None:
         kept = sum(each.file is not None for each in adapted.clients)
-        notes.print(f"{save}: the adapted weights of {kept} client{'s' * (kept != 1)}", highlight=False, soft_wrap=True)
+        notes.print(f"{save}: the adapted weights of {kept} client{'s' * (kept != 1)}", soft_wrap=True)
 
 
 def _show_adaptation(adapted: tmf.Adaptation, whose: str, as_json: bool) -> None:
@@ -222,14 +220,13 @@ def _show_adaptation(adapted: tmf.Adaptation, whose: str, as_json: bool) -> None
         table.add_column(heading, justify="left" if heading == "task" else "right")
     for each in adapted.clients:
         known = " (trained on)" if each.trained_on else ""
-        table.add_row(str(each.client), escape(each.task) + known, _score(each.before), _score(each.after))
+        table.add_row(str(each.client), each.task + known, _score(each.before), _score(each.after))
     table.add_section()
     table.add_row("mean", "", _score(adapted.before), _score(adapted.after))
-    console = Console()
-    console.print(table)
-    _show_classes(console, adapted.classes)
+    results.print(table)
+    _show_classes(adapted.classes)
     for note in adapted.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        results.print(f"note: {note}", soft_wrap=True)
 
 
 def evaluate(
@@ -300,16 +297,16 @@ def _resumable(
     data: Path | None = None,
     command: str = "train",
 ) -> Iterator[None]:
-    """Prints how to continue a run that was interrupted or lost its devices; removes its folder if nothing is in it."""
+    """Prints how to continue a run that was interrupted or lost devices or recording; removes its folder if it is empty."""
     try:
         yield
-    except (KeyboardInterrupt, tmf.LinkError, tmf.LaunchError):
+    except (KeyboardInterrupt, tmf.LinkError, tmf.LaunchError, tmf.RecordingError):
         if (folder / "run.db").is_file():
             words = ["tinymetafed", command, "--resume", str(folder)]
             words += [word for url in devices or () for word in ("--device", url)]
             words += ["--test-device", test_device] if test_device else []
             words += ["--data", str(data)] if data else []
-            notes.print(f"The finished rounds are kept; continue with: {shlex.join(words)}", highlight=False, soft_wrap=True)
+            notes.print(f"The finished rounds are kept; continue with: {shlex.join(words)}", soft_wrap=True)
         raise
     finally:
         with suppress(OSError):
@@ -340,7 +337,7 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
     interval = "" if test.after_ci95 is None else f" ± {test.after_ci95:.3f}"
     if test.n_clients < FEWEST_FOR_INTERVAL:
         interval = f" ({test.n_clients} client{'s' * (test.n_clients != 1)}, too few for an interval)"
-    table.add_row("", f"[bold]{_score(test.after)}[/]{interval} after")
+    table.add_row("", Text.assemble((_score(test.after), "bold"), f"{interval} after"))
     table.add_row(
         "bytes per round on the wire",
         f"{result.bytes_down / rounds:,.0f} down, {result.bytes_up / rounds:,.0f} up",
@@ -356,15 +353,13 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
     table.add_row("time", f"{result.seconds:.1f} s for {result.rounds} rounds and the meta-test")
     best = "" if result.kept_round is None else f", the best of those compared, after {result.kept_round:,} rounds"
     table.add_row("weights", f"sha256 {result.weights_sha256[:16]}…{best}")
-    console = Console()
-    console.print(table, highlight=False)
-    _show_classes(console, test.classes)
-    console.print(f"  report  {page}", highlight=False, soft_wrap=True)
+    results.print(table)
+    _show_classes(test.classes)
+    results.print(f"  report  {page}", soft_wrap=True)
     if _is_worse(test):
-        console.print(
-            "  [yellow]Adaptation made the score worse: there are too few rounds for this schedule.[/] Increase run.rounds or, "
-            "for a short run, strategy.alpha_max.",
-            highlight=False,
+        results.print(
+            Text("  Adaptation made the score worse: there are too few rounds for this schedule.", style="yellow"),
+            "Increase run.rounds or, for a short run, strategy.alpha_max.",
             soft_wrap=True,
         )
 
@@ -372,7 +367,7 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
 MANY_CLASSES = 12  # of more the confusion matrix is too wide for a terminal; the report and --json have it
 
 
-def _show_classes(console: Console, classes: tmf.ClassScores | None) -> None:
+def _show_classes(classes: tmf.ClassScores | None) -> None:
     """Prints precision and recall by class, and the confusion matrix of a few classes."""
     if classes is None:
         return
@@ -382,13 +377,13 @@ def _show_classes(console: Console, classes: tmf.ClassScores | None) -> None:
     for name in ("precision", "recall"):
         table.add_column(name, justify="right")
     for name in classes.names if few else ():
-        table.add_column(f"as {escape(name)}", justify="right")
+        table.add_column(f"as {name}", justify="right")
     for name, counts, precision, recall in zip(
         classes.names, classes.confusion, classes.precision, classes.recall, strict=True
     ):
         shares = ["–" if share is None else f"{100 * share:.1f} %" for share in (precision, recall)]
-        table.add_row(escape(name), *shares, *(f"{number:,}" for number in (counts[:-1] if few else ())))
-    console.print(table, highlight=False)
+        table.add_row(name, *shares, *(f"{number:,}" for number in (counts[:-1] if few else ())))
+    results.print(table)
 
 
 def _is_worse(test: tmf.FinalScores) -> bool:
