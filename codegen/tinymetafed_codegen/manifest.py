@@ -170,26 +170,6 @@ class ModelManifest(StrictJson):
     store: StoreFacts | None = None
     sensor: SensorFacts | None = None
 
-    def __post_init__(self) -> None:
-        """Raises ValueError if the weights do not fit each other: a manifest may come from a file that anybody has made."""
-        end = 0
-        for tensor in self.parameters:
-            _require_name(tensor.name)
-            if tensor.offset != end or tensor.size != math.prod(tensor.shape) or min(tensor.shape, default=0) < 1:
-                raise ValueError(f"tensor {tensor.name}: its shape, size and offset do not fit each other")
-            end += tensor.size
-        for frozen in self.frozen:
-            _require_name(frozen.name)
-        names = [*(tensor.name for tensor in self.parameters), *(frozen.name for frozen in self.frozen)]
-        if len(set(names)) < len(names):
-            raise ValueError("two tensors have the same name")
-        if end != self.n_parameters or sum(tensor.size for tensor in self.global_tensors) != self.n_global:
-            raise ValueError("the numbers of weights are not those of its tensors")
-        if any(tensor.offset + tensor.size > self.n_global for tensor in self.global_tensors):
-            raise ValueError("local weights stand before global ones")
-        if not re.fullmatch("[0-9a-f]*", self.model_hash + self.schema_hash):
-            raise ValueError("a hash is not hexadecimal")
-
     @property
     def n_local(self) -> int:
         """Number of local weights, which never leave a device."""
@@ -214,6 +194,27 @@ class ModelManifest(StrictJson):
     def downlink_dtype(self) -> Dtype:
         """The dtype in which devices receive the global weights."""
         return Dtype[self.downlink]
+
+    def require_consistent(self, source: str) -> None:
+        """Raises ManifestError if the weights do not fit each other: anybody may have made a file with a manifest.
+
+        Args:
+            source: The file's name, for the error.
+        """
+        end, names = 0, [*(tensor.name for tensor in self.parameters), *(frozen.name for frozen in self.frozen)]
+        for name in names:  # exported headers and files are named by it
+            if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name, re.ASCII) or names.count(name) > 1:
+                raise ManifestError(f"{source}: tensor {name!r}: not a name of its own such as dense1.kernel")
+        for tensor in self.parameters:
+            if tensor.offset != end or tensor.size != math.prod(tensor.shape) or min(tensor.shape, default=0) < 1:
+                raise ManifestError(f"{source}: tensor {tensor.name}: its shape, size and offset do not fit each other")
+            end += tensor.size
+            if tensor.is_global and end > self.n_global:
+                raise ManifestError(f"{source}: tensor {tensor.name}: behind the {self.n_global:,} global weights")
+        if end != self.n_parameters or sum(tensor.size for tensor in self.global_tensors) != self.n_global:
+            raise ManifestError(f"{source}: the numbers of weights are not those of its tensors")
+        if not re.fullmatch("[0-9a-f]*", self.model_hash + self.schema_hash):
+            raise ManifestError(f"{source}: a hash that is not hexadecimal")
 
     def as_json(self) -> dict[str, Any]:
         """The manifest as in manifest.json and ``codegen --json``, with the memory figures at the top level."""
@@ -262,12 +263,6 @@ class ModelManifest(StrictJson):
             return cls.of_json(json.loads(file.read_text(encoding="utf-8")), str(file))
         except (OSError, json.JSONDecodeError) as error:
             raise ManifestError(f"{file}: cannot be read: {error}; generate it again") from None
-
-
-def _require_name(name: str) -> None:
-    """Raises ValueError unless a tensor's name is made of C names: exported headers and files are named by it."""
-    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name, re.ASCII):
-        raise ValueError(f"tensor {name!r}: not a name such as dense1.kernel")
 
 
 @cache  # built when it is first needed

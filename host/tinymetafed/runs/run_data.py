@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from tinymetafed_codegen.errors import Error
-from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.manifest import ManifestError, ModelManifest
 from tinymetafed_codegen.section import TomlTable, TomlValue
 from tinymetafed_codegen.spec import Experiment, SpecError, anchor, anchored, parse
 
@@ -99,6 +99,18 @@ class RunData:
                 f"{self.path / 'run.db'}: its entries do not fit each other ({type(error).__name__}: {error}); get the run "
                 "again from where it was trained"
             ) from error
+
+    def require_model(self) -> None:
+        """Raises StoreError unless the weights are those of a model whose tensors fit each other."""
+        try:
+            self.manifest.require_consistent(str(self.path / "run.db"))
+        except ManifestError as error:
+            raise StoreError(f"{error}; get the run again from where it was trained") from None
+        if self.weights.size != self.manifest.n_global:
+            raise StoreError(
+                f"{self.path / 'run.db'}: {self.weights.size:,} weights, but its model has {self.manifest.n_global:,}; get the "
+                "run again from where it was trained"
+            )
 
     @property
     def manifest(self) -> ModelManifest:

@@ -267,6 +267,7 @@ def reopen(path: Path) -> Iterator[RunStore]:
 
 def _check(run: RunData) -> None:
     """Raises StoreError if this version cannot continue the run, or experiment.toml is not that of the run."""
+    run.require_model()
     file = run.path / "experiment.toml"
     if not file.exists():
         write_if_changed(file, run.header.experiment)
@@ -496,9 +497,8 @@ def _read(database: sqlite3.Connection, path: Path) -> tuple[list[Entry], Floats
     row = database.execute("SELECT round, float32 FROM weights").fetchone()
     if row is None or row[0] != len(rounds) or not isinstance(row[1], bytes) or _sha256(row[1]) != named:
         raise damaged(f"the weights are not those of its {len(rounds)} rounds")
-    weights = _floats(row[1])
-    if weights is None or weights.size != header.manifest.n_global:
-        raise damaged(f"the weights are not the {header.manifest.n_global:,} of its model")
+    if (weights := _floats(row[1])) is None:
+        raise damaged("its weights are no float32 numbers")
     kept = next((entry for entry in reversed(entries) if isinstance(entry, Evaluation) and entry.kept_sha256), None)
     if kept is None:
         return entries, weights, None, chain
@@ -506,9 +506,8 @@ def _read(database: sqlite3.Connection, path: Path) -> tuple[list[Entry], Floats
     row = database.execute("SELECT round, float32 FROM best").fetchone() if there else None
     if row is None or row[0] != kept.round or not isinstance(row[1], bytes) or _sha256(row[1]) != kept.kept_sha256:
         raise damaged(f"the best weights are not those after {kept.round} rounds")
-    best = _floats(row[1])
-    if best is None or best.size != weights.size:
-        raise damaged(f"the best weights are not the {weights.size:,} of its model")
+    if (best := _floats(row[1])) is None or best.size != weights.size:
+        raise damaged(f"the best weights are not {weights.size:,} float32 numbers")
     return entries, weights, best, chain
 
 

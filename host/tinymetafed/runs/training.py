@@ -212,6 +212,7 @@ def same_model(setup: Setup, run: RunData) -> None:
 
 def same_design(made: Design, run: RunData) -> None:
     """Raises StoreError if a run's weights do not belong to the model that this version makes of its experiment."""
+    run.require_model()
     if made.manifest.model_hash != run.manifest.model_hash:
         experiment = made.experiment
         of_ops = [file for op in experiment.model.own_ops for file in ops.own_op.files(op)]
