@@ -15,7 +15,7 @@ import pytest
 from clocks import HUNG_SECONDS, SlowClock
 
 from tinymetafed.bench import kernel_cost
-from tinymetafed.devices import firmware, launch, running
+from tinymetafed.devices import firmware, ports, running
 from tinymetafed.devices.firmware import Deviation, Firmware
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.boards import Board
@@ -102,7 +102,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SlowClock()
     monkeypatch.setattr(running, "launch", functools.partial(running.launch, clock=clock))
     monkeypatch.setattr(running, "Fleet", functools.partial(running.Fleet, clock=clock))
-    monkeypatch.setattr(launch._SerialPort, "start", HUNG_SECONDS)
+    monkeypatch.setattr(ports.SerialPort, "start", HUNG_SECONDS)
 
 
 @pytest.fixture

@@ -16,20 +16,18 @@ from hypothesis import strategies as st
 
 from tinymetafed.learn.tasks.own_data.windows import Recording, cut, segments
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import emit, protocol, spec
-from tinymetafed_codegen.protocol import (
+from tinymetafed_codegen import emit, optional_messages, spec
+from tinymetafed_codegen.optional_messages import (
     AskColumns,
     AskSensor,
     Columns,
     LabelSample,
     PullRows,
-    Record,
-    Request,
     Rows,
     SensorReport,
     SensorState,
-    Status,
 )
+from tinymetafed_codegen.protocol import Record, Request, Status
 from tinymetafed_codegen.toolchain import compiler_flags
 
 EXPERIMENT = """
@@ -282,7 +280,7 @@ def test_without_weights_there_is_no_prediction(harness: Harness) -> None:
 
 
 def test_columns_and_bad_requests(harness: Harness) -> None:
-    assert harness.ask(AskColumns()) == Columns(3, protocol.RowFormat.F32, 20, 1000, b"ms,ax,ay,az,activity")
+    assert harness.ask(AskColumns()) == Columns(3, optional_messages.RowFormat.F32, 20, 1000, b"ms,ax,ay,az,activity")
     answer = ctypes.create_string_buffer(CAPACITY)
     assert harness.library.sensing_answer(PullRows.type_id, b"\0" * 7, 7, answer, CAPACITY) == -Status.BAD_LENGTH
     assert harness.library.sensing_answer(0x4F, b"", 0, answer, CAPACITY) == -Status.UNKNOWN_TYPE

@@ -15,7 +15,7 @@ from tinymetafed_codegen.errors import UsageError
 from ..devices import asked_board
 from ..devices.asked_board import BoardStatus as BoardStatus
 from ..devices.asked_board import Sensing as Sensing
-from ..devices.launch import DEFAULT_BOARDS
+from ..devices.device_urls import DEFAULT_BOARDS
 from ..devices.recording import Limits
 from ..devices.recording import Recorded as Recorded
 from ..devices.running import running

@@ -20,7 +20,7 @@ from tinymetafed_codegen.protocol import Hello, Phase, Program, Progress, Recipe
 from tinymetafed_codegen.spec import Experiment
 
 from ..devices.device import Device
-from ..devices.launch import parse
+from ..devices.device_urls import parse
 from ..devices.link.session import Session
 from ..devices.running import running
 from ..federation.observer import Observer

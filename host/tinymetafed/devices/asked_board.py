@@ -12,14 +12,16 @@ import numpy as np
 from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
-from tinymetafed_codegen.protocol import SensorReport, State, Status
+from tinymetafed_codegen.optional_messages import SensorReport
+from tinymetafed_codegen.protocol import State, Status
 
 from ..federation.observer import Observer
 from ..wire import class_names
 from ..wire.messages import ArrayLike, FloatArray
 from .board_stores import problem
 from .device import Device
-from .launch import launch, parse
+from .device_urls import parse
+from .launch import launch
 from .link.link_errors import DeviceRefused, LinkError
 from .recording import Limits, NoSensor, Recorded, describe
 from .recording import record as record_rows

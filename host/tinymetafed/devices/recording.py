@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymetafed_codegen.errors import UsageError
-from tinymetafed_codegen.protocol import Columns, RowFormat, Rows, SensorState, Status
+from tinymetafed_codegen.optional_messages import Columns, RowFormat, Rows, SensorState
+from tinymetafed_codegen.protocol import Status
 
 from ..federation.observer import Observer
 from .device import Device

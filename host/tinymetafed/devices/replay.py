@@ -10,7 +10,7 @@ import numpy as np
 
 from tinymetafed_codegen.design import Design
 
-from .launch import DeviceSpec
+from .device_urls import DeviceSpec
 from .link.link_errors import LaunchError
 
 Recordings = Callable[[DeviceSpec], Sequence[bytes]]  # the content of each file that a URL's boards replay
