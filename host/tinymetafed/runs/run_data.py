@@ -47,7 +47,7 @@ class RunData:
 
     @classmethod
     def of(cls, path: Path, entries: Sequence[Entry], weights: Floats, best: Floats | None = None) -> Self:
-        """The run with these journal entries, of which the first is the header."""
+        """The run with these journal entries, of which the first is the header; rounds may stand after all others."""
         header, *others = entries
         assert isinstance(header, RunHeader)
         extended = [i for i, entry in enumerate(others) if isinstance(entry, SessionEntry) and entry.rounds is not None]

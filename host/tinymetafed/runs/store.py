@@ -84,7 +84,7 @@ class RunStore:
 
     Rounds that end within ``hold_seconds`` of the last commit share a transaction, so a crash loses at most so much finished
     work. Any other entry, ``read`` and the end of the run commit it too. With 0 each round has a transaction of its own.
-    Entries are kept in memory too, so that ``read`` does not read the file again.
+    Rounds are in the file alone, so that a long run does not take more and more memory; the few other entries in memory too.
     """
 
     def __init__(self, path: Path, database: sqlite3.Connection, warning: str = "") -> None:
@@ -92,9 +92,10 @@ class RunStore:
         self.warning = warning  # one line about lost commits, "" if there are none
         self.hold_seconds = 0.0
         self._database = database
-        self._entries: list[Entry] = []
+        self._others: list[Entry] = []  # all entries but rounds
+        self._count = 0  # of all entries
         self._chain = ""
-        self._committed = 0, ""  # number of entries and the last one's hash at the last commit
+        self._committed = 0, 0, ""  # numbers of others and of all, and the last one's hash, at the last commit
         self._latest = np.zeros(0, np.float32)  # the committed weights
         self._best: Floats | None = None  # the committed weights of the best evaluation
         self._weights: tuple[int, Floats] | None = None  # rounds trained and their weights, written with the next commit
@@ -115,9 +116,10 @@ class RunStore:
         with self._all_or_nothing():
             if not self._database.in_transaction:
                 _waiting(self.path, lambda: self._database.execute("BEGIN IMMEDIATE"))
-            self._database.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (len(self._entries), kind, text, chain))
-            self._entries.append(entry)
-            self._chain = chain
+            self._database.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (self._count, kind, text, chain))
+            self._count, self._chain = self._count + 1, chain
+            if not isinstance(entry, RoundEntry):
+                self._others.append(entry)
             if isinstance(entry, Evaluation) and weights is not None:
                 self._database.execute(_BEST)
                 stored = weights.astype("<f4").tobytes()
@@ -139,14 +141,24 @@ class RunStore:
         """Reads and verifies the file, to which entries are then added, and returns its content. Raises StoreError."""
         with _named(self.path, "damaged: {}; " + _RESTORE):
             found = _waiting(self.path, lambda: _read(self._database, self.path))
-        self._entries, self._latest, self._best, self._chain = found
-        self._committed = len(self._entries), self._chain
-        return self.read()
+        entries, self._latest, self._best, self._chain = found
+        self._others = [entry for entry in entries if not isinstance(entry, RoundEntry)]
+        self._count = len(entries)
+        self._committed = len(self._others), self._count, self._chain
+        return RunData.of(self.path, entries, self._latest, self._best)
 
     def read(self) -> RunData:
-        """Commits and returns the content as it was written, without reading the file again. Raises StoreError."""
+        """Commits and returns the content as it was written; it was verified when the file was opened. Raises StoreError."""
         self.commit()
-        return RunData.of(self.path, self._entries, self._latest, self._best)
+        with _named(self.path, "cannot be read: {}; " + _RESTORE):
+            written = self._database.execute("SELECT content FROM journal WHERE kind = 'round' ORDER BY number")
+            rounds = [from_json("round", content) for (content,) in written]
+        return RunData.of(self.path, [*self._others, *rounds], self._latest, self._best)
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """All evaluations so far, without reading the file."""
+        return [entry for entry in self._others if isinstance(entry, Evaluation)]
 
     def _commit(self) -> None:
         self._since = time.monotonic()
@@ -157,7 +169,7 @@ class RunStore:
         _waiting(self.path, lambda: self._database.execute("COMMIT"))
         if weights is not None:
             self._latest, self._weights = weights, None
-        self._committed = len(self._entries), self._chain
+        self._committed = len(self._others), self._count, self._chain
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -168,8 +180,8 @@ class RunStore:
         except BaseException:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
-            count, self._chain = self._committed
-            del self._entries[count:]
+            others, self._count, self._chain = self._committed
+            del self._others[others:]
             self._weights = None
             raise
 
