@@ -223,7 +223,7 @@ def sensor_headers(design: Design, command: str) -> dict[str, str]:
             front_end=_windows(facts) if heard is None else "sound::FrontEnd<sound::LogMelFacts>",
             replayed=str(facts.replayed).lower(),
             rate=float_literal(facts.rate),
-            columns=json.dumps(",".join(facts.columns), ensure_ascii=False),
+            columns=json.dumps(facts.header, ensure_ascii=False),
             command=command,
             **vars(protocol_cpp.sensor_parts()),
         ),

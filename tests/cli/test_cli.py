@@ -662,9 +662,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeBoard]:
         identity = {"weights": about.n_global, "downlink": Dtype[about.downlink], **hello}
         board = FakeBoard(clock=clock, **{**identity, **faults})
         line = FakeLine(board, clock)
-        monkeypatch.setattr(
-            launch, "open_transport", lambda url, **about: line if url == board.url else open_line(url, **about)
-        )
+        monkeypatch.setattr(ports, "open_transport", lambda url, **about: line if url == board.url else open_line(url, **about))
         return board
 
     return start

@@ -148,7 +148,7 @@ def test_a_button_labels_the_windows_that_have_its_row(harness: Harness) -> None
 
 def test_the_state_of_a_sensor_has_a_name(harness: Harness) -> None:
     harness.begin(there=False)
-    assert not harness.row() and harness.report().state == SensorState.MISSING
+    assert harness.row() and harness.report().state == SensorState.MISSING
     harness.begin()
     assert harness.report().state == SensorState.WAITING
     harness.rows(2)
@@ -183,6 +183,20 @@ def test_a_silent_sensor_is_missing(harness: Harness) -> None:
     assert harness.report().state == SensorState.MISSING
     harness.rows(1)
     assert harness.report().state == SensorState.OK
+
+
+def test_a_sensor_that_is_there_later_is_started_then(harness: Harness) -> None:
+    harness.begin(there=False)
+    harness.ticks = (1 << 32) - TICKS  # the counter wraps meanwhile
+    for _ in range(40):
+        assert harness.row(), "asked again soon, so that the board does not sleep"
+    assert (harness.report().state, harness.report().rows, harness.library.sensing_begun()) == (SensorState.MISSING, 0, 2)
+    harness.library.sensing_appears()
+    for _ in range(15):
+        harness.row(reading=NOTHING)
+    assert harness.report().state == SensorState.WAITING
+    harness.rows(4)
+    assert (harness.report().state, harness.report().samples) == (SensorState.OK, 1)
 
 
 def test_a_stuck_sensor_is_predicted_and_not_learned(harness: Harness) -> None:

@@ -233,6 +233,9 @@ def test_firmware_without_a_sensor_is_named() -> None:
         ("renode:1?replay={0}/data", "board 'nrf52840' cannot read recordings in renode"),
         ("native:1?replay=", "expected store=DIR after ?"),
         ("native:1?replays={0}", "expected store=DIR after ?"),
+        ("native:1?replay={0}/data&replay={0}/data", "replay= is given twice"),
+        ("native:1?store={0}/a&replay={0}/data&store={0}/a", "store= is given twice"),
+        ("/dev/ttyACM7?replay={0}/data", "replay= is for boards that are started now"),
         ("native:2?replay={0}/data", "one board is recorded at a time"),
     ],
 )

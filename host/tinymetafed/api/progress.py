@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from ..federation.observer import Observer, Silent
 from .terminal import Terminal
 
@@ -60,7 +58,7 @@ class Bars:
 
     def event(self, text: str) -> None:
         """Prints a line above the bar, which stays on the screen."""
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(text, highlight=False, soft_wrap=True)
 
 
 class Lines:
@@ -68,14 +66,14 @@ class Lines:
 
     def stage(self, text: str, total: int = 0) -> None:
         """Prints a line for a new stage."""
-        _standard_error.print(text + (f" ({total:,})" if total else ""), soft_wrap=True)
+        _standard_error.print(text + (f" ({total:,})" if total else ""), highlight=False, soft_wrap=True)
 
     def advance(self) -> None:
         """Prints nothing, because a line per step is too much for a log."""
 
     def note(self, text: str) -> None:
         """Prints a note as a line."""
-        _standard_error.print(f"  {text}", soft_wrap=True)
+        _standard_error.print(f"  {text}", highlight=False, soft_wrap=True)
 
     def event(self, text: str) -> None:
         """Prints an event as a line."""
@@ -135,7 +133,7 @@ def watching(progress: ProgressOption = True) -> Iterator[Observer]:
 
 @contextmanager
 def _shown() -> Iterator[Observer]:
-    console = Console() if _standard_error.is_jupyter else _standard_error  # a notebook shows bars on standard output only
+    console = Terminal() if _standard_error.is_jupyter else _standard_error  # a notebook shows bars on standard output only
     if not (console.is_terminal or console.is_jupyter):
         yield Lines()
         return

@@ -18,7 +18,6 @@ from . import artifacts, board_commands, measure, project, run_commands, sweepin
 from .output import notes, results, write_in_any_encoding
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
-_ERROR = Text("Error:", style="bold red")
 
 app = typer.Typer(
     name="tinymetafed",
@@ -122,12 +121,16 @@ def _explain(error: Exception) -> int:
     if usage:
         if text := error.format_message():  # type: ignore[attr-defined]  # empty if the help was printed
             stop = "" if text.endswith((".", "?", "!")) else "."
-            notes.print(_ERROR, f"{text}{stop} See --help.", soft_wrap=True)
+            _print_error(f"{text}{stop} See --help.")
         return WRONG_USAGE
     if isinstance(error, tmf.Error | OSError):
-        notes.print(_ERROR, _text(error), soft_wrap=True)
+        _print_error(_text(error))
         return WRONG_USAGE if isinstance(error, tmf.UsageError) else FAILED
     raise error
+
+
+def _print_error(text: str) -> None:
+    notes.print(Text.assemble(("Error:", "bold red"), " ", text), soft_wrap=True)
 
 
 def _text(error: Exception) -> str:
@@ -140,5 +143,5 @@ def _text(error: Exception) -> str:
 @app.callback(invoke_without_command=True)
 def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
-        results.write(tmf.__version__)
+        results().write(tmf.__version__)
         raise typer.Exit

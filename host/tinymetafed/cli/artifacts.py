@@ -63,9 +63,10 @@ def _others(cause: tmf.DataCause) -> str:
 
 
 def _show_check(result: tmf.DataCheck) -> None:
+    console = results()
 
     def line(text: str) -> None:
-        results.print(text, soft_wrap=True)
+        console.print(text, soft_wrap=True)
 
     facts = result.facts
     if facts is not None and facts.clients:
@@ -82,7 +83,7 @@ def _show_check(result: tmf.DataCheck) -> None:
         table.add_section()
         rows, samples = (sum(getattr(client, key) for client in facts.clients) for key in ("rows", "samples"))
         table.add_row("all", "", f"{rows:,}", f"{samples:,}", *(f"{facts.classes[each]:,}" for each in classes))
-        results.print(table)
+        console.print(table)
         if classes and len(facts.classes) > MOST_CLASSES:
             line(f"… and {len(facts.classes) - MOST_CLASSES:,} classes more; --json lists all")
     if facts is not None and facts.features:
@@ -92,7 +93,7 @@ def _show_check(result: tmf.DataCheck) -> None:
             table.add_column(heading, justify="right")
         for each in facts.features[:40]:
             table.add_row(each.name, *(f"{value:.4g}" for value in (each.minimum, each.maximum, each.mean, each.deviation)))
-        results.print(table)
+        console.print(table)
         if len(facts.features) > 40:
             line(f"… and {len(facts.features) - 40} features more; --json lists all")
     for note in result.notes:
@@ -139,12 +140,12 @@ def report(
     tinymetafed report runs/p10 runs/p25 runs/p100 -o ablation.html
     """
     if len(runs) == 1:
-        results.write(tmf.open_run(runs[0]).report(output))
+        results().write(tmf.open_run(runs[0]).report(output))
         return
     page = output or Path("comparison.html")
     for line in tmf.compare(runs, page):
         notes.print(f"left out: {line}", soft_wrap=True)
-    results.write(page)
+    results().write(page)
 
 
 def export(
@@ -209,7 +210,7 @@ def listen(
     tinymetafed monitor run.record
     """
     for line in tmf.monitor(source, baud):
-        results.write(line)
+        results().write(line)
 
 
 def codegen(
@@ -245,29 +246,31 @@ def codegen(
     table.add_row("available", f"{manifest.memory.ram_available:,}")
     table.add_section()
     table.add_row("flash (estimate)", f"{manifest.memory.flash:,}")
-    results.print(table)
+    console = results()
+    console.print(table)
     if explain:
         drawing, steps = _arena_over_time(manifest.arena)
-        results.print(drawing)
-        results.print(steps)
+        console.print(drawing)
+        console.print(steps)
     if manifest.store is not None:
-        results.print(manifest.store.summary, soft_wrap=True)
+        console.print(manifest.store.summary, soft_wrap=True)
     if manifest.sensor is not None:
-        results.print(manifest.sensor.summary, soft_wrap=True)
-    results.print(
+        console.print(manifest.sensor.summary, soft_wrap=True)
+    console.print(
         f"{manifest.n_global:,} global and {manifest.n_local:,} local weights, "
         f"model {manifest.model_hash}, {len(made.changed)} files changed in {output}",
+        highlight=False,
     )
     if note := made.design.experiment.data.running_note:
-        results.print(f"{note[0].upper()}{note[1:]}.", soft_wrap=True)
+        console.print(f"{note[0].upper()}{note[1:]}.", soft_wrap=True)
     if made.step_milliseconds:
         steps = ", ".join(f"{name} {low:.2g} to {high:.2g} ms" for name, (low, high) in made.step_milliseconds.items())
-        results.print(f"A training step, estimated from its multiply-accumulates: {steps}.", soft_wrap=True)
+        console.print(f"A training step, estimated from its multiply-accumulates: {steps}.", soft_wrap=True)
         found = tmf.estimate_day(loaded, board)
         low, high = found.milliampere_hours
         day = f"{found.day.rounds:,g} rounds, {found.day.learned:,g} learned samples and {found.day.predictions:,g} predictions"
         said = f"A day with {day}, estimated: {low:.2g} to {high:.2g} mAh for the chip's work; see `tinymetafed estimate`."
-        results.print(said, soft_wrap=True)
+        console.print(said, soft_wrap=True)
 
 
 def _arena_over_time(arena: tmf.ArenaMap) -> tuple[Table, str]:
@@ -302,7 +305,7 @@ def examine(json_: JsonOption = False) -> None:
         if finding.group != group:
             group = finding.group
             table.add_section()
-            table.add_row("", Text(group, style="bold"), "", "")
-        mark = Text("✓", style="green") if finding.ok else Text("–", style="yellow")
+            table.add_row("", Text(group, "bold"), "", "")
+        mark = Text("✓", "green") if finding.ok else Text("–", "yellow")
         table.add_row(mark, finding.name, finding.detail, "" if finding.ok else finding.remedy)
-    results.print(table)
+    results().print(table)

@@ -61,8 +61,9 @@ def kernels(
     table.add_row("flash, bytes", *(f"{each.flash_bytes:,}" for each in columns))
     table.add_row("static RAM, bytes", *(f"{each.ram_bytes:,}" for each in columns))
     table.add_row("deepest stack, bytes", *(f"{each.stack_bytes:,}" for each in columns))
-    results.print(table)
-    results.print(f"  {measured.estimate[0].upper()}{measured.estimate[1:]}.", soft_wrap=True)
+    console = results()
+    console.print(table)
+    console.print(f"  {measured.estimate[0].upper()}{measured.estimate[1:]}.", soft_wrap=True)
 
 
 def memory(
@@ -98,7 +99,7 @@ def memory(
     for each in footprints:
         sizes = (each.flash, each.flash_available, each.static, each.stack, each.ram, each.ram_available)
         table.add_row(each.model, each.board, *(f"{size:,}" for size in sizes))
-    results.print(table)
+    results().print(table)
 
 
 def sound(
@@ -128,7 +129,7 @@ def sound(
         ("tables in flash, bytes", cost.table_bytes),
     ):
         table.add_row(what, f"{value:,}")
-    results.print(table)
+    results().print(table)
 
 
 def simulation(
@@ -158,12 +159,13 @@ def simulation(
         table.add_row("textbook, one client after the other, 1 thread", f"{figures.textbook_us:.3f}")
     if figures.jax_us is not None:
         table.add_row("JAX, all clients in one vmap, its own threads", f"{figures.jax_us:.3f}")
-    results.print(table)
+    console = results()
+    console.print(table)
     if figures.speedup is not None:
         idle = f"by the processor time they took, {figures.speedup_idle:.2f} on a machine with nothing else to do"
-        results.print(f"  {figures.threads} threads are {figures.speedup:.2f} times as fast as one; {idle}.")
+        console.print(f"  {figures.threads} threads are {figures.speedup:.2f} times as fast as one; {idle}.")
     if figures.ratio is not None:
-        results.print(f"  {figures.ratio:.1f} times as fast as textbook kernels.")
+        console.print(f"  {figures.ratio:.1f} times as fast as textbook kernels.")
 
 
 def wire(
@@ -181,6 +183,7 @@ def wire(
     if json_:
         print(json.dumps(asdict(figures)))
         return
+    console = results()
     for title, headings, rows in (
         (
             f"Bulk transfers at {figures.baud:,} baud",
@@ -212,8 +215,8 @@ def wire(
             table.add_column(heading, justify="left" if heading == "wire types" else "right")
         for row in rows:
             table.add_row(*row)
-        results.print(table)
-    results.print(f"  Estimate: {figures.estimate}")
+        console.print(table)
+    console.print(f"  Estimate: {figures.estimate}")
 
 
 def board(
@@ -249,7 +252,8 @@ def board(
     for variant, time in found.steps.items():
         cycles = "" if time.cycles_per_mac is None else f"{time.cycles_per_mac:.2f}"
         table.add_row(variant, f"{time.us:,.1f}", f"{time.us_least:,.1f} – {time.us_most:,.1f}", cycles)
-    results.print(table)
+    console = results()
+    console.print(table)
     for line in (
         f"Steps are timed by {found.clock}.",
         f"Line: {found.line_down:,.0f} bytes/s down, {found.line_up:,.0f} up, {found.retries} repeats; "
@@ -257,7 +261,7 @@ def board(
         *(f"Not measured: {what}: {why}." for what, why in found.not_measured.items()),
         f"Written: {output}",
     ):
-        results.print(f"  {line}", soft_wrap=True)
+        console.print(f"  {line}", soft_wrap=True)
 
 
 def all_(
@@ -270,4 +274,4 @@ def all_(
     if json_:
         print(json.dumps(figures.as_json()))
         return
-    results.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
+    results().print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)

@@ -8,11 +8,15 @@ import sys
 
 import tinymetafed as tmf
 
-results = tmf.Terminal()
 notes = tmf.Terminal(stderr=True)
 
 # For streams of an encoding without these characters.
 _SIMILAR = {"–": "-", "…": "...", "±": "+-", "µ": "u", "×": "x", "█": "#", "·": ".", "✓": "ok", "→": "->"}
+
+
+def results() -> tmf.Terminal:
+    """The terminal for results, which go to standard output."""
+    return tmf.Terminal()
 
 
 def write_in_any_encoding() -> None:

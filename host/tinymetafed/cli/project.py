@@ -31,9 +31,9 @@ def new(
     tmf.new_project(folder, board)
     own = f", boards/{board}.json, port/{board}/" if (folder / "boards").is_dir() else ""
     written = f"experiment.toml, data/, source.cpp, platformio.ini, platform/{own}"
-    results.write(f"{folder}: {written}; README.md says what they are. Next:")
-    results.write(f"  cd {shlex.quote(str(folder))}")
-    results.write("  tinymetafed train experiment.toml --device native:2")
+    results().write(f"{folder}: {written}; README.md says what they are. Next:")
+    results().write(f"  cd {shlex.quote(str(folder))}")
+    results().write("  tinymetafed train experiment.toml --device native:2")
 
 
 def import_(
@@ -70,5 +70,5 @@ def import_(
     """
     for note in tmf.import_model(model, output, task=task, loss=loss, freeze=freeze, local=local or (), outputs=outputs):
         notes.print(note, soft_wrap=True)
-    results.write(f"{output}, {output.with_suffix('.npz').name}: written. Next:")
-    results.write(f"  tinymetafed codegen {shlex.quote(str(output))} --board nano33ble -o build/{output.stem}")
+    results().write(f"{output}, {output.with_suffix('.npz').name}: written. Next:")
+    results().write(f"  tinymetafed codegen {shlex.quote(str(output))} --board nano33ble -o build/{output.stem}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -131,6 +132,7 @@ def _say_if_finished(folder: Path, rounds: int | None) -> None:
     if run.finished and rounds in (None, run.rounds):
         notes.print(
             f"{folder}: finished already, with all of its {run.rounds} rounds; --set run.rounds=N extends it.",
+            highlight=False,
             soft_wrap=True,
         )
 
@@ -223,10 +225,11 @@ def _show_adaptation(adapted: tmf.Adaptation, whose: str, as_json: bool) -> None
         table.add_row(str(each.client), each.task + known, _score(each.before), _score(each.after))
     table.add_section()
     table.add_row("mean", "", _score(adapted.before), _score(adapted.after))
-    results.print(table)
-    _show_classes(adapted.classes)
+    console = results()
+    console.print(table)
+    _show_classes(console, adapted.classes)
     for note in adapted.notes:
-        results.print(f"note: {note}", soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True)
 
 
 def evaluate(
@@ -353,13 +356,17 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
     table.add_row("time", f"{result.seconds:.1f} s for {result.rounds} rounds and the meta-test")
     best = "" if result.kept_round is None else f", the best of those compared, after {result.kept_round:,} rounds"
     table.add_row("weights", f"sha256 {result.weights_sha256[:16]}…{best}")
-    results.print(table)
-    _show_classes(test.classes)
-    results.print(f"  report  {page}", soft_wrap=True)
+    console = results()
+    console.print(table)
+    _show_classes(console, test.classes)
+    console.print(f"  report  {page}", soft_wrap=True)
     if _is_worse(test):
-        results.print(
-            Text("  Adaptation made the score worse: there are too few rounds for this schedule.", style="yellow"),
-            "Increase run.rounds or, for a short run, strategy.alpha_max.",
+        console.print(
+            Text.assemble(
+                ("  Adaptation made the score worse: there are too few rounds for this schedule.", "yellow"),
+                " Increase run.rounds or, for a short run, strategy.alpha_max.",
+            ),
+            highlight=False,
             soft_wrap=True,
         )
 
@@ -367,7 +374,7 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
 MANY_CLASSES = 12  # of more the confusion matrix is too wide for a terminal; the report and --json have it
 
 
-def _show_classes(classes: tmf.ClassScores | None) -> None:
+def _show_classes(console: Console, classes: tmf.ClassScores | None) -> None:
     """Prints precision and recall by class, and the confusion matrix of a few classes."""
     if classes is None:
         return
@@ -383,7 +390,7 @@ def _show_classes(classes: tmf.ClassScores | None) -> None:
     ):
         shares = ["–" if share is None else f"{100 * share:.1f} %" for share in (precision, recall)]
         table.add_row(name, *shares, *(f"{number:,}" for number in (counts[:-1] if few else ())))
-    results.print(table)
+    console.print(table)
 
 
 def _is_worse(test: tmf.FinalScores) -> bool:

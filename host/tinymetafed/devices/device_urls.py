@@ -70,6 +70,11 @@ def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec
             hint = f"PORT@{url}, with the port that it is on" if known.real else f"{known.kind}:1@{url}"
             raise DeviceUrlError(f"device '{url}': this is a board's name; give {hint}")
         else:
+            if option := re.search(r"\?(store|replay)=", url):
+                raise DeviceUrlError(
+                    f"device '{url}': {option[1]}= is for boards that are started now, native:N and qemu:N; a board on a port "
+                    "has a flash and a sensor of its own, so leave it out"
+                )
             at = _AT_BOARD.fullmatch(url)
             declared = None if at is None else _known_board(url, at[2], boards)
             spec = DeviceSpec(url if at is None else at[1], "serial", declared=declared)
@@ -95,6 +100,8 @@ def _parse_process(url: str, kind: str, rest: str, boards: Catalogue) -> DeviceS
             f"device '{url}': expected store=DIR after ?, a folder for what boards keep over a reset, or replay=DIR, the "
             "recordings that they take for their sensors, or both with & between them"
         )
+    if twice := [name for name in folders if len(re.findall(rf"(?:^|&){name}=", options)) > 1]:
+        raise DeviceUrlError(f"device '{url}': {twice[0]}= is given twice; name one folder")
     match = re.fullmatch(r"(\d+)(?:@([\w-]+))?", rest)
     if match is None or int(match[1]) == 0:
         raise DeviceUrlError(f"device '{url}': expected a number of devices from 1 on, for instance {kind}:4")
