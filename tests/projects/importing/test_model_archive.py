@@ -35,7 +35,21 @@ def test_the_reader_checks_before_it_loads(tmp_path: Path, monkeypatch: pytest.M
         keras_file.read(archive(tmp_path / "net.keras", config_json=20 << 20))
 
 
+def test_arrays_without_values_in_the_file_are_counted(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5py comes with TensorFlow: pip install 'tinymetafed[models]' brings it")
+    with h5py.File(tmp_path / "net.h5", "w") as file:
+        file.create_dataset("dense/kernel", shape=(1 << 30,), dtype="f4", chunks=(1 << 20,))
+    with zipfile.ZipFile(tmp_path / "net.keras", "w") as packed:
+        packed.write(tmp_path / "net.h5", "model.weights.h5")
+    for name in ("net.h5", "net.keras"):
+        with pytest.raises(ModelFileError, match=r"arrays of 4,096\.0 MiB"):
+            require_bounded(tmp_path / name)
+    (tmp_path / "damaged.h5").write_bytes(b"\x89HDF")
+    require_bounded(tmp_path / "damaged.h5")
+
+
 def test_usual_and_damaged_files_are_left_to_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_archive, "_require_bounded_arrays", lambda *_: None)  # it needs h5py
     require_bounded(archive(tmp_path / "usual.keras", config_json=1 << 20, **{"model.weights_h5": 1 << 20}))
     with zipfile.ZipFile(tmp_path / "large.keras", "w") as file:  # Keras does not compress
         file.writestr("model.weights.h5", bytes(30 << 20))
