@@ -20,6 +20,7 @@ from .cpp_literals import float_literal
 from .design import Design
 from .errors import UsageError
 from .locate import find
+from .markdown_text import markdown_text
 from .model_cpp import frozen_header, model_header, op_headers
 from .protocol import Variant
 
@@ -175,7 +176,8 @@ def _facts(library: Library) -> dict[str, Any]:
         "guard": library.name.upper(),
         "namespace": _namespace(library),
         "origin": _one_line(library.origin),
-        "command": _one_line(library.command),
+        "page_origin": markdown_text(library.origin),
+        "command": _one_line(library.command).replace("`", "'"),
         "version": library.version,
         "library_version": _three_numbers(library.version),
         "layers": " -> ".join(call.op.name for call in net.forward),
@@ -183,12 +185,13 @@ def _facts(library: Library) -> dict[str, Any]:
         "features": net.input.size,
         "input_shape": list(net.input.shape),
         "feature_note": _one_line(library.feature_note),
+        "page_feature_note": markdown_text(library.feature_note),
         "feature_lines": textwrap.wrap(_one_line(library.feature_note), _WIDTH, break_long_words=False),
         "scores": net.output.size,
         "scores_note": _scores_note(library),
         "classes": classes,
         "last_label": classes - 1,
-        "class_names": [_one_line(each).replace("|", "/") for each in _class_names(library, classes)],
+        "class_names": [markdown_text(each).replace("|", "/") for each in _class_names(library, classes)],
         "class_name_list": ", ".join(_c_string(each) for each in _class_names(library, classes)),
         "takes_label": takes_label,
         "values": net.loss.targets == "values",

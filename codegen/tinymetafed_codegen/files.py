@@ -1,4 +1,4 @@
-"""Atomic writes of files, locks between processes that work in one folder, and the file that a mistyped path meant."""
+"""Atomic writes of files, locks between processes, folders of one user, and the file that a mistyped path meant."""
 
 from __future__ import annotations
 
@@ -56,6 +56,52 @@ def replace(path: Path, content: bytes) -> None:
         raise
 
 
+def own_folder(path: Path) -> Path | None:
+    """The folder that this user may write in place of one that may belong to another user; it may not exist yet.
+
+    Returns:
+        ``path``, if it is this user's or can be made; a folder in it that has the user's number in its name, if ``path`` is
+        another user's, so that two users never write the same files; None if this user can write neither.
+    """
+    if _is_others(path):
+        path = path / f"user-{os.getuid()}"
+        if _is_others(path):
+            return None
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    return path if there.is_dir() and os.access(there, os.W_OK | os.X_OK) else None
+
+
+def _is_others(path: Path) -> bool:
+    """Whether a file or folder exists and belongs to another user."""
+    try:
+        return sys.platform != "win32" and path.stat().st_uid != os.geteuid()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+
+
+def holders(path: Path) -> list[str]:
+    """Other processes that have a file open, as "NAME (pid N)": those that this user may see; none without /proc."""
+    try:
+        wanted = path.stat()
+    except OSError:
+        return []
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # the process has ended, or belongs to another user
+            if process.name != str(os.getpid()) and any(_is_file(entry, wanted) for entry in (process / "fd").iterdir()):
+                found.append(f"{(process / 'comm').read_text(errors='replace').strip()} (pid {process.name})")
+    return sorted(found)
+
+
+def _is_file(path: Path, wanted: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(path.stat(), wanted)
+    except OSError:
+        return False
+
+
 class LockedError(Exception):
     """Another process holds the lock; ``holder`` is its process id, "" if the lock file does not have it yet."""
 
@@ -75,16 +121,20 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     Raises:
         LockedError: Another process holds the lock and ``wait`` is false.
     """
-    with path.open("a+b", buffering=0) as file:
-        try:
-            _acquire(file, wait)
-        except (BlockingIOError, PermissionError):  # on POSIX and on Windows
-            file.seek(0)
-            raise LockedError(path, file.read(20).decode(errors="replace").strip()) from None
-        with suppress(OSError):  # on a full disk the lock works without the process id
-            file.truncate(0)
-            file.write(b"%d\n" % os.getpid())
-        yield
+    while True:
+        with path.open("a+b", buffering=0) as file:
+            try:
+                _acquire(file, wait)
+            except (BlockingIOError, PermissionError):  # on POSIX and on Windows
+                file.seek(0)
+                raise LockedError(path, file.read(20).decode(errors="replace").strip()) from None
+            if not _is_file(path, os.fstat(file.fileno())):
+                continue  # the former holder has removed the file; a new one takes its place
+            with suppress(OSError):  # on a full disk the lock works without the process id
+                file.truncate(0)
+                file.write(b"%d\n" % os.getpid())
+            yield
+            return
 
 
 def _acquire(file: IO[bytes], wait: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -54,5 +55,14 @@ root = {top}
 
 def user_cache() -> Path:
     """The user's cache folder for builds and downloads; it may not exist yet."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
-    return Path(cache) / "tinymetafed"
+    cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    try:
+        return Path(cache or Path.home() / ".cache") / "tinymetafed"
+    except RuntimeError:  # a user without a home folder, as in a container
+        return temporary_cache()
+
+
+def temporary_cache() -> Path:
+    """A folder of this user's among the temporary files; it may not exist yet."""
+    user = getattr(os, "getuid", lambda: "user")()
+    return Path(tempfile.gettempdir()) / f"tinymetafed-{user}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -192,6 +194,27 @@ class ModelManifest(StrictJson):
     def downlink_dtype(self) -> Dtype:
         """The dtype in which devices receive the global weights."""
         return Dtype[self.downlink]
+
+    def require_consistent(self, source: str) -> None:
+        """Raises ManifestError if the weights do not fit each other: anybody may have made a file with a manifest.
+
+        Args:
+            source: The file's name, for the error.
+        """
+        end, names = 0, [*(tensor.name for tensor in self.parameters), *(frozen.name for frozen in self.frozen)]
+        for name in names:  # exported headers and files are named by it
+            if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name, re.ASCII) or names.count(name) > 1:
+                raise ManifestError(f"{source}: tensor {name!r}: not a name of its own such as dense1.kernel")
+        for tensor in self.parameters:
+            if tensor.offset != end or tensor.size != math.prod(tensor.shape) or min(tensor.shape, default=0) < 1:
+                raise ManifestError(f"{source}: tensor {tensor.name}: its shape, size and offset do not fit each other")
+            end += tensor.size
+            if tensor.is_global and end > self.n_global:
+                raise ManifestError(f"{source}: tensor {tensor.name}: behind the {self.n_global:,} global weights")
+        if end != self.n_parameters or sum(tensor.size for tensor in self.global_tensors) != self.n_global:
+            raise ManifestError(f"{source}: the numbers of weights are not those of its tensors")
+        if not re.fullmatch("[0-9a-f]*", self.model_hash + self.schema_hash):
+            raise ManifestError(f"{source}: a hash that is not hexadecimal")
 
     def as_json(self) -> dict[str, Any]:
         """The manifest as in manifest.json and ``codegen --json``, with the memory figures at the top level."""

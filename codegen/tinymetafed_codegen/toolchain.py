@@ -8,7 +8,8 @@ from pathlib import Path
 
 from . import boards
 from .errors import Error
-from .locate import find, is_checkout, root, user_cache
+from .files import own_folder
+from .locate import find, is_checkout, root, temporary_cache, user_cache
 
 SHOWN_LINES = 30  # lines of a compiler's output that an error shows
 
@@ -18,12 +19,25 @@ class BuildError(Error):
 
 
 def build_root() -> Path:
-    """The folder for builds: $TINYMETAFED_BUILD_DIR, else .pio/experiments of the checkout, else the user's cache folder."""
-    if chosen := os.environ.get("TINYMETAFED_BUILD_DIR"):
-        return Path(chosen).resolve()
-    if is_checkout():
-        return root() / ".pio" / "experiments"
-    return user_cache()
+    """The folder for builds: $TINYMETAFED_BUILD_DIR, else .pio/experiments of the checkout, else the user's cache folder.
+
+    In a folder of another user it is a folder of this user's own. Where this user cannot write, the next of them is taken,
+    and at last a folder among the temporary files, which must be this user's.
+
+    Raises:
+        BuildError: This user can write to none of them.
+    """
+    chosen = os.environ.get("TINYMETAFED_BUILD_DIR")
+    asked = [Path(chosen).resolve()] if chosen else [root() / ".pio" / "experiments"] if is_checkout() else []
+    found = [own for place in (*asked, user_cache()) if (own := own_folder(place)) is not None]
+    # Among temporary files another user could have made a folder of this name, to change what is built in it.
+    found += [place for place in (temporary_cache(),) if own_folder(place) == place]
+    if not found:
+        raise BuildError(
+            f"{asked[0] if asked else user_cache()}: user {os.getuid()} cannot write there; set TINYMETAFED_BUILD_DIR to a "
+            "folder of this user"
+        )
+    return found[0]
 
 
 def compiler_flags(board: str | None = None) -> list[str]:

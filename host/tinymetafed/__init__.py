@@ -33,8 +33,10 @@ from .api.run_handle import (
     simulate,
     train,
 )
+from .api.terminal import Terminal
 from .bench import BenchError
 from .devices.link.link_errors import LaunchError, LinkError
+from .devices.link.record import RecordingError
 from .devices.link.transport import DEFAULT_BAUD
 from .experiments import SweepError, SweepFailed
 from .federation.clients import TrainingFailed
@@ -180,6 +182,7 @@ __all__ = [
     "ProgressOption",
     "ProjectError",
     "Recorded",
+    "RecordingError",
     "ReportError",
     "Reptile",
     "Run",
@@ -200,6 +203,7 @@ __all__ = [
     "TaskError",
     "TaskFacts",
     "TaskOptions",
+    "Terminal",
     "TinyMetaFed",
     "TinyOl",
     "TinyReptile",

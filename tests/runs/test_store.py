@@ -23,37 +23,17 @@ from typing import Any
 import numpy as np
 import pytest
 from clocks import wait_until
-from run_values import ASKED, DEVICE, contribution, evaluation, round_entry, run_result, session
-from small_runs import manifest, sine
+from run_values import DEVICE, evaluation, run_result
+from stored_runs import EXPERIMENT, MANIFEST, WEIGHTS, after, begun, commit
 
 from tinymetafed import __version__
-from tinymetafed.learn.weights import Floats, initial, sha256
+from tinymetafed.learn.weights import sha256
 from tinymetafed.runs import journal, store
 from tinymetafed.runs.journal import ServedDevice
 from tinymetafed.runs.run_data import RunData, StoreError
-from tinymetafed.runs.store import RunStore, claimed, read_run
+from tinymetafed.runs.store import claimed, read_run
 from tinymetafed_codegen import files
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
-
-EXPERIMENT = sine("run.rounds=9")
-MANIFEST = manifest(EXPERIMENT)
-WEIGHTS = initial(MANIFEST, 4, "glorot")
-
-
-@contextmanager
-def begun(path: Path) -> Iterator[RunStore]:
-    with store.create(path, EXPERIMENT, MANIFEST, WEIGHTS, ASKED) as run:
-        run.append(session())
-        yield run
-
-
-def after(round_: int) -> Floats:
-    """Weights as after a round."""
-    return WEIGHTS + np.float32(round_ + 1)
-
-
-def commit(run: RunStore, round_: int) -> None:
-    run.append(round_entry(round_, sha256(after(round_)), contributions=(contribution(7),)), after(round_))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinymetafed_codegen.files import write_if_changed
+from tinymetafed_codegen.markdown_text import markdown_text
 
 from ..experiments import paper as paper_document
 from ..experiments import sweep as sweeps
@@ -90,7 +91,7 @@ def sweep_table(planned: sweeps.Sweep, folder: Path, failed: dict[Path, str]) ->
     rows: Sequence[Row] = sweeps.rows(planned, folder, failed)
     found = SweepTable(planned.path.stem, folder, tuple(rows), planned.left_out)
     write_if_changed(folder / "table.csv", table.csv_text(rows))
-    write_if_changed(folder / "table.md", f"# {found.name}\n\n{found.markdown()}")
+    write_if_changed(folder / "table.md", f"# {markdown_text(found.name)}\n\n{found.markdown()}")
     return found
 
 

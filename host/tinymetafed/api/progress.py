@@ -7,20 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from ..federation.observer import Observer, Silent
+from .terminal import Terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-
-def _console(*, stderr: bool = False) -> Console:
-    """A console that shows text as it is: brackets in names are no markup, and colons no emoji."""
-    return Console(stderr=stderr, markup=False, emoji=False)
-
-
-_standard_error = _console(stderr=True)
+_standard_error = Terminal(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -140,7 +133,7 @@ def watching(progress: ProgressOption = True) -> Iterator[Observer]:
 
 @contextmanager
 def _shown() -> Iterator[Observer]:
-    console = _console() if _standard_error.is_jupyter else _standard_error  # a notebook shows bars on standard output only
+    console = Terminal() if _standard_error.is_jupyter else _standard_error  # a notebook shows bars on standard output only
     if not (console.is_terminal or console.is_jupyter):
         yield Lines()
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from rich.text import Text
 import tinymetafed as tmf
 
 from . import artifacts, board_commands, measure, project, run_commands, sweeping
-from .output import notes
+from .output import notes, results, write_in_any_encoding
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -60,8 +61,9 @@ app.add_typer(bench_app, name="bench")
 
 def main(prog_name: str | None = None) -> None:
     """Runs the command line; a known error is printed as one line on standard error, with exit code 1 or 2."""
+    write_in_any_encoding()
     try:
-        with _warnings_as_lines():
+        with _ended_as_by_ctrl_c(), _warnings_as_lines():
             code = app(prog_name=prog_name, standalone_mode=False)
     except typer.Exit as done:
         code = done.exit_code
@@ -72,6 +74,27 @@ def main(prog_name: str | None = None) -> None:
     if code == INTERRUPTED:
         notes.print("Interrupted.")
     sys.exit(code or 0)
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Lets SIGTERM and SIGHUP (a service that stops, a terminal that closes) end a command as Ctrl-C does, with its hint."""
+    ending = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+    before = {number: signal.getsignal(number) for number in ending}
+
+    def interrupt(*_: object) -> None:
+        for number in ending:
+            signal.signal(number, signal.SIG_IGN)  # often both come; Ctrl-C still ends what takes too long
+        raise KeyboardInterrupt
+
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:  # otherwise somebody wants something else, for instance nohup
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -86,7 +109,7 @@ def _warnings_as_lines() -> Iterator[None]:
                 genuine(message, category, *place, **more)
             elif str(message) not in said:
                 said.add(str(message))
-                notes.print(f"Warning: {message}", highlight=False, soft_wrap=True)
+                notes.print(f"Warning: {message}", soft_wrap=True)
 
         warnings.simplefilter("always", tmf.BoardWarning)
         warnings.showwarning = show
@@ -107,7 +130,7 @@ def _explain(error: Exception) -> int:
 
 
 def _print_error(text: str) -> None:
-    notes.print(Text.assemble(("Error:", "bold red"), " ", text), highlight=False, soft_wrap=True)
+    notes.print(Text.assemble(("Error:", "bold red"), " ", text), soft_wrap=True)
 
 
 def _text(error: Exception) -> str:
@@ -120,5 +143,5 @@ def _text(error: Exception) -> str:
 @app.callback(invoke_without_command=True)
 def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
-        print(tmf.__version__)
+        results().write(tmf.__version__)
         raise typer.Exit

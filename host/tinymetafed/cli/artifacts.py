@@ -66,7 +66,7 @@ def _show_check(result: tmf.DataCheck) -> None:
     console = results()
 
     def line(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(text, soft_wrap=True)
 
     facts = result.facts
     if facts is not None and facts.clients:
@@ -140,12 +140,12 @@ def report(
     tinymetafed report runs/p10 runs/p25 runs/p100 -o ablation.html
     """
     if len(runs) == 1:
-        print(tmf.open_run(runs[0]).report(output))
+        results().write(tmf.open_run(runs[0]).report(output))
         return
     page = output or Path("comparison.html")
     for line in tmf.compare(runs, page):
-        notes.print(f"left out: {line}", highlight=False, soft_wrap=True)
-    print(page)
+        notes.print(f"left out: {line}", soft_wrap=True)
+    results().write(page)
 
 
 def export(
@@ -198,7 +198,7 @@ def export(
     whose = f", adapted to client {client}" if client is not None else ", adapted to your samples" if adapt else ""
     if not whose and path.suffix not in (".npz", ".h"):  # these have no local weights
         whose = ", not adapted to a client"
-    notes.print(f"{path}: the weights after {trained.kept_round} rounds{whose}", highlight=False, soft_wrap=True)
+    notes.print(f"{path}: the weights after {trained.kept_round} rounds{whose}", soft_wrap=True)
 
 
 def listen(
@@ -210,7 +210,7 @@ def listen(
     tinymetafed monitor run.record
     """
     for line in tmf.monitor(source, baud):
-        print(line, flush=True)
+        results().write(line)
 
 
 def codegen(
@@ -251,30 +251,30 @@ def codegen(
     if explain:
         drawing, steps = _arena_over_time(manifest.arena)
         console.print(drawing)
-        console.print(steps, highlight=False)
+        console.print(steps)
     if manifest.store is not None:
-        console.print(manifest.store.summary, highlight=False, soft_wrap=True)
+        console.print(manifest.store.summary, soft_wrap=True)
     if manifest.sensor is not None:
-        console.print(manifest.sensor.summary, highlight=False, soft_wrap=True)
+        console.print(manifest.sensor.summary, soft_wrap=True)
     console.print(
         f"{manifest.n_global:,} global and {manifest.n_local:,} local weights, "
         f"model {manifest.model_hash}, {len(made.changed)} files changed in {output}",
         highlight=False,
     )
     if note := made.design.experiment.data.running_note:
-        console.print(f"{note[0].upper()}{note[1:]}.", highlight=False, soft_wrap=True)
+        console.print(f"{note[0].upper()}{note[1:]}.", soft_wrap=True)
     if made.step_milliseconds:
         steps = ", ".join(f"{name} {low:.2g} to {high:.2g} ms" for name, (low, high) in made.step_milliseconds.items())
         parts = ""
         if made.part_milliseconds is not None:
             parts = "; its longest part {:.2g} to {:.2g} ms".format(*made.part_milliseconds)
         said = f"A training step, estimated from its multiply-accumulates: {steps}{parts}."
-        console.print(said, highlight=False, soft_wrap=True)
+        console.print(said, soft_wrap=True)
         found = tmf.estimate_day(loaded, board)
         low, high = found.milliampere_hours
         day = f"{found.day.rounds:,g} rounds, {found.day.learned:,g} learned samples and {found.day.predictions:,g} predictions"
         said = f"A day with {day}, estimated: {low:.2g} to {high:.2g} mAh for the chip's work; see `tinymetafed estimate`."
-        console.print(said, highlight=False, soft_wrap=True)
+        console.print(said, soft_wrap=True)
 
 
 def _arena_over_time(arena: tmf.ArenaMap) -> tuple[Table, str]:

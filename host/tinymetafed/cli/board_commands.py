@@ -51,7 +51,7 @@ def status(device: DeviceArgument, json_: JsonOption = False) -> None:
         table.add_row("classes", ", ".join(found.classes))
     if found.sensing is not None:
         _add_sensing(table, found.sensing, found.classes)
-    results().print(table, highlight=False)
+    results().print(table)
 
 
 def _add_sensing(table: Table, sensing: tmf.Sensing, classes: Sequence[str]) -> None:
@@ -111,7 +111,7 @@ def predict(
     for number, row in enumerate(scores, 1):
         best = [_named(int(row.argmax()), names)] if scores.shape[1] > 1 else []
         table.add_row(str(number), " ".join(f"{float(score):.6g}" for score in row), *best)
-    results().print(table, highlight=False)
+    results().print(table)
 
 
 def record(
@@ -175,7 +175,7 @@ def record(
         table.add_row("", str(file))
     if len(found.files) > SHOWN_FILES:
         table.add_row("", f"… and {len(found.files) - SHOWN_FILES} more")
-    results().print(table, highlight=False, soft_wrap=True)
+    results().print(table, soft_wrap=True)
 
 
 def label(
@@ -197,9 +197,9 @@ def label(
         return
     was = "it had no prediction" if found.label is None else f"its prediction was {found.label}"
     kept = ", and saved its weights" if keep else ""
-    print(f"Learned the newest of {found.samples:,} samples as {label} ({was}){kept}.")
+    results().write(f"Learned the newest of {found.samples:,} samples as {label} ({was}){kept}.")
     if found.problem:
-        notes.print(f"Note: {found.problem}", highlight=False, soft_wrap=True)
+        notes.print(f"Note: {found.problem}", soft_wrap=True)
 
 
 def start(
@@ -222,8 +222,8 @@ def start(
         chosen = tmf.load(experiment, set_ or ())
     with tmf.started(chosen, device) as ports, suppress(KeyboardInterrupt):
         for name, port in ports.items():
-            print(f"{name} {port}", flush=True)
-        notes.print("Running. In another terminal, for instance:  tinymetafed status PORT.  Ctrl-C ends it.", highlight=False)
+            results().write(f"{name} {port}")
+        notes.print("Running. In another terminal, for instance:  tinymetafed status PORT.  Ctrl-C ends it.")
         threading.Event().wait()
 
 
@@ -284,7 +284,7 @@ def estimate(
         lines.append(f"The store saves {found.saves:,.1f} times a day, {found.flash_bytes:,.0f} bytes{lasts}.")
     lines.append(f"Estimate: {found.basis}.")
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _between(pair: tuple[float, float], factor: float, unit: str) -> str:

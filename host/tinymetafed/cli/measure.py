@@ -63,7 +63,7 @@ def kernels(
     table.add_row("deepest stack, bytes", *(f"{each.stack_bytes:,}" for each in columns))
     console = results()
     console.print(table)
-    console.print(f"  {measured.estimate[0].upper()}{measured.estimate[1:]}.", highlight=False, soft_wrap=True)
+    console.print(f"  {measured.estimate[0].upper()}{measured.estimate[1:]}.", soft_wrap=True)
 
 
 def memory(
@@ -163,9 +163,9 @@ def simulation(
     console.print(table)
     if figures.speedup is not None:
         idle = f"by the processor time they took, {figures.speedup_idle:.2f} on a machine with nothing else to do"
-        console.print(f"  {figures.threads} threads are {figures.speedup:.2f} times as fast as one; {idle}.", highlight=False)
+        console.print(f"  {figures.threads} threads are {figures.speedup:.2f} times as fast as one; {idle}.")
     if figures.ratio is not None:
-        console.print(f"  {figures.ratio:.1f} times as fast as textbook kernels.", highlight=False)
+        console.print(f"  {figures.ratio:.1f} times as fast as textbook kernels.")
 
 
 def wire(
@@ -216,7 +216,7 @@ def wire(
         for row in rows:
             table.add_row(*row)
         console.print(table)
-    console.print(f"  Estimate: {figures.estimate}", highlight=False)
+    console.print(f"  Estimate: {figures.estimate}")
 
 
 def board(
@@ -261,7 +261,7 @@ def board(
         *(f"Not measured: {what}: {why}." for what, why in found.not_measured.items()),
         f"Written: {output}",
     ):
-        console.print(f"  {line}", highlight=False, soft_wrap=True)
+        console.print(f"  {line}", soft_wrap=True)
 
 
 def all_(
@@ -274,4 +274,4 @@ def all_(
     if json_:
         print(json.dumps(figures.as_json()))
         return
-    results().print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+    results().print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)

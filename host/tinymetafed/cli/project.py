@@ -11,7 +11,7 @@ import typer
 
 import tinymetafed as tmf
 
-from .output import notes
+from .output import notes, results
 
 TaskKind = StrEnum("TaskKind", list(tmf.TASKS))  # type: ignore[misc]
 LossName = StrEnum("LossName", list(tmf.LOSSES))  # type: ignore[misc]
@@ -31,9 +31,9 @@ def new(
     tmf.new_project(folder, board)
     own = f", boards/{board}.json, port/{board}/" if (folder / "boards").is_dir() else ""
     written = f"experiment.toml, data/, source.cpp, platformio.ini, platform/{own}"
-    print(f"{folder}: {written}; README.md says what they are. Next:")
-    print(f"  cd {shlex.quote(str(folder))}")
-    print("  tinymetafed train experiment.toml --device native:2")
+    results().write(f"{folder}: {written}; README.md says what they are. Next:")
+    results().write(f"  cd {shlex.quote(str(folder))}")
+    results().write("  tinymetafed train experiment.toml --device native:2")
 
 
 def import_(
@@ -69,6 +69,6 @@ def import_(
     tinymetafed import keywords_int8.tflite -o experiment.toml --outputs 4
     """
     for note in tmf.import_model(model, output, task=task, loss=loss, freeze=freeze, local=local or (), outputs=outputs):
-        notes.print(note, highlight=False, soft_wrap=True)
-    print(f"{output}, {output.with_suffix('.npz').name}: written. Next:")
-    print(f"  tinymetafed codegen {shlex.quote(str(output))} --board nano33ble -o build/{output.stem}")
+        notes.print(note, soft_wrap=True)
+    results().write(f"{output}, {output.with_suffix('.npz').name}: written. Next:")
+    results().write(f"  tinymetafed codegen {shlex.quote(str(output))} --board nano33ble -o build/{output.stem}")

@@ -208,7 +208,7 @@ def adapt(
     _show_adaptation(adapted, whose, json_)
     if save is not None:
         kept = sum(each.file is not None for each in adapted.clients)
-        notes.print(f"{save}: the adapted weights of {kept} client{'s' * (kept != 1)}", highlight=False, soft_wrap=True)
+        notes.print(f"{save}: the adapted weights of {kept} client{'s' * (kept != 1)}", soft_wrap=True)
 
 
 def _show_adaptation(adapted: tmf.Adaptation, whose: str, as_json: bool) -> None:
@@ -229,7 +229,7 @@ def _show_adaptation(adapted: tmf.Adaptation, whose: str, as_json: bool) -> None
     console.print(table)
     _show_classes(console, adapted.classes)
     for note in adapted.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True)
 
 
 def evaluate(
@@ -300,16 +300,16 @@ def _resumable(
     data: Path | None = None,
     command: str = "train",
 ) -> Iterator[None]:
-    """Prints how to continue a run that was interrupted or lost its devices; removes its folder if nothing is in it."""
+    """Prints how to continue a run that was interrupted or lost devices or recording; removes its folder if it is empty."""
     try:
         yield
-    except (KeyboardInterrupt, tmf.LinkError, tmf.LaunchError):
+    except (KeyboardInterrupt, tmf.LinkError, tmf.LaunchError, tmf.RecordingError):
         if (folder / "run.db").is_file():
             words = ["tinymetafed", command, "--resume", str(folder)]
             words += [word for url in devices or () for word in ("--device", url)]
             words += ["--test-device", test_device] if test_device else []
             words += ["--data", str(data)] if data else []
-            notes.print(f"The finished rounds are kept; continue with: {shlex.join(words)}", highlight=False, soft_wrap=True)
+            notes.print(f"The finished rounds are kept; continue with: {shlex.join(words)}", soft_wrap=True)
         raise
     finally:
         with suppress(OSError):
@@ -357,9 +357,9 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
     best = "" if result.kept_round is None else f", the best of those compared, after {result.kept_round:,} rounds"
     table.add_row("weights", f"sha256 {result.weights_sha256[:16]}…{best}")
     console = results()
-    console.print(table, highlight=False)
+    console.print(table)
     _show_classes(console, test.classes)
-    console.print(f"  report  {page}", highlight=False, soft_wrap=True)
+    console.print(f"  report  {page}", soft_wrap=True)
     if _is_worse(test):
         console.print(
             Text.assemble(
@@ -390,7 +390,7 @@ def _show_classes(console: Console, classes: tmf.ClassScores | None) -> None:
     ):
         shares = ["–" if share is None else f"{100 * share:.1f} %" for share in (precision, recall)]
         table.add_row(name, *shares, *(f"{number:,}" for number in (counts[:-1] if few else ())))
-    console.print(table, highlight=False)
+    console.print(table)
 
 
 def _is_worse(test: tmf.FinalScores) -> bool:

@@ -44,7 +44,7 @@ def sweep(
         print(json.dumps({"sweep": str(file), "folder": str(table.folder), "cells": cells, "left_out": dict(table.left_out)}))
         return
     _show(table)
-    results().print(f"  {table.folder / 'table.md'}, {table.folder / 'table.csv'}", highlight=False, soft_wrap=True)
+    results().print(f"  {table.folder / 'table.md'}, {table.folder / 'table.csv'}", soft_wrap=True)
 
 
 def _show(table: tmf.SweepTable) -> None:
@@ -55,10 +55,10 @@ def _show(table: tmf.SweepTable) -> None:
     for name, seeds, before, after, sd, interval, each, *rest in table.cells():
         shown.add_row(Text.assemble(f"{name}\n", (f"  before {before}; {each}", "dim")), seeds, after, sd, interval, *rest)
     console = results()
-    console.print(f"{table.name}: {table.legend()}; cost counts values only", highlight=False)
+    console.print(f"{table.name}: {table.legend()}; cost counts values only")
     console.print(shown)
     for note in table.notes():
-        console.print(f"  {note}", highlight=False, soft_wrap=True)
+        console.print(f"  {note}", soft_wrap=True)
 
 
 def paper(
@@ -74,4 +74,4 @@ def paper(
 
     tinymetafed paper -o docs --data PATH
     """
-    print(tmf.paper(out, runs=runs, quick=quick, jobs=jobs, data=data))
+    results().write(tmf.paper(out, runs=runs, quick=quick, jobs=jobs, data=data))

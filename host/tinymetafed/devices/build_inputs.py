@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tinymetafed_codegen.boards import Board
-from tinymetafed_codegen.locate import find, root
+from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.manifest import ModelManifest
 
 # Compilers read these variables, and PlatformIO all that begin with its name.
@@ -39,7 +39,7 @@ def inputs_digest(board: Board, generated: Path, command: Sequence[str], environ
         if name in _COMPILERS_READ or name.startswith(("PLATFORMIO_", "TINYMETAFED_"))
     }
     digest = hashlib.sha256(json.dumps([list(command), sorted(variables.items()), list(_tools(board))]).encode())
-    for file in [*_files(find("firmware")), *_files(find("boards")), *_files(generated), root() / "platformio.ini"]:
+    for file in [*_files(find("firmware")), *_files(find("boards")), *_files(generated)]:
         content = file.read_bytes()
         digest.update(f"\n{file} {len(content)}\n".encode())
         digest.update(content)

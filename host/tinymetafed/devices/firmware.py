@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.files import locked, write_if_changed
-from tinymetafed_codegen.locate import PLATFORMIO_CONFIG, platformio_config, root
+from tinymetafed_codegen.locate import PLATFORMIO_CONFIG, platformio_config
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.toolchain import SHOWN_LINES, BuildError, build_root, require_tools
 
@@ -60,7 +60,8 @@ def build(
 ) -> Firmware:
     """Compiles firmware; only what changed since the last build is built again.
 
-    A board of a user's project is built with that project's platformio.ini, any other board with ours.
+    A board of a user's project is built with that project's platformio.ini. Any other board is built in the build folder alone:
+    PlatformIO wants to write to its project's folder, and our installation may belong to another user.
 
     Args:
         experiment: The experiment file.
@@ -77,10 +78,12 @@ def build(
         BuildError: The build failed, or the experiment does not fit the board.
     """
     require_tools(board)
-    project = board.project or root()
-    folder = build_root() / deviation.folder(key if board.project is None else f"{key}-{_short_hash(project)}")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = build_root() / deviation.folder(key if board.project is None else f"{key}-{_short_hash(board.project)}")
+    project = board.project or folder
+    installation = project / PLATFORMIO_CONFIG
     command = [sys.executable, "-m", "platformio", "run", "--project-dir", str(project), "--environment", board.name]
+    if board.project is None:
+        command += ["--project-conf", str(installation)]
     environment = (
         os.environ
         | deviation.environment()
@@ -96,9 +99,9 @@ def build(
             "PYTHONDONTWRITEBYTECODE": "1",  # the platform's Python files may be in site-packages, which we do not write to
         }
     )
+    folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):
-        if board.project is not None:
-            write_if_changed(board.project / PLATFORMIO_CONFIG, platformio_config())
+        write_if_changed(installation, platformio_config())
         output = folder / "build" / board.name
         program, stamp = output / "firmware.elf", output / "firmware.stamp"
         inputs = None if generated is None else inputs_digest(board, generated, command, environment)

@@ -44,19 +44,21 @@ def write(run: RunData, file: Path, adapted: ExportedWeights | None = None, outp
         ExportError: The suffix is unknown, an op has no TensorFlow layer, the loss has no activation, or the frozen weights
             have changed since.
         ModelFileError: TensorFlow is needed and not installed.
-        StoreError: The file cannot be written.
+        StoreError: The file cannot be written, or the run's weights are not those of its model.
     """
     if file.suffix not in SUFFIXES.values():
         raise ExportError(
             f"{file}: unknown format '{file.suffix}'; expected FILE.npz (NumPy), FILE.h (C header), FILE.keras or FILE.tflite"
         )
+    run.require_model()
     if file.suffix in (".npz", ".h"):
-        weights = global_weights(run) if adapted is None else _all_weights(run, adapted.weights)
-        tensors = normalising_weights(run) | weights
-        record = AdaptationRecord.of_none() if adapted is None else adapted.record
-        content = npz(run, tensors, record) if file.suffix == ".npz" else header(run, tensors, adapted is not None)
+        with run.consistent():
+            weights = global_weights(run) if adapted is None else _all_weights(run, adapted.weights)
+            tensors = normalising_weights(run) | weights
+            record = AdaptationRecord.of_none() if adapted is None else adapted.record
+            content = npz(run, tensors, record) if file.suffix == ".npz" else header(run, tensors, adapted is not None)
     else:
-        with quiet():
+        with quiet(), run.consistent():
             own = None if adapted is None else adapted.weights
             network = _network(run, None if file.suffix == ".keras" else 1, own, outputs)
             content = keras_model.keras_file(network) if file.suffix == ".keras" else keras_model.tflite_file(network)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.manifest import ModelManifest
@@ -55,7 +55,7 @@ class RunHeader(StrictJson):
 
     format: int
     arithmetic: int
-    tinymetafed: str
+    tinymetafed: Annotated[str, Field(pattern=r"^[0-9A-Za-z.+!-]{1,64}$")]
     seed: int
     experiment: str
     manifest: ModelManifest

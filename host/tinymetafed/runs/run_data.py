@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from tinymetafed_codegen.errors import Error
-from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.manifest import ManifestError, ModelManifest
 from tinymetafed_codegen.section import TomlTable, TomlValue
 from tinymetafed_codegen.spec import Experiment, SpecError, anchor, anchored, parse
 
@@ -45,7 +47,7 @@ class RunData:
 
     @classmethod
     def of(cls, path: Path, entries: Sequence[Entry], weights: Floats, best: Floats | None = None) -> Self:
-        """The run with these journal entries, of which the first is the header."""
+        """The run with these journal entries, of which the first is the header; rounds may stand after all others."""
         header, *others = entries
         assert isinstance(header, RunHeader)
         extended = [i for i, entry in enumerate(others) if isinstance(entry, SessionEntry) and entry.rounds is not None]
@@ -64,8 +66,8 @@ class RunData:
 
     @property
     def name(self) -> str:
-        """The folder's name."""
-        return self.path.resolve().name
+        """The folder's name, as one line."""
+        return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", self.path.resolve().name).split()) or "run"
 
     @property
     def kept(self) -> Floats:
@@ -86,6 +88,29 @@ class RunData:
     def extended(self) -> int | None:
         """The number of rounds that the run was last extended to; None if it was not."""
         return next((session.rounds for session in reversed(self.sessions) if session.rounds is not None), None)
+
+    @contextmanager
+    def consistent(self) -> Iterator[None]:
+        """Raises StoreError where entries that are valid each do not fit each other: anybody may have made the file."""
+        try:
+            yield
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"{self.path / 'run.db'}: its entries do not fit each other ({type(error).__name__}: {error}); get the run "
+                "again from where it was trained"
+            ) from error
+
+    def require_model(self) -> None:
+        """Raises StoreError unless the weights are those of a model whose tensors fit each other."""
+        try:
+            self.manifest.require_consistent(str(self.path / "run.db"))
+        except ManifestError as error:
+            raise StoreError(f"{error}; get the run again from where it was trained") from None
+        if self.weights.size != self.manifest.n_global:
+            raise StoreError(
+                f"{self.path / 'run.db'}: {self.weights.size:,} weights, but its model has {self.manifest.n_global:,}; get the "
+                "run again from where it was trained"
+            )
 
     @property
     def manifest(self) -> ModelManifest:
@@ -133,7 +158,8 @@ class RunData:
         """
         # Experiments of versions that did not normalise lack the section [data].
         raw: TomlTable = {"data": {"normalise": "none"}}
-        raw |= anchored(tomllib.loads(self.header.experiment), *self._folders)
+        with self.consistent():
+            raw |= anchored(tomllib.loads(self.header.experiment), *self._folders)
         if self.extended is not None:
             raw = _with(raw, "run", "rounds", self.extended)
         try:

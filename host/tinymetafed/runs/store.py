@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import tomli_w
 
 from tinymetafed_codegen import __version__
-from tinymetafed_codegen.files import LockedError, locked, suggestion, write_if_changed
+from tinymetafed_codegen.files import LockedError, holders, locked, suggestion, write_if_changed
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment, dump, portable, relative
@@ -30,9 +31,13 @@ from .journal import Asked, Entry, JournalError, RoundEntry, RunHeader, from_jso
 from .run_data import RunData, StoreError
 from .wal import lost_commits
 
+Result = TypeVar("Result")
+
 FORMAT = 2  # raised when this version would misread the files of an earlier one
 APPLICATION = 0x544D4631  # "TMF1" in the file's header
-BUSY_SECONDS = 1.0
+BUSY_SECONDS = 30.0  # that another program may lock run.db: a backup, a browser of databases
+_END_SECONDS = 1.0  # at the end of a run, which can do without the lock
+_PAUSE_SECONDS = 0.05
 
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION};
@@ -62,6 +67,8 @@ CREATE VIEW contributions AS SELECT
 COMMIT;
 """
 
+_VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\b", re.IGNORECASE)
+
 # A run has this table if it keeps its best weights.
 _BEST = """
 CREATE TABLE IF NOT EXISTS best (
@@ -77,7 +84,7 @@ class RunStore:
 
     Rounds that end within ``hold_seconds`` of the last commit share a transaction, so a crash loses at most so much finished
     work. Any other entry, ``read`` and the end of the run commit it too. With 0 each round has a transaction of its own.
-    Entries are kept in memory too, so that ``read`` does not read the file again.
+    Rounds are in the file alone, so that a long run does not take more and more memory; the few other entries in memory too.
     """
 
     def __init__(self, path: Path, database: sqlite3.Connection, warning: str = "") -> None:
@@ -85,9 +92,10 @@ class RunStore:
         self.warning = warning  # one line about lost commits, "" if there are none
         self.hold_seconds = 0.0
         self._database = database
-        self._entries: list[Entry] = []
+        self._others: list[Entry] = []  # all entries but rounds
+        self._count = 0  # of all entries
         self._chain = ""
-        self._committed = 0, ""  # number of entries and the last one's hash at the last commit
+        self._committed = 0, 0, ""  # numbers of others and of all, and the last one's hash, at the last commit
         self._latest = np.zeros(0, np.float32)  # the committed weights
         self._best: Floats | None = None  # the committed weights of the best evaluation
         self._weights: tuple[int, Floats] | None = None  # rounds trained and their weights, written with the next commit
@@ -107,10 +115,11 @@ class RunStore:
         chain = _seal(self._chain, kind, text)
         with self._all_or_nothing():
             if not self._database.in_transaction:
-                self._database.execute("BEGIN IMMEDIATE")
-            self._database.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (len(self._entries), kind, text, chain))
-            self._entries.append(entry)
-            self._chain = chain
+                _waiting(self.path, lambda: self._database.execute("BEGIN IMMEDIATE"))
+            self._database.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (self._count, kind, text, chain))
+            self._count, self._chain = self._count + 1, chain
+            if not isinstance(entry, RoundEntry):
+                self._others.append(entry)
             if isinstance(entry, Evaluation) and weights is not None:
                 self._database.execute(_BEST)
                 stored = weights.astype("<f4").tobytes()
@@ -131,14 +140,25 @@ class RunStore:
     def verify(self) -> RunData:
         """Reads and verifies the file, to which entries are then added, and returns its content. Raises StoreError."""
         with _named(self.path, "damaged: {}; " + _RESTORE):
-            self._entries, self._latest, self._best, self._chain = _read(self._database, self.path)
-        self._committed = len(self._entries), self._chain
-        return self.read()
+            found = _waiting(self.path, lambda: _read(self._database, self.path))
+        entries, self._latest, self._best, self._chain = found
+        self._others = [entry for entry in entries if not isinstance(entry, RoundEntry)]
+        self._count = len(entries)
+        self._committed = len(self._others), self._count, self._chain
+        return RunData.of(self.path, entries, self._latest, self._best)
 
     def read(self) -> RunData:
-        """Commits and returns the content as it was written, without reading the file again. Raises StoreError."""
+        """Commits and returns the content as it was written; it was verified when the file was opened. Raises StoreError."""
         self.commit()
-        return RunData.of(self.path, self._entries, self._latest, self._best)
+        with _named(self.path, "cannot be read: {}; " + _RESTORE):
+            written = self._database.execute("SELECT content FROM journal WHERE kind = 'round' ORDER BY number")
+            rounds = [from_json("round", content) for (content,) in written]
+        return RunData.of(self.path, [*self._others, *rounds], self._latest, self._best)
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """All evaluations so far, without reading the file."""
+        return [entry for entry in self._others if isinstance(entry, Evaluation)]
 
     def _commit(self) -> None:
         self._since = time.monotonic()
@@ -146,10 +166,10 @@ class RunStore:
         if weights is not None:
             stored = weights.astype("<f4").tobytes()
             self._database.execute("INSERT OR REPLACE INTO weights VALUES (0, ?, ?)", (trained, stored))
-        self._database.execute("COMMIT")
+        _waiting(self.path, lambda: self._database.execute("COMMIT"))
         if weights is not None:
             self._latest, self._weights = weights, None
-        self._committed = len(self._entries), self._chain
+        self._committed = len(self._others), self._count, self._chain
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -160,8 +180,8 @@ class RunStore:
         except BaseException:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
-            count, self._chain = self._committed
-            del self._entries[count:]
+            others, self._count, self._chain = self._committed
+            del self._others[others:]
             self._weights = None
             raise
 
@@ -259,6 +279,7 @@ def reopen(path: Path) -> Iterator[RunStore]:
 
 def _check(run: RunData) -> None:
     """Raises StoreError if this version cannot continue the run, or experiment.toml is not that of the run."""
+    run.require_model()
     file = run.path / "experiment.toml"
     if not file.exists():
         write_if_changed(file, run.header.experiment)
@@ -279,16 +300,24 @@ def read_run(path: Path) -> RunData:
     file = _find(path)
     with (
         _named(path, "cannot be read: {}; " + _RESTORE),
-        closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)) as database,
+        closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=0, isolation_level=None)) as database,
     ):
-        database.execute("BEGIN")  # all reads see the same state
-        entries, weights, best, _ = _read(database, path)
-        return RunData.of(path, entries, weights, best)
+
+        def read() -> RunData:
+            database.execute("BEGIN")  # all reads see the same state
+            try:
+                entries, weights, best, _ = _read(database, path)
+            finally:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+            return RunData.of(path, entries, weights, best)
+
+        return _waiting(path, read)
 
 
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
-    """Creates the folder of a new run before any work is done; removes it at the end if it is still empty.
+    """Creates the folder of a new run before any work is done; removes it at the end if no run was begun in it.
 
     A folder with the files of a run that was killed before its first round may be used again.
 
@@ -310,8 +339,18 @@ def claimed(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):
-            path.rmdir()  # fails unless it is empty
+        with suppress(OSError, StoreError):  # another process may be starting there
+            _abandon(path)
+
+
+def _abandon(path: Path) -> None:
+    """Removes the folder of a run that was not begun; raises OSError or StoreError if it has other content or is in use."""
+    if (path / "lock").exists() and _never_begun(path):
+        with _alone(path):
+            if _never_begun(path):
+                for file in sorted(path.iterdir(), key=lambda file: file.name == "lock"):  # without it they are the user's
+                    file.unlink()
+    path.rmdir()
 
 
 _UNFINISHED = re.compile(r"run\.db\.new(-journal)?|experiment\.toml\w{8}")  # temporary files of create()
@@ -357,12 +396,17 @@ def _alone(path: Path) -> Iterator[None]:
 @contextmanager
 def _writing(path: Path, check: Callable[[RunStore, RunData], None] = lambda store, run: None) -> Iterator[RunStore]:
     with _named(path, "cannot be opened: {}; " + _RESTORE):
-        database = sqlite3.connect(path / "run.db", timeout=BUSY_SECONDS, isolation_level=None)
+        database = sqlite3.connect(path / "run.db", timeout=0, isolation_level=None)
+
+    def set_journal(mode: str) -> str:
+        (now,) = database.execute(f"PRAGMA journal_mode = {mode}").fetchone()
+        return str(now)
+
     with closing(database):
         with _named(path, "damaged: {}; " + _RESTORE):
             store = RunStore(path, database)
             check(store, store.verify())  # before anything is written to it
-            if database.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+            if _waiting(path, lambda: set_journal("WAL")) != "wal":
                 raise StoreError(f"{path}: SQLite can keep no write-ahead log there (a network folder?); use a local one")
             database.execute("PRAGMA synchronous = NORMAL")
         try:
@@ -371,7 +415,38 @@ def _writing(path: Path, check: Callable[[RunStore, RunData], None] = lambda sto
             # Merges the log into run.db, so that the run is a single file; impossible while it is read or if the disk is full.
             with suppress(sqlite3.Error, StoreError):
                 store.commit()
-                database.execute("PRAGMA journal_mode = DELETE")
+                _waiting(path, lambda: set_journal("DELETE"), _END_SECONDS)
+
+
+def _waiting(path: Path, act: Callable[[], Result], seconds: float | None = None) -> Result:
+    """Does what needs a lock of run.db, and tries again while another program has it.
+
+    SQLite's own wait cannot be interrupted, and does not wait in some cases.
+
+    Args:
+        path: The run folder.
+        act: The work; it is done again from its beginning.
+        seconds: How long to wait; None for BUSY_SECONDS.
+
+    Raises:
+        StoreError: The file is still locked; the text names the programs that have it open.
+    """
+    seconds = BUSY_SECONDS if seconds is None else seconds
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return act()
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise
+            if time.monotonic() >= until:
+                file = path / "run.db"
+                who = ", ".join(holders(file)) or "another program"
+                raise StoreError(
+                    f"{file}: locked by {who} for more than {seconds:g} s; close that program, then give the command again "
+                    f"(an interrupted training: tinymetafed train --resume {path})"
+                ) from None
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _recognise(database: sqlite3.Connection, path: Path) -> None:
@@ -387,6 +462,18 @@ def _recognise(database: sqlite3.Connection, path: Path) -> None:
         )
 
 
+def _require_tables(database: sqlite3.Connection, path: Path) -> None:
+    """Raises StoreError unless the tables are plain ones: SQL in a file that anybody has made could run for ever."""
+    database.execute("PRAGMA trusted_schema = OFF")
+    made = database.execute("SELECT type, lower(name), sql FROM sqlite_master").fetchall()
+    tables = {name for kind, name, sql in made if kind == "table" and not _VIRTUAL.match(sql or "")}
+    best = {name for _, name, _ in made if name == "best"}
+    if lacking := sorted(({"journal", "weights"} | best) - tables):
+        raise StoreError(f"{path / 'run.db'}: damaged: no such table: {', '.join(lacking)}; {_RESTORE}")
+    if any(kind == "trigger" for kind, _, _ in made):
+        raise StoreError(f"{path / 'run.db'}: has SQL that runs when it is written, which no run has; {_RESTORE}")
+
+
 def _read(database: sqlite3.Connection, path: Path) -> tuple[list[Entry], Floats, Floats | None, str]:
     """The journal, the latest and the best weights, and the last entry's hash. Raises StoreError if anything is damaged."""
 
@@ -394,6 +481,7 @@ def _read(database: sqlite3.Connection, path: Path) -> tuple[list[Entry], Floats
         return StoreError(f"{path / 'run.db'}: damaged: {what}; {_RESTORE}")
 
     _recognise(database, path)
+    _require_tables(database, path)
     database.text_factory = lambda raw: raw.decode(errors="replace")  # invalid text is found by its hash
     database.execute("PRAGMA cell_size_check = ON")
     (finding,) = database.execute("PRAGMA quick_check(1)").fetchone()
@@ -401,6 +489,8 @@ def _read(database: sqlite3.Connection, path: Path) -> tuple[list[Entry], Floats
         raise damaged(finding.removeprefix("*** in database main ***\n"))
     chain, entries = "", list[Entry]()
     for at, kind, content, seal in database.execute("SELECT number, kind, content, chain FROM journal ORDER BY number"):
+        if not isinstance(kind, str) or not isinstance(content, str):
+            raise damaged(f"entry {len(entries)} of its journal is not text")
         chain = _seal(chain, kind, content)
         if at != len(entries) or seal != chain:
             raise damaged(f"entry {len(entries)} of its journal ({kind}) is not what was written")
@@ -410,6 +500,8 @@ def _read(database: sqlite3.Connection, path: Path) -> tuple[list[Entry], Floats
             raise StoreError(f"{path / 'run.db'}: entry {at} of its journal is {error}; {_maker(database)}") from None
     if not entries or not isinstance(header := entries[0], RunHeader):
         raise damaged("its journal is empty")
+    if any(isinstance(entry, RunHeader) for entry in entries[1:]):
+        raise damaged("its journal has two beginnings")
     rounds = [entry for entry in entries if isinstance(entry, RoundEntry)]
     if [entry.round for entry in rounds] != list(range(len(rounds))):
         raise damaged("its rounds do not follow one another")
@@ -417,7 +509,8 @@ def _read(database: sqlite3.Connection, path: Path) -> tuple[list[Entry], Floats
     row = database.execute("SELECT round, float32 FROM weights").fetchone()
     if row is None or row[0] != len(rounds) or not isinstance(row[1], bytes) or _sha256(row[1]) != named:
         raise damaged(f"the weights are not those of its {len(rounds)} rounds")
-    weights = np.frombuffer(row[1], "<f4").astype(np.float32)
+    if (weights := _floats(row[1])) is None:
+        raise damaged("its weights are no float32 numbers")
     kept = next((entry for entry in reversed(entries) if isinstance(entry, Evaluation) and entry.kept_sha256), None)
     if kept is None:
         return entries, weights, None, chain
@@ -425,7 +518,13 @@ def _read(database: sqlite3.Connection, path: Path) -> tuple[list[Entry], Floats
     row = database.execute("SELECT round, float32 FROM best").fetchone() if there else None
     if row is None or row[0] != kept.round or not isinstance(row[1], bytes) or _sha256(row[1]) != kept.kept_sha256:
         raise damaged(f"the best weights are not those after {kept.round} rounds")
-    return entries, weights, np.frombuffer(row[1], "<f4").astype(np.float32), chain
+    if (best := _floats(row[1])) is None or best.size != weights.size:
+        raise damaged(f"the best weights are not {weights.size:,} float32 numbers")
+    return entries, weights, best, chain
+
+
+def _floats(content: bytes) -> Floats | None:
+    return None if len(content) % 4 else np.frombuffer(content, "<f4").astype(np.float32)
 
 
 def _sha256(content: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 from tinymetafed_codegen.errors import UsageError
+
+OLDEST_KERAS = (3, 12)  # older versions run the code of a Lambda layer in an .h5 file in safe mode too
+_INSTALL = "pip install 'tensorflow>=2.16,<3' 'keras>=3.12,<4'"
 
 
 class ModelFileError(UsageError):
@@ -25,15 +29,23 @@ def require(module: str, what: str) -> Any:
         what: What needs it, for the error's text.
 
     Raises:
-        ModelFileError: TensorFlow is not installed.
+        ModelFileError: TensorFlow is not installed, or Keras is too old.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, by the first import
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # otherwise each start logs that sums may vary in order
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
-        return importlib.import_module(module)
+        found = importlib.import_module(module)
+        keras = importlib.import_module("keras")
     except ImportError as error:
-        raise ModelFileError(f"{what} needs TensorFlow ({error}); pip install 'tensorflow>=2.16,<3'") from None
+        raise ModelFileError(f"{what} needs TensorFlow ({error}); {_INSTALL}") from None
+    numbers = tuple(int(number) for number in re.findall(r"\d+", str(keras.__version__))[:2])
+    if numbers < OLDEST_KERAS:
+        raise ModelFileError(
+            f"{what} needs Keras {'.'.join(map(str, OLDEST_KERAS))} or later, because {keras.__version__} runs code that model "
+            f"files may contain; {_INSTALL}"
+        )
+    return found
 
 
 @contextmanager

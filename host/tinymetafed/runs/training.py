@@ -212,6 +212,7 @@ def same_model(setup: Setup, run: RunData) -> None:
 
 def same_design(made: Design, run: RunData) -> None:
     """Raises StoreError if a run's weights do not belong to the model that this version makes of its experiment."""
+    run.require_model()
     if made.manifest.model_hash != run.manifest.model_hash:
         experiment = made.experiment
         of_ops = [file for op in experiment.model.own_ops for file in ops.own_op.files(op)]
@@ -344,18 +345,18 @@ class _Training:
 
     def _evaluate(self, weights: Floats, trained: int) -> None:
         """Evaluates a few held-out clients during training. It only informs: it never ends the run."""
-        past = self._run.read()
+        past = self._run.evaluations
         test = self._meta_test(weights, trained, self._plan.evaluation.every_tasks, group=self._compared)
         entry = replace(test, per_task=(), confusion=())
-        so_far = [former for former in past.evaluations if former.kept_sha256]
+        so_far = [former for former in past if former.kept_sha256]
         if self._setup.keeps_best and (not so_far or _is_better(entry, so_far[-1])):
             entry = replace(entry, kept_sha256=sha256(weights))
         self._run.append(entry, weights if entry.kept_sha256 else None)
         after = "diverged" if entry.after is None else f"{entry.after:.3f}"
         self._observer.note(f"after {trained} rounds: {entry.metric} {after}")
-        known_before = bool(past.evaluations) and past.evaluations[-1].collapsed
+        known_before = bool(past) and past[-1].collapsed
         if entry.collapsed and not known_before:
-            self._observer.event(f"{_collapse(self._plan, [*past.evaluations, entry])}; training goes on")
+            self._observer.event(f"{_collapse(self._plan, [*past, entry])}; training goes on")
 
     def _test(self) -> None:
         """Does what is missing of the final meta-test, its curve over numbers of samples, and the example."""

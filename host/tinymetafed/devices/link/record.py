@@ -9,21 +9,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from tinymetafed_codegen import optional_messages
+from tinymetafed_codegen.errors import Error
 
 from ...wire.frame import Decoder, encode
 from .clock import SYSTEM_CLOCK, Clock
-from .link_errors import LinkError, PortError
+from .link_errors import PortError
 from .transport import DEFAULT_BAUD, Transport
 
 _FORMAT = {"recording": "tinymetafed", "version": 1}
 DOWN, UP = ">", "<"  # host to device, device to host
 
 
-class RecordingError(LinkError):
-    """A recording that cannot be written or read."""
+class RecordingError(Error):
+    """A recording that cannot be written or read; no LinkError, because no device is at fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,14 @@ class Recorder:
     def __init__(self, path: Path, clock: Clock = SYSTEM_CLOCK) -> None:
         """Raises RecordingError when the file cannot be written."""
         try:
-            self._file: IO[str] = path.open("w", encoding="ascii", buffering=1)
+            self._file = path.open("wb", buffering=0)  # no buffer: after a failure nothing is left to be written at the end
         except OSError as error:
-            raise RecordingError(f"{path}: cannot be written: {error.strerror}") from error
+            raise RecordingError(f"{path}: cannot be written: {error.strerror}; name another file") from error
         self._path = path
         self._lock = threading.Lock()
         self._clock = clock
         self._began = clock.monotonic()
-        self._file.write(json.dumps(_FORMAT) + "\n")
+        self._write(json.dumps(_FORMAT))
 
     def note(self, device: str, direction: str, data: bytes) -> None:
         """Appends one read or write."""
@@ -57,12 +58,20 @@ class Recorder:
             return
         line = json.dumps([round(self._clock.monotonic() - self._began, 6), device, direction, data.hex()])
         with self._lock:
-            if self._file.closed:
-                return
-            try:
-                self._file.write(line + "\n")
-            except OSError as error:
-                raise RecordingError(f"{self._path}: cannot be written: {error.strerror}") from error
+            if not self._file.closed:
+                self._write(line)
+
+    def _write(self, line: str) -> None:
+        """Appends a line; after a failure the file is closed and stays as it is."""
+        rest = memoryview(line.encode("ascii") + b"\n")
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) or 0 :]
+        except OSError as error:
+            self._file.close()
+            raise RecordingError(
+                f"{self._path}: the recording cannot be written: {error.strerror}; make room, or leave --record out"
+            ) from error
 
     def wrap(self, transport: Transport, device: str) -> Transport:
         """``transport``, recorded under the device's name."""

@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -170,14 +170,23 @@ def _opened(run: Run, data: Path | None) -> Task:
 
 @contextmanager
 def _claimed(out: Path) -> Iterator[None]:
-    """Locks the sweep's folder against other processes. Raises SweepFailed if it is in use or has other content."""
+    """Locks the sweep's folder against other processes. Raises SweepFailed if it is in use or has other content.
+
+    If no run was begun in it, the folder is removed at the end.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not is_sweep(out) and any(path.name != "lock" for path in out.iterdir()):
             raise SweepFailed(f"{out}: exists already and holds no sweep; choose another folder with -o")
         with locked(out / "lock", wait=False):
             (out / "runs").mkdir(exist_ok=True)
-            yield
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # there are runs
+                    (out / "runs").rmdir()
+                    (out / "lock").unlink()
+                    out.rmdir()
     except LockedError as taken:
         raise SweepFailed(
             f"{out}: process {taken.holder or '(starting)'} is running a sweep in this folder; wait for its end"

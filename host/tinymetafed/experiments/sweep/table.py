@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tinymetafed_codegen.markdown_text import markdown_text, table_row
+
 from ...federation.meta_test import confidence
 from ...learn.metric import Metric
 from ...runs.run_data import RunData
@@ -167,13 +169,9 @@ def legend(table: Sequence[Row]) -> str:
 
 def markdown(table: Sequence[Row], left_out: Sequence[tuple[str, str]] = ()) -> str:
     """The table as Markdown, followed by its legend and notes."""
-    lines = [_line(HEADINGS), "|---|" + "---:|" * (len(HEADINGS) - 1), *(_line(cells(row)) for row in table)]
-    lines += ["", f"{legend(table)}.", *(f"- {note}" for note in notes(table, left_out))]
+    lines = [table_row(HEADINGS), "|---|" + "---:|" * (len(HEADINGS) - 1), *(table_row(cells(row)) for row in table)]
+    lines += ["", f"{legend(table)}.", *(f"- {markdown_text(note)}" for note in notes(table, left_out))]
     return "\n".join(lines) + "\n"
-
-
-def _line(texts: Sequence[str]) -> str:
-    return f"| {' | '.join(text.replace('|', '/') for text in texts)} |"
 
 
 def csv_text(table: Sequence[Row]) -> str:

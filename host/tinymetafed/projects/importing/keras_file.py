@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...runs.tensorflow import ModelFileError, require
+from . import model_archive
 from .keras_custom import CUSTOM, REMEDY, custom_layer
 from .keras_layers import LAYERS, activation_keys, concatenation, operation_keys, refuse
 from .keras_training import file_loss, keras_version, optimizer_notes, training_config
@@ -33,10 +34,11 @@ _WITHOUT_GROUPS = ("DepthwiseConv2D", "DepthwiseConv1D", "SeparableConv2D", "Sep
 def read(file: Path) -> Network:
     """Reads the network of a Sequential or Functional model. Raises ModelFileError."""
     keras = require("keras", str(file))
+    model_archive.require_bounded(file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = keras.saving.load_model(file, custom_objects=_older_layers(keras), compile=False)
+            model = keras.saving.load_model(file, custom_objects=_older_layers(keras), compile=False, safe_mode=True)
         config, version = training_config(file), keras_version(file)
     except Exception as error:  # Keras may raise any exception
         if (custom := custom_layer(file)) is not None:

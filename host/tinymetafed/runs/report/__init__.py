@@ -37,7 +37,9 @@ def write(run: RunData, output: Path | None = None) -> Path:
         StoreError: This version cannot read the run's experiment.
     """
     path = run.path / "report.html" if output is None else output
-    write_if_changed(path, _render("run.html.j2", run_page.page(run)))
+    with run.consistent():
+        text = _render("run.html.j2", run_page.page(run))
+    write_if_changed(path, text)
     return path
 
 
