@@ -128,6 +128,42 @@ def test_a_wrong_delta_is_refused(change: Change) -> None:
     assert re.search(r"rank|entries|Delta\.\w+", str(caught.value))  # says where
 
 
+@pytest.mark.parametrize("asked", [Dtype.I8, Dtype.F16])
+@pytest.mark.parametrize("sent", [Dtype.F32, Dtype.F16, Dtype.I8])
+def test_a_delta_in_another_dtype_than_the_uplink_is_refused(sent: Dtype, asked: Dtype) -> None:
+    chunks = delta.encode(VALUES, K, sent, 90, token=TOKEN)
+    if sent == asked:
+        assert delta.decode(chunks, n=N, k=K, token=TOKEN, dtype=asked).indices.size == K
+    else:
+        with pytest.raises(delta.DeltaError, match=f"rank 0: values in {sent.name}, expected {asked.name}"):
+            delta.decode(chunks, n=N, k=K, token=TOKEN, dtype=asked)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (changed(step=6), "claims step 6 of 5"),
+        (changed(state=State.DONE, step=1), "stands at DONE, step 1, expected DONE, step 5"),
+        (changed(token=TOKEN - 1), "progress of cycle 6, got that of 5"),
+    ],
+    ids=["a step beyond the last", "done too early", "another cycle"],
+)
+def test_a_progress_that_cannot_be_is_refused(change: Change, words: str) -> None:
+    with Connection(Progress, change, steps=5) as connection, pytest.raises(DeviceGarbled, match=words):
+        connection.session.train(TOKEN, Program.TRAIN, 1, 2, 3)
+        connection.session.await_done(TOKEN, 5)
+
+
+def test_steps_that_go_back_are_refused() -> None:
+    steps = iter([0, 0, 1, 0, 1])
+    with (
+        Connection(Progress, lambda answer: changed(step=next(steps))(answer), steps=5, pace=1e-3) as connection,
+        pytest.raises(DeviceGarbled, match="claims step 0 of 5 after step 1"),
+    ):
+        connection.session.train(TOKEN, Program.TRAIN, 1, 2, 3)
+        connection.session.await_done(TOKEN, 5)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     field=st.sampled_from(["token", "rank", "count", "base", "coding", "dtype", "scale", "data"]),
