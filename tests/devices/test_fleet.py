@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from clocks import HUNG_SECONDS, LOOK_SECONDS, HeldClock, wait_until
+from clocks import HUNG_SECONDS, HeldClock, wait_until
 
 from tinymetafed.devices import fleet as fleet_module
 from tinymetafed.devices.fleet import (
@@ -382,11 +381,13 @@ class Watched(StandIn):
     def work(self, item: int) -> int:
         if not self.at_work:
             self.at_work = True
-            while (reason := self.watch()) is None:
-                self.clock.advance(OVERDUE_SECONDS / 20)
-                time.sleep(LOOK_SECONDS)
-            raise reason
+            wait_until(self.told_to_leave)
+            raise self.watch()
         return super().work(item)
+
+    def told_to_leave(self) -> bool:
+        self.clock.advance(OVERDUE_SECONDS / 20)
+        return self.watch() is not None
 
 
 def test_a_board_that_takes_much_longer_than_others_leaves_its_item_to_an_idle_one() -> None:

@@ -196,7 +196,7 @@ class Session(Exchange):
     def position(self) -> protocol.Progress | None:
         """The state of the board and its cycle, whatever its token; None if it has had no cycle since its start."""
         token = 0
-        while True:
+        for _ in range(self.retries + 1):
             try:
                 return self._ask(protocol.Await(token, 0), protocol.Progress)
             except DeviceRefused as refusal:
@@ -205,6 +205,7 @@ class Session(Exchange):
                 if refusal.status != Status.BAD_TOKEN or refusal.detail == token:
                     raise
                 token = refusal.detail
+        raise DeviceGarbled(f"{self.name}: names another cycle each time it is asked, the last is {token}; reset the board")
 
     # --- The board's sensor; firmware without one refuses with UNKNOWN_TYPE ---
 
