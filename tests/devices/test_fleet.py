@@ -403,11 +403,32 @@ def test_a_board_that_takes_much_longer_than_others_leaves_its_item_to_an_idle_o
     served = together.map(range(3), one)
     assert [each.outcome for each in served] == [0, 1, 4] and {each.device for each in served} == {"quick"}
     (redone,) = [each for each in served if each.redone]
-    assert "slow: not done after" in redone.note
+    assert redone.note.startswith("slow: not done after")
+    assert any("when quick had done the same; other devices do its work, for 5 s at least" in event for event in events)
     assert slow.rejoined == 0, "it is left alone for some seconds"
     quick.clock.advance(LATE_SECONDS[0])
     quick.gate = events.gate("slow answers again")
     assert [each.outcome for each in together.map(range(3), one)] == [0, 1, 4] and slow.rejoined == 1
+
+
+def test_the_first_of_two_boards_to_end_an_item_that_takes_long_counts() -> None:
+    class Slow(StandIn):
+        watch: Any = None
+
+        def work(self, item: int) -> int:
+            def helped() -> bool:
+                self.clock.advance(OVERDUE_SECONDS / 20)
+                assert self.watch() is None
+                return helper.at_work
+
+            wait_until(helped)
+            return super().work(item)
+
+    events = Events()
+    slow, helper = Slow("slow"), Watched("helper")
+    (served,) = fleet(slow, helper, events=events).map([7], work)
+    assert (served.outcome, served.device, served.status, served.note) == (49, "slow", "accepted", "")
+    assert events == [] and helper.at_work and helper.rejoined == 0
 
 
 def test_an_interrupt_says_what_it_waits_for_and_other_boards_leave_their_items() -> None:

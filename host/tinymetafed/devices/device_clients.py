@@ -110,7 +110,7 @@ class DeviceClients:
                 raise Doubtful(text, trained.delta, digest(trained.delta))
             return trained.delta
 
-        return self.fleet.map(clients, one, pinned=None if boards is None else boards.__getitem__)
+        return self.fleet.map(clients, one, pinned=None if boards is None else boards.__getitem__, kind=recipe)
 
     def _watch_store(self, session: Session) -> None:
         """Reports a store that no longer saves, once."""
@@ -154,7 +154,7 @@ class DeviceClients:
         devices = self.fleet.devices if keep else []
         own = {client: device.hello.unique_id for client, device in zip(clients, devices, strict=False)}
         # Without `keep` any device may serve an unseen client, so none is skipped.
-        served = self.fleet.map(clients, one, pinned=own.get)
+        served = self.fleet.map(clients, one, pinned=own.get, kind=recipe)
         return [each.outcome for each in served if each.outcome is not None]
 
 

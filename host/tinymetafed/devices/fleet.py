@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 10.0  # time for a lost device to come back: a reset, a replu
 MAX_FAILURES = 5  # in a row, each after a successful Hello: the line is unreliable
 MAX_INVALID_UPDATES = 2  # and claims that another board has not confirmed
 LATE_SECONDS = (5.0, 80.0)  # first and longest pause between two tries to reconnect a lost device; it doubles each time
-OVERDUE_SECONDS = 5.0  # an item may take so long, however short the others were
+OVERDUE_SECONDS = 5.0  # an item may take so long before an idle device does it too, however short the others were
 OVERDUE_FACTOR = 4.0  # and so many times the longest time of an item that is done
 
 # Refusals that mean that the board was reset: it does not know what the host sent before.
@@ -38,7 +38,7 @@ class FleetError(LinkError):
 
 
 class Overdue(DeviceSlow):
-    """A device that takes much longer for its item than others took for theirs, while another device has nothing to do."""
+    """A device that takes so long for its item that another one, which began it later, has done it."""
 
 
 class Interrupted(LinkError):
@@ -88,6 +88,7 @@ class _Job(Generic[Item, Outcome]):
     note: str = ""  # why an attempt was lost
     # Devices that sent an invalid update for this item (None), or a claim; another device does it if possible.
     tried: dict[_Member, Hashable] = field(default_factory=dict)
+    latest: _Member | None = None  # that has begun it
 
 
 @dataclass(eq=False)
@@ -96,7 +97,7 @@ class _Queue(Generic[Item, Outcome]):
 
     waiting: list[_Job[Item, Outcome]]
     idle: list[_Member]  # connected devices that have no item
-    busy: dict[_Member, float] = field(default_factory=dict)  # since when each device works on an item
+    busy: dict[_Member, tuple[_Job[Item, Outcome], float]] = field(default_factory=dict)  # its item, and since when
     longest: float = 0.0  # seconds of an item that is done
     failure: BaseException | None = None
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -140,6 +141,7 @@ class Fleet:
         self._members = [_Member(device) for device in devices]
         self._turn = 0
         self._programs: dict[Program, Recipe] = {}
+        self._longest: dict[Hashable, float] = {}  # seconds of an item that is done, by kind
         self._claimed: dict[Hashable, _Member] = {}  # by devices about clients of their own, since the last success of any
         seen: dict[bytes, Device] = {}
         for device in devices:
@@ -199,6 +201,7 @@ class Fleet:
         *,
         pinned: Callable[[Item], bytes | None] | None = None,
         name: str = "client",
+        kind: Hashable = None,
     ) -> list[Served[Outcome]]:
         """Calls ``work(session, item)`` for every item, each on any free device.
 
@@ -213,6 +216,7 @@ class Fleet:
             pinned: Gives the unique id of the only board that can do an item, None if any can. While that board is lost,
                 the item is skipped.
             name: What events call an item.
+            kind: Equal for items that take about as long; what earlier ones took decides when one takes too long.
 
         Returns:
             The outcomes, in the order of ``items``.
@@ -223,17 +227,17 @@ class Fleet:
         """
         jobs = [_Job[Item, Outcome](item, pinned(item) if pinned else None) for item in items]
         workers, idle = self._take_turns(jobs)
-        queue = _Queue[Item, Outcome](list(jobs), idle)
+        queue = _Queue[Item, Outcome](list(jobs), idle, longest=self._longest.get(kind, 0.0))
         with ThreadPoolExecutor(max_workers=len(self._members)) as pool:
             futures: list[Future[None]] = []
 
             def start(member: _Member) -> None:
-                futures.append(pool.submit(self._serve, member, queue, work, name, start))
+                futures.append(pool.submit(self._serve, member, queue, work, name, kind, start))
 
             try:
                 for member in workers[1:]:
                     start(member)
-                self._serve(workers[0], queue, work, name, start)  # a single item needs no other thread
+                self._serve(workers[0], queue, work, name, kind, start)  # a single item needs no other thread
                 while futures:
                     futures.pop().result()
             except BaseException as error:  # Ctrl-C too: the other devices leave their current item
@@ -263,6 +267,7 @@ class Fleet:
         queue: _Queue[Item, Outcome],
         work: Callable[[Session, Item], Outcome],
         name: str,
+        kind: Hashable,
         start: Callable[[_Member], None],
     ) -> None:
         """Works on items until none is left for this device; reconnects the device when it is lost."""
@@ -272,31 +277,25 @@ class Fleet:
                 if job is None:
                     return
                 session = member.device.session
-                session.watch = partial(self._leave, member, queue, job)
+                session.watch = partial(self._leave, member, queue, job, start)
                 try:
                     outcome = work(session, job.item)
                 except Interrupted:
-                    return  # the failure of another device's thread ends the work
+                    if queue.failure is not None:
+                        return  # what has failed elsewhere ends the work
                 except (LinkError, TrainingFailed, DeltaError, Doubtful) as error:
-                    again = not self._believe(member, job, error, name)
+                    if job.served is None or isinstance(error, Overdue):
+                        self._believe(member, job, error, name)
                 else:
-                    again = False
-                    member.failures, member.pause = 0, LATE_SECONDS[0]
-                    job.served = Served(outcome, member.device.url, bool(job.note), job.note)
-                    if job.note:
-                        self.on_event(f"{name} {job.item} redone on {member.device.url}")
-                    self._claimed.clear()
-                    for other, claim in job.tried.items():
-                        if claim is not None and other is not member:
-                            self._refute(other, member, f"{name} {job.item}")
+                    self._accept(member, queue, job, outcome, name)
                 with queue.changed:
-                    began = queue.busy.pop(member)
-                    if again:
-                        queue.waiting.insert(0, job)
-                        if queue.idle:
-                            start(queue.idle.pop(0))
-                    else:
+                    _, began = queue.busy.pop(member)
+                    if job.served is None:
+                        if job not in queue.waiting and all(job is not other for other, _ in queue.busy.values()):
+                            self._offer(queue, job, start)
+                    elif job.served.device == member.device.url:
                         queue.longest = max(queue.longest, self._clock.monotonic() - began)
+                        self._longest[kind] = queue.longest
                     queue.changed.notify_all()
         except BaseException as error:
             queue.fail(error)
@@ -307,18 +306,50 @@ class Fleet:
                 queue.busy.pop(member, None)
                 queue.changed.notify_all()
 
-    def _believe(self, member: _Member, job: _Job[Item, Outcome], error: Exception, name: str) -> bool:
-        """Decides about an item that a device has not done: False if it is to be done again.
+    def _offer(self, queue: _Queue[Item, Outcome], job: _Job[Item, Outcome], start: Callable[[_Member], None]) -> None:
+        """Puts an item back into the queue, whose lock is held, and wakes an idle device for it."""
+        job.latest = None
+        queue.waiting.insert(0, job)
+        if queue.idle:
+            start(queue.idle.pop(0))
+        queue.changed.notify_all()
+
+    def _accept(
+        self, member: _Member, queue: _Queue[Item, Outcome], job: _Job[Item, Outcome], outcome: Outcome, name: str
+    ) -> None:
+        """Takes the outcome of an item, unless another device had it sooner; devices that claimed something else were wrong."""
+        member.failures, member.pause = 0, LATE_SECONDS[0]
+        with queue.changed:
+            if job.served is not None:
+                return
+            for other, (item, began) in queue.busy.items():
+                if item is job and began < queue.busy[member][1]:
+                    job.note = f"{other.device.url}: not done after {self._clock.monotonic() - began:.1f} s"
+            job.served = Served(outcome, member.device.url, bool(job.note), job.note)
+            if job in queue.waiting:
+                queue.waiting.remove(job)
+        if job.note:
+            self.on_event(f"{name} {job.item} redone on {member.device.url}")
+        self._claimed.clear()
+        for other, claim in job.tried.items():
+            if claim is not None and other is not member:
+                self._refute(other, member, f"{name} {job.item}")
+
+    def _believe(self, member: _Member, job: _Job[Item, Outcome], error: Exception, name: str) -> None:
+        """Decides about an item that a device has not done: without ``served`` it is to be done again.
 
         Raises:
             Error: ``error``, if it is a claim that another device has confirmed, or that none can be asked about.
         """
-        before, claim, job.note = job.note, _claim(error), _in_short(error)
+        claim = _claim(error)
         if claim is None:
             self._lose(member, error)
             if isinstance(error, DeltaError):
                 job.tried[member] = None
-            return False
+            if job.served is None:
+                job.note = _in_short(error)
+            return
+        before, job.note = job.note, _in_short(error)
         own = job.only_board is not None
         said = self._claimed if own else {same: other for other, same in job.tried.items() if other is not member}
         witness = said.get(claim)
@@ -329,30 +360,44 @@ class Fleet:
                 self._claimed[claim] = member
                 job.served = Served(None, "", False, job.note)
                 self.on_event(f"{name} {job.item} skipped: {job.note}")
-                return True
+                return
             if isinstance(error, DeviceRefused):
                 self._lose(member, error)  # what is on this port now is asked when it is reconnected
             self.on_event(f"{job.note}; {name} {job.item} is done again on another board")
-            return False
+            return
         if witness not in (None, member):
             self.on_event(f"{member.device.url} confirms {name} {job.item}: {job.note}")
         if not isinstance(error, Doubtful):
             raise error
         job.served = Served(error.outcome, member.device.url, bool(before), job.note)
-        return True
 
-    def _leave(self, member: _Member, queue: _Queue[Item, Outcome], job: _Job[Item, Outcome]) -> LinkError | None:
-        """Why a device should leave the item that it works on; None if it should not."""
+    def _leave(
+        self,
+        member: _Member,
+        queue: _Queue[Item, Outcome],
+        job: _Job[Item, Outcome],
+        start: Callable[[_Member], None],
+    ) -> LinkError | None:
+        """Why a device should leave the item that it works on; None if it should not.
+
+        An item that takes long is offered to idle devices too. The device that did not begin it first is not to blame if it
+        is not the first to end.
+        """
         if queue.failure is not None:
             return Interrupted(f"{member.device.url}: left its work, because that of all devices ends")
         now = self._clock.monotonic()
-        took, allowed = now - queue.busy.get(member, now), max(OVERDUE_SECONDS, OVERDUE_FACTOR * queue.longest)
-        if took <= allowed or queue.waiting or job.only_board is not None:
-            return None
-        if all(other in queue.busy or not other.up for other in self._members):
-            return None
+        with queue.changed:
+            took = now - queue.busy[member][1] if member in queue.busy else 0.0
+            if job.served is None:
+                idle = any(other.up and other not in queue.busy and other not in job.tried for other in self._members)
+                late = took > max(OVERDUE_SECONDS, OVERDUE_FACTOR * queue.longest)
+                if late and idle and not queue.waiting and job.latest is member and job.only_board is None:
+                    self._offer(queue, job, start)
+                return None
+        if job.latest is member:
+            return Interrupted(f"{member.device.url}: left its work, because another device has done it")
         return Overdue(
-            f"{member.device.url}: not done after {took:.1f} s, others took {queue.longest:.1f} s at most; look what slows "
+            f"{member.device.url}: not done after {took:.1f} s, when {job.served.device} had done the same; look what slows "
             "this board down, or leave it out"
         )
 
@@ -365,7 +410,7 @@ class Fleet:
                     avoids = member in job.tried and job.only_board is None and others
                     if job.only_board in (None, member.unique_id) and not avoids:
                         queue.waiting.remove(job)
-                        queue.busy[member] = self._clock.monotonic()
+                        queue.busy[member], job.latest = (job, self._clock.monotonic()), member
                         return job
                 wanted = {job.only_board for job in queue.waiting}
                 if not queue.busy and not any(m.expected and wanted & {None, m.unique_id} for m in self._members):
