@@ -25,10 +25,11 @@ import serial
 from clocks import HUNG_SECONDS
 from processor import share
 
-from tinymetafed.devices.launch import announced, command
-from tinymetafed_codegen import boards, emit
+from tinymetafed.devices.board_process import announced, command
+from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import MIN_RECEIVE_WINDOW
+from tinymetafed_codegen.rendering import render
 from tinymetafed_codegen.toolchain import compiler_flags
 
 BOARDS = [name for name in boards.names() if not boards.load(name).real]  # tests/arduino covers the real boards
@@ -168,7 +169,7 @@ def echo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     (project / "src" / "main.cpp").write_text(ECHO)
     window = facts(board)["receive_window"]
     about = {"board": boards.load(board), "receive_window": window, "window_reason": "", "command": "the test"}
-    header = emit.render("board.hpp.j2", **about)
+    header = render("board.hpp.j2", **about)
     (project / "include").mkdir()
     (project / "include" / "board.hpp").write_text(header)
     (project / "platformio.ini").write_text(f"""

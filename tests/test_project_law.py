@@ -224,7 +224,7 @@ def test_an_import_from_a_higher_floor_is_found() -> None:
 
 
 def test_only_emit_renders_cpp() -> None:
-    assert importers("codegen", "jinja2") == ["codegen/tinymetafed_codegen/emit.py"]
+    assert importers("codegen", "jinja2") == ["codegen/tinymetafed_codegen/rendering.py"]
 
 
 # Templates
@@ -233,7 +233,7 @@ def test_only_emit_renders_cpp() -> None:
 @pytest.mark.parametrize("path", named(TEMPLATES))
 def test_templates_substitute_and_decide_nothing(path: Path) -> None:
     found = decisions(path.read_text(encoding="utf-8"))
-    assert found == [], "compute it in emit.py, before anything is printed"
+    assert found == [], "compute it in Python, before anything is printed"
 
 
 def decisions(template: str) -> list[str]:

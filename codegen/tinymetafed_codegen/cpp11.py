@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
+from .cpp_literals import float_literal
 
 _NAMESPACE = re.compile(r"^namespace ([\w:]+::\w+) \{$", re.MULTILINE)
 _END = re.compile(r"^\}  // namespace ([\w:]+::\w+)$", re.MULTILINE)
@@ -33,9 +33,3 @@ def lowered(text: str) -> str:
     ):
         text = text.replace(newer, older)
     return text
-
-
-def float_literal(value: float) -> str:
-    """A C++ literal with the fewest digits that read back as the same float32."""
-    text = str(np.float32(value))
-    return f"{float(text)!r}f"

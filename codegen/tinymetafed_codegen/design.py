@@ -11,6 +11,7 @@ import numpy as np
 from . import budget, flash_store, graph, hash, layer_chain, plan, protocol, sample_source, sensor, weights_file
 from .boards import INSTALLED, Board, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
+from .optional_messages import Columns, Rows
 from .spec import TARGETS, Experiment, SpecError
 
 
@@ -151,19 +152,21 @@ def _design(
     given: dict[str, weights_file.Values],
     source: str,
 ) -> Design:
-    window = _receive_window(experiment, board, net)
+    sensed = sensor.facts(experiment, board, net, source)
+    window = _receive_window(experiment, board, net, sensed)
     if window > protocol.MAX_RECEIVE_WINDOW:
         own = experiment.task.own_files
         of_windows = own is not None and own.window is not None
         in_bytes = own is not None and own.bytes_per_input > 1
         raise SpecError(
-            f"{source}: one sample of model.input = {list(net.input.shape)} or its outputs take {window:,} bytes in one "
-            f"message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; make the input or the last layer smaller"
+            f"{source}: one sample of model.input = {list(net.input.shape)} or its outputs"
+            + ("" if sensed is None else ", or a row of the sensor,")
+            + f" take {window:,} bytes in one message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; make the input or "
+            "the last layer smaller"
             + (", with a lower task.window or fewer task.features" if of_windows else "")
             + (', or set task.dtype = "uint8" for pixels and other bytes, which are sent as they are' if in_bytes else "")
         )
     keeps_local, error_feedback = budget.keeps_local(experiment, net), experiment.strategy.error_feedback
-    sensed = sensor.facts(experiment, board, net, source)
     memory = budget.memory(experiment, board, net, arena, window, source, 0 if sensed is None else sensed.ram_bytes)
     manifest = ModelManifest(
         board=board.name,
@@ -223,7 +226,7 @@ def _arena_tensor(slot: plan.Slot) -> ArenaTensor:
     return ArenaTensor(tensor.name, tensor.shape, slot.offset, tensor.floats, slot.first, slot.last, tensor.note)
 
 
-def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> int:
+def _receive_window(experiment: Experiment, board: Board, net: graph.Graph, sensed: sensor.SensorFacts | None) -> int:
     """Bytes of the receive window: that of the board's file, or more if one sample or one answer needs more."""
     task = experiment.task
     payloads = [
@@ -232,4 +235,6 @@ def _receive_window(experiment: Experiment, board: Board, net: graph.Graph) -> i
     ]
     if sample_source.name(experiment) == "streamed":
         payloads.append(protocol.Sample.fixed_size() + 4 * net.target.size + task.bytes_per_input * net.input.size)
+    if sensed is not None:
+        payloads += [Rows.fixed_size() + sensed.row_bytes, Columns.fixed_size() + len(sensed.header.encode())]
     return max(board.receive_window, -(-protocol.wire_size(max(payloads)) // 64) * 64)

@@ -14,11 +14,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from . import emit
-from .cpp11 import float_literal, lowered
+from . import rendering
+from .cpp11 import lowered
+from .cpp_literals import float_literal
 from .design import Design
 from .errors import UsageError
 from .locate import find
+from .model_cpp import frozen_header, model_header, op_headers
 from .protocol import Variant
 
 Floats = NDArray[np.float32]
@@ -110,7 +112,7 @@ def render(library: Library, kind: Kind) -> dict[str, str]:
     name = library.name
 
     def template(file: str, **more: bool) -> str:
-        return emit.render(file, **facts, **more)
+        return rendering.render(file, **facts, **more)
 
     files = {
         f"src/{name}.h": template("library.h.j2"),
@@ -287,11 +289,11 @@ def _network(library: Library) -> str:
     design = library.design
     generated = {
         "board.hpp": _BOARD,
-        "model.hpp": emit.model_header(design, library.command, "library_model.hpp.j2"),
-        "op_headers.hpp": emit.op_headers(design, library.command),
+        "model.hpp": model_header(design, library.command, "library_model.hpp.j2"),
+        "op_headers.hpp": op_headers(design, library.command),
     }
     if design.graph.frozen:
-        generated["frozen.hpp"] = emit.frozen_header(design, library.command)
+        generated["frozen.hpp"] = frozen_header(design, library.command)
     activation = design.graph.loss.takes_logits_of  # for probabilities()
     entry = (f'#include "kernels/{activation}.hpp"\n' if activation else "") + '#include "model.hpp"\n'
     body = "\n".join(_inlined(entry, find("firmware") / "core", generated, set()))

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from . import included, ops, protocol, sample_source, sensor, weights_file
+from . import included, ops, optional_messages, sample_source, sensor, weights_file
 from .calls import Call
 from .graph import Graph
 from .ops import Op, Sgd
@@ -56,7 +56,7 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_f
         "clip_norm": model.clip_norm or None,
         "gradient": experiment.strategy.gradient or None,
         "error_feedback": experiment.strategy.error_feedback or None,
-        "store": protocol.store_schema_hash().hex() if experiment.board.store else None,
+        "store": optional_messages.store_schema_hash().hex() if experiment.board.store else None,
         "sensor": sensor.description(experiment),
         "frozen": _digest([given[f"{op.name}.{parameter.name}"] for op, parameter in net.frozen]) if net.frozen else None,
     }

@@ -1,17 +1,19 @@
-"""The wire table: all messages, limits, codes and random streams; C++ and the tables of docs/protocol.md are made from it.
+"""The wire table: messages, limits, codes and random streams; C++ and the tables of docs/protocol.md are made from it.
 
 The host sends requests, the device answers. A frame is COBS(type u8, sequence u8, payload, CRC-32) followed by 0x00;
 payloads are little-endian. An answer has the sequence of its request, and the request's type with bit 7 set or
 ``ERROR_TYPE``. Each field has a type, its allowed values and a text that explains it. ``schema_hash()`` covers everything
-but the texts; host and firmware with different schema hashes refuse each other.
+but the texts; host and firmware with different schema hashes refuse each other. Messages that only some firmware knows are in
+optional_messages.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated
 
 from .wire_record import F32, U16, U32, Bytes8, Bytes16, Tail
@@ -371,185 +373,6 @@ class ErrorAnswer(Record):
     detail: Annotated[U32, "the expected value, for a status whose text has a detail; else 0"]
 
 
-# --- Messages of firmware with a store only ---
-
-
-class StoreState(Code):
-    """What a board's store holds, or what the last save has met."""
-
-    EMPTY = 0, "nothing is saved yet"
-    READY = 1, "records are there"
-    OTHER_MODEL = 2, "records of another model, which are not used; the first save replaces them"
-    OTHER_FORMAT = 3, "records of another version of the store, which are not used; the first save replaces them"
-    DAMAGED = 4, "neither records nor erased flash; the first save replaces it"
-    FULL = 5, "the last record does not fit beside those that are needed; those are kept"
-    WORN = 6, "the flash did not take the last record; earlier ones are kept, and nothing is written until the next reset"
-    MISSING = 7, "the board has no storage; for an emulated board, no file"
-
-
-@dataclass(frozen=True, slots=True)
-class StoreReport(Record):
-    """The state of the board's store."""
-
-    state: Annotated[StoreState, "state of the store"]
-    saves: Annotated[U32, "records saved so far"]
-    erases: Annotated[U32, "erases of a slot so far; each of the two slots has had half of them"]
-    rounds: Annotated[U16, "1 if the newest state after a round is of this run, else 0"]
-    round: Annotated[U32, "the round of the newest state, of any run"]
-    weights: Annotated[U16, "1 if weights are saved, which the board predicts with after a reset, else 0"]
-
-
-@dataclass(frozen=True, slots=True)
-class Recall(Request):
-    """Names the run of the cycles that follow: the board continues from states that it has saved in this run."""
-
-    type_id = 0x20
-    answer = StoreReport
-    run: Annotated[U32, "number of the run, the same when it is continued"]
-
-
-@dataclass(frozen=True, slots=True)
-class Keep(Request):
-    """Saves weights, statistics and names for after a reset; what is saved already is not written again."""
-
-    type_id = 0x21
-    answer = StoreReport
-    names: Annotated[Tail, "the names of the classes, in the store's length; empty: those that are saved stay"]
-
-
-@dataclass(frozen=True, slots=True)
-class Contents(Record):
-    """What is in the board's store."""
-
-    state: Annotated[StoreState, "state of the store"]
-    names: Annotated[Tail, "the names of the classes, in UTF-8, one per line, then zeros; empty without classes or weights"]
-
-
-@dataclass(frozen=True, slots=True)
-class Look(Request):
-    """Asks what is in the store, and changes nothing."""
-
-    type_id = 0x22
-    answer = Contents
-
-
-# --- Messages of firmware whose own program learns ---
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection(Record):
-    """How the board has done on the samples that its own program has learned."""
-
-    learned: Annotated[U32, "samples learned since the start"]
-    error: Annotated[F32, "of the predictions before learning, of late: the share of wrong labels, or the mean distance"]
-    drifted: Annotated[U16, "1 if the error has grown since (Page-Hinkley test), else 0"]
-
-
-@dataclass(frozen=True, slots=True)
-class Inspect(Request):
-    """Asks how the board has done."""
-
-    type_id = 0x30
-    answer = Inspection
-
-
-# --- Messages of firmware with a sensor ---
-
-
-class SensorState(Code):
-    """What a sensor does."""
-
-    OK = 0, "rows come, and nothing is wrong with them"
-    WAITING = 1, "it has started, and no row has come yet"
-    MISSING = 2, "it does not answer; for an emulated board, there is no recording"
-    STUCK = 3, "all its latest rows are equal; samples are predicted, and not learned"
-    NOT_FINITE = 4, "the last row has a number that is NaN or infinite; such rows are left out"
-    RATE_OFF = 5, "rows come at another rate than `task.rate`, by more than a tenth"
-    BAD_LABEL = 6, "the last row has a label that the model does not have, and counts as a row without label"
-    ENDED = 7, "the recording that stands for the sensor has ended"
-
-
-class RowFormat(Code):
-    """The format of the numbers of a row."""
-
-    F32 = 0, "IEEE 754 binary32"
-    I16 = 1, "signed 16-bit numbers"
-
-
-@dataclass(frozen=True, slots=True)
-class SensorReport(Record):
-    """How the sensor does, and what the board makes of it."""
-
-    state: Annotated[SensorState, "state of the sensor"]
-    rows: Annotated[U32, "finite rows since the sensor has started, or since a recording has begun"]
-    rate: Annotated[F32, "rows per second, of late; 0: not measured"]
-    samples: Annotated[U32, "samples made of the rows since the board's start"]
-    learned: Annotated[U32, "of these, samples that were learned because their rows have a label"]
-    refused: Annotated[U32, "rows with a label that the model does not have, since the sensor has started"]
-    label: Annotated[U16, "prediction for the newest sample; 65535: there is none, or the board has no weights"]
-    confidence: Annotated[F32, "the probability that the model gives to it"]
-    classes: Annotated[U16, "labels of the model, which are below this number"]
-
-
-@dataclass(frozen=True, slots=True)
-class AskSensor(Request):
-    """Asks how the sensor does."""
-
-    type_id = 0x40
-    answer = SensorReport
-
-
-@dataclass(frozen=True, slots=True)
-class Columns(Record):
-    """What a row of the sensor is."""
-
-    channels: Annotated[U16, Bounds(least=1), "numbers of a row"]
-    format: Annotated[RowFormat, "their format in `Rows`"]
-    rate: Annotated[F32, Bounds(least=0), "`task.rate`, rows per second; 0 where the experiment names none"]
-    per_second: Annotated[U32, "the first column counts time in so many parts of a second; 0: no column of times"]
-    names: Annotated[Tail, "the columns of a CSV file of rows, in UTF-8, with commas between them; the last is the label"]
-
-
-@dataclass(frozen=True, slots=True)
-class AskColumns(Request):
-    """Asks what a row of the sensor is."""
-
-    type_id = 0x41
-    answer = Columns
-
-
-@dataclass(frozen=True, slots=True)
-class Rows(Record):
-    """Rows of the sensor, one after the other; the number of each is one more than that of the row before it."""
-
-    first: Annotated[U32, "number of the first row here; above the requested one if rows were dropped"]
-    dropped: Annotated[U32, "rows of this recording that gave way to newer ones before they were fetched"]
-    state: Annotated[SensorState, "state of the sensor"]
-    rate: Annotated[F32, "rows per second, of late; 0: not measured"]
-    data: Annotated[Tail, "per row a u16, whose bit 15 says that rows before it are missing, and whose rest is 0 or 1 + label; "
-                          "then the numbers"]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class PullRows(Request):
-    """Fetches the rows of a recording; those before the requested one are forgotten."""
-
-    type_id = 0x42
-    answer = Rows
-    recording: Annotated[U32, "random number of the recording: a new one begins it and restarts the sensor; 0: ends it"]
-    row: Annotated[U32, "number of the first row that the host lacks; 0 at the beginning"]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelSample(Request):
-    """Labels the newest sample, which the board then learns."""
-
-    type_id = 0x43
-    answer = SensorReport
-    request: Annotated[U32, "random number; the board learns once for each"]
-    label: Annotated[U16, "the label; `BAD_VALUE` if the model does not have it"]
-
-
 # --- The whole table ---
 
 
@@ -563,12 +386,6 @@ class Constant:
 
 
 REQUESTS: tuple[type[Request], ...] = (Hello, Configure, Load, Train, Sample, Await, Pull, Fetch, Predict)
-STORE_REQUESTS: tuple[type[Request], ...] = (Recall, Keep, Look)  # firmware without a store answers UNKNOWN_TYPE
-OWN_PROGRAM_REQUESTS: tuple[type[Request], ...] = (Inspect,)  # a program that has not learned answers UNKNOWN_TYPE
-SENSOR_REQUESTS: tuple[type[Request], ...] = (AskSensor, AskColumns, PullRows, LabelSample)  # without a sensor UNKNOWN_TYPE
-ALL_REQUESTS: tuple[type[Request], ...] = (*REQUESTS, *STORE_REQUESTS, *OWN_PROGRAM_REQUESTS, *SENSOR_REQUESTS)
-STORE_ENUMS: tuple[type[Code], ...] = (StoreState,)
-SENSOR_ENUMS: tuple[type[Code], ...] = (SensorState, RowFormat)
 ENUMS: tuple[type[Code], ...] = (Status, Dtype, Program, Variant, SampleSet, State, Coding, Selection, Stream)
 CONSTANTS: tuple[Constant, ...] = (
     Constant("PROTOCOL_VERSION", PROTOCOL_VERSION, "version of the protocol"),
@@ -628,26 +445,17 @@ def type_id(record: type[Record]) -> int | None:
 def schema_hash() -> bytes:
     """First 8 bytes of SHA-256 over the table without its texts; host and firmware must have the same."""
     constants = {constant.name: constant.value for constant in CONSTANTS}
-    return _digest({"constants": constants} | _schema(ENUMS, REQUESTS))
+    return table_digest(ENUMS, REQUESTS, {"constants": constants})
 
 
-def store_schema_hash() -> bytes:
-    """The same for the messages of firmware with a store; the model's hash of such firmware covers it."""
-    return _digest(_schema(STORE_ENUMS, STORE_REQUESTS))
-
-
-def sensor_schema_hash() -> bytes:
-    """The same for the messages of firmware with a sensor."""
-    return _digest(_schema(SENSOR_ENUMS, SENSOR_REQUESTS))
-
-
-def _schema(enums: Sequence[type[Code]], requests: Sequence[type[Request]]) -> dict[str, object]:
-    return {
+def table_digest(
+    enums: Sequence[type[Code]], requests: Sequence[type[Request]], more: Mapping[str, object] = MappingProxyType({})
+) -> bytes:
+    """First 8 bytes of SHA-256 over enums and requests without their texts, and over ``more`` JSON values by name."""
+    table = {
+        **more,
         "enums": {e.__name__: {m.name: int(m) for m in e} for e in enums},
         "records": {r.__name__: {name: kind.schema() for name, kind in r.kinds().items()} for r in records(requests)},
         "requests": {r.__name__: [r.type_id, r.answer.__name__] for r in requests},
     }
-
-
-def _digest(table: dict[str, object]) -> bytes:
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).digest()[:8]

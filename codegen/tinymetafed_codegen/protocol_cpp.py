@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from . import protocol
+from . import optional_messages, protocol
 from .protocol import Code, Dtype, UpTo
 
 SOURCE = "codegen/tinymetafed_codegen/protocol.py"  # of the wire table
@@ -112,22 +112,22 @@ class PartText:
 def store_parts() -> PartText:
     """The text of the messages that only firmware with a store has."""
     return PartText(
-        enums=[enum_text(enum) for enum in protocol.STORE_ENUMS],
-        records=[_record(record) for record in protocol.records(protocol.STORE_REQUESTS)],
+        enums=[enum_text(enum) for enum in optional_messages.STORE_ENUMS],
+        records=[_record(record) for record in protocol.records(optional_messages.STORE_REQUESTS)],
     )
 
 
 def sensor_parts() -> PartText:
     """The text of the messages that only firmware with a sensor has."""
     return PartText(
-        enums=[enum_text(enum) for enum in protocol.SENSOR_ENUMS],
-        records=[_record(record) for record in protocol.records(protocol.SENSOR_REQUESTS)],
+        enums=[enum_text(enum) for enum in optional_messages.SENSOR_ENUMS],
+        records=[_record(record) for record in protocol.records(optional_messages.SENSOR_REQUESTS)],
     )
 
 
 def own_program_records() -> list[RecordText]:
     """The text of the messages that only firmware has whose own program learns."""
-    return [_record(record) for record in protocol.records(protocol.OWN_PROGRAM_REQUESTS)]
+    return [_record(record) for record in protocol.records(optional_messages.OWN_PROGRAM_REQUESTS)]
 
 
 def enum_text(enum: type[Code]) -> EnumText:

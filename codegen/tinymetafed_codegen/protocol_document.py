@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from . import protocol
+from . import optional_messages, protocol
 from .files import write_if_changed
 from .locate import find
 from .protocol import Bounds, Code, Kind, Named, Number, Record
@@ -27,21 +27,21 @@ def tables() -> dict[str, str]:
 def store_tables() -> dict[str, str]:
     """The same for the messages that only firmware with a store has."""
     return {
-        **{record.__name__: _fields(record) for record in protocol.records(protocol.STORE_REQUESTS)},
-        **{enum.__name__: _members(enum) for enum in protocol.STORE_ENUMS},
+        **{record.__name__: _fields(record) for record in protocol.records(optional_messages.STORE_REQUESTS)},
+        **{enum.__name__: _members(enum) for enum in optional_messages.STORE_ENUMS},
     }
 
 
 def own_program_tables() -> dict[str, str]:
     """The same for the messages that only firmware has whose own program learns."""
-    return {record.__name__: _fields(record) for record in protocol.records(protocol.OWN_PROGRAM_REQUESTS)}
+    return {record.__name__: _fields(record) for record in protocol.records(optional_messages.OWN_PROGRAM_REQUESTS)}
 
 
 def sensor_tables() -> dict[str, str]:
     """The same for the messages that only firmware with a sensor has."""
     return {
-        **{record.__name__: _fields(record) for record in protocol.records(protocol.SENSOR_REQUESTS)},
-        **{enum.__name__: _members(enum) for enum in protocol.SENSOR_ENUMS},
+        **{record.__name__: _fields(record) for record in protocol.records(optional_messages.SENSOR_REQUESTS)},
+        **{enum.__name__: _members(enum) for enum in optional_messages.SENSOR_ENUMS},
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from . import included, log_mel_facts
 from .boards import Board
 from .graph import Graph
-from .protocol import sensor_schema_hash
+from .optional_messages import sensor_schema_hash
 from .sample_source import CPP_SUFFIXES
 from .section import SpecError, StrictJson
 from .spec import Experiment, FolderTask
@@ -57,6 +57,16 @@ class SensorFacts(StrictJson):
         return self.sound_bytes > 0
 
     @property
+    def row_bytes(self) -> int:
+        """Bytes of a row on the line, and in the board's memory while it waits for the host: its mark and its numbers."""
+        return SOUND_ROW_BYTES if self.sound else 2 + 4 * self.channels
+
+    @property
+    def header(self) -> str:
+        """The first line of a CSV file of rows."""
+        return ",".join(self.columns)
+
+    @property
     def stuck_rows(self) -> int:
         """Equal rows of a stuck sensor."""
         if self.sound:  # between words, recordings may have digital silence
@@ -71,18 +81,18 @@ class SensorFacts(StrictJson):
     @property
     def summary(self) -> str:
         """What the firmware makes of rows, for people."""
-        rows = f"{self.window} row{'s' * (self.window > 1)}" + (f" at {self.rate:g} Hz" if self.rate else "")
         source = "a recording that is replayed" if self.replayed else "the sensor"
-        return f"sensor: a sample is {rows} of {self.channels} numbers of {source}, one every {self.stride}"
+        if self.sound:
+            return f"sensor: a sample is the spectrogram of a sound, heard by {source} at {self.rate:g} Hz"
+        rows = f"{self.window} row{'s' * (self.window > 1)}" + (f" at {self.rate:g} Hz" if self.rate else "")
+        numbers = f"{self.channels} number{'s' * (self.channels > 1)}"
+        return f"sensor: a sample is {rows} of {numbers} of {source}, one every {self.stride}"
 
     @property
     def ram_bytes(self) -> int:
         """Bytes of RAM: a window, the newest sample, the rows kept for the host, and the state of the pipeline."""
-        if self.sound:
-            rows = self.sound_bytes + SOUND_ROW_BYTES * self.kept_rows
-        else:
-            rows = (2 * self.window + self.kept_rows + 1) * 4 * self.channels + 2 * self.kept_rows
-        return rows + PIPELINE_RAM_BYTES + REPLAY_RAM_BYTES * self.replayed
+        front_end = self.sound_bytes if self.sound else (2 * self.window + 1) * 4 * self.channels
+        return front_end + self.kept_rows * self.row_bytes + PIPELINE_RAM_BYTES + REPLAY_RAM_BYTES * self.replayed
 
 
 def facts(experiment: Experiment, board: Board, net: Graph, source: str) -> SensorFacts | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import emit, included, sample_source
+from . import emit, included, rendering, sample_source
 from .boards import Board
 from .design import Design
 from .errors import UsageError
@@ -82,11 +82,11 @@ def render(library: SketchLibrary) -> dict[str, str]:
         "features": design.graph.input.size,
     }
     texts = {
-        "src/tinymetafed.h": emit.render("sketch_library.h.j2", **facts),
-        _FORCED: emit.render("sketch_settings.h.j2", **facts),
-        "examples/Federated/Federated.ino": emit.render("sketch_federated.ino.j2", **facts),
-        "README.md": emit.render("sketch_library_readme.md.j2", **facts),
-        "library.properties": emit.render("sketch_library.properties.j2", **facts),
+        "src/tinymetafed.h": rendering.render("sketch_library.h.j2", **facts),
+        _FORCED: rendering.render("sketch_settings.h.j2", **facts),
+        "examples/Federated/Federated.ino": rendering.render("sketch_federated.ino.j2", **facts),
+        "README.md": rendering.render("sketch_library_readme.md.j2", **facts),
+        "library.properties": rendering.render("sketch_library.properties.j2", **facts),
         "library.json": json.dumps(_platformio(library, str(facts["library_version"])), indent=2) + "\n",
         "manifest.json": json.dumps(design.manifest.as_json(), indent=1) + "\n",
     }

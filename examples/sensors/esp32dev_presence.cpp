@@ -11,12 +11,14 @@ class Sensor {
   }
 
   tmf::sensor::Reading read(float* row, int& label) {
-    if (static_cast<int32_t>(millis() - next_) < 0) return tmf::sensor::Reading::kNothingNew;
-    next_ += kPeriodMs;
+    const auto late = static_cast<int32_t>(millis() - next_);
+    if (late < 0) return tmf::sensor::Reading::kNothingNew;
+    const bool after_gap = late >= static_cast<int32_t>(kPeriodMs);  // nobody has asked for a whole period
+    next_ += after_gap ? static_cast<uint32_t>(late) + kPeriodMs : kPeriodMs;
     row[0] = static_cast<float>(analogRead(kLight)) / 4095.0f;
     row[1] = temperatureRead() / 50.0f;
     if (digitalRead(kButton) == LOW) label = 1;
-    return tmf::sensor::Reading::kRow;
+    return after_gap ? tmf::sensor::Reading::kRowAfterGap : tmf::sensor::Reading::kRow;
   }
 
  private:

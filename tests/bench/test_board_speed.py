@@ -21,7 +21,7 @@ from tinymetafed_codegen.protocol import Phase, Progress, SampleSet, State, Stat
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measurements that are too short to be exact."""
-    for name, value in (("STEP_SECONDS", 0.01), ("LINE_BYTES", 1500), ("ROUND_TRIPS", 3), ("MOST_STEPS", 50)):
+    for name, value in (("STEP_SECONDS", 0.01), ("LINE_BYTES", 1500), ("ROUND_TRIPS", 3), ("MOST_STEPS", 500)):
         monkeypatch.setattr(board_speed, name, value)
 
 
@@ -76,3 +76,21 @@ def test_a_board_without_a_clock_is_timed_by_the_hosts_without_the_messages() ->
     times, steps, by_board = board_speed._step_times(session, manifest(sine()), [], phase, 1_000_000)  # type: ignore[arg-type]
     assert not by_board and "host" in HOST_CLOCK and BOARD_CLOCK != HOST_CLOCK
     assert times == pytest.approx([500.0] * 3) and session.counts == [8, steps, steps, steps] and steps > 1000
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, *seconds: tuple[float, float]) -> tuple[list[float], int, bool]:
+    """What `_step_times` makes of programs that take so many seconds by the board's clock and by the host's."""
+    times = iter([board_speed._Timed(by_board, by_host) for by_board, by_host in seconds])
+    monkeypatch.setattr(board_speed, "_timed", lambda *_: next(times))
+    phase = Phase(Variant.LOCAL, SampleSet.SUPPORT, board_speed.FIRST_STEPS, 1, 1e-6, 0.0)
+    return board_speed._step_times(Still(), manifest(sine()), [], phase, 1_000_000)  # type: ignore[arg-type]
+
+
+def test_first_steps_that_are_shorter_than_a_tick_do_not_make_a_clock_stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    times, steps, by_board = measured(monkeypatch, (0, 0.004), *[(2e-5, 0.001)] * 3)
+    assert by_board and steps > board_speed.FIRST_STEPS and times == pytest.approx([20 / steps] * 3)
+
+
+def test_a_busy_host_measures_no_time_of_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    times, steps, by_board = measured(monkeypatch, (0, 0.002), (0, 0.006), (0, 0.0005), (0, 0.002))
+    assert not by_board and times == pytest.approx([4000 / (steps - 8), 500 / steps, 2000 / steps])

@@ -27,7 +27,7 @@ from small_runs import DATA, OMNIGLOT, SINE, manifest, needs_board, needs_data, 
 import tinymetafed
 from tinymetafed import cli
 from tinymetafed.bench import stack
-from tinymetafed.devices import launch, running
+from tinymetafed.devices import launch, ports, running
 from tinymetafed.devices.fleet import Fleet
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs import run_figures, store, training
@@ -652,7 +652,7 @@ def test_another_data_set_is_refused(refused: Callable[..., str], tmp_path: Path
 def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeBoard]:
     """``fake(…)`` starts a fake board that claims to hold the sine example's firmware; waiting uses a fake clock."""
     clock = FakeClock()
-    open_line = launch.open_transport
+    open_line = ports.open_transport
     monkeypatch.setattr(running, "launch", functools.partial(launch.launch, clock=clock))
     monkeypatch.setattr(running, "Fleet", functools.partial(Fleet, clock=clock))
 
@@ -662,9 +662,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeBoard]:
         identity = {"weights": about.n_global, "downlink": Dtype[about.downlink], **hello}
         board = FakeBoard(clock=clock, **{**identity, **faults})
         line = FakeLine(board, clock)
-        monkeypatch.setattr(
-            launch, "open_transport", lambda url, **about: line if url == board.url else open_line(url, **about)
-        )
+        monkeypatch.setattr(ports, "open_transport", lambda url, **about: line if url == board.url else open_line(url, **about))
         return board
 
     return start

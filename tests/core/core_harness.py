@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinymetafed_codegen import emit
+from tinymetafed_codegen.log_mel_cpp import log_mel_header
 from tinymetafed_codegen.log_mel_facts import facts
 from tinymetafed_codegen.protocol import Delta, Dtype, Recipe, Selection, Status
 from tinymetafed_codegen.spec import SoundOptions
@@ -38,7 +39,7 @@ Operation = IntEnum("Operation", f"{_OPERATIONS} SCALED DOUBLE_PRODUCT LOG2 SOUN
 
 def write_protocol_header(folder: Path) -> None:
     """Renders protocol.hpp, status.hpp and log_mel_facts.hpp into ``folder``."""
-    (folder / "log_mel_facts.hpp").write_text(emit.log_mel_header(SOUND, "pytest"))
+    (folder / "log_mel_facts.hpp").write_text(log_mel_header(SOUND, "pytest"))
     (folder / "status.hpp").write_text(emit.status_header("pytest"))
     (folder / "protocol.hpp").write_text(emit.protocol_header("pytest"))
 

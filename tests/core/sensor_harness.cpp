@@ -10,6 +10,7 @@ namespace {
 
 struct {
   bool there;
+  int begun;  // calls of the sensor's begin()
   sensor::Reading reading;
   float row[sensor::kChannels];
   int label;
@@ -39,7 +40,10 @@ int32_t cut(const float* rows, int32_t numbers, const int32_t* labels, const uin
 
 }  // namespace
 
-bool sensor::begin() { return world.there; }
+bool sensor::begin() {
+  ++world.begun;
+  return world.there;
+}
 
 sensor::Reading sensor::read(float* row, int& label) {
   std::memcpy(row, world.row, sizeof world.row);
@@ -103,6 +107,10 @@ bool sensing_work(int32_t reading, const float* row, int32_t label, uint32_t tic
 }
 
 void sensing_refuse(int32_t status) { world.learned = static_cast<Status>(status); }
+
+void sensing_appears() { world.there = true; }
+
+int32_t sensing_begun() { return world.begun; }
 
 int32_t sensing_learned() { return world.learned_label; }
 

@@ -12,8 +12,8 @@ from core_harness import REPOSITORY, SOUND, Core
 
 from tinymetafed.learn.tasks.board_log_mel import BoardLogMel
 from tinymetafed.learn.tasks.log_mel import log_mel
-from tinymetafed_codegen import emit
 from tinymetafed_codegen.errors import Error
+from tinymetafed_codegen.log_mel_cpp import log_mel_header
 from tinymetafed_codegen.log_mel_facts import FULL_SCALE, LogMelFacts, facts
 from tinymetafed_codegen.spec import SoundOptions
 
@@ -149,9 +149,7 @@ def test_options_that_do_not_fit_are_named(change: dict[str, float], rate: int, 
 
 
 def test_the_facts_of_the_unit_test_on_boards_are_generated() -> None:
-    assert UNIT_TEST.with_name("log_mel_facts.hpp").read_text() == emit.log_mel_header(
-        SMALL, "tests/core/test_log_mel_front_end.py"
-    )
+    assert UNIT_TEST.with_name("log_mel_facts.hpp").read_text() == log_mel_header(SMALL, "tests/core/test_log_mel_front_end.py")
 
 
 def test_the_bits_recorded_for_boards_are_those_of_the_host() -> None:

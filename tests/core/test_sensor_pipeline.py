@@ -16,20 +16,18 @@ from hypothesis import strategies as st
 
 from tinymetafed.learn.tasks.own_data.windows import Recording, cut, segments
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import emit, protocol, spec
-from tinymetafed_codegen.protocol import (
+from tinymetafed_codegen import emit, optional_messages, spec
+from tinymetafed_codegen.optional_messages import (
     AskColumns,
     AskSensor,
     Columns,
     LabelSample,
     PullRows,
-    Record,
-    Request,
     Rows,
     SensorReport,
     SensorState,
-    Status,
 )
+from tinymetafed_codegen.protocol import Record, Request, Status
 from tinymetafed_codegen.toolchain import compiler_flags
 
 EXPERIMENT = """
@@ -150,7 +148,7 @@ def test_a_button_labels_the_windows_that_have_its_row(harness: Harness) -> None
 
 def test_the_state_of_a_sensor_has_a_name(harness: Harness) -> None:
     harness.begin(there=False)
-    assert not harness.row() and harness.report().state == SensorState.MISSING
+    assert harness.row() and harness.report().state == SensorState.MISSING
     harness.begin()
     assert harness.report().state == SensorState.WAITING
     harness.rows(2)
@@ -185,6 +183,20 @@ def test_a_silent_sensor_is_missing(harness: Harness) -> None:
     assert harness.report().state == SensorState.MISSING
     harness.rows(1)
     assert harness.report().state == SensorState.OK
+
+
+def test_a_sensor_that_is_there_later_is_started_then(harness: Harness) -> None:
+    harness.begin(there=False)
+    harness.ticks = (1 << 32) - TICKS  # the counter wraps meanwhile
+    for _ in range(40):
+        assert harness.row(), "asked again soon, so that the board does not sleep"
+    assert (harness.report().state, harness.report().rows, harness.library.sensing_begun()) == (SensorState.MISSING, 0, 2)
+    harness.library.sensing_appears()
+    for _ in range(15):
+        harness.row(reading=NOTHING)
+    assert harness.report().state == SensorState.WAITING
+    harness.rows(4)
+    assert (harness.report().state, harness.report().samples) == (SensorState.OK, 1)
 
 
 def test_a_stuck_sensor_is_predicted_and_not_learned(harness: Harness) -> None:
@@ -282,7 +294,7 @@ def test_without_weights_there_is_no_prediction(harness: Harness) -> None:
 
 
 def test_columns_and_bad_requests(harness: Harness) -> None:
-    assert harness.ask(AskColumns()) == Columns(3, protocol.RowFormat.F32, 20, 1000, b"ms,ax,ay,az,activity")
+    assert harness.ask(AskColumns()) == Columns(3, optional_messages.RowFormat.F32, 20, 1000, b"ms,ax,ay,az,activity")
     answer = ctypes.create_string_buffer(CAPACITY)
     assert harness.library.sensing_answer(PullRows.type_id, b"\0" * 7, 7, answer, CAPACITY) == -Status.BAD_LENGTH
     assert harness.library.sensing_answer(0x4F, b"", 0, answer, CAPACITY) == -Status.UNKNOWN_TYPE

@@ -12,8 +12,8 @@ from fake_device import FakeBoard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinymetafed.devices.device_urls import parse as parse_urls
 from tinymetafed.devices.launch import launch
-from tinymetafed.devices.launch import parse as parse_urls
 from tinymetafed.devices.link.faults import (
     PIECE_BYTES,
     STALL_SECONDS,

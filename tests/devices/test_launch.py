@@ -17,7 +17,8 @@ from fake_device import FakeDevice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinymetafed.devices.launch import DeviceSpec, DeviceUrlError, EmulatorMissing, LaunchError, launch, parse, start_seconds
+from tinymetafed.devices.device_urls import DeviceSpec, DeviceUrlError, parse
+from tinymetafed.devices.launch import EmulatorMissing, LaunchError, launch, start_seconds
 from tinymetafed.devices.link.link_errors import DeviceSilent, PortError
 from tinymetafed_codegen import boards
 
@@ -241,7 +242,8 @@ def test_no_process_outlives_a_killed_host(install: Install, tmp_path: Path, kin
     script.write_text(
         f"import sys; sys.path[:0] = {sys.path!r}\n"
         "import pathlib, time\n"
-        "from tinymetafed.devices.launch import launch, parse\n"
+        "from tinymetafed.devices.device_urls import parse\n"
+        "from tinymetafed.devices.launch import launch\n"
         f"with launch(parse(['{kind}:2']), lambda board: pathlib.Path({str(program)!r})) as devices:\n"
         "    print(*[device.process.pid for device in devices], flush=True)\n"
         "    time.sleep(600)\n"

@@ -14,7 +14,7 @@ from tinymetafed.devices.link.link_errors import PortError
 from tinymetafed.devices.link.record import DOWN, UP, Recorder, RecordingError, events, replay
 from tinymetafed.devices.link.session import Session
 from tinymetafed.wire.frame import Decoder, encode
-from tinymetafed_codegen import protocol
+from tinymetafed_codegen import optional_messages, protocol
 from tinymetafed_codegen.protocol import Program
 
 
@@ -167,12 +167,12 @@ RECIPE = protocol.Recipe((STEP,), 4, protocol.Dtype.I8, protocol.Selection.RANDO
         protocol.Progress(1, protocol.State.FAILED, protocol.Status.OVERFLOW, 1, 2),
         protocol.Delta(1, 0, 1, 0, protocol.Coding.BITMAP, protocol.Dtype.I8, 0.5, b""),
         protocol.ErrorAnswer(protocol.Status.BAD_TOKEN, 7),
-        protocol.StoreReport(protocol.StoreState.WORN, 3, 2, 1, 9, 0),
+        optional_messages.StoreReport(optional_messages.StoreState.WORN, 3, 2, 1, 9, 0),
     ],
     ids=lambda message: type(message).__name__,
 )
 def test_every_code_is_shown_by_name(message: protocol.Record) -> None:
-    answers = {request.answer: request.type_id | protocol.ANSWER_BIT for request in protocol.ALL_REQUESTS}
+    answers = {request.answer: request.type_id | protocol.ANSWER_BIT for request in optional_messages.ALL_REQUESTS}
     type_id = protocol.type_id(type(message))
     (frame,) = Decoder().feed(encode(answers[type(message)] if type_id is None else type_id, 1, message.pack()))
     shown = monitor.describe(frame)

@@ -13,7 +13,7 @@ from small_runs import Quiet, sine
 
 import tinymetafed as tmf
 from tinymetafed import cli
-from tinymetafed.devices import launch, recording
+from tinymetafed.devices import device_urls, recording
 from tinymetafed.devices.device import Device
 from tinymetafed.devices.recording import Limits, record
 from tinymetafed.devices.running import running
@@ -23,7 +23,8 @@ from tinymetafed.learn.weights import initial
 from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.design import Design
-from tinymetafed_codegen.protocol import Program, Recipe, SensorState
+from tinymetafed_codegen.optional_messages import SensorState
+from tinymetafed_codegen.protocol import Program, Recipe
 
 EXPERIMENT = """
 [task]
@@ -232,6 +233,9 @@ def test_firmware_without_a_sensor_is_named() -> None:
         ("renode:1?replay={0}/data", "board 'nrf52840' cannot read recordings in renode"),
         ("native:1?replay=", "expected store=DIR after ?"),
         ("native:1?replays={0}", "expected store=DIR after ?"),
+        ("native:1?replay={0}/data&replay={0}/data", "replay= is given twice"),
+        ("native:1?store={0}/a&replay={0}/data&store={0}/a", "store= is given twice"),
+        ("/dev/ttyACM7?replay={0}/data", "replay= is for boards that are started now"),
         ("native:2?replay={0}/data", "one board is recorded at a time"),
     ],
 )
@@ -265,7 +269,7 @@ def test_only_firmware_with_a_sensor_replays(tmp_path: Path) -> None:
 def test_urls_name_store_and_replay_in_any_order(tmp_path: Path) -> None:
     both = [f"store={tmp_path / 's'}", f"replay={tmp_path / 'r & x'}"]
     for words in (both, both[::-1]):
-        (spec,) = launch.parse([f"native:2?{'&'.join(words)}"], boards.INSTALLED)
+        (spec,) = device_urls.parse([f"native:2?{'&'.join(words)}"], boards.INSTALLED)
         assert (spec.store, spec.replay, spec.count) == (tmp_path / "s", tmp_path / "r & x", 2)
 
 

@@ -17,7 +17,8 @@ from serial_shim import BadPort, SerialShim, watch_lines
 
 from tinymetafed.devices import usb
 from tinymetafed.devices.device import Device
-from tinymetafed.devices.launch import DeviceSpec, DeviceUrlError, launch, parse
+from tinymetafed.devices.device_urls import DeviceSpec, DeviceUrlError, parse
+from tinymetafed.devices.launch import launch
 from tinymetafed.devices.link.link_errors import LinkError, WrongFirmware
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import discard_input, open_transport
@@ -184,7 +185,7 @@ def test_the_board_that_the_url_names_must_be_the_one_that_answers(plug: Plug) -
 def test_a_port_that_returns_under_another_name_is_found(plug: Plug, monkeypatch: pytest.MonkeyPatch) -> None:
     device, shim = plug({"unique_id": b"board--1"})
     _, other = plug({"unique_id": b"board--2"})
-    monkeypatch.setattr("tinymetafed.devices.launch.other_ports", lambda path: [other.url, shim.url])
+    monkeypatch.setattr("tinymetafed.devices.ports.other_ports", lambda path: [other.url, shim.url])
     with launch(parse([shim.url]), Path, start=HUNG_SECONDS) as (found,):
         name, spent = shim.url, found.traffic
         shim.unplug()

@@ -21,7 +21,8 @@ import pytest
 from reference import run
 from small_runs import Quiet, sine
 
-from tinymetafed.devices.launch import Device, DeviceUrlError, launch, parse
+from tinymetafed.devices.device_urls import DeviceUrlError, parse
+from tinymetafed.devices.launch import Device, launch
 from tinymetafed.devices.link.link_errors import DeviceRefused
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.running import running

@@ -31,7 +31,6 @@ def mixed(count: int, *kinds: str) -> list[str]:
     return [kind.format(share) for kind, share in zip(here, shares, strict=True)]
 
 
-@pytest.mark.usefixtures("patient")  # an idle board would take the client of a slow one, and wait for everybody again
 def test_fifty_boards_of_mixed_kinds_end_on_the_weights_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setup = set_up(sine("run.rounds=2", "run.devices_per_round=50", "evaluation.tasks=2"), "test", None)
     urls = mixed(50, "native:{}", *EMULATED)

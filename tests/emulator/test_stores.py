@@ -22,7 +22,7 @@ import tinymetafed as tmf
 from tinymetafed.cli import app
 from tinymetafed.devices.board_stores import run_number
 from tinymetafed.devices.device import Device
-from tinymetafed.devices.launch import DeviceUrlError, parse
+from tinymetafed.devices.device_urls import DeviceUrlError, parse
 from tinymetafed.devices.link.link_errors import LaunchError
 from tinymetafed.devices.running import running
 from tinymetafed.learn.strategies import open_strategy
@@ -33,7 +33,8 @@ from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed.runs.store import read_run
 from tinymetafed_codegen import emit, spec
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.protocol import Program, StoreState
+from tinymetafed_codegen.optional_messages import StoreState
+from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.spec import Experiment
 
 KEEPING = ("strategy.error_feedback=true", "model.local_start=kept", "strategy.top_p=5", "run.clients=2", "run.rounds=10")

@@ -25,6 +25,7 @@ from tinymetafed.learn.weights import initial, sha256
 from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed.wire.frame import Decoder, Frame, encode
 from tinymetafed_codegen import protocol
+from tinymetafed_codegen.optional_messages import ALL_REQUESTS
 from tinymetafed_codegen.protocol import (
     Coding,
     Delta,
@@ -57,7 +58,7 @@ class LyingLine:
 
     def _said(self, frame: Frame) -> bytes:
         answer = next(
-            (each.answer for each in protocol.ALL_REQUESTS if each.type_id | protocol.ANSWER_BIT == frame.type_id), ErrorAnswer
+            (each.answer for each in ALL_REQUESTS if each.type_id | protocol.ANSWER_BIT == frame.type_id), ErrorAnswer
         )
         honest = answer.unpack(frame.payload)
         try:

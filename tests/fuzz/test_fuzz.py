@@ -11,7 +11,8 @@ import fuzzer
 import pytest
 
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.protocol import REQUESTS, STORE_REQUESTS, State, Status
+from tinymetafed_codegen.optional_messages import STORE_REQUESTS
+from tinymetafed_codegen.protocol import REQUESTS, State, Status
 
 # One group per model: each is compiled once, and two workers share the work.
 MODELS = [pytest.param(model, marks=pytest.mark.xdist_group(f"fuzz-{model}")) for model in fuzzer.WINDOWS]

@@ -14,7 +14,7 @@ import pytest
 from clocks import FakeClock
 from fuzzer import STREAMED
 
-from tinymetafed.devices.launch import STORAGE_VARIABLE
+from tinymetafed.devices.board_files import STORAGE_VARIABLE
 from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.tasks import Samples
@@ -25,7 +25,8 @@ from tinymetafed.wire.class_names import decode
 from tinymetafed_codegen import boards, emit, graph, spec
 from tinymetafed_codegen.design import Design, design_graph
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.protocol import Program, Status, StoreState
+from tinymetafed_codegen.optional_messages import StoreState
+from tinymetafed_codegen.protocol import Program, Status
 from tinymetafed_codegen.toolchain import compiler_flags
 
 STEPS = int(os.environ.get("TINYMETAFED_LIVING_STEPS", "500"))  # learned or predicted samples, and resets

@@ -17,7 +17,8 @@ from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.runs.setup import design_of
 from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen import boards
-from tinymetafed_codegen.protocol import Delta, Dtype, Hello, Program, Recipe, Status, StoreState
+from tinymetafed_codegen.optional_messages import StoreState
+from tinymetafed_codegen.protocol import Delta, Dtype, Hello, Program, Recipe, Status
 
 pytest.importorskip("unicorn", reason="unicorn is not installed: `pip install -e .[dev]`")
 if lacking := [tool for tool in boards.missing_tools("nrf52840") if tool.to_build]:

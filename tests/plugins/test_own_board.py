@@ -13,7 +13,8 @@ from small_runs import Quiet, needs_qemu, sine
 from test_docs import read
 
 from tinymetafed.devices import usb
-from tinymetafed.devices.launch import LaunchError, parse, require
+from tinymetafed.devices.device_urls import parse
+from tinymetafed.devices.launch import LaunchError, require
 from tinymetafed.projects import doctor, new
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import design_of, set_up

@@ -44,15 +44,16 @@ WRONG_STRATEGY = STRATEGY.replace("-> npt.NDArray[np.float32]:", "-> list[float]
 WRONG_TASK = TASK.replace("count: int) -> tmf.Samples:", "count: str) -> tmf.Samples:")
 
 
-def mypy(folder: Path, wheel_venv: WheelVenv, text: str) -> subprocess.CompletedProcess[str]:
-    (folder / "own.py").write_text(text.lstrip(), encoding="utf-8")
-    command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", wheel_venv.python, "own.py"]
+def mypy(folder: Path, wheel_venv: WheelVenv, name: str, text: str) -> subprocess.CompletedProcess[str]:
+    """Checks a file of its own: mypy would take the former result for a text of the same length, written in the same second."""
+    (folder / name).write_text(text.lstrip(), encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", wheel_venv.python, name]
     return subprocess.run(command, cwd=folder, env=wheel_venv.variables, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(("right", "wrong"), [(STRATEGY, WRONG_STRATEGY), (TASK, WRONG_TASK)], ids=["strategy", "task"])
 def test_a_subclass_is_checked_strictly(tmp_path: Path, wheel_venv: WheelVenv, right: str, wrong: str) -> None:
-    done = mypy(tmp_path, wheel_venv, right)
+    done = mypy(tmp_path, wheel_venv, "right.py", right)
     assert done.returncode == 0, done.stdout + done.stderr
-    done = mypy(tmp_path, wheel_venv, wrong)
+    done = mypy(tmp_path, wheel_venv, "wrong.py", wrong)
     assert done.returncode == 1 and "incompatible with" in done.stdout, done.stdout

@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "board.hpp"
 #include "bytes.hpp"
 #include "device.hpp"
+#include "frame.hpp"
 #include "math.hpp"
 #include "port.hpp"
 #include "protocol.hpp"
@@ -20,6 +22,9 @@ namespace tmf {
 class Sensing {
  public:
   static constexpr bool kSenses = true;
+  static_assert(protocol::Rows::kFixedSize + sensor::KeptRows::kRowBytes <= payload_capacity(board::kReceiveWindow) &&
+                    protocol::Columns::kFixedSize + sizeof sensor::kColumns - 1 <= payload_capacity(board::kReceiveWindow),
+                "an answer has room for a row, and for the names of its columns");
 
   // Called once, after a start.
   void begin() { start_sensor(); }
@@ -27,7 +32,8 @@ class Sensing {
   // Reads at most one row. `is_free`: the device has weights, and no round of the host is in progress. A recording waits for
   // that, or for the host to fetch its rows; a sensor's rows come when they come. Returns whether to read again soon.
   bool work(bool is_free) {
-    if (!started_ || watch_.state() == protocol::SensorState::kEnded) return false;
+    if (!started_) return !sensor::kReplayed && start_later();
+    if (watch_.state() == protocol::SensorState::kEnded) return false;
     if (sensor::kReplayed && !(recording_ != 0 ? rows_.has_room() : is_free)) return false;
     float row[sensor::kChannels];
     int label = sensor::kNoLabel;
@@ -118,6 +124,12 @@ class Sensing {
     if (!started_) watch_.miss();
     static_cast<void>(front_end_.end());  // what an earlier recording has begun is no sample
     lost_ = false;
+  }
+
+  // Starts a sensor that was missing, once a second. Returns true: it is asked again soon.
+  bool start_later() {
+    if (watch_.is_second_over(port::ticks())) start_sensor();
+    return true;
   }
 
   // Predicts the sample that is complete, and learns it if it has a label; not while the sensor is stuck.

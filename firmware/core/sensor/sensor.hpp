@@ -18,7 +18,8 @@ enum class [[nodiscard]] Reading : uint8_t {
   kEnd,          // there are no more rows: a recording has ended
 };
 
-// Starts the sensor. Called when the device starts, and again whenever the host begins to record. False: it is missing.
+// Starts the sensor. Called when the device starts, and again whenever the host begins to record. False: it is missing, and
+// called again a second later.
 bool begin();
 
 // Writes the numbers of one row (kChannels of sensor_facts.hpp) to `row`, and its label to `label`, which is kNoLabel before. Does

@@ -27,6 +27,13 @@ class Watch {
     }
   }
 
+  // Whether a second has passed since the first call.
+  bool is_second_over(uint32_t now) {
+    if (!has_waited_) quiet_since_ = now;
+    has_waited_ = true;
+    return now - quiet_since_ >= board::kTicksPerSecond;
+  }
+
   void end() { ended_ = true; }
   void refuse_label() {
     ++refused_labels_;

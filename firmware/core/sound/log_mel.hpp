@@ -13,7 +13,7 @@
 
 namespace tmf::sound {
 
-// `Facts` is generated from the experiment, see codegen/tinymetafed_codegen/log_mel_facts.py. An object is static and all zero at first.
+// `Facts` is generated from the experiment, see codegen/tinymetafed_codegen/log_mel_facts.py.
 template <typename Facts>
 class LogMel {
  public:
@@ -158,18 +158,19 @@ class LogMel {
     return total;
   }
 
-  int16_t samples_[Facts::kWindow];  // a ring
-  float transform_[kSize];
-  int16_t frames_[Facts::kLongest][Facts::kBands];  // a ring
-  float loudness_[Facts::kLongest];                 // of each frame
-  float loudest_;                                   // of the sound so far; fades after it
-  uint32_t at_;                                     // where the next sample goes
-  uint32_t missing_;                                // samples until the next frame
-  uint32_t first_;                                  // frame of the sound
-  uint32_t length_;                                 // of the sound in frames; 0: there is none
-  uint32_t quiet_;                                  // frames since the last one that was heard
-  bool running_;                                    // a recording has begun
-  bool complete_;
+  // All zero at first, so that a static object needs no constructor.
+  int16_t samples_[Facts::kWindow] = {};  // a ring
+  float transform_[kSize] = {};
+  int16_t frames_[Facts::kLongest][Facts::kBands] = {};  // a ring
+  float loudness_[Facts::kLongest] = {};                 // of each frame
+  float loudest_ = 0.0f;                                 // of the sound so far; fades after it
+  uint32_t at_ = 0;                                      // where the next sample goes
+  uint32_t missing_ = 0;                                 // samples until the next frame
+  uint32_t first_ = 0;                                   // frame of the sound
+  uint32_t length_ = 0;                                  // of the sound in frames; 0: there is none
+  uint32_t quiet_ = 0;                                   // frames since the last one that was heard
+  bool running_ = false;                                 // a recording has begun
+  bool complete_ = false;
 };
 
 }  // namespace tmf::sound

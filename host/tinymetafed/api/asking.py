@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.errors import UsageError
+from tinymetafed_codegen.spec import DataSpec
 
 from ..devices import asked_board
 from ..devices.asked_board import BoardStatus as BoardStatus
 from ..devices.asked_board import Sensing as Sensing
-from ..devices.launch import DEFAULT_BOARDS
+from ..devices.device_urls import DEFAULT_BOARDS
 from ..devices.recording import Limits
 from ..devices.recording import Recorded as Recorded
 from ..devices.running import running
@@ -67,7 +68,8 @@ def board_predict(device: str, features: npt.ArrayLike) -> npt.NDArray[np.float3
         LinkError: The board does not answer, has other firmware, or no weights yet.
         UsageError: The URL names processes, or the model takes another number of features.
     """
-    rows = np.atleast_2d(np.asarray(features, np.float32))
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused as such
+        rows = np.atleast_2d(np.asarray(features).astype(np.float32))
     return asked_board.predict(device, list(rows), Catalogue.near(Path.cwd()))
 
 
@@ -99,17 +101,21 @@ def record(
 
     Raises:
         LinkError: The board does not answer, or was lost: what was recorded until then is in the files.
-        UsageError: The firmware has no sensor, or a name cannot be one.
+        UsageError: The firmware has no sensor, a name cannot be one, or the label is a number that the model does not have.
         Error: BuildError, LaunchError, SpecError and DataError for a board that is started now.
     """
     for option, name in (("--client", client), ("--label", label)):
         if name is not None and (name != name.strip() or not name or name[0] == "." or set(name) & set('/\\,;"\t\r\n')):
             raise UsageError(f"{option} '{name}': expected a name without slashes, commas and quotes that begins with no dot")
+    if label is not None and label.casefold() == "nan":
+        raise UsageError(f"--label '{label}': stands for a missing label in files; name the label otherwise")
+    if (rows is not None and rows < 1) or (seconds is not None and not seconds > 0):
+        raise UsageError(f"--rows {rows}, --seconds {seconds}: expected numbers above 0")
     design = None
     if experiment is not None:
         # Rows are recorded as they are; the numbers of the normalisation are measured in recordings.
-        raw = experiment.spec.data.model_copy(update={"normalise": "none", "shift": None, "scale": None})
-        design = design_of(experiment.spec.model_copy(update={"data": raw}), experiment.source)
+        as_they_are = experiment.spec.model_copy(update={"data": DataSpec(normalise="none")})
+        design = design_of(as_they_are, experiment.source)
     with watching(progress) as observer:
         return asked_board.record(
             device,

@@ -14,7 +14,13 @@ from ..federation.observer import Observer, Silent
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-_standard_error = Console(stderr=True)
+
+def _console(*, stderr: bool = False) -> Console:
+    """A console that shows text as it is: brackets in names are no markup, and colons no emoji."""
+    return Console(stderr=stderr, markup=False, emoji=False)
+
+
+_standard_error = _console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Bars:
 
     def event(self, text: str) -> None:
         """Prints a line above the bar, which stays on the screen."""
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(text, highlight=False, soft_wrap=True)
 
 
 class Lines:
@@ -74,7 +80,7 @@ class Lines:
 
     def note(self, text: str) -> None:
         """Prints a note as a line."""
-        _standard_error.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
+        _standard_error.print(f"  {text}", highlight=False, soft_wrap=True)
 
     def event(self, text: str) -> None:
         """Prints an event as a line."""
@@ -134,7 +140,7 @@ def watching(progress: ProgressOption = True) -> Iterator[Observer]:
 
 @contextmanager
 def _shown() -> Iterator[Observer]:
-    console = Console() if _standard_error.is_jupyter else _standard_error  # a notebook shows bars on standard output only
+    console = _console() if _standard_error.is_jupyter else _standard_error  # a notebook shows bars on standard output only
     if not (console.is_terminal or console.is_jupyter):
         yield Lines()
         return
@@ -142,12 +148,12 @@ def _shown() -> Iterator[Observer]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield Bars(progress)

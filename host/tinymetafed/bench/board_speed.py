@@ -20,7 +20,7 @@ from tinymetafed_codegen.protocol import Hello, Phase, Program, Progress, Recipe
 from tinymetafed_codegen.spec import Experiment
 
 from ..devices.device import Device
-from ..devices.launch import parse
+from ..devices.device_urls import parse
 from ..devices.link.session import Session
 from ..devices.running import running
 from ..federation.observer import Observer
@@ -183,16 +183,25 @@ def _step_times(
 ) -> tuple[list[float], int, bool]:
     """Microseconds per step in each measurement, steps of one, and whether the board's own clock gave them."""
     first = _timed(session, manifest, weights, phase, ticks_per_second)
-    by_board = first.by_board > 0
-    each = (first.by_board if by_board else first.by_host) / FIRST_STEPS
+    each = (first.by_board or first.by_host) / FIRST_STEPS
     count = int(min(max(STEP_SECONDS / max(each, 1e-9), FIRST_STEPS), MOST_STEPS))
-    found = []
-    for _ in range(REPEATS):
-        timed = _timed(session, manifest, weights, dataclasses.replace(phase, count=count), ticks_per_second)
-        # The time of the messages is in both measurements by the host, and not in their difference.
-        longer = timed.by_board if by_board else timed.by_host - first.by_host
-        found.append(1e6 * max(longer, 0.0) / (count if by_board else max(count - FIRST_STEPS, 1)))
-    return found, count, by_board
+    longer = dataclasses.replace(phase, count=count)
+    timed = [_timed(session, manifest, weights, longer, ticks_per_second) for _ in range(REPEATS)]
+    # The first steps may be shorter than a tick; of so many, none is counted only where the clock does not run.
+    if all(times.by_board > 0 for times in timed):
+        return [1e6 * times.by_board / count for times in timed], count, True
+    return [_us_by_host(first.by_host, times.by_host, count) for times in timed], count, False
+
+
+def _us_by_host(first: float, longer: float, count: int) -> float:
+    """Microseconds per step from the host's times of FIRST_STEPS and of ``count`` steps.
+
+    The time of the messages is in both, and not in their difference. Where the host was so busy that there is none, it is the
+    longer time alone, which is rather too high.
+    """
+    if longer > first and count > FIRST_STEPS:
+        return 1e6 * (longer - first) / (count - FIRST_STEPS)
+    return 1e6 * longer / count
 
 
 @dataclass(frozen=True)

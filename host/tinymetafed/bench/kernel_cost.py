@@ -17,8 +17,9 @@ from tinymetafed_codegen.ops import ACTIVATIONS
 from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 
+from ..devices.device_urls import DeviceSpec
 from ..devices.firmware import Deviation, Firmware
-from ..devices.launch import DeviceSpec, launch
+from ..devices.launch import launch
 from ..devices.link.session import Session
 from ..devices.running import build_firmware
 from ..federation.observer import Observer

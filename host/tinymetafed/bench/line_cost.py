@@ -13,8 +13,9 @@ from tinymetafed_codegen.section import TomlTable
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.toolchain import require_tools
 
+from ..devices.device_urls import DEFAULT_BOARDS, DeviceSpec
 from ..devices.firmware import Deviation
-from ..devices.launch import DEFAULT_BOARDS, DeviceSpec, launch
+from ..devices.launch import launch
 from ..devices.link.faults import paced
 from ..devices.running import build_firmware
 from ..federation.clients import Traffic

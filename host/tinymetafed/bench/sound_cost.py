@@ -12,13 +12,15 @@ import serial
 
 from tinymetafed_codegen import emit, log_mel_facts
 from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.log_mel_cpp import log_mel_header
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.toolchain import build_root
 
 from ..devices import firmware
+from ..devices.board_process import announced, command
 from ..devices.firmware import Deviation
 from ..devices.firmware_project import writing_project
-from ..devices.launch import ICOUNT, announced, command
+from ..devices.launch import ICOUNT
 from ..federation.observer import Observer
 from ..runs.setup import measured_design
 from . import BenchError, in_qemu
@@ -71,7 +73,7 @@ def measure(experiment: Experiment, source: str, board: str, observer: Observer)
         generated = build_root() / PROGRAM.folder(key) / f"generated-{board}"
         text = emit.command(written, on)
         emit.write(designed.on(on), generated, text)
-        (generated / "log_mel_facts.hpp").write_text(emit.log_mel_header(facts, text), encoding="utf-8")
+        (generated / "log_mel_facts.hpp").write_text(log_mel_header(facts, text), encoding="utf-8")
         built = firmware.build(written, on, key=key, deviation=PROGRAM, generated=generated)
     observer.stage(f"a second of sound on {board}")
     ram, hearing, writing = _said(built.program, on)

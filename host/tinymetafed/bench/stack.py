@@ -21,8 +21,9 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 
+from ..devices.device_urls import DeviceSpec
 from ..devices.firmware import Firmware
-from ..devices.launch import DeviceSpec, launch
+from ..devices.launch import launch
 from ..devices.link.session import Session
 from ..learn.strategies import open_strategy
 from ..learn.weights import initial

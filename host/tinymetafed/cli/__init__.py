@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 import tinymetafed as tmf
 
@@ -85,7 +86,7 @@ def _warnings_as_lines() -> Iterator[None]:
                 genuine(message, category, *place, **more)
             elif str(message) not in said:
                 said.add(str(message))
-                notes.print(f"Warning: {message}", markup=False, highlight=False, soft_wrap=True)
+                notes.print(f"Warning: {message}", highlight=False, soft_wrap=True)
 
         warnings.simplefilter("always", tmf.BoardWarning)
         warnings.showwarning = show
@@ -97,13 +98,16 @@ def _explain(error: Exception) -> int:
     if usage:
         if text := error.format_message():  # type: ignore[attr-defined]  # empty if the help was printed
             stop = "" if text.endswith((".", "?", "!")) else "."
-            notes.print(f"[bold red]Error:[/] {text}{stop} See --help.", highlight=False, soft_wrap=True)
+            _print_error(f"{text}{stop} See --help.")
         return WRONG_USAGE
     if isinstance(error, tmf.Error | OSError):
-        notes.print("[bold red]Error:[/]", end=" ")
-        notes.print(_text(error), markup=False, highlight=False, soft_wrap=True)
+        _print_error(_text(error))
         return WRONG_USAGE if isinstance(error, tmf.UsageError) else FAILED
     raise error
+
+
+def _print_error(text: str) -> None:
+    notes.print(Text.assemble(("Error:", "bold red"), " ", text), highlight=False, soft_wrap=True)
 
 
 def _text(error: Exception) -> str:

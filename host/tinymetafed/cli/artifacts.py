@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import tinymetafed as tmf
 
 from .options import DataOption, ExperimentArgument, JsonOption, SetOption
-from .output import notes
+from .output import notes, results
 
 
 def check(
@@ -63,10 +63,10 @@ def _others(cause: tmf.DataCause) -> str:
 
 
 def _show_check(result: tmf.DataCheck) -> None:
-    console = Console()
+    console = results()
 
     def line(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False, soft_wrap=True)
 
     facts = result.facts
     if facts is not None and facts.clients:
@@ -144,7 +144,7 @@ def report(
         return
     page = output or Path("comparison.html")
     for line in tmf.compare(runs, page):
-        notes.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)
+        notes.print(f"left out: {line}", highlight=False, soft_wrap=True)
     print(page)
 
 
@@ -198,7 +198,7 @@ def export(
     whose = f", adapted to client {client}" if client is not None else ", adapted to your samples" if adapt else ""
     if not whose and path.suffix not in (".npz", ".h"):  # these have no local weights
         whose = ", not adapted to a client"
-    notes.print(f"{path}: the weights after {trained.kept_round} rounds{whose}", markup=False, highlight=False, soft_wrap=True)
+    notes.print(f"{path}: the weights after {trained.kept_round} rounds{whose}", highlight=False, soft_wrap=True)
 
 
 def listen(
@@ -246,23 +246,23 @@ def codegen(
     table.add_row("available", f"{manifest.memory.ram_available:,}")
     table.add_section()
     table.add_row("flash (estimate)", f"{manifest.memory.flash:,}")
-    console = Console()
+    console = results()
     console.print(table)
     if explain:
         drawing, steps = _arena_over_time(manifest.arena)
         console.print(drawing)
         console.print(steps, highlight=False)
     if manifest.store is not None:
-        console.print(manifest.store.summary, markup=False, highlight=False, soft_wrap=True)
+        console.print(manifest.store.summary, highlight=False, soft_wrap=True)
     if manifest.sensor is not None:
-        console.print(manifest.sensor.summary, markup=False, highlight=False, soft_wrap=True)
+        console.print(manifest.sensor.summary, highlight=False, soft_wrap=True)
     console.print(
         f"{manifest.n_global:,} global and {manifest.n_local:,} local weights, "
         f"model {manifest.model_hash}, {len(made.changed)} files changed in {output}",
         highlight=False,
     )
     if note := made.design.experiment.data.running_note:
-        console.print(f"{note[0].upper()}{note[1:]}.", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{note[0].upper()}{note[1:]}.", highlight=False, soft_wrap=True)
     if made.step_milliseconds:
         steps = ", ".join(f"{name} {low:.2g} to {high:.2g} ms" for name, (low, high) in made.step_milliseconds.items())
         console.print(f"A training step, estimated from its multiply-accumulates: {steps}.", highlight=False, soft_wrap=True)
@@ -305,7 +305,7 @@ def examine(json_: JsonOption = False) -> None:
         if finding.group != group:
             group = finding.group
             table.add_section()
-            table.add_row("", f"[bold]{group}[/]", "", "")
-        mark = "[green]✓[/]" if finding.ok else "[yellow]–[/]"
+            table.add_row("", Text(group, "bold"), "", "")
+        mark = Text("✓", "green") if finding.ok else Text("–", "yellow")
         table.add_row(mark, finding.name, finding.detail, "" if finding.ok else finding.remedy)
-    Console().print(table)
+    results().print(table)

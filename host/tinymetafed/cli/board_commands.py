@@ -10,15 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import tinymetafed as tmf
 
 from .options import JsonOption, SetOption
-from .output import notes
+from .output import notes, results
 
 SHOWN_FILES = 10  # of a recording
 
@@ -53,7 +51,7 @@ def status(device: DeviceArgument, json_: JsonOption = False) -> None:
         table.add_row("classes", ", ".join(found.classes))
     if found.sensing is not None:
         _add_sensing(table, found.sensing, found.classes)
-    Console().print(table, highlight=False)
+    results().print(table, highlight=False)
 
 
 def _add_sensing(table: Table, sensing: tmf.Sensing, classes: Sequence[str]) -> None:
@@ -66,6 +64,8 @@ def _add_sensing(table: Table, sensing: tmf.Sensing, classes: Sequence[str]) -> 
         table.add_row(
             "prediction", f"{_named(sensing.label, classes)}, confidence {sensing.confidence:.2f}, for the newest sample"
         )
+    elif sensing.samples:
+        table.add_row("prediction", "none: the board has no weights since its start, or they have diverged; let it adapt")
 
 
 def _named(label: int, classes: Sequence[str]) -> str:
@@ -88,14 +88,17 @@ def predict(
     """
     rows = [_numbers(text, f"--features {text}") for text in features or ()]
     if csv is not None:
-        lines = csv.read_text(encoding="utf-8-sig").splitlines()
+        try:
+            lines = csv.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise tmf.UsageError(f"{csv}: is no text in UTF-8; save it as CSV in UTF-8") from None
         rows += [_numbers(line, f"{csv}, row {number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise tmf.UsageError("nothing to predict; give --features 0.1,0.5 or --csv FILE")
     for number, row in enumerate(rows, 1):
         if len(row) != len(rows[0]):
             raise tmf.UsageError(f"sample {number} has {len(row)} features, the first has {len(rows[0])}")
-    scores = tmf.board_predict(device, np.array(rows, np.float32))
+    scores = tmf.board_predict(device, rows)
     if json_:
         print(json.dumps([[float(score) for score in row] for row in scores]))
         return
@@ -108,7 +111,7 @@ def predict(
     for number, row in enumerate(scores, 1):
         best = [_named(int(row.argmax()), names)] if scores.shape[1] > 1 else []
         table.add_row(str(number), " ".join(f"{float(score):.6g}" for score in row), *best)
-    Console().print(table, highlight=False)
+    results().print(table, highlight=False)
 
 
 def record(
@@ -162,13 +165,17 @@ def record(
         )
     table.add_row("ended", found.ended)
     if found.unlabelled:
-        remedy = "record with --label, or leave such rows out with task.missing = 'drop'"
+        sounds = found.files[0].suffix == ".wav"
+        otherwise = (
+            "move the files into folders of their classes" if sounds else "leave such rows out with task.missing = 'drop'"
+        )
+        remedy = f"record with --label, or {otherwise}"
         table.add_row("without label", f"{found.unlabelled:,} rows; {remedy}")
     for file in found.files[:SHOWN_FILES]:
         table.add_row("", str(file))
     if len(found.files) > SHOWN_FILES:
         table.add_row("", f"… and {len(found.files) - SHOWN_FILES} more")
-    Console().print(table, highlight=False, markup=False, soft_wrap=True)
+    results().print(table, highlight=False, soft_wrap=True)
 
 
 def label(
@@ -191,6 +198,8 @@ def label(
     was = "it had no prediction" if found.label is None else f"its prediction was {found.label}"
     kept = ", and saved its weights" if keep else ""
     print(f"Learned the newest of {found.samples:,} samples as {label} ({was}){kept}.")
+    if found.problem:
+        notes.print(f"Note: {found.problem}", highlight=False, soft_wrap=True)
 
 
 def start(
@@ -267,7 +276,7 @@ def estimate(
     ):
         flash = _between(cost.flash_seconds, 1e6, "µs")
         table.add_row(name, _between(cost.seconds, 1000, "ms"), flash, _between(cost.millijoules, 1, "mJ"))
-    console = Console()
+    console = results()
     console.print(table)
     lines = [f"A day takes {_between(found.milliampere_hours, 1, 'mAh')} of a battery."]
     if found.saves:

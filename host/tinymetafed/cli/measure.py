@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import tinymetafed as tmf
 
 from .options import ExperimentArgument, JsonOption, SetOption, ThreadsOption
+from .output import results
 
 
 class Optimization(StrEnum):
@@ -61,7 +61,7 @@ def kernels(
     table.add_row("flash, bytes", *(f"{each.flash_bytes:,}" for each in columns))
     table.add_row("static RAM, bytes", *(f"{each.ram_bytes:,}" for each in columns))
     table.add_row("deepest stack, bytes", *(f"{each.stack_bytes:,}" for each in columns))
-    console = Console()
+    console = results()
     console.print(table)
     console.print(f"  {measured.estimate[0].upper()}{measured.estimate[1:]}.", highlight=False, soft_wrap=True)
 
@@ -99,7 +99,7 @@ def memory(
     for each in footprints:
         sizes = (each.flash, each.flash_available, each.static, each.stack, each.ram, each.ram_available)
         table.add_row(each.model, each.board, *(f"{size:,}" for size in sizes))
-    Console().print(table)
+    results().print(table)
 
 
 def sound(
@@ -129,7 +129,7 @@ def sound(
         ("tables in flash, bytes", cost.table_bytes),
     ):
         table.add_row(what, f"{value:,}")
-    Console().print(table)
+    results().print(table)
 
 
 def simulation(
@@ -159,7 +159,7 @@ def simulation(
         table.add_row("textbook, one client after the other, 1 thread", f"{figures.textbook_us:.3f}")
     if figures.jax_us is not None:
         table.add_row("JAX, all clients in one vmap, its own threads", f"{figures.jax_us:.3f}")
-    console = Console()
+    console = results()
     console.print(table)
     if figures.speedup is not None:
         idle = f"by the processor time they took, {figures.speedup_idle:.2f} on a machine with nothing else to do"
@@ -183,7 +183,7 @@ def wire(
     if json_:
         print(json.dumps(asdict(figures)))
         return
-    console = Console()
+    console = results()
     for title, headings, rows in (
         (
             f"Bulk transfers at {figures.baud:,} baud",
@@ -252,7 +252,7 @@ def board(
     for variant, time in found.steps.items():
         cycles = "" if time.cycles_per_mac is None else f"{time.cycles_per_mac:.2f}"
         table.add_row(variant, f"{time.us:,.1f}", f"{time.us_least:,.1f} – {time.us_most:,.1f}", cycles)
-    console = Console()
+    console = results()
     console.print(table)
     for line in (
         f"Steps are timed by {found.clock}.",
@@ -274,4 +274,4 @@ def all_(
     if json_:
         print(json.dumps(figures.as_json()))
         return
-    Console().print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+    results().print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)

@@ -69,6 +69,6 @@ def import_(
     tinymetafed import keywords_int8.tflite -o experiment.toml --outputs 4
     """
     for note in tmf.import_model(model, output, task=task, loss=loss, freeze=freeze, local=local or (), outputs=outputs):
-        notes.print(note, markup=False, highlight=False, soft_wrap=True)
+        notes.print(note, highlight=False, soft_wrap=True)
     print(f"{output}, {output.with_suffix('.npz').name}: written. Next:")
     print(f"  tinymetafed codegen {shlex.quote(str(output))} --board nano33ble -o build/{output.stem}")

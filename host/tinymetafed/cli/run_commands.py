@@ -12,13 +12,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 import tinymetafed as tmf
 
 from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption
-from .output import notes
+from .output import notes, results
 
 
 def train(
@@ -222,14 +222,14 @@ def _show_adaptation(adapted: tmf.Adaptation, whose: str, as_json: bool) -> None
         table.add_column(heading, justify="left" if heading == "task" else "right")
     for each in adapted.clients:
         known = " (trained on)" if each.trained_on else ""
-        table.add_row(str(each.client), escape(each.task) + known, _score(each.before), _score(each.after))
+        table.add_row(str(each.client), each.task + known, _score(each.before), _score(each.after))
     table.add_section()
     table.add_row("mean", "", _score(adapted.before), _score(adapted.after))
-    console = Console()
+    console = results()
     console.print(table)
     _show_classes(console, adapted.classes)
     for note in adapted.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
 
 
 def evaluate(
@@ -340,7 +340,7 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
     interval = "" if test.after_ci95 is None else f" ± {test.after_ci95:.3f}"
     if test.n_clients < FEWEST_FOR_INTERVAL:
         interval = f" ({test.n_clients} client{'s' * (test.n_clients != 1)}, too few for an interval)"
-    table.add_row("", f"[bold]{_score(test.after)}[/]{interval} after")
+    table.add_row("", Text.assemble((_score(test.after), "bold"), f"{interval} after"))
     table.add_row(
         "bytes per round on the wire",
         f"{result.bytes_down / rounds:,.0f} down, {result.bytes_up / rounds:,.0f} up",
@@ -356,14 +356,16 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
     table.add_row("time", f"{result.seconds:.1f} s for {result.rounds} rounds and the meta-test")
     best = "" if result.kept_round is None else f", the best of those compared, after {result.kept_round:,} rounds"
     table.add_row("weights", f"sha256 {result.weights_sha256[:16]}…{best}")
-    console = Console()
+    console = results()
     console.print(table, highlight=False)
     _show_classes(console, test.classes)
     console.print(f"  report  {page}", highlight=False, soft_wrap=True)
     if _is_worse(test):
         console.print(
-            "  [yellow]Adaptation made the score worse: there are too few rounds for this schedule.[/] Increase run.rounds or, "
-            "for a short run, strategy.alpha_max.",
+            Text.assemble(
+                ("  Adaptation made the score worse: there are too few rounds for this schedule.", "yellow"),
+                " Increase run.rounds or, for a short run, strategy.alpha_max.",
+            ),
             highlight=False,
             soft_wrap=True,
         )
@@ -382,12 +384,12 @@ def _show_classes(console: Console, classes: tmf.ClassScores | None) -> None:
     for name in ("precision", "recall"):
         table.add_column(name, justify="right")
     for name in classes.names if few else ():
-        table.add_column(f"as {escape(name)}", justify="right")
+        table.add_column(f"as {name}", justify="right")
     for name, counts, precision, recall in zip(
         classes.names, classes.confusion, classes.precision, classes.recall, strict=True
     ):
         shares = ["–" if share is None else f"{100 * share:.1f} %" for share in (precision, recall)]
-        table.add_row(escape(name), *shares, *(f"{number:,}" for number in (counts[:-1] if few else ())))
+        table.add_row(name, *shares, *(f"{number:,}" for number in (counts[:-1] if few else ())))
     console.print(table, highlight=False)
 
 

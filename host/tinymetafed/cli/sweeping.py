@@ -8,14 +8,13 @@ from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 import tinymetafed as tmf
 
 from .options import DataOption, JsonOption
-from .output import notes
+from .output import notes, results
 
 JobsOption = Annotated[int | None, typer.Option(min=1, max=1024, help="Runs at a time.", show_default="one per core")]
 
@@ -45,7 +44,7 @@ def sweep(
         print(json.dumps({"sweep": str(file), "folder": str(table.folder), "cells": cells, "left_out": dict(table.left_out)}))
         return
     _show(table)
-    Console().print(f"  {table.folder / 'table.md'}, {table.folder / 'table.csv'}", highlight=False, soft_wrap=True)
+    results().print(f"  {table.folder / 'table.md'}, {table.folder / 'table.csv'}", highlight=False, soft_wrap=True)
 
 
 def _show(table: tmf.SweepTable) -> None:
@@ -54,12 +53,12 @@ def _show(table: tmf.SweepTable) -> None:
     for heading in ("seeds", "after", "SD", "95 % CI", "down", "up", "samples", "cost"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for name, seeds, before, after, sd, interval, each, *rest in table.cells():
-        shown.add_row(f"{escape(name)}\n  [dim]before {before}; {each}[/]", seeds, after, sd, interval, *rest)
-    console = Console()
+        shown.add_row(Text.assemble(f"{name}\n", (f"  before {before}; {each}", "dim")), seeds, after, sd, interval, *rest)
+    console = results()
     console.print(f"{table.name}: {table.legend()}; cost counts values only", highlight=False)
     console.print(shown)
     for note in table.notes():
-        console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {note}", highlight=False, soft_wrap=True)
 
 
 def paper(

@@ -12,14 +12,16 @@ import numpy as np
 from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
-from tinymetafed_codegen.protocol import SensorReport, State, Status
+from tinymetafed_codegen.optional_messages import SensorReport
+from tinymetafed_codegen.protocol import State, Status
 
 from ..federation.observer import Observer
 from ..wire import class_names
 from ..wire.messages import ArrayLike, FloatArray
 from .board_stores import problem
 from .device import Device
-from .launch import launch, parse
+from .device_urls import parse
+from .launch import launch
 from .link.link_errors import DeviceRefused, LinkError
 from .recording import Limits, NoSensor, Recorded, describe
 from .recording import record as record_rows
@@ -233,9 +235,11 @@ def _sensing(report: SensorReport | None) -> Sensing | None:
 
 
 def _label_index(label: int | str, device: Device, labels: int) -> int:
-    """The index of a label that is a number or a name. Raises AskError."""
-    names = _names(device) if isinstance(label, str) and not label.isdecimal() else ()
-    index = names.index(str(label)) if label in names else int(label) if str(label).isdecimal() else -1
+    """The index of a label that is a number or a name. A name goes first: classes may be called 3, 7 and 1. Raises AskError."""
+    text, names = str(label), _names(device) if isinstance(label, str) else ()
+    if names.count(text) > 1:
+        raise AskError(f"{device.url}: label {text}: {names.count(text)} classes have this name; give the number of the class")
+    index = names.index(text) if text in names else int(text) if text.isdecimal() else -1
     if not 0 <= index < labels:
         of_names = f" or a name of {', '.join(names)}" if names else ""
         raise AskError(f"{device.url}: label {label}: its model has the labels 0 to {labels - 1}{of_names}")

@@ -14,16 +14,19 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymetafed_codegen.errors import UsageError
-from tinymetafed_codegen.protocol import Columns, RowFormat, Rows, SensorState, Status
+from tinymetafed_codegen.errors import Error, UsageError
+from tinymetafed_codegen.optional_messages import Columns, RowFormat, Rows, SensorState
+from tinymetafed_codegen.protocol import Status
 
 from ..federation.observer import Observer
 from .device import Device
 from .link.link_errors import DeviceGarbled, DeviceRefused, LinkError
 
 PAUSE_SECONDS = 0.01  # between two questions when no row was there
+NOTE_SECONDS = 1.0  # between two notes of progress
 MISSING_SECONDS = 2.0  # that a sensor may be missing
 FIRST_NUMBER, MOST_FILES = 1, 100_000
+_WAV_HEAD = 44  # bytes before the samples of a WAV file; it ends with their size, and the size of what follows byte 8 is at 4
 _GAP, _LABEL = 0x8000, 0x7FFF  # the bits of a row's mark
 _FORMATS = {RowFormat.F32: "<f4", RowFormat.I16: "<i2"}
 _SAID = {
@@ -37,6 +40,14 @@ _SAID = {
 
 class NoSensor(UsageError):
     """The board's firmware has no sensor; wrong usage."""
+
+
+class CannotWrite(Error):
+    """A file of a recording cannot be written."""
+
+
+class WrongLabel(UsageError):
+    """The model on the board does not have the label; wrong usage."""
 
 
 @dataclass(frozen=True)
@@ -95,20 +106,25 @@ def record(device: Device, folder: Path, client: str, label: str | None, limits:
         What was recorded; whole rows, also after an interruption.
 
     Raises:
-        NoSensor: The firmware has no sensor.
+        NoSensor: The firmware has no sensor. WrongLabel: The label is a number that the model does not have.
         LinkError: The board was lost, or its sensor gives no row. What was recorded until then is in the files.
+        CannotWrite: A file cannot be written; likewise.
     """
     form = _form_of(device)
+    _check(label, device)
     files = (_SoundFiles if form.layout == _FORMATS[RowFormat.I16] else _Files)(folder / client, form, label)
     observer.stage(f"recording {device.url}", limits.rows or 0)
-    ended, rate = "as asked", 0.0
+    ended, rate, clock = "as asked", 0.0, device.session.clock
+    noted = clock.monotonic()
     try:
         for batch in _fetched(device, form, limits, observer):
             rate = batch.rate
             files.add(batch if limits.rows is None else batch.first_of(limits.rows - files.rows))
             for _ in batch.marks:
                 observer.advance()
-            observer.note(f"{files.rows:,} rows, {files.dropped:,} dropped" + (f", {rate:.1f} per second" if rate else ""))
+            if clock.monotonic() - noted >= NOTE_SECONDS:
+                noted = clock.monotonic()
+                observer.note(f"{files.rows:,} rows, {files.dropped:,} dropped" + (f", {rate:.1f} per second" if rate else ""))
             if files.rows == limits.rows:
                 break
             if batch.is_last:
@@ -117,12 +133,15 @@ def record(device: Device, folder: Path, client: str, label: str | None, limits:
         ended = "interrupted"
     except LinkError:
         files.close()
-        observer.event(f"{device.url}: recorded {files.rows:,} whole rows until then, in {folder / client}")
+        if files.rows:
+            observer.event(f"{device.url}: recorded {files.rows:,} whole rows until then, in {folder / client}")
         raise
     finally:
-        files.close()
-        with suppress(LinkError):
-            device.session.pull_rows(0, 0)
+        try:
+            files.close()
+        finally:
+            with suppress(LinkError):
+                device.session.pull_rows(0, 0)
     return Recorded(tuple(files.done), files.rows, files.dropped, files.unlabelled, rate, form.rate, ended)
 
 
@@ -168,6 +187,13 @@ def _form_of(device: Device) -> _Form:
     if others < 0 or (columns.per_second and not rate):
         raise DeviceGarbled(f"{device.url}: its rows have {columns.channels} numbers, but its columns are {names}")
     return _Form(names, columns.channels, _FORMATS[columns.format], rate, columns.per_second, others)
+
+
+def _check(label: str | None, device: Device) -> None:
+    """Raises WrongLabel for a number that is no class of the model on the board. Names of classes it does not know."""
+    report = device.session.sensor()
+    if label is not None and label.isdecimal() and report is not None and int(label) >= report.classes:
+        raise WrongLabel(f"{device.url}: label {label}: its model has the labels 0 to {report.classes - 1}")
 
 
 def _fetched(device: Device, form: _Form, limits: Limits, observer: Observer) -> Iterator[_Batch]:
@@ -218,7 +244,13 @@ class _Files:
         self._next = 0  # number of the next row
 
     def add(self, batch: _Batch) -> None:
-        """Adds rows; begins a new file where rows before one of them are missing."""
+        """Adds rows; begins a new file where rows before one of them are missing. Raises CannotWrite."""
+        try:
+            self._add(batch)
+        except OSError as error:
+            self._complete(error)
+
+    def _add(self, batch: _Batch) -> None:
         if not len(batch.marks):
             return
         self.dropped += batch.first - self._next
@@ -234,23 +266,50 @@ class _Files:
         self._next = batch.first + len(batch.marks)
 
     def close(self) -> None:
-        """Completes the file that is open, if there is one, under the next free name."""
-        if self._file is None:
-            return
-        self._file.close()
-        self._file = None
+        """Completes the file that is open, if there is one, under the next free name. Raises CannotWrite."""
+        self._complete(None)
+
+    def _complete(self, failed: OSError | None) -> None:
+        """As ``close``; with the error of a write that has failed, with the whole rows before it."""
+        file, self._file = self._file, None
+        try:
+            if file is not None:
+                try:
+                    file.close()
+                except OSError as error:  # a full disk, for instance
+                    failed = failed or error
+                if failed is None or self._cut():
+                    self._publish()
+        except OSError as error:
+            failed = failed or error
+        if failed is not None:
+            raise self._cannot_write(failed) from None
+
+    def _publish(self) -> None:
         folder = self._folder_of_file()
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(FIRST_NUMBER, MOST_FILES):
             name = folder / f"{number:04d}{self._suffix}"
             try:
-                os.link(self._hidden, name)
+                name.touch(exist_ok=False)
             except FileExistsError:
                 continue
-            self._hidden.unlink()
+            self._hidden.replace(name)
             self.done.append(name)
             return
         raise UsageError(f"{self._folder}: has {MOST_FILES - 1:,} recordings already; name another folder or --client")
+
+    def _cannot_write(self, error: OSError) -> CannotWrite:
+        kept = f"; the whole rows until then are in {', '.join(map(str, self.done))}" if self.done else ""
+        return CannotWrite(f"{error.filename or self._folder}: cannot be written: {error.strerror or error}{kept}")
+
+    def _cut(self) -> bool:
+        """Cuts the hidden file after its last whole row, and removes it if it has none. Returns whether it has rows."""
+        *rows, _ = self._hidden.read_bytes().split(b"\n")
+        os.truncate(self._hidden, sum(len(row) + 1 for row in rows))
+        if len(rows) < 2:  # the names of the columns alone
+            self._hidden.unlink()
+        return len(rows) > 1
 
     def _apart(self, marks: NDArray[np.uint16]) -> NDArray[np.bool_]:
         """Whether each row begins a new file."""
@@ -285,6 +344,18 @@ class _SoundFiles(_Files):
         labels = marks & _LABEL
         before = np.concatenate([[self._mark], labels[:-1]])
         return (marks & _GAP).astype(bool) | (labels != before if self._label is None else False)
+
+    def _cut(self) -> bool:
+        size = (self._hidden.stat().st_size - _WAV_HEAD) // 2 * 2
+        if size <= 0:
+            self._hidden.unlink()
+            return False
+        with self._hidden.open("r+b") as file:
+            file.truncate(_WAV_HEAD + size)
+            for at, value in ((4, _WAV_HEAD - 8 + size), (_WAV_HEAD - 4, size)):
+                file.seek(at)
+                file.write(value.to_bytes(4, "little"))
+        return True
 
     def _folder_of_file(self) -> Path:
         label = self._label if self._label is not None else str(self._mark - 1) if self._mark > 0 else ""

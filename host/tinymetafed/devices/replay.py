@@ -10,7 +10,7 @@ import numpy as np
 
 from tinymetafed_codegen.design import Design
 
-from .launch import DeviceSpec
+from .device_urls import DeviceSpec
 from .link.link_errors import LaunchError
 
 Recordings = Callable[[DeviceSpec], Sequence[bytes]]  # the content of each file that a URL's boards replay
@@ -43,7 +43,7 @@ def recordings_of(design: Design) -> Recordings:
         if task.own_files is None or facts.sound:
             clients = sound_rows(spec.replay, task)
         else:
-            clients = sensor_rows(spec.replay, task.own_files, facts.channels)
+            clients = sensor_rows(spec.replay, task.own_files, facts.channels, max(2, design.manifest.output_size))
         if spec.replay.is_file():
             clients *= spec.count
         if len(clients) < spec.count:

@@ -19,10 +19,11 @@ from ..federation.observer import Observer
 from . import firmware
 from .board_stores import problem, run_number
 from .device import Device
+from .device_urls import parse
 from .firmware import AS_THE_BOARD_SAYS, Deviation, Firmware
 from .firmware_project import flashing, writing_project
 from .fleet import Fleet
-from .launch import launch, parse, require
+from .launch import launch, require
 from .link.faults import FaultPlan
 from .link.link_errors import WrongFirmware
 from .replay import recordings_of

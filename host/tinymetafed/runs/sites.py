@@ -12,7 +12,8 @@ from tinymetafed_codegen.design import design
 from tinymetafed_codegen.spec import SpecError
 
 from ..devices.device_clients import DeviceClients
-from ..devices.launch import DeviceUrlError, parse, require
+from ..devices.device_urls import DeviceUrlError, parse
+from ..devices.launch import require
 from ..devices.link.faults import FaultPlan
 from ..devices.running import Programs, running
 from ..federation.clients import Clients

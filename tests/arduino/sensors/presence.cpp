@@ -26,4 +26,13 @@ int main() {
       std::printf("%u %d %.2f %.2f\n", static_cast<unsigned>(passed), label, static_cast<double>(row[0]), static_cast<double>(row[1]));
     }
   }
+  now = static_cast<uint32_t>(now + 1700);  // the board was busy
+  float row[2];
+  int label;
+  const bool after_gap = sensor.read(row, label) == tmf::sensor::Reading::kRowAfterGap;
+  now = static_cast<uint32_t>(now + 480);
+  const bool early = sensor.read(row, label) != tmf::sensor::Reading::kNothingNew;
+  now = static_cast<uint32_t>(now + 20);
+  const bool next = sensor.read(row, label) == tmf::sensor::Reading::kRow;
+  std::printf("busy %d %d %d\n", after_gap, early, next);
 }

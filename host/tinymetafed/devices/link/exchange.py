@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from tinymetafed_codegen import protocol
+from tinymetafed_codegen.optional_messages import ALL_REQUESTS
 from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Status, wire_size
 
 from ...federation.clients import Traffic
@@ -27,7 +28,7 @@ PATIENCE = 4  # the timeout is this many times the longest recent answer time of
 PACE_DECAY = 0.875  # factor on the longest recent answer time with every answer
 MAX_UNDER_WAY = 64  # requests in flight; well below the 256 sequence numbers
 LOOK_SECONDS = 0.2  # between two questions to `watch` while waiting for an answer
-ANSWER_TYPES = frozenset((protocol.ERROR_TYPE, *(each.type_id | protocol.ANSWER_BIT for each in protocol.ALL_REQUESTS)))
+ANSWER_TYPES = frozenset((protocol.ERROR_TYPE, *(each.type_id | protocol.ANSWER_BIT for each in ALL_REQUESTS)))
 
 
 @dataclass(slots=True)

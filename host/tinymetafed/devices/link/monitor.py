@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tinymetafed_codegen import protocol
+from tinymetafed_codegen import optional_messages, protocol
 from tinymetafed_codegen.protocol import Code, ErrorAnswer, Record, WireError
 
 from ...wire.frame import Decoder, Frame
@@ -15,7 +15,7 @@ from .transport import DEFAULT_BAUD, open_transport
 
 SHOWN_BYTES = 8  # bytes shown of a field or of a damaged frame
 _POLL_SECONDS = 0.5
-_REQUESTS = {each.type_id: each for each in protocol.ALL_REQUESTS}
+_REQUESTS = {each.type_id: each for each in optional_messages.ALL_REQUESTS}
 _ANSWERS = {type_id | protocol.ANSWER_BIT: each.answer for type_id, each in _REQUESTS.items()}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from tinymetafed_codegen import protocol
+from tinymetafed_codegen import optional_messages
 
 from ...wire.frame import Decoder, encode
 from .clock import SYSTEM_CLOCK, Clock
@@ -226,4 +226,4 @@ class Replay:
 
 
 def _request_name(type_id: int) -> str:
-    return next((each.__name__ for each in protocol.ALL_REQUESTS if each.type_id == type_id), f"type {type_id}")
+    return next((each.__name__ for each in optional_messages.ALL_REQUESTS if each.type_id == type_id), f"type {type_id}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from tinymetafed_codegen import protocol
+from tinymetafed_codegen import optional_messages, protocol
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Dtype, Program, Recipe, State, Status
 
@@ -54,7 +54,7 @@ class Session(Exchange):
         super().__init__(transport, name=name, deadline=deadline, retries=retries, clock=clock)
         self.session = int.from_bytes(os.urandom(4), "little")  # a new number ends an earlier host's session on the board
         self._token = 0
-        self.store: protocol.StoreReport | None = None  # the last report of firmware with a store
+        self.store: optional_messages.StoreReport | None = None  # the last report of firmware with a store
         self.name_bytes = 0  # of the names of classes in that store
         self._run = 0
         self._training: float | None = None  # seconds that the last program took, without streamed samples
@@ -139,7 +139,7 @@ class Session(Exchange):
 
     # --- The board's store ---
 
-    def recall(self, run: int) -> protocol.StoreReport:
+    def recall(self, run: int) -> optional_messages.StoreReport:
         """Names the run of the cycles that follow, so that the board continues from states that it saved in this run.
 
         Only for firmware with a store.
@@ -151,10 +151,10 @@ class Session(Exchange):
             What the board's store holds; also in ``store`` from now on.
         """
         self._run = run
-        self.store = self._ask(protocol.Recall(run), protocol.StoreReport)
+        self.store = self._ask(optional_messages.Recall(run), optional_messages.StoreReport)
         return self.store
 
-    def keep(self, names: Sequence[str] = ()) -> protocol.StoreReport:
+    def keep(self, names: Sequence[str] = ()) -> optional_messages.StoreReport:
         """Makes the board save its current weights, local ones included; it has them again after a reset.
 
         Args:
@@ -166,17 +166,19 @@ class Session(Exchange):
         Raises:
             DeviceRefused: BAD_STATE while weights are loaded or trained; NOT_FINITE if they have diverged.
         """
-        self.store = self._ask(protocol.Keep(class_names.encode(names, self.name_bytes)), protocol.StoreReport)
+        self.store = self._ask(
+            optional_messages.Keep(class_names.encode(names, self.name_bytes)), optional_messages.StoreReport
+        )
         return self.store
 
-    def refresh(self) -> protocol.StoreReport:
+    def refresh(self) -> optional_messages.StoreReport:
         """As ``recall`` for the same run again."""
         return self.recall(self._run)
 
-    def look(self) -> protocol.Contents | None:
+    def look(self) -> optional_messages.Contents | None:
         """What is in the board's store, which does not change; None for firmware without one."""
         try:
-            return self._ask(protocol.Look(), protocol.Contents)
+            return self._ask(optional_messages.Look(), optional_messages.Contents)
         except DeviceRefused as refusal:
             if refusal.status != Status.UNKNOWN_TYPE:
                 raise
@@ -184,10 +186,10 @@ class Session(Exchange):
 
     # --- What the board's own program does ---
 
-    def inspect(self) -> protocol.Inspection | None:
+    def inspect(self) -> optional_messages.Inspection | None:
         """How the board has done on the samples that its own program has learned; None if it has learned none."""
         try:
-            return self._ask(protocol.Inspect(), protocol.Inspection)
+            return self._ask(optional_messages.Inspect(), optional_messages.Inspection)
         except DeviceRefused as refusal:
             if refusal.status != Status.UNKNOWN_TYPE:
                 raise
@@ -209,20 +211,20 @@ class Session(Exchange):
 
     # --- The board's sensor; firmware without one refuses with UNKNOWN_TYPE ---
 
-    def sensor(self) -> protocol.SensorReport | None:
+    def sensor(self) -> optional_messages.SensorReport | None:
         """How the board's sensor does; None for firmware without one."""
         try:
-            return self._ask(protocol.AskSensor(), protocol.SensorReport)
+            return self._ask(optional_messages.AskSensor(), optional_messages.SensorReport)
         except DeviceRefused as refusal:
             if refusal.status != Status.UNKNOWN_TYPE:
                 raise
             return None
 
-    def columns(self) -> protocol.Columns:
+    def columns(self) -> optional_messages.Columns:
         """What a row of the sensor is."""
-        return self._ask(protocol.AskColumns(), protocol.Columns)
+        return self._ask(optional_messages.AskColumns(), optional_messages.Columns)
 
-    def pull_rows(self, recording: int, row: int) -> protocol.Rows:
+    def pull_rows(self, recording: int, row: int) -> optional_messages.Rows:
         """Fetches rows of a recording from number ``row`` on, as many as are there and fit into an answer.
 
         Args:
@@ -232,9 +234,9 @@ class Session(Exchange):
         Raises:
             DeviceRefused: BAD_STATE if the board knows nothing of this recording, because it was reset.
         """
-        return self._ask(protocol.PullRows(recording, row), protocol.Rows)
+        return self._ask(optional_messages.PullRows(recording, row), optional_messages.Rows)
 
-    def label_sample(self, label: int) -> protocol.SensorReport:
+    def label_sample(self, label: int) -> optional_messages.SensorReport:
         """Labels the newest sample, which the board learns.
 
         Raises:
@@ -242,7 +244,7 @@ class Session(Exchange):
                 in a round; NOT_FINITE if the weights have diverged.
         """
         request = int.from_bytes(os.urandom(4), "little")
-        return self._ask(protocol.LabelSample(request, label), protocol.SensorReport)
+        return self._ask(optional_messages.LabelSample(request, label), optional_messages.SensorReport)
 
     # --- A round ---
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymetafed_codegen import boards, emit
+from tinymetafed_codegen import boards
 from tinymetafed_codegen.files import locked, write_if_changed
 from tinymetafed_codegen.host_library import SHARED, shared_library
 from tinymetafed_codegen.locate import root
+from tinymetafed_codegen.log_mel_cpp import log_mel_header
 from tinymetafed_codegen.log_mel_facts import FULL_SCALE, LogMelFacts
 from tinymetafed_codegen.toolchain import build_root, compiler_flags, require_tools
 
@@ -62,7 +63,7 @@ class BoardLogMel:
         """The compiled library; its name depends on all that the bits depend on. Raises BuildError."""
         require_tools(boards.load(_BOARD))
         firmware = root() / "firmware"
-        header = emit.log_mel_header(self.facts, _COMMAND)
+        header = log_mel_header(self.facts, _COMMAND)
         folder = build_root() / "log_mel" / hashlib.sha256(header.encode()).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         source = firmware / "sim" / "spectrograms.cpp"

@@ -25,12 +25,14 @@ class Wanted:
         features: Number of features of a row; None where no model says it.
         outputs: Number of values to predict; 0 where a row has a label.
         shape: The model's input shape, for messages.
+        labelled: Whether each row must have a label.
     """
 
     spec: FolderTask
     features: int | None
     outputs: int
     shape: tuple[int, ...] = ()
+    labelled: bool = True
 
     @property
     def columns(self) -> int | None:

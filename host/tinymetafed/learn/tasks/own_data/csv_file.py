@@ -129,7 +129,8 @@ class _Reader:
         numbers, lines = next(blocks, (np.empty(0, np.int64), []))
         rows = self._rows(numbers, lines, lenient=True)
         self.width = self.form.width
-        if len(rows) > 1 and self._end_with_delimiter([cells for _, cells in rows[1:]]):
+        last_is_named = bool(rows) and are_names(rows[0][1]) and len(rows[0][1]) == self.width and rows[0][1][-1] != ""
+        if len(rows) > 1 and not last_is_named and self._end_with_delimiter([cells for _, cells in rows[1:]]):
             self.width -= 1
             self.padded = True
             rows = [(line, cells[: self.width] if not any(cells[self.width :]) else cells) for line, cells in rows]
@@ -195,7 +196,7 @@ class _Reader:
             for column, codes in ((roles.label, self.labels), (roles.client, self.clients))
         )
         unknown = np.zeros(len(read), bool)
-        for texts in (labels, clients):
+        for texts in (labels if self.wanted.labelled else None, clients):
             unknown |= False if texts is None else texts == UNKNOWN
         if self.padded:
             odd |= np.array([bool(cell.strip()) for cell in read[f"c{self.width}"]], bool)
@@ -376,7 +377,7 @@ class _Reader:
     def _text(self, line: int, column: int | None, cells: Sequence[str]) -> str | None:
         if column is None:
             return ""
-        if cells[column].casefold() not in _NO_LABEL:
+        if cells[column].casefold() not in _NO_LABEL or (column == self.roles.label and not self.wanted.labelled):
             return cells[column]
         if self.wanted.spec.missing != "drop":
             what = "label" if column == self.roles.label else "client"

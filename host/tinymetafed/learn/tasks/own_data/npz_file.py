@@ -60,7 +60,18 @@ def read_npz(file: Path, wanted: Wanted, problems: Problems, notes: list[str]) -
     left_out = np.zeros(n, bool)
     values = _numbers(file, "x", x, wanted, problems, left_out)
     targets = _numbers(file, "y", y, wanted, problems, left_out) if outputs else np.empty((n, 0), np.float32)
-    labels = None if outputs else _texts(file, "y", y.reshape(n), problems, left_out, spec.missing == "drop")
+    labels = (
+        None
+        if outputs
+        else _texts(
+            file,
+            "y",
+            y.reshape(n),
+            problems,
+            left_out if wanted.labelled else None,
+            spec.missing == "drop" or not wanted.labelled,
+        )
+    )
     clients = time = None
     for key in ("client", "time"):
         if key in read and read[key].shape != (n,):
@@ -148,8 +159,10 @@ def _numbers(
     return floats
 
 
-def _texts(file: Path, name: str, array: NDArray[np.generic], problems: Problems, left_out: Bools, may_drop: bool) -> Texts:
-    """The labels or clients of the rows; rows without are marked in ``left_out``."""
+def _texts(
+    file: Path, name: str, array: NDArray[np.generic], problems: Problems, left_out: Bools | None, may_lack: bool
+) -> Texts:
+    """The labels or clients of the rows; rows without are marked in ``left_out``, if they are to be left out."""
     texts = [str(text).strip() for text in array.tolist()]
     known: dict[str, int] = {}
     codes = np.fromiter((known.setdefault(text, len(known)) for text in texts), np.int64, len(texts))
@@ -157,12 +170,13 @@ def _texts(file: Path, name: str, array: NDArray[np.generic], problems: Problems
         if text.casefold() in ("", "nan") or array.dtype.kind not in "iufUb":
             what = "label" if name == "y" else "client"
             rows = np.flatnonzero(codes == code)
-            if not may_drop or array.dtype.kind not in "iufUb":
+            if not may_lack or array.dtype.kind not in "iufUb":
                 expected = f"expected a {'class' if name == 'y' else 'client'}, a whole number or a name (str)"
                 for i in rows:
                     problems.add(
                         Place(file, name=f"{name}[{i}]"), f"= {text!r} is not a {what}", expected, f"{name}: {expected}"
                     )
-            left_out[rows] = True
+            if left_out is not None:
+                left_out[rows] = True
             codes[rows] = UNKNOWN
     return Texts(codes, tuple(known))

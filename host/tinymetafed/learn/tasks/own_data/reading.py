@@ -98,7 +98,13 @@ def _is_data(file: Path) -> bool:
 
 
 def read_folder(
-    path: Path, spec: FolderTask, shapes: TaskShapes | None, seed: int, scored: Sequence[str] | None = None
+    path: Path,
+    spec: FolderTask,
+    shapes: TaskShapes | None,
+    seed: int,
+    scored: Sequence[str] | None = None,
+    *,
+    labelled: bool = True,
 ) -> Reading:
     """Reads and checks every file of a folder.
 
@@ -109,6 +115,7 @@ def read_folder(
         seed: ``run.seed``, which chooses the held-out clients if ``task.held_out`` does not.
         scored: To score a trained model on these data: the names of its classes, () for values; all clients are held out then,
             and one row each is enough. None to train on them.
+        labelled: Whether each row must have a label; a row without one has the target UNKNOWN otherwise.
 
     Returns:
         The samples, and all problems of all files.
@@ -127,7 +134,7 @@ def read_folder(
     else:
         files = find_files(root, spec.client is not None, spec.files)
         known = list(files)
-        wanted = Wanted(spec, _row_size(path, spec, shapes), _outputs(shapes), shapes.input if shapes else ())
+        wanted = Wanted(spec, _row_size(path, spec, shapes), _outputs(shapes), shapes.input if shapes else (), labelled)
         for client, group in files.items():
             for file in group:
                 if file.suffix.lower() == ".npz":

@@ -44,19 +44,21 @@ class SensorRows:
         return len(self.values)
 
 
-def sensor_rows(path: Path, spec: FolderTask, channels: int) -> list[SensorRows]:
+def sensor_rows(path: Path, spec: FolderTask, channels: int, classes: int | None = None) -> list[SensorRows]:
     """The rows of each client in a folder, or of one file, as the task would cut windows from them.
 
     Args:
         path: The folder or file.
         spec: The experiment's [task]. Names of classes are numbered as in its own data, where those are there.
         channels: Numbers of a row.
+        classes: Classes of the model; None if they are not known.
 
     Returns:
         The clients, in the order of their files; each has rows.
 
     Raises:
-        DataError: A file cannot be used, or its rows have other numbers than the model's.
+        DataError: A file cannot be used, its rows have other numbers than the model's, or nothing says which classes of the
+            model the names in it are.
     """
     rows_alone: dict[str, str | None] = {
         "window": None,
@@ -64,9 +66,10 @@ def sensor_rows(path: Path, spec: FolderTask, channels: int) -> list[SensorRows]
     }  # a client with too few rows for a window is no problem here
     if path.is_file():
         rows_alone["files"] = glob.escape(path.name)
-    reading = read_folder(path.parent if path.is_file() else path, spec.model_copy(update=rows_alone), None, 0, ())
+    folder = path.parent if path.is_file() else path
+    reading = read_folder(folder, spec.model_copy(update=rows_alone), None, 0, (), labelled=False)
     reading.require()
-    index = _class_index(reading, path, spec)
+    index = _class_index(reading, path, spec, classes)
     problems, found = Problems(), dict[str, list[tuple[Floats, Indices]]]()
     for each in reading.recordings:
         parts = found.setdefault(each.client, [])
@@ -122,7 +125,7 @@ def _samples(file: Path, rate: int | None) -> NDArray[np.int16]:
     try:
         sound, found = read_wav(file)
     except (OSError, EOFError, ValueError, wave.Error) as error:
-        raise DataError(f"{file}: cannot be read ({error or 'it ends too early'}); save it again as WAV") from None
+        raise DataError(f"{file}: cannot be read ({str(error) or 'it ends too early'}); save it again as WAV") from None
     if found != rate:
         raise DataError(f"{file}: its rate is {found} Hz, that of the board's microphone {rate} Hz; make them equal")
     return microphone_samples(sound)
@@ -130,18 +133,30 @@ def _samples(file: Path, rate: int | None) -> NDArray[np.int16]:
 
 def _classes_of_sounds(path: Path, media: MediaFolder, spec: TaskBase) -> Mapping[str, int]:
     own = spec.own_files
-    if own is not None and Path(own.path).exists():
-        return read_folder(Path(own.path), own, None, 0, ()).classes or {}
     names = sorted({label for files in media.files.values() for label, _ in files})
+    if own is not None and Path(own.path).exists():
+        classes = read_folder(Path(own.path), own, None, 0, ()).classes or {}
+        if not path.is_file() and classes.keys().isdisjoint(names):
+            raise DataError(
+                f"{path}: has sounds of {', '.join(names)}, but the classes of {own.path} are {', '.join(classes)}; rename the "
+                "folders of the sounds, or let task.path name the data that the model is for"
+            )
+        return classes
     return {} if path.is_file() else {name: index for index, name in enumerate(names)}
 
 
-def _class_index(reading: Reading, path: Path, spec: FolderTask) -> dict[int, int]:
-    """The model's index of each class index of ``reading``."""
+def _class_index(reading: Reading, path: Path, spec: FolderTask, size: int | None) -> dict[int, int]:
+    """The model's index of each class index of ``reading``, for a model of ``size`` classes."""
     classes = reading.classes or {}
     of_model = dict(classes)
     if any(number(name) is None for name in classes):
-        of_model |= _trained_classes(path, spec)
+        trained = _trained_classes(path, spec)
+        if size is not None and len(classes) < size and not trained.keys() >= classes.keys():
+            raise DataError(
+                f"{path}: its labels are {', '.join(sorted(classes))}, and the model tells {size} classes apart: nothing says "
+                f"which of them these are; write the classes' numbers, or put data with all names into {spec.path}"
+            )
+        of_model |= trained
     return {own: of_model[name] for name, own in classes.items()}
 
 

@@ -1,0 +1,243 @@
+"""A model as C++: its training step as calls of kernels, the kernels that it includes, and the weights of frozen layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from . import included, ops
+from .calls import BackwardCall, Call
+from .cpp_literals import float_literal, in_lines
+from .design import Design
+from .graph import Graph, PlacedParameter
+from .ops import Op, Parameter
+from .plan import HISTOGRAM_BINS
+from .protocol import Variant
+from .protocol_cpp import cpp_constant
+from .rendering import render
+
+
+def model_header(design: Design, command: str, template: str = "model.hpp.j2") -> str:
+    """The text of model.hpp: one model's training step, as calls of kernels. ``template``: that of firmware or of libraries."""
+    net, arena = design.graph, design.plan
+    redraws_local = design.experiment.model.local_start == "redrawn" and net.n_local > 0
+
+    def place(tensor: Any) -> str:
+        return cpp_constant(tensor.name)
+
+    def weights(op: Op) -> str:
+        at = "" if op.frozen else "p + "
+        return ", ".join(f"{at}{weight_constant(op, parameter)}" for parameter in op.parameters)
+
+    def forward(call: Call) -> dict[str, str]:
+        return {
+            "template": call.op.template,
+            "direction": "forward",
+            "type": type_name(call.op.name) or call.op.cpp_type(),
+            "x": place(call.x),
+            "other": "" if call.other is None else place(call.other),
+            "y": place(call.y),
+            "saved_mask": "" if call.saved_mask is None else place(call.saved_mask),
+            "masks_input": str(call.masks_input).lower(),
+            "weights": weights(call.op),
+        }
+
+    def observe(call: Call) -> dict[str, str]:
+        return {**forward(call), "direction": "observe"}
+
+    def backward(call: BackwardCall, update: str) -> dict[str, str]:
+        reads = call.op.backward_reads()
+        forward_tensors = [tensor for name, tensor in (("x", call.x), ("y", call.y)) if name in reads]
+        return {
+            "template": call.op.template,
+            "direction": "backward",
+            "type": type_name(call.op.name) or call.op.cpp_type(),
+            "x": place(call.x),
+            "y": place(call.y),
+            "dy": place(call.dy),
+            "saved_mask": "" if call.saved_mask is None else place(call.saved_mask),
+            "dx": place(call.dx) if call.dx is not None else place(call.dy),  # without dx the kernel does not write there
+            "rule": update if call.update else "kernels::Hold",
+            "has_dx": str(call.dx is not None).lower(),
+            "masks_input": str(call.masks_input).lower(),
+            "weights": weights(call.op),
+            "forward_tensors": "".join(f"a + {place(t)}, " for t in forward_tensors),
+        }
+
+    def step(variant: Variant) -> list[dict[str, str]]:
+        update = net.sgd.accumulating_cpp_type() if variant is Variant.GRADIENT else "Update"
+        return [forward(call) if isinstance(call, Call) else backward(call, update) for call in net.backward[variant]]
+
+    return render(
+        template,
+        title=" -> ".join(call.op.name for call in net.forward),
+        command=command,
+        frozen=bool(net.frozen),
+        model_hash_hex=design.model_hash.hex(),
+        model_hash_bytes=", ".join(f"0x{b:02x}" for b in design.model_hash),
+        input_size=net.input.size,
+        input_shape=list(net.input.shape),
+        output_size=net.output.size,
+        target_size=net.target.size,
+        target_note=net.target.note,
+        class_count=net.output.size if net.loss.class_target else 0,
+        n_global=net.n_global,
+        n_parameters=net.n_parameters,
+        n_state=net.n_state,
+        state_note=_state_note(net),
+        sums_gradients=str(net.sums_gradients).lower(),
+        redraws_local=str(redraws_local).lower(),
+        keeps_local=str(design.manifest.keeps_local).lower(),
+        largest_input=float_literal(net.largest_input or 0.0),
+        feeds_back=str(design.experiment.strategy.error_feedback).lower(),
+        parameters=[
+            {
+                "constant": weight_constant(p.op, p.parameter),
+                "offset": p.offset,
+                "shape": list(p.parameter.shape),
+                "part": p.op.part,
+            }
+            for p in net.parameters
+        ],
+        global_ends=", ".join(str(p.offset + p.parameter.size) for p in net.parameters if not p.op.local),
+        layer_ends=", ".join(map(str, net.layer_ends)),
+        downlink=cpp_constant(design.manifest.downlink),
+        slots=[
+            {
+                "constant": place(slot.tensor),
+                "offset": slot.offset,
+                "shape": list(slot.tensor.shape),
+                "note": slot.tensor.note,
+                "lifetime": f"from {arena.steps[slot.first]} to {arena.steps[slot.last]}",
+            }
+            for slot in arena.slots
+        ],
+        arena_floats=arena.floats,
+        histogram_bins=HISTOGRAM_BINS,
+        layers=[{"title": c.op.title, "type": type_name(c.op.name), "cpp_type": c.op.cpp_type()} for c in net.forward],
+        update=net.sgd.cpp_type(),
+        update_formula=net.sgd.formula,
+        loss=net.loss.cpp_type(net.output.size, design.experiment.model.huber_delta),
+        loss_formula=net.loss.formula,
+        input=place(net.input),
+        output=place(net.output),
+        target=place(net.target),
+        output_gradient=place(net.output_gradient),
+        forward=[forward(call) for call in net.forward],
+        variants=[
+            {
+                "name": v.name.lower(),
+                "doc": _VARIANT_DOC[v],
+                "observing": [observe(call) for call in net.observing(v)],
+                "calls": step(v),
+            }
+            for v in net.backward
+        ],
+        start_values=[_StartText.of(p) for p in net.parameters if p.op.local and isinstance(p.parameter.starts_at, tuple)],
+        local_starts=[_local_start(design, p) for p in net.parameters if p.op.local],
+        local_redraws=[_local_start(design, p, ", key") for p in net.parameters if p.op.local] if redraws_local else [],
+    )
+
+
+def op_headers(design: Design, command: str) -> str:
+    """The text of op_headers.hpp: includes the kernels of the model's ops."""
+    net = design.graph
+    used = {type(call.op) for calls in (net.forward, *net.backward.values()) for call in calls}
+    ours = sorted({f"<kernels/{op.header}>" for op in used if ops.own_op.header(op) is None})
+    theirs = sorted({file for op in used if (file := ops.own_op.header(op))})
+    return render(
+        "op_headers.hpp.j2",
+        command=command,
+        ours=ours,
+        theirs=[{"path": file.as_posix(), "sha256": included.digest(file)} for file in theirs],
+    )
+
+
+def frozen_header(design: Design, command: str) -> str:
+    """The text of frozen.hpp: the weights of frozen layers as C++ constants."""
+    tensors = [_frozen_tensor(design, op, parameter) for op, parameter in design.graph.frozen]
+    return render("frozen.hpp.j2", command=command, tensors=tensors)
+
+
+@dataclass(frozen=True)
+class _FrozenText:
+    """A tensor of a frozen layer as C++ text: its type, the constant's name and the lines of its numbers."""
+
+    declaration: str
+    constant: str
+    shape: list[int]
+    lines: list[str]
+
+
+def _frozen_tensor(design: Design, op: Op, parameter: Parameter) -> _FrozenText:
+    values = design.weights[f"{op.name}.{parameter.name}"].ravel()
+    if parameter.dtype == "float32":
+        # str(float32) is the shortest decimal that reads back as the same float32.
+        numbers = [f"{float(str(value))!r}f" for value in values]
+    else:
+        numbers = [str(int(value)) for value in values]
+    return _FrozenText(
+        _DECLARATIONS[parameter.dtype], weight_constant(op, parameter), list(parameter.shape), in_lines(numbers, 8)
+    )
+
+
+# Bytes begin at a whole word, so that fewer loads of four of them cross its border.
+_DECLARATIONS = {
+    "float32": "inline constexpr float",
+    "int8": "alignas(4) inline constexpr int8_t",
+    "int32": "inline constexpr int32_t",
+}
+
+
+_VARIANT_DOC = {
+    Variant.LOCAL: "One SGD step of the local weights; the global weights do not change: reconstruction.",
+    Variant.GLOBAL: "One SGD step of the global weights; the local weights do not change: the shared update.",
+    Variant.FULL: "One SGD step of all weights: fine-tuning.",
+    Variant.GRADIENT: "Adds the gradient of all weights to the sum behind the weights; the weights do not change.",
+}
+
+
+def _state_note(net: Graph) -> str:
+    behind = ["velocity"] * bool(net.sgd.momentum) + ["sum of gradients"] * net.sums_gradients
+    return f"all weights, then a {' or a '.join(behind)} for each" if behind else "the weights alone"
+
+
+def type_name(name: str) -> str:
+    """The C++ type name of a layer: ``StemConv2d1`` for ``stem_conv2d1``."""
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def weight_constant(op: Op, parameter: Parameter) -> str:
+    """The C++ constant of a tensor's place: ``kConv2d1Kernel`` for ``kernel`` of ``conv2d1``."""
+    return cpp_constant(f"{op.name}_{parameter.name}")
+
+
+@dataclass(frozen=True)
+class _StartText:
+    """The given start of a local tensor as C++ text: the tensor's constant and its numbers."""
+
+    constant: str
+    numbers: str
+
+    @classmethod
+    def of(cls, placed: PlacedParameter) -> _StartText:
+        given = placed.parameter.starts_at
+        assert isinstance(given, tuple)
+        return cls(weight_constant(placed.op, placed.parameter), ", ".join(map(float_literal, given)))
+
+
+def _local_start(design: Design, placed: PlacedParameter, key: str = "") -> str:
+    """The call that fills one local tensor; ``key`` is the argument that selects the random numbers, "" for the fixed ones."""
+    model, parameter = design.experiment.model, placed.parameter
+    constant = weight_constant(placed.op, parameter)
+    scale = f"{model.local_start_scale!r}f"
+    if isinstance(parameter.starts_at, tuple):
+        return f"local_start::given(p + {constant}, {constant}Start, {parameter.size});"
+    if parameter.starts_at is not None:
+        return f"local_start::fill(p + {constant}, {parameter.size}, {parameter.starts_at!r}f);"
+    if parameter.is_bias or model.local_start == "zeros":
+        return f"local_start::zeros(p + {constant}, {parameter.size});"
+    if model.local_start == "alternating":
+        columns = parameter.shape[-1]
+        return f"local_start::alternating(p + {constant}, {parameter.size // columns}, {columns}, {scale});"
+    return f"local_start::random(p + {constant}, {parameter.size}, {constant}, {scale}{key});"

@@ -1,0 +1,212 @@
+"""Messages that only some firmware knows: with a store, with a sensor, or with a program of its own that learns.
+
+Any other firmware answers them with UNKNOWN_TYPE. ``schema_hash`` of the wire table does not cover them; the model's hash of
+firmware with a store or a sensor does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from .protocol import REQUESTS, table_digest
+from .wire_record import F32, U16, U32, Bounds, Code, Record, Request, Tail
+
+# --- Of firmware with a store ---
+
+
+class StoreState(Code):
+    """What a board's store holds, or what the last save has met."""
+
+    EMPTY = 0, "nothing is saved yet"
+    READY = 1, "records are there"
+    OTHER_MODEL = 2, "records of another model, which are not used; the first save replaces them"
+    OTHER_FORMAT = 3, "records of another version of the store, which are not used; the first save replaces them"
+    DAMAGED = 4, "neither records nor erased flash; the first save replaces it"
+    FULL = 5, "the last record does not fit beside those that are needed; those are kept"
+    WORN = 6, "the flash did not take the last record; earlier ones are kept, and nothing is written until the next reset"
+    MISSING = 7, "the board has no storage; for an emulated board, no file"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReport(Record):
+    """The state of the board's store."""
+
+    state: Annotated[StoreState, "state of the store"]
+    saves: Annotated[U32, "records saved so far"]
+    erases: Annotated[U32, "erases of a slot so far; each of the two slots has had half of them"]
+    rounds: Annotated[U16, "1 if the newest state after a round is of this run, else 0"]
+    round: Annotated[U32, "the round of the newest state, of any run"]
+    weights: Annotated[U16, "1 if weights are saved, which the board predicts with after a reset, else 0"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall(Request):
+    """Names the run of the cycles that follow: the board continues from states that it has saved in this run."""
+
+    type_id = 0x20
+    answer = StoreReport
+    run: Annotated[U32, "number of the run, the same when it is continued"]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep(Request):
+    """Saves weights, statistics and names for after a reset; what is saved already is not written again."""
+
+    type_id = 0x21
+    answer = StoreReport
+    names: Annotated[Tail, "the names of the classes, in the store's length; empty: those that are saved stay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents(Record):
+    """What is in the board's store."""
+
+    state: Annotated[StoreState, "state of the store"]
+    names: Annotated[Tail, "the names of the classes, in UTF-8, one per line, then zeros; empty without classes or weights"]
+
+
+@dataclass(frozen=True, slots=True)
+class Look(Request):
+    """Asks what is in the store, and changes nothing."""
+
+    type_id = 0x22
+    answer = Contents
+
+
+# --- Of firmware whose own program learns ---
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection(Record):
+    """How the board has done on the samples that its own program has learned."""
+
+    learned: Annotated[U32, "samples learned since the start"]
+    error: Annotated[F32, "of the predictions before learning, of late: the share of wrong labels, or the mean distance"]
+    drifted: Annotated[U16, "1 if the error has grown since (Page-Hinkley test), else 0"]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect(Request):
+    """Asks how the board has done."""
+
+    type_id = 0x30
+    answer = Inspection
+
+
+# --- Of firmware with a sensor ---
+
+
+class SensorState(Code):
+    """What a sensor does."""
+
+    OK = 0, "rows come, and nothing is wrong with them"
+    WAITING = 1, "it has started, and no row has come yet"
+    MISSING = 2, "it does not answer; for an emulated board, there is no recording"
+    STUCK = 3, "all its latest rows are equal; samples are predicted, and not learned"
+    NOT_FINITE = 4, "the last row has a number that is NaN or infinite; such rows are left out"
+    RATE_OFF = 5, "rows come at another rate than `task.rate`, by more than a tenth"
+    BAD_LABEL = 6, "the last row has a label that the model does not have, and counts as a row without label"
+    ENDED = 7, "the recording that stands for the sensor has ended"
+
+
+class RowFormat(Code):
+    """The format of the numbers of a row."""
+
+    F32 = 0, "IEEE 754 binary32"
+    I16 = 1, "signed 16-bit numbers"
+
+
+@dataclass(frozen=True, slots=True)
+class SensorReport(Record):
+    """How the sensor does, and what the board makes of it."""
+
+    state: Annotated[SensorState, "state of the sensor"]
+    rows: Annotated[U32, "finite rows since the sensor has started, or since a recording has begun"]
+    rate: Annotated[F32, "rows per second, of late; 0: not measured"]
+    samples: Annotated[U32, "samples made of the rows since the board's start"]
+    learned: Annotated[U32, "of these, samples that were learned because their rows have a label"]
+    refused: Annotated[U32, "rows with a label that the model does not have, since the sensor has started"]
+    label: Annotated[U16, "prediction for the newest sample; 65535: there is none, or the board has no weights"]
+    confidence: Annotated[F32, "the probability that the model gives to it"]
+    classes: Annotated[U16, "labels of the model, which are below this number"]
+
+
+@dataclass(frozen=True, slots=True)
+class AskSensor(Request):
+    """Asks how the sensor does."""
+
+    type_id = 0x40
+    answer = SensorReport
+
+
+@dataclass(frozen=True, slots=True)
+class Columns(Record):
+    """What a row of the sensor is."""
+
+    channels: Annotated[U16, Bounds(least=1), "numbers of a row"]
+    format: Annotated[RowFormat, "their format in `Rows`"]
+    rate: Annotated[F32, Bounds(least=0), "`task.rate`, rows per second; 0 where the experiment names none"]
+    per_second: Annotated[U32, "the first column counts time in so many parts of a second; 0: no column of times"]
+    names: Annotated[Tail, "the columns of a CSV file of rows, in UTF-8, with commas between them; the last is the label"]
+
+
+@dataclass(frozen=True, slots=True)
+class AskColumns(Request):
+    """Asks what a row of the sensor is."""
+
+    type_id = 0x41
+    answer = Columns
+
+
+@dataclass(frozen=True, slots=True)
+class Rows(Record):
+    """Rows of the sensor, one after the other; the number of each is one more than that of the row before it."""
+
+    first: Annotated[U32, "number of the first row here; above the requested one if rows were dropped"]
+    dropped: Annotated[U32, "rows of this recording that gave way to newer ones before they were fetched"]
+    state: Annotated[SensorState, "state of the sensor"]
+    rate: Annotated[F32, "rows per second, of late; 0: not measured"]
+    data: Annotated[Tail, "per row a u16, whose bit 15 says that rows before it are missing, and whose rest is 0 or 1 + label; "
+                          "then the numbers"]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PullRows(Request):
+    """Fetches the rows of a recording; those before the requested one are forgotten."""
+
+    type_id = 0x42
+    answer = Rows
+    recording: Annotated[U32, "random number of the recording: a new one begins it and restarts the sensor; 0: ends it"]
+    row: Annotated[U32, "number of the first row that the host lacks; 0 at the beginning"]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSample(Request):
+    """Labels the newest sample, which the board then learns."""
+
+    type_id = 0x43
+    answer = SensorReport
+    request: Annotated[U32, "random number; the board learns once for each"]
+    label: Annotated[U16, "the label; `BAD_VALUE` if the model does not have it"]
+
+
+# --- All of them ---
+
+
+STORE_REQUESTS: tuple[type[Request], ...] = (Recall, Keep, Look)
+OWN_PROGRAM_REQUESTS: tuple[type[Request], ...] = (Inspect,)  # known once the program has learned
+SENSOR_REQUESTS: tuple[type[Request], ...] = (AskSensor, AskColumns, PullRows, LabelSample)
+ALL_REQUESTS: tuple[type[Request], ...] = (*REQUESTS, *STORE_REQUESTS, *OWN_PROGRAM_REQUESTS, *SENSOR_REQUESTS)
+STORE_ENUMS: tuple[type[Code], ...] = (StoreState,)
+SENSOR_ENUMS: tuple[type[Code], ...] = (SensorState, RowFormat)
+
+
+def store_schema_hash() -> bytes:
+    """First 8 bytes of SHA-256 over the messages of firmware with a store, without their texts."""
+    return table_digest(STORE_ENUMS, STORE_REQUESTS)
+
+
+def sensor_schema_hash() -> bytes:
+    """The same for the messages of firmware with a sensor."""
+    return table_digest(SENSOR_ENUMS, SENSOR_REQUESTS)

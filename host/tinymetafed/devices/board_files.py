@@ -1,0 +1,51 @@
+"""Files of this machine that stand for the flash of a process's board."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from .link.link_errors import LaunchError
+
+LONGEST_STORE = 300  # bytes of a folder's path; boards have room for 384, with the file's name
+STORAGE_VARIABLE = "TINYMETAFED_STORAGE"  # names the file that stands for the flash of a native process
+REPLAY_VARIABLE = "TINYMETAFED_REPLAY"  # names the file that stands for its sensor
+REPLAY_SUFFIX = ".rows"  # behind the path of the file that stands for an emulated board's flash: the one for its sensor
+
+
+def kept_in(store: Path) -> Path:
+    """The folder of a device URL's store, which is made if it is missing. Raises LaunchError."""
+    if len(os.fsencode(store)) > LONGEST_STORE:
+        raise LaunchError(
+            f"{store}: longer than the {LONGEST_STORE} bytes that an emulated board can read; name another folder"
+        )
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(f"{store}: cannot hold the boards' stores: {error.strerror}; name another folder") from None
+    return store
+
+
+def fill(storage: Path, size: int) -> None:
+    """Makes the file of a board's flash, if it is missing, and fills it with erased flash up to ``size`` bytes."""
+    with suppress(OSError), storage.open("ab") as file:  # the board reports that it has no storage
+        file.write(b"\xff" * (size - file.tell()))
+
+
+def lock(storage: Path, stack: ExitStack) -> None:
+    """Keeps other boards and processes off a file of a store until ``stack`` ends. Raises LaunchError if one has it."""
+    import fcntl  # on POSIX only
+
+    try:
+        file = os.open(storage, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError:
+        return  # the board reports that it has no storage
+    stack.callback(os.close, file)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise LaunchError(
+            f"{storage}: another board or process uses it, and two cannot write one file; give all boards in one URL, name "
+            "another folder after store=, or wait until the other process has ended"
+        ) from None

@@ -1,0 +1,120 @@
+"""Device URLs: what the user names boards, ports, processes and their options by."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from tinymetafed_codegen.boards import INSTALLED, Catalogue
+from tinymetafed_codegen.errors import UsageError
+
+from .link.link_errors import LaunchError
+
+DEFAULT_BOARDS = {"native": "native", "qemu": "mps2", "renode": "nrf52840"}
+_OPTION = re.compile(r"(store|replay)=(.+?)(?=&(?:store|replay)=|$)")
+_AT_BOARD = re.compile(r"(/.+|COM\d+|\w+://.+)@([\w-]+)")  # a port, then what is on it
+
+
+class DeviceUrlError(LaunchError, UsageError):
+    """An invalid device URL; wrong usage."""
+
+
+@dataclass(frozen=True)
+class DeviceSpec:
+    """A parsed device URL: ``count`` processes of ``kind`` that run ``board``; or a serial port, without ``board``.
+
+    ``declared`` is the board on a serial port, if the URL names it. ``store`` is the folder for the files that stand for the
+    flash of processes; None: files that are removed at the end. ``replay`` is the recording, or a folder of them, that stands
+    for their sensors.
+    """
+
+    url: str
+    kind: str
+    board: str | None = None
+    count: int = 1
+    declared: str | None = None
+    store: Path | None = None
+    replay: Path | None = None
+
+
+def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec]:
+    """Parses device URLs.
+
+    Args:
+        urls: Each is ``native:N``, ``qemu:N`` or ``renode:N``, with or without ``@BOARD`` and then ``?store=DIR``,
+            ``?replay=FILE|DIR`` or both with ``&`` between them; or a serial PORT or PORT@BOARD.
+        boards: The known boards.
+
+    Returns:
+        One specification per URL.
+
+    Raises:
+        DeviceUrlError: A URL is invalid.
+        BoardError: The file of a named board cannot be used.
+    """
+    found: list[DeviceSpec] = []
+    for url in urls:
+        kind, colon, rest = url.partition(":")
+        if kind in DEFAULT_BOARDS:
+            found.append(_parse_process(url, kind, rest, boards))
+        elif not url or (colon and re.fullmatch(r"\w+", kind) and re.fullmatch(r"-?\d+([@?].*)?", rest)):
+            near = get_close_matches(kind, DEFAULT_BOARDS, n=1)
+            expected = "expected native:N, qemu:N, qemu:N@BOARD, renode:N or a serial port"
+            hint = f"did you mean '{near[0]}:{rest}'?" if near else expected
+            raise DeviceUrlError(f"device '{url}': {hint}")
+        elif url in boards.names():
+            known = boards.load(url)
+            hint = f"PORT@{url}, with the port that it is on" if known.real else f"{known.kind}:1@{url}"
+            raise DeviceUrlError(f"device '{url}': this is a board's name; give {hint}")
+        else:
+            if option := re.search(r"\?(store|replay)=", url):
+                raise DeviceUrlError(
+                    f"device '{url}': {option[1]}= is for boards that are started now, native:N and qemu:N; a board on a port "
+                    "has a flash and a sensor of its own, so leave it out"
+                )
+            at = _AT_BOARD.fullmatch(url)
+            declared = None if at is None else _known_board(url, at[2], boards)
+            spec = DeviceSpec(url if at is None else at[1], "serial", declared=declared)
+            if any(other.url == spec.url for other in found):
+                raise DeviceUrlError(f"device '{url}': given twice; name each port once")
+            found.append(spec)
+    return found
+
+
+def _known_board(url: str, board: str, boards: Catalogue) -> str:
+    if board in boards.names():
+        return boards.load(board).name  # reports an unusable board file before anything starts
+    near = get_close_matches(board, boards.names(), n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(boards.names())}"
+    raise DeviceUrlError(f"device '{url}': no board '{board}'; {hint}")
+
+
+def _parse_process(url: str, kind: str, rest: str, boards: Catalogue) -> DeviceSpec:
+    rest, has_options, options = rest.partition("?")
+    folders = {match[1]: Path(match[2]).resolve() for match in _OPTION.finditer(options)}
+    if has_options and "&".join(match[0] for match in _OPTION.finditer(options)) != options:
+        raise DeviceUrlError(
+            f"device '{url}': expected store=DIR after ?, a folder for what boards keep over a reset, or replay=DIR, the "
+            "recordings that they take for their sensors, or both with & between them"
+        )
+    if twice := [name for name in folders if len(re.findall(rf"(?:^|&){name}=", options)) > 1]:
+        raise DeviceUrlError(f"device '{url}': {twice[0]}= is given twice; name one folder")
+    match = re.fullmatch(r"(\d+)(?:@([\w-]+))?", rest)
+    if match is None or int(match[1]) == 0:
+        raise DeviceUrlError(f"device '{url}': expected a number of devices from 1 on, for instance {kind}:4")
+    board = _known_board(url, match[2] or DEFAULT_BOARDS[kind], boards)
+    if boards.load(board).real:
+        raise DeviceUrlError(f"device '{url}': board '{board}' is a real one; connect it and give its port: PORT@{board}")
+    right = boards.load(board).kind
+    if kind != right:
+        hint = f"{right}:{match[1]}" if board == DEFAULT_BOARDS[right] else f"{right}:{match[1]}@{board}"
+        raise DeviceUrlError(f"device '{url}': board '{board}' does not run as {kind}; use {hint}")
+    if "replay" in folders and not boards.load(board).replays:
+        raise DeviceUrlError(
+            f"device '{url}': board '{board}' cannot read recordings in {kind}, only in QEMU or as a native process; leave "
+            "replay= out, or use qemu or native"
+        )
+    return DeviceSpec(url, kind, board, int(match[1]), store=folders.get("store"), replay=folders.get("replay"))
