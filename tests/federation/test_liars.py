@@ -12,7 +12,7 @@ import pytest
 from clocks import HUNG_SECONDS
 from small_runs import SINE, Quiet, sine
 
-from tinymetafed.devices import device_clients, launch
+from tinymetafed.devices import device_clients, ports
 from tinymetafed.devices.device_clients import DeviceClients
 from tinymetafed.devices.link.link_errors import PortError
 from tinymetafed.devices.link.session import Session
@@ -204,7 +204,7 @@ def honest() -> str:
 def tell(lie: Lie, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the first board lie; the others train nothing before it has."""
     lied, federate = threading.Event(), device_clients.federate
-    honestly = launch._Wrapping.wrap
+    honestly = ports.Wrapping.wrap
 
     def wrap(self: Any, transport: Transport, device: str, reboot: Callable[[], None] | None = None) -> Transport:
         line = honestly(self, transport, device, reboot)
@@ -215,7 +215,7 @@ def tell(lie: Lie, monkeypatch: pytest.MonkeyPatch) -> None:
             assert lied.wait(HUNG_SECONDS), "hung"
         return federate(session, *job)
 
-    monkeypatch.setattr(launch._Wrapping, "wrap", wrap)
+    monkeypatch.setattr(ports.Wrapping, "wrap", wrap)
     monkeypatch.setattr(device_clients, "federate", wait)
 
 
