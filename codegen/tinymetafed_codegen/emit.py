@@ -121,6 +121,7 @@ def device_facts_header(design: Design, command: str) -> str:
         target_note=net.target.note,
         classes=net.labels,
         targets_are_values=str(net.loss.targets == "values").lower(),
+        splits_steps=str(design.experiment.board.split_steps).lower(),
         receive_window=design.manifest.receive_window,
     )
 

@@ -20,6 +20,7 @@ from .rendering import render
 def model_header(design: Design, command: str, template: str = "model.hpp.j2") -> str:
     """The text of model.hpp: one model's training step, as calls of kernels. ``template``: that of firmware or of libraries."""
     net, arena = design.graph, design.plan
+    splits = design.experiment.board.split_steps
     redraws_local = design.experiment.model.local_start == "redrawn" and net.n_local > 0
 
     def place(tensor: Any) -> str:
@@ -67,6 +68,13 @@ def model_header(design: Design, command: str, template: str = "model.hpp.j2") -
     def step(variant: Variant) -> list[dict[str, str]]:
         update = net.sgd.accumulating_cpp_type() if variant is Variant.GRADIENT else "Update"
         return [forward(call) if isinstance(call, Call) else backward(call, update) for call in net.backward[variant]]
+
+    def parts(variant: Variant) -> list[dict[str, Any]]:
+        """The calls of a step one by one, where steps are split; the one of the loss has no call."""
+        if not splits or not net.backward[variant]:
+            return []
+        calls = [*map(observe, net.observing(variant)), *map(forward, net.forward), None, *step(variant)]
+        return [{"index": index, "call": call, "is_last": index + 1 == len(calls)} for index, call in enumerate(calls)]
 
     return render(
         template,
@@ -130,6 +138,7 @@ def model_header(design: Design, command: str, template: str = "model.hpp.j2") -
                 "doc": _VARIANT_DOC[v],
                 "observing": [observe(call) for call in net.observing(v)],
                 "calls": step(v),
+                "parts": parts(v),
             }
             for v in net.backward
         ],

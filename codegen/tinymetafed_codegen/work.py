@@ -35,12 +35,23 @@ def step_milliseconds(board: Board, net: Graph) -> dict[Variant, tuple[float, fl
         Lowest and highest estimate in ms by variant, from counted multiply-accumulates, the cycles of one in the emulated
         examples, and the chip's clock; {} for a board without these figures.
     """
-    known = board.estimates
-    if known is None:
-        return {}
-    low, high = (1000 * cycles / known.clock_hz for cycles in known.cycles_per_mac)
     counts = {variant: multiply_accumulates(net, variant) for variant, calls in net.backward.items() if calls}
-    return {variant: (low * count, high * count) for variant, count in counts.items()}
+    return {variant: time for variant, count in counts.items() if (time := _milliseconds(board, count)) is not None}
+
+
+def longest_part_milliseconds(board: Board, net: Graph) -> tuple[float, float] | None:
+    """The same for the longest part of a step, one pass through one layer; None for a board without figures."""
+    passes = [_products(call.op) for call in net.forward]
+    passes += [_backward(call) for calls in net.backward.values() for call in calls]
+    return _milliseconds(board, max(passes))
+
+
+def _milliseconds(board: Board, products: int) -> tuple[float, float] | None:
+    """Lowest and highest estimate of the time of some multiply-accumulates; None for a board without figures."""
+    if (known := board.estimates) is None:
+        return None
+    low, high = (1000 * cycles / known.clock_hz for cycles in known.cycles_per_mac)
+    return low * products, high * products
 
 
 def longest_step_seconds(board: Board, net: Graph) -> float:

@@ -41,6 +41,19 @@ uint8_t received[64];  // bytes read from the line
 uint8_t received_size = 0;
 uint8_t used = 0;  // of them
 
+// Answers at most one request. Returns whether there were bytes.
+bool listen() {
+  if (used == received_size) {
+    used = 0;
+    received_size = static_cast<uint8_t>(port::read(received, sizeof received));
+  }
+  const bool any = used < received_size;
+  used = static_cast<uint8_t>(used + dispatcher.receive(received + used, received_size - used));
+  return any;
+}
+
+bool sense() { return Sensing::kSenses && sensing.work(dispatcher.learner().is_free()); }
+
 }  // namespace
 
 void start() {
@@ -50,15 +63,25 @@ void start() {
 }
 
 bool poll() {
-  if (used == received_size) {
-    used = 0;
-    received_size = static_cast<uint8_t>(port::read(received, sizeof received));
-  }
-  const bool any = used < received_size;
-  used = static_cast<uint8_t>(used + dispatcher.receive(received + used, received_size - used));
+  const bool any = !dispatcher.learner().in_step() && listen();
   const bool trained = dispatcher.work();
-  const bool sensed = Sensing::kSenses && sensing.work(dispatcher.learner().is_free());
+  while (dispatcher.learner().in_step()) dispatcher.work();
+  const bool sensed = sense();
   return trained || sensed || any;
+}
+
+bool poll_within(uint32_t budget_us) {
+  if constexpr (kSplitsSteps) {
+    const uint32_t begun = port::ticks();
+    const uint64_t budget = uint64_t{budget_us} * board::kTicksPerSecond / 1'000'000;
+    const bool any = !dispatcher.learner().in_step() && listen();
+    bool trained = dispatcher.work();
+    while (dispatcher.learner().in_step() && port::ticks() - begun < budget) trained = dispatcher.work();
+    if (dispatcher.learner().in_step()) return true;
+    const bool sensed = sense();
+    return trained || sensed || any;
+  }
+  return poll();
 }
 
 void wait() { port::wait(); }

@@ -18,6 +18,17 @@ void start();
 // otherwise there is nothing before the next bytes arrive.
 bool poll();
 
+bool poll_within(uint32_t budget_us);
+
+// The same for firmware with board.split_steps: trains parts of a step, layer by layer, until `budget_us` have passed, at least
+// one. The next call goes on with the step; requests are answered between two steps. Ends with the part during which the time
+// is over.
+template <typename Microseconds>
+bool poll(Microseconds budget_us) {
+  static_assert(kSplitsSteps || sizeof(Microseconds) == 0, "poll(budget_us) needs board.split_steps = true in the experiment");
+  return poll_within(static_cast<uint32_t>(budget_us));
+}
+
 // Sleeps until bytes arrive, for a program that has nothing else to do.
 void wait();
 

@@ -20,7 +20,18 @@ size_t Dispatcher::receive(const uint8_t* bytes, size_t size) {
 }
 
 bool Dispatcher::work() {
-  const bool trained = learner_.work();
+  const bool continues = learner_.in_step();
+  if (continues) learner_.continue_step();
+  const bool trained = continues || learner_.work();
+  if constexpr (kSplitsSteps) {
+    if (waits_ && !learner_.in_step()) {
+      waits_ = false;
+      Writer out(answer_ + kFrameHeaderBytes, kMostPayload);
+      const Outcome outcome = answer_progress(learner_.token(), out);
+      send_outcome(Sample::kType, sequence_, outcome, out.size());
+    }
+    if (learner_.in_step()) return true;
+  }
   if (pending_.active && learner_.can_answer(pending_.request.token, pending_.request.step)) {
     pending_.active = false;
     Writer out(answer_ + kFrameHeaderBytes, kMostPayload);
@@ -43,6 +54,13 @@ void Dispatcher::handle(uint8_t type, uint8_t sequence, const uint8_t* payload, 
   }
   Writer out(answer_ + kFrameHeaderBytes, kMostPayload);
   Outcome outcome = answer(type, payload, size, out);
+  if constexpr (kSplitsSteps) {
+    if (learner_.in_step()) {  // a Sample, which is answered at the end of its step
+      waits_ = true;
+      sequence_ = sequence;
+      return;
+    }
+  }
   if (outcome.ok() && !out.ok()) outcome = Status::kTooLarge;
   send_outcome(type, sequence, outcome, out.size());
 }

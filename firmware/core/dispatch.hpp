@@ -10,8 +10,20 @@
 
 namespace tmf {
 
+// The Sample whose answer waits for the end of its step; takes no memory where steps are not split.
+template <bool kSplits>
+struct WaitingSample {
+  static bool waits_;  // both are never used, and never defined
+  static uint8_t sequence_;
+};
+template <>
+struct WaitingSample<true> {
+  bool waits_ = false;
+  uint8_t sequence_ = 0;
+};
+
 // The device's side of the protocol; owns the learner.
-class Dispatcher {
+class Dispatcher : private WaitingSample<kSplitsSteps> {
  public:
   // Called once, after port::init().
   void begin() { learner_.begin(); }
@@ -20,8 +32,8 @@ class Dispatcher {
   // there is one.
   size_t receive(const uint8_t* bytes, size_t size);
 
-  // Trains one sample of the device's own, if a program is running. Then answers a pending Await, if its step is reached.
-  // Returns whether a sample was trained, and there may be another.
+  // Trains one sample of the device's own, if a program is running; where steps are split, the next part of a step. Then answers
+  // a pending Await, if its step is reached. Returns whether something was trained, and there may be more.
   bool work();
 
   Learner& learner() { return learner_; }

@@ -165,14 +165,33 @@ bool Learner::work() {
   return true;
 }
 
+[[gnu::always_inline]] inline void Learner::count_step() {
+  if (++step_ == phase_end_) {
+    ++phase_;
+    enter_phase();
+  }
+}
+
 void Learner::step() {
+  if constexpr (kSplitsSteps) {
+    next_part_ = 0;
+    in_step_ = true;
+    return;
+  }
   const protocol::Phase& phase = recipe_->phases[phase_];
   const uint32_t before = port::ticks();
   train_step(phase.variant, parameters_, arena_.values, phase.learning_rate, phase.output_clamp);
   ticks_ += port::ticks() - before;
-  if (++step_ == phase_end_) {
-    ++phase_;
-    enter_phase();
+  count_step();
+}
+
+void Learner::continue_step() {
+  if constexpr (kSplitsSteps) {
+    const protocol::Phase& phase = recipe_->phases[phase_];
+    const uint32_t before = port::ticks();
+    in_step_ = train_part(phase.variant, next_part_++, parameters_, arena_.values, phase.learning_rate, phase.output_clamp);
+    ticks_ += port::ticks() - before;
+    if (!in_step_) count_step();
   }
 }
 

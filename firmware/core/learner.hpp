@@ -12,6 +12,7 @@
 #include "protocol.hpp"
 #include "received.hpp"
 #include "residual.hpp"
+#include "step_in_parts.hpp"
 
 namespace tmf {
 
@@ -32,7 +33,7 @@ struct [[nodiscard]] Outcome {
 // them. SavedState is a base because as a member it would take memory also where it is empty.
 //
 // Between two cycles the board's own program may learn, which ends the last cycle: the board is *alone* until the next Load.
-class Learner : private SavedState {
+class Learner : private SavedState, private StepPosition<kSplitsSteps> {
  public:
   // Called once after a start: loads the weights that were saved, so that the device predicts with them.
   void begin() {
@@ -55,8 +56,18 @@ class Learner : private SavedState {
     return SavedState::answer(type, payload, size, out, [this](const uint8_t* names) { return keep(names); });
   }
 
-  // Trains one sample that the device makes itself, if a program is running. Returns whether it did.
+  // Trains one sample that the device makes itself, if a program is running. Returns whether it did. Where steps are split, it
+  // only begins the step, as `sample` and `learn` do.
   bool work();
+
+  // Whether a step is begun and not finished. Its arena is in use: nothing else may be asked of the learner meanwhile but
+  // `finish_step` and `continue_step`, which trains the next part.
+  using StepPosition<kSplitsSteps>::in_step;
+  void continue_step();
+  void finish_step() {
+    while (in_step()) continue_step();
+  }
+  uint32_t token() const { return token_; }
 
   // Whether an Await for `step` can be answered: the step is trained, or training has ended, or the token is wrong.
   bool can_answer(uint32_t token, uint32_t step) const {
@@ -113,6 +124,7 @@ class Learner : private SavedState {
   void load_saved();
   void enter_phase();
   void step();
+  void count_step();
   void finish();
   Status weights_status() const;  // kNotFinite if a weight is not finite
   Change change() const { return {parameters_, received_, residual_}; }

@@ -54,6 +54,7 @@ void Learner::go_alone() {
 }
 
 void Learner::leave() {
+  finish_step();
   if (is_whole_) go_alone();
 }
 
@@ -66,6 +67,7 @@ Status Learner::run_forward(const float* inputs) {
 }
 
 Status Learner::predict(const float* inputs, float* outputs) {
+  finish_step();
   if (!is_whole_) return Status::kBadState;
   const Status status = run_forward(inputs);
   if (status == Status::kOk) std::memcpy(outputs, arena_.values + model::kOutput, sizeof(float) * model::kOutputSize);
@@ -73,6 +75,7 @@ Status Learner::predict(const float* inputs, float* outputs) {
 }
 
 Status Learner::learn(const float* inputs, const float* targets) {
+  finish_step();
   if (!is_whole_ || in_cycle()) return Status::kBadState;
   const bool adapts = state_ == State::kTraining;
   if (adapts ? source::on_device() : !adaptation::kHasSteps) return Status::kBadState;
@@ -90,6 +93,7 @@ Status Learner::learn(const float* inputs, const float* targets) {
     --step_;         // the steps of the host's cycle stay as many
   }
   step();
+  finish_step();
   if (!adapts) {
     fault_ = weights_status();
     kept_local_.save(parameters_, key_.client);
@@ -103,12 +107,14 @@ Status Learner::learn(const float* inputs, const float* targets) {
 }
 
 Status Learner::keep(const uint8_t* names) {
+  finish_step();
   if (!SavedState::kIsStored || !is_whole_ || state_ == State::kTraining) return Status::kBadState;
   if (const Status status = weights_status(); status != Status::kOk) return status;
   return SavedState::save(parameters_, key_, residual_, names);
 }
 
 Status Learner::adapt() {
+  finish_step();
   if (!is_received_ || in_cycle()) return Status::kBadState;
   go_alone();
   for (uint32_t i = 0; i < model::kGlobalCount; ++i) parameters_[i] = received_[i];

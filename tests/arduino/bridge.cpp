@@ -33,6 +33,9 @@ extern "C" {
 void sketch_setup() { setup(); }
 void sketch_receive(const char* bytes, size_t size) { line.down.append(bytes, size); }
 bool sketch_poll() { return tmf::poll(); }
+#ifdef SPLITS_STEPS
+bool sketch_poll_within(uint32_t microseconds) { return tmf::poll(microseconds); }
+#endif
 size_t sketch_sent(char* to) {
   const size_t size = line.up.copy(to, line.up.size());
   line.up.clear();

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import exported
@@ -128,8 +129,8 @@ class Sketch:
 
     name, baud = "sketch", 1_000_000_000
 
-    def __init__(self, library: Path, board: str) -> None:
-        program = compile_sketch(library, board, HERE / "bridge.cpp", "-fPIC", "-shared", "-fno-gnu-unique")
+    def __init__(self, library: Path, board: str, *flags: str) -> None:
+        program = compile_sketch(library, board, HERE / "bridge.cpp", "-fPIC", "-shared", "-fno-gnu-unique", *flags)
         self.calls = ctypes.CDLL(str(program))
         self.calls.sketch_poll.restype = ctypes.c_bool
         self.calls.sketch_sent.restype = ctypes.c_size_t
@@ -346,6 +347,76 @@ def test_one_poll_answers_one_request_and_trains_one_step(sine_sketch: tuple[Des
     assert len(answers) == 3
     for polls, progress in answers:
         assert (progress.state, progress.step) == (State.TRAINING, polls), "a step for every poll before"
+
+
+class PatientSketch(Sketch):
+    """A sketch whose polls train one layer at a time."""
+
+    polls = 0
+
+    def poll(self) -> bool:
+        self.polls += 1
+        return bool(self.calls.sketch_poll_within(ctypes.c_uint32(0)))
+
+
+def adapted(made: Design, sketch: Sketch) -> bytes:
+    """All weights after an adaptation of ten steps of each phase that the host asks for."""
+    strategy, n = open_strategy(made.experiment, made.manifest), made.manifest.n_parameters
+    session = Session(sketch, clock=sketch.clock)
+    session.hello()
+    session.configure(Program.TRAIN, strategy.training_recipe())
+    recipe = Recipe(tuple(replace(phase, count=5, passes=2) for phase in strategy.adaptation(5)))
+    session.configure(Program.ADAPT, recipe)
+    session.load(token := session.next_token(), strategy.download(initial(made.manifest, 1, "glorot")[: strategy.n_global]))
+    session.train(token, Program.ADAPT, 1, 5, 3)
+    random = np.random.default_rng(9)
+    for step in range(recipe.steps if made.manifest.streamed else 0):
+        target, features = np.array([step % 3], np.float32), random.normal(0, 1, 30).astype(np.float32)
+        assert session.sample(token, step, target, features, 1.0).step == step + 1
+    assert session.await_done(token, recipe.steps).step == recipe.steps
+    return session.fetch(0, n).tobytes()
+
+
+@pytest.mark.parametrize(("fixture", "board"), [("class_sketch", "nano33ble"), ("sine_sketch", "esp32dev")])
+def test_a_step_in_parts_trains_to_the_same_bits(
+    fixture: str, board: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    whole, plain = request.getfixturevalue(fixture)
+    board_section = whole.experiment.board.model_copy(update={"split_steps": True})
+    experiment = tmf.Experiment(whole.experiment.model_copy(update={"board": board_section}), whole.source)
+    generated = tmf.codegen(experiment, board, tmp_path / "library", library=True)
+    made, part = generated.design, generated.part_milliseconds
+    assert part is not None and 0 < part[0] <= part[1] < generated.step_milliseconds["full"][1]
+    assert made.manifest.model_hash == whole.manifest.model_hash
+    sketch = PatientSketch(tmp_path / "library", board, "-DSPLITS_STEPS")
+    wanted = adapted(whole, plain)
+    assert adapted(made, sketch) == wanted
+    # A step of the whole model has at least a part for each pass through each layer, and the loss.
+    assert sketch.polls > 20 * (2 * len(made.graph.forward) - 1)
+    # Between two parts the sketch may predict: the step is finished first.
+    session = Session(sketch, clock=sketch.clock)
+    session.hello()
+    strategy = open_strategy(made.experiment, made.manifest)
+    session.configure(Program.TRAIN, strategy.training_recipe())
+    features, outputs = np.full(made.graph.input.size, 0.25), made.graph.output.size
+    g = strategy.download(initial(made.manifest, 1, "glorot")[: strategy.n_global])
+    session.load(token := session.next_token(), g)
+    asked = Train(token, Program.TRAIN, 1, 5, 3)
+    sketch.write(encode(asked.type_id, 1, asked.pack()))
+    for _ in range(4):
+        sketch.poll()
+    status, scores = sketch.predict(features, outputs)
+    assert status == Status.OK and np.isfinite(scores).all()
+    assert sketch.predict(features, outputs)[1].tobytes() == scores.tobytes()
+
+
+def test_a_sketch_that_wants_parts_of_steps_is_told_which_key_it_needs(tmp_path: Path) -> None:
+    library = write_library(loaded_sine(), "nano33ble", tmp_path / "library")
+    sketch = tmp_path / "sketch.cpp"
+    sketch.write_text("#include <tinymetafed.h>\nvoid setup() { tmf::begin(); }\nvoid loop() { tmf::poll(500); }\n")
+    command = ["g++", "-std=gnu++11", f"-I{library / 'src'}", f"-I{HERE / 'nano33ble'}", "-include", "Arduino.h"]
+    done = subprocess.run([*command, "-fsyntax-only", str(sketch)], capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "poll(budget_us) needs board.split_steps = true" in done.stderr
 
 
 def test_the_commands_and_the_sketch_in_the_document_are_those_of_the_library(

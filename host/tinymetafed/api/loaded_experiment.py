@@ -16,7 +16,7 @@ from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.ops import LOSSES as _LOSSES
 from tinymetafed_codegen.section import TomlValue
-from tinymetafed_codegen.work import step_milliseconds
+from tinymetafed_codegen.work import longest_part_milliseconds, step_milliseconds
 
 from ..runs import sketch_library_export
 from ..runs.setup import design_of, measured_design
@@ -70,13 +70,15 @@ class Generated:
     """The result of code generation: the design, the folder, and the files that changed.
 
     ``step_milliseconds``: lowest and highest estimate of a training step on the board, by variant ("local", "global", "full"),
-    from counted multiply-accumulates and the chip's clock; {} for a board without figures.
+    from counted multiply-accumulates and the chip's clock; {} for a board without figures. ``part_milliseconds``: the same for
+    the longest part of a step, with board.split_steps; else None.
     """
 
     design: Design
     folder: Path
     changed: tuple[Path, ...]
     step_milliseconds: Mapping[str, tuple[float, float]]
+    part_milliseconds: tuple[float, float] | None = None
 
     @property
     def manifest(self) -> ModelManifest:
@@ -125,13 +127,15 @@ def codegen(experiment: Experiment, board: str, out: str | Path, *, library: boo
     """
     design, folder = measured_design(experiment.spec, experiment.source, board), Path(out)
     steps = step_milliseconds(design.board, design.graph)
+    splits = design.experiment.board.split_steps
+    part = longest_part_milliseconds(design.board, design.graph) if splits else None
     milliseconds = {variant.name.lower(): both for variant, both in steps.items()}
     sets = [word for change in experiment.changes for word in ("--set", change)]
     words = ["tinymetafed", "codegen", Path(experiment.source).name, "--board", design.board.name, *sets]
     if library:
         command = shlex.join([*words, "--library"])
         written = sketch_library_export.write(design, steps, folder, f"{command} -o DIR")
-        return Generated(design, folder, written, milliseconds)
+        return Generated(design, folder, written, milliseconds, part)
     words.append("-o")
     try:
         changed = emit.write(design, folder, f"{shlex.join(words)} DIR")
@@ -139,7 +143,7 @@ def codegen(experiment: Experiment, board: str, out: str | Path, *, library: boo
         raise UsageError(
             f"--output {out}: cannot be a folder of generated files: {error.strerror}; name one that you may write to"
         ) from None
-    return Generated(design, folder, tuple(changed), milliseconds)
+    return Generated(design, folder, tuple(changed), milliseconds, part)
 
 
 def data_path(task: spec.TaskBase, given: str | Path | None) -> Path | None:

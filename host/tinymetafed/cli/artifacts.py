@@ -265,7 +265,11 @@ def codegen(
         console.print(f"{note[0].upper()}{note[1:]}.", highlight=False, soft_wrap=True)
     if made.step_milliseconds:
         steps = ", ".join(f"{name} {low:.2g} to {high:.2g} ms" for name, (low, high) in made.step_milliseconds.items())
-        console.print(f"A training step, estimated from its multiply-accumulates: {steps}.", highlight=False, soft_wrap=True)
+        parts = ""
+        if made.part_milliseconds is not None:
+            parts = "; its longest part {:.2g} to {:.2g} ms".format(*made.part_milliseconds)
+        said = f"A training step, estimated from its multiply-accumulates: {steps}{parts}."
+        console.print(said, highlight=False, soft_wrap=True)
         found = tmf.estimate_day(loaded, board)
         low, high = found.milliampere_hours
         day = f"{found.day.rounds:,g} rounds, {found.day.learned:,g} learned samples and {found.day.predictions:,g} predictions"
