@@ -9,14 +9,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from clocks import HUNG_SECONDS, HeldClock
+from clocks import HUNG_SECONDS, HeldClock, wait_until
 
 from tinymetafed.devices import fleet as fleet_module
-from tinymetafed.devices.fleet import LATE_SECONDS, MAX_FAILURES, Fleet, FleetError
-from tinymetafed.devices.link.link_errors import DeviceRefused, DeviceSilent, PortError, WrongFirmware
-from tinymetafed.federation.clients import Traffic, TrainingFailed
+from tinymetafed.devices.fleet import (
+    LATE_SECONDS,
+    MAX_FAILURES,
+    MAX_INVALID_UPDATES,
+    OVERDUE_SECONDS,
+    Fleet,
+    FleetError,
+)
+from tinymetafed.devices.link.link_errors import DeviceRefused, DeviceSilent, PortError, SampleTooLarge, WrongFirmware
+from tinymetafed.federation.clients import Doubtful, Traffic, TrainingFailed
 from tinymetafed.learn.codecs.delta import DeltaError
-from tinymetafed_codegen.protocol import Load, Program, Recipe, Status
+from tinymetafed_codegen.protocol import Configure, Load, Program, Recipe, Status
 
 
 @dataclass
@@ -237,9 +244,6 @@ def test_a_board_that_forgot_its_round_starts_it_again(status: Status) -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        WrongFirmware("flash it"),
-        TrainingFailed("a: NOT_FINITE", Status.NOT_FINITE),
-        DeviceRefused("a", Load, Status.BAD_VALUE, 0),
         ValueError("sample 3 is NaN"),
         KeyboardInterrupt(),
     ],
@@ -268,6 +272,178 @@ def test_an_error_that_a_retry_cannot_fix_ends_the_work(
         fleet(*stand_ins).map(range(30 * count), fail)
     assert sum(len(stand_in.served) for stand_in in stand_ins) <= count  # item 0, and the items in work at the other devices
     assert all(stand_in.rejoined == 0 for stand_in in stand_ins)
+
+
+CLAIMS = [
+    TrainingFailed("a: NOT_FINITE", Status.NOT_FINITE),
+    TrainingFailed("a: OVERFLOW", Status.OVERFLOW),
+    *(DeviceRefused("a", Load, status, 0) for status in (Status.BAD_VALUE, Status.UNKNOWN_TYPE, Status.TOO_LARGE)),
+    SampleTooLarge("a: sample 3 takes 900 bytes"),
+    WrongFirmware("a: flash it"),
+]
+
+
+@pytest.mark.parametrize("error", CLAIMS, ids=str)
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_boards_agree_on_ends_the_work(count: int, error: Exception) -> None:
+    stand_ins = [StandIn(f"d{n}") for n in range(count)]
+    tried: list[str] = []
+
+    def fail(session: Any, item: int) -> int:
+        if item == 1:
+            tried.append(session.url)
+            raise error
+        return work(session, item)
+
+    with pytest.raises(type(error)):
+        fleet(*stand_ins).map(range(4), fail)
+    assert len(tried) == len(set(tried)) == min(count, 2)
+
+
+@pytest.mark.parametrize("error", CLAIMS, ids=str)
+def test_what_one_board_claims_alone_is_done_again_on_another(error: Exception) -> None:
+    events = Events()
+    liar = StandIn("liar", [error] * 99)
+    honest = [StandIn("b"), StandIn("c")]
+    together = fleet(liar, *honest, events=events)
+    for _ in range(MAX_INVALID_UPDATES):
+        for stand_in in honest:
+            stand_in.gate = events.gate("on another board")  # so that the liar has a client
+        assert [each.outcome for each in together.map(range(3), work)] == [0, 1, 4]
+    assert liar.served == [] and any(event.startswith("liar: ") and "not used any more" in event for event in events)
+
+
+@pytest.mark.parametrize("error", CLAIMS, ids=str)
+def test_what_a_board_claims_about_its_own_client_skips_it_until_another_board_agrees(error: Exception) -> None:
+    boards = [StandIn("a", [error] * 9), StandIn("b"), StandIn("c", [None, error])]
+    together = fleet(*boards)
+    homes = [b"a", b"b", b"c"]
+    first = together.map(range(3), work, pinned=homes.__getitem__)
+    assert [each.status for each in first] == ["skipped", "accepted", "accepted"] and first[0].note == str(error).partition(
+        ";"
+    )[0]
+    boards[1].trouble = [error]
+    with pytest.raises(type(error)):
+        together.map(range(3), work, pinned=homes.__getitem__)
+
+
+def test_a_doubtful_outcome_counts_once_another_board_has_the_same() -> None:
+    stand_ins = [StandIn("a"), StandIn("b"), StandIn("c")]
+
+    def doubt(session: Any, item: int) -> int:
+        raise Doubtful(f"{session.url}: a large change", item + (session.url == "a"), str(item + (session.url == "a")))
+
+    served = fleet(*stand_ins).map([5, 6], doubt)
+    assert [each.outcome for each in served] == [5, 6]
+    (alone,) = fleet(StandIn("b")).map([5], doubt)
+    assert (alone.outcome, alone.status, alone.note) == (5, "accepted", "b: a large change")
+
+
+def test_a_program_that_one_board_refuses_is_configured_on_the_others() -> None:
+    events = Events()
+
+    class Refusing(StandIn):
+        def configure(self, *_: Any) -> None:
+            raise DeviceRefused(self.url, Configure, Status.BAD_VALUE, 0)
+
+    together = fleet(Refusing("a"), StandIn("b"), events=events)
+    together.configure(Program.TRAIN, Recipe(()))
+    assert [each.device for each in together.map([1, 2], work)] == ["b", "b"]
+    assert any(event.startswith("a: refused Configure (BAD_VALUE)") for event in events)
+    with pytest.raises(DeviceRefused):
+        fleet(Refusing("a"), Refusing("b")).configure(Program.TRAIN, Recipe(()))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_board_that_comes_back_with_other_firmware_is_left_out(count: int) -> None:
+    events = Events()
+
+    class Reflashed(StandIn):
+        def rejoin(self, patience: float, stop: Callable[[], bool]) -> str:
+            raise WrongFirmware("a: the firmware holds model 1, the experiment has model 2; flash it")
+
+    stand_ins = [Reflashed("a", [silent("a")]), StandIn("b", gate=events.gate("a: the firmware holds model 1"))]
+    together = fleet(*stand_ins[:count], events=events)
+    if count == 1:
+        with pytest.raises(WrongFirmware, match="a: the firmware holds"):
+            together.map(range(4), work)
+    else:
+        assert [each.outcome for each in together.map(range(4), work)] == [0, 1, 4, 9]
+        assert any("; flash it" in event for event in events)
+
+
+class Watched(StandIn):
+    """Works on its first item until it is told to leave it."""
+
+    watch: Any = None
+    at_work = False
+
+    def work(self, item: int) -> int:
+        if not self.at_work:
+            self.at_work = True
+            wait_until(self.told_to_leave)
+            raise self.watch()
+        return super().work(item)
+
+    def told_to_leave(self) -> bool:
+        self.clock.advance(OVERDUE_SECONDS / 20)
+        return self.watch() is not None
+
+
+def test_a_board_that_takes_much_longer_than_others_leaves_its_item_to_an_idle_one() -> None:
+    events = Events()
+    slow, quick = Watched("slow"), StandIn("quick")
+    together = fleet(slow, quick, events=events)
+
+    def one(session: Any, item: int) -> int:
+        if session is quick:
+            wait_until(lambda: slow.at_work)
+        return work(session, item)
+
+    served = together.map(range(3), one)
+    assert [each.outcome for each in served] == [0, 1, 4] and {each.device for each in served} == {"quick"}
+    (redone,) = [each for each in served if each.redone]
+    assert redone.note.startswith("slow: not done after")
+    assert any("when quick had done the same; other devices do its work, for 5 s at least" in event for event in events)
+    assert slow.rejoined == 0, "it is left alone for some seconds"
+    quick.clock.advance(LATE_SECONDS[0])
+    quick.gate = events.gate("slow answers again")
+    assert [each.outcome for each in together.map(range(3), one)] == [0, 1, 4] and slow.rejoined == 1
+
+
+def test_the_first_of_two_boards_to_end_an_item_that_takes_long_counts() -> None:
+    class Slow(StandIn):
+        watch: Any = None
+
+        def work(self, item: int) -> int:
+            def helped() -> bool:
+                self.clock.advance(OVERDUE_SECONDS / 20)
+                assert self.watch() is None
+                return helper.at_work
+
+            wait_until(helped)
+            return super().work(item)
+
+    events = Events()
+    slow, helper = Slow("slow"), Watched("helper")
+    (served,) = fleet(slow, helper, events=events).map([7], work)
+    assert (served.outcome, served.device, served.status, served.note) == (49, "slow", "accepted", "")
+    assert events == [] and helper.at_work and helper.rejoined == 0
+
+
+def test_an_interrupt_says_what_it_waits_for_and_other_boards_leave_their_items() -> None:
+    events = Events()
+    slow, quick = Watched("slow"), StandIn("quick")
+
+    def one(session: Any, item: int) -> int:
+        if session is quick:
+            wait_until(lambda: slow.at_work)
+            raise KeyboardInterrupt
+        return work(session, item)
+
+    with pytest.raises(KeyboardInterrupt):
+        fleet(quick, slow, events=events).map(range(2), one)
+    assert events == ["interrupted: waiting for slow, for one step at most"]
 
 
 def test_two_boards_with_one_id_are_both_named() -> None:

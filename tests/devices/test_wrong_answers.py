@@ -13,8 +13,10 @@ from clocks import FakeClock
 from fake_device import FakeBoard, FakeLine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_runs import manifest, sine
 
-from tinymetafed.devices.link.link_errors import DeviceGarbled, LinkError
+from tinymetafed.devices.link.exchange import LOOK_SECONDS
+from tinymetafed.devices.link.link_errors import DeviceGarbled, DeviceSlow, LinkError
 from tinymetafed.devices.link.session import Session
 from tinymetafed.federation.clients import TrainingFailed
 from tinymetafed.learn.codecs import delta
@@ -126,6 +128,72 @@ def test_a_wrong_delta_is_refused(change: Change) -> None:
     with Connection(Delta, change) as connection, pytest.raises((DeviceGarbled, delta.DeltaError)) as caught:
         connection.delta()
     assert re.search(r"rank|entries|Delta\.\w+", str(caught.value))  # says where
+
+
+@pytest.mark.parametrize("asked", [Dtype.I8, Dtype.F16])
+@pytest.mark.parametrize("sent", [Dtype.F32, Dtype.F16, Dtype.I8])
+def test_a_delta_in_another_dtype_than_the_uplink_is_refused(sent: Dtype, asked: Dtype) -> None:
+    chunks = delta.encode(VALUES, K, sent, 90, token=TOKEN)
+    if sent == asked:
+        assert delta.decode(chunks, n=N, k=K, token=TOKEN, dtype=asked).indices.size == K
+    else:
+        with pytest.raises(delta.DeltaError, match=f"rank 0: values in {sent.name}, expected {asked.name}"):
+            delta.decode(chunks, n=N, k=K, token=TOKEN, dtype=asked)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (changed(step=6), "claims step 6 of 5"),
+        (changed(state=State.DONE, step=1), "stands at DONE, step 1, expected DONE, step 5"),
+        (changed(token=TOKEN - 1), "progress of cycle 6, got that of 5"),
+    ],
+    ids=["a step beyond the last", "done too early", "another cycle"],
+)
+def test_a_progress_that_cannot_be_is_refused(change: Change, words: str) -> None:
+    with Connection(Progress, change, steps=5) as connection, pytest.raises(DeviceGarbled, match=words):
+        connection.session.train(TOKEN, Program.TRAIN, 1, 2, 3)
+        connection.session.await_done(TOKEN, 5)
+
+
+def test_a_board_that_never_names_the_same_cycle_is_not_asked_for_ever() -> None:
+    tokens = iter(range(1, 1000))
+    with (
+        Connection(protocol.ErrorAnswer, lambda answer: changed(detail=next(tokens))(answer)) as connection,
+        pytest.raises(DeviceGarbled, match="names another cycle each time"),
+    ):
+        connection.device._token = 5
+        connection.session.position()
+
+
+def test_a_wait_ends_when_the_watch_gives_a_reason() -> None:
+    with Connection(Progress, lambda answer: answer, steps=5, pace=1e-9) as connection:
+        session, began = connection.session, connection.session.clock.monotonic()
+        session.train(TOKEN, Program.TRAIN, 1, 2, 3)
+        reason = DeviceSlow("enough")
+        session.watch = lambda: reason if session.clock.monotonic() - began > 10.0 else None
+        with pytest.raises(DeviceSlow, match="enough"):
+            session.await_done(TOKEN, 5)
+        assert session.clock.monotonic() - began < 10.0 + 2 * LOOK_SECONDS
+
+
+def test_a_window_beyond_that_of_the_board_is_neither_used_nor_waited_for() -> None:
+    facts = manifest(sine())
+    identity = {"model_hash": bytes.fromhex(facts.model_hash), "board": facts.board.encode()}
+    with Connection(Progress, lambda answer: answer, window=65535, **identity) as connection:
+        session = connection.session
+        session.check(session.hello(), facts, "make flash")
+        assert session.window == facts.receive_window < 65535
+
+
+def test_steps_that_go_back_are_refused() -> None:
+    steps = iter([0, 0, 1, 0, 1])
+    with (
+        Connection(Progress, lambda answer: changed(step=next(steps))(answer), steps=5, pace=1e-3) as connection,
+        pytest.raises(DeviceGarbled, match="claims step 0 of 5 after step 1"),
+    ):
+        connection.session.train(TOKEN, Program.TRAIN, 1, 2, 3)
+        connection.session.await_done(TOKEN, 5)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -133,7 +133,8 @@ class Device:
             for way in self._port.reconnections():
                 try:
                     left = until - self._clock.monotonic()
-                    self._try(way, way.start_seconds or min(REJOIN_HELLO_SECONDS, max(SHORTEST_HELLO_SECONDS, left)))
+                    start = way.start_seconds or min(REJOIN_HELLO_SECONDS, max(SHORTEST_HELLO_SECONDS, left))
+                    self._try(way, start, stop)
                 except WrongFirmware as wrong:
                     if way.is_own_port:
                         raise
@@ -151,8 +152,9 @@ class Device:
                 raise last or PortError(self.url, "the search for it was stopped")
             self._clock.sleep(REJOIN_PAUSE_SECONDS)
 
-    def _try(self, way: Reconnection, seconds: float) -> None:
+    def _try(self, way: Reconnection, seconds: float, stop: Callable[[], bool]) -> None:
         session = Session(way.open_line(), name=self.url, retries=self.session.retries, clock=self._clock)
+        session.watch = lambda: PortError(self.url, "the search for it was stopped") if stop() else None
         try:
             hello = session.hello(seconds)
             if hello.unique_id != self.hello.unique_id:
@@ -163,5 +165,6 @@ class Device:
         except BaseException:
             session.close()
             raise
+        session.watch = None
         self._earlier_traffic += self.session.traffic
         self.session, self.hello = session, hello

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-from tinymetafed_codegen.protocol import Program, Progress, Recipe, Status
+from tinymetafed_codegen.protocol import Program, Progress, Recipe, Selection, Status
 
-from ..federation.clients import Adapted, DeviceFacts, Served, Traffic, TrainingFailed
+from ..federation.clients import Adapted, DeviceFacts, Doubtful, Served, Traffic, TrainingFailed
+from ..federation.rounds import digest
 from ..learn.codecs import delta
 from ..learn.codecs.delta import Sparse
 from ..learn.codecs.downlink import Segment
@@ -21,6 +23,11 @@ from .board_stores import problem
 from .device import Device
 from .fleet import Fleet
 from .link.session import Session
+
+# Times the largest weight that one client's update may change a weight by: training that learns moves far less, training that
+# diverges soon far more. Where a second board can be asked, that costs no more than its time.
+LIKELY = 16.0
+LIKELY_ALONE = 16384.0  # where no other board can train the client, so that its update would be left out
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,27 @@ class Job:
     seed: int
     client: int
     round: int
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How far one client's update may change a global weight before another board is asked for the same update.
+
+    ``step``: factor from an entry of a delta to the change of the weight. ``most``: the largest change.
+    """
+
+    step: float
+    most: float
+
+    @classmethod
+    def of(cls, weights: Floats, step: float, likely: float) -> Self:
+        """The bound for updates of ``weights``, float32[n_global]: ``likely`` times the largest of them, or of 1."""
+        return cls(step, likely * max(1.0, float(np.abs(weights).max(initial=np.float32(0)))))
+
+    def exceeded(self, update: Sparse) -> str:
+        """What is unlikely in an update, as the end of a sentence; "" if nothing is."""
+        change = self.step * float(np.abs(update.values).max(initial=np.float32(0)))
+        return f"changes a weight by {change:.3g}, expected {self.most:.3g} at most" if change > self.most else ""
 
 
 class DeviceClients:
@@ -68,14 +96,21 @@ class DeviceClients:
         strategy, recipe = self._strategy, self._strategy.training_recipe()
         self.fleet.configure(Program.TRAIN, recipe)
         download = strategy.download(weights)
+        likely = LIKELY if boards is None else LIKELY_ALONE
+        bound = Bound.of(weights, float(strategy.alpha(round_)) / len(clients), likely)
 
         def one(session: Session, client: int) -> Sparse:
             job = Job(Program.TRAIN, recipe, strategy.experiment.run.seed, client, round_)
             trained = federate(session, self._task, job, download, strategy.n_global)
             self._watch_store(session)
+            if wrong := bound.exceeded(trained.delta):
+                text = f"{session.name}: its update of client {client} {wrong}; reset the board, or leave it out"
+                if boards is not None:  # no other board can be asked
+                    raise delta.DeltaError(text)
+                raise Doubtful(text, trained.delta, digest(trained.delta))
             return trained.delta
 
-        return self.fleet.map(clients, one, pinned=None if boards is None else boards.__getitem__)
+        return self.fleet.map(clients, one, pinned=None if boards is None else boards.__getitem__, kind=recipe)
 
     def _watch_store(self, session: Session) -> None:
         """Reports a store that no longer saves, once."""
@@ -99,18 +134,27 @@ class DeviceClients:
         strategy, recipe = self._strategy, self._strategy.adaptation_recipe(count)
         self.fleet.configure(Program.ADAPT, recipe)
         download = strategy.download(weights)
+        ended: set[int] = set()
+
+        def end(client: int) -> None:
+            if client not in ended:  # a client may be adapted on a second board
+                ended.add(client)
+                on_client()
 
         def one(session: Session, client: int) -> Adapted:
             adapted = adapt(session, self._task, Job(Program.ADAPT, recipe, strategy.experiment.run.seed, client, 0), download)
+            if adapted.after.size and np.isnan(adapted.after).all() and not keep:
+                end(client)
+                raise Doubtful(f"{session.name}: training of client {client} failed", adapted, "failed")
             if keep and (wrong := _keep(session, adapted, self._task.classes_of(client))):
                 self.fleet.on_event(f"{session.name}: {wrong}")
-            on_client()
+            end(client)
             return adapted
 
         devices = self.fleet.devices if keep else []
         own = {client: device.hello.unique_id for client, device in zip(clients, devices, strict=False)}
         # Without `keep` any device may serve an unseen client, so none is skipped.
-        served = self.fleet.map(clients, one, pinned=own.get)
+        served = self.fleet.map(clients, one, pinned=own.get, kind=recipe)
         return [each.outcome for each in served if each.outcome is not None]
 
 
@@ -136,7 +180,8 @@ def federate(session: Session, task: Task, job: Job, weights: list[Segment], n: 
     progress = run(session, task, job, token)
     k = job.recipe.top_k
     try:
-        sparse = delta.decode(session.pull(token, k), n=n, k=k, token=token)
+        sparse = delta.decode(session.pull(token, k), n=n, k=k, token=token, dtype=job.recipe.uplink)
+        _check_selection(sparse, job, n)
     except delta.DeltaError as error:
         raise delta.DeltaError(
             f"{session.name}: its update is invalid and was discarded: {error}; the global weights are unchanged, "
@@ -168,7 +213,18 @@ def run(session: Session, task: Task, job: Job, token: int) -> Progress:
     session.train(token, job.program, job.seed, job.client, job.round)
     if task.on_device(job.recipe.phases[0].sample_set):
         return session.await_done(token, job.recipe.steps)
-    return session.stream(token, _stream(task, job))
+    progress = session.stream(token, _stream(task, job))
+    session.require_done(progress, job.recipe.steps)
+    return progress
+
+
+def _check_selection(sparse: Sparse, job: Job, n: int) -> None:
+    """Raises DeltaError if entries came that were not asked for: only a random selection says which, whatever the values."""
+    if job.recipe.selection is not Selection.RANDOM:
+        return
+    asked = delta.select_random(np.zeros(n, np.float32), sparse.indices.size, job.seed, job.client, job.round)
+    if not np.array_equal(sparse.indices, asked):
+        raise delta.DeltaError("delta: its entries are not those of strategy.selection = 'random' for this client and round")
 
 
 def _stream(task: Task, job: Job) -> Iterator[Example]:

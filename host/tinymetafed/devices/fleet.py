@@ -1,21 +1,22 @@
-"""A fleet of devices that share a queue of work; lost devices are reconnected and their work is done again."""
+"""A fleet of devices that share a queue of work; what one device loses or claims alone is done again on another."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 from typing import Generic, TypeVar
 
 from tinymetafed_codegen.protocol import Program, Recipe, Status
 
-from ..federation.clients import Served, Traffic, TrainingFailed
+from ..federation.clients import Doubtful, Served, Traffic, TrainingFailed
 from ..learn.codecs.delta import DeltaError
 from .device import Device
 from .link.clock import SYSTEM_CLOCK, Clock
-from .link.link_errors import DeviceRefused, LaunchError, LinkError, SampleTooLarge, WrongFirmware
+from .link.link_errors import DeviceRefused, DeviceSlow, LaunchError, LinkError, SampleTooLarge, WrongFirmware
 from .link.session import Session
 
 Item = TypeVar("Item")
@@ -23,8 +24,10 @@ Outcome = TypeVar("Outcome")
 
 PATIENCE_SECONDS = 10.0  # time for a lost device to come back: a reset, a replugged cable, a boot loader
 MAX_FAILURES = 5  # in a row, each after a successful Hello: the line is unreliable
-MAX_INVALID_UPDATES = 2
+MAX_INVALID_UPDATES = 2  # and claims that another board has not confirmed
 LATE_SECONDS = (5.0, 80.0)  # first and longest pause between two tries to reconnect a lost device; it doubles each time
+OVERDUE_SECONDS = 5.0  # an item may take so long before an idle device does it too, however short the others were
+OVERDUE_FACTOR = 4.0  # and so many times the longest time of an item that is done
 
 # Refusals that mean that the board was reset: it does not know what the host sent before.
 _AFTER_RESET = (Status.BAD_STATE, Status.BAD_TOKEN, Status.BAD_OFFSET)
@@ -32,6 +35,14 @@ _AFTER_RESET = (Status.BAD_STATE, Status.BAD_TOKEN, Status.BAD_OFFSET)
 
 class FleetError(LinkError):
     """Devices cannot work together, or none is left."""
+
+
+class Overdue(DeviceSlow):
+    """A device that takes so long for its item that another one, which began it later, has done it."""
+
+
+class Interrupted(LinkError):
+    """The work of all devices ends, so this device does not finish its item."""
 
 
 class _Presence(Enum):
@@ -75,7 +86,9 @@ class _Job(Generic[Item, Outcome]):
     only_board: bytes | None  # unique id of the only board that can do it; None if any can
     served: Served[Outcome] | None = None
     note: str = ""  # why an attempt was lost
-    avoid: _Member | None = None  # sent an invalid update for this item; another device does it if possible
+    # Devices that sent an invalid update for this item (None), or a claim; another device does it if possible.
+    tried: dict[_Member, Hashable] = field(default_factory=dict)
+    latest: _Member | None = None  # that has begun it
 
 
 @dataclass(eq=False)
@@ -84,13 +97,14 @@ class _Queue(Generic[Item, Outcome]):
 
     waiting: list[_Job[Item, Outcome]]
     idle: list[_Member]  # connected devices that have no item
-    under_way: int = 0
+    busy: dict[_Member, tuple[_Job[Item, Outcome], float]] = field(default_factory=dict)  # its item, and since when
+    longest: float = 0.0  # seconds of an item that is done
     failure: BaseException | None = None
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def over(self) -> bool:
         """Whether all items are done or the work has failed."""
-        return self.failure is not None or (not self.waiting and self.under_way == 0)
+        return self.failure is not None or (not self.waiting and not self.busy)
 
     def fail(self, error: BaseException) -> None:
         """Ends the work of all devices; the first failure is kept."""
@@ -127,6 +141,8 @@ class Fleet:
         self._members = [_Member(device) for device in devices]
         self._turn = 0
         self._programs: dict[Program, Recipe] = {}
+        self._longest: dict[Hashable, float] = {}  # seconds of an item that is done, by kind
+        self._claimed: dict[Hashable, _Member] = {}  # by devices about clients of their own, since the last success of any
         seen: dict[bytes, Device] = {}
         for device in devices:
             if (other := seen.setdefault(device.hello.unique_id, device)) is not device:
@@ -158,16 +174,24 @@ class Fleet:
         if self._programs.get(program) == recipe:
             return
         self._programs[program] = recipe
+        refusals: list[tuple[_Member, LinkError]] = []
+        accepted = False
         for member in self._members:
             if not member.up:
                 continue
             try:
                 self._configure(member.device.session, program)
+                accepted = True
             except LinkError as error:
-                if not _is_transient(error):
-                    raise
+                if _claim(error) is not None:
+                    refusals.append((member, error))
+                    continue
                 self._lose(member, error)
-                self._bring_back(member)
+                accepted = self._bring_back(member) or accepted
+        if refusals and not accepted:
+            raise refusals[0][1]
+        for member, refusal in refusals:
+            self._drop(member, refusal, "it refuses a program that other boards accept")
         self._expect_one()
 
     def map(
@@ -177,10 +201,14 @@ class Fleet:
         *,
         pinned: Callable[[Item], bytes | None] | None = None,
         name: str = "client",
+        kind: Hashable = None,
     ) -> list[Served[Outcome]]:
         """Calls ``work(session, item)`` for every item, each on any free device.
 
-        If a device fails, its item is done again from the start, on the same or another device.
+        If a device fails, its item is done again from the start, on the same or another device. What a device claims that
+        would end the run (training failed, a refused request) counts only if a second device comes to the same, or if there
+        is no other device to ask. Where an item can be done by one board only, it is skipped instead, unless another board
+        claims the same of its own item.
 
         Args:
             items: The items.
@@ -188,34 +216,37 @@ class Fleet:
             pinned: Gives the unique id of the only board that can do an item, None if any can. While that board is lost,
                 the item is skipped.
             name: What events call an item.
+            kind: Equal for items that take about as long; what earlier ones took decides when one takes too long.
 
         Returns:
             The outcomes, in the order of ``items``.
 
         Raises:
             FleetError: No device is left.
-            Error: An error that another attempt cannot change: WrongFirmware, diverged training, a request with a bad value.
+            Error: What devices agree on: diverged training, a request with a bad value.
         """
         jobs = [_Job[Item, Outcome](item, pinned(item) if pinned else None) for item in items]
         workers, idle = self._take_turns(jobs)
-        queue = _Queue[Item, Outcome](list(jobs), idle)
+        queue = _Queue[Item, Outcome](list(jobs), idle, longest=self._longest.get(kind, 0.0))
         with ThreadPoolExecutor(max_workers=len(self._members)) as pool:
             futures: list[Future[None]] = []
 
             def start(member: _Member) -> None:
-                futures.append(pool.submit(self._serve, member, queue, work, name, start))
+                futures.append(pool.submit(self._serve, member, queue, work, name, kind, start))
 
             try:
                 for member in workers[1:]:
                     start(member)
-                self._serve(workers[0], queue, work, name, start)  # a single item needs no other thread
+                self._serve(workers[0], queue, work, name, kind, start)  # a single item needs no other thread
                 while futures:
                     futures.pop().result()
-            except BaseException as error:  # Ctrl-C too: the other devices finish their current item only
+            except BaseException as error:  # Ctrl-C too: the other devices leave their current item
                 queue.fail(error)
+                if isinstance(error, KeyboardInterrupt) and (busy := [member.device.url for member in queue.busy]):
+                    self.on_event(f"interrupted: waiting for {', '.join(busy)}, for one step at most")
                 raise queue.failure or error from None
         for job in queue.waiting:
-            if job.only_board is None:
+            if job.only_board is None or all(member.presence is _Presence.DROPPED for member in self._members):
                 self._expect_one()
             self._skip(job, name)
         return [job.served for job in jobs if job.served is not None]
@@ -236,6 +267,7 @@ class Fleet:
         queue: _Queue[Item, Outcome],
         work: Callable[[Session, Item], Outcome],
         name: str,
+        kind: Hashable,
         start: Callable[[_Member], None],
     ) -> None:
         """Works on items until none is left for this device; reconnects the device when it is lost."""
@@ -244,48 +276,144 @@ class Fleet:
                 job = self._take(member, queue)
                 if job is None:
                     return
-                lost: Exception | None = None
+                session = member.device.session
+                session.watch = partial(self._leave, member, queue, job, start)
                 try:
-                    outcome = work(member.device.session, job.item)
-                except (LinkError, TrainingFailed, DeltaError) as error:
-                    if not _is_transient(error):
-                        raise
-                    lost = error
-                    self._lose(member, error)
+                    outcome = work(session, job.item)
+                except Interrupted:
+                    if queue.failure is not None:
+                        return  # what has failed elsewhere ends the work
+                except (LinkError, TrainingFailed, DeltaError, Doubtful) as error:
+                    if job.served is None or isinstance(error, Overdue):
+                        self._believe(member, job, error, name)
+                else:
+                    self._accept(member, queue, job, outcome, name)
                 with queue.changed:
-                    queue.under_way -= 1
-                    if lost is not None:
-                        job.note = member.reason
-                        job.avoid = member if isinstance(lost, DeltaError) else job.avoid
-                        queue.waiting.insert(0, job)
-                        if queue.idle:
-                            start(queue.idle.pop(0))
-                    else:
-                        member.failures = 0
-                        job.served = Served(outcome, member.device.url, bool(job.note), job.note)
+                    _, began = queue.busy.pop(member)
+                    if job.served is None:
+                        if job not in queue.waiting and all(job is not other for other, _ in queue.busy.values()):
+                            self._offer(queue, job, start)
+                    elif job.served.device == member.device.url:
+                        queue.longest = max(queue.longest, self._clock.monotonic() - began)
+                        self._longest[kind] = queue.longest
                     queue.changed.notify_all()
-                if job.served is not None and job.served.redone:
-                    self.on_event(f"{name} {job.item} redone on {member.device.url}")
         except BaseException as error:
             queue.fail(error)
             raise
         finally:
+            member.device.session.watch = None
             with queue.changed:  # wakes threads that wait for this device
+                queue.busy.pop(member, None)
                 queue.changed.notify_all()
+
+    def _offer(self, queue: _Queue[Item, Outcome], job: _Job[Item, Outcome], start: Callable[[_Member], None]) -> None:
+        """Puts an item back into the queue, whose lock is held, and wakes an idle device for it."""
+        job.latest = None
+        queue.waiting.insert(0, job)
+        if queue.idle:
+            start(queue.idle.pop(0))
+        queue.changed.notify_all()
+
+    def _accept(
+        self, member: _Member, queue: _Queue[Item, Outcome], job: _Job[Item, Outcome], outcome: Outcome, name: str
+    ) -> None:
+        """Takes the outcome of an item, unless another device had it sooner; devices that claimed something else were wrong."""
+        member.failures, member.pause = 0, LATE_SECONDS[0]
+        with queue.changed:
+            if job.served is not None:
+                return
+            for other, (item, began) in queue.busy.items():
+                if item is job and began < queue.busy[member][1]:
+                    job.note = f"{other.device.url}: not done after {self._clock.monotonic() - began:.1f} s"
+            job.served = Served(outcome, member.device.url, bool(job.note), job.note)
+            if job in queue.waiting:
+                queue.waiting.remove(job)
+        if job.note:
+            self.on_event(f"{name} {job.item} redone on {member.device.url}")
+        self._claimed.clear()
+        for other, claim in job.tried.items():
+            if claim is not None and other is not member:
+                self._refute(other, member, f"{name} {job.item}")
+
+    def _believe(self, member: _Member, job: _Job[Item, Outcome], error: Exception, name: str) -> None:
+        """Decides about an item that a device has not done: without ``served`` it is to be done again.
+
+        Raises:
+            Error: ``error``, if it is a claim that another device has confirmed, or that none can be asked about.
+        """
+        claim = _claim(error)
+        if claim is None:
+            self._lose(member, error)
+            if isinstance(error, DeltaError):
+                job.tried[member] = None
+            if job.served is None:
+                job.note = _in_short(error)
+            return
+        before, job.note = job.note, _in_short(error)
+        own = job.only_board is not None
+        said = self._claimed if own else {same: other for other, same in job.tried.items() if other is not member}
+        witness = said.get(claim)
+        others = {other for other in self._members if other.expected} - {member} - (set() if own else job.tried.keys())
+        if witness in (None, member) and others and not (own and isinstance(error, Doubtful)):
+            job.tried[member] = claim
+            if own:
+                self._claimed[claim] = member
+                job.served = Served(None, "", False, job.note)
+                self.on_event(f"{name} {job.item} skipped: {job.note}")
+                return
+            if isinstance(error, DeviceRefused):
+                self._lose(member, error)  # what is on this port now is asked when it is reconnected
+            self.on_event(f"{job.note}; {name} {job.item} is done again on another board")
+            return
+        if witness not in (None, member):
+            self.on_event(f"{member.device.url} confirms {name} {job.item}: {job.note}")
+        if not isinstance(error, Doubtful):
+            raise error
+        job.served = Served(error.outcome, member.device.url, bool(before), job.note)
+
+    def _leave(
+        self,
+        member: _Member,
+        queue: _Queue[Item, Outcome],
+        job: _Job[Item, Outcome],
+        start: Callable[[_Member], None],
+    ) -> LinkError | None:
+        """Why a device should leave the item that it works on; None if it should not.
+
+        An item that takes long is offered to idle devices too. The device that did not begin it first is not to blame if it
+        is not the first to end.
+        """
+        if queue.failure is not None:
+            return Interrupted(f"{member.device.url}: left its work, because that of all devices ends")
+        now = self._clock.monotonic()
+        with queue.changed:
+            took = now - queue.busy[member][1] if member in queue.busy else 0.0
+            if job.served is None:
+                idle = any(other.up and other not in queue.busy and other not in job.tried for other in self._members)
+                late = took > max(OVERDUE_SECONDS, OVERDUE_FACTOR * queue.longest)
+                if late and idle and not queue.waiting and job.latest is member and job.only_board is None:
+                    self._offer(queue, job, start)
+                return None
+        if job.latest is member:
+            return Interrupted(f"{member.device.url}: left its work, because another device has done it")
+        return Overdue(
+            f"{member.device.url}: not done after {took:.1f} s, when {job.served.device} had done the same; look what slows "
+            "this board down, or leave it out"
+        )
 
     def _take(self, member: _Member, queue: _Queue[Item, Outcome]) -> _Job[Item, Outcome] | None:
         """The next item for this device; waits while another device may still fail and return its item."""
         with queue.changed:
             while not queue.over():
-                others = any(other.up for other in self._members if other is not member)
                 for job in queue.waiting:
-                    avoids = job.avoid is member and job.only_board is None and others
+                    others = any(other.expected and other not in job.tried for other in self._members)
+                    avoids = member in job.tried and job.only_board is None and others
                     if job.only_board in (None, member.unique_id) and not avoids:
                         queue.waiting.remove(job)
-                        queue.under_way += 1
+                        queue.busy[member], job.latest = (job, self._clock.monotonic()), member
                         return job
                 wanted = {job.only_board for job in queue.waiting}
-                if queue.under_way == 0 and not any(m.expected and wanted & {None, m.unique_id} for m in self._members):
+                if not queue.busy and not any(m.expected and wanted & {None, m.unique_id} for m in self._members):
                     return None
                 queue.changed.wait(0.5)
         return None
@@ -305,13 +433,29 @@ class Fleet:
         member.gone = self._clock.monotonic()
         member.failures += 1
         member.invalid_updates += isinstance(error, DeltaError)
+        if member.presence is _Presence.DROPPED:
+            return
         member.presence = _Presence.AWAY
-        if member.invalid_updates >= MAX_INVALID_UPDATES or member.failures >= MAX_FAILURES:
-            member.presence = _Presence.DROPPED
-            why = f"failed {member.failures} times in a row"
-            if member.invalid_updates >= MAX_INVALID_UPDATES:
-                why = f"sent {member.invalid_updates} invalid updates"
-            self.on_event(f"{member.reason}; not used any more, because it {why}")
+        if member.invalid_updates >= MAX_INVALID_UPDATES:
+            self._drop(member, error, f"it sent {member.invalid_updates} invalid updates")
+        elif member.failures >= MAX_FAILURES:
+            self._drop(member, error, f"it failed {member.failures} times in a row")
+        elif isinstance(error, Overdue):
+            self.on_event(f"{member.reason}; other devices do its work, for {member.pause:g} s at least")
+            self._rest(member)
+
+    def _drop(self, member: _Member, error: Exception | str, why: str) -> None:
+        """Excludes a device for the rest of the run."""
+        member.reason = _in_short(error)
+        member.presence = _Presence.DROPPED
+        self.on_event(f"{member.reason}; not used any more, because {why}")
+
+    def _refute(self, member: _Member, by: _Member, what: str) -> None:
+        """Counts a claim of a device that another device has not confirmed."""
+        member.invalid_updates += 1
+        if member.invalid_updates >= MAX_INVALID_UPDATES and member.presence is not _Presence.DROPPED:
+            why = f"other boards do not confirm what it says; the last was {what}"
+            self._drop(member, f"{member.device.url}: {by.device.url} has another result", why)
 
     def _bring_back(self, member: _Member, over: Callable[[], bool] = lambda: False) -> bool:
         """Tries to reconnect a device, for its patience at most and only while there is work; then configures it."""
@@ -326,41 +470,53 @@ class Fleet:
                 how = device.rejoin(max(0.0, ends - self._clock.monotonic()), over)
                 for program in self._programs:
                     self._configure(device.session, program)
-            except WrongFirmware:
-                raise
+            except WrongFirmware as error:
+                if not any(other.expected for other in self._members if other is not member):
+                    raise
+                self.on_event(f"{error}; until then other devices do its work")
+                member.reason = _in_short(error)
+                self._rest(member)
+                return False
             except (LinkError, LaunchError) as error:
                 why = _in_short(error)
             else:
                 self.on_event(f"{member.reason}; {device.url} {how}")
-                member.presence, member.pause = _Presence.UP, LATE_SECONDS[0]
+                member.presence = _Presence.UP
                 return True
             if self._clock.monotonic() >= ends:
                 if member.presence is _Presence.AWAY:
                     member.reason = why
                     self.on_event(f"{why}; lost after {self.patience:g} s, other devices do its work")
-                member.presence = _Presence.LOST
-                member.next_try = self._clock.monotonic() + member.pause
-                member.pause = min(2 * member.pause, LATE_SECONDS[1])
+                self._rest(member)
                 return False
         return False
+
+    def _rest(self, member: _Member) -> None:
+        """Leaves a device alone for its pause, which doubles."""
+        member.presence = _Presence.LOST
+        member.next_try = self._clock.monotonic() + member.pause
+        member.pause = min(2 * member.pause, LATE_SECONDS[1])
 
     def _configure(self, session: Session, program: Program) -> None:
         session.configure(program, self._programs[program])
 
     def _expect_one(self) -> None:
         if not any(member.up for member in self._members):
-            raise FleetError(f"no device is left: {'; '.join(member.reason for member in self._members)}")
+            why = "; ".join(member.reason for member in self._members)
+            raise FleetError(f"no device is left: {why}; reset the boards, check cables and power, and try again")
 
 
-def _is_transient(error: Exception) -> bool:
-    """Whether the same work may succeed after a restart of this device, or on another one."""
+def _claim(error: Exception) -> Hashable | None:
+    """What a device claims about its item, equal for devices that agree; None for a failure of the device itself."""
+    if isinstance(error, Doubtful):
+        return error.claim
     if isinstance(error, DeviceRefused):
-        return error.status in _AFTER_RESET
+        return None if error.status in _AFTER_RESET else (error.message, error.status)
     if isinstance(error, TrainingFailed):
-        return error.status not in (Status.NOT_FINITE, Status.OVERFLOW)
-    return not isinstance(error, (WrongFirmware, SampleTooLarge))
+        return error.status if error.status in (Status.NOT_FINITE, Status.OVERFLOW) else None
+    return type(error).__name__ if isinstance(error, (WrongFirmware, SampleTooLarge)) else None
 
 
-def _in_short(error: Exception) -> str:
+def _in_short(error: Exception | str) -> str:
     """The error in one line, without its remedy: the fleet handles it."""
     return " ".join(str(error).split()).partition("; ")[0]

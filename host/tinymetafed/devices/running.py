@@ -11,6 +11,7 @@ import tomli_w
 
 from tinymetafed_codegen import emit
 from tinymetafed_codegen.design import Design
+from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.spec import dump
 from tinymetafed_codegen.toolchain import build_root
 
@@ -24,6 +25,7 @@ from .firmware_project import flashing, writing_project
 from .fleet import Fleet
 from .launch import launch, require
 from .link.faults import FaultPlan
+from .link.link_errors import WrongFirmware
 from .replay import recordings_of
 
 
@@ -70,6 +72,18 @@ class Programs:
         return self._built[key]
 
 
+def _expected_on(design: Design, device: Device) -> Design:
+    """The design for the board that a device says it is. Raises WrongFirmware if it cannot run there."""
+    try:
+        return design.on(design.boards.load(device.board))
+    except Error as error:
+        why = str(error).partition("; ")[0]
+        raise WrongFirmware(
+            f"{device.url}: its firmware says that it is of board '{device.board}', where this experiment cannot run: {why}; "
+            "connect the board that was there, or flash this experiment's firmware"
+        ) from None
+
+
 @contextmanager
 def running(
     design: Design,
@@ -104,7 +118,7 @@ def running(
     number = run_number(design.experiment, data_sha256)
 
     def check(device: Device) -> None:
-        on_board = design.on(design.boards.load(device.board))
+        on_board = _expected_on(design, device)
         with writing_project(design) as experiment:
             remedy = flashing(experiment, on_board.board)
         device.session.check(device.hello, on_board.manifest, remedy)

@@ -25,6 +25,18 @@ class TrainingFailed(Error):
         self.status = status
 
 
+class Doubtful(Error, Generic[Outcome]):
+    """An outcome that no board should be believed alone; it counts once another board comes to the same.
+
+    ``outcome``: what the board gave. ``claim``: equal for equal outcomes.
+    """
+
+    def __init__(self, text: str, outcome: Outcome, claim: str) -> None:
+        super().__init__(text)
+        self.outcome = outcome
+        self.claim = claim
+
+
 @dataclass(frozen=True, slots=True)
 class Traffic:
     """Bytes on the wire, framing, retries and damaged frames included.
@@ -66,7 +78,7 @@ class Served(Generic[Outcome]):
     outcome: Outcome | None
     device: str  # its URL, "" when skipped
     redone: bool
-    note: str  # why it was redone or skipped, one line
+    note: str  # why it was redone or skipped, or what is unlikely in it; one line
 
     @property
     def status(self) -> str:
@@ -127,7 +139,7 @@ class Clients(Protocol):
             The clients' deltas, in the order of ``clients``.
 
         Raises:
-            Error: LinkError, DeltaError, StrategyError or TrainingFailed.
+            Error: LinkError, StrategyError or TrainingFailed.
         """
 
     def adapt(

@@ -12,7 +12,7 @@ import numpy as np
 from tinymetafed_codegen.section import StrictJson
 
 from ..learn.codecs.delta import Sparse
-from ..learn.strategies import Strategy, StrategyError
+from ..learn.strategies import Diverged, Strategy, StrategyError
 from ..learn.tasks import Task
 from ..learn.weights import Floats
 from .clients import Clients, Served, Traffic
@@ -27,7 +27,10 @@ class Contribution(StrictJson):
     status: str  # accepted, redone (accepted after a first attempt was lost) or skipped
     digest: str  # of the delta, see digest(); "" when skipped
     entries: int
-    note: str  # why it was redone or skipped, one line; "" otherwise
+    note: str  # why it was redone or skipped, or what is unlikely in it, one line; "" otherwise
+
+
+_Contributed = tuple[int, str, Sparse]  # client, URL of its board ("" in a simulation), delta
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,13 @@ def rounds(
         chosen = strategy.clients(index, of)
         _check(chosen, of, index)
         served = clients.train(weights, chosen, index, boards)
-        deltas = [each.outcome for each in served if each.outcome is not None]
-        moved = strategy.update(weights, deltas, index) if deltas else weights
-        _check_update(moved, weights.size, index)
+        urls = {device.url for device in clients.devices if device.unique_id}  # a simulation has none
+        contributions = [
+            (client, each.device if each.device in urls else "", each.outcome)
+            for client, each in zip(chosen, served, strict=True)
+            if each.outcome is not None
+        ]
+        moved = _updated(strategy, weights, contributions, index) if contributions else weights
         change = float(np.linalg.norm(moved.astype(np.float64) - weights))
         weights = moved
         yield Round(
@@ -93,6 +100,26 @@ def rounds(
             change=change,
         )
         before = clients.traffic
+
+
+def _updated(strategy: Strategy, weights: Floats, contributions: Sequence[_Contributed], round_: int) -> Floats:
+    """The global weights after a round, which devices can receive. Raises StrategyError; then the round has no effect."""
+    try:
+        moved = strategy.update(weights, [delta for _, _, delta in contributions], round_)
+        _check_update(moved, weights.size, round_)
+        strategy.download(moved)
+    except Diverged as error:
+        change, client, device = max(
+            (float(np.abs(delta.values).max(initial=np.float32(0))), client, device) for client, device, delta in contributions
+        )
+        if not device:
+            raise
+        raise Diverged(
+            f"{error.what}, in round {round_}, which is not stored; its largest change, {change:.3g}, came from client "
+            f"{client} on {device}",
+            f"continue the run without that board; if other boards agree with it, {error.remedy}",
+        ) from None
+    return moved
 
 
 def _check(chosen: Sequence[int], of: int, round_: int) -> None:

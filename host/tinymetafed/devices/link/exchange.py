@@ -27,6 +27,7 @@ RETRIES = 4
 PATIENCE = 4  # the timeout is this many times the longest recent answer time of the message type
 PACE_DECAY = 0.875  # factor on the longest recent answer time with every answer
 MAX_UNDER_WAY = 64  # requests in flight; well below the 256 sequence numbers
+LOOK_SECONDS = 0.2  # between two questions to `watch` while waiting for an answer
 ANSWER_TYPES = frozenset((protocol.ERROR_TYPE, *(each.type_id | protocol.ANSWER_BIT for each in ALL_REQUESTS)))
 
 
@@ -58,6 +59,7 @@ class Exchange:
         self.retries = retries
         self.clock = clock
         self.window = protocol.MIN_RECEIVE_WINDOW  # until hello() has received the device's own
+        self.watch: Callable[[], LinkError | None] | None = None  # gives a reason to stop waiting for an answer
         self._transport = transport
         self._decoder = Decoder()
         self._frames: deque[Frame] = deque()
@@ -168,6 +170,10 @@ class Exchange:
             remaining = until - self.clock.monotonic()
             if remaining <= 0:
                 return None
+            if self.watch is not None:
+                remaining = min(remaining, LOOK_SECONDS)
+                if (reason := self.watch()) is not None:
+                    raise reason
             data = self._transport.read(remaining)
             self._up[_is_sample(type_id)] += len(data)
             self._frames.extend(self._decoder.feed(data))

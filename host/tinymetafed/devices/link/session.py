@@ -132,6 +132,8 @@ class Session(Exchange):
                 f"{manifest.model_hash}"
             )
         else:
+            # A window that the board does not have would be overrun, and waited for.
+            self.window = min(self.window, manifest.receive_window)
             return
         raise WrongFirmware(f"{wrong}; flash this experiment's firmware: {flash}")
 
@@ -196,7 +198,7 @@ class Session(Exchange):
     def position(self) -> protocol.Progress | None:
         """The state of the board and its cycle, whatever its token; None if it has had no cycle since its start."""
         token = 0
-        while True:
+        for _ in range(self.retries + 1):
             try:
                 return self._ask(protocol.Await(token, 0), protocol.Progress)
             except DeviceRefused as refusal:
@@ -205,6 +207,7 @@ class Session(Exchange):
                 if refusal.status != Status.BAD_TOKEN or refusal.detail == token:
                     raise
                 token = refusal.detail
+        raise DeviceGarbled(f"{self.name}: names another cycle each time it is asked, the last is {token}; reset the board")
 
     # --- The board's sensor; firmware without one refuses with UNKNOWN_TYPE ---
 
@@ -288,7 +291,7 @@ class Session(Exchange):
         Returns:
             The device's progress.
         """
-        return self._trained(self._ask(protocol.Train(token, program, seed, client, round), protocol.Progress))
+        return self._trained(token, self._ask(protocol.Train(token, program, seed, client, round), protocol.Progress))
 
     def await_done(
         self, token: int, total_steps: int, on_progress: Callable[[protocol.Progress], None] | None = None
@@ -308,6 +311,7 @@ class Session(Exchange):
 
         Raises:
             TrainingFailed: Training diverged, stalled or was interrupted.
+            DeviceGarbled: The device reports a progress that cannot be.
         """
         target = total_steps
         called = began = moved = self.clock.monotonic()
@@ -321,7 +325,12 @@ class Session(Exchange):
             now = self.clock.monotonic()
             if on_progress is not None:
                 on_progress(progress)
-            if self._trained(progress).state == State.DONE:
+            if self._trained(token, progress).step < last or progress.step > total_steps:
+                raise DeviceGarbled(
+                    f"{self.name}: claims step {progress.step} of {total_steps} after step {max(0, last)}; reset the board"
+                )
+            if progress.state == State.DONE:
+                self.require_done(progress, total_steps)
                 self._training = now - called
                 return progress
             if progress.state != State.TRAINING:
@@ -350,7 +359,20 @@ class Session(Exchange):
         self._pace.pop(sent.message.type_id, None)  # the time to reach a target is no measure for an immediate answer
         return self._ask(protocol.Await(token, 0), protocol.Progress)
 
-    def _trained(self, progress: protocol.Progress) -> protocol.Progress:
+    def require_done(self, progress: protocol.Progress, total_steps: int) -> None:
+        """Raises DeviceGarbled unless a program of so many steps has been trained to its end."""
+        if (progress.state, progress.step) != (State.DONE, total_steps):
+            raise DeviceGarbled(
+                f"{self.name}: stands at {progress.state.name}, step {progress.step}, expected DONE, step {total_steps}; "
+                "reset the board"
+            )
+
+    def _trained(self, token: int, progress: protocol.Progress) -> protocol.Progress:
+        """The progress of the cycle ``token``. Raises TrainingFailed, and DeviceGarbled for that of another cycle."""
+        if progress.token != token:
+            raise DeviceGarbled(
+                f"{self.name}: asked for the progress of cycle {token}, got that of {progress.token}; reset the board"
+            )
         if progress.state != State.FAILED:
             return progress
         raise TrainingFailed(
@@ -372,7 +394,7 @@ class Session(Exchange):
             The device's progress.
         """
         message = self._sample(token, step, Example(targets, inputs, scale))
-        return self._trained(self._ask(message, protocol.Progress))
+        return self._trained(token, self._ask(message, protocol.Progress))
 
     def stream(
         self,
@@ -415,13 +437,13 @@ class Session(Exchange):
 
         progress: protocol.Progress | None = None
         for progress in self._in_order(sample_at, protocol.Progress, lambda answer: answer.step, start):
-            while kept and first < self._trained(progress).step:
+            while kept and first < self._trained(token, progress).step:
                 kept.popleft()
                 first += 1
             if on_progress is not None:
                 on_progress(progress)
         if progress is None:  # nothing was sent: ask for the progress
-            progress = self._trained(self._ask(protocol.Await(token, 0), protocol.Progress))
+            progress = self._trained(token, self._ask(protocol.Await(token, 0), protocol.Progress))
         return progress
 
     def _sample(self, token: int, step: int, example: Example) -> protocol.Sample:

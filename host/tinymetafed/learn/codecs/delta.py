@@ -228,7 +228,7 @@ def _pack_gaps(coding: Coding, gaps: Indices) -> bytes:
     return np.packbits(bits, bitorder="little").tobytes()
 
 
-def decode(chunks: Sequence[Delta], *, n: int, k: int, token: int) -> Sparse:
+def decode(chunks: Sequence[Delta], *, n: int, k: int, token: int, dtype: Dtype | None = None) -> Sparse:
     """Decodes chunks into a sparse delta.
 
     Args:
@@ -236,12 +236,13 @@ def decode(chunks: Sequence[Delta], *, n: int, k: int, token: int) -> Sparse:
         n: Number of global weights.
         k: Number of entries expected.
         token: Token expected.
+        dtype: Dtype that was asked for; None for any.
 
     Returns:
         The k entries.
 
     Raises:
-        DeltaError: A chunk has another token or format, ranks are not consecutive up to k, indices do not increase
+        DeltaError: A chunk has another token, dtype or format, ranks are not consecutive up to k, indices do not increase
             strictly or reach n, a value is not finite, or bytes are left over.
     """
     indices, values = [], []
@@ -258,6 +259,8 @@ def decode(chunks: Sequence[Delta], *, n: int, k: int, token: int) -> Sparse:
             raise DeltaError(f"{where}: expected rank {rank}")
         if chunk.count > k - rank:
             raise DeltaError(f"{where}: {chunk.count} entries, expected 1 to {k - rank}")
+        if dtype is not None and chunk.dtype != dtype:
+            raise DeltaError(f"{where}: values in {chunk.dtype.name}, expected {dtype.name}")
         if (chunk.coding, chunk.dtype, chunk.scale) != (chunks[0].coding, chunks[0].dtype, chunks[0].scale):
             raise DeltaError(f"{where}: coding, dtype or scale differs from the first chunk's")
         found, numbers = _decode_chunk(chunk, where)

@@ -27,11 +27,12 @@ class StrategyError(Error):
 
 
 class Diverged(StrategyError):
-    """Training diverged: ``what`` happened, and the remedy."""
+    """Training diverged: ``what`` happened, and the ``remedy``."""
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(f"{what}; {remedy}")
         self.what = what
+        self.remedy = remedy
 
 
 class Strategy(ABC):
