@@ -37,8 +37,10 @@ os.environ["PLATFORMIO_BUILD_FLAGS"] = f"{os.environ.get('PLATFORMIO_BUILD_FLAGS
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# A shell that starts the tests in the background ignores Ctrl-C, and the processes that the tests start would inherit that.
+# A shell that starts the tests in the background ignores Ctrl-C, nohup the end of the terminal, and the processes that the tests
+# start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Files whose tests run in one process. The tests of group "lines" open and search pseudo-terminals by name: two processes
 # would take each other's. The tests of each other file share programs or runs that take seconds to make.

@@ -320,7 +320,7 @@ def test_a_board_adapts_alone_to_the_samples_that_it_makes(sine_sketch: tuple[De
     # A round that is trained and pulled may be followed by learning; its delta is then gone, and the host begins it anew.
     session.load(token := session.next_token(), g)
     session.train(token, Program.TRAIN, 1, 5, 3)
-    session.await_done(token, 64)
+    session.await_done(token, strategy.training_recipe().steps)
     assert sketch.learn_targets(np.array([0.5]), np.array([1.0])) == Status.BAD_STATE
     before = [chunk.data for chunk in session.pull(token, strategy.top_k)]
     assert [chunk.data for chunk in session.pull(token, strategy.top_k)] == before
