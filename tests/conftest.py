@@ -37,8 +37,8 @@ os.environ["PLATFORMIO_BUILD_FLAGS"] = f"{os.environ.get('PLATFORMIO_BUILD_FLAGS
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# A shell that starts the tests in the background ignores Ctrl-C, nohup the end of the terminal, and the processes that the tests
-# start would inherit that.
+# A shell that starts the tests in the background ignores Ctrl-C, and nohup the end of the terminal. The processes that the
+# tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
