@@ -6,7 +6,7 @@ import difflib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -87,10 +87,18 @@ def holders(path: Path) -> list[str]:
         wanted = path.stat()
     except OSError:
         return []
+    own = f"(pid {os.getpid()})"
+    return [process for process in processes_with(lambda entry: _is_file(entry, wanted)) if not process.endswith(own)]
+
+
+def processes_with(is_wanted: Callable[[Path], bool], look_on: Callable[[], bool] = lambda: True) -> list[str]:
+    """Processes that have an open file for which ``is_wanted``, as "NAME (pid N)"; ends early once not ``look_on``."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
+        if not look_on():
+            break
         with suppress(OSError):  # the process has ended, or belongs to another user
-            if process.name != str(os.getpid()) and any(_is_file(entry, wanted) for entry in (process / "fd").iterdir()):
+            if any(is_wanted(entry) for entry in (process / "fd").iterdir()):
                 found.append(f"{(process / 'comm').read_text(errors='replace').strip()} (pid {process.name})")
     return sorted(found)
 

@@ -57,7 +57,7 @@ class Learner : private SavedState, private StepPosition<kSplitsSteps> {
   }
 
   // Trains one sample that the device makes itself, if a program is running. Returns whether it did. Where steps are split, it
-  // only begins the step, as `sample` and `learn` do.
+  // only begins the step, as `sample` does.
   bool work();
 
   // Whether a step is begun and not finished. Its arena is in use: nothing else may be asked of the learner meanwhile but

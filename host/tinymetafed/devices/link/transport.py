@@ -18,6 +18,7 @@ import serial
 from serial.tools import list_ports
 
 from tinymetafed_codegen.boards import Line
+from tinymetafed_codegen.files import processes_with
 
 from .clock import SYSTEM_CLOCK, Clock
 from .link_errors import PortError
@@ -256,17 +257,8 @@ def holders(path: str, clock: Clock = SYSTEM_CLOCK) -> list[str]:
     wanted = _device_number(path)
     if wanted is None:
         return []
-    found = []
     give_up = clock.monotonic() + 0.5  # longer is too long for an error message
-    for process in Path("/proc").glob("[0-9]*"):
-        if clock.monotonic() > give_up:
-            break
-        try:
-            if any(_device_number(entry) == wanted for entry in (process / "fd").iterdir()):
-                found.append(f"{(process / 'comm').read_text().strip()} (pid {process.name})")
-        except OSError:  # the process has ended, or belongs to another user
-            continue
-    return sorted(found)
+    return processes_with(lambda entry: _device_number(entry) == wanted, lambda: clock.monotonic() <= give_up)
 
 
 def _device_number(path: str | Path) -> int | None:
