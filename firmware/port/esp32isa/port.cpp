@@ -8,6 +8,7 @@
 namespace tmf::port {
 namespace {
 
+using namespace bare_metal;
 using namespace esp32isa;
 
 constexpr uint32_t kReceiveSlots = board::kReceiveWindow + 1;  // one stays free, to tell a full ring from an empty one
@@ -28,21 +29,10 @@ const uint32_t receive_slots = kReceiveSlots;
 }  // namespace
 
 void init(int, char**) {
-  uart().line_control = kUart8Bits | kUartDivisorOpen;
-  uart().data = 1;  // the fastest rate: the UART then detects the end of a burst soonest
-  uart().interrupt_enable = 0;
-  uart().line_control = kUart8Bits;
-  // Turning the FIFOs on clears them. Loop-back disconnects the line meanwhile, and a byte that has arrived is saved first.
-  uart().modem_control = kUartLoopBack;
-  if ((uart().line_status & kUartReceived) != 0) {
-    receive_ring.bytes[0] = static_cast<uint8_t>(uart().data);
+  bare_metal::begin(uart(), [](uint8_t byte) {
+    receive_ring.bytes[0] = byte;
     receive_ring.end = 1;
-  }
-  uart().fifo_control = kUartFifosEnableAndClear | kUartInterruptFrom8Bytes;
-  uart().modem_control = 0;
-  // QEMU checks its serial line when data is read, not when the FIFOs are cleared: this read saves up to a second.
-  static_cast<void>(uart().data);
-  uart().interrupt_enable = kUartReceiveInterruptEnable;
+  });
   asm volatile("wsr %0, intenable\n rsync" ::"r"(kUartInterrupt));
 }
 
@@ -55,7 +45,7 @@ size_t read(uint8_t* to, size_t capacity) {
     if (++first == kReceiveSlots) first = 0;
   }
   receive_ring.first = first;
-  if (size > 0) uart().interrupt_enable = kUartReceiveInterruptEnable;  // the handler turns it off when the ring is full
+  if (size > 0) uart().interrupt_enable = kUartReceiveInterrupt;  // the handler turns it off when the ring is full
   return size;
 }
 

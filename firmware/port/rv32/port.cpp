@@ -9,6 +9,7 @@
 namespace tmf::port {
 namespace {
 
+using namespace bare_metal;
 using namespace rv32;
 
 Ring<board::kReceiveWindow> ring;  // shared with the interrupt handler; other code uses it with interrupts off
@@ -29,18 +30,7 @@ extern "C" [[gnu::interrupt("machine")]] void external_interrupt_handler() {
 }
 
 void init(int, char**) {
-  uart().line_control = kUart8Bits | kUartDivisorOpen;
-  uart().data = 1;  // the fastest rate: the UART then detects the end of a burst soonest
-  uart().interrupt_enable = 0;
-  uart().line_control = kUart8Bits;
-  // Turning the FIFOs on clears them. Loop-back disconnects the line meanwhile, and a byte that has arrived is saved first.
-  uart().modem_control = kUartLoopBack;
-  if ((uart().line_status & kUartReceived) != 0) ring.push(uart().data);
-  uart().fifo_control = kUartFifosEnableAndClear | kUartInterruptFrom8Bytes;
-  uart().modem_control = 0;
-  // QEMU checks its serial line when data is read, not when the FIFOs are cleared: this read saves up to a second.
-  static_cast<void>(uart().data);
-  uart().interrupt_enable = kUartReceiveInterrupt;
+  bare_metal::begin(uart(), [](uint8_t byte) { ring.push(byte); });
   interrupt_priority(kUartInterruptNumber) = 1;
   interrupt_enable() = 1u << kUartInterruptNumber;
   interrupt_threshold() = 0;

@@ -3,29 +3,13 @@
 
 #include <cstdint>
 
+#include "../bare_metal/ns16550.hpp"
+
 namespace tmf::rv32 {
 
 using Register = volatile uint32_t;
-using ByteRegister = volatile uint8_t;
 
-// NS16550 UART with 16-byte FIFOs.
-struct Uart {
-  ByteRegister data;              // DLL while the divisor is open
-  ByteRegister interrupt_enable;  // DLM while the divisor is open
-  ByteRegister fifo_control;
-  ByteRegister line_control;
-  ByteRegister modem_control;
-  ByteRegister line_status;
-};
-constexpr uint8_t kUartReceiveInterrupt = 1u << 0;  // in interrupt_enable
-constexpr uint8_t kUartFifosEnableAndClear = 0x07;  // in fifo_control
-constexpr uint8_t kUartInterruptFrom8Bytes = 2u << 6;  // or after a pause of four bytes' time
-constexpr uint8_t kUart8Bits = 3u << 0;  // in line_control
-constexpr uint8_t kUartDivisorOpen = 1u << 7;
-constexpr uint8_t kUartLoopBack = 1u << 4;  // in modem_control
-constexpr uint8_t kUartReceived = 1u << 0;  // in line_status
-constexpr uint8_t kUartTransmitterHasRoom = 1u << 5;
-
+using Uart = bare_metal::Ns16550<uint8_t>;
 inline Uart& uart() { return *reinterpret_cast<Uart*>(0x10000000); }
 constexpr uint32_t kUartInterruptNumber = 10;
 
