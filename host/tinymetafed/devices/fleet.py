@@ -357,20 +357,20 @@ class Fleet:
             job.served = Served(outcome, member.device.url, bool(job.note), job.note)
             if job in queue.waiting:
                 queue.waiting.remove(job)
+            wrong = [other for other, same in job.tried.items() if same is not None and other not in [member, *agree]]
+            for other in [member, *agree] if agree else []:
+                other.votes.confirmed += 1
+            for other in wrong if agree else []:
+                other.votes.refuted += 1
         if job.note:
             self.on_event(f"{name} {job.item} redone on {member.device.url}")
         self._claimed.clear()
-        wrong = [other for other, same in job.tried.items() if same is not None and other not in [member, *agree]]
-        if job.audited and not agree:
-            if wrong:
-                disagreeing = " and ".join(each.device.url for each in [*wrong, member])
-                self.on_event(f"{disagreeing} come to different results of {name} {job.item}; no other board could be asked")
-            return
-        for other in [member, *agree] if agree else []:
-            other.votes.confirmed += 1
         for other in wrong:
-            if job.audited:
-                self._outvote(other, member, f"{name} {job.item}")
+            if agree:
+                self._outvoted(other, member, f"{name} {job.item}")
+            elif job.audited:
+                who = f"{other.device.url} and {member.device.url}"
+                self.on_event(f"{who} come to different results of {name} {job.item}, and there is no third board to ask")
             else:
                 self._refute(other, member, f"{name} {job.item}")
 
@@ -496,10 +496,9 @@ class Fleet:
             why = f"other boards do not confirm what it says; the last was {what}"
             self._drop(member, f"{member.device.url}: {by.device.url} has another result", why)
 
-    def _outvote(self, member: _Member, by: _Member, what: str) -> None:
-        """Counts that two other devices agreed on another result."""
-        member.votes.refuted += 1
-        self.on_event(f"{member.device.url}: its result of {what} is not that of two other boards, among them {by.device.url}")
+    def _outvoted(self, member: _Member, by: _Member, what: str) -> None:
+        """Reports a device when two others have agreed on another result; excludes it if that has happened too often."""
+        self.on_event(f"{member.device.url}: its result of {what} is not that of two other boards, {by.device.url} is one of them")
         if member.votes.excluded and member.presence is not _Presence.DROPPED:
             self._drop(member, member.device.url, f"other boards came to other results {member.votes.refuted} times")
 

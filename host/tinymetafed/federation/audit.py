@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 Outcome = TypeVar("Outcome")
 
-PROVEN = 2  # by so many more agreements than disagreements a board is trusted; until then all it does is repeated
+PROVEN = 4  # agreements for a board to be trusted, and as many more for each disagreement; until then all is repeated
 MOST_REFUTED = 3  # disagreements after which a board is excluded, unless it has had more agreements
 
 
@@ -26,7 +26,7 @@ class Votes:
     @property
     def proven(self) -> bool:
         """Whether it is enough to audit a share of what the board does."""
-        return self.confirmed - self.refuted >= PROVEN
+        return self.confirmed >= PROVEN * (1 + self.refuted)
 
     @property
     def excluded(self) -> bool:

@@ -148,6 +148,14 @@ class Guard:
         for measures in past:
             self.standing.add(measures)
 
+    def _share(self, norm: float, typical: float) -> float:
+        """The factor that the bound leaves of a delta."""
+        spec = self._spec
+        most = spec.defence_bound * typical
+        if spec.defence == "none" or norm <= most:
+            return 1.0
+        return 0.0 if spec.trusts and norm > max(LONG * typical, most) else most / norm
+
     def measure(
         self, weights: Floats, contributed: Sequence[tuple[str, Sparse]]
     ) -> tuple[list[Sparse], list[Measure], dict[str, str]]:
@@ -166,11 +174,9 @@ class Guard:
         typical = defence.typical([*self.standing.norms, *norms], weights)
         way = weights - self._first
         cosines = [defence.cosine(delta, way) for delta in deltas]
-        left = [1.0] * len(deltas)
+        left = [self._share(norm, typical) for norm in norms]
         if spec.defence != "none":
-            most = spec.defence_bound * typical
-            left = [most / norm if norm > most else 1.0 for norm in norms]
-            deltas = [defence.shortened(delta, norm, most) for delta, norm in zip(deltas, norms, strict=True)]
+            deltas = [defence.scaled(delta, share) for delta, share in zip(deltas, left, strict=True)]
         liars = spec.liars(len(deltas))
         if spec.defence == "trimmed" and len(deltas) > 2 * liars:
             deltas = [defence.trimmed_mean(deltas, n, liars)]

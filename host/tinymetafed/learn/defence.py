@@ -74,11 +74,11 @@ def typical(norms: Sequence[float], weights: Floats) -> float:
     return statistics.median_low(latest)
 
 
-def shortened(delta: Sparse, length: float, most: float) -> Sparse:
-    """A delta of norm ``length`` scaled to the norm ``most`` if it is longer. Source: Sun et al. 2019, arXiv 1911.07963."""
-    if length <= most:
+def scaled(delta: Sparse, share: float) -> Sparse:
+    """A delta times a factor from 0 to 1; computed in float64, as the factor of a huge delta is tiny."""
+    if share == 1:
         return delta
-    return Sparse(delta.indices, (delta.values.astype(np.float64) * (most / length)).astype(np.float32))
+    return Sparse(delta.indices, (delta.values.astype(np.float64) * share).astype(np.float32))
 
 
 def trimmed_mean(deltas: Sequence[Sparse], n: int, liars: int) -> Sparse:

@@ -104,7 +104,8 @@ class LyingClients:
     """Simulated clients on boards, of which the first few lie (clients.Clients).
 
     Each round is done by other boards, drawn by the run's seed among those that are not excluded. Liars lie in every round, all
-    in the same way, so that they confirm each other in audits. Excluded boards are listed with the reason in ``excluded``.
+    in the same way, so that they confirm each other in audits. ``excluded``: the boards that are set aside, and why.
+    ``repeated``: client rounds that were done again for audits.
     """
 
     def __init__(self, kernels: Kernels, strategy: Strategy, task: Task, boards: int, liars: int, attack: str) -> None:
@@ -126,17 +127,14 @@ class LyingClients:
         share = strategy.spec.audit
         self._audit = Audit(share, digest, Random(self._seed)) if share else None
         self._votes = [Votes() for _ in range(boards)]
+        self.devices = [DeviceFacts(_url(board), "simulated", f"{board:016x}", 0) for board in range(boards)]
         self.excluded: dict[int, str] = {}
+        self.repeated = 0
 
     @property
     def traffic(self) -> Traffic:
         """That of the honest work."""
         return self._honest.traffic
-
-    @property
-    def devices(self) -> list[DeviceFacts]:
-        """The boards."""
-        return [DeviceFacts(_url(board), "simulated", f"{board:016x}", 0) for board in range(self._boards)]
 
     def exclude(self, board: str, why: str) -> None:
         """See Clients."""
@@ -175,6 +173,7 @@ class LyingClients:
                 delta = lie
             if not audited:
                 return board, delta
+            self.repeated += bool(said)
             claim = digest(delta)
             agree = [other for other, same in said.items() if same == claim]
             said[board] = claim
