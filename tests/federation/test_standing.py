@@ -40,7 +40,7 @@ class Run:
         self._steps = 1 + 2 * own_data * (np.arange(len(BOARDS)) % 3 == 0)
 
     def train(self, rounds: int) -> None:
-        for at in range(len(self.past), len(self.past) + rounds):
+        for _ in range(rounds):
             k = int(self._random.integers(len(BOARDS)))
             noise = self._random.normal(size=N) / math.sqrt(N)
             if BOARDS[k] in self.aside:
@@ -119,7 +119,8 @@ def test_what_a_long_run_remembers_does_not_grow() -> None:
     [(["defence=bound"], [1, 1, 1, 1, 0]), (["defence=bound", "defence_trust=false"], [1, 1, 1, 1, 0.02])],
 )
 def test_a_delta_far_beyond_the_bound_is_not_used_where_boards_are_trusted(options: list[str], left: list[float]) -> None:
-    deltas = [(board, Sparse(np.arange(4), np.full(4, size, np.float32))) for board, size in zip(BOARDS, [1, 1, 1, 1, 100])]
+    sizes = zip(BOARDS[:5], [1, 1, 1, 1, 100], strict=True)
+    deltas = [(board, Sparse(np.arange(4), np.full(4, size, np.float32))) for board, size in sizes]
     kept, measures, _ = Guard(spec(*options), np.ones(4, np.float32)).measure(np.full(4, 10, np.float32), deltas)
     assert [each.weight for each in measures] == pytest.approx(left)
     assert [float(each.values[0]) for each in kept] == pytest.approx([1, 1, 1, 1, 100 * left[-1]])

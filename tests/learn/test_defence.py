@@ -86,7 +86,9 @@ def test_the_trimmed_mean_takes_the_entries_that_came() -> None:
 
 
 def test_without_liars_the_trimmed_mean_is_the_mean() -> None:
-    deltas = [Sparse(np.sort(RANDOM.choice(50, 20, replace=False)), RANDOM.normal(size=20).astype(np.float32)) for _ in range(5)]
+    deltas = [
+        Sparse(np.sort(RANDOM.choice(50, 20, replace=False)), RANDOM.normal(size=20).astype(np.float32)) for _ in range(5)
+    ]
     np.testing.assert_allclose(defence.trimmed_mean(deltas, 50, 0).dense(50), aggregate.mean(deltas, 50), rtol=1e-5, atol=1e-7)
 
 

@@ -1,4 +1,4 @@
-"""Runs with a defence: resumed and on boards they end in the weights of the simulation, and every board's deltas are reported."""
+"""Runs with a defence: resumed and on boards they end in the weights of the simulation; the deltas of boards are reported."""
 
 from __future__ import annotations
 

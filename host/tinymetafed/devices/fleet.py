@@ -498,7 +498,9 @@ class Fleet:
 
     def _outvoted(self, member: _Member, by: _Member, what: str) -> None:
         """Reports a device when two others have agreed on another result; excludes it if that has happened too often."""
-        self.on_event(f"{member.device.url}: its result of {what} is not that of two other boards, {by.device.url} is one of them")
+        self.on_event(
+            f"{member.device.url}: its result of {what} is not that of two other boards, {by.device.url} is one of them"
+        )
         if member.votes.excluded and member.presence is not _Presence.DROPPED:
             self._drop(member, member.device.url, f"other boards came to other results {member.votes.refuted} times")
 

@@ -100,10 +100,11 @@ def _tables(outcomes: Sequence[Outcome], task: str, clients: int) -> list[Table]
         fleet = [each for each in some if each.case.boards == boards and each.case.liars in (0, liars)]
         defences = list(dict.fromkeys(each.case.defence for each in fleet))
         attacks = dict.fromkeys(each.case.attack for each in fleet)
+        lying = f"{liars} of {boards} boards {'lie' if liars > 1 else 'lies'}"
         per_round = "one client per round" if clients == 1 else f"{clients} clients per round"
         tables.append(
             Table(
-                title=f"{_TITLES[task]}: {liars} of {boards} boards lie, {per_round}, {fleet[0].case.rounds:,} rounds",
+                title=f"{_TITLES[task]}: {lying}, {per_round}, {some[0].case.rounds:,} rounds",
                 columns=defences,
                 rows=[(attack, [_cell(fleet, attack, defence) for defence in defences]) for attack in attacks],
                 aside=_aside(fleet, defences),
@@ -161,7 +162,7 @@ def _verdicts(outcomes: Sequence[Outcome], task: str) -> list[Verdict]:
             if not losses:
                 continue
             attack, lost = max(losses.items(), key=lambda item: item[1])
-            who = f"{_TITLES[task]}, {'nobody' if honest else f'{liars}'} of {boards} boards lies"
+            who = f"{_TITLES[task]}, {'none' if honest else liars} of {boards} boards {'lie' if liars > 1 else 'lies'}"
             if task == "sine":
                 target, worst, met = f"x{FACTOR}", f"x{lost:.2f}", lost <= FACTOR
             else:

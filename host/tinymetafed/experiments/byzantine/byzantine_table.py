@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pydantic
 from pydantic import TypeAdapter
 
@@ -88,7 +89,7 @@ class Plan:
     """Which part of the table is run.
 
     ``rounds``: rounds of every run; None for those of TASKS. ``tasks``: unseen clients that a run is scored on; None for the
-    example's.
+    example's. ``fleets``: numbers of boards, and how many of them lie; with MANY clients per round only (20, 4) is run.
     """
 
     names: Sequence[str] = tuple(TASKS)
@@ -96,13 +97,14 @@ class Plan:
     seeds: int = 3
     rounds: int | None = None
     tasks: int | None = None
+    fleets: Sequence[tuple[int, int]] = FLEETS
 
     def cases(self) -> Iterator[Case]:
         """The runs in their order: first those where nobody lies, which the others are compared with."""
         for name in self.names:
             few, many = TASKS[name]
             for clients, defences, planned in ((1, ONE_BY_ONE, few), (MANY, TOGETHER, many)):
-                fleets = [fleet for fleet in FLEETS if clients == 1 or fleet == (20, 4)]
+                fleets = [fleet for fleet in self.fleets if clients == 1 or fleet == (20, 4)]
                 honest = [(boards, 0, HONEST) for boards in dict.fromkeys(boards for boards, _ in fleets)]
                 lying = [(*fleet, attack) for fleet in fleets for attack in self.attacks]
                 for boards, liars, attack in [*honest, *lying]:
@@ -135,7 +137,7 @@ def run_all(plan: Plan, file: Path, data: Path | None, observer: Observer) -> li
         SweepFailed: The file is none of this table, or of another version.
         Error: DataError, BuildError.
     """
-    known = {outcome.case: outcome for outcome in _read(file)}
+    known = {outcome.case: outcome for outcome in stored(file)}
     cases = list(plan.cases())
     missing = [case for case in cases if case not in known]
     observer.stage("runs of the Byzantine table", len(missing))
@@ -155,8 +157,9 @@ def _run(case: Case, data: Path | None, tasks: int | None) -> Outcome:
     weights = initial(setup.design.manifest, experiment.run.seed, experiment.model.init)
     score: Score = None
     try:
-        for done in rounds(strategy, task, clients, weights):
-            weights = done.weights
+        with np.errstate(over="ignore", invalid="ignore"):  # of lies, which the round then finds
+            for done in rounds(strategy, task, clients, weights):
+                weights = done.weights
         tested = meta_test.meta_test(clients, strategy, task, weights, tasks or experiment.evaluation.tasks)
         mean = math.fsum(tested.after) / len(tested.after)
         score = mean if math.isfinite(mean) else None
@@ -175,21 +178,22 @@ def _opened(name: str, clients: int, defence: str, seed: int, rounds: int, data:
     return setup, open_kernels(setup.design, 1)
 
 
-def _read(file: Path) -> tuple[Outcome, ...]:
+def stored(file: Path) -> tuple[Outcome, ...]:
+    """The outcomes in a file; () if there is none. Raises SweepFailed if they are of no table, or of another version."""
     if not file.exists():
         return ()
     try:
-        stored = TypeAdapter(_Stored).validate_json(file.read_bytes())
+        found = TypeAdapter(_Stored).validate_json(file.read_bytes())
     except (OSError, pydantic.ValidationError):
         raise SweepFailed(
             f"{file}: not the outcomes of a Byzantine table; remove it, or choose another folder with -o"
         ) from None
-    if (stored.tinymetafed, stored.arithmetic) != (__version__, ARITHMETIC_VERSION):
+    if (found.tinymetafed, found.arithmetic) != (__version__, ARITHMETIC_VERSION):
         raise SweepFailed(
-            f"{file}: made by tinymetafed {stored.tinymetafed}, this is {__version__}; remove it to run the table again, or "
+            f"{file}: made by tinymetafed {found.tinymetafed}, this is {__version__}; remove it to run the table again, or "
             "choose another folder with -o"
         )
-    return stored.outcomes
+    return found.outcomes
 
 
 def _write(file: Path, outcomes: Sequence[Outcome]) -> None:
