@@ -23,7 +23,8 @@ FEWEST = 5  # contributions of a board before it is judged
 FEWEST_BOARDS = 3  # that have FEWEST contributions; of two, none can be said to be the unusual one
 LONG = 4.0  # times the running median: honest norms stay below twice
 APART = 0.3  # least difference of mean cosines that counts
-SPREADS = 3.0  # and this many times the spread of the cosines of an ordinary board
+ERRORS = 4.0  # and so many standard errors of an ordinary board's mean cosine
+BETWEEN = 6.0  # and so many times the median distance of boards' mean cosines from the middle
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,8 @@ class Standing:
     def _unusual(self, board: str) -> str:
         """Why a board should be set aside, as the end of a sentence; "" if it should not.
 
-        A board must stand out from itself and from the others: the spread of its peers' cosines, over rounds and between
-        boards, is what honest boards with different data differ by. At most a minority is ever set aside.
+        Its mean cosine must be further from the middle board's than chance explains, and than boards differ among each other:
+        honest boards with data of their own differ too. At most a minority is ever set aside.
         """
         judged = {name: each for name, each in self.boards.items() if each.rounds >= FEWEST and not each.aside}
         record = self.boards[board]
@@ -123,8 +124,8 @@ class Standing:
         means = {name: each.cosine for name, each in judged.items()}
         middle = median_low(means.values())
         between = median_low([abs(mean - middle) for mean in means.values()])
-        spread = math.hypot(median_low([each.spread for each in judged.values()]), between)
-        if abs(means[board] - middle) > max(APART, SPREADS * spread):
+        error = median_low([each.spread for each in judged.values()]) / math.sqrt(len(record.latest))
+        if abs(means[board] - middle) > max(APART, ERRORS * error, BETWEEN * between):
             return (
                 f"its deltas point where others do not (mean cosine {means[board]:.2f}, of others {middle:.2f}), after "
                 f"{record.rounds} rounds"

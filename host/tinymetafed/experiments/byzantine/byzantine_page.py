@@ -13,7 +13,7 @@ from tinymetafed_codegen import __version__
 from tinymetafed_codegen.files import write_if_changed
 
 from ...federation.audit import MOST_REFUTED, PROVEN
-from ...federation.standing import APART, FEWEST, FEWEST_BOARDS, LATEST, LONG, SPREADS
+from ...federation.standing import APART, BETWEEN, ERRORS, FEWEST, FEWEST_BOARDS, LATEST, LONG
 from ...learn.defence import FIRST_NORMS, FIRST_SHARE, NORMS
 from .attacks import LITTLE
 from .byzantine_table import AUDIT, HONEST, MANY, NONE, RECOMMENDED, Outcome
@@ -85,7 +85,8 @@ def page(outcomes: Sequence[Outcome]) -> str:
             "fewest_boards": FEWEST_BOARDS,
             "long": f"{LONG:g}",
             "apart": f"{APART:g}",
-            "spreads": f"{SPREADS:g}",
+            "errors": f"{ERRORS:g}",
+            "between": f"{BETWEEN:g}",
             "proven": PROVEN,
             "refuted": MOST_REFUTED,
         },
