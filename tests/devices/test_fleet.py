@@ -409,7 +409,10 @@ def test_an_excluded_board_gets_no_work() -> None:
     together.exclude(b"nobody", "it is not there")
     together.map(range(4), work)
     assert [each.served for each in stand_ins] == [[], [0, 1, 2, 3]]
-    assert events == ["a; not used any more, because its deltas point where others do not"]
+    said = "a: its deltas point where others do not"
+    assert events == [f"{said}; not used any more, because it stands out from the others"]
+    (skipped,) = together.map([1], work, pinned=lambda item: b"a")
+    assert (skipped.status, skipped.note) == ("skipped", f"its board is lost: {said}")
 
 
 def test_a_program_that_one_board_refuses_is_configured_on_the_others() -> None:

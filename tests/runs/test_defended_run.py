@@ -71,6 +71,7 @@ def test_the_result_and_the_page_have_the_deltas_of_each_board(on_boards: tmf.Ru
     assert sum(board["shortened"] for board in found) == sum(measure.weight < 1 for measure in measures) > 0
     page = on_boards.report().read_text(encoding="utf-8")
     (table,) = re.findall(r"<h2>Deltas by board</h2>.*?</section>", page, re.DOTALL)
+    assert "norms and cosines of each board" in table
     for board in found:
         assert board["board"] in table and f"{board['cosine']:+.2f}" in table
 

@@ -201,7 +201,7 @@ class Fleet:
         """Does not use a device any more; ``why`` is the end of a sentence. Nothing for a device that is not there."""
         for member in self._members:
             if member.unique_id == unique_id and member.presence is not _Presence.DROPPED:
-                self._drop(member, member.device.url, why)
+                self._drop(member, f"{member.device.url}: {why}", "it stands out from the others")
 
     def map(
         self,
