@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from small_runs import SINE
 
 import tinymetafed as tmf
-from tinymetafed.devices import device_clients
+from tinymetafed.devices import device_clients, launch
+from tinymetafed.devices.device_clients import ClientResult, Job
+from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.codecs.delta import Sparse
+from tinymetafed.learn.codecs.downlink import Segment
+from tinymetafed.learn.tasks import Task
 from tinymetafed.runs import store
 from tinymetafed_codegen.spec import load
 
@@ -83,21 +91,26 @@ def test_a_simulation_has_no_boards_to_report(tmp_path: Path) -> None:
     assert all(part.measure is None for entry in store.read_run(run.path).rounds for part in entry.contributions)
 
 
+def first_board_sends(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first board's deltas are the honest ones times a factor."""
+    federate = device_clients.federate
+
+    def lie(session: Session, task: Task, job: Job, weights: list[Segment], n: int) -> ClientResult:
+        done = federate(session, task, job, weights, n)
+        if session.name != "native#1":
+            return done
+        return replace(done, delta=Sparse(done.delta.indices, done.delta.values * np.float32(factor)))
+
+    monkeypatch.setattr(device_clients, "federate", lie)
+
+
 def test_a_board_that_flips_signs_is_excluded_by_audits_and_no_lie_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its deltas are as long as honest ones; only other boards' bits tell."""
-    federate = device_clients.federate
-
-    def lie(session: object, *job: object) -> device_clients.ClientResult:
-        done = federate(session, *job)  # type: ignore[arg-type]
-        if session.name != "native#1":  # type: ignore[attr-defined]
-            return done
-        return device_clients.ClientResult(done.client, Sparse(done.delta.indices, -done.delta.values), done.progress)
-
     chosen = tmf.load(SINE, SHORT | {"strategy.defence": "bound", "strategy.audit": 0.1})
     honest = tmf.simulate(chosen, out=tmp_path / "honest", progress=False)
-    monkeypatch.setattr(device_clients, "federate", lie)
+    first_board_sends(-1, monkeypatch)
     said: list[str] = []
     run = tmf.train(
         chosen,
@@ -108,6 +121,27 @@ def test_a_board_that_flips_signs_is_excluded_by_audits_and_no_lie_counts(
     )
     assert run.weights_sha256 == honest.weights_sha256
     assert any("native#1; not used any more, because other boards came to other results" in line for line in said)
+
+
+def test_a_board_that_stands_out_is_set_aside_for_the_rest_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first_board_sends(100, monkeypatch)
+    chosen = tmf.load(SINE, SHORT | {"run.rounds": 24, "strategy.defence": "bound"})
+    said: list[str] = []
+    options: dict[str, Any] = {"test_device": "native:1", "progress": lambda progress: said.append(progress.event)}
+    monkeypatch.setattr(launch, "_process_numbers", itertools.count(1))
+    run = tmf.train(chosen, ["native:4"], out=tmp_path / "run", **options)
+    word = "native#1: its deltas are typically "
+    assert len([line for line in said if line.startswith(word) and "it stands out from the others" in line]) == 1
+    assert run.result is not None
+    (aside,) = [board for board in run.result.deltas if board.aside]
+    assert aside.norm_median > 50 and aside.rounds == aside.left_out < 10
+    assert aside.aside in run.report().read_text(encoding="utf-8")
+    said.clear()
+    monkeypatch.setattr(launch, "_process_numbers", itertools.count(1))  # the boards are there again, with the same ids
+    longer = tmf.resume(run.path, rounds=28, devices=["native:4"], **options)
+    assert len([line for line in said if line.startswith(word)]) == 1, "a resumed run does not use it either"
+    assert longer.result is not None
+    assert {board.board: board.rounds for board in longer.result.deltas}[aside.board] == aside.rounds
 
 
 @pytest.mark.parametrize(
