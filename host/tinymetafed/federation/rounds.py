@@ -69,7 +69,7 @@ def rounds(
 ) -> Iterator[Round]:
     """Meta-trains from round ``start`` to the end of the run.
 
-    Which devices the clients run on does not change the result.
+    Which devices the clients run on does not change the result, as long as the guard sets none of them aside.
 
     Args:
         strategy: Strategy of the experiment.

@@ -13,10 +13,11 @@ from tinymetafed_codegen import __version__
 from tinymetafed_codegen.files import write_if_changed
 
 from ...federation.audit import MOST_REFUTED, PROVEN
+from ...federation.result import Score
 from ...federation.standing import APART, BETWEEN, ERRORS, FEWEST, FEWEST_BOARDS, LATEST, LONG
 from ...learn.defence import FIRST_NORMS, FIRST_SHARE, NORMS
-from .attacks import LITTLE
-from .byzantine_table import AUDIT, HONEST, MANY, NONE, RECOMMENDED, Outcome
+from .attacks import ATTACKS, LITTLE
+from .byzantine_table import AUDIT, HONEST, MANY, NONE, ONE_BY_ONE, RECOMMENDED, TASKS, TOGETHER, Outcome
 
 DOCUMENT, OUTCOMES = "robust.md", "robust.json"
 POINTS, FACTOR = 2.0, 1.3  # most that 20 % of liars may cost with RECOMMENDED: points of accuracy, and times the MSE
@@ -65,7 +66,8 @@ def page(outcomes: Sequence[Outcome]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    groups = dict.fromkeys((each.case.task, each.case.clients) for each in outcomes)
+    there = {(each.case.task, each.case.clients) for each in outcomes}
+    groups = [(task, clients) for task in TASKS for clients in (1, MANY) if (task, clients) in there]
     return environment.get_template(f"{DOCUMENT}.j2").render(
         version=__version__,
         tables=[table for task, clients in groups for table in _tables(outcomes, task, clients)],
@@ -97,10 +99,12 @@ def _tables(outcomes: Sequence[Outcome], task: str, clients: int) -> list[Table]
     """One table for each number of boards and liars; where nobody lies is the first row of each."""
     some = [each for each in outcomes if (each.case.task, each.case.clients) == (task, clients)]
     tables = []
-    for boards, liars in dict.fromkeys((each.case.boards, each.case.liars) for each in some if each.case.liars):
+    for boards, liars in sorted({(each.case.boards, each.case.liars) for each in some if each.case.liars}):
         fleet = [each for each in some if each.case.boards == boards and each.case.liars in (0, liars)]
-        defences = list(dict.fromkeys(each.case.defence for each in fleet))
-        attacks = dict.fromkeys(each.case.attack for each in fleet)
+        defences = [
+            name for name in (ONE_BY_ONE if clients == 1 else TOGETHER) if any(each.case.defence == name for each in fleet)
+        ]
+        attacks = [name for name in (HONEST, *ATTACKS) if any(each.case.attack == name for each in fleet)]
         lying = f"{liars} of {boards} boards {'lie' if liars > 1 else 'lies'}"
         per_round = "one client per round" if clients == 1 else f"{clients} clients per round"
         tables.append(
@@ -115,7 +119,9 @@ def _tables(outcomes: Sequence[Outcome], task: str, clients: int) -> list[Table]
 
 
 def _cell(fleet: Sequence[Outcome], attack: str, defence: str) -> str:
-    """The mean over seeds, and what it lost against honest boards without a defence."""
+    """The mean over seeds, and what it lost against honest boards without a defence; "–" where it was not run."""
+    if not _scores(fleet, attack, defence):
+        return "–"
     score = _mean(fleet, attack, defence)
     if score is None:
         return "dead"
@@ -126,8 +132,12 @@ def _cell(fleet: Sequence[Outcome], attack: str, defence: str) -> str:
     return f"{100 * score:.1f} %" + ("" if (attack, defence) == (HONEST, NONE) else f" ({-lost:+.1f})".replace("-", "−"))
 
 
+def _scores(fleet: Sequence[Outcome], attack: str, defence: str) -> list[Score]:
+    return [each.score for each in fleet if (each.case.attack, each.case.defence) == (attack, defence)]
+
+
 def _mean(fleet: Sequence[Outcome], attack: str, defence: str) -> float | None:
-    scores = [each.score for each in fleet if (each.case.attack, each.case.defence) == (attack, defence)]
+    scores = _scores(fleet, attack, defence)
     known = [score for score in scores if score is not None]
     return math.fsum(known) / len(known) if len(known) == len(scores) and known else None
 
@@ -159,7 +169,8 @@ def _verdicts(outcomes: Sequence[Outcome], task: str) -> list[Verdict]:
     for boards, liars in ((5, 1), (20, 4)):
         fleet = [each for each in some if each.case.boards == boards and each.case.liars in (0, liars)]
         for attacks, honest in (([HONEST], True), (list(dict.fromkeys(e.case.attack for e in fleet if e.case.liars)), False)):
-            losses = {attack: _lost(fleet, attack, RECOMMENDED) for attack in attacks}
+            run = [attack for attack in attacks if _scores(fleet, attack, RECOMMENDED) and _scores(fleet, HONEST, NONE)]
+            losses = {attack: _lost(fleet, attack, RECOMMENDED) for attack in run}
             if not losses:
                 continue
             attack, lost = max(losses.items(), key=lambda item: item[1])
@@ -168,7 +179,7 @@ def _verdicts(outcomes: Sequence[Outcome], task: str) -> list[Verdict]:
                 target, worst, met = f"x{FACTOR}", f"x{lost:.2f}", lost <= FACTOR
             else:
                 most = HONEST_POINTS if honest else POINTS
-                target, worst, met = f"{most:g} points", f"{lost:.1f} points", lost <= most
+                target, worst, met = f"{most:g} points", f"{max(lost, 0.0):.1f} points", lost <= most
             found.append(Verdict(who, worst if honest else f"{worst} ({attack})", target, met))
     return found
 
