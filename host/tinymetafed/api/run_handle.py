@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tinymetafed_codegen.errors import Error, UsageError
 
+from ..devices.device_urls import require_secure
 from ..devices.link import faults
 from ..federation.meta_test import Collapsed
 from ..federation.result import Adaptation
@@ -215,6 +216,7 @@ class Run:
         data: str | Path | None = None,
         save: str | Path | None = None,
         keep: bool = False,
+        insecure: bool = False,
         progress: ProgressOption = True,
     ) -> Adaptation:
         """Adapts clients, starting from the run's weights.
@@ -229,6 +231,7 @@ class Run:
             save: Folder for the adapted weights, an npz file per client; None to drop them.
             keep: Each device saves the weights of its client, one client per device, and predicts with them after a reset. The
                 run's boards need a store: ``board.store = true``.
+            insecure: As in ``train``.
             progress: As in ``simulate``.
 
         Returns:
@@ -245,6 +248,7 @@ class Run:
                     "unseen ones"
                 )
         experiment = self._data.experiment(adapt=samples)
+        require_secure(devices, experiment.run.security, insecure)
         if save is not None:
             adapted.require_folder(Path(save))
         setup = set_up(experiment, str(self.path / "experiment.toml"), data_path(experiment.task, data) or self._data.data)
@@ -301,6 +305,7 @@ class Run:
         fault: str = "",
         record: str | Path | None = None,
         rounds: int | None = None,
+        insecure: bool = False,
         progress: ProgressOption = True,
     ) -> Run:
         """Continues the run after its last finished round; see ``resume`` for the arguments."""
@@ -313,6 +318,7 @@ class Run:
             fault=fault,
             record=record,
             rounds=rounds,
+            insecure=insecure,
             progress=progress,
         )
 
@@ -364,6 +370,7 @@ def train(
     fault: str = "",
     record: str | Path | None = None,
     instructions_per_step: dict[str, int] | None = None,
+    insecure: bool = False,
     progress: ProgressOption = True,
 ) -> Run:
     """Meta-trains on boards, emulators or native processes, and tests on unseen clients.
@@ -377,6 +384,8 @@ def train(
         fault: Faults to inject into the lines, for instance "flip=0.01,delay=20ms".
         record: File to record every byte of the lines in, for ``monitor``.
         instructions_per_step: Counted instructions by variant, for the report.
+        insecure: Accept lines that leave this machine without TLS, such as socket://HOST:PORT, to boards that are not
+            authenticated: whoever is on the network may then answer for a board.
         progress: As in ``simulate``.
 
     Returns:
@@ -386,6 +395,7 @@ def train(
         Error: SpecError, DataError, BuildError, LinkError, LaunchError, DeltaError, StoreError, StrategyError, Collapsed.
         KeyboardInterrupt: The finished rounds are in the run folder, and ``resume`` continues after them.
     """
+    require_secure([*devices, test_device], experiment.spec.run.security, insecure)
     disturbance = faults.parse(fault) if fault else None
     setup = set_up(experiment.spec, experiment.source, data_path(experiment.spec.task, data))
     folder = _path(out) or new_run_folder(experiment.name)
@@ -415,6 +425,7 @@ def resume(
     record: str | Path | None = None,
     experiment: Experiment | None = None,
     rounds: int | None = None,
+    insecure: bool = False,
     progress: ProgressOption = True,
 ) -> Run:
     """Continues a run after its last finished round; the weights are the same as without the interruption.
@@ -431,6 +442,7 @@ def resume(
         experiment: If given, the run's experiment must be equal to it, up to run.rounds if these were changed.
         rounds: Rounds after which the run now ends, also of a finished run: run.rounds; None for the run's own number. Where
             the server's learning rate does not depend on it, the weights are those of a run begun with it.
+        insecure: As in ``train``, also for the devices that the run was begun with.
         progress: As in ``simulate``.
 
     Returns:
@@ -442,13 +454,18 @@ def resume(
     """
     folder = Path(path)
     begun = store.read_run(folder)
-    own = data_path(begun.experiment().task, data)
+    begun_with = begun.experiment()
+    own = data_path(begun_with.task, data)
     if experiment is not None and not _is_of(experiment, begun, any_rounds=rounds is not None):
         raise StoreError(
             f"{experiment.source}: not the experiment of {folder}, which cannot change during a run; leave it out to continue "
             "that run, or leave --resume out to begin another"
         )
-    here = not (devices or begun.header.asked.devices) if simulated is None else simulated
+    asked = begun.header.asked
+    here = not (devices or asked.devices) if simulated is None else simulated
+    if not here:
+        testers = asked.test_devices if test_device is None else (test_device,)
+        require_secure([*(devices or asked.devices), *testers], begun_with.run.security, insecure)
     with _whole_run(folder, begun=True), watching(progress) as observer:
         if here:
             training.resume_simulated(folder, _threads(threads), observer, data=own, rounds=rounds)

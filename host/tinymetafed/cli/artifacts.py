@@ -13,7 +13,7 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
-from .options import DataOption, ExperimentArgument, JsonOption, SetOption
+from .options import DataOption, ExperimentArgument, InsecureOption, JsonOption, SetOption
 from .output import notes, results
 
 
@@ -204,12 +204,13 @@ def export(
 def listen(
     source: Annotated[str, typer.Argument(help="A serial line to read from, or a file that train --record wrote.")],
     baud: Annotated[int | None, typer.Option(min=1, help="Speed of the line.", show_default=str(tmf.DEFAULT_BAUD))] = None,
+    insecure: InsecureOption = False,
 ) -> None:
     """Show every message on a serial line as a line of text, live or from a recording.
 
     tinymetafed monitor run.record
     """
-    for line in tmf.monitor(source, baud):
+    for line in tmf.monitor(source, baud, insecure=insecure):
         results().write(line)
 
 

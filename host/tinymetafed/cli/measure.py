@@ -13,7 +13,7 @@ from rich.table import Table
 
 import tinymetafed as tmf
 
-from .options import ExperimentArgument, JsonOption, SetOption, ThreadsOption
+from .options import ExperimentArgument, InsecureOption, JsonOption, SetOption, ThreadsOption
 from .output import results
 
 
@@ -228,6 +228,7 @@ def board(
         Path | None, typer.Option("--output", "-o", help="File for the figures.", show_default="bench-BOARD.json")
     ] = None,
     set_: SetOption = None,
+    insecure: InsecureOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Measure a connected board: time per training step by its own clock, rates of the line, round trips, predictions.
@@ -237,7 +238,7 @@ def board(
     tinymetafed bench board /dev/ttyACM0@nano33ble
     """
     chosen = tmf.load(experiment or tmf.example("sine.toml"), set_ or ())
-    found = tmf.bench_board(device, chosen, out=output)
+    found = tmf.bench_board(device, chosen, out=output, insecure=insecure)
     if json_:
         print(json.dumps(asdict(found)))
         return

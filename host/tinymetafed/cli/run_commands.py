@@ -17,7 +17,7 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
-from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption
+from .options import DataOption, DeviceOption, InsecureOption, JsonOption, SetOption, ThreadsOption
 from .output import notes, results
 
 
@@ -48,6 +48,7 @@ def train(
         typer.Option(help="Faults on the lines of the training devices: flip=0.01,delay=20ms. May be given several times."),
     ] = None,
     record: Annotated[Path | None, typer.Option(help="File to record these lines in, for `monitor`.")] = None,
+    insecure: InsecureOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Meta-train an initialisation on boards, emulators or native processes, then test it on unseen clients.
@@ -58,7 +59,7 @@ def train(
     if resume is None:
         chosen = _experiment(experiment, set_)
         folder = out or tmf.new_run_folder(chosen.name)
-        with _resumable(folder, device, test_device):
+        with _resumable(folder, device, test_device, insecure=insecure):
             run = tmf.train(
                 chosen,
                 device or tmf.DEFAULT_DEVICES,
@@ -67,11 +68,12 @@ def train(
                 data=data,
                 fault=disturbance,
                 record=record,
+                insecure=insecure,
             )
     else:
         rounds = _rounds_of_resumed(set_, out)
         _say_if_finished(resume, rounds)
-        with _resumable(resume, device, test_device, data):
+        with _resumable(resume, device, test_device, data, insecure=insecure):
             run = tmf.resume(
                 resume,
                 simulated=False,
@@ -82,6 +84,7 @@ def train(
                 record=record,
                 experiment=None if experiment is None else tmf.load(experiment),
                 rounds=rounds,
+                insecure=insecure,
             )
     _finish(run, json_)
 
@@ -188,6 +191,7 @@ def adapt(
         bool,
         typer.Option("--keep", help="Each device keeps its client's weights over a reset; needs board.store = true."),
     ] = False,
+    insecure: InsecureOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Adapt clients from a run's weights, show the score of each before and after, and keep their weights.
@@ -203,6 +207,7 @@ def adapt(
         data=data,
         save=save,
         keep=keep,
+        insecure=insecure,
     )
     whose = "Clients" if any(each.trained_on for each in adapted.clients) else "Unseen clients"
     _show_adaptation(adapted, whose, json_)
@@ -299,6 +304,7 @@ def _resumable(
     test_device: str | None = None,
     data: Path | None = None,
     command: str = "train",
+    insecure: bool = False,
 ) -> Iterator[None]:
     """Prints how to continue a run that was interrupted or lost devices or recording; removes its folder if it is empty."""
     try:
@@ -309,6 +315,7 @@ def _resumable(
             words += [word for url in devices or () for word in ("--device", url)]
             words += ["--test-device", test_device] if test_device else []
             words += ["--data", str(data)] if data else []
+            words += ["--insecure"] if insecure else []
             notes.print(f"The finished rounds are kept; continue with: {shlex.join(words)}", soft_wrap=True)
         raise
     finally:
