@@ -60,6 +60,7 @@ from .learn.tasks.own_task import TaskError
 from .projects import ProjectError
 from .runs.adapted import AdaptedError
 from .runs.exported_weights import ExportError
+from .runs.foreign_parts import UntrustedError
 from .runs.journal import RunResult
 from .runs.report import ReportError
 from .runs.run_data import StoreError
@@ -208,6 +209,7 @@ __all__ = [
     "TinyOl",
     "TinyReptile",
     "TrainingFailed",
+    "UntrustedError",
     "UsageError",
     "Variant",
     "__version__",

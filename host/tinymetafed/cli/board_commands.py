@@ -15,7 +15,7 @@ from rich.table import Table
 
 import tinymetafed as tmf
 
-from .options import InsecureOption, JsonOption, SetOption
+from .options import InsecureOption, JsonOption, SetOption, TrustOption
 from .output import notes, results
 
 SHOWN_FILES = 10  # of a recording
@@ -213,6 +213,7 @@ def start(
         typer.Option("--device", "-d", help="Boards to start: 'qemu:1?store=DIR&replay=DIR'. May be given several times."),
     ],
     set_: SetOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Start native or emulated boards and keep them running until Ctrl-C, to be asked on the ports that it prints.
 
@@ -221,7 +222,7 @@ def start(
     if experiment.is_dir():
         if set_:
             raise tmf.UsageError(f"--set changes an experiment file, and {experiment} is a run; leave --set out")
-        chosen = tmf.open_run(experiment).experiment
+        chosen = tmf.open_run(experiment, trust=trust).experiment
     else:
         chosen = tmf.load(experiment, set_ or ())
     with tmf.started(chosen, device) as ports, suppress(KeyboardInterrupt):
@@ -247,6 +248,7 @@ def estimate(
     ] = None,
     predictions: Annotated[float | None, typer.Option(min=0, help="Predictions per day.", show_default="one a minute")] = None,
     set_: SetOption = None,
+    trust: TrustOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Estimate time, energy and flash wear of a board: of a round, a learned sample, a prediction, and a day.
@@ -260,7 +262,7 @@ def estimate(
     if source.is_dir():
         if set_:
             raise tmf.UsageError(f"--set {set_[0]}: {source} is a run, whose experiment is fixed; give its experiment file")
-        run = tmf.open_run(source)
+        run = tmf.open_run(source, trust=trust)
         experiment = run.experiment
         counted = None if run.result is None or run.result.estimate is None else run.result.estimate.bytes
     else:

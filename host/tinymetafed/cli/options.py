@@ -36,6 +36,13 @@ InsecureOption = Annotated[
         help="Accept socket:// to another machine: whoever is on the network may then answer for a board. tls:// needs it not.",
     ),
 ]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Accept code, boards and devices of somebody else's run, from now on; they can do whatever you can.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
 ThreadsOption = Annotated[
     int | None,

@@ -17,7 +17,7 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
-from .options import DataOption, DeviceOption, InsecureOption, JsonOption, SetOption, ThreadsOption
+from .options import DataOption, DeviceOption, InsecureOption, JsonOption, SetOption, ThreadsOption, TrustOption
 from .output import notes, results
 
 
@@ -49,6 +49,7 @@ def train(
     ] = None,
     record: Annotated[Path | None, typer.Option(help="File to record these lines in, for `monitor`.")] = None,
     insecure: InsecureOption = False,
+    trust: TrustOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Meta-train an initialisation on boards, emulators or native processes, then test it on unseen clients.
@@ -57,6 +58,7 @@ def train(
     """
     disturbance = ",".join(fault or ())
     if resume is None:
+        _refuse_trust(trust)
         chosen = _experiment(experiment, set_)
         folder = out or tmf.new_run_folder(chosen.name)
         with _resumable(folder, device, test_device, insecure=insecure):
@@ -85,6 +87,7 @@ def train(
                 experiment=None if experiment is None else tmf.load(experiment),
                 rounds=rounds,
                 insecure=insecure,
+                trust=trust,
             )
     _finish(run, json_)
 
@@ -104,6 +107,7 @@ def simulate(
         ),
     ] = None,
     threads: ThreadsOption = None,
+    trust: TrustOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Meta-train in a simulation, many clients at once and without devices, with the same weights as train.
@@ -111,6 +115,7 @@ def simulate(
     tinymetafed simulate examples/sine.toml --set run.devices_per_round=16
     """
     if resume is None:
+        _refuse_trust(trust)
         chosen = _experiment(experiment, set_)
         folder = out or tmf.new_run_folder(chosen.name)
         with _resumable(folder, command="simulate"):
@@ -120,7 +125,9 @@ def simulate(
         _say_if_finished(resume, rounds)
         with _resumable(resume, data=data, command="simulate"):
             begun_as = None if experiment is None else tmf.load(experiment)
-            run = tmf.resume(resume, simulated=True, threads=threads, data=data, experiment=begun_as, rounds=rounds)
+            run = tmf.resume(
+                resume, simulated=True, threads=threads, data=data, experiment=begun_as, rounds=rounds, trust=trust
+            )
     _finish(run, json_)
 
 
@@ -128,6 +135,13 @@ def _experiment(file: Path | None, set_: Sequence[str] | None) -> tmf.Experiment
     if file is None:
         raise tmf.UsageError("give an experiment file, for instance examples/sine.toml, or --resume RUN; see --help")
     return tmf.load(file, set_ or ())
+
+
+def _refuse_trust(trust: bool) -> None:
+    if trust:
+        raise tmf.UsageError(
+            "--trust is for a run of somebody else (--resume RUN); an experiment file that you name is your own"
+        )
 
 
 def _say_if_finished(folder: Path, rounds: int | None) -> None:
@@ -192,13 +206,14 @@ def adapt(
         typer.Option("--keep", help="Each device keeps its client's weights over a reset; needs board.store = true."),
     ] = False,
     insecure: InsecureOption = False,
+    trust: TrustOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Adapt clients from a run's weights, show the score of each before and after, and keep their weights.
 
     tinymetafed adapt runs/sine --device qemu:1 --client 0 --client 7 --save adapted
     """
-    adapted = tmf.open_run(run).adapt(
+    adapted = tmf.open_run(run, trust=trust).adapt(
         devices=device or tmf.DEFAULT_DEVICES,
         tasks=tasks,
         first=first,
@@ -258,6 +273,7 @@ def evaluate(
         typer.Option(min=1, help=SAMPLES_HELP),
     ] = None,
     threads: ThreadsOption = None,
+    trust: TrustOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Score a run's model on any data: by client, and by class with a confusion matrix, precision and recall.
@@ -267,7 +283,7 @@ def evaluate(
     tinymetafed evaluate runs/gestures --data recordings/may
     """
     whose = f"Clients of {data}" if data is not None else "Unseen clients" if weights is None else "Held-out clients"
-    scored = tmf.open_run(run).evaluate(data=data, weights=weights, samples=samples, threads=threads)
+    scored = tmf.open_run(run, trust=trust).evaluate(data=data, weights=weights, samples=samples, threads=threads)
     _show_adaptation(scored, whose, json_)
 
 
