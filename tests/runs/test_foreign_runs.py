@@ -214,12 +214,16 @@ def test_boards_of_a_project_around_a_run_are_not_used(tmp_path: Path, monkeypat
     for use in (lambda: run.adapt(tasks=1), lambda: run.report(), lambda: run.evaluate()):
         with pytest.raises(tmf.UntrustedError, match=r"the boards of .*boards, with their compilers"):
             use()
-    parts = foreign_parts.project_of(run.path)
+    parts = foreign_parts.project_around(run.path)
     (project / "port" / "native").mkdir(parents=True)
     (project / "port" / "native" / "port.cpp").write_text("// evil")
-    assert foreign_parts.project_of(run.path) != parts
+    assert foreign_parts.project_around(run.path) != parts
+    here = Path.cwd()
     monkeypatch.chdir(project)  # who works in a folder uses its boards
-    assert foreign_parts.project_of(run.path) == []
+    assert foreign_parts.project_around(run.path) == []
+    remember(foreign_parts.of_experiment(run.experiment.spec, "experiment.toml"))
+    monkeypatch.chdir(here)  # and may go on from elsewhere
+    assert run.experiment.name == "experiment"
 
 
 @pytest.mark.parametrize(

@@ -88,10 +88,14 @@ def cpp_of(experiment: Experiment) -> list[Part]:
     return parts
 
 
-def project_of(folder: Path) -> list[Part]:
-    """The boards of the project around a folder; none where that is the project around the working directory, too."""
-    project = Catalogue.near(folder).project
-    if project is None or project == Catalogue.near(Path.cwd()).project:
+def project_around(run: Path) -> list[Part]:
+    """The boards of the project around a run's folder; none where that is the project of the working directory, too."""
+    project = Catalogue.near(run).project
+    return [] if project == Catalogue.near(Path.cwd()).project else _project(project)
+
+
+def _project(project: Path | None) -> list[Part]:
+    if project is None:
         return []
     total = hashlib.sha256()
     for file in _project_files(project):
@@ -103,7 +107,7 @@ def project_of(folder: Path) -> list[Part]:
 
 def of_experiment(experiment: Experiment, source: str) -> list[Part]:
     """All code of an experiment, and the boards of the project around its file. Raises UntrustedError."""
-    return [*python_of(dump(experiment)), *cpp_of(experiment), *project_of(Path(source).parent)]
+    return [*python_of(dump(experiment)), *cpp_of(experiment), *_project(Catalogue.near(Path(source).parent).project)]
 
 
 def devices_of(urls: Sequence[str]) -> list[Part]:

@@ -19,7 +19,7 @@ from tinymetafed_codegen.spec import Experiment, SpecError, anchor, anchored, pa
 from ..federation.clients import DeviceFacts
 from ..federation.result import Evaluation
 from ..learn.weights import Floats
-from .foreign_parts import Part, cpp_of, devices_of, project_of, python_of, remember, require_known
+from .foreign_parts import Part, cpp_of, devices_of, project_around, python_of, remember, require_known
 from .journal import Entry, RoundEntry, RunHeader, RunResult, ServedDevice, SessionEntry, Showcase
 
 
@@ -176,7 +176,7 @@ class RunData:
             raw |= anchored(tomllib.loads(self.header.experiment), *self._folders)
         if self.extended is not None:
             raw = _with(raw, "run", "rounds", self.extended)
-        vet([*python_of(raw), *project_of(self.path)])
+        vet([*python_of(raw), *project_around(self.path)])
         try:
             experiment = parse(raw, str(self.path))
         except SpecError as error:
