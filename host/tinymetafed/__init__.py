@@ -60,10 +60,9 @@ from .learn.tasks.own_task import TaskError
 from .projects import ProjectError
 from .runs.adapted import AdaptedError
 from .runs.exported_weights import ExportError
-from .runs.foreign_parts import UntrustedError
 from .runs.journal import RunResult
 from .runs.report import ReportError
-from .runs.run_data import StoreError
+from .runs.run_errors import StoreError, UntrustedError
 from .runs.tensorflow import ModelFileError
 
 if TYPE_CHECKING:

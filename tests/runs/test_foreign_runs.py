@@ -112,10 +112,9 @@ def test_code_of_somebody_else_does_not_run(tmp_path: Path, canary: Path, monkey
     for name, use in uses(run, tmp_path).items():
         with pytest.raises(tmf.UntrustedError) as refused:
             use()
-        assert str(refused.value).startswith(f"{run.path}: brings what you have not used on this machine: strategy.kind = "), (
-            name
-        )
-        assert "mine.py:Mine' (sha256 " in str(refused.value) and "--trust" in str(refused.value)
+        assert str(refused.value).startswith(f"{run.path}: the file of strategy.kind = '"), name
+        assert "mine.py:Mine' has changed since you used it on this machine, or you never have (sha256 " in str(refused.value)
+        assert "--trust" in str(refused.value)
         assert not canary.exists(), name
 
 
@@ -251,7 +250,7 @@ def test_cpp_files_are_parts_with_what_they_include(tmp_path: Path) -> None:
     spec = tmf.load(SINE).spec
     board = spec.board.model_copy(update={"sensor": str(tmp_path / "sensor.cpp")})
     assert [part.what for part in foreign_parts.cpp_of(spec.model_copy(update={"board": board}))] == [
-        f"board.sensor = '{tmp_path / 'sensor.cpp'}'"
+        f"the file of board.sensor = '{tmp_path / 'sensor.cpp'}'"
     ]
     toml = tmp_path / "folder.toml"
     toml.write_text(

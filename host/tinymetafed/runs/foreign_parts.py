@@ -19,11 +19,12 @@ from pathlib import Path
 
 from tinymetafed_codegen import included, ops, own_class
 from tinymetafed_codegen.boards import Catalogue
-from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.files import is_only_ours
 from tinymetafed_codegen.locate import user_state
 from tinymetafed_codegen.section import TomlTable
 from tinymetafed_codegen.spec import Experiment, anchored, dump
+
+from .run_errors import UntrustedError
 
 _PROCESSES = re.compile(r"(native|qemu|renode):\d+(@[\w-]+)?")  # device URLs that reach nothing outside this program
 _OF_PROJECTS = ("boards", "port", "platform", "platformio.ini")  # what a build runs, in a project with boards
@@ -31,16 +32,19 @@ _LINE = re.compile(r"([0-9a-f]{64}) .*")
 _accepted: set[str] = set()  # by this process; also those that the file could not take
 
 
-class UntrustedError(Error):
-    """A run brings code, boards or devices that this user has not used; the text names them and the remedy."""
-
-
 @dataclass(frozen=True)
 class Part:
-    """Something that acts on this machine: ``what`` it is in words, and the SHA-256 that it is known by, hexadecimal."""
+    """Something that acts on this machine.
+
+    Attributes:
+        what: What it is, in words.
+        sha256: The SHA-256 that it is known by, hexadecimal.
+        files: Files that can be restored where they have changed.
+    """
 
     what: str
     sha256: str
+    files: tuple[Path, ...] = ()
 
 
 def record_file() -> Path:
@@ -69,22 +73,27 @@ def python_of(experiment: TomlTable) -> list[Part]:
         if isinstance(reference, str) and own_class.is_reference(reference):
             code = reference.rpartition(own_class.SEPARATOR)[0]
             if code.endswith(".py"):
-                parts += _file(f"{key} = '{reference}'", Path(code))
+                parts += _file(f"the file of {key} = '{reference}'", Path(code))
             else:
-                parts.append(_text(f"{key} = '{reference}', a module that is imported", f"module {code}"))
+                parts.append(_text(f"the module of {key} = '{reference}'", f"module {code}"))
     return parts
 
 
 def cpp_of(experiment: Experiment) -> list[Part]:
     """The C++ files that are compiled and run for an experiment, with what they include. Raises UntrustedError."""
-    files = [("task.source", experiment.task.own_source), ("board.sensor", experiment.board.sensor)]
-    files += [(op.__name__, str(header)) for op in experiment.model.own_ops if (header := ops.own_op.header(op)) is not None]
+    named = [("task.source", experiment.task.own_source), ("board.sensor", experiment.board.sensor)]
+    found: list[tuple[str, Path, tuple[Path, ...]]] = []
+    for key, name in named:
+        if name is not None:
+            found.append((f"the file of {key} = '{name}'", Path(name), (Path(name),)))
+    for op in dict.fromkeys(experiment.model.own_ops):
+        if (header := ops.own_op.header(op)) is not None:
+            found.append((f"the file of op {op.kind}", header, tuple(ops.own_op.files(op))))
     parts = []
-    for key, name in files:
-        if name is None or not _is_readable(key, Path(name)):
-            continue
-        with suppress(OSError):
-            parts.append(Part(f"{key} = '{name}'", included.digest(Path(name))))
+    for what, file, files in found:
+        if _is_readable(what, file):
+            with suppress(OSError):
+                parts.append(Part(what, included.digest(file), files))
     return parts
 
 
@@ -133,11 +142,14 @@ def remember(parts: Sequence[Part]) -> None:
 def require_known(parts: Sequence[Part], whose: Path, remedy: str = "give the command again with --trust") -> None:
     """Raises UntrustedError unless the user has used all parts himself, or has accepted them."""
     known = _known() if parts else set()
-    if foreign := [f"{part.what} (sha256 {part.sha256[:16]}…)" for part in parts if part.sha256 not in known]:
-        raise UntrustedError(
-            f"{whose}: brings what you have not used on this machine: {'; '.join(foreign)}. It can do whatever you can: look "
-            f"at it first, then {remedy}"
+    if foreign := [part for part in parts if part.sha256 not in known]:
+        named = "; ".join(
+            f"{part.what} has changed since you used it on this machine, or you never have (sha256 {part.sha256[:16]}…)"
+            for part in foreign
         )
+        files = " and ".join(dict.fromkeys(str(file) for part in foreign for file in part.files))
+        restore = f"restore {files} and give the command again, or, if somebody else has made it, " if files else ""
+        raise UntrustedError(f"{whose}: {named}; {restore}look at what it does, as it can do whatever you can, and {remedy}")
 
 
 def require_own_code(file: Path, remedy: str) -> None:
@@ -159,7 +171,7 @@ def _file(what: str, file: Path) -> list[Part]:
     if not _is_readable(what, file):
         return []  # whoever opens it says so
     try:
-        return [Part(what, hashlib.sha256(file.read_bytes()).hexdigest())]
+        return [Part(what, hashlib.sha256(file.read_bytes()).hexdigest(), (file,))]
     except OSError:
         return []
 

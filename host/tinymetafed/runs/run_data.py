@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.manifest import ManifestError, ModelManifest
 from tinymetafed_codegen.section import TomlTable, TomlValue
 from tinymetafed_codegen.spec import Experiment, SpecError, anchor, anchored, parse
@@ -21,10 +20,7 @@ from ..federation.result import Evaluation
 from ..learn.weights import Floats
 from .foreign_parts import Part, cpp_of, devices_of, project_around, python_of, remember, require_known
 from .journal import Entry, RoundEntry, RunHeader, RunResult, ServedDevice, SessionEntry, Showcase
-
-
-class StoreError(Error):
-    """A run that cannot be written or read; the text names the file, the fault and the remedy."""
+from .run_errors import StoreError as StoreError
 
 
 @dataclass(frozen=True)
