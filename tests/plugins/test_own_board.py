@@ -67,6 +67,8 @@ def test_every_command_of_the_page_works_from_a_wheel(wheel_venv: WheelVenv, tmp
     assert json.loads((project / "build" / "rp2040" / "manifest.json").read_text())["board"] == "rp2040"
     assert "firmware for bench" in done.stderr and (project / ".pio" / "build" / "bench" / "firmware.elf").is_file()
     assert sorted(path.name for path in (project / ".pio" / "build" / "bench" / "port" / "bench").iterdir()) == [
+        "entropy.o",
+        "measures.o",
         "port.o",
         "replay.o",
         "storage.o",
