@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from .api.estimating import Cost, DailyEstimate, Day, estimate_day
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import (
+        BoardSpeed,
         bench_all,
         bench_board,
         bench_kernels,
@@ -109,6 +110,7 @@ _WHEN_USED = {
     "estimating": ("Cost", "DailyEstimate", "Day", "estimate_day"),
     "many_runs": ("SweepTable", "paper", "sweep"),
     "measuring": (
+        "BoardSpeed",
         "bench_all",
         "bench_board",
         "bench_kernels",
@@ -149,6 +151,7 @@ __all__ = [
     "Board",
     "BoardError",
     "BoardNeeds",
+    "BoardSpeed",
     "BoardStatus",
     "BoardWarning",
     "BudgetError",

@@ -9,7 +9,7 @@ from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
 from ..bench import board_speed, costs, footprint, kernel_cost, line_cost, simulation_cost, sound_cost
-from ..bench.board_speed import BoardSpeed
+from ..bench.board_speed import BoardSpeed as BoardSpeed
 from ..bench.costs import Costs
 from ..bench.footprint import Footprint
 from ..bench.kernel_cost import Comparison

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -259,10 +260,30 @@ def board(
         f"Steps are timed by {found.clock}.",
         f"Line: {found.line_down:,.0f} bytes/s down, {found.line_up:,.0f} up, {found.retries} repeats; "
         f"a round trip takes {found.round_trip_ms:.2f} ms, a prediction {found.predict_ms:.2f} ms (the host's clock).",
-        *(f"Not measured: {what}: {why}." for what, why in found.not_measured.items()),
+        *_own_figures(found),
+        *(f"Not measured: {', '.join(names)}: {why}." for why, names in _by_reason(found.not_measured).items()),
         f"Written: {output}",
     ):
         console.print(f"  {line}", soft_wrap=True)
+
+
+def _own_figures(found: tmf.BoardSpeed) -> Iterator[str]:
+    """What the board says of itself, a line for each."""
+    if found.ram_high_water_bytes is not None:
+        yield f"RAM: {found.ram_high_water_bytes:,} bytes, static data and the deepest stack since its start."
+    if found.flash_write_us is not None:
+        erase = "" if found.flash_erase_ms is None else f", {found.flash_erase_ms:.1f} ms to erase a page"
+        yield f"Flash: {found.flash_write_us:.1f} µs to write four bytes{erase}."
+    if found.volts is not None:
+        yield f"Supply: {found.volts:.2f} V."
+
+
+def _by_reason(not_measured: Mapping[str, str]) -> dict[str, list[str]]:
+    """The names of what was not measured, by the reason."""
+    found: dict[str, list[str]] = {}
+    for name, why in not_measured.items():
+        found.setdefault(why, []).append(name)
+    return found
 
 
 def all_(
