@@ -24,7 +24,8 @@ from .link.faults import FaultError, FaultPlan
 from .link.link_errors import LaunchError, LinkError
 from .link.record import Recorder
 from .link.session import Session
-from .ports import ProcessPort, SerialPort, Wrapping
+from .ports import ProcessPort, Wrapping
+from .serial_port import SerialPort, UsbBus
 
 ICOUNT = ("-icount", "shift=10")  # one instruction = 2^10 ns of virtual time, whatever the host's load
 FILES_PER_PROCESS = 5  # open files of the host per process: pipes, diagnostics, the line, and a share of its own
@@ -64,6 +65,8 @@ def launch(
     check: Callable[[Device], None] | None = None,
     start: float | None = None,
     clock: Clock = SYSTEM_CLOCK,
+    on_event: Callable[[str], None] | None = None,
+    bus: UsbBus | None = None,
 ) -> Iterator[list[Device]]:
     """Starts or opens all devices in parallel and waits for their Hello; always closes and stops them at the end.
 
@@ -80,6 +83,8 @@ def launch(
         start: Seconds that each may take to answer; None: the ``start_seconds`` of its board, for a process those of
             ``start_seconds``, which depend on the number of processes.
         clock: Clock to measure time with.
+        on_event: Is told what is waited for.
+        bus: The USB ports of this machine; None to look for them.
 
     Yields:
         The connected devices, in the order of ``specs``.
@@ -103,10 +108,12 @@ def launch(
         kinds = {spec.board for spec in specs if spec.board is not None}
         seconds = {name: start_seconds(boards.load(name), len(processes), processor_cores()) for name in kinds}
         ports: list[ProcessPort | SerialPort] = []
+        bus = UsbBus() if bus is None else bus
         for spec in specs:
             for _ in range(spec.count):
                 if spec.kind == "serial":
-                    ports.append(SerialPort(spec.url, Wrapping(faults, recorder, len(ports), clock), spec.declared, boards))
+                    wrapping = Wrapping(faults, recorder, len(ports), clock)
+                    ports.append(SerialPort(spec.url, wrapping, spec.declared, boards, bus, on_event))
                 else:
                     name = f"{spec.kind}#{next(numbered[spec.kind])}"
                     assert spec.board is not None

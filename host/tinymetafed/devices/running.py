@@ -133,14 +133,18 @@ def running(
     named = dict.fromkeys(spec.board for spec in specs if spec.board is not None)
     built = {board: known.build(design, board, observer) for board in named}
     observer.stage(f"starting {', '.join(urls)}")
-    with launch(
-        specs,
-        built.__getitem__,
-        boards=design.boards,
-        recordings=recordings_of(design),
-        icount=icount,
-        faults=faults,
-        record=record,
-        check=check,
-    ) as devices:
-        yield Fleet(devices, on_event=observer.event)
+    with (
+        launch(
+            specs,
+            built.__getitem__,
+            boards=design.boards,
+            recordings=recordings_of(design),
+            icount=icount,
+            faults=faults,
+            record=record,
+            check=check,
+            on_event=observer.event,
+        ) as devices,
+        Fleet(devices, on_event=observer.event) as fleet,
+    ):
+        yield fleet

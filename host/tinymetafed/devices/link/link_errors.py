@@ -35,6 +35,10 @@ class PortError(LinkError):
         self.url = url
 
 
+class PortHeld(PortError):
+    """A serial line that another program has open."""
+
+
 class DeviceSilent(LinkError):
     """The device sent no byte."""
 
