@@ -12,7 +12,7 @@ import pytest
 from clocks import HUNG_SECONDS, HeldClock, wait_until
 
 from tinymetafed.devices import fleet as fleet_module
-from tinymetafed.devices.fleet import OVERDUE_SECONDS, Fleet
+from tinymetafed.devices.fleet import ENDLESS_SECONDS, OVERDUE_SECONDS, Fleet
 from tinymetafed.devices.link.link_errors import DeviceRefused, DeviceSilent, PortError, PortHeld, SampleTooLarge, WrongFirmware
 from tinymetafed.devices.roster import LATE_SECONDS, MAX_FAILURES, MAX_INVALID_UPDATES, FleetError
 from tinymetafed.federation.clients import Doubtful, Traffic, TrainingFailed
@@ -413,11 +413,12 @@ def test_a_board_that_comes_back_with_other_firmware_is_left_out(count: int) -> 
         assert any("; flash it" in event for event in events)
 
 
+@dataclass(eq=False)
 class Watched(StandIn):
     """Works on its first item until it is told to leave it."""
 
     watch: Any = None
-    at_work = False
+    at_work: bool = False
 
     def work(self, item: int) -> int:
         if not self.at_work:
@@ -450,6 +451,31 @@ def test_a_board_that_takes_much_longer_than_others_leaves_its_item_to_an_idle_o
     quick.clock.advance(LATE_SECONDS[0])
     quick.gate = events.gate("slow answers again")
     assert [each.outcome for each in together.map(range(3), one)] == [0, 1, 4] and slow.rejoined == 1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_board_that_nobody_can_stand_in_for_begins_again(count: int) -> None:
+    class Endless(Watched):
+        def told_to_leave(self) -> bool:
+            self.clock.advance(ENDLESS_SECONDS / 4)
+            return self.watch() is not None
+
+    events = Events()
+    endless, others = Endless("endless", at_work=True), [StandIn(f"b{n}") for n in range(1, count)]
+    together = fleet(endless, *others, events=events)
+    homes = [b"endless", b"b1", b"b2"][:count]
+
+    def one(session: Any, item: int) -> int:
+        if not session.served:
+            session.clock.advance(0.1)  # how long an item takes
+        return work(session, item)
+
+    assert [each.status for each in together.map(range(count), one, pinned=homes.__getitem__)] == ["accepted"] * count
+    endless.at_work = False
+    served = together.map(range(count), one, pinned=homes.__getitem__)
+    assert [each.outcome for each in served] == [item * item for item in range(count)]
+    assert served[0].status == "redone" and served[0].note.startswith("endless: not done after")
+    assert endless.rejoined == 1
 
 
 def test_the_first_of_two_boards_to_end_an_item_that_takes_long_counts() -> None:

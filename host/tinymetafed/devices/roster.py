@@ -101,6 +101,9 @@ class Roster:
             self._closing.notify_all()
         for search in self._searches:
             search.join()
+        for member in self.members:
+            if member.presence is Presence.AWAY:
+                self.on_event(f"{member.reason}; it was not back at the end")
 
     # --- Programs ---
 

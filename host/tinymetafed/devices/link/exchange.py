@@ -25,6 +25,7 @@ SHORTEST_SECONDS = 0.2  # shortest timeout: a busy laptop may suspend this proce
 HURRY_SECONDS = 0.02  # timeout after a damaged frame, which probably was the answer
 RETRIES = 4
 PATIENCE = 4  # the timeout is this many times the longest recent answer time of the message type
+LONGEST_SECONDS = 10.0  # longest timeout of a first try: answers that get slower and slower must not stretch it for ever
 PACE_DECAY = 0.875  # factor on the longest recent answer time with every answer
 MAX_UNDER_WAY = 64  # requests in flight; well below the 256 sequence numbers
 LOOK_SECONDS = 0.2  # between two questions to `watch` while waiting for an answer
@@ -144,7 +145,7 @@ class Exchange:
         on_the_line = 10 * (len(sent.frame) + self.window) / self._transport.baud
         pace = self._pace.get(sent.message.type_id)
         known = self.deadline if pace is None else max(min(self.deadline, SHORTEST_SECONDS), PATIENCE * pace)
-        return known + on_the_line
+        return min(known, LONGEST_SECONDS) + on_the_line
 
     def _receive(
         self,
@@ -162,6 +163,8 @@ class Exchange:
         answers = (type_id | protocol.ANSWER_BIT, protocol.ERROR_TYPE)
         damaged = self._decoder.damaged
         while True:
+            if self.watch is not None and (reason := self.watch()) is not None:  # also where a flood of frames leaves no wait
+                raise reason
             while self._frames:
                 frame = self._frames.popleft()
                 if frame.sequence in sequences and frame.type_id in answers:
@@ -172,8 +175,6 @@ class Exchange:
                 return None
             if self.watch is not None:
                 remaining = min(remaining, LOOK_SECONDS)
-                if (reason := self.watch()) is not None:
-                    raise reason
             data = self._transport.read(remaining)
             self._up[_is_sample(type_id)] += len(data)
             self._frames.extend(self._decoder.feed(data))

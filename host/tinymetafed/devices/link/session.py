@@ -27,6 +27,7 @@ from ...wire.messages import (
     tail_capacity,
 )
 from .clock import SYSTEM_CLOCK, Clock
+from .deadline import Deadline
 from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Exchange, Sent
 from .link_errors import DeviceGarbled, DeviceRefused, SampleTooLarge, WrongFirmware
 from .transport import Transport
@@ -315,6 +316,7 @@ class Session(Exchange):
         """
         target = total_steps
         called = began = moved = self.clock.monotonic()
+        deadline = Deadline(total_steps, called)
         first: int | None = None
         last = -1
         # A program that took a few milliseconds before need not be waited for a whole second when its answer is lost.
@@ -347,6 +349,7 @@ class Session(Exchange):
                     f"{self.name}: has stood at step {last} of {total_steps} for {STALL_SECONDS:g} s; reset the board",
                     Status.BAD_STATE,
                 )
+            self._require_pace(deadline, progress.step, total_steps)
             pace = (progress.step - first) / (now - began) if now > began else 0.0
             target = min(total_steps, progress.step + max(1, int(pace * REPORT_SECONDS)))
 
@@ -358,6 +361,15 @@ class Session(Exchange):
             return self._open(frame, sent, protocol.Progress)
         self._pace.pop(sent.message.type_id, None)  # the time to reach a target is no measure for an immediate answer
         return self._ask(protocol.Await(token, 0), protocol.Progress)
+
+    def _require_pace(self, deadline: Deadline, step: int, total_steps: int) -> None:
+        """Raises TrainingFailed if a board that has trained ``step`` steps should have ended long ago."""
+        if deadline.has_passed(step, self.clock.monotonic()):
+            raise TrainingFailed(
+                f"{self.name}: is at step {step} of {total_steps} and much slower than at first; reset the board, or look what "
+                "slows it down",
+                Status.BAD_STATE,
+            )
 
     def require_done(self, progress: protocol.Progress, total_steps: int) -> None:
         """Raises DeviceGarbled unless a program of so many steps has been trained to its end."""
@@ -402,6 +414,7 @@ class Session(Exchange):
         samples: Iterable[Example],
         on_progress: Callable[[protocol.Progress], None] | None = None,
         start: int = 0,
+        total_steps: int | None = None,
     ) -> protocol.Progress:
         """Trains streamed samples, as many in flight as the receive window holds.
 
@@ -412,18 +425,20 @@ class Session(Exchange):
             samples: The samples in order.
             on_progress: Called with every answer.
             start: Step of the first sample.
+            total_steps: Steps of the program, for its deadline; None for none.
 
         Returns:
             The final progress.
 
         Raises:
-            TrainingFailed: Training diverged.
+            TrainingFailed: Training diverged, or the board is much slower than at first.
             SampleTooLarge: A sample does not fit the receive window.
             ValueError: A sample holds NaN or infinity; the text gives its step.
         """
         source = iter(samples)
         kept: deque[protocol.Sample] = deque()  # not yet acknowledged, from step `first` on
         first = start
+        deadline = None if total_steps is None else Deadline(total_steps, self.clock.monotonic())
 
         def sample_at(step: int) -> tuple[protocol.Request, int] | None:
             while first + len(kept) <= step:
@@ -440,6 +455,8 @@ class Session(Exchange):
             while kept and first < self._trained(token, progress).step:
                 kept.popleft()
                 first += 1
+            if deadline is not None and total_steps is not None and progress.step < total_steps:
+                self._require_pace(deadline, progress.step, total_steps)
             if on_progress is not None:
                 on_progress(progress)
         if progress is None:  # nothing was sent: ask for the progress
