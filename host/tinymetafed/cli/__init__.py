@@ -52,6 +52,7 @@ bench_app = typer.Typer(help="Measure: exact instructions, bytes, memory and spe
 bench_app.command()(measure.kernels)
 bench_app.command()(measure.memory)
 bench_app.command()(measure.simulation)
+bench_app.command()(measure.soak)
 bench_app.command()(measure.sound)
 bench_app.command()(measure.wire)
 bench_app.command("board")(measure.board)

@@ -27,6 +27,7 @@ from .launch import launch, require
 from .link.faults import FaultPlan
 from .link.link_errors import WrongFirmware
 from .replay import recordings_of
+from .serial_port import UsbBus
 
 
 def build_firmware(design: Design, name: str, deviation: Deviation = AS_THE_BOARD_SAYS) -> Firmware:
@@ -95,6 +96,7 @@ def running(
     icount: bool = False,
     faults: FaultPlan | None = None,
     record: Path | None = None,
+    bus: UsbBus | None = None,
 ) -> Iterator[Fleet]:
     """Builds firmware where needed, starts or opens the devices and checks their firmware; stops them at the end.
 
@@ -107,6 +109,7 @@ def running(
         icount: Emulators count instructions exactly.
         faults: Faults to inject between host and devices.
         record: File to record every byte in.
+        bus: The USB ports of this machine; None to look for them.
 
     Yields:
         The devices as a fleet.
@@ -144,6 +147,7 @@ def running(
             record=record,
             check=check,
             on_event=observer.event,
+            bus=bus,
         ) as devices,
         Fleet(devices, on_event=observer.event) as fleet,
     ):
