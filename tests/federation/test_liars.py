@@ -6,12 +6,13 @@ import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from clocks import HUNG_SECONDS
-from small_runs import SINE, Quiet, sine
+from small_runs import DATA, Quiet, needs_data, omniglot, sine
 
 from tinymetafed.devices import device_clients, ports
 from tinymetafed.devices import fleet as fleet_module
@@ -43,6 +44,7 @@ from tinymetafed_codegen.protocol import (
     State,
     Status,
 )
+from tinymetafed_codegen.spec import Experiment
 
 LIAR = "native#1"
 ROUNDS = 4
@@ -274,11 +276,10 @@ NOISES = {
 class Boards:
     """Three native boards, started once, of which the first may lie."""
 
-    def __init__(self, devices: Sequence[Device]) -> None:
+    def __init__(self, devices: Sequence[Device], experiment: Experiment, data: Path | None) -> None:
         self.devices = devices
         self.liar = HONEST
-        experiment = sine(f"run.rounds={ROUNDS}", "run.devices_per_round=3", "strategy.uplink=i8")
-        self.setup = set_up(experiment, str(SINE), None)
+        self.setup = set_up(experiment, "test", data)
         self.first = initial(self.setup.design.manifest, experiment.run.seed, experiment.model.init)
 
     @contextmanager
@@ -304,6 +305,23 @@ HONEST.lied.set()
 
 @pytest.fixture(scope="module")
 def boards(built_once_for_module: None) -> Iterator[Boards]:
+    experiment = sine(f"run.rounds={ROUNDS}", "run.devices_per_round=3", "strategy.uplink=i8")
+    with starting(experiment, None) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def streamed(built_once_for_module: None) -> Iterator[Boards]:
+    experiment = omniglot(
+        "run.rounds=1", "run.devices_per_round=3", "strategy.selection=layer", "task.support=5", "task.query=5"
+    )
+    with starting(experiment, DATA) as started:
+        yield started
+
+
+@contextmanager
+def starting(experiment: Experiment, data: Path | None) -> Iterator[Boards]:
+    """Starts three boards."""
     honestly, federate = ports.Wrapping.wrap, device_clients.federate
     made: list[Boards] = []
 
@@ -321,8 +339,8 @@ def boards(built_once_for_module: None) -> Iterator[Boards]:
         patch.setattr(ports.Wrapping, "wrap", wrap)
         patch.setattr(device_clients, "federate", wait)
         patch.setattr(fleet_module, "OVERDUE_SECONDS", 0.3)
-        with running(design_of(sine("strategy.uplink=i8"), str(SINE)), ["native:3"], Events()) as fleet:
-            made.append(Boards(fleet.devices))
+        with running(design_of(experiment, "test"), ["native:3"], Events()) as fleet:
+            made.append(Boards(fleet.devices, experiment, data))
             yield made[0]
 
 
@@ -355,6 +373,43 @@ def test_a_run_with_endless_noise_ends_on_the_weights_of_honest_boards(boards: B
 def test_the_update_of_an_only_board_is_checked_before_its_round_is_stored(boards: Boards) -> None:
     with pytest.raises(Diverged, match=rf"in round 0, which is not stored; .* came from client \d+ on {LIAR}; continue"):
         boards.train(Events(), Liar(changed(Delta, scale=4e3)), count=1)
+
+
+def of_sample(**fields: Callable[[Progress], Any]) -> Lie:
+    """Changes fields of every answer to a Sample."""
+
+    def lie(answer: Record, frame: Frame) -> Record:
+        if not isinstance(answer, Progress) or frame.type_id != protocol.Sample.type_id | protocol.ANSWER_BIT:
+            return answer
+        return dataclasses.replace(answer, **{name: change(answer) for name, change in fields.items()})
+
+    return lie
+
+
+STREAMED_LIES: dict[str, Lie] = {
+    "a step beyond the samples": of_sample(step=lambda progress: progress.step + 7),
+    "no step": of_sample(step=lambda progress: 0),
+    "one step back": of_sample(step=lambda progress: max(0, progress.step - 2)),
+    "another cycle": of_sample(token=lambda progress: progress.token + 1),
+    "failed": of_sample(state=lambda progress: State.FAILED, fault=lambda progress: Status.NOT_FINITE),
+    "done at once": of_sample(state=lambda progress: State.DONE),
+    "the entries of another layer": entry(base=lambda delta: delta.base + 1),
+    **{f"Sample refused with {status}": refused(protocol.Sample, status) for status in (6, 9, 5, 99)},
+}
+
+
+@pytest.fixture(scope="module")
+def honestly_streamed(streamed: Boards) -> str:
+    """The weights of honest boards."""
+    return sha256(streamed.train(Events(), HONEST)[-1].weights)
+
+
+@needs_data
+@pytest.mark.parametrize("lie", STREAMED_LIES.values(), ids=STREAMED_LIES.keys())
+def test_a_run_with_streamed_samples_ends_on_the_weights_of_honest_boards(
+    streamed: Boards, lie: Lie, honestly_streamed: str
+) -> None:
+    check(streamed, Liar(lie), honestly_streamed)
 
 
 def outputs(change: Callable[[Any], Any], *, only: int = 1) -> Lie:
