@@ -49,7 +49,7 @@ def test_what_was_asked_for_is_accepted(selection: Selection, select: object) ->
 @pytest.mark.parametrize(
     ("selection", "select", "words"),
     [
-        (Selection.LAYER, delta.select_top, r"its layers have \[20, 0, 0\] entries, .* asks for \[7, 2, 11\]"),
+        (Selection.LAYER, delta.select_top, r"its layers have \[20, 0, 0\] entries, .* asks for \[7, 3, 10\]"),
         (Selection.RANDOM, by_layer, "its entries are not those of strategy.selection = 'random'"),
     ],
 )
