@@ -42,6 +42,7 @@ OUTSIDE = {  # invalid addresses of emulated boards: null, and the first past th
 
 # Echoes the bytes that it receives; bytes from 0xF0 on are commands.
 ECHO = """
+#include "entropy.hpp"
 #include "port.hpp"
 
 namespace {
@@ -89,6 +90,11 @@ int main(int argc, char** argv) {
         read_all(values, sizeof values);
         const uint64_t product = values[0] * values[1];
         port::write(reinterpret_cast<const uint8_t*>(&product), sizeof product);
+        break;
+      }
+      case 0xF6: {
+        uint8_t secret[32];
+        if (port::entropy(secret, sizeof secret)) port::write(secret, sizeof secret);
         break;
       }
       default:
@@ -285,6 +291,14 @@ def test_64_bit_products_are_exact(echo: tuple[str, Path]) -> None:
         for a, b in [*itertools.product([0, 1, 0xFFFF, 0x10000, 2**32 - 1, 2**32, 2**64 - 1], repeat=2), *drawn]:
             order = b"\xf5" + a.to_bytes(8, "little") + b.to_bytes(8, "little")
             assert int.from_bytes(device.ask(order, 8), "little") == a * b % 2**64, (a, b)
+
+
+def test_random_bytes_never_repeat(echo: tuple[str, Path]) -> None:
+    drawn = []
+    for _ in range(2):  # after another start too
+        with running(*echo) as device:
+            drawn += [device.ask(b"\xf6", 32) for _ in range(4)]
+    assert len({bytes(part) for each in drawn for part in zip(*[iter(each)] * 4, strict=True)}) == 8 * 8
 
 
 @pytest.mark.parametrize("echo", list(OUTSIDE), indirect=True)

@@ -153,6 +153,7 @@ class Board:
     stands_for: Chip | None
     estimates: Estimates | None
     storage: Storage | None
+    entropy: str | None
     toolchain_prefix: str
     machine_flags: tuple[str, ...]
     optimization: str | None
@@ -388,6 +389,7 @@ def _board(file: Path, manifest: Facts) -> Board:
         stands_for=_chip(facts.object_of("stands_for")) if "stands_for" in facts else None,
         estimates=_estimates(facts.object_of("estimates"), build) if "estimates" in facts else None,
         storage=_storage(facts.object_of("storage")) if "storage" in facts else None,
+        entropy=facts.text_of("entropy") if "entropy" in facts else None,
         toolchain_prefix=facts.text_of("toolchain_prefix"),
         machine_flags=facts.words("machine_flags") if "machine_flags" in facts else (),
         optimization=facts.text_of("optimization") if "optimization" in facts else None,

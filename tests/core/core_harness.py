@@ -34,7 +34,7 @@ _OPERATIONS = (
     "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN TANH SQRT EXPM1 LOG1P ERF THREEFRY DRAW SELECT SELECT_BY_BIT "
     "DELTA DELTA_OF_3 RECEIVED_F32 RECEIVED_F16 RECEIVED_I8"
 )
-Operation = IntEnum("Operation", f"{_OPERATIONS} SCALED DOUBLE_PRODUCT LOG2 SOUNDS", start=0)
+Operation = IntEnum("Operation", f"{_OPERATIONS} SCALED DOUBLE_PRODUCT LOG2 SOUNDS BLAKE2S", start=0)
 
 
 def write_protocol_header(folder: Path) -> None:
@@ -107,6 +107,11 @@ class Core:
     def crc32(self, first: bytes, second: bytes) -> int:
         """CRC-32 of two pieces, computed in two calls."""
         return int.from_bytes(self._call(Operation.CRC, struct.pack("<I", len(first)) + first + second), "little")
+
+    def blake2s(self, first: bytes, second: bytes, key: bytes, digest_bytes: int) -> bytes:
+        """BLAKE2s of two pieces, added one after the other; with a key unless it is empty."""
+        question = struct.pack("<BBH", digest_bytes, len(key), len(first)) + key + first + second
+        return self._call(Operation.BLAKE2S, question)
 
     def frame_encode(self, body: bytes) -> bytes:
         """The bytes of one frame on the wire."""

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "crypto/blake2s.hpp"
 #include "delta_codec.hpp"
 #include "frame.hpp"
 #include "half.hpp"
@@ -36,6 +37,19 @@ void crc(tmf::Reader& in, Answer& out) {
   const uint32_t so_far = tmf::crc32(in.take(first), first);
   const size_t rest = in.left();
   out.u32(tmf::crc32(in.take(rest), rest, so_far));
+}
+
+void blake2s(tmf::Reader& in, Answer& out) {
+  const uint8_t digest_bytes = in.u8(), key_bytes = in.u8();
+  const uint16_t first = in.u16();  // bytes of the first of two calls
+  uint8_t key[tmf::Blake2s::kMaxKeyBytes], digest[tmf::Blake2s::kMaxDigestBytes];
+  in.bytes(key, key_bytes);
+  tmf::Blake2s hash(digest_bytes, key, key_bytes);
+  hash.add(in.take(first), first);
+  const size_t rest = in.left();
+  hash.add(in.take(rest), rest);
+  hash.finish(digest);
+  out.raw(digest, digest_bytes);
 }
 
 void frame_encode(tmf::Reader& in, Answer& out) {
@@ -215,6 +229,7 @@ constexpr Operation kOperations[] = {  // in the order of core_harness.Operation
     map<tmf::sqrt>, map<tmf::expm1>, map<tmf::log1p>, map<tmf::erf>, threefry, draw, select<128>, select<2>, delta<1>, delta<3>,
     received<tmf::protocol::Dtype::kF32>, received<tmf::protocol::Dtype::kF16>, received<tmf::protocol::Dtype::kI8>,
     scaled, double_product, map<tmf::log2>, sounds,
+    blake2s,
 };
 
 Bytes call(uint8_t operation, const uint8_t* data, size_t size) {

@@ -1,12 +1,13 @@
 """A model of the nRF52840: Unicorn executes the firmware, and this file models the peripherals that the port uses.
 
-UARTE0, TIMER0 and NVMC follow Nordic's product specification; access to any other peripheral ends the test. A second UARTE0
-behaves like Renode's, after its source. Time is counted in instructions, one per cycle. An interrupt's handler runs as a
+UARTE0, TIMER0, RNG and NVMC follow Nordic's product specification; access to any other peripheral ends the test. A second
+UARTE0 behaves like Renode's, after its source. Time is counted in instructions, one per cycle. An interrupt's handler runs as a
 subroutine between two instructions, with the stack frame that the core would have pushed.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 from collections import deque
@@ -27,7 +28,7 @@ FLASH, FLASH_BYTES = 0, 0x100000
 RAM, RAM_BYTES = 0x20000000, 0x40000
 FICR, DEVICE_ID = 0x10000000, 0x10000060
 STORAGE, STORAGE_BYTES = 0xE0000, 0x20000  # the part of the flash that the firmware may write, by the NVMC
-PERIPHERALS = (0x40000000, 0x40002000, 0x40008000, 0x4001E000, 0x50000000, 0xE000E000)
+PERIPHERALS = (0x40000000, 0x40002000, 0x40008000, 0x4000D000, 0x4001E000, 0x50000000, 0xE000E000)
 PAGE = 0x1000
 RETURN = 0x1FFFF000  # return address of handlers; Unicorn would interpret the core's own EXC_RETURN values
 NOWHERE = 0x60000000
@@ -200,6 +201,31 @@ class Timer:
             raise ChipError(f"writes {value} to TIMER0 + 0x{offset:x}")
 
 
+class RandomNumbers:
+    """The RNG: after START the event VALRDY comes with every byte, until STOP."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self._started = False
+        self._config = 0
+
+    def read(self, offset: int) -> int:
+        if offset == 0x100:
+            return int(self._started)
+        if offset == 0x508 and self._started and self._config == 1:
+            self.made += 1
+            return os.urandom(1)[0]
+        raise ChipError(f"reads RNG + 0x{offset:x}")
+
+    def write(self, offset: int, value: int) -> None:
+        if offset in (0, 4) and value == 1:
+            self._started = offset == 0
+        elif offset == 0x504 and value in (0, 1):
+            self._config = value
+        elif not (offset == 0x100 and value == 0):
+            raise ChipError(f"writes {value} to RNG + 0x{offset:x}")
+
+
 class Nvmc:
     """The NVMC, which writes words of erased flash and erases pages; and the protection unit, which must allow it."""
 
@@ -284,6 +310,7 @@ class Chip:
         self.uarte = self._make_uarte(self)
         self._timer = Timer(self)
         self.nvmc = Nvmc(self)
+        self.random_numbers = RandomNumbers()
         self._enabled_interrupts = 0
         self._asleep = self._reset_wanted = False
 
@@ -432,6 +459,8 @@ class Chip:
                 return self.uarte.read(offset)
             if base == 0x40008000:
                 return self._timer.read(offset)
+            if base == 0x4000D000:
+                return self.random_numbers.read(offset)
             if base == 0x4001E000:
                 return self.nvmc.read(offset)
             if base + offset == 0xE000ED88:
@@ -448,6 +477,8 @@ class Chip:
                 self.uarte.write(offset, value)
             elif base == 0x40008000:
                 self._timer.write(offset, value)
+            elif base == 0x4000D000:
+                self.random_numbers.write(offset, value)
             elif base == 0x4001E000:
                 self.nvmc.write(offset, value)
             elif 0xE000ED94 <= address <= 0xE000EDA0:

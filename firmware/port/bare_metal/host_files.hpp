@@ -10,6 +10,7 @@ namespace tmf::bare_metal {
 uint32_t ask(uint32_t operation, uint32_t argument);
 
 constexpr uint32_t kSemihostOpen = 0x01;
+constexpr uint32_t kSemihostClose = 0x02;
 constexpr uint32_t kSemihostWrite = 0x05;
 constexpr uint32_t kSemihostRead = 0x06;
 constexpr uint32_t kSemihostSeek = 0x0A;

@@ -9,6 +9,7 @@ namespace tmf::esp32isa::simulator {
 constexpr uint32_t kRead = 3;
 constexpr uint32_t kWrite = 4;
 constexpr uint32_t kOpen = 5;
+constexpr uint32_t kClose = 6;
 constexpr uint32_t kSeek = 19;
 constexpr uint32_t kArgumentCount = 1000;
 constexpr uint32_t kArgumentBytes = 1001;

@@ -1,0 +1,105 @@
+// BLAKE2s of RFC 7693: a hash of up to 32 bytes; with a key, a message authentication code or a secret random function.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace tmf {
+
+class Blake2s {
+ public:
+  static constexpr size_t kMaxDigestBytes = 32;
+  static constexpr size_t kMaxKeyBytes = 32;
+
+  // `digest_bytes` are 1 to 32; `key_bytes` are 0 to 32, 0 for a hash without a key.
+  explicit Blake2s(size_t digest_bytes, const uint8_t* key = nullptr, size_t key_bytes = 0) : digest_bytes_(digest_bytes) {
+    for (size_t i = 0; i < 8; ++i) state_[i] = kStart[i];
+    state_[0] ^= 0x01010000u ^ static_cast<uint32_t>(key_bytes) << 8 ^ static_cast<uint32_t>(digest_bytes);
+    if (key_bytes == 0) return;
+    std::memset(block_, 0, sizeof block_);
+    std::memcpy(block_, key, key_bytes);
+    filled_ = kBlockBytes;
+  }
+
+  void add(const void* data, size_t size) {
+    const auto* from = static_cast<const uint8_t*>(data);
+    while (size > 0) {
+      if (filled_ == kBlockBytes) {  // only now is it known that this block is not the last
+        compress(kBlockBytes, false);
+        filled_ = 0;
+      }
+      const size_t part = kBlockBytes - filled_ < size ? kBlockBytes - filled_ : size;
+      std::memcpy(block_ + filled_, from, part);
+      filled_ += part;
+      from += part;
+      size -= part;
+    }
+  }
+
+  // Writes the digest; nothing may be added afterwards.
+  void finish(uint8_t* digest) {
+    std::memset(block_ + filled_, 0, kBlockBytes - filled_);
+    compress(filled_, true);
+    for (size_t i = 0; i < digest_bytes_; ++i) digest[i] = static_cast<uint8_t>(state_[i / 4] >> 8 * (i % 4));
+  }
+
+ private:
+  static constexpr size_t kBlockBytes = 64;
+  static constexpr uint32_t kStart[8] = {0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A,
+                                         0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19};
+  static constexpr size_t kRounds = 10;
+  static constexpr uint8_t kOrder[kRounds][16] = {
+      {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, {14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3},
+      {11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4}, {7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8},
+      {9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13}, {2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9},
+      {12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11}, {13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10},
+      {6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5}, {10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0},
+  };
+
+  static uint32_t rotated(uint32_t word, unsigned right) { return word >> right | word << (32 - right); }
+
+  static void mix(uint32_t& a, uint32_t& b, uint32_t& c, uint32_t& d, uint32_t x, uint32_t y) {
+    a += b + x;
+    d = rotated(d ^ a, 16);
+    c += d;
+    b = rotated(b ^ c, 12);
+    a += b + y;
+    d = rotated(d ^ a, 8);
+    c += d;
+    b = rotated(b ^ c, 7);
+  }
+
+  // Compresses block_; `bytes` of it are data, the others zeros.
+  void compress(size_t bytes, bool last) {
+    counted_ += bytes;
+    uint32_t m[16];
+    for (size_t i = 0; i < 16; ++i) {
+      const uint8_t* from = block_ + 4 * i;
+      m[i] = static_cast<uint32_t>(from[0]) | static_cast<uint32_t>(from[1]) << 8 | static_cast<uint32_t>(from[2]) << 16 |
+             static_cast<uint32_t>(from[3]) << 24;
+    }
+    uint32_t v[16];
+    for (size_t i = 0; i < 8; ++i) {
+      v[i] = state_[i];
+      v[i + 8] = kStart[i];
+    }
+    v[12] ^= static_cast<uint32_t>(counted_);
+    v[13] ^= static_cast<uint32_t>(counted_ >> 32);
+    if (last) v[14] = ~v[14];
+    for (const auto& order : kOrder) {
+      for (size_t i = 0; i < 4; ++i) mix(v[i], v[i + 4], v[i + 8], v[i + 12], m[order[2 * i]], m[order[2 * i + 1]]);
+      for (size_t i = 0; i < 4; ++i)
+        mix(v[i], v[(i + 1) % 4 + 4], v[(i + 2) % 4 + 8], v[(i + 3) % 4 + 12], m[order[2 * i + 8]], m[order[2 * i + 9]]);
+    }
+    for (size_t i = 0; i < 8; ++i) state_[i] ^= v[i] ^ v[i + 8];
+  }
+
+  uint32_t state_[8];
+  uint64_t counted_ = 0;  // bytes compressed
+  size_t filled_ = 0;     // bytes in block_
+  size_t digest_bytes_;
+  uint8_t block_[kBlockBytes];
+};
+
+}  // namespace tmf
