@@ -12,6 +12,24 @@ class Blake2s {
   static constexpr size_t kMaxDigestBytes = 32;
   static constexpr size_t kMaxKeyBytes = 32;
 
+  // The hash after the block of its key, for many hashes with one key.
+  struct State {
+    uint32_t words[8];
+  };
+
+  static State keyed(size_t digest_bytes, const uint8_t* key, size_t key_bytes) {
+    Blake2s hash(digest_bytes, key, key_bytes);
+    hash.compress(kBlockBytes, false);
+    State state;
+    std::memcpy(state.words, hash.state_, sizeof state.words);
+    return state;
+  }
+
+  // Continues from `keyed` of the same `digest_bytes`; as RFC 7693 has it, but for data of no bytes.
+  Blake2s(size_t digest_bytes, const State& state) : counted_(kBlockBytes), digest_bytes_(digest_bytes) {
+    std::memcpy(state_, state.words, sizeof state_);
+  }
+
   // `digest_bytes` are 1 to 32; `key_bytes` are 0 to 32, 0 for a hash without a key.
   explicit Blake2s(size_t digest_bytes, const uint8_t* key = nullptr, size_t key_bytes = 0) : digest_bytes_(digest_bytes) {
     for (size_t i = 0; i < 8; ++i) state_[i] = kStart[i];

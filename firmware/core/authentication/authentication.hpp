@@ -1,0 +1,228 @@
+// The board's side of authentication: proves that it has its key, makes the host prove it, and then takes no frame without a MAC.
+// docs/authentication.md describes messages, keys and rules.
+//
+// The generated authentication.hpp includes this file after authentication_facts.hpp, which has the messages, and after one of the
+// key_*.hpp beside this file, which has the class BoardKey.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "bytes.hpp"
+#include "crypto/blake2s.hpp"
+#include "entropy.hpp"
+#include "protocol.hpp"
+
+namespace tmf {
+
+// Authenticates the frames of one line. All zero at first: a board has no session after a reset.
+//
+// A request's counter is not on the line: it is the one whose lowest byte is the frame's sequence number and that is nearest to
+// the last counter taken, from kBehind before it to 255 - kBehind after it. A counter above the last one is taken; the last one
+// is taken again, because the host repeats a request whose answer it lost, with the same bytes; a lower one is not. An answer has
+// the counter of its request.
+class Authentication {
+ public:
+  static constexpr size_t kMacBytes = protocol::kMacBytes;
+
+  enum class Verdict : uint8_t {
+    kTaken,    // to be answered
+    kDropped,  // forged or replayed: counted, and not answered
+    kRefused,  // sent without a session: answered with kBadState, without a MAC
+  };
+
+  // Decides about a received frame (type, sequence, payload) of `size` bytes; without its MAC in `size` if it is taken with one.
+  Verdict admit(const uint8_t* frame, size_t& size) {
+    if (is_open(frame[0])) return Verdict::kTaken;
+    if (!in_session_) {
+      // A key that comes again, because its answer was lost, is answered again.
+      if (frame[0] == protocol::Enroll::kType && may_enroll(frame, size)) return Verdict::kTaken;
+      ++forged_;
+      return Verdict::kRefused;
+    }
+    if (size < protocol::kFrameHeaderBytes + kMacBytes) {
+      ++forged_;
+      return Verdict::kDropped;
+    }
+    const size_t content = size - kMacBytes;
+    const uint8_t ahead = static_cast<uint8_t>(frame[1] - static_cast<uint8_t>(counter_));
+    const bool is_behind = ahead > UINT8_MAX - kBehind;
+    const uint64_t counter = counter_ + ahead - (is_behind ? UINT8_MAX + 1 : 0);
+    uint8_t expected[kMacBytes];
+    write_mac(kDown, counter, frame, content, expected);
+    if (!equal(expected, frame + content, kMacBytes)) {
+      ++forged_;
+      return Verdict::kDropped;
+    }
+    if (is_behind) {
+      ++replayed_;
+      return Verdict::kDropped;
+    }
+    counter_ = counter;
+    size = content;
+    return Verdict::kTaken;
+  }
+
+  // Puts a MAC behind the answer `frame` of `size` bytes to a request of the type `request`, if it has one; returns its new size.
+  size_t seal(uint8_t request, uint8_t* frame, size_t size) const {
+    if (!in_session_ || is_open(request)) return size;
+    const uint8_t behind = static_cast<uint8_t>(static_cast<uint8_t>(counter_) - frame[1]);
+    write_mac(kUp, counter_ - behind, frame, size, frame + size);
+    return size + kMacBytes;
+  }
+
+  // Answers the messages of authentication: `frame` is the request of `size` bytes. `say_hello(Writer&)` writes the answer to
+  // Hello, which the proofs cover. `began` is set if a session has begun.
+  template <typename SayHello>
+  Status answer(const uint8_t* frame, size_t size, SayHello say_hello, Writer& out, bool& began) {
+    const uint8_t* const payload = frame + protocol::kFrameHeaderBytes;
+    size -= protocol::kFrameHeaderBytes;
+    switch (frame[0]) {
+      case protocol::Enroll::kType:
+        return enroll(payload, size, out);
+      case protocol::Challenge::kType:
+        return challenge(payload, size, say_hello, out);
+      case protocol::Prove::kType:
+        return prove(frame[1], payload, size, say_hello, out, began);
+      case protocol::AskRefusals::kType: {
+        if (size != protocol::AskRefusals::kFixedSize) return Status::kBadLength;
+        protocol::Refusals refusals;
+        refusals.forged = forged_;
+        refusals.replayed = replayed_;
+        refusals.sessions = sessions_;
+        refusals.write(out);
+        return Status::kOk;
+      }
+      case protocol::Forget::kType: {
+        if (size != protocol::Forget::kFixedSize) return Status::kBadLength;
+        if (const Status status = key_.forget(); status != Status::kOk) return status;
+        protocol::Forgotten().write(out);
+        return Status::kOk;
+      }
+      default:
+        return Status::kUnknownType;
+    }
+  }
+
+ private:
+  using State = Blake2s::State;
+  static constexpr size_t kNonceBytes = sizeof protocol::Challenge::nonce;
+  static constexpr size_t kProofBytes = sizeof protocol::Prove::proof;
+  static constexpr size_t kKeyBytes = sizeof protocol::Enroll::key;
+  static constexpr uint8_t kBehind = 32;
+  enum Direction : uint8_t { kDown, kUp };
+  // What a keyed hash over both nonces and the answer to Hello is used for.
+  enum Label : uint8_t { kBoardProves, kHostProves, kKeyDown, kKeyUp };
+
+  // Frames that come and are answered without a MAC, in a session too.
+  static bool is_open(uint8_t type) {
+    return type == protocol::Hello::kType || type == protocol::Challenge::kType || type == protocol::Prove::kType;
+  }
+
+  // Compares secrets in a time that does not depend on where they differ.
+  static bool equal(const uint8_t* one, const uint8_t* other, size_t size) {
+    uint8_t difference = 0;
+    for (size_t i = 0; i < size; ++i) difference = static_cast<uint8_t>(difference | (one[i] ^ other[i]));
+    return difference == 0;
+  }
+
+  bool may_enroll(const uint8_t* frame, size_t size) const {
+    uint8_t key[kKeyBytes];
+    if (!key_.load(key)) return true;
+    return size == protocol::kFrameHeaderBytes + kKeyBytes && equal(key, frame + protocol::kFrameHeaderBytes, kKeyBytes);
+  }
+
+  Status enroll(const uint8_t* payload, size_t size, Writer& out) {
+    protocol::Enroll request;
+    if (const Status status = protocol::parse(payload, size, request); status != Status::kOk) return status;
+    if (const Status status = key_.save(request.key); status != Status::kOk) return status;
+    protocol::Enrolled enrolled;
+    enrolled.kept = BoardKey::kIsKept ? 1 : 0;
+    enrolled.write(out);
+    return Status::kOk;
+  }
+
+  // A repeated nonce of the host has the same answer.
+  template <typename SayHello>
+  Status challenge(const uint8_t* payload, size_t size, SayHello say_hello, Writer& out) {
+    protocol::Challenge request;
+    if (const Status status = protocol::parse(payload, size, request); status != Status::kOk) return status;
+    uint8_t key[kKeyBytes];
+    if (!key_.load(key)) return Status::kBadState;
+    if (!is_challenged_ || std::memcmp(nonces_, request.nonce, kNonceBytes) != 0) {
+      is_challenged_ = false;
+      has_begun_ = false;
+      std::memcpy(nonces_, request.nonce, kNonceBytes);
+      if (!port::entropy(nonces_ + kNonceBytes, kNonceBytes)) return Status::kBadState;
+      is_challenged_ = true;
+    }
+    protocol::Response response;
+    std::memcpy(response.nonce, nonces_ + kNonceBytes, kNonceBytes);
+    derive(kBoardProves, key, say_hello, response.proof, kProofBytes);
+    response.write(out);
+    return Status::kOk;
+  }
+
+  // A repeated proof has the same answer, and the session goes on.
+  template <typename SayHello>
+  Status prove(uint8_t sequence, const uint8_t* payload, size_t size, SayHello say_hello, Writer& out, bool& began) {
+    protocol::Prove request;
+    if (const Status status = protocol::parse(payload, size, request); status != Status::kOk) return status;
+    uint8_t key[kKeyBytes], expected[kProofBytes];
+    if (!is_challenged_ || !key_.load(key)) return Status::kBadState;
+    derive(kHostProves, key, say_hello, expected, kProofBytes);
+    if (!equal(expected, request.proof, kProofBytes)) {
+      ++forged_;
+      return Status::kBadValue;
+    }
+    if (!has_begun_) {
+      for (uint8_t direction = kDown; direction <= kUp; ++direction) {
+        uint8_t derived[kKeyBytes];
+        derive(direction == kDown ? kKeyDown : kKeyUp, key, say_hello, derived, kKeyBytes);
+        keys_[direction] = Blake2s::keyed(kMacBytes, derived, kKeyBytes);
+      }
+      counter_ = sequence;
+      ++sessions_;
+      has_begun_ = in_session_ = began = true;
+    }
+    protocol::Proven proven;
+    proven.sessions = sessions_;
+    proven.write(out);
+    return Status::kOk;
+  }
+
+  template <typename SayHello>
+  [[gnu::noinline]] void derive(Label label, const uint8_t* key, SayHello say_hello, uint8_t* to, size_t size) const {
+    uint8_t said[1 + protocol::HelloAnswer::kFixedSize];
+    Writer hello(said, sizeof said);
+    hello.u8(label);
+    say_hello(hello);
+    Blake2s hash(size, key, kKeyBytes);
+    hash.add(said, sizeof said);
+    hash.add(nonces_, sizeof nonces_);
+    hash.finish(to);
+  }
+
+  [[gnu::noinline]] void write_mac(Direction direction, uint64_t counter, const uint8_t* frame, size_t size, uint8_t* to) const {
+    uint8_t head[1 + sizeof counter] = {direction};
+    for (size_t i = 0; i < sizeof counter; ++i) head[1 + i] = static_cast<uint8_t>(counter >> (8 * i));
+    Blake2s hash(kMacBytes, keys_[direction]);
+    hash.add(head, sizeof head);
+    hash.add(frame, size);
+    hash.finish(to);
+  }
+
+  BoardKey key_;
+  bool is_challenged_ = false;  // both nonces are there
+  bool has_begun_ = false;      // the session is that of these nonces
+  bool in_session_ = false;
+  uint8_t nonces_[2 * kNonceBytes] = {};  // the host's, then the board's
+  State keys_[2] = {};                    // by direction: the hash after its key
+  uint64_t counter_ = 0;                  // of the last request taken
+  uint32_t forged_ = 0;
+  uint32_t replayed_ = 0;
+  uint32_t sessions_ = 0;
+};
+
+}  // namespace tmf
