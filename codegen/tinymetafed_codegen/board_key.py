@@ -1,4 +1,4 @@
-"""The key that is compiled into the firmware of one board: read from the header that `tinymetafed enroll --compiled-in` writes."""
+"""The key that is compiled into the firmware of one board: in the header that `tinymetafed enroll --compiled-in` writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .errors import Error
 from .optional_messages import KEY_BYTES
 
 VARIABLE = "TINYMETAFED_BOARD_KEY"  # names the header of the board that the next build is for
-_KEY = re.compile(r"key: ([0-9a-f]{%d})\b" % (2 * KEY_BYTES))
+_KEY = re.compile(rf"key: ([0-9a-f]{{{2 * KEY_BYTES}}})\b")
 
 
 class KeyFileError(Error):
@@ -20,7 +20,8 @@ class KeyFileError(Error):
 def header(name: str, unique_id: str, key: bytes) -> str:
     """The text of a board's header."""
     return (
-        f"// The secret key of board {name}, id {unique_id}; build its firmware with {VARIABLE}=THIS_FILE, and show it to nobody.\n"
+        f"// The secret key of board {name}, id {unique_id}: build its firmware with {VARIABLE}=THIS_FILE.\n"
+        "// Show this file to nobody, nor the firmware.\n"
         f"// key: {key.hex()}\n"
     )
 

@@ -154,8 +154,8 @@ def _design(
 ) -> Design:
     if experiment.run.is_authenticated and board.entropy is None:
         raise SpecError(
-            f"{source}: run.security = 'authenticated', but board '{board.name}' has no source of random bytes; add 'entropy' to "
-            f"{board.file}, as docs/boards.md describes, or set run.security = 'none'"
+            f"{source}: run.security = 'authenticated', but board '{board.name}' has no source of random bytes; add 'entropy' "
+            f"to {board.file}, as docs/boards.md describes, or set run.security = 'none'"
         )
     mac_bytes = MAC_BYTES if experiment.run.is_authenticated else 0
     sensed = sensor.facts(experiment, board, net, source)

@@ -31,8 +31,8 @@ class RunSpec(Section):
     """The ``[run]`` section: rounds, clients, the seed, and which weights are kept.
 
     ``keep``: the ``last`` round's weights, or the ``best`` of those that are evaluated every ``evaluation.every`` rounds and at
-    the end, on held-out clients that the final meta-test does not use. ``security``: whether boards and host prove to each other
-    that they have the board's key, and authenticate every message ("authenticated"), or not ("none").
+    the end, on held-out clients that the final meta-test does not use. ``security``: whether boards and host prove to each
+    other that they have the board's key, and authenticate every message ("authenticated"), or not ("none").
     """
 
     rounds: Annotated[int, Field(ge=0, le=10_000_000)] = 1_000  # 0: only the initial weights are tested

@@ -18,6 +18,7 @@ from tinymetafed_codegen.protocol import State, Status
 from ..federation.observer import Observer
 from ..wire import class_names
 from ..wire.messages import ArrayLike, FloatArray
+from .authentication import authenticate_if_enrolled
 from .board_stores import problem
 from .device import Device
 from .device_urls import parse
@@ -323,5 +324,5 @@ def _asked(url: str, boards: Catalogue) -> Iterator[Device]:
     def no_program(_: str) -> Path:
         raise AssertionError("a port needs no program")
 
-    with launch([spec], no_program, boards=boards) as (device,):
+    with launch([spec], no_program, boards=boards, check=authenticate_if_enrolled) as (device,):
         yield device

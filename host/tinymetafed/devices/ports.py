@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from tinymetafed_codegen.boards import Catalogue
-from tinymetafed_codegen.protocol import HelloAnswer
+from tinymetafed_codegen.protocol import HelloAnswer, Status
 
 from .board_process import BoardProcess
 from .device import Reconnection
 from .link.clock import Clock
 from .link.exchange import RETRIES
 from .link.faults import FaultPlan, Injector
-from .link.link_errors import LaunchError, LinkError, PortError, WrongFirmware
+from .link.link_errors import DeviceRefused, LaunchError, LinkError, PortError, WrongFirmware
 from .link.record import Recorder
-from .link.session import board_name
+from .link.session import Session, board_name
 from .link.transport import Transport, open_transport
 from .usb import line_of, other_ports, start_seconds_of
 
@@ -48,8 +48,10 @@ class ProcessPort:
 
     retries = PROCESS_RETRIES
 
-    def __init__(self, name: str, wrapping: Wrapping, process: BoardProcess, start: float) -> None:
+    def __init__(self, name: str, wrapping: Wrapping, process: BoardProcess, start: float, key: bytes | None = None) -> None:
+        """Takes the process of a board; ``key`` is given to it at each start, None for firmware without authentication."""
         self.name = name
+        self.key = key
         self.start = start
         self.arm = wrapping.arm
         self.injector = wrapping.injector
@@ -70,6 +72,8 @@ class ProcessPort:
     def open(self, until: float) -> Transport:
         """Opens the line of a process that has just been started."""
         self._path = self._process.line(until)
+        if self.key is not None:
+            self._give_key(self.key, until)
         return self._reopen()
 
     def confirm(self, hello: HelloAnswer) -> None:
@@ -87,6 +91,18 @@ class ProcessPort:
             return error
         return LaunchError(f"{self.name}: {self._process.program} ended at its start{self._process.diagnosis()}")
 
+    def _give_key(self, key: bytes, until: float) -> None:
+        """Gives the board its key, before anybody records its line, unless it has another one from somebody else."""
+        clock = self._process.clock
+        with Session(open_transport(self._path, name=self.name), retries=self.retries, clock=clock) as session:
+            session.hello(max(0.0, until - clock.monotonic()))
+            try:
+                session.enroll(key)
+            except DeviceRefused as refusal:
+                if refusal.status != Status.BAD_STATE:
+                    raise
+                self.key = None  # the key file may have the other one
+
     def _reopen(self) -> Transport:
         return self._wrap(open_transport(self._path, name=f"{self.name} ({self._path})"), self.name, self._kill)
 
@@ -103,6 +119,7 @@ class SerialPort:
     """A board's serial port. A lost board is searched on the port that the user gave, then on all other USB ports."""
 
     process = None
+    key = None
     retries = RETRIES
 
     def __init__(self, url: str, wrapping: Wrapping, declared: str | None, boards: Catalogue) -> None:

@@ -17,6 +17,7 @@ from tinymetafed_codegen.toolchain import build_root
 
 from ..federation.observer import Observer
 from . import firmware
+from .authentication import authenticate
 from .board_stores import problem, run_number
 from .device import Device
 from .device_urls import parse
@@ -95,6 +96,7 @@ def running(
     icount: bool = False,
     faults: FaultPlan | None = None,
     record: Path | None = None,
+    authenticates: bool = True,
 ) -> Iterator[Fleet]:
     """Builds firmware where needed, starts or opens the devices and checks their firmware; stops them at the end.
 
@@ -107,6 +109,8 @@ def running(
         icount: Emulators count instructions exactly.
         faults: Faults to inject between host and devices.
         record: File to record every byte in.
+        authenticates: Whether boards of an authenticated run are, and processes get their keys; otherwise they are left to be
+            enrolled.
 
     Yields:
         The devices as a fleet.
@@ -115,6 +119,7 @@ def running(
         Error: BuildError, LaunchError or LinkError.
     """
 
+    authenticated = design.experiment.run.is_authenticated
     number = run_number(design.experiment, data_sha256)
 
     def check(device: Device) -> None:
@@ -122,6 +127,10 @@ def running(
         with writing_project(design) as experiment:
             remedy = flashing(experiment, on_board.board)
         device.session.check(device.hello, on_board.manifest, remedy)
+        if authenticated and not authenticates:
+            return
+        if authenticated:
+            authenticate(device)
         if (store := on_board.manifest.store) is not None:
             device.session.name_bytes = store.name_bytes
         if store is not None and (wrong := problem(device.session.recall(number).state)):
@@ -138,6 +147,7 @@ def running(
         built.__getitem__,
         boards=design.boards,
         recordings=recordings_of(design),
+        gives_keys=authenticated and authenticates,
         icount=icount,
         faults=faults,
         record=record,
