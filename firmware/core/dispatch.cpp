@@ -75,6 +75,15 @@ void Dispatcher::handle(uint8_t type, uint8_t sequence, const uint8_t* payload, 
     return;
   }
   Writer out(answer_ + kFrameHeaderBytes, kMostPayload);
+  if constexpr (kMacBytes > 0) {
+    bool began = false;
+    const Status status = Authentication::answer(request_, kFrameHeaderBytes + size, say_hello, out, began);
+    if (began) pending_.active = false;  // the host that waits has gone
+    if (status != Status::kUnknownType) {
+      send_outcome(type, sequence, status, out.size());
+      return;
+    }
+  }
   Outcome outcome = answer(type, payload, size, out);
   if constexpr (kSplitsSteps) {
     if (learner_.in_step()) {  // a Sample, which is answered at the end of its step
@@ -148,12 +157,6 @@ Outcome Dispatcher::answer(uint8_t type, const uint8_t* payload, size_t size, Wr
       return learner_.predict(request, out);
     }
     default:
-      if constexpr (kMacBytes > 0) {
-        bool began = false;
-        const Status status = Authentication::answer(request_, kFrameHeaderBytes + size, say_hello, out, began);
-        if (began) pending_.active = false;  // the host that waits has gone
-        if (status != Status::kUnknownType) return status;
-      }
       return also_ == nullptr ? Status::kUnknownType : also_(type, payload, size, out);
   }
 }

@@ -33,7 +33,7 @@ class Authentication {
   };
 
   // Decides about a received frame (type, sequence, payload) of `size` bytes; without its MAC in `size` if it is taken with one.
-  Verdict admit(const uint8_t* frame, size_t& size) {
+  [[gnu::noinline]] Verdict admit(const uint8_t* frame, size_t& size) {
     if (is_open(frame[0])) return Verdict::kTaken;
     if (!in_session_) {
       // A key that comes again, because its answer was lost, is answered again.
@@ -84,21 +84,17 @@ class Authentication {
       case protocol::Challenge::kType:
         return challenge(payload, size, say_hello, out);
       case protocol::Prove::kType:
-        return prove(frame[1], payload, size, say_hello, out, began);
+        return prove(frame, size, say_hello, out, began);
       case protocol::AskRefusals::kType: {
         if (size != protocol::AskRefusals::kFixedSize) return Status::kBadLength;
-        protocol::Refusals refusals;
-        refusals.forged = forged_;
-        refusals.replayed = replayed_;
-        refusals.sessions = sessions_;
-        refusals.write(out);
+        out.u32(forged_);
+        out.u32(replayed_);
+        out.u32(sessions_);
         return Status::kOk;
       }
       case protocol::Forget::kType: {
         if (size != protocol::Forget::kFixedSize) return Status::kBadLength;
-        if (const Status status = key_.forget(); status != Status::kOk) return status;
-        protocol::Forgotten().write(out);
-        return Status::kOk;
+        return key_.forget();
       }
       default:
         return Status::kUnknownType;
@@ -134,74 +130,70 @@ class Authentication {
   }
 
   Status enroll(const uint8_t* payload, size_t size, Writer& out) {
-    protocol::Enroll request;
-    if (const Status status = protocol::parse(payload, size, request); status != Status::kOk) return status;
-    if (const Status status = key_.save(request.key); status != Status::kOk) return status;
-    protocol::Enrolled enrolled;
-    enrolled.kept = BoardKey::kIsKept ? 1 : 0;
-    enrolled.write(out);
-    return Status::kOk;
+    if (size != protocol::Enroll::kFixedSize) return Status::kBadLength;
+    out.u16(BoardKey::kIsKept ? 1 : 0);
+    return key_.save(payload);
   }
 
   // A repeated nonce of the host has the same answer.
   template <typename SayHello>
-  Status challenge(const uint8_t* payload, size_t size, SayHello say_hello, Writer& out) {
+  [[gnu::noinline]] Status challenge(const uint8_t* payload, size_t size, SayHello say_hello, Writer& out) {
     protocol::Challenge request;
     if (const Status status = protocol::parse(payload, size, request); status != Status::kOk) return status;
-    uint8_t key[kKeyBytes];
-    if (!key_.load(key)) return Status::kBadState;
     if (!is_challenged_ || std::memcmp(nonces_, request.nonce, kNonceBytes) != 0) {
-      is_challenged_ = false;
-      has_begun_ = false;
+      is_challenged_ = has_begun_ = false;
       std::memcpy(nonces_, request.nonce, kNonceBytes);
       if (!port::entropy(nonces_ + kNonceBytes, kNonceBytes)) return Status::kBadState;
       is_challenged_ = true;
     }
-    protocol::Response response;
-    std::memcpy(response.nonce, nonces_ + kNonceBytes, kNonceBytes);
-    derive(kBoardProves, key, say_hello, response.proof, kProofBytes);
-    response.write(out);
+    uint8_t proof[kKeyBytes];
+    if (!derive(kBoardProves, say_hello, proof)) return Status::kBadState;
+    out.bytes(nonces_ + kNonceBytes, kNonceBytes);
+    out.bytes(proof, kProofBytes);
     return Status::kOk;
   }
 
   // A repeated proof has the same answer, and the session goes on.
   template <typename SayHello>
-  Status prove(uint8_t sequence, const uint8_t* payload, size_t size, SayHello say_hello, Writer& out, bool& began) {
-    protocol::Prove request;
-    if (const Status status = protocol::parse(payload, size, request); status != Status::kOk) return status;
-    uint8_t key[kKeyBytes], expected[kProofBytes];
-    if (!is_challenged_ || !key_.load(key)) return Status::kBadState;
-    derive(kHostProves, key, say_hello, expected, kProofBytes);
-    if (!equal(expected, request.proof, kProofBytes)) {
+  [[gnu::noinline]] Status prove(const uint8_t* frame, size_t size, SayHello say_hello, Writer& out, bool& began) {
+    if (size != protocol::Prove::kFixedSize) return Status::kBadLength;
+    uint8_t derived[kKeyBytes];
+    if (!is_challenged_ || !derive(kHostProves, say_hello, derived)) return Status::kBadState;
+    if (!equal(derived, frame + protocol::kFrameHeaderBytes, kProofBytes)) {
       ++forged_;
       return Status::kBadValue;
     }
     if (!has_begun_) {
       for (uint8_t direction = kDown; direction <= kUp; ++direction) {
-        uint8_t derived[kKeyBytes];
-        derive(direction == kDown ? kKeyDown : kKeyUp, key, say_hello, derived, kKeyBytes);
-        keys_[direction] = Blake2s::keyed(kMacBytes, derived, kKeyBytes);
+        if (!derive(static_cast<uint8_t>(kKeyDown + direction), say_hello, derived)) return Status::kBadState;
+        keep(derived, keys_[direction]);
       }
-      counter_ = sequence;
+      counter_ = frame[1];
       ++sessions_;
       has_begun_ = in_session_ = began = true;
     }
-    protocol::Proven proven;
-    proven.sessions = sessions_;
-    proven.write(out);
+    out.u32(sessions_);
     return Status::kOk;
   }
 
+  [[gnu::noinline]] static void keep(const uint8_t* key, State& state) { Blake2s(kMacBytes, key, kKeyBytes).keep(state); }
+
+  // Writes kKeyBytes bytes, of which a proof is the beginning. Returns whether the board has a key.
   template <typename SayHello>
-  [[gnu::noinline]] void derive(Label label, const uint8_t* key, SayHello say_hello, uint8_t* to, size_t size) const {
-    uint8_t said[1 + protocol::HelloAnswer::kFixedSize];
+  [[gnu::noinline]] bool derive(uint8_t label, SayHello say_hello, uint8_t* to) const {
+    union {
+      uint8_t key[kKeyBytes];
+      uint8_t said[1 + protocol::HelloAnswer::kFixedSize];
+    };
+    if (!key_.load(key)) return false;
+    Blake2s hash(kKeyBytes, key, kKeyBytes);
     Writer hello(said, sizeof said);
     hello.u8(label);
     say_hello(hello);
-    Blake2s hash(size, key, kKeyBytes);
     hash.add(said, sizeof said);
     hash.add(nonces_, sizeof nonces_);
     hash.finish(to);
+    return true;
   }
 
   [[gnu::noinline]] void write_mac(Direction direction, uint64_t counter, const uint8_t* frame, size_t size, uint8_t* to) const {

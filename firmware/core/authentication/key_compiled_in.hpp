@@ -19,8 +19,8 @@ class BoardKey {
   }
 
   // Takes the key that it has.
-  Status save(const uint8_t (&key)[protocol::kKeyBytes]) {
-    const bool same = protocol::kHasCompiledKey && std::memcmp(key, protocol::kCompiledKey, sizeof key) == 0;
+  Status save(const uint8_t* key) {
+    const bool same = protocol::kHasCompiledKey && std::memcmp(key, protocol::kCompiledKey, protocol::kKeyBytes) == 0;
     return same ? Status::kOk : Status::kBadState;
   }
 

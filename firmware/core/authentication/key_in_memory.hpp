@@ -19,8 +19,8 @@ class BoardKey {
     return is_there_;
   }
 
-  Status save(const uint8_t (&key)[protocol::kKeyBytes]) {
-    std::memcpy(key_, key, sizeof key);
+  Status save(const uint8_t* key) {
+    std::memcpy(key_, key, sizeof key_);
     is_there_ = true;
     return Status::kOk;
   }

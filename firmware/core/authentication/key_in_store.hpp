@@ -31,7 +31,7 @@ class BoardKey {
   }
 
   // Fails with kBadState if the flash does not take it. A key that is there already is not written again.
-  Status save(const uint8_t (&key)[protocol::kKeyBytes]) {
+  Status save(const uint8_t* key) {
     if (is_there(key)) return Status::kOk;
     uint32_t at = kStart;
     Record record;
@@ -42,7 +42,7 @@ class BoardKey {
     }
     std::memset(&record, 0xFF, sizeof record);
     record.words[0] = kMagic;
-    std::memcpy(record.words + 1, key, sizeof key);
+    std::memcpy(record.words + 1, key, protocol::kKeyBytes);
     record.words[kCrc] = record.crc();
     if (const Status status = port::storage::program(at, &record, sizeof record); status != Status::kOk) return status;
     return is_there(key) ? Status::kOk : Status::kBadState;
@@ -76,9 +76,9 @@ class BoardKey {
   };
   static_assert(kStart + sizeof(Record) <= kEnd, "a page for the key");
 
-  bool is_there(const uint8_t (&key)[protocol::kKeyBytes]) const {
+  bool is_there(const uint8_t* key) const {
     uint8_t kept[protocol::kKeyBytes];
-    return load(kept) && std::memcmp(kept, key, sizeof key) == 0;
+    return load(kept) && std::memcmp(kept, key, sizeof kept) == 0;
   }
 };
 

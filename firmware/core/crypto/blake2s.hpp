@@ -17,15 +17,13 @@ class Blake2s {
     uint32_t words[8];
   };
 
-  static State keyed(size_t digest_bytes, const uint8_t* key, size_t key_bytes) {
-    Blake2s hash(digest_bytes, key, key_bytes);
-    hash.compress(kBlockBytes, false);
-    State state;
-    std::memcpy(state.words, hash.state_, sizeof state.words);
-    return state;
+  // Writes the state of a hash with a key to which nothing was added; nothing may be added afterwards.
+  void keep(State& state) {
+    compress(kBlockBytes, false);
+    std::memcpy(state.words, state_, sizeof state.words);
   }
 
-  // Continues from `keyed` of the same `digest_bytes`; as RFC 7693 has it, but for data of no bytes.
+  // Continues from a state of the same `digest_bytes`; as RFC 7693 has it, but for data of no bytes.
   Blake2s(size_t digest_bytes, const State& state) : counted_(kBlockBytes), digest_bytes_(digest_bytes) {
     std::memcpy(state_, state.words, sizeof state_);
   }
@@ -48,7 +46,7 @@ class Blake2s {
         filled_ = 0;
       }
       const size_t part = kBlockBytes - filled_ < size ? kBlockBytes - filled_ : size;
-      std::memcpy(block_ + filled_, from, part);
+      std::memcpy(bytes() + filled_, from, part);
       filled_ += part;
       from += part;
       size -= part;
@@ -57,13 +55,15 @@ class Blake2s {
 
   // Writes the digest; nothing may be added afterwards.
   void finish(uint8_t* digest) {
-    std::memset(block_ + filled_, 0, kBlockBytes - filled_);
+    std::memset(bytes() + filled_, 0, kBlockBytes - filled_);
     compress(filled_, true);
     for (size_t i = 0; i < digest_bytes_; ++i) digest[i] = static_cast<uint8_t>(state_[i / 4] >> 8 * (i % 4));
   }
 
  private:
   static constexpr size_t kBlockBytes = 64;
+  uint8_t* bytes() { return reinterpret_cast<uint8_t*>(block_); }
+
   static constexpr uint32_t kStart[8] = {0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A,
                                          0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19};
   static constexpr size_t kRounds = 10;
@@ -77,7 +77,15 @@ class Blake2s {
 
   static uint32_t rotated(uint32_t word, unsigned right) { return word >> right | word << (32 - right); }
 
-  static void mix(uint32_t& a, uint32_t& b, uint32_t& c, uint32_t& d, uint32_t x, uint32_t y) {
+  // The number whose little-endian bytes `word` has; nothing to do on most machines, as compilers notice.
+  static uint32_t from_little_endian(uint32_t word) {
+    uint8_t bytes[4];
+    std::memcpy(bytes, &word, sizeof bytes);
+    return static_cast<uint32_t>(bytes[0]) | static_cast<uint32_t>(bytes[1]) << 8 | static_cast<uint32_t>(bytes[2]) << 16 |
+           static_cast<uint32_t>(bytes[3]) << 24;
+  }
+
+  [[gnu::always_inline]] static inline void mix(uint32_t& a, uint32_t& b, uint32_t& c, uint32_t& d, uint32_t x, uint32_t y) {
     a += b + x;
     d = rotated(d ^ a, 16);
     c += d;
@@ -88,15 +96,16 @@ class Blake2s {
     b = rotated(b ^ c, 7);
   }
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunknown-pragmas"  // a compiler without the next pragmas keeps its own optimisation level
+#pragma GCC push_options
+#pragma GCC optimize("O2")
+
   // Compresses block_; `bytes` of it are data, the others zeros.
-  void compress(size_t bytes, bool last) {
+  [[gnu::noinline]] void compress(size_t bytes, bool last) {
     counted_ += bytes;
-    uint32_t m[16];
-    for (size_t i = 0; i < 16; ++i) {
-      const uint8_t* from = block_ + 4 * i;
-      m[i] = static_cast<uint32_t>(from[0]) | static_cast<uint32_t>(from[1]) << 8 | static_cast<uint32_t>(from[2]) << 16 |
-             static_cast<uint32_t>(from[3]) << 24;
-    }
+    uint32_t* const m = block_;
+    for (size_t i = 0; i < 16; ++i) m[i] = from_little_endian(m[i]);
     uint32_t v[16];
     for (size_t i = 0; i < 8; ++i) {
       v[i] = state_[i];
@@ -105,19 +114,28 @@ class Blake2s {
     v[12] ^= static_cast<uint32_t>(counted_);
     v[13] ^= static_cast<uint32_t>(counted_ >> 32);
     if (last) v[14] = ~v[14];
-    for (const auto& order : kOrder) {
-      for (size_t i = 0; i < 4; ++i) mix(v[i], v[i + 4], v[i + 8], v[i + 12], m[order[2 * i]], m[order[2 * i + 1]]);
-      for (size_t i = 0; i < 4; ++i)
-        mix(v[i], v[(i + 1) % 4 + 4], v[(i + 2) % 4 + 8], v[(i + 3) % 4 + 12], m[order[2 * i + 8]], m[order[2 * i + 9]]);
+    // Without inner loops, so that v is in registers as far as these suffice.
+    for (const uint8_t(&order)[16] : kOrder) {
+      mix(v[0], v[4], v[8], v[12], m[order[0]], m[order[1]]);
+      mix(v[1], v[5], v[9], v[13], m[order[2]], m[order[3]]);
+      mix(v[2], v[6], v[10], v[14], m[order[4]], m[order[5]]);
+      mix(v[3], v[7], v[11], v[15], m[order[6]], m[order[7]]);
+      mix(v[0], v[5], v[10], v[15], m[order[8]], m[order[9]]);
+      mix(v[1], v[6], v[11], v[12], m[order[10]], m[order[11]]);
+      mix(v[2], v[7], v[8], v[13], m[order[12]], m[order[13]]);
+      mix(v[3], v[4], v[9], v[14], m[order[14]], m[order[15]]);
     }
     for (size_t i = 0; i < 8; ++i) state_[i] ^= v[i] ^ v[i + 8];
   }
+
+#pragma GCC pop_options
+#pragma GCC diagnostic pop
 
   uint32_t state_[8];
   uint64_t counted_ = 0;  // bytes compressed
   size_t filled_ = 0;     // bytes in block_
   size_t digest_bytes_;
-  uint8_t block_[kBlockBytes];
+  uint32_t block_[kBlockBytes / 4];
 };
 
 }  // namespace tmf

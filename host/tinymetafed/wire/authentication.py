@@ -45,20 +45,20 @@ class Handshake:
     @property
     def board_proof(self) -> bytes:
         """Proves that the board has the key, 16 bytes."""
-        return self._derived(_Label.BOARD_PROVES, PROOF_BYTES)
+        return self._derived(_Label.BOARD_PROVES)[:PROOF_BYTES]
 
     @property
     def host_proof(self) -> bytes:
         """Proves that the host has the key, 16 bytes."""
-        return self._derived(_Label.HOST_PROVES, PROOF_BYTES)
+        return self._derived(_Label.HOST_PROVES)[:PROOF_BYTES]
 
     def session(self) -> SessionKeys:
         """The keys of the session that begins with the host's proof."""
-        return SessionKeys(self._derived(_Label.KEY_DOWN, KEY_BYTES), self._derived(_Label.KEY_UP, KEY_BYTES))
+        return SessionKeys(self._derived(_Label.KEY_DOWN), self._derived(_Label.KEY_UP))
 
-    def _derived(self, label: _Label, size: int) -> bytes:
+    def _derived(self, label: _Label) -> bytes:
         said = bytes([label]) + self.hello + self.host_nonce + self.board_nonce
-        return hashlib.blake2s(said, key=self.key, digest_size=size).digest()
+        return hashlib.blake2s(said, key=self.key, digest_size=KEY_BYTES).digest()
 
 
 class SessionKeys:
