@@ -78,10 +78,12 @@ if TYPE_CHECKING:
         started,
     )
     from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
+    from .api.enrolling import Enrollment, KnownBoard, enroll, enrolled_boards, forget_board
     from .api.estimating import Cost, DailyEstimate, Day, estimate_day
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import (
         bench_all,
+        bench_authentication,
         bench_board,
         bench_kernels,
         bench_memory,
@@ -106,10 +108,12 @@ _WHEN_USED = {
         "started",
     ),
     "checking": ("BoardNeeds", "DataCause", "DataCheck", "DataProblem", "check"),
+    "enrolling": ("Enrollment", "KnownBoard", "enroll", "enrolled_boards", "forget_board"),
     "estimating": ("Cost", "DailyEstimate", "Day", "estimate_day"),
     "many_runs": ("SweepTable", "paper", "sweep"),
     "measuring": (
         "bench_all",
+        "bench_authentication",
         "bench_board",
         "bench_kernels",
         "bench_memory",
@@ -163,6 +167,7 @@ __all__ = [
     "DataProblem",
     "Day",
     "DeltaError",
+    "Enrollment",
     "Error",
     "Experiment",
     "ExportError",
@@ -171,6 +176,7 @@ __all__ = [
     "FinalScores",
     "Generated",
     "History",
+    "KnownBoard",
     "LaunchError",
     "LinkError",
     "ModelFileError",
@@ -212,6 +218,7 @@ __all__ = [
     "Variant",
     "__version__",
     "bench_all",
+    "bench_authentication",
     "bench_board",
     "bench_kernels",
     "bench_memory",
@@ -226,9 +233,12 @@ __all__ = [
     "codegen",
     "compare",
     "count_instructions",
+    "enroll",
+    "enrolled_boards",
     "estimate_day",
     "examine",
     "example",
+    "forget_board",
     "import_model",
     "label_sample",
     "load",
