@@ -1,4 +1,4 @@
-"""Builds authenticated firmware as a library, and attacks it: ``python tests/fuzz/authenticated_board.py build/authenticated``."""
+"""Builds authenticated firmware as a library and attacks it: ``python tests/fuzz/authenticated_board.py build/attacked``."""
 
 from __future__ import annotations
 

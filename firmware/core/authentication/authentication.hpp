@@ -34,10 +34,9 @@ class Authentication {
 
   // Decides about a received frame (type, sequence, payload) of `size` bytes; without its MAC in `size` if it is taken with one.
   [[gnu::noinline]] Verdict admit(const uint8_t* frame, size_t& size) {
+    enrolls_openly_ = frame[0] == protocol::Enroll::kType && may_enroll_openly(frame, size);
     if (is_open(frame[0])) return Verdict::kTaken;
     if (!in_session_) {
-      // A key that comes again, because its answer was lost, is answered again.
-      if (frame[0] == protocol::Enroll::kType && may_enroll(frame, size)) return Verdict::kTaken;
       ++forged_;
       return Verdict::kRefused;
     }
@@ -111,9 +110,10 @@ class Authentication {
   // What a keyed hash over both nonces and the answer to Hello is used for.
   enum Label : uint8_t { kBoardProves, kHostProves, kKeyDown, kKeyUp };
 
-  // Frames that come and are answered without a MAC, in a session too.
-  static bool is_open(uint8_t type) {
-    return type == protocol::Hello::kType || type == protocol::Challenge::kType || type == protocol::Prove::kType;
+  // Whether such frames come and are answered without a MAC, in a session too.
+  bool is_open(uint8_t type) const {
+    return type == protocol::Hello::kType || type == protocol::Challenge::kType || type == protocol::Prove::kType ||
+           (type == protocol::Enroll::kType && enrolls_openly_);
   }
 
   // Compares secrets in a time that does not depend on where they differ.
@@ -123,10 +123,11 @@ class Authentication {
     return difference == 0;
   }
 
-  bool may_enroll(const uint8_t* frame, size_t size) const {
+  // Whether a key is taken without a MAC: if the board has none, or has this one, because an answer was lost.
+  bool may_enroll_openly(const uint8_t* frame, size_t size) const {
     uint8_t key[kKeyBytes];
-    if (!key_.load(key)) return true;
-    return size == protocol::kFrameHeaderBytes + kKeyBytes && equal(key, frame + protocol::kFrameHeaderBytes, kKeyBytes);
+    if (size != protocol::kFrameHeaderBytes + kKeyBytes) return false;
+    return !key_.load(key) || equal(key, frame + protocol::kFrameHeaderBytes, kKeyBytes);
   }
 
   Status enroll(const uint8_t* payload, size_t size, Writer& out) {
@@ -206,6 +207,7 @@ class Authentication {
   }
 
   BoardKey key_;
+  bool enrolls_openly_ = false;  // the last Enroll came without a MAC
   bool is_challenged_ = false;  // both nonces are there
   bool has_begun_ = false;      // the session is that of these nonces
   bool in_session_ = false;
