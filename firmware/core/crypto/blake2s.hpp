@@ -19,7 +19,7 @@ class Blake2s {
 
   // Writes the state of a hash with a key to which nothing was added; nothing may be added afterwards.
   void keep(State& state) {
-    compress(kBlockBytes, false);
+    compress(block_, kBlockBytes, false);
     std::memcpy(state.words, state_, sizeof state.words);
   }
 
@@ -42,8 +42,14 @@ class Blake2s {
     const auto* from = static_cast<const uint8_t*>(data);
     while (size > 0) {
       if (filled_ == kBlockBytes) {  // only now is it known that this block is not the last
-        compress(kBlockBytes, false);
+        compress(block_, kBlockBytes, false);
         filled_ = 0;
+      }
+      if (filled_ == 0 && size > kBlockBytes) {  // whole blocks need no copy
+        compress(from, kBlockBytes, false);
+        from += kBlockBytes;
+        size -= kBlockBytes;
+        continue;
       }
       const size_t part = kBlockBytes - filled_ < size ? kBlockBytes - filled_ : size;
       std::memcpy(bytes() + filled_, from, part);
@@ -56,7 +62,7 @@ class Blake2s {
   // Writes the digest; nothing may be added afterwards.
   void finish(uint8_t* digest) {
     std::memset(bytes() + filled_, 0, kBlockBytes - filled_);
-    compress(filled_, true);
+    compress(block_, filled_, true);
     for (size_t i = 0; i < digest_bytes_; ++i) digest[i] = static_cast<uint8_t>(state_[i / 4] >> 8 * (i % 4));
   }
 
@@ -77,10 +83,8 @@ class Blake2s {
 
   static uint32_t rotated(uint32_t word, unsigned right) { return word >> right | word << (32 - right); }
 
-  // The number whose little-endian bytes `word` has; nothing to do on most machines, as compilers notice.
-  static uint32_t from_little_endian(uint32_t word) {
-    uint8_t bytes[4];
-    std::memcpy(bytes, &word, sizeof bytes);
+  // Four little-endian bytes as a number; where the machine can, compilers make one load of it.
+  static uint32_t little_endian(const uint8_t* bytes) {
     return static_cast<uint32_t>(bytes[0]) | static_cast<uint32_t>(bytes[1]) << 8 | static_cast<uint32_t>(bytes[2]) << 16 |
            static_cast<uint32_t>(bytes[3]) << 24;
   }
@@ -99,13 +103,13 @@ class Blake2s {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunknown-pragmas"  // a compiler without the next pragmas keeps its own optimisation level
 #pragma GCC push_options
-#pragma GCC optimize("O2")
+#pragma GCC optimize("O2", "no-schedule-insns")  // scheduled, v takes more registers than there are, and a sixth more instructions
 
-  // Compresses block_; `bytes` of it are data, the others zeros.
-  [[gnu::noinline]] void compress(size_t bytes, bool last) {
+  // Compresses a block of 64 bytes, which may be block_; `bytes` of it are data, the others zeros.
+  [[gnu::noinline]] void compress(const void* block, size_t bytes, bool last) {
     counted_ += bytes;
     uint32_t* const m = block_;
-    for (size_t i = 0; i < 16; ++i) m[i] = from_little_endian(m[i]);
+    for (size_t i = 0; i < 16; ++i) m[i] = little_endian(static_cast<const uint8_t*>(block) + 4 * i);
     uint32_t v[16];
     for (size_t i = 0; i < 8; ++i) {
       v[i] = state_[i];

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tinymetafed_codegen.boards import Catalogue
 
-from ..devices import authentication
+from ..devices import board_keys
 from ..devices.asked_board import connected
-from ..devices.authentication import Enrollment as Enrollment
+from ..devices.board_keys import Enrollment as Enrollment
 from ..devices.key_file import EnrolledBoard, KeyFile
 
 
@@ -42,8 +42,8 @@ def enroll(device: str, name: str, *, compiled_in: str | Path | None = None, aga
     """
     with connected(device, Catalogue.near(Path.cwd())) as board:
         if compiled_in is not None:
-            return authentication.enroll_compiled_in(board, name, Path(compiled_in))
-        return authentication.enroll(board, name, again=again)
+            return board_keys.enroll_compiled_in(board, name, Path(compiled_in))
+        return board_keys.enroll(board, name, again=again)
 
 
 def enrolled_boards() -> tuple[KnownBoard, ...]:
@@ -67,9 +67,9 @@ def forget_board(name: str, device: str | None = None) -> KnownBoard:
         Error: The key file cannot be used.
     """
     if device is None:
-        return _known(authentication.forget(name, None))
+        return _known(board_keys.forget(name, None))
     with connected(device, Catalogue.near(Path.cwd())) as board:
-        return _known(authentication.forget(name, board))
+        return _known(board_keys.forget(name, board))
 
 
 def _known(board: EnrolledBoard) -> KnownBoard:

@@ -11,7 +11,7 @@ from tinymetafed_codegen.boards import INSTALLED, Board, Catalogue
 from tinymetafed_codegen.errors import Error, UsageError
 from tinymetafed_codegen.manifest import ModelManifest
 
-from ..devices.authentication import authenticate
+from ..devices.board_keys import authenticate
 from ..devices.device import Device
 from ..devices.device_urls import DeviceSpec
 from ..devices.firmware import Firmware

@@ -19,7 +19,7 @@ from tinymetafed_codegen.protocol import State, Status
 from ..federation.observer import Observer
 from ..wire import class_names
 from ..wire.messages import ArrayLike, FloatArray
-from .authentication import authenticate_if_enrolled
+from .board_keys import authenticate_if_enrolled
 from .board_stores import problem
 from .device import Device
 from .device_urls import parse

@@ -17,7 +17,7 @@ from tinymetafed_codegen.toolchain import build_root
 
 from ..federation.observer import Observer
 from . import firmware
-from .authentication import authenticate
+from .board_keys import authenticate
 from .board_stores import problem, run_number
 from .device import Device
 from .device_urls import parse
