@@ -13,7 +13,7 @@ VARIABLE = "TINYMETAFED_BOARD_KEY"  # names the header of the board that the nex
 _KEY = re.compile(rf"key: ([0-9a-f]{{{2 * KEY_BYTES}}})\b")
 
 
-class KeyFileError(Error):
+class BoardKeyError(Error):
     """A file with a key that cannot be used."""
 
 
@@ -30,7 +30,7 @@ def compiled_in() -> bytes | None:
     """The key that the environment names for this build; None if it names none.
 
     Raises:
-        KeyFileError: The file cannot be read or has no key.
+        BoardKeyError: The file cannot be read or has no key.
     """
     named = os.environ.get(VARIABLE)
     if not named:
@@ -38,7 +38,7 @@ def compiled_in() -> bytes | None:
     try:
         found = _KEY.search(Path(named).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise KeyFileError(f"{named}: cannot be read: {error}; {VARIABLE} names the header of a board's key") from None
+        raise BoardKeyError(f"{named}: cannot be read: {error}; {VARIABLE} names the header of a board's key") from None
     if found is None:
-        raise KeyFileError(f"{named}: has no key; `tinymetafed enroll PORT --name NAME --compiled-in` writes one")
+        raise BoardKeyError(f"{named}: has no key; `tinymetafed enroll PORT --name NAME --compiled-in` writes one")
     return bytes.fromhex(found[1])

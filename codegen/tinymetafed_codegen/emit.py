@@ -248,7 +248,7 @@ def authentication_headers(design: Design, command: str) -> dict[str, str]:
     """The texts of the headers of authenticated firmware, by name; empty for any other firmware.
 
     Raises:
-        KeyFileError: The file that TINYMETAFED_BOARD_KEY names has no key.
+        BoardKeyError: The file that TINYMETAFED_BOARD_KEY names has no key.
     """
     if not design.experiment.run.is_authenticated:
         return {}

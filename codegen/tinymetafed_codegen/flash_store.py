@@ -68,10 +68,10 @@ def layout(
     keeps_local: bool,
     error_feedback: bool,
     save_every: int,
-    key_pages: int,
     longest_payload: int,
     flash: int,
     source: str,
+    key_pages: int = 0,
 ) -> StoreFacts:
     """Lays out the store.
 
@@ -81,10 +81,10 @@ def layout(
         keeps_local: Whether local weights continue from the client's last round.
         error_feedback: Whether changes that were not sent are added to the next delta.
         save_every: After how many samples that a board learns by itself it saves them; 0 for never.
-        key_pages: Pages for the key of an authenticated board.
         longest_payload: Bytes of a message that the names of classes must fit in.
         flash: Bytes of flash that the program takes.
         source: The experiment's name in errors.
+        key_pages: Pages for the key of an authenticated board.
 
     Raises:
         SpecError: The board has no storage, or too little for this model, or the program reaches into it.

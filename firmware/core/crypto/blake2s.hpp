@@ -103,7 +103,8 @@ class Blake2s {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunknown-pragmas"  // a compiler without the next pragmas keeps its own optimisation level
 #pragma GCC push_options
-#pragma GCC optimize("O2", "no-schedule-insns")  // scheduled, v takes more registers than there are, and a sixth more instructions
+// Scheduled before registers are allocated, v would need more of them than there are: a sixth more instructions on a Cortex-M4.
+#pragma GCC optimize("O2", "no-schedule-insns")
 
   // Compresses a block of 64 bytes, which may be block_; `bytes` of it are data, the others zeros.
   [[gnu::noinline]] void compress(const void* block, size_t bytes, bool last) {
