@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,10 +18,13 @@ import tinymetafed as tmf
 from tinymetafed import cli
 from tinymetafed.devices.board_files import STORAGE_VARIABLE
 from tinymetafed.devices.key_file import KeyFile
+from tinymetafed.devices.link.session import Session
+from tinymetafed.devices.link.transport import open_transport
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import spec
 
+PAGE_KEYS = 4096 // 40  # of a native board
 SETTINGS = ("run.security=authenticated", "board.store=true", "run.rounds=2", "evaluation.tasks=1", "evaluation.every=0")
 Started = Callable[[str], AbstractContextManager[str]]
 
@@ -124,6 +128,27 @@ def test_a_forgotten_board_can_be_enrolled_anew(
     ):
         code, said = command(*words)
         assert code == 2 and why in said
+
+
+def test_a_page_of_keys_is_erased_when_it_is_full(started: Started) -> None:
+    """The last key counts over a reset, whatever its place in the page; one that was cut off does not."""
+    keys = [bytes([number]) * 32 for number in range(PAGE_KEYS + 3)]
+    flash = Path(os.environ[STORAGE_VARIABLE])
+    for first, last in ((0, 1), (1, PAGE_KEYS), (PAGE_KEYS, PAGE_KEYS + 3)):
+        with started("00000000000000aa") as line, open_transport(line) as transport:
+            session = Session(transport)
+            hello = session.hello()
+            if first:
+                session.authenticate(hello, keys[first - 1 : first])
+            for key in keys[first:last]:
+                session.enroll(key)
+        if last == PAGE_KEYS + 3:
+            content = flash.read_bytes()
+            assert content.count(keys[-1]) == 1 and keys[0] not in content, "the page was erased"
+            flash.write_bytes(content.replace(keys[-1], keys[-1][:16] + b"\xff" * 16))
+    with started("00000000000000aa") as line, open_transport(line) as transport:
+        session = Session(transport)
+        session.authenticate(session.hello(), keys[-2:-1])
 
 
 def test_a_key_is_compiled_in(

@@ -141,7 +141,7 @@ class Authentication {
   [[gnu::noinline]] Status challenge(const uint8_t* payload, size_t size, SayHello say_hello, Writer& out) {
     protocol::Challenge request;
     if (const Status status = protocol::parse(payload, size, request); status != Status::kOk) return status;
-    if (!is_challenged_ || std::memcmp(nonces_, request.nonce, kNonceBytes) != 0) {
+    if (!is_challenged_ || !equal(nonces_, request.nonce, kNonceBytes)) {
       is_challenged_ = has_begun_ = false;
       std::memcpy(nonces_, request.nonce, kNonceBytes);
       if (!port::entropy(nonces_ + kNonceBytes, kNonceBytes)) return Status::kBadState;

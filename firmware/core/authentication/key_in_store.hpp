@@ -21,31 +21,26 @@ class BoardKey {
 
   [[nodiscard]] bool load(uint8_t (&key)[protocol::kKeyBytes]) const {
     bool found = false;
-    Record record;
-    for (uint32_t at = kStart; at + sizeof record <= kEnd && record.read(at) && !record.is_blank(); at += sizeof record) {
-      if (!record.is_whole()) continue;
-      std::memcpy(key, record.words + 1, sizeof key);
-      found = true;
-    }
+    scan(key, found);
     return found;
   }
 
-  // Fails with kBadState if the flash does not take it. A key that is there already is not written again.
+  // Fails with kBadState if the flash does not take it.
   Status save(const uint8_t* key) {
-    if (is_there(key)) return Status::kOk;
-    uint32_t at = kStart;
+    uint8_t former[protocol::kKeyBytes];
+    bool found = false;
+    uint32_t at = scan(former, found);
     Record record;
-    while (at + sizeof record <= kEnd && record.read(at) && !record.is_blank()) at += sizeof record;
     if (at + sizeof record > kEnd) {
       if (const Status status = forget(); status != Status::kOk) return status;
       at = kStart;
     }
     std::memset(&record, 0xFF, sizeof record);
     record.words[0] = kMagic;
-    std::memcpy(record.words + 1, key, protocol::kKeyBytes);
+    std::memcpy(record.words + 1, key, sizeof former);
     record.words[kCrc] = record.crc();
     if (const Status status = port::storage::program(at, &record, sizeof record); status != Status::kOk) return status;
-    return is_there(key) ? Status::kOk : Status::kBadState;
+    return record.read(at) && record.is_whole() ? Status::kOk : Status::kBadState;
   }
 
   Status forget() {
@@ -76,9 +71,15 @@ class BoardKey {
   };
   static_assert(kStart + sizeof(Record) <= kEnd, "a page for the key");
 
-  bool is_there(const uint8_t* key) const {
-    uint8_t kept[protocol::kKeyBytes];
-    return load(kept) && std::memcmp(kept, key, sizeof kept) == 0;
+  // Writes the last whole key to `key`, if one is `found`; returns where the next one goes, or the page's end.
+  static uint32_t scan(uint8_t* key, bool& found) {
+    uint32_t at = kStart;
+    for (Record record; at + sizeof record <= kEnd && record.read(at) && !record.is_blank(); at += sizeof record) {
+      if (!record.is_whole()) continue;
+      std::memcpy(key, record.words + 1, protocol::kKeyBytes);
+      found = true;
+    }
+    return at;
   }
 };
 
