@@ -22,6 +22,7 @@ STORE_STATE_FLASH_BYTES = 820  # in addition, where it keeps the state between r
 STORE_RAM_BYTES = 56
 AUTHENTICATION_FLASH_BYTES = 3_100  # code of authentication, with a key in the store
 AUTHENTICATION_RAM_BYTES = 160
+MEASURES_FLASH_BYTES = 400  # code of board.measures
 SENSOR_FLASH_BYTES = 4_000  # code of a sensor's pipeline and of what a program of one's own calls
 SOUND_FLASH_BYTES = 1_000  # code of the front end for sounds, beyond that for windows; its tables are counted in addition
 UNMEASURED_FLASH_BYTES = 1_000  # assumed for a kernel whose op has no flash_bytes
@@ -99,7 +100,9 @@ def _flash(experiment: Experiment, net: Graph) -> int:
     if sensor and (heard := log_mel_facts.of_experiment(experiment, "")) is not None:
         sensor += SOUND_FLASH_BYTES + heard.flash
     authentication = AUTHENTICATION_FLASH_BYTES * experiment.run.is_authenticated
-    return CORE_FLASH_BYTES + feedback + store + sensor + authentication + _kernel_flash(net) + net.frozen_bytes
+    measures = MEASURES_FLASH_BYTES * experiment.board.measures
+    parts = feedback + store + sensor + authentication + measures
+    return CORE_FLASH_BYTES + parts + _kernel_flash(net) + net.frozen_bytes
 
 
 def _kernel_flash(net: Graph) -> int:

@@ -158,6 +158,11 @@ def _design(
             f"to {board.file}, as docs/boards.md describes, or set run.security = 'none'"
         )
     mac_bytes = MAC_BYTES if experiment.run.is_authenticated else 0
+    if experiment.board.measures and not board.measures:
+        raise SpecError(
+            f"{source}: board.measures = true, but the port of board '{board.name}' cannot measure; write measures.cpp for it "
+            f"and set 'measures' in {board.file}, as docs/boards.md says, or leave board.measures out"
+        )
     sensed = sensor.facts(experiment, board, net, source)
     window = _receive_window(experiment, board, net, sensed, mac_bytes)
     if window > protocol.MAX_RECEIVE_WINDOW:

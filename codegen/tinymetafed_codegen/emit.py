@@ -31,6 +31,8 @@ _OPTIONAL_HEADERS = {
     "log_mel_facts.hpp",
     "authentication.hpp",
     "authentication_facts.hpp",
+    "measures.hpp",
+    "measure_facts.hpp",
 }
 
 
@@ -91,7 +93,8 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None)
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
-    return texts | store_headers(design, command) | sensor_headers(design, command) | authentication_headers(design, command)
+    parts = (store_headers, measure_headers, sensor_headers, authentication_headers)
+    return texts | {name: text for part in parts for name, text in part(design, command).items()}
 
 
 def protocol_header(command: str) -> str:
@@ -203,6 +206,16 @@ def store_headers(design: Design, command: str) -> dict[str, str]:
             command=command,
             **vars(protocol_cpp.store_parts()),
         ),
+    }
+
+
+def measure_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of the headers of firmware that measures itself, by name; empty for any other firmware."""
+    if not design.experiment.board.measures:
+        return {}
+    return {
+        "measures.hpp": render("measures.hpp.j2", command=command),
+        "measure_facts.hpp": render("measure_facts.hpp.j2", records=protocol_cpp.measure_records(), command=command),
     }
 
 

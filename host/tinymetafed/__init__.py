@@ -62,7 +62,7 @@ from .runs.adapted import AdaptedError
 from .runs.exported_weights import ExportError
 from .runs.journal import RunResult
 from .runs.report import ReportError
-from .runs.run_data import StoreError
+from .runs.run_errors import StoreError, UntrustedError
 from .runs.tensorflow import ModelFileError
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from .api.estimating import Cost, DailyEstimate, Day, estimate_day
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import (
+        BoardSpeed,
         bench_all,
         bench_authentication,
         bench_board,
@@ -112,6 +113,7 @@ _WHEN_USED = {
     "estimating": ("Cost", "DailyEstimate", "Day", "estimate_day"),
     "many_runs": ("SweepTable", "paper", "sweep"),
     "measuring": (
+        "BoardSpeed",
         "bench_all",
         "bench_authentication",
         "bench_board",
@@ -153,6 +155,7 @@ __all__ = [
     "Board",
     "BoardError",
     "BoardNeeds",
+    "BoardSpeed",
     "BoardStatus",
     "BoardWarning",
     "BudgetError",
@@ -214,6 +217,7 @@ __all__ = [
     "TinyOl",
     "TinyReptile",
     "TrainingFailed",
+    "UntrustedError",
     "UsageError",
     "Variant",
     "__version__",
