@@ -125,6 +125,7 @@ def test_a_forgotten_board_can_be_enrolled_anew(
         (("enroll",), "give one of"),
         (("enroll", "--name", "a"), "name the board's port too"),
         (("enroll", "native:1", "--name", "a"), "names processes that would be started now"),
+        (("enroll", "socket://192.0.2.1:1", "--name", "a"), "--insecure"),
     ):
         code, said = command(*words)
         assert code == 2 and why in said

@@ -10,6 +10,7 @@ from tinymetafed_codegen.boards import Catalogue
 from ..devices import board_keys
 from ..devices.asked_board import connected
 from ..devices.board_keys import Enrollment as Enrollment
+from ..devices.device_urls import require_secure
 from ..devices.key_file import EnrolledBoard, KeyFile
 
 
@@ -22,7 +23,9 @@ class KnownBoard:
     board: str
 
 
-def enroll(device: str, name: str, *, compiled_in: str | Path | None = None, again: bool = False) -> Enrollment:
+def enroll(
+    device: str, name: str, *, compiled_in: str | Path | None = None, again: bool = False, insecure: bool = False
+) -> Enrollment:
     """Gives a running board a fresh key over its cable, and keeps the key in this machine's key file.
 
     Args:
@@ -30,6 +33,7 @@ def enroll(device: str, name: str, *, compiled_in: str | Path | None = None, aga
         name: Its name on this machine, for instance "kitchen".
         compiled_in: For firmware without a store: the header to write, by which the next build has the key.
         again: Whether a board that this machine has enrolled gets another key and this name.
+        insecure: Accept a line that leaves this machine without TLS: whoever reads there has the key.
 
     Returns:
         What was enrolled; not the key.
@@ -40,6 +44,7 @@ def enroll(device: str, name: str, *, compiled_in: str | Path | None = None, aga
         UsageError: The name is taken, or the board is enrolled already, or the URL names processes.
         Error: The key file cannot be used, for instance because others may read it.
     """
+    require_secure([device], "none", insecure)
     with connected(device, Catalogue.near(Path.cwd())) as board:
         if compiled_in is not None:
             return board_keys.enroll_compiled_in(board, name, Path(compiled_in))

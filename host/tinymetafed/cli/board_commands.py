@@ -253,6 +253,7 @@ def enroll(
         str | None, typer.Option("--forget", help="Name of a board whose key is removed, on the board too if DEVICE is given.")
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the enrolled boards.")] = False,
+    insecure: InsecureOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Give a board a secret key, so that runs with run.security = "authenticated" take it and nobody in its place.
@@ -282,7 +283,7 @@ def enroll(
     else:
         if device is None or name is None:
             raise tmf.UsageError(f"--name {name}: name the board's port too, for instance /dev/ttyACM0")
-        _enroll(tmf.enroll(device, name, compiled_in=compiled_in, again=again), json_)
+        _enroll(tmf.enroll(device, name, compiled_in=compiled_in, again=again, insecure=insecure), json_)
 
 
 def _enroll(made: tmf.Enrollment, json_: bool) -> None:
