@@ -78,11 +78,13 @@ if TYPE_CHECKING:
         started,
     )
     from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
+    from .api.enrolling import Enrollment, KnownBoard, enroll, enrolled_boards, forget_board
     from .api.estimating import Cost, DailyEstimate, Day, estimate_day
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import (
         BoardSpeed,
         bench_all,
+        bench_authentication,
         bench_board,
         bench_kernels,
         bench_memory,
@@ -108,11 +110,13 @@ _WHEN_USED = {
         "started",
     ),
     "checking": ("BoardNeeds", "DataCause", "DataCheck", "DataProblem", "check"),
+    "enrolling": ("Enrollment", "KnownBoard", "enroll", "enrolled_boards", "forget_board"),
     "estimating": ("Cost", "DailyEstimate", "Day", "estimate_day"),
     "many_runs": ("SweepTable", "paper", "sweep"),
     "measuring": (
         "BoardSpeed",
         "bench_all",
+        "bench_authentication",
         "bench_board",
         "bench_kernels",
         "bench_memory",
@@ -168,6 +172,7 @@ __all__ = [
     "DataProblem",
     "Day",
     "DeltaError",
+    "Enrollment",
     "Error",
     "Experiment",
     "ExportError",
@@ -176,6 +181,7 @@ __all__ = [
     "FinalScores",
     "Generated",
     "History",
+    "KnownBoard",
     "LaunchError",
     "LinkError",
     "ModelFileError",
@@ -218,6 +224,7 @@ __all__ = [
     "Variant",
     "__version__",
     "bench_all",
+    "bench_authentication",
     "bench_board",
     "bench_kernels",
     "bench_memory",
@@ -233,9 +240,12 @@ __all__ = [
     "codegen",
     "compare",
     "count_instructions",
+    "enroll",
+    "enrolled_boards",
     "estimate_day",
     "examine",
     "example",
+    "forget_board",
     "import_model",
     "label_sample",
     "load",

@@ -8,8 +8,9 @@ from pathlib import Path
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
-from ..bench import board_speed, costs, footprint, kernel_cost, line_cost, simulation_cost, sound_cost
+from ..bench import authentication_cost, board_speed, costs, footprint, kernel_cost, line_cost, simulation_cost, sound_cost
 from ..bench import soak as soaking
+from ..bench.authentication_cost import AuthenticationCost
 from ..bench.board_speed import BoardSpeed as BoardSpeed
 from ..bench.costs import Costs
 from ..bench.footprint import Footprint
@@ -77,6 +78,24 @@ def bench_memory(
     chosen = footprint.models([Path(path) for path in experiments], overrides)
     with watching(progress) as observer:
         return footprint.measure(chosen, boards or footprint.emulated_boards(), observer, own_program=own_program)
+
+
+def bench_authentication(experiment: Experiment, board: str = "mps2", *, progress: ProgressOption = True) -> AuthenticationCost:
+    """Measures a round with authentication and without in a board's emulator.
+
+    Args:
+        experiment: An experiment from ``load``.
+        board: An emulated board whose instructions can be counted.
+        progress: As in ``simulate``.
+
+    Returns:
+        Flash, RAM, bytes on the line and instructions of both.
+
+    Raises:
+        BoardError, BenchError, BuildError, SpecError, LinkError.
+    """
+    with watching(progress) as observer:
+        return authentication_cost.measure(experiment.spec, experiment.source, board, observer)
 
 
 def bench_sound(experiment: Experiment, board: str = "mps2", *, progress: ProgressOption = True) -> SoundCost:

@@ -103,6 +103,40 @@ def memory(
     results().print(table)
 
 
+def authentication(
+    experiment: ExperimentArgument,
+    board: Annotated[str, typer.Option(help="An emulated board whose instructions can be counted.")] = "mps2",
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Measure what run.security = "authenticated" costs: flash, RAM, bytes and instructions of a round, beside "none".
+
+    tinymetafed bench authentication examples/sine.toml
+    """
+    cost = tmf.bench_authentication(tmf.load(experiment, set_ or ()), board)
+    if json_:
+        print(json.dumps(asdict(cost)))
+        return
+    title = f"{experiment} on {board}, a round of {cost.steps} steps, receive window {cost.window:,} bytes"
+    table = Table(title=title, title_justify="left")
+    table.add_column()
+    for heading in ("none", "authenticated", "more", "more, %"):
+        table.add_column(heading, justify="right")
+    plain, secured = cost.plain, cost.authenticated
+    for what, before, after in (
+        ("flash, bytes", plain.flash, secured.flash),
+        ("static RAM, bytes", plain.static_ram, secured.static_ram),
+        ("deepest stack, bytes", plain.stack, secured.stack),
+        ("RAM with stack, bytes", plain.ram, secured.ram),
+        ("bytes on the line", plain.bytes, secured.bytes),
+        ("instructions", plain.instructions, secured.instructions),
+        ("of them for MACs", plain.instructions, plain.instructions + secured.mac_instructions),
+    ):
+        shown = (f"{before:,}", f"{after:,}") if what != "of them for MACs" else ("", f"{after - before:,}")
+        table.add_row(what, *shown, f"{after - before:+,}", f"{after / before - 1:+.2%}")
+    results().print(table)
+
+
 def sound(
     experiment: ExperimentArgument,
     board: Annotated[str, typer.Option(help="An emulated board with an exact instruction counter.")] = "mps2",

@@ -32,6 +32,10 @@ class Port(Protocol):
     def line(self) -> str:
         """The path of its line, by which other programs may open it."""
 
+    @property
+    def key(self) -> bytes | None:
+        """The key that the process got at its start; None if it got none."""
+
     def reconnections(self) -> Iterator[Reconnection]:
         """Ways to reconnect a lost device, the most likely one first."""
 
@@ -102,6 +106,11 @@ class Device:
     def line(self) -> str:
         """The path of its line, by which other programs may open it."""
         return self._port.line
+
+    @property
+    def key(self) -> bytes | None:
+        """The key that its process got at its start; None if it got none."""
+        return self._port.key
 
     @property
     def traffic(self) -> Traffic:

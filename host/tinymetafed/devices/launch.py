@@ -19,6 +19,7 @@ from . import board_files
 from .board_process import BoardProcess, command
 from .device import Device
 from .device_urls import DEFAULT_BOARDS, DeviceSpec
+from .key_file import kept_beside
 from .link.clock import SYSTEM_CLOCK, Clock
 from .link.faults import FaultError, FaultPlan
 from .link.link_errors import LaunchError, LinkError
@@ -58,6 +59,7 @@ def launch(
     *,
     boards: Catalogue = INSTALLED,
     recordings: Callable[[DeviceSpec], Sequence[bytes]] | None = None,
+    gives_keys: bool = False,
     icount: bool = False,
     options: Sequence[str] = (),
     faults: FaultPlan | None = None,
@@ -75,6 +77,7 @@ def launch(
         firmware: Gives the program for a board's name; called once per board that runs as a process.
         boards: The known boards.
         recordings: Reads what the boards of a URL with ``replay`` replay, a file's content for each.
+        gives_keys: Whether processes get a key at each start, for authenticated firmware.
         icount: Emulators count instructions exactly.
         options: Further options of the emulators.
         faults: Faults to inject between host and devices.
@@ -91,6 +94,7 @@ def launch(
 
     Raises:
         LaunchError: A device cannot be started. EmulatorMissing: its emulator is not installed.
+        KeyFileError: The key of a process cannot be kept.
         LinkError: A device does not answer, or ``check`` refuses it.
     """
     if icount and any(spec.kind != "qemu" for spec in specs):
@@ -102,9 +106,9 @@ def launch(
     with ExitStack() as stack:
         recorder = stack.enter_context(Recorder(record, clock)) if record is not None else None
         words = (*(ICOUNT if icount else ()), *options)
-        processes = _start_all(stack, specs, firmware, boards, recordings, words, clock)
+        processes, flashes = _start_all(stack, specs, firmware, boards, recordings, words, clock)
         numbered = {kind: itertools.count(1) for kind in DEFAULT_BOARDS}
-        waiting = iter(processes)
+        waiting = iter(zip(processes, flashes, strict=True))
         kinds = {spec.board for spec in specs if spec.board is not None}
         seconds = {name: start_seconds(boards.load(name), len(processes), processor_cores()) for name in kinds}
         ports: list[ProcessPort | SerialPort] = []
@@ -118,7 +122,9 @@ def launch(
                     name = f"{spec.kind}#{next(numbered[spec.kind])}"
                     assert spec.board is not None
                     wrapping = Wrapping(faults, recorder, len(ports), clock)
-                    ports.append(ProcessPort(name, wrapping, next(waiting), seconds[spec.board]))
+                    process, flash = next(waiting)
+                    key = kept_beside(flash) if gives_keys else None
+                    ports.append(ProcessPort(name, wrapping, process, seconds[spec.board], key))
         with ThreadPoolExecutor(max_workers=max(1, len(ports))) as pool:
             futures = [pool.submit(_greet, stack, port, start, clock) for port in ports]
             devices = [future.result() for future in futures]
@@ -180,17 +186,18 @@ def _start_all(
     recordings: Callable[[DeviceSpec], Sequence[bytes]] | None,
     options: Sequence[str],
     clock: Clock,
-) -> list[BoardProcess]:
-    """Starts every process. ``stack`` stops them; if the host is killed, a watchdog process does."""
+) -> tuple[list[BoardProcess], list[Path]]:
+    """Starts every process, and names the file of its flash. ``stack`` stops them; if the host is killed, a watchdog does."""
     wanted = [(spec.board, spec.store, i) for spec in specs for i in range(spec.count) if spec.board is not None]
     if not wanted:
-        return []
+        return [], []
     require(specs, boards)
     replayed = [rows for spec in specs if spec.board is not None for rows in _replayed(spec, recordings)]
     known = {name: boards.load(name) for name, _, _ in wanted}
     programs = {name: firmware(name) for name in known}
     watchdog = subprocess.Popen(["/bin/sh", "-c", _WATCHDOG], stdin=subprocess.PIPE, start_new_session=True)
     processes: list[BoardProcess] = []
+    flashes: list[Path] = []
 
     def stop_all() -> None:
         for process in processes:
@@ -226,9 +233,10 @@ def _start_all(
             if storage != flash:  # an emulated board finds its recording beside its flash
                 flash.symlink_to(storage)
                 storage = flash
+        flashes.append(storage)
         words = command(known[name], programs[name], unique_id, lines / unique_id, storage)
         processes.append(BoardProcess([*words, *options], files, tell, clock))
-    return processes
+    return processes, flashes
 
 
 def _replayed(spec: DeviceSpec, recordings: Callable[[DeviceSpec], Sequence[bytes]] | None) -> Sequence[bytes | None]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 
-from tinymetafed_codegen.protocol import HelloAnswer
+from tinymetafed_codegen.protocol import HelloAnswer, Status
 
 from .board_process import BoardProcess
 from .device import Reconnection, Stop
 from .link.clock import Clock
 from .link.faults import FaultPlan, Injector
-from .link.link_errors import LaunchError, LinkError, PortError
+from .link.link_errors import DeviceRefused, LaunchError, LinkError, PortError
 from .link.record import Recorder
+from .link.session import Session
 from .link.transport import Transport, open_transport
 
 PROCESS_RETRIES = 6  # more than for a board: a process that does not answer waits for a core more often than it loses a frame
@@ -43,8 +44,10 @@ class ProcessPort:
 
     retries = PROCESS_RETRIES
 
-    def __init__(self, name: str, wrapping: Wrapping, process: BoardProcess, start: float) -> None:
+    def __init__(self, name: str, wrapping: Wrapping, process: BoardProcess, start: float, key: bytes | None = None) -> None:
+        """Takes the process of a board; ``key`` is given to it at each start, None for firmware without authentication."""
         self.name = name
+        self.key = key
         self.start = start
         self.arm = wrapping.arm
         self.injector = wrapping.injector
@@ -65,6 +68,8 @@ class ProcessPort:
     def open(self, until: float, stop: Stop = lambda: False) -> Transport:
         """Opens the line of a process that has just been started."""
         self._path = self._process.line(until, stop)
+        if self.key is not None:
+            self._give_key(self.key, until)
         return self._reopen()
 
     def confirm(self, hello: HelloAnswer) -> None:
@@ -85,6 +90,18 @@ class ProcessPort:
         if not (self._process.ends() if isinstance(error, PortError) else self._process.ended):
             return error
         return LaunchError(f"{self.name}: {self._process.program} ended at its start{self._process.diagnosis()}")
+
+    def _give_key(self, key: bytes, until: float) -> None:
+        """Gives the board its key, before anybody records its line, unless it has another one from somebody else."""
+        clock = self._process.clock
+        with Session(open_transport(self._path, name=self.name), retries=self.retries, clock=clock) as session:
+            session.hello(max(0.0, until - clock.monotonic()))
+            try:
+                session.enroll(key)
+            except DeviceRefused as refusal:
+                if refusal.status != Status.BAD_STATE:
+                    raise
+                self.key = None  # the key file may have the other one
 
     def _reopen(self) -> Transport:
         return self._wrap(open_transport(self._path, name=f"{self.name} ({self._path})"), self.name, self._kill)

@@ -46,6 +46,7 @@ class SerialPort:
     """
 
     process = None
+    key = None
     retries = RETRIES
 
     def __init__(

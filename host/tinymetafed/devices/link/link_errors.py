@@ -65,5 +65,17 @@ class WrongFirmware(LinkError):
     """The firmware on the board does not fit this host or this experiment."""
 
 
+class NotEnrolled(LinkError):
+    """The board, or this host, has no key with which they could authenticate each other."""
+
+
+class WrongKey(LinkError):
+    """The board does not prove that it has the key by which this host knows it."""
+
+
+class SessionLost(LinkError):
+    """Somebody says in the device's place that it knows no authenticated session: after a reset it is true."""
+
+
 class SampleTooLarge(LinkError):
     """One sample, or the answer to it, does not fit the device's receive window."""

@@ -14,6 +14,7 @@ from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Dtype, Program, Rec
 
 from ...federation.clients import TrainingFailed
 from ...wire import class_names
+from ...wire.authentication import Handshake, same
 from ...wire.frame import Frame
 from ...wire.messages import (
     ArrayLike,
@@ -29,7 +30,7 @@ from ...wire.messages import (
 from .clock import SYSTEM_CLOCK, Clock
 from .deadline import Deadline
 from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Exchange, Sent
-from .link_errors import DeviceGarbled, DeviceRefused, SampleTooLarge, WrongFirmware
+from .link_errors import DeviceGarbled, DeviceRefused, NotEnrolled, SampleTooLarge, WrongFirmware, WrongKey
 from .transport import Transport
 
 UNKNOWN_START_SECONDS = 8.0  # to start, where the board is not known
@@ -137,6 +138,73 @@ class Session(Exchange):
             self.window = min(self.window, manifest.receive_window)
             return
         raise WrongFirmware(f"{wrong}; flash this experiment's firmware: {flash}")
+
+    # --- Authentication ---
+
+    def authenticate(self, hello: protocol.HelloAnswer, keys: Sequence[bytes]) -> None:
+        """Begins a session in which every frame has a MAC, after both sides have proved that they have the board's key.
+
+        Args:
+            hello: The board's answer to Hello, which the proofs cover.
+            keys: The board's key; while it gets another one, both.
+
+        Raises:
+            WrongFirmware: The firmware does not authenticate.
+            NotEnrolled: The board has no key.
+            WrongKey: The board has another key, or somebody else has answered in its place.
+        """
+        self.end()
+        nonce = os.urandom(optional_messages.NONCE_BYTES)
+        response = self.challenge(nonce)
+        if response is None:
+            raise WrongFirmware(
+                f"{self.name}: its firmware does not authenticate; flash firmware of an experiment with run.security = "
+                "'authenticated'"
+            )
+        tried = (Handshake(key, hello.pack(), nonce, response.nonce) for key in keys)
+        handshake = next((each for each in tried if same(each.board_proof, response.proof)), None)
+        if handshake is None:
+            raise WrongKey(
+                f"{self.name}: board {hello.unique_id.hex()} has another key than this host, or somebody else answers in its "
+                "place; enroll it again over a cable of its own"
+            )
+        self._ask(optional_messages.Prove(handshake.host_proof), optional_messages.Proven)
+        self.begin(handshake.session())
+
+    def challenge(self, nonce: bytes) -> optional_messages.Response | None:
+        """The board's answer to the nonce of a handshake; None for firmware that does not authenticate.
+
+        Raises:
+            NotEnrolled: The board has no key.
+        """
+        try:
+            return self._ask(optional_messages.Challenge(nonce), optional_messages.Response)
+        except DeviceRefused as refusal:
+            if refusal.status == Status.UNKNOWN_TYPE:
+                return None
+            if refusal.status != Status.BAD_STATE:
+                raise
+            raise NotEnrolled(
+                f"{self.name}: the board has no key, and its firmware answers nobody without one; give it a key over a cable "
+                f"of its own: `tinymetafed enroll {self.name} --name NAME`"
+            ) from None
+
+    def enroll(self, key: bytes) -> optional_messages.Enrolled:
+        """Gives the board its key.
+
+        Raises:
+            DeviceRefused: BAD_STATE if it has another key and this session is not authenticated by it, or cannot keep one;
+                UNKNOWN_TYPE if its firmware does not authenticate.
+        """
+        return self._ask(optional_messages.Enroll(key), optional_messages.Enrolled)
+
+    def forget_key(self) -> None:
+        """Makes the board forget its key, which authenticates this session. Raises DeviceRefused if it is compiled in."""
+        self._ask(optional_messages.Forget(), optional_messages.Forgotten)
+
+    def refusals(self) -> optional_messages.Refusals:
+        """What the board has refused since its start, in an authenticated session."""
+        return self._ask(optional_messages.AskRefusals(), optional_messages.Refusals)
 
     # --- The board's store ---
 
@@ -278,7 +346,7 @@ class Session(Exchange):
         def chunk_at(position: int) -> tuple[protocol.Request, int] | None:
             if position > total:
                 raise DeviceGarbled(f"{self.name}: claims {position} weights, {total} were sent; reset the board")
-            return load_chunk(parts, token, position, self.window) if position < total else None
+            return load_chunk(parts, token, position, self.window, self.mac_bytes) if position < total else None
 
         for _ in self._in_order(chunk_at, protocol.LoadAnswer, lambda answer: answer.next_offset):
             pass
@@ -479,7 +547,7 @@ class Session(Exchange):
             if not np.isfinite(values).all():
                 raise ValueError(f"sample {step}: its {what} is NaN or infinite; clean the data")
         payload = targets.tobytes() + data
-        capacity = tail_capacity(protocol.Sample, self.window)
+        capacity = tail_capacity(protocol.Sample, self.window, self.mac_bytes)
         if len(payload) > capacity:
             raise SampleTooLarge(
                 f"{self.name}: sample {step} takes {len(payload)} bytes, this board's receive window of {self.window} "
@@ -557,7 +625,7 @@ class Session(Exchange):
 
     def fetch(self, offset: int, count: int) -> FloatArray:
         """The device's current weights, float32[count] from index ``offset`` on, in manifest order."""
-        most = min(tail_capacity(protocol.Weights, self.window) // 4, 0xFFFF)
+        most = min(tail_capacity(protocol.Weights, self.window, self.mac_bytes) // 4, 0xFFFF)
         parts: list[bytes] = []
         got = 0
         while got < count:
@@ -604,7 +672,7 @@ class Session(Exchange):
         if not np.isfinite(scale):
             raise ValueError(f"scale {scale} is not finite")
         each = len(data) // len(inputs)
-        batch = predict_batch(each, output_size, self.window)
+        batch = predict_batch(each, output_size, self.window, self.mac_bytes)
         if batch == 0:
             raise SampleTooLarge(
                 f"{self.name}: an input of {each} bytes with {output_size} outputs does not fit this board's receive "
