@@ -15,11 +15,9 @@ from small_runs import SINE
 
 import tinymetafed as tmf
 from tinymetafed.devices import device_clients, launch
-from tinymetafed.devices.device_clients import ClientResult, Job
+from tinymetafed.devices.device_clients import ClientResult
 from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.codecs.delta import Sparse
-from tinymetafed.learn.codecs.downlink import Segment
-from tinymetafed.learn.tasks import Task
 from tinymetafed.runs import store
 from tinymetafed_codegen.spec import load
 
@@ -95,8 +93,8 @@ def first_board_sends(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first board's deltas are the honest ones times a factor."""
     federate = device_clients.federate
 
-    def lie(session: Session, task: Task, job: Job, weights: list[Segment], n: int) -> ClientResult:
-        done = federate(session, task, job, weights, n)
+    def lie(session: Session, *asked: Any) -> ClientResult:
+        done = federate(session, *asked)
         if session.name != "native#1":
             return done
         return replace(done, delta=Sparse(done.delta.indices, done.delta.values * np.float32(factor)))
