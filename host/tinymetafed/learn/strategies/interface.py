@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -95,7 +94,7 @@ class Strategy(ABC):
     @property
     def top_k(self) -> int:
         """Number of delta entries sent up: ``top_p`` percent of the global weights, at least 1 (1 per layer for LAYER)."""
-        return max(self._least, math.floor(self.n_global * self.spec.top_p / 100 + 0.5))
+        return max(self._least, self.spec.entries(self.n_global))
 
     @property
     def selection(self) -> Selection:
