@@ -264,7 +264,9 @@ def privacy_headers(design: Design, command: str) -> dict[str, str]:
             sigma=f"{facts.sigma:.6g}",
             bits=private_update.THRESHOLD_BITS,
             has_public_seed=str(seed is not None).lower(),
-            seed_note="noise comes from secret random bytes" if seed is None else "everybody can compute the noise: for tests only",
+            seed_note="noise comes from secret random bytes"
+            if seed is None
+            else "everybody can compute the noise: for tests only",
             public_seed=seed or 0,
             thresholds=in_lines([f"{threshold:#018x}u" for threshold in facts.thresholds()], 5),
         ),
