@@ -12,7 +12,8 @@ import pytest
 from small_runs import Quiet, sine
 
 from tinymetafed.federation.rounds import Contribution
-from tinymetafed.runs import privacy, report, training
+from tinymetafed.runs import privacy_accounting as privacy
+from tinymetafed.runs import report, training
 from tinymetafed.runs.privacy_spent import PrivacySpent
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import read_run
