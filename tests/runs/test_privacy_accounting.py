@@ -126,3 +126,5 @@ def test_rounds_count_over_sessions_in_result_and_pages(tmp_path: Path) -> None:
     assert json.loads(json.dumps(one.as_json()))["privacy"]["rounds"] == 3
     page = report.write(runs["extended"]).read_text(encoding="utf-8")
     assert "<h2>Privacy</h2>" in page and "not private" in page
+    report.compare([run.path for run in runs.values()], tmp_path / "comparison.html")
+    assert (tmp_path / "comparison.html").read_text(encoding="utf-8").count("not private") == 2
