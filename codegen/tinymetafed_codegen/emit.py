@@ -31,6 +31,8 @@ _OPTIONAL_HEADERS = {
     "log_mel_facts.hpp",
     "private_update.hpp",
     "privacy_facts.hpp",
+    "measures.hpp",
+    "measure_facts.hpp",
 }
 
 
@@ -91,7 +93,9 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None)
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
-    return texts | store_headers(design, command) | sensor_headers(design, command) | privacy_headers(design, command)
+    for optional in (store_headers, measure_headers, sensor_headers, privacy_headers):
+        texts |= optional(design, command)
+    return texts
 
 
 def protocol_header(command: str) -> str:
@@ -202,6 +206,16 @@ def store_headers(design: Design, command: str) -> dict[str, str]:
             command=command,
             **vars(protocol_cpp.store_parts()),
         ),
+    }
+
+
+def measure_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of the headers of firmware that measures itself, by name; empty for any other firmware."""
+    if not design.experiment.board.measures:
+        return {}
+    return {
+        "measures.hpp": render("measures.hpp.j2", command=command),
+        "measure_facts.hpp": render("measure_facts.hpp.j2", records=protocol_cpp.measure_records(), command=command),
     }
 
 
