@@ -149,6 +149,7 @@ def test_a_board_that_stands_out_is_set_aside_for_the_rest_of_the_run(tmp_path: 
         (["strategy.defence=trimmed", "run.devices_per_round=2"], "needs 3 clients"),
         (["strategy.defence=krum", "strategy.defence_liars=0.4", "run.devices_per_round=10"], "needs 11 clients"),
         (["strategy.audit=0.1", "strategy.error_feedback=true"], r"strategy\.error_feedback.*leave strategy\.audit out"),
+        (["strategy.audit=0.1", "privacy.clip=1.0", "privacy.noise=1.0"], r"privacy\.noise honest boards differ"),
         (["strategy.defence=median"], r"strategy\.defence"),
         (["strategy.defence_liars=0.5"], r"strategy\.defence_liars"),
     ],

@@ -41,6 +41,10 @@ class SharingSpec(Section):
     global_passes: Passes
     output_clamp: Clamp
 
+    def entries(self, n_global: int) -> int:
+        """Number of entries of an update: ``top_p`` percent of ``n_global`` weights, at least 1."""
+        return max(1, math.floor(n_global * self.top_p / 100 + 0.5))
+
     @property
     def trusts(self) -> bool:
         """Whether boards whose deltas keep standing out are set aside."""
