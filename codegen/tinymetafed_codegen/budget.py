@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import log_mel_facts
+from . import log_mel_facts, secure_sum
 from .boards import STACK_BYTES, Board
 from .calls import Call
 from .graph import Graph
@@ -21,6 +21,7 @@ STORE_FLASH_BYTES = 2_800  # code of a store, with the storage functions of the 
 STORE_STATE_FLASH_BYTES = 820  # in addition, where it keeps the state between rounds
 STORE_RAM_BYTES = 56
 SENSOR_FLASH_BYTES = 4_000  # code of a sensor's pipeline and of what a program of one's own calls
+SECURE_FLASH_BYTES = 3_000  # code of secure aggregation: X25519, BLAKE2s, masks and messages
 SOUND_FLASH_BYTES = 1_000  # code of the front end for sounds, beyond that for windows; its tables are counted in addition
 UNMEASURED_FLASH_BYTES = 1_000  # assumed for a kernel whose op has no flash_bytes
 _WIDEST_TILE = 8  # most outputs that a kernel accumulates side by side; Op.flash_bytes is measured at this width
@@ -61,6 +62,7 @@ def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: i
     scales = 4 * sum(not p.op.local for p in net.parameters) if downlink == Dtype.I8 else 0
     behind = 4 * (net.n_state - net.n_parameters)
     feedback = 4 * net.n_global if experiment.strategy.error_feedback else 0
+    secure = secure_sum.facts(experiment)
     kept = 4 * net.n_local + 8 if keeps_local(experiment, net) else 0
     uses = (
         RamUse("weights", 4 * net.n_parameters),
@@ -73,6 +75,7 @@ def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: i
         RamUse("request and answer buffers", 2 * window),
         RamUse("store", STORE_RAM_BYTES if experiment.board.store else 0),
         RamUse("sensor", sensor),
+        RamUse("keys of participants (secure aggregation)", 0 if secure is None else secure.ram_bytes),
         RamUse("core", CORE_RAM_BYTES + SELECTION_RAM_BYTES * len(net.layer_ends)),
         RamUse(STACK, STACK_BYTES),
     )
@@ -95,7 +98,8 @@ def _flash(experiment: Experiment, net: Graph) -> int:
     sensor = SENSOR_FLASH_BYTES * (experiment.board.sensor is not None)
     if sensor and (heard := log_mel_facts.of_experiment(experiment, "")) is not None:
         sensor += SOUND_FLASH_BYTES + heard.flash
-    return CORE_FLASH_BYTES + feedback + store + sensor + _kernel_flash(net) + net.frozen_bytes
+    secure = SECURE_FLASH_BYTES * experiment.privacy.secure_aggregation
+    return CORE_FLASH_BYTES + feedback + store + sensor + secure + _kernel_flash(net) + net.frozen_bytes
 
 
 def _kernel_flash(net: Graph) -> int:

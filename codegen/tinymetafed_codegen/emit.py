@@ -9,19 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import adaptation, log_mel_facts, protocol_cpp, sample_source, sensor, simulation_abi, work
+from . import adaptation, log_mel_facts, protocol_cpp, sample_source, secure_sum, sensor, simulation_abi, work
 from .boards import Board
 from .cpp_literals import float_literal
 from .design import Design
 from .files import write_if_changed
 from .log_mel_cpp import log_mel_header
 from .model_cpp import frozen_header, model_header, op_headers
+from .optional_messages import LEAST_PARTICIPANTS
 from .protocol import Phase, SampleSet, Status
 from .protocol_cpp import cpp_constant
 from .rendering import render
 from .section import SpecError
 
-# Their presence gives the firmware a store, or a sensor.
+# Their presence gives the firmware a store, a sensor, or secure aggregation.
 _OPTIONAL_HEADERS = {
     "saved_state.hpp",
     "store_facts.hpp",
@@ -29,6 +30,8 @@ _OPTIONAL_HEADERS = {
     "sensor_facts.hpp",
     "own_sensor.hpp",
     "log_mel_facts.hpp",
+    "secure_sum.hpp",
+    "secure_facts.hpp",
 }
 
 
@@ -89,7 +92,7 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None)
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
-    return texts | store_headers(design, command) | sensor_headers(design, command)
+    return texts | store_headers(design, command) | sensor_headers(design, command) | secure_headers(design, command)
 
 
 def protocol_header(command: str) -> str:
@@ -234,6 +237,25 @@ def sensor_headers(design: Design, command: str) -> dict[str, str]:
     if not facts.replayed:
         texts["own_sensor.hpp"] = render("own_sensor.hpp.j2", path=Path(file).as_posix(), sha256=sha256, command=command)
     return texts
+
+
+def secure_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of secure_sum.hpp and secure_facts.hpp; empty for firmware without secure aggregation."""
+    facts = secure_sum.facts(design.experiment)
+    if facts is None:
+        return {}
+    return {
+        "secure_sum.hpp": render("secure_sum.hpp.j2", command=command),
+        "secure_facts.hpp": render(
+            "secure_facts.hpp.j2",
+            command=command,
+            facts=facts,
+            least=LEAST_PARTICIPANTS,
+            levels=float_literal(float(facts.levels)),
+            per_unit=float_literal(1 / facts.step),
+            records=protocol_cpp.secure_records(),
+        ),
+    }
 
 
 def _windows(facts: sensor.SensorFacts) -> str:

@@ -18,12 +18,14 @@ static_assert(kFeatures == model::kInputSize && kScores == model::kOutputSize &&
 Dispatcher dispatcher;
 Sensing sensing;
 
-// Answers the messages of firmware with a store or a sensor, and the host's question how the board has done, once it has learned.
+// Answers the messages of firmware with a store, a sensor or secure aggregation, and the host's question how the board has done, once it has learned.
 Outcome answer(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
   if (type != protocol::Inspect::kType || own_statistics.count() == 0) {
     uint32_t detail = 0;
     const Status status = sensing.answer(type, payload, size, out, detail);
     if (status != Status::kUnknownType) return {status, detail};
+    const Outcome outcome = dispatcher.learner().secure_sum(type, payload, size, out);
+    if (outcome.status != Status::kUnknownType) return outcome;
     return dispatcher.learner().store(type, payload, size, out);
   }
   protocol::Inspect request;
@@ -58,7 +60,7 @@ bool sense() { return Sensing::kSenses && sensing.work(dispatcher.learner().is_f
 
 void start() {
   dispatcher.begin();
-  if (SavedState::kIsStored || Sensing::kSenses) dispatcher.answer_also(answer);
+  if (SavedState::kIsStored || Sensing::kSenses || SecureSum::kIsSecure) dispatcher.answer_also(answer);
   sensing.begin();
 }
 

@@ -92,6 +92,7 @@ Outcome Learner::load(const protocol::Load& message) {
 
   if (begins) {
     keep_for_next_round();
+    SecureSum::begin_cycle();
     token_ = message.token;
     has_token_ = true;
     state_ = State::kLoading;
@@ -212,7 +213,7 @@ Status Learner::weights_status() const { return all_finite(parameters_, model::k
 void Learner::finish() {
   fault_ = weights_status();
   if (fault_ == Status::kOk && recipe_->top_k > 0) {
-    fault_ = delta_.freeze(change(), model::kLayerEnds, *recipe_, key_, arena_.histogram);
+    fault_ = delta_.freeze(change(), model::kLayerEnds, *recipe_, SecureSum::shared(key_), arena_.histogram);
     if (fault_ == Status::kOk) SavedState::save_round(key_, delta_, change(), parameters_);
   }
   state_ = fault_ == Status::kOk ? State::kDone : State::kFailed;
@@ -231,7 +232,7 @@ Outcome Learner::progress(uint32_t token, protocol::Progress& out) const {
 
 Outcome Learner::pull(const protocol::Pull& message, protocol::Delta& header, uint8_t* data, size_t capacity,
                       size_t& size) {
-  if (!has_token_ || state_ != State::kDone || delta_.count() == 0) return Status::kBadState;
+  if (!is_frozen() || SecureSum::kIsSecure) return Status::kBadState;
   if (message.token != token_) return {Status::kBadToken, token_};
   if (message.rank >= delta_.count()) return {Status::kBadOffset, delta_.count()};
   header.token = token_;
@@ -241,7 +242,7 @@ Outcome Learner::pull(const protocol::Pull& message, protocol::Delta& header, ui
 }
 
 Outcome Learner::fetch(const protocol::Fetch& message, Writer& out) const {
-  if (!weights_complete()) return Status::kBadState;
+  if (!weights_complete() || (SecureSum::kIsSecure && state_ != State::kLoaded)) return Status::kBadState;
   if (message.offset >= model::kParameterCount) return {Status::kBadOffset, model::kParameterCount};
   protocol::Weights answer;
   answer.offset = message.offset;
@@ -254,6 +255,7 @@ Outcome Learner::fetch(const protocol::Fetch& message, Writer& out) const {
 
 Outcome Learner::predict(const protocol::Predict& message, Writer& out) {
   if (!weights_complete() || state_ == State::kLoading) return Status::kBadState;
+  if (SecureSum::kIsSecure && state_ > State::kLoaded && recipe_->top_k > 0) return Status::kBadState;
   constexpr size_t kOutputBytes = protocol::width(Dtype::kF32) * model::kOutputSize;
   const size_t input_bytes = protocol::width(message.dtype) * model::kInputSize;
   if (message.data_size == 0 || message.data_size % input_bytes != 0) return Status::kBadLength;

@@ -5,6 +5,8 @@
 #include <thread>
 #include <vector>
 
+#include <secure_sum.hpp>  // generated for firmware with secure aggregation
+
 #include "board.hpp"
 #include "delta_codec.hpp"
 #include "frame.hpp"
@@ -222,7 +224,7 @@ class Group {
     const auto change = [this](uint32_t i) { return memory_.change[i]; };
     uint32_t histogram[model::kHistogramBins];
     DeltaEncoder<sizeof model::kLayerEnds / sizeof model::kLayerEnds[0]> encoder;
-    const Key key = {training_.seed, training_.clients[client], training_.round};
+    const Key key = SecureSum::shared({training_.seed, training_.clients[client], training_.round});
     const Status frozen = encoder.freeze(change, model::kLayerEnds, recipe_, key, histogram);
     if (frozen != Status::kOk) return frozen;
     uint8_t frame[board::kReceiveWindow];

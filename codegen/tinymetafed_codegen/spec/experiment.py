@@ -13,12 +13,14 @@ from pydantic import Field
 
 from ..files import suggestion
 from ..ops.running_statistics import LARGEST_INPUT, LEAST_VARIANCE
+from ..optional_messages import LEAST_PARTICIPANTS, SEATS
 from ..section import Section, SpecError, TomlTable, TomlValue
 from .data import DataSpec
 from .defaults import CLIENTS, defaults
 from .mistakes import explain
 from .model import ModelSpec
 from .paths import anchored
+from .privacy import PrivacySpec
 from .strategy import AdaptationSpec, StrategySpec, TinyOlSpec
 from .task import FolderTask, TaskSpec
 
@@ -76,6 +78,7 @@ class Experiment(Section):
     run: RunSpec
     evaluation: EvaluationSpec
     board: BoardSpec = BoardSpec()
+    privacy: PrivacySpec = PrivacySpec()
 
     def as_asked(self, asked: Experiment) -> Experiment:
         """This experiment of a run without measured numbers where ``asked``, which it is compared with, has them not either."""
@@ -269,6 +272,31 @@ def _check(experiment: Experiment, source: str) -> None:
         )
     task.check(source)
     _check_data(experiment, source)
+    _check_secure_aggregation(experiment, source)
+
+
+def _check_secure_aggregation(experiment: Experiment, source: str) -> None:
+    """Checks that the updates of a round have the same entries, and that there are enough of them to hide each."""
+    if not experiment.privacy.secure_aggregation:
+        return
+    strategy, devices = experiment.strategy, experiment.run.devices_per_round
+    needs = f"{source}: privacy.secure_aggregation = true needs"
+    if isinstance(strategy, TinyOlSpec):
+        raise SpecError(f"{needs} rounds, and strategy.kind = 'tinyol' has none; leave it out, or choose another strategy")
+    if strategy.selection != "random":
+        raise SpecError(
+            f"{needs} strategy.selection = 'random', not '{strategy.selection}': all devices of a round must send the same "
+            "entries, and which ones must not tell anything about their data; set it"
+        )
+    if strategy.error_feedback:
+        raise SpecError(
+            f"{needs} strategy.error_feedback = false: a board would not know whether its update went into a sum; leave it out"
+        )
+    if not LEAST_PARTICIPANTS <= devices <= SEATS:
+        raise SpecError(
+            f"{needs} {LEAST_PARTICIPANTS} to {SEATS} devices in each round, not {experiment.per_round}: in a sum of two, each "
+            "would know the other's update; set run.devices_per_round"
+        )
 
 
 def _check_data(experiment: Experiment, source: str) -> None:

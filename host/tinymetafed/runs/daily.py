@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinymetafed_codegen import protocol
+from tinymetafed_codegen import optional_messages, protocol
 from tinymetafed_codegen.boards import Board, Estimates
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.flash_store import StoreFacts
@@ -147,12 +147,16 @@ def computed_bytes(manifest: ModelManifest, strategy: Strategy) -> float:
             loads += 1
     n, k = strategy.n_global, strategy.top_k
     indices = 0 if k == n else -(-n // 8)
-    entries = k * strategy.training_recipe().uplink.width + indices
-    room = payload_capacity(window) - protocol.Delta.fixed_size()
+    sent, pull, entries = protocol.Delta.fixed_size(), protocol.Pull.fixed_size(), k * strategy.uplink.width + indices
+    further = 0
+    if strategy.secure_sum is not None:
+        sent, pull, entries = optional_messages.Masked.fixed_size(), optional_messages.PullMasked.fixed_size(), 2 * k
+        further = wire_size(optional_messages.Open.fixed_size()) + wire_size(optional_messages.Opened.fixed_size())
+    room = payload_capacity(window) - sent
     chunks = -(-entries // room) if k else 0
-    up = entries + chunks * wire_size(protocol.Delta.fixed_size())
+    up = entries + chunks * wire_size(sent) + further
     answers = loads * wire_size(protocol.LoadAnswer.fixed_size()) + 2 * wire_size(protocol.Progress.fixed_size())
-    asked = chunks * wire_size(protocol.Pull.fixed_size())
+    asked = chunks * wire_size(pull)
     asked += wire_size(protocol.Train.fixed_size()) + wire_size(protocol.Await.fixed_size())
     return float(down + up + answers + asked)
 
