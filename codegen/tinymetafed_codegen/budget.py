@@ -62,7 +62,7 @@ def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: i
     scales = 4 * sum(not p.op.local for p in net.parameters) if downlink == Dtype.I8 else 0
     behind = 4 * (net.n_state - net.n_parameters)
     feedback = 4 * net.n_global if experiment.strategy.error_feedback else 0
-    secure = secure_sum.facts(experiment)
+    secure = secure_sum.facts(experiment, net.n_global)
     kept = 4 * net.n_local + 8 if keeps_local(experiment, net) else 0
     uses = (
         RamUse("weights", 4 * net.n_parameters),

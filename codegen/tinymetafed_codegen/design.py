@@ -8,7 +8,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import budget, flash_store, graph, hash, layer_chain, plan, protocol, sample_source, secure_sum, sensor, weights_file
+from . import (
+    budget,
+    flash_store,
+    graph,
+    hash,
+    layer_chain,
+    plan,
+    private_update,
+    protocol,
+    sample_source,
+    secure_sum,
+    sensor,
+    weights_file,
+)
 from .boards import INSTALLED, Board, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
 from .optional_messages import Columns, Rows
@@ -152,6 +165,7 @@ def _design(
     given: dict[str, weights_file.Values],
     source: str,
 ) -> Design:
+    private_update.require_entropy(experiment, board, source)
     secure_sum.require_entropy(experiment, board, source)
     sensed = sensor.facts(experiment, board, net, source)
     window = _receive_window(experiment, board, net, sensed)

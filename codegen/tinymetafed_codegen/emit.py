@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import adaptation, log_mel_facts, protocol_cpp, sample_source, secure_sum, sensor, simulation_abi, work
+from . import adaptation, log_mel_facts, private_update, protocol_cpp, sample_source, secure_sum, sensor, simulation_abi, work
 from .boards import Board
-from .cpp_literals import float_literal
+from .cpp_literals import float_literal, hexadecimal_literal, in_lines
 from .design import Design
 from .files import write_if_changed
 from .log_mel_cpp import log_mel_header
@@ -22,7 +22,7 @@ from .protocol_cpp import cpp_constant
 from .rendering import render
 from .section import SpecError
 
-# Their presence gives the firmware a store, a sensor, or secure aggregation.
+# Their presence gives the firmware a store, a sensor, private updates, or secure aggregation.
 _OPTIONAL_HEADERS = {
     "saved_state.hpp",
     "store_facts.hpp",
@@ -30,6 +30,8 @@ _OPTIONAL_HEADERS = {
     "sensor_facts.hpp",
     "own_sensor.hpp",
     "log_mel_facts.hpp",
+    "private_update.hpp",
+    "privacy_facts.hpp",
     "secure_sum.hpp",
     "secure_facts.hpp",
 }
@@ -92,7 +94,8 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None)
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
-    return texts | store_headers(design, command) | sensor_headers(design, command) | secure_headers(design, command)
+    optional = (store_headers, sensor_headers, privacy_headers, secure_headers)
+    return texts | {name: text for make in optional for name, text in make(design, command).items()}
 
 
 def protocol_header(command: str) -> str:
@@ -239,9 +242,44 @@ def sensor_headers(design: Design, command: str) -> dict[str, str]:
     return texts
 
 
+def privacy_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of private_update.hpp and privacy_facts.hpp; empty for updates that are not private.
+
+    Raises:
+        SpecError: The grid of private updates does not fit the dtype of the uplink.
+    """
+    experiment = design.experiment
+    facts = private_update.facts(experiment, design.graph.n_global, design.source)
+    if facts is None:
+        return {}
+    seed = experiment.privacy.public_seed
+    return {
+        "private_update.hpp": render("private_update.hpp.j2", command=command),
+        "privacy_facts.hpp": render(
+            "privacy_facts.hpp.j2",
+            command=command,
+            facts=facts,
+            clip=experiment.privacy.clip,
+            noise=experiment.privacy.noise,
+            clip_literal=float_literal(experiment.privacy.clip or 0.0),
+            uplink=cpp_constant(experiment.strategy.uplink.upper()),
+            step=hexadecimal_literal(facts.step),
+            steps_per_unit=hexadecimal_literal(1 / facts.step),
+            sigma=f"{facts.sigma:.6g}",
+            bits=private_update.THRESHOLD_BITS,
+            has_public_seed=str(seed is not None).lower(),
+            seed_note="noise comes from secret random bytes"
+            if seed is None
+            else "everybody can compute the noise: for tests only",
+            public_seed=seed or 0,
+            thresholds=in_lines([f"{threshold:#018x}u" for threshold in facts.thresholds()], 5),
+        ),
+    }
+
+
 def secure_headers(design: Design, command: str) -> dict[str, str]:
     """The texts of secure_sum.hpp and secure_facts.hpp; empty for firmware without secure aggregation."""
-    facts = secure_sum.facts(design.experiment)
+    facts = secure_sum.facts(design.experiment, design.graph.n_global, design.source)
     if facts is None:
         return {}
     return {

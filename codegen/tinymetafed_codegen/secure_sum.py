@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from . import private_update
 from .boards import Board
 from .spec import Experiment, SpecError
 
@@ -43,13 +44,34 @@ class SecureSumFacts:
 RAM_BYTES = 60  # besides the seats
 
 
-def facts(experiment: Experiment) -> SecureSumFacts | None:
-    """The integers of an experiment with privacy.secure_aggregation; None for any other."""
+def facts(experiment: Experiment, n_global: int, source: str = "experiment") -> SecureSumFacts | None:
+    """The integers of an experiment with privacy.secure_aggregation; None for any other.
+
+    Args:
+        experiment: The complete experiment.
+        n_global: Number of global weights.
+        source: The experiment's name in errors.
+
+    Returns:
+        With privacy.clip those of the private updates, otherwise the finest that reach privacy.largest_change.
+
+    Raises:
+        SpecError: The sum of private updates does not fit 16 bits.
+    """
     privacy = experiment.privacy
     if not privacy.secure_aggregation:
         return None
     seats = experiment.run.devices_per_round
     levels = (MODULUS // 2 - 1) // seats  # so that no sum leaves the range of a signed number of 16 bits
+    private = private_update.facts(experiment, n_global, source)
+    if private is not None:
+        largest = private.largest + private.tail
+        if largest > levels:
+            raise SpecError(
+                f"{source}: privacy.secure_aggregation: the sum of {seats} private updates with integers up to {largest} does not "
+                "fit 16 bits; set strategy.uplink = 'i8', for smaller integers, or lower run.devices_per_round"
+            )
+        return SecureSumFacts(seats, largest, private.exponent)
     return SecureSumFacts(seats, levels, math.ceil(math.log2(privacy.largest_change / levels)))
 
 

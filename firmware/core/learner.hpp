@@ -3,8 +3,9 @@
 
 #include <cstdint>
 
-#include <saved_state.hpp>  // generated for firmware with a store
-#include <secure_sum.hpp>   // generated for firmware with secure aggregation
+#include <private_update.hpp>  // generated for firmware with private updates
+#include <saved_state.hpp>     // generated for firmware with a store
+#include <secure_sum.hpp>      // generated for firmware with secure aggregation
 
 #include "bytes.hpp"
 #include "delta_codec.hpp"
@@ -31,10 +32,10 @@ struct [[nodiscard]] Outcome {
 //
 // States: IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED. In any state, a Load with a higher token begins a new cycle.
 // Some models keep local weights or a residual from round to round. A new session clears both; firmware with a store has saved
-// them. SavedState and SecureSum are bases because as members they would take memory also where they are empty.
+// them. SavedState, PrivateUpdate and SecureSum are bases because as members they would take memory also where they are empty.
 //
 // Between two cycles the board's own program may learn, which ends the last cycle: the board is *alone* until the next Load.
-class Learner : private SavedState, private SecureSum, private StepPosition<kSplitsSteps> {
+class Learner : private SavedState, private PrivateUpdate, private SecureSum, private StepPosition<kSplitsSteps> {
  public:
   // Called once after a start: loads the weights that were saved, so that the device predicts with them.
   void begin() {
@@ -58,10 +59,11 @@ class Learner : private SavedState, private SecureSum, private StepPosition<kSpl
   }
 
   // Requests that only firmware with secure aggregation knows. Such firmware refuses those that would show one update: Pull,
-  // Fetch of weights that are not as loaded, and Predict with weights that were trained for an update.
+  // Fetch, and Predict with weights that were trained for an update.
   Outcome secure_sum(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
     uint32_t detail = 0;
-    const Status status = SecureSum::answer(type, payload, size, out, detail, is_frozen(), token_, delta_, change());
+    const Status status = SecureSum::answer(type, payload, size, out, detail, is_frozen(), token_, delta_,
+                                            PrivateUpdate::noised(change()));
     if (SecureSum::is_opened()) is_pulled_ = true;
     return {status, detail};
   }
@@ -138,7 +140,12 @@ class Learner : private SavedState, private SecureSum, private StepPosition<kSpl
   void count_step();
   void finish();
   Status weights_status() const;  // kNotFinite if a weight is not finite
+  Key selection_key() const { return SecureSum::selection_key(PrivateUpdate::selection_key(key_)); }
   Change change() const { return {parameters_, received_, residual_}; }
+  // Whether the weights are as received, or those of an adaptation: their predictions tell nothing of a client's round.
+  bool shows_received_or_adapted() const {
+    return is_received_ && !is_alone_ && (state_ == protocol::State::kLoaded || recipe_->top_k == 0);
+  }
 
   Configured programs_[2];
   uint32_t session_ = 0;

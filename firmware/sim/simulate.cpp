@@ -5,6 +5,7 @@
 #include <thread>
 #include <vector>
 
+#include <private_update.hpp>  // generated for private updates
 #include <secure_sum.hpp>  // generated for firmware with secure aggregation
 
 #include "board.hpp"
@@ -224,9 +225,13 @@ class Group {
     const auto change = [this](uint32_t i) { return memory_.change[i]; };
     uint32_t histogram[model::kHistogramBins];
     DeltaEncoder<sizeof model::kLayerEnds / sizeof model::kLayerEnds[0]> encoder;
-    const Key key = SecureSum::shared({training_.seed, training_.clients[client], training_.round});
-    const Status frozen = encoder.freeze(change, model::kLayerEnds, recipe_, key, histogram);
+    const Key key = {training_.seed, training_.clients[client], training_.round};
+    PrivateUpdate update;
+    const auto sent = update.noised(change);
+    const Status frozen = encoder.freeze(sent, model::kLayerEnds, recipe_, SecureSum::selection_key(PrivateUpdate::selection_key(key)),
+                                         histogram);
     if (frozen != Status::kOk) return frozen;
+    if (const Status drawn = update.draw(encoder, change, key); drawn != Status::kOk) return drawn;
     uint8_t frame[board::kReceiveWindow];
     uint8_t* const data = frame + protocol::kFrameHeaderBytes + protocol::Delta::kFixedSize;
     const size_t capacity = payload_capacity(board::kReceiveWindow) - protocol::Delta::kFixedSize;
@@ -235,7 +240,7 @@ class Group {
     while (rank < recipe_.top_k) {
       protocol::Delta header;
       size_t size = 0;
-      const Status encoded = encoder.encode(change, rank, header, data, capacity, size);
+      const Status encoded = encoder.encode(sent, rank, header, data, capacity, size);
       if (encoded != Status::kOk) return encoded;
       read_chunk(header, data, size, updates.indices + first + rank, updates.values + first + rank);
       rank += header.count;

@@ -26,8 +26,13 @@ class SecureSum {
  public:
   static constexpr bool kIsSecure = true;
 
+  // Whether a recipe sends no delta, or entries that do not depend on the delta.
+  static bool allows(const protocol::Recipe& recipe) {
+    return recipe.top_k == 0 || recipe.selection == protocol::Selection::kRandom;
+  }
+
   // The key of the random selection that all boards of a round share: that of no client.
-  static Key shared(const Key& key) { return {key.seed, 0, key.round}; }
+  static Key selection_key(const Key& key) { return {key.seed, 0, key.round}; }
 
   // A new cycle of the host begins: its update has been masked for no attempt yet.
   void begin_cycle() { is_masked_ = is_opened_ = false; }

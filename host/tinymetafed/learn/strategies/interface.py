@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -63,7 +62,7 @@ class Strategy(ABC):
         self.spec = experiment.strategy
         self.options = self.spec.options if isinstance(self.spec, OwnStrategySpec) else {}
         self.n_global = manifest.n_global
-        self.secure_sum = secure_sum.facts(experiment)
+        self.secure_sum = secure_sum.facts(experiment, manifest.n_global)
         self.kept: list[str] = [
             *(["model.local_start = 'kept'"] if manifest.keeps_local else []),
             *(["strategy.error_feedback"] if manifest.error_feedback else []),
@@ -94,7 +93,8 @@ class Strategy(ABC):
                 f"privacy.secure_aggregation = true needs a random selection, but strategy.kind = '{self.spec.kind}' has "
                 f"selection {self.selection.name}; return Selection.RANDOM"
             )
-        return Recipe(tuple(self.training()), self.top_k, Dtype.F32, self.selection)
+        exact = self.uplink if self.experiment.privacy.is_private else Dtype.F32
+        return Recipe(tuple(self.training()), self.top_k, exact, self.selection)
 
     def adaptation_recipe(self, count: int) -> Recipe:
         """The recipe of an adaptation, which sends no delta.
@@ -110,7 +110,7 @@ class Strategy(ABC):
     @property
     def top_k(self) -> int:
         """Number of delta entries sent up: ``top_p`` percent of the global weights, at least 1 (1 per layer for LAYER)."""
-        return max(self._least, math.floor(self.n_global * self.spec.top_p / 100 + 0.5))
+        return max(self._least, self.spec.entries(self.n_global))
 
     @property
     def selection(self) -> Selection:
