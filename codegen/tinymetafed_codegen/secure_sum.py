@@ -68,8 +68,8 @@ def facts(experiment: Experiment, n_global: int, source: str = "experiment") -> 
         largest = private.largest + private.tail
         if largest > levels:
             raise SpecError(
-                f"{source}: privacy.secure_aggregation: the sum of {seats} private updates with integers up to {largest} does not "
-                "fit 16 bits; set strategy.uplink = 'i8', for smaller integers, or lower run.devices_per_round"
+                f"{source}: privacy.secure_aggregation: the sum of {seats} private updates with integers up to {largest} does "
+                "not fit 16 bits; set strategy.uplink = 'i8', for smaller integers, or lower run.devices_per_round"
             )
         return SecureSumFacts(seats, largest, private.exponent)
     return SecureSumFacts(seats, levels, math.ceil(math.log2(privacy.largest_change / levels)))
