@@ -214,8 +214,8 @@ Status Learner::weights_status() const { return all_finite(parameters_, model::k
 void Learner::finish() {
   fault_ = weights_status();
   if (fault_ == Status::kOk && recipe_->top_k > 0) {
-    fault_ = delta_.freeze(PrivateUpdate::noised(change()), model::kLayerEnds, *recipe_, selection_key(),
-                           arena_.histogram);
+    fault_ = delta_.freeze(PrivateUpdate::noised(change()), model::kLayerEnds, *recipe_,
+                           SecureSum::selection_key(PrivateUpdate::selection_key(key_)), arena_.histogram);
     if (fault_ == Status::kOk) fault_ = PrivateUpdate::draw(delta_, change(), key_);
     if (fault_ == Status::kOk) SavedState::save_round(key_, delta_, change(), parameters_);
   }
@@ -235,7 +235,8 @@ Outcome Learner::progress(uint32_t token, protocol::Progress& out) const {
 
 Outcome Learner::pull(const protocol::Pull& message, protocol::Delta& header, uint8_t* data, size_t capacity,
                       size_t& size) {
-  if (!is_frozen() || SecureSum::kIsSecure) return Status::kBadState;
+  if constexpr (SecureSum::kIsSecure) return Status::kBadState;
+  if (!has_token_ || state_ != State::kDone || delta_.count() == 0) return Status::kBadState;
   if (message.token != token_) return {Status::kBadToken, token_};
   if (message.rank >= delta_.count()) return {Status::kBadOffset, delta_.count()};
   header.token = token_;

@@ -140,7 +140,6 @@ class Learner : private SavedState, private PrivateUpdate, private SecureSum, pr
   void count_step();
   void finish();
   Status weights_status() const;  // kNotFinite if a weight is not finite
-  Key selection_key() const { return SecureSum::selection_key(PrivateUpdate::selection_key(key_)); }
   Change change() const { return {parameters_, received_, residual_}; }
   // Whether the weights are as received, or those of an adaptation: their predictions tell nothing of a client's round.
   bool shows_received_or_adapted() const {
