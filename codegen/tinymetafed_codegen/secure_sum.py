@@ -10,7 +10,6 @@ from .boards import Board
 from .spec import Experiment, SpecError
 
 MODULUS = 1 << 16  # masked entries are numbers modulo this
-ENTRIES_PER_BLOCK = 16  # that one block of a mask covers: 32 bytes of BLAKE2s
 
 
 @dataclass(frozen=True)

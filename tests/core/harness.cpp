@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "crypto/blake2s.hpp"
+#include "crypto/chacha20.hpp"
 #include "crypto/x25519.hpp"
 #include "delta_codec.hpp"
 #include "frame.hpp"
@@ -65,6 +66,13 @@ void x25519(tmf::Reader& in, Answer& out) {
     std::memcpy(scalar, product, sizeof scalar);
   }
   out.raw(scalar, sizeof scalar);
+}
+
+void chacha20(tmf::Reader& in, Answer& out) {
+  const uint32_t index = in.u32();
+  uint32_t block[tmf::ChaCha20::kBlockWords];
+  tmf::ChaCha20(in.take(tmf::ChaCha20::kKeyBytes)).write(index, block);
+  for (const uint32_t word : block) out.u32(word);
 }
 
 void frame_encode(tmf::Reader& in, Answer& out) {
@@ -244,7 +252,7 @@ constexpr Operation kOperations[] = {  // in the order of core_harness.Operation
     map<tmf::sqrt>, map<tmf::expm1>, map<tmf::log1p>, map<tmf::erf>, threefry, draw, select<128>, select<2>, delta<1>, delta<3>,
     received<tmf::protocol::Dtype::kF32>, received<tmf::protocol::Dtype::kF16>, received<tmf::protocol::Dtype::kI8>,
     scaled, double_product, map<tmf::log2>, sounds,
-    blake2s, x25519,
+    blake2s, x25519, chacha20,
 };
 
 Bytes call(uint8_t operation, const uint8_t* data, size_t size) {

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +15,10 @@ from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.runs.setup import design_of
 from tinymetafed.simulation.kernels import Kernels, TrainingClients, open_kernels
-from tinymetafed_codegen import design, private_update, spec
+from tinymetafed_codegen import private_update, spec
 from tinymetafed_codegen.private_update import PrivateUpdateFacts
-from tinymetafed_codegen.protocol import Recipe, SampleSet, Status, Stream
-from tinymetafed_codegen.spec import Experiment, SpecError
+from tinymetafed_codegen.protocol import Recipe, Status
+from tinymetafed_codegen.spec import Experiment
 
 Integers = npt.NDArray[np.int64]
 

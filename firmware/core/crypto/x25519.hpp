@@ -136,13 +136,15 @@ class X25519 {
   static void multiply(const Number& a, const Number& b, Number& product) {
     uint32_t all[2 * kWords] = {};
     for (size_t i = 0; i < kWords; ++i) {
-      uint64_t carry = 0;
-      for (size_t k = 0; k < kWords; ++k) {
-        carry += uint64_t{a.words[i]} * b.words[k] + all[i + k];
-        all[i + k] = static_cast<uint32_t>(carry);
-        carry >>= 32;
+      const uint32_t factor = a.words[i];
+      uint32_t carry = 0;
+      uint32_t* to = all + i;
+      for (const uint32_t word : b.words) {
+        const uint64_t sum = uint64_t{factor} * word + *to + carry;  // at most 2^64 - 1
+        *to++ = static_cast<uint32_t>(sum);
+        carry = static_cast<uint32_t>(sum >> 32);
       }
-      all[i + kWords] = static_cast<uint32_t>(carry);
+      *to = carry;
     }
     uint64_t carry = 0;
     for (size_t i = 0; i < kWords; ++i) {

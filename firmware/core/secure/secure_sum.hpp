@@ -1,7 +1,7 @@
 // Secure aggregation: a board sends its update with masks that cancel in the sum over all participants, so that the server learns
 // that sum alone (Bonawitz et al., Practical Secure Aggregation, 2017; without its secret sharing).
 //
-// Two boards share a secret by X25519. In each attempt they derive from it the same stream of numbers, which one of them adds to
+// Two boards share a secret by X25519. In each attempt they derive from it the same stream of numbers (BLAKE2s, ChaCha20), which one of them adds to
 // the entries of its update and the other subtracts, modulo 65536. If a participant is lost, the others mask the same update anew
 // for the next attempt, in which others or fewer take part. The server may then have a lost board's entries as well, which came
 // late. Therefore each board also adds a stream of its own. It opens that mask once its server has the entries of all
@@ -14,6 +14,7 @@
 
 #include "bytes.hpp"
 #include "crypto/blake2s.hpp"
+#include "crypto/chacha20.hpp"
 #include "crypto/x25519.hpp"
 #include "entropy.hpp"
 #include "prng.hpp"
@@ -83,9 +84,9 @@ class SecureSum {
 
  private:
   static constexpr size_t kBytes = X25519::kBytes;
-  static_assert(kBytes == Blake2s::kMaxDigestBytes, "secrets and seeds have the size of keys");
+  static_assert(kBytes == Blake2s::kMaxDigestBytes && kBytes == ChaCha20::kKeyBytes, "secrets and seeds have the size of keys");
   static constexpr size_t kNumberBytes = sizeof(uint16_t);
-  static constexpr uint32_t kPerBlock = kBytes / kNumberBytes;  // numbers of a block of a stream
+  static constexpr uint32_t kPerBlock = 2 * ChaCha20::kBlockWords;  // two numbers in a word
 
   // A board that may take part. The secret is what this board shares with it.
   struct Member {
@@ -228,24 +229,17 @@ class SecureSum {
 
   // Adds the numbers of a stream to those of `data`, or subtracts them. Number i of the stream is for the entry of rank i.
   static void mask(const uint8_t* seed, bool adds, uint8_t* data, uint32_t rank, uint32_t count) {
-    uint8_t block[kBytes];
+    ChaCha20 stream(seed);
+    uint32_t block[ChaCha20::kBlockWords];
     for (uint32_t i = 0; i < count; ++i, ++rank, data += kNumberBytes) {
-      if (i == 0 || rank % kPerBlock == 0) make_block(seed, rank / kPerBlock, block);
-      const uint16_t number = get(block + rank % kPerBlock * kNumberBytes);
-      put(data, static_cast<uint16_t>(adds ? get(data) + number : get(data) - number));
+      const uint32_t at = rank % kPerBlock;
+      if (i == 0 || at == 0) stream.write(rank / kPerBlock, block);
+      const uint32_t number = block[at / 2] >> 16 * (at % 2);
+      const uint32_t entry = data[0] | static_cast<uint32_t>(data[1]) << 8;
+      put(data, static_cast<uint16_t>(adds ? entry + number : entry - number));
     }
   }
 
-  static void make_block(const uint8_t* seed, uint32_t index, uint8_t* block) {
-    uint8_t counter[4];
-    Writer(counter, sizeof counter).u32(index);
-    Blake2s hash(kBytes);
-    hash.add(seed, kBytes);
-    hash.add(counter, sizeof counter);
-    hash.finish(block);
-  }
-
-  static uint16_t get(const uint8_t* from) { return static_cast<uint16_t>(from[0] | from[1] << 8); }
   static void put(uint8_t* to, uint16_t number) {
     to[0] = static_cast<uint8_t>(number);
     to[1] = static_cast<uint8_t>(number >> 8);

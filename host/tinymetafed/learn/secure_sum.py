@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from tinymetafed_codegen.secure_sum import ENTRIES_PER_BLOCK, MODULUS, SecureSumFacts
+from tinymetafed_codegen.secure_sum import MODULUS, SecureSumFacts
 
+from . import prng
 from .codecs.delta import Sparse, Values
 
 Integers = npt.NDArray[np.uint16]  # modulo MODULUS
+_PER_BLOCK = 32  # numbers in a block of 64 bytes
 
 
 def integers(values: Values, facts: SecureSumFacts) -> Integers:
@@ -33,10 +34,30 @@ def integers(values: Values, facts: SecureSumFacts) -> Integers:
 
 
 def stream(seed: bytes, count: int) -> Integers:
-    """The first ``count`` numbers of a mask: BLAKE2s of the seed and the number of each block of 16."""
-    blocks = range(-(-count // ENTRIES_PER_BLOCK))
-    data = b"".join(hashlib.blake2s(seed + block.to_bytes(4, "little")).digest() for block in blocks)
-    return np.frombuffer(data, "<u2")[:count].astype(np.uint16)
+    """The first ``count`` numbers of a mask: those of ChaCha20 with the seed as key and nonce 0, RFC 8439."""
+    blocks = -(-count // _PER_BLOCK)
+    start = np.empty((16, blocks), np.uint32)
+    start[:4] = np.frombuffer(b"expand 32-byte k", "<u4")[:, None]
+    start[4:12] = np.frombuffer(seed, "<u4")[:, None]
+    start[12:] = 0
+    start[12] = np.arange(blocks)
+    state = start.copy()
+    for _ in range(10):
+        for shift in (0, 1):  # columns, then diagonals
+            a, b, c, d = (np.roll(state[4 * row : 4 * row + 4], -row * shift, axis=0) for row in range(4))
+            for left, right in ((16, 12), (8, 7)):
+                a = a + b
+                d = _rotated(d ^ a, left)
+                c = c + d
+                b = _rotated(b ^ c, right)
+            state = np.concatenate([np.roll(part, row * shift, axis=0) for row, part in enumerate((a, b, c, d))])
+    numbers: Integers = np.frombuffer((state + start).T.astype("<u4").tobytes(), "<u2")[:count].astype(np.uint16)
+    return numbers
+
+
+def _rotated(words: prng.Words, left: int) -> prng.Words:
+    rotated: prng.Words = words << np.uint32(left) | words >> np.uint32(32 - left)
+    return rotated
 
 
 def mean(updates: Sequence[Sparse], facts: SecureSumFacts) -> Sparse:

@@ -54,7 +54,12 @@ def compile_kernels(design: Design, unit: VectorUnit, kernels: str | None = None
         emit.write(design, generated, _COMMAND)
         write_if_changed(generated / "simulation_abi.hpp", emit.simulation_abi_header(_COMMAND))
         files = [file for part in (tree / "core", tree / "sim", *replaced) for file in sorted(part.rglob("*.[hc]pp"))]
-        files += [*sorted(generated.glob("*.hpp")), *entropy, task_source, *_included_by(own_source(design.experiment), include)]
+        files += [
+            *sorted(generated.glob("*.hpp")),
+            *entropy,
+            task_source,
+            *_included_by(own_source(design.experiment), include),
+        ]
         return shared_library(folder / unit.name, command, files, f"the simulation of {design.source}")
 
 
