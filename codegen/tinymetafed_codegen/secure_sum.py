@@ -9,6 +9,8 @@ from . import private_update
 from .boards import Board
 from .spec import Experiment, SpecError
 
+SEAT_BYTES = 65  # of a board's RAM: key and secret of one participant
+RAM_BYTES = 105  # besides them: its own keys, the attempt; measured on mps2, rounded up
 MODULUS = 1 << 16  # masked entries are numbers modulo this
 
 
@@ -37,10 +39,8 @@ class SecureSumFacts:
     @property
     def ram_bytes(self) -> int:
         """RAM of a board: keys and secrets of all seats, its own private key, and its attempt."""
-        return 64 * self.seats + RAM_BYTES
+        return SEAT_BYTES * self.seats + RAM_BYTES
 
-
-RAM_BYTES = 60  # besides the seats
 
 
 def facts(experiment: Experiment, n_global: int, source: str = "experiment") -> SecureSumFacts | None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from tinymetafed_codegen.boards import Board, Catalogue
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.optional_messages import LEAST_PARTICIPANTS
 from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 
@@ -107,11 +108,25 @@ def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -
                 session.stream(token, samples)
             else:
                 session.await_done(token, 2 * STEPS)
+            if program == Program.TRAIN and strategy.secure_sum is not None:
+                _mask(session, token, strategy.top_k)
+                continue  # such firmware does not show what it has trained for an update
             if program == Program.TRAIN:
                 session.pull(token, strategy.top_k)
-            session.fetch(0, min(FETCHED, manifest.n_parameters))
+            if strategy.secure_sum is None:
+                session.fetch(0, min(FETCHED, manifest.n_parameters))
             session.predict(np.stack([sample.inputs for sample in samples]), manifest.output_size, 1 / 255)
         yield
+
+
+def _mask(session: Session, token: int, count: int) -> None:
+    """Lets the board mask its update together with boards that do not exist."""
+    own = session.own_key(token)
+    keys = [own.key, *(bytes([seat]) * len(own.key) for seat in range(1, LEAST_PARTICIPANTS))]
+    for seat, key in enumerate(keys):
+        session.take_seat(seat, key)
+    session.pull_masked(token, 1, range(len(keys)), count)
+    session.open_mask(token, 1)
 
 
 @contextmanager
