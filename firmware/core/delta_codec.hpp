@@ -12,7 +12,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 
 #include "half.hpp"
 #include "math.hpp"
@@ -88,11 +87,14 @@ class Chunk {
   size_t bits_ = 0;
 };
 
+template <typename>
+using Void = void;
+
 // The step of a delta whose entries are multiples of one, `DeltaAt::kStep`; 0 of any other delta.
 template <typename DeltaAt, typename = void>
 constexpr float kStepOf = 0.0f;
 template <typename DeltaAt>
-constexpr float kStepOf<DeltaAt, std::void_t<decltype(DeltaAt::kStep)>> = DeltaAt::kStep;
+constexpr float kStepOf<DeltaAt, Void<decltype(DeltaAt::kStep)>> = DeltaAt::kStep;
 
 }  // namespace delta
 

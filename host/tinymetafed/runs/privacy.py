@@ -1,0 +1,124 @@
+"""What the clients of a private run have lost: ε at δ of the rounds done, by the library dp-accounting.
+
+Two answers, as there are two who may look. Whoever has the weights of every round knows the sum of each round's updates, with
+the noise of all its devices. Whoever sees each update, as the host does unless it gets only their sum, knows each client's own
+with the noise of one device.
+
+Nothing is gained from which clients were drawn: they follow from run.seed, which is no secret (no amplification by sampling).
+So the clients that took part in most rounds decide. Neighbouring inputs: one client sends zeros in all of its rounds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+
+from tinymetafed_codegen import private_update
+from tinymetafed_codegen.spec import Experiment, OwnStrategySpec
+
+from ..federation.rounds import Contribution
+from .privacy_spent import PrivacySpent
+from .run_data import RunData
+
+INSTALL = "pip install 'tinymetafed[privacy]'"
+_MOST_EPSILON = 300.0  # a larger one says nothing, and its exponential function no longer fits a float
+
+Epsilon = Callable[[float, float], float]  # ε of a Gaussian mechanism by its noise multiplier and δ
+
+
+def lacking() -> str:
+    """What to do if dp-accounting is missing; "" if it is there."""
+    try:
+        importlib.import_module("dp_accounting.rdp")
+    except ImportError:
+        return f"ε is not computed: the library dp-accounting is missing; {INSTALL}"
+    return ""
+
+
+def spent(run: RunData) -> PrivacySpent | None:
+    """The privacy of a run's rounds so far, over all of its sessions; None for a run whose updates are not private."""
+    experiment = run.experiment()
+    return of_rounds(experiment, run.manifest.n_global, [entry.contributions for entry in run.rounds])
+
+
+def of_rounds(
+    experiment: Experiment, n_global: int, rounds: Sequence[Sequence[Contribution]], epsilon: Epsilon | None = None
+) -> PrivacySpent | None:
+    """The privacy of rounds.
+
+    Args:
+        experiment: The experiment.
+        n_global: Number of global weights.
+        rounds: The contributions of each round.
+        epsilon: Computes ε; None: dp-accounting.
+
+    Returns:
+        The privacy, or None for updates that are not private. A round with fewer devices than planned has less noise, and an
+        update that was asked for twice counts twice for the host.
+
+    Source: Canonne, Kamath, Steinke 2020 (discrete Gaussian noise has the Rényi divergence of Gaussian noise); Kairouz, Liu,
+    Steinke 2021 (so has the sum over devices, up to exp(-240) with at least 5 steps of standard deviation on each).
+    """
+    facts = private_update.facts(experiment, n_global)
+    if facts is None:
+        return None
+    once = facts.multiplier(1)
+    loss: defaultdict[int, float] = defaultdict(float)  # of each client, sum of 1 / multiplier²
+    taken: Counter[int] = Counter()  # its rounds
+    updates: Counter[int] = Counter()  # that the host may have seen
+    noises = 0  # entries of all updates
+    for contributions in rounds:
+        there = [each for each in contributions if each.status != "skipped"]
+        noises += len(there) * facts.entries
+        for each in there:
+            loss[each.client] += facts.multiplier(len(there)) ** -2
+            taken[each.client] += 1
+        for each in contributions:
+            updates[each.client] += 2 if each.status == "redone" else 1
+    multiplier = 1 / math.sqrt(max(loss.values())) if loss else None
+    host_multiplier = once / math.sqrt(max(updates.values())) if updates else None
+    delta, public = experiment.privacy.delta, experiment.privacy.public_seed is not None
+    note = lacking() if epsilon is None else ""
+    computed: tuple[float | None, float | None] = (None, None)
+    if not note:
+        by = epsilon or _gaussian
+        distances = (noises * facts.distance, max(updates.values(), default=0) * facts.entries * facts.distance)
+        computed = (_bounded(by, multiplier, delta, distances[0]), _bounded(by, host_multiplier, delta, distances[1]))
+    if isinstance(experiment.strategy, OwnStrategySpec):
+        computed = (computed[1], computed[1])
+        note = note or "a strategy of your own sees each update, so what is made of them counts as the host does"
+    if public:
+        computed, note = (None, None), "not private: everybody can compute the noise of privacy.public_seed"
+    return PrivacySpent(
+        delta=delta,
+        epsilon=computed[0],
+        host_epsilon=computed[1],
+        rounds=max(taken.values(), default=0),
+        noise_multiplier=multiplier,
+        host_noise_multiplier=host_multiplier,
+        sampling="no amplification: which clients take part follows from run.seed",
+        note=note,
+    )
+
+
+def _bounded(epsilon: Epsilon, multiplier: float | None, delta: float, distance: float) -> float | None:
+    """ε of noise at a total variation distance of at most ``distance`` from the Gaussian one; None if there is no bound.
+
+    Noise that is (ε, δ') private leaves (ε, δ' + (1 + e^ε) · distance) at that distance.
+    """
+    if multiplier is None:
+        return 0.0
+    most = epsilon(multiplier, delta / 2)
+    if not most < _MOST_EPSILON or (1 + math.exp(most)) * distance > delta / 2:
+        return None
+    return epsilon(multiplier, delta - (1 + math.exp(most)) * distance)
+
+
+def _gaussian(multiplier: float, delta: float) -> float:
+    """ε of the Gaussian mechanism by Rényi divergences, by dp-accounting."""
+    library, rdp = importlib.import_module("dp_accounting"), importlib.import_module("dp_accounting.rdp")
+    accountant = rdp.RdpAccountant(neighboring_relation=library.NeighboringRelation.REPLACE_SPECIAL)
+    accountant.compose(library.GaussianDpEvent(multiplier))
+    return float(accountant.get_epsilon(delta))
