@@ -4,29 +4,11 @@ from __future__ import annotations
 
 import pytest
 from core_harness import Core
+from curve25519 import BASE, PRIME, multiply
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-P = 2**255 - 19
-NINE = (9).to_bytes(32, "little")
-numbers = st.one_of(st.binary(min_size=32, max_size=32), st.integers(0, 40).map(lambda n: (P - 20 + n).to_bytes(32, "little")))
-
-
-def reference(scalar: bytes, point: bytes) -> bytes:
-    """RFC 7748, section 5, with Python's integers."""
-    k = int.from_bytes(scalar, "little") & ~7 & ~(1 << 255) | 1 << 254
-    x1 = int.from_bytes(point, "little") & ~(1 << 255)
-    x2, z2, x3, z3 = 1, 0, x1, 1
-    for t in range(254, -1, -1):
-        if k >> t & 1:
-            x2, z2, x3, z3 = x3, z3, x2, z2
-        a, b, c, d = x2 + z2, x2 - z2, x3 + z3, x3 - z3
-        da, cb, aa, bb = d * a % P, c * b % P, a * a % P, b * b % P
-        x3, z3 = (da + cb) ** 2 % P, x1 * (da - cb) ** 2 % P
-        x2, z2 = aa * bb % P, (aa - bb) * (aa + 121665 * (aa - bb)) % P
-        if k >> t & 1:
-            x2, z2, x3, z3 = x3, z3, x2, z2
-    return (x2 * pow(z2, P - 2, P) % P).to_bytes(32, "little")
+keys = st.one_of(st.binary(min_size=32, max_size=32), st.integers(-20, 20).map(lambda n: (PRIME + n).to_bytes(32, "little")))
 
 
 @pytest.mark.parametrize(
@@ -51,19 +33,19 @@ def test_vectors_of_the_rfc(core: Core, scalar: str, point: str, product: str) -
 
 def test_repeated_vector_of_the_rfc(core: Core) -> None:
     """RFC 7748, section 5.2: once and a thousand times."""
-    assert core.x25519(NINE, NINE).hex() == "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079"
-    assert core.x25519(NINE, NINE, 1000).hex() == "684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51"
+    assert core.x25519(BASE, BASE).hex() == "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079"
+    assert core.x25519(BASE, BASE, 1000).hex() == "684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51"
 
 
-@given(mine=numbers, theirs=numbers)
+@given(mine=keys, theirs=keys)
 @settings(deadline=None, max_examples=20)
 def test_two_boards_agree(core: Core, mine: bytes, theirs: bytes) -> None:
-    assert core.x25519(mine, core.x25519(theirs, NINE)) == core.x25519(theirs, core.x25519(mine, NINE))
+    assert core.x25519(mine, core.x25519(theirs, BASE)) == core.x25519(theirs, core.x25519(mine, BASE))
 
 
-@settings(deadline=None, max_examples=150)
-@given(scalar=numbers, point=numbers)
+@settings(deadline=None, max_examples=60)
+@given(scalar=keys, point=keys)
 @example(scalar=b"\xff" * 32, point=b"\xff" * 32)
 @example(scalar=b"\x01" * 32, point=bytes(32))
 def test_equals_pythons_integers(core: Core, scalar: bytes, point: bytes) -> None:
-    assert core.x25519(scalar, point) == reference(scalar, point)
+    assert core.x25519(scalar, point) == multiply(scalar, point)
