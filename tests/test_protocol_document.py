@@ -109,6 +109,7 @@ def test_invariants_are_numbered_and_asserted_under_their_numbers() -> None:
         ("store", protocol_document.store_tables()),
         ("sketch", protocol_document.own_program_tables()),
         ("sensors", protocol_document.sensor_tables()),
+        ("secure-aggregation", protocol_document.secure_tables()),
     ],
 )
 def test_other_pages_have_the_messages_of_their_firmware(name: str, tables: dict[str, str]) -> None:

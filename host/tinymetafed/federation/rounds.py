@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tinymetafed_codegen.optional_messages import LEAST_PARTICIPANTS
 from tinymetafed_codegen.section import StrictJson
+from tinymetafed_codegen.secure_sum import SecureSumFacts
 
 from ..learn import secure_sum
 from ..learn.codecs.delta import Sparse
@@ -80,7 +82,7 @@ def rounds(
     for index in range(start, end):
         began = time.monotonic()
         chosen = strategy.clients(index, of)
-        _check(chosen, of, index)
+        _check(chosen, of, index, strategy.secure_sum)
         served = clients.train(weights, chosen, index, boards)
         urls = {device.url for device in clients.devices if device.unique_id}  # a simulation has none
         contributions = [
@@ -125,12 +127,18 @@ def _updated(strategy: Strategy, weights: Floats, contributions: Sequence[_Contr
     return moved
 
 
-def _check(chosen: Sequence[int], of: int, round_: int) -> None:
-    """Raises StrategyError if a user's own strategy chooses a held-out or unknown client, or one client twice."""
+def _check(chosen: Sequence[int], of: int, round_: int, facts: SecureSumFacts | None) -> None:
+    """Raises StrategyError if a user's own strategy chooses unknown or held-out clients, one twice, or too few to hide any."""
     if wrong := [client for client in chosen if not 0 <= client < of]:
         raise StrategyError(
             f"round {round_}: the strategy chose client {wrong[0]}, but those to train on are 0 to {of - 1}; held-out clients "
             "are never trained on"
+        )
+    least, most = (0, of) if facts is None else (LEAST_PARTICIPANTS, facts.seats)
+    if not least <= len(chosen) <= most:
+        raise StrategyError(
+            f"round {round_}: the strategy chose {len(chosen)} clients, and privacy.secure_aggregation = true needs {least} to "
+            f"{most}, which is run.devices_per_round"
         )
     if len(set(chosen)) < len(chosen):  # a client that keeps state would give other results on a board than in a simulation
         raise StrategyError(f"round {round_}: the strategy chose clients {list(chosen)}; choose each client only once")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from tinymetafed_codegen.design import design
+from tinymetafed_codegen.optional_messages import LEAST_PARTICIPANTS
 from tinymetafed_codegen.spec import SpecError
 
 from ..devices.device_clients import DeviceClients
@@ -108,7 +109,7 @@ def _a_board_for_each_client(setup: Setup, boards: int) -> None:
         raise SpecError(
             f"{setup.source}: privacy.secure_aggregation = true needs a board of its own for each client of a round, as they "
             f"mask their updates together: {setup.experiment.per_round}, and there are {boards} boards; give --device for "
-            f"{per_round}, set run.devices_per_round = {boards}, or simulate"
+            f"{per_round}, lower run.devices_per_round, to {LEAST_PARTICIPANTS} at least, or simulate"
         )
     clients = setup.task.clients
     if setup.strategy.kept and not setup.experiment.task.boards_are_clients and clients != boards:
