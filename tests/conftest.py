@@ -51,6 +51,8 @@ _GROUPS = {
     "tests/devices/test_serial_lines.py": "lines",
     "tests/devices/test_transport.py": "lines",
     "tests/cli/test_cli.py": "cli",
+    "tests/cli/test_failed_runs.py": "cli",
+    "tests/cli/test_refused_commands.py": "cli",
     "tests/fuzz/test_refusals.py": "refusals",
     "tests/runs/test_adapted.py": "adapted",
     "tests/runs/test_export_library.py": "export library",

@@ -58,6 +58,11 @@ class PrivateUpdateFacts:
         """Bound on the total variation distance between the noise of one entry and a discrete Gaussian without an end."""
         return 2 * math.exp(-TAIL * TAIL / 2) + (self.tail + 1) * 2.0**-THRESHOLD_BITS
 
+    @property
+    def table_bytes(self) -> int:
+        """Flash of the table of the noise."""
+        return 8 * self.tail
+
     def thresholds(self) -> list[int]:
         """The noise as a table: entry j is the probability of a magnitude up to j, times 2^THRESHOLD_BITS."""
         with localcontext(Context(prec=60)):

@@ -42,7 +42,6 @@ class SecureSumFacts:
         return SEAT_BYTES * self.seats + RAM_BYTES
 
 
-
 def facts(experiment: Experiment, n_global: int, source: str = "experiment") -> SecureSumFacts | None:
     """The integers of an experiment with privacy.secure_aggregation; None for any other.
 

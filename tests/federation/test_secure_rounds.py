@@ -301,7 +301,5 @@ def test_nothing_else_shows_the_update(board: Session) -> None:
 )
 def test_wrong_entries_are_refused(board: Session, wrong: Masked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(board, "_ask", lambda *_: wrong)
-    with pytest.raises(
-        DeviceGarbled, match=r"asked for masked entries from 0 of 672 in attempt 1 under token 1, got"
-    ):
+    with pytest.raises(DeviceGarbled, match=r"asked for masked entries from 0 of 672 in attempt 1 under token 1, got"):
         pull(board, 1)

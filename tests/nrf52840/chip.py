@@ -236,6 +236,7 @@ class Nvmc:
         self._region = 0
         self._regions: dict[int, list[int]] = {}
         self.erases = 0
+        self.cache = False  # of instructions
 
     def read(self, offset: int) -> int:
         if offset == 0x400:
@@ -243,7 +244,9 @@ class Nvmc:
         raise ChipError(f"reads NVMC + 0x{offset:x}")
 
     def write(self, offset: int, value: int) -> None:
-        if offset == 0x504 and value in (0, 1, 2):
+        if offset == 0x540 and value in (0, 1):
+            self.cache = bool(value)
+        elif offset == 0x504 and value in (0, 1, 2):
             self._config = value
         elif offset == 0x508 and self._config == 2 and value % PAGE == 0 and STORAGE <= value < STORAGE + STORAGE_BYTES:
             self._chip.core.mem_write(value, b"\xff" * PAGE)

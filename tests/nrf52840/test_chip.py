@@ -85,6 +85,10 @@ def test_rounds_end_on_the_bits_of_the_native_process(chip: Chip, session: Sessi
     assert chip.uarte.overruns == 0, "one interrupt per byte is in time for 115200 baud"
 
 
+def test_the_instruction_cache_is_on(chip: Chip, session: Session) -> None:
+    assert chip.nvmc.cache
+
+
 def answers(chip: Chip) -> int:
     """Runs the chip until it sleeps; returns the number of valid frames that it has sent."""
     while not chip.idle:

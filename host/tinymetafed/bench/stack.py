@@ -110,12 +110,13 @@ def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -
                 session.await_done(token, 2 * STEPS)
             if program == Program.TRAIN and strategy.secure_sum is not None:
                 _mask(session, token, strategy.top_k)
-                continue  # such firmware does not show what it has trained for an update
-            if program == Program.TRAIN:
+            elif program == Program.TRAIN:
                 session.pull(token, strategy.top_k)
-            if strategy.secure_sum is None:
+            hides = experiment.privacy.is_private or strategy.secure_sum is not None  # what a client has trained
+            if not hides:
                 session.fetch(0, min(FETCHED, manifest.n_parameters))
-            session.predict(np.stack([sample.inputs for sample in samples]), manifest.output_size, 1 / 255)
+            if program == Program.ADAPT or not hides:
+                session.predict(np.stack([sample.inputs for sample in samples]), manifest.output_size, 1 / 255)
         yield
 
 

@@ -11,7 +11,7 @@ from ...federation.result import ClassScores, CurveExample, DCurve, Evaluation, 
 from ...learn.metric import Metric
 from ..charts import FRAME, Chart, Level, Point, Role, Series, chart
 from ..journal import RoundEntry
-from ..privacy import spent
+from ..privacy_accounting import spent
 from ..run_data import RunData
 from .arena import Bar, MemoryPicture, ParameterRow, memory_picture, parameters
 from .wording import Scale, byte_unit, chance, count, duration, interval, sentence, size, span, tested

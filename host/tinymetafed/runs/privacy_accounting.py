@@ -86,7 +86,9 @@ def of_rounds(
         by = epsilon or _gaussian
         distances = (noises * facts.distance, max(updates.values(), default=0) * facts.entries * facts.distance)
         computed = (_bounded(by, multiplier, delta, distances[0]), _bounded(by, host_multiplier, delta, distances[1]))
-    if isinstance(experiment.strategy, OwnStrategySpec):
+    if experiment.privacy.secure_aggregation:  # the host sees the sum of each round, as everybody may
+        host_multiplier, computed = multiplier, (computed[0], computed[0])
+    elif isinstance(experiment.strategy, OwnStrategySpec):
         computed = (computed[1], computed[1])
         note = note or "a strategy of your own sees each update, so what is made of them counts as the host does"
     if public:

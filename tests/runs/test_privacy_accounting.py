@@ -12,7 +12,8 @@ import pytest
 from small_runs import Quiet, sine
 
 from tinymetafed.federation.rounds import Contribution
-from tinymetafed.runs import privacy, report, training
+from tinymetafed.runs import privacy_accounting as privacy
+from tinymetafed.runs import report, training
 from tinymetafed.runs.privacy_spent import PrivacySpent
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import read_run
@@ -93,6 +94,13 @@ def test_a_strategy_of_ones_own_counts_as_the_host_does(tmp_path: Path) -> None:
     assert found.epsilon == found.host_epsilon and "strategy of your own" in found.note
 
 
+def test_with_secure_aggregation_the_host_sees_what_everybody_may() -> None:
+    rounds = [[contribution(0, "redone"), *map(contribution, (1, 2, 3))]]
+    found = accounted(rounds, sine(*KEYS, "privacy.secure_aggregation=true"))
+    assert found.epsilon == found.host_epsilon == accounted(rounds).epsilon
+    assert found.noise_multiplier == found.host_noise_multiplier
+
+
 def test_updates_without_noise_have_no_accounting() -> None:
     assert privacy.of_rounds(sine(), 1120, [[contribution(0)]]) is None
 
@@ -125,3 +133,5 @@ def test_rounds_count_over_sessions_in_result_and_pages(tmp_path: Path) -> None:
     assert json.loads(json.dumps(one.as_json()))["privacy"]["rounds"] == 3
     page = report.write(runs["extended"]).read_text(encoding="utf-8")
     assert "<h2>Privacy</h2>" in page and "not private" in page
+    report.compare([run.path for run in runs.values()], tmp_path / "comparison.html")
+    assert (tmp_path / "comparison.html").read_text(encoding="utf-8").count("not private") == 2
