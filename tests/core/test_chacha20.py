@@ -8,7 +8,7 @@ from core_harness import Core
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinymetafed.learn.secure_sum import stream
+from tinymetafed.learn.masked_sum import stream
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tinymetafed.devices.link.transport import Transport
 from tinymetafed.devices.running import running
 from tinymetafed.federation.clients import Served
 from tinymetafed.federation.rounds import Round, rounds
-from tinymetafed.learn import secure_sum
+from tinymetafed.learn import masked_sum
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.weights import Floats, initial
 from tinymetafed.runs.setup import Setup, set_up
@@ -124,7 +124,7 @@ def check(done: Sequence[Round]) -> None:
             plain = [sent(one) for one in simulated().train(weights, served, each.index)]
             facts = strategy.secure_sum
             assert facts is not None
-            weights = strategy.update(weights, [secure_sum.mean(plain, facts)], each.index)
+            weights = strategy.update(weights, [masked_sum.mean(plain, facts)], each.index)
         assert each.weights.tobytes() == weights.tobytes()
 
 
@@ -213,7 +213,7 @@ def board(built_once: None, fleet: Fleet) -> Session:
     return session
 
 
-def pull(board: Session, attempt: int, seats: Sequence[int] = range(DEVICES)) -> secure_sum.Integers:
+def pull(board: Session, attempt: int, seats: Sequence[int] = range(DEVICES)) -> masked_sum.Integers:
     return board.pull_masked(TOKEN, attempt, seats, setup().strategy.top_k)
 
 
@@ -223,7 +223,7 @@ def refused(call: Callable[[], object]) -> Status:
     return refusal.value.status
 
 
-def plain() -> secure_sum.Integers:
+def plain() -> masked_sum.Integers:
     return sent(simulated().train(first(), [7], 0)[0]).values.astype(np.uint16)
 
 
@@ -233,12 +233,12 @@ def test_the_masks_are_those_of_the_document(board: Session, seats: tuple[int, .
     key, count = board.own_key(board.session).key, setup().strategy.top_k
     masked = pull(board, 5, seats)
     context = (5).to_bytes(4, "little") + sum(1 << seat for seat in seats).to_bytes(8, "little")
-    left = masked - secure_sum.stream(board.open_mask(TOKEN, 5), count)
+    left = masked - masked_sum.stream(board.open_mask(TOKEN, 5), count)
     for seat in seats[1:]:
         assert np.mean(left == plain()) < 0.05
         shared = curve25519.multiply(PRIVATE[seat], key)
         secret = hashlib.blake2s(shared + min(key, PUBLIC[seat]) + max(key, PUBLIC[seat])).digest()
-        mask = secure_sum.stream(hashlib.blake2s(secret + context).digest(), count)
+        mask = masked_sum.stream(hashlib.blake2s(secret + context).digest(), count)
         left = left - mask if key < PUBLIC[seat] else left + mask
     np.testing.assert_array_equal(left, plain())
 

@@ -14,7 +14,7 @@ import numpy as np
 from tinymetafed_codegen.optional_messages import LEAST_PARTICIPANTS
 
 from ..federation.clients import Served
-from ..learn import secure_sum
+from ..learn import masked_sum
 from ..learn.codecs.delta import Indices, Sparse
 from .fleet import Fleet, FleetError
 from .link.session import Session
@@ -123,8 +123,8 @@ class SecureRounds:
         part: _Round,
         client: int,
         indices: Indices,
-        masked: Mapping[int, secure_sum.Integers],
-        own: Mapping[int, secure_sum.Integers],
+        masked: Mapping[int, masked_sum.Integers],
+        own: Mapping[int, masked_sum.Integers],
     ) -> Served[Sparse]:
         note = part.notes.get(client, "")
         if client not in masked:
@@ -166,7 +166,7 @@ class SecureRounds:
             member.trained = client
         return session.name
 
-    def _pull(self, attempt: _Attempt, count: int, session: Session, client: int) -> secure_sum.Integers | None:
+    def _pull(self, attempt: _Attempt, count: int, session: Session, client: int) -> masked_sum.Integers | None:
         """The masked update; None from a board that was connected anew and has none."""
         member = self._member(session, client)
         if member is None:
@@ -177,10 +177,10 @@ class SecureRounds:
                 member.keys[seat] = key
         return session.pull_masked(member.token, attempt.number, attempt.keys, count)
 
-    def _open(self, attempt: _Attempt, count: int, session: Session, client: int) -> secure_sum.Integers | None:
+    def _open(self, attempt: _Attempt, count: int, session: Session, client: int) -> masked_sum.Integers | None:
         """The board's own mask, as ``_pull``."""
         member = self._member(session, client)
-        return None if member is None else secure_sum.stream(session.open_mask(member.token, attempt.number), count)
+        return None if member is None else masked_sum.stream(session.open_mask(member.token, attempt.number), count)
 
     def _member(self, session: Session, client: int) -> _Member | None:
         member = self._members[session.name]

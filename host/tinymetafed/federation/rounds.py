@@ -13,7 +13,7 @@ from tinymetafed_codegen.optional_messages import LEAST_PARTICIPANTS
 from tinymetafed_codegen.section import StrictJson
 from tinymetafed_codegen.secure_sum import SecureSumFacts
 
-from ..learn import secure_sum
+from ..learn import masked_sum
 from ..learn.codecs.delta import Sparse
 from ..learn.strategies import Diverged, Strategy, StrategyError
 from ..learn.tasks import Task
@@ -110,7 +110,7 @@ def _updated(strategy: Strategy, weights: Floats, contributions: Sequence[_Contr
     deltas = [delta for _, _, delta in contributions]
     facts = strategy.secure_sum
     try:
-        moved = strategy.update(weights, deltas if facts is None else [secure_sum.mean(deltas, facts)], round_)
+        moved = strategy.update(weights, deltas if facts is None else [masked_sum.mean(deltas, facts)], round_)
         _check_update(moved, weights.size, round_)
         strategy.download(moved)
     except Diverged as error:

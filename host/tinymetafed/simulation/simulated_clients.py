@@ -11,7 +11,7 @@ from tinymetafed_codegen import optional_messages, protocol
 from tinymetafed_codegen.protocol import Phase, Recipe, SampleSet, Status
 
 from ..federation.clients import Adapted, DeviceFacts, Served, Traffic, TrainingFailed
-from ..learn import secure_sum
+from ..learn import masked_sum
 from ..learn.codecs import downlink
 from ..learn.codecs.delta import Sparse
 from ..learn.codecs.downlink import Segment
@@ -72,7 +72,7 @@ class SimulatedClients:
                     "the usual cause", outcome
                 )  # fmt: skip
             if facts is not None:
-                outcome = Sparse(outcome.indices, secure_sum.integers(outcome.values, facts).astype(np.float32))
+                outcome = Sparse(outcome.indices, masked_sum.integers(outcome.values, facts).astype(np.float32))
             served.append(Served(outcome, URL, False, ""))
         if (local_weights := taking_part.local_weights) is not None:
             self._local_weights.update((client, row.copy()) for client, row in zip(clients, local_weights, strict=True))

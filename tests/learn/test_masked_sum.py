@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import SINE, Quiet, manifest, sine
 
-from tinymetafed.learn import secure_sum
+from tinymetafed.learn import masked_sum
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import StrategyError
 from tinymetafed.runs import training
@@ -45,7 +45,7 @@ def test_changes_are_cut_and_rounded_to_even() -> None:
     values = np.array([0, 1.5, 2.5, -2.5, 1e9, -1e9, 3e38, -3e38, 10_922.6], np.float32) / 16
     values[6:8] *= 16  # so that the number of steps is infinite
     expected = [0, 2, 2, -2, 10_922, -10_922, 10_922, -10_922, 10_922]
-    assert secure_sum.integers(values, found).astype(np.int16).tolist() == expected
+    assert masked_sum.integers(values, found).astype(np.int16).tolist() == expected
 
 
 @given(data=st.data(), clients=st.integers(3, 64))
@@ -59,7 +59,7 @@ def test_the_mean_is_that_of_the_changes_with_and_without_masks(data: st.DataObj
     expected = (whole.sum(axis=0) * found.step).astype(np.float32) / np.float32(clients)
     for sent in (whole, whole + masks):
         updates = [Sparse(np.arange(5), (row % 2**16).astype(np.float32)) for row in sent]
-        mean = secure_sum.mean(data.draw(st.permutations(updates)), found)
+        mean = masked_sum.mean(data.draw(st.permutations(updates)), found)
         assert mean.values.tobytes() == expected.tobytes()
 
 
