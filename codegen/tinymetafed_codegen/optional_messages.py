@@ -202,7 +202,6 @@ class OwnKey(Record):
     """The board's public key."""
 
     key: Annotated[Bytes32, "an X25519 public key"]
-    attempt: Annotated[U32, "the latest attempt that the board has masked an update for with this key; 0: none"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,9 @@ from tinymetafed.learn.weights import Floats, initial
 from tinymetafed.runs.setup import Setup, set_up
 from tinymetafed.simulation.kernels import open_kernels
 from tinymetafed.simulation.simulated_clients import SimulatedClients
-from tinymetafed.wire.frame import Decoder
+from tinymetafed.wire.frame import Decoder, Frame, encode
 from tinymetafed_codegen.optional_messages import AskKey, Masked, Open, PullMasked, Seat
-from tinymetafed_codegen.protocol import ANSWER_BIT, Fetch, Predict, Program, Pull, Request, Status
+from tinymetafed_codegen.protocol import ANSWER_BIT, ERROR_TYPE, ErrorAnswer, Fetch, Predict, Program, Pull, Request, Status
 
 pytestmark = pytest.mark.usefixtures("built_once")
 ROUNDS, DEVICES = 3, 4
@@ -54,31 +54,19 @@ def first() -> Floats:
     return initial(setup().design.manifest, experiment.run.seed, experiment.model.init)
 
 
-@dataclass
-class Loss:
-    """The line of the board LOST goes away when the board has answered a question; with ``for_good`` it stays away."""
-
-    question: type[Request]
-    for_good: bool
-    left: int = 1  # answers until then
-    happened: bool = False
+Answer = tuple[int, int, bytes]  # type, sequence and payload
+Alter = Callable[[Frame], Answer]
 
 
-class LossyLine:
-    """A line that goes away."""
+class AlteredLine:
+    """A line on which answers are altered on their way to the host."""
 
-    def __init__(self, inner: Transport, loss: Loss) -> None:
+    def __init__(self, inner: Transport, alter: Alter) -> None:
         self.name, self.baud = inner.name, inner.baud
-        self._inner, self._loss, self._decoder = inner, loss, Decoder()
+        self._inner, self._alter, self._decoder = inner, alter, Decoder()
 
     def read(self, timeout: float) -> bytes:
-        data = self._inner.read(timeout)
-        for frame in self._decoder.feed(data):
-            self._loss.left -= frame.type_id == self._loss.question.type_id | ANSWER_BIT
-        if not self._loss.left and not self._loss.happened:
-            self._loss.happened = True
-            raise PortError(LOST, "the line went away")
-        return data
+        return b"".join(encode(*self._alter(frame)) for frame in self._decoder.feed(self._inner.read(timeout)))
 
     def write(self, data: bytes) -> None:
         self._inner.write(data)
@@ -87,21 +75,36 @@ class LossyLine:
         self._inner.close()
 
 
-@pytest.fixture
-def lose(monkeypatch: pytest.MonkeyPatch) -> Callable[[Loss], None]:
-    """Makes the board LOST go away."""
+@dataclass
+class Loss:
+    """The line of the board LOST goes away when the board has answered a question; with ``for_good`` it stays away."""
 
-    def begin(loss: Loss) -> None:
+    question: type[Request]
+    for_good: bool
+    happened: bool = False
+
+    def __call__(self, frame: Frame) -> Answer:
+        if frame.type_id == self.question.type_id | ANSWER_BIT and not self.happened:
+            self.happened = True
+            raise PortError(LOST, "the line went away")
+        return frame.type_id, frame.sequence, frame.payload
+
+
+@pytest.fixture
+def lose(monkeypatch: pytest.MonkeyPatch) -> Callable[[Alter], None]:
+    """Makes the board LOST go away, or alters its answers."""
+
+    def begin(alter: Alter) -> None:
         wrap = ports.Wrapping.wrap
 
-        def lossy(self: Any, transport: Transport, device: str, reboot: Callable[[], None] | None = None) -> Transport:
+        def altered(self: Any, transport: Transport, device: str, reboot: Callable[[], None] | None = None) -> Transport:
             line = wrap(self, transport, device, reboot)
-            if device == LOST and loss.happened and loss.for_good:
+            if device == LOST and isinstance(alter, Loss) and alter.happened and alter.for_good:
                 line.close()
                 raise PortError(LOST, "the line went away")
-            return LossyLine(line, loss) if device == LOST else line  # type: ignore[return-value]
+            return AlteredLine(line, alter) if device == LOST else line  # type: ignore[return-value]
 
-        monkeypatch.setattr(ports.Wrapping, "wrap", lossy)
+        monkeypatch.setattr(ports.Wrapping, "wrap", altered)
 
     return begin
 
@@ -149,7 +152,7 @@ def test_the_weights_are_those_of_the_plain_sum_and_no_update_is_sent_plain() ->
 
 @pytest.mark.parametrize("question", [AskKey, Seat, PullMasked, Open])
 @pytest.mark.parametrize("for_good", [False, True], ids=["comes back", "stays away"])
-def test_a_lost_board_changes_nothing(question: type[Request], for_good: bool, lose: Callable[[Loss], None]) -> None:
+def test_a_lost_board_changes_nothing(question: type[Request], for_good: bool, lose: Callable[[Alter], None]) -> None:
     """Its client is trained again, by itself or by a spare board, and all mask their updates anew."""
     loss = Loss(question, for_good)
     lose(loss)
@@ -161,14 +164,14 @@ def test_a_lost_board_changes_nothing(question: type[Request], for_good: bool, l
 
 
 @pytest.mark.parametrize("question", [AskKey, PullMasked])
-def test_without_a_spare_board_the_others_go_on(question: type[Request], lose: Callable[[Loss], None]) -> None:
+def test_without_a_spare_board_the_others_go_on(question: type[Request], lose: Callable[[Alter], None]) -> None:
     lose(Loss(question, for_good=True))
     done = train(DEVICES, own=True)
     check(done)
     assert all(statuses(each) == ["accepted"] * (DEVICES - 1) + ["skipped"] for each in done)
 
 
-def test_a_board_that_was_lost_after_others_had_opened_their_masks_is_not_left_out(lose: Callable[[Loss], None]) -> None:
+def test_a_board_that_was_lost_after_others_had_opened_their_masks_is_not_left_out(lose: Callable[[Alter], None]) -> None:
     """Otherwise two sums would differ by its update alone: the round ends without one."""
     lose(Loss(Open, for_good=True))
     done = train(DEVICES, own=True)
@@ -177,7 +180,36 @@ def test_a_board_that_was_lost_after_others_had_opened_their_masks_is_not_left_o
     assert all(statuses(each) == ["accepted"] * (DEVICES - 1) + ["skipped"] for each in done[1:])
 
 
-def test_two_boards_are_too_few(lose: Callable[[Loss], None]) -> None:
+def instead(question: type[Request], payload: bytes, *, refuses: bool = False) -> Alter:
+    """Gives another answer to a question."""
+
+    def alter(frame: Frame) -> Answer:
+        if frame.type_id != question.type_id | ANSWER_BIT:
+            return frame.type_id, frame.sequence, frame.payload
+        return ERROR_TYPE if refuses else frame.type_id, frame.sequence, payload
+
+    return alter
+
+
+NO = ErrorAnswer(Status.BAD_VALUE, 0).encode()
+LIES = {
+    "a key that makes every secret 0": instead(AskKey, b"\1" + bytes(31)),
+    "no masked entries": instead(PullMasked, Masked(1, 1, 0, b"").encode()),
+    **{f"{each.__name__} refused": instead(each, NO, refuses=True) for each in (AskKey, Seat, PullMasked, Open)},
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
+def test_a_board_that_does_not_take_part_is_left_out(lie: Alter, lose: Callable[[Alter], None]) -> None:
+    lose(lie)
+    done = train(DEVICES)
+    check(done)
+    assert all(statuses(each)[-1] == "skipped" for each in done)
+    assert (done[0].change == 0) == (lie is LIES["Open refused"])  # see the test below
+    assert all(any(LOST in part.note for part in each.contributions) for each in done[:1])
+
+
+def test_two_boards_are_too_few() -> None:
     with pytest.raises(FleetError, match="round 0: 2 of 4 clients could be trained, and a sum of fewer than 3 updates would"):
         train(2)
 
@@ -206,9 +238,7 @@ def board(built_once: None, fleet: Fleet) -> Session:
     session.load(TOKEN, strategy.download(first()))
     session.train(TOKEN, Program.TRAIN, setup().experiment.run.seed, 7, 0)
     session.await_done(TOKEN, recipe.steps)
-    own = session.own_key(session.session)
-    assert own.attempt == 0
-    for seat, key in enumerate([own.key, *PUBLIC[1:]]):
+    for seat, key in enumerate([session.own_key(session.session), *PUBLIC[1:]]):
         session.take_seat(seat, key)
     return session
 
@@ -230,7 +260,7 @@ def plain() -> masked_sum.Integers:
 @pytest.mark.parametrize("seats", [(0, 1, 2, 3), (0, 1, 3)])
 def test_the_masks_are_those_of_the_document(board: Session, seats: tuple[int, ...]) -> None:
     """Who knows all secrets can remove them; without one of them nothing is left of the update."""
-    key, count = board.own_key(board.session).key, setup().strategy.top_k
+    key, count = board.own_key(board.session), setup().strategy.top_k
     masked = pull(board, 5, seats)
     context = (5).to_bytes(4, "little") + sum(1 << seat for seat in seats).to_bytes(8, "little")
     left = masked - masked_sum.stream(board.open_mask(TOKEN, 5), count)
@@ -250,7 +280,6 @@ def test_every_attempt_has_masks_of_its_own(board: Session) -> None:
     assert np.mean(one == two) < 0.05
     assert refused(lambda: pull(board, 1)) == Status.BAD_VALUE
     assert refused(lambda: pull(board, 2)) == Status.BAD_VALUE  # other participants
-    assert board.own_key(board.session).attempt == 2
 
 
 @pytest.mark.parametrize("seats", [(0, 1), (1, 2, 3), (0,), ()])
@@ -261,7 +290,7 @@ def test_a_board_hides_among_three_or_not_at_all(board: Session, seats: tuple[in
 def test_one_board_in_two_seats_counts_once(board: Session) -> None:
     board.take_seat(2, PUBLIC[1])
     assert refused(lambda: pull(board, 1, (0, 1, 2))) == Status.BAD_VALUE
-    board.take_seat(2, board.own_key(board.session).key)
+    board.take_seat(2, board.own_key(board.session))
     assert refused(lambda: pull(board, 1, (0, 1, 2))) == Status.BAD_VALUE
 
 
@@ -282,7 +311,7 @@ def test_an_update_enters_one_sum_at_most(board: Session) -> None:
     assert board.open_mask(TOKEN, 1) == seed
     pull(board, 1)
     assert refused(lambda: pull(board, 2)) == Status.BAD_STATE
-    for seat, key in enumerate([board.own_key(board.session + 1).key, *PUBLIC[1:]]):
+    for seat, key in enumerate([board.own_key(board.session + 1), *PUBLIC[1:]]):
         board.take_seat(seat, key)
     assert refused(lambda: pull(board, 1)) == Status.BAD_STATE  # nor in another run
 

@@ -116,7 +116,6 @@ class SecureSum {
     }
     protocol::OwnKey answer;
     std::memcpy(answer.key, public_, kBytes);
-    answer.attempt = attempt_;
     answer.write(out);
     return Status::kOk;
   }

@@ -123,7 +123,7 @@ def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -
 def _mask(session: Session, token: int, count: int) -> None:
     """Lets the board mask its update together with boards that do not exist."""
     own = session.own_key(token)
-    keys = [own.key, *(bytes([seat]) * len(own.key) for seat in range(1, LEAST_PARTICIPANTS))]
+    keys = [own, *(bytes([seat]) * len(own) for seat in range(1, LEAST_PARTICIPANTS))]
     for seat, key in enumerate(keys):
         session.take_seat(seat, key)
     session.pull_masked(token, 1, range(len(keys)), count)

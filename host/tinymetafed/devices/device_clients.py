@@ -80,7 +80,7 @@ class DeviceClients:
         self._strategy = strategy
         self._task = task
         facts = strategy.secure_sum
-        self._secure = None if facts is None else SecureRounds(fleet, facts.seats)
+        self._secure = None if facts is None else SecureRounds(fleet, facts.seats, noisy=strategy.experiment.privacy.is_private)
 
     @property
     def traffic(self) -> Traffic:

@@ -11,16 +11,24 @@ from typing import TypeVar
 
 import numpy as np
 
-from tinymetafed_codegen.optional_messages import LEAST_PARTICIPANTS
+from tinymetafed_codegen.optional_messages import LEAST_PARTICIPANTS, SECURE_REQUESTS
 
 from ..federation.clients import Served
 from ..learn import masked_sum
 from ..learn.codecs.delta import Indices, Sparse
 from .fleet import Fleet, FleetError
+from .link.link_errors import DeviceGarbled, DeviceRefused
 from .link.session import Session
 
 Outcome = TypeVar("Outcome")
 
+_PRIME = 2**255 - 19
+# Points of a small order, with which a shared secret is 0 whatever the private key is.
+_LOW_ORDER = {
+    *(0, 1, _PRIME - 1, _PRIME, _PRIME + 1),
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
+}
 MAX_RESTARTS = 5  # of a board in a row, each after it had trained and before the sum was complete
 
 
@@ -51,17 +59,19 @@ class SecureRounds:
     that have opened the masks of their own.
     """
 
-    def __init__(self, fleet: Fleet, seats: int) -> None:
+    def __init__(self, fleet: Fleet, seats: int, *, noisy: bool = False) -> None:
         """Prepares a run.
 
         Args:
             fleet: The devices.
             seats: Most participants of a round, as the firmware was made for.
+            noisy: A client that is trained again sends another update, because of its noise.
         """
         self._fleet = fleet
+        self._noisy = noisy
         self._run = int.from_bytes(os.urandom(4), "little")  # boards draw new keys for it
         self._attempt = 0
-        self._lock = threading.Lock()  # of the number above, when boards answer at the same time
+        self._lock = threading.Lock()  # boards tell their keys at the same time, and each is compared with those of the others
         self._members: dict[str, _Member] = {}  # by the name of the board
         self._seats = [""] * seats  # names of boards; a board keeps its seat as long as no other needs it
         self._boards = [device.hello.unique_id for device in fleet.devices]  # those of the latest round first
@@ -93,6 +103,7 @@ class SecureRounds:
             Error: As Fleet.map.
         """
         part = _Round(list(clients), boards, {board for board, times in self._restarts.items() if times >= MAX_RESTARTS})
+        opened: set[int] = set()  # clients of an attempt in which some boards have opened their masks, and others not
         self._forget_updates()
         while True:
             part.place(self._boards)
@@ -100,6 +111,10 @@ class SecureRounds:
             if len(ready) < len(part.boards):
                 continue  # without the boards that were lost, or with others in their place
             self._require(ready, part, round_)
+            if opened and (self._noisy or opened != set(ready)):
+                # The two sums would differ by the updates of lost boards, whose masks may still come, or by noise alone.
+                why = "a board was lost when others had opened their masks; the round ends without an update"
+                return [Served(None, "", False, part.notes.get(client, why)) for client in clients]
             attempt = self._begin(ready.values())
             masked = self._map(part, list(ready), partial(self._pull, attempt, indices.size))
             if len(masked) < len(ready):
@@ -107,11 +122,8 @@ class SecureRounds:
             own = self._map(part, list(ready), partial(self._open, attempt, indices.size))
             if len(own) == len(ready):
                 break
-            self._forget_updates()  # some boards have opened their masks and will mask these updates for no other sum
-            if boards is not None:
-                # In a sum without the lost board, its update would be what the two sums differ by.
-                why = "a board was lost when the others had opened their masks; the round ends without an update"
-                return [Served(None, "", False, part.notes.get(client, why)) for client in clients]
+            opened = set(ready)
+            self._forget_updates()  # boards that have opened their masks will mask these updates for no other sum
         used = list(part.boards.values())
         self._boards = used + [board for board in self._boards if board not in used]
         for board in used:
@@ -136,7 +148,7 @@ class SecureRounds:
 
     def _map(self, part: _Round, clients: Sequence[int], work: Callable[[Session, int], Outcome | None]) -> dict[int, Outcome]:
         """The outcomes of a step for those clients of which the boards have done it; what the others have failed is noted."""
-        served = self._fleet.map(clients, work, pinned=part.boards.__getitem__)
+        served = self._fleet.map(clients, partial(_carefully, work), pinned=part.boards.__getitem__)
         outcomes = {}
         for client, each in zip(clients, served, strict=True):
             board = part.boards[client]
@@ -146,8 +158,10 @@ class SecureRounds:
                 outcomes[client], part.devices[client] = each.outcome, each.device
                 continue
             if each.device:  # it came back, without its update
-                part.notes.setdefault(client, f"{each.device}: was reset")
+                part.notes.setdefault(client, f"{each.device}: lost its update")
                 self._restarts[board] = self._restarts.get(board, 0) + 1
+                if self._restarts[board] == MAX_RESTARTS:
+                    self._fleet.on_event(f"{each.device}: lost its update {MAX_RESTARTS} times in a row; left out from now on")
             if not each.device or self._restarts[board] >= MAX_RESTARTS:
                 part.lost.add(board)
         return outcomes
@@ -156,15 +170,23 @@ class SecureRounds:
         """Makes a board ready to mask a client's update, unless it is; returns the board's name."""
         member = self._members.get(session.name)
         if member is None or member.session is not session:
-            own = session.own_key(self._run)
-            member = self._members[session.name] = _Member(session, own.key)
+            key = session.own_key(self._run)
             with self._lock:
-                self._attempt = max(self._attempt, own.attempt)
+                self._check_key(session.name, key)
+                member = self._members[session.name] = _Member(session, key)
         if member.trained != client:
             member.trained = None
             member.token = train(session, client)
             member.trained = client
         return session.name
+
+    def _check_key(self, name: str, key: bytes) -> None:
+        """Raises DeviceGarbled for a key that the other boards would refuse."""
+        coordinate = int.from_bytes(key, "little") & ~(1 << 255)
+        copied = any(member.key == key for other, member in self._members.items() if other != name)
+        if coordinate in _LOW_ORDER or copied:
+            what = "is that of another board" if copied else "makes every secret 0"
+            raise DeviceGarbled(f"{name}: its public key {key.hex()} {what}; reset the board, or leave it out")
 
     def _pull(self, attempt: _Attempt, count: int, session: Session, client: int) -> masked_sum.Integers | None:
         """The masked update; None from a board that was connected anew and has none."""
@@ -235,3 +257,13 @@ class _Round:
                     self.boards[client] = self.only[client]
             elif free:
                 self.boards[client] = free.pop(0)
+
+
+def _carefully(work: Callable[[Session, int], Outcome], session: Session, client: int) -> Outcome:
+    """Does a step. A refusal is the board's own fault, as the host asks for nothing that a board should refuse."""
+    try:
+        return work(session, client)
+    except DeviceRefused as refusal:
+        if refusal.message in SECURE_REQUESTS:
+            raise DeviceGarbled(str(refusal)) from None
+        raise

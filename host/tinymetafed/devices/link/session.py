@@ -531,13 +531,13 @@ class Session(Exchange):
 
     # --- Secure aggregation; only for firmware with it ---
 
-    def own_key(self, run: int) -> optional_messages.OwnKey:
-        """The board's public key, and the latest attempt that it has masked an update for with this key.
+    def own_key(self, run: int) -> bytes:
+        """The board's public key.
 
         Args:
             run: Random number of the run; for a new one the board draws a new key.
         """
-        return self._ask(optional_messages.AskKey(run), optional_messages.OwnKey)
+        return self._ask(optional_messages.AskKey(run), optional_messages.OwnKey).key
 
     def take_seat(self, seat: int, key: bytes) -> None:
         """Names the board that has a seat by its public key; the board computes the secret that it shares with that one."""
