@@ -9,6 +9,7 @@ import pickle
 import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,9 @@ os.environ["PLATFORMIO_BUILD_FLAGS"] = f"{os.environ.get('PLATFORMIO_BUILD_FLAGS
 # Where the environment forbids bytecode, each of the hundreds of commands would compile our modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# What the tests train with is not to be remembered as this user's own code.
+os.environ["XDG_STATE_HOME"] = str(Path(tempfile.gettempdir()) / f"tinymetafed-tests-{os.getpid()}")
 
 # A shell that starts the tests in the background ignores Ctrl-C, and nohup the end of the terminal. The processes that the
 # tests start would inherit that.

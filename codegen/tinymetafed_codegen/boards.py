@@ -142,7 +142,9 @@ class Board:
     ``ports`` are the folders of port/ that are compiled for it, ``main`` is its main program in firmware/app/. A ``real``
     board is flashed. Any other board is started on this machine, in its ``emulator`` or, where that is None, as a process.
     ``machine_flags`` are compiler flags for the processor, empty where the vendor's package sets them; flags of all boards are
-    in boards/platform/flags.json. ``optimization`` is the compiler's level, None where the vendor's package sets it. ``usb``
+    in boards/platform/flags.json. ``entropy`` names the source of the random bytes that its port gives; None if it has none.
+    ``measures``: its port can tell its stack and its supply voltage.
+    ``optimization`` is the compiler's level, None where the vendor's package sets it. ``usb``
     has a title for each pair of USB vendor and product id: the board in one of its states, or its USB bridge. It answers
     within ``start_seconds`` of its start; where it is emulated, with a core of this machine for itself. Its port resets it when
     the main loop has not passed for ``watchdog_seconds``; None if the port has no watchdog.
@@ -164,6 +166,7 @@ class Board:
     estimates: Estimates | None
     storage: Storage | None
     entropy: str | None
+    measures: bool
     toolchain_prefix: str
     machine_flags: tuple[str, ...]
     optimization: str | None
@@ -400,6 +403,7 @@ def _board(file: Path, manifest: Facts) -> Board:
         estimates=_estimates(facts.object_of("estimates"), build) if "estimates" in facts else None,
         storage=_storage(facts.object_of("storage")) if "storage" in facts else None,
         entropy=facts.text_of("entropy") if "entropy" in facts else None,
+        measures=facts.flag("measures", False),
         toolchain_prefix=facts.text_of("toolchain_prefix"),
         machine_flags=facts.words("machine_flags") if "machine_flags" in facts else (),
         optimization=facts.text_of("optimization") if "optimization" in facts else None,

@@ -20,6 +20,7 @@ FEEDBACK_FLASH_BYTES = 600  # code of error feedback
 STORE_FLASH_BYTES = 2_800  # code of a store, with the storage functions of the emulated board
 STORE_STATE_FLASH_BYTES = 820  # in addition, where it keeps the state between rounds
 STORE_RAM_BYTES = 56
+MEASURES_FLASH_BYTES = 400  # code of board.measures
 SENSOR_FLASH_BYTES = 4_000  # code of a sensor's pipeline and of what a program of one's own calls
 SECURE_FLASH_BYTES = 3_700  # code of secure aggregation: X25519, BLAKE2s, ChaCha20, and its messages
 SOUND_FLASH_BYTES = 1_000  # code of the front end for sounds, beyond that for windows; its tables are counted in addition
@@ -104,7 +105,9 @@ def _flash(experiment: Experiment, net: Graph) -> int:
     private = private_update.facts(experiment, net.n_global)
     privacy = 0 if private is None else PRIVACY_FLASH_BYTES + private.table_bytes
     secure = SECURE_FLASH_BYTES * experiment.privacy.secure_aggregation
-    return CORE_FLASH_BYTES + feedback + store + sensor + privacy + secure + _kernel_flash(net) + net.frozen_bytes
+    measures = MEASURES_FLASH_BYTES * experiment.board.measures
+    optional = feedback + store + sensor + measures + privacy + secure
+    return CORE_FLASH_BYTES + optional + _kernel_flash(net) + net.frozen_bytes
 
 
 def _kernel_flash(net: Graph) -> int:

@@ -30,6 +30,8 @@ _OPTIONAL_HEADERS = {
     "sensor_facts.hpp",
     "own_sensor.hpp",
     "log_mel_facts.hpp",
+    "measures.hpp",
+    "measure_facts.hpp",
     "private_update.hpp",
     "privacy_facts.hpp",
     "secure_sum.hpp",
@@ -94,7 +96,7 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None)
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
-    optional = (store_headers, sensor_headers, privacy_headers, secure_headers)
+    optional = (store_headers, measure_headers, sensor_headers, privacy_headers, secure_headers)
     return texts | {name: text for make in optional for name, text in make(design, command).items()}
 
 
@@ -206,6 +208,16 @@ def store_headers(design: Design, command: str) -> dict[str, str]:
             command=command,
             **vars(protocol_cpp.store_parts()),
         ),
+    }
+
+
+def measure_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of the headers of firmware that measures itself, by name; empty for any other firmware."""
+    if not design.experiment.board.measures:
+        return {}
+    return {
+        "measures.hpp": render("measures.hpp.j2", command=command),
+        "measure_facts.hpp": render("measure_facts.hpp.j2", records=protocol_cpp.measure_records(), command=command),
     }
 
 

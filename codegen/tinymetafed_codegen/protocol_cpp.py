@@ -125,6 +125,11 @@ def sensor_parts() -> PartText:
     )
 
 
+def measure_records() -> list[RecordText]:
+    """The text of the messages that only firmware has that measures itself."""
+    return [_record(record) for record in protocol.records(optional_messages.MEASURE_REQUESTS)]
+
+
 def secure_records() -> list[RecordText]:
     """The text of the messages that only firmware with secure aggregation has."""
     return [_record(record) for record in protocol.records(optional_messages.SECURE_REQUESTS)]
