@@ -96,8 +96,9 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None)
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
-    optional = (store_headers, measure_headers, sensor_headers, privacy_headers, secure_headers)
-    return texts | {name: text for make in optional for name, text in make(design, command).items()}
+    for optional in (store_headers, measure_headers, sensor_headers, privacy_headers, secure_headers):
+        texts |= optional(design, command)
+    return texts
 
 
 def protocol_header(command: str) -> str:

@@ -56,7 +56,7 @@ class PrivateUpdateFacts:
     @property
     def distance(self) -> float:
         """Bound on the total variation distance between the noise of one entry and a discrete Gaussian without an end."""
-        return 2 * math.exp(-TAIL * TAIL / 2) + (self.tail + 1) * 2.0**-THRESHOLD_BITS
+        return 2 * math.exp(-TAIL * TAIL / 2) + (self.tail + 1) * 2.0 ** -(THRESHOLD_BITS + 1)
 
     @property
     def table_bytes(self) -> int:

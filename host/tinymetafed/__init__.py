@@ -61,6 +61,7 @@ from .projects import ProjectError
 from .runs.adapted import AdaptedError
 from .runs.exported_weights import ExportError
 from .runs.journal import RunResult
+from .runs.privacy_spent import PrivacySpent
 from .runs.report import ReportError
 from .runs.run_errors import StoreError, UntrustedError
 from .runs.tensorflow import ModelFileError
@@ -181,6 +182,7 @@ __all__ = [
     "Observer",
     "OwnStrategyError",
     "Phase",
+    "PrivacySpent",
     "ProgressEvent",
     "ProgressOption",
     "ProjectError",

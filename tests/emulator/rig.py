@@ -154,15 +154,14 @@ KEEPING: dict[str, Experiment] = {
     "keeping": sine("strategy.downlink=f32", "strategy.error_feedback=true", "model.local_start=kept")
 }
 # Updates with noise that is the same on every machine.
-PRIVATE: dict[str, Experiment] = {
-    "private": sine(
-        "strategy.selection=random",
-        "run.devices_per_round=20",
-        "privacy.clip=0.25",
-        "privacy.noise=0.5",
-        "privacy.public_seed=11",
-    )
-}
+PRIVATE_KEYS = (
+    "strategy.selection=random",
+    "run.devices_per_round=20",
+    "privacy.clip=0.25",
+    "privacy.noise=0.5",
+    "privacy.public_seed=11",
+)
+PRIVATE: dict[str, Experiment] = {"private": sine(*PRIVATE_KEYS)}
 SEED, CLIENT, ROUND = 7, 3, 5
 PATIENT_RETRIES = 9  # the session gives a board up after 90 s, as the machine may be busy
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from rig import ALL, CLIENT, PRIVATE, ROUND, SEED, Board, Boards, present
+from rig import ALL, CLIENT, PRIVATE, PRIVATE_KEYS, ROUND, SEED, Board, Boards, present
+from small_runs import Quiet, sine
 
 from tinymetafed.learn.codecs import delta
 from tinymetafed.learn.strategies import open_strategy
-from tinymetafed.runs.setup import design_of
+from tinymetafed.runs import training
+from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed.simulation.kernels import TrainingClients, open_kernels
 from tinymetafed_codegen.protocol import Configure, Dtype, Fetch, Predict, Program, Recipe, Selection, Status
 
@@ -45,6 +49,14 @@ def test_private_updates_are_those_of_the_simulation(boards: Boards, url: str) -
     assert np.array_equal(found.indices, expected.indices)
     assert np.array_equal(found.values.view(np.uint32), expected.values.view(np.uint32))
     assert np.array_equal(board.delta(1, k).values, found.values)  # asking again gives no other noise
+
+
+def test_a_federation_of_boards_ends_on_the_simulations_weights(tmp_path: Path) -> None:
+    keys = ["run.rounds=2", "run.devices_per_round=3", "evaluation.tasks=1", "evaluation.every=0"]
+    setup = set_up(sine(*PRIVATE_KEYS, *keys), "test", None)
+    trained = training.train(setup, ["native:2"], ["native:1"], tmp_path / "boards", Quiet())
+    simulated = training.simulate(setup, 1, tmp_path / "simulation", Quiet())
+    assert trained.weights_sha256 == simulated.weights_sha256 and trained.redone == 0
 
 
 @pytest.mark.parametrize("url", present(ALL[:1]))

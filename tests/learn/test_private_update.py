@@ -190,3 +190,14 @@ def test_a_board_without_entropy_is_refused_unless_its_noise_is_public() -> None
 )
 def test_firmware_with_other_privacy_is_another_model(key: str) -> None:
     assert design_of(private(), "test").model_hash != design_of(private(key), "test").model_hash
+
+
+@pytest.mark.parametrize(("devices", "turns"), [(20, 50), (300, 3), (1000, 1)])
+def test_clients_take_turns(devices: int, turns: int) -> None:
+    experiment = private(f"run.devices_per_round={devices}")
+    strategy = open_strategy(experiment, design_of(experiment, "test").manifest)
+    orders = [[strategy.clients(round_, 1000) for round_ in range(first, first + turns)] for first in (0, turns)]
+    for rounds in orders:
+        drawn = [client for chosen in rounds for client in chosen]
+        assert len(set(drawn)) == len(drawn) == turns * devices and set(drawn) <= set(range(1000))
+    assert orders[0] != orders[1]

@@ -68,13 +68,13 @@ def of_rounds(
     loss: defaultdict[int, float] = defaultdict(float)  # of each client, sum of 1 / multiplier²
     taken: Counter[int] = Counter()  # its rounds
     updates: Counter[int] = Counter()  # that the host may have seen
-    noises = 0  # entries of all updates
+    noises: Counter[int] = Counter()  # entries of all updates in these rounds
     for contributions in rounds:
         there = [each for each in contributions if each.status != "skipped"]
-        noises += len(there) * facts.entries
         for each in there:
             loss[each.client] += facts.multiplier(len(there)) ** -2
             taken[each.client] += 1
+            noises[each.client] += len(there) * facts.entries
         for each in contributions:
             updates[each.client] += 2 if each.status == "redone" else 1
     multiplier = 1 / math.sqrt(max(loss.values())) if loss else None
@@ -84,8 +84,11 @@ def of_rounds(
     computed: tuple[float | None, float | None] = (None, None)
     if not note:
         by = epsilon or _gaussian
-        distances = (noises * facts.distance, max(updates.values(), default=0) * facts.entries * facts.distance)
-        computed = (_bounded(by, multiplier, delta, distances[0]), _bounded(by, host_multiplier, delta, distances[1]))
+        most, most_for_host = max(noises.values(), default=0), max(updates.values(), default=0) * facts.entries
+        computed = (
+            _bounded(by, multiplier, delta, most * facts.distance),
+            _bounded(by, host_multiplier, delta, most_for_host * facts.distance),
+        )
     if experiment.privacy.secure_aggregation:  # the host sees the sum of each round, as everybody may
         host_multiplier, computed = multiplier, (computed[0], computed[0])
     elif isinstance(experiment.strategy, OwnStrategySpec):

@@ -125,6 +125,9 @@ class Strategy(ABC):
     def clients(self, round_: int, of: int) -> list[int]:
         """Selects the training clients of a round; the selection depends only on ``run.seed`` and the arguments.
 
+        With [privacy], clients take turns in a random order, so that none takes part, and loses privacy, more often than
+        needed: none twice before a new order is drawn, in which fewer than ``run.devices_per_round`` may have been left out.
+
         Args:
             round_: The round, from 0.
             of: Number of training clients.
@@ -138,6 +141,11 @@ class Strategy(ABC):
         run = self.experiment.run
         if of < run.devices_per_round:
             raise StrategyError(f"{self.experiment.per_round}, but there are only {of} client(s)")
+        if self.experiment.privacy.is_private:
+            turns = of // run.devices_per_round
+            order = prng.permutation(run.seed, 0, round_ // turns, Stream.CLIENT_CHOICE, of)
+            first = round_ % turns * run.devices_per_round
+            return [int(client) for client in order[first : first + run.devices_per_round]]
         chosen: dict[int, None] = {}  # a dict keeps the order of the draws
         attempts = 0
         while lacking := run.devices_per_round - len(chosen):
