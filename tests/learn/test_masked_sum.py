@@ -71,6 +71,8 @@ def test_the_mean_is_that_of_the_changes_with_and_without_masks(data: st.DataObj
         (["run.devices_per_round=2"], "needs 3 to 64 devices in each round, not run.devices_per_round = 2"),
         (["run.devices_per_round=65"], "needs 3 to 64 devices in each round, not run.devices_per_round = 65"),
         (["strategy.error_feedback=true"], "needs strategy.error_feedback = false"),
+        (["strategy.defence=bound"], "needs strategy.defence = 'none', not 'bound'"),
+        (["strategy.audit=0.1"], "needs strategy.audit = 0, not 0.1"),
         (["strategy.kind=tinyol"], "strategy.kind = 'tinyol' has none"),
         (["privacy.largest_change=0"], "'privacy.largest_change' = 0"),
         (["privacy.secure=true"], "unknown key 'privacy.secure'"),

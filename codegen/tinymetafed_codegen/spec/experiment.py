@@ -264,6 +264,17 @@ def _check(experiment: Experiment, source: str) -> None:
             )
     elif strategy.restart_rounds is not None:
         raise SpecError(f"{source}: strategy.restart_rounds works only with strategy.schedule = 'sgdr'")
+    _check_defence(strategy, run.devices_per_round, source)
+    own = {
+        "task.client_per_board": task.boards_are_clients,
+        "strategy.error_feedback": strategy.error_feedback,
+        "model.local_start = 'kept'": experiment.model.local_start == "kept",
+    }
+    if strategy.audit and (keys := [key for key, chosen in own.items() if chosen]):
+        raise SpecError(
+            f"{source}: strategy.audit = {strategy.audit:g} has boards repeat each other's work, but with {' and '.join(keys)} "
+            "a client can be trained on its own board only; leave strategy.audit out"
+        )
     if run.keep == "best" and run.rounds and not experiment.evaluation.every:
         raise SpecError(
             f"{source}: run.keep = 'best' needs evaluation.every, the number of rounds after which weights are compared; set "
@@ -333,10 +344,35 @@ def _check_secure_aggregation(experiment: Experiment, source: str) -> None:
         raise SpecError(
             f"{needs} strategy.error_feedback = false: a board would not know whether its update went into a sum; leave it out"
         )
+    for key, value, off in (("defence", strategy.defence, "'none'"), ("audit", strategy.audit, "0")):
+        if value not in ("none", 0):
+            raise SpecError(
+                f"{needs} strategy.{key} = {off}, not {value!r}: it looks at single updates, which the host then cannot see; "
+                "choose one of the two"
+            )
     if not LEAST_PARTICIPANTS <= devices <= SEATS:
         raise SpecError(
             f"{needs} {LEAST_PARTICIPANTS} to {SEATS} devices in each round, not {experiment.per_round}: in a sum of two, each "
             "would know the other's update; set run.devices_per_round"
+        )
+
+
+# How many clients of a round must be honest for one that lies, and how many more: see learn/defence.py.
+_HONEST = {"trimmed": (1, 1), "krum": (1, 3)}
+
+
+def _check_defence(strategy: StrategySpec, clients: int, source: str) -> None:
+    """Raises SpecError if a round has too few clients for its defence."""
+    if strategy.defence not in _HONEST:
+        return
+    per_liar, more = _HONEST[strategy.defence]
+    liars = strategy.liars(clients)
+    needed = (1 + per_liar) * liars + more
+    if clients < needed:
+        raise SpecError(
+            f"{source}: strategy.defence = '{strategy.defence}' with defence_liars = {strategy.defence_liars:g} expects "
+            f"{liars} of the {clients} client(s) of a round to lie and needs {needed} clients for that; raise "
+            "run.devices_per_round, or set strategy.defence = 'bound', which works with one"
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinymetafed_codegen.protocol import Program, Progress, Recipe, Selection, Status
 
+from ..federation.audit import Audit
 from ..federation.clients import Adapted, DeviceFacts, Doubtful, Served, Traffic, TrainingFailed
 from ..federation.rounds import digest
 from ..learn.codecs import delta
@@ -96,6 +97,10 @@ class DeviceClients:
         """All devices, those that are not connected at the moment included."""
         return [_describe(device) for device in self.fleet.devices]
 
+    def exclude(self, board: str, why: str) -> None:
+        """See Clients."""
+        self.fleet.exclude(bytes.fromhex(board), why)
+
     def train(
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:
@@ -121,7 +126,9 @@ class DeviceClients:
                 raise Doubtful(text, trained.delta, "large" if private else digest(trained.delta))
             return trained.delta
 
-        return self.fleet.map(clients, one, pinned=None if boards is None else boards.__getitem__, kind=recipe)
+        share = strategy.spec.audit
+        audit = Audit(share, digest) if share else None
+        return self.fleet.map(clients, one, pinned=None if boards is None else boards.__getitem__, kind=recipe, audit=audit)
 
     def _train_together(
         self,

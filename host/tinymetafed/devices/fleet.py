@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from tinymetafed_codegen.protocol import Program, Recipe, Status
 
+from ..federation.audit import Audit, Votes
 from ..federation.clients import Doubtful, Served, Traffic, TrainingFailed
 from ..learn.codecs.delta import DeltaError
 from .device import Device
@@ -64,6 +65,7 @@ class _Member:
     invalid_updates: int = 0
     next_try: float = 0.0
     pause: float = LATE_SECONDS[0]
+    votes: Votes = field(default_factory=Votes)
 
     @property
     def up(self) -> bool:
@@ -89,6 +91,7 @@ class _Job(Generic[Item, Outcome]):
     # Devices that sent an invalid update for this item (None), or a claim; another device does it if possible.
     tried: dict[_Member, Hashable] = field(default_factory=dict)
     latest: _Member | None = None  # that has begun it
+    audited: bool = False  # whether it counts only once two devices come to the same
 
 
 @dataclass(eq=False)
@@ -194,6 +197,12 @@ class Fleet:
             self._drop(member, refusal, "it refuses a program that other boards accept")
         self._expect_one()
 
+    def exclude(self, unique_id: bytes, why: str) -> None:
+        """Does not use a device any more; ``why`` is the end of a sentence. Nothing for a device that is not there."""
+        for member in self._members:
+            if member.unique_id == unique_id and member.presence is not _Presence.DROPPED:
+                self._drop(member, f"{member.device.url}: {why}", "it stands out from the others")
+
     def map(
         self,
         items: Sequence[Item],
@@ -202,6 +211,7 @@ class Fleet:
         pinned: Callable[[Item], bytes | None] | None = None,
         name: str = "client",
         kind: Hashable = None,
+        audit: Audit[Outcome] | None = None,
     ) -> list[Served[Outcome]]:
         """Calls ``work(session, item)`` for every item, each on any free device.
 
@@ -217,6 +227,7 @@ class Fleet:
                 the item is skipped.
             name: What events call an item.
             kind: Equal for items that take about as long; what earlier ones took decides when one takes too long.
+            audit: Which outcomes a second device must come to as well; None for none.
 
         Returns:
             The outcomes, in the order of ``items``.
@@ -232,12 +243,12 @@ class Fleet:
             futures: list[Future[None]] = []
 
             def start(member: _Member) -> None:
-                futures.append(pool.submit(self._serve, member, queue, work, name, kind, start))
+                futures.append(pool.submit(self._serve, member, queue, work, name, kind, start, audit))
 
             try:
                 for member in workers[1:]:
                     start(member)
-                self._serve(workers[0], queue, work, name, kind, start)  # a single item needs no other thread
+                self._serve(workers[0], queue, work, name, kind, start, audit)  # a single item needs no other thread
                 while futures:
                     futures.pop().result()
             except BaseException as error:  # Ctrl-C too: the other devices leave their current item
@@ -269,6 +280,7 @@ class Fleet:
         name: str,
         kind: Hashable,
         start: Callable[[_Member], None],
+        audit: Audit[Outcome] | None,
     ) -> None:
         """Works on items until none is left for this device; reconnects the device when it is lost."""
         try:
@@ -287,7 +299,7 @@ class Fleet:
                     if job.served is None or isinstance(error, Overdue):
                         self._believe(member, job, error, name)
                 else:
-                    self._accept(member, queue, job, outcome, name)
+                    self._accept(member, queue, job, outcome, name, audit)
                 with queue.changed:
                     _, began = queue.busy.pop(member)
                     if job.served is None:
@@ -315,24 +327,51 @@ class Fleet:
         queue.changed.notify_all()
 
     def _accept(
-        self, member: _Member, queue: _Queue[Item, Outcome], job: _Job[Item, Outcome], outcome: Outcome, name: str
+        self,
+        member: _Member,
+        queue: _Queue[Item, Outcome],
+        job: _Job[Item, Outcome],
+        outcome: Outcome,
+        name: str,
+        audit: Audit[Outcome] | None,
     ) -> None:
-        """Takes the outcome of an item, unless another device had it sooner; devices that claimed something else were wrong."""
+        """Takes the outcome of an item, unless another device had it sooner; devices that claimed something else were wrong.
+
+        An outcome that is audited is only noted until a second device comes to the same, or no other device is left to ask.
+        """
         member.failures, member.pause = 0, LATE_SECONDS[0]
+        claim = None if audit is None or job.only_board is not None else audit.claim(outcome)
         with queue.changed:
             if job.served is not None:
                 return
+            agree = [other for other, same in job.tried.items() if claim is not None and same == claim and other is not member]
+            if audit is not None and claim is not None and not agree:
+                job.audited = job.audited or audit.due(member.votes)
+                others = {other for other in self._members if other.up} - {member} - job.tried.keys()
+                if job.audited and others:
+                    job.tried[member] = claim
+                    return
             for other, (item, began) in queue.busy.items():
                 if item is job and began < queue.busy[member][1]:
                     job.note = f"{other.device.url}: not done after {self._clock.monotonic() - began:.1f} s"
             job.served = Served(outcome, member.device.url, bool(job.note), job.note)
             if job in queue.waiting:
                 queue.waiting.remove(job)
+            wrong = [other for other, same in job.tried.items() if same is not None and other not in [member, *agree]]
+            for other in [member, *agree] if agree else []:
+                other.votes.confirmed += 1
+            for other in wrong if agree else []:
+                other.votes.refuted += 1
         if job.note:
             self.on_event(f"{name} {job.item} redone on {member.device.url}")
         self._claimed.clear()
-        for other, claim in job.tried.items():
-            if claim is not None and other is not member:
+        for other in wrong:
+            if agree:
+                self._outvoted(other, member, f"{name} {job.item}")
+            elif job.audited:
+                who = f"{other.device.url} and {member.device.url}"
+                self.on_event(f"{who} come to different results of {name} {job.item}, and there is no third board to ask")
+            else:
                 self._refute(other, member, f"{name} {job.item}")
 
     def _believe(self, member: _Member, job: _Job[Item, Outcome], error: Exception, name: str) -> None:
@@ -456,6 +495,14 @@ class Fleet:
         if member.invalid_updates >= MAX_INVALID_UPDATES and member.presence is not _Presence.DROPPED:
             why = f"other boards do not confirm what it says; the last was {what}"
             self._drop(member, f"{member.device.url}: {by.device.url} has another result", why)
+
+    def _outvoted(self, member: _Member, by: _Member, what: str) -> None:
+        """Reports a device when two others have agreed on another result; excludes it if that has happened too often."""
+        self.on_event(
+            f"{member.device.url}: its result of {what} is not that of two other boards, {by.device.url} is one of them"
+        )
+        if member.votes.excluded and member.presence is not _Presence.DROPPED:
+            self._drop(member, member.device.url, f"other boards came to other results {member.votes.refuted} times")
 
     def _bring_back(self, member: _Member, over: Callable[[], bool] = lambda: False) -> bool:
         """Tries to reconnect a device, for its patience at most and only while there is work; then configures it."""
