@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
+from itertools import accumulate, pairwise
 
 from .boards import Board
 from .section import ValueType
@@ -24,6 +25,7 @@ THRESHOLD_BITS = 63  # of a random word that chooses a magnitude; one more bit c
 _GRIDS: dict[ValueType, tuple[int, int]] = {"i8": (5, 127), "f16": (20, 2047), "f32": (20, 2047)}
 _F16_EXPONENTS = range(-24, 6)  # a multiple of 2^-24 up to 2047 times this power of two is a float16
 _EXPONENTS = range(-100, 100)
+_CONTEXT = Context(prec=60)
 
 
 @dataclass(frozen=True)
@@ -54,26 +56,30 @@ class PrivateUpdateFacts:
         return self.sigma * math.sqrt(devices / self.square)
 
     @property
-    def distance(self) -> float:
-        """Bound on the total variation distance between the noise of one entry and a discrete Gaussian without an end."""
-        return 2 * math.exp(-TAIL * TAIL / 2) + (self.tail + 1) * 2.0 ** -(THRESHOLD_BITS + 1)
-
-    @property
     def table_bytes(self) -> int:
         """Flash of the table of the noise."""
         return 8 * self.tail
 
     def thresholds(self) -> list[int]:
         """The noise as a table: entry j is the probability of a magnitude up to j, times 2^THRESHOLD_BITS."""
-        with localcontext(Context(prec=60)):
-            sigma = Decimal(self.sigma)
-            weights = [(-Decimal(j * j) / (2 * sigma * sigma)).exp() * (1 if j == 0 else 2) for j in range(self.tail + 1)]
+        with localcontext(_CONTEXT):
+            sums = list(accumulate(self._weights(self.tail)))
+            return [int((each / sums[-1] * 2**THRESHOLD_BITS).to_integral_value()) for each in sums[:-1]]
+
+    @property
+    def distance(self) -> float:
+        """Total variation distance between the noise of one entry, as the table gives it, and the discrete Gaussian."""
+        ends = [0, *self.thresholds(), 2**THRESHOLD_BITS]
+        with localcontext(_CONTEXT):
+            weights = self._weights(2 * self.tail)  # what lies beyond is less than any digit here
             total = sum(weights)
-            found, so_far = [], Decimal(0)
-            for weight in weights[:-1]:
-                so_far += weight
-                found.append(int((so_far / total * 2**THRESHOLD_BITS).to_integral_value()))
-            return found
+            found = [Decimal(high - low) / 2**THRESHOLD_BITS for low, high in pairwise(ends)] + [Decimal(0)] * self.tail
+            return float(sum(abs(a - weight / total) for a, weight in zip(found, weights, strict=True)) / 2)
+
+    def _weights(self, largest: int) -> list[Decimal]:
+        """Unscaled probabilities of the magnitudes 0 to ``largest``, to be computed in _CONTEXT."""
+        double_variance = 2 * Decimal(self.sigma) * Decimal(self.sigma)
+        return [(-Decimal(j * j) / double_variance).exp() * (1 if j == 0 else 2) for j in range(largest + 1)]
 
 
 def facts(experiment: Experiment, n_global: int, source: str = "experiment") -> PrivateUpdateFacts | None:

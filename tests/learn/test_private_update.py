@@ -141,6 +141,7 @@ def test_the_table_of_the_noise_is_a_discrete_gaussian(uplink: str, clip: float,
     magnitudes = np.arange(facts.tail + 1)
     weights = np.where(magnitudes == 0, 1, 2) * np.exp(-(magnitudes**2) / (2 * facts.sigma**2))
     np.testing.assert_allclose(probabilities, weights / weights.sum(), rtol=1e-9, atol=2.0**-60)
+    assert facts.distance < facts.tail * 2.0**-63 + math.erfc(private_update.TAIL / math.sqrt(2))
     assert (magnitudes**2 * probabilities).sum() == pytest.approx(facts.sigma**2, rel=1e-9)
     # All devices together add noise * clip to an entry of the sum; what counts is a little less, as rounding widens the norm.
     assert facts.sigma * facts.step * math.sqrt(devices) == pytest.approx(noise * clip)

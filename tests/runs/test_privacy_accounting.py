@@ -67,17 +67,18 @@ def test_an_update_that_was_asked_for_twice_counts_twice_for_the_host() -> None:
 
 def test_the_distance_to_a_gaussian_counts_against_delta() -> None:
     assert FACTS is not None
-    asked: list[float] = []
 
     def epsilon(multiplier: float, delta: float) -> float:
-        asked.append(delta)
-        return 3.0
+        return -math.log(delta)
 
     rounds = [[contribution(client) for client in range(4)]] * 50
+    distance = 50 * 4 * 560 * FACTS.distance
     found = privacy.of_rounds(PRIVATE, 1120, rounds, epsilon)
-    assert found is not None and found.epsilon == 3.0
-    assert asked[1] == pytest.approx(1e-5 - (1 + math.exp(3)) * 50 * 4 * 560 * FACTS.distance) and 0.9e-5 < asked[1] < 1e-5
-    lost = privacy.of_rounds(PRIVATE, 1120, rounds, lambda multiplier, delta: 30.0)
+    assert found is not None and found.epsilon is not None
+    left = 1e-5 - (1 + math.exp(found.epsilon)) * distance
+    assert 0 < left < 1e-5 and found.epsilon >= epsilon(1, left)  # at most the δ that the distance leaves was used
+    assert found.epsilon <= epsilon(1, 0.9e-5)
+    lost = privacy.of_rounds(PRIVATE, 1120, rounds, lambda multiplier, delta: 40.0)
     assert lost is not None and lost.epsilon is None and lost.host_epsilon is None
     assert "no bound" in lost.text
 

@@ -25,6 +25,8 @@ from .run_data import RunData
 INSTALL = "pip install 'tinymetafed[privacy]'"
 _MOST_EPSILON = 300.0  # a larger one says nothing, and its exponential function no longer fits a float
 
+_SHARES = (0.99, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.1)  # of δ for the Gaussian noise; the rest is for the distance to it
+
 Epsilon = Callable[[float, float], float]  # ε of a Gaussian mechanism by its noise multiplier and δ
 
 
@@ -111,14 +113,13 @@ def of_rounds(
 def _bounded(epsilon: Epsilon, multiplier: float | None, delta: float, distance: float) -> float | None:
     """ε of noise at a total variation distance of at most ``distance`` from the Gaussian one; None if there is no bound.
 
-    Noise that is (ε, δ') private leaves (ε, δ' + (1 + e^ε) · distance) at that distance.
+    Gaussian noise that gives (ε, δ') leaves (ε, δ' + (1 + e^ε) · distance) at that distance; the best of several δ' counts.
     """
     if multiplier is None:
         return 0.0
-    most = epsilon(multiplier, delta / 2)
-    if not most < _MOST_EPSILON or (1 + math.exp(most)) * distance > delta / 2:
-        return None
-    return epsilon(multiplier, delta - (1 + math.exp(most)) * distance)
+    found = [(epsilon(multiplier, delta * share), delta * (1 - share)) for share in _SHARES]
+    kept = [each for each, rest in found if each < _MOST_EPSILON and (1 + math.exp(each)) * distance <= rest]
+    return min(kept, default=None)
 
 
 def _gaussian(multiplier: float, delta: float) -> float:
