@@ -8,6 +8,7 @@
 
 #include <authentication.hpp>
 #include <private_update.hpp>  // generated for private updates
+#include <secure_sum.hpp>  // generated for firmware with secure aggregation
 
 #include "board.hpp"
 #include "delta_codec.hpp"
@@ -230,7 +231,8 @@ class Group {
     const Key key = {training_.seed, training_.clients[client], training_.round};
     PrivateUpdate update;
     const auto sent = update.noised(change);
-    const Status frozen = encoder.freeze(sent, model::kLayerEnds, recipe_, PrivateUpdate::selection_key(key), histogram);
+    const Status frozen = encoder.freeze(sent, model::kLayerEnds, recipe_, SecureSum::selection_key(PrivateUpdate::selection_key(key)),
+                                         histogram);
     if (frozen != Status::kOk) return frozen;
     if (const Status drawn = update.draw(encoder, change, key); drawn != Status::kOk) return drawn;
     uint8_t frame[board::kReceiveWindow];
