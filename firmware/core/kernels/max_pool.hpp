@@ -54,8 +54,9 @@ struct MaxPool {
   // The number of the pixel, counted from 1, or 0 for none, has as many bits as divide a word's 32.
   static constexpr int kPixels = Rows::kKernel * Columns::kKernel;
   static constexpr int kBits = kPixels < 2 ? 1 : kPixels < 4 ? 2 : kPixels < 16 ? 4 : kPixels < 256 ? 8 : 32;
-  // Channels whose windows are unrolled one behind the other.
-  using All = Windows<Rows, Columns, kChannels, at_most(kTile, kPixels <= 4 ? 32 / kBits : 32 / kBits > 1 ? 2 : 1)>;
+  // Small windows are unrolled for as many channels as a word has numbers of.
+  static constexpr bool kSmall = kPixels <= 4 && Windows<Rows, Columns, 1, 1>::kWhole;
+  using All = Windows<Rows, Columns, kChannels, at_most(kTile, at_most(32 / kBits, kSmall ? 8 : 2))>;
   using Window = typename All::Window;
 
   // Where pixel i of a window is, from its first pixel.
