@@ -42,7 +42,7 @@ TEXTBOOK_OPS = {
     "subtract", "multiply", "scale", "concatenate",
 }  # fmt: skip
 _NANOSECONDS = 1024  # of virtual time per instruction at -icount shift=10
-_MARK = "_ZN3tmf4port5ticksEv"  # tmf::port::ticks(), which the learner calls immediately before and after a training step
+MARK = "_ZN3tmf4port5ticksEv"  # tmf::port::ticks(), which the learner calls immediately before and after a training step
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def measure(experiment: Experiment, board: Board, built: Firmware, observer: Obs
         listing, options = None, []
         if counter is not None:
             listing = executions.disassemble(built.program, board.toolchain_prefix)
-            options = executions.options(counter.plugin, listing, _MARK, out)
+            options = executions.options(counter.plugin, listing, MARK, out)
         observer.stage(f"training steps on {spec.url}", len(VARIANTS) * REPEATS)
         boards = Catalogue(board.project)
         with launch([spec], lambda name: built.program, boards=boards, icount=True, options=options) as (device,):
