@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from .api.measuring import (
         bench_all,
         bench_board,
+        bench_grid,
         bench_kernels,
         bench_memory,
         bench_simulation,
@@ -111,6 +112,7 @@ _WHEN_USED = {
     "measuring": (
         "bench_all",
         "bench_board",
+        "bench_grid",
         "bench_kernels",
         "bench_memory",
         "bench_simulation",
@@ -213,6 +215,7 @@ __all__ = [
     "__version__",
     "bench_all",
     "bench_board",
+    "bench_grid",
     "bench_kernels",
     "bench_memory",
     "bench_simulation",

@@ -46,11 +46,17 @@ struct DepthwiseConv2d {
     return at_least(at_most(kProducts * stride / Columns::kKernel, kAccumulators * 3 / 4), 1);
   }
 
+  // The kernel columns whose gradients are summed at the same time: a whole row, if it fits into the registers, or one.
+  static constexpr bool kSumsRow = Columns::kKernel <= kAccumulators * 3 / 4;
+  static constexpr int kSums = kSumsRow ? Columns::kKernel : 1;
+
   // Channels of a tile. Vectors of neighbouring channels share the lines and pages of a cache.
   template <typename T>
   static constexpr int together() { return at_most(kChannels, sizeof(T) > sizeof(float) ? 2 : 1); }
   template <typename T>
-  static constexpr int updated_together() { return at_most(kChannels, sizeof(T) > sizeof(float) ? 8 : 2); }
+  static constexpr int updated_together() {
+    return at_most(kChannels, sizeof(T) > sizeof(float) || !kSumsRow ? 8 : Columns::kKernel <= 6 ? 2 : 1);
+  }
 
   template <int kCount>
   using OutputTiles = ColumnTiles<Outputs<Columns>, at_least(pixels(1) / kCount, 1)>;
@@ -86,7 +92,7 @@ struct DepthwiseConv2d {
         for (int k = 0; k < kCount; ++k) sum[t][k] = bias[channel + k] - T{};  // to every lane of T; + T{} would turn -0 into +0
       }
       for (int n = last_row - first_row; n > 0; --n) {
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int c = 0; c < Columns::kKernel; ++c) {
 #pragma GCC unroll 24
           for (int t = 0; t < kWidth; ++t) {
@@ -139,7 +145,7 @@ struct DepthwiseConv2d {
         for (int k = 0; k < kCount; ++k) sum[t][k] = T{};
       }
       for (int n = last_row - first_row; n > 0; n -= Rows::kStride) {
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int c = 0; c < Columns::kKernel; ++c) {
 #pragma GCC unroll 24
           for (int t = 0; t < kWidth; ++t) {
@@ -162,15 +168,11 @@ struct DepthwiseConv2d {
     }
   };
 
-  // The kernel columns whose gradients are summed at the same time: a whole row, if it fits into the registers.
-  static constexpr int kSums = Columns::kKernel <= kAccumulators / 2 ? Columns::kKernel : 1;
-
   template <int kCount, typename T>
   struct Sum {
     const T* x;
     const T* dy;
     T* sum;
-    int column;  // the first kernel column
 
     template <int kWidth, typename Tile>
     void visit(const Tile& tile) const {
@@ -178,12 +180,12 @@ struct DepthwiseConv2d {
       const T* gradient = dy + tile.place * kChannels;
 #pragma GCC unroll 24
       for (int t = 0; t < kWidth; ++t) {
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int c = 0; c < kSums; ++c) {
-          if (tile.uses(t, column + c)) {
+          if (tile.uses(t, c)) {
 #pragma GCC unroll 8
             for (int k = 0; k < kCount; ++k)
-              sum[c * kCount + k] += pixel[tile.partner(t, column + c) * kChannels + k] * gradient[t * kChannels + k];
+              sum[c * kCount + k] += pixel[tile.partner(t, c) * kChannels + k] * gradient[t * kChannels + k];
           }
         }
       }
@@ -202,11 +204,19 @@ struct DepthwiseConv2d {
         const T* pixels = x + (Rows::start(first_row) + r) * Columns::kIn * kChannels;
         const T* gradients = dy + first_row * Columns::kOut * kChannels;
         for (int row = first_row; row < last_row; ++row) {
-          OutputTiles<kCount>::for_each(Sum<kCount, T>{pixels, gradients, sum, column});
+          if constexpr (kSumsRow) {
+            OutputTiles<kCount>::for_each(Sum<kCount, T>{pixels, gradients, sum});
+          } else {
+            for (int out = Columns::first_out(column); out < Columns::last_out(column); ++out) {
+#pragma GCC unroll 8
+              for (int k = 0; k < kCount; ++k)
+                sum[k] += pixels[(Columns::start(out) + column) * kChannels + k] * gradients[out * kChannels + k];
+            }
+          }
           pixels += Rows::kStride * Columns::kIn * kChannels;
           gradients += Columns::kOut * kChannels;
         }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int c = 0; c < kSums; ++c) {
 #pragma GCC unroll 8
           for (int k = 0; k < kCount; ++k) {
