@@ -52,7 +52,7 @@ struct ColumnTiles {
   static constexpr int kBorder = rounded_up(Of::kReach);
   static constexpr int kBorders = (Of::whole(0) ? 0 : kBorder) + (Of::whole(Of::kCount - 1) ? 0 : kBorder);
   static constexpr int kTwo = Of::kNext == 1 ? kMost + kMost / 3 : 2 * kMost;
-  static constexpr bool kFew = Of::kCount <= (Of::whole(0) ? kMost : kTwo);
+  static constexpr bool kFew = Of::kCount <= at_least(Of::whole(0) ? kMost : kTwo, kBorders);
   static constexpr int kTiles = kFew ? 0 : ceil_div(Of::kCount - kBorders, at_least(rounded_down(kMost), Of::kNext));
   static constexpr int kWidth = kFew ? 1 : at_least(rounded_down((Of::kCount - kBorders) / kTiles), Of::kNext);
   static constexpr int kInside = kFew ? 0 : (Of::kCount - kBorders) / kWidth;
