@@ -61,6 +61,7 @@ from .projects import ProjectError
 from .runs.adapted import AdaptedError
 from .runs.exported_weights import ExportError
 from .runs.journal import RunResult
+from .runs.privacy_spent import PrivacySpent
 from .runs.report import ReportError
 from .runs.run_errors import StoreError, UntrustedError
 from .runs.tensorflow import ModelFileError
@@ -78,16 +79,19 @@ if TYPE_CHECKING:
         started,
     )
     from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
+    from .api.enrolling import Enrollment, KnownBoard, enroll, enrolled_boards, forget_board
     from .api.estimating import Cost, DailyEstimate, Day, estimate_day
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import (
         BoardSpeed,
         bench_all,
+        bench_authentication,
         bench_board,
         bench_grid,
         bench_kernels,
         bench_memory,
         bench_simulation,
+        bench_soak,
         bench_sound,
         bench_wire,
         count_instructions,
@@ -108,16 +112,19 @@ _WHEN_USED = {
         "started",
     ),
     "checking": ("BoardNeeds", "DataCause", "DataCheck", "DataProblem", "check"),
+    "enrolling": ("Enrollment", "KnownBoard", "enroll", "enrolled_boards", "forget_board"),
     "estimating": ("Cost", "DailyEstimate", "Day", "estimate_day"),
     "many_runs": ("SweepTable", "paper", "sweep"),
     "measuring": (
         "BoardSpeed",
         "bench_all",
+        "bench_authentication",
         "bench_board",
         "bench_grid",
         "bench_kernels",
         "bench_memory",
         "bench_simulation",
+        "bench_soak",
         "bench_sound",
         "bench_wire",
         "count_instructions",
@@ -168,6 +175,7 @@ __all__ = [
     "DataProblem",
     "Day",
     "DeltaError",
+    "Enrollment",
     "Error",
     "Experiment",
     "ExportError",
@@ -176,6 +184,7 @@ __all__ = [
     "FinalScores",
     "Generated",
     "History",
+    "KnownBoard",
     "LaunchError",
     "LinkError",
     "ModelFileError",
@@ -183,6 +192,7 @@ __all__ = [
     "Observer",
     "OwnStrategyError",
     "Phase",
+    "PrivacySpent",
     "ProgressEvent",
     "ProgressOption",
     "ProjectError",
@@ -218,11 +228,13 @@ __all__ = [
     "Variant",
     "__version__",
     "bench_all",
+    "bench_authentication",
     "bench_board",
     "bench_grid",
     "bench_kernels",
     "bench_memory",
     "bench_simulation",
+    "bench_soak",
     "bench_sound",
     "bench_wire",
     "board",
@@ -233,9 +245,12 @@ __all__ = [
     "codegen",
     "compare",
     "count_instructions",
+    "enroll",
+    "enrolled_boards",
     "estimate_day",
     "examine",
     "example",
+    "forget_board",
     "import_model",
     "label_sample",
     "load",
