@@ -73,8 +73,14 @@ def model_header(design: Design, command: str, template: str = "model.hpp.j2") -
         """The calls of a step one by one, where steps are split; the one of the loss has no call."""
         if not splits or not net.backward[variant]:
             return []
-        calls = [*map(observe, net.observing(variant)), *map(forward, net.forward), None, *step(variant)]
+        calls = [*map(observe, net.observing(variant)), *map(forward, net.forward_of(variant)), None, *step(variant)]
         return [{"index": index, "call": call, "is_last": index + 1 == len(calls)} for index, call in enumerate(calls)]
+
+    # Steps that save the same masks have one forward pass, and predictions save none.
+    passes = {net.forward_of(None): "forward"}
+    for variant, calls in net.backward.items():
+        if calls:
+            passes.setdefault(net.forward_of(variant), f"forward_{variant.name.lower()}")
 
     return render(
         template,
@@ -131,11 +137,12 @@ def model_header(design: Design, command: str, template: str = "model.hpp.j2") -
         output=place(net.output),
         target=place(net.target),
         output_gradient=place(net.output_gradient),
-        forward=[forward(call) for call in net.forward],
+        passes=[{"name": name, "calls": [forward(call) for call in calls]} for calls, name in passes.items()],
         variants=[
             {
                 "name": v.name.lower(),
                 "doc": _VARIANT_DOC[v],
+                "forward": passes[net.forward_of(v)] if net.backward[v] else "",
                 "observing": [observe(call) for call in net.observing(v)],
                 "calls": step(v),
                 "parts": parts(v),

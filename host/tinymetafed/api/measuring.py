@@ -8,13 +8,24 @@ from pathlib import Path
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
-from ..bench import authentication_cost, board_speed, costs, footprint, kernel_cost, line_cost, simulation_cost, sound_cost
+from ..bench import (
+    authentication_cost,
+    board_speed,
+    costs,
+    footprint,
+    kernel_cost,
+    layer_grid,
+    line_cost,
+    simulation_cost,
+    sound_cost,
+)
 from ..bench import soak as soaking
 from ..bench.authentication_cost import AuthenticationCost
 from ..bench.board_speed import BoardSpeed as BoardSpeed
 from ..bench.costs import Costs
 from ..bench.footprint import Footprint
 from ..bench.kernel_cost import Comparison
+from ..bench.layer_grid import Grid
 from ..bench.line_cost import WireCost
 from ..bench.simulation_cost import SimulationCost
 from ..bench.soak import Soak
@@ -45,6 +56,23 @@ def bench_kernels(
     """
     with watching(progress) as observer:
         return kernel_cost.kernels(experiment.spec, experiment.source, board, observer, optimization)
+
+
+def bench_grid(board: str = "mps2", *, progress: ProgressOption = True) -> Grid:
+    """Counts instructions and estimates cycles of 47 layers of different shapes, beside textbook kernels.
+
+    Args:
+        board: An emulated board whose core has a cost model.
+        progress: As in ``simulate``.
+
+    Returns:
+        One row per layer, with forward pass, input gradient and update.
+
+    Raises:
+        BoardError, BenchError, BuildError.
+    """
+    with watching(progress) as observer:
+        return layer_grid.measure(board, observer)
 
 
 def count_instructions(experiment: Experiment, board: str = "mps2", *, progress: ProgressOption = True) -> dict[str, int]:

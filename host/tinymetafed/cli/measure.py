@@ -27,7 +27,12 @@ class Optimization(StrEnum):
 
 
 def kernels(
-    experiment: ExperimentArgument,
+    experiment: Annotated[
+        Path | None, typer.Argument(help="Experiment file, for instance examples/sine.toml; none with --grid.")
+    ] = None,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Measure 47 layers of different shapes, one by one, instead of a network.")
+    ] = False,
     board: Annotated[str, typer.Option(help="An emulated board with an exact instruction counter.")] = "mps2",
     optimization: Annotated[Optimization | None, typer.Option(help="Optimization level; default: the board's own.")] = None,
     set_: SetOption = None,
@@ -35,6 +40,13 @@ def kernels(
 ) -> None:
     """Count the exact instructions of a training step, estimate its cycles, and compare with textbook kernels."""
     level = None if optimization is None else optimization.value
+    if grid:
+        if experiment is not None or set_ or level is not None:
+            raise tmf.UsageError("--grid has layers of its own; leave out experiment, --set and --optimization")
+        _grid(board, json_)
+        return
+    if experiment is None:
+        raise tmf.UsageError("give an experiment file, for instance examples/sine.toml, or --grid for single layers")
     measured = tmf.bench_kernels(tmf.load(experiment, set_ or ()), board, optimization=level)
     if json_:
         print(json.dumps(measured.as_json()))
@@ -65,6 +77,23 @@ def kernels(
     console = results()
     console.print(table)
     console.print(f"  {measured.estimate[0].upper()}{measured.estimate[1:]}.", soft_wrap=True)
+
+
+def _grid(board: str, json_: bool) -> None:
+    measured = tmf.bench_grid(board)
+    if json_:
+        print(json.dumps(measured.as_json()))
+        return
+    table = Table(title=f"Instructions per multiplication on {board} (textbook kernels)", title_justify="left")
+    table.add_column("layer")
+    for name in ("forward", "gradient", "update"):
+        table.add_column(name, justify="right")
+    table.add_column("limit", justify="right")
+    for row in measured.rows:
+        cells = [row.passes.get(name) for name in ("forward", "gradient", "update")]
+        figures = ["" if cell is None else f"{cell.instructions:.2f} ({cell.textbook:.2f})" for cell in cells]
+        table.add_row(row.title, *figures, "" if row.limit is None else f"{row.limit:g}")
+    results().print(table)
 
 
 def memory(
