@@ -6,14 +6,13 @@
 #include <vector>
 
 #include "board.hpp"
-#include "delta_codec.hpp"
 #include "frame.hpp"
-#include "half.hpp"
 #include "lanes.hpp"
 #include "model.hpp"
 #include "simulation_abi.hpp"
 #include "source.hpp"
 #include "step.hpp"
+#include "update.hpp"
 
 namespace tmf::sim {
 
@@ -21,59 +20,12 @@ using protocol::Dtype;
 
 constexpr uint32_t kLocalCount = model::kParameterCount - model::kGlobalCount;
 
-// Decodes a chunk's entries as the host does; delta_codec.hpp describes the format.
-void read_chunk(const protocol::Delta& header, const uint8_t* data, size_t size, int64_t* indices, float* values) {
-  const size_t width = protocol::width(header.dtype);
-  size_t at = 0;  // bit position
-  const auto bit = [&] { return data[at / 8] >> (at % 8) & 1u; };
-  const auto bits = [&](uint32_t count) {
-    uint32_t value = 0;
-    for (uint32_t i = 0; i < count; ++i, ++at) value |= bit() << i;
-    return value;
-  };
-  int64_t next = header.base;
-  Reader wire(data + size - header.count * width, header.count * width);
-  const auto gap = [&] {
-    if (header.coding == protocol::Coding::kRun) return 0u;
-    const bool is_bitmap = header.coding == protocol::Coding::kBitmap;
-    const uint32_t parameter = static_cast<uint32_t>(header.coding);  // of the Rice codings
-    const uint32_t most = is_bitmap ? UINT32_MAX : protocol::kRiceEscape;
-    uint32_t run = 0;  // of zeros, or of Rice's ones
-    while (run < most && bit() != (is_bitmap ? 1u : 0u)) ++run, ++at;
-    if (run == most) return bits(protocol::kRiceRawBits);
-    ++at;
-    return is_bitmap ? run : run << parameter | bits(parameter);
-  };
-  for (uint32_t i = 0; i < header.count; ++i) {
-    next += gap();
-    indices[i] = next++;
-    switch (header.dtype) {
-      case Dtype::kF16: values[i] = from_f16(wire.u16()); break;
-      case Dtype::kI8: values[i] = static_cast<float>(static_cast<int8_t>(wire.u8())) * header.scale; break;
-      default: values[i] = wire.f32(); break;
-    }
-  }
-}
-
-// Number of bytes on the wire of a message, given from type to payload, with COBS, CRC and delimiter. The CRC is not computed
-// but assumed to have no zero byte.
-uint32_t wire_bytes(const uint8_t* body, size_t size) {
-  constexpr uint32_t kLongestRun = 254;
-  uint32_t codes = 1, run = 0;
-  for (size_t i = 0; i < size; ++i) {
-    run = body[i] == 0 ? 0 : run + 1;
-    if (run == kLongestRun) ++codes, run = 0;
-  }
-  codes += run + protocol::kFrameCrcBytes > kLongestRun;
-  return static_cast<uint32_t>(size + protocol::kFrameCrcBytes) + codes + 1;
-}
-
 // Working memory of one thread.
 template <typename T>
 struct Workspace {
   alignas(64) T weights[model::kStateCount];  // [i][lane]
   alignas(64) T arena[model::kArenaFloats];
-  float change[model::kGlobalCount];  // of one client
+  Update<model::kGlobalCount, board::kReceiveWindow> update;  // of one client
   float one[model::kParameterCount];  // weights of one client
 };
 
@@ -168,18 +120,19 @@ class Group {
     }
   }
 
-  // Selects, rounds and encodes the delta of every client with the firmware's own code.
+  // Selects and rounds the delta of every client as the firmware does, and counts its bytes on the wire.
   void send(const Updates& updates) {
     for (uint32_t lane = 0; lane < size_; ++lane) {
       uint8_t& fault = training_.statuses[first_ + lane];
       if (fault != static_cast<uint8_t>(Status::kOk)) continue;
-      const size_t at = size_t{first_ + lane} * model::kGlobalCount;
-      const float* const residual = updates.residuals == nullptr ? nullptr : updates.residuals + at;
-      for (uint32_t i = 0; i < model::kGlobalCount; ++i) {
-        const float change = Lanes<T>::get(memory_.weights + i, lane) - training_.global_weights[i];
-        memory_.change[i] = residual == nullptr ? change : change + residual[i];
-      }
-      fault = static_cast<uint8_t>(send_one(updates, first_ + lane));
+      float* const residual =
+          updates.residuals == nullptr ? nullptr : updates.residuals + size_t{first_ + lane} * model::kGlobalCount;
+      float* const change = memory_.update.change;
+      for (uint32_t i = 0; i < model::kGlobalCount; ++i)
+        change[i] = Lanes<T>::get(memory_.weights + i, lane) - training_.global_weights[i];
+      if (residual != nullptr)
+        for (uint32_t i = 0; i < model::kGlobalCount; ++i) change[i] += residual[i];
+      fault = static_cast<uint8_t>(send_one(updates, first_ + lane, residual));
       if (fault == static_cast<uint8_t>(Status::kOk) && training_.local_weights != nullptr) keep_local(lane);
       if (updates.sample_bytes != nullptr) updates.sample_bytes[first_ + lane] = streamed_bytes(first_ + lane);
     }
@@ -218,36 +171,15 @@ class Group {
     }
   }
 
-  Status send_one(const Updates& updates, uint32_t client) {
-    const auto change = [this](uint32_t i) { return memory_.change[i]; };
-    uint32_t histogram[model::kHistogramBins];
-    DeltaEncoder<sizeof model::kLayerEnds / sizeof model::kLayerEnds[0]> encoder;
+  Status send_one(const Updates& updates, uint32_t client, float* residual) {
+    auto& update = memory_.update;
     const Key key = {training_.seed, training_.clients[client], training_.round};
-    const Status frozen = encoder.freeze(change, model::kLayerEnds, recipe_, key, histogram);
-    if (frozen != Status::kOk) return frozen;
-    uint8_t frame[board::kReceiveWindow];
-    uint8_t* const data = frame + protocol::kFrameHeaderBytes + protocol::Delta::kFixedSize;
-    const size_t capacity = payload_capacity(board::kReceiveWindow) - protocol::Delta::kFixedSize;
     const size_t first = size_t{client} * recipe_.top_k;
-    uint32_t rank = 0;
-    while (rank < recipe_.top_k) {
-      protocol::Delta header;
-      size_t size = 0;
-      const Status encoded = encoder.encode(change, rank, header, data, capacity, size);
-      if (encoded != Status::kOk) return encoded;
-      read_chunk(header, data, size, updates.indices + first + rank, updates.values + first + rank);
-      rank += header.count;
-      Writer head(frame + protocol::kFrameHeaderBytes, protocol::Delta::kFixedSize);
-      header.write_head(head);
-      frame[0] = frame[1] = 1;  // any type and sequence but 0: only the size counts
-      ++updates.messages[client];
-      updates.message_bytes[client] += wire_bytes(frame, static_cast<size_t>(data - frame) + size);
-    }
-    if (updates.residuals != nullptr) {
-      float* const residual = updates.residuals + size_t{client} * model::kGlobalCount;
-      encoder.unsent(change, [residual](uint32_t i, float rest) { residual[i] = rest; });
-    }
-    return Status::kOk;
+    Status status = update.select(model::kLayerEnds, recipe_, key);
+    if (status == Status::kOk) status = update.decode(updates.indices + first, updates.values + first);
+    if (status == Status::kOk) status = update.measure(updates.messages[client], updates.message_bytes[client]);
+    if (status == Status::kOk && residual != nullptr) update.unsent(updates.values + first, residual);
+    return status;
   }
 
   // Bytes on the wire of a client's samples: one message for each time that a sample is trained.
