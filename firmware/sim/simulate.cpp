@@ -270,6 +270,19 @@ void run(const Training& training, const Part& part) {
   }
 }
 
+// Adds the updates of a call to their total, in client order: a sum of floats depends on its order. An entry that was not sent
+// would add a zero to a total that is never -0, which changes no bit.
+void add(const Training& training, const Updates& updates) {
+  protocol::Recipe recipe;
+  Reader in(training.recipe, protocol::Recipe::kFixedSize);
+  recipe.read(in);
+  const size_t top_k = recipe.top_k;
+  for (size_t client = 0; client < training.client_count; ++client) {
+    if (training.statuses[client] != static_cast<uint8_t>(Status::kOk)) continue;
+    for (size_t at = client * top_k; at < (client + 1) * top_k; ++at) updates.total[updates.indices[at]] += updates.values[at];
+  }
+}
+
 }  // namespace tmf::sim
 
 // --- The library's functions; they must not be called by several threads at the same time ---
@@ -294,6 +307,7 @@ void train_round(const sim::Training& training, const sim::Updates& updates) {
     group.train();
     group.send(updates);
   });
+  if (updates.total != nullptr) sim::add(training, updates);
 }
 
 void adapt(const sim::Training& training, const sim::Evaluation& test) {
