@@ -9,6 +9,7 @@ import pickle
 import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,9 @@ os.environ["PLATFORMIO_BUILD_FLAGS"] = f"{os.environ.get('PLATFORMIO_BUILD_FLAGS
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# What the tests train with is not to be remembered as this user's own code.
+os.environ["XDG_STATE_HOME"] = str(Path(tempfile.gettempdir()) / f"tinymetafed-tests-{os.getpid()}")
+
 # A shell that starts the tests in the background ignores Ctrl-C, and nohup the end of the terminal. The processes that the
 # tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -51,6 +55,8 @@ _GROUPS = {
     "tests/devices/test_serial_lines.py": "lines",
     "tests/devices/test_transport.py": "lines",
     "tests/cli/test_cli.py": "cli",
+    "tests/cli/test_failed_runs.py": "cli",
+    "tests/cli/test_refused_commands.py": "cli",
     "tests/fuzz/test_refusals.py": "refusals",
     "tests/runs/test_adapted.py": "adapted",
     "tests/runs/test_export_library.py": "export library",

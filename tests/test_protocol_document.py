@@ -107,6 +107,7 @@ def test_invariants_are_numbered_and_asserted_under_their_numbers() -> None:
     ("name", "tables"),
     [
         ("store", protocol_document.store_tables()),
+        ("boards", protocol_document.measure_tables()),
         ("sketch", protocol_document.own_program_tables()),
         ("sensors", protocol_document.sensor_tables()),
     ],

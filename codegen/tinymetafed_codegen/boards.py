@@ -70,11 +70,15 @@ def missing_message(needs: Sequence[Requirement]) -> str:
 
 @dataclass(frozen=True)
 class Chip:
-    """The chip of a board, or the chip that an emulated board represents: its processor core and clock."""
+    """The chip of a board, or the chip that an emulated board represents: its processor core and clock.
+
+    ``flash_slowdown`` is the time of a program in flash divided by its time without wait states: (low, high).
+    """
 
     chip: str
     core: str
     clock_hz: int
+    flash_slowdown: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,15 @@ class Estimates:
     """Figures for estimates of time and energy on a real board; docs/boards.md has their sources. Pairs are (low, high)."""
 
     clock_hz: int
-    cycles_per_mac: tuple[float, float]  # cycles of a training step divided by its multiply-accumulates
+    cycles_per_mac: tuple[float, float]  # cycles of a training step divided by its multiply-accumulates, without wait states
+    flash_slowdown: tuple[float, float]  # time of a program in flash divided by its time without wait states
     volts: float
     milliamperes: tuple[float, float]  # current of the chip while its processor runs
+
+    def seconds(self, multiply_accumulates: float) -> tuple[float, float]:
+        """Lowest and highest time of some multiply-accumulates of training, in seconds."""
+        low, high = (a * b / self.clock_hz for a, b in zip(self.cycles_per_mac, self.flash_slowdown, strict=True))
+        return low * multiply_accumulates, high * multiply_accumulates
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,9 @@ class Board:
     ``ports`` are the folders of port/ that are compiled for it, ``main`` is its main program in firmware/app/. A ``real``
     board is flashed. Any other board is started on this machine, in its ``emulator`` or, where that is None, as a process.
     ``machine_flags`` are compiler flags for the processor, empty where the vendor's package sets them; flags of all boards are
-    in boards/platform/flags.json. ``optimization`` is the compiler's level, None where the vendor's package sets it. ``usb``
+    in boards/platform/flags.json. ``entropy`` names the source of the random bytes that its port gives; None if it has none.
+    ``measures``: its port can tell its stack and its supply voltage.
+    ``optimization`` is the compiler's level, None where the vendor's package sets it. ``usb``
     has a title for each pair of USB vendor and product id: the board in one of its states, or its USB bridge. It answers
     within ``start_seconds`` of its start; where it is emulated, with a core of this machine for itself. Its port resets it when
     the main loop has not passed for ``watchdog_seconds``; None if the port has no watchdog.
@@ -154,6 +166,7 @@ class Board:
     estimates: Estimates | None
     storage: Storage | None
     entropy: str | None
+    measures: bool
     toolchain_prefix: str
     machine_flags: tuple[str, ...]
     optimization: str | None
@@ -390,6 +403,7 @@ def _board(file: Path, manifest: Facts) -> Board:
         estimates=_estimates(facts.object_of("estimates"), build) if "estimates" in facts else None,
         storage=_storage(facts.object_of("storage")) if "storage" in facts else None,
         entropy=facts.text_of("entropy") if "entropy" in facts else None,
+        measures=facts.flag("measures", False),
         toolchain_prefix=facts.text_of("toolchain_prefix"),
         machine_flags=facts.words("machine_flags") if "machine_flags" in facts else (),
         optimization=facts.text_of("optimization") if "optimization" in facts else None,
@@ -421,7 +435,7 @@ def _check_builder(file: Path, facts: Facts) -> None:
 
 
 def _chip(facts: Facts) -> Chip:
-    return Chip(facts.text_of("chip"), facts.text_of("core"), facts.count("clock_hz"))
+    return Chip(facts.text_of("chip"), facts.text_of("core"), facts.count("clock_hz"), _flash_slowdown(facts))
 
 
 def _line(facts: Facts) -> Line:
@@ -448,7 +462,12 @@ def _start_seconds(facts: Facts, real: bool) -> float:
 def _estimates(facts: Facts, build: Facts) -> Estimates:
     clock = build.text_of("f_cpu").rstrip("L")
     build.checked("f_cpu", clock.isdecimal() and int(clock) > 0, 'a frequency in hertz such as "64000000L"')
-    return Estimates(int(clock), facts.pair("cycles_per_mac"), facts.number("volts"), facts.pair("milliamperes"))
+    slowdown = _flash_slowdown(facts)
+    return Estimates(int(clock), facts.pair("cycles_per_mac"), slowdown, facts.number("volts"), facts.pair("milliamperes"))
+
+
+def _flash_slowdown(facts: Facts) -> tuple[float, float]:
+    return facts.pair("flash_slowdown") if "flash_slowdown" in facts else (1.0, 1.0)
 
 
 def _storage(facts: Facts) -> Storage:

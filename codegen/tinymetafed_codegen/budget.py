@@ -20,6 +20,7 @@ FEEDBACK_FLASH_BYTES = 600  # code of error feedback
 STORE_FLASH_BYTES = 2_800  # code of a store, with the storage functions of the emulated board
 STORE_STATE_FLASH_BYTES = 820  # in addition, where it keeps the state between rounds
 STORE_RAM_BYTES = 56
+MEASURES_FLASH_BYTES = 400  # code of board.measures
 SENSOR_FLASH_BYTES = 4_000  # code of a sensor's pipeline and of what a program of one's own calls
 SOUND_FLASH_BYTES = 1_000  # code of the front end for sounds, beyond that for windows; its tables are counted in addition
 UNMEASURED_FLASH_BYTES = 1_000  # assumed for a kernel whose op has no flash_bytes
@@ -95,7 +96,8 @@ def _flash(experiment: Experiment, net: Graph) -> int:
     sensor = SENSOR_FLASH_BYTES * (experiment.board.sensor is not None)
     if sensor and (heard := log_mel_facts.of_experiment(experiment, "")) is not None:
         sensor += SOUND_FLASH_BYTES + heard.flash
-    return CORE_FLASH_BYTES + feedback + store + sensor + _kernel_flash(net) + net.frozen_bytes
+    measures = MEASURES_FLASH_BYTES * experiment.board.measures
+    return CORE_FLASH_BYTES + feedback + store + sensor + measures + _kernel_flash(net) + net.frozen_bytes
 
 
 def _kernel_flash(net: Graph) -> int:

@@ -152,6 +152,11 @@ def _design(
     given: dict[str, weights_file.Values],
     source: str,
 ) -> Design:
+    if experiment.board.measures and not board.measures:
+        raise SpecError(
+            f"{source}: board.measures = true, but the port of board '{board.name}' cannot measure; write measures.cpp for it "
+            f"and set 'measures' in {board.file}, as docs/boards.md says, or leave board.measures out"
+        )
     sensed = sensor.facts(experiment, board, net, source)
     window = _receive_window(experiment, board, net, sensed)
     if window > protocol.MAX_RECEIVE_WINDOW:

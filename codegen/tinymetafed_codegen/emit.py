@@ -29,6 +29,8 @@ _OPTIONAL_HEADERS = {
     "sensor_facts.hpp",
     "own_sensor.hpp",
     "log_mel_facts.hpp",
+    "measures.hpp",
+    "measure_facts.hpp",
 }
 
 
@@ -89,7 +91,7 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None)
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
-    return texts | store_headers(design, command) | sensor_headers(design, command)
+    return texts | store_headers(design, command) | measure_headers(design, command) | sensor_headers(design, command)
 
 
 def protocol_header(command: str) -> str:
@@ -200,6 +202,16 @@ def store_headers(design: Design, command: str) -> dict[str, str]:
             command=command,
             **vars(protocol_cpp.store_parts()),
         ),
+    }
+
+
+def measure_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of the headers of firmware that measures itself, by name; empty for any other firmware."""
+    if not design.experiment.board.measures:
+        return {}
+    return {
+        "measures.hpp": render("measures.hpp.j2", command=command),
+        "measure_facts.hpp": render("measure_facts.hpp.j2", records=protocol_cpp.measure_records(), command=command),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -71,6 +72,15 @@ def own_folder(path: Path) -> Path | None:
     return path if there.is_dir() and os.access(there, os.W_OK | os.X_OK) else None
 
 
+def is_only_ours(path: Path) -> bool:
+    """Whether a regular file exists that belongs to this user and that no other user may write."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and (sys.platform == "win32" or not (_is_others(path) or status.st_mode & 0o022))
+
+
 def _is_others(path: Path) -> bool:
     """Whether a file or folder exists and belongs to another user."""
     try:
@@ -128,9 +138,12 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
 
     Raises:
         LockedError: Another process holds the lock and ``wait`` is false.
+        OSError: The file cannot be opened, or is a symbolic link.
     """
+    # A link is not followed: the folder may be from somebody else, and the process id is written into the file.
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     while True:
-        with path.open("a+b", buffering=0) as file:
+        with os.fdopen(os.open(path, flags, 0o666), "a+b", buffering=0) as file:
             try:
                 _acquire(file, wait)
             except (BlockingIOError, PermissionError):  # on POSIX and on Windows

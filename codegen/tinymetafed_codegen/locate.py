@@ -1,4 +1,4 @@
-"""Finds the folders that are installed beside the Python code (firmware/, boards/, examples/), and the cache folder."""
+"""Finds the folders that are installed beside the Python code (firmware/, boards/, examples/), and the user's folders."""
 
 from __future__ import annotations
 
@@ -58,6 +58,15 @@ def user_cache() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
     try:
         return Path(cache or Path.home() / ".cache") / "tinymetafed"
+    except RuntimeError:  # a user without a home folder, as in a container
+        return temporary_cache()
+
+
+def user_state() -> Path:
+    """The user's folder for what commands remember; it may not exist yet."""
+    state = os.environ.get("XDG_STATE_HOME") or os.environ.get("LOCALAPPDATA")
+    try:
+        return Path(state or Path.home() / ".local" / "state") / "tinymetafed"
     except RuntimeError:  # a user without a home folder, as in a container
         return temporary_cache()
 

@@ -1,4 +1,4 @@
-"""Messages that only some firmware knows: with a store, with a sensor, or with a program of its own that learns.
+"""Messages that only some firmware knows: with a store, a sensor, measurements, or a program of its own that learns.
 
 Any other firmware answers them with UNKNOWN_TYPE. ``schema_hash`` of the wire table does not cover them; the model's hash of
 firmware with a store or a sensor does.
@@ -92,6 +92,29 @@ class Inspect(Request):
 
     type_id = 0x30
     answer = Inspection
+
+
+# --- Of firmware that measures itself ---
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements(Record):
+    """What the board has measured of itself since its start."""
+
+    stack_bytes: Annotated[U32, "the deepest stack; 0: not known"]
+    millivolts: Annotated[U16, "the supply voltage now; 0: not known"]
+    programmed: Annotated[U32, "bytes written to the flash"]
+    program_ticks: Annotated[U32, "time of these writes"]
+    erased: Annotated[U32, "pages of the flash that were erased"]
+    erase_ticks: Annotated[U32, "time of these erases"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure(Request):
+    """Asks what the board has measured of itself."""
+
+    type_id = 0x31
+    answer = Measurements
 
 
 # --- Of firmware with a sensor ---
@@ -196,8 +219,15 @@ class LabelSample(Request):
 
 STORE_REQUESTS: tuple[type[Request], ...] = (Recall, Keep, Look)
 OWN_PROGRAM_REQUESTS: tuple[type[Request], ...] = (Inspect,)  # known once the program has learned
+MEASURE_REQUESTS: tuple[type[Request], ...] = (Measure,)
 SENSOR_REQUESTS: tuple[type[Request], ...] = (AskSensor, AskColumns, PullRows, LabelSample)
-ALL_REQUESTS: tuple[type[Request], ...] = (*REQUESTS, *STORE_REQUESTS, *OWN_PROGRAM_REQUESTS, *SENSOR_REQUESTS)
+ALL_REQUESTS: tuple[type[Request], ...] = (
+    *REQUESTS,
+    *STORE_REQUESTS,
+    *OWN_PROGRAM_REQUESTS,
+    *MEASURE_REQUESTS,
+    *SENSOR_REQUESTS,
+)
 STORE_ENUMS: tuple[type[Code], ...] = (StoreState,)
 SENSOR_ENUMS: tuple[type[Code], ...] = (SensorState, RowFormat)
 

@@ -125,6 +125,11 @@ def sensor_parts() -> PartText:
     )
 
 
+def measure_records() -> list[RecordText]:
+    """The text of the messages that only firmware has that measures itself."""
+    return [_record(record) for record in protocol.records(optional_messages.MEASURE_REQUESTS)]
+
+
 def own_program_records() -> list[RecordText]:
     """The text of the messages that only firmware has whose own program learns."""
     return [_record(record) for record in protocol.records(optional_messages.OWN_PROGRAM_REQUESTS)]

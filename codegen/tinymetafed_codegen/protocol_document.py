@@ -37,6 +37,11 @@ def own_program_tables() -> dict[str, str]:
     return {record.__name__: _fields(record) for record in protocol.records(optional_messages.OWN_PROGRAM_REQUESTS)}
 
 
+def measure_tables() -> dict[str, str]:
+    """The same for the messages that only firmware has that measures itself."""
+    return {record.__name__: _fields(record) for record in protocol.records(optional_messages.MEASURE_REQUESTS)}
+
+
 def sensor_tables() -> dict[str, str]:
     """The same for the messages that only firmware with a sensor has."""
     return {
@@ -110,6 +115,7 @@ if __name__ == "__main__":
     pages = {
         "protocol.md": tables(),
         "store.md": store_tables(),
+        "boards.md": measure_tables(),
         "sketch.md": own_program_tables(),
         "sensors.md": sensor_tables(),
     }

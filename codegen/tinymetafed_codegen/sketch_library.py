@@ -22,7 +22,6 @@ _SOURCES = "src/tinymetafed"  # Arduino compiles all below src/
 _OWN = f"{_SOURCES}/own"  # files of the user's
 _FORCED = f"{_SOURCES}/settings.h"
 _INCLUDE = re.compile(r'(^[ \t]*#[ \t]*include[ \t]*|\b__has_include\()(?:"([^"\n]+)"|<([^>\n]+)>)', re.MULTILINE)
-_STORAGE = "storage.cpp"  # of a port, for firmware with a store only
 
 
 class LibraryError(UsageError):
@@ -139,7 +138,8 @@ def _sources(design: Design, generated: Mapping[str, str], command: str) -> dict
     todo: list[Path | str] = sorted((firmware / "core").glob("*.cpp"))
     todo += sorted((firmware / "core" / "store").glob("*.cpp")) if has_store else []
     port_files = [file for folder in ports.values() for file in sorted(folder.glob("*.cpp"))]
-    todo += [file for file in port_files if has_store or file.name != _STORAGE]
+    needed = {"storage.cpp": has_store, "measures.cpp": design.experiment.board.measures}  # other files of a port always are
+    todo += [file for file in port_files if needed.get(file.name, True)]
     if design.manifest.sensor is not None:
         todo.append(firmware / "app" / f"sensor_{'replayed' if design.manifest.sensor.replayed else 'own'}.cpp")
     todo += [firmware / "app" / "tinymetafed.h", firmware / "app" / f"source_{design.manifest.sample_source}.cpp"]

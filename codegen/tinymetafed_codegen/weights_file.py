@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import zipfile
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .packed import DAMAGED, require_modest_npz
 from .spec import SpecError
 
 Floats = npt.NDArray[np.float32]
@@ -41,13 +42,14 @@ def read(
         SpecError: The file cannot be read, or an array is unknown, has another shape, is not finite or holds no integers.
     """
     try:
+        require_modest_npz(Path(path))
         with np.load(path, allow_pickle=False) as file:
             found: dict[str, npt.NDArray[Any]] = {name: file[name] for name in file.files}
             if others := [name for name, array in found.items() if not isinstance(array, np.ndarray)]:
                 raise ValueError(f"it is an archive of other files, such as {others[0]}")
     except FileNotFoundError:
         raise SpecError(f"{where}: no such file") from None
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         reason = "it holds other objects" if "allow_pickle" in str(error) else str(error)
         raise SpecError(f"{where}: not an npz file of numbers: {reason}") from None
     found.pop(ROUNDS, None)

@@ -50,8 +50,8 @@ def _milliseconds(board: Board, products: int) -> tuple[float, float] | None:
     """Lowest and highest estimate of the time of some multiply-accumulates; None for a board without figures."""
     if (known := board.estimates) is None:
         return None
-    low, high = (1000 * cycles / known.clock_hz for cycles in known.cycles_per_mac)
-    return low * products, high * products
+    low, high = known.seconds(products)
+    return 1000 * low, 1000 * high
 
 
 def longest_step_seconds(board: Board, net: Graph) -> float:

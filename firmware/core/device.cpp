@@ -1,7 +1,8 @@
 // The one device of a program, and the functions that a program calls.
 #include "device.hpp"
 
-#include <sensing.hpp>  // generated for firmware with a sensor
+#include <measures.hpp>  // generated for firmware that measures itself
+#include <sensing.hpp>   // generated for firmware with a sensor
 
 #include "dispatch.hpp"
 #include "math.hpp"
@@ -18,12 +19,14 @@ static_assert(kFeatures == model::kInputSize && kScores == model::kOutputSize &&
 Dispatcher dispatcher;
 Sensing sensing;
 
-// Answers the messages of firmware with a store or a sensor, and the host's question how the board has done, once it has learned.
+// Answers the messages of firmware with a store, with a sensor or with measurements, and the host's question how the board has done, once it has learned.
 Outcome answer(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
   if (type != protocol::Inspect::kType || own_statistics.count() == 0) {
     uint32_t detail = 0;
     const Status status = sensing.answer(type, payload, size, out, detail);
     if (status != Status::kUnknownType) return {status, detail};
+    const Status measured = Measures::answer(type, payload, size, out);
+    if (measured != Status::kUnknownType) return measured;
     return dispatcher.learner().store(type, payload, size, out);
   }
   protocol::Inspect request;
@@ -57,8 +60,9 @@ bool sense() { return Sensing::kSenses && sensing.work(dispatcher.learner().is_f
 }  // namespace
 
 void start() {
+  Measures::begin();
   dispatcher.begin();
-  if (SavedState::kIsStored || Sensing::kSenses) dispatcher.answer_also(answer);
+  if (SavedState::kIsStored || Sensing::kSenses || Measures::kMeasures) dispatcher.answer_also(answer);
   sensing.begin();
 }
 

@@ -62,7 +62,7 @@ from .runs.adapted import AdaptedError
 from .runs.exported_weights import ExportError
 from .runs.journal import RunResult
 from .runs.report import ReportError
-from .runs.run_data import StoreError
+from .runs.run_errors import StoreError, UntrustedError
 from .runs.tensorflow import ModelFileError
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from .api.estimating import Cost, DailyEstimate, Day, estimate_day
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import (
+        BoardSpeed,
         bench_all,
         bench_board,
         bench_kernels,
@@ -109,6 +110,7 @@ _WHEN_USED = {
     "estimating": ("Cost", "DailyEstimate", "Day", "estimate_day"),
     "many_runs": ("SweepTable", "paper", "sweep"),
     "measuring": (
+        "BoardSpeed",
         "bench_all",
         "bench_board",
         "bench_kernels",
@@ -149,6 +151,7 @@ __all__ = [
     "Board",
     "BoardError",
     "BoardNeeds",
+    "BoardSpeed",
     "BoardStatus",
     "BoardWarning",
     "BudgetError",
@@ -208,6 +211,7 @@ __all__ = [
     "TinyOl",
     "TinyReptile",
     "TrainingFailed",
+    "UntrustedError",
     "UsageError",
     "Variant",
     "__version__",

@@ -160,6 +160,7 @@ int analogRead(pin_size_t pin) { return pin * 10; }
 
 NRF_FICR_Type factory_information = {{0x67452301, 0xEFCDAB89}};
 NRF_WDT_Type watchdog;
+NRF_NVMC_Type flash_controller;
 
 namespace {
 bool was_fed() {

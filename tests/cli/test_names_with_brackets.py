@@ -26,14 +26,14 @@ def run(*words: str, monkeypatch: pytest.MonkeyPatch) -> int:
 def test_classes_of_a_board(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     sensing = tmf.Sensing("OK", "", 9, 0.0, 1, 0, 0, 0, 0.5, 3)
     status = tmf.BoardStatus("dev[/]", "native", "00", "11", 1024, "IDLE", 0, None, ODD, sensing=sensing)
-    monkeypatch.setattr(tmf, "board_status", lambda _: status)
-    monkeypatch.setattr(tmf, "board_classes", lambda _: ODD)
-    monkeypatch.setattr(tmf, "board_predict", lambda *_: np.eye(3, dtype=np.float32))
+    monkeypatch.setattr(tmf, "board_status", lambda _, insecure: status)
+    monkeypatch.setattr(tmf, "board_classes", lambda _, insecure: ODD)
+    monkeypatch.setattr(tmf, "board_predict", lambda *_, insecure: np.eye(3, dtype=np.float32))
     assert run("status", "port", monkeypatch=monkeypatch) == 0
     said = capsys.readouterr().out
     assert ", ".join(ODD) in said and "[/b], confidence" in said
     without = dataclasses.replace(status, sensing=dataclasses.replace(sensing, label=None))
-    monkeypatch.setattr(tmf, "board_status", lambda _: without)
+    monkeypatch.setattr(tmf, "board_status", lambda _, insecure: without)
     assert run("status", "port", monkeypatch=monkeypatch) == 0
     assert "none: the board has no weights since its start, or they have diverged" in " ".join(capsys.readouterr().out.split())
     assert run("predict", "port", "--features", "1", monkeypatch=monkeypatch) == 0

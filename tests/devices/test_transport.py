@@ -75,8 +75,8 @@ def test_timeout_is_kept(pty: tuple[int, str], timeout: float, waits: float, mon
             asked.append(milliseconds)
             return []
 
-    monkeypatch.setattr("tinymetafed.devices.link.transport.sys.platform", "linux")
-    monkeypatch.setattr("tinymetafed.devices.link.transport.select.poll", Poll)
+    monkeypatch.setattr("tinymetafed.devices.link.readiness.sys.platform", "linux")
+    monkeypatch.setattr("tinymetafed.devices.link.readiness.select.poll", Poll)
     with open_transport(pty[1]) as transport:
         assert transport.read(timeout) == b""
     assert asked == [waits]

@@ -1,8 +1,8 @@
 """A model of the nRF52840: Unicorn executes the firmware, and this file models the peripherals that the port uses.
 
-UARTE0, TIMER0, RNG and NVMC follow Nordic's product specification; access to any other peripheral ends the test. A second
-UARTE0 behaves like Renode's, after its source. Time is counted in instructions, one per cycle. An interrupt's handler runs as a
-subroutine between two instructions, with the stack frame that the core would have pushed.
+UARTE0, TIMER0, SAADC, RNG and NVMC follow Nordic's product specification; access to any other peripheral ends the test. A
+second UARTE0 behaves like Renode's, after its source. Time is counted in instructions, one per cycle. An interrupt's handler
+runs as a subroutine between two instructions, with the stack frame that the core would have pushed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FLASH, FLASH_BYTES = 0, 0x100000
 RAM, RAM_BYTES = 0x20000000, 0x40000
 FICR, DEVICE_ID = 0x10000000, 0x10000060
 STORAGE, STORAGE_BYTES = 0xE0000, 0x20000  # the part of the flash that the firmware may write, by the NVMC
-PERIPHERALS = (0x40000000, 0x40002000, 0x40008000, 0x4000D000, 0x4001E000, 0x50000000, 0xE000E000)
+PERIPHERALS = (0x40000000, 0x40002000, 0x40007000, 0x40008000, 0x4000D000, 0x4001E000, 0x50000000, 0xE000E000)
 PAGE = 0x1000
 RETURN = 0x1FFFF000  # return address of handlers; Unicorn would interpret the core's own EXC_RETURN values
 NOWHERE = 0x60000000
@@ -201,6 +201,35 @@ class Timer:
             raise ChipError(f"writes {value} to TIMER0 + 0x{offset:x}")
 
 
+class Converter:
+    """The SAADC with one channel on the supply: each task's event comes at once, and a sample is written to RAM."""
+
+    RAW = 3755  # of 3.3 V
+
+    def __init__(self, chip: Chip) -> None:
+        self._chip = chip
+        self._registers: dict[int, int] = {}
+
+    def read(self, offset: int) -> int:
+        return self._registers.get(offset, 0)
+
+    def write(self, offset: int, value: int) -> None:
+        self._registers[offset] = value
+        on = self._registers.get(0x500) == 1
+        if offset in (0, 4, 8) and not on:
+            raise ChipError("starts a task of the SAADC, which is off")
+        if offset == 0:
+            self._registers[0x100] = 1
+        elif offset == 4:
+            supply = self._registers.get(0x510) == 9 and self._registers.get(0x518) == 3 << 16
+            if not supply or self._registers.get(0x5F0) != 2 or self._registers.get(0x630) != 1:
+                raise ChipError("samples with the SAADC, which is not set to 12 bits of the supply")
+            self._chip.core.mem_write(self._registers[0x62C], struct.pack("<h", self.RAW))
+            self._registers[0x104] = 1
+        elif offset == 8:
+            self._registers[0x114] = 1
+
+
 class RandomNumbers:
     """The RNG: after START the event VALRDY comes with every byte, until STOP."""
 
@@ -236,6 +265,7 @@ class Nvmc:
         self._region = 0
         self._regions: dict[int, list[int]] = {}
         self.erases = 0
+        self.cache = False  # of instructions
 
     def read(self, offset: int) -> int:
         if offset == 0x400:
@@ -243,7 +273,9 @@ class Nvmc:
         raise ChipError(f"reads NVMC + 0x{offset:x}")
 
     def write(self, offset: int, value: int) -> None:
-        if offset == 0x504 and value in (0, 1, 2):
+        if offset == 0x540 and value in (0, 1):
+            self.cache = bool(value)
+        elif offset == 0x504 and value in (0, 1, 2):
             self._config = value
         elif offset == 0x508 and self._config == 2 and value % PAGE == 0 and STORAGE <= value < STORAGE + STORAGE_BYTES:
             self._chip.core.mem_write(value, b"\xff" * PAGE)
@@ -311,6 +343,7 @@ class Chip:
         self._timer = Timer(self)
         self.nvmc = Nvmc(self)
         self.random_numbers = RandomNumbers()
+        self.converter = Converter(self)
         self._enabled_interrupts = 0
         self._asleep = self._reset_wanted = False
 
@@ -459,6 +492,8 @@ class Chip:
                 return self.uarte.read(offset)
             if base == 0x40008000:
                 return self._timer.read(offset)
+            if base == 0x40007000:
+                return self.converter.read(offset)
             if base == 0x4000D000:
                 return self.random_numbers.read(offset)
             if base == 0x4001E000:
@@ -477,6 +512,8 @@ class Chip:
                 self.uarte.write(offset, value)
             elif base == 0x40008000:
                 self._timer.write(offset, value)
+            elif base == 0x40007000:
+                self.converter.write(offset, value)
             elif base == 0x4000D000:
                 self.random_numbers.write(offset, value)
             elif base == 0x4001E000:

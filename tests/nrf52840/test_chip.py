@@ -85,6 +85,25 @@ def test_rounds_end_on_the_bits_of_the_native_process(chip: Chip, session: Sessi
     assert chip.uarte.overruns == 0, "one interrupt per byte is in time for 115200 baud"
 
 
+def test_the_instruction_cache_is_on(chip: Chip, session: Session) -> None:
+    assert chip.nvmc.cache
+
+
+@on_silicon
+def test_the_chip_measures_its_stack_and_its_supply(chip: Chip) -> None:
+    experiment = sine("board.measures=true", "model.layers=[{op='dense',units=3,activation='relu'},{op='dense',units=1}]")
+    measuring = Chip(build_firmware(design_of(experiment, "test"), "nrf52840").program, UNIQUE_ID)
+    wire = Wire(measuring)
+    with Session(wire, clock=wire) as session:
+        session.hello()
+        found = session.measurements()
+    assert found is not None and found.millivolts == 3300 and 100 < found.stack_bytes < 4096
+    plain = Wire(chip)
+    with Session(plain, clock=plain) as session:
+        session.hello()
+        assert session.measurements() is None
+
+
 def answers(chip: Chip) -> int:
     """Runs the chip until it sleeps; returns the number of valid frames that it has sent."""
     while not chip.idle:

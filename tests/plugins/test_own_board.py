@@ -67,6 +67,8 @@ def test_every_command_of_the_page_works_from_a_wheel(wheel_venv: WheelVenv, tmp
     assert json.loads((project / "build" / "rp2040" / "manifest.json").read_text())["board"] == "rp2040"
     assert "firmware for bench" in done.stderr and (project / ".pio" / "build" / "bench" / "firmware.elf").is_file()
     assert sorted(path.name for path in (project / ".pio" / "build" / "bench" / "port" / "bench").iterdir()) == [
+        "entropy.o",
+        "measures.o",
         "port.o",
         "replay.o",
         "storage.o",
@@ -328,7 +330,7 @@ def test_a_value_is_refused_with_its_key_and_line(project: Path, key: str, value
 
 def test_every_missing_key_of_a_board_is_named(project: Path) -> None:
     manifest = json.loads((find("boards") / "mps2.json").read_text())
-    optional = {"stands_for", "debian_packages", "start_seconds", "storage"}
+    optional = {"stands_for", "debian_packages", "start_seconds", "storage", "entropy", "measures"}
     for key in set(manifest["tinymetafed"]) - optional:
         less = manifest | {"tinymetafed": {name: fact for name, fact in manifest["tinymetafed"].items() if name != key}}
         (project / "mine.json").write_text(json.dumps(less, indent=1))

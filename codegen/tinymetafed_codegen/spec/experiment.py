@@ -31,7 +31,8 @@ class RunSpec(Section):
     """The ``[run]`` section: rounds, clients, the seed, and which weights are kept.
 
     ``keep``: the ``last`` round's weights, or the ``best`` of those that are evaluated every ``evaluation.every`` rounds and at
-    the end, on held-out clients that the final meta-test does not use.
+    the end, on held-out clients that the final meta-test does not use. ``security``: whether boards and host prove to each
+    other that they have the board's key, and authenticate every message ("authenticated"), or not ("none").
     """
 
     rounds: Annotated[int, Field(ge=0, le=10_000_000)] = 1_000  # 0: only the initial weights are tested
@@ -39,6 +40,12 @@ class RunSpec(Section):
     clients: Annotated[int, Field(ge=1, le=1 << 20)] | None = None  # None: the number of the task's files or boards
     devices_per_round: Annotated[int, Field(ge=1, le=1_024)] = 1
     keep: Literal["last", "best"] = "last"
+    security: Literal["none", "authenticated"] = "none"
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether every message between boards and host is authenticated."""
+        return self.security == "authenticated"
 
 
 class EvaluationSpec(Section):
@@ -54,7 +61,8 @@ class BoardSpec(Section):
 
     ``store``: state that is kept from round to round, and weights that were saved, survive a reset of the board.
     ``save_every``: so does what the board learns by itself, saved after every so many samples; 0: when its program says so.
-    ``split_steps``: a sketch may let the board train a step in parts, layer by layer. ``sensor``: the C++ file of the board's
+    ``split_steps``: a sketch may let the board train a step in parts, layer by layer. ``measures``: the board measures its
+    stack, the time of its flash and its supply voltage, for `tinymetafed bench board`. ``sensor``: the C++ file of the board's
     sensor, relative to the experiment file until it is loaded, absolute from then on; a board that runs as a process reads a
     recording instead.
     """
@@ -62,6 +70,7 @@ class BoardSpec(Section):
     store: bool = False
     save_every: Annotated[int, Field(ge=0, le=1_000_000)] = 16
     split_steps: bool = False
+    measures: bool = False
     sensor: Annotated[str, Field(min_length=1)] | None = None
 
 

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <measures.hpp>  // generated for firmware that measures itself
+
 #include "bytes.hpp"
 #include "model.hpp"
 #include "own_statistics.hpp"
@@ -24,8 +26,12 @@ struct PortFlash {
   static constexpr uint32_t kWriteBytes = store::kWriteBytes;
 
   Status read(uint32_t at, void* to, size_t size) { return port::storage::read(at, to, size); }
-  Status program(uint32_t at, const void* from, size_t size) { return port::storage::program(at, from, size); }
-  Status erase(uint32_t page) { return port::storage::erase(page); }
+  Status program(uint32_t at, const void* from, size_t size) {
+    return Measures::of_program(size, [&] { return port::storage::program(at, from, size); });
+  }
+  Status erase(uint32_t page) {
+    return Measures::of_erase([&] { return port::storage::erase(page); });
+  }
 };
 // A model that keeps nothing between rounds has records of weights only.
 using PortLog = Log<PortFlash, kSlotPages, model::kFeedsBack || model::kKeepsLocal>;

@@ -14,6 +14,7 @@ namespace tmf::port {
 // be stopped, and counts on in the boot loader that an upload starts: kWatchdogSeconds must be longer than an upload.
 void init(int, char**) {
   Serial.begin(board::kBaud);
+  NRF_NVMC->ICACHECNF = 1;  // off at reset, and left off by the Arduino core; without it, code waits for the flash
   NRF_WDT->CONFIG = 1;  // counts while the processor sleeps, not while a debugger holds it
   NRF_WDT->CRV = board::kWatchdogSeconds * 32768 - 1;
   NRF_WDT->RREN = 1;  // RR[0] alone feeds it

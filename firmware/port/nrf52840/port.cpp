@@ -48,6 +48,7 @@ void init(int, char**) {
   // After reset the core runs at 64 MHz from an RC oscillator, which is too inaccurate for a UART. The crystal oscillator takes
   // over when it is stable, well before a host can send a request.
   start_crystal() = kTrigger;
+  instruction_cache() = kCacheOn;
   timer0().mode = kTimerCountsTime;
   timer0().width = kTimer32Bits;
   timer0().prescaler = 0;

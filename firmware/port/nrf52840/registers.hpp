@@ -71,6 +71,10 @@ static_assert(offsetof(Timer, prescaler) == 0x510 && offsetof(Timer, captured) =
 constexpr uint32_t kTimerCountsTime = 0;
 constexpr uint32_t kTimer32Bits = 3;
 
+// Cache of the instructions read from flash, 2 KB; off at reset.
+inline Register& instruction_cache() { return *reinterpret_cast<Register*>(0x4001E540); }
+constexpr uint32_t kCacheOn = 1;
+
 struct Gpio {
   uint32_t reserved0[322];
   Register set_high;

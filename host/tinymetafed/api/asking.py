@@ -16,7 +16,7 @@ from tinymetafed_codegen.spec import DataSpec
 from ..devices import asked_board
 from ..devices.asked_board import BoardStatus as BoardStatus
 from ..devices.asked_board import Sensing as Sensing
-from ..devices.device_urls import DEFAULT_BOARDS
+from ..devices.device_urls import DEFAULT_BOARDS, require_secure
 from ..devices.recording import Limits
 from ..devices.recording import Recorded as Recorded
 from ..devices.running import running
@@ -25,24 +25,28 @@ from .loaded_experiment import Experiment
 from .progress import ProgressOption, watching
 
 
-def board_status(device: str) -> BoardStatus:
+def board_status(device: str, *, insecure: bool = False) -> BoardStatus:
     """What a running board says of itself: what it is, the state of its last round, what its own program has learned.
 
     Args:
         device: Its serial port, for instance "/dev/ttyACM0" or "COM5"; with "@BOARD" where the port does not tell the board.
+        insecure: Accept a line that leaves this machine without TLS, such as socket://HOST:PORT: whoever is on the network
+            may then answer for the board.
 
     Raises:
         LinkError: The board does not answer, or has other firmware.
         UsageError: The URL names processes.
     """
+    require_secure([device], "none", insecure)
     return asked_board.status(device, Catalogue.near(Path.cwd()))
 
 
-def board_classes(device: str) -> tuple[str, ...]:
+def board_classes(device: str, *, insecure: bool = False) -> tuple[str, ...]:
     """The names of the classes that a running board tells apart, as ``adapt(keep=True)`` has saved them.
 
     Args:
         device: As for ``board_status``.
+        insecure: As for ``board_status``.
 
     Returns:
         The names in the order of the classes' indices; () if there are none, or the board has no store.
@@ -51,15 +55,17 @@ def board_classes(device: str) -> tuple[str, ...]:
         LinkError: The board does not answer, or has other firmware.
         UsageError: The URL names processes.
     """
+    require_secure([device], "none", insecure)
     return asked_board.classes(device, Catalogue.near(Path.cwd()))
 
 
-def board_predict(device: str, features: npt.ArrayLike) -> npt.NDArray[np.float32]:
+def board_predict(device: str, features: npt.ArrayLike, *, insecure: bool = False) -> npt.NDArray[np.float32]:
     """The scores of samples, computed by a running board with the weights that it has.
 
     Args:
         device: As for ``board_status``.
         features: Numbers of one sample or of several, [features] or [samples, features], in the order of the model's input.
+        insecure: As for ``board_status``.
 
     Returns:
         Scores, float32 [samples, outputs]: logits where the model's loss takes logits.
@@ -68,6 +74,7 @@ def board_predict(device: str, features: npt.ArrayLike) -> npt.NDArray[np.float3
         LinkError: The board does not answer, has other firmware, or no weights yet.
         UsageError: The URL names processes, or the model takes another number of features.
     """
+    require_secure([device], "none", insecure)
     with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused as such
         rows = np.atleast_2d(np.asarray(features).astype(np.float32))
     return asked_board.predict(device, list(rows), Catalogue.near(Path.cwd()))
@@ -82,6 +89,7 @@ def record(
     rows: int | None = None,
     seconds: float | None = None,
     experiment: Experiment | None = None,
+    insecure: bool = False,
     progress: ProgressOption = True,
 ) -> Recorded:
     """Records a board's sensor into CSV files, which the task ``folder`` of its experiment reads; Ctrl-C ends it.
@@ -94,6 +102,7 @@ def record(
         rows: Rows to record; None for no limit.
         seconds: Seconds to record; None for no limit.
         experiment: The experiment whose firmware a board that is started now gets.
+        insecure: As for ``board_status``.
         progress: As in ``simulate``.
 
     Returns:
@@ -104,6 +113,7 @@ def record(
         UsageError: The firmware has no sensor, a name cannot be one, or the label is a number that the model does not have.
         Error: BuildError, LaunchError, SpecError and DataError for a board that is started now.
     """
+    require_secure([device], "none", insecure)
     for option, name in (("--client", client), ("--label", label)):
         if name is not None and (name != name.strip() or not name or name[0] == "." or set(name) & set('/\\,;"\t\r\n')):
             raise UsageError(f"{option} '{name}': expected a name without slashes, commas and quotes that begins with no dot")
@@ -129,13 +139,14 @@ def record(
         )
 
 
-def label_sample(device: str, label: int | str, *, keep: bool = False) -> Sensing:
+def label_sample(device: str, label: int | str, *, keep: bool = False, insecure: bool = False) -> Sensing:
     """Labels the newest sample of a running board's sensor; the board learns it, one step of SGD.
 
     Args:
         device: As for ``board_status``.
         label: The label: the index of the class, a whole number from 0 on, or its name in the board's store.
         keep: Whether the board saves its weights then, for after a reset; its firmware needs a store.
+        insecure: As for ``board_status``.
 
     Returns:
         What the sensor does.
@@ -144,6 +155,7 @@ def label_sample(device: str, label: int | str, *, keep: bool = False) -> Sensin
         LinkError: The board does not answer, or cannot learn now.
         UsageError: The URL names processes, or the model does not have the label, or the firmware has no sensor or no store.
     """
+    require_secure([device], "none", insecure)
     return asked_board.label(device, label, Catalogue.near(Path.cwd()), keep=keep)
 
 

@@ -20,6 +20,7 @@ from ..learn.tasks.own_data.examination import DataFacts, below, examine_data
 from ..learn.tasks.own_data.folder_content import Reading
 from ..learn.tasks.own_data.problems import Place, Problem, causes
 from ..learn.tasks.own_data.reading import SUFFIXES, read_folder
+from ..runs.foreign_parts import require_own_code
 from .loaded_experiment import CHECK_BOARD, Changes, Experiment, load
 
 
@@ -142,7 +143,10 @@ def _experiment(source: Experiment | str | Path, set: Changes) -> Experiment | N
     path = Path(source)
     if path.is_dir():
         inside = path / "experiment.toml"
-        return load(inside, set) if inside.is_file() else None
+        if not inside.is_file():
+            return None
+        require_own_code(inside, f"name it: tinymetafed check {inside}")
+        return load(inside, set)
     if not path.exists():
         raise UsageError(f"{path}: no such folder or experiment file")
     if path.suffix.lower() == ".zip":

@@ -9,13 +9,14 @@ from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
 from ..bench import board_speed, costs, footprint, kernel_cost, line_cost, simulation_cost, sound_cost
-from ..bench.board_speed import BoardSpeed
+from ..bench.board_speed import BoardSpeed as BoardSpeed
 from ..bench.costs import Costs
 from ..bench.footprint import Footprint
 from ..bench.kernel_cost import Comparison
 from ..bench.line_cost import WireCost
 from ..bench.simulation_cost import SimulationCost
 from ..bench.sound_cost import SoundCost
+from ..devices.device_urls import require_secure
 from ..simulation.vector_units import vector_units
 from .loaded_experiment import Experiment, load
 from .progress import ProgressOption, watching
@@ -145,7 +146,12 @@ def bench_wire(experiment: Experiment | None = None, *, progress: ProgressOption
 
 
 def bench_board(
-    device: str, experiment: Experiment | None = None, *, out: str | Path | None = None, progress: ProgressOption = True
+    device: str,
+    experiment: Experiment | None = None,
+    *,
+    out: str | Path | None = None,
+    insecure: bool = False,
+    progress: ProgressOption = True,
 ) -> BoardSpeed:
     """Measures a connected board: time per training step by its own clock, rates of the line, round trips, predictions.
 
@@ -153,6 +159,7 @@ def bench_board(
         device: One device URL, such as "/dev/ttyACM0@nano33ble" or "qemu:1". A board on a port holds the experiment's firmware.
         experiment: An experiment from ``load``; None for examples/sine.toml.
         out: File to write the figures into, as JSON; None for none.
+        insecure: As for ``board_status``.
         progress: As in ``simulate``.
 
     Returns:
@@ -163,6 +170,7 @@ def bench_board(
         BenchError: The file cannot be written. BuildError, SpecError, LaunchError, LinkError.
     """
     chosen = load(find("examples") / "sine.toml") if experiment is None else experiment
+    require_secure([device], chosen.spec.run.security, insecure)
     with watching(progress) as observer:
         measured = board_speed.measure(chosen.spec, chosen.source, device, observer)
     if out is not None:

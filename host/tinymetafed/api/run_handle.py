@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from tinymetafed_codegen.errors import Error, UsageError
 
+from ..devices.device_urls import require_secure
 from ..devices.link import faults
 from ..federation.meta_test import Collapsed
 from ..federation.result import Adaptation
 from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, sha256
-from ..runs import adapted, export, exporting, report, scoring, store, training
+from ..runs import adapted, export, exporting, foreign_parts, report, scoring, store, training
 from ..runs.journal import RunResult
 from ..runs.run_data import RunData, StoreError
 from ..runs.setup import set_up
@@ -67,10 +68,12 @@ class Run:
     A run that is still training may be opened too; ``reload`` reads what has been added.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        """Opens a run folder. Raises StoreError."""
+    def __init__(self, path: str | Path, *, trust: bool = False) -> None:
+        """Opens a run folder; ``trust`` as in ``open_run``. Raises StoreError."""
         self.path = Path(path)
         self._data = store.read_run(self.path)
+        if trust:
+            self._data.trust()
 
     def __repr__(self) -> str:
         state = "finished" if self.finished else f"{self.rounds:,} rounds so far"
@@ -215,6 +218,7 @@ class Run:
         data: str | Path | None = None,
         save: str | Path | None = None,
         keep: bool = False,
+        insecure: bool = False,
         progress: ProgressOption = True,
     ) -> Adaptation:
         """Adapts clients, starting from the run's weights.
@@ -229,6 +233,7 @@ class Run:
             save: Folder for the adapted weights, an npz file per client; None to drop them.
             keep: Each device saves the weights of its client, one client per device, and predicts with them after a reset. The
                 run's boards need a store: ``board.store = true``.
+            insecure: As in ``train``.
             progress: As in ``simulate``.
 
         Returns:
@@ -245,6 +250,7 @@ class Run:
                     "unseen ones"
                 )
         experiment = self._data.experiment(adapt=samples)
+        require_secure(devices, experiment.run.security, insecure)
         if save is not None:
             adapted.require_folder(Path(save))
         setup = set_up(experiment, str(self.path / "experiment.toml"), data_path(experiment.task, data) or self._data.data)
@@ -301,6 +307,7 @@ class Run:
         fault: str = "",
         record: str | Path | None = None,
         rounds: int | None = None,
+        insecure: bool = False,
         progress: ProgressOption = True,
     ) -> Run:
         """Continues the run after its last finished round; see ``resume`` for the arguments."""
@@ -313,13 +320,23 @@ class Run:
             fault=fault,
             record=record,
             rounds=rounds,
+            insecure=insecure,
             progress=progress,
         )
 
 
-def open_run(path: str | Path) -> Run:
-    """Opens the folder of a run, finished or still training. Raises StoreError."""
-    return Run(path)
+def open_run(path: str | Path, *, trust: bool = False) -> Run:
+    """Opens the folder of a run, finished or still training.
+
+    Args:
+        path: The run folder.
+        trust: Accept the code, boards and devices that the run brings, now and from then on. Otherwise what needs them raises
+            UntrustedError, unless this user has trained with them on this machine: they can do whatever he can.
+
+    Raises:
+        StoreError: The folder is no run, or is damaged.
+    """
+    return Run(path, trust=trust)
 
 
 def simulate(
@@ -364,6 +381,7 @@ def train(
     fault: str = "",
     record: str | Path | None = None,
     instructions_per_step: dict[str, int] | None = None,
+    insecure: bool = False,
     progress: ProgressOption = True,
 ) -> Run:
     """Meta-trains on boards, emulators or native processes, and tests on unseen clients.
@@ -377,6 +395,8 @@ def train(
         fault: Faults to inject into the lines, for instance "flip=0.01,delay=20ms".
         record: File to record every byte of the lines in, for ``monitor``.
         instructions_per_step: Counted instructions by variant, for the report.
+        insecure: Accept lines that leave this machine without TLS, such as socket://HOST:PORT, to boards that are not
+            authenticated: whoever is on the network may then answer for a board.
         progress: As in ``simulate``.
 
     Returns:
@@ -386,6 +406,8 @@ def train(
         Error: SpecError, DataError, BuildError, LinkError, LaunchError, DeltaError, StoreError, StrategyError, Collapsed.
         KeyboardInterrupt: The finished rounds are in the run folder, and ``resume`` continues after them.
     """
+    require_secure([*devices, test_device], experiment.spec.run.security, insecure)
+    foreign_parts.remember(foreign_parts.devices_of([*devices, test_device]))
     disturbance = faults.parse(fault) if fault else None
     setup = set_up(experiment.spec, experiment.source, data_path(experiment.spec.task, data))
     folder = _path(out) or new_run_folder(experiment.name)
@@ -415,6 +437,8 @@ def resume(
     record: str | Path | None = None,
     experiment: Experiment | None = None,
     rounds: int | None = None,
+    insecure: bool = False,
+    trust: bool = False,
     progress: ProgressOption = True,
 ) -> Run:
     """Continues a run after its last finished round; the weights are the same as without the interruption.
@@ -431,24 +455,39 @@ def resume(
         experiment: If given, the run's experiment must be equal to it, up to run.rounds if these were changed.
         rounds: Rounds after which the run now ends, also of a finished run: run.rounds; None for the run's own number. Where
             the server's learning rate does not depend on it, the weights are those of a run begun with it.
+        insecure: As in ``train``, also for the devices that the run was begun with.
+        trust: As in ``open_run``.
         progress: As in ``simulate``.
 
     Returns:
         The finished run.
 
     Raises:
-        Error: As ``train``. StoreError: the folder is no run, is damaged, was made by another version, or has another
-            experiment.
+        UntrustedError: The run brings code, boards or devices that this user has not used.
+        StoreError: The folder is no run, is damaged, was made by another version, or has another experiment.
+        Error: As ``train``.
     """
     folder = Path(path)
     begun = store.read_run(folder)
-    own = data_path(begun.experiment().task, data)
+    if trust:
+        begun.trust()
+    if experiment is not None:
+        foreign_parts.remember(foreign_parts.of_experiment(experiment.spec, experiment.source))
+    begun_with = begun.experiment()
+    own = data_path(begun_with.task, data)
     if experiment is not None and not _is_of(experiment, begun, any_rounds=rounds is not None):
         raise StoreError(
             f"{experiment.source}: not the experiment of {folder}, which cannot change during a run; leave it out to continue "
             "that run, or leave --resume out to begin another"
         )
-    here = not (devices or begun.header.asked.devices) if simulated is None else simulated
+    asked = begun.header.asked
+    here = not (devices or asked.devices) if simulated is None else simulated
+    if not here:
+        testers = asked.test_devices if test_device is None else (test_device,)
+        require_secure([*(devices or asked.devices), *testers], begun_with.run.security, insecure)
+        foreign_parts.remember(foreign_parts.devices_of([*devices, *([test_device] if test_device else [])]))
+        remedy = "give the command again with --trust, or with devices of your own (--device, --test-device)"
+        foreign_parts.require_known(foreign_parts.devices_of([*(devices or asked.devices), *testers]), folder, remedy)
     with _whole_run(folder, begun=True), watching(progress) as observer:
         if here:
             training.resume_simulated(folder, _threads(threads), observer, data=own, rounds=rounds)
@@ -475,19 +514,23 @@ def _is_of(experiment: Experiment, run: RunData, *, any_rounds: bool) -> bool:
     return given == run.experiment().as_asked(given)
 
 
-def compare(runs: Sequence[Run | str | Path], output: str | Path = "comparison.html") -> list[str]:
+def compare(runs: Sequence[Run | str | Path], output: str | Path = "comparison.html", *, trust: bool = False) -> list[str]:
     """Writes an HTML page that compares several finished runs of one task.
 
     Args:
         runs: Runs or their folders.
         output: The page to write.
+        trust: As in ``open_run``.
 
     Returns:
         A line of text for each run that was left out because it has not finished or cannot be read.
 
     Raises:
+        UntrustedError: A run brings code or boards that this user has not used.
         ReportError: Fewer than two runs can be compared, a run is given twice, or tasks or metrics differ.
     """
+    for run in runs if trust else ():
+        (run if isinstance(run, Run) else Run(run)).data.trust()
     with _named_files():
         return report.compare([run.path if isinstance(run, Run) else Path(run) for run in runs], Path(output))
 

@@ -9,6 +9,7 @@ from tinymetafed_codegen.boards import Board, Catalogue, Requirement
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
+from ..devices.device_urls import require_secure
 from ..devices.link import monitor as line_monitor
 from ..devices.link.transport import DEFAULT_BAUD
 from ..projects import doctor as machine
@@ -88,12 +89,13 @@ def board(name: str) -> Board:
     return Catalogue.near(Path.cwd()).load(name)
 
 
-def monitor(source: str, baud: int | None = None) -> Iterator[str]:
+def monitor(source: str, baud: int | None = None, *, insecure: bool = False) -> Iterator[str]:
     """Shows the messages on a serial line, live or from a recording.
 
     Args:
         source: A serial line's URL, or a file that ``train`` recorded.
         baud: The line's speed in bit/s; None for DEFAULT_BAUD.
+        insecure: As for ``board_status``.
 
     Yields:
         One line of text per message.
@@ -102,6 +104,8 @@ def monitor(source: str, baud: int | None = None) -> Iterator[str]:
         RecordingError: The file is no recording. PortError: The line cannot be opened.
         UsageError: ``baud`` is given for a file.
     """
-    if baud is not None and Path(source).is_file():
+    if not Path(source).is_file():
+        require_secure([source], "none", insecure)
+    elif baud is not None:
         raise UsageError(f"--baud {baud} is the speed of a serial line, and {source} is a recording; leave --baud out")
     return line_monitor.lines(source, DEFAULT_BAUD if baud is None else baud)

@@ -16,6 +16,7 @@ from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.optional_messages import StoreState
 from tinymetafed_codegen.protocol import Hello, Phase, Program, Progress, Recipe, SampleSet
 from tinymetafed_codegen.spec import Experiment
 
@@ -43,11 +44,10 @@ BOARD_CLOCK = "the board's clock"
 EMULATOR_CLOCK = "the emulator's clock, which shows the speed of this machine and not of a chip"
 PROCESS_CLOCK = "this machine's clock, in a process of this machine"
 HOST_CLOCK = "the host's clock, because the board's does not run; times of the line are in it where samples are streamed"
-NOT_MEASURED = {
-    "ram_high_water_bytes": "the firmware does not report it; `tinymetafed bench memory` measures it in an emulator",
-    "flash_write_us": "the firmware does not report it",
-    "volts": "the firmware does not read the supply voltage",
-}
+NO_MEASUREMENTS = "the firmware does not measure it: set board.measures = true in the experiment, and flash it again"
+NO_STORE = "the firmware writes no flash: set board.store = true in the experiment, and flash it again"
+STORE_IN_USE = "the board's store is in use, and a measurement would replace what it holds"
+NO_FIGURE = "this board cannot tell it"
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,11 @@ class StepTime:
 class BoardSpeed:
     """What was measured on one board, without what identifies it.
 
-    ``clock`` says whose clock the times per step are from. All other times are the host's and include the line: ``line_down``
-    and ``line_up`` are bytes per second on the wire while weights are sent and read, ``round_trip_ms`` is the median of the
-    shortest request, ``predict_ms`` that of one prediction. ``not_measured`` has what is missing, with the reason.
+    ``clock`` says whose clock the times per step are from. ``line_down`` and ``line_up`` are bytes per second on the wire while
+    weights are sent and read, ``round_trip_ms`` is the median of the shortest request, ``predict_ms`` that of one prediction;
+    these times are the host's and include the line. The board says the rest of itself: ``ram_high_water_bytes`` are static data
+    and the deepest stack since the start, ``flash_write_us`` is the mean time of writing four bytes of flash,
+    ``flash_erase_ms`` that of erasing a page, ``volts`` the chip's supply. ``not_measured`` has a reason for each that is None.
     """
 
     board: str
@@ -85,6 +87,10 @@ class BoardSpeed:
     round_trip_ms: float
     predict_ms: float
     retries: int
+    ram_high_water_bytes: int | None
+    flash_write_us: float | None
+    flash_erase_ms: float | None
+    volts: float | None
     not_measured: dict[str, str]
     versions: dict[str, str]
 
@@ -115,6 +121,9 @@ def measure(experiment: Experiment, source: str, url: str, observer: Observer) -
     """
     designed = design_of(experiment, source)
     (spec,) = parse([url], designed.boards)
+    if spec.board is not None and designed.boards.load(spec.board).measures:  # a process, whose firmware is built now
+        measuring = experiment.board.model_copy(update={"measures": True})
+        designed = design_of(experiment.model_copy(update={"board": measuring}), source)
     if spec.count != 1:
         raise UsageError(f"device '{url}': {spec.count} devices; measure one at a time, for instance {spec.kind}:1")
     with running(designed, [url], observer) as fleet:
@@ -146,6 +155,7 @@ def of_device(design: Design, source: str, device: Device, observer: Observer) -
     if manifest.streamed:
         inputs = np.zeros((1, *manifest.input_shape), np.uint8)  # as most streamed samples are sent
     predict = _median(session, lambda: session.predict(inputs, manifest.output_size))
+    own, not_measured = _own_figures(session, manifest, device.hello.ticks_per_second)
     return BoardSpeed(
         board=device.board,
         real=design.board.real,
@@ -158,9 +168,46 @@ def of_device(design: Design, source: str, device: Device, observer: Observer) -
         round_trip_ms=round(1000 * trip, 3),
         predict_ms=round(1000 * predict, 3),
         retries=session.traffic.retries - before,
-        not_measured=dict(NOT_MEASURED),
+        ram_high_water_bytes=own.ram_high_water_bytes,
+        flash_write_us=own.flash_write_us,
+        flash_erase_ms=own.flash_erase_ms,
+        volts=own.volts,
+        not_measured=not_measured,
         versions=versions(),
     )
+
+
+@dataclass(frozen=True)
+class _OwnFigures:
+    """What the board says of itself; None where it is not known. The names are those of ``BoardSpeed``."""
+
+    ram_high_water_bytes: int | None = None
+    flash_write_us: float | None = None
+    flash_erase_ms: float | None = None
+    volts: float | None = None
+
+
+def _own_figures(session: Session, manifest: ModelManifest, ticks_per_second: int) -> tuple[_OwnFigures, dict[str, str]]:
+    """The board's own figures, and a reason for each that is missing."""
+    names = [field.name for field in dataclasses.fields(_OwnFigures)]
+    if session.measurements() is None:
+        return _OwnFigures(), dict.fromkeys(names, NO_MEASUREMENTS)
+    reason = NO_STORE
+    if (contents := session.look()) is not None:
+        reason = NO_FIGURE if contents.state in (StoreState.EMPTY, StoreState.MISSING) else STORE_IN_USE
+        if contents.state == StoreState.EMPTY:
+            session.keep()
+    told = session.measurements()
+    assert told is not None
+    written, erased = told.program_ticks / ticks_per_second, told.erase_ticks / ticks_per_second
+    figures = _OwnFigures(
+        ram_high_water_bytes=manifest.memory.ram_static + told.stack_bytes if told.stack_bytes else None,
+        flash_write_us=round(4e6 * written / told.programmed, 3) if told.programmed else None,
+        flash_erase_ms=round(1e3 * erased / told.erased, 3) if told.erased else None,
+        volts=told.millivolts / 1000 if told.millivolts else None,
+    )
+    missing = [name for name in names if getattr(figures, name) is None]
+    return figures, {name: reason if name.startswith("flash") else NO_FIGURE for name in missing}
 
 
 def _clock(board: Board) -> str:

@@ -231,17 +231,21 @@ def _counter(board: Board) -> tuple[Counter | None, str]:
     except Uncountable as reason:
         return None, f"no cycles: {reason}"
     return Counter(plugin, cycles.MODELS[chip.core]), (
-        f"cycles are estimated from a {chip.core}'s manual and time from a {chip.chip}'s {chip.clock_hz / 1e6:g} MHz, "
-        "without flash wait states; never checked on silicon"
+        f"cycles are estimated from a {chip.core}'s manual, without flash wait states, and time from a {chip.chip}'s "
+        f"{chip.clock_hz / 1e6:g} MHz and the slowdown by its flash, {chip.flash_slowdown[0]:g} to "
+        f"{chip.flash_slowdown[1]:g}; never checked on silicon"
     )
 
 
 def _step_cost(experiment: Experiment, cost: Cost, built: Firmware, board: Board, observer: Observer) -> StepCost:
     low = high = us_low = us_high = None
     if cost.cycles is not None and board.stands_for is not None:
-        clock = board.stands_for.clock_hz
+        chip = board.stands_for
         low, high = ({variant: both[end] for variant, both in cost.cycles.items()} for end in (0, 1))
-        us_low, us_high = ({variant: round(count * 1e6 / clock, 1) for variant, count in each.items()} for each in (low, high))
+        us_low, us_high = (
+            {variant: round(count * slowdown * 1e6 / chip.clock_hz, 1) for variant, count in each.items()}
+            for each, slowdown in zip((low, high), chip.flash_slowdown, strict=True)
+        )
     observer.stage(f"stack on {board.name}")
     depth = stack.deepest(experiment, built, board)
     return StepCost(cost.instructions, low, high, us_low, us_high, built.flash_bytes, built.ram_bytes, depth)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
-from .options import DataOption, ExperimentArgument, JsonOption, SetOption
+from .options import DataOption, ExperimentArgument, InsecureOption, JsonOption, SetOption, TrustOption
 from .output import notes, results
 
 
@@ -134,16 +134,17 @@ def report(
         Path | None,
         typer.Option("-o", "--output", help="The page to write; default RUN/report.html, for several runs comparison.html."),
     ] = None,
+    trust: TrustOption = False,
 ) -> None:
     """Write a self-contained HTML page: the report of one run, or a comparison of several finished runs of one task.
 
     tinymetafed report runs/p10 runs/p25 runs/p100 -o ablation.html
     """
     if len(runs) == 1:
-        results().write(tmf.open_run(runs[0]).report(output))
+        results().write(tmf.open_run(runs[0], trust=trust).report(output))
         return
     page = output or Path("comparison.html")
-    for line in tmf.compare(runs, page):
+    for line in tmf.compare(runs, page, trust=trust):
         notes.print(f"left out: {line}", soft_wrap=True)
     results().write(page)
 
@@ -177,6 +178,7 @@ def export(
         str, typer.Option(help="What a .keras or .tflite file ends in: logits or softmax.", metavar="[logits|softmax]")
     ] = "logits",
     data: DataOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Write a trained model for other programs: a library for boards, its weights, or for TensorFlow the whole network.
 
@@ -186,7 +188,7 @@ def export(
     """
     if outputs not in ("logits", "softmax"):
         raise tmf.ExportError(f"--outputs '{outputs}': unknown; expected logits or softmax")
-    trained = tmf.open_run(run)
+    trained = tmf.open_run(run, trust=trust)
     path = trained.export(
         output,
         format=format,
@@ -204,12 +206,13 @@ def export(
 def listen(
     source: Annotated[str, typer.Argument(help="A serial line to read from, or a file that train --record wrote.")],
     baud: Annotated[int | None, typer.Option(min=1, help="Speed of the line.", show_default=str(tmf.DEFAULT_BAUD))] = None,
+    insecure: InsecureOption = False,
 ) -> None:
     """Show every message on a serial line as a line of text, live or from a recording.
 
     tinymetafed monitor run.record
     """
-    for line in tmf.monitor(source, baud):
+    for line in tmf.monitor(source, baud, insecure=insecure):
         results().write(line)
 
 

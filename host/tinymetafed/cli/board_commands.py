@@ -15,7 +15,7 @@ from rich.table import Table
 
 import tinymetafed as tmf
 
-from .options import JsonOption, SetOption
+from .options import InsecureOption, JsonOption, SetOption, TrustOption
 from .output import notes, results
 
 SHOWN_FILES = 10  # of a recording
@@ -25,12 +25,12 @@ DeviceArgument = Annotated[
 ]
 
 
-def status(device: DeviceArgument, json_: JsonOption = False) -> None:
+def status(device: DeviceArgument, insecure: InsecureOption = False, json_: JsonOption = False) -> None:
     """Ask a running board what it is, how far its last round is, and how well its own program has learned.
 
     tinymetafed status /dev/ttyACM0
     """
-    found = tmf.board_status(device)
+    found = tmf.board_status(device, insecure=insecure)
     if json_:
         print(json.dumps(dataclasses.asdict(found)))
         return
@@ -80,6 +80,7 @@ def predict(
     csv: Annotated[
         Path | None, typer.Option("--csv", help="A CSV file of numbers: each row is a sample, without label.")
     ] = None,
+    insecure: InsecureOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Let a running board predict samples with the weights that it has; it learns nothing from them.
@@ -98,11 +99,11 @@ def predict(
     for number, row in enumerate(rows, 1):
         if len(row) != len(rows[0]):
             raise tmf.UsageError(f"sample {number} has {len(row)} features, the first has {len(rows[0])}")
-    scores = tmf.board_predict(device, rows)
+    scores = tmf.board_predict(device, rows, insecure=insecure)
     if json_:
         print(json.dumps([[float(score) for score in row] for row in scores]))
         return
-    names = tmf.board_classes(device) if scores.shape[1] > 1 else ()
+    names = tmf.board_classes(device, insecure=insecure) if scores.shape[1] > 1 else ()
     table = Table()
     table.add_column("sample", justify="right")
     table.add_column("scores")
@@ -134,6 +135,7 @@ def record(
     experiment: Annotated[
         Path | None, typer.Option("--experiment", help="Experiment whose firmware a board that is started now gets.")
     ] = None,
+    insecure: InsecureOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Record a board's sensor into CSV files that the task folder of its experiment reads; Ctrl-C ends it.
@@ -150,6 +152,7 @@ def record(
         rows=rows,
         seconds=seconds,
         experiment=None if experiment is None else tmf.load(experiment),
+        insecure=insecure,
     )
     if json_:
         plain = dataclasses.asdict(found) | {"files": [str(file) for file in found.files], "rate_is_off": found.rate_is_off}
@@ -185,13 +188,14 @@ def label(
         typer.Argument(metavar="LABEL", help="The label: the number of the class from 0 on, or its name in the board's store."),
     ],
     keep: Annotated[bool, typer.Option("--keep", help="Let the board save its weights then, for after a reset.")] = False,
+    insecure: InsecureOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Label the newest sample of a running board's sensor; the board learns it.
 
     tinymetafed label /dev/ttyACM0 2
     """
-    found = tmf.label_sample(device, label, keep=keep)
+    found = tmf.label_sample(device, label, keep=keep, insecure=insecure)
     if json_:
         print(json.dumps(dataclasses.asdict(found)))
         return
@@ -209,6 +213,7 @@ def start(
         typer.Option("--device", "-d", help="Boards to start: 'qemu:1?store=DIR&replay=DIR'. May be given several times."),
     ],
     set_: SetOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Start native or emulated boards and keep them running until Ctrl-C, to be asked on the ports that it prints.
 
@@ -217,7 +222,7 @@ def start(
     if experiment.is_dir():
         if set_:
             raise tmf.UsageError(f"--set changes an experiment file, and {experiment} is a run; leave --set out")
-        chosen = tmf.open_run(experiment).experiment
+        chosen = tmf.open_run(experiment, trust=trust).experiment
     else:
         chosen = tmf.load(experiment, set_ or ())
     with tmf.started(chosen, device) as ports, suppress(KeyboardInterrupt):
@@ -243,6 +248,7 @@ def estimate(
     ] = None,
     predictions: Annotated[float | None, typer.Option(min=0, help="Predictions per day.", show_default="one a minute")] = None,
     set_: SetOption = None,
+    trust: TrustOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Estimate time, energy and flash wear of a board: of a round, a learned sample, a prediction, and a day.
@@ -256,7 +262,7 @@ def estimate(
     if source.is_dir():
         if set_:
             raise tmf.UsageError(f"--set {set_[0]}: {source} is a run, whose experiment is fixed; give its experiment file")
-        run = tmf.open_run(source)
+        run = tmf.open_run(source, trust=trust)
         experiment = run.experiment
         counted = None if run.result is None or run.result.estimate is None else run.result.estimate.bytes
     else:

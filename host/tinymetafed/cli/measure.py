@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.table import Table
 
 import tinymetafed as tmf
 
-from .options import ExperimentArgument, JsonOption, SetOption, ThreadsOption
+from .options import ExperimentArgument, InsecureOption, JsonOption, SetOption, ThreadsOption
 from .output import results
 
 
@@ -238,6 +239,7 @@ def board(
         Path | None, typer.Option("--output", "-o", help="File for the figures.", show_default="bench-BOARD.json")
     ] = None,
     set_: SetOption = None,
+    insecure: InsecureOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Measure a connected board: time per training step by its own clock, rates of the line, round trips, predictions.
@@ -247,7 +249,7 @@ def board(
     tinymetafed bench board /dev/ttyACM0@nano33ble
     """
     chosen = tmf.load(experiment or tmf.example("sine.toml"), set_ or ())
-    found = tmf.bench_board(device, chosen, out=output)
+    found = tmf.bench_board(device, chosen, out=output, insecure=insecure)
     if json_:
         print(json.dumps(asdict(found)))
         return
@@ -268,10 +270,30 @@ def board(
         f"Steps are timed by {found.clock}.",
         f"Line: {found.line_down:,.0f} bytes/s down, {found.line_up:,.0f} up, {found.retries} repeats; "
         f"a round trip takes {found.round_trip_ms:.2f} ms, a prediction {found.predict_ms:.2f} ms (the host's clock).",
-        *(f"Not measured: {what}: {why}." for what, why in found.not_measured.items()),
+        *_own_figures(found),
+        *(f"Not measured: {', '.join(names)}: {why}." for why, names in _by_reason(found.not_measured).items()),
         f"Written: {output}",
     ):
         console.print(f"  {line}", soft_wrap=True)
+
+
+def _own_figures(found: tmf.BoardSpeed) -> Iterator[str]:
+    """What the board says of itself, a line for each."""
+    if found.ram_high_water_bytes is not None:
+        yield f"RAM: {found.ram_high_water_bytes:,} bytes, static data and the deepest stack since its start."
+    if found.flash_write_us is not None:
+        erase = "" if found.flash_erase_ms is None else f", {found.flash_erase_ms:.1f} ms to erase a page"
+        yield f"Flash: {found.flash_write_us:.1f} µs to write four bytes{erase}."
+    if found.volts is not None:
+        yield f"Supply: {found.volts:.2f} V."
+
+
+def _by_reason(not_measured: Mapping[str, str]) -> dict[str, list[str]]:
+    """The names of what was not measured, by the reason."""
+    found: dict[str, list[str]] = {}
+    for name, why in not_measured.items():
+        found.setdefault(why, []).append(name)
+    return found
 
 
 def all_(

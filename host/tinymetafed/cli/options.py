@@ -24,9 +24,23 @@ DeviceOption = Annotated[
     typer.Option(
         "--device",
         "-d",
-        help="Devices that clients run on: native:4, qemu:4, renode:4, /dev/ttyACM0, COM5, socket://host:port. "
+        help="Devices that clients run on: native:4, qemu:4, renode:4, /dev/ttyACM0, COM5, tls://host:port. "
         "May be given several times.",
         show_default="native:2",
+    ),
+]
+InsecureOption = Annotated[
+    bool,
+    typer.Option(
+        "--insecure",
+        help="Accept socket:// to another machine: whoever is on the network may then answer for a board. tls:// needs it not.",
+    ),
+]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Accept code, boards and devices of somebody else's run, from now on; they can do whatever you can.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]

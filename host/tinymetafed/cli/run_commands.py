@@ -17,7 +17,7 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
-from .options import DataOption, DeviceOption, JsonOption, SetOption, ThreadsOption
+from .options import DataOption, DeviceOption, InsecureOption, JsonOption, SetOption, ThreadsOption, TrustOption
 from .output import notes, results
 
 
@@ -48,6 +48,8 @@ def train(
         typer.Option(help="Faults on the lines of the training devices: flip=0.01,delay=20ms. May be given several times."),
     ] = None,
     record: Annotated[Path | None, typer.Option(help="File to record these lines in, for `monitor`.")] = None,
+    insecure: InsecureOption = False,
+    trust: TrustOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Meta-train an initialisation on boards, emulators or native processes, then test it on unseen clients.
@@ -56,9 +58,10 @@ def train(
     """
     disturbance = ",".join(fault or ())
     if resume is None:
+        _refuse_trust(trust)
         chosen = _experiment(experiment, set_)
         folder = out or tmf.new_run_folder(chosen.name)
-        with _resumable(folder, device, test_device):
+        with _resumable(folder, device, test_device, insecure=insecure):
             run = tmf.train(
                 chosen,
                 device or tmf.DEFAULT_DEVICES,
@@ -67,11 +70,12 @@ def train(
                 data=data,
                 fault=disturbance,
                 record=record,
+                insecure=insecure,
             )
     else:
         rounds = _rounds_of_resumed(set_, out)
         _say_if_finished(resume, rounds)
-        with _resumable(resume, device, test_device, data):
+        with _resumable(resume, device, test_device, data, insecure=insecure):
             run = tmf.resume(
                 resume,
                 simulated=False,
@@ -82,6 +86,8 @@ def train(
                 record=record,
                 experiment=None if experiment is None else tmf.load(experiment),
                 rounds=rounds,
+                insecure=insecure,
+                trust=trust,
             )
     _finish(run, json_)
 
@@ -101,6 +107,7 @@ def simulate(
         ),
     ] = None,
     threads: ThreadsOption = None,
+    trust: TrustOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Meta-train in a simulation, many clients at once and without devices, with the same weights as train.
@@ -108,6 +115,7 @@ def simulate(
     tinymetafed simulate examples/sine.toml --set run.devices_per_round=16
     """
     if resume is None:
+        _refuse_trust(trust)
         chosen = _experiment(experiment, set_)
         folder = out or tmf.new_run_folder(chosen.name)
         with _resumable(folder, command="simulate"):
@@ -117,7 +125,9 @@ def simulate(
         _say_if_finished(resume, rounds)
         with _resumable(resume, data=data, command="simulate"):
             begun_as = None if experiment is None else tmf.load(experiment)
-            run = tmf.resume(resume, simulated=True, threads=threads, data=data, experiment=begun_as, rounds=rounds)
+            run = tmf.resume(
+                resume, simulated=True, threads=threads, data=data, experiment=begun_as, rounds=rounds, trust=trust
+            )
     _finish(run, json_)
 
 
@@ -125,6 +135,13 @@ def _experiment(file: Path | None, set_: Sequence[str] | None) -> tmf.Experiment
     if file is None:
         raise tmf.UsageError("give an experiment file, for instance examples/sine.toml, or --resume RUN; see --help")
     return tmf.load(file, set_ or ())
+
+
+def _refuse_trust(trust: bool) -> None:
+    if trust:
+        raise tmf.UsageError(
+            "--trust is for a run of somebody else (--resume RUN); an experiment file that you name is your own"
+        )
 
 
 def _say_if_finished(folder: Path, rounds: int | None) -> None:
@@ -188,13 +205,15 @@ def adapt(
         bool,
         typer.Option("--keep", help="Each device keeps its client's weights over a reset; needs board.store = true."),
     ] = False,
+    insecure: InsecureOption = False,
+    trust: TrustOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Adapt clients from a run's weights, show the score of each before and after, and keep their weights.
 
     tinymetafed adapt runs/sine --device qemu:1 --client 0 --client 7 --save adapted
     """
-    adapted = tmf.open_run(run).adapt(
+    adapted = tmf.open_run(run, trust=trust).adapt(
         devices=device or tmf.DEFAULT_DEVICES,
         tasks=tasks,
         first=first,
@@ -203,6 +222,7 @@ def adapt(
         data=data,
         save=save,
         keep=keep,
+        insecure=insecure,
     )
     whose = "Clients" if any(each.trained_on for each in adapted.clients) else "Unseen clients"
     _show_adaptation(adapted, whose, json_)
@@ -253,6 +273,7 @@ def evaluate(
         typer.Option(min=1, help=SAMPLES_HELP),
     ] = None,
     threads: ThreadsOption = None,
+    trust: TrustOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Score a run's model on any data: by client, and by class with a confusion matrix, precision and recall.
@@ -262,7 +283,7 @@ def evaluate(
     tinymetafed evaluate runs/gestures --data recordings/may
     """
     whose = f"Clients of {data}" if data is not None else "Unseen clients" if weights is None else "Held-out clients"
-    scored = tmf.open_run(run).evaluate(data=data, weights=weights, samples=samples, threads=threads)
+    scored = tmf.open_run(run, trust=trust).evaluate(data=data, weights=weights, samples=samples, threads=threads)
     _show_adaptation(scored, whose, json_)
 
 
@@ -299,6 +320,7 @@ def _resumable(
     test_device: str | None = None,
     data: Path | None = None,
     command: str = "train",
+    insecure: bool = False,
 ) -> Iterator[None]:
     """Prints how to continue a run that was interrupted or lost devices or recording; removes its folder if it is empty."""
     try:
@@ -309,6 +331,7 @@ def _resumable(
             words += [word for url in devices or () for word in ("--device", url)]
             words += ["--test-device", test_device] if test_device else []
             words += ["--data", str(data)] if data else []
+            words += ["--insecure"] if insecure else []
             notes.print(f"The finished rounds are kept; continue with: {shlex.join(words)}", soft_wrap=True)
         raise
     finally:

@@ -16,7 +16,7 @@ from tinymetafed_codegen.locate import find
 
 from .link.clock import Clock
 from .link.link_errors import LaunchError
-from .link.transport import ready
+from .link.readiness import ready
 
 STOP_SECONDS = 2.0
 _POLL_SECONDS = 0.1  # how often the clock is read while waiting for a process's output

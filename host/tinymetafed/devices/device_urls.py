@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tinymetafed_codegen.boards import INSTALLED, Catalogue
 from tinymetafed_codegen.errors import UsageError
 
 from .link.link_errors import LaunchError
+from .link.tls import TlsAddress, TlsError
+from .link.transport import is_tls
 
 DEFAULT_BOARDS = {"native": "native", "qemu": "mps2", "renode": "nrf52840"}
 _OPTION = re.compile(r"(store|replay)=(.+?)(?=&(?:store|replay)=|$)")
+_LOCAL = ("alt", "cp2110", "hwgrep", "loop", "spy")  # schemes of pyserial's URLs that reach no network
 _AT_BOARD = re.compile(r"(/.+|COM\d+|\w+://.+)@([\w-]+)")  # a port, then what is on it
 
 
@@ -45,7 +51,8 @@ def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec
 
     Args:
         urls: Each is ``native:N``, ``qemu:N`` or ``renode:N``, with or without ``@BOARD`` and then ``?store=DIR``,
-            ``?replay=FILE|DIR`` or both with ``&`` between them; or a serial PORT or PORT@BOARD.
+            ``?replay=FILE|DIR`` or both with ``&`` between them; or a serial PORT or PORT@BOARD, where PORT may be
+            socket://HOST:PORT or tls://HOST:PORT. The options of tls:// come behind @BOARD.
         boards: The known boards.
 
     Returns:
@@ -75,13 +82,65 @@ def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec
                     f"device '{url}': {option[1]}= is for boards that are started now, native:N and qemu:N; a board on a port "
                     "has a flash and a sensor of its own, so leave it out"
                 )
-            at = _AT_BOARD.fullmatch(url)
+            place, asked, options = url.partition("?") if is_tls(url) else (url, "", "")
+            at = _AT_BOARD.fullmatch(place)
             declared = None if at is None else _known_board(url, at[2], boards)
-            spec = DeviceSpec(url if at is None else at[1], "serial", declared=declared)
+            spec = DeviceSpec(f"{place if at is None else at[1]}{asked}{options}", "serial", declared=declared)
+            if is_tls(url):
+                _require_tls(spec.url)
             if any(other.url == spec.url for other in found):
                 raise DeviceUrlError(f"device '{url}': given twice; name each port once")
             found.append(spec)
     return found
+
+
+def require_secure(urls: Sequence[str], security: str, insecure: bool) -> None:
+    """Decides which device URLs may be used; every function that is given devices asks it first.
+
+    A line that leaves this machine must be encrypted and its other end verified (tls://), or the boards must be authenticated.
+    Otherwise anybody on the network can answer for a board.
+
+    Args:
+        urls: Device URLs.
+        security: ``run.security`` of the experiment; "none" where there is no experiment.
+        insecure: Whether the user accepts such a line, with --insecure.
+
+    Raises:
+        DeviceUrlError: A line is not secured; the text names it and the remedies.
+    """
+    if insecure or security == "authenticated":
+        return
+    for url in urls:
+        if _is_open(url):
+            raise DeviceUrlError(
+                f"device '{url}': leaves this machine, and nobody knows who answers there; use tls://HOST:PORT, or a run with "
+                "run.security = 'authenticated', or say --insecure where you trust all of the network"
+            )
+
+
+def _is_open(url: str) -> bool:
+    """Whether a device URL reaches another machine over a line that TLS does not secure."""
+    scheme = re.match(r"([\w.+-]+)://", url)
+    if scheme is None or is_tls(url) or scheme[1].lower() in _LOCAL:
+        return False
+    at = _AT_BOARD.fullmatch(url)
+    try:
+        host = urlsplit(url if at is None else at[1]).hostname or ""
+    except ValueError:  # whatever opens it may read it in another way
+        return True
+    if host == "localhost":
+        return False
+    with suppress(ValueError):  # a name: who answers to it is for others to decide
+        address = ip_address(host)
+        return not (getattr(address, "ipv4_mapped", None) or address).is_loopback
+    return True
+
+
+def _require_tls(url: str) -> None:
+    try:
+        TlsAddress.parse(url)
+    except TlsError as error:
+        raise DeviceUrlError(f"device '{url}': {error}") from None
 
 
 def _known_board(url: str, board: str, boards: Catalogue) -> str:

@@ -12,10 +12,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.files import replace
+from tinymetafed_codegen.packed import DAMAGED
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.weights_file import Values
 from tinymetafed_codegen.weights_file import read as read_weights
@@ -159,8 +161,8 @@ def read_record(file: Path) -> AdaptationRecord | None:
     """The samples that a file's weights were adapted with; None if the file does not say so."""
     try:
         with zipfile.ZipFile(file) as archive:
-            return AdaptationRecord(**json.loads(archive.comment))
-    except (OSError, zipfile.BadZipFile, ValueError, TypeError):
+            return TypeAdapter(AdaptationRecord).validate_json(archive.comment)
+    except DAMAGED:
         return None
 
 

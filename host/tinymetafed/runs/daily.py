@@ -168,8 +168,7 @@ def _save(board: Board, store: StoreFacts, size: int) -> Range:
 
 def _cost(known: Estimates, work: int, wire_seconds: float, flash: Range) -> Cost:
     """The cost of multiply-accumulates, a time on the line, and one of the flash."""
-    low, high = (work * cycles / known.clock_hz + wire_seconds for cycles in known.cycles_per_mac)
-    seconds = _sum([(low, high), flash])
+    seconds = _sum([known.seconds(work), (wire_seconds, wire_seconds), flash])
     least, most = known.milliamperes
     return Cost(seconds, flash, (seconds[0] * known.volts * least, seconds[1] * known.volts * most))
 

@@ -14,7 +14,7 @@ from ..learn.strategies import Strategy
 BITS_PER_BYTE = 10  # on a serial line, with start and stop bit
 BASIS = (
     "bytes on the wire at the line's speed without turn-around times, plus the training steps' multiply-accumulates times the "
-    "cycles of one in the emulated examples, without flash wait states and without what activations and merges add; energy is "
+    "cycles of one in the emulated examples, with flash wait states, without what activations and merges add; energy is "
     "the chip's documented supply current over that time, without the other parts of the board; not measured on a board"
 )
 
@@ -65,7 +65,7 @@ def of_round(strategy: Strategy, wire_bytes: float, boards: Catalogue) -> RoundE
         if known is None:
             continue
         wire = wire_bytes * BITS_PER_BYTE / board.line.baud
-        low, high = (work * cycles / known.clock_hz for cycles in known.cycles_per_mac)
+        low, high = known.seconds(work)
         seconds = wire + low, wire + high
         least, most = known.milliamperes
         figures[board.name] = BoardEstimate(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.manifest import ManifestError, ModelManifest
 from tinymetafed_codegen.section import TomlTable, TomlValue
 from tinymetafed_codegen.spec import Experiment, SpecError, anchor, anchored, parse
@@ -19,11 +18,9 @@ from tinymetafed_codegen.spec import Experiment, SpecError, anchor, anchored, pa
 from ..federation.clients import DeviceFacts
 from ..federation.result import Evaluation
 from ..learn.weights import Floats
+from .foreign_parts import Part, cpp_of, devices_of, project_around, python_of, remember, require_known
 from .journal import Entry, RoundEntry, RunHeader, RunResult, ServedDevice, SessionEntry, Showcase
-
-
-class StoreError(Error):
-    """A run that cannot be written or read; the text names the file, the fault and the remedy."""
+from .run_errors import StoreError as StoreError
 
 
 @dataclass(frozen=True)
@@ -153,20 +150,35 @@ class RunData:
             rounds: Another value for run.rounds; None for the run's own.
 
         Raises:
+            UntrustedError: It brings code or boards that this user has not used.
             StoreError: This version cannot read the experiment.
             SpecError: The value of ``adapt`` or ``rounds`` is invalid.
         """
+        return self._experiment(lambda parts: require_known(parts, self.path), adapt, rounds)
+
+    def trust(self) -> None:
+        """Accepts the code, boards and devices that the run brings, from now on. Raises StoreError."""
+        asked = self.header.asked
+        remember(devices_of([*asked.devices, *asked.test_devices]))
+        self._experiment(remember)
+
+    def _experiment(
+        self, vet: Callable[[Sequence[Part]], None], adapt: int | None = None, rounds: int | None = None
+    ) -> Experiment:
+        """As ``experiment``; ``vet`` is asked before anything that the run brings is used."""
         # Experiments of versions that did not normalise lack the section [data].
         raw: TomlTable = {"data": {"normalise": "none"}}
         with self.consistent():
             raw |= anchored(tomllib.loads(self.header.experiment), *self._folders)
         if self.extended is not None:
             raw = _with(raw, "run", "rounds", self.extended)
+        vet([*python_of(raw), *project_around(self.path)])
         try:
             experiment = parse(raw, str(self.path))
         except SpecError as error:
             made_by = f"the run was made by tinymetafed {self.header.tinymetafed}"
             raise StoreError(f"{error}; {made_by}, use that version, or restore the files that it names") from None
+        vet(cpp_of(experiment))
         changed = raw if adapt is None else _with(raw, "task", "adapt", adapt)
         changed = changed if rounds is None else _with(changed, "run", "rounds", rounds)
         return experiment if changed is raw else parse(changed, str(self.path))

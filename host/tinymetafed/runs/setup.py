@@ -13,6 +13,7 @@ from ..learn.normalisation import measure, require_fit
 from ..learn.strategies import Strategy, open_strategy
 from ..learn.tasks import Task
 from ..learn.tasks.task_registry import open_task
+from . import foreign_parts
 
 BOARD = "native"  # the board of the manifest that is used before the devices are known
 
@@ -65,8 +66,10 @@ def design_of(experiment: Experiment, source: str, board: str = BOARD) -> Design
 def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:
     """Designs the model, reads the data, measures their normalisation and opens the strategy.
 
+    From then on the experiment's code is known as the user's own.
+
     Args:
-        experiment: The complete experiment.
+        experiment: The complete experiment; that of a run has been vetted.
         source: Its name in errors, for instance its file.
         data: Folder of the task's data; None for the usual place.
 
@@ -78,6 +81,7 @@ def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:
         BudgetError: The model does not fit the board.
         DataError: The data cannot be read.
     """
+    foreign_parts.remember(foreign_parts.of_experiment(experiment, source))
     designed = design_of(experiment, source)
     task = open_task(experiment, data)
     measured = measure(experiment, task, source)

@@ -261,7 +261,8 @@ def reopen(path: Path) -> Iterator[RunStore]:
         StoreError: The folder is no run or is in use; or the store is damaged, of another version, or of another experiment
             than the experiment.toml beside it.
     """
-    _find(path)
+    _require_plain(_find(path))
+    _require_plain(path / "lock")
     with _alone(path):
         torn = lost_commits(path)
 
@@ -376,7 +377,15 @@ def _find(path: Path) -> Path:
         remedy = "give the folder that train wrote"
         remedy = remedy if path.exists() else suggestion(path, remedy)
         raise StoreError(f"{path}: not a run folder (it has no run.db); {remedy}")
+    for beside in ("-wal", "-shm", "-journal"):  # SQLite also writes these when it only reads
+        _require_plain(path / f"run.db{beside}")
     return file
+
+
+def _require_plain(file: Path) -> None:
+    """Raises StoreError for a link or a pipe: a folder from somebody else would have us write into files outside it."""
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise StoreError(f"{file}: a link or no regular file, which no run has; remove it, or get the run again as plain files")
 
 
 @contextmanager

@@ -63,3 +63,7 @@ class EspClass {
 };
 
 extern EspClass ESP;
+
+typedef void* TaskHandle_t;
+unsigned uxTaskGetStackHighWaterMark(TaskHandle_t task);  // bytes that were free at least
+size_t getArduinoLoopTaskStackSize(void);

@@ -1,4 +1,4 @@
-// Stand-in for Nordic's nrf.h: the registers of factory information and watchdog, as variables of the test.
+// Stand-in for Nordic's nrf.h: the registers of factory information, watchdog and flash cache, as variables of the test.
 #pragma once
 
 #include <stdint.h>
@@ -17,6 +17,13 @@ typedef struct {
   volatile uint32_t CONFIG;
   volatile uint32_t RR[8];
 } NRF_WDT_Type;
+
+typedef struct {
+  volatile uint32_t ICACHECNF;
+} NRF_NVMC_Type;
+
+extern NRF_NVMC_Type flash_controller;
+#define NRF_NVMC (&flash_controller)
 
 extern NRF_WDT_Type watchdog;
 #define NRF_WDT (&watchdog)

@@ -129,7 +129,7 @@ def events(path: Path) -> Iterator[Event]:
     lines = text.split(b"\n")
     try:
         head: Any = json.loads(lines[0])
-    except ValueError:
+    except (ValueError, RecursionError):
         head = None
     if head != _FORMAT:
         raise RecordingError(f"{path}: is no recording of this version; record one with --record")
@@ -139,7 +139,7 @@ def events(path: Path) -> Iterator[Event]:
         try:
             seconds, device, direction, data = json.loads(line)
             event = Event(float(seconds), str(device), direction, bytes.fromhex(data))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             where = "was cut in its last line" if number == len(lines) else "is damaged"
             raise RecordingError(f"{path}:{number}: the recording {where}; everything before this line is shown") from None
         if direction not in (DOWN, UP):

@@ -195,6 +195,15 @@ class Session(Exchange):
                 raise
             return None
 
+    def measurements(self) -> optional_messages.Measurements | None:
+        """What the board has measured of itself; None for firmware without ``board.measures``."""
+        try:
+            return self._ask(optional_messages.Measure(), optional_messages.Measurements)
+        except DeviceRefused as refusal:
+            if refusal.status != Status.UNKNOWN_TYPE:
+                raise
+            return None
+
     def position(self) -> protocol.Progress | None:
         """The state of the board and its cycle, whatever its token; None if it has had no cycle since its start."""
         token = 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-import select
 import socket
+import ssl
 import stat
 import sys
 from contextlib import suppress
@@ -22,6 +22,8 @@ from tinymetafed_codegen.files import processes_with
 
 from .clock import SYSTEM_CLOCK, Clock
 from .link_errors import PortError
+from .readiness import ready
+from .tls import SCHEME, TlsAddress, TlsError, connect, explain
 
 DEFAULT_BAUD = Line().baud
 # A modem manager, or this program's search for a lost board (REJOIN_HELLO_SECONDS), may hold a port that has just appeared.
@@ -61,7 +63,8 @@ def open_transport(
     """Opens a line.
 
     Args:
-        url: Any URL that ``serial.serial_for_url`` knows: /dev/ttyACM0, COM5, socket://host:port, loop://, /dev/pts/N.
+        url: tls://host:port with its options, or any URL that ``serial.serial_for_url`` knows: /dev/ttyACM0, COM5,
+            socket://host:port, loop://, /dev/pts/N.
         baud: Speed in bit/s; None for that of ``line``.
         name: The line's name in messages; None for the URL.
         line: Settings that the board needs. DTR and RTS are set before the line opens, so that opening it does not reset the
@@ -76,25 +79,41 @@ def open_transport(
     """
     line = line or Line()
     baud = baud or line.baud
+    name = name or url
     until = clock.monotonic() + BUSY_SECONDS
     while True:
         try:
-            port = _open(url, baud, line)
+            transport = _open_tls(url, name, baud, clock) if is_tls(url) else _open(url, name, baud, line)
             break
+        except TlsError as error:
+            raise PortError(url.partition("?")[0], str(error)) from error
         except (serial.SerialException, OSError, ValueError) as error:
             if getattr(error, "errno", None) not in (errno.EBUSY, errno.EAGAIN) or clock.monotonic() >= until:
                 raise _open_error(url, error, clock) from error
             clock.sleep(0.05)
-    name = name or url
-    # Reading the file descriptor directly takes two system calls per answer; pyserial's socket:// returns one byte per call.
-    is_descriptor = os.name == "posix" and ("://" not in url or url.startswith("socket://"))
-    transport = _Descriptor(name, baud, port) if is_descriptor else _Generic(name, baud, port)
     if line.settle_seconds:
         discard_input(transport, line.settle_seconds, clock)
     return transport
 
 
-def _open(url: str, baud: int, line: Line) -> Any:
+def is_tls(url: str) -> bool:
+    """Whether a URL is that of a line over TLS."""
+    return url.lower().startswith(f"{SCHEME}://")
+
+
+def _open_tls(url: str, name: str, baud: int, clock: Clock) -> Transport:
+    address = TlsAddress.parse(url)
+    return _Tls(name, baud, connect(address, clock), address, clock)
+
+
+def _open(url: str, name: str, baud: int, line: Line) -> Transport:
+    port = _open_port(url, baud, line)
+    # Reading the file descriptor directly takes two system calls per answer; pyserial's socket:// returns one byte per call.
+    is_descriptor = os.name == "posix" and ("://" not in url or url.startswith("socket://"))
+    return _Descriptor(name, baud, port) if is_descriptor else _Generic(name, baud, port)
+
+
+def _open_port(url: str, baud: int, line: Line) -> Any:
     port = serial.serial_for_url(url, do_not_open=True, baudrate=baud, timeout=0, write_timeout=WRITE_SECONDS)
     port.dtr = line.dtr
     port.rts = line.rts
@@ -117,7 +136,7 @@ def discard_input(transport: Transport, seconds: float, clock: Clock = SYSTEM_CL
 
 
 class _Closing:
-    """Common part of both transports: a name and a pyserial object that is closed at the end."""
+    """Common part of all transports: a name and an object, of pyserial or a socket, that is closed at the end."""
 
     def __init__(self, name: str, baud: int, port: Any) -> None:
         self.name = name
@@ -175,16 +194,6 @@ class _Descriptor(_Closing):
         super().close()
 
 
-def ready(fd: int, timeout: float, *, writing: bool = False) -> bool:
-    """Whether ``fd`` can be read (or written) within ``timeout`` seconds."""
-    seconds = max(timeout, 0.0)
-    if not sys.platform.startswith("linux"):  # macOS does not support poll() on terminals
-        return any(select.select(() if writing else (fd,), (fd,) if writing else (), (), seconds))
-    poll = select.poll()  # select() allows descriptors below 1024 only, too few for a hundred emulated boards
-    poll.register(fd, select.POLLOUT if writing else select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
-
-
 class _Generic(_Closing):
     """Any other pyserial object: Windows ports, loop://, rfc2217://, spy://."""
 
@@ -204,6 +213,50 @@ class _Generic(_Closing):
             raise _stuck(self.name) from None
         except (serial.SerialException, OSError) as error:
             raise _vanished(self.name, error) from error
+
+
+class _Tls(_Closing):
+    """A verified TLS connection that does not block."""
+
+    def __init__(self, name: str, baud: int, connection: ssl.SSLSocket, address: TlsAddress, clock: Clock) -> None:
+        super().__init__(name, baud, connection)
+        self._connection = connection
+        self._address = address
+        self._clock = clock
+
+    def read(self, timeout: float) -> bytes:
+        until = self._clock.monotonic() + timeout
+        while True:  # what arrives may be a part of a record, or a message of TLS itself
+            try:
+                data = self._connection.recv(_READ_BYTES)
+            except ssl.SSLWantReadError:
+                if not ready(self._connection.fileno(), until - self._clock.monotonic()):
+                    return b""
+                if self._clock.monotonic() >= until:
+                    return b""
+            except (OSError, ValueError) as error:
+                raise self._lost(error) from error
+            else:
+                if not data:
+                    raise _vanished(self.name, None)
+                return data
+
+    def write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._connection.send(rest) :]
+            except (ssl.SSLWantWriteError, ssl.SSLWantReadError) as error:
+                writing = isinstance(error, ssl.SSLWantWriteError)
+                if not ready(self._connection.fileno(), WRITE_SECONDS, writing=writing):
+                    raise _stuck(self.name) from None
+            except (OSError, ValueError) as error:
+                raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> PortError:
+        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLZeroReturnError | ssl.SSLEOFError):
+            return PortError(self.name, explain(error, self._address))  # for instance, a refused client certificate
+        return _vanished(self.name, error)
 
 
 def _stuck(url: str) -> PortError:

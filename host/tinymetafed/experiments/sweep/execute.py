@@ -30,6 +30,7 @@ from ...learn.tasks import DataError, Task
 from ...learn.tasks.task_registry import open_task
 from ...learn.weights import initial, sha256
 from ...runs import training
+from ...runs.foreign_parts import of_experiment, remember
 from ...runs.run_data import RunData
 from ...runs.setup import design_of, set_up
 from ...runs.store import read_run
@@ -307,10 +308,12 @@ def _simulate(experiment: str, source: str, folder: Path, data: Path | None, ans
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the sweep, which ends this process
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     try:
+        named = parse(json.loads(experiment), source)
+        remember(of_experiment(named, source))  # in this process, too
         if (folder / "run.db").exists():
             training.resume_simulated(folder, 1, _Quiet(), data=data)
         else:
-            training.simulate(set_up(parse(json.loads(experiment), source), source, data), 1, folder, _Quiet())
+            training.simulate(set_up(named, source, data), 1, folder, _Quiet())
     except Collapsed:
         answer.send(("done", ""))  # it ran to its end, and the store has its figures
     except (TrainingFailed, StrategyError) as error:

@@ -23,6 +23,7 @@ from tinymetafed_codegen.spec import load as load_experiment
 from tinymetafed_codegen.spec.mistakes import explain
 
 from ...learn.strategies import open_strategy
+from ...runs.foreign_parts import of_experiment, remember
 from ...runs.setup import design_of
 from .. import SweepError
 
@@ -178,6 +179,7 @@ def _cell(path: Path, file: _SweepSpec, name: str, settings: Settings, experimen
     source = path.parent / chosen
     try:
         loaded = load_experiment(source, settings=settings | {SEED: file.seeds[0]})
+        remember(of_experiment(loaded, str(source)))  # the user has named it
         designed = design_of(loaded, str(source))
         open_strategy(loaded, designed.manifest)  # a user's class may be missing
     except TooFewClients:

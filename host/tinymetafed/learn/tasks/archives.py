@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinymetafed_codegen.locate import user_cache
+from tinymetafed_codegen.packed import PackedError, require_modest, require_modest_zip
 
 from . import DataError
 
@@ -75,18 +76,24 @@ def files(path: Path, source: str) -> Iterator[tuple[str, bytes]]:
     """
     try:
         if tarfile.is_tarfile(path):
+            packed, unpacked = path.stat().st_size, 0
             with tarfile.open(path) as tar:
-                for member in tar:
+                for number, member in enumerate(tar, 1):
+                    unpacked += member.size
+                    require_modest(unpacked, packed, number)
                     if (content := tar.extractfile(member)) is not None:
                         yield member.name, content.read()
         else:
             with zipfile.ZipFile(path) as archive:
+                require_modest_zip(archive, path.stat().st_size)
                 for name in archive.namelist():
                     if not name.endswith("/"):
                         yield name, archive.read(name)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; get it from {source}") from None
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+    except PackedError as error:
+        raise DataError(f"{path}: {error}, which no such archive does; get it again from {source}") from None
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError) as error:
         raise DataError(f"{path}: damaged or not a zip or tar archive ({error}); get it again from {source}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error})") from error

@@ -174,9 +174,9 @@ def _read_archive(archive: Path) -> dict[str, dict[int, Bytes]]:
 
 def _ink(archive: Path, entry: str, png: bytes) -> Bytes:
     try:
-        with Image.open(io.BytesIO(png)) as image:
+        with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
             paper = np.asarray(image.convert("L")) > 127
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{archive}: {entry} is not a readable image ({error})") from error
     if paper.shape != (ORIGINAL_SIDE, ORIGINAL_SIDE):
         raise DataError(

@@ -37,7 +37,7 @@ def custom_layer(file: Path) -> str | None:
                 kind = str(layer["class_name"]).rpartition(">")[2]  # "package>class" if it is registered
                 name = layer["config"].get("name", layer.get("name", ""))
                 return f"layer {position}, '{name}' ({kind}): {reason}; {REMEDY}"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, zipfile.BadZipFile):
         return None  # a damaged file, of which Keras' own words say more
     return None
 

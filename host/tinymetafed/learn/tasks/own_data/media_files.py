@@ -30,6 +30,8 @@ SUFFIXES: dict[str, MediaKind] = {
     ".bmp": "images",
     ".wav": "sounds",
 }
+# Pillow looks at the content, not at the suffix: it would give PostScript to another program.
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 MEDIA_SCALE = np.float32(1 / 255)  # the input value of level 1, so that level 255 is 1
 _UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, wave.Error, Image.DecompressionBombError)
 _FOR_ROWS = ("label", "features", "client", "time", "window")  # keys of [task] that are for files of rows
@@ -145,7 +147,7 @@ def _size(media: MediaFolder, shape: tuple[int, ...]) -> tuple[int, int, int]:
             raise DataError(str(error)) from None
     if not shape:
         for file in files:
-            with suppress(*_UNREADABLE), Image.open(file) as image:
+            with suppress(*_UNREADABLE), Image.open(file, formats=_FORMATS) as image:
                 return image.height, image.width, 1 if image.mode in ("1", "L") else 3
         return 1, 1, 1  # none can be read; each will be a problem
     if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3)):
@@ -177,7 +179,7 @@ def _attempt(
 def _read_image(file: Path, size: tuple[int, int, int]) -> Sequence[Bytes]:
     """An image in the size, uint8 [height, width, channels]; transparent parts are white."""
     height, width, channels = size
-    with Image.open(file) as image:
+    with Image.open(file, formats=_FORMATS) as image:
         turned = ImageOps.exif_transpose(image)
         if turned.mode.startswith("I;16"):
             turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tinymetafed_codegen.packed import DAMAGED, PackedError, require_modest_npz
 
 from .. import Floats
 from .columns import Wanted
@@ -40,13 +41,17 @@ def read_npz(file: Path, wanted: Wanted, problems: Problems, notes: list[str]) -
         problems.add(here, "damaged, or not an NPZ file", _WRITE)
         return None
     try:
+        require_modest_npz(file)
         with np.load(file, allow_pickle=False) as arrays:
             if missing := set(names.values()) - set(arrays.files):
                 there = ", ".join(arrays.files) or "nothing"
                 problems.add(here, f"no array {' and '.join(sorted(missing))}, only {there}", _WRITE)
                 return None
             read = {key: np.asarray(arrays[name]) for key, name in names.items()}
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except PackedError as error:
+        problems.add(here, str(error), _WRITE)
+        return None
+    except DAMAGED as error:
         problems.add(here, f"damaged, or arrays of objects ({error})", _WRITE)
         return None
     x = _shaped(file, read["x"], wanted, problems, notes)

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from tinymetafed_codegen.locate import user_cache
+from tinymetafed_codegen.packed import PackedError, require_modest_zip
 from tinymetafed_codegen.spec import PUBLISHED
 
 from .. import DataError
@@ -43,11 +44,15 @@ def _unpacked(archive: Path) -> Path:
     made = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
         with zipfile.ZipFile(archive) as opened:
+            require_modest_zip(opened, archive.stat().st_size)
             for member in opened.namelist():
                 parts = PurePosixPath(member).parts
                 if not member.endswith("/") and ".." not in parts and not member.startswith("/"):
                     opened.extract(member, made)
         made.rename(folder)
+    except PackedError as error:
+        shutil.rmtree(made)
+        raise DataError(f"{archive}: {error}; unpack it yourself if you know who made it, and name the folder") from None
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
         shutil.rmtree(made)
         raise DataError(f"{archive}: damaged, or not a ZIP archive that can be read ({error}); get it again") from None
