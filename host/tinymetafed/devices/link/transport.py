@@ -26,6 +26,7 @@ from .readiness import ready
 from .tls import SCHEME, TlsAddress, TlsError, connect, explain
 
 DEFAULT_BAUD = Line().baud
+UNKNOWN_START_SECONDS = 8.0  # of a board to start, where it is not known
 # A modem manager, or this program's search for a lost board (REJOIN_HELLO_SECONDS), may hold a port that has just appeared.
 BUSY_SECONDS = 3.0
 WRITE_SECONDS = 10.0  # a line that takes no byte for this long is stuck
