@@ -45,7 +45,7 @@ def compile_kernels(design: Design, unit: VectorUnit, kernels: str | None = None
     command = ["g++", *compiler_flags(), *include, "-O2", *unit.flags, f"-DTMF_LANES={unit.lanes}"]
     # GCC warns of the ABI of vector arguments, which does not matter: no vector is passed between libraries.
     # -g0: debugging information takes a sixth of the compiler's time.
-    command += ["-Wno-psabi", "-g0", "-fvect-cost-model=dynamic", *SHARED, "-pthread"]
+    command += ["-Wno-psabi", "-g0", *SHARED, "-pthread"]
     core = [tree / "core" / f"{name}.cpp" for name in ("delta_codec", "half", "prng")]
     command += [str(path) for path in [tree / "sim" / "simulate.cpp", *core, task_source]]
     folder.mkdir(parents=True, exist_ok=True)

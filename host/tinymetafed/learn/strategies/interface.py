@@ -214,7 +214,7 @@ def choose_clients(seed: int, round_: int, count: int, of: int) -> list[int]:
     while (lacking := count - len(chosen)) > 0:
         # As many draws as are expected to find the rest: each finds a new client with probability (of - found) / of.
         left = of - count + 0.5
-        drawn = math.ceil(of * math.log((lacking + left) / left))
+        drawn = max(lacking, round(of * math.log((lacking + left) / left)))
         words, _ = prng.draw(seed, 0, round_, Stream.CLIENT_CHOICE, np.arange(attempts, attempts + drawn, dtype=np.uint32))
         attempts += drawn
         chosen.update(dict.fromkeys((words.astype(np.uint64) * of >> 32).tolist()))
