@@ -11,7 +11,7 @@ import numpy as np
 from . import budget, flash_store, graph, hash, layer_chain, plan, protocol, sample_source, sensor, weights_file
 from .boards import INSTALLED, Board, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
-from .optional_messages import Columns, Rows
+from .optional_messages import MAC_BYTES, Columns, Rows
 from .spec import TARGETS, Experiment, SpecError
 
 
@@ -152,13 +152,19 @@ def _design(
     given: dict[str, weights_file.Values],
     source: str,
 ) -> Design:
+    if experiment.run.is_authenticated and board.entropy is None:
+        raise SpecError(
+            f"{source}: run.security = 'authenticated', but board '{board.name}' has no source of random bytes; add 'entropy' "
+            f"to {board.file}, as docs/boards.md describes, or set run.security = 'none'"
+        )
+    mac_bytes = MAC_BYTES if experiment.run.is_authenticated else 0
     if experiment.board.measures and not board.measures:
         raise SpecError(
             f"{source}: board.measures = true, but the port of board '{board.name}' cannot measure; write measures.cpp for it "
             f"and set 'measures' in {board.file}, as docs/boards.md says, or leave board.measures out"
         )
     sensed = sensor.facts(experiment, board, net, source)
-    window = _receive_window(experiment, board, net, sensed)
+    window = _receive_window(experiment, board, net, sensed, mac_bytes)
     if window > protocol.MAX_RECEIVE_WINDOW:
         own = experiment.task.own_files
         of_windows = own is not None and own.window is not None
@@ -201,13 +207,15 @@ def _design(
             keeps_local=keeps_local,
             error_feedback=error_feedback,
             save_every=experiment.board.save_every,
-            longest_payload=protocol.payload_capacity(window),
+            key_pages=flash_store.KEY_PAGES * experiment.run.is_authenticated,
+            longest_payload=protocol.payload_capacity(window) - mac_bytes,
             flash=memory.flash,
             source=source,
         )
         if experiment.board.store
         else None,
         sensor=sensed,
+        mac_bytes=mac_bytes,
     )
     return Design(experiment, source, board, boards, net, arena, given, manifest)
 
@@ -231,7 +239,9 @@ def _arena_tensor(slot: plan.Slot) -> ArenaTensor:
     return ArenaTensor(tensor.name, tensor.shape, slot.offset, tensor.floats, slot.first, slot.last, tensor.note)
 
 
-def _receive_window(experiment: Experiment, board: Board, net: graph.Graph, sensed: sensor.SensorFacts | None) -> int:
+def _receive_window(
+    experiment: Experiment, board: Board, net: graph.Graph, sensed: sensor.SensorFacts | None, mac_bytes: int
+) -> int:
     """Bytes of the receive window: that of the board's file, or more if one sample or one answer needs more."""
     task = experiment.task
     payloads = [
@@ -242,4 +252,4 @@ def _receive_window(experiment: Experiment, board: Board, net: graph.Graph, sens
         payloads.append(protocol.Sample.fixed_size() + 4 * net.target.size + task.bytes_per_input * net.input.size)
     if sensed is not None:
         payloads += [Rows.fixed_size() + sensed.row_bytes, Columns.fixed_size() + len(sensed.header.encode())]
-    return max(board.receive_window, -(-protocol.wire_size(max(payloads)) // 64) * 64)
+    return max(board.receive_window, -(-protocol.wire_size(max(payloads) + mac_bytes) // 64) * 64)

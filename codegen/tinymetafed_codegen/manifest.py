@@ -144,6 +144,7 @@ class ModelManifest(StrictJson):
     ``sample_source`` names firmware/app/source_NAME.cpp. ``model_hash`` and ``schema_hash`` are hexadecimal.
     ``layer_ends``: where each global layer ends in the weight vector. ``weights_file``: model.weights of the experiment.
     ``store``: the layout of the board's store; None without ``board.store``. ``sensor``: the same for ``board.sensor``.
+    ``mac_bytes``: of the MAC in every frame of authenticated firmware; 0 for any other.
     """
 
     board: str
@@ -169,6 +170,7 @@ class ModelManifest(StrictJson):
     memory: Memory
     store: StoreFacts | None = None
     sensor: SensorFacts | None = None
+    mac_bytes: int = 0
 
     @property
     def n_local(self) -> int:
@@ -224,6 +226,8 @@ class ModelManifest(StrictJson):
         for part in ("store", "sensor"):
             if plain[part] is None:
                 del plain[part]
+        if not self.mac_bytes:
+            del plain["mac_bytes"]
         return plain | {
             "ram_bytes": {use.purpose: use.size for use in self.memory.ram},
             "ram_total": self.memory.ram_total,

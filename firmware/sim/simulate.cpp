@@ -1,9 +1,12 @@
 // Simulates many clients in one process: does for each lane of a vector what Learner does for one client, and distributes
 // groups of lanes over threads.
 #include <atomic>
+#include <cstring>
 #include <memory>
 #include <thread>
 #include <vector>
+
+#include <authentication.hpp>
 
 #include "board.hpp"
 #include "frame.hpp"
@@ -18,6 +21,7 @@ namespace tmf::sim {
 
 using protocol::Dtype;
 
+constexpr size_t kMacBytes = Authentication::kMacBytes;  // their values are not computed: only sizes count
 constexpr uint32_t kLocalCount = model::kParameterCount - model::kGlobalCount;
 
 // Working memory of one thread.
@@ -25,7 +29,7 @@ template <typename T>
 struct Workspace {
   alignas(64) T weights[model::kStateCount];  // [i][lane]
   alignas(64) T arena[model::kArenaFloats];
-  Update<model::kGlobalCount, board::kReceiveWindow> update;  // of one client
+  Update<model::kGlobalCount, board::kReceiveWindow, kMacBytes> update;  // of one client
   float one[model::kParameterCount];  // weights of one client
 };
 
@@ -185,7 +189,7 @@ class Group {
   // Bytes on the wire of a client's samples: one message for each time that a sample is trained.
   uint32_t streamed_bytes(uint32_t client) const {
     constexpr size_t kHead = protocol::kFrameHeaderBytes + protocol::Sample::kFixedSize;
-    uint8_t frame[kHead + sizeof(float) * (model::kTargetSize + model::kInputSize)];
+    uint8_t frame[kHead + sizeof(float) * (model::kTargetSize + model::kInputSize) + kMacBytes];
     uint32_t bytes = 0;
     for (uint32_t n = 0; n < phase_count(); ++n) {
       const protocol::Phase& phase = recipe_.phases[n];
@@ -204,7 +208,9 @@ class Group {
         for (uint32_t i = 0; i < model::kTargetSize; ++i) out.f32(samples.targets[sample * model::kTargetSize + i]);
         out.bytes(static_cast<const uint8_t*>(input), protocol::width(dtype) * model::kInputSize);
         frame[0] = frame[1] = 1;
-        bytes += phase.passes * wire_bytes(frame, protocol::kFrameHeaderBytes + out.size());
+        const size_t size = protocol::kFrameHeaderBytes + out.size();
+        std::memset(frame + size, 1, kMacBytes);
+        bytes += phase.passes * wire_bytes(frame, size + kMacBytes);
       }
     }
     return bytes;

@@ -36,8 +36,9 @@ inline uint32_t wire_bytes(const uint8_t* body, size_t size) {
   return static_cast<uint32_t>(size + protocol::kFrameCrcBytes) + codes + 1;
 }
 
-// The working memory and the steps of one update of `kCount` weights, whose frames have at most kWindow bytes.
-template <uint32_t kCount, size_t kWindow>
+// The working memory and the steps of one update of `kCount` weights, whose frames have at most kWindow bytes and end with a code
+// of kMacBytes, if messages are authenticated.
+template <uint32_t kCount, size_t kWindow, size_t kMacBytes>
 class Update {
  public:
   // The change of every weight, to be written before `select`.
@@ -104,7 +105,7 @@ class Update {
   // Counts the messages of the update and their bytes on the wire. Fails as DeltaEncoder::encode.
   Status measure(uint32_t& messages, uint32_t& bytes) {
     constexpr size_t kHead = protocol::kFrameHeaderBytes + protocol::Delta::kFixedSize;
-    const size_t capacity = payload_capacity(kWindow) - protocol::Delta::kFixedSize;
+    const size_t capacity = payload_capacity(kWindow) - kMacBytes - protocol::Delta::kFixedSize;
     const size_t width = protocol::width(format_.dtype);
     frame_[0] = frame_[1] = 1;  // any type and sequence but 0: only the size counts
     uint32_t rest = bits_;      // of all entries from `rank` on
@@ -122,10 +123,11 @@ class Update {
       Writer head(frame_ + protocol::kFrameHeaderBytes, protocol::Delta::kFixedSize);
       header.write_head(head);
       write_gaps(rank, count, used, frame_ + kHead);
-      const size_t index_bytes = (used + 7) / 8;
-      std::memcpy(frame_ + kHead + index_bytes, sent_ + rank * width, count * width);
+      const size_t size = kHead + (used + 7) / 8 + count * width;
+      std::memcpy(frame_ + size - count * width, sent_ + rank * width, count * width);
+      std::memset(frame_ + size, 1, kMacBytes);  // any value but 0
       ++messages;
-      bytes += wire_bytes(frame_, kHead + index_bytes + count * width);
+      bytes += wire_bytes(frame_, size + kMacBytes);
       if (rank + count == count_) break;
       for (uint32_t i = 0; i < count; ++i) rest -= delta::index_bits(coding_, gaps_[rank + i]);
     }

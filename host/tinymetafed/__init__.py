@@ -33,16 +33,19 @@ if TYPE_CHECKING:
         started,
     )
     from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
+    from .api.enrolling import Enrollment, KnownBoard, enroll, enrolled_boards, forget_board
     from .api.estimating import Cost, DailyEstimate, Day, estimate_day
     from .api.loaded_experiment import Experiment, Generated, codegen, load
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import (
         BoardSpeed,
         bench_all,
+        bench_authentication,
         bench_board,
         bench_kernels,
         bench_memory,
         bench_simulation,
+        bench_soak,
         bench_sound,
         bench_wire,
         count_instructions,
@@ -120,6 +123,7 @@ _WHERE = {
         "TASKS",
         "TEST_DEVICE",
     ),
+    ".api.enrolling": ("Enrollment", "KnownBoard", "enroll", "enrolled_boards", "forget_board"),
     ".api.estimating": (
         "Cost",
         "DailyEstimate",
@@ -140,10 +144,12 @@ _WHERE = {
     ".api.measuring": (
         "BoardSpeed",
         "bench_all",
+        "bench_authentication",
         "bench_board",
         "bench_kernels",
         "bench_memory",
         "bench_simulation",
+        "bench_soak",
         "bench_sound",
         "bench_wire",
         "count_instructions",
@@ -285,6 +291,7 @@ __all__ = [
     "DataProblem",
     "Day",
     "DeltaError",
+    "Enrollment",
     "Error",
     "Experiment",
     "ExportError",
@@ -293,6 +300,7 @@ __all__ = [
     "FinalScores",
     "Generated",
     "History",
+    "KnownBoard",
     "LaunchError",
     "LinkError",
     "ModelFileError",
@@ -335,10 +343,12 @@ __all__ = [
     "Variant",
     "__version__",
     "bench_all",
+    "bench_authentication",
     "bench_board",
     "bench_kernels",
     "bench_memory",
     "bench_simulation",
+    "bench_soak",
     "bench_sound",
     "bench_wire",
     "board",
@@ -349,9 +359,12 @@ __all__ = [
     "codegen",
     "compare",
     "count_instructions",
+    "enroll",
+    "enrolled_boards",
     "estimate_day",
     "examine",
     "example",
+    "forget_board",
     "import_model",
     "label_sample",
     "load",
