@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import log_mel_facts
+from . import log_mel_facts, private_update
 from .boards import STACK_BYTES, Board
 from .calls import Call
 from .graph import Graph
@@ -25,6 +25,8 @@ AUTHENTICATION_RAM_BYTES = 160
 MEASURES_FLASH_BYTES = 400  # code of board.measures
 SENSOR_FLASH_BYTES = 4_000  # code of a sensor's pipeline and of what a program of one's own calls
 SOUND_FLASH_BYTES = 1_000  # code of the front end for sounds, beyond that for windows; its tables are counted in addition
+PRIVACY_FLASH_BYTES = 2_000  # code of private updates; the table of their noise is counted in addition
+PRIVACY_RAM_BYTES = 80
 UNMEASURED_FLASH_BYTES = 1_000  # assumed for a kernel whose op has no flash_bytes
 _WIDEST_TILE = 8  # most outputs that a kernel accumulates side by side; Op.flash_bytes is measured at this width
 
@@ -77,6 +79,7 @@ def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: i
         RamUse("store", STORE_RAM_BYTES if experiment.board.store else 0),
         RamUse("sensor", sensor),
         RamUse("authentication", AUTHENTICATION_RAM_BYTES if experiment.run.is_authenticated else 0),
+        RamUse("private updates", PRIVACY_RAM_BYTES if experiment.privacy.is_private else 0),
         RamUse("core", CORE_RAM_BYTES + SELECTION_RAM_BYTES * len(net.layer_ends)),
         RamUse(STACK, STACK_BYTES),
     )
@@ -99,9 +102,11 @@ def _flash(experiment: Experiment, net: Graph) -> int:
     sensor = SENSOR_FLASH_BYTES * (experiment.board.sensor is not None)
     if sensor and (heard := log_mel_facts.of_experiment(experiment, "")) is not None:
         sensor += SOUND_FLASH_BYTES + heard.flash
+    private = private_update.facts(experiment, net.n_global)
+    privacy = 0 if private is None else PRIVACY_FLASH_BYTES + private.table_bytes
     authentication = AUTHENTICATION_FLASH_BYTES * experiment.run.is_authenticated
     measures = MEASURES_FLASH_BYTES * experiment.board.measures
-    parts = feedback + store + sensor + authentication + measures
+    parts = feedback + store + sensor + authentication + privacy + measures
     return CORE_FLASH_BYTES + parts + _kernel_flash(net) + net.frozen_bytes
 
 

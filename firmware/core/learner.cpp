@@ -37,6 +37,7 @@ Status read_targets(Reader& in, float* targets) {
 Outcome Learner::configure(const protocol::Configure& message) {
   const protocol::Recipe& wanted = message.recipe;
   if (wanted.top_k > model::kGlobalCount) return Status::kBadValue;
+  if (!PrivateUpdate::allows(wanted)) return Status::kBadValue;
   if (wanted.selection == Selection::kLayer && wanted.top_k > 0 && wanted.top_k < kLayers) return Status::kBadValue;
   uint64_t steps = 0;
   for (const protocol::Phase& phase : wanted.phases) {
@@ -212,7 +213,9 @@ Status Learner::weights_status() const { return all_finite(parameters_, model::k
 void Learner::finish() {
   fault_ = weights_status();
   if (fault_ == Status::kOk && recipe_->top_k > 0) {
-    fault_ = delta_.freeze(change(), model::kLayerEnds, *recipe_, key_, arena_.histogram);
+    fault_ = delta_.freeze(PrivateUpdate::noised(change()), model::kLayerEnds, *recipe_, PrivateUpdate::selection_key(key_),
+                           arena_.histogram);
+    if (fault_ == Status::kOk) fault_ = PrivateUpdate::draw(delta_, change(), key_);
     if (fault_ == Status::kOk) SavedState::save_round(key_, delta_, change(), parameters_);
   }
   state_ = fault_ == Status::kOk ? State::kDone : State::kFailed;
@@ -235,12 +238,13 @@ Outcome Learner::pull(const protocol::Pull& message, protocol::Delta& header, ui
   if (message.token != token_) return {Status::kBadToken, token_};
   if (message.rank >= delta_.count()) return {Status::kBadOffset, delta_.count()};
   header.token = token_;
-  const Status status = delta_.encode(change(), message.rank, header, data, capacity, size);
+  const Status status = delta_.encode(PrivateUpdate::noised(change()), message.rank, header, data, capacity, size);
   if (status == Status::kOk && header.rank + header.count == delta_.count()) is_pulled_ = true;
   return status;
 }
 
 Outcome Learner::fetch(const protocol::Fetch& message, Writer& out) const {
+  if constexpr (PrivateUpdate::kIsPrivate) return Status::kBadState;
   if (!weights_complete()) return Status::kBadState;
   if (message.offset >= model::kParameterCount) return {Status::kBadOffset, model::kParameterCount};
   protocol::Weights answer;
@@ -254,6 +258,9 @@ Outcome Learner::fetch(const protocol::Fetch& message, Writer& out) const {
 
 Outcome Learner::predict(const protocol::Predict& message, Writer& out) {
   if (!weights_complete() || state_ == State::kLoading) return Status::kBadState;
+  if constexpr (PrivateUpdate::kIsPrivate) {
+    if (!shows_received_or_adapted()) return Status::kBadState;
+  }
   constexpr size_t kOutputBytes = protocol::width(Dtype::kF32) * model::kOutputSize;
   const size_t input_bytes = protocol::width(message.dtype) * model::kInputSize;
   if (message.data_size == 0 || message.data_size % input_bytes != 0) return Status::kBadLength;

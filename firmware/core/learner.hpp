@@ -3,7 +3,8 @@
 
 #include <cstdint>
 
-#include <saved_state.hpp>  // generated for firmware with a store
+#include <private_update.hpp>  // generated for firmware with private updates
+#include <saved_state.hpp>     // generated for firmware with a store
 
 #include "bytes.hpp"
 #include "delta_codec.hpp"
@@ -30,10 +31,10 @@ struct [[nodiscard]] Outcome {
 //
 // States: IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED. In any state, a Load with a higher token begins a new cycle.
 // Some models keep local weights or a residual from round to round. A new session clears both; firmware with a store has saved
-// them. SavedState is a base because as a member it would take memory also where it is empty.
+// them. SavedState and PrivateUpdate are bases because as members they would take memory also where they are empty.
 //
 // Between two cycles the board's own program may learn, which ends the last cycle: the board is *alone* until the next Load.
-class Learner : private SavedState, private StepPosition<kSplitsSteps> {
+class Learner : private SavedState, private PrivateUpdate, private StepPosition<kSplitsSteps> {
  public:
   // Called once after a start: loads the weights that were saved, so that the device predicts with them.
   void begin() {
@@ -128,6 +129,10 @@ class Learner : private SavedState, private StepPosition<kSplitsSteps> {
   void finish();
   Status weights_status() const;  // kNotFinite if a weight is not finite
   Change change() const { return {parameters_, received_, residual_}; }
+  // Whether the weights are as received, or those of an adaptation: their predictions tell nothing of a client's round.
+  bool shows_received_or_adapted() const {
+    return is_received_ && !is_alone_ && (state_ == protocol::State::kLoaded || recipe_->top_k == 0);
+  }
 
   Configured programs_[2];
   uint32_t session_ = 0;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <authentication.hpp>
+#include <private_update.hpp>  // generated for private updates
 
 #include "board.hpp"
 #include "frame.hpp"
@@ -178,8 +179,12 @@ class Group {
   Status send_one(const Updates& updates, uint32_t client, float* residual) {
     auto& update = memory_.update;
     const Key key = {training_.seed, training_.clients[client], training_.round};
+    const auto change = [&update](uint32_t i) { return update.change[i]; };
     const size_t first = size_t{client} * recipe_.top_k;
-    Status status = update.select(model::kLayerEnds, recipe_, key);
+    PrivateUpdate noise;
+    Status status = update.select(model::kLayerEnds, recipe_, PrivateUpdate::selection_key(key));
+    if (status == Status::kOk) status = noise.draw(update, change, key);
+    if (status == Status::kOk) status = update.take(noise.noised(change), recipe_.uplink);
     if (status == Status::kOk) status = update.decode(updates.indices + first, updates.values + first);
     if (status == Status::kOk) status = update.measure(updates.messages[client], updates.message_bytes[client]);
     if (status == Status::kOk && residual != nullptr) update.unsent(updates.values + first, residual);

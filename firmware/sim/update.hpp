@@ -44,7 +44,7 @@ class Update {
   // The change of every weight, to be written before `select`.
   float change[kCount];
 
-  // Selects the entries that are sent, and their coding and format. Fails as DeltaEncoder::freeze.
+  // Selects the entries that are sent, and their coding. Fails as DeltaEncoder::freeze.
   template <uint32_t kLayers>
   Status select(const uint32_t (&layer_ends)[kLayers], const protocol::Recipe& recipe, const Key& key) {
     static_assert(kCount <= protocol::kMaxParameters);
@@ -69,13 +69,28 @@ class Update {
       chosen_[rank] = i;
       rank += selected_[i];
     }
+    choose_coding();
+    return Status::kOk;
+  }
+
+  // Calls each(i) for every selected entry in ascending order.
+  template <typename Each>
+  void selected(Each each) const {
+    for (uint32_t rank = 0; rank < count_; ++rank) each(chosen_[rank]);
+  }
+
+  // Takes the values that are sent, `sent_at(i)` of entry i, and chooses their format. Fails as DeltaEncoder::freeze.
+  template <typename SentAt>
+  Status take(SentAt sent_at, protocol::Dtype uplink) {
+    constexpr float kStep = delta::kStepOf<SentAt>;
     uint32_t largest = 0;
     for (uint32_t rank = 0; rank < count_; ++rank) {
-      values_[rank] = change[chosen_[rank]];
-      largest = std::max(largest, magnitude_bits(values_[rank]));
+      values_[rank] = sent_at(chosen_[rank]);
+      if (kStep == 0.0f) largest = std::max(largest, magnitude_bits(values_[rank]));
     }
-    choose_coding();
-    return format_.set(recipe.uplink, largest);
+    const Status status = format_.set(uplink, largest);
+    if (kStep != 0.0f && uplink == protocol::Dtype::kI8) format_.scale = kStep;
+    return status;
   }
 
   // Writes the entries as the host decodes them. Fails as DeltaEncoder::encode.

@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from .runs.adapted import AdaptedError
     from .runs.exported_weights import ExportError
     from .runs.journal import RunResult
+    from .runs.privacy_spent import PrivacySpent
     from .runs.report import ReportError
     from .runs.run_errors import StoreError, UntrustedError
     from .runs.tensorflow import ModelFileError
@@ -216,6 +217,7 @@ _WHERE = {
     ".runs.adapted": ("AdaptedError",),
     ".runs.exported_weights": ("ExportError",),
     ".runs.journal": ("RunResult",),
+    ".runs.privacy_spent": ("PrivacySpent",),
     ".runs.report": ("ReportError",),
     ".runs.run_errors": (
         "StoreError",
@@ -308,6 +310,7 @@ __all__ = [
     "Observer",
     "OwnStrategyError",
     "Phase",
+    "PrivacySpent",
     "ProgressEvent",
     "ProgressOption",
     "ProjectError",

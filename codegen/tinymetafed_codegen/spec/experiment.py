@@ -19,6 +19,7 @@ from .defaults import CLIENTS, defaults
 from .mistakes import explain
 from .model import ModelSpec
 from .paths import anchored
+from .privacy import PrivacySpec
 from .strategy import AdaptationSpec, StrategySpec, TinyOlSpec
 from .task import FolderTask, TaskSpec
 
@@ -85,6 +86,7 @@ class Experiment(Section):
     run: RunSpec
     evaluation: EvaluationSpec
     board: BoardSpec = BoardSpec()
+    privacy: PrivacySpec = PrivacySpec()
 
     def as_asked(self, asked: Experiment) -> Experiment:
         """This experiment of a run without measured numbers where ``asked``, which it is compared with, has them not either."""
@@ -278,6 +280,38 @@ def _check(experiment: Experiment, source: str) -> None:
         )
     task.check(source)
     _check_data(experiment, source)
+    _check_privacy(experiment, source)
+
+
+def _check_privacy(experiment: Experiment, source: str) -> None:
+    """Checks that nothing but clipped updates with noise would tell of the data of training clients."""
+    privacy, strategy, data = experiment.privacy, experiment.strategy, experiment.data
+    given = [key for key in ("clip", "noise") if getattr(privacy, key) is not None]
+    if not given:
+        if privacy.public_seed is not None:
+            raise SpecError(f"{source}: privacy.public_seed works only with privacy.clip and privacy.noise; leave it out")
+        return
+    if len(given) == 1:
+        lacking = "noise" if given == ["clip"] else "clip"
+        raise SpecError(f"{source}: privacy.{given[0]} without privacy.{lacking}; private updates need both, or give neither")
+    if isinstance(strategy, TinyOlSpec):
+        raise SpecError(f"{source}: privacy.clip: devices of strategy.kind = 'tinyol' send no updates; leave [privacy] out")
+    if strategy.selection != "random":
+        raise SpecError(
+            f"{source}: privacy.clip needs strategy.selection = 'random', not '{strategy.selection}', which shows where a "
+            "client's changes are large; set it"
+        )
+    if strategy.error_feedback:
+        raise SpecError(
+            f"{source}: privacy.clip needs strategy.error_feedback = false: the next update would take back the noise of the "
+            "last one; leave it out"
+        )
+    if data.is_unmeasured:
+        raise SpecError(
+            f"{source}: data.normalise = '{data.normalise}' publishes numbers that are measured in the data of training "
+            "clients, which privacy.clip does not protect; give data.shift and data.scale, a number per channel, or set "
+            "data.normalise = 'running' or 'none'"
+        )
 
 
 def _check_data(experiment: Experiment, source: str) -> None:

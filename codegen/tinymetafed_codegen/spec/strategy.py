@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, PositiveInt, Tag
@@ -31,6 +32,10 @@ class SharingSpec(Section):
     global_learning_rate: Rate
     global_passes: Passes
     output_clamp: Clamp
+
+    def entries(self, n_global: int) -> int:
+        """Number of entries of an update: ``top_p`` percent of ``n_global`` weights, at least 1."""
+        return max(1, math.floor(n_global * self.top_p / 100 + 0.5))
 
 
 class TinyMetaFedSpec(SharingSpec):

@@ -108,8 +108,10 @@ def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -
                 session.await_done(token, 2 * STEPS)
             if program == Program.TRAIN:
                 session.pull(token, strategy.top_k)
-            session.fetch(0, min(FETCHED, manifest.n_parameters))
-            session.predict(np.stack([sample.inputs for sample in samples]), manifest.output_size, 1 / 255)
+            if not experiment.privacy.is_private:  # such a board does not show what a client has trained
+                session.fetch(0, min(FETCHED, manifest.n_parameters))
+            if program == Program.ADAPT or not experiment.privacy.is_private:
+                session.predict(np.stack([sample.inputs for sample in samples]), manifest.output_size, 1 / 255)
         yield
 
 

@@ -43,13 +43,17 @@ class ClientResult:
 
 @dataclass(frozen=True)
 class Job:
-    """A program to run on one client's data; seed, client and round determine the samples."""
+    """A program to run on one client's data; seed, client and round determine the samples.
+
+    ``shares_entries``: a random selection chooses the same entries for all clients of a round.
+    """
 
     program: Program
     recipe: Recipe
     seed: int
     client: int
     round: int
+    shares_entries: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,18 +102,20 @@ class DeviceClients:
         strategy, recipe = self._strategy, self._strategy.training_recipe()
         self.fleet.configure(Program.TRAIN, recipe)
         download = strategy.download(weights)
+        private = strategy.experiment.privacy.is_private
         likely = LIKELY if boards is None else LIKELY_ALONE
         bound = Bound.of(weights, float(strategy.alpha(round_)) / len(clients), likely)
 
         def one(session: Session, client: int) -> Sparse:
-            job = Job(Program.TRAIN, recipe, strategy.experiment.run.seed, client, round_)
+            job = Job(Program.TRAIN, recipe, strategy.experiment.run.seed, client, round_, shares_entries=private)
             trained = federate(session, self._task, job, download, strategy.n_global, strategy.layer_ends)
             self._watch_store(session)
             if wrong := bound.exceeded(trained.delta):
                 text = f"{session.name}: its update of client {client} {wrong}; reset the board, or leave it out"
                 if boards is not None:  # no other board can be asked
                     raise delta.DeltaError(text)
-                raise Doubtful(text, trained.delta, digest(trained.delta))
+                # The noise of two boards differs, so that they can only agree that the update is large.
+                raise Doubtful(text, trained.delta, "large" if private else digest(trained.delta))
             return trained.delta
 
         return self.fleet.map(clients, one, pinned=None if boards is None else boards.__getitem__, kind=recipe)
@@ -231,7 +237,8 @@ def _check_selection(sparse: Sparse, job: Job, n: int, layer_ends: Sequence[int]
     A random selection says which entries; a selection by layer says how many of each layer.
     """
     if job.recipe.selection is Selection.RANDOM:
-        asked = delta.select_random(np.zeros(n, np.float32), sparse.indices.size, job.seed, job.client, job.round)
+        drawn_for = 0 if job.shares_entries else job.client
+        asked = delta.select_random(np.zeros(n, np.float32), sparse.indices.size, job.seed, drawn_for, job.round)
         if not np.array_equal(sparse.indices, asked):
             raise delta.DeltaError(
                 "delta: its entries are not those of strategy.selection = 'random' for this client and round"

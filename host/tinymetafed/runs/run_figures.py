@@ -19,7 +19,7 @@ from ..federation.result import FinalScores
 from ..learn.strategies import Strategy
 from ..learn.tasks import Task
 from ..learn.weights import sha256
-from . import estimate
+from . import estimate, privacy_accounting
 from .journal import RunResult
 from .run_data import RunData
 
@@ -98,6 +98,7 @@ def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue, test
         instructions_per_step=run.header.asked.instructions_per_step,
         untrained=drawn.untrained,
         kept_round=run.kept_round if run.best is not None else None,
+        privacy=privacy_accounting.spent(run),
     )
 
 

@@ -28,7 +28,7 @@ from ..learn.normalisation import unscaled
 from ..learn.strategies import Diverged, code_sha256
 from ..learn.tasks import Task
 from ..learn.weights import Floats, initial, sha256
-from . import TEST_URL, adapted, export, run_figures, store
+from . import TEST_URL, adapted, export, privacy_accounting, run_figures, store
 from .journal import Asked, RoundEntry, RunResult, SessionEntry, Showcase
 from .run_data import RunData, StoreError
 from .setup import Setup, set_up
@@ -281,6 +281,8 @@ class _Training:
 
     def _train(self, past: RunData) -> None:
         total = self._plan.run.rounds
+        if self._plan.privacy.is_private and (lacking := privacy_accounting.lacking()):
+            self._observer.event(f"{lacking}; then tinymetafed report {past.path} shows it")
         self._observer.stage("meta-training", total - past.trained)
         if self._due(past.trained) and past.trained not in {entry.round for entry in past.evaluations}:
             self._evaluate(past.weights, past.trained)

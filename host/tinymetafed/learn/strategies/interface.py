@@ -96,7 +96,7 @@ class Strategy(ABC):
     @property
     def top_k(self) -> int:
         """Number of delta entries sent up: ``top_p`` percent of the global weights, at least 1 (1 per layer for LAYER)."""
-        return max(self._least, math.floor(self.n_global * self.spec.top_p / 100 + 0.5))
+        return max(self._least, self.spec.entries(self.n_global))
 
     @property
     def selection(self) -> Selection:
@@ -111,6 +111,9 @@ class Strategy(ABC):
     def clients(self, round_: int, of: int) -> list[int]:
         """Selects the training clients of a round; the selection depends only on ``run.seed`` and the arguments.
 
+        With [privacy], clients take turns in a random order, so that none takes part, and loses privacy, more often than
+        needed: none twice before a new order is drawn, in which fewer than ``run.devices_per_round`` may have been left out.
+
         Args:
             round_: The round, from 0.
             of: Number of training clients.
@@ -124,6 +127,11 @@ class Strategy(ABC):
         run = self.experiment.run
         if of < run.devices_per_round:
             raise StrategyError(f"{self.experiment.per_round}, but there are only {of} client(s)")
+        if self.experiment.privacy.is_private:
+            turns = of // run.devices_per_round
+            order = prng.permutation(run.seed, 0, round_ // turns, Stream.CLIENT_CHOICE, of)
+            first = round_ % turns * run.devices_per_round
+            return [int(client) for client in order[first : first + run.devices_per_round]]
         return choose_clients(run.seed, round_, run.devices_per_round, of)
 
     def adaptation(self, count: int) -> tuple[Phase, ...]:

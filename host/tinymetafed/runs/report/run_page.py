@@ -11,6 +11,7 @@ from ...federation.result import ClassScores, CurveExample, DCurve, Evaluation, 
 from ...learn.metric import Metric
 from ..charts import FRAME, Chart, Level, Point, Role, Series, chart
 from ..journal import RoundEntry
+from ..privacy_accounting import spent
 from ..run_data import RunData
 from .arena import Bar, MemoryPicture, ParameterRow, memory_picture, parameters
 from .wording import Scale, byte_unit, chance, count, duration, interval, sentence, size, span, tested
@@ -113,6 +114,7 @@ class RunPage:
     instructions: list[tuple[str, str]]
     experiment: str
     interruptions: Interruptions | None
+    privacy: list[tuple[str, str]]
     provenance: list[tuple[str, str]]
     tested: str
 
@@ -151,6 +153,7 @@ def page(run: RunData) -> RunPage:
         instructions=[(name, count(number)) for name, number in counted.items()],
         experiment=run.header.experiment + ("" if run.extended is None else f"\n# extended to run.rounds = {run.extended}\n"),
         interruptions=_interruptions(run),
+        privacy=_privacy(run),
         provenance=_provenance(run),
         tested=tested(result.meta_test) if result else "",
     )
@@ -215,6 +218,26 @@ def _tiles(run: RunData, planned: int, scale: Scale) -> list[Tile]:
     context = f"of {size(manifest.memory.ram_available)} on {manifest.board}; {weights} weights"
     tiles.append(Tile("Memory on the device", size(manifest.memory.ram_total), context))
     return tiles
+
+
+def _privacy(run: RunData) -> list[tuple[str, str]]:
+    """Rows about the privacy of the rounds so far; none for updates that are not private."""
+    found = spent(run)
+    if found is None:
+        return []
+    known = found.epsilon is not None or not found.note
+    rows = [(f"ε at δ = {found.delta:g}", _epsilon(found.epsilon)), ("ε for the host", _epsilon(found.host_epsilon))]
+    return [
+        *(rows if known else []),
+        ("most rounds of one client", count(found.rounds)),
+        *([("noise multiplier of these together", f"{found.noise_multiplier:.3g}")] if found.noise_multiplier else []),
+        ("sampling of clients", found.sampling),
+        *([("note", found.note)] if found.note else []),
+    ]
+
+
+def _epsilon(value: float | None) -> str:
+    return "no bound" if value is None else f"{value:.3g}"
 
 
 def _which_weights(run: RunData) -> str:

@@ -1,0 +1,29 @@
+"""The ``[privacy]`` section: what the server must not learn from a device's update."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ..section import Section
+
+
+class PrivacySpec(Section):
+    """The keys of [privacy]: differential privacy of clients.
+
+    ``clip``: every device scales its update down to at most this Euclidean norm; None: updates are not private. ``noise``: the
+    noise multiplier; the noise in the sum of a round's updates has ``noise`` times ``clip`` as standard deviation, and each
+    device adds its share. ``delta``: the δ for which ε is computed. ``public_seed``: devices draw their noise from this
+    number instead of secret random bytes, the same on every machine; for tests only, as then nothing is private.
+    """
+
+    clip: Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)] | None = None
+    noise: Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)] | None = None
+    delta: Annotated[float, Field(gt=0, le=0.1)] = 1e-5
+    public_seed: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
+
+    @property
+    def is_private(self) -> bool:
+        """Whether devices clip their updates and add noise."""
+        return self.clip is not None
