@@ -263,6 +263,18 @@ def _check(experiment: Experiment, source: str) -> None:
             )
     elif strategy.restart_rounds is not None:
         raise SpecError(f"{source}: strategy.restart_rounds works only with strategy.schedule = 'sgdr'")
+    _check_defence(strategy, run.devices_per_round, source)
+    differ = {
+        "task.client_per_board": task.boards_are_clients,
+        "strategy.error_feedback": strategy.error_feedback,
+        "model.local_start = 'kept'": experiment.model.local_start == "kept",
+        "privacy.noise": experiment.privacy.is_private,
+    }
+    if strategy.audit and (keys := [key for key, chosen in differ.items() if chosen]):
+        raise SpecError(
+            f"{source}: strategy.audit = {strategy.audit:g} compares what two boards do for one client, but with "
+            f"{' and '.join(keys)} honest boards differ; leave strategy.audit out"
+        )
     if run.keep == "best" and run.rounds and not experiment.evaluation.every:
         raise SpecError(
             f"{source}: run.keep = 'best' needs evaluation.every, the number of rounds after which weights are compared; set "
@@ -311,6 +323,25 @@ def _check_privacy(experiment: Experiment, source: str) -> None:
             f"{source}: data.normalise = '{data.normalise}' publishes numbers that are measured in the data of training "
             "clients, which privacy.clip does not protect; give data.shift and data.scale, a number per channel, or set "
             "data.normalise = 'running' or 'none'"
+        )
+
+
+# How many clients of a round must be honest for one that lies, and how many more: see learn/defence.py.
+_HONEST = {"trimmed": (1, 1), "krum": (1, 3)}
+
+
+def _check_defence(strategy: StrategySpec, clients: int, source: str) -> None:
+    """Raises SpecError if a round has too few clients for its defence."""
+    if strategy.defence not in _HONEST:
+        return
+    per_liar, more = _HONEST[strategy.defence]
+    liars = strategy.liars(clients)
+    needed = (1 + per_liar) * liars + more
+    if clients < needed:
+        raise SpecError(
+            f"{source}: strategy.defence = '{strategy.defence}' with defence_liars = {strategy.defence_liars:g} expects "
+            f"{liars} of the {clients} client(s) of a round to lie and needs {needed} clients for that; raise "
+            "run.devices_per_round, or set strategy.defence = 'bound', which works with one"
         )
 
 

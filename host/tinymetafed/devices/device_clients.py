@@ -11,6 +11,7 @@ import numpy as np
 
 from tinymetafed_codegen.protocol import Program, Progress, Recipe, Selection, Status
 
+from ..federation.audit import Audit
 from ..federation.clients import Adapted, DeviceFacts, Doubtful, Served, Traffic, TrainingFailed
 from ..federation.rounds import digest
 from ..learn.codecs import delta
@@ -95,6 +96,10 @@ class DeviceClients:
         """All devices, those that are not connected at the moment included."""
         return [_describe(device) for device in self.fleet.devices]
 
+    def exclude(self, board: str, why: str) -> None:
+        """See Clients."""
+        self.fleet.exclude(bytes.fromhex(board), why)
+
     def train(
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:
@@ -118,7 +123,9 @@ class DeviceClients:
                 raise Doubtful(text, trained.delta, "large" if private else digest(trained.delta))
             return trained.delta
 
-        return self.fleet.map(clients, one, pinned=None if boards is None else boards.__getitem__, kind=recipe)
+        share = strategy.spec.audit
+        audit = Audit(share, digest) if share else None
+        return self.fleet.map(clients, one, pinned=None if boards is None else boards.__getitem__, kind=recipe, audit=audit)
 
     def _watch_store(self, session: Session) -> None:
         """Reports a store that no longer saves, once."""

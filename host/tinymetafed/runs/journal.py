@@ -17,6 +17,7 @@ from tinymetafed_codegen.section import StrictJson
 from ..federation.clients import DeviceFacts
 from ..federation.result import DCurve, Evaluation, Example, FinalScores, Scores
 from ..federation.rounds import Contribution
+from ..federation.standing import BoardDeltas
 from .estimate import RoundEstimate
 from .privacy_spent import PrivacySpent
 
@@ -129,6 +130,7 @@ class RunResult(StrictJson):
     ``start_seconds``. ``collapsed``: that of the last evaluation. ``estimate``: None for a run without rounds. ``untrained``:
     that of the Showcase. ``kept_round``: rounds trained until the weights that were kept as the best; None for the last ones.
     ``privacy``: None for updates that are not private.
+    ``deltas``: the deltas of each board, () in a simulation and in older runs.
     """
 
     task: str
@@ -157,6 +159,7 @@ class RunResult(StrictJson):
     untrained: Scores | None = None
     kept_round: int | None = None
     privacy: PrivacySpent | None = None
+    deltas: tuple[BoardDeltas, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``--json`` prints; keys that a run has no value for are left out."""
@@ -167,6 +170,8 @@ class RunResult(StrictJson):
             del plain["kept_round"]
         if self.privacy is None:
             del plain["privacy"]
+        if not self.deltas:
+            del plain["deltas"]
         if self.meta_test.classes is None:
             del plain["meta_test"]["classes"]
         return plain

@@ -23,6 +23,7 @@ from ..federation.meta_test import Collapsed, Group, MetaTest
 from ..federation.observer import Observer
 from ..federation.result import Adaptation, Evaluation, Scores
 from ..federation.rounds import Round
+from ..federation.standing import Guard
 from ..learn.metric import Metric
 from ..learn.normalisation import unscaled
 from ..learn.strategies import Diverged, code_sha256
@@ -289,7 +290,9 @@ class _Training:
         if past.trained == total:
             return
         boards = self._boards(past)
-        done_rounds = rounds.rounds(self._strategy, self._setup.task, self._trainers, past.weights, past.trained, boards)
+        first = initial(self._setup.design.manifest, self._plan.run.seed, self._plan.model.init)
+        guard = Guard(self._strategy.spec, first, past.measures())
+        done_rounds = rounds.rounds(self._strategy, self._setup.task, self._trainers, past.weights, past.trained, boards, guard)
         for done in _explained(done_rounds, self._plan, self._setup.task):
             self._write(done)
             self._observer.advance()

@@ -51,6 +51,9 @@ class SimulatedClients:
         """One entry that stands for all simulated clients."""
         return [DeviceFacts(URL, BOARD, "", self._window)]
 
+    def exclude(self, board: str, why: str) -> None:
+        """Nothing: there are no boards."""
+
     def train(
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:
