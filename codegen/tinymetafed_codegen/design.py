@@ -8,7 +8,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import budget, flash_store, graph, hash, layer_chain, plan, private_update, protocol, sample_source, sensor, weights_file
+from . import (
+    budget,
+    flash_store,
+    graph,
+    hash,
+    layer_chain,
+    plan,
+    private_update,
+    protocol,
+    sample_source,
+    secure_sum,
+    sensor,
+    weights_file,
+)
 from .boards import INSTALLED, Board, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
 from .optional_messages import MAC_BYTES, Columns, Rows
@@ -159,6 +172,7 @@ def _design(
         )
     mac_bytes = MAC_BYTES if experiment.run.is_authenticated else 0
     private_update.require_entropy(experiment, board, source)
+    secure_sum.require_entropy(experiment, board, source)
     if experiment.board.measures and not board.measures:
         raise SpecError(
             f"{source}: board.measures = true, but the port of board '{board.name}' cannot measure; write measures.cpp for it "

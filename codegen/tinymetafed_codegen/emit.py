@@ -17,6 +17,7 @@ from . import (
     private_update,
     protocol_cpp,
     sample_source,
+    secure_sum,
     sensor,
     simulation_abi,
     work,
@@ -27,12 +28,13 @@ from .design import Design
 from .files import write_if_changed
 from .log_mel_cpp import log_mel_header
 from .model_cpp import frozen_header, model_header, op_headers
+from .optional_messages import LEAST_PARTICIPANTS
 from .protocol import Phase, SampleSet, Status
 from .protocol_cpp import cpp_constant
 from .rendering import render
 from .section import SpecError
 
-# Their presence gives the firmware a store, a sensor, authentication, or private updates.
+# Their presence gives the firmware a store, a sensor, authentication, private updates, secure aggregation, or measurements.
 _OPTIONAL_HEADERS = {
     "saved_state.hpp",
     "store_facts.hpp",
@@ -42,10 +44,12 @@ _OPTIONAL_HEADERS = {
     "log_mel_facts.hpp",
     "authentication.hpp",
     "authentication_facts.hpp",
-    "private_update.hpp",
-    "privacy_facts.hpp",
     "measures.hpp",
     "measure_facts.hpp",
+    "private_update.hpp",
+    "privacy_facts.hpp",
+    "secure_sum.hpp",
+    "secure_facts.hpp",
 }
 
 
@@ -106,7 +110,7 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None)
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
-    parts = (store_headers, measure_headers, sensor_headers, authentication_headers, privacy_headers)
+    parts = (store_headers, measure_headers, sensor_headers, authentication_headers, privacy_headers, secure_headers)
     return texts | {name: text for part in parts for name, text in part(design, command).items()}
 
 
@@ -296,6 +300,25 @@ def privacy_headers(design: Design, command: str) -> dict[str, str]:
             else "everybody can compute the noise: for tests only",
             public_seed=seed or 0,
             thresholds=in_lines([f"{threshold:#018x}u" for threshold in facts.thresholds()], 5),
+        ),
+    }
+
+
+def secure_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of secure_sum.hpp and secure_facts.hpp; empty for firmware without secure aggregation."""
+    facts = secure_sum.facts(design.experiment, design.graph.n_global, design.source)
+    if facts is None:
+        return {}
+    return {
+        "secure_sum.hpp": render("secure_sum.hpp.j2", command=command),
+        "secure_facts.hpp": render(
+            "secure_facts.hpp.j2",
+            command=command,
+            facts=facts,
+            least=LEAST_PARTICIPANTS,
+            levels=float_literal(float(facts.levels)),
+            per_unit=float_literal(1 / facts.step),
+            records=protocol_cpp.secure_records(),
         ),
     }
 

@@ -204,6 +204,20 @@ class DeltaEncoder {
     for (uint32_t i; (i = next_selected(priority_at, parts_, n_, cursor)) != n_;) each(i);
   }
 
+  // Calls each(value) for `count` entries from `rank` on, in the order of their indices. False if `delta_at` has changed since
+  // `freeze`, so that there are not as many.
+  template <typename DeltaAt, typename Each>
+  bool visit(DeltaAt delta_at, uint32_t rank, uint32_t count, Each each) {
+    if (rank < cursor_.rank) cursor_ = start();
+    const auto priority_at = [&](uint32_t i) { return rule_.priority(delta_at, i); };
+    while (cursor_.rank < rank + count) {
+      const uint32_t index = next_selected(priority_at, parts_, n_, cursor_);
+      if (index == n_) return false;
+      if (cursor_.rank > rank) each(delta_at(index));
+    }
+    return true;
+  }
+
   // Calls rest(i, value - value that the receiver has) for every i in ascending order. The receiver has 0 for an entry that
   // was not selected. `rest` may change what `delta_at` returns for entries up to i.
   template <typename DeltaAt, typename Rest>

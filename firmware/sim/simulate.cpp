@@ -8,6 +8,7 @@
 
 #include <authentication.hpp>
 #include <private_update.hpp>  // generated for private updates
+#include <secure_sum.hpp>  // generated for firmware with secure aggregation
 
 #include "board.hpp"
 #include "frame.hpp"
@@ -182,7 +183,8 @@ class Group {
     const auto change = [&update](uint32_t i) { return update.change[i]; };
     const size_t first = size_t{client} * recipe_.top_k;
     PrivateUpdate noise;
-    Status status = update.select(model::kLayerEnds, recipe_, PrivateUpdate::selection_key(key));
+    const Key selection = SecureSum::selection_key(PrivateUpdate::selection_key(key));
+    Status status = update.select(model::kLayerEnds, recipe_, selection);
     if (status == Status::kOk) status = noise.draw(update, change, key);
     if (status == Status::kOk) status = update.take(noise.noised(change), recipe_.uplink);
     if (status == Status::kOk) status = update.decode(updates.indices + first, updates.values + first);

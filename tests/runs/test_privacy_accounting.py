@@ -95,6 +95,13 @@ def test_a_strategy_of_ones_own_counts_as_the_host_does(tmp_path: Path) -> None:
     assert found.epsilon == found.host_epsilon and "strategy of your own" in found.note
 
 
+def test_with_secure_aggregation_the_host_sees_what_everybody_may() -> None:
+    rounds = [[contribution(0, "redone"), *map(contribution, (1, 2, 3))]]
+    found = accounted(rounds, sine(*KEYS, "privacy.secure_aggregation=true"))
+    assert found.epsilon == found.host_epsilon == accounted(rounds).epsilon
+    assert found.noise_multiplier == found.host_noise_multiplier
+
+
 def test_updates_without_noise_have_no_accounting() -> None:
     assert privacy.of_rounds(sine(), 1120, [[contribution(0)]]) is None
 

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from ..files import suggestion
 from ..ops.running_statistics import LARGEST_INPUT, LEAST_VARIANCE
+from ..optional_messages import LEAST_PARTICIPANTS, SEATS
 from ..section import Section, SpecError, TomlTable, TomlValue
 from .data import DataSpec
 from .defaults import CLIENTS, defaults
@@ -293,6 +294,7 @@ def _check(experiment: Experiment, source: str) -> None:
     task.check(source)
     _check_data(experiment, source)
     _check_privacy(experiment, source)
+    _check_secure_aggregation(experiment, source)
 
 
 def _check_privacy(experiment: Experiment, source: str) -> None:
@@ -323,6 +325,36 @@ def _check_privacy(experiment: Experiment, source: str) -> None:
             f"{source}: data.normalise = '{data.normalise}' publishes numbers that are measured in the data of training "
             "clients, which privacy.clip does not protect; give data.shift and data.scale, a number per channel, or set "
             "data.normalise = 'running' or 'none'"
+        )
+
+
+def _check_secure_aggregation(experiment: Experiment, source: str) -> None:
+    """Checks that the updates of a round have the same entries, and that there are enough of them to hide each."""
+    if not experiment.privacy.secure_aggregation:
+        return
+    strategy, devices = experiment.strategy, experiment.run.devices_per_round
+    needs = f"{source}: privacy.secure_aggregation = true needs"
+    if isinstance(strategy, TinyOlSpec):
+        raise SpecError(f"{needs} rounds, and strategy.kind = 'tinyol' has none; leave it out, or choose another strategy")
+    if strategy.selection != "random":
+        raise SpecError(
+            f"{needs} strategy.selection = 'random', not '{strategy.selection}': all devices of a round must send the same "
+            "entries, and which ones must not tell anything about their data; set it"
+        )
+    if strategy.error_feedback:
+        raise SpecError(
+            f"{needs} strategy.error_feedback = false: a board would not know whether its update went into a sum; leave it out"
+        )
+    for key, value, off in (("defence", strategy.defence, "'none'"), ("audit", strategy.audit, "0")):
+        if value not in ("none", 0):
+            raise SpecError(
+                f"{needs} strategy.{key} = {off}, not {value!r}: it looks at single updates, which the host then cannot see; "
+                "choose one of the two"
+            )
+    if not LEAST_PARTICIPANTS <= devices <= SEATS:
+        raise SpecError(
+            f"{needs} {LEAST_PARTICIPANTS} to {SEATS} devices in each round, not {experiment.per_round}: in a sum of two, each "
+            "would know the other's update; set run.devices_per_round"
         )
 
 

@@ -171,7 +171,7 @@ def measure(experiment: Experiment, board: Board, built: Firmware, observer: Obs
         BenchError: Timer and ``counter`` disagree, or updates are private.
         LinkError: The emulator failed.
     """
-    if experiment.privacy.is_private:
+    if experiment.privacy.is_private or experiment.privacy.secure_aggregation:
         raise BenchError(
             "firmware of [privacy] does not show the weights after the measured steps; leave [privacy] out: a training step is "
             "the same without it"

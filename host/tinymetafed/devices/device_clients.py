@@ -25,6 +25,7 @@ from .board_stores import problem
 from .device import Device
 from .fleet import Fleet
 from .link.session import Session
+from .secure_rounds import SecureRounds
 from .spot_checks import SpotCheck
 
 # Times the largest weight that one client's update may change a weight by: training that learns moves far less, training that
@@ -85,6 +86,8 @@ class DeviceClients:
         self.fleet = fleet
         self._strategy = strategy
         self._task = task
+        facts = strategy.secure_sum
+        self._secure = None if facts is None else SecureRounds(fleet, facts.seats, noisy=strategy.experiment.privacy.is_private)
 
     @property
     def traffic(self) -> Traffic:
@@ -107,6 +110,8 @@ class DeviceClients:
         strategy, recipe = self._strategy, self._strategy.training_recipe()
         self.fleet.configure(Program.TRAIN, recipe)
         download = strategy.download(weights)
+        if self._secure is not None:
+            return self._train_together(self._secure, clients, round_, recipe, download, boards)
         private = strategy.experiment.privacy.is_private
         likely = LIKELY if boards is None else LIKELY_ALONE
         bound = Bound.of(weights, float(strategy.alpha(round_)) / len(clients), likely)
@@ -126,6 +131,28 @@ class DeviceClients:
         share = strategy.spec.audit
         audit = Audit(share, digest) if share else None
         return self.fleet.map(clients, one, pinned=None if boards is None else boards.__getitem__, kind=recipe, audit=audit)
+
+    def _train_together(
+        self,
+        secure: SecureRounds,
+        clients: Sequence[int],
+        round_: int,
+        recipe: Recipe,
+        download: list[Segment],
+        boards: Sequence[bytes] | None,
+    ) -> list[Served[Sparse]]:
+        """As ``train``, with secure aggregation."""
+        n, seed = self._strategy.n_global, self._strategy.experiment.run.seed
+        shared = delta.select_random(np.zeros(n, np.float32), recipe.top_k, seed, 0, round_)
+
+        def one(session: Session, client: int) -> int:
+            token = session.next_token()
+            session.load(token, download)
+            run(session, self._task, Job(Program.TRAIN, recipe, seed, client, round_), token)
+            self._watch_store(session)
+            return token
+
+        return secure.train(clients, round_, shared, one, boards)
 
     def _watch_store(self, session: Session) -> None:
         """Reports a store that no longer saves, once."""

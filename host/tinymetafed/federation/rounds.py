@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tinymetafed_codegen.optional_messages import LEAST_PARTICIPANTS
 from tinymetafed_codegen.section import StrictJson
+from tinymetafed_codegen.secure_sum import SecureSumFacts
 
+from ..learn import masked_sum
 from ..learn.codecs.delta import Sparse
 from ..learn.strategies import Diverged, Strategy, StrategyError
 from ..learn.tasks import Task
@@ -96,7 +99,7 @@ def rounds(
     for index in range(start, end):
         began = time.monotonic()
         chosen = strategy.clients(index, of)
-        _check(chosen, of, index)
+        _check(chosen, of, index, strategy.secure_sum)
         served = clients.train(weights, chosen, index, boards)
         ids = {device.url: device.unique_id for device in clients.devices}  # "" in a simulation
         came = [
@@ -133,7 +136,9 @@ def _updated(
     deltas = [each.delta for each in came]
     measures: list[Measure] = []
     aside: dict[str, str] = {}
-    if strategy.spec.defence != "none" or any(each.board for each in came):
+    if strategy.secure_sum is not None:
+        deltas = [masked_sum.mean(deltas, strategy.secure_sum)]
+    elif strategy.spec.defence != "none" or any(each.board for each in came):
         deltas, measures, aside = guard.measure(weights, [(each.board, each.delta) for each in came])
     try:
         moved = strategy.update(weights, deltas, round_)
@@ -141,7 +146,7 @@ def _updated(
         strategy.download(moved)
     except Diverged as error:
         worst = max(came, key=lambda each: _largest(each.delta))
-        if not worst.board:
+        if not worst.board or strategy.secure_sum is not None:  # in a sum nobody is to blame
             raise
         raise Diverged(
             f"{error.what}, in round {round_}, which is not stored; its largest change, {_largest(worst.delta):.3g}, came from "
@@ -155,12 +160,18 @@ def _largest(delta: Sparse) -> float:
     return float(np.abs(delta.values).max(initial=np.float32(0)))
 
 
-def _check(chosen: Sequence[int], of: int, round_: int) -> None:
-    """Raises StrategyError if a user's own strategy chooses a held-out or unknown client, or one client twice."""
+def _check(chosen: Sequence[int], of: int, round_: int, facts: SecureSumFacts | None) -> None:
+    """Raises StrategyError if a user's own strategy chooses unknown or held-out clients, one twice, or too few to hide any."""
     if wrong := [client for client in chosen if not 0 <= client < of]:
         raise StrategyError(
             f"round {round_}: the strategy chose client {wrong[0]}, but those to train on are 0 to {of - 1}; held-out clients "
             "are never trained on"
+        )
+    least, most = (0, of) if facts is None else (LEAST_PARTICIPANTS, facts.seats)
+    if not least <= len(chosen) <= most:
+        raise StrategyError(
+            f"round {round_}: the strategy chose {len(chosen)} clients, and privacy.secure_aggregation = true needs {least} to "
+            f"{most}, which is run.devices_per_round"
         )
     if len(set(chosen)) < len(chosen):  # a client that keeps state would give other results on a board than in a simulation
         raise StrategyError(f"round {round_}: the strategy chose clients {list(chosen)}; choose each client only once")

@@ -91,7 +91,9 @@ def of_rounds(
             _bounded(by, multiplier, delta, most * facts.distance),
             _bounded(by, host_multiplier, delta, most_for_host * facts.distance),
         )
-    if isinstance(experiment.strategy, OwnStrategySpec):
+    if experiment.privacy.secure_aggregation:  # the host sees the sum of each round, as everybody may
+        host_multiplier, computed = multiplier, (computed[0], computed[0])
+    elif isinstance(experiment.strategy, OwnStrategySpec):
         computed = (computed[1], computed[1])
         note = note or "a strategy of your own sees each update, so what is made of them counts as the host does"
     if public:
