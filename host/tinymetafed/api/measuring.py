@@ -146,7 +146,12 @@ def bench_sound(experiment: Experiment, board: str = "mps2", *, progress: Progre
 
 
 def bench_simulation(
-    experiment: Experiment | None = None, *, unit: str | None = None, threads: int = 1, progress: ProgressOption = True
+    experiment: Experiment | None = None,
+    *,
+    unit: str | None = None,
+    threads: int = 1,
+    clients: int | None = None,
+    progress: ProgressOption = True,
 ) -> SimulationCost:
     """Measures how fast the simulation trains on this machine, in microseconds per client and training step.
 
@@ -154,6 +159,7 @@ def bench_simulation(
         experiment: An experiment from ``load``; None for examples/sine.toml.
         unit: A vector unit of this machine, or "scalar"; None for the one that ``simulate`` uses.
         threads: Threads to simulate on.
+        clients: Clients of one round to measure in addition, for instance 100,000; None for no such round.
         progress: As in ``simulate``.
 
     Returns:
@@ -167,7 +173,7 @@ def bench_simulation(
         raise UsageError(f"--unit {unit}: this machine has {', '.join(vector_units())}")
     chosen = load(find("examples") / "sine.toml") if experiment is None else experiment
     with watching(progress) as observer:
-        return simulation_cost.simulation(chosen.spec, chosen.source, unit, threads, observer)
+        return simulation_cost.simulation(chosen.spec, chosen.source, unit, threads, observer, clients)
 
 
 def bench_wire(experiment: Experiment | None = None, *, progress: ProgressOption = True) -> WireCost:

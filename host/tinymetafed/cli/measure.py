@@ -202,12 +202,15 @@ def simulation(
         str | None, typer.Option(help="A vector unit of this machine, or scalar; default: the one that simulate uses.")
     ] = None,
     threads: ThreadsOption = None,
+    clients: Annotated[
+        int | None, typer.Option(min=1, max=1 << 20, help="Measure one round of so many clients too, for instance 100000.")
+    ] = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Measure how fast the simulation trains on this machine, and compare with textbook kernels."""
     file = experiment or tmf.example("sine.toml")
-    figures = tmf.bench_simulation(tmf.load(file, set_ or ()), unit=unit, threads=threads or 1)
+    figures = tmf.bench_simulation(tmf.load(file, set_ or ()), unit=unit, threads=threads or 1, clients=clients)
     if json_:
         print(json.dumps(asdict(figures)))
         return
@@ -230,6 +233,13 @@ def simulation(
         console.print(f"  {figures.threads} threads are {figures.speedup:.2f} times as fast as one; {idle}.")
     if figures.ratio is not None:
         console.print(f"  {figures.ratio:.1f} times as fast as textbook kernels.")
+    coding = f"{figures.coding_percent:.0f} % of it for the coding of its update"
+    console.print(f"  A client's whole round takes {figures.round_us:.1f} µs on one thread, {coding}.")
+    if (many := figures.many) is not None:
+        console.print(
+            f"  A round of {many.clients:,} clients took {many.cpu_seconds:.2f} s of processor time, "
+            f"{many.seconds_per_million:.1f} s per million, and held {many.held_kib:,} KiB of samples and updates at a time."
+        )
 
 
 def wire(

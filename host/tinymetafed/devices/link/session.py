@@ -32,9 +32,8 @@ from .clock import SYSTEM_CLOCK, Clock
 from .deadline import Deadline
 from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Exchange, Sent
 from .link_errors import DeviceGarbled, DeviceRefused, NotEnrolled, SampleTooLarge, WrongFirmware, WrongKey
-from .transport import Transport
+from .transport import UNKNOWN_START_SECONDS, Transport
 
-UNKNOWN_START_SECONDS = 8.0  # to start, where the board is not known
 HELLO_SECONDS = 0.06
 QUIET_SECONDS = 0.1  # after so long without a byte no late answer is expected
 REPORT_SECONDS = 0.5  # between two progress reports of a training board
