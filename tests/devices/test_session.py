@@ -21,7 +21,8 @@ from tinymetafed.devices.link.link_errors import (
     SampleTooLarge,
     WrongFirmware,
 )
-from tinymetafed.devices.link.session import Session, board_name
+from tinymetafed.devices.link.questions import board_name
+from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import open_transport
 from tinymetafed.federation.clients import Traffic, TrainingFailed
 from tinymetafed.wire.frame import encode
