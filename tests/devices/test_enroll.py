@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 from clocks import HUNG_SECONDS
-from small_runs import SINE
+from small_runs import SINE, Quiet
 
 import tinymetafed as tmf
 from tinymetafed import cli
 from tinymetafed.devices.board_files import STORAGE_VARIABLE
 from tinymetafed.devices.key_file import KeyFile
+from tinymetafed.devices.link.link_errors import NotEnrolled
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import open_transport
-from tinymetafed.devices.running import build_firmware
+from tinymetafed.devices.running import build_firmware, running
 from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import __main__ as generator
 from tinymetafed_codegen import board_key, boards, emit, spec
@@ -165,6 +166,29 @@ def test_boards_of_a_run_do_not_get_a_key_that_is_compiled_in(
         emit.write(design_of(experiment, "sine").on(boards.load("native")), folder, "test")
         texts.append((folder / "authentication_facts.hpp").read_text())
     assert texts[0] == texts[1] and "key_in_memory" in (folder / "authentication.hpp").read_text()
+
+
+def test_the_files_of_a_board_of_a_run_are_its_owners_and_belong_together(
+    built_once: None, keys: KeyFile, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    flash, key = store / "native-1.flash", store / "native-1.flash.key"
+    flash.touch(0o644)
+    design = design_of(spec.load(SINE, SETTINGS), "sine")
+
+    def start() -> None:
+        with running(design, [f"native:1?store={store}"], Quiet()):
+            pass
+
+    start()
+    assert key.read_bytes() in flash.read_bytes()
+    assert {file.stat().st_mode & 0o777 for file in store.iterdir()} == {0o600}
+    key.unlink()
+    with pytest.raises(NotEnrolled, match=r"native#1: .* has a key in the file of its flash.*remove the file of the flash"):
+        start()
+    flash.unlink()
+    start()
 
 
 def test_a_page_of_keys_is_erased_when_it_is_full(started: Started) -> None:

@@ -30,7 +30,13 @@ def authenticate(device: Device) -> None:
         return
     known = KeyFile()
     unique_id = device.hello.unique_id.hex()
-    if (board := known.of(unique_id)) is None:
+    board = known.of(unique_id)
+    if board is None and device.process is not None:
+        raise NotEnrolled(
+            f"{device.url}: board {unique_id} has a key in the file of its flash, and neither the file beside it, whose name "
+            f"ends in .key, nor {known.path} has the same; restore one of these, or remove the file of the flash below store="
+        )
+    if board is None:
         raise NotEnrolled(
             f"{device.url}: board {unique_id} is not enrolled: {known.path} has no key of it, and run.security = "
             f"'authenticated' takes no board without one; `tinymetafed enroll {device.url} --name NAME` gives it a key"
